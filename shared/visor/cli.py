@@ -1,0 +1,63 @@
+"""The command line `visor`. Each command lives in its own module under `visor.commands`, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from visor import __version__
+from visor.errors import VisorError
+
+COMMANDS = {
+    "bench": "Time the index, the start and the pipeline against what else there is.",
+    "compact": "Merge shards and small segments into larger segments.",
+    "cost": "What a plan would use of the free tier, service by service.",
+    "crawl": "Read a source and publish what changed.",
+    "demo": "Crawl, embed and serve the demo shop on this machine.",
+    "dlq": "List and retry what could not be processed.",
+    "doctor": "What is installed, which weights and backends answer, and what to do about what is missing.",
+    "eval": "Measure how well a labelled folder is found.",
+    "index": "Read a folder or source, embed its pictures and make them searchable.",
+    "model": "List, build and show models.",
+    "search": "Search the index for a picture.",
+    "serve": "Answer searches over HTTP and show the page.",
+    "stats": "What the index holds.",
+}
+"""Name of each command and its one line of help; `visor.commands.NAME` holds a click command of the same name."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are asked for, so that `visor search` starts fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"visor.commands.{cmd_name}")
+        command = getattr(module, cmd_name + "_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="visor")
+def cli() -> None:
+    """Reverse image search that runs on a laptop, or on Google Cloud for $0 a month."""
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """Run the command line. A `VisorError` becomes one line on standard error and exit status 1."""
+    try:
+        return cli.main(args=argv, prog_name="visor")
+    except VisorError as exc:
+        click.echo(f"visor: {exc}", err=True)
+        sys.exit(1)

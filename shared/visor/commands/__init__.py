@@ -1,0 +1,1 @@
+"""Commands: one module a command of the `visor` command line."""

@@ -1,0 +1,170 @@
+"""The error tree. Every error says what was found, what is valid and what to do.
+
+    VisorError
+    ├── SettingsError                 a setting or configuration file cannot be used
+    ├── SourceError                   a source cannot read its catalogue
+    │   └── SourceUnavailable         … for now (retriable)
+    ├── ImageError                    one picture cannot become a vector
+    │   ├── FetchRefused              its address is not one that Visor fetches (scheme, private network, too many hops)
+    │   ├── FetchFailed               its origin said no for good (404, 403, not a picture, too large)
+    │   ├── FetchUnavailable          its origin did not answer, for now (retriable)
+    │   ├── UndecodableImage          its bytes are no picture that Visor decodes
+    │   └── UnsafeImage               the safety head says that it must not be indexed or searched
+    ├── ModelError                    a model cannot be built or run
+    │   ├── WeightsUnavailable        its weights cannot be had from here
+    │   └── ModelNotBuilt             its model directory is missing or incomplete
+    ├── StoreError                    a store could not do what was asked
+    │   ├── NotFound                  nothing of that name
+    │   ├── Conflict                  a compare-and-swap or guarded write lost
+    │   └── StoreUnavailable          the store did not answer, for now (retriable)
+    ├── FormatError                   a stored object cannot be read
+    │   ├── CorruptObject             its checksum or structure is wrong
+    │   └── NewerFormat               a later Visor wrote it
+    └── RequestError                  a caller asked for something that cannot be
+        ├── BadRequest
+        ├── UnknownItem
+        ├── UnsupportedMediaType
+        ├── RequestTooLarge
+        └── QuotaReached
+
+Errors of other libraries are translated where they enter, with `raise … from exc`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class VisorError(Exception):
+    """Base of every error that Visor raises on purpose.
+
+    Args:
+        found: What was found, as one sentence without its full stop.
+        valid: What would have been valid.
+        remedy: What to do about it.
+    """
+
+    code: ClassVar[str] = "visor_error"
+    """The stable name of this kind of error: in failure records, problem documents and logs."""
+    retriable: ClassVar[bool] = False
+    """True if the same call may succeed later with nothing changed on our side."""
+
+    def __init__(self, found: str, *, valid: str = "", remedy: str = "") -> None:
+        self.found = found
+        self.valid = valid
+        self.remedy = remedy
+        super().__init__(". ".join(part.rstrip(".") for part in (found, valid, remedy) if part) + ".")
+
+
+class SettingsError(VisorError):
+    code = "bad_settings"
+
+
+class SourceError(VisorError):
+    code = "source_error"
+
+
+class SourceUnavailable(SourceError):
+    code = "source_unavailable"
+    retriable = True
+
+
+class ImageError(VisorError):
+    code = "image_error"
+
+
+class FetchRefused(ImageError):
+    code = "fetch_refused"
+
+
+class FetchFailed(ImageError):
+    code = "fetch_failed"
+
+
+class FetchUnavailable(ImageError):
+    """`retry_after_s` is the origin's own wish, in seconds, if it named one."""
+
+    code = "fetch_unavailable"
+    retriable = True
+
+    def __init__(self, found: str, *, valid: str = "", remedy: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(found, valid=valid, remedy=remedy)
+        self.retry_after_s = retry_after_s
+
+
+class UndecodableImage(ImageError):
+    code = "undecodable_image"
+
+
+class UnsafeImage(ImageError):
+    code = "unsafe_image"
+
+
+class ModelError(VisorError):
+    code = "model_error"
+
+
+class WeightsUnavailable(ModelError):
+    code = "weights_unavailable"
+
+
+class ModelNotBuilt(ModelError):
+    code = "model_not_built"
+
+
+class StoreError(VisorError):
+    code = "store_error"
+
+
+class NotFound(StoreError):
+    code = "not_found"
+
+
+class Conflict(StoreError):
+    code = "conflict"
+
+
+class StoreUnavailable(StoreError):
+    code = "store_unavailable"
+    retriable = True
+
+
+class FormatError(VisorError):
+    code = "format_error"
+
+
+class CorruptObject(FormatError):
+    code = "corrupt_object"
+
+
+class NewerFormat(FormatError):
+    code = "newer_format"
+
+
+class RequestError(VisorError):
+    code = "request_error"
+    status: ClassVar[int] = 400
+
+
+class BadRequest(RequestError):
+    code = "bad_request"
+
+
+class UnknownItem(RequestError):
+    code = "unknown_item"
+    status = 404
+
+
+class UnsupportedMediaType(RequestError):
+    code = "unsupported_media_type"
+    status = 415
+
+
+class RequestTooLarge(RequestError):
+    code = "request_too_large"
+    status = 413
+
+
+class QuotaReached(RequestError):
+    code = "quota_reached"
+    status = 429

@@ -1,0 +1,1 @@
+"""Pipeline: what do crawl, embed, compact and search do, step by step?"""

@@ -1,0 +1,219 @@
+"""The records that travel between crawl, embed, compact and search. Frozen, typed, JSON on the wire."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Literal
+
+import msgspec
+
+BATCH_SIZE_MAX = 64
+"""Items in one batch, so that a commit stays far below Firestore's 500 writes and a message below 10 MB."""
+
+
+def item_id(source: str, key: str) -> str:
+    """The stable id of a source's item: 32 hex digits (128 bits of BLAKE2b over source name and the source's key)."""
+    return hashlib.blake2b(f"{source}\0{key}".encode(), digest_size=16).hexdigest()
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Base of all records: immutable, keyword-only, and quiet about defaults when written as JSON."""
+
+
+class Item(Record, frozen=True, kw_only=True):
+    """One catalogue entry with one image."""
+
+    id: str
+    """`item_id(source, key)`."""
+    source: str
+    """The name of the source that read it, as the owner named it."""
+    key: str
+    """The source's own stable key."""
+    image_url: str
+    page_url: str | None = None
+    title: str = ""
+    description: str | None = None
+    price: float | None = None
+    currency: str | None = None
+    """ISO 4217."""
+    collection: str | None = None
+    country: str | None = None
+    """ISO 3166-1 alpha-2 where the source knows it."""
+    date: str | None = None
+    """ISO 8601 date or date-time at which the source published or changed it."""
+    licence: str | None = None
+    author: str | None = None
+    image_etag: str | None = None
+    """The image's own validators, where the catalogue tells them: a change means that the picture changed."""
+    image_modified: str | None = None
+    extra: dict[str, str] = {}
+    """Whatever else a source knows and the page may show: availability, brand, seconds into a video …"""
+
+    def image_signature(self) -> bytes:
+        """8 bytes that change when the picture has to be embedded anew."""
+        return _digest(self.image_url, self.image_etag, self.image_modified)
+
+    def metadata_signature(self) -> bytes:
+        """8 bytes that change when anything that is shown or filtered by changes."""
+        return _digest(msgspec.json.encode(self, order="deterministic").decode())
+
+
+class Change(Record, frozen=True, kw_only=True):
+    """What the crawl found out about one item.
+
+    `embed`: new, or its picture changed. `update`: only metadata changed, the vector stays. `delete`: a tombstone.
+    """
+
+    action: Literal["embed", "update", "delete"]
+    item: Item
+    version: int
+    """Grows from crawl to crawl for one item (milliseconds since 1970, never going back): the newest version wins."""
+
+
+class Batch(Record, frozen=True, kw_only=True):
+    """At most 64 changes of one source in one message."""
+
+    id: str
+    source: str
+    run: str
+    changes: tuple[Change, ...]
+
+    @classmethod
+    def of(cls, source: str, run: str, changes: tuple[Change, ...]) -> Batch:
+        """A batch named by its content, so that publishing it twice makes the same objects."""
+        content = ((c.action, c.item.id, c.version) for c in changes)
+        digest = hashlib.blake2b(msgspec.json.encode(sorted(content)), digest_size=16).hexdigest()
+        return cls(id=digest, source=source, run=run, changes=changes)
+
+
+class Label(Record, frozen=True, kw_only=True):
+    """One content label of a picture with its probability in [0, 1]."""
+
+    name: str
+    probability: float
+
+
+class Safety(Record, frozen=True, kw_only=True):
+    """What the safety head says: probabilities of drawing, hentai, neutral, porn and sexy (sum 1)."""
+
+    probabilities: dict[str, float]
+    unsafe: bool
+
+
+class IndexedItem(Record, frozen=True, kw_only=True):
+    """The document of one searchable item (collection `items`, keyed by item id)."""
+
+    item: Item
+    version: int
+    model: str
+    """Fingerprint of the model that made its vector."""
+    shard: str
+    """Name of the shard object that its vector was first written to."""
+    indexed_at: str
+    width: int
+    height: int
+    labels: tuple[Label, ...] = ()
+    safety: Safety | None = None
+
+
+class Failure(Record, frozen=True, kw_only=True):
+    """Why an item is not searchable (collection `failures`, keyed by item id)."""
+
+    item: str
+    source: str
+    image_url: str
+    version: int
+    batch: str
+    code: str
+    """The `code` of the error class, e.g. `fetch_failed`."""
+    reason: str
+    """The whole sentence."""
+    retriable: bool
+    at: str
+
+
+class FacetRow(Record, frozen=True, kw_only=True):
+    """The values that one item can be filtered by. `None` where the item does not say."""
+
+    collection: str | None = None
+    source: str | None = None
+    country: str | None = None
+    currency: str | None = None
+    price: float | None = None
+    date: str | None = None
+    labels: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, item: Item, labels: tuple[Label, ...] = ()) -> FacetRow:
+        return cls(
+            collection=item.collection,
+            source=item.source,
+            country=item.country,
+            currency=item.currency,
+            price=item.price,
+            date=item.date,
+            labels=tuple(label.name for label in labels),
+        )
+
+
+class FacetUpdate(Record, frozen=True, kw_only=True):
+    """New facet values for an item whose vector stays."""
+
+    id: str
+    version: int
+    facets: FacetRow
+
+
+class Tombstone(Record, frozen=True, kw_only=True):
+    """The record that an item is gone: hides every version up to and including this one."""
+
+    id: str
+    version: int
+
+
+class ShardCommit(Record, frozen=True, kw_only=True):
+    """The document that makes a shard's vectors, updates and tombstones visible (collection `commits`).
+
+    Its key is the shard's object name without folder and ending. `committed_at` is filled in by the store's clock.
+    """
+
+    batch: str
+    model: str | None = None
+    shard: str | None = None
+    """Object name; none if the batch held only updates and tombstones."""
+    count: int = 0
+    updates: tuple[FacetUpdate, ...] = ()
+    tombstones: tuple[Tombstone, ...] = ()
+    manifest: int | None = None
+    """Set on the one record `manifest`, with which a merge tells running searches to read the manifest again."""
+
+
+class CrawlRun(Record, frozen=True, kw_only=True):
+    """What one run of a crawl did (collection `runs`)."""
+
+    id: str
+    source: str
+    started_at: str
+    ended_at: str | None = None
+    state: Literal["running", "complete", "postponed", "failed"] = "running"
+    """`postponed`: stopped before its time budget ended; the next run goes on from the checkpoint."""
+    seen: int = 0
+    published: int = 0
+    updated: int = 0
+    deleted: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    why: str = ""
+
+
+def as_document(record: Record) -> dict[str, Any]:
+    """A record as plain values that every document store takes."""
+    document = msgspec.to_builtins(record)
+    if not isinstance(document, dict):
+        raise TypeError(f"{type(record).__name__} does not become a document")
+    return document
+
+
+def _digest(*parts: str | None) -> bytes:
+    text = "\0".join("" if part is None else part for part in parts)
+    return hashlib.blake2b(text.encode(), digest_size=8).digest()

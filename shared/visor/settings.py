@@ -1,0 +1,96 @@
+"""All settings: read from `VISOR_*` once, in the entry point, and passed in from there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from visor.errors import SettingsError
+
+PREFIX = "VISOR_"
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """One field a setting; its environment variable is `VISOR_` and the field's name in capitals."""
+
+    # Where things are kept
+    backend: Literal["local", "gcp"] = "local"
+    home: Path = Path("~/.visor")
+    """Embedded setting: models, and a folder for each index."""
+    index: str = "default"
+    """Name of the index: a folder under `home`, or the prefix of object names and collections on Google Cloud."""
+    project: str = ""
+    bucket: str = ""
+    topic: str = "visor-batches"
+    dead_letter_subscription: str = "visor-dead-letters"
+    database: str = "(default)"
+
+    # Models
+    model: str = "auto"
+    threads: int = 2
+
+    # Safety of pictures: probability of hentai + porn (+ half of sexy) from which a picture is unsafe
+    unsafe_query: float = 0.85
+    unsafe_item: float = 0.7
+
+    # Fetching pictures and pages
+    allow_hosts: tuple[str, ...] = ()
+    """`host:port` pairs that may be fetched although they are not public (the demo's own shop)."""
+    user_agent: str = "Visor/0.1 (reverse image search; +https://github.com/visor-search/visor)"
+    fetch_bytes_max: int = 20_000_000
+    fetch_timeout_s: float = 15.0
+    fetch_parallel: int = 16
+    fetch_parallel_per_host: int = 4
+    pixels_max: int = 60_000_000
+
+    # Pipeline
+    batch_size: int = 64
+    crawl_budget_s: float = 1500.0
+    embed_attempts_max: int = 5
+    freshness_s: float = 30.0
+
+    # Search endpoint
+    request_bytes_max: int = 20_000_000
+    k_max: int = 200
+    cors_origins: tuple[str, ...] = ("*",)
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """The settings of this process.
+
+        Raises:
+            SettingsError: A variable is not of its type, or a `VISOR_` variable names no setting.
+        """
+        values: dict[str, object] = {}
+        fields = {f.name: f.type for f in msgspec.structs.fields(cls)}
+        for variable, text in environ.items():
+            if not variable.startswith(PREFIX):
+                continue
+            name = variable[len(PREFIX) :].lower()
+            if name in RESERVED:
+                continue
+            if name not in fields:
+                raise SettingsError(
+                    f"Environment variable {variable} names no setting",
+                    valid="Settings are " + ", ".join(PREFIX + f.upper() for f in fields),
+                    remedy="Correct the name or unset it",
+                )
+            is_list = fields[name] == tuple[str, ...]
+            values[name] = tuple(p.strip() for p in text.split(",") if p.strip()) if is_list else text
+        try:
+            settings = msgspec.convert(values, cls, strict=False)
+        except msgspec.ValidationError as exc:
+            raise SettingsError(
+                f"The environment does not make valid settings: {exc}",
+                valid="docs/operations.md lists each variable with its type",
+                remedy="Correct the variable named in the path above",
+            ) from exc
+        return msgspec.structs.replace(settings, home=settings.home.expanduser())
+
+
+RESERVED = frozenset({"require_emulators"})
+"""`VISOR_` variables that belong to the test run, not to a process of Visor."""

@@ -1,0 +1,1 @@
+"""Sources: which plugin reads which kind of catalogue?"""

@@ -1,0 +1,1 @@
+"""The stores on Google Cloud: Cloud Storage, Firestore and Pub/Sub."""

@@ -1,0 +1,1 @@
+"""The embedded stores: a folder and SQLite."""

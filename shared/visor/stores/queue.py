@@ -1,0 +1,66 @@
+"""The queue of batches: at least once, ordered by nothing.
+
+Contract, the same on every backend:
+- `publish` is durable when it returns.
+- `receive` leases messages for `lease_s`; one that is neither acknowledged nor released by then is delivered again.
+- `release` gives a message back, to be delivered again after `delay_s`.
+- A message that was delivered `attempts_max` times without acknowledgement becomes a dead letter, with why if known.
+- Acknowledging twice, or after the lease, does nothing worse than a redelivery.
+
+On Google Cloud embed is pushed to, and Pub/Sub does the leasing; `receive` then pulls, for tools and tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One delivery. `receipt` is good for this delivery only."""
+
+    id: str
+    body: bytes
+    receipt: str
+    attempt: int
+    attributes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeadLetter:
+    """A message that nobody could process."""
+
+    id: str
+    body: bytes
+    receipt: str
+    attempts: int
+    why: str
+    dead_at: float
+
+
+class Queue(Protocol):
+    """See the module for the contract."""
+
+    def publish(self, bodies: Sequence[bytes]) -> list[str]:
+        """Messages' ids, in the order of `bodies`."""
+        ...
+
+    def receive(self, limit: int, *, lease_s: float) -> list[Message]:
+        """At most `limit` messages; an empty list if none is due."""
+        ...
+
+    def acknowledge(self, message: Message) -> None: ...
+
+    def release(self, message: Message, *, delay_s: float, why: str = "") -> None: ...
+
+    def waiting(self) -> int:
+        """Messages that are not acknowledged and not dead, leased ones included (an estimate on Google Cloud)."""
+        ...
+
+    def dead_letters(self, limit: int = 100) -> list[DeadLetter]: ...
+
+    def retry(self, letter: DeadLetter) -> None:
+        """Publish a dead letter again with its attempts counted from 0, and forget the dead letter."""
+        ...

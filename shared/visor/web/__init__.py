@@ -1,0 +1,1 @@
+"""Web: what does the search function say over HTTP?"""
