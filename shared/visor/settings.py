@@ -92,5 +92,5 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(settings, home=settings.home.expanduser())
 
 
-RESERVED = frozenset({"require_emulators"})
+RESERVED = frozenset({"require_emulators", "shared_data"})
 """`VISOR_` variables that belong to the test run, not to a process of Visor."""
