@@ -1,0 +1,64 @@
+"""Reads the body of an answer under a byte limit that counts what comes out of decompression, not only what goes in."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+
+from visor.errors import FetchFailed
+
+_ANY_ZLIB_HEADER = 32 + zlib.MAX_WBITS
+
+
+def read_body(chunks: Iterable[bytes], *, coding: str, length: str | None, bytes_max: int) -> bytes:
+    """The decoded body.
+
+    Args:
+        chunks: The body as it arrives.
+        coding: The answer's `Content-Encoding`, empty for none.
+        length: The answer's `Content-Length`, if it has one: too large a promise is not waited for.
+        bytes_max: Most bytes to read and most to decode to.
+
+    Raises:
+        FetchFailed: The body is larger, or coded in a way that was not asked for, or broken.
+    """
+    if length is not None and length.isdigit() and int(length) > bytes_max:
+        raise _too_large(f"{int(length):,} bytes", bytes_max)
+    decoded = _decoded(_limited(chunks, bytes_max), coding.strip().lower(), bytes_max)
+    return b"".join(_limited(decoded, bytes_max))
+
+
+def _limited(chunks: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > bytes_max:
+            raise _too_large(f"more than {bytes_max:,} bytes", bytes_max)
+        yield chunk
+
+
+def _decoded(chunks: Iterable[bytes], coding: str, bytes_max: int) -> Iterator[bytes]:
+    if coding in ("", "identity"):
+        yield from chunks
+        return
+    if coding not in ("gzip", "x-gzip", "deflate"):
+        raise FetchFailed(f"The answer is coded as {coding[:40]!r}, which was not asked for", valid="gzip or nothing")
+    inflate = zlib.decompressobj(_ANY_ZLIB_HEADER)
+    try:
+        for chunk in chunks:
+            # One byte more than allowed is enough to tell that it is too large.
+            yield inflate.decompress(chunk, bytes_max + 1)
+            if inflate.unconsumed_tail:
+                raise _too_large(f"more than {bytes_max:,} bytes once unpacked", bytes_max)
+    except zlib.error as exc:
+        raise FetchFailed(f"The answer says that it is {coding} but cannot be unpacked: {exc}") from exc
+    if not inflate.eof:
+        raise FetchFailed(f"The {coding} data of the answer ends before its end")
+
+
+def _too_large(size: str, bytes_max: int) -> FetchFailed:
+    return FetchFailed(
+        f"The answer has {size}",
+        valid=f"At most {bytes_max:,} bytes are read",
+        remedy="Link to a smaller version, or raise VISOR_FETCH_BYTES_MAX",
+    )

@@ -1,0 +1,77 @@
+"""How many fetches run at once, in all and per host, and which hosts want to be left alone for now."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition
+
+from visor.errors import FetchUnavailable
+
+PAUSE_MAX_S = 3600.0
+"""A host's wish to be left alone counts for an hour at most, so that no header silences it for ever."""
+
+
+class Turns:
+    """Gives out turns; shared by all threads of a `Fetcher`. A host is its `host:port`.
+
+    Args:
+        parallel: Turns at once in all.
+        per_host: Turns at once per host.
+    """
+
+    def __init__(self, parallel: int, per_host: int) -> None:
+        self._parallel = parallel
+        self._per_host = per_host
+        self._changed = Condition()
+        self._active: Counter[str] = Counter()
+        self._paused_until: dict[str, float] = {}
+
+    @contextmanager
+    def turn(self, host: str, wait_s: float) -> Iterator[float]:
+        """Hold a turn at `host`; yields the seconds that it was waited for.
+
+        Raises:
+            FetchUnavailable: No turn within `wait_s`, or the host wants to be left alone.
+        """
+        started = time.monotonic()
+        with self._changed:
+            self._refuse_while_paused(host)
+            if not self._changed.wait_for(lambda: self._free(host), wait_s):
+                raise FetchUnavailable(
+                    f"{host} is busy with {self._active[host]} other fetches",
+                    valid=f"At most {self._per_host} at once per host and {self._parallel} in all",
+                    remedy="Try again later",
+                )
+            self._refuse_while_paused(host)
+            self._active[host] += 1
+        try:
+            yield time.monotonic() - started
+        finally:
+            with self._changed:
+                self._active[host] -= 1
+                if not self._active[host]:
+                    del self._active[host]
+                self._changed.notify_all()
+
+    def pause(self, host: str, seconds: float) -> None:
+        """Leave `host` alone for so long. A shorter wish does not shorten a longer one."""
+        now = time.monotonic()
+        with self._changed:
+            until = now + min(seconds, PAUSE_MAX_S)
+            self._paused_until = {h: t for h, t in self._paused_until.items() if t > now}
+            self._paused_until[host] = max(until, self._paused_until.get(host, 0.0))
+
+    def _free(self, host: str) -> bool:
+        return self._active[host] < self._per_host and self._active.total() < self._parallel
+
+    def _refuse_while_paused(self, host: str) -> None:
+        left = self._paused_until.get(host, 0.0) - time.monotonic()
+        if left > 0:
+            raise FetchUnavailable(
+                f"{host} asked to be left alone for another {left:.0f} s",
+                remedy="Try again after that",
+                retry_after_s=left,
+            )

@@ -1,0 +1,55 @@
+"""What bytes are, told from their beginning, whatever their name or media type says."""
+
+from __future__ import annotations
+
+import re
+
+LOOK_BYTES = 1024
+"""So many bytes from the beginning are looked at."""
+
+_PICTURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"\xff\xd8\xff"), "JPEG"),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
+    (re.compile(rb"GIF8[79]a"), "GIF"),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), "WEBP"),
+    (re.compile(rb"BM.{4}\x00\x00\x00\x00", re.DOTALL), "BMP"),
+    (re.compile(rb"II[*+]\x00|MM\x00[*+]"), "TIFF"),
+    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF"),
+    (re.compile(rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL), "HEIF"),
+)
+_OTHERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(rb"%PDF-"), "a PDF document"),
+    (re.compile(rb"PK\x03\x04"), "a ZIP archive or office document"),
+    (re.compile(rb"\x1f\x8b"), "gzip data"),
+    (re.compile(rb"8BPS"), "a Photoshop document"),
+    (re.compile(rb"....ftyp", re.DOTALL), "a video"),
+    (re.compile(rb"\x1a\x45\xdf\xa3"), "a video"),
+    (re.compile(rb"\x00\x00\x01\x00"), "an icon (ICO)"),
+    (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "a JPEG XL picture"),
+    (re.compile(rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  "), "a JPEG 2000 picture"),
+    (re.compile(rb"%!PS"), "a PostScript document"),
+)
+# Atomic, so that a hostile run of comments cannot make the match take exponential time.
+_TEXT_START = rb"(?>(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*)"
+_TEXTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
+    (re.compile(_TEXT_START + rb"(?:<!doctype\s+svg[^>]*>\s*)?<(?:\w+:)?svg[\s>]", re.I | re.DOTALL), "SVG"),
+    (re.compile(_TEXT_START + rb"<!doctype\s+svg", re.I | re.DOTALL), "SVG"),
+    (re.compile(_TEXT_START + rb"<(?:!doctype\s+html|html|head|body|script|title|meta)\b", re.I | re.DOTALL), "HTML"),
+    (re.compile(rb"(?:\xef\xbb\xbf)?\s*[{\[]\s*[\"{\[\]}0-9tfn-]"), "JSON"),
+    (re.compile(_TEXT_START + rb"<[a-z]", re.I | re.DOTALL), "XML"),
+)
+
+
+def picture_format(data: bytes | memoryview) -> str | None:
+    """Pillow's name of the picture format that the bytes begin like, among those that Visor decodes; else `None`."""
+    return _first(_PICTURES, bytes(data[:LOOK_BYTES]))
+
+
+def what_instead(data: bytes | memoryview) -> str | None:
+    """What bytes are that are no picture: 'SVG', 'HTML', 'JSON', 'XML', a description, or `None` if unknown."""
+    head = bytes(data[:LOOK_BYTES])
+    return _first(_OTHERS, head) or _first(_TEXTS, head)
+
+
+def _first(patterns: tuple[tuple[re.Pattern[bytes], str], ...], head: bytes) -> str | None:
+    return next((name for pattern, name in patterns if pattern.match(head)), None)
