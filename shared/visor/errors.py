@@ -78,7 +78,13 @@ class FetchRefused(ImageError):
 
 
 class FetchFailed(ImageError):
+    """`status` is the HTTP status that the origin answered with, if it was that."""
+
     code = "fetch_failed"
+
+    def __init__(self, found: str, *, valid: str = "", remedy: str = "", status: int | None = None) -> None:
+        super().__init__(found, valid=valid, remedy=remedy)
+        self.status = status
 
 
 class FetchUnavailable(ImageError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
@@ -117,6 +117,7 @@ class Fetcher:
         deadline_s: float | None = None,
         turn_s: float | None = None,
         accept: str = "image/*",
+        headers: Mapping[str, str] | None = None,
     ) -> Fetched:
         """What `url` gives, after at most `REDIRECTS_MAX` redirects. No cookies, no credentials, no proxy.
 
@@ -127,6 +128,7 @@ class Fetcher:
             deadline_s: Time for the whole transfer with its redirects, `settings.fetch_timeout_s` by default.
             turn_s: Time to wait for a turn at a busy host, not counted in `deadline_s`; four deadlines by default.
             accept: Media types. If they are pictures, a body that is something else fails; others allow gzip.
+            headers: More of them, such as an API's key. A redirect to another host does not get to see them.
 
         Raises:
             FetchRefused: The address, or one that it redirects to, is not fetched.
@@ -136,15 +138,17 @@ class Fetcher:
         deadline = Deadline(self._settings.fetch_timeout_s if deadline_s is None else deadline_s)
         turn_s = deadline.seconds * TURN_TIMEOUTS if turn_s is None else turn_s
         bytes_max = self._settings.fetch_bytes_max if bytes_max is None else bytes_max
-        headers = self._headers(accept, etag, modified)
         address = self._checked(url)
+        asked = _host(address)
+        common = self._headers(accept, etag, modified)
+        private = [(name.encode("ascii"), value.encode("latin-1")) for name, value in (headers or {}).items()]
         token = deadline_of_fetch.set(deadline)
         try:
             for _ in range(REDIRECTS_MAX + 1):
                 with self._turns.turn(_host(address), turn_s) as waited_s:
                     deadline.extend(waited_s)
                     turn_s = max(0.0, turn_s - waited_s)
-                    answer = self._ask(address, headers, bytes_max)
+                    answer = self._ask(address, common + private * (_host(address) == asked), bytes_max)
                 if isinstance(answer, Fetched):
                     return _expect(answer, accept)
                 address = self._checked(answer)
@@ -247,6 +251,7 @@ class Fetcher:
                 f"{url.host} answered {status} for {url.raw_path.decode('ascii', 'replace')[:200]!r}",
                 valid="200 is an answer to read",
                 remedy="Check that the address opens in a browser without signing in",
+                status=status,
             )
         wait_s = retry_after_s(fields.get("retry-after"))
         if status == 429 or (status == 503 and wait_s is not None):

@@ -1,1 +1,1 @@
-"""Sources: which plugin reads which kind of catalogue?"""
+"""Sources read catalogues. `base` is what a plug-in's author needs; each built-in kind is a module of its own."""

@@ -1,0 +1,65 @@
+"""What a picture's EXIF says about it, as far as an item has a place for it."""
+
+from __future__ import annotations
+
+import warnings
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import ExifTags, Image
+
+_DATE_FORMAT = "%Y:%m:%d %H:%M:%S"
+
+
+class Exif(NamedTuple):
+    """Texts that are there and not blank."""
+
+    title: str | None = None
+    description: str | None = None
+    artist: str | None = None
+    copyright: str | None = None
+    date: str | None = None
+    """ISO 8601, with an offset where the camera wrote one."""
+
+
+def read_exif(path: Path) -> Exif:
+    """The EXIF of a picture file; an empty one where there is none or it cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            # Broken EXIF and huge dimensions are embed's to judge; here only the header is read.
+            warnings.simplefilter("ignore")
+            with Image.open(path) as picture:
+                tags = picture.getexif()
+                photo = tags.get_ifd(ExifTags.IFD.Exif)
+    except Exception:  # noqa: BLE001 -- Pillow's readers raise whatever a hostile file makes them
+        return Exif()
+    taken = photo.get(ExifTags.Base.DateTimeOriginal) or tags.get(ExifTags.Base.DateTime)
+    return Exif(
+        title=_wide(tags.get(ExifTags.Base.XPTitle)),
+        description=_text(tags.get(ExifTags.Base.ImageDescription)),
+        artist=_text(tags.get(ExifTags.Base.Artist)) or _wide(tags.get(ExifTags.Base.XPAuthor)),
+        copyright=_text(tags.get(ExifTags.Base.Copyright)),
+        date=_date(taken, photo.get(ExifTags.Base.OffsetTimeOriginal)),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value.replace("\0", " ").strip() or None if isinstance(value, str) else None
+
+
+def _wide(value: Any) -> str | None:
+    """Windows' own tags are UTF-16."""
+    return _text(value.decode("utf-16-le", "replace")) if isinstance(value, bytes) else None
+
+
+def _date(taken: Any, offset: Any) -> str | None:
+    try:
+        moment = datetime.strptime(str(taken).strip("\0 "), _DATE_FORMAT).isoformat()
+    except ValueError:
+        return None
+    zone = str(offset or "").strip("\0 ")
+    try:
+        return datetime.fromisoformat(moment + zone).isoformat()
+    except ValueError:
+        return moment

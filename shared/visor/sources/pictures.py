@@ -1,0 +1,97 @@
+"""Reads an item's picture by its address's scheme. The web is the fetcher's; a folder's pictures are read here."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+from visor.errors import FetchFailed, FetchRefused
+from visor.images.fetch import Fetched
+from visor.settings import Settings
+
+
+class PictureReader(Protocol):
+    """The part of `visor.images.fetch.Fetcher.fetch` that embed uses, with the same errors."""
+
+    def fetch(
+        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
+    ) -> Fetched: ...
+
+
+class FolderReader:
+    """Reads `file:` addresses below the given folders, and nothing else on this machine.
+
+    Args:
+        folders: Roots; none refuses every address.
+        bytes_max: Of a file.
+    """
+
+    def __init__(self, folders: Sequence[str | Path], *, bytes_max: int) -> None:
+        self._roots = tuple(Path(folder).expanduser().resolve() for folder in folders)
+        self._bytes_max = bytes_max
+
+    def fetch(
+        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
+    ) -> Fetched:
+        """The file. `modified` is `<mtime_ns>-<size>`, as the source `folder` writes it.
+
+        Raises:
+            FetchRefused: It is in none of the folders, links are resolved.
+            FetchFailed: It is not there, may not be read, is no regular file or too large.
+        """
+        parts = urlsplit(url)
+        try:
+            path = Path(url2pathname(parts.path)).resolve(strict=True)
+        except (OSError, ValueError, RuntimeError) as exc:
+            raise FetchFailed(f"{url:.200} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
+        if parts.netloc not in ("", "localhost") or not any(path.is_relative_to(root) for root in self._roots):
+            raise FetchRefused(
+                f"{url:.200} is in no folder that may be read",
+                valid="Folders are " + (", ".join(map(str, self._roots)) or "none"),
+                remedy="Name its folder in VISOR_ALLOW_FOLDERS",
+            )
+        limit = self._bytes_max if bytes_max is None else bytes_max
+        try:
+            # Opening a pipe or a device would wait for ever.
+            handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            with os.fdopen(handle, "rb") as file:
+                status = os.fstat(handle)
+                validator = f"{status.st_mtime_ns}-{status.st_size}"
+                if not stat.S_ISREG(status.st_mode):
+                    raise FetchFailed(f"{url:.200} is no regular file")
+                if status.st_size > limit:
+                    raise FetchFailed(f"{url:.200} has {status.st_size} bytes", valid=f"At most {limit} bytes")
+                body = b"" if validator == modified else file.read(limit)
+        except OSError as exc:
+            raise FetchFailed(f"{url:.200} cannot be read: {exc.strerror}") from exc
+        return Fetched(body=body, url=url, modified=validator, not_modified=validator == modified)
+
+
+class Pictures:
+    """Reads a picture with the reader of its address's scheme; may stand wherever a reader may."""
+
+    def __init__(self, readers: Mapping[str, PictureReader]) -> None:
+        self._readers = dict(readers)
+
+    def fetch(
+        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
+    ) -> Fetched:
+        scheme = url.partition(":")[0].lower()
+        reader = self._readers.get(scheme)
+        if reader is None:
+            raise FetchRefused(
+                f"{url:.200} has the scheme {scheme:.40!r}",
+                valid="Read are " + ", ".join(sorted(self._readers)),
+            )
+        return reader.fetch(url, etag=etag, modified=modified, bytes_max=bytes_max)
+
+
+def open_pictures(settings: Settings, web: PictureReader) -> Pictures:
+    """The readers of this process: `web` for http(s), the folders of `settings.allow_folders` for `file:`."""
+    folders = FolderReader(settings.allow_folders, bytes_max=settings.fetch_bytes_max)
+    return Pictures({"http": web, "https": web, "file": folders})

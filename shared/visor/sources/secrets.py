@@ -1,0 +1,58 @@
+"""Values that the owner's configuration takes from the environment (`${NAME}`) and that are shown nowhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from visor.errors import SettingsError
+
+_PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_LENGTH_MIN = 4
+"""A shorter value (`${STAGE}` = "eu") is no secret, and hiding it would garble every text."""
+
+
+class Secrets:
+    """Fills in `${NAME}` and takes the values out again of whatever is shown or stored."""
+
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        self._environ = environ or {}
+        self._used: dict[str, str] = {}
+
+    def expand(self, value: Any, where: str = "") -> Any:
+        """`value` with every `${NAME}` in its strings filled in, through all lists and tables.
+
+        Raises:
+            SettingsError: A variable is not set.
+        """
+        if isinstance(value, str):
+            return _PLACEHOLDER.sub(lambda match: self._value(match[1], where), value)
+        if isinstance(value, Mapping):
+            return {key: self.expand(part, f"{where}.{key}" if where else str(key)) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.expand(part, f"{where}[{at}]") for at, part in enumerate(value)]
+        return value
+
+    def hide(self, text: str) -> str:
+        """`text` with every value that was filled in replaced by its `${NAME}`, however it is escaped in a URL."""
+        for name, value in sorted(self._used.items(), key=lambda used: -len(used[1])):
+            for form in {value, quote(value, safe=""), quote_plus(value), quote(value)}:
+                text = text.replace(form, "${" + name + "}")
+        return text
+
+    def reveal(self, url: str) -> str:
+        """A URL that went through `hide`, made whole again."""
+        return _PLACEHOLDER.sub(lambda match: quote(self._used.get(match[1], match[0]), safe="${}"), url)
+
+    def _value(self, name: str, where: str) -> str:
+        value = self._environ.get(name)
+        if value is None:
+            raise SettingsError(
+                f"{where or 'The configuration'} names the environment variable {name}, which is not set",
+                remedy=f"Set {name} where the crawl runs (a secret of the function on Google Cloud)",
+            )
+        if len(value) >= _LENGTH_MIN:
+            self._used[name] = value
+        return value

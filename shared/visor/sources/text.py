@@ -1,0 +1,60 @@
+"""Texts, dates and countries as catalogues write them, as the page shows them."""
+
+from __future__ import annotations
+
+import html
+import re
+from datetime import UTC, date, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+TITLE_LENGTH_MAX = 300
+DESCRIPTION_LENGTH_MAX = 2000
+
+_TAG = re.compile(r"<(?:!--.*?--|/?[A-Za-z][^>]*)>", re.S)
+_HIDDEN = re.compile(r"<(script|style)\b.*?</\1\s*>", re.S | re.I)
+_MILLISECONDS_FROM = 1e11
+"""Seconds since 1970 stay below this until the year 5138; milliseconds are above it since 1973."""
+
+
+def plain_text(value: Any, length_max: int = DESCRIPTION_LENGTH_MAX) -> str:
+    """A text without markup, entities, line breaks and double blanks, cut at a blank to at most `length_max`."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else str(value)
+    text = _TAG.sub(" ", _HIDDEN.sub(" ", text)) if "<" in text else text
+    text = " ".join(html.unescape(text).replace("\0", "").split())
+    if len(text) <= length_max:
+        return text
+    cut = text[: length_max - 1]
+    return (cut.rpartition(" ")[0] if " " in cut[length_max // 2 :] else cut).rstrip(" ,;:") + "…"
+
+
+def iso_date(value: Any) -> str | None:
+    """ISO 8601 of a date as an ISO text, an HTTP date, or seconds or milliseconds since 1970; None if it is none."""
+    if isinstance(value, bool) or value in (None, ""):
+        return None
+    if isinstance(value, int | float) or re.fullmatch(r"\d{9,13}(\.\d+)?", str(value)):
+        seconds = float(value)
+        seconds = seconds / 1000 if seconds >= _MILLISECONDS_FROM else seconds
+        try:
+            return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        except (ValueError, OverflowError, OSError):
+            return None
+    text = str(value).strip()
+    try:
+        if len(text) <= 10:
+            return date.fromisoformat(text).isoformat()
+        return datetime.fromisoformat(text).isoformat().replace("+00:00", "Z")
+    except ValueError:
+        pass
+    try:
+        return parsedate_to_datetime(text).isoformat().replace("+00:00", "Z")
+    except ValueError:
+        return None
+
+
+def country_code(value: Any) -> str | None:
+    """ISO 3166-1 alpha-2 in capitals where the value is one, else the text as it is."""
+    text = plain_text(value, 60)
+    return (text.upper() if re.fullmatch(r"[A-Za-z]{2}", text) else text) or None
