@@ -1,1 +1,72 @@
-"""Stores: where do objects, documents and messages live, and what do they promise?"""
+"""Stores: where do objects, documents and messages live, and what do they promise?
+
+The three protocols are in `objects`, `documents` and `queue`, their two implementations in `local` and `gcp`.
+`open_stores` takes the ones that the settings name, and imports only those.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+
+from visor.settings import Settings
+from visor.stores.documents import DocumentStore
+from visor.stores.objects import ObjectStore
+from visor.stores.queue import Queue
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stores:
+    """The three stores of one index. As a context manager it closes them."""
+
+    objects: ObjectStore
+    documents: DocumentStore
+    queue: Queue
+
+    def close(self) -> None:
+        for store in (self.objects, self.documents, self.queue):
+            store.close()
+
+    def __enter__(self) -> Stores:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_stores(settings: Settings) -> Stores:
+    """The stores of the index that the settings name.
+
+    Raises:
+        SettingsError: The backend needs a setting that is empty, or a library that is not installed.
+    """
+    return Stores(objects=open_objects(settings), documents=open_documents(settings), queue=open_queue(settings))
+
+
+def open_objects(settings: Settings) -> ObjectStore:
+    """The object store alone."""
+    if settings.backend == "local":
+        from visor.stores.local.objects import FolderObjects
+
+        return FolderObjects(settings.home / settings.index / "objects")
+    raise NotImplementedError
+
+
+def open_documents(settings: Settings) -> DocumentStore:
+    """The document store alone."""
+    if settings.backend == "local":
+        from visor.stores.local.documents import SqliteDocuments
+
+        return SqliteDocuments(settings.home / settings.index / "documents.sqlite")
+    raise NotImplementedError
+
+
+def open_queue(settings: Settings) -> Queue:
+    """The queue alone."""
+    if settings.backend == "local":
+        from visor.stores.local.queue import SqliteQueue
+
+        return SqliteQueue(settings.home / settings.index / "queue.sqlite", settings.embed_attempts_max)
+    raise NotImplementedError

@@ -7,14 +7,23 @@ Contract, the same on every backend:
   A `Delete` with `field`/`value` works the same: it is left out where the stored field is greater than `value`.
 - A `Put` with `if_revision` raises `Conflict`, and nothing of the commit is applied, unless the stored document has
   exactly that revision (`0`: there is none).
-- Values are None, bool, int, float, str, bytes, lists and string-keyed dicts of these. Keys and collection names have
-  no `/`. `SERVER_TIME` as a top-level value becomes the store's clock, in seconds since 1970 as a float.
-- `query` orders by the named field (documents without it are left out), then by key.
+- One commit writes a document at most once.
+- Values are None, bool, int (64 bits), float, str, bytes, lists and string-keyed dicts of these; tuples become lists.
+  Keys and collection names have no `/`. `check_writes` says it exactly.
+- `SERVER_TIME` as a top-level value becomes the store's clock, in seconds since 1970 as a float, the same for all of
+  a commit. Its field's name ends in `_at`. Numbers at the top level under such a name are such times: they come back
+  as floats, to the microsecond. Embedded, the clock strictly increases from commit to commit; Firestore's may give two
+  commits the same time, and the later of two times may become visible first, so readers look back a little.
+- `query` orders by the named field (documents without it are left out), then by key. A condition holds only for
+  values of its own kind: number, string or bool. At most one field has inequalities, and it is the one ordered by,
+  also where `order_by` names none.
 - A failure that may pass raises `StoreUnavailable`.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
@@ -100,3 +109,112 @@ class DocumentStore(Protocol):
     def commit(self, writes: Sequence[Write]) -> list[bool]:
         """Apply all writes atomically. Returns, in the order of `writes`, whether each was applied or left out."""
         ...
+
+    def close(self) -> None:
+        """Give back connections; the store can be used again afterwards."""
+        ...
+
+
+def check_writes(writes: Sequence[Write]) -> None:
+    """Check what every backend demands of the writes of one commit.
+
+    Raises:
+        ValueError: There are too many, two write one document, or a name, number or `newer_than` is not valid.
+        TypeError: A value is of a type that documents cannot hold.
+    """
+    if len(writes) > WRITES_MAX:
+        raise ValueError(f"{len(writes)} writes in one commit; valid are at most {WRITES_MAX}: split them")
+    seen: set[tuple[str, str]] = set()
+    for write in writes:
+        check_key(write.collection, write.key)
+        name = (write.collection, write.key)
+        if name in seen:
+            raise ValueError(f"Two writes of {write.collection}/{write.key} in one commit; valid is one: join them")
+        seen.add(name)
+        if isinstance(write, Put):
+            if write.newer_than is not None and write.newer_than not in write.data:
+                raise ValueError(f"{write.collection}/{write.key} has no field {write.newer_than} to compare by")
+            for field, value in write.data.items():
+                if isinstance(value, ServerTime):
+                    if not field.endswith("_at"):
+                        raise ValueError(f"SERVER_TIME in field {field}; valid are fields whose name ends in _at")
+                else:
+                    _check_value(value, field)
+                _check_field(field)
+        elif isinstance(write, Add):
+            for field, amount in write.amounts.items():
+                _check_field(field)
+                if isinstance(amount, bool) or not isinstance(amount, int | float):
+                    raise TypeError(f"{field} cannot grow by {amount!r}; valid are int and float")
+
+
+def check_key(collection: str, key: str) -> None:
+    """Raises ValueError unless both names are valid on every backend."""
+    for text in (collection, key):
+        reserved = text.startswith((".", "__"))
+        if not text or reserved or "/" in text or not text.isprintable() or len(text.encode()) > 500:
+            raise ValueError(
+                f"{text!r} is no name of a collection or document; valid are 1 to 500 bytes of printable text "
+                "without '/' that start neither with '.' nor with '__'"
+            )
+
+
+def check_query(where: Sequence[Where], order_by: str | None, limit: int | None) -> str | None:
+    """The field that a query orders by, if any. Raises ValueError unless every backend can answer the query."""
+    for field in [condition.field for condition in where] + ([order_by] if order_by else []):
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", field):
+            raise ValueError(f"{field!r} cannot be queried by; valid are names of letters, digits and _")
+    ranged = {condition.field for condition in where if condition.op != "=="}
+    if len(ranged) > 1 or (ranged and order_by is not None and ranged != {order_by}):
+        raise ValueError(f"Inequalities on {sorted(ranged)} ordered by {order_by}; valid is one and the same field")
+    if limit is not None and limit < 1:
+        raise ValueError(f"A limit of {limit}; valid are 1 and more")
+    return order_by or next(iter(ranged), None)
+
+
+def is_time(field: str, value: object) -> bool:
+    """Whether a top-level value is a time: a number under a name that ends in `_at`."""
+    return field.endswith("_at") and isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_greater(stored: object, new: object) -> bool:
+    """Whether a stored value is greater than a new one. Values of different kinds do not compare: false."""
+    if isinstance(stored, str) and isinstance(new, str):
+        return stored > new
+    if isinstance(stored, int | float) and isinstance(new, int | float):
+        return stored > new
+    return False
+
+
+def is_left_out(write: Write, stored: Mapping[str, Any] | None) -> bool:
+    """Whether the guard of a write (`newer_than`, or `field` and `value`) leaves it out, given the stored document."""
+    if stored is None:
+        return False
+    if isinstance(write, Put) and write.newer_than is not None:
+        return is_greater(stored.get(write.newer_than), write.data[write.newer_than])
+    if isinstance(write, Delete) and write.field is not None:
+        return is_greater(stored.get(write.field), write.value)
+    return False
+
+
+def _check_field(field: str) -> None:
+    if not isinstance(field, str) or not field or field.startswith("__") or len(field.encode()) > 500:
+        raise ValueError(f"{field!r} is no field name; valid are 1 to 500 bytes that do not start with '__'")
+
+
+def _check_value(value: object, path: str) -> None:
+    if isinstance(value, Mapping):
+        for field, inner in value.items():
+            _check_field(field)
+            _check_value(inner, f"{path}.{field}")
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            _check_value(inner, f"{path}[{number}]")
+    elif isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"{path} is {value}; valid are integers of 64 bits")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{path} is {value}; valid are finite numbers, or None")
+    elif value is not None and not isinstance(value, str | bytes):
+        raise TypeError(f"{path} is a {type(value).__name__}; valid are None, bool, int, float, str, bytes, list, dict")

@@ -6,7 +6,8 @@ Contract, the same on every backend:
   generation `g`; else it raises `Conflict` and changes nothing.
 - A generation is a positive integer that differs for every successful `put` of a name.
 - `get` and `stat` of a missing name raise `NotFound`; `delete` of a missing name does nothing.
-- Names are `/`-separated, relative, without `..`.
+- Names are `/`-separated and relative; `check_name` says which are valid. No name is a folder of another.
+- A range of bytes is cut to the object's size, as a slice is.
 - A failure that may pass raises `StoreUnavailable`; a body that does not match its checksum raises `CorruptObject`.
 """
 
@@ -15,7 +16,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
+from visor.errors import StoreError
 from visor.records import Record
+
+NAME_BYTES_MAX = 900
+"""Cloud Storage takes 1,024 bytes; the difference is for the prefix that names the index."""
 
 
 class ObjectInfo(Record, frozen=True, kw_only=True):
@@ -50,3 +55,26 @@ class ObjectStore(Protocol):
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
         """All objects whose name starts with `prefix`, by name. On Cloud Storage a Class A operation per 1,000."""
         ...
+
+    def close(self) -> None:
+        """Give back connections; the store can be used again afterwards."""
+        ...
+
+
+def check_name(name: str) -> str:
+    """The name itself.
+
+    Raises:
+        StoreError: It is absolute, empty or too long, or a part of it is empty, starts with a dot or has a
+            control character or backslash.
+    """
+    parts = name.split("/")
+    good = all(part and not part.startswith(".") and "\\" not in part and part.isprintable() for part in parts)
+    if not good or len(name.encode()) > NAME_BYTES_MAX or any(len(part.encode()) > 255 for part in parts):
+        raise StoreError(
+            f"{name!r} is no object name",
+            valid=f"Parts separated by single '/', each 1 to 255 bytes of printable text that starts with no dot, "
+            f"{NAME_BYTES_MAX} bytes in all",
+            remedy="Name the object differently",
+        )
+    return name

@@ -1,7 +1,8 @@
 """The queue of batches: at least once, ordered by nothing.
 
 Contract, the same on every backend:
-- `publish` is durable when it returns.
+- `publish` is durable when it returns. If it raises, some of its messages may have been published. A body has at
+  least one byte and at most `BODY_BYTES_MAX`; else it raises `ValueError` and publishes nothing.
 - `receive` leases messages for `lease_s`; one that is neither acknowledged nor released by then is delivered again.
 - `release` gives a message back, to be delivered again after `delay_s`.
 - A message that was delivered `attempts_max` times without acknowledgement becomes a dead letter, with why if known.
@@ -14,7 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
+
+BODY_BYTES_MAX: Final = 8_000_000
+"""Pub/Sub takes 10,000,000 a request, counting what it wraps around the body."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,3 +68,19 @@ class Queue(Protocol):
     def retry(self, letter: DeadLetter) -> None:
         """Publish a dead letter again with its attempts counted from 0, and forget the dead letter."""
         ...
+
+    def close(self) -> None:
+        """Give back connections and unused leases; the queue can be used again afterwards."""
+        ...
+
+
+def check_bodies(bodies: Sequence[bytes]) -> None:
+    """Raises ValueError unless every body can be published."""
+    for body in bodies:
+        if not 1 <= len(body) <= BODY_BYTES_MAX:
+            raise ValueError(f"A message of {len(body)} bytes; valid are 1 to {BODY_BYTES_MAX}")
+
+
+def delay_after(attempt: int, *, first_s: float = 10.0, longest_s: float = 600.0) -> float:
+    """Seconds to wait after a failed attempt (1, 2, …): doubling, the curve of Pub/Sub's retry policy."""
+    return min(longest_s, first_s * 2.0 ** (attempt - 1))

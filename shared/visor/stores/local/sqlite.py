@@ -1,0 +1,188 @@
+"""One SQLite file: connections, transactions, migrations, and its errors in our tree."""
+
+from __future__ import annotations
+
+import os
+import queue
+import sqlite3
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from visor.errors import CorruptObject, NewerFormat, StoreError, StoreUnavailable, VisorError
+
+BUSY_TIMEOUT_S = 30.0
+
+_RETRIABLE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
+class Database:
+    """A SQLite file in WAL mode that several threads and processes use at once.
+
+    Args:
+        path: The file; it and its folder are made if missing.
+        migrations: SQL scripts. A file of version n (`PRAGMA user_version`) has had the first n applied.
+
+    Raises:
+        NewerFormat: The file has had more migrations than there are.
+        CorruptObject: The file is no SQLite database.
+    """
+
+    def __init__(self, path: Path, migrations: Sequence[str]) -> None:
+        self.path = path
+        self._pid = os.getpid()
+        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._finalizer = weakref.finalize(self, _close_all, self._idle)
+        with self._translated():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            connection = self._connect()
+            try:
+                _migrate(connection, path, migrations)
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.put(connection)
+
+    def close(self) -> None:
+        """Close idle connections. The database can be used again afterwards."""
+        _close_all(self._idle)
+
+    @contextmanager
+    def read(self) -> Iterator[sqlite3.Connection]:
+        """A connection for queries."""
+        with self._translated(), self._borrowed() as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A write transaction: committed, and on the disk, at the end of the block; rolled back if it raises."""
+        with self._translated(), self._borrowed() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _borrowed(self) -> Iterator[sqlite3.Connection]:
+        if self._pid != os.getpid():
+            # A connection must not be used, nor closed, on the other side of a fork.
+            self._finalizer.detach()
+            self._pid = os.getpid()
+            self._idle = queue.SimpleQueue()
+            self._finalizer = weakref.finalize(self, _close_all, self._idle)
+        try:
+            connection = self._idle.get_nowait()
+        except queue.Empty:
+            connection = self._connect()
+        try:
+            yield connection
+        except sqlite3.Error:
+            connection.close()
+            raise
+        except BaseException:
+            self._idle.put(connection)
+            raise
+        self._idle.put(connection)
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, cached_statements=64
+        )
+        try:
+            _use_wal(connection)
+            # FULL, for a commit promises to survive a power cut, not only a killed process.
+            connection.execute("PRAGMA synchronous = FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except VisorError:
+            raise
+        except (sqlite3.Error, OSError) as exc:
+            raise translate(exc, self.path) from exc
+
+
+def translate(exc: sqlite3.Error | OSError, path: Path) -> VisorError:
+    """The error of our tree for an error of SQLite or the file system."""
+    # An extended result code holds its primary code in its low byte.
+    code = (getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
+    if code in _CORRUPT:
+        return CorruptObject(
+            f"{path} is not a readable SQLite database: {exc}",
+            valid="A database that Visor wrote",
+            remedy="Restore it from a backup, or move it away and index again",
+        )
+    if code in _RETRIABLE:
+        return StoreUnavailable(
+            f"{path} could not be used: {exc}",
+            valid="A disk with free space and no other program that keeps the database locked",
+            remedy="Free space or end the other program; the call may be repeated",
+        )
+    return StoreError(
+        f"{path} could not be used: {exc}",
+        valid="A file that this user may read and write, on a local disk",
+        remedy="Correct VISOR_HOME or the file's permissions",
+    )
+
+
+def _use_wal(connection: sqlite3.Connection) -> None:
+    """Switch to WAL. SQLite does not wait for a lock here when two processes do it to a new file at once."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as exc:
+            if exc.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+        else:
+            return
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
+    def version() -> int:
+        (value,) = connection.execute("PRAGMA user_version").fetchone()
+        return int(value)
+
+    if version() == len(migrations):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Read again: another process may have migrated while this one waited for the lock.
+        found = version()
+        if found > len(migrations):
+            raise NewerFormat(
+                f"{path} has format {found}",
+                valid=f"This Visor reads formats up to {len(migrations)}",
+                remedy="Install a newer Visor",
+            )
+        for number, script in enumerate(migrations[found:], start=found + 1):
+            for statement in script.split(";"):
+                if statement.strip():
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {number}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _close_all(idle: queue.SimpleQueue[sqlite3.Connection]) -> None:
+    while True:
+        try:
+            idle.get_nowait().close()
+        except queue.Empty:
+            return
