@@ -84,7 +84,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             is_list = fields[name] == tuple[str, ...]
             values[name] = tuple(p.strip() for p in text.split(",") if p.strip()) if is_list else text
         try:
-            settings = msgspec.convert(values, cls, strict=False)
+            settings = msgspec.convert(values, cls, strict=False, dec_hook=_path)
         except msgspec.ValidationError as exc:
             raise SettingsError(
                 f"The environment does not make valid settings: {exc}",
@@ -92,6 +92,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 remedy="Correct the variable named in the path above",
             ) from exc
         return msgspec.structs.replace(settings, home=settings.home.expanduser())
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError
 
 
 RESERVED = frozenset({"require_emulators", "shared_data"})

@@ -195,7 +195,7 @@ def _convert(network: Network, weights: Path, scratch: Path, variant: Variant) -
     job = Job(network=network, weights=str(weights), variant=variant, target=str(target))
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     try:
-        done = subprocess.run(  # noqa: S603 - our own module in our own interpreter
+        done = subprocess.run(
             [sys.executable, "-m", "visor.models.convert"],
             input=msgspec.json.encode(job),
             capture_output=True,
@@ -237,7 +237,9 @@ def _is_whole(directory: Path) -> bool:
         manifest = read_manifest(directory)
     except ModelError:
         return False
-    return all((directory / f.file).is_file() and (directory / f.file).stat().st_size == f.size_bytes for f in manifest.files)
+    return all(
+        (directory / f.file).is_file() and (directory / f.file).stat().st_size == f.size_bytes for f in manifest.files
+    )
 
 
 @contextmanager

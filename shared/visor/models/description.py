@@ -114,6 +114,16 @@ class ModelDescription(Record, frozen=True, kw_only=True):
         return hashlib.sha256(content).hexdigest()
 
     @property
+    def input_side(self) -> int:
+        """Edge of the largest square, in pixels, that any of its networks looks at."""
+        return max(part.network.preprocessing.size for part in self.parts)
+
+    @property
+    def licences(self) -> str:
+        """Every network with its licence, for a page that credits them."""
+        return ", ".join(f"{part.network.name} ({part.network.licence})" for part in self.parts)
+
+    @property
     def sees_labels(self) -> bool:
         return any(part.network.head == "labels" for part in self.parts)
 

@@ -36,8 +36,10 @@ def fetch(source: Package | Download, folder: Path, say: Say) -> Path:
     if path.exists() and _matches(path, source.checksum):
         return path
     with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as scratch:
-        fetched = _fetch_package(source, Path(scratch), say) if isinstance(source, Package) else (
-            _fetch_download(source, Path(scratch), say)
+        fetched = (
+            _fetch_package(source, Path(scratch), say)
+            if isinstance(source, Package)
+            else (_fetch_download(source, Path(scratch), say))
         )
         if not _matches(fetched, source.checksum):
             raise WeightsUnavailable(

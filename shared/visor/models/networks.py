@@ -35,7 +35,9 @@ def keras_network(network: Network, weights: Path) -> Any:
         found = tuple(feature_map.shape[1:])
         if found != (tap.edge, tap.edge, tap.channels):
             raise ModelError(f"Layer {tap.layer} of {network.name} gives {found}, not what its description says")
-    pooled = [layers.GlobalAveragePooling2D(name=f"tap_{tap.layer}")(m) for tap, m in zip(network.taps, maps, strict=True)]
+    pooled = [
+        layers.GlobalAveragePooling2D(name=f"tap_{tap.layer}")(m) for tap, m in zip(network.taps, maps, strict=True)
+    ]
     return keras.Model(base.input, [*pooled, base.output, *maps], name=network.name)
 
 
@@ -78,7 +80,9 @@ def _efficientnet_lite0(wheel: Path) -> Any:
     """
     left = _state_dict(wheel)
 
-    def convolve(x: Any, name: str, filters: int, kernel: int = 1, stride: int = 1, *, norm: str, relu: bool = True) -> Any:
+    def convolve(
+        x: Any, name: str, filters: int, kernel: int = 1, stride: int = 1, *, norm: str, relu: bool = True
+    ) -> Any:
         depthwise = filters == 0
         layer: Any = (
             layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=name.replace(".", "_"))

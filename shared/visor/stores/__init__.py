@@ -50,7 +50,7 @@ def open_objects(settings: Settings) -> ObjectStore:
     if settings.backend == "local":
         from visor.stores.local.objects import FolderObjects
 
-        return FolderObjects(settings.home / settings.index / "objects")
+        return FolderObjects(settings.home / "indexes" / settings.index / "objects")
     raise NotImplementedError
 
 
@@ -59,7 +59,7 @@ def open_documents(settings: Settings) -> DocumentStore:
     if settings.backend == "local":
         from visor.stores.local.documents import SqliteDocuments
 
-        return SqliteDocuments(settings.home / settings.index / "documents.sqlite")
+        return SqliteDocuments(settings.home / "indexes" / settings.index / "documents.sqlite")
     raise NotImplementedError
 
 
@@ -68,5 +68,5 @@ def open_queue(settings: Settings) -> Queue:
     if settings.backend == "local":
         from visor.stores.local.queue import SqliteQueue
 
-        return SqliteQueue(settings.home / settings.index / "queue.sqlite", settings.embed_attempts_max)
+        return SqliteQueue(settings.home / "indexes" / settings.index / "queue.sqlite", settings.embed_attempts_max)
     raise NotImplementedError

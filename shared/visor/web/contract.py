@@ -164,3 +164,53 @@ class Problem(Record, frozen=True, kw_only=True):
     found: str = ""
     valid: str = ""
     remedy: str = ""
+
+
+class ItemsAnswer(Record, frozen=True, kw_only=True):
+    """Some items to start from (`GET /v1/items`)."""
+
+    items: tuple[Item, ...]
+
+
+class ItemAnswer(Record, frozen=True, kw_only=True):
+    """One item (`GET /v1/items/{id}`)."""
+
+    item: Item
+    indexed_at: str
+    width: int
+    height: int
+    labels: tuple[Label, ...] = ()
+
+
+class HealthAnswer(Record, frozen=True, kw_only=True):
+    status: Literal["ok"] = "ok"
+    images: int
+    version: str
+
+
+class ModelAnswer(Record, frozen=True, kw_only=True):
+    """Which model makes the vectors, for the about panel."""
+
+    name: str
+    fingerprint: str
+    dimension: int
+    summary: str
+    licences: str
+
+
+class StatsAnswer(Record, frozen=True, kw_only=True):
+    """What the index holds and how this process is doing (`GET /v1/stats`)."""
+
+    images: int
+    generation: int
+    model: ModelAnswer
+    segments: int
+    fresh: int
+    """Items that are searchable but not yet in a segment."""
+    searches: int
+    """Answered by this process since it started."""
+    stages_ms: dict[str, dict[str, float]]
+    """By stage: p50 and p99 over this process's last searches."""
+    capabilities: tuple[str, ...] = ()
+    """What this server offers beyond searching: explain, feedback."""
+    notice: str | None = None

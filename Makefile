@@ -1,0 +1,50 @@
+# The habits of this project, one target each. All of them set up what they need.
+PYTHON ?= python3
+PORT ?= 8080
+SOURCE ?=
+BACKEND ?= local
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+CONSTRAINTS := constraints.txt
+
+.PHONY: demo test lint bench setup page clean
+
+demo: $(STAMPS)/build $(STAMPS)/page  ## crawl, embed and serve pictures on this machine
+	@$(BIN)/visor demo --port $(PORT) --backend $(BACKEND) $(if $(SOURCE),--source '$(SOURCE)')
+
+test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page  ## all tests
+	$(BIN)/python -m pytest
+	cd frontend && npm test
+
+lint: $(STAMPS)/dev $(STAMPS)/page  ## style, types, front end
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m ruff format --check .
+	$(BIN)/python -m mypy
+	cd frontend && npm run lint
+
+bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what else there is
+	$(BIN)/visor bench all
+
+setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page  ## everything that the other targets need
+
+page: $(STAMPS)/page
+
+clean:  ## remove what was built here (not VISOR_HOME)
+	rm -rf $(VENV) build frontend/dist frontend/node_modules
+
+$(STAMPS)/venv:
+	@$(PYTHON) scripts/prerequisites.py
+	@$(PYTHON) -m venv $(VENV)
+	@mkdir -p $(STAMPS) && touch $@
+
+# Each stamp is an extra of pyproject.toml, installed with the pinned versions.
+$(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
+	@echo "Installing what '$*' needs (pinned in $(CONSTRAINTS)) …" >&2
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[gcp,$*]'
+	@touch $@
+
+$(STAMPS)/page: $(shell find frontend -path frontend/node_modules -prune -o -path frontend/dist -prune -o -type f -print) | $(STAMPS)/venv
+	@echo "Building the page …" >&2
+	@cd frontend && npm ci --silent && npm run --silent build
+	@touch $@

@@ -1,0 +1,17 @@
+"""The search function: answers `POST /v1/search` and its companions over HTTPS."""
+
+import functions_framework
+from flask import Request, Response
+
+from visor.assembly import Assembly
+from visor.settings import Settings
+from visor.web.logs import log_to_cloud
+
+log_to_cloud()
+app = Assembly(Settings.read()).search_app()
+
+
+@functions_framework.http
+def search(request: Request) -> Response:
+    """Everything that the page asks for."""
+    return app(request)

@@ -1,0 +1,150 @@
+"""Assembly: from settings to the parts of a process. Entry points call it once; nothing else opens a store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from visor.settings import Settings
+
+if TYPE_CHECKING:
+    from visor.images.fetch import Fetcher
+    from visor.index.merge import MergeReport
+    from visor.index.search import Searcher
+    from visor.models.run import Embedder
+    from visor.pipeline.embed import BatchEmbedder
+    from visor.pipeline.search import SearchService
+    from visor.records import Change, CrawlRun, IndexedItem, Item
+    from visor.sources.base import Source
+    from visor.sources.pictures import Pictures
+    from visor.stores import Stores
+    from visor.web.app import SearchApp
+    from visor.web.site import Site
+
+
+class Assembly:
+    """The parts of one process. Each is imported and made when it is first needed, so that a function starts fast."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def stores(self) -> Stores:
+        from visor.stores import open_stores
+
+        return open_stores(self.settings)
+
+    @cached_property
+    def fetcher(self) -> Fetcher:
+        from visor.images.fetch import Fetcher
+
+        return Fetcher(self.settings)
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        from visor.models.build import load_embedder
+
+        return load_embedder(self.settings)
+
+    @cached_property
+    def searcher(self) -> Searcher:
+        from visor.index.search import Searcher
+
+        return Searcher(
+            self.stores.objects,
+            self.stores.documents,
+            model=self.embedder.fingerprint,
+            freshness_s=self.settings.freshness_s,
+        )
+
+    @cached_property
+    def batch_embedder(self) -> BatchEmbedder:
+        from visor.pipeline.embed import BatchEmbedder
+
+        return BatchEmbedder(
+            embedder=self.embedder,
+            read_image=self.read_image,
+            objects=self.stores.objects,
+            documents=self.stores.documents,
+            settings=self.settings,
+        )
+
+    def open_source(self, name: str, config: Mapping[str, Any]) -> Source:
+        """The source that `config` describes. Raises as `visor.sources.opening.open_source`."""
+        from visor.sources.base import SourceContext
+        from visor.sources.opening import open_source
+
+        context = SourceContext(settings=self.settings, fetcher=self.fetcher, objects=self.stores.objects)
+        return open_source(name, config, context)
+
+    def crawl(
+        self,
+        source: Source,
+        *,
+        dry_run: bool = False,
+        limit: int | None = None,
+        on_change: Callable[[Change], None] | None = None,
+    ) -> CrawlRun:
+        """One crawl run over `source`."""
+        from visor.pipeline.crawl import Crawl
+
+        crawl = Crawl(
+            source,
+            objects=self.stores.objects,
+            documents=self.stores.documents,
+            queue=self.stores.queue,
+            settings=self.settings,
+            dry_run=dry_run,
+            limit=limit,
+            on_change=on_change,
+        )
+        return crawl.run()
+
+    def merge(self) -> MergeReport:
+        """Merge shards and small segments once."""
+        from visor.index.merge import merge
+
+        return merge(self.stores.objects, self.stores.documents, model=self.embedder.fingerprint)
+
+    def search_service(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchService:
+        from visor.pipeline.search import SearchService
+
+        return SearchService(
+            searcher=self.searcher,
+            embedder=self.embedder,
+            fetcher=self.fetcher,
+            documents=self.stores.documents,
+            settings=self.settings,
+            picture_address=picture_address,
+        )
+
+    def search_app(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchApp:
+        from visor.web.app import SearchApp
+
+        return SearchApp(self.search_service(picture_address), self.settings)
+
+    def site(self, config: Mapping[str, Any]) -> Site:
+        """The page and the endpoint at one local address; `config` is what the page's config.json says."""
+        from visor.web.site import PAGE, Site, picture_address
+
+        return Site(
+            self.search_app(picture_address),
+            page=PAGE if PAGE.is_dir() else None,
+            config={"endpoint": "", **config},
+            read_image=self.read_image,
+        )
+
+    @cached_property
+    def pictures(self) -> Pictures:
+        from visor.sources.pictures import open_pictures
+
+        return open_pictures(self.settings, self.fetcher)
+
+    def read_image(self, item: Item) -> bytes:
+        """The bytes of an item's picture, from its address or, for a folder's item, from its file.
+
+        Raises:
+            ImageError: It cannot be had.
+        """
+        return self.pictures.fetch(item.image_url).body

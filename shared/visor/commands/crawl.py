@@ -1,0 +1,33 @@
+"""`visor crawl`: read a source and publish what changed."""
+
+from __future__ import annotations
+
+import click
+
+from visor.commands.options import as_json, print_json, say
+from visor.records import Change
+from visor.settings import Settings
+
+
+@click.command("crawl")
+@click.argument("name")
+@click.option("--dry-run", is_flag=True, help="Show what would be published, and publish nothing.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after about this many items.")
+@as_json
+def crawl_command(name: str, dry_run: bool, limit: int | None, as_json: bool) -> None:
+    """Crawl the source NAME of visor.toml."""
+    from visor.assembly import Assembly
+
+    def show(change: Change) -> None:
+        click.echo(f"{change.action:6}  {change.item.id}  {change.item.title}  {change.item.image_url}")
+
+    assembly = Assembly(Settings.read())
+    on_change = show if dry_run and not as_json else None
+    run = assembly.crawl(assembly.named_source(name), dry_run=dry_run, limit=limit, on_change=on_change)
+    if as_json:
+        print_json(run)
+    else:
+        say(
+            f"{run.state}: {run.seen} seen, {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
+            f"{run.unchanged} unchanged, {run.failed} failed"
+        )

@@ -1,0 +1,42 @@
+"""Options and output that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import msgspec
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+
+
+def say(message: str) -> None:
+    """A line for people, on standard error, so that standard output holds only results."""
+    click.echo(message, err=True)
+
+
+def print_json(document: Any) -> None:
+    """The one document of `--json`."""
+    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A progress bar on a terminal, a line every tenth elsewhere. Yields a function to add to what is done."""
+    if sys.stderr.isatty():
+        with click.progressbar(length=total or 0, label=label, file=sys.stderr, show_pos=True) as bar:
+            yield bar.update
+        return
+    done, told = 0, 0
+
+    def add(count: int) -> None:
+        nonlocal done, told
+        done += count
+        if total and (done * 10 // total > told * 10 // total or done == total):
+            told = done
+            say(f"{label}: {done} of {total}")
+
+    yield add

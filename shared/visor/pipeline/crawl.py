@@ -1,0 +1,221 @@
+"""Crawl: read a source, find out what changed since the last time, publish that and nothing else.
+
+A pass goes once through a catalogue. It may take several runs: each stops before its time budget ends, and the next
+goes on from the checkpoint. Everything that a pass publishes has the pass's version, which is saved before the first
+message leaves; so a run that is killed and repeated publishes the same batches again, by name and content.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from visor.errors import Conflict, SourceError, VisorError
+from visor.pipeline.seen import Difference, SeenSet
+from visor.records import Batch, Change, CrawlRun, Item, as_document, item_id
+from visor.settings import Settings
+from visor.sources.base import Page, Source
+from visor.stores.documents import DocumentStore, Put
+from visor.stores.objects import ObjectStore
+from visor.stores.queue import Queue
+
+SAVE_EVERY = 5_000
+"""Changes published between two saves of the seen-set: what a killed run at most publishes again."""
+FAILED_SAMPLES = 5
+
+ACTIONS: dict[Difference, str] = {"new": "embed", "picture": "embed", "metadata": "update"}
+
+
+class Crawl:
+    """One run over one source.
+
+    Args:
+        budget_s: Stop, and let the next run go on, once this many seconds have passed.
+        limit: Stop after this many items, for a try; the pass then stays open.
+        dry_run: Tell what would be published, through `on_change`, and publish and save nothing.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        objects: ObjectStore,
+        documents: DocumentStore,
+        queue: Queue,
+        settings: Settings,
+        budget_s: float | None = None,
+        limit: int | None = None,
+        dry_run: bool = False,
+        on_change: Callable[[Change], None] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.source = source
+        self.objects, self.documents, self.queue = objects, documents, queue
+        self.settings = settings
+        self.budget_s = settings.crawl_budget_s if budget_s is None else budget_s
+        self.limit, self.dry_run, self.on_change, self.clock = limit, dry_run, on_change, clock
+        self.seen = SeenSet.load(objects, source.name)
+        self.counts = dict.fromkeys(("seen", "published", "updated", "deleted", "unchanged", "failed"), 0)
+        self.why: list[str] = []
+        self._waiting: list[Change] = []
+        self._unsaved = 0
+
+    def run(self) -> CrawlRun:
+        """Crawl until the catalogue, the budget or the limit ends.
+
+        Returns:
+            What the run did; it is also kept in the collection `runs`, when it starts and when it ends.
+
+        Raises:
+            SourceError: The catalogue cannot be read; what was read before is published and saved.
+            Conflict: Another crawl of this source ran meanwhile; its result stands, this run's save is dropped.
+        """
+        started = self.clock()
+        run = CrawlRun(
+            id=f"{self.source.name}-{int(started * 1000)}", source=self.source.name, started_at=_iso(started)
+        )
+        self.run_id = run.id
+        self._record(run)
+        state = "failed"
+        try:
+            self._begin_pass(started)
+            state = "complete" if self._read(started) else "postponed"
+        except VisorError as exc:
+            self.why.append(str(exc))
+            raise
+        except Exception as exc:
+            self.why.append(f"{type(exc).__name__}: {exc}")
+            raise
+        finally:
+            run = msgspec.structs.replace(
+                run, state=state, ended_at=_iso(self.clock()), why=" | ".join(self.why), **self.counts
+            )
+            self._record(run)
+        return run
+
+    def _begin_pass(self, now: float) -> None:
+        progress = self.seen.progress
+        self._begun_at = progress.checkpoint
+        if progress.open:
+            return
+        self.seen.progress = msgspec.structs.replace(
+            progress,
+            number=progress.number + 1,
+            version=max(progress.version + 1, int(now * 1000)),
+            open=True,
+            partial=False,
+        )
+
+    def _read(self, started: float) -> bool:
+        """Read pages until the pass is complete (True) or has to wait for the next run (False)."""
+        try:
+            for page in self.source.read(self.seen.progress.checkpoint):
+                self._take(page)
+                if page.checkpoint is None:
+                    self._end_pass(page.next_pass)
+                    return True
+                self.seen.progress = msgspec.structs.replace(self.seen.progress, checkpoint=_dict(page.checkpoint))
+                if self._unsaved >= SAVE_EVERY:
+                    self._save()
+                if self.clock() - started > self.budget_s or (self.limit and self.counts["seen"] >= self.limit):
+                    self._save()
+                    return False
+        except VisorError:
+            self._save()
+            raise
+        raise SourceError(
+            f"Source {self.source.name} ended its pages without ending its pass",
+            valid="The last page of a pass has no checkpoint",
+            remedy="Mend the source: `visor.testing` checks this",
+        )
+
+    def _take(self, page: Page) -> None:
+        if (page.partial or page.failed_more) and not self.seen.progress.partial:
+            # Rows that failed without a name may be items that are still listed: nothing may be called missing.
+            self.seen.progress = msgspec.structs.replace(self.seen.progress, partial=True)
+        self.counts["seen"] += len(page.items)
+        for item, difference in zip(page.items, self.seen.see(page.items), strict=True):
+            if difference == "none":
+                self.counts["unchanged"] += 1
+            else:
+                self._publish_later(ACTIONS[difference], item)
+        dropped = [failure for failure in page.failed if failure.dropped]
+        self.counts["failed"] += len(dropped) + page.failed_more
+        self.why += [f"{f.key}: {f.reason}" for f in page.failed][: max(0, FAILED_SAMPLES - len(self.why))]
+        self.seen.see_unreadable([item_id(self.source.name, f.key) for f in dropped])
+        for key in page.gone:
+            gone = item_id(self.source.name, key)
+            if self.seen.forget(gone):
+                self._publish_later("delete", self._gone(gone))
+
+    def _end_pass(self, next_pass: Mapping[str, Any] | None) -> None:
+        if not self.seen.progress.partial:
+            gone = self.seen.missing_twice()
+            for item in gone:
+                self._publish_later("delete", self._gone(item))
+            self._flush()
+            self.seen.drop(gone)
+        self.seen.progress = msgspec.structs.replace(self.seen.progress, open=False, checkpoint=_dict(next_pass))
+        self._save()
+
+    def _publish_later(self, action: Any, item: Item) -> None:
+        counter = {"embed": "published", "update": "updated", "delete": "deleted"}[action]
+        self.counts[counter] += 1
+        change = Change(action=action, item=item, version=self.seen.progress.version)
+        if self.on_change:
+            self.on_change(change)
+        self._waiting.append(change)
+        if len(self._waiting) >= self.settings.batch_size:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self._waiting:
+            return
+        if not self.dry_run:
+            if self._unsaved == 0:
+                self._save_version()
+            batch = Batch.of(self.source.name, self.run_id, tuple(self._waiting))
+            self.queue.publish([msgspec.json.encode(batch)])
+        self._unsaved += len(self._waiting)
+        self._waiting = []
+
+    def _save_version(self) -> None:
+        """Fix this pass's version before its first message leaves, so that a repeated run publishes the same."""
+        stored = SeenSet.load(self.objects, self.source.name)
+        if stored.generation != self.seen.generation:
+            raise Conflict(
+                f"Another crawl of source {self.source.name} is under way or has ended since this one began",
+                valid="One crawl of a source at a time",
+                remedy="Nothing: its result stands, and the next crawl goes on from there",
+            )
+        if stored.progress.version != self.seen.progress.version:
+            progress = self.seen.progress
+            stored.progress = msgspec.structs.replace(progress, checkpoint=self._begun_at)
+            stored.save(self.objects, self.source.name)
+            self.seen.generation = stored.generation
+
+    def _save(self) -> None:
+        """Publish what waits, then save what was seen: a crash in between publishes again, and loses nothing."""
+        self._flush()
+        if not self.dry_run:
+            self.seen.save(self.objects, self.source.name)
+            self._unsaved = 0
+
+    def _gone(self, item: str) -> Item:
+        return Item(id=item, source=self.source.name, key="", image_url="")
+
+    def _record(self, run: CrawlRun) -> None:
+        if not self.dry_run:
+            self.documents.commit([Put(collection="runs", key=run.id, data=as_document(run))])
+
+
+def _iso(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
+
+
+def _dict(checkpoint: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if checkpoint is None else dict(checkpoint)

@@ -1,0 +1,329 @@
+"""Embed: turn one batch of changes into a shard, item documents and failure records.
+
+Deliveries come at least once and in any order, so every step can be repeated:
+1. read the batch's item documents, and leave out what is already done or superseded;
+2. download and decode in threads, embed as pictures arrive;
+3. write the shard, named by its content;
+4. commit, atomically: the items, the failures, and the record that makes the shard visible.
+A crash before 4 leaves at most a shard that nobody refers to, which the redelivery overwrites or compaction collects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from visor.errors import CorruptObject, FetchUnavailable, ImageError, UnsafeImage
+from visor.images.decode import DecodedImage, decode
+from visor.images.hash import perceptual_hashes
+from visor.index.shard import shard_object, write_shard
+from visor.models.run import Embedder
+from visor.pipeline.safety import Thresholds
+from visor.records import (
+    Batch,
+    Change,
+    FacetRow,
+    FacetUpdate,
+    Failure,
+    IndexedItem,
+    Item,
+    Label,
+    Safety,
+    ShardCommit,
+    Tombstone,
+    as_document,
+)
+from visor.settings import Settings
+from visor.stores.documents import SERVER_TIME, Delete, Document, DocumentStore, Put, Write
+from visor.stores.objects import ObjectStore
+
+EMBED_AT_ONCE = 4
+"""Pictures embedded in one go while others still download."""
+GONE_KEPT = timedelta(days=30)
+"""How long the document of a deleted item stays, so that an older message cannot bring it back."""
+
+
+class BatchIncomplete(FetchUnavailable):
+    """Part of a batch has to be delivered again, because its origin did not answer. The rest is committed."""
+
+    code = "batch_incomplete"
+
+
+@dataclass
+class EmbedReport:
+    """What one delivery did, in items."""
+
+    embedded: int = 0
+    updated: int = 0
+    deleted: int = 0
+    already_done: int = 0
+    failed: int = 0
+    unavailable: int = 0
+
+
+@dataclass
+class _Picture:
+    """An item on its way through embed. The pixels are dropped once they are a vector."""
+
+    change: Change
+    width: int
+    height: int
+    hashes: np.ndarray
+    pixels: Image.Image | None
+    vector: np.ndarray | None = None
+    labels: tuple[Label, ...] = ()
+    safety: Safety | None = None
+
+
+@dataclass
+class _Work:
+    """The state of one delivery."""
+
+    batch: Batch
+    attempt: int
+    documents: dict[str, Document]
+    report: EmbedReport = field(default_factory=EmbedReport)
+    pictures: list[_Picture] = field(default_factory=list)
+    updates: list[Change] = field(default_factory=list)
+    deletes: list[Change] = field(default_factory=list)
+    failures: list[tuple[Change, ImageError]] = field(default_factory=list)
+
+    def stored_version(self, item: str) -> int:
+        document = self.documents.get(item)
+        return int(document.data["version"]) if document else -1
+
+
+class BatchEmbedder:
+    """Embeds batches, one at a time or several in threads.
+
+    Args:
+        read_image: Gives the bytes of an item's picture, or raises an `ImageError`.
+    """
+
+    def __init__(
+        self,
+        *,
+        embedder: Embedder,
+        read_image: Callable[[Item], bytes],
+        objects: ObjectStore,
+        documents: DocumentStore,
+        settings: Settings,
+    ) -> None:
+        self.embedder, self.read_image = embedder, read_image
+        self.objects, self.documents, self.settings = objects, documents, settings
+        self.thresholds = Thresholds.of(settings)
+
+    def embed(self, body: bytes, *, attempt: int = 1) -> EmbedReport:
+        """Process one delivery of one message.
+
+        Args:
+            body: A `Batch` as JSON.
+            attempt: 1 for the first delivery, as the queue counts.
+
+        Raises:
+            CorruptObject: The message is no batch: retrying will not help, and it belongs to the dead letters.
+            BatchIncomplete: Some origins did not answer; what did is committed. Deliver again later.
+            StoreUnavailable: A store did not answer; deliver again later.
+        """
+        batch = decode_batch(body)
+        ids = list({change.item.id for change in batch.changes})
+        work = _Work(batch=batch, attempt=attempt, documents=self.documents.get("items", ids))
+        to_embed = self._sort_out(work)
+        self._embed_pictures(work, to_embed)
+        self._commit(work)
+        if work.report.unavailable:
+            waits = [e.retry_after_s or 0 for _, e in work.failures if isinstance(e, FetchUnavailable)]
+            first = next(e for _, e in work.failures if e.retriable)
+            raise BatchIncomplete(
+                f"{work.report.unavailable} of {len(batch.changes)} pictures of batch {batch.id} are not to be had now",
+                valid=f"The first of them: {first.found}",
+                remedy="The queue delivers the batch again; what was embedded is not embedded twice",
+                retry_after_s=max(waits) or None,
+            )
+        return work.report
+
+    def _sort_out(self, work: _Work) -> list[Change]:
+        """Leave out what is done; tell updates and deletes from what has to be embedded."""
+        to_embed = []
+        for change in {change.item.id: change for change in work.batch.changes}.values():
+            document = work.documents.get(change.item.id)
+            stored = work.stored_version(change.item.id)
+            live = document is not None and not document.data.get("gone")
+            same_model = document is not None and document.data.get("model") == self.embedder.fingerprint
+            if stored > change.version or (stored == change.version and (same_model or not live)):
+                work.report.already_done += 1
+            elif change.action == "delete":
+                work.deletes.append(change)
+            elif change.action == "update" and live and same_model:
+                work.updates.append(change)
+            else:
+                to_embed.append(change)
+        return to_embed
+
+    def _embed_pictures(self, work: _Work, changes: Sequence[Change]) -> None:
+        if not changes:
+            return
+        with ThreadPoolExecutor(min(self.settings.fetch_parallel, len(changes)), "fetch") as pool:
+            pending: list[_Picture] = []
+            futures: dict[Future[_Picture], Change] = {pool.submit(self._read, c): c for c in changes}
+            for future in as_completed(futures):
+                try:
+                    pending.append(future.result())
+                except ImageError as exc:
+                    work.failures.append((futures[future], exc))
+                if len(pending) == EMBED_AT_ONCE:
+                    self._embed_some(work, pending)
+                    pending = []
+            if pending:
+                self._embed_some(work, pending)
+
+    def _read(self, change: Change) -> _Picture:
+        data = self.read_image(change.item)
+        image: DecodedImage = decode(
+            data, pixels_max=self.settings.pixels_max, side_hint=self.embedder.description.input_side
+        )
+        return _Picture(change, image.width, image.height, perceptual_hashes(image.pixels), image.pixels)
+
+    def _embed_some(self, work: _Work, pictures: list[_Picture]) -> None:
+        embedded = self.embedder.embed([p.pixels for p in pictures if p.pixels is not None])
+        for picture, vector, labels, probabilities in zip(
+            pictures, embedded.vectors, embedded.labels, embedded.safety, strict=True
+        ):
+            picture.pixels = None
+            picture.vector, picture.labels = vector, labels
+            picture.safety = self.thresholds.judge_item(probabilities)
+            if picture.safety is not None and picture.safety.unsafe:
+                work.failures.append((picture.change, unsafe_image(picture.safety, self.settings.unsafe_item)))
+            else:
+                work.pictures.append(picture)
+
+    def _commit(self, work: _Work) -> None:
+        now = datetime.now(UTC)
+        work.pictures.sort(key=lambda p: p.change.item.id)
+        name = self._write_shard(work)
+        tombstones = [Tombstone(id=c.item.id, version=c.version) for c in work.deletes]
+        writes: list[Write] = [self._item(p, name or "", now) for p in work.pictures]
+        writes += [self._gone(c, now) for c in work.deletes]
+        updates = []
+        for change in work.updates:
+            indexed = msgspec.convert(work.documents[change.item.id].data, IndexedItem)
+            indexed = msgspec.structs.replace(indexed, item=change.item, version=change.version)
+            writes.append(_put("items", change.item.id, as_document(indexed)))
+            facets = FacetRow.of(change.item, indexed.labels)
+            updates.append(FacetUpdate(id=change.item.id, version=change.version, facets=facets))
+        for change, exc in work.failures:
+            writes.append(_put("failures", change.item.id, as_document(self._failure(work, change, exc, now))))
+            work.report.unavailable += exc.retriable
+            work.report.failed += not exc.retriable
+            if not exc.retriable and work.stored_version(change.item.id) >= 0:
+                # An older picture of this item is searchable, and the catalogue no longer shows it.
+                tombstones.append(Tombstone(id=change.item.id, version=change.version))
+                writes.append(self._gone(change, now))
+        if work.attempt > 1:
+            done = [p.change for p in work.pictures] + work.deletes
+            writes += [Delete(collection="failures", key=c.item.id, field="version", value=c.version) for c in done]
+        if name or updates or tombstones:
+            commit = ShardCommit(
+                batch=work.batch.id,
+                model=self.embedder.fingerprint,
+                shard=name,
+                count=len(work.pictures),
+                updates=tuple(updates),
+                tombstones=tuple(tombstones),
+            )
+            data = {**as_document(commit), "committed_at": SERVER_TIME}
+            writes.append(Put(collection="commits", key=self._commit_key(work), data=data))
+        if writes:
+            self.documents.commit(writes)
+        work.report.embedded = len(work.pictures)
+        work.report.updated, work.report.deleted = len(work.updates), len(work.deletes)
+
+    def _write_shard(self, work: _Work) -> str | None:
+        """Write the vectors under a name made of what is in them; None if there are none."""
+        if not work.pictures:
+            return None
+        pictures = work.pictures
+        data = write_shard(
+            model=self.embedder.fingerprint,
+            ids=[p.change.item.id for p in pictures],
+            versions=[p.change.version for p in pictures],
+            vectors=np.stack([p.vector for p in pictures if p.vector is not None]).astype(np.float16),
+            hashes=np.stack([p.hashes for p in pictures]),
+            facets=[FacetRow.of(p.change.item, p.labels) for p in pictures],
+        )
+        name = shard_object(self._commit_key(work))
+        self.objects.put(name, data)
+        return name
+
+    def _commit_key(self, work: _Work) -> str:
+        """Differs where a redelivery of a batch adds the part that was missing, or another model embeds it."""
+        parts = sorted(p.change.item.id for p in work.pictures) + [self.embedder.fingerprint]
+        return f"{work.batch.id}-{hashlib.blake2b(''.join(parts).encode(), digest_size=4).hexdigest()}"
+
+    def _item(self, picture: _Picture, shard: str, now: datetime) -> Put:
+        indexed = IndexedItem(
+            item=picture.change.item,
+            version=picture.change.version,
+            model=self.embedder.fingerprint,
+            shard=shard,
+            indexed_at=now.isoformat(timespec="seconds"),
+            width=picture.width,
+            height=picture.height,
+            labels=picture.labels,
+            safety=picture.safety,
+        )
+        return _put("items", picture.change.item.id, as_document(indexed))
+
+    def _gone(self, change: Change, now: datetime) -> Put:
+        data = {"version": change.version, "gone": True, "expires_at": (now + GONE_KEPT).timestamp()}
+        return _put("items", change.item.id, data)
+
+    def _failure(self, work: _Work, change: Change, exc: ImageError, now: datetime) -> Failure:
+        return Failure(
+            item=change.item.id,
+            source=change.item.source,
+            image_url=change.item.image_url,
+            version=change.version,
+            batch=work.batch.id,
+            code=exc.code,
+            reason=str(exc),
+            retriable=exc.retriable,
+            at=now.isoformat(timespec="seconds"),
+        )
+
+
+def decode_batch(body: bytes) -> Batch:
+    """A message's batch.
+
+    Raises:
+        CorruptObject: The message is none.
+    """
+    try:
+        return msgspec.json.decode(body, type=Batch)
+    except msgspec.DecodeError as exc:
+        raise CorruptObject(
+            f"A message of {len(body)} bytes is no batch: {exc}",
+            valid="A batch is what `visor crawl` publishes",
+            remedy="It stays among the dead letters: see `visor dlq list`",
+        ) from exc
+
+
+def unsafe_image(safety: Safety, threshold: float) -> UnsafeImage:
+    """The error for a picture that the safety head refuses."""
+    worst = max(safety.probabilities, key=lambda name: safety.probabilities[name])
+    return UnsafeImage(
+        f"The safety head says {worst} with probability {safety.probabilities[worst]:.2f}",
+        valid=f"Pictures below {threshold} are taken",
+        remedy="If the picture is fine, raise VISOR_UNSAFE_ITEM or VISOR_UNSAFE_QUERY",
+    )
+
+
+def _put(collection: str, key: str, data: Mapping[str, object]) -> Put:
+    return Put(collection=collection, key=key, data=data, newer_than="version")

@@ -1,0 +1,407 @@
+"""Search: from what somebody asks for to the nearest items, and how sure that is."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import threading
+import time
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+from PIL import Image, ImageStat
+
+from visor.errors import BadRequest, UnknownItem
+from visor.images.decode import DecodedImage, decode
+from visor.images.fetch import Fetcher
+from visor.images.hash import perceptual_hashes
+from visor.index.search import Hit, Hits, Searcher
+from visor.models.run import Embedder
+from visor.pipeline.safety import Thresholds
+from visor.records import IndexedItem, Label, Safety
+from visor.settings import Settings
+from visor.stores.documents import DocumentStore
+from visor.web.contract import (
+    Box,
+    FacetsAnswer,
+    Filters,
+    Guess,
+    IndexAnswer,
+    Match,
+    Place,
+    QueryAnswer,
+    SafetyAnswer,
+    SearchAnswer,
+    SearchRequest,
+)
+
+ITEMS_REMEMBERED = 5_000
+GUESS_FROM = 12
+"""Matches whose collections vote on the kind."""
+BOX_SIDE_MIN = 8
+"""Pixels: a smaller box holds nothing to look at."""
+
+
+@dataclass
+class _Query:
+    """What is known of a query once it is a vector."""
+
+    vector: np.ndarray
+    hashes: np.ndarray | None = None
+    labels: tuple[Label, ...] = ()
+    safety: Safety | None = None
+    image: DecodedImage | None = None
+    item: str | None = None
+
+
+@dataclass
+class Stopwatch:
+    """Milliseconds by stage."""
+
+    timing_ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = (time.perf_counter() - start) * 1000
+            self.timing_ms[name] = round(self.timing_ms.get(name, 0.0) + elapsed, 2)
+
+
+class Items:
+    """The documents of items, remembered for a while so that a warm search reads few."""
+
+    def __init__(self, documents: DocumentStore, *, keep_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self.documents, self.keep_s, self.clock = documents, keep_s, clock
+        self._kept: OrderedDict[str, tuple[float, IndexedItem | None]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, ids: Sequence[str]) -> dict[str, IndexedItem]:
+        """The searchable ones among `ids`."""
+        now = self.clock()
+        with self._lock:
+            fresh = {i: self._kept[i][1] for i in ids if i in self._kept and now - self._kept[i][0] < self.keep_s}
+        missing = [i for i in dict.fromkeys(ids) if i not in fresh]
+        if missing:
+            found = self.documents.get("items", missing)
+            for item in missing:
+                document = found.get(item)
+                live = document is not None and not document.data.get("gone")
+                fresh[item] = msgspec.convert(document.data, IndexedItem) if document and live else None
+            with self._lock:
+                for item in missing:
+                    self._kept[item] = (now, fresh[item])
+                    self._kept.move_to_end(item)
+                while len(self._kept) > ITEMS_REMEMBERED:
+                    self._kept.popitem(last=False)
+        return {i: indexed for i, indexed in fresh.items() if indexed is not None}
+
+
+class SearchService:
+    """Answers searches. Thread-safe; one a process."""
+
+    def __init__(
+        self,
+        *,
+        searcher: Searcher,
+        embedder: Embedder,
+        fetcher: Fetcher,
+        documents: DocumentStore,
+        settings: Settings,
+        picture_address: Callable[[IndexedItem], str] | None = None,
+    ) -> None:
+        """`picture_address` replaces addresses that a browser cannot open (files of a local folder)."""
+        self.searcher, self.embedder, self.fetcher = searcher, embedder, fetcher
+        self.documents, self.settings = documents, settings
+        self.items = Items(documents, keep_s=settings.freshness_s)
+        self.thresholds = Thresholds.of(settings)
+        self.picture_address = picture_address
+
+    def search(self, request: SearchRequest, upload: bytes | None = None) -> SearchAnswer:
+        """The nearest items to what `request` asks for.
+
+        Args:
+            upload: The picture itself, where it came beside the request.
+
+        Raises:
+            BadRequest: Not exactly one thing to search for, or one that cannot be.
+            UnknownItem: The item to start from is not in the index.
+            ImageError: The picture cannot be fetched or decoded.
+        """
+        watch = Stopwatch()
+        with watch.stage("total"):
+            self.searcher.refresh()
+            query = self._query(request, upload, watch)
+            if query.safety is not None and query.safety.unsafe:
+                hits = Hits(hits=(), mode=request.mode, metric=request.metric)
+            else:
+                with watch.stage("scan"):
+                    hits = self._scan(request, query)
+            with watch.stage("items"):
+                matches = self._matches(hits, request.k)
+            facets = self.searcher.facets(request.filters) if request.facets else None
+        return SearchAnswer(
+            matches=matches,
+            confidence=hits.confidence,
+            no_confident_match=not hits.confident,
+            mode="metric" if hits.metric else hits.mode,
+            metric=hits.metric,
+            guess=_guess(matches, hits.confidence),
+            labels=query.labels,
+            safety=_safety_answer(query.safety),
+            query=_query_answer(query),
+            index=self.index_answer(),
+            facets=facets,
+            timing_ms=watch.timing_ms,
+            notice=hits.notice,
+        )
+
+    def facets(self, filters: Filters) -> FacetsAnswer:
+        self.searcher.refresh()
+        return self.searcher.facets(filters)
+
+    def item(self, item: str) -> IndexedItem:
+        """One searchable item.
+
+        Raises:
+            UnknownItem: There is none of that id.
+        """
+        self.searcher.refresh()
+        indexed = self.items.get([item]).get(item)
+        if indexed is None:
+            raise unknown_item(item)
+        return self._shown(indexed)
+
+    def sample(self, limit: int) -> list[IndexedItem]:
+        """Some items, spread over the index, the same ones as long as the index is the same."""
+        self.searcher.refresh()
+        ids = self.searcher.sample(limit)
+        found = self.items.get(ids)
+        return [self._shown(found[i]) for i in ids if i in found]
+
+    def index_answer(self) -> IndexAnswer:
+        return IndexAnswer(
+            images=len(self.searcher), generation=self.searcher.generation, model=self.embedder.fingerprint
+        )
+
+    def _query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> _Query:
+        given = [name for name in ("image", "url", "vector", "item") if getattr(request, name) is not None]
+        if upload is not None:
+            given.insert(0, "image")
+        if len(given) != 1:
+            raise BadRequest(
+                f"The request has {' and '.join(given) or 'nothing to search for'}",
+                valid="Exactly one of image, url, vector, item",
+                remedy="Send one",
+            )
+        if (request.box or request.exclude) and given[0] in ("vector", "item"):
+            raise BadRequest(
+                f"A box or excluded parts do not go with {given[0]}",
+                valid="They go with a picture: image or url",
+                remedy="Send the picture, or leave them out",
+            )
+        if request.vector is not None:
+            return _Query(vector=decode_vector(request.vector, self.embedder.dimension))
+        if request.item is not None:
+            return self._item_query(request.item)
+        return self._picture_query(self._bytes(request, upload, watch), request, watch)
+
+    def _item_query(self, item: str) -> _Query:
+        vector = self.searcher.vector_of(item)
+        if vector is None:
+            raise unknown_item(item)
+        indexed = self.items.get([item]).get(item)
+        labels = indexed.labels if indexed else ()
+        return _Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item)
+
+    def _bytes(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> bytes:
+        if upload is not None:
+            return upload
+        if request.url is not None:
+            with watch.stage("fetch"):
+                return self.fetcher.fetch(request.url).body
+        try:
+            return base64.b64decode((request.image or "").partition("base64,")[2] or request.image or "", validate=True)
+        except binascii.Error as exc:
+            raise BadRequest(
+                f"image is no base64: {exc}", valid="The picture's bytes in base64", remedy="Encode them"
+            ) from exc
+
+    def _picture_query(self, data: bytes, request: SearchRequest, watch: Stopwatch) -> _Query:
+        with watch.stage("decode"):
+            side = None if request.box or request.exclude else self.embedder.description.input_side
+            image = decode(data, pixels_max=self.settings.pixels_max, side_hint=side)
+            pixels = crop(leave_out(image.pixels, request.exclude), request.box)
+            hashes = perceptual_hashes(pixels)
+        with watch.stage("embed"):
+            embedded = self.embedder.embed([pixels])
+        return _Query(
+            vector=embedded.vectors[0],
+            hashes=hashes,
+            labels=embedded.labels[0],
+            safety=self.thresholds.judge_query(embedded.safety[0]),
+            image=image,
+        )
+
+    def _scan(self, request: SearchRequest, query: _Query) -> Hits:
+        return self.searcher.search(
+            query.vector,
+            k=min(request.k, self.settings.k_max),
+            filters=request.filters,
+            mode=request.mode,
+            metric=request.metric,
+            hashes=query.hashes,
+            leave_out=() if query.item is None else (query.item,),
+        )
+
+    def _matches(self, hits: Hits, k: int) -> tuple[Match, ...]:
+        found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
+        matches = (self._match(hit, found) for hit in hits.hits)
+        return tuple(match for match in matches if match is not None)[:k]
+
+    def _match(self, hit: Hit, found: dict[str, IndexedItem]) -> Match | None:
+        """None where the item was deleted a moment ago and the index has not heard of it."""
+        places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
+        if not places:
+            return None
+        places.sort(key=_newest_and_cheapest)
+        first = self._shown(places[0])
+        return Match(
+            item=first.item,
+            similarity=round(hit.similarity, 6),
+            confidence=hit.confidence,
+            verdict=hit.verdict,
+            places=tuple(_place(self._shown(indexed)) for indexed in places) if len(places) > 1 else (),
+            labels=first.labels,
+            indexed_at=first.indexed_at,
+        )
+
+    def _shown(self, indexed: IndexedItem) -> IndexedItem:
+        """The item as a browser can show it."""
+        if self.picture_address is None:
+            return indexed
+        item = msgspec.structs.replace(indexed.item, image_url=self.picture_address(indexed))
+        return msgspec.structs.replace(indexed, item=item)
+
+
+def decode_vector(text: str, dimension: int) -> np.ndarray:
+    """The unit vector, float32 of shape `(dimension,)`, in base64 (also URL-safe) of little-endian float16.
+
+    Raises:
+        BadRequest: It is no base64, of another length, or not finite.
+    """
+    try:
+        data = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
+    except binascii.Error as exc:
+        raise BadRequest(f"vector is no base64: {exc}", valid="Base64 of little-endian float16") from exc
+    if len(data) != 2 * dimension:
+        raise BadRequest(
+            f"vector has {len(data)} bytes",
+            valid=f"This index takes {2 * dimension}: {dimension} numbers of 2 bytes",
+            remedy="Take query.vector from an answer of this index; after a change of model search the picture again",
+        )
+    vector = np.frombuffer(data, "<f2").astype(np.float32)
+    norm = float(np.linalg.norm(vector))
+    if not np.isfinite(norm) or norm == 0:
+        raise BadRequest("vector has no direction: it is zero or not finite", valid="Finite numbers, not all 0")
+    return vector / np.float32(norm)
+
+
+def crop(pixels: Image.Image, box: Box | None) -> Image.Image:
+    """The part of a picture within `box` (x, y, width, height as fractions of its sides).
+
+    Raises:
+        BadRequest: The box leaves the picture, or holds fewer than 8 × 8 pixels.
+    """
+    if box is None:
+        return pixels
+    left, top, right, bottom = _corners(pixels, box)
+    if right - left < BOX_SIDE_MIN or bottom - top < BOX_SIDE_MIN:
+        raise BadRequest(
+            f"The box {list(box)} holds {max(right - left, 0)} × {max(bottom - top, 0)} pixels of this picture",
+            valid=f"x, y, width, height in fractions of the sides, at least {BOX_SIDE_MIN} × {BOX_SIDE_MIN} pixels",
+            remedy="Draw a larger box",
+        )
+    return pixels.crop((left, top, right, bottom))
+
+
+def leave_out(pixels: Image.Image, boxes: Sequence[Box]) -> Image.Image:
+    """The picture with `boxes` filled with the mean colour of the rest, which says the least to the model."""
+    if not boxes:
+        return pixels
+    corners = [_corners(pixels, box) for box in boxes]
+    rest = Image.new("L", pixels.size, 255)
+    for corner in corners:
+        rest.paste(0, corner)
+    if rest.getextrema() == (0, 0):
+        raise BadRequest("All of the picture is left out", valid="Something must remain", remedy="Paint out less")
+    mean = tuple(round(channel) for channel in ImageStat.Stat(pixels, rest).mean)
+    filled = pixels.copy()
+    filled.paste(mean, (0, 0), Image.eval(rest, lambda value: 255 - value))
+    return filled
+
+
+def unknown_item(item: str) -> UnknownItem:
+    return UnknownItem(
+        f"No item {item} is in the index",
+        valid="Ids are 32 hexadecimal digits, as answers give them",
+        remedy="It may have been deleted: search for its picture",
+    )
+
+
+def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
+    x, y, width, height = box
+    columns, rows = pixels.size
+    right, bottom = min(x + width, 1.0), min(y + height, 1.0)
+    return round(x * columns), round(y * rows), round(right * columns), round(bottom * rows)
+
+
+def _guess(matches: Sequence[Match], confidence: float) -> Guess | None:
+    """The collection that the nearest matches vote for, each with its confidence; none where nobody names one."""
+    votes: dict[str, float] = defaultdict(float)
+    voters = [match for match in matches[:GUESS_FROM] if match.item.collection]
+    for match in voters:
+        votes[match.item.collection or ""] += match.confidence
+    total = sum(votes.values())
+    if total <= 0:
+        return None
+    best = max(votes, key=lambda name: votes[name])
+    return Guess(collection=best, probability=round(votes[best] / total * confidence, 4))
+
+
+def _newest_and_cheapest(indexed: IndexedItem) -> tuple[float, float]:
+    date = (indexed.item.date or indexed.indexed_at)[:10].replace("-", "")
+    price = indexed.item.price
+    return -float(date) if date.isdigit() else 0.0, float("inf") if price is None else price
+
+
+def _place(indexed: IndexedItem) -> Place:
+    item = indexed.item
+    return Place(
+        item=item.id,
+        title=item.title,
+        page_url=item.page_url,
+        image_url=item.image_url,
+        price=item.price,
+        currency=item.currency,
+    )
+
+
+def _safety_answer(safety: Safety | None) -> SafetyAnswer | None:
+    return None if safety is None else SafetyAnswer(unsafe=safety.unsafe, probabilities=safety.probabilities)
+
+
+def _query_answer(query: _Query) -> QueryAnswer:
+    return QueryAnswer(
+        vector=base64.b64encode(query.vector.astype("<f2").tobytes()).decode(),
+        item=query.item,
+        width=query.image.width if query.image else None,
+        height=query.image.height if query.image else None,
+        format=query.image.format if query.image else None,
+    )

@@ -1,0 +1,274 @@
+"""The HTTP contract of the search function, as one callable from a Flask request to a Flask response."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from flask import Request, Response
+from werkzeug.datastructures import MultiDict
+from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import RequestEntityTooLarge as BodyTooLarge
+from werkzeug.routing import Map, RequestRedirect, Rule
+
+from visor import __version__
+from visor.errors import BadRequest, ImageError, RequestError, RequestTooLarge, UnsupportedMediaType, VisorError
+from visor.pipeline.search import SearchService
+from visor.records import Record
+from visor.settings import Settings
+from visor.web import openapi
+from visor.web.contract import (
+    Filters,
+    HealthAnswer,
+    ItemAnswer,
+    ItemsAnswer,
+    ModelAnswer,
+    PriceRange,
+    Problem,
+    SearchRequest,
+    StatsAnswer,
+)
+
+LOG = logging.getLogger("visor.web")
+SEARCHES_REMEMBERED = 1_000
+T = TypeVar("T", bound=Record)
+
+ROUTES = Map(
+    [
+        Rule("/v1/search", endpoint="search", methods=["POST"]),
+        Rule("/v1/facets", endpoint="facets", methods=["GET"]),
+        Rule("/v1/items", endpoint="items", methods=["GET"]),
+        Rule("/v1/items/<id>", endpoint="item", methods=["GET"]),
+        Rule("/v1/stats", endpoint="stats", methods=["GET"]),
+        Rule("/v1/health", endpoint="health", methods=["GET"]),
+        Rule("/openapi.json", endpoint="openapi", methods=["GET"]),
+    ],
+    strict_slashes=False,
+)
+
+
+class SearchApp:
+    """Answers HTTP requests with a `SearchService`. Thread-safe; one a process."""
+
+    def __init__(self, service: SearchService, settings: Settings) -> None:
+        self.service, self.settings = service, settings
+        self._stages: deque[dict[str, float]] = deque(maxlen=SEARCHES_REMEMBERED)
+        self._searches = 0
+
+    def __call__(self, request: Request) -> Response:
+        """Answer one request. Never raises: what goes wrong becomes an RFC 9457 problem document."""
+        try:
+            if request.method == "OPTIONS":
+                response = Response(status=204)
+            else:
+                endpoint, arguments = ROUTES.bind("").match(request.path, request.method)
+                response = getattr(self, f"_{endpoint}")(request, **arguments)
+        except VisorError as exc:
+            response = _problem(exc, status_of(exc))
+        except BodyTooLarge as exc:
+            response = _problem(self._too_large(request), exc.code)
+        except RequestRedirect as exc:
+            response = _http_problem(request, 404, f"Nothing is at {request.path}; try {exc.new_url}")
+        except HTTPException as exc:
+            response = _http_problem(request, exc.code or 500, exc.description or exc.name)
+        except Exception:
+            LOG.exception("A request to %s failed", request.path)
+            response = _http_problem(request, 500, "Visor made a mistake; its log says more")
+        return self._with_headers(request, response)
+
+    def _search(self, request: Request) -> Response:
+        body, upload = self._body(request)
+        answer = self.service.search(body, upload)
+        self._searches += 1
+        self._stages.append(answer.timing_ms)
+        return _json(answer)
+
+    def _body(self, request: Request) -> tuple[SearchRequest, bytes | None]:
+        """The request document and the picture beside it."""
+        request.max_content_length = self.settings.request_bytes_max
+        request.max_form_memory_size = self.settings.request_bytes_max
+        if (request.content_length or 0) > self.settings.request_bytes_max:
+            raise self._too_large(request)
+        if request.mimetype == "application/json":
+            return _decode(request.get_data(), SearchRequest), None
+        if request.mimetype == "multipart/form-data":
+            picture = request.files.get("image")
+            if picture is None:
+                raise BadRequest(
+                    f"The form has the parts {sorted({*request.files, *request.form})}",
+                    valid="A file part named image, and perhaps a part named request",
+                    remedy="Name the picture's part image",
+                )
+            return _decode((request.form.get("request") or "{}").encode(), SearchRequest), picture.read()
+        if request.mimetype.startswith("image/"):
+            return SearchRequest(), request.get_data()
+        raise UnsupportedMediaType(
+            f"The body is of type {request.mimetype or '(none)'}",
+            valid="application/json, multipart/form-data or image/*",
+            remedy="Set Content-Type",
+        )
+
+    def _too_large(self, request: Request) -> RequestTooLarge:
+        return RequestTooLarge(
+            f"The request has {request.content_length or 'too many'} bytes",
+            valid=f"At most {self.settings.request_bytes_max}",
+            remedy="Send a smaller picture: 1,024 pixels a side are plenty",
+        )
+
+    def _facets(self, request: Request) -> Response:
+        return _json(self.service.facets(_filters(request.args)))
+
+    def _items(self, request: Request) -> Response:
+        limit = request.args.get("limit", "8")
+        if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= 48:
+            raise BadRequest(f"limit is {limit!r}", valid="A whole number from 1 to 48", remedy="Correct it")
+        return _json(ItemsAnswer(items=tuple(indexed.item for indexed in self.service.sample(int(limit)))))
+
+    def _item(self, request: Request, id: str) -> Response:  # noqa: A002 — the name in the route
+        indexed = self.service.item(id)
+        return _json(
+            ItemAnswer(
+                item=indexed.item,
+                indexed_at=indexed.indexed_at,
+                width=indexed.width,
+                height=indexed.height,
+                labels=indexed.labels,
+            )
+        )
+
+    def _stats(self, request: Request) -> Response:
+        self.service.searcher.refresh()
+        return _json(self.stats())
+
+    def stats(self) -> StatsAnswer:
+        """What the index holds and how this process is doing."""
+        searcher, model = self.service.searcher, self.service.embedder.description
+        return StatsAnswer(
+            images=len(searcher),
+            generation=searcher.generation,
+            model=ModelAnswer(
+                name=model.name,
+                fingerprint=self.service.embedder.fingerprint,
+                dimension=self.service.embedder.dimension,
+                summary=model.summary,
+                licences=model.licences,
+            ),
+            segments=searcher.segments,
+            fresh=searcher.fresh,
+            searches=self._searches,
+            stages_ms=_percentiles(list(self._stages)),
+            capabilities=(),
+            notice=searcher.notice,
+        )
+
+    def _health(self, request: Request) -> Response:
+        return _json(HealthAnswer(images=len(self.service.searcher), version=__version__))
+
+    def _openapi(self, request: Request) -> Response:
+        return Response(msgspec.json.encode(openapi.document()), mimetype="application/json")
+
+    def _with_headers(self, request: Request, response: Response) -> Response:
+        headers = response.headers
+        origin = request.headers.get("Origin")
+        allowed = self.settings.cors_origins
+        if origin and ("*" in allowed or origin in allowed):
+            headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
+            headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+            headers["Access-Control-Allow-Headers"] = "Content-Type"
+            headers["Access-Control-Max-Age"] = "86400"
+            headers["Vary"] = "Origin"
+        headers.setdefault("Cache-Control", "no-store")
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Referrer-Policy"] = "no-referrer"
+        headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+        return response
+
+
+def status_of(exc: VisorError) -> int:
+    """The HTTP status of an error: the caller's fault (4xx), or ours for now (503) or for good (500)."""
+    if isinstance(exc, RequestError):
+        return exc.status
+    if isinstance(exc, ImageError):
+        return openapi.STATUS_OF_IMAGE_ERRORS
+    return 503 if exc.retriable else 500
+
+
+def _filters(arguments: MultiDict[str, str]) -> Filters:
+    """Filters from the query string; a list's values are repeated."""
+    known = {*Filters.__struct_fields__, "price_min", "price_max"} - {"price"}
+    unknown = sorted(set(arguments) - known)
+    if unknown:
+        raise BadRequest(
+            f"Query parameter {unknown[0]!r} is no filter", valid=f"Filters are {', '.join(sorted(known))}"
+        )
+    values: dict[str, Any] = {}
+    for name in set(arguments):
+        values[name] = arguments[name] if name.startswith(("price_", "date_")) else arguments.getlist(name)
+    price = {bound: values.pop(f"price_{bound}") for bound in ("min", "max") if f"price_{bound}" in values}
+    try:
+        if price:
+            values["price"] = msgspec.convert(price, PriceRange, strict=False)
+        return msgspec.convert(values, Filters)
+    except msgspec.ValidationError as exc:
+        raise BadRequest(f"The filters cannot be read: {exc}", valid="/openapi.json describes them") from exc
+
+
+def _decode(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.DecodeError as exc:
+        raise BadRequest(
+            f"The request document cannot be read: {exc}",
+            valid=f"A JSON object as {kind.__name__} in /openapi.json",
+            remedy="Correct what the path in the message names",
+        ) from exc
+
+
+def _json(answer: Record) -> Response:
+    return Response(msgspec.json.encode(answer), mimetype="application/json")
+
+
+def _problem(exc: VisorError, status: int) -> Response:
+    problem = Problem(
+        type=f"urn:visor:{exc.code}",
+        title=exc.code.replace("_", " ").capitalize(),
+        status=status,
+        detail=str(exc),
+        found=exc.found,
+        valid=exc.valid,
+        remedy=exc.remedy,
+    )
+    response = Response(msgspec.json.encode(problem), status=status, mimetype="application/problem+json")
+    retry_after_s = getattr(exc, "retry_after_s", None)
+    if status in (429, 503):
+        response.headers["Retry-After"] = str(round(retry_after_s or 30))
+    return response
+
+
+def _http_problem(request: Request, status: int, found: str) -> Response:
+    valid = ", ".join(
+        sorted(f"{'/'.join(sorted((r.methods or set()) - {'HEAD'}))} {r.rule}" for r in ROUTES.iter_rules())
+    )
+    title = {404: "Not found", 405: "Method not allowed", 500: "Internal error"}.get(status, "Bad request")
+    problem = Problem(
+        type="about:blank",
+        title=title,
+        status=status,
+        detail=f"{request.method} {request.path}: {found}",
+        found=found,
+        valid=valid if status in (404, 405) else "",
+    )
+    return Response(msgspec.json.encode(problem), status=status, mimetype="application/problem+json")
+
+
+def _percentiles(stages: list[Mapping[str, float]]) -> dict[str, dict[str, float]]:
+    names = {name for timing in stages for name in timing}
+    by_name = {name: [timing[name] for timing in stages if name in timing] for name in sorted(names)}
+    return {
+        name: {"p50": round(float(np.percentile(v, 50)), 2), "p99": round(float(np.percentile(v, 99)), 2)}
+        for name, v in by_name.items()
+    }

@@ -1,0 +1,133 @@
+"""The OpenAPI document, made from the contract's records so that it cannot disagree with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from visor import __version__
+from visor.errors import RequestError
+from visor.web import contract
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+ANSWERS: dict[int, str] = {
+    400: "The request cannot be answered as it stands",
+    404: "No such item",
+    413: "The request is too large",
+    415: "The body is of a type that is not read here",
+    422: "The picture cannot be fetched, decoded or shown",
+    429: "The quota is reached; `Retry-After` says when to come back",
+    503: "A store did not answer; try again",
+}
+
+
+def document() -> dict[str, Any]:
+    """OpenAPI 3.1 of every endpoint."""
+    names = [
+        contract.SearchRequest,
+        contract.SearchAnswer,
+        contract.FacetsAnswer,
+        contract.ItemsAnswer,
+        contract.ItemAnswer,
+        contract.StatsAnswer,
+        contract.HealthAnswer,
+        contract.Problem,
+    ]
+    _, components = msgspec.json.schema_components(names, ref_template="#/components/schemas/{name}")
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Visor",
+            "version": __version__,
+            "summary": "Reverse image search",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "."}],
+        "paths": {
+            "/v1/search": {"post": _search()},
+            "/v1/facets": {
+                "get": _get("Count the values that items can be filtered by", "FacetsAnswer", [400], _FACETS)
+            },
+            "/v1/items": {
+                "get": _get("Some items to start from", "ItemsAnswer", [400], [_query("limit", _integer(1, 48, 8))])
+            },
+            "/v1/items/{id}": {"get": _get("One item", "ItemAnswer", [404], [_ID])},
+            "/v1/stats": {"get": _get("What the index holds and how this process is doing", "StatsAnswer", [])},
+            "/v1/health": {"get": _get("Is this process up?", "HealthAnswer", [])},
+        },
+        "components": {"schemas": components},
+    }
+
+
+def _search() -> dict[str, Any]:
+    request = {"$ref": "#/components/schemas/SearchRequest"}
+    multipart = {
+        "type": "object",
+        "required": ["image"],
+        "properties": {
+            "image": {"type": "string", "contentMediaType": "image/*", "format": "binary"},
+            "request": request,
+        },
+    }
+    return {
+        "operationId": "search",
+        "summary": "The nearest items to a picture, and how sure that is",
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": request},
+                "multipart/form-data": {"schema": multipart, "encoding": {"request": {"contentType": JSON}}},
+            },
+        },
+        "responses": _responses("SearchAnswer", [400, 404, 413, 415, 422, 429, 503]),
+    }
+
+
+def _get(summary: str, answer: str, problems: list[int], parameters: list[Any] | None = None) -> dict[str, Any]:
+    operation = {
+        "operationId": answer.removesuffix("Answer").lower(),
+        "summary": summary,
+        "responses": _responses(answer, [*problems, 429, 503]),
+    }
+    if parameters:
+        operation["parameters"] = parameters
+    return operation
+
+
+def _responses(answer: str, problems: list[int]) -> dict[str, Any]:
+    responses: dict[str, Any] = {
+        "200": {
+            "description": "The answer",
+            "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{answer}"}}},
+        }
+    }
+    for status in problems:
+        responses[str(status)] = {
+            "description": ANSWERS[status],
+            "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+    return responses
+
+
+def _query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema}
+
+
+def _integer(least: int, most: int, default: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": least, "maximum": most, "default": default}
+
+
+_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+_FACETS = [_query(name, _TEXTS) for name in ("collection", "source", "country", "currency", "label")]
+_FACETS += [_query(name, {"type": "number"}) for name in ("price_min", "price_max")]
+_FACETS += [_query(name, {"type": "string"}) for name in ("date_from", "date_to")]
+
+STATUS_OF_IMAGE_ERRORS = 422
+
+
+def statuses() -> dict[str, int]:
+    """HTTP status of every kind of `RequestError`, by code."""
+    return {cls.code: cls.status for cls in RequestError.__subclasses__()}
