@@ -183,17 +183,20 @@ class KilledError(Exception):
 
 
 def test_a_run_killed_at_any_page_repeats_the_same_batches_and_loses_nothing(stores: Stores, tmp_path: Path) -> None:
+    @dataclass
     class Killed(Catalogue):
+        kill_at: int = 0
+
         def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
             for number, page in enumerate(super().read(checkpoint)):
-                if number == kill_at:
+                if number == self.kill_at:
                     raise KilledError
                 yield page
 
     bodies: dict[str, int] = {}
     for kill_at in range(3):
         with pytest.raises(KilledError):
-            crawl(stores, Killed(ITEMS))
+            crawl(stores, Killed(ITEMS, kill_at=kill_at))
     crawl(stores, Catalogue(ITEMS))
     keys: set[str] = set()
     while messages := stores.queue.receive(10, lease_s=60):

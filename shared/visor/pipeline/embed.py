@@ -264,7 +264,7 @@ class BatchEmbedder:
 
     def _commit_key(self, work: _Work) -> str:
         """Differs where a redelivery of a batch adds the part that was missing, or another model embeds it."""
-        parts = sorted(p.change.item.id for p in work.pictures) + [self.embedder.fingerprint]
+        parts = [*sorted(p.change.item.id for p in work.pictures), self.embedder.fingerprint]
         return f"{work.batch.id}-{hashlib.blake2b(''.join(parts).encode(), digest_size=4).hexdigest()}"
 
     def _item(self, picture: _Picture, shard: str, now: datetime) -> Put:
