@@ -19,6 +19,7 @@ from visor.errors import BadRequest, UnknownItem
 from visor.images.decode import DecodedImage, decode
 from visor.images.fetch import Fetcher
 from visor.images.hash import perceptual_hashes
+from visor.index.calibration import Calibration
 from visor.index.search import Hit, Hits, Searcher
 from visor.models.run import Embedder
 from visor.pipeline.safety import Thresholds
@@ -51,7 +52,7 @@ class _Query:
     """What is known of a query once it is a vector."""
 
     vector: np.ndarray
-    hashes: np.ndarray | None = None
+    hashes: bytes | None = None
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
     image: DecodedImage | None = None
@@ -122,6 +123,7 @@ class SearchService:
         self.items = Items(documents, keep_s=settings.freshness_s)
         self.thresholds = Thresholds.of(settings)
         self.picture_address = picture_address
+        self.calibration = Calibration()
 
     def search(self, request: SearchRequest, upload: bytes | None = None) -> SearchAnswer:
         """The nearest items to what `request` asks for.
@@ -139,20 +141,21 @@ class SearchService:
             self.searcher.refresh()
             query = self._query(request, upload, watch)
             if query.safety is not None and query.safety.unsafe:
-                hits = Hits(hits=(), mode=request.mode, metric=request.metric)
+                hits = Hits((), "metric" if request.metric else request.mode, request.metric, np.empty(0, np.float32))
             else:
                 with watch.stage("scan"):
                     hits = self._scan(request, query)
             with watch.stage("items"):
                 matches = self._matches(hits, request.k)
             facets = self.searcher.facets(request.filters) if request.facets else None
+        confidence = max((match.confidence for match in matches), default=0.0)
         return SearchAnswer(
             matches=matches,
-            confidence=hits.confidence,
-            no_confident_match=not hits.confident,
-            mode="metric" if hits.metric else hits.mode,
+            confidence=confidence,
+            no_confident_match=confidence < self.calibration.threshold,
+            mode=hits.mode,
             metric=hits.metric,
-            guess=_guess(matches, hits.confidence),
+            guess=_guess(matches, confidence),
             labels=query.labels,
             safety=_safety_answer(query.safety),
             query=_query_answer(query),
@@ -218,7 +221,7 @@ class SearchService:
             raise unknown_item(item)
         indexed = self.items.get([item]).get(item)
         labels = indexed.labels if indexed else ()
-        return _Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item)
+        return _Query(vector=vector, labels=labels, item=item)
 
     def _bytes(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> bytes:
         if upload is not None:
@@ -256,7 +259,7 @@ class SearchService:
             filters=request.filters,
             mode=request.mode,
             metric=request.metric,
-            hashes=query.hashes,
+            query_hash=query.hashes,
             leave_out=() if query.item is None else (query.item,),
         )
 
@@ -275,8 +278,8 @@ class SearchService:
         return Match(
             item=first.item,
             similarity=round(hit.similarity, 6),
-            confidence=hit.confidence,
-            verdict=hit.verdict,
+            confidence=round(self.calibration.probability(hit.similarity), 4),
+            verdict=verdict(hit.hash_distance, hit.similarity),
             places=tuple(_place(self._shown(indexed)) for indexed in places) if len(places) > 1 else (),
             labels=first.labels,
             indexed_at=first.indexed_at,
