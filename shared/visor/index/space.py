@@ -1,0 +1,181 @@
+"""The similarity space: PCA, whitening to a power, unit length. Learned on the indexed vectors."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.linalg import eigh
+
+from visor.errors import BadRequest
+from visor.index.container import Array, Container, corrupt, pack
+
+FOLDER = "projections/"
+DIMENSIONS = 256
+"""Default size of the projected space, in numbers a vector; fewer where fewer samples were to learn from."""
+SAMPLES_MIN = 128
+"""Images from which a projection is learned; below, the full vectors are compared."""
+SAMPLES_MAX = 50_000
+"""Vectors that a projection is learned on at most."""
+POWER = 0.25
+"""Whitening: each axis is divided by its standard deviation to this power times two (0 none, 0.5 full)."""
+SHRINKAGE_SAMPLES = 300.0
+"""Samples at which an axis's own variance and the mean variance count alike in whitening."""
+CODE_RANGE = 127
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """Maps full vectors (n, d) to unit vectors (n, m) whose inner product is the similarity.
+
+    With `matrix` None it only makes unit length: the space of an index that is too small to learn from.
+    """
+
+    name: str | None
+    """Object name of the projection, which tells spaces apart."""
+    dimension: int
+    mean: Array | None = None
+    """(d,) float32."""
+    matrix: Array | None = None
+    """(d, m) float32."""
+    fast: Array | None = None
+    """(b,) uint8: an empty FAISS fast scan whose code book was learned with the projection."""
+    scale: float = 1.0
+    """A coordinate times this, rounded, is its int8 code."""
+    learned_on: int = 0
+
+    @property
+    def dimensions(self) -> int:
+        """m."""
+        return self.dimension if self.matrix is None else int(self.matrix.shape[1])
+
+    def project(self, vectors: Array) -> Array:
+        """Full vectors (n, d), any float dtype, as unit vectors (n, m) float32."""
+        full = np.asarray(vectors, np.float32)
+        if self.matrix is not None:
+            full = full @ self.matrix - self.mean @ self.matrix
+        return unit(full)
+
+    def code(self, vectors: Array) -> Array:
+        """Full vectors (n, d) as codes (n, m) uint8: the rounded coordinate plus 128."""
+        return encode(self.project(vectors), self.scale)
+
+
+def unit(vectors: Array) -> Array:
+    """Rows scaled to length 1; a zero row stays zero."""
+    length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float32))[:, None]
+    return np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
+
+
+def encode(projected: Array, scale: float) -> Array:
+    """Unit vectors (n, m) float32 as codes (n, m) uint8."""
+    rounded = np.rint(projected * np.float32(scale))
+    np.clip(rounded, -CODE_RANGE, CODE_RANGE, out=rounded)
+    return (rounded.astype(np.int16) + 128).astype(np.uint8)
+
+
+def decode(codes: Array) -> Array:
+    """Codes (n, m) uint8 as unit vectors (n, m) float32."""
+    return unit(codes.astype(np.float32) - np.float32(128))
+
+
+def query_vector(vector: Array, dimension: int) -> Array:
+    """A query as (d,) float32 of length 1.
+
+    Raises:
+        BadRequest: It has another size, or holds a number that is not finite, or only zeros.
+    """
+    flat = np.asarray(vector, np.float32).reshape(-1)
+    if len(flat) != dimension:
+        raise BadRequest(
+            f"The vector has {len(flat)} numbers",
+            valid=f"The vectors of this index have {dimension}",
+            remedy="Send a vector of the index's own model, or a picture",
+        )
+    length = float(np.linalg.norm(flat))
+    if not np.isfinite(length) or length == 0:
+        raise BadRequest(
+            "The vector is all zeros or holds a number that is not finite",
+            valid="A vector has finite numbers, not all of them 0",
+            remedy="Send the vector as an answer's query.vector gives it",
+        )
+    return flat / np.float32(length)
+
+
+def learn(
+    sample: Array,
+    *,
+    learned_on: int,
+    dimensions: int = DIMENSIONS,
+    power: float = POWER,
+    shrinkage: float = SHRINKAGE_SAMPLES,
+    seed: int = 0,
+    train_fast_scan: Callable[[Array], Array | None] | None = None,
+) -> tuple[Space, bytes]:
+    """Learn a space.
+
+    Args:
+        sample: (s, d) full vectors of length 1, float16 or float32; s at least 2.
+        learned_on: Images in the index, of which `sample` is a part.
+        dimensions: m, made smaller where the sample does not span as many.
+        power: Whitening power p in [0, 0.5]: an axis of variance v is divided by (v + shrunk mean)^p.
+        shrinkage: See `SHRINKAGE_SAMPLES`.
+        train_fast_scan: Makes the bytes of a trained, empty fast scan from projected vectors, if there are enough.
+        seed: Of the rotation that spreads the variance evenly over the codes; it changes no similarity.
+
+    Returns:
+        The space and the bytes of its object, whose name is made of their digest.
+    """
+    full = np.asarray(sample, np.float32)
+    mean = full.mean(0)
+    variances, axes = _principal_axes(full - mean)
+    kept = int(min(dimensions, np.count_nonzero(variances > variances[0] * 1e-6)))
+    kept = max(1, kept - kept % 8) if kept >= 8 else max(1, kept)
+    variances, axes = variances[:kept], axes[:, :kept]
+    shrunk = variances + variances.mean() * shrinkage / len(full)
+    matrix = axes * shrunk**-power
+    rotation, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((kept, kept)))
+    matrix = (matrix @ rotation).astype(np.float32)
+    # The centre counts: without it, the mean picture would be near to everything.
+    projected = unit(full @ matrix - mean @ matrix)
+    widest = float(np.quantile(np.abs(projected), 0.99999))
+    scale = CODE_RANGE / max(widest, 1e-6)
+    tensors = {"mean": mean, "matrix": matrix}
+    fast = train_fast_scan(projected) if train_fast_scan is not None else None
+    if fast is not None:
+        tensors["fast"] = fast
+    about = {"scale": scale, "learned_on": learned_on, "power": power, "samples": len(full)}
+    data = pack("projection", about, tensors)
+    name = f"{FOLDER}{hashlib.blake2b(data, digest_size=12).hexdigest()}.projection"
+    return Space(name, full.shape[1], mean, matrix, fast, scale, learned_on), data
+
+
+def read_space(name: str, view: memoryview) -> Space:
+    """The space in a projection object.
+
+    Raises:
+        CorruptObject, NewerFormat: It cannot be read.
+    """
+    container = Container.open(name, view, kind="projection")
+    mean, matrix = container.array("mean"), container.array("matrix")
+    if matrix.ndim != 2 or mean.shape != matrix.shape[:1]:
+        raise corrupt(name, f"mean {mean.shape} and matrix {matrix.shape} do not fit")
+    about = container.about
+    fast = container.array("fast") if "fast" in container else None
+    return Space(name, len(mean), mean, matrix, fast, float(about["scale"]), int(about["learned_on"]))
+
+
+def _principal_axes(centred: Array) -> tuple[Array, Array]:
+    """Variances (r,) falling and axes (d, r) of centred vectors (s, d), r = min(s, d), through the smaller Gram matrix."""
+    s, d = centred.shape
+    if s < d:
+        values, vectors = eigh((centred @ centred.T).astype(np.float64) / s)
+        values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+        axes = centred.T @ vectors
+        axes /= np.maximum(np.linalg.norm(axes, axis=0), 1e-12)
+    else:
+        values, axes = eigh((centred.T @ centred).astype(np.float64) / s)
+        values, axes = np.maximum(values[::-1], 0), axes[:, ::-1]
+    return values, axes
