@@ -34,8 +34,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     threads: int = 2
 
     # Safety of pictures: probability of hentai + porn (+ half of sexy) from which a picture is unsafe
-    unsafe_query: float = 0.85
-    unsafe_item: float = 0.7
+    unsafe_query: float = 0.9
+    unsafe_item: float = 0.85
 
     # Fetching pictures and pages
     allow_hosts: tuple[str, ...] = ()

@@ -98,7 +98,7 @@ def _model(settings: Settings) -> str:
 
 def _stores(settings: Settings) -> str:
     from visor.errors import NotFound
-    from visor.index.manifest import MANIFEST
+    from visor.index.manifest import MANIFEST_KEY
     from visor.stores import open_stores
 
     stores = open_stores(settings)

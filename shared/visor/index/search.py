@@ -131,6 +131,36 @@ class Searcher:
         return self._snapshot.generation
 
     @property
+    def notice(self) -> str | None:
+        """A sentence when part of the index could not be read."""
+        return self._snapshot.notice
+
+    @property
+    def segments(self) -> int:
+        return sum(live.block.codes is not None for live in self._snapshot.lives)
+
+    @property
+    def fresh(self) -> int:
+        """Items that are not yet in a segment with codes."""
+        return sum(live.count for live in self._snapshot.lives if live.block.codes is None)
+
+    def sample(self, limit: int) -> list[str]:
+        """At most `limit` ids, spread over the index and its blocks; the same ones as long as the index is the same."""
+        lives = self._snapshot.lives
+        rows = [np.flatnonzero(live.alive) if live.alive is not None else np.arange(len(live.block)) for live in lives]
+        total = sum(len(r) for r in rows)
+        if not total:
+            return []
+        chosen = np.unique(np.linspace(0, total - 1, min(limit, total)).astype(np.int64))
+        starts = np.cumsum([0, *map(len, rows)])
+        return [
+            id_text(live.block.ids[r[place - start]])
+            for live, r, start, end in zip(lives, rows, starts, starts[1:], strict=False)
+            for place in chosen
+            if start <= place < end
+        ]
+
+    @property
     def manifest(self) -> Manifest | None:
         return self._state.manifest
 

@@ -75,7 +75,7 @@ class _Picture:
     change: Change
     width: int
     height: int
-    hashes: np.ndarray
+    hashes: bytes
     pixels: Image.Image | None
     vector: np.ndarray | None = None
     labels: tuple[Label, ...] = ()
@@ -255,7 +255,7 @@ class BatchEmbedder:
             ids=[p.change.item.id for p in pictures],
             versions=[p.change.version for p in pictures],
             vectors=np.stack([p.vector for p in pictures if p.vector is not None]).astype(np.float16),
-            hashes=np.stack([p.hashes for p in pictures]),
+            hashes=np.stack([np.frombuffer(p.hashes, np.uint8) for p in pictures]),
             facets=[FacetRow.of(p.change.item, p.labels) for p in pictures],
         )
         name = shard_object(self._commit_key(work))

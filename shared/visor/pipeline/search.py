@@ -18,7 +18,7 @@ from PIL import Image, ImageStat
 from visor.errors import BadRequest, UnknownItem
 from visor.images.decode import DecodedImage, decode
 from visor.images.fetch import Fetcher
-from visor.images.hash import perceptual_hashes
+from visor.images.hash import perceptual_hashes, verdict
 from visor.index.calibration import Calibration
 from visor.index.search import Hit, Hits, Searcher
 from visor.models.run import Embedder
