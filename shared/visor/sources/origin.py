@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from visor.errors import FetchFailed, FetchRefused, FetchUnavailable, SourceError, SourceUnavailable
 from visor.images.fetch import Fetched
@@ -14,11 +15,13 @@ from visor.sources.base import SourceContext
 PAGE_BYTES_MAX = 64_000_000
 """One page of an API or a document of a site; feeds and videos are streamed and have limits of their own."""
 
+Answer = TypeVar("Answer")
+
 
 class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a source waits for an origin that does not answer."""
 
-    attempts: int = 5
+    attempts: Annotated[int, Meta(ge=1)] = 5
     delay_s: float = 1.0
     """Before the second attempt; doubles with each further one."""
     delay_max_s: float = 60.0
@@ -52,16 +55,35 @@ class Origin:
             FetchFailed: It said no for good.
             SourceError: Its address is not one that Visor fetches.
         """
+        return self._ask(url, lambda fetched: fetched, etag=etag, modified=modified)
+
+    def get_json(self, url: str) -> tuple[Any, Fetched]:
+        """`get`, and what its body says. A body that is cut off or is an error page counts as no answer."""
+
+        def read(fetched: Fetched) -> tuple[Any, Fetched]:
+            try:
+                return msgspec.json.decode(fetched.body), fetched
+            except msgspec.DecodeError as exc:
+                start = fetched.body[:60].decode("utf-8", "replace")
+                raise FetchUnavailable(f"{url} answers {start!r}, which is no JSON ({exc})") from exc
+
+        return self._ask(url, read)
+
+    def _ask(
+        self, url: str, read: Callable[[Fetched], Answer], *, etag: str | None = None, modified: str | None = None
+    ) -> Answer:
         for attempt in range(1, self._patience.attempts + 1):
             self.requests += 1
             try:
-                return self._context.fetcher.fetch(
-                    url,
-                    etag=etag,
-                    modified=modified,
-                    accept=self._accept,
-                    bytes_max=PAGE_BYTES_MAX,
-                    headers=self._headers or None,
+                return read(
+                    self._context.fetcher.fetch(
+                        url,
+                        etag=etag,
+                        modified=modified,
+                        accept=self._accept,
+                        bytes_max=PAGE_BYTES_MAX,
+                        headers=self._headers or None,
+                    )
                 )
             except FetchUnavailable as exc:
                 self._wait(attempt, exc)
@@ -70,17 +92,6 @@ class Origin:
             except FetchFailed as exc:
                 shown = FetchFailed(self._shown(exc.found), valid=exc.valid, remedy=exc.remedy, status=exc.status)
                 raise shown from None
-        raise AssertionError("unreachable: the last attempt raises")
-
-    def get_json(self, url: str) -> tuple[Any, Fetched]:
-        """`get`, and what its body says. A body that is cut off or is an error page counts as no answer."""
-        for attempt in range(1, self._patience.attempts + 1):
-            fetched = self.get(url)
-            try:
-                return msgspec.json.decode(fetched.body), fetched
-            except msgspec.DecodeError as exc:
-                start = bytes(fetched.body[:60]).decode("utf-8", "replace")
-                self._wait(attempt, FetchUnavailable(f"{url} answers {start!r}, which is no JSON ({exc})"))
         raise AssertionError("unreachable: the last attempt raises")
 
     def _wait(self, attempt: int, exc: FetchUnavailable) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 from visor.errors import SettingsError
 
@@ -38,8 +38,7 @@ class Secrets:
     def hide(self, text: str) -> str:
         """`text` with every value that was filled in replaced by its `${NAME}`, however it is escaped in a URL."""
         for name, value in sorted(self._used.items(), key=lambda used: -len(used[1])):
-            for form in {value, quote(value, safe=""), quote_plus(value), quote(value)}:
-                text = text.replace(form, "${" + name + "}")
+            text = _any_spelling(value).sub("${" + name + "}", text)
         return text
 
     def reveal(self, url: str) -> str:
@@ -56,3 +55,13 @@ class Secrets:
         if len(value) >= _LENGTH_MIN:
             self._used[name] = value
         return value
+
+
+def _any_spelling(value: str) -> re.Pattern[str]:
+    """Matches a value however its characters are escaped in a URL."""
+    spellings = []
+    for character in value:
+        escaped = "".join(f"%{byte:02x}" for byte in character.encode())
+        plus = r"|\+" if character == " " else ""
+        spellings.append(f"(?:{re.escape(character)}|(?i:{escaped}){plus})")
+    return re.compile("".join(spellings))

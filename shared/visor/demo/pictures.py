@@ -1,0 +1,64 @@
+"""Makes sure that the demo's pictures are on this machine."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from visor.demo.catalogue import DemoCatalogue
+from visor.demo.emoji import emoji
+from visor.demo.stamps import stamps
+from visor.errors import FormatError, SourceUnavailable
+
+Provider = Callable[[Path, Path, Callable[[str], None]], DemoCatalogue]
+
+PROVIDERS: dict[str, Provider] = {"stamps": stamps, "emoji": emoji}
+"""Each downloads a package to its first folder and unpacks it to its second. The first that can, is taken."""
+
+
+def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogue:
+    """The demo's catalogue below `home`/demo, downloaded if it is not there yet.
+
+    Args:
+        home: `settings.home`.
+        say: Is told, in one line each, what takes long.
+
+    Raises:
+        SourceUnavailable: No package can be had; says why for each.
+    """
+    demo = home / "demo"
+    for name in PROVIDERS:
+        try:
+            return DemoCatalogue.load(demo / name)
+        except FileNotFoundError:
+            continue
+        except FormatError as exc:
+            say(f"{exc} Getting it anew.")
+            shutil.rmtree(demo / name)
+    reasons = []
+    for name, provider in PROVIDERS.items():
+        try:
+            return _provide(demo, name, provider, say)
+        except SourceUnavailable as exc:
+            reasons.append(f"{name}: {exc.found}")
+            say(f"Not to be had here: {exc.found}")
+    raise SourceUnavailable(
+        f"The demo's pictures cannot be had ({'; '.join(reasons)})",
+        valid="They come from Debian's archive through apt-get, or from npm",
+        remedy="Go online, or index pictures of your own: make demo SOURCE=~/Pictures",
+    )
+
+
+def _provide(demo: Path, name: str, provider: Provider, say: Callable[[str], None]) -> DemoCatalogue:
+    """Have `provider` fill a new folder and put it in its place only when it is whole."""
+    demo.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=demo, prefix=f".{name}-") as work:
+        unpacked = Path(work) / "pictures"
+        unpacked.mkdir()
+        catalogue = provider(Path(work), unpacked, say)
+        catalogue.save(unpacked)
+        shutil.rmtree(demo / name, ignore_errors=True)
+        unpacked.rename(demo / name)
+    return DemoCatalogue.load(demo / name)
