@@ -5,10 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from visor.assembly import Assembly
+from visor.demo.catalogue import DemoCatalogue
+from visor.demo.pictures import ensure_demo_pictures
+from visor.demo.shop import DemoShop, demo_source
+from visor.models.build import ensure_model, load_embedder
+from visor.models.run import Embedder
+from visor.pipeline.worker import Worker
 from visor.settings import Settings
 from visor.stores import Stores, open_stores
+from visor.web.site import Server
+
+DEMO_PRODUCTS = 60
 
 
 @pytest.fixture
@@ -22,3 +33,54 @@ def local_stores(local_settings: Settings) -> Iterator[Stores]:
     """Embedded stores in a folder of their own."""
     with open_stores(local_settings) as stores:
         yield stores
+
+
+@pytest.fixture(scope="session")
+def built_settings() -> Settings:
+    """Settings whose home holds the default model: built once, kept where the demo keeps it."""
+    settings = Settings.read()
+    ensure_model(settings, say=print)
+    return settings
+
+
+@pytest.fixture(scope="session")
+def embedder(built_settings: Settings) -> Embedder:
+    """The default model."""
+    return load_embedder(built_settings)
+
+
+@pytest.fixture(scope="session")
+def demo_catalogue(built_settings: Settings) -> DemoCatalogue:
+    """Some of the demo shop's products, from every collection."""
+    catalogue = ensure_demo_pictures(built_settings.home, print)
+    step = max(1, len(catalogue.products) // DEMO_PRODUCTS)
+    return msgspec.structs.replace(catalogue, products=catalogue.products[::step])
+
+
+@pytest.fixture(scope="session")
+def demo_shop(demo_catalogue: DemoCatalogue) -> Iterator[DemoShop]:
+    """The demo shop with those products, on a free port."""
+    with DemoShop(demo_catalogue) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="session")
+def demo_assembly(
+    embedder: Embedder, demo_shop: DemoShop, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Assembly]:
+    """The demo shop, crawled and embedded in the embedded setting."""
+    home = tmp_path_factory.mktemp("demo")
+    assembly = Assembly(Settings(home=home, allow_hosts=(demo_shop.host,), freshness_s=0.0))
+    assembly.__dict__["embedder"] = embedder
+    assembly.crawl(assembly.open_source("demo-shop", demo_source(demo_shop.url)))
+    Worker(assembly.stores.queue, assembly.batch_embedder).drain()
+    with assembly.stores:
+        yield assembly
+
+
+@pytest.fixture(scope="session")
+def demo_server(demo_assembly: Assembly) -> Iterator[Server]:
+    """The page and the endpoint over the crawled demo shop; `demo_server.address` is where."""
+    server = Server(demo_assembly.site({"title": "Visor test", "notes": ["Prices are made up."]})).start()
+    yield server
+    server.stop()

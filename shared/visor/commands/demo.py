@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +14,12 @@ import msgspec
 from visor.commands.options import say
 from visor.settings import Settings
 
+SHOP_PORT = 8181
+"""As in `visor.demo.shop`, which is imported later. A part of the pictures' addresses: another one embeds them anew."""
+
 if TYPE_CHECKING:
     from visor.assembly import Assembly
-
-SHOP_PORT = 8091
+    from visor.demo.catalogue import Notice
 
 
 @click.command("demo")
@@ -51,39 +55,54 @@ def _own_folder(settings: Settings, folder: Path, port: int, once: bool, started
     settings = msgspec.structs.replace(settings, index=f"own-{folder.name}", allow_folders=(str(folder),))
     assembly = Assembly(settings)
     crawl_and_embed(assembly, assembly.open_source(folder.name, {"kind": "folder", "path": str(folder)}))
-    _serve(assembly, {"title": folder.name}, settings, port, once, started)
+    _serve(assembly, {"title": folder.name}, port, once, started, None)
 
 
 def _shop(settings: Settings, port: int, shop_port: int, once: bool, started: float) -> None:
     from visor.assembly import Assembly
     from visor.commands.index import crawl_and_embed
     from visor.demo.pictures import ensure_demo_pictures
-    from visor.demo.shop import DemoShop, shop_config
+    from visor.demo.shop import DemoShop, demo_source
 
     catalogue = ensure_demo_pictures(settings.home, say)
-    with DemoShop(catalogue, port=shop_port) as shop:
+    with DemoShop(catalogue, shop_port) as shop:
         settings = msgspec.structs.replace(settings, index="demo", allow_hosts=(*settings.allow_hosts, shop.host))
         assembly = Assembly(settings)
-        crawl_and_embed(assembly, assembly.open_source("demo-shop", shop_config(shop.address)))
-        _serve(assembly, catalogue.page_config(), settings, port, once, started)
+        crawl_and_embed(assembly, assembly.open_source("demo-shop", demo_source(shop.url)))
+        _serve(assembly, page_config(catalogue.notice), port, once, started, catalogue.picture(catalogue.products[0]))
+
+
+def page_config(notice: Notice) -> dict[str, Any]:
+    """What the page says about the demo's pictures."""
+    return {
+        "title": "Visor demo",
+        "notes": [
+            notice.text,
+            {"text": notice.link_text, "href": notice.url},
+            {"text": notice.licence, "href": notice.licence_url},
+        ],
+    }
 
 
 def _serve(
-    assembly: Assembly, config: dict[str, Any], settings: Settings, port: int, once: bool, started: float
+    assembly: Assembly, config: dict[str, Any], port: int, once: bool, started: float, example: Path | None
 ) -> None:
+    """Say where the page is and how to search from the terminal, and serve until control-C."""
     from visor.web.site import Server
 
-    server = Server(assembly.site(config), port=port)
+    assembly.searcher.refresh()
     ready = f"{len(assembly.searcher)} pictures, {time.monotonic() - started:.0f} s"
-    picture = settings.home / "demo" / "query.jpg"
-    command = f"VISOR_INDEX={settings.index} .venv/bin/visor search {picture if picture.exists() else 'PICTURE'}"
-    if not once:
-        server.start()
-        click.echo(f"Visor is at {server.address}  ({ready}; control-C ends it)")
+    index = assembly.settings.index
+    command = f"VISOR_INDEX={shlex.quote(index)} {sys.argv[0]} search {shlex.quote(str(example or 'PICTURE'))}"
+    if once:
+        click.echo(f"Indexed: {ready}")
+        click.echo(f"Search from the terminal: {command}")
+        return
+    server = Server(assembly.site(config), port=port).start()
+    click.echo(f"Visor is at {server.address}  ({ready}; control-C ends it)")
     click.echo(f"Search from the terminal: {command}")
     try:
-        if not once:
-            server.wait()
+        server.wait()
     except KeyboardInterrupt:
         say("Ending")
     finally:
