@@ -106,9 +106,10 @@ def _decoded(image: Image.Image, pixels_max: int, side_hint: int | None) -> Deco
         image.draft(None, (side_hint, side_hint))
     animated = form in _WITH_ANIMATIONS and getattr(image, "is_animated", False)
     frame, index = _sensible_frame(image, pixels_max) if animated else (_loaded(image), 0)
-    shorter = min(frame.size)
-    if side_hint and shorter // side_hint > 1:
-        frame = frame.reduce(shorter // side_hint)
+    factor = min(frame.size) // side_hint if side_hint else 1
+    if factor > 1:
+        # Not `reduce`: its last row and column may be narrower than the others, which shifts the picture.
+        frame = frame.resize((frame.width // factor, frame.height // factor), Image.Resampling.BOX)
     orientation = _orientation(image)
     if orientation in _UPRIGHT:
         frame = frame.transpose(_UPRIGHT[orientation])

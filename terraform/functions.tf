@@ -1,0 +1,199 @@
+# What is here: the functions. Every setting that could cost money is written down, none is left to its default.
+
+locals {
+  internal = "ALLOW_INTERNAL_ONLY"
+
+  # Cloud Run functions bill vCPU and memory from a request's start to its end, rounded up to 100 ms.
+  functions = merge({
+    crawl = {
+      account     = "crawl"
+      cpu         = var.sizes.crawl.cpu
+      memory      = var.sizes.crawl.memory
+      instances   = var.sizes.crawl.instances
+      concurrency = 1
+      timeout     = 1800
+      ingress     = local.internal
+      environment = local.settings
+    }
+    embed = {
+      account     = "embed"
+      cpu         = var.sizes.embed.cpu
+      memory      = var.sizes.embed.memory
+      instances   = var.sizes.embed.instances
+      concurrency = 1
+      timeout     = 540
+      ingress     = local.internal
+      environment = local.settings
+    }
+    compact = {
+      account     = "compact"
+      cpu         = var.sizes.compact.cpu
+      memory      = var.sizes.compact.memory
+      instances   = var.sizes.compact.instances
+      concurrency = 1
+      timeout     = 1800
+      ingress     = local.internal
+      environment = local.settings
+    }
+    search = {
+      account     = "search"
+      cpu         = var.sizes.search.cpu
+      memory      = var.sizes.search.memory
+      instances   = var.sizes.search.instances
+      concurrency = var.search_concurrency
+      timeout     = 60
+      ingress     = "ALLOW_ALL"
+      environment = local.settings
+    }
+    },
+    var.billing_account == null ? {} : {
+      switch = {
+        account     = "switch"
+        cpu         = "0.1667"
+        memory      = "256Mi"
+        instances   = 1
+        concurrency = 1
+        timeout     = 60
+        ingress     = local.internal
+        environment = local.switch_environment
+      }
+    },
+  )
+
+  # Read by visor.settings. A test holds these names against its fields.
+  settings = {
+    VISOR_BACKEND                  = "gcp"
+    VISOR_HOME                     = "/workspace"
+    VISOR_INDEX                    = var.index
+    VISOR_PROJECT                  = var.project
+    VISOR_BUCKET                   = google_storage_bucket.bucket["index"].name
+    VISOR_TOPIC                    = google_pubsub_topic.topic["batches"].name
+    VISOR_DEAD_LETTER_SUBSCRIPTION = "visor-dead-letters"
+    VISOR_DATABASE                 = google_firestore_database.database.name
+    VISOR_MODEL                    = var.model
+    VISOR_THREADS                  = "1"
+    VISOR_CRAWL_BUDGET_S           = tostring(var.crawl_budget_s)
+    VISOR_EMBED_ATTEMPTS_MAX       = tostring(var.embed_attempts_max)
+    VISOR_FRESHNESS_S              = tostring(var.freshness_s)
+    VISOR_CORS_ORIGINS             = join(",", var.cors_origins)
+    VISOR_QUOTA_SHARE              = tostring(var.quota_share)
+    VISOR_KEY_REQUIRED             = tostring(var.key_required)
+  }
+}
+
+resource "google_cloudfunctions2_function" "function" {
+  #checkov:skip=CKV_GCP_124: search is the public endpoint; the others take requests from inside only
+  for_each = local.functions
+
+  project     = var.project
+  name        = "visor-${each.key}"
+  location    = var.region
+  description = local.accounts[each.value.account]
+
+  build_config {
+    runtime           = var.runtime
+    entry_point       = each.key
+    docker_repository = google_artifact_registry_repository.functions.id
+    service_account   = google_service_account.account["build"].id
+
+    automatic_update_policy {}
+
+    source {
+      storage_source {
+        bucket = google_storage_bucket.bucket["sources"].name
+        object = google_storage_bucket_object.bundle[each.key].name
+      }
+    }
+  }
+
+  service_config {
+    available_cpu                    = each.value.cpu
+    available_memory                 = each.value.memory
+    timeout_seconds                  = each.value.timeout
+    min_instance_count               = 0
+    max_instance_count               = each.value.instances
+    max_instance_request_concurrency = each.value.concurrency
+    ingress_settings                 = each.value.ingress
+    all_traffic_on_latest_revision   = true
+    service_account_email            = google_service_account.account[each.value.account].email
+    environment_variables            = each.value.environment
+
+    dynamic "secret_environment_variables" {
+      for_each = each.key == "search" ? google_secret_manager_secret_version.owner_key : []
+
+      content {
+        key        = "VISOR_OWNER_KEY"
+        project_id = var.project
+        secret     = google_secret_manager_secret.owner_key[0].secret_id
+        version    = secret_environment_variables.value.version
+      }
+    }
+  }
+
+  depends_on = [
+    google_project_iam_member.role,
+    google_secret_manager_secret_iam_member.owner_key,
+    google_storage_bucket_iam_member.role,
+  ]
+}
+
+# Images add up to a few hundred MB, of which 500 MB are free: what is not the newest goes after a day.
+resource "google_artifact_registry_repository" "functions" {
+  #checkov:skip=CKV_GCP_84: keys of one's own cost money each month; Google encrypts with its own
+  project                = var.project
+  location               = var.region
+  repository_id          = "visor-functions"
+  description            = "Images of Visor's functions"
+  format                 = "DOCKER"
+  cleanup_policy_dry_run = false
+
+  cleanup_policies {
+    id     = "delete-old"
+    action = "DELETE"
+
+    condition {
+      tag_state  = "ANY"
+      older_than = "86400s"
+    }
+  }
+
+  cleanup_policies {
+    id     = "keep-newest"
+    action = "KEEP"
+
+    most_recent_versions {
+      keep_count = 1
+    }
+  }
+
+  vulnerability_scanning_config {
+    enablement_config = "DISABLED"
+  }
+
+  depends_on = [google_project_service.service]
+}
+
+resource "google_secret_manager_secret" "owner_key" {
+  count = var.owner_key_version > 0 ? 1 : 0
+
+  project   = var.project
+  secret_id = "visor-owner-key"
+
+  replication {
+    user_managed {
+      replicas {
+        location = var.region
+      }
+    }
+  }
+
+  depends_on = [google_project_service.service]
+}
+
+resource "google_secret_manager_secret_version" "owner_key" {
+  count = var.owner_key_version > 0 ? 1 : 0
+
+  secret                 = google_secret_manager_secret.owner_key[0].id
+  secret_data_wo         = var.owner_key
+  secret_data_wo_version = var.owner_key_version
+}

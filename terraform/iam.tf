@@ -1,0 +1,87 @@
+# What is here: who may do what. One account a function, each with the least that it needs.
+
+locals {
+  # Roles on the whole project; Firestore knows no smaller one.
+  project_roles = {
+    crawl   = ["roles/datastore.user"]
+    embed   = ["roles/datastore.user"]
+    compact = ["roles/datastore.user"]
+    search  = ["roles/datastore.user"]
+    build   = ["roles/logging.logWriter"]
+  }
+
+  # Roles on one bucket. search reads by name and never lists, so it may not.
+  bucket_roles = {
+    crawl   = { bucket = "index", role = "roles/storage.objectUser" }
+    embed   = { bucket = "index", role = "roles/storage.objectUser" }
+    compact = { bucket = "index", role = "roles/storage.objectUser" }
+    search  = { bucket = "index", role = "roles/storage.legacyObjectReader" }
+    build   = { bucket = "sources", role = "roles/storage.objectViewer" }
+  }
+
+  # Function to whoever may call it.
+  invokers = merge({
+    crawl   = google_service_account.account["caller"].member
+    compact = google_service_account.account["caller"].member
+    embed   = google_service_account.account["push"].member
+    search  = "allUsers"
+    },
+    var.billing_account == null ? {} : { switch = google_service_account.account["push"].member },
+  )
+
+  project_role_pairs = merge([
+    for account, roles in local.project_roles : { for role in roles : "${account} ${role}" => { account = account, role = role } }
+  ]...)
+}
+
+resource "google_project_iam_member" "role" {
+  for_each = local.project_role_pairs
+
+  project = var.project
+  role    = each.value.role
+  member  = google_service_account.account[each.value.account].member
+}
+
+resource "google_storage_bucket_iam_member" "role" {
+  for_each = local.bucket_roles
+
+  bucket = google_storage_bucket.bucket[each.value.bucket].name
+  role   = each.value.role
+  member = google_service_account.account[each.key].member
+}
+
+resource "google_pubsub_topic_iam_member" "crawl" {
+  project = var.project
+  topic   = google_pubsub_topic.topic["batches"].name
+  role    = "roles/pubsub.publisher"
+  member  = google_service_account.account["crawl"].member
+}
+
+resource "google_artifact_registry_repository_iam_member" "build" {
+  project    = var.project
+  location   = var.region
+  repository = google_artifact_registry_repository.functions.name
+  role       = "roles/artifactregistry.writer"
+  member     = google_service_account.account["build"].member
+}
+
+# A function is public, or callable at all, through its underlying Cloud Run service.
+resource "google_cloud_run_v2_service_iam_member" "invoker" {
+  #checkov:skip=CKV_GCP_102: search is public on purpose, behind instance caps, rate limits and meters
+  for_each = local.invokers
+
+  project  = var.project
+  location = var.region
+  name     = google_cloudfunctions2_function.function[each.key].name
+  role     = "roles/run.invoker"
+  member   = each.value
+}
+
+resource "google_secret_manager_secret_iam_member" "owner_key" {
+  count = var.owner_key_version > 0 ? 1 : 0
+
+  project   = var.project
+  secret_id = google_secret_manager_secret.owner_key[0].secret_id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.account["search"].member
+}

@@ -1,0 +1,71 @@
+# What is here: three buckets in one free region. Free are 5 GB, 5,000 Class A and 50,000 Class B operations a month.
+
+locals {
+  # Soft delete is off everywhere: it would keep billing what a merge or an upload has replaced.
+  buckets = {
+    index   = { name = "${var.project}-visor-index", public = false }
+    sources = { name = "${var.project}-visor-sources", public = false }
+    site    = { name = "${var.project}-visor-site", public = true }
+  }
+}
+
+resource "google_storage_bucket" "bucket" {
+  #checkov:skip=CKV_GCP_62: access logs would be objects, that is Class A operations and storage nobody asked for
+  #checkov:skip=CKV_GCP_78: versions of overwritten objects are billed; shards and segments are written once anyway
+  #checkov:skip=CKV_GCP_114: enforced on all buckets but the site, which is there to be public
+  for_each = local.buckets
+
+  project                     = var.project
+  name                        = each.value.name
+  location                    = var.region
+  storage_class               = "STANDARD"
+  force_destroy               = !var.protect_data
+  uniform_bucket_level_access = true
+  public_access_prevention    = each.value.public ? "inherited" : "enforced"
+
+  soft_delete_policy {
+    retention_duration_seconds = 0
+  }
+
+  lifecycle_rule {
+    action {
+      type = "AbortIncompleteMultipartUpload"
+    }
+    condition {
+      age = 1
+    }
+  }
+
+  # `gcloud builds submit` stages its upload here (cloudbuild.yaml); a day later nobody needs it.
+  dynamic "lifecycle_rule" {
+    for_each = each.key == "sources" ? ["cloudbuild/"] : []
+
+    content {
+      action {
+        type = "Delete"
+      }
+      condition {
+        age            = 1
+        matches_prefix = [lifecycle_rule.value]
+      }
+    }
+  }
+
+  depends_on = [google_project_service.service]
+}
+
+# objectViewer would also let strangers list the bucket, which is a Class A operation each; this role only reads.
+resource "google_storage_bucket_iam_member" "public" {
+  #checkov:skip=CKV_GCP_28: the site bucket is the page; only it is public
+  bucket = google_storage_bucket.bucket["site"].name
+  role   = "roles/storage.legacyObjectReader"
+  member = "allUsers"
+}
+
+resource "google_storage_bucket_object" "bundle" {
+  for_each = local.functions
+
+  bucket = google_storage_bucket.bucket["sources"].name
+  name   = "functions/${each.key}-${filesha256("${var.bundles}/${each.key}.zip")}.zip"
+  source = "${var.bundles}/${each.key}.zip"
+}

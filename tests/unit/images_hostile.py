@@ -1,0 +1,326 @@
+"""Hostile and unusual picture files, made by code, the same bytes every time.
+
+`GOOD` maps a name to (bytes, what must come out); `BAD` maps a name to (bytes, words that the reason must hold).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pillow_heif
+from PIL import Image, ImageCms, ImageDraw
+
+pillow_heif.register_heif_opener()
+
+WIDTH, HEIGHT = 96, 64
+RED, GREEN, BLUE, WHITE = (200, 30, 40), (30, 160, 60), (40, 60, 190), (255, 255, 255)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Size upright, format, and colours (x and y as fractions of the picture) within a tolerance."""
+
+    format: str
+    size: tuple[int, int] = (WIDTH, HEIGHT)
+    corners: tuple[tuple[int, int, int], ...] = (RED, GREEN, BLUE, WHITE)
+    """Colours in the middle of the upper left, upper right, lower left, lower right quarter."""
+    tolerance: int = 14
+    frame: int = 0
+
+
+def quarters() -> Image.Image:
+    """Red, green / blue, white: any rotation, flip or colour mistake shows."""
+    image = Image.new("RGB", (WIDTH, HEIGHT), WHITE)
+    pen = ImageDraw.Draw(image)
+    pen.rectangle((0, 0, WIDTH // 2 - 1, HEIGHT // 2 - 1), fill=RED)
+    pen.rectangle((WIDTH // 2, 0, WIDTH, HEIGHT // 2 - 1), fill=GREEN)
+    pen.rectangle((0, HEIGHT // 2, WIDTH // 2 - 1, HEIGHT), fill=BLUE)
+    return image
+
+
+def photo() -> Image.Image:
+    """Smooth noise, so that encoders have something to do."""
+    noise = np.random.default_rng(7).integers(0, 256, (8, 12, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, form: str, **options: object) -> bytes:
+    out = io.BytesIO()
+    image.save(out, form, **options)
+    return out.getvalue()
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """One PNG chunk with a right checksum."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, *chunks: bytes, depth: int = 8, colour: int = 2) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IEND", b"")
+
+
+def png_with(extra: bytes) -> bytes:
+    """The four quarters with further chunks after the header."""
+    data = encoded(quarters(), "PNG")
+    return data[:33] + extra + data[33:]
+
+
+def exif(orientation: int) -> bytes:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags.tobytes()
+
+
+def frames(*images: Image.Image, form: str, **options: object) -> bytes:
+    first, *others = images
+    return encoded(first, form, save_all=True, append_images=others, **options)
+
+
+def grey16() -> bytes:
+    values = np.asarray(quarters().convert("L")).astype(np.uint16) * 257
+    return encoded(Image.fromarray(values), "PNG")
+
+
+def rgb16() -> bytes:
+    rows = np.asarray(quarters()).astype(">u2") * 257
+    raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in rows)
+    return png(WIDTH, HEIGHT, chunk(b"IDAT", zlib.compress(raw)), depth=16)
+
+
+def palette_with_alpha() -> bytes:
+    image = quarters().convert("P", palette=Image.Palette.ADAPTIVE, colors=8)
+    white = image.getpixel((WIDTH - 1, HEIGHT - 1))
+    opacities = bytes(0 if index == white else 255 for index in range(8))
+    return encoded(image, "PNG", transparency=opacities)
+
+
+def with_hole(mode: str) -> Image.Image:
+    """The four quarters, the white one being black and transparent instead."""
+    image = quarters().convert("RGBA")
+    ImageDraw.Draw(image).rectangle((WIDTH // 2, HEIGHT // 2, WIDTH, HEIGHT), fill=(0, 0, 0, 0))
+    return image.convert(mode)
+
+
+def swapped_profile() -> bytes:
+    """A file whose red and green numbers are exchanged, with a profile that says so."""
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    count = struct.unpack(">I", srgb[128:132])[0]
+    table = bytearray(srgb)
+    at = {srgb[132 + 12 * i : 136 + 12 * i]: 132 + 12 * i for i in range(count)}
+    red, green = at[b"rXYZ"], at[b"gXYZ"]
+    table[red : red + 4], table[green : green + 4] = b"gXYZ", b"rXYZ"
+    described = at[b"desc"]
+    table[described : described + 4] = b"dxxx"
+    r, g, b = quarters().split()
+    return encoded(Image.merge("RGB", (g, r, b)), "PNG", icc_profile=bytes(table))
+
+
+def greys() -> tuple[tuple[int, int, int], ...]:
+    image = quarters().convert("L")
+    spots = [(24, 16), (72, 16), (24, 48), (72, 48)]
+    return tuple((value, value, value) for value in (image.getpixel(spot) for spot in spots))
+
+
+def _good() -> dict[str, tuple[bytes, Expected]]:
+    image, blank = quarters(), Image.new("RGB", (WIDTH, HEIGHT), "white")
+    grey = Expected("PNG", corners=greys())
+    upright = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    made: dict[str, tuple[bytes, Expected]] = {
+        "jpeg": (encoded(image, "JPEG", quality=95, subsampling=0), Expected("JPEG")),
+        "jpeg progressive": (encoded(image, "JPEG", quality=95, progressive=True), Expected("JPEG")),
+        "jpeg grey": (encoded(image.convert("L"), "JPEG"), Expected("JPEG", corners=greys())),
+        "jpeg cmyk": (encoded(image.convert("CMYK"), "JPEG", quality=95), Expected("JPEG")),
+        "jpeg mpo": (frames(image, blank, form="MPO", quality=95, subsampling=0), Expected("JPEG")),
+        "jpeg with broken exif": (
+            encoded(image, "JPEG", quality=95, exif=b"Exif\0\0II*\0\xff\xff\xff\xff"),
+            Expected("JPEG"),
+        ),
+        "jpeg with junk after it": (encoded(image, "JPEG", quality=95) + b"\0" * 999, Expected("JPEG")),
+        "png": (encoded(image, "PNG"), Expected("PNG")),
+        "png interlaced 16 bit": (rgb16(), Expected("PNG")),
+        "png grey 16 bit": (grey16(), grey),
+        "png 1 bit": (
+            encoded(image.convert("1", dither=Image.Dither.NONE), "PNG"),
+            Expected("PNG", corners=((0, 0, 0), (0, 0, 0), (0, 0, 0), WHITE)),
+        ),
+        "png palette": (encoded(image.convert("P", palette=Image.Palette.ADAPTIVE), "PNG"), Expected("PNG")),
+        "png palette with alpha": (palette_with_alpha(), Expected("PNG")),
+        "png rgba": (encoded(with_hole("RGBA"), "PNG"), Expected("PNG")),
+        "png grey with alpha": (encoded(with_hole("LA"), "PNG"), grey),
+        "png colour key": (
+            encoded(image, "PNG", transparency=RED),
+            Expected("PNG", corners=(WHITE, GREEN, BLUE, WHITE)),
+        ),
+        "png orientation": (encoded(image.transpose(upright[6]), "PNG", exif=exif(6)), Expected("PNG")),
+        "png with profile": (swapped_profile(), Expected("PNG", tolerance=20)),
+        "png with broken profile": (encoded(image, "PNG", icc_profile=b"no profile" * 50), Expected("PNG")),
+        "png with huge profile": (
+            encoded(image, "TIFF", icc_profile=b"\0" * 5_000_000, compression="tiff_deflate"),
+            Expected("TIFF"),
+        ),
+        "webp": (encoded(image, "WEBP", lossless=True), Expected("WEBP")),
+        "webp with alpha": (encoded(with_hole("RGBA"), "WEBP", lossless=True), Expected("WEBP")),
+        "gif": (encoded(image, "GIF"), Expected("GIF")),
+        "gif of blank frames first": (
+            frames(blank, Image.new("RGB", image.size, "black"), image, form="GIF", duration=50),
+            Expected("GIF", frame=2),
+        ),
+        "png of blank frames first": (frames(blank, image, form="PNG", duration=50), Expected("PNG", frame=1)),
+        "webp of blank frames first": (
+            frames(blank, image, form="WEBP", lossless=True, duration=50),
+            Expected("WEBP", frame=1),
+        ),
+        "avif of blank frames first": (
+            frames(blank, image, form="AVIF", quality=95, duration=50),
+            Expected("AVIF", frame=1),
+        ),
+        "gif of nothing but blank frames": (
+            frames(blank, Image.new("RGB", image.size, "#fefefe"), form="GIF", duration=50),
+            Expected("GIF", corners=(WHITE,) * 4),
+        ),
+        "bmp": (encoded(image, "BMP"), Expected("BMP")),
+        "tiff": (encoded(image, "TIFF"), Expected("TIFF")),
+        "tiff of pages": (frames(image, blank, form="TIFF"), Expected("TIFF")),
+        "tiff cmyk": (encoded(image.convert("CMYK"), "TIFF", compression="tiff_lzw"), Expected("TIFF")),
+        "tiff lab": (encoded(lab(image), "TIFF"), Expected("TIFF", tolerance=20)),
+        "tiff float": (
+            encoded(Image.fromarray(np.asarray(image.convert("L")).astype(np.float32) / 255.5), "TIFF"),
+            Expected("TIFF", corners=greys()),
+        ),
+        "tiff 32 bit": (
+            encoded(Image.fromarray(np.asarray(image.convert("L")).astype(np.int32) * 256), "TIFF"),
+            Expected("TIFF", corners=greys()),
+        ),
+        "avif": (encoded(image, "AVIF", quality=95, subsampling="4:4:4"), Expected("AVIF")),
+        "heic": (encoded(image, "HEIF", quality=95, chroma=444), Expected("HEIF")),
+        "heic orientation": (
+            encoded(image.transpose(upright[6]), "HEIF", quality=95, chroma=444, exif=exif(6)),
+            Expected("HEIF"),
+        ),
+        "named wrongly": (encoded(image, "PNG"), Expected("PNG")),
+    }
+    for orientation, how in upright.items():
+        data = encoded(image.transpose(how), "JPEG", quality=95, subsampling=0, exif=exif(orientation))
+        made[f"jpeg orientation {orientation}"] = (data, Expected("JPEG"))
+    return made
+
+
+def lab(image: Image.Image) -> Image.Image:
+    to_lab = ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    return to_lab.apply(image)
+
+
+def _text_bomb() -> bytes:
+    return png_with(chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(60_000_000))))
+
+
+def _jpeg_of_many_scans() -> bytes:
+    data = encoded(photo(), "JPEG", progressive=True)
+    last = data.rindex(b"\xff\xda")
+    return data[:last] + data[last:-2] * 500 + b"\xff\xd9"
+
+
+def _gif_without_frames() -> bytes:
+    return b"GIF89a" + struct.pack("<HHBBB", WIDTH, HEIGHT, 0, 0, 0) + b";"
+
+
+def _tiff(entries: list[tuple[int, int, int, int]], next_directory: int = 0) -> bytes:
+    body = b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + struct.pack("<I", next_directory)
+
+
+def _bad() -> dict[str, tuple[bytes, str]]:
+    jpeg, still = encoded(photo(), "JPEG"), encoded(photo(), "PNG")
+    wrong_sum = bytearray(still)
+    wrong_sum[still.index(b"IDAT") + 40] ^= 0xFF
+    pixels = chunk(b"IDAT", zlib.compress(bytes(1000)))
+    svg = b"<svg xmlns='http://www.w3.org/2000/svg'><rect width='9' height='9'/></svg>"
+    made: dict[str, tuple[bytes, str]] = {
+        "nothing": (b"", "empty"),
+        "one byte": (b"\xff", "no picture"),
+        "zeros": (bytes(5000), "no picture"),
+        "noise": (np.random.default_rng(3).bytes(5000), "no picture"),
+        "html named jpg": (b"<!DOCTYPE html><html><body>Not found</body></html>", "HTML page"),
+        "html after comments": (b"<!-- a --> <!-- b --><html>", "HTML page"),
+        "comments without end": (b"<!---->" * 200 + b"<!--", "no picture"),
+        "json": (b'{"error": "no such picture"}', "JSON document"),
+        "pdf": (b"%PDF-1.7\n1 0 obj", "PDF document"),
+        "zip": (b"PK\x03\x04" + bytes(100), "ZIP archive"),
+        "mp4": (b"\0\0\0\x20ftypisom" + bytes(100), "video"),
+        "ico": (encoded(photo(), "ICO"), "ICO"),
+        "photoshop": (b"8BPS" + bytes(100), "Photoshop"),
+        "jpeg 2000": (encoded(photo(), "JPEG2000"), "JPEG 2000"),
+        "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript"),
+        "ppm": (encoded(photo(), "PPM"), "no picture"),
+        "tga": (encoded(photo(), "TGA"), "no picture"),
+        "svg": (svg, "SVG"),
+        "svg in xml": (b"<?xml version='1.0'?>\n<!-- x -->\n" + svg, "SVG"),
+        "svg with doctype": (b"<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN' 'x.dtd'>" + svg, "SVG"),
+        "svg of entities": (b"<?xml version='1.0'?><!DOCTYPE svg [<!ENTITY a 'aa'>]>" + svg, "SVG"),
+        "jpeg cut in half": (jpeg[: len(jpeg) // 2], "ends before"),
+        "jpeg cut near its end": (jpeg[:-200], "ends before"),
+        "jpeg of a header only": (jpeg[:20], "JPEG"),
+        "jpeg of a marker only": (b"\xff\xd8\xff", "JPEG"),
+        "jpeg of 500 scans": (_jpeg_of_many_scans(), "scans"),
+        "png cut in half": (still[: len(still) // 2], "PNG"),
+        "png of a signature only": (still[:8], "PNG"),
+        "png with a wrong checksum": (bytes(wrong_sum), "PNG"),
+        "png of 50,000 x 50,000": (png(50_000, 50_000, pixels), "pixels"),
+        "png of 9,000 x 9,000": (png(9_000, 9_000, pixels), "9,000 x 9,000 pixels"),
+        "png of 12,000 x 12,000": (png(12_000, 12_000, pixels), "12,000 x 12,000 pixels"),
+        "png of 0 x 0": (png(0, 0, pixels), "PNG"),
+        "png of 0 x 5": (png(0, 5, pixels), "PNG"),
+        "png of 2147483647 x 1": (png(2**31 - 1, 1, pixels), "pixels"),
+        "png without pixels": (png(WIDTH, HEIGHT), "PNG"),
+        "png of an unknown colour type": (png(WIDTH, HEIGHT, pixels, colour=5), "PNG"),
+        "png with a text bomb": (_text_bomb(), "PNG"),
+        "webp cut in half": (encoded(photo(), "WEBP")[:200], "WEBP"),
+        "webp of a header only": (b"RIFF\x10\0\0\0WEBPVP8 ", "WEBP"),
+        "gif without frames": (_gif_without_frames(), "GIF"),
+        "gif cut in half": (encoded(photo(), "GIF")[:700], "GIF"),
+        "gif of 65,535 x 65,535": (b"GIF89a" + b"\xff" * 4 + bytes(3) + b",", "GIF"),
+        "bmp cut in half": (encoded(photo(), "BMP")[:2000], "BMP"),
+        "bmp of negative size": (
+            b"BM" + struct.pack("<IIIIiiHHIIIIII", 99, 0, 54, 40, -9, -9, 1, 24, *[0] * 6),
+            "pixels",
+        ),
+        "tiff without a directory": (b"II*\0\xff\xff\xff\x7f", "TIFF"),
+        "tiff of an endless directory": (_tiff([(256, 3, 1, 9), (257, 3, 1, 9)], next_directory=8), "TIFF"),
+        "tiff of 10^9 pixels": (_tiff([(256, 4, 1, 10**9), (257, 4, 1, 1), (258, 3, 1, 8), (262, 3, 1, 1)]), "TIFF"),
+        "tiff cut in half": (encoded(photo(), "TIFF")[:3000], "TIFF"),
+        "avif cut in half": (encoded(photo(), "AVIF")[:300], "AVIF"),
+        "avif of a header only": (b"\0\0\0\x1cftypavif" + bytes(16), "AVIF"),
+        "heic cut in half": (encoded(photo(), "HEIF")[:500], "HEIF"),
+        "heic of a header only": (b"\0\0\0\x18ftypheic" + bytes(12), "HEIF"),
+    }
+    return made
+
+
+GOOD = _good()
+BAD = _bad()
+SEEDS: dict[str, Callable[[], bytes]] = {
+    form: lambda form=form: encoded(photo(), form)  # type: ignore[misc]
+    for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+}
+"""One small valid file a format, to be damaged."""
+SEEDS["JPEG progressive"] = lambda: encoded(photo(), "JPEG", progressive=True, exif=exif(6))
+SEEDS["PNG palette"] = palette_with_alpha
+SEEDS["PNG profile"] = swapped_profile
+SEEDS["TIFF lzw"] = lambda: encoded(photo(), "TIFF", compression="tiff_lzw")
+SEEDS["GIF animated"] = lambda: frames(quarters(), photo(), form="GIF", duration=50)
+SEEDS["WEBP animated"] = lambda: frames(quarters(), photo(), form="WEBP", duration=50)
+SEEDS["PNG animated"] = lambda: frames(quarters(), photo(), form="PNG", duration=50)
