@@ -69,12 +69,12 @@ def demo_assembly(
     embedder: Embedder, demo_shop: DemoShop, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Assembly]:
     """The demo shop, crawled and embedded in the embedded setting."""
-    home = tmp_path_factory.mktemp("demo")
-    assembly = Assembly(Settings(home=home, allow_hosts=(demo_shop.host,), freshness_s=0.0))
-    assembly.__dict__["embedder"] = embedder
-    assembly.crawl(assembly.open_source("demo-shop", demo_source(demo_shop.url)))
-    Worker(assembly.stores.queue, assembly.batch_embedder).drain()
-    with assembly.stores:
+    settings = Settings(
+        home=tmp_path_factory.mktemp("demo"), allow_hosts=(demo_shop.host,), freshness_s=0.0
+    )
+    with Assembly(settings, embedder=embedder) as assembly:
+        assembly.crawl(assembly.open_source("demo-shop", demo_source(demo_shop.url)))
+        Worker(assembly.stores.queue, assembly.batch_embedder).drain()
         yield assembly
 
 

@@ -26,8 +26,22 @@ if TYPE_CHECKING:
 class Assembly:
     """The parts of one process. Each is imported and made when it is first needed, so that a function starts fast."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, embedder: Embedder | None = None) -> None:
+        """`embedder` is one that the process has already, to be shared."""
         self.settings = settings
+        self._embedder = embedder
+
+    def close(self) -> None:
+        """Give back what was opened."""
+        for part in ("fetcher", "stores"):
+            if part in self.__dict__:
+                self.__dict__[part].close()
+
+    def __enter__(self) -> Assembly:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     @cached_property
     def stores(self) -> Stores:
@@ -45,7 +59,7 @@ class Assembly:
     def embedder(self) -> Embedder:
         from visor.models.build import load_embedder
 
-        return load_embedder(self.settings)
+        return self._embedder or load_embedder(self.settings)
 
     @cached_property
     def searcher(self) -> Searcher:

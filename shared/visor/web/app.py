@@ -78,6 +78,8 @@ class SearchApp:
         except Exception:
             LOG.exception("A request to %s failed", request.path)
             response = _http_problem(request, 500, "Visor made a mistake; its log says more")
+        finally:
+            request.close()
         return self._with_headers(request, response)
 
     def _search(self, request: Request) -> Response:
