@@ -59,7 +59,7 @@ def test_fresh_shards_alone_give_the_true_neighbours(shop: Shop, mode: Any) -> N
 
 
 def test_a_merge_changes_no_answer_but_by_the_space(shop: Shop) -> None:
-    keys, vectors = fill(shop, 100)  # too few for a projection
+    _, vectors = fill(shop, 100)  # too few for a projection
     searcher = shop.searcher()
     before = [searcher.search(v, k=5).hits for v in vectors[:20]]
     merge(shop.objects, shop.documents, model=searcher.model, clock=shop.clock)

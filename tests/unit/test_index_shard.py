@@ -60,17 +60,20 @@ def test_any_safetensors_reader_opens_it() -> None:
 def test_every_flipped_byte_is_found_or_harmless() -> None:
     data = write_shard(**parts())
     whole = read_shard(memoryview(data))
+    named = []
     for place in range(len(data)):
         damaged = bytearray(data)
         damaged[place] ^= 0x55
         try:
             shard = read_shard(memoryview(bytes(damaged)), name="shards/x.shard")
         except (CorruptObject, NewerFormat) as exc:
-            assert "shards/x.shard" in str(exc)
+            named.append("shards/x.shard" in str(exc))
             continue
         # Only padding between tensors may change unseen.
         assert shard.facets == whole.facets
         assert all(np.array_equal(getattr(shard, p), getattr(whole, p)) for p in ("ids", "versions", "vectors"))
+    assert all(named)
+    assert len(named) > len(data) * 0.8
 
 
 @pytest.mark.parametrize("length", [0, 7, 100, 1000, -1])
