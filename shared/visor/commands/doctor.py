@@ -97,15 +97,10 @@ def _model(settings: Settings) -> str:
 
 
 def _stores(settings: Settings) -> str:
-    from visor.errors import NotFound
-    from visor.index.manifest import MANIFEST_KEY
+    from visor.index.manifest import MANIFESTS
     from visor.stores import open_stores
 
     stores = open_stores(settings)
-    try:
-        stores.objects.stat(MANIFEST)
-        index = "a manifest"
-    except NotFound:
-        index = "no manifest yet"
+    index = "a manifest" if next(iter(stores.objects.list(MANIFESTS)), None) else "no manifest yet"
     stores.documents.get("items", ["0" * 32])
     return f"objects, documents and queue answer; {index}; {stores.queue.waiting()} batches wait"

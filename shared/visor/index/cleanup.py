@@ -9,7 +9,16 @@ from pathlib import PurePosixPath
 import msgspec
 
 from visor.index import segment, shard, space
-from visor.index.manifest import COMMITS, MANIFEST_KEY, Manifest, Trash, read_manifest_object, swap_manifest
+from visor.index.manifest import (
+    COMMITS,
+    MANIFEST_KEY,
+    MANIFESTS,
+    Manifest,
+    Trash,
+    manifest_object,
+    read_manifest_object,
+    swap_manifest,
+)
 from visor.index.policy import MergePolicy
 from visor.records import ShardCommit
 from visor.stores.documents import WRITES_MAX, Delete, Document, DocumentStore
@@ -37,7 +46,9 @@ class Cleaner:
         documents = [d for d in self.documents.query(COMMITS, order_by="committed_at") if d.key != MANIFEST_KEY]
         others = self._other_manifests(manifest)
         done = [document for document in documents if _is_done(document, manifest, others)]
-        deletes = [Delete(COMMITS, d.key, field="committed_at", value=d.data["committed_at"]) for d in done]
+        deletes = [
+            Delete(collection=COMMITS, key=d.key, field="committed_at", value=d.data["committed_at"]) for d in done
+        ]
         deleted = 0
         for start in range(0, len(deletes), WRITES_MAX):
             deleted += sum(self.documents.commit(deletes[start : start + WRITES_MAX]))
@@ -71,10 +82,12 @@ class Cleaner:
 
     def _other_manifests(self, manifest: Manifest) -> list[Manifest]:
         """The manifests of other models: an index may be built anew beside this one."""
-        found = [read_manifest_object(self.objects, info.name) for info in self.objects.list("manifest-")]
+        found = [read_manifest_object(self.objects, info.name) for info in self.objects.list(MANIFESTS)]
         return [other for other in found if other is not None and other.model != manifest.model]
 
-    def _orphans(self, manifest: Manifest, others: Sequence[Manifest], documents: Sequence[Document]) -> tuple[Trash, ...]:
+    def _orphans(
+        self, manifest: Manifest, others: Sequence[Manifest], documents: Sequence[Document]
+    ) -> tuple[Trash, ...]:
         """Objects that neither a manifest nor a commit names, as trash from now on."""
         named = _named_by((manifest, *others)) | {str(d.data.get("shard")) for d in documents}
         named |= {entry.name for one in (manifest, *others) for entry in one.trash}
@@ -86,8 +99,6 @@ class Cleaner:
 
 def drop_model(objects: ObjectStore, model: str) -> None:
     """Forget a model's index; the next merge of another model collects what it leaves."""
-    from visor.index.manifest import manifest_object
-
     objects.delete(manifest_object(model))
 
 

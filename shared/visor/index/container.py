@@ -1,8 +1,8 @@
 """The file format of shards, segments and projections: safetensors with checksums, a kind and a format version.
 
-Any safetensors reader opens these files. What Visor adds lives in `__metadata__` (`kind`, `format`, `checksums`, `about`)
-and in the first tensor, `header_digest`: BLAKE2b-128 of the header, which guards the checksums themselves. Tensors start
-at multiples of 64 bytes, with `padding_…` tensors between them, since safetensors allows no holes.
+Any safetensors reader opens these files. What Visor adds lives in `__metadata__` (`kind`, `format`, `checksums` and
+`about`) and in the first tensor, `header_digest`: BLAKE2b-128 of the header, which guards the checksums themselves.
+Tensors start at multiples of 64 bytes, with `padding_…` tensors between them, since safetensors allows no holes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ FORMAT_VERSION = 1
 
 ALIGNMENT = 64
 _DIGEST = "header_digest"
-_DTYPES = {
+_DTYPES: dict[str, np.dtype[Any]] = {
     "F16": np.dtype("<f2"),
     "F32": np.dtype("<f4"),
     "F64": np.dtype("<f8"),
@@ -206,6 +206,11 @@ def json_tensor(value: Any) -> Array:
 def checksum(data: bytes | memoryview) -> str:
     """BLAKE2b-64 as 16 hex digits."""
     return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def flat_bytes(array: Array) -> memoryview:
+    """The bytes of a C-contiguous array, without a copy."""
+    return array.reshape(-1).view(np.uint8).data
 
 
 def corrupt(name: str, why: str) -> CorruptObject:

@@ -14,10 +14,9 @@ SAME_SIMILARITY = 0.9
 """Similarity that two copies of one picture have at least."""
 
 
-def hash_distances(hashes: Array, query: bytes | Array) -> Array:
-    """Hamming distances (n,) int64 between the PDQ parts of hashes (n, h) uint8 and of a query's hash, h ≥ 32."""
-    wanted = np.frombuffer(query, np.uint8) if isinstance(query, bytes) else query
-    differing = np.bitwise_xor(hashes[:, :PDQ_BYTES], wanted[:PDQ_BYTES])
+def hash_distances(hashes: Array, query: Array) -> Array:
+    """Hamming distances (n,) int64 between the PDQ parts of hashes (n, h) uint8 and of a query (≥ 32,) uint8."""
+    differing = np.bitwise_xor(hashes[:, :PDQ_BYTES], query[:PDQ_BYTES])
     distances: Array = np.bitwise_count(differing).sum(1, dtype=np.int64)
     return distances
 

@@ -73,7 +73,8 @@ class IdIndex:
                     inside[i], found[i] = j, True
                     break
                 j += 1
-        return np.where(found, inside, -1).astype(np.int64)
+        rows: Array = np.where(found, inside, -1).astype(np.int64)
+        return rows
 
 
 def newest(ids: Array, versions: Array) -> Array:
@@ -83,4 +84,5 @@ def newest(ids: Array, versions: Array) -> Array:
     order = sort_order(ids, versions)
     high, low = halves(ids[order])
     last = np.append((high[1:] != high[:-1]) | (low[1:] != low[:-1]), True)
-    return order[last]
+    rows: Array = order[last]
+    return rows

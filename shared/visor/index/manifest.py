@@ -12,6 +12,8 @@ from visor.index.container import FORMAT_VERSION, corrupt
 from visor.records import Record
 from visor.stores.objects import ObjectStore
 
+MANIFESTS = "manifest-"
+"""First part of the object names of all manifests."""
 COMMITS = "commits"
 """Collection of shard commits."""
 MANIFEST_KEY = "manifest"
@@ -62,12 +64,12 @@ class Manifest(Record, frozen=True, kw_only=True):
     """Seconds since 1970."""
     projection: ProjectionEntry | None = None
     segments: tuple[SegmentEntry, ...] = ()
-    merged: dict[str, float] = {}
+    merged: dict[str, float] = msgspec.field(default_factory=dict)
     """Commits that the segments contain, with their `committed_at`, for as long as their documents may be there."""
     trash: tuple[Trash, ...] = ()
     collected_at: float = 0.0
     """When orphans were last looked for, seconds since 1970."""
-    calibration: dict[str, Any] = {}
+    calibration: dict[str, Any] = msgspec.field(default_factory=dict)
     """Belongs to confidence; a merge carries it over unread."""
 
     @property
@@ -81,7 +83,7 @@ class Manifest(Record, frozen=True, kw_only=True):
 
 def manifest_object(model: str) -> str:
     """The object name of a model's manifest: an index is rebuilt under a new model beside the old one."""
-    return f"manifest-{re.sub('[^A-Za-z0-9._-]', '_', model)}.json"
+    return f"{MANIFESTS}{re.sub('[^A-Za-z0-9._-]', '_', model)}.json"
 
 
 def read_manifest(objects: ObjectStore, model: str) -> tuple[Manifest | None, int]:

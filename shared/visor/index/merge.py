@@ -214,7 +214,8 @@ class _Merge:
 
     def _group(self, pending: Sequence[_Pending]) -> list[_Pending]:
         """The oldest pending commits, as many as one step takes."""
-        group, rows = [], 0
+        group: list[_Pending] = []
+        rows = 0
         for commit in pending:
             count = commit.rows(self.model)
             if group and rows + count > self.policy.step_rows:
@@ -301,7 +302,8 @@ class _Merge:
         self.learned |= learning
         for segment in inputs:
             self.opened.pop(segment.entry.name, None)
-        self.progress(f"{len(group)} commits and {len(inputs)} segments became {len(entries)} segments, {len(rows)} images")
+        taken = f"{len(group)} commits and {len(inputs)} segments"
+        self.progress(f"{taken} became {len(entries)} segments with {len(rows)} images")
 
     def _space(self, inputs: Sequence[Segment], shards: Sequence[Shard]) -> tuple[Space, ProjectionEntry]:
         """A newly learned space, its object put."""
@@ -324,9 +326,9 @@ class _Merge:
         old = self.manifest
         gone = {segment.entry.name for segment in inputs}
         trash = [*gone, *(c.record.shard for c in group if c.record.shard and c.record.model == self.model)]
-        if projection is not None and old is not None and old.projection is not None:
-            if old.projection.name != projection.name:
-                trash.append(old.projection.name)
+        before = old.projection if old else None
+        if projection is not None and before is not None and before.name != projection.name:
+            trash.append(before.name)
         kept = [entry for entry in (old.segments if old else ()) if entry.name not in gone]
         base = old or Manifest(format=FORMAT_VERSION, model=self.model, dimension=0, created_at=now)
         manifest = msgspec.structs.replace(
@@ -350,7 +352,7 @@ class _Merge:
         if told and record is not None and record.data.get("manifest") == self.generation:
             return
         signal = as_document(ShardCommit(batch=MANIFEST_KEY, model=self.model, manifest=self.generation))
-        self.documents.commit([Put(COMMITS, MANIFEST_KEY, {**signal, "committed_at": SERVER_TIME})])
+        self.documents.commit([Put(collection=COMMITS, key=MANIFEST_KEY, data={**signal, "committed_at": SERVER_TIME})])
 
     def _clean_up(self) -> int:
         if self.manifest is None:
@@ -365,7 +367,7 @@ class _Merge:
 
 def _sample(objects: ObjectStore, segments: Sequence[Segment], shards: Sequence[Shard], most: int) -> Array:
     """Full vectors to learn on, the same share of each input. Ids are digests, so first rows by id are random rows."""
-    total = sum(len(part) for part in (*segments, *shards))
+    total = sum(map(len, segments)) + sum(map(len, shards))
     share = min(1.0, most / max(total, 1))
     parts = [segment.vectors(objects, 0, int(np.ceil(len(segment) * share))) for segment in segments]
     parts += [shard.vectors[: int(np.ceil(len(shard) * share))] for shard in shards]

@@ -79,7 +79,8 @@ class Metric:
         1 − distance for `BOUNDED` and `BOOLEAN` metrics, 1 / (1 + distance) for the others. A distance that is not
         defined for a pair (a vector without variance, say) counts as infinitely far.
         """
-        one, many = query[None].astype(np.float64), vectors.astype(np.float64)
+        one: Array = query[None].astype(np.float64)
+        many: Array = vectors.astype(np.float64)
         if self._median is not None:
             one, many = one > self._median, many > self._median
         with warnings.catch_warnings():

@@ -14,13 +14,15 @@ class MergePolicy:
     """Sizes and times of a merge."""
 
     segment_rows: int = 131_072
-    """Rows of a full-grown segment: with 3,328 numbers a vector 0.9 GB, which a function of 2 GiB can build in memory."""
+    """Rows of a full-grown segment: with 3,328 numbers a vector 0.9 GB, which a function of 2 GiB can build."""
     step_rows: int = 16_384
     """Rows of shards that are taken up in one step."""
     segments_max: int = 12
     ratio: float = 4.0
     """A segment at most this many times as large as what is being written joins in, so that each vector is rewritten
     about log4(segment_rows / step_rows) times."""
+    small_rows: int = 1_024
+    """What is being written counts as at least this many rows, so that small segments do not pile up."""
     dead_share: float = 0.3
     """A segment is rewritten once this share of its rows is hidden."""
     samples_min: int = SAMPLES_MIN
@@ -64,17 +66,16 @@ def choose_segments(
     chosen: set[str] = set()
     size = fresh
     for entry, live in rising if must_write else ():
-        if live > max(size, 1) * policy.ratio or size + live > limit:
+        if live > max(size, policy.small_rows) * policy.ratio or size + live > limit:
             break
         chosen.add(entry.name)
         size += live
     after = len(segments) - len(chosen) + (1 if must_write else 0)
-    for entry, live in rising:
-        if after <= policy.segments_max and must_write:
-            break
+    for entry, _ in rising:
         if after > policy.segments_max and entry.name not in chosen:
+            # The first segment only makes room for the one that is written in its place.
+            after -= 1 if must_write or chosen else 0
             chosen.add(entry.name)
-            after -= 1 if must_write or len(chosen) > 1 else 0
     if not chosen and not must_write:
         chosen = {e.name for e, live in rising if e.count and live <= e.count * (1 - policy.dead_share)}
         chosen = set(sorted(chosen)[:1])

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -13,7 +14,7 @@ import numpy as np
 
 from visor.index.columns import FacetColumns
 from visor.index.container import Array
-from visor.index.copies import same_hash_groups
+from visor.index.copies import PDQ_BYTES, same_hash_groups
 from visor.index.ids import IdIndex, newest
 from visor.index.manifest import SegmentEntry
 from visor.index.scan import PQ_ROWS_MIN, FastScan
@@ -53,9 +54,17 @@ class Rows:
     def part(self, start: int, stop: int) -> Rows:
         cut = slice(start, stop)
         columns = self.columns.take(np.arange(start, stop))
-        return Rows(
-            self.ids[cut], self.versions[cut], self.hashes[cut], columns, self.source[cut], self.place[cut]
-        )
+        return Rows(self.ids[cut], self.versions[cut], self.hashes[cut], columns, self.source[cut], self.place[cut])
+
+
+_NO_ROWS = Rows(
+    np.empty((0, 16), np.uint8),
+    np.empty(0, np.int64),
+    np.empty((0, PDQ_BYTES), np.uint8),
+    FacetColumns.of([]),
+    np.empty(0, np.int64),
+    np.empty(0, np.int64),
+)
 
 
 def gather(segments: Sequence[Segment], shards: Sequence[Shard], others: Sequence[Segment], late: Late) -> Rows:
@@ -66,7 +75,9 @@ def gather(segments: Sequence[Segment], shards: Sequence[Shard], others: Sequenc
         others: Live segments that are not rewritten.
         late: All tombstones and updates known; updated facets replace the rows' own.
     """
-    parts = [*segments, *shards]
+    parts: list[Segment | Shard] = [*segments, *shards]
+    if not parts:
+        return _NO_ROWS
     ids = np.concatenate([part.ids for part in parts])
     versions = np.concatenate([part.versions for part in parts])
     source = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
@@ -122,12 +133,12 @@ def write_segments(
     pieces = max(1, -(-len(rows) // segment_rows))
     bounds = [len(rows) * piece // pieces for piece in range(pieces + 1)]
     entries = []
-    for start, stop in zip(bounds, bounds[1:], strict=False):
+    for start, stop in pairwise(bounds):
         part = rows.part(start, stop)
         path = folder / "segment"
         with_fast = space.fast is not None and len(part) >= PQ_ROWS_MIN
         writer = SegmentWriter(
-            path=str(path),
+            path=path,
             about={"count": len(part), "dimension": space.dimension, "projection": space.name},
             hot=_hot(part, late if start == 0 else none),
             count=len(part),

@@ -41,7 +41,7 @@ def int8_scan(codes: Array, query: Array, want: int, allowed: Array | None = Non
     if want == 0:
         return np.empty(0, np.int64)
     whole = np.rint(query * (CODE_RANGE / max(float(np.abs(query).max()), 1e-12))).astype(np.float32)
-    quantizer = faiss.ScalarQuantizer(m, faiss.ScalarQuantizer.QT_8bit_direct_signed)
+    quantizer: Any = faiss.ScalarQuantizer(m, faiss.ScalarQuantizer.QT_8bit_direct_signed)
     origin = faiss.IndexFlatIP(m)
     selector = None
     if allowed is not None:
@@ -57,7 +57,7 @@ def int8_scan(codes: Array, query: Array, want: int, allowed: Array | None = Non
 
 
 def rerank(codes: Array, query: Array, rows: Array) -> Array:
-    """Similarities (len(rows),) float32 of the query (m,) to the given rows: cosine of the float query and the codes."""
+    """Similarities (len(rows),) float32 of the given rows: cosine of the query (m,) and their codes."""
     similarities: Array = decode(codes[rows]) @ query
     return similarities
 
@@ -70,7 +70,7 @@ class FastScan:
 
     @classmethod
     def train(cls, sample: Array) -> FastScan:
-        """An empty index whose code book is learned on unit vectors (s, m) float32, s at least 16, m a multiple of 4."""
+        """An empty index, its code book learned on unit vectors (s, m) float32; s ≥ 16, m a multiple of 4."""
         m = sample.shape[1]
         index = faiss.IndexPQFastScan(m, m // PQ_DIMENSIONS, PQ_BITS, faiss.METRIC_INNER_PRODUCT)
         index.pq.cp.min_points_per_centroid = 1

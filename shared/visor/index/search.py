@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -16,7 +16,9 @@ from visor.errors import BadRequest, StoreUnavailable
 from visor.index.columns import FacetCounts
 from visor.index.container import Array, rows_in_blocks
 from visor.index.copies import hash_distances, leaders
+from visor.index.hits import DUPLICATES_MAX, Hit, Hits
 from visor.index.ids import id_text
+from visor.index.judge import Judge, plain
 from visor.index.manifest import Manifest
 from visor.index.metrics import STATISTICS_SAMPLES, Metric, check_metric
 from visor.index.snapshot import Live, Snapshot
@@ -30,7 +32,6 @@ RERANK = 200
 """Rows that a first pass hands to re-ranking, over all segments together, at least."""
 RERANK_PER_SEGMENT = 64
 """… and of each segment at least."""
-DUPLICATES_MAX = 20
 NEAREST = 64
 """Best similarities that an answer carries for confidence."""
 METRIC_ROWS = 1024
@@ -41,31 +42,6 @@ WIDENINGS = 6
 """Times that a search asks for four times as many rows before it gives up on filling k with different pictures."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    """One result: the nearest of a group of rows that show the same picture."""
-
-    id: str
-    similarity: float
-    hash_distance: int | None
-    """Bits in which its PDQ hash differs from the query's, 0 to 256; None without a query hash."""
-    duplicates: tuple[str, ...] = ()
-    """Other ids of the same picture, nearest first, at most 20."""
-    hash: bytes = b""
-    """Its whole stored hash."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hits:
-    """An answer. `nearest` (at most 64,) float32: best similarities in falling order, duplicates counted one by one."""
-
-    hits: tuple[Hit, ...]
-    mode: Literal["fast", "exact", "metric"]
-    metric: str | None
-    nearest: Array = field(repr=False)
-    notice: str | None = None
-
-
 class Searcher:
     """Searches one model's index and follows its changes. Thread-safe.
 
@@ -73,6 +49,7 @@ class Searcher:
         objects, documents: The index's stores.
         model: Fingerprint; shards of other models are not looked at.
         freshness_s: Longest time between two looks for new commits.
+        judge: Says how sure an answer is; `judge.plain` until an index is calibrated.
         clock: Seconds, never going back.
     """
 
@@ -83,9 +60,11 @@ class Searcher:
         *,
         model: str,
         freshness_s: float,
+        judge: Judge = plain,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
+        self._judge = judge
         self._freshness_s, self._clock = freshness_s, clock
         self._state = IndexState(objects, documents, model)
         self._snapshot = Snapshot(Space(None, 0), (), 0)
@@ -168,6 +147,21 @@ class Searcher:
     def space(self) -> Space:
         return self._snapshot.space
 
+    @property
+    def segments(self) -> int:
+        """Live segments."""
+        return len(self.manifest.segments) if self.manifest else 0
+
+    @property
+    def fresh(self) -> int:
+        """Shards that are in no segment yet."""
+        return self._state.fresh_shards
+
+    @property
+    def notice(self) -> str | None:
+        """What part of the index could not be read, if any."""
+        return self._snapshot.notice
+
     def search(
         self,
         vector: Array,
@@ -176,7 +170,7 @@ class Searcher:
         filters: Filters = Filters(),  # noqa: B008 - a frozen record
         mode: Literal["fast", "exact"] = "fast",
         metric: str | None = None,
-        query_hash: bytes | None = None,
+        hashes: Array | bytes | None = None,
         leave_out: Collection[str] = (),
     ) -> Hits:
         """The k nearest different pictures that pass the filters, as many as there are.
@@ -186,7 +180,7 @@ class Searcher:
             k: At least 1.
             mode: `fast` or `exact`, two ways through one similarity space.
             metric: A SciPy metric on the full vectors; overrides `mode`.
-            query_hash: Perceptual hash, PDQ in its first 32 bytes.
+            hashes: Perceptual hashes of the query, uint8, PDQ in their first 32 bytes.
             leave_out: Ids that are no results.
 
         Raises:
@@ -201,6 +195,7 @@ class Searcher:
         if not snapshot.images:
             return Hits((), way, metric, np.empty(0, np.float32), snapshot.notice)
         query = query_vector(vector, snapshot.space.dimension)
+        query_hash = None if hashes is None else np.frombuffer(bytes(hashes), np.uint8)
         allowed = [live.allowed(filters) for live in snapshot.lives]
         matching = sum(_count(live, mask) for live, mask in zip(snapshot.lives, allowed, strict=True))
         want = k + len(leave_out) + min(k, 20)
@@ -210,7 +205,7 @@ class Searcher:
             if len(hits) >= k or len(found) >= matching:
                 break
             want *= 4
-        return Hits(hits, way, metric, nearest, snapshot.notice)
+        return self._judge(Hits(hits, way, metric, nearest, snapshot.notice), self.manifest)
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""
@@ -225,6 +220,21 @@ class Searcher:
         live, row = place
         vector: Array = live.block.read(row, row + 1)[0].astype(np.float32)
         return vector
+
+    def hashes_of(self, item_id: str) -> Array | None:
+        """The perceptual hashes (h,) uint8 of an indexed item; None if there is no such item."""
+        place = _find(self._snapshot, item_id)
+        return None if place is None else place[0].block.hashes[place[1]]
+
+    def sample(self, limit: int) -> list[str]:
+        """Ids of some items, spread over the index, the same ones as long as the index is the same."""
+        snapshot = self._snapshot
+        step = max(1, snapshot.images // max(limit, 1))
+        ids: list[str] = []
+        for live in snapshot.lives:
+            rows = np.arange(len(live.block)) if live.alive is None else np.flatnonzero(live.alive)
+            ids += [id_text(live.block.ids[row]) for row in rows[::step]]
+        return ids[:limit]
 
     def _is_due(self) -> bool:
         return self._refreshed_at is None or self._clock() - self._refreshed_at >= self._freshness_s
@@ -266,6 +276,9 @@ class Searcher:
         found = [_Candidate(float(scores[i]), snapshot.lives[owner[i]], int(rows[i])) for i in best]
         found.sort(key=lambda c: (-c.similarity, c.id))
         return found[:want]
+
+
+__all__ = ["Hit", "Hits", "Searcher"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +349,7 @@ def _find(snapshot: Snapshot, item_id: str) -> tuple[Live, int] | None:
 
 
 def _group(
-    snapshot: Snapshot, found: list[_Candidate], k: int, query_hash: bytes | None, leave_out: frozenset[str]
+    snapshot: Snapshot, found: list[_Candidate], k: int, query_hash: Array | None, leave_out: frozenset[str]
 ) -> tuple[tuple[Hit, ...], Array]:
     """Candidates in rank order as hits, rows of the same picture together."""
     found = [candidate for candidate in found if candidate.id not in leave_out]

@@ -10,12 +10,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
 from visor.index.columns import FacetColumns
-from visor.index.container import Array, Container, Layout, TensorSpec, checksum, corrupt, rows_in_blocks
+from visor.index.container import (
+    Array,
+    Container,
+    Layout,
+    TensorSpec,
+    checksum,
+    corrupt,
+    flat_bytes,
+    rows_in_blocks,
+)
 from visor.index.ids import IdIndex
 from visor.index.manifest import SegmentEntry
 from visor.index.scan import FastScan
@@ -50,9 +60,9 @@ class LateRecords:
 class Segment:
     """An opened segment of n rows.
 
-    ids (n, 16) uint8 sorted; versions (n,) int64; hashes (n, h) uint8; `codes` (n, m) uint8, or None in an index without
-    a projection, where `full` (n, d) float32 takes their place; `group_rows` and `group_leaders` (g,) int64: rows that
-    show the same picture as another row, and the row that stands for them.
+    ids (n, 16) uint8 sorted; versions (n,) int64; hashes (n, h) uint8; `codes` (n, m) uint8, or None in an index
+    without a projection, where `full` (n, d) float32 takes their place; `group_rows` and `group_leaders` (g,) int64:
+    rows that may show the same picture as another row, and the row that stands for them.
     """
 
     entry: SegmentEntry
@@ -93,7 +103,7 @@ class Segment:
         sums = self.container.array("vector_checksums")
         for number, (start, stop) in enumerate(rows_in_blocks(len(self), BLOCK_ROWS)):
             block = self.vectors(objects, start, stop)
-            if checksum(memoryview(block).cast("B")) != sums[number].tobytes().hex():
+            if checksum(flat_bytes(block)) != sums[number].tobytes().hex():
                 raise corrupt(self.entry.name, f"full vectors {start} to {stop} do not match their checksum")
             yield start, block
 
@@ -152,7 +162,7 @@ class SegmentWriter:
         fast: A trained, empty fast scan, or None.
     """
 
-    path: str
+    path: Path
     about: Mapping[str, Any]
     hot: Mapping[str, Array]
     count: int
@@ -171,14 +181,14 @@ class SegmentWriter:
         coded = self.space.matrix is not None
         codes = np.empty((self.count if coded else 0, self.space.dimensions), np.uint8)
         sums = np.empty((layout.tensors["vector_checksums"].shape[0], 8), np.uint8)
-        with open(self.path, "wb") as file:
+        with self.path.open("wb") as file:
             file.truncate(layout.size_bytes)
             file.seek(layout.tensors["vectors"].start)
             done = 0
             for number, block in enumerate(blocks):
                 data = np.ascontiguousarray(block, "<f2")
-                sums[number] = np.frombuffer(bytes.fromhex(checksum(memoryview(data).cast("B"))), np.uint8)
-                file.write(memoryview(data).cast("B"))
+                sums[number] = np.frombuffer(bytes.fromhex(checksum(flat_bytes(data))), np.uint8)
+                file.write(flat_bytes(data))
                 self._code(data, codes[done : done + len(data)])
                 done += len(data)
             if done != self.count:
@@ -192,7 +202,7 @@ class SegmentWriter:
             file.flush()
             os.fsync(file.fileno())
         return SegmentEntry(
-            name=self.path,
+            name=str(self.path),
             count=self.count,
             size_bytes=layout.size_bytes,
             hot_bytes=layout.tensors["vectors"].start,

@@ -83,7 +83,8 @@ class Block:
 class Live:
     """A block and what newer records say of it.
 
-    alive: (n,) bool, or None if all rows are. overlay_rows (u,) int64: rows whose facets are those of `overlay` (u rows).
+    alive: (n,) bool, or None if all rows are. overlay_rows (u,) int64: rows whose facets are those of
+    `overlay` (u rows).
     """
 
     block: Block
@@ -201,8 +202,9 @@ def superseded(blocks: Sequence[Block]) -> list[Array | None]:
     for number, block in enumerate(blocks):
         dead = inside[(owner == number) & ~stays]
         if len(dead):
-            alive[number] = np.ones(len(block), bool)
-            alive[number][dead] = False
+            mask = np.ones(len(block), bool)
+            mask[dead] = False
+            alive[number] = mask
     return alive
 
 
@@ -260,4 +262,3 @@ def _mask(alive: list[Array | None], number: int, block: Block) -> Array:
     if mask is None:
         mask = alive[number] = np.ones(len(block), bool)
     return mask
-

@@ -131,7 +131,7 @@ def learn(
     full = np.asarray(sample, np.float32)
     mean = full.mean(0)
     variances, axes = _principal_axes(full - mean)
-    kept = int(min(dimensions, np.count_nonzero(variances > variances[0] * 1e-6)))
+    kept = min(dimensions, int(np.count_nonzero(variances > variances[0] * 1e-6)))
     kept = max(1, kept - kept % 8) if kept >= 8 else max(1, kept)
     variances, axes = variances[:kept], axes[:, :kept]
     shrunk = variances + variances.mean() * shrinkage / len(full)
@@ -168,7 +168,7 @@ def read_space(name: str, view: memoryview) -> Space:
 
 
 def _principal_axes(centred: Array) -> tuple[Array, Array]:
-    """Variances (r,) falling and axes (d, r) of centred vectors (s, d), r = min(s, d), through the smaller Gram matrix."""
+    """Variances (r,) falling and axes (d, r) of centred vectors (s, d), r = min(s, d)."""
     s, d = centred.shape
     if s < d:
         values, vectors = eigh((centred @ centred.T).astype(np.float64) / s)

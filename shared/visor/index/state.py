@@ -94,9 +94,7 @@ class IndexState:
         manifest = self._merged.manifest
         if manifest is not None:
             self._commits = {
-                key: commit
-                for key, commit in self._commits.items()
-                if not manifest.contains(key, commit.committed_at)
+                key: commit for key, commit in self._commits.items() if not manifest.contains(key, commit.committed_at)
             }
         times = [float(d.data["committed_at"]) for d in documents]
         self._polled_to = max([self._polled_to, *times])
@@ -112,7 +110,7 @@ class IndexState:
 
     def _query(self) -> list[Document]:
         since = self._polled_to - OVERLAP_S
-        where = [Where("committed_at", ">=", since)] if self._polled_to else []
+        where = [Where(field="committed_at", op=">=", value=since)] if self._polled_to else []
         return self._documents.query(COMMITS, where=where, order_by="committed_at")
 
     def _is_new(self, document: Document) -> bool:

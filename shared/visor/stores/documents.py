@@ -74,7 +74,7 @@ class Delete:
     collection: str
     key: str
     field: str | None = None
-    value: int | None = None
+    value: int | float | None = None
 
 
 Write = Put | Add | Delete
