@@ -105,7 +105,10 @@ class FolderSource:
             if after and (name < after[0] or (name == after[0] and not is_folder)):
                 continue
             path = folder / name
-            if is_folder:
+            if os.fsencode(name).decode("utf-8", "ignore") != name:
+                # Neither a key nor a checkpoint could be written with it.
+                unreadable.add(ascii(self._key(path)), "its name is not UTF-8")
+            elif is_folder:
                 yield from self._walk(path, after[1:] if after and name == after[0] else (), unreadable)
             elif is_link and path.is_dir():
                 unreadable.add(self._key(path), "a symbolic link to a folder is not followed")
@@ -118,16 +121,11 @@ class FolderSource:
     def _item(self, path: Path, errors: RowErrors) -> Item:
         key = self._key(path)
         try:
-            key.encode()
-        except UnicodeEncodeError as exc:
-            raise DropItem("its name is not UTF-8") from exc
-        try:
             real = path.resolve(strict=True)
             status = real.stat()
             if not real.is_relative_to(self._root):
                 raise DropItem("a symbolic link leads out of the folder")
-            if not os.access(real, os.R_OK):
-                raise DropItem("it may not be read")
+            real.open("rb").close()
         except (OSError, RuntimeError) as exc:
             raise DropItem(f"it cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
         exif = read_exif(real)

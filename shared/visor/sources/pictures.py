@@ -85,7 +85,7 @@ class Pictures:
         reader = self._readers.get(scheme)
         if reader is None:
             raise FetchRefused(
-                f"{url:.200} has the scheme {scheme:.40!r}",
+                f"{url:.200} has the scheme {scheme!r:.40}",
                 valid="Read are " + ", ".join(sorted(self._readers)),
             )
         return reader.fetch(url, etag=etag, modified=modified, bytes_max=bytes_max)
