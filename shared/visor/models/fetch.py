@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import concurrent.futures
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -47,7 +46,7 @@ def fetch(source: Package | Download, folder: Path, say: Say) -> Path:
                 valid=f"It is pinned to {source.checksum}",
                 remedy="Try again; if it stays so, its origin has changed it and must not be trusted",
             )
-        os.replace(fetched, path)
+        fetched.replace(path)
     return path
 
 
