@@ -14,7 +14,7 @@ import msgspec
 from visor.commands.options import say
 from visor.settings import Settings
 
-SHOP_PORT = 8181
+SHOP_PORT = 8091
 """As in `visor.demo.shop`, which is imported later. A part of the pictures' addresses: another one embeds them anew."""
 
 if TYPE_CHECKING:
@@ -62,13 +62,13 @@ def _shop(settings: Settings, port: int, shop_port: int, once: bool, started: fl
     from visor.assembly import Assembly
     from visor.commands.index import crawl_and_embed
     from visor.demo.pictures import ensure_demo_pictures
-    from visor.demo.shop import DemoShop, demo_source
+    from visor.demo.shop import DemoShop, shop_config
 
     catalogue = ensure_demo_pictures(settings.home, say)
     with DemoShop(catalogue, shop_port) as shop:
         settings = msgspec.structs.replace(settings, index="demo", allow_hosts=(*settings.allow_hosts, shop.host))
         assembly = Assembly(settings)
-        crawl_and_embed(assembly, assembly.open_source("demo-shop", demo_source(shop.url)))
+        crawl_and_embed(assembly, assembly.open_source("demo-shop", shop_config(shop.address)))
         _serve(assembly, page_config(catalogue.notice), port, once, started, catalogue.picture(catalogue.products[0]))
 
 
