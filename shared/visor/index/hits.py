@@ -9,7 +9,6 @@ import numpy as np
 
 from visor.index.container import Array
 
-Verdict = Literal["exact", "edited", "similar"]
 DUPLICATES_MAX = 20
 
 
@@ -25,9 +24,6 @@ class Hit:
     """Other ids of the same picture, nearest first, at most 20."""
     hash: bytes = b""
     """Its whole stored hash."""
-    confidence: float = 0.0
-    """Probability that this is such a match."""
-    verdict: Verdict = "similar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +35,3 @@ class Hits:
     metric: str | None = None
     nearest: Array = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
     notice: str | None = None
-    confidence: float = 0.0
-    """Probability that the index holds what was asked for."""
-    confident: bool = False

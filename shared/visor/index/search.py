@@ -18,7 +18,6 @@ from visor.index.container import Array, rows_in_blocks
 from visor.index.copies import hash_distances, leaders
 from visor.index.hits import DUPLICATES_MAX, Hit, Hits
 from visor.index.ids import id_text
-from visor.index.judge import Judge, plain
 from visor.index.manifest import Manifest
 from visor.index.metrics import STATISTICS_SAMPLES, Metric, check_metric
 from visor.index.snapshot import Live, Snapshot
@@ -49,7 +48,6 @@ class Searcher:
         objects, documents: The index's stores.
         model: Fingerprint; shards of other models are not looked at.
         freshness_s: Longest time between two looks for new commits.
-        judge: Says how sure an answer is; `judge.plain` until an index is calibrated.
         clock: Seconds, never going back.
     """
 
@@ -60,11 +58,9 @@ class Searcher:
         *,
         model: str,
         freshness_s: float,
-        judge: Judge = plain,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
-        self._judge = judge
         self._freshness_s, self._clock = freshness_s, clock
         self._state = IndexState(objects, documents, model)
         self._snapshot = Snapshot(Space(None, 0), (), 0)
@@ -109,20 +105,6 @@ class Searcher:
         """Generation of the manifest that is searched; 0 before the first merge."""
         return self._snapshot.generation
 
-    @property
-    def notice(self) -> str | None:
-        """A sentence when part of the index could not be read."""
-        return self._snapshot.notice
-
-    @property
-    def segments(self) -> int:
-        return sum(live.block.codes is not None for live in self._snapshot.lives)
-
-    @property
-    def fresh(self) -> int:
-        """Items that are not yet in a segment with codes."""
-        return sum(live.count for live in self._snapshot.lives if live.block.codes is None)
-
     def sample(self, limit: int) -> list[str]:
         """At most `limit` ids, spread over the index and its blocks; the same ones as long as the index is the same."""
         lives = self._snapshot.lives
@@ -154,8 +136,8 @@ class Searcher:
 
     @property
     def fresh(self) -> int:
-        """Shards that are in no segment yet."""
-        return self._state.fresh_shards
+        """Items that are in no segment yet."""
+        return sum(live.count for live in self._snapshot.lives if live.block.is_fresh)
 
     @property
     def notice(self) -> str | None:
@@ -170,7 +152,7 @@ class Searcher:
         filters: Filters = Filters(),  # noqa: B008 - a frozen record
         mode: Literal["fast", "exact"] = "fast",
         metric: str | None = None,
-        hashes: Array | bytes | None = None,
+        query_hash: bytes | None = None,
         leave_out: Collection[str] = (),
     ) -> Hits:
         """The k nearest different pictures that pass the filters, as many as there are.
@@ -180,7 +162,7 @@ class Searcher:
             k: At least 1.
             mode: `fast` or `exact`, two ways through one similarity space.
             metric: A SciPy metric on the full vectors; overrides `mode`.
-            hashes: Perceptual hashes of the query, uint8, PDQ in their first 32 bytes.
+            query_hash: Perceptual hash, PDQ in its first 32 bytes.
             leave_out: Ids that are no results.
 
         Raises:
@@ -195,17 +177,17 @@ class Searcher:
         if not snapshot.images:
             return Hits((), way, metric, np.empty(0, np.float32), snapshot.notice)
         query = query_vector(vector, snapshot.space.dimension)
-        query_hash = None if hashes is None else np.frombuffer(bytes(hashes), np.uint8)
+        wanted_hash = None if query_hash is None else np.frombuffer(bytes(query_hash), np.uint8)
         allowed = [live.allowed(filters) for live in snapshot.lives]
         matching = sum(_count(live, mask) for live, mask in zip(snapshot.lives, allowed, strict=True))
         want = k + len(leave_out) + min(k, 20)
         for _ in range(WIDENINGS):
             found = self._candidates(snapshot, query, allowed, want, way, metric)
-            hits, nearest = _group(snapshot, found, k, query_hash, frozenset(leave_out))
+            hits, nearest = _group(snapshot, found, k, wanted_hash, frozenset(leave_out))
             if len(hits) >= k or len(found) >= matching:
                 break
             want *= 4
-        return self._judge(Hits(hits, way, metric, nearest, snapshot.notice), self.manifest)
+        return Hits(hits, way, metric, nearest, snapshot.notice)
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""
@@ -225,16 +207,6 @@ class Searcher:
         """The perceptual hashes (h,) uint8 of an indexed item; None if there is no such item."""
         place = _find(self._snapshot, item_id)
         return None if place is None else place[0].block.hashes[place[1]]
-
-    def sample(self, limit: int) -> list[str]:
-        """Ids of some items, spread over the index, the same ones as long as the index is the same."""
-        snapshot = self._snapshot
-        step = max(1, snapshot.images // max(limit, 1))
-        ids: list[str] = []
-        for live in snapshot.lives:
-            rows = np.arange(len(live.block)) if live.alive is None else np.flatnonzero(live.alive)
-            ids += [id_text(live.block.ids[row]) for row in rows[::step]]
-        return ids[:limit]
 
     def _is_due(self) -> bool:
         return self._refreshed_at is None or self._clock() - self._refreshed_at >= self._freshness_s

@@ -38,6 +38,7 @@ class Block:
     fast: FastScan | None
     read: Callable[[int, int], Array]
     index: IdIndex
+    is_fresh: bool = False
 
     def __len__(self) -> int:
         return len(self.versions)
@@ -169,6 +170,7 @@ def shards_block(shards: Sequence[Shard], space: Space) -> Block | None:
         fast=None,
         read=read,
         index=IdIndex.of(ids[rows]),
+        is_fresh=True,
     )
 
 

@@ -104,10 +104,6 @@ class IndexState:
     def manifest(self) -> Manifest | None:
         return self._merged.manifest if self._merged else None
 
-    @property
-    def fresh_shards(self) -> int:
-        return sum(commit.shard is not None for commit in self._commits.values())
-
     def _query(self) -> list[Document]:
         since = self._polled_to - OVERLAP_S
         where = [Where(field="committed_at", op=">=", value=since)] if self._polled_to else []
