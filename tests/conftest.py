@@ -69,9 +69,7 @@ def demo_assembly(
     embedder: Embedder, demo_shop: DemoShop, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Assembly]:
     """The demo shop, crawled and embedded in the embedded setting."""
-    settings = Settings(
-        home=tmp_path_factory.mktemp("demo"), allow_hosts=(demo_shop.host,), freshness_s=0.0
-    )
+    settings = Settings(home=tmp_path_factory.mktemp("demo"), allow_hosts=(demo_shop.host,), freshness_s=0.0)
     with Assembly(settings, embedder=embedder) as assembly:
         assembly.crawl(assembly.open_source("demo-shop", shop_config(demo_shop.address)))
         Worker(assembly.stores.queue, assembly.batch_embedder).drain()

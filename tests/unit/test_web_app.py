@@ -85,9 +85,7 @@ def test_more_like_this_leaves_the_item_itself_out(client: httpx.Client, picture
 def test_ways_through_the_index_agree_on_a_small_one(client: httpx.Client, picture: bytes) -> None:
     answers = {}
     for name, request in (("fast", {}), ("exact", {"mode": "exact"}), ("metric", {"metric": "cosine"})):
-        answers[name] = client.post(
-            "/v1/search", json={"image": base64.b64encode(picture).decode(), **request}
-        ).json()
+        answers[name] = client.post("/v1/search", json={"image": base64.b64encode(picture).decode(), **request}).json()
         assert answers[name]["mode"] == name
     ids = {name: [match["item"]["id"] for match in answer["matches"]] for name, answer in answers.items()}
     assert ids["fast"] == ids["exact"]

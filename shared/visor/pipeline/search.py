@@ -240,7 +240,7 @@ class SearchService:
         with watch.stage("decode"):
             side = None if request.box or request.exclude else self.embedder.description.input_side
             image = decode(data, pixels_max=self.settings.pixels_max, side_hint=side)
-            pixels = crop(leave_out(image.pixels, request.exclude), request.box)
+            pixels = focus(image.pixels, request.box, request.exclude)
             hashes = perceptual_hashes(pixels)
         with watch.stage("embed"):
             embedded = self.embedder.embed([pixels])
@@ -316,38 +316,34 @@ def decode_vector(text: str, dimension: int) -> np.ndarray:
     return vector / np.float32(norm)
 
 
-def crop(pixels: Image.Image, box: Box | None) -> Image.Image:
-    """The part of a picture within `box` (x, y, width, height as fractions of its sides).
+def focus(pixels: Image.Image, box: Box | None, exclude: Sequence[Box]) -> Image.Image:
+    """What counts of a picture: the part within `box`, cut down to what `exclude` leaves of it.
+
+    Excluded parts that remain inside are filled with the mean colour of the rest, which says the least to the model.
+
+    Args:
+        box, exclude: x, y, width, height as fractions of the sides.
 
     Raises:
-        BadRequest: The box leaves the picture, or holds fewer than 8 × 8 pixels.
+        BadRequest: Fewer than 8 × 8 pixels are left.
     """
-    if box is None:
+    if box is None and not exclude:
         return pixels
-    left, top, right, bottom = _corners(pixels, box)
+    edges = (0, 0, *pixels.size) if box is None else _corners(pixels, box)
+    rest = Image.new("L", pixels.size, 255)
+    for excluded in exclude:
+        rest.paste(0, _corners(pixels, excluded))
+    part, rest = pixels.crop(edges), rest.crop(edges)
+    left, top, right, bottom = rest.getbbox() or (0, 0, 0, 0)
     if right - left < BOX_SIDE_MIN or bottom - top < BOX_SIDE_MIN:
         raise BadRequest(
-            f"The box {list(box)} holds {max(right - left, 0)} × {max(bottom - top, 0)} pixels of this picture",
-            valid=f"x, y, width, height in fractions of the sides, at least {BOX_SIDE_MIN} × {BOX_SIDE_MIN} pixels",
-            remedy="Draw a larger box",
+            f"Of this picture {right - left} × {bottom - top} pixels are left to search for",
+            valid=f"At least {BOX_SIDE_MIN} × {BOX_SIDE_MIN}",
+            remedy="Draw a larger box, or paint out less",
         )
-    return pixels.crop((left, top, right, bottom))
-
-
-def leave_out(pixels: Image.Image, boxes: Sequence[Box]) -> Image.Image:
-    """The picture with `boxes` filled with the mean colour of the rest, which says the least to the model."""
-    if not boxes:
-        return pixels
-    corners = [_corners(pixels, box) for box in boxes]
-    rest = Image.new("L", pixels.size, 255)
-    for corner in corners:
-        rest.paste(0, corner)
-    if rest.getextrema() == (0, 0):
-        raise BadRequest("All of the picture is left out", valid="Something must remain", remedy="Paint out less")
-    mean = tuple(round(channel) for channel in ImageStat.Stat(pixels, rest).mean)
-    filled = pixels.copy()
-    filled.paste(mean, (0, 0), Image.eval(rest, lambda value: 255 - value))
-    return filled
+    part, rest = part.crop((left, top, right, bottom)), rest.crop((left, top, right, bottom))
+    mean = tuple(round(channel) for channel in ImageStat.Stat(part, rest).mean)
+    return Image.composite(part, Image.new("RGB", part.size, mean), rest)
 
 
 def unknown_item(item: str) -> UnknownItem:
