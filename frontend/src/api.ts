@@ -82,7 +82,7 @@ export class Api {
   }
 
   private silence(late: boolean): Problem {
-    const where = this.endpoint || "this address";
+    const where = this.endpoint || "The search endpoint";
     return {
       type: "about:blank",
       title: late ? "The search takes too long" : "The search does not answer",

@@ -17,9 +17,9 @@ export function App() {
   const searching = query.value !== null || isBusy.value;
   return (
     <>
-      <a class="skip" href="#main" onClick={skip}>
+      <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
         Skip to the content
-      </a>
+      </button>
       <header class={searching ? "top top-searching" : "top"}>
         <button type="button" class="brand" onClick={startOver} aria-label={`${config.value.title}: start over`}>
           <Mark />
@@ -67,11 +67,9 @@ function Searched() {
           </p>
         )}
       </section>
+      <Filters />
       <Results />
-      <div class="side">
-        <Filters />
-        <Insight />
-      </div>
+      <Insight />
     </div>
   );
 }
@@ -94,12 +92,6 @@ function Foot() {
       <span>Reverse image search by Visor</span>
     </footer>
   );
-}
-
-/** The hash belongs to the search, so the skip link moves the focus by itself. */
-function skip(event: Event): void {
-  event.preventDefault();
-  document.getElementById("main")?.focus();
 }
 
 /** Takes pictures that are dropped or pasted anywhere on the page. */

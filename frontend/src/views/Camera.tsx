@@ -5,7 +5,7 @@ import { Icon } from "./icons";
 
 /** Phones open their own camera from a file field. */
 export const opensCameraFromFile = (): boolean =>
-  matchMedia("(pointer: coarse)").matches && "capture" in HTMLInputElement.prototype;
+  !matchMedia("(pointer: fine)").matches && "capture" in HTMLInputElement.prototype;
 
 /** Elsewhere the page shows the camera itself, which browsers allow on secure pages only. */
 export const hasLiveCamera = (): boolean => window.isSecureContext && Boolean(navigator.mediaDevices?.getUserMedia);
@@ -50,7 +50,6 @@ export function CameraDialog({ onClose }: { onClose: () => void }) {
         </p>
       ) : (
         <div class="camera">
-          {/* biome-ignore lint/a11y/useMediaCaption: a live camera without sound has nothing to caption */}
           <video
             ref={video}
             autoPlay

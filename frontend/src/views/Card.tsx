@@ -24,6 +24,7 @@ export function Card({ match, doubtful }: { match: Match; doubtful: boolean }) {
   const comparable = can("explain") && (canEdit.value || query.value?.kind === "item");
   return (
     <article class="card" aria-label={title} data-verdict={verdict}>
+      {/* biome-ignore-start lint/a11y/useAnchorContent: the title below is the same link, for everybody */}
       <div class="card-picture">
         {page ? (
           <a href={page} target="_blank" rel="noopener noreferrer" tabIndex={-1} aria-hidden="true">
@@ -36,6 +37,7 @@ export function Card({ match, doubtful }: { match: Match; doubtful: boolean }) {
           {VERDICTS[verdict].text}
         </span>
       </div>
+      {/* biome-ignore-end lint/a11y/useAnchorContent: the title below is the same link, for everybody */}
       <div class="card-text">
         <h3>
           {page ? (
@@ -60,7 +62,7 @@ export function Card({ match, doubtful }: { match: Match; doubtful: boolean }) {
             {doubtful ? "Unlikely" : likelihood(confidence)} <span class="muted">{formatPercent(confidence)}</span>
           </span>
           <span class="muted" title="Similarity to your picture; 1 is the same">
-            <span class="visually-hidden">Similarity </span>
+            <span class="similarity-word">Similarity </span>
             {similarity.toFixed(3)}
           </span>
         </p>

@@ -157,11 +157,11 @@ export function PictureEditor() {
   };
   return (
     <div class="editor">
+      {/* biome-ignore-start lint/a11y/noStaticElementInteractions lint/a11y/useAriaPropsSupportedByRole: it has the role where it acts */}
       <div
         ref={surface}
         class={`stage ${editable && tool ? `stage-${tool}` : ""}`}
         role={editable ? "application" : undefined}
-        // biome-ignore lint/a11y/noNoninteractiveTabindex: it is interactive where it has the role
         tabIndex={editable && tool ? 0 : undefined}
         aria-label={
           editable ? `Your picture, ${tool === "paint" ? "painting out" : "searching within a box"}` : undefined
@@ -188,6 +188,7 @@ export function PictureEditor() {
         {tool === "paint" && editable && cursor && <BrushCursor at={cursor} radius={radius} aspect={aspect} />}
         {isBusy.value && <span class="scan" />}
       </div>
+      {/* biome-ignore-end lint/a11y/noStaticElementInteractions lint/a11y/useAriaPropsSupportedByRole: it has the role where it acts */}
       {editable && (
         <>
           <div class="tools" role="toolbar" aria-label="What counts in the picture">

@@ -25,8 +25,11 @@ export function Start() {
             <span class="drop-sign">
               <Icon name="picture" size={34} />
             </span>
-            <p class="drop-title">Drop a picture anywhere</p>
-            <p class="drop-sub">
+            <p class="drop-title">
+              <span class="with-mouse">Drop a picture anywhere</span>
+              <span class="with-finger">Show a picture</span>
+            </p>
+            <p class="drop-sub with-mouse">
               or paste one with <kbd>{paste}</kbd>
             </p>
             <Intake />

@@ -53,7 +53,7 @@ function Heated({ caption, src, heat }: { caption: string; src: string; heat: st
     <figure>
       <span class="heated">
         <img src={src} alt={caption} referrerpolicy="no-referrer" />
-        <canvas ref={canvas} aria-hidden="true" />
+        <canvas ref={canvas} />
       </span>
       <figcaption>{caption}</figcaption>
     </figure>
