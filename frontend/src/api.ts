@@ -1,0 +1,140 @@
+import type {
+  FacetsAnswer,
+  Filters,
+  ItemAnswer,
+  ItemsAnswer,
+  Problem,
+  SearchAnswer,
+  SearchRequest,
+  StatsAnswer,
+} from "./contract";
+
+/** A cold start and a slow connection fit; beyond it nobody waits. */
+const TIMEOUT_MS = 60_000;
+
+/** The endpoint answered with a problem document, with something else, or not at all (`status` 0). */
+export class Failure extends Error {
+  constructor(readonly problem: Problem) {
+    super(problem.detail);
+  }
+}
+
+/** Where heat-maps of a pair come as PNG images in base64: bright where the likeness sits. */
+export interface Explanation {
+  query: string;
+  item: string;
+}
+
+/** The search function behind an address. */
+export class Api {
+  constructor(readonly endpoint: string) {}
+
+  search(request: SearchRequest, picture: Blob | null, signal: AbortSignal): Promise<SearchAnswer> {
+    return this.ask("/v1/search", { method: "POST", ...body(request, picture) }, signal);
+  }
+
+  explain(request: SearchRequest, picture: Blob | null, match: string, signal: AbortSignal): Promise<Explanation> {
+    return this.ask("/v1/explain", { method: "POST", ...body({ ...request, match }, picture) }, signal);
+  }
+
+  /** Keeps that a result is no match. `keepalive`: also when the page is being left. */
+  async feedback(item: string, query: { item?: string; vector?: string }): Promise<void> {
+    const pair = { item, ...(query.item ? { query_item: query.item } : { query_vector: query.vector }) };
+    await this.ask("/v1/feedback", { method: "POST", keepalive: true, ...body(pair, null) });
+  }
+
+  facets(filters: Filters, signal?: AbortSignal): Promise<FacetsAnswer> {
+    const query = filterParameters(filters).toString();
+    return this.ask(`/v1/facets${query ? `?${query}` : ""}`, {}, signal);
+  }
+
+  examples(limit: number): Promise<ItemsAnswer> {
+    return this.ask(`/v1/items?limit=${limit}`);
+  }
+
+  item(id: string): Promise<ItemAnswer> {
+    return this.ask(`/v1/items/${encodeURIComponent(id)}`);
+  }
+
+  stats(): Promise<StatsAnswer> {
+    return this.ask("/v1/stats");
+  }
+
+  private async ask<T>(path: string, init: RequestInit = {}, signal?: AbortSignal): Promise<T> {
+    const timeout = AbortSignal.timeout(TIMEOUT_MS);
+    let response: Response;
+    try {
+      response = await fetch(this.endpoint + path, {
+        ...init,
+        credentials: "omit",
+        signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
+      });
+    } catch (error) {
+      if (signal?.aborted) throw error;
+      throw new Failure(this.silence(timeout.aborted));
+    }
+    if (!response.ok) throw new Failure(await readProblem(response));
+    try {
+      return (await response.json()) as T;
+    } catch {
+      throw new Failure(unreadable(response));
+    }
+  }
+
+  private silence(late: boolean): Problem {
+    const where = this.endpoint || "The search endpoint";
+    return {
+      type: "about:blank",
+      title: late ? "The search takes too long" : "The search does not answer",
+      status: 0,
+      detail: "",
+      found: late ? `${where} gave no answer within a minute.` : `${where} cannot be reached.`,
+      remedy: navigator.onLine ? "Try again in a moment." : "You seem to be offline: check your connection.",
+    };
+  }
+}
+
+/** Filters as `GET /v1/facets` takes them. */
+export function filterParameters(filters: Filters): URLSearchParams {
+  const parameters = new URLSearchParams();
+  const { price, date_from, date_to, ...lists } = filters;
+  for (const [name, values] of Object.entries(lists)) for (const value of values ?? []) parameters.append(name, value);
+  if (typeof price?.min === "number") parameters.set("price_min", String(price.min));
+  if (typeof price?.max === "number") parameters.set("price_max", String(price.max));
+  if (date_from) parameters.set("date_from", date_from);
+  if (date_to) parameters.set("date_to", date_to);
+  return parameters;
+}
+
+function body(request: object, picture: Blob | null): RequestInit {
+  const json = JSON.stringify(request);
+  if (!picture) return { body: json, headers: { "Content-Type": "application/json" } };
+  const form = new FormData();
+  form.append("image", picture, "picture");
+  form.append("request", json);
+  return { body: form };
+}
+
+async function readProblem(response: Response): Promise<Problem> {
+  try {
+    const found = (await response.json()) as Partial<Problem>;
+    if (typeof found.title === "string") {
+      return { type: "about:blank", status: response.status, detail: "", ...found, title: found.title };
+    }
+  } catch {
+    // Not a problem document: a proxy or another server answered.
+  }
+  return unreadable(response);
+}
+
+function unreadable(response: Response): Problem {
+  return {
+    type: "about:blank",
+    title: "That was not a Visor that answered",
+    status: response.status,
+    detail: "",
+    found: `${new URL(response.url || "about:blank").host || "The server"} answered with status ${response.status} and no readable document.`,
+    valid: "A running Visor search endpoint.",
+    remedy: "Check the endpoint in config.json, or try again in a moment.",
+  };
+}

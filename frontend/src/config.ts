@@ -1,0 +1,44 @@
+/** What the owner of this page says about it, in the file beside it. */
+export interface Config {
+  /** Address of the search function, or "" where it serves this page itself. */
+  endpoint: string;
+  title: string;
+  /** One sentence under the headline. */
+  tagline?: string;
+  /** Shown at the foot and in the about panel: licences, credits, 'prices are made up'. */
+  notes: Note[];
+}
+
+export interface Note {
+  text: string;
+  href?: string;
+}
+
+/** Reads `config.json` anew, so that a changed endpoint is seen at once. Never fails: the defaults suit the same origin. */
+export async function loadConfig(): Promise<Config> {
+  try {
+    const response = await fetch(new URL("config.json", document.baseURI), { cache: "no-cache" });
+    return response.ok ? readConfig(await response.json()) : readConfig({});
+  } catch {
+    return readConfig({});
+  }
+}
+
+export function readConfig(found: unknown): Config {
+  const given = (typeof found === "object" && found !== null ? found : {}) as Record<string, unknown>;
+  const text = (name: string) => (typeof given[name] === "string" ? (given[name] as string).trim() : "");
+  const config: Config = {
+    endpoint: text("endpoint").replace(/\/+$/, ""),
+    title: text("title") || "Visor",
+    notes: Array.isArray(given["notes"]) ? given["notes"].flatMap(readNote) : [],
+  };
+  const tagline = text("tagline");
+  return tagline ? { ...config, tagline } : config;
+}
+
+function readNote(found: unknown): Note[] {
+  if (typeof found === "string") return [{ text: found }];
+  if (typeof found !== "object" || found === null || !("text" in found)) return [];
+  const href = "href" in found && typeof found.href === "string" && /^https?:/.test(found.href) ? found.href : null;
+  return [href ? { text: String(found.text), href } : { text: String(found.text) }];
+}

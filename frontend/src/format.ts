@@ -1,0 +1,76 @@
+/** Numbers, prices and places as people read them, in the browser's own language. */
+
+const locale = () => (typeof navigator === "undefined" ? "en" : navigator.language || "en");
+
+/** A price, with its currency where one is known and real. */
+export function formatPrice(price: number, currency: string | null | undefined, language = locale()): string {
+  const whole = Number.isInteger(price) && price >= 100;
+  if (currency) {
+    try {
+      const digits = whole ? { minimumFractionDigits: 0 } : {};
+      return new Intl.NumberFormat(language, { style: "currency", currency, ...digits }).format(price);
+    } catch {
+      return `${new Intl.NumberFormat(language).format(price)} ${currency}`;
+    }
+  }
+  return new Intl.NumberFormat(language, { maximumFractionDigits: 2 }).format(price);
+}
+
+/** The country's name for an ISO 3166-1 code; what a source wrote otherwise. */
+export function formatCountry(country: string, language = locale()): string {
+  if (!/^[A-Za-z]{2}$/.test(country)) return country;
+  try {
+    return new Intl.DisplayNames([language], { type: "region" }).of(country.toUpperCase()) ?? country;
+  } catch {
+    return country;
+  }
+}
+
+export const formatCount = (count: number, language = locale()): string =>
+  new Intl.NumberFormat(language).format(count);
+
+/** A probability as a whole percentage that never says 0 % or 100 %: nothing here is that sure. */
+export function formatPercent(probability: number): string {
+  if (probability < 0.01) return "< 1 %";
+  return probability > 0.99 ? "> 99 %" : `${Math.round(probability * 100)} %`;
+}
+
+/** Milliseconds with as many digits as mean something. */
+export function formatMilliseconds(ms: number): string {
+  if (ms >= 1000) return `${(ms / 1000).toFixed(1)} s`;
+  return ms >= 10 ? `${Math.round(ms)} ms` : `${ms.toFixed(1)} ms`;
+}
+
+/** A calibrated probability as a word. */
+export function likelihood(probability: number): string {
+  if (probability >= 0.95) return "Almost certain";
+  if (probability >= 0.8) return "Very likely";
+  if (probability >= 0.5) return "Likely";
+  return probability >= 0.2 ? "Possible" : "Unlikely";
+}
+
+/** The start of a sentence from a name such as `screwdriver` or `n02_cat`. */
+export function sentenceCase(name: string): string {
+  const words = name.replaceAll("_", " ").trim();
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}
+
+/** The host of an address, without www. */
+export function hostOf(address: string): string {
+  try {
+    return new URL(address).host.replace(/^www\./, "");
+  } catch {
+    return "";
+  }
+}
+
+/** The address if a link may lead there. A catalogue is not trusted: `javascript:` and the like are not. */
+export function safeLink(address: string | null | undefined): string | null {
+  if (!address) return null;
+  try {
+    const url = new URL(address, typeof document === "undefined" ? "https://localhost/" : document.baseURI);
+    return url.protocol === "https:" || url.protocol === "http:" ? url.href : null;
+  } catch {
+    return null;
+  }
+}

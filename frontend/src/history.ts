@@ -1,0 +1,45 @@
+import type { SearchAnswer } from "./contract";
+import { type LinkState, type Options, writeLink } from "./link";
+import type { Edit, Query } from "./state";
+
+/** One searched page. A link holds only the vector; in this tab the picture itself is remembered as well. */
+export interface Visit {
+  query: Query;
+  edit: Edit;
+  options: Options;
+  answer: SearchAnswer;
+}
+
+const VISITS_MAX = 40;
+const visits = new Map<string, Visit>();
+
+/** The link to a visit, or null where the answer gave nothing to link to. */
+export function linkOf({ query, options, answer }: Visit): LinkState | null {
+  const { generation, model } = answer.index;
+  if (query.kind === "item") return { query: { item: query.id }, ...options, generation, model };
+  const vector = answer.query.vector ?? (query.kind === "vector" ? query.vector : null);
+  return vector ? { query: { vector }, ...options, generation, model } : null;
+}
+
+/** Puts a visit into the address bar, as a new step or in place of the one that it refines. */
+export function remember(visit: Visit, how: "push" | "replace"): void {
+  const link = linkOf(visit);
+  const id = crypto.getRandomValues(new Uint32Array(2)).join("");
+  visits.set(id, visit);
+  const [oldest] = visits.keys();
+  if (visits.size > VISITS_MAX && oldest) visits.delete(oldest);
+  const address = link ? `#${writeLink(link)}` : location.pathname + location.search;
+  if (how === "push") history.pushState({ visit: id }, "", address);
+  else history.replaceState({ visit: id }, "", address);
+}
+
+/** The remembered visit that the browser stands on, if this tab has made it. */
+export function recall(): Visit | null {
+  const id: unknown = history.state?.visit;
+  return (typeof id === "string" && visits.get(id)) || null;
+}
+
+/** Back to the start page, as a step of its own. */
+export function leave(): void {
+  if (location.hash) history.pushState(null, "", location.pathname + location.search);
+}

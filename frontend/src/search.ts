@@ -1,0 +1,258 @@
+import { batch } from "@preact/signals";
+import { Failure } from "./api";
+import type { Item, Problem, SearchRequest } from "./contract";
+import { formatCount, likelihood } from "./format";
+import { leave, recall, remember } from "./history";
+import { countFilters, K_DEFAULT, type Options, readLink } from "./link";
+import { boxesOf } from "./mask";
+import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture } from "./picture";
+import * as state from "./state";
+import { DEFAULT_OPTIONS, type Edit, NO_EDIT, type Query } from "./state";
+
+/** After a stroke or a moved edge, this long a pause means that it is meant. */
+const PAUSE_MS = 350;
+
+let running: AbortController | null = null;
+let pause: ReturnType<typeof setTimeout> | undefined;
+
+/** Searches for what somebody dropped, pasted, picked, photographed or typed. */
+export async function searchOffered(offered: Offered): Promise<void> {
+  if (!offered) {
+    state.toast.value = { text: "There is no picture in that. Try a picture file, or the address of one." };
+    return;
+  }
+  if ("url" in offered) return searchUrl(offered.url);
+  stop();
+  const controller = new AbortController();
+  running = controller;
+  state.phase.value = "preparing";
+  const picture = await preparePicture(offered.file, offered.name);
+  if (running === controller) await start({ kind: "upload", picture });
+}
+
+export async function searchUrl(address: string): Promise<void> {
+  const url = address.trim();
+  if (!isWebAddress(url)) return searchOffered(null);
+  await start({ kind: "url", url, picture: { blob: null, src: url, name: nameOfAddress(url), aspect: null } });
+}
+
+/** 'More like this': the filters stay, the picture changes. */
+export async function searchItem(item: Item): Promise<void> {
+  await start({ kind: "item", id: item.id, item, picture: pictureOf(item) });
+}
+
+/** Searches anew with other filters, another way, or for more. */
+export async function changeOptions(change: Partial<Options>): Promise<void> {
+  state.options.value = { ...state.options.value, k: K_DEFAULT, ...change };
+  if (state.query.value) await run("push");
+}
+
+/** Takes a change of the box or of the paint, and searches when the hand rests. */
+export function changeEdit(change: Partial<Edit>): void {
+  state.edit.value = { ...state.edit.value, ...change };
+  clearTimeout(pause);
+  pause = setTimeout(() => void run("replace"), PAUSE_MS);
+}
+
+export const retry = (): Promise<void> => run("replace");
+
+/** Back to the empty page. */
+export function startOver(): void {
+  leave();
+  clear();
+}
+
+/** Shows what the address bar asks for: a page of this tab, a link from elsewhere, or the start. */
+export async function follow(): Promise<void> {
+  const visit = recall();
+  if (visit) {
+    stop();
+    batch(() => {
+      state.query.value = visit.query;
+      state.edit.value = visit.edit;
+      state.options.value = visit.options;
+      state.linkNotice.value = null;
+      state.rejected.value = new Set();
+      showAnswer(visit.answer);
+    });
+    return;
+  }
+  const link = readLink(location.hash);
+  if (!link) return clear();
+  const { query, generation, model, ...options } = link;
+  const known = state.stats.value;
+  batch(() => {
+    reset(
+      "item" in query
+        ? { kind: "item", id: query.item, item: null, picture: NO_PICTURE }
+        : { kind: "vector", vector: query.vector, picture: { ...NO_PICTURE, name: "Picture from a link" } },
+    );
+    state.options.value = options;
+  });
+  if ("vector" in query && known && model && model !== known.model.fingerprint) return fail(OTHER_MODEL);
+  await Promise.all([run("replace"), "item" in query ? showItem(query.item) : null]);
+  const now = state.answer.value?.index.generation;
+  if (generation !== null && now !== undefined && now !== generation) {
+    state.linkNotice.value = "The catalogue has changed since this link was made, so the results may differ.";
+  }
+}
+
+/** Asks the endpoint what it holds. Until it answers, the page says so and offers to try again. */
+export async function connect(): Promise<void> {
+  const api = state.api.value;
+  state.offline.value = null;
+  try {
+    state.stats.value = await api.stats();
+  } catch (error) {
+    state.offline.value = problemOf(error);
+    return;
+  }
+  // Without these the page lacks filters and examples, and works.
+  const ignore = () => undefined;
+  void api.facets({}).then((found) => (state.facets.value = found), ignore);
+  void api.examples(8).then(({ items }) => (state.examples.value = items), ignore);
+}
+
+/** The first page: the start, or what the address bar asks for. */
+export async function begin(): Promise<void> {
+  const linked = readLink(location.hash) !== null;
+  if (linked) state.phase.value = "preparing";
+  // A link's model is compared with the endpoint's, so the endpoint is asked first.
+  await connect();
+  if (linked && !state.query.value) await follow();
+}
+
+/** The request for what is on the page, without its picture's bytes. */
+export function requestNow(): { request: SearchRequest; picture: Blob | null } {
+  const query = state.query.value;
+  const { filters, mode, metric, k } = state.options.value;
+  const request: SearchRequest = { k, mode, ...(countFilters(filters) > 0 && { filters, facets: true }) };
+  if (metric) request.metric = metric;
+  if (query?.kind === "url") request.url = query.url;
+  if (query?.kind === "item") request.item = query.id;
+  if (query?.kind === "vector") request.vector = query.vector;
+  if (query?.kind === "upload" || query?.kind === "url") {
+    const { box, mask } = state.edit.value;
+    const exclude = boxesOf(mask);
+    if (box) request.box = box;
+    if (exclude.length > 0) request.exclude = exclude;
+  }
+  return { request, picture: query?.kind === "upload" ? query.picture.blob : null };
+}
+
+async function start(query: Query): Promise<void> {
+  batch(() => {
+    reset(query);
+    state.options.value = { ...state.options.value, k: K_DEFAULT };
+  });
+  await run("push");
+}
+
+async function run(how: "push" | "replace"): Promise<void> {
+  const query = state.query.value;
+  if (!query) return;
+  stop();
+  const controller = new AbortController();
+  running = controller;
+  const { request, picture } = requestNow();
+  const [edit, options] = [state.edit.value, state.options.value];
+  batch(() => {
+    state.phase.value = "searching";
+    state.problem.value = null;
+  });
+  try {
+    const answer = await state.api.value.search(request, picture, controller.signal);
+    if (running !== controller) return;
+    batch(() => showAnswer(answer));
+    remember({ query: state.query.value ?? query, edit, options, answer }, how);
+  } catch (error) {
+    if (running === controller) fail(problemOf(error));
+  }
+}
+
+function showAnswer(answer: NonNullable<typeof state.answer.value>): void {
+  state.answer.value = answer;
+  state.phase.value = "done";
+  state.problem.value = null;
+  if (answer.safety?.unsafe) state.announcement.value = "This picture is not searched for.";
+  else if (answer.no_confident_match) state.announcement.value = "Nothing in the catalogue is like it.";
+  else {
+    const count = answer.matches.length;
+    state.announcement.value = `${formatCount(count)} ${count === 1 ? "match" : "matches"}. ${likelihood(answer.confidence)} that the catalogue has it.`;
+  }
+}
+
+function fail(problem: Problem): void {
+  batch(() => {
+    state.phase.value = "failed";
+    state.problem.value = problem;
+    state.announcement.value = problem.title;
+  });
+}
+
+function reset(query: Query | null): void {
+  state.query.value = query;
+  state.edit.value = NO_EDIT;
+  state.answer.value = null;
+  state.problem.value = null;
+  state.linkNotice.value = null;
+  state.revealed.value = false;
+  state.rejected.value = new Set();
+}
+
+function clear(): void {
+  stop();
+  batch(() => {
+    reset(null);
+    state.options.value = DEFAULT_OPTIONS;
+    state.phase.value = "idle";
+    state.announcement.value = "";
+  });
+}
+
+function stop(): void {
+  clearTimeout(pause);
+  running?.abort();
+  running = null;
+}
+
+/** A link names an item only by its id; its picture and title come beside the results. */
+async function showItem(id: string): Promise<void> {
+  try {
+    const { item } = await state.api.value.item(id);
+    const query = state.query.value;
+    if (query?.kind === "item" && query.id === id) state.query.value = { ...query, item, picture: pictureOf(item) };
+  } catch {
+    // The search itself tells what is wrong with the item.
+  }
+}
+
+const NO_PICTURE: Picture = { blob: null, src: null, name: "", aspect: null };
+
+const pictureOf = (item: Item): Picture => ({
+  blob: null,
+  src: item.image_url,
+  name: item.title || "Untitled item",
+  aspect: null,
+});
+
+function problemOf(error: unknown): Problem {
+  if (error instanceof Failure) return error.problem;
+  return {
+    type: "about:blank",
+    title: "This page made a mistake",
+    status: 0,
+    detail: String(error),
+    found: String(error),
+    remedy: "Load the page again. If it stays, tell the owner.",
+  };
+}
+
+const OTHER_MODEL: Problem = {
+  type: "urn:visor:other_model",
+  title: "This link was made with another model",
+  status: 0,
+  detail: "",
+  found: "The catalogue has been indexed with a new model since, and the two cannot be compared.",
+  remedy: "Search with the picture itself again.",
+};

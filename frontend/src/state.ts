@@ -1,0 +1,63 @@
+import { computed, signal } from "@preact/signals";
+import { Api } from "./api";
+import type { Config } from "./config";
+import type { Box, FacetsAnswer, Item, Problem, SearchAnswer, StatsAnswer } from "./contract";
+import type { Options } from "./link";
+import { K_DEFAULT } from "./link";
+import { isEmpty, type Mask } from "./mask";
+import type { Picture } from "./picture";
+
+/** What is searched for. */
+export type Query =
+  | { kind: "upload"; picture: Picture }
+  | { kind: "url"; url: string; picture: Picture }
+  | { kind: "item"; id: string; item: Item | null; picture: Picture }
+  | { kind: "vector"; vector: string; picture: Picture };
+
+/** The part of the picture that counts. */
+export interface Edit {
+  box: Box | null;
+  mask: Mask | null;
+}
+
+export const NO_EDIT: Edit = { box: null, mask: null };
+export const DEFAULT_OPTIONS: Options = { filters: {}, mode: "fast", metric: null, k: K_DEFAULT };
+
+export type Phase = "idle" | "preparing" | "searching" | "done" | "failed";
+
+export const config = signal<Config>({ endpoint: "", title: "Visor", notes: [] });
+export const api = computed(() => new Api(config.value.endpoint));
+
+export const stats = signal<StatsAnswer | null>(null);
+/** Why the start failed: the endpoint does not answer. */
+export const offline = signal<Problem | null>(null);
+export const examples = signal<Item[]>([]);
+/** Facet values of the whole index, and for each filtered facet the counts without its own filter. */
+export const facets = signal<FacetsAnswer | null>(null);
+
+export const query = signal<Query | null>(null);
+export const edit = signal<Edit>(NO_EDIT);
+export const options = signal<Options>(DEFAULT_OPTIONS);
+export const phase = signal<Phase>("idle");
+export const answer = signal<SearchAnswer | null>(null);
+export const problem = signal<Problem | null>(null);
+/** A sentence about a link that was made with another state of the catalogue. */
+export const linkNotice = signal<string | null>(null);
+/** The nearest are shown although none is likely. */
+export const revealed = signal(false);
+/** Items that were said to be no match for this query. */
+export const rejected = signal<ReadonlySet<string>>(new Set());
+
+/** What is read out to those who do not see the page change. */
+export const announcement = signal("");
+/** A short message at the bottom, with perhaps one thing to do about it. */
+export const toast = signal<{ text: string; action?: { label: string; run: () => void } } | null>(null);
+
+export const isBusy = computed(() => phase.value === "preparing" || phase.value === "searching");
+export const isEdited = computed(() => edit.value.box !== null || !isEmpty(edit.value.mask));
+/** A box and paint go with a picture that is shown and sent, not with a vector. */
+export const canEdit = computed(() => {
+  const current = query.value;
+  return (current?.kind === "upload" || current?.kind === "url") && current.picture.src !== null;
+});
+export const can = (capability: string): boolean => stats.value?.capabilities?.includes(capability) ?? false;

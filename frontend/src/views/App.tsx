@@ -1,0 +1,168 @@
+import { useEffect, useState } from "preact/hooks";
+import { readTransfer } from "../picture";
+import { searchOffered, startOver } from "../search";
+import { announcement, config, isBusy, query, toast } from "../state";
+import { theme, toggleTheme } from "../theme";
+import { About } from "./About";
+import { Filters } from "./Filters";
+import { Insight } from "./Insight";
+import { Intake } from "./Intake";
+import { Icon, Mark } from "./icons";
+import { PictureEditor } from "./PictureEditor";
+import { Results } from "./Results";
+import { Start } from "./Start";
+
+export function App() {
+  const [about, setAbout] = useState(false);
+  const searching = query.value !== null || isBusy.value;
+  return (
+    <>
+      <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
+        Skip to the content
+      </button>
+      <header class={searching ? "top top-searching" : "top"}>
+        <button type="button" class="brand" onClick={startOver} aria-label={`${config.value.title}: start over`}>
+          <Mark />
+          <span>{config.value.title}</span>
+        </button>
+        {searching && <Intake compact />}
+        <div class="top-actions">
+          <button
+            type="button"
+            class="icon-button"
+            onClick={toggleTheme}
+            aria-label={theme.value === "dark" ? "Light colours" : "Dark colours"}
+          >
+            <Icon name={theme.value === "dark" ? "sun" : "moon"} />
+          </button>
+          <button type="button" class="icon-button" onClick={() => setAbout(true)} aria-label="About">
+            <Icon name="info" />
+          </button>
+        </div>
+        {isBusy.value && <span class="progress" />}
+      </header>
+      <main id="main" tabIndex={-1}>
+        {searching ? <Searched /> : <Start />}
+      </main>
+      <Foot />
+      <DropTarget />
+      <Toast />
+      <p class="visually-hidden" role="status" aria-live="polite">
+        {announcement.value}
+      </p>
+      {about && <About onClose={() => setAbout(false)} />}
+    </>
+  );
+}
+
+function Searched() {
+  return (
+    <div class="searched">
+      <h1 class="visually-hidden">Results</h1>
+      <section class="query" aria-label="Your picture">
+        <PictureEditor />
+        {query.value?.kind === "item" && (
+          <p class="query-name">
+            More like <strong>{query.value.item?.title || "this item"}</strong>
+          </p>
+        )}
+      </section>
+      <Filters />
+      <Results />
+      <Insight />
+    </div>
+  );
+}
+
+function Foot() {
+  const { notes } = config.value;
+  return (
+    <footer class="foot">
+      {notes.map(({ text, href }) => (
+        <span key={text}>
+          {href ? (
+            <a href={href} target="_blank" rel="noopener noreferrer">
+              {text}
+            </a>
+          ) : (
+            text
+          )}
+        </span>
+      ))}
+      <span>Reverse image search by Visor</span>
+    </footer>
+  );
+}
+
+/** Takes pictures that are dropped or pasted anywhere on the page. */
+function DropTarget() {
+  const [over, setOver] = useState(false);
+  useEffect(() => {
+    let depth = 0;
+    const isOurs = (event: DragEvent) =>
+      [...(event.dataTransfer?.types ?? [])].some((type) => type === "Files" || type.startsWith("text/"));
+    const enter = (event: DragEvent) => {
+      if (!isOurs(event)) return;
+      depth += 1;
+      setOver(true);
+    };
+    const leave = () => {
+      depth = Math.max(0, depth - 1);
+      if (depth === 0) setOver(false);
+    };
+    const hover = (event: DragEvent) => {
+      if (isOurs(event)) event.preventDefault();
+    };
+    const drop = (event: DragEvent) => {
+      event.preventDefault();
+      depth = 0;
+      setOver(false);
+      void readTransfer(event.dataTransfer).then(searchOffered);
+    };
+    const paste = (event: ClipboardEvent) => {
+      if (event.target instanceof HTMLInputElement) return;
+      void readTransfer(event.clipboardData).then(searchOffered);
+    };
+    const listeners = { dragenter: enter, dragleave: leave, dragover: hover, drop, paste };
+    for (const [name, listener] of Object.entries(listeners)) addEventListener(name, listener as EventListener);
+    return () => {
+      for (const [name, listener] of Object.entries(listeners)) removeEventListener(name, listener as EventListener);
+    };
+  }, []);
+  if (!over) return null;
+  return (
+    <div class="drop-veil" aria-hidden="true">
+      <span>
+        <Icon name="upload" size={36} />
+        Drop to search
+      </span>
+    </div>
+  );
+}
+
+const TOAST_MS = 6000;
+
+function Toast() {
+  const shown = toast.value;
+  useEffect(() => {
+    if (!shown) return;
+    const timer = setTimeout(() => {
+      if (toast.value === shown) toast.value = null;
+    }, TOAST_MS);
+    return () => clearTimeout(timer);
+  }, [shown]);
+  return (
+    <div class="toast-place" role="status">
+      {shown && (
+        <div class="toast">
+          <span>{shown.text}</span>
+          {shown.action && (
+            <button type="button" onClick={shown.action.run}>
+              {shown.action.label}
+            </button>
+          )}
+        </div>
+      )}
+    </div>
+  );
+}

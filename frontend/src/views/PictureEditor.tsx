@@ -1,0 +1,283 @@
+import { useRef, useState } from "preact/hooks";
+import type { Box } from "../contract";
+import { boxBetween, describeBox, EDGES, type Edge, isInside, moveBox, type Point, resizeBox } from "../geometry";
+import { boxesOf, emptyMask, isEmpty, type Mask, paint, paintedShare } from "../mask";
+import { changeEdit } from "../search";
+import { announcement, canEdit, type Edit, edit, isBusy, isEdited, query } from "../state";
+import { Icon } from "./icons";
+
+type Tool = "box" | "paint";
+type Gesture =
+  | { kind: "draw"; from: Point }
+  | { kind: "move"; last: Point; moved: boolean }
+  | { kind: "resize"; edge: Edge; last: Point }
+  | { kind: "paint"; last: Point };
+
+const STEP = 0.02;
+const KEYS: Record<string, Point> = {
+  ArrowLeft: { x: -STEP, y: 0 },
+  ArrowRight: { x: STEP, y: 0 },
+  ArrowUp: { x: 0, y: -STEP },
+  ArrowDown: { x: 0, y: STEP },
+};
+const BRUSHES = [
+  { name: "Fine", radius: 0.025 },
+  { name: "Medium", radius: 0.05 },
+  { name: "Broad", radius: 0.1 },
+];
+const HINTS: Record<Tool, string> = {
+  box: "Drag a box around what counts. By keyboard: Enter adds one, arrows move it, Shift and arrows resize it, Delete removes it.",
+  paint: "Paint over what should not count. By keyboard: arrows move the brush, Space paints, Delete clears.",
+};
+
+/** The query's picture, with a box to search within and a brush for what does not count. */
+export function PictureEditor() {
+  const current = query.value;
+  const surface = useRef<HTMLDivElement>(null);
+  const [aspect, setAspect] = useState(1);
+  const [broken, setBroken] = useState("");
+  // With a finger the first drag is a scroll, until a tool is taken up.
+  const [tool, setTool] = useState<Tool | null>(() => (matchMedia("(pointer: fine)").matches ? "box" : null));
+  const [brush, setBrush] = useState(1);
+  const [draft, setDraft] = useState<Edit | null>(null);
+  const [cursor, setCursor] = useState<Point | null>(null);
+  const [past, setPast] = useState<Edit[]>([]);
+  const gesture = useRef<Gesture | null>(null);
+  if (!current) return null;
+  const { src, name } = current.picture;
+  if (!src || broken === src) {
+    return (
+      <div class="stage stage-blank">
+        <Icon name="picture" size={36} />
+        <span>
+          {current.kind === "vector"
+            ? "Searched by a link: the picture itself is not in it"
+            : "This browser cannot show this picture; it is searched all the same"}
+        </span>
+      </div>
+    );
+  }
+
+  const shown = draft ?? edit.value;
+  const editable = canEdit.value;
+  const radius = BRUSHES[brush]?.radius ?? 0.05;
+
+  const commit = (change: Partial<Edit>, spoken: string) => {
+    setPast([...past.slice(-19), edit.value]);
+    announcement.value = spoken;
+    changeEdit(change);
+  };
+  const undo = () => {
+    const before = past.at(-1);
+    if (!before) return;
+    setPast(past.slice(0, -1));
+    announcement.value = "Undone";
+    changeEdit(before);
+  };
+  const clear = () => commit({ box: null, mask: null }, "The whole picture counts again");
+
+  const at = (event: PointerEvent): Point => {
+    const frame = surface.current?.getBoundingClientRect() ?? new DOMRect();
+    return { x: (event.clientX - frame.left) / frame.width, y: (event.clientY - frame.top) / frame.height };
+  };
+  const press = (event: PointerEvent) => {
+    if (!editable || !tool || event.button !== 0) return;
+    const point = at(event);
+    surface.current?.setPointerCapture(event.pointerId);
+    const edge = (event.target as HTMLElement).dataset["edge"] as Edge | undefined;
+    const { box, mask } = edit.value;
+    if (tool === "paint") {
+      gesture.current = { kind: "paint", last: point };
+      setDraft({ box, mask: paint(mask ?? emptyMask(aspect), point, point, radius) });
+    } else if (box && edge) gesture.current = { kind: "resize", edge, last: point };
+    else if (box && isInside(box, point)) gesture.current = { kind: "move", last: point, moved: false };
+    else gesture.current = { kind: "draw", from: point };
+  };
+  const drag = (event: PointerEvent) => {
+    const point = at(event);
+    if (tool === "paint") setCursor(point);
+    const now = gesture.current;
+    if (!now) return;
+    if (now.kind === "draw") return setDraft({ ...shown, box: boxBetween(now.from, point) });
+    const { box, mask } = shown;
+    const [dx, dy] = [point.x - now.last.x, point.y - now.last.y];
+    if (now.kind === "paint") setDraft({ box, mask: paint(mask ?? emptyMask(aspect), now.last, point, radius) });
+    else if (box)
+      setDraft({ mask, box: now.kind === "move" ? moveBox(box, dx, dy) : resizeBox(box, now.edge, dx, dy) });
+    gesture.current = { ...now, last: point };
+  };
+  const release = () => {
+    const done = gesture.current;
+    gesture.current = null;
+    setDraft(null);
+    if (!done || !draft) {
+      // A click beside the box takes it away.
+      if (done?.kind === "draw" && edit.value.box) commit({ box: null }, "Box removed");
+      return;
+    }
+    if (done.kind === "paint") commit({ mask: draft.mask }, spokenMask(draft.mask));
+    else commit({ box: draft.box }, draft.box ? describeBox(draft.box) : "Box removed");
+  };
+
+  const key = (event: KeyboardEvent) => {
+    if (!editable || !tool) return;
+    if ((event.ctrlKey || event.metaKey) && event.key === "z") undo();
+    else if (event.ctrlKey || event.metaKey || event.altKey) return;
+    else if (tool === "box" ? !keyBox(event) : !keyPaint(event)) return;
+    event.preventDefault();
+  };
+  const keyBox = (event: KeyboardEvent): boolean => {
+    const { box } = edit.value;
+    const step = KEYS[event.key];
+    const set = (next: Box) => commit({ box: next }, describeBox(next));
+    if (!box && (event.key === "Enter" || event.key === " ")) set([0.25, 0.25, 0.5, 0.5]);
+    else if (box && step) set(event.shiftKey ? resizeBox(box, "se", step.x, step.y) : moveBox(box, step.x, step.y));
+    else if (box && (event.key === "Delete" || event.key === "Backspace")) commit({ box: null }, "Box removed");
+    else return false;
+    return true;
+  };
+  const keyPaint = (event: KeyboardEvent): boolean => {
+    const step = KEYS[event.key];
+    const here = cursor ?? { x: 0.5, y: 0.5 };
+    if (step) {
+      const inside = (value: number) => Math.min(Math.max(value, 0), 1);
+      setCursor({ x: inside(here.x + step.x * 2), y: inside(here.y + step.y * 2) });
+    } else if (event.key === " " || event.key === "Enter") {
+      const mask = paint(edit.value.mask ?? emptyMask(aspect), here, here, radius);
+      setCursor(here);
+      commit({ mask }, spokenMask(mask));
+    } else if (event.key === "Delete" || event.key === "Backspace") commit({ mask: null }, "Paint removed");
+    else return false;
+    return true;
+  };
+
+  const pick = (next: Tool) => {
+    setTool(tool === next ? null : next);
+    setCursor(null);
+  };
+  return (
+    <div class="editor">
+      {/* biome-ignore-start lint/a11y/noStaticElementInteractions lint/a11y/useAriaPropsSupportedByRole: it has the role where it acts */}
+      <div
+        ref={surface}
+        class={`stage ${editable && tool ? `stage-${tool}` : ""}`}
+        role={editable ? "application" : undefined}
+        tabIndex={editable && tool ? 0 : undefined}
+        aria-label={
+          editable ? `Your picture, ${tool === "paint" ? "painting out" : "searching within a box"}` : undefined
+        }
+        aria-describedby={editable && tool ? "tool-hint" : undefined}
+        data-testid="stage"
+        onPointerDown={press}
+        onPointerMove={drag}
+        onPointerUp={release}
+        onPointerCancel={release}
+        onPointerLeave={() => !gesture.current && setCursor(null)}
+        onKeyDown={key}
+      >
+        <img
+          src={src}
+          alt={name ? `Searched picture: ${name}` : "Searched picture"}
+          draggable={false}
+          referrerpolicy="no-referrer"
+          onLoad={(event) => setAspect(event.currentTarget.naturalWidth / event.currentTarget.naturalHeight || 1)}
+          onError={() => setBroken(src)}
+        />
+        <Painted mask={shown.mask} aspect={aspect} />
+        {shown.box && <BoxFrame box={shown.box} />}
+        {tool === "paint" && editable && cursor && <BrushCursor at={cursor} radius={radius} aspect={aspect} />}
+        {isBusy.value && <span class="scan" />}
+      </div>
+      {/* biome-ignore-end lint/a11y/noStaticElementInteractions lint/a11y/useAriaPropsSupportedByRole: it has the role where it acts */}
+      {editable && (
+        <>
+          <div class="tools" role="toolbar" aria-label="What counts in the picture">
+            <button type="button" class="tool" aria-pressed={tool === "box"} onClick={() => pick("box")}>
+              <Icon name="box" />
+              <span>Box</span>
+            </button>
+            <button type="button" class="tool" aria-pressed={tool === "paint"} onClick={() => pick("paint")}>
+              <Icon name="brush" />
+              <span>Paint out</span>
+            </button>
+            <span class="tools-space" />
+            <button type="button" class="tool" disabled={past.length === 0} aria-label="Undo" onClick={undo}>
+              <Icon name="undo" />
+            </button>
+            <button type="button" class="tool" disabled={!isEdited.value} onClick={clear}>
+              <span>Clear</span>
+            </button>
+          </div>
+          {tool === "paint" && (
+            <div class="brushes" role="radiogroup" aria-label="Brush">
+              {BRUSHES.map(({ name: brushName }, index) => (
+                <label key={brushName} class="brush">
+                  <input type="radio" name="brush" checked={index === brush} onChange={() => setBrush(index)} />
+                  <span>{brushName}</span>
+                </label>
+              ))}
+            </div>
+          )}
+          <p class="hint" id="tool-hint">
+            {tool ? (
+              <>
+                {HINTS[tool].split(". ")[0]}.
+                <span class="hint-keys"> {HINTS[tool].split(". ").slice(1).join(". ")}</span>
+              </>
+            ) : (
+              "Take up a tool to search within a part of the picture."
+            )}
+          </p>
+        </>
+      )}
+    </div>
+  );
+}
+
+function spokenMask(mask: Mask | null): string {
+  return mask && !isEmpty(mask)
+    ? `${Math.round(paintedShare(mask) * 100)} % of the picture is painted out`
+    : "Nothing painted out";
+}
+
+/** What is painted out, drawn as the very boxes that are sent. */
+function Painted({ mask, aspect }: { mask: Mask | null; aspect: number }) {
+  if (isEmpty(mask)) return null;
+  const [width, height] = [1000 * Math.max(aspect, 0.01), 1000];
+  const path = boxesOf(mask)
+    .map(([x, y, w, h]) => `M${x * width} ${y * height}h${w * width}v${h * height}h${-w * width}z`)
+    .join("");
+  return (
+    <svg class="painted" viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
+      <defs>
+        <pattern id="hatch" width="26" height="26" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
+          <rect class="hatch-ground" width="26" height="26" />
+          <rect class="hatch-line" width="8" height="26" />
+        </pattern>
+      </defs>
+      <path d={path} fill="url(#hatch)" />
+    </svg>
+  );
+}
+
+function BoxFrame({ box: [x, y, width, height] }: { box: Box }) {
+  const percent = (value: number) => `${value * 100}%`;
+  return (
+    <div class="box" style={{ left: percent(x), top: percent(y), width: percent(width), height: percent(height) }}>
+      {EDGES.map((edge) => (
+        <span key={edge} class={`grip grip-${edge}`} data-edge={edge} />
+      ))}
+    </div>
+  );
+}
+
+function BrushCursor({ at, radius, aspect }: { at: Point; radius: number; aspect: number }) {
+  const [width, height] = aspect >= 1 ? [2 * radius, 2 * radius * aspect] : [(2 * radius) / aspect, 2 * radius];
+  const percent = (value: number) => `${value * 100}%`;
+  return (
+    <span
+      class="brush-cursor"
+      style={{ left: percent(at.x), top: percent(at.y), width: percent(width), height: percent(height) }}
+    />
+  );
+}

@@ -1,0 +1,212 @@
+import { useEffect, useRef } from "preact/hooks";
+import { formatCount, formatMilliseconds, formatPercent, likelihood } from "../format";
+import { countFilters } from "../link";
+import { changeOptions, retry } from "../search";
+import {
+  answer,
+  canEdit,
+  isBusy,
+  isEdited,
+  linkNotice,
+  options,
+  phase,
+  problem,
+  rejected,
+  revealed,
+  toast,
+} from "../state";
+import { Card } from "./Card";
+import { Icon, type IconName } from "./icons";
+import { ProblemCard } from "./ProblemCard";
+
+const K_STEP = 24;
+const K_MAX = 200;
+
+/** The answer, or what stands in for it. */
+export function Results() {
+  return (
+    <section class="results" aria-label="Results" aria-busy={isBusy.value}>
+      {linkNotice.value && <p class="notice">{linkNotice.value}</p>}
+      {answer.value?.notice && <p class="notice">{answer.value.notice}</p>}
+      <Content />
+    </section>
+  );
+}
+
+function Content() {
+  const current = answer.value;
+  if (phase.value === "failed" && problem.value)
+    return <ProblemCard problem={problem.value} onRetry={() => void retry()} />;
+  if (!current) return <Skeleton />;
+  if (current.safety?.unsafe) return <Unsafe />;
+  const matches = current.matches.filter((match) => !rejected.value.has(match.item.id));
+  if (current.matches.length === 0) return <Empty />;
+  const doubtful = current.no_confident_match;
+  if (doubtful && !revealed.value) return <NothingLikeIt />;
+  return (
+    <div class={isBusy.value ? "stale" : undefined}>
+      {doubtful ? <h2 class="result-title">The nearest, though nothing is like it</h2> : <Heading />}
+      <ol class="grid">
+        {matches.map((match) => (
+          <li key={match.item.id}>
+            <Card match={match} doubtful={doubtful} />
+          </li>
+        ))}
+      </ol>
+      <More />
+    </div>
+  );
+}
+
+function Heading() {
+  const current = answer.value;
+  if (!current) return null;
+  const { confidence, matches, index, timing_ms } = current;
+  const same = matches[0]?.verdict === "exact";
+  return (
+    <header class="result-head">
+      <Gauge value={confidence} />
+      <div class="result-words">
+        <h2 class="result-title">
+          {same ? "The same picture is in the catalogue" : `${likelihood(confidence)} in the catalogue`}
+        </h2>
+        <p class="muted">
+          The {formatCount(matches.length)} nearest of {formatCount(index.images)} pictures
+          {timing_ms["total"] !== undefined && `, in ${formatMilliseconds(timing_ms["total"])}`}
+        </p>
+      </div>
+      <button type="button" class="button button-quiet" onClick={() => void copyLink()}>
+        <Icon name="link" />
+        <span>Copy link</span>
+      </button>
+    </header>
+  );
+}
+
+async function copyLink(): Promise<void> {
+  try {
+    await navigator.clipboard.writeText(location.href);
+    toast.value = { text: "Link copied. It holds the picture's vector, not the picture." };
+  } catch {
+    toast.value = { text: "The browser did not allow copying. The link is in the address bar." };
+  }
+}
+
+function Gauge({ value }: { value: number }) {
+  const around = 2 * Math.PI * 20;
+  return (
+    <span class="gauge" title="Probability that the catalogue has what you look for">
+      <svg viewBox="0 0 48 48" aria-hidden="true">
+        <circle cx="24" cy="24" r="20" />
+        <circle class="gauge-value" cx="24" cy="24" r="20" stroke-dasharray={`${value * around} ${around}`} />
+      </svg>
+      <span>
+        {formatPercent(value).replace(" %", "")}
+        <small>%</small>
+      </span>
+    </span>
+  );
+}
+
+function More() {
+  const k = options.value.k;
+  const shown = answer.value?.matches.length ?? 0;
+  if (shown < k || k >= K_MAX) return null;
+  return (
+    <div class="more">
+      <button
+        type="button"
+        class="button"
+        disabled={isBusy.value}
+        onClick={() => void changeOptions({ k: Math.min(k + K_STEP, K_MAX) })}
+      >
+        Show more
+      </button>
+    </div>
+  );
+}
+
+function Notice(props: { icon: IconName; title: string; children: preact.ComponentChildren }) {
+  // The focus was perhaps on something that is gone now; screen readers hear the live region.
+  return (
+    <div class="notice-card">
+      <span class="notice-sign">
+        <Icon name={props.icon} size={26} />
+      </span>
+      <h2>{props.title}</h2>
+      {props.children}
+    </div>
+  );
+}
+
+function NothingLikeIt() {
+  const current = answer.value;
+  return (
+    <Notice icon="nothing" title="Nothing in the catalogue is like it">
+      <p>
+        It is only {formatPercent(current?.confidence ?? 0)} likely that the catalogue has what you look for.
+        {canEdit.value && !isEdited.value && " A box around the thing itself often helps."}
+      </p>
+      <button type="button" class="button" onClick={() => (revealed.value = true)}>
+        Show the nearest anyway
+      </button>
+    </Notice>
+  );
+}
+
+function Empty() {
+  if (countFilters(options.value.filters) === 0) {
+    return (
+      <Notice icon="nothing" title="The catalogue is empty">
+        <p>Once something is indexed, it can be found here.</p>
+      </Notice>
+    );
+  }
+  return (
+    <Notice icon="filter" title="No item passes these filters">
+      <p>With fewer filters there is more to compare with.</p>
+      <button type="button" class="button" onClick={() => void changeOptions({ filters: {} })}>
+        Clear all filters
+      </button>
+    </Notice>
+  );
+}
+
+function Unsafe() {
+  return (
+    <Notice icon="shield" title="This picture is not searched for">
+      <p>
+        The safety check takes it for explicit.
+        {canEdit.value ? " If that is wrong, draw a box around the part that matters." : ""}
+      </p>
+    </Notice>
+  );
+}
+
+/** Where the cards will be. After a pause of its owner's free server, the first answer takes some seconds. */
+function Skeleton() {
+  const words = useRef<HTMLParagraphElement>(null);
+  useEffect(() => {
+    const timer = setTimeout(() => {
+      if (words.current)
+        words.current.textContent = "The search is waking up: the first one after a pause takes some seconds.";
+    }, 4000);
+    return () => clearTimeout(timer);
+  }, []);
+  return (
+    <>
+      <p class="waiting" ref={words} role="status">
+        Looking…
+      </p>
+      <ol class="grid" aria-hidden="true">
+        {Array.from({ length: 8 }, (_, index) => (
+          <li key={index} class="card card-skeleton">
+            <span class="card-picture" />
+            <span class="line" />
+            <span class="line line-short" />
+          </li>
+        ))}
+      </ol>
+    </>
+  );
+}
