@@ -59,6 +59,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_bytes_max: int = 20_000_000
     k_max: int = 200
     cors_origins: tuple[str, ...] = ("*",)
+    owner_key: str = ""
+    """Key with which the owner may also use the reserve (header `X-Visor-Key`); empty: there is none."""
+    key_required: bool = False
+    """Answer only requests that carry the owner's key."""
+    searches_per_minute: float = 30.0
+    """Searches that one client may make a minute, lastingly."""
+    searches_burst: int = 20
+    """Searches that one client may make at once after a pause."""
+
+    # Staying free of charge
+    quota_share: float = 0.9
+    """Share of each free allowance that Visor may use before it postpones crawls and answers 429."""
+    owner_reserve: float = 0.1
+    """Share of what Visor may use that is kept for the owner."""
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -1,0 +1,105 @@
+"""The switch: when the budget is used, nobody but the project's own accounts gets in any more.
+
+It takes `allUsers` out of the search function's invokers and out of the site bucket's readers. Nothing is deleted;
+`terraform apply` opens both again.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import functions_framework
+from cloudevents.http import CloudEvent
+
+RUN = "https://run.googleapis.com/v2"
+STORAGE = "https://storage.googleapis.com/storage/v1"
+SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
+PUBLIC = ("allUsers", "allAuthenticatedUsers")
+TIMEOUT_S = 20
+ATTEMPTS = 3
+
+Policy = dict[str, Any]
+
+
+@functions_framework.cloud_event
+def switch(event: CloudEvent) -> None:
+    """Handle one budget notification. They arrive several times a day, whatever the cost; raising asks for another."""
+    notification = json.loads(base64.b64decode(event.data["message"]["data"]))
+    if not is_used(notification, float(os.environ["SWITCH_CLOSE_AT"])):
+        return
+    import google.auth
+    from google.auth.transport.requests import AuthorizedSession
+
+    session = AuthorizedSession(google.auth.default(scopes=SCOPES)[0])
+    closed = close(session, os.environ["SWITCH_SERVICE"], os.environ["SWITCH_BUCKET"])
+    message = f"Budget used: closed {', '.join(closed)}" if closed else "Budget used: everything was closed already"
+    print(
+        json.dumps({"severity": "ALERT" if closed else "INFO", "message": message, "cost": notification["costAmount"]})
+    )
+
+
+def is_used(notification: dict[str, Any], share: float) -> bool:
+    """Whether the month's cost so far has reached `share` of the budget. Nothing spent is never too much."""
+    cost = float(notification["costAmount"])
+    return cost > 0 and cost >= share * float(notification["budgetAmount"])
+
+
+def close(session: Any, service: str, bucket: str, *, run: str = RUN, storage: str = STORAGE) -> list[str]:
+    """Take the public out of both policies. Returns what was open until now.
+
+    Args:
+        session: Sends authorised requests, as `requests.Session` does.
+        service: Full name of the Cloud Run service.
+        bucket: Name of the site bucket.
+
+    Raises:
+        requests.HTTPError: A door could not be closed; the other one was closed if it could be.
+    """
+
+    def put_run(policy: Policy) -> Any:
+        return session.post(f"{run}/{service}:setIamPolicy", json={"policy": policy}, timeout=TIMEOUT_S)
+
+    def put_storage(policy: Policy) -> Any:
+        return session.put(f"{storage}/b/{bucket}/iam", json=policy, timeout=TIMEOUT_S)
+
+    doors: dict[str, tuple[str, Callable[[Policy], Any]]] = {
+        "endpoint": (f"{run}/{service}:getIamPolicy?options.requestedPolicyVersion=3", put_run),
+        "page": (f"{storage}/b/{bucket}/iam?optionsRequestedPolicyVersion=3", put_storage),
+    }
+    closed, problems = [], []
+    for door, (address, put) in doors.items():
+        try:
+            if _close_one(session, address, put):
+                closed.append(door)
+        except OSError as exc:  # requests' errors are; one door that sticks must not keep the other open
+            problems.append(exc)
+    if problems:
+        raise problems[0]
+    return closed
+
+
+def _close_one(session: Any, address: str, put: Callable[[Policy], Any]) -> bool:
+    """Read, change and write one policy, again if someone else wrote it meanwhile. False if it was not public."""
+    for attempt in range(ATTEMPTS):
+        answer = session.get(address, timeout=TIMEOUT_S)
+        answer.raise_for_status()
+        policy = without_public(answer.json())
+        if policy is None:
+            return False
+        written = put(policy)
+        if written.status_code not in (409, 412) or attempt == ATTEMPTS - 1:
+            written.raise_for_status()
+            return True
+    return False
+
+
+def without_public(policy: Policy) -> Policy | None:
+    """The policy without the public, its etag kept so that a change in between is noticed; none if it is the same."""
+    bindings = []
+    for binding in policy.get("bindings", []):
+        members = [m for m in binding.get("members", []) if m not in PUBLIC]
+        if members:
+            bindings.append({**binding, "members": members})
+    return None if bindings == policy.get("bindings", []) else {**policy, "bindings": bindings}
