@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from visor.pipeline.embed import BatchEmbedder
     from visor.pipeline.search import SearchService
     from visor.records import Change, CrawlRun, IndexedItem, Item
-    from visor.sources.base import Source
+    from visor.sources.base import Source, SourceContext
+    from visor.sources.configuration import Configuration
     from visor.sources.pictures import Pictures
     from visor.stores import Stores
     from visor.web.app import SearchApp
@@ -84,13 +85,27 @@ class Assembly:
             settings=self.settings,
         )
 
+    @cached_property
+    def source_context(self) -> SourceContext:
+        from visor.sources.base import SourceContext
+
+        return SourceContext(settings=self.settings, fetcher=self.fetcher, objects=self.stores.objects)
+
+    @cached_property
+    def configuration(self) -> Configuration:
+        from visor.sources.configuration import Configuration
+
+        return Configuration.load(self.settings.config)
+
     def open_source(self, name: str, config: Mapping[str, Any]) -> Source:
         """The source that `config` describes. Raises as `visor.sources.opening.open_source`."""
-        from visor.sources.base import SourceContext
         from visor.sources.opening import open_source
 
-        context = SourceContext(settings=self.settings, fetcher=self.fetcher, objects=self.stores.objects)
-        return open_source(name, config, context)
+        return open_source(name, config, self.source_context)
+
+    def named_source(self, name: str) -> Source:
+        """The source of that name in the owner's visor.toml. Raises as `Configuration.open`."""
+        return self.configuration.open(name, self.source_context)
 
     def crawl(
         self,
@@ -153,7 +168,7 @@ class Assembly:
     def pictures(self) -> Pictures:
         from visor.sources.pictures import open_pictures
 
-        return open_pictures(self.settings, self.fetcher)
+        return open_pictures(self.settings, self.fetcher, folders=self.configuration.folders())
 
     def read_image(self, item: Item) -> bytes:
         """The bytes of an item's picture, from its address or, for a folder's item, from its file.

@@ -24,6 +24,8 @@ COMMANDS = {
     "model": "List, build and show models.",
     "search": "Search the index for a picture.",
     "serve": "Answer searches over HTTP and show the page.",
+    "source": "List kinds of sources, and start a new one.",
+    "sources": "How each source is doing: last run, next run, yield and failures.",
     "stats": "What the index holds.",
 }
 """Name of each command and its one line of help; `visor.commands.NAME` holds a click command of the same name."""

@@ -23,6 +23,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Embedded setting: models, and a folder for each index."""
     index: str = "default"
     """Name of the index: a folder under `home`, or the prefix of object names and collections on Google Cloud."""
+    config: Path = Path("visor.toml")
+    """The owner's sources (docs/sources.md)."""
     project: str = ""
     bucket: str = ""
     topic: str = "visor-batches"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -62,19 +61,6 @@ class DemoCatalogue(Record, frozen=True, kw_only=True):
 
     def picture(self, product: Product) -> Path:
         return Path(self.folder) / product.picture
-
-    def page_config(self) -> dict[str, Any]:
-        """What the search page's `config.json` says in the demo."""
-        notice = self.notice
-        return {
-            "title": "Visor",
-            "tagline": f"{len(self.products)} products of a demo shop, found by a picture.",
-            "notes": [
-                {"text": notice.text},
-                {"text": notice.link_text, "href": notice.url},
-                {"text": f"Licence of the pictures: {notice.licence}", "href": notice.licence_url},
-            ],
-        }
 
     def save(self, folder: Path) -> None:
         stored = msgspec.structs.replace(self, folder="")

@@ -7,8 +7,6 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from PIL import Image, ImageOps
-
 from visor.demo.catalogue import DemoCatalogue
 from visor.demo.emoji import emoji
 from visor.demo.stamps import stamps
@@ -18,9 +16,6 @@ Provider = Callable[[Path, Path, Callable[[str], None]], DemoCatalogue]
 
 PROVIDERS: dict[str, Provider] = {"stamps": stamps, "emoji": emoji}
 """Each downloads a package to its first folder and unpacks it to its second. The first that can, is taken."""
-
-QUERY_PHOTO = "query.jpg"
-QUERY_TITLES = frozenset({"Sliced orange", "Tangerine"})
 
 
 def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogue:
@@ -36,9 +31,7 @@ def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogu
     demo = home / "demo"
     for name in PROVIDERS:
         try:
-            catalogue = DemoCatalogue.load(demo / name)
-            ensure_query_photo(catalogue, demo / QUERY_PHOTO)
-            return catalogue
+            return DemoCatalogue.load(demo / name)
         except FileNotFoundError:
             continue
         except FormatError as exc:
@@ -47,31 +40,15 @@ def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogu
     reasons = []
     for name, provider in PROVIDERS.items():
         try:
-            catalogue = _provide(demo, name, provider, say)
+            return _provide(demo, name, provider, say)
         except SourceUnavailable as exc:
             reasons.append(f"{name}: {exc.found}")
             say(f"Not to be had here: {exc.found}")
-        else:
-            ensure_query_photo(catalogue, demo / QUERY_PHOTO)
-            return catalogue
     raise SourceUnavailable(
         f"The demo's pictures cannot be had ({'; '.join(reasons)})",
         valid="They come from Debian's archive through apt-get, or from npm",
         remedy="Go online, or index pictures of your own: make demo SOURCE=~/Pictures",
     )
-
-
-def ensure_query_photo(catalogue: DemoCatalogue, path: Path) -> None:
-    """A picture to search with: one of the catalogue's, turned a little and laid on a table."""
-    if path.is_file() or not catalogue.products:
-        return
-    chosen = next((p for p in catalogue.products if p.title in QUERY_TITLES), catalogue.products[0])
-    table = Image.new("RGB", (480, 480), (196, 178, 154))
-    with Image.open(catalogue.picture(chosen)) as picture:
-        thing = picture.convert("RGBA").rotate(8, expand=True, resample=Image.Resampling.BICUBIC)
-    thing = ImageOps.contain(thing, (380, 380))
-    table.paste(thing, ((480 - thing.width) // 2, (480 - thing.height) // 2), thing)
-    table.save(path, "JPEG", quality=85)
 
 
 def _provide(demo: Path, name: str, provider: Provider, say: Callable[[str], None]) -> DemoCatalogue:

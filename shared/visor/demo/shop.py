@@ -68,8 +68,8 @@ class DemoShop:
         self._server = ThreadingHTTPServer((HOST, port), Handler)
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
-        self.address = f"http://{HOST}:{self.port}"
-        pages.address = self.address
+        self.url = f"http://{HOST}:{self.port}"
+        pages.url = self.url
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,), name="visor-demo-shop", daemon=True)
         self._thread.start()
 
@@ -100,7 +100,7 @@ class ShopPages:
     """What the shop answers to a path, apart from HTTP."""
 
     def __init__(self, catalogue: DemoCatalogue) -> None:
-        self.address = ""
+        self.url = ""
         self._catalogue = catalogue
         self._by_id = {product.id: product for product in catalogue.products}
         self._collections = {collection.id: collection for collection in catalogue.collections}
@@ -163,11 +163,11 @@ class ShopPages:
             "country": price.country,
             "collection": {"id": collection.id, "name": collection.name},
             "primary_photo": {
-                "url": f"{self.address}/pictures/{product.id}",
+                "url": f"{self.url}/pictures/{product.id}",
                 "width": product.width,
                 "height": product.height,
             },
-            "url": f"{self.address}/products/{product.id}",
+            "url": f"{self.url}/products/{product.id}",
             "licence": self._catalogue.notice.licence,
             "credit": f"© {self._catalogue.notice.copyright}",
         }
@@ -255,10 +255,10 @@ class _Handler(BaseHTTPRequestHandler):
         pass
 
 
-def shop_config(address: str) -> dict[str, Any]:
+def demo_source(shop_url: str) -> dict[str, Any]:
     """The configuration of the shop's source, as `open_source` takes it (`shop.toml`, with the address filled in)."""
     text = files("visor.demo").joinpath("shop.toml").read_text("utf-8")
-    source = tomllib.loads(text.replace("http://127.0.0.1:8091", address))["sources"]["demo"]
+    source = tomllib.loads(text.replace("http://127.0.0.1:8091", shop_url))["sources"]["demo"]
     assert isinstance(source, dict)
     return source
 
@@ -269,9 +269,7 @@ def main(port: int) -> None:
     """Serve the demo shop alone, until control-C."""
     catalogue = ensure_demo_pictures(Settings.read().home, lambda line: click.echo(line, err=True))
     with DemoShop(catalogue, port) as shop:
-        click.echo(
-            f"The demo shop stands at {shop.address} with {len(catalogue.products)} products. Control-C closes it."
-        )
+        click.echo(f"The demo shop stands at {shop.url} with {len(catalogue.products)} products. Control-C closes it.")
         try:
             shop.wait()
         except KeyboardInterrupt:

@@ -34,8 +34,8 @@ def kinds(found: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint]:
     return dict(sorted(by_name.items()))
 
 
-def load_kind(kind: str) -> SourceKind:
-    """The class that reads sources of that kind.
+def load_kind(kind: str, key: str = "kind") -> SourceKind:
+    """The class that reads sources of that kind; `key` is where the configuration names it.
 
     Raises:
         SettingsError: No plug-in of that name is installed.
@@ -44,7 +44,7 @@ def load_kind(kind: str) -> SourceKind:
     installed = kinds()
     if kind not in installed:
         raise SettingsError(
-            f"'{kind}' is no kind of source",
+            f"{key} = '{kind}' is no kind of source",
             valid="Installed kinds are " + ", ".join(installed),
             remedy="Correct `kind`, or install the plug-in that brings it",
         )
@@ -77,7 +77,7 @@ def check_source(name: str, config: Mapping[str, Any]) -> tuple[str, SourceKind,
             valid="`kind` is one of " + ", ".join(kinds()),
             remedy=f'Add kind = "…" to [sources.{name}]',
         )
-    cls = load_kind(kind)
+    cls = load_kind(kind, f"sources.{name}.kind")
     if not issubclass(getattr(cls, "Config", type(None)), SourceConfig):
         raise SettingsError(
             f"The plug-in of source kind '{kind}' has no `Config` that is a SourceConfig",

@@ -91,7 +91,7 @@ class Pictures:
         return reader.fetch(url, etag=etag, modified=modified, bytes_max=bytes_max)
 
 
-def open_pictures(settings: Settings, web: PictureReader) -> Pictures:
-    """The readers of this process: `web` for http(s), the folders of `settings.allow_folders` for `file:`."""
-    folders = FolderReader(settings.allow_folders, bytes_max=settings.fetch_bytes_max)
-    return Pictures({"http": web, "https": web, "file": folders})
+def open_pictures(settings: Settings, web: PictureReader, *, folders: Sequence[str] = ()) -> Pictures:
+    """The readers of this process: `web` for http(s), for `file:` `settings.allow_folders` and `folders`."""
+    files = FolderReader((*settings.allow_folders, *folders), bytes_max=settings.fetch_bytes_max)
+    return Pictures({"http": web, "https": web, "file": files})
