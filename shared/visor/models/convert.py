@@ -44,7 +44,7 @@ class Failed(Record, frozen=True, kw_only=True, tag="failed"):
     remedy: str = ""
 
 
-def test_picture(size: int) -> NDArray[np.float32]:
+def sample_picture(size: int) -> NDArray[np.float32]:
     """A picture made of smooth waves and edges, (size, size, 3) float32 in [0, 1]; the same everywhere."""
     y, x = np.mgrid[0:size, 0:size].astype(np.float32) / np.float32(size)
     red = 0.5 + 0.5 * np.sin(9 * x + 4 * y * y)
@@ -73,7 +73,7 @@ def convert(job: Job) -> Converted:
     if job.variant == "int8":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     Path(job.target).write_bytes(converter.convert())
-    picture = ((test_picture(size) - job.network.preprocessing.mean) / job.network.preprocessing.deviation)[None]
+    picture = ((sample_picture(size) - job.network.preprocessing.mean) / job.network.preprocessing.deviation)[None]
     expected = [np.asarray(output) for output in model(picture.astype(np.float32), training=False)]
     cosine = _compare(job, picture.astype(np.float32), expected)
     if cosine < COSINE_MIN:

@@ -139,7 +139,8 @@ def prepare(image: Image.Image, how: Preprocessing, view: View = "whole") -> Vec
     square = image.resize((how.size, how.size), _RESAMPLE[how.resample], box=box, reducing_gap=3.0)
     scaled: Vector = np.asarray(square, np.float32) / np.float32(255)
     centred: Vector = scaled - np.array(how.mean, np.float32)
-    return centred / np.array(how.deviation, np.float32)
+    np.divide(centred, np.array(how.deviation, np.float32), out=centred)
+    return centred
 
 
 def joined_vector(parts: Sequence[Part], taps: Sequence[Sequence[Vector]]) -> Vector:
