@@ -11,7 +11,7 @@ import pytest
 from visor.assembly import Assembly
 from visor.demo.catalogue import DemoCatalogue
 from visor.demo.pictures import ensure_demo_pictures
-from visor.demo.shop import DemoShop, shop_config
+from visor.demo.shop import DemoShop, demo_source
 from visor.models.build import ensure_model, load_embedder
 from visor.models.run import Embedder
 from visor.pipeline.worker import Worker
@@ -71,7 +71,7 @@ def demo_assembly(
     """The demo shop, crawled and embedded in the embedded setting."""
     settings = Settings(home=tmp_path_factory.mktemp("demo"), allow_hosts=(demo_shop.host,), freshness_s=0.0)
     with Assembly(settings, embedder=embedder) as assembly:
-        assembly.crawl(assembly.open_source("demo-shop", shop_config(demo_shop.address)))
+        assembly.crawl(assembly.open_source("demo-shop", demo_source(demo_shop.url)))
         Worker(assembly.stores.queue, assembly.batch_embedder).drain()
         yield assembly
 

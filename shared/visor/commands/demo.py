@@ -62,13 +62,13 @@ def _shop(settings: Settings, port: int, shop_port: int, once: bool, started: fl
     from visor.assembly import Assembly
     from visor.commands.index import crawl_and_embed
     from visor.demo.pictures import ensure_demo_pictures
-    from visor.demo.shop import DemoShop, shop_config
+    from visor.demo.shop import DemoShop, demo_source
 
     catalogue = ensure_demo_pictures(settings.home, say)
     with DemoShop(catalogue, shop_port) as shop:
         settings = msgspec.structs.replace(settings, index="demo", allow_hosts=(*settings.allow_hosts, shop.host))
         assembly = Assembly(settings)
-        crawl_and_embed(assembly, assembly.open_source("demo-shop", shop_config(shop.address)))
+        crawl_and_embed(assembly, assembly.open_source("demo-shop", demo_source(shop.url)))
         _serve(assembly, page_config(catalogue.notice), port, once, started, catalogue.picture(catalogue.products[0]))
 
 
