@@ -46,5 +46,5 @@ $(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench: $(STAMPS)/%: pyproject.toml $(CON
 
 $(STAMPS)/page: $(shell find frontend -path frontend/node_modules -prune -o -path frontend/dist -prune -o -type f -print) | $(STAMPS)/venv
 	@echo "Building the page …" >&2
-	@cd frontend && npm ci --silent && npm run --silent build
+	@cd frontend && npm install --no-save --silent && npm run --silent build
 	@touch $@

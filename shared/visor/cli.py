@@ -63,3 +63,5 @@ def main(argv: list[str] | None = None) -> Any:
     except VisorError as exc:
         click.echo(f"visor: {exc}", err=True)
         sys.exit(1)
+    except KeyboardInterrupt:
+        sys.exit(130)

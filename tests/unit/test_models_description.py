@@ -13,9 +13,7 @@ JOINED = describe("nsfwjs+efficientnet_lite0")
 
 def with_network(model: ModelDescription, part: int, **changes: object) -> ModelDescription:
     parts = list(model.parts)
-    parts[part] = msgspec.structs.replace(
-        parts[part], network=msgspec.structs.replace(parts[part].network, **changes)
-    )
+    parts[part] = msgspec.structs.replace(parts[part], network=msgspec.structs.replace(parts[part].network, **changes))
     return msgspec.structs.replace(model, parts=tuple(parts))
 
 

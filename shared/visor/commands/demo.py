@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -34,6 +35,9 @@ def demo_command(port: int, shop_port: int, source: Path | None, backend: str, o
     """Crawl, embed and serve pictures on this machine. Control-C ends everything that it started."""
     from visor.models.build import ensure_model
 
+    # Also when started in the background, where shells make processes deaf to control-C.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
     started = time.monotonic()
     settings = Settings.read()
     ensure_model(settings, say=say)

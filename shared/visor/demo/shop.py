@@ -33,6 +33,7 @@ from visor.demo.catalogue import DemoCatalogue, Product
 from visor.demo.pages import product_page, shop_page
 from visor.demo.pictures import ensure_demo_pictures
 from visor.demo.prices import made_up_price
+from visor.errors import SettingsError
 from visor.settings import Settings
 
 HOST = "127.0.0.1"
@@ -65,7 +66,14 @@ class DemoShop:
         class Handler(_Handler):
             answer = staticmethod(pages.answer)
 
-        self._server = ThreadingHTTPServer((HOST, port), Handler)
+        try:
+            self._server = ThreadingHTTPServer((HOST, port), Handler)
+        except OSError as exc:
+            raise SettingsError(
+                f"The demo shop cannot stand at port {port}: {exc.strerror}",
+                valid="A free port",
+                remedy="End what uses it (another demo?), or choose one with --shop-port",
+            ) from exc
         self._server.daemon_threads = True
         self.port = int(self._server.server_address[1])
         self.url = f"http://{HOST}:{self.port}"
