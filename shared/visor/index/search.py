@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from visor.errors import BadRequest, StoreUnavailable
 from visor.index.columns import FacetCounts
 from visor.index.container import Array, rows_in_blocks
-from visor.index.copies import hash_distances, leaders
+from visor.index.copies import SAME_SIMILARITY, hash_distances, leaders
 from visor.index.hits import DUPLICATES_MAX, Hit, Hits
 from visor.index.ids import id_text
 from visor.index.manifest import Manifest
@@ -183,7 +184,7 @@ class Searcher:
         want = k + len(leave_out) + min(k, 20)
         for _ in range(WIDENINGS):
             found = self._candidates(snapshot, query, allowed, want, way, metric)
-            hits, nearest = _group(snapshot, found, k, wanted_hash, frozenset(leave_out))
+            hits, nearest = _group(found, k, wanted_hash, frozenset(leave_out))
             if len(hits) >= k or len(found) >= matching:
                 break
             want *= 4
@@ -245,7 +246,8 @@ class Searcher:
         owner = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
         # By score, ties by id: the same answer whichever block a row lies in.
         best = np.argsort(-scores, kind="stable")[: want + 1]
-        found = [_Candidate(float(scores[i]), snapshot.lives[owner[i]], int(rows[i])) for i in best]
+        lives = snapshot.lives
+        found = [_Candidate(float(scores[i]), lives[owner[i]], int(rows[i]), allowed[owner[i]]) for i in best]
         found.sort(key=lambda c: (-c.similarity, c.id))
         return found[:want]
 
@@ -258,6 +260,7 @@ class _Candidate:
     similarity: float
     live: Live
     row: int
+    allowed: Array | None
 
     @property
     def id(self) -> str:
@@ -321,7 +324,7 @@ def _find(snapshot: Snapshot, item_id: str) -> tuple[Live, int] | None:
 
 
 def _group(
-    snapshot: Snapshot, found: list[_Candidate], k: int, query_hash: Array | None, leave_out: frozenset[str]
+    found: list[_Candidate], k: int, query_hash: Array | None, leave_out: frozenset[str]
 ) -> tuple[tuple[Hit, ...], Array]:
     """Candidates in rank order as hits, rows of the same picture together."""
     found = [candidate for candidate in found if candidate.id not in leave_out]
@@ -334,14 +337,27 @@ def _group(
     distances = hash_distances(hashes, query_hash) if query_hash is not None else None
     hits = []
     for first in np.unique(leader)[:k]:
-        others = [found[i].id for i in np.flatnonzero(leader == first) if i != first]
+        places = dict.fromkeys(found[i].id for i in np.flatnonzero(leader == first))
+        places |= dict.fromkeys(i for i in _stored_copies(found[first], vectors[first]) if i not in leave_out)
+        del places[found[first].id]
         hits.append(
             Hit(
                 id=found[first].id,
                 similarity=found[first].similarity,
                 hash_distance=None if distances is None else int(distances[first]),
-                duplicates=tuple(others[:DUPLICATES_MAX]),
+                duplicates=tuple(islice(places, DUPLICATES_MAX)),
                 hash=hashes[first].tobytes(),
             )
         )
     return tuple(hits), np.array([c.similarity for c in found[:NEAREST]], np.float32)
+
+
+def _stored_copies(candidate: _Candidate, vector: Array) -> list[str]:
+    """Ids of rows that a merge grouped with this one, if they may be shown and their vectors agree."""
+    block, allowed = candidate.live.block, candidate.allowed
+    rows = block.group_of(candidate.row)
+    rows = rows if allowed is None else rows[allowed[rows]]
+    if not len(rows):
+        return []
+    same = block.unit_vectors(rows) @ vector >= SAME_SIMILARITY
+    return [id_text(block.ids[row]) for row in rows[same]]

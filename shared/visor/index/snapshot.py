@@ -38,10 +38,21 @@ class Block:
     fast: FastScan | None
     read: Callable[[int, int], Array]
     index: IdIndex
+    group_rows: Array
+    group_leaders: Array
     is_fresh: bool = False
 
     def __len__(self) -> int:
         return len(self.versions)
+
+    def group_of(self, row: int) -> Array:
+        """Other rows (g,) int64 that a merge found to have nearly the hash of this one."""
+        place = int(np.searchsorted(self.group_rows, row))
+        if place == len(self.group_rows) or self.group_rows[place] != row:
+            return np.empty(0, np.int64)
+        members = self.group_rows[self.group_leaders == self.group_leaders[place]]
+        others: Array = members[members != row]
+        return others
 
     def unit_vectors(self, rows: Array) -> Array:
         """Rows in the similarity space, (len(rows), m) float32, unit length."""
@@ -137,6 +148,8 @@ def segment_block(segment: Segment, objects: ObjectStore) -> Block:
         fast=segment.fast,
         read=lambda start, stop: segment.vectors(objects, start, stop),
         index=segment.index,
+        group_rows=segment.group_rows,
+        group_leaders=segment.group_leaders,
     )
 
 
@@ -170,6 +183,8 @@ def shards_block(shards: Sequence[Shard], space: Space) -> Block | None:
         fast=None,
         read=read,
         index=IdIndex.of(ids[rows]),
+        group_rows=np.empty(0, np.int64),
+        group_leaders=np.empty(0, np.int64),
         is_fresh=True,
     )
 
