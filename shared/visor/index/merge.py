@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from visor.errors import Conflict, FormatError, NotFound
+from visor.errors import Conflict, CorruptObject, FormatError, NotFound
 from visor.index import cleanup
 from visor.index.columns import FacetColumns
 from visor.index.container import FORMAT_VERSION, Array
@@ -269,7 +269,8 @@ class _Merge:
         learning: bool,
     ) -> None:
         """One step: write the new segments, swap the manifest."""
-        others = [segment for segment in readable if segment not in inputs]
+        taken_up = {segment.entry.name for segment in inputs}
+        others = [segment for segment in readable if segment.entry.name not in taken_up]
         now = self.clock()
         space, projection = self._space(inputs, shards) if learning else (self.space, None)
         if space is None:
@@ -292,6 +293,15 @@ class _Merge:
                         folder=Path(folder),
                     )
             self._swap(inputs, group, entries, space, projection, now)
+        except CorruptObject as exc:
+            # A block of full vectors is damaged: go on without its segment, which stays where it is.
+            damaged = [s.entry.name for s in inputs if s.entry.name in exc.found]
+            if not damaged:
+                raise
+            self.unreadable |= dict.fromkeys(damaged, exc.found)
+            for name in damaged:
+                self.opened.pop(name, None)
+            return
         except Conflict:
             for entry in entries:
                 self.objects.delete(entry.name)
