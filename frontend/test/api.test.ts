@@ -1,0 +1,70 @@
+import { afterEach, expect, it, vi } from "vitest";
+import { Api, Failure, filterParameters } from "../src/api";
+
+afterEach(() => vi.unstubAllGlobals());
+
+const never = new AbortController().signal;
+
+function answering(response: Response | Error) {
+  const asked = vi.fn(async (_address: string, _init?: RequestInit) => {
+    if (response instanceof Error) throw response;
+    return response;
+  });
+  vi.stubGlobal("fetch", asked);
+  vi.stubGlobal("navigator", { onLine: true, language: "en" });
+  return asked;
+}
+
+const failure = (promise: Promise<unknown>) => promise.then(() => null).catch((error: unknown) => error as Failure);
+
+it("sends a picture as a form with the request beside it", async () => {
+  const asked = answering(Response.json({ matches: [] }));
+  await new Api("https://e.example").search({ k: 3 }, new Blob(["x"], { type: "image/jpeg" }), never);
+  const [address, init] = asked.mock.calls[0] ?? [];
+  const form = init?.body as FormData;
+  expect(address).toBe("https://e.example/v1/search");
+  expect(form.get("request")).toBe('{"k":3}');
+  expect((form.get("image") as File).type).toBe("image/jpeg");
+});
+
+it("sends anything else as JSON", async () => {
+  const asked = answering(Response.json({ matches: [] }));
+  await new Api("").search({ item: "a" }, null, never);
+  expect(asked.mock.calls[0]?.[0]).toBe("/v1/search");
+  expect(asked.mock.calls[0]?.[1]?.body).toBe('{"item":"a"}');
+});
+
+it("passes a problem document on as it is", async () => {
+  const problem = {
+    type: "urn:visor:bad_request",
+    title: "Bad request",
+    status: 400,
+    detail: "d",
+    found: "f",
+    valid: "v",
+  };
+  answering(Response.json(problem, { status: 400 }));
+  expect((await failure(new Api("").stats()))?.problem).toEqual(problem);
+});
+
+it.each([
+  [new Response("<h1>502</h1>", { status: 502 }), 502],
+  [new Response("<h1>Welcome</h1>", { status: 200 }), 200],
+])("says so when something else answers", async (response, status) => {
+  answering(response);
+  const error = await failure(new Api("").stats());
+  expect(error).toBeInstanceOf(Failure);
+  expect(error?.problem.status).toBe(status);
+  expect(error?.problem.remedy).toContain("config.json");
+});
+
+it("names the endpoint that does not answer", async () => {
+  answering(new TypeError("Failed to fetch"));
+  const error = await failure(new Api("https://e.example").stats());
+  expect(error?.problem).toMatchObject({ status: 0, found: "https://e.example cannot be reached." });
+});
+
+it("writes filters as the facets endpoint reads them", () => {
+  const filters = { collection: ["a", "b c"], price: { min: 1 }, date_to: "2026-01-01", country: [] };
+  expect(filterParameters(filters).toString()).toBe("collection=a&collection=b+c&price_min=1&date_to=2026-01-01");
+});

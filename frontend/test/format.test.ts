@@ -1,0 +1,81 @@
+import { describe, expect, it } from "vitest";
+import {
+  formatCountry,
+  formatMilliseconds,
+  formatPercent,
+  formatPrice,
+  hostOf,
+  likelihood,
+  safeLink,
+  sentenceCase,
+} from "../src/format";
+
+describe("a price", () => {
+  it.each([
+    [12.5, "EUR", "en", "€12.50"],
+    [129, "EUR", "en", "€129"],
+    [9, "USD", "en", "$9.00"],
+    [1500, "JPY", "en", "¥1,500"],
+    [12.5, null, "en", "12.5"],
+    [12.5, "GOLD", "en", "12.5 GOLD"],
+  ])("of %s %s reads %4$s", (price, currency, language, text) => {
+    expect(formatPrice(price, currency, language)).toBe(text);
+  });
+
+  it("follows the reader's language", () => {
+    expect(formatPrice(1234.5, "EUR", "de").replaceAll(/\s/g, " ")).toBe("1.234,50 €");
+  });
+});
+
+it.each([
+  ["PT", "Portugal"],
+  ["pt", "Portugal"],
+  ["Portugal", "Portugal"],
+  ["ZZZ", "ZZZ"],
+])("names the country %s", (country, name) => {
+  expect(formatCountry(country, "en")).toBe(name);
+});
+
+it.each([
+  [0, "< 1 %"],
+  [0.004, "< 1 %"],
+  [0.5, "50 %"],
+  [0.994, "> 99 %"],
+  [1, "> 99 %"],
+])("never says that %s is certain", (probability, text) => {
+  expect(formatPercent(probability)).toBe(text);
+});
+
+it("has a word for every probability, and stronger words for higher ones", () => {
+  const words = [0, 0.2, 0.5, 0.8, 0.95].map(likelihood);
+  expect(words).toEqual(["Unlikely", "Possible", "Likely", "Very likely", "Almost certain"]);
+});
+
+it.each([
+  [0.31, "0.3 ms"],
+  [71.3, "71 ms"],
+  [2345, "2.3 s"],
+])("gives %s ms the digits that mean something", (ms, text) => {
+  expect(formatMilliseconds(ms)).toBe(text);
+});
+
+it("makes names readable", () => {
+  expect(sentenceCase("hand_tools")).toBe("Hand tools");
+  expect(hostOf("https://www.shop.example:8443/p")).toBe("shop.example:8443");
+});
+
+it.each([
+  "javascript:alert(1)",
+  "data:text/html,x",
+  "file:///etc/passwd",
+  "",
+  null,
+  "vbscript:x",
+  " javascript:alert(1)",
+])("links nowhere for %j", (address) => {
+  expect(safeLink(address)).toBeNull();
+});
+
+it("links to the web", () => {
+  expect(safeLink("https://shop.example/p?x=1")).toBe("https://shop.example/p?x=1");
+});
