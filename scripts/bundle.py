@@ -1,0 +1,175 @@
+"""Make the source bundle of each function, exactly as it is uploaded: a zip, and the folder beside it.
+
+    python scripts/bundle.py OUT [--function NAME]… [--model DIR | --without-model] [--config FILE] [--measure]
+
+A bundle holds the function's main.py, its requirements with every version pinned, the package `visor` without the
+parts that only a laptop runs, and, where the function looks at pictures, the model. The same input makes the same
+bytes, so Terraform redeploys only what changed.
+
+`--measure` installs each bundle's requirements into an empty folder and prints how large that is, compressed: what
+the function's image adds in Artifact Registry, where 0.5 GB are free.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+from visor import __version__
+from visor.models.build import model_directory
+from visor.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+FUNCTIONS = ROOT / "functions"
+PACKAGE = ROOT / "shared" / "visor"
+LAPTOP_ONLY = {"bench", "cli.py", "commands", "demo"}
+WHOLE_MODEL = {"embed", "search"}
+MODEL_MANIFEST = {"compact"}
+"""compact has to know which model's vectors it merges, and runs none."""
+WITHOUT_PACKAGE = {"switch"}
+EPOCH = (1980, 1, 1, 0, 0, 0)
+FORBIDDEN = re.compile(r"^tensorflow|^keras", re.IGNORECASE)
+
+
+def function_names() -> list[str]:
+    """The functions that have a main.py."""
+    return sorted(path.parent.name for path in FUNCTIONS.glob("*/main.py"))
+
+
+def pinned(name: str) -> str:
+    """The function's requirements, each with its version, and the constraints that pin what they bring along."""
+    versions = dict(line.split("==") for line in _lines(ROOT / "constraints.txt"))
+    wanted = _lines(FUNCTIONS / name / "requirements.txt")
+    missing = sorted(set(wanted) - versions.keys())
+    if missing:
+        sys.exit(f"constraints.txt pins no {', '.join(missing)} of function {name}. Run scripts/lock.py.")
+    if forbidden := [requirement for requirement in wanted if FORBIDDEN.match(requirement)]:
+        sys.exit(f"Function {name} requires {', '.join(forbidden)}: TensorFlow builds models and is in no function.")
+    return "-c constraints.txt\n" + "".join(f"{name}=={versions[name]}\n" for name in wanted)
+
+
+def contents(name: str, model: Path | None, config: Path | None = None) -> dict[str, bytes]:
+    """Path in the bundle to the bytes of each file.
+
+    Args:
+        name: The function.
+        model: Directory of the built model; none leaves it out.
+        config: The owner's visor.toml, which names the sources; for crawl.
+    """
+    files = {
+        "main.py": (FUNCTIONS / name / "main.py").read_bytes(),
+        "requirements.txt": pinned(name).encode(),
+        "constraints.txt": (ROOT / "constraints.txt").read_bytes(),
+    }
+    if name not in WITHOUT_PACKAGE:
+        files |= _package()
+    if model is not None and name in WHOLE_MODEL | MODEL_MANIFEST:
+        files |= _model(model, whole=name in WHOLE_MODEL)
+    if config is not None and name == "crawl":
+        files["visor.toml"] = config.read_bytes()
+    return files
+
+
+def _package() -> dict[str, bytes]:
+    """The package as it is imported, and its metadata, through which sources are found (entry points)."""
+    files = {}
+    for path in PACKAGE.rglob("*"):
+        inside = path.relative_to(PACKAGE)
+        if path.is_file() and inside.parts[0] not in LAPTOP_ONLY and path.suffix != ".pyc":
+            files[f"visor/{inside.as_posix()}"] = path.read_bytes()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    points = "".join(
+        f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in sorted(entries.items())) + "\n"
+        for group, entries in sorted(project["entry-points"].items())
+    )
+    about = f"visor-{__version__}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: visor\nVersion: {__version__}\n"
+    return files | {f"{about}/METADATA": metadata.encode(), f"{about}/entry_points.txt": points.encode()}
+
+
+def _model(model: Path, *, whole: bool) -> dict[str, bytes]:
+    """The model's directory, and beside it what `auto` means, where VISOR_HOME=/workspace looks for them."""
+    files = {
+        f"models/{model.name}/{path.relative_to(model).as_posix()}": path.read_bytes()
+        for path in model.rglob("*")
+        if path.is_file() and (whole or path.suffix == ".json")
+    }
+    choice = model.parent / "auto.json"
+    return files | ({"models/auto.json": choice.read_bytes()} if choice.is_file() else {})
+
+
+def write(files: dict[str, bytes], target: Path) -> None:
+    """Write the zip `target` with the same bytes for the same files, and the folder of the same name beside it."""
+    folder = target.with_suffix("")
+    shutil.rmtree(folder, ignore_errors=True)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path in sorted(files):
+            entry = zipfile.ZipInfo(path, EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, files[path])
+            unpacked = folder / path
+            unpacked.parent.mkdir(parents=True, exist_ok=True)
+            unpacked.write_bytes(files[path])
+
+
+def installed_bytes(bundle: Path) -> int:
+    """Compressed size of what the bundle's requirements install and of the bundle itself."""
+    with tempfile.TemporaryDirectory() as scratch:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--ignore-installed"]
+        subprocess.run([*pip, "--target", scratch, "-r", str(bundle / "requirements.txt")], check=True)
+        if any(FORBIDDEN.match(path.name) for path in Path(scratch).iterdir()):
+            sys.exit(f"{bundle.name} installs TensorFlow or Keras, which no function may")
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as archive:
+            archive.add(scratch, "site-packages")
+            archive.add(bundle, "workspace")
+        return buffer.tell()
+
+
+def _lines(path: Path) -> list[str]:
+    lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
+    return [line for line in lines if line]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--function", action="append", choices=function_names(), help="only this one; may be repeated")
+    parser.add_argument("--model", type=Path, help="directory of the built model (default: that of VISOR_MODEL)")
+    parser.add_argument("--without-model", action="store_true", help="leave the model out, e.g. to look at the rest")
+    parser.add_argument("--config", type=Path, help="visor.toml with the sources that crawl reads")
+    parser.add_argument("--measure", action="store_true", help="install each and print its compressed size as JSON")
+    args = parser.parse_args()
+    settings = Settings.read()
+    names = args.function or function_names()
+    model = args.model
+    if model is None and not args.without_model and WHOLE_MODEL & set(names):
+        model = model_directory(settings, settings.model)
+    if model is not None and not model.is_dir():
+        sys.exit(f"{model} is no model directory. Run `visor model build`, or name one with --model.")
+    sizes = {}
+    for name in names:
+        target = args.out / f"{name}.zip"
+        write(contents(name, model, args.config), target)
+        print(f"{target}: {target.stat().st_size:,} bytes", file=sys.stderr)
+        if args.measure:
+            sizes[name] = installed_bytes(target.with_suffix(""))
+            print(f"{name}: {sizes[name]:,} bytes compressed, installed", file=sys.stderr)
+    if args.measure:
+        print(json.dumps({"image_bytes": sizes, "total": sum(sizes.values())}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

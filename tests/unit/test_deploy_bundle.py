@@ -1,0 +1,116 @@
+"""Bundles: deterministic, complete, pinned, and with nothing in them that a function does not need."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from scripts import bundle, lock
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    directory = tmp_path / "models" / "made-0123456789ab"
+    directory.mkdir(parents=True)
+    (directory / "model.json").write_text('{"fingerprint": "0123456789ab"}', encoding="utf-8")
+    (directory / "network.tflite").write_bytes(bytes(range(256)) * 64)
+    (directory.parent / "auto.json").write_text('{"model": "made"}', encoding="utf-8")
+    return directory
+
+
+def test_the_same_input_makes_the_same_bytes(tmp_path: Path, model: Path) -> None:
+    for out in ("one", "two"):
+        bundle.write(bundle.contents("search", model), tmp_path / out / "search.zip")
+        for path in model.iterdir():
+            os.utime(path)
+    assert (tmp_path / "one" / "search.zip").read_bytes() == (tmp_path / "two" / "search.zip").read_bytes()
+
+
+def test_zip_and_folder_hold_the_same(tmp_path: Path, model: Path) -> None:
+    files = bundle.contents("embed", model)
+    bundle.write(files, tmp_path / "embed.zip")
+    with zipfile.ZipFile(tmp_path / "embed.zip") as archive:
+        assert {name: archive.read(name) for name in archive.namelist()} == files
+    folder = tmp_path / "embed"
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()} == set(files)
+
+
+@pytest.mark.parametrize("name", bundle.function_names())
+def test_every_requirement_is_pinned(name: str) -> None:
+    first, *rest = bundle.pinned(name).splitlines()
+    assert first == "-c constraints.txt"
+    assert rest
+    assert all("==" in line for line in rest)
+
+
+def test_nothing_names_an_index_or_a_host() -> None:
+    for text in ((ROOT / "constraints.txt").read_text(encoding="utf-8"), *map(bundle.pinned, bundle.function_names())):
+        assert "://" not in text
+        assert "--index" not in text
+        assert "--find-links" not in text
+
+
+def test_tensorflow_is_in_none() -> None:
+    assert not [line for line in bundle._lines(ROOT / "constraints.txt") if bundle.FORBIDDEN.match(line)]
+
+
+def test_a_requirement_without_a_pin_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "requirements.txt").write_text("left-pad\n", encoding="utf-8")
+    monkeypatch.setattr(bundle, "FUNCTIONS", tmp_path)
+    with pytest.raises(SystemExit, match="left-pad"):
+        bundle.pinned("search")
+
+
+@pytest.mark.parametrize("name", sorted(set(bundle.function_names()) - bundle.WITHOUT_PACKAGE))
+def test_package_imports_from_the_bundle_alone(name: str, tmp_path: Path) -> None:
+    """In a process that sees the bundle and third parties, but not the checkout."""
+    bundle.write(bundle.contents(name, None), tmp_path / f"{name}.zip")
+    folder = tmp_path / name
+    program = (
+        "import importlib.metadata, json, visor, visor.assembly, visor.settings;"
+        "print(json.dumps([visor.__file__, [e.name for e in importlib.metadata.entry_points(group='visor.sources')]]))"
+    )
+    paths = [p for p in sys.path if p and not Path(p).resolve().is_relative_to(ROOT / "shared")]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), *paths])}
+    done = subprocess.run([sys.executable, "-c", program], cwd=folder, env=environ, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    where, sources = json.loads(done.stdout)
+    assert Path(where).is_relative_to(folder)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert set(sources) >= set(project["entry-points"]["visor.sources"])
+
+
+def test_only_what_runs_pictures_carries_the_weights(model: Path) -> None:
+    weights = f"models/{model.name}/network.tflite"
+    carrying = {name for name in bundle.function_names() if weights in bundle.contents(name, model)}
+    assert carrying == bundle.WHOLE_MODEL
+    manifest = f"models/{model.name}/model.json"
+    assert {name for name in bundle.function_names() if manifest in bundle.contents(name, model)} == (
+        bundle.WHOLE_MODEL | bundle.MODEL_MANIFEST
+    )
+    assert bundle.contents("search", model)["models/auto.json"] == b'{"model": "made"}'
+
+
+def test_what_only_a_laptop_runs_stays_behind() -> None:
+    inside = {path.split("/")[1] for path in bundle.contents("search", None) if path.startswith("visor/")}
+    assert not inside & bundle.LAPTOP_ONLY
+    assert {"assembly.py", "settings.py", "pipeline", "stores"} <= inside
+
+
+def test_switch_is_small_and_alone() -> None:
+    assert set(bundle.contents("switch", None)) == {"main.py", "requirements.txt", "constraints.txt"}
+
+
+def test_runtime_is_the_python_that_the_tests_run_on() -> None:
+    """What is pinned was resolved, and is tested, on the Python that the functions run."""
+    header = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[0]
+    assert f"Python {lock.runtime()} " in header
