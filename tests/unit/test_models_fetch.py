@@ -41,7 +41,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, *args: object) -> None:
         pass
 
 
@@ -83,9 +83,7 @@ def test_fetches_once_and_keeps_what_is_whole(origin: Origin, tmp_path: Path) ->
         ({"size_bytes": 100}, "longer than 100 bytes"),
     ],
 )
-def test_refuses_what_was_not_pinned(
-    origin: Origin, tmp_path: Path, changes: dict[str, object], reason: str
-) -> None:
+def test_refuses_what_was_not_pinned(origin: Origin, tmp_path: Path, changes: dict[str, object], reason: str) -> None:
     with pytest.raises(WeightsUnavailable, match=reason):
         fetch(download(origin, **changes), tmp_path, str)
     assert list(tmp_path.iterdir()) == []
@@ -99,9 +97,7 @@ def test_says_that_the_origin_said_no(origin: Origin, tmp_path: Path) -> None:
     assert probe(download(origin)) is None
 
 
-def test_probe_gives_up_on_an_origin_that_does_not_answer(
-    origin: Origin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_probe_gives_up_on_an_origin_that_does_not_answer(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "PROBE_TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/weights.h5"
