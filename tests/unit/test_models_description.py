@@ -37,7 +37,7 @@ def test_dimension_must_be_what_the_parts_make() -> None:
 
 
 def test_unknown_model_is_told_with_what_there_is() -> None:
-    with pytest.raises(SettingsError, match="no model named 'resnet'.*auto, imagenet, nsfwjs"):
+    with pytest.raises(SettingsError, match=r"no model named 'resnet'.*auto, imagenet, nsfwjs"):
         describe("resnet")
 
 

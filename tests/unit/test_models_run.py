@@ -117,7 +117,7 @@ def test_golden_vector(embedder: Embedder) -> None:
 
 
 def test_missing_directory_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotBuilt, match="There is no model in .*Run `visor model build`"):
+    with pytest.raises(ModelNotBuilt, match=r"There is no model in .*Run `visor model build`"):
         Embedder(tmp_path / "none")
 
 

@@ -105,7 +105,7 @@ def test_runs_nothing_that_a_pickle_names(tmp_path: Path) -> None:
 def test_refuses_other_storages(tmp_path: Path, torch_names: Any) -> None:
     doubles = Storage(torch_names.DoubleStorage, "a", np.zeros(2))
     state = {"weight": Tensor(torch_names.rebuild, doubles, (2,), (1,))}
-    with pytest.raises(ModelError, match="names torch.DoubleStorage"):
+    with pytest.raises(ModelError, match=r"names torch\.DoubleStorage"):
         read_state_dict(write(tmp_path / "x.pth", state, [doubles]))
 
 

