@@ -360,8 +360,8 @@ def fill(documents: DocumentStore) -> None:
 )
 def test_query(documents: DocumentStore, arguments: dict[str, Any], keys: str) -> None:
     fill(documents)
-    where = [Where(field=field, op=op, value=value) for field, op, value in arguments.pop("where", [])]
-    found = documents.query("rows", where=where, **arguments)
+    where = [Where(field=field, op=op, value=value) for field, op, value in arguments.get("where", [])]
+    found = documents.query("rows", **(arguments | {"where": where}))
     assert "".join(document.key for document in found) == keys
 
 
