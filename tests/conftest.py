@@ -21,6 +21,8 @@ from visor.web.site import Server
 
 DEMO_PRODUCTS = 60
 
+pytest_plugins = ["tests.emulated"]
+
 
 @pytest.fixture
 def local_settings(tmp_path: Path) -> Settings:

@@ -28,8 +28,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     project: str = ""
     bucket: str = ""
     topic: str = "visor-batches"
+    subscription: str = "visor-batches"
+    """Pull subscription to the topic, for tools and tests; embed itself is pushed to."""
     dead_letter_subscription: str = "visor-dead-letters"
     database: str = "(default)"
+    store_deadline_s: float = 30.0
+    """How long a store on Google Cloud tries again before it is unavailable; several fit in a function's time."""
 
     # Models
     model: str = "auto"

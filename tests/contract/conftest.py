@@ -13,7 +13,7 @@ from visor.stores.objects import ObjectStore
 from visor.stores.queue import Queue
 
 
-@pytest.fixture(params=["local"])
+@pytest.fixture(params=["local", "cloud"])
 def settings(request: pytest.FixtureRequest) -> Settings:
     """Settings of an empty index on each backend in turn."""
     settings = request.getfixturevalue(f"{request.param}_settings")

@@ -6,10 +6,12 @@ The three protocols are in `objects`, `documents` and `queue`, their two impleme
 
 from __future__ import annotations
 
+import importlib.util
 from dataclasses import dataclass
 from types import TracebackType
 
-from visor.settings import Settings
+from visor.errors import SettingsError
+from visor.settings import PREFIX, Settings
 from visor.stores.documents import DocumentStore
 from visor.stores.objects import ObjectStore
 from visor.stores.queue import Queue
@@ -51,7 +53,12 @@ def open_objects(settings: Settings) -> ObjectStore:
         from visor.stores.local.objects import FolderObjects
 
         return FolderObjects(settings.home / "indexes" / settings.index / "objects")
-    raise NotImplementedError
+    _need(settings, "bucket")
+    from visor.stores.gcp.objects import CloudObjects
+
+    return CloudObjects(
+        settings.bucket, f"{settings.index}/", project=settings.project, deadline_s=settings.store_deadline_s
+    )
 
 
 def open_documents(settings: Settings) -> DocumentStore:
@@ -60,7 +67,12 @@ def open_documents(settings: Settings) -> DocumentStore:
         from visor.stores.local.documents import SqliteDocuments
 
         return SqliteDocuments(settings.home / "indexes" / settings.index / "documents.sqlite")
-    raise NotImplementedError
+    _need(settings)
+    from visor.stores.gcp.documents import CloudDocuments
+
+    return CloudDocuments(
+        settings.project, settings.database, f"{settings.index}-", deadline_s=settings.store_deadline_s
+    )
 
 
 def open_queue(settings: Settings) -> Queue:
@@ -69,4 +81,28 @@ def open_queue(settings: Settings) -> Queue:
         from visor.stores.local.queue import SqliteQueue
 
         return SqliteQueue(settings.home / "indexes" / settings.index / "queue.sqlite", settings.embed_attempts_max)
-    raise NotImplementedError
+    _need(settings, "project", "topic")
+    from visor.stores.gcp.queue import CloudQueue
+
+    return CloudQueue(
+        settings.project,
+        settings.topic,
+        settings.subscription,
+        settings.dead_letter_subscription,
+        deadline_s=settings.store_deadline_s,
+    )
+
+
+def _need(settings: Settings, *names: str) -> None:
+    for name in names:
+        if not getattr(settings, name):
+            variable = PREFIX + name.upper()
+            raise SettingsError(
+                f"{variable} is empty", valid="On Google Cloud it names the " + name, remedy=f"Set {variable}"
+            )
+    if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.cloud.storage") is None:
+        raise SettingsError(
+            "Google's client libraries are not installed",
+            valid="VISOR_BACKEND=local, or the libraries of visor[gcp]",
+            remedy="pip install 'visor[gcp]'",
+        )

@@ -16,8 +16,8 @@ Contract, the same on every backend:
   commits the same time, and the later of two times may become visible first, so readers look back a little.
 - `query` orders by the named field (documents without it are left out), then by key. A condition holds only for
   values of its own kind: number, string or bool. At most one field has inequalities, and it is the one ordered by,
-  also where `order_by` names none.
-- A failure that may pass raises `StoreUnavailable`.
+  also where `order_by` names none. Only the order by a field can be descending.
+- A failure that may pass raises `StoreUnavailable`; whether the commit was applied is then not known.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WRITES_MAX: Final = 500
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
-    """A stored document. `revision` is a positive integer that changes with every write of it."""
+    """A stored document. `revision` is a positive integer that changes whenever the document does."""
 
     key: str
     data: dict[str, Any]
@@ -111,7 +111,7 @@ class DocumentStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back connections; the store can be used again afterwards."""
+        """Give back connections; the store is not used afterwards. May be called twice."""
         ...
 
 
@@ -132,6 +132,8 @@ def check_writes(writes: Sequence[Write]) -> None:
             raise ValueError(f"Two writes of {write.collection}/{write.key} in one commit; valid is one: join them")
         seen.add(name)
         if isinstance(write, Put):
+            if write.if_revision and not write.data:
+                raise ValueError(f"{write.collection}/{write.key} has no field; guarded documents have at least one")
             if write.newer_than is not None and write.newer_than not in write.data:
                 raise ValueError(f"{write.collection}/{write.key} has no field {write.newer_than} to compare by")
             for field, value in write.data.items():
@@ -159,7 +161,7 @@ def check_key(collection: str, key: str) -> None:
             )
 
 
-def check_query(where: Sequence[Where], order_by: str | None, limit: int | None) -> str | None:
+def check_query(where: Sequence[Where], order_by: str | None, descending: bool, limit: int | None) -> str | None:
     """The field that a query orders by, if any. Raises ValueError unless every backend can answer the query."""
     for field in [condition.field for condition in where] + ([order_by] if order_by else []):
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", field):
@@ -167,6 +169,8 @@ def check_query(where: Sequence[Where], order_by: str | None, limit: int | None)
     ranged = {condition.field for condition in where if condition.op != "=="}
     if len(ranged) > 1 or (ranged and order_by is not None and ranged != {order_by}):
         raise ValueError(f"Inequalities on {sorted(ranged)} ordered by {order_by}; valid is one and the same field")
+    if descending and order_by is None and not ranged:
+        raise ValueError("Descending by key; valid is descending by a field")
     if limit is not None and limit < 1:
         raise ValueError(f"A limit of {limit}; valid are 1 and more")
     return order_by or next(iter(ranged), None)

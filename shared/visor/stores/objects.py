@@ -8,7 +8,8 @@ Contract, the same on every backend:
 - `get` and `stat` of a missing name raise `NotFound`; `delete` of a missing name does nothing.
 - Names are `/`-separated and relative; `check_name` says which are valid. No name is a folder of another.
 - A range of bytes is cut to the object's size, as a slice is.
-- A failure that may pass raises `StoreUnavailable`; a body that does not match its checksum raises `CorruptObject`.
+- A failure that may pass raises `StoreUnavailable`, and whether the call took effect is then not known. A body that
+  does not match its checksum raises `CorruptObject`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class ObjectStore(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back connections; the store can be used again afterwards."""
+        """Give back connections; the store is not used afterwards. May be called twice."""
         ...
 
 

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-BODY_BYTES_MAX: Final = 8_000_000
-"""Pub/Sub takes 10,000,000 a request, counting what it wraps around the body."""
+BODY_BYTES_MAX: Final = 2_000_000
+"""Pub/Sub takes 10,000,000 a request, but its emulator's clients receive at most 4,194,304 an answer."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,7 +70,7 @@ class Queue(Protocol):
         ...
 
     def close(self) -> None:
-        """Give back connections and unused leases; the queue can be used again afterwards."""
+        """Give back connections; the store is not used afterwards. May be called twice."""
         ...
 
 

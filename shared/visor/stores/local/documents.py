@@ -93,7 +93,7 @@ class SqliteDocuments:
         descending: bool = False,
         limit: int | None = None,
     ) -> list[Document]:
-        order_by = check_query(where, order_by, limit)
+        order_by = check_query(where, order_by, descending, limit)
         check_key(collection, collection)
         conditions, values = ["collection = ?"], [collection]
         for condition in where:
