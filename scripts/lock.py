@@ -1,9 +1,9 @@
-"""Write constraints.txt: one version of everything that any function installs.
+"""Write constraints.txt: one version of everything that any function, the tests and the model build install.
 
     python scripts/lock.py
 
-Resolves the union of functions/*/requirements.txt for this Python (that of `runtime` in terraform/variables.tf) and
-installs nothing. The file names versions only, no index and no host.
+Resolves the union of functions/*/requirements.txt and of this project's extras for this Python (that of `runtime` in
+terraform/variables.tf) and installs nothing. The file names versions only, no index and no host.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 HEADER = """\
-# Versions that the deployed functions install, resolved for Python {python} on Linux.
+# Versions that are installed here and in the deployed functions, resolved for Python {python} on Linux.
 # Made by scripts/lock.py; run it again to upgrade.
 """
 
@@ -31,16 +32,15 @@ def runtime() -> str:
 
 
 def resolve() -> dict[str, str]:
-    """Name to version of every distribution that the functions need."""
+    """Name to version of every distribution that something here needs."""
+    extras = ",".join(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"])
     requirements = sorted((ROOT / "functions").glob("*/requirements.txt"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
     for path in requirements:
         command += ["-r", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    report = json.loads(done.stdout)
-    return {
-        item["metadata"]["name"].lower().replace("_", "-"): item["metadata"]["version"] for item in report["install"]
-    }
+    done = subprocess.run([*command, f"{ROOT}[{extras}]"], stdout=subprocess.PIPE, text=True, check=True)
+    installed = [item["metadata"] for item in json.loads(done.stdout)["install"]]
+    return {m["name"].lower().replace("_", "-"): m["version"] for m in installed if m["name"] != "visor"}
 
 
 def main() -> None:

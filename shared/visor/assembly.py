@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from visor.errors import VisorError
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from visor.stores import Stores
     from visor.web.app import SearchApp
     from visor.web.site import Site
+
+LOG = logging.getLogger("visor.assembly")
 
 
 class Assembly:
@@ -113,6 +119,7 @@ class Assembly:
         *,
         dry_run: bool = False,
         limit: int | None = None,
+        budget_s: float | None = None,
         on_change: Callable[[Change], None] | None = None,
     ) -> CrawlRun:
         """One crawl run over `source`."""
@@ -126,9 +133,32 @@ class Assembly:
             settings=self.settings,
             dry_run=dry_run,
             limit=limit,
+            budget_s=budget_s,
             on_change=on_change,
         )
         return crawl.run()
+
+    def crawl_due(self) -> list[CrawlRun]:
+        """Crawl the sources whose time has come, the longest waiting first, within one budget for all.
+
+        A source that fails is logged and recorded, and does not keep the others from running.
+        """
+        from visor.sources.base import NotConfigured
+        from visor.sources.schedule import due, latest_runs
+
+        ends_at = time.monotonic() + self.settings.crawl_budget_s
+        runs = []
+        for entry in due(self.configuration, latest_runs(self.stores.documents), datetime.now(UTC)):
+            budget_s = min(ends_at - time.monotonic(), entry.plan.budget_s or self.settings.crawl_budget_s)
+            if budget_s <= 0:
+                LOG.info("Source %s waits for the next run: the time of this one is used up", entry.name)
+                continue
+            try:
+                source = self.named_source(entry.name)
+                runs.append(self.crawl(source, budget_s=budget_s, limit=entry.plan.limit))
+            except (VisorError, NotConfigured) as exc:
+                LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
+        return runs
 
     def merge(self) -> MergeReport:
         """Merge shards and small segments once."""

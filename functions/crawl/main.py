@@ -1,0 +1,18 @@
+"""The crawl function: Cloud Scheduler calls it, the sources whose time has come are crawled."""
+
+import functions_framework
+import msgspec
+from flask import Request, Response
+
+from visor.assembly import Assembly
+from visor.settings import Settings
+from visor.web.logs import log_to_cloud
+
+log_to_cloud()
+assembly = Assembly(Settings.read())
+
+
+@functions_framework.http
+def crawl(request: Request) -> Response:
+    """Crawl what is due, within the function's time. The next call goes on where this one stopped."""
+    return Response(msgspec.json.encode(assembly.crawl_due()), mimetype="application/json")
