@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +21,6 @@ SHOP_PORT = 8091
 """As in `visor.demo.shop`, which is imported later. A part of the pictures' addresses: another one embeds them anew."""
 
 if TYPE_CHECKING:
-    from visor.assembly import Assembly
     from visor.demo.catalogue import Notice
 
 
@@ -41,39 +42,91 @@ def demo_command(port: int, shop_port: int, source: Path | None, backend: str, o
     started = time.monotonic()
     settings = Settings.read()
     ensure_model(settings, say=say)
-    if backend == "gcp-emulators":
-        from visor.demo.emulated import run_emulated
+    with ExitStack() as stack:
+        catalogue = None
+        if source is None:
+            from visor.demo.pictures import ensure_demo_pictures
+            from visor.demo.shop import DemoShop, demo_source
 
-        run_emulated(settings, port=port, shop_port=shop_port, source=source, once=once, started=started)
-        return
-    if source is not None:
-        _own_folder(settings, source.expanduser().resolve(), port, once, started)
-    else:
-        _shop(settings, port, shop_port, once, started)
+            catalogue = ensure_demo_pictures(settings.home, say)
+            shop = stack.enter_context(DemoShop(catalogue, shop_port))
+            settings = msgspec.structs.replace(settings, index="demo", allow_hosts=(*settings.allow_hosts, shop.host))
+            named, config = ("demo-shop", demo_source(shop.url)), page_config(catalogue.notice)
+        else:
+            folder = source.expanduser().resolve()
+            settings = msgspec.structs.replace(settings, index=f"own-{folder.name}", allow_folders=(str(folder),))
+            named, config = (folder.name, {"kind": "folder", "path": str(folder)}), {"title": folder.name}
+        example = catalogue.picture(catalogue.products[0]) if catalogue else None
+        serve = _serve if backend == "local" else _serve_emulated
+        serve(settings, named, config, port=port, once=once, started=started, example=example)
 
 
-def _own_folder(settings: Settings, folder: Path, port: int, once: bool, started: float) -> None:
+def _serve(
+    settings: Settings,
+    source: tuple[str, dict[str, Any]],
+    config: dict[str, Any],
+    *,
+    port: int,
+    once: bool,
+    started: float,
+    example: Path | None,
+) -> None:
+    """Index, say where the page is and how to search from the terminal, and serve until control-C."""
     from visor.assembly import Assembly
     from visor.commands.index import crawl_and_embed
+    from visor.web.site import Server
 
-    settings = msgspec.structs.replace(settings, index=f"own-{folder.name}", allow_folders=(str(folder),))
-    assembly = Assembly(settings)
-    crawl_and_embed(assembly, assembly.open_source(folder.name, {"kind": "folder", "path": str(folder)}))
-    _serve(assembly, {"title": folder.name}, port, once, started, None)
+    with Assembly(settings) as assembly:
+        crawl_and_embed(assembly, assembly.open_source(*source))
+        assembly.searcher.refresh()
+        server = None if once else Server(assembly.site(config), port=port).start()
+        _announce(server.address if server else None, len(assembly.searcher), started)
+        click.echo(f"Search from the terminal: VISOR_INDEX={shlex.quote(settings.index)} {_search(example)}")
+        if server is not None:
+            try:
+                server.wait()
+            except KeyboardInterrupt:
+                say("Ending")
+            finally:
+                server.stop()
 
 
-def _shop(settings: Settings, port: int, shop_port: int, once: bool, started: float) -> None:
-    from visor.assembly import Assembly
-    from visor.commands.index import crawl_and_embed
-    from visor.demo.pictures import ensure_demo_pictures
-    from visor.demo.shop import DemoShop, demo_source
+def _serve_emulated(
+    settings: Settings,
+    source: tuple[str, dict[str, Any]],
+    config: dict[str, Any],
+    *,
+    port: int,
+    once: bool,
+    started: float,
+    example: Path | None,
+) -> None:
+    """The same on Google's emulators. The page has the bucket's port; `port` is not used."""
+    from visor.demo.emulated import emulated_demo, environ_of
 
-    catalogue = ensure_demo_pictures(settings.home, say)
-    with DemoShop(catalogue, shop_port) as shop:
-        settings = msgspec.structs.replace(settings, index="demo", allow_hosts=(*settings.allow_hosts, shop.host))
-        assembly = Assembly(settings)
-        crawl_and_embed(assembly, assembly.open_source("demo-shop", demo_source(shop.url)))
-        _serve(assembly, page_config(catalogue.notice), port, once, started, catalogue.picture(catalogue.products[0]))
+    with emulated_demo(settings, config, source) as (page, _, assembly):
+        assembly.searcher.refresh()
+        variables = {
+            **environ_of(assembly.settings),
+            **{n: os.environ[n] for n in sorted(os.environ) if "_EMULATOR_" in n},
+        }
+        prefix = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+        _announce(page, len(assembly.searcher), started)
+        click.echo(f"Search from the terminal: {prefix} {_search(example)}")
+        try:
+            while not once:
+                time.sleep(1)
+        except KeyboardInterrupt:
+            say("Ending")
+
+
+def _announce(address: str | None, images: int, started: float) -> None:
+    took = f"{images} pictures, {time.monotonic() - started:.0f} s"
+    click.echo(f"Visor is at {address}  ({took}; control-C ends it)" if address else f"Indexed: {took}")
+
+
+def _search(example: Path | None) -> str:
+    return f"{sys.argv[0]} search {shlex.quote(str(example or 'PICTURE'))}"
 
 
 def page_config(notice: Notice) -> dict[str, Any]:
@@ -86,28 +139,3 @@ def page_config(notice: Notice) -> dict[str, Any]:
             {"text": notice.licence, "href": notice.licence_url},
         ],
     }
-
-
-def _serve(
-    assembly: Assembly, config: dict[str, Any], port: int, once: bool, started: float, example: Path | None
-) -> None:
-    """Say where the page is and how to search from the terminal, and serve until control-C."""
-    from visor.web.site import Server
-
-    assembly.searcher.refresh()
-    ready = f"{len(assembly.searcher)} pictures, {time.monotonic() - started:.0f} s"
-    index = assembly.settings.index
-    command = f"VISOR_INDEX={shlex.quote(index)} {sys.argv[0]} search {shlex.quote(str(example or 'PICTURE'))}"
-    if once:
-        click.echo(f"Indexed: {ready}")
-        click.echo(f"Search from the terminal: {command}")
-        return
-    server = Server(assembly.site(config), port=port).start()
-    click.echo(f"Visor is at {server.address}  ({ready}; control-C ends it)")
-    click.echo(f"Search from the terminal: {command}")
-    try:
-        server.wait()
-    except KeyboardInterrupt:
-        say("Ending")
-    finally:
-        server.stop()

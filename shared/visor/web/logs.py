@@ -37,5 +37,5 @@ def log_to_cloud(level: int = logging.INFO) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(CloudFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("httpx", "httpcore", "google", "urllib3"):
+    for noisy in ("faiss", "google", "httpcore", "httpx", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -179,7 +179,8 @@ def _command(name: str, server: _Server, folder: Path) -> list[str]:
     assert binary is not None
     url = f"http://{server.address}"
     options = {"-scheme": "http", "-host": "127.0.0.1", "-port": str(server.port), "-external-url": url}
-    options |= {"-backend": "memory", "-log-level": "warn"}
+    # Objects are also at HOST/BUCKET/NAME, as a public bucket is.
+    options |= {"-public-host": server.address, "-backend": "memory", "-log-level": "warn"}
     return [str(binary), *(text for option in options.items() for text in option)]
 
 
