@@ -19,7 +19,8 @@ from typing import Any
 
 import httpx
 import msgspec
-from google.cloud import pubsub_v1, storage
+from google.cloud import storage
+from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.protobuf.duration_pb2 import Duration
 from google.pubsub_v1.types import DeadLetterPolicy, PushConfig, RetryPolicy
 
@@ -102,7 +103,7 @@ def environ_of(settings: Settings) -> dict[str, str]:
 
 def subscribe_push(settings: Settings, address: str) -> None:
     """The topic, its dead letters, and a subscription that pushes to embed, with the settings that Terraform uses."""
-    publisher, subscriber = pubsub_v1.PublisherClient(), pubsub_v1.SubscriberClient()
+    publisher, subscriber = PublisherClient(), SubscriberClient()
     with subscriber:
         topic = publisher.topic_path(settings.project, settings.topic)
         dead = publisher.topic_path(settings.project, settings.topic + "-dead")
