@@ -1,4 +1,4 @@
-"""The similarity space: PCA, whitening to a power, unit length. Learned on the indexed vectors."""
+"""The similarity space: centring in part, PCA, whitening to a power, unit length. Learned on the indexed vectors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ SAMPLES_MIN = 128
 """Images from which a projection is learned; below, the full vectors are compared."""
 SAMPLES_MAX = 50_000
 """Vectors that a projection is learned on at most."""
-POWER = 0.25
-"""Whitening: each axis is divided by its standard deviation to this power times two (0 none, 0.5 full)."""
-SHRINKAGE_SAMPLES = 300.0
-"""Samples at which an axis's own variance and the mean variance count alike in whitening."""
+POWER_SLOPE = 0.8
+POWER_FROM = 0.5
+POWER_MAX = 0.4
+"""Whitening power p from the commonness c (the squared length of the mean of unit vectors, which is the mean cosine of
+two pictures): slope · (c − from). Vectors that all look alike (Inception alone, c 0.9) gain from whitening, vectors that
+are spread out (joined, c 0.6) lose by it. See docs/decisions/index-projection.md."""
+COMMON_KEPT = 0.4
+"""Of the common direction so much is kept that its energy is this share of the variance: centring it all costs P@1."""
+SHRINKAGE_SAMPLES = 1000.0
+"""Samples at which an axis's own variance and the mean variance count alike in whitening, for small corpora's sake."""
 CODE_RANGE = 127
 
 
@@ -36,8 +42,8 @@ class Space:
     name: str | None
     """Object name of the projection, which tells spaces apart."""
     dimension: int
-    mean: Array | None = None
-    """(d,) float32."""
+    origin: Array | None = None
+    """(d,) float32, subtracted first."""
     matrix: Array | None = None
     """(d, m) float32."""
     fast: Array | None = None
@@ -55,7 +61,7 @@ class Space:
         """Full vectors (n, d), any float dtype, as unit vectors (n, m) float32."""
         full = np.asarray(vectors, np.float32)
         if self.matrix is not None:
-            full = full @ self.matrix - self.mean @ self.matrix
+            full = full @ self.matrix - self.origin @ self.matrix
         return unit(full)
 
     def code(self, vectors: Array) -> Array:
@@ -109,7 +115,7 @@ def learn(
     *,
     learned_on: int,
     dimensions: int = DIMENSIONS,
-    power: float = POWER,
+    power: float | None = None,
     shrinkage: float = SHRINKAGE_SAMPLES,
     seed: int = 0,
     train_fast_scan: Callable[[Array], Array | None] | None = None,
@@ -120,7 +126,8 @@ def learn(
         sample: (s, d) full vectors of length 1, float16 or float32; s at least 2.
         learned_on: Images in the index, of which `sample` is a part.
         dimensions: m, made smaller where the sample does not span as many.
-        power: Whitening power p in [0, 0.5]: an axis of variance v is divided by (v + shrunk mean)^p.
+        power: Whitening power p in [0, 0.5]: an axis of variance v is divided by (v + shrunk mean)^p; by default as
+            `POWER_SLOPE` says.
         shrinkage: See `SHRINKAGE_SAMPLES`.
         train_fast_scan: Makes the bytes of a trained, empty fast scan from projected vectors, if there are enough.
         seed: Of the rotation that spreads the variance evenly over the codes; it changes no similarity.
@@ -135,21 +142,25 @@ def learn(
     kept = max(1, kept - kept % 8) if kept >= 8 else max(1, kept)
     variances, axes = variances[:kept], axes[:, :kept]
     shrunk = variances + variances.mean() * shrinkage / len(full)
+    common = float(mean @ mean)
+    if power is None:
+        power = float(np.clip(POWER_SLOPE * (common - POWER_FROM), 0, POWER_MAX))
+    kept_mean = min(1.0, float(np.sqrt(COMMON_KEPT * max(1 - common, 0) / max(common, 1e-9))))
+    origin = (1 - kept_mean) * mean
     matrix = axes * shrunk**-power
     rotation, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((kept, kept)))
     matrix = (matrix @ rotation).astype(np.float32)
-    # The centre counts: without it, the mean picture would be near to everything.
-    projected = unit(full @ matrix - mean @ matrix)
+    projected = unit(full @ matrix - origin @ matrix)
     widest = float(np.quantile(np.abs(projected), 0.99999))
     scale = CODE_RANGE / max(widest, 1e-6)
-    tensors = {"mean": mean, "matrix": matrix}
+    tensors = {"origin": origin, "matrix": matrix}
     fast = train_fast_scan(projected) if train_fast_scan is not None else None
     if fast is not None:
         tensors["fast"] = fast
-    about = {"scale": scale, "learned_on": learned_on, "power": power, "samples": len(full)}
+    about = {"scale": scale, "learned_on": learned_on, "power": power, "common": common, "samples": len(full)}
     data = pack("projection", about, tensors)
     name = f"{FOLDER}{hashlib.blake2b(data, digest_size=12).hexdigest()}.projection"
-    return Space(name, full.shape[1], mean, matrix, fast, scale, learned_on), data
+    return Space(name, full.shape[1], origin, matrix, fast, scale, learned_on), data
 
 
 def read_space(name: str, view: memoryview) -> Space:
@@ -159,12 +170,12 @@ def read_space(name: str, view: memoryview) -> Space:
         CorruptObject, NewerFormat: It cannot be read.
     """
     container = Container.open(name, view, kind="projection")
-    mean, matrix = container.array("mean"), container.array("matrix")
-    if matrix.ndim != 2 or mean.shape != matrix.shape[:1]:
-        raise corrupt(name, f"mean {mean.shape} and matrix {matrix.shape} do not fit")
+    origin, matrix = container.array("origin"), container.array("matrix")
+    if matrix.ndim != 2 or origin.shape != matrix.shape[:1]:
+        raise corrupt(name, f"origin {origin.shape} and matrix {matrix.shape} do not fit")
     about = container.about
     fast = container.array("fast") if "fast" in container else None
-    return Space(name, len(mean), mean, matrix, fast, float(about["scale"]), int(about["learned_on"]))
+    return Space(name, len(origin), origin, matrix, fast, float(about["scale"]), int(about["learned_on"]))
 
 
 def _principal_axes(centred: Array) -> tuple[Array, Array]:
