@@ -120,5 +120,5 @@ def _path(kind: type, value: object) -> object:
     raise NotImplementedError
 
 
-RESERVED = frozenset({"require_emulators", "shared_data"})
+RESERVED = frozenset({"require_browser", "require_emulators", "shared_data"})
 """`VISOR_` variables that belong to the test run, not to a process of Visor."""

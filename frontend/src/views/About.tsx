@@ -1,6 +1,7 @@
 import type { StatsAnswer } from "../contract";
-import { formatCount, formatMilliseconds, sentenceCase } from "../format";
+import { formatCount, formatMilliseconds, formatPercent, sentenceCase } from "../format";
 import { config, stats } from "../state";
+import { Bar } from "./Bar";
 import { Dialog } from "./Dialog";
 
 /** What this is, what it holds, how well it does and what it has used. */
@@ -41,12 +42,14 @@ export function About({ onClose }: { onClose: () => void }) {
 function Facts({ stats: now }: { stats: StatsAnswer }) {
   const rows = (entries: [string, string][]) => (
     <dl class="facts">
-      {entries.map(([name, value]) => (
-        <div key={name}>
-          <dt>{name}</dt>
-          <dd>{value}</dd>
-        </div>
-      ))}
+      {entries
+        .filter(([, value]) => value)
+        .map(([name, value]) => (
+          <div key={name}>
+            <dt>{name}</dt>
+            <dd>{value}</dd>
+          </div>
+        ))}
     </dl>
   );
   return (
@@ -68,15 +71,57 @@ function Facts({ stats: now }: { stats: StatsAnswer }) {
         {rows([
           ["Name", now.model.name],
           ["Numbers per picture", formatCount(now.model.dimension)],
-          ["From", now.model.source],
-          ["Licence", now.model.licence],
+          ["Made of", now.model.summary],
+          ["Licences", now.model.licences],
         ])}
       </section>
       <section>
         <h3>How it does</h3>
+        <Audit {...(now as Reported)} />
         <Stages stages={now.stages_ms} searches={now.searches} />
       </section>
+      <Meters {...(now as Reported)} />
     </>
+  );
+}
+
+/** What a server reports beyond the contract's core, where it audits and meters itself. */
+interface Reported {
+  /** Live recall: `fast` answers checked against `exact` ones in idle time. */
+  audit?: { samples: number; recall_at_12: number } | null;
+  /** What was used of the free tier, in the words of `visor cost`. */
+  meters?: { service: string; metric: string; period: string; used: number; free: number }[];
+}
+
+function Audit({ audit }: Reported) {
+  if (!audit?.samples) return null;
+  return (
+    <p>
+      Of {formatCount(audit.samples)} fast answers checked against exact ones, {formatPercent(audit.recall_at_12)} of
+      the nearest twelve were found.
+    </p>
+  );
+}
+
+function Meters({ meters = [] }: Reported) {
+  if (meters.length === 0) return null;
+  return (
+    <section>
+      <h3>Used of what is free</h3>
+      <ul class="labels">
+        {meters.map(({ service, metric, period, used, free }) => (
+          <li key={`${service} ${metric} ${period}`}>
+            <span>
+              {service}: {metric} <span class="muted">this {period}</span>
+            </span>
+            <span class="label-value">
+              {formatCount(used)} of {formatCount(free)}
+            </span>
+            <Bar value={free > 0 ? Math.min(used / free, 1) : 1} />
+          </li>
+        ))}
+      </ul>
+    </section>
   );
 }
 

@@ -4,6 +4,7 @@ import { rejectMatch } from "../feedback";
 import { formatCountry, formatPercent, formatPrice, hostOf, likelihood, safeLink, sentenceCase } from "../format";
 import { searchItem } from "../search";
 import { can, canEdit, query } from "../state";
+import { Bar } from "./Bar";
 import { Icon } from "./icons";
 import { Thumb } from "./Thumb";
 import { Why } from "./Why";
@@ -55,9 +56,7 @@ export function Card({ match, doubtful }: { match: Match; doubtful: boolean }) {
           {item.country && <span>{formatCountry(item.country)}</span>}
         </p>
         <p class="sureness">
-          <span class="bar" aria-hidden="true">
-            <span style={{ width: `${Math.max(confidence * 100, 1)}%` }} />
-          </span>
+          <Bar value={confidence} />
           <span>
             {doubtful ? "Unlikely" : likelihood(confidence)} <span class="muted">{formatPercent(confidence)}</span>
           </span>

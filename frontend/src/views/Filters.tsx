@@ -4,7 +4,7 @@ import { type Facet, itemsPassing, valuesOf } from "../facets";
 import { formatCount, formatCountry, sentenceCase } from "../format";
 import { countFilters } from "../link";
 import { changeOptions } from "../search";
-import { facets, options } from "../state";
+import { answer, facets, options } from "../state";
 import { Icon } from "./icons";
 
 const SHOWN = 7;
@@ -87,15 +87,18 @@ function FacetGroup(props: { facet: Facet; title: string; name: (value: string) 
 
 function Price() {
   const { price, currency = [] } = options.value.filters;
-  const bounds = facets.value;
+  // Bounds of one currency mean something; of several together they do not.
+  const all = facets.value;
+  const mixed = (all?.currency?.length ?? 0) > 1 && currency.length === 0;
+  const bounds = currency.length > 0 ? (answer.value?.facets ?? null) : all;
   const [min, setMin] = useState("");
   const [max, setMax] = useState("");
   useEffect(() => {
     setMin(price?.min?.toString() ?? "");
     setMax(price?.max?.toString() ?? "");
   }, [price?.min, price?.max]);
-  const currencies = (bounds?.currency ?? []).map(({ value }) => value);
-  if (typeof bounds?.price_max !== "number" && currencies.length === 0) return null;
+  const currencies = (all?.currency ?? []).map(({ value }) => value);
+  if (typeof all?.price_max !== "number" && currencies.length === 0) return null;
   const apply = () => {
     const [low, high] = [read(min), read(max)];
     if (low === (price?.min ?? null) && high === (price?.max ?? null)) return;
@@ -111,7 +114,9 @@ function Price() {
         min="0"
         step="any"
         value={value}
-        placeholder={typeof bound === "number" ? String(Math.round(bound)) : label}
+        placeholder={
+          typeof bound === "number" && !mixed ? String(Math.round(bound)) : label === "Lowest" ? "From" : "To"
+        }
         onInput={(event) => set(event.currentTarget.value)}
         onBlur={apply}
         onKeyDown={(event) => event.key === "Enter" && apply()}
@@ -142,6 +147,7 @@ function Price() {
           <span class="muted">{currencies[0]}</span>
         )}
       </div>
+      {mixed && price && <p class="hint">Numbers of different currencies are compared as they stand. Choose one.</p>}
     </fieldset>
   );
 }

@@ -1,21 +1,27 @@
 import { formatCount, formatMilliseconds, formatPercent, sentenceCase } from "../format";
 import { answer } from "../state";
+import { Bar } from "./Bar";
 import { Icon } from "./icons";
 
 const LABELS_SHOWN = 5;
+/** Below it, a label or a kind says nothing. */
+const LABEL_MIN = 0.01;
+const GUESS_MIN = 0.2;
 const STAGES = ["fetch", "decode", "embed", "scan", "items"];
 
 /** What the picture seems to show, whether it is safe, and how the answer came about. */
 export function Insight() {
   const current = answer.value;
   if (!current) return null;
-  const { labels = [], guess, safety } = current;
+  const { safety } = current;
+  const labels = (current.labels ?? []).filter(({ probability }) => probability >= LABEL_MIN);
+  const guess = current.guess && current.guess.probability >= GUESS_MIN ? current.guess : null;
   return (
     <section class="panel insight" aria-label="About this search">
       {(labels.length > 0 || guess) && <h2 class="panel-title">What it shows</h2>}
       {guess && (
         <p class="guess">
-          Probably <strong>{sentenceCase(guess.collection)}</strong>
+          {guess.probability >= 0.5 ? "Probably" : "Perhaps"} <strong>{sentenceCase(guess.collection)}</strong>
           <span class="muted"> · {formatPercent(guess.probability)}, by its neighbours</span>
         </p>
       )}
@@ -33,14 +39,6 @@ export function Insight() {
       {safety && <Safety unsafe={safety.unsafe} probabilities={safety.probabilities} />}
       <Timing />
     </section>
-  );
-}
-
-function Bar({ value }: { value: number }) {
-  return (
-    <span class="bar" aria-hidden="true">
-      <span style={{ width: `${Math.max(value * 100, 1)}%` }} />
-    </span>
   );
 }
 

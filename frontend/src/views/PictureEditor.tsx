@@ -34,7 +34,7 @@ const HINTS: Record<Tool, string> = {
 export function PictureEditor() {
   const current = query.value;
   const surface = useRef<HTMLDivElement>(null);
-  const [aspect, setAspect] = useState(1);
+  const [aspect, setAspect] = useState(current?.picture.aspect ?? 1);
   const [broken, setBroken] = useState("");
   // With a finger the first drag is a scroll, until a tool is taken up.
   const [tool, setTool] = useState<Tool | null>(() => (matchMedia("(pointer: fine)").matches ? "box" : null));
@@ -161,6 +161,7 @@ export function PictureEditor() {
       <div
         ref={surface}
         class={`stage ${editable && tool ? `stage-${tool}` : ""}`}
+        style={{ "--aspect": aspect }}
         role={editable ? "application" : undefined}
         tabIndex={editable && tool ? 0 : undefined}
         aria-label={

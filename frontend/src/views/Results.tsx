@@ -100,8 +100,8 @@ function Gauge({ value }: { value: number }) {
         <circle cx="24" cy="24" r="20" />
         <circle class="gauge-value" cx="24" cy="24" r="20" stroke-dasharray={`${value * around} ${around}`} />
       </svg>
-      <span>
-        {formatPercent(value).replace(" %", "")}
+      <span class={value > 0.99 ? "gauge-sure" : undefined}>
+        {formatPercent(value).replaceAll(" ", "").replace("%", "")}
         <small>%</small>
       </span>
     </span>
