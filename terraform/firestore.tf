@@ -1,4 +1,5 @@
-# What is here: the one database, with no index entry that no query reads. An index entry takes storage and a write.
+# What is here: the one database, with no index entry that no query reads: an index entry takes storage.
+# No time-to-live: deletes by it are billed from the first, compact's own are free (docs/decisions).
 
 locals {
   # Collection to the single fields that the code queries by. All else is exempt.
@@ -10,12 +11,6 @@ locals {
     runs        = ["started_at"]
     meters      = []
     feedback    = []
-  }
-
-  # Collection to the field after whose time Firestore removes a document, free of charge up to 20,000 a day.
-  expiring = {
-    runs   = "expire_at"
-    meters = "expire_at"
   }
 
   single_fields = merge([
@@ -66,20 +61,6 @@ resource "google_firestore_field" "queried" {
       query_scope = "COLLECTION"
     }
   }
-
-  depends_on = [google_firestore_field.exempt]
-}
-
-resource "google_firestore_field" "expiring" {
-  for_each = local.expiring
-
-  project    = var.project
-  database   = google_firestore_database.database.name
-  collection = "${var.index}-${each.key}"
-  field      = each.value
-
-  ttl_config {}
-  index_config {}
 
   depends_on = [google_firestore_field.exempt]
 }

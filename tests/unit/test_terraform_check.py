@@ -66,7 +66,7 @@ MISTAKES = {
         '"VISOR_INDEX=a"',
         "is a string, valid is map(string)",
     ),
-    "block as argument": ("firestore.tf", "  ttl_config {}", "  ttl_config = {}", "ttl_config is a block"),
+    "block as argument": ("firestore.tf", "  index_config {}", "  index_config = {}", "index_config is a block"),
     "single block twice": (
         "pubsub.tf",
         "  retry_policy {\n",

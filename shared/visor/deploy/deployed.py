@@ -1,0 +1,90 @@
+"""The plan that terraform/ deploys: sizes, batch size and schedules as its variables have them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from visor.deploy.cost import Plan
+from visor.deploy.terraform import Configuration, read_terraform, text_of
+from visor.errors import SettingsError
+
+MEMORY = re.compile(r"(\d+)(Mi|Gi)")
+FUNCTIONS = ("crawl", "embed", "compact", "search")
+
+
+def deployed_plan(folder: Path) -> Plan:
+    """The defaults of `Plan`, with what the folder's variables and terraform.tfvars say instead.
+
+    Where there is no such folder (Visor installed without a checkout), the defaults of `Plan`, which are the same.
+    """
+    if not folder.is_dir():
+        return Plan()
+    try:
+        config = read_terraform(folder)
+    except SettingsError:
+        return Plan()
+    sizes = _sizes(config)
+    values = _given(folder)
+    for function in FUNCTIONS:
+        sizes[function] |= {k: text_of(v) or v for k, v in values.get("sizes", {}).get(function, {}).items()}
+    changes: dict[str, Any] = {"search_instances": int(sizes["search"]["instances"])}
+    for function in FUNCTIONS:
+        changes[f"{function}_cpu"] = float(sizes[function]["cpu"])
+        changes[f"{function}_memory_gib"] = memory_gib(sizes[function]["memory"])
+    for function in ("crawl", "compact"):
+        name = f"{function}_schedule"
+        cron = text_of(values.get(name, config.of("variable")[f"var.{name}"].attributes["default"]))
+        changes[f"{function}_runs_a_day"] = runs_a_day(cron or "0 * * * *")
+    changes["owner_key"] = bool(values.get("owner_key_version"))
+    return msgspec.structs.replace(Plan(), **changes)
+
+
+def _sizes(config: Configuration) -> dict[str, dict[str, Any]]:
+    """Defaults of the variable `sizes`, which stand in its type."""
+    type_ = str(config.of("variable")["var.sizes"].attributes["type"])
+    found: dict[str, dict[str, Any]] = {}
+    for function in FUNCTIONS:
+        part = type_[re.search(rf"\b{function}\b", type_).end() :]  # type: ignore[union-attr]
+        cpu, memory = re.findall(r"optional\(string, \"([^\"]+)\"\)", part)[:2]
+        instances = re.findall(r"optional\(number, (\d+)\)", part)[0]
+        found[function] = {"cpu": cpu, "memory": memory, "instances": instances}
+    return found
+
+
+def _given(folder: Path) -> dict[str, Any]:
+    """What the owner set in terraform.tfvars."""
+    path = folder / "terraform.tfvars"
+    if not path.is_file():
+        return {}
+    import hcl2
+
+    return dict(hcl2.loads(path.read_text(encoding="utf-8")))
+
+
+def memory_gib(text: str) -> float:
+    """`512Mi` or `2Gi` as GiB."""
+    found = MEMORY.fullmatch(text)
+    if found is None:
+        raise SettingsError(f"{text} is no size of memory", valid="Like 512Mi or 2Gi", remedy="Correct `sizes`")
+    return int(found[1]) / (1024 if found[2] == "Mi" else 1)
+
+
+def runs_a_day(cron: str) -> float:
+    """Runs a day of a cron line, at most: days and months are taken as every day."""
+    minute, hour = cron.split()[:2]
+    return float(_values(minute, 60) * _values(hour, 24))
+
+
+def _values(field: str, whole: int) -> int:
+    if "," in field:
+        return sum(_values(part, whole) for part in field.split(","))
+    span, _, step = field.partition("/")
+    first, _, last = span.partition("-")
+    count = whole if span == "*" else int(last or first) - int(first) + 1
+    if step and span not in ("*",) and not last:
+        count = whole - int(first)
+    return -(-count // int(step or 1))
