@@ -22,7 +22,7 @@ from PIL import Image
 
 from visor.errors import CorruptObject, FetchUnavailable, ImageError, UnsafeImage
 from visor.images.decode import DecodedImage, decode
-from visor.images.hash import perceptual_hashes
+from visor.images.hash import perceptual_hash
 from visor.index.shard import shard_object, write_shard
 from visor.models.run import Embedder
 from visor.pipeline.safety import Thresholds
@@ -189,7 +189,7 @@ class BatchEmbedder:
         image: DecodedImage = decode(
             data, pixels_max=self.settings.pixels_max, side_hint=self.embedder.description.input_side
         )
-        return _Picture(change, image.width, image.height, perceptual_hashes(image.pixels), image.pixels)
+        return _Picture(change, image.width, image.height, perceptual_hash(image.pixels), image.pixels)
 
     def _embed_some(self, work: _Work, pictures: list[_Picture]) -> None:
         embedded = self.embedder.embed([p.pixels for p in pictures if p.pixels is not None])

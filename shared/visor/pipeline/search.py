@@ -18,7 +18,7 @@ from PIL import Image, ImageStat
 from visor.errors import BadRequest, UnknownItem
 from visor.images.decode import DecodedImage, decode
 from visor.images.fetch import Fetcher
-from visor.images.hash import perceptual_hashes, verdict
+from visor.images.hash import perceptual_hash, verdict
 from visor.index.calibration import Calibration
 from visor.index.search import Hit, Hits, Searcher
 from visor.models.run import Embedder
@@ -241,7 +241,7 @@ class SearchService:
             side = None if request.box or request.exclude else self.embedder.description.input_side
             image = decode(data, pixels_max=self.settings.pixels_max, side_hint=side)
             pixels = focus(image.pixels, request.box, request.exclude)
-            hashes = perceptual_hashes(pixels)
+            hashes = perceptual_hash(pixels)
         with watch.stage("embed"):
             embedded = self.embedder.embed([pixels])
         return _Query(
