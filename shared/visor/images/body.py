@@ -11,7 +11,12 @@ _ANY_ZLIB_HEADER = 32 + zlib.MAX_WBITS
 
 
 def read_body(chunks: Iterable[bytes], *, coding: str, length: str | None, bytes_max: int) -> bytes:
-    """The decoded body.
+    """The decoded body. Arguments and errors as `iter_body`."""
+    return b"".join(iter_body(chunks, coding=coding, length=length, bytes_max=bytes_max))
+
+
+def iter_body(chunks: Iterable[bytes], *, coding: str, length: str | None, bytes_max: int) -> Iterator[bytes]:
+    """The decoded body, piece by piece.
 
     Args:
         chunks: The body as it arrives.
@@ -25,7 +30,7 @@ def read_body(chunks: Iterable[bytes], *, coding: str, length: str | None, bytes
     if length is not None and length.isdigit() and int(length) > bytes_max:
         raise _too_large(f"{int(length):,} bytes", bytes_max)
     decoded = _decoded(_limited(chunks, bytes_max), coding.strip().lower(), bytes_max)
-    return b"".join(_limited(decoded, bytes_max))
+    yield from _limited(decoded, bytes_max)
 
 
 def _limited(chunks: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:

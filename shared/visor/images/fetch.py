@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from types import TracebackType
+from typing import NamedTuple
 
 import httpcore
 import httpx
 
 from visor.errors import FetchFailed, FetchRefused, FetchUnavailable
 from visor.images.addresses import host_and_port
-from visor.images.body import read_body
+from visor.images.body import iter_body, read_body
 from visor.images.network import CONNECT_TIMEOUT_S, Deadline, GuardedBackend, Resolver, deadline_of_fetch, resolve
 from visor.images.politeness import Turns
 from visor.images.sniff import picture_format, what_instead
@@ -70,6 +72,18 @@ class Fetched(Record, frozen=True, kw_only=True):
     """`Last-Modified` as it was sent."""
     not_modified: bool = False
     """The validators that were passed still hold."""
+
+
+class FetchedStream(NamedTuple):
+    """What an address gives, as it comes."""
+
+    pieces: Iterator[bytes]
+    url: str
+    media_type: str
+    charset: str | None
+    etag: str | None
+    modified: str | None
+    not_modified: bool
 
 
 class Fetcher:
@@ -158,6 +172,46 @@ class Fetcher:
             f"The address redirects more than {REDIRECTS_MAX} times, last to {address}", remedy="Link to its end"
         )
 
+    @contextmanager
+    def stream(
+        self,
+        url: str,
+        *,
+        etag: str | None = None,
+        modified: str | None = None,
+        bytes_max: int,
+        deadline_s: float,
+        accept: str = "*/*",
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[FetchedStream]:
+        """What `url` gives, piece by piece, for a body that is too large for memory. Arguments and errors as `fetch`.
+
+        The pieces are read while the context is open; reading them raises as `fetch` does. The host's turn is held.
+        """
+        deadline = Deadline(deadline_s)
+        address = self._checked(url)
+        asked = _host(address)
+        common = self._headers(accept, etag, modified)
+        private = [(name.encode("ascii"), value.encode("latin-1")) for name, value in (headers or {}).items()]
+        for _ in range(REDIRECTS_MAX + 1):
+            with self._turns.turn(_host(address), deadline_s) as waited_s, ExitStack() as stack:
+                deadline.extend(waited_s)
+                try:
+                    with _within(deadline):
+                        response = stack.enter_context(
+                            self._open(address, common + private * (_host(address) == asked))
+                        )
+                except tuple(kind for kind, *_ in TRANSLATED) as exc:
+                    raise _translated(exc, address) from exc
+                location = self._checked_status(address, response)
+                if location is None:
+                    yield self._stream_of(address, response, bytes_max, deadline)
+                    return
+                address = self._checked(location)
+        raise FetchRefused(
+            f"The address redirects more than {REDIRECTS_MAX} times, last to {address}", remedy="Link to its end"
+        )
+
     def _headers(self, accept: str, etag: str | None, modified: str | None) -> list[tuple[bytes, bytes]]:
         coding = "identity" if accept.startswith("image/") else "gzip"
         headers = {"User-Agent": self._settings.user_agent, "Accept": accept, "Accept-Encoding": coding}
@@ -199,50 +253,95 @@ class Fetcher:
     def _ask(self, url: httpx.URL, headers: list[tuple[bytes, bytes]], bytes_max: int) -> Fetched | str:
         """One request: what it gave, or the address that it redirects to."""
         try:
-            with self._pool.stream(
-                b"GET",
-                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=[(b"Host", url.netloc), *headers],
-                extensions={
-                    "timeout": {
-                        "connect": CONNECT_TIMEOUT_S,
-                        "read": SILENCE_MAX_S,
-                        "write": SILENCE_MAX_S,
-                        "pool": SILENCE_MAX_S,
-                    }
-                },
-            ) as response:
+            with self._open(url, headers) as response:
                 return self._read(url, response, bytes_max)
         except tuple(kind for kind, *_ in TRANSLATED) as exc:
             raise _translated(exc, url) from exc
 
-    def _read(self, url: httpx.URL, response: httpcore.Response, bytes_max: int) -> Fetched | str:
+    def _open(self, url: httpx.URL, headers: list[tuple[bytes, bytes]]) -> AbstractContextManager[httpcore.Response]:
+        return self._pool.stream(
+            b"GET",
+            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+            headers=[(b"Host", url.netloc), *headers],
+            extensions={
+                "timeout": {
+                    "connect": CONNECT_TIMEOUT_S,
+                    "read": SILENCE_MAX_S,
+                    "write": SILENCE_MAX_S,
+                    "pool": SILENCE_MAX_S,
+                }
+            },
+        )
+
+    def _checked_status(self, url: httpx.URL, response: httpcore.Response) -> str | None:
+        """The address that the answer redirects to; None if it is to be read."""
         fields = httpx.Headers(response.headers)
-        status = response.status
-        if status in _REDIRECTS:
+        if response.status in _REDIRECTS:
             if "location" not in fields:
-                raise FetchFailed(f"{url.host} redirects ({status}) without saying where to")
+                raise FetchFailed(f"{url.host} redirects ({response.status}) without saying where to")
             return str(_joined(url, fields["location"]))
-        if status not in (200, 203, 304):
-            raise self._rejection(url, status, fields)
+        if response.status not in (200, 203, 304):
+            raise self._rejection(url, response.status, fields)
+        return None
+
+    def _read(self, url: httpx.URL, response: httpcore.Response, bytes_max: int) -> Fetched | str:
+        location = self._checked_status(url, response)
+        if location is not None:
+            return location
+        fields = httpx.Headers(response.headers)
         body = b""
-        if status != 304:
+        if response.status != 304:
             body = read_body(
                 response.iter_stream(),
                 coding=fields.get("content-encoding", ""),
                 length=fields.get("content-length"),
                 bytes_max=bytes_max,
             )
-        media_type, _, parameters = fields.get("content-type", "").partition(";")
-        charset = re.search(r"charset\s*=\s*\"?([\w.:-]+)", parameters, re.IGNORECASE)
+        media_type, charset = _content_type(fields)
         return Fetched(
             body=body,
             url=str(url),
-            media_type=media_type.strip().lower(),
-            charset=charset[1].lower() if charset else None,
+            media_type=media_type,
+            charset=charset,
             etag=fields.get("etag"),
             modified=fields.get("last-modified"),
-            not_modified=status == 304,
+            not_modified=response.status == 304,
+        )
+
+    def _stream_of(
+        self, url: httpx.URL, response: httpcore.Response, bytes_max: int, deadline: Deadline
+    ) -> FetchedStream:
+        fields = httpx.Headers(response.headers)
+        media_type, charset = _content_type(fields)
+
+        def pieces() -> Iterator[bytes]:
+            if response.status == 304:
+                return
+            body = iter_body(
+                response.iter_stream(),
+                coding=fields.get("content-encoding", ""),
+                length=fields.get("content-length"),
+                bytes_max=bytes_max,
+            )
+            while True:
+                try:
+                    # The deadline is this thread's only while it reads: between two pieces others may fetch.
+                    with _within(deadline):
+                        piece = next(body, None)
+                except tuple(kind for kind, *_ in TRANSLATED) as exc:
+                    raise _translated(exc, url) from exc
+                if piece is None:
+                    return
+                yield piece
+
+        return FetchedStream(
+            pieces=pieces(),
+            url=str(url),
+            media_type=media_type,
+            charset=charset,
+            etag=fields.get("etag"),
+            modified=fields.get("last-modified"),
+            not_modified=response.status == 304,
         )
 
     def _rejection(self, url: httpx.URL, status: int, fields: httpx.Headers) -> Exception:
@@ -289,6 +388,22 @@ def _expect(fetched: Fetched, accept: str) -> Fetched:
             remedy="Open the page and copy the address of its picture, not of the page",
         )
     return fetched
+
+
+@contextmanager
+def _within(deadline: Deadline) -> Iterator[None]:
+    token = deadline_of_fetch.set(deadline)
+    try:
+        yield
+    finally:
+        deadline_of_fetch.reset(token)
+
+
+def _content_type(fields: httpx.Headers) -> tuple[str, str | None]:
+    """Media type and charset that the origin claims."""
+    media_type, _, parameters = fields.get("content-type", "").partition(";")
+    charset = re.search(r"charset\s*=\s*\"?([\w.:-]+)", parameters, re.IGNORECASE)
+    return media_type.strip().lower(), charset[1].lower() if charset else None
 
 
 def _translated(exc: Exception, url: httpx.URL) -> Exception:

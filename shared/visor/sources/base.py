@@ -26,13 +26,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 
-from visor.images.fetch import Fetched
+from visor.images.fetch import Fetched, FetchedStream
 from visor.records import Item, Record
 from visor.settings import Settings
 from visor.sources.secrets import Secrets
@@ -105,6 +106,18 @@ class PageFetcher(Protocol):
         accept: str = ...,
         headers: Mapping[str, str] | None = None,
     ) -> Fetched: ...
+
+    def stream(
+        self,
+        url: str,
+        *,
+        etag: str | None = None,
+        modified: str | None = None,
+        bytes_max: int,
+        deadline_s: float,
+        accept: str = ...,
+        headers: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[FetchedStream]: ...
 
 
 @dataclass(frozen=True, kw_only=True)

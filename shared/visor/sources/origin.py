@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import Meta
 
 from visor.errors import FetchFailed, FetchRefused, FetchUnavailable, SourceError, SourceUnavailable
-from visor.images.fetch import Fetched
+from visor.images.fetch import Fetched, FetchedStream
 from visor.sources.base import SourceContext
 
 PAGE_BYTES_MAX = 64_000_000
@@ -69,22 +70,67 @@ class Origin:
 
         return self._ask(url, read)
 
-    def _ask(
-        self, url: str, read: Callable[[Fetched], Answer], *, etag: str | None = None, modified: str | None = None
-    ) -> Answer:
-        for attempt in range(1, self._patience.attempts + 1):
-            self.requests += 1
-            try:
-                return read(
-                    self._context.fetcher.fetch(
+    @contextmanager
+    def stream(
+        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int, deadline_s: float
+    ) -> Iterator[FetchedStream]:
+        """The answer to one GET, piece by piece. Opening it is tried as often as patience allows.
+
+        Raises:
+            SourceUnavailable: It did not answer, or broke off in the middle.
+            SourceError: It said no for good, or is too large.
+        """
+        with ExitStack() as stack:
+
+            def opened() -> FetchedStream:
+                return stack.enter_context(
+                    self._context.fetcher.stream(
                         url,
                         etag=etag,
                         modified=modified,
                         accept=self._accept,
-                        bytes_max=PAGE_BYTES_MAX,
+                        bytes_max=bytes_max,
+                        deadline_s=deadline_s,
                         headers=self._headers or None,
                     )
                 )
+
+            stream = self._patiently(opened)
+            yield stream._replace(pieces=self._translated(stream.pieces))
+
+    def _translated(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            yield from pieces
+        except FetchUnavailable as exc:
+            raise SourceUnavailable(
+                f"Source '{self.source}': {self._shown(exc.found)}",
+                remedy="The next run goes on from the checkpoint",
+            ) from None
+        except FetchFailed as exc:
+            raise SourceError(f"Source '{self.source}': {self._shown(exc.found)}", remedy=exc.remedy) from None
+
+    def _ask(
+        self, url: str, read: Callable[[Fetched], Answer], *, etag: str | None = None, modified: str | None = None
+    ) -> Answer:
+        def asked() -> Answer:
+            return read(
+                self._context.fetcher.fetch(
+                    url,
+                    etag=etag,
+                    modified=modified,
+                    accept=self._accept,
+                    bytes_max=PAGE_BYTES_MAX,
+                    headers=self._headers or None,
+                )
+            )
+
+        return self._patiently(asked)
+
+    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
+        for attempt in range(1, self._patience.attempts + 1):
+            self.requests += 1
+            try:
+                return ask()
             except FetchUnavailable as exc:
                 self._wait(attempt, exc)
             except FetchRefused as exc:
