@@ -16,9 +16,11 @@ import numpy as np
 from PIL import Image, ImageStat
 
 from visor.errors import BadRequest, UnknownItem
+from visor.images.align import Probe
 from visor.images.decode import DecodedImage, decode
 from visor.images.fetch import Fetcher
-from visor.images.hash import perceptual_hash, verdict
+from visor.images.hash import perceptual_hash
+from visor.images.verdict import Verdict, verdicts
 from visor.index.calibration import Calibration
 from visor.index.search import Hit, Hits, Searcher
 from visor.models.run import Embedder
@@ -52,7 +54,8 @@ class _Query:
     """What is known of a query once it is a vector."""
 
     vector: np.ndarray
-    hashes: bytes | None = None
+    hashes: np.ndarray | bytes | None = None
+    probe: Probe | None = None
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
     image: DecodedImage | None = None
@@ -146,7 +149,7 @@ class SearchService:
                 with watch.stage("scan"):
                     hits = self._scan(request, query)
             with watch.stage("items"):
-                matches = self._matches(hits, request.k)
+                matches = self._matches(query, hits, request.k)
             facets = self.searcher.facets(request.filters) if request.facets else None
         confidence = max((match.confidence for match in matches), default=0.0)
         return SearchAnswer(
@@ -247,6 +250,7 @@ class SearchService:
         return _Query(
             vector=embedded.vectors[0],
             hashes=hashes,
+            probe=Probe(pixels),
             labels=embedded.labels[0],
             safety=self.thresholds.judge_query(embedded.safety[0]),
             image=image,
@@ -259,16 +263,17 @@ class SearchService:
             filters=request.filters,
             mode=request.mode,
             metric=request.metric,
-            query_hash=query.hashes,
+            query_hash=None if query.hashes is None else bytes(query.hashes),
             leave_out=() if query.item is None else (query.item,),
         )
 
-    def _matches(self, hits: Hits, k: int) -> tuple[Match, ...]:
+    def _matches(self, query: _Query, hits: Hits, k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
-        matches = (self._match(hit, found) for hit in hits.hits)
+        told = _verdicts(query.probe, hits)
+        matches = (self._match(hit, verdict, found) for hit, verdict in zip(hits.hits, told, strict=True))
         return tuple(match for match in matches if match is not None)[:k]
 
-    def _match(self, hit: Hit, found: dict[str, IndexedItem]) -> Match | None:
+    def _match(self, hit: Hit, verdict: Verdict, found: dict[str, IndexedItem]) -> Match | None:
         """None where the item was deleted a moment ago and the index has not heard of it."""
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
@@ -279,7 +284,7 @@ class SearchService:
             item=first.item,
             similarity=round(hit.similarity, 6),
             confidence=round(self.calibration.probability(hit.similarity), 4),
-            verdict=verdict(hit.hash_distance, hit.similarity),
+            verdict=verdict,
             places=tuple(_place(self._shown(indexed)) for indexed in places) if len(places) > 1 else (),
             labels=first.labels,
             indexed_at=first.indexed_at,
@@ -359,6 +364,13 @@ def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
     columns, rows = pixels.size
     right, bottom = min(x + width, 1.0), min(y + height, 1.0)
     return round(x * columns), round(y * rows), round(right * columns), round(bottom * rows)
+
+
+def _verdicts(probe: Probe | None, hits: Hits) -> list[Verdict]:
+    """What each hit is to the query; merely similar where the query was no picture."""
+    if probe is None or not hits.hits:
+        return ["similar"] * len(hits.hits)
+    return verdicts(probe, np.stack([np.frombuffer(hit.hash, np.uint8) for hit in hits.hits]))
 
 
 def _guess(matches: Sequence[Match], confidence: float) -> Guess | None:

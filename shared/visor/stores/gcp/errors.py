@@ -13,7 +13,6 @@ from google.api_core import exceptions as api
 from google.api_core.retry import Retry
 from google.auth import exceptions as auth
 from google.cloud.storage import exceptions as storage
-from google.resumable_media import common as media
 
 from visor.errors import Conflict, CorruptObject, NotFound, StoreError, StoreUnavailable, VisorError
 
@@ -38,7 +37,6 @@ TABLE: dict[type[Exception], type[VisorError]] = {
     api.GoogleAPIError: StoreError,
     # Bodies that are not what was sent
     storage.DataCorruption: CorruptObject,
-    media.DataCorruption: CorruptObject,
     storage.InvalidPathError: StoreError,
     # The network
     http_errors.ConnectionError: StoreUnavailable,
@@ -72,7 +70,7 @@ _ADVICE: dict[type[VisorError], tuple[str, str]] = {
 
 def kind_of(exc: BaseException) -> type[VisorError] | None:
     """The class in our tree for a foreign error; None if it is not one that stores translate."""
-    if isinstance(exc, media.InvalidResponse):
+    if isinstance(exc, storage.InvalidResponse):
         # Transfers raise this one for every status; what it means is that of the same status elsewhere.
         return kind_of(api.from_http_status(exc.response.status_code, ""))  # type: ignore[no-untyped-call]
     if isinstance(exc, auth.GoogleAuthError) and exc.retryable:
