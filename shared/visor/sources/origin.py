@@ -58,15 +58,22 @@ class Origin:
         """
         return self._ask(url, lambda fetched: fetched, etag=etag, modified=modified)
 
-    def get_json(self, url: str) -> tuple[Any, Fetched]:
-        """`get`, and what its body says. A body that is cut off or is an error page counts as no answer."""
+    def get_json(self, url: str, *, check: Callable[[Any], None] | None = None) -> tuple[Any, Fetched]:
+        """`get`, and what its body says. A body that is cut off or is an error page counts as no answer.
+
+        Args:
+            check: Raises `FetchUnavailable` for an answer that says, with status 200, that there is none for now.
+        """
 
         def read(fetched: Fetched) -> tuple[Any, Fetched]:
             try:
-                return msgspec.json.decode(fetched.body), fetched
+                answer = msgspec.json.decode(fetched.body)
             except msgspec.DecodeError as exc:
                 start = fetched.body[:60].decode("utf-8", "replace")
                 raise FetchUnavailable(f"{url} answers {start!r}, which is no JSON ({exc})") from exc
+            if check is not None:
+                check(answer)
+            return answer, fetched
 
         return self._ask(url, read)
 
