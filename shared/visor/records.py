@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any, Literal
 
 import msgspec
 
 BATCH_SIZE_MAX = 64
 """Items in one batch, so that a commit stays far below Firestore's 500 writes and a message below 10 MB."""
+
+
+ITEM_ID = re.compile(r"[0-9a-f]{32}\Z")
 
 
 def item_id(source: str, key: str) -> str:

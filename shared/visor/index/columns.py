@@ -113,9 +113,9 @@ class FacetColumns:
         if filters.price is not None:
             # Bounds are rounded as the column is, so that 19.99 is within 19.99 to 19.99.
             if filters.price.min is not None:
-                keep &= self.price >= np.float32(filters.price.min)
+                keep &= self.price >= _bound(filters.price.min)
             if filters.price.max is not None:
-                keep &= self.price <= np.float32(filters.price.max)
+                keep &= self.price <= _bound(filters.price.max)
             keep &= ~np.isnan(self.price)
         if filters.date_from is not None or filters.date_to is not None:
             keep &= self.date != NO_DATE
@@ -246,3 +246,9 @@ def _union(lists: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[Arra
 def _small(values: Array, count: int) -> Array:
     """Codes below `count` in the smaller dtype that holds them."""
     return values.astype(np.uint16 if count <= 0xFFFF else np.uint32)
+
+
+def _bound(price: float) -> np.float32:
+    """A price as the column holds prices, so that the ends of a range are in it; beyond all prices stays beyond."""
+    limit = float(np.finfo(np.float32).max)
+    return np.float32(min(max(price, -limit), limit))

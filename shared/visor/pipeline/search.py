@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import threading
 import time
 from collections import OrderedDict, defaultdict
@@ -25,7 +24,7 @@ from visor.index.calibration import Calibration
 from visor.index.search import Hit, Hits, Searcher
 from visor.models.run import Embedder
 from visor.pipeline.safety import Thresholds
-from visor.records import IndexedItem, Label, Safety
+from visor.records import ITEM_ID, IndexedItem, Label, Safety
 from visor.settings import Settings
 from visor.stores.documents import DocumentStore
 from visor.web.contract import (
@@ -179,7 +178,7 @@ class SearchService:
             UnknownItem: There is none of that id.
         """
         self.searcher.refresh()
-        indexed = self.items.get([item]).get(item)
+        indexed = self.items.get([item]).get(item) if ITEM_ID.match(item) else None
         if indexed is None:
             raise unknown_item(item)
         return self._shown(indexed)
@@ -219,7 +218,7 @@ class SearchService:
         return self._picture_query(self._bytes(request, upload, watch), request, watch)
 
     def _item_query(self, item: str) -> _Query:
-        vector = self.searcher.vector_of(item)
+        vector = self.searcher.vector_of(item) if ITEM_ID.match(item) else None
         if vector is None:
             raise unknown_item(item)
         indexed = self.items.get([item]).get(item)
@@ -234,7 +233,7 @@ class SearchService:
                 return self.fetcher.fetch(request.url).body
         try:
             return base64.b64decode((request.image or "").partition("base64,")[2] or request.image or "", validate=True)
-        except binascii.Error as exc:
+        except ValueError as exc:
             raise BadRequest(
                 f"image is no base64: {exc}", valid="The picture's bytes in base64", remedy="Encode them"
             ) from exc
@@ -306,7 +305,7 @@ def decode_vector(text: str, dimension: int) -> np.ndarray:
     """
     try:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
-    except binascii.Error as exc:
+    except ValueError as exc:
         raise BadRequest(f"vector is no base64: {exc}", valid="Base64 of little-endian float16") from exc
     if len(data) != 2 * dimension:
         raise BadRequest(
@@ -353,7 +352,7 @@ def focus(pixels: Image.Image, box: Box | None, exclude: Sequence[Box]) -> Image
 
 def unknown_item(item: str) -> UnknownItem:
     return UnknownItem(
-        f"No item {item} is in the index",
+        f"No item {item:.64} is in the index",
         valid="Ids are 32 hexadecimal digits, as answers give them",
         remedy="It may have been deleted: search for its picture",
     )

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from flask import Request, Response
 from werkzeug.datastructures import MultiDict
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import RequestEntityTooLarge as BodyTooLarge
 from werkzeug.routing import Map, RequestRedirect, Rule
 
@@ -27,7 +27,6 @@ from visor.web.contract import (
     ItemAnswer,
     ItemsAnswer,
     ModelAnswer,
-    PriceRange,
     Problem,
     SearchRequest,
     StatsAnswer,
@@ -75,6 +74,8 @@ class SearchApp:
             response = _http_problem(request, 404, f"Nothing is at {request.path}; try {exc.new_url}")
         except HTTPException as exc:
             response = _http_problem(request, exc.code or 500, exc.description or exc.name)
+            if isinstance(exc, MethodNotAllowed):
+                response.headers["Allow"] = ", ".join(sorted({*(exc.valid_methods or ()), "OPTIONS"}))
         except Exception:
             LOG.exception("A request to %s failed", request.path)
             response = _http_problem(request, 500, "Visor made a mistake; its log says more")
@@ -207,16 +208,30 @@ def _filters(arguments: MultiDict[str, str]) -> Filters:
         raise BadRequest(
             f"Query parameter {unknown[0]!r} is no filter", valid=f"Filters are {', '.join(sorted(known))}"
         )
-    values: dict[str, Any] = {}
-    for name in set(arguments):
-        values[name] = arguments[name] if name.startswith(("price_", "date_")) else arguments.getlist(name)
-    price = {bound: values.pop(f"price_{bound}") for bound in ("min", "max") if f"price_{bound}" in values}
+    values: dict[str, Any] = {name: arguments.getlist(name) for name in set(arguments) if not _is_bound(name)}
+    price: dict[str, float] = {}
     try:
-        if price:
-            values["price"] = msgspec.convert(price, PriceRange, strict=False)
+        for name in filter(_is_bound, set(arguments)):
+            (text,) = arguments.getlist(name)
+            if name.startswith("price_"):
+                price[name.removeprefix("price_")] = float(text)
+            else:
+                values[name] = text
+    except ValueError as exc:
+        raise BadRequest(
+            f"{name} is {arguments.getlist(name)}", valid="One number for a price, one ISO 8601 date for a date"
+        ) from exc
+    if price:
+        values["price"] = price
+    try:
         return msgspec.convert(values, Filters)
     except msgspec.ValidationError as exc:
         raise BadRequest(f"The filters cannot be read: {exc}", valid="/openapi.json describes them") from exc
+
+
+def _is_bound(name: str) -> bool:
+    """Whether a filter is one end of a range, and so has one value."""
+    return name.startswith(("price_", "date_"))
 
 
 def _decode(body: bytes, kind: type[T]) -> T:

@@ -36,6 +36,7 @@ def document() -> dict[str, Any]:
         contract.Problem,
     ]
     _, components = msgspec.json.schema_components(names, ref_template="#/components/schemas/{name}")
+    components["SearchRequest"]["oneOf"] = [_only(name) for name in ("image", "url", "vector", "item")]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -61,8 +62,14 @@ def document() -> dict[str, Any]:
     }
 
 
+def _only(name: str) -> dict[str, Any]:
+    """That this field of a search request is the one that is there."""
+    return {"required": [name], "properties": {name: {"type": "string"}}}
+
+
 def _search() -> dict[str, Any]:
     request = {"$ref": "#/components/schemas/SearchRequest"}
+    beside = {"type": "object", "description": "A SearchRequest without image, url, vector and item"}
     multipart = {
         "type": "object",
         "required": ["image"],
@@ -123,7 +130,7 @@ _ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"
 _TEXTS = {"type": "array", "items": {"type": "string"}}
 _FACETS = [_query(name, _TEXTS) for name in ("collection", "source", "country", "currency", "label")]
 _FACETS += [_query(name, {"type": "number"}) for name in ("price_min", "price_max")]
-_FACETS += [_query(name, {"type": "string"}) for name in ("date_from", "date_to")]
+_FACETS += [_query(name, {"type": "string", "format": "date"}) for name in ("date_from", "date_to")]
 
 STATUS_OF_IMAGE_ERRORS = 422
 
@@ -131,3 +138,7 @@ STATUS_OF_IMAGE_ERRORS = 422
 def statuses() -> dict[str, int]:
     """HTTP status of every kind of `RequestError`, by code."""
     return {cls.code: cls.status for cls in RequestError.__subclasses__()}
+
+
+if __name__ == "__main__":
+    print(msgspec.json.format(msgspec.json.encode(document()), indent=2).decode())
