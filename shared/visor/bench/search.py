@@ -28,7 +28,9 @@ PROTOTYPE_RUNS = 3
 @click.command("search")
 @click.option("--images", default=70_000, show_default=True, type=click.IntRange(min=100))
 @click.option("--pictures", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Real ones to mix.")
-@click.option("--keep", type=click.Path(file_okay=False, path_type=Path), help="Build here and leave it (default: /tmp).")
+@click.option(
+    "--keep", type=click.Path(file_okay=False, path_type=Path), help="Build here and leave it (default: /tmp)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 def search_command(images: int, pictures: Path | None, keep: Path | None, as_json: bool) -> None:
     """Latency, recall, memory and size of one index of made vectors, and the prototype's latency."""
@@ -77,7 +79,9 @@ def base_vectors(pictures: Path | None) -> tuple[Array, str]:
     from visor.models.build import load_embedder
 
     embedder = load_embedder(Settings.read())
-    return vectors.real_vectors(pictures, embedder), f"pictures of {pictures.name} by {embedder.description.name}, mixed"
+    return vectors.real_vectors(
+        pictures, embedder
+    ), f"pictures of {pictures.name} by {embedder.description.name}, mixed"
 
 
 def prototype(base: Array, queries: Array, images: int) -> float:
