@@ -17,7 +17,7 @@ DIMENSIONS = 256
 """Default size of the projected space, in numbers a vector; fewer where fewer samples were to learn from."""
 SAMPLES_MIN = 128
 """Images from which a projection is learned; below, the full vectors are compared."""
-SAMPLES_MAX = 50_000
+SAMPLES_MAX = 20_000
 """Vectors that a projection is learned on at most."""
 POWER_SLOPE = 0.8
 POWER_FROM = 0.5
