@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: schemathesis asks the real server everything that it describes, and much that is wrong."""
+"""The OpenAPI document is true: schemathesis asks the real server all that it describes, and much that is wrong."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from scipy.spatial.distance import cdist
 
 from visor.bench import search_index, vectors
 from visor.index.container import Array
+from visor.index.space import unit
 from visor.settings import Settings
 
 QUERIES = 500
@@ -29,17 +30,29 @@ PROTOTYPE_RUNS = 3
 @click.option("--images", default=70_000, show_default=True, type=click.IntRange(min=100))
 @click.option("--pictures", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Real ones to mix.")
 @click.option(
+<<<<<<< HEAD
+=======
+    "--vectors",
+    "file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A .npy of real vectors to mix.",
+)
+@click.option(
+>>>>>>> index
     "--keep", type=click.Path(file_okay=False, path_type=Path), help="Build here and leave it (default: /tmp)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
-def search_command(images: int, pictures: Path | None, keep: Path | None, as_json: bool) -> None:
+def search_command(images: int, pictures: Path | None, file: Path | None, keep: Path | None, as_json: bool) -> None:
     """Latency, recall, memory and size of one index of made vectors, and the prototype's latency."""
     say: Callable[[str], None] = lambda line: click.echo(line, err=True)  # noqa: E731
+    base, origin = base_vectors(pictures, file)
+    say(f"{len(base)} base vectors of {base.shape[1]} numbers: {origin}")
     if keep is not None:
-        document = measure(images, pictures, keep, say)
+        document = measure(images, base, keep, say)
     else:
         with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
-            document = measure(images, pictures, Path(folder), say)
+            document = measure(images, base, Path(folder), say)
+    document["vectors"] = origin
     if as_json:
         click.echo(json.dumps(document))
         return
@@ -47,10 +60,8 @@ def search_command(images: int, pictures: Path | None, keep: Path | None, as_jso
         click.echo(f"{name:24} {value}")
 
 
-def measure(images: int, pictures: Path | None, home: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) -> dict[str, Any]:
     """Build an index of `images` made vectors under `home`, search it in a fresh process, time the prototype's way."""
-    base, origin = base_vectors(pictures)
-    say(f"{len(base)} base vectors of {base.shape[1]} numbers: {origin}")
     built = search_index.build(home, base, images, say)
     queries = np.concatenate(list(vectors.mixed(base, QUERIES, seed=2)))
     queries_file = home / "queries.npy"
@@ -68,12 +79,13 @@ def measure(images: int, pictures: Path | None, home: Path, say: Callable[[str],
         "prototype_images": min(images, PROTOTYPE_IMAGES),
         "speedup": round(prototype_ms / searched["fast_p50_ms"], 1),
         "dimension": int(base.shape[1]),
-        "vectors": origin,
     }
 
 
-def base_vectors(pictures: Path | None) -> tuple[Array, str]:
-    """Real vectors of a folder's pictures, or stand-ins, and a sentence that says which."""
+def base_vectors(pictures: Path | None, file: Path | None) -> tuple[Array, str]:
+    """Real vectors (n, d) float32 of a folder's pictures or of a file, or stand-ins, and words that say which."""
+    if file is not None:
+        return unit(np.load(file).astype(np.float32)), f"of {file.name}, mixed"
     if pictures is None:
         return vectors.stand_ins(), "stand-ins with a falling spectrum (name --pictures FOLDER for real ones), mixed"
     from visor.models.build import load_embedder

@@ -209,7 +209,7 @@ def bound(text: str, *, last: bool) -> int:
     try:
         date = np.datetime64(text[:10])
         period = np.datetime_data(date.dtype)[0]
-        if np.isnat(date) or period not in ("Y", "M", "D"):
+        if np.isnat(date) or period not in ("Y", "M", "D") or not text[:4].isdecimal() or len(text) < 4:
             raise ValueError(text)
         day = (date + 1).astype("datetime64[D]") - 1 if last else date.astype("datetime64[D]")
     except ValueError as exc:

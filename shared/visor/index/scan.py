@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 
 from visor.index.container import Array
-from visor.index.space import CODE_RANGE, decode
+from visor.index.space import CODE_RANGE, decode, dot
 
 PQ_BITS = 4
 PQ_DIMENSIONS = 4
@@ -58,8 +58,7 @@ def int8_scan(codes: Array, query: Array, want: int, allowed: Array | None = Non
 
 def rerank(codes: Array, query: Array, rows: Array) -> Array:
     """Similarities (len(rows),) float32 of the given rows: cosine of the query (m,) and their codes."""
-    similarities: Array = decode(codes[rows]) @ query
-    return similarities
+    return dot(decode(codes[rows]), query)
 
 
 class FastScan:

@@ -332,7 +332,7 @@ def _group(
         return (), np.empty(0, np.float32)
     width = min(candidate.live.block.hashes.shape[1] for candidate in found)
     hashes = np.stack([candidate.live.block.hashes[candidate.row, :width] for candidate in found])
-    vectors = np.concatenate([c.live.block.unit_vectors(np.array([c.row])) for c in found])
+    vectors = _unit_vectors(found)
     leader = leaders(hashes, vectors)
     distances = hash_distances(hashes, query_hash) if query_hash is not None else None
     hits = []
@@ -350,6 +350,16 @@ def _group(
             )
         )
     return tuple(hits), np.array([c.similarity for c in found[:NEAREST]], np.float32)
+
+
+def _unit_vectors(found: list[_Candidate]) -> Array:
+    """Candidates in the similarity space, (len(found), m) float32."""
+    first = found[0].live.block.unit_vectors(np.array([found[0].row]))
+    vectors = np.empty((len(found), first.shape[1]), np.float32)
+    for block in {id(c.live.block): c.live.block for c in found}.values():
+        mine = [i for i, candidate in enumerate(found) if candidate.live.block is block]
+        vectors[mine] = block.unit_vectors(np.array([found[i].row for i in mine]))
+    return vectors
 
 
 def _stored_copies(candidate: _Candidate, vector: Array) -> list[str]:

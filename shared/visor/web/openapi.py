@@ -75,7 +75,7 @@ def _search() -> dict[str, Any]:
         "required": ["image"],
         "properties": {
             "image": {"type": "string", "contentMediaType": "image/*", "format": "binary"},
-            "request": request,
+            "request": beside,
         },
     }
     return {
