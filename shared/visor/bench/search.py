@@ -30,15 +30,12 @@ PROTOTYPE_RUNS = 3
 @click.option("--images", default=70_000, show_default=True, type=click.IntRange(min=100))
 @click.option("--pictures", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Real ones to mix.")
 @click.option(
-<<<<<<< HEAD
-=======
     "--vectors",
     "file",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="A .npy of real vectors to mix.",
 )
 @click.option(
->>>>>>> index
     "--keep", type=click.Path(file_okay=False, path_type=Path), help="Build here and leave it (default: /tmp)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
