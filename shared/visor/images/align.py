@@ -178,8 +178,8 @@ def _averaged(luma: Floats, xs: Intervals, ys: Intervals) -> Cells:
 
 def _cells(luma: Floats, group: _Group) -> Cells:
     n_down, n_across = len(group.down), len(group.across)
-    means = (group.down.reshape(-1, PLANE) @ luma) @ group.across.reshape(-1, PLANE).T
-    cells = means.reshape(n_down, CELLS, n_across, CELLS).transpose(0, 2, 1, 3).reshape(-1, CELLS * CELLS)
+    means = np.matmul(np.matmul(group.down.reshape(-1, PLANE), luma), group.across.reshape(-1, PLANE).T)
+    cells: Floats = means.reshape(n_down, CELLS, n_across, CELLS).transpose(0, 2, 1, 3).reshape(-1, CELLS * CELLS)
     inside: Mask = group.inside_y[:, None, :, None] & group.inside_x[None, :, None, :]
     return cells, inside.reshape(-1, CELLS * CELLS)
 

@@ -22,7 +22,7 @@ Verdict = Literal["exact", "edited", "similar"]
 
 EXACT_LUMA_MAX = 9.0
 """Largest difference of any cell's luma (0…255; 4 of them are quantisation) between a picture and its re-encoding."""
-EXACT_CHROMA_MAX = 4.0
+EXACT_CHROMA_MAX = 3.5
 """The same for Cb and Cr of the coarse cells."""
 EDITED_CORRELATION_MIN = 0.96
 """Correlation from which the query is an edited copy."""
