@@ -12,7 +12,7 @@ from typing import IO
 from google.api_core.exceptions import PreconditionFailed, RequestRangeNotSatisfiable
 from google.cloud import storage
 
-from visor.errors import Conflict, NotFound
+from visor.errors import Conflict, NotFound, StoreUnavailable
 from visor.stores.gcp.errors import retrying, translated
 from visor.stores.objects import ObjectInfo, check_name
 
@@ -140,8 +140,8 @@ class CloudObjects:
                     retry=retrying(self._deadline_s, on_error=failures.append),
                 )
             except PreconditionFailed as exc:
-                if failures and (stored := self._put_by(ticket, blob.name)):
-                    return self._info(stored)
+                if failures:
+                    return self._info(self._put_by(ticket, blob.name, if_generation))
                 raise Conflict(
                     f"Object {name} is not at generation {if_generation}",
                     valid="The generation of the object as it is, 0 if there is none",
@@ -149,7 +149,14 @@ class CloudObjects:
                 ) from exc
             return self._info(blob)
 
-    def _put_by(self, ticket: str, name: str) -> storage.Blob | None:
+    def _put_by(self, ticket: str, name: str, if_generation: int | None) -> storage.Blob:
         """The object, if it is what this very put wrote before its answer was lost on the way."""
         stored = self._bucket.get_blob(name, timeout=self._stall_s, retry=retrying(self._deadline_s))
-        return stored if stored is not None and (stored.metadata or {}).get(_TICKET) == ticket else None
+        if stored is not None and (stored.metadata or {}).get(_TICKET) == ticket:
+            return stored
+        # Either it never was written, or it was and has been replaced since.
+        raise StoreUnavailable(
+            f"The answer to a put of {name} at generation {if_generation} was lost, and the object is another by now",
+            valid="An answer, which says who won",
+            remedy="Read it again; it may have been built upon what this put wrote",
+        )
