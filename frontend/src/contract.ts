@@ -22,5 +22,6 @@ export type Label = Schemas["Label"];
 export type Match = Schemas["Match"];
 export type Problem = Schemas["Problem"];
 export type SearchAnswer = Schemas["SearchAnswer"];
-export type SearchRequest = Schemas["SearchRequest"];
+/** What to search for is named here, or is the picture beside it. */
+export type SearchRequest = Partial<Schemas["SearchRequest"]>;
 export type StatsAnswer = Schemas["StatsAnswer"];

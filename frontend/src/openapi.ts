@@ -153,7 +153,15 @@ export interface components {
             metric?: string | null;
             /** @default false */
             facets?: boolean;
-        };
+        } & ({
+            image: string;
+        } | {
+            url: string;
+        } | {
+            vector: string;
+        } | {
+            item: string;
+        });
         /**
          * Filters
          * @description What a match must be. Within one list any value will do; the lists must all hold.
@@ -456,7 +464,8 @@ export interface operations {
                 "multipart/form-data": {
                     /** Format: binary */
                     image: string;
-                    request?: components["schemas"]["SearchRequest"];
+                    /** @description A SearchRequest without image, url, vector and item */
+                    request?: Record<string, never>;
                 };
             };
         };

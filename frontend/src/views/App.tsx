@@ -1,4 +1,4 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { readTransfer } from "../picture";
 import { searchOffered, startOver } from "../search";
 import { announcement, config, isBusy, query, toast } from "../state";
@@ -97,7 +97,7 @@ function Foot() {
 /** Takes pictures that are dropped or pasted anywhere on the page. */
 function DropTarget() {
   const [over, setOver] = useState(false);
-  useEffect(() => {
+  useLayoutEffect(() => {
     let depth = 0;
     const isOurs = (event: DragEvent) =>
       [...(event.dataTransfer?.types ?? [])].some((type) => type === "Files" || type.startsWith("text/"));

@@ -75,7 +75,7 @@ function Heading() {
           {timing_ms["total"] !== undefined && `, in ${formatMilliseconds(timing_ms["total"])}`}
         </p>
       </div>
-      <button type="button" class="button button-quiet" onClick={() => void copyLink()}>
+      <button type="button" class="button button-quiet" aria-label="Copy link" onClick={() => void copyLink()}>
         <Icon name="link" />
         <span>Copy link</span>
       </button>

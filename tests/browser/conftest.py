@@ -1,0 +1,113 @@
+"""A headless Chromium and the built page."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_driver import LISTEN
+
+from visor.demo.catalogue import DemoCatalogue, Product
+from visor.web.site import Server
+
+FRONTEND = Path(__file__).parents[2] / "frontend"
+DIST = FRONTEND / "dist"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-ui-for-media-stream",
+    "--use-fake-device-for-media-stream",
+]
+NewPage = Callable[..., Any]
+
+
+def missing(what: str) -> None:
+    """Skip with one line, or fail where the run says that a browser is a must."""
+    if os.environ.get("VISOR_REQUIRE_BROWSER") == "1":
+        pytest.fail(what)
+    pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A running browser."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        missing("No Chromium on this machine: install the package chromium to run the browser tests")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def built_page() -> Path:
+    """The folder of the built page, built anew if a source is newer."""
+    if not (FRONTEND / "node_modules").is_dir():
+        missing("The front end's packages are not installed: run npm ci in frontend/ (make setup does)")
+    sources = [p for folder in ("src", "public") for p in (FRONTEND / folder).rglob("*") if p.is_file()]
+    newest = max(p.stat().st_mtime for p in [*sources, FRONTEND / "index.html", FRONTEND / "vite.config.ts"])
+    index = DIST / "index.html"
+    if not index.is_file() or index.stat().st_mtime < newest:
+        built = subprocess.run(["npm", "run", "build"], cwd=FRONTEND, capture_output=True, text=True, check=False)
+        assert built.returncode == 0, built.stdout + built.stderr
+    return DIST
+
+
+@pytest.fixture(scope="session")
+def address(built_page: Path, demo_server: Server) -> str:
+    """Where the page and the endpoint are."""
+    return demo_server.address
+
+
+@pytest.fixture
+def new_page(chromium: Any, address: str) -> Iterator[NewPage]:
+    """Opens the page in a browser profile of its own; at the end nothing may have gone wrong unseen on it."""
+    contexts: list[Any] = []
+    mistakes: list[str] = []
+
+    def open_page(at: str | None = None, *, expect_failures: bool = False, **options: Any) -> Any:
+        context = chromium.new_context(**({"viewport": {"width": 1280, "height": 860}} | options))
+        contexts.append(context)
+        context.add_init_script(LISTEN)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: mistakes.append(f"exception: {error}"))
+
+        def hear(message: Any) -> None:
+            expected = expect_failures and "Failed to load resource" in message.text
+            if message.type == "error" and not expected:
+                mistakes.append(f"console: {message.text}")
+
+        page.on("console", hear)
+        page.goto(at or address)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert mistakes == []
+
+
+@pytest.fixture(scope="session")
+def product(demo_catalogue: DemoCatalogue) -> Product:
+    """A product of the indexed part of the demo shop, large enough to draw on."""
+    return max(demo_catalogue.products, key=lambda one: min(one.width, one.height))
+
+
+@pytest.fixture(scope="session")
+def picture(demo_catalogue: DemoCatalogue, product: Product) -> Path:
+    """That product's picture."""
+    return demo_catalogue.picture(product)

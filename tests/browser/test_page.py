@@ -1,0 +1,245 @@
+"""The page in a browser, against the real endpoint over the crawled demo shop."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from page_driver import drop, drop_picture, paste, search_by
+
+from visor.demo.catalogue import Product
+
+
+def titles(page: Any) -> list[str]:
+    return [card.get_attribute("aria-label") for card in page.query_selector_all(".card[data-verdict]")]
+
+
+def test_a_dropped_file_leads_to_results(new_page: Any, picture: Path, product: Product) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    first = page.locator(".card[data-verdict]").first
+    assert first.get_attribute("aria-label") == product.title
+    assert first.get_attribute("data-verdict") == "exact"
+    assert first.get_by_text("Same picture").is_visible()
+    link = first.get_by_role("heading").get_by_role("link")
+    assert re.search(rf"/products/{product.id}$", link.get_attribute("href"))
+    assert link.get_attribute("rel") == "noopener noreferrer"
+    assert re.search(r"\d", first.locator(".card-facts strong").inner_text())
+    assert re.search(r"(Likely|likely|certain) .*%", first.locator(".sureness").inner_text())
+    assert page.locator(".labels li").count() >= 1
+    assert page.get_by_text("Safe to show").is_visible()
+    page.get_by_text("Answered in").click()
+    assert page.locator(".timing").get_by_text("Embed").is_visible()
+    page.wait_for_function("() => [...document.querySelectorAll('.card img')].slice(0, 4).every((i) => i.naturalWidth)")
+
+
+def test_the_picture_is_scaled_down_before_it_is_sent(new_page: Any, tmp_path: Path) -> None:
+    from PIL import Image
+
+    large = tmp_path / "large.png"
+    Image.linear_gradient("L").resize((3000, 1500)).convert("RGB").save(large)
+    page = new_page()
+    with search_by(page) as asked:
+        page.set_input_files("[data-testid=file]", large)
+    query = asked.answer["query"]
+    assert (query["width"], query["height"], query["format"]) == (1024, 512, "JPEG")
+
+
+def test_a_pasted_picture_and_an_address_are_searched(new_page: Any, picture: Path, product: Product) -> None:
+    page = new_page()
+    paste(page, picture.name, picture.read_bytes(), f"image/{picture.suffix[1:]}")
+    page.wait_for_selector(".card[data-verdict]")
+    address = page.locator(".card[data-verdict] img").first.get_attribute("src")
+    page.get_by_role("button", name="start over").click()
+    page.get_by_label("Address of a picture").fill("no address")
+    page.keyboard.press("Enter")
+    assert page.get_by_text("That is no address").is_visible()
+    page.get_by_label("Address of a picture").fill(address)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".card[data-verdict=exact]")
+    assert titles(page)[0] == product.title
+
+
+def test_a_link_repeats_the_search(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    link, found = page.url, titles(page)
+    assert re.search(r"#.*generation=\d+&model=[0-9a-z]+&q=[\w-]+$", link)
+    other = new_page(link)
+    other.wait_for_selector(".card[data-verdict]")
+    assert titles(other) == found
+    assert other.get_by_text("the picture itself is not in it").is_visible()
+
+
+def test_a_link_of_another_model_is_not_searched(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    other = new_page(re.sub(r"model=\w+", "model=older", page.url))
+    other.get_by_role("heading", name="another model").wait_for()
+
+
+def test_back_and_forward_show_what_was_there(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    found = titles(page)
+    page.get_by_role("button", name=f"More like {found[1]}").click()
+    page.get_by_text(f"More like {found[1]}", exact=True).wait_for()
+    page.wait_for_selector(".card[data-verdict]")
+    assert found[1] not in titles(page)
+    assert "#item=" in page.url
+    page.go_back()
+    page.get_by_alt_text(f"Searched picture: {picture.name}").wait_for()
+    assert titles(page) == found
+    page.go_forward()
+    page.get_by_text(f"More like {found[1]}", exact=True).wait_for()
+    page.go_back()
+    page.go_back()
+    page.get_by_role("heading", name="Search by picture").wait_for()
+
+
+def test_an_example_starts_a_search(new_page: Any) -> None:
+    page = new_page()
+    page.locator(".example").first.click()
+    page.wait_for_selector(".card[data-verdict]")
+    assert len(titles(page)) == 12
+    page.get_by_role("button", name="Show more").click()
+    page.wait_for_selector(".grid > li:nth-child(36)")
+    assert "k=36" in page.url
+
+
+def test_filters_narrow_the_results_and_count(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    box = page.get_by_role("group", name="Collection").get_by_role("checkbox").first
+    count = page.get_by_role("group", name="Collection").locator(".check-count").first.inner_text()
+    with search_by(page) as asked:
+        box.check()
+    assert len(asked.request["filters"]["collection"]) == 1
+    assert page.get_by_text(f"{count} items pass").is_visible()
+    assert len(titles(page)) == min(int(count), 12)
+    assert "collection=" in page.url
+    page.get_by_placeholder("From").fill("999999999")
+    page.keyboard.press("Enter")
+    page.get_by_role("heading", name="No item passes these filters").wait_for()
+    page.get_by_role("button", name="Clear all filters").click()
+    page.wait_for_selector(".card[data-verdict]")
+    assert "collection=" not in page.url
+    assert not box.is_checked()
+
+
+def test_exact_and_a_metric_are_asked_for(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    page.get_by_text("Advanced").click()
+    with search_by(page) as asked:
+        page.get_by_role("radio", name="Exact").check()
+    assert asked.answer["mode"] == "exact"
+    with search_by(page) as asked:
+        page.get_by_label("Metric").select_option("cosine")
+    assert asked.answer["mode"] == "metric"
+    assert "mode=exact&metric=cosine" in page.url
+
+
+def drag(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Drag over the picture, in fractions of its sides."""
+    frame = page.get_by_test_id("stage").bounding_box()
+    for (x, y), act in ((start, page.mouse.down), (end, page.mouse.up)):
+        page.mouse.move(frame["x"] + frame["width"] * x, frame["y"] + frame["height"] * y, steps=6)
+        act()
+
+
+def test_a_box_is_drawn_resized_and_taken_away(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    with search_by(page) as asked:
+        drag(page, (0.2, 0.3), (0.7, 0.8))
+    assert asked.request["box"] == pytest.approx([0.2, 0.3, 0.5, 0.5], abs=0.02)
+    with search_by(page) as asked:
+        drag(page, (0.7, 0.8), (0.9, 0.9))
+    assert asked.request["box"] == pytest.approx([0.2, 0.3, 0.7, 0.6], abs=0.02)
+    with search_by(page) as asked:
+        page.get_by_role("button", name="Undo").click()
+    assert asked.request["box"] == pytest.approx([0.2, 0.3, 0.5, 0.5], abs=0.02)
+    with search_by(page) as asked:
+        page.get_by_role("button", name="Clear").click()
+    assert "box" not in asked.request
+
+
+def test_what_is_painted_out_is_left_out(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    page.get_by_role("button", name="Paint out").click()
+    page.get_by_role("radio", name="Broad").check(force=True)
+    with search_by(page) as asked:
+        drag(page, (0.1, 0.5), (0.9, 0.5))
+    exclude = asked.request["exclude"]
+    assert asked.answer["matches"]
+    assert 1 <= len(exclude) <= 64
+    covered = [x <= 0.5 <= x + width and y <= 0.5 <= y + height for x, y, width, height in exclude]
+    assert sum(covered) >= 1
+    assert not any(y < 0.2 for _, y, _, _ in exclude)
+
+
+def test_the_camera_is_asked_for_a_photo(new_page: Any) -> None:
+    page = new_page()
+    page.get_by_role("button", name="Take a photo").click()
+    shoot = page.get_by_role("button", name="Search with this photo")
+    page.wait_for_function("() => document.querySelector('video')?.videoWidth > 0")
+    with search_by(page):
+        shoot.click()
+    page.get_by_alt_text("Searched picture: Photo").wait_for()
+
+
+@pytest.fixture
+def bucket(built_page: Path, address: str, tmp_path: Path) -> Iterator[str]:
+    """The page as a bucket serves it: below a prefix, without index pages, elsewhere than the endpoint."""
+    shutil.copytree(built_page, tmp_path / "my-bucket")
+    config = {"endpoint": address, "title": "Finder", "notes": [{"text": "Licence", "href": "https://a.example/"}]}
+    (tmp_path / "my-bucket" / "config.json").write_bytes(msgspec.json.encode(config))
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(tmp_path))) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}/my-bucket/index.html"
+        server.shutdown()
+        thread.join()
+
+
+def test_the_page_works_below_a_bucket_s_prefix(new_page: Any, bucket: str, picture: Path) -> None:
+    page = new_page(bucket)
+    page.wait_for_selector("main")
+    assert page.title() == "Finder"
+    drop_picture(page, picture)
+    link = page.url
+    assert link.startswith(bucket + "#")
+    page.get_by_role("button", name="start over").click()
+    assert page.url == bucket
+    assert page.get_by_role("link", name="Licence").get_attribute("href") == "https://a.example/"
+    other = new_page(link)
+    other.wait_for_selector(".card[data-verdict]")
+
+
+def test_the_page_asks_nobody_but_the_endpoint_and_the_pictures_hosts(
+    new_page: Any, chromium: Any, address: str, picture: Path, demo_shop: Any
+) -> None:
+    context = chromium.new_context()
+    page = context.new_page()
+    asked: set[str] = set()
+    page.on("request", lambda request: asked.add(request.url.split("/")[2]) if request.url.startswith("http") else None)
+    page.goto(address)
+    drop(page, picture.name, picture.read_bytes(), "image/png")
+    page.wait_for_selector(".card[data-verdict]")
+    context.close()
+    assert asked <= {address.removeprefix("http://"), demo_shop.host}

@@ -1,0 +1,119 @@
+"""The page for those who use a keyboard, a screen reader, a phone, or dark colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from page_driver import PHONE, drop_picture, search_by, settled
+
+AXE = Path(__file__).parents[2] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
+AXE_RUN = """async () => {
+  const { violations } = await axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa"] });
+  const where = (nodes) => nodes.map((node) => `${node.target} (${node.failureSummary})`).slice(0, 3).join(" | ");
+  return violations.map((one) => `${one.impact} ${one.id}: ${where(one.nodes)}`);
+}"""
+
+
+def violations(page: Any) -> list[str]:
+    page.evaluate(AXE.read_text())
+    found: list[str] = page.evaluate(AXE_RUN)
+    return found
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("device", ["desktop", "phone"])
+def test_axe_finds_nothing(new_page: Any, picture: Path, colours: str, device: str) -> None:
+    page = new_page(color_scheme=colours, reduced_motion="reduce", **(PHONE if device == "phone" else {}))
+    page.wait_for_selector(".example")
+    assert violations(page) == []
+    drop_picture(page, picture)
+    settled(page)
+    page.evaluate("() => document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.get_by_role("button", name="Paint out").click()
+    assert violations(page) == []
+    page.get_by_role("button", name="About").click()
+    assert violations(page) == []
+
+
+def tab_to(page: Any, selector: str) -> None:
+    """Press Tab until the focus is on it."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("(s) => document.activeElement?.matches(s)", selector):
+            return
+    raise AssertionError(f"Tab does not reach {selector}")
+
+
+def test_everything_is_done_with_the_keyboard(new_page: Any, picture: Path) -> None:
+    first = new_page()
+    drop_picture(first, picture)
+    address = first.locator(".card[data-verdict] img").first.get_attribute("src")
+    page = new_page()
+    page.wait_for_selector(".example")
+    tab_to(page, "#address")
+    page.keyboard.type(address)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".card[data-verdict]")
+
+    tab_to(page, ".stage")
+    with search_by(page) as asked:
+        page.keyboard.press("Enter")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Shift+ArrowDown")
+    assert asked.request["box"] == pytest.approx([0.27, 0.25, 0.5, 0.52])
+    assert "52 % high" in page.locator("[aria-live=polite]").inner_text() or page.locator(".box").is_visible()
+    with search_by(page) as asked:
+        page.keyboard.press("Delete")
+    assert "box" not in asked.request
+
+    tab_to(page, ".tool:nth-child(2)")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    assert page.evaluate("document.activeElement.matches('.stage')")
+    with search_by(page) as asked:
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("Space")
+    assert asked.request["exclude"]
+
+    tab_to(page, ".facet input[type=checkbox]")
+    page.keyboard.press("Space")
+    page.get_by_text("items pass").wait_for()
+    settled(page)
+    tab_to(page, ".card .text-button")
+    page.keyboard.press("Enter")
+    page.locator(".query-name").wait_for()
+
+
+def test_results_are_announced(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    assert page.locator("[aria-live=polite]").inner_text().startswith("12 matches.")
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(new_page: Any, picture: Path) -> None:
+    page = new_page(**PHONE)
+    page.wait_for_selector(".example")
+    assert not page.get_by_text("Drop a picture anywhere").is_visible()
+    drop_picture(page, picture)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert not page.get_by_role("group", name="Collection").is_visible()
+    page.locator(".filters > summary").tap()
+    page.get_by_role("group", name="Collection").get_by_role("checkbox").first.tap()
+    page.get_by_text("items pass").wait_for()
+    columns = page.evaluate("getComputedStyle(document.querySelector('.grid')).gridTemplateColumns.split(' ').length")
+    assert columns == 2
+
+
+def test_the_colours_follow_the_system_until_chosen(new_page: Any) -> None:
+    page = new_page(color_scheme="dark")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(ground)
+    page.get_by_role("button", name="Light colours").click()
+    light = page.evaluate(ground)
+    assert light != dark
+    page.reload()
+    page.get_by_role("button", name="Dark colours").wait_for()
+    assert page.evaluate(ground) == light
