@@ -136,6 +136,17 @@ def test_turned_pictures_are_edited_copies(turn: Image.Transpose, scenes: list[I
     assert verdicts(Probe(scenes[0].transpose(turn)), rows)[:2] == ["edited", "similar"]
 
 
+@pytest.mark.parametrize(
+    "kept", [(0, 0, 0.7, 1), (0.3, 0, 1, 1), (0, 0.25, 1, 1), (0, 0, 1, 0.65), (0.1, 0.15, 0.85, 0.9)]
+)
+def test_pictures_cut_at_any_side_are_edited_copies(
+    kept: tuple[float, float, float, float], scenes: list[Image.Image], rows: Bytes
+) -> None:
+    width, height = scenes[3].size
+    box = tuple(round(part * side) for part, side in zip(kept, (width, height) * 2, strict=True))
+    assert verdicts(Probe(scenes[3].crop(box)), rows)[3] == "edited"
+
+
 @pytest.mark.parametrize("angle", [-7, -5, -3, 3, 5, 7])
 @pytest.mark.parametrize("expand", [False, True])
 @pytest.mark.parametrize("fill", ["black", "white"])

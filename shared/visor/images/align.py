@@ -141,13 +141,11 @@ def _frames() -> tuple[Intervals, Intervals]:
 
 
 def _crops() -> list[tuple[Intervals, Intervals]]:
-    """The query is a window of the candidate, of about its shape."""
-    return [
-        (_windows(width), _windows(height))
-        for width in (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
-        for height in (width - 0.05, width, width + 0.05)
-        if 0.59 < height < 1.01 and (width, height) != (1.0, 1.0)
-    ]
+    """The query is a window of the candidate: of about its shape, or cut at the sides only, or above and below only."""
+    sizes = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+    shapes = [(width, height) for width in sizes for height in (width - 0.05, width, width + 0.05) if height < 1.01]
+    shapes += [shape for size in sizes[:-2] for shape in ((size, 1.0), (1.0, size))]
+    return [(_windows(width), _windows(height)) for width, height in shapes if (width, height) != (1.0, 1.0)]
 
 
 def _windows(size: float) -> Intervals:
