@@ -8,7 +8,7 @@ locals {
     crawl = {
       account     = "crawl"
       cpu         = var.sizes.crawl.cpu
-      memory      = var.sizes.crawl.memory
+      memory_gib  = var.sizes.crawl.memory_gib
       instances   = var.sizes.crawl.instances
       concurrency = 1
       timeout     = 1800
@@ -18,7 +18,7 @@ locals {
     embed = {
       account     = "embed"
       cpu         = var.sizes.embed.cpu
-      memory      = var.sizes.embed.memory
+      memory_gib  = var.sizes.embed.memory_gib
       instances   = var.sizes.embed.instances
       concurrency = 1
       timeout     = 540
@@ -28,7 +28,7 @@ locals {
     compact = {
       account     = "compact"
       cpu         = var.sizes.compact.cpu
-      memory      = var.sizes.compact.memory
+      memory_gib  = var.sizes.compact.memory_gib
       instances   = var.sizes.compact.instances
       concurrency = 1
       timeout     = 1800
@@ -38,7 +38,7 @@ locals {
     search = {
       account     = "search"
       cpu         = var.sizes.search.cpu
-      memory      = var.sizes.search.memory
+      memory_gib  = var.sizes.search.memory_gib
       instances   = var.sizes.search.instances
       concurrency = var.search_concurrency
       timeout     = 60
@@ -49,8 +49,8 @@ locals {
     var.billing_account == null ? {} : {
       switch = {
         account     = "switch"
-        cpu         = "0.1667"
-        memory      = "256Mi"
+        cpu         = 0.1667
+        memory_gib  = 0.25
         instances   = 1
         concurrency = 1
         timeout     = 60
@@ -107,8 +107,8 @@ resource "google_cloudfunctions2_function" "function" {
   }
 
   service_config {
-    available_cpu                    = each.value.cpu
-    available_memory                 = each.value.memory
+    available_cpu                    = tostring(each.value.cpu)
+    available_memory                 = "${each.value.memory_gib * 1024}Mi"
     timeout_seconds                  = each.value.timeout
     min_instance_count               = 0
     max_instance_count               = each.value.instances
@@ -116,7 +116,10 @@ resource "google_cloudfunctions2_function" "function" {
     ingress_settings                 = each.value.ingress
     all_traffic_on_latest_revision   = true
     service_account_email            = google_service_account.account[each.value.account].email
-    environment_variables            = each.value.environment
+    environment_variables = merge(each.value.environment, each.key == "switch" ? {} : {
+      VISOR_FUNCTION_CPU        = tostring(each.value.cpu)
+      VISOR_FUNCTION_MEMORY_GIB = tostring(each.value.memory_gib)
+    })
 
     dynamic "secret_environment_variables" {
       for_each = each.key == "search" ? google_secret_manager_secret_version.owner_key : []

@@ -106,10 +106,10 @@ variable "embed_attempts_max" {
 
 variable "sizes" {
   type = object({
-    crawl   = optional(object({ cpu = optional(string, "0.5"), memory = optional(string, "512Mi"), instances = optional(number, 1) }), {})
-    embed   = optional(object({ cpu = optional(string, "1"), memory = optional(string, "1Gi"), instances = optional(number, 2) }), {})
-    compact = optional(object({ cpu = optional(string, "1"), memory = optional(string, "2Gi"), instances = optional(number, 1) }), {})
-    search  = optional(object({ cpu = optional(string, "1"), memory = optional(string, "1Gi"), instances = optional(number, 2) }), {})
+    crawl   = optional(object({ cpu = optional(number, 0.5), memory_gib = optional(number, 0.5), instances = optional(number, 1) }), {})
+    embed   = optional(object({ cpu = optional(number, 1), memory_gib = optional(number, 1), instances = optional(number, 2) }), {})
+    compact = optional(object({ cpu = optional(number, 1), memory_gib = optional(number, 2), instances = optional(number, 1) }), {})
+    search  = optional(object({ cpu = optional(number, 1), memory_gib = optional(number, 1), instances = optional(number, 2) }), {})
   })
   default     = {}
   description = "vCPU, memory and highest number of instances of each function. `visor cost` says what a change uses."

@@ -172,5 +172,11 @@ class RequestTooLarge(RequestError):
 
 
 class QuotaReached(RequestError):
+    """`retry_after_s` is when there is room again, in seconds, if that is known."""
+
     code = "quota_reached"
     status = 429
+
+    def __init__(self, found: str, *, valid: str = "", remedy: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(found, valid=valid, remedy=remedy)
+        self.retry_after_s = retry_after_s

@@ -79,6 +79,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Share of each free allowance that Visor may use before it postpones crawls and answers 429."""
     owner_reserve: float = 0.1
     """Share of what Visor may use that is kept for the owner."""
+    function_cpu: float = 1.0
+    """vCPUs of the function that runs this, for its meter."""
+    function_memory_gib: float = 1.0
 
     @classmethod
     def read(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -52,7 +52,8 @@ class Plan(Record, frozen=True, kw_only=True):
     search_memory_gib: float = 1.0
     search_instances: int = 2
     owner_key: bool = False
-    switch: bool = True
+    switch: bool = False
+    """Whether a budget closes the endpoint, for which one function more is deployed."""
 
 
 class Line(Record, frozen=True, kw_only=True):

@@ -12,7 +12,6 @@ from visor.deploy.cost import Plan
 from visor.deploy.terraform import Configuration, read_terraform, text_of
 from visor.errors import SettingsError
 
-MEMORY = re.compile(r"(\d+)(Mi|Gi)")
 FUNCTIONS = ("crawl", "embed", "compact", "search")
 
 
@@ -30,15 +29,16 @@ def deployed_plan(folder: Path) -> Plan:
     sizes = _sizes(config)
     values = _given(folder)
     for function in FUNCTIONS:
-        sizes[function] |= {k: text_of(v) or v for k, v in values.get("sizes", {}).get(function, {}).items()}
+        sizes[function] |= values.get("sizes", {}).get(function, {})
     changes: dict[str, Any] = {"search_instances": int(sizes["search"]["instances"])}
     for function in FUNCTIONS:
         changes[f"{function}_cpu"] = float(sizes[function]["cpu"])
-        changes[f"{function}_memory_gib"] = memory_gib(sizes[function]["memory"])
+        changes[f"{function}_memory_gib"] = float(sizes[function]["memory_gib"])
     for function in ("crawl", "compact"):
         name = f"{function}_schedule"
         cron = text_of(values.get(name, config.of("variable")[f"var.{name}"].attributes["default"]))
         changes[f"{function}_runs_a_day"] = runs_a_day(cron or "0 * * * *")
+    changes["switch"] = bool(values.get("billing_account"))
     changes["owner_key"] = bool(values.get("owner_key_version"))
     return msgspec.structs.replace(Plan(), **changes)
 
@@ -49,9 +49,7 @@ def _sizes(config: Configuration) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for function in FUNCTIONS:
         part = type_[re.search(rf"\b{function}\b", type_).end() :]  # type: ignore[union-attr]
-        cpu, memory = re.findall(r"optional\(string, \"([^\"]+)\"\)", part)[:2]
-        instances = re.findall(r"optional\(number, (\d+)\)", part)[0]
-        found[function] = {"cpu": cpu, "memory": memory, "instances": instances}
+        found[function] = dict(re.findall(r"(\w+) = optional\(number, ([\d.]+)\)", part)[:3])
     return found
 
 
@@ -63,14 +61,6 @@ def _given(folder: Path) -> dict[str, Any]:
     import hcl2
 
     return dict(hcl2.loads(path.read_text(encoding="utf-8")))
-
-
-def memory_gib(text: str) -> float:
-    """`512Mi` or `2Gi` as GiB."""
-    found = MEMORY.fullmatch(text)
-    if found is None:
-        raise SettingsError(f"{text} is no size of memory", valid="Like 512Mi or 2Gi", remedy="Correct `sizes`")
-    return int(found[1]) / (1024 if found[2] == "Mi" else 1)
 
 
 def runs_a_day(cron: str) -> float:

@@ -1,0 +1,128 @@
+"""How often may one client ask? A token bucket for each, in the memory of the instance.
+
+In memory, because a bucket in Firestore would cost a read and a write a search, as much as it protects. What that gives
+up is bounded: Terraform allows two instances, so a client has at most twice its rate, and the meters, which are in
+Firestore, bound what all clients together can use. A restart is no way round: a client that a young instance has not
+seen starts with what the instance's own age would have earned it, not with a full bucket.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from visor.errors import QuotaReached
+
+CLIENTS_MAX = 10_000
+FIRST_TOKENS = 5.0
+"""What a client gets of an instance that has just started: enough to open the page and search."""
+CROWD = "crowd"
+"""The bucket that newcomers share while the table is full of clients who are all asking."""
+
+
+def client_of(forwarded_for: str | None, remote_address: str | None, *, behind_cloud_run: bool) -> str:
+    """Who is asking, as a key.
+
+    Cloud Run's front end appends the address that it saw to X-Forwarded-For, so only the last entry is true; what
+    stands before it is whatever the client wrote. Elsewhere nobody appends anything, and the header is ignored. An IPv6
+    client has a whole /64 of addresses, so the key is that network.
+
+    Args:
+        forwarded_for: The header X-Forwarded-For.
+        remote_address: The peer of the connection.
+        behind_cloud_run: Whether Google's front end is the peer.
+    """
+    address = remote_address or "unknown"
+    if behind_cloud_run and forwarded_for:
+        address = forwarded_for.rpartition(",")[2].strip() or address
+    try:
+        parsed = ipaddress.ip_address(address.strip("[]").partition("%")[0])
+    except ValueError:
+        return address[:64]
+    if parsed.version == 6:
+        if parsed.ipv4_mapped is not None:
+            return str(parsed.ipv4_mapped)
+        return str(ipaddress.ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+@dataclass(slots=True)
+class _Bucket:
+    tokens: float
+    at: float
+
+
+class RateLimiter:
+    """A bucket for each client: `burst` at once, refilled at `per_minute`.
+
+    Takes at most `clients_max` buckets of memory, whoever asks. Any number of threads may use one.
+    """
+
+    def __init__(
+        self,
+        *,
+        per_minute: float,
+        burst: int,
+        clients_max: int = CLIENTS_MAX,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        if per_minute <= 0 or burst < 1 or clients_max < 1:
+            raise ValueError(
+                f"per_minute {per_minute}, burst {burst} and clients_max {clients_max} have to be positive"
+            )
+        self.rate, self.burst, self.clients_max, self._clock = per_minute / 60, float(burst), clients_max, clock
+        self._started = clock()
+        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, client: str, tokens: float = 1.0) -> None:
+        """Let one request of a client through.
+
+        Raises:
+            QuotaReached: The client has asked too often; `retry_after_s` says when it may again.
+        """
+        with self._lock:
+            now = self._clock()
+            bucket = self._bucket(client, now)
+            bucket.tokens = min(self.burst, bucket.tokens + (now - bucket.at) * self.rate)
+            bucket.at = now
+            if bucket.tokens >= tokens:
+                bucket.tokens -= tokens
+                return
+            wait_s = (tokens - bucket.tokens) / self.rate
+        raise QuotaReached(
+            "Too many searches from this address",
+            valid=f"{self.rate * 60:g} a minute, {self.burst:g} at once after a pause",
+            remedy=f"Wait {wait_s:.0f} s",
+            retry_after_s=wait_s,
+        )
+
+    def _bucket(self, client: str, now: float) -> _Bucket:
+        """The client's bucket, moved to the end of the table, where the latest are."""
+        if client not in self._buckets:
+            if len(self._buckets) >= self.clients_max and not self._forget(now):
+                client = CROWD
+            earned = FIRST_TOKENS + (now - self._started) * self.rate
+            self._buckets.setdefault(client, _Bucket(tokens=min(self.burst, earned), at=now))
+        self._buckets.move_to_end(client)
+        return self._buckets[client]
+
+    def _forget(self, now: float) -> bool:
+        """Make room by forgetting the longest silent clients whose buckets are full again: nobody gains by it."""
+        forgotten = False
+        while self._buckets:
+            client, bucket = next(iter(self._buckets.items()))
+            if bucket.tokens + (now - bucket.at) * self.rate < self.burst:
+                break
+            del self._buckets[client]
+            forgotten = True
+            if len(self._buckets) < self.clients_max * 0.9:
+                break
+        return forgotten
