@@ -198,7 +198,8 @@ class Assembly:
     def pictures(self) -> Pictures:
         from visor.sources.pictures import open_pictures
 
-        return open_pictures(self.settings, self.fetcher, folders=self.configuration.folders())
+        folders = self.configuration.folders() if self.settings.backend == "local" else ()
+        return open_pictures(self.settings, self.fetcher, folders=folders)
 
     def read_image(self, item: Item) -> bytes:
         """The bytes of an item's picture, from its address or, for a folder's item, from its file.

@@ -131,6 +131,15 @@ def test_a_missing_library_is_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> No
         load_kind("folder")
 
 
+def test_a_missing_library_concerns_only_the_sources_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "visor.sources.site", None)
+    configuration = Configuration(TEXT + '[sources.web]\nkind = "site"\nurl = "https://e.org"\n')
+    with context_for() as context:
+        assert configuration.open("mine", context).name == "mine"
+        with pytest.raises(SettingsError, match=r"(?s)line 26: .*'site' cannot be loaded.*pip install 'visor\[site\]'"):
+            configuration.open("web", context)
+
+
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 
 

@@ -147,6 +147,9 @@ class Crawl:
         self.counts["failed"] += len(dropped) + page.failed_more
         self.why += [f"{f.key}: {f.reason}" for f in page.failed][: max(0, FAILED_SAMPLES - len(self.why))]
         self.seen.see_unreadable([item_id(self.source.name, f.key) for f in dropped])
+        self.counts["seen"] += len(page.unchanged)
+        self.counts["unchanged"] += len(page.unchanged)
+        self.seen.see_unreadable([item_id(self.source.name, key) for key in page.unchanged])
         for key in page.gone:
             gone = item_id(self.source.name, key)
             if self.seen.forget(gone):

@@ -82,6 +82,8 @@ class Page(Record, frozen=True, kw_only=True):
     failed_more: int = 0
     gone: tuple[str, ...] = ()
     """Keys that the catalogue itself says are deleted."""
+    unchanged: tuple[str, ...] = ()
+    """Keys of items that are still there as they were: the catalogue says so without showing them (a status 304)."""
     partial: bool = False
     """This pass covers only what changed, so that an item's absence from it means nothing."""
     next_pass: Mapping[str, Any] | None = None

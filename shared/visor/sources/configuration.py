@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -114,14 +115,15 @@ class Configuration:
         """The source of that name, ready to read.
 
         Raises:
-            SettingsError: There is none, or its configuration is not valid; names the line.
-            NotConfigured: It cannot be used here as things are.
+            SettingsError: There is none, its configuration is not valid, or it cannot be used here; names the line.
         """
         entry = self.entry(name)
         try:
             return open_source(name, entry.own, context)
         except SettingsError as exc:
             raise self._located(exc, f"sources.{name}") from exc
+        except NotConfigured as exc:
+            raise self._wrong(f"sources.{name}", exc.reason) from exc
 
     def folders(self) -> tuple[str, ...]:
         """The folders whose pictures its sources of kind `folder` read."""
@@ -142,12 +144,12 @@ class Configuration:
             )
             _seconds(plan.every, f"{where}.every")
             own = {key: value for key, value in table.items() if key not in common or key == "kind"}
-            kind, cls, keys = check_source(name, own)
-            checked(keys, cls.Config, where=where, what=f"a source of kind {kind}")
+            # A kind whose libraries are missing is told when it is opened: the other sources do not need them.
+            with suppress(NotConfigured):
+                kind, cls, keys = check_source(name, own)
+                checked(keys, cls.Config, where=where, what=f"a source of kind {kind}")
         except SettingsError as exc:
             raise self._located(exc, where) from exc
-        except NotConfigured as exc:
-            raise self._wrong(where, exc.reason) from exc
         return Entry(name=name, plan=plan, own=own, line=line_of(self._text, where))
 
     def _located(self, exc: SettingsError, where: str) -> SettingsError:

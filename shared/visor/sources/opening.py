@@ -51,7 +51,10 @@ def load_kind(kind: str, key: str = "kind") -> SourceKind:
     try:
         return cast(SourceKind, installed[kind].load())
     except ImportError as exc:
-        raise NotConfigured(f"The source kind '{kind}' cannot be loaded: {exc}") from exc
+        dist = installed[kind].dist
+        extra = dist is not None and kind in (dist.metadata.get_all("Provides-Extra") or ())
+        remedy = f". Install its libraries: pip install '{dist.name}[{kind}]'" if dist is not None and extra else ""
+        raise NotConfigured(f"The source kind '{kind}' cannot be loaded: {exc}{remedy}") from exc
 
 
 def open_source(name: str, config: Mapping[str, Any], context: SourceContext) -> Source:

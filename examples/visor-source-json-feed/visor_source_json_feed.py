@@ -1,0 +1,64 @@
+"""`json_feed`: reads JSON Feeds (https://www.jsonfeed.org/version/1.1/). A start: change it to read your catalogue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+from urllib.parse import urljoin
+
+from visor.errors import FetchFailed, SourceError
+from visor.records import Item, item_id
+from visor.sources.base import DropItem, Page, RowErrors, SourceConfig, SourceContext, page_of
+from visor.sources.origin import Origin
+from visor.sources.text import iso_date, plain_text
+
+
+class JsonFeedConfig(SourceConfig, frozen=True, kw_only=True):
+    """The keys of [sources.NAME] with kind = "json_feed". Others are errors that name the line."""
+
+    url: str
+    licence: str | None = None
+
+
+class JsonFeedSource:
+    """The checkpoint is the address of the next page."""
+
+    Config: ClassVar[type[SourceConfig]] = JsonFeedConfig
+
+    def __init__(self, name: str, config: JsonFeedConfig, context: SourceContext) -> None:
+        self.name = name
+        self._config = config
+        # Asks politely, tries again where that may help, and can reach public addresses only.
+        self._origin = Origin(name, context, accept="application/feed+json, application/json")
+
+    def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
+        """See `visor.sources.base` for the contract; tests/test_json_feed.py checks it."""
+        url: str | None = str(checkpoint["url"]) if checkpoint else self._config.url
+        while url:
+            try:
+                feed, fetched = self._origin.get_json(url)
+            except FetchFailed as exc:
+                raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
+            following = urljoin(fetched.url, feed["next_url"]) if feed.get("next_url") else None
+            rows = ((str(row.get("id")), row) for row in feed.get("items", ()))
+            yield page_of(rows, self._item, checkpoint={"url": following} if following else None)
+            url = following
+
+    def _item(self, row: Mapping[str, Any], errors: RowErrors) -> Item:
+        """One item. `DropItem` leaves a row out and is counted with its reason."""
+        image = row.get("image") or row.get("banner_image")
+        if not row.get("id") or not image:
+            raise DropItem("it has no id or no image")
+        key = str(row["id"])
+        return Item(
+            id=item_id(self.name, key),
+            source=self.name,
+            key=key,
+            image_url=urljoin(self._config.url, image),
+            page_url=urljoin(self._config.url, row["url"]) if row.get("url") else None,
+            title=plain_text(row.get("title")),
+            description=plain_text(row.get("summary") or row.get("content_text") or row.get("content_html")) or None,
+            date=iso_date(row.get("date_modified") or row.get("date_published")),
+            author=next((author.get("name") for author in row.get("authors", ())), None),
+            licence=self._config.licence,
+        )

@@ -1,0 +1,28 @@
+"""Every configuration that docs/sources.md shows is one that Visor takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from catalogue_server import context_for
+
+from visor.sources.configuration import Configuration
+from visor.sources.opening import kinds
+
+TEXT = (Path(__file__).parents[2] / "docs" / "sources.md").read_text("utf-8")
+SHOWN = re.findall(r"```toml\n(.*?)```", TEXT, re.S)
+
+
+@pytest.mark.parametrize("text", SHOWN, ids=lambda text: text.split("]")[0].removeprefix("["))
+def test_a_shown_configuration_can_be_opened(text: str) -> None:
+    configuration = Configuration(text)
+    with context_for(MARKET_KEY="12345") as context:
+        for name in configuration.entries:
+            assert configuration.open(name, context).name == name
+
+
+def test_every_kind_is_shown() -> None:
+    built_in = {name for name, entry in kinds().items() if entry.value.startswith("visor.")}
+    assert set(re.findall(r'kind = "(\w+)"', TEXT)) == built_in
