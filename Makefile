@@ -8,6 +8,9 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 CONSTRAINTS := constraints.txt
 
+# Small products on many threads cost more than they save, most of all on a busy machine.
+export OPENBLAS_NUM_THREADS := 1
+
 .PHONY: demo test lint bench setup page clean
 
 demo: $(STAMPS)/build $(STAMPS)/page  ## crawl, embed and serve pictures on this machine

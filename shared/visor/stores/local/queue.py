@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from visor.stores.local.alive import Worker
 from visor.stores.local.sqlite import Database
 from visor.stores.queue import DeadLetter, Message, check_bodies
 
@@ -25,12 +27,15 @@ MIGRATIONS = (
     CREATE INDEX by_due_at ON messages (due_at, id) WHERE dead_at IS NULL;
     CREATE INDEX by_dead_at ON messages (dead_at, id) WHERE dead_at IS NOT NULL
     """,
+    "ALTER TABLE messages ADD COLUMN worker TEXT",
 )
 """Never edited, only added to: the version of a file is how many of them it has had."""
 
 
 class SqliteQueue:
     """The queue of the embedded setting. Several threads and processes may use one file at once.
+
+    A lease also ends with the process that holds it: after a crash its messages go to the next who asks.
 
     Args:
         path: The SQLite file; made if missing.
@@ -44,6 +49,9 @@ class SqliteQueue:
         self._database = Database(path, MIGRATIONS)
         self._attempts_max = attempts_max
         self._clock = clock
+        self._workers = path.with_suffix(".workers")
+        self._worker: Worker | None = None
+        self._lock = threading.Lock()
 
     def publish(self, bodies: Sequence[bytes]) -> list[str]:
         check_bodies(bodies)
@@ -59,8 +67,9 @@ class SqliteQueue:
         due = "dead_at IS NULL AND due_at <= ?"
         with self._database.read() as connection:
             # Waiting workers ask often: the answer 'nothing' should not cost a write lock and an fsync.
-            if connection.execute(f"SELECT 1 FROM messages WHERE {due} LIMIT 1", (now,)).fetchone() is None:  # noqa: S608
-                return []
+            nothing = connection.execute(f"SELECT 1 FROM messages WHERE {due} LIMIT 1", (now,)).fetchone() is None  # noqa: S608
+        if nothing and not self._take_from_the_dead(now):
+            return []
         with self._database.write() as connection:
             self._bury_worn_out(connection, now)
             rows = connection.execute(
@@ -72,8 +81,8 @@ class SqliteQueue:
                 for id_, body, attempts in rows
             ]
             connection.executemany(
-                "UPDATE messages SET attempts = ?, receipt = ?, due_at = ? WHERE id = ?",
-                [(message.attempt, message.receipt, now + lease_s, int(message.id)) for message in messages],
+                "UPDATE messages SET attempts = ?, receipt = ?, due_at = ?, worker = ? WHERE id = ?",
+                [(m.attempt, m.receipt, now + lease_s, self._own().name, int(m.id)) for m in messages],
             )
             return messages
 
@@ -122,7 +131,31 @@ class SqliteQueue:
             )
 
     def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
         self._database.close()
+
+    def _own(self) -> Worker:
+        """This process as a holder of leases."""
+        with self._lock:
+            if self._worker is None:
+                self._worker = Worker(self._workers)
+            return self._worker
+
+    def _take_from_the_dead(self, now: float) -> bool:
+        """Make due what is leased by processes that have ended; true if there was something."""
+        with self._database.read() as connection:
+            leased = "SELECT DISTINCT worker FROM messages WHERE receipt IS NOT NULL AND worker IS NOT NULL"
+            holders = [name for (name,) in connection.execute(leased + " AND dead_at IS NULL AND due_at > ?", (now,))]
+        dead = [name for name in holders if self._own().is_dead(name)]
+        if dead:
+            with self._database.write() as connection:
+                connection.executemany(
+                    "UPDATE messages SET due_at = ? WHERE worker = ? AND receipt IS NOT NULL AND dead_at IS NULL",
+                    [(now, name) for name in dead],
+                )
+        return bool(dead)
 
     def _bury_worn_out(self, connection: sqlite3.Connection, now: float) -> None:
         """Messages whose last lease ran out: their worker died or hung each time."""

@@ -1,0 +1,43 @@
+"""Which of the processes that leased messages are still alive: each holds a lock that ends with it, however it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+
+class Worker:
+    """This process as a holder of leases.
+
+    Args:
+        folder: Where the workers of one queue have their lock files; made if missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._file = (folder / self.name).open("w")
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+
+    def is_dead(self, name: str) -> bool:
+        """Whether the worker of that name has ended; its lock file is then removed."""
+        if name == self.name:
+            return False
+        path = self._folder / name
+        try:
+            with path.open("r+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+        except FileNotFoundError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """End as a holder of leases: what is leased may go to others at once."""
+        (self._folder / self.name).unlink(missing_ok=True)
+        self._file.close()
