@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from visor.index.search import Searcher
     from visor.models.run import Embedder
     from visor.pipeline.embed import BatchEmbedder
+    from visor.pipeline.meter import Meter
     from visor.pipeline.search import SearchService
     from visor.records import Change, CrawlRun, IndexedItem, Item
     from visor.sources.base import Source, SourceContext
@@ -69,6 +70,12 @@ class Assembly:
         return self._embedder or load_embedder(self.settings)
 
     @cached_property
+    def meter(self) -> Meter:
+        from visor.pipeline.meter import Meter
+
+        return Meter(self.stores.documents, self.settings)
+
+    @cached_property
     def searcher(self) -> Searcher:
         from visor.index.search import Searcher
 
@@ -89,6 +96,7 @@ class Assembly:
             objects=self.stores.objects,
             documents=self.stores.documents,
             settings=self.settings,
+            meter=self.meter,
         )
 
     @cached_property
@@ -134,9 +142,14 @@ class Assembly:
             dry_run=dry_run,
             limit=limit,
             budget_s=budget_s,
+            changes_max=self.meter.headroom("embed"),
             on_change=on_change,
         )
-        return crawl.run()
+        run = crawl.run()
+        self.meter.add("crawl_run")
+        self.meter.add("crawl", run.published + run.updated + run.deleted)
+        self.meter.flush()
+        return run
 
     def crawl_due(self) -> list[CrawlRun]:
         """Crawl the sources whose time has come, the longest waiting first, within one budget for all.
@@ -164,7 +177,10 @@ class Assembly:
         """Merge shards and small segments once."""
         from visor.index.merge import merge
 
-        return merge(self.stores.objects, self.stores.documents, model=self.embedder.fingerprint)
+        report = merge(self.stores.objects, self.stores.documents, model=self.embedder.fingerprint)
+        self.meter.add("compact_run")
+        self.meter.flush()
+        return report
 
     def search_service(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchService:
         from visor.pipeline.search import SearchService
@@ -180,8 +196,9 @@ class Assembly:
 
     def search_app(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchApp:
         from visor.web.app import SearchApp
+        from visor.web.gate import Gate
 
-        return SearchApp(self.search_service(picture_address), self.settings)
+        return SearchApp(self.search_service(picture_address), self.settings, Gate(self.settings, self.meter))
 
     def site(self, config: Mapping[str, Any]) -> Site:
         """The page and the endpoint at one local address; `config` is what the page's config.json says."""

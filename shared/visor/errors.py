@@ -25,6 +25,7 @@
         ├── UnknownItem
         ├── UnsupportedMediaType
         ├── RequestTooLarge
+        ├── KeyRequired
         └── QuotaReached
 
 Errors of other libraries are translated where they enter, with `raise … from exc`.
@@ -169,6 +170,11 @@ class UnsupportedMediaType(RequestError):
 class RequestTooLarge(RequestError):
     code = "request_too_large"
     status = 413
+
+
+class KeyRequired(RequestError):
+    code = "key_required"
+    status = 401
 
 
 class QuotaReached(RequestError):

@@ -60,8 +60,9 @@ class Catalogue:
 
 
 @pytest.fixture
-def stores(tmp_path: Path) -> Stores:
-    return open_stores(Settings(home=tmp_path))
+def stores(tmp_path: Path) -> Iterator[Stores]:
+    with open_stores(Settings(home=tmp_path)) as stores:
+        yield stores
 
 
 def crawl(stores: Stores, catalogue: Catalogue, **options: Any) -> CrawlRun:

@@ -78,7 +78,10 @@ def test_killed_at_any_moment_every_picture_is_searchable_once(
         assert assembly.stores.queue.waiting() == 0
         assert assembly.stores.queue.dead_letters() == []
         assert assembly.stores.documents.query("failures") == []
-        assert assembly.crawl(assembly.open_source("pictures", {"kind": "folder", "path": str(folder)})).unchanged == PICTURES
+        assert (
+            assembly.crawl(assembly.open_source("pictures", {"kind": "folder", "path": str(folder)})).unchanged
+            == PICTURES
+        )
         service = assembly.search_service()
         expected = {item_id("pictures", path.relative_to(folder).as_posix()): path for path in folder.rglob("*.png")}
         assembly.searcher.refresh()

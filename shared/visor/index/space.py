@@ -23,8 +23,8 @@ POWER_SLOPE = 0.8
 POWER_FROM = 0.5
 POWER_MAX = 0.4
 """Whitening power p from the commonness c (the squared length of the mean of unit vectors, which is the mean cosine of
-two pictures): slope · (c − from). Vectors that all look alike (Inception alone, c 0.9) gain from whitening, vectors that
-are spread out (joined, c 0.6) lose by it. See docs/decisions/index-projection.md."""
+two pictures): slope · (c − from). Vectors that all look alike (Inception alone, c 0.9) gain from whitening, vectors
+that are spread out (joined, c 0.6) lose by it. See docs/decisions/index-projection.md."""
 COMMON_KEPT = 0.4
 """Of the common direction so much is kept that its energy is this share of the variance: centring it all costs P@1."""
 SHRINKAGE_SAMPLES = 1000.0

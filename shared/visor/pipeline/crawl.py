@@ -36,6 +36,7 @@ class Crawl:
     Args:
         budget_s: Stop, and let the next run go on, once this many seconds have passed.
         limit: Stop after this many items, for a try; the pass then stays open.
+        changes_max: Stop after this many changes, because no more fit what is free today.
         dry_run: Tell what would be published, through `on_change`, and publish and save nothing.
     """
 
@@ -49,6 +50,7 @@ class Crawl:
         settings: Settings,
         budget_s: float | None = None,
         limit: int | None = None,
+        changes_max: int | None = None,
         dry_run: bool = False,
         on_change: Callable[[Change], None] | None = None,
         clock: Callable[[], float] = time.time,
@@ -57,7 +59,8 @@ class Crawl:
         self.objects, self.documents, self.queue = objects, documents, queue
         self.settings = settings
         self.budget_s = settings.crawl_budget_s if budget_s is None else budget_s
-        self.limit, self.dry_run, self.on_change, self.clock = limit, dry_run, on_change, clock
+        self.limit, self.changes_max = limit, changes_max
+        self.dry_run, self.on_change, self.clock = dry_run, on_change, clock
         self.seen = SeenSet.load(objects, source.name)
         self.counts = dict.fromkeys(("seen", "published", "updated", "deleted", "unchanged", "failed"), 0)
         self.why: list[str] = []
@@ -121,7 +124,8 @@ class Crawl:
                 self.seen.progress = msgspec.structs.replace(self.seen.progress, checkpoint=_dict(page.checkpoint))
                 if self._unsaved >= SAVE_EVERY:
                     self._save()
-                if self.clock() - started > self.budget_s or (self.limit and self.counts["seen"] >= self.limit):
+                if reason := self._has_to_stop(started):
+                    self.why.append(reason)
                     self._save()
                     return False
         except VisorError:
@@ -132,6 +136,17 @@ class Crawl:
             valid="The last page of a pass has no checkpoint",
             remedy="Mend the source: `visor.testing` checks this",
         )
+
+    def _has_to_stop(self, started: float) -> str:
+        """Why the next run has to go on; empty while this one may."""
+        if self.clock() - started > self.budget_s:
+            return f"postponed: the run's {self.budget_s:.0f} s are used up"
+        if self.limit and self.counts["seen"] >= self.limit:
+            return f"postponed: its limit of {self.limit} items is reached"
+        changes = self.counts["published"] + self.counts["updated"] + self.counts["deleted"]
+        if self.changes_max is not None and changes >= self.changes_max:
+            return f"postponed: no more than {self.changes_max} changes fit what is free today"
+        return ""
 
     def _take(self, page: Page) -> None:
         if (page.partial or page.failed_more) and not self.seen.progress.partial:

@@ -25,6 +25,7 @@ from visor.images.decode import DecodedImage, decode
 from visor.images.hash import perceptual_hash
 from visor.index.shard import shard_object, write_shard
 from visor.models.run import Embedder
+from visor.pipeline.meter import Meter
 from visor.pipeline.safety import Thresholds
 from visor.records import (
     Batch,
@@ -115,8 +116,9 @@ class BatchEmbedder:
         objects: ObjectStore,
         documents: DocumentStore,
         settings: Settings,
+        meter: Meter | None = None,
     ) -> None:
-        self.embedder, self.read_image = embedder, read_image
+        self.embedder, self.read_image, self.meter = embedder, read_image, meter
         self.objects, self.documents, self.settings = objects, documents, settings
         self.thresholds = Thresholds.of(settings)
 
@@ -138,6 +140,8 @@ class BatchEmbedder:
         to_embed = self._sort_out(work)
         self._embed_pictures(work, to_embed)
         self._commit(work)
+        if self.meter is not None and (to_embed or work.updates or work.deletes):
+            self.meter.add("embed", len(to_embed) + len(work.updates) + len(work.deletes))
         if work.report.unavailable:
             waits = [e.retry_after_s or 0 for _, e in work.failures if isinstance(e, FetchUnavailable)]
             first = next(e for _, e in work.failures if e.retriable)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -26,11 +28,13 @@ from visor.web.contract import (
     HealthAnswer,
     ItemAnswer,
     ItemsAnswer,
+    MeterAnswer,
     ModelAnswer,
     Problem,
     SearchRequest,
     StatsAnswer,
 )
+from visor.web.gate import KEY_HEADER, Gate
 
 LOG = logging.getLogger("visor.web")
 SEARCHES_REMEMBERED = 1_000
@@ -53,8 +57,8 @@ ROUTES = Map(
 class SearchApp:
     """Answers HTTP requests with a `SearchService`. Thread-safe; one a process."""
 
-    def __init__(self, service: SearchService, settings: Settings) -> None:
-        self.service, self.settings = service, settings
+    def __init__(self, service: SearchService, settings: Settings, gate: Gate) -> None:
+        self.service, self.settings, self.gate = service, settings, gate
         self._stages: deque[dict[str, float]] = deque(maxlen=SEARCHES_REMEMBERED)
         self._searches = 0
 
@@ -84,11 +88,15 @@ class SearchApp:
         return self._with_headers(request, response)
 
     def _search(self, request: Request) -> Response:
+        self.gate.admit(request)
+        started = time.perf_counter()
         body, upload = self._body(request)
         answer = self.service.search(body, upload)
         self._searches += 1
         self._stages.append(answer.timing_ms)
-        return _json(answer)
+        response = _json(answer)
+        self.gate.count(seconds=time.perf_counter() - started, response_bytes=len(response.get_data()))
+        return response
 
     def _body(self, request: Request) -> tuple[SearchRequest, bytes | None]:
         """The request document and the picture beside it."""
@@ -165,6 +173,7 @@ class SearchApp:
             searches=self._searches,
             stages_ms=_percentiles(list(self._stages)),
             capabilities=(),
+            meters=tuple(MeterAnswer(**dataclasses.asdict(reading)) for reading in self.gate.meter.readings()),
             notice=searcher.notice,
         )
 
@@ -181,7 +190,7 @@ class SearchApp:
         if origin and ("*" in allowed or origin in allowed):
             headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
             headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
-            headers["Access-Control-Allow-Headers"] = "Content-Type"
+            headers["Access-Control-Allow-Headers"] = f"Content-Type, {KEY_HEADER}"
             headers["Access-Control-Max-Age"] = "86400"
             headers["Vary"] = "Origin"
         headers.setdefault("Cache-Control", "no-store")

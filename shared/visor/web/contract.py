@@ -198,6 +198,20 @@ class ModelAnswer(Record, frozen=True, kw_only=True):
     licences: str
 
 
+class MeterAnswer(Record, frozen=True, kw_only=True):
+    """What was used of one free allowance, in its own unit (bytes, seconds, operations)."""
+
+    resource: str
+    service: str
+    metric: str
+    per: Literal["day", "month"]
+    used: float
+    limit: float
+    """Where Visor stops."""
+    free: float
+    """What Google gives."""
+
+
 class StatsAnswer(Record, frozen=True, kw_only=True):
     """What the index holds and how this process is doing (`GET /v1/stats`)."""
 
@@ -213,4 +227,5 @@ class StatsAnswer(Record, frozen=True, kw_only=True):
     """By stage: p50 and p99 over this process's last searches."""
     capabilities: tuple[str, ...] = ()
     """What this server offers beyond searching: explain, feedback."""
+    meters: tuple[MeterAnswer, ...] = ()
     notice: str | None = None

@@ -14,6 +14,7 @@ JSON = "application/json"
 PROBLEM = "application/problem+json"
 ANSWERS: dict[int, str] = {
     400: "The request cannot be answered as it stands",
+    401: "The owner lets nobody else search",
     404: "No such item",
     413: "The request is too large",
     415: "The body is of a type that is not read here",
@@ -88,7 +89,7 @@ def _search() -> dict[str, Any]:
                 "multipart/form-data": {"schema": multipart, "encoding": {"request": {"contentType": JSON}}},
             },
         },
-        "responses": _responses("SearchAnswer", [400, 404, 413, 415, 422, 429, 503]),
+        "responses": _responses("SearchAnswer", [400, 401, 404, 413, 415, 422, 429, 503]),
     }
 
 

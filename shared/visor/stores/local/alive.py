@@ -19,8 +19,9 @@ class Worker:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._file = (folder / self.name).open("w")
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        # A bare descriptor: the lock is meant to last as long as the process, if nobody closes it before.
+        self._descriptor = os.open(folder / self.name, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def is_dead(self, name: str) -> bool:
         """Whether the worker of that name has ended; its lock file is then removed."""
@@ -40,4 +41,4 @@ class Worker:
     def close(self) -> None:
         """End as a holder of leases: what is leased may go to others at once."""
         (self._folder / self.name).unlink(missing_ok=True)
-        self._file.close()
+        os.close(self._descriptor)

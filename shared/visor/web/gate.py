@@ -1,0 +1,51 @@
+"""The gate: who may search now. A public endpoint on somebody's free tier must not be a way to spend their money."""
+
+from __future__ import annotations
+
+import hmac
+
+from flask import Request
+
+from visor.errors import KeyRequired
+from visor.pipeline.meter import Meter
+from visor.settings import Settings
+from visor.web.rate import RateLimiter, client_of
+
+KEY_HEADER = "X-Visor-Key"
+
+
+class Gate:
+    """Lets a request through, or says when to come back. Nothing is limited in the embedded setting."""
+
+    def __init__(self, settings: Settings, meter: Meter) -> None:
+        self.settings, self.meter = settings, meter
+        self.rate = RateLimiter(per_minute=settings.searches_per_minute, burst=settings.searches_burst)
+
+    def admit(self, request: Request) -> None:
+        """Let one search through.
+
+        Raises:
+            KeyRequired: The owner lets nobody else search, and the request does not carry the owner's key.
+            QuotaReached: This client asks too often, or what is free is used up.
+        """
+        if self.settings.backend == "local":
+            return
+        owner = self._is_owner(request)
+        if self.settings.key_required and not owner:
+            raise KeyRequired(
+                f"The request has no valid {KEY_HEADER}",
+                valid="This endpoint answers its owner only",
+                remedy=f"Send the owner's key in the header {KEY_HEADER}",
+            )
+        if not owner:
+            forwarded_for = request.headers.get("X-Forwarded-For")
+            self.rate.take(client_of(forwarded_for, request.remote_addr, behind_cloud_run=True))
+        self.meter.allow("search", owner=owner)
+
+    def count(self, *, seconds: float, response_bytes: int) -> None:
+        """Note that one search was answered."""
+        self.meter.add("search", seconds=seconds, response_bytes=response_bytes)
+
+    def _is_owner(self, request: Request) -> bool:
+        key = self.settings.owner_key
+        return bool(key) and hmac.compare_digest(key.encode(), request.headers.get(KEY_HEADER, "").encode())
