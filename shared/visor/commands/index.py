@@ -39,7 +39,7 @@ def index_command(path_or_source: str, as_json: bool) -> None:
 
 
 def crawl_and_embed(assembly: Assembly, source: Source) -> CrawlRun:
-    """Crawl one source to its end and embed all that is queued, telling on standard error how it goes."""
+    """Crawl one source to its end, embed all that is queued and merge it, telling on standard error how it goes."""
     from visor.pipeline.embed import EmbedReport
     from visor.pipeline.worker import Worker
 
@@ -56,4 +56,5 @@ def crawl_and_embed(assembly: Assembly, source: Source) -> CrawlRun:
                 advance(report.embedded + report.failed)
 
             Worker(assembly.stores.queue, assembly.batch_embedder, on_report=on_report).drain()
+        assembly.merge()
     return run
