@@ -302,7 +302,9 @@ def test_a_calendar_and_facets_without_end_are_left(monkeypatch: pytest.MonkeyPa
         month = int(request.query["month"])
         return Reply(html(links(f"/calendar?month={month + 1}", f"/calendar?month={month + 2}")).encode(), headers=HTML)
 
-    pages: dict[str, Any] = {"/": html(links("/calendar?month=1", *(f"/p/{at}" for at in range(60))))}
+    pages: dict[str, Any] = {"/": html(links("/calendar?month=1", *(f"/list/{at}" for at in range(60))))}
+    # Lists without pictures of their own are no traps, however many there are.
+    pages |= {f"/list/{at}": html(links(f"/p/{at}")) for at in range(60)}
     pages |= {f"/p/{at}": html(product(f"P{at}", f"/p{at}.jpg")) for at in range(60)}
     pages["/calendar?*"] = calendar
     found, visited = crawl(pages, depth=1000)

@@ -27,6 +27,8 @@ from visor.sources.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_t
 
 PAGE_SIZE = 1000
 """Rows of one page."""
+READS_MIN = 2
+"""Whole readings of a feed, after which it is only asked whether it has changed."""
 DOCUMENT_BYTES_MAX = 64_000_000
 """A JSON-LD document is read whole."""
 EXTRA = ("availability", "brand", "condition", "gtin", "color", "size", "material", "item_group_id")
@@ -77,7 +79,9 @@ class FeedSource:
         """See `visor.sources.base` for the contract."""
         begun = checkpoint or {}
         start = int(begun.get("rows", 0))
-        known = {} if start else {key: begun.get(key) for key in ("etag", "modified")}
+        # What is missing is missing for good only after it was missed twice, so a changed feed is read twice.
+        is_settled = int(begun.get("reads", 0)) >= READS_MIN and not start
+        known = {key: begun.get(key) for key in ("etag", "modified")} if is_settled else {}
         try:
             with self._origin.stream(
                 self._config.url,
@@ -93,25 +97,31 @@ class FeedSource:
                     not any(validators.values()) or validators != {key: begun.get(key) for key in validators}
                 )
                 partial = moved or bool(begun.get("partial"))
-                yield from self._pages(self._rows(stream), start, validators, partial, stream.url)
+                is_same = validators == {key: begun.get(key) for key in validators}
+                reads = int(begun.get("reads", 0)) if start else int(begun.get("reads", 0)) * is_same + 1
+                state = {**validators, "reads": reads, "partial": partial}
+                yield from self._pages(self._rows(stream), start, state, stream.url)
         except FetchFailed as exc:
             raise SourceError(f"Source '{self.name}': {exc.found}", valid=exc.valid, remedy=exc.remedy) from exc
 
-    def _pages(
-        self, rows: Iterator[FeedRow], start: int, validators: dict[str, str | None], partial: bool, url: str
-    ) -> Iterator[Page]:
+    def _pages(self, rows: Iterator[FeedRow], start: int, state: dict[str, Any], url: str) -> Iterator[Page]:
         for _ in islice(rows, start):
             pass
+        partial = bool(state["partial"])
+        # Without a validator, or when rows may have moved, the next pass has nothing to ask by.
+        has_validator = bool(state["etag"] or state["modified"])
+        next_pass = (
+            {key: state[key] for key in ("etag", "modified", "reads")} if has_validator and not partial else None
+        )
         done = start
         chunk = list(islice(rows, PAGE_SIZE))
         while True:
             following = list(islice(rows, PAGE_SIZE))
             done += len(chunk)
-            state = {"rows": done, "partial": partial, **validators} if following else None
-            known = {key: value for key, value in validators.items() if value}
-            yield self._page(chunk, url, state, partial, known if not following and known and not partial else None)
             if not following:
+                yield self._page(chunk, url, None, partial, next_pass)
                 return
+            yield self._page(chunk, url, {**state, "rows": done}, partial, None)
             chunk = following
 
     def _page(

@@ -168,8 +168,11 @@ class SiteSource:
                 state.see_again(known)
                 self._follow(known.children, depth, state)
                 continue
+            waiting = len(state.waiting)
             found = self._take(url, fetched, depth, dated, state, errors)
-            state.note(pattern(url), bool(found))
+            # Links to more of the same are what traps are made of; lists lead elsewhere.
+            leads_on = any(pattern(child) != pattern(url) for child in state.waiting_since(waiting))
+            state.note(pattern(url), bool(found) or leads_on)
             items += found
         return Page(
             items=tuple(items),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 
@@ -53,6 +54,10 @@ class SiteState:
 
     def take(self) -> tuple[str, int, bool]:
         return self.waiting.popleft()
+
+    def waiting_since(self, count: int) -> Iterator[str]:
+        """The pages that wait behind the first `count`."""
+        return (url for url, _, _ in islice(reversed(self.waiting), len(self.waiting) - count))
 
     def see(self, url: str) -> bool:
         """Whether this address is seen for the first time."""
