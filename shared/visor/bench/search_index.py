@@ -66,7 +66,11 @@ def build(home: Path, base: Array, images: int, say: Callable[[str], None]) -> d
     stored = sum(entry.size_bytes for entry in manifest.segments) if manifest else 0
     if manifest is not None and manifest.projection is not None:
         stored += objects.stat(manifest.projection.name).size_bytes
-    return report | {"stored_bytes_per_image": round(stored / images, 1)}
+    hot = sum(entry.hot_bytes for entry in manifest.segments) if manifest else 0
+    return report | {
+        "stored_bytes_per_image": round(stored / images, 1),
+        "hot_bytes_per_image": round(hot / images, 1),
+    }
 
 
 def _facets(row: int) -> FacetRow:

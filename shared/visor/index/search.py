@@ -28,9 +28,9 @@ from visor.stores.documents import DocumentStore
 from visor.stores.objects import ObjectStore
 from visor.web.contract import FacetsAnswer, Filters
 
-RERANK = 200
+RERANK = 400
 """Rows that a first pass hands to re-ranking, over all segments together, at least."""
-RERANK_PER_SEGMENT = 64
+RERANK_PER_SEGMENT = 128
 """… and of each segment at least."""
 NEAREST = 64
 """Best similarities that an answer carries for confidence."""
@@ -194,6 +194,20 @@ class Searcher:
         """How often each value occurs among the items that pass the filters."""
         parts = [part for live in self._snapshot.lives for part in live.counts(filters)]
         return FacetCounts.answer(parts)
+
+    def projected_rows(self) -> tuple[Array, list[str]]:
+        """All live items in the similarity space, (n, m) float32 from their full vectors, and their ids in that order.
+
+        For benchmarks and calibration: it reads every full vector.
+        """
+        snapshot = self._snapshot
+        parts, ids = [np.empty((0, snapshot.space.dimensions), np.float32)], []
+        for live in snapshot.lives:
+            for start, stop in rows_in_blocks(len(live.block), METRIC_ROWS):
+                keep = np.ones(stop - start, bool) if live.alive is None else live.alive[start:stop]
+                parts.append(snapshot.space.project(live.block.read(start, stop)[keep]))
+                ids += [id_text(row) for row in live.block.ids[start:stop][keep]]
+        return np.concatenate(parts), ids
 
     def vector_of(self, item_id: str) -> Array | None:
         """The full vector (d,) float32 of an indexed item; None if there is no such item."""
