@@ -8,7 +8,17 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from visor.stores.local.documents import SqliteDocuments
+from visor.stores.local.objects import FolderObjects
+
 STARTED = time.time()
+MODEL = "bench"
+"""Fingerprint that stands in a benchmark's shards."""
+
+
+def open_index(home: Path) -> tuple[FolderObjects, SqliteDocuments]:
+    """The stores of a benchmark's index."""
+    return FolderObjects(home / "objects"), SqliteDocuments(home / "documents.sqlite")
 
 
 def main() -> None:
@@ -16,7 +26,6 @@ def main() -> None:
     home, queries_file, model = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     import numpy as np
 
-    from visor.bench.search_index import MODEL, open_index
     from visor.index.search import Searcher
     from visor.web.contract import Filters
 
