@@ -67,6 +67,7 @@ def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) ->
     command = [sys.executable, "-m", "visor.bench.search_process", str(home), str(queries_file), model]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own module
     searched: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    del searched["ids"]
     say("searched; timing the prototype's way")
     prototype_ms = prototype(base, queries, min(images, PROTOTYPE_IMAGES)) * max(1.0, images / PROTOTYPE_IMAGES)
     return {

@@ -13,25 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from visor.bench.search_process import MODEL, open_index
 from visor.bench.vectors import BLOCK, mixed
 from visor.index.container import Array
 from visor.index.manifest import read_manifest
-from visor.index.merge import merge
-from visor.index.policy import MergePolicy
 from visor.index.shard import shard_object, write_shard
 from visor.records import FacetRow, ShardCommit, as_document
 from visor.stores.documents import SERVER_TIME, Put
-from visor.stores.local.documents import SqliteDocuments
-from visor.stores.local.objects import FolderObjects
 
-MODEL = "bench"
 RARE = 10_000
 """One item in so many has the collection `rare`."""
-POLICY = MergePolicy(step_rows=65_536, grace_s=0)
-
-
-def open_index(home: Path) -> tuple[FolderObjects, SqliteDocuments]:
-    return FolderObjects(home / "objects"), SqliteDocuments(home / "documents.sqlite")
 
 
 def build(home: Path, base: Array, images: int, say: Callable[[str], None]) -> dict[str, Any]:
@@ -66,7 +57,11 @@ def build(home: Path, base: Array, images: int, say: Callable[[str], None]) -> d
     stored = sum(entry.size_bytes for entry in manifest.segments) if manifest else 0
     if manifest is not None and manifest.projection is not None:
         stored += objects.stat(manifest.projection.name).size_bytes
-    return report | {"stored_bytes_per_image": round(stored / images, 1)}
+    hot = sum(entry.hot_bytes for entry in manifest.segments) if manifest else 0
+    return report | {
+        "stored_bytes_per_image": round(stored / images, 1),
+        "hot_bytes_per_image": round(hot / images, 1),
+    }
 
 
 def _facets(row: int) -> FacetRow:
@@ -83,11 +78,15 @@ def _facets(row: int) -> FacetRow:
 
 def main() -> None:
     """Merge the index in the folder named on the command line; print what it took."""
+    from visor.index.merge import merge
+    from visor.index.policy import MergePolicy
+
+    policy = MergePolicy(step_rows=65_536, grace_s=0)
     objects, documents = open_index(Path(sys.argv[1]))
     started = time.perf_counter()
-    report = merge(objects, documents, model=MODEL, policy=POLICY)
+    report = merge(objects, documents, model=MODEL, policy=policy)
     took = time.perf_counter() - started
-    merge(objects, documents, model=MODEL, policy=POLICY)  # deletes what the first one replaced
+    merge(objects, documents, model=MODEL, policy=policy)  # deletes what the first one replaced
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(json.dumps({"merge_s": round(took, 1), "merge_peak_mb": round(peak), "segments": report.segments}))
 

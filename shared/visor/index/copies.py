@@ -30,19 +30,23 @@ def leaders(hashes: Array, vectors: Array) -> Array:
     """
     n = len(hashes)
     leader = np.full(n, -1, np.int64)
-    for i in range(n):
-        if leader[i] >= 0:
-            continue
-        near = hash_distances(hashes[i:], hashes[i]) <= SAME_BITS
-        near &= leader[i:] < 0
-        rows = i + np.flatnonzero(near)
-        if len(rows) > 1:
-            rows = rows[(vectors[rows] @ vectors[i] >= SAME_SIMILARITY) | (rows == i)]
-        leader[rows] = i
-        leader[i] = i
+    words = np.ascontiguousarray(hashes[:, :PDQ_BYTES]).view(np.uint64)
+    for start in range(0, n, PAIRS_AT_ONCE):
+        some = slice(start, start + PAIRS_AT_ONCE)
+        near = np.bitwise_count(words[some, None] ^ words[None]).sum(2, dtype=np.int16) <= SAME_BITS
+        for i in range(start, min(start + PAIRS_AT_ONCE, n)):
+            if leader[i] >= 0:
+                continue
+            leader[i] = i
+            rows = np.flatnonzero(near[i - start])
+            if len(rows) > 1:
+                rows = rows[(rows > i) & (leader[rows] < 0)]
+                leader[rows[vectors[rows] @ vectors[i] >= SAME_SIMILARITY]] = i
     return leader
 
 
+PAIRS_AT_ONCE = 128
+"""Rows that are compared with all others at once."""
 BANDS = 16
 """Parts of 16 bits that a PDQ hash is cut into: two hashes that differ in fewer bits than this agree in one part."""
 BAND_NEIGHBOURS = 4

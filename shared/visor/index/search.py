@@ -28,9 +28,9 @@ from visor.stores.documents import DocumentStore
 from visor.stores.objects import ObjectStore
 from visor.web.contract import FacetsAnswer, Filters
 
-RERANK = 200
+RERANK = 400
 """Rows that a first pass hands to re-ranking, over all segments together, at least."""
-RERANK_PER_SEGMENT = 64
+RERANK_PER_SEGMENT = 128
 """… and of each segment at least."""
 NEAREST = 64
 """Best similarities that an answer carries for confidence."""
@@ -195,6 +195,23 @@ class Searcher:
         parts = [part for live in self._snapshot.lives for part in live.counts(filters)]
         return FacetCounts.answer(parts)
 
+    def all_rows(self, *, projected: bool) -> tuple[Array, list[str]]:
+        """Vectors of all live items and their ids in that order. For benchmarks: it reads every full vector.
+
+        Args:
+            projected: (n, m) float32 in the similarity space; else (n, d) float32, full.
+        """
+        snapshot = self._snapshot
+        parts, ids = [], []
+        for live in snapshot.lives:
+            for start, stop in rows_in_blocks(len(live.block), METRIC_ROWS):
+                keep = np.ones(stop - start, bool) if live.alive is None else live.alive[start:stop]
+                full = live.block.read(start, stop)[keep]
+                parts.append(snapshot.space.project(full) if projected else full.astype(np.float32))
+                ids += [id_text(row) for row in live.block.ids[start:stop][keep]]
+        width = snapshot.space.dimensions if projected else snapshot.space.dimension
+        return np.concatenate(parts) if parts else np.empty((0, width), np.float32), ids
+
     def vector_of(self, item_id: str) -> Array | None:
         """The full vector (d,) float32 of an indexed item; None if there is no such item."""
         place = _find(self._snapshot, item_id)
@@ -246,8 +263,11 @@ class Searcher:
         owner = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
         # By score, ties by id: the same answer whichever block a row lies in.
         best = np.argsort(-scores, kind="stable")[: want + 1]
-        lives = snapshot.lives
-        found = [_Candidate(float(scores[i]), lives[owner[i]], int(rows[i]), allowed[owner[i]]) for i in best]
+        found = []
+        for i in best.tolist():
+            number, row = int(owner[i]), int(rows[i])
+            live = snapshot.lives[number]
+            found.append(_Candidate(float(scores[i]), live, row, allowed[number], id_text(live.block.ids[row])))
         found.sort(key=lambda c: (-c.similarity, c.id))
         return found[:want]
 
@@ -261,10 +281,7 @@ class _Candidate:
     live: Live
     row: int
     allowed: Array | None
-
-    @property
-    def id(self) -> str:
-        return id_text(self.live.block.ids[self.row])
+    id: str
 
 
 def _scan(live: Live, query: Array, depth: int, allowed: Array | None, *, exact: bool) -> tuple[Array, Array]:
