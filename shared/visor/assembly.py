@@ -64,9 +64,16 @@ class Assembly:
 
     @cached_property
     def embedder(self) -> Embedder:
-        from visor.models.build import load_embedder
+        from visor.models.run import load_embedder
 
         return self._embedder or load_embedder(self.settings)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the model, which is not loaded for it: compact merges vectors and makes none."""
+        from visor.models.directory import fingerprint_of
+
+        return self._embedder.fingerprint if self._embedder else fingerprint_of(self.settings)
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -164,7 +171,7 @@ class Assembly:
         """Merge shards and small segments once."""
         from visor.index.merge import merge
 
-        return merge(self.stores.objects, self.stores.documents, model=self.embedder.fingerprint)
+        return merge(self.stores.objects, self.stores.documents, model=self.fingerprint)
 
     def search_service(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchService:
         from visor.pipeline.search import SearchService
