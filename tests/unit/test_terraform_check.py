@@ -62,8 +62,8 @@ MISTAKES = {
     ),
     "string for a map": (
         "functions.tf",
-        "each.value.environment",
-        '"VISOR_INDEX=a"',
+        "description = local.accounts[each.value.account]",
+        'labels = "a=b"',
         "is a string, valid is map(string)",
     ),
     "block as argument": ("firestore.tf", "  index_config {}", "  index_config = {}", "index_config is a block"),
