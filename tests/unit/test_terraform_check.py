@@ -54,12 +54,7 @@ MISTAKES = {
         'format = ["DOCKER"]',
         "is a list, valid is string",
     ),
-    "string for a list": (
-        "storage.tf",
-        "matches_prefix = [lifecycle_rule.value]",
-        'matches_prefix = "x"',
-        "valid is list",
-    ),
+    "string for a list": ("budget.tf", 'projects               = ["projects/', 'projects = "x" # ', "valid is list"),
     "string for a map": (
         "functions.tf",
         "description = local.accounts[each.value.account]",
