@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "tests" / "unit" / "terraform_schema.json"
 META_ARGUMENTS = {"for_each", "count", "depends_on", "provider"}
 META_BLOCKS = {"lifecycle", "provisioner", "connection"}
-ITERATORS = {"secret_environment_variables", "lifecycle_rule"}
+ITERATORS = {"secret_environment_variables"}
 
 
 def check(folder: Path, schema: dict[str, Any]) -> list[str]:

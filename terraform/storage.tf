@@ -36,21 +36,6 @@ resource "google_storage_bucket" "bucket" {
     }
   }
 
-  # `gcloud builds submit` stages its upload here (cloudbuild.yaml); a day later nobody needs it.
-  dynamic "lifecycle_rule" {
-    for_each = each.key == "sources" ? ["cloudbuild/"] : []
-
-    content {
-      action {
-        type = "Delete"
-      }
-      condition {
-        age            = 1
-        matches_prefix = [lifecycle_rule.value]
-      }
-    }
-  }
-
   depends_on = [google_project_service.service]
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -11,6 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from scripts import bundle, lock
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,8 +61,29 @@ def test_nothing_names_an_index_or_a_host() -> None:
         assert "--find-links" not in text
 
 
-def test_tensorflow_is_in_none() -> None:
-    assert not [line for line in bundle._lines(ROOT / "constraints.txt") if bundle.FORBIDDEN.match(line)]
+def closure(names: list[str]) -> set[str]:
+    """The distributions that these bring along, by the metadata of what is installed here."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name in found:
+            continue
+        found.add(name)
+        try:
+            requirements = [Requirement(text) for text in importlib.metadata.requires(name) or []]
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        waiting += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
+    return found
+
+
+@pytest.mark.parametrize("name", bundle.function_names())
+def test_tensorflow_is_in_none_and_everything_is_pinned(name: str) -> None:
+    brought = closure(bundle._lines(ROOT / "functions" / name / "requirements.txt"))
+    assert not [one for one in brought if bundle.FORBIDDEN.match(one)]
+    pins = {canonicalize_name(line.split("==")[0]) for line in bundle._lines(ROOT / "constraints.txt")}
+    assert brought <= pins
 
 
 def test_a_requirement_without_a_pin_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from visor.commands.options import as_json, print_json, say
+from visor.commands.options import as_json, print_json
 from visor.deploy.cost import ENOUGH, Line, Plan, first_limit, first_load_days, fit, lines
 from visor.deploy.deployed import deployed_plan
 from visor.deploy.figures import allowances, counted
@@ -53,12 +53,12 @@ def cost_command(terraform: Path, explain: bool, fits: bool, share: float, as_js
     if as_json:
         print_json(document)
         return
-    say(f"{plan.images:,} images, {plan.churn:.0%} changed every {plan.recrawl_days:g} days, ")
-    say(f"{plan.searches_a_day:,.0f} searches and {plan.visits_a_day:,.0f} first visits of the page a day\n")
+    click.echo(f"{plan.images:,} images, {plan.churn:.0%} changed every {plan.recrawl_days:g} days, ")
+    click.echo(f"{plan.searches_a_day:,.0f} searches and {plan.visits_a_day:,.0f} first visits of the page a day\n")
     _table(found, explain=explain)
     _verdict(found, worst, load)
     for one in document.get("fit", []):
-        say(f"{one.largest:>12,}  {one.what}; more meets {one.limit}")
+        click.echo(f"{one.largest:>12,}  {one.what}; more meets {one.limit}")
     if explain:
         _sources()
 
@@ -71,37 +71,37 @@ def _check(plan: Plan) -> None:
 
 
 def _table(found: list[Line], *, explain: bool) -> None:
-    say(f"{'service':18} {'metric':20} {'used':>12} {'free':>12} {'':11} {'share':>7}")
+    click.echo(f"{'service':18} {'metric':20} {'used':>12} {'free':>12} {'':11} {'share':>7}")
     for line in found:
         per = {"always": line.unit, "day": f"{line.unit}/day", "month": line.unit}[line.per][:11]
         mark = "  over" if line.share > 1 else "  close" if line.share > ENOUGH else ""
         used, free = _number(line.used), _number(line.free)
-        say(f"{line.service:18} {line.metric:20} {used:>12} {free:>12} {per:11} {line.share:>7.1%}{mark}")
+        click.echo(f"{line.service:18} {line.metric:20} {used:>12} {free:>12} {per:11} {line.share:>7.1%}{mark}")
         if explain:
-            say(f"    = {line.arithmetic}")
+            click.echo(f"    = {line.arithmetic}")
 
 
 def _verdict(found: list[Line], worst: Line, load: float) -> None:
     over = [line for line in found if line.share > 1]
     tight = max(line.share for line in found)
     if over:
-        say("\nNot free: " + ", ".join(f"{line.service} {line.metric} at {line.share:.0%}" for line in over))
+        click.echo("\nNot free: " + ", ".join(f"{line.service} {line.metric} at {line.share:.0%}" for line in over))
     else:
-        say(f"\nFree in every service, with {1 - tight:.0%} to spare where it is tightest.")
-    say(f"Growth meets first: {worst.service}, {worst.metric} ({worst.share:.0%} used).")
-    say(f"The first crawl of everything takes {load:.1f} days, because Firestore's free documents are a day's.")
+        click.echo(f"\nFree in every service, with {1 - tight:.0%} to spare where it is tightest.")
+    click.echo(f"Growth meets first: {worst.service}, {worst.metric} ({worst.share:.0%} used).")
+    click.echo(f"The first crawl of everything takes {load:.1f} days, because Firestore's free documents are a day's.")
 
 
 def _sources() -> None:
     free = allowances()
-    say(f"\nAllowances, looked up on {free.looked_up}:")
+    click.echo(f"\nAllowances, looked up on {free.looked_up}:")
     for one in free.allowances:
         note = f" ({one.note})" if one.note else ""
-        say(f"  {one.service} {one.metric}: {one.free:,g} {one.unit}{note} [{one.read}] {one.title}, {one.url}")
-    say("\nCounts for a thousand:")
+        click.echo(f"  {one.service} {one.metric}: {one.free:,g} {one.unit}{note} [{one.read}] {one.title}, {one.url}")
+    click.echo("\nCounts for a thousand:")
     for name, operation in counted().operations.items():
         for resource, figure in operation.counts.items():
-            say(f"  {name} {resource}: {figure.value:,g} ({figure.basis}: {figure.why})")
+            click.echo(f"  {name} {resource}: {figure.value:,g} ({figure.basis}: {figure.why})")
 
 
 def _number(value: float) -> str:

@@ -14,7 +14,7 @@ Value = Any
 """None, bool, int, float, list, dict, or str. A str is HCL source: `"text"` with its quotes, or `${expression}`."""
 
 REFERENCE = re.compile(
-    r"(?<![\w.\"-])(?P<root>var|local|each|path|data|google_\w+|secret_environment_variables|lifecycle_rule)"
+    r"(?<![\w.\"-])(?P<root>var|local|each|path|data|google_\w+|secret_environment_variables)"
     r"(?P<rest>(?:\.[A-Za-z_]\w*|\[(?:[^\[\]]|\[[^\]]*\])*\])+)"
 )
 STEP = re.compile(r"\.([A-Za-z_]\w*)|\[((?:[^\[\]]|\[[^\]]*\])*)\]")

@@ -1,0 +1,88 @@
+"""Put the built page into the site bucket: the endpoint into its config.json, right types, right cache headers.
+
+    python scripts/publish.py frontend/dist gs://BUCKET --endpoint URL [--dry-run]
+
+Files with a hash in their name are kept by browsers for ever; index.html and config.json are asked for anew, so that a
+new page is seen at once. What names others is uploaded last, so that no visitor sees half a page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+HASHED = re.compile(r"-[A-Za-z0-9_-]{8,}\.\w+$")
+FOR_EVER = "public, max-age=31536000, immutable"
+A_DAY = "public, max-age=86400"
+ANEW = "no-cache"
+LAST = ("config.json", "index.html")
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".ico": "image/vnd.microsoft.icon",
+    ".jpg": "image/jpeg",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".map": "application/json",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+    ".webmanifest": "application/manifest+json",
+    ".webp": "image/webp",
+    ".woff2": "font/woff2",
+}
+
+
+def write_config(dist: Path, endpoint: str) -> None:
+    """Name the endpoint in the page's config.json and leave the rest of it as it is."""
+    parts = urlsplit(endpoint)
+    if parts.scheme != "https" or not parts.hostname or parts.query:
+        sys.exit(f"{endpoint!r} is no endpoint: it reads like https://visor-search-….run.app")
+    path = dist / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**config, "endpoint": endpoint.rstrip("/")}, indent=2) + "\n", encoding="utf-8")
+
+
+def uploads(dist: Path, bucket: str) -> Iterator[list[str]]:
+    """One `gcloud` call for each kind of file, in the order in which they may be seen."""
+    groups: dict[tuple[int, str, str], list[str]] = {}
+    for path in sorted(p for p in dist.rglob("*") if p.is_file()):
+        name = path.relative_to(dist).as_posix()
+        if path.suffix not in TYPES:
+            sys.exit(f"{name} has no known content type; add {path.suffix!r} to TYPES in {Path(__file__).name}")
+        order = 1 + LAST.index(name) if name in LAST else 0
+        cache = ANEW if name in LAST else FOR_EVER if HASHED.search(name) else A_DAY
+        folder = path.relative_to(dist).parent.as_posix()
+        target = bucket + ("/" if folder == "." else f"/{folder}/")
+        groups.setdefault((order, TYPES[path.suffix], f"{cache}\n{target}"), []).append(str(path))
+    for (_, type_, rest), paths in sorted(groups.items()):
+        cache, target = rest.split("\n")
+        yield ["gcloud", "storage", "cp", f"--content-type={type_}", f"--cache-control={cache}", *paths, target]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dist", type=Path)
+    parser.add_argument("bucket", help="gs://NAME")
+    parser.add_argument("--endpoint", required=True)
+    parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+    args = parser.parse_args()
+    if not (args.dist / "index.html").is_file():
+        sys.exit(f"{args.dist} holds no built page. Run `npm ci && npm run build` in frontend/.")
+    if not args.bucket.startswith("gs://"):
+        sys.exit(f"{args.bucket!r} is no bucket: it reads like gs://NAME")
+    write_config(args.dist, args.endpoint)
+    for command in uploads(args.dist, args.bucket.rstrip("/")):
+        print(" ".join(command), flush=True)
+        if not args.dry_run:
+            subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()
