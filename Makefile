@@ -16,7 +16,7 @@ export OPENBLAS_NUM_THREADS := 1
 demo: $(STAMPS)/build $(STAMPS)/page  ## crawl, embed and serve pictures on this machine
 	@$(BIN)/visor demo --port $(PORT) --backend $(BACKEND) $(if $(SOURCE),--source '$(SOURCE)')
 
-test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page  ## all tests
+test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security  ## all tests
 	$(BIN)/python -m pytest
 	cd frontend && npm test
 
@@ -24,6 +24,8 @@ lint: $(STAMPS)/dev $(STAMPS)/page  ## style, types, front end
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/python scripts/check_terraform.py
+	if command -v terraform >/dev/null; then terraform fmt -check -diff terraform; fi
 	cd frontend && npm run lint
 
 bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what else there is
@@ -45,6 +47,12 @@ $(STAMPS)/venv:
 $(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
 	@echo "Installing what '$*' needs (pinned in $(CONSTRAINTS)) …" >&2
 	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[gcp,$*]'
+	@touch $@
+
+# checkov has an environment of its own, because its pins fight with ours.
+$(STAMPS)/security: scripts/security.py $(wildcard terraform/*.tf) | $(STAMPS)/dev
+	@echo "Checking terraform/ with checkov …" >&2
+	@$(BIN)/python scripts/security.py
 	@touch $@
 
 $(STAMPS)/page: $(shell find frontend -path frontend/node_modules -prune -o -path frontend/dist -prune -o -type f -print) | $(STAMPS)/venv

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from images_hostile import BAD, GOOD
 from PIL import Image, ImageDraw
 
 from visor.errors import CorruptObject, FetchFailed, FetchUnavailable, StoreUnavailable
@@ -301,3 +302,26 @@ def test_writes_stay_below_what_one_commit_takes(stores: Stores, embedder: Embed
     batches.embed(body(*(change(str(n), version=2) for n in range(64))), attempt=2)
     assert len(counts) == 2
     assert max(counts) < 250
+
+
+def test_no_hostile_file_stops_a_batch(stores: Stores, embedder: Embedder, searchable: Any, tmp_path: Path) -> None:
+    files = {
+        **{f"good-{n}": data for n, (data, _) in GOOD.items()},
+        **{f"bad-{n}": data for n, (data, _) in BAD.items()},
+    }
+    batches = BatchEmbedder(
+        embedder=embedder,
+        read_image=lambda item: files[item.key],
+        objects=stores.objects,
+        documents=stores.documents,
+        settings=Settings(unsafe_item=2.0),
+    )
+    keys = sorted(files)
+    for start in range(0, len(keys), 64):
+        batches.embed(body(*(change(key) for key in keys[start : start + 64])))
+    expected = {item_id("s", key) for key in keys if key.startswith("good-")}
+    found = failures(stores)
+    assert len(files) > 60
+    assert set(searchable()["ids"]) == expected
+    assert set(found) == {item_id("s", key) for key in keys} - expected
+    assert all(len(data["reason"]) > 20 and data["code"] == "undecodable_image" for data in found.values())
