@@ -26,7 +26,7 @@ import zipfile
 from pathlib import Path
 
 from visor import __version__
-from visor.models.build import model_directory
+from visor.models.directory import model_directory
 from visor.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -12,8 +12,8 @@ from visor.assembly import Assembly
 from visor.demo.catalogue import DemoCatalogue
 from visor.demo.pictures import ensure_demo_pictures
 from visor.demo.shop import DemoShop, demo_source
-from visor.models.build import ensure_model, load_embedder
-from visor.models.run import Embedder
+from visor.models.build import ensure_model
+from visor.models.run import Embedder, load_embedder
 from visor.pipeline.worker import Worker
 from visor.settings import Settings
 from visor.stores import Stores, open_stores

@@ -65,7 +65,7 @@ class Assembly:
 
     @cached_property
     def embedder(self) -> Embedder:
-        from visor.models.build import load_embedder
+        from visor.models.run import load_embedder
 
         return self._embedder or load_embedder(self.settings)
 
@@ -74,6 +74,13 @@ class Assembly:
         from visor.pipeline.meter import Meter
 
         return Meter(self.stores.documents, self.settings)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of the model, which is not loaded for it: compact merges vectors and makes none."""
+        from visor.models.directory import fingerprint_of
+
+        return self._embedder.fingerprint if self._embedder else fingerprint_of(self.settings)
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -177,7 +184,7 @@ class Assembly:
         """Merge shards and small segments once."""
         from visor.index.merge import merge
 
-        report = merge(self.stores.objects, self.stores.documents, model=self.embedder.fingerprint)
+        report = merge(self.stores.objects, self.stores.documents, model=self.fingerprint)
         self.meter.add("compact_run")
         self.meter.flush()
         return report

@@ -21,11 +21,11 @@ from PIL import Image
 
 from visor.errors import ModelError, ModelNotBuilt, WeightsUnavailable
 from visor.models import build, description
-from visor.models.build import choose_model, ensure_model, load_embedder, model_directory, read_choice
+from visor.models.build import choose_model, ensure_model
 from visor.models.description import EFFICIENTNET, Download, Network, describe
-from visor.models.directory import MANIFEST, ModelManifest, read_manifest
+from visor.models.directory import MANIFEST, ModelManifest, model_directory, read_choice, read_manifest
 from visor.models.fetch import fetch
-from visor.models.run import Embedder, joined_vector, prepare
+from visor.models.run import Embedder, joined_vector, load_embedder, prepare
 from visor.settings import Settings
 
 REGISTRY_MODEL = "nsfwjs+efficientnet_lite0"

@@ -14,8 +14,8 @@ from PIL import Image
 from visor.commands.eval import eval_command, labelled_files
 from visor.commands.model import model_command
 from visor.errors import BadRequest, SettingsError
-from visor.models.build import model_directory
 from visor.models.description import MODELS
+from visor.models.directory import model_directory
 from visor.settings import Settings
 
 

@@ -146,7 +146,7 @@ def test_later_format_is_refused(embedder: Embedder, tmp_path: Path) -> None:
 
 def test_running_never_imports_the_heavy_libraries(embedder: Embedder) -> None:
     code = (
-        "import sys; from pathlib import Path; from PIL import Image; from visor.models.build import load_embedder;"
+        "import sys; from pathlib import Path; from PIL import Image; from visor.models.run import load_embedder;"
         "from visor.models.run import Embedder;"
         f"Embedder(Path({str(embedder.directory)!r})).embed([Image.new('RGB', (9, 9))]);"
         "print([m for m in ('tensorflow', 'keras', 'scipy', 'faiss') if m in sys.modules])"

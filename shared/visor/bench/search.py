@@ -86,7 +86,7 @@ def base_vectors(pictures: Path | None, file: Path | None) -> tuple[Array, str]:
         return unit(np.load(file).astype(np.float32)), f"of {file.name}, mixed"
     if pictures is None:
         return vectors.stand_ins(), "stand-ins with a falling spectrum (name --pictures FOLDER for real ones), mixed"
-    from visor.models.build import load_embedder
+    from visor.models.run import load_embedder
 
     embedder = load_embedder(Settings.read())
     return vectors.real_vectors(
@@ -109,7 +109,7 @@ def prototype(base: Array, queries: Array, images: int) -> float:
 def _model_directory() -> str:
     """The directory of the model that is built here, so that memory is measured with it; '' if there is none."""
     from visor.errors import VisorError
-    from visor.models.build import model_directory
+    from visor.models.directory import model_directory
 
     settings = Settings.read()
     try:

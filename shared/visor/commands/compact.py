@@ -21,7 +21,7 @@ def compact_command(budget_s: float | None, relearn: bool, as_json: bool) -> Non
     report = merge(
         assembly.stores.objects,
         assembly.stores.documents,
-        model=assembly.embedder.fingerprint,
+        model=assembly.fingerprint,
         budget_s=budget_s,
         relearn=relearn,
         progress=lambda line: click.echo(line, err=True),

@@ -90,7 +90,7 @@ def _try(what: str, look_at: Callable[[], str]) -> Finding:
 
 
 def _model(settings: Settings) -> str:
-    from visor.models.build import load_embedder
+    from visor.models.run import load_embedder
 
     embedder = load_embedder(settings)
     return f"{embedder.description.name}, {embedder.dimension} numbers, fingerprint {embedder.fingerprint[:12]}"

@@ -12,8 +12,8 @@ from visor.commands.options import as_json, print_json, progress, say
 from visor.errors import BadRequest, UndecodableImage
 from visor.evaluation import Labelled, evaluate
 from visor.images.decode import decode
-from visor.models.build import ensure_model, load_embedder
-from visor.models.run import Embedder
+from visor.models.build import ensure_model
+from visor.models.run import Embedder, load_embedder
 from visor.settings import Settings
 
 ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})

@@ -9,9 +9,9 @@ import click
 import msgspec
 
 from visor.commands.options import as_json, print_json, say
-from visor.models.build import build_model, choose_model, chosen_name, ensure_model, model_directory, read_choice
+from visor.models.build import build_model, choose_model, chosen_name, ensure_model
 from visor.models.description import AUTO, MODELS, ModelDescription, Package, Variant
-from visor.models.directory import MANIFEST, ModelManifest, read_manifest
+from visor.models.directory import MANIFEST, ModelManifest, model_directory, read_choice, read_manifest
 from visor.settings import Settings
 
 

@@ -1,4 +1,4 @@
-"""Builds model directories under `VISOR_HOME`, chooses what `auto` means, and loads what is there."""
+"""Builds model directories under `VISOR_HOME`, and chooses what `auto` means."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from visor.errors import ModelError, ModelNotBuilt, WeightsUnavailable
+from visor.errors import ModelError, WeightsUnavailable
 from visor.models.convert import Converted, Failed, Job
 from visor.models.description import (
     AUTO,
@@ -30,66 +30,23 @@ from visor.models.description import (
     Variant,
     describe,
 )
-from visor.models.directory import MANIFEST, ModelManifest, NetworkFile, check_file, read_manifest
+from visor.models.directory import (
+    MANIFEST,
+    Choice,
+    ModelManifest,
+    NetworkFile,
+    check_file,
+    model_directory,
+    models_folder,
+    read_choice,
+    read_manifest,
+)
 from visor.models.fetch import fetch, probe
-from visor.models.run import Embedder
-from visor.records import Record
 from visor.settings import Settings
 
 CONVERT_TIMEOUT_S = 900.0
 
 Say = Callable[[str], None]
-
-
-class Choice(Record, frozen=True, kw_only=True):
-    """What `auto` was found to mean on this machine. It stays so until `visor model build auto` asks again, because an
-    index holds vectors of one model only."""
-
-    model: str
-    why: str
-    at: str
-
-
-def models_folder(settings: Settings) -> Path:
-    return settings.home / "models"
-
-
-def model_directory(settings: Settings, name: str, variant: Variant = "int8") -> Path:
-    """Where the model of that name is or would be; `auto` is what it was found to mean.
-
-    Raises:
-        SettingsError: There is no such model.
-        ModelNotBuilt: `auto`, and nothing was chosen yet.
-    """
-    if name == AUTO:
-        choice = read_choice(settings)
-        if choice is None:
-            raise ModelNotBuilt(
-                "No model was built yet",
-                valid=f"{AUTO!r} is decided when a model is built",
-                remedy="Run `visor model build`",
-            )
-        name = choice.model
-    description = describe(name)
-    suffix = "" if variant == "int8" else f"-{variant}"
-    return models_folder(settings) / f"{description.name}-{description.fingerprint(variant)[:12]}{suffix}"
-
-
-def read_choice(settings: Settings) -> Choice | None:
-    try:
-        return msgspec.json.decode((models_folder(settings) / "auto.json").read_bytes(), type=Choice)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
-
-
-def load_embedder(settings: Settings) -> Embedder:
-    """The embedder of `settings.model`.
-
-    Raises:
-        ModelNotBuilt: It is not there; the message says how to build it.
-        ModelError: It is there and damaged.
-    """
-    return Embedder(model_directory(settings, settings.model), threads=settings.threads)
 
 
 def ensure_model(settings: Settings, *, say: Say) -> Path:

@@ -1,4 +1,4 @@
-"""What a model directory holds: `model.json` and a .tflite file for each network."""
+"""Where model directories are, and what one holds: `model.json` and a .tflite file for each network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 
 from visor.errors import ModelError, ModelNotBuilt
-from visor.models.description import ModelDescription, Variant
+from visor.models.description import AUTO, ModelDescription, Variant, describe
 from visor.records import Record
+from visor.settings import Settings
 
 FORMAT = 1
 MANIFEST = "model.json"
@@ -37,6 +38,56 @@ class ModelManifest(Record, frozen=True, kw_only=True):
     files: tuple[NetworkFile, ...]
     label_names: tuple[str, ...] = ()
     built_at: str
+
+
+class Choice(Record, frozen=True, kw_only=True):
+    """What `auto` was found to mean on this machine. It stays so until `visor model build auto` asks again, because an
+    index holds vectors of one model only."""
+
+    model: str
+    why: str
+    at: str
+
+
+def models_folder(settings: Settings) -> Path:
+    return settings.home / "models"
+
+
+def model_directory(settings: Settings, name: str, variant: Variant = "int8") -> Path:
+    """Where the model of that name is or would be; `auto` is what it was found to mean.
+
+    Raises:
+        SettingsError: There is no such model.
+        ModelNotBuilt: `auto`, and nothing was chosen yet.
+    """
+    if name == AUTO:
+        choice = read_choice(settings)
+        if choice is None:
+            raise ModelNotBuilt(
+                "No model was built yet",
+                valid=f"{AUTO!r} is decided when a model is built",
+                remedy="Run `visor model build`",
+            )
+        name = choice.model
+    description = describe(name)
+    suffix = "" if variant == "int8" else f"-{variant}"
+    return models_folder(settings) / f"{description.name}-{description.fingerprint(variant)[:12]}{suffix}"
+
+
+def read_choice(settings: Settings) -> Choice | None:
+    try:
+        return msgspec.json.decode((models_folder(settings) / "auto.json").read_bytes(), type=Choice)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def fingerprint_of(settings: Settings) -> str:
+    """The fingerprint of `settings.model`, without loading it: compaction has to know whose vectors it merges.
+
+    Raises:
+        ModelNotBuilt: It is not there.
+    """
+    return read_manifest(model_directory(settings, settings.model)).fingerprint
 
 
 def read_manifest(directory: Path) -> ModelManifest:

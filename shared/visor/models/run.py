@@ -25,8 +25,9 @@ from visor.models.description import (
     Preprocessing,
     View,
 )
-from visor.models.directory import check_file, read_manifest
+from visor.models.directory import check_file, model_directory, read_manifest
 from visor.records import Label
+from visor.settings import Settings
 
 LABELS_KEPT = 5
 
@@ -119,6 +120,16 @@ class Embedder:
     def _safety(self, seen: list[_Seen]) -> dict[str, float] | None:
         head = self._head(seen, "safety")
         return None if head is None else dict(zip(SAFETY_CLASSES, (float(p) for p in head), strict=True))
+
+
+def load_embedder(settings: Settings) -> Embedder:
+    """The embedder of `settings.model`.
+
+    Raises:
+        ModelNotBuilt: It is not there; the message says how to build it.
+        ModelError: It is there and damaged.
+    """
+    return Embedder(model_directory(settings, settings.model), threads=settings.threads)
 
 
 def view_of(image: Image.Image, view: View) -> tuple[float, float, float, float]:
