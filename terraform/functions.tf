@@ -134,6 +134,8 @@ resource "google_cloudfunctions2_function" "function" {
   }
 
   depends_on = [
+    google_artifact_registry_repository_iam_member.build,
+    google_project_iam_member.build_sources,
     google_project_iam_member.role,
     google_secret_manager_secret_iam_member.owner_key,
     google_storage_bucket_iam_member.role,

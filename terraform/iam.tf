@@ -42,6 +42,18 @@ resource "google_project_iam_member" "role" {
   member  = google_service_account.account[each.value.account].member
 }
 
+# Cloud Functions copies each bundle into a bucket of its own, which it makes, and builds from there.
+resource "google_project_iam_member" "build_sources" {
+  project = var.project
+  role    = "roles/storage.objectViewer"
+  member  = google_service_account.account["build"].member
+
+  condition {
+    title      = "function-sources"
+    expression = "resource.name.startsWith(\"projects/_/buckets/gcf-v2-sources-${data.google_project.this.number}-\")"
+  }
+}
+
 resource "google_storage_bucket_iam_member" "role" {
   for_each = local.bucket_roles
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "cost": "What a plan would use of the free tier, service by service.",
     "crawl": "Read a source and publish what changed.",
     "demo": "Crawl, embed and serve the demo shop on this machine.",
+    "deploy": "Put Visor on Google Cloud, within the free tier.",
     "dlq": "List and retry what could not be processed.",
     "doctor": "What is installed, which weights and backends answer, and what to do about what is missing.",
     "eval": "Measure how well a labelled folder is found.",

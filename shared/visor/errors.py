@@ -17,6 +17,7 @@
     │   ├── NotFound                  nothing of that name
     │   ├── Conflict                  a compare-and-swap or guarded write lost
     │   └── StoreUnavailable          the store did not answer, for now (retriable)
+    ├── DeployError                   a step of a deployment could not be done
     ├── FormatError                   a stored object cannot be read
     │   ├── CorruptObject             its checksum or structure is wrong
     │   └── NewerFormat               a later Visor wrote it
@@ -134,6 +135,10 @@ class Conflict(StoreError):
 class StoreUnavailable(StoreError):
     code = "store_unavailable"
     retriable = True
+
+
+class DeployError(VisorError):
+    code = "deploy_error"
 
 
 class FormatError(VisorError):
