@@ -402,6 +402,8 @@ export interface components {
             };
             /** @default [] */
             capabilities?: string[];
+            /** @default [] */
+            meters?: components["schemas"]["MeterAnswer"][];
             /** @default null */
             notice?: string | null;
         };
@@ -415,6 +417,20 @@ export interface components {
             dimension: number;
             summary: string;
             licences: string;
+        };
+        /**
+         * MeterAnswer
+         * @description What was used of one free allowance, in its own unit (bytes, seconds, operations).
+         */
+        MeterAnswer: {
+            resource: string;
+            service: string;
+            metric: string;
+            /** @enum {unknown} */
+            per: "day" | "month";
+            used: number;
+            limit: number;
+            free: number;
         };
         /** HealthAnswer */
         HealthAnswer: {
@@ -481,6 +497,15 @@ export interface operations {
             };
             /** @description The request cannot be answered as it stands */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The owner lets nobody else search */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };

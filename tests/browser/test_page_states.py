@@ -173,7 +173,8 @@ def test_not_a_match_hides_the_result_and_is_sent_unless_undone(new_page: Any, a
 
 def test_the_about_panel_tells_what_the_index_holds(new_page: Any, address: str) -> None:
     page = new_page("about:blank")
-    meters = [{"service": "Firestore", "metric": "reads", "period": "day", "used": 1200, "free": 50000}]
+    meter = {"resource": "reads", "service": "Firestore", "metric": "reads", "per": "day", "used": 1200}
+    meters = [meter | {"limit": 45000, "free": 50000}]
     audit = {"samples": 40, "recall_at_12": 0.991}
     changed_answer(page, "/v1/stats", lambda stats: stats.update(meters=meters, audit=audit))
     page.goto(address)

@@ -77,23 +77,20 @@ function Facts({ stats: now }: { stats: StatsAnswer }) {
       </section>
       <section>
         <h3>How it does</h3>
-        <Audit {...(now as Reported)} />
+        <Audit {...(now as Audited)} />
         <Stages stages={now.stages_ms} searches={now.searches} />
       </section>
-      <Meters {...(now as Reported)} />
+      <Meters meters={now.meters ?? []} />
     </>
   );
 }
 
-/** What a server reports beyond the contract's core, where it audits and meters itself. */
-interface Reported {
-  /** Live recall: `fast` answers checked against `exact` ones in idle time. */
+/** Live recall, where a server audits itself: `fast` answers checked against `exact` ones in idle time. */
+interface Audited {
   audit?: { samples: number; recall_at_12: number } | null;
-  /** What was used of the free tier, in the words of `visor cost`. */
-  meters?: { service: string; metric: string; period: string; used: number; free: number }[];
 }
 
-function Audit({ audit }: Reported) {
+function Audit({ audit }: Audited) {
   if (!audit?.samples) return null;
   return (
     <p>
@@ -103,19 +100,19 @@ function Audit({ audit }: Reported) {
   );
 }
 
-function Meters({ meters = [] }: Reported) {
+function Meters({ meters }: { meters: NonNullable<StatsAnswer["meters"]> }) {
   if (meters.length === 0) return null;
   return (
     <section>
       <h3>Used of what is free</h3>
       <ul class="labels">
-        {meters.map(({ service, metric, period, used, free }) => (
-          <li key={`${service} ${metric} ${period}`}>
+        {meters.map(({ resource, service, metric, per, used, free }) => (
+          <li key={resource}>
             <span>
-              {service}: {metric} <span class="muted">this {period}</span>
+              {service}: {metric} <span class="muted">{per === "day" ? "today" : "this month"}</span>
             </span>
             <span class="label-value">
-              {formatCount(used)} of {formatCount(free)}
+              {formatCount(Math.round(used))} of {formatCount(free)}
             </span>
             <Bar value={free > 0 ? Math.min(used / free, 1) : 1} />
           </li>

@@ -140,11 +140,14 @@ function Notice(props: { icon: IconName; title: string; children: preact.Compone
 }
 
 function NothingLikeIt() {
-  const current = answer.value;
+  const confidence = answer.value?.confidence ?? 0;
   return (
-    <Notice icon="nothing" title="Nothing in the catalogue is like it">
+    <Notice
+      icon="nothing"
+      title={confidence < 0.2 ? "Nothing in the catalogue is like it" : "Probably nothing like it here"}
+    >
       <p>
-        It is only {formatPercent(current?.confidence ?? 0)} likely that the catalogue has what you look for.
+        It is only {formatPercent(confidence)} likely that the catalogue has what you look for.
         {canEdit.value && !isEdited.value && " A box around the thing itself often helps."}
       </p>
       <button type="button" class="button" onClick={() => (revealed.value = true)}>
