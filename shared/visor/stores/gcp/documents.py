@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from google.api_core import exceptions as api
+from google.api_core.retry import Retry
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
@@ -32,6 +33,7 @@ from visor.stores.documents import (
 from visor.stores.gcp.errors import retrying, translated
 from visor.stores.gcp.values import Snapshot, from_firestore, revision_of, time_of, to_firestore
 
+_ONCE = Retry(predicate=lambda _: False)
 _LOST_RACE = (api.FailedPrecondition, api.AlreadyExists, api.NotFound, api.Aborted)
 
 
@@ -82,8 +84,10 @@ class CloudDocuments:
         if limit is not None:
             query = query.limit(limit)
         with translated(f"Collection {collection}"):
-            snapshots = query.stream(retry=retrying(self._deadline_s), timeout=self._deadline_s)
-            return [_document(snapshot) for snapshot in snapshots]
+            # Whole calls are tried again: the library does so only until an answer begins to stream.
+            return retrying(self._deadline_s)(
+                lambda: [_document(snapshot) for snapshot in query.stream(retry=_ONCE, timeout=self._deadline_s)]
+            )()
 
     def commit(self, writes: Sequence[Write]) -> list[bool]:
         check_writes(writes)
@@ -114,8 +118,10 @@ class CloudDocuments:
             return {}
         left_s = max(0.1, deadline - time.monotonic())
         with translated("Firestore"):
-            snapshots = self._client.get_all(references, retry=retrying(left_s), timeout=left_s)
-            return {snapshot.reference.path: snapshot for snapshot in snapshots if snapshot.exists}
+            snapshots = retrying(left_s)(
+                lambda: list(self._client.get_all(references, retry=_ONCE, timeout=left_s))
+            )()
+        return {snapshot.reference.path: snapshot for snapshot in snapshots if snapshot.exists}
 
     def _commit_at(self, writes: Sequence[Write], stored: Mapping[str, Snapshot], deadline: float) -> list[bool]:
         """Commit, bound to the documents that were read. Raises one of `_LOST_RACE` if they are others meanwhile."""
