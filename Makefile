@@ -57,5 +57,5 @@ $(STAMPS)/security: scripts/security.py $(wildcard terraform/*.tf) | $(STAMPS)/d
 
 $(STAMPS)/page: $(shell find frontend -path frontend/node_modules -prune -o -path frontend/dist -prune -o -type f -print) | $(STAMPS)/venv
 	@echo "Building the page …" >&2
-	@cd frontend && npm install --no-save --silent && npm run --silent build
+	@cd frontend && npm ci --silent && npm run --silent build
 	@touch $@
