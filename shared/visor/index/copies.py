@@ -29,19 +29,17 @@ def leaders(hashes: Array, vectors: Array) -> Array:
         vectors: (n, m) float32, unit length.
     """
     n = len(hashes)
-    leader = np.full(n, -1, np.int64)
+    leader = np.arange(n)
     words = np.ascontiguousarray(hashes[:, :PDQ_BYTES]).view(np.uint64)
     for start in range(0, n, PAIRS_AT_ONCE):
         some = slice(start, start + PAIRS_AT_ONCE)
         near = np.bitwise_count(words[some, None] ^ words[None]).sum(2, dtype=np.int16) <= SAME_BITS
-        for i in range(start, min(start + PAIRS_AT_ONCE, n)):
-            if leader[i] >= 0:
+        for i in (start + np.flatnonzero(near.sum(1) > 1)).tolist():
+            if leader[i] != i:
                 continue
-            leader[i] = i
             rows = np.flatnonzero(near[i - start])
-            if len(rows) > 1:
-                rows = rows[(rows > i) & (leader[rows] < 0)]
-                leader[rows[vectors[rows] @ vectors[i] >= SAME_SIMILARITY]] = i
+            rows = rows[(rows > i) & (leader[rows] == rows)]
+            leader[rows[vectors[rows] @ vectors[i] >= SAME_SIMILARITY]] = i
     return leader
 
 

@@ -36,7 +36,7 @@ NEAREST = 64
 """Best similarities that an answer carries for confidence."""
 METRIC_ROWS = 1024
 """Full vectors that a metric goes through at once."""
-PARALLEL_ROWS = 50_000
+PARALLEL_ROWS = 300_000
 """Rows from which segments are scanned side by side."""
 WIDENINGS = 6
 """Times that a search asks for four times as many rows before it gives up on filling k with different pictures."""
@@ -353,8 +353,11 @@ def _group(
     leader = leaders(hashes, vectors)
     distances = hash_distances(hashes, query_hash) if query_hash is not None else None
     hits = []
-    for first in np.unique(leader)[:k]:
-        places = dict.fromkeys(found[i].id for i in np.flatnonzero(leader == first))
+    members: dict[int, list[int]] = {}
+    for row, first in enumerate(leader.tolist()):
+        members.setdefault(first, []).append(row)
+    for first, rows in islice(members.items(), k):
+        places = dict.fromkeys(found[row].id for row in rows)
         places |= dict.fromkeys(i for i in _stored_copies(found[first], vectors[first]) if i not in leave_out)
         del places[found[first].id]
         hits.append(

@@ -47,6 +47,8 @@ class Block:
 
     def group_of(self, row: int) -> Array:
         """Other rows (g,) int64 that a merge found to have nearly the hash of this one."""
+        if not len(self.group_rows):
+            return self.group_rows
         place = int(np.searchsorted(self.group_rows, row))
         if place == len(self.group_rows) or self.group_rows[place] != row:
             return np.empty(0, np.int64)
