@@ -118,9 +118,7 @@ class CloudDocuments:
             return {}
         left_s = max(0.1, deadline - time.monotonic())
         with translated("Firestore"):
-            snapshots = retrying(left_s)(
-                lambda: list(self._client.get_all(references, retry=_ONCE, timeout=left_s))
-            )()
+            snapshots = retrying(left_s)(lambda: list(self._client.get_all(references, retry=_ONCE, timeout=left_s)))()
         return {snapshot.reference.path: snapshot for snapshot in snapshots if snapshot.exists}
 
     def _commit_at(self, writes: Sequence[Write], stored: Mapping[str, Snapshot], deadline: float) -> list[bool]:
