@@ -152,12 +152,12 @@ class SearchApp:
         )
 
     def _stats(self, request: Request) -> Response:
-        self.service.searcher.refresh()
         return _json(self.stats())
 
     def stats(self) -> StatsAnswer:
         """What the index holds and how this process is doing."""
         searcher, model = self.service.searcher, self.service.embedder.description
+        searcher.refresh()
         return StatsAnswer(
             images=len(searcher),
             generation=searcher.generation,
