@@ -12,7 +12,7 @@ from scipy.spatial.distance import cdist
 
 from visor.errors import BadRequest
 from visor.index.merge import merge
-from visor.index.metrics import BOOLEAN, METRICS, PLAIN
+from visor.index.metrics import BOOLEAN, METRICS, PLAIN, Metric
 from visor.records import FacetRow, item_id
 from visor.web.contract import Filters, PriceRange
 
@@ -187,6 +187,15 @@ def test_every_scipy_metric_runs_on_full_vectors(shop: Shop, name: str) -> None:
         assert similarities == pytest.approx(expected, abs=2e-3)
     if name not in ("hamming", *BOOLEAN):
         assert answer.hits[0].id == item_id("test", "k9")
+
+
+def test_mahalanobis_is_scipys() -> None:
+    vectors = clustered(200).astype(np.float64)
+    floor = vectors.var(0).mean() * 0.1
+    inverse = np.linalg.inv(np.cov(vectors, rowvar=False) + floor * np.eye(DIMENSION))
+    expected = 1 / (1 + cdist(vectors[:1], vectors[:20], "mahalanobis", VI=inverse)[0])
+    given = Metric("mahalanobis", vectors).similarities(vectors[0], vectors[:20])
+    assert given == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_metrics_are_all_that_scipy_names() -> None:

@@ -92,7 +92,9 @@ class FastScan:
 
     def add(self, projected: Array) -> None:
         """Append unit vectors (n, m) float32."""
-        self._index.add(np.ascontiguousarray(projected, np.float32))
+        # FAISS 1.15 ends the process when a fast scan is given no rows.
+        if len(projected):
+            self._index.add(np.ascontiguousarray(projected, np.float32))
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
