@@ -26,7 +26,7 @@ OURS = "visor (projected)"
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
 def metrics_command(folder: Path, plot: Path | None, as_json: bool) -> None:
     """P@1, P@12, mAP (leave-one-out, label = sub-folder) and milliseconds per query of every metric."""
-    from visor.models.build import load_embedder
+    from visor.models.run import load_embedder
 
     embedder = load_embedder(Settings.read())
     vectors = real_vectors(folder, embedder)
