@@ -8,8 +8,9 @@ from visor.assembly import Assembly
 from visor.settings import Settings
 from visor.web.logs import log_to_cloud
 
-log_to_cloud()
-assembly = Assembly(Settings.read())
+settings = Settings.read()
+log_to_cloud(settings.project)
+assembly = Assembly(settings)
 
 
 @functions_framework.http

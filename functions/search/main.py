@@ -7,8 +7,9 @@ from visor.assembly import Assembly
 from visor.settings import Settings
 from visor.web.logs import log_to_cloud
 
-log_to_cloud()
-app = Assembly(Settings.read()).search_app()
+settings = Settings.read()
+log_to_cloud(settings.project)
+app = Assembly(settings).search_app()
 
 
 @functions_framework.http

@@ -53,9 +53,9 @@ class Assembly:
 
     @cached_property
     def stores(self) -> Stores:
-        from visor.stores import open_stores
+        from visor.stores import StoresWhenUsed
 
-        return open_stores(self.settings)
+        return StoresWhenUsed(self.settings)
 
     @cached_property
     def fetcher(self) -> Fetcher:

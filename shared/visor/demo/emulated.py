@@ -185,7 +185,8 @@ def _wait_for(address: str, process: subprocess.Popen[bytes], name: str) -> None
         if process.poll() is not None:
             break
         try:
-            httpx.get(address + "/v1/health", timeout=5)
+            # A path that functions-framework answers itself: any other would start a crawl.
+            httpx.get(address + "/robots.txt", timeout=5)
         except httpx.TransportError:
             time.sleep(0.1)
         else:

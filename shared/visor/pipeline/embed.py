@@ -1,7 +1,7 @@
 """Embed: turn one batch of changes into a shard, item documents and failure records.
 
 Deliveries come at least once and in any order, so every step can be repeated:
-1. read the batch's item documents, and leave out what is already done or superseded;
+1. read the batch's item and failure documents, and leave out what is already done or superseded;
 2. download and decode in threads, embed as pictures arrive;
 3. write the shard, named by its content;
 4. commit, atomically: the items, the failures, and the record that makes the shard visible.
@@ -11,6 +11,7 @@ A crash before 4 leaves at most a shard that nobody refers to, which the redeliv
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from visor.errors import CorruptObject, FetchUnavailable, ImageError, UnsafeImage
+from visor.errors import Conflict, CorruptObject, FetchUnavailable, ImageError, UnsafeImage
 from visor.images.decode import DecodedImage, decode
 from visor.images.hash import perceptual_hash
 from visor.index.shard import shard_object, write_shard
@@ -45,6 +46,9 @@ from visor.settings import Settings
 from visor.stores.documents import SERVER_TIME, Delete, Document, DocumentStore, Put, Write
 from visor.stores.objects import ObjectStore
 
+LOG = logging.getLogger("visor.embed")
+RACES_MAX = 3
+"""Commits that one delivery loses to another of the same items before it leaves them to the next delivery."""
 EMBED_AT_ONCE = 4
 """Pictures embedded in one go while others still download."""
 GONE_KEPT = timedelta(days=30)
@@ -90,15 +94,32 @@ class _Work:
     batch: Batch
     attempt: int
     documents: dict[str, Document]
+    failed_before: dict[str, Document]
     report: EmbedReport = field(default_factory=EmbedReport)
     pictures: list[_Picture] = field(default_factory=list)
     updates: list[Change] = field(default_factory=list)
     deletes: list[Change] = field(default_factory=list)
     failures: list[tuple[Change, ImageError]] = field(default_factory=list)
 
+    @property
+    def changes_done(self) -> int:
+        """Changes that this delivery worked on, with whatever result."""
+        return len(self.pictures) + len(self.updates) + len(self.deletes) + len(self.failures)
+
     def stored_version(self, item: str) -> int:
         document = self.documents.get(item)
         return int(document.data["version"]) if document else -1
+
+    def failed_version(self, item: str) -> int:
+        """The version that was found to have no picture for good."""
+        failure = self.failed_before.get(item)
+        return -1 if failure is None or failure.data["retriable"] else int(failure.data["version"])
+
+    def put_item(self, item: str, data: Mapping[str, object]) -> Put:
+        """The write of an item's document: a new one needs no second read for its guard."""
+        if item in self.documents:
+            return _put("items", item, data)
+        return Put(collection="items", key=item, data=data, if_revision=0)
 
 
 class BatchEmbedder:
@@ -133,15 +154,19 @@ class BatchEmbedder:
             CorruptObject: The message is no batch: retrying will not help, and it belongs to the dead letters.
             BatchIncomplete: Some origins did not answer; what did is committed. Deliver again later.
             StoreUnavailable: A store did not answer; deliver again later.
+            Conflict: Other deliveries of the same items went on writing them; deliver again later.
         """
         batch = decode_batch(body)
-        ids = list({change.item.id for change in batch.changes})
-        work = _Work(batch=batch, attempt=attempt, documents=self.documents.get("items", ids))
-        to_embed = self._sort_out(work)
-        self._embed_pictures(work, to_embed)
-        self._commit(work)
-        if self.meter is not None and (to_embed or work.updates or work.deletes):
-            self.meter.add("embed", len(to_embed) + len(work.updates) + len(work.deletes))
+        for race in range(RACES_MAX):
+            try:
+                work = self._work(batch, attempt)
+                break
+            except Conflict:
+                if race == RACES_MAX - 1:
+                    raise
+        self._tell(work)
+        if self.meter is not None and work.changes_done:
+            self.meter.add("embed", work.changes_done)
         if work.report.unavailable:
             waits = [e.retry_after_s or 0 for _, e in work.failures if isinstance(e, FetchUnavailable)]
             first = next(e for _, e in work.failures if e.retriable)
@@ -153,6 +178,34 @@ class BatchEmbedder:
             )
         return work.report
 
+    def _work(self, batch: Batch, attempt: int) -> _Work:
+        """Go through the steps once, from what the stores hold now."""
+        ids = list({change.item.id for change in batch.changes})
+        documents, failed = self.documents.get("items", ids), self.documents.get("failures", ids)
+        work = _Work(batch=batch, attempt=attempt, documents=documents, failed_before=failed)
+        self._embed_pictures(work, self._sort_out(work))
+        self._commit(work)
+        return work
+
+    def _tell(self, work: _Work) -> None:
+        """One line a delivery, and one an item that failed."""
+        for change, exc in work.failures:
+            level = logging.INFO if exc.retriable else logging.WARNING
+            LOG.log(level, "Item %s: %s", change.item.id, exc, extra=_about(work, [change.item.id]))
+        report = work.report
+        LOG.info(
+            "Batch %s, attempt %d: %d embedded, %d updated, %d deleted, %d done before, %d failed, %d to be had later",
+            work.batch.id,
+            work.attempt,
+            report.embedded,
+            report.updated,
+            report.deleted,
+            report.already_done,
+            report.failed,
+            report.unavailable,
+            extra=_about(work, [change.item.id for change in work.batch.changes]),
+        )
+
     def _sort_out(self, work: _Work) -> list[Change]:
         """Leave out what is done; tell updates and deletes from what has to be embedded."""
         to_embed = []
@@ -161,7 +214,9 @@ class BatchEmbedder:
             stored = work.stored_version(change.item.id)
             live = document is not None and not document.data.get("gone")
             same_model = document is not None and document.data.get("model") == self.embedder.fingerprint
-            if stored > change.version or (stored == change.version and (same_model or not live)):
+            superseded = stored > change.version or (stored == change.version and (same_model or not live))
+            hopeless = change.action != "delete" and work.failed_version(change.item.id) >= change.version
+            if superseded or hopeless:
                 work.report.already_done += 1
             elif change.action == "delete":
                 work.deletes.append(change)
@@ -213,13 +268,13 @@ class BatchEmbedder:
         work.pictures.sort(key=lambda p: p.change.item.id)
         name = self._write_shard(work)
         tombstones = [Tombstone(id=c.item.id, version=c.version) for c in work.deletes]
-        writes: list[Write] = [self._item(p, name or "", now) for p in work.pictures]
-        writes += [self._gone(c, now) for c in work.deletes]
+        writes: list[Write] = [self._item(work, p, name or "", now) for p in work.pictures]
+        writes += [self._gone(work, c, now) for c in work.deletes]
         updates = []
         for change in work.updates:
             indexed = msgspec.convert(work.documents[change.item.id].data, IndexedItem)
             indexed = msgspec.structs.replace(indexed, item=change.item, version=change.version)
-            writes.append(_put("items", change.item.id, as_document(indexed)))
+            writes.append(work.put_item(change.item.id, as_document(indexed)))
             facets = FacetRow.of(change.item, indexed.labels)
             updates.append(FacetUpdate(id=change.item.id, version=change.version, facets=facets))
         for change, exc in work.failures:
@@ -229,10 +284,13 @@ class BatchEmbedder:
             if not exc.retriable and work.stored_version(change.item.id) >= 0:
                 # An older picture of this item is searchable, and the catalogue no longer shows it.
                 tombstones.append(Tombstone(id=change.item.id, version=change.version))
-                writes.append(self._gone(change, now))
-        if work.attempt > 1:
-            done = [p.change for p in work.pictures] + work.deletes
-            writes += [Delete(collection="failures", key=c.item.id, field="version", value=c.version) for c in done]
+                writes.append(self._gone(work, change, now))
+        done = [p.change for p in work.pictures] + work.deletes
+        writes += [
+            Delete(collection="failures", key=c.item.id, field="version", value=c.version)
+            for c in done
+            if c.item.id in work.failed_before
+        ]
         if name or updates or tombstones:
             commit = ShardCommit(
                 batch=work.batch.id,
@@ -271,7 +329,7 @@ class BatchEmbedder:
         parts = [*sorted(p.change.item.id for p in work.pictures), self.embedder.fingerprint]
         return f"{work.batch.id}-{hashlib.blake2b(''.join(parts).encode(), digest_size=4).hexdigest()}"
 
-    def _item(self, picture: _Picture, shard: str, now: datetime) -> Put:
+    def _item(self, work: _Work, picture: _Picture, shard: str, now: datetime) -> Put:
         indexed = IndexedItem(
             item=picture.change.item,
             version=picture.change.version,
@@ -283,11 +341,11 @@ class BatchEmbedder:
             labels=picture.labels,
             safety=picture.safety,
         )
-        return _put("items", picture.change.item.id, as_document(indexed))
+        return work.put_item(picture.change.item.id, as_document(indexed))
 
-    def _gone(self, change: Change, now: datetime) -> Put:
+    def _gone(self, work: _Work, change: Change, now: datetime) -> Put:
         data = {"version": change.version, "gone": True, "expires_at": (now + GONE_KEPT).timestamp()}
-        return _put("items", change.item.id, data)
+        return work.put_item(change.item.id, data)
 
     def _failure(self, work: _Work, change: Change, exc: ImageError, now: datetime) -> Failure:
         return Failure(
@@ -331,3 +389,8 @@ def unsafe_image(safety: Safety, threshold: float) -> UnsafeImage:
 
 def _put(collection: str, key: str, data: Mapping[str, object]) -> Put:
     return Put(collection=collection, key=key, data=data, newer_than="version")
+
+
+def _about(work: _Work, items: list[str]) -> dict[str, object]:
+    """What a line of the log carries, so that all lines of a batch or item are found."""
+    return {"batch": work.batch.id, "run": work.batch.run, "source": work.batch.source, "items": items}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from functools import cached_property
 from types import TracebackType
 
 from visor.errors import SettingsError
@@ -17,7 +18,7 @@ from visor.stores.objects import ObjectStore
 from visor.stores.queue import Queue
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)
 class Stores:
     """The three stores of one index. As a context manager it closes them."""
 
@@ -45,6 +46,33 @@ def open_stores(settings: Settings) -> Stores:
         SettingsError: The backend needs a setting that is empty, or a library that is not installed.
     """
     return Stores(objects=open_objects(settings), documents=open_documents(settings), queue=open_queue(settings))
+
+
+class StoresWhenUsed(Stores):
+    """The stores of the index that the settings name, each opened when it is first used.
+
+    A function imports, and has in its requirements, the libraries of those that it uses.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.__dict__["_settings"] = settings
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        return open_objects(self.__dict__["_settings"])
+
+    @cached_property
+    def documents(self) -> DocumentStore:
+        return open_documents(self.__dict__["_settings"])
+
+    @cached_property
+    def queue(self) -> Queue:
+        return open_queue(self.__dict__["_settings"])
+
+    def close(self) -> None:
+        for name in ("objects", "documents", "queue"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
 
 
 def open_objects(settings: Settings) -> ObjectStore:

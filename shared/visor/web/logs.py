@@ -7,12 +7,24 @@ import logging
 import sys
 from datetime import UTC, datetime
 
-CARRIED = ("trace", "batch", "items", "source", "stage")
+from flask import has_request_context, request
+
+CARRIED = ("batch", "run", "items", "source", "stage")
 """Attributes that a log call may pass in `extra` and that become fields of the line."""
+TRACE_HEADER = "X-Cloud-Trace-Context"
+"""`TRACE/SPAN;o=OPTIONS`, set by Cloud Run on every request; lines that carry it are shown with their request."""
 
 
 class CloudFormatter(logging.Formatter):
-    """One line of JSON a record. Never a picture's bytes: only what the message and `CARRIED` say."""
+    """One line of JSON a record. Never a picture's bytes: only what the message and `CARRIED` say.
+
+    Args:
+        project: Names the trace of the request that is being answered; without it there is none.
+    """
+
+    def __init__(self, project: str = "") -> None:
+        super().__init__()
+        self.project = project
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
@@ -22,20 +34,26 @@ class CloudFormatter(logging.Formatter):
             "logger": record.name,
         }
         line.update({name: getattr(record, name) for name in CARRIED if hasattr(record, name)})
-        if "trace" in line:
-            line["logging.googleapis.com/trace"] = line.pop("trace")
+        if trace := self._trace():
+            line["logging.googleapis.com/trace"] = trace
         if record.exc_info:
             line["message"] = f"{line['message']}\n{self.formatException(record.exc_info)}"
         return json.dumps(line, ensure_ascii=False, default=str)
+
+    def _trace(self) -> str | None:
+        if not self.project or not has_request_context():
+            return None
+        trace = request.headers.get(TRACE_HEADER, "").partition("/")[0]
+        return f"projects/{self.project}/traces/{trace}" if trace.isalnum() else None
 
 
 SEVERITIES = frozenset({"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"})
 
 
-def log_to_cloud(level: int = logging.INFO) -> None:
-    """Send all logs of this process to standard error in Cloud Logging's form."""
+def log_to_cloud(project: str = "", level: int = logging.INFO) -> None:
+    """Send all logs of this process to standard error in Cloud Logging's form, with traces of that project."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(CloudFormatter())
+    handler.setFormatter(CloudFormatter(project))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for noisy in ("faiss", "google", "httpcore", "httpx", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

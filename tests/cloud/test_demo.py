@@ -1,0 +1,81 @@
+"""The demo on the emulators answers as the embedded demo does, and its page is served from its bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from tests.cloud.running import search
+
+from visor.assembly import Assembly
+from visor.demo import emulated
+from visor.demo.catalogue import DemoCatalogue
+from visor.demo.shop import DemoShop, demo_source
+from visor.settings import Settings
+from visor.stores.gcp.emulators import Emulators
+from visor.web.site import PAGE, Server
+
+QUERIES = 6
+
+
+@pytest.fixture(scope="module")
+def page() -> Path:
+    if not PAGE.is_dir():
+        pytest.skip("The page is not built; run make page")
+    return PAGE
+
+
+@pytest.fixture(scope="module")
+def demo(
+    emulators: Emulators, demo_assembly: Assembly, demo_shop: DemoShop, built_settings: Settings, page: Path
+) -> Iterator[tuple[str, str]]:
+    """Addresses of the page and of the endpoint, on emulators of the demo's own."""
+    settings = msgspec.structs.replace(
+        built_settings, index="demo", allow_hosts=(demo_shop.host,), freshness_s=0.0, embed_attempts_max=5
+    )
+    source = ("demo-shop", demo_source(demo_shop.url))
+    with emulated.emulated_demo(settings, {"title": "Visor demo", "notes": []}, source) as (address, endpoint, _):
+        yield address, endpoint
+
+
+def essence(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(match["item"]["id"], match["verdict"]) for match in answer["matches"]]
+
+
+def test_both_demos_answer_the_same(demo: tuple[str, str], demo_server: Server, demo_catalogue: DemoCatalogue) -> None:
+    step = len(demo_catalogue.products) // QUERIES
+    for product in demo_catalogue.products[::step]:
+        picture = demo_catalogue.picture(product).read_bytes()
+        answers = []
+        for endpoint in (demo[1], demo_server.address):
+            answer = httpx.post(
+                f"{endpoint}/v1/search", content=picture, headers={"Content-Type": "image/png"}, timeout=60
+            )
+            answers.append(answer.raise_for_status().json())
+        cloud, local = answers
+        assert len(cloud["matches"]) >= 12
+        assert essence(cloud) == essence(local)
+        for one, other in zip(cloud["matches"], local["matches"], strict=True):
+            assert one["similarity"] == pytest.approx(other["similarity"], abs=1e-4)
+            assert one["confidence"] == pytest.approx(other["confidence"], abs=1e-3)
+        assert search(demo[1], vector=cloud["query"]["vector"])["matches"][0]["item"] == local["matches"][0]["item"]
+
+
+def test_the_page_is_served_from_its_bucket(demo: tuple[str, str], page: Path) -> None:
+    address, endpoint = demo
+    folder = address.rpartition("/")[0]
+    kinds = {".html": "text/html", ".js": "text/javascript", ".css": "text/css", ".json": "application/json"}
+    served = sorted(path for path in page.rglob("*") if path.suffix in kinds)
+    assert {path.suffix for path in served} >= {".html", ".js", ".css"}
+    for path in served:
+        answer = httpx.get(f"{folder}/{path.relative_to(page).as_posix()}", timeout=30)
+        assert answer.status_code == 200
+        assert answer.content == path.read_bytes() or path.name == "config.json"
+        assert answer.headers["Content-Type"].partition(";")[0] == kinds[path.suffix], path.name
+    config = httpx.get(f"{folder}/config.json", timeout=30)
+    assert config.headers["Content-Type"].startswith("application/json")
+    assert config.json()["endpoint"] == endpoint
