@@ -69,6 +69,16 @@ resource "google_pubsub_topic_iam_member" "crawl" {
   member  = google_service_account.account["crawl"].member
 }
 
+# Only an owner with a key can push items through search.
+resource "google_pubsub_topic_iam_member" "search" {
+  count = var.owner_key_version > 0 ? 1 : 0
+
+  project = var.project
+  topic   = google_pubsub_topic.topic["batches"].name
+  role    = "roles/pubsub.publisher"
+  member  = google_service_account.account["search"].member
+}
+
 resource "google_artifact_registry_repository_iam_member" "build" {
   project    = var.project
   location   = var.region

@@ -48,7 +48,8 @@ export interface paths {
         /** Some items to start from */
         get: operations["items"];
         put?: never;
-        post?: never;
+        /** Send items to be indexed; needs the owner's key in the header X-Visor-Key */
+        post: operations["push"];
         delete?: never;
         options?: never;
         head?: never;
@@ -66,7 +67,8 @@ export interface paths {
         get: operations["item"];
         put?: never;
         post?: never;
-        delete?: never;
+        /** Delete an item that was pushed; needs the owner's key in the header X-Visor-Key */
+        delete: operations["delete"];
         options?: never;
         head?: never;
         patch?: never;
@@ -443,6 +445,72 @@ export interface components {
             version: string;
         };
         /**
+         * PushItem
+         * @description One item that its owner sends (`POST /v1/items`): the JSON body, or a line of `application/x-ndjson`.
+         */
+        PushItem: {
+            key: string;
+            /** @default null */
+            image_url?: string | null;
+            /** @default null */
+            page_url?: string | null;
+            /** @default  */
+            title?: string;
+            /** @default null */
+            description?: string | null;
+            /** @default null */
+            price?: number | null;
+            /** @default null */
+            currency?: string | null;
+            /** @default null */
+            collection?: string | null;
+            /** @default null */
+            country?: string | null;
+            /** @default null */
+            date?: string | null;
+            /** @default null */
+            licence?: string | null;
+            /** @default null */
+            author?: string | null;
+            /** @default null */
+            image_etag?: string | null;
+            /** @default null */
+            image_modified?: string | null;
+            /** @default {} */
+            extra?: {
+                [key: string]: string;
+            };
+            /** @default false */
+            deleted?: boolean;
+        };
+        /**
+         * PushAnswer
+         * @description What became of each pushed item, in their order.
+         */
+        PushAnswer: {
+            /** @default 0 */
+            accepted?: number;
+            /** @default 0 */
+            refused?: number;
+            /** @default [] */
+            items?: components["schemas"]["PushedItem"][];
+        };
+        /**
+         * PushedItem
+         * @description What became of one pushed item.
+         */
+        PushedItem: {
+            line: number;
+            /** @default null */
+            key?: string | null;
+            /** @default null */
+            id?: string | null;
+            /** @enum {unknown} */
+            state: "accepted" | "refused";
+            /** @default null */
+            reason?: string | null;
+        };
+        /**
          * Problem
          * @description RFC 9457 problem document (`application/problem+json`).
          */
@@ -504,7 +572,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description The owner lets nobody else search */
+            /** @description Only the owner may do this, and the request has no valid key */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -675,6 +743,85 @@ export interface operations {
             };
         };
     };
+    push: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PushItem"];
+                "application/x-ndjson": string;
+            };
+        };
+        responses: {
+            /** @description The answer */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PushAnswer"];
+                };
+            };
+            /** @description The request cannot be answered as it stands */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Only the owner may do this, and the request has no valid key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is of a type that is not read here */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The quota is reached; `Retry-After` says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A store did not answer; try again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     item: {
         parameters: {
             query?: never;
@@ -693,6 +840,64 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ItemAnswer"];
+                };
+            };
+            /** @description No such item */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The quota is reached; `Retry-After` says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A store did not answer; try again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PushAnswer"];
+                };
+            };
+            /** @description Only the owner may do this, and the request has no valid key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description No such item */

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from visor.models.run import Embedder
     from visor.pipeline.embed import BatchEmbedder
     from visor.pipeline.meter import Meter
+    from visor.pipeline.push import Pusher
     from visor.pipeline.search import SearchService
     from visor.records import Change, CrawlRun, IndexedItem, Item
     from visor.sources.base import Source, SourceContext
@@ -104,6 +105,14 @@ class Assembly:
             documents=self.stores.documents,
             settings=self.settings,
             meter=self.meter,
+        )
+
+    @cached_property
+    def pusher(self) -> Pusher:
+        from visor.pipeline.push import Pusher
+
+        return Pusher(
+            queue=self.stores.queue, documents=self.stores.documents, settings=self.settings, meter=self.meter
         )
 
     @cached_property
@@ -205,7 +214,8 @@ class Assembly:
         from visor.web.app import SearchApp
         from visor.web.gate import Gate
 
-        return SearchApp(self.search_service(picture_address), self.settings, Gate(self.settings, self.meter))
+        gate = Gate(self.settings, self.meter)
+        return SearchApp(self.search_service(picture_address), self.settings, gate, pusher=lambda: self.pusher)
 
     def site(self, config: Mapping[str, Any]) -> Site:
         """The page and the endpoint at one local address; `config` is what the page's config.json says."""

@@ -220,7 +220,7 @@ class BatchEmbedder:
                 work.report.already_done += 1
             elif change.action == "delete":
                 work.deletes.append(change)
-            elif change.action == "update" and live and same_model:
+            elif change.action == "update" and live and same_model and _same_picture(document, change.item):
                 work.updates.append(change)
             else:
                 to_embed.append(change)
@@ -359,6 +359,13 @@ class BatchEmbedder:
             retriable=exc.retriable,
             at=now.isoformat(timespec="seconds"),
         )
+
+
+def _same_picture(document: Document | None, item: Item) -> bool:
+    """Whether the vector that an item has is its picture's still. Whoever published an update may not have known."""
+    return document is not None and (
+        msgspec.convert(document.data["item"], Item).image_signature() == item.image_signature()
+    )
 
 
 def decode_batch(body: bytes) -> Batch:

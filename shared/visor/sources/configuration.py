@@ -28,6 +28,8 @@ from visor.sources.checking import checked
 from visor.sources.opening import check_source, open_source
 
 CONFIGURATION_FILE = "visor.toml"
+PUSHED = "push"
+"""The source of items that their owner sends; none that is crawled may have its name."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 
 _EVERY = re.compile(r"(\d{1,4})\s*(min|h|d|w)\Z")
@@ -131,6 +133,8 @@ class Configuration:
 
     def _entry(self, name: str, table: Any) -> Entry:
         where = f"sources.{name}"
+        if name == PUSHED:
+            raise self._wrong(where, f"'{name}' is the name of what is pushed (POST /v1/items)", valid="Another name")
         if not NAME.match(name):
             raise self._wrong(where, f"'{name}' is no name of a source", valid="a-z, 0-9, - and _, at most 63 of them")
         if not isinstance(table, dict):

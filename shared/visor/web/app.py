@@ -6,7 +6,7 @@ import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,7 +18,16 @@ from werkzeug.exceptions import RequestEntityTooLarge as BodyTooLarge
 from werkzeug.routing import Map, RequestRedirect, Rule
 
 from visor import __version__
-from visor.errors import BadRequest, ImageError, RequestError, RequestTooLarge, UnsupportedMediaType, VisorError
+from visor.errors import (
+    BadRequest,
+    ImageError,
+    KeyRequired,
+    RequestError,
+    RequestTooLarge,
+    UnsupportedMediaType,
+    VisorError,
+)
+from visor.pipeline.push import Pusher
 from visor.pipeline.search import SearchService
 from visor.records import Record
 from visor.settings import Settings
@@ -31,6 +40,7 @@ from visor.web.contract import (
     MeterAnswer,
     ModelAnswer,
     Problem,
+    PushItem,
     SearchRequest,
     StatsAnswer,
 )
@@ -38,6 +48,7 @@ from visor.web.gate import KEY_HEADER, Gate
 
 LOG = logging.getLogger("visor.web")
 SEARCHES_REMEMBERED = 1_000
+LINES = "application/x-ndjson"
 T = TypeVar("T", bound=Record)
 
 ROUTES = Map(
@@ -45,7 +56,9 @@ ROUTES = Map(
         Rule("/v1/search", endpoint="search", methods=["POST"]),
         Rule("/v1/facets", endpoint="facets", methods=["GET"]),
         Rule("/v1/items", endpoint="items", methods=["GET"]),
+        Rule("/v1/items", endpoint="push", methods=["POST"]),
         Rule("/v1/items/<id>", endpoint="item", methods=["GET"]),
+        Rule("/v1/items/<id>", endpoint="delete", methods=["DELETE"]),
         Rule("/v1/stats", endpoint="stats", methods=["GET"]),
         Rule("/v1/health", endpoint="health", methods=["GET"]),
         Rule("/openapi.json", endpoint="openapi", methods=["GET"]),
@@ -57,8 +70,11 @@ ROUTES = Map(
 class SearchApp:
     """Answers HTTP requests with a `SearchService`. Thread-safe; one a process."""
 
-    def __init__(self, service: SearchService, settings: Settings, gate: Gate) -> None:
-        self.service, self.settings, self.gate = service, settings, gate
+    def __init__(
+        self, service: SearchService, settings: Settings, gate: Gate, *, pusher: Callable[[], Pusher] | None = None
+    ) -> None:
+        """`pusher` makes what takes pushed items in, when the first of them comes; None: nothing does."""
+        self.service, self.settings, self.gate, self._pusher = service, settings, gate, pusher
         self._stages: deque[dict[str, float]] = deque(maxlen=SEARCHES_REMEMBERED)
         self._searches = 0
 
@@ -123,11 +139,35 @@ class SearchApp:
             remedy="Set Content-Type",
         )
 
+    def _push(self, request: Request) -> Response:
+        self.gate.admit_owner(request)
+        request.max_content_length = self.settings.request_bytes_max
+        if (request.content_length or 0) > self.settings.request_bytes_max:
+            raise self._too_large(request)
+        if request.mimetype not in ("application/json", LINES):
+            raise UnsupportedMediaType(
+                f"The body is of type {request.mimetype or '(none)'}",
+                valid=f"application/json with one item, or {LINES} with one a line",
+                remedy="Set Content-Type",
+            )
+        body, pusher = request.get_data(), self._open_pusher()
+        answer = pusher.push_lines(body) if request.mimetype == LINES else pusher.push_one(_decode(body, PushItem))
+        return _json(answer, status=202)
+
+    def _delete(self, request: Request, id: str) -> Response:  # noqa: A002 — the name in the route
+        self.gate.admit_owner(request)
+        return _json(self._open_pusher().delete(id), status=202)
+
+    def _open_pusher(self) -> Pusher:
+        if self._pusher is None:
+            raise KeyRequired("This endpoint takes no items", valid="It answers searches")
+        return self._pusher()
+
     def _too_large(self, request: Request) -> RequestTooLarge:
         return RequestTooLarge(
             f"The request has {request.content_length or 'too many'} bytes",
             valid=f"At most {self.settings.request_bytes_max}",
-            remedy="Send a smaller picture: 1,024 pixels a side are plenty",
+            remedy="Send less: of a picture, 1,024 pixels a side are plenty",
         )
 
     def _facets(self, request: Request) -> Response:
@@ -189,7 +229,7 @@ class SearchApp:
         allowed = self.settings.cors_origins
         if origin and ("*" in allowed or origin in allowed):
             headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
-            headers["Access-Control-Allow-Methods"] = "GET, POST, OPTIONS"
+            headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE, OPTIONS"
             headers["Access-Control-Allow-Headers"] = f"Content-Type, {KEY_HEADER}"
             headers["Access-Control-Max-Age"] = "86400"
             headers["Vary"] = "Origin"
@@ -254,8 +294,8 @@ def _decode(body: bytes, kind: type[T]) -> T:
         ) from exc
 
 
-def _json(answer: Record) -> Response:
-    return Response(msgspec.json.encode(answer), mimetype="application/json")
+def _json(answer: Record, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(answer), status=status, mimetype="application/json")
 
 
 def _problem(exc: VisorError, status: int) -> Response:

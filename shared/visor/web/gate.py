@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from urllib.parse import urlsplit
 
 from flask import Request
 
@@ -41,6 +42,25 @@ class Gate:
             forwarded_for = request.headers.get("X-Forwarded-For")
             self.rate.take(client_of(forwarded_for, request.remote_addr, behind_cloud_run=True))
         self.meter.allow("search", owner=owner)
+
+    def admit_owner(self, request: Request) -> None:
+        """Let the owner change what is indexed. In the embedded setting anybody on this machine is the owner, except
+        for a page of another site that a browser shows here.
+
+        Raises:
+            KeyRequired: The request does not carry the owner's key, or there is none, so that nobody may.
+        """
+        if self._is_owner(request):
+            return
+        origin = request.headers.get("Origin")
+        if self.settings.backend == "local" and (origin is None or urlsplit(origin).netloc == request.host):
+            return
+        remedy = f"Send the owner's key in the header {KEY_HEADER}"
+        raise KeyRequired(
+            f"The request has no valid {KEY_HEADER}",
+            valid="Only the owner may change what is indexed",
+            remedy=remedy if self.settings.owner_key else "Set VISOR_OWNER_KEY to allow it: now nobody may",
+        )
 
     def count(self, *, seconds: float, response_bytes: int) -> None:
         """Note that one search was answered."""

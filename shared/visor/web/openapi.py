@@ -14,7 +14,7 @@ JSON = "application/json"
 PROBLEM = "application/problem+json"
 ANSWERS: dict[int, str] = {
     400: "The request cannot be answered as it stands",
-    401: "The owner lets nobody else search",
+    401: "Only the owner may do this, and the request has no valid key",
     404: "No such item",
     413: "The request is too large",
     415: "The body is of a type that is not read here",
@@ -34,6 +34,8 @@ def document() -> dict[str, Any]:
         contract.ItemAnswer,
         contract.StatsAnswer,
         contract.HealthAnswer,
+        contract.PushItem,
+        contract.PushAnswer,
         contract.Problem,
     ]
     _, components = msgspec.json.schema_components(names, ref_template="#/components/schemas/{name}")
@@ -53,9 +55,10 @@ def document() -> dict[str, Any]:
                 "get": _get("Count the values that items can be filtered by", "FacetsAnswer", [400], _FACETS)
             },
             "/v1/items": {
-                "get": _get("Some items to start from", "ItemsAnswer", [400], [_query("limit", _integer(1, 48, 8))])
+                "get": _get("Some items to start from", "ItemsAnswer", [400], [_query("limit", _integer(1, 48, 8))]),
+                "post": _push(),
             },
-            "/v1/items/{id}": {"get": _get("One item", "ItemAnswer", [404], [_ID])},
+            "/v1/items/{id}": {"get": _get("One item", "ItemAnswer", [404], [_ID]), "delete": _delete()},
             "/v1/stats": {"get": _get("What the index holds and how this process is doing", "StatsAnswer", [])},
             "/v1/health": {"get": _get("Is this process up?", "HealthAnswer", [])},
         },
@@ -93,6 +96,29 @@ def _search() -> dict[str, Any]:
     }
 
 
+def _push() -> dict[str, Any]:
+    item = {"$ref": "#/components/schemas/PushItem"}
+    lines = {"type": "string", "description": "A PushItem a line, at most 1,000"}
+    return {
+        "operationId": "push",
+        "summary": "Send items to be indexed; needs the owner's key in the header X-Visor-Key",
+        "requestBody": {
+            "required": True,
+            "content": {JSON: {"schema": item}, "application/x-ndjson": {"schema": lines}},
+        },
+        "responses": _responses("PushAnswer", [400, 401, 413, 415, 429, 503], status=202),
+    }
+
+
+def _delete() -> dict[str, Any]:
+    return {
+        "operationId": "delete",
+        "summary": "Delete an item that was pushed; needs the owner's key in the header X-Visor-Key",
+        "parameters": [_ID],
+        "responses": _responses("PushAnswer", [401, 404, 429, 503], status=202),
+    }
+
+
 def _get(summary: str, answer: str, problems: list[int], parameters: list[Any] | None = None) -> dict[str, Any]:
     operation = {
         "operationId": answer.removesuffix("Answer").lower(),
@@ -104,16 +130,16 @@ def _get(summary: str, answer: str, problems: list[int], parameters: list[Any] |
     return operation
 
 
-def _responses(answer: str, problems: list[int]) -> dict[str, Any]:
+def _responses(answer: str, problems: list[int], status: int = 200) -> dict[str, Any]:
     responses: dict[str, Any] = {
-        "200": {
+        str(status): {
             "description": "The answer",
             "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{answer}"}}},
         }
     }
-    for status in problems:
-        responses[str(status)] = {
-            "description": ANSWERS[status],
+    for problem in problems:
+        responses[str(problem)] = {
+            "description": ANSWERS[problem],
             "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
     return responses
