@@ -104,6 +104,9 @@ def _model(model: Path, *, whole: bool) -> dict[str, bytes]:
         for path in model.rglob("*")
         if path.is_file() and (whole or path.suffix == ".json")
     }
+    suffixes = {path.rpartition(".")[2] for path in files}
+    if not {"json", *(["tflite"] if whole else [])} <= suffixes:
+        sys.exit(f"{model} holds no whole model. Run `visor model build` and try again.")
     choice = model.parent / "auto.json"
     return files | ({"models/auto.json": choice.read_bytes()} if choice.is_file() else {})
 
@@ -128,7 +131,9 @@ def installed_bytes(bundle: Path) -> int:
     """Compressed size of what the bundle's requirements install and of the bundle itself."""
     with tempfile.TemporaryDirectory() as scratch:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--ignore-installed"]
-        subprocess.run([*pip, "--target", scratch, "-r", str(bundle / "requirements.txt")], check=True)
+        subprocess.run(
+            [*pip, "--target", scratch, "-r", str(bundle / "requirements.txt")], check=True, capture_output=True
+        )
         if any(FORBIDDEN.match(path.name) for path in Path(scratch).iterdir()):
             sys.exit(f"{bundle.name} installs TensorFlow or Keras, which no function may")
         buffer = io.BytesIO()

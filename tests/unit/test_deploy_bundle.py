@@ -138,3 +138,10 @@ def test_runtime_is_the_python_that_the_tests_run_on() -> None:
     """What is pinned was resolved, and is tested, on the Python that the functions run."""
     header = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()[0]
     assert f"Python {lock.runtime()} " in header
+
+
+def test_a_model_that_is_not_whole_is_not_bundled(model: Path) -> None:
+    (model / "network.tflite").unlink()
+    with pytest.raises(SystemExit, match="no whole model"):
+        bundle.contents("search", model)
+    assert bundle.contents("compact", model), "compact runs none"

@@ -191,6 +191,7 @@ def test_bundles_step_makes_a_bundle_of_every_function(workspace: Path) -> None:
     made = workspace / "home" / "models" / "made-1234"
     made.mkdir(parents=True)
     (made / "model.json").write_text("{}")
+    (made / "network.tflite").write_bytes(b"weights")
     command = script("bundles").replace("build/bundles ", f"build/bundles --model {made} ")
     (workspace / "visor.toml").write_text("[sources]\n")
     environ = {**os.environ, "PYTHONPATH": str(workspace / "shared")}
