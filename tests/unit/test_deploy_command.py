@@ -120,6 +120,7 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("bundle", "publish", "smoke"):
         (root / "scripts" / f"{name}.py").write_text(note)
     (root / "visor").mkdir()
+    (root / "visor" / "__init__.py").touch()
     (root / "visor" / "__main__.py").write_text(note)
     return root
 
@@ -155,6 +156,7 @@ def test_run_does_every_step_in_order(world: World, checkout: Path) -> None:
     [apply] = world.asked("terraform", "apply")
     assert "-var=project=my-project" in apply
     assert "-var=time_zone=Europe/Berlin" in apply
+    assert (checkout / "visor" / "__main__.ran").read_text() == "model build"
     assert (checkout / "scripts" / "bundle.ran").read_text() == "build/bundles"
     published = (checkout / "scripts" / "publish.ran").read_text()
     assert published == "frontend/dist gs://my-project-visor-site --endpoint https://visor-search-x.a.run.app"

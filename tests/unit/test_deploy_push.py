@@ -33,7 +33,7 @@ def embed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Any
     """The real functions/embed/main.py, started by functions-framework as Cloud Functions starts it."""
     recorder = Recorder()
     monkeypatch.setattr(Assembly, "batch_embedder", recorder)
-    monkeypatch.setattr("visor.web.logs.log_to_cloud", lambda: None)
+    monkeypatch.setattr("visor.web.logs.log_to_cloud", lambda *_: None)
     monkeypatch.setenv("VISOR_HOME", str(tmp_path))
     before = set(sys.modules)
     # Terraform deploys it without an event trigger, so Google starts it with the signature type http.
