@@ -80,7 +80,9 @@ class Pusher:
         source = found.data.get("item", {}).get("source", PUSHED) if found else PUSHED
         if source != PUSHED or not ITEM_ID.match(item):
             raise UnknownItem(
-                f"No item {item:.64} was pushed: it is of source {source!r}" if found else f"{item[:64]!r} is no item's id",
+                f"No item {item:.64} was pushed: it is of source {source!r}"
+                if found
+                else f"{item[:64]!r} is no item's id",
                 valid="The id of a pushed item: 32 hexadecimal digits",
                 remedy="Take it out of its catalogue, or leave it out in the source's configuration",
             )
