@@ -20,11 +20,13 @@ test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security  ## all te
 	$(BIN)/python -m pytest
 	cd frontend && npm test
 
-lint: $(STAMPS)/dev $(STAMPS)/page  ## style, types, front end
+lint: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## style, types, front end
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/python scripts/check_terraform.py
+	$(BIN)/python scripts/variables_table.py --check
+	$(BIN)/check-jsonschema --builtin-schema vendor.cloudbuild cloudbuild.yaml
 	if command -v terraform >/dev/null; then terraform fmt -check -diff terraform; fi
 	cd frontend && npm run lint
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from visor.models.run import Embedder
     from visor.pipeline.embed import BatchEmbedder
     from visor.pipeline.meter import Meter
+    from visor.pipeline.notified import Notified
     from visor.pipeline.push import Pusher
     from visor.pipeline.search import SearchService
     from visor.records import Change, CrawlRun, IndexedItem, Item
@@ -137,6 +138,16 @@ class Assembly:
         """The source of that name in the owner's visor.toml. Raises as `Configuration.open`."""
         return self.configuration.open(name, self.source_context)
 
+    @cached_property
+    def notified(self) -> Notified:
+        """What takes a bucket's notifications in."""
+        from visor.pipeline.notified import Notified
+        from visor.sources.bucket import BucketSource
+
+        names = [entry.name for entry in self.configuration.entries.values() if entry.plan.kind == "bucket"]
+        sources = [self.named_source(name) for name in names]
+        return Notified([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
+
     def crawl(
         self,
         source: Source,
@@ -215,7 +226,13 @@ class Assembly:
         from visor.web.gate import Gate
 
         gate = Gate(self.settings, self.meter)
-        return SearchApp(self.search_service(picture_address), self.settings, gate, pusher=lambda: self.pusher)
+        return SearchApp(
+            self.search_service(picture_address),
+            self.settings,
+            gate,
+            pusher=lambda: self.pusher,
+            objects=self.stores.objects,
+        )
 
     def site(self, config: Mapping[str, Any]) -> Site:
         """The page and the endpoint at one local address; `config` is what the page's config.json says."""
@@ -232,8 +249,15 @@ class Assembly:
     def pictures(self) -> Pictures:
         from visor.sources.pictures import open_pictures
 
-        folders = self.configuration.folders() if self.settings.backend == "local" else ()
-        return open_pictures(self.settings, self.fetcher, folders=folders)
+        # On Google Cloud only crawl has the owner's configuration; the settings name what embed may read.
+        local = self.settings.backend == "local"
+        return open_pictures(
+            self.settings,
+            self.fetcher,
+            folders=self.configuration.folders() if local else (),
+            buckets=self.configuration.buckets() if local else {},
+            frames=self.stores.objects,
+        )
 
     def read_image(self, item: Item) -> bytes:
         """The bytes of an item's picture, from its address or, for a folder's item, from its file.

@@ -157,7 +157,9 @@ class Crawl:
             if difference == "none":
                 self.counts["unchanged"] += 1
             else:
-                self._publish_later(ACTIONS[difference], item)
+                # What a source may have published itself is new to the crawl only: embed tells whether it is.
+                known = difference == "new" and getattr(self.source, "notified", False)
+                self._publish_later("update" if known else ACTIONS[difference], item)
         dropped = [failure for failure in page.failed if failure.dropped]
         self.counts["failed"] += len(dropped) + page.failed_more
         self.why += [f"{f.key}: {f.reason}" for f in page.failed][: max(0, FAILED_SAMPLES - len(self.why))]

@@ -18,6 +18,7 @@ from visor.errors import BadRequest, UnknownItem
 from visor.images.align import Probe
 from visor.images.decode import DecodedImage, decode
 from visor.images.fetch import Fetcher
+from visor.images.frames import FRAMES
 from visor.images.hash import perceptual_hash
 from visor.images.verdict import Verdict, verdicts
 from visor.index.calibration import Calibration
@@ -124,7 +125,7 @@ class SearchService:
         self.documents, self.settings = documents, settings
         self.items = Items(documents, keep_s=settings.freshness_s)
         self.thresholds = Thresholds.of(settings)
-        self.picture_address = picture_address
+        self.picture_address = picture_address or web_address
         self.calibration = Calibration()
 
     def search(self, request: SearchRequest, upload: bytes | None = None) -> SearchAnswer:
@@ -291,10 +292,19 @@ class SearchService:
 
     def _shown(self, indexed: IndexedItem) -> IndexedItem:
         """The item as a browser can show it."""
-        if self.picture_address is None:
+        address = self.picture_address(indexed)
+        if address == indexed.item.image_url:
             return indexed
-        item = msgspec.structs.replace(indexed.item, image_url=self.picture_address(indexed))
+        item = msgspec.structs.replace(indexed.item, image_url=address)
         return msgspec.structs.replace(indexed, item=item)
+
+
+def web_address(indexed: IndexedItem) -> str:
+    """The address of an item's picture as a browser can open it; empty where it has none (a private bucket)."""
+    url = indexed.item.image_url
+    if url.startswith(FRAMES):
+        return f"./v1/thumbnails/{url.removeprefix(FRAMES)}"
+    return url if url.startswith(("https:", "http:")) else ""
 
 
 def decode_vector(text: str, dimension: int) -> np.ndarray:

@@ -131,6 +131,11 @@ class Configuration:
         """The folders whose pictures its sources of kind `folder` read."""
         return tuple(str(entry.own["path"]) for entry in self.entries.values() if entry.plan.kind == "folder")
 
+    def buckets(self) -> dict[str, dict[str, Any]]:
+        """The buckets that its sources of kind `bucket` read, with the options to open each with."""
+        found = (entry.own for entry in self.entries.values() if entry.plan.kind == "bucket")
+        return {str(own["url"]): dict(own.get("options", {})) for own in found}
+
     def _entry(self, name: str, table: Any) -> Entry:
         where = f"sources.{name}"
         if name == PUSHED:

@@ -6,13 +6,17 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import urlsplit
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from visor.errors import FetchFailed, FetchRefused
+from visor.errors import FetchFailed, FetchRefused, StoreError
 from visor.images.fetch import Fetched
+from visor.images.frames import FrameReader
 from visor.settings import Settings
+from visor.sources.base import NotConfigured
+from visor.sources.buckets import Bucket, as_image_error, open_bucket, split
+from visor.stores.objects import ObjectStore
 
 
 class PictureReader(Protocol):
@@ -72,6 +76,48 @@ class FolderReader:
         return Fetched(body=body, url=url, modified=validator, not_modified=validator == modified)
 
 
+class BucketReader:
+    """Reads objects of the given buckets, such as `gs://bucket/prefix`, and of no others.
+
+    Args:
+        buckets: Address of each, and the options to open it with.
+        bytes_max: Of an object.
+    """
+
+    def __init__(self, buckets: Mapping[str, Mapping[str, Any]], *, bytes_max: int) -> None:
+        self._allowed = {address.rstrip("/"): options for address, options in buckets.items()}
+        self._bytes_max = bytes_max
+        self._open: dict[str, Bucket] = {}
+
+    def fetch(
+        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
+    ) -> Fetched:
+        """The object. Validators are not looked at.
+
+        Raises:
+            FetchRefused: It is in none of the buckets.
+            FetchFailed: It is not there, may not be read or is too large.
+            FetchUnavailable: The bucket did not answer.
+        """
+        address = next((a for a in self._allowed if url == a or url.startswith(a)), None)
+        if address is None:
+            raise FetchRefused(
+                f"{url:.200} is in no bucket that may be read",
+                valid="Buckets are " + (", ".join(self._allowed) or "none"),
+                remedy="Name its bucket in VISOR_ALLOW_BUCKETS",
+            )
+        scheme, name, path = split(url)
+        try:
+            if address not in self._open:
+                self._open[address] = open_bucket(scheme, name, self._allowed[address])
+            body = self._open[address].read(unquote(path), self._bytes_max if bytes_max is None else bytes_max)
+        except NotConfigured as exc:
+            raise FetchFailed(f"{url:.200} cannot be read here: {exc.reason}") from exc
+        except StoreError as exc:
+            raise as_image_error(exc, url) from exc
+        return Fetched(body=body, url=url)
+
+
 class Pictures:
     """Reads a picture with the reader of its address's scheme; may stand wherever a reader may."""
 
@@ -91,7 +137,24 @@ class Pictures:
         return reader.fetch(url, etag=etag, modified=modified, bytes_max=bytes_max)
 
 
-def open_pictures(settings: Settings, web: PictureReader, *, folders: Sequence[str] = ()) -> Pictures:
-    """The readers of this process: `web` for http(s), for `file:` `settings.allow_folders` and `folders`."""
+def open_pictures(
+    settings: Settings,
+    web: PictureReader,
+    *,
+    folders: Sequence[str] = (),
+    buckets: Mapping[str, Mapping[str, Any]] | None = None,
+    frames: ObjectStore | None = None,
+) -> Pictures:
+    """The readers of this process: `web` for http(s), for `file:` `settings.allow_folders` and `folders`.
+
+    Args:
+        buckets: Buckets beside `settings.allow_buckets`, with the options to open each with.
+        frames: Where frames of videos are kept; None: none can be read.
+    """
     files = FolderReader((*settings.allow_folders, *folders), bytes_max=settings.fetch_bytes_max)
-    return Pictures({"http": web, "https": web, "file": files})
+    allowed: dict[str, Mapping[str, Any]] = {address: {} for address in settings.allow_buckets} | dict(buckets or {})
+    objects = BucketReader(allowed, bytes_max=settings.fetch_bytes_max)
+    schemes: dict[str, PictureReader] = {address.partition(":")[0]: objects for address in allowed}
+    if frames is not None:
+        schemes["frame"] = FrameReader(frames)
+    return Pictures({**schemes, "http": web, "https": web, "file": files})

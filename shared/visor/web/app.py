@@ -20,17 +20,21 @@ from werkzeug.routing import Map, RequestRedirect, Rule
 from visor import __version__
 from visor.errors import (
     BadRequest,
+    FetchFailed,
     ImageError,
     KeyRequired,
     RequestError,
     RequestTooLarge,
+    UnknownItem,
     UnsupportedMediaType,
     VisorError,
 )
+from visor.images.frames import NAME, read_frame
 from visor.pipeline.push import Pusher
 from visor.pipeline.search import SearchService
 from visor.records import Record
 from visor.settings import Settings
+from visor.stores.objects import ObjectStore
 from visor.web import openapi
 from visor.web.contract import (
     Filters,
@@ -59,6 +63,7 @@ ROUTES = Map(
         Rule("/v1/items", endpoint="push", methods=["POST"]),
         Rule("/v1/items/<id>", endpoint="item", methods=["GET"]),
         Rule("/v1/items/<id>", endpoint="delete", methods=["DELETE"]),
+        Rule("/v1/thumbnails/<name>", endpoint="thumbnail", methods=["GET"]),
         Rule("/v1/stats", endpoint="stats", methods=["GET"]),
         Rule("/v1/health", endpoint="health", methods=["GET"]),
         Rule("/openapi.json", endpoint="openapi", methods=["GET"]),
@@ -71,10 +76,20 @@ class SearchApp:
     """Answers HTTP requests with a `SearchService`. Thread-safe; one a process."""
 
     def __init__(
-        self, service: SearchService, settings: Settings, gate: Gate, *, pusher: Callable[[], Pusher] | None = None
+        self,
+        service: SearchService,
+        settings: Settings,
+        gate: Gate,
+        *,
+        pusher: Callable[[], Pusher] | None = None,
+        objects: ObjectStore | None = None,
     ) -> None:
-        """`pusher` makes what takes pushed items in, when the first of them comes; None: nothing does."""
-        self.service, self.settings, self.gate, self._pusher = service, settings, gate, pusher
+        """
+        Args:
+            pusher: Makes what takes pushed items in, when the first of them comes; None: nothing does.
+            objects: Where frames of videos are kept, for their thumbnails.
+        """
+        self.service, self.settings, self.gate, self._pusher, self.objects = service, settings, gate, pusher, objects
         self._stages: deque[dict[str, float]] = deque(maxlen=SEARCHES_REMEMBERED)
         self._searches = 0
 
@@ -157,6 +172,20 @@ class SearchApp:
     def _delete(self, request: Request, id: str) -> Response:  # noqa: A002 — the name in the route
         self.gate.admit_owner(request)
         return _json(self._open_pusher().delete(id), status=202)
+
+    def _thumbnail(self, request: Request, name: str) -> Response:
+        if self.objects is None or not NAME.match(name):
+            raise UnknownItem(f"No frame {name:.64} is here", valid="Names are as answers give them")
+        self.gate.admit_reading(request)
+        try:
+            data = read_frame(self.objects, name)
+        except FetchFailed as exc:
+            raise UnknownItem(f"No frame {name:.64} is here", valid="Names are as answers give them") from exc
+        response = Response(data, mimetype="image/jpeg")
+        # Its name is made of its content, so it never is another picture.
+        response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+        response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+        return response
 
     def _open_pusher(self) -> Pusher:
         if self._pusher is None:

@@ -43,6 +43,16 @@ class Gate:
             self.rate.take(client_of(forwarded_for, request.remote_addr, behind_cloud_run=True))
         self.meter.allow("search", owner=owner)
 
+    def admit_reading(self, request: Request) -> None:
+        """Let one read of an object through; it counts as a search does not, but costs a Class B operation.
+
+        Raises:
+            QuotaReached: What is free is used up.
+        """
+        if self.settings.backend != "local":
+            self.meter.allow("fresh_shard", owner=self._is_owner(request))
+            self.meter.add("fresh_shard")
+
     def admit_owner(self, request: Request) -> None:
         """Let the owner change what is indexed. In the embedded setting anybody on this machine is the owner, except
         for a page of another site that a browser shows here.

@@ -59,6 +59,7 @@ def document() -> dict[str, Any]:
                 "post": _push(),
             },
             "/v1/items/{id}": {"get": _get("One item", "ItemAnswer", [404], [_ID]), "delete": _delete()},
+            "/v1/thumbnails/{name}": {"get": _thumbnail()},
             "/v1/stats": {"get": _get("What the index holds and how this process is doing", "StatsAnswer", [])},
             "/v1/health": {"get": _get("Is this process up?", "HealthAnswer", [])},
         },
@@ -116,6 +117,19 @@ def _delete() -> dict[str, Any]:
         "summary": "Delete an item that was pushed; needs the owner's key in the header X-Visor-Key",
         "parameters": [_ID],
         "responses": _responses("PushAnswer", [401, 404, 429, 503], status=202),
+    }
+
+
+def _thumbnail() -> dict[str, Any]:
+    name = {**_ID, "name": "name"}
+    responses = _responses("HealthAnswer", [404, 429, 503])
+    picture = {"schema": {"type": "string", "format": "binary"}}
+    responses["200"] = {"description": "A JPEG that never changes", "content": {"image/jpeg": picture}}
+    return {
+        "operationId": "thumbnail",
+        "summary": "A frame of a video",
+        "parameters": [name],
+        "responses": responses,
     }
 
 

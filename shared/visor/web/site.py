@@ -17,6 +17,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from visor.errors import SettingsError, VisorError
 from visor.images.decode import decode
+from visor.pipeline.search import web_address
 from visor.records import IndexedItem, Item
 from visor.web.app import SearchApp
 
@@ -31,8 +32,7 @@ THUMBNAIL_SIDE = 480
 
 def picture_address(indexed: IndexedItem) -> str:
     """The address of an item's picture as a browser can open it."""
-    url = indexed.item.image_url
-    return f".{PICTURES}{indexed.item.id}" if url.startswith("file:") else url
+    return web_address(indexed) or f".{PICTURES}{indexed.item.id}"
 
 
 class Site:
@@ -73,9 +73,9 @@ class Site:
         return self.app(request)
 
     def _picture(self, item: str) -> Response:
-        """A thumbnail of a folder's picture: items of other sources have addresses of their own."""
+        """A thumbnail of a folder's or private bucket's picture: items of other sources have addresses of their own."""
         found = self.app.service.items.get([item]).get(item)
-        if found is None or not found.item.image_url.startswith("file:"):
+        if found is None or web_address(found):
             return Response("No such picture", 404, mimetype="text/plain")
         try:
             data = self.read_image(found.item)

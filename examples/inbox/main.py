@@ -1,0 +1,17 @@
+"""The inbox function: Cloud Storage says that an object of the owner's bucket came or went."""
+
+import functions_framework
+from cloudevents.http import CloudEvent
+
+from visor.assembly import Assembly
+from visor.settings import Settings
+from visor.web.logs import log_to_cloud
+
+log_to_cloud()
+assembly = Assembly(Settings.read())
+
+
+@functions_framework.cloud_event
+def inbox(event: CloudEvent) -> None:
+    """Publish what one notification says. Returning acknowledges it; raising asks for another."""
+    assembly.notified.take(event["type"], event.data)

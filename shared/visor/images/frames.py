@@ -1,0 +1,54 @@
+"""Frames: pictures that have no address of their own, cut out of a video and kept in the object store.
+
+A frame's address is `frame:NAME`; its object is `frames/NAME`, named by its source and content, and never changed.
+Embed reads it from there, and the page gets it from `GET /v1/thumbnails/NAME`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from visor.errors import FetchFailed, FetchUnavailable, StoreError
+from visor.images.fetch import Fetched
+from visor.stores.objects import ObjectStore
+
+FRAMES = "frame:"
+FRAME_BYTES_MAX = 200_000
+NAME = re.compile(r"[0-9a-f]{32}\.jpg\Z")
+
+
+def keep_frame(objects: ObjectStore, source: str, key: str, data: bytes) -> str:
+    """Keep a frame's JPEG and return its address. Keeping the same one again overwrites it with itself."""
+    name = hashlib.blake2b(f"{source}\0{key}\0".encode() + data, digest_size=16).hexdigest() + ".jpg"
+    objects.put(f"frames/{name}", data)
+    return FRAMES + name
+
+
+def read_frame(objects: ObjectStore, name: str) -> bytes:
+    """A frame's JPEG.
+
+    Raises:
+        FetchFailed: There is none of that name.
+        FetchUnavailable: The store did not answer.
+    """
+    if not NAME.match(name):
+        raise FetchFailed(f"{name[:80]!r} is no frame's name", valid="32 hexadecimal digits and .jpg")
+    try:
+        return bytes(objects.get(f"frames/{name}"))
+    except StoreError as exc:
+        kind = FetchUnavailable if exc.retriable else FetchFailed
+        raise kind(f"Frame {name}: {exc.found}") from exc
+
+
+class FrameReader:
+    """Reads `frame:` addresses, where pictures are read by their scheme."""
+
+    def __init__(self, objects: ObjectStore) -> None:
+        self._objects = objects
+
+    def fetch(
+        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
+    ) -> Fetched:
+        """The frame. Raises as `read_frame`."""
+        return Fetched(body=read_frame(self._objects, url.removeprefix(FRAMES)), url=url, media_type="image/jpeg")
