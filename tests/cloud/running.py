@@ -22,7 +22,7 @@ def topic_path(settings: Settings) -> str:
 
 
 @contextmanager
-def pushing(settings: Settings, address: str, *, attempts_max: int | None = None) -> Iterator[str]:
+def pushing(settings: Settings, address: str, *, ack_deadline_s: int = 60) -> Iterator[str]:
     """A subscription that pushes to `address` as Terraform's does, with short back-offs; yields its name."""
     with pubsub_v1.SubscriberClient() as subscriber:
         name = subscriber.subscription_path(settings.project, f"{settings.topic}-push")
@@ -32,11 +32,11 @@ def pushing(settings: Settings, address: str, *, attempts_max: int | None = None
                 "topic": topic_path(settings),
                 # The path is Terraform's: functions-framework takes the event's source from it.
                 "push_config": {"push_endpoint": f"{address}/{topic_path(settings)}"},
-                "ack_deadline_seconds": 60,
+                "ack_deadline_seconds": ack_deadline_s,
                 "retry_policy": {"minimum_backoff": {"seconds": 0}, "maximum_backoff": {"seconds": 1}},
                 "dead_letter_policy": {
                     "dead_letter_topic": f"{topic_path(settings)}-dead",
-                    "max_delivery_attempts": attempts_max or settings.embed_attempts_max,
+                    "max_delivery_attempts": settings.embed_attempts_max,
                 },
             }
         )

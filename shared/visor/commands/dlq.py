@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 import click
 
 from visor.commands.options import as_json, print_json, say
-from visor.errors import CorruptObject
+from visor.errors import CorruptObject, NotFound
 from visor.settings import Settings
 
 
@@ -24,12 +25,14 @@ def list_letters(as_json: bool) -> None:
     from visor.stores import open_queue
 
     rows: list[dict[str, Any]] = []
-    for letter in open_queue(Settings.read()).dead_letters():
-        try:
-            items = [change.item.id for change in decode_batch(letter.body).changes]
-        except CorruptObject:
-            items = []
-        rows.append({"id": letter.id, "attempts": letter.attempts, "why": letter.why, "items": items})
+    # Closing gives the letters back, so that `retry` finds them at once.
+    with closing(open_queue(Settings.read())) as queue:
+        for letter in queue.dead_letters():
+            try:
+                items = [change.item.id for change in decode_batch(letter.body).changes]
+            except CorruptObject:
+                items = []
+            rows.append({"id": letter.id, "attempts": letter.attempts, "why": letter.why, "items": items})
     if as_json:
         print_json({"dead_letters": rows})
         return
@@ -44,8 +47,14 @@ def retry_letters(ids: tuple[str, ...]) -> None:
     """Publish dead letters again: those named, or all."""
     from visor.stores import open_queue
 
-    queue = open_queue(Settings.read())
-    letters = [letter for letter in queue.dead_letters() if not ids or letter.id in ids]
-    for letter in letters:
-        queue.retry(letter)
+    with closing(open_queue(Settings.read())) as queue:
+        letters = [letter for letter in queue.dead_letters() if not ids or letter.id in ids]
+        for letter in letters:
+            queue.retry(letter)
     say(f"{len(letters)} dead letters sent again")
+    if unknown := sorted(set(ids) - {letter.id for letter in letters}):
+        raise NotFound(
+            f"No dead letter {', '.join(unknown)}",
+            valid="Ids as `visor dlq list` shows them",
+            remedy="It may have been sent again already; or another process has just listed it: wait a minute",
+        )

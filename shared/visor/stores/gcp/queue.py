@@ -113,7 +113,10 @@ class CloudQueue:
         return len(self._open)
 
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
-        received = self._pull(self._dead, limit, self._dead_lease_s)
+        received: list[ReceivedMessage] = []
+        # An answer may hold fewer than there are. What was pulled is leased, and does not come again.
+        while len(received) < limit and (more := self._pull(self._dead, limit - len(received), self._dead_lease_s)):
+            received += more
         letters = []
         for r in received:
             attributes = dict(r.message.attributes)
