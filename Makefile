@@ -7,6 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 CONSTRAINTS := constraints.txt
+# Labelled photos for `make bench`: a folder of folders of kinds.
+PHOTOS ?= ../shared/data
 
 # Small products on many threads cost more than they save, most of all on a busy machine.
 export OPENBLAS_NUM_THREADS := 1
@@ -31,7 +33,10 @@ lint: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## style, types, front en
 	cd frontend && npm run lint
 
 bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what else there is
-	$(BIN)/visor bench all
+	for images in 10000 70000 1000000; do $(BIN)/visor bench search --images $$images --json; done
+	for images in 10000 70000; do $(BIN)/visor bench peers --images $$images; done
+	if [ -d '$(PHOTOS)' ]; then for folder in '$(PHOTOS)'/*/; do \
+	  $(BIN)/visor eval "$$folder" --json; $(BIN)/visor bench metrics "$$folder"; done; fi
 
 setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page  ## everything that the other targets need
 
