@@ -7,7 +7,9 @@ import importlib
 import click
 
 BENCHES = {
+    "cold-start": "From the start of a search process to its first answer, and where the time goes.",
     "metrics": "P@1, P@12, mAP and time of every metric on a labelled folder.",
+    "operations": "Operations of the free tier that each step uses.",
     "peers": "Visor and what else there is on the same vectors.",
     "search": "Latency, recall, memory and size of one index.",
 }

@@ -98,6 +98,11 @@ class Searcher:
         finally:
             self._lock.release()
 
+    def take_changed(self) -> set[str] | None:
+        """Ids of the items that refreshes found changed since the last call; None if any item may have changed."""
+        with self._lock:
+            return self._state.take_changed()
+
     def __len__(self) -> int:
         return self._snapshot.images
 

@@ -13,6 +13,7 @@ import numpy as np
 from visor.errors import FormatError, NotFound
 from visor.index.columns import FacetColumns
 from visor.index.container import Array
+from visor.index.ids import id_text
 from visor.index.manifest import COMMITS, MANIFEST_KEY, Manifest, read_manifest
 from visor.index.segment import LateRecords, Segment, open_segment
 from visor.index.shard import Shard, read_shard
@@ -65,6 +66,7 @@ class IndexState:
         self._commits: dict[str, Commit] = {}
         self._polled_to = 0.0
         self._manifest_seen = 0.0
+        self._changed: set[str] | None = set()
 
     def poll(self) -> Snapshot | None:
         """The snapshot after what happened since the last call; None if nothing did.
@@ -90,6 +92,7 @@ class IndexState:
         assert self._merged is not None
         if not (first or told or commits):
             return None
+        self._note_changed(None if told or gone else commits)
         self._commits |= {commit.key: commit for commit in commits}
         manifest = self._merged.manifest
         if manifest is not None:
@@ -99,6 +102,23 @@ class IndexState:
         times = [float(d.data["committed_at"]) for d in documents]
         self._polled_to = max([self._polled_to, *times])
         return self._snapshot()
+
+    def take_changed(self) -> set[str] | None:
+        """Ids of the items that changed since the last call; None if any may have."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def _note_changed(self, commits: Sequence[Commit] | None) -> None:
+        # An embed commit of another model, or one that cannot be read, does not say which items are in it.
+        if commits is None or any(c.shard is None and c.record.shard is not None for c in commits):
+            self._changed = None
+        if self._changed is None or commits is None:
+            return
+        for commit in commits:
+            self._changed |= {update.id for update in commit.record.updates}
+            self._changed |= {tombstone.id for tombstone in commit.record.tombstones}
+            if commit.shard is not None:
+                self._changed |= {id_text(row) for row in commit.shard.ids}
 
     @property
     def manifest(self) -> Manifest | None:

@@ -6,7 +6,7 @@ import base64
 import threading
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -43,6 +43,7 @@ from visor.web.contract import (
 )
 
 ITEMS_REMEMBERED = 5_000
+ITEMS_KEPT_S = 3600.0
 GUESS_FROM = 12
 """Matches whose collections vote on the kind."""
 BOX_SIDE_MIN = 8
@@ -79,17 +80,37 @@ class Stopwatch:
 
 
 class Items:
-    """The documents of items, remembered for a while so that a warm search reads few."""
+    """The documents of items, remembered until the index hears of a change, so that a warm search reads few.
 
-    def __init__(self, documents: DocumentStore, *, keep_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+    Every write of an item's document is committed together with a record that running searches poll; what it names is
+    forgotten. `keep_s` bounds how long anything is remembered all the same.
+    """
+
+    def __init__(
+        self, documents: DocumentStore, *, keep_s: float = ITEMS_KEPT_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.documents, self.keep_s, self.clock = documents, keep_s, clock
         self._kept: OrderedDict[str, tuple[float, IndexedItem | None]] = OrderedDict()
+        self._forgotten = 0
         self._lock = threading.Lock()
+
+    def forget(self, ids: Collection[str] | None) -> None:
+        """Read these again when they are asked for; None: all of them."""
+        if ids is not None and not ids:
+            return
+        with self._lock:
+            self._forgotten += 1
+            if ids is None:
+                self._kept.clear()
+                return
+            for item in ids:
+                self._kept.pop(item, None)
 
     def get(self, ids: Sequence[str]) -> dict[str, IndexedItem]:
         """The searchable ones among `ids`."""
         now = self.clock()
         with self._lock:
+            forgotten = self._forgotten
             fresh = {i: self._kept[i][1] for i in ids if i in self._kept and now - self._kept[i][0] < self.keep_s}
         missing = [i for i in dict.fromkeys(ids) if i not in fresh]
         if missing:
@@ -99,7 +120,8 @@ class Items:
                 live = document is not None and not document.data.get("gone")
                 fresh[item] = msgspec.convert(document.data, IndexedItem) if document and live else None
             with self._lock:
-                for item in missing:
+                # What was read while something changed may be the old version.
+                for item in missing if forgotten == self._forgotten else ():
                     self._kept[item] = (now, fresh[item])
                     self._kept.move_to_end(item)
                 while len(self._kept) > ITEMS_REMEMBERED:
@@ -123,7 +145,7 @@ class SearchService:
         """`picture_address` replaces addresses that a browser cannot open (files of a local folder)."""
         self.searcher, self.embedder, self.fetcher = searcher, embedder, fetcher
         self.documents, self.settings = documents, settings
-        self.items = Items(documents, keep_s=settings.freshness_s)
+        self.items = Items(documents)
         self.thresholds = Thresholds.of(settings)
         self.picture_address = picture_address or web_address
         self.calibration = Calibration()
@@ -141,7 +163,7 @@ class SearchService:
         """
         watch = Stopwatch()
         with watch.stage("total"):
-            self.searcher.refresh()
+            self.refresh()
             query = self._query(request, upload, watch)
             if query.safety is not None and query.safety.unsafe:
                 hits = Hits((), "metric" if request.metric else request.mode, request.metric, np.empty(0, np.float32))
@@ -168,8 +190,13 @@ class SearchService:
             notice=hits.notice,
         )
 
-    def facets(self, filters: Filters) -> FacetsAnswer:
+    def refresh(self) -> None:
+        """Take in what was committed since, if a look is due. Raises as `Searcher.refresh`."""
         self.searcher.refresh()
+        self.items.forget(self.searcher.take_changed())
+
+    def facets(self, filters: Filters) -> FacetsAnswer:
+        self.refresh()
         return self.searcher.facets(filters)
 
     def item(self, item: str) -> IndexedItem:
@@ -178,7 +205,7 @@ class SearchService:
         Raises:
             UnknownItem: There is none of that id.
         """
-        self.searcher.refresh()
+        self.refresh()
         indexed = self.items.get([item]).get(item) if ITEM_ID.match(item) else None
         if indexed is None:
             raise unknown_item(item)
@@ -186,7 +213,7 @@ class SearchService:
 
     def sample(self, limit: int) -> list[IndexedItem]:
         """Some items, spread over the index, the same ones as long as the index is the same."""
-        self.searcher.refresh()
+        self.refresh()
         ids = self.searcher.sample(limit)
         found = self.items.get(ids)
         return [self._shown(found[i]) for i in ids if i in found]

@@ -1,0 +1,47 @@
+"""What each step costs: the design's budgets, and the figures that `visor cost` reckons with."""
+
+from __future__ import annotations
+
+import pytest
+
+from visor.bench.operations import IMAGES, SEARCHES, in_thousands, measure
+from visor.deploy.figures import drift
+from visor.settings import Settings
+from visor.stores import open_stores
+from visor.stores.counting import Usage
+
+
+@pytest.fixture(scope="module")
+def used(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Usage]:
+    settings = Settings(home=tmp_path_factory.mktemp("operations"))
+    with open_stores(settings) as stores:
+        return measure(stores, settings)
+
+
+def test_embed_writes_one_object_a_batch(used: dict[str, Usage]) -> None:
+    batches = IMAGES / Settings().batch_size
+    assert used["embed"].class_a <= batches
+    assert used["embed"].class_b == 0
+
+
+def test_a_recrawl_reads_no_document_of_an_unchanged_item(used: dict[str, Usage]) -> None:
+    assert used["recrawl"].document_reads <= 1, "the meter's"
+    assert used["recrawl"].messages == 0
+    assert (used["recrawl"].class_a, used["recrawl"].class_b) == (1, 1)
+
+
+def test_a_warm_search_reads_no_object_and_at_most_twelve_documents(used: dict[str, Usage]) -> None:
+    assert (used["warm_search"].class_a, used["warm_search"].class_b) == (0, 0)
+    assert used["warm_search"].document_reads <= 12 * SEARCHES
+    # Also the worst one, whose twelve items are all new to the instance and that looks for news besides.
+    assert used["search"].document_reads <= 13 * SEARCHES
+    assert (used["search"].class_a, used["search"].class_b) == (0, 0)
+
+
+def test_no_search_lists_the_bucket(used: dict[str, Usage]) -> None:
+    assert used["cold_start"].class_a == used["fresh_shard"].class_a == 0
+
+
+def test_visor_cost_reckons_with_what_is_measured(used: dict[str, Usage]) -> None:
+    found = drift(in_thousands(used, Settings(), IMAGES, SEARCHES))
+    assert not found, "\n".join([*found, "Run `visor bench operations --record`"])
