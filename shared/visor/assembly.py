@@ -155,6 +155,7 @@ class Assembly:
         dry_run: bool = False,
         limit: int | None = None,
         budget_s: float | None = None,
+        confirm_loss: bool = False,
         on_change: Callable[[Change], None] | None = None,
     ) -> CrawlRun:
         """One crawl run over `source`."""
@@ -171,6 +172,7 @@ class Assembly:
             budget_s=budget_s,
             changes_max=self.meter.headroom("embed"),
             on_change=on_change,
+            confirm_loss=confirm_loss,
         )
         run = crawl.run()
         self.meter.add("crawl_run")

@@ -53,7 +53,8 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
-            timeout = 10
+            # A crawl that publishes what it reads takes a large body in slowly.
+            timeout = 60
             wbufsize = -1
             disable_nagle_algorithm = True
 

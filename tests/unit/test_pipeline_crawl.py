@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from visor.errors import Conflict, SourceUnavailable
+from visor.errors import Conflict, SourceError, SourceUnavailable
 from visor.pipeline.crawl import Crawl
 from visor.pipeline.seen import SeenSet, object_name
 from visor.records import Batch, Change, CrawlRun, Item, item_id
@@ -229,3 +229,28 @@ def test_dry_run_shows_and_keeps_nothing(stores: Stores) -> None:
     assert published(stores) == []
     assert stores.documents.query("runs") == []
     assert len(SeenSet.load(stores.objects, "shop")) == 0
+
+
+def test_a_great_loss_waits_for_its_owners_word(stores: Stores) -> None:
+    items = [make_item(str(n)) for n in range(60)]
+    crawl(stores, Catalogue(items))
+    published(stores)
+    few = Catalogue(items[:20])
+    crawl(stores, few)
+    for _ in range(2):
+        with pytest.raises(SourceError, match=r"40 of 60 .* --confirm-loss"):
+            crawl(stores, few)
+    assert published(stores) == []
+    back = crawl(stores, Catalogue(items))
+    assert (back.unchanged, back.deleted) == (60, 0), "what was missing is back as if nothing had been"
+    crawl(stores, few)
+    run = crawl(stores, few, confirm_loss=True)
+    assert run.deleted == 40
+    assert {change.action for change in published(stores)} == {"delete"}
+
+
+def test_half_of_a_catalogue_may_go_without_asking(stores: Stores) -> None:
+    items = [make_item(str(n)) for n in range(60)]
+    crawl(stores, Catalogue(items))
+    crawl(stores, Catalogue(items[:30]))
+    assert crawl(stores, Catalogue(items[:30])).deleted == 30

@@ -13,8 +13,9 @@ from visor.settings import Settings
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Show what would be published, and publish nothing.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after about this many items.")
+@click.option("--confirm-loss", is_flag=True, help="Delete what is gone even if it is most of the catalogue.")
 @as_json
-def crawl_command(name: str, dry_run: bool, limit: int | None, as_json: bool) -> None:
+def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: bool, as_json: bool) -> None:
     """Crawl the source NAME of visor.toml."""
     from visor.assembly import Assembly
 
@@ -23,7 +24,15 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, as_json: bool) ->
 
     assembly = Assembly(Settings.read())
     on_change = show if dry_run and not as_json else None
-    run = assembly.crawl(assembly.named_source(name), dry_run=dry_run, limit=limit, on_change=on_change)
+    plan = assembly.configuration.entry(name).plan
+    run = assembly.crawl(
+        assembly.named_source(name),
+        dry_run=dry_run,
+        limit=limit or plan.limit,
+        budget_s=plan.budget_s,
+        confirm_loss=confirm_loss,
+        on_change=on_change,
+    )
     if as_json:
         print_json(run)
     else:

@@ -202,7 +202,9 @@ class Fetcher:
                             self._open(address, common + private * (_host(address) == asked))
                         )
                 except tuple(kind for kind, *_ in TRANSLATED) as exc:
+                    self._note_dead(address, exc)
                     raise _translated(exc, address) from exc
+                self._turns.answered(_host(address))
                 location = self._checked_status(address, response)
                 if location is None:
                     yield self._stream_of(address, response, bytes_max, deadline)
@@ -254,9 +256,15 @@ class Fetcher:
         """One request: what it gave, or the address that it redirects to."""
         try:
             with self._open(url, headers) as response:
+                self._turns.answered(_host(url))
                 return self._read(url, response, bytes_max)
         except tuple(kind for kind, *_ in TRANSLATED) as exc:
+            self._note_dead(url, exc)
             raise _translated(exc, url) from exc
+
+    def _note_dead(self, url: httpx.URL, exc: Exception) -> None:
+        if isinstance(exc, httpcore.ConnectError | httpcore.ConnectTimeout):
+            self._turns.failed(_host(url))
 
     def _open(self, url: httpx.URL, headers: list[tuple[bytes, bytes]]) -> AbstractContextManager[httpcore.Response]:
         return self._pool.stream(

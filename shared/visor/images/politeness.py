@@ -13,6 +13,11 @@ from visor.errors import FetchUnavailable
 PAUSE_MAX_S = 3600.0
 """A host's wish to be left alone counts for an hour at most, so that no header silences it for ever."""
 
+DEAD_AFTER = 8
+"""Connections to a host that failed in a row, after which it is taken to be dead."""
+DEAD_PAUSE_S = 60.0
+"""How long a dead host is left alone; doubles each time that it still is when it is tried again."""
+
 
 class Turns:
     """Gives out turns; shared by all threads of a `Fetcher`. A host is its `host:port`.
@@ -28,6 +33,7 @@ class Turns:
         self._changed = Condition()
         self._active: Counter[str] = Counter()
         self._paused_until: dict[str, float] = {}
+        self._failed: Counter[str] = Counter()
 
     @contextmanager
     def turn(self, host: str, wait_s: float) -> Iterator[float]:
@@ -64,14 +70,29 @@ class Turns:
             self._paused_until = {h: t for h, t in self._paused_until.items() if t > now}
             self._paused_until[host] = max(until, self._paused_until.get(host, 0.0))
 
+    def failed(self, host: str) -> None:
+        """Note that `host` could not be connected to. A dead host is paused, and after that tried once."""
+        with self._changed:
+            self._failed[host] += 1
+            beyond = self._failed[host] - DEAD_AFTER
+        if beyond >= 0:
+            self.pause(host, DEAD_PAUSE_S * 2.0 ** min(beyond, 10))
+
+    def answered(self, host: str) -> None:
+        """Note that `host` is alive."""
+        with self._changed:
+            self._failed.pop(host, None)
+
     def _free(self, host: str) -> bool:
         return self._active[host] < self._per_host and self._active.total() < self._parallel
 
     def _refuse_while_paused(self, host: str) -> None:
         left = self._paused_until.get(host, 0.0) - time.monotonic()
         if left > 0:
+            dead = self._failed[host] >= DEAD_AFTER
+            why = "could not be connected to again and again, and is left alone" if dead else "asked to be left alone"
             raise FetchUnavailable(
-                f"{host} asked to be left alone for another {left:.0f} s",
+                f"{host} {why} for another {left:.0f} s",
                 remedy="Try again after that",
                 retry_after_s=left,
             )

@@ -26,6 +26,8 @@ from visor.stores.queue import Queue
 SAVE_EVERY = 5_000
 """Changes published between two saves of the seen-set: what a killed run at most publishes again."""
 FAILED_SAMPLES = 5
+LOSS_SHARE, LOSS_MIN = 0.5, 20
+"""A pass that would delete more than this share of the items, and more than this many, waits for its owner's word."""
 
 ACTIONS: dict[Difference, str] = {"new": "embed", "picture": "embed", "metadata": "update"}
 
@@ -37,6 +39,7 @@ class Crawl:
         budget_s: Stop, and let the next run go on, once this many seconds have passed.
         limit: Stop after this many items, for a try; the pass then stays open.
         changes_max: Stop after this many changes, because no more fit what is free today.
+        confirm_loss: Delete what is gone even if that is most of the catalogue.
         dry_run: Tell what would be published, through `on_change`, and publish and save nothing.
     """
 
@@ -51,6 +54,7 @@ class Crawl:
         budget_s: float | None = None,
         limit: int | None = None,
         changes_max: int | None = None,
+        confirm_loss: bool = False,
         dry_run: bool = False,
         on_change: Callable[[Change], None] | None = None,
         clock: Callable[[], float] = time.time,
@@ -61,6 +65,7 @@ class Crawl:
         self.budget_s = settings.crawl_budget_s if budget_s is None else budget_s
         self.limit, self.changes_max = limit, changes_max
         self.dry_run, self.on_change, self.clock = dry_run, on_change, clock
+        self.confirm_loss = confirm_loss
         self.seen = SeenSet.load(objects, source.name)
         self.counts = dict.fromkeys(("seen", "published", "updated", "deleted", "unchanged", "failed"), 0)
         self.why: list[str] = []
@@ -175,12 +180,23 @@ class Crawl:
     def _end_pass(self, next_pass: Mapping[str, Any] | None) -> None:
         if not self.seen.progress.partial:
             gone = self.seen.missing_twice()
+            if len(gone) > max(LOSS_MIN, LOSS_SHARE * len(self.seen)) and not self.confirm_loss:
+                # The next pass starts at the beginning and counts again: a catalogue that is back has lost nothing.
+                self.seen.progress = msgspec.structs.replace(self.seen.progress, open=False, checkpoint=None)
+                raise self._great_loss(len(gone))
             for item in gone:
                 self._publish_later("delete", self._gone(item))
             self._flush()
             self.seen.drop(gone)
         self.seen.progress = msgspec.structs.replace(self.seen.progress, open=False, checkpoint=_dict(next_pass))
         self._save()
+
+    def _great_loss(self, gone: int) -> SourceError:
+        return SourceError(
+            f"Source {self.source.name} no longer lists {gone} of {len(self.seen)} items, for the second time",
+            valid=f"A crawl by itself deletes at most {LOSS_SHARE:.0%} of a catalogue; none of these was deleted",
+            remedy=f"If they are gone for good: visor crawl {self.source.name} --confirm-loss",
+        )
 
     def _publish_later(self, action: Any, item: Item) -> None:
         counter = {"embed": "published", "update": "updated", "delete": "deleted"}[action]

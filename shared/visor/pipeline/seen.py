@@ -123,7 +123,8 @@ class SeenSet:
         """End a complete pass: count what it did not see, and tell the ids that were missing twice in a row."""
         self._fold()
         absent = self._rows["seen"] != self.progress.number
-        self._rows["missing"][absent] += 1
+        # A count that went on would begin anew after 255 passes of a catalogue whose loss nobody confirms.
+        self._rows["missing"][absent] = np.minimum(self._rows["missing"][absent], 1) + 1
         gone = self._rows["missing"] >= 2
         return [_id(row) for row in self._rows[gone]]
 
