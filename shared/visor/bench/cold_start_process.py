@@ -16,9 +16,9 @@ def main() -> None:
     import json
     from pathlib import Path
 
-    from visor.bench.search_process import _process_start
+    from visor.bench.search_process import process_start
 
-    started = _process_start()
+    started = process_start()
     marks = [started]
 
     def mark() -> float:
