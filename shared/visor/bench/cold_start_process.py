@@ -16,17 +16,17 @@ def main() -> None:
     import json
     from pathlib import Path
 
-    from visor.bench.search_process import _process_start
+    from visor.bench.search_process import process_start
 
-    started = _process_start()
+    started = process_start()
     marks = [started]
 
     def mark() -> float:
         marks.append(time.time())
-        return round(marks[-1] - marks[-2], 4)
+        return float(round(marks[-1] - marks[-2], 4))
 
     import functions_framework  # noqa: F401
-    import gunicorn.app.base  # noqa: F401
+    import gunicorn.app.base  # type: ignore[import-untyped]  # noqa: F401
     from flask import Request
     from werkzeug.test import EnvironBuilder
 
