@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -23,7 +23,13 @@ import numpy as np
 from visor.commands.options import as_json, print_json, say
 from visor.settings import Settings
 
+if TYPE_CHECKING:
+    from visor.stores.documents import DocumentStore, Put
+    from visor.stores.objects import ObjectStore
+
 STARTS = 5
+WRITES = 400
+"""Documents in one commit."""
 PARTS = ("imports", "model", "manifest", "segments", "first_query")
 
 
@@ -64,7 +70,7 @@ def measure(images: int, starts: int, progress: Callable[[str], None]) -> dict[s
         runs: list[dict[str, float]] = []
         # The first start reads the files of the libraries from the disk; a function's image is read by then.
         for _ in range(starts + 1):
-            done = subprocess.run(command, env=environ, check=True, capture_output=True, text=True)  # noqa: S603
+            done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
             runs.append(json.loads(done.stdout.splitlines()[-1]))
             progress(f"first answer after {runs[-1]['first_answer_s']:.2f} s")
     kept = runs[1:]
@@ -79,72 +85,77 @@ def measure(images: int, starts: int, progress: Callable[[str], None]) -> dict[s
 
 def fill(settings: Settings, model: str, images: int, folder: Path, progress: Callable[[str], None]) -> None:
     """An index of `images` made vectors of the model's dimension, merged, in the stores of the settings."""
-    from visor.bench import vectors
-    from visor.bench.search_index import POLICY
     from visor.index.merge import merge
-    from visor.index.shard import shard_object, write_shard
+    from visor.index.policy import MergePolicy
     from visor.models.directory import model_directory, read_manifest
-    from visor.records import FacetRow, IndexedItem, Item, ShardCommit, as_document
     from visor.stores import open_documents, open_objects
-    from visor.stores.documents import SERVER_TIME, Put
+    from visor.stores.documents import Put
     from visor.stores.local.documents import SqliteDocuments
     from visor.stores.local.objects import FolderObjects
 
     dimension = read_manifest(model_directory(settings, settings.model)).description.dimension
     objects, documents = FolderObjects(folder / "objects"), SqliteDocuments(folder / "documents.sqlite")
-    random = np.random.default_rng(7)
     started = time.monotonic()
-    ids: list[bytes] = []
+    ids = _write_shards(objects, documents, model, dimension, images)
+    for _ in range(2):  # the second deletes what the first one replaced
+        merge(objects, documents, model=model, policy=MergePolicy(grace_s=0))
+    progress(f"{images} vectors merged in {time.monotonic() - started:.0f} s; uploading")
+    cloud, store = open_objects(settings), open_documents(settings)
+    for info in objects.list():
+        cloud.put(info.name, objects.get(info.name))
+    store.commit([Put(collection="commits", key=d.key, data=d.data) for d in documents.query("commits")])
+    for start in range(0, len(ids), WRITES):
+        store.commit([_item(item, model) for item in ids[start : start + WRITES]])
+    cloud.close()
+    store.close()
+
+
+def _write_shards(objects: ObjectStore, documents: DocumentStore, model: str, dimension: int, images: int) -> list[str]:
+    """Shards of made vectors with their commits; the ids of all."""
+    from PIL import Image
+
+    from visor.bench import vectors
+    from visor.images.hash import perceptual_hash
+    from visor.index.shard import shard_object, write_shard
+    from visor.records import FacetRow, ShardCommit, as_document
+    from visor.stores.documents import SERVER_TIME, Put
+
+    random = np.random.default_rng(7)
+    hash_bytes = len(perceptual_hash(Image.new("RGB", (64, 64))))
+    ids: list[str] = []
     for number, block in enumerate(vectors.mixed(vectors.stand_ins(dimension=dimension), images, seed=1)):
         here = random.integers(0, 256, (len(block), 16), np.uint8)
-        ids += [row.tobytes() for row in here]
-        facets = [FacetRow(collection=f"collection {row % 200}", price=float(row % 997)) for row in range(len(block))]
+        ids += [row.tobytes().hex() for row in here]
         data = write_shard(
             model=model,
             ids=here,
             versions=np.ones(len(block), np.int64),
             vectors=block,
-            hashes=random.integers(0, 256, (len(block), 32), np.uint8),
-            facets=facets,
+            hashes=random.integers(0, 256, (len(block), hash_bytes), np.uint8),
+            facets=[FacetRow(collection=f"collection {row % 200}", price=float(row)) for row in range(len(block))],
         )
         key = f"bench-{number}"
         objects.put(shard_object(key), data)
         record = ShardCommit(batch=key, model=model, shard=shard_object(key), count=len(block))
-        documents.commit(
-            [Put(collection="commits", key=key, data={**as_document(record), "committed_at": SERVER_TIME})]
-        )
-    for _ in range(2):  # the second deletes what the first one replaced
-        merge(objects, documents, model=model, policy=POLICY)
-    progress(f"{images} vectors merged in {time.monotonic() - started:.0f} s; uploading")
-    cloud = open_objects(settings)
-    for info in objects.list():
-        cloud.put(info.name, objects.get(info.name))
-    cloud.close()
-    store = open_documents(settings)
-    for document in documents.query("commits"):
-        store.commit([Put(collection="commits", key=document.key, data=document.data)])
-    for start in range(0, min(images, 20_000), 400):
-        store.commit(
-            [
-                Put(
-                    collection="items",
-                    key=item.hex(),
-                    data=as_document(
-                        IndexedItem(
-                            item=Item(id=item.hex(), source="bench", key=item.hex(), image_url="https://x.example/a"),
-                            version=1,
-                            model=model,
-                            shard="",
-                            indexed_at="2026-01-01T00:00:00+00:00",
-                            width=1,
-                            height=1,
-                        )
-                    ),
-                )
-                for item in ids[start : start + 400]
-            ]
-        )
-    store.close()
+        put = Put(collection="commits", key=key, data={**as_document(record), "committed_at": SERVER_TIME})
+        documents.commit([put])
+    return ids
+
+
+def _item(item: str, model: str) -> Put:
+    from visor.records import IndexedItem, Item, as_document
+    from visor.stores.documents import Put
+
+    indexed = IndexedItem(
+        item=Item(id=item, source="bench", key=item, image_url=f"https://pictures.example/{item}"),
+        version=1,
+        model=model,
+        shard="",
+        indexed_at="2026-01-01T00:00:00+00:00",
+        width=1,
+        height=1,
+    )
+    return Put(collection="items", key=item, data=as_document(indexed))
 
 
 def _draw(path: Path) -> None:

@@ -23,10 +23,10 @@ def main() -> None:
 
     def mark() -> float:
         marks.append(time.time())
-        return round(marks[-1] - marks[-2], 4)
+        return float(round(marks[-1] - marks[-2], 4))
 
     import functions_framework  # noqa: F401
-    import gunicorn.app.base  # noqa: F401
+    import gunicorn.app.base  # type: ignore[import-untyped]  # noqa: F401
     from flask import Request
     from werkzeug.test import EnvironBuilder
 
