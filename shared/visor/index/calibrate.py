@@ -38,7 +38,7 @@ SHIPPED_UNLABELLED = {"best": 0.4, "ahead_3": 0.3}
 RIDGE = 1.0
 RIDGE_QUERIES = 200.0
 """Queries that all comparisons together count as against the ridge."""
-FAR_BELOW = 1.0
+FAR_BELOW = 2.0
 FAR_WIDTH = 0.35
 """Where strangers from elsewhere begin, below the mean of those of the same shop, in their standard deviations."""
 
@@ -117,7 +117,9 @@ class _Near:
 
 def _nearest(sample: Sample, catalogue: Iterable[Part]) -> list[_Near]:
     m = sample.vectors.shape[1]
-    near = [_Near(np.empty(0, np.float32), np.empty((0, m), np.float16), np.empty(0, np.int64), []) for _ in sample.rows]
+    near = [
+        _Near(np.empty(0, np.float32), np.empty((0, m), np.float16), np.empty(0, np.int64), []) for _ in sample.rows
+    ]
     start = 0
     for part in catalogue:
         similarities = sample.vectors @ part.vectors.T

@@ -25,14 +25,19 @@ from visor.records import Record
 
 CONFIDENT = 0.5
 """Probability below which an answer says that there is no confident match."""
-FAR_SHARE = 0.5
+FAR_SHARE = 0.25
 """Share of strangers taken to be from elsewhere before any query was seen …"""
 FAR_SHARE_QUERIES = 6.0
 """… with the weight of this many strangers."""
-FAR_SHARE_MAX = 0.97
+FAR_SHARE_MAX = 0.99
 QUERIES_REMEMBERED = 500
 """Scores of past queries that the share is estimated from: numbers, nothing about what was searched."""
+SHORT_FROM = 2.0
+SHORT_WEIGHT = 2.0
+"""A best similarity more than 2 of the catalogue's standard deviations below its median counts extra, as nothing else
+tells pictures from elsewhere as well."""
 _STEPS = 4
+_BEST = FEATURES.index("best")
 
 
 class Calibration(Record, frozen=True, kw_only=True, dict=True):
@@ -96,7 +101,8 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         if not self.is_fitted or len(around.query) != len(self.mean_vector):
             return self.score_of_similarity(float((around.rows @ around.query).max()))
         standard = (features(around, self.mean_vector) - self.centre) / self.spread
-        return float(standard @ np.array(self.weights)) + self.intercept
+        shortfall = max(0.0, -SHORT_FROM - float(standard[_BEST]))
+        return float(standard @ np.array(self.weights)) + self.intercept - SHORT_WEIGHT * shortfall
 
     def score_of_similarity(self, best: float) -> float:
         """The default's log-odds, from the best similarity alone."""

@@ -53,14 +53,15 @@ class Frame:
 
     def queries(self, vectors: Array) -> Array:
         """Full vectors (n, d) as (n, m) float32 whose length is the covered share, in [0, 1]."""
-        if self._inverse is None or self.space.matrix is None:
+        if self._inverse is None or self.space.matrix is None or self.space.origin is None:
             return unit(np.asarray(vectors, np.float32))
         moved = np.asarray(vectors, np.float32) - self.space.origin
         inside = moved @ self.space.matrix
         energy = np.einsum("ij,jk,ik->i", inside, self._inverse, inside, optimize=True)
         whole = np.einsum("ij,ij->i", moved, moved)
         covered = np.sqrt(np.clip(energy / np.maximum(whole, 1e-12), 0, 1))
-        return unit(inside) * covered[:, None].astype(np.float32)
+        placed: Array = unit(inside) * covered[:, None].astype(np.float32)
+        return placed
 
 
 def features(around: Neighbourhood, mean: Array) -> Array:
