@@ -87,8 +87,8 @@ def run_trial(catalogue: Pictures, strangers: Pictures, *, seed: int) -> Trial:
     """
     rows = catalogue.vectors
     calibration = fit(
-        Sample(rows, np.arange(len(rows)), catalogue.probabilities),
-        [Part(rows, catalogue.labels)],
+        Sample(rows, np.arange(len(rows)), catalogue.labels),
+        lambda: [Part(rows, catalogue.labels)],
         mean=rows.mean(0),
     )
     queries = [(i, True) for i in range(len(rows))] + [(i, False) for i in range(len(strangers.vectors))]
@@ -109,7 +109,7 @@ def _around(catalogue: Pictures, queries: Pictures, i: int, *, leave_out: int | 
     order = np.argsort(-similarities, kind="stable")
     order = order[order != leave_out][:NEIGHBOURS] if leave_out is not None else order[:NEIGHBOURS]
     return Neighbourhood(
-        queries.vectors[i], catalogue.vectors[order], [catalogue.labels[j] for j in order], queries.probabilities[i]
+        queries.vectors[i], catalogue.vectors[order], [catalogue.labels[j] for j in order], queries.labels[i]
     )
 
 

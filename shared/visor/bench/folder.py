@@ -12,25 +12,20 @@ from visor.commands.options import progress, say
 from visor.errors import BadRequest, ImageError
 from visor.images.decode import decode
 from visor.index.container import Array
-from visor.models.build import load_embedder
-from visor.models.run import Embedder
+from visor.models.run import Embedder, load_embedder
 from visor.settings import Settings
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """n pictures: vectors (n, d) float32 of unit length, kind (sub-folder) of each, probability by content label."""
+    """n pictures: vectors (n, d) float32 of unit length, kind (sub-folder) of each, content labels, likeliest first."""
 
     vectors: Array
     kinds: list[str]
-    probabilities: list[dict[str, float]]
-
-    @property
-    def labels(self) -> list[list[str]]:
-        return [list(one) for one in self.probabilities]
+    labels: list[tuple[str, ...]]
 
     def take(self, rows: Array) -> Pictures:
-        return Pictures(self.vectors[rows], [self.kinds[i] for i in rows], [self.probabilities[i] for i in rows])
+        return Pictures(self.vectors[rows], [self.kinds[i] for i in rows], [self.labels[i] for i in rows])
 
 
 def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None = None) -> Pictures:
@@ -41,7 +36,7 @@ def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None 
     """
     embedder = embedder or load_embedder(settings)
     files = labelled_files(folder)
-    vectors, kinds, probabilities = [], [], []
+    vectors, kinds, labels = [], [], []
     with progress(f"Embedding {folder.name}", len(files)) as done:
         for path, kind in files:
             try:
@@ -53,7 +48,7 @@ def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None 
                 seen = embedder.embed([image.pixels])
                 vectors.append(seen.vectors[0])
                 kinds.append(kind)
-                probabilities.append({label.name: label.probability for label in seen.labels[0]})
+                labels.append(tuple(label.name for label in seen.labels[0]))
             done(1)
     if not vectors:
         raise BadRequest(
@@ -61,4 +56,4 @@ def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None 
             valid="A folder with a sub-folder of pictures for each kind",
             remedy="Name such a folder",
         )
-    return Pictures(np.stack(vectors), kinds, probabilities)
+    return Pictures(np.stack(vectors), kinds, labels)

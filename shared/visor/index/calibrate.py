@@ -10,7 +10,7 @@ measurements.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,12 @@ TRUST_FROM, TRUST_FULL = 0.12, 0.2
 SHIPPED = {"near_8": 0.35, "ahead_3": 0.35, "labels": 0.35}
 SHIPPED_UNLABELLED = {"best": 0.4, "ahead_3": 0.3}
 """Weights where groups are not clear: measured on both labelled folders, in units of the catalogue's own spread."""
+COPY = 0.985
+"""Similarity from which a row is the same picture again, which tells nothing about its kind."""
+NONE_REJECTED: Array = np.empty((0, len(FEATURES)))
+REJECTED_WEIGHT = 3
+REJECTED_MAX = 0.5
+"""An answer that somebody rejected counts as this many strangers; all of them as half of the strangers at most."""
 RIDGE = 1.0
 RIDGE_QUERIES = 200.0
 """Queries that all comparisons together count as against the ridge."""
@@ -46,11 +52,11 @@ FAR_WIDTH = 0.35
 @dataclass(frozen=True, slots=True)
 class Sample:
     """n pictures to ask for. vectors (n, m) float32: unit vectors of the space, of their covered length. rows (n,):
-    their places in the catalogue. labels: probability by label of each; empty where unknown."""
+    their places in the catalogue. labels: names for each, most probable first; empty where unknown."""
 
     vectors: Array
     rows: Array
-    labels: Sequence[dict[str, float]]
+    labels: Sequence[Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +67,58 @@ class Part:
     labels: Sequence[Sequence[str]]
 
 
-def fit(sample: Sample, catalogue: Iterable[Part], *, mean: Array, space: str | None = None) -> Calibration:
+def fit(
+    sample: Sample,
+    catalogue: Callable[[], Iterable[Part]],
+    *,
+    mean: Array,
+    space: str | None = None,
+    rejected: Array = NONE_REJECTED,
+) -> Calibration:
     """A calibration for the catalogue; the default if the sample has fewer than `SAMPLE_MIN` pictures.
 
     Args:
         sample: At most `SAMPLE_MAX` are of use.
-        catalogue: All rows, part by part; goes by once. Memory: (n, 256, m) float16 besides a part.
+        catalogue: All rows, part by part; goes by twice. Memory: besides a part, those near to any, (n * 256, m)
+            float16 at most.
         mean: (m,) float32 of the catalogue's unit vectors.
         space: Name of the projection, or None for full vectors.
+        rejected: (r, f) features of answers whose first match was called none; they count as strangers.
     """
     n = len(sample.vectors)
     if n < SAMPLE_MIN:
         return Calibration()
     mean = mean.astype(np.float16).astype(np.float32)
-    near = _nearest(sample, catalogue)
+    near = _nearest(sample, catalogue())
+    rows = _gather(near, catalogue())
     groups, clearness = _groups(unit(sample.vectors - mean))
-    kept = [_without_group(near[i], groups, i, sample, mean) for i in range(n)]
-    own = np.stack([_features(near[i], slice(None), sample, i, mean) for i in range(n)])
-    strange = [_features(near[i], keep, sample, i, mean) for i, keep in enumerate(kept) if keep.sum() >= 2]
-    if len(strange) < SAMPLE_MIN // 2:
+    row_groups = _row_groups(rows, groups, sample, mean)
+    own, strange = [], []
+    for i, one in enumerate(near):
+        others = row_groups[rows.places(one.rows)] != groups[i]
+        if len(one.rows) >= 2:
+            own.append(_features(one, rows, sample, i, mean))
+        if others.sum() >= 2:
+            strange.append(_features(one, rows, sample, i, mean, others))
+    if min(len(own), len(strange)) < SAMPLE_MIN // 2:
         return Calibration()
+    return _fitted(np.stack(own), np.stack(strange), sample, mean, space, clearness, _drop(near), rejected)
+
+
+def _fitted(
+    own: Array,
+    strange: Array,
+    sample: Sample,
+    mean: Array,
+    space: str | None,
+    clearness: float,
+    drop: float,
+    rejected: Array,
+) -> Calibration:
     centre, spread = np.median(own, 0), np.maximum(own.std(0), 1e-6)
-    held, strangers = (own - centre) / spread, (np.stack(strange) - centre) / spread
+    most = max(1, int(REJECTED_MAX * len(strange)))
+    again = np.repeat(rejected[-most:], REJECTED_WEIGHT, axis=0)[-most:]
+    held, strangers = (own - centre) / spread, (np.concatenate([strange, again]) - centre) / spread
     shipped = SHIPPED if any(sample.labels) else SHIPPED_UNLABELLED
     prior = np.array([shipped.get(name, 0.0) for name in FEATURES])
     trust = float(np.clip((clearness - TRUST_FROM) / (TRUST_FULL - TRUST_FROM), 0, 1))
@@ -99,47 +135,60 @@ def fit(sample: Sample, catalogue: Iterable[Part], *, mean: Array, space: str | 
         space=space,
         far_at=round(float(scores.mean()) - FAR_BELOW * deviation, 4),
         far_width=round(FAR_WIDTH * deviation, 4),
-        drop=round(_drop(near), 4),
-        fitted_on=n,
+        drop=round(drop, 4),
+        fitted_on=len(own),
+        rejected=len(rejected),
         trust=round(trust, 3),
     )
 
 
 @dataclass(slots=True)
 class _Near:
-    """The nearest rows of one picture so far, itself left out: similarities (k,), vectors (k, m), rows (k,), labels."""
+    """The nearest rows of one picture, without itself and its copies: similarities (k,) falling, rows (k,) of the
+    catalogue."""
 
     similarities: Array
-    vectors: Array
     rows: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Those rows of the catalogue that are near to any: rows (u,) rising, vectors (u, m) float16, labels."""
+
+    rows: Array
+    vectors: Array
     labels: list[Sequence[str]]
+
+    def places(self, rows: Array) -> Array:
+        return np.searchsorted(self.rows, rows)
 
 
 def _nearest(sample: Sample, catalogue: Iterable[Part]) -> list[_Near]:
-    m = sample.vectors.shape[1]
-    near = [
-        _Near(np.empty(0, np.float32), np.empty((0, m), np.float16), np.empty(0, np.int64), []) for _ in sample.rows
-    ]
+    near = [_Near(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in sample.rows]
     start = 0
     for part in catalogue:
         similarities = sample.vectors @ part.vectors.T
-        numbers = np.arange(start, start + len(part.vectors))
         for i, found in enumerate(near):
             mine = similarities[i]
-            few = np.argpartition(-mine, KEPT)[: KEPT + 1] if len(mine) > KEPT + 1 else np.arange(len(mine))
-            few = few[numbers[few] != sample.rows[i]]
-            if len(found.rows) >= KEPT:
-                few = few[mine[few] > found.similarities[-1]]
-            if not len(few):
-                continue
+            few = np.flatnonzero((mine < COPY) & (np.arange(start, start + len(mine)) != sample.rows[i]))
+            if len(few) > KEPT:
+                few = few[np.argpartition(-mine[few], KEPT)[:KEPT]]
             merged = np.concatenate([found.similarities, mine[few]])
             order = np.argsort(-merged, kind="stable")[:KEPT]
-            labels = found.labels + [part.labels[j] if part.labels else () for j in few]
-            vectors = np.concatenate([found.vectors, part.vectors[few].astype(np.float16)])
-            rows = np.concatenate([found.rows, numbers[few]])
-            near[i] = _Near(merged[order], vectors[order], rows[order], [labels[j] for j in order])
+            near[i] = _Near(merged[order], np.concatenate([found.rows, start + few])[order])
         start += len(part.vectors)
     return near
+
+
+def _gather(near: Sequence[_Near], catalogue: Iterable[Part]) -> _Rows:
+    wanted = np.unique(np.concatenate([one.rows for one in near]))
+    vectors, labels, start = [], [], 0
+    for part in catalogue:
+        mine = wanted[(wanted >= start) & (wanted < start + len(part.vectors))] - start
+        vectors.append(part.vectors[mine].astype(np.float16))
+        labels += [part.labels[row] if part.labels else () for row in mine]
+        start += len(part.vectors)
+    return _Rows(wanted, np.concatenate(vectors), labels)
 
 
 def _groups(centred: Array) -> tuple[Array, float]:
@@ -166,25 +215,29 @@ def silhouette(vectors: Array, groups: Array) -> float:
     return float(values.mean())
 
 
-def _without_group(near: _Near, groups: Array, i: int, sample: Sample, mean: Array) -> Array:
-    """(k,) bool: rows that are not of the picture's group; a row outside the sample is of its nearest member's."""
+def _row_groups(rows: _Rows, groups: Array, sample: Sample, mean: Array) -> Array:
+    """Group (u,) of each row: its own if it is in the sample, otherwise that of the nearest picture in it."""
     place = {int(row): j for j, row in enumerate(sample.rows)}
-    known = np.array([place.get(int(row), -1) for row in near.rows])
-    unknown = np.flatnonzero(known < 0)
-    if len(unknown):
-        centred = unit(near.vectors[unknown].astype(np.float32) - mean)
-        known[unknown] = (centred @ unit(sample.vectors - mean).T).argmax(1)
-    different: Array = groups[known] != groups[i]
-    return different
+    known = np.array([place.get(int(row), -1) for row in rows.rows])
+    centred = unit(sample.vectors - mean).T
+    for start in range(0, len(known), 1000):
+        unknown = start + np.flatnonzero(known[start : start + 1000] < 0)
+        if len(unknown):
+            known[unknown] = (unit(rows.vectors[unknown].astype(np.float32) - mean) @ centred).argmax(1)
+    found: Array = groups[known]
+    return found
 
 
-def _features(near: _Near, keep: Array | slice, sample: Sample, i: int, mean: Array) -> Array:
-    chosen = np.arange(len(near.rows))[keep][:NEIGHBOURS]
-    labels = [near.labels[j] for j in chosen] if sample.labels else ()
-    query_labels = sample.labels[i] if sample.labels else None
-    return features(
-        Neighbourhood(sample.vectors[i], near.vectors[chosen].astype(np.float32), labels, query_labels), mean
+def _features(near: _Near, rows: _Rows, sample: Sample, i: int, mean: Array, keep: Array | None = None) -> Array:
+    """Features of one picture, among the near rows that `keep` (k,) bool leaves."""
+    chosen = rows.places(near.rows if keep is None else near.rows[keep])[:NEIGHBOURS]
+    around = Neighbourhood(
+        sample.vectors[i],
+        rows.vectors[chosen].astype(np.float32),
+        [rows.labels[j] for j in chosen] if sample.labels else (),
+        sample.labels[i] if sample.labels else (),
     )
+    return features(around, mean)
 
 
 def _logistic(held: Array, strangers: Array, prior: Array, ridge: float) -> Array:
@@ -206,7 +259,8 @@ def _logistic(held: Array, strangers: Array, prior: Array, ridge: float) -> Arra
         weights -= step
         if np.abs(step).max() < 1e-7:
             break
-    return weights
+    found: Array = weights
+    return found
 
 
 def _drop(near: Sequence[_Near]) -> float:

@@ -68,6 +68,10 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     steepness: float = 14.0
     fitted_on: int = 0
     """Pictures that it was learned on; 0 for the default."""
+    images: int = 0
+    """Pictures in the index when it was fitted."""
+    rejected: int = 0
+    """Answers among them that somebody had called no match."""
     trust: float = 0.0
     """How far the groups found among the pictures were followed, 0 to 1; the rest are the shipped weights."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,8 @@ which is what anything looks like here. own, own_8: how much nearer the query is
 nearest (local scaling: Jégou et al., CVPR 2007). together: mean similarity of the best 5 among themselves. labels:
 cosine of the query's content labels with those of the best 5.
 """
+LABEL_DECAY = 0.5
+"""A label counts half as much as the one before: measured against 1 and 0.8."""
 _FAR = slice(9, 50)
 
 
@@ -29,13 +31,13 @@ class Neighbourhood:
     """A query and its nearest h ≤ 64 rows in the similarity space of m numbers, nearest first.
 
     query: (m,) float32 of length `covered`. rows: (h, m) float32, unit length. labels: content labels of each row, as
-    far as they are known. query_labels: probability by label.
+    far as they are known, and of the query, most probable first: an index keeps names, not probabilities.
     """
 
     query: Array
     rows: Array
     labels: Sequence[Sequence[str]] = ()
-    query_labels: Mapping[str, float] | None = None
+    query_labels: Sequence[str] = ()
 
 
 class Frame:
@@ -71,42 +73,52 @@ def features(around: Neighbourhood, mean: Array) -> Array:
         around: With at least one row.
         mean: (m,) mean of the catalogue's rows.
     """
-    centred = around.query - mean
-    outside = max(0.0, 1.0 - float(around.query @ around.query))
-    query = centred / np.sqrt(max(float(centred @ centred) + outside, 1e-12))
-    rows = unit(around.rows - mean)
-    similarities = rows @ query
+    query, rows = around.query, around.rows
+    # Centred cosines by algebra: no second copy of the rows, and only the nearest are compared with all.
+    common = float(mean @ mean)
+    raw = (rows @ query).astype(np.float64)
+    apart = (rows @ mean).astype(np.float64)
+    lengths = np.sqrt(np.maximum(1.0 - 2 * apart + common, 1e-9))
+    # The query's part outside of the space counts for its length.
+    query_apart = float(query @ mean)
+    similarities = (raw - query_apart - apart + common) / (np.sqrt(max(1.0 - 2 * query_apart + common, 1e-9)) * lengths)
     order = np.argsort(-similarities, kind="stable")
-    s, rows = similarities[order].astype(np.float64), rows[order]
-    among = (rows @ rows.T).astype(np.float64)
-    np.fill_diagonal(among, -1.0)
+    s, few = similarities[order], order[:8]
+    among = (rows[few] @ rows.T).astype(np.float64)
+    among = (among - apart[few, None] - apart + common) / (lengths[few, None] * lengths)
+    among[np.arange(len(few)), few] = -1.0
     closest = -np.sort(-among, axis=1)
     far = float(s[_FAR].mean()) if len(s) > _FAR.start else float(s[-1])
     own_3, own_8 = closest[:, : min(3, max(len(s) - 1, 1))].mean(1), closest[:, : min(8, max(len(s) - 1, 1))].mean(1)
-    few = min(5, len(s))
-    together = among[:few, :few][~np.eye(few, dtype=bool)]
+    five = few[:5]
+    together = among[: len(five), five][~np.eye(len(five), dtype=bool)]
     return np.array(
         [
-            float((around.rows @ around.query).max()),
+            float(raw.max()),
             s[0],
             s[:8].mean(),
             s[0] - far,
             s[:3].mean() - far,
             float((s[:5] - own_3[:5]).max()),
-            s[:8].mean() - own_8[:8].mean(),
+            s[:8].mean() - own_8.mean(),
             float(together.mean()) if together.size else s[0],
-            label_cosine(around.query_labels, [around.labels[i] for i in order[:5]] if around.labels else ()),
+            label_cosine(around.query_labels, [around.labels[i] for i in five] if around.labels else ()),
         ]
     )
 
 
-def label_cosine(query: Mapping[str, float] | None, hits: Sequence[Sequence[str]]) -> float:
-    """Mean cosine between square roots of the query's label probabilities and the hits' label sets, 0 if unknown."""
+def label_cosine(query: Sequence[str], hits: Sequence[Sequence[str]]) -> float:
+    """Mean cosine between label lists, whose n-th name counts `LABEL_DECAY` times the one before; 0 if unknown."""
     if not query or not hits:
         return 0.0
-    total = sum(query.values()) or 1.0
-    shares = [
-        sum((query[name] / total) ** 0.5 for name in names if name in query) / len(names) ** 0.5 if names else 0.0
-        for names in hits
-    ]
+    wanted = _label_weights(query)
+    shares = []
+    for names in hits:
+        have = _label_weights(names)
+        length = (sum(w * w for w in wanted.values()) * sum(w * w for w in have.values())) ** 0.5
+        shares.append(sum(w * have[name] for name, w in wanted.items() if name in have) / length if length else 0.0)
     return float(np.mean(shares))
+
+
+def _label_weights(names: Sequence[str]) -> dict[str, float]:
+    return {name: LABEL_DECAY**place for place, name in enumerate(names)}
