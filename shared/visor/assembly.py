@@ -202,11 +202,28 @@ class Assembly:
                 LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
         return runs
 
-    def merge(self) -> MergeReport:
-        """Merge shards and small segments once."""
+    def merge(
+        self,
+        *,
+        budget_s: float | None = None,
+        relearn: bool = False,
+        progress: Callable[[str], None] = lambda line: None,
+    ) -> MergeReport:
+        """Merge shards and small segments once, and calibrate the confidence of answers. As `visor.index.merge`."""
+        from visor.index.calibrate_segments import Calibrator
         from visor.index.merge import merge
+        from visor.pipeline.feedback import rejected_features
 
-        report = merge(self.stores.objects, self.stores.documents, model=self.fingerprint)
+        documents = self.stores.documents
+        report = merge(
+            self.stores.objects,
+            documents,
+            model=self.fingerprint,
+            budget_s=budget_s,
+            relearn=relearn,
+            progress=progress,
+            calibrate=Calibrator(self.stores.objects, lambda: rejected_features(documents)),
+        )
         self.meter.add("compact_run")
         self.meter.flush()
         return report

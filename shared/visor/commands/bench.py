@@ -8,6 +8,8 @@ import click
 
 BENCHES = {
     "cold-start": "From the start of a search process to its first answer, and where the time goes.",
+    "confidence": "Whether answers know what the catalogue holds: ROC area and calibration on labelled folders.",
+    "copies": "Whether edited copies are found first and told from similar pictures, edit by edit.",
     "metrics": "P@1, P@12, mAP and time of every metric on a labelled folder.",
     "operations": "Operations of the free tier that each step uses.",
     "peers": "Visor and what else there is on the same vectors.",

@@ -15,13 +15,8 @@ from visor.settings import Settings
 def compact_command(budget_s: float | None, relearn: bool, as_json: bool) -> None:
     """Merge shards and small segments into larger segments."""
     from visor.assembly import Assembly
-    from visor.index.merge import merge
 
-    assembly = Assembly(Settings.read())
-    report = merge(
-        assembly.stores.objects,
-        assembly.stores.documents,
-        model=assembly.fingerprint,
+    report = Assembly(Settings.read()).merge(
         budget_s=budget_s,
         relearn=relearn,
         progress=lambda line: click.echo(line, err=True),

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from visor.index.container import Array
+from visor.index.neighbourhood import Neighbourhood
 
 DUPLICATES_MAX = 20
 
@@ -35,3 +36,5 @@ class Hits:
     metric: str | None = None
     nearest: Array = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
     notice: str | None = None
+    around: Neighbourhood | None = field(default=None, repr=False)
+    """What calibration looks at, without the query's labels; None if nothing was searched."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -45,6 +46,10 @@ from visor.stores.objects import ObjectStore
 
 CONFLICTS_MAX = 5
 """Swaps that a merge loses before it leaves the field to the others."""
+
+
+Calibrate = Callable[[Manifest, Sequence[Segment], Space], Mapping[str, Any] | None]
+"""Gives the new content of a manifest's `calibration`, or None to leave it."""
 
 
 class MergeReport(Record, frozen=True, kw_only=True):
@@ -81,6 +86,7 @@ def merge(
     relearn: bool = False,
     clock: Callable[[], float] = time.time,
     progress: Callable[[str], None] = lambda line: None,
+    calibrate: Calibrate | None = None,
 ) -> MergeReport:
     """Take up what was committed, and put small segments together.
 
@@ -91,11 +97,12 @@ def merge(
         relearn: Learn the projection anew even if it is not due.
         clock: Seconds since 1970.
         progress: Told each step in one line.
+        calibrate: Fits the confidence of answers to what is indexed, once the segments stand.
 
     Raises:
         FormatError: The manifest or its projection cannot be read.
     """
-    return _Merge(objects, documents, model, policy, clock, progress).run(budget_s, relearn)
+    return _Merge(objects, documents, model, policy, clock, progress, calibrate).run(budget_s, relearn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,7 @@ class _Merge:
     policy: MergePolicy
     clock: Callable[[], float]
     progress: Callable[[str], None]
+    calibrate: Calibrate | None = None
     manifest: Manifest | None = None
     generation: int = 0
     space: Space | None = None
@@ -148,6 +156,8 @@ class _Merge:
                     break
                 self._load()
                 self.documents_read = self.documents.query(COMMITS, order_by="committed_at")
+        if finished:
+            self._calibrate()
         self._announce()
         deleted = self._clean_up()
         manifest = self.manifest
@@ -352,6 +362,22 @@ class _Merge:
         )
         self.generation = swap_manifest(self.objects, manifest, self.generation)
         self.manifest = manifest
+
+    def _calibrate(self) -> None:
+        """Put a new calibration into the manifest, if one is due. Losing the swap costs nothing but the work."""
+        if self.calibrate is None or self.manifest is None or self.space is None:
+            return
+        try:
+            segments = [segment for segment in self._segments().values() if segment is not None and len(segment)]
+            calibration = self.calibrate(self.manifest, segments, self.space)
+            if calibration is None:
+                return
+            manifest = msgspec.structs.replace(self.manifest, calibration=dict(calibration))
+            self.generation = swap_manifest(self.objects, manifest, self.generation)
+            self.manifest = manifest
+            self.progress(f"confidence calibrated on {calibration.get('fitted_on', 0)} images")
+        except (Conflict, NotFound):
+            self.conflicts += 1
 
     def _announce(self) -> None:
         """Tell running searches to read the manifest again, if its last swap was not told yet."""

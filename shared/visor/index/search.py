@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 
 from visor.errors import BadRequest, StoreUnavailable
+from visor.index.calibration import Calibration
 from visor.index.columns import FacetCounts
 from visor.index.container import Array, rows_in_blocks
 from visor.index.copies import SAME_SIMILARITY, hash_distances, leaders
@@ -24,6 +25,7 @@ from visor.index.metrics import STATISTICS_SAMPLES, Metric, check_metric
 from visor.index.snapshot import Live, Snapshot
 from visor.index.space import Space, query_vector
 from visor.index.state import IndexState
+from visor.index.surroundings import Surroundings
 from visor.stores.documents import DocumentStore
 from visor.stores.objects import ObjectStore
 from visor.web.contract import FacetsAnswer, Filters
@@ -67,6 +69,7 @@ class Searcher:
         self._snapshot = Snapshot(Space(None, 0), (), 0)
         self._refreshed_at: float | None = None
         self._lock = threading.Lock()
+        self._surroundings = Surroundings()
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
 
     def refresh(self, force: bool = False) -> None:
@@ -136,6 +139,11 @@ class Searcher:
         return self._snapshot.space
 
     @property
+    def calibration(self) -> Calibration:
+        """Fitted to this index at a merge, or the default."""
+        return self._surroundings.calibration(self.manifest)
+
+    @property
     def segments(self) -> int:
         """Live segments."""
         return len(self.manifest.segments) if self.manifest else 0
@@ -188,12 +196,15 @@ class Searcher:
         matching = sum(_count(live, mask) for live, mask in zip(snapshot.lives, allowed, strict=True))
         want = k + len(leave_out) + min(k, 20)
         for _ in range(WIDENINGS):
-            found = self._candidates(snapshot, query, allowed, want, way, metric)
-            hits, nearest = _group(found, k, wanted_hash, frozenset(leave_out))
+            most = max(want, NEAREST + len(leave_out))
+            found = self._candidates(snapshot, query, allowed, most, way, metric)
+            hits, nearest = _group(found[:want], k, wanted_hash, frozenset(leave_out))
             if len(hits) >= k or len(found) >= matching:
                 break
             want *= 4
-        return Hits(hits, way, metric, nearest, snapshot.notice)
+        near = [(c.live.block, c.row) for c in found if c.id not in leave_out][:NEAREST]
+        around = self._surroundings.around(snapshot, self.calibration, query, near)
+        return Hits(hits, way, metric, nearest, snapshot.notice, around)
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""

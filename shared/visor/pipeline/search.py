@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import threading
 import time
 from collections import OrderedDict, defaultdict
@@ -21,7 +22,7 @@ from visor.images.fetch import Fetcher
 from visor.images.frames import FRAMES
 from visor.images.hash import perceptual_hash
 from visor.images.verdict import Verdict, verdicts
-from visor.index.calibration import Calibration
+from visor.index.calibration import CONFIDENT, Strangers
 from visor.index.search import Hit, Hits, Searcher
 from visor.models.run import Embedder
 from visor.pipeline.safety import Thresholds
@@ -46,6 +47,8 @@ ITEMS_REMEMBERED = 5_000
 ITEMS_KEPT_S = 3600.0
 GUESS_FROM = 12
 """Matches whose collections vote on the kind."""
+COPY_CONFIDENCE: dict[Verdict, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
+"""What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
 BOX_SIDE_MIN = 8
 """Pixels: a smaller box holds nothing to look at."""
 
@@ -148,7 +151,7 @@ class SearchService:
         self.items = Items(documents)
         self.thresholds = Thresholds.of(settings)
         self.picture_address = picture_address or web_address
-        self.calibration = Calibration()
+        self.strangers = Strangers()
 
     def search(self, request: SearchRequest, upload: bytes | None = None) -> SearchAnswer:
         """The nearest items to what `request` asks for.
@@ -170,14 +173,16 @@ class SearchService:
             else:
                 with watch.stage("scan"):
                     hits = self._scan(request, query)
+            with watch.stage("confidence"):
+                confidence = self._confidence(request, query, hits)
             with watch.stage("items"):
-                matches = self._matches(query, hits, request.k)
+                matches = self._matches(query, hits, confidence, request.k)
             facets = self.searcher.facets(request.filters) if request.facets else None
-        confidence = max((match.confidence for match in matches), default=0.0)
+        confidence = max([match.confidence for match in matches[:1]] + [round(confidence, 4)]) if matches else 0.0
         return SearchAnswer(
             matches=matches,
             confidence=confidence,
-            no_confident_match=confidence < self.calibration.threshold,
+            no_confident_match=confidence < CONFIDENT,
             mode=hits.mode,
             metric=hits.metric,
             guess=_guess(matches, confidence),
@@ -294,13 +299,30 @@ class SearchService:
             leave_out=() if query.item is None else (query.item,),
         )
 
-    def _matches(self, query: _Query, hits: Hits, k: int) -> tuple[Match, ...]:
+    def _confidence(self, request: SearchRequest, query: _Query, hits: Hits) -> float:
+        """Probability that the catalogue holds what was asked for; every query teaches a little about strangers."""
+        if hits.around is None or not hits.hits:
+            return 0.0
+        around = dataclasses.replace(hits.around, query_labels=tuple(label.name for label in query.labels))
+        calibration = self.searcher.calibration
+        score = calibration.score(around)
+        confidence = calibration.answer(score, self.strangers.far_share)
+        # Items of the index and filtered queries say nothing about what people ask for in vain.
+        if query.item is None and request.filters == Filters():
+            self.strangers.add(score, calibration)
+        return confidence
+
+    def _matches(self, query: _Query, hits: Hits, confidence: float, k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
         told = _verdicts(query.probe, hits)
-        matches = (self._match(hit, verdict, found) for hit, verdict in zip(hits.hits, told, strict=True))
+        best = hits.hits[0].similarity if hits.hits else 0.0
+        matches = []
+        for hit, verdict in zip(hits.hits, told, strict=True):
+            likely = self.searcher.calibration.match(confidence, best, hit.similarity)
+            matches.append(self._match(hit, verdict, max(likely, COPY_CONFIDENCE[verdict]), found))
         return tuple(match for match in matches if match is not None)[:k]
 
-    def _match(self, hit: Hit, verdict: Verdict, found: dict[str, IndexedItem]) -> Match | None:
+    def _match(self, hit: Hit, verdict: Verdict, confidence: float, found: dict[str, IndexedItem]) -> Match | None:
         """None where the item was deleted a moment ago and the index has not heard of it."""
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
@@ -310,7 +332,7 @@ class SearchService:
         return Match(
             item=first.item,
             similarity=round(hit.similarity, 6),
-            confidence=round(self.calibration.probability(hit.similarity), 4),
+            confidence=round(confidence, 4),
             verdict=verdict,
             places=tuple(_place(self._shown(indexed)) for indexed in places) if len(places) > 1 else (),
             labels=first.labels,

@@ -1,0 +1,159 @@
+"""`visor bench confidence`: does an answer know whether the catalogue holds what was asked for?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from visor.bench.folder import Pictures, embedded_folder
+from visor.commands.options import as_json, print_json, say
+from visor.errors import BadRequest
+from visor.evaluation import area_under_roc
+from visor.index.calibrate import Part, Sample, fit
+from visor.index.calibration import Calibration, Strangers
+from visor.index.container import Array
+from visor.index.neighbourhood import NEIGHBOURS, Neighbourhood
+from visor.settings import Settings
+
+SPLITS = 6
+BINS = 10
+"""Of equal width, for the calibration error."""
+HELD_CONFIDENT = 0.8
+"""Share of in-catalogue queries that are called confident, at which false ones are counted."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One catalogue and its queries: scores and probabilities (n,), best similarities (n,), and which are held (n,)."""
+
+    scores: Array
+    probabilities: Array
+    best: Array
+    held: Array
+    calibration: Calibration
+
+
+@click.command("confidence")
+@click.option("--in", "inside", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@click.option("--out", "outside", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--splits", default=SPLITS, show_default=True, help="Splits of the kinds, without --out.")
+@as_json
+def confidence_command(inside: Path, outside: Path | None, splits: int, as_json: bool) -> None:
+    """Tell queries that the catalogue holds from strangers.
+
+    With --out the pictures of one folder are the catalogue and those of the other the strangers. Without it half of the
+    folder's kinds (sub-folders) are the catalogue and the other half the strangers, in seeded splits. In-catalogue
+    queries are the catalogue's own pictures, each left out in turn. The names of kinds are used for splitting only.
+    """
+    pictures = embedded_folder(inside, Settings.read())
+    strangers = embedded_folder(outside, Settings.read()) if outside else None
+    trials = []
+    for number, (catalogue, others) in enumerate(_trials(pictures, strangers, splits)):
+        trials.append(run_trial(catalogue, others, seed=number))
+        say(f"trial {number + 1}: area under the ROC curve {_area(trials[-1].scores, trials[-1].held):.3f}")
+    document = summary(trials)
+    if as_json:
+        print_json(document)
+        return
+    for name, value in document.items():
+        click.echo(f"{name:24} {value}")
+
+
+def _trials(pictures: Pictures, strangers: Pictures | None, splits: int) -> Iterator[tuple[Pictures, Pictures]]:
+    if strangers is not None:
+        yield pictures, strangers
+        return
+    kinds = sorted(set(pictures.kinds))
+    if len(kinds) < 2:
+        raise BadRequest(
+            f"The folder has {len(kinds)} kinds", valid="A sub-folder a kind, at least two", remedy="Name --out as well"
+        )
+    for seed in range(splits):
+        chosen = set(np.random.default_rng(seed).permutation(kinds)[: len(kinds) // 2].tolist())
+        held = np.array([kind in chosen for kind in pictures.kinds])
+        yield pictures.take(np.flatnonzero(held)), pictures.take(np.flatnonzero(~held))
+
+
+def run_trial(catalogue: Pictures, strangers: Pictures, *, seed: int) -> Trial:
+    """Fit a calibration to the catalogue, then ask for everything in a seeded order.
+
+    Each probability is what a running search would have answered at that moment: it has learned from the queries
+    before, and from nothing after.
+    """
+    rows = catalogue.vectors
+    calibration = fit(
+        Sample(rows, np.arange(len(rows)), catalogue.labels),
+        lambda: [Part(rows, catalogue.labels)],
+        mean=rows.mean(0),
+    )
+    queries = [(i, True) for i in range(len(rows))] + [(i, False) for i in range(len(strangers.vectors))]
+    scores, best = np.empty(len(queries)), np.empty(len(queries))
+    for place, (i, is_held) in enumerate(queries):
+        around = _around(catalogue, catalogue if is_held else strangers, i, leave_out=i if is_held else None)
+        scores[place] = calibration.score(around)
+        best[place] = float((around.rows @ around.query).max())
+    running, probabilities = Strangers(), np.empty(len(queries))
+    for place in np.random.default_rng(seed).permutation(len(queries)):
+        probabilities[place] = calibration.answer(scores[place], running.far_share)
+        running.add(float(scores[place]), calibration)
+    return Trial(scores, probabilities, best, np.array([is_held for _, is_held in queries]), calibration)
+
+
+def _around(catalogue: Pictures, queries: Pictures, i: int, *, leave_out: int | None) -> Neighbourhood:
+    similarities = catalogue.vectors @ queries.vectors[i]
+    order = np.argsort(-similarities, kind="stable")
+    order = order[order != leave_out][:NEIGHBOURS] if leave_out is not None else order[:NEIGHBOURS]
+    return Neighbourhood(
+        queries.vectors[i], catalogue.vectors[order], [catalogue.labels[j] for j in order], queries.labels[i]
+    )
+
+
+def summary(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Means over trials. `auroc` is over what an answer says; `score_auroc` over the score before the running share."""
+    return {
+        "auroc": _mean([_area(t.probabilities, t.held) for t in trials]),
+        "score_auroc": _mean([_area(t.scores, t.held) for t in trials]),
+        "baseline_auroc": _mean([_area(t.best, t.held) for t in trials]),
+        "calibration_error": _mean([calibration_error(t.probabilities, t.held) for t in trials]),
+        "false_confident_at_80": _mean([_false_confident(t.probabilities, t.held) for t in trials]),
+        "baseline_false_confident_at_80": _mean([_false_confident(t.best, t.held) for t in trials]),
+        "mean_confidence_held": _mean([t.probabilities[t.held].mean() for t in trials]),
+        "mean_confidence_strangers": _mean([t.probabilities[~t.held].mean() for t in trials]),
+        "trust_in_groups": _mean([t.calibration.trust for t in trials]),
+        "trials": len(trials),
+        "held": int(sum(t.held.sum() for t in trials)),
+        "strangers": int(sum((~t.held).sum() for t in trials)),
+    }
+
+
+def calibration_error(probabilities: Array, held: Array) -> float:
+    """Expected calibration error in `BINS` bins, 0 to 1; held queries and strangers weigh the same in all.
+
+    Naeini et al., 'Obtaining well calibrated probabilities using Bayesian binning', AAAI 2015.
+    """
+    weights = np.where(held, 0.5 / max(held.sum(), 1), 0.5 / max((~held).sum(), 1))
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    said = np.bincount(bins, weights * probabilities, BINS)
+    true = np.bincount(bins, weights * held, BINS)
+    return float(np.abs(said - true).sum())
+
+
+def _false_confident(values: Array, held: Array) -> float:
+    """Share of strangers at least as high as the value that 80 % of held queries reach."""
+    reached = np.quantile(values[held], 1 - HELD_CONFIDENT)
+    return float(np.mean(values[~held] >= reached))
+
+
+def _area(values: Array, held: Array) -> float:
+    area = area_under_roc(values[held].astype(np.float64), values[~held].astype(np.float64))
+    assert area is not None
+    return area
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 4)

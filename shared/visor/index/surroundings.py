@@ -1,0 +1,82 @@
+"""Surroundings: what a search hands to calibration, measured in the space that the calibration was fitted in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from visor.index.calibration import Calibration
+from visor.index.container import Array
+from visor.index.manifest import Manifest
+from visor.index.neighbourhood import Frame, Neighbourhood
+from visor.index.snapshot import Block, Snapshot
+from visor.index.space import Space, unit
+
+FULL_MAX = 2_000
+"""Pictures up to which a calibration is fitted on full vectors: a projection learned on few pictures shows what it was
+learned on nearer than what it was not. 13 MB as float16."""
+FULL_KEPT_MAX = 4 * FULL_MAX
+"""Pictures up to which full vectors stay in memory for that; a merge long before has fitted anew."""
+
+
+class Surroundings:
+    """Keeps what is needed between searches of one snapshot. One thread may replace what another is using: each call
+    works on what it took, and at worst reads once more."""
+
+    def __init__(self) -> None:
+        self._frame = Frame(Space(None, 0))
+        self._full: dict[int, tuple[Block, Array]] = {}
+        self._calibration: tuple[Manifest | None, Calibration] = (None, Calibration())
+
+    def calibration(self, manifest: Manifest | None) -> Calibration:
+        """The manifest's calibration, or the default."""
+        kept, calibration = self._calibration
+        if kept is not manifest:
+            calibration = Calibration.of(manifest.calibration if manifest else {})
+            self._calibration = (manifest, calibration)
+        return calibration
+
+    def around(
+        self, snapshot: Snapshot, calibration: Calibration, query: Array, found: Sequence[tuple[Block, int]]
+    ) -> Neighbourhood:
+        """The neighbourhood of a query.
+
+        Args:
+            query: (d,) full vector of length 1.
+            found: The nearest rows, nearest first.
+        """
+        labels = [row_labels(block, row) for block, row in found]
+        projected = snapshot.space.matrix is not None
+        wants_full = calibration.is_fitted and calibration.space is None
+        if projected and wants_full and snapshot.images <= FULL_KEPT_MAX:
+            rows = [self._full_vectors(snapshot, block)[row] for block, row in found]
+            return Neighbourhood(query, _stack(rows, len(query)), labels)
+        frame = self._frame
+        if frame.space is not snapshot.space:
+            frame = self._frame = Frame(snapshot.space)
+        rows = [block.unit_vectors(np.array([row]))[0] for block, row in found]
+        placed = frame.queries(query[None])[0]
+        return Neighbourhood(placed, _stack(rows, len(placed)), labels)
+
+    def _full_vectors(self, snapshot: Snapshot, block: Block) -> Array:
+        """All full vectors of a block, (n, d) float16, read once."""
+        kept = self._full.get(id(block))
+        if kept is not None and kept[0] is block:
+            return kept[1]
+        vectors = np.ascontiguousarray(block.read(0, len(block)), np.float16)
+        live = {id(one.block) for one in snapshot.lives}
+        self._full = {**{i: one for i, one in self._full.items() if i in live}, id(block): (block, vectors)}
+        return vectors
+
+
+def row_labels(block: Block, row: int) -> tuple[str, ...]:
+    columns = block.columns
+    start, stop = columns.label_starts[row], columns.label_starts[row + 1]
+    return tuple(columns.names["label"][code] for code in columns.label_codes[start:stop])
+
+
+def _stack(rows: Sequence[Array], dimension: int) -> Array:
+    if not rows:
+        return np.empty((0, dimension), np.float32)
+    return unit(np.stack(rows).astype(np.float32))
