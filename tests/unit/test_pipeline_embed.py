@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from images_hostile import BAD, GOOD
 from PIL import Image, ImageDraw
+from tests.unit.images_hostile import BAD, GOOD
 
 from visor.errors import CorruptObject, FetchFailed, FetchUnavailable, StoreUnavailable
 from visor.index.search import Searcher
