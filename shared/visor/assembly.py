@@ -251,6 +251,7 @@ class Assembly:
             gate,
             pusher=lambda: self.pusher,
             objects=self.stores.objects,
+            read_image=self.read_image,
         )
 
     def site(self, config: Mapping[str, Any]) -> Site:

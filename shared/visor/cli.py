@@ -21,6 +21,7 @@ COMMANDS = {
     "dlq": "List and retry what could not be processed.",
     "doctor": "What is installed, which weights and backends answer, and what to do about what is missing.",
     "eval": "Measure how well a labelled folder is found.",
+    "feedback": "What searchers called no match.",
     "index": "Read a folder or source, embed its pictures and make them searchable.",
     "model": "List, build and show models.",
     "search": "Search the index for a picture.",

@@ -64,6 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     freshness_s: float = 30.0
 
     # Search endpoint
+    audit_rate: float = 0.05
+    """Share of `fast` queries that are also run `exact`, after their answer, to tell the live recall; 0: none."""
     request_bytes_max: int = 20_000_000
     k_max: int = 200
     cors_origins: tuple[str, ...] = ("*",)

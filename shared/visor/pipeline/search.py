@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from PIL import Image, ImageStat
 
-from visor.errors import BadRequest, UnknownItem
+from visor.errors import BadRequest, StoreUnavailable, UnknownItem
 from visor.images.align import Probe
 from visor.images.decode import DecodedImage, decode
 from visor.images.fetch import Fetcher
@@ -25,13 +25,16 @@ from visor.images.verdict import Verdict, verdicts
 from visor.index.calibration import CONFIDENT, Strangers
 from visor.index.search import Hit, Hits, Searcher
 from visor.models.run import Embedder
+from visor.pipeline.audit import Auditor
+from visor.pipeline.feedback import Feedback, FeedbackLog, numbers_of, query_key
 from visor.pipeline.safety import Thresholds
-from visor.records import ITEM_ID, IndexedItem, Label, Safety
+from visor.records import ITEM_ID, IndexedItem, Item, Label, Safety
 from visor.settings import Settings
 from visor.stores.documents import DocumentStore
 from visor.web.contract import (
     Box,
     FacetsAnswer,
+    FeedbackRequest,
     Filters,
     Guess,
     IndexAnswer,
@@ -152,6 +155,8 @@ class SearchService:
         self.thresholds = Thresholds.of(settings)
         self.picture_address = picture_address or web_address
         self.strangers = Strangers()
+        self.feedback = FeedbackLog(documents, freshness_s=settings.freshness_s)
+        self.auditor = Auditor(searcher, rate=settings.audit_rate)
 
     def search(self, request: SearchRequest, upload: bytes | None = None) -> SearchAnswer:
         """The nearest items to what `request` asks for.
@@ -172,7 +177,7 @@ class SearchService:
                 hits = Hits((), "metric" if request.metric else request.mode, request.metric, np.empty(0, np.float32))
             else:
                 with watch.stage("scan"):
-                    hits = self._scan(request, query)
+                    hits = self._scan(request, query, self._hidden(query))
             with watch.stage("confidence"):
                 confidence = self._confidence(request, query, hits)
             with watch.stage("items"):
@@ -211,10 +216,7 @@ class SearchService:
             UnknownItem: There is none of that id.
         """
         self.refresh()
-        indexed = self.items.get([item]).get(item) if ITEM_ID.match(item) else None
-        if indexed is None:
-            raise unknown_item(item)
-        return self._shown(indexed)
+        return self._shown(self.found(item))
 
     def sample(self, limit: int) -> list[IndexedItem]:
         """Some items, spread over the index, the same ones as long as the index is the same."""
@@ -228,7 +230,71 @@ class SearchService:
             images=len(self.searcher), generation=self.searcher.generation, model=self.embedder.fingerprint
         )
 
+    def reject(self, request: FeedbackRequest) -> None:
+        """Keep that an item is no match for a query.
+
+        Raises:
+            BadRequest: Not exactly one query, or one that cannot be.
+            UnknownItem: One of the items is not in the index.
+            StoreUnavailable: It could not be kept; send it again.
+        """
+        self.refresh()
+        if (request.query_item is None) == (request.query_vector is None):
+            raise BadRequest(
+                "The feedback names " + ("no query" if request.query_item is None else "two queries"),
+                valid="Exactly one of query_item and query_vector",
+                remedy="Send what the answer's query has",
+            )
+        self.found(request.item)
+        asked = SearchRequest(item=request.query_item, vector=request.query_vector, k=1)
+        query = self._query(asked, None, Stopwatch())
+        key = query_key(query.vector, query.item)
+        hits = self._scan(asked, query, self.feedback.hidden(key))
+        is_first = bool(hits.hits) and request.item in (hits.hits[0].id, *hits.hits[0].duplicates)
+        calibration = self.searcher.calibration
+        numbers = numbers_of(hits.around, calibration.mean_vector) if is_first and calibration.is_fitted else ()
+        self.feedback.add(Feedback(query=key, item=request.item, verdict=request.verdict, features=numbers))
+
+    def found(self, item: str) -> IndexedItem:
+        """One searchable item as it was indexed. Raises as `item`."""
+        indexed = self.items.get([item]).get(item) if ITEM_ID.match(item) else None
+        if indexed is None:
+            raise unknown_item(item)
+        return indexed
+
+    def query_picture(
+        self, request: SearchRequest, upload: bytes | None, picture_of: Callable[[Item], Image.Image]
+    ) -> Image.Image:
+        """The picture that a request searches for.
+
+        Raises:
+            BadRequest: It searches for none.
+            ImageError: It cannot be had or decoded.
+        """
+        self._check_query(request, upload)
+        if request.item is not None:
+            return picture_of(self.found(request.item).item)
+        if request.vector is not None:
+            raise BadRequest(
+                "A vector shows nothing", valid="image, url or item", remedy="Send the picture that was searched for"
+            )
+        image = decode(self._bytes(request, upload, Stopwatch()), pixels_max=self.settings.pixels_max)
+        return focus(image.pixels, request.box, request.exclude)
+
+    def common_vector(self) -> np.ndarray | None:
+        """The mean full vector (d,) of the catalogue, where the calibration knows it."""
+        calibration = self.searcher.calibration
+        return calibration.mean_vector if calibration.is_fitted and calibration.space is None else None
+
     def _query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> _Query:
+        self._check_query(request, upload)
+        if request.vector is not None:
+            return _Query(vector=decode_vector(request.vector, self.embedder.dimension))
+        if request.item is not None:
+            return self._item_query(request.item)
+        return self._picture_query(self._bytes(request, upload, watch), request, watch)
+
+    def _check_query(self, request: SearchRequest, upload: bytes | None) -> None:
         given = [name for name in ("image", "url", "vector", "item") if getattr(request, name) is not None]
         if upload is not None:
             given.insert(0, "image")
@@ -244,11 +310,6 @@ class SearchService:
                 valid="They go with a picture: image or url",
                 remedy="Send the picture, or leave them out",
             )
-        if request.vector is not None:
-            return _Query(vector=decode_vector(request.vector, self.embedder.dimension))
-        if request.item is not None:
-            return self._item_query(request.item)
-        return self._picture_query(self._bytes(request, upload, watch), request, watch)
 
     def _item_query(self, item: str) -> _Query:
         vector = self.searcher.vector_of(item) if ITEM_ID.match(item) else None
@@ -288,7 +349,14 @@ class SearchService:
             image=image,
         )
 
-    def _scan(self, request: SearchRequest, query: _Query) -> Hits:
+    def _hidden(self, query: _Query) -> frozenset[str]:
+        """Items that were said to be no match for this query. A search does not wait for a store that is away."""
+        try:
+            return self.feedback.hidden(query_key(query.vector, query.item))
+        except StoreUnavailable:
+            return frozenset()
+
+    def _scan(self, request: SearchRequest, query: _Query, hidden: frozenset[str]) -> Hits:
         return self.searcher.search(
             query.vector,
             k=min(request.k, self.settings.k_max),
@@ -296,7 +364,7 @@ class SearchService:
             mode=request.mode,
             metric=request.metric,
             query_hash=None if query.hashes is None else bytes(query.hashes),
-            leave_out=() if query.item is None else (query.item,),
+            leave_out=hidden if query.item is None else hidden | {query.item},
         )
 
     def _confidence(self, request: SearchRequest, query: _Query, hits: Hits) -> float:
@@ -310,6 +378,8 @@ class SearchService:
         # Items of the index and filtered queries say nothing about what people ask for in vain.
         if query.item is None and request.filters == Filters():
             self.strangers.add(score, calibration)
+            if request.mode == "fast" and request.metric is None:
+                self.auditor.sample(query.vector)
         return confidence
 
     def _matches(self, query: _Query, hits: Hits, confidence: float, k: int) -> tuple[Match, ...]:

@@ -30,13 +30,17 @@ from visor.errors import (
     VisorError,
 )
 from visor.images.frames import NAME, read_frame
+from visor.pipeline.explain import Explainer
 from visor.pipeline.push import Pusher
 from visor.pipeline.search import SearchService
-from visor.records import Record
+from visor.records import Item, Record
 from visor.settings import Settings
 from visor.stores.objects import ObjectStore
 from visor.web import openapi
 from visor.web.contract import (
+    ExplainRequest,
+    FeedbackAnswer,
+    FeedbackRequest,
     Filters,
     HealthAnswer,
     ItemAnswer,
@@ -53,11 +57,16 @@ from visor.web.gate import KEY_HEADER, Gate
 LOG = logging.getLogger("visor.web")
 SEARCHES_REMEMBERED = 1_000
 LINES = "application/x-ndjson"
+FEEDBACK_BYTES_MAX = 100_000
+"""A vector in base64 is 9 KB."""
 T = TypeVar("T", bound=Record)
+S = TypeVar("S", bound=SearchRequest)
 
 ROUTES = Map(
     [
         Rule("/v1/search", endpoint="search", methods=["POST"]),
+        Rule("/v1/explain", endpoint="explain", methods=["POST"]),
+        Rule("/v1/feedback", endpoint="feedback", methods=["POST"]),
         Rule("/v1/facets", endpoint="facets", methods=["GET"]),
         Rule("/v1/items", endpoint="items", methods=["GET"]),
         Rule("/v1/items", endpoint="push", methods=["POST"]),
@@ -83,15 +92,18 @@ class SearchApp:
         *,
         pusher: Callable[[], Pusher] | None = None,
         objects: ObjectStore | None = None,
+        read_image: Callable[[Item], bytes] | None = None,
     ) -> None:
         """
         Args:
             pusher: Makes what takes pushed items in, when the first of them comes; None: nothing does.
             objects: Where frames of videos are kept, for their thumbnails.
+            read_image: Gives the bytes of an item's picture, to explain matches; None: they are not explained.
         """
         self.service, self.settings, self.gate, self._pusher, self.objects = service, settings, gate, pusher, objects
         self._stages: deque[dict[str, float]] = deque(maxlen=SEARCHES_REMEMBERED)
         self._searches = 0
+        self._explainer = Explainer(service, read_image) if read_image else None
 
     def __call__(self, request: Request) -> Response:
         """Answer one request. Never raises: what goes wrong becomes an RFC 9457 problem document."""
@@ -121,22 +133,47 @@ class SearchApp:
     def _search(self, request: Request) -> Response:
         self.gate.admit(request)
         started = time.perf_counter()
-        body, upload = self._body(request)
+        body, upload = self._body(request, SearchRequest)
         answer = self.service.search(body, upload)
         self._searches += 1
         self._stages.append(answer.timing_ms)
         response = _json(answer)
         self.gate.count(seconds=time.perf_counter() - started, response_bytes=len(response.get_data()))
+        response.call_on_close(self.service.auditor.check)
         return response
 
-    def _body(self, request: Request) -> tuple[SearchRequest, bytes | None]:
+    def _explain(self, request: Request) -> Response:
+        self.gate.admit(request)
+        started = time.perf_counter()
+        if self._explainer is None:
+            raise BadRequest("This server cannot fetch pictures of items", valid="It answers searches")
+        body, upload = self._body(request, ExplainRequest)
+        self.service.refresh()
+        response = _json(self._explainer.explain(body, upload))
+        self.gate.count(seconds=time.perf_counter() - started, response_bytes=len(response.get_data()))
+        return response
+
+    def _feedback(self, request: Request) -> Response:
+        self.gate.admit(request)
+        started = time.perf_counter()
+        if request.mimetype != "application/json":
+            raise _not_read(request, "application/json")
+        if (request.content_length or 0) > FEEDBACK_BYTES_MAX:
+            raise self._too_large(request, FEEDBACK_BYTES_MAX)
+        request.max_content_length = FEEDBACK_BYTES_MAX
+        self.service.reject(_decode(request.get_data(), FeedbackRequest))
+        response = _json(FeedbackAnswer())
+        self.gate.count(seconds=time.perf_counter() - started, response_bytes=len(response.get_data()))
+        return response
+
+    def _body(self, request: Request, kind: type[S]) -> tuple[S, bytes | None]:
         """The request document and the picture beside it."""
         request.max_content_length = self.settings.request_bytes_max
         request.max_form_memory_size = self.settings.request_bytes_max
         if (request.content_length or 0) > self.settings.request_bytes_max:
             raise self._too_large(request)
         if request.mimetype == "application/json":
-            return _decode(request.get_data(), SearchRequest), None
+            return _decode(request.get_data(), kind), None
         if request.mimetype == "multipart/form-data":
             picture = request.files.get("image")
             if picture is None:
@@ -145,9 +182,9 @@ class SearchApp:
                     valid="A file part named image, and perhaps a part named request",
                     remedy="Name the picture's part image",
                 )
-            return _decode((request.form.get("request") or "{}").encode(), SearchRequest), picture.read()
+            return _decode((request.form.get("request") or "{}").encode(), kind), picture.read()
         if request.mimetype.startswith("image/"):
-            return SearchRequest(), request.get_data()
+            return _decode(b"{}", kind), request.get_data()
         raise UnsupportedMediaType(
             f"The body is of type {request.mimetype or '(none)'}",
             valid="application/json, multipart/form-data or image/*",
@@ -192,10 +229,10 @@ class SearchApp:
             raise KeyRequired("This endpoint takes no items", valid="It answers searches")
         return self._pusher()
 
-    def _too_large(self, request: Request) -> RequestTooLarge:
+    def _too_large(self, request: Request, most: int | None = None) -> RequestTooLarge:
         return RequestTooLarge(
             f"The request has {request.content_length or 'too many'} bytes",
-            valid=f"At most {self.settings.request_bytes_max}",
+            valid=f"At most {most or self.settings.request_bytes_max}",
             remedy="Send less: of a picture, 1,024 pixels a side are plenty",
         )
 
@@ -241,7 +278,8 @@ class SearchApp:
             fresh=searcher.fresh,
             searches=self._searches,
             stages_ms=_percentiles(list(self._stages)),
-            capabilities=(),
+            capabilities=("explain", "feedback") if self._explainer else ("feedback",),
+            audit=self.service.auditor.result(),
             meters=tuple(MeterAnswer(**dataclasses.asdict(reading)) for reading in self.gate.meter.readings()),
             notice=searcher.notice,
         )
@@ -267,6 +305,12 @@ class SearchApp:
         headers["Referrer-Policy"] = "no-referrer"
         headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
         return response
+
+
+def _not_read(request: Request, valid: str) -> UnsupportedMediaType:
+    return UnsupportedMediaType(
+        f"The body is of type {request.mimetype or '(none)'}", valid=valid, remedy="Set Content-Type"
+    )
 
 
 def status_of(exc: VisorError) -> int:

@@ -260,6 +260,57 @@ class MeterAnswer(Record, frozen=True, kw_only=True):
     """What Google gives."""
 
 
+class ExplainRequest(SearchRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The JSON body of `POST /v1/explain`: a search, and one of its matches. Of the search, what says which picture was
+    searched for counts: `image`, `url` or `item`, `box` and `exclude`."""
+
+    match: str
+    """Id of the item to compare with."""
+
+
+class HeatMap(Record, frozen=True, kw_only=True):
+    """How much of the likeness sits where: cells over the picture, row by row from its top left; the hottest has 1."""
+
+    width: int
+    height: int
+    values: tuple[Fraction, ...]
+
+
+class ExplainAnswer(Record, frozen=True, kw_only=True):
+    """Where in two pictures their likeness sits (`POST /v1/explain`). `query` and `item` are the same as grey PNG in
+    base64, bright where it is hot."""
+
+    query: str
+    item: str
+    query_grid: HeatMap
+    item_grid: HeatMap
+
+
+class FeedbackRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The JSON body of `POST /v1/feedback`. Exactly one of `query_item` and `query_vector` says what was
+    searched for, as `query` of the answer has them."""
+
+    item: str
+    """Id of the item that is no match."""
+    query_item: str | None = None
+    query_vector: str | None = None
+    verdict: Literal["not_a_match"] = "not_a_match"
+
+
+class FeedbackAnswer(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """That the pair is kept, and hidden from now on."""
+
+    kept: bool = True
+
+
+class Audit(Record, frozen=True, kw_only=True, omit_defaults=False):
+    """`fast` answers of this process that were checked against `exact` ones."""
+
+    samples: int
+    recall_at_12: Fraction
+    """Mean share of the 12 nearest that `fast` finds, over the last 1,000 checks."""
+
+
 class StatsAnswer(Record, frozen=True, kw_only=True):
     """What the index holds and how this process is doing (`GET /v1/stats`)."""
 
@@ -275,5 +326,7 @@ class StatsAnswer(Record, frozen=True, kw_only=True):
     """By stage: p50 and p99 over this process's last searches."""
     capabilities: tuple[str, ...] = ()
     """What this server offers beyond searching: explain, feedback."""
+    audit: Audit | None = None
+    """None before the first check."""
     meters: tuple[MeterAnswer, ...] = ()
     notice: str | None = None

@@ -34,6 +34,10 @@ def document() -> dict[str, Any]:
         contract.ItemAnswer,
         contract.StatsAnswer,
         contract.HealthAnswer,
+        contract.ExplainRequest,
+        contract.ExplainAnswer,
+        contract.FeedbackRequest,
+        contract.FeedbackAnswer,
         contract.PushItem,
         contract.PushAnswer,
         contract.Problem,
@@ -51,6 +55,8 @@ def document() -> dict[str, Any]:
         "servers": [{"url": "."}],
         "paths": {
             "/v1/search": {"post": _search()},
+            "/v1/explain": {"post": _asked("explain", "Where in two pictures their likeness sits", "Explain")},
+            "/v1/feedback": {"post": _feedback()},
             "/v1/facets": {
                 "get": _get("Count the values that items can be filtered by", "FacetsAnswer", [400], _FACETS)
             },
@@ -73,8 +79,13 @@ def _only(name: str) -> dict[str, Any]:
 
 
 def _search() -> dict[str, Any]:
-    request = {"$ref": "#/components/schemas/SearchRequest"}
-    beside = {"type": "object", "description": "A SearchRequest without image, url, vector and item"}
+    return _asked("search", "The nearest items to a picture, and how sure that is", "Search")
+
+
+def _asked(operation: str, summary: str, name: str) -> dict[str, Any]:
+    """An operation that takes a search as JSON, or as a form beside a picture."""
+    request = {"$ref": f"#/components/schemas/{name}Request"}
+    beside = {"type": "object", "description": f"A {name}Request without image, url, vector and item"}
     multipart = {
         "type": "object",
         "required": ["image"],
@@ -84,8 +95,8 @@ def _search() -> dict[str, Any]:
         },
     }
     return {
-        "operationId": "search",
-        "summary": "The nearest items to a picture, and how sure that is",
+        "operationId": operation,
+        "summary": summary,
         "requestBody": {
             "required": True,
             "content": {
@@ -93,7 +104,17 @@ def _search() -> dict[str, Any]:
                 "multipart/form-data": {"schema": multipart, "encoding": {"request": {"contentType": JSON}}},
             },
         },
-        "responses": _responses("SearchAnswer", [400, 401, 404, 413, 415, 422, 429, 503]),
+        "responses": _responses(f"{name}Answer", [400, 401, 404, 413, 415, 422, 429, 503]),
+    }
+
+
+def _feedback() -> dict[str, Any]:
+    content = {JSON: {"schema": {"$ref": "#/components/schemas/FeedbackRequest"}}}
+    return {
+        "operationId": "feedback",
+        "summary": "Say that an item is no match: it is hidden for this query, and confidence learns from it",
+        "requestBody": {"required": True, "content": content},
+        "responses": _responses("FeedbackAnswer", [400, 401, 404, 413, 415, 429, 503]),
     }
 
 
