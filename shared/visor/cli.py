@@ -23,6 +23,7 @@ COMMANDS = {
     "eval": "Measure how well a labelled folder is found.",
     "index": "Read a folder or source, embed its pictures and make them searchable.",
     "model": "List, build and show models.",
+    "reindex": "Embed all items anew with another model, while searches go on.",
     "search": "Search the index for a picture.",
     "serve": "Answer searches over HTTP and show the page.",
     "source": "List kinds of sources, and start a new one.",

@@ -26,7 +26,7 @@ def main() -> None:
         return float(round(marks[-1] - marks[-2], 4))
 
     import functions_framework  # noqa: F401
-    import gunicorn.app.base  # type: ignore[import-untyped]  # noqa: F401
+    import gunicorn.app.base  # noqa: F401
     from flask import Request
     from werkzeug.test import EnvironBuilder
 

@@ -32,6 +32,7 @@ from visor.errors import (
 from visor.images.frames import NAME, read_frame
 from visor.pipeline.push import Pusher
 from visor.pipeline.search import SearchService
+from visor.pipeline.serving import Serving
 from visor.records import Record
 from visor.settings import Settings
 from visor.stores.objects import ObjectStore
@@ -77,7 +78,7 @@ class SearchApp:
 
     def __init__(
         self,
-        service: SearchService,
+        service: SearchService | Serving,
         settings: Settings,
         gate: Gate,
         *,
@@ -89,9 +90,15 @@ class SearchApp:
             pusher: Makes what takes pushed items in, when the first of them comes; None: nothing does.
             objects: Where frames of videos are kept, for their thumbnails.
         """
-        self.service, self.settings, self.gate, self._pusher, self.objects = service, settings, gate, pusher, objects
+        self._service = service
+        self.settings, self.gate, self._pusher, self.objects = settings, gate, pusher, objects
         self._stages: deque[dict[str, float]] = deque(maxlen=SEARCHES_REMEMBERED)
         self._searches = 0
+
+    @property
+    def service(self) -> SearchService:
+        """The one to answer a request with: taken once a request, for the index may switch to another model."""
+        return self._service if isinstance(self._service, SearchService) else self._service()
 
     def __call__(self, request: Request) -> Response:
         """Answer one request. Never raises: what goes wrong becomes an RFC 9457 problem document."""
@@ -225,15 +232,16 @@ class SearchApp:
 
     def stats(self) -> StatsAnswer:
         """What the index holds and how this process is doing."""
-        searcher, model = self.service.searcher, self.service.embedder.description
+        service = self.service
+        searcher, model = service.searcher, service.embedder.description
         searcher.refresh()
         return StatsAnswer(
             images=len(searcher),
             generation=searcher.generation,
             model=ModelAnswer(
                 name=model.name,
-                fingerprint=self.service.embedder.fingerprint,
-                dimension=self.service.embedder.dimension,
+                fingerprint=service.embedder.fingerprint,
+                dimension=service.embedder.dimension,
                 summary=model.summary,
                 licences=model.licences,
             ),
