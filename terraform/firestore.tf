@@ -4,13 +4,14 @@
 locals {
   # Collection to the single fields that the code queries by. All else is exempt.
   queried = {
-    items       = []
+    items       = ["indexed_at"]
     commits     = ["committed_at"]
     failures    = []
     checkpoints = []
     runs        = ["started_at"]
     meters      = []
     feedback    = []
+    index       = []
   }
 
   single_fields = merge([

@@ -21,6 +21,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Where in two pictures their likeness sits */
+        post: operations["explain"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/feedback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Say that an item is no match: it is hidden for this query, and confidence learns from it */
+        post: operations["feedback"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/facets": {
         parameters: {
             query?: never;
@@ -421,6 +455,8 @@ export interface components {
             };
             /** @default [] */
             capabilities?: string[];
+            /** @default null */
+            audit?: components["schemas"]["Audit"] | null;
             /** @default [] */
             meters?: components["schemas"]["MeterAnswer"][];
             /** @default null */
@@ -436,6 +472,14 @@ export interface components {
             dimension: number;
             summary: string;
             licences: string;
+        };
+        /**
+         * Audit
+         * @description `fast` answers of this process that were checked against `exact` ones.
+         */
+        Audit: {
+            samples: number;
+            recall_at_12: number;
         };
         /**
          * MeterAnswer
@@ -460,6 +504,98 @@ export interface components {
             status?: "ok";
             images: number;
             version: string;
+        };
+        /**
+         * ExplainRequest
+         * @description The JSON body of `POST /v1/explain`: a search, and one of its matches. Of the search, what says which picture was
+         *         searched for counts: `image`, `url` or `item`, `box` and `exclude`.
+         */
+        ExplainRequest: {
+            /** @default null */
+            image?: string | null;
+            /** @default null */
+            url?: string | null;
+            /** @default null */
+            vector?: string | null;
+            /** @default null */
+            item?: string | null;
+            /** @default null */
+            box?: [
+                number,
+                number,
+                number,
+                number
+            ] | null;
+            /** @default [] */
+            exclude?: [
+                number,
+                number,
+                number,
+                number
+            ][];
+            /** @default 12 */
+            k?: number;
+            /** @default {} */
+            filters?: components["schemas"]["Filters"];
+            /**
+             * @default fast
+             * @enum {unknown}
+             */
+            mode?: "exact" | "fast";
+            /** @default null */
+            metric?: string | null;
+            /** @default false */
+            facets?: boolean;
+            match: string;
+        };
+        /**
+         * ExplainAnswer
+         * @description Where in two pictures their likeness sits (`POST /v1/explain`). `query` and `item` are the same as grey PNG in
+         *         base64, bright where it is hot.
+         */
+        ExplainAnswer: {
+            query: string;
+            item: string;
+            query_grid: components["schemas"]["HeatMap"];
+            item_grid: components["schemas"]["HeatMap"];
+        };
+        /**
+         * HeatMap
+         * @description How much of the likeness sits where: cells over the picture, row by row from its top left; the hottest has 1.
+         */
+        HeatMap: {
+            width: number;
+            height: number;
+            values: number[];
+        };
+        /**
+         * FeedbackRequest
+         * @description The JSON body of `POST /v1/feedback`. Exactly one of `query_item` and `query_vector` says what was
+         *         searched for, as `query` of the answer has them.
+         */
+        FeedbackRequest: {
+            item: string;
+            /** @default null */
+            query_item?: string | null;
+            /** @default null */
+            query_vector?: string | null;
+            /**
+             * @default not_a_match
+             * @enum {unknown}
+             */
+            verdict?: "not_a_match";
+        } & ({
+            query_item: string;
+        } | {
+            query_vector: string;
+        });
+        /**
+         * FeedbackAnswer
+         * @description That the pair is kept, and hidden from now on.
+         */
+        FeedbackAnswer: {
+            /** @default true */
+            kept?: boolean;
         };
         /**
          * PushItem
@@ -627,6 +763,195 @@ export interface operations {
             };
             /** @description The picture cannot be fetched, decoded or shown */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The quota is reached; `Retry-After` says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A store did not answer; try again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    explain: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ExplainRequest"];
+                "multipart/form-data": {
+                    /** Format: binary */
+                    image: string;
+                    /** @description A ExplainRequest without image, url, vector and item */
+                    request?: Record<string, never>;
+                };
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExplainAnswer"];
+                };
+            };
+            /** @description The request cannot be answered as it stands */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Only the owner may do this, and the request has no valid key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such item */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is of a type that is not read here */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The picture cannot be fetched, decoded or shown */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The quota is reached; `Retry-After` says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A store did not answer; try again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    feedback: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["FeedbackRequest"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FeedbackAnswer"];
+                };
+            };
+            /** @description The request cannot be answered as it stands */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Only the owner may do this, and the request has no valid key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such item */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is of a type that is not read here */
+            415: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from visor.pipeline.meter import Meter
     from visor.pipeline.notified import Notified
     from visor.pipeline.push import Pusher
+    from visor.pipeline.reindex import ReindexReport
     from visor.pipeline.search import SearchService
+    from visor.pipeline.serving import Serving
     from visor.records import Change, CrawlRun, IndexedItem, Item
     from visor.sources.base import Source, SourceContext
     from visor.sources.configuration import Configuration
@@ -224,9 +226,46 @@ class Assembly:
             progress=progress,
             calibrate=Calibrator(self.stores.objects, lambda: rejected_features(documents)),
         )
+        if report.generation and report.finished:
+            self._switch()
         self.meter.add("compact_run")
         self.meter.flush()
         return report
+
+    def _switch(self) -> None:
+        """End a reindex if nothing is left of it, and forget the index that it replaced."""
+        from visor.index.cleanup import drop_model
+        from visor.pipeline.reindex import switch_if_done, to_drop
+
+        report = switch_if_done(self.stores.documents, self.fingerprint)
+        if report.switched and report.published:
+            LOG.info("The index of model %s is complete and is searched from now on", report.current)
+        elif report.current == self.fingerprint and (old := to_drop(self.stores.documents, self.fingerprint)):
+            drop_model(self.stores.objects, old)
+
+    def reindex(self, progress: Callable[[int], None] = lambda published: None) -> ReindexReport:
+        """Publish every item that another model embedded. Raises as `Reindex.publish`."""
+        from visor.pipeline.reindex import Reindex
+
+        return Reindex(self.stores.documents, self.stores.queue, self.settings, self.fingerprint).publish(progress)
+
+    def serving(self, picture_address: Callable[[IndexedItem], str] | None = None) -> Serving:
+        """The search service of whichever model's index is current."""
+        from visor.models.directory import directory_of
+        from visor.pipeline.serving import Serving
+
+        def other(fingerprint: str) -> SearchService | None:
+            directory = directory_of(self.settings, fingerprint)
+            if directory is None:
+                return None
+            from visor.models.run import Embedder
+
+            assembly = Assembly(self.settings, embedder=Embedder(directory, threads=self.settings.threads))
+            assembly.__dict__.update(stores=self.stores, fetcher=self.fetcher)
+            return assembly.search_service(picture_address)
+
+        own = self.search_service(picture_address)
+        return Serving(own, self.stores.documents, other, freshness_s=self.settings.freshness_s)
 
     def search_service(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchService:
         from visor.pipeline.search import SearchService
@@ -246,7 +285,7 @@ class Assembly:
 
         gate = Gate(self.settings, self.meter)
         return SearchApp(
-            self.search_service(picture_address),
+            self.serving(picture_address),
             self.settings,
             gate,
             pusher=lambda: self.pusher,

@@ -24,6 +24,7 @@ COMMANDS = {
     "feedback": "What searchers called no match.",
     "index": "Read a folder or source, embed its pictures and make them searchable.",
     "model": "List, build and show models.",
+    "reindex": "Embed all items anew with another model, while searches go on.",
     "search": "Search the index for a picture.",
     "serve": "Answer searches over HTTP and show the page.",
     "source": "List kinds of sources, and start a new one.",

@@ -81,6 +81,17 @@ def read_choice(settings: Settings) -> Choice | None:
         return None
 
 
+def directory_of(settings: Settings, fingerprint: str) -> Path | None:
+    """Where the model with that fingerprint is; None if it is not here."""
+    for path in sorted(models_folder(settings).glob(f"[!.]*/{MANIFEST}")):
+        try:
+            if read_manifest(path.parent).fingerprint == fingerprint:
+                return path.parent
+        except ModelError:
+            continue
+    return None
+
+
 def fingerprint_of(settings: Settings) -> str:
     """The fingerprint of `settings.model`, without loading it: compaction has to know whose vectors it merges.
 

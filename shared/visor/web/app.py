@@ -33,6 +33,7 @@ from visor.images.frames import NAME, read_frame
 from visor.pipeline.explain import Explainer
 from visor.pipeline.push import Pusher
 from visor.pipeline.search import SearchService
+from visor.pipeline.serving import Serving
 from visor.records import Item, Record
 from visor.settings import Settings
 from visor.stores.objects import ObjectStore
@@ -86,7 +87,7 @@ class SearchApp:
 
     def __init__(
         self,
-        service: SearchService,
+        service: SearchService | Serving,
         settings: Settings,
         gate: Gate,
         *,
@@ -100,10 +101,16 @@ class SearchApp:
             objects: Where frames of videos are kept, for their thumbnails.
             read_image: Gives the bytes of an item's picture, to explain matches; None: they are not explained.
         """
-        self.service, self.settings, self.gate, self._pusher, self.objects = service, settings, gate, pusher, objects
+        self._service = service
+        self.settings, self.gate, self._pusher, self.objects = settings, gate, pusher, objects
         self._stages: deque[dict[str, float]] = deque(maxlen=SEARCHES_REMEMBERED)
         self._searches = 0
-        self._explainer = Explainer(service, read_image) if read_image else None
+        self._read_image = read_image
+
+    @property
+    def service(self) -> SearchService:
+        """The one to answer a request with: taken once a request, for the index may switch to another model."""
+        return self._service if isinstance(self._service, SearchService) else self._service()
 
     def __call__(self, request: Request) -> Response:
         """Answer one request. Never raises: what goes wrong becomes an RFC 9457 problem document."""
@@ -145,11 +152,11 @@ class SearchApp:
     def _explain(self, request: Request) -> Response:
         self.gate.admit(request)
         started = time.perf_counter()
-        if self._explainer is None:
+        if self._read_image is None:
             raise BadRequest("This server cannot fetch pictures of items", valid="It answers searches")
         body, upload = self._body(request, ExplainRequest)
         self.service.refresh()
-        response = _json(self._explainer.explain(body, upload))
+        response = _json(Explainer(self.service, self._read_image).explain(body, upload))
         self.gate.count(seconds=time.perf_counter() - started, response_bytes=len(response.get_data()))
         return response
 
@@ -262,15 +269,16 @@ class SearchApp:
 
     def stats(self) -> StatsAnswer:
         """What the index holds and how this process is doing."""
-        searcher, model = self.service.searcher, self.service.embedder.description
+        service = self.service
+        searcher, model = service.searcher, service.embedder.description
         searcher.refresh()
         return StatsAnswer(
             images=len(searcher),
             generation=searcher.generation,
             model=ModelAnswer(
                 name=model.name,
-                fingerprint=self.service.embedder.fingerprint,
-                dimension=self.service.embedder.dimension,
+                fingerprint=service.embedder.fingerprint,
+                dimension=service.embedder.dimension,
                 summary=model.summary,
                 licences=model.licences,
             ),
@@ -278,7 +286,7 @@ class SearchApp:
             fresh=searcher.fresh,
             searches=self._searches,
             stages_ms=_percentiles(list(self._stages)),
-            capabilities=("explain", "feedback") if self._explainer else ("feedback",),
+            capabilities=("explain", "feedback") if self._read_image else ("feedback",),
             audit=self.service.auditor.result(),
             meters=tuple(MeterAnswer(**dataclasses.asdict(reading)) for reading in self.gate.meter.readings()),
             notice=searcher.notice,

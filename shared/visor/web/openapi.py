@@ -44,6 +44,7 @@ def document() -> dict[str, Any]:
     ]
     _, components = msgspec.json.schema_components(names, ref_template="#/components/schemas/{name}")
     components["SearchRequest"]["oneOf"] = [_only(name) for name in ("image", "url", "vector", "item")]
+    components["FeedbackRequest"]["oneOf"] = [_only(name) for name in ("query_item", "query_vector")]
     return {
         "openapi": "3.1.0",
         "info": {
