@@ -1,6 +1,7 @@
 """Make the source bundle of each function, exactly as it is uploaded: a zip, and the folder beside it.
 
-    python scripts/bundle.py OUT [--function NAME]… [--model DIR | --without-model] [--config FILE] [--measure]
+    python scripts/bundle.py OUT [--function NAME]… [--model DIR [--previous DIR] | --without-model] [--config FILE]
+                             [--measure]
 
 A bundle holds the function's main.py, its requirements with every version pinned, the package `visor` without the
 parts that only a laptop runs, and, where the function looks at pictures, the model. The same input makes the same
@@ -58,12 +59,15 @@ def pinned(name: str) -> str:
     return "-c constraints.txt\n" + "".join(f"{name}=={versions[name]}\n" for name in wanted)
 
 
-def contents(name: str, model: Path | None, config: Path | None = None) -> dict[str, bytes]:
+def contents(
+    name: str, model: Path | None, config: Path | None = None, previous: Path | None = None
+) -> dict[str, bytes]:
     """Path in the bundle to the bytes of each file.
 
     Args:
         name: The function.
         model: Directory of the built model; none leaves it out.
+        previous: Directory of the model whose index is searched until a reindex is done; for search.
         config: The owner's visor.toml, which names the sources; for crawl.
     """
     files = {
@@ -75,6 +79,8 @@ def contents(name: str, model: Path | None, config: Path | None = None) -> dict[
         files |= _package()
     if model is not None and name in WHOLE_MODEL | MODEL_MANIFEST:
         files |= _model(model, whole=name in WHOLE_MODEL)
+    if previous is not None and name == "search":
+        files = _model(previous, whole=True) | files
     if config is not None and name == "crawl":
         files["visor.toml"] = config.read_bytes()
     return files
@@ -153,6 +159,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--function", action="append", choices=function_names(), help="only this one; may be repeated")
     parser.add_argument("--model", type=Path, help="directory of the built model (default: that of VISOR_MODEL)")
+    parser.add_argument("--previous", type=Path, help="model that search serves until `visor reindex` is done")
     parser.add_argument("--without-model", action="store_true", help="leave the model out, e.g. to look at the rest")
     parser.add_argument("--config", type=Path, help="visor.toml with the sources that crawl reads")
     parser.add_argument("--measure", action="store_true", help="install each and print its compressed size as JSON")
@@ -167,7 +174,7 @@ def main() -> None:
     sizes = {}
     for name in names:
         target = args.out / f"{name}.zip"
-        write(contents(name, model, args.config), target)
+        write(contents(name, model, args.config, args.previous), target)
         print(f"{target}: {target.stat().st_size:,} bytes", file=sys.stderr)
         if args.measure:
             sizes[name] = installed_bytes(target.with_suffix(""))
