@@ -26,10 +26,13 @@ def test_the_document_is_served_and_kept(demo_server: Server) -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        ["--exclude-path", "/v1/search"],
+        ["--exclude-path", "/v1/search", "--exclude-path", "/v1/explain", "--exclude-path", "/v1/feedback"],
         # No generator makes a picture that decodes or a vector of the right length, so valid requests are refused;
         # and of a form with parts taken out it sends one that is whole.
-        ["--include-path", "/v1/search", "--exclude-checks", "positive_data_acceptance,negative_data_rejection"],
+        [
+            *("--include-path", "/v1/search", "--include-path", "/v1/explain", "--include-path", "/v1/feedback"),
+            *("--exclude-checks", "positive_data_acceptance,negative_data_rejection"),
+        ],
     ],
     ids=["reading", "searching"],
 )

@@ -44,6 +44,8 @@ def document() -> dict[str, Any]:
     ]
     _, components = msgspec.json.schema_components(names, ref_template="#/components/schemas/{name}")
     components["SearchRequest"]["oneOf"] = [_only(name) for name in ("image", "url", "vector", "item")]
+    components["ExplainRequest"]["oneOf"] = [_only(name) for name in ("image", "url", "item")]
+    components["FeedbackRequest"]["oneOf"] = [_only(name) for name in ("query_item", "query_vector")]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -55,7 +57,7 @@ def document() -> dict[str, Any]:
         "servers": [{"url": "."}],
         "paths": {
             "/v1/search": {"post": _search()},
-            "/v1/explain": {"post": _asked("explain", "Where in two pictures their likeness sits", "Explain")},
+            "/v1/explain": {"post": _explain()},
             "/v1/feedback": {"post": _feedback()},
             "/v1/facets": {
                 "get": _get("Count the values that items can be filtered by", "FacetsAnswer", [400], _FACETS)
@@ -80,6 +82,14 @@ def _only(name: str) -> dict[str, Any]:
 
 def _search() -> dict[str, Any]:
     return _asked("search", "The nearest items to a picture, and how sure that is", "Search")
+
+
+def _explain() -> dict[str, Any]:
+    operation = _asked("explain", "Where in two pictures their likeness sits", "Explain")
+    form = operation["requestBody"]["content"]["multipart/form-data"]["schema"]
+    form["required"] = ["image", "request"]
+    form["properties"]["request"] |= {"required": ["match"], "properties": {"match": {"type": "string"}}}
+    return operation
 
 
 def _asked(operation: str, summary: str, name: str) -> dict[str, Any]:
