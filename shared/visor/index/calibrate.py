@@ -90,6 +90,8 @@ def fit(
         return Calibration()
     mean = mean.astype(np.float16).astype(np.float32)
     near = _nearest(sample, catalogue())
+    if sum(len(one.rows) >= 2 for one in near) < SAMPLE_MIN // 2:
+        return Calibration()
     rows = _gather(near, catalogue())
     groups, clearness = _groups(unit(sample.vectors - mean))
     row_groups = _row_groups(rows, groups, sample, mean)
@@ -206,6 +208,8 @@ def silhouette(vectors: Array, groups: Array) -> float:
     """Mean simplified silhouette, -1 to 1, of unit vectors by mean cosine distance to their own and the next group."""
     n, members = len(vectors), np.eye(groups.max() + 1)[groups]
     sizes = members.sum(0)
+    if len(sizes) < 2:
+        return 0.0
     sums = (vectors @ vectors.T) @ members
     own = 1 - (sums[np.arange(n), groups] - 1) / np.maximum(sizes[groups] - 1, 1)
     others = 1 - sums / sizes
