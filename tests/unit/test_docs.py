@@ -5,11 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import msgspec
 import pytest
-
-from visor.errors import FormatError, ImageError, SourceError
-from visor.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -28,17 +24,3 @@ def test_the_map_names_every_part_of_the_package() -> None:
     package = ROOT / "shared" / "visor"
     parts = [path for path in package.iterdir() if path.is_dir() and any(path.glob("*.py"))]
     assert not [path.name for path in parts if f"shared/visor/{path.name})" not in text]
-
-
-def test_operations_lists_every_setting_and_error() -> None:
-    text = (ROOT / "docs" / "operations.md").read_text()
-    listed = set(re.findall(r"^\| `VISOR_(\w+)` \|", text, re.MULTILINE))
-    assert listed == {field.name.upper() for field in msgspec.structs.fields(Settings)}
-    for field in msgspec.structs.fields(Settings):
-        default = ",".join(field.default) if isinstance(field.default, tuple) else str(field.default)
-        row = next(line for line in text.splitlines() if line.startswith(f"| `VISOR_{field.name.upper()}` |"))
-        assert not default or f"`{default}`" in row or f"`{default.lower()}`" in row
-    kept = {
-        cls.code for cls in (*ImageError.__subclasses__(), *SourceError.__subclasses__(), *FormatError.__subclasses__())
-    }
-    assert not [code for code in kept if f"`{code}`" not in text]

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from visor.index.calibration import Calibration
 from visor.index.container import Array
@@ -195,6 +194,8 @@ def _gather(near: Sequence[_Near], catalogue: Iterable[Part]) -> _Rows:
 
 def _groups(centred: Array) -> tuple[Array, float]:
     """Group of each vector (n,), by Ward's clustering of unit vectors, and how clear the groups are (silhouette)."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+
     tree = linkage(centred, "ward")
     tried = []
     for size in GROUP_SIZES:
