@@ -35,7 +35,12 @@ def demo(
 ) -> Iterator[tuple[str, str]]:
     """Addresses of the page and of the endpoint, on emulators of the demo's own."""
     settings = msgspec.structs.replace(
-        built_settings, index="demo", allow_hosts=(demo_shop.host,), freshness_s=0.0, searches_burst=1000
+        built_settings,
+        index="demo",
+        allow_hosts=(demo_shop.host,),
+        freshness_s=0.0,
+        searches_per_minute=6000.0,
+        searches_burst=1000,
     )
     source = ("demo-shop", demo_source(demo_shop.url))
     with emulated.emulated_demo(settings, {"title": "Visor demo", "notes": []}, source) as (address, endpoint, _):

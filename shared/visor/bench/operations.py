@@ -113,9 +113,9 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
 
     Returns:
         By step: `crawl` (the first), `recrawl` (nothing changed), `embed` (deliveries included), `fresh_shard` (one
-        more batch, seen by a running search), `merge`, `merge_one` (of a single batch more), `cold_start`
-        (the first search included), `search`
-        (every item new to the instance, and a look for news each time: the worst) and `warm_search` (as it goes on).
+        more batch, seen by a running search), `merge`, `merge_one` (of a single batch more), `cold_start` (the first
+        search included), `search` (every item new to the instance, and a look for news each time: the worst),
+        `warm_search` (as it goes on), and `all` together, with what lies between the steps.
     """
     tally = Tally()
     counted = counting(stores, tally)
@@ -168,6 +168,7 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     step("cold_start", lambda: go(1, 0))
     step("search", lambda: go(searches, 0))
     step("warm_search", lambda: go(searches, search_case.ITEMS_REMEMBERED))
+    used["all"] = tally.usage
     return used
 
 

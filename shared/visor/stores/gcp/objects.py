@@ -42,6 +42,10 @@ class CloudObjects:
     ) -> None:
         with translated(f"Cloud Storage bucket {bucket}"):
             self._client = client or storage.Client(project=project or None)
+        if hasattr(self._client, "_bucket_metadata_cache"):
+            # The library reads the bucket's metadata in the background, at the start and after every object that is
+            # missing, for traces that nobody takes here. Each time is a Class B operation.
+            self._client._bucket_metadata_cache = None
         self._bucket = self._client.bucket(bucket)
         self._prefix = prefix
         self._deadline_s = deadline_s
