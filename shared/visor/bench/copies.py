@@ -19,12 +19,12 @@ from visor.images.align import Probe
 from visor.images.decode import decode
 from visor.images.edits import EDITS, EXACT
 from visor.images.hash import perceptual_hash
-from visor.images.verdict import verdicts
 from visor.index.manifest import COMMITS
 from visor.index.merge import merge
 from visor.index.search import Searcher
 from visor.index.shard import shard_object, write_shard
 from visor.models.run import Embedder, load_embedder
+from visor.pipeline.told import told_apart
 from visor.records import BATCH_SIZE_MAX, FacetRow, ShardCommit, as_document, item_id
 from visor.settings import Settings
 from visor.sources.folder import ENDINGS
@@ -155,12 +155,12 @@ def _tell(
         k=K,
         query_hash=perceptual_hash(picture),
         leave_out=(item,) if leave_out else (),
-    ).hits
-    place = 0 if leave_out else next((i for i, hit in enumerate(hits) if item in (hit.id, *hit.duplicates)), None)
-    if place is None or not hits:
+    )
+    told = told_apart(Probe(picture), hits)
+    place = 0 if leave_out else next((i for i, hit in enumerate(hits.hits) if item in (hit.id, *hit.duplicates)), None)
+    if place is None or not hits.hits:
         return Told(edit, is_first=False, verdict="similar")
-    verdict = verdicts(Probe(picture), np.frombuffer(hits[place].hash, np.uint8)[None])[0]
-    return Told(edit, is_first=place == 0, verdict=verdict)
+    return Told(edit, is_first=place == 0, verdict=told[place])
 
 
 def summary(told: Sequence[Told], others: Sequence[str], *, images: int) -> dict[str, Any]:

@@ -21,13 +21,14 @@ from visor.images.decode import DecodedImage, decode
 from visor.images.fetch import Fetcher
 from visor.images.frames import FRAMES
 from visor.images.hash import perceptual_hash
-from visor.images.verdict import Verdict, verdicts
+from visor.images.verdict import Verdict
 from visor.index.calibration import CONFIDENT, Strangers
 from visor.index.search import Hit, Hits, Searcher
 from visor.models.run import Embedder
 from visor.pipeline.audit import Auditor
 from visor.pipeline.feedback import Feedback, FeedbackLog, numbers_of, query_key
 from visor.pipeline.safety import Thresholds
+from visor.pipeline.told import told_apart
 from visor.records import ITEM_ID, IndexedItem, Item, Label, Safety
 from visor.settings import Settings
 from visor.stores.documents import DocumentStore
@@ -384,7 +385,7 @@ class SearchService:
 
     def _matches(self, query: _Query, hits: Hits, confidence: float, k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
-        told = _verdicts(query.probe, hits)
+        told = told_apart(query.probe, hits)
         best = hits.hits[0].similarity if hits.hits else 0.0
         matches = []
         for hit, verdict in zip(hits.hits, told, strict=True):
@@ -492,13 +493,6 @@ def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
     columns, rows = pixels.size
     right, bottom = min(x + width, 1.0), min(y + height, 1.0)
     return round(x * columns), round(y * rows), round(right * columns), round(bottom * rows)
-
-
-def _verdicts(probe: Probe | None, hits: Hits) -> list[Verdict]:
-    """What each hit is to the query; merely similar where the query was no picture."""
-    if probe is None or not hits.hits:
-        return ["similar"] * len(hits.hits)
-    return verdicts(probe, np.stack([np.frombuffer(hit.hash, np.uint8) for hit in hits.hits]))
 
 
 def _guess(matches: Sequence[Match], confidence: float) -> Guess | None:
