@@ -59,6 +59,13 @@ def drop_picture(page: Any, picture: Path) -> None:
     page.wait_for_selector(".card[data-verdict]")
 
 
+def show_anyway(page: Any) -> None:
+    """Show the nearest, also where the page says that nothing is like the picture."""
+    button = page.get_by_role("button", name="Show the nearest anyway")
+    if button.is_visible():
+        button.click()
+
+
 def settled(page: Any) -> None:
     """Wait until no search is under way."""
     page.wait_for_selector(".results[aria-busy=false]")

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from page_driver import drop, drop_picture, paste, search_by
+from page_driver import drop, drop_picture, paste, search_by, show_anyway
 
 from visor.demo.catalogue import Product
 
@@ -124,6 +124,7 @@ def test_filters_narrow_the_results_and_count(new_page: Any, picture: Path) -> N
         box.check()
     assert len(asked.request["filters"]["collection"]) == 1
     assert page.get_by_text(f"{count} items pass").is_visible()
+    show_anyway(page)
     assert len(titles(page)) == min(int(count), 12)
     assert "collection=" in page.url
     page.get_by_placeholder("From").fill("999999999")

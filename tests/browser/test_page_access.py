@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_driver import PHONE, drop_picture, search_by, settled
+from page_driver import PHONE, drop_picture, search_by, settled, show_anyway
 
 AXE = Path(__file__).parents[2] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 AXE_RUN = """async () => {
@@ -82,6 +82,7 @@ def test_everything_is_done_with_the_keyboard(new_page: Any, picture: Path) -> N
     page.keyboard.press("Space")
     page.get_by_text("items pass").wait_for()
     settled(page)
+    show_anyway(page)
     tab_to(page, ".card .text-button")
     page.keyboard.press("Enter")
     page.locator(".query-name").wait_for()
@@ -103,6 +104,8 @@ def test_a_phone_shows_it_without_scrolling_sideways(new_page: Any, picture: Pat
     page.locator(".filters > summary").tap()
     page.get_by_role("group", name="Collection").get_by_role("checkbox").first.tap()
     page.get_by_text("items pass").wait_for()
+    settled(page)
+    show_anyway(page)
     columns = page.evaluate("getComputedStyle(document.querySelector('.grid')).gridTemplateColumns.split(' ').length")
     assert columns == 2
 
