@@ -50,7 +50,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Folders whose pictures may be read (`file:` addresses, which only the source `folder` makes)."""
     allow_buckets: tuple[str, ...] = ()
     """Buckets whose pictures may be read, such as `gs://pictures/prefix` (private ones, which have no web address)."""
-    user_agent: str = "Visor/0.1 (reverse image search; its owner says who they are in VISOR_USER_AGENT)"
+    user_agent: str = "Visor/0.1 (reverse image search; +https://github.com/visor-search/visor)"
     fetch_bytes_max: int = 20_000_000
     fetch_timeout_s: float = 15.0
     fetch_parallel: int = 16
