@@ -17,6 +17,8 @@ from visor.stores.gcp.errors import retrying, translated
 from visor.stores.objects import ObjectInfo, check_name
 
 _TICKET = "visor-put"
+REPLACED_READS = 5
+"""Reads of an object that is replaced while it is read, before the last one."""
 """Metadata key under which each put leaves a number of its own."""
 
 
@@ -83,7 +85,17 @@ class CloudObjects:
                 return memoryview(b"")
 
     def get_with_info(self, name: str) -> tuple[memoryview, ObjectInfo]:
-        blob = self._blob(name)
+        for _ in range(REPLACED_READS):
+            blob = self._blob(name)
+            try:
+                return self._get_with_info(blob, name)
+            except NotFound:
+                # A transfer that broke is taken up at the generation that it began with, which may be replaced by now.
+                if blob.generation is None:
+                    raise
+        return self._get_with_info(self._blob(name), name)
+
+    def _get_with_info(self, blob: storage.Blob, name: str) -> tuple[memoryview, ObjectInfo]:
         with translated(f"Object {name}"):
             data = blob.download_as_bytes(
                 raw_download=True, checksum="crc32c", timeout=self._stall_s, retry=retrying(self._deadline_s)
