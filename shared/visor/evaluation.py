@@ -53,7 +53,7 @@ def evaluate(queries: Labelled, index: Labelled | None = None, *, metric: str = 
         metric: A SciPy metric of `scipy.spatial.distance.cdist`, by name.
 
     Raises:
-        BadRequest: There is nothing to search for or in, or no such metric.
+        BadRequest: There is nothing to search for or in, no label is in both, or there is no such metric.
     """
     searched = queries if index is None else index
     if len(queries.labels) == 0 or len(searched.labels) < (2 if index is None else 1):
@@ -61,6 +61,12 @@ def evaluate(queries: Labelled, index: Labelled | None = None, *, metric: str = 
             f"There are {len(queries.labels)} queries and {len(searched.labels)} pictures to search in",
             valid="At least one query, and at least one other picture to find",
             remedy="Name a folder that has a sub-folder with pictures for each label",
+        )
+    if not set(queries.labels) & set(searched.labels):
+        raise BadRequest(
+            f"No query has a label of the pictures to search in: {_some(queries.labels)} and {_some(searched.labels)}",
+            valid="Two folders whose sub-folders have the same names",
+            remedy="Name the folders above the labels, and name a label alike in both",
         )
     searched_labels = np.asarray(searched.labels)
     scores = _Scores()
@@ -73,6 +79,11 @@ def evaluate(queries: Labelled, index: Labelled | None = None, *, metric: str = 
                 order = order[order != query]
             scores.add(searched_labels[order] == queries.labels[query], -float(distance[order[0]]))
     return scores.summary(images=len(searched.labels), labels=len(set(searched.labels)))
+
+
+def _some(labels: Sequence[str]) -> str:
+    names = sorted(set(labels))
+    return ", ".join(repr(name) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
 def distance_rows(

@@ -59,6 +59,11 @@ def test_nothing_to_search_in() -> None:
         evaluate(Labelled(on_circle(0), ["a"]))
 
 
+def test_an_index_with_none_of_the_labels_is_a_mistake() -> None:
+    with pytest.raises(BadRequest, match="'a' and 'images'"):
+        evaluate(Labelled(on_circle(0), ["a"]), Labelled(on_circle(1), ["images"]))
+
+
 @given(st.lists(st.booleans(), min_size=1, max_size=60))
 def test_average_precision_is_what_its_definition_says(relevant: list[bool]) -> None:
     hits = [sum(relevant[: place + 1]) / (place + 1) for place, is_relevant in enumerate(relevant) if is_relevant]
