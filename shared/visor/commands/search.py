@@ -47,13 +47,17 @@ def search_command(
     if answer.safety and answer.safety.unsafe:
         click.echo("The safety head says that this picture is not safe: it is not searched for.")
         return
+    if not answer.index.images:
+        click.echo("The index is empty. `visor index PATH` fills it; VISOR_INDEX names another one.")
+        return
     if answer.no_confident_match:
         click.echo(f"Nothing like it is in the index (confidence {answer.confidence:.2f}). The nearest anyway:")
     for number, match in enumerate(answer.matches, 1):
         item = match.item
         price = "" if item.price is None else f"{item.price:,.2f} {item.currency or ''}".strip()
-        where = item.page_url or item.image_url
-        click.echo(f"{number:3}  {match.similarity:.3f}  {match.verdict:7}  {item.title[:40]:40}  {price:>14}  {where}")
+        where = item.page_url or item.image_url or item.key
+        found = f"{number:3}  {match.similarity:.3f}  {match.confidence:4.0%}  {match.verdict:7}"
+        click.echo(f"{found}  {item.title[:40]:40}  {price:>14}  {where}")
     took = answer.timing_ms["total"]
     click.echo(f"{len(answer.matches)} of {answer.index.images} items in {took:.0f} ms ({answer.mode})")
 
