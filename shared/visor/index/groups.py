@@ -37,7 +37,7 @@ def ward(vectors: Array) -> Array:
     apart = np.maximum(lengths[:, None] + lengths - 2 * (x @ x.T), 0.0)
     np.fill_diagonal(apart, np.inf)
     size, alive = np.ones(len(x)), np.ones(len(x), bool)
-    pairs, costs, chain = [], [], list[int]()
+    pairs, costs, chain = list[tuple[int, int]](), list[float](), list[int]()
     while len(pairs) < len(x) - 1:
         if not chain:
             chain.append(int(alive.argmax()))
@@ -49,7 +49,7 @@ def ward(vectors: Array) -> Array:
         kept, gone = chain[-2], chain[-1]
         del chain[-2:]
         pairs.append((kept, gone))
-        costs.append(apart[kept, gone])
+        costs.append(float(apart[kept, gone]))
         # Lance and Williams, 'A general theory of classificatory sorting strategies', Computer Journal 1967.
         others = alive.copy()
         others[[kept, gone]] = False
