@@ -11,14 +11,15 @@ import pytest
 OPENED = {
     "crawl": "a.source_context; import visor.pipeline.crawl, visor.stores.gcp.queue, visor.stores.gcp.documents",
     "embed": "import visor.pipeline.embed, visor.models.run, visor.images.fetch, visor.stores.gcp.documents",
-    "compact": "import visor.index.merge, visor.models.directory, visor.stores.gcp.objects, visor.stores.gcp.documents",
+    "compact": "import visor.index.merge, visor.index.calibrate_segments, "
+    "visor.models.directory, visor.stores.gcp.objects, visor.stores.gcp.documents",
     "search": "import visor.web.app, visor.web.gate, visor.pipeline.serving, visor.models.run, visor.images.fetch, "
     "visor.index.search, visor.stores.gcp.objects, visor.stores.gcp.documents",
 }
 UNWANTED = {
     "crawl": {"ai_edge_litert", "faiss", "scipy", "tensorflow", "pillow_heif"},
     "embed": {"faiss", "scipy", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "price_parser"},
-    "compact": {"ai_edge_litert", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "httpx"},
+    "compact": {"ai_edge_litert", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "httpx", "scipy"},
     "search": {"scipy", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "price_parser"},
 }
 

@@ -8,14 +8,16 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
 from tests.unit.index_fixtures import MODEL, Shop, unit_rows
 
 from visor.bench.confidence import calibration_error, run_trial
 from visor.bench.folder import Pictures
 from visor.evaluation import area_under_roc
-from visor.index.calibrate import SAMPLE_MIN, Part, Sample, fit, silhouette
+from visor.index.calibrate import SAMPLE_MIN, Part, Sample, fit
 from visor.index.calibrate_segments import Calibrator
 from visor.index.calibration import FAR_SHARE, FAR_SHARE_MAX, Calibration, Strangers
+from visor.index.groups import cut, silhouette, ward
 from visor.index.merge import merge
 from visor.index.neighbourhood import FEATURES, Frame, Neighbourhood, features, label_cosine
 from visor.index.search import Searcher
@@ -187,6 +189,22 @@ def test_silhouette_knows_clear_groups() -> None:
     centred = [unit(one.vectors - one.vectors.mean(0)) for one in (clear, blurred)]
     assert silhouette(centred[0], groups) > 0.9
     assert silhouette(centred[1], groups) < 0.2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_are_those_of_wards_clustering(seed: int) -> None:
+    vectors = pictures(30, 7, seed=seed, spread=1.0).vectors
+    tree, merges = linkage(vectors.astype(np.float64), "ward"), ward(vectors)
+    for count in (1, 3, 21, 42, 210):
+        ours, scipys = cut(merges, count), fcluster(tree, count, "maxclust")
+        assert len(set(ours)) == count
+        assert len(set(zip(ours, scipys, strict=True))) == count, "the same partition under other numbers"
+
+
+def test_equal_vectors_are_grouped_and_end() -> None:
+    same = np.repeat(unit_rows(np.eye(4)), 5, axis=0)
+    assert cut(ward(same), 4).tolist() == np.repeat([*range(4)], 5).tolist()
+    assert cut(ward(np.ones((6, 3))), 2).max() == 1
 
 
 @pytest.mark.parametrize("kinds", [20, 300])

@@ -17,6 +17,7 @@ import numpy as np
 
 from visor.index.calibration import Calibration
 from visor.index.container import Array
+from visor.index.groups import clearest_groups
 from visor.index.neighbourhood import FEATURES, NEIGHBOURS, Neighbourhood, features
 from visor.index.space import unit
 
@@ -92,7 +93,7 @@ def fit(
     if sum(len(one.rows) >= 2 for one in near) < SAMPLE_MIN // 2:
         return Calibration()
     rows = _gather(near, catalogue())
-    groups, clearness = _groups(unit(sample.vectors - mean))
+    groups, clearness = clearest_groups(unit(sample.vectors - mean), GROUP_SIZES, GROUP_MARGIN)
     row_groups = _row_groups(rows, groups, sample, mean)
     own, strange = [], []
     for i, one in enumerate(near):
@@ -190,34 +191,6 @@ def _gather(near: Sequence[_Near], catalogue: Iterable[Part]) -> _Rows:
         labels += [part.labels[row] if part.labels else () for row in mine]
         start += len(part.vectors)
     return _Rows(wanted, np.concatenate(vectors), labels)
-
-
-def _groups(centred: Array) -> tuple[Array, float]:
-    """Group of each vector (n,), by Ward's clustering of unit vectors, and how clear the groups are (silhouette)."""
-    from scipy.cluster.hierarchy import fcluster, linkage
-
-    tree = linkage(centred, "ward")
-    tried = []
-    for size in GROUP_SIZES:
-        groups = np.unique(fcluster(tree, max(3, len(centred) // size), "maxclust"), return_inverse=True)[1]
-        tried.append((groups, silhouette(centred, groups)))
-    best = max(clearness for _, clearness in tried)
-    return next(one for one in tried if one[1] >= best - GROUP_MARGIN)
-
-
-def silhouette(vectors: Array, groups: Array) -> float:
-    """Mean simplified silhouette, -1 to 1, of unit vectors by mean cosine distance to their own and the next group."""
-    n, members = len(vectors), np.eye(groups.max() + 1)[groups]
-    sizes = members.sum(0)
-    if len(sizes) < 2:
-        return 0.0
-    sums = (vectors @ vectors.T) @ members
-    own = 1 - (sums[np.arange(n), groups] - 1) / np.maximum(sizes[groups] - 1, 1)
-    others = 1 - sums / sizes
-    others[np.arange(n), groups] = np.inf
-    other = others.min(1)
-    values = np.where(sizes[groups] > 1, (other - own) / np.maximum(np.maximum(own, other), 1e-9), 0)
-    return float(values.mean())
 
 
 def _row_groups(rows: _Rows, groups: Array, sample: Sample, mean: Array) -> Array:
