@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +188,24 @@ def test_every_scipy_metric_runs_on_full_vectors(shop: Shop, name: str) -> None:
         assert similarities == pytest.approx(expected, abs=2e-3)
     if name not in ("hamming", *BOOLEAN):
         assert answer.hits[0].id == item_id("test", "k9")
+
+
+@pytest.mark.parametrize("name", [*PLAIN, *BOOLEAN, "seuclidean"])
+def test_every_metric_is_scipys_also_where_it_is_not_defined(name: str) -> None:
+    vectors = np.random.default_rng(8).uniform(0, 1, (100, DIMENSION)).astype(np.float32)
+    vectors[3], vectors[4], vectors[5], vectors[6, :9] = 0, 0.5, vectors[7], -0.25
+    metric = Metric(name, vectors)
+    full = vectors.astype(np.float64)
+    extra = {"V": full.var(0) + full.var(0).mean() * 0.1} if name == "seuclidean" else {}
+    compared = full > np.median(vectors, axis=0) if name in BOOLEAN else full
+    for row in (0, 3, 4, 6, 7):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            expected = cdist(compared[row][None], compared, name, **extra)[0]
+        given = metric.distances(vectors[row], vectors)
+        defined = np.isfinite(expected)
+        assert (np.isfinite(given) == defined).all()
+        assert given[defined] == pytest.approx(expected[defined], rel=1e-9, abs=1e-9)
 
 
 def test_mahalanobis_is_scipys() -> None:
