@@ -366,6 +366,7 @@ def test_two_models_live_side_by_side(shop: Shop) -> None:
     assert len(shop.searcher()) == 99
     other = merge(shop.objects, shop.documents, model="model-b", policy=SMALL, clock=shop.clock)
     assert other.images == 99
+    shop.now[0] += 3600
     run(shop)
     assert len(shop.searcher()) == 99
     assert [d.key for d in shop.documents.query("commits")] == ["manifest"]
