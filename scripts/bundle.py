@@ -1,14 +1,15 @@
 """Make the source bundle of each function, exactly as it is uploaded: a zip, and the folder beside it.
 
     python scripts/bundle.py OUT [--function NAME]… [--model DIR [--previous DIR] | --without-model] [--config FILE]
-                             [--measure]
+                             [--measure [--record]]
 
 A bundle holds the function's main.py, its requirements with every version pinned, the package `visor` without the
-parts that only a laptop runs, and, where the function looks at pictures, the model. The same input makes the same
-bytes, so Terraform redeploys only what changed.
+parts that only a laptop runs, and, where the function looks at pictures, the model. Kinds of sources that bring large
+libraries have requirements of their own (functions/crawl/requirements-KIND.txt), which are added where the owner's
+visor.toml names one. The same input makes the same bytes, so Terraform redeploys only what changed.
 
 `--measure` installs each bundle's requirements into an empty folder and prints how large that is, compressed: what
-the function's image adds in Artifact Registry, where 0.5 GB are free.
+the function's image adds in Artifact Registry, where 0.5 GB are free. `--record` writes it where `visor cost` reads it.
 """
 
 from __future__ import annotations
@@ -24,15 +25,21 @@ import tarfile
 import tempfile
 import tomllib
 import zipfile
+from collections.abc import Sequence
+from importlib.metadata import distributions
 from pathlib import Path
 
+import msgspec
+
 from visor import __version__
+from visor.deploy.figures import ImageSize, ImageSizes
 from visor.models.directory import model_directory
 from visor.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONS = ROOT / "functions"
 PACKAGE = ROOT / "shared" / "visor"
+IMAGES = PACKAGE / "deploy" / "images.json"
 LAPTOP_ONLY = {"bench", "cli.py", "commands", "demo"}
 WHOLE_MODEL = {"embed", "search"}
 MODEL_MANIFEST = {"compact"}
@@ -47,10 +54,27 @@ def function_names() -> list[str]:
     return sorted(path.parent.name for path in FUNCTIONS.glob("*/main.py"))
 
 
-def pinned(name: str) -> str:
-    """The function's requirements, each with its version, and the constraints that pin what they bring along."""
+def source_kinds() -> list[str]:
+    """The kinds of sources that bring requirements of their own into crawl."""
+    return sorted(p.stem.removeprefix("requirements-") for p in (FUNCTIONS / "crawl").glob("requirements-*.txt"))
+
+
+def required(name: str, kinds: Sequence[str] = ()) -> list[str]:
+    """Names of the distributions that a function requires, with what these kinds of sources need in crawl."""
+    extra = [f"requirements-{kind}.txt" for kind in kinds if name == "crawl" and kind in source_kinds()]
+    return sorted({line for file in ("requirements.txt", *extra) for line in _lines(FUNCTIONS / name / file)})
+
+
+def kinds_of(config: Path) -> list[str]:
+    """The kinds of sources that an owner's visor.toml names."""
+    sources = tomllib.loads(config.read_text(encoding="utf-8")).get("sources", {})
+    return sorted({str(source.get("kind")) for source in sources.values()})
+
+
+def pinned(name: str, kinds: Sequence[str] = ()) -> str:
+    """What `required` names, each with its version, and the constraints that pin what they bring along."""
     versions = dict(line.split("==") for line in _lines(ROOT / "constraints.txt"))
-    wanted = _lines(FUNCTIONS / name / "requirements.txt")
+    wanted = required(name, kinds)
     missing = sorted(set(wanted) - versions.keys())
     if missing:
         sys.exit(f"constraints.txt pins no {', '.join(missing)} of function {name}. Run scripts/lock.py.")
@@ -72,7 +96,7 @@ def contents(
     """
     files = {
         "main.py": (FUNCTIONS / name / "main.py").read_bytes(),
-        "requirements.txt": pinned(name).encode(),
+        "requirements.txt": pinned(name, kinds_of(config) if config is not None else ()).encode(),
         "constraints.txt": (ROOT / "constraints.txt").read_bytes(),
     }
     if name not in WITHOUT_PACKAGE:
@@ -133,20 +157,41 @@ def write(files: dict[str, bytes], target: Path) -> None:
             unpacked.write_bytes(files[path])
 
 
-def installed_bytes(bundle: Path) -> int:
-    """Compressed size of what the bundle's requirements install and of the bundle itself."""
+def installed(bundle: Path) -> ImageSize:
+    """Compressed size of what the bundle's requirements install and of the bundle itself, and what that is."""
     with tempfile.TemporaryDirectory() as scratch:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--ignore-installed"]
         subprocess.run(
             [*pip, "--target", scratch, "-r", str(bundle / "requirements.txt")], check=True, capture_output=True
         )
-        if any(FORBIDDEN.match(path.name) for path in Path(scratch).iterdir()):
+        packages = {d.metadata["Name"].lower().replace("_", "-"): d.version for d in distributions(path=[scratch])}
+        if any(FORBIDDEN.match(name) for name in packages):
             sys.exit(f"{bundle.name} installs TensorFlow or Keras, which no function may")
         buffer = io.BytesIO()
         with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=6) as archive:
             archive.add(scratch, "site-packages")
             archive.add(bundle, "workspace")
-        return buffer.tell()
+        return ImageSize(bytes=buffer.tell(), packages=dict(sorted(packages.items())))
+
+
+def measured(names: Sequence[str], model: Path | None, previous: Path | None) -> ImageSizes:
+    """The size of each function's image, and what each kind of source adds to that of crawl."""
+
+    def of(name: str, kinds: Sequence[str] = ()) -> ImageSize:
+        with tempfile.TemporaryDirectory() as scratch:
+            files = contents(name, model, previous=previous) | {"requirements.txt": pinned(name, kinds).encode()}
+            write(files, Path(scratch) / f"{name}.zip")
+            size = installed(Path(scratch) / name)
+        print(f"{' with '.join([name, *kinds])}: {size.bytes:,} bytes compressed, installed", file=sys.stderr)
+        return size
+
+    functions = {name: of(name) for name in names}
+    sources = {}
+    for kind in source_kinds() if "crawl" in functions else ():
+        size, base = of("crawl", [kind]), functions["crawl"]
+        added = {name: version for name, version in size.packages.items() if name not in base.packages}
+        sources[kind] = ImageSize(bytes=size.bytes - base.bytes, packages=added)
+    return ImageSizes(model=model.name if model else None, functions=functions, sources=sources)
 
 
 def _lines(path: Path) -> list[str]:
@@ -163,6 +208,7 @@ def main() -> None:
     parser.add_argument("--without-model", action="store_true", help="leave the model out, e.g. to look at the rest")
     parser.add_argument("--config", type=Path, help="visor.toml with the sources that crawl reads")
     parser.add_argument("--measure", action="store_true", help="install each and print its compressed size as JSON")
+    parser.add_argument("--record", action="store_true", help="write what was measured of all functions into images.json")
     args = parser.parse_args()
     settings = Settings.read()
     names = args.function or function_names()
@@ -171,16 +217,19 @@ def main() -> None:
         model = model_directory(settings, settings.model)
     if model is not None and not model.is_dir():
         sys.exit(f"{model} is no model directory. Run `visor model build`, or name one with --model.")
-    sizes = {}
     for name in names:
         target = args.out / f"{name}.zip"
         write(contents(name, model, args.config, args.previous), target)
         print(f"{target}: {target.stat().st_size:,} bytes", file=sys.stderr)
-        if args.measure:
-            sizes[name] = installed_bytes(target.with_suffix(""))
-            print(f"{name}: {sizes[name]:,} bytes compressed, installed", file=sys.stderr)
     if args.measure:
-        print(json.dumps({"image_bytes": sizes, "total": sum(sizes.values())}, indent=1))
+        sizes = measured(names, model, args.previous)
+        image_bytes = {name: size.bytes for name, size in sizes.functions.items()}
+        added = {kind: size.bytes for kind, size in sizes.sources.items()}
+        print(json.dumps({"image_bytes": image_bytes, "added_by_source": added, "total": sum(image_bytes.values())}))
+        if args.record:
+            if args.function or model is None or args.previous is not None:
+                sys.exit("--record writes the sizes of all functions, with one model")
+            IMAGES.write_bytes(msgspec.json.format(msgspec.json.encode(sizes), indent=1) + b"\n")
 
 
 if __name__ == "__main__":

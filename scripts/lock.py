@@ -2,7 +2,7 @@
 
     python scripts/lock.py
 
-Resolves the union of functions/*/requirements.txt and of this project's extras for this Python (that of `runtime` in
+Resolves the union of functions/*/requirements*.txt and of this project's extras for this Python (that of `runtime` in
 terraform/variables.tf) and installs nothing. The file names versions only, no index and no host.
 """
 
@@ -34,7 +34,7 @@ def runtime() -> str:
 def resolve() -> dict[str, str]:
     """Name to version of every distribution that something here needs."""
     extras = ",".join(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"])
-    requirements = sorted((ROOT / "functions").glob("*/requirements.txt"))
+    requirements = sorted((ROOT / "functions").glob("*/requirements*.txt"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
     for path in requirements:
         command += ["-r", str(path)]

@@ -261,7 +261,7 @@ class Assembly:
             from visor.models.run import Embedder
 
             assembly = Assembly(self.settings, embedder=Embedder(directory, threads=self.settings.threads))
-            assembly.__dict__.update(stores=self.stores, fetcher=self.fetcher)
+            assembly.__dict__.update(stores=self.stores, fetcher=self.fetcher, meter=self.meter)
             return assembly.search_service(picture_address)
 
         own = self.search_service(picture_address)
@@ -277,6 +277,7 @@ class Assembly:
             documents=self.stores.documents,
             settings=self.settings,
             picture_address=picture_address,
+            on_look=lambda: self.meter.add("look"),
         )
 
     def search_app(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchApp:

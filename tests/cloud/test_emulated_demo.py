@@ -12,9 +12,11 @@ import pytest
 from tests.cloud.running import search
 
 from visor.assembly import Assembly
+from visor.commands.index import crawl_and_embed
 from visor.demo import emulated
 from visor.demo.catalogue import DemoCatalogue
 from visor.demo.shop import DemoShop, demo_source
+from visor.models.run import Embedder
 from visor.settings import Settings
 from visor.stores.gcp.emulators import Emulators
 from visor.web.site import PAGE, Server
@@ -30,18 +32,32 @@ def page() -> Path:
 
 
 @pytest.fixture(scope="module")
-def demo(
-    emulators: Emulators, demo_assembly: Assembly, demo_shop: DemoShop, built_settings: Settings, page: Path
-) -> Iterator[tuple[str, str]]:
-    """Addresses of the page and of the endpoint, on emulators of the demo's own."""
-    settings = msgspec.structs.replace(
+def settings(demo_shop: DemoShop, built_settings: Settings) -> Settings:
+    return msgspec.structs.replace(
         built_settings,
         index="demo",
         allow_hosts=(demo_shop.host,),
-        freshness_s=0.0,
         searches_per_minute=6000.0,
         searches_burst=1000,
     )
+
+
+@pytest.fixture(scope="module")
+def embedded(
+    settings: Settings, demo_shop: DemoShop, embedder: Embedder, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Address of the embedded demo, made as `visor demo` makes it."""
+    settings = msgspec.structs.replace(settings, home=tmp_path_factory.mktemp("embedded"))
+    with Assembly(settings, embedder=embedder) as assembly:
+        crawl_and_embed(assembly, assembly.open_source("demo-shop", demo_source(demo_shop.url)))
+        server = Server(assembly.site({})).start()
+        yield server.address
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def demo(emulators: Emulators, settings: Settings, demo_shop: DemoShop, page: Path) -> Iterator[tuple[str, str]]:
+    """Addresses of the page and of the endpoint, on emulators of the demo's own."""
     source = ("demo-shop", demo_source(demo_shop.url))
     with emulated.emulated_demo(settings, {"title": "Visor demo", "notes": []}, source) as (address, endpoint, _):
         yield address, endpoint
@@ -51,18 +67,21 @@ def essence(answer: dict[str, Any]) -> list[tuple[str, str]]:
     return [(match["item"]["id"], match["verdict"]) for match in answer["matches"]]
 
 
-def test_both_demos_answer_the_same(demo: tuple[str, str], demo_server: Server, demo_catalogue: DemoCatalogue) -> None:
+def test_both_demos_answer_the_same(demo: tuple[str, str], embedded: str, demo_catalogue: DemoCatalogue) -> None:
     step = len(demo_catalogue.products) // QUERIES
     for product in demo_catalogue.products[::step]:
         picture = demo_catalogue.picture(product).read_bytes()
         answers = []
-        for endpoint in (demo[1], demo_server.address):
+        for endpoint in (demo[1], embedded):
             answer = httpx.post(
                 f"{endpoint}/v1/search", content=picture, headers={"Content-Type": "image/png"}, timeout=60
             )
             answers.append(answer.raise_for_status().json())
         cloud, local = answers
         assert len(cloud["matches"]) >= 12
+        assert cloud["index"]["images"] == local["index"]["images"] == len(demo_catalogue.products)
+        assert cloud["index"]["generation"] > 0, "both are merged"
+        assert local["index"]["generation"] > 0
         assert essence(cloud) == essence(local)
         for one, other in zip(cloud["matches"], local["matches"], strict=True):
             assert one["similarity"] == pytest.approx(other["similarity"], abs=1e-4)

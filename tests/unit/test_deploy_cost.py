@@ -19,9 +19,10 @@ from visor.deploy.cost import (
     first_limit,
     fit,
     lines,
+    looks_a_day,
 )
 from visor.deploy.deployed import deployed_plan, runs_a_day
-from visor.deploy.figures import allowances, counted, drift, record
+from visor.deploy.figures import allowances, counted, drift, image_sizes, record
 from visor.records import BATCH_SIZE_MAX
 from visor.settings import Settings
 
@@ -43,6 +44,7 @@ def test_the_defaults_are_free_everywhere_with_a_quarter_to_spare() -> None:
 def test_the_defaults_are_what_terraform_deploys() -> None:
     assert deployed_plan(ROOT / "terraform") == Plan()
     assert Plan().batch_size == Settings().batch_size == BATCH_SIZE_MAX
+    assert Plan().freshness_s == Settings().freshness_s
 
 
 def test_what_the_owner_sets_is_what_is_counted(tmp_path: Path) -> None:
@@ -56,6 +58,23 @@ def test_what_the_owner_sets_is_what_is_counted(tmp_path: Path) -> None:
     assert (plan.search_memory_gib, plan.search_instances, plan.compact_runs_a_day) == (4, 3, 1)
     assert plan.search_cpu == Plan().search_cpu
     assert plan.switch
+
+
+def test_looks_for_news_are_at_most_one_a_search_and_one_a_period() -> None:
+    plan = Plan(searches_a_day=100, active_hours=10, freshness_s=30, search_instances=2)
+    assert looks_a_day(plan) == 100
+    assert looks_a_day(msgspec.structs.replace(plan, searches_a_day=1_000_000)) == 2 * 10 * 120
+    (reads,) = [x for x in lines(Plan()) if (x.service, x.metric) == ("Firestore", "reads")]
+    assert "looks for news: 1,000 × 2" in reads.arithmetic
+
+
+def test_images_are_free_with_a_quarter_to_spare_whatever_the_sources_are() -> None:
+    kinds = dict.fromkeys((f"{kind}_sources" for kind in image_sizes().sources), True)
+    (images,) = [x for x in lines(msgspec.structs.replace(Plan(), **kinds)) if x.service == "Artifact Registry"]
+    assert images.share <= ENOUGH
+    assert all(f"crawl of {kind}: " in images.arithmetic for kind in image_sizes().sources)
+    (switch,) = [x for x in lines(Plan(switch=True)) if x.service == "Artifact Registry"]
+    assert switch.share <= ENOUGH
 
 
 def test_every_allowance_has_a_line_in_its_order() -> None:

@@ -56,6 +56,24 @@ def test_nothing_to_merge(shop: Shop) -> None:
     assert run(shop).generation == 0
 
 
+def test_the_same_items_make_the_same_space_in_whatever_order_they_came(tmp_path: Path) -> None:
+    keys, vectors = keys_of(200), clustered(200)
+    spaces = []
+    for seed in range(2):
+        shop = Shop(tmp_path / str(seed))
+        order = np.random.default_rng(seed).permutation(200)
+        for rows in np.array_split(order, 4):
+            rows = np.array(sorted(rows, key=lambda row: item_id("test", keys[row])))
+            shop.add([keys[row] for row in rows], vectors[rows])
+        run(shop, MergePolicy(samples_min=64))
+        manifest, _ = read_manifest(shop.objects, MODEL)
+        assert manifest is not None
+        assert manifest.projection is not None
+        # The name is a digest of what was learned.
+        spaces.append(manifest.projection.name)
+    assert spaces[0] == spaces[1]
+
+
 def test_shards_become_segments_and_go(shop: Shop) -> None:
     keys = fill(shop, 500)
     report = run(shop)
@@ -348,6 +366,7 @@ def test_two_models_live_side_by_side(shop: Shop) -> None:
     assert len(shop.searcher()) == 99
     other = merge(shop.objects, shop.documents, model="model-b", policy=SMALL, clock=shop.clock)
     assert other.images == 99
+    shop.now[0] += 3600
     run(shop)
     assert len(shop.searcher()) == 99
     assert [d.key for d in shop.documents.query("commits")] == ["manifest"]

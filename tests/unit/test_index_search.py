@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from scipy.spatial.distance import cdist
 from visor.errors import BadRequest
 from visor.index.merge import merge
 from visor.index.metrics import BOOLEAN, METRICS, PLAIN, Metric
+from visor.index.search import Searcher
 from visor.records import FacetRow, item_id
 from visor.web.contract import Filters, PriceRange
 
@@ -189,6 +191,24 @@ def test_every_scipy_metric_runs_on_full_vectors(shop: Shop, name: str) -> None:
         assert answer.hits[0].id == item_id("test", "k9")
 
 
+@pytest.mark.parametrize("name", [*PLAIN, *BOOLEAN, "seuclidean"])
+def test_every_metric_is_scipys_also_where_it_is_not_defined(name: str) -> None:
+    vectors = np.random.default_rng(8).uniform(0, 1, (100, DIMENSION)).astype(np.float32)
+    vectors[3], vectors[4], vectors[5], vectors[6, :9] = 0, 0.5, vectors[7], -0.25
+    metric = Metric(name, vectors)
+    full = vectors.astype(np.float64)
+    extra = {"V": full.var(0) + full.var(0).mean() * 0.1} if name == "seuclidean" else {}
+    compared = full > np.median(vectors, axis=0) if name in BOOLEAN else full
+    for row in (0, 3, 4, 6, 7):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            expected = cdist(compared[row][None], compared, name, **extra)[0]
+        given = metric.distances(vectors[row], vectors)
+        defined = np.isfinite(expected)
+        assert (np.isfinite(given) == defined).all()
+        assert given[defined] == pytest.approx(expected[defined], rel=1e-9, abs=1e-9)
+
+
 def test_mahalanobis_is_scipys() -> None:
     vectors = clustered(200).astype(np.float64)
     floor = vectors.var(0).mean() * 0.1
@@ -220,6 +240,57 @@ def test_what_cannot_be_asked_says_what_can(shop: Shop, arguments: dict[str, Any
     given: dict[str, Any] = {"vector": np.ones(DIMENSION, np.float32), "k": 3} | arguments
     with pytest.raises(BadRequest, match=message):
         shop.searcher().search(given.pop("vector"), **given)
+
+
+class Asked:
+    """Documents, and how many each query gave."""
+
+    def __init__(self, documents: Any) -> None:
+        self.documents, self.found = documents, list[int]()
+
+    def query(self, *args: Any, **kwargs: Any) -> Any:
+        found = self.documents.query(*args, **kwargs)
+        self.found.append(len(found))
+        return found
+
+
+def test_a_search_looks_for_news_at_most_once_a_period_and_reads_no_commit_for_ever(shop: Shop) -> None:
+    fill(shop, 300)
+    now = [0.0]
+    documents = Asked(shop.documents)
+    searcher = Searcher(shop.objects, documents, model="model-a", freshness_s=30, clock=lambda: now[0])  # type: ignore[arg-type]
+
+    def seconds(count: int) -> int:
+        looks = 0
+        for _ in range(count):
+            looks += searcher.refresh()
+            now[0] += 1
+        return looks
+
+    assert seconds(120) == 4 == len(documents.found)
+    # All at first; again, for what became visible late; then only what is new.
+    assert documents.found[0] == documents.found[1] > 1
+    assert documents.found[2:] == [0, 0]
+    shop.add(["late"], clustered(1))
+    assert seconds(120) == 4
+    assert len(searcher) == 301
+    assert documents.found[4] == 1
+    assert documents.found[-1] == 0
+
+
+def test_a_commit_that_becomes_visible_late_is_found(shop: Shop) -> None:
+    fill(shop, 100)
+    now = [0.0]
+    searcher = Searcher(shop.objects, shop.documents, model="model-a", freshness_s=5, clock=lambda: now[0])
+    searcher.refresh()
+    newest = shop.now[0]
+    # Firestore may show the earlier one of two times later.
+    shop.now[0] = newest - 4
+    shop.add(["late"], clustered(1))
+    shop.now[0] = newest
+    now[0] += 5
+    searcher.refresh()
+    assert len(searcher) == 101
 
 
 def test_vector_of_gives_the_stored_vector(shop: Shop) -> None:

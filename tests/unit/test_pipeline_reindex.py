@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,6 +19,7 @@ from werkzeug.test import EnvironBuilder
 
 from visor.assembly import Assembly
 from visor.errors import StoreUnavailable
+from visor.index.merge import merge
 from visor.pipeline import reindex
 from visor.pipeline.reindex import read_current
 from visor.pipeline.serving import Serving
@@ -137,6 +139,63 @@ def test_what_is_deleted_meanwhile_vanishes_from_both(old: Assembly, new: Assemb
     assert found(app, "1003")[0] == NEW.fingerprint
     assert found(app, "1003")[1] != item_id("s", "1003")
     assert len(app.service.searcher) == ITEMS - 1
+
+
+def merge_late(assembly: Assembly, hours: float = 1.0) -> None:
+    """Merge as a compact function does that still has that model, so much later."""
+    later = time.time() + hours * 3600
+    merge(assembly.stores.objects, assembly.stores.documents, model=assembly.fingerprint, clock=lambda: later)
+
+
+def batch(*changes: Any) -> bytes:
+    return msgspec.json.encode(Batch.of("s", "run2", changes))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_delete_that_the_old_model_merges_before_the_new_ones_first_merge_reaches_both(
+    asked: bool, old: Assembly, new: Assembly
+) -> None:
+    if asked:
+        new.reindex()
+        work(new, batches=1)
+    else:
+        # Embed has the new model already, and nobody has asked for a reindex yet.
+        new.batch_embedder.embed(batch(*(change(str(1000 + n), version=2) for n in range(8))))
+    embedded = [d for d in new.stores.documents.query("items") if d.data["model"] == NEW.fingerprint]
+    assert len(embedded) == 8
+    key = embedded[3].data["item"]["key"]
+    # By an instance that has the old model still: nothing in the commit says that the new one waits for it.
+    old.batch_embedder.embed(batch(change(key, version=3, action="delete")))
+    for _ in range(2):
+        merge_late(old)
+    if not asked:
+        new.reindex()
+    work(new)
+    new.merge()
+    new.searcher.refresh(force=True)
+    assert new.searcher.vector_of(item_id("s", key)) is None
+    assert len(new.searcher) == ITEMS - 1
+    # What hid it is carried on by both indexes now, and its commit goes.
+    merge_late(old, hours=2)
+    tombstones = [d for d in new.stores.documents.query("commits") if d.data.get("tombstones")]
+    assert tombstones == []
+
+
+def test_a_delete_that_is_merged_while_the_new_models_first_delivery_is_under_way(
+    old: Assembly, new: Assembly
+) -> None:
+    def read(item: Any) -> bytes:
+        if item.key == "1003":
+            old.batch_embedder.embed(batch(change("1003", version=2, action="delete")))
+            merge_late(old, hours=0.1)
+        return drawing(int(item.key))
+
+    new.batch_embedder.read_image = read
+    new.batch_embedder.embed(batch(change("1003"), change("1004")))
+    merge_late(old)
+    new.merge()
+    new.searcher.refresh(force=True)
+    assert new.searcher.sample(9) == [item_id("s", "1004")]
 
 
 def test_a_reindex_that_is_stopped_goes_on_where_it_was(

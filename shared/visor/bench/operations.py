@@ -21,6 +21,7 @@ from visor.assembly import Assembly
 from visor.commands.options import as_json, print_json, say
 from visor.index.search import Searcher
 from visor.pipeline import search as search_case
+from visor.pipeline.feedback import FeedbackLog
 from visor.pipeline.worker import Worker
 from visor.records import Item, item_id
 from visor.settings import Settings
@@ -32,9 +33,13 @@ from visor.web.contract import SearchRequest
 COMMAND = "visor bench operations --record"
 IMAGES = 640
 SEARCHES = 1000
+LOOKS = 20
 DIMENSION = 64
 PAGE = 100
 K = 12
+
+APART_S = 43.0
+"""A thousand searches in twelve hours; longer than an instance goes without a look for news."""
 
 RESOURCES = {
     "class_a": "class_a",
@@ -114,8 +119,8 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     Returns:
         By step: `crawl` (the first), `recrawl` (nothing changed), `embed` (deliveries included), `fresh_shard` (one
         more batch, seen by a running search), `merge`, `merge_one` (of a single batch more), `cold_start` (the first
-        search included), `search` (every item new to the instance, and a look for news each time: the worst),
-        `warm_search` (as it goes on), and `all` together, with what lies between the steps.
+        search included), `look` (for news, where there is none: `LOOKS` of them), `search` (every item new to the instance: the
+        worst), `warm_search` (as it goes on, looks included), and `all` together, with what lies between the steps.
     """
     tally = Tally()
     counted = counting(stores, tally)
@@ -154,20 +159,28 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
         counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock
     )
     service = assembly.search_service()
+    service.feedback = FeedbackLog(counted.documents, freshness_s=30.0, clock=clock)
 
-    def go(count: int, remember: int) -> None:
+    def go(count: int, remember: int, apart_s: float = 0.0) -> None:
         before, search_case.ITEMS_REMEMBERED = search_case.ITEMS_REMEMBERED, remember
         try:
             for _ in range(count):
-                clock.seconds += 43.0
+                clock.seconds += apart_s
                 vector = model.embed([picture]).vectors[0]
                 service.search(SearchRequest(vector=_text(vector), k=K))
         finally:
             search_case.ITEMS_REMEMBERED = before
 
+    def look() -> None:
+        clock.seconds += APART_S
+        service.refresh()
+        service.feedback.hidden("nothing")
+
     step("cold_start", lambda: go(1, 0))
+    look()
+    step("look", lambda: [look() for _ in range(LOOKS)])
     step("search", lambda: go(searches, 0))
-    step("warm_search", lambda: go(searches, search_case.ITEMS_REMEMBERED))
+    step("warm_search", lambda: go(searches, search_case.ITEMS_REMEMBERED, APART_S))
     used["all"] = tally.usage
     return used
 
@@ -212,6 +225,7 @@ def in_thousands(used: Mapping[str, Usage], settings: Settings, images: int, sea
         "compact_run": each(merge - shards, 1, "class_a", "class_b", "firestore_reads", "firestore_writes"),
         "merge": each(shards, merged, "class_b", "firestore_reads", "firestore_deletes"),
         "search": each(used["search"], searches, "class_b", "firestore_reads"),
+        "look": each(used["look"], LOOKS, "class_b", "firestore_reads"),
         "cold_start": {"class_b": each(used["cold_start"], 1, "class_b")["class_b"]},
         "fresh_shard": {"class_b": each(used["fresh_shard"], 1, "class_b")["class_b"]},
     }

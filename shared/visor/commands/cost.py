@@ -64,9 +64,11 @@ def cost_command(terraform: Path, explain: bool, fits: bool, share: float, as_js
 
 
 def _check(plan: Plan) -> None:
-    if plan.recrawl_days <= 0 or plan.batch_size < 1 or plan.active_hours <= 0 or plan.churn > 1:
+    periods = (plan.recrawl_days, plan.active_hours, plan.freshness_s)
+    if min(periods) <= 0 or plan.batch_size < 1 or plan.churn > 1:
         raise click.UsageError(
-            "A re-crawl period, a batch and the active hours are more than 0, and churn is a share of at most 1."
+            "A re-crawl period, a batch, the active hours and the freshness are more than 0, and churn is a share of at "
+            "most 1."
         )
 
 

@@ -1,7 +1,7 @@
 """The demo on Google's emulators: the deployed functions in processes of their own, fed by Pub/Sub's push.
 
 Emulated are Cloud Storage (fake-gcs-server), Firestore and Pub/Sub (Google's own). The page is an object in a bucket,
-search and embed run under functions-framework as they do on Google Cloud, and crawl publishes to the topic.
+search, embed and compact run under functions-framework as they do on Google Cloud, and crawl publishes to the topic.
 """
 
 from __future__ import annotations
@@ -168,6 +168,9 @@ def emulated_demo(
         assembly = stack.enter_context(Assembly(settings))
         run = assembly.crawl(assembly.open_source(*source))
         wait_until_embedded(assembly, run.published)
+        with running_function("compact", settings) as compact:
+            # As Cloud Scheduler does; without it both demos would search in different spaces.
+            httpx.post(compact, timeout=EMBEDDED_S).raise_for_status()
         yield publish_page(_page(), {**config, "endpoint": search}), search, assembly
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from visor.deploy.figures import Allowance, Allowances, Counted, allowances, counted
+from visor.deploy.figures import Allowance, Allowances, Counted, allowances, counted, image_sizes
 from visor.records import Record
 
 GIB = 2**30
@@ -34,6 +34,8 @@ class Plan(Record, frozen=True, kw_only=True):
     searches_a_day: float = 1000.0
     active_hours: float = 12.0
     """Hours of a day over which the searches come."""
+    freshness_s: float = 30.0
+    """Seconds between two looks of a search instance for what is new."""
     visits_a_day: float = 200.0
     """People who open the page and have nothing of it in their browser."""
     sources: int = 1
@@ -54,6 +56,12 @@ class Plan(Record, frozen=True, kw_only=True):
     owner_key: bool = False
     switch: bool = False
     """Whether a budget closes the endpoint, for which one function more is deployed."""
+    site_sources: bool = True
+    """Whether visor.toml names a source of kind `site`, whose libraries are then in the crawl function's image."""
+    bucket_sources: bool = False
+    """The same of kind `bucket`."""
+    video_sources: bool = False
+    """The same of kind `video`."""
 
 
 class Line(Record, frozen=True, kw_only=True):
@@ -104,6 +112,7 @@ class Model:
         self.compact_runs = min(plan.compact_runs_a_day * DAYS, self.batches)
         self.searches = plan.searches_a_day * DAYS
         self.cold_starts = cold_starts_a_day(plan) * DAYS
+        self.looks = looks_a_day(plan) * DAYS
         self.visits = plan.visits_a_day * DAYS
         self.by_batch = 64 / plan.batch_size
         """counted.json was counted with batches of 64."""
@@ -119,6 +128,7 @@ class Model:
         total.add("merge", self.embeds, each("merge", resource))
         total.add("compact runs", self.compact_runs, each("compact_run", resource))
         total.add("searches", self.searches, each("search", resource))
+        total.add("looks for news", self.looks, each("look", resource))
         total.add("search starts", self.cold_starts, each("cold_start", resource))
         total.add("fresh shards", self.batches, self.plan.search_instances, each("fresh_shard", resource))
         total.add("page", self.visits, each("visit", resource))
@@ -135,6 +145,7 @@ class Model:
         total.add("merge", self.changed, each("merge", resource))
         total.add("compact runs", plan.compact_runs_a_day, each("compact_run", resource))
         total.add("searches", plan.searches_a_day, each("search", resource))
+        total.add("looks for news", looks_a_day(plan), each("look", resource))
         total.add("search starts", cold_starts_a_day(plan), each("cold_start", resource))
         return total.add("fresh shards", batches, plan.search_instances, each("fresh_shard", resource))
 
@@ -167,10 +178,12 @@ class Model:
 
     def images(self) -> Sum:
         """Bytes of the functions' container images."""
-        names = ["crawl", "embed", "compact", "search", *(["switch"] if self.plan.switch else [])]
-        total = Sum()
-        for name in names:
-            total.add(name, self.counts.size(f"image_bytes_{name}"))
+        sizes, total = image_sizes(), Sum()
+        for name in ("crawl", "embed", "compact", "search", *(["switch"] if self.plan.switch else [])):
+            total.add(name, sizes.functions[name].bytes)
+        for kind, size in sizes.sources.items():
+            if getattr(self.plan, f"{kind}_sources"):
+                total.add(f"crawl of {kind}", size.bytes)
         return total
 
 
@@ -184,6 +197,11 @@ def cold_starts_a_day(plan: Plan) -> float:
     rate = plan.searches_a_day / (plan.active_hours * 3600)
     by_gaps = plan.searches_a_day * math.exp(-rate * IDLE_S)
     return min(plan.searches_a_day, by_gaps + RESTARTS_A_DAY * plan.search_instances)
+
+
+def looks_a_day(plan: Plan) -> float:
+    """Looks of all search instances for news in a day: at most one a search, and one an instance every `freshness_s`."""
+    return min(plan.searches_a_day, plan.search_instances * plan.active_hours * 3600 / plan.freshness_s)
 
 
 def lines(plan: Plan, counts: Counted | None = None, free: Allowances | None = None) -> list[Line]:

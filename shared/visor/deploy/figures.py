@@ -1,4 +1,4 @@
-"""The two data files of the cost model: what is free, and what one unit of each operation uses."""
+"""The data files of the cost model: what is free, what one unit of each operation uses, and how large images are."""
 
 from __future__ import annotations
 
@@ -72,6 +72,31 @@ class Counted(Record, frozen=True, kw_only=True):
 
     def size(self, name: str) -> float:
         return self.sizes[name].value
+
+
+class ImageSize(Record, frozen=True, kw_only=True):
+    """What one function, or one kind of source, adds to Artifact Registry."""
+
+    bytes: int
+    """Compressed."""
+    packages: dict[str, str]
+    """What was installed: name to version. A test holds it against what would be installed today."""
+
+
+class ImageSizes(Record, frozen=True, kw_only=True):
+    """images.json, made by `scripts/bundle.py OUT --measure --record`."""
+
+    model: str | None
+    """Which the embed and search images hold."""
+    functions: dict[str, ImageSize]
+    sources: dict[str, ImageSize]
+    """What a kind of source adds to crawl, where visor.toml names one."""
+
+
+@functools.cache
+def image_sizes() -> ImageSizes:
+    """The sizes as they are committed."""
+    return msgspec.json.decode((files("visor.deploy") / "images.json").read_bytes(), type=ImageSizes)
 
 
 @functools.cache

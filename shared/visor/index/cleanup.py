@@ -24,6 +24,8 @@ from visor.records import ShardCommit
 from visor.stores.documents import WRITES_MAX, Delete, Document, DocumentStore
 from visor.stores.objects import ObjectStore
 
+DELIVERY_S = 600.0
+"""A delivery may take so long from reading what is deleted to committing a vector of it (Pub/Sub's longest deadline)."""
 MERGED_KEPT_S = 86_400.0
 """How long the manifest names merged commits whose documents are gone, for searches that hold these."""
 
@@ -45,7 +47,7 @@ class Cleaner:
         """
         documents = [d for d in self.documents.query(COMMITS, order_by="committed_at") if d.key != MANIFEST_KEY]
         others = self._other_manifests(manifest)
-        done = [document for document in documents if _is_done(document, manifest, others)]
+        done = self._done(documents, manifest, others)
         deletes = [
             Delete(collection=COMMITS, key=d.key, field="committed_at", value=d.data["committed_at"]) for d in done
         ]
@@ -71,6 +73,25 @@ class Cleaner:
                 self.objects.delete(entry.name)
                 deleted += 1
         return after, generation, deleted
+
+    def _done(
+        self, documents: Sequence[Document], manifest: Manifest, others: Sequence[Manifest]
+    ) -> list[Document]:
+        """The commits that every index that has to has taken up."""
+        records = {d.key: _record(d) for d in documents}
+        begun = {record.model for record in records.values() if record.model and (record.shard or record.updates)}
+        # Vectors of a model that has no manifest yet wait for its first merge, and so does what hides them.
+        waits = bool(begun - {one.model for one in (manifest, *others)})
+        done = []
+        for document in documents:
+            record, at = records[document.key], float(document.data["committed_at"])
+            if record.tombstones or record.updates:
+                age_s = self.now - at
+                if age_s < DELIVERY_S or (waits and age_s < self.policy.late_s):
+                    continue
+            if _is_done(document.key, at, record, manifest, others):
+                done.append(document)
+        return done
 
     def _ripe(self, manifest: Manifest, documents: Sequence[Document]) -> set[Trash]:
         return {entry for entry in manifest.trash if self.now - entry.since >= self._patience_s(entry, manifest)}
@@ -102,17 +123,19 @@ def drop_model(objects: ObjectStore, model: str) -> None:
     objects.delete(manifest_object(model))
 
 
-def _is_done(document: Document, manifest: Manifest, others: Sequence[Manifest]) -> bool:
-    """True if every index that has to has taken this commit up."""
+def _record(document: Document) -> ShardCommit:
     fields = {name: value for name, value in document.data.items() if name != "committed_at"}
-    record = msgspec.convert(fields, ShardCommit)
-    at = float(document.data["committed_at"])
+    return msgspec.convert(fields, ShardCommit)
+
+
+def _is_done(key: str, at: float, record: ShardCommit, manifest: Manifest, others: Sequence[Manifest]) -> bool:
+    """True if every index that has to has taken this commit up."""
     if record.model not in (None, manifest.model) and not any(
-        other.model == record.model and other.contains(document.key, at) for other in others
+        other.model == record.model and other.contains(key, at) for other in others
     ):
         return False
     concerned = others if record.tombstones or record.updates else []
-    return manifest.contains(document.key, at) and all(other.contains(document.key, at) for other in concerned)
+    return manifest.contains(key, at) and all(other.contains(key, at) for other in concerned)
 
 
 def _named_by(manifests: Sequence[Manifest]) -> set[str]:

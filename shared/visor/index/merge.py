@@ -401,13 +401,18 @@ class _Merge:
         return deleted
 
 
-def _sample(objects: ObjectStore, segments: Sequence[Segment], shards: Sequence[Shard], most: int) -> Array:
-    """Full vectors to learn on, the same share of each input. Ids are digests, so first rows by id are random rows."""
-    total = sum(map(len, segments)) + sum(map(len, shards))
+def _sample(objects: ObjectStore, inputs: Sequence[Segment], shards: Sequence[Shard], most: int) -> Array:
+    """Full vectors to learn on, the same share of each input. Ids are digests, so first rows by id are random rows.
+
+    They are in the order of their ids: the same items make the same space, in whatever order they were committed.
+    """
+    total = sum(map(len, inputs)) + sum(map(len, shards))
     share = min(1.0, most / max(total, 1))
-    parts = [segment.vectors(objects, 0, int(np.ceil(len(segment) * share))) for segment in segments]
-    parts += [shard.vectors[: int(np.ceil(len(shard) * share))] for shard in shards]
-    return np.concatenate([part for part in parts if len(part)])
+    taken = [int(np.ceil(len(one) * share)) for one in (*inputs, *shards)]
+    parts = [segment.vectors(objects, 0, count) for segment, count in zip(inputs, taken, strict=False)]
+    parts += [shard.vectors[:count] for shard, count in zip(shards, taken[len(inputs) :], strict=True)]
+    ids = np.concatenate([one.ids[:count] for one, count in zip((*inputs, *shards), taken, strict=True)])
+    return np.concatenate(parts)[np.lexsort(ids.T[::-1])]
 
 
 def _late_of_commits(group: Sequence[_Pending], now: float) -> Late:

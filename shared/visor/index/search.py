@@ -65,30 +65,30 @@ class Searcher:
     ) -> None:
         self.model = model
         self._freshness_s, self._clock = freshness_s, clock
-        self._state = IndexState(objects, documents, model)
+        self._state = IndexState(objects, documents, model, clock=clock)
         self._snapshot = Snapshot(Space(None, 0), (), 0)
         self._refreshed_at: float | None = None
         self._lock = threading.Lock()
         self._surroundings = Surroundings()
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
 
-    def refresh(self, force: bool = False) -> None:
+    def refresh(self, force: bool = False) -> bool:
         """Take in what was committed since, if the last look is `freshness_s` ago or `force` is set.
 
-        A search keeps what it holds while the store does not answer.
+        A search keeps what it holds while the store does not answer. Returns whether it looked.
 
         Raises:
             FormatError: What cannot be left out without making answers wrong cannot be read; it is named.
             StoreUnavailable: The store did not answer at the first look.
         """
         if not force and not self._is_due():
-            return
+            return False
         # While one thread looks, the others go on with what there is, unless there is nothing yet.
         if not self._lock.acquire(blocking=force or self._refreshed_at is None):
-            return
+            return False
         try:
             if not force and not self._is_due():
-                return
+                return False
             try:
                 snapshot = self._state.poll()
             except StoreUnavailable:
@@ -98,6 +98,7 @@ class Searcher:
             if snapshot is not None:
                 self._snapshot = snapshot
             self._refreshed_at = self._clock()
+            return True
         finally:
             self._lock.release()
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -60,18 +61,28 @@ class Merged:
 class IndexState:
     """The mutable part of a searcher. Not thread-safe: one refresh at a time."""
 
-    def __init__(self, objects: ObjectStore, documents: DocumentStore, model: str) -> None:
-        self._objects, self._documents, self._model = objects, documents, model
+    def __init__(
+        self,
+        objects: ObjectStore,
+        documents: DocumentStore,
+        model: str,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._objects, self._documents, self._model, self._clock = objects, documents, model, clock
         self._merged: Merged | None = None
         self._commits: dict[str, Commit] = {}
         self._polled_to = 0.0
+        self._advanced_at = 0.0
+        self._settled = False
         self._manifest_seen = 0.0
         self._changed: set[str] | None = set()
 
     def poll(self) -> Snapshot | None:
         """The snapshot after what happened since the last call; None if nothing did.
 
-        Costs one query, and reads of objects only where there is something new. Never lists the bucket.
+        Costs one query, which is one read where there is nothing new and has been nothing for `OVERLAP_S`, and reads of
+        objects only where there is something new. Never lists the bucket.
 
         Raises:
             FormatError: What cannot be left out without making answers wrong cannot be read; it is named.
@@ -79,6 +90,7 @@ class IndexState:
         first = self._merged is None
         if first:
             self._merged = self._open_merged()
+        asked_at = self._clock()
         documents = self._query()
         news = [d for d in documents if d.key != MANIFEST_KEY and self._is_new(d)]
         signal = next((d for d in documents if d.key == MANIFEST_KEY), None)
@@ -90,6 +102,7 @@ class IndexState:
         if told and signal is not None:
             self._manifest_seen = float(signal.data["committed_at"])
         assert self._merged is not None
+        self._advance(documents, asked_at)
         if not (first or told or commits):
             return None
         self._note_changed(None if told or gone else commits)
@@ -99,8 +112,6 @@ class IndexState:
             self._commits = {
                 key: commit for key, commit in self._commits.items() if not manifest.contains(key, commit.committed_at)
             }
-        times = [float(d.data["committed_at"]) for d in documents]
-        self._polled_to = max([self._polled_to, *times])
         return self._snapshot()
 
     def take_changed(self) -> set[str] | None:
@@ -124,9 +135,21 @@ class IndexState:
     def manifest(self) -> Manifest | None:
         return self._merged.manifest if self._merged else None
 
+    def _advance(self, documents: Sequence[Document], asked_at: float) -> None:
+        """Note up to when commits are known, and whether all of them are: then they need not be read again."""
+        newest = max((float(d.data["committed_at"]) for d in documents), default=0.0)
+        if newest > self._polled_to:
+            self._polled_to, self._advanced_at, self._settled = newest, asked_at, False
+        elif asked_at - self._advanced_at >= OVERLAP_S:
+            # … but for those that could not be read, which are tried again.
+            self._settled = not any(commit.problem for commit in self._commits.values())
+
     def _query(self) -> list[Document]:
-        since = self._polled_to - OVERLAP_S
-        where = [Where(field="committed_at", op=">=", value=since)] if self._polled_to else []
+        where = []
+        if self._settled:
+            where = [Where(field="committed_at", op=">", value=self._polled_to)]
+        elif self._polled_to:
+            where = [Where(field="committed_at", op=">=", value=self._polled_to - OVERLAP_S)]
         return self._documents.query(COMMITS, where=where, order_by="committed_at")
 
     def _is_new(self, document: Document) -> bool:

@@ -148,13 +148,16 @@ class SearchService:
         documents: DocumentStore,
         settings: Settings,
         picture_address: Callable[[IndexedItem], str] | None = None,
+        on_look: Callable[[], None] = lambda: None,
     ) -> None:
-        """`picture_address` replaces addresses that a browser cannot open (files of a local folder)."""
+        """`picture_address` replaces addresses that a browser cannot open (files of a local folder). `on_look` is told
+        each look for news, which is paid for besides the items of a page."""
         self.searcher, self.embedder, self.fetcher = searcher, embedder, fetcher
         self.documents, self.settings = documents, settings
         self.items = Items(documents)
         self.thresholds = Thresholds.of(settings)
         self.picture_address = picture_address or web_address
+        self.on_look = on_look
         self.strangers = Strangers()
         self.feedback = FeedbackLog(documents, freshness_s=settings.freshness_s)
         self.auditor = Auditor(searcher, rate=settings.audit_rate)
@@ -203,7 +206,8 @@ class SearchService:
 
     def refresh(self) -> None:
         """Take in what was committed since, if a look is due. Raises as `Searcher.refresh`."""
-        self.searcher.refresh()
+        if self.searcher.refresh():
+            self.on_look()
         self.items.forget(self.searcher.take_changed())
 
     def facets(self, filters: Filters) -> FacetsAnswer:
