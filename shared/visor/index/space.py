@@ -63,8 +63,14 @@ class Space:
         if self.matrix is None or self.origin is None:
             return unit(full)
         if len(full) == 1:
-            return unit(dot(self.matrix.T, full[0] - self.origin)[None])
+            return unit(self.inside(full[0])[None])
         return unit((full - self.origin) @ self.matrix)
+
+    def inside(self, vector: Array) -> Array:
+        """The part of one full vector (d,) float32 that lies in the space, as (m,) float32, not yet of unit length."""
+        if self.matrix is None or self.origin is None:
+            return vector
+        return dot(self.matrix.T, vector - self.origin)
 
     def code(self, vectors: Array) -> Array:
         """Full vectors (n, d) as codes (n, m) uint8: the rounded coordinate plus 128."""
