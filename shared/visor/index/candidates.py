@@ -154,9 +154,7 @@ def _scan(live: Live, query: Array, depth: int, allowed: Array | None, *, exact:
     return block.scan(query, depth, allowed, exact=exact)
 
 
-def _metric_scan(
-    snapshot: Snapshot, query: Array, allowed: Sequence[Array | None], want: int, name: str
-) -> Scan:
+def _metric_scan(snapshot: Snapshot, query: Array, allowed: Sequence[Array | None], want: int, name: str) -> Scan:
     sample = _sample(snapshot) if Metric.needs_sample(name) else np.empty((0, 0))
     metric = Metric(name, sample)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from itertools import islice
 
-import numpy as np
-
 from visor.index.candidates import Candidates
 from visor.index.container import Array
 from visor.index.copies import SAME_SIMILARITY, hash_distances, leaders

@@ -56,7 +56,7 @@ class Frame:
     def query(self, vector: Array, inside: Array) -> Array:
         """One full vector (d,) float32 as (m,), what `queries` makes of it; `inside` as `Space.inside` gives it."""
         if self._inverse is None or self.space.origin is None:
-            return unit(vector[None])[0]
+            return vector
         moved = vector - self.space.origin
         energy, whole = float(dot(self._inverse, inside) @ inside), float(moved @ moved)
         covered = np.float32(np.sqrt(min(max(energy / max(whole, 1e-12), 0.0), 1.0)))
