@@ -1,4 +1,4 @@
-"""The vectors that a benchmark mixes: of real pictures where there are some, else stand-ins; and the words for which."""
+"""The vectors that a benchmark mixes: of real pictures where there are some, else stand-ins; and words that say so."""
 
 from __future__ import annotations
 

