@@ -69,7 +69,7 @@ def evaluate(queries: Labelled, index: Labelled | None = None, *, metric: str = 
             remedy="Name the folders above the labels, and name a label alike in both",
         )
     searched_labels = np.asarray(searched.labels)
-    scores = _Scores()
+    scores = Scores()
     for start in range(0, len(queries.labels), _ROWS_AT_ONCE):
         distances = distance_rows(queries.vectors[start : start + _ROWS_AT_ONCE], searched.vectors, metric)
         for row, distance in enumerate(distances):
@@ -123,7 +123,9 @@ def area_under_roc(positive: NDArray[np.float64], negative: NDArray[np.float64])
     return float(np.mean(below + not_above) / (2 * negative.size))
 
 
-class _Scores:
+class Scores:
+    """Figures over queries, added one by one."""
+
     def __init__(self) -> None:
         self._first: list[bool] = []
         self._similarity: list[float] = []
@@ -131,6 +133,7 @@ class _Scores:
         self._precision: list[float | None] = []
 
     def add(self, relevant: NDArray[np.bool_], similarity: float) -> None:
+        """A query's whole ranking: which of it have the query's label, and how similar the first of it is."""
         self._first.append(bool(relevant[0]))
         self._similarity.append(similarity)
         self._share.append(float(relevant[:NEAREST].sum()) / NEAREST)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,19 +13,29 @@ import numpy as np
 from visor.index.container import Array
 
 K = 12
-Search = Callable[[Array], Array]
-"""A query (m,) float32 of unit length to the rows (k,) of its nearest vectors."""
+BLOCK_ROWS = 8192
+"""Vectors that are handed on at once: they are a mapped file, greater than memory can be."""
+GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512)
+Search = Callable[[Array, int], Array]
+"""A query (m,) float32 of unit length and an effort to the rows (k,) of its nearest vectors."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
     """`build(vectors, path)` makes an index of unit vectors (n, m) float32; `open(path)` gives the search."""
 
     name: str
     build: Callable[[Array, Path], None]
     open: Callable[[Path], Search]
-    most: int = 10**9
-    """Images from which it would take minutes, so that it is left out."""
+    efforts: tuple[int, ...] = (0,)
+    """What it can be told to trade time for recall, rising."""
+    why: str
+    """Where it is ahead of Visor, why."""
+
+
+def _blocks(vectors: Array) -> Iterator[Array]:
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        yield np.ascontiguousarray(vectors[start : start + BLOCK_ROWS])
 
 
 def _faiss(make: Callable[[int], Any]) -> tuple[Callable[[Array, Path], None], Callable[[Path], Search]]:
@@ -33,12 +43,20 @@ def _faiss(make: Callable[[int], Any]) -> tuple[Callable[[Array, Path], None], C
 
     def build(vectors: Array, path: Path) -> None:
         index = make(vectors.shape[1])
-        index.add(vectors)
+        for block in _blocks(vectors):
+            index.add(block)
         faiss.write_index(index, str(path))
 
     def open_(path: Path) -> Search:
-        index = faiss.read_index(str(path))
-        return lambda query: index.search(query[None], K)[1][0]
+        index: Any = faiss.read_index(str(path))
+
+        def search(query: Array, effort: int) -> Array:
+            if effort:
+                index.hnsw.efSearch = effort
+            rows: Array = index.search(query[None], K)[1][0]
+            return rows
+
+        return search
 
     return build, open_
 
@@ -47,7 +65,7 @@ def _hnsw(dimension: int) -> Any:
     import faiss
 
     index = faiss.IndexHNSWFlat(dimension, 32, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction, index.hnsw.efSearch = 100, 128
+    index.hnsw.efConstruction = 100
     return index
 
 
@@ -62,7 +80,8 @@ def _hnswlib_build(vectors: Array, path: Path) -> None:
 
     index = hnswlib.Index("ip", vectors.shape[1])
     index.init_index(len(vectors), ef_construction=100, M=32, random_seed=1)
-    index.add_items(vectors)
+    for block in _blocks(vectors):
+        index.add_items(block)
     index.save_index(str(path))
 
 
@@ -71,15 +90,21 @@ def _hnswlib_open(path: Path) -> Search:
 
     index = hnswlib.Index("ip", int(path.with_suffix(".dimension").read_text()))
     index.load_index(str(path))
-    index.set_ef(128)
-    return lambda query: index.knn_query(query, K)[0][0]
+
+    def search(query: Array, effort: int) -> Array:
+        index.set_ef(effort)
+        rows: Array = index.knn_query(query, K)[0][0]
+        return rows
+
+    return search
 
 
 def _usearch_build(vectors: Array, path: Path) -> None:
     from usearch.index import Index
 
-    index = Index(ndim=vectors.shape[1], metric="ip", dtype="i8", connectivity=32, expansion_add=100)
-    index.add(np.arange(len(vectors)), vectors)
+    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=32, expansion_add=100)
+    for number, block in enumerate(_blocks(vectors)):
+        index.add(number * BLOCK_ROWS + np.arange(len(block)), block)
     index.save(str(path))
 
 
@@ -87,17 +112,28 @@ def _usearch_open(path: Path) -> Search:
     from usearch.index import Index
 
     index = Index.restore(str(path), view=True)
-    index.expansion_search = 128
-    return lambda query: index.search(query, K).keys
+
+    def search(query: Array, effort: int) -> Array:
+        index.expansion_search = effort
+        rows: Array = index.search(query, K).keys
+        return rows
+
+    return search
 
 
 def _lance_build(vectors: Array, path: Path) -> None:
     import lancedb
     import pyarrow as pa
 
-    values = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-    data = pa.table({"row": np.arange(len(vectors)), "vector": values})
-    table = lancedb.connect(str(path)).create_table("v", data)
+    width = vectors.shape[1]
+    schema = pa.schema([("row", pa.int64()), ("vector", pa.list_(pa.float32(), width))])
+
+    def batches() -> Iterator[Any]:
+        for number, block in enumerate(_blocks(vectors)):
+            values = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), width)
+            yield pa.record_batch([pa.array(number * BLOCK_ROWS + np.arange(len(block))), values], schema)
+
+    table = lancedb.connect(str(path)).create_table("v", pa.RecordBatchReader.from_batches(schema, batches()))
     table.create_index(metric="dot", num_partitions=max(1, int(len(vectors) ** 0.5)), num_sub_vectors=64)
 
 
@@ -106,8 +142,9 @@ def _lance_open(path: Path) -> Search:
 
     table = lancedb.connect(str(path)).open_table("v")
 
-    def search(query: Array) -> Array:
-        found = table.search(query).distance_type("dot").nprobes(40).refine_factor(20).limit(K).to_arrow()
+    def search(query: Array, effort: int) -> Array:
+        asked = table.search(query).distance_type("dot").nprobes(effort).refine_factor(effort // 2)
+        found = asked.limit(K).to_arrow()
         return np.asarray(found["row"])
 
     return search
@@ -117,17 +154,25 @@ def _sklearn(algorithm: str) -> tuple[Callable[[Array, Path], None], Callable[[P
     def build(vectors: Array, path: Path) -> None:
         from sklearn.neighbors import NearestNeighbors
 
-        path.write_bytes(pickle.dumps(NearestNeighbors(n_neighbors=K, algorithm=algorithm).fit(vectors)))
+        index = NearestNeighbors(n_neighbors=K, algorithm=algorithm).fit(vectors)
+        with path.open("wb") as file:
+            pickle.dump(index, file, protocol=5)
 
     def open_(path: Path) -> Search:
-        index = pickle.loads(path.read_bytes())  # noqa: S301 - written by this run
-        return lambda query: index.kneighbors(query[None], return_distance=False)[0]
+        with path.open("rb") as file:
+            index = pickle.load(file)  # noqa: S301 - written by this run
+        return lambda query, effort: index.kneighbors(query[None], return_distance=False)[0]
 
     return build, open_
 
 
 def _save(vectors: Array, path: Path) -> None:
-    np.save(path.with_suffix(".npy"), vectors)
+    for number, block in enumerate(_blocks(vectors)):
+        np.save(path.with_suffix(f".{number:06}.npy"), block)
+
+
+def _shards(path: Path) -> list[Array]:
+    return [np.load(shard) for shard in sorted(path.parent.glob(f"{path.stem}.*.npy"))]
 
 
 def _nearpy_open(path: Path) -> Search:
@@ -135,32 +180,54 @@ def _nearpy_open(path: Path) -> Search:
     from nearpy.filters import NearestFilter
     from nearpy.hashes import RandomBinaryProjections
 
-    vectors = np.load(path.with_suffix(".npy"))
+    shards = _shards(path)
     hashes = [RandomBinaryProjections(f"h{number}", 10, rand_seed=number) for number in range(4)]
-    engine = Engine(vectors.shape[1], lshashes=hashes, vector_filters=[NearestFilter(K)])
-    for row, vector in enumerate(vectors):
+    engine = Engine(shards[0].shape[1], lshashes=hashes, vector_filters=[NearestFilter(K)])
+    for row, vector in enumerate(vector for shard in shards for vector in shard):
         engine.store_vector(vector, row)
-    return lambda query: np.array([row for _, row, _ in engine.neighbours(query)], np.int64)
+    return lambda query, effort: np.array([row for _, row, _ in engine.neighbours(query)], np.int64)
 
 
 def _scipy_open(path: Path) -> Search:
     from scipy.spatial.distance import cdist
 
-    vectors = np.load(path.with_suffix(".npy"))
-    return lambda query: np.argsort(cdist(query[None], vectors, "cosine")[0])[:K]
+    shards = _shards(path)
 
+    def search(query: Array, effort: int) -> Array:
+        distances = np.concatenate([cdist(query[None], shard, "cosine")[0] for shard in shards])
+        return np.argsort(distances)[:K]
+
+    return search
+
+
+_GRAPH = "a graph visits few rows, but wants every full vector in memory, minutes to build, and filters afterwards"
+_FLAT = "it holds nothing but the vectors"
+_FAISS_FLAT, _FAISS_HNSW = _faiss(_flat), _faiss(_hnsw)
+_BRUTE, _BALL_TREE = _sklearn("brute"), _sklearn("ball_tree")
 
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("faiss-flat", *_faiss(_flat)),
-        Peer("faiss-hnsw", *_faiss(_hnsw), most=200_000),
-        Peer("hnswlib", _hnswlib_build, _hnswlib_open, most=200_000),
-        Peer("usearch-i8", _usearch_build, _usearch_open, most=200_000),
-        Peer("lancedb", _lance_build, _lance_open),
-        Peer("sklearn-brute", *_sklearn("brute"), most=200_000),
-        Peer("sklearn-ball-tree", *_sklearn("ball_tree"), most=100_000),
-        Peer("nearpy", _save, _nearpy_open, most=20_000),
-        Peer("scipy-cdist", _save, _scipy_open, most=200_000),
+        Peer(name="faiss-flat", build=_FAISS_FLAT[0], open=_FAISS_FLAT[1], why=_FLAT),
+        Peer(name="faiss-hnsw", build=_FAISS_HNSW[0], open=_FAISS_HNSW[1], efforts=GRAPH_EFFORTS, why=_GRAPH),
+        Peer(name="hnswlib", build=_hnswlib_build, open=_hnswlib_open, efforts=GRAPH_EFFORTS, why=_GRAPH),
+        Peer(
+            name="usearch-f16",
+            build=_usearch_build,
+            open=_usearch_open,
+            efforts=GRAPH_EFFORTS,
+            why="a graph visits few rows of its mapped file, but takes minutes to build and filters afterwards",
+        ),
+        Peer(
+            name="lancedb",
+            build=_lance_build,
+            open=_lance_open,
+            efforts=(10, 20, 40, 80, 160),
+            why="its vectors stay on disk until they are re-ranked",
+        ),
+        Peer(name="sklearn-brute", build=_BRUTE[0], open=_BRUTE[1], why=_FLAT),
+        Peer(name="sklearn-ball-tree", build=_BALL_TREE[0], open=_BALL_TREE[1], why=_FLAT),
+        Peer(name="nearpy", build=_save, open=_nearpy_open, why="it looks at few rows"),
+        Peer(name="scipy-cdist", build=_save, open=_scipy_open, why=_FLAT),
     )
 }

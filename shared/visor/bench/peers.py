@@ -1,9 +1,10 @@
 """`visor bench peers`: Visor and what a user would pick instead, on the same vectors.
 
-All get the same full unit vectors, as a user would give them, and each is measured against an exact search in the space
-it searches: the peers' is that of the full vectors, Visor's its own projected one (which finds better: `visor bench
-metrics`). With `--projected` the peers get Visor's projected vectors (256 numbers), which they could not make
-themselves; the truth is then one and the same. Visor answers with its whole way: project, scan, re-rank, group, ids.
+All get the same full unit vectors, as a user would give them, and each is measured against an exact float32 search in
+the space it searches: the peers' is that of the full vectors, Visor's its own projected one (which finds better:
+`visor bench metrics`). With `--projected` the peers get Visor's projected vectors (256 numbers), which they could not
+make themselves; the truth is then one and the same. Visor answers with its whole way: project, scan, re-rank, group,
+ids. A peer that can trade recall for time works as little as finds what Visor finds, and its best where it cannot.
 """
 
 from __future__ import annotations
@@ -19,77 +20,71 @@ from typing import Any
 import click
 import numpy as np
 
-from visor.bench import search_index, search_process, vectors
+from visor.bench import search_index, vectors
+from visor.bench.base import base_vectors, vector_options
 from visor.bench.peer_kinds import PEERS, K
-from visor.bench.search import base_vectors
+from visor.bench.peer_vectors import share_vectors
+from visor.commands.options import as_json, say
 from visor.index.container import Array
-from visor.index.search import Searcher
-from visor.index.space import unit
 
 QUERIES = 200
-COLUMNS = ("recall_at_12", "p50_ms", "p99_ms", "build_s", "bytes_per_image", "resident_mb", "first_answer_s")
+COLUMNS = ("recall_at_12", "p50_ms", "p99_ms", "build_s", "bytes_per_image", "resident_mb", "first_answer_s", "effort")
+EQUAL_RECALL = 0.005
+"""Recalls that differ by so little are called equal."""
+MINUTES = 5.0
+
+Table = dict[str, dict[str, Any]]
 
 
 @click.command("peers")
 @click.option("--images", default=10_000, show_default=True, type=click.IntRange(min=1000))
-@click.option("--vectors", "file", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="A .npy to mix.")
+@vector_options
 @click.option("--projected", is_flag=True, help="Give the peers Visor's projected vectors, not the full ones.")
 @click.option("--only", multiple=True, type=click.Choice(sorted(PEERS)), help="Just these peers.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
-def peers_command(images: int, file: Path | None, projected: bool, only: tuple[str, ...], as_json: bool) -> None:
+@click.option("--minutes", default=MINUTES, show_default=True, help="A peer whose build takes longer is left out.")
+@as_json
+def peers_command(
+    images: int,
+    pictures: Path | None,
+    file: Path | None,
+    model: str | None,
+    projected: bool,
+    only: tuple[str, ...],
+    minutes: float,
+    as_json: bool,
+) -> None:
     """Recall, latency, build time, size and memory, each peer in a process of its own."""
-    base, origin = base_vectors(None, file)
+    base, origin = base_vectors(pictures, file, model)
     with tempfile.TemporaryDirectory(prefix="visor-peers-") as folder:
-        table = measure(images, base, Path(folder), only or tuple(PEERS), projected)
+        table = measure(images, base, Path(folder), only or tuple(PEERS), projected=projected, minutes=minutes)
+    sentences, both = ahead(table)
     if as_json:
-        click.echo(json.dumps({"images": images, "vectors": origin, "peers": table}))
+        document = {"images": images, "vectors": origin, "peers": table, "ahead": sentences, "ahead_in_both": both}
+        click.echo(json.dumps(document))
         return
-    click.echo(f"| {images} images | " + " | ".join(COLUMNS) + " |")
+    click.echo(f"| {images:,} images | " + " | ".join(COLUMNS) + " |")
     click.echo("| --- " * (len(COLUMNS) + 1) + "|")
     for name, row in table.items():
         cells = [str(row.get(column, "")) for column in COLUMNS] if "left_out" not in row else [row["left_out"]]
         click.echo(f"| {name} | " + " | ".join(cells) + " |")
+    click.echo(f"\nVectors: {origin}. Ahead of Visor in time and in memory at once: {', '.join(both) or 'none'}.\n")
+    for sentence in sentences:
+        click.echo(f"- {sentence}")
 
 
 def measure(
-    images: int, base: Array, folder: Path, names: tuple[str, ...], projected: bool
-) -> dict[str, dict[str, Any]]:
+    images: int, base: Array, folder: Path, names: tuple[str, ...], *, projected: bool = False, minutes: float = MINUTES
+) -> Table:
     """A row of figures for `visor` and for each peer, by name; `left_out` says why there are none."""
     home = folder / "visor"
-    built = search_index.build(home, base, images, lambda line: click.echo(line, err=True))
-    objects, documents = search_process.open_index(home)
-    searcher = Searcher(objects, documents, model=search_process.MODEL, freshness_s=1e9)
-    searcher.refresh()
+    built = search_index.build(home, base, images, say)
     queries = np.concatenate(list(vectors.mixed(base, QUERIES, seed=2))).astype(np.float32)
     np.save(folder / "full_queries.npy", queries)
-    truth = _visor_truth(searcher, queries)
-    _share_vectors(searcher, queries, folder, projected)
     answers = _run("visor.bench.search_process", str(home), str(folder / "full_queries.npy"), "")
-    del searcher
-    table = {"visor": _visor_row(answers, built, truth)}
-    for name in names:
-        table[name] = _peer_row(name, images, folder)
-    return table
-
-
-def _visor_truth(searcher: Searcher, queries: Array) -> list[set[str]]:
-    """Ids of the 12 nearest to each query by exact float32 inner products of the projected vectors."""
-    rows, ids = searcher.all_rows(projected=True)
-    return [{ids[row] for row in np.argsort(-(rows @ query))[:K]} for query in searcher.space.project(queries)]
-
-
-def _share_vectors(searcher: Searcher, queries: Array, folder: Path, projected: bool) -> None:
-    """Write vectors, queries and truth for the peers."""
-    rows, _ = searcher.all_rows(projected=projected)
-    asked = searcher.space.project(queries) if projected else unit(queries)
-    np.save(folder / "vectors.npy", unit(rows))
-    np.save(folder / "queries.npy", asked)
-    np.save(folder / "truth.npy", np.stack([np.argsort(-(rows @ query))[:K] for query in asked]))
-
-
-def _visor_row(answers: dict[str, Any], built: dict[str, Any], truth: list[set[str]]) -> dict[str, Any]:
+    truth = share_vectors(home, queries, folder, projected=projected)
     right = sum(len(set(found) & wanted) for found, wanted in zip(answers["ids"], truth, strict=True))
-    return {
+    shutil.rmtree(home)
+    ours = {
         "recall_at_12": round(right / (K * len(truth)), 4),
         "p50_ms": answers["fast_p50_ms"],
         "p99_ms": answers["fast_p99_ms"],
@@ -98,27 +93,55 @@ def _visor_row(answers: dict[str, Any], built: dict[str, Any], truth: list[set[s
         "resident_mb": answers["resident_mb"],
         "first_answer_s": answers["first_answer_s"],
     }
+    table = {"visor": ours}
+    for name in names:
+        say(f"{name} …")
+        table[name] = _peer_row(name, images, folder, minutes, ours["recall_at_12"])
+    return table
 
 
-def _peer_row(name: str, images: int, folder: Path) -> dict[str, Any]:
-    if images > PEERS[name].most:
-        return {"left_out": f"left out above {PEERS[name].most} images: takes minutes"}
+def ahead(table: Table) -> tuple[list[str], list[str]]:
+    """A sentence for each peer that is ahead of Visor in time or memory, and the names of those ahead in both at the
+    same recall."""
+    ours = table["visor"]
+    sentences, both = [], []
+    for name, row in table.items():
+        if name == "visor" or "left_out" in row:
+            continue
+        time, memory = row["p50_ms"] / ours["p50_ms"], row["resident_mb"] / ours["resident_mb"]
+        finds = row["recall_at_12"] >= ours["recall_at_12"] - EQUAL_RECALL
+        if time >= 1 and memory >= 1:
+            continue
+        less = "" if finds else f" and finds less ({row['recall_at_12']:.3f} against {ours['recall_at_12']:.3f})"
+        sentences.append(
+            f"{name} takes {time:.2f} times Visor's time in {memory:.2f} times its memory{less}: {PEERS[name].why}."
+        )
+        if finds and time < 1 and memory < 1:
+            both.append(name)
+    return sentences, both
+
+
+def _peer_row(name: str, images: int, folder: Path, minutes: float, recall: float) -> dict[str, Any]:
     before = _size_bytes(folder)
     try:
-        built = _run("visor.bench.peer_process", "build", name, str(folder))
+        built = _run("visor.bench.peer_process", "build", name, str(folder), minutes=minutes)
         size = (_size_bytes(folder) - before) / images
-        row = built | {"bytes_per_image": round(size)} | _run("visor.bench.peer_process", "search", name, str(folder))
+        row = built | {"bytes_per_image": round(size)}
+        return row | _run("visor.bench.peer_process", "search", name, str(folder), str(recall), minutes=minutes)
+    except subprocess.TimeoutExpired:
+        return {"left_out": f"not built within {minutes:g} minutes"}
     except subprocess.CalledProcessError as exc:
-        last = (exc.stderr or "").strip().splitlines()[-1:]
+        last = (exc.stderr or "").strip().splitlines()[-1:] or [f"ended with {exc.returncode}"]
         return {"left_out": f"does not run here: {' '.join(last)}"}
-    for path in folder.glob(f"{name}.*"):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return row
+    finally:
+        for path in folder.glob(f"{name}.*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
-def _run(module: str, *arguments: str) -> dict[str, Any]:
+def _run(module: str, *arguments: str, minutes: float | None = None) -> dict[str, Any]:
     command = [sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own modules
+    timeout_s = None if minutes is None else minutes * 60
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=timeout_s)  # noqa: S603 - ours
     document: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return document
 

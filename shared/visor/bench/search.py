@@ -16,8 +16,9 @@ import numpy as np
 from scipy.spatial.distance import cdist
 
 from visor.bench import search_index, vectors
+from visor.bench.base import base_vectors, vector_options
+from visor.commands.options import as_json, say
 from visor.index.container import Array
-from visor.index.space import unit
 from visor.settings import Settings
 
 QUERIES = 500
@@ -26,35 +27,62 @@ PROTOTYPE_IMAGES = 70_000
 PROTOTYPE_RUNS = 3
 
 
+GROWTH = ("fast_p50_ms", "exact_p50_ms", "resident_mb", "stored_mb", "merge_s", "first_answer_s")
+"""What may grow at most as much as the number of images."""
+GROWTH_FROM = 1_000_000
+"""Images from which growth is measured unasked."""
+
+
 @click.command("search")
 @click.option("--images", default=70_000, show_default=True, type=click.IntRange(min=100))
-@click.option("--pictures", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Real ones to mix.")
+@vector_options
 @click.option(
-    "--vectors",
-    "file",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="A .npy of real vectors to mix.",
+    "--smaller",
+    type=click.IntRange(min=100),
+    help=f"Measure so many images, too, and print the growth (default: a tenth, from {GROWTH_FROM:,} images on).",
 )
 @click.option(
     "--keep", type=click.Path(file_okay=False, path_type=Path), help="Build here and leave it (default: /tmp)."
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
-def search_command(images: int, pictures: Path | None, file: Path | None, keep: Path | None, as_json: bool) -> None:
+@as_json
+def search_command(
+    images: int,
+    pictures: Path | None,
+    file: Path | None,
+    model: str | None,
+    smaller: int | None,
+    keep: Path | None,
+    as_json: bool,
+) -> None:
     """Latency, recall, memory and size of one index of made vectors, and the prototype's latency."""
-    say: Callable[[str], None] = lambda line: click.echo(line, err=True)  # noqa: E731
-    base, origin = base_vectors(pictures, file)
+    base, origin = base_vectors(pictures, file, model)
     say(f"{len(base)} base vectors of {base.shape[1]} numbers: {origin}")
-    if keep is not None:
-        document = measure(images, base, keep, say)
-    else:
-        with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
-            document = measure(images, base, Path(folder), say)
+    if smaller is None and images >= GROWTH_FROM:
+        smaller = images // 10
+    less = None if smaller is None else _measure_in(None, smaller, base)
+    document = _measure_in(keep, images, base)
+    if less is not None:
+        document["growth"] = growth(less, document)
     document["vectors"] = origin
     if as_json:
         click.echo(json.dumps(document))
         return
     for name, value in document.items():
         click.echo(f"{name:24} {value}")
+
+
+def _measure_in(home: Path | None, images: int, base: Array) -> dict[str, Any]:
+    if home is not None:
+        return measure(images, base, home, say)
+    with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
+        return measure(images, base, Path(folder), say)
+
+
+def growth(less: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """How many times as much of everything `more` images take as `less`, and whether none outgrows the images."""
+    ratios = {name: round(more[name] / max(less[name], 1e-9), 2) for name in ("images", *GROWTH)}
+    linear = all(ratios[name] <= ratios["images"] for name in GROWTH)
+    return {"from_images": less["images"], **ratios, "at_most_linear": linear}
 
 
 def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -73,25 +101,12 @@ def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) ->
     return {
         **searched,
         **built,
+        "stored_mb": round(built["stored_bytes_per_image"] * images / 1e6, 1),
         "prototype_p50_ms": round(prototype_ms, 1),
         "prototype_images": min(images, PROTOTYPE_IMAGES),
         "speedup": round(prototype_ms / searched["fast_p50_ms"], 1),
         "dimension": int(base.shape[1]),
     }
-
-
-def base_vectors(pictures: Path | None, file: Path | None) -> tuple[Array, str]:
-    """Real vectors (n, d) float32 of a folder's pictures or of a file, or stand-ins, and words that say which."""
-    if file is not None:
-        return unit(np.load(file).astype(np.float32)), f"of {file.name}, mixed"
-    if pictures is None:
-        return vectors.stand_ins(), "stand-ins with a falling spectrum (name --pictures FOLDER for real ones), mixed"
-    from visor.models.run import load_embedder
-
-    embedder = load_embedder(Settings.read())
-    return vectors.real_vectors(
-        pictures, embedder
-    ), f"pictures of {pictures.name} by {embedder.description.name}, mixed"
 
 
 def prototype(base: Array, queries: Array, images: int) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 
 from visor.bench.search_process import MODEL, open_index
 from visor.bench.vectors import BLOCK, mixed
+from visor.images.hash import HASH_BYTES
 from visor.index.container import Array
 from visor.index.manifest import read_manifest
 from visor.index.shard import shard_object, write_shard
@@ -29,7 +30,8 @@ def build(home: Path, base: Array, images: int, say: Callable[[str], None]) -> d
     """Write shards of `images` made vectors and merge them.
 
     Returns:
-        `merge_s`, `merge_peak_mb` (of the merging process) and `stored_bytes_per_image`.
+        `merge_s`, `merge_peak_mb` (of the merging process), `segments`, `stored_bytes_per_image`, of these
+        `besides_bytes_per_image` are not full vectors, and `hot_bytes_per_image` are what a search reads.
     """
     objects, documents = open_index(home)
     rng = np.random.default_rng(7)
@@ -42,7 +44,7 @@ def build(home: Path, base: Array, images: int, say: Callable[[str], None]) -> d
             ids=ids,
             versions=np.ones(len(vectors), np.int64),
             vectors=vectors,
-            hashes=rng.integers(0, 256, (len(vectors), 32), np.uint8),
+            hashes=rng.integers(0, 256, (len(vectors), HASH_BYTES), np.uint8),
             facets=facets,
         )
         key = f"bench-{number}"
@@ -60,6 +62,7 @@ def build(home: Path, base: Array, images: int, say: Callable[[str], None]) -> d
     hot = sum(entry.hot_bytes for entry in manifest.segments) if manifest else 0
     return report | {
         "stored_bytes_per_image": round(stored / images, 1),
+        "besides_bytes_per_image": round(stored / images - 2 * base.shape[1], 1),
         "hot_bytes_per_image": round(hot / images, 1),
     }
 

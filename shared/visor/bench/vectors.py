@@ -9,23 +9,17 @@ same rule from another seed, so none is in the index.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from visor.index.container import Array
 from visor.index.space import unit
 
-if TYPE_CHECKING:
-    from visor.models.run import Embedder
-
 DIMENSION = 2048
 """Numbers in a vector of InceptionV3, and of the stand-ins."""
 STAND_INS = 800
 BLOCK = 8192
 WEIGHTS = (0.6, 0.25, 0.15, 0.3, -0.3)
-PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
 
 
 def stand_ins(count: int = STAND_INS, dimension: int = DIMENSION, seed: int = 0) -> Array:
@@ -35,21 +29,6 @@ def stand_ins(count: int = STAND_INS, dimension: int = DIMENSION, seed: int = 0)
     hidden = rng.standard_normal((count, rank)) * np.arange(1, rank + 1) ** -0.6
     loadings = rng.standard_normal((rank, dimension)) / 3
     return unit(np.sqrt(np.logaddexp(0, hidden @ loadings)).astype(np.float32))
-
-
-def real_vectors(folder: Path, embedder: Embedder) -> Array:
-    """The vectors (n, d) float32 of all pictures under a folder that can be decoded."""
-    from visor.errors import UndecodableImage
-    from visor.images.decode import decode
-
-    vectors = []
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICTURES):
-        try:
-            image = decode(path.read_bytes(), pixels_max=60_000_000, side_hint=embedder.description.input_side)
-        except UndecodableImage:
-            continue
-        vectors.append(embedder.embed([image.pixels]).vectors[0])
-    return unit(np.stack(vectors))
 
 
 def mixed(base: Array, count: int, seed: int) -> Iterator[Array]:

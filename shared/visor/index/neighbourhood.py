@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visor.index.container import Array
-from visor.index.space import Space, unit
+from visor.index.space import Space, dot, unit
 
 NEIGHBOURS = 64
 """Hits that are looked at."""
@@ -52,6 +52,16 @@ class Frame:
         self._inverse = None
         if space.matrix is not None:
             self._inverse = np.linalg.pinv((space.matrix.T @ space.matrix).astype(np.float64)).astype(np.float32)
+
+    def query(self, vector: Array, inside: Array) -> Array:
+        """One full vector (d,) float32 as (m,), what `queries` makes of it; `inside` as `Space.inside` gives it."""
+        if self._inverse is None or self.space.origin is None:
+            return vector
+        moved = vector - self.space.origin
+        energy, whole = float(dot(self._inverse, inside) @ inside), float(moved @ moved)
+        covered = np.float32(np.sqrt(min(max(energy / max(whole, 1e-12), 0.0), 1.0)))
+        placed: Array = unit(inside[None])[0] * covered
+        return placed
 
     def queries(self, vectors: Array) -> Array:
         """Full vectors (n, d) as (n, m) float32 whose length is the covered share, in [0, 1]."""

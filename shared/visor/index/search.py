@@ -7,39 +7,30 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice
 from typing import Literal
 
 import numpy as np
 
 from visor.errors import BadRequest, StoreUnavailable
 from visor.index.calibration import Calibration
+from visor.index.candidates import Way, find, full_vectors
 from visor.index.columns import FacetCounts
-from visor.index.container import Array, rows_in_blocks
-from visor.index.copies import SAME_SIMILARITY, hash_distances, leaders
-from visor.index.hits import DUPLICATES_MAX, Hit, Hits
+from visor.index.container import Array
+from visor.index.grouping import group
+from visor.index.hits import Hit, Hits
 from visor.index.ids import id_text
 from visor.index.manifest import Manifest
-from visor.index.metrics import STATISTICS_SAMPLES, Metric, check_metric
+from visor.index.metrics import check_metric
 from visor.index.snapshot import Live, Snapshot
-from visor.index.space import Space, query_vector
+from visor.index.space import Space, query_vector, unit
 from visor.index.state import IndexState
 from visor.index.surroundings import Surroundings
 from visor.stores.documents import DocumentStore
 from visor.stores.objects import ObjectStore
 from visor.web.contract import FacetsAnswer, Filters
 
-RERANK = 400
-"""Rows that a first pass hands to re-ranking, over all segments together, at least."""
-RERANK_PER_SEGMENT = 128
-"""… and of each segment at least."""
 NEAREST = 64
 """Best similarities that an answer carries for confidence."""
-METRIC_ROWS = 1024
-"""Full vectors that a metric goes through at once."""
-PARALLEL_ROWS = 300_000
-"""Rows from which segments are scanned side by side."""
 WIDENINGS = 6
 """Times that a search asks for four times as many rows before it gives up on filling k with different pictures."""
 
@@ -188,46 +179,37 @@ class Searcher:
         if metric is not None:
             check_metric(metric)
         snapshot = self._snapshot
-        way: Literal["fast", "exact", "metric"] = "metric" if metric is not None else mode
+        way: Way = "metric" if metric is not None else mode
         if not snapshot.images:
             return Hits((), way, metric, np.empty(0, np.float32), snapshot.notice)
         query = query_vector(vector, snapshot.space.dimension)
         wanted_hash = None if query_hash is None else np.frombuffer(bytes(query_hash), np.uint8)
         allowed = [live.allowed(filters) for live in snapshot.lives]
         matching = sum(_count(live, mask) for live, mask in zip(snapshot.lives, allowed, strict=True))
+        inside = snapshot.space.inside(query)
+        projected = unit(inside[None])[0]
         want = k + len(leave_out) + min(k, 20)
         for _ in range(WIDENINGS):
             most = max(want, NEAREST + len(leave_out))
-            found = self._candidates(snapshot, query, allowed, most, way, metric)
-            hits, nearest = _group(found[:want], k, wanted_hash, frozenset(leave_out))
+            found = find(snapshot, query, projected, allowed, most, way=way, metric=metric, pool=self._pool)
+            shown = found.without(leave_out)
+            vectors = shown.unit_vectors() if len(shown) else np.empty((0, snapshot.space.dimensions), np.float32)
+            hits = group(shown.take(slice(want)), vectors[:want], k, wanted_hash, leave_out)
             if len(hits) >= k or len(found) >= matching:
                 break
             want *= 4
-        near = [(c.live.block, c.row) for c in found if c.id not in leave_out][:NEAREST]
-        around = self._surroundings.around(snapshot, self.calibration, query, near)
-        return Hits(hits, way, metric, nearest, snapshot.notice, around)
+        near = shown.take(slice(NEAREST))
+        around = self._surroundings.around(snapshot, self.calibration, query, inside, near.places(), vectors[:NEAREST])
+        return Hits(hits, way, metric, near.similarities, snapshot.notice, around)
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""
         parts = [part for live in self._snapshot.lives for part in live.counts(filters)]
         return FacetCounts.answer(parts)
 
-    def all_rows(self, *, projected: bool) -> tuple[Array, list[str]]:
-        """Vectors of all live items and their ids in that order. For benchmarks: it reads every full vector.
-
-        Args:
-            projected: (n, m) float32 in the similarity space; else (n, d) float32, full.
-        """
-        snapshot = self._snapshot
-        parts, ids = [], []
-        for live in snapshot.lives:
-            for start, stop in rows_in_blocks(len(live.block), METRIC_ROWS):
-                keep = np.ones(stop - start, bool) if live.alive is None else live.alive[start:stop]
-                full = live.block.read(start, stop)[keep]
-                parts.append(snapshot.space.project(full) if projected else full.astype(np.float32))
-                ids += [id_text(row) for row in live.block.ids[start:stop][keep]]
-        width = snapshot.space.dimensions if projected else snapshot.space.dimension
-        return np.concatenate(parts) if parts else np.empty((0, width), np.float32), ids
+    def full_vectors(self) -> Iterator[tuple[Array, Array]]:
+        """Full vectors (b, d) float16 of all live items with their ids (b, 16) uint8, some rows at a time."""
+        return full_vectors(self._snapshot)
 
     def vector_of(self, item_id: str) -> Array | None:
         """The full vector (d,) float32 of an indexed item; None if there is no such item."""
@@ -246,99 +228,8 @@ class Searcher:
     def _is_due(self) -> bool:
         return self._refreshed_at is None or self._clock() - self._refreshed_at >= self._freshness_s
 
-    def _candidates(
-        self,
-        snapshot: Snapshot,
-        query: Array,
-        allowed: list[Array | None],
-        want: int,
-        way: str,
-        metric: str | None,
-    ) -> list[_Candidate]:
-        """The `want` nearest rows of all blocks in falling order of similarity, ties by id."""
-        total = sum(len(live.block) for live in snapshot.lives)
-        scan: Callable[[int], tuple[Array, Array]]
-        if metric is not None:
-            sample = _sample(snapshot) if Metric.needs_sample(metric) else np.empty((0, 0))
-            prepared = Metric(metric, sample)
-
-            def scan(number: int) -> tuple[Array, Array]:
-                return _metric_scan(snapshot.lives[number], prepared, query, want, allowed[number])
-        else:
-            projected = snapshot.space.project(query[None])[0]
-
-            def scan(number: int) -> tuple[Array, Array]:
-                live, mask = snapshot.lives[number], allowed[number]
-                depth = max(want, RERANK_PER_SEGMENT, RERANK * len(live.block) // total)
-                return _scan(live, projected, depth, mask, exact=way == "exact")
-
-        numbers = range(len(snapshot.lives))
-        parallel = total >= PARALLEL_ROWS and len(numbers) > 1
-        parts = list(self._pool.map(scan, numbers)) if parallel else [scan(number) for number in numbers]
-        rows = np.concatenate([rows for rows, _ in parts])
-        scores = np.concatenate([scores for _, scores in parts])
-        owner = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
-        # By score, ties by id: the same answer whichever block a row lies in.
-        best = np.argsort(-scores, kind="stable")[: want + 1]
-        found = []
-        for i in best.tolist():
-            number, row = int(owner[i]), int(rows[i])
-            live = snapshot.lives[number]
-            found.append(_Candidate(float(scores[i]), live, row, allowed[number], id_text(live.block.ids[row])))
-        found.sort(key=lambda c: (-c.similarity, c.id))
-        return found[:want]
-
 
 __all__ = ["Hit", "Hits", "Searcher"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    similarity: float
-    live: Live
-    row: int
-    allowed: Array | None
-    id: str
-
-
-def _scan(live: Live, query: Array, depth: int, allowed: Array | None, *, exact: bool) -> tuple[Array, Array]:
-    block = live.block
-    only_dead = allowed is not None and allowed is live.alive and block.fast is not None and not exact
-    if only_dead and allowed is not None:
-        dead = len(block) - live.count
-        rows, scores = block.scan(query, depth + min(dead, depth), None, exact=False)
-        keep = allowed[rows]
-        if np.count_nonzero(keep) >= min(depth, live.count):
-            return rows[keep], scores[keep]
-    return block.scan(query, depth, allowed, exact=exact)
-
-
-def _metric_scan(live: Live, metric: Metric, query: Array, want: int, allowed: Array | None) -> tuple[Array, Array]:
-    block = live.block
-    scores = np.empty(len(block), np.float32)
-    for start, stop in rows_in_blocks(len(block), METRIC_ROWS):
-        if allowed is None or allowed[start:stop].any():
-            scores[start:stop] = metric.similarities(query, block.read(start, stop))
-    rows = np.arange(len(block)) if allowed is None else np.flatnonzero(allowed)
-    if len(rows) > want:
-        rows = rows[np.argpartition(-scores[rows], want - 1)[:want]]
-    return rows, scores[rows]
-
-
-def _sample(snapshot: Snapshot) -> Array:
-    """Full vectors of the index, evenly taken, at most `STATISTICS_SAMPLES`."""
-    step = max(1, snapshot.images // STATISTICS_SAMPLES)
-    return np.concatenate(list(_strided(snapshot, step)))
-
-
-def _strided(snapshot: Snapshot, step: int) -> Iterator[Array]:
-    for live in snapshot.lives:
-        for start, stop in rows_in_blocks(len(live.block), METRIC_ROWS):
-            keep = np.arange(start, stop) % step == 0
-            if live.alive is not None:
-                keep &= live.alive[start:stop]
-            if keep.any():
-                yield live.block.read(start, stop)[keep]
 
 
 def _count(live: Live, mask: Array | None) -> int:
@@ -355,56 +246,3 @@ def _find(snapshot: Snapshot, item_id: str) -> tuple[Live, int] | None:
         if row >= 0 and (live.alive is None or live.alive[row]):
             return live, row
     return None
-
-
-def _group(
-    found: list[_Candidate], k: int, query_hash: Array | None, leave_out: frozenset[str]
-) -> tuple[tuple[Hit, ...], Array]:
-    """Candidates in rank order as hits, rows of the same picture together."""
-    found = [candidate for candidate in found if candidate.id not in leave_out]
-    if not found:
-        return (), np.empty(0, np.float32)
-    width = min(candidate.live.block.hashes.shape[1] for candidate in found)
-    hashes = np.stack([candidate.live.block.hashes[candidate.row, :width] for candidate in found])
-    vectors = _unit_vectors(found)
-    leader = leaders(hashes, vectors)
-    distances = hash_distances(hashes, query_hash) if query_hash is not None else None
-    hits = []
-    members: dict[int, list[int]] = {}
-    for row, first in enumerate(leader.tolist()):
-        members.setdefault(first, []).append(row)
-    for first, rows in islice(members.items(), k):
-        places = dict.fromkeys(found[row].id for row in rows)
-        places |= dict.fromkeys(i for i in _stored_copies(found[first], vectors[first]) if i not in leave_out)
-        del places[found[first].id]
-        hits.append(
-            Hit(
-                id=found[first].id,
-                similarity=found[first].similarity,
-                hash_distance=None if distances is None else int(distances[first]),
-                duplicates=tuple(islice(places, DUPLICATES_MAX)),
-                hash=hashes[first].tobytes(),
-            )
-        )
-    return tuple(hits), np.array([c.similarity for c in found[:NEAREST]], np.float32)
-
-
-def _unit_vectors(found: list[_Candidate]) -> Array:
-    """Candidates in the similarity space, (len(found), m) float32."""
-    first = found[0].live.block.unit_vectors(np.array([found[0].row]))
-    vectors = np.empty((len(found), first.shape[1]), np.float32)
-    for block in {id(c.live.block): c.live.block for c in found}.values():
-        mine = [i for i, candidate in enumerate(found) if candidate.live.block is block]
-        vectors[mine] = block.unit_vectors(np.array([found[i].row for i in mine]))
-    return vectors
-
-
-def _stored_copies(candidate: _Candidate, vector: Array) -> list[str]:
-    """Ids of rows that a merge grouped with this one, if they may be shown and their vectors agree."""
-    block, allowed = candidate.live.block, candidate.allowed
-    rows = block.group_of(candidate.row)
-    rows = rows if allowed is None else rows[allowed[rows]]
-    if not len(rows):
-        return []
-    same = block.unit_vectors(rows) @ vector >= SAME_SIMILARITY
-    return [id_text(block.ids[row]) for row in rows[same]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,8 @@ COMMON_KEPT = 0.4
 SHRINKAGE_SAMPLES = 1000.0
 """Samples at which an axis's own variance and the mean variance count alike in whitening, for small corpora's sake."""
 CODE_RANGE = 127
+BLOCK_ROWS = 2048
+"""Vectors of a sample that are looked at in float32 at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,14 @@ class Space:
         if self.matrix is None or self.origin is None:
             return unit(full)
         if len(full) == 1:
-            return unit(dot(self.matrix.T, full[0] - self.origin)[None])
+            return unit(self.inside(full[0])[None])
         return unit((full - self.origin) @ self.matrix)
+
+    def inside(self, vector: Array) -> Array:
+        """The part of one full vector (d,) float32 that lies in the space, as (m,) float32, not yet of unit length."""
+        if self.matrix is None or self.origin is None:
+            return vector
+        return dot(self.matrix.T, vector - self.origin)
 
     def code(self, vectors: Array) -> Array:
         """Full vectors (n, d) as codes (n, m) uint8: the rounded coordinate plus 128."""
@@ -146,13 +154,12 @@ def learn(
     Returns:
         The space and the bytes of its object, whose name is made of their digest.
     """
-    full = np.asarray(sample, np.float32)
-    mean = full.mean(0)
-    variances, axes = _principal_axes(full - mean)
+    mean = sample.mean(0, dtype=np.float64).astype(np.float32)
+    variances, axes = _principal_axes(sample, mean)
     kept = min(dimensions, int(np.count_nonzero(variances > variances[0] * 1e-6)))
     kept = max(1, kept - kept % 8) if kept >= 8 else max(1, kept)
     variances, axes = variances[:kept], axes[:, :kept]
-    shrunk = variances + variances.mean() * shrinkage / len(full)
+    shrunk = variances + variances.mean() * shrinkage / len(sample)
     common = float(mean @ mean)
     if power is None:
         power = float(np.clip(POWER_SLOPE * (common - POWER_FROM), 0, POWER_MAX))
@@ -161,17 +168,17 @@ def learn(
     matrix = axes * shrunk**-power
     rotation, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((kept, kept)))
     matrix = (matrix @ rotation).astype(np.float32)
-    projected = unit(full @ matrix - origin @ matrix)
+    projected = np.concatenate([unit((block - origin) @ matrix) for block in _blocks(sample)])
     widest = float(np.quantile(np.abs(projected), 0.99999))
     scale = CODE_RANGE / max(widest, 1e-6)
     tensors = {"origin": origin, "matrix": matrix}
     fast = train_fast_scan(projected) if train_fast_scan is not None else None
     if fast is not None:
         tensors["fast"] = fast
-    about = {"scale": scale, "learned_on": learned_on, "power": power, "common": common, "samples": len(full)}
+    about = {"scale": scale, "learned_on": learned_on, "power": power, "common": common, "samples": len(sample)}
     data = pack("projection", about, tensors)
     name = f"{FOLDER}{hashlib.blake2b(data, digest_size=12).hexdigest()}.projection"
-    return Space(name, full.shape[1], origin, matrix, fast, scale, learned_on), data
+    return Space(name, sample.shape[1], origin, matrix, fast, scale, learned_on), data
 
 
 def read_space(name: str, view: memoryview) -> Space:
@@ -189,15 +196,26 @@ def read_space(name: str, view: memoryview) -> Space:
     return Space(name, len(origin), origin, matrix, fast, float(about["scale"]), int(about["learned_on"]))
 
 
-def _principal_axes(centred: Array) -> tuple[Array, Array]:
-    """Variances (r,) falling and axes (d, r) of centred vectors (s, d), r = min(s, d)."""
-    s, d = centred.shape
+def _blocks(sample: Array) -> Iterator[Array]:
+    """The rows of a sample, some at a time, as float32: all of 20,000 × 3,328 numbers would be 266 MB."""
+    for start in range(0, len(sample), BLOCK_ROWS):
+        yield sample[start : start + BLOCK_ROWS].astype(np.float32)
+
+
+def _principal_axes(sample: Array, mean: Array) -> tuple[Array, Array]:
+    """Variances (r,) falling and axes (d, r) of vectors (s, d) around their mean (d,), r = min(s, d)."""
+    s, d = sample.shape
     if s < d:
+        centred = sample.astype(np.float32) - mean
         values, vectors = eigh((centred @ centred.T).astype(np.float64) / s)
         values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
         axes = centred.T @ vectors
         axes /= np.maximum(np.linalg.norm(axes, axis=0), 1e-12)
-    else:
-        values, axes = eigh((centred.T @ centred).astype(np.float64) / s)
-        values, axes = np.maximum(values[::-1], 0), axes[:, ::-1]
-    return values, axes
+        return values, axes
+    covariance = np.zeros((d, d))
+    for block in _blocks(sample):
+        block -= mean
+        covariance += block.T @ block
+    covariance /= s
+    values, axes = eigh(covariance)
+    return np.maximum(values[::-1], 0), axes[:, ::-1]

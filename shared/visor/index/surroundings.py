@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import overload
 
 import numpy as np
 
@@ -38,15 +39,23 @@ class Surroundings:
         return calibration
 
     def around(
-        self, snapshot: Snapshot, calibration: Calibration, query: Array, found: Sequence[tuple[Block, int]]
+        self,
+        snapshot: Snapshot,
+        calibration: Calibration,
+        query: Array,
+        inside: Array,
+        found: Sequence[tuple[Block, int]],
+        vectors: Array,
     ) -> Neighbourhood:
         """The neighbourhood of a query.
 
         Args:
             query: (d,) full vector of length 1.
+            inside: (m,) what `Space.inside` makes of it.
             found: The nearest rows, nearest first.
+            vectors: (len(found), m) float32, these rows in the similarity space.
         """
-        labels = [row_labels(block, row) for block, row in found]
+        labels = RowLabels(found)
         projected = snapshot.space.matrix is not None
         wants_full = calibration.is_fitted and calibration.space is None
         if projected and wants_full and snapshot.images <= FULL_KEPT_MAX:
@@ -55,9 +64,7 @@ class Surroundings:
         frame = self._frame
         if frame.space is not snapshot.space:
             frame = self._frame = Frame(snapshot.space)
-        rows = [block.unit_vectors(np.array([row]))[0] for block, row in found]
-        placed = frame.queries(query[None])[0]
-        return Neighbourhood(placed, _stack(rows, len(placed)), labels)
+        return Neighbourhood(frame.query(query, inside), vectors, labels)
 
     def _full_vectors(self, snapshot: Snapshot, block: Block) -> Array:
         """All full vectors of a block, (n, d) float16, read once."""
@@ -70,10 +77,28 @@ class Surroundings:
         return vectors
 
 
-def row_labels(block: Block, row: int) -> tuple[str, ...]:
-    columns = block.columns
-    start, stop = columns.label_starts[row], columns.label_starts[row + 1]
-    return tuple(columns.names["label"][code] for code in columns.label_codes[start:stop])
+class RowLabels(Sequence[tuple[str, ...]]):
+    """The content labels of rows, read when they are asked for: of 64 rows five are."""
+
+    def __init__(self, rows: Sequence[tuple[Block, int]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[str, ...]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> RowLabels: ...
+
+    def __getitem__(self, place: int | slice) -> tuple[str, ...] | RowLabels:
+        if isinstance(place, slice):
+            return RowLabels(self._rows[place])
+        block, row = self._rows[place]
+        columns = block.columns
+        start, stop = columns.label_starts[row], columns.label_starts[row + 1]
+        return tuple(columns.names["label"][code] for code in columns.label_codes[start:stop])
 
 
 def _stack(rows: Sequence[Array], dimension: int) -> Array:
