@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from visor.errors import SettingsError
 
@@ -55,6 +56,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fetch_timeout_s: float = 15.0
     fetch_parallel: int = 16
     fetch_parallel_per_host: int = 4
+    fetch_instances: Annotated[int, Meta(ge=1)] = 1
+    """Instances of this function that fetch at once: each takes its part of `fetch_parallel_per_host`, 1 at least."""
     pixels_max: int = 60_000_000
 
     # Pipeline

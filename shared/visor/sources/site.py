@@ -13,7 +13,7 @@ from msgspec import Meta
 from protego import Protego
 
 from visor.errors import FetchFailed, SettingsError, SourceUnavailable
-from visor.images.fetch import Fetched
+from visor.images.answers import Fetched
 from visor.records import Item, item_id
 from visor.sources.base import DropItem, Page, RowErrors, SourceConfig, SourceContext
 from visor.sources.mapping import address
