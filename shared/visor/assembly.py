@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from visor.index.search import Searcher
     from visor.models.run import Embedder
     from visor.pipeline.embed import BatchEmbedder
+    from visor.pipeline.links import LinksReport
     from visor.pipeline.meter import Meter
     from visor.pipeline.notified import Notified
     from visor.pipeline.push import Pusher
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from visor.web.site import Site
 
 LOG = logging.getLogger("visor.assembly")
+LINKS_SHARE = 0.1
+"""Of a crawl run's time, what is kept for looking at links however much there is to crawl."""
 
 
 class Assembly:
@@ -182,15 +185,32 @@ class Assembly:
         self.meter.flush()
         return run
 
+    def check_links(self, *, limit: int | None = None, budget_s: float | None = None) -> LinksReport:
+        """Look at pictures and pages of some items, `settings.links_a_day` over all runs of a day, or `limit` more."""
+        from visor.pipeline.links import LinkCheck
+
+        check = LinkCheck(
+            objects=self.stores.objects,
+            documents=self.stores.documents,
+            queue=self.stores.queue,
+            fetcher=self.fetcher,
+            a_day=self.settings.links_a_day,
+            limit=limit,
+            batch_size=self.settings.batch_size,
+            budget_s=self.settings.crawl_budget_s if budget_s is None else budget_s,
+        )
+        return check.run()
+
     def crawl_due(self) -> list[CrawlRun]:
-        """Crawl the sources whose time has come, the longest waiting first, within one budget for all.
+        """Crawl the sources whose time has come, the longest waiting first, within one budget for all; then the links.
 
         A source that fails is logged and recorded, and does not keep the others from running.
         """
         from visor.sources.base import NotConfigured
         from visor.sources.schedule import due, latest_runs
 
-        ends_at = time.monotonic() + self.settings.crawl_budget_s
+        links_s = self.settings.crawl_budget_s * LINKS_SHARE if self.settings.links_a_day else 0.0
+        ends_at = time.monotonic() + self.settings.crawl_budget_s - links_s
         runs = []
         for entry in due(self.configuration, latest_runs(self.stores.documents), datetime.now(UTC)):
             budget_s = min(ends_at - time.monotonic(), entry.plan.budget_s or self.settings.crawl_budget_s)
@@ -202,7 +222,15 @@ class Assembly:
                 runs.append(self.crawl(source, budget_s=budget_s, limit=entry.plan.limit))
             except (VisorError, NotConfigured) as exc:
                 LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
+        if self.settings.links_a_day:
+            self._check_links_after_crawl(max(links_s, ends_at + links_s - time.monotonic()))
         return runs
+
+    def _check_links_after_crawl(self, budget_s: float) -> None:
+        try:
+            LOG.info("Links: %s", self.check_links(budget_s=budget_s))
+        except VisorError as exc:
+            LOG.error("Links: %s", exc)
 
     def merge(
         self,

@@ -75,7 +75,7 @@ class Fetcher:
         self._settings = settings
         self._allow = frozenset(pair.lower() for pair in settings.allow_hosts)
         self._turns = Turns(
-            settings.fetch_parallel, max(1, settings.fetch_parallel_per_host // settings.fetch_instances)
+            settings.fetch_parallel, max(1, settings.fetch_parallel_per_host // max(1, settings.fetch_instances))
         )
         self._backend = GuardedBackend(self._allow, resolver, settings.fetch_parallel)
         self._pool = httpcore.ConnectionPool(

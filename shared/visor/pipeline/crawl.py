@@ -10,11 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
 from visor.errors import Conflict, SourceError, VisorError
+from visor.pipeline.link_state import LinkState
 from visor.pipeline.seen import Difference, SeenSet
 from visor.records import Batch, Change, CrawlRun, Item, as_document, item_id
 from visor.settings import Settings
@@ -201,12 +203,19 @@ class Crawl:
     def _publish_later(self, action: Any, item: Item) -> None:
         counter = {"embed": "published", "update": "updated", "delete": "deleted"}[action]
         self.counts[counter] += 1
+        if action != "delete":
+            item = self._links.mended(item)
         change = Change(action=action, item=item, version=self.seen.progress.version)
         if self.on_change:
             self.on_change(change)
         self._waiting.append(change)
         if len(self._waiting) >= self.settings.batch_size:
             self._flush()
+
+    @cached_property
+    def _links(self) -> LinkState:
+        """What is known about links: one read, where there is something to publish."""
+        return LinkState.load(self.objects)[0]
 
     def _flush(self) -> None:
         if not self._waiting:
