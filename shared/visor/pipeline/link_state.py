@@ -5,6 +5,7 @@ One object an index, `links.json`: one read and a few writes a day, whatever the
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Literal
 
 import msgspec
@@ -107,6 +108,15 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
     def count(self, source: str, what: str, number: int = 1) -> None:
         counts = self.counts.setdefault(source, {})
         counts[what] = counts.get(what, 0) + number
+
+    def of_source(self, source: str) -> dict[str, int]:
+        """Counts of a source: what was done since ever, what is suspect, and what fails now by code."""
+        now: Counter[str] = Counter()
+        for trouble in self.troubles.values():
+            if trouble.source == source:
+                now["suspect"] += trouble.state == "suspect"
+                now.update(failing.code for failing in (trouble.picture, trouble.page) if failing is not None)
+        return {**self.counts.get(source, {}), **{name: count for name, count in sorted(now.items()) if count}}
 
     def follow(self, address: str, to: str) -> bool:
         """Let `to` stand in for `address` from now on; False if there is no room for it."""
