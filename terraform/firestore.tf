@@ -10,6 +10,7 @@ locals {
     checkpoints = []
     runs        = ["started_at"]
     meters      = []
+    requests    = []
     feedback    = []
     index       = []
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
     from visor.index.search import Searcher
     from visor.models.run import Embedder
     from visor.pipeline.embed import BatchEmbedder
+    from visor.pipeline.links import LinksReport
     from visor.pipeline.meter import Meter
     from visor.pipeline.notified import Notified
     from visor.pipeline.push import Pusher
     from visor.pipeline.reindex import ReindexReport
+    from visor.pipeline.request_budget import RequestBudget
     from visor.pipeline.search import SearchService
     from visor.pipeline.serving import Serving
     from visor.records import Change, CrawlRun, IndexedItem, Item
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     from visor.web.site import Site
 
 LOG = logging.getLogger("visor.assembly")
+LINKS_SHARE = 0.1
+"""Of a crawl run's time, what is kept for looking at links however much there is to crawl."""
 
 
 class Assembly:
@@ -134,11 +139,25 @@ class Assembly:
         """The source that `config` describes. Raises as `visor.sources.opening.open_source`."""
         from visor.sources.opening import open_source
 
-        return open_source(name, config, self.source_context)
+        return open_source(name, config, self._context_of(name))
 
     def named_source(self, name: str) -> Source:
         """The source of that name in the owner's visor.toml. Raises as `Configuration.open`."""
-        return self.configuration.open(name, self.source_context)
+        a_day = self.configuration.entry(name).plan.requests_a_day
+        return self.configuration.open(name, self._context_of(name, a_day))
+
+    @cached_property
+    def request_budget(self) -> RequestBudget:
+        from visor.pipeline.request_budget import RequestBudget
+
+        return RequestBudget(self.stores.documents, host_a_day=self.settings.host_requests_a_day)
+
+    def _context_of(self, name: str, requests_a_day: int | None = None) -> SourceContext:
+        """The surroundings of one source: its requests are counted."""
+        from visor.pipeline.request_budget import BudgetedFetcher
+
+        fetcher = BudgetedFetcher(self.fetcher, self.request_budget, name, requests_a_day)
+        return replace(self.source_context, fetcher=fetcher)
 
     @cached_property
     def notified(self) -> Notified:
@@ -173,26 +192,52 @@ class Assembly:
             limit=limit,
             budget_s=budget_s,
             changes_max=self.meter.headroom("embed"),
+            requests=self.request_budget,
             on_change=on_change,
             confirm_loss=confirm_loss,
         )
-        run = crawl.run()
+        try:
+            run = crawl.run()
+        finally:
+            self.request_budget.flush()
         self.meter.add("crawl_run")
         self.meter.add("crawl", run.published + run.updated + run.deleted)
         self.meter.flush()
         return run
 
+    def check_links(self, *, limit: int | None = None, budget_s: float | None = None) -> LinksReport:
+        """Look at pictures and pages of some items, `settings.links_a_day` over all runs of a day, or `limit` more."""
+        from visor.pipeline.links import LinkCheck
+        from visor.pipeline.request_budget import BudgetedFetcher
+
+        check = LinkCheck(
+            objects=self.stores.objects,
+            documents=self.stores.documents,
+            queue=self.stores.queue,
+            fetcher=BudgetedFetcher(self.fetcher, self.request_budget, "links"),
+            a_day=self.settings.links_a_day,
+            limit=limit,
+            batch_size=self.settings.batch_size,
+            budget_s=self.settings.crawl_budget_s if budget_s is None else budget_s,
+        )
+        try:
+            return check.run()
+        finally:
+            self.request_budget.flush()
+
     def crawl_due(self) -> list[CrawlRun]:
-        """Crawl the sources whose time has come, the longest waiting first, within one budget for all.
+        """Crawl the sources whose time has come, the longest waiting first, within one budget for all; then the links.
 
         A source that fails is logged and recorded, and does not keep the others from running.
         """
         from visor.sources.base import NotConfigured
-        from visor.sources.schedule import due, latest_runs
+        from visor.sources.schedule import due, runs_of
 
-        ends_at = time.monotonic() + self.settings.crawl_budget_s
+        links_s = self.settings.crawl_budget_s * LINKS_SHARE if self.settings.links_a_day else 0.0
+        ends_at = time.monotonic() + self.settings.crawl_budget_s - links_s
         runs = []
-        for entry in due(self.configuration, latest_runs(self.stores.documents), datetime.now(UTC)):
+        latest = {name: found[0] for name, found in runs_of(self.stores.documents, self.configuration, 1).items()}
+        for entry in due(self.configuration, latest, datetime.now(UTC)):
             budget_s = min(ends_at - time.monotonic(), entry.plan.budget_s or self.settings.crawl_budget_s)
             if budget_s <= 0:
                 LOG.info("Source %s waits for the next run: the time of this one is used up", entry.name)
@@ -202,7 +247,15 @@ class Assembly:
                 runs.append(self.crawl(source, budget_s=budget_s, limit=entry.plan.limit))
             except (VisorError, NotConfigured) as exc:
                 LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
+        if self.settings.links_a_day:
+            self._check_links_after_crawl(max(links_s, ends_at + links_s - time.monotonic()))
         return runs
+
+    def _check_links_after_crawl(self, budget_s: float) -> None:
+        try:
+            LOG.info("Links: %s", self.check_links(budget_s=budget_s))
+        except VisorError as exc:
+            LOG.error("Links: %s", exc)
 
     def merge(
         self,

@@ -23,6 +23,7 @@ COMMANDS = {
     "eval": "Measure how well a labelled folder is found.",
     "feedback": "What searchers called no match.",
     "index": "Read a folder or source, embed its pictures and make them searchable.",
+    "links": "Ask whether pictures and pages are still there, and mend what is not.",
     "model": "List, build and show models.",
     "reindex": "Embed all items anew with another model, while searches go on.",
     "search": "Search the index for a picture.",

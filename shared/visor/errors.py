@@ -8,6 +8,7 @@
     │   ├── FetchRefused              its address is not one that Visor fetches (scheme, private network, too many hops)
     │   ├── FetchFailed               its origin said no for good (404, 403, not a picture, too large)
     │   ├── FetchUnavailable          its origin did not answer, for now (retriable)
+    │   │   └── HostDead              … because its host did not, again and again
     │   ├── UndecodableImage          its bytes are no picture that Visor decodes
     │   └── UnsafeImage               the safety head says that it must not be indexed or searched
     ├── ModelError                    a model cannot be built or run
@@ -98,6 +99,10 @@ class FetchUnavailable(ImageError):
     def __init__(self, found: str, *, valid: str = "", remedy: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(found, valid=valid, remedy=remedy)
         self.retry_after_s = retry_after_s
+
+
+class HostDead(FetchUnavailable):
+    """Its host could not be connected to again and again, and is left alone for a while."""
 
 
 class UndecodableImage(ImageError):

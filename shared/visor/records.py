@@ -208,6 +208,12 @@ class CrawlRun(Record, frozen=True, kw_only=True):
     unchanged: int = 0
     failed: int = 0
     why: str = ""
+    code: str = ""
+    """Of the error that a failed run ended with."""
+    listed: int = 0
+    """Items that the source lists, as far as the crawl knows after this run."""
+    failures: dict[str, int] = {}
+    """Rows that failed, or lack a value, by reason."""
 
 
 def as_document(record: Record) -> dict[str, Any]:

@@ -55,11 +55,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fetch_timeout_s: float = 15.0
     fetch_parallel: int = 16
     fetch_parallel_per_host: int = 4
+    fetch_instances: int = 1
+    """Instances of this function that fetch at once: each takes its part of `fetch_parallel_per_host`, 1 at least."""
     pixels_max: int = 60_000_000
 
     # Pipeline
     batch_size: int = 64
     crawl_budget_s: float = 1500.0
+    host_requests_a_day: int = 50_000
+    """Requests to one host a day (UTC) by crawls, embeds and checks of links together; 0: no limit."""
+    links_a_day: int = 300
+    """Items a day whose picture and page are asked whether they are still there; 0: none."""
     embed_attempts_max: int = 5
     freshness_s: float = 30.0
 

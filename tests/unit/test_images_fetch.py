@@ -20,8 +20,9 @@ import trustme
 from images_origin import Origin, raw, status
 
 from visor.errors import FetchFailed, FetchRefused, FetchUnavailable
+from visor.images.answers import TRANSLATED, retry_after_s
 from visor.images.body import read_body
-from visor.images.fetch import REDIRECTS_MAX, TRANSLATED, Fetcher, retry_after_s
+from visor.images.fetch import REDIRECTS_MAX, Fetcher
 from visor.images.network import GuardedBackend
 from visor.images.politeness import PAUSE_MAX_S, Turns
 from visor.settings import Settings

@@ -168,6 +168,18 @@ def test_a_source_that_is_switched_off_is_never_due() -> None:
     assert (shop.failures, mine.next_at) == ({"fetch_failed": 2}, None)
 
 
+def test_a_source_state_counts_what_failed() -> None:
+    configuration = Configuration(TEXT.replace("enabled = false", "requests_a_day = 50"))
+    failed = CrawlRun(
+        id="m-2", source="mine", started_at="2026-05-02T00:00:00+00:00", state="failed", code="source_error"
+    )
+    runs = {"mine": [run("mine", "2026-05-03T00:00:00+00:00"), failed, failed]}
+    (_, mine) = states(configuration, runs, [], NOW, requests={"mine": 7})
+    assert (mine.runs, mine.failed_runs) == (3, {"source_error": 2})
+    assert (mine.requests_today, mine.requests_a_day) == (7, 50)
+    assert mine.last == runs["mine"][0]
+
+
 def test_the_command_shows_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "visor.toml").write_text(TEXT)
     monkeypatch.setenv("VISOR_HOME", str(tmp_path / "home"))

@@ -12,7 +12,7 @@ from catalogue_server import context_for
 from PIL import ExifTags, Image
 
 from visor.errors import FetchFailed, FetchRefused, SourceError
-from visor.images.fetch import Fetched
+from visor.images.answers import Fetched
 from visor.records import Item
 from visor.sources import folder
 from visor.sources.base import Page

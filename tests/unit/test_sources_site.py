@@ -13,7 +13,7 @@ import pytest
 from catalogue_server import Reply, Request, Server, context_for, serving
 
 from visor.errors import SettingsError, SourceUnavailable
-from visor.images.fetch import Fetched
+from visor.images.answers import Fetched
 from visor.records import Item
 from visor.sources import site
 from visor.sources.base import Page, SourceContext

@@ -10,7 +10,7 @@ import hashlib
 import re
 
 from visor.errors import FetchFailed, FetchUnavailable, StoreError
-from visor.images.fetch import Fetched
+from visor.images.answers import Fetched
 from visor.stores.objects import ObjectStore
 
 FRAMES = "frame:"

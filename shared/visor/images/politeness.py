@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 
-from visor.errors import FetchUnavailable
+from visor.errors import FetchUnavailable, HostDead
 
 PAUSE_MAX_S = 3600.0
 """A host's wish to be left alone counts for an hour at most, so that no header silences it for ever."""
@@ -91,7 +91,7 @@ class Turns:
         if left > 0:
             dead = self._failed[host] >= DEAD_AFTER
             why = "could not be connected to again and again, and is left alone" if dead else "asked to be left alone"
-            raise FetchUnavailable(
+            raise (HostDead if dead else FetchUnavailable)(
                 f"{host} {why} for another {left:.0f} s",
                 remedy="Try again after that",
                 retry_after_s=left,

@@ -7,14 +7,19 @@ message leaves; so a run that is killed and repeated publishes the same batches 
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
-from visor.errors import Conflict, SourceError, VisorError
+from visor.errors import Conflict, QuotaReached, SourceError, VisorError
+from visor.pipeline.link_state import LinkState
+from visor.pipeline.request_budget import RequestBudget, host_of
 from visor.pipeline.seen import Difference, SeenSet
 from visor.records import Batch, Change, CrawlRun, Item, as_document, item_id
 from visor.settings import Settings
@@ -26,6 +31,7 @@ from visor.stores.queue import Queue
 SAVE_EVERY = 5_000
 """Changes published between two saves of the seen-set: what a killed run at most publishes again."""
 FAILED_SAMPLES = 5
+FAILURE_CLASSES_MAX = 20
 LOSS_SHARE, LOSS_MIN = 0.5, 20
 """A pass that would delete more than this share of the items, and more than this many, waits for its owner's word."""
 
@@ -39,6 +45,7 @@ class Crawl:
         budget_s: Stop, and let the next run go on, once this many seconds have passed.
         limit: Stop after this many items, for a try; the pass then stays open.
         changes_max: Stop after this many changes, because no more fit what is free today.
+        requests: Counts the downloads of what is published; stop once a host has got its requests of today.
         confirm_loss: Delete what is gone even if that is most of the catalogue.
         dry_run: Tell what would be published, through `on_change`, and publish and save nothing.
     """
@@ -54,6 +61,7 @@ class Crawl:
         budget_s: float | None = None,
         limit: int | None = None,
         changes_max: int | None = None,
+        requests: RequestBudget | None = None,
         confirm_loss: bool = False,
         dry_run: bool = False,
         on_change: Callable[[Change], None] | None = None,
@@ -63,12 +71,14 @@ class Crawl:
         self.objects, self.documents, self.queue = objects, documents, queue
         self.settings = settings
         self.budget_s = settings.crawl_budget_s if budget_s is None else budget_s
-        self.limit, self.changes_max = limit, changes_max
+        self.limit, self.changes_max, self.requests = limit, changes_max, requests
         self.dry_run, self.on_change, self.clock = dry_run, on_change, clock
         self.confirm_loss = confirm_loss
         self.seen = SeenSet.load(objects, source.name)
         self.counts = dict.fromkeys(("seen", "published", "updated", "deleted", "unchanged", "failed"), 0)
         self.why: list[str] = []
+        self.failures: Counter[str] = Counter()
+        self._busy_host = ""
         self._waiting: list[Change] = []
         self._unsaved = 0
 
@@ -88,19 +98,32 @@ class Crawl:
         )
         self.run_id = run.id
         self._record(run)
-        state = "failed"
+        state, code = "failed", ""
         try:
             self._begin_pass(started)
             state = "complete" if self._read(started) else "postponed"
+        except QuotaReached as exc:
+            # A signal, no failure: what was read is saved, and the next run goes on.
+            self.why.append(f"postponed: {exc}")
+            state = "postponed"
         except VisorError as exc:
             self.why.append(str(exc))
+            code = exc.code
             raise
         except Exception as exc:
             self.why.append(f"{type(exc).__name__}: {exc}")
+            code = type(exc).__name__
             raise
         finally:
             run = msgspec.structs.replace(
-                run, state=state, ended_at=_iso(self.clock()), why=" | ".join(self.why), **self.counts
+                run,
+                state=state,
+                ended_at=_iso(self.clock()),
+                why=" | ".join(self.why),
+                code=code,
+                listed=len(self.seen),
+                failures=dict(self.failures.most_common(FAILURE_CLASSES_MAX)),
+                **self.counts,
             )
             self._record(run)
         return run
@@ -151,6 +174,8 @@ class Crawl:
         changes = self.counts["published"] + self.counts["updated"] + self.counts["deleted"]
         if self.changes_max is not None and changes >= self.changes_max:
             return f"postponed: no more than {self.changes_max} changes fit what is free today"
+        if self._busy_host:
+            return f"postponed: {self._busy_host} gets no more than VISOR_HOST_REQUESTS_A_DAY requests today"
         return ""
 
     def _take(self, page: Page) -> None:
@@ -167,6 +192,9 @@ class Crawl:
                 self._publish_later("update" if known else ACTIONS[difference], item)
         dropped = [failure for failure in page.failed if failure.dropped]
         self.counts["failed"] += len(dropped) + page.failed_more
+        self.failures.update(failure_class(failure.reason) for failure in page.failed)
+        if page.failed_more:
+            self.failures["others of a page with very many"] += page.failed_more
         self.why += [f"{f.key}: {f.reason}" for f in page.failed][: max(0, FAILED_SAMPLES - len(self.why))]
         self.seen.see_unreadable([item_id(self.source.name, f.key) for f in dropped])
         self.counts["seen"] += len(page.unchanged)
@@ -201,12 +229,27 @@ class Crawl:
     def _publish_later(self, action: Any, item: Item) -> None:
         counter = {"embed": "published", "update": "updated", "delete": "deleted"}[action]
         self.counts[counter] += 1
+        if action != "delete":
+            item = self._links.mended(item)
+        if action == "embed" and not self._may_download(item.image_url):
+            self._busy_host = host_of(item.image_url)
         change = Change(action=action, item=item, version=self.seen.progress.version)
         if self.on_change:
             self.on_change(change)
         self._waiting.append(change)
         if len(self._waiting) >= self.settings.batch_size:
             self._flush()
+
+    def _may_download(self, url: str) -> bool:
+        """Count the download that embed will make; whether there is room for more of that host today."""
+        if self.requests is None or self.dry_run or not url.startswith(("http:", "https:")):
+            return True
+        return self.requests.reserve(url)
+
+    @cached_property
+    def _links(self) -> LinkState:
+        """What is known about links: one read, where there is something to publish."""
+        return LinkState.load(self.objects)[0]
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -247,6 +290,12 @@ class Crawl:
     def _record(self, run: CrawlRun) -> None:
         if not self.dry_run:
             self.documents.commit([Put(collection="runs", key=run.id, data=as_document(run))])
+
+
+def failure_class(reason: str) -> str:
+    """Why a row failed, without what is its own: texts in quotation marks, addresses and numbers."""
+    text = re.sub(r"'[^']*'|\"[^\"]*\"|https?://\S+", "…", reason)
+    return re.sub(r"\d+(?:[.,]\d+)*", "#", text)[:120]
 
 
 def _iso(seconds: float) -> str:

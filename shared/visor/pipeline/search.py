@@ -27,6 +27,7 @@ from visor.index.search import Hit, Hits, Searcher
 from visor.models.run import Embedder
 from visor.pipeline.audit import Auditor
 from visor.pipeline.feedback import Feedback, FeedbackLog, numbers_of, query_key
+from visor.pipeline.link_state import PICTURE_GONE
 from visor.pipeline.safety import Thresholds
 from visor.pipeline.told import told_apart
 from visor.records import ITEM_ID, IndexedItem, Item, Label, Safety
@@ -424,8 +425,10 @@ class SearchService:
 
 
 def web_address(indexed: IndexedItem) -> str:
-    """The address of an item's picture as a browser can open it; empty where it has none (a private bucket)."""
+    """The address of an item's picture as a browser can open it; empty where it has none (a private bucket, gone)."""
     url = indexed.item.image_url
+    if PICTURE_GONE in indexed.item.extra:
+        return ""
     if url.startswith(FRAMES):
         return f"./v1/thumbnails/{url.removeprefix(FRAMES)}"
     return url if url.startswith(("https:", "http:")) else ""
@@ -512,10 +515,12 @@ def _guess(matches: Sequence[Match], confidence: float) -> Guess | None:
     return Guess(collection=best, probability=round(votes[best] / total * confidence, 4))
 
 
-def _newest_and_cheapest(indexed: IndexedItem) -> tuple[float, float]:
+def _newest_and_cheapest(indexed: IndexedItem) -> tuple[bool, float, float]:
+    """Sorts places; those whose picture is gone come last."""
     date = (indexed.item.date or indexed.indexed_at)[:10].replace("-", "")
     price = indexed.item.price
-    return -float(date) if date.isdigit() else 0.0, float("inf") if price is None else price
+    is_gone = PICTURE_GONE in indexed.item.extra
+    return is_gone, -float(date) if date.isdigit() else 0.0, float("inf") if price is None else price
 
 
 def _place(indexed: IndexedItem) -> Place:

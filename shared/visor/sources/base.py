@@ -33,7 +33,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 
-from visor.images.fetch import Fetched, FetchedStream
+from visor.images.answers import Fetched, FetchedStream
 from visor.records import Item, Record
 from visor.settings import Settings
 from visor.sources.secrets import Secrets

@@ -5,6 +5,7 @@ kind = "shop_api"        # which source reads it
 every = "1d"             # how often; `visor crawl` by hand ignores it
 budget_s = 1200          # a run stops here and the next goes on
 limit = 100_000          # and here
+requests_a_day = 5_000   # and here, until tomorrow
 enabled = true
 …                        # the keys of the kind
 """
@@ -43,6 +44,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     every: str = "1d"
     budget_s: Annotated[float, Meta(gt=0)] | None = None
     limit: Annotated[int, Meta(ge=1)] | None = None
+    requests_a_day: Annotated[int, Meta(ge=10)] | None = None
+    """Requests to the catalogue a day (UTC), over all runs."""
     enabled: bool = True
 
     @property

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from visor.errors import FetchFailed, SourceError
-from visor.images.fetch import FetchedStream
+from visor.images.answers import FetchedStream
 from visor.records import Item, item_id
 from visor.sources.base import DropItem, Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.decoding import decoded, gunzipped

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from visor.errors import FetchFailed, FetchRefused, FetchUnavailable, SourceError, SourceUnavailable
-from visor.images.fetch import Fetched, FetchedStream
+from visor.images.answers import Fetched, FetchedStream
 from visor.sources.base import SourceContext
 
 PAGE_BYTES_MAX = 64_000_000

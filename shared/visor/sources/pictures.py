@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from visor.errors import FetchFailed, FetchRefused, StoreError
-from visor.images.fetch import Fetched
+from visor.images.answers import Fetched
 from visor.images.frames import FrameReader
 from visor.settings import Settings
 from visor.sources.base import NotConfigured

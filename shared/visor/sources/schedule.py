@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from visor.pipeline.link_state import LinkState
 from visor.records import CrawlRun, Record
 from visor.sources.configuration import Configuration, Entry
-from visor.stores.documents import DocumentStore
-
-RUNS_READ = 500
-"""Latest runs that are looked at: reads, on Firestore."""
+from visor.stores.documents import DocumentStore, Where
 
 
 class SourceState(Record, frozen=True, kw_only=True):
@@ -24,16 +23,31 @@ class SourceState(Record, frozen=True, kw_only=True):
     last: CrawlRun | None = None
     next_at: str | None = None
     """ISO 8601, UTC; in the past: it is due. None: it is switched off."""
+    runs: int = 0
+    """Latest runs that were looked at …"""
+    failed_runs: dict[str, int] = msgspec.field(default_factory=dict)
+    """… and those of them that failed, by error code."""
     failures: dict[str, int] = msgspec.field(default_factory=dict)
     """Items that could not become searchable, by error code."""
+    links: dict[str, int] = msgspec.field(default_factory=dict)
+    """Items whose links were looked at and what became of them, since ever; `suspect` and failures by code: now."""
+    requests_today: int = 0
+    requests_a_day: int | None = None
 
 
-def latest_runs(documents: DocumentStore, limit: int = RUNS_READ) -> dict[str, CrawlRun]:
-    """The latest run of each source that is among the latest runs of all."""
-    found: dict[str, CrawlRun] = {}
-    for document in documents.query("runs", order_by="started_at", descending=True, limit=limit):
-        run = msgspec.convert(document.data, CrawlRun)
-        found.setdefault(run.source, run)
+def runs_of(documents: DocumentStore, configuration: Configuration, limit: int) -> dict[str, list[CrawlRun]]:
+    """The latest runs of each source that has had one, the newest first: a read each, on Firestore."""
+    found = {}
+    for name in configuration.entries:
+        runs = documents.query(
+            "runs",
+            where=[Where(field="source", op="==", value=name)],
+            order_by="started_at",
+            descending=True,
+            limit=limit,
+        )
+        if runs:
+            found[name] = [msgspec.convert(run.data, CrawlRun) for run in runs]
     return found
 
 
@@ -59,22 +73,29 @@ def due(configuration: Configuration, runs: Mapping[str, CrawlRun], now: datetim
 
 def states(
     configuration: Configuration,
-    runs: Mapping[str, CrawlRun],
+    runs: Mapping[str, Sequence[CrawlRun]],
     failures: Iterable[tuple[str, str]],
     now: datetime,
+    *,
+    requests: Mapping[str, int] | None = None,
+    links: LinkState | None = None,
 ) -> list[SourceState]:
     """The state of every source of the configuration.
 
     Args:
+        runs: As `runs_of` gives them.
         failures: Source and error code of each recorded failure.
+        requests: Requests of today, by source.
+        links: What is known about links.
     """
     counts: dict[str, dict[str, int]] = {}
     for source, code in failures:
-        of_source = counts.setdefault(source, {})
-        of_source[code] = of_source.get(code, 0) + 1
+        by_code = counts.setdefault(source, {})
+        by_code[code] = by_code.get(code, 0) + 1
     found = []
     for entry in configuration.entries.values():
-        last = runs.get(entry.name)
+        of_source = runs.get(entry.name, ())
+        last = of_source[0] if of_source else None
         at = next_run(entry, last, now)
         found.append(
             SourceState(
@@ -83,7 +104,12 @@ def states(
                 enabled=entry.plan.enabled,
                 last=last,
                 next_at=at.isoformat(timespec="seconds") if at else None,
+                runs=len(of_source),
+                failed_runs=dict(Counter(run.code or "failed" for run in of_source if run.state == "failed")),
                 failures=dict(sorted(counts.get(entry.name, {}).items())),
+                links=links.of_source(entry.name) if links else {},
+                requests_today=(requests or {}).get(entry.name, 0),
+                requests_a_day=entry.plan.requests_a_day,
             )
         )
     return found

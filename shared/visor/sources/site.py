@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Meta
 from protego import Protego
 
-from visor.errors import FetchFailed, SettingsError, SourceUnavailable
-from visor.images.fetch import Fetched
+from visor.errors import FetchFailed, QuotaReached, SettingsError, SourceUnavailable
+from visor.images.answers import Fetched
 from visor.records import Item, item_id
 from visor.sources.base import DropItem, Page, RowErrors, SourceConfig, SourceContext
 from visor.sources.mapping import address
@@ -82,6 +82,7 @@ class SiteSource:
         self._origin = Origin(name, context, patience=config.patience, accept="text/html,application/xhtml+xml;q=0.9")
         self._lists = Origin(name, context, patience=config.patience, accept="text/plain,application/xml;q=0.9")
         self._asked = False
+        self._used_up: QuotaReached | None = None
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.base` for the contract."""
@@ -96,6 +97,8 @@ class SiteSource:
             if not more:
                 break
             yield msgspec.structs.replace(yielded, checkpoint=state.store(), partial=state.partial)
+            if self._used_up is not None:
+                raise self._used_up
         # What was not reached because of the limit is not missing.
         partial = state.partial or bool(state.waiting)
         yield msgspec.structs.replace(yielded, partial=partial, next_pass=state.closed())
@@ -149,6 +152,11 @@ class SiteSource:
             known = state.known.get(url)
             try:
                 fetched = self._get(url, known, delay_s)
+            except QuotaReached as exc:
+                # What was visited counts; this page is the next run's first.
+                state.put_back(url, depth, dated)
+                self._used_up = exc
+                break
             except FetchFailed as exc:
                 state.dead = 0
                 if exc.status in (404, 410):

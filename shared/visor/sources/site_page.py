@@ -14,7 +14,7 @@ from extruct.w3cmicrodata import MicrodataExtractor
 from lxml.etree import LxmlError, ParserError
 from w3lib.encoding import html_to_unicode
 
-from visor.images.fetch import Fetched
+from visor.images.answers import Fetched
 from visor.sources.schema_org import product_row, things
 from visor.sources.site_urls import canonical
 from visor.sources.text import plain_text

@@ -55,6 +55,11 @@ class SiteState:
     def take(self) -> tuple[str, int, bool]:
         return self.waiting.popleft()
 
+    def put_back(self, url: str, depth: int, dated: bool) -> None:
+        """Undo `take` and the visit that was counted for it."""
+        self.waiting.appendleft((url, depth, dated))
+        self.visited -= 1
+
     def waiting_since(self, count: int) -> Iterator[str]:
         """The pages that wait behind the first `count`."""
         return (url for url, _, _ in islice(reversed(self.waiting), len(self.waiting) - count))
