@@ -26,6 +26,7 @@
         ├── UnknownItem
         ├── UnsupportedMediaType
         ├── RequestTooLarge
+        ├── RequestTooSlow
         ├── KeyRequired
         └── QuotaReached
 
@@ -175,6 +176,11 @@ class UnsupportedMediaType(RequestError):
 class RequestTooLarge(RequestError):
     code = "request_too_large"
     status = 413
+
+
+class RequestTooSlow(RequestError):
+    code = "request_too_slow"
+    status = 408
 
 
 class KeyRequired(RequestError):
