@@ -27,6 +27,7 @@
         ├── UnknownItem
         ├── UnsupportedMediaType
         ├── RequestTooLarge
+        ├── RequestTooSlow
         ├── KeyRequired
         └── QuotaReached
 
@@ -180,6 +181,11 @@ class UnsupportedMediaType(RequestError):
 class RequestTooLarge(RequestError):
     code = "request_too_large"
     status = 413
+
+
+class RequestTooSlow(RequestError):
+    code = "request_too_slow"
+    status = 408
 
 
 class KeyRequired(RequestError):

@@ -73,6 +73,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     audit_rate: float = 0.05
     """Share of `fast` queries that are also run `exact`, after their answer, to tell the live recall; 0: none."""
     request_bytes_max: int = 20_000_000
+    request_timeout_s: float = 20.0
+    """How long the body of a request may take to arrive; 20 s of a mobile line are more than a page's picture needs."""
     k_max: int = 200
     cors_origins: tuple[str, ...] = ("*",)
     owner_key: str = ""
@@ -83,6 +85,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Searches that one client may make a minute, lastingly."""
     searches_burst: int = 20
     """Searches that one client may make at once after a pause."""
+    reads_per_minute: float = 120.0
+    """Items, facets and other things that are no search, which one client may ask for a minute, lastingly."""
+    reads_burst: int = 60
+    """Of these, as many at once after a pause."""
 
     # Staying free of charge
     quota_share: float = 0.9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from visor.errors import QuotaReached
-from visor.web.rate import CROWD, FIRST_TOKENS, RateLimiter, client_of
+from visor.web.rate import CROWD, FIRST_SHARE, RateLimiter, client_of
 
 
 class Clock:
@@ -76,7 +76,7 @@ def test_says_when_to_come_back(clock: Clock) -> None:
 def test_a_restart_is_no_way_round(clock: Clock) -> None:
     """Ten restarts in a row, each followed by all that it lets through, give no more than five for each."""
     total = sum(allowed(RateLimiter(per_minute=30, burst=20, clock=clock), "a", 100) for _ in range(10))
-    assert total == 10 * FIRST_TOKENS
+    assert total == 10 * 20 * FIRST_SHARE
     assert total < 10 * 20
 
 

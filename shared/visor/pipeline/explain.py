@@ -70,7 +70,9 @@ class Explainer:
 
     def _item_picture(self, item: Item) -> Image.Image:
         side = self.service.embedder.description.input_side
-        return decode(self.read_image(item), pixels_max=self.service.settings.pixels_max, side_hint=side).pixels
+        data = self.read_image(item)
+        with self.service.decoding:
+            return decode(data, pixels_max=self.service.settings.pixels_max, side_hint=side).pixels
 
 
 def explain(embedder: Embedder, query: Image.Image, item: Image.Image, *, mean: Array | None = None) -> Likeness:

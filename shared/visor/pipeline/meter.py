@@ -32,7 +32,9 @@ BACKGROUND_SHARE = 0.8
 """Of what Visor may use, what crawl and embed leave over is there for searches."""
 LOG = logging.getLogger(__name__)
 
-Kind = Literal["search", "look", "embed", "crawl", "crawl_run", "merge", "compact_run", "cold_start", "fresh_shard"]
+Kind = Literal[
+    "search", "look", "reading", "embed", "crawl", "crawl_run", "merge", "compact_run", "cold_start", "fresh_shard"
+]
 """An operation of counted.json."""
 
 BACKGROUND: frozenset[Kind] = frozenset({"embed", "crawl", "crawl_run", "merge", "compact_run"})

@@ -17,7 +17,7 @@ from PIL import Image, ImageStat
 
 from visor.errors import BadRequest, StoreUnavailable, UnknownItem
 from visor.images.align import Probe
-from visor.images.decode import DecodedImage, decode
+from visor.images.decode import decode
 from visor.images.fetch import Fetcher
 from visor.images.frames import FRAMES
 from visor.images.hash import perceptual_hash
@@ -67,7 +67,9 @@ class _Query:
     probe: Probe | None = None
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
-    image: DecodedImage | None = None
+    size: tuple[int, int] | None = None
+    """Width and height of the picture as it came; its pixels are not kept."""
+    format: str | None = None
     item: str | None = None
 
 
@@ -162,6 +164,8 @@ class SearchService:
         self.strangers = Strangers()
         self.feedback = FeedbackLog(documents, freshness_s=settings.freshness_s)
         self.auditor = Auditor(searcher, rate=settings.audit_rate)
+        # Pixels are what takes memory: 60 megapixels are 180 MB, and a small instance has room for them once.
+        self.decoding = threading.Semaphore(settings.threads)
 
     def search(self, request: SearchRequest, upload: bytes | None = None) -> SearchAnswer:
         """The nearest items to what `request` asks for.
@@ -284,8 +288,10 @@ class SearchService:
             raise BadRequest(
                 "A vector shows nothing", valid="image, url or item", remedy="Send the picture that was searched for"
             )
-        image = decode(self._bytes(request, upload, Stopwatch()), pixels_max=self.settings.pixels_max)
-        return focus(image.pixels, request.box, request.exclude)
+        data = self._bytes(request, upload, Stopwatch())
+        with self.decoding:
+            image = decode(data, pixels_max=self.settings.pixels_max)
+            return _small(focus(image.pixels, request.box, request.exclude), self.embedder.description.input_side)
 
     def common_vector(self) -> np.ndarray | None:
         """The mean full vector (d,) of the catalogue, where the calibration knows it."""
@@ -339,21 +345,23 @@ class SearchService:
             ) from exc
 
     def _picture_query(self, data: bytes, request: SearchRequest, watch: Stopwatch) -> _Query:
-        with watch.stage("decode"):
-            side = None if request.box or request.exclude else self.embedder.description.input_side
-            image = decode(data, pixels_max=self.settings.pixels_max, side_hint=side)
-            pixels = focus(image.pixels, request.box, request.exclude)
-            hashes = perceptual_hash(pixels)
-        with watch.stage("embed"):
-            embedded = self.embedder.embed([pixels])
-        return _Query(
-            vector=embedded.vectors[0],
-            hashes=hashes,
-            probe=Probe(pixels),
-            labels=embedded.labels[0],
-            safety=self.thresholds.judge_query(embedded.safety[0]),
-            image=image,
-        )
+        with self.decoding:
+            with watch.stage("decode"):
+                side = None if request.box or request.exclude else self.embedder.description.input_side
+                image = decode(data, pixels_max=self.settings.pixels_max, side_hint=side)
+                pixels = focus(image.pixels, request.box, request.exclude)
+                hashes = perceptual_hash(pixels)
+            with watch.stage("embed"):
+                embedded = self.embedder.embed([pixels])
+            return _Query(
+                vector=embedded.vectors[0],
+                hashes=hashes,
+                probe=Probe(pixels),
+                labels=embedded.labels[0],
+                safety=self.thresholds.judge_query(embedded.safety[0]),
+                size=(image.width, image.height),
+                format=image.format,
+            )
 
     def _hidden(self, query: _Query) -> frozenset[str]:
         """Items that were said to be no match for this query. A search does not wait for a store that is away."""
@@ -487,6 +495,14 @@ def focus(pixels: Image.Image, box: Box | None, exclude: Sequence[Box]) -> Image
     return Image.composite(part, Image.new("RGB", part.size, mean), rest)
 
 
+def _small(pixels: Image.Image, side: int) -> Image.Image:
+    """The picture scaled down by a whole factor, its shorter side no less than `side`, as `decode` does it."""
+    factor = min(pixels.size) // side
+    if factor <= 1:
+        return pixels
+    return pixels.resize((pixels.width // factor, pixels.height // factor), Image.Resampling.BOX)
+
+
 def unknown_item(item: str) -> UnknownItem:
     return UnknownItem(
         f"No item {item:.64} is in the index",
@@ -543,7 +559,7 @@ def _query_answer(query: _Query) -> QueryAnswer:
     return QueryAnswer(
         vector=base64.b64encode(query.vector.astype("<f2").tobytes()).decode(),
         item=query.item,
-        width=query.image.width if query.image else None,
-        height=query.image.height if query.image else None,
-        format=query.image.format if query.image else None,
+        width=query.size[0] if query.size else None,
+        height=query.size[1] if query.size else None,
+        format=query.format,
     )

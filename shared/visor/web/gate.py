@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from typing import Literal
 from urllib.parse import urlsplit
 
 from flask import Request
@@ -13,6 +14,8 @@ from visor.settings import Settings
 from visor.web.rate import RateLimiter, client_of
 
 KEY_HEADER = "X-Visor-Key"
+BILLED_S = 0.1
+"""The least that a request costs."""
 
 
 class Gate:
@@ -21,6 +24,7 @@ class Gate:
     def __init__(self, settings: Settings, meter: Meter) -> None:
         self.settings, self.meter = settings, meter
         self.rate = RateLimiter(per_minute=settings.searches_per_minute, burst=settings.searches_burst)
+        self.reads = RateLimiter(per_minute=settings.reads_per_minute, burst=settings.reads_burst)
 
     def admit(self, request: Request) -> None:
         """Let one search through.
@@ -39,19 +43,30 @@ class Gate:
                 remedy=f"Send the owner's key in the header {KEY_HEADER}",
             )
         if not owner:
-            forwarded_for = request.headers.get("X-Forwarded-For")
-            self.rate.take(client_of(forwarded_for, request.remote_addr, behind_cloud_run=True))
+            self.rate.take(_client(request))
         self.meter.allow("search", owner=owner)
 
     def admit_reading(self, request: Request) -> None:
-        """Let one read of an object through; it counts as a search does not, but costs a Class B operation.
+        """Let one request through that is no search: an item that is asked for by id is a read of the database, too.
+
+        Raises:
+            QuotaReached: This client asks too often, or what is free is used up.
+        """
+        if self.settings.backend == "local":
+            return
+        owner = self._is_owner(request)
+        if not owner:
+            self.reads.take(_client(request))
+        self.meter.allow("reading", owner=owner)
+
+    def count_object(self) -> None:
+        """Note that an object is read for somebody.
 
         Raises:
             QuotaReached: What is free is used up.
         """
-        if self.settings.backend != "local":
-            self.meter.allow("fresh_shard", owner=self._is_owner(request))
-            self.meter.add("fresh_shard")
+        self.meter.allow("fresh_shard")
+        self.meter.add("fresh_shard", seconds=0)
 
     def admit_owner(self, request: Request) -> None:
         """Let the owner change what is indexed. In the embedded setting anybody on this machine is the owner, except
@@ -72,10 +87,14 @@ class Gate:
             remedy=remedy if self.settings.owner_key else "Set VISOR_OWNER_KEY to allow it: now nobody may",
         )
 
-    def count(self, *, seconds: float, response_bytes: int) -> None:
-        """Note that one search was answered."""
-        self.meter.add("search", seconds=seconds, response_bytes=response_bytes)
+    def count(self, kind: Literal["search", "reading"], *, seconds: float, response_bytes: int) -> None:
+        """Note that one request was answered, refused ones included: Cloud Run bills each from 0.1 s on."""
+        self.meter.add(kind, seconds=max(seconds, BILLED_S), response_bytes=response_bytes)
 
     def _is_owner(self, request: Request) -> bool:
         key = self.settings.owner_key
         return bool(key) and hmac.compare_digest(key.encode(), request.headers.get(KEY_HEADER, "").encode())
+
+
+def _client(request: Request) -> str:
+    return client_of(request.headers.get("X-Forwarded-For"), request.remote_addr, behind_cloud_run=True)

@@ -16,6 +16,7 @@ ANSWERS: dict[int, str] = {
     400: "The request cannot be answered as it stands",
     401: "Only the owner may do this, and the request has no valid key",
     404: "No such item",
+    408: "The request's body did not arrive in time",
     413: "The request is too large",
     415: "The body is of a type that is not read here",
     422: "The picture cannot be fetched, decoded or shown",
@@ -105,7 +106,7 @@ def _asked(operation: str, summary: str, name: str) -> dict[str, Any]:
                 "multipart/form-data": {"schema": multipart, "encoding": {"request": {"contentType": JSON}}},
             },
         },
-        "responses": _responses(f"{name}Answer", [400, 401, 404, 413, 415, 422, 429, 503]),
+        "responses": _responses(f"{name}Answer", [400, 401, 404, 408, 413, 415, 422, 429, 503]),
     }
 
 
@@ -115,7 +116,7 @@ def _feedback() -> dict[str, Any]:
         "operationId": "feedback",
         "summary": "Say that an item is no match: it is hidden for this query, and confidence learns from it",
         "requestBody": {"required": True, "content": content},
-        "responses": _responses("FeedbackAnswer", [400, 401, 404, 413, 415, 429, 503]),
+        "responses": _responses("FeedbackAnswer", [400, 401, 404, 408, 413, 415, 429, 503]),
     }
 
 
@@ -129,7 +130,7 @@ def _push() -> dict[str, Any]:
             "required": True,
             "content": {JSON: {"schema": item}, "application/x-ndjson": {"schema": lines}},
         },
-        "responses": _responses("PushAnswer", [400, 401, 413, 415, 429, 503], status=202),
+        "responses": _responses("PushAnswer", [400, 401, 408, 413, 415, 429, 503], status=202),
     }
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from visor.errors import QuotaReached
 
 CLIENTS_MAX = 10_000
-FIRST_TOKENS = 5.0
-"""What a client gets of an instance that has just started: enough to open the page and search."""
+FIRST_SHARE = 0.25
+"""How much of its burst a client gets of an instance that has just started: enough to open the page and search."""
 CROWD = "crowd"
 """The bucket that newcomers share while the table is full of clients who are all asking."""
 
@@ -98,7 +98,7 @@ class RateLimiter:
                 return
             wait_s = (tokens - bucket.tokens) / self.rate
         raise QuotaReached(
-            "Too many searches from this address",
+            "Too many requests from this address",
             valid=f"{self.rate * 60:g} a minute, {self.burst:g} at once after a pause",
             remedy=f"Wait {wait_s:.0f} s",
             retry_after_s=wait_s,
@@ -109,7 +109,7 @@ class RateLimiter:
         if client not in self._buckets:
             if len(self._buckets) >= self.clients_max and not self._forget(now):
                 client = CROWD
-            earned = FIRST_TOKENS + (now - self._started) * self.rate
+            earned = max(1.0, self.burst * FIRST_SHARE) + (now - self._started) * self.rate
             self._buckets.setdefault(client, _Bucket(tokens=min(self.burst, earned), at=now))
         self._buckets.move_to_end(client)
         return self._buckets[client]

@@ -1,0 +1,54 @@
+"""Problem documents (RFC 9457): what was found, what is valid and what to do, with the status that fits."""
+
+from __future__ import annotations
+
+import math
+
+import msgspec
+from flask import Request, Response
+
+from visor.errors import ImageError, RequestError, VisorError
+from visor.web.contract import Problem
+from visor.web.openapi import PROBLEM, STATUS_OF_IMAGE_ERRORS
+
+
+def status_of(exc: VisorError) -> int:
+    """The HTTP status of an error: the caller's fault (4xx), or ours for now (503) or for good (500)."""
+    if isinstance(exc, RequestError):
+        return exc.status
+    if isinstance(exc, ImageError):
+        return STATUS_OF_IMAGE_ERRORS
+    return 503 if exc.retriable else 500
+
+
+def problem(exc: VisorError) -> Response:
+    """What Visor raised on purpose."""
+    status = status_of(exc)
+    document = Problem(
+        type=f"urn:visor:{exc.code}",
+        title=exc.code.replace("_", " ").capitalize(),
+        status=status,
+        detail=str(exc),
+        found=exc.found,
+        valid=exc.valid,
+        remedy=exc.remedy,
+    )
+    response = Response(msgspec.json.encode(document), status=status, mimetype=PROBLEM)
+    retry_after_s = getattr(exc, "retry_after_s", None)
+    if status in (429, 503):
+        response.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s or 30)))
+    return response
+
+
+def http_problem(request: Request, status: int, found: str, *, valid: str = "") -> Response:
+    """What the routes or a fault of ours make of a request."""
+    title = {404: "Not found", 405: "Method not allowed", 500: "Internal error"}.get(status, "Bad request")
+    document = Problem(
+        type="about:blank",
+        title=title,
+        status=status,
+        detail=f"{request.method} {request.path}: {found}",
+        found=found,
+        valid=valid,
+    )
+    return Response(msgspec.json.encode(document), status=status, mimetype=PROBLEM)
