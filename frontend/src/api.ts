@@ -14,9 +14,14 @@ const TIMEOUT_MS = 60_000;
 
 /** The endpoint answered with a problem document, with something else, or not at all (`status` 0). */
 export class Failure extends Error {
-  constructor(readonly problem: Problem) {
+  constructor(readonly problem: Trouble) {
     super(problem.detail);
   }
+}
+
+/** A problem document, and after how long the server wants to be asked again, where it says so. */
+export interface Trouble extends Problem {
+  retryAfterS?: number;
 }
 
 /** Where heat-maps of a pair come as PNG images in base64: bright where the likeness sits. */
@@ -81,7 +86,7 @@ export class Api {
     }
   }
 
-  private silence(late: boolean): Problem {
+  private silence(late: boolean): Trouble {
     const where = this.endpoint || "The search endpoint";
     return {
       type: "about:blank",
@@ -115,11 +120,13 @@ function body(request: object, picture: Blob | null): RequestInit {
   return { body: form };
 }
 
-async function readProblem(response: Response): Promise<Problem> {
+async function readProblem(response: Response): Promise<Trouble> {
   try {
     const found = (await response.json()) as Partial<Problem>;
     if (typeof found.title === "string") {
-      return { type: "about:blank", status: response.status, detail: "", ...found, title: found.title };
+      const wait = Number(response.headers.get("Retry-After"));
+      const problem = { type: "about:blank", status: response.status, detail: "", ...found, title: found.title };
+      return wait > 0 ? { ...problem, retryAfterS: wait } : problem;
     }
   } catch {
     // Not a problem document: a proxy or another server answered.
@@ -127,7 +134,7 @@ async function readProblem(response: Response): Promise<Problem> {
   return unreadable(response);
 }
 
-function unreadable(response: Response): Problem {
+function unreadable(response: Response): Trouble {
   return {
     type: "about:blank",
     title: "That was not a Visor that answered",

@@ -25,3 +25,6 @@ export type SearchAnswer = Schemas["SearchAnswer"];
 /** What to search for is named here, or is the picture beside it. */
 export type SearchRequest = Partial<Schemas["SearchRequest"]>;
 export type StatsAnswer = Schemas["StatsAnswer"];
+
+/** The stages of `timing_ms`, in their order. */
+export const STAGES = ["fetch", "decode", "embed", "scan", "confidence", "items"] as const;

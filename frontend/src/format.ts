@@ -35,18 +35,60 @@ export function formatPercent(probability: number): string {
   return probability > 0.99 ? "> 99 %" : `${Math.round(probability * 100)} %`;
 }
 
+/** A measured share with one decimal; unlike a probability it may well be all. */
+export const formatShare = (share: number, language = locale()): string =>
+  new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(share);
+
+const BYTES = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"] as const;
+const SECONDS = [
+  ["hour", 3600],
+  ["minute", 60],
+  ["second", 1],
+] as const;
+
+/** An amount of a free allowance, in the unit that its name ends with (`_bytes`, `_s`), else a count. */
+export function formatAmount(resource: string, amount: number, language = locale()): string {
+  const inUnit = (value: number, unit: string, unitDisplay: "short" | "long" = "short") => {
+    const digits = { maximumFractionDigits: value >= 10 ? 0 : 1 };
+    return new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay, ...digits }).format(value);
+  };
+  if (resource.endsWith("_bytes")) {
+    const power = Math.min(Math.floor(Math.log2(Math.max(amount, 1)) / 10), BYTES.length - 1);
+    return inUnit(amount / 1024 ** power, BYTES[power] ?? "byte");
+  }
+  if (resource.endsWith("_s")) {
+    const [unit, size] = SECONDS.find(([, seconds]) => amount >= seconds) ?? SECONDS[2];
+    return inUnit(amount / size, unit);
+  }
+  return formatCount(Math.round(amount), language);
+}
+
+/** Seconds into a video as players write them: 83 is 1:23. */
+export function formatClock(seconds: number): string {
+  const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
+  const pad = (part: number) => String(part).padStart(2, "0");
+  return hours > 0 ? `${hours}:${pad(minutes)}:${pad(rest)}` : `${minutes}:${pad(rest)}`;
+}
+
+/** When an object store wrote a generation, whose number is microseconds since 1970; "" where it is none. */
+export function formatGeneration(generation: number, language = locale()): string {
+  const date = new Date(generation / 1000);
+  if (!(date.getFullYear() >= 2020 && date.getFullYear() < 2200)) return "";
+  return new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(date);
+}
+
 /** Milliseconds with as many digits as mean something. */
 export function formatMilliseconds(ms: number): string {
   if (ms >= 1000) return `${(ms / 1000).toFixed(1)} s`;
   return ms >= 10 ? `${Math.round(ms)} ms` : `${ms.toFixed(1)} ms`;
 }
 
-/** A calibrated probability as a word. */
+/** A calibrated probability in words that begin a sentence. */
 export function likelihood(probability: number): string {
-  if (probability >= 0.95) return "Almost certain";
+  if (probability >= 0.95) return "Almost certainly";
   if (probability >= 0.8) return "Very likely";
   if (probability >= 0.5) return "Likely";
-  return probability >= 0.2 ? "Possible" : "Unlikely";
+  return probability >= 0.2 ? "Possibly" : "Unlikely";
 }
 
 /** The start of a sentence from a name such as `screwdriver` or `n02_cat`. */

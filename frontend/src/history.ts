@@ -1,6 +1,6 @@
 import type { SearchAnswer } from "./contract";
 import { type LinkState, type Options, writeLink } from "./link";
-import type { Edit, Query } from "./state";
+import { type Edit, type Query, subjectOf } from "./state";
 
 /** One searched page. A link holds only the vector; in this tab the picture itself is remembered as well. */
 export interface Visit {
@@ -16,9 +16,8 @@ const visits = new Map<string, Visit>();
 /** The link to a visit, or null where the answer gave nothing to link to. */
 export function linkOf({ query, options, answer }: Visit): LinkState | null {
   const { generation, model } = answer.index;
-  if (query.kind === "item") return { query: { item: query.id }, ...options, generation, model };
-  const vector = answer.query.vector ?? (query.kind === "vector" ? query.vector : null);
-  return vector ? { query: { vector }, ...options, generation, model } : null;
+  const subject = subjectOf(query, answer);
+  return subject && { query: subject, ...options, generation, model };
 }
 
 /** Puts a visit into the address bar, as a new step or in place of the one that it refines. */

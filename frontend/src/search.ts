@@ -1,6 +1,6 @@
 import { batch } from "@preact/signals";
-import { Failure } from "./api";
-import type { Item, Problem, SearchRequest } from "./contract";
+import { Failure, type Trouble } from "./api";
+import type { Item, SearchRequest } from "./contract";
 import { formatCount, likelihood } from "./format";
 import { leave, recall, remember } from "./history";
 import { countFilters, K_DEFAULT, type Options, readLink } from "./link";
@@ -72,7 +72,6 @@ export async function follow(): Promise<void> {
       state.edit.value = visit.edit;
       state.options.value = visit.options;
       state.linkNotice.value = null;
-      state.rejected.value = new Set();
       showAnswer(visit.answer);
     });
     return;
@@ -102,7 +101,7 @@ export async function connect(): Promise<void> {
   const api = state.api.value;
   state.offline.value = null;
   try {
-    state.stats.value = await api.stats();
+    await refreshStats();
   } catch (error) {
     state.offline.value = problemOf(error);
     return;
@@ -111,6 +110,11 @@ export async function connect(): Promise<void> {
   const ignore = () => undefined;
   void api.facets({}).then((found) => (state.facets.value = found), ignore);
   void api.examples(8).then(({ items }) => (state.examples.value = items), ignore);
+}
+
+/** What the index holds and how the server does, as of now. */
+export async function refreshStats(): Promise<void> {
+  state.stats.value = await state.api.value.stats();
 }
 
 /** The first page: the start, or what the address bar asks for. */
@@ -145,6 +149,8 @@ async function start(query: Query): Promise<void> {
     reset(query);
     state.options.value = { ...state.options.value, k: K_DEFAULT };
   });
+  // 'More like this' is asked from far down a page, and its answer begins at the top.
+  scrollTo(0, 0);
   await run("push");
 }
 
@@ -178,11 +184,11 @@ function showAnswer(answer: NonNullable<typeof state.answer.value>): void {
   else if (answer.no_confident_match) state.announcement.value = "Nothing in the catalogue is like it.";
   else {
     const count = answer.matches.length;
-    state.announcement.value = `${formatCount(count)} ${count === 1 ? "match" : "matches"}. ${likelihood(answer.confidence)} that the catalogue has it.`;
+    state.announcement.value = `${formatCount(count)} ${count === 1 ? "match" : "matches"}. ${likelihood(answer.confidence)} in the catalogue.`;
   }
 }
 
-function fail(problem: Problem): void {
+function fail(problem: Trouble): void {
   batch(() => {
     state.phase.value = "failed";
     state.problem.value = problem;
@@ -197,7 +203,6 @@ function reset(query: Query | null): void {
   state.problem.value = null;
   state.linkNotice.value = null;
   state.revealed.value = false;
-  state.rejected.value = new Set();
 }
 
 function clear(): void {
@@ -231,12 +236,12 @@ const NO_PICTURE: Picture = { blob: null, src: null, name: "", aspect: null };
 
 const pictureOf = (item: Item): Picture => ({
   blob: null,
-  src: item.image_url,
+  src: state.pictureAddress(item.image_url),
   name: item.title || "Untitled item",
   aspect: null,
 });
 
-function problemOf(error: unknown): Problem {
+function problemOf(error: unknown): Trouble {
   if (error instanceof Failure) return error.problem;
   return {
     type: "about:blank",
@@ -248,7 +253,7 @@ function problemOf(error: unknown): Problem {
   };
 }
 
-const OTHER_MODEL: Problem = {
+const OTHER_MODEL: Trouble = {
   type: "urn:visor:other_model",
   title: "This link was made with another model",
   status: 0,

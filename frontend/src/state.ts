@@ -1,7 +1,7 @@
 import { computed, signal } from "@preact/signals";
-import { Api } from "./api";
+import { Api, type Trouble } from "./api";
 import type { Config } from "./config";
-import type { Box, FacetsAnswer, Item, Problem, SearchAnswer, StatsAnswer } from "./contract";
+import type { Box, FacetsAnswer, Item, SearchAnswer, StatsAnswer } from "./contract";
 import type { Options } from "./link";
 import { K_DEFAULT } from "./link";
 import { isEmpty, type Mask } from "./mask";
@@ -30,7 +30,7 @@ export const api = computed(() => new Api(config.value.endpoint));
 
 export const stats = signal<StatsAnswer | null>(null);
 /** Why the start failed: the endpoint does not answer. */
-export const offline = signal<Problem | null>(null);
+export const offline = signal<Trouble | null>(null);
 export const examples = signal<Item[]>([]);
 /** Facet values of the whole index, and for each filtered facet the counts without its own filter. */
 export const facets = signal<FacetsAnswer | null>(null);
@@ -40,18 +40,37 @@ export const edit = signal<Edit>(NO_EDIT);
 export const options = signal<Options>(DEFAULT_OPTIONS);
 export const phase = signal<Phase>("idle");
 export const answer = signal<SearchAnswer | null>(null);
-export const problem = signal<Problem | null>(null);
+export const problem = signal<Trouble | null>(null);
 /** A sentence about a link that was made with another state of the catalogue. */
 export const linkNotice = signal<string | null>(null);
 /** The nearest are shown although none is likely. */
 export const revealed = signal(false);
-/** Items that were said to be no match for this query. */
+/** Pairs of a query and an item that were said to be no match, by `pairOf`. */
 export const rejected = signal<ReadonlySet<string>>(new Set());
 
 /** What is read out to those who do not see the page change. */
 export const announcement = signal("");
+export interface Toast {
+  text: string;
+  action?: { label: string; run: () => void };
+}
 /** A short message at the bottom, with perhaps one thing to do about it. */
-export const toast = signal<{ text: string; action?: { label: string; run: () => void } } | null>(null);
+export const toast = signal<Toast | null>(null);
+
+/** Where a picture of the catalogue is: the server names the frames that it keeps itself by a path. */
+export const pictureAddress = (src: string): string =>
+  src.startsWith("./v1/") ? config.value.endpoint + src.slice(1) : src;
+
+/** What an answer was asked for, as links and feedback name it; null where the answer gave nothing to name it by. */
+export function subjectOf(
+  asked: Query | null,
+  given: SearchAnswer | null,
+): { item: string } | { vector: string } | null {
+  if (asked?.kind === "item") return { item: asked.id };
+  const vector = given?.query.vector ?? (asked?.kind === "vector" ? asked.vector : null);
+  return vector ? { vector } : null;
+}
+export const subject = computed(() => subjectOf(query.value, answer.value));
 
 export const isBusy = computed(() => phase.value === "preparing" || phase.value === "searching");
 export const isEdited = computed(() => edit.value.box !== null || !isEmpty(edit.value.mask));

@@ -1,12 +1,17 @@
-import type { StatsAnswer } from "../contract";
-import { formatCount, formatMilliseconds, formatPercent, sentenceCase } from "../format";
+import { useEffect } from "preact/hooks";
+import { STAGES, type StatsAnswer } from "../contract";
+import { formatAmount, formatCount, formatGeneration, formatMilliseconds, formatShare, sentenceCase } from "../format";
+import { refreshStats } from "../search";
 import { config, stats } from "../state";
 import { Bar } from "./Bar";
 import { Dialog } from "./Dialog";
+import { Notes } from "./Notes";
 
 /** What this is, what it holds, how well it does and what it has used. */
 export function About({ onClose }: { onClose: () => void }) {
   const now = stats.value;
+  // What it says is of now, not of when the page was opened. Without an answer, the old numbers are the best there are.
+  useEffect(() => void refreshStats().catch(() => undefined), []);
   return (
     <Dialog title={`About ${config.value.title}`} wide onClose={onClose}>
       <div class="about">
@@ -19,19 +24,7 @@ export function About({ onClose }: { onClose: () => void }) {
         {config.value.notes.length > 0 && (
           <section>
             <h3>Credits and notes</h3>
-            <ul class="notes">
-              {config.value.notes.map(({ text, href }) => (
-                <li key={text}>
-                  {href ? (
-                    <a href={href} target="_blank" rel="noopener noreferrer">
-                      {text}
-                    </a>
-                  ) : (
-                    text
-                  )}
-                </li>
-              ))}
-            </ul>
+            <Notes />
           </section>
         )}
       </div>
@@ -40,7 +33,7 @@ export function About({ onClose }: { onClose: () => void }) {
 }
 
 function Facts({ stats: now }: { stats: StatsAnswer }) {
-  const rows = (entries: [string, string][]) => (
+  const rows = (entries: [string, string | false][]) => (
     <dl class="facts">
       {entries
         .filter(([, value]) => value)
@@ -58,11 +51,9 @@ function Facts({ stats: now }: { stats: StatsAnswer }) {
         <h3>The catalogue</h3>
         {rows([
           ["Pictures", formatCount(now.images)],
-          ["Added lately", formatCount(now.fresh)],
-          [
-            "Index generation",
-            `${now.generation}, in ${formatCount(now.segments)} ${now.segments === 1 ? "segment" : "segments"}`,
-          ],
+          ["Not merged yet", now.fresh > 0 && formatCount(now.fresh)],
+          ["Segments", formatCount(now.segments)],
+          ["Last merged", formatGeneration(now.generation)],
         ])}
         {now.notice && <p class="notice">{now.notice}</p>}
       </section>
@@ -77,7 +68,7 @@ function Facts({ stats: now }: { stats: StatsAnswer }) {
       </section>
       <section>
         <h3>How it does</h3>
-        <Audit {...(now as Audited)} />
+        <Audit audit={now.audit} />
         <Stages stages={now.stages_ms} searches={now.searches} />
       </section>
       <Meters meters={now.meters ?? []} />
@@ -85,26 +76,26 @@ function Facts({ stats: now }: { stats: StatsAnswer }) {
   );
 }
 
-/** Live recall, where a server audits itself: `fast` answers checked against `exact` ones in idle time. */
-interface Audited {
-  audit?: { samples: number; recall_at_12: number } | null;
-}
-
-function Audit({ audit }: Audited) {
-  if (!audit?.samples) return null;
+/** Live recall: some `fast` answers are checked against `exact` ones in idle time. */
+function Audit({ audit }: { audit: StatsAnswer["audit"] | undefined }) {
   return (
     <p>
-      Of {formatCount(audit.samples)} fast answers checked against exact ones, {formatPercent(audit.recall_at_12)} of
-      the nearest twelve were found.
+      {audit?.samples
+        ? `${formatShare(audit.recall_at_12)} of the nearest twelve were found, in ${formatCount(audit.samples)} fast ${audit.samples === 1 ? "answer" : "answers"} checked against exact ones.`
+        : "Some fast answers are checked against exact ones in idle time; none has been so far."}
     </p>
   );
 }
 
 function Meters({ meters }: { meters: NonNullable<StatsAnswer["meters"]> }) {
-  if (meters.length === 0) return null;
+  const [first] = meters;
+  if (!first) return null;
   return (
     <section>
-      <h3>Used of what is free</h3>
+      <h3>Used of what Google Cloud gives for free</h3>
+      <p class="muted">
+        At {formatShare(first.limit / first.free)} of any of these, Visor stops and waits. It counts on any machine.
+      </p>
       <ul class="labels">
         {meters.map(({ resource, service, metric, per, used, free }) => (
           <li key={resource}>
@@ -112,7 +103,7 @@ function Meters({ meters }: { meters: NonNullable<StatsAnswer["meters"]> }) {
               {service}: {metric} <span class="muted">{per === "day" ? "today" : "this month"}</span>
             </span>
             <span class="label-value">
-              {formatCount(Math.round(used))} of {formatCount(free)}
+              {formatAmount(resource, used)} of {formatAmount(resource, free)}
             </span>
             <Bar value={free > 0 ? Math.min(used / free, 1) : 1} />
           </li>
@@ -123,11 +114,11 @@ function Meters({ meters }: { meters: NonNullable<StatsAnswer["meters"]> }) {
 }
 
 function Stages({ stages, searches }: { stages: StatsAnswer["stages_ms"]; searches: number }) {
-  const names = Object.keys(stages);
+  const names = [...STAGES, "total"].filter((name) => stages[name]);
   if (names.length === 0) return <p class="muted">No searches since this server started.</p>;
   return (
     <table class="stages-table">
-      <caption>Over the last {formatCount(searches)} searches of this server</caption>
+      <caption>Over the latest of {formatCount(searches)} searches since this server started</caption>
       <thead>
         <tr>
           <th scope="col">Stage</th>

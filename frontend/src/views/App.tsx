@@ -1,4 +1,5 @@
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
+import { REGRET_MS } from "../feedback";
 import { readTransfer } from "../picture";
 import { searchOffered, startOver } from "../search";
 import { announcement, config, isBusy, query, toast } from "../state";
@@ -8,6 +9,7 @@ import { Filters } from "./Filters";
 import { Insight } from "./Insight";
 import { Intake } from "./Intake";
 import { Icon, Mark } from "./icons";
+import { Notes } from "./Notes";
 import { PictureEditor } from "./PictureEditor";
 import { Results } from "./Results";
 import { Start } from "./Start";
@@ -56,40 +58,31 @@ export function App() {
 }
 
 function Searched() {
+  const current = query.value;
   return (
     <div class="searched">
       <h1 class="visually-hidden">Results</h1>
       <section class="query" aria-label="Your picture">
-        <PictureEditor />
-        {query.value?.kind === "item" && (
+        {/* Tools, strokes and their undoing belong to one picture. */}
+        {current && <PictureEditor key={current.picture.src ?? current.picture.name} query={current} />}
+        {current?.kind === "item" && (
           <p class="query-name">
-            More like <strong>{query.value.item?.title || "this item"}</strong>
+            More like <strong>{current.item?.title || "this item"}</strong>
           </p>
         )}
       </section>
+      <Insight />
       <Filters />
       <Results />
-      <Insight />
     </div>
   );
 }
 
 function Foot() {
-  const { notes } = config.value;
   return (
     <footer class="foot">
-      {notes.map(({ text, href }) => (
-        <span key={text}>
-          {href ? (
-            <a href={href} target="_blank" rel="noopener noreferrer">
-              {text}
-            </a>
-          ) : (
-            text
-          )}
-        </span>
-      ))}
-      <span>Reverse image search by Visor</span>
+      <Notes />
+      <p>Reverse image search by Visor</p>
     </footer>
   );
 }
@@ -140,15 +133,13 @@ function DropTarget() {
   );
 }
 
-const TOAST_MS = 6000;
-
 function Toast() {
   const shown = toast.value;
   useEffect(() => {
     if (!shown) return;
     const timer = setTimeout(() => {
       if (toast.value === shown) toast.value = null;
-    }, TOAST_MS);
+    }, REGRET_MS);
     return () => clearTimeout(timer);
   }, [shown]);
   return (

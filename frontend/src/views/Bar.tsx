@@ -2,7 +2,7 @@
 export function Bar({ value }: { value: number }) {
   return (
     <span class="bar" aria-hidden="true">
-      <span style={{ width: `${Math.max(value * 100, 1)}%` }} />
+      <span style={{ width: value > 0 ? `${Math.max(value * 100, 1)}%` : 0 }} />
     </span>
   );
 }

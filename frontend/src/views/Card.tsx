@@ -1,28 +1,30 @@
 import { useState } from "preact/hooks";
 import type { Match, Verdict } from "../contract";
 import { rejectMatch } from "../feedback";
-import { formatCountry, formatPercent, formatPrice, hostOf, likelihood, safeLink, sentenceCase } from "../format";
+import { formatClock, formatPercent, hostOf, likelihood, safeLink } from "../format";
 import { searchItem } from "../search";
 import { can, canEdit, query } from "../state";
 import { Bar } from "./Bar";
+import { Credit, Facts, Places } from "./ItemFacts";
 import { Icon } from "./icons";
 import { Thumb } from "./Thumb";
 import { Why } from "./Why";
 
-const VERDICTS: Record<Verdict, { text: string; title: string }> = {
+/** `similar` goes without saying. */
+const VERDICTS: Partial<Record<Verdict, { text: string; title: string }>> = {
   exact: { text: "Same picture", title: "The same picture, perhaps resized or saved anew" },
   edited: { text: "Edited copy", title: "The same picture, cropped, recoloured or otherwise changed" },
-  similar: { text: "Similar", title: "Another picture that looks alike" },
 };
 
 /** One result. */
-export function Card({ match, doubtful }: { match: Match; doubtful: boolean }) {
-  const [asking, setAsking] = useState(false);
-  const { item, confidence, similarity, verdict } = match;
+export function Card({ match }: { match: Match }) {
+  const { item, verdict } = match;
   const title = item.title || "Untitled item";
   const page = safeLink(item.page_url);
+  const seconds = item.extra?.["seconds"];
+  const at = seconds ? formatClock(Number(seconds)) : null;
   const picture = <Thumb src={item.image_url} alt={title} />;
-  const comparable = can("explain") && (canEdit.value || query.value?.kind === "item");
+  const said = VERDICTS[verdict];
   return (
     <article class="card" aria-label={title} data-verdict={verdict}>
       {/* biome-ignore-start lint/a11y/useAnchorContent: the title below is the same link, for everybody */}
@@ -34,15 +36,23 @@ export function Card({ match, doubtful }: { match: Match; doubtful: boolean }) {
         ) : (
           picture
         )}
-        <span class={`verdict verdict-${verdict}`} title={VERDICTS[verdict].title}>
-          {VERDICTS[verdict].text}
-        </span>
+        {said && (
+          <span class={`verdict verdict-${verdict}`} title={said.title}>
+            {said.text}
+          </span>
+        )}
+        {at && <span class="moment">{at}</span>}
       </div>
       {/* biome-ignore-end lint/a11y/useAnchorContent: the title below is the same link, for everybody */}
       <div class="card-text">
-        <h3>
+        <h3 title={title}>
           {page ? (
-            <a href={page} target="_blank" rel="noopener noreferrer" title={`Open on ${hostOf(page)}`}>
+            <a
+              href={page}
+              target="_blank"
+              rel="noopener noreferrer"
+              title={`${title}\nOpen on ${hostOf(page)}${at ? ` at ${at}` : ""}`}
+            >
               {title}
               <Icon name="out" size={16} />
             </a>
@@ -50,90 +60,75 @@ export function Card({ match, doubtful }: { match: Match; doubtful: boolean }) {
             title
           )}
         </h3>
-        <p class="card-facts">
-          {typeof item.price === "number" && <strong>{formatPrice(item.price, item.currency)}</strong>}
-          {item.collection && <span>{sentenceCase(item.collection)}</span>}
-          {item.country && <span>{formatCountry(item.country)}</span>}
-        </p>
-        <p class="sureness">
-          <Bar value={confidence} />
-          <span>
-            {doubtful ? "Unlikely" : likelihood(confidence)} <span class="muted">{formatPercent(confidence)}</span>
-          </span>
-          <span class="muted" title="Similarity to your picture; 1 is the same">
-            <span class="similarity-word">Similarity </span>
-            {similarity.toFixed(3)}
-          </span>
-        </p>
+        <Facts item={item} />
+        <Credit item={item} />
+        <Sureness match={match} />
         <Places match={match} />
       </div>
-      <div class="card-actions">
-        <button
-          type="button"
-          class="text-button"
-          onClick={() => void searchItem(item)}
-          aria-label={`More like ${title}`}
-        >
-          <Icon name="similar" size={18} />
-          <span>More like this</span>
-        </button>
-        <span class="tools-space" />
-        {comparable && (
-          <button
-            type="button"
-            class="icon-button"
-            aria-label={`Why ${title} matched`}
-            title="Why it matched"
-            onClick={() => setAsking(true)}
-          >
-            <Icon name="why" size={18} />
-          </button>
-        )}
-        {can("feedback") && (
-          <button
-            type="button"
-            class="icon-button"
-            aria-label={`${title} is not a match`}
-            title="Not a match"
-            onClick={() => rejectMatch(item)}
-          >
-            <Icon name="reject" size={18} />
-          </button>
-        )}
-      </div>
-      {asking && <Why match={match} onClose={() => setAsking(false)} />}
+      <Actions match={match} title={title} />
     </article>
   );
 }
 
-/** Where else the same picture stands. */
-function Places({ match }: { match: Match }) {
-  const places = match.places ?? [];
-  if (places.length < 2) return null;
+function Sureness({ match: { confidence, similarity } }: { match: Match }) {
   return (
-    <details class="places">
-      <summary>
-        <span>{places.length} places</span>
-        <Icon name="chevron" size={16} />
-      </summary>
-      <ul>
-        {places.map((place) => {
-          const page = safeLink(place.page_url);
-          const name = place.title || (page ? hostOf(page) : "Untitled item");
-          return (
-            <li key={place.item}>
-              {page ? (
-                <a href={page} target="_blank" rel="noopener noreferrer">
-                  {name}
-                </a>
-              ) : (
-                <span>{name}</span>
-              )}
-              {typeof place.price === "number" && <span>{formatPrice(place.price, place.currency)}</span>}
-            </li>
-          );
-        })}
-      </ul>
-    </details>
+    <p class="sureness">
+      <Bar value={confidence} />
+      <span title="Probability that this is what you look for">
+        {likelihood(confidence)} <span class="muted">{formatPercent(confidence)}</span>
+      </span>
+      <span class="muted" title="Likeness to your picture; 1 is the same">
+        Similarity {similarity.toFixed(3)}
+      </span>
+    </p>
+  );
+}
+
+function Actions({ match, title }: { match: Match; title: string }) {
+  const [asking, setAsking] = useState(false);
+  const comparable = can("explain") && (canEdit.value || query.value?.kind === "item");
+  const reject = (event: { currentTarget: HTMLElement }) => {
+    // The card goes and takes the focus with it, so that moves on first.
+    const card = event.currentTarget.closest("li");
+    const next = card?.nextElementSibling ?? card?.previousElementSibling;
+    next?.querySelector<HTMLElement>(".reject")?.focus({ preventScroll: true });
+    rejectMatch(match.item);
+  };
+  return (
+    <div class="card-actions">
+      <button
+        type="button"
+        class="text-button"
+        aria-label={`More like ${title}`}
+        onClick={() => void searchItem(match.item)}
+      >
+        <Icon name="similar" size={18} />
+        <span>More like this</span>
+      </button>
+      <span class="tools-space" />
+      {comparable && (
+        <button
+          type="button"
+          class="icon-button"
+          aria-label={`Why ${title} matched`}
+          title="Why it matched"
+          onClick={() => setAsking(true)}
+        >
+          <Icon name="why" size={18} />
+        </button>
+      )}
+      {can("feedback") && (
+        <button
+          type="button"
+          class="icon-button reject"
+          aria-label={`${title} is not a match`}
+          title="Not a match"
+          onClick={reject}
+        >
+          <Icon name="reject" size={18} />
+        </button>
+      )}
+      {asking && <Why match={match} onClose={() => setAsking(false)} />}
+    </div>
   );
 }

@@ -49,7 +49,7 @@ export function Filters() {
         <FacetGroup facet="collection" title="Collection" name={sentenceCase} />
         <Price />
         <FacetGroup facet="country" title="Country" name={formatCountry} />
-        <FacetGroup facet="label" title="Picture shows" name={sentenceCase} />
+        <FacetGroup facet="label" title="Seems to show" name={sentenceCase} />
         <FacetGroup facet="source" title="Source" name={(value) => value} onlyIfSeveral />
         <Advanced />
       </div>

@@ -1,5 +1,6 @@
+import { STAGES } from "../contract";
 import { formatCount, formatMilliseconds, formatPercent, sentenceCase } from "../format";
-import { answer } from "../state";
+import { answer, isBusy } from "../state";
 import { Bar } from "./Bar";
 import { Icon } from "./icons";
 
@@ -7,18 +8,17 @@ const LABELS_SHOWN = 5;
 /** Below it, a label or a kind says nothing. */
 const LABEL_MIN = 0.01;
 const GUESS_MIN = 0.2;
-const STAGES = ["fetch", "decode", "embed", "scan", "items"];
 
 /** What the picture seems to show, whether it is safe, and how the answer came about. */
 export function Insight() {
   const current = answer.value;
-  if (!current) return null;
+  if (!current) return isBusy.value ? <Expected /> : null;
   const { safety } = current;
   const labels = (current.labels ?? []).filter(({ probability }) => probability >= LABEL_MIN);
   const guess = current.guess && current.guess.probability >= GUESS_MIN ? current.guess : null;
   return (
     <section class="panel insight" aria-label="About this search">
-      {(labels.length > 0 || guess) && <h2 class="panel-title">What it shows</h2>}
+      {(labels.length > 0 || guess) && <h2 class="panel-title">What it seems to show</h2>}
       {guess && (
         <p class="guess">
           {guess.probability >= 0.5 ? "Probably" : "Perhaps"} <strong>{sentenceCase(guess.collection)}</strong>
@@ -38,6 +38,19 @@ export function Insight() {
       )}
       {safety && <Safety unsafe={safety.unsafe} probabilities={safety.probabilities} />}
       <Timing />
+    </section>
+  );
+}
+
+/** The panel before it has an answer, so that what is below it stays where it is. */
+function Expected() {
+  return (
+    <section class="panel insight insight-expected" aria-hidden="true">
+      <h2 class="panel-title">What it seems to show</h2>
+      <span class="line" />
+      <span class="line line-short" />
+      <span class="line" />
+      <span class="line line-short" />
     </section>
   );
 }
@@ -95,10 +108,6 @@ function Timing() {
         <div>
           <dt>Pictures searched</dt>
           <dd>{formatCount(index.images)}</dd>
-        </div>
-        <div>
-          <dt>Index generation</dt>
-          <dd>{index.generation}</dd>
         </div>
       </dl>
     </details>

@@ -3,7 +3,7 @@ import type { Box } from "../contract";
 import { boxBetween, describeBox, EDGES, type Edge, isInside, moveBox, type Point, resizeBox } from "../geometry";
 import { boxesOf, emptyMask, isEmpty, type Mask, paint, paintedShare } from "../mask";
 import { changeEdit } from "../search";
-import { announcement, canEdit, type Edit, edit, isBusy, isEdited, query } from "../state";
+import { announcement, canEdit, type Edit, edit, isBusy, isEdited, phase, type Query } from "../state";
 import { Icon } from "./icons";
 
 type Tool = "box" | "paint";
@@ -25,16 +25,21 @@ const BRUSHES = [
   { name: "Medium", radius: 0.05 },
   { name: "Broad", radius: 0.1 },
 ];
-const HINTS: Record<Tool, string> = {
-  box: "Drag a box around what counts. By keyboard: Enter adds one, arrows move it, Shift and arrows resize it, Delete removes it.",
-  paint: "Paint over what should not count. By keyboard: arrows move the brush, Space paints, Delete clears.",
+const HINTS: Record<Tool, { hand: string; keys: string }> = {
+  box: {
+    hand: "Drag a box around what counts.",
+    keys: "Enter adds one, arrows move it, Shift and arrows resize it, Delete removes it.",
+  },
+  paint: {
+    hand: "Paint over what should not count.",
+    keys: "arrows move the brush, Space paints, Delete clears.",
+  },
 };
 
 /** The query's picture, with a box to search within and a brush for what does not count. */
-export function PictureEditor() {
-  const current = query.value;
+export function PictureEditor({ query: current }: { query: Query }) {
   const surface = useRef<HTMLDivElement>(null);
-  const [aspect, setAspect] = useState(current?.picture.aspect ?? 1);
+  const [aspect, setAspect] = useState(current.picture.aspect ?? 1);
   const [broken, setBroken] = useState("");
   // With a finger the first drag is a scroll, until a tool is taken up.
   const [tool, setTool] = useState<Tool | null>(() => (matchMedia("(pointer: fine)").matches ? "box" : null));
@@ -43,17 +48,12 @@ export function PictureEditor() {
   const [cursor, setCursor] = useState<Point | null>(null);
   const [past, setPast] = useState<Edit[]>([]);
   const gesture = useRef<Gesture | null>(null);
-  if (!current) return null;
   const { src, name } = current.picture;
   if (!src || broken === src) {
     return (
       <div class="stage stage-blank">
         <Icon name="picture" size={36} />
-        <span>
-          {current.kind === "vector"
-            ? "Searched by a link: the picture itself is not in it"
-            : "This browser cannot show this picture; it is searched all the same"}
-        </span>
+        <span>{reasonForBlank(current)}</span>
       </div>
     );
   }
@@ -220,19 +220,24 @@ export function PictureEditor() {
             </div>
           )}
           <p class="hint" id="tool-hint">
-            {tool ? (
-              <>
-                {HINTS[tool].split(". ")[0]}.
-                <span class="hint-keys"> {HINTS[tool].split(". ").slice(1).join(". ")}</span>
-              </>
-            ) : (
-              "Take up a tool to search within a part of the picture."
-            )}
+            {tool && HINTS[tool].hand}
+            {tool && <span class="hint-keys"> By keyboard: {HINTS[tool].keys}</span>}
           </p>
         </>
       )}
     </div>
   );
+}
+
+/** Why a picture is not shown. */
+function reasonForBlank({ kind, picture }: Query): string {
+  if (kind === "vector")
+    return "Searched by a link. The picture is not in it, so copies cannot be told from look-alikes.";
+  if (phase.value === "failed") return picture.name;
+  if (kind === "item") return "The picture is not available";
+  if (kind === "url") return "The picture cannot be shown here; it is searched all the same";
+  const format = /\.(heic|heif|avif|tiff?)$/i.exec(picture.name)?.[1]?.toUpperCase();
+  return `This browser cannot show ${format ? `${format} pictures` : "this picture"}; it is searched all the same`;
 }
 
 function spokenMask(mask: Mask | null): string {

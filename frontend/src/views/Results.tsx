@@ -1,4 +1,6 @@
 import { useEffect, useRef } from "preact/hooks";
+import type { SearchAnswer } from "../contract";
+import { isRejected } from "../feedback";
 import { formatCount, formatMilliseconds, formatPercent, likelihood } from "../format";
 import { countFilters } from "../link";
 import { changeOptions, retry } from "../search";
@@ -11,13 +13,13 @@ import {
   options,
   phase,
   problem,
-  rejected,
+  query,
   revealed,
   toast,
 } from "../state";
 import { Card } from "./Card";
-import { Icon, type IconName } from "./icons";
-import { ProblemCard } from "./ProblemCard";
+import { Icon } from "./icons";
+import { Notice, ProblemCard } from "./Notice";
 
 const K_STEP = 24;
 const K_MAX = 200;
@@ -35,40 +37,41 @@ export function Results() {
 
 function Content() {
   const current = answer.value;
-  if (phase.value === "failed" && problem.value)
-    return <ProblemCard problem={problem.value} onRetry={() => void retry()} />;
+  if (phase.value === "failed" && problem.value) return <ProblemCard problem={problem.value} onRetry={retry} />;
   if (!current) return <Skeleton />;
   if (current.safety?.unsafe) return <Unsafe />;
-  const matches = current.matches.filter((match) => !rejected.value.has(match.item.id));
   if (current.matches.length === 0) return <Empty />;
-  const doubtful = current.no_confident_match;
-  if (doubtful && !revealed.value) return <NothingLikeIt />;
+  if (current.no_confident_match && !revealed.value) return <NothingLikeIt />;
   return (
     <div class={isBusy.value ? "stale" : undefined}>
-      {doubtful ? <h2 class="result-title">The nearest, though nothing is like it</h2> : <Heading />}
+      <Heading current={current} />
       <ol class="grid">
-        {matches.map((match) => (
-          <li key={match.item.id}>
-            <Card match={match} doubtful={doubtful} />
-          </li>
-        ))}
+        {current.matches
+          .filter((match) => !isRejected(match.item.id))
+          .map((match) => (
+            <li key={match.item.id}>
+              <Card match={match} />
+            </li>
+          ))}
       </ol>
       <More />
     </div>
   );
 }
 
-function Heading() {
-  const current = answer.value;
-  if (!current) return null;
+function Heading({ current }: { current: SearchAnswer }) {
   const { confidence, matches, index, timing_ms } = current;
-  const same = matches[0]?.verdict === "exact";
+  const title = useRef<HTMLHeadingElement>(null);
+  // The button that revealed them is gone, and the focus with it.
+  useEffect(() => {
+    if (revealed.value) title.current?.focus({ preventScroll: true });
+  }, []);
   return (
     <header class="result-head">
       <Gauge value={confidence} />
       <div class="result-words">
-        <h2 class="result-title">
-          {same ? "The same picture is in the catalogue" : `${likelihood(confidence)} in the catalogue`}
+        <h2 class="result-title" ref={title} tabIndex={-1}>
+          {titleOf(current)}
         </h2>
         <p class="muted">
           The {formatCount(matches.length)} nearest of {formatCount(index.images)} pictures
@@ -83,10 +86,19 @@ function Heading() {
   );
 }
 
+function titleOf({ confidence, matches, no_confident_match }: SearchAnswer): string {
+  if (no_confident_match) return "The nearest, though nothing is like it";
+  if (query.value?.kind === "item") return `${likelihood(confidence)} more of its kind`;
+  return matches[0]?.verdict === "exact"
+    ? "The same picture is in the catalogue"
+    : `${likelihood(confidence)} in the catalogue`;
+}
+
 async function copyLink(): Promise<void> {
+  const held = query.value?.kind === "item" ? "" : " It holds the picture's vector, not the picture.";
   try {
     await navigator.clipboard.writeText(location.href);
-    toast.value = { text: "Link copied. It holds the picture's vector, not the picture." };
+    toast.value = { text: `Link copied.${held}` };
   } catch {
     toast.value = { text: "The browser did not allow copying. The link is in the address bar." };
   }
@@ -126,19 +138,6 @@ function More() {
   );
 }
 
-function Notice(props: { icon: IconName; title: string; children: preact.ComponentChildren }) {
-  // The focus was perhaps on something that is gone now; screen readers hear the live region.
-  return (
-    <div class="notice-card">
-      <span class="notice-sign">
-        <Icon name={props.icon} size={26} />
-      </span>
-      <h2>{props.title}</h2>
-      {props.children}
-    </div>
-  );
-}
-
 function NothingLikeIt() {
   const confidence = answer.value?.confidence ?? 0;
   return (
@@ -147,7 +146,8 @@ function NothingLikeIt() {
       title={confidence < 0.2 ? "Nothing in the catalogue is like it" : "Probably nothing like it here"}
     >
       <p>
-        It is only {formatPercent(confidence)} likely that the catalogue has what you look for.
+        {confidence < 0.01 ? "Less than a 1 % chance" : `A ${formatPercent(confidence)} chance`} that the catalogue has
+        what you look for.
         {canEdit.value && !isEdited.value && " A box around the thing itself often helps."}
       </p>
       <button type="button" class="button" onClick={() => (revealed.value = true)}>

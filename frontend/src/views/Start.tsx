@@ -3,7 +3,7 @@ import { connect, searchItem } from "../search";
 import { config, examples, offline, stats } from "../state";
 import { Intake } from "./Intake";
 import { Icon } from "./icons";
-import { ProblemCard } from "./ProblemCard";
+import { ProblemCard } from "./Notice";
 import { Thumb } from "./Thumb";
 
 /** The page before anything is searched for. */
@@ -18,7 +18,7 @@ export function Start() {
           `Show a photo and see what is most like it${count ? ` among ${formatCount(count)} pictures` : ""}, how sure that is, and where to find it.`}
       </p>
       {offline.value ? (
-        <ProblemCard problem={offline.value} onRetry={() => void connect()} />
+        <ProblemCard problem={offline.value} onRetry={connect} />
       ) : (
         <>
           <div class="drop-card">

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { config } from "../state";
+import { pictureAddress } from "../state";
 import { Icon } from "./icons";
 
 /** A catalogue's picture. Its host is not ours: where it does not come, a sign says so. */
@@ -20,7 +20,7 @@ export function Thumb({ src, alt, eager = false }: { src: string; alt: string; e
   return (
     <img
       class="thumb"
-      src={src.startsWith("./v1/") ? config.value.endpoint + src.slice(1) : src}
+      src={pictureAddress(src)}
       alt={alt}
       loading={eager ? "eager" : "lazy"}
       decoding="async"

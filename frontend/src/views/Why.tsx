@@ -1,9 +1,9 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { type Explanation, Failure } from "../api";
 import type { Match } from "../contract";
-import { formatPercent } from "../format";
+import { formatPercent, likelihood } from "../format";
 import { requestNow } from "../search";
-import { api, query } from "../state";
+import { api, pictureAddress, query } from "../state";
 import { Dialog } from "./Dialog";
 
 /** Where in the two pictures the likeness sits. */
@@ -31,11 +31,20 @@ export function Why({ match, onClose }: { match: Match; onClose: () => void }) {
         <>
           <div class="pair">
             <Heated caption="Your picture" src={query.value?.picture.src ?? ""} heat={found?.query} />
-            <Heated caption={match.item.title || "The match"} src={match.item.image_url} heat={found?.item} />
+            <Heated
+              caption={match.item.title || "The match"}
+              src={pictureAddress(match.item.image_url)}
+              heat={found?.item}
+            />
           </div>
+          <p class="heat-key" aria-hidden="true">
+            <span>adds little</span>
+            <span class="heat-scale" />
+            <span>adds much</span>
+          </p>
           <p class="dialog-text muted" role="status">
             {found
-              ? `The warmer, the more that part adds to the likeness. ${formatPercent(match.confidence)} sure of this match.`
+              ? `The warmer a part, the more it adds to the likeness. ${likelihood(match.confidence)} what you look for: ${formatPercent(match.confidence)}.`
               : "Comparing the two…"}
           </p>
         </>
@@ -60,7 +69,26 @@ function Heated({ caption, src, heat }: { caption: string; src: string; heat: st
   );
 }
 
-/** Draws a grey map as warmth: clear where dark, yellow to red where bright. */
+/** From clear over yellow to red: warmth, then red, green, blue and opacity. */
+const WARMTH: readonly (readonly [number, readonly number[]])[] = [
+  [0, [255, 225, 90, 0]],
+  [0.35, [255, 205, 60, 130]],
+  [0.7, [245, 115, 25, 195]],
+  [1, [200, 15, 40, 225]],
+];
+
+/** The colour of a cell that adds so much, 0 to 1. */
+function warm(value: number): number[] {
+  const above = Math.max(
+    WARMTH.findIndex(([at]) => value <= at),
+    1,
+  );
+  const [[from, low], [to, high]] = [WARMTH[above - 1], WARMTH[above]] as [(typeof WARMTH)[0], (typeof WARMTH)[0]];
+  const share = (value - from) / (to - from);
+  return low.map((part, index) => part + ((high[index] ?? part) - part) * share);
+}
+
+/** Draws a grey map as warmth over the picture. */
 async function colour(base64: string, canvas: HTMLCanvasElement): Promise<void> {
   const image = new Image();
   image.src = `data:image/png;base64,${base64}`;
@@ -70,12 +98,6 @@ async function colour(base64: string, canvas: HTMLCanvasElement): Promise<void> 
   [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
   context.drawImage(image, 0, 0);
   const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
-  for (let i = 0; i < pixels.data.length; i += 4) {
-    const warmth = (pixels.data[i] ?? 0) / 255;
-    pixels.data[i] = 255;
-    pixels.data[i + 1] = Math.round(210 * (1 - warmth));
-    pixels.data[i + 2] = 0;
-    pixels.data[i + 3] = Math.round(200 * warmth ** 1.5);
-  }
+  for (let i = 0; i < pixels.data.length; i += 4) pixels.data.set(warm((pixels.data[i] ?? 0) / 255), i);
   context.putImageData(pixels, 0, 0);
 }
