@@ -12,9 +12,9 @@ import pytest
 from index_fixtures import DIMENSION, MODEL, Shop, clustered, hash_of, ids_of, keys_of
 
 from visor.errors import Conflict, CorruptObject
-from visor.index.manifest import manifest_object, read_manifest
+from visor.index.manifest import SegmentEntry, manifest_object, read_manifest
 from visor.index.merge import MergeReport, merge
-from visor.index.policy import MergePolicy
+from visor.index.policy import MergePolicy, choose_segments
 from visor.records import FacetRow, item_id
 from visor.web.contract import Filters
 
@@ -406,3 +406,24 @@ def test_a_swap_of_an_old_generation_is_a_conflict(shop: Shop) -> None:
     swap_manifest(shop.objects, manifest, generation)
     with pytest.raises(Conflict):
         swap_manifest(shop.objects, manifest, generation)
+
+
+def test_three_million_images_are_never_more_than_a_dozen_segments() -> None:
+    """The default policy alone, with entries in place of segments."""
+    policy = MergePolicy()
+    segments: list[SegmentEntry] = []
+    rng = random.Random(1)
+    total = 0
+    while total < 3_000_000:
+        fresh = rng.choice([64, 1_000, policy.step_rows])
+        total += fresh
+        chosen = choose_segments(policy, [(entry, entry.count) for entry in segments], fresh, True)
+        count = fresh + sum(entry.count for entry in segments if entry.name in chosen)
+        pieces = -(-count // policy.rows_max(total))
+        segments = [entry for entry in segments if entry.name not in chosen]
+        segments += [entry_of(f"{total}-{piece}", count // pieces + 1) for piece in range(pieces)]
+        assert len(segments) <= policy.segments_max == 12
+
+
+def entry_of(name: str, count: int) -> SegmentEntry:
+    return SegmentEntry(name=name, count=count, size_bytes=1, hot_bytes=1, digest="", projection=None)

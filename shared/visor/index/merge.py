@@ -12,36 +12,26 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from visor.errors import Conflict, CorruptObject, FormatError, NotFound
+from visor.errors import Conflict, CorruptObject, NotFound
 from visor.index import cleanup
-from visor.index.columns import FacetColumns
-from visor.index.container import FORMAT_VERSION, Array
-from visor.index.manifest import (
-    COMMITS,
-    MANIFEST_KEY,
-    Manifest,
-    ProjectionEntry,
-    SegmentEntry,
-    Trash,
-    read_manifest,
-    swap_manifest,
-)
+from visor.index.container import FORMAT_VERSION
+from visor.index.inputs import Inputs, Pending, live_rows, sample
+from visor.index.late import Late, carried
+from visor.index.manifest import COMMITS, MANIFEST_KEY, Manifest, ProjectionEntry, SegmentEntry, Trash
 from visor.index.policy import MergePolicy, choose_segments, is_learning_due
-from visor.index.rewrite import Late, carried, gather, segment_take, shard_take, write_segments
+from visor.index.rewrite import gather, segment_take, shard_take, write_segments
 from visor.index.scan import train_fast_scan
-from visor.index.segment import LateRecords, Segment, open_segment
-from visor.index.shard import Shard, read_shard
-from visor.index.space import SAMPLES_MAX, Space, learn, read_space
-from visor.index.state import join, late_records
+from visor.index.segment import Segment
+from visor.index.shard import Shard
+from visor.index.space import SAMPLES_MAX, Space, learn
 from visor.records import Record, ShardCommit, as_document
-from visor.stores.documents import SERVER_TIME, Document, DocumentStore, Put
+from visor.stores.documents import SERVER_TIME, DocumentStore, Put
 from visor.stores.objects import ObjectStore
 
 CONFLICTS_MAX = 5
@@ -102,38 +92,19 @@ def merge(
     Raises:
         FormatError: The manifest or its projection cannot be read.
     """
-    return _Merge(objects, documents, model, policy, clock, progress, calibrate).run(budget_s, relearn)
-
-
-@dataclass(frozen=True, slots=True)
-class _Pending:
-    """One commit that is in no segment yet."""
-
-    key: str
-    committed_at: float
-    record: ShardCommit
-
-    def rows(self, model: str) -> int:
-        return self.record.count if self.record.model == model and self.record.shard else 0
+    inputs = Inputs(objects, documents, model)
+    return _Merge(inputs, policy, clock, progress, calibrate).run(budget_s, relearn)
 
 
 @dataclass
 class _Merge:
     """The state of one call of `merge`."""
 
-    objects: ObjectStore
-    documents: DocumentStore
-    model: str
+    index: Inputs
     policy: MergePolicy
     clock: Callable[[], float]
     progress: Callable[[str], None]
     calibrate: Calibrate | None = None
-    manifest: Manifest | None = None
-    generation: int = 0
-    space: Space | None = None
-    opened: dict[str, Segment] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
-    documents_read: list[Document] = field(default_factory=list)
     commits: int = 0
     steps: int = 0
     learned: bool = False
@@ -142,8 +113,7 @@ class _Merge:
     def run(self, budget_s: float | None, relearn: bool) -> MergeReport:
         started = time.monotonic()
         finished = False
-        self._load()
-        self.documents_read = self.documents.query(COMMITS, order_by="committed_at")
+        self.index.load()
         while budget_s is None or time.monotonic() - started < budget_s:
             try:
                 if not self._step(relearn and not self.learned):
@@ -154,15 +124,14 @@ class _Merge:
                 self.conflicts += 1
                 if self.conflicts > CONFLICTS_MAX:
                     break
-                self._load()
-                self.documents_read = self.documents.query(COMMITS, order_by="committed_at")
+                self.index.load()
         if finished:
             self._calibrate()
         self._announce()
         deleted = self._clean_up()
-        manifest = self.manifest
+        manifest = self.index.manifest
         return MergeReport(
-            generation=self.generation,
+            generation=self.index.generation,
             images=manifest.images if manifest else 0,
             segments=len(manifest.segments) if manifest else 0,
             commits=self.commits,
@@ -170,51 +139,27 @@ class _Merge:
             learned=self.learned,
             conflicts=self.conflicts,
             deleted=deleted,
-            unreadable=tuple(sorted(self.unreadable.values())),
+            unreadable=tuple(sorted(self.index.unreadable.values())),
             finished=finished,
             seconds=round(time.monotonic() - started, 3),
         )
 
-    def _load(self) -> None:
-        self.manifest, self.generation = read_manifest(self.objects, self.model)
-        self.space = None
-        if self.manifest is not None:
-            self.space = Space(None, self.manifest.dimension)
-            if self.manifest.projection is not None:
-                name = self.manifest.projection.name
-                self.space = read_space(name, self.objects.get(name))
-        self.opened = {}
-
-    def _pending(self) -> list[_Pending]:
-        """Commits in no segment, oldest first, but those whose shard cannot be read."""
-        pending = []
-        for document in self.documents_read:
-            at = float(document.data["committed_at"])
-            merged = self.manifest is not None and self.manifest.contains(document.key, at)
-            if document.key == MANIFEST_KEY or merged or document.key in self.unreadable:
-                continue
-            fields = {name: value for name, value in document.data.items() if name != "committed_at"}
-            pending.append(_Pending(document.key, at, msgspec.convert(fields, ShardCommit)))
-        return pending
-
     def _step(self, relearn: bool) -> bool:
         """Do the next thing that is due. Returns False if nothing is."""
-        pending = self._pending()
-        group = self._group(pending)
-        segments = self._segments()
+        group = self.index.group(self.policy.step_rows)
+        segments = self.index.segments()
         readable = [segment for segment in segments.values() if segment is not None]
-        shards = self._read(group)
-        group = [commit for commit in group if commit.key not in self.unreadable]
+        shards = self.index.shards(group)
+        group = [commit for commit in group if commit.key not in self.index.unreadable]
         rows = sum(len(segment) for segment in readable) + sum(len(shard) for shard in shards)
-        if self.space is None and not shards:
+        if self.index.space is None and not shards:
             return False
-        learning = len(readable) == len(segments) and is_learning_due(
-            self.policy, rows, self.manifest.projection if self.manifest else None, forced=relearn
-        )
+        before = self.index.manifest.projection if self.index.manifest else None
+        learning = len(readable) == len(segments) and is_learning_due(self.policy, rows, before, forced=relearn)
         if learning:
             inputs = readable
         else:
-            weights = [(segment.entry, self._live_rows(segment, readable)) for segment in readable]
+            weights = [(segment.entry, live_rows(segment, readable)) for segment in readable]
             names = choose_segments(self.policy, weights, sum(len(shard) for shard in shards), bool(group))
             inputs = [segment for segment in readable if segment.entry.name in names]
         if not group and not inputs:
@@ -222,136 +167,85 @@ class _Merge:
         self._rewrite(inputs, readable, group, shards, learning)
         return True
 
-    def _group(self, pending: Sequence[_Pending]) -> list[_Pending]:
-        """The oldest pending commits, as many as one step takes."""
-        group: list[_Pending] = []
-        rows = 0
-        for commit in pending:
-            count = commit.rows(self.model)
-            if group and rows + count > self.policy.step_rows:
-                break
-            group.append(commit)
-            rows += count
-        return group
-
-    def _read(self, group: Sequence[_Pending]) -> list[Shard]:
-        shards = []
-        for commit in group:
-            if not commit.rows(self.model) or commit.record.shard is None:
-                continue
-            try:
-                shards.append(read_shard(self.objects.get(commit.record.shard), name=commit.record.shard))
-            except NotFound:
-                if self.manifest is None or commit.key not in self.manifest.merged:
-                    self.unreadable[commit.key] = f"{commit.record.shard} is missing"
-            except FormatError as exc:
-                self.unreadable[commit.key] = exc.found
-        return shards
-
-    def _segments(self) -> dict[str, Segment | None]:
-        """The live segments by name, None for those that cannot be read."""
-        segments: dict[str, Segment | None] = {}
-        for entry in self.manifest.segments if self.manifest else ():
-            if entry.name not in self.opened and entry.name not in self.unreadable:
-                assert self.space is not None
-                try:
-                    self.opened[entry.name] = open_segment(self.objects, entry, self.space)
-                except FormatError as exc:
-                    self.unreadable[entry.name] = exc.found
-            segments[entry.name] = self.opened.get(entry.name)
-        return segments
-
-    def _live_rows(self, segment: Segment, others: Sequence[Segment]) -> int:
-        """Rows of a segment that no tombstone of any live segment hides."""
-        hidden = np.zeros(len(segment), bool)
-        for other in others:
-            rows = segment.index.find(other.tombstones.ids)
-            there = rows >= 0
-            hidden[rows[there][segment.versions[rows[there]] <= other.tombstones.versions[there]]] = True
-        return len(segment) - int(hidden.sum())
-
     def _rewrite(
         self,
         inputs: Sequence[Segment],
         readable: Sequence[Segment],
-        group: Sequence[_Pending],
+        group: Sequence[Pending],
         shards: Sequence[Shard],
         learning: bool,
     ) -> None:
         """One step: write the new segments, swap the manifest."""
         taken_up = {segment.entry.name for segment in inputs}
         others = [segment for segment in readable if segment.entry.name not in taken_up]
-        now = self.clock()
-        space, projection = self._space(inputs, shards) if learning else (self.space, None)
+        now, objects = self.clock(), self.index.objects
+        space, projection = self._learn(inputs, shards) if learning else (self.index.space, None)
         if space is None:
             space = Space(None, shards[0].vectors.shape[1])
-        incoming, inherited = _late_of_commits(group, now), _late_of_segments(readable)
-        rows = gather(inputs, shards, others, _both(incoming, inherited))
-        carry = carried(_both(incoming, _late_of_segments(inputs)), others, now, self.policy.late_s)
-        takes = [segment_take(segment, self.objects) for segment in inputs] + [shard_take(shard) for shard in shards]
+        incoming = Late.of_commits([commit.record for commit in group], now)
+        rows = gather(inputs, shards, others, incoming + Late.of_segments(readable))
+        late = carried(incoming + Late.of_segments(inputs), others, now, self.policy.late_s)
+        takes = [segment_take(segment, objects) for segment in inputs] + [shard_take(shard) for shard in shards]
         entries: list[SegmentEntry] = []
         try:
             with tempfile.TemporaryDirectory(prefix="visor-merge-") as folder:
-                if len(rows) or len(carry.tombstones) or len(carry.updates):
+                if len(rows) or len(late.tombstones) or len(late.updates):
                     entries = write_segments(
-                        self.objects,
+                        objects,
                         rows,
                         takes,
                         space=space,
-                        late=carry,
+                        late=late,
                         segment_rows=self.policy.rows_max(sum(len(segment) for segment in readable) + len(rows)),
                         folder=Path(folder),
                     )
-            self._swap(inputs, group, entries, space, projection, now)
+            manifest = self._manifest(inputs, group, entries, space, projection, now)
+            self.index.swap(manifest, space)
         except CorruptObject as exc:
             # A block of full vectors is damaged: go on without its segment, which stays where it is.
             damaged = [s.entry.name for s in inputs if s.entry.name in exc.found]
             if not damaged:
                 raise
-            self.unreadable |= dict.fromkeys(damaged, exc.found)
-            for name in damaged:
-                self.opened.pop(name, None)
+            self.index.damaged(damaged, exc.found)
             return
         except Conflict:
             for entry in entries:
-                self.objects.delete(entry.name)
+                objects.delete(entry.name)
             raise
-        self.space = space
         self.steps += 1
         self.commits += len(group)
         self.learned |= learning
-        for segment in inputs:
-            self.opened.pop(segment.entry.name, None)
         taken = f"{len(group)} commits and {len(inputs)} segments"
         self.progress(f"{taken} became {len(entries)} segments with {len(rows)} images")
 
-    def _space(self, inputs: Sequence[Segment], shards: Sequence[Shard]) -> tuple[Space, ProjectionEntry]:
+    def _learn(self, inputs: Sequence[Segment], shards: Sequence[Shard]) -> tuple[Space, ProjectionEntry]:
         """A newly learned space, its object put."""
         rows = sum(len(segment) for segment in inputs) + sum(len(shard) for shard in shards)
-        sample = _sample(self.objects, inputs, shards, SAMPLES_MAX)
-        space, data = learn(sample, learned_on=rows, train_fast_scan=train_fast_scan)
+        known = sample(self.index.objects, inputs, shards, SAMPLES_MAX)
+        space, data = learn(known, learned_on=rows, train_fast_scan=train_fast_scan)
         assert space.name is not None
-        self.objects.put(space.name, data)
+        self.index.objects.put(space.name, data)
         return space, ProjectionEntry(name=space.name, dimensions=space.dimensions, learned_on=rows)
 
-    def _swap(
+    def _manifest(
         self,
         inputs: Sequence[Segment],
-        group: Sequence[_Pending],
+        group: Sequence[Pending],
         entries: Sequence[SegmentEntry],
         space: Space,
         projection: ProjectionEntry | None,
         now: float,
-    ) -> None:
-        old = self.manifest
+    ) -> Manifest:
+        """The manifest after a step."""
+        old, model = self.index.manifest, self.index.model
         gone = {segment.entry.name for segment in inputs}
-        trash = [*gone, *(c.record.shard for c in group if c.record.shard and c.record.model == self.model)]
+        trash = [*gone, *(c.record.shard for c in group if c.record.shard and c.record.model == model)]
         before = old.projection if old else None
         if projection is not None and before is not None and before.name != projection.name:
             trash.append(before.name)
         kept = [entry for entry in (old.segments if old else ()) if entry.name not in gone]
-        base = old or Manifest(format=FORMAT_VERSION, model=self.model, dimension=0, created_at=now)
-        manifest = msgspec.structs.replace(
+        base = old or Manifest(format=FORMAT_VERSION, model=model, dimension=0, created_at=now)
+        return msgspec.structs.replace(
             base,
             dimension=base.dimension or space.dimension,
             created_at=now,
@@ -360,78 +254,42 @@ class _Merge:
             merged={**base.merged, **{commit.key: commit.committed_at for commit in group}},
             trash=(*base.trash, *(Trash(name=name, since=now) for name in sorted(trash))),
         )
-        self.generation = swap_manifest(self.objects, manifest, self.generation)
-        self.manifest = manifest
 
     def _calibrate(self) -> None:
         """Put a new calibration into the manifest, if one is due. Losing the swap costs nothing but the work."""
-        if self.calibrate is None or self.manifest is None or self.space is None:
+        manifest, space = self.index.manifest, self.index.space
+        if self.calibrate is None or manifest is None or space is None:
             return
         try:
-            segments = [segment for segment in self._segments().values() if segment is not None and len(segment)]
-            calibration = self.calibrate(self.manifest, segments, self.space)
+            segments = [segment for segment in self.index.segments().values() if segment is not None and len(segment)]
+            calibration = self.calibrate(manifest, segments, space)
             if calibration is None:
                 return
-            manifest = msgspec.structs.replace(self.manifest, calibration=dict(calibration))
-            self.generation = swap_manifest(self.objects, manifest, self.generation)
-            self.manifest = manifest
+            self.index.swap(msgspec.structs.replace(manifest, calibration=dict(calibration)), space)
             self.progress(f"confidence calibrated on {calibration.get('fitted_on', 0)} images")
         except (Conflict, NotFound):
             self.conflicts += 1
 
     def _announce(self) -> None:
         """Tell running searches to read the manifest again, if its last swap was not told yet."""
-        if self.manifest is None:
+        if self.index.manifest is None:
             return
-        record = next((d for d in self.documents.get(COMMITS, [MANIFEST_KEY]).values()), None)
-        told = record is not None and record.data.get("model") == self.model
-        if told and record is not None and record.data.get("manifest") == self.generation:
+        documents, model, generation = self.index.documents, self.index.model, self.index.generation
+        record = next((d for d in documents.get(COMMITS, [MANIFEST_KEY]).values()), None)
+        told = record is not None and record.data.get("model") == model
+        if told and record is not None and record.data.get("manifest") == generation:
             return
-        signal = as_document(ShardCommit(batch=MANIFEST_KEY, model=self.model, manifest=self.generation))
-        self.documents.commit([Put(collection=COMMITS, key=MANIFEST_KEY, data={**signal, "committed_at": SERVER_TIME})])
+        signal = as_document(ShardCommit(batch=MANIFEST_KEY, model=model, manifest=generation))
+        documents.commit([Put(collection=COMMITS, key=MANIFEST_KEY, data={**signal, "committed_at": SERVER_TIME})])
 
     def _clean_up(self) -> int:
-        if self.manifest is None:
+        if self.index.manifest is None:
             return 0
-        cleaner = cleanup.Cleaner(self.objects, self.documents, self.policy, self.clock())
+        cleaner = cleanup.Cleaner(self.index.objects, self.index.documents, self.policy, self.clock())
         try:
-            self.manifest, self.generation, deleted = cleaner.run(self.manifest, self.generation)
+            self.index.manifest, self.index.generation, deleted = cleaner.run(
+                self.index.manifest, self.index.generation
+            )
         except Conflict:
             return 0
         return deleted
-
-
-def _sample(objects: ObjectStore, inputs: Sequence[Segment], shards: Sequence[Shard], most: int) -> Array:
-    """Full vectors to learn on, the same share of each input. Ids are digests, so first rows by id are random rows.
-
-    They are in the order of their ids: the same items make the same space, in whatever order they were committed.
-    """
-    total = sum(map(len, inputs)) + sum(map(len, shards))
-    share = min(1.0, most / max(total, 1))
-    taken = [int(np.ceil(len(one) * share)) for one in (*inputs, *shards)]
-    parts = [segment.vectors(objects, 0, count) for segment, count in zip(inputs, taken, strict=False)]
-    parts += [shard.vectors[:count] for shard, count in zip(shards, taken[len(inputs) :], strict=True)]
-    ids = np.concatenate([one.ids[:count] for one, count in zip((*inputs, *shards), taken, strict=True)])
-    return np.concatenate(parts)[np.lexsort(ids.T[::-1])]
-
-
-def _late_of_commits(group: Sequence[_Pending], now: float) -> Late:
-    tombstones = late_records([t for commit in group for t in commit.record.tombstones], now)
-    updates = [u for commit in group for u in commit.record.updates]
-    return Late(tombstones, late_records(updates, now), FacetColumns.of([u.facets for u in updates]))
-
-
-def _late_of_segments(segments: Sequence[Segment]) -> Late:
-    return Late(
-        join([LateRecords.none(), *(segment.tombstones for segment in segments)]),
-        join([LateRecords.none(), *(segment.updates for segment in segments)]),
-        FacetColumns.concat([segment.update_columns for segment in segments]),
-    )
-
-
-def _both(one: Late, other: Late) -> Late:
-    return Late(
-        join([one.tombstones, other.tombstones]),
-        join([one.updates, other.updates]),
-        FacetColumns.concat([one.update_columns, other.update_columns]),
-    )

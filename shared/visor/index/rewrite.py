@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from visor.index.columns import FacetColumns
 from visor.index.container import Array
 from visor.index.copies import PDQ_BYTES, same_hash_groups
 from visor.index.ids import IdIndex, newest
+from visor.index.late import Late
 from visor.index.manifest import SegmentEntry
 from visor.index.scan import PQ_ROWS_MIN, FastScan
 from visor.index.segment import BLOCK_ROWS, FOLDER, LateRecords, Segment, SegmentWriter, late_tensors
@@ -26,15 +27,6 @@ from visor.stores.objects import ObjectStore
 
 Take = Callable[[Array], Array]
 """Full vectors (len(rows), d) float16 of rows; every call asks for greater rows than the one before."""
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """Tombstones and facet updates to apply and to carry on."""
-
-    tombstones: LateRecords
-    updates: LateRecords
-    update_columns: FacetColumns
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,18 +89,6 @@ def gather(segments: Sequence[Segment], shards: Sequence[Shard], others: Sequenc
     return Rows(ids[keep], versions[keep], hashes, facets, source[keep], place[keep])
 
 
-def carried(late: Late, others: Sequence[Segment], now: float, late_s: float) -> Late:
-    """The part of `late` that the new segments have to carry: what is young, or concerns a segment not rewritten."""
-    tombstones, updates = late.tombstones, late.updates
-    stays = np.zeros(len(tombstones), bool)
-    stays[newest(tombstones.ids, tombstones.versions)] = True
-    stays &= (now - tombstones.since < late_s) | _concerns(tombstones, others)
-    kept = np.zeros(len(updates), bool)
-    kept[newest(updates.ids, updates.versions)] = True
-    kept &= (now - updates.since < late_s) | _concerns(updates, others)
-    return Late(_pick(tombstones, stays), _pick(updates, kept), late.update_columns.take(np.flatnonzero(kept)))
-
-
 def write_segments(
     objects: ObjectStore,
     rows: Rows,
@@ -129,7 +109,6 @@ def write_segments(
         segment_rows: Rows in one segment at most.
         folder: For one local file at a time.
     """
-    none = Late(LateRecords.none(), LateRecords.none(), FacetColumns.of([]))
     pieces = max(1, -(-len(rows) // segment_rows))
     bounds = [len(rows) * piece // pieces for piece in range(pieces + 1)]
     entries = []
@@ -140,7 +119,7 @@ def write_segments(
         writer = SegmentWriter(
             path=path,
             about={"count": len(part), "dimension": space.dimension, "projection": space.name},
-            hot=_hot(part, late if start == 0 else none),
+            hot=_hot(part, late if start == 0 else Late.none()),
             count=len(part),
             dimension=space.dimension,
             space=space,
@@ -233,17 +212,3 @@ def _updated(facets: FacetColumns, ids: Array, versions: Array, late: Late) -> F
     order = np.arange(len(ids))
     order[rows[applies]] = len(ids) + np.arange(int(applies.sum()))
     return both.take(order)
-
-
-def _concerns(late: LateRecords, others: Sequence[Segment]) -> Array:
-    """(t,) bool: which records concern a row of another live segment."""
-    concerns = np.zeros(len(late), bool)
-    for other in others:
-        rows = other.index.find(late.ids)
-        there = rows >= 0
-        concerns[there] |= other.versions[rows[there]] <= late.versions[there]
-    return concerns
-
-
-def _pick(late: LateRecords, mask: Array) -> LateRecords:
-    return replace(late, ids=late.ids[mask], versions=late.versions[mask], since=late.since[mask])
