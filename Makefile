@@ -9,6 +9,7 @@ STAMPS := $(VENV)/.stamps
 CONSTRAINTS := constraints.txt
 # Labelled photos for `make bench`: a folder of folders of kinds.
 PHOTOS ?= ../shared/data
+PICTURES := $(if $(wildcard $(PHOTOS)),--pictures '$(PHOTOS)')
 
 # Small products on many threads cost more than they save, most of all on a busy machine.
 export OPENBLAS_NUM_THREADS := 1
@@ -33,10 +34,12 @@ lint: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## style, types, front en
 	cd frontend && npm run lint
 
 bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what else there is
-	for images in 10000 70000 1000000; do $(BIN)/visor bench search --images $$images --json; done
-	for images in 10000 70000; do $(BIN)/visor bench peers --images $$images; done
-	if [ -d '$(PHOTOS)' ]; then for folder in '$(PHOTOS)'/*/; do \
-	  $(BIN)/visor eval "$$folder" --json; $(BIN)/visor bench metrics "$$folder"; done; fi
+	for images in 10000 70000 1000000; do \
+	  $(BIN)/visor bench search --images $$images $(PICTURES) --json; \
+	  $(BIN)/visor bench peers --images $$images $(PICTURES) --plot docs/img/peers-$$images.png; done
+	if [ -d '$(PHOTOS)' ]; then for kind in clothing grocery; do \
+	  $(BIN)/visor eval '$(PHOTOS)'/$$kind --json; \
+	  $(BIN)/visor bench metrics '$(PHOTOS)'/$$kind --model nsfwjs --model auto --plot docs/img/metrics-$$kind.png; done; fi
 
 setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page  ## everything that the other targets need
 

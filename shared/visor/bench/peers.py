@@ -28,7 +28,18 @@ from visor.commands.options import as_json, say
 from visor.index.container import Array
 
 QUERIES = 200
-COLUMNS = ("recall_at_12", "p50_ms", "p99_ms", "build_s", "bytes_per_image", "resident_mb", "first_answer_s", "effort")
+COLUMNS = (
+    "recall_at_12",
+    "p50_ms",
+    "p99_ms",
+    "times_visors_time",
+    "build_s",
+    "bytes_per_image",
+    "resident_mb",
+    "times_visors_memory",
+    "first_answer_s",
+    "effort",
+)
 EQUAL_RECALL = 0.005
 """Recalls that differ by so little are called equal."""
 MINUTES = 5.0
@@ -42,6 +53,7 @@ Table = dict[str, dict[str, Any]]
 @click.option("--projected", is_flag=True, help="Give the peers Visor's projected vectors, not the full ones.")
 @click.option("--only", multiple=True, type=click.Choice(sorted(PEERS)), help="Just these peers.")
 @click.option("--minutes", default=MINUTES, show_default=True, help="A peer whose build takes longer is left out.")
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write memory against time as a picture.")
 @as_json
 def peers_command(
     images: int,
@@ -51,6 +63,7 @@ def peers_command(
     projected: bool,
     only: tuple[str, ...],
     minutes: float,
+    plot: Path | None,
     as_json: bool,
 ) -> None:
     """Recall, latency, build time, size and memory, each peer in a process of its own."""
@@ -58,6 +71,8 @@ def peers_command(
     with tempfile.TemporaryDirectory(prefix="visor-peers-") as folder:
         table = measure(images, base, Path(folder), only or tuple(PEERS), projected=projected, minutes=minutes)
     sentences, both = ahead(table)
+    if plot is not None:
+        draw(table, plot, images)
     if as_json:
         document = {"images": images, "vectors": origin, "peers": table, "ahead": sentences, "ahead_in_both": both}
         click.echo(json.dumps(document))
@@ -97,28 +112,55 @@ def measure(
     for name in names:
         say(f"{name} …")
         table[name] = _peer_row(name, images, folder, minutes, ours["recall_at_12"])
+    for row in table.values():
+        if "left_out" not in row:
+            row["times_visors_time"] = round(row["p50_ms"] / ours["p50_ms"], 2)
+            row["times_visors_memory"] = round(row["resident_mb"] / ours["resident_mb"], 2)
     return table
 
 
 def ahead(table: Table) -> tuple[list[str], list[str]]:
     """A sentence for each peer that is ahead of Visor in time or memory, and the names of those ahead in both at the
     same recall."""
-    ours = table["visor"]
+    recall = table["visor"]["recall_at_12"]
     sentences, both = [], []
     for name, row in table.items():
         if name == "visor" or "left_out" in row:
             continue
-        time, memory = row["p50_ms"] / ours["p50_ms"], row["resident_mb"] / ours["resident_mb"]
-        finds = row["recall_at_12"] >= ours["recall_at_12"] - EQUAL_RECALL
+        time, memory = row["times_visors_time"], row["times_visors_memory"]
         if time >= 1 and memory >= 1:
             continue
-        less = "" if finds else f" and finds less ({row['recall_at_12']:.3f} against {ours['recall_at_12']:.3f})"
+        finds = row["recall_at_12"] >= recall - EQUAL_RECALL
+        less = "" if finds else f" and finds less ({row['recall_at_12']:.3f} against {recall:.3f})"
         sentences.append(
-            f"{name} takes {time:.2f} times Visor's time in {memory:.2f} times its memory{less}: {PEERS[name].why}."
+            f"{name} takes {time} times Visor's time in {memory} times its memory{less}: {PEERS[name].why}."
         )
         if finds and time < 1 and memory < 1:
             both.append(name)
     return sentences, both
+
+
+def draw(table: Table, path: Path, images: int) -> None:
+    """Resident memory against time, one point a peer, with its recall: down and left is better."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    for name, row in table.items():
+        if "left_out" not in row:
+            place = (row["p50_ms"], row["resident_mb"])
+            axes.scatter(*place, color="tab:red" if name == "visor" else "tab:blue")
+            label = f"{name} ({row['recall_at_12']:.3f})"
+            axes.annotate(label, place, xytext=(4, 3), textcoords="offset points", fontsize=8)
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="p50 of a query, ms",
+        ylabel="resident, MB",
+        title=f"{images:,} images (recall@12)",
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 def _peer_row(name: str, images: int, folder: Path, minutes: float, recall: float) -> dict[str, Any]:
