@@ -75,6 +75,25 @@ def test_every_way_to_ask_gives_the_same_first_match(client: httpx.Client, pictu
     assert "embed" not in vector["timing_ms"]
 
 
+def test_an_answer_holds_all_that_a_link_to_it_needs(client: httpx.Client, picture: bytes) -> None:
+    first = client.post("/v1/search", files={"image": picture}).json()["matches"][0]["item"]
+    asked = {"filters": {"collection": [first["collection"]]}, "k": 5, "mode": "exact"}
+    answer = client.post("/v1/search", json={"image": base64.b64encode(picture).decode(), **asked}).json()
+    stats = client.get("/v1/stats").json()
+    assert answer["index"]["model"] == stats["model"]["fingerprint"]
+    assert answer["index"]["generation"] == stats["generation"]
+    # A link writes the vector URL-safe and without padding.
+    vector = answer["query"]["vector"].replace("+", "-").replace("/", "_").rstrip("=")
+    again = client.post("/v1/search", json={"vector": vector + "=" * (-len(vector) % 4), **asked}).json()
+    assert [m["item"]["id"] for m in again["matches"]] == [m["item"]["id"] for m in answer["matches"]]
+    assert [m["similarity"] for m in again["matches"]] == pytest.approx(
+        [m["similarity"] for m in answer["matches"]], abs=1e-3
+    )
+    by_item = client.post("/v1/search", json={"item": first["id"], **asked}).json()
+    assert by_item["query"]["item"] == first["id"]
+    assert by_item["index"] == answer["index"]
+
+
 def test_more_like_this_leaves_the_item_itself_out(client: httpx.Client, picture: bytes) -> None:
     first, second = client.post("/v1/search", files={"image": picture}).json()["matches"][:2]
     more = client.post("/v1/search", json={"item": first["item"]["id"]}).json()

@@ -150,10 +150,10 @@ def sample(objects: ObjectStore, inputs: Sequence[Segment], shards: Sequence[Sha
 
     They are in the order of their ids: the same items make the same space, in whatever order they were committed.
     """
-    total = sum(map(len, inputs)) + sum(map(len, shards))
-    share = min(1.0, most / max(total, 1))
-    taken = [int(np.ceil(len(one) * share)) for one in (*inputs, *shards)]
+    every: list[Segment | Shard] = [*inputs, *shards]
+    share = min(1.0, most / max(sum(map(len, every)), 1))
+    taken = [int(np.ceil(len(one) * share)) for one in every]
     parts = [segment.vectors(objects, 0, count) for segment, count in zip(inputs, taken, strict=False)]
     parts += [shard.vectors[:count] for shard, count in zip(shards, taken[len(inputs) :], strict=True)]
-    ids = np.concatenate([one.ids[:count] for one, count in zip((*inputs, *shards), taken, strict=True)])
+    ids = np.concatenate([one.ids[:count] for one, count in zip(every, taken, strict=True)])
     return np.concatenate(parts)[sort_order(ids)]
