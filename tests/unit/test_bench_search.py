@@ -1,4 +1,4 @@
-"""The search benchmark runs as a whole, small, and says what it promises."""
+"""The benchmarks of the index run as a whole, small, and say what they promise."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from visor.bench.search import measure
+from visor.bench import peers
+from visor.bench.base import base_vectors
+from visor.bench.peer_vectors import Nearest
+from visor.bench.search import GROWTH, growth, measure
 from visor.bench.vectors import mixed, stand_ins
 
 KEYS = {
@@ -43,3 +46,66 @@ def test_one_size_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert document["rare_filter_found"] == 1
     # 3,000 images bear the 256 × 256 projection alone: 90 bytes each.
     assert document["stored_bytes_per_image"] < 2 * 256 + 600
+    assert document["besides_bytes_per_image"] == pytest.approx(document["stored_bytes_per_image"] - 512)
+
+
+def test_growth_is_linear_if_nothing_outgrows_the_images() -> None:
+    less = {"images": 1000, **dict.fromkeys(GROWTH, 2.0)}
+    more = {"images": 10_000, **dict.fromkeys(GROWTH, 20.0)}
+    assert growth(less, more) == {
+        "from_images": 1000,
+        "images": 10.0,
+        **dict.fromkeys(GROWTH, 10.0),
+        "at_most_linear": True,
+    }
+    assert not growth(less, more | {"resident_mb": 21.0})["at_most_linear"]
+
+
+def test_base_vectors_of_a_file_are_made_unit_length(tmp_path: Path) -> None:
+    np.save(tmp_path / "some.npy", 3 * stand_ins(20, 16))
+    base, words = base_vectors(None, tmp_path / "some.npy")
+    assert np.linalg.norm(base, axis=1) == pytest.approx(1)
+    assert "some.npy" in words
+
+
+def test_nearest_in_blocks_are_the_nearest_of_all() -> None:
+    vectors, queries = stand_ins(300, 32), stand_ins(7, 32, seed=1)
+    nearest = Nearest(queries)
+    for start in range(0, 300, 64):
+        nearest.add(vectors[start : start + 64])
+    assert np.array_equal(nearest.rows, np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :12])
+
+
+def test_peers_are_measured_beside_visor(tmp_path: Path) -> None:
+    table = peers.measure(1200, stand_ins(200, 64), tmp_path, ("faiss-flat", "faiss-hnsw"), minutes=5)
+    assert table["faiss-flat"]["recall_at_12"] == 1
+    assert table["visor"]["recall_at_12"] > 0.95
+    assert table["visor"]["times_visors_time"] == 1
+    # As little effort as finds what Visor finds.
+    hnsw = table["faiss-hnsw"]
+    assert hnsw["recall_at_12"] >= table["visor"]["recall_at_12"] or hnsw["effort"] == 512
+    peers.draw(table, tmp_path / "peers.png", 1200)
+    assert (tmp_path / "peers.png").stat().st_size > 1000
+
+
+def test_a_peer_out_of_time_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    table = peers.measure(1000, stand_ins(100, 32), tmp_path, ("faiss-flat",), minutes=1e-4)
+    assert table["faiss-flat"] == {"left_out": "not built within 0.0001 minutes"}
+
+
+def test_who_is_ahead_is_said() -> None:
+    def row(recall: float, time: float, memory: float) -> dict[str, float]:
+        return {"recall_at_12": recall, "times_visors_time": time, "times_visors_memory": memory}
+
+    table = {
+        "visor": row(0.99, 1, 1),
+        "faiss-hnsw": row(0.989, 0.5, 3),
+        "hnswlib": row(0.99, 2, 2),
+        "usearch-f16": row(0.7, 0.5, 0.5),
+        "lancedb": row(0.99, 0.9, 0.9),
+        "nearpy": {"left_out": "not built"},
+    }
+    sentences, both = peers.ahead(table)
+    assert both == ["lancedb"]
+    assert [sentence.split()[0] for sentence in sentences] == ["faiss-hnsw", "usearch-f16", "lancedb"]
+    assert "finds less" in sentences[1]
