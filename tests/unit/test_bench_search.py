@@ -88,7 +88,7 @@ def test_peers_are_measured_beside_visor(tmp_path: Path) -> None:
 
 def test_a_peer_out_of_time_is_left_out_with_the_reason(tmp_path: Path) -> None:
     table = peers.measure(1000, stand_ins(100, 32), tmp_path, ("faiss-flat",), minutes=1e-4)
-    assert table["faiss-flat"] == {"left_out": "not built within 0.0001 minutes"}
+    assert table["faiss-flat"] == {"left_out": "took more than 0.0001 minutes to build or to open"}
 
 
 def test_who_is_ahead_is_said() -> None:

@@ -52,7 +52,7 @@ Table = dict[str, dict[str, Any]]
 @vector_options
 @click.option("--projected", is_flag=True, help="Give the peers Visor's projected vectors, not the full ones.")
 @click.option("--only", multiple=True, type=click.Choice(sorted(PEERS)), help="Just these peers.")
-@click.option("--minutes", default=MINUTES, show_default=True, help="A peer whose build takes longer is left out.")
+@click.option("--minutes", default=MINUTES, show_default=True, help="A peer that takes longer to build is left out.")
 @click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), help="Write memory against time as a picture.")
 @as_json
 def peers_command(
@@ -171,7 +171,7 @@ def _peer_row(name: str, images: int, folder: Path, minutes: float, recall: floa
         row = built | {"bytes_per_image": round(size)}
         return row | _run("visor.bench.peer_process", "search", name, str(folder), str(recall), minutes=minutes)
     except subprocess.TimeoutExpired:
-        return {"left_out": f"not built within {minutes:g} minutes"}
+        return {"left_out": f"took more than {minutes:g} minutes to build or to open"}
     except subprocess.CalledProcessError as exc:
         last = (exc.stderr or "").strip().splitlines()[-1:] or [f"ended with {exc.returncode}"]
         return {"left_out": f"does not run here: {' '.join(last)}"}
