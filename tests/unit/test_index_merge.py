@@ -12,9 +12,9 @@ import pytest
 from index_fixtures import DIMENSION, MODEL, Shop, clustered, hash_of, ids_of, keys_of
 
 from visor.errors import Conflict, CorruptObject
-from visor.index.manifest import SegmentEntry, manifest_object, read_manifest
+from visor.index.manifest import ProjectionEntry, SegmentEntry, manifest_object, read_manifest
 from visor.index.merge import MergeReport, merge
-from visor.index.policy import MergePolicy, choose_segments
+from visor.index.policy import MergePolicy, choose_segments, is_learning_due
 from visor.records import FacetRow, item_id
 from visor.web.contract import Filters
 
@@ -427,3 +427,20 @@ def test_three_million_images_are_never_more_than_a_dozen_segments() -> None:
 
 def entry_of(name: str, count: int) -> SegmentEntry:
     return SegmentEntry(name=name, count=count, size_bytes=1, hot_bytes=1, digest="", projection=None)
+
+
+@pytest.mark.parametrize(
+    ("learned_on", "rows", "due"),
+    [
+        (None, 127, False),
+        (None, 128, True),
+        (200, 249, False),
+        (200, 250, True),
+        (5_000, 9_999, False),
+        (5_000, 10_000, True),
+        (65_536, 10_000_000, False),
+    ],
+)
+def test_a_projection_is_learned_anew_as_the_index_grows(learned_on: int | None, rows: int, due: bool) -> None:
+    known = None if learned_on is None else ProjectionEntry(name="p", dimensions=256, learned_on=learned_on)
+    assert is_learning_due(MergePolicy(), rows, known, forced=False) == due

@@ -26,8 +26,12 @@ class MergePolicy:
     dead_share: float = 0.3
     """A segment is rewritten once this share of its rows is hidden."""
     samples_min: int = SAMPLES_MIN
-    relearn_growth: float = 4.0
-    """The projection is learned anew when the index has grown by this factor …"""
+    relearn_small: int = 4_096
+    relearn_small_growth: float = 1.25
+    """The projection is learned anew when the index has grown by this factor, while it was learned on fewer than
+    `relearn_small` images: one learned on a quarter of a small index finds worse than full vectors …"""
+    relearn_growth: float = 2.0
+    """… and by this factor afterwards …"""
     relearn_until: int = 65_536
     """… unless it was learned on so many images: more would not change it much."""
     grace_s: float = 600.0
@@ -48,7 +52,9 @@ def is_learning_due(policy: MergePolicy, rows: int, projection: ProjectionEntry 
         return False
     if projection is None or forced:
         return True
-    return projection.learned_on < policy.relearn_until and rows >= policy.relearn_growth * projection.learned_on
+    is_small = projection.learned_on < policy.relearn_small
+    growth = policy.relearn_small_growth if is_small else policy.relearn_growth
+    return projection.learned_on < policy.relearn_until and rows >= growth * projection.learned_on
 
 
 def choose_segments(
