@@ -35,8 +35,9 @@ lint: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## style, types, front en
 
 bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what else there is
 	for images in 10000 70000 1000000; do \
-	  $(BIN)/visor bench search --images $$images $(PICTURES) --json; \
-	  $(BIN)/visor bench peers --images $$images $(PICTURES) --plot docs/img/peers-$$images.png; done
+	  $(BIN)/visor bench search --images $$images $(PICTURES) --json; done
+	for images in 10000 70000 1000000; do \
+	  $(BIN)/visor bench peers --images $$images $(PICTURES) --model nsfwjs --plot docs/img/peers-$$images.png; done
 	if [ -d '$(PHOTOS)' ]; then for kind in clothing grocery; do \
 	  $(BIN)/visor eval '$(PHOTOS)'/$$kind --json; \
 	  $(BIN)/visor bench metrics '$(PHOTOS)'/$$kind --model nsfwjs --model auto --plot docs/img/metrics-$$kind.png; done; fi

@@ -41,24 +41,25 @@ def base_vectors(pictures: Path | None, file: Path | None, model: str | None = N
 
     Without either: of the photos beside the checkout, if they and a built model are there, else stand-ins.
 
-    Raises:
-        ModelNotBuilt: The pictures were asked for and the model for them is not built.
+    A model that is named, or wanted for pictures that are, is built if it has to be.
     """
     if file is not None:
         return unit(np.load(file).astype(np.float32)), f"of {file.name}, mixed"
     folder = pictures or (PHOTOS if PHOTOS.is_dir() else None)
     if folder is None:
         return stand_ins(), "stand-ins with a falling spectrum (name --pictures FOLDER for real ones), mixed"
+    from visor.commands.options import say
+    from visor.models.build import ensure_model
     from visor.models.run import load_embedder
 
     settings = Settings.read()
     if model is not None:
         settings = msgspec.structs.replace(settings, model=model)
+    if pictures is not None or model is not None:
+        ensure_model(settings, say=say)
     try:
         embedder = load_embedder(settings)
     except ModelNotBuilt:
-        if pictures is not None:
-            raise
         return stand_ins(), "stand-ins with a falling spectrum (no model is built for real ones), mixed"
     vectors = _of_pictures(folder, settings, embedder)
     name = embedder.description.name
