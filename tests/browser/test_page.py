@@ -33,7 +33,7 @@ def test_a_dropped_file_leads_to_results(new_page: Any, picture: Path, product: 
     assert re.search(rf"/products/{product.id}$", link.get_attribute("href"))
     assert link.get_attribute("rel") == "noopener noreferrer"
     assert re.search(r"\d", first.locator(".price-tag strong").inner_text())
-    assert re.search(r"(Likely|likely|certainly) .*%", first.locator(".sureness").inner_text())
+    assert re.search(r"(Likely|likely|certainly)\s+\d+.%", first.locator(".sureness").inner_text())
     assert page.get_by_text("All these pictures: ").get_by_text("GPL-2.0-or-later").is_visible()
     assert page.locator(".labels li").count() >= 1
     assert page.get_by_text("Safe to show").is_visible()

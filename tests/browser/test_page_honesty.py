@@ -34,7 +34,9 @@ def test_why_it_matched_is_drawn_over_both_pictures(new_page: Any, picture: Path
     page.get_by_role("button", name=re.compile("^Why ")).first.click()
     page.get_by_text("The warmer a part, the more it adds").wait_for()
     for heated in page.locator(".heated").all():
-        page.wait_for_function(f"(canvas) => ({WARM_PIXELS})(canvas) > 0", arg=heated.locator("canvas").element_handle())
+        page.wait_for_function(
+            f"(canvas) => ({WARM_PIXELS})(canvas) > 0", arg=heated.locator("canvas").element_handle()
+        )
         map_box, picture_box = (heated.locator(tag).bounding_box() for tag in ("canvas", "img"))
         assert map_box == picture_box
     page.keyboard.press("Escape")

@@ -186,7 +186,14 @@ def test_not_a_match_hides_the_result_and_is_sent_unless_undone(new_page: Any, a
 def test_the_about_panel_tells_what_the_index_holds(new_page: Any, address: str) -> None:
     page = new_page("about:blank")
     meter = {"service": "Firestore", "metric": "reads", "per": "day", "used": 1200, "limit": 45000, "free": 50000}
-    sent = {"service": "Cloud Run", "metric": "data out", "per": "month", "used": 5 << 20, "limit": 1e9, "free": 1 << 30}
+    sent = {
+        "service": "Cloud Run",
+        "metric": "data out",
+        "per": "month",
+        "used": 5 << 20,
+        "limit": 1e9,
+        "free": 1 << 30,
+    }
     meters = [meter | {"resource": "firestore_reads"}, sent | {"resource": "response_bytes"}]
     changed_answer(page, "/v1/stats", lambda stats: stats.update(meters=meters))
     page.goto(address)

@@ -72,15 +72,15 @@ export function Card({ match, credited }: { match: Match; credited: boolean }) {
 
 function Sureness({ match: { confidence, similarity } }: { match: Match }) {
   return (
-    <p class="sureness">
+    <div class="sureness">
+      <p title="Probability that this is what you look for">
+        <span>{likelihood(confidence)}</span> <span>{formatPercent(confidence)}</span>
+      </p>
       <Bar value={confidence} />
-      <span title="Probability that this is what you look for">
-        {likelihood(confidence)} <span class="muted">{formatPercent(confidence)}</span>
-      </span>
-      <span class="muted" title="Likeness to your picture; 1 is the same">
-        Similarity {similarity.toFixed(3)}
-      </span>
-    </p>
+      <p class="muted" title="Likeness to your picture; 1 is the same">
+        <span>Similarity</span> <span>{similarity.toFixed(3)}</span>
+      </p>
+    </div>
   );
 }
 
