@@ -233,7 +233,9 @@ def test_the_page_works_below_a_bucket_s_prefix(new_page: Any, bucket: str, pict
     page = new_page(bucket)
     page.wait_for_selector("main")
     assert page.title() == "Finder"
-    drop_picture(page, picture)
+    with page.expect_response("**/v1/search") as answered:
+        drop_picture(page, picture)
+    assert answered.value.header_value("access-control-expose-headers") == "Retry-After"
     link = page.url
     assert link.startswith(bucket + "#")
     page.get_by_role("button", name="start over").click()

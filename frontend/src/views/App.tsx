@@ -16,7 +16,7 @@ import { Start } from "./Start";
 
 export function App() {
   const [about, setAbout] = useState(false);
-  const searching = query.value !== null || isBusy.value;
+  const searching = query.value !== null;
   return (
     <>
       <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
