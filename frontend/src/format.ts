@@ -83,8 +83,9 @@ export function formatMilliseconds(ms: number): string {
   return ms >= 10 ? `${Math.round(ms)} ms` : `${ms.toFixed(1)} ms`;
 }
 
-/** A calibrated probability in words that begin a sentence. */
-export function likelihood(probability: number): string {
+/** A calibrated probability in words that begin a sentence, by the percentage that stands beside them. */
+export function likelihood(exact: number): string {
+  const probability = Math.round(exact * 100) / 100;
   if (probability >= 0.95) return "Almost certainly";
   if (probability >= 0.8) return "Very likely";
   if (probability >= 0.5) return "Likely";
