@@ -54,6 +54,24 @@ def test_the_picture_is_scaled_down_before_it_is_sent(new_page: Any, tmp_path: P
     assert (query["width"], query["height"], query["format"]) == (1024, 512, "JPEG")
 
 
+def test_what_this_browser_cannot_show_is_searched_all_the_same(
+    new_page: Any, picture: Path, product: Product, tmp_path: Path
+) -> None:
+    import pillow_heif
+    from PIL import Image
+
+    with Image.open(picture) as opened:
+        drawn = opened.convert("RGBA")
+    white = Image.alpha_composite(Image.new("RGBA", drawn.size, "white"), drawn).convert("RGB")
+    pillow_heif.from_pillow(white).save(tmp_path / "photo.heic")
+    page = new_page()
+    with search_by(page) as asked:
+        page.set_input_files("[data-testid=file]", tmp_path / "photo.heic")
+    assert asked.answer["query"]["format"] == "HEIF"
+    assert titles(page)[0] == product.title
+    assert page.get_by_text("This browser cannot show HEIC pictures").is_visible()
+
+
 def test_a_pasted_picture_and_an_address_are_searched(new_page: Any, picture: Path, product: Product) -> None:
     page = new_page()
     paste(page, picture.name, picture.read_bytes(), f"image/{picture.suffix[1:]}")

@@ -131,6 +131,15 @@ def test_everything_is_done_with_the_keyboard(new_page: Any, picture: Path) -> N
     page.locator(".query-name").wait_for()
 
 
+def test_the_keyboard_skips_to_the_results(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    tab_to(page, ".skip")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('.results') !== null")
+
+
 def test_results_are_announced(new_page: Any, picture: Path) -> None:
     page = new_page()
     drop_picture(page, picture)

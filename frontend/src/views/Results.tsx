@@ -28,7 +28,7 @@ const K_MAX = 200;
 /** The answer, or what stands in for it. */
 export function Results() {
   return (
-    <section class="results" aria-label="Results" aria-busy={isBusy.value}>
+    <section id="results" class="results" tabIndex={-1} aria-label="Results" aria-busy={isBusy.value}>
       {linkNotice.value && <p class="notice">{linkNotice.value}</p>}
       {answer.value?.notice && <p class="notice">{answer.value.notice}</p>}
       <Content />
