@@ -16,7 +16,7 @@ export OPENBLAS_NUM_THREADS := 1
 
 .PHONY: demo test lint bench setup page clean
 
-demo: $(STAMPS)/build $(STAMPS)/page  ## crawl, embed and serve pictures on this machine
+demo: $(STAMPS)/build $(STAMPS)/page $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed and serve pictures on this machine
 	@$(BIN)/visor demo --port $(PORT) --backend $(BACKEND) $(if $(SOURCE),--source '$(SOURCE)')
 
 test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security  ## all tests

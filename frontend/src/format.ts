@@ -31,13 +31,13 @@ export const formatCount = (count: number, language = locale()): string =>
 
 /** A probability as a whole percentage that never says 0 % or 100 %: nothing here is that sure. */
 export function formatPercent(probability: number): string {
-  if (probability < 0.01) return "< 1 %";
-  return probability > 0.99 ? "> 99 %" : `${Math.round(probability * 100)} %`;
+  if (probability < 0.01) return "<\u00a01\u00a0%";
+  return probability > 0.99 ? ">\u00a099\u00a0%" : `${Math.round(probability * 100)}\u00a0%`;
 }
 
 /** A measured share with one decimal; unlike a probability it may well be all. */
 export const formatShare = (share: number, language = locale()): string =>
-  new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: 1 }).format(share);
+  `${new Intl.NumberFormat(language, { maximumFractionDigits: 1 }).format(share * 100)}\u00a0%`;
 
 const BYTES = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"] as const;
 const SECONDS = [
@@ -83,8 +83,9 @@ export function formatMilliseconds(ms: number): string {
   return ms >= 10 ? `${Math.round(ms)} ms` : `${ms.toFixed(1)} ms`;
 }
 
-/** A calibrated probability in words that begin a sentence. */
-export function likelihood(probability: number): string {
+/** A calibrated probability in words that begin a sentence, by the percentage that stands beside them. */
+export function likelihood(exact: number): string {
+  const probability = Math.round(exact * 100) / 100;
   if (probability >= 0.95) return "Almost certainly";
   if (probability >= 0.8) return "Very likely";
   if (probability >= 0.5) return "Likely";

@@ -3,7 +3,7 @@ import { Failure, type Trouble } from "./api";
 import type { Item, SearchRequest } from "./contract";
 import { formatCount, likelihood } from "./format";
 import { leave, recall, remember } from "./history";
-import { countFilters, K_DEFAULT, type Options, readLink } from "./link";
+import { countFilters, K_DEFAULT, type LinkState, type Options, readLink } from "./link";
 import { boxesOf } from "./mask";
 import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture } from "./picture";
 import * as state from "./state";
@@ -11,6 +11,8 @@ import { DEFAULT_OPTIONS, type Edit, NO_EDIT, type Query } from "./state";
 
 /** After a stroke or a moved edge, this long a pause means that it is meant. */
 const PAUSE_MS = 350;
+
+export const EXAMPLES = 8;
 
 let running: AbortController | null = null;
 let pause: ReturnType<typeof setTimeout> | undefined;
@@ -81,11 +83,7 @@ export async function follow(): Promise<void> {
   const { query, generation, model, ...options } = link;
   const known = state.stats.value;
   batch(() => {
-    reset(
-      "item" in query
-        ? { kind: "item", id: query.item, item: null, picture: NO_PICTURE }
-        : { kind: "vector", vector: query.vector, picture: { ...NO_PICTURE, name: "Picture from a link" } },
-    );
+    reset(linkedQuery(link));
     state.options.value = options;
   });
   if ("vector" in query && known && model && model !== known.model.fingerprint) return fail(OTHER_MODEL);
@@ -109,7 +107,10 @@ export async function connect(): Promise<void> {
   // Without these the page lacks filters and examples, and works.
   const ignore = () => undefined;
   void api.facets({}).then((found) => (state.facets.value = found), ignore);
-  void api.examples(8).then(({ items }) => (state.examples.value = items), ignore);
+  void api.examples(EXAMPLES).then(
+    ({ items }) => (state.examples.value = items),
+    () => (state.examples.value = []),
+  );
 }
 
 /** What the index holds and how the server does, as of now. */
@@ -119,11 +120,17 @@ export async function refreshStats(): Promise<void> {
 
 /** The first page: the start, or what the address bar asks for. */
 export async function begin(): Promise<void> {
-  const linked = readLink(location.hash) !== null;
-  if (linked) state.phase.value = "preparing";
+  const link = readLink(location.hash);
+  const linked = link && linkedQuery(link);
+  if (linked) {
+    batch(() => {
+      reset(linked);
+      state.phase.value = "preparing";
+    });
+  }
   // A link's model is compared with the endpoint's, so the endpoint is asked first.
   await connect();
-  if (linked && !state.query.value) await follow();
+  if (linked && state.query.value === linked) await follow();
 }
 
 /** The request for what is on the page, without its picture's bytes. */
@@ -231,6 +238,11 @@ async function showItem(id: string): Promise<void> {
     // The search itself tells what is wrong with the item.
   }
 }
+
+const linkedQuery = ({ query }: LinkState): Query =>
+  "item" in query
+    ? { kind: "item", id: query.item, item: null, picture: NO_PICTURE }
+    : { kind: "vector", vector: query.vector, picture: { ...NO_PICTURE, name: "Picture from a link" } };
 
 const NO_PICTURE: Picture = { blob: null, src: null, name: "", aspect: null };
 

@@ -31,7 +31,8 @@ export const api = computed(() => new Api(config.value.endpoint));
 export const stats = signal<StatsAnswer | null>(null);
 /** Why the start failed: the endpoint does not answer. */
 export const offline = signal<Trouble | null>(null);
-export const examples = signal<Item[]>([]);
+/** Items to start from; null until the endpoint has named them. */
+export const examples = signal<Item[] | null>(null);
 /** Facet values of the whole index, and for each filtered facet the counts without its own filter. */
 export const facets = signal<FacetsAnswer | null>(null);
 

@@ -1,9 +1,13 @@
 import { describe, expect, it } from "vitest";
 import {
+  formatAmount,
+  formatClock,
   formatCountry,
+  formatGeneration,
   formatMilliseconds,
   formatPercent,
   formatPrice,
+  formatShare,
   hostOf,
   likelihood,
   safeLink,
@@ -43,12 +47,12 @@ it.each([
   [0.994, "> 99 %"],
   [1, "> 99 %"],
 ])("never says that %s is certain", (probability, text) => {
-  expect(formatPercent(probability)).toBe(text);
+  expect(formatPercent(probability).replaceAll("\u00a0", " ")).toBe(text);
 });
 
 it("has a word for every probability, and stronger words for higher ones", () => {
   const words = [0, 0.2, 0.5, 0.8, 0.95].map(likelihood);
-  expect(words).toEqual(["Unlikely", "Possible", "Likely", "Very likely", "Almost certain"]);
+  expect(words).toEqual(["Unlikely", "Possibly", "Likely", "Very likely", "Almost certainly"]);
 });
 
 it.each([
@@ -57,6 +61,36 @@ it.each([
   [2345, "2.3 s"],
 ])("gives %s ms the digits that mean something", (ms, text) => {
   expect(formatMilliseconds(ms)).toBe(text);
+});
+
+it.each([
+  ["response_bytes", 0, "0 byte"],
+  ["response_bytes", 722_451, "706 kB"],
+  ["response_bytes", 1024 ** 3, "1 GB"],
+  ["vcpu_s", 143.6, "2.4 min"],
+  ["vcpu_s", 180_000, "50 hr"],
+  ["class_a", 18.34, "18"],
+  ["firestore_reads", 50_000, "50,000"],
+])("gives %s of %d in a unit that can be read", (resource, amount, text) => {
+  expect(formatAmount(resource, amount, "en")).toBe(text);
+});
+
+it("says all of it where all of it was measured", () => {
+  expect(formatShare(1, "en")).toBe("100\u00a0%");
+  expect(formatShare(0.9912, "de")).toBe("99,1\u00a0%");
+});
+
+it.each([
+  [5, "0:05"],
+  [83.4, "1:23"],
+  [3683, "1:01:23"],
+])("writes %s seconds as players do", (seconds, text) => {
+  expect(formatClock(seconds)).toBe(text);
+});
+
+it("takes a generation for a time only where it is one", () => {
+  expect(formatGeneration(1_795_242_221_033_689, "en")).toContain("Nov 21, 2026");
+  expect(formatGeneration(3, "en")).toBe("");
 });
 
 it("makes names readable", () => {

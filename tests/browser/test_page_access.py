@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_driver import PHONE, drop_picture, search_by, settled, show_anyway
+from page_driver import PHONE, changed_answer, drop, drop_picture, search_by, settled, show_anyway
 
 AXE = Path(__file__).parents[2] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 AXE_RUN = """async () => {
@@ -35,6 +35,49 @@ def test_axe_finds_nothing(new_page: Any, picture: Path, colours: str, device: s
     assert violations(page) == []
     page.get_by_role("button", name="About").click()
     assert violations(page) == []
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Why ").first.click()
+    page.get_by_text("The warmer a part").wait_for()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="is not a match").last.click()
+    assert page.get_by_text("Hidden: not a match.", exact=True).is_visible()
+    assert violations(page) == []
+    page.locator(".toast").get_by_role("button", name="Undo").click()
+
+
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_axe_finds_nothing_where_there_is_no_answer(new_page: Any, picture: Path, colours: str) -> None:
+    page = new_page(color_scheme=colours, reduced_motion="reduce", expect_failures=True)
+    drop(page, "offer.pdf", b"%PDF-1.7 not a picture at all", "application/pdf")
+    page.get_by_role("alert").wait_for()
+    assert violations(page) == []
+    changed_answer(page, "/v1/search", lambda answer: answer.update(no_confident_match=True, confidence=0.04))
+    drop(page, picture.name, picture.read_bytes(), "image/png")
+    page.get_by_role("button", name="Show the nearest anyway").wait_for()
+    assert violations(page) == []
+
+
+SMALL_TARGETS = """() => [...document.querySelectorAll("button, summary, select, input, label.check, .grip")]
+  .map((one) => [one, (one.closest("label") ?? one).getBoundingClientRect()])
+  .filter(([one, { width, height }]) => width > 1 && height > 1 && (width < 44 || height < 44))
+  .map(([one, { width, height }]) => `${one.className || one.id || one.textContent} ${width}x${height}`)"""
+
+
+def test_a_finger_finds_everything(new_page: Any, picture: Path) -> None:
+    page = new_page(**PHONE)
+    page.wait_for_selector(".example")
+    small = page.evaluate(SMALL_TARGETS)
+    assert not small, "\n".join(small)
+    drop_picture(page, picture)
+    page.evaluate("() => document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    page.get_by_role("button", name="Paint out").tap()
+    page.get_by_role("button", name="is not a match").last.tap()
+    undo = page.locator(".toast").get_by_role("button", name="Undo")
+    undo.wait_for()
+    small = page.evaluate(SMALL_TARGETS)
+    assert not small, "\n".join(small)
+    undo.tap()
 
 
 def tab_to(page: Any, selector: str) -> None:
@@ -86,6 +129,15 @@ def test_everything_is_done_with_the_keyboard(new_page: Any, picture: Path) -> N
     tab_to(page, ".card .text-button")
     page.keyboard.press("Enter")
     page.locator(".query-name").wait_for()
+
+
+def test_the_keyboard_skips_to_the_results(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    tab_to(page, ".skip")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('.results') !== null")
 
 
 def test_results_are_announced(new_page: Any, picture: Path) -> None:

@@ -94,7 +94,8 @@ function Meters({ meters }: { meters: NonNullable<StatsAnswer["meters"]> }) {
     <section>
       <h3>Used of what Google Cloud gives for free</h3>
       <p class="muted">
-        At {formatShare(first.limit / first.free)} of any of these, Visor stops and waits. It counts on any machine.
+        On Google Cloud, Visor stops and waits at {formatShare(first.limit / first.free)} of any of these. Elsewhere it
+        only counts.
       </p>
       <ul class="labels">
         {meters.map(({ resource, service, metric, per, used, free }) => (

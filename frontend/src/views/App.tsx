@@ -16,11 +16,15 @@ import { Start } from "./Start";
 
 export function App() {
   const [about, setAbout] = useState(false);
-  const searching = query.value !== null || isBusy.value;
+  const searching = query.value !== null;
   return (
     <>
-      <button type="button" class="skip" onClick={() => document.getElementById("main")?.focus()}>
-        Skip to the content
+      <button
+        type="button"
+        class="skip"
+        onClick={() => document.getElementById(searching ? "results" : "main")?.focus()}
+      >
+        Skip to the {searching ? "results" : "content"}
       </button>
       <header class={searching ? "top top-searching" : "top"}>
         <button type="button" class="brand" onClick={startOver} aria-label={`${config.value.title}: start over`}>

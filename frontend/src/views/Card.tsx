@@ -16,8 +16,8 @@ const VERDICTS: Partial<Record<Verdict, { text: string; title: string }>> = {
   edited: { text: "Edited copy", title: "The same picture, cropped, recoloured or otherwise changed" },
 };
 
-/** One result. */
-export function Card({ match }: { match: Match }) {
+/** One result. `credited`: whose picture it is stands elsewhere already. */
+export function Card({ match, credited }: { match: Match; credited: boolean }) {
   const { item, verdict } = match;
   const title = item.title || "Untitled item";
   const page = safeLink(item.page_url);
@@ -61,7 +61,7 @@ export function Card({ match }: { match: Match }) {
           )}
         </h3>
         <Facts item={item} />
-        <Credit item={item} />
+        {!credited && <Credit item={item} />}
         <Sureness match={match} />
         <Places match={match} />
       </div>
@@ -72,15 +72,15 @@ export function Card({ match }: { match: Match }) {
 
 function Sureness({ match: { confidence, similarity } }: { match: Match }) {
   return (
-    <p class="sureness">
+    <div class="sureness">
+      <p title="Probability that this is what you look for">
+        <span>{likelihood(confidence)}</span> <span>{formatPercent(confidence)}</span>
+      </p>
       <Bar value={confidence} />
-      <span title="Probability that this is what you look for">
-        {likelihood(confidence)} <span class="muted">{formatPercent(confidence)}</span>
-      </span>
-      <span class="muted" title="Likeness to your picture; 1 is the same">
-        Similarity {similarity.toFixed(3)}
-      </span>
-    </p>
+      <p class="muted" title="Likeness to your picture; 1 is the same">
+        <span>Similarity</span> <span>{similarity.toFixed(3)}</span>
+      </p>
+    </div>
   );
 }
 

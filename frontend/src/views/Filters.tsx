@@ -32,7 +32,7 @@ export function Filters() {
   const passing = itemsPassing();
   return (
     <details class="panel filters" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
-      <summary class="panel-title">
+      <summary class="panel-title filters-head">
         <Icon name="filter" size={18} />
         <span>Filters{count > 0 && <span class="badge">{count}</span>}</span>
         <Icon name="chevron" size={18} />

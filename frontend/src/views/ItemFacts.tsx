@@ -37,14 +37,21 @@ export function Facts({ item }: { item: Item }) {
 /** Whose picture it is and how it may be used, as its licence asks to be told. */
 export function Credit({ item: { author, licence, extra = {} } }: { item: Item }) {
   if (!author && !licence) return null;
-  const said = [author, licence].filter(Boolean).join(" · ");
   return (
-    <p class="credit" title={said}>
+    <p class="credit">
       {author && <MaybeLink href={safeLink(extra["file_page"])}>{author}</MaybeLink>}
       {author && licence && " · "}
       {licence && <MaybeLink href={safeLink(extra["licence_url"])}>{licence}</MaybeLink>}
     </p>
   );
+}
+
+/** One of the items, where the same credit goes for them all. */
+export function sharedCredit(items: readonly Item[]): Item | null {
+  const [first, ...rest] = items;
+  if (!first || (!first.author && !first.licence) || rest.length === 0) return null;
+  const credit = ({ author, licence, extra = {} }: Item) => [author, licence, extra["file_page"]].join("\n");
+  return rest.every((item) => credit(item) === credit(first)) ? first : null;
 }
 
 /** Where else the same picture stands. */

@@ -40,9 +40,9 @@ export function ProblemCard({ problem, onRetry }: { problem: Trouble; onRetry: (
   );
 }
 
-/** Whether the same request may be answered later: nobody answered, too many asked, or the server failed. */
+/** Whether the same request may be answered later: nobody answered, it came too slowly or too often, the server failed. */
 const mayPass = ({ status, type }: Trouble): boolean =>
-  (status === 0 && !type.startsWith("urn:")) || status === 429 || status >= 500;
+  (status === 0 && !type.startsWith("urn:")) || [408, 429].includes(status) || status >= 500;
 
 /** A button that waits with those who are asked to. */
 function RetryButton({ after, onRetry }: { after: number; onRetry: () => Promise<void> }) {

@@ -1,9 +1,10 @@
 import { useRef, useState } from "preact/hooks";
 import type { Box } from "../contract";
-import { boxBetween, describeBox, EDGES, type Edge, isInside, moveBox, type Point, resizeBox } from "../geometry";
-import { boxesOf, emptyMask, isEmpty, type Mask, paint, paintedShare } from "../mask";
+import { boxBetween, describeBox, type Edge, isInside, moveBox, type Point, resizeBox } from "../geometry";
+import { emptyMask, isEmpty, type Mask, paint, paintedShare } from "../mask";
 import { changeEdit } from "../search";
 import { announcement, canEdit, type Edit, edit, isBusy, isEdited, phase, type Query } from "../state";
+import { BoxFrame, BrushCursor, Painted } from "./EditorOverlays";
 import { Icon } from "./icons";
 
 type Tool = "box" | "paint";
@@ -192,39 +193,60 @@ export function PictureEditor({ query: current }: { query: Query }) {
       {/* biome-ignore-end lint/a11y/noStaticElementInteractions lint/a11y/useAriaPropsSupportedByRole: it has the role where it acts */}
       {editable && (
         <>
-          <div class="tools" role="toolbar" aria-label="What counts in the picture">
-            <button type="button" class="tool" aria-pressed={tool === "box"} onClick={() => pick("box")}>
-              <Icon name="box" />
-              <span>Box</span>
-            </button>
-            <button type="button" class="tool" aria-pressed={tool === "paint"} onClick={() => pick("paint")}>
-              <Icon name="brush" />
-              <span>Paint out</span>
-            </button>
-            <span class="tools-space" />
-            <button type="button" class="tool" disabled={past.length === 0} aria-label="Undo" onClick={undo}>
-              <Icon name="undo" />
-            </button>
-            <button type="button" class="tool" disabled={!isEdited.value} onClick={clear}>
-              <span>Clear</span>
-            </button>
-          </div>
-          {tool === "paint" && (
-            <div class="brushes" role="radiogroup" aria-label="Brush">
-              {BRUSHES.map(({ name: brushName }, index) => (
-                <label key={brushName} class="brush">
-                  <input type="radio" name="brush" checked={index === brush} onChange={() => setBrush(index)} />
-                  <span>{brushName}</span>
-                </label>
-              ))}
-            </div>
-          )}
+          <Tools
+            tool={tool}
+            onPick={pick}
+            onUndo={past.length > 0 ? undo : null}
+            onClear={isEdited.value ? clear : null}
+          />
+          {tool === "paint" && <Brushes chosen={brush} onChoose={setBrush} />}
           <p class="hint" id="tool-hint">
             {tool && HINTS[tool].hand}
             {tool && <span class="hint-keys"> By keyboard: {HINTS[tool].keys}</span>}
           </p>
         </>
       )}
+    </div>
+  );
+}
+
+function Tools(props: {
+  tool: Tool | null;
+  onPick: (tool: Tool) => void;
+  onUndo: (() => void) | null;
+  onClear: (() => void) | null;
+}) {
+  const { tool, onPick, onUndo, onClear } = props;
+  return (
+    <div class="tools" role="toolbar" aria-label="What counts in the picture">
+      <button type="button" class="tool" aria-pressed={tool === "box"} onClick={() => onPick("box")}>
+        <Icon name="box" />
+        <span>Box</span>
+      </button>
+      <button type="button" class="tool" aria-pressed={tool === "paint"} onClick={() => onPick("paint")}>
+        <Icon name="brush" />
+        <span>Paint out</span>
+      </button>
+      <span class="tools-space" />
+      <button type="button" class="tool" disabled={!onUndo} aria-label="Undo" onClick={() => onUndo?.()}>
+        <Icon name="undo" />
+      </button>
+      <button type="button" class="tool" disabled={!onClear} onClick={() => onClear?.()}>
+        <span>Clear</span>
+      </button>
+    </div>
+  );
+}
+
+function Brushes({ chosen, onChoose }: { chosen: number; onChoose: (brush: number) => void }) {
+  return (
+    <div class="brushes" role="radiogroup" aria-label="Brush">
+      {BRUSHES.map(({ name }, index) => (
+        <label key={name} class="brush">
+          <input type="radio" name="brush" checked={index === chosen} onChange={() => onChoose(index)} />
+          <span>{name}</span>
+        </label>
+      ))}
     </div>
   );
 }
@@ -244,46 +266,4 @@ function spokenMask(mask: Mask | null): string {
   return mask && !isEmpty(mask)
     ? `${Math.round(paintedShare(mask) * 100)} % of the picture is painted out`
     : "Nothing painted out";
-}
-
-/** What is painted out, drawn as the very boxes that are sent. */
-function Painted({ mask, aspect }: { mask: Mask | null; aspect: number }) {
-  if (isEmpty(mask)) return null;
-  const [width, height] = [1000 * Math.max(aspect, 0.01), 1000];
-  const path = boxesOf(mask)
-    .map(([x, y, w, h]) => `M${x * width} ${y * height}h${w * width}v${h * height}h${-w * width}z`)
-    .join("");
-  return (
-    <svg class="painted" viewBox={`0 0 ${width} ${height}`} preserveAspectRatio="none" aria-hidden="true">
-      <defs>
-        <pattern id="hatch" width="26" height="26" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">
-          <rect class="hatch-ground" width="26" height="26" />
-          <rect class="hatch-line" width="8" height="26" />
-        </pattern>
-      </defs>
-      <path d={path} fill="url(#hatch)" />
-    </svg>
-  );
-}
-
-function BoxFrame({ box: [x, y, width, height] }: { box: Box }) {
-  const percent = (value: number) => `${value * 100}%`;
-  return (
-    <div class="box" style={{ left: percent(x), top: percent(y), width: percent(width), height: percent(height) }}>
-      {EDGES.map((edge) => (
-        <span key={edge} class={`grip grip-${edge}`} data-edge={edge} />
-      ))}
-    </div>
-  );
-}
-
-function BrushCursor({ at, radius, aspect }: { at: Point; radius: number; aspect: number }) {
-  const [width, height] = aspect >= 1 ? [2 * radius, 2 * radius * aspect] : [(2 * radius) / aspect, 2 * radius];
-  const percent = (value: number) => `${value * 100}%`;
-  return (
-    <span
-      class="brush-cursor"
-      style={{ left: percent(at.x), top: percent(at.y), width: percent(width), height: percent(height) }}
-    />
-  );
 }

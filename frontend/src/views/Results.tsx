@@ -18,6 +18,7 @@ import {
   toast,
 } from "../state";
 import { Card } from "./Card";
+import { Credit, sharedCredit } from "./ItemFacts";
 import { Icon } from "./icons";
 import { Notice, ProblemCard } from "./Notice";
 
@@ -27,7 +28,7 @@ const K_MAX = 200;
 /** The answer, or what stands in for it. */
 export function Results() {
   return (
-    <section class="results" aria-label="Results" aria-busy={isBusy.value}>
+    <section id="results" class="results" tabIndex={-1} aria-label="Results" aria-busy={isBusy.value}>
       {linkNotice.value && <p class="notice">{linkNotice.value}</p>}
       {answer.value?.notice && <p class="notice">{answer.value.notice}</p>}
       <Content />
@@ -42,6 +43,7 @@ function Content() {
   if (current.safety?.unsafe) return <Unsafe />;
   if (current.matches.length === 0) return <Empty />;
   if (current.no_confident_match && !revealed.value) return <NothingLikeIt />;
+  const shared = sharedCredit(current.matches.map(({ item }) => item));
   return (
     <div class={isBusy.value ? "stale" : undefined}>
       <Heading current={current} />
@@ -50,10 +52,15 @@ function Content() {
           .filter((match) => !isRejected(match.item.id))
           .map((match) => (
             <li key={match.item.id}>
-              <Card match={match} />
+              <Card match={match} credited={shared !== null} />
             </li>
           ))}
       </ol>
+      {shared && (
+        <div class="credit-shared">
+          All these pictures: <Credit item={shared} />
+        </div>
+      )}
       <More />
     </div>
   );
@@ -113,7 +120,7 @@ function Gauge({ value }: { value: number }) {
         <circle class="gauge-value" cx="24" cy="24" r="20" stroke-dasharray={`${value * around} ${around}`} />
       </svg>
       <span class={value > 0.99 ? "gauge-sure" : undefined}>
-        {formatPercent(value).replaceAll(" ", "").replace("%", "")}
+        {formatPercent(value).replace(/[\s%]/g, "")}
         <small>%</small>
       </span>
     </span>

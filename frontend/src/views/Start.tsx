@@ -1,5 +1,5 @@
 import { formatCount } from "../format";
-import { connect, searchItem } from "../search";
+import { connect, EXAMPLES, searchItem } from "../search";
 import { config, examples, offline, stats } from "../state";
 import { Intake } from "./Intake";
 import { Icon } from "./icons";
@@ -49,16 +49,21 @@ export function Start() {
 }
 
 function Examples() {
-  if (examples.value.length === 0) return null;
+  const items = examples.value ?? Array.from({ length: EXAMPLES }, () => null);
+  if (items.length === 0) return null;
   return (
     <section class="examples" aria-labelledby="examples-title">
       <h2 id="examples-title">Or start from one of these</h2>
       <ul>
-        {examples.value.map((item) => (
-          <li key={item.id}>
-            <button type="button" class="example" onClick={() => void searchItem(item)}>
-              <Thumb src={item.image_url} alt={item.title || "Untitled item"} eager />
-            </button>
+        {items.map((item, index) => (
+          <li key={item?.id ?? index}>
+            {item ? (
+              <button type="button" class="example" onClick={() => void searchItem(item)}>
+                <Thumb src={item.image_url} alt={item.title || "Untitled item"} eager />
+              </button>
+            ) : (
+              <span class="example-expected" />
+            )}
           </li>
         ))}
       </ul>

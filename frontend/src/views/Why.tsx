@@ -44,7 +44,7 @@ export function Why({ match, onClose }: { match: Match; onClose: () => void }) {
           </p>
           <p class="dialog-text muted" role="status">
             {found
-              ? `The warmer a part, the more it adds to the likeness. ${likelihood(match.confidence)} what you look for: ${formatPercent(match.confidence)}.`
+              ? `The warmer a part, the more it adds to the likeness. ${likelihood(match.confidence)} what you look for (${formatPercent(match.confidence)}).`
               : "Comparing the two…"}
           </p>
         </>
@@ -55,13 +55,19 @@ export function Why({ match, onClose }: { match: Match; onClose: () => void }) {
 
 function Heated({ caption, src, heat }: { caption: string; src: string; heat: string | undefined }) {
   const canvas = useRef<HTMLCanvasElement>(null);
+  const [aspect, setAspect] = useState(1);
   useEffect(() => {
     if (heat && canvas.current) void colour(heat, canvas.current);
   }, [heat]);
   return (
     <figure>
-      <span class="heated">
-        <img src={src} alt={caption} referrerpolicy="no-referrer" />
+      <span class="heated" style={{ "--aspect": aspect }}>
+        <img
+          src={src}
+          alt={caption}
+          referrerpolicy="no-referrer"
+          onLoad={({ currentTarget: image }) => setAspect(image.naturalWidth / image.naturalHeight || 1)}
+        />
         <canvas ref={canvas} />
       </span>
       <figcaption>{caption}</figcaption>

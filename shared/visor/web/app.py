@@ -282,6 +282,7 @@ class SearchApp:
             headers["Access-Control-Allow-Origin"] = "*" if "*" in allowed else origin
             headers["Access-Control-Allow-Methods"] = "GET, POST, DELETE, OPTIONS"
             headers["Access-Control-Allow-Headers"] = f"Content-Type, {KEY_HEADER}"
+            headers["Access-Control-Expose-Headers"] = "Retry-After"
             headers["Access-Control-Max-Age"] = "86400"
             headers["Vary"] = "Origin"
         headers.setdefault("Cache-Control", "no-store")

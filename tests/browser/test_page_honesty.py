@@ -1,0 +1,136 @@
+"""What the page says about its own answers, against the real endpoint: why, what is no match, how well it finds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from page_driver import changed_answer, drop_picture, show_anyway
+
+from visor.assembly import Assembly
+from visor.demo.catalogue import DemoCatalogue
+from visor.models.run import Embedder
+from visor.web.site import Server
+
+WARM_PIXELS = """(canvas) => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return data.filter((value, index) => index % 4 === 3 && value > 128).length;
+}"""
+
+
+@pytest.fixture
+def other_picture(demo_catalogue: DemoCatalogue, picture: Path) -> Path:
+    """A picture that no other test searches with: what is said about it stays."""
+    return next(found for one in demo_catalogue.products if (found := demo_catalogue.picture(one)) != picture)
+
+
+def test_why_it_matched_is_drawn_over_both_pictures(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    page.get_by_role("button", name=re.compile("^Why ")).first.click()
+    page.get_by_text("The warmer a part, the more it adds").wait_for()
+    for heated in page.locator(".heated").all():
+        page.wait_for_function(
+            f"(canvas) => ({WARM_PIXELS})(canvas) > 0", arg=heated.locator("canvas").element_handle()
+        )
+        map_box, picture_box = (heated.locator(tag).bounding_box() for tag in ("canvas", "img"))
+        assert map_box == picture_box
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Why ")
+
+
+def test_what_is_no_match_is_hidden_from_the_next_search(new_page: Any, other_picture: Path) -> None:
+    page = new_page()
+    page.clock.install()
+    drop_picture(page, other_picture)
+    last = page.locator(".card[data-verdict]").last
+    name = last.get_attribute("aria-label")
+    with page.expect_response("**/v1/feedback") as kept:
+        last.get_by_role("button", name="is not a match").click()
+        page.clock.fast_forward(10_000)
+    assert kept.value.json() == {"kept": True}
+    again = new_page()
+    drop_picture(again, other_picture)
+    assert again.get_by_role("article", name=name, exact=True).count() == 0
+
+
+def test_a_hidden_match_stays_hidden_on_the_way_back(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    page.route("**/v1/feedback", lambda route: route.fulfill(json={"kept": True}))
+    drop_picture(page, picture)
+    cards = page.locator(".card[data-verdict]")
+    name = cards.last.get_attribute("aria-label")
+    cards.last.get_by_role("button", name="is not a match").click()
+    cards.first.get_by_role("button", name="More like").click()
+    page.locator(".query-name").wait_for()
+    page.go_back()
+    page.get_by_alt_text(f"Searched picture: {picture.name}").wait_for()
+    assert page.get_by_role("article", name=name, exact=True).count() == 0
+
+
+@pytest.fixture
+def audited_server(demo_assembly: Assembly, embedder: Embedder) -> Iterator[Server]:
+    """The same index, served by a process that checks each of its answers."""
+    settings = msgspec.structs.replace(demo_assembly.settings, audit_rate=1.0)
+    with Assembly(settings, embedder=embedder) as assembly:
+        server = Server(assembly.site({})).start()
+        yield server
+        server.stop()
+
+
+def test_the_about_panel_tells_the_live_recall_and_what_was_used(
+    new_page: Any, built_page: Path, audited_server: Server, picture: Path
+) -> None:
+    page = new_page(audited_server.address)
+    page.get_by_role("button", name="About").click()
+    dialog = page.get_by_role("dialog")
+    assert dialog.get_by_text("none has been so far").is_visible()
+    assert dialog.get_by_text("No searches since this server started.").is_visible()
+    page.keyboard.press("Escape")
+    drop_picture(page, picture)
+    # The check runs when the answer is out.
+    page.wait_for_function("async () => 'audit' in await (await fetch('./v1/stats')).json()")
+    page.get_by_role("button", name="About").click()
+    dialog.get_by_text(re.compile(r"^[\d.]+.% of the nearest twelve were found, in 1 fast answer")).wait_for()
+    assert dialog.get_by_role("row", name=re.compile(r"^Embed .*ms")).is_visible()
+    assert dialog.get_by_text(re.compile(r"^[\d.]+ (byte|kB|MB) of 1 GB$")).is_visible()
+
+
+def test_a_picture_from_elsewhere_is_called_that(new_page: Any, tmp_path: Path) -> None:
+    import numpy as np
+    from PIL import Image
+
+    noise = np.random.default_rng(4).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "noise.png")
+    page = new_page()
+    page.set_input_files("[data-testid=file]", tmp_path / "noise.png")
+    page.get_by_role("heading", name=re.compile("(N|n)othing .*like it")).wait_for()
+    assert page.get_by_text(re.compile(r"(A \d+.% chance|Less than a 1 % chance) that the catalogue has")).is_visible()
+    show_anyway(page)
+    assert page.locator(".card[data-verdict=similar]").count() == 12
+
+
+def test_each_picture_s_author_and_a_video_s_second_are_told(new_page: Any, picture: Path) -> None:
+    page = new_page()
+
+    def change(answer: dict[str, Any]) -> None:
+        free, frame, sale = (match["item"] for match in answer["matches"][:3])
+        links = {"file_page": "https://commons.example/file", "licence_url": "https://licence.example/by-sa"}
+        free.update(author="Kaldari", licence="CC BY-SA 4.0", extra=links)
+        frame.update(extra={"seconds": "3683"}, page_url="https://video.example/v.mp4#t=3683")
+        sale.update(price=20, currency="EUR", extra={"regular_price": "40 EUR", "availability": "out of stock"})
+
+    changed_answer(page, "/v1/search", change)
+    drop_picture(page, picture)
+    free, frame, sale = (page.locator(".card[data-verdict]").nth(at) for at in range(3))
+    assert free.get_by_role("link", name="Kaldari").get_attribute("href") == "https://commons.example/file"
+    assert free.get_by_role("link", name="CC BY-SA 4.0").get_attribute("href") == "https://licence.example/by-sa"
+    assert frame.get_by_text("GPL-2.0-or-later").is_visible()
+    assert frame.get_by_text("1:01:23").is_visible()
+    assert frame.get_by_role("heading").get_by_role("link").get_attribute("href").endswith("#t=3683")
+    assert sale.get_by_text("Out of stock").is_visible()
+    assert sale.locator("s").inner_text().endswith("40 EUR")
