@@ -19,7 +19,7 @@ from visor.index.calibrate_segments import Calibrator
 from visor.index.calibration import FAR_SHARE, FAR_SHARE_MAX, Calibration, Strangers
 from visor.index.groups import cut, silhouette, ward
 from visor.index.merge import merge
-from visor.index.neighbourhood import FEATURES, Frame, Neighbourhood, features, label_cosine
+from visor.index.neighbourhood import FEATURES, Frame, Neighbourhood, centred_similarities, features, label_cosine
 from visor.index.search import Searcher
 from visor.index.space import Space, learn, unit
 from visor.records import as_document
@@ -163,6 +163,18 @@ def test_centred_similarities_are_those_of_centred_vectors() -> None:
     assert values["ahead"] == pytest.approx(similarities[0] - similarities[9:].mean(), abs=1e-5)
 
 
+def test_a_sample_of_the_catalogue_tells_what_stands_out_from_it() -> None:
+    catalogue = pictures(4, 30, seed=2)
+    rows, mean = catalogue.vectors, catalogue.vectors.mean(0)
+    sample = unit(rows - mean)
+    similarities = centred_similarities(rows[:3], mean, sample)
+    assert similarities == pytest.approx(sample[:3] @ sample.T, abs=1e-5)
+    around = Neighbourhood(rows[0], rows[1:65], sampled=similarities[0, 1:])
+    values = dict(zip(FEATURES, features(around, mean), strict=True))
+    assert values["above"] == pytest.approx(values["near_8"] - similarities[0, 1:].mean(), abs=1e-5)
+    assert values["spread"] == pytest.approx(similarities[0, 1:].std(), abs=1e-5)
+
+
 def test_a_query_outside_of_the_space_is_covered_less() -> None:
     rng = np.random.default_rng(0)
     inside = np.zeros((300, 40), np.float32)
@@ -227,6 +239,8 @@ def test_a_merge_calibrates_and_a_search_uses_it(tmp_path: Path, kinds: int) -> 
         around = searcher.search(query, k=5).around
         assert around is not None
         assert len(around.rows) == 64
+        assert around.sampled is not None
+        assert len(around.sampled) == (len(keys) if len(keys) <= 512 else 480)
         assert len(around.query) == len(calibration.mean_vector)
         scores.append(calibration.score(around))
     assert calibration.answer(scores[0]) > 0.9
