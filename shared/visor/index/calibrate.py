@@ -127,7 +127,8 @@ def _fitted(
 ) -> Calibration:
     centre, spread = np.median(own, 0), np.maximum(own.std(0), 1e-6)
     most = max(1, int(REJECTED_MAX * len(strange)))
-    again = np.repeat(rejected[-most:], REJECTED_WEIGHT, axis=0)[-most:]
+    heard = rejected[rejected[:, FEATURES.index("best")] < COPY]
+    again = np.repeat(heard[-most:], REJECTED_WEIGHT, axis=0)[-most:]
     held, strangers = (own - centre) / spread, (np.concatenate([strange, again]) - centre) / spread
     shipped = SHIPPED if any(sample.labels) else SHIPPED_UNLABELLED
     prior = np.array([shipped.get(name, 0.0) for name in FEATURES])
@@ -235,19 +236,26 @@ def _features(
 def _logistic(held: Array, strangers: Array, prior: Array, ridge: float) -> Array:
     """Weights and intercept (f + 1,) of a logistic regression drawn to `prior`, both sides counting the same.
 
-    Newton's method; the intercept is free.
+    Newton's method, no step going uphill; the intercept is free.
     """
     x = np.concatenate([held, strangers])
     x = np.c_[x, np.ones(len(x))]
     y = np.r_[np.ones(len(held)), np.zeros(len(strangers))]
     share = RIDGE_QUERIES / 2 * np.r_[np.full(len(held), 1 / len(held)), np.full(len(strangers), 1 / len(strangers))]
     target, pull = np.r_[prior, 0.0], np.r_[np.full(len(prior), ridge), 1e-6]
+
+    def loss(at: Array) -> float:
+        odds = x @ at
+        return float(share @ (np.logaddexp(0.0, odds) - y * odds) + pull @ (at - target) ** 2 / 2)
+
     weights = target.copy()
     for _ in range(50):
         p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
         gradient = x.T @ (share * (p - y)) + pull * (weights - target)
         curvature = (x * (share * p * (1 - p))[:, None]).T @ x + np.diag(pull)
-        step = np.linalg.solve(curvature, gradient)
+        step, now = np.linalg.solve(curvature, gradient), loss(weights)
+        while loss(weights - step) > now and np.abs(step).max() >= 1e-7:
+            step = step / 2
         weights -= step
         if np.abs(step).max() < 1e-7:
             break
