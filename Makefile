@@ -36,7 +36,11 @@ bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what el
 	for images in 10000 70000 1000000; do $(BIN)/visor bench search --images $$images --json; done
 	for images in 10000 70000; do $(BIN)/visor bench peers --images $$images; done
 	if [ -d '$(PHOTOS)' ]; then for folder in '$(PHOTOS)'/*/; do \
-	  $(BIN)/visor eval "$$folder" --json; $(BIN)/visor bench metrics "$$folder"; done; fi
+	  $(BIN)/visor eval "$$folder" --json; $(BIN)/visor bench metrics "$$folder"; \
+	  $(BIN)/visor bench confidence --in "$$folder" --json; $(BIN)/visor bench copies "$$folder" --json; done; fi
+	if [ -d '$(PHOTOS)/clothing' ] && [ -d '$(PHOTOS)/grocery' ]; then \
+	  $(BIN)/visor bench confidence --in '$(PHOTOS)/clothing' --out '$(PHOTOS)/grocery' --json; \
+	  $(BIN)/visor bench confidence --in '$(PHOTOS)/grocery' --out '$(PHOTOS)/clothing' --json; fi
 
 setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page  ## everything that the other targets need
 

@@ -3,8 +3,8 @@
 Every picture of a sample is asked for twice: left out itself (the catalogue holds more of its kind), and with its whole
 group left out (the catalogue holds nothing of its kind). The groups come from clustering. Where the pictures fall into
 clear groups, the weights are learned from that comparison; where they do not, groups would only mirror the similarity
-that made them, so the shipped weights stay and only the intercept is learned. docs/decisions/index-confidence.md has the
-measurements.
+that made them, so the shipped weights stay and only the intercept is learned. The measurements are in
+docs/decisions/index-confidence.md.
 """
 
 from __future__ import annotations
