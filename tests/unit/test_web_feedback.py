@@ -127,6 +127,15 @@ def test_stats_name_what_there_is(client: httpx.Client) -> None:
     assert set(client.get("/v1/stats").json()["capabilities"]) >= {"explain", "feedback"}
 
 
+def test_stats_tell_how_long_each_stage_takes(client: httpx.Client, picture: bytes) -> None:
+    before = client.get("/v1/stats").json()["searches"]
+    assert client.post("/v1/search", files={"image": picture}).status_code == 200
+    stats = client.get("/v1/stats").json()
+    assert stats["searches"] > before
+    assert set(stats["stages_ms"]) >= {"decode", "embed", "scan", "confidence", "items", "total"}
+    assert all(0 <= stage["p50"] <= stage["p99"] for stage in stats["stages_ms"].values())
+
+
 def test_the_live_recall_is_told_after_checks(demo_assembly: Assembly, picture: bytes) -> None:
     service = demo_assembly.search_service()
     vector = service.embedder.embed([Image.open(io.BytesIO(picture)).convert("RGB")]).vectors[0]

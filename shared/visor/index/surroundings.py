@@ -77,11 +77,11 @@ class Surroundings:
         kept, fitted, sample = self._sample
         if kept is not snapshot or fitted is not calibration:
             step = max(1, -(-snapshot.images // SAMPLED))
+            full = calibration.space is None and snapshot.space.matrix is not None
             parts = []
             for live in snapshot.lives:
-                alive = np.arange(len(live.block)) if live.alive is None else np.flatnonzero(live.alive)
-                full = calibration.space is None and snapshot.space.matrix is not None
-                rows = alive[step // 2 :: step]
+                rows = np.arange(step // 2, len(live.block), step)
+                rows = rows if live.alive is None else rows[live.alive[rows]]
                 parts.append(self._full_vectors(snapshot, live.block)[rows] if full else live.block.unit_vectors(rows))
             sample = unit(unit(np.concatenate(parts).astype(np.float32)) - mean)
             self._sample = (snapshot, calibration, sample)
