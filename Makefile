@@ -38,9 +38,15 @@ bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what el
 	  $(BIN)/visor bench search --images $$images $(PICTURES) --json; done
 	for images in 10000 70000 1000000; do \
 	  $(BIN)/visor bench peers --images $$images $(PICTURES) --model nsfwjs --plot docs/img/peers-$$images.png; done
-	if [ -d '$(PHOTOS)' ]; then for kind in clothing grocery; do \
+	$(BIN)/visor bench cold-start --images 100000 --json
+	$(BIN)/visor bench operations
+	if [ -d '$(PHOTOS)' ]; then for kinds in clothing/grocery grocery/clothing; do \
+	  kind=$${kinds%/*} other=$${kinds#*/}; \
 	  $(BIN)/visor eval '$(PHOTOS)'/$$kind --json; \
-	  $(BIN)/visor bench metrics '$(PHOTOS)'/$$kind --model nsfwjs --model auto --plot docs/img/metrics-$$kind.png; done; fi
+	  $(BIN)/visor bench metrics '$(PHOTOS)'/$$kind --model nsfwjs --model auto --plot docs/img/metrics-$$kind.png; \
+	  $(BIN)/visor bench confidence --in '$(PHOTOS)'/$$kind --json; \
+	  $(BIN)/visor bench confidence --in '$(PHOTOS)'/$$kind --out '$(PHOTOS)'/$$other --json; \
+	  $(BIN)/visor bench copies '$(PHOTOS)'/$$kind --json; done; fi
 
 setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page  ## everything that the other targets need
 

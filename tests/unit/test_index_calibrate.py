@@ -19,7 +19,7 @@ from visor.index.calibrate_segments import Calibrator
 from visor.index.calibration import FAR_SHARE, FAR_SHARE_MAX, Calibration, Strangers
 from visor.index.groups import cut, silhouette, ward
 from visor.index.merge import merge
-from visor.index.neighbourhood import FEATURES, Frame, Neighbourhood, features, label_cosine
+from visor.index.neighbourhood import FEATURES, Frame, Neighbourhood, centred_similarities, features, label_cosine
 from visor.index.search import Searcher
 from visor.index.space import Space, learn, unit
 from visor.records import as_document
@@ -117,6 +117,16 @@ def test_rejected_answers_make_the_next_calibration_more_careful() -> None:
     assert after.rejected == 10
 
 
+def test_rejected_copies_teach_nothing_and_outliers_do_no_harm() -> None:
+    catalogue = pictures(20, 8, seed=1)
+    before = fitted(catalogue)
+    itself = features(nearest(catalogue, catalogue.vectors[5]), before.mean_vector)
+    after = fitted(catalogue, np.repeat(itself[None], 100, axis=0))
+    assert (after.weights, after.intercept) == (before.weights, before.intercept)
+    wild = fitted(catalogue, np.full((100, len(FEATURES)), 0.98))
+    assert np.abs([*wild.weights, wild.intercept]).max() < 20
+
+
 def test_a_calibration_survives_the_manifest() -> None:
     calibration = fitted(pictures(20, 8, seed=1))
     stored = msgspec.json.decode(msgspec.json.encode(as_document(calibration)))
@@ -161,6 +171,18 @@ def test_centred_similarities_are_those_of_centred_vectors() -> None:
     assert values["near"] == pytest.approx(similarities[0], abs=1e-5)
     assert values["near_8"] == pytest.approx(similarities[:8].mean(), abs=1e-5)
     assert values["ahead"] == pytest.approx(similarities[0] - similarities[9:].mean(), abs=1e-5)
+
+
+def test_a_sample_of_the_catalogue_tells_what_stands_out_from_it() -> None:
+    catalogue = pictures(4, 30, seed=2)
+    rows, mean = catalogue.vectors, catalogue.vectors.mean(0)
+    sample = unit(rows - mean)
+    similarities = centred_similarities(rows[:3], mean, sample)
+    assert similarities == pytest.approx(sample[:3] @ sample.T, abs=1e-5)
+    around = Neighbourhood(rows[0], rows[1:65], sampled=similarities[0, 1:])
+    values = dict(zip(FEATURES, features(around, mean), strict=True))
+    assert values["above"] == pytest.approx(values["near_8"] - similarities[0, 1:].mean(), abs=1e-5)
+    assert values["spread"] == pytest.approx(similarities[0, 1:].std(), abs=1e-5)
 
 
 def test_a_query_outside_of_the_space_is_covered_less() -> None:
@@ -227,6 +249,8 @@ def test_a_merge_calibrates_and_a_search_uses_it(tmp_path: Path, kinds: int) -> 
         around = searcher.search(query, k=5).around
         assert around is not None
         assert len(around.rows) == 64
+        assert around.sampled is not None
+        assert len(around.sampled) == (len(keys) if len(keys) <= 512 else 480)
         assert len(around.query) == len(calibration.mean_vector)
         scores.append(calibration.score(around))
     assert calibration.answer(scores[0]) > 0.9
@@ -245,3 +269,42 @@ def test_a_grown_index_is_calibrated_anew(tmp_path: Path) -> None:
         searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
         searcher.refresh()
         assert searcher.calibration.images == len(searcher)
+
+
+@pytest.mark.parametrize("is_merged", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 10, 50])
+def test_small_and_unmerged_indexes_are_judged_soberly(tmp_path: Path, count: int, is_merged: bool) -> None:
+    shop, indexed = Shop(tmp_path), pictures(5, count // 5, seed=4) if count >= 5 else pictures(1, count, seed=4)
+    shop.add([f"p{i}" for i in range(count)], indexed.vectors)
+    if is_merged:
+        merge(shop.objects, shop.documents, model=MODEL, calibrate=Calibrator(shop.objects))
+    searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
+    searcher.refresh()
+    calibration = searcher.calibration
+    assert calibration.is_fitted == (is_merged and count >= SAMPLE_MIN)
+    stranger = unit_rows(np.random.default_rng(5).standard_normal((1, DIMENSION)))[0]
+    says = []
+    for query in (indexed.vectors[0], stranger):
+        around = searcher.search(query, k=12).around
+        assert around is not None
+        says.append(calibration.answer(calibration.score(around), FAR_SHARE))
+    assert says[0] > 0.8, "an indexed picture itself"
+    assert says[1] < 0.2, "a stranger"
+
+
+def test_rejections_move_the_calibration_at_the_next_merge(tmp_path: Path) -> None:
+    shop, indexed = Shop(tmp_path), pictures(20, 8, seed=1)
+    shop.add([f"p{i}" for i in range(160)], indexed.vectors)
+    said: list[Array] = []
+    calibrator = Calibrator(shop.objects, lambda: np.array(said) if said else np.empty((0, len(FEATURES))))
+    merge(shop.objects, shop.documents, model=MODEL, calibrate=calibrator)
+    searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
+    searcher.refresh()
+    asked = unit_rows(indexed.vectors[5:6] + 0.08 * np.random.default_rng(7).standard_normal(DIMENSION))[0]
+    before, around = searcher.calibration, searcher.search(asked, k=12).around
+    assert around is not None
+    said.extend([features(around, before.mean_vector)] * 10)
+    merge(shop.objects, shop.documents, model=MODEL, calibrate=calibrator)
+    searcher.refresh()
+    assert searcher.calibration.rejected == 10
+    assert searcher.calibration.score(around) < before.score(around)

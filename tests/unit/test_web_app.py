@@ -94,6 +94,20 @@ def test_an_answer_holds_all_that_a_link_to_it_needs(client: httpx.Client, pictu
     assert by_item["index"] == answer["index"]
 
 
+def test_a_link_to_an_answer_tells_the_same_verdict_and_a_strange_vector_none(
+    client: httpx.Client, picture: bytes
+) -> None:
+    shown = client.post("/v1/search", files={"image": picture}).json()
+    linked = client.post("/v1/search", json={"vector": shown["query"]["vector"]}).json()
+    assert shown["matches"][0]["verdict"] == linked["matches"][0]["verdict"] == "exact"
+    assert linked["matches"][1]["verdict"] == "similar"
+    assert linked["confidence"] >= 0.99
+    numbers = np.random.default_rng(0).random(len(base64.b64decode(shown["query"]["vector"])) // 2)
+    strange = base64.b64encode(numbers.astype("<f2").tobytes()).decode()
+    answer = client.post("/v1/search", json={"vector": strange}).json()
+    assert {match["verdict"] for match in answer["matches"]} == {"similar"}
+
+
 def test_more_like_this_leaves_the_item_itself_out(client: httpx.Client, picture: bytes) -> None:
     first, second = client.post("/v1/search", files={"image": picture}).json()["matches"][:2]
     more = client.post("/v1/search", json={"item": first["item"]["id"]}).json()

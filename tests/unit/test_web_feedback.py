@@ -16,6 +16,7 @@ from PIL import Image
 from visor.assembly import Assembly
 from visor.cli import cli
 from visor.demo.catalogue import DemoCatalogue
+from visor.index.neighbourhood import FEATURES
 from visor.pipeline.audit import Auditor
 from visor.pipeline.feedback import COLLECTION, Feedback, FeedbackLog, all_feedback, query_key, rejected_features
 from visor.settings import Settings
@@ -126,6 +127,15 @@ def test_stats_name_what_there_is(client: httpx.Client) -> None:
     assert set(client.get("/v1/stats").json()["capabilities"]) >= {"explain", "feedback"}
 
 
+def test_stats_tell_how_long_each_stage_takes(client: httpx.Client, picture: bytes) -> None:
+    before = client.get("/v1/stats").json()["searches"]
+    assert client.post("/v1/search", files={"image": picture}).status_code == 200
+    stats = client.get("/v1/stats").json()
+    assert stats["searches"] > before
+    assert set(stats["stages_ms"]) >= {"decode", "embed", "scan", "confidence", "items", "total"}
+    assert all(0 <= stage["p50"] <= stage["p99"] for stage in stats["stages_ms"].values())
+
+
 def test_the_live_recall_is_told_after_checks(demo_assembly: Assembly, picture: bytes) -> None:
     service = demo_assembly.search_service()
     vector = service.embedder.embed([Image.open(io.BytesIO(picture)).convert("RGB")]).vectors[0]
@@ -190,10 +200,10 @@ def test_feedback_reads_only_news_and_not_more_often_than_it_may(local_stores: S
 
 def test_rejected_first_matches_are_there_to_learn_from(local_stores: Stores) -> None:
     log = FeedbackLog(local_stores.documents, freshness_s=0)
-    log.add(Feedback(query="a", item="i", features=tuple(float(n) for n in range(9))))
+    log.add(Feedback(query="a", item="i", features=tuple(float(n) for n in range(len(FEATURES)))))
     log.add(Feedback(query="b", item="i"))
     log.add(Feedback(query="c", item="i", features=(1.0,)))
-    assert rejected_features(local_stores.documents).tolist() == [list(range(9))]
+    assert rejected_features(local_stores.documents).tolist() == [list(range(len(FEATURES)))]
 
 
 def test_a_query_is_known_again_through_a_link() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from visor.evaluation import area_under_roc
 from visor.index.calibrate import Part, Sample, fit
 from visor.index.calibration import Calibration, Strangers
 from visor.index.container import Array
-from visor.index.neighbourhood import NEIGHBOURS, Neighbourhood
+from visor.index.neighbourhood import NEIGHBOURS, SAMPLED, Neighbourhood, centred_similarities
+from visor.index.space import unit
 from visor.settings import Settings
 
 SPLITS = 6
@@ -91,10 +92,16 @@ def run_trial(catalogue: Pictures, strangers: Pictures, *, seed: int) -> Trial:
         lambda: [Part(rows, catalogue.labels)],
         mean=rows.mean(0),
     )
+    some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).astype(int))
+    mean = calibration.mean_vector if calibration.is_fitted else rows.mean(0)
+    sample = unit(rows[some] - mean)
     queries = [(i, True) for i in range(len(rows))] + [(i, False) for i in range(len(strangers.vectors))]
     scores, best = np.empty(len(queries)), np.empty(len(queries))
     for place, (i, is_held) in enumerate(queries):
-        around = _around(catalogue, catalogue if is_held else strangers, i, leave_out=i if is_held else None)
+        asked = catalogue if is_held else strangers
+        around = _around(catalogue, asked, i, leave_out=i if is_held else None)
+        others = sample[some != i] if is_held else sample
+        around = replace(around, sampled=centred_similarities(asked.vectors[i][None], mean, others)[0])
         scores[place] = calibration.score(around)
         best[place] = float((around.rows @ around.query).max())
     running, probabilities = Strangers(), np.empty(len(queries))

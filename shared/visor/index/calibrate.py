@@ -3,8 +3,8 @@
 Every picture of a sample is asked for twice: left out itself (the catalogue holds more of its kind), and with its whole
 group left out (the catalogue holds nothing of its kind). The groups come from clustering. Where the pictures fall into
 clear groups, the weights are learned from that comparison; where they do not, groups would only mirror the similarity
-that made them, so the shipped weights stay and only the intercept is learned. docs/decisions/confidence.md has the
-measurements.
+that made them, so the shipped weights stay and only the intercept is learned. The measurements are in
+docs/decisions/index-confidence.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from visor.index.calibration import Calibration
 from visor.index.container import Array
 from visor.index.groups import clearest_groups
-from visor.index.neighbourhood import FEATURES, NEIGHBOURS, Neighbourhood, features
+from visor.index.neighbourhood import FEATURES, NEIGHBOURS, SAMPLED, Neighbourhood, centred_similarities, features
 from visor.index.space import unit
 
 SAMPLE_MIN = 40
@@ -32,9 +32,13 @@ GROUP_SIZES = (5, 10, 20)
 GROUP_MARGIN = 0.03
 TRUST_FROM, TRUST_FULL = 0.12, 0.2
 """Silhouettes between which trust in the groups grows from 0 to 1: ten kinds of clothing have 0.10, groceries 0.24."""
-SHIPPED = {"near_8": 0.35, "ahead_3": 0.35, "labels": 0.35}
+SHIPPED = {"above": 0.3, "spread": 0.3, "ahead_3": 0.2, "own_8": 0.25, "labels": 0.3}
 SHIPPED_UNLABELLED = {"best": 0.4, "ahead_3": 0.3}
 """Weights where groups are not clear: measured on both labelled folders, in units of the catalogue's own spread."""
+NOT_LEARNED = ("above", "spread")
+"""What groups cannot teach: those that clustering finds stand out from the rest because that is what made them."""
+TOO_CLEAR = 0.2
+"""Log-odds by which strangers are likelier than held-out groups make them: groups stand apart, kinds run together."""
 COPY = 0.985
 """Similarity from which a row is the same picture again, which tells nothing about its kind."""
 NONE_REJECTED: Array = np.empty((0, len(FEATURES)))
@@ -95,13 +99,17 @@ def fit(
     rows = _gather(near, catalogue())
     groups, clearness = clearest_groups(unit(sample.vectors - mean), GROUP_SIZES, GROUP_MARGIN)
     row_groups = _row_groups(rows, groups, sample, mean)
+    some = np.unique(np.linspace(0, n - 1, min(n, SAMPLED)).astype(int))
+    sampled = centred_similarities(sample.vectors, mean, unit(unit(sample.vectors[some]) - mean))
+    different = (some != np.arange(n)[:, None]) & (sample.vectors @ unit(sample.vectors[some]).T < COPY)
     own, strange = [], []
     for i, one in enumerate(near):
         others = row_groups[rows.places(one.rows)] != groups[i]
         if len(one.rows) >= 2:
-            own.append(_features(one, rows, sample, i, mean))
+            own.append(_features(one, rows, sample, i, mean, sampled[i, different[i]]))
         if others.sum() >= 2:
-            strange.append(_features(one, rows, sample, i, mean, others))
+            left = sampled[i, different[i] & (groups[some] != groups[i])]
+            strange.append(_features(one, rows, sample, i, mean, left, others))
     if min(len(own), len(strange)) < SAMPLE_MIN // 2:
         return Calibration()
     return _fitted(np.stack(own), np.stack(strange), sample, mean, space, clearness, _drop(near), rejected)
@@ -119,12 +127,16 @@ def _fitted(
 ) -> Calibration:
     centre, spread = np.median(own, 0), np.maximum(own.std(0), 1e-6)
     most = max(1, int(REJECTED_MAX * len(strange)))
-    again = np.repeat(rejected[-most:], REJECTED_WEIGHT, axis=0)[-most:]
+    heard = rejected[rejected[:, FEATURES.index("best")] < COPY]
+    again = np.repeat(heard[-most:], REJECTED_WEIGHT, axis=0)[-most:]
     held, strangers = (own - centre) / spread, (np.concatenate([strange, again]) - centre) / spread
     shipped = SHIPPED if any(sample.labels) else SHIPPED_UNLABELLED
     prior = np.array([shipped.get(name, 0.0) for name in FEATURES])
     trust = float(np.clip((clearness - TRUST_FROM) / (TRUST_FULL - TRUST_FROM), 0, 1))
-    learned, fixed = _logistic(held, strangers, prior, RIDGE), _logistic(held, strangers, prior, 1e9)
+    teachable = np.array([name not in NOT_LEARNED for name in FEATURES], float)
+    learned = _logistic(held * teachable, strangers * teachable, prior * teachable, RIDGE)
+    learned[-1] -= TOO_CLEAR
+    fixed = _logistic(held, strangers, prior, 1e9)
     weights = trust * learned + (1 - trust) * fixed
     scores = strangers @ weights[:-1] + weights[-1]
     deviation = max(float(scores.std()), 0.3)
@@ -206,7 +218,9 @@ def _row_groups(rows: _Rows, groups: Array, sample: Sample, mean: Array) -> Arra
     return found
 
 
-def _features(near: _Near, rows: _Rows, sample: Sample, i: int, mean: Array, keep: Array | None = None) -> Array:
+def _features(
+    near: _Near, rows: _Rows, sample: Sample, i: int, mean: Array, sampled: Array, keep: Array | None = None
+) -> Array:
     """Features of one picture, among the near rows that `keep` (k,) bool leaves."""
     chosen = rows.places(near.rows if keep is None else near.rows[keep])[:NEIGHBOURS]
     around = Neighbourhood(
@@ -214,6 +228,7 @@ def _features(near: _Near, rows: _Rows, sample: Sample, i: int, mean: Array, kee
         rows.vectors[chosen].astype(np.float32),
         [rows.labels[j] for j in chosen] if sample.labels else (),
         sample.labels[i] if sample.labels else (),
+        sampled,
     )
     return features(around, mean)
 
@@ -221,19 +236,26 @@ def _features(near: _Near, rows: _Rows, sample: Sample, i: int, mean: Array, kee
 def _logistic(held: Array, strangers: Array, prior: Array, ridge: float) -> Array:
     """Weights and intercept (f + 1,) of a logistic regression drawn to `prior`, both sides counting the same.
 
-    Newton's method; the intercept is free.
+    Newton's method, no step going uphill; the intercept is free.
     """
     x = np.concatenate([held, strangers])
     x = np.c_[x, np.ones(len(x))]
     y = np.r_[np.ones(len(held)), np.zeros(len(strangers))]
     share = RIDGE_QUERIES / 2 * np.r_[np.full(len(held), 1 / len(held)), np.full(len(strangers), 1 / len(strangers))]
     target, pull = np.r_[prior, 0.0], np.r_[np.full(len(prior), ridge), 1e-6]
+
+    def loss(at: Array) -> float:
+        odds = x @ at
+        return float(share @ (np.logaddexp(0.0, odds) - y * odds) + pull @ (at - target) ** 2 / 2)
+
     weights = target.copy()
     for _ in range(50):
         p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
         gradient = x.T @ (share * (p - y)) + pull * (weights - target)
         curvature = (x * (share * p * (1 - p))[:, None]).T @ x + np.diag(pull)
-        step = np.linalg.solve(curvature, gradient)
+        step, now = np.linalg.solve(curvature, gradient), loss(weights)
+        while loss(weights - step) > now and np.abs(step).max() >= 1e-7:
+            step = step / 2
         weights -= step
         if np.abs(step).max() < 1e-7:
             break

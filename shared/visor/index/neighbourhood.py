@@ -12,15 +12,19 @@ from visor.index.space import Space, dot, unit
 
 NEIGHBOURS = 64
 """Hits that are looked at."""
-FEATURES = ("best", "near", "near_8", "ahead", "ahead_3", "own", "own_8", "together", "labels")
+FEATURES = ("best", "near", "near_8", "ahead", "ahead_3", "own", "own_8", "together", "above", "spread", "labels")
 """Names of the numbers of `features`, in their order; greater speaks for the catalogue.
 
 best: the best similarity as the search gives it. Further ones in the space centred on the catalogue: near, near_8: the
 best, and the mean of the best 8. ahead, ahead_3: the best, or the mean of the best 3, less the mean of places 10 to 50,
 which is what anything looks like here. own, own_8: how much nearer the query is to its hits than they are to their own
-nearest (local scaling: Jégou et al., CVPR 2007). together: mean similarity of the best 5 among themselves. labels:
+nearest (local scaling: Jégou et al., CVPR 2007). together: mean similarity of the best 5 among themselves. above,
+spread: near_8 less the mean of the similarities to a sample of the whole catalogue, and the standard deviation of
+those: where a kind has many pictures, a query of it is near to a part of the catalogue and far from the rest. labels:
 cosine of the query's content labels with those of the best 5.
 """
+SAMPLED = 512
+"""Pictures of the catalogue that a query is compared with, besides its nearest ones."""
 LABEL_DECAY = 0.5
 """A label counts half as much as the one before: measured against 1 and 0.8."""
 _FAR = slice(9, 50)
@@ -31,13 +35,15 @@ class Neighbourhood:
     """A query and its nearest h ≤ 64 rows in the similarity space of m numbers, nearest first.
 
     query: (m,) float32 of length `covered`. rows: (h, m) float32, unit length. labels: content labels of each row, as
-    far as they are known, and of the query, most probable first: an index keeps names, not probabilities.
+    far as they are known, and of the query, most probable first: an index keeps names, not probabilities. sampled: (b,)
+    similarities to a sample of the catalogue, as `centred_similarities` gives them.
     """
 
     query: Array
     rows: Array
     labels: Sequence[Sequence[str]] = ()
     query_labels: Sequence[str] = ()
+    sampled: Array | None = None
 
 
 class Frame:
@@ -76,8 +82,17 @@ class Frame:
         return placed
 
 
+def centred_similarities(queries: Array, mean: Array, sample: Array) -> Array:
+    """Similarities (n, b) of queries (n, m), of their covered length, to rows (b, m) = `unit(rows - mean)`."""
+    moved = queries - mean
+    # What of a query lies outside of the space counts for its length.
+    lengths = np.sqrt(np.maximum(1.0 - 2 * (queries @ mean) + mean @ mean, 1e-9))
+    similarities: Array = (moved @ sample.T) / lengths[:, None]
+    return similarities
+
+
 def features(around: Neighbourhood, mean: Array) -> Array:
-    """The numbers of `FEATURES`, (9,) float64.
+    """The numbers of `FEATURES`, (11,) float64.
 
     Args:
         around: With at least one row.
@@ -101,6 +116,7 @@ def features(around: Neighbourhood, mean: Array) -> Array:
     far = float(s[_FAR].mean()) if len(s) > _FAR.start else float(s[-1])
     own_3, own_8 = closest[:, : min(3, max(len(s) - 1, 1))].mean(1), closest[:, : min(8, max(len(s) - 1, 1))].mean(1)
     five = few[:5]
+    sampled = s if around.sampled is None or len(around.sampled) < 2 else around.sampled
     together = among[: len(five), five][~np.eye(len(five), dtype=bool)]
     return np.array(
         [
@@ -112,6 +128,8 @@ def features(around: Neighbourhood, mean: Array) -> Array:
             float((s[:5] - own_3[:5]).max()),
             s[:8].mean() - own_8.mean(),
             float(together.mean()) if together.size else s[0],
+            s[:8].mean() - float(sampled.mean()),
+            float(sampled.std()),
             label_cosine(around.query_labels, [around.labels[i] for i in five] if around.labels else ()),
         ]
     )

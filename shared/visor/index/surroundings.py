@@ -10,7 +10,7 @@ import numpy as np
 from visor.index.calibration import Calibration
 from visor.index.container import Array
 from visor.index.manifest import Manifest
-from visor.index.neighbourhood import Frame, Neighbourhood
+from visor.index.neighbourhood import SAMPLED, Frame, Neighbourhood, centred_similarities
 from visor.index.snapshot import Block, Snapshot
 from visor.index.space import Space, unit
 
@@ -29,6 +29,7 @@ class Surroundings:
         self._frame = Frame(Space(None, 0))
         self._full: dict[int, tuple[Block, Array]] = {}
         self._calibration: tuple[Manifest | None, Calibration] = (None, Calibration())
+        self._sample: tuple[Snapshot | None, Calibration, Array] = (None, Calibration(), np.empty((0, 0), np.float32))
 
     def calibration(self, manifest: Manifest | None) -> Calibration:
         """The manifest's calibration, or the default."""
@@ -60,11 +61,32 @@ class Surroundings:
         wants_full = calibration.is_fitted and calibration.space is None
         if projected and wants_full and snapshot.images <= FULL_KEPT_MAX:
             rows = [self._full_vectors(snapshot, block)[row] for block, row in found]
-            return Neighbourhood(query, _stack(rows, len(query)), labels)
+            sampled = self._sampled(snapshot, calibration, query)
+            return Neighbourhood(query, _stack(rows, len(query)), labels, sampled=sampled)
         frame = self._frame
         if frame.space is not snapshot.space:
             frame = self._frame = Frame(snapshot.space)
-        return Neighbourhood(frame.query(query, inside), vectors, labels)
+        placed = frame.query(query, inside)
+        return Neighbourhood(placed, vectors, labels, sampled=self._sampled(snapshot, calibration, placed))
+
+    def _sampled(self, snapshot: Snapshot, calibration: Calibration, query: Array) -> Array | None:
+        """Similarities of a placed query to a sample of the catalogue; None where the calibration has no use for it."""
+        mean = calibration.mean_vector
+        if len(mean) != len(query):
+            return None
+        kept, fitted, sample = self._sample
+        if kept is not snapshot or fitted is not calibration:
+            step = max(1, -(-snapshot.images // SAMPLED))
+            full = calibration.space is None and snapshot.space.matrix is not None
+            parts = []
+            for live in snapshot.lives:
+                rows = np.arange(step // 2, len(live.block), step)
+                rows = rows if live.alive is None else rows[live.alive[rows]]
+                parts.append(self._full_vectors(snapshot, live.block)[rows] if full else live.block.unit_vectors(rows))
+            sample = unit(unit(np.concatenate(parts).astype(np.float32)) - mean)
+            self._sample = (snapshot, calibration, sample)
+        found: Array = centred_similarities(query[None], mean, sample)[0]
+        return found
 
     def _full_vectors(self, snapshot: Snapshot, block: Block) -> Array:
         """All full vectors of a block, (n, d) float16, read once."""

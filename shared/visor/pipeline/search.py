@@ -63,7 +63,7 @@ class _Query:
     """What is known of a query once it is a vector."""
 
     vector: np.ndarray
-    hashes: np.ndarray | bytes | None = None
+    hashes: np.ndarray | None = None
     probe: Probe | None = None
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
@@ -329,7 +329,7 @@ class SearchService:
             raise unknown_item(item)
         indexed = self.items.get([item]).get(item)
         labels = indexed.labels if indexed else ()
-        return _Query(vector=vector, labels=labels, item=item)
+        return _Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item)
 
     def _bytes(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> bytes:
         if upload is not None:
@@ -350,7 +350,7 @@ class SearchService:
                 side = None if request.box or request.exclude else self.embedder.description.input_side
                 image = decode(data, pixels_max=self.settings.pixels_max, side_hint=side)
                 pixels = focus(image.pixels, request.box, request.exclude)
-                hashes = perceptual_hash(pixels)
+                hashes = np.frombuffer(perceptual_hash(pixels), np.uint8)
             with watch.stage("embed"):
                 embedded = self.embedder.embed([pixels])
             return _Query(
@@ -398,7 +398,7 @@ class SearchService:
 
     def _matches(self, query: _Query, hits: Hits, confidence: float, k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
-        told = told_apart(query.probe, hits)
+        told = told_apart(query.probe, hits, None if query.item is None else query.hashes)
         best = hits.hits[0].similarity if hits.hits else 0.0
         matches = []
         for hit, verdict in zip(hits.hits, told, strict=True):
@@ -411,7 +411,7 @@ class SearchService:
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
             return None
-        places.sort(key=_newest_and_cheapest)
+        places.sort(key=newest_and_cheapest)
         first = self._shown(places[0])
         return Match(
             item=first.item,
@@ -531,7 +531,7 @@ def _guess(matches: Sequence[Match], confidence: float) -> Guess | None:
     return Guess(collection=best, probability=round(votes[best] / total * confidence, 4))
 
 
-def _newest_and_cheapest(indexed: IndexedItem) -> tuple[bool, float, float]:
+def newest_and_cheapest(indexed: IndexedItem) -> tuple[bool, float, float]:
     """Sorts places; those whose picture is gone come last."""
     date = (indexed.item.date or indexed.indexed_at)[:10].replace("-", "")
     price = indexed.item.price
