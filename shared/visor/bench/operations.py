@@ -171,14 +171,15 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
         finally:
             search_case.ITEMS_REMEMBERED = before
 
-    def look() -> None:
-        clock.seconds += APART_S
-        service.refresh()
-        service.feedback.hidden("nothing")
+    def look(times: int) -> None:
+        for _ in range(times):
+            clock.seconds += APART_S
+            service.refresh()
+            service.feedback.hidden("nothing")
 
     step("cold_start", lambda: go(1, 0))
-    look()
-    step("look", lambda: [look() for _ in range(LOOKS)])
+    look(1)
+    step("look", lambda: look(LOOKS))
     step("search", lambda: go(searches, 0))
     step("warm_search", lambda: go(searches, search_case.ITEMS_REMEMBERED, APART_S))
     used["all"] = tally.usage

@@ -408,10 +408,11 @@ def _sample(objects: ObjectStore, inputs: Sequence[Segment], shards: Sequence[Sh
     """
     total = sum(map(len, inputs)) + sum(map(len, shards))
     share = min(1.0, most / max(total, 1))
-    taken = [int(np.ceil(len(one) * share)) for one in (*inputs, *shards)]
+    everything: list[Segment | Shard] = [*inputs, *shards]
+    taken = [int(np.ceil(len(one) * share)) for one in everything]
     parts = [segment.vectors(objects, 0, count) for segment, count in zip(inputs, taken, strict=False)]
     parts += [shard.vectors[:count] for shard, count in zip(shards, taken[len(inputs) :], strict=True)]
-    ids = np.concatenate([one.ids[:count] for one, count in zip((*inputs, *shards), taken, strict=True)])
+    ids = np.concatenate([one.ids[:count] for one, count in zip(everything, taken, strict=True)])
     return np.concatenate(parts)[np.lexsort(ids.T[::-1])]
 
 
