@@ -58,8 +58,8 @@ def _how_to_get(entry: EntryPoint) -> str:
     """The sentence about a kind's libraries that are missing."""
     if entry.value.partition(".")[0] == "visor":
         return (
-            f". Install its libraries: pip install 'visor[{entry.name}]'; the crawl function has them if it was bundled by "
-            "`scripts/bundle.py --config` with the visor.toml that names the source"
+            f". Install its libraries: pip install 'visor[{entry.name}]'; crawl has them if it was bundled "
+            "by `scripts/bundle.py --config` with the visor.toml that names the source"
         )
     dist = entry.dist
     extra = dist is not None and entry.name in (dist.metadata.get_all("Provides-Extra") or ())
