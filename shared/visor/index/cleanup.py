@@ -55,7 +55,13 @@ class Cleaner:
         for start in range(0, len(deletes), WRITES_MAX):
             deleted += sum(self.documents.commit(deletes[start : start + WRITES_MAX]))
         left = {d.key for d in documents} - {d.key for d in done}
-        ripe = self._ripe(manifest, documents)
+        # A merged commit that only waits for another index names its shard still: that goes with it.
+        waiting = {
+            d.data.get("shard")
+            for d in documents
+            if d not in done and manifest.contains(d.key, float(d.data["committed_at"]))
+        }
+        ripe = {entry for entry in self._ripe(manifest) if entry.name not in waiting}
         merged = {k: at for k, at in manifest.merged.items() if k in left or self.now - at < MERGED_KEPT_S}
         trash = tuple(entry for entry in manifest.trash if entry not in ripe)
         collected_at = manifest.collected_at
@@ -91,7 +97,7 @@ class Cleaner:
                 done.append(document)
         return done
 
-    def _ripe(self, manifest: Manifest, documents: Sequence[Document]) -> set[Trash]:
+    def _ripe(self, manifest: Manifest) -> set[Trash]:
         return {entry for entry in manifest.trash if self.now - entry.since >= self._patience_s(entry, manifest)}
 
     def _patience_s(self, entry: Trash, manifest: Manifest) -> float:
