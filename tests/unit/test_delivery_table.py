@@ -285,3 +285,69 @@ def test_compact(fault: str, when: When, stores: Stores) -> None:
     compact()
     check(stores, expected, new_searcher(stores))
     check_no_orphans(stores)
+
+
+ORIGINS: dict[str, tuple[str, str | None]] = {
+    "good": ("", None),
+    "slow at first": ("slow once", None),
+    "busy at first": ("busy once", None),
+    "missing": ("404", "fetch_failed"),
+    "gone": ("410", "fetch_failed"),
+    "forbidden": ("403", "fetch_failed"),
+    "garbage": ("garbage", "undecodable_image"),
+    "cut off": ("cut off", "fetch_unavailable"),
+    "busy for long": ("busy", "fetch_unavailable"),
+    "broken": ("500", "fetch_unavailable"),
+}
+"""What an origin does, and the code that is recorded in the end; None: its item is searchable."""
+
+
+def test_origins_and_dead_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visor.pipeline.worker.BACK_OFF_S", 0.01)
+    origin = Origin()
+    monkeypatch.setenv("VISOR_HOME", str(tmp_path))
+    settings = Settings(home=tmp_path, allow_hosts=(origin.host,), fetch_timeout_s=1.0, embed_attempts_max=3)
+    keys = {what.replace(" ", "-"): outcome for what, outcome in ORIGINS.items()}
+    origin.behaviour = {key: how for key, (how, _) in keys.items()}
+
+    def of(key: str) -> Change:
+        item = Item(id=item_id("s", key), source="s", key=key, image_url=origin.address(key))
+        return Change(action="embed", item=item, version=1)
+
+    def letters() -> list[dict[str, Any]]:
+        listed = CliRunner().invoke(dlq_command, ["list", "--json"], catch_exceptions=False)
+        return list(msgspec.json.decode(listed.stdout)["dead_letters"])
+
+    def outcomes(assembly: Assembly) -> dict[str, str | None]:
+        failures = {d.key: str(d.data["code"]) for d in assembly.stores.documents.query("failures")}
+        assert all(len(d.data["reason"]) > 20 for d in assembly.stores.documents.query("failures"))
+        live = {d.key for d in assembly.stores.documents.query("items")}
+        assert not live & failures.keys()
+        assert live | failures.keys() == {item_id("s", key) for key in keys}
+        return {key: failures.get(item_id("s", key)) for key in keys}
+
+    with Assembly(settings, embedder=MODEL) as assembly:
+        for key in keys:
+            assembly.stores.queue.publish([batch(of(key))])
+            # One at a time: a host that asks to wait is left alone by all.
+            Worker(assembly.stores.queue, assembly.batch_embedder, threads=1).drain()
+        assembly.stores.queue.publish([b"no batch"])
+        Worker(assembly.stores.queue, assembly.batch_embedder, threads=1).drain()
+        assert outcomes(assembly) == {key: code for key, (_, code) in keys.items()}
+        late = {key for key, (_, code) in keys.items() if code == "fetch_unavailable"}
+        found = letters()
+        assert {letter["items"][0] for letter in found if letter["items"]} == {item_id("s", key) for key in late}
+        assert all(letter["attempts"] == 3 and letter["why"] for letter in found)
+        assert len(found) == len(late) + 1
+
+        origin.healed = True
+        CliRunner().invoke(dlq_command, ["retry"], catch_exceptions=False)
+        time.sleep(1.1)  # as the origin asked with Retry-After
+        Worker(assembly.stores.queue, assembly.batch_embedder, threads=1).drain()
+        healed = {key: None if key in late else code for key, (_, code) in keys.items()}
+        assert outcomes(assembly) == healed
+        assert [letter["items"] for letter in letters()] == [[]], "what is no batch stays for a human"
+        searcher = new_searcher(assembly.stores)
+        searcher.refresh()
+        assert sorted(searcher.sample(100)) == sorted(item_id("s", key) for key, code in healed.items() if code is None)
+    origin.close()
