@@ -124,7 +124,9 @@ def read_image(item: Item) -> bytes:
 def change(key: str, version: int = 1, action: Any = "embed") -> Change:
     """Another version has another picture."""
     address = f"https://x.test/{key}-{version}.png"
-    return Change(action=action, item=Item(id=item_id("s", key), source="s", key=key, image_url=address), version=version)
+    return Change(
+        action=action, item=Item(id=item_id("s", key), source="s", key=key, image_url=address), version=version
+    )
 
 
 def batch(*changes: Change) -> bytes:

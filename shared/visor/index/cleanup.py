@@ -122,9 +122,14 @@ class Cleaner:
         return tuple(Trash(name=name, since=self.now) for name in names if name not in named)
 
 
-def drop_model(objects: ObjectStore, model: str) -> None:
-    """Forget a model's index; the next merge of another model collects what it leaves."""
+def drop_model(objects: ObjectStore, documents: DocumentStore, model: str) -> None:
+    """Forget a model's index and the commits that wait for it; the next merge of another model collects the rest."""
     objects.delete(manifest_object(model))
+    found = [d for d in documents.query(COMMITS, order_by="committed_at") if d.key != MANIFEST_KEY]
+    left = [d.key for d in found if _record(d).model == model and not _record(d).tombstones]
+    deletes = [Delete(collection=COMMITS, key=key) for key in left]
+    for start in range(0, len(deletes), WRITES_MAX):
+        documents.commit(deletes[start : start + WRITES_MAX])
 
 
 def _record(document: Document) -> ShardCommit:
