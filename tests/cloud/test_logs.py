@@ -47,10 +47,10 @@ def test_functions_log_what_lines_are_about_and_no_secret(
             message = {"messageId": "0", "data": base64.b64encode(data).decode()}
             envelope = {"subscription": "projects/p/subscriptions/s", "message": message}
             assert httpx.post(embed, json=envelope, headers=headers, timeout=60).status_code == 500
-        for body, status in ((picture, 200), (b"no picture" + os.urandom(50), 422), (b"", 400)):
+        for body, worked in ((picture, True), (b"no picture" + os.urandom(50), False), (b"", False)):
             kind = {"Content-Type": "image/png"}
             answer = httpx.post(f"{search}/v1/search", content=body, headers=headers | kind, timeout=60)
-            assert answer.status_code in (status, 400, 415, 422) or status == answer.status_code, answer.text
+            assert answer.is_success if worked else answer.is_client_error, answer.text
         assert httpx.post(f"{search}/v1/search", content=picture, timeout=60).status_code == 401
     origin.close()
     captured = capfd.readouterr()
