@@ -31,6 +31,8 @@ from visor.models.directory import model_directory
 from visor.settings import PREFIX, Settings
 from visor.stores import open_documents
 
+pytestmark = pytest.mark.timeout(1200)
+"""Five environments are installed and packed: minutes on a busy machine."""
 TERRAFORM = Path(__file__).parents[2] / "terraform"
 SIGNATURE = "http"
 """No function has an event trigger in terraform/, so Cloud Functions builds all of them as HTTP functions."""
