@@ -43,7 +43,8 @@ locals {
       concurrency = var.search_concurrency
       timeout     = 60
       ingress     = "ALLOW_ALL"
-      environment = local.settings
+      # Three calls to a store that does not answer, and a picture that is slow to come, fit in the 60 s.
+      environment = merge(local.settings, { VISOR_STORE_DEADLINE_S = "8", VISOR_FETCH_TIMEOUT_S = "12" })
     }
     },
     var.billing_account == null ? {} : {

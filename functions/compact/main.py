@@ -15,5 +15,6 @@ assembly = Assembly(settings)
 
 @functions_framework.http
 def compact(request: Request) -> Response:
-    """Merge once, within the function's time."""
-    return Response(msgspec.json.encode(assembly.merge()), mimetype="application/json")
+    """Merge once, within the function's time. The next call goes on where this one stopped."""
+    report = assembly.merge(budget_s=settings.compact_budget_s)
+    return Response(msgspec.json.encode(report), mimetype="application/json")

@@ -294,7 +294,7 @@ class Assembly:
         if report.switched and report.published:
             LOG.info("The index of model %s is complete and is searched from now on", report.current)
         elif report.current == self.fingerprint and (old := to_drop(self.stores.documents, self.fingerprint)):
-            drop_model(self.stores.objects, old)
+            drop_model(self.stores.objects, self.stores.documents, old)
 
     def reindex(self, progress: Callable[[int], None] = lambda published: None) -> ReindexReport:
         """Publish every item that another model embedded. Raises as `Reindex.publish`."""

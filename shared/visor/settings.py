@@ -62,6 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Pipeline
     batch_size: int = 64
     crawl_budget_s: float = 1500.0
+    compact_budget_s: float = 1200.0
+    """After which the compact function begins no further step of a merge."""
     host_requests_a_day: int = 50_000
     """Requests to one host a day (UTC) by crawls, embeds and checks of links together; 0: no limit."""
     links_a_day: int = 300

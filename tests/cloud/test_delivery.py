@@ -117,15 +117,10 @@ def test_embed_survives_death_errors_and_time_outs_at_every_step(
 ) -> None:
     points = [
         f"{step}.{when}.{action}"
-        for step, when, action in itertools.product(STEPS, ("before", "after"), ("kill", "exception"))
-    ]
-    points += [
-        "documents.get.before.unavailable",
-        "objects.put.after.unavailable",
-        "documents.commit.after.unavailable",
+        for step, when, action in itertools.product(STEPS, ("before", "after"), ("kill", "exception", "unavailable"))
     ]
     # Two deliveries of one batch at once: Pub/Sub gives the stalled ones up and delivers them again.
-    points += ["documents.commit.before.stall", "objects.put.before.stall"]
+    points += [f"{step}.before.stall" for step in STEPS]
     faults.plan(planned, points)
     keys = [f"k{number}" for number in range(36)]
     batches = [[change(origin, key) for key in keys[start : start + 3]] for start in range(0, len(keys), 3)]
@@ -170,6 +165,10 @@ def test_compact_survives_death_errors_and_lost_swaps_and_another_at_once(
         "documents.commit.before.kill",
         "documents.commit.after.exception",
         "objects.get(shards).after.exception",
+        "documents.query(commits).before.unavailable",
+        "objects.put_file(segments).before.unavailable",
+        "objects.put(manifest).before.unavailable",
+        "documents.commit.before.unavailable",
     ]
     keys: list[str] = []
 

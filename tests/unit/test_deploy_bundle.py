@@ -16,6 +16,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from scripts import bundle, lock
 
+from visor.deploy.figures import image_sizes
+from visor.sources.opening import kinds
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -48,7 +51,7 @@ def test_zip_and_folder_hold_the_same(tmp_path: Path, model: Path) -> None:
 
 @pytest.mark.parametrize("name", bundle.function_names())
 def test_every_requirement_is_pinned(name: str) -> None:
-    first, *rest = bundle.pinned(name).splitlines()
+    first, *rest = bundle.pinned(name, bundle.source_kinds()).splitlines()
     assert first == "-c constraints.txt"
     assert rest
     assert all("==" in line for line in rest)
@@ -63,27 +66,64 @@ def test_nothing_names_an_index_or_a_host() -> None:
 
 def closure(names: list[str]) -> set[str]:
     """The distributions that these bring along, by the metadata of what is installed here."""
-    found: set[str] = set()
-    waiting = list(names)
+    found: set[tuple[str, str]] = set()
+    waiting = [(canonicalize_name(name), "") for name in names]
     while waiting:
-        name = canonicalize_name(waiting.pop())
-        if name in found:
+        name, extra = one = waiting.pop()
+        if one in found:
             continue
-        found.add(name)
+        found.add(one)
         try:
             requirements = [Requirement(text) for text in importlib.metadata.requires(name) or []]
         except importlib.metadata.PackageNotFoundError:
             continue
-        waiting += [r.name for r in requirements if r.marker is None or r.marker.evaluate({"extra": ""})]
-    return found
+        for needed in requirements:
+            if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                waiting += [(canonicalize_name(needed.name), extra) for extra in ("", *needed.extras)]
+    return {name for name, _ in found}
 
 
 @pytest.mark.parametrize("name", bundle.function_names())
 def test_tensorflow_is_in_none_and_everything_is_pinned(name: str) -> None:
-    brought = closure(bundle._lines(ROOT / "functions" / name / "requirements.txt"))
+    brought = closure(bundle.required(name, bundle.source_kinds()))
     assert not [one for one in brought if bundle.FORBIDDEN.match(one)]
     pins = {canonicalize_name(line.split("==")[0]) for line in bundle._lines(ROOT / "constraints.txt")}
     assert brought <= pins
+
+
+def pins() -> dict[str, str]:
+    lines = bundle._lines(ROOT / "constraints.txt")
+    return {str(canonicalize_name(name)): version for name, _, version in (line.partition("==") for line in lines)}
+
+
+@pytest.mark.parametrize("name", bundle.function_names())
+def test_image_sizes_are_of_what_is_installed_today(name: str) -> None:
+    """`visor cost` reckons with images.json, which a change of requirements or versions makes stale."""
+    today = {one: pins()[one] for one in closure(bundle.required(name))}
+    recorded = {str(canonicalize_name(one)): version for one, version in image_sizes().functions[name].packages.items()}
+    assert recorded == today, "run scripts/bundle.py build/bundles --measure --record"
+
+
+@pytest.mark.parametrize("kind", bundle.source_kinds())
+def test_sizes_of_sources_are_of_what_is_installed_today(kind: str) -> None:
+    names = closure(bundle.required("crawl", [kind])) - closure(bundle.required("crawl"))
+    recorded = {str(canonicalize_name(one)): version for one, version in image_sizes().sources[kind].packages.items()}
+    assert recorded == {one: pins()[one] for one in names}, "run scripts/bundle.py build/bundles --measure --record"
+
+
+def test_libraries_of_a_kind_are_in_the_bundle_where_a_source_of_it_is_named(tmp_path: Path) -> None:
+    config = tmp_path / "visor.toml"
+    config.write_text('[sources.film]\nkind = "video"\nurl = "https://x.test/a.mp4"\n', encoding="utf-8")
+
+    def lines(name: str, config: Path | None) -> set[str]:
+        text = bundle.contents(name, None, config)["requirements.txt"].decode()
+        return {line.partition("==")[0] for line in text.splitlines()}
+
+    assert {"av", "pillow", "pdqhash"} <= lines("crawl", config)
+    assert not lines("crawl", config) & {"extruct", "fsspec"}
+    assert not lines("crawl", None) & {"av", "extruct", "fsspec", "pillow"}
+    assert lines("embed", config) == lines("embed", None)
+    assert set(bundle.source_kinds()) <= set(kinds())
 
 
 def test_a_requirement_without_a_pin_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

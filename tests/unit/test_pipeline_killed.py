@@ -23,6 +23,8 @@ from visor.records import item_id
 from visor.settings import Settings
 from visor.web.contract import SearchRequest
 
+pytestmark = pytest.mark.timeout(1200)
+"""Some twenty processes start, one after the other: minutes on a busy machine."""
 PICTURES = 80
 ROUNDS = 8
 
@@ -70,7 +72,7 @@ def test_killed_at_any_moment_every_picture_is_searchable_once(
 
     for arguments in (["index", str(folder)], ["compact"]):
         process = visor(*arguments, home=home, model_home=built_settings.home)
-        _, errors = process.communicate(timeout=90)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors.decode()
 
     settings = msgspec.structs.replace(Settings(), home=home, index="killed", freshness_s=0.0)

@@ -141,6 +141,32 @@ def test_what_is_deleted_meanwhile_vanishes_from_both(old: Assembly, new: Assemb
     assert len(app.service.searcher) == ITEMS - 1
 
 
+def test_a_reindex_that_is_called_off_leaves_nothing_behind(
+    old: Assembly, new: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new.reindex()
+    work(new, batches=2)
+    # An item that came meanwhile: only the new model has it.
+    new.batch_embedder.embed(batch(change("2000")))
+    assert old.reindex().published == 2 * 8 + 1
+    work(old)
+    old.merge()
+    state, _ = read_current(old.stores.documents)
+    assert state is not None
+    assert (state.current, state.building, state.previous) == (OLD.fingerprint, None, NEW.fingerprint)
+    old.searcher.refresh(force=True)
+    assert len(old.searcher) == ITEMS + 1
+    assert old.searcher.vector_of(item_id("s", "2000")) is not None
+    monkeypatch.setattr(reindex, "KEPT_S", 0.0)
+    old.merge()
+    merge_late(old, hours=48)
+    merge_late(old, hours=96)
+    assert {d.key for d in old.stores.documents.query("commits")} == {"manifest"}
+    assert list(old.stores.objects.list("shards/")) == []
+    old.searcher.refresh(force=True)
+    assert len(old.searcher) == ITEMS + 1
+
+
 def merge_late(assembly: Assembly, hours: float = 1.0) -> None:
     """Merge as a compact function does that still has that model, so much later."""
     later = time.time() + hours * 3600
@@ -181,9 +207,7 @@ def test_a_delete_that_the_old_model_merges_before_the_new_ones_first_merge_reac
     assert tombstones == []
 
 
-def test_a_delete_that_is_merged_while_the_new_models_first_delivery_is_under_way(
-    old: Assembly, new: Assembly
-) -> None:
+def test_a_delete_that_is_merged_while_the_new_models_first_delivery_is_under_way(old: Assembly, new: Assembly) -> None:
     def read(item: Any) -> bytes:
         if item.key == "1003":
             old.batch_embedder.embed(batch(change("1003", version=2, action="delete")))

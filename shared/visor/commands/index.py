@@ -40,7 +40,7 @@ def index_command(path_or_source: str, as_json: bool) -> None:
 
 def crawl_and_embed(assembly: Assembly, source: Source) -> CrawlRun:
     """Crawl one source to its end, embed all that is queued and merge it, telling on standard error how it goes."""
-    from visor.pipeline.embed import EmbedReport
+    from visor.pipeline.delivery import EmbedReport
     from visor.pipeline.worker import Worker
 
     say(f"Crawling {source.name}")

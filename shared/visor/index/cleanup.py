@@ -25,7 +25,7 @@ from visor.stores.documents import WRITES_MAX, Delete, Document, DocumentStore
 from visor.stores.objects import ObjectStore
 
 DELIVERY_S = 600.0
-"""A delivery may take so long from reading what is deleted to committing a vector of it (Pub/Sub's longest deadline)."""
+"""So long may a delivery take from reading what is deleted to committing a vector of it: Pub/Sub's longest deadline."""
 MERGED_KEPT_S = 86_400.0
 """How long the manifest names merged commits whose documents are gone, for searches that hold these."""
 
@@ -55,7 +55,13 @@ class Cleaner:
         for start in range(0, len(deletes), WRITES_MAX):
             deleted += sum(self.documents.commit(deletes[start : start + WRITES_MAX]))
         left = {d.key for d in documents} - {d.key for d in done}
-        ripe = self._ripe(manifest, documents)
+        # A merged commit that only waits for another index names its shard still: that goes with it.
+        waiting = {
+            d.data.get("shard")
+            for d in documents
+            if d not in done and manifest.contains(d.key, float(d.data["committed_at"]))
+        }
+        ripe = {entry for entry in self._ripe(manifest) if entry.name not in waiting}
         merged = {k: at for k, at in manifest.merged.items() if k in left or self.now - at < MERGED_KEPT_S}
         trash = tuple(entry for entry in manifest.trash if entry not in ripe)
         collected_at = manifest.collected_at
@@ -74,9 +80,7 @@ class Cleaner:
                 deleted += 1
         return after, generation, deleted
 
-    def _done(
-        self, documents: Sequence[Document], manifest: Manifest, others: Sequence[Manifest]
-    ) -> list[Document]:
+    def _done(self, documents: Sequence[Document], manifest: Manifest, others: Sequence[Manifest]) -> list[Document]:
         """The commits that every index that has to has taken up."""
         records = {d.key: _record(d) for d in documents}
         begun = {record.model for record in records.values() if record.model and (record.shard or record.updates)}
@@ -93,7 +97,7 @@ class Cleaner:
                 done.append(document)
         return done
 
-    def _ripe(self, manifest: Manifest, documents: Sequence[Document]) -> set[Trash]:
+    def _ripe(self, manifest: Manifest) -> set[Trash]:
         return {entry for entry in manifest.trash if self.now - entry.since >= self._patience_s(entry, manifest)}
 
     def _patience_s(self, entry: Trash, manifest: Manifest) -> float:
@@ -118,9 +122,14 @@ class Cleaner:
         return tuple(Trash(name=name, since=self.now) for name in names if name not in named)
 
 
-def drop_model(objects: ObjectStore, model: str) -> None:
-    """Forget a model's index; the next merge of another model collects what it leaves."""
+def drop_model(objects: ObjectStore, documents: DocumentStore, model: str) -> None:
+    """Forget a model's index and the commits that wait for it; the next merge of another model collects the rest."""
     objects.delete(manifest_object(model))
+    found = [d for d in documents.query(COMMITS, order_by="committed_at") if d.key != MANIFEST_KEY]
+    left = [d.key for d in found if _record(d).model == model and not _record(d).tombstones]
+    deletes = [Delete(collection=COMMITS, key=key) for key in left]
+    for start in range(0, len(deletes), WRITES_MAX):
+        documents.commit(deletes[start : start + WRITES_MAX])
 
 
 def _record(document: Document) -> ShardCommit:

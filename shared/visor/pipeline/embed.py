@@ -10,116 +10,47 @@ A crash before 4 leaves at most a shard that nobody refers to, which the redeliv
 
 from __future__ import annotations
 
-import hashlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import msgspec
 import numpy as np
-from PIL import Image
 
 from visor.errors import Conflict, CorruptObject, FetchUnavailable, ImageError, UnsafeImage
 from visor.images.decode import DecodedImage, decode
 from visor.images.hash import perceptual_hash
 from visor.index.shard import shard_object, write_shard
 from visor.models.run import Embedder
+from visor.pipeline.delivery import Delivery, EmbedReport, Picture
 from visor.pipeline.meter import Meter
 from visor.pipeline.safety import Thresholds
 from visor.records import (
     Batch,
     Change,
     FacetRow,
-    FacetUpdate,
-    Failure,
-    IndexedItem,
     Item,
-    Label,
     Safety,
-    ShardCommit,
-    Tombstone,
-    as_document,
 )
 from visor.settings import Settings
-from visor.stores.documents import SERVER_TIME, Delete, Document, DocumentStore, Put, Write
+from visor.stores.documents import DocumentStore
 from visor.stores.objects import ObjectStore
 
 LOG = logging.getLogger("visor.embed")
 RACES_MAX = 3
 """Commits that one delivery loses to another of the same items before it leaves them to the next delivery."""
+BUDGET_S = 500.0
+"""A delivery ends within this, of the 540 s that its function has: none begins again that might not end in time."""
 EMBED_AT_ONCE = 4
 """Pictures embedded in one go while others still download."""
-GONE_KEPT = timedelta(days=30)
-"""How long the document of a deleted item stays, so that an older message cannot bring it back."""
 
 
 class BatchIncomplete(FetchUnavailable):
     """Part of a batch has to be delivered again, because its origin did not answer. The rest is committed."""
 
     code = "batch_incomplete"
-
-
-@dataclass
-class EmbedReport:
-    """What one delivery did, in items."""
-
-    embedded: int = 0
-    updated: int = 0
-    deleted: int = 0
-    already_done: int = 0
-    failed: int = 0
-    unavailable: int = 0
-
-
-@dataclass
-class _Picture:
-    """An item on its way through embed. The pixels are dropped once they are a vector."""
-
-    change: Change
-    width: int
-    height: int
-    hashes: bytes
-    pixels: Image.Image | None
-    vector: np.ndarray | None = None
-    labels: tuple[Label, ...] = ()
-    safety: Safety | None = None
-
-
-@dataclass
-class _Work:
-    """The state of one delivery."""
-
-    batch: Batch
-    attempt: int
-    documents: dict[str, Document]
-    failed_before: dict[str, Document]
-    report: EmbedReport = field(default_factory=EmbedReport)
-    pictures: list[_Picture] = field(default_factory=list)
-    updates: list[Change] = field(default_factory=list)
-    deletes: list[Change] = field(default_factory=list)
-    failures: list[tuple[Change, ImageError]] = field(default_factory=list)
-
-    @property
-    def changes_done(self) -> int:
-        """Changes that this delivery worked on, with whatever result."""
-        return len(self.pictures) + len(self.updates) + len(self.deletes) + len(self.failures)
-
-    def stored_version(self, item: str) -> int:
-        document = self.documents.get(item)
-        return int(document.data["version"]) if document else -1
-
-    def failed_version(self, item: str) -> int:
-        """The version that was found to have no picture for good."""
-        failure = self.failed_before.get(item)
-        return -1 if failure is None or failure.data["retriable"] else int(failure.data["version"])
-
-    def put_item(self, item: str, data: Mapping[str, object]) -> Put:
-        """The write of an item's document: a new one needs no second read for its guard."""
-        if item in self.documents:
-            return _put("items", item, data)
-        return Put(collection="items", key=item, data=data, if_revision=0)
 
 
 class BatchEmbedder:
@@ -138,8 +69,9 @@ class BatchEmbedder:
         documents: DocumentStore,
         settings: Settings,
         meter: Meter | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.embedder, self.read_image, self.meter = embedder, read_image, meter
+        self.embedder, self.read_image, self.meter, self.clock = embedder, read_image, meter, clock
         self.objects, self.documents, self.settings = objects, documents, settings
         self.thresholds = Thresholds.of(settings)
 
@@ -157,12 +89,14 @@ class BatchEmbedder:
             Conflict: Other deliveries of the same items went on writing them; deliver again later.
         """
         batch = decode_batch(body)
+        started = self.clock()
         for race in range(RACES_MAX):
             try:
                 work = self._work(batch, attempt)
                 break
             except Conflict:
-                if race == RACES_MAX - 1:
+                took_s = self.clock() - started
+                if race == RACES_MAX - 1 or took_s > BUDGET_S / RACES_MAX:
                     raise
         self._tell(work)
         if self.meter is not None and work.changes_done:
@@ -178,16 +112,22 @@ class BatchEmbedder:
             )
         return work.report
 
-    def _work(self, batch: Batch, attempt: int) -> _Work:
+    def _work(self, batch: Batch, attempt: int) -> Delivery:
         """Go through the steps once, from what the stores hold now."""
         ids = list({change.item.id for change in batch.changes})
         documents, failed = self.documents.get("items", ids), self.documents.get("failures", ids)
-        work = _Work(batch=batch, attempt=attempt, documents=documents, failed_before=failed)
-        self._embed_pictures(work, self._sort_out(work))
+        work = Delivery(
+            batch=batch,
+            attempt=attempt,
+            model=self.embedder.fingerprint,
+            documents=documents,
+            failed_before=failed,
+        )
+        self._embed_pictures(work, work.sort_out())
         self._commit(work)
         return work
 
-    def _tell(self, work: _Work) -> None:
+    def _tell(self, work: Delivery) -> None:
         """One line a delivery, and one an item that failed."""
         for change, exc in work.failures:
             level = logging.INFO if exc.retriable else logging.WARNING
@@ -206,32 +146,12 @@ class BatchEmbedder:
             extra=_about(work, [change.item.id for change in work.batch.changes]),
         )
 
-    def _sort_out(self, work: _Work) -> list[Change]:
-        """Leave out what is done; tell updates and deletes from what has to be embedded."""
-        to_embed = []
-        for change in {change.item.id: change for change in work.batch.changes}.values():
-            document = work.documents.get(change.item.id)
-            stored = work.stored_version(change.item.id)
-            live = document is not None and not document.data.get("gone")
-            same_model = document is not None and document.data.get("model") == self.embedder.fingerprint
-            superseded = stored > change.version or (stored == change.version and (same_model or not live))
-            hopeless = change.action != "delete" and work.failed_version(change.item.id) >= change.version
-            if superseded or hopeless:
-                work.report.already_done += 1
-            elif change.action == "delete":
-                work.deletes.append(change)
-            elif change.action == "update" and live and same_model and _same_picture(document, change.item):
-                work.updates.append(change)
-            else:
-                to_embed.append(change)
-        return to_embed
-
-    def _embed_pictures(self, work: _Work, changes: Sequence[Change]) -> None:
+    def _embed_pictures(self, work: Delivery, changes: Sequence[Change]) -> None:
         if not changes:
             return
         with ThreadPoolExecutor(min(self.settings.fetch_parallel, len(changes)), "fetch") as pool:
-            pending: list[_Picture] = []
-            futures: dict[Future[_Picture], Change] = {pool.submit(self._read, c): c for c in changes}
+            pending: list[Picture] = []
+            futures: dict[Future[Picture], Change] = {pool.submit(self._read, c): c for c in changes}
             for future in as_completed(futures):
                 try:
                     pending.append(future.result())
@@ -243,14 +163,14 @@ class BatchEmbedder:
             if pending:
                 self._embed_some(work, pending)
 
-    def _read(self, change: Change) -> _Picture:
+    def _read(self, change: Change) -> Picture:
         data = self.read_image(change.item)
         image: DecodedImage = decode(
             data, pixels_max=self.settings.pixels_max, side_hint=self.embedder.description.input_side
         )
-        return _Picture(change, image.width, image.height, perceptual_hash(image.pixels), image.pixels)
+        return Picture(change, image.width, image.height, perceptual_hash(image.pixels), image.pixels)
 
-    def _embed_some(self, work: _Work, pictures: list[_Picture]) -> None:
+    def _embed_some(self, work: Delivery, pictures: list[Picture]) -> None:
         embedded = self.embedder.embed([p.pixels for p in pictures if p.pixels is not None])
         for picture, vector, labels, probabilities in zip(
             pictures, embedded.vectors, embedded.labels, embedded.safety, strict=True
@@ -263,51 +183,13 @@ class BatchEmbedder:
             else:
                 work.pictures.append(picture)
 
-    def _commit(self, work: _Work) -> None:
-        now = datetime.now(UTC)
+    def _commit(self, work: Delivery) -> None:
         work.pictures.sort(key=lambda p: p.change.item.id)
-        name = self._write_shard(work)
-        tombstones = [Tombstone(id=c.item.id, version=c.version) for c in work.deletes]
-        writes: list[Write] = [self._item(work, p, name or "", now) for p in work.pictures]
-        writes += [self._gone(work, c, now) for c in work.deletes]
-        updates = []
-        for change in work.updates:
-            indexed = msgspec.convert(work.documents[change.item.id].data, IndexedItem)
-            indexed = msgspec.structs.replace(indexed, item=change.item, version=change.version)
-            writes.append(work.put_item(change.item.id, as_document(indexed)))
-            facets = FacetRow.of(change.item, indexed.labels)
-            updates.append(FacetUpdate(id=change.item.id, version=change.version, facets=facets))
-        for change, exc in work.failures:
-            writes.append(_put("failures", change.item.id, as_document(self._failure(work, change, exc, now))))
-            work.report.unavailable += exc.retriable
-            work.report.failed += not exc.retriable
-            if not exc.retriable and work.stored_version(change.item.id) >= 0:
-                # An older picture of this item is searchable, and the catalogue no longer shows it.
-                tombstones.append(Tombstone(id=change.item.id, version=change.version))
-                writes.append(self._gone(work, change, now))
-        done = [p.change for p in work.pictures] + work.deletes
-        writes += [
-            Delete(collection="failures", key=c.item.id, field="version", value=c.version)
-            for c in done
-            if c.item.id in work.failed_before
-        ]
-        if name or updates or tombstones:
-            commit = ShardCommit(
-                batch=work.batch.id,
-                model=self.embedder.fingerprint,
-                shard=name,
-                count=len(work.pictures),
-                updates=tuple(updates),
-                tombstones=tuple(tombstones),
-            )
-            data = {**as_document(commit), "committed_at": SERVER_TIME}
-            writes.append(Put(collection="commits", key=self._commit_key(work), data=data))
-        if writes:
+        shard = self._write_shard(work)
+        if writes := work.writes(shard, datetime.now(UTC)):
             self.documents.commit(writes)
-        work.report.embedded = len(work.pictures)
-        work.report.updated, work.report.deleted = len(work.updates), len(work.deletes)
 
-    def _write_shard(self, work: _Work) -> str | None:
+    def _write_shard(self, work: Delivery) -> str | None:
         """Write the vectors under a name made of what is in them; None if there are none."""
         if not work.pictures:
             return None
@@ -320,52 +202,9 @@ class BatchEmbedder:
             hashes=np.stack([np.frombuffer(p.hashes, np.uint8) for p in pictures]),
             facets=[FacetRow.of(p.change.item, p.labels) for p in pictures],
         )
-        name = shard_object(self._commit_key(work))
+        name = shard_object(work.commit_key())
         self.objects.put(name, data)
         return name
-
-    def _commit_key(self, work: _Work) -> str:
-        """Differs where a redelivery of a batch adds the part that was missing, or another model embeds it."""
-        parts = [*sorted(p.change.item.id for p in work.pictures), self.embedder.fingerprint]
-        return f"{work.batch.id}-{hashlib.blake2b(''.join(parts).encode(), digest_size=4).hexdigest()}"
-
-    def _item(self, work: _Work, picture: _Picture, shard: str, now: datetime) -> Put:
-        indexed = IndexedItem(
-            item=picture.change.item,
-            version=picture.change.version,
-            model=self.embedder.fingerprint,
-            shard=shard,
-            indexed_at=now.isoformat(timespec="seconds"),
-            width=picture.width,
-            height=picture.height,
-            labels=picture.labels,
-            safety=picture.safety,
-        )
-        return work.put_item(picture.change.item.id, as_document(indexed))
-
-    def _gone(self, work: _Work, change: Change, now: datetime) -> Put:
-        data = {"version": change.version, "gone": True, "expires_at": (now + GONE_KEPT).timestamp()}
-        return work.put_item(change.item.id, data)
-
-    def _failure(self, work: _Work, change: Change, exc: ImageError, now: datetime) -> Failure:
-        return Failure(
-            item=change.item.id,
-            source=change.item.source,
-            image_url=change.item.image_url,
-            version=change.version,
-            batch=work.batch.id,
-            code=exc.code,
-            reason=str(exc),
-            retriable=exc.retriable,
-            at=now.isoformat(timespec="seconds"),
-        )
-
-
-def _same_picture(document: Document | None, item: Item) -> bool:
-    """Whether the vector that an item has is its picture's still. Whoever published an update may not have known."""
-    return document is not None and (
-        msgspec.convert(document.data["item"], Item).image_signature() == item.image_signature()
-    )
 
 
 def decode_batch(body: bytes) -> Batch:
@@ -394,10 +233,6 @@ def unsafe_image(safety: Safety, threshold: float) -> UnsafeImage:
     )
 
 
-def _put(collection: str, key: str, data: Mapping[str, object]) -> Put:
-    return Put(collection=collection, key=key, data=data, newer_than="version")
-
-
-def _about(work: _Work, items: list[str]) -> dict[str, object]:
+def _about(work: Delivery, items: list[str]) -> dict[str, object]:
     """What a line of the log carries, so that all lines of a batch or item are found."""
     return {"batch": work.batch.id, "run": work.batch.run, "source": work.batch.source, "items": items}

@@ -107,11 +107,13 @@ class Reindex:
         if state is None:
             write_current(self.documents, CurrentModel(current=self.model), 0)
             return ReindexReport(current=self.model, building=None, done=True, switched=True)
-        if state.current == self.model:
+        if state.current == self.model and state.building is None:
             return ReindexReport(current=self.model, building=None, done=True, switched=True)
         if state.building != self.model:
             until = _iso(self.clock() + OVERLAP_S)
-            state = CurrentModel(current=state.current, building=self.model, until=until, previous=state.previous)
+            # Called off: items that only the other model has are embedded back, and its index is dropped in the end.
+            previous = state.building if state.current == self.model else state.previous
+            state = CurrentModel(current=state.current, building=self.model, until=until, previous=previous)
             revision = self._save(state, revision)
         for page in _pages(self.documents, state.cursor, state.until):
             changes = [change for document in page if (change := self._change(document)) is not None]
@@ -165,7 +167,8 @@ def switch_if_done(documents: DocumentStore, model: str, *, clock: Callable[[], 
     if state.building != model or _is_left(documents, model, state.until):
         return report
     now = clock()
-    after = CurrentModel(current=model, previous=state.current, switched=now, published=state.published)
+    previous = state.current if state.current != model else state.previous
+    after = CurrentModel(current=model, previous=previous, switched=now, published=state.published)
     switched = write_current(documents, after, revision)
     return msgspec.structs.replace(
         report, done=True, switched=switched, current=model if switched else state.current, building=None

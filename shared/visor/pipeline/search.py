@@ -336,7 +336,8 @@ class SearchService:
             return upload
         if request.url is not None:
             with watch.stage("fetch"):
-                return self.fetcher.fetch(request.url).body
+                # Whoever asks waits: not for four others at the same host as a crawl does.
+                return self.fetcher.fetch(request.url, turn_s=self.settings.fetch_timeout_s).body
         try:
             return base64.b64decode((request.image or "").partition("base64,")[2] or request.image or "", validate=True)
         except ValueError as exc:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable
 
 from visor.errors import VisorError
-from visor.pipeline.embed import BatchEmbedder, EmbedReport
+from visor.pipeline.delivery import EmbedReport
+from visor.pipeline.embed import BatchEmbedder
 from visor.stores.queue import Message, Queue
 
 LOG = logging.getLogger("visor.worker")

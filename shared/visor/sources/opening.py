@@ -51,10 +51,19 @@ def load_kind(kind: str, key: str = "kind") -> SourceKind:
     try:
         return cast(SourceKind, installed[kind].load())
     except ImportError as exc:
-        dist = installed[kind].dist
-        extra = dist is not None and kind in (dist.metadata.get_all("Provides-Extra") or ())
-        remedy = f". Install its libraries: pip install '{dist.name}[{kind}]'" if dist is not None and extra else ""
-        raise NotConfigured(f"The source kind '{kind}' cannot be loaded: {exc}{remedy}") from exc
+        raise NotConfigured(f"The source kind '{kind}' cannot be loaded: {exc}{_how_to_get(installed[kind])}") from exc
+
+
+def _how_to_get(entry: EntryPoint) -> str:
+    """The sentence about a kind's libraries that are missing."""
+    if entry.value.partition(".")[0] == "visor":
+        return (
+            f". Install its libraries: pip install 'visor[{entry.name}]'; crawl has them if it was bundled "
+            "by `scripts/bundle.py --config` with the visor.toml that names the source"
+        )
+    dist = entry.dist
+    extra = dist is not None and entry.name in (dist.metadata.get_all("Provides-Extra") or ())
+    return f". Install its libraries: pip install '{dist.name}[{entry.name}]'" if dist is not None and extra else ""
 
 
 def open_source(name: str, config: Mapping[str, Any], context: SourceContext) -> Source:

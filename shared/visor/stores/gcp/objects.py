@@ -17,9 +17,9 @@ from visor.stores.gcp.errors import retrying, translated
 from visor.stores.objects import ObjectInfo, check_name
 
 _TICKET = "visor-put"
+"""Metadata key under which each put leaves a number of its own."""
 REPLACED_READS = 5
 """Reads of an object that is replaced while it is read, before the last one."""
-"""Metadata key under which each put leaves a number of its own."""
 
 
 class CloudObjects:
