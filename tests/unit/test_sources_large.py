@@ -136,12 +136,12 @@ def test_a_site_with_traps_is_crawled_completely_and_once(tmp_path: Path) -> Non
             f"/calendar?month={int(query.get('month', 0)) + 1}",
             f"/search?q={len(query.get('q', '')) * 'x'}y",
             "/filter?color=red&size=" + str(int(query.get("size", 0)) + 1),
-            f"{path}?sid={len(path)}{query.get('page', 0)}",
+            f"{path}?sid={len(path)}",
         )
         if path == "/":
             body = links(*(f"/list/{name}?page=0" for name in sections)) + shared
         elif path.startswith("/list/"):
-            name, page = path.rpartition("/")[2], int(query["page"])
+            name, page = path.rpartition("/")[2], int(query.get("page", 0))
             mine = range(page * 25, min((page + 1) * 25, sections[name]))
             more = links(f"{path}?page={page + 1}") if (page + 1) * 25 < sections[name] else ""
             body = links(*(f"/{name}/product-{n}?utm_source=list{page}" for n in mine)) + more + shared
@@ -164,9 +164,7 @@ def test_a_site_with_traps_is_crawled_completely_and_once(tmp_path: Path) -> Non
         took_s = time.monotonic() - began
         asked = Counter(server.targets)
     assert (run.state, run.published) == ("complete", TRAP_PAGES)
-    products = {
-        target: count for target, count in asked.items() if target.startswith("/section") and "more" not in target
-    }
+    products = [target for target in asked if target.startswith("/section") and "more" not in target]
     assert len(products) == TRAP_PAGES, "completely"
     assert set(asked.values()) == {1}, "once"
     lists = sum(-(-count // 25) for count in sections.values())
