@@ -52,9 +52,13 @@ def load_kind(kind: str, key: str = "kind") -> SourceKind:
         return cast(SourceKind, installed[kind].load())
     except ImportError as exc:
         dist = installed[kind].dist
-        extra = dist is not None and kind in (dist.metadata.get_all("Provides-Extra") or ())
-        remedy = f". Install its libraries: pip install '{dist.name}[{kind}]'" if dist is not None and extra else ""
-        raise NotConfigured(f"The source kind '{kind}' cannot be loaded: {exc}{remedy}") from exc
+        has_extra = dist is not None and kind in (dist.metadata.get_all("Provides-Extra") or ())
+        library = (exc.name or "what is missing").partition(".")[0]
+        wanted = f"'{dist.name}[{kind}]'" if dist is not None and has_extra else library
+        raise NotConfigured(
+            f"The source kind '{kind}' cannot be loaded: {exc}. Install its libraries: pip install {wanted}; "
+            f"for Google Cloud add {library} to functions/crawl/requirements.txt and deploy again"
+        ) from exc
 
 
 def open_source(name: str, config: Mapping[str, Any], context: SourceContext) -> Source:
