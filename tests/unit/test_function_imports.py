@@ -9,7 +9,8 @@ import sys
 import pytest
 
 OPENED = {
-    "crawl": "a.source_context; import visor.pipeline.crawl, visor.stores.gcp.queue, visor.stores.gcp.documents",
+    "crawl": "a.source_context; import visor.pipeline.crawl, visor.pipeline.links, visor.pipeline.frames, "
+    "visor.pipeline.request_budget, visor.stores.gcp.queue, visor.stores.gcp.documents",
     "embed": "import visor.pipeline.embed, visor.models.run, visor.images.fetch, visor.stores.gcp.documents",
     "compact": "import visor.index.merge, visor.index.calibrate_segments, "
     "visor.models.directory, visor.stores.gcp.objects, visor.stores.gcp.documents",

@@ -57,7 +57,7 @@ def load_kind(kind: str, key: str = "kind") -> SourceKind:
         wanted = f"'{dist.name}[{kind}]'" if dist is not None and has_extra else library
         raise NotConfigured(
             f"The source kind '{kind}' cannot be loaded: {exc}. Install its libraries: pip install {wanted}; "
-            f"for Google Cloud add {library} to functions/crawl/requirements.txt and deploy again"
+            f"for Google Cloud name {library} in functions/crawl/requirements-{kind}.txt and deploy again"
         ) from exc
 
 
