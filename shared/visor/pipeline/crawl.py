@@ -280,9 +280,11 @@ class Crawl:
     def _save(self) -> None:
         """Publish what waits, then save what was seen: a crash in between publishes again, and loses nothing."""
         self._flush()
-        if not self.dry_run:
+        if self.dry_run:
+            self.seen.fold()
+        else:
             self.seen.save(self.objects, self.source.name)
-            self._unsaved = 0
+        self._unsaved = 0
 
     def _gone(self, item: str) -> Item:
         return Item(id=item, source=self.source.name, key="", image_url="")
