@@ -308,3 +308,24 @@ def test_the_command_prints_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPa
     assert json.loads(result.stdout) == {"checked": 3}
     again = CliRunner().invoke(cli, ["links"], catch_exceptions=False)
     assert "3 items looked at: 0 moved" in again.stderr
+
+
+def test_a_scheduled_crawl_looks_at_links_afterwards(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = shop.settings.home
+    (home / "visor.toml").write_text(f'[sources.other]\nkind = "feed"\nurl = "{shop.server.url}/feed"\n')
+    shop.dies("/2.png", "/p/4")
+    settings = msgspec.structs.replace(shop.assembly.settings, config=home / "visor.toml", links_a_day=0)
+    with Assembly(settings) as without:
+        assert [run.state for run in without.crawl_due()] == ["complete"]
+        assert LinkState.load(without.stores.objects)[1] == 0, "none are wanted"
+    with Assembly(msgspec.structs.replace(settings, links_a_day=300)) as assembly:
+        assert assembly.crawl_due() == [], "nothing is due, and links are looked at all the same"
+        state, _ = LinkState.load(assembly.stores.objects)
+        assert (state.checked, len(state.troubles)) == (6, 2)
+        assert state.of_source("shop") == {"checked": 6, "http_404": 2, "suspect": 2}
+        assert assembly.request_budget.today()[0]["links"] == 12
+    monkeypatch.setenv("VISOR_HOME", str(home))
+    monkeypatch.setenv("VISOR_CONFIG", str(home / "visor.toml"))
+    shown = CliRunner().invoke(cli, ["sources"], catch_exceptions=False).output
+    assert "other (feed)" in shown
+    assert "yield: 6 items listed" in shown
