@@ -230,6 +230,7 @@ class Assembly:
             report = check.run()
         finally:
             self.request_budget.flush()
+        self.meter.add("crawl", report.moved + report.replaced + report.marked + report.gone + report.back)
         frames = sweep_frames(self.stores.objects, self.stores.documents, now=time.time())
         return msgspec.structs.replace(report, frames=frames)
 

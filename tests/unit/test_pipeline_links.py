@@ -16,7 +16,7 @@ from test_pipeline_push import picture
 
 from visor.assembly import Assembly
 from visor.cli import cli
-from visor.errors import Conflict, FetchUnavailable, HostDead
+from visor.errors import Conflict, CorruptObject, FetchUnavailable, HostDead
 from visor.images.answers import Probed
 from visor.models.run import Embedder
 from visor.pipeline.link_state import PICTURE_GONE, LinkState
@@ -284,6 +284,17 @@ def test_two_checks_at_once_do_not_both_stand(shop: Shop) -> None:
 
     with pytest.raises(Conflict):
         shop.check(fetcher=Other())
+
+
+def test_a_damaged_state_is_named_and_stops_no_crawl(shop: Shop) -> None:
+    shop.assembly.stores.objects.put("links.json", b"{")
+    with pytest.raises(CorruptObject, match=r"links\.json cannot be read: .*Delete it"):
+        shop.check()
+    shop.price = 7
+    shop.crawl()
+    item = shop.item("2")
+    assert item is not None
+    assert item.price == 7.0
 
 
 def test_what_never_comes_back_is_forgotten(shop: Shop) -> None:
