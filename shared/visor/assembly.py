@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from visor.errors import VisorError
 from visor.settings import Settings
 
@@ -206,7 +208,11 @@ class Assembly:
         return run
 
     def check_links(self, *, limit: int | None = None, budget_s: float | None = None) -> LinksReport:
-        """Look at pictures and pages of some items, `settings.links_a_day` over all runs of a day, or `limit` more."""
+        """Look at pictures and pages of some items, `settings.links_a_day` over all runs of a day, or `limit` more.
+
+        Frames of videos that no item shows any more are deleted, once a week.
+        """
+        from visor.pipeline.frames import sweep_frames
         from visor.pipeline.links import LinkCheck
         from visor.pipeline.request_budget import BudgetedFetcher
 
@@ -221,9 +227,12 @@ class Assembly:
             budget_s=self.settings.crawl_budget_s if budget_s is None else budget_s,
         )
         try:
-            return check.run()
+            report = check.run()
         finally:
             self.request_budget.flush()
+        self.meter.add("crawl", report.moved + report.replaced + report.marked + report.gone + report.back)
+        frames = sweep_frames(self.stores.objects, self.stores.documents, now=time.time())
+        return msgspec.structs.replace(report, frames=frames)
 
     def crawl_due(self) -> list[CrawlRun]:
         """Crawl the sources whose time has come, the longest waiting first, within one budget for all; then the links.

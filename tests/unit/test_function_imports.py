@@ -14,7 +14,8 @@ from tests.unit.test_deploy_bundle import closure
 
 STORES = "visor.stores.gcp.objects, visor.stores.gcp.documents"
 OPENED = {
-    "crawl": f"a.source_context; import visor.pipeline.crawl, visor.stores.gcp.queue, {STORES}",
+    "crawl": "a.source_context; import visor.pipeline.crawl, visor.pipeline.links, visor.pipeline.frames, "
+    f"visor.pipeline.request_budget, visor.stores.gcp.queue, {STORES}",
     "embed": f"import visor.pipeline.embed, visor.pipeline.meter, visor.models.run, visor.images.fetch, {STORES}",
     "compact": "import visor.index.merge, visor.index.calibrate_segments, visor.pipeline.feedback, "
     f"visor.pipeline.reindex, visor.models.directory, {STORES}",

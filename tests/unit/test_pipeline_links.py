@@ -16,7 +16,7 @@ from test_pipeline_push import picture
 
 from visor.assembly import Assembly
 from visor.cli import cli
-from visor.errors import Conflict, FetchUnavailable, HostDead
+from visor.errors import Conflict, CorruptObject, FetchUnavailable, HostDead
 from visor.images.answers import Probed
 from visor.models.run import Embedder
 from visor.pipeline.link_state import PICTURE_GONE, LinkState
@@ -286,6 +286,17 @@ def test_two_checks_at_once_do_not_both_stand(shop: Shop) -> None:
         shop.check(fetcher=Other())
 
 
+def test_a_damaged_state_is_named_and_stops_no_crawl(shop: Shop) -> None:
+    shop.assembly.stores.objects.put("links.json", b"{")
+    with pytest.raises(CorruptObject, match=r"links\.json cannot be read: .*Delete it"):
+        shop.check()
+    shop.price = 7
+    shop.crawl()
+    item = shop.item("2")
+    assert item is not None
+    assert item.price == 7.0
+
+
 def test_what_never_comes_back_is_forgotten(shop: Shop) -> None:
     shop.dies("/p/3", "/3.png")
     shop.days(2)
@@ -308,3 +319,24 @@ def test_the_command_prints_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPa
     assert json.loads(result.stdout) == {"checked": 3}
     again = CliRunner().invoke(cli, ["links"], catch_exceptions=False)
     assert "3 items looked at: 0 moved" in again.stderr
+
+
+def test_a_scheduled_crawl_looks_at_links_afterwards(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = shop.settings.home
+    (home / "visor.toml").write_text(f'[sources.other]\nkind = "feed"\nurl = "{shop.server.url}/feed"\n')
+    shop.dies("/2.png", "/p/4")
+    settings = msgspec.structs.replace(shop.assembly.settings, config=home / "visor.toml", links_a_day=0)
+    with Assembly(settings) as without:
+        assert [run.state for run in without.crawl_due()] == ["complete"]
+        assert LinkState.load(without.stores.objects)[1] == 0, "none are wanted"
+    with Assembly(msgspec.structs.replace(settings, links_a_day=300)) as assembly:
+        assert assembly.crawl_due() == [], "nothing is due, and links are looked at all the same"
+        state, _ = LinkState.load(assembly.stores.objects)
+        assert (state.checked, len(state.troubles)) == (6, 2)
+        assert state.of_source("shop") == {"checked": 6, "http_404": 2, "suspect": 2}
+        assert assembly.request_budget.today()[0]["links"] == 12
+    monkeypatch.setenv("VISOR_HOME", str(home))
+    monkeypatch.setenv("VISOR_CONFIG", str(home / "visor.toml"))
+    shown = CliRunner().invoke(cli, ["sources"], catch_exceptions=False).output
+    assert "other (feed)" in shown
+    assert "yield: 6 items listed" in shown

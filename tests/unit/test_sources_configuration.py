@@ -131,6 +131,14 @@ def test_a_missing_library_is_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> No
         load_kind("folder")
 
 
+def test_a_missing_library_is_named_for_a_laptop_and_for_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("protego", "visor.sources.site"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "protego", None)
+    with pytest.raises(NotConfigured, match=r"visor\[site\]'; .* name protego in functions/crawl/requirements-site"):
+        load_kind("site")
+
+
 def test_a_missing_library_concerns_only_the_sources_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "visor.sources.site", None)
     configuration = Configuration(TEXT + '[sources.web]\nkind = "site"\nurl = "https://e.org"\n')

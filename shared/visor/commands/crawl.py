@@ -40,3 +40,7 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
             f"{run.state}: {run.seen} seen, {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
             f"{run.unchanged} unchanged, {run.failed} failed"
         )
+        for reason, count in run.failures.items():
+            say(f"{count} rows: {reason}")
+        for sample in run.why.split(" | ") if run.why else ():
+            say(f"  {sample}")

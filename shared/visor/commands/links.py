@@ -25,5 +25,7 @@ def links_command(limit: int | None, budget_s: float | None, as_json: bool) -> N
         f"{report.checked} items looked at: {report.moved} moved, {report.replaced} pictures replaced by a copy, "
         f"{report.marked} shown without their picture, {report.gone} gone, {report.back} back, {report.suspect} suspect"
     )
+    if report.frames:
+        say(f"{report.frames} frames that no item shows were deleted")
     if not report.finished:
         say("The time ended first: run it again to go on")

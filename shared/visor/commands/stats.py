@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import click
@@ -27,6 +28,7 @@ def stats_command(as_json: bool) -> None:
         "dead_letters": len(assembly.stores.queue.dead_letters()),
         "runs": runs,
         "failures": failures,
+        "links": _links(assembly),
     }
     if as_json:
         print_json(document)
@@ -41,6 +43,20 @@ def stats_command(as_json: bool) -> None:
         click.echo(f"{run['started_at']}  {run['source']}  {run.get('state', 'running')}: {counts}")
     for code, count in failures.items():
         click.echo(f"{count} items failed: {code}")
+    if document["links"]:
+        click.echo("links: " + ", ".join(f"{count:,} {what}" for what, count in document["links"].items()))
+
+
+def _links(assembly: Any) -> dict[str, int]:
+    """What became of links, over all sources: pushed items have theirs here, too."""
+    from visor.pipeline.link_state import LinkState
+
+    state, _ = LinkState.load(assembly.stores.objects)
+    names = {*state.counts, *(trouble.source for trouble in state.troubles.values())}
+    total: Counter[str] = Counter()
+    for name in names:
+        total.update(state.of_source(name))
+    return dict(total)
 
 
 def _live_failures(assembly: Any) -> dict[str, int]:

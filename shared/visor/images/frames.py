@@ -1,6 +1,6 @@
 """Frames: pictures that have no address of their own, cut out of a video and kept in the object store.
 
-A frame's address is `frame:NAME`; its object is `frames/NAME`, named by its source and content, and never changed.
+A frame's address is `frame:NAME`; its object is `frames/NAME`, named by its item and content, and never changed.
 Embed reads it from there, and the page gets it from `GET /v1/thumbnails/NAME`.
 """
 
@@ -11,17 +11,21 @@ import re
 
 from visor.errors import FetchFailed, FetchUnavailable, StoreError
 from visor.images.answers import Fetched
+from visor.records import item_id
 from visor.stores.objects import ObjectStore
 
 FRAMES = "frame:"
 FRAME_BYTES_MAX = 200_000
-NAME = re.compile(r"[0-9a-f]{32}\.jpg\Z")
+FOLDER = "frames/"
+ID_LENGTH = 32
+"""A name begins with the id of the frame's item."""
+NAME = re.compile(r"[0-9a-f]{48}\.jpg\Z")
 
 
 def keep_frame(objects: ObjectStore, source: str, key: str, data: bytes) -> str:
     """Keep a frame's JPEG and return its address. Keeping the same one again overwrites it with itself."""
-    name = hashlib.blake2b(f"{source}\0{key}\0".encode() + data, digest_size=16).hexdigest() + ".jpg"
-    objects.put(f"frames/{name}", data)
+    name = item_id(source, key) + hashlib.blake2b(data, digest_size=8).hexdigest() + ".jpg"
+    objects.put(FOLDER + name, data)
     return FRAMES + name
 
 
@@ -33,9 +37,9 @@ def read_frame(objects: ObjectStore, name: str) -> bytes:
         FetchUnavailable: The store did not answer.
     """
     if not NAME.match(name):
-        raise FetchFailed(f"{name[:80]!r} is no frame's name", valid="32 hexadecimal digits and .jpg")
+        raise FetchFailed(f"{name[:80]!r} is no frame's name", valid="48 hexadecimal digits and .jpg")
     try:
-        return bytes(objects.get(f"frames/{name}"))
+        return bytes(objects.get(FOLDER + name))
     except StoreError as exc:
         kind = FetchUnavailable if exc.retriable else FetchFailed
         raise kind(f"Frame {name}: {exc.found}") from exc

@@ -7,6 +7,7 @@ message leaves; so a run that is killed and repeated publishes the same batches 
 
 from __future__ import annotations
 
+import logging
 import re
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from visor.errors import Conflict, QuotaReached, SourceError, VisorError
+from visor.errors import Conflict, FormatError, QuotaReached, SourceError, VisorError
 from visor.pipeline.link_state import LinkState
 from visor.pipeline.request_budget import RequestBudget, host_of
 from visor.pipeline.seen import Difference, SeenSet
@@ -28,6 +29,7 @@ from visor.stores.documents import DocumentStore, Put
 from visor.stores.objects import ObjectStore
 from visor.stores.queue import Queue
 
+LOG = logging.getLogger("visor.crawl")
 SAVE_EVERY = 5_000
 """Changes published between two saves of the seen-set: what a killed run at most publishes again."""
 FAILED_SAMPLES = 5
@@ -249,7 +251,12 @@ class Crawl:
     @cached_property
     def _links(self) -> LinkState:
         """What is known about links: one read, where there is something to publish."""
-        return LinkState.load(self.objects)[0]
+        try:
+            return LinkState.load(self.objects)[0]
+        except FormatError as exc:
+            # A crawl does not wait for somebody who mends it: dead addresses are then shown until they are found again.
+            LOG.error("Links are not known: %s", exc)
+            return LinkState()
 
     def _flush(self) -> None:
         if not self._waiting:
@@ -280,9 +287,11 @@ class Crawl:
     def _save(self) -> None:
         """Publish what waits, then save what was seen: a crash in between publishes again, and loses nothing."""
         self._flush()
-        if not self.dry_run:
+        if self.dry_run:
+            self.seen.fold()
+        else:
             self.seen.save(self.objects, self.source.name)
-            self._unsaved = 0
+        self._unsaved = 0
 
     def _gone(self, item: str) -> Item:
         return Item(id=item, source=self.source.name, key="", image_url="")

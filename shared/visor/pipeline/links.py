@@ -53,6 +53,8 @@ class LinksReport(Record, frozen=True, kw_only=True):
     back: int = 0
     suspect: int = 0
     """Items of which an address fails and is not yet dead."""
+    frames: int = 0
+    """Frames of videos that were deleted because no item showed them any more."""
     finished: bool = True
     """The day's items are done, or there are no more; False: the time ended first."""
 

@@ -87,11 +87,11 @@ class SeenSet:
         Raises:
             Conflict: Another crawl of this source has written since `load`.
         """
-        self._fold()
+        self.fold()
         buffer = io.BytesIO()
         progress = np.frombuffer(msgspec.json.encode(self.progress), np.uint8)
         np.savez(buffer, progress=progress, rows=self._rows)
-        info = objects.put(object_name(source), buffer.getvalue(), if_generation=self.generation)
+        info = objects.put(object_name(source), buffer.getbuffer(), if_generation=self.generation)
         self.generation = info.generation
 
     def see(self, items: Sequence[Item]) -> list[Difference]:
@@ -121,7 +121,7 @@ class SeenSet:
 
     def missing_twice(self) -> list[str]:
         """End a complete pass: count what it did not see, and tell the ids that were missing twice in a row."""
-        self._fold()
+        self.fold()
         absent = self._rows["seen"] != self.progress.number
         # A count that went on would begin anew after 255 passes of a catalogue whose loss nobody confirms.
         self._rows["missing"][absent] = np.minimum(self._rows["missing"][absent], 1) + 1
@@ -130,12 +130,12 @@ class SeenSet:
 
     def drop(self, ids: Sequence[str]) -> None:
         """Drop many items, once their tombstones are published."""
-        self._fold()
+        self.fold()
         high = np.array([int(item[:16], 16) for item in ids], "<u8")
         self._rows = self._rows[~np.isin(self._rows["high"], high)]
 
     def ids(self) -> Iterator[str]:
-        self._fold()
+        self.fold()
         return (_id(row) for row in self._rows)
 
     def _see(self, item: Item) -> Difference:
@@ -174,8 +174,8 @@ class SeenSet:
             position += 1
         return None
 
-    def _fold(self) -> None:
-        """Merge the new rows into the sorted ones."""
+    def fold(self) -> None:
+        """Merge the new rows into the sorted ones, where each takes 37 bytes."""
         if self._new:
             rows = np.concatenate([self._rows, np.array(list(self._new.values()), ROW)])
             self._rows = rows[np.argsort(rows["high"], kind="stable")]

@@ -37,8 +37,9 @@ class SiteState:
         self.visited = 0
         self.dead = 0
         self.waiting: deque[tuple[str, int, bool]] = deque()
-        self._seen: set[str] = set()
-        self._pictures: set[str] = set()
+        # In the order in which they came: a state is stored after every few pages, and sorting a set takes long.
+        self._seen: dict[str, None] = {}
+        self._pictures: dict[str, None] = {}
         self._barren: dict[str, int] = {}
 
     def add(self, url: str, depth: int, *, dated: bool = False) -> bool:
@@ -74,7 +75,7 @@ class SiteState:
 
     def see_again(self, visit: Visit) -> None:
         """The pictures of a page that has not changed."""
-        self._pictures.update(visit.pictures)
+        self._pictures.update(dict.fromkeys(visit.pictures))
 
     def is_barren(self, pattern: str, after: int) -> bool:
         return self._barren.get(pattern, 0) >= after
@@ -90,9 +91,9 @@ class SiteState:
             "open": True,
             "partial": self.partial,
             "visited": self.visited,
-            "waiting": [list(one) for one in self.waiting],
-            "seen": sorted(self._seen),
-            "pictures": sorted(self._pictures),
+            "waiting": list(self.waiting),
+            "seen": list(self._seen),
+            "pictures": list(self._pictures),
             "barren": self._barren,
         }
 
@@ -118,15 +119,15 @@ class SiteState:
             state.partial = stored["partial"]
             state.visited = stored["visited"]
             state.waiting = deque((url, depth, dated) for url, depth, dated in stored["waiting"])
-            state._seen = set(stored["seen"])
-            state._pictures = set(stored["pictures"])
+            state._seen = dict.fromkeys(stored["seen"])
+            state._pictures = dict.fromkeys(stored["pictures"])
             state._barren = dict(stored["barren"])
         return state
 
 
-def _mark_first(seen: set[str], value: str) -> str:
+def _mark_first(seen: dict[str, None], value: str) -> str:
     mark = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
     if mark in seen:
         return ""
-    seen.add(mark)
+    seen[mark] = None
     return mark

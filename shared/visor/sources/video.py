@@ -23,6 +23,8 @@ from visor.sources.playlist import Playlist, Segment, parse_playlist
 
 PAGE_SIZE = 32
 """Frames in one page."""
+READS_MIN = 2
+"""Whole readings of a video, after which it is only asked whether it has changed."""
 SCENE_STEP_S = 0.5
 """How often a video is looked at for a new scene."""
 
@@ -74,7 +76,10 @@ class VideoSource:
     def _read_file(self, checkpoint: Mapping[str, Any]) -> Iterator[Page]:
         after_s = checkpoint.get("at")
         choice = Choice(scenes=self._config.scenes, recent=checkpoint.get("recent"))
-        held = {name: checkpoint.get(name) for name in ("etag", "modified")} if after_s is None else {}
+        known = {name: checkpoint.get(name) for name in ("etag", "modified")}
+        reads = int(checkpoint.get("reads", 0))
+        # What is missing is missing for good only after it was missed twice, so a changed video is read twice.
+        held = known if after_s is None and reads >= READS_MIN else {}
         with tempfile.TemporaryFile() as file:
             validators = self._download(file, held)
             if validators is None:
@@ -89,7 +94,9 @@ class VideoSource:
                         yield Page(items=tuple(items), checkpoint={"at": seconds, "recent": choice.recent})
                         items = []
         # A video that changed while its pass was under way is read again: frames of both would be mixed.
-        yield Page(items=tuple(items), next_pass=validators if after_s is None and any(validators.values()) else None)
+        is_whole = after_s is None and any(validators.values())
+        reads = reads + 1 if validators == known else 1
+        yield Page(items=tuple(items), next_pass={**validators, "reads": reads} if is_whole else None)
 
     def _download(self, file: IO[bytes], held: Mapping[str, Any]) -> dict[str, Any] | None:
         """Put the video into `file`; returns its validators, None if those that are held are its still."""
