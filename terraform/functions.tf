@@ -43,7 +43,7 @@ locals {
       concurrency = var.search_concurrency
       timeout     = 60
       ingress     = "ALLOW_ALL"
-      environment = local.settings
+      environment = merge(local.settings, local.search_environment)
     }
     },
     var.billing_account == null ? {} : {
@@ -72,12 +72,19 @@ locals {
     VISOR_DATABASE                 = google_firestore_database.database.name
     VISOR_MODEL                    = var.model
     VISOR_THREADS                  = "1"
+    VISOR_PIXELS_MAX               = "40000000"
     VISOR_CRAWL_BUDGET_S           = tostring(var.crawl_budget_s)
     VISOR_EMBED_ATTEMPTS_MAX       = tostring(var.embed_attempts_max)
     VISOR_FRESHNESS_S              = tostring(var.freshness_s)
     VISOR_CORS_ORIGINS             = join(",", var.cors_origins)
     VISOR_QUOTA_SHARE              = tostring(var.quota_share)
     VISOR_KEY_REQUIRED             = tostring(var.key_required)
+  }
+
+  # Read by functions-framework. As many threads again as Cloud Run sends requests at once: one whose client went away in
+  # the middle of its upload keeps its thread for a while.
+  search_environment = {
+    THREADS = tostring(2 * var.search_concurrency)
   }
 }
 
