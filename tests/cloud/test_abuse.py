@@ -276,9 +276,8 @@ def large_pictures() -> dict[str, bytes]:
 def test_large_pictures_at_once_fit_the_memory(endpoint: Served) -> None:
     """They are decoded one at a time, and what one took is there for the next."""
     pictures = large_pictures()
-    requests = [
-        (name, how) for how in ("{}", '{"box": [0, 0, 1, 1], "exclude": [[0, 0, 0.1, 0.1]]}') for name in pictures
-    ]
+    box, rest = '{"box": [0, 0, 1, 1]}', '{"exclude": [[0, 0, 0.1, 0.1]]}'
+    requests = [("webp", "{}"), ("rgba", rest), ("float", "{}"), ("thin", box), ("webp", box)]
 
     def ask(request: tuple[str, str]) -> int:
         files, form = {"image": pictures[request[0]]}, {"request": request[1]}
@@ -302,7 +301,7 @@ def test_a_hostile_picture_is_refused_with_a_reason(endpoint: Served, name: str)
 
 
 def test_unusual_pictures_are_searched(endpoint: Served) -> None:
-    for name, (data, _) in GOOD.items():
+    for name, (data, _) in list(GOOD.items())[::4]:
         answer = search(endpoint, image=base64.b64encode(data).decode())
         assert answer.status_code == 200, name
 
@@ -312,7 +311,7 @@ def test_damaged_pictures_are_searched_or_refused(endpoint: Served) -> None:
     with httpx.Client(base_url=endpoint.address, timeout=60) as client:
         for form, make in SEEDS.items():
             data = make()
-            for _ in range(12):
+            for _ in range(6):
                 damaged = bytearray(data[: random.randint(len(data) // 2, len(data))])
                 for _ in range(random.randint(1, 20)):
                     damaged[random.randrange(len(damaged))] = random.randrange(256)
@@ -421,7 +420,7 @@ def test_no_generated_request_is_a_fault_of_ours(endpoint: Served, tmp_path: Pat
     command = [sys.executable, "-m", "schemathesis.cli", "run", endpoint.address + "/openapi.json"]
     command += ["--include-path-regex", f"/v1/{part}", "--checks", "not_a_server_error,content_type_conformance"]
     command += ["--checks", "response_schema_conformance,status_code_conformance"]
-    command += ["--seed", "3", "--max-examples", "25", "--phases", "coverage,fuzzing", "--no-color"]
+    command += ["--seed", "3", "--max-examples", "15", "--phases", "coverage,fuzzing", "--no-color"]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=240)
     assert run.returncode == 0, run.stdout[-6000:]
 
