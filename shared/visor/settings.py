@@ -139,5 +139,5 @@ def _path(kind: type, value: object) -> object:
     raise NotImplementedError
 
 
-RESERVED = frozenset({"abuse_requests", "require_browser", "require_emulators", "shared_data"})
+RESERVED = frozenset({"require_browser", "require_emulators", "shared_data"})
 """`VISOR_` variables that belong to the test run, not to a process of Visor."""

@@ -118,8 +118,8 @@ def test_a_search_leads_nowhere_that_is_not_public(endpoint: Served, address: st
 def test_nor_does_a_redirect(endpoint: Served, origin: Origin, number: int) -> None:
     answer = httpx.post(endpoint.address + "/v1/search", json={"url": f"{origin.base}/{number}"}, timeout=60)
     assert answer.status_code == 422
-    # "//127.0.0.1/" is relative: it leads to this machine, too.
-    assert answer.json()["type"] == "urn:visor:fetch_refused", answer.text
+    # In a Location, the octal spellings are no address at all; and "//127.0.0.1/" leads to this machine, too.
+    assert answer.json()["type"] in ("urn:visor:fetch_refused", "urn:visor:fetch_failed"), answer.text
     assert origin.requests[-1][0] == f"/{number}"
 
 
