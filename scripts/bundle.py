@@ -208,7 +208,9 @@ def main() -> None:
     parser.add_argument("--without-model", action="store_true", help="leave the model out, e.g. to look at the rest")
     parser.add_argument("--config", type=Path, help="visor.toml with the sources that crawl reads")
     parser.add_argument("--measure", action="store_true", help="install each and print its compressed size as JSON")
-    parser.add_argument("--record", action="store_true", help="write what was measured of all functions into images.json")
+    parser.add_argument(
+        "--record", action="store_true", help="write what was measured of all functions into images.json"
+    )
     args = parser.parse_args()
     settings = Settings.read()
     names = args.function or function_names()

@@ -181,9 +181,7 @@ def test_a_delete_that_the_old_model_merges_before_the_new_ones_first_merge_reac
     assert tombstones == []
 
 
-def test_a_delete_that_is_merged_while_the_new_models_first_delivery_is_under_way(
-    old: Assembly, new: Assembly
-) -> None:
+def test_a_delete_that_is_merged_while_the_new_models_first_delivery_is_under_way(old: Assembly, new: Assembly) -> None:
     def read(item: Any) -> bytes:
         if item.key == "1003":
             old.batch_embedder.embed(batch(change("1003", version=2, action="delete")))

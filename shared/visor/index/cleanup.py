@@ -74,9 +74,7 @@ class Cleaner:
                 deleted += 1
         return after, generation, deleted
 
-    def _done(
-        self, documents: Sequence[Document], manifest: Manifest, others: Sequence[Manifest]
-    ) -> list[Document]:
+    def _done(self, documents: Sequence[Document], manifest: Manifest, others: Sequence[Manifest]) -> list[Document]:
         """The commits that every index that has to has taken up."""
         records = {d.key: _record(d) for d in documents}
         begun = {record.model for record in records.values() if record.model and (record.shard or record.updates)}
