@@ -68,6 +68,7 @@ locals {
     VISOR_PROJECT                  = var.project
     VISOR_BUCKET                   = google_storage_bucket.bucket["index"].name
     VISOR_TOPIC                    = google_pubsub_topic.topic["batches"].name
+    VISOR_SUBSCRIPTION             = "visor-batches-embed"
     VISOR_DEAD_LETTER_SUBSCRIPTION = "visor-dead-letters"
     VISOR_DATABASE                 = google_firestore_database.database.name
     VISOR_MODEL                    = var.model
