@@ -66,3 +66,21 @@ resource "google_firestore_field" "queried" {
 
   depends_on = [google_firestore_field.exempt]
 }
+
+# Runs of one source, newest first.
+resource "google_firestore_index" "runs_of_source" {
+  project     = var.project
+  database    = google_firestore_database.database.name
+  collection  = "${var.index}-runs"
+  query_scope = "COLLECTION"
+
+  fields {
+    field_path = "source"
+    order      = "ASCENDING"
+  }
+
+  fields {
+    field_path = "started_at"
+    order      = "DESCENDING"
+  }
+}
