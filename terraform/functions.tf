@@ -127,7 +127,9 @@ resource "google_cloudfunctions2_function" "function" {
     environment_variables = merge(each.value.environment, each.key == "switch" ? {} : {
       VISOR_FUNCTION_CPU        = tostring(each.value.cpu)
       VISOR_FUNCTION_MEMORY_GIB = tostring(each.value.memory_gib)
-      VISOR_FETCH_INSTANCES     = tostring(each.value.instances)
+      # Read by the C library: what a large picture took is given back at once, not kept for another of its kind.
+      MALLOC_MMAP_THRESHOLD_ = "262144"
+      VISOR_FETCH_INSTANCES  = tostring(each.value.instances)
     })
 
     dynamic "secret_environment_variables" {

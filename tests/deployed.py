@@ -29,6 +29,7 @@ def deployed_environ(function: str) -> dict[str, str]:
         **{name: _evaluated(config, value) for name, value in values.items() if not name.startswith("__")},
         "VISOR_FUNCTION_CPU": f"{getattr(plan, f'{function}_cpu'):g}",
         "VISOR_FUNCTION_MEMORY_GIB": f"{getattr(plan, f'{function}_memory_gib'):g}",
+        "MALLOC_MMAP_THRESHOLD_": "262144",
     }
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.deployed import deployed_environ
 
 from visor.demo.emulated import running_function
-from visor.settings import Settings
+from visor.settings import PREFIX, Settings
 
 ONLY_HERE = ("project", "bucket", "topic", "subscription", "dead_letter_subscription", "index", "home", "model")
 """Settings that name what the emulators hold; everything else is as Terraform has it."""
@@ -52,7 +52,9 @@ def served(index: Settings, **changes: object) -> Iterator[Served]:
     names = {name: getattr(index, name) for name in ONLY_HERE}
     settings = msgspec.structs.replace(Settings.read(environ), **{**names, **changes})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("THREADS", environ["THREADS"])
+        for name in environ:
+            if not name.startswith(PREFIX):
+                patch.setenv(name, environ[name])
         with running_function("search", settings) as address:
             port = urlsplit(address).port or 0
             yield Served(address, port, _worker(port))
