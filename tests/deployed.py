@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from visor.deploy.deployed import deployed_plan
+from visor.deploy.deployed import default_sizes
 from visor.deploy.terraform import Configuration, read_terraform, text_of
 
 TERRAFORM = Path(__file__).parents[1] / "terraform"
@@ -22,13 +22,15 @@ MADE = {
 
 def deployed_environ(function: str) -> dict[str, str]:
     """Environment variables of `crawl`, `embed`, `compact` or `search`."""
-    config, plan = read_terraform(TERRAFORM), deployed_plan(TERRAFORM)
+    config = read_terraform(TERRAFORM)
+    size = default_sizes(config)[function]
     tables = ["settings", *(["search_environment"] if function == "search" else [])]
     values = {name: value for table in tables for name, value in config.local_values[table].items()}
     return {
         **{name: _evaluated(config, value) for name, value in values.items() if not name.startswith("__")},
-        "VISOR_FUNCTION_CPU": f"{getattr(plan, f'{function}_cpu'):g}",
-        "VISOR_FUNCTION_MEMORY_GIB": f"{getattr(plan, f'{function}_memory_gib'):g}",
+        "VISOR_FUNCTION_CPU": size["cpu"],
+        "VISOR_FUNCTION_MEMORY_GIB": size["memory_gib"],
+        "VISOR_FETCH_INSTANCES": size["instances"],
         "MALLOC_MMAP_THRESHOLD_": "262144",
     }
 

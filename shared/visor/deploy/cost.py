@@ -212,7 +212,7 @@ def cold_starts_a_day(plan: Plan) -> float:
 
 
 def looks_a_day(plan: Plan) -> float:
-    """Looks of all search instances for news in a day: at most one a search, and one an instance every `freshness_s`."""
+    """Looks of all search instances for news in a day: at most one a search, and one an instance each `freshness_s`."""
     return min(plan.searches_a_day, plan.search_instances * plan.active_hours * 3600 / plan.freshness_s)
 
 
