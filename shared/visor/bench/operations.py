@@ -119,8 +119,8 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     Returns:
         By step: `crawl` (the first), `recrawl` (nothing changed), `embed` (deliveries included), `fresh_shard` (one
         more batch, seen by a running search), `merge`, `merge_one` (of a single batch more), `cold_start` (the first
-        search included), `look` (for news, where there is none: `LOOKS` of them), `search` (every item new to the instance: the
-        worst), `warm_search` (as it goes on, looks included), and `all` together, with what lies between the steps.
+        search included), `look` (for news, where there is none: `LOOKS` of them), `search` (every item new to the
+        instance: the worst), `warm_search` (as it goes on, looks included), and `all` together, with what lies between the steps.
     """
     tally = Tally()
     counted = counting(stores, tally)
@@ -176,9 +176,13 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
         service.refresh()
         service.feedback.hidden("nothing")
 
+    def look_often() -> None:
+        for _ in range(LOOKS):
+            look()
+
     step("cold_start", lambda: go(1, 0))
     look()
-    step("look", lambda: [look() for _ in range(LOOKS)])
+    step("look", look_often)
     step("search", lambda: go(searches, 0))
     step("warm_search", lambda: go(searches, search_case.ITEMS_REMEMBERED, APART_S))
     used["all"] = tally.usage

@@ -67,8 +67,8 @@ def _check(plan: Plan) -> None:
     periods = (plan.recrawl_days, plan.active_hours, plan.freshness_s)
     if min(periods) <= 0 or plan.batch_size < 1 or plan.churn > 1:
         raise click.UsageError(
-            "A re-crawl period, a batch, the active hours and the freshness are more than 0, and churn is a share of at "
-            "most 1."
+            "A re-crawl period, a batch, the active hours and the freshness are more than 0, and churn is a share "
+            "of at most 1."
         )
 
 

@@ -44,7 +44,7 @@ def deployed_plan(folder: Path) -> Plan:
 
 
 def default_sizes(config: Configuration) -> dict[str, dict[str, Any]]:
-    """Defaults of the variable `sizes`, which stand in its type: by function `cpu`, `memory_gib`, `instances`, as text."""
+    """Defaults of the variable `sizes`, in its type: by function `cpu`, `memory_gib` and `instances`, as text."""
     type_ = str(config.of("variable")["var.sizes"].attributes["type"])
     found: dict[str, dict[str, Any]] = {}
     for function in FUNCTIONS:

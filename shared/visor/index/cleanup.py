@@ -25,7 +25,7 @@ from visor.stores.documents import WRITES_MAX, Delete, Document, DocumentStore
 from visor.stores.objects import ObjectStore
 
 DELIVERY_S = 600.0
-"""A delivery may take so long from reading what is deleted to committing a vector of it (Pub/Sub's longest deadline)."""
+"""A delivery may take so long from reading what is deleted to committing a vector of it: Pub/Sub's longest deadline."""
 MERGED_KEPT_S = 86_400.0
 """How long the manifest names merged commits whose documents are gone, for searches that hold these."""
 
