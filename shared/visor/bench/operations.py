@@ -120,7 +120,7 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
         By step: `crawl` (the first), `recrawl` (nothing changed), `embed` (deliveries included), `fresh_shard` (one
         more batch, seen by a running search), `merge`, `merge_one` (of a single batch more), `cold_start` (the first
         search included), `look` (for news, where there is none: `LOOKS` of them), `search` (every item new to the
-        instance: the worst), `warm_search` (as it goes on, looks included), and `all` together, with what lies between the steps.
+        instance: the worst), `warm_search` (as it goes on, looks included), and `all` together, with what lies between.
     """
     tally = Tally()
     counted = counting(stores, tally)
