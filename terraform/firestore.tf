@@ -11,7 +11,7 @@ locals {
     runs        = ["started_at"]
     meters      = []
     requests    = []
-    feedback    = []
+    feedback    = ["given_at"]
     index       = []
   }
 

@@ -43,8 +43,7 @@ locals {
       concurrency = var.search_concurrency
       timeout     = 60
       ingress     = "ALLOW_ALL"
-      # Three calls to a store that does not answer, and a picture that is slow to come, fit in the 60 s.
-      environment = merge(local.settings, { VISOR_STORE_DEADLINE_S = "8", VISOR_FETCH_TIMEOUT_S = "12" })
+      environment = merge(local.settings, local.search_environment)
     }
     },
     var.billing_account == null ? {} : {
@@ -69,16 +68,27 @@ locals {
     VISOR_PROJECT                  = var.project
     VISOR_BUCKET                   = google_storage_bucket.bucket["index"].name
     VISOR_TOPIC                    = google_pubsub_topic.topic["batches"].name
+    VISOR_SUBSCRIPTION             = "visor-batches-embed"
     VISOR_DEAD_LETTER_SUBSCRIPTION = "visor-dead-letters"
     VISOR_DATABASE                 = google_firestore_database.database.name
     VISOR_MODEL                    = var.model
     VISOR_THREADS                  = "1"
+    VISOR_PIXELS_MAX               = "40000000"
     VISOR_CRAWL_BUDGET_S           = tostring(var.crawl_budget_s)
     VISOR_EMBED_ATTEMPTS_MAX       = tostring(var.embed_attempts_max)
     VISOR_FRESHNESS_S              = tostring(var.freshness_s)
     VISOR_CORS_ORIGINS             = join(",", var.cors_origins)
     VISOR_QUOTA_SHARE              = tostring(var.quota_share)
     VISOR_KEY_REQUIRED             = tostring(var.key_required)
+  }
+
+  # Read by functions-framework. As many threads again as Cloud Run sends requests at once: one whose client went away in
+  # the middle of its upload keeps its thread for a while.
+  # Three calls to a store that does not answer, and a picture that is slow to come, fit in search's 60 s.
+  search_environment = {
+    THREADS                = tostring(2 * var.search_concurrency)
+    VISOR_STORE_DEADLINE_S = "8"
+    VISOR_FETCH_TIMEOUT_S  = "12"
   }
 }
 
@@ -120,7 +130,9 @@ resource "google_cloudfunctions2_function" "function" {
     environment_variables = merge(each.value.environment, each.key == "switch" ? {} : {
       VISOR_FUNCTION_CPU        = tostring(each.value.cpu)
       VISOR_FUNCTION_MEMORY_GIB = tostring(each.value.memory_gib)
-      VISOR_FETCH_INSTANCES     = tostring(each.value.instances)
+      # Read by the C library: what a large picture took is given back at once, not kept for another of its kind.
+      MALLOC_MMAP_THRESHOLD_ = "262144"
+      VISOR_FETCH_INSTANCES  = tostring(each.value.instances)
     })
 
     dynamic "secret_environment_variables" {

@@ -25,5 +25,5 @@ output "buckets" {
 
 output "settings" {
   description = "Environment with which `visor` on your own machine works on this index (stats, dlq, crawl)."
-  value       = { for name, value in local.settings : name => value if contains(["VISOR_BACKEND", "VISOR_INDEX", "VISOR_PROJECT", "VISOR_BUCKET", "VISOR_TOPIC", "VISOR_DEAD_LETTER_SUBSCRIPTION", "VISOR_DATABASE"], name) }
+  value       = { for name, value in local.settings : name => value if contains(["VISOR_BACKEND", "VISOR_INDEX", "VISOR_PROJECT", "VISOR_BUCKET", "VISOR_TOPIC", "VISOR_SUBSCRIPTION", "VISOR_DEAD_LETTER_SUBSCRIPTION", "VISOR_DATABASE"], name) }
 }

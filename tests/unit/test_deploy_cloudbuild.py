@@ -223,6 +223,17 @@ def dist(workspace: Path) -> Path:
     return folder
 
 
+def test_page_step_builds_the_page_from_a_clean_checkout(workspace: Path) -> None:
+    ignore = shutil.ignore_patterns("node_modules", "dist")
+    shutil.copytree(ROOT / "frontend", workspace / "frontend", ignore=ignore)
+    shutil.copytree(ROOT / "docs", workspace / "docs")
+    run("page", workspace)
+    built = workspace / "frontend" / "dist"
+    assert json.loads((built / "config.json").read_text(encoding="utf-8"))["endpoint"] == ""
+    assert "<script" in (built / "index.html").read_text(encoding="utf-8")
+    assert list((built / "assets").glob("*.js"))
+
+
 def test_publish_step_uploads_the_page_with_the_endpoint(workspace: Path, dist: Path) -> None:
     (workspace / "build").mkdir()
     (workspace / "build" / "endpoint").write_text("https://visor-search-x.run.app")

@@ -6,11 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 from click.testing import CliRunner
 
 from visor.commands.cost import cost_command
+from visor.demo.catalogue import DemoCatalogue
 from visor.deploy.cost import (
     ENOUGH,
     Line,
@@ -25,6 +27,7 @@ from visor.deploy.deployed import deployed_plan, runs_a_day
 from visor.deploy.figures import allowances, counted, drift, image_sizes, record
 from visor.records import BATCH_SIZE_MAX
 from visor.settings import Settings
+from visor.web.site import PAGE, Server
 
 ROOT = Path(__file__).resolve().parents[2]
 COUNTED = ROOT / "shared" / "visor" / "deploy" / "counted.json"
@@ -154,6 +157,30 @@ def test_batches_cost_one_write_each_as_the_design_says() -> None:
     assert counted().each("search", "class_b") == 0
     assert counted().each("search", "firestore_reads") <= 13
     assert counted().each("crawl", "firestore_reads") == 0
+
+
+def test_answers_are_no_larger_than_they_are_counted(demo_server: Server, demo_catalogue: DemoCatalogue) -> None:
+    with httpx.Client(base_url=demo_server.address, timeout=60) as client:
+        picture = demo_catalogue.picture(demo_catalogue.products[7]).read_bytes()
+        searched = client.post("/v1/search", files={"image": picture})
+        match = searched.json()["matches"][0]["item"]["id"]
+        explained = client.post("/v1/explain", files={"image": picture}, data={"request": f'{{"match": "{match}"}}'})
+        asked = [client.get(f"/v1/{path}") for path in ("stats", "facets", "items?limit=8")]
+    sizes = {
+        "search": len(searched.content),
+        "explain": len(explained.content),
+        "reading": sum(len(one.content) for one in asked) / len(asked),
+    }
+    for operation, size in sizes.items():
+        known = counted().each(operation, "response_bytes")
+        assert known / 2 < size <= known, (operation, size)
+
+
+@pytest.mark.skipif(not PAGE.is_dir(), reason="the page is not built")
+def test_a_visit_reads_no_more_than_it_is_counted() -> None:
+    files = [path for path in PAGE.rglob("*") if path.is_file()]
+    assert len(files) <= counted().each("visit", "class_b")
+    assert sum(path.stat().st_size for path in files) <= counted().each("visit", "page_bytes")
 
 
 def test_drift_is_found_and_named() -> None:

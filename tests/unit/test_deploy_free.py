@@ -213,3 +213,25 @@ def test_switch_leaves_everything_open_while_nothing_is_spent(
     data = base64.b64encode(json.dumps({"costAmount": 0.0, "budgetAmount": 1.0}).encode()).decode()
     attributes = {"type": "google.cloud.pubsub.topic.v1.messagePublished", "source": "//pubsub/topics/visor-budget"}
     switch.switch(CloudEvent(attributes, {"message": {"data": data}}))
+
+
+def test_switch_closes_both_doors_when_google_says_that_the_budget_is_used(
+    switch: ModuleType, doors: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the notification to the closed doors; only the credentials and Google's addresses are replaced."""
+    base = f"http://127.0.0.1:{doors.server_port}"
+    to_google = switch.close
+    monkeypatch.setenv("SWITCH_CLOSE_AT", "0.5")
+    monkeypatch.setenv("SWITCH_SERVICE", "projects/p/locations/r/services/s")
+    monkeypatch.setenv("SWITCH_BUCKET", "bucket")
+    monkeypatch.setattr("google.auth.default", lambda scopes: (None, "p"))
+    monkeypatch.setattr("google.auth.transport.requests.AuthorizedSession", lambda credentials: requests.Session())
+    monkeypatch.setattr(switch, "close", lambda *names: to_google(*names, run=base, storage=base))
+    data = base64.b64encode(json.dumps({"costAmount": 0.6, "budgetAmount": 1.0}).encode()).decode()
+    attributes = {"type": "google.cloud.pubsub.topic.v1.messagePublished", "source": "//pubsub/topics/visor-budget"}
+    switch.switch(CloudEvent(attributes, {"message": {"data": data}}))
+    assert not [
+        m for policy in doors.policies.values() for b in policy["bindings"] for m in b["members"] if m == "allUsers"
+    ]
+    told = json.loads(capsys.readouterr().out)
+    assert (told["severity"], told["cost"]) == ("ALERT", 0.6)

@@ -44,8 +44,8 @@ MISTAKES = {
     ),
     "number for a string": (
         "firestore.tf",
-        '"COLLECTION"\n\n  fields',
-        "7\n\n  fields",
+        'type                              = "FIRESTORE_NATIVE"',
+        "type = 7",
         "is a number, valid is string",
     ),
     "list for a string": (

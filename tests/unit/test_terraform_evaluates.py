@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.deployed import deployed_environ
 
 from visor.deploy.terraform import Block, read_terraform
+from visor.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 TERRAFORM = ROOT / "terraform"
@@ -129,8 +131,6 @@ def test_a_function_with_less_than_one_cpu_takes_one_request_at_once(everything:
 
 
 def test_environment_makes_valid_settings(everything: Planned) -> None:
-    from visor.settings import Settings
-
     for values in of(everything, "google_cloudfunctions2_function").values():
         environ = values["service_config"][0]["environment_variables"]
         if values["name"] == "visor-switch":
@@ -141,6 +141,25 @@ def test_environment_makes_valid_settings(everything: Planned) -> None:
         assert settings.index == "shop"
         assert settings.key_required
         assert settings.cors_origins == ("https://storage.googleapis.com",)
+
+
+def test_tests_start_functions_in_the_environment_that_is_deployed(default: Planned) -> None:
+    """Without Terraform its variables are put together by hand, and that is what the abuse suite runs with."""
+    for name in ("crawl", "embed", "compact", "search"):
+        [values] = [v for v in of(default, "google_cloudfunctions2_function").values() if v["name"] == f"visor-{name}"]
+        real = values["service_config"][0]["environment_variables"]
+        made = {key for key, value in real.items() if value.startswith("ref:")}
+        ours = deployed_environ(name)
+        assert ours.keys() == real.keys()
+        assert {k: ours[k] for k in ours.keys() - made} == {k: real[k] for k in real.keys() - made}
+
+
+def test_threads_and_time_limits_of_search(default: Planned) -> None:
+    [values] = [v for v in of(default, "google_cloudfunctions2_function").values() if v["name"] == "visor-search"]
+    service = values["service_config"][0]
+    assert int(service["environment_variables"]["THREADS"]) > service["max_instance_request_concurrency"]
+    settings = Settings.read(service["environment_variables"])
+    assert settings.request_timeout_s + settings.fetch_timeout_s < service["timeout_seconds"]
 
 
 def test_time_limits_fit_each_other(default: Planned) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -88,46 +89,143 @@ def test_topics_and_subscriptions_are_the_settings_own(config: Configuration) ->
     assert text_of(dead.attributes["name"]) == settings.dead_letter_subscription
     deployed = config.local_values["settings"]["VISOR_DEAD_LETTER_SUBSCRIPTION"]
     assert text_of(deployed) == settings.dead_letter_subscription
+    # `visor stats` asks Cloud Monitoring how much of it waits.
+    batches = resources["google_pubsub_subscription.batches"]
+    assert text_of(config.local_values["settings"]["VISOR_SUBSCRIPTION"]) == text_of(batches.attributes["name"])
+    assert "VISOR_SUBSCRIPTION" in str(config.of("output")["output.settings"].attributes["value"])
     assert text_of(resources["google_firestore_database.database"].attributes["name"]) == settings.database
 
 
-def collections_in_code() -> dict[str, set[str]]:
-    """Collection to the fields that a query anywhere in the package orders or filters by."""
-    found: dict[str, set[str]] = {}
-    for path in (ROOT / "shared" / "visor").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if not isinstance(node, ast.Call):
-                continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
-            if name == "query" and node.args and isinstance(node.args[0], ast.Constant):
-                fields = found.setdefault(str(node.args[0].value), set())
-                for inner in ast.walk(node):
-                    if (
-                        isinstance(inner, ast.keyword)
-                        and inner.arg == "order_by"
-                        and isinstance(inner.value, ast.Constant)
-                    ):
-                        fields.add(str(inner.value.value))
-                    if isinstance(inner, ast.Call) and getattr(inner.func, "id", "") == "Where":
-                        field = (
-                            inner.args[0] if inner.args else next(k.value for k in inner.keywords if k.arg == "field")
-                        )
-                        if isinstance(field, ast.Constant):
-                            fields.add(str(field.value))
-            if name in ("Put", "Add", "Delete"):
-                for keyword in node.keywords:
-                    if keyword.arg == "collection" and isinstance(keyword.value, ast.Constant):
-                        found.setdefault(str(keyword.value.value), set())
+@dataclass(frozen=True)
+class Query:
+    """What a query in the code asks Firestore for: fields compared with `==`, by order, and sorted by."""
+
+    where: str
+    collection: str
+    equal: frozenset[str]
+    ranges: frozenset[str]
+    order_by: str | None
+
+
+def constants(tree: ast.Module) -> dict[str, str]:
+    """Names of text constants in a module, those that it imports from others of the package included."""
+    found: dict[str, str] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("visor."):
+            path = ROOT / "shared" / Path(*(node.module or "").split("."))
+            path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+            theirs = (
+                constants(ast.parse(path.read_text(encoding="utf-8"))) if {n.name for n in node.names} & NAMES else {}
+            )
+            found |= {n.asname or n.name: theirs[n.name] for n in node.names if n.name in theirs}
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            found |= {target.id: node.value.value for target in node.targets if isinstance(target, ast.Name)}
     return found
 
 
-def test_every_collection_is_exempt_and_every_queried_field_is_indexed(config: Configuration) -> None:
-    queried = {name: fields for name, fields in config.local_values["queried"].items() if not name.startswith("__")}
-    for collection, fields in collections_in_code().items():
-        assert collection in queried, f"{collection} is not in terraform/firestore.tf: all its fields would be indexed"
-        indexed = {text_of(field) for field in queried[collection]}
-        composite = {"source"} if collection == "runs" else set()
-        assert fields <= indexed | composite, f"{collection} is queried by {fields}, indexed is {indexed}"
+NAMES = {"COLLECTION", "COMMITS", "MANIFESTS"}
+"""What constants with a collection's name are called; a query by any other name fails the test."""
+
+
+def text(node: ast.expr | None, names: dict[str, str]) -> str | None:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    return names.get(node.id) if isinstance(node, ast.Name) else None
+
+
+def keyword(call: ast.Call, name: str) -> ast.expr | None:
+    return next((k.value for k in call.keywords if k.arg == name), None)
+
+
+def calls(tree: ast.AST, name: str) -> list[ast.Call]:
+    found = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    return [
+        c for c in found if (c.func.attr if isinstance(c.func, ast.Attribute) else getattr(c.func, "id", "")) == name
+    ]
+
+
+def queries(root: Path) -> tuple[list[Query], set[str]]:
+    """Every query of documents in the package, and every collection that is queried or written."""
+    found, collections = [], set()
+    for path in sorted(root.rglob("*.py")):
+        if path.is_relative_to(root / "stores"):
+            continue  # the backends hand on what they are asked
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        names = constants(tree)
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            compared = [
+                (text(keyword(c, "field"), names), text(keyword(c, "op"), names)) for c in calls(function, "Where")
+            ]
+            for call in (c for c in calls(function, "query") if ast.unparse(c.func).endswith("documents.query")):
+                collection, order = text(call.args[0], names), keyword(call, "order_by")
+                place = f"{path.name}: {function.name}"
+                assert collection, f"{place} queries a collection that this test cannot tell"
+                assert order is None or text(order, names), f"{place} sorts by what this test cannot tell"
+                used = compared if keyword(call, "where") is not None else []
+                assert all(field and op for field, op in used), f"{place} compares what this test cannot tell"
+                equal = frozenset(str(field) for field, op in used if op == "==")
+                ranges = frozenset(str(field) for field, op in used if op != "==")
+                found.append(Query(place, collection, equal, ranges, text(order, names)))
+        for kind in ("Put", "Add", "Delete"):
+            written = {text(keyword(c, "collection"), names) for c in calls(tree, kind)}
+            collections |= {name for name in written if name}
+    return found, collections | {q.collection for q in found}
+
+
+def needed(query: Query) -> tuple[set[str], tuple[str, ...] | None]:
+    """Single fields that a query needs an index of, or the fields of the composite index that it needs."""
+    sorted_ = {query.order_by} if query.order_by else set()
+    fields = query.equal | query.ranges | sorted_
+    if len(fields) > 1 and (query.ranges | sorted_):
+        return set(), (*sorted(query.equal), *sorted(query.ranges | sorted_))
+    return set(fields), None
+
+
+def test_firestore_indexes_are_what_the_queries_need_and_no_more(config: Configuration) -> None:
+    queried = {
+        name: {text_of(field) for field in fields}
+        for name, fields in config.local_values["queried"].items()
+        if not name.startswith("__")
+    }
+    composite = {
+        (
+            str(block.attributes["collection"]).strip('"').removeprefix("${var.index}-"),
+            *(text_of(field.attributes["field_path"]) for field in block.inner("fields")),
+        )
+        for block in config.of("resource").values()
+        if block.labels[0] == "google_firestore_index"
+    }
+    found, collections = queries(ROOT / "shared" / "visor")
+    assert {q.collection for q in found} >= {"items", "commits", "runs", "feedback", "failures"}
+    assert set(queried) >= collections, "all fields of a collection that is not listed would be indexed"
+    single: dict[str, set[str]] = {name: set() for name in queried}
+    several = set()
+    for query in found:
+        fields, together = needed(query)
+        single[query.collection] |= fields
+        if together:
+            several.add((query.collection, *together))
+    assert single == queried
+    assert several == composite
+
+
+@pytest.mark.parametrize(
+    ("body", "single", "composite"),
+    [
+        ('documents.query("runs", order_by="at")', {"at"}, None),
+        ('documents.query("runs", where=[Where(field="a", op="==", value=1)], order_by="at")', set(), ("a", "at")),
+        ('documents.query("runs", where=[Where(field="at", op=">", value=1)], order_by="at")', {"at"}, None),
+        ('documents.query(COLLECTION, where=[Where(field="a", op=">", value=1)], order_by="b")', set(), ("a", "b")),
+        ('documents.query("runs", limit=5)', set(), None),
+    ],
+)
+def test_needs_of_a_planted_query_are_told(
+    tmp_path: Path, body: str, single: set[str], composite: tuple[str, ...] | None
+) -> None:
+    (tmp_path / "planted.py").write_text(f'COLLECTION = "runs"\n\ndef ask(documents):\n    return {body}\n')
+    [query], collections = queries(tmp_path)
+    assert collections == {"runs"}
+    assert needed(query) == (single, composite)
 
 
 def test_every_account_is_used(config: Configuration) -> None:

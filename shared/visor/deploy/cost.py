@@ -20,6 +20,8 @@ IDLE_S = 900.0
 """Cloud Run keeps an idle instance for up to 15 minutes."""
 RESTARTS_A_DAY = 4.0
 """Starts of an instance for other reasons than idleness: Cloud Run moves them about."""
+READINGS_A_VISIT = 3.0
+"""What the page asks when it is opened: statistics, facets, examples."""
 ENOUGH = 0.75
 """The share up to which a plan has a quarter to spare."""
 
@@ -36,6 +38,8 @@ class Plan(Record, frozen=True, kw_only=True):
     """Hours of a day over which the searches come."""
     freshness_s: float = 30.0
     """Seconds between two looks of a search instance for what is new."""
+    explained: float = 0.1
+    """Share of the searches of which somebody asks why a match is like the picture."""
     visits_a_day: float = 200.0
     """People who open the page and have nothing of it in their browser."""
     sources: int = 1
@@ -113,7 +117,9 @@ class Model:
         self.searches = plan.searches_a_day * DAYS
         self.cold_starts = cold_starts_a_day(plan) * DAYS
         self.looks = looks_a_day(plan) * DAYS
+        self.explanations = self.searches * plan.explained
         self.visits = plan.visits_a_day * DAYS
+        self.readings = self.visits * READINGS_A_VISIT
         self.by_batch = 64 / plan.batch_size
         """counted.json was counted with batches of 64."""
 
@@ -129,6 +135,8 @@ class Model:
         total.add("compact runs", self.compact_runs, each("compact_run", resource))
         total.add("searches", self.searches, each("search", resource))
         total.add("looks for news", self.looks, each("look", resource))
+        total.add("explanations", self.explanations, each("explain", resource))
+        total.add("page's questions", self.readings, each("reading", resource))
         total.add("search starts", self.cold_starts, each("cold_start", resource))
         total.add("fresh shards", self.batches, self.plan.search_instances, each("fresh_shard", resource))
         total.add("page", self.visits, each("visit", resource))
@@ -146,6 +154,8 @@ class Model:
         total.add("compact runs", plan.compact_runs_a_day, each("compact_run", resource))
         total.add("searches", plan.searches_a_day, each("search", resource))
         total.add("looks for news", looks_a_day(plan), each("look", resource))
+        total.add("explanations", plan.searches_a_day * plan.explained, each("explain", resource))
+        total.add("page's questions", plan.visits_a_day * READINGS_A_VISIT, each("reading", resource))
         total.add("search starts", cold_starts_a_day(plan), each("cold_start", resource))
         return total.add("fresh shards", batches, plan.search_instances, each("fresh_shard", resource))
 
@@ -160,6 +170,8 @@ class Model:
         total.add("merge", self.embeds, each("merge", "seconds"), size("compact"))
         total.add("compact runs", self.compact_runs, each("compact_run", "seconds"), size("compact"))
         total.add("searches", self.searches, each("search", "seconds"), size("search"))
+        total.add("explanations", self.explanations, each("explain", "seconds"), size("search"))
+        total.add("page's questions", self.readings, each("reading", "seconds"), size("search"))
         return total.add("search starts", self.cold_starts, each("cold_start", "seconds"), size("search"))
 
     def objects(self) -> Sum:

@@ -26,7 +26,7 @@ def deployed_plan(folder: Path) -> Plan:
         config = read_terraform(folder)
     except SettingsError:
         return Plan()
-    sizes = _sizes(config)
+    sizes = default_sizes(config)
     values = _given(folder)
     for function in FUNCTIONS:
         sizes[function] |= values.get("sizes", {}).get(function, {})
@@ -43,8 +43,8 @@ def deployed_plan(folder: Path) -> Plan:
     return msgspec.structs.replace(Plan(), **changes)
 
 
-def _sizes(config: Configuration) -> dict[str, dict[str, Any]]:
-    """Defaults of the variable `sizes`, which stand in its type."""
+def default_sizes(config: Configuration) -> dict[str, dict[str, Any]]:
+    """Defaults of the variable `sizes`, in its type: by function `cpu`, `memory_gib` and `instances`, as text."""
     type_ = str(config.of("variable")["var.sizes"].attributes["type"])
     found: dict[str, dict[str, Any]] = {}
     for function in FUNCTIONS:

@@ -11,6 +11,7 @@ from PIL import Image, ImageCms
 PROFILE_BYTES_MAX = 4_000_000
 """A larger colour profile is not read; printers' profiles have up to 3 MB."""
 
+ROWS_AT_ONCE = 64
 _DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 _PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 
@@ -64,10 +65,16 @@ def _eight_bits(values: np.ndarray) -> np.ndarray:
     """
     if values.dtype.itemsize == 2:
         return (values >> 8).astype(np.uint8)
-    values = np.nan_to_num(values.astype(np.float64), posinf=0.0, neginf=0.0)
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     if low >= 0 and high <= 65535:
         is_fraction = high <= 1 and not float(high).is_integer()
         low, high = 0.0, 1.0 if is_fraction else 255.0 if high <= 255 else 65535.0
     span = high - low or 1.0
-    return np.clip((values - low) * (255.0 / span), 0, 255).astype(np.uint8)
+    eight = np.empty(values.shape, np.uint8)
+    # A few rows at a time: as float64 all of them take eight times the picture's memory.
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        rows = values[start : start + ROWS_AT_ONCE].astype(np.float64)
+        eight[start : start + ROWS_AT_ONCE] = np.clip((rows - low) * (255.0 / span), 0, 255)
+    return eight

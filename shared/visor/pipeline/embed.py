@@ -74,6 +74,9 @@ class BatchEmbedder:
         self.embedder, self.read_image, self.meter, self.clock = embedder, read_image, meter, clock
         self.objects, self.documents, self.settings = objects, documents, settings
         self.thresholds = Thresholds.of(settings)
+        # Downloads wait for each other's decoding, because pixels are what takes memory, and threads of their own keep
+        # a heap of that size each.
+        self._decoding = ThreadPoolExecutor(settings.threads, "visor-decode")
 
     def embed(self, body: bytes, *, attempt: int = 1) -> EmbedReport:
         """Process one delivery of one message.
@@ -165,6 +168,9 @@ class BatchEmbedder:
 
     def _read(self, change: Change) -> Picture:
         data = self.read_image(change.item)
+        return self._decoding.submit(self._decoded, change, data).result()
+
+    def _decoded(self, change: Change, data: bytes) -> _Picture:
         image: DecodedImage = decode(
             data, pixels_max=self.settings.pixels_max, side_hint=self.embedder.description.input_side
         )

@@ -71,8 +71,8 @@ class Explainer:
     def _item_picture(self, item: Item) -> Image.Image:
         side = self.service.embedder.description.input_side
         data = self.read_image(item)
-        with self.service.decoding:
-            return decode(data, pixels_max=self.service.settings.pixels_max, side_hint=side).pixels
+        pixels_max = self.service.settings.pixels_max
+        return self.service.decoding.submit(decode, data, pixels_max=pixels_max, side_hint=side).result().pixels
 
 
 def explain(embedder: Embedder, query: Image.Image, item: Image.Image, *, mean: Array | None = None) -> Likeness:

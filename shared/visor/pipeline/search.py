@@ -8,6 +8,7 @@ import threading
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ from PIL import Image, ImageStat
 
 from visor.errors import BadRequest, StoreUnavailable, UnknownItem
 from visor.images.align import Probe
-from visor.images.decode import decode
+from visor.images.decode import DecodedImage, decode
 from visor.images.fetch import Fetcher
 from visor.images.frames import FRAMES
 from visor.images.hash import perceptual_hash
@@ -54,6 +55,8 @@ GUESS_FROM = 12
 """Matches whose collections vote on the kind."""
 COPY_CONFIDENCE: dict[Verdict, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
 """What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
+EXCLUDED_FROM = 4
+"""How many times finer than the model needs it a picture is decoded that parts are left out of: little may be left."""
 BOX_SIDE_MIN = 8
 """Pixels: a smaller box holds nothing to look at."""
 
@@ -164,8 +167,9 @@ class SearchService:
         self.strangers = Strangers()
         self.feedback = FeedbackLog(documents, freshness_s=settings.freshness_s)
         self.auditor = Auditor(searcher, rate=settings.audit_rate)
-        # Pixels are what takes memory: 60 megapixels are 180 MB, and a small instance has room for them once.
-        self.decoding = threading.Semaphore(settings.threads)
+        # Pixels are what takes memory: a small instance has room for one large picture. Threads of their own, because
+        # each thread that ever decoded one keeps that much of the heap.
+        self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
 
     def search(self, request: SearchRequest, upload: bytes | None = None) -> SearchAnswer:
         """The nearest items to what `request` asks for.
@@ -289,9 +293,7 @@ class SearchService:
                 "A vector shows nothing", valid="image, url or item", remedy="Send the picture that was searched for"
             )
         data = self._bytes(request, upload, Stopwatch())
-        with self.decoding:
-            image = decode(data, pixels_max=self.settings.pixels_max)
-            return _small(focus(image.pixels, request.box, request.exclude), self.embedder.description.input_side)
+        return self.decoding.submit(self._focused, data, request).result()[1]
 
     def common_vector(self) -> np.ndarray | None:
         """The mean full vector (d,) of the catalogue, where the calibration knows it."""
@@ -346,23 +348,33 @@ class SearchService:
             ) from exc
 
     def _picture_query(self, data: bytes, request: SearchRequest, watch: Stopwatch) -> _Query:
-        with self.decoding:
-            with watch.stage("decode"):
-                side = None if request.box or request.exclude else self.embedder.description.input_side
-                image = decode(data, pixels_max=self.settings.pixels_max, side_hint=side)
-                pixels = focus(image.pixels, request.box, request.exclude)
-                hashes = np.frombuffer(perceptual_hash(pixels), np.uint8)
-            with watch.stage("embed"):
-                embedded = self.embedder.embed([pixels])
-            return _Query(
-                vector=embedded.vectors[0],
-                hashes=hashes,
-                probe=Probe(pixels),
-                labels=embedded.labels[0],
-                safety=self.thresholds.judge_query(embedded.safety[0]),
-                size=(image.width, image.height),
-                format=image.format,
-            )
+        return self.decoding.submit(self._seen, data, request, watch).result()
+
+    def _seen(self, data: bytes, request: SearchRequest, watch: Stopwatch) -> _Query:
+        with watch.stage("decode"):
+            image, pixels = self._focused(data, request)
+            hashes = np.frombuffer(perceptual_hash(pixels), np.uint8)
+        with watch.stage("embed"):
+            embedded = self.embedder.embed([pixels])
+        return _Query(
+            vector=embedded.vectors[0],
+            hashes=hashes,
+            probe=Probe(pixels),
+            labels=embedded.labels[0],
+            safety=self.thresholds.judge_query(embedded.safety[0]),
+            size=(image.width, image.height),
+            format=image.format,
+        )
+
+    def _focused(self, data: bytes, request: SearchRequest) -> tuple[DecodedImage, Image.Image]:
+        """The picture, no larger than what counts of it needs, and what counts of it."""
+        side = self.embedder.description.input_side
+        if request.box:
+            side = round(side / max(min(request.box[2:]), 1e-3))
+        if request.exclude:
+            side *= EXCLUDED_FROM
+        image = decode(data, pixels_max=self.settings.pixels_max, side_hint=side)
+        return image, focus(image.pixels, request.box, request.exclude)
 
     def _hidden(self, query: _Query) -> frozenset[str]:
         """Items that were said to be no match for this query. A search does not wait for a store that is away."""
@@ -480,10 +492,11 @@ def focus(pixels: Image.Image, box: Box | None, exclude: Sequence[Box]) -> Image
     if box is None and not exclude:
         return pixels
     edges = (0, 0, *pixels.size) if box is None else _corners(pixels, box)
-    rest = Image.new("L", pixels.size, 255)
+    part = pixels.crop(edges)
+    rest = Image.new("L", part.size, 255)
     for excluded in exclude:
-        rest.paste(0, _corners(pixels, excluded))
-    part, rest = pixels.crop(edges), rest.crop(edges)
+        x0, y0, x1, y1 = _corners(pixels, excluded)
+        rest.paste(0, (x0 - edges[0], y0 - edges[1], x1 - edges[0], y1 - edges[1]))
     left, top, right, bottom = rest.getbbox() or (0, 0, 0, 0)
     if right - left < BOX_SIDE_MIN or bottom - top < BOX_SIDE_MIN:
         raise BadRequest(
@@ -494,14 +507,6 @@ def focus(pixels: Image.Image, box: Box | None, exclude: Sequence[Box]) -> Image
     part, rest = part.crop((left, top, right, bottom)), rest.crop((left, top, right, bottom))
     mean = tuple(round(channel) for channel in ImageStat.Stat(part, rest).mean)
     return Image.composite(part, Image.new("RGB", part.size, mean), rest)
-
-
-def _small(pixels: Image.Image, side: int) -> Image.Image:
-    """The picture scaled down by a whole factor, its shorter side no less than `side`, as `decode` does it."""
-    factor = min(pixels.size) // side
-    if factor <= 1:
-        return pixels
-    return pixels.resize((pixels.width // factor, pixels.height // factor), Image.Resampling.BOX)
 
 
 def unknown_item(item: str) -> UnknownItem:

@@ -128,8 +128,7 @@ class SearchApp:
             response = http_problem(request, 500, "Visor made a mistake; its log says more")
         finally:
             request.close()
-        if not let_by(request):
-            response.headers["Connection"] = "close"
+        let_by(request)
         self._count(endpoint, response, time.perf_counter() - started)
         return self._with_headers(request, response)
 

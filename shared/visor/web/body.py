@@ -36,15 +36,18 @@ def receive(request: Request, *, bytes_max: int, within_s: float) -> bytes:
     Raises:
         RequestTooLarge: It has more than `bytes_max`.
         RequestTooSlow: It was not there after `within_s`.
-        BadRequest: The client ended before its body did.
+        BadRequest: The client ended before its body did, or its chunks are none.
     """
     announced = request.content_length
     if announced is not None and announced > bytes_max:
         raise _too_large(f"{announced:,}", bytes_max)
-    body = io.BytesIO()
+    body, broken = io.BytesIO(), None
     with _ended_after(request, within_s) as late:
-        for piece in _pieces(request, most=bytes_max + 1):
-            body.write(piece)
+        try:
+            for piece in _pieces(request, most=bytes_max + 1):
+                body.write(piece)
+        except Exception as exc:  # noqa: BLE001 — gunicorn's errors have no base of their own
+            broken = exc
     size = body.tell()
     if size > bytes_max:
         raise _too_large("too many", bytes_max)
@@ -54,23 +57,21 @@ def receive(request: Request, *, bytes_max: int, within_s: float) -> bytes:
             valid=f"All of it within {within_s:g} s",
             remedy="Send a smaller picture: 1,024 pixels a side are plenty",
         )
-    if announced is not None and size < announced:
+    if broken is not None or size < (announced or 0):
         raise BadRequest(
-            f"The body ended after {size:,} of {announced:,} bytes", valid="As many as Content-Length says"
-        )
+            f"The body broke off after {size:,} bytes", valid="As many as Content-Length says, or whole chunks"
+        ) from broken
     _replace(request, body.getvalue())
     request.max_form_memory_size = bytes_max
     return body.getvalue()
 
 
-def let_by(request: Request) -> bool:
-    """Let what nobody read of the body pass, for a moment. False if there was more: the connection has to end."""
-    with _ended_after(request, LET_BY_S) as late:
-        left = LET_BY_BYTES_MAX
-        for piece in _pieces(request, most=left):
-            left -= len(piece)
+def let_by(request: Request) -> None:
+    """Let what nobody read of the body pass, for a moment. If there is more, gunicorn ends the connection."""
+    with _ended_after(request, LET_BY_S), contextlib.suppress(Exception):
+        for _ in _pieces(request, most=LET_BY_BYTES_MAX):
+            pass
     _replace(request, b"")
-    return left > 0 and not late.is_set()
 
 
 def read_search(request: Request, body: bytes, kind: type[S]) -> tuple[S, bytes | None]:
@@ -123,10 +124,7 @@ def _pieces(request: Request, *, most: int) -> Iterator[bytes]:
     # Without a length only a server that ends the stream itself can be read from (PEP 3333).
     left = most if request.environ.get("wsgi.input_terminated") else min(most, request.content_length or 0)
     while stream is not None and left > 0:
-        try:
-            piece = stream.read(min(PIECE_BYTES, left))
-        except OSError:  # gunicorn's errors of a body that ends too soon are
-            return
+        piece = stream.read(min(PIECE_BYTES, left))
         if not piece:
             return
         left -= len(piece)
