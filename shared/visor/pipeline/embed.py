@@ -170,7 +170,7 @@ class BatchEmbedder:
         data = self.read_image(change.item)
         return self._decoding.submit(self._decoded, change, data).result()
 
-    def _decoded(self, change: Change, data: bytes) -> _Picture:
+    def _decoded(self, change: Change, data: bytes) -> Picture:
         image: DecodedImage = decode(
             data, pixels_max=self.settings.pixels_max, side_hint=self.embedder.description.input_side
         )
