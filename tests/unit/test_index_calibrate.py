@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -136,10 +137,24 @@ def test_a_calibration_survives_the_manifest() -> None:
     assert Calibration.of({"weights": [1.0], "centre": [1.0], "spread": [1.0]}) == Calibration()
 
 
-def test_matches_behind_the_best_count_less() -> None:
-    calibration = Calibration(drop=0.1)
-    assert calibration.match(0.8, 0.9, 0.9) == pytest.approx(0.8)
-    assert calibration.match(0.8, 0.9, 0.8) == pytest.approx(0.8 / np.e)
+def test_a_match_is_as_likely_as_if_none_were_nearer() -> None:
+    catalogue = pictures(20, 8, seed=1)
+    calibration = fitted(catalogue)
+    around = nearest(catalogue, catalogue.vectors[0], 0)
+    likely = calibration.matches(around, [0, 1, 2, 30, 500])
+    assert likely[0] == calibration.answer(calibration.score(around))
+    without = dataclasses.replace(around, rows=around.rows[1:], labels=around.labels[1:])
+    assert likely[1] == min(likely[0], calibration.answer(calibration.score(without)))
+    assert likely == sorted(likely, reverse=True)
+    assert likely[3] < likely[0] / 2, "the kind has eight pictures; the thirtieth is of another"
+
+
+def test_a_query_asked_again_teaches_nothing_about_strangers() -> None:
+    calibration, strangers = fitted(pictures(20, 8, seed=1)), Strangers()
+    strangers.add(calibration.far_at - 5, calibration)
+    once = strangers.far_share
+    strangers.add(calibration.far_at - 5, calibration)
+    assert strangers.far_share == once
 
 
 def test_the_share_of_strangers_follows_the_queries() -> None:

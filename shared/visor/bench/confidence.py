@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 
 from visor.bench.folder import Pictures, embedded_folder
 from visor.commands.options import as_json, print_json, say
 from visor.errors import BadRequest
-from visor.evaluation import area_under_roc
+from visor.evaluation import NEAREST, area_under_roc
 from visor.index.calibrate import Part, Sample, fit
 from visor.index.calibration import Calibration, Strangers
 from visor.index.container import Array
@@ -30,12 +31,17 @@ HELD_CONFIDENT = 0.8
 
 @dataclass(frozen=True)
 class Trial:
-    """One catalogue and its queries: scores and probabilities (n,), best similarities (n,), and which are held (n,)."""
+    """One catalogue and its queries: scores and probabilities (n,), best similarities (n,), and which are held (n,).
+
+    Of each query's first page: likely (n, 12), the probability of each result, and right (n, 12), which have its kind.
+    """
 
     scores: Array
     probabilities: Array
     best: Array
     held: Array
+    likely: Array
+    right: Array
     calibration: Calibration
 
 
@@ -97,31 +103,39 @@ def run_trial(catalogue: Pictures, strangers: Pictures, *, seed: int) -> Trial:
     sample = unit(rows[some] - mean)
     queries = [(i, True) for i in range(len(rows))] + [(i, False) for i in range(len(strangers.vectors))]
     scores, best = np.empty(len(queries)), np.empty(len(queries))
+    arounds, right = [], np.zeros((len(queries), NEAREST), bool)
     for place, (i, is_held) in enumerate(queries):
         asked = catalogue if is_held else strangers
-        around = _around(catalogue, asked, i, leave_out=i if is_held else None)
+        around, kinds = _around(catalogue, asked, i, leave_out=i if is_held else None)
         others = sample[some != i] if is_held else sample
         around = replace(around, sampled=centred_similarities(asked.vectors[i][None], mean, others)[0])
         scores[place] = calibration.score(around)
         best[place] = float((around.rows @ around.query).max())
-    running, probabilities = Strangers(), np.empty(len(queries))
+        arounds.append(around)
+        right[place, : len(kinds)] = is_held & (kinds == asked.kinds[i])
+    running, likely = Strangers(), np.empty(right.shape)
     for place in np.random.default_rng(seed).permutation(len(queries)):
-        probabilities[place] = calibration.answer(scores[place], running.far_share)
+        likely[place] = calibration.matches(arounds[place], range(NEAREST), running.far_share)
         running.add(float(scores[place]), calibration)
-    return Trial(scores, probabilities, best, np.array([is_held for _, is_held in queries]), calibration)
+    held = np.array([is_held for _, is_held in queries])
+    return Trial(scores, likely[:, 0], best, held, likely, right, calibration)
 
 
-def _around(catalogue: Pictures, queries: Pictures, i: int, *, leave_out: int | None) -> Neighbourhood:
+def _around(
+    catalogue: Pictures, queries: Pictures, i: int, *, leave_out: int | None
+) -> tuple[Neighbourhood, NDArray[np.str_]]:
+    """What is around a query, and the kinds of its first page."""
     similarities = catalogue.vectors @ queries.vectors[i]
     order = np.argsort(-similarities, kind="stable")
     order = order[order != leave_out][:NEIGHBOURS] if leave_out is not None else order[:NEIGHBOURS]
-    return Neighbourhood(
-        queries.vectors[i], catalogue.vectors[order], [catalogue.labels[j] for j in order], queries.labels[i]
-    )
+    labels = [catalogue.labels[j] for j in order]
+    around = Neighbourhood(queries.vectors[i], catalogue.vectors[order], labels, queries.labels[i])
+    return around, np.array([catalogue.kinds[j] for j in order[:NEAREST]])
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Means over trials. `auroc` is over what an answer says; `score_auroc` over the score before the running share."""
+    """Means over trials. `auroc` is over what an answer says; `score_auroc` over the score before the running share;
+    `match_…` over single results of first pages, right where they have the query's kind."""
     return {
         "auroc": _mean([_area(t.probabilities, t.held) for t in trials]),
         "score_auroc": _mean([_area(t.scores, t.held) for t in trials]),
@@ -129,6 +143,10 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
         "calibration_error": _mean([calibration_error(t.probabilities, t.held) for t in trials]),
         "false_confident_at_80": _mean([_false_confident(t.probabilities, t.held) for t in trials]),
         "baseline_false_confident_at_80": _mean([_false_confident(t.best, t.held) for t in trials]),
+        "match_auroc": _mean([_area(t.likely.ravel(), t.right.ravel()) for t in trials]),
+        "match_calibration_error": _mean(
+            [calibration_error(t.likely.ravel(), t.right.ravel(), even=False) for t in trials]
+        ),
         "mean_confidence_held": _mean([t.probabilities[t.held].mean() for t in trials]),
         "mean_confidence_strangers": _mean([t.probabilities[~t.held].mean() for t in trials]),
         "trust_in_groups": _mean([t.calibration.trust for t in trials]),
@@ -138,12 +156,12 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def calibration_error(probabilities: Array, held: Array) -> float:
-    """Expected calibration error in `BINS` bins, 0 to 1; held queries and strangers weigh the same in all.
+def calibration_error(probabilities: Array, held: Array, *, even: bool = True) -> float:
+    """Expected calibration error in `BINS` bins, 0 to 1; if `even`, held queries and strangers weigh the same in all.
 
     Naeini et al., 'Obtaining well calibrated probabilities using Bayesian binning', AAAI 2015.
     """
-    weights = np.where(held, 0.5 / max(held.sum(), 1), 0.5 / max((~held).sum(), 1))
+    weights = np.where(held, 0.5 / max(held.sum(), 1), 0.5 / max((~held).sum(), 1)) if even else 1 / len(held)
     bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
     said = np.bincount(bins, weights * probabilities, BINS)
     true = np.bincount(bins, weights * held, BINS)

@@ -112,7 +112,7 @@ def fit(
             strange.append(_features(one, rows, sample, i, mean, left, others))
     if min(len(own), len(strange)) < SAMPLE_MIN // 2:
         return Calibration()
-    return _fitted(np.stack(own), np.stack(strange), sample, mean, space, clearness, _drop(near), rejected)
+    return _fitted(np.stack(own), np.stack(strange), sample, mean, space, clearness, rejected)
 
 
 def _fitted(
@@ -122,7 +122,6 @@ def _fitted(
     mean: Array,
     space: str | None,
     clearness: float,
-    drop: float,
     rejected: Array,
 ) -> Calibration:
     centre, spread = np.median(own, 0), np.maximum(own.std(0), 1e-6)
@@ -149,7 +148,6 @@ def _fitted(
         space=space,
         far_at=round(float(scores.mean()) - FAR_BELOW * deviation, 4),
         far_width=round(FAR_WIDTH * deviation, 4),
-        drop=round(drop, 4),
         fitted_on=len(own),
         rejected=len(rejected),
         trust=round(trust, 3),
@@ -261,9 +259,3 @@ def _logistic(held: Array, strangers: Array, prior: Array, ridge: float) -> Arra
             break
     found: Array = weights
     return found
-
-
-def _drop(near: Sequence[_Near]) -> float:
-    """How far similarities fall over the first page, on average: a match that far behind the best counts 1/e."""
-    falls = [float(one.similarities[0] - one.similarities[min(11, len(one.rows) - 1)]) for one in near if len(one.rows)]
-    return max(0.02, float(np.mean(falls)))

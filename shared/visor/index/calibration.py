@@ -12,7 +12,8 @@ import base64
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +31,8 @@ FAR_SHARE = 0.25
 FAR_SHARE_QUERIES = 6.0
 """… with the weight of this many strangers."""
 FAR_SHARE_MAX = 0.99
+JUDGED = 24
+"""Results of an answer that are judged one by one: two pages."""
 QUERIES_REMEMBERED = 500
 """Scores of past queries that the share is estimated from: numbers, nothing about what was searched."""
 SHORT_FROM = 2.0
@@ -62,8 +65,6 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Score at which a stranger is as likely from elsewhere as from the same shop."""
     far_width: float = 0.7
     """Scores over which that likelihood ratio changes by a factor of e."""
-    drop: float = 0.15
-    """Similarity below the best at which a match counts a factor of e less."""
     middle: float = 0.72
     steepness: float = 14.0
     fitted_on: int = 0
@@ -125,9 +126,23 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         strangers = 1.0 - far_share + far_share * float(self.far_ratio(np.array(score)))
         return 1.0 / (1.0 + math.exp(min(60.0, max(-60.0, math.log(strangers) - score))))
 
-    def match(self, answer: float, best: float, similarity: float) -> float:
-        """Probability in [0, 1] that one result is such a match: the answer's, less for being behind the best."""
-        return answer * math.exp(-max(0.0, best - similarity) / self.drop)
+    def matches(self, around: Neighbourhood, places: Sequence[int], far_share: float = 0.0) -> list[float]:
+        """Probability in [0, 1] of each result that it is such a match: the answer's, were there none nearer.
+
+        It never rises from one result to the next. Measured against a share of the answer's that falls with the
+        distance to the best: docs/benchmarks-confidence.md.
+
+        Args:
+            around: As for `score`.
+            places: Where each result stands in `around`, rising; results behind its end are as likely as the last.
+        """
+        found, least = [], 1.0
+        for number, place in enumerate(places):
+            if number < JUDGED and place < len(around.rows):
+                rest = replace(around, rows=around.rows[place:], labels=around.labels[place:])
+                least = min(least, self.answer(self.score(rest), far_share))
+            found.append(least)
+        return found
 
 
 class Strangers:
@@ -148,8 +163,10 @@ class Strangers:
         return self._share
 
     def add(self, score: float, calibration: Calibration) -> None:
-        """Learn from one more query."""
+        """Learn from one more query; one that is asked again teaches nothing new."""
         with self._lock:
+            if score in self._scores:
+                return
             self._scores.append(score)
             scores = np.clip(np.array(self._scores), -30.0, 30.0)
             held, ratio, share = np.exp(scores), calibration.far_ratio(scores), self._share

@@ -192,11 +192,11 @@ class SearchService:
                 with watch.stage("scan"):
                     hits = self._scan(request, query, self._hidden(query))
             with watch.stage("confidence"):
-                confidence = self._confidence(request, query, hits)
+                likely = self._confidence(request, query, hits)
             with watch.stage("items"):
-                matches = self._matches(query, hits, confidence, request.k)
+                matches = self._matches(query, hits, likely, request.k)
             facets = self.searcher.facets(request.filters) if request.facets else None
-        confidence = max([match.confidence for match in matches[:1]] + [round(confidence, 4)]) if matches else 0.0
+        confidence = matches[0].confidence if matches else 0.0
         return SearchAnswer(
             matches=matches,
             confidence=confidence,
@@ -394,29 +394,28 @@ class SearchService:
             leave_out=hidden if query.item is None else hidden | {query.item},
         )
 
-    def _confidence(self, request: SearchRequest, query: _Query, hits: Hits) -> float:
-        """Probability that the catalogue holds what was asked for; every query teaches a little about strangers."""
+    def _confidence(self, request: SearchRequest, query: _Query, hits: Hits) -> list[float]:
+        """Probability of each hit that it is what was asked for; every query teaches a little about strangers."""
         if hits.around is None or not hits.hits:
-            return 0.0
+            return []
         around = dataclasses.replace(hits.around, query_labels=tuple(label.name for label in query.labels))
         calibration = self.searcher.calibration
-        score = calibration.score(around)
-        confidence = calibration.answer(score, self.strangers.far_share)
+        places = np.searchsorted(-hits.nearest, [-hit.similarity for hit in hits.hits])
+        likely = calibration.matches(around, places.tolist(), self.strangers.far_share)
         # Items of the index and filtered queries say nothing about what people ask for in vain.
         if query.item is None and request.filters == Filters():
-            self.strangers.add(score, calibration)
+            self.strangers.add(calibration.score(around), calibration)
             if request.mode == "fast" and request.metric is None:
                 self.auditor.sample(query.vector)
-        return confidence
+        return likely
 
-    def _matches(self, query: _Query, hits: Hits, confidence: float, k: int) -> tuple[Match, ...]:
+    def _matches(self, query: _Query, hits: Hits, likely: Sequence[float], k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
         told = told_apart(query.probe, hits, None if query.item is None else query.hashes)
-        best = hits.hits[0].similarity if hits.hits else 0.0
-        matches = []
-        for hit, verdict in zip(hits.hits, told, strict=True):
-            likely = self.searcher.calibration.match(confidence, best, hit.similarity)
-            matches.append(self._match(hit, verdict, max(likely, COPY_CONFIDENCE[verdict]), found))
+        matches = [
+            self._match(hit, verdict, max(probability, COPY_CONFIDENCE[verdict]), found)
+            for hit, verdict, probability in zip(hits.hits, told, likely, strict=True)
+        ]
         return tuple(match for match in matches if match is not None)[:k]
 
     def _match(self, hit: Hit, verdict: Verdict, confidence: float, found: dict[str, IndexedItem]) -> Match | None:
