@@ -20,16 +20,20 @@ export function linkOf({ query, options, answer }: Visit): LinkState | null {
   return subject && { query: subject, ...options, generation, model };
 }
 
-/** Puts a visit into the address bar, as a new step or in place of the one that it refines. */
-export function remember(visit: Visit, how: "push" | "replace"): void {
+/** A step for a search that is under way: going back gives it up. */
+export function step(): void {
+  history.pushState(null, "", location.pathname + location.search);
+}
+
+/** Puts a visit into the address bar, in place of the step made for it or of the visit that it refines. */
+export function remember(visit: Visit): void {
   const link = linkOf(visit);
   const id = crypto.getRandomValues(new Uint32Array(2)).join("");
   visits.set(id, visit);
   const [oldest] = visits.keys();
   if (visits.size > VISITS_MAX && oldest) visits.delete(oldest);
   const address = link ? `#${writeLink(link)}` : location.pathname + location.search;
-  if (how === "push") history.pushState({ visit: id }, "", address);
-  else history.replaceState({ visit: id }, "", address);
+  history.replaceState({ visit: id }, "", address);
 }
 
 /** The remembered visit that the browser stands on, if this tab has made it. */
@@ -40,5 +44,5 @@ export function recall(): Visit | null {
 
 /** Back to the start page, as a step of its own. */
 export function leave(): void {
-  if (location.hash) history.pushState(null, "", location.pathname + location.search);
+  if (location.hash) step();
 }

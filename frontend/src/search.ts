@@ -2,7 +2,7 @@ import { batch } from "@preact/signals";
 import { Failure, type Trouble } from "./api";
 import type { Item, SearchRequest } from "./contract";
 import { formatCount, likelihood } from "./format";
-import { leave, recall, remember } from "./history";
+import { leave, recall, remember, step } from "./history";
 import { countFilters, K_DEFAULT, type LinkState, type Options, readLink } from "./link";
 import { boxesOf } from "./mask";
 import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture } from "./picture";
@@ -16,6 +16,8 @@ export const EXAMPLES = 8;
 
 let running: AbortController | null = null;
 let pause: ReturnType<typeof setTimeout> | undefined;
+/** Whether the address bar stands on a step that waits for its answer. */
+let stepped = false;
 
 /** Searches for what somebody dropped, pasted, picked, photographed or typed. */
 export async function searchOffered(offered: Offered): Promise<void> {
@@ -60,12 +62,14 @@ export const retry = (): Promise<void> => run("replace");
 
 /** Back to the empty page. */
 export function startOver(): void {
+  stepped = false;
   leave();
   clear();
 }
 
 /** Shows what the address bar asks for: a page of this tab, a link from elsewhere, or the start. */
 export async function follow(): Promise<void> {
+  stepped = false;
   const visit = recall();
   if (visit) {
     stop();
@@ -167,6 +171,10 @@ async function run(how: "push" | "replace"): Promise<void> {
   stop();
   const controller = new AbortController();
   running = controller;
+  if (how === "push" && !stepped) {
+    step();
+    stepped = true;
+  }
   const { request, picture } = requestNow();
   const [edit, options] = [state.edit.value, state.options.value];
   batch(() => {
@@ -177,7 +185,8 @@ async function run(how: "push" | "replace"): Promise<void> {
     const answer = await state.api.value.search(request, picture, controller.signal);
     if (running !== controller) return;
     batch(() => showAnswer(answer));
-    remember({ query: state.query.value ?? query, edit, options, answer }, how);
+    remember({ query: state.query.value ?? query, edit, options, answer });
+    stepped = false;
   } catch (error) {
     if (running === controller) fail(problemOf(error));
   }
