@@ -23,7 +23,7 @@ def topic_path(settings: Settings) -> str:
 
 @contextmanager
 def pushing(settings: Settings, address: str, *, ack_deadline_s: int = 60) -> Iterator[str]:
-    """A subscription that pushes to `address` as Terraform's does, with short back-offs; yields its name."""
+    """A subscription that pushes to `address` as Terraform's does, but at once; yields its name."""
     with pubsub_v1.SubscriberClient() as subscriber:
         name = subscriber.subscription_path(settings.project, f"{settings.topic}-push")
         subscriber.create_subscription(
@@ -33,7 +33,8 @@ def pushing(settings: Settings, address: str, *, ack_deadline_s: int = 60) -> It
                 # The path is Terraform's: functions-framework takes the event's source from it.
                 "push_config": {"push_endpoint": f"{address}/{topic_path(settings)}"},
                 "ack_deadline_seconds": ack_deadline_s,
-                "retry_policy": {"minimum_backoff": {"seconds": 0}, "maximum_backoff": {"seconds": 1}},
+                # No retry policy: with one, the emulator now and then forgets a message whose delivery failed (3 of 9
+                # runs on a busy machine, none of 6 without). Terraform's is held by test_terraform_evaluates.
                 "dead_letter_policy": {
                     "dead_letter_topic": f"{topic_path(settings)}-dead",
                     "max_delivery_attempts": settings.embed_attempts_max,

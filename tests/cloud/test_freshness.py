@@ -30,7 +30,12 @@ AT_ONCE = MergePolicy(grace_s=0)
 @pytest.fixture
 def settings(cloud_settings: Settings, built_settings: Settings) -> Settings:
     return msgspec.structs.replace(
-        cloud_settings, home=built_settings.home, freshness_s=0.5, searches_burst=10_000, quota_share=1.0
+        cloud_settings,
+        home=built_settings.home,
+        freshness_s=0.5,
+        searches_burst=10_000,
+        reads_burst=10_000,
+        quota_share=1.0,
     )
 
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-import resource
+import re
+from pathlib import Path
 
 from visor.assembly import Assembly
 from visor.settings import Settings
 
 with Assembly(Settings.read()) as assembly:
     run = assembly.crawl(assembly.named_source("mine"))
-peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+# `ru_maxrss` would begin with what the process that started this one had.
+peak_kib = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+assert peak_kib is not None
+peak_bytes = int(peak_kib[1]) * 1024
 print(json.dumps({"state": run.state, "published": run.published, "failed": run.failed, "peak_bytes": peak_bytes}))

@@ -30,9 +30,12 @@ LAST_STEP_S = 400.0
 
 def deployed(name: str) -> tuple[float, Settings]:
     """A function's time, and its settings as far as Terraform has own ones for it."""
-    functions = str(read_terraform(TERRAFORM).local_values["functions"])
+    values = read_terraform(TERRAFORM).local_values
+    functions = str(values["functions"])
     own = functions[re.search(rf"\b{name} = {{account", functions).start() :]  # type: ignore[union-attr]
     own = own[: own.index("environment = ") + 200].split("account = ")[1]
+    for environment in re.findall(r"local\.(\w+_environment)", own):
+        own += "".join(f"{key} = {value}\n" for key, value in values[environment].items())
     seconds = re.search(r"timeout = (\d+)", own)
     assert seconds is not None
     changes = {field.lower(): float(value) for field, value in re.findall(rf'{PREFIX}(\w+_S) = "([\d.]+)"', own)}

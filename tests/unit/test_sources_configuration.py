@@ -135,7 +135,7 @@ def test_a_missing_library_is_named_for_a_laptop_and_for_a_function(monkeypatch:
     for module in ("protego", "visor.sources.site"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "protego", None)
-    with pytest.raises(NotConfigured, match=r"visor\[site\]'; .* name protego in functions/crawl/requirements-site"):
+    with pytest.raises(NotConfigured, match=r"protego.* pip install 'visor\[site\]'; crawl has them if it was bundled"):
         load_kind("site")
 
 
