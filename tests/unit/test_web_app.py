@@ -108,6 +108,12 @@ def test_a_link_to_an_answer_tells_the_same_verdict_and_a_strange_vector_none(
     assert {match["verdict"] for match in answer["matches"]} == {"similar"}
 
 
+def test_a_sure_match_outweighs_a_page_of_doubtful_ones(client: httpx.Client, picture: bytes) -> None:
+    answer = client.post("/v1/search", files={"image": picture}).json()
+    assert answer["guess"]["collection"] == answer["matches"][0]["item"]["collection"]
+    assert answer["guess"]["probability"] > 0.8
+
+
 def test_more_like_this_leaves_the_item_itself_out(client: httpx.Client, picture: bytes) -> None:
     first, second = client.post("/v1/search", files={"image": picture}).json()["matches"][:2]
     more = client.post("/v1/search", json={"item": first["item"]["id"]}).json()

@@ -524,11 +524,14 @@ def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
 
 
 def _guess(matches: Sequence[Match], confidence: float) -> Guess | None:
-    """The collection that the nearest matches vote for, each with its confidence; none where nobody names one."""
+    """The collection that the nearest matches vote for; none where nobody names one.
+
+    Each votes with its odds: one sure match outweighs a page of doubtful ones (docs/benchmarks-confidence.md).
+    """
     votes: dict[str, float] = defaultdict(float)
     voters = [match for match in matches[:GUESS_FROM] if match.item.collection]
     for match in voters:
-        votes[match.item.collection or ""] += match.confidence
+        votes[match.item.collection or ""] += match.confidence / (1.001 - match.confidence)
     total = sum(votes.values())
     if total <= 0:
         return None
