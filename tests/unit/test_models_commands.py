@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from visor.commands.eval import eval_command, labelled_files
+from visor.bench.folder import labelled_files
+from visor.commands.eval import eval_command
 from visor.commands.model import model_command
 from visor.errors import BadRequest, SettingsError
 from visor.models.description import MODELS

@@ -68,8 +68,7 @@ def base_vectors(pictures: Path | None, file: Path | None, model: str | None = N
 
 def _of_pictures(folder: Path, settings: Settings, embedder: Embedder) -> Array:
     """Vectors of the labelled pictures in a folder; kept under `VISOR_HOME`, for a series of benchmarks asks again."""
-    from visor.bench.folder import embedded_folder
-    from visor.commands.eval import labelled_files
+    from visor.bench.folder import embedded_folder, labelled_files
 
     files = [(str(path.relative_to(folder)), path.stat().st_size) for path, _ in labelled_files(folder)]
     digest = hashlib.blake2b(msgspec.json.encode([embedder.fingerprint, files]), digest_size=8).hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from visor.commands.options import as_json, print_json, say
 from visor.errors import BadRequest
 from visor.evaluation import NEAREST, area_under_roc
 from visor.index.calibrate import Part, Sample, fit
-from visor.index.calibration import Calibration, Strangers
+from visor.index.calibration import FAR_SHARE, Calibration, Strangers
 from visor.index.container import Array
 from visor.index.neighbourhood import NEIGHBOURS, SAMPLED, Neighbourhood, centred_similarities
 from visor.index.space import unit
@@ -92,45 +92,64 @@ def run_trial(catalogue: Pictures, strangers: Pictures, *, seed: int) -> Trial:
     Each probability is what a running search would have answered at that moment: it has learned from the queries
     before, and from nothing after.
     """
+    calibration = fitted(catalogue)
+    scores, best, arounds, right, held = [], [], [], [], []
+    for asked, is_held in ((catalogue, True), (strangers, False)):
+        for around, of_kind in surroundings(catalogue, asked, calibration, leave_out=is_held):
+            scores.append(calibration.score(around))
+            best.append(float((around.rows @ around.query).max()))
+            arounds.append(around)
+            right.append(of_kind & is_held)
+            held.append(is_held)
+    running, likely = Strangers(), np.empty((len(scores), NEAREST))
+    for place in np.random.default_rng(seed).permutation(len(scores)):
+        likely[place] = calibration.matches(arounds[place], range(NEAREST), running.far_share)
+        running.add(scores[place], calibration)
+    return Trial(np.array(scores), likely[:, 0], np.array(best), np.array(held), likely, np.stack(right), calibration)
+
+
+def first_confidences(catalogue: Pictures, queries: Pictures | None) -> tuple[Array, NDArray[np.bool_]]:
+    """The confidence (q,) in each query's nearest picture of a catalogue, and which of these have the query's kind.
+
+    Args:
+        queries: None: the catalogue's own pictures, each left out in turn.
+    """
+    calibration, asked = fitted(catalogue), queries or catalogue
+    likely, right = [], []
+    for around, of_kind in surroundings(catalogue, asked, calibration, leave_out=queries is None):
+        likely.append(calibration.answer(calibration.score(around), FAR_SHARE))
+        right.append(of_kind[0])
+    return np.array(likely), np.array(right)
+
+
+def fitted(catalogue: Pictures) -> Calibration:
     rows = catalogue.vectors
-    calibration = fit(
-        Sample(rows, np.arange(len(rows)), catalogue.labels),
-        lambda: [Part(rows, catalogue.labels)],
-        mean=rows.mean(0),
-    )
+    sample = Sample(rows, np.arange(len(rows)), catalogue.labels)
+    return fit(sample, lambda: [Part(rows, catalogue.labels)], mean=rows.mean(0))
+
+
+def surroundings(
+    catalogue: Pictures, queries: Pictures, calibration: Calibration, *, leave_out: bool
+) -> Iterator[tuple[Neighbourhood, NDArray[np.bool_]]]:
+    """What is around each query, and which results of its first page (12,) have its kind.
+
+    Args:
+        leave_out: The queries are the catalogue's own pictures, and do not find themselves.
+    """
+    rows, kinds = catalogue.vectors, np.array(catalogue.kinds)
     some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).astype(int))
     mean = calibration.mean_vector if calibration.is_fitted else rows.mean(0)
     sample = unit(rows[some] - mean)
-    queries = [(i, True) for i in range(len(rows))] + [(i, False) for i in range(len(strangers.vectors))]
-    scores, best = np.empty(len(queries)), np.empty(len(queries))
-    arounds, right = [], np.zeros((len(queries), NEAREST), bool)
-    for place, (i, is_held) in enumerate(queries):
-        asked = catalogue if is_held else strangers
-        around, kinds = _around(catalogue, asked, i, leave_out=i if is_held else None)
-        others = sample[some != i] if is_held else sample
-        around = replace(around, sampled=centred_similarities(asked.vectors[i][None], mean, others)[0])
-        scores[place] = calibration.score(around)
-        best[place] = float((around.rows @ around.query).max())
-        arounds.append(around)
-        right[place, : len(kinds)] = is_held & (kinds == asked.kinds[i])
-    running, likely = Strangers(), np.empty(right.shape)
-    for place in np.random.default_rng(seed).permutation(len(queries)):
-        likely[place] = calibration.matches(arounds[place], range(NEAREST), running.far_share)
-        running.add(float(scores[place]), calibration)
-    held = np.array([is_held for _, is_held in queries])
-    return Trial(scores, likely[:, 0], best, held, likely, right, calibration)
-
-
-def _around(
-    catalogue: Pictures, queries: Pictures, i: int, *, leave_out: int | None
-) -> tuple[Neighbourhood, NDArray[np.str_]]:
-    """What is around a query, and the kinds of its first page."""
-    similarities = catalogue.vectors @ queries.vectors[i]
-    order = np.argsort(-similarities, kind="stable")
-    order = order[order != leave_out][:NEIGHBOURS] if leave_out is not None else order[:NEIGHBOURS]
-    labels = [catalogue.labels[j] for j in order]
-    around = Neighbourhood(queries.vectors[i], catalogue.vectors[order], labels, queries.labels[i])
-    return around, np.array([catalogue.kinds[j] for j in order[:NEAREST]])
+    for i, query in enumerate(queries.vectors):
+        order = np.argsort(-(rows @ query), kind="stable")
+        order = order[order != i][:NEIGHBOURS] if leave_out else order[:NEIGHBOURS]
+        others = sample[some != i] if leave_out else sample
+        of_kind = np.zeros(NEAREST, bool)
+        page = order[:NEAREST]
+        of_kind[: len(page)] = kinds[page] == queries.kinds[i]
+        sampled = centred_similarities(query[None], mean, others)[0]
+        labels = [catalogue.labels[j] for j in order]
+        yield Neighbourhood(query, rows[order], labels, queries.labels[i], sampled), of_kind
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:

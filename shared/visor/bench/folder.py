@@ -1,4 +1,4 @@
-"""A labelled folder's pictures as vectors with what the model sees in them, for benchmarks."""
+"""A labelled folder's pictures as vectors with what the model sees in them, for `visor eval` and benchmarks."""
 
 from __future__ import annotations
 
@@ -7,13 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from visor.commands.eval import labelled_files
 from visor.commands.options import progress, say
 from visor.errors import BadRequest, ImageError
 from visor.images.decode import decode
 from visor.index.container import Array
 from visor.models.run import Embedder, load_embedder
 from visor.settings import Settings
+
+ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
+AT_ONCE = 32
+"""Pictures that are decoded before they are embedded together."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,13 @@ class Pictures:
         return Pictures(self.vectors[rows], [self.kinds[i] for i in rows], [self.labels[i] for i in rows])
 
 
+def labelled_files(folder: Path) -> list[tuple[Path, str]]:
+    """Every picture below a sub-folder of `folder` with that sub-folder's name, sorted by path."""
+    files = (path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file())
+    found = [(path, path.relative_to(folder).parts) for path in sorted(files)]
+    return [(path, parts[0]) for path, parts in found if len(parts) > 1]
+
+
 def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None = None) -> Pictures:
     """All pictures in the sub-folders of `folder`; those that cannot be decoded are named and left out.
 
@@ -36,24 +46,28 @@ def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None 
     """
     embedder = embedder or load_embedder(settings)
     files = labelled_files(folder)
+    side = embedder.description.input_side
     vectors, kinds, labels = [], [], []
     with progress(f"Embedding {folder.name}", len(files)) as done:
-        for path, kind in files:
-            try:
-                side = embedder.description.input_side
-                image = decode(path.read_bytes(), pixels_max=settings.pixels_max, side_hint=side)
-            except ImageError as exc:
-                say(f"{path}: {exc}")
-            else:
-                seen = embedder.embed([image.pixels])
-                vectors.append(seen.vectors[0])
+        for start in range(0, len(files), AT_ONCE):
+            some, pictures = files[start : start + AT_ONCE], []
+            for path, kind in some:
+                try:
+                    decoded = decode(path.read_bytes(), pixels_max=settings.pixels_max, side_hint=side)
+                except ImageError as exc:
+                    say(f"left out {path}: {exc}")
+                    continue
+                pictures.append(decoded.pixels)
                 kinds.append(kind)
-                labels.append(tuple(label.name for label in seen.labels[0]))
-            done(1)
+            if pictures:
+                seen = embedder.embed(pictures)
+                vectors.append(seen.vectors)
+                labels += [tuple(label.name for label in found) for found in seen.labels]
+            done(len(some))
     if not vectors:
         raise BadRequest(
-            f"No picture in a sub-folder of {folder}",
-            valid="A folder with a sub-folder of pictures for each kind",
-            remedy="Name such a folder",
+            f"There is no labelled picture in {folder}",
+            valid="A sub-folder for each label, with pictures in it",
+            remedy="Name the folder above the labels",
         )
-    return Pictures(np.stack(vectors), kinds, labels)
+    return Pictures(np.concatenate(vectors), kinds, labels)
