@@ -402,9 +402,10 @@ class SearchService:
         calibration = self.searcher.calibration
         places = np.searchsorted(-hits.nearest, [-hit.similarity for hit in hits.hits])
         likely = calibration.matches(around, places.tolist(), self.strangers.far_share)
-        # Items of the index and filtered queries say nothing about what people ask for in vain.
         if query.item is None and request.filters == Filters():
-            self.strangers.add(calibration.score(around), calibration)
+            # Items of the index, links to answers and filtered queries say nothing about what people ask for in vain.
+            if request.vector is None:
+                self.strangers.add(calibration.score(around), calibration)
             if request.mode == "fast" and request.metric is None:
                 self.auditor.sample(query.vector)
         return likely
