@@ -48,6 +48,7 @@ def test_the_defaults_are_what_terraform_deploys() -> None:
     assert deployed_plan(ROOT / "terraform") == Plan()
     assert Plan().batch_size == Settings().batch_size == BATCH_SIZE_MAX
     assert Plan().freshness_s == Settings().freshness_s
+    assert Plan().links_a_day == Settings().links_a_day
 
 
 def test_what_the_owner_sets_is_what_is_counted(tmp_path: Path) -> None:
@@ -107,7 +108,8 @@ def test_arithmetic_adds_up() -> None:
 
 
 @pytest.mark.parametrize(
-    "field", ["images", "churn", "searches_a_day", "visits_a_day", "vector_numbers", "deployments_a_month"]
+    "field",
+    ["images", "churn", "searches_a_day", "visits_a_day", "vector_numbers", "deployments_a_month", "links_a_day"],
 )
 def test_more_of_anything_uses_no_less(field: str) -> None:
     small = Plan()

@@ -43,6 +43,8 @@ class Plan(Record, frozen=True, kw_only=True):
     visits_a_day: float = 200.0
     """People who open the page and have nothing of it in their browser."""
     sources: int = 1
+    links_a_day: int = 300
+    """Items whose picture and page are looked at again, whether they are still there."""
     batch_size: int = 64
     crawl_runs_a_day: float = 1.0
     compact_runs_a_day: float = 4.0
@@ -120,6 +122,7 @@ class Model:
         self.explanations = self.searches * plan.explained
         self.visits = plan.visits_a_day * DAYS
         self.readings = self.visits * READINGS_A_VISIT
+        self.links = plan.links_a_day * DAYS
         self.by_batch = 64 / plan.batch_size
         """counted.json was counted with batches of 64."""
 
@@ -131,6 +134,7 @@ class Model:
         total.add("embed", self.embeds, each("embed", resource), *([self.by_batch] if per_batch else []))
         total.add("crawl", self.seen, each("crawl", resource))
         total.add("crawl runs", self.crawl_runs, each("crawl_run", resource))
+        total.add("links", self.links, each("link", resource))
         total.add("merge", self.embeds, each("merge", resource))
         total.add("compact runs", self.compact_runs, each("compact_run", resource))
         total.add("searches", self.searches, each("search", resource))
@@ -150,6 +154,7 @@ class Model:
         total.add("embed", self.changed, each("embed", resource))
         total.add("crawl", plan.images, each("crawl", resource))
         total.add("crawl runs", plan.crawl_runs_a_day, plan.sources, each("crawl_run", resource))
+        total.add("links", plan.links_a_day, each("link", resource))
         total.add("merge", self.changed, each("merge", resource))
         total.add("compact runs", plan.compact_runs_a_day, each("compact_run", resource))
         total.add("searches", plan.searches_a_day, each("search", resource))
@@ -167,6 +172,7 @@ class Model:
         total.add("embed", self.embeds, each("embed", "seconds"), size("embed"))
         total.add("crawl", self.seen, each("crawl", "seconds"), size("crawl"))
         total.add("crawl runs", self.crawl_runs, each("crawl_run", "seconds"), size("crawl"))
+        total.add("links", self.links, each("link", "seconds"), size("crawl"))
         total.add("merge", self.embeds, each("merge", "seconds"), size("compact"))
         total.add("compact runs", self.compact_runs, each("compact_run", "seconds"), size("compact"))
         total.add("searches", self.searches, each("search", "seconds"), size("search"))
