@@ -9,7 +9,7 @@ from tests.unit.test_images_hash import scene
 from visor.images.edits import EDITS
 from visor.images.hash import perceptual_hash
 from visor.index.hits import Hit, Hits
-from visor.pipeline.search import newest_and_cheapest
+from visor.pipeline.items import newest_and_cheapest
 from visor.pipeline.told import SAME_VECTOR_MIN, told_apart
 from visor.records import IndexedItem, Item
 

@@ -20,7 +20,7 @@ from PIL import Image
 from visor.assembly import Assembly
 from visor.commands.options import as_json, print_json, say
 from visor.index.search import Searcher
-from visor.pipeline import search as search_case
+from visor.pipeline import items
 from visor.pipeline.feedback import FeedbackLog
 from visor.pipeline.worker import Worker
 from visor.records import Item, item_id
@@ -162,14 +162,14 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     service.feedback = FeedbackLog(counted.documents, freshness_s=30.0, clock=clock)
 
     def go(count: int, remember: int, apart_s: float = 0.0) -> None:
-        before, search_case.ITEMS_REMEMBERED = search_case.ITEMS_REMEMBERED, remember
+        before, items.ITEMS_REMEMBERED = items.ITEMS_REMEMBERED, remember
         try:
             for _ in range(count):
                 clock.seconds += apart_s
                 vector = model.embed([picture]).vectors[0]
                 service.search(SearchRequest(vector=_text(vector), k=K))
         finally:
-            search_case.ITEMS_REMEMBERED = before
+            items.ITEMS_REMEMBERED = before
 
     def look(times: int) -> None:
         for _ in range(times):
@@ -181,7 +181,7 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     look(1)
     step("look", lambda: look(LOOKS))
     step("search", lambda: go(searches, 0))
-    step("warm_search", lambda: go(searches, search_case.ITEMS_REMEMBERED, APART_S))
+    step("warm_search", lambda: go(searches, items.ITEMS_REMEMBERED, APART_S))
     used["all"] = tally.usage
     return used
 

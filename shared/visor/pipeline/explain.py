@@ -72,7 +72,7 @@ class Explainer:
         side = self.service.embedder.description.input_side
         data = self.read_image(item)
         pixels_max = self.service.settings.pixels_max
-        return self.service.decoding.submit(decode, data, pixels_max=pixels_max, side_hint=side).result().pixels
+        return self.service.queries.decoding.submit(decode, data, pixels_max=pixels_max, side_hint=side).result().pixels
 
 
 def explain(embedder: Embedder, query: Image.Image, item: Image.Image, *, mean: Array | None = None) -> Likeness:

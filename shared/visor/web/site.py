@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from visor.errors import SettingsError, VisorError
 from visor.images.decode import decode
-from visor.pipeline.search import web_address
+from visor.pipeline.items import web_address
 from visor.records import IndexedItem, Item
 from visor.web.app import SearchApp
 
