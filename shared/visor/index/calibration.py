@@ -129,8 +129,7 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     def matches(self, around: Neighbourhood, places: Sequence[int], far_share: float = 0.0) -> list[float]:
         """Probability in [0, 1] of each result that it is such a match: the answer's, were there none nearer.
 
-        It never rises from one result to the next. Measured against a share of the answer's that falls with the
-        distance to the best: docs/benchmarks-confidence.md.
+        It never rises from one result to the next. How right it is: docs/benchmarks-confidence.md.
 
         Args:
             around: As for `score`.

@@ -276,7 +276,7 @@ class SearchService:
 def _guess(matches: Sequence[Match], confidence: float) -> Guess | None:
     """The collection that the nearest matches vote for; none where nobody names one.
 
-    Each votes with its odds: one sure match outweighs a page of doubtful ones (docs/benchmarks-confidence.md).
+    Each votes with its odds: one sure match outweighs a page of doubtful ones.
     """
     votes: dict[str, float] = defaultdict(float)
     voters = [match for match in matches[:GUESS_FROM] if match.item.collection]
