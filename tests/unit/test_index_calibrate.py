@@ -20,7 +20,15 @@ from visor.index.calibrate_segments import Calibrator
 from visor.index.calibration import FAR_SHARE, FAR_SHARE_MAX, Calibration, Strangers
 from visor.index.groups import cut, silhouette, ward
 from visor.index.merge import merge
-from visor.index.neighbourhood import FEATURES, Frame, Neighbourhood, centred_similarities, features, label_cosine
+from visor.index.neighbourhood import (
+    FEATURES,
+    Frame,
+    Neighbourhood,
+    Sampled,
+    centred_similarities,
+    features,
+    label_cosine,
+)
 from visor.index.search import Searcher
 from visor.index.space import Space, learn, unit
 from visor.records import as_document
@@ -194,10 +202,25 @@ def test_a_sample_of_the_catalogue_tells_what_stands_out_from_it() -> None:
     sample = unit(rows - mean)
     similarities = centred_similarities(rows[:3], mean, sample)
     assert similarities == pytest.approx(sample[:3] @ sample.T, abs=1e-5)
-    around = Neighbourhood(rows[0], rows[1:65], sampled=similarities[0, 1:])
+    around = Neighbourhood(rows[0], rows[1:65], sampled=Sampled(similarities[0, 1:], sample[1:].mean(0)))
     values = dict(zip(FEATURES, features(around, mean), strict=True))
     assert values["above"] == pytest.approx(values["near_8"] - similarities[0, 1:].mean(), abs=1e-5)
     assert values["spread"] == pytest.approx(similarities[0, 1:].std(), abs=1e-5)
+    nearest = 1 + np.argsort(-similarities[0, 1:65])[:8]
+    own = np.sort(sample[nearest] @ sample[1:65].T, axis=1)[:, -9:-1].mean()
+    stands_out = own - (sample[nearest] @ sample[1:].T).mean()
+    assert values["apart"] == pytest.approx(values["above"] - stands_out, abs=1e-5)
+
+
+def test_a_query_of_a_kind_shares_its_neighbours_with_its_hits() -> None:
+    catalogue = pictures(3, 20, seed=2, spread=0.2)
+    mean, between = catalogue.vectors.mean(0), unit_rows(catalogue.vectors[:1] + catalogue.vectors[20:21])[0]
+    shared = [
+        dict(zip(FEATURES, features(nearest(catalogue, query, own), mean), strict=True))["shared"]
+        for query, own in ((catalogue.vectors[0], 0), (between, None))
+    ]
+    assert shared[0] > 0.9
+    assert shared[1] < shared[0] - 0.15, "half of the neighbours are of another kind than a hit"
 
 
 def test_a_query_outside_of_the_space_is_covered_less() -> None:
@@ -265,7 +288,7 @@ def test_a_merge_calibrates_and_a_search_uses_it(tmp_path: Path, kinds: int) -> 
         assert around is not None
         assert len(around.rows) == 64
         assert around.sampled is not None
-        assert len(around.sampled) == (len(keys) if len(keys) <= 512 else 480)
+        assert len(around.sampled.similarities) == (len(keys) if len(keys) <= 512 else 480)
         assert len(around.query) == len(calibration.mean_vector)
         scores.append(calibration.score(around))
     assert calibration.answer(scores[0]) > 0.9

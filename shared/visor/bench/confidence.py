@@ -18,7 +18,7 @@ from visor.evaluation import NEAREST, area_under_roc
 from visor.index.calibrate import Part, Sample, fit
 from visor.index.calibration import FAR_SHARE, Calibration, Strangers
 from visor.index.container import Array
-from visor.index.neighbourhood import NEIGHBOURS, SAMPLED, Neighbourhood, centred_similarities
+from visor.index.neighbourhood import NEIGHBOURS, SAMPLED, Neighbourhood, Sampled, centred_similarities
 from visor.index.space import unit
 from visor.settings import Settings
 
@@ -58,9 +58,9 @@ def confidence_command(inside: Path, outside: Path | None, splits: int, as_json:
     queries are the catalogue's own pictures, each left out in turn. The names of kinds are used for splitting only.
     """
     pictures = embedded_folder(inside, Settings.read())
-    strangers = embedded_folder(outside, Settings.read()) if outside else None
+    pairs = [(pictures, embedded_folder(outside, Settings.read()))] if outside else splits_of(pictures, splits)
     trials = []
-    for number, (catalogue, others) in enumerate(_trials(pictures, strangers, splits)):
+    for number, (catalogue, others) in enumerate(pairs):
         trials.append(run_trial(catalogue, others, seed=number))
         say(f"trial {number + 1}: area under the ROC curve {_area(trials[-1].scores, trials[-1].held):.3f}")
     document = summary(trials)
@@ -71,10 +71,12 @@ def confidence_command(inside: Path, outside: Path | None, splits: int, as_json:
         click.echo(f"{name:24} {value}")
 
 
-def _trials(pictures: Pictures, strangers: Pictures | None, splits: int) -> Iterator[tuple[Pictures, Pictures]]:
-    if strangers is not None:
-        yield pictures, strangers
-        return
+def splits_of(pictures: Pictures, splits: int) -> Iterator[tuple[Pictures, Pictures]]:
+    """Half of the kinds as the catalogue and the other half as strangers, in seeded splits.
+
+    Raises:
+        BadRequest: There is one kind only.
+    """
     kinds = sorted(set(pictures.kinds))
     if len(kinds) < 2:
         raise BadRequest(
@@ -149,7 +151,7 @@ def surroundings(
         of_kind[: len(page)] = kinds[page] == queries.kinds[i]
         sampled = centred_similarities(query[None], mean, others)[0]
         labels = [catalogue.labels[j] for j in order]
-        yield Neighbourhood(query, rows[order], labels, queries.labels[i], sampled), of_kind
+        yield Neighbourhood(query, rows[order], labels, queries.labels[i], Sampled(sampled, others.mean(0))), of_kind
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:

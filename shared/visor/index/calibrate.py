@@ -2,9 +2,8 @@
 
 Every picture of a sample is asked for twice: left out itself (the catalogue holds more of its kind), and with its whole
 group left out (the catalogue holds nothing of its kind). The groups come from clustering. Where the pictures fall into
-clear groups, the weights are learned from that comparison; where they do not, groups would only mirror the similarity
-that made them, so the shipped weights stay and only the intercept is learned. The measurements are in
-docs/decisions/index-confidence.md.
+clear groups, that comparison moves the shipped weights half way; where they do not, groups would only mirror the
+similarity that made them, so the shipped weights stay. The measurements are in docs/decisions/index-confidence.md.
 """
 
 from __future__ import annotations
@@ -18,7 +17,15 @@ import numpy as np
 from visor.index.calibration import Calibration
 from visor.index.container import Array
 from visor.index.groups import clearest_groups
-from visor.index.neighbourhood import FEATURES, NEIGHBOURS, SAMPLED, Neighbourhood, centred_similarities, features
+from visor.index.neighbourhood import (
+    FEATURES,
+    NEIGHBOURS,
+    SAMPLED,
+    Neighbourhood,
+    Sampled,
+    centred_similarities,
+    features,
+)
 from visor.index.space import unit
 
 SAMPLE_MIN = 40
@@ -31,21 +38,38 @@ GROUP_SIZES = (5, 10, 20)
 """Mean sizes of groups that are tried: the first that is not clearly worse than another is taken."""
 GROUP_MARGIN = 0.03
 TRUST_FROM, TRUST_FULL = 0.12, 0.2
-"""Silhouettes between which trust in the groups grows from 0 to 1: ten kinds of clothing have 0.10, groceries 0.24."""
-SHIPPED = {"above": 0.3, "spread": 0.3, "ahead_3": 0.2, "own_8": 0.25, "labels": 0.3}
-SHIPPED_UNLABELLED = {"best": 0.4, "ahead_3": 0.3}
-"""Weights where groups are not clear: measured on both labelled folders, in units of the catalogue's own spread."""
-NOT_LEARNED = ("above", "spread")
-"""What groups cannot teach: those that clustering finds stand out from the rest because that is what made them."""
+"""Silhouettes between which trust in the groups grows from 0 to its most: ten kinds of clothing have 0.10, groceries
+0.24."""
+TRUST_MAX = 0.5
+"""All the way finds no better, and says 0.02 less well how likely it is."""
+SHIPPED = {
+    "best": 0.88,
+    "near": -0.71,
+    "near_8": -1.31,
+    "ahead": 0.40,
+    "ahead_3": 0.49,
+    "own": 0.15,
+    "own_8": -0.79,
+    "together": -0.08,
+    "above": 0.53,
+    "spread": 0.67,
+    "apart": 1.23,
+    "shared": 0.40,
+    "labels": 0.20,
+}
+SHIPPED_INTERCEPT = 0.88
+"""Learned by `scripts/confidence_weights.py` from labelled photos of clothing and of groceries; in units of the
+catalogue's own spread."""
 TOO_CLEAR = 0.2
-"""Log-odds by which strangers are likelier than held-out groups make them: groups stand apart, kinds run together."""
+"""Log-odds by which strangers are likelier than comparisons make them: held-out groups stand apart, where kinds run
+together, and the share of strangers from elsewhere, which is reckoned with while searching, is never quite 0."""
 COPY = 0.985
 """Similarity from which a row is the same picture again, which tells nothing about its kind."""
 NONE_REJECTED: Array = np.empty((0, len(FEATURES)))
 REJECTED_WEIGHT = 3
 REJECTED_MAX = 0.5
 """An answer that somebody rejected counts as this many strangers; all of them as half of the strangers at most."""
-RIDGE = 1.0
+RIDGE, FIXED = 1.0, 1e9
 RIDGE_QUERIES = 200.0
 """Queries that all comparisons together count as against the ridge."""
 FAR_BELOW = 2.0
@@ -100,16 +124,18 @@ def fit(
     groups, clearness = clearest_groups(unit(sample.vectors - mean), GROUP_SIZES, GROUP_MARGIN)
     row_groups = _row_groups(rows, groups, sample, mean)
     some = np.unique(np.linspace(0, n - 1, min(n, SAMPLED)).astype(int))
-    sampled = centred_similarities(sample.vectors, mean, unit(unit(sample.vectors[some]) - mean))
+    drawn = unit(unit(sample.vectors[some]) - mean)
+    similarities = centred_similarities(sample.vectors, mean, drawn)
     different = (some != np.arange(n)[:, None]) & (sample.vectors @ unit(sample.vectors[some]).T < COPY)
     own, strange = [], []
     for i, one in enumerate(near):
         others = row_groups[rows.places(one.rows)] != groups[i]
+        foreign = different[i] & (groups[some] != groups[i])
         if len(one.rows) >= 2:
-            own.append(_features(one, rows, sample, i, mean, sampled[i, different[i]]))
+            own.append(_features(one, rows, sample, i, mean, _sampled(similarities[i], drawn, different[i])))
         if others.sum() >= 2:
-            left = sampled[i, different[i] & (groups[some] != groups[i])]
-            strange.append(_features(one, rows, sample, i, mean, left, others))
+            sampled = _sampled(similarities[i], drawn, foreign)
+            strange.append(_features(one, rows, sample, i, mean, sampled, others))
     if min(len(own), len(strange)) < SAMPLE_MIN // 2:
         return Calibration()
     return _fitted(np.stack(own), np.stack(strange), sample, mean, space, clearness, rejected)
@@ -129,14 +155,15 @@ def _fitted(
     heard = rejected[rejected[:, FEATURES.index("best")] < COPY]
     again = np.repeat(heard[-most:], REJECTED_WEIGHT, axis=0)[-most:]
     held, strangers = (own - centre) / spread, (np.concatenate([strange, again]) - centre) / spread
-    shipped = SHIPPED if any(sample.labels) else SHIPPED_UNLABELLED
-    prior = np.array([shipped.get(name, 0.0) for name in FEATURES])
-    trust = float(np.clip((clearness - TRUST_FROM) / (TRUST_FULL - TRUST_FROM), 0, 1))
-    teachable = np.array([name not in NOT_LEARNED for name in FEATURES], float)
-    learned = _logistic(held * teachable, strangers * teachable, prior * teachable, RIDGE)
-    learned[-1] -= TOO_CLEAR
-    fixed = _logistic(held, strangers, prior, 1e9)
-    weights = trust * learned + (1 - trust) * fixed
+    shipped = np.array([*(SHIPPED[name] for name in FEATURES), SHIPPED_INTERCEPT])
+    learned = logistic(held, strangers, shipped[:-1], RIDGE)
+    if len(again):
+        # With fixed weights, what somebody rejected moves the intercept.
+        without = logistic(held, strangers[: len(strange)], shipped[:-1], FIXED)[-1]
+        shipped[-1] += logistic(held, strangers, shipped[:-1], FIXED)[-1] - without
+    trust = TRUST_MAX * float(np.clip((clearness - TRUST_FROM) / (TRUST_FULL - TRUST_FROM), 0, 1))
+    weights = trust * learned + (1 - trust) * shipped
+    weights[-1] -= TOO_CLEAR
     scores = strangers @ weights[:-1] + weights[-1]
     deviation = max(float(scores.std()), 0.3)
     return Calibration(
@@ -216,8 +243,18 @@ def _row_groups(rows: _Rows, groups: Array, sample: Sample, mean: Array) -> Arra
     return found
 
 
+def _sampled(similarities: Array, drawn: Array, chosen: Array) -> Sampled | None:
+    return Sampled(similarities[chosen], drawn[chosen].mean(0)) if chosen.any() else None
+
+
 def _features(
-    near: _Near, rows: _Rows, sample: Sample, i: int, mean: Array, sampled: Array, keep: Array | None = None
+    near: _Near,
+    rows: _Rows,
+    sample: Sample,
+    i: int,
+    mean: Array,
+    sampled: Sampled | None,
+    keep: Array | None = None,
 ) -> Array:
     """Features of one picture, among the near rows that `keep` (k,) bool leaves."""
     chosen = rows.places(near.rows if keep is None else near.rows[keep])[:NEIGHBOURS]
@@ -231,7 +268,7 @@ def _features(
     return features(around, mean)
 
 
-def _logistic(held: Array, strangers: Array, prior: Array, ridge: float) -> Array:
+def logistic(held: Array, strangers: Array, prior: Array, ridge: float) -> Array:
     """Weights and intercept (f + 1,) of a logistic regression drawn to `prior`, both sides counting the same.
 
     Newton's method, no step going uphill; the intercept is free.

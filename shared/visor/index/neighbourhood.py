@@ -12,7 +12,21 @@ from visor.index.space import Space, dot, unit
 
 NEIGHBOURS = 64
 """Hits that are looked at."""
-FEATURES = ("best", "near", "near_8", "ahead", "ahead_3", "own", "own_8", "together", "above", "spread", "labels")
+FEATURES = (
+    "best",
+    "near",
+    "near_8",
+    "ahead",
+    "ahead_3",
+    "own",
+    "own_8",
+    "together",
+    "above",
+    "spread",
+    "apart",
+    "shared",
+    "labels",
+)
 """Names of the numbers of `features`, in their order; greater speaks for the catalogue.
 
 best: the best similarity as the search gives it. Further ones in the space centred on the catalogue: near, near_8: the
@@ -20,14 +34,26 @@ best, and the mean of the best 8. ahead, ahead_3: the best, or the mean of the b
 which is what anything looks like here. own, own_8: how much nearer the query is to its hits than they are to their own
 nearest (local scaling: Jégou et al., CVPR 2007). together: mean similarity of the best 5 among themselves. above,
 spread: near_8 less the mean of the similarities to a sample of the whole catalogue, and the standard deviation of
-those: where a kind has many pictures, a query of it is near to a part of the catalogue and far from the rest. labels:
-cosine of the query's content labels with those of the best 5.
+those: where a kind has many pictures, a query of it is near to a part of the catalogue and far from the rest. apart:
+above, less what the hits' own nearness stands above their similarities to that sample. shared: share of the query's
+nearest 20 that are also among the nearest 20 of its best 5 (shared nearest neighbours: Jarvis & Patrick, IEEE
+Transactions on Computers 1973). labels: cosine of the query's content labels with those of the best 5.
 """
 SAMPLED = 512
 """Pictures of the catalogue that a query is compared with, besides its nearest ones."""
 LABEL_DECAY = 0.5
 """A label counts half as much as the one before: measured against 1 and 0.8."""
+_SHARED = 20
 _FAR = slice(9, 50)
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """How a query stands to a sample of the catalogue: its similarities (b,) to `unit(rows - mean)`, as
+    `centred_similarities` gives them, and the mean (m,) of these rows."""
+
+    similarities: Array
+    middle: Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +61,14 @@ class Neighbourhood:
     """A query and its nearest h ≤ 64 rows in the similarity space of m numbers, nearest first.
 
     query: (m,) float32 of length `covered`. rows: (h, m) float32, unit length. labels: content labels of each row, as
-    far as they are known, and of the query, most probable first: an index keeps names, not probabilities. sampled: (b,)
-    similarities to a sample of the catalogue, as `centred_similarities` gives them.
+    far as they are known, and of the query, most probable first: an index keeps names, not probabilities.
     """
 
     query: Array
     rows: Array
     labels: Sequence[Sequence[str]] = ()
     query_labels: Sequence[str] = ()
-    sampled: Array | None = None
+    sampled: Sampled | None = None
 
 
 class Frame:
@@ -92,7 +117,7 @@ def centred_similarities(queries: Array, mean: Array, sample: Array) -> Array:
 
 
 def features(around: Neighbourhood, mean: Array) -> Array:
-    """The numbers of `FEATURES`, (11,) float64.
+    """The numbers of `FEATURES`, (13,) float64.
 
     Args:
         around: With at least one row.
@@ -116,7 +141,15 @@ def features(around: Neighbourhood, mean: Array) -> Array:
     far = float(s[_FAR].mean()) if len(s) > _FAR.start else float(s[-1])
     own_3, own_8 = closest[:, : min(3, max(len(s) - 1, 1))].mean(1), closest[:, : min(8, max(len(s) - 1, 1))].mean(1)
     five = few[:5]
-    sampled = s if around.sampled is None or len(around.sampled) < 2 else around.sampled
+    others, hits_others = s, among.mean(1)
+    if around.sampled is not None and len(around.sampled.similarities) > 1:
+        others, middle = around.sampled.similarities, around.sampled.middle
+        hits_others = (rows[few] @ middle - float(mean @ middle)) / lengths[few]
+    above = s[:8].mean() - float(others.mean())
+    circle = min(_SHARED, len(s) // 3 + 1)
+    # A hit is the first of its own circle.
+    among[np.arange(len(few)), few] = 1.0
+    circles = np.argsort(-among[:5], axis=1, kind="stable")[:, :circle]
     together = among[: len(five), five][~np.eye(len(five), dtype=bool)]
     return np.array(
         [
@@ -128,8 +161,10 @@ def features(around: Neighbourhood, mean: Array) -> Array:
             float((s[:5] - own_3[:5]).max()),
             s[:8].mean() - own_8.mean(),
             float(together.mean()) if together.size else s[0],
-            s[:8].mean() - float(sampled.mean()),
-            float(sampled.std()),
+            above,
+            float(others.std()),
+            above - float(own_8.mean() - hits_others.mean()),
+            float(np.isin(circles, order[:circle]).mean()),
             label_cosine(around.query_labels, [around.labels[i] for i in five] if around.labels else ()),
         ]
     )

@@ -10,7 +10,7 @@ import numpy as np
 from visor.index.calibration import Calibration
 from visor.index.container import Array
 from visor.index.manifest import Manifest
-from visor.index.neighbourhood import SAMPLED, Frame, Neighbourhood, centred_similarities
+from visor.index.neighbourhood import SAMPLED, Frame, Neighbourhood, Sampled, centred_similarities
 from visor.index.snapshot import Block, Snapshot
 from visor.index.space import Space, unit
 
@@ -29,7 +29,8 @@ class Surroundings:
         self._frame = Frame(Space(None, 0))
         self._full: dict[int, tuple[Block, Array]] = {}
         self._calibration: tuple[Manifest | None, Calibration] = (None, Calibration())
-        self._sample: tuple[Snapshot | None, Calibration, Array] = (None, Calibration(), np.empty((0, 0), np.float32))
+        nothing = np.empty((0, 0), np.float32)
+        self._sample: tuple[Snapshot | None, Calibration, Array, Array] = (None, Calibration(), nothing, nothing)
 
     def calibration(self, manifest: Manifest | None) -> Calibration:
         """The manifest's calibration, or the default."""
@@ -69,12 +70,12 @@ class Surroundings:
         placed = frame.query(query, inside)
         return Neighbourhood(placed, vectors, labels, sampled=self._sampled(snapshot, calibration, placed))
 
-    def _sampled(self, snapshot: Snapshot, calibration: Calibration, query: Array) -> Array | None:
-        """Similarities of a placed query to a sample of the catalogue; None where the calibration has no use for it."""
+    def _sampled(self, snapshot: Snapshot, calibration: Calibration, query: Array) -> Sampled | None:
+        """How a placed query stands to a sample of the catalogue; None where the calibration has no use for it."""
         mean = calibration.mean_vector
         if len(mean) != len(query):
             return None
-        kept, fitted, sample = self._sample
+        kept, fitted, sample, middle = self._sample
         if kept is not snapshot or fitted is not calibration:
             step = max(1, -(-snapshot.images // SAMPLED))
             full = calibration.space is None and snapshot.space.matrix is not None
@@ -84,9 +85,9 @@ class Surroundings:
                 rows = rows if live.alive is None else rows[live.alive[rows]]
                 parts.append(self._full_vectors(snapshot, live.block)[rows] if full else live.block.unit_vectors(rows))
             sample = unit(unit(np.concatenate(parts).astype(np.float32)) - mean)
-            self._sample = (snapshot, calibration, sample)
-        found: Array = centred_similarities(query[None], mean, sample)[0]
-        return found
+            middle = sample.mean(0)
+            self._sample = (snapshot, calibration, sample, middle)
+        return Sampled(centred_similarities(query[None], mean, sample)[0], middle)
 
     def _full_vectors(self, snapshot: Snapshot, block: Block) -> Array:
         """All full vectors of a block, (n, d) float16, read once."""
