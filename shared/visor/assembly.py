@@ -223,6 +223,7 @@ class Assembly:
             fetcher=BudgetedFetcher(self.fetcher, self.request_budget, "links"),
             a_day=self.settings.links_a_day,
             limit=limit,
+            room=self.meter.headroom("link"),
             batch_size=self.settings.batch_size,
             budget_s=self.settings.crawl_budget_s if budget_s is None else budget_s,
         )
@@ -230,6 +231,7 @@ class Assembly:
             report = check.run()
         finally:
             self.request_budget.flush()
+        self.meter.add("link", report.checked)
         self.meter.add("crawl", report.moved + report.replaced + report.marked + report.gone + report.back)
         frames = sweep_frames(self.stores.objects, self.stores.documents, now=time.time())
         return msgspec.structs.replace(report, frames=frames)

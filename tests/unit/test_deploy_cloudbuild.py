@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -174,6 +175,23 @@ def test_a_built_model_is_kept_and_found_again(workspace: Path) -> None:
     assert (made / "model.json").read_text() == "{}"
     run("model-keep", workspace)
     assert not (workspace / "build" / "model.new").exists()
+
+
+def test_a_model_that_the_bucket_has_not_is_built_and_bundled(workspace: Path) -> None:
+    """With TensorFlow, from registries, in an environment that the step makes. Packages that are installed here are
+    taken from here: pip checks that they are those that the step asks for."""
+    installed = next(path for path in sys.path if path.endswith("site-packages"))
+    (workspace / "build").mkdir()
+    run("model-build", workspace, VISOR_HOME=str(workspace / "home"), VISOR_MODEL="auto", PYTHONPATH=installed)
+    assert (workspace / "build" / "model.new").exists()
+    with tarfile.open(workspace / "build" / "model.tar") as archive:
+        kept = {Path(name).name for name in archive.getnames()}
+    assert "auto.json" in kept
+    assert [name for name in kept if name.endswith(".tflite")]
+    (workspace / ".venv").symlink_to(sys.prefix)
+    run("bundles", workspace, VISOR_HOME=str(workspace / "home"), VISOR_MODEL="auto")
+    with zipfile.ZipFile(workspace / "build" / "bundles" / "search.zip") as bundle:
+        assert [name for name in bundle.namelist() if name.endswith(".tflite")]
 
 
 def test_model_key_changes_with_what_makes_the_model_and_nothing_else(workspace: Path) -> None:

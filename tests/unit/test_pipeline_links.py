@@ -16,6 +16,7 @@ from test_pipeline_push import picture
 
 from visor.assembly import Assembly
 from visor.cli import cli
+from visor.deploy.figures import counted
 from visor.errors import Conflict, CorruptObject, FetchUnavailable, HostDead
 from visor.images.answers import Probed
 from visor.models.run import Embedder
@@ -258,6 +259,15 @@ def test_the_days_limit_holds_over_runs_and_every_item_has_its_turn(shop: Shop) 
     assert shop.check(a_day=2).checked == 2, "and then the next round begins"
 
 
+def test_no_more_is_looked_at_than_the_free_tier_has_room_for(shop: Shop) -> None:
+    report = shop.check(room=2)
+    assert (report.checked, report.finished) == (2, False)
+    assert shop.check(room=0).checked == 0
+    rest = shop.check(room=100)
+    assert rest.checked > 0
+    assert rest.finished
+
+
 def test_a_look_costs_a_read_an_item_and_two_small_requests(shop: Shop) -> None:
     shop.assembly.merge()
     tally, stores = Tally(), shop.assembly.stores
@@ -321,6 +331,11 @@ def test_the_command_prints_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPa
     assert "3 items looked at: 0 moved" in again.stderr
 
 
+def reads(assembly: Assembly) -> float:
+    """Firestore reads that the meter counted this day."""
+    return next(reading.used for reading in assembly.meter.readings() if reading.resource == "firestore_reads")
+
+
 def test_a_scheduled_crawl_looks_at_links_afterwards(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     home = shop.settings.home
     (home / "visor.toml").write_text(f'[sources.other]\nkind = "feed"\nurl = "{shop.server.url}/feed"\n')
@@ -330,11 +345,14 @@ def test_a_scheduled_crawl_looks_at_links_afterwards(shop: Shop, monkeypatch: py
         assert [run.state for run in without.crawl_due()] == ["complete"]
         assert LinkState.load(without.stores.objects)[1] == 0, "none are wanted"
     with Assembly(msgspec.structs.replace(settings, links_a_day=300)) as assembly:
+        before = reads(assembly)
         assert assembly.crawl_due() == [], "nothing is due, and links are looked at all the same"
         state, _ = LinkState.load(assembly.stores.objects)
         assert (state.checked, len(state.troubles)) == (6, 2)
         assert state.of_source("shop") == {"checked": 6, "http_404": 2, "suspect": 2}
         assert assembly.request_budget.today()[0]["links"] == 12
+        used = reads(assembly) - before
+        assert used == pytest.approx(6 * counted().each("link", "firestore_reads"))
     monkeypatch.setenv("VISOR_HOME", str(home))
     monkeypatch.setenv("VISOR_CONFIG", str(home / "visor.toml"))
     shown = CliRunner().invoke(cli, ["sources"], catch_exceptions=False).output

@@ -10,6 +10,7 @@ Changes are published as a crawl's are, one version above the item's own: whatev
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -56,7 +57,7 @@ class LinksReport(Record, frozen=True, kw_only=True):
     frames: int = 0
     """Frames of videos that were deleted because no item showed them any more."""
     finished: bool = True
-    """The day's items are done, or there are no more; False: the time ended first."""
+    """The day's items are done, or there are no more; False: the time, or what is free, ended first."""
 
 
 class _Case(NamedTuple):
@@ -74,6 +75,7 @@ class LinkCheck:
     Args:
         a_day: Items to look at in a day (UTC), over all runs.
         limit: Look at so many instead, whatever was looked at today.
+        room: Look at no more than so many in this run: what still fits the free tier.
         budget_s: Begin nothing new after so many seconds.
         probe: Asks an address; see `Prober`.
     """
@@ -88,12 +90,14 @@ class LinkCheck:
         a_day: int,
         batch_size: int,
         limit: int | None = None,
+        room: int = sys.maxsize,
         budget_s: float = 600.0,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.objects, self.documents, self.queue, self.fetcher = objects, documents, queue, fetcher
-        self.a_day, self.limit, self.batch_size, self.budget_s = a_day, limit, batch_size, budget_s
+        self.a_day, self.limit, self.room = a_day, limit, room
+        self.batch_size, self.budget_s = batch_size, budget_s
         self.clock, self.sleep = clock, sleep
 
     def run(self) -> LinksReport:
@@ -107,11 +111,12 @@ class LinkCheck:
         self._ends_at, self._ended = self.clock() + self.budget_s, False
         self._begin_day()
         until = self.a_day if self.limit is None else self.state.checked + self.limit
+        fits = self.state.checked + self.room
         finished = False
         while self.clock() < self._ends_at:
-            cases = self._next(min(SLICE, until - self.state.checked))
+            cases = self._next(min(SLICE, until - self.state.checked, fits - self.state.checked))
             if not cases:
-                finished = True
+                finished = self.state.checked < fits
                 break
             self._publish(self._judge(cases))
             generation = self.state.save(self.objects, generation)

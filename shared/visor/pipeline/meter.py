@@ -33,11 +33,21 @@ BACKGROUND_SHARE = 0.8
 LOG = logging.getLogger(__name__)
 
 Kind = Literal[
-    "search", "look", "reading", "embed", "crawl", "crawl_run", "merge", "compact_run", "cold_start", "fresh_shard"
+    "search",
+    "look",
+    "reading",
+    "embed",
+    "crawl",
+    "crawl_run",
+    "link",
+    "merge",
+    "compact_run",
+    "cold_start",
+    "fresh_shard",
 ]
 """An operation of counted.json."""
 
-BACKGROUND: frozenset[Kind] = frozenset({"embed", "crawl", "crawl_run", "merge", "compact_run"})
+BACKGROUND: frozenset[Kind] = frozenset({"embed", "crawl", "crawl_run", "link", "merge", "compact_run"})
 
 GUARDED: Mapping[str, tuple[str, str, float]] = {
     "vcpu_s": ("Cloud Run", "vCPU time", 1),
