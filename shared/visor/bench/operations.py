@@ -19,8 +19,9 @@ from PIL import Image
 
 from visor.assembly import Assembly
 from visor.commands.options import as_json, print_json, say
+from visor.images.answers import Probed
 from visor.index.search import Searcher
-from visor.pipeline import items
+from visor.pipeline import items, looking
 from visor.pipeline.feedback import FeedbackLog
 from visor.pipeline.worker import Worker
 from visor.records import Item, item_id
@@ -34,6 +35,7 @@ COMMAND = "visor bench operations --record"
 IMAGES = 640
 SEARCHES = 1000
 LOOKS = 20
+READINGS = 100
 DIMENSION = 64
 PAGE = 100
 K = 12
@@ -110,6 +112,13 @@ def picture(item: Item) -> bytes:
     return buffer.getvalue()
 
 
+class AllWell:
+    """Stands where the fetcher stands: every address is still there."""
+
+    def probe(self, url: str, *, is_picture: bool) -> Probed:
+        return Probed(url=url, lasting_url=url)
+
+
 def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searches: int = SEARCHES) -> dict[str, Usage]:
     """What each step used, from an empty index on.
 
@@ -120,7 +129,8 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
         By step: `crawl` (the first), `recrawl` (nothing changed), `embed` (deliveries included), `fresh_shard` (one
         more batch, seen by a running search), `merge`, `merge_one` (of a single batch more), `cold_start` (the first
         search included), `look` (for news, where there is none: `LOOKS` of them), `search` (every item new to the
-        instance: the worst), `warm_search` (as it goes on, looks included), and `all` together, with what lies between.
+        instance: the worst), `warm_search` (as it goes on, looks included), `reading` (of `READINGS` items that are new
+        to the instance), `link` (a look at a day's links), and `all` together, with what lies between.
     """
     tally = Tally()
     counted = counting(stores, tally)
@@ -128,7 +138,7 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     used: dict[str, Usage] = {}
     assembly = Assembly(settings, embedder=model)
     assembly.__dict__["stores"] = counted
-    assembly.__dict__["read_image"] = picture
+    assembly.__dict__.update(read_image=picture, fetcher=AllWell())
     source = Catalogue(left=images)
     clock = Clock()
 
@@ -182,6 +192,15 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     step("look", lambda: look(LOOKS))
     step("search", lambda: go(searches, 0))
     step("warm_search", lambda: go(searches, items.ITEMS_REMEMBERED, APART_S))
+    fresh = assembly.search_service()
+    fresh.refresh()
+    step("reading", lambda: [fresh.item(item_id(source.name, f"product-{n}")) for n in range(READINGS)])
+    # Politeness costs time, which is not counted here.
+    delay_s, looking.DELAY_S = looking.DELAY_S, 0.0
+    try:
+        step("link", assembly.check_links)
+    finally:
+        looking.DELAY_S = delay_s
     used["all"] = tally.usage
     return used
 
@@ -227,6 +246,8 @@ def in_thousands(used: Mapping[str, Usage], settings: Settings, images: int, sea
         "merge": each(shards, merged, "class_b", "firestore_reads", "firestore_deletes"),
         "search": each(used["search"], searches, "class_b", "firestore_reads"),
         "look": each(used["look"], LOOKS, "class_b", "firestore_reads"),
+        "reading": each(used["reading"], READINGS, "class_b", "firestore_reads"),
+        "link": each(used["link"], settings.links_a_day, "class_a", "class_b", "firestore_reads"),
         "cold_start": {"class_b": each(used["cold_start"], 1, "class_b")["class_b"]},
         "fresh_shard": {"class_b": each(used["fresh_shard"], 1, "class_b")["class_b"]},
     }

@@ -31,6 +31,8 @@ from visor.stores.queue import Queue
 
 SLICE = 50
 """Items looked at between two saves."""
+READ_AT_ONCE = 300
+"""Items read from the store at once: what a batch indexed at one time as the last is read again with each."""
 GONE_DAYS = 2
 SILENT_DAYS = 14
 AGAIN_DAYS_MAX = 30
@@ -109,12 +111,14 @@ class LinkCheck:
         self.state, generation = LinkState.load(self.objects)
         before = {what: self._counted(what) for what in ("checked", "moved", "replaced", "marked", "gone", "back")}
         self._ends_at, self._ended = self.clock() + self.budget_s, False
+        self._ahead: list[Document] = []
         self._begin_day()
         until = self.a_day if self.limit is None else self.state.checked + self.limit
         fits = self.state.checked + self.room
         finished = False
         while self.clock() < self._ends_at:
-            cases = self._next(min(SLICE, until - self.state.checked, fits - self.state.checked))
+            self._left = min(until, fits) - self.state.checked
+            cases = self._next(min(SLICE, self._left))
             if not cases:
                 finished = self.state.checked < fits
                 break
@@ -173,20 +177,24 @@ class LinkCheck:
     def _indexed_next(self, limit: int) -> tuple[list[_Case], bool]:
         """Items after the cursor, and whether there are no more today."""
         known = set(self.state.at_cursor)
-        documents = self.documents.query(
-            "items",
-            where=[Where(field="indexed_at", op=">=", value=self.state.cursor)],
-            order_by="indexed_at",
-            limit=limit + len(known),
-        )
-        new = [document for document in documents if document.key not in known]
+        is_end = False
+        if not self._ahead:
+            wanted = min(READ_AT_ONCE, self._left) + len(known)
+            documents = self.documents.query(
+                "items",
+                where=[Where(field="indexed_at", op=">=", value=self.state.cursor)],
+                order_by="indexed_at",
+                limit=wanted,
+            )
+            is_end = len(documents) < wanted
+            self._ahead = [document for document in documents if document.key not in known]
+        new, self._ahead = self._ahead[:limit], self._ahead[limit:]
         if not new:
             # No item is looked at twice a day: a round that began today ends the day.
             if self.state.round_day == self.state.day:
                 return [], True
             self.state.round_day, self.state.cursor, self.state.at_cursor = self.state.day, "", []
             return [], False
-        is_end = len(documents) < limit + len(known)
         last = str(new[-1].data["indexed_at"])
         held = known if last == self.state.cursor else set()
         self.state.cursor = last
@@ -196,7 +204,7 @@ class LinkCheck:
             _Case(live.item, live.version, None, True)
             for key, live in found
             if live is not None and key not in self.state.troubles
-        ], is_end and self.state.round_day == self.state.day
+        ], is_end and not self._ahead and self.state.round_day == self.state.day
 
     # What they say
 
