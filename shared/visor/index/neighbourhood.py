@@ -127,15 +127,17 @@ def features(around: Neighbourhood, mean: Array) -> Array:
     # Centred cosines by algebra: no second copy of the rows, and only the nearest are compared with all.
     common = float(mean @ mean)
     raw = (rows @ query).astype(np.float64)
-    apart = (rows @ mean).astype(np.float64)
-    lengths = np.sqrt(np.maximum(1.0 - 2 * apart + common, 1e-9))
+    on_mean = (rows @ mean).astype(np.float64)
+    lengths = np.sqrt(np.maximum(1.0 - 2 * on_mean + common, 1e-9))
     # The query's part outside of the space counts for its length.
-    query_apart = float(query @ mean)
-    similarities = (raw - query_apart - apart + common) / (np.sqrt(max(1.0 - 2 * query_apart + common, 1e-9)) * lengths)
+    query_on_mean = float(query @ mean)
+    similarities = (raw - query_on_mean - on_mean + common) / (
+        np.sqrt(max(1.0 - 2 * query_on_mean + common, 1e-9)) * lengths
+    )
     order = np.argsort(-similarities, kind="stable")
     s, few = similarities[order], order[:8]
     among = (rows[few] @ rows.T).astype(np.float64)
-    among = (among - apart[few, None] - apart + common) / (lengths[few, None] * lengths)
+    among = (among - on_mean[few, None] - on_mean + common) / (lengths[few, None] * lengths)
     among[np.arange(len(few)), few] = -1.0
     closest = -np.sort(-among, axis=1)
     far = float(s[_FAR].mean()) if len(s) > _FAR.start else float(s[-1])
@@ -150,6 +152,8 @@ def features(around: Neighbourhood, mean: Array) -> Array:
     # A hit is the first of its own circle.
     among[np.arange(len(few)), few] = 1.0
     circles = np.argsort(-among[:5], axis=1, kind="stable")[:, :circle]
+    is_near = np.zeros(len(s), bool)
+    is_near[order[:circle]] = True
     together = among[: len(five), five][~np.eye(len(five), dtype=bool)]
     return np.array(
         [
@@ -164,7 +168,7 @@ def features(around: Neighbourhood, mean: Array) -> Array:
             above,
             float(others.std()),
             above - float(own_8.mean() - hits_others.mean()),
-            float(np.isin(circles, order[:circle]).mean()),
+            float(is_near[circles].mean()),
             label_cosine(around.query_labels, [around.labels[i] for i in five] if around.labels else ()),
         ]
     )
