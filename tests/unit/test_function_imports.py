@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
+from tempfile import TemporaryDirectory
 
 import pytest
 from packaging.utils import canonicalize_name
@@ -47,6 +48,7 @@ CLOUD = {
 """Distributions that share the package `google`."""
 PROGRAM = """
 import json, sys
+from pathlib import Path
 
 class Missing:
     def find_spec(self, name, path=None, target=None):
@@ -57,7 +59,7 @@ sys.meta_path.insert(0, Missing())
 from visor.assembly import Assembly
 from visor.settings import Settings
 import visor.web.logs
-a = Assembly(Settings())
+a = Assembly(Settings(home=Path(sys.argv[1])))
 {code}
 print(json.dumps(sorted(sys.modules)))
 """
@@ -66,7 +68,8 @@ print(json.dumps(sorted(sys.modules)))
 def imported(code: str, blocked: list[str] | None = None) -> set[str]:
     """The modules of a process that ran `code` in an environment without the modules `blocked`."""
     program = PROGRAM.format(code=code, blocked=sorted(blocked or []))
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    with TemporaryDirectory() as home:
+        done = subprocess.run([sys.executable, "-c", program, home], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return set(json.loads(done.stdout))
 

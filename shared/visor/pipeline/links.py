@@ -177,7 +177,6 @@ class LinkCheck:
     def _indexed_next(self, limit: int) -> tuple[list[_Case], bool]:
         """Items after the cursor, and whether there are no more today."""
         known = set(self.state.at_cursor)
-        is_end = False
         if not self._ahead:
             wanted = min(READ_AT_ONCE, self._left) + len(known)
             documents = self.documents.query(
@@ -186,7 +185,7 @@ class LinkCheck:
                 order_by="indexed_at",
                 limit=wanted,
             )
-            is_end = len(documents) < wanted
+            self._is_last = len(documents) < wanted
             self._ahead = [document for document in documents if document.key not in known]
         new, self._ahead = self._ahead[:limit], self._ahead[limit:]
         if not new:
@@ -204,7 +203,7 @@ class LinkCheck:
             _Case(live.item, live.version, None, True)
             for key, live in found
             if live is not None and key not in self.state.troubles
-        ], is_end and not self._ahead and self.state.round_day == self.state.day
+        ], self._is_last and not self._ahead and self.state.round_day == self.state.day
 
     # What they say
 
