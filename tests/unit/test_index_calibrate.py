@@ -10,9 +10,10 @@ import msgspec
 import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
+from scripts import confidence_weights
 from tests.unit.index_fixtures import MODEL, Shop, unit_rows
 
-from visor.bench.confidence import calibration_error, run_trial
+from visor.bench.confidence import calibration_error, run_trial, splits_of
 from visor.bench.folder import Pictures
 from visor.evaluation import area_under_roc
 from visor.index.calibrate import SAMPLE_MIN, Part, Sample, fit
@@ -265,6 +266,20 @@ def test_equal_vectors_are_grouped_and_end() -> None:
     same = np.repeat(unit_rows(np.eye(4)), 5, axis=0)
     assert cut(ward(same), 4).tolist() == np.repeat([*range(4)], 5).tolist()
     assert cut(ward(np.ones((6, 3))), 2).max() == 1
+
+
+def test_weights_are_learned_from_shops_whose_kinds_are_known() -> None:
+    """What `scripts/confidence_weights.py` does with folders, here with two made-up shops."""
+    shops = [pictures(12, 20, seed=1, spread=1.2), pictures(30, 6, seed=2, spread=0.8)]
+    compared = [
+        [confidence_weights.compare(*split, other) for split in splits_of(own, 4)]
+        for own, other in (shops, reversed(shops))
+    ]
+    weights = confidence_weights.learned([splits[::2] for splits in compared])
+    best = np.eye(len(FEATURES))[0]
+    for splits in compared:
+        held_back = splits[1::2]
+        assert confidence_weights.area(held_back, weights[:-1]) > confidence_weights.area(held_back, best)
 
 
 @pytest.mark.parametrize("kinds", [20, 300])
