@@ -20,7 +20,7 @@ demo: $(STAMPS)/build $(STAMPS)/page $(if $(filter gcp-emulators,$(BACKEND)),$(S
 	@$(BIN)/visor demo --port $(PORT) --backend $(BACKEND) $(if $(SOURCE),--source '$(SOURCE)')
 
 test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security  ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 	cd frontend && npm test
 
 lint: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## style, types, front end
@@ -63,7 +63,7 @@ $(STAMPS)/venv:
 # Each stamp is an extra of pyproject.toml, installed with the pinned versions.
 $(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
 	@echo "Installing what '$*' needs (pinned in $(CONSTRAINTS)) …" >&2
-	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[gcp,$*]'
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[gcp,$*]' --editable devtools
 	@touch $@
 
 # checkov has an environment of its own, because its pins fight with ours.

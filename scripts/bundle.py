@@ -32,15 +32,15 @@ from pathlib import Path
 import msgspec
 
 from visor import __version__
-from visor.deploy.figures import ImageSize, ImageSizes
-from visor.models.directory import model_directory
+from visor.free_tier.allowances import ImageSize, ImageSizes
+from visor.models.store import model_directory
 from visor.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONS = ROOT / "functions"
 PACKAGE = ROOT / "shared" / "visor"
-IMAGES = PACKAGE / "deploy" / "images.json"
-LAPTOP_ONLY = {"bench", "cli.py", "commands", "demo"}
+IMAGES = PACKAGE / "free_tier" / "images.json"
+LAPTOP_ONLY = {"cli", "demo"}
 WHOLE_MODEL = {"embed", "search"}
 MODEL_MANIFEST = {"compact"}
 """compact has to know which model's vectors it merges, and runs none."""

@@ -1,4 +1,4 @@
-"""Check terraform/ against the Google provider's schema (tests/unit/terraform_schema.json), without any provider.
+"""Check terraform/ against the schema of the Google provider (tests/unit/deploy/terraform_schema.json), offline.
 
 Finds unknown resource types, arguments and blocks, missing required ones, literals of the wrong type, blocks that may
 stand once and stand twice, and references to nothing. Prints one line a finding; exit status 1 if there is any.
@@ -15,7 +15,7 @@ from typing import Any
 from visor.deploy.terraform import Block, Configuration, Reference, all_references, read_terraform, text_of
 
 ROOT = Path(__file__).resolve().parent.parent
-SCHEMA = ROOT / "tests" / "unit" / "terraform_schema.json"
+SCHEMA = ROOT / "tests" / "unit" / "deploy" / "terraform_schema.json"
 META_ARGUMENTS = {"for_each", "count", "depends_on", "provider"}
 META_BLOCKS = {"lifecycle", "provisioner", "connection"}
 ITERATORS = {"secret_environment_variables"}

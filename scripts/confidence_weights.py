@@ -1,4 +1,4 @@
-"""Learns the weights that `visor.index.calibrate` ships, from folders of labelled pictures: one sub-folder a kind.
+"""Learns the weights that `visor.confidence.fit` ships, from folders of labelled pictures: one sub-folder a kind.
 
     .venv/bin/python scripts/confidence_weights.py FOLDER FOLDER [FOLDER …]
 
@@ -15,13 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from visor.bench.confidence import fitted, splits_of, surroundings
-from visor.bench.folder import Pictures, embedded_folder
-from visor.evaluation import area_under_roc
-from visor.index.calibrate import RIDGE, logistic
-from visor.index.container import Array
-from visor.index.neighbourhood import FEATURES, features
+from visor.confidence.features import FEATURES, features
+from visor.confidence.fit import RIDGE, logistic
+from visor.evaluation.folder import Pictures, embedded_folder
+from visor.evaluation.scores import area_under_roc
+from visor.index.format.container import Array
 from visor.settings import Settings
+from visor_bench.confidence import fitted, splits_of, surroundings
 
 SPLITS = 12
 FROM_ELSEWHERE = 0.25

@@ -24,7 +24,7 @@ import hcl2
 
 ROOT = Path(__file__).resolve().parent.parent
 TERRAFORM = ROOT / "terraform"
-SCHEMA = ROOT / "tests" / "unit" / "terraform_schema.json"
+SCHEMA = ROOT / "tests" / "unit" / "deploy" / "terraform_schema.json"
 ARGUMENT = re.compile(r"#(\w+) \w+#\w+\}")
 VERSION = re.compile(r"hashicorp/google provider version (\d+\.\d+\.\d+)|hashicorp/google/(\d+\.\d+\.\d+)")
 RESOURCE_TYPE = re.compile(r"\.tfResourceType = \"(\w+)\"")

@@ -8,15 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from visor.assembly import Assembly
+from visor.app import Assembly
 from visor.demo.catalogue import DemoCatalogue
 from visor.demo.pictures import ensure_demo_pictures
 from visor.demo.shop import DemoShop, demo_source
-from visor.models.build import ensure_model
-from visor.models.run import Embedder, load_embedder
-from visor.pipeline.worker import Worker
+from visor.ingest.worker import Worker
+from visor.models.build.builder import ensure_model
+from visor.models.embedder import Embedder, load_embedder
 from visor.settings import Settings
-from visor.stores import Stores, open_stores
+from visor.storage import Stores, open_stores
 from visor.web.site import Server
 
 DEMO_PRODUCTS = 60

@@ -10,7 +10,7 @@ import pytest
 from google.cloud import pubsub_v1, storage
 
 from visor.settings import Settings
-from visor.stores.gcp.emulators import Emulators
+from visor_emulators.emulators import Emulators
 
 PROJECT = "visor-tests"
 

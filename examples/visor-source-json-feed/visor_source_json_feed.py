@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 from urllib.parse import urljoin
 
 from visor.errors import FetchFailed, SourceError
-from visor.records import Item, item_id
-from visor.sources.base import DropItem, Page, RowErrors, SourceConfig, SourceContext, page_of
-from visor.sources.origin import Origin
-from visor.sources.text import iso_date, plain_text
+from visor.schema import Item, item_id
+from visor.sources.client import Origin
+from visor.sources.contract import DropItem, Page, RowErrors, SourceConfig, SourceContext, page_of
+from visor.sources.parse.text import iso_date, plain_text
 
 
 class JsonFeedConfig(SourceConfig, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class JsonFeedSource:
         self._origin = Origin(name, context, accept="application/feed+json, application/json")
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
-        """See `visor.sources.base` for the contract; tests/test_json_feed.py checks it."""
+        """See `visor.sources.contract` for the contract; tests/test_json_feed.py checks it."""
         url: str | None = str(checkpoint["url"]) if checkpoint else self._config.url
         while url:
             try:

@@ -1,5 +1,5 @@
 /**
- * The HTTP contract of the search function, by the names of `shared/visor/web/contract.py`.
+ * The HTTP contract of the search function, by the names of `shared/visor/web/schema.py`.
  * The types come from its OpenAPI document: `npm run contract` writes them anew. The server leaves out what is at its
  * default, so everything that has a default is optional.
  */

@@ -6,9 +6,9 @@ import flask
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from visor.assembly import Assembly
+from visor.app import Assembly
 from visor.settings import Settings
-from visor.web.logs import log_to_cloud
+from visor.web.cloud_logging import log_to_cloud
 
 settings = Settings.read()
 log_to_cloud(settings.project)

@@ -3,9 +3,9 @@
 import functions_framework
 from flask import Request, Response
 
-from visor.assembly import Assembly
+from visor.app import Assembly
 from visor.settings import Settings
-from visor.web.logs import log_to_cloud
+from visor.web.cloud_logging import log_to_cloud
 
 settings = Settings.read()
 log_to_cloud(settings.project)

@@ -1,5 +1,5 @@
 """`python -m visor` is the command line."""
 
-from visor.cli import main
+from visor.cli.main import main
 
 main()

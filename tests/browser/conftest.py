@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_driver import LISTEN
+from tests.browser.page_driver import LISTEN
 
 from visor.demo.catalogue import DemoCatalogue, Product
 from visor.web.site import Server

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from page_driver import drop, drop_picture, paste, search_by, show_anyway
+from tests.browser.page_driver import drop, drop_picture, paste, search_by, show_anyway
 
 from visor.demo.catalogue import Product
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from page_driver import PHONE, changed_answer, drop, drop_picture, search_by, settled, show_anyway
+from tests.browser.page_driver import PHONE, changed_answer, drop, drop_picture, search_by, settled, show_anyway
 
 AXE = Path(__file__).parents[2] / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 AXE_RUN = """async () => {

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from page_driver import changed_answer, drop_picture, show_anyway
+from tests.browser.page_driver import changed_answer, drop_picture, show_anyway
 
-from visor.assembly import Assembly
+from visor.app import Assembly
 from visor.demo.catalogue import DemoCatalogue
-from visor.models.run import Embedder
+from visor.models.embedder import Embedder
 from visor.web.site import Server
 
 WARM_PIXELS = """(canvas) => {

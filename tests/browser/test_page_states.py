@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from page_driver import changed_answer, drop, drop_picture
+from tests.browser.page_driver import changed_answer, drop, drop_picture
 
 
 def test_a_file_that_is_no_picture_is_refused_with_a_remedy(new_page: Any) -> None:

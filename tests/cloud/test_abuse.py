@@ -18,17 +18,17 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
-from tests.cloud.served import UNLIMITED, Served, served
+from tests.cloud.support.served import UNLIMITED, Served, served
 from tests.deployed import deployed_environ
 from tests.emulated import PROJECT, make_bucket, make_topics
-from tests.unit.images_hostile import BAD, GOOD, SEEDS, encoded
+from tests.unit.imaging.images_hostile import BAD, GOOD, SEEDS, encoded
 
-from visor.assembly import Assembly
+from visor.app import Assembly
 from visor.demo.shop import DemoShop, demo_source
-from visor.models.run import Embedder
-from visor.pipeline.worker import Worker
+from visor.ingest.worker import Worker
+from visor.models.embedder import Embedder
 from visor.settings import Settings
-from visor.stores.gcp.emulators import Emulators
+from visor_emulators.emulators import Emulators
 
 GIB = 2**30
 SLOW_S = 2.0

@@ -15,11 +15,11 @@ from google.cloud import firestore, storage
 
 from visor.errors import Conflict, StoreError
 from visor.settings import Settings
-from visor.stores import open_documents, open_objects, open_queue
-from visor.stores.documents import SERVER_TIME, Add, Delete, Put
-from visor.stores.gcp.backlog import Backlog
-from visor.stores.gcp.documents import CloudDocuments
-from visor.stores.queue import Message
+from visor.storage import open_documents, open_objects, open_queue
+from visor.storage.documents import SERVER_TIME, Add, Delete, Put
+from visor.storage.gcp.backlog import Backlog
+from visor.storage.gcp.documents import CloudDocuments
+from visor.storage.queue import Message
 
 
 def test_names_in_the_bucket_and_the_database_begin_with_the_index(cloud_settings: Settings) -> None:

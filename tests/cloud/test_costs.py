@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 import pytest
-from tests.cloud.faulty import FaultyProxy
+from tests.cloud.support.faulty import FaultyProxy
 
-from visor.bench.operations import measure
 from visor.settings import Settings
-from visor.stores import open_stores
+from visor.storage import open_stores
+from visor_bench.operations import measure
 
 IMAGES, SEARCHES = 128, 20
 

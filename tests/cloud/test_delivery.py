@@ -21,18 +21,18 @@ import httpx
 import msgspec
 import pytest
 from PIL import Image
-from tests.cloud import faults
-from tests.cloud.origin import Origin, seed_of
-from tests.cloud.running import pushing, settled, wait_until
-from tests.unit.test_pipeline_embed import drawing
+from tests.cloud.support import faults
+from tests.cloud.support.origin import Origin, seed_of
+from tests.cloud.support.running import pushing, settled, wait_until
+from tests.unit.ingest.test_pipeline_embed import drawing
 
-from visor.demo.emulated import FUNCTIONS, environ_of, running_function
-from visor.index.search import Searcher
-from visor.models.run import Embedder
-from visor.records import Batch, Change, Item, item_id
+from visor.index.search.searcher import Searcher
+from visor.models.embedder import Embedder
+from visor.schema import Batch, Change, Item, item_id
 from visor.settings import Settings
-from visor.stores import Stores, open_stores
-from visor.stores.gcp.emulators import Emulators
+from visor.storage import Stores, open_stores
+from visor_emulators.demo import FUNCTIONS, environ_of, running_function
+from visor_emulators.emulators import Emulators
 
 ATTEMPTS = 60
 """More than the faults that one batch can meet."""
@@ -145,7 +145,7 @@ def test_embed_survives_death_errors_and_time_outs_at_every_step(
 def test_compact_survives_death_errors_and_lost_swaps_and_another_at_once(
     planned: Path, settings: Settings, stores: Stores, origin: Origin, embedder: Embedder
 ) -> None:
-    from visor.pipeline.embed import BatchEmbedder
+    from visor.ingest.embed import BatchEmbedder
 
     embed = BatchEmbedder(
         embedder=embedder,

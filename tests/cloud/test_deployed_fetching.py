@@ -9,17 +9,17 @@ import httpx
 import msgspec
 import pytest
 from flask import Flask, request
-from tests.cloud.served import UNLIMITED, Served, served
+from tests.cloud.support.served import UNLIMITED, Served, served
 from tests.deployed import deployed_environ
 from tests.emulated import PROJECT, make_bucket
-from tests.unit.images_origin import Origin, status
+from tests.unit.http.images_origin import Origin, status
 
-from visor.assembly import Assembly
+from visor.app import Assembly
 from visor.errors import FetchRefused
-from visor.images.fetch import Fetcher
-from visor.models.run import Embedder
+from visor.http.client import Fetcher
+from visor.models.embedder import Embedder
 from visor.settings import Settings
-from visor.stores.gcp.emulators import Emulators
+from visor_emulators.emulators import Emulators
 
 METADATA = [
     "http://metadata.google.internal/computeMetadata/v1/instance/service-accounts/default/token",

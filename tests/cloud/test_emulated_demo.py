@@ -9,17 +9,17 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from tests.cloud.running import search
+from tests.cloud.support.running import search
 
-from visor.assembly import Assembly
-from visor.commands.index import crawl_and_embed
-from visor.demo import emulated
+from visor.app import Assembly
+from visor.cli.index import crawl_and_embed
 from visor.demo.catalogue import DemoCatalogue
 from visor.demo.shop import DemoShop, demo_source
-from visor.models.run import Embedder
+from visor.models.embedder import Embedder
 from visor.settings import Settings
-from visor.stores.gcp.emulators import Emulators
 from visor.web.site import PAGE, Server
+from visor_emulators import demo as emulated
+from visor_emulators.emulators import Emulators
 
 QUERIES = 6
 

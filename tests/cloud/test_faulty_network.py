@@ -12,14 +12,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.cloud.faulty import Fault, FaultyProxy, Link
+from tests.cloud.support.faulty import Fault, FaultyProxy, Link
 
 from visor.errors import Conflict, CorruptObject, NotFound, StoreError, StoreUnavailable
 from visor.settings import Settings
-from visor.stores import open_documents, open_objects, open_queue
-from visor.stores.documents import SERVER_TIME, Add, DocumentStore, Put
-from visor.stores.gcp.emulators import Emulators
-from visor.stores.objects import ObjectStore
+from visor.storage import open_documents, open_objects, open_queue
+from visor.storage.documents import SERVER_TIME, Add, DocumentStore, Put
+from visor.storage.objects import ObjectStore
+from visor_emulators.emulators import Emulators
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 

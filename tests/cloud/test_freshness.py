@@ -9,19 +9,19 @@ from collections.abc import Iterator
 import httpx
 import msgspec
 import pytest
-from tests.cloud.faulty import FaultyProxy
-from tests.cloud.running import search, wait_until
+from tests.cloud.support.faulty import FaultyProxy
+from tests.cloud.support.running import search, wait_until
 from tests.cloud.test_costs import kind_of
-from tests.unit.test_pipeline_embed import Origin, body, change
+from tests.unit.ingest.test_pipeline_embed import Origin, body, change
 
-from visor.demo.emulated import running_function
-from visor.index.merge import merge
-from visor.index.policy import MergePolicy
-from visor.models.run import Embedder
-from visor.pipeline.embed import BatchEmbedder
-from visor.records import item_id
+from visor.index.merge.merge import merge
+from visor.index.merge.policy import MergePolicy
+from visor.ingest.embed import BatchEmbedder
+from visor.models.embedder import Embedder
+from visor.schema import item_id
 from visor.settings import Settings
-from visor.stores import Stores, open_stores
+from visor.storage import Stores, open_stores
+from visor_emulators.demo import running_function
 
 AT_ONCE = MergePolicy(grace_s=0)
 """Deletes what a merge replaced with the next one, under the feet of searches that hold it."""

@@ -19,17 +19,17 @@ import httpx
 import msgspec
 import pytest
 from scripts import bundle
-from tests.cloud.running import pushing, wait_until
+from tests.cloud.support.running import pushing, wait_until
 
 from visor.demo.catalogue import DemoCatalogue
-from visor.demo.emulated import environ_of, running_function
 from visor.demo.shop import DemoShop, demo_source
-from visor.deploy.cost import ENOUGH
-from visor.deploy.figures import allowances
 from visor.deploy.terraform import read_terraform, text_of
-from visor.models.directory import model_directory
+from visor.free_tier.allowances import allowances
+from visor.free_tier.cost_model import ENOUGH
+from visor.models.store import model_directory
 from visor.settings import PREFIX, Settings
-from visor.stores import open_documents
+from visor.storage import open_documents
+from visor_emulators.demo import environ_of, running_function
 
 pytestmark = pytest.mark.timeout(1200)
 """Five environments are installed and packed: minutes on a busy machine."""

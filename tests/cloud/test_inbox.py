@@ -10,15 +10,15 @@ from typing import Any
 import httpx
 import msgspec
 from google.cloud import storage
-from tests.cloud.running import pushing, wait_until
-from tests.unit.test_pipeline_embed import drawing
+from tests.cloud.support.running import pushing, wait_until
+from tests.unit.ingest.test_pipeline_embed import drawing
 
-from visor.assembly import Assembly
-from visor.demo.emulated import running_function
-from visor.models.run import Embedder
-from visor.pipeline.notified import DELETED, FINALIZED
+from visor.app import Assembly
+from visor.ingest.bucket_events import DELETED, FINALIZED
+from visor.models.embedder import Embedder
 from visor.settings import Settings
-from visor.web.contract import SearchRequest
+from visor.web.schema import SearchRequest
+from visor_emulators.demo import running_function
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

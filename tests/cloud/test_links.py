@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import msgspec
-from tests.unit.test_pipeline_embed import body, change, drawing
+from tests.unit.ingest.test_pipeline_embed import body, change, drawing
 
-from visor.assembly import Assembly
+from visor.app import Assembly
 from visor.errors import FetchFailed
-from visor.images.answers import Probed
-from visor.models.run import Embedder
-from visor.pipeline.link_state import LinkState
-from visor.pipeline.links import LinkCheck
-from visor.pipeline.request_budget import RequestBudget
-from visor.records import Item, item_id
+from visor.http.response import Probed
+from visor.ingest.request_budget import RequestBudget
+from visor.link_check.check import LinkCheck
+from visor.link_check.state import LinkState
+from visor.models.embedder import Embedder
+from visor.schema import Item, item_id
 from visor.settings import Settings
 
 DAY = 86_400.0

@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
-from tests.cloud.origin import Origin
+from tests.cloud.support.origin import Origin
 from tests.cloud.test_delivery import change
-from tests.unit.test_pipeline_embed import drawing
+from tests.unit.ingest.test_pipeline_embed import drawing
 
-from visor.demo.emulated import running_function
-from visor.records import Batch, item_id
+from visor.schema import Batch, item_id
 from visor.settings import Settings
+from visor_emulators.demo import running_function
 
 KEY = "a-key-that-nobody-may-read-3141592653"
 TRACE = "105445aa7843bc8bf206b12000100000"

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from visor.settings import Settings
-from visor.stores import open_documents, open_objects, open_queue
-from visor.stores.documents import DocumentStore
-from visor.stores.objects import ObjectStore
-from visor.stores.queue import Queue
+from visor.storage import open_documents, open_objects, open_queue
+from visor.storage.documents import DocumentStore
+from visor.storage.objects import ObjectStore
+from visor.storage.queue import Queue
 
 
 @pytest.fixture(params=["local", "cloud"])

@@ -13,8 +13,8 @@ from tests.contract.processes import in_processes
 
 from visor.errors import Conflict
 from visor.settings import Settings
-from visor.stores import open_documents
-from visor.stores.documents import SERVER_TIME, WRITES_MAX, Add, Delete, DocumentStore, Put, Where
+from visor.storage import open_documents
+from visor.storage.documents import SERVER_TIME, WRITES_MAX, Add, Delete, DocumentStore, Put, Where
 
 
 def put(documents: DocumentStore, key: str, data: dict[str, Any], **guards: Any) -> bool:

@@ -12,8 +12,8 @@ from tests.contract.processes import in_processes
 
 from visor.errors import Conflict, NotFound, StoreError
 from visor.settings import Settings
-from visor.stores import open_objects
-from visor.stores.objects import ObjectStore
+from visor.storage import open_objects
+from visor.storage.objects import ObjectStore
 
 
 def test_what_is_put_can_be_read(objects: ObjectStore) -> None:

@@ -11,8 +11,8 @@ import pytest
 from tests.contract.processes import in_processes
 
 from visor.settings import Settings
-from visor.stores import open_queue
-from visor.stores.queue import BODY_BYTES_MAX, DeadLetter, Message, Queue
+from visor.storage import open_queue
+from visor.storage.queue import BODY_BYTES_MAX, DeadLetter, Message, Queue
 
 PATIENCE_S = 60
 LEASE_S = 60

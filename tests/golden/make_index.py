@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "unit")]
+sys.path[:0] = [str(ROOT.parent)]
 
-from index_fixtures import MODEL, Shop, clustered, ids_of, keys_of  # noqa: E402
+from tests.unit.index.index_fixtures import MODEL, Shop, clustered, ids_of, keys_of  # noqa: E402
 
-from visor.index import rewrite, scan  # noqa: E402
-from visor.index.container import FORMAT_VERSION  # noqa: E402
-from visor.index.merge import merge  # noqa: E402
-from visor.index.policy import MergePolicy  # noqa: E402
-from visor.records import FacetRow  # noqa: E402
+from visor.index.format import codes as scan  # noqa: E402
+from visor.index.format.container import FORMAT_VERSION  # noqa: E402
+from visor.index.merge import segment_builder as rewrite  # noqa: E402
+from visor.index.merge.merge import merge  # noqa: E402
+from visor.index.merge.policy import MergePolicy  # noqa: E402
+from visor.schema import FacetRow  # noqa: E402
 
 
 def main() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from visor.deploy.cost import Plan
 from visor.deploy.terraform import Configuration, read_terraform, text_of
 from visor.errors import SettingsError
+from visor.free_tier.cost_model import Plan
 
 FUNCTIONS = ("crawl", "embed", "compact", "search")
 

@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from visor.errors import SettingsError
-from visor.sources.opening import kinds
+from visor.sources.registry import kinds
 
 FILES = {
     "pyproject.toml": "pyproject.toml.txt",

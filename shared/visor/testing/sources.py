@@ -1,4 +1,4 @@
-"""The contract of `visor.sources.base` as checks that any source has to pass."""
+"""The contract of `visor.sources.contract` as checks that any source has to pass."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from visor.images.fetch import Fetcher
-from visor.records import Item, item_id
+from visor.http.client import Fetcher
+from visor.schema import Item, item_id
 from visor.settings import Settings
-from visor.sources.base import Page, Source, SourceContext
+from visor.sources.contract import Page, Source, SourceContext
 
 CHECKPOINT_BYTES_MAX = 32_000_000
 """A checkpoint is kept with the seen-set and written whole."""
@@ -94,7 +94,7 @@ def _check_item(item: Item, source: str) -> None:
     where = f"item {item.key!r}"
     _check(item.source == source, f"{where} names the source {item.source!r}, not {source!r}")
     _check(bool(item.key), "an item has no key")
-    _check(item.id == item_id(source, item.key), f"{where} has another id than visor.records.item_id gives")
+    _check(item.id == item_id(source, item.key), f"{where} has another id than visor.schema.item_id gives")
     _check(":" in item.image_url, f"{where} has the image_url {item.image_url!r}, which is not absolute")
     _check(item.page_url is None or ":" in item.page_url, f"{where} has a page_url that is not absolute")
     _check(item.price is None or item.price >= 0, f"{where} has the price {item.price}")

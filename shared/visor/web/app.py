@@ -17,17 +17,20 @@ from werkzeug.routing import Map, RequestRedirect, Rule
 
 from visor import __version__
 from visor.errors import BadRequest, FetchFailed, KeyRequired, RequestTooLarge, UnknownItem, VisorError
-from visor.images.frames import NAME, read_frame
-from visor.pipeline.explain import Explainer
-from visor.pipeline.push import Pusher
-from visor.pipeline.search import SearchService
-from visor.pipeline.serving import Serving
-from visor.records import Item, Record
+from visor.image_readers.thumbnails import NAME, read_frame
+from visor.ingest.push import Pusher
+from visor.schema import Item, Record
+from visor.search.active_index import Serving
+from visor.search.explain import Explainer
+from visor.search.service import SearchService
 from visor.settings import Settings
-from visor.stores.objects import ObjectStore
+from visor.storage.objects import ObjectStore
 from visor.web import openapi
+from visor.web.access import KEY_HEADER, Gate
 from visor.web.body import JSON, let_by, not_read_here, read_document, read_search, receive
-from visor.web.contract import (
+from visor.web.filters import filters_of
+from visor.web.problems import http_problem, problem
+from visor.web.schema import (
     ExplainRequest,
     FeedbackAnswer,
     FeedbackRequest,
@@ -40,9 +43,6 @@ from visor.web.contract import (
     SearchRequest,
     StatsAnswer,
 )
-from visor.web.filters import filters_of
-from visor.web.gate import KEY_HEADER, Gate
-from visor.web.problems import http_problem, problem
 
 LOG = logging.getLogger("visor.web")
 SEARCHES_REMEMBERED = 1_000

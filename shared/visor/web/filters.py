@@ -8,7 +8,7 @@ import msgspec
 from werkzeug.datastructures import MultiDict
 
 from visor.errors import BadRequest
-from visor.web.contract import Filters
+from visor.web.schema import Filters
 
 
 def filters_of(arguments: MultiDict[str, str]) -> Filters:

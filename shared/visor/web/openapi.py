@@ -8,7 +8,7 @@ import msgspec
 
 from visor import __version__
 from visor.errors import RequestError
-from visor.web import contract
+from visor.web import schema as contract
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"

@@ -8,8 +8,8 @@ import msgspec
 from flask import Request, Response
 
 from visor.errors import ImageError, RequestError, VisorError
-from visor.web.contract import Problem
 from visor.web.openapi import PROBLEM, STATUS_OF_IMAGE_ERRORS
+from visor.web.schema import Problem
 
 
 def status_of(exc: VisorError) -> int:

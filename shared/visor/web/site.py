@@ -16,9 +16,9 @@ from werkzeug.utils import send_file
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from visor.errors import SettingsError, VisorError
-from visor.images.decode import decode
-from visor.pipeline.items import web_address
-from visor.records import IndexedItem, Item
+from visor.imaging.decode import decode
+from visor.schema import IndexedItem, Item
+from visor.search.item_cache import web_address
 from visor.web.app import SearchApp
 
 if TYPE_CHECKING:

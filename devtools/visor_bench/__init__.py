@@ -1,0 +1,42 @@
+"""`visor bench`: one sub-command a question, each in its own module under `visor_bench`."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+BENCHES = {
+    "cold-start": "From the start of a search process to its first answer, and where the time goes.",
+    "confidence": "Whether answers know what the catalogue holds: ROC area and calibration on labelled folders.",
+    "copies": "Whether edited copies are found first and told from similar pictures, edit by edit.",
+    "metrics": "P@1, P@12, mAP and time of every metric on a labelled folder.",
+    "operations": "Operations of the free tier that each step uses.",
+    "peers": "Visor and what else there is on the same vectors.",
+    "search": "Latency, recall, memory and size of one index.",
+}
+"""Name of each sub-command and its line of help; `visor_bench.NAME` holds `NAME_command`, dashes as underscores."""
+
+
+class LazyBenches(click.Group):
+    """Imports a benchmark when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(BENCHES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in BENCHES:
+            return None
+        name = cmd_name.replace("-", "_")
+        command = getattr(importlib.import_module(f"visor_bench.{name}"), f"{name}_command")
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Benchmarks"):
+            formatter.write_dl(sorted(BENCHES.items()))
+
+
+@click.group("bench", cls=LazyBenches)
+def bench_command() -> None:
+    """Time the index, the start and the pipeline against what else there is."""

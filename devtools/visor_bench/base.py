@@ -1,0 +1,81 @@
+"""The vectors that a benchmark mixes: of real pictures where there are some, else stand-ins; and words that say so."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+import msgspec
+import numpy as np
+
+from visor.errors import ModelNotBuilt
+from visor.index.format.container import Array
+from visor.index.format.projection import unit
+from visor.settings import Settings
+from visor_bench.vectors import stand_ins
+
+if TYPE_CHECKING:
+    from visor.models.embedder import Embedder
+
+PHOTOS = Path("../shared/data")
+"""Photos that are looked for beside the checkout, if no others are named."""
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def vector_options(command: Command) -> Command:
+    """`--pictures`, `--vectors` and `--model`, as `base_vectors` takes them."""
+    folder = click.Path(exists=True, file_okay=False, path_type=Path)
+    npy = click.Path(exists=True, dir_okay=False, path_type=Path)
+    beside = f"Real pictures to mix vectors of (default: {PHOTOS}, where it is)."
+    command = click.option("--model", help="The model for --pictures, instead of the one that is set.")(command)
+    command = click.option("--vectors", "file", type=npy, help="A .npy of real vectors (n, d) to mix.")(command)
+    return click.option("--pictures", type=folder, help=beside)(command)
+
+
+def base_vectors(pictures: Path | None, file: Path | None, model: str | None = None) -> tuple[Array, str]:
+    """Real vectors (n, d) float32 of unit length, of a file or of a folder's pictures, and words that say which.
+
+    Without either: of the photos beside the checkout, if they and a built model are there, else stand-ins.
+
+    A model that is named, or wanted for pictures that are, is built if it has to be.
+    """
+    if file is not None:
+        return unit(np.load(file).astype(np.float32)), f"of {file.name}, mixed"
+    folder = pictures or (PHOTOS if PHOTOS.is_dir() else None)
+    if folder is None:
+        return stand_ins(), "stand-ins with a falling spectrum (name --pictures FOLDER for real ones), mixed"
+    from visor.cli.options import say
+    from visor.models.build.builder import ensure_model
+    from visor.models.embedder import load_embedder
+
+    settings = Settings.read()
+    if model is not None:
+        settings = msgspec.structs.replace(settings, model=model)
+    if pictures is not None or model is not None:
+        ensure_model(settings, say=say)
+    try:
+        embedder = load_embedder(settings)
+    except ModelNotBuilt:
+        return stand_ins(), "stand-ins with a falling spectrum (no model is built for real ones), mixed"
+    vectors = _of_pictures(folder, settings, embedder)
+    name = embedder.description.name
+    return vectors, f"{len(vectors)} pictures of {folder.resolve().name} by {name}, mixed"
+
+
+def _of_pictures(folder: Path, settings: Settings, embedder: Embedder) -> Array:
+    """Vectors of the labelled pictures in a folder; kept under `VISOR_HOME`, for a series of benchmarks asks again."""
+    from visor.evaluation.folder import embedded_folder, labelled_files
+
+    files = [(str(path.relative_to(folder)), path.stat().st_size) for path, _ in labelled_files(folder)]
+    digest = hashlib.blake2b(msgspec.json.encode([embedder.fingerprint, files]), digest_size=8).hexdigest()
+    kept = settings.home / "bench" / f"{digest}.npy"
+    if kept.exists():
+        return unit(np.load(kept))
+    vectors = embedded_folder(folder, settings, embedder).vectors
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    np.save(kept, vectors)
+    return unit(vectors)

@@ -1,0 +1,165 @@
+"""`visor bench cold-start`: from the start of a search process to its first answer, and where the time goes.
+
+The objects lie on fake-gcs-server and the documents in Google's Firestore emulator, as processes of their own on this
+machine; so what is missing of a real cold start is the network's distance and the start of the container.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from visor.cli.options import as_json, print_json, say
+from visor.settings import Settings
+
+if TYPE_CHECKING:
+    from visor.storage.documents import DocumentStore, Put
+    from visor.storage.objects import ObjectStore
+
+STARTS = 5
+WRITES = 400
+"""Documents in one commit."""
+PARTS = ("imports", "model", "manifest", "segments", "first_query")
+
+
+@click.command("cold-start")
+@click.option("--images", default=100_000, show_default=True, type=click.IntRange(min=100))
+@click.option("--starts", default=STARTS, show_default=True, type=click.IntRange(min=1))
+@as_json
+def cold_start_command(images: int, starts: int, as_json: bool) -> None:
+    """Start search processes on an index of made vectors and time each part; prints medians."""
+    document = measure(images, starts, lambda line: click.echo(line, err=True))
+    if as_json:
+        print_json(document)
+        return
+    say(f"{images:,} images: first answer after {document['first_answer_s']:.2f} s (median of {starts})")
+    for part in PARTS:
+        say(f"  {part:12} {document['parts'][part]:6.2f} s")
+
+
+def measure(images: int, starts: int, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Build the index on the emulators, then start `starts` processes, one after the other.
+
+    Returns:
+        `first_answer_s`, the median from process start to the answer; `parts`, the medians of its parts in seconds,
+        which make up the whole but for the interpreter's own start; `starts`, all of them.
+    """
+    from visor.models.build.builder import ensure_model
+    from visor.models.store import fingerprint_of
+    from visor_emulators.demo import emulated_cloud, environ_of
+
+    base = Settings.read()
+    ensure_model(base, say=progress)
+    with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder, emulated_cloud(base) as settings:
+        fill(settings, fingerprint_of(base), images, Path(folder), progress)
+        picture = Path(folder) / "query.png"
+        _draw(picture)
+        environ = {**os.environ, **environ_of(settings)}
+        command = [sys.executable, "-m", "visor_bench.cold_start.process", str(picture)]
+        runs: list[dict[str, float]] = []
+        # The first start reads the files of the libraries from the disk; a function's image is read by then.
+        for _ in range(starts + 1):
+            done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
+            runs.append(json.loads(done.stdout.splitlines()[-1]))
+            progress(f"first answer after {runs[-1]['first_answer_s']:.2f} s")
+    kept = runs[1:]
+    return {
+        "images": images,
+        "first_answer_s": statistics.median(run["first_answer_s"] for run in kept),
+        "parts": {part: statistics.median(run[part] for run in kept) for part in PARTS},
+        "starts": kept,
+        "load": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+def fill(settings: Settings, model: str, images: int, folder: Path, progress: Callable[[str], None]) -> None:
+    """An index of `images` made vectors of the model's dimension, merged, in the stores of the settings."""
+    from visor.index.merge.merge import merge
+    from visor.index.merge.policy import MergePolicy
+    from visor.models.store import model_directory, read_manifest
+    from visor.storage import open_documents, open_objects
+    from visor.storage.documents import Put
+    from visor.storage.local.documents import SqliteDocuments
+    from visor.storage.local.objects import FolderObjects
+
+    dimension = read_manifest(model_directory(settings, settings.model)).description.dimension
+    objects, documents = FolderObjects(folder / "objects"), SqliteDocuments(folder / "documents.sqlite")
+    started = time.monotonic()
+    ids = _write_shards(objects, documents, model, dimension, images)
+    for _ in range(2):  # the second deletes what the first one replaced
+        merge(objects, documents, model=model, policy=MergePolicy(grace_s=0))
+    progress(f"{images} vectors merged in {time.monotonic() - started:.0f} s; uploading")
+    cloud, store = open_objects(settings), open_documents(settings)
+    for info in objects.list():
+        cloud.put(info.name, objects.get(info.name))
+    store.commit([Put(collection="commits", key=d.key, data=d.data) for d in documents.query("commits")])
+    for start in range(0, len(ids), WRITES):
+        store.commit([_item(item, model) for item in ids[start : start + WRITES]])
+    cloud.close()
+    store.close()
+
+
+def _write_shards(objects: ObjectStore, documents: DocumentStore, model: str, dimension: int, images: int) -> list[str]:
+    """Shards of made vectors with their commits; the ids of all."""
+    from PIL import Image
+
+    from visor.index.format.shard import shard_object, write_shard
+    from visor.near_duplicates.fingerprint import perceptual_hash
+    from visor.schema import FacetRow, ShardCommit, as_document
+    from visor.storage.documents import SERVER_TIME, Put
+    from visor_bench import vectors
+
+    random = np.random.default_rng(7)
+    hash_bytes = len(perceptual_hash(Image.new("RGB", (64, 64))))
+    ids: list[str] = []
+    for number, block in enumerate(vectors.mixed(vectors.stand_ins(dimension=dimension), images, seed=1)):
+        here = random.integers(0, 256, (len(block), 16), np.uint8)
+        ids += [row.tobytes().hex() for row in here]
+        data = write_shard(
+            model=model,
+            ids=here,
+            versions=np.ones(len(block), np.int64),
+            vectors=block,
+            hashes=random.integers(0, 256, (len(block), hash_bytes), np.uint8),
+            facets=[FacetRow(collection=f"collection {row % 200}", price=float(row)) for row in range(len(block))],
+        )
+        key = f"bench-{number}"
+        objects.put(shard_object(key), data)
+        record = ShardCommit(batch=key, model=model, shard=shard_object(key), count=len(block))
+        put = Put(collection="commits", key=key, data={**as_document(record), "committed_at": SERVER_TIME})
+        documents.commit([put])
+    return ids
+
+
+def _item(item: str, model: str) -> Put:
+    from visor.schema import IndexedItem, Item, as_document
+    from visor.storage.documents import Put
+
+    indexed = IndexedItem(
+        item=Item(id=item, source="bench", key=item, image_url=f"https://pictures.example/{item}"),
+        version=1,
+        model=model,
+        shard="",
+        indexed_at="2026-01-01T00:00:00+00:00",
+        width=1,
+        height=1,
+    )
+    return Put(collection="items", key=item, data=as_document(indexed))
+
+
+def _draw(path: Path) -> None:
+    from PIL import Image
+
+    gradient = Image.linear_gradient("L").resize((640, 480))
+    Image.merge("RGB", (gradient, gradient.rotate(90), gradient.rotate(180))).save(path)

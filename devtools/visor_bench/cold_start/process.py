@@ -1,0 +1,69 @@
+"""A search process as the function is one, up to its first answer; prints where the time went.
+
+It does what functions/search/main.py does under functions-framework, and asks itself over the WSGI interface.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+ENTERED = time.time()
+
+
+def main() -> None:
+    """Argument: the picture to search for. Prints one JSON document, times in seconds."""
+    import json
+    from pathlib import Path
+
+    from visor_bench.search.process import process_start
+
+    started = process_start()
+    marks = [started]
+
+    def mark() -> float:
+        marks.append(time.time())
+        return float(round(marks[-1] - marks[-2], 4))
+
+    import functions_framework  # noqa: F401
+    import gunicorn.app.base  # noqa: F401
+    from flask import Request
+    from werkzeug.test import EnvironBuilder
+
+    from visor.app import Assembly
+    from visor.settings import Settings
+    from visor.web.cloud_logging import log_to_cloud
+
+    settings = Settings.read()
+    log_to_cloud(settings.project)
+    assembly = Assembly(settings)
+    import visor.index.search.searcher
+    import visor.search.service
+    import visor.storage.gcp.documents
+    import visor.storage.gcp.objects
+    import visor.web.app  # noqa: F401
+
+    parts = {"imports": mark()}
+    assembly.embedder  # noqa: B018 — loads it
+    app = assembly.search_app()
+    parts["model"] = mark()
+    from visor.index.format.manifest import read_manifest
+
+    manifest, _ = read_manifest(assembly.stores.objects, assembly.embedder.fingerprint)
+    assert manifest is not None
+    parts["manifest"] = mark()
+    assembly.searcher.refresh()
+    parts["segments"] = mark()
+    picture = Path(sys.argv[1]).read_bytes()
+    builder = EnvironBuilder("/v1/search", method="POST", data=picture, content_type="image/png")
+    answer = app(Request(builder.get_environ()))
+    parts["first_query"] = mark()
+    assert answer.status_code == 200, answer.get_data(as_text=True)
+    document = json.loads(answer.get_data())
+    print(
+        json.dumps({"first_answer_s": round(time.time() - started, 4), **parts, "images": document["index"]["images"]})
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""`visor bench confidence`: does an answer know whether the catalogue holds what was asked for?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from visor.cli.options import as_json, print_json, say
+from visor.confidence.features import NEIGHBOURS, SAMPLED, Neighbourhood, Sampled, centred_similarities
+from visor.confidence.fit import Part, Sample, fit
+from visor.confidence.model import FAR_SHARE, Calibration, Strangers
+from visor.errors import BadRequest
+from visor.evaluation.folder import Pictures, embedded_folder
+from visor.evaluation.scores import NEAREST, area_under_roc
+from visor.index.format.container import Array
+from visor.index.format.projection import unit
+from visor.settings import Settings
+
+SPLITS = 6
+BINS = 10
+"""Of equal width, for the calibration error."""
+HELD_CONFIDENT = 0.8
+"""Share of in-catalogue queries that are called confident, at which false ones are counted."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One catalogue and its queries: scores and probabilities (n,), best similarities (n,), and which are held (n,).
+
+    Of each query's first page: likely (n, 12), the probability of each result, and right (n, 12), which have its kind.
+    """
+
+    scores: Array
+    probabilities: Array
+    best: Array
+    held: Array
+    likely: Array
+    right: Array
+    calibration: Calibration
+
+
+@click.command("confidence")
+@click.option("--in", "inside", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
+@click.option("--out", "outside", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--splits", default=SPLITS, show_default=True, help="Splits of the kinds, without --out.")
+@as_json
+def confidence_command(inside: Path, outside: Path | None, splits: int, as_json: bool) -> None:
+    """Tell queries that the catalogue holds from strangers.
+
+    With --out the pictures of one folder are the catalogue and those of the other the strangers. Without it half of the
+    folder's kinds (sub-folders) are the catalogue and the other half the strangers, in seeded splits. In-catalogue
+    queries are the catalogue's own pictures, each left out in turn. The names of kinds are used for splitting only.
+    """
+    pictures = embedded_folder(inside, Settings.read())
+    pairs = [(pictures, embedded_folder(outside, Settings.read()))] if outside else splits_of(pictures, splits)
+    trials = []
+    for number, (catalogue, others) in enumerate(pairs):
+        trials.append(run_trial(catalogue, others, seed=number))
+        say(f"trial {number + 1}: area under the ROC curve {_area(trials[-1].scores, trials[-1].held):.3f}")
+    document = summary(trials)
+    if as_json:
+        print_json(document)
+        return
+    for name, value in document.items():
+        click.echo(f"{name:24} {value}")
+
+
+def splits_of(pictures: Pictures, splits: int) -> Iterator[tuple[Pictures, Pictures]]:
+    """Half of the kinds as the catalogue and the other half as strangers, in seeded splits.
+
+    Raises:
+        BadRequest: There is one kind only.
+    """
+    kinds = sorted(set(pictures.kinds))
+    if len(kinds) < 2:
+        raise BadRequest(
+            f"The folder has {len(kinds)} kinds", valid="A sub-folder a kind, at least two", remedy="Name --out as well"
+        )
+    for seed in range(splits):
+        chosen = set(np.random.default_rng(seed).permutation(kinds)[: len(kinds) // 2].tolist())
+        held = np.array([kind in chosen for kind in pictures.kinds])
+        yield pictures.take(np.flatnonzero(held)), pictures.take(np.flatnonzero(~held))
+
+
+def run_trial(catalogue: Pictures, strangers: Pictures, *, seed: int) -> Trial:
+    """Fit a calibration to the catalogue, then ask for everything in a seeded order.
+
+    Each probability is what a running search would have answered at that moment: it has learned from the queries
+    before, and from nothing after.
+    """
+    calibration = fitted(catalogue)
+    scores, best, arounds, right, held = [], [], [], [], []
+    for asked, is_held in ((catalogue, True), (strangers, False)):
+        for around, of_kind in surroundings(catalogue, asked, calibration, leave_out=is_held):
+            scores.append(calibration.score(around))
+            best.append(float((around.rows @ around.query).max()))
+            arounds.append(around)
+            right.append(of_kind & is_held)
+            held.append(is_held)
+    running, likely = Strangers(), np.empty((len(scores), NEAREST))
+    for place in np.random.default_rng(seed).permutation(len(scores)):
+        likely[place] = calibration.matches(arounds[place], range(NEAREST), running.far_share)
+        running.add(scores[place], calibration)
+    return Trial(np.array(scores), likely[:, 0], np.array(best), np.array(held), likely, np.stack(right), calibration)
+
+
+def first_confidences(catalogue: Pictures, queries: Pictures | None) -> tuple[Array, NDArray[np.bool_]]:
+    """The confidence (q,) in each query's nearest picture of a catalogue, and which of these have the query's kind.
+
+    Args:
+        queries: None: the catalogue's own pictures, each left out in turn.
+    """
+    calibration, asked = fitted(catalogue), queries or catalogue
+    likely, right = [], []
+    for around, of_kind in surroundings(catalogue, asked, calibration, leave_out=queries is None):
+        likely.append(calibration.answer(calibration.score(around), FAR_SHARE))
+        right.append(of_kind[0])
+    return np.array(likely), np.array(right)
+
+
+def fitted(catalogue: Pictures) -> Calibration:
+    rows = catalogue.vectors
+    sample = Sample(rows, np.arange(len(rows)), catalogue.labels)
+    return fit(sample, lambda: [Part(rows, catalogue.labels)], mean=rows.mean(0))
+
+
+def surroundings(
+    catalogue: Pictures, queries: Pictures, calibration: Calibration, *, leave_out: bool
+) -> Iterator[tuple[Neighbourhood, NDArray[np.bool_]]]:
+    """What is around each query, and which results of its first page (12,) have its kind.
+
+    Args:
+        leave_out: The queries are the catalogue's own pictures, and do not find themselves.
+    """
+    rows, kinds = catalogue.vectors, np.array(catalogue.kinds)
+    some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).astype(int))
+    mean = calibration.mean_vector if calibration.is_fitted else rows.mean(0)
+    sample = unit(rows[some] - mean)
+    for i, query in enumerate(queries.vectors):
+        order = np.argsort(-(rows @ query), kind="stable")
+        order = order[order != i][:NEIGHBOURS] if leave_out else order[:NEIGHBOURS]
+        others = sample[some != i] if leave_out else sample
+        of_kind = np.zeros(NEAREST, bool)
+        page = order[:NEAREST]
+        of_kind[: len(page)] = kinds[page] == queries.kinds[i]
+        sampled = centred_similarities(query[None], mean, others)[0]
+        labels = [catalogue.labels[j] for j in order]
+        yield Neighbourhood(query, rows[order], labels, queries.labels[i], Sampled(sampled, others.mean(0))), of_kind
+
+
+def summary(trials: Sequence[Trial]) -> dict[str, Any]:
+    """Means over trials. `auroc` is over what an answer says; `score_auroc` over the score before the running share;
+    `match_…` over single results of first pages, right where they have the query's kind."""
+    return {
+        "auroc": _mean([_area(t.probabilities, t.held) for t in trials]),
+        "score_auroc": _mean([_area(t.scores, t.held) for t in trials]),
+        "baseline_auroc": _mean([_area(t.best, t.held) for t in trials]),
+        "calibration_error": _mean([calibration_error(t.probabilities, t.held) for t in trials]),
+        "false_confident_at_80": _mean([_false_confident(t.probabilities, t.held) for t in trials]),
+        "baseline_false_confident_at_80": _mean([_false_confident(t.best, t.held) for t in trials]),
+        "match_auroc": _mean([_area(t.likely.ravel(), t.right.ravel()) for t in trials]),
+        "match_calibration_error": _mean(
+            [calibration_error(t.likely.ravel(), t.right.ravel(), even=False) for t in trials]
+        ),
+        "mean_confidence_held": _mean([t.probabilities[t.held].mean() for t in trials]),
+        "mean_confidence_strangers": _mean([t.probabilities[~t.held].mean() for t in trials]),
+        "trust_in_groups": _mean([t.calibration.trust for t in trials]),
+        "trials": len(trials),
+        "held": int(sum(t.held.sum() for t in trials)),
+        "strangers": int(sum((~t.held).sum() for t in trials)),
+    }
+
+
+def calibration_error(probabilities: Array, held: Array, *, even: bool = True) -> float:
+    """Expected calibration error in `BINS` bins, 0 to 1; if `even`, held queries and strangers weigh the same in all.
+
+    Naeini et al., 'Obtaining well calibrated probabilities using Bayesian binning', AAAI 2015.
+    """
+    weights = np.where(held, 0.5 / max(held.sum(), 1), 0.5 / max((~held).sum(), 1)) if even else 1 / len(held)
+    bins = np.minimum((probabilities * BINS).astype(int), BINS - 1)
+    said = np.bincount(bins, weights * probabilities, BINS)
+    true = np.bincount(bins, weights * held, BINS)
+    return float(np.abs(said - true).sum())
+
+
+def _false_confident(values: Array, held: Array) -> float:
+    """Share of strangers at least as high as the value that 80 % of held queries reach."""
+    reached = np.quantile(values[held], 1 - HELD_CONFIDENT)
+    return float(np.mean(values[~held] >= reached))
+
+
+def _area(values: Array, held: Array) -> float:
+    area = area_under_roc(values[held].astype(np.float64), values[~held].astype(np.float64))
+    assert area is not None
+    return area
+
+
+def _mean(values: Sequence[float]) -> float:
+    return round(float(np.mean(values)), 4)

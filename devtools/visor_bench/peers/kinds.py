@@ -1,0 +1,233 @@
+"""What a user would pick instead of Visor: each builds a file or folder from vectors, and opens it to search."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visor.index.format.container import Array
+
+K = 12
+BLOCK_ROWS = 8192
+"""Vectors that are handed on at once: they are a mapped file, greater than memory can be."""
+GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512)
+Search = Callable[[Array, int], Array]
+"""A query (m,) float32 of unit length and an effort to the rows (k,) of its nearest vectors."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """`build(vectors, path)` makes an index of unit vectors (n, m) float32; `open(path)` gives the search."""
+
+    name: str
+    build: Callable[[Array, Path], None]
+    open: Callable[[Path], Search]
+    efforts: tuple[int, ...] = (0,)
+    """What it can be told to trade time for recall, rising."""
+    why: str
+    """Where it is ahead of Visor, why."""
+
+
+def _blocks(vectors: Array) -> Iterator[Array]:
+    for start in range(0, len(vectors), BLOCK_ROWS):
+        yield np.ascontiguousarray(vectors[start : start + BLOCK_ROWS])
+
+
+def _faiss(make: Callable[[int], Any]) -> tuple[Callable[[Array, Path], None], Callable[[Path], Search]]:
+    import faiss
+
+    def build(vectors: Array, path: Path) -> None:
+        index = make(vectors.shape[1])
+        for block in _blocks(vectors):
+            index.add(block)
+        faiss.write_index(index, str(path))
+
+    def open_(path: Path) -> Search:
+        index: Any = faiss.read_index(str(path))
+
+        def search(query: Array, effort: int) -> Array:
+            if effort:
+                index.hnsw.efSearch = effort
+            rows: Array = index.search(query[None], K)[1][0]
+            return rows
+
+        return search
+
+    return build, open_
+
+
+def _hnsw(dimension: int) -> Any:
+    import faiss
+
+    index = faiss.IndexHNSWFlat(dimension, 32, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = 100
+    return index
+
+
+def _flat(dimension: int) -> Any:
+    import faiss
+
+    return faiss.IndexFlatIP(dimension)
+
+
+def _hnswlib_build(vectors: Array, path: Path) -> None:
+    import hnswlib
+
+    index = hnswlib.Index("ip", vectors.shape[1])
+    index.init_index(len(vectors), ef_construction=100, M=32, random_seed=1)
+    for block in _blocks(vectors):
+        index.add_items(block)
+    index.save_index(str(path))
+
+
+def _hnswlib_open(path: Path) -> Search:
+    import hnswlib
+
+    index = hnswlib.Index("ip", int(path.with_suffix(".dimension").read_text()))
+    index.load_index(str(path))
+
+    def search(query: Array, effort: int) -> Array:
+        index.set_ef(effort)
+        rows: Array = index.knn_query(query, K)[0][0]
+        return rows
+
+    return search
+
+
+def _usearch_build(vectors: Array, path: Path) -> None:
+    from usearch.index import Index
+
+    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=32, expansion_add=100)
+    for number, block in enumerate(_blocks(vectors)):
+        index.add(number * BLOCK_ROWS + np.arange(len(block)), block)
+    index.save(str(path))
+
+
+def _usearch_open(path: Path) -> Search:
+    from usearch.index import Index
+
+    index = Index.restore(str(path), view=True)
+
+    def search(query: Array, effort: int) -> Array:
+        index.expansion_search = effort
+        rows: Array = index.search(query, K).keys
+        return rows
+
+    return search
+
+
+def _lance_build(vectors: Array, path: Path) -> None:
+    import lancedb
+    import pyarrow as pa
+
+    width = vectors.shape[1]
+    schema = pa.schema([("row", pa.int64()), ("vector", pa.list_(pa.float32(), width))])
+
+    def batches() -> Iterator[Any]:
+        for number, block in enumerate(_blocks(vectors)):
+            values = pa.FixedSizeListArray.from_arrays(pa.array(block.reshape(-1)), width)
+            yield pa.record_batch([pa.array(number * BLOCK_ROWS + np.arange(len(block))), values], schema)
+
+    table = lancedb.connect(str(path)).create_table("v", pa.RecordBatchReader.from_batches(schema, batches()))
+    table.create_index(metric="dot", num_partitions=max(1, int(len(vectors) ** 0.5)), num_sub_vectors=64)
+
+
+def _lance_open(path: Path) -> Search:
+    import lancedb
+
+    table = lancedb.connect(str(path)).open_table("v")
+
+    def search(query: Array, effort: int) -> Array:
+        asked = table.search(query).distance_type("dot").nprobes(effort).refine_factor(effort // 2)
+        found = asked.limit(K).to_arrow()
+        return np.asarray(found["row"])
+
+    return search
+
+
+def _sklearn(algorithm: str) -> tuple[Callable[[Array, Path], None], Callable[[Path], Search]]:
+    def build(vectors: Array, path: Path) -> None:
+        from sklearn.neighbors import NearestNeighbors
+
+        index = NearestNeighbors(n_neighbors=K, algorithm=algorithm).fit(vectors)
+        with path.open("wb") as file:
+            pickle.dump(index, file, protocol=5)
+
+    def open_(path: Path) -> Search:
+        with path.open("rb") as file:
+            index = pickle.load(file)  # noqa: S301 - written by this run
+        return lambda query, effort: index.kneighbors(query[None], return_distance=False)[0]
+
+    return build, open_
+
+
+def _save(vectors: Array, path: Path) -> None:
+    for number, block in enumerate(_blocks(vectors)):
+        np.save(path.with_suffix(f".{number:06}.npy"), block)
+
+
+def _shards(path: Path) -> list[Array]:
+    return [np.load(shard) for shard in sorted(path.parent.glob(f"{path.stem}.*.npy"))]
+
+
+def _nearpy_open(path: Path) -> Search:
+    from nearpy import Engine
+    from nearpy.filters import NearestFilter
+    from nearpy.hashes import RandomBinaryProjections
+
+    shards = _shards(path)
+    hashes = [RandomBinaryProjections(f"h{number}", 10, rand_seed=number) for number in range(4)]
+    engine = Engine(shards[0].shape[1], lshashes=hashes, vector_filters=[NearestFilter(K)])
+    for row, vector in enumerate(vector for shard in shards for vector in shard):
+        engine.store_vector(vector, row)
+    return lambda query, effort: np.array([row for _, row, _ in engine.neighbours(query)], np.int64)
+
+
+def _scipy_open(path: Path) -> Search:
+    from scipy.spatial.distance import cdist
+
+    shards = _shards(path)
+
+    def search(query: Array, effort: int) -> Array:
+        distances = np.concatenate([cdist(query[None], shard, "cosine")[0] for shard in shards])
+        return np.argsort(distances)[:K]
+
+    return search
+
+
+_GRAPH = "a graph visits few rows, but wants every full vector in memory, minutes to build, and filters afterwards"
+_FLAT = "it holds nothing but the vectors"
+_FAISS_FLAT, _FAISS_HNSW = _faiss(_flat), _faiss(_hnsw)
+_BRUTE, _BALL_TREE = _sklearn("brute"), _sklearn("ball_tree")
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer(name="faiss-flat", build=_FAISS_FLAT[0], open=_FAISS_FLAT[1], why=_FLAT),
+        Peer(name="faiss-hnsw", build=_FAISS_HNSW[0], open=_FAISS_HNSW[1], efforts=GRAPH_EFFORTS, why=_GRAPH),
+        Peer(name="hnswlib", build=_hnswlib_build, open=_hnswlib_open, efforts=GRAPH_EFFORTS, why=_GRAPH),
+        Peer(
+            name="usearch-f16",
+            build=_usearch_build,
+            open=_usearch_open,
+            efforts=GRAPH_EFFORTS,
+            why="a graph visits few rows of its mapped file, but takes minutes to build and filters afterwards",
+        ),
+        Peer(
+            name="lancedb",
+            build=_lance_build,
+            open=_lance_open,
+            efforts=(10, 20, 40, 80, 160),
+            why="its vectors stay on disk until they are re-ranked",
+        ),
+        Peer(name="sklearn-brute", build=_BRUTE[0], open=_BRUTE[1], why=_FLAT),
+        Peer(name="sklearn-ball-tree", build=_BALL_TREE[0], open=_BALL_TREE[1], why=_FLAT),
+        Peer(name="nearpy", build=_save, open=_nearpy_open, why="it looks at few rows"),
+        Peer(name="scipy-cdist", build=_save, open=_scipy_open, why=_FLAT),
+    )
+}

@@ -1,0 +1,135 @@
+"""`visor bench search`: one size of index, Visor against the first prototype's way."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from scipy.spatial.distance import cdist
+
+from visor.cli.options import as_json, say
+from visor.index.format.container import Array
+from visor.settings import Settings
+from visor_bench import vectors
+from visor_bench.base import base_vectors, vector_options
+from visor_bench.search import index as search_index
+
+QUERIES = 500
+PROTOTYPE_IMAGES = 70_000
+"""Vectors that the prototype's way is timed on at most; a larger index is reckoned from it, for it grows linearly."""
+PROTOTYPE_RUNS = 3
+
+
+GROWTH = ("fast_p50_ms", "exact_p50_ms", "resident_mb", "stored_mb", "merge_s", "first_answer_s")
+"""What may grow at most as much as the number of images."""
+GROWTH_FROM = 1_000_000
+"""Images from which growth is measured unasked."""
+
+
+@click.command("search")
+@click.option("--images", default=70_000, show_default=True, type=click.IntRange(min=100))
+@vector_options
+@click.option(
+    "--smaller",
+    type=click.IntRange(min=100),
+    help=f"Measure so many images, too, and print the growth (default: a tenth, from {GROWTH_FROM:,} images on).",
+)
+@click.option(
+    "--keep", type=click.Path(file_okay=False, path_type=Path), help="Build here and leave it (default: /tmp)."
+)
+@as_json
+def search_command(
+    images: int,
+    pictures: Path | None,
+    file: Path | None,
+    model: str | None,
+    smaller: int | None,
+    keep: Path | None,
+    as_json: bool,
+) -> None:
+    """Latency, recall, memory and size of one index of made vectors, and the prototype's latency."""
+    base, origin = base_vectors(pictures, file, model)
+    say(f"{len(base)} base vectors of {base.shape[1]} numbers: {origin}")
+    if smaller is None and images >= GROWTH_FROM:
+        smaller = images // 10
+    less = None if smaller is None else _measure_in(None, smaller, base)
+    document = _measure_in(keep, images, base)
+    if less is not None:
+        document["growth"] = growth(less, document)
+    document["vectors"] = origin
+    if as_json:
+        click.echo(json.dumps(document))
+        return
+    for name, value in document.items():
+        click.echo(f"{name:24} {value}")
+
+
+def _measure_in(home: Path | None, images: int, base: Array) -> dict[str, Any]:
+    if home is not None:
+        return measure(images, base, home, say)
+    with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
+        return measure(images, base, Path(folder), say)
+
+
+def growth(less: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """How many times as much of everything `more` images take as `less`, and whether none outgrows the images."""
+    ratios = {name: round(more[name] / max(less[name], 1e-9), 2) for name in ("images", *GROWTH)}
+    linear = all(ratios[name] <= ratios["images"] for name in GROWTH)
+    return {"from_images": less["images"], **ratios, "at_most_linear": linear}
+
+
+def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Build an index of `images` made vectors under `home`, search it in a fresh process, time the prototype's way."""
+    built = search_index.build(home, base, images, say)
+    queries = np.concatenate(list(vectors.mixed(base, QUERIES, seed=2)))
+    queries_file = home / "queries.npy"
+    np.save(queries_file, queries.astype(np.float32))
+    model = _model_directory()
+    command = [sys.executable, "-m", "visor_bench.search.process", str(home), str(queries_file), model]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own module
+    searched: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    del searched["ids"]
+    say("searched; timing the prototype's way")
+    prototype_ms = prototype(base, queries, min(images, PROTOTYPE_IMAGES)) * max(1.0, images / PROTOTYPE_IMAGES)
+    return {
+        **searched,
+        **built,
+        "stored_mb": round(built["stored_bytes_per_image"] * images / 1e6, 1),
+        "prototype_p50_ms": round(prototype_ms, 1),
+        "prototype_images": min(images, PROTOTYPE_IMAGES),
+        "speedup": round(prototype_ms / searched["fast_p50_ms"], 1),
+        "dimension": int(base.shape[1]),
+    }
+
+
+def prototype(base: Array, queries: Array, images: int) -> float:
+    """Median milliseconds of SciPy's `cdist` over .npy shards of float32 in memory, and a sort of all distances."""
+    shards = [block.astype(np.float32)[:, : vectors.DIMENSION] for block in vectors.mixed(base, images, seed=1)]
+    took = []
+    for query in queries[:PROTOTYPE_RUNS].astype(np.float32):
+        started = time.perf_counter()
+        distances = np.concatenate([cdist(query[None, : vectors.DIMENSION], shard, "cosine")[0] for shard in shards])
+        np.argsort(distances)[:12]
+        took.append((time.perf_counter() - started) * 1000)
+    return float(np.median(took))
+
+
+def _model_directory() -> str:
+    """The directory of the model that is built here, so that memory is measured with it; '' if there is none."""
+    from visor.errors import VisorError
+    from visor.models.store import model_directory
+
+    settings = Settings.read()
+    try:
+        directory = model_directory(settings, settings.model)
+    except VisorError:
+        return ""
+    return str(directory) if directory.exists() else ""

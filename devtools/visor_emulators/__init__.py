@@ -1,0 +1,1 @@
+"""Google Cloud on this machine: emulators, and the demo on them."""

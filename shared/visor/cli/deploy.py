@@ -1,0 +1,139 @@
+"""`visor deploy`: from a project with billing to a public page, a scheduled crawl and a search endpoint."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from visor.cli.options import as_json, print_json, say
+from visor.deploy.doctor import examine
+from visor.deploy.programs import output
+from visor.deploy.steps import Step, Target, carry_out, cloud_steps, local_steps, shown, use_state_file
+from visor.deploy.terraform import Configuration, read_terraform
+from visor.errors import DeployError
+
+NEEDED = ("cloudbuild.yaml", "terraform", "functions", "frontend", "scripts")
+
+
+@click.command("deploy")
+@click.option("--project", envvar="VISOR_PROJECT", help="Google Cloud project (default: gcloud's).")
+@click.option("--region", default="us-central1", show_default=True, help="us-central1, us-east1 or us-west1.")
+@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A further Terraform variable.")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="visor.toml with sources.")
+@click.option("--root", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="A checkout of Visor.")
+@click.option("--cloud", is_flag=True, help="Let Cloud Build do it, with the state in a bucket.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would happen; needs no credentials.")
+@click.option("--doctor", is_flag=True, help="Look whether the project is ready, and say what to do.")
+@as_json
+def deploy_command(
+    project: str | None,
+    region: str,
+    variables: tuple[str, ...],
+    config: Path | None,
+    root: Path,
+    cloud: bool,
+    only_plan: bool,
+    doctor: bool,
+    as_json: bool,
+) -> None:
+    """Put Visor on Google Cloud, within the free tier."""
+    root = _checkout(root)
+    if wrong := [v for v in variables if "=" not in v]:
+        raise click.UsageError(f"--var {wrong[0]} is not NAME=VALUE")
+    name = project or ("PROJECT" if only_plan else _default_project())
+    config = config.resolve() if config else None
+    target = Target(root=root, project=name, region=region, variables=variables, config=config)
+    steps = cloud_steps(target) if cloud else local_steps(target)
+    if doctor:
+        _doctor(target, as_json=as_json)
+    elif only_plan:
+        _plan(steps, read_terraform(target.terraform), as_json=as_json)
+    else:
+        _run(steps, target, cloud=cloud, as_json=as_json)
+
+
+def _checkout(root: Path) -> Path:
+    root = root.resolve()
+    if missing := [name for name in NEEDED if not (root / name).exists()]:
+        raise DeployError(
+            f"{root} is no checkout of Visor: it lacks {', '.join(missing)}",
+            valid="Deploying needs the functions, terraform/ and the page as they are in the repository",
+            remedy="Run it there, or name a checkout with --root",
+        )
+    return root
+
+
+def _default_project() -> str:
+    project = output(["gcloud", "config", "get-value", "project", "--quiet"])
+    if not project or project == "(unset)":
+        raise DeployError(
+            "No project is named and gcloud has none",
+            remedy="Name one with --project, or run `gcloud config set project ID`",
+        )
+    return project
+
+
+def _plan(steps: list[Step], config: Configuration, *, as_json: bool) -> None:
+    resources = [
+        {
+            "address": address,
+            "file": block.file,
+            "several": "for_each" in block.attributes or "count" in block.attributes,
+        }
+        for address, block in config.of("resource").items()
+    ]
+    if as_json:
+        rows: list[dict[str, Any]] = [
+            {"name": s.name, "why": s.why, "command": shown(s), "changes": s.changes} for s in steps
+        ]
+        print_json({"steps": rows, "resources": resources})
+        return
+    for number, step in enumerate(steps, 1):
+        click.echo(f"{number:3}. {step.name}: {step.why}{'' if step.changes else ' (changes nothing in the cloud)'}")
+        click.echo(f"       {shown(step)}")
+    kinds = Counter(str(r["file"]) for r in resources)
+    click.echo(f"\nTerraform then owns {len(resources)} kinds of things, named in:")
+    for file, count in sorted(kinds.items()):
+        names = [str(r["address"]) + ("[…]" if r["several"] else "") for r in resources if r["file"] == file]
+        click.echo(f"  terraform/{file} ({count}): " + ", ".join(names))
+    click.echo("\nWhat that uses of the free tier: visor cost. Whether your project is ready: visor deploy --doctor.")
+
+
+def _doctor(target: Target, *, as_json: bool) -> None:
+    findings = []
+    for finding in examine(target):
+        findings.append(finding)
+        if not as_json:
+            mark = "ok  " if finding.well else "MEND" if finding.fatal else "look"
+            click.echo(f"{mark}  {finding.check}: {finding.found}")
+            if not finding.well:
+                click.echo(f"      {finding.remedy}")
+    if as_json:
+        print_json({"findings": findings})
+    if any(not f.well and f.fatal for f in findings):
+        sys.exit(1)
+
+
+def _run(steps: list[Step], target: Target, *, cloud: bool, as_json: bool) -> None:
+    for finding in examine(target):
+        if not finding.well and finding.fatal:
+            raise DeployError(finding.found, remedy=finding.remedy)
+    if not cloud:
+        use_state_file(target)
+    carry_out(steps, target, say=say)
+    if cloud:
+        say("Deployed. The build's log ends with the page's address.")
+        return
+    outputs = {name: output(["terraform", "output", "-raw", name], cwd=target.terraform) for name in OUTPUTS}
+    if as_json:
+        print_json(outputs)
+    else:
+        for name, value in outputs.items():
+            click.echo(f"{name:10} {value}")
+
+
+OUTPUTS = ("page", "endpoint", "crawl_now")

@@ -1,0 +1,106 @@
+"""`visor doctor`: what is installed, which weights and backends answer, and what to do about what is missing."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+import click
+
+from visor.cli.options import as_json, print_json
+from visor.errors import VisorError
+from visor.schema import Record
+from visor.settings import Settings
+
+
+class Finding(Record, frozen=True, kw_only=True):
+    """One thing looked at. `missing` stops Visor here; `absent` only what the remedy names."""
+
+    what: str
+    state: Literal["ok", "absent", "missing"]
+    found: str
+    remedy: str = ""
+
+
+@click.command("doctor")
+@as_json
+def doctor_command(as_json: bool) -> None:
+    """Look at this installation. Exit status 1 if something that Visor needs is missing."""
+    findings = list(look())
+    if as_json:
+        print_json({"findings": findings})
+    else:
+        for finding in findings:
+            mark = {"ok": "✓", "absent": "–", "missing": "✗"}[finding.state]
+            click.echo(f"{mark} {finding.what}: {finding.found}")
+            if finding.remedy:
+                click.echo(f"    {finding.remedy}")
+    sys.exit(any(finding.state == "missing" for finding in findings))
+
+
+def look() -> Iterator[Finding]:
+    """Everything that can be looked at without changing anything."""
+    yield Finding(what="Python", state="ok", found=platform.python_version())
+    for package in ("ai-edge-litert", "faiss-cpu", "numpy", "pillow", "pillow-heif", "scipy"):
+        yield _package(package, "missing", "Install Visor again: make setup")
+    yield Finding(what="SQLite", state="ok", found=sqlite3.sqlite_version)
+    yield _package("tensorflow-cpu", "absent", "Only for building models: pip install 'visor[build]'")
+    yield _package("google-cloud-firestore", "absent", "Only for VISOR_BACKEND=gcp: pip install 'visor[gcp]'")
+    yield _tool("node", "Only for building the page: install Node 20 or newer", "--version")
+    yield _tool("gcloud", "Only for deploying and for the emulators: install the Google Cloud CLI", "--version")
+    yield _tool("java", "Only for the Firestore and Pub/Sub emulators: install a Java 11 or newer", "-version")
+    yield _tool("terraform", "Only for deploying: install Terraform", "version")
+    try:
+        settings = Settings.read()
+    except VisorError as exc:
+        yield Finding(what="settings", state="missing", found=exc.found, remedy=exc.remedy)
+        return
+    yield Finding(what="settings", state="ok", found=f"backend {settings.backend}, home {settings.home}")
+    yield _try("model", lambda: _model(settings))
+    yield _try(f"stores ({settings.backend})", lambda: _stores(settings))
+
+
+def _package(name: str, otherwise: Literal["absent", "missing"], remedy: str) -> Finding:
+    try:
+        return Finding(what=name, state="ok", found=version(name))
+    except PackageNotFoundError:
+        return Finding(what=name, state=otherwise, found="not installed", remedy=remedy)
+
+
+def _tool(name: str, remedy: str, flag: str) -> Finding:
+    path = shutil.which(name)
+    if path is None:
+        return Finding(what=name, state="absent", found="not installed", remedy=remedy)
+    run = subprocess.run([path, flag], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    lines = (run.stdout or run.stderr).strip().splitlines()
+    return Finding(what=name, state="ok", found=lines[0] if lines else path)
+
+
+def _try(what: str, look_at: Callable[[], str]) -> Finding:
+    try:
+        return Finding(what=what, state="ok", found=look_at())
+    except VisorError as exc:
+        return Finding(what=what, state="missing", found=exc.found, remedy=exc.remedy or exc.valid)
+
+
+def _model(settings: Settings) -> str:
+    from visor.models.embedder import load_embedder
+
+    embedder = load_embedder(settings)
+    return f"{embedder.description.name}, {embedder.dimension} numbers, fingerprint {embedder.fingerprint[:12]}"
+
+
+def _stores(settings: Settings) -> str:
+    from visor.index.format.manifest import MANIFESTS
+    from visor.storage import open_stores
+
+    stores = open_stores(settings)
+    index = "a manifest" if next(iter(stores.objects.list(MANIFESTS)), None) else "no manifest yet"
+    stores.documents.get("items", ["0" * 32])
+    return f"objects, documents and queue answer; {index}; {stores.queue.waiting()} batches wait"

@@ -1,0 +1,130 @@
+"""Surroundings: what a search hands to calibration, measured in the space that the calibration was fitted in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+import numpy as np
+
+from visor.confidence.features import SAMPLED, Frame, Neighbourhood, Sampled, centred_similarities
+from visor.confidence.model import Calibration
+from visor.index.format.container import Array
+from visor.index.format.manifest import Manifest
+from visor.index.format.projection import Space, unit
+from visor.index.search.snapshot import Block, Snapshot
+
+FULL_MAX = 2_000
+"""Pictures up to which a calibration is fitted on full vectors: a projection learned on few pictures shows what it was
+learned on nearer than what it was not. 13 MB as float16."""
+FULL_KEPT_MAX = 4 * FULL_MAX
+"""Pictures up to which full vectors stay in memory for that; a merge long before has fitted anew."""
+
+
+class Surroundings:
+    """Keeps what is needed between searches of one snapshot. One thread may replace what another is using: each call
+    works on what it took, and at worst reads once more."""
+
+    def __init__(self) -> None:
+        self._frame = Frame(Space(None, 0))
+        self._full: dict[int, tuple[Block, Array]] = {}
+        self._calibration: tuple[Manifest | None, Calibration] = (None, Calibration())
+        nothing = np.empty((0, 0), np.float32)
+        self._sample: tuple[Snapshot | None, Calibration, Array, Array] = (None, Calibration(), nothing, nothing)
+
+    def calibration(self, manifest: Manifest | None) -> Calibration:
+        """The manifest's calibration, or the default."""
+        kept, calibration = self._calibration
+        if kept is not manifest:
+            calibration = Calibration.of(manifest.calibration if manifest else {})
+            self._calibration = (manifest, calibration)
+        return calibration
+
+    def around(
+        self,
+        snapshot: Snapshot,
+        calibration: Calibration,
+        query: Array,
+        inside: Array,
+        found: Sequence[tuple[Block, int]],
+        vectors: Array,
+    ) -> Neighbourhood:
+        """The neighbourhood of a query.
+
+        Args:
+            query: (d,) full vector of length 1.
+            inside: (m,) what `Space.inside` makes of it.
+            found: The nearest rows, nearest first.
+            vectors: (len(found), m) float32, these rows in the similarity space.
+        """
+        labels = RowLabels(found)
+        projected = snapshot.space.matrix is not None
+        wants_full = calibration.is_fitted and calibration.space is None
+        if projected and wants_full and snapshot.images <= FULL_KEPT_MAX:
+            rows = [self._full_vectors(snapshot, block)[row] for block, row in found]
+            sampled = self._sampled(snapshot, calibration, query)
+            return Neighbourhood(query, _stack(rows, len(query)), labels, sampled=sampled)
+        frame = self._frame
+        if frame.space is not snapshot.space:
+            frame = self._frame = Frame(snapshot.space)
+        placed = frame.query(query, inside)
+        return Neighbourhood(placed, vectors, labels, sampled=self._sampled(snapshot, calibration, placed))
+
+    def _sampled(self, snapshot: Snapshot, calibration: Calibration, query: Array) -> Sampled | None:
+        """How a placed query stands to a sample of the catalogue; None where the calibration has no use for it."""
+        mean = calibration.mean_vector
+        if len(mean) != len(query):
+            return None
+        kept, fitted, sample, middle = self._sample
+        if kept is not snapshot or fitted is not calibration:
+            step = max(1, -(-snapshot.images // SAMPLED))
+            full = calibration.space is None and snapshot.space.matrix is not None
+            parts = []
+            for live in snapshot.lives:
+                rows = np.arange(step // 2, len(live.block), step)
+                rows = rows if live.alive is None else rows[live.alive[rows]]
+                parts.append(self._full_vectors(snapshot, live.block)[rows] if full else live.block.unit_vectors(rows))
+            sample = unit(unit(np.concatenate(parts).astype(np.float32)) - mean)
+            middle = sample.mean(0)
+            self._sample = (snapshot, calibration, sample, middle)
+        return Sampled(centred_similarities(query[None], mean, sample)[0], middle)
+
+    def _full_vectors(self, snapshot: Snapshot, block: Block) -> Array:
+        """All full vectors of a block, (n, d) float16, read once."""
+        kept = self._full.get(id(block))
+        if kept is not None and kept[0] is block:
+            return kept[1]
+        vectors = np.ascontiguousarray(block.read(0, len(block)), np.float16)
+        live = {id(one.block) for one in snapshot.lives}
+        self._full = {**{i: one for i, one in self._full.items() if i in live}, id(block): (block, vectors)}
+        return vectors
+
+
+class RowLabels(Sequence[tuple[str, ...]]):
+    """The content labels of rows, read when they are asked for: of 64 rows five are."""
+
+    def __init__(self, rows: Sequence[tuple[Block, int]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[str, ...]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> RowLabels: ...
+
+    def __getitem__(self, place: int | slice) -> tuple[str, ...] | RowLabels:
+        if isinstance(place, slice):
+            return RowLabels(self._rows[place])
+        block, row = self._rows[place]
+        columns = block.columns
+        start, stop = columns.label_starts[row], columns.label_starts[row + 1]
+        return tuple(columns.names["label"][code] for code in columns.label_codes[start:stop])
+
+
+def _stack(rows: Sequence[Array], dimension: int) -> Array:
+    if not rows:
+        return np.empty((0, dimension), np.float32)
+    return unit(np.stack(rows).astype(np.float32))

@@ -1,0 +1,298 @@
+"""Fits a calibration to an index without labels.
+
+Every picture of a sample is asked for twice: left out itself (the catalogue holds more of its kind), and with its whole
+group left out (the catalogue holds nothing of its kind). The groups come from clustering. Where the pictures fall into
+clear groups, that comparison moves the shipped weights half way; where they do not, groups would only mirror the
+similarity that made them, so the shipped weights stay. The measurements are in docs/decisions/index-confidence.md.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from visor.confidence.clustering import clearest_groups
+from visor.confidence.features import (
+    FEATURES,
+    NEIGHBOURS,
+    SAMPLED,
+    Neighbourhood,
+    Sampled,
+    centred_similarities,
+    features,
+)
+from visor.confidence.model import Calibration
+from visor.index.format.container import Array
+from visor.index.format.projection import unit
+
+SAMPLE_MIN = 40
+"""Pictures below which the default stays."""
+SAMPLE_MAX = 800
+"""Pictures that are asked for."""
+KEPT = 256
+"""Nearest rows remembered of each, from which its group is taken away."""
+GROUP_SIZES = (5, 10, 20)
+"""Mean sizes of groups that are tried: the first that is not clearly worse than another is taken."""
+GROUP_MARGIN = 0.03
+TRUST_FROM, TRUST_FULL = 0.12, 0.2
+"""Silhouettes between which trust in the groups grows from 0 to its most: ten kinds of clothing have 0.10, groceries
+0.24."""
+TRUST_MAX = 0.5
+"""All the way finds no better, and says 0.02 less well how likely it is."""
+SHIPPED = {
+    "best": 0.88,
+    "near": -0.71,
+    "near_8": -1.31,
+    "ahead": 0.40,
+    "ahead_3": 0.49,
+    "own": 0.15,
+    "own_8": -0.79,
+    "together": -0.08,
+    "above": 0.53,
+    "spread": 0.67,
+    "apart": 1.23,
+    "shared": 0.40,
+    "labels": 0.20,
+}
+SHIPPED_INTERCEPT = 0.88
+"""Learned by `scripts/confidence_weights.py` from labelled photos of clothing and of groceries; in units of the
+catalogue's own spread."""
+TOO_CLEAR = 0.2
+"""Log-odds by which strangers are likelier than comparisons make them: held-out groups stand apart, where kinds run
+together, and the share of strangers from elsewhere, which is reckoned with while searching, is never quite 0."""
+COPY = 0.985
+"""Similarity from which a row is the same picture again, which tells nothing about its kind."""
+NONE_REJECTED: Array = np.empty((0, len(FEATURES)))
+REJECTED_WEIGHT = 3
+REJECTED_MAX = 0.5
+"""An answer that somebody rejected counts as this many strangers; all of them as half of the strangers at most."""
+RIDGE, FIXED = 1.0, 1e9
+RIDGE_QUERIES = 200.0
+"""Queries that all comparisons together count as against the ridge."""
+FAR_BELOW = 2.0
+FAR_WIDTH = 0.35
+"""Where strangers from elsewhere begin, below the mean of those of the same shop, in their standard deviations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """n pictures to ask for. vectors (n, m) float32: unit vectors of the space, of their covered length. rows (n,):
+    their places in the catalogue. labels: names for each, most probable first; empty where unknown."""
+
+    vectors: Array
+    rows: Array
+    labels: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some rows of the catalogue, in order: vectors (b, m) float32 of unit length, and their labels or ()."""
+
+    vectors: Array
+    labels: Sequence[Sequence[str]]
+
+
+def fit(
+    sample: Sample,
+    catalogue: Callable[[], Iterable[Part]],
+    *,
+    mean: Array,
+    space: str | None = None,
+    rejected: Array = NONE_REJECTED,
+) -> Calibration:
+    """A calibration for the catalogue; the default if the sample has fewer than `SAMPLE_MIN` pictures.
+
+    Args:
+        sample: At most `SAMPLE_MAX` are of use.
+        catalogue: All rows, part by part; goes by twice. Memory: besides a part, those near to any, (n * 256, m)
+            float16 at most.
+        mean: (m,) float32 of the catalogue's unit vectors.
+        space: Name of the projection, or None for full vectors.
+        rejected: (r, f) features of answers whose first match was called none; they count as strangers.
+    """
+    n = len(sample.vectors)
+    if n < SAMPLE_MIN:
+        return Calibration()
+    mean = mean.astype(np.float16).astype(np.float32)
+    near = _nearest(sample, catalogue())
+    if sum(len(one.rows) >= 2 for one in near) < SAMPLE_MIN // 2:
+        return Calibration()
+    rows = _gather(near, catalogue())
+    groups, clearness = clearest_groups(unit(sample.vectors - mean), GROUP_SIZES, GROUP_MARGIN)
+    row_groups = _row_groups(rows, groups, sample, mean)
+    some = np.unique(np.linspace(0, n - 1, min(n, SAMPLED)).astype(int))
+    drawn = unit(unit(sample.vectors[some]) - mean)
+    similarities = centred_similarities(sample.vectors, mean, drawn)
+    different = (some != np.arange(n)[:, None]) & (sample.vectors @ unit(sample.vectors[some]).T < COPY)
+    own, strange = [], []
+    for i, one in enumerate(near):
+        others = row_groups[rows.places(one.rows)] != groups[i]
+        foreign = different[i] & (groups[some] != groups[i])
+        if len(one.rows) >= 2:
+            own.append(_features(one, rows, sample, i, mean, _sampled(similarities[i], drawn, different[i])))
+        if others.sum() >= 2:
+            sampled = _sampled(similarities[i], drawn, foreign)
+            strange.append(_features(one, rows, sample, i, mean, sampled, others))
+    if min(len(own), len(strange)) < SAMPLE_MIN // 2:
+        return Calibration()
+    return _fitted(np.stack(own), np.stack(strange), sample, mean, space, clearness, rejected)
+
+
+def _fitted(
+    own: Array,
+    strange: Array,
+    sample: Sample,
+    mean: Array,
+    space: str | None,
+    clearness: float,
+    rejected: Array,
+) -> Calibration:
+    centre, spread = np.median(own, 0), np.maximum(own.std(0), 1e-6)
+    most = max(1, int(REJECTED_MAX * len(strange)))
+    heard = rejected[rejected[:, FEATURES.index("best")] < COPY]
+    again = np.repeat(heard[-most:], REJECTED_WEIGHT, axis=0)[-most:]
+    held, strangers = (own - centre) / spread, (np.concatenate([strange, again]) - centre) / spread
+    shipped = np.array([*(SHIPPED[name] for name in FEATURES), SHIPPED_INTERCEPT])
+    learned = logistic(held, strangers, shipped[:-1], RIDGE)
+    if len(again):
+        # With fixed weights, what somebody rejected moves the intercept.
+        without = logistic(held, strangers[: len(strange)], shipped[:-1], FIXED)[-1]
+        shipped[-1] += logistic(held, strangers, shipped[:-1], FIXED)[-1] - without
+    trust = TRUST_MAX * float(np.clip((clearness - TRUST_FROM) / (TRUST_FULL - TRUST_FROM), 0, 1))
+    weights = trust * learned + (1 - trust) * shipped
+    weights[-1] -= TOO_CLEAR
+    scores = strangers @ weights[:-1] + weights[-1]
+    deviation = max(float(scores.std()), 0.3)
+    return Calibration(
+        weights=tuple(round(float(w), 5) for w in weights[:-1]),
+        intercept=round(float(weights[-1]), 5),
+        centre=tuple(round(float(c), 6) for c in centre),
+        spread=tuple(round(float(s), 6) for s in spread),
+        mean=base64.b64encode(mean.astype("<f2").tobytes()).decode(),
+        space=space,
+        far_at=round(float(scores.mean()) - FAR_BELOW * deviation, 4),
+        far_width=round(FAR_WIDTH * deviation, 4),
+        fitted_on=len(own),
+        rejected=len(rejected),
+        trust=round(trust, 3),
+    )
+
+
+@dataclass(slots=True)
+class _Near:
+    """The nearest rows of one picture, without itself and its copies: similarities (k,) falling, rows (k,) of the
+    catalogue."""
+
+    similarities: Array
+    rows: Array
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Those rows of the catalogue that are near to any: rows (u,) rising, vectors (u, m) float16, labels."""
+
+    rows: Array
+    vectors: Array
+    labels: list[Sequence[str]]
+
+    def places(self, rows: Array) -> Array:
+        return np.searchsorted(self.rows, rows)
+
+
+def _nearest(sample: Sample, catalogue: Iterable[Part]) -> list[_Near]:
+    near = [_Near(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in sample.rows]
+    start = 0
+    for part in catalogue:
+        similarities = sample.vectors @ part.vectors.T
+        for i, found in enumerate(near):
+            mine = similarities[i]
+            few = np.flatnonzero((mine < COPY) & (np.arange(start, start + len(mine)) != sample.rows[i]))
+            if len(few) > KEPT:
+                few = few[np.argpartition(-mine[few], KEPT)[:KEPT]]
+            merged = np.concatenate([found.similarities, mine[few]])
+            order = np.argsort(-merged, kind="stable")[:KEPT]
+            near[i] = _Near(merged[order], np.concatenate([found.rows, start + few])[order])
+        start += len(part.vectors)
+    return near
+
+
+def _gather(near: Sequence[_Near], catalogue: Iterable[Part]) -> _Rows:
+    wanted = np.unique(np.concatenate([one.rows for one in near]))
+    vectors, labels, start = [], [], 0
+    for part in catalogue:
+        mine = wanted[(wanted >= start) & (wanted < start + len(part.vectors))] - start
+        vectors.append(part.vectors[mine].astype(np.float16))
+        labels += [part.labels[row] if part.labels else () for row in mine]
+        start += len(part.vectors)
+    return _Rows(wanted, np.concatenate(vectors), labels)
+
+
+def _row_groups(rows: _Rows, groups: Array, sample: Sample, mean: Array) -> Array:
+    """Group (u,) of each row: its own if it is in the sample, otherwise that of the nearest picture in it."""
+    place = {int(row): j for j, row in enumerate(sample.rows)}
+    known = np.array([place.get(int(row), -1) for row in rows.rows])
+    centred = unit(sample.vectors - mean).T
+    for start in range(0, len(known), 1000):
+        unknown = start + np.flatnonzero(known[start : start + 1000] < 0)
+        if len(unknown):
+            known[unknown] = (unit(rows.vectors[unknown].astype(np.float32) - mean) @ centred).argmax(1)
+    found: Array = groups[known]
+    return found
+
+
+def _sampled(similarities: Array, drawn: Array, chosen: Array) -> Sampled | None:
+    return Sampled(similarities[chosen], drawn[chosen].mean(0)) if chosen.any() else None
+
+
+def _features(
+    near: _Near,
+    rows: _Rows,
+    sample: Sample,
+    i: int,
+    mean: Array,
+    sampled: Sampled | None,
+    keep: Array | None = None,
+) -> Array:
+    """Features of one picture, among the near rows that `keep` (k,) bool leaves."""
+    chosen = rows.places(near.rows if keep is None else near.rows[keep])[:NEIGHBOURS]
+    around = Neighbourhood(
+        sample.vectors[i],
+        rows.vectors[chosen].astype(np.float32),
+        [rows.labels[j] for j in chosen] if sample.labels else (),
+        sample.labels[i] if sample.labels else (),
+        sampled,
+    )
+    return features(around, mean)
+
+
+def logistic(held: Array, strangers: Array, prior: Array, ridge: float) -> Array:
+    """Weights and intercept (f + 1,) of a logistic regression drawn to `prior`, both sides counting the same.
+
+    Newton's method, no step going uphill; the intercept is free.
+    """
+    x = np.concatenate([held, strangers])
+    x = np.c_[x, np.ones(len(x))]
+    y = np.r_[np.ones(len(held)), np.zeros(len(strangers))]
+    share = RIDGE_QUERIES / 2 * np.r_[np.full(len(held), 1 / len(held)), np.full(len(strangers), 1 / len(strangers))]
+    target, pull = np.r_[prior, 0.0], np.r_[np.full(len(prior), ridge), 1e-6]
+
+    def loss(at: Array) -> float:
+        odds = x @ at
+        return float(share @ (np.logaddexp(0.0, odds) - y * odds) + pull @ (at - target) ** 2 / 2)
+
+    weights = target.copy()
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
+        gradient = x.T @ (share * (p - y)) + pull * (weights - target)
+        curvature = (x * (share * p * (1 - p))[:, None]).T @ x + np.diag(pull)
+        step, now = np.linalg.solve(curvature, gradient), loss(weights)
+        while loss(weights - step) > now and np.abs(step).max() >= 1e-7:
+            step = step / 2
+        weights -= step
+        if np.abs(step).max() < 1e-7:
+            break
+    found: Array = weights
+    return found

@@ -1,0 +1,102 @@
+"""Calibrates an index at the end of a merge: takes a sample and lets the segments pass by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from visor.confidence.context import FULL_MAX
+from visor.confidence.features import Frame
+from visor.confidence.fit import NONE_REJECTED, SAMPLE_MAX, Part, Sample, fit
+from visor.confidence.model import Calibration
+from visor.index.format.container import Array, rows_in_blocks
+from visor.index.format.facets import FacetColumns
+from visor.index.format.manifest import Manifest
+from visor.index.format.projection import Space, decode, unit
+from visor.index.format.segment import Segment
+from visor.schema import as_document
+from visor.storage.objects import ObjectStore
+
+REFIT_AT = 1.1
+"""Growth (or its inverse) of an index from which its calibration is fitted anew."""
+ROWS_AT_ONCE = 4_096
+
+
+class Calibrator:
+    """What `merge` calls when its segments stand.
+
+    Args:
+        rejected: Gives the features of answers that somebody called no match, (r, f); see `pipeline.feedback`.
+    """
+
+    def __init__(self, objects: ObjectStore, rejected: Callable[[], Array] = lambda: NONE_REJECTED) -> None:
+        self.objects, self._rejected = objects, rejected
+
+    def __call__(self, manifest: Manifest, segments: Sequence[Segment], space: Space) -> Mapping[str, Any] | None:
+        """The new content of the manifest's `calibration`, or None if the old one still fits."""
+        old, rejected = Calibration.of(manifest.calibration), self._rejected()
+        images = sum(map(len, segments))
+        measured_in = None if images <= FULL_MAX else space.name
+        grown = max(images, 1) / max(old.images, 1)
+        fits = 1 / REFIT_AT < grown < REFIT_AT and old.space == measured_in and old.rejected == len(rejected)
+        if fits or not images:
+            return None
+        fitted = self.fit(segments, space, rejected, full=measured_in is None)
+        return as_document(msgspec.structs.replace(fitted, images=images))
+
+    def fit(self, segments: Sequence[Segment], space: Space, rejected: Array, *, full: bool) -> Calibration:
+        """See `visor.confidence.fit.fit`."""
+        frame = Frame(Space(None, space.dimension) if full else space)
+
+        def catalogue() -> Iterator[Part]:
+            for segment in segments:
+                for start, stop in rows_in_blocks(len(segment), ROWS_AT_ONCE):
+                    yield Part(self._rows(segment, start, stop, full), _Labels(segment.columns, start))
+
+        sums, count = np.zeros(frame.space.dimensions, np.float64), 0
+        for part in catalogue():
+            sums += part.vectors.sum(0, dtype=np.float64)
+            count += len(part.vectors)
+        return fit(
+            self._sample(segments, frame),
+            catalogue,
+            mean=(sums / count).astype(np.float32),
+            space=None if full else space.name,
+            rejected=rejected,
+        )
+
+    def _rows(self, segment: Segment, start: int, stop: int, full: bool) -> Array:
+        if not full and segment.codes is not None:
+            return decode(segment.codes[start:stop])
+        return unit(segment.vectors(self.objects, start, stop).astype(np.float32))
+
+    def _sample(self, segments: Sequence[Segment], frame: Frame) -> Sample:
+        """The first rows of each segment, in proportion: rows are sorted by id, and ids are digests."""
+        share = min(1.0, SAMPLE_MAX / sum(map(len, segments)))
+        vectors, rows, labels, before = [], [], [], 0
+        for segment in segments:
+            count = int(np.ceil(len(segment) * share))
+            vectors.append(frame.queries(unit(segment.vectors(self.objects, 0, count).astype(np.float32))))
+            rows.append(before + np.arange(count))
+            names = _Labels(segment.columns, 0)
+            labels += [names[row] for row in range(count)]
+            before += len(segment)
+        return Sample(np.concatenate(vectors), np.concatenate(rows), labels)
+
+
+class _Labels(Sequence[Sequence[str]]):
+    """Content labels of a segment's rows from `first` on, looked up one by one."""
+
+    def __init__(self, columns: FacetColumns, first: int) -> None:
+        self._columns, self._first = columns, first
+
+    def __len__(self) -> int:
+        return len(self._columns) - self._first
+
+    def __getitem__(self, row: Any) -> Any:
+        starts = self._columns.label_starts
+        start, stop = starts[self._first + row], starts[self._first + row + 1]
+        return tuple(self._columns.names["label"][code] for code in self._columns.label_codes[start:stop])

@@ -1,0 +1,1 @@
+"""Evaluation: how well labelled pictures are found."""

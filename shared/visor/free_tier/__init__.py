@@ -1,0 +1,1 @@
+"""Free tier: allowances, the quota meter and the cost model."""

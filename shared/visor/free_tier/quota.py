@@ -1,0 +1,255 @@
+"""Meters: what was used this day and month of what is free, and whether one thing more still fits.
+
+Counts are kept in memory and added to one document a month (collection `meters`, key `2026-11`), which holds the
+month's numbers and each day's. An instance writes and reads it once in `FLUSH_S`, or sooner after a hundredth of a free
+allowance: some 150 writes and reads a day and instance, under 1 % of what it guards. Between two readings it does not
+see what other instances use; `quota_share` leaves room for that.
+
+Days and months are Google's: they end at midnight in California.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import threading
+import time
+import zoneinfo
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from visor.errors import QuotaReached, StoreUnavailable
+from visor.free_tier.allowances import Allowances, Counted, allowances, counted
+from visor.settings import Settings
+from visor.storage.documents import Add, DocumentStore
+
+COLLECTION = "meters"
+FLUSH_S = 600.0
+PENDING_SHARE = 0.01
+BACKGROUND_SHARE = 0.8
+"""Of what Visor may use, what crawl and embed leave over is there for searches."""
+LOG = logging.getLogger(__name__)
+
+Kind = Literal[
+    "search",
+    "look",
+    "reading",
+    "embed",
+    "crawl",
+    "crawl_run",
+    "link",
+    "merge",
+    "compact_run",
+    "cold_start",
+    "fresh_shard",
+]
+"""An operation of counted.json."""
+
+BACKGROUND: frozenset[Kind] = frozenset({"embed", "crawl", "crawl_run", "link", "merge", "compact_run"})
+
+GUARDED: Mapping[str, tuple[str, str, float]] = {
+    "vcpu_s": ("Cloud Run", "vCPU time", 1),
+    "gib_s": ("Cloud Run", "memory time", 1),
+    "requests": ("Cloud Run", "requests", 1),
+    "response_bytes": ("Cloud Run", "data out", 2**30),
+    "class_a": ("Cloud Storage", "Class A operations", 1),
+    "class_b": ("Cloud Storage", "Class B operations", 1),
+    "firestore_reads": ("Firestore", "reads", 1),
+    "firestore_writes": ("Firestore", "writes", 1),
+    "firestore_deletes": ("Firestore", "deletes", 1),
+    "pubsub_bytes": ("Pub/Sub", "throughput", 2**30),
+}
+"""Resource to its allowance, and the size of the allowance's unit."""
+
+
+def california() -> datetime.tzinfo:
+    """Where a day of the free tier ends. Eight hours west of Greenwich where no time zones are installed."""
+    try:
+        return zoneinfo.ZoneInfo("America/Los_Angeles")
+    except zoneinfo.ZoneInfoNotFoundError:
+        return datetime.timezone(datetime.timedelta(hours=-8))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """One meter: `used` of `limit`, in the resource's own unit; `free` is what Google gives."""
+
+    resource: str
+    service: str
+    metric: str
+    per: Literal["day", "month"]
+    used: float
+    limit: float
+    free: float
+
+
+class Meter:
+    """Counts, and says what still fits. Any number of threads may use one.
+
+    Args:
+        limited: False: count, and let everything through (the embedded setting, where nothing is billed).
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        documents: DocumentStore,
+        settings: Settings,
+        *,
+        limited: bool | None = None,
+        clock: Callable[[], float] = time.time,
+        counts: Counted | None = None,
+        free: Allowances | None = None,
+    ) -> None:
+        self.documents, self.settings, self._clock = documents, settings, clock
+        self.limited = settings.backend == "gcp" if limited is None else limited
+        self._counts, self._allowances = counts or counted(), free or allowances()
+        self._zone = california()
+        self._lock = threading.Lock()
+        self._stored: dict[str, dict[str, float]] = {}
+        self._pending: dict[str, defaultdict[str, float]] = {}
+        self._pending_share = 0.0
+        self._due_at = 0.0
+
+    def add(
+        self, kind: Kind, n: float = 1, *, seconds: float | None = None, response_bytes: float | None = None
+    ) -> None:
+        """Count `n` operations that were done.
+
+        Args:
+            seconds: How long the function was busy with them, if that was measured; else counted.json's figure.
+            response_bytes: Likewise, what was answered.
+        """
+        amounts = self._amounts(kind, n, seconds=seconds, response_bytes=response_bytes)
+        month, day = self._keys()
+        with self._lock:
+            pending = self._pending.setdefault(month, defaultdict(float))
+            for name, amount in {**amounts, kind: n}.items():
+                pending[f"month_{name}"] += amount
+                pending[f"{day}_{name}"] += amount
+            shares = [amount / self._free(resource) for resource, amount in amounts.items() if resource in GUARDED]
+            self._pending_share += max(shares, default=0.0)
+            due = self._clock() >= self._due_at or self._pending_share >= PENDING_SHARE
+        if due:
+            self.flush()
+
+    def allow(self, kind: Kind, n: float = 1, *, owner: bool = False) -> None:
+        """Let `n` operations through.
+
+        Args:
+            owner: May also use the reserve.
+
+        Raises:
+            QuotaReached: They do not fit what is free of some allowance; says which and from when on.
+        """
+        if not self.limited:
+            return
+        amounts = self._amounts(kind, n)
+        share = self._share(kind, owner)
+        for reading in self._readings():
+            amount = amounts.get(reading.resource, 0.0)
+            if amount and reading.used + amount > reading.limit * share:
+                raise self._reached(reading, kind)
+
+    def headroom(self, kind: Kind, *, owner: bool = False) -> int:
+        """How many operations still fit: what crawl may publish today. A very large number where nothing is limited."""
+        if not self.limited:
+            return 2**53
+        amounts, share = self._amounts(kind, 1), self._share(kind, owner)
+        left = [(r.limit * share - r.used) / amounts[r.resource] for r in self._readings() if amounts.get(r.resource)]
+        return max(0, int(min(left, default=2**53)))
+
+    def readings(self) -> list[Reading]:
+        """Every meter, for the page's about panel and `visor stats`."""
+        return list(self._readings())
+
+    def flush(self) -> None:
+        """Add what was counted to the store and read what others counted. A store that is away costs nothing but time:
+        counts stay until the next flush."""
+        with self._lock:
+            pending, self._pending = self._pending, {}
+            self._pending_share = 0.0
+            self._due_at = self._clock() + FLUSH_S
+        try:
+            for month in list(pending):
+                self.documents.commit([Add(collection=COLLECTION, key=month, amounts=dict(pending[month]))])
+                del pending[month]
+            self._read()
+        except StoreUnavailable as exc:
+            LOG.warning("Meters are not written now: %s", exc)
+        finally:
+            with self._lock:
+                for month, counts in pending.items():
+                    again = self._pending.setdefault(month, defaultdict(float))
+                    for name, amount in counts.items():
+                        again[name] += amount
+
+    def _read(self) -> None:
+        month, _ = self._keys()
+        found = self.documents.get(COLLECTION, [month])
+        data: Mapping[str, Any] = found[month].data if month in found else {}
+        with self._lock:
+            self._stored = {month: {k: float(v) for k, v in data.items() if isinstance(v, int | float)}}
+
+    def _readings(self) -> Iterator[Reading]:
+        if self._clock() >= self._due_at:
+            self.flush()
+        month, day = self._keys()
+        with self._lock:
+            stored, pending = dict(self._stored.get(month, {})), dict(self._pending.get(month, {}))
+        for resource, (service, metric, unit) in GUARDED.items():
+            allowance = self._allowances.of(service, metric)
+            per: Literal["day", "month"] = "day" if allowance.per == "day" else "month"
+            name = f"{day if per == 'day' else 'month'}_{resource}"
+            free = allowance.free * unit
+            yield Reading(
+                resource=resource,
+                service=service,
+                metric=metric,
+                per=per,
+                used=stored.get(name, 0.0) + pending.get(name, 0.0),
+                limit=free * self.settings.quota_share,
+                free=free,
+            )
+
+    def _amounts(
+        self, kind: Kind, n: float, *, seconds: float | None = None, response_bytes: float | None = None
+    ) -> dict[str, float]:
+        """What `n` operations use, by guarded resource; zeros left out."""
+        amounts = {resource: n * self._counts.each(kind, resource) for resource in GUARDED}
+        busy = n * self._counts.each(kind, "seconds") if seconds is None else seconds
+        amounts["vcpu_s"] = busy * self.settings.function_cpu
+        amounts["gib_s"] = busy * self.settings.function_memory_gib
+        if response_bytes is not None:
+            amounts["response_bytes"] = response_bytes
+        return {resource: amount for resource, amount in amounts.items() if amount}
+
+    def _share(self, kind: Kind, owner: bool) -> float:
+        if owner:
+            return 1.0
+        return (1 - self.settings.owner_reserve) * (BACKGROUND_SHARE if kind in BACKGROUND else 1.0)
+
+    def _free(self, resource: str) -> float:
+        service, metric, unit = GUARDED[resource]
+        return self._allowances.of(service, metric).free * unit
+
+    def _keys(self) -> tuple[str, str]:
+        """The month's document and the prefix of the day's numbers in it."""
+        now = datetime.datetime.fromtimestamp(self._clock(), self._zone)
+        return now.strftime("%Y-%m"), now.strftime("d%d")
+
+    def _reached(self, reading: Reading, kind: Kind) -> QuotaReached:
+        now = datetime.datetime.fromtimestamp(self._clock(), self._zone)
+        midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        if reading.per == "day":
+            ends = midnight + datetime.timedelta(days=1)
+        else:
+            ends = (midnight.replace(day=1) + datetime.timedelta(days=32)).replace(day=1)
+        return QuotaReached(
+            f"This {reading.per}'s free {reading.service} {reading.metric} are used up for a {kind}",
+            valid=f"{reading.used:,.0f} of {reading.limit:,.0f} are used; Visor stops before it costs its owner money",
+            remedy=f"Come back after {ends.isoformat(timespec='minutes')}",
+            retry_after_s=(ends - now).total_seconds(),
+        )

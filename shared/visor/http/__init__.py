@@ -1,0 +1,1 @@
+"""HTTP: guarded, polite fetching of addresses that strangers name."""

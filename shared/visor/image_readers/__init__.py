@@ -1,0 +1,1 @@
+"""Image readers: web, file, bucket and thumbnail addresses to bytes."""

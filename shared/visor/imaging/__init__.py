@@ -1,0 +1,1 @@
+"""Imaging: bytes to upright RGB pixels within limits."""

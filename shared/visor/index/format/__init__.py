@@ -1,0 +1,1 @@
+"""Format: what an index is on disk, byte by byte."""

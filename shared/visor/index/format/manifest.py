@@ -1,0 +1,132 @@
+"""The manifest: which segments are live and which model and projection made them; replaced by compare-and-swap."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from visor.errors import NewerFormat, NotFound
+from visor.index.format.container import FORMAT_VERSION, corrupt
+from visor.schema import Record
+from visor.storage.objects import ObjectStore
+
+MANIFESTS = "manifest-"
+"""First part of the object names of all manifests."""
+COMMITS = "commits"
+"""Collection of shard commits."""
+MANIFEST_KEY = "manifest"
+"""Key of the one commit record with which a merge tells running searches to read the manifest again."""
+
+
+class SegmentEntry(Record, frozen=True, kw_only=True):
+    """One live segment."""
+
+    name: str
+    count: int
+    """Rows."""
+    size_bytes: int
+    hot_bytes: int
+    """Everything but the full vectors: a search reads `[0, hot_bytes)`."""
+    digest: str
+    """BLAKE2b-128 of its header, in hex: ties the manifest to these very bytes."""
+    projection: str | None = None
+    tombstones: int = 0
+    updates: int = 0
+
+
+class ProjectionEntry(Record, frozen=True, kw_only=True):
+    """The projection that all live segments are coded with."""
+
+    name: str
+    dimensions: int
+    learned_on: int
+    """Images in the index when it was learned."""
+
+
+class Trash(Record, frozen=True, kw_only=True):
+    """An object that is not live any more and may be deleted once searches had time to let it go."""
+
+    name: str
+    since: float
+    """Seconds since 1970."""
+
+
+class Manifest(Record, frozen=True, kw_only=True):
+    """The commit point of one model's index."""
+
+    format: int
+    model: str
+    dimension: int
+    """Numbers in a full vector."""
+    created_at: float
+    """Seconds since 1970."""
+    projection: ProjectionEntry | None = None
+    segments: tuple[SegmentEntry, ...] = ()
+    merged: dict[str, float] = msgspec.field(default_factory=dict)
+    """Commits that the segments contain, with their `committed_at`, for as long as their documents may be there."""
+    trash: tuple[Trash, ...] = ()
+    collected_at: float = 0.0
+    """When orphans were last looked for, seconds since 1970."""
+    calibration: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Belongs to confidence; a merge carries it over unread."""
+
+    @property
+    def images(self) -> int:
+        return sum(segment.count for segment in self.segments)
+
+    def contains(self, key: str, committed_at: float) -> bool:
+        """True if the segments hold what that commit says (a later commit under the same key is another one)."""
+        return self.merged.get(key, -1.0) >= committed_at
+
+
+def manifest_object(model: str) -> str:
+    """The object name of a model's manifest: an index is rebuilt under a new model beside the old one."""
+    return f"{MANIFESTS}{re.sub('[^A-Za-z0-9._-]', '_', model)}.json"
+
+
+def read_manifest(objects: ObjectStore, model: str) -> tuple[Manifest | None, int]:
+    """The model's manifest and its generation; `(None, 0)` if nothing was merged yet.
+
+    Raises:
+        CorruptObject, NewerFormat: It cannot be read.
+    """
+    return _read(objects, manifest_object(model))
+
+
+def read_manifest_object(objects: ObjectStore, name: str) -> Manifest | None:
+    """The manifest in the object of that name; None if there is none."""
+    return _read(objects, name)[0]
+
+
+def _read(objects: ObjectStore, name: str) -> tuple[Manifest | None, int]:
+    try:
+        view, info = objects.get_with_info(name)
+    except NotFound:
+        return None, 0
+    try:
+        version = msgspec.json.decode(view, type=_Version).format
+        if version > FORMAT_VERSION:
+            raise NewerFormat(
+                f"{name} has format version {version}",
+                valid=f"This Visor reads versions up to {FORMAT_VERSION}",
+                remedy="Install the Visor that wrote it, or a later one",
+            )
+        return msgspec.json.decode(view, type=Manifest), info.generation
+    except msgspec.DecodeError as exc:
+        raise corrupt(name, f"it is not a manifest ({exc})") from exc
+
+
+def swap_manifest(objects: ObjectStore, manifest: Manifest, generation: int) -> int:
+    """Replace exactly that generation (0: create). Returns the new one.
+
+    Raises:
+        Conflict: Somebody else was faster; nothing changed.
+    """
+    data = msgspec.json.encode(manifest, order="deterministic")
+    return objects.put(manifest_object(manifest.model), data, if_generation=generation).generation
+
+
+class _Version(msgspec.Struct):
+    format: int

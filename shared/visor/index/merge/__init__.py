@@ -1,0 +1,1 @@
+"""Merge: shards and small segments into larger segments, and garbage collection."""

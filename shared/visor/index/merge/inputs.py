@@ -1,0 +1,159 @@
+"""What there is to merge: commits that are in no segment yet with their shards, and the live segments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from visor.errors import FormatError, NotFound
+from visor.index.format.container import Array
+from visor.index.format.ids import sort_order
+from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Manifest, read_manifest, swap_manifest
+from visor.index.format.projection import Space, read_space
+from visor.index.format.segment import Segment, open_segment
+from visor.index.format.shard import Shard, read_shard
+from visor.schema import ShardCommit
+from visor.storage.documents import Document, DocumentStore
+from visor.storage.objects import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """One commit that is in no segment yet."""
+
+    key: str
+    committed_at: float
+    record: ShardCommit
+
+    def rows(self, model: str) -> int:
+        return self.record.count if self.record.model == model and self.record.shard else 0
+
+
+@dataclass
+class Inputs:
+    """The manifest of one model, what it names, and what was committed since.
+
+    `unreadable` says by name of a segment or key of a commit why it is left where it is.
+    """
+
+    objects: ObjectStore
+    documents: DocumentStore
+    model: str
+    manifest: Manifest | None = None
+    generation: int = 0
+    space: Space | None = None
+    unreadable: dict[str, str] = field(default_factory=dict)
+    _opened: dict[str, Segment] = field(default_factory=dict)
+    _commits: list[Document] = field(default_factory=list)
+
+    def load(self) -> None:
+        """Read the manifest, its space and the commits.
+
+        Raises:
+            FormatError: The manifest or its projection cannot be read.
+        """
+        self.manifest, self.generation = read_manifest(self.objects, self.model)
+        self.space = None
+        if self.manifest is not None:
+            self.space = Space(None, self.manifest.dimension)
+            if self.manifest.projection is not None:
+                name = self.manifest.projection.name
+                self.space = read_space(name, self.objects.get(name))
+        self._opened = {}
+        self._commits = self.documents.query(COMMITS, order_by="committed_at")
+
+    def swap(self, manifest: Manifest, space: Space) -> None:
+        """Replace the manifest.
+
+        Raises:
+            Conflict: Somebody else did.
+        """
+        self.generation = swap_manifest(self.objects, manifest, self.generation)
+        self.manifest, self.space = manifest, space
+        live = {entry.name for entry in manifest.segments}
+        self._opened = {name: segment for name, segment in self._opened.items() if name in live}
+
+    def damaged(self, names: Sequence[str], why: str) -> None:
+        """Segments turned out not to be readable."""
+        self.unreadable |= dict.fromkeys(names, why)
+        for name in names:
+            self._opened.pop(name, None)
+
+    def pending(self) -> list[Pending]:
+        """Commits in no segment, oldest first, but those whose shard cannot be read."""
+        pending = []
+        for document in self._commits:
+            at = float(document.data["committed_at"])
+            merged = self.manifest is not None and self.manifest.contains(document.key, at)
+            if document.key == MANIFEST_KEY or merged or document.key in self.unreadable:
+                continue
+            fields = {name: value for name, value in document.data.items() if name != "committed_at"}
+            pending.append(Pending(document.key, at, msgspec.convert(fields, ShardCommit)))
+        return pending
+
+    def group(self, step_rows: int) -> list[Pending]:
+        """The oldest pending commits, as many as have `step_rows` rows."""
+        group: list[Pending] = []
+        rows = 0
+        for commit in self.pending():
+            count = commit.rows(self.model)
+            if group and rows + count > step_rows:
+                break
+            group.append(commit)
+            rows += count
+        return group
+
+    def shards(self, group: Sequence[Pending]) -> list[Shard]:
+        """The shards of commits, but those that cannot be read."""
+        shards = []
+        for commit in group:
+            if not commit.rows(self.model) or commit.record.shard is None:
+                continue
+            try:
+                shards.append(read_shard(self.objects.get(commit.record.shard), name=commit.record.shard))
+            except NotFound:
+                if self.manifest is None or commit.key not in self.manifest.merged:
+                    self.unreadable[commit.key] = f"{commit.record.shard} is missing"
+            except FormatError as exc:
+                self.unreadable[commit.key] = exc.found
+        return shards
+
+    def segments(self) -> dict[str, Segment | None]:
+        """The live segments by name, None for those that cannot be read."""
+        segments: dict[str, Segment | None] = {}
+        for entry in self.manifest.segments if self.manifest else ():
+            if entry.name not in self._opened and entry.name not in self.unreadable:
+                assert self.space is not None
+                try:
+                    self._opened[entry.name] = open_segment(self.objects, entry, self.space)
+                except FormatError as exc:
+                    self.unreadable[entry.name] = exc.found
+            segments[entry.name] = self._opened.get(entry.name)
+        return segments
+
+
+def live_rows(segment: Segment, others: Sequence[Segment]) -> int:
+    """Rows of a segment that no tombstone of any live segment hides."""
+    hidden = np.zeros(len(segment), bool)
+    for other in others:
+        rows = segment.index.find(other.tombstones.ids)
+        there = rows >= 0
+        hidden[rows[there][segment.versions[rows[there]] <= other.tombstones.versions[there]]] = True
+    return len(segment) - int(hidden.sum())
+
+
+def sample(objects: ObjectStore, inputs: Sequence[Segment], shards: Sequence[Shard], most: int) -> Array:
+    """Full vectors to learn on, the same share of each input. Ids are digests, so first rows by id are random rows.
+
+    They are in the order of their ids: the same items make the same space, in whatever order they were committed.
+    """
+    every: list[Segment | Shard] = [*inputs, *shards]
+    share = min(1.0, most / max(sum(map(len, every)), 1))
+    taken = [int(np.ceil(len(one) * share)) for one in every]
+    parts = [segment.vectors(objects, 0, count) for segment, count in zip(inputs, taken, strict=False)]
+    parts += [shard.vectors[:count] for shard, count in zip(shards, taken[len(inputs) :], strict=True)]
+    ids = np.concatenate([one.ids[:count] for one, count in zip(every, taken, strict=True)])
+    return np.concatenate(parts)[sort_order(ids)]

@@ -1,0 +1,295 @@
+"""Merge: shards and small segments become larger segments, by compare-and-swap of the manifest.
+
+A merge goes in steps. Each step writes new segments under fresh names, then swaps the manifest: before the swap nothing
+of it can be seen, after it all. A merge that dies leaves at most objects that nobody names, which a later merge
+collects; a merge that loses a swap to another removes what it wrote and starts again from the new manifest.
+
+What a swap makes superfluous stays for a grace time, so that searches that hold the old manifest do not break.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from visor.errors import Conflict, CorruptObject, NotFound
+from visor.index.format.codes import train_fast_scan
+from visor.index.format.container import FORMAT_VERSION
+from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Manifest, ProjectionEntry, SegmentEntry, Trash
+from visor.index.format.projection import SAMPLES_MAX, Space, learn
+from visor.index.format.segment import Segment
+from visor.index.format.shard import Shard
+from visor.index.merge import garbage as cleanup
+from visor.index.merge.inputs import Inputs, Pending, live_rows, sample
+from visor.index.merge.pending_deletes import Late, carried
+from visor.index.merge.policy import MergePolicy, choose_segments, is_learning_due
+from visor.index.merge.segment_builder import gather, segment_take, shard_take, write_segments
+from visor.schema import Record, ShardCommit, as_document
+from visor.storage.documents import SERVER_TIME, DocumentStore, Put
+from visor.storage.objects import ObjectStore
+
+CONFLICTS_MAX = 5
+"""Swaps that a merge loses before it leaves the field to the others."""
+
+
+Calibrate = Callable[[Manifest, Sequence[Segment], Space], Mapping[str, Any] | None]
+"""Gives the new content of a manifest's `calibration`, or None to leave it."""
+
+
+class MergeReport(Record, frozen=True, kw_only=True):
+    """What one merge did."""
+
+    generation: int
+    """Of the manifest afterwards; 0 if there is none."""
+    images: int = 0
+    """Rows in all segments afterwards."""
+    segments: int = 0
+    commits: int = 0
+    """Shard commits taken up."""
+    steps: int = 0
+    """Swaps of the manifest that took something up or put something together."""
+    learned: bool = False
+    """True if the projection was learned anew."""
+    conflicts: int = 0
+    deleted: int = 0
+    """Objects and commit documents removed."""
+    unreadable: tuple[str, ...] = ()
+    """Shards and segments that cannot be read: they are left where they are, and named."""
+    finished: bool = True
+    """False if the time budget ended first; the next merge goes on."""
+    seconds: float = 0.0
+
+
+def merge(
+    objects: ObjectStore,
+    documents: DocumentStore,
+    *,
+    model: str,
+    policy: MergePolicy = MergePolicy(),  # noqa: B008 - frozen
+    budget_s: float | None = None,
+    relearn: bool = False,
+    clock: Callable[[], float] = time.time,
+    progress: Callable[[str], None] = lambda line: None,
+    calibrate: Calibrate | None = None,
+) -> MergeReport:
+    """Take up what was committed, and put small segments together.
+
+    Args:
+        model: Fingerprint of the index to merge.
+        policy: Sizes and times.
+        budget_s: No new step starts after this many seconds.
+        relearn: Learn the projection anew even if it is not due.
+        clock: Seconds since 1970.
+        progress: Told each step in one line.
+        calibrate: Fits the confidence of answers to what is indexed, once the segments stand.
+
+    Raises:
+        FormatError: The manifest or its projection cannot be read.
+    """
+    inputs = Inputs(objects, documents, model)
+    return _Merge(inputs, policy, clock, progress, calibrate).run(budget_s, relearn)
+
+
+@dataclass
+class _Merge:
+    """The state of one call of `merge`."""
+
+    index: Inputs
+    policy: MergePolicy
+    clock: Callable[[], float]
+    progress: Callable[[str], None]
+    calibrate: Calibrate | None = None
+    commits: int = 0
+    steps: int = 0
+    learned: bool = False
+    conflicts: int = 0
+
+    def run(self, budget_s: float | None, relearn: bool) -> MergeReport:
+        started = time.monotonic()
+        finished = False
+        self.index.load()
+        while budget_s is None or time.monotonic() - started < budget_s:
+            try:
+                if not self._step(relearn and not self.learned):
+                    finished = True
+                    break
+            except (Conflict, NotFound):
+                # Somebody swapped the manifest: its segments may be gone, too.
+                self.conflicts += 1
+                if self.conflicts > CONFLICTS_MAX:
+                    break
+                self.index.load()
+        if finished:
+            self._calibrate()
+        self._announce()
+        deleted = self._clean_up()
+        manifest = self.index.manifest
+        return MergeReport(
+            generation=self.index.generation,
+            images=manifest.images if manifest else 0,
+            segments=len(manifest.segments) if manifest else 0,
+            commits=self.commits,
+            steps=self.steps,
+            learned=self.learned,
+            conflicts=self.conflicts,
+            deleted=deleted,
+            unreadable=tuple(sorted(self.index.unreadable.values())),
+            finished=finished,
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+    def _step(self, relearn: bool) -> bool:
+        """Do the next thing that is due. Returns False if nothing is."""
+        group = self.index.group(self.policy.step_rows)
+        segments = self.index.segments()
+        readable = [segment for segment in segments.values() if segment is not None]
+        shards = self.index.shards(group)
+        group = [commit for commit in group if commit.key not in self.index.unreadable]
+        rows = sum(len(segment) for segment in readable) + sum(len(shard) for shard in shards)
+        if self.index.space is None and not shards:
+            return False
+        before = self.index.manifest.projection if self.index.manifest else None
+        learning = len(readable) == len(segments) and is_learning_due(self.policy, rows, before, forced=relearn)
+        if learning:
+            inputs = readable
+        else:
+            weights = [(segment.entry, live_rows(segment, readable)) for segment in readable]
+            names = choose_segments(self.policy, weights, sum(len(shard) for shard in shards), bool(group))
+            inputs = [segment for segment in readable if segment.entry.name in names]
+        if not group and not inputs:
+            return False
+        self._rewrite(inputs, readable, group, shards, learning)
+        return True
+
+    def _rewrite(
+        self,
+        inputs: Sequence[Segment],
+        readable: Sequence[Segment],
+        group: Sequence[Pending],
+        shards: Sequence[Shard],
+        learning: bool,
+    ) -> None:
+        """One step: write the new segments, swap the manifest."""
+        taken_up = {segment.entry.name for segment in inputs}
+        others = [segment for segment in readable if segment.entry.name not in taken_up]
+        now, objects = self.clock(), self.index.objects
+        space, projection = self._learn(inputs, shards) if learning else (self.index.space, None)
+        if space is None:
+            space = Space(None, shards[0].vectors.shape[1])
+        incoming = Late.of_commits([commit.record for commit in group], now)
+        rows = gather(inputs, shards, others, incoming + Late.of_segments(readable))
+        late = carried(incoming + Late.of_segments(inputs), others, now, self.policy.late_s)
+        takes = [segment_take(segment, objects) for segment in inputs] + [shard_take(shard) for shard in shards]
+        entries: list[SegmentEntry] = []
+        try:
+            with tempfile.TemporaryDirectory(prefix="visor-merge-") as folder:
+                if len(rows) or len(late.tombstones) or len(late.updates):
+                    entries = write_segments(
+                        objects,
+                        rows,
+                        takes,
+                        space=space,
+                        late=late,
+                        segment_rows=self.policy.rows_max(sum(len(segment) for segment in readable) + len(rows)),
+                        folder=Path(folder),
+                    )
+            manifest = self._manifest(inputs, group, entries, space, projection, now)
+            self.index.swap(manifest, space)
+        except CorruptObject as exc:
+            # A block of full vectors is damaged: go on without its segment, which stays where it is.
+            damaged = [s.entry.name for s in inputs if s.entry.name in exc.found]
+            if not damaged:
+                raise
+            self.index.damaged(damaged, exc.found)
+            return
+        except Conflict:
+            for entry in entries:
+                objects.delete(entry.name)
+            raise
+        self.steps += 1
+        self.commits += len(group)
+        self.learned |= learning
+        taken = f"{len(group)} commits and {len(inputs)} segments"
+        self.progress(f"{taken} became {len(entries)} segments with {len(rows)} images")
+
+    def _learn(self, inputs: Sequence[Segment], shards: Sequence[Shard]) -> tuple[Space, ProjectionEntry]:
+        """A newly learned space, its object put."""
+        rows = sum(len(segment) for segment in inputs) + sum(len(shard) for shard in shards)
+        known = sample(self.index.objects, inputs, shards, SAMPLES_MAX)
+        space, data = learn(known, learned_on=rows, train_fast_scan=train_fast_scan)
+        assert space.name is not None
+        self.index.objects.put(space.name, data)
+        return space, ProjectionEntry(name=space.name, dimensions=space.dimensions, learned_on=rows)
+
+    def _manifest(
+        self,
+        inputs: Sequence[Segment],
+        group: Sequence[Pending],
+        entries: Sequence[SegmentEntry],
+        space: Space,
+        projection: ProjectionEntry | None,
+        now: float,
+    ) -> Manifest:
+        """The manifest after a step."""
+        old, model = self.index.manifest, self.index.model
+        gone = {segment.entry.name for segment in inputs}
+        trash = [*gone, *(c.record.shard for c in group if c.record.shard and c.record.model == model)]
+        before = old.projection if old else None
+        if projection is not None and before is not None and before.name != projection.name:
+            trash.append(before.name)
+        kept = [entry for entry in (old.segments if old else ()) if entry.name not in gone]
+        base = old or Manifest(format=FORMAT_VERSION, model=model, dimension=0, created_at=now)
+        return msgspec.structs.replace(
+            base,
+            dimension=base.dimension or space.dimension,
+            created_at=now,
+            projection=projection or base.projection,
+            segments=(*kept, *entries),
+            merged={**base.merged, **{commit.key: commit.committed_at for commit in group}},
+            trash=(*base.trash, *(Trash(name=name, since=now) for name in sorted(trash))),
+        )
+
+    def _calibrate(self) -> None:
+        """Put a new calibration into the manifest, if one is due. Losing the swap costs nothing but the work."""
+        manifest, space = self.index.manifest, self.index.space
+        if self.calibrate is None or manifest is None or space is None:
+            return
+        try:
+            segments = [segment for segment in self.index.segments().values() if segment is not None and len(segment)]
+            calibration = self.calibrate(manifest, segments, space)
+            if calibration is None:
+                return
+            self.index.swap(msgspec.structs.replace(manifest, calibration=dict(calibration)), space)
+            self.progress(f"confidence calibrated on {calibration.get('fitted_on', 0)} images")
+        except (Conflict, NotFound):
+            self.conflicts += 1
+
+    def _announce(self) -> None:
+        """Tell running searches to read the manifest again, if its last swap was not told yet."""
+        if self.index.manifest is None:
+            return
+        documents, model, generation = self.index.documents, self.index.model, self.index.generation
+        record = next((d for d in documents.get(COMMITS, [MANIFEST_KEY]).values()), None)
+        told = record is not None and record.data.get("model") == model
+        if told and record is not None and record.data.get("manifest") == generation:
+            return
+        signal = as_document(ShardCommit(batch=MANIFEST_KEY, model=model, manifest=generation))
+        documents.commit([Put(collection=COMMITS, key=MANIFEST_KEY, data={**signal, "committed_at": SERVER_TIME})])
+
+    def _clean_up(self) -> int:
+        if self.index.manifest is None:
+            return 0
+        cleaner = cleanup.Cleaner(self.index.objects, self.index.documents, self.policy, self.clock())
+        try:
+            self.index.manifest, self.index.generation, deleted = cleaner.run(
+                self.index.manifest, self.index.generation
+            )
+        except Conflict:
+            return 0
+        return deleted

@@ -1,0 +1,1 @@
+"""Search: the reader of an index and the scan through it."""

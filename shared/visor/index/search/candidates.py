@@ -1,0 +1,193 @@
+"""Candidates: the nearest rows of a snapshot, found fast, exactly or by a metric on the full vectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from visor.index.format.container import Array, rows_in_blocks
+from visor.index.format.ids import sort_order
+from visor.index.search.metrics import STATISTICS_SAMPLES, Metric
+from visor.index.search.snapshot import Block, Live, Snapshot
+
+RERANK = 400
+"""Rows that a first pass hands to re-ranking, over all segments together, at least."""
+RERANK_PER_SEGMENT = 128
+"""… and of each segment at least."""
+METRIC_ROWS = 1024
+"""Full vectors that a metric goes through at once."""
+PARALLEL_ROWS = 300_000
+"""Rows from which segments are scanned side by side."""
+
+Way = Literal["fast", "exact", "metric"]
+Scan = Callable[[int], tuple[Array, Array]]
+"""The number of a block to its nearest rows (r,) int64 and their similarities (r,) float32, unordered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """c rows in falling order of similarity, ties by id: the same order whichever block a row lies in.
+
+    lives: What was searched; allowed: for each the rows that might be given, (n,) bool, or None for all.
+    similarities (c,) float32; owners (c,) int64, which of `lives` each is in; rows (c,) int64, where it lies there;
+    ids (c, 16) uint8.
+    """
+
+    lives: Sequence[Live]
+    allowed: Sequence[Array | None]
+    similarities: Array
+    owners: Array
+    rows: Array
+    ids: Array
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, places: Array | slice) -> Candidates:
+        """Those at the given places, in that order."""
+        return replace(
+            self,
+            similarities=self.similarities[places],
+            owners=self.owners[places],
+            rows=self.rows[places],
+            ids=self.ids[places],
+        )
+
+    def without(self, ids: Collection[str]) -> Candidates:
+        """All but the given items. Ids that are none are passed over."""
+        if not ids:
+            return self
+        unwanted = {bytes.fromhex(i) for i in ids}
+        return self.take(np.array([row.tobytes() not in unwanted for row in self.ids], bool))
+
+    def gather(self, column: Callable[[Block, Array], Array]) -> Array:
+        """What `column` gives for rows of one block, for all candidates in their order."""
+        mine = [(live.block, np.flatnonzero(self.owners == number)) for number, live in enumerate(self.lives)]
+        mine = [(block, places) for block, places in mine if len(places)]
+        parts = [column(block, self.rows[places]) for block, places in mine]
+        order = np.concatenate([places for _, places in mine])
+        width = min(part.shape[1] for part in parts)
+        gathered = np.empty((len(self), width), parts[0].dtype)
+        gathered[order] = np.concatenate([part[:, :width] for part in parts])
+        return gathered
+
+    def unit_vectors(self) -> Array:
+        """In the similarity space, (c, m) float32 of unit length; c at least 1."""
+        return self.gather(lambda block, rows: block.unit_vectors(rows))
+
+    def hashes(self) -> Array:
+        """(c, h) uint8, cut to the shortest h among them; c at least 1."""
+        return self.gather(lambda block, rows: block.hashes[rows])
+
+    def places(self) -> list[tuple[Block, int]]:
+        return [(self.lives[o].block, row) for o, row in zip(self.owners.tolist(), self.rows.tolist(), strict=True)]
+
+
+def find(
+    snapshot: Snapshot,
+    query: Array,
+    projected: Array,
+    allowed: Sequence[Array | None],
+    want: int,
+    *,
+    way: Way,
+    metric: str | None,
+    pool: Executor,
+) -> Candidates:
+    """The nearest rows of all blocks.
+
+    Args:
+        query: (d,) full vector of length 1.
+        projected: (m,) the same in the similarity space, of length 1.
+        allowed: For each block the rows that may be given, (n,) bool, or None for all.
+        want: How many at most.
+        metric: The metric's name, if `way` is metric.
+        pool: Scans large segments side by side.
+    """
+    if metric is not None:
+        scan = _metric_scan(snapshot, query, allowed, want, metric)
+    else:
+        scan = _space_scan(snapshot, projected, allowed, want, exact=way == "exact")
+    numbers = range(len(snapshot.lives))
+    parallel = len(numbers) > 1 and sum(len(live.block) for live in snapshot.lives) >= PARALLEL_ROWS
+    parts = list(pool.map(scan, numbers)) if parallel else [scan(number) for number in numbers]
+    rows = np.concatenate([rows for rows, _ in parts])
+    scores = np.concatenate([scores for _, scores in parts])
+    owners = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
+    best = np.argsort(-scores, kind="stable")[: want + 1]
+    rows, scores, owners = rows[best], scores[best], owners[best]
+    ids = np.empty((len(rows), 16), np.uint8)
+    for number in numbers:
+        mine = owners == number
+        ids[mine] = snapshot.lives[number].block.ids[rows[mine]]
+    by_id = sort_order(ids)
+    order = by_id[np.argsort(-scores[by_id], kind="stable")][:want]
+    return Candidates(snapshot.lives, allowed, scores[order], owners[order], rows[order], ids[order])
+
+
+def _space_scan(
+    snapshot: Snapshot, projected: Array, allowed: Sequence[Array | None], want: int, *, exact: bool
+) -> Scan:
+    total = sum(len(live.block) for live in snapshot.lives)
+
+    def scan(number: int) -> tuple[Array, Array]:
+        live, mask = snapshot.lives[number], allowed[number]
+        depth = max(want, RERANK_PER_SEGMENT, RERANK * len(live.block) // total)
+        return _scan(live, projected, depth, mask, exact=exact)
+
+    return scan
+
+
+def _scan(live: Live, query: Array, depth: int, allowed: Array | None, *, exact: bool) -> tuple[Array, Array]:
+    block = live.block
+    only_dead = allowed is not None and allowed is live.alive and block.fast is not None and not exact
+    if only_dead and allowed is not None:
+        dead = len(block) - live.count
+        rows, scores = block.scan(query, depth + min(dead, depth), None, exact=False)
+        keep = allowed[rows]
+        if np.count_nonzero(keep) >= min(depth, live.count):
+            return rows[keep], scores[keep]
+    return block.scan(query, depth, allowed, exact=exact)
+
+
+def _metric_scan(snapshot: Snapshot, query: Array, allowed: Sequence[Array | None], want: int, name: str) -> Scan:
+    sample = _sample(snapshot) if Metric.needs_sample(name) else np.empty((0, 0))
+    metric = Metric(name, sample)
+
+    def scan(number: int) -> tuple[Array, Array]:
+        block, mask = snapshot.lives[number].block, allowed[number]
+        scores = np.empty(len(block), np.float32)
+        for start, stop in rows_in_blocks(len(block), METRIC_ROWS):
+            if mask is None or mask[start:stop].any():
+                scores[start:stop] = metric.similarities(query, block.read(start, stop))
+        rows = np.arange(len(block)) if mask is None else np.flatnonzero(mask)
+        if len(rows) > want:
+            rows = rows[np.argpartition(-scores[rows], want - 1)[:want]]
+        return rows, scores[rows]
+
+    return scan
+
+
+def full_vectors(snapshot: Snapshot, every: int = 1) -> Iterator[tuple[Array, Array]]:
+    """Full vectors (b, d) float16 of the live items with their ids (b, 16) uint8, some rows at a time.
+
+    Args:
+        every: Gives one row in so many.
+    """
+    for live in snapshot.lives:
+        for start, stop in rows_in_blocks(len(live.block), METRIC_ROWS):
+            keep = np.arange(start, stop) % every == 0
+            if live.alive is not None:
+                keep &= live.alive[start:stop]
+            if keep.any():
+                yield live.block.read(start, stop)[keep], live.block.ids[start:stop][keep]
+
+
+def _sample(snapshot: Snapshot) -> Array:
+    """Full vectors of the index, evenly taken, at most `STATISTICS_SAMPLES`."""
+    every = max(1, snapshot.images // STATISTICS_SAMPLES)
+    return np.concatenate([vectors for vectors, _ in full_vectors(snapshot, every)])

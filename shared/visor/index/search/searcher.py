@@ -1,0 +1,248 @@
+"""Search: the nearest pictures in one similarity space, fast or exact, or by a SciPy metric on the full vectors."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+import numpy as np
+
+from visor.confidence.context import Surroundings
+from visor.confidence.model import Calibration
+from visor.errors import BadRequest, StoreUnavailable
+from visor.index.format.container import Array
+from visor.index.format.facets import FacetCounts
+from visor.index.format.ids import id_text
+from visor.index.format.manifest import Manifest
+from visor.index.format.projection import Space, query_vector, unit
+from visor.index.search.candidates import Way, find, full_vectors
+from visor.index.search.dedup import group
+from visor.index.search.hits import Hit, Hits
+from visor.index.search.metrics import check_metric
+from visor.index.search.reader import IndexState
+from visor.index.search.snapshot import Live, Snapshot
+from visor.storage.documents import DocumentStore
+from visor.storage.objects import ObjectStore
+from visor.web.schema import FacetsAnswer, Filters
+
+NEAREST = 64
+"""Best similarities that an answer carries for confidence."""
+WIDENINGS = 6
+"""Times that a search asks for four times as many rows before it gives up on filling k with different pictures."""
+
+
+class Searcher:
+    """Searches one model's index and follows its changes. Thread-safe.
+
+    Args:
+        objects, documents: The index's stores.
+        model: Fingerprint; shards of other models are not looked at.
+        freshness_s: Longest time between two looks for new commits.
+        clock: Seconds, never going back.
+    """
+
+    def __init__(
+        self,
+        objects: ObjectStore,
+        documents: DocumentStore,
+        *,
+        model: str,
+        freshness_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.model = model
+        self._freshness_s, self._clock = freshness_s, clock
+        self._state = IndexState(objects, documents, model, clock=clock)
+        self._snapshot = Snapshot(Space(None, 0), (), 0)
+        self._refreshed_at: float | None = None
+        self._lock = threading.Lock()
+        self._surroundings = Surroundings()
+        self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
+
+    def refresh(self, force: bool = False) -> bool:
+        """Take in what was committed since, if the last look is `freshness_s` ago or `force` is set.
+
+        A search keeps what it holds while the store does not answer. Returns whether it looked.
+
+        Raises:
+            FormatError: What cannot be left out without making answers wrong cannot be read; it is named.
+            StoreUnavailable: The store did not answer at the first look.
+        """
+        if not force and not self._is_due():
+            return False
+        # While one thread looks, the others go on with what there is, unless there is nothing yet.
+        if not self._lock.acquire(blocking=force or self._refreshed_at is None):
+            return False
+        try:
+            if not force and not self._is_due():
+                return False
+            try:
+                snapshot = self._state.poll()
+            except StoreUnavailable:
+                if self._refreshed_at is None:
+                    raise
+                snapshot = None
+            if snapshot is not None:
+                self._snapshot = snapshot
+            self._refreshed_at = self._clock()
+            return True
+        finally:
+            self._lock.release()
+
+    def take_changed(self) -> set[str] | None:
+        """Ids of the items that refreshes found changed since the last call; None if any item may have changed."""
+        with self._lock:
+            return self._state.take_changed()
+
+    def __len__(self) -> int:
+        return self._snapshot.images
+
+    @property
+    def generation(self) -> int:
+        """Generation of the manifest that is searched; 0 before the first merge."""
+        return self._snapshot.generation
+
+    def sample(self, limit: int) -> list[str]:
+        """At most `limit` ids, spread over the index and its blocks; the same ones as long as the index is the same."""
+        lives = self._snapshot.lives
+        rows = [np.flatnonzero(live.alive) if live.alive is not None else np.arange(len(live.block)) for live in lives]
+        total = sum(len(r) for r in rows)
+        if not total:
+            return []
+        chosen = np.unique(np.linspace(0, total - 1, min(limit, total)).astype(np.int64))
+        starts = np.cumsum([0, *map(len, rows)])
+        return [
+            id_text(live.block.ids[r[place - start]])
+            for live, r, start, end in zip(lives, rows, starts, starts[1:], strict=False)
+            for place in chosen
+            if start <= place < end
+        ]
+
+    @property
+    def manifest(self) -> Manifest | None:
+        return self._state.manifest
+
+    @property
+    def space(self) -> Space:
+        return self._snapshot.space
+
+    @property
+    def calibration(self) -> Calibration:
+        """Fitted to this index at a merge, or the default."""
+        return self._surroundings.calibration(self.manifest)
+
+    @property
+    def segments(self) -> int:
+        """Live segments."""
+        return len(self.manifest.segments) if self.manifest else 0
+
+    @property
+    def fresh(self) -> int:
+        """Items that are in no segment yet."""
+        return sum(live.count for live in self._snapshot.lives if live.block.is_fresh)
+
+    @property
+    def notice(self) -> str | None:
+        """What part of the index could not be read, if any."""
+        return self._snapshot.notice
+
+    def search(
+        self,
+        vector: Array,
+        *,
+        k: int,
+        filters: Filters = Filters(),  # noqa: B008 - a frozen record
+        mode: Literal["fast", "exact"] = "fast",
+        metric: str | None = None,
+        query_hash: bytes | None = None,
+        leave_out: Collection[str] = (),
+    ) -> Hits:
+        """The k nearest different pictures that pass the filters, as many as there are.
+
+        Args:
+            vector: (d,) full vector of the index's model; its length does not matter.
+            k: At least 1.
+            mode: `fast` or `exact`, two ways through one similarity space.
+            metric: A SciPy metric on the full vectors; overrides `mode`.
+            query_hash: Perceptual hash, PDQ in its first 32 bytes.
+            leave_out: Ids that are no results.
+
+        Raises:
+            BadRequest: k, the vector, the metric or a filter is not valid.
+        """
+        if k < 1:
+            raise BadRequest(f"k is {k}", valid="k is at least 1", remedy="Ask for one result or more")
+        if metric is not None:
+            check_metric(metric)
+        snapshot = self._snapshot
+        way: Way = "metric" if metric is not None else mode
+        if not snapshot.images:
+            return Hits((), way, metric, np.empty(0, np.float32), snapshot.notice)
+        query = query_vector(vector, snapshot.space.dimension)
+        wanted_hash = None if query_hash is None else np.frombuffer(bytes(query_hash), np.uint8)
+        allowed = [live.allowed(filters) for live in snapshot.lives]
+        matching = sum(_count(live, mask) for live, mask in zip(snapshot.lives, allowed, strict=True))
+        inside = snapshot.space.inside(query)
+        projected = unit(inside[None])[0]
+        want = k + len(leave_out) + min(k, 20)
+        for _ in range(WIDENINGS):
+            most = max(want, NEAREST + len(leave_out))
+            found = find(snapshot, query, projected, allowed, most, way=way, metric=metric, pool=self._pool)
+            shown = found.without(leave_out)
+            vectors = shown.unit_vectors() if len(shown) else np.empty((0, snapshot.space.dimensions), np.float32)
+            hits = group(shown.take(slice(want)), vectors[:want], k, wanted_hash, leave_out)
+            if len(hits) >= k or len(found) >= matching:
+                break
+            want *= 4
+        near = shown.take(slice(NEAREST))
+        around = self._surroundings.around(snapshot, self.calibration, query, inside, near.places(), vectors[:NEAREST])
+        return Hits(hits, way, metric, near.similarities, snapshot.notice, around)
+
+    def facets(self, filters: Filters) -> FacetsAnswer:
+        """How often each value occurs among the items that pass the filters."""
+        parts = [part for live in self._snapshot.lives for part in live.counts(filters)]
+        return FacetCounts.answer(parts)
+
+    def full_vectors(self) -> Iterator[tuple[Array, Array]]:
+        """Full vectors (b, d) float16 of all live items with their ids (b, 16) uint8, some rows at a time."""
+        return full_vectors(self._snapshot)
+
+    def vector_of(self, item_id: str) -> Array | None:
+        """The full vector (d,) float32 of an indexed item; None if there is no such item."""
+        place = _find(self._snapshot, item_id)
+        if place is None:
+            return None
+        live, row = place
+        vector: Array = live.block.read(row, row + 1)[0].astype(np.float32)
+        return vector
+
+    def hashes_of(self, item_id: str) -> Array | None:
+        """The perceptual hashes (h,) uint8 of an indexed item; None if there is no such item."""
+        place = _find(self._snapshot, item_id)
+        return None if place is None else place[0].block.hashes[place[1]]
+
+    def _is_due(self) -> bool:
+        return self._refreshed_at is None or self._clock() - self._refreshed_at >= self._freshness_s
+
+
+__all__ = ["Hit", "Hits", "Searcher"]
+
+
+def _count(live: Live, mask: Array | None) -> int:
+    return len(live.block) if mask is None else int(np.count_nonzero(mask))
+
+
+def _find(snapshot: Snapshot, item_id: str) -> tuple[Live, int] | None:
+    try:
+        key = np.frombuffer(bytes.fromhex(item_id), np.uint8).reshape(1, 16)
+    except ValueError:
+        return None
+    for live in snapshot.lives:
+        row = int(live.block.index.find(key)[0])
+        if row >= 0 and (live.alive is None or live.alive[row]):
+            return live, row
+    return None

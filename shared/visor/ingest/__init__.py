@@ -1,0 +1,1 @@
+"""Ingest: from a catalogue to vectors in the index."""

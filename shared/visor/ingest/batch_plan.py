@@ -1,0 +1,211 @@
+"""One delivery of a batch: what of it is left to do, what came of it, and the writes that make it so."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from visor.errors import ImageError
+from visor.schema import (
+    Batch,
+    Change,
+    FacetRow,
+    FacetUpdate,
+    Failure,
+    IndexedItem,
+    Item,
+    Label,
+    Safety,
+    ShardCommit,
+    Tombstone,
+    as_document,
+)
+from visor.storage.documents import SERVER_TIME, Delete, Document, Put, Write
+
+GONE_KEPT = timedelta(days=30)
+"""How long the document of a deleted item stays, so that an older message cannot bring it back."""
+
+
+@dataclass
+class EmbedReport:
+    """What one delivery did, in items."""
+
+    embedded: int = 0
+    updated: int = 0
+    deleted: int = 0
+    already_done: int = 0
+    failed: int = 0
+    unavailable: int = 0
+
+
+@dataclass
+class Picture:
+    """An item on its way through embed. The pixels are dropped once they are a vector."""
+
+    change: Change
+    width: int
+    height: int
+    hashes: bytes
+    pixels: Image.Image | None
+    vector: np.ndarray | None = None
+    labels: tuple[Label, ...] = ()
+    safety: Safety | None = None
+
+
+@dataclass
+class Delivery:
+    """One delivery: the state of its work.
+
+    Args:
+        model: Fingerprint of the model that embeds.
+        documents, failed_before: The batch's items and failures as the store has them, by id.
+    """
+
+    batch: Batch
+    attempt: int
+    model: str
+    documents: dict[str, Document]
+    failed_before: dict[str, Document]
+    report: EmbedReport = field(default_factory=EmbedReport)
+    pictures: list[Picture] = field(default_factory=list)
+    updates: list[Change] = field(default_factory=list)
+    deletes: list[Change] = field(default_factory=list)
+    failures: list[tuple[Change, ImageError]] = field(default_factory=list)
+
+    @property
+    def changes_done(self) -> int:
+        """Changes that this delivery worked on, with whatever result."""
+        return len(self.pictures) + len(self.updates) + len(self.deletes) + len(self.failures)
+
+    def stored_version(self, item: str) -> int:
+        document = self.documents.get(item)
+        return int(document.data["version"]) if document else -1
+
+    def failed_version(self, item: str) -> int:
+        """The version that was found to have no picture for good."""
+        failure = self.failed_before.get(item)
+        return -1 if failure is None or failure.data["retriable"] else int(failure.data["version"])
+
+    def put_item(self, item: str, data: Mapping[str, object]) -> Put:
+        """The write of an item's document: a new one needs no second read for its guard."""
+        if item in self.documents:
+            return _put("items", item, data)
+        return Put(collection="items", key=item, data=data, if_revision=0)
+
+    def sort_out(self) -> list[Change]:
+        """Leave out what is done and note updates and deletes; returns what has to be embedded."""
+        to_embed = []
+        for change in {change.item.id: change for change in self.batch.changes}.values():
+            document = self.documents.get(change.item.id)
+            stored = self.stored_version(change.item.id)
+            live = document is not None and not document.data.get("gone")
+            same_model = document is not None and document.data.get("model") == self.model
+            superseded = stored > change.version or (stored == change.version and (same_model or not live))
+            hopeless = change.action != "delete" and self.failed_version(change.item.id) >= change.version
+            if superseded or hopeless:
+                self.report.already_done += 1
+            elif change.action == "delete":
+                self.deletes.append(change)
+            elif change.action == "update" and live and same_model and _same_picture(document, change.item):
+                self.updates.append(change)
+            else:
+                to_embed.append(change)
+        return to_embed
+
+    def writes(self, shard: str | None, now: datetime) -> list[Write]:
+        """Everything that came of the delivery, for one atomic commit; counts it in the report, too.
+
+        Args:
+            shard: Name of the object with the vectors of `pictures`; None if there are none.
+        """
+        tombstones = [Tombstone(id=c.item.id, version=c.version) for c in self.deletes]
+        writes: list[Write] = [self._item(p, shard or "", now) for p in self.pictures]
+        writes += [self._gone(c, now) for c in self.deletes]
+        updates = []
+        for change in self.updates:
+            indexed = msgspec.convert(self.documents[change.item.id].data, IndexedItem)
+            indexed = msgspec.structs.replace(indexed, item=change.item, version=change.version)
+            writes.append(self.put_item(change.item.id, as_document(indexed)))
+            facets = FacetRow.of(change.item, indexed.labels)
+            updates.append(FacetUpdate(id=change.item.id, version=change.version, facets=facets))
+        for change, exc in self.failures:
+            writes.append(_put("failures", change.item.id, as_document(self._failure(change, exc, now))))
+            self.report.unavailable += exc.retriable
+            self.report.failed += not exc.retriable
+            if not exc.retriable and self.stored_version(change.item.id) >= 0:
+                # An older picture of this item is searchable, and the catalogue no longer shows it.
+                tombstones.append(Tombstone(id=change.item.id, version=change.version))
+                writes.append(self._gone(change, now))
+        done = [p.change for p in self.pictures] + self.deletes
+        writes += [
+            Delete(collection="failures", key=c.item.id, field="version", value=c.version)
+            for c in done
+            if c.item.id in self.failed_before
+        ]
+        if shard or updates or tombstones:
+            commit = ShardCommit(
+                batch=self.batch.id,
+                model=self.model,
+                shard=shard,
+                count=len(self.pictures),
+                updates=tuple(updates),
+                tombstones=tuple(tombstones),
+            )
+            data = {**as_document(commit), "committed_at": SERVER_TIME}
+            writes.append(Put(collection="commits", key=self.commit_key(), data=data))
+        self.report.embedded = len(self.pictures)
+        self.report.updated, self.report.deleted = len(self.updates), len(self.deletes)
+        return writes
+
+    def commit_key(self) -> str:
+        """Differs where a redelivery of a batch adds the part that was missing, or another model embeds it."""
+        parts = [*sorted(p.change.item.id for p in self.pictures), self.model]
+        return f"{self.batch.id}-{hashlib.blake2b(''.join(parts).encode(), digest_size=4).hexdigest()}"
+
+    def _item(self, picture: Picture, shard: str, now: datetime) -> Put:
+        indexed = IndexedItem(
+            item=picture.change.item,
+            version=picture.change.version,
+            model=self.model,
+            shard=shard,
+            indexed_at=now.isoformat(timespec="seconds"),
+            width=picture.width,
+            height=picture.height,
+            labels=picture.labels,
+            safety=picture.safety,
+        )
+        return self.put_item(picture.change.item.id, as_document(indexed))
+
+    def _gone(self, change: Change, now: datetime) -> Put:
+        data = {"version": change.version, "gone": True, "expires_at": (now + GONE_KEPT).timestamp()}
+        return self.put_item(change.item.id, data)
+
+    def _failure(self, change: Change, exc: ImageError, now: datetime) -> Failure:
+        return Failure(
+            item=change.item.id,
+            source=change.item.source,
+            image_url=change.item.image_url,
+            version=change.version,
+            batch=self.batch.id,
+            code=exc.code,
+            reason=str(exc),
+            retriable=exc.retriable,
+            at=now.isoformat(timespec="seconds"),
+        )
+
+
+def _same_picture(document: Document | None, item: Item) -> bool:
+    """Whether the vector that an item has is its picture's still. Whoever published an update may not have known."""
+    return document is not None and (
+        msgspec.convert(document.data["item"], Item).image_signature() == item.image_signature()
+    )
+
+
+def _put(collection: str, key: str, data: Mapping[str, object]) -> Put:
+    return Put(collection=collection, key=key, data=data, newer_than="version")

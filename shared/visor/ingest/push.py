@@ -1,0 +1,197 @@
+"""Push: an owner's own programs send items and have them embedded, updated or deleted, without a crawl.
+
+Nothing is read to decide what a pushed item is: it is published as an `update`, and embed, which reads the item's
+document anyway, embeds it where it is new or shows another picture. So a push costs no Firestore read of its own, may
+be repeated, and needs no seen-set. The greatest version wins, and versions are the time.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from urllib.parse import urlsplit
+
+import msgspec
+
+from visor.errors import RequestTooLarge, UnknownItem
+from visor.free_tier.quota import Meter
+from visor.schema import ITEM_ID, Batch, Change, Item, item_id
+from visor.settings import Settings
+from visor.sources.config import PUSHED
+from visor.sources.parse.text import DESCRIPTION_LENGTH_MAX, TITLE_LENGTH_MAX, country_code, iso_date, plain_text
+from visor.storage.documents import DocumentStore
+from visor.storage.queue import Queue
+from visor.web.schema import PushAnswer, PushedItem, PushItem
+
+LINES_MAX = 1_000
+"""Items in one request: some 16 batches."""
+LINE_BYTES_MAX = 65_536
+URL_LENGTH_MAX = 2_000
+
+
+class Pusher:
+    """Takes pushed items in. Thread-safe; one a process.
+
+    Args:
+        clock: Seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        documents: DocumentStore,
+        settings: Settings,
+        meter: Meter,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.queue, self.documents, self.settings, self.meter, self.clock = queue, documents, settings, meter, clock
+        self._lock = threading.Lock()
+        self._version = 0
+
+    def push_lines(self, body: bytes) -> PushAnswer:
+        """Take in JSON Lines; a line that is wrong is refused, and the others count.
+
+        Raises:
+            RequestTooLarge: More than `LINES_MAX` items; none was taken.
+            StoreUnavailable: The queue did not answer; some may have been taken, and repeating does no harm.
+        """
+        lines = [(number, line) for number, line in enumerate(body.splitlines(), 1) if line.strip()]
+        if len(lines) > LINES_MAX:
+            raise RequestTooLarge(
+                f"The stream has {len(lines)} items",
+                valid=f"At most {LINES_MAX} in one request",
+                remedy="Send the rest in another request",
+            )
+        return self._take(_read(lines))
+
+    def push_one(self, pushed: PushItem) -> PushAnswer:
+        """Take in one item. Raises as `push_lines`."""
+        return self._take([(1, pushed)])
+
+    def delete(self, item: str) -> PushAnswer:
+        """Delete a pushed item by its id. One that is not known is deleted too: it may be in the queue still.
+
+        Raises:
+            UnknownItem: The item is not from a push but from a source, which would bring it back.
+        """
+        found = self.documents.get("items", [item]).get(item) if ITEM_ID.match(item) else None
+        source = found.data.get("item", {}).get("source", PUSHED) if found else PUSHED
+        if source != PUSHED or not ITEM_ID.match(item):
+            raise UnknownItem(
+                f"No item {item:.64} was pushed: it is of source {source!r}"
+                if found
+                else f"{item[:64]!r} is no item's id",
+                valid="The id of a pushed item: 32 hexadecimal digits",
+                remedy="Take it out of its catalogue, or leave it out in the source's configuration",
+            )
+        gone = Item(id=item, source=PUSHED, key="", image_url="")
+        self._publish([Change(action="delete", item=gone, version=self._next_version())])
+        return PushAnswer(accepted=1, items=(PushedItem(line=1, id=item, state="accepted"),))
+
+    def _take(self, read: Iterable[tuple[int, PushItem | str]]) -> PushAnswer:
+        version = self._next_version()
+        answers: dict[int, PushedItem] = {}
+        changes: dict[str, tuple[int, Change]] = {}
+        for line, pushed in read:
+            try:
+                change = _change(pushed, version)
+            except ValueError as exc:
+                key = pushed.key if isinstance(pushed, PushItem) else None
+                answers[line] = PushedItem(line=line, key=key, state="refused", reason=str(exc))
+                continue
+            if change.item.id in changes:
+                earlier, old = changes.pop(change.item.id)
+                answers[earlier] = _refused(earlier, old, f"line {line} has the same key, and counts")
+            changes[change.item.id] = (line, change)
+        room = self.meter.headroom("embed", owner=True)
+        taken = list(changes.values())
+        for line, change in taken[room:]:
+            answers[line] = _refused(line, change, "no more fits what is free today; send it again tomorrow")
+        self._publish([change for _, change in taken[:room]])
+        for line, change in taken[:room]:
+            answers[line] = PushedItem(line=line, key=change.item.key, id=change.item.id, state="accepted")
+        items = tuple(answers[line] for line in sorted(answers))
+        accepted = sum(item.state == "accepted" for item in items)
+        return PushAnswer(accepted=accepted, refused=len(items) - accepted, items=items)
+
+    def _publish(self, changes: Sequence[Change]) -> None:
+        size = self.settings.batch_size
+        batches = [Batch.of(PUSHED, PUSHED, tuple(changes[at : at + size])) for at in range(0, len(changes), size)]
+        if batches:
+            self.queue.publish([msgspec.json.encode(batch) for batch in batches])
+            self.meter.add("crawl", len(changes))
+
+    def _next_version(self) -> int:
+        with self._lock:
+            self._version = max(self._version + 1, int(self.clock() * 1000))
+            return self._version
+
+
+def _read(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, PushItem | str]]:
+    """Each line's item, or why there is none."""
+    for number, line in lines:
+        if len(line) > LINE_BYTES_MAX:
+            yield number, f"it has {len(line)} bytes; at most {LINE_BYTES_MAX} are taken"
+            continue
+        try:
+            yield number, msgspec.json.decode(line, type=PushItem)
+        except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+            yield number, f"it cannot be read: {exc}"
+
+
+def _change(pushed: PushItem | str, version: int) -> Change:
+    """What is to be published for it; raises `ValueError` with the reason where that is nothing."""
+    if isinstance(pushed, str):
+        raise ValueError(pushed)
+    key = pushed.key.strip()
+    if not key:
+        raise ValueError("its key is empty")
+    identity = item_id(PUSHED, key)
+    if pushed.deleted:
+        return Change(action="delete", item=Item(id=identity, source=PUSHED, key=key, image_url=""), version=version)
+    item = Item(
+        id=identity,
+        source=PUSHED,
+        key=key,
+        image_url=_address(pushed.image_url, "image_url"),
+        page_url=_address(pushed.page_url, "page_url") if pushed.page_url else None,
+        title=plain_text(pushed.title, TITLE_LENGTH_MAX),
+        description=plain_text(pushed.description, DESCRIPTION_LENGTH_MAX) or None,
+        price=pushed.price,
+        currency=pushed.currency.upper() if pushed.currency and pushed.price is not None else None,
+        collection=plain_text(pushed.collection, TITLE_LENGTH_MAX) or None,
+        country=country_code(pushed.country),
+        date=_date(pushed.date),
+        licence=plain_text(pushed.licence, TITLE_LENGTH_MAX) or None,
+        author=plain_text(pushed.author, TITLE_LENGTH_MAX) or None,
+        image_etag=pushed.image_etag,
+        image_modified=pushed.image_modified,
+        extra={name: plain_text(value) for name, value in pushed.extra.items()},
+    )
+    return Change(action="update", item=item, version=version)
+
+
+def _address(text: str | None, name: str) -> str:
+    if not text:
+        raise ValueError(f"{name} is missing")
+    try:
+        parts = urlsplit(text.strip())
+        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        good = False
+    if not good or len(text) > URL_LENGTH_MAX:
+        raise ValueError(f"{name} is no http(s) address of at most {URL_LENGTH_MAX} characters: {text!r:.120}")
+    return text.strip().replace(" ", "%20")
+
+
+def _date(text: str | None) -> str | None:
+    date = iso_date(text)
+    if text and date is None:
+        raise ValueError(f"date is no ISO 8601 date: {text!r:.60}")
+    return date
+
+
+def _refused(line: int, change: Change, reason: str) -> PushedItem:
+    return PushedItem(line=line, key=change.item.key, id=change.item.id, state="refused", reason=reason)

@@ -1,0 +1,196 @@
+"""The day's budget of requests: how many a source and a host have got today, over all runs, restarts and functions.
+
+One document a day (collection `requests`, key `2026-11-21`, UTC) counts requests by source and by host. It is read when
+the first request is made and written once in `FLUSH_S` or `FLUSH_REQUESTS`: a process that is killed forgets at most
+those. A redirect is not counted.
+
+Only crawl keeps the budget: it makes the requests to catalogues itself, and counts a picture's download when it
+publishes its item. So embed, on however many instances, never meets a limit that would make its batches dead letters.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime, timedelta
+from urllib.parse import urlsplit
+
+import httpx
+
+from visor.errors import QuotaReached, StoreUnavailable
+from visor.http.client import Fetcher
+from visor.http.response import Fetched, FetchedStream, Probed
+from visor.storage.documents import Add, DocumentStore
+
+COLLECTION = "requests"
+LOG = logging.getLogger(__name__)
+FLUSH_S = 60.0
+FLUSH_REQUESTS = 200
+_SOURCE, _HOST = "source ", "host "
+
+
+class RequestBudget:
+    """Counts requests and says when there are enough for today. Thread-safe; one a process.
+
+    Args:
+        host_a_day: Requests to one host a day; 0: no limit.
+    """
+
+    def __init__(self, documents: DocumentStore, *, host_a_day: int, clock: Callable[[], float] = time.time) -> None:
+        self.documents, self.host_a_day, self.clock = documents, host_a_day, clock
+        self._lock = threading.Lock()
+        self._day = ""
+        self._stored: dict[str, float] = {}
+        self._pending: defaultdict[str, int] = defaultdict(int)
+        self._flush_at = 0.0
+
+    def take(self, source: str, url: str, source_a_day: int | None = None) -> None:
+        """Count one request that is about to be made.
+
+        Args:
+            source_a_day: Requests that the source may make a day; None: no limit.
+
+        Raises:
+            QuotaReached: The source or the host has got its requests of today; nothing is counted.
+        """
+        host = host_of(url)
+        with self._lock:
+            self._begin_day()
+            if source_a_day is not None and self._used(_SOURCE + source) >= source_a_day:
+                raise self._used_up(f"Source '{source}' has made the {source_a_day:,} requests of its requests_a_day")
+            if self.host_a_day and self._used(_HOST + host) >= self.host_a_day:
+                raise self._used_up(f"{host} has got the {self.host_a_day:,} requests of VISOR_HOST_REQUESTS_A_DAY")
+            self._pending[_SOURCE + source] += 1
+            self._pending[_HOST + host] += 1
+            self._flush_if_due()
+
+    def reserve(self, url: str) -> bool:
+        """Count a request that somebody else will make, whether there is room or not; False if there is no more."""
+        host = host_of(url)
+        with self._lock:
+            self._begin_day()
+            self._pending[_HOST + host] += 1
+            self._flush_if_due()
+            return not self.host_a_day or self._used(_HOST + host) < self.host_a_day
+
+    def today(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Requests of today by source and by host."""
+        with self._lock:
+            self._begin_day()
+            names = {*self._stored, *self._pending}
+            return tuple(  # type: ignore[return-value]
+                {n.removeprefix(kind): self._used(n) for n in sorted(names) if n.startswith(kind)}
+                for kind in (_SOURCE, _HOST)
+            )
+
+    def flush(self) -> None:
+        """Add what was counted to the store, and read what others counted."""
+        with self._lock:
+            if self._pending:
+                self._sync()
+
+    def _used(self, name: str) -> int:
+        return int(self._stored.get(name, 0)) + self._pending.get(name, 0)
+
+    def _begin_day(self) -> None:
+        day = datetime.fromtimestamp(self.clock(), UTC).date().isoformat()
+        if day != self._day:
+            if self._pending:
+                self._sync()
+            self._day, self._stored = day, {}
+            self._sync()
+
+    def _flush_if_due(self) -> None:
+        if sum(self._pending.values()) >= 2 * FLUSH_REQUESTS or self.clock() >= self._flush_at:
+            self._sync()
+
+    def _sync(self) -> None:
+        """Write and read. A store that is away costs nothing but time: counts stay until the next."""
+        self._flush_at = self.clock() + FLUSH_S
+        try:
+            if self._pending:
+                self.documents.commit([Add(collection=COLLECTION, key=self._day, amounts=dict(self._pending))])
+                self._pending.clear()
+            found = self.documents.get(COLLECTION, [self._day]).get(self._day)
+            self._stored = {} if found is None else dict(found.data)
+        except StoreUnavailable as exc:
+            LOG.warning("Requests are not counted in the store now: %s", exc)
+
+    def _used_up(self, found: str) -> QuotaReached:
+        now = datetime.fromtimestamp(self.clock(), UTC)
+        midnight = datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
+        return QuotaReached(
+            f"{found} today",
+            remedy=f"It goes on from its checkpoint after {midnight.isoformat(timespec='minutes')}",
+            retry_after_s=(midnight - now).total_seconds(),
+        )
+
+
+class BudgetedFetcher:
+    """A fetcher for one source whose requests are counted. It may stand wherever sources take one.
+
+    Raises what the fetcher raises, and `QuotaReached` in place of a request that is one too many.
+    """
+
+    def __init__(self, fetcher: Fetcher, budget: RequestBudget, source: str, source_a_day: int | None = None) -> None:
+        self._fetcher, self._budget, self._source, self._a_day = fetcher, budget, source, source_a_day
+
+    def fetch(
+        self,
+        url: str,
+        *,
+        etag: str | None = None,
+        modified: str | None = None,
+        bytes_max: int | None = None,
+        deadline_s: float | None = None,
+        accept: str = "image/*",
+        headers: Mapping[str, str] | None = None,
+    ) -> Fetched:
+        self._budget.take(self._source, url, self._a_day)
+        return self._fetcher.fetch(
+            url,
+            etag=etag,
+            modified=modified,
+            bytes_max=bytes_max,
+            deadline_s=deadline_s,
+            accept=accept,
+            headers=headers,
+        )
+
+    def stream(
+        self,
+        url: str,
+        *,
+        etag: str | None = None,
+        modified: str | None = None,
+        bytes_max: int,
+        deadline_s: float,
+        accept: str = "*/*",
+        headers: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[FetchedStream]:
+        self._budget.take(self._source, url, self._a_day)
+        return self._fetcher.stream(
+            url,
+            etag=etag,
+            modified=modified,
+            bytes_max=bytes_max,
+            deadline_s=deadline_s,
+            accept=accept,
+            headers=headers,
+        )
+
+    def probe(self, url: str, *, is_picture: bool) -> Probed:
+        self._budget.take(self._source, url, self._a_day)
+        return self._fetcher.probe(url, is_picture=is_picture)
+
+
+def host_of(url: str) -> str:
+    """The host of an address with its port, if that is not its scheme's."""
+    try:
+        return httpx.URL(url).netloc.decode("ascii").rpartition("@")[2] or "nowhere"
+    except (httpx.InvalidURL, ValueError):
+        return urlsplit(url).netloc[:200] or "nowhere"

@@ -1,0 +1,115 @@
+"""When each source is due, and how its last run went."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from visor.link_check.state import LinkState
+from visor.schema import CrawlRun, Record
+from visor.sources.config import Configuration, Entry
+from visor.storage.documents import DocumentStore, Where
+
+
+class SourceState(Record, frozen=True, kw_only=True):
+    """How a source is doing."""
+
+    name: str
+    kind: str
+    enabled: bool
+    last: CrawlRun | None = None
+    next_at: str | None = None
+    """ISO 8601, UTC; in the past: it is due. None: it is switched off."""
+    runs: int = 0
+    """Latest runs that were looked at …"""
+    failed_runs: dict[str, int] = msgspec.field(default_factory=dict)
+    """… and those of them that failed, by error code."""
+    failures: dict[str, int] = msgspec.field(default_factory=dict)
+    """Items that could not become searchable, by error code."""
+    links: dict[str, int] = msgspec.field(default_factory=dict)
+    """Items whose links were looked at and what became of them, since ever; `suspect` and failures by code: now."""
+    requests_today: int = 0
+    requests_a_day: int | None = None
+
+
+def runs_of(documents: DocumentStore, configuration: Configuration, limit: int) -> dict[str, list[CrawlRun]]:
+    """The latest runs of each source that has had one, the newest first: a read each, on Firestore."""
+    found = {}
+    for name in configuration.entries:
+        runs = documents.query(
+            "runs",
+            where=[Where(field="source", op="==", value=name)],
+            order_by="started_at",
+            descending=True,
+            limit=limit,
+        )
+        if runs:
+            found[name] = [msgspec.convert(run.data, CrawlRun) for run in runs]
+    return found
+
+
+def next_run(entry: Entry, last: CrawlRun | None, now: datetime) -> datetime | None:
+    """When a source is to be crawled next; at once if it never was, or stopped before its catalogue's end."""
+    if not entry.plan.enabled:
+        return None
+    if last is None or last.state == "postponed":
+        return now
+    return datetime.fromisoformat(last.started_at).astimezone(UTC) + timedelta(seconds=entry.plan.every_s)
+
+
+def due(configuration: Configuration, runs: Mapping[str, CrawlRun], now: datetime) -> list[Entry]:
+    """The sources to crawl now, the longest waiting first, so that none starves behind a slow one."""
+    waiting = []
+    for entry in configuration.entries.values():
+        at = next_run(entry, runs.get(entry.name), now)
+        if at is not None and at <= now:
+            last = runs.get(entry.name)
+            waiting.append((last.started_at if last else "", entry.name, entry))
+    return [entry for _, _, entry in sorted(waiting, key=lambda one: one[:2])]
+
+
+def states(
+    configuration: Configuration,
+    runs: Mapping[str, Sequence[CrawlRun]],
+    failures: Iterable[tuple[str, str]],
+    now: datetime,
+    *,
+    requests: Mapping[str, int] | None = None,
+    links: LinkState | None = None,
+) -> list[SourceState]:
+    """The state of every source of the configuration.
+
+    Args:
+        runs: As `runs_of` gives them.
+        failures: Source and error code of each recorded failure.
+        requests: Requests of today, by source.
+        links: What is known about links.
+    """
+    counts: dict[str, dict[str, int]] = {}
+    for source, code in failures:
+        by_code = counts.setdefault(source, {})
+        by_code[code] = by_code.get(code, 0) + 1
+    found = []
+    for entry in configuration.entries.values():
+        of_source = runs.get(entry.name, ())
+        last = of_source[0] if of_source else None
+        at = next_run(entry, last, now)
+        found.append(
+            SourceState(
+                name=entry.name,
+                kind=entry.plan.kind,
+                enabled=entry.plan.enabled,
+                last=last,
+                next_at=at.isoformat(timespec="seconds") if at else None,
+                runs=len(of_source),
+                failed_runs=dict(Counter(run.code or "failed" for run in of_source if run.state == "failed")),
+                failures=dict(sorted(counts.get(entry.name, {}).items())),
+                links=links.of_source(entry.name) if links else {},
+                requests_today=(requests or {}).get(entry.name, 0),
+                requests_a_day=entry.plan.requests_a_day,
+            )
+        )
+    return found

@@ -1,0 +1,191 @@
+"""The seen-set: what the last crawls of one source saw, as one compact object with the crawl's checkpoint inside.
+
+Both live in one object because they must agree: a checkpoint ahead of its seen-set would publish items again, one
+behind it would skip them. One read starts a crawl and one compare-and-swap ends it, whatever the catalogue's size.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+
+from visor.errors import CorruptObject, NewerFormat, NotFound
+from visor.schema import Item, Record
+from visor.storage.objects import ObjectStore
+
+FORMAT = 1
+ROW = np.dtype(
+    [("high", "<u8"), ("low", "<u8"), ("image", "V8"), ("metadata", "V8"), ("seen", "<u4"), ("missing", "u1")]
+)
+"""37 bytes an item: its 128-bit id in two halves, the signatures, the pass that saw it last, passes missed since."""
+
+Difference = Literal["new", "picture", "metadata", "none"]
+
+
+class Progress(Record, frozen=True, kw_only=True):
+    """Where a source's crawl stands."""
+
+    format: int = FORMAT
+    number: int = 0
+    """Number of the pass through the catalogue that is under way, or was last completed."""
+    version: int = 0
+    """Version of everything that this pass publishes."""
+    open: bool = False
+    """The pass is under way and goes on from `checkpoint`."""
+    checkpoint: dict[str, Any] | None = None
+    partial: bool = False
+    """A page of this pass covered only changes, so absence means nothing."""
+
+
+class SeenSet:
+    """Item id → signatures, for one source. Not thread-safe; one crawl of a source runs at a time."""
+
+    def __init__(self, progress: Progress, rows: np.ndarray, generation: int) -> None:
+        self.progress = progress
+        self.generation = generation
+        self._rows = rows
+        self._new: dict[bytes, np.ndarray] = {}
+
+    def __len__(self) -> int:
+        return len(self._rows) + len(self._new)
+
+    @classmethod
+    def load(cls, objects: ObjectStore, source: str) -> SeenSet:
+        """The seen-set of a source, empty if it was never crawled.
+
+        Raises:
+            CorruptObject, NewerFormat: The object cannot be read; the message names it.
+        """
+        try:
+            view, info = objects.get_with_info(object_name(source))
+        except NotFound:
+            return cls(Progress(), np.empty(0, ROW), 0)
+        try:
+            with np.load(io.BytesIO(view), allow_pickle=False) as arrays:
+                progress = msgspec.json.decode(arrays["progress"].tobytes())
+                rows = arrays["rows"]
+        except (ValueError, KeyError, OSError, msgspec.DecodeError) as exc:
+            raise CorruptObject(
+                f"Seen-set {object_name(source)} cannot be read: {exc}",
+                remedy="Delete it: the next crawl then publishes every item once more, and nothing is lost",
+            ) from exc
+        if progress.get("format", FORMAT) > FORMAT:
+            raise NewerFormat(
+                f"Seen-set {object_name(source)} has format {progress['format']}",
+                valid=f"This Visor reads up to {FORMAT}",
+                remedy="Update Visor",
+            )
+        return cls(msgspec.convert(progress, Progress), rows.astype(ROW), info.generation)
+
+    def save(self, objects: ObjectStore, source: str) -> None:
+        """Write rows and progress as one object.
+
+        Raises:
+            Conflict: Another crawl of this source has written since `load`.
+        """
+        self.fold()
+        buffer = io.BytesIO()
+        progress = np.frombuffer(msgspec.json.encode(self.progress), np.uint8)
+        np.savez(buffer, progress=progress, rows=self._rows)
+        info = objects.put(object_name(source), buffer.getbuffer(), if_generation=self.generation)
+        self.generation = info.generation
+
+    def see(self, items: Sequence[Item]) -> list[Difference]:
+        """Note that this pass saw `items`, and tell for each what differs from before.
+
+        An item that a catalogue lists twice in one pass counts as it stood first.
+        """
+        return [self._see(item) for item in items]
+
+    def see_unreadable(self, ids: Sequence[str]) -> None:
+        """Note that these items are still listed, though they could not be read: they are not missing."""
+        for item in ids:
+            row = self._find(bytes.fromhex(item))
+            if row is not None:
+                row["seen"], row["missing"] = self.progress.number, 0
+
+    def forget(self, item: str) -> bool:
+        """Drop one item; true if it was there."""
+        key = bytes.fromhex(item)
+        if self._new.pop(key, None) is not None:
+            return True
+        position = self._position(key)
+        if position is None:
+            return False
+        self._rows = np.delete(self._rows, position)
+        return True
+
+    def missing_twice(self) -> list[str]:
+        """End a complete pass: count what it did not see, and tell the ids that were missing twice in a row."""
+        self.fold()
+        absent = self._rows["seen"] != self.progress.number
+        # A count that went on would begin anew after 255 passes of a catalogue whose loss nobody confirms.
+        self._rows["missing"][absent] = np.minimum(self._rows["missing"][absent], 1) + 1
+        gone = self._rows["missing"] >= 2
+        return [_id(row) for row in self._rows[gone]]
+
+    def drop(self, ids: Sequence[str]) -> None:
+        """Drop many items, once their tombstones are published."""
+        self.fold()
+        high = np.array([int(item[:16], 16) for item in ids], "<u8")
+        self._rows = self._rows[~np.isin(self._rows["high"], high)]
+
+    def ids(self) -> Iterator[str]:
+        self.fold()
+        return (_id(row) for row in self._rows)
+
+    def _see(self, item: Item) -> Difference:
+        key = bytes.fromhex(item.id)
+        row = self._find(key)
+        image, metadata = np.void(item.image_signature()), np.void(item.metadata_signature())
+        difference: Difference = "none"
+        if row is None:
+            row = np.zeros((), ROW)
+            row["high"], row["low"] = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
+            self._new[key] = row
+            difference = "new"
+        elif row["seen"] == self.progress.number:
+            return "none"
+        elif row["image"] != image:
+            difference = "picture"
+        elif row["metadata"] != metadata:
+            difference = "metadata"
+        row["image"], row["metadata"] = image, metadata
+        row["seen"], row["missing"] = self.progress.number, 0
+        return difference
+
+    def _find(self, key: bytes) -> Any:
+        """A writable view of the row of an id, or None."""
+        if key in self._new:
+            return self._new[key]
+        position = self._position(key)
+        return None if position is None else self._rows[position : position + 1][0]
+
+    def _position(self, key: bytes) -> int | None:
+        high, low = int.from_bytes(key[:8], "big"), int.from_bytes(key[8:], "big")
+        position = int(np.searchsorted(self._rows["high"], np.uint64(high)))
+        while position < len(self._rows) and int(self._rows["high"][position]) == high:
+            if int(self._rows["low"][position]) == low:
+                return position
+            position += 1
+        return None
+
+    def fold(self) -> None:
+        """Merge the new rows into the sorted ones, where each takes 37 bytes."""
+        if self._new:
+            rows = np.concatenate([self._rows, np.array(list(self._new.values()), ROW)])
+            self._rows = rows[np.argsort(rows["high"], kind="stable")]
+            self._new = {}
+
+
+def object_name(source: str) -> str:
+    """Name of a source's seen-set object."""
+    return f"seen/{source}.npz"
+
+
+def _id(row: Any) -> str:
+    return f"{int(row['high']):016x}{int(row['low']):016x}"

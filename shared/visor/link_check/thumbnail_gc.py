@@ -1,0 +1,84 @@
+"""Frames that no item shows any more are deleted: of deleted items, of changed videos, of runs that were killed.
+
+A frame's name begins with its item's id, so its item's document says whether it is shown. One that is not may still
+wait in the queue: it is deleted only if it was not shown a sweep ago either. A sweep costs a listing and a read
+a frame; where it stands is in one object, `frames.json`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from itertools import islice
+
+import msgspec
+
+from visor.errors import CorruptObject, NotFound
+from visor.image_readers.thumbnails import FOLDER, FRAMES, ID_LENGTH
+from visor.storage.documents import DocumentStore
+from visor.storage.objects import ObjectStore
+
+OBJECT = "frames.json"
+EVERY_DAYS = 7
+FRAMES_MAX = 5_000
+"""Frames looked at in one sweep; the next goes on after them."""
+READ_AT_ONCE = 300
+
+
+class _State(msgspec.Struct, kw_only=True, omit_defaults=True):
+    swept: str = ""
+    """ISO 8601 date of the last sweep."""
+    after: str = ""
+    """Name of the frame that was looked at last; empty: the next sweep begins anew."""
+    unshown: dict[str, str] = {}
+    """Frames that no item showed, with the date since which."""
+
+
+def sweep_frames(objects: ObjectStore, documents: DocumentStore, *, now: float) -> int:
+    """Delete frames that no item has shown for `EVERY_DAYS`; returns how many. Does nothing more often than that.
+
+    Raises:
+        Conflict: Another sweep ran meanwhile; what was deleted was free to go anyway.
+    """
+    state, generation = _load(objects)
+    today = datetime.fromtimestamp(now, UTC).date()
+    if state.swept and (today - date.fromisoformat(state.swept)).days < EVERY_DAYS:
+        return 0
+    names = (info.name.removeprefix(FOLDER) for info in objects.list(FOLDER))
+    looked_at = list(islice((name for name in names if name > state.after), FRAMES_MAX))
+    shown = _shown(documents, looked_at)
+    deleted = 0
+    for name in looked_at:
+        since = state.unshown.pop(name, None)
+        if name in shown:
+            continue
+        if since is not None and (today - date.fromisoformat(since)).days >= EVERY_DAYS:
+            objects.delete(FOLDER + name)
+            deleted += 1
+        else:
+            state.unshown[name] = since or today.isoformat()
+    state.swept = today.isoformat()
+    state.after = looked_at[-1] if len(looked_at) == FRAMES_MAX else ""
+    objects.put(OBJECT, msgspec.json.encode(state), if_generation=generation)
+    return deleted
+
+
+def _shown(documents: DocumentStore, names: list[str]) -> set[str]:
+    """Those of the frames that are their item's picture."""
+    shown = set()
+    for start in range(0, len(names), READ_AT_ONCE):
+        some = names[start : start + READ_AT_ONCE]
+        found = documents.get("items", sorted({name[:ID_LENGTH] for name in some}))
+        pictures = {document.data.get("item", {}).get("image_url") for document in found.values()}
+        shown |= {name for name in some if FRAMES + name in pictures}
+    return shown
+
+
+def _load(objects: ObjectStore) -> tuple[_State, int]:
+    try:
+        view, info = objects.get_with_info(OBJECT)
+    except NotFound:
+        return _State(), 0
+    try:
+        return msgspec.json.decode(view, type=_State), info.generation
+    except msgspec.DecodeError as exc:
+        raise CorruptObject(f"{OBJECT} cannot be read: {exc}", remedy="Delete it: frames are then swept anew") from exc

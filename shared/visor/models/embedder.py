@@ -1,0 +1,265 @@
+"""Pictures to vectors, labels and safety with LiteRT. Never imports TensorFlow: functions start fast."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+
+import numpy as np
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+from PIL import Image
+
+from visor.errors import ModelError
+from visor.models.registry import (
+    CENTRE_SHARE,
+    SAFETY_CLASSES,
+    ModelDescription,
+    Network,
+    Part,
+    Preprocessing,
+    View,
+)
+from visor.models.store import check_file, model_directory, read_manifest
+from visor.schema import Label
+from visor.settings import Settings
+
+LABELS_KEPT = 5
+
+Vector = NDArray[np.float32]
+
+_RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What a model sees in n pictures."""
+
+    vectors: Vector
+    """(n, dimension) float32, rows of unit length."""
+    labels: list[tuple[Label, ...]]
+    """The 5 most probable content labels of each picture, most probable first; empty without such a head."""
+    safety: list[dict[str, float] | None]
+    """Probability of each of `SAFETY_CLASSES` (sum 1), or None without such a head."""
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """One network's outputs for one picture."""
+
+    taps: list[Vector]
+    head: Vector
+    maps: list[Vector]
+
+
+class Embedder:
+    """Runs the model of one directory. Any number of threads may call it."""
+
+    def __init__(self, directory: Path, *, threads: int = 2) -> None:
+        """Load the model.
+
+        Args:
+            directory: What `visor model build` made.
+            threads: Cores to use. A single picture is computed on all of them; of many pictures, one on each.
+
+        Raises:
+            ModelNotBuilt: The directory is missing or incomplete.
+            ModelError: A file in it is not what `model.json` says.
+        """
+        manifest = read_manifest(directory)
+        paths = {file.network: check_file(directory, file) for file in manifest.files}
+        self.directory = directory
+        self.description: ModelDescription = manifest.description
+        self.fingerprint: str = manifest.fingerprint
+        self.dimension: int = manifest.description.dimension
+        self._label_names = manifest.label_names
+        self._networks = [(part.network, paths[part.network.name]) for part in self.description.parts]
+        self._threads = threads
+        self._wide = _Lanes(self._networks, count=1, threads=threads)
+        self._narrow = _Lanes(self._networks, count=threads, threads=1) if threads > 1 else self._wide
+
+    def embed(self, images: Sequence[Image.Image]) -> Embedded:
+        """Vectors, labels and safety of RGB pictures of any size, in their order."""
+        if not images:
+            return Embedded(vectors=np.zeros((0, self.dimension), np.float32), labels=[], safety=[])
+        seen = [self._wide.see(images[0])] if len(images) == 1 else self._narrow.see_all(images)
+        return Embedded(
+            vectors=np.stack([joined_vector(self.description.parts, [s.taps for s in one]) for one in seen]),
+            labels=[self._labels(one) for one in seen],
+            safety=[self._safety(one) for one in seen],
+        )
+
+    def features(self, image: Image.Image) -> list[Vector]:
+        """The feature maps behind the vector, (edge, edge, channels) float32, in the order of parts and taps.
+
+        Each is of the whole picture squeezed to a square, so that place (row, column) of a map lies over the same
+        fraction of the picture's height and width.
+        """
+        seen = self._wide.see(image, maps=True)
+        shares = zip(self.description.parts, seen, strict=True)
+        return [feature_map for part, one in shares if part.weight > 0 for feature_map in one.maps]
+
+    def _head(self, seen: list[_Seen], kind: str) -> Vector | None:
+        for part, one in zip(self.description.parts, seen, strict=True):
+            if part.network.head == kind:
+                return one.head
+        return None
+
+    def _labels(self, seen: list[_Seen]) -> tuple[Label, ...]:
+        head = self._head(seen, "labels")
+        if head is None:
+            return ()
+        best = np.argsort(-head, kind="stable")[:LABELS_KEPT]
+        return tuple(Label(name=self._label_names[i], probability=round(float(head[i]), 4)) for i in best)
+
+    def _safety(self, seen: list[_Seen]) -> dict[str, float] | None:
+        head = self._head(seen, "safety")
+        return None if head is None else dict(zip(SAFETY_CLASSES, (float(p) for p in head), strict=True))
+
+
+def load_embedder(settings: Settings) -> Embedder:
+    """The embedder of `settings.model`.
+
+    Raises:
+        ModelNotBuilt: It is not there; the message says how to build it.
+        ModelError: It is there and damaged.
+    """
+    return Embedder(model_directory(settings, settings.model), threads=settings.threads)
+
+
+def view_of(image: Image.Image, view: View) -> tuple[float, float, float, float]:
+    """The box of the view within the picture, in pixels: left, upper, right, lower."""
+    width, height = image.size
+    if view == "whole":
+        return 0.0, 0.0, float(width), float(height)
+    edge = min(width, height) * CENTRE_SHARE
+    left, upper = (width - edge) / 2, (height - edge) / 2
+    return left, upper, left + edge, upper + edge
+
+
+def prepare(image: Image.Image, how: Preprocessing, view: View = "whole") -> Vector:
+    """A picture of any size as network input: (size, size, 3) float32, `(pixel / 255 - mean) / deviation`."""
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    box = view_of(image, view)
+    square = image.resize((how.size, how.size), _RESAMPLE[how.resample], box=box, reducing_gap=3.0)
+    scaled: Vector = np.asarray(square, np.float32) / np.float32(255)
+    centred: Vector = scaled - np.array(how.mean, np.float32)
+    np.divide(centred, np.array(how.deviation, np.float32), out=centred)
+    return centred
+
+
+def joined_vector(parts: Sequence[Part], taps: Sequence[Sequence[Vector]]) -> Vector:
+    """One vector of unit length, (dimension,) float32, out of the pooled taps of each part.
+
+    Each tap is made non-negative, raised to its network's power and made unit length; a network's taps are joined and
+    made unit length; the parts are joined with their weights, and the whole is made unit length. Power 0.5 makes the
+    dot product of two vectors the Hellinger kernel (Arandjelović & Zisserman, CVPR 2012).
+    """
+    shares = [
+        np.float32(part.weight) * _unit(np.concatenate([_unit(_powered(tap, part.network.power)) for tap in part_taps]))
+        for part, part_taps in zip(parts, taps, strict=True)
+        if part.weight > 0
+    ]
+    return _unit(np.concatenate(shares))
+
+
+def open_interpreter(path: Path, *, threads: int) -> Interpreter:
+    """A LiteRT interpreter for the file, tensors allocated.
+
+    Raises:
+        ModelError: LiteRT does not take the file.
+    """
+    try:
+        interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as exc:
+        raise ModelError(
+            f"LiteRT does not take {path.name}: {exc}",
+            valid="A .tflite file that `visor model build` made",
+            remedy=f"Delete {path.parent} and build the model again",
+        ) from exc
+    return interpreter
+
+
+def _powered(tap: Vector, power: float) -> Vector:
+    clipped: Vector = np.maximum(tap, np.float32(0))
+    return np.power(clipped, np.float32(power), dtype=np.float32)
+
+
+def _unit(vector: Vector) -> Vector:
+    """The vector at unit length; one without length becomes the one that is equally near to every direction."""
+    length = np.linalg.norm(vector)
+    return vector / length if length > 0 else np.full_like(vector, vector.size**-0.5)
+
+
+class _Runner:
+    """One network in one interpreter. One thread at a time may use it."""
+
+    def __init__(self, network: Network, path: Path, threads: int) -> None:
+        self._how = network.preprocessing
+        self._taps = len(network.taps)
+        self._interpreter = open_interpreter(path, threads=threads)
+        self._input = self._interpreter.get_input_details()[0]["index"]
+        self._outputs = [output["index"] for output in self._interpreter.get_output_details()]
+        if len(self._outputs) != 2 * self._taps + 1:
+            raise ModelError(
+                f"{path.name} has {len(self._outputs)} outputs",
+                valid=f"{network.name} has {self._taps} taps, a head and {self._taps} feature maps",
+                remedy=f"Delete {path.parent} and build the model again",
+            )
+
+    def see(self, image: Image.Image, *, maps: bool = False) -> _Seen:
+        """The outputs averaged over the network's views, without maps; or of the whole picture alone, with maps."""
+        views: tuple[View, ...] = ("whole",) if maps else self._how.views
+        wanted = self._outputs if maps else self._outputs[: self._taps + 1]
+        sums: list[Vector] = []
+        for view in views:
+            self._interpreter.set_tensor(self._input, prepare(image, self._how, view)[None])
+            self._interpreter.invoke()
+            # get_tensor copies, so that the next picture cannot change what was given out.
+            values = [self._interpreter.get_tensor(index)[0] for index in wanted]
+            sums = [a + b for a, b in zip(sums, values, strict=True)] if sums else values
+        means = [total / np.float32(len(views)) for total in sums]
+        return _Seen(taps=means[: self._taps], head=means[self._taps], maps=means[self._taps + 1 :])
+
+
+class _Lanes:
+    """Up to `count` copies of a model's interpreters, made when they are first needed and lent to one thread each."""
+
+    def __init__(self, networks: Sequence[tuple[Network, Path]], *, count: int, threads: int) -> None:
+        self._networks, self._count, self._threads = networks, count, threads
+        self._free: SimpleQueue[list[_Runner]] = SimpleQueue()
+        self._made = 0
+        self._making = threading.Lock()
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="visor-embed")
+
+    def see(self, image: Image.Image, *, maps: bool = False) -> list[_Seen]:
+        """What each network sees in one picture."""
+        with self._lane() as lane:
+            return [runner.see(image, maps=maps) for runner in lane]
+
+    def see_all(self, images: Sequence[Image.Image]) -> list[list[_Seen]]:
+        """What each network sees in each picture, in their order, on all lanes at once."""
+        return list(self._pool.map(self.see, images))
+
+    @contextmanager
+    def _lane(self) -> Iterator[list[_Runner]]:
+        lane = self._take()
+        try:
+            yield lane
+        finally:
+            self._free.put(lane)
+
+    def _take(self) -> list[_Runner]:
+        with self._making:
+            if self._free.empty() and self._made < self._count:
+                lane = [_Runner(network, path, self._threads) for network, path in self._networks]
+                self._made += 1
+                return lane
+        return self._free.get()

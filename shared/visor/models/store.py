@@ -1,0 +1,156 @@
+"""Where model directories are, and what one holds: `model.json` and a .tflite file for each network."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from visor.errors import ModelError, ModelNotBuilt
+from visor.models.registry import AUTO, ModelDescription, Variant, describe
+from visor.schema import Record
+from visor.settings import Settings
+
+FORMAT = 1
+MANIFEST = "model.json"
+
+
+class NetworkFile(Record, frozen=True, kw_only=True):
+    """One .tflite file of a model directory."""
+
+    network: str
+    file: str
+    sha256: str
+    size_bytes: int
+    cosine: float
+    """Smallest cosine between a tap of the file and of Keras, measured when it was built."""
+    converter: str
+
+
+class ModelManifest(Record, frozen=True, kw_only=True):
+    """`model.json` of a model directory: everything that is needed to run it and to say where it is from."""
+
+    format: int = FORMAT
+    fingerprint: str
+    variant: Variant
+    description: ModelDescription
+    files: tuple[NetworkFile, ...]
+    label_names: tuple[str, ...] = ()
+    built_at: str
+
+
+class Choice(Record, frozen=True, kw_only=True):
+    """What `auto` was found to mean on this machine. It stays so until `visor model build auto` asks again, because an
+    index holds vectors of one model only."""
+
+    model: str
+    why: str
+    at: str
+
+
+def models_folder(settings: Settings) -> Path:
+    return settings.home / "models"
+
+
+def model_directory(settings: Settings, name: str, variant: Variant = "int8") -> Path:
+    """Where the model of that name is or would be; `auto` is what it was found to mean.
+
+    Raises:
+        SettingsError: There is no such model.
+        ModelNotBuilt: `auto`, and nothing was chosen yet.
+    """
+    if name == AUTO:
+        choice = read_choice(settings)
+        if choice is None:
+            raise ModelNotBuilt(
+                "No model was built yet",
+                valid=f"{AUTO!r} is decided when a model is built",
+                remedy="Run `visor model build`",
+            )
+        name = choice.model
+    description = describe(name)
+    suffix = "" if variant == "int8" else f"-{variant}"
+    return models_folder(settings) / f"{description.name}-{description.fingerprint(variant)[:12]}{suffix}"
+
+
+def read_choice(settings: Settings) -> Choice | None:
+    try:
+        return msgspec.json.decode((models_folder(settings) / "auto.json").read_bytes(), type=Choice)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return None
+
+
+def directory_of(settings: Settings, fingerprint: str) -> Path | None:
+    """Where the model with that fingerprint is; None if it is not here."""
+    for path in sorted(models_folder(settings).glob(f"[!.]*/{MANIFEST}")):
+        try:
+            if read_manifest(path.parent).fingerprint == fingerprint:
+                return path.parent
+        except ModelError:
+            continue
+    return None
+
+
+def fingerprint_of(settings: Settings) -> str:
+    """The fingerprint of `settings.model`, without loading it: compaction has to know whose vectors it merges.
+
+    Raises:
+        ModelNotBuilt: It is not there.
+    """
+    return read_manifest(model_directory(settings, settings.model)).fingerprint
+
+
+def read_manifest(directory: Path) -> ModelManifest:
+    """`model.json` of a model directory.
+
+    Raises:
+        ModelNotBuilt: There is none.
+        ModelError: It is not one that this Visor reads.
+    """
+    path = directory / MANIFEST
+    try:
+        manifest = msgspec.json.decode(path.read_bytes(), type=ModelManifest)
+    except FileNotFoundError as exc:
+        raise ModelNotBuilt(
+            f"There is no model in {directory}",
+            valid=f"A model directory holds {MANIFEST} and a .tflite file for each network",
+            remedy="Run `visor model build`",
+        ) from exc
+    except msgspec.DecodeError as exc:
+        raise _damaged(path, f"is not valid: {exc}") from exc
+    if manifest.format != FORMAT:
+        raise _damaged(path, f"has format {manifest.format}, this Visor reads {FORMAT}")
+    if manifest.description.sees_labels and len(manifest.label_names) != 1000:
+        raise _damaged(path, f"names {len(manifest.label_names)} of 1000 labels")
+    return manifest
+
+
+def check_file(directory: Path, file: NetworkFile) -> Path:
+    """The path of the file, after comparing its checksum (20 ms for 22 MB).
+
+    Raises:
+        ModelNotBuilt: It is missing.
+        ModelError: It is another file.
+    """
+    path = directory / file.file
+    try:
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+    except FileNotFoundError as exc:
+        raise ModelNotBuilt(
+            f"{path.name} is missing in {directory}",
+            valid=f"{MANIFEST} names it",
+            remedy="Delete the folder and run `visor model build`",
+        ) from exc
+    if digest != file.sha256:
+        raise _damaged(path, f"has the checksum {digest[:12]}…, not {file.sha256[:12]}…")
+    return path
+
+
+def _damaged(path: Path, what: str) -> ModelError:
+    return ModelError(
+        f"{path} {what}",
+        valid="The files as `visor model build` wrote them",
+        remedy=f"Delete {path.parent} and run `visor model build`",
+    )

@@ -1,0 +1,1 @@
+"""Near-duplicates: fingerprints, alignment, and whether two pictures are the same."""

@@ -1,0 +1,243 @@
+"""Lays a query picture over the sketches of candidates in every way that an edit would have moved it.
+
+A hypothesis says where the whole of a candidate would lie in the query: larger than it (the query is a crop), smaller
+(the query has a frame or is a screenshot), partly covered (a caption), mirrored or turned. Under each hypothesis the
+query is averaged over the candidate's cells as far as it covers them, and compared by normalised correlation, which
+brightness and contrast do not change. All hypotheses of a query against k candidates are two matrix products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from math import cos, radians, sin
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from visor.near_duplicates.fingerprint import CELLS, PLANE, Floats, cell_means, ycbcr_planes
+
+Interval = tuple[float, float]
+Intervals = tuple[Interval, ...]
+Rectangle = tuple[Interval, Interval]
+"""Left and right, top and bottom of a candidate as fractions of the query; beyond 0…1 where the query is a crop."""
+Mask = NDArray[np.bool_]
+Cells = tuple[Floats, Mask]
+"""(h, CELLS * CELLS) means of the query under h hypotheses, and which of them the query covers."""
+
+COVERED_MIN = 0.3
+"""Least share of a candidate's cells that a hypothesis must cover."""
+CONTRAST_FLOOR = 4.0
+"""Standard deviation of luma below which cells count as flat: noise and quantisation, not likeness."""
+REFINED_WITHIN = 0.1
+"""A correlation this far below what would be enough is worth a closer look at where the candidate lies."""
+_ANGLES = (-10.0, -7.5, -5.0, -2.5, 2.5, 5.0, 7.5, 10.0)
+_TURNS = (
+    Image.Transpose.FLIP_LEFT_RIGHT,
+    Image.Transpose.FLIP_TOP_BOTTOM,
+    Image.Transpose.ROTATE_90,
+    Image.Transpose.ROTATE_180,
+    Image.Transpose.ROTATE_270,
+    Image.Transpose.TRANSPOSE,
+    Image.Transpose.TRANSVERSE,
+)
+
+
+class Probe:
+    """One query, prepared to be laid over candidates.
+
+    Args:
+        pixels: An upright RGB picture of any size.
+    """
+
+    def __init__(self, pixels: Image.Image) -> None:
+        self.planes = ycbcr_planes(pixels)
+        """(PLANE, PLANE, 3) float32: Y, Cb, Cr."""
+        parts = _shifted(self.planes[..., 0]), _covered(self.planes[..., 0]), _turned(pixels), _rotated(pixels)
+        self._templates = np.concatenate([templates for templates, _ in parts])
+        self._masks = np.concatenate([masks for _, masks in parts])
+
+    def lay_over(self, candidates: Floats, *, enough: float = 1.0) -> Floats:
+        """How well candidates fit: the correlation (k,), -1…1, under the best hypothesis of each.
+
+        Args:
+            candidates: (k, CELLS * CELLS) float32 luma, 0…255.
+            enough: A correlation that need not be made better; those below it but near are refined.
+        """
+        correlations = correlate(self._templates, self._masks, candidates)
+        best = correlations.argmax(axis=0)
+        found: Floats = correlations.max(axis=0)
+        rectangles = _plan().rectangles
+        for k in np.flatnonzero((found > enough - REFINED_WITHIN) & (found < enough)):
+            if best[k] < len(rectangles):
+                found[k] = max(found[k], self._refined(rectangles[best[k]], candidates[k : k + 1]))
+        return found
+
+    def _refined(self, rectangle: Rectangle, candidate: Floats) -> float:
+        """The best correlation near a hypothesis: both ends of both intervals moved in ever smaller steps."""
+        best, (x, y) = -1.0, rectangle
+        for step in (0.02, 0.01, 0.005):
+            xs, ys = _around(x, step), _around(y, step)
+            correlations = correlate(*_averaged(self.planes[..., 0], xs, ys), candidate)[:, 0]
+            at = int(correlations.argmax())
+            best = max(best, float(correlations[at]))
+            y, x = ys[at // len(xs)], xs[at % len(xs)]
+        return best
+
+
+def correlate(templates: Floats, masks: Mask, candidates: Floats) -> Floats:
+    """Normalised correlation (h, k) of templates (h, c) with candidates (k, c) over the cells in masks (h, c).
+
+    Contrast below `CONTRAST_FLOOR` is taken as the floor, so that flat pictures correlate with nothing.
+    """
+    weights = masks.astype(np.float32)
+    count = np.maximum(weights.sum(axis=1, keepdims=True), 1)
+    centred = (templates - (templates * weights).sum(axis=1, keepdims=True) / count) * weights
+    contrast = np.sqrt((centred**2).sum(axis=1, keepdims=True) / count)
+    # Centred on a middle grey, or the difference of two large squares would lose its digits.
+    around = candidates - np.float32(128)
+    mean = weights @ around.T / count
+    deviation = np.sqrt(np.maximum(weights @ (around**2).T / count - mean**2, 0))
+    covariance = centred @ around.T / count
+    result: Floats = covariance / (np.maximum(contrast, CONTRAST_FLOOR) * np.maximum(deviation, CONTRAST_FLOOR))
+    result[(count < COVERED_MIN * templates.shape[1])[:, 0]] = -1
+    return result
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Every interval across with every interval down, with the weights that average the query under them."""
+
+    across: Floats
+    inside_x: Mask
+    down: Floats
+    inside_y: Mask
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where the whole candidate may lie in the query, as fractions of the query's sides."""
+
+    groups: tuple[_Group, ...]
+    rectangles: tuple[Rectangle, ...]
+    """Every pair of every group, in the order in which `_cells` averages them."""
+
+
+@cache
+def _plan() -> _Plan:
+    pairs = [_frames(), *_crops()]
+    return _Plan(
+        groups=tuple(_Group(*_weights(xs), *_weights(ys)) for xs, ys in pairs),
+        rectangles=tuple((x, y) for xs, ys in pairs for y in ys for x in xs),
+    )
+
+
+def _frames() -> tuple[Intervals, Intervals]:
+    """The query shows the candidate in a frame, or as it is: sides alike, above and below independently."""
+    sides = (0.0, 0.03, 0.06, 0.09, 0.12, 0.16, 0.2)
+    ends = (0.0, 0.03, 0.06, 0.09, 0.12, 0.15, 0.18, 0.22, 0.26, 0.3)
+    return tuple((side, 1 - side) for side in sides), tuple((top, 1 - low) for top in ends for low in ends)
+
+
+def _crops() -> list[tuple[Intervals, Intervals]]:
+    """The query is a window of the candidate: of about its shape, or cut at the sides only, or above and below only."""
+    sizes = (0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
+    shapes = [(width, height) for width in sizes for height in (width - 0.05, width, width + 0.05) if height < 1.01]
+    shapes += [shape for size in sizes[:-2] for shape in ((size, 1.0), (1.0, size))]
+    return [(_windows(width), _windows(height)) for width, height in shapes if (width, height) != (1.0, 1.0)]
+
+
+def _windows(size: float) -> Intervals:
+    """Where the candidate lies if the query is a window of `size` of it, about 4 % of the candidate apart."""
+    starts = np.linspace(0, 1 - size, max(1, round((1 - size) / 0.04) + 1))
+    return tuple((-start / size, (1 - start) / size) for start in starts.tolist())
+
+
+def _weights(intervals: Intervals) -> tuple[Floats, Mask]:
+    """For each interval, cut into CELLS: how much of each of PLANE pixels a cell averages, and whether it is inside.
+
+    Returns:
+        (n, CELLS, PLANE) float32 whose rows sum to 1, and (n, CELLS) bool.
+    """
+    low, high = (np.array(end)[:, None] for end in zip(*intervals, strict=True))
+    edges = (low + (high - low) * np.arange(CELLS + 1) / CELLS) * PLANE
+    pixel = np.arange(PLANE)
+    starts, ends = edges[:, :-1, None], edges[:, 1:, None]
+    overlap = np.clip(np.minimum(ends, pixel + 1) - np.maximum(starts, pixel), 0, None)
+    inside = (edges[:, :-1] >= -0.1) & (edges[:, 1:] <= PLANE + 0.1)
+    return (overlap / (ends - starts)).astype(np.float32), inside
+
+
+def _averaged(luma: Floats, xs: Intervals, ys: Intervals) -> Cells:
+    """The query's cells under every x with every y, x running fastest."""
+    return _cells(luma, _Group(*_weights(xs), *_weights(ys)))
+
+
+def _cells(luma: Floats, group: _Group) -> Cells:
+    n_down, n_across = len(group.down), len(group.across)
+    means = np.matmul(np.matmul(group.down.reshape(-1, PLANE), luma), group.across.reshape(-1, PLANE).T)
+    cells: Floats = means.reshape(n_down, CELLS, n_across, CELLS).transpose(0, 2, 1, 3).reshape(-1, CELLS * CELLS)
+    inside: Mask = group.inside_y[:, None, :, None] & group.inside_x[None, :, None, :]
+    return cells, inside.reshape(-1, CELLS * CELLS)
+
+
+def _shifted(luma: Floats) -> Cells:
+    """All planned rectangles."""
+    parts = [_cells(luma, group) for group in _plan().groups]
+    return np.concatenate([cells for cells, _ in parts]), np.concatenate([inside for _, inside in parts])
+
+
+def _covered(luma: Floats) -> Cells:
+    """The query as it is, with its lower or upper rows left out: a caption covers them."""
+    rows = np.repeat(np.arange(CELLS), CELLS)
+    covers = [side for n in (1, 2, 3, 4) for side in (rows < CELLS - n, rows >= n)]
+    return np.repeat(cell_means(luma, CELLS).reshape(1, -1), len(covers), axis=0), np.stack(covers)
+
+
+def _turned(pixels: Image.Image) -> Cells:
+    """The mirrored and the quarter-turned query."""
+    small = pixels.resize((PLANE, PLANE), Image.Resampling.BILINEAR, reducing_gap=3.0).convert("L")
+    planes = [np.asarray(small.transpose(turn), dtype=np.float32) for turn in _TURNS]
+    cells = np.stack([cell_means(plane, CELLS).ravel() for plane in planes])
+    return cells, np.ones(cells.shape, dtype=bool)
+
+
+def _rotated(pixels: Image.Image) -> Cells:
+    """The query turned back by each angle, the candidate lying in its middle as large as three habits leave it.
+
+    Rotating keeps the size (corners are cut), grows it until all corners fit, or cuts out what has no empty corners.
+    """
+    small = pixels.convert("L") if max(pixels.size) <= 160 else _shrunk(pixels).convert("L")
+    width, height = small.size
+    templates, masks = [], []
+    for angle in _ANGLES:
+        back = small.rotate(-angle, Image.Resampling.BILINEAR, expand=True)
+        there = Image.new("L", small.size, 255).rotate(-angle, Image.Resampling.BILINEAR, expand=True)
+        luma, valid = _plane(back), _plane(there)
+        c, s = cos(radians(angle)), abs(sin(radians(angle)))
+        grown = (width * c - height * s) / (c * c - s * s), (height * c - width * s) / (c * c - s * s)
+        cut = c + s * max(width, height) / min(width, height)
+        for across, down in ((width, height), grown, (width * cut, height * cut)):
+            xs = ((0.5 - across / back.width / 2, 0.5 + across / back.width / 2),)
+            ys = ((0.5 - down / back.height / 2, 0.5 + down / back.height / 2),)
+            cells, inside = _averaged(luma, xs, ys)
+            whole, _ = _averaged(valid, xs, ys)
+            templates.append(cells.ravel())
+            masks.append((inside & (whole > 250)).ravel())
+    return np.stack(templates), np.stack(masks)
+
+
+def _plane(picture: Image.Image) -> Floats:
+    return np.asarray(picture.resize((PLANE, PLANE), Image.Resampling.BILINEAR), dtype=np.float32)
+
+
+def _shrunk(pixels: Image.Image) -> Image.Image:
+    scale = 160 / max(pixels.size)
+    size = max(1, round(pixels.width * scale)), max(1, round(pixels.height * scale))
+    return pixels.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
+
+
+def _around(interval: Interval, step: float) -> Intervals:
+    low, high = interval
+    return tuple((low + a * step, high + b * step) for a in (-1, 0, 1) for b in (-1, 0, 1))

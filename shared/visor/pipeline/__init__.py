@@ -1,1 +1,0 @@
-"""Pipeline: what do crawl, embed, compact and search do, step by step?"""

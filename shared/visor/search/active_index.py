@@ -1,0 +1,91 @@
+"""Serving: which model's index a search process answers from, while the index is built anew under another model."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from visor.errors import StoreUnavailable
+from visor.ingest.reindex import read_current
+from visor.search.service import SearchService
+from visor.storage.documents import DocumentStore
+
+LOG = logging.getLogger("visor.serving")
+
+
+class Serving:
+    """Gives the search service of the current model. Thread-safe; who got a service goes on with it to the end.
+
+    A process whose own model is not the current one serves the current one's index, with the model that lies beside
+    its own, and looks every `freshness_s` whether that has changed. Then it reads the new index, and
+    switches. Once it serves its own model it looks no more: another model comes with another deployment.
+
+    Args:
+        own: Of the process's own model.
+        other: Makes the service of the model with that fingerprint; None if the model is not here.
+        clock: Seconds, never going back.
+    """
+
+    def __init__(
+        self,
+        own: SearchService,
+        documents: DocumentStore,
+        other: Callable[[str], SearchService | None],
+        *,
+        freshness_s: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._own, self._documents, self._other = own, documents, other
+        self._freshness_s, self._clock = freshness_s, clock
+        self._serving: SearchService | None = None
+        self._looked_at = 0.0
+        self._lock = threading.Lock()
+
+    def __call__(self) -> SearchService:
+        """The service to answer the next request with.
+
+        Raises:
+            StoreUnavailable: It is not known yet which one, and the store does not answer.
+        """
+        serving = self._serving
+        if serving is self._own:
+            return serving
+        if serving is not None and self._clock() - self._looked_at < self._freshness_s:
+            return serving
+        if not self._lock.acquire(blocking=serving is None):
+            assert serving is not None
+            return serving
+        try:
+            return self._look()
+        finally:
+            self._lock.release()
+
+    def _look(self) -> SearchService:
+        serving = self._serving
+        if serving is self._own:
+            return serving
+        try:
+            state, _ = read_current(self._documents)
+            if serving is not None and state is not None and state.current == self._own.embedder.fingerprint:
+                self._own.searcher.refresh(force=True)
+        except StoreUnavailable:
+            if serving is None:
+                raise
+            self._looked_at = self._clock()
+            return serving
+        self._looked_at = self._clock()
+        if state is None or state.current == self._own.embedder.fingerprint:
+            self._serving = self._own
+        elif serving is None:
+            self._serving = self._other(state.current) or self._own
+            if self._serving is self._own:
+                LOG.error(
+                    "The index of model %s is searched, and that model is not here; answers come from the index of %s, "
+                    "which is not complete yet",
+                    state.current,
+                    self._own.embedder.fingerprint,
+                )
+        assert self._serving is not None
+        return self._serving

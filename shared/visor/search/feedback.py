@@ -1,0 +1,130 @@
+"""Feedback: 'not a match' hides a pair, and moves the calibration at the next merge.
+
+Kept is a pair of ids with the numbers that the answer was judged by, and nothing about whoever said so. A query that is
+no item is kept as a digest of its vector: whoever has the same picture asks the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+
+import numpy as np
+
+from visor.confidence.features import FEATURES, Neighbourhood, features
+from visor.confidence.fit import NONE_REJECTED
+from visor.index.format.container import Array
+from visor.schema import Record, as_document
+from visor.storage.documents import SERVER_TIME, DocumentStore, Put, Where
+
+COLLECTION = "feedback"
+REMEMBERED_MAX = 20_000
+"""Pairs that a process keeps, and that a merge reads: the newest."""
+LOOK_BACK_S = 10.0
+"""The later of two times may become visible first, so each look reads this much again."""
+
+
+class Feedback(Record, frozen=True, kw_only=True):
+    """One pair, as kept (collection `feedback`)."""
+
+    query: str
+    """Item id, or `vector:` and 32 hex digits."""
+    item: str
+    verdict: str = "not_a_match"
+    features: tuple[float, ...] = ()
+    """Numbers of `neighbourhood.FEATURES` at that time, where the item was the answer's first match."""
+
+
+def query_key(vector: Array, item: str | None) -> str:
+    """What a query is called in feedback.
+
+    Args:
+        vector: (d,) float of unit length. It goes by 16 bits a number, as in links, so that these name the same query.
+        item: The item that was searched for, if it was one.
+    """
+    if item is not None:
+        return item
+    return "vector:" + hashlib.blake2b(vector.astype("<f2").tobytes(), digest_size=16).hexdigest()
+
+
+def pair_key(query: str, item: str) -> str:
+    return hashlib.blake2b(f"{query}\0{item}".encode(), digest_size=16).hexdigest()
+
+
+def numbers_of(around: Neighbourhood | None, mean: Array) -> tuple[float, ...]:
+    """The features of an answer, to learn from at the next merge; none where they cannot be had."""
+    if around is None or not len(around.rows) or len(mean) != len(around.query):
+        return ()
+    return tuple(round(float(value), 6) for value in features(around, mean))
+
+
+class FeedbackLog:
+    """Writes feedback, and knows what to hide. Thread-safe; one a process.
+
+    Args:
+        freshness_s: Longest time between two looks for news. A look costs one query, of what is new only.
+    """
+
+    def __init__(
+        self, documents: DocumentStore, *, freshness_s: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._documents, self._freshness_s, self._clock = documents, freshness_s, clock
+        self._hidden: dict[str, set[str]] = defaultdict(set)
+        self._looked_at: float | None = None
+        self._read_to = 0.0
+        self._lock = threading.Lock()
+
+    def add(self, feedback: Feedback) -> None:
+        """Keep it, durably; saying it twice is saying it once."""
+        data = {**as_document(feedback), "given_at": SERVER_TIME}
+        self._documents.commit([Put(collection=COLLECTION, key=pair_key(feedback.query, feedback.item), data=data)])
+        with self._lock:
+            self._hidden[feedback.query].add(feedback.item)
+
+    def hidden(self, query: str) -> frozenset[str]:
+        """Items that are no match for that query, by ids.
+
+        Raises:
+            StoreUnavailable: The store did not answer at a look that was due.
+        """
+        self._refresh()
+        with self._lock:
+            return frozenset(self._hidden.get(query, ()))
+
+    def _refresh(self) -> None:
+        with self._lock:
+            now = self._clock()
+            if self._looked_at is not None and now - self._looked_at < self._freshness_s:
+                return
+            since = self._read_to - LOOK_BACK_S
+            where = [Where(field="given_at", op=">", value=since)] if self._read_to else []
+            found = self._documents.query(
+                COLLECTION, where=where, order_by="given_at", descending=True, limit=REMEMBERED_MAX
+            )
+            for document in found:
+                self._hidden[document.data["query"]].add(document.data["item"])
+                self._read_to = max(self._read_to, float(document.data["given_at"]))
+            self._looked_at = now
+
+
+def all_feedback(documents: DocumentStore) -> list[Feedback]:
+    """What is kept, the newest first, at most `REMEMBERED_MAX`."""
+    found = documents.query(COLLECTION, order_by="given_at", descending=True, limit=REMEMBERED_MAX)
+    return [
+        Feedback(
+            query=document.data["query"],
+            item=document.data["item"],
+            verdict=document.data.get("verdict", "not_a_match"),
+            features=tuple(document.data.get("features", ())),
+        )
+        for document in found
+    ]
+
+
+def rejected_features(documents: DocumentStore) -> Array:
+    """Features (r, f) of the answers whose first match was called none, oldest first, for `visor.confidence.fit`."""
+    rows = [one.features for one in reversed(all_feedback(documents)) if len(one.features) == len(FEATURES)]
+    return np.array(rows, float) if rows else NONE_REJECTED

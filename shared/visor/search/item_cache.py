@@ -1,0 +1,108 @@
+"""Items: the catalogue's entries as a page of results shows them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Sequence
+
+import msgspec
+
+from visor.errors import UnknownItem
+from visor.image_readers.thumbnails import FRAMES
+from visor.link_check.state import PICTURE_GONE
+from visor.schema import IndexedItem
+from visor.storage.documents import DocumentStore
+from visor.web.schema import Place
+
+ITEMS_REMEMBERED = 5_000
+ITEMS_KEPT_S = 3600.0
+
+
+class Items:
+    """The documents of items, remembered until the index hears of a change, so that a warm search reads few.
+
+    Every write of an item's document is committed together with a record that running searches poll; what it names is
+    forgotten. `keep_s` bounds how long anything is remembered all the same.
+    """
+
+    def __init__(
+        self, documents: DocumentStore, *, keep_s: float = ITEMS_KEPT_S, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.documents, self.keep_s, self.clock = documents, keep_s, clock
+        self._kept: OrderedDict[str, tuple[float, IndexedItem | None]] = OrderedDict()
+        self._forgotten = 0
+        self._lock = threading.Lock()
+
+    def forget(self, ids: Collection[str] | None) -> None:
+        """Read these again when they are asked for; None: all of them."""
+        if ids is not None and not ids:
+            return
+        with self._lock:
+            self._forgotten += 1
+            if ids is None:
+                self._kept.clear()
+                return
+            for item in ids:
+                self._kept.pop(item, None)
+
+    def get(self, ids: Sequence[str]) -> dict[str, IndexedItem]:
+        """The searchable ones among `ids`."""
+        now = self.clock()
+        with self._lock:
+            forgotten = self._forgotten
+            fresh = {i: self._kept[i][1] for i in ids if i in self._kept and now - self._kept[i][0] < self.keep_s}
+        missing = [i for i in dict.fromkeys(ids) if i not in fresh]
+        if missing:
+            found = self.documents.get("items", missing)
+            for item in missing:
+                document = found.get(item)
+                live = document is not None and not document.data.get("gone")
+                fresh[item] = msgspec.convert(document.data, IndexedItem) if document and live else None
+            with self._lock:
+                # What was read while something changed may be the old version.
+                for item in missing if forgotten == self._forgotten else ():
+                    self._kept[item] = (now, fresh[item])
+                    self._kept.move_to_end(item)
+                while len(self._kept) > ITEMS_REMEMBERED:
+                    self._kept.popitem(last=False)
+        return {i: indexed for i, indexed in fresh.items() if indexed is not None}
+
+
+def web_address(indexed: IndexedItem) -> str:
+    """The address of an item's picture as a browser can open it; empty where it has none (a private bucket, gone)."""
+    url = indexed.item.image_url
+    if PICTURE_GONE in indexed.item.extra:
+        return ""
+    if url.startswith(FRAMES):
+        return f"./v1/thumbnails/{url.removeprefix(FRAMES)}"
+    return url if url.startswith(("https:", "http:")) else ""
+
+
+def unknown_item(item: str) -> UnknownItem:
+    return UnknownItem(
+        f"No item {item:.64} is in the index",
+        valid="Ids are 32 hexadecimal digits, as answers give them",
+        remedy="It may have been deleted: search for its picture",
+    )
+
+
+def newest_and_cheapest(indexed: IndexedItem) -> tuple[bool, float, float]:
+    """Sorts places; those whose picture is gone come last."""
+    date = (indexed.item.date or indexed.indexed_at)[:10].replace("-", "")
+    price = indexed.item.price
+    is_gone = PICTURE_GONE in indexed.item.extra
+    return is_gone, -float(date) if date.isdigit() else 0.0, float("inf") if price is None else price
+
+
+def place_of(indexed: IndexedItem) -> Place:
+    item = indexed.item
+    return Place(
+        item=item.id,
+        title=item.title,
+        page_url=item.page_url,
+        image_url=item.image_url,
+        price=item.price,
+        currency=item.currency,
+    )

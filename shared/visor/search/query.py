@@ -1,0 +1,220 @@
+"""Queries: from what a request brings to pixels, and to the vector that is searched for."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from PIL import Image, ImageStat
+
+from visor.errors import BadRequest
+from visor.http.client import Fetcher
+from visor.imaging.decode import DecodedImage, decode
+from visor.models.embedder import Embedder
+from visor.models.moderation import Thresholds
+from visor.near_duplicates.alignment import Probe
+from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.schema import Label, Safety
+from visor.settings import Settings
+from visor.web.schema import Box, QueryAnswer, SearchRequest
+
+EXCLUDED_FROM = 4
+"""How many times finer than the model needs it a picture is decoded that parts are left out of: little may be left."""
+BOX_SIDE_MIN = 8
+"""Pixels: a smaller box holds nothing to look at."""
+
+
+@dataclass
+class Query:
+    """What is known of a query once it is a vector."""
+
+    vector: np.ndarray
+    hashes: np.ndarray | None = None
+    probe: Probe | None = None
+    labels: tuple[Label, ...] = ()
+    safety: Safety | None = None
+    size: tuple[int, int] | None = None
+    """Width and height of the picture as it came; its pixels are not kept."""
+    format: str | None = None
+    item: str | None = None
+
+
+@dataclass
+class Stopwatch:
+    """Milliseconds by stage."""
+
+    timing_ms: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            elapsed = (time.perf_counter() - start) * 1000
+            self.timing_ms[name] = round(self.timing_ms.get(name, 0.0) + elapsed, 2)
+
+
+class QueryReader:
+    """Reads what requests search for. Thread-safe."""
+
+    def __init__(self, embedder: Embedder, fetcher: Fetcher, settings: Settings) -> None:
+        self.embedder, self.fetcher, self.settings = embedder, fetcher, settings
+        self.thresholds = Thresholds.of(settings)
+        # Pixels are what takes memory, and threads of their own keep a heap of that size each.
+        self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
+
+    def check(self, request: SearchRequest, upload: bytes | None) -> None:
+        """Raise `BadRequest` unless exactly one thing is searched for."""
+        given = [name for name in ("image", "url", "vector", "item") if getattr(request, name) is not None]
+        if upload is not None:
+            given.insert(0, "image")
+        if len(given) != 1:
+            raise BadRequest(
+                f"The request has {' and '.join(given) or 'nothing to search for'}",
+                valid="Exactly one of image, url, vector, item",
+                remedy="Send one",
+            )
+        if (request.box or request.exclude) and given[0] in ("vector", "item"):
+            raise BadRequest(
+                f"A box or excluded parts do not go with {given[0]}",
+                valid="They go with a picture: image or url",
+                remedy="Send the picture, or leave them out",
+            )
+
+    def picture(self, request: SearchRequest, upload: bytes | None) -> Image.Image:
+        """What counts of the picture that a request brings.
+
+        Raises:
+            BadRequest: It brings none.
+            ImageError: It cannot be had or decoded.
+        """
+        if request.vector is not None:
+            raise BadRequest(
+                "A vector shows nothing", valid="image, url or item", remedy="Send the picture that was searched for"
+            )
+        data = self._bytes(request, upload, Stopwatch())
+        return self.decoding.submit(self._focused, data, request).result()[1]
+
+    def query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> Query:
+        """The query of a picture or a vector. Raises as `picture`."""
+        if request.vector is not None:
+            return Query(vector=decode_vector(request.vector, self.embedder.dimension))
+        data = self._bytes(request, upload, watch)
+        return self.decoding.submit(self._seen, data, request, watch).result()
+
+    def _seen(self, data: bytes, request: SearchRequest, watch: Stopwatch) -> Query:
+        with watch.stage("decode"):
+            image, pixels = self._focused(data, request)
+            hashes = np.frombuffer(perceptual_hash(pixels), np.uint8)
+        with watch.stage("embed"):
+            embedded = self.embedder.embed([pixels])
+        return Query(
+            vector=embedded.vectors[0],
+            hashes=hashes,
+            probe=Probe(pixels),
+            labels=embedded.labels[0],
+            safety=self.thresholds.judge_query(embedded.safety[0]),
+            size=(image.width, image.height),
+            format=image.format,
+        )
+
+    def _focused(self, data: bytes, request: SearchRequest) -> tuple[DecodedImage, Image.Image]:
+        """The picture, no larger than what counts of it needs, and what counts of it."""
+        side = self.embedder.description.input_side
+        if request.box:
+            side = round(side / max(min(request.box[2:]), 1e-3))
+        if request.exclude:
+            side *= EXCLUDED_FROM
+        image = decode(data, pixels_max=self.settings.pixels_max, side_hint=side)
+        return image, focus(image.pixels, request.box, request.exclude)
+
+    def _bytes(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> bytes:
+        if upload is not None:
+            return upload
+        if request.url is not None:
+            with watch.stage("fetch"):
+                # Whoever asks waits: not for four others at the same host as a crawl does.
+                return self.fetcher.fetch(request.url, turn_s=self.settings.fetch_timeout_s).body
+        try:
+            return base64.b64decode((request.image or "").partition("base64,")[2] or request.image or "", validate=True)
+        except ValueError as exc:
+            raise BadRequest(
+                f"image is no base64: {exc}", valid="The picture's bytes in base64", remedy="Encode them"
+            ) from exc
+
+
+def decode_vector(text: str, dimension: int) -> np.ndarray:
+    """The unit vector, float32 of shape `(dimension,)`, in base64 (also URL-safe) of little-endian float16.
+
+    Raises:
+        BadRequest: It is no base64, of another length, or not finite.
+    """
+    try:
+        data = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
+    except ValueError as exc:
+        raise BadRequest(f"vector is no base64: {exc}", valid="Base64 of little-endian float16") from exc
+    if len(data) != 2 * dimension:
+        raise BadRequest(
+            f"vector has {len(data)} bytes",
+            valid=f"This index takes {2 * dimension}: {dimension} numbers of 2 bytes",
+            remedy="Take query.vector from an answer of this index; after a change of model search the picture again",
+        )
+    vector = np.frombuffer(data, "<f2").astype(np.float32)
+    norm = float(np.linalg.norm(vector))
+    if not np.isfinite(norm) or norm == 0:
+        raise BadRequest("vector has no direction: it is zero or not finite", valid="Finite numbers, not all 0")
+    return vector / np.float32(norm)
+
+
+def focus(pixels: Image.Image, box: Box | None, exclude: Sequence[Box]) -> Image.Image:
+    """What counts of a picture: the part within `box`, cut down to what `exclude` leaves of it.
+
+    Excluded parts that remain inside are filled with the mean colour of the rest, which says the least to the model.
+
+    Args:
+        box, exclude: x, y, width, height as fractions of the sides.
+
+    Raises:
+        BadRequest: Fewer than 8 × 8 pixels are left.
+    """
+    if box is None and not exclude:
+        return pixels
+    edges = (0, 0, *pixels.size) if box is None else _corners(pixels, box)
+    part = pixels.crop(edges)
+    rest = Image.new("L", part.size, 255)
+    for excluded in exclude:
+        x0, y0, x1, y1 = _corners(pixels, excluded)
+        rest.paste(0, (x0 - edges[0], y0 - edges[1], x1 - edges[0], y1 - edges[1]))
+    left, top, right, bottom = rest.getbbox() or (0, 0, 0, 0)
+    if right - left < BOX_SIDE_MIN or bottom - top < BOX_SIDE_MIN:
+        raise BadRequest(
+            f"Of this picture {right - left} × {bottom - top} pixels are left to search for",
+            valid=f"At least {BOX_SIDE_MIN} × {BOX_SIDE_MIN}",
+            remedy="Draw a larger box, or paint out less",
+        )
+    part, rest = part.crop((left, top, right, bottom)), rest.crop((left, top, right, bottom))
+    mean = tuple(round(channel) for channel in ImageStat.Stat(part, rest).mean)
+    return Image.composite(part, Image.new("RGB", part.size, mean), rest)
+
+
+def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
+    x, y, width, height = box
+    columns, rows = pixels.size
+    right, bottom = min(x + width, 1.0), min(y + height, 1.0)
+    return round(x * columns), round(y * rows), round(right * columns), round(bottom * rows)
+
+
+def query_answer(query: Query) -> QueryAnswer:
+    return QueryAnswer(
+        vector=base64.b64encode(query.vector.astype("<f2").tobytes()).decode(),
+        item=query.item,
+        width=query.size[0] if query.size else None,
+        height=query.size[1] if query.size else None,
+        format=query.format,
+    )

@@ -1,0 +1,83 @@
+"""Self-audit: some `fast` queries are run `exact` as well, and the recall of the index is told live.
+
+A check runs after the response to a request was written, on that request's thread: on Cloud Run a request-billed
+instance has no processor between requests, so a thread of its own would stand still. Should the processor be taken away
+during a check, it ends with the next request. Checks take at most `BUDGET` of the time.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from visor.index.format.container import Array
+from visor.index.search.searcher import Searcher
+from visor.web.schema import Audit
+
+RECALL_AT = 12
+WAITING_MAX = 8
+CHECKS_REMEMBERED = 1_000
+BUDGET = 0.02
+"""Share of the time that checks may take."""
+PAUSE_MAX_S = 60.0
+"""Longest pause after a check, for one that was held up."""
+
+
+class Auditor:
+    """Samples queries and checks them. Thread-safe; one a process.
+
+    Args:
+        rate: Share of queries that are sampled, 0 to 1.
+        random: Gives numbers in [0, 1).
+    """
+
+    def __init__(
+        self,
+        searcher: Searcher,
+        *,
+        rate: float,
+        random: Callable[[], float] = random.random,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._searcher, self._rate, self._random, self._clock = searcher, rate, random, clock
+        self._waiting: deque[Array] = deque(maxlen=WAITING_MAX)
+        self._recalls: deque[float] = deque(maxlen=CHECKS_REMEMBERED)
+        self._samples = 0
+        self._not_before = 0.0
+        self._busy = threading.Lock()
+
+    def sample(self, vector: Array) -> None:
+        """Perhaps remember a query, without filters and answered `fast`, for a later check."""
+        if self._random() < self._rate:
+            self._waiting.append(vector)
+
+    def check(self) -> bool:
+        """Check one waiting query, if the budget allows and nobody else is at it. Returns whether it did."""
+        if not self._waiting or self._clock() < self._not_before or not self._busy.acquire(blocking=False):
+            return False
+        try:
+            vector = self._waiting.popleft()
+            started = self._clock()
+            fast = self._searcher.search(vector, k=RECALL_AT)
+            exact = self._searcher.search(vector, k=RECALL_AT, mode="exact")
+            ended = self._clock()
+            wanted = {hit.id for hit in exact.hits}
+            if wanted:
+                self._recalls.append(len(wanted & {hit.id for hit in fast.hits}) / len(wanted))
+                self._samples += 1
+            self._not_before = ended + min((ended - started) / BUDGET, PAUSE_MAX_S)
+        except IndexError:
+            return False
+        finally:
+            self._busy.release()
+        return True
+
+    def result(self) -> Audit | None:
+        """What was found out; None before the first check."""
+        recalls = list(self._recalls)
+        if not recalls:
+            return None
+        return Audit(samples=self._samples, recall_at_12=round(sum(recalls) / len(recalls), 4))

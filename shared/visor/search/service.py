@@ -1,0 +1,293 @@
+"""Search: from what somebody asks for to the nearest items, and how sure that is."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from visor.confidence.model import CONFIDENT, Strangers
+from visor.errors import BadRequest, StoreUnavailable
+from visor.http.client import Fetcher
+from visor.index.search.searcher import Hit, Hits, Searcher
+from visor.models.embedder import Embedder
+from visor.near_duplicates.classify import told_apart
+from visor.near_duplicates.verdict import Verdict
+from visor.schema import ITEM_ID, IndexedItem, Item, Safety
+from visor.search.feedback import Feedback, FeedbackLog, numbers_of, query_key
+from visor.search.item_cache import Items, newest_and_cheapest, place_of, unknown_item, web_address
+from visor.search.query import Query, QueryReader, Stopwatch, query_answer
+from visor.search.recall_monitor import Auditor
+from visor.settings import Settings
+from visor.storage.documents import DocumentStore
+from visor.web.schema import (
+    FacetsAnswer,
+    FeedbackRequest,
+    Filters,
+    Guess,
+    IndexAnswer,
+    Match,
+    SafetyAnswer,
+    SearchAnswer,
+    SearchRequest,
+)
+
+GUESS_FROM = 12
+"""Matches whose collections vote on the kind."""
+COPY_CONFIDENCE: dict[Verdict, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
+"""What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
+
+
+class SearchService:
+    """Answers searches. Thread-safe; one a process."""
+
+    def __init__(
+        self,
+        *,
+        searcher: Searcher,
+        embedder: Embedder,
+        fetcher: Fetcher,
+        documents: DocumentStore,
+        settings: Settings,
+        picture_address: Callable[[IndexedItem], str] | None = None,
+        on_look: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`picture_address` replaces addresses that a browser cannot open (files of a local folder). `on_look` is told
+        each look for news, which is paid for besides the items of a page."""
+        self.searcher, self.embedder = searcher, embedder
+        self.documents, self.settings = documents, settings
+        self.items = Items(documents)
+        self.picture_address = picture_address or web_address
+        self.on_look = on_look
+        self.strangers = Strangers()
+        self.feedback = FeedbackLog(documents, freshness_s=settings.freshness_s)
+        self.auditor = Auditor(searcher, rate=settings.audit_rate)
+        self.queries = QueryReader(embedder, fetcher, settings)
+
+    def search(self, request: SearchRequest, upload: bytes | None = None) -> SearchAnswer:
+        """The nearest items to what `request` asks for.
+
+        Args:
+            upload: The picture itself, where it came beside the request.
+
+        Raises:
+            BadRequest: Not exactly one thing to search for, or one that cannot be.
+            UnknownItem: The item to start from is not in the index.
+            ImageError: The picture cannot be fetched or decoded.
+        """
+        watch = Stopwatch()
+        with watch.stage("total"):
+            self.refresh()
+            query = self._query(request, upload, watch)
+            if query.safety is not None and query.safety.unsafe:
+                hits = Hits((), "metric" if request.metric else request.mode, request.metric, np.empty(0, np.float32))
+            else:
+                with watch.stage("scan"):
+                    hits = self._scan(request, query, self._hidden(query))
+            with watch.stage("confidence"):
+                likely = self._confidence(request, query, hits)
+            with watch.stage("items"):
+                matches = self._matches(query, hits, likely, request.k)
+            facets = self.searcher.facets(request.filters) if request.facets else None
+        confidence = matches[0].confidence if matches else 0.0
+        return SearchAnswer(
+            matches=matches,
+            confidence=confidence,
+            no_confident_match=confidence < CONFIDENT,
+            mode=hits.mode,
+            metric=hits.metric,
+            guess=_guess(matches, confidence),
+            labels=query.labels,
+            safety=_safety_answer(query.safety),
+            query=query_answer(query),
+            index=self.index_answer(),
+            facets=facets,
+            timing_ms=watch.timing_ms,
+            notice=hits.notice,
+        )
+
+    def refresh(self) -> None:
+        """Take in what was committed since, if a look is due. Raises as `Searcher.refresh`."""
+        if self.searcher.refresh():
+            self.on_look()
+        self.items.forget(self.searcher.take_changed())
+
+    def facets(self, filters: Filters) -> FacetsAnswer:
+        self.refresh()
+        return self.searcher.facets(filters)
+
+    def item(self, item: str) -> IndexedItem:
+        """One searchable item.
+
+        Raises:
+            UnknownItem: There is none of that id.
+        """
+        self.refresh()
+        return self._shown(self.found(item))
+
+    def sample(self, limit: int) -> list[IndexedItem]:
+        """Some items, spread over the index, the same ones as long as the index is the same."""
+        self.refresh()
+        ids = self.searcher.sample(limit)
+        found = self.items.get(ids)
+        return [self._shown(found[i]) for i in ids if i in found]
+
+    def index_answer(self) -> IndexAnswer:
+        return IndexAnswer(
+            images=len(self.searcher), generation=self.searcher.generation, model=self.embedder.fingerprint
+        )
+
+    def reject(self, request: FeedbackRequest) -> None:
+        """Keep that an item is no match for a query.
+
+        Raises:
+            BadRequest: Not exactly one query, or one that cannot be.
+            UnknownItem: One of the items is not in the index.
+            StoreUnavailable: It could not be kept; send it again.
+        """
+        self.refresh()
+        if (request.query_item is None) == (request.query_vector is None):
+            raise BadRequest(
+                "The feedback names " + ("no query" if request.query_item is None else "two queries"),
+                valid="Exactly one of query_item and query_vector",
+                remedy="Send what the answer's query has",
+            )
+        self.found(request.item)
+        asked = SearchRequest(item=request.query_item, vector=request.query_vector, k=1)
+        query = self._query(asked, None, Stopwatch())
+        key = query_key(query.vector, query.item)
+        hits = self._scan(asked, query, self.feedback.hidden(key))
+        is_first = bool(hits.hits) and request.item in (hits.hits[0].id, *hits.hits[0].duplicates)
+        calibration = self.searcher.calibration
+        numbers = numbers_of(hits.around, calibration.mean_vector) if is_first and calibration.is_fitted else ()
+        self.feedback.add(Feedback(query=key, item=request.item, verdict=request.verdict, features=numbers))
+
+    def found(self, item: str) -> IndexedItem:
+        """One searchable item as it was indexed. Raises as `item`."""
+        indexed = self.items.get([item]).get(item) if ITEM_ID.match(item) else None
+        if indexed is None:
+            raise unknown_item(item)
+        return indexed
+
+    def query_picture(
+        self, request: SearchRequest, upload: bytes | None, picture_of: Callable[[Item], Image.Image]
+    ) -> Image.Image:
+        """The picture that a request searches for.
+
+        Raises:
+            BadRequest: It searches for none.
+            ImageError: It cannot be had or decoded.
+        """
+        self.queries.check(request, upload)
+        if request.item is not None:
+            return picture_of(self.found(request.item).item)
+        return self.queries.picture(request, upload)
+
+    def common_vector(self) -> np.ndarray | None:
+        """The mean full vector (d,) of the catalogue, where the calibration knows it."""
+        calibration = self.searcher.calibration
+        return calibration.mean_vector if calibration.is_fitted and calibration.space is None else None
+
+    def _query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> Query:
+        self.queries.check(request, upload)
+        return self.queries.query(request, upload, watch) if request.item is None else self._item_query(request.item)
+
+    def _item_query(self, item: str) -> Query:
+        vector = self.searcher.vector_of(item) if ITEM_ID.match(item) else None
+        if vector is None:
+            raise unknown_item(item)
+        indexed = self.items.get([item]).get(item)
+        labels = indexed.labels if indexed else ()
+        return Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item)
+
+    def _hidden(self, query: Query) -> frozenset[str]:
+        """Items that were said to be no match for this query. A search does not wait for a store that is away."""
+        try:
+            return self.feedback.hidden(query_key(query.vector, query.item))
+        except StoreUnavailable:
+            return frozenset()
+
+    def _scan(self, request: SearchRequest, query: Query, hidden: frozenset[str]) -> Hits:
+        return self.searcher.search(
+            query.vector,
+            k=min(request.k, self.settings.k_max),
+            filters=request.filters,
+            mode=request.mode,
+            metric=request.metric,
+            query_hash=None if query.hashes is None else bytes(query.hashes),
+            leave_out=hidden if query.item is None else hidden | {query.item},
+        )
+
+    def _confidence(self, request: SearchRequest, query: Query, hits: Hits) -> list[float]:
+        """Probability of each hit that it is what was asked for; every query teaches a little about strangers."""
+        if hits.around is None or not hits.hits:
+            return []
+        around = dataclasses.replace(hits.around, query_labels=tuple(label.name for label in query.labels))
+        calibration = self.searcher.calibration
+        places = np.searchsorted(-hits.nearest, [-hit.similarity for hit in hits.hits])
+        likely = calibration.matches(around, places.tolist(), self.strangers.far_share)
+        if query.item is None and request.filters == Filters():
+            # Items of the index, links to answers and filtered queries say nothing about what people ask for in vain.
+            if request.vector is None:
+                self.strangers.add(calibration.score(around), calibration)
+            if request.mode == "fast" and request.metric is None:
+                self.auditor.sample(query.vector)
+        return likely
+
+    def _matches(self, query: Query, hits: Hits, likely: Sequence[float], k: int) -> tuple[Match, ...]:
+        found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
+        told = told_apart(query.probe, hits, None if query.item is None else query.hashes)
+        matches = [
+            self._match(hit, verdict, max(probability, COPY_CONFIDENCE[verdict]), found)
+            for hit, verdict, probability in zip(hits.hits, told, likely, strict=True)
+        ]
+        return tuple(match for match in matches if match is not None)[:k]
+
+    def _match(self, hit: Hit, verdict: Verdict, confidence: float, found: dict[str, IndexedItem]) -> Match | None:
+        """None where the item was deleted a moment ago and the index has not heard of it."""
+        places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
+        if not places:
+            return None
+        places.sort(key=newest_and_cheapest)
+        first = self._shown(places[0])
+        return Match(
+            item=first.item,
+            similarity=round(hit.similarity, 6),
+            confidence=round(confidence, 4),
+            verdict=verdict,
+            places=tuple(place_of(self._shown(indexed)) for indexed in places) if len(places) > 1 else (),
+            labels=first.labels,
+            indexed_at=first.indexed_at,
+        )
+
+    def _shown(self, indexed: IndexedItem) -> IndexedItem:
+        """The item as a browser can show it."""
+        address = self.picture_address(indexed)
+        if address == indexed.item.image_url:
+            return indexed
+        item = msgspec.structs.replace(indexed.item, image_url=address)
+        return msgspec.structs.replace(indexed, item=item)
+
+
+def _guess(matches: Sequence[Match], confidence: float) -> Guess | None:
+    """The collection that the nearest matches vote for; none where nobody names one.
+
+    Each votes with its odds: one sure match outweighs a page of doubtful ones.
+    """
+    votes: dict[str, float] = defaultdict(float)
+    voters = [match for match in matches[:GUESS_FROM] if match.item.collection]
+    for match in voters:
+        votes[match.item.collection or ""] += match.confidence / (1.001 - match.confidence)
+    total = sum(votes.values())
+    if total <= 0:
+        return None
+    best = max(votes, key=lambda name: votes[name])
+    return Guess(collection=best, probability=round(votes[best] / total * confidence, 4))
+
+
+def _safety_answer(safety: Safety | None) -> SafetyAnswer | None:
+    return None if safety is None else SafetyAnswer(unsafe=safety.unsafe, probabilities=safety.probabilities)

@@ -1,0 +1,203 @@
+"""What a source is, and how one is opened by its kind.
+
+A source reads one kind of catalogue and yields its items page by page. It keeps nothing: the crawl keeps its
+checkpoint, compares its items with what it saw before and publishes what changed. A source is a class that is
+registered in the entry-point group `visor.sources` under the name of its kind:
+
+    class MySource:
+        Config = MyConfig                                   # a SourceConfig: frozen, unknown keys are errors
+        def __init__(self, name: str, config: MyConfig, context: SourceContext) -> None: ...
+        def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]: ...
+
+The contract of `read`, which `visor.testing.check_source` checks:
+- Without a checkpoint it starts a pass at the beginning of the catalogue. With the checkpoint of a page of an earlier
+  call, it goes on after that page: the pages of a pass that was stopped and resumed at any point hold the same items as
+  those of one that was not. `next_pass` of a pass's last page starts the pass after it.
+- Only a page that ends a pass has no checkpoint. It is the last one that is yielded.
+- Reading an unchanged catalogue twice yields equal items.
+- A row that cannot become an item is in `failed`, with its reason, and never stops the rest.
+- `SourceUnavailable` is raised where trying again later may help, `SourceError` where somebody has to change something.
+  In both cases the pages that were yielded before count.
+- Memory does not grow with the catalogue.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Protocol, TypeVar
+
+import msgspec
+
+from visor.http.response import Fetched, FetchedStream
+from visor.schema import Item, Record
+from visor.settings import Settings
+from visor.sources.secrets import Secrets
+from visor.storage.objects import ObjectStore
+
+FAILED_SAMPLE_MAX = 100
+"""Rows of one page that are kept in `Page.failed`; the others are counted in `Page.failed_more`."""
+
+Row = TypeVar("Row")
+
+
+class DropItem(Exception):
+    """A row does not become an item, for the reason given. Not a failure of the source."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class NotConfigured(Exception):
+    """A source cannot be used here as things are: an extra is not installed, a folder is not named."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class RowFailure(Record, frozen=True, kw_only=True):
+    """Why a row of the catalogue did not become an item, or not a whole one."""
+
+    key: str
+    """The source's own key of the row, or where it stands (`line 17`)."""
+    reason: str
+    dropped: bool = True
+    """False: the item is there, without the value that the reason names."""
+
+
+class Page(Record, frozen=True, kw_only=True):
+    """What a source read in one step: a page of an API, a slice of a feed or a folder."""
+
+    items: tuple[Item, ...] = ()
+    checkpoint: Mapping[str, Any] | None = None
+    """JSON-able; given to `read`, it goes on after this page. None: this page ends the pass."""
+    failed: tuple[RowFailure, ...] = ()
+    """A sample of the rows that failed; `failed_more` counts those beyond it."""
+    failed_more: int = 0
+    gone: tuple[str, ...] = ()
+    """Keys that the catalogue itself says are deleted."""
+    unchanged: tuple[str, ...] = ()
+    """Keys of items that are still there as they were: the catalogue says so without showing them (a status 304)."""
+    partial: bool = False
+    """This pass covers only what changed, so that an item's absence from it means nothing."""
+    next_pass: Mapping[str, Any] | None = None
+    """On the last page only: what the next pass is started with in place of None (validators of what was read)."""
+
+
+class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every source's configuration."""
+
+
+class PageFetcher(Protocol):
+    """What sources need of `visor.http.client.Fetcher`."""
+
+    def fetch(
+        self,
+        url: str,
+        *,
+        etag: str | None = None,
+        modified: str | None = None,
+        bytes_max: int | None = None,
+        deadline_s: float | None = None,
+        accept: str = ...,
+        headers: Mapping[str, str] | None = None,
+    ) -> Fetched: ...
+
+    def stream(
+        self,
+        url: str,
+        *,
+        etag: str | None = None,
+        modified: str | None = None,
+        bytes_max: int,
+        deadline_s: float,
+        accept: str = ...,
+        headers: Mapping[str, str] | None = None,
+    ) -> AbstractContextManager[FetchedStream]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceContext:
+    """Everything that a source may use of its surroundings."""
+
+    settings: Settings
+    fetcher: PageFetcher
+    objects: ObjectStore | None = None
+    """Where a source may keep pictures that have no address of their own (frames of a video)."""
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+    """What `${NAME}` in a configuration stands for."""
+    secrets: Secrets = field(default_factory=Secrets, repr=False)
+    clock: Callable[[], float] = time.time
+    """Seconds since 1970."""
+    sleep: Callable[[float], None] = time.sleep
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock()).astimezone()
+
+
+class Source(Protocol):
+    """See the module for the contract."""
+
+    name: str
+
+    def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]: ...
+
+
+class SourceKind(Protocol):
+    """The class that an entry point of `visor.sources` names."""
+
+    Config: ClassVar[type[SourceConfig]]
+
+    def __call__(self, name: str, config: Any, context: SourceContext) -> Source: ...
+
+
+class RowErrors:
+    """Collects the rows of one page that failed: a bounded sample, and how many more there were."""
+
+    def __init__(self) -> None:
+        self.sample: list[RowFailure] = []
+        self.more = 0
+
+    def clear(self) -> None:
+        self.sample, self.more = [], 0
+
+    def add(self, key: str, reason: str, *, dropped: bool = True) -> None:
+        if len(self.sample) < FAILED_SAMPLE_MAX:
+            self.sample.append(RowFailure(key=key, reason=reason, dropped=dropped))
+        elif dropped:
+            self.more += 1
+
+
+def page_of(
+    rows: Iterable[tuple[str, Row]],
+    make: Callable[[Row, RowErrors], Item | None],
+    *,
+    checkpoint: Mapping[str, Any] | None,
+    partial: bool = False,
+    next_pass: Mapping[str, Any] | None = None,
+) -> Page:
+    """The page of those rows: `make` returns the item, None to pass over the row silently, or raises `DropItem`."""
+    items: list[Item] = []
+    errors = RowErrors()
+    for where, row in rows:
+        try:
+            item = make(row, errors)
+        except DropItem as drop:
+            errors.add(where, drop.reason)
+        else:
+            if item is not None:
+                items.append(item)
+    return Page(
+        items=tuple(items),
+        checkpoint=checkpoint,
+        failed=tuple(errors.sample),
+        failed_more=errors.more,
+        partial=partial,
+        next_pass=next_pass,
+    )

@@ -1,0 +1,1 @@
+"""Product feeds: CSV, RSS, Atom, JSON lines."""

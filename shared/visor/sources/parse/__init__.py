@@ -1,0 +1,1 @@
+"""Parse: prices, text, encodings and embedded data of catalogues."""

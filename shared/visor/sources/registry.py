@@ -1,0 +1,102 @@
+"""Finds the class of a source's kind among the installed plug-ins and opens the source with a checked configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, cast
+
+from visor.errors import SettingsError
+from visor.sources.config_errors import checked
+from visor.sources.contract import NotConfigured, Source, SourceConfig, SourceContext, SourceKind
+from visor.sources.secrets import Secrets
+
+GROUP = "visor.sources"
+
+
+def kinds(found: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint]:
+    """The installed kinds of sources, by name.
+
+    Raises:
+        SettingsError: Two plug-ins register the same name.
+    """
+    by_name: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=GROUP) if found is None else found:
+        other = by_name.setdefault(entry.name, entry)
+        # A development install can list one and the same entry point twice.
+        if other.value != entry.value:
+            raise SettingsError(
+                f"Two plug-ins register the source kind '{entry.name}': {_origin(other)} and {_origin(entry)}",
+                valid="A kind has one name of its own",
+                remedy="Uninstall one of them, or rename its entry point in its pyproject.toml",
+            )
+    return dict(sorted(by_name.items()))
+
+
+def load_kind(kind: str, key: str = "kind") -> SourceKind:
+    """The class that reads sources of that kind; `key` is where the configuration names it.
+
+    Raises:
+        SettingsError: No plug-in of that name is installed.
+        NotConfigured: It is, and a library that it needs is not.
+    """
+    installed = kinds()
+    if kind not in installed:
+        raise SettingsError(
+            f"{key} = '{kind}' is no kind of source",
+            valid="Installed kinds are " + ", ".join(installed),
+            remedy="Correct `kind`, or install the plug-in that brings it",
+        )
+    try:
+        return cast(SourceKind, installed[kind].load())
+    except ImportError as exc:
+        raise NotConfigured(f"The source kind '{kind}' cannot be loaded: {exc}{_how_to_get(installed[kind])}") from exc
+
+
+def _how_to_get(entry: EntryPoint) -> str:
+    """The sentence about a kind's libraries that are missing."""
+    if entry.value.partition(".")[0] == "visor":
+        return (
+            f". Install its libraries: pip install 'visor[{entry.name}]'; crawl has them if it was bundled "
+            "by `scripts/bundle.py --config` with the visor.toml that names the source"
+        )
+    dist = entry.dist
+    extra = dist is not None and entry.name in (dist.metadata.get_all("Provides-Extra") or ())
+    return f". Install its libraries: pip install '{dist.name}[{entry.name}]'" if dist is not None and extra else ""
+
+
+def open_source(name: str, config: Mapping[str, Any], context: SourceContext) -> Source:
+    """The source that `config` describes: its `kind`, and the keys of that kind.
+
+    Raises:
+        SettingsError: The configuration is not valid; says which key, what was found and what is valid.
+        NotConfigured: The source cannot be used here as things are.
+    """
+    kind, cls, own = check_source(name, config)
+    secrets = Secrets(context.environ)
+    expanded = secrets.expand(own, f"sources.{name}")
+    typed = checked(expanded, cls.Config, where=f"sources.{name}", what=f"a source of kind {kind}")
+    return cls(name, typed, replace(context, secrets=secrets))
+
+
+def check_source(name: str, config: Mapping[str, Any]) -> tuple[str, SourceKind, dict[str, Any]]:
+    """Kind, class and own keys of a source's configuration, with `${NAME}` left as it is. Raises as `open_source`."""
+    kind = config.get("kind")
+    if not isinstance(kind, str):
+        raise SettingsError(
+            f"The source '{name}' does not say its kind",
+            valid="`kind` is one of " + ", ".join(kinds()),
+            remedy=f'Add kind = "…" to [sources.{name}]',
+        )
+    cls = load_kind(kind, f"sources.{name}.kind")
+    if not issubclass(getattr(cls, "Config", type(None)), SourceConfig):
+        raise SettingsError(
+            f"The plug-in of source kind '{kind}' has no `Config` that is a SourceConfig",
+            remedy="Give its class one, as docs/sources.md shows",
+        )
+    return kind, cls, {key: value for key, value in config.items() if key != "kind"}
+
+
+def _origin(entry: EntryPoint) -> str:
+    return f"{entry.value} ({entry.dist.name if entry.dist else 'unknown package'})"

@@ -1,0 +1,207 @@
+"""`shop_api`: a shop's paged JSON product API. Which API is a matter of configuration; docs/sources.md has examples."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Meta
+
+from visor.errors import FetchFailed, SettingsError, SourceError
+from visor.schema import Item
+from visor.sources.client import Origin, Patience
+from visor.sources.contract import Page, RowErrors, RowFailure, SourceConfig, SourceContext, page_of
+from visor.sources.parse.mapping import Defaults, Expressions, Fields, RowMapping
+from visor.sources.shop_api.paging import Paging, Position, add_query
+
+
+class Listing(SourceConfig, frozen=True, kw_only=True):
+    """Where the API lists its collections, all in one answer."""
+
+    url: str
+    items: str = "@"
+    id: str = "id"
+    name: str = "name"
+
+
+class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
+    """The keys of a `shop_api` source. Expressions are JMESPath."""
+
+    url: str
+    """Address of a page of products; `{collection}` stands for the collection's id."""
+    items: str = "@"
+    """Where the rows stand in a page."""
+    fields: Fields
+    defaults: Defaults = Defaults()
+    only: str | None = None
+    """Rows for which this finds nothing true are left out: `in_stock`, `status == 'active'`."""
+    price_in_minor_units: bool = False
+    collections: tuple[str, ...] | Listing | None = None
+    """Ids of the collections to read, or where the API lists them. None: the API has one list of all products."""
+    paging: Paging = Paging()
+    headers: dict[str, str] = msgspec.field(default_factory=dict)
+    query: dict[str, str] = msgspec.field(default_factory=dict)
+    """Sent with every request, `headers` too: keys and languages."""
+    patience: Patience = Patience()
+    pages_max: Annotated[int, Meta(ge=1)] = 100_000
+    """Pages of one collection, beyond which the API is taken to page for ever."""
+
+
+class Collection(NamedTuple):
+    id: str
+    name: str
+
+
+class ShopApiSource:
+    """Reads collections in the order of their ids, and each page by page.
+
+    The checkpoint is the collection and the position in it, so that neither a changed listing nor a restart matters.
+    """
+
+    Config: ClassVar[type[SourceConfig]] = ShopApiConfig
+
+    def __init__(self, name: str, config: ShopApiConfig, context: SourceContext) -> None:
+        where = f"sources.{name}"
+        if config.collections is None and "{collection}" in config.url:
+            raise SettingsError(
+                f"{where}.url has a {{collection}}, and {where}.collections does not say which there are",
+                remedy=f'Add collections = ["…"], or [{where}.collections] with the url that lists them',
+            )
+        self.name = name
+        self._config = config
+        self._secrets = context.secrets
+        self._origin = Origin(
+            name, context, patience=config.patience, headers=config.headers, accept="application/json"
+        )
+        self._mapping = RowMapping(
+            name,
+            config.fields,
+            where=where,
+            defaults=config.defaults,
+            only=config.only,
+            minor_units=config.price_in_minor_units,
+        )
+        self._page = Expressions(
+            {"items": config.items, "next": config.paging.next, "total": config.paging.total}, where
+        )
+        listing = config.collections if isinstance(config.collections, Listing) else None
+        self._listing = Expressions(
+            {"items": listing.items, "id": listing.id, "name": listing.name} if listing else {},
+            f"{where}.collections",
+        )
+
+    def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
+        """See `visor.sources.contract` for the contract."""
+        collections = self._collections()
+        resumed = Position.restore(checkpoint, self._config.paging, self._secrets) if checkpoint else None
+        at = str(checkpoint["collection"]) if checkpoint else ""
+        todo = [collection for collection in collections if collection.id >= at]
+        if not todo:
+            yield Page()
+        for collection, following in zip(todo, [*todo[1:], None], strict=True):
+            start = resumed if collection.id == at else None
+            yield from self._read_collection(collection, start, following)
+
+    def _read_collection(
+        self, collection: Collection, resumed: Position | None, following: Collection | None
+    ) -> Iterator[Page]:
+        after = {"collection": following.id} if following else None
+        position = resumed or Position.first(self._config.paging)
+        signatures: set[bytes] = set()
+        while True:
+            try:
+                answer, url = self._fetch(collection, position)
+            except FetchFailed as exc:
+                if position is resumed and resumed.is_cursor:
+                    # A cursor does not live for ever: read this collection from its start.
+                    position, resumed = Position.first(self._config.paging), None
+                    continue
+                if exc.status not in (404, 410):
+                    raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
+                reason = f"collection '{collection.id}' is gone: {exc.found}"
+                yield Page(failed=(RowFailure(key=collection.id, reason=reason),), checkpoint=after)
+                return
+            rows = self._rows(answer, url)
+            repeated = self._is_repeated(rows, signatures, position, collection)
+            found = None if repeated else position.following(rows, answer, url, self._page, self._config.paging)
+            if found is not None and len(signatures) >= self._config.pages_max:
+                raise SourceError(
+                    f"Source '{self.name}': collection '{collection.id}' has more than {len(signatures)} pages",
+                    valid=f"pages_max is {self._config.pages_max}",
+                    remedy="Raise pages_max, or correct [paging] if the API is read in circles",
+                )
+            checkpoint = {"collection": collection.id, **found.store(self._secrets)} if found else after
+            yield self._page_of([] if repeated else rows, collection, url, checkpoint)
+            if found is None:
+                return
+            position = found
+
+    def _fetch(self, collection: Collection, position: Position) -> tuple[Any, str]:
+        template = self._config.url.replace("{collection}", quote(collection.id, safe=""))
+        answer, fetched = self._origin.get_json(position.url(add_query(template, self._config.query)))
+        return answer, fetched.url
+
+    def _rows(self, answer: Any, url: str) -> list[Any]:
+        rows = self._page.find("items", answer)
+        if isinstance(rows, list):
+            return rows
+        keys = ", ".join(list(answer)[:20]) if isinstance(answer, dict) else type(answer).__name__
+        raise SourceError(
+            f"Source '{self.name}': items = {self._config.items!r} finds no list in the answer of "
+            f"{self._secrets.hide(url)}",
+            valid=f"The answer has {keys}",
+            remedy=f"Correct sources.{self.name}.items",
+        )
+
+    def _is_repeated(self, rows: list[Any], signatures: set[bytes], position: Position, collection: Collection) -> bool:
+        """Whether this page was already read in this run.
+
+        Many APIs answer a page beyond their last with the last one: an end. One that answers with its first
+        page does not understand how it is asked, and stopping there would lose the rest without a word.
+        """
+        signature = hashlib.blake2b(msgspec.json.encode(rows), digest_size=8).digest()
+        repeated = bool(rows) and signature in signatures
+        if repeated and len(signatures) == 1 and position.page_at == 1:
+            raise SourceError(
+                f"Source '{self.name}': the second page of '{collection.id}' is its first one again",
+                valid="The API's documentation names its paging parameters",
+                remedy=f'Correct [sources.{self.name}.paging], or set its style = "none" if there is only one page',
+            )
+        signatures.add(signature)
+        return repeated
+
+    def _page_of(self, rows: list[Any], collection: Collection, url: str, checkpoint: Mapping[str, Any] | None) -> Page:
+        def make(row: Any, errors: RowErrors) -> Item | None:
+            return self._mapping.item(row, base_url=url, collection=collection.name or None, errors=errors)
+
+        keyed = (
+            (self._mapping.key(row) or f"row {at} of {self._secrets.hide(url)}", row) for at, row in enumerate(rows)
+        )
+        return page_of(keyed, make, checkpoint=checkpoint)
+
+    def _collections(self) -> list[Collection]:
+        if self._config.collections is None:
+            return [Collection("", "")]
+        if not isinstance(self._config.collections, Listing):
+            return [Collection(id_, id_) for id_ in sorted(set(self._config.collections))]
+        listing = self._config.collections
+        try:
+            answer, fetched = self._origin.get_json(add_query(listing.url, self._config.query))
+        except FetchFailed as exc:
+            raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
+        rows = self._listing.find("items", answer)
+        found = {}
+        for row in rows if isinstance(rows, list) else []:
+            id_ = self._listing.find("id", row)
+            if isinstance(id_, str | int) and str(id_):
+                found[str(id_)] = Collection(str(id_), str(self._listing.find("name", row) or id_))
+        if not found:
+            raise SourceError(
+                f"Source '{self.name}': {self._secrets.hide(fetched.url)} lists no collections",
+                valid=f"items = {listing.items!r} has to find a list, id = {listing.id!r} something in each row",
+                remedy=f"Correct [sources.{self.name}.collections]",
+            )
+        return [found[id_] for id_ in sorted(found)]

@@ -1,0 +1,75 @@
+"""Sitemaps: lists of pages and lists of lists, packed or not (https://www.sitemaps.org/protocol.html)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import lxml.etree
+
+from visor.errors import FetchFailed, SourceError
+from visor.sources.client import PAGE_BYTES_MAX, Origin
+from visor.sources.parse.encoding import gunzipped
+from visor.sources.parse.text import iso_date
+from visor.sources.site.urls import canonical, same_site
+
+SITEMAPS_MAX = 500
+DEPTH_MAX = 3
+
+
+class Location(NamedTuple):
+    """A page that a sitemap lists."""
+
+    url: str
+    lastmod: str | None
+    """ISO 8601."""
+
+
+def locations(origin: Origin, sitemaps: list[str], host: str) -> Iterator[Location]:
+    """The pages of the host that sitemaps list, those of the sitemaps that they name included, in their order.
+
+    A sitemap that is missing or cannot be read is passed over.
+
+    Raises:
+        SourceUnavailable: The host does not answer for now.
+    """
+    todo = [(url, 0) for url in sitemaps]
+    seen: set[str] = set()
+    while todo and len(seen) < SITEMAPS_MAX:
+        url, depth = todo.pop(0)
+        if url in seen or not same_site(url, host):
+            continue
+        seen.add(url)
+        root = _document(origin, url)
+        if root is None:
+            continue
+        for entry in root:
+            if not isinstance(entry.tag, str):
+                continue
+            kind = lxml.etree.QName(entry).localname
+            values = {
+                lxml.etree.QName(child).localname: (child.text or "").strip()
+                for child in entry
+                if isinstance(child.tag, str) and child.text
+            }
+            found = canonical(values.get("loc", ""), url)
+            if found is None:
+                continue
+            if kind == "sitemap" and depth < DEPTH_MAX:
+                todo.append((values["loc"].strip(), depth + 1))
+            elif kind == "url" and same_site(found, host):
+                yield Location(found, iso_date(values.get("lastmod")))
+
+
+def _document(origin: Origin, url: str) -> lxml.etree._Element | None:
+    try:
+        body = b"".join(gunzipped([origin.get(url).body], PAGE_BYTES_MAX))
+    except (FetchFailed, SourceError):
+        return None
+    # Neither entities nor other documents are read, and what is broken is read as far as it goes.
+    parser = lxml.etree.XMLParser(recover=True, resolve_entities=False, no_network=True, huge_tree=False)
+    try:
+        root = lxml.etree.fromstring(body, parser)
+    except lxml.etree.LxmlError:
+        return None
+    return root if root is not None and lxml.etree.QName(root).localname in ("urlset", "sitemapindex") else None

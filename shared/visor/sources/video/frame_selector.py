@@ -1,0 +1,129 @@
+"""Which frames of a video are worth a search: none that is black, blurred or shown already."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image
+
+from visor.errors import SourceError
+from visor.image_readers.thumbnails import FRAME_BYTES_MAX
+from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.near_duplicates.hamming import PDQ_BYTES, SAME_BITS
+
+DARK = 16.0
+"""Mean luma (0 to 255) below which a frame is black."""
+FLAT = 4.0
+"""Standard deviation of luma below which a frame shows nothing."""
+BLURRED = 12.0
+"""Variance of the Laplacian of luma, at 256 pixels' width, below which a frame is blurred."""
+SCENE_BITS = 72
+"""Bits of PDQ by which a new scene differs from the last frame that was kept; without relation are some 128."""
+RECENT = 16
+"""Frames that were kept last, of which a new one may be no repetition."""
+SIDE_MAX = 640
+FORMATS = (
+    (4, b"ftyp", "mov"),
+    (0, b"\x1aE\xdf\xa3", "matroska"),
+    (0, b"RIFF", "avi"),
+    (0, b"\x00\x00\x01\xba", "mpeg"),
+    (0, b"G", "mpegts"),
+)
+"""Where which bytes tell a container. FFmpeg is told which it is: its own guess may be a playlist of other files."""
+
+
+def container_of(start: bytes) -> str:
+    """FFmpeg's name of the container that starts so.
+
+    Raises:
+        SourceError: It is none that is read.
+    """
+    for offset, magic, name in FORMATS:
+        if start[offset : offset + len(magic)] == magic:
+            return name
+    raise SourceError(f"This is no video: {start[:12]!r}", valid="MP4, MOV, Matroska, WebM, AVI, MPEG")
+
+
+def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[tuple[float, Image.Image]]:
+    """Frames of a video at least `every_s` apart, with their seconds, those later than `after_s`.
+
+    Raises:
+        SourceError: It is no video, or breaks off before its first frame.
+    """
+    import av
+
+    start = file.read(16)
+    file.seek(0)
+    name = container_of(start)
+    try:
+        with av.open(file, "r", format=name) as container:
+            if not container.streams.video:
+                raise SourceError("This has no pictures: there is no video in it")
+            stream: Any = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            if after_s is not None and stream.time_base and name != "mpegts":
+                container.seek(int(after_s / stream.time_base), stream=stream)
+            first, due = stream.start_time or 0, 0.0 if after_s is None else after_s + every_s
+            for frame in container.decode(stream):
+                seconds = float((frame.pts - first) * stream.time_base) if frame.pts is not None else due
+                if seconds + 1e-6 >= due:
+                    yield seconds, frame.to_image()
+                    due = seconds + every_s
+    except av.FFmpegError as exc:
+        raise SourceError(f"The video cannot be read: {exc}") from exc
+
+
+class Choice:
+    """Chooses frames, one after the other. `recent` is its memory, as a checkpoint keeps it.
+
+    Args:
+        scenes: Take a frame only where a new scene begins.
+    """
+
+    def __init__(self, *, scenes: bool, recent: list[str] | None = None) -> None:
+        self._scenes = scenes
+        self.recent = list(recent or [])
+
+    def refuses(self, frame: Image.Image) -> str:
+        """Why a frame is left out; empty if it is kept."""
+        luma = np.asarray(frame.convert("L").resize((256, max(1, 256 * frame.height // frame.width))), np.float32)
+        if luma.mean() < DARK:
+            return "black"
+        if luma.std() < FLAT:
+            return "blank"
+        if _sharpness(luma) < BLURRED:
+            return "blurred"
+        own = np.frombuffer(bytes(perceptual_hash(frame)), np.uint8)[:PDQ_BYTES]
+        distances = [int(np.bitwise_count(own ^ _bits(old)).sum()) for old in self.recent]
+        if distances and min(distances) <= SAME_BITS:
+            return "repeated"
+        if self._scenes and distances and distances[-1] < SCENE_BITS:
+            return "same scene"
+        self.recent = [*self.recent, own.tobytes().hex()][-RECENT:]
+        return ""
+
+
+def as_jpeg(frame: Image.Image) -> bytes:
+    """A frame as a small JPEG."""
+    small = frame.convert("RGB")
+    small.thumbnail((SIDE_MAX, SIDE_MAX), Image.Resampling.LANCZOS)
+    for quality in (85, 60, 30):
+        buffer = io.BytesIO()
+        small.save(buffer, "JPEG", quality=quality)
+        if buffer.tell() <= FRAME_BYTES_MAX:
+            break
+    return buffer.getvalue()
+
+
+def _sharpness(luma: Any) -> float:
+    """Variance of the Laplacian of (h, w) float32 (Pech-Pacheco et al., 2000)."""
+    inner = luma[1:-1, 1:-1]
+    laplacian = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:] - 4 * inner
+    return float(laplacian.var()) if laplacian.size else 0.0
+
+
+def _bits(text: str) -> Any:
+    return np.frombuffer(bytes.fromhex(text), np.uint8)

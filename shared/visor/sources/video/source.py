@@ -1,0 +1,191 @@
+"""`video`: frames of a video or a live stream (HLS). A frame is kept as a thumbnail and links to its second."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Annotated, Any, ClassVar
+from urllib.parse import unquote, urlsplit
+
+import av  # noqa: F401 — a missing library is told when the source is opened
+from msgspec import Meta
+from PIL import Image
+
+from visor.errors import FetchFailed, SettingsError, SourceError
+from visor.image_readers.thumbnails import keep_frame
+from visor.schema import Item, item_id
+from visor.sources.client import Origin, Patience
+from visor.sources.contract import NotConfigured, Page, SourceConfig, SourceContext
+from visor.sources.video.frame_selector import Choice, as_jpeg, sampled
+from visor.sources.video.hls import Playlist, Segment, parse_playlist
+
+PAGE_SIZE = 32
+"""Frames in one page."""
+READS_MIN = 2
+"""Whole readings of a video, after which it is only asked whether it has changed."""
+SCENE_STEP_S = 0.5
+"""How often a video is looked at for a new scene."""
+
+
+class VideoConfig(SourceConfig, frozen=True, kw_only=True):
+    """The keys of a `video` source."""
+
+    url: str
+    """Of a video, a playlist (`.m3u8`), or a file of this machine."""
+    interval_s: Annotated[float, Meta(ge=0.1)] = 10.0
+    """Seconds between two frames."""
+    scenes: bool = False
+    """Take a frame where a scene begins instead of at an interval."""
+    page_url: str | None = None
+    """Page to link to, `#t=SECONDS` is added; the video itself by default."""
+    title: str | None = None
+    collection: str | None = None
+    licence: str | None = None
+    author: str | None = None
+    bytes_max: int = 4_000_000_000
+    download_s: float = 3600.0
+    patience: Patience = Patience()
+
+
+class VideoSource:
+    """Reads a video from its start and a live stream from where it was. A frame's key is its time."""
+
+    Config: ClassVar[type[SourceConfig]] = VideoConfig
+
+    def __init__(self, name: str, config: VideoConfig, context: SourceContext) -> None:
+        if context.objects is None:
+            raise NotConfigured("A video's frames need an object store to be kept in")
+        self.name, self._config, self._objects = name, config, context.objects
+        self._origin = Origin(name, context, patience=config.patience)
+        self._step_s = SCENE_STEP_S if config.scenes else config.interval_s
+        scheme = urlsplit(config.url).scheme
+        self._is_file = len(scheme) <= 1
+        if scheme not in ("http", "https") and not self._is_file:
+            raise SettingsError(f"sources.{name}.url has the scheme {scheme!r}", valid="http, https or a file's path")
+        self._is_playlist = urlsplit(config.url).path.endswith((".m3u8", ".m3u"))
+
+    def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
+        """See `visor.sources.contract` for the contract."""
+        try:
+            yield from self._read_stream(checkpoint) if self._is_playlist else self._read_file(checkpoint or {})
+        except FetchFailed as exc:
+            raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
+
+    def _read_file(self, checkpoint: Mapping[str, Any]) -> Iterator[Page]:
+        after_s = checkpoint.get("at")
+        choice = Choice(scenes=self._config.scenes, recent=checkpoint.get("recent"))
+        known = {name: checkpoint.get(name) for name in ("etag", "modified")}
+        reads = int(checkpoint.get("reads", 0))
+        # What is missing is missing for good only after it was missed twice, so a changed video is read twice.
+        held = known if after_s is None and reads >= READS_MIN else {}
+        with tempfile.TemporaryFile() as file:
+            validators = self._download(file, held)
+            if validators is None:
+                yield Page(partial=True, next_pass=dict(checkpoint))
+                return
+            file.seek(0)
+            items: list[Item] = []
+            for seconds, frame in sampled(file, self._step_s, after_s):
+                if not choice.refuses(frame):
+                    items.append(self._item(f"{seconds:.3f}", seconds, frame, link=True))
+                    if len(items) == PAGE_SIZE:
+                        yield Page(items=tuple(items), checkpoint={"at": seconds, "recent": choice.recent})
+                        items = []
+        # A video that changed while its pass was under way is read again: frames of both would be mixed.
+        is_whole = after_s is None and any(validators.values())
+        reads = reads + 1 if validators == known else 1
+        yield Page(items=tuple(items), next_pass={**validators, "reads": reads} if is_whole else None)
+
+    def _download(self, file: IO[bytes], held: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Put the video into `file`; returns its validators, None if those that are held are its still."""
+        if self._is_file:
+            return self._copy(file, held)
+        with self._origin.stream(
+            self._config.url, bytes_max=self._config.bytes_max, deadline_s=self._config.download_s, **held
+        ) as stream:
+            if stream.not_modified:
+                return None
+            for piece in stream.pieces:
+                file.write(piece)
+            return {"etag": stream.etag, "modified": stream.modified}
+
+    def _copy(self, file: IO[bytes], held: Mapping[str, Any]) -> dict[str, Any] | None:
+        path = Path(self._config.url).expanduser()
+        try:
+            status = path.stat()
+            validator = f"{status.st_mtime_ns}-{status.st_size}"
+            if held.get("modified") == validator:
+                return None
+            with path.open("rb") as video:
+                while piece := video.read(1 << 20):
+                    file.write(piece)
+        except OSError as exc:
+            raise SourceError(f"Source '{self.name}': {path} cannot be read: {exc.strerror}") from exc
+        return {"etag": None, "modified": validator}
+
+    def _read_stream(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
+        """Segments after the one that was read last. What a live stream no longer lists is gone, its frames stay."""
+        at = dict(checkpoint or {"sequence": -1, "seconds": 0.0, "recent": []})
+        playlist = self._playlist(self._config.url)
+        if playlist.ended and at.get("ended"):
+            at = {"sequence": -1, "seconds": 0.0, "recent": []}
+        choice = Choice(scenes=self._config.scenes, recent=at["recent"])
+        new = [segment for segment in playlist.segments if segment.sequence > at["sequence"]]
+        if not new and playlist.segments and playlist.segments[-1].sequence < at["sequence"]:
+            # Its numbers have begun anew: the broadcaster has started another stream.
+            new = list(playlist.segments)
+        live = not playlist.ended
+        for segment in new:
+            items = self._segment_items(segment, at["seconds"], choice, live=live)
+            at = {
+                "sequence": segment.sequence,
+                "seconds": at["seconds"] + segment.seconds,
+                "recent": choice.recent,
+                "ended": playlist.ended,
+            }
+            last = segment is new[-1]
+            if last:
+                yield Page(items=items, partial=live, next_pass=at if live else {**at, "ended": True})
+            else:
+                yield Page(items=items, partial=live, checkpoint=at)
+        if not new:
+            yield Page(partial=True, next_pass=at)
+
+    def _segment_items(self, segment: Segment, offset_s: float, choice: Choice, *, live: bool) -> tuple[Item, ...]:
+        data = self._origin.get(segment.url).body
+        # A segment is shorter than most intervals: at least its first frame is looked at.
+        items = []
+        for seconds, frame in sampled(io.BytesIO(data), self._step_s, None):
+            if not choice.refuses(frame):
+                key = f"{segment.sequence}/{seconds:.3f}"
+                items.append(self._item(key, offset_s + seconds, frame, link=not live))
+        return tuple(items)
+
+    def _playlist(self, url: str) -> Playlist:
+        answer = self._origin.get(url)
+        playlist = parse_playlist(answer.body.decode("utf-8", "replace"), answer.url)
+        if playlist.variant is None:
+            return playlist
+        answer = self._origin.get(playlist.variant)
+        return parse_playlist(answer.body.decode("utf-8", "replace"), answer.url)
+
+    def _item(self, key: str, seconds: float, frame: Image.Image, *, link: bool) -> Item:
+        config = self._config
+        page = config.page_url or (None if self._is_file else config.url)
+        if page is not None and link:
+            page = f"{page.partition('#')[0]}#t={seconds:g}"
+        title = config.title or unquote(urlsplit(config.url).path.rpartition("/")[2])
+        return Item(
+            id=item_id(self.name, key),
+            source=self.name,
+            key=key,
+            image_url=keep_frame(self._objects, self.name, key, as_jpeg(frame)),
+            page_url=page,
+            title=title,
+            collection=config.collection,
+            licence=config.licence,
+            author=config.author,
+            extra={"seconds": f"{seconds:g}"},
+        )

@@ -1,0 +1,181 @@
+"""Asks MediaWiki's action API (Wikidata, Commons, Wikipedia) as its etiquette wants it: one request at a time, with
+`maxlag`, waiting when it says so, and following `continue` to the end (https://www.mediawiki.org/wiki/API:Etiquette)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+from urllib.parse import urlencode
+
+from visor.errors import FetchFailed, FetchUnavailable, SourceError
+from visor.schema import Record
+from visor.sources.client import Origin
+from visor.sources.parse.text import plain_text
+
+TITLES_MAX = 50
+"""Titles or ids in one request, for who is not signed in as a bot."""
+MAXLAG_S = 5
+LAG_WAIT_S = 5.0
+CONTINUED_MAX = 50
+"""Requests that one question may be continued in."""
+
+_PASSING = ("maxlag", "ratelimited", "readonly", "internal_api_error", "cirrussearch-too-busy", "timeout")
+_SUITABLE = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/tiff", "image/svg+xml"})
+
+
+class Picture(Record, frozen=True, kw_only=True):
+    """A file of Commons or of a Wikipedia at the size that was asked for."""
+
+    name: str
+    """Without `File:`, with blanks."""
+    url: str
+    sha1: str | None = None
+    licence: str | None = None
+    licence_url: str | None = None
+    author: str | None = None
+    page_url: str | None = None
+
+
+class MediaWiki:
+    """One wiki's API.
+
+    Args:
+        url: Of its `api.php`.
+    """
+
+    def __init__(self, url: str, origin: Origin) -> None:
+        self._url = url
+        self._origin = origin
+
+    def ask(self, **parameters: str) -> Iterator[Mapping[str, Any]]:
+        """The answers to one question, continued as often as the wiki has more.
+
+        Raises:
+            SourceUnavailable: It is too busy for now.
+            SourceError: It does not understand the question.
+        """
+        more: Mapping[str, str] = {}
+        for _ in range(CONTINUED_MAX):
+            query = {"format": "json", "formatversion": "2", "maxlag": str(MAXLAG_S), **parameters, **more}
+            try:
+                answer, _ = self._origin.get_json(f"{self._url}?{urlencode(query)}", check=_check)
+            except FetchFailed as exc:
+                raise SourceError(f"Source '{self._origin.source}': {exc.found}", remedy=exc.remedy) from exc
+            yield answer
+            more = answer.get("continue") or {}
+            if not more:
+                return
+
+    def entities(self, ids: Sequence[str], languages: Sequence[str], props: str) -> dict[str, Mapping[str, Any]]:
+        """Wikidata's entities by the id that was asked for , also where it is another's now."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for some in _chunks(ids, TITLES_MAX):
+            for answer in self.ask(
+                action="wbgetentities",
+                ids="|".join(some),
+                props=props,
+                languages="|".join(languages),
+                languagefallback="1",
+                sitefilter="|".join(f"{language}wiki" for language in languages),
+            ):
+                for id_, entity in answer.get("entities", {}).items():
+                    if "missing" not in entity:
+                        found[str(id_)] = entity
+        return found
+
+    def pictures(self, names: Iterable[str], width: int) -> dict[str, Picture]:
+        """The files of those names that are pictures, by name."""
+        found: dict[str, Picture] = {}
+        for some in _chunks(sorted(set(names)), TITLES_MAX):
+            renamed: dict[str, list[str]] = {}
+            for answer in self.ask(
+                action="query",
+                titles="|".join(f"File:{name}" for name in some),
+                redirects="1",
+                prop="imageinfo",
+                iiprop="url|size|mime|sha1|extmetadata",
+                iiextmetadatafilter="LicenseShortName|LicenseUrl|Artist|Credit",
+                iiurlwidth=str(width),
+            ):
+                query = answer.get("query", {})
+                for change in (*query.get("normalized", ()), *query.get("redirects", ())):
+                    renamed.setdefault(change["to"], []).append(change["from"])
+                for page in query.get("pages", ()):
+                    picture = _picture(page)
+                    if picture is not None:
+                        for title in _asked_as(page["title"], renamed):
+                            found[title.partition(":")[2]] = picture
+        return found
+
+    def pictures_of_articles(self, titles: Sequence[str]) -> dict[str, list[str]]:
+        """Names of the pictures of each article by its title: the one that stands for it first, then the others."""
+        found: dict[str, list[str]] = {}
+        for some in _chunks(titles, TITLES_MAX):
+            back: dict[str, list[str]] = {}
+            for answer in self.ask(
+                action="query",
+                titles="|".join(some),
+                redirects="1",
+                prop="pageimages|images",
+                piprop="name",
+                pilimit=str(TITLES_MAX),
+                imlimit="500",
+            ):
+                query = answer.get("query", {})
+                for change in (*query.get("normalized", ()), *query.get("redirects", ())):
+                    back.setdefault(change["to"], []).append(change["from"])
+                for page in query.get("pages", ()):
+                    chief = [page["pageimage"].replace("_", " ")] if "pageimage" in page else []
+                    names = [image["title"].partition(":")[2] for image in page.get("images", ())]
+                    for title in _asked_as(page["title"], back):
+                        # A continued answer brings the rest, in any order.
+                        found[title] = list(dict.fromkeys([*chief, *found.get(title, ()), *names]))
+        return found
+
+
+def _check(answer: Any) -> None:
+    """Errors come with status 200 (https://www.mediawiki.org/wiki/API:Errors_and_warnings)."""
+    if not isinstance(answer, Mapping):
+        raise FetchUnavailable(f"the wiki answers {str(answer)!r:.60}")
+    error = answer.get("error")
+    if not error:
+        return
+    code, info = str(error.get("code", "")), str(error.get("info", ""))
+    if code.startswith(_PASSING):
+        raise FetchUnavailable(f"the wiki is busy ({code}: {info:.200})", retry_after_s=LAG_WAIT_S)
+    raise SourceError(f"The wiki does not understand the question ({code}: {info:.200})", remedy="Report this")
+
+
+def _picture(page: Mapping[str, Any]) -> Picture | None:
+    info = next(iter(page.get("imageinfo") or ()), None)
+    if info is None or info.get("mime") not in _SUITABLE:
+        return None
+    url = info.get("thumburl") or info.get("url")
+    if not url:
+        return None
+    meta = {name: plain_text(value.get("value"), 300) for name, value in (info.get("extmetadata") or {}).items()}
+    return Picture(
+        name=page["title"].partition(":")[2],
+        url=url,
+        sha1=info.get("sha1"),
+        licence=meta.get("LicenseShortName") or None,
+        licence_url=meta.get("LicenseUrl") or None,
+        author=meta.get("Artist") or meta.get("Credit") or None,
+        page_url=info.get("descriptionurl"),
+    )
+
+
+def _asked_as(title: str, renamed: Mapping[str, Sequence[str]]) -> list[str]:
+    """All titles that were asked for and led to this one: normalised first, then redirected."""
+    titles, at = [title], 0
+    while at < len(titles) <= 2 * TITLES_MAX:
+        titles += [name for name in renamed.get(titles[at], ()) if name not in titles]
+        at += 1
+    return titles
+
+
+def _chunks(values: Iterable[str], size: int) -> Iterator[list[str]]:
+    rest = iter(values)
+    while chunk := list(islice(rest, size)):
+        yield chunk

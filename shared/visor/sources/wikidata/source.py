@@ -1,0 +1,265 @@
+"""`wikidata`: what Wikidata knows a picture of, without importing a dump.
+
+Ids come from the query service, page by page in the order of their numbers; names, descriptions and articles from
+Wikidata's API; the picture from Commons, else from the Wikipedia article, always as a thumbnail, with licence and
+author, because Commons asks for attribution.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, ClassVar
+from urllib.parse import quote, urlencode
+
+from msgspec import Meta
+
+from visor.errors import FetchFailed, FetchUnavailable, SettingsError, SourceError, SourceUnavailable
+from visor.schema import Item, item_id
+from visor.sources.client import Origin, Patience
+from visor.sources.contract import DropItem, Page, RowErrors, SourceConfig, SourceContext, page_of
+from visor.sources.parse.text import TITLE_LENGTH_MAX
+from visor.sources.wikidata.mediawiki import MediaWiki, Picture
+
+IDS_PER_QUERY = 500
+IDS_PER_QUERY_MIN = 25
+"""A query that the service does not finish in time is asked for fewer, down to this."""
+PAGE_SIZE = 50
+"""Entities of one page: what the API gives in one answer."""
+ARTICLE_PICTURES_MAX = 5
+"""Pictures of an article that are looked at for one that is suitable."""
+
+_ID = re.compile(r"Q[1-9]\d{0,11}\Z")
+# Drawings that articles carry without being about them: of the interface, of flags and maps, of other projects.
+_DECORATION = re.compile(
+    r"\.svg$|logo|icon|flag[ _]of|map[ _]of|locator|commons-|wikt?i|edit-|question[ _]book|ambox|padlock|disambig"
+    r"|symbol[ _]|signature",
+    re.IGNORECASE,
+)
+
+INSTANCES = """SELECT ?n WHERE {{
+  ?item wdt:P31 wd:{class_} .
+  BIND(xsd:integer(STRAFTER(STR(?item), "entity/Q")) AS ?n)
+  FILTER(?n > {after})
+}} ORDER BY ?n LIMIT {limit}"""
+
+# A class is what is a subclass of something and has an instance.
+CLASSES = """SELECT DISTINCT ?n WHERE {{
+  ?item wdt:P279 [] ; wdt:P18 [] .
+  FILTER EXISTS {{ ?instance wdt:P31 ?item }}
+  BIND(xsd:integer(STRAFTER(STR(?item), "entity/Q")) AS ?n)
+  FILTER(?n > {after})
+}} ORDER BY ?n LIMIT {limit}"""
+
+
+class WikidataConfig(SourceConfig, frozen=True, kw_only=True):
+    """The keys of a `wikidata` source: either all instances of some classes, or one picture of each class."""
+
+    instances_of: tuple[str, ...] = ()
+    """Ids of classes: ["Q3305213"] are paintings."""
+    classes: bool = False
+    """One picture of each class that has a picture."""
+    languages: Annotated[tuple[str, ...], Meta(min_length=1)] = ("en",)
+    """Of names, descriptions and articles, the first that there is."""
+    width: Annotated[int, Meta(ge=120, le=1280)] = 500
+    """Of the pictures, in pixels. Wikimedia keeps 120, 250, 330, 500, 960 and 1280 ready."""
+    articles: bool = True
+    """Take a picture of the article where Wikidata names none."""
+    query_url: str = "https://query.wikidata.org/sparql"
+    wikidata_url: str = "https://www.wikidata.org/w/api.php"
+    commons_url: str = "https://commons.wikimedia.org/w/api.php"
+    wikipedia_url: str = "https://{language}.wikipedia.org/w/api.php"
+    patience: Patience = Patience()
+
+
+class WikidataSource:
+    """The checkpoint is the class and the number of the last entity."""
+
+    Config: ClassVar[type[SourceConfig]] = WikidataConfig
+
+    def __init__(self, name: str, config: WikidataConfig, context: SourceContext) -> None:
+        wrong = [id_ for id_ in config.instances_of if not _ID.match(id_)]
+        if wrong or config.classes == bool(config.instances_of):
+            raise SettingsError(
+                f"sources.{name}.instances_of and classes do not say what to read"
+                + (f": {wrong[0]!r} is no id" if wrong else ""),
+                valid='Either instances_of = ["Q3305213"] or classes = true',
+            )
+        self.name = name
+        self._config = config
+        self._queries = Origin(
+            name,
+            context,
+            patience=Patience(attempts=2, delay_max_s=config.patience.delay_max_s),
+            accept="application/sparql-results+json",
+        )
+        origin = Origin(name, context, patience=config.patience, accept="application/json")
+        self._wikidata = MediaWiki(config.wikidata_url, origin)
+        self._commons = MediaWiki(config.commons_url, origin)
+        self._wikipedias = {
+            language: MediaWiki(config.wikipedia_url.replace("{language}", language), origin)
+            for language in config.languages
+        }
+        self._names: dict[str, str] = {}
+
+    def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
+        """See `visor.sources.contract` for the contract."""
+        classes: list[str] = [""] if self._config.classes else sorted(set(self._config.instances_of))
+        at = str((checkpoint or {}).get("class", ""))
+        todo = [class_ for class_ in classes if class_ >= at]
+        if not todo:
+            yield Page()
+        for class_, following in zip(todo, [*todo[1:], None], strict=True):
+            start = int((checkpoint or {}).get("after", 0)) if class_ == at else 0
+            yield from self._read_class(class_, start, following)
+
+    def _read_class(self, class_: str, after: int, following: str | None) -> Iterator[Page]:
+        done = {"class": following, "after": 0} if following is not None else None
+        numbers, whole = self._numbers(class_, after)
+        while True:
+            chunk, rest = numbers[:PAGE_SIZE], numbers[PAGE_SIZE:]
+            if not rest and chunk and not whole:
+                rest, whole = self._numbers(class_, chunk[-1])
+            if not chunk:
+                yield Page(checkpoint=done)
+                return
+            yield self._page(
+                [f"Q{number}" for number in chunk], class_, {"class": class_, "after": chunk[-1]} if rest else done
+            )
+            if not rest:
+                return
+            numbers = rest
+
+    def _numbers(self, class_: str, after: int) -> tuple[list[int], bool]:
+        """The next numbers after one, in order, and whether there are no more after them."""
+        template = INSTANCES if class_ else CLASSES
+        limit = IDS_PER_QUERY
+        while True:
+            query = template.format(class_=class_, after=after, limit=limit)
+            try:
+                answer, _ = self._queries.get_json(
+                    f"{self._config.query_url}?{urlencode({'query': query, 'format': 'json'})}", check=_check
+                )
+            except SourceUnavailable:
+                if limit <= IDS_PER_QUERY_MIN:
+                    raise
+                limit //= 2
+                continue
+            except FetchFailed as exc:
+                raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
+            found = sorted({int(row["n"]["value"]) for row in answer["results"]["bindings"]})
+            return found, len(found) < limit
+
+    def _page(self, ids: Sequence[str], class_: str, checkpoint: Mapping[str, Any] | None) -> Page:
+        entities = self._wikidata.entities(ids, self._config.languages, "labels|descriptions|sitelinks|claims")
+        names = {id_: _picture_name(entity) for id_, entity in entities.items()}
+        pictures: dict[str, Picture] = {}
+        files = self._commons.pictures([name for name in names.values() if name], self._config.width)
+        for id_, name in names.items():
+            if name and name in files:
+                pictures[id_] = files[name]
+        if self._config.articles:
+            pictures |= self._article_pictures({id_: entities[id_] for id_ in entities.keys() - pictures.keys()})
+        kinds = {id_: class_ or next(iter(_values(entity, "P279")), "") for id_, entity in entities.items()}
+        collections = self._names_of(sorted({kind for kind in kinds.values() if kind}))
+
+        def make(id_: str, errors: RowErrors) -> Item:
+            if id_ not in entities:
+                raise DropItem("it was deleted")
+            if id_ not in pictures:
+                raise DropItem("neither it nor its article has a picture")
+            return self._item(id_, entities[id_], pictures[id_], collections.get(kinds[id_]))
+
+        return page_of(((id_, id_) for id_ in ids), make, checkpoint=checkpoint)
+
+    def _item(self, id_: str, entity: Mapping[str, Any], picture: Picture, collection: str | None) -> Item:
+        page_url = f"https://www.wikidata.org/wiki/{id_}"
+        extra = {"wikidata": page_url, "file_page": picture.page_url, "licence_url": picture.licence_url}
+        article = self._article(entity)
+        if article:
+            language, title = article
+            page_url = f"https://{language}.wikipedia.org/wiki/{quote(title.replace(' ', '_'))}"
+        return Item(
+            id=item_id(self.name, id_),
+            source=self.name,
+            key=id_,
+            image_url=picture.url,
+            page_url=page_url,
+            title=(self._said(entity, "labels") or id_)[:TITLE_LENGTH_MAX],
+            description=self._said(entity, "descriptions"),
+            collection=collection,
+            licence=picture.licence,
+            author=picture.author,
+            image_etag=picture.sha1,
+            extra={name: value for name, value in extra.items() if value},
+        )
+
+    def _article_pictures(self, entities: Mapping[str, Mapping[str, Any]]) -> dict[str, Picture]:
+        """The first suitable picture of the article of each entity that has one."""
+        found: dict[str, Picture] = {}
+        for language, wikipedia in self._wikipedias.items():
+            articles = {
+                id_: article[1]
+                for id_, entity in entities.items()
+                if id_ not in found and (article := self._article(entity)) and article[0] == language
+            }
+            if not articles:
+                continue
+            of_article = wikipedia.pictures_of_articles(sorted(set(articles.values())))
+            candidates = {
+                id_: [name for name in of_article.get(title, ()) if not _DECORATION.search(name)][:ARTICLE_PICTURES_MAX]
+                for id_, title in articles.items()
+            }
+            files = wikipedia.pictures((name for names in candidates.values() for name in names), self._config.width)
+            for id_, names in candidates.items():
+                first = next((files[name] for name in names if name in files), None)
+                if first is not None:
+                    found[id_] = first
+        return found
+
+    def _article(self, entity: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Language and title of the entity's article in the first language that has one."""
+        links = entity.get("sitelinks") or {}
+        for language in self._config.languages:
+            if f"{language}wiki" in links:
+                return language, str(links[f"{language}wiki"]["title"])
+        return None
+
+    def _said(self, entity: Mapping[str, Any], what: str) -> str | None:
+        said = entity.get(what) or {}
+        for language in self._config.languages:
+            if language in said:
+                return str(said[language]["value"])
+        return None
+
+    def _names_of(self, ids: Sequence[str]) -> dict[str, str]:
+        unknown = [id_ for id_ in ids if id_ not in self._names]
+        if unknown:
+            if len(self._names) > 10_000:
+                self._names.clear()
+            for id_, entity in self._wikidata.entities(unknown, self._config.languages, "labels").items():
+                self._names[id_] = self._said(entity, "labels") or id_
+        return {id_: self._names[id_] for id_ in ids if id_ in self._names}
+
+
+def _check(answer: Any) -> None:
+    bindings = answer.get("results", {}).get("bindings") if isinstance(answer, Mapping) else None
+    if not isinstance(bindings, list):
+        raise FetchUnavailable("the query service answers without results")
+
+
+def _values(entity: Mapping[str, Any], property_: str) -> list[Any]:
+    """Values of a property: the preferred ones, else the normal ones (the rank that queries call 'truthy')."""
+    by_rank: dict[str, list[Any]] = {}
+    for claim in (entity.get("claims") or {}).get(property_, ()):
+        value = claim.get("mainsnak", {}).get("datavalue", {}).get("value")
+        if value is not None:
+            by_rank.setdefault(claim.get("rank", "normal"), []).append(
+                value["id"] if isinstance(value, Mapping) and "id" in value else value
+            )
+    return by_rank.get("preferred") or by_rank.get("normal") or []
+
+
+def _picture_name(entity: Mapping[str, Any]) -> str | None:
+    name = next(iter(_values(entity, "P18")), None)
+    return name.replace("_", " ") if isinstance(name, str) else None

@@ -1,0 +1,136 @@
+"""Stores: where do objects, documents and messages live, and what do they promise?
+
+The three protocols are in `objects`, `documents` and `queue`, their two implementations in `local` and `gcp`.
+`open_stores` takes the ones that the settings name, and imports only those.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from functools import cached_property
+from types import TracebackType
+
+from visor.errors import SettingsError
+from visor.settings import PREFIX, Settings
+from visor.storage.documents import DocumentStore
+from visor.storage.objects import ObjectStore
+from visor.storage.queue import Queue
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stores:
+    """The three stores of one index. As a context manager it closes them."""
+
+    objects: ObjectStore
+    documents: DocumentStore
+    queue: Queue
+
+    def close(self) -> None:
+        for store in (self.objects, self.documents, self.queue):
+            store.close()
+
+    def __enter__(self) -> Stores:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_stores(settings: Settings) -> Stores:
+    """The stores of the index that the settings name.
+
+    Raises:
+        SettingsError: The backend needs a setting that is empty, or a library that is not installed.
+    """
+    return Stores(objects=open_objects(settings), documents=open_documents(settings), queue=open_queue(settings))
+
+
+class StoresWhenUsed(Stores):
+    """The stores of the index that the settings name, each opened when it is first used.
+
+    A function imports, and has in its requirements, the libraries of those that it uses.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.__dict__["_settings"] = settings
+
+    @cached_property
+    def objects(self) -> ObjectStore:
+        return open_objects(self.__dict__["_settings"])
+
+    @cached_property
+    def documents(self) -> DocumentStore:
+        return open_documents(self.__dict__["_settings"])
+
+    @cached_property
+    def queue(self) -> Queue:
+        return open_queue(self.__dict__["_settings"])
+
+    def close(self) -> None:
+        for name in ("objects", "documents", "queue"):
+            if name in self.__dict__:
+                self.__dict__[name].close()
+
+
+def open_objects(settings: Settings) -> ObjectStore:
+    """The object store alone."""
+    if settings.backend == "local":
+        from visor.storage.local.objects import FolderObjects
+
+        return FolderObjects(settings.home / "indexes" / settings.index / "objects")
+    _need(settings, "bucket")
+    from visor.storage.gcp.objects import CloudObjects
+
+    return CloudObjects(
+        settings.bucket, f"{settings.index}/", project=settings.project, deadline_s=settings.store_deadline_s
+    )
+
+
+def open_documents(settings: Settings) -> DocumentStore:
+    """The document store alone."""
+    if settings.backend == "local":
+        from visor.storage.local.documents import SqliteDocuments
+
+        return SqliteDocuments(settings.home / "indexes" / settings.index / "documents.sqlite")
+    _need(settings)
+    from visor.storage.gcp.documents import CloudDocuments
+
+    return CloudDocuments(
+        settings.project, settings.database, f"{settings.index}-", deadline_s=settings.store_deadline_s
+    )
+
+
+def open_queue(settings: Settings) -> Queue:
+    """The queue alone."""
+    if settings.backend == "local":
+        from visor.storage.local.queue import SqliteQueue
+
+        return SqliteQueue(settings.home / "indexes" / settings.index / "queue.sqlite", settings.embed_attempts_max)
+    _need(settings, "project", "topic")
+    from visor.storage.gcp.queue import CloudQueue
+
+    return CloudQueue(
+        settings.project,
+        settings.topic,
+        settings.subscription,
+        settings.dead_letter_subscription,
+        deadline_s=settings.store_deadline_s,
+    )
+
+
+def _need(settings: Settings, *names: str) -> None:
+    for name in names:
+        if not getattr(settings, name):
+            variable = PREFIX + name.upper()
+            raise SettingsError(
+                f"{variable} is empty", valid="On Google Cloud it names the " + name, remedy=f"Set {variable}"
+            )
+    if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.cloud.storage") is None:
+        raise SettingsError(
+            "Google's client libraries are not installed",
+            valid="VISOR_BACKEND=local, or the libraries of visor[gcp]",
+            remedy="pip install 'visor[gcp]'",
+        )

@@ -1,0 +1,198 @@
+"""Buckets and folders as a flat list of objects: Cloud Storage through Google's own library, all others through fsspec.
+
+Google's library lists a bucket as a stream from any name on, which is what a crawl that is resumed needs, and is in the
+functions already. fsspec speaks S3, Azure and some thirty more, one folder's names at a time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from visor.errors import FetchFailed, FetchUnavailable, NotFound, StoreError
+from visor.schema import Record
+from visor.sources.contract import NotConfigured
+
+ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<bucket>[^/?#]+)(?:/(?P<prefix>.*))?\Z", re.S)
+DEADLINE_S = 30.0
+
+
+class Stored(Record, frozen=True, kw_only=True):
+    """One object of a bucket, as its listing or a notification describes it."""
+
+    name: str
+    """Whole, without the bucket."""
+    size_bytes: int = 0
+    etag: str | None = None
+    """Changes when the object's content does."""
+    modified: str | None = None
+    """ISO 8601."""
+    metadata: dict[str, str] = msgspec.field(default_factory=dict)
+    """What its owner wrote beside it, where the listing tells it (Cloud Storage)."""
+
+
+class Bucket(Protocol):
+    """One bucket. Every method raises `StoreError` and its kin; `StoreUnavailable` where trying again may help."""
+
+    def list(self, prefix: str, after: str | None) -> Iterator[Stored]:
+        """The objects below `prefix`, in an order that does not change, those after the name `after`."""
+        ...
+
+    def read(self, name: str, bytes_max: int) -> bytes:
+        """Its content. Raises `NotFound`, and `FetchFailed` if it is larger than `bytes_max`."""
+        ...
+
+    def has(self, name: str) -> bool: ...
+
+
+def split(url: str) -> tuple[str, str, str]:
+    """Scheme, bucket and the rest of an address such as `gs://bucket/prefix`. Raises `ValueError`."""
+    found = ADDRESS.match(url)
+    if found is None:
+        raise ValueError(f"{url!r:.200} is no bucket's address")
+    return found["scheme"], found["bucket"], found["prefix"] or ""
+
+
+def open_bucket(scheme: str, bucket: str, options: Mapping[str, Any] | None = None) -> Bucket:
+    """A bucket by its address.
+
+    Raises:
+        NotConfigured: The library for that scheme is not installed.
+        StoreError: There are no credentials for it.
+    """
+    if scheme == "gs":
+        try:
+            return CloudBucket(bucket, options or {})
+        except ImportError as exc:
+            raise NotConfigured(f"Cloud Storage needs Google's library: pip install 'visor[gcp]' ({exc})") from exc
+    try:
+        return FsspecBucket(scheme, bucket, options or {})
+    except ImportError as exc:
+        wants = {"s3": "s3fs", "az": "adlfs", "abfs": "adlfs"}.get(scheme, "the fsspec implementation of " + scheme)
+        raise NotConfigured(f"{scheme}:// needs pip install 'visor[bucket]' and {wants} ({exc})") from exc
+
+
+class CloudBucket:
+    """A bucket of Cloud Storage. With the option `anonymous = true`, without credentials."""
+
+    def __init__(self, bucket: str, options: Mapping[str, Any]) -> None:
+        from google.cloud import storage
+
+        from visor.storage.gcp.errors import retrying, translated
+
+        self._translated, self._retry = translated, retrying(DEADLINE_S)
+        with translated(f"Cloud Storage bucket {bucket}"):
+            anonymous = options.get("anonymous") is True
+            project = options.get("project")
+            self._client = storage.Client.create_anonymous_client() if anonymous else storage.Client(project=project)
+            self._bucket = self._client.bucket(bucket, user_project=options.get("user_project"))
+
+    def list(self, prefix: str, after: str | None) -> Iterator[Stored]:
+        with self._translated(f"Bucket {self._bucket.name}"):
+            blobs = self._client.list_blobs(
+                self._bucket,
+                prefix=prefix or None,
+                # The smallest name after that one: Cloud Storage lists in the order of names' UTF-8.
+                start_offset=None if after is None else after + "\x01",
+                fields="items(name,size,md5Hash,crc32c,etag,updated,metadata),nextPageToken",
+                timeout=DEADLINE_S,
+                retry=self._retry,
+            )
+            for blob in blobs:
+                if after is None or blob.name > after:
+                    yield Stored(
+                        name=blob.name,
+                        size_bytes=int(blob.size or 0),
+                        etag=blob.md5_hash or blob.crc32c or blob.etag,
+                        metadata=dict(blob.metadata or {}),
+                        modified=blob.updated.isoformat(timespec="seconds") if blob.updated else None,
+                    )
+
+    def read(self, name: str, bytes_max: int) -> bytes:
+        with self._translated(f"Object {name}"):
+            blob = self._bucket.blob(name)
+            data: bytes = blob.download_as_bytes(
+                end=bytes_max, raw_download=True, checksum=None, timeout=DEADLINE_S, retry=self._retry
+            )
+        return _at_most(data, bytes_max, name)
+
+    def has(self, name: str) -> bool:
+        with self._translated(f"Object {name}"):
+            return bool(self._bucket.blob(name).exists(timeout=DEADLINE_S, retry=self._retry))
+
+
+class FsspecBucket:
+    """Anything that fsspec opens. A folder's names are in memory while it is read; folders are read by name."""
+
+    def __init__(self, scheme: str, bucket: str, options: Mapping[str, Any]) -> None:
+        import fsspec
+
+        self._bucket = bucket
+        try:
+            self._fs: Any = fsspec.filesystem(scheme, **{"use_listings_cache": False, **options})
+        except ValueError as exc:
+            raise ImportError(str(exc)) from exc
+
+    def list(self, prefix: str, after: str | None) -> Iterator[Stored]:
+        folder = prefix.rpartition("/")[0]
+        parts = tuple(after[len(folder) :].lstrip("/").split("/")) if after is not None else ()
+        return (s for s in self._walk(folder, parts) if s.name.startswith(prefix))
+
+    def _walk(self, folder: str, after: tuple[str, ...]) -> Iterator[Stored]:
+        path = f"{self._bucket}/{folder}".rstrip("/")
+        try:
+            listed = self._fs.ls(path, detail=True)
+        except FileNotFoundError:
+            return
+        except OSError as exc:
+            raise StoreError(f"{path} cannot be listed: {exc}", remedy="Check its address and credentials") from exc
+        named = sorted((str(info["name"]).rstrip("/").rpartition("/")[2], info) for info in _files(listed, path))
+        for name, info in named:
+            below = f"{folder}/{name}" if folder else name
+            is_folder = info["type"] == "directory"
+            if after and (name < after[0] or (name == after[0] and not is_folder)):
+                continue
+            if is_folder:
+                yield from self._walk(below, after[1:] if after and name == after[0] else ())
+            else:
+                yield _described(below, info)
+
+    def read(self, name: str, bytes_max: int) -> bytes:
+        try:
+            data = self._fs.cat_file(f"{self._bucket}/{name}", start=0, end=bytes_max + 1)
+        except FileNotFoundError as exc:
+            raise NotFound(f"{self._bucket} has no object {name:.200}") from exc
+        except OSError as exc:
+            raise StoreError(f"{name:.200} cannot be read: {exc}", remedy="Check credentials") from exc
+        return _at_most(bytes(data), bytes_max, name)
+
+    def has(self, name: str) -> bool:
+        return bool(self._fs.exists(f"{self._bucket}/{name}"))
+
+
+def _files(listed: list[dict[str, Any]], folder: str) -> list[dict[str, Any]]:
+    """What stands in a folder, without the entry that some stores make for the folder itself."""
+    return [info for info in listed if str(info["name"]).strip("/") != folder.strip("/")]
+
+
+def _described(name: str, info: Mapping[str, Any]) -> Stored:
+    etag = next((str(info[key]).strip('"') for key in ("ETag", "etag", "md5", "content_md5") if info.get(key)), None)
+    modified = next((info[key] for key in ("LastModified", "last_modified", "mtime", "created") if info.get(key)), None)
+    size = int(info.get("size") or 0)
+    return Stored(name=name, size_bytes=size, etag=etag, modified=None if modified is None else f"{modified}-{size}")
+
+
+def _at_most(data: bytes, bytes_max: int, name: str) -> bytes:
+    if len(data) > bytes_max:
+        raise FetchFailed(f"{name:.200} is larger than {bytes_max} bytes", valid=f"At most {bytes_max} bytes")
+    return data
+
+
+def as_image_error(exc: StoreError, url: str) -> Exception:
+    """What a failure to read a bucket is for the picture that was to be read from it."""
+    if exc.retriable:
+        return FetchUnavailable(f"{url:.200}: {exc.found}")
+    return FetchFailed(f"{url:.200}: {exc.found}", remedy=exc.remedy)

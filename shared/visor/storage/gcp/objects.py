@@ -1,0 +1,178 @@
+"""Objects in a bucket of Cloud Storage."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import IO
+
+from google.api_core.exceptions import PreconditionFailed, RequestRangeNotSatisfiable
+from google.cloud import storage
+
+from visor.errors import Conflict, NotFound, StoreUnavailable
+from visor.storage.gcp.errors import retrying, translated
+from visor.storage.objects import ObjectInfo, check_name
+
+_TICKET = "visor-put"
+"""Metadata key under which each put leaves a number of its own."""
+REPLACED_READS = 5
+"""Reads of an object that is replaced while it is read, before the last one."""
+
+
+class CloudObjects:
+    """The object store on Google Cloud.
+
+    Args:
+        bucket: Name of the bucket.
+        prefix: Names of objects are put behind it; the name of the index and a slash.
+        project: For quota and billing; the environment's own if empty.
+        deadline_s: How long failed requests are tried again. An answer that stalls for a third of it has failed.
+        client: A client to use instead of an own one.
+    """
+
+    def __init__(
+        self,
+        bucket: str,
+        prefix: str,
+        *,
+        project: str = "",
+        deadline_s: float = 30.0,
+        client: storage.Client | None = None,
+    ) -> None:
+        with translated(f"Cloud Storage bucket {bucket}"):
+            self._client = client or storage.Client(project=project or None)
+        if hasattr(self._client, "_bucket_metadata_cache"):
+            # The library reads the bucket's metadata in the background, at the start and after every object that is
+            # missing, for traces that nobody takes here. Each time is a Class B operation.
+            self._client._bucket_metadata_cache = None
+        self._bucket = self._client.bucket(bucket)
+        self._prefix = prefix
+        self._deadline_s = deadline_s
+        self._stall_s = deadline_s / 3
+
+    def put(self, name: str, data: bytes | memoryview, *, if_generation: int | None = None) -> ObjectInfo:
+        return self._upload(name, BytesIO(data), len(data), if_generation)
+
+    def put_file(self, name: str, path: str, *, if_generation: int | None = None) -> ObjectInfo:
+        with Path(path).open("rb") as file:
+            return self._upload(name, file, os.fstat(file.fileno()).st_size, if_generation)
+
+    def get(self, name: str, *, start: int = 0, end: int | None = None) -> memoryview:
+        """As the protocol says. A part has no checksum of its own; whole objects are compared with their CRC32C."""
+        if start < 0 or (end is not None and end < start):
+            raise ValueError(f"No range of bytes: [{start}, {end})")
+        if start == end:
+            self.stat(name)
+            return memoryview(b"")
+        whole = start == 0 and end is None
+        blob = self._blob(name)
+        with translated(f"Object {name}"):
+            try:
+                return memoryview(
+                    blob.download_as_bytes(
+                        start=None if whole else start,
+                        end=None if end is None else end - 1,
+                        raw_download=True,
+                        checksum="crc32c" if whole else None,
+                        timeout=self._stall_s,
+                        retry=retrying(self._deadline_s),
+                    )
+                )
+            except RequestRangeNotSatisfiable:
+                return memoryview(b"")
+
+    def get_with_info(self, name: str) -> tuple[memoryview, ObjectInfo]:
+        for _ in range(REPLACED_READS):
+            blob = self._blob(name)
+            try:
+                return self._get_with_info(blob, name)
+            except NotFound:
+                # A transfer that broke is taken up at the generation that it began with, which may be replaced by now.
+                if blob.generation is None:
+                    raise
+        return self._get_with_info(self._blob(name), name)
+
+    def _get_with_info(self, blob: storage.Blob, name: str) -> tuple[memoryview, ObjectInfo]:
+        with translated(f"Object {name}"):
+            data = blob.download_as_bytes(
+                raw_download=True, checksum="crc32c", timeout=self._stall_s, retry=retrying(self._deadline_s)
+            )
+            # The generation comes with the bytes, as a header of the one answer.
+            return memoryview(data), ObjectInfo(name=name, size_bytes=len(data), generation=int(blob.generation))
+
+    def stat(self, name: str) -> ObjectInfo:
+        blob = self._blob(name)
+        with translated(f"Object {name}"):
+            blob.reload(timeout=self._stall_s, retry=retrying(self._deadline_s))
+            return self._info(blob)
+
+    def delete(self, name: str) -> None:
+        blob = self._blob(name)
+        try:
+            with translated(f"Object {name}"):
+                blob.delete(timeout=self._stall_s, retry=retrying(self._deadline_s))
+        except NotFound:
+            return
+
+    def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
+        with translated(f"Objects {prefix}*"):
+            blobs = self._client.list_blobs(
+                self._bucket,
+                prefix=self._prefix + prefix,
+                fields="items(name,size,generation),nextPageToken",
+                timeout=self._stall_s,
+                retry=retrying(self._deadline_s),
+            )
+            for blob in blobs:
+                yield self._info(blob)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _blob(self, name: str) -> storage.Blob:
+        return self._bucket.blob(self._prefix + check_name(name))
+
+    def _info(self, blob: storage.Blob) -> ObjectInfo:
+        name = blob.name.removeprefix(self._prefix)
+        return ObjectInfo(name=name, size_bytes=int(blob.size), generation=int(blob.generation))
+
+    def _upload(self, name: str, file: IO[bytes], size_bytes: int, if_generation: int | None) -> ObjectInfo:
+        blob = self._blob(name)
+        ticket = uuid.uuid4().hex
+        blob.metadata = {_TICKET: ticket}
+        failures: list[Exception] = []
+        with translated(f"Object {name}"):
+            try:
+                blob.upload_from_file(
+                    file,
+                    size=size_bytes,
+                    content_type="application/octet-stream",
+                    if_generation_match=if_generation,
+                    checksum="crc32c",
+                    timeout=self._stall_s,
+                    retry=retrying(self._deadline_s, on_error=failures.append),
+                )
+            except PreconditionFailed as exc:
+                if failures:
+                    return self._info(self._put_by(ticket, blob.name, if_generation))
+                raise Conflict(
+                    f"Object {name} is not at generation {if_generation}",
+                    valid="The generation of the object as it is, 0 if there is none",
+                    remedy="Read it again and decide anew",
+                ) from exc
+            return self._info(blob)
+
+    def _put_by(self, ticket: str, name: str, if_generation: int | None) -> storage.Blob:
+        """The object, if it is what this very put wrote before its answer was lost on the way."""
+        stored = self._bucket.get_blob(name, timeout=self._stall_s, retry=retrying(self._deadline_s))
+        if stored is not None and (stored.metadata or {}).get(_TICKET) == ticket:
+            return stored
+        # Either it never was written, or it was and has been replaced since.
+        raise StoreUnavailable(
+            f"The answer to a put of {name} at generation {if_generation} was lost, and the object is another by now",
+            valid="An answer, which says who won",
+            remedy="Read it again; it may have been built upon what this put wrote",
+        )

@@ -1,0 +1,184 @@
+"""The queue of batches on Pub/Sub."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from google.api_core.exceptions import DeadlineExceeded
+from google.cloud import pubsub_v1
+from google.pubsub_v1.types import ReceivedMessage
+
+from visor.errors import StoreError
+from visor.storage.gcp.backlog import Backlog
+from visor.storage.gcp.errors import retrying, translated
+from visor.storage.queue import BODY_BYTES_MAX, DeadLetter, Message, check_bodies
+
+_LEASE_MAX_S = 600
+_COUNT = "CloudPubSubDeadLetterSourceDeliveryCount"
+_ERROR = "CloudPubSubDeadLetterSourceDeliveryErrorMessage"
+"""Attributes that Pub/Sub gives a message when it forwards it to the dead-letter topic."""
+
+
+class CloudQueue:
+    """The queue on Google Cloud. The topics, subscriptions and their dead-letter policy are Terraform's to make.
+
+    Args:
+        project: Id of the project.
+        topic: Name of the topic that batches are published to.
+        subscription: Name of a pull subscription to it.
+        dead_letter_subscription: Name of a pull subscription to the dead-letter topic.
+        deadline_s: How long a failing call is tried again.
+        receive_wait_s: How long `receive` and `dead_letters` wait for a first message.
+        dead_lease_s: How long a dead letter that was shown stays with this process, to be retried; `close` gives it
+            back earlier.
+    """
+
+    def __init__(
+        self,
+        project: str,
+        topic: str,
+        subscription: str,
+        dead_letter_subscription: str,
+        *,
+        deadline_s: float = 30.0,
+        receive_wait_s: float = 2.0,
+        dead_lease_s: float = 60.0,
+    ) -> None:
+        with translated(f"Pub/Sub topic {topic}"):
+            self._publisher = pubsub_v1.PublisherClient(
+                batch_settings=pubsub_v1.types.BatchSettings(
+                    max_messages=64,
+                    # Room for four bodies of the largest size and their wrapping, below Pub/Sub's limit.
+                    max_bytes=4 * BODY_BYTES_MAX + 100_000,
+                    max_latency=0.01,
+                )
+            )
+            self._subscriber = pubsub_v1.SubscriberClient()
+        self._topic = self._publisher.topic_path(project, topic)
+        self._subscription = self._subscriber.subscription_path(project, subscription)
+        self._dead = self._subscriber.subscription_path(project, dead_letter_subscription)
+        self._deadline_s = deadline_s
+        self._receive_wait_s = receive_wait_s
+        self._dead_lease_s = dead_lease_s
+        self._backlog: Backlog | None = Backlog(project, subscription)
+        self._open: set[str] = set()
+        self._shown: dict[str, str] = {}
+        self._closed = False
+
+    def publish(self, bodies: Sequence[bytes]) -> list[str]:
+        check_bodies(bodies)
+        with translated(f"Topic {self._topic}"):
+            waiting = [
+                self._publisher.publish(self._topic, body, retry=retrying(self._deadline_s), timeout=self._deadline_s)
+                for body in bodies
+            ]
+            # Longer than the calls' own deadline, whose error says more.
+            ids = [str(future.result(timeout=2 * self._deadline_s)) for future in waiting]
+        self._open.update(ids)
+        return ids
+
+    def receive(self, limit: int, *, lease_s: float) -> list[Message]:
+        received = self._pull(self._subscription, limit, lease_s)
+        self._open.update(str(r.message.message_id) for r in received)
+        return [
+            Message(
+                id=str(r.message.message_id),
+                body=bytes(r.message.data),
+                receipt=str(r.ack_id),
+                # Pub/Sub counts only where there is a dead-letter policy.
+                attempt=int(r.delivery_attempt) or 1,
+                attributes=dict(r.message.attributes),
+            )
+            for r in received
+        ]
+
+    def acknowledge(self, message: Message) -> None:
+        self._acknowledge(self._subscription, message.receipt)
+        self._open.discard(message.id)
+
+    def release(self, message: Message, *, delay_s: float, why: str = "") -> None:
+        """As the protocol says. Pub/Sub keeps no reason; the subscription's retry policy may add to the delay."""
+        self._lease(self._subscription, [message.receipt], delay_s)
+
+    def waiting(self) -> int:
+        """As Cloud Monitoring tells it, minutes old. Where that cannot be asked: what this process published or
+        received and did not acknowledge, as far as it knows."""
+        if self._backlog is not None:
+            try:
+                return self._backlog.count()
+            except StoreError:
+                # It will not get credentials while it runs, and looking for them takes seconds.
+                self._backlog = None
+        return len(self._open)
+
+    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        received: list[ReceivedMessage] = []
+        # An answer may hold fewer than there are. What was pulled is leased, and does not come again.
+        while len(received) < limit and (more := self._pull(self._dead, limit - len(received), self._dead_lease_s)):
+            received += more
+        letters = []
+        for r in received:
+            attributes = dict(r.message.attributes)
+            letter = DeadLetter(
+                id=str(r.message.message_id),
+                body=bytes(r.message.data),
+                receipt=str(r.ack_id),
+                attempts=int(attributes.get(_COUNT, 0)),
+                why=attributes.get(_ERROR, ""),
+                dead_at=r.message.publish_time.timestamp(),
+            )
+            self._shown[letter.receipt] = letter.id
+            letters.append(letter)
+        return letters
+
+    def retry(self, letter: DeadLetter) -> None:
+        # In this order a crash in between makes a second delivery, not a lost message.
+        self.publish([letter.body])
+        self._acknowledge(self._dead, letter.receipt)
+        self._shown.pop(letter.receipt, None)
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._shown:
+            self._lease(self._dead, list(self._shown), 0)
+        self._publisher.stop()
+        self._subscriber.close()
+
+    def _pull(self, subscription: str, limit: int, lease_s: float) -> list[ReceivedMessage]:
+        with translated(f"Subscription {subscription}"):
+            try:
+                # Not tried again within the wait: a pull whose answer is lost leases messages for nobody.
+                answer = self._subscriber.pull(
+                    request={"subscription": subscription, "max_messages": limit},
+                    retry=None,
+                    timeout=self._receive_wait_s,
+                )
+            except DeadlineExceeded:
+                return []
+        received = list(answer.received_messages)
+        if received:
+            self._lease(subscription, [r.ack_id for r in received], lease_s)
+        return received
+
+    def _lease(self, subscription: str, receipts: list[str], seconds: float) -> None:
+        with translated(f"Subscription {subscription}"):
+            self._subscriber.modify_ack_deadline(
+                request={
+                    "subscription": subscription,
+                    "ack_ids": receipts,
+                    "ack_deadline_seconds": min(_LEASE_MAX_S, math.ceil(seconds)),
+                },
+                retry=retrying(self._deadline_s),
+                timeout=self._deadline_s,
+            )
+
+    def _acknowledge(self, subscription: str, receipt: str) -> None:
+        with translated(f"Subscription {subscription}"):
+            self._subscriber.acknowledge(
+                request={"subscription": subscription, "ack_ids": [receipt]},
+                retry=retrying(self._deadline_s),
+                timeout=self._deadline_s,
+            )

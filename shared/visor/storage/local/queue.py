@@ -1,0 +1,168 @@
+"""The queue of batches in SQLite."""
+
+from __future__ import annotations
+
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from visor.storage.local.liveness import Worker
+from visor.storage.local.sqlite import Database
+from visor.storage.queue import DeadLetter, Message, check_bodies
+
+MIGRATIONS = (
+    """
+    CREATE TABLE messages (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        body BLOB NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        due_at REAL NOT NULL,
+        receipt TEXT,
+        why TEXT NOT NULL DEFAULT '',
+        dead_at REAL
+    );
+    CREATE INDEX by_due_at ON messages (due_at, id) WHERE dead_at IS NULL;
+    CREATE INDEX by_dead_at ON messages (dead_at, id) WHERE dead_at IS NOT NULL
+    """,
+    "ALTER TABLE messages ADD COLUMN worker TEXT",
+)
+"""Never edited, only added to: the version of a file is how many of them it has had."""
+
+
+class SqliteQueue:
+    """The queue of the embedded setting. Several threads and processes may use one file at once.
+
+    A lease also ends with the process that holds it: after a crash its messages go to the next who asks.
+
+    Args:
+        path: The SQLite file; made if missing.
+        attempts_max: Deliveries without acknowledgement after which a message is dead.
+        clock: Seconds since 1970.
+    """
+
+    def __init__(self, path: Path, attempts_max: int, *, clock: Callable[[], float] = time.time) -> None:
+        if attempts_max < 1:
+            raise ValueError(f"{attempts_max} attempts; valid are 1 and more")
+        self._database = Database(path, MIGRATIONS)
+        self._attempts_max = attempts_max
+        self._clock = clock
+        self._workers = path.with_suffix(".workers")
+        self._worker: Worker | None = None
+        self._lock = threading.Lock()
+
+    def publish(self, bodies: Sequence[bytes]) -> list[str]:
+        check_bodies(bodies)
+        if not bodies:
+            return []
+        now = self._clock()
+        with self._database.write() as connection:
+            insert = "INSERT INTO messages (body, due_at) VALUES (?, ?)"
+            return [str(connection.execute(insert, (body, now)).lastrowid) for body in bodies]
+
+    def receive(self, limit: int, *, lease_s: float) -> list[Message]:
+        now = self._clock()
+        due = "dead_at IS NULL AND due_at <= ?"
+        with self._database.read() as connection:
+            # Waiting workers ask often: the answer 'nothing' should not cost a write lock and an fsync.
+            nothing = connection.execute(f"SELECT 1 FROM messages WHERE {due} LIMIT 1", (now,)).fetchone() is None  # noqa: S608
+        if nothing and not self._take_from_the_dead(now):
+            return []
+        with self._database.write() as connection:
+            self._bury_worn_out(connection, now)
+            rows = connection.execute(
+                f"SELECT id, body, attempts FROM messages WHERE {due} ORDER BY due_at, id LIMIT ?",  # noqa: S608
+                (now, limit),
+            ).fetchall()
+            messages = [
+                Message(id=str(id_), body=body, receipt=secrets.token_hex(8), attempt=attempts + 1)
+                for id_, body, attempts in rows
+            ]
+            connection.executemany(
+                "UPDATE messages SET attempts = ?, receipt = ?, due_at = ?, worker = ? WHERE id = ?",
+                [(m.attempt, m.receipt, now + lease_s, self._own().name, int(m.id)) for m in messages],
+            )
+            return messages
+
+    def acknowledge(self, message: Message) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                "DELETE FROM messages WHERE id = ? AND receipt = ? AND dead_at IS NULL",
+                (int(message.id), message.receipt),
+            )
+
+    def release(self, message: Message, *, delay_s: float, why: str = "") -> None:
+        now = self._clock()
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE messages SET due_at = ?, receipt = NULL, why = ?,"
+                " dead_at = CASE WHEN attempts >= ? THEN ? END"
+                " WHERE id = ? AND receipt = ? AND dead_at IS NULL",
+                (now + delay_s, why, self._attempts_max, now, int(message.id), message.receipt),
+            )
+
+    def waiting(self) -> int:
+        with self._database.read() as connection:
+            (count,) = connection.execute("SELECT count(*) FROM messages WHERE dead_at IS NULL").fetchone()
+            return int(count)
+
+    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        now = self._clock()
+        with self._database.write() as connection:
+            self._bury_worn_out(connection, now)
+            rows = connection.execute(
+                "SELECT id, body, attempts, why, dead_at FROM messages"
+                " WHERE dead_at IS NOT NULL ORDER BY dead_at, id LIMIT ?",
+                (limit,),
+            )
+            return [
+                DeadLetter(id=str(id_), body=body, receipt=str(id_), attempts=attempts, why=why, dead_at=dead_at)
+                for id_, body, attempts, why, dead_at in rows
+            ]
+
+    def retry(self, letter: DeadLetter) -> None:
+        with self._database.write() as connection:
+            connection.execute(
+                "UPDATE messages SET attempts = 0, due_at = ?, receipt = NULL, why = '', dead_at = NULL"
+                " WHERE id = ? AND dead_at IS NOT NULL",
+                (self._clock(), int(letter.receipt)),
+            )
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+        self._database.close()
+
+    def _own(self) -> Worker:
+        """This process as a holder of leases."""
+        with self._lock:
+            if self._worker is None:
+                self._worker = Worker(self._workers)
+            return self._worker
+
+    def _take_from_the_dead(self, now: float) -> bool:
+        """Make due what is leased by processes that have ended; true if there was something."""
+        with self._database.read() as connection:
+            leased = "SELECT DISTINCT worker FROM messages WHERE receipt IS NOT NULL AND worker IS NOT NULL"
+            holders = [name for (name,) in connection.execute(leased + " AND dead_at IS NULL AND due_at > ?", (now,))]
+        dead = [name for name in holders if self._own().is_dead(name)]
+        if dead:
+            with self._database.write() as connection:
+                connection.executemany(
+                    "UPDATE messages SET due_at = ? WHERE worker = ? AND receipt IS NOT NULL AND dead_at IS NULL",
+                    [(now, name) for name in dead],
+                )
+        return bool(dead)
+
+    def _bury_worn_out(self, connection: sqlite3.Connection, now: float) -> None:
+        """Messages whose last lease ran out: their worker died or hung each time."""
+        connection.execute(
+            "UPDATE messages SET dead_at = ?, receipt = NULL,"
+            " why = CASE WHEN receipt IS NULL AND why != '' THEN why"
+            " ELSE 'Its worker neither finished nor failed within the lease' END"
+            " WHERE dead_at IS NULL AND due_at <= ? AND attempts >= ?",
+            (now, now, self._attempts_max),
+        )

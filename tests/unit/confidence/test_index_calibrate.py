@@ -1,0 +1,363 @@
+"""Calibration: fitted without labels, it tells held queries from strangers and says so honestly."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
+from scripts import confidence_weights
+from tests.unit.index.index_fixtures import MODEL, Shop, unit_rows
+
+from visor.confidence.clustering import cut, silhouette, ward
+from visor.confidence.features import (
+    FEATURES,
+    Frame,
+    Neighbourhood,
+    Sampled,
+    centred_similarities,
+    features,
+    label_cosine,
+)
+from visor.confidence.fit import SAMPLE_MIN, Part, Sample, fit
+from visor.confidence.fit_index import Calibrator
+from visor.confidence.model import FAR_SHARE, FAR_SHARE_MAX, Calibration, Strangers
+from visor.evaluation.folder import Pictures
+from visor.evaluation.scores import area_under_roc
+from visor.index.format.projection import Space, learn, unit
+from visor.index.merge.merge import merge
+from visor.index.search.searcher import Searcher
+from visor.schema import as_document
+from visor_bench.confidence import calibration_error, run_trial, splits_of
+
+Array = np.ndarray[Any, Any]
+DIMENSION = 96
+
+
+def pictures(kinds: int, each: int, *, seed: int, spread: float = 0.5, shift: float = 0.0) -> Pictures:
+    """Unit vectors around `kinds` centres of their own; `shift` moves all of them away from the common direction."""
+    rng = np.random.default_rng(seed)
+    common = np.abs(rng.standard_normal(DIMENSION)) if not shift else rng.standard_normal(DIMENSION)
+    centres = common + 0.5 * rng.standard_normal((kinds, DIMENSION))
+    noise = spread * rng.standard_normal((kinds * each, DIMENSION))
+    vectors = unit_rows(np.repeat(centres, each, axis=0) + noise)
+    return Pictures(vectors, [f"k{i}" for i in range(kinds) for _ in range(each)], [()] * (kinds * each))
+
+
+def fitted(catalogue: Pictures, rejected: Array | None = None) -> Calibration:
+    rows = catalogue.vectors
+    more = {} if rejected is None else {"rejected": rejected}
+    sample = Sample(rows, np.arange(len(rows)), catalogue.labels)
+    return fit(sample, lambda: [Part(rows, ())], mean=rows.mean(0), **more)
+
+
+def nearest(catalogue: Pictures, query: Array, leave_out: int | None = None) -> Neighbourhood:
+    order = np.argsort(-(catalogue.vectors @ query), kind="stable")
+    return Neighbourhood(query, catalogue.vectors[order[order != leave_out]][:64])
+
+
+def test_held_queries_are_told_from_strangers_of_the_same_shop() -> None:
+    both = pictures(40, 8, seed=3)
+    catalogue, strangers = both.take(np.arange(160)), both.take(np.arange(160, 320))
+    trial = run_trial(catalogue, strangers, seed=0)
+    area = area_under_roc(trial.probabilities[trial.held], trial.probabilities[~trial.held])
+    assert area is not None
+    assert area > 0.9
+    assert calibration_error(trial.probabilities, trial.held) < 0.12
+
+
+def test_strangers_from_elsewhere_make_held_queries_surer() -> None:
+    catalogue, elsewhere = pictures(20, 8, seed=3), pictures(20, 8, seed=9, shift=1.0)
+    trial = run_trial(catalogue, elsewhere, seed=0)
+    alone = [trial.calibration.answer(score) for score in trial.scores[trial.held]]
+    assert trial.probabilities[trial.held].mean() > np.mean(alone)
+    assert trial.probabilities[~trial.held].mean() < 0.05
+    assert calibration_error(trial.probabilities, trial.held) < 0.1
+
+
+def test_the_same_pictures_make_the_same_calibration() -> None:
+    assert fitted(pictures(20, 8, seed=1)) == fitted(pictures(20, 8, seed=1))
+
+
+def test_parts_of_any_size_make_the_same_calibration() -> None:
+    catalogue = pictures(20, 8, seed=1)
+    rows = catalogue.vectors
+    sample = Sample(rows, np.arange(len(rows)), catalogue.labels)
+    pieces = [Part(rows[start : start + 37], ()) for start in range(0, len(rows), 37)]
+    cut, whole = fit(sample, lambda: pieces, mean=rows.mean(0)), fitted(catalogue)
+    assert cut.weights == pytest.approx(whole.weights, abs=1e-3)
+    assert cut.intercept == pytest.approx(whole.intercept, abs=1e-3)
+
+
+@pytest.mark.parametrize("count", [1, 2, SAMPLE_MIN - 1])
+def test_a_few_pictures_keep_the_default(count: int) -> None:
+    few = pictures(1, count, seed=0)
+    assert fitted(few) == Calibration()
+    around = nearest(few, few.vectors[0], leave_out=0 if count > 1 else None)
+    assert 0.0 <= Calibration().answer(Calibration().score(around)) <= 1.0
+
+
+def test_copies_of_one_picture_make_no_calibration() -> None:
+    one = pictures(1, 1, seed=0)
+    rows = np.repeat(one.vectors, 60, axis=0)
+    assert fitted(Pictures(rows, ["k"] * 60, [()] * 60)) == Calibration()
+
+
+def test_nothing_indexed_is_no_match() -> None:
+    empty = Neighbourhood(np.ones(4, np.float32) / 2, np.empty((0, 4), np.float32))
+    assert Calibration().answer(Calibration().score(empty)) < 1e-6
+
+
+def test_the_default_grows_with_similarity() -> None:
+    says = [Calibration().answer(Calibration().score_of_similarity(s)) for s in (0.3, 0.6, 0.72, 0.9, 1.0)]
+    assert says == sorted(says)
+    assert says[1] < 0.2 < says[2] <= 0.5 < says[3]
+
+
+def test_rejected_answers_make_the_next_calibration_more_careful() -> None:
+    catalogue = pictures(20, 8, seed=1)
+    before = fitted(catalogue)
+    around = nearest(catalogue, catalogue.vectors[5], leave_out=5)
+    after = fitted(catalogue, np.repeat(features(around, before.mean_vector)[None], 10, axis=0))
+    assert after.score(around) < before.score(around)
+    assert after.rejected == 10
+
+
+def test_rejected_copies_teach_nothing_and_outliers_do_no_harm() -> None:
+    catalogue = pictures(20, 8, seed=1)
+    before = fitted(catalogue)
+    itself = features(nearest(catalogue, catalogue.vectors[5]), before.mean_vector)
+    after = fitted(catalogue, np.repeat(itself[None], 100, axis=0))
+    assert (after.weights, after.intercept) == (before.weights, before.intercept)
+    wild = fitted(catalogue, np.full((100, len(FEATURES)), 0.98))
+    assert np.abs([*wild.weights, wild.intercept]).max() < 20
+
+
+def test_a_calibration_survives_the_manifest() -> None:
+    calibration = fitted(pictures(20, 8, seed=1))
+    stored = msgspec.json.decode(msgspec.json.encode(as_document(calibration)))
+    assert Calibration.of(stored) == calibration
+    assert Calibration.of({}) == Calibration()
+    assert Calibration.of({"weights": "x"}) == Calibration()
+    assert Calibration.of({"weights": [1.0], "centre": [1.0], "spread": [1.0]}) == Calibration()
+
+
+def test_a_match_is_as_likely_as_if_none_were_nearer() -> None:
+    catalogue = pictures(20, 8, seed=1)
+    calibration = fitted(catalogue)
+    around = nearest(catalogue, catalogue.vectors[0], 0)
+    likely = calibration.matches(around, [0, 1, 2, 30, 500])
+    assert likely[0] == calibration.answer(calibration.score(around))
+    without = dataclasses.replace(around, rows=around.rows[1:], labels=around.labels[1:])
+    assert likely[1] == min(likely[0], calibration.answer(calibration.score(without)))
+    assert likely == sorted(likely, reverse=True)
+    assert likely[3] < likely[0] / 2, "the kind has eight pictures; the thirtieth is of another"
+
+
+def test_a_query_asked_again_teaches_nothing_about_strangers() -> None:
+    calibration, strangers = fitted(pictures(20, 8, seed=1)), Strangers()
+    strangers.add(calibration.far_at - 5, calibration)
+    once = strangers.far_share
+    strangers.add(calibration.far_at - 5, calibration)
+    assert strangers.far_share == once
+
+
+def test_the_share_of_strangers_follows_the_queries() -> None:
+    calibration = fitted(pictures(20, 8, seed=1))
+    rng = np.random.default_rng(0)
+    far, near = Strangers(), Strangers()
+    for _ in range(200):
+        far.add(float(rng.choice([2.0, calibration.far_at - 5])), calibration)
+        near.add(float(rng.normal(0.0, 1.0)), calibration)
+    assert near.far_share < FAR_SHARE < far.far_share <= FAR_SHARE_MAX
+
+
+def test_features_are_finite_for_any_number_of_rows() -> None:
+    rng = np.random.default_rng(0)
+    rows = unit_rows(np.abs(rng.standard_normal((64, 16))))
+    for count in (1, 2, 3, 5, 9, 10, 64):
+        values = features(Neighbourhood(rows[0], rows[:count]), np.zeros(16, np.float32))
+        assert values.shape == (len(FEATURES),)
+        assert np.isfinite(values).all()
+
+
+def test_centred_similarities_are_those_of_centred_vectors() -> None:
+    rng = np.random.default_rng(0)
+    rows = unit_rows(np.abs(rng.standard_normal((30, 16))))
+    mean = rows.mean(0)
+    values = dict(zip(FEATURES, features(Neighbourhood(rows[0], rows[1:]), mean), strict=True))
+    centred = unit(rows - mean)
+    similarities = np.sort(centred[1:] @ centred[0])[::-1]
+    assert values["near"] == pytest.approx(similarities[0], abs=1e-5)
+    assert values["near_8"] == pytest.approx(similarities[:8].mean(), abs=1e-5)
+    assert values["ahead"] == pytest.approx(similarities[0] - similarities[9:].mean(), abs=1e-5)
+
+
+def test_a_sample_of_the_catalogue_tells_what_stands_out_from_it() -> None:
+    catalogue = pictures(4, 30, seed=2)
+    rows, mean = catalogue.vectors, catalogue.vectors.mean(0)
+    sample = unit(rows - mean)
+    similarities = centred_similarities(rows[:3], mean, sample)
+    assert similarities == pytest.approx(sample[:3] @ sample.T, abs=1e-5)
+    around = Neighbourhood(rows[0], rows[1:65], sampled=Sampled(similarities[0, 1:], sample[1:].mean(0)))
+    values = dict(zip(FEATURES, features(around, mean), strict=True))
+    assert values["above"] == pytest.approx(values["near_8"] - similarities[0, 1:].mean(), abs=1e-5)
+    assert values["spread"] == pytest.approx(similarities[0, 1:].std(), abs=1e-5)
+    nearest = 1 + np.argsort(-similarities[0, 1:65])[:8]
+    own = np.sort(sample[nearest] @ sample[1:65].T, axis=1)[:, -9:-1].mean()
+    stands_out = own - (sample[nearest] @ sample[1:].T).mean()
+    assert values["apart"] == pytest.approx(values["above"] - stands_out, abs=1e-5)
+
+
+def test_a_query_of_a_kind_shares_its_neighbours_with_its_hits() -> None:
+    catalogue = pictures(3, 20, seed=2, spread=0.2)
+    mean, between = catalogue.vectors.mean(0), unit_rows(catalogue.vectors[:1] + catalogue.vectors[20:21])[0]
+    shared = [
+        dict(zip(FEATURES, features(nearest(catalogue, query, own), mean), strict=True))["shared"]
+        for query, own in ((catalogue.vectors[0], 0), (between, None))
+    ]
+    assert shared[0] > 0.9
+    assert shared[1] < shared[0] - 0.15, "half of the neighbours are of another kind than a hit"
+
+
+def test_a_query_outside_of_the_space_is_covered_less() -> None:
+    rng = np.random.default_rng(0)
+    inside = np.zeros((300, 40), np.float32)
+    inside[:, :8] = rng.standard_normal((300, 8))
+    space, _ = learn(unit(inside), learned_on=300, dimensions=8)
+    outside = np.zeros((1, 40), np.float32)
+    outside[0, 20] = 1
+    lengths = np.linalg.norm(Frame(space).queries(np.concatenate([unit(inside[:1]), outside])), axis=1)
+    assert lengths[0] == pytest.approx(1, abs=0.05)
+    assert lengths[1] < 0.5
+    assert np.linalg.norm(Frame(Space(None, 40)).queries(outside)) == pytest.approx(1)
+
+
+def test_labels_agree_by_their_order() -> None:
+    assert label_cosine(("a", "b"), [("a", "b")]) == pytest.approx(1)
+    assert label_cosine(("a", "b"), [("c",)]) == 0
+    assert label_cosine((), [("c",)]) == 0
+    assert label_cosine(("a", "b"), [("a", "c")]) > label_cosine(("a", "b"), [("b", "c")]) > 0
+
+
+def test_silhouette_knows_clear_groups() -> None:
+    clear, blurred = pictures(5, 10, seed=0, spread=0.05), pictures(5, 10, seed=0, spread=2.0)
+    groups = np.repeat(np.arange(5), 10)
+    centred = [unit(one.vectors - one.vectors.mean(0)) for one in (clear, blurred)]
+    assert silhouette(centred[0], groups) > 0.9
+    assert silhouette(centred[1], groups) < 0.2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_groups_are_those_of_wards_clustering(seed: int) -> None:
+    vectors = pictures(30, 7, seed=seed, spread=1.0).vectors
+    tree, merges = linkage(vectors.astype(np.float64), "ward"), ward(vectors)
+    for count in (1, 3, 21, 42, 210):
+        ours, scipys = cut(merges, count), fcluster(tree, count, "maxclust")
+        assert len(set(ours)) == count
+        assert len(set(zip(ours, scipys, strict=True))) == count, "the same partition under other numbers"
+
+
+def test_equal_vectors_are_grouped_and_end() -> None:
+    same = np.repeat(unit_rows(np.eye(4)), 5, axis=0)
+    assert cut(ward(same), 4).tolist() == np.repeat([*range(4)], 5).tolist()
+    assert cut(ward(np.ones((6, 3))), 2).max() == 1
+
+
+def test_weights_are_learned_from_shops_whose_kinds_are_known() -> None:
+    """What `scripts/confidence_weights.py` does with folders, here with two made-up shops."""
+    shops = [pictures(12, 20, seed=1, spread=1.2), pictures(30, 6, seed=2, spread=0.8)]
+    compared = [
+        [confidence_weights.compare(*split, other) for split in splits_of(own, 4)]
+        for own, other in (shops, reversed(shops))
+    ]
+    weights = confidence_weights.learned([splits[::2] for splits in compared])
+    best = np.eye(len(FEATURES))[0]
+    for splits in compared:
+        held_back = splits[1::2]
+        assert confidence_weights.area(held_back, weights[:-1]) > confidence_weights.area(held_back, best)
+
+
+@pytest.mark.parametrize("kinds", [20, 300])
+def test_a_merge_calibrates_and_a_search_uses_it(tmp_path: Path, kinds: int) -> None:
+    """With few pictures on full vectors, with more than 2,000 in the projected space."""
+    shop, indexed = Shop(tmp_path), pictures(kinds, 8, seed=1)
+    keys = [f"p{i}" for i in range(len(indexed.vectors))]
+    for start in range(0, len(keys), 200):
+        shop.add(keys[start : start + 200], indexed.vectors[start : start + 200])
+    calibrator = Calibrator(shop.objects)
+    merge(shop.objects, shop.documents, model=MODEL, calibrate=calibrator)
+    searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
+    searcher.refresh()
+    calibration = searcher.calibration
+    assert calibration.is_fitted
+    assert (calibration.space is None) == (len(keys) <= 2000)
+    stranger = unit_rows(np.random.default_rng(5).standard_normal((1, DIMENSION)))[0]
+    scores = []
+    for query in (indexed.vectors[3], stranger):
+        around = searcher.search(query, k=5).around
+        assert around is not None
+        assert len(around.rows) == 64
+        assert around.sampled is not None
+        assert len(around.sampled.similarities) == (len(keys) if len(keys) <= 512 else 480)
+        assert len(around.query) == len(calibration.mean_vector)
+        scores.append(calibration.score(around))
+    assert calibration.answer(scores[0]) > 0.9
+    assert calibration.answer(scores[1]) < 0.1
+    before = searcher.generation
+    merge(shop.objects, shop.documents, model=MODEL, calibrate=calibrator)
+    searcher.refresh()
+    assert searcher.generation == before, "nothing is fitted anew where nothing changed"
+
+
+def test_a_grown_index_is_calibrated_anew(tmp_path: Path) -> None:
+    shop, indexed = Shop(tmp_path), pictures(30, 8, seed=1)
+    for name, rows in (("a", slice(0, 120)), ("b", slice(120, 240))):
+        shop.add([f"{name}{i}" for i in range(120)], indexed.vectors[rows])
+        merge(shop.objects, shop.documents, model=MODEL, calibrate=Calibrator(shop.objects))
+        searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
+        searcher.refresh()
+        assert searcher.calibration.images == len(searcher)
+
+
+@pytest.mark.parametrize("is_merged", [True, False])
+@pytest.mark.parametrize("count", [1, 2, 10, 50])
+def test_small_and_unmerged_indexes_are_judged_soberly(tmp_path: Path, count: int, is_merged: bool) -> None:
+    shop, indexed = Shop(tmp_path), pictures(5, count // 5, seed=4) if count >= 5 else pictures(1, count, seed=4)
+    shop.add([f"p{i}" for i in range(count)], indexed.vectors)
+    if is_merged:
+        merge(shop.objects, shop.documents, model=MODEL, calibrate=Calibrator(shop.objects))
+    searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
+    searcher.refresh()
+    calibration = searcher.calibration
+    assert calibration.is_fitted == (is_merged and count >= SAMPLE_MIN)
+    stranger = unit_rows(np.random.default_rng(5).standard_normal((1, DIMENSION)))[0]
+    says = []
+    for query in (indexed.vectors[0], stranger):
+        around = searcher.search(query, k=12).around
+        assert around is not None
+        says.append(calibration.answer(calibration.score(around), FAR_SHARE))
+    assert says[0] > 0.8, "an indexed picture itself"
+    assert says[1] < 0.2, "a stranger"
+
+
+def test_rejections_move_the_calibration_at_the_next_merge(tmp_path: Path) -> None:
+    shop, indexed = Shop(tmp_path), pictures(20, 8, seed=1)
+    shop.add([f"p{i}" for i in range(160)], indexed.vectors)
+    said: list[Array] = []
+    calibrator = Calibrator(shop.objects, lambda: np.array(said) if said else np.empty((0, len(FEATURES))))
+    merge(shop.objects, shop.documents, model=MODEL, calibrate=calibrator)
+    searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
+    searcher.refresh()
+    asked = unit_rows(indexed.vectors[5:6] + 0.08 * np.random.default_rng(7).standard_normal(DIMENSION))[0]
+    before, around = searcher.calibration, searcher.search(asked, k=12).around
+    assert around is not None
+    said.extend([features(around, before.mean_vector)] * 10)
+    merge(shop.objects, shop.documents, model=MODEL, calibrate=calibrator)
+    searcher.refresh()
+    assert searcher.calibration.rejected == 10
+    assert searcher.calibration.score(around) < before.score(around)

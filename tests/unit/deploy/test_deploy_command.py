@@ -1,0 +1,320 @@
+"""`visor deploy` with gcloud, terraform and npm on PATH that behave like the real ones at the interface used."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from visor.cli.deploy import deploy_command
+from visor.deploy.doctor import Finding, examine
+from visor.deploy.steps import DEPLOYER_ROLES, OVERRIDE, STATE_FILE, Target, cloud_steps, local_steps
+from visor.errors import DeployError
+
+ROOT = Path(__file__).resolve().parents[3]
+
+FAKE = """#!{python}
+import json, sys
+from pathlib import Path
+name, world = Path(sys.argv[0]).name, json.loads(Path({world!r}).read_text())
+arguments = sys.argv[1:]
+with Path({log!r}).open("a") as log:
+    log.write(json.dumps([name, *arguments]) + "\\n")
+line = " ".join([name, *arguments])
+for prefix, answer in world.items():
+    if line.startswith(prefix):
+        if "stdout" in answer:
+            print(answer["stdout"] if isinstance(answer["stdout"], str) else json.dumps(answer["stdout"]))
+        if answer.get("stderr"):
+            print(answer["stderr"], file=sys.stderr)
+        sys.exit(answer.get("status", 0))
+print(f"{{name}}: unknown command {{line}}", file=sys.stderr)
+sys.exit(2)
+"""
+
+
+class World:
+    """What the fake programs know, and what they were asked."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path, self.log, self.programs = folder / "world.json", folder / "log", folder / "bin"
+        self.programs.mkdir()
+        self.answers: dict[str, Any] = {
+            "terraform version -json": {"stdout": {"terraform_version": "1.11.4"}},
+            "terraform init": {},
+            "terraform apply": {},
+            "terraform output -raw endpoint": {"stdout": "https://visor-search-x.a.run.app"},
+            "terraform output -raw page": {"stdout": "https://storage.googleapis.com/my-project-visor-site/index.html"},
+            "terraform output -raw crawl_now": {"stdout": "gcloud scheduler jobs run visor-crawl"},
+            "gcloud version": {"stdout": "Google Cloud SDK 550.0.0\nbq 2.1"},
+            "gcloud config get-value project": {"stdout": "my-project"},
+            "gcloud auth list": {"stdout": "me@example.org"},
+            "gcloud auth application-default print-access-token": {"stdout": "token"},
+            "gcloud projects describe my-project": {"stdout": {"lifecycleState": "ACTIVE"}},
+            "gcloud billing projects describe": {"stdout": {"billingEnabled": True, "billingAccountName": "b/1"}},
+            "gcloud services list": {
+                "stdout": [
+                    {"config": {"name": f"{name}.googleapis.com"}} for name in ("cloudresourcemanager", "serviceusage")
+                ]
+            },
+            "gcloud services enable": {},
+            "gcloud projects get-iam-policy": {
+                "stdout": {"bindings": [{"role": "roles/owner", "members": ["user:me@example.org"]}]}
+            },
+            "gcloud projects add-iam-policy-binding": {},
+            "gcloud firestore databases list": {"stdout": []},
+            "gcloud scheduler jobs list": {"stdout": []},
+            "gcloud artifacts repositories list": {"stdout": []},
+            "gcloud storage": {},
+            "gcloud iam service-accounts create": {},
+            "gcloud builds submit": {},
+            "npm ci": {},
+            "npm run build": {},
+        }
+        for name in ("gcloud", "terraform", "npm"):
+            program = self.programs / name
+            program.write_text(FAKE.format(python=sys.executable, world=str(self.path), log=str(self.log)))
+            program.chmod(program.stat().st_mode | stat.S_IXUSR)
+        self.save()
+
+    def save(self) -> None:
+        longest_first = sorted(self.answers.items(), key=lambda item: -len(item[0]))
+        self.path.write_text(json.dumps(dict(longest_first)))
+
+    def says(self, prefix: str, **answer: Any) -> None:
+        self.answers[prefix] = answer
+        self.save()
+
+    def asked(self, *prefix: str) -> list[list[str]]:
+        if not self.log.exists():
+            return []
+        calls = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [call for call in calls if call[: len(prefix)] == list(prefix)]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    made = World(tmp_path)
+    monkeypatch.setenv("PATH", str(made.programs))
+    for name in [name for name in os.environ if name.startswith("VISOR_")]:
+        monkeypatch.delenv(name)
+    return made
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout whose own scripts only write down that they ran."""
+    root = tmp_path / "checkout"
+    shutil.copytree(ROOT / "terraform", root / "terraform", ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
+    for name in ("functions", "frontend", "scripts"):
+        (root / name).mkdir()
+    (root / "cloudbuild.yaml").write_text("steps: []\n")
+    note = "import sys, pathlib; pathlib.Path(__file__).with_suffix('.ran').write_text(' '.join(sys.argv[1:]))\n"
+    for name in ("bundle", "publish", "smoke"):
+        (root / "scripts" / f"{name}.py").write_text(note)
+    (root / "visor").mkdir()
+    (root / "visor" / "__init__.py").touch()
+    (root / "visor" / "__main__.py").write_text(note)
+    return root
+
+
+def deploy(checkout: Path, *arguments: str) -> Result:
+    return CliRunner().invoke(deploy_command, ["--root", str(checkout), *arguments])
+
+
+def findings(checkout: Path, region: str = "us-central1") -> dict[str, Finding]:
+    return {f.check: f for f in examine(Target(root=checkout, project="my-project", region=region))}
+
+
+def test_plan_needs_no_program_and_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    done = deploy(ROOT, "--plan")
+    assert done.exit_code == 0, done.output
+    assert "terraform apply" in done.stdout
+    assert "google_cloudfunctions2_function.function[…]" in done.stdout
+
+
+def test_plan_as_json_names_every_step_and_resource() -> None:
+    document = json.loads(deploy(ROOT, "--plan", "--json", "--project", "my-project").stdout)
+    assert [step["name"] for step in document["steps"]][-3:] == ["terraform", "publish", "smoke"]
+    addresses = {resource["address"] for resource in document["resources"]}
+    declared = sum(path.read_text().count('\nresource "') for path in (ROOT / "terraform").glob("*.tf"))
+    assert len(addresses) == declared
+
+
+def test_run_does_every_step_in_order(world: World, checkout: Path) -> None:
+    done = deploy(checkout, "--var", "time_zone=Europe/Berlin", "--json")
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert json.loads(done.stdout)["endpoint"] == "https://visor-search-x.a.run.app"
+    [apply] = world.asked("terraform", "apply")
+    assert "-var=project=my-project" in apply
+    assert "-var=time_zone=Europe/Berlin" in apply
+    assert (checkout / "visor" / "__main__.ran").read_text() == "model build"
+    assert (checkout / "scripts" / "bundle.ran").read_text() == "build/bundles"
+    published = (checkout / "scripts" / "publish.ran").read_text()
+    assert published == "frontend/dist gs://my-project-visor-site --endpoint https://visor-search-x.a.run.app"
+    assert "--page https://storage.googleapis.com/" in (checkout / "scripts" / "smoke.ran").read_text()
+    programs = [call[:2] for call in map(json.loads, world.log.read_text().splitlines())]
+    assert (
+        programs.index(["npm", "run"]) < programs.index(["terraform", "init"]) < programs.index(["terraform", "apply"])
+    )
+
+
+def test_the_owner_s_sources_go_into_the_bundle(world: World, checkout: Path) -> None:
+    (checkout / "visor.toml").write_text("[sources]\n")
+    assert deploy(checkout).exit_code == 0
+    assert (checkout / "scripts" / "bundle.ran").read_text() == f"build/bundles --config {checkout / 'visor.toml'}"
+
+
+def test_state_goes_into_a_bucket_where_the_file_says_so(world: World, checkout: Path) -> None:
+    (checkout / "terraform" / STATE_FILE).write_text('bucket = "b"\n')
+    assert deploy(checkout).exit_code == 0
+    assert f"-backend-config={STATE_FILE}" in world.asked("terraform", "init")[0]
+    assert 'backend "gcs"' in (checkout / "terraform" / OVERRIDE).read_text()
+    (checkout / "terraform" / STATE_FILE).unlink()
+    assert deploy(checkout).exit_code == 0
+    assert not (checkout / "terraform" / OVERRIDE).exists()
+
+
+def test_a_failing_step_stops_and_is_named(world: World, checkout: Path) -> None:
+    world.says("terraform apply", status=1, stderr="Error: quota")
+    done = deploy(checkout)
+    assert isinstance(done.exception, DeployError)
+    assert "terraform apply" in done.exception.found
+    assert not (checkout / "scripts" / "publish.ran").exists()
+
+
+def test_nothing_starts_when_the_project_is_not_ready(world: World, checkout: Path) -> None:
+    world.says("gcloud billing projects describe", stdout={"billingEnabled": False})
+    done = deploy(checkout)
+    assert isinstance(done.exception, DeployError)
+    assert "Billing is off" in done.exception.found
+    assert not world.asked("terraform", "apply")
+    assert not world.asked("npm")
+
+
+@pytest.mark.parametrize("missing", ["gcloud", "terraform"])
+def test_a_missing_program_is_named_with_what_to_do(world: World, checkout: Path, missing: str) -> None:
+    (world.programs / missing).unlink()
+    done = deploy(checkout, "--project", "my-project")
+    assert isinstance(done.exception, DeployError)
+    assert missing in done.exception.found
+    assert "Install" in done.exception.remedy
+
+
+def test_what_is_no_checkout_is_said_so(tmp_path: Path) -> None:
+    done = deploy(tmp_path, "--plan")
+    assert isinstance(done.exception, DeployError)
+    assert "--root" in done.exception.remedy
+
+
+def test_no_project_anywhere(world: World, checkout: Path) -> None:
+    world.says("gcloud config get-value project", stdout="(unset)")
+    done = deploy(checkout)
+    assert isinstance(done.exception, DeployError)
+    assert "--project" in done.exception.remedy
+
+
+def test_cloud_prepares_and_submits(world: World, checkout: Path) -> None:
+    world.says("gcloud iam service-accounts create", status=1, stderr="already exists")
+    done = deploy(checkout, "--cloud", "--region", "us-east1")
+    assert done.exit_code == 0, (done.output, done.exception)
+    [submit] = world.asked("gcloud", "builds", "submit")
+    assert "--substitutions=_REGION=us-east1,_STATE_BUCKET=my-project-visor-state,_VARIABLES=" in submit
+    assert {
+        call[-3].removeprefix("--role=") for call in world.asked("gcloud", "projects", "add-iam-policy-binding")
+    } == set(DEPLOYER_ROLES)
+    [bucket] = world.asked("gcloud", "storage", "buckets", "create")
+    assert {"--location=us-east1", "--soft-delete-duration=0", "--public-access-prevention"} <= set(bucket)
+
+
+def test_cloud_stops_where_a_role_cannot_be_given(world: World, checkout: Path) -> None:
+    world.says("gcloud projects add-iam-policy-binding", status=1, stderr="denied")
+    assert isinstance(deploy(checkout, "--cloud").exception, DeployError)
+    assert not world.asked("gcloud", "builds", "submit")
+
+
+def test_every_command_that_is_planned_names_files_that_are_there() -> None:
+    target = Target(root=ROOT, project="my-project")
+    for step in (*local_steps(target), *cloud_steps(target)):
+        assert step.cwd.is_dir()
+        for part in step.argv:
+            if part.startswith("scripts/"):
+                assert (ROOT / part).is_file()
+            if "=terraform/" in part:
+                assert (ROOT / part.partition("=")[2]).is_file()
+
+
+def test_doctor_finds_a_ready_project_ready(world: World, checkout: Path) -> None:
+    found = findings(checkout)
+    assert {name: f.found for name, f in found.items() if not f.well} == {}
+    assert set(found) >= {
+        "terraform",
+        "account",
+        "credentials",
+        "billing",
+        "services",
+        "roles",
+        "database",
+        "schedules",
+    }
+    assert deploy(checkout, "--doctor", "--project", "my-project").exit_code == 0
+
+
+DOES_NOT_FIT = {
+    "terraform": ("terraform version -json", {"stdout": {"terraform_version": "1.5.7"}}, "1.11.0"),
+    "account": ("gcloud auth list", {"stdout": ""}, "gcloud auth login"),
+    "credentials": (
+        "gcloud auth application-default print-access-token",
+        {"status": 1, "stderr": "none"},
+        "application-default login",
+    ),
+    "project": ("gcloud projects describe my-project", {"status": 1, "stderr": "not found"}, "gcloud projects create"),
+    "billing": ("gcloud billing projects describe", {"stdout": {"billingEnabled": False}}, "--billing-account"),
+    "services": ("gcloud services list", {"stdout": []}, "gcloud services enable"),
+    "roles": ("gcloud projects get-iam-policy", {"stdout": {"bindings": []}}, "roles/owner"),
+    "database": (
+        "gcloud firestore databases list",
+        {"stdout": [{"name": "p/databases/(default)", "type": "DATASTORE_MODE", "locationId": "nam5"}]},
+        "another project",
+    ),
+    "schedules": (
+        "gcloud scheduler jobs list",
+        {"stdout": [{"name": "p/jobs/backup"}, {"name": "p/jobs/report"}, {"name": "p/jobs/visor-crawl"}]},
+        "Pause or delete",
+    ),
+    "repositories": (
+        "gcloud artifacts repositories list",
+        {"stdout": [{"name": "p/repositories/gcf-artifacts", "sizeBytes": "400000000"}]},
+        "Delete images",
+    ),
+}
+
+
+@pytest.mark.parametrize("check", DOES_NOT_FIT)
+def test_doctor_says_what_to_do(check: str, world: World, checkout: Path) -> None:
+    prefix, answer, remedy = DOES_NOT_FIT[check]
+    world.says(prefix, **answer)
+    found = findings(checkout)[check]
+    assert not found.well
+    assert remedy in found.remedy
+    done = deploy(checkout, "--doctor", "--project", "my-project", "--json")
+    assert done.exit_code == (1 if found.fatal else 0)
+    assert [f["check"] for f in json.loads(done.stdout)["findings"] if not f["well"]] == [check]
+
+
+def test_doctor_knows_the_free_regions(world: World, checkout: Path) -> None:
+    assert not findings(checkout, "europe-west1")["region"].well
+    assert findings(checkout, "us-west1")["region"].well
+
+
+def test_an_unreadable_answer_is_no_crash(world: World, checkout: Path) -> None:
+    world.says("gcloud services list", stdout="<html>")
+    assert "no JSON" in findings(checkout)["services"].found

@@ -1,0 +1,244 @@
+"""The cost model: free by default with a quarter to spare, arithmetic that adds up, growth that meets a named limit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from visor.cli.cost import cost_command
+from visor.demo.catalogue import DemoCatalogue
+from visor.deploy.deployed import deployed_plan, runs_a_day
+from visor.free_tier.allowances import allowances, counted, drift, image_sizes, record
+from visor.free_tier.cost_model import (
+    ENOUGH,
+    Line,
+    Plan,
+    cold_starts_a_day,
+    first_limit,
+    fit,
+    lines,
+    looks_a_day,
+)
+from visor.schema import BATCH_SIZE_MAX
+from visor.settings import Settings
+from visor.web.site import PAGE, Server
+
+ROOT = Path(__file__).resolve().parents[3]
+COUNTED = ROOT / "shared" / "visor" / "free_tier" / "counted.json"
+
+
+def by_name(found: list[Line]) -> dict[tuple[str, str], Line]:
+    return {(line.service, line.metric): line for line in found}
+
+
+def test_the_defaults_are_free_everywhere_with_a_quarter_to_spare() -> None:
+    plan = Plan()
+    assert (plan.images, plan.recrawl_days, plan.churn, plan.searches_a_day) == (100_000, 7, 0.05, 1000)
+    close = {f"{x.service} {x.metric}": round(x.share, 3) for x in lines(plan) if x.share > ENOUGH}
+    assert close == {}
+
+
+def test_the_defaults_are_what_terraform_deploys() -> None:
+    assert deployed_plan(ROOT / "terraform") == Plan()
+    assert Plan().batch_size == Settings().batch_size == BATCH_SIZE_MAX
+    assert Plan().freshness_s == Settings().freshness_s
+    assert Plan().links_a_day == Settings().links_a_day
+
+
+def test_what_the_owner_sets_is_what_is_counted(tmp_path: Path) -> None:
+    folder = shutil.copytree(ROOT / "terraform", tmp_path / "terraform", ignore=shutil.ignore_patterns(".terraform*"))
+    (folder / "terraform.tfvars").write_text(
+        'project = "p"\nsizes = { search = { memory_gib = 4, instances = 3 } }\ncompact_schedule = "0 3 * * *"\n'
+        'billing_account = "0A1B2C-3D4E5F-6A7B8C"\n',
+        encoding="utf-8",
+    )
+    plan = deployed_plan(folder)
+    assert (plan.search_memory_gib, plan.search_instances, plan.compact_runs_a_day) == (4, 3, 1)
+    assert plan.search_cpu == Plan().search_cpu
+    assert plan.switch
+
+
+def test_looks_for_news_are_at_most_one_a_search_and_one_a_period() -> None:
+    plan = Plan(searches_a_day=100, active_hours=10, freshness_s=30, search_instances=2)
+    assert looks_a_day(plan) == 100
+    assert looks_a_day(msgspec.structs.replace(plan, searches_a_day=1_000_000)) == 2 * 10 * 120
+    (reads,) = [x for x in lines(Plan()) if (x.service, x.metric) == ("Firestore", "reads")]
+    assert "looks for news: 1,000 × 2" in reads.arithmetic
+
+
+def test_images_are_free_with_a_quarter_to_spare_whatever_the_sources_are() -> None:
+    kinds = dict.fromkeys((f"{kind}_sources" for kind in image_sizes().sources), True)
+    (images,) = [x for x in lines(msgspec.structs.replace(Plan(), **kinds)) if x.service == "Artifact Registry"]
+    assert images.share <= ENOUGH
+    assert all(f"crawl of {kind}: " in images.arithmetic for kind in image_sizes().sources)
+    (switch,) = [x for x in lines(Plan(switch=True)) if x.service == "Artifact Registry"]
+    assert switch.share <= ENOUGH
+
+
+def test_every_allowance_has_a_line_in_its_order() -> None:
+    found = [(line.service, line.metric) for line in lines(Plan())]
+    assert found == [(a.service, a.metric) for a in allowances().allowances]
+
+
+def test_shares_are_used_over_free() -> None:
+    for line in lines(Plan()):
+        assert line.share == pytest.approx(line.used / line.free)
+
+
+def test_arithmetic_adds_up() -> None:
+    """What is shown is what was calculated: evaluate the text."""
+    for line in lines(Plan()):
+        inner, _, divisor = line.arithmetic.removeprefix("(").partition(") / ")
+        if inner == "nothing":
+            assert line.used == 0
+            continue
+        total = 0.0
+        for term in inner.split(" + "):
+            product = 1.0
+            for factor in term.rpartition(": ")[2].split(" × "):
+                product *= float(factor.replace(",", ""))
+            total += product
+        assert total / (2**30 if divisor else 1) == pytest.approx(line.used, rel=0.005), line
+
+
+@pytest.mark.parametrize(
+    "field",
+    ["images", "churn", "searches_a_day", "visits_a_day", "vector_numbers", "deployments_a_month", "links_a_day"],
+)
+def test_more_of_anything_uses_no_less(field: str) -> None:
+    small = Plan()
+    large = msgspec.structs.replace(small, **{field: type(getattr(small, field))(getattr(small, field) * 2)})
+    before, after = by_name(lines(small)), by_name(lines(large))
+    assert all(after[key].used >= before[key].used * (1 - 1e-6) for key in before)
+    assert any(after[key].used > before[key].used for key in before)
+
+
+def test_a_million_images_do_not_fit_and_the_limit_is_named() -> None:
+    worst = first_limit(lines(msgspec.structs.replace(Plan(), images=1_000_000)))
+    assert (worst.service, worst.metric) in {
+        ("Cloud Storage", "stored"),
+        ("Firestore", "writes"),
+        ("Firestore", "reads"),
+    }
+    assert worst.share > 1
+
+
+def test_fit_is_the_edge() -> None:
+    found = {one.what: one for one in fit(Plan())}
+    images = found["images"].largest
+    assert all(x.share <= 1 for x in lines(msgspec.structs.replace(Plan(), images=images)))
+    over = [x for x in lines(msgspec.structs.replace(Plan(), images=images + 2)) if x.share > 1]
+    assert [f"{x.service}, {x.metric}" for x in over] == [found["images"].limit]
+    assert found["percent of this plan"].largest >= 100 / ENOUGH
+
+
+def test_cold_starts_follow_from_gaps() -> None:
+    busy = cold_starts_a_day(Plan())
+    sparse = cold_starts_a_day(msgspec.structs.replace(Plan(), searches_a_day=50))
+    assert busy < sparse
+    assert cold_starts_a_day(msgspec.structs.replace(Plan(), searches_a_day=3)) == pytest.approx(3)
+    assert cold_starts_a_day(msgspec.structs.replace(Plan(), searches_a_day=0)) == 0
+
+
+@pytest.mark.parametrize(
+    ("cron", "runs"),
+    [("17 3 * * *", 1), ("47 */6 * * *", 4), ("*/15 * * * *", 96), ("0 8-20/4 * * *", 4), ("0,30 1,2 * * *", 4)],
+)
+def test_runs_a_day(cron: str, runs: float) -> None:
+    assert runs_a_day(cron) == runs
+
+
+def test_batches_cost_one_write_each_as_the_design_says() -> None:
+    assert counted().each("embed", "class_a") * BATCH_SIZE_MAX <= 1
+    assert counted().each("search", "class_b") == 0
+    assert counted().each("search", "firestore_reads") <= 13
+    assert counted().each("crawl", "firestore_reads") == 0
+
+
+def test_answers_are_no_larger_than_they_are_counted(demo_server: Server, demo_catalogue: DemoCatalogue) -> None:
+    with httpx.Client(base_url=demo_server.address, timeout=60) as client:
+        picture = demo_catalogue.picture(demo_catalogue.products[7]).read_bytes()
+        searched = client.post("/v1/search", files={"image": picture})
+        match = searched.json()["matches"][0]["item"]["id"]
+        explained = client.post("/v1/explain", files={"image": picture}, data={"request": f'{{"match": "{match}"}}'})
+        asked = [client.get(f"/v1/{path}") for path in ("stats", "facets", "items?limit=8")]
+    sizes = {
+        "search": len(searched.content),
+        "explain": len(explained.content),
+        "reading": sum(len(one.content) for one in asked) / len(asked),
+    }
+    for operation, size in sizes.items():
+        known = counted().each(operation, "response_bytes")
+        assert known / 2 < size <= known, (operation, size)
+
+
+@pytest.mark.skipif(not PAGE.is_dir(), reason="the page is not built")
+def test_a_visit_reads_no_more_than_it_is_counted() -> None:
+    files = [path for path in PAGE.rglob("*") if path.is_file()]
+    assert len(files) <= counted().each("visit", "class_b")
+    assert sum(path.stat().st_size for path in files) <= counted().each("visit", "page_bytes")
+
+
+def test_drift_is_found_and_named() -> None:
+    known = counted().operations["embed"].counts["firestore_writes"].value
+    assert drift({"embed": {"firestore_writes": known * 1.05}}) == []
+    [found] = drift({"embed": {"firestore_writes": known * 1.3}})
+    assert "firestore_writes" in found
+    assert drift({"search": {"class_a": 5.0}}), "a resource that is not named is 0"
+
+
+def test_measurements_are_recorded_with_their_command(tmp_path: Path) -> None:
+    path = tmp_path / "counted.json"
+    path.write_bytes(COUNTED.read_bytes())
+    record({"search": {"firestore_reads": 12_500.0}}, command="pytest tests/cloud/test_counts.py", path=path)
+    document = json.loads(path.read_text(encoding="utf-8"))
+    figure = document["operations"]["search"]["counts"]["firestore_reads"]
+    assert figure == {"value": 12_500.0, "basis": "measured", "why": "pytest tests/cloud/test_counts.py"}
+    assert document["operations"]["embed"] == json.loads(COUNTED.read_text(encoding="utf-8"))["operations"]["embed"]
+
+
+def test_every_figure_says_where_it_is_from() -> None:
+    for operation in counted().operations.values():
+        assert operation.unit.startswith("1,000 ")
+        assert all(len(figure.why) >= 5 for figure in operation.counts.values())
+    for one in allowances().allowances:
+        assert one.url.startswith("https://cloud.google.com/")
+        assert one.read in allowances().reading
+
+
+def run(*arguments: str) -> str:
+    done = CliRunner().invoke(cost_command, ["--terraform", str(ROOT / "terraform"), *arguments])
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_json_is_one_document_with_lines() -> None:
+    document = json.loads(run("--json", "--images", "200000"))
+    assert document["plan"]["images"] == 200_000
+    assert set(document["lines"][0]) >= {"service", "metric", "used", "free", "share"}
+    assert document["free"] is True
+    assert "fit" not in document
+
+
+def test_table_explains_and_fits() -> None:
+    text = run("--explain", "--fit")
+    assert "Growth meets first: " in text
+    assert "    = embed: " in text
+    assert "percent of this plan; more meets " in text
+    assert "https://cloud.google.com/" in text
+
+
+def test_a_plan_that_is_not_free_is_said_so() -> None:
+    assert "Not free: " in run("--images", "5000000")
+
+
+def test_nonsense_is_refused() -> None:
+    done = CliRunner().invoke(cost_command, ["--recrawl-days", "0"])
+    assert done.exit_code == 2
+    assert "more than 0" in done.output

@@ -1,0 +1,26 @@
+"""The documents' links lead somewhere, and the map names every folder of the package."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[3]
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_local_links_exist(document: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)|<img[^>]+src=\"([^\"]+)\"", document.read_text())
+    local = [link for pair in links for link in pair if link and "://" not in link]
+    missing = [link for link in local if not (document.parent / link).exists()]
+    assert not missing
+
+
+def test_the_map_names_every_part_of_the_package() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    package = ROOT / "shared" / "visor"
+    parts = [path for path in package.iterdir() if path.is_dir() and any(path.glob("*.py"))]
+    assert not [path.name for path in parts if f"shared/visor/{path.name})" not in text]

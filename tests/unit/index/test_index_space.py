@@ -1,0 +1,92 @@
+"""The similarity space: stable when few pictures are indexed, the same for one vector and for many."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.unit.index.index_fixtures import clustered
+
+from visor.errors import CorruptObject
+from visor.index.format.codes import FastScan, int8_scan, rerank, train_fast_scan
+from visor.index.format.projection import Space, decode, encode, learn, read_space
+from visor_bench.vectors import mixed, stand_ins
+
+
+def test_a_space_is_written_and_read() -> None:
+    vectors = clustered(400)
+    space, data = learn(vectors, learned_on=400)
+    assert space.name is not None
+    again = read_space(space.name, memoryview(data))
+    assert np.array_equal(again.code(vectors), space.code(vectors))
+    with pytest.raises(CorruptObject, match=space.name):
+        read_space(space.name, memoryview(data[:-5]))
+
+
+def test_one_vector_lands_where_it_lands_among_many() -> None:
+    vectors = clustered(300)
+    space, _ = learn(vectors, learned_on=300)
+    many = space.project(vectors)
+    for row in (0, 150, 299):
+        assert space.project(vectors[[row]])[0] == pytest.approx(many[row], abs=1e-5)
+    assert np.linalg.norm(many, axis=1) == pytest.approx(np.ones(300), abs=1e-5)
+
+
+@pytest.mark.parametrize("count", [2, 8, 40, 128, 300])
+def test_kinds_stay_together_however_few_are_learned_on(count: int) -> None:
+    rng = np.random.default_rng(1)
+    kinds = rng.integers(6, size=count)
+    centres = rng.random((6, 512)) ** 2
+    vectors = np.abs(centres[kinds] + 0.15 * rng.standard_normal((count, 512))).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    space, _ = learn(vectors, learned_on=count)
+    assert 1 <= space.dimensions <= 256
+
+    def right(rows: np.ndarray) -> float:
+        similarities = rows @ rows.T
+        np.fill_diagonal(similarities, -9)
+        return float((kinds[similarities.argmax(1)] == kinds).mean())
+
+    assert right(space.project(vectors)) >= right(vectors) - 0.02
+
+
+def test_codes_keep_the_similarity() -> None:
+    vectors = stand_ins(600, 256)
+    space, _ = learn(vectors, learned_on=600)
+    projected = space.project(vectors)
+    coded = decode(encode(projected, space.scale))
+    assert np.abs(projected @ projected.T - coded @ coded.T).max() < 0.02
+
+
+def test_the_int8_scan_finds_the_nearest_allowed_rows() -> None:
+    vectors = np.concatenate(list(mixed(stand_ins(300, 256), 5000, seed=3)))
+    space, _ = learn(vectors, learned_on=5000)
+    codes, allowed = space.code(vectors), np.arange(5000) % 97 == 0
+    query = space.project(vectors[[11]])[0]
+    for mask in (None, allowed, np.zeros(5000, bool)):
+        rows = int8_scan(codes, query, 200, mask)
+        near = rows[np.argsort(-rerank(codes, query, rows), kind="stable")][:10]
+        truth = np.argsort(-rerank(codes, query, np.arange(5000)), kind="stable")
+        wanted = truth if mask is None else truth[mask[truth]]
+        assert near.tolist() == wanted[:10].tolist()
+
+
+def test_the_fast_scan_is_laid_out_as_long_as_it_says() -> None:
+    projected = learn(stand_ins(1200, 128), learned_on=1200)[0].project(stand_ins(1200, 128))
+    empty = train_fast_scan(projected)
+    assert empty is not None
+    for rows in (0, 1, 31, 32, 33, 1200):
+        fast = FastScan.read(empty)
+        size = fast.size_bytes(rows)
+        fast.add(projected[:rows])
+        assert len(fast.write()) == size
+        assert len(fast) == rows
+    assert 7 in FastScan.read(fast.write()).scan(projected[7], 50)
+    assert train_fast_scan(projected[:10]) is None
+
+
+def test_without_a_projection_vectors_only_become_unit() -> None:
+    space = Space(None, 4)
+    assert space.project(np.array([[3, 4, 0, 0], [0, 0, 0, 0]])).tolist() == [
+        pytest.approx([0.6, 0.8, 0, 0]),
+        [0, 0, 0, 0],
+    ]

@@ -1,0 +1,256 @@
+"""What a crawl publishes, over real stores, from catalogues that change, fail and stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from visor.errors import Conflict, SourceError, SourceUnavailable
+from visor.ingest.crawl import Crawl
+from visor.ingest.seen_set import SeenSet, object_name
+from visor.schema import Batch, Change, CrawlRun, Item, item_id
+from visor.settings import Settings
+from visor.sources.contract import Page, RowFailure
+from visor.storage import Stores, open_stores
+
+
+def make_item(key: str, *, price: float = 1.0, picture: str = "a") -> Item:
+    return Item(
+        id=item_id("shop", key), source="shop", key=key, image_url=f"https://x.test/{key}{picture}.jpg", price=price
+    )
+
+
+@dataclass
+class Catalogue:
+    """A source over a list, ten items a page, whose checkpoint is the next position."""
+
+    items: Sequence[Item]
+    name: str = "shop"
+    page: int = 10
+    fail_at: int | None = None
+    failed: tuple[RowFailure, ...] = ()
+    failed_more: int = 0
+    partial: bool = False
+    gone: tuple[str, ...] = ()
+    reads: list[Any] = field(default_factory=list)
+
+    def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
+        self.reads.append(checkpoint)
+        start = checkpoint["at"] if checkpoint else 0
+        while True:
+            if self.fail_at is not None and start >= self.fail_at:
+                raise SourceUnavailable("The shop does not answer")
+            end = start + self.page
+            yield Page(
+                items=tuple(self.items[start:end]),
+                checkpoint={"at": end} if end < len(self.items) else None,
+                failed=self.failed if start == 0 else (),
+                failed_more=self.failed_more if start == 0 else 0,
+                partial=self.partial,
+                gone=self.gone if start == 0 else (),
+            )
+            if end >= len(self.items):
+                return
+            start = end
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[Stores]:
+    with open_stores(Settings(home=tmp_path)) as stores:
+        yield stores
+
+
+def crawl(stores: Stores, catalogue: Catalogue, **options: Any) -> CrawlRun:
+    return Crawl(
+        catalogue,
+        objects=stores.objects,
+        documents=stores.documents,
+        queue=stores.queue,
+        settings=Settings(batch_size=8),
+        **options,
+    ).run()
+
+
+def published(stores: Stores) -> list[Change]:
+    """Everything that waits in the queue, which is emptied."""
+    changes: list[Change] = []
+    while messages := stores.queue.receive(10, lease_s=60):
+        for message in messages:
+            batch = msgspec.json.decode(message.body, type=Batch)
+            assert len(batch.changes) <= 8
+            changes += batch.changes
+            stores.queue.acknowledge(message)
+    return changes
+
+
+ITEMS = [make_item(str(n)) for n in range(25)]
+
+
+def test_first_crawl_publishes_everything_once_and_second_nothing(stores: Stores) -> None:
+    run = crawl(stores, Catalogue(ITEMS))
+    assert (run.state, run.seen, run.published, run.unchanged) == ("complete", 25, 25, 0)
+    changes = published(stores)
+    assert sorted(c.item.key for c in changes) == sorted(i.key for i in ITEMS)
+    assert {c.action for c in changes} == {"embed"}
+
+    generation = stores.objects.stat(object_name("shop")).generation
+    run = crawl(stores, Catalogue(ITEMS))
+    assert (run.published, run.updated, run.deleted, run.unchanged) == (0, 0, 0, 25)
+    assert published(stores) == []
+    assert stores.objects.stat(object_name("shop")).generation > generation
+
+
+def test_changed_price_updates_and_changed_picture_embeds_with_a_greater_version(stores: Stores) -> None:
+    crawl(stores, Catalogue(ITEMS))
+    version = published(stores)[0].version
+    changed = [make_item("0", price=2.0), make_item("1", picture="b"), *ITEMS[2:]]
+    run = crawl(stores, Catalogue(changed))
+    assert (run.published, run.updated, run.unchanged) == (1, 1, 23)
+    changes = {c.item.key: c for c in published(stores)}
+    assert {key: c.action for key, c in changes.items()} == {"0": "update", "1": "embed"}
+    assert all(c.version > version for c in changes.values())
+
+
+def test_missing_twice_in_a_row_becomes_a_tombstone_and_missing_once_does_not(stores: Stores) -> None:
+    crawl(stores, Catalogue(ITEMS))
+    published(stores)
+    assert crawl(stores, Catalogue(ITEMS[1:])).deleted == 0
+    assert crawl(stores, Catalogue(ITEMS)).deleted == 0
+    assert crawl(stores, Catalogue(ITEMS[1:])).deleted == 0
+    assert crawl(stores, Catalogue(ITEMS[1:])).deleted == 1
+    (gone,) = published(stores)
+    assert (gone.action, gone.item.id) == ("delete", ITEMS[0].id)
+    assert crawl(stores, Catalogue(ITEMS[1:])).deleted == 0
+    assert crawl(stores, Catalogue(ITEMS)).published == 1
+
+
+def test_rows_that_failed_are_not_missing(stores: Stores) -> None:
+    crawl(stores, Catalogue(ITEMS))
+    published(stores)
+    named = (RowFailure(key="0", reason="no picture"),)
+    for _ in range(3):
+        run = crawl(stores, Catalogue(ITEMS[1:], failed=named))
+        assert (run.deleted, run.failed) == (0, 1)
+        assert "no picture" in run.why
+    for _ in range(3):
+        assert crawl(stores, Catalogue(ITEMS[1:], failed_more=1)).deleted == 0
+
+
+def test_a_partial_pass_calls_nothing_missing_and_deletes_what_the_catalogue_says_is_gone(stores: Stores) -> None:
+    crawl(stores, Catalogue(ITEMS))
+    published(stores)
+    for _ in range(3):
+        assert crawl(stores, Catalogue(ITEMS[:3], partial=True)).deleted == 0
+    assert crawl(stores, Catalogue(ITEMS[:3], partial=True, gone=("7", "never-seen"))).deleted == 1
+    assert [c.item.id for c in published(stores)] == [item_id("shop", "7")]
+
+
+def test_an_item_listed_twice_counts_once(stores: Stores) -> None:
+    twice = [*ITEMS, make_item("0", price=9.0)]
+    assert crawl(stores, Catalogue(twice)).published == 25
+    assert crawl(stores, Catalogue(twice)).updated == 0
+
+
+def test_stops_within_its_budget_and_goes_on_from_the_checkpoint(stores: Stores) -> None:
+    ticks = iter(range(0, 10_000, 40))
+    catalogue = Catalogue(ITEMS)
+    run = crawl(stores, catalogue, budget_s=30.0, clock=lambda: float(next(ticks)))
+    assert (run.state, run.seen) == ("postponed", 10)
+    run = crawl(stores, catalogue)
+    assert (run.state, run.seen) == ("complete", 15)
+    assert catalogue.reads == [None, {"at": 10}]
+    changes = published(stores)
+    assert sorted(c.item.key for c in changes) == sorted(i.key for i in ITEMS)
+    assert len({c.version for c in changes}) == 1
+
+
+def test_an_unreachable_catalogue_keeps_what_was_read_and_is_recorded(stores: Stores) -> None:
+    with pytest.raises(SourceUnavailable):
+        crawl(stores, Catalogue(ITEMS, fail_at=20))
+    (run,) = [d.data for d in stores.documents.query("runs", order_by="started_at")]
+    assert (run["state"], run["published"]) == ("failed", 20)
+    assert "does not answer" in run["why"]
+    assert crawl(stores, Catalogue(ITEMS)).published == 5
+    assert len(published(stores)) == 25
+
+
+class KilledError(Exception):
+    """Stands for the process ending: nothing of Visor's catches it."""
+
+
+def test_a_run_killed_at_any_page_repeats_the_same_batches_and_loses_nothing(stores: Stores, tmp_path: Path) -> None:
+    @dataclass
+    class Killed(Catalogue):
+        kill_at: int = 0
+
+        def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
+            for number, page in enumerate(super().read(checkpoint)):
+                if number == self.kill_at:
+                    raise KilledError
+                yield page
+
+    bodies: dict[str, int] = {}
+    for kill_at in range(3):
+        with pytest.raises(KilledError):
+            crawl(stores, Killed(ITEMS, kill_at=kill_at))
+    crawl(stores, Catalogue(ITEMS))
+    keys: set[str] = set()
+    while messages := stores.queue.receive(10, lease_s=60):
+        for message in messages:
+            batch = msgspec.json.decode(message.body, type=Batch)
+            bodies[batch.id] = bodies.get(batch.id, 0) + 1
+            keys |= {c.item.key for c in batch.changes}
+            stores.queue.acknowledge(message)
+    assert keys == {item.key for item in ITEMS}
+    assert len(bodies) == 4, "25 items in batches of 8: every repetition has the same names"
+
+
+def test_two_crawls_at_once_do_not_overwrite_each_other(stores: Stores) -> None:
+    def other(_: Change) -> None:
+        if not ran:
+            ran.append(True)
+            crawl(stores, Catalogue(ITEMS))
+
+    ran: list[bool] = []
+    with pytest.raises(Conflict):
+        crawl(stores, Catalogue(ITEMS), on_change=other)
+    assert len(SeenSet.load(stores.objects, "shop")) == 25
+
+
+def test_dry_run_shows_and_keeps_nothing(stores: Stores) -> None:
+    shown: list[Change] = []
+    run = crawl(stores, Catalogue(ITEMS), dry_run=True, on_change=shown.append)
+    assert (run.published, len(shown)) == (25, 25)
+    assert published(stores) == []
+    assert stores.documents.query("runs") == []
+    assert len(SeenSet.load(stores.objects, "shop")) == 0
+
+
+def test_a_great_loss_waits_for_its_owners_word(stores: Stores) -> None:
+    items = [make_item(str(n)) for n in range(60)]
+    crawl(stores, Catalogue(items))
+    published(stores)
+    few = Catalogue(items[:20])
+    crawl(stores, few)
+    for _ in range(2):
+        with pytest.raises(SourceError, match=r"40 of 60 .* --confirm-loss"):
+            crawl(stores, few)
+    assert published(stores) == []
+    back = crawl(stores, Catalogue(items))
+    assert (back.unchanged, back.deleted) == (60, 0), "what was missing is back as if nothing had been"
+    crawl(stores, few)
+    run = crawl(stores, few, confirm_loss=True)
+    assert run.deleted == 40
+    assert {change.action for change in published(stores)} == {"delete"}
+
+
+def test_half_of_a_catalogue_may_go_without_asking(stores: Stores) -> None:
+    items = [make_item(str(n)) for n in range(60)]
+    crawl(stores, Catalogue(items))
+    crawl(stores, Catalogue(items[:30]))
+    assert crawl(stores, Catalogue(items[:30])).deleted == 30

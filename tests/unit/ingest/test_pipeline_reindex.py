@@ -1,0 +1,320 @@
+"""A change of model: searches go on with the old index until the new one is complete, and never fail in between."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from flask import Request
+from PIL import Image
+from tests.unit.ingest.test_pipeline_embed import change, drawing
+from werkzeug.test import EnvironBuilder
+
+from visor.app import Assembly
+from visor.errors import StoreUnavailable
+from visor.index.merge.merge import merge
+from visor.ingest import reindex
+from visor.ingest.reindex import read_current
+from visor.ingest.worker import Worker
+from visor.schema import Batch, item_id
+from visor.search.active_index import Serving
+from visor.settings import Settings
+from visor.web.access import Gate
+from visor.web.app import SearchApp
+
+ITEMS = 30
+
+
+class Model:
+    """A model in miniature: its vectors are of the picture's coarse colours, of a dimension of its own."""
+
+    def __init__(self, fingerprint: str, side: int) -> None:
+        self.fingerprint, self.side, self.dimension = fingerprint, side, 3 * side * side
+        self.description = SimpleNamespace(input_side=32, name=fingerprint, summary="", licences=())
+
+    def embed(self, images: list[Image.Image]) -> Any:
+        rows = [np.asarray(image.resize((self.side, self.side)), np.float32).ravel() + 1 for image in images]
+        vectors = np.stack([row / np.linalg.norm(row) for row in rows])
+        return SimpleNamespace(vectors=vectors, labels=[()] * len(rows), safety=[None] * len(rows))
+
+
+OLD, NEW = Model("old-model", 8), Model("new-model", 6)
+
+
+def assembly_of(home: Path, model: Model) -> Assembly:
+    """A deployment with that model."""
+    settings = Settings(home=home, freshness_s=0.0, batch_size=8)
+    assembly = Assembly(settings, embedder=model)  # type: ignore[arg-type]
+    assembly.__dict__["read_image"] = lambda item: drawing(int(item.key))
+    return assembly
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Iterator[Assembly]:
+    """An index of the old model, merged."""
+    with assembly_of(tmp_path, OLD) as assembly:
+        changes = [change(str(1000 + number)) for number in range(ITEMS)]
+        assembly.stores.queue.publish([msgspec.json.encode(Batch.of("s", "run", tuple(changes)))])
+        work(assembly)
+        assembly.merge()
+        yield assembly
+
+
+@pytest.fixture
+def new(tmp_path: Path) -> Iterator[Assembly]:
+    with assembly_of(tmp_path, NEW) as assembly:
+        yield assembly
+
+
+def work(assembly: Assembly, batches: int | None = None) -> None:
+    """Embed what is queued, or so many batches of it."""
+    if batches is None:
+        Worker(assembly.stores.queue, assembly.batch_embedder, threads=1).drain()
+        return
+    for message in assembly.stores.queue.receive(batches, lease_s=60):
+        assembly.batch_embedder.embed(message.body)
+        assembly.stores.queue.acknowledge(message)
+
+
+def serving(new: Assembly, old: Assembly) -> Serving:
+    """A search process of the new deployment, with the old model beside its own."""
+    return Serving(
+        new.search_service(),
+        new.stores.documents,
+        {OLD.fingerprint: old.search_service()}.get,
+        freshness_s=0.0,
+    )
+
+
+def found(app: SearchApp, key: str) -> tuple[str, str]:
+    """Which model answers a search for an item's picture, and the best match."""
+    picture = Image.open(io.BytesIO(drawing(int(key))))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    builder = EnvironBuilder("/v1/search", method="POST", data=buffer.getvalue(), content_type="image/png")
+    response = app(Request(builder.get_environ()))
+    assert response.status_code == 200, response.get_data(as_text=True)
+    answer = msgspec.json.decode(response.get_data())
+    return answer["index"]["model"], answer["matches"][0]["item"]["id"]
+
+
+def test_searches_go_on_until_the_new_index_is_complete_and_then_switch(old: Assembly, new: Assembly) -> None:
+    state, _ = read_current(old.stores.documents)
+    assert state is not None
+    assert state.current == OLD.fingerprint, "the first merge notes whose index it is"
+
+    app = SearchApp(serving(new, old), new.settings, Gate(new.settings, new.meter))
+    assert found(app, "1003") == (OLD.fingerprint, item_id("s", "1003"))
+    report = new.reindex()
+    assert (report.published, report.switched) == (ITEMS, False)
+    for _ in range(2):
+        work(new, batches=1)
+        new.merge()
+        assert found(app, "1003") == (OLD.fingerprint, item_id("s", "1003"))
+        assert found(app, "1029") == (OLD.fingerprint, item_id("s", "1029"))
+    work(new)
+    assert found(app, "1003") == (OLD.fingerprint, item_id("s", "1003")), "embedded, and not yet merged"
+    new.merge()
+    assert found(app, "1003") == (NEW.fingerprint, item_id("s", "1003"))
+    assert len(app.service.searcher) == ITEMS
+    assert new.reindex().switched
+
+
+def test_what_is_deleted_meanwhile_vanishes_from_both(old: Assembly, new: Assembly) -> None:
+    app = SearchApp(serving(new, old), new.settings, Gate(new.settings, new.meter))
+    new.reindex()
+    gone = change("1003", version=2, action="delete")
+    new.stores.queue.publish([msgspec.json.encode(Batch.of("s", "run2", (gone,)))])
+    work(new)
+    assert found(app, "1003")[0] == OLD.fingerprint
+    assert found(app, "1003")[1] != item_id("s", "1003")
+    new.merge()
+    assert found(app, "1003")[0] == NEW.fingerprint
+    assert found(app, "1003")[1] != item_id("s", "1003")
+    assert len(app.service.searcher) == ITEMS - 1
+
+
+def test_a_reindex_that_is_called_off_leaves_nothing_behind(
+    old: Assembly, new: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new.reindex()
+    work(new, batches=2)
+    # An item that came meanwhile: only the new model has it.
+    new.batch_embedder.embed(batch(change("2000")))
+    assert old.reindex().published == 2 * 8 + 1
+    work(old)
+    old.merge()
+    state, _ = read_current(old.stores.documents)
+    assert state is not None
+    assert (state.current, state.building, state.previous) == (OLD.fingerprint, None, NEW.fingerprint)
+    old.searcher.refresh(force=True)
+    assert len(old.searcher) == ITEMS + 1
+    assert old.searcher.vector_of(item_id("s", "2000")) is not None
+    monkeypatch.setattr(reindex, "KEPT_S", 0.0)
+    old.merge()
+    merge_late(old, hours=48)
+    merge_late(old, hours=96)
+    assert {d.key for d in old.stores.documents.query("commits")} == {"manifest"}
+    assert list(old.stores.objects.list("shards/")) == []
+    old.searcher.refresh(force=True)
+    assert len(old.searcher) == ITEMS + 1
+
+
+def merge_late(assembly: Assembly, hours: float = 1.0) -> None:
+    """Merge as a compact function does that still has that model, so much later."""
+    later = time.time() + hours * 3600
+    merge(assembly.stores.objects, assembly.stores.documents, model=assembly.fingerprint, clock=lambda: later)
+
+
+def batch(*changes: Any) -> bytes:
+    return msgspec.json.encode(Batch.of("s", "run2", changes))
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_delete_that_the_old_model_merges_before_the_new_ones_first_merge_reaches_both(
+    asked: bool, old: Assembly, new: Assembly
+) -> None:
+    if asked:
+        new.reindex()
+        work(new, batches=1)
+    else:
+        # Embed has the new model already, and nobody has asked for a reindex yet.
+        new.batch_embedder.embed(batch(*(change(str(1000 + n), version=2) for n in range(8))))
+    embedded = [d for d in new.stores.documents.query("items") if d.data["model"] == NEW.fingerprint]
+    assert len(embedded) == 8
+    key = embedded[3].data["item"]["key"]
+    # By an instance that has the old model still: nothing in the commit says that the new one waits for it.
+    old.batch_embedder.embed(batch(change(key, version=3, action="delete")))
+    for _ in range(2):
+        merge_late(old)
+    if not asked:
+        new.reindex()
+    work(new)
+    new.merge()
+    new.searcher.refresh(force=True)
+    assert new.searcher.vector_of(item_id("s", key)) is None
+    assert len(new.searcher) == ITEMS - 1
+    # What hid it is carried on by both indexes now, and its commit goes.
+    merge_late(old, hours=2)
+    tombstones = [d for d in new.stores.documents.query("commits") if d.data.get("tombstones")]
+    assert tombstones == []
+
+
+def test_a_delete_that_is_merged_while_the_new_models_first_delivery_is_under_way(old: Assembly, new: Assembly) -> None:
+    def read(item: Any) -> bytes:
+        if item.key == "1003":
+            old.batch_embedder.embed(batch(change("1003", version=2, action="delete")))
+            merge_late(old, hours=0.1)
+        return drawing(int(item.key))
+
+    new.batch_embedder.read_image = read
+    new.batch_embedder.embed(batch(change("1003"), change("1004")))
+    merge_late(old)
+    new.merge()
+    new.searcher.refresh(force=True)
+    assert new.searcher.sample(9) == [item_id("s", "1004")]
+
+
+def test_a_reindex_that_is_stopped_goes_on_where_it_was(
+    old: Assembly, new: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reindex, "PAGE", 4)
+    # Not all in one second, as embedding takes its time.
+    for number, document in enumerate(old.stores.documents.query("items")):
+        data = {**document.data, "indexed_at": f"2026-01-01T00:00:{number // 3:02d}+00:00"}
+        old.stores.documents.commit([reindex.Put(collection="items", key=document.key, data=data)])
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(published: int) -> None:
+        if published >= 12:
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        new.reindex(stop)
+    state, _ = read_current(new.stores.documents)
+    assert state is not None
+    assert 12 <= state.published < ITEMS
+    waiting = new.stores.queue.waiting()
+    new.reindex()
+    assert waiting < new.stores.queue.waiting() <= waiting + ITEMS
+    work(new)
+    new.merge()
+    state, _ = read_current(new.stores.documents)
+    assert state is not None
+    assert (state.current, state.previous) == (NEW.fingerprint, OLD.fingerprint)
+    models = {document.data["model"] for document in new.stores.documents.query("items")}
+    assert models == {NEW.fingerprint}
+
+
+def test_many_items_of_one_second_are_all_published(
+    old: Assembly, new: Assembly, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reindex, "PAGE", 4)
+    for document in old.stores.documents.query("items"):
+        data = {**document.data, "indexed_at": "2026-01-01T00:00:00+00:00"}
+        old.stores.documents.commit([reindex.Put(collection="items", key=document.key, data=data)])
+    new.reindex()
+    work(new)
+    models = {document.data["model"] for document in new.stores.documents.query("items")}
+    assert models == {NEW.fingerprint}
+
+
+def test_the_old_index_is_dropped_when_no_search_can_hold_it(old: Assembly, new: Assembly) -> None:
+    new.reindex()
+    work(new)
+    new.merge()
+    manifests = [info.name for info in new.stores.objects.list("manifest-")]
+    assert len(manifests) == 2
+    assert reindex.to_drop(new.stores.documents, NEW.fingerprint) is None
+    later = reindex.KEPT_S + 10 + read_current(new.stores.documents)[0].switched  # type: ignore[union-attr]
+    assert reindex.to_drop(new.stores.documents, NEW.fingerprint, clock=lambda: later) == OLD.fingerprint
+    assert reindex.to_drop(new.stores.documents, NEW.fingerprint, clock=lambda: later) is None
+
+
+def test_a_search_without_the_old_model_serves_its_own_and_says_so(
+    old: Assembly, new: Assembly, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Serving(new.search_service(), new.stores.documents, lambda fingerprint: None, freshness_s=0.0)()
+    assert service.embedder.fingerprint == NEW.fingerprint
+    assert OLD.fingerprint in caplog.text
+
+
+def test_a_store_that_is_away_at_the_switch_delays_it(old: Assembly, new: Assembly) -> None:
+    class Away:
+        on = False
+
+        def __getattr__(self, name: str) -> Any:
+            if self.on:
+                raise StoreUnavailable("Away")
+            return getattr(new.stores.documents, name)
+
+    away = Away()
+    current = Serving(
+        new.search_service(),
+        away,
+        {OLD.fingerprint: old.search_service()}.get,
+        freshness_s=0.0,  # type: ignore[arg-type]
+    )
+    assert current().embedder.fingerprint == OLD.fingerprint
+    new.reindex()
+    work(new)
+    new.merge()
+    away.on = True
+    assert current().embedder.fingerprint == OLD.fingerprint
+    away.on = False
+    assert current().embedder.fingerprint == NEW.fingerprint
+
+
+def test_an_empty_index_is_nobodys_and_is_served(tmp_path: Path, new: Assembly) -> None:
+    service = Serving(new.search_service(), new.stores.documents, lambda fingerprint: None, freshness_s=0.0)()
+    service.refresh()
+    assert len(service.searcher) == 0

@@ -1,0 +1,360 @@
+"""Links that rot: pictures that die with and without a copy, move, come back, and what that costs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+from tests.unit.ingest.test_pipeline_push import picture
+from tests.unit.sources.catalogue_server import Reply, Request, Server, serving
+
+from visor.app import Assembly
+from visor.cli.main import cli
+from visor.errors import Conflict, CorruptObject, FetchUnavailable, HostDead
+from visor.free_tier.allowances import counted
+from visor.http.response import Probed
+from visor.ingest.worker import Worker
+from visor.link_check.check import GIVEN_UP_DAYS, SILENT_DAYS, LinkCheck, LinksReport
+from visor.link_check.probe import look_at
+from visor.link_check.state import PICTURE_GONE, LinkState
+from visor.models.embedder import Embedder
+from visor.schema import Item, item_id
+from visor.settings import Settings
+from visor.storage.counting import CountingDocuments, CountingObjects, Tally
+from visor.web.schema import Match, SearchRequest
+
+DAY = 86_400.0
+PNG = {"Content-Type": "image/png"}
+
+
+@dataclass
+class Shop:
+    """A feed of six products; 0 and 1 show one picture. Pictures are at `/N.png`, pages at `/p/N`."""
+
+    settings: Settings
+    embedder: Embedder
+    answers: dict[str, Reply] = field(default_factory=dict)
+    price: int = 5
+    now: float = 1_800_000_000.0
+    keys: tuple[str, ...] = ("0", "1", "2", "3", "4", "5")
+
+    def answer(self, request: Request) -> Reply:
+        if request.path in self.answers:
+            return self.answers[request.path]
+        name = request.path.rpartition("/")[2].removesuffix(".png")
+        if request.path == "/feed":
+            rows = [f"{n}\tNumber {n}\t/{n}.png\t/p/{n}\t{self.price} USD" for n in self.keys]
+            return Reply("\n".join(["id\ttitle\timage_link\tlink\tprice", *rows]).encode())
+        if request.path.startswith(("/p/", "/q/")):
+            return Reply(b"<html>A page</html>", headers={"Content-Type": "text/html"})
+        return Reply(picture({"1": 0, "new": 4}.get(name) if name in ("1", "new") else int(name)), headers=PNG)
+
+    def dies(self, *paths: str, status: int = 404) -> None:
+        self.answers |= {path: Reply(status=status) for path in paths}
+
+    def moves(self, path: str, to: str, status: int = 301) -> None:
+        self.answers[path] = Reply(status=status, headers={"Location": to})
+
+    def index(self, server: Server) -> None:
+        self.server = server
+        self.assembly = Assembly(
+            msgspec.structs.replace(self.settings, allow_hosts=(server.host,)), embedder=self.embedder
+        )
+        self.source = self.assembly.open_source("shop", {"kind": "feed", "url": f"{server.url}/feed"})
+        self.crawl()
+
+    def crawl(self) -> None:
+        assert self.assembly.crawl(self.source).state == "complete"
+        self.embed()
+
+    def embed(self) -> None:
+        Worker(self.assembly.stores.queue, self.assembly.batch_embedder, threads=1).drain()
+
+    def check(self, a_day: int = 100, **options: Any) -> LinksReport:
+        """One run of the check, and what it published embedded."""
+        stores = self.assembly.stores
+        parts: dict[str, Any] = {"objects": stores.objects, "documents": stores.documents, **options}
+        report = LinkCheck(
+            queue=stores.queue,
+            fetcher=parts.pop("fetcher", self.assembly.fetcher),
+            a_day=a_day,
+            batch_size=64,
+            clock=lambda: self.now,
+            sleep=lambda seconds: None,
+            **parts,
+        ).run()
+        self.embed()
+        return report
+
+    def days(self, count: int) -> list[LinksReport]:
+        reports = []
+        for _ in range(count):
+            reports.append(self.check())
+            self.now += DAY
+        return reports
+
+    def best(self, seed: int) -> Match:
+        match: Match = self.assembly.search_service().search(SearchRequest(k=3), picture(seed)).matches[0]
+        return match
+
+    def item(self, key: str) -> Item | None:
+        document = self.assembly.stores.documents.get("items", [item_id("shop", key)]).get(item_id("shop", key))
+        return None if document is None or document.data.get("gone") else msgspec.convert(document.data["item"], Item)
+
+    def path(self, key: str) -> str:
+        item = self.item(key)
+        assert item is not None
+        return item.image_url.removeprefix(self.server.url)
+
+
+@pytest.fixture
+def shop(embedder: Embedder, tmp_path: Path) -> Iterator[Shop]:
+    shop = Shop(Settings(home=tmp_path, freshness_s=0.0, audit_rate=0.0), embedder)
+    with serving(shop.answer) as server:
+        shop.index(server)
+        yield shop
+        shop.assembly.close()
+
+
+@pytest.fixture(params=["fresh", "merged"])
+def anywhere(shop: Shop, request: pytest.FixtureRequest) -> Shop:
+    """The shop's items in shards, or in a segment."""
+    if request.param == "merged":
+        assert shop.assembly.merge().segments == 1
+    return shop
+
+
+def test_a_dead_picture_is_replaced_by_a_living_copy_and_stays_so(anywhere: Shop) -> None:
+    shop = anywhere
+    shop.dies("/0.png")
+    first = shop.check()
+    assert (first.suspect, first.replaced, shop.path("0")) == (1, 0, "/0.png"), "one failure is none"
+    assert shop.check().checked == 0, "nothing is looked at twice a day"
+    shop.now += DAY
+    second = shop.check()
+    assert (second.replaced, second.marked, second.suspect) == (1, 0, 0)
+    assert shop.path("0") == "/1.png"
+    best = shop.best(0)
+    assert best.verdict == "exact"
+    assert {place.image_url.removeprefix(shop.server.url) for place in best.places} == {"/1.png"}
+    shop.price = 7
+    shop.crawl()
+    item = shop.item("0")
+    assert item is not None
+    assert (item.price, shop.path("0")) == (7.0, "/1.png"), "the catalogue still lists the dead address"
+    assert shop.assembly.stores.documents.query("failures") == []
+
+
+def test_a_dead_picture_without_a_copy_is_marked_and_comes_back(anywhere: Shop) -> None:
+    shop = anywhere
+    shop.dies("/2.png", status=410)
+    assert [report.marked for report in shop.days(2)] == [0, 1]
+    best = shop.best(2)
+    assert (best.item.title, best.item.image_url) == ("Number 2", ""), "found, and shown without its picture"
+    assert best.item.page_url == f"{shop.server.url}/p/2"
+    assert PICTURE_GONE in best.item.extra
+    shop.price = 7
+    shop.crawl()
+    assert PICTURE_GONE in shop.best(2).item.extra, "the catalogue does not know"
+    del shop.answers["/2.png"]
+    assert sum(report.back for report in shop.days(3)) == 1
+    best = shop.best(2)
+    assert (best.item.image_url, best.item.price) == (f"{shop.server.url}/2.png", 7.0)
+    assert PICTURE_GONE not in best.item.extra
+
+
+def test_an_item_whose_page_is_gone_is_not_shown_until_it_is_back(anywhere: Shop) -> None:
+    shop = anywhere
+    shop.dies("/p/3")
+    assert [report.gone for report in shop.days(2)] == [0, 1]
+    assert shop.item("3") is None
+    assert shop.best(3).item.title != "Number 3"
+    assert [report.gone for report in shop.days(2)] == [0, 0]
+    del shop.answers["/p/3"]
+    assert sum(report.back for report in shop.days(4)) == 1
+    assert shop.best(3).item.title == "Number 3"
+
+
+def test_a_gone_item_that_its_catalogue_deletes_stays_gone(shop: Shop) -> None:
+    shop.dies("/p/3", "/3.png")
+    shop.days(2)
+    shop.keys = ("0", "1", "2", "4", "5")
+    shop.crawl()
+    shop.crawl()
+    shop.answers.clear()
+    shop.days(5)
+    assert shop.item("3") is None
+    assert item_id("shop", "3") not in LinkState.load(shop.assembly.stores.objects)[0].troubles
+
+
+def test_what_moved_for_good_is_followed_and_what_moved_for_now_is_not(anywhere: Shop) -> None:
+    shop = anywhere
+    shop.moves("/4.png", "/new.png")
+    shop.moves("/p/4", "/q/4", status=308)
+    shop.moves("/5.png", "/3.png", status=302)
+    shop.moves("/p/5", "/")
+    report = shop.check()
+    assert (report.moved, report.suspect) == (2, 1), "a page that leads to the front page is suspect"
+    moved, item = shop.path("4"), shop.item("4")
+    assert item is not None
+    assert (moved, item.page_url) == ("/new.png", f"{shop.server.url}/q/4")
+    assert shop.path("5") == "/5.png"
+    shop.price = 7
+    shop.crawl()
+    item = shop.item("4")
+    assert item is not None
+    assert (shop.path("4"), item.page_url, item.price) == ("/new.png", f"{shop.server.url}/q/4", 7.0)
+    assert shop.best(4).item.image_url == f"{shop.server.url}/new.png"
+
+
+@pytest.mark.parametrize("reply", [Reply(status=403), Reply(status=429, headers={"Retry-After": "1"})])
+def test_a_refusal_says_nothing_about_the_picture(shop: Shop, reply: Reply) -> None:
+    shop.answers["/2.png"] = reply
+    reports = shop.days(4)
+    assert sum(report.marked + report.gone + report.suspect for report in reports) == 0
+
+
+def test_a_page_in_place_of_a_picture_is_a_dead_picture(shop: Shop) -> None:
+    shop.answers["/2.png"] = Reply(b"<!doctype html><title>Not here</title>", headers={"Content-Type": "text/html"})
+    assert [report.marked for report in shop.days(2)] == [0, 1]
+
+
+class Silent:
+    """Every address is silent."""
+
+    def __init__(self, error: Callable[[], Exception]) -> None:
+        self.error = error
+
+    def probe(self, url: str, *, is_picture: bool) -> Probed:
+        raise self.error()
+
+
+@pytest.mark.parametrize("error", [FetchUnavailable, HostDead])
+def test_a_silent_host_is_dead_only_after_many_days(shop: Shop, error: type[FetchUnavailable]) -> None:
+    fetcher = Silent(lambda: error("no answer", retry_after_s=60 if error is HostDead else None))
+    gone = []
+    for _ in range(SILENT_DAYS):
+        gone.append(shop.check(fetcher=fetcher).gone)
+        shop.now += DAY
+    assert gone == [0] * (SILENT_DAYS - 1) + [6]
+    shop.now += SILENT_DAYS * DAY
+    assert shop.check().back == 6
+    assert shop.best(2).item.title == "Number 2"
+
+
+def test_the_days_limit_holds_over_runs_and_every_item_has_its_turn(shop: Shop) -> None:
+    asked: list[str] = []
+    for _ in range(3):
+        before = len(shop.server.requests)
+        assert [shop.check(a_day=2).checked for _ in range(3)] == [2, 0, 0]
+        asked += [target for target in shop.server.targets[before:] if target.endswith(".png")]
+        shop.now += DAY
+    assert sorted(asked) == [f"/{n}.png" for n in range(6)]
+    assert shop.check(a_day=2).checked == 2, "and then the next round begins"
+
+
+def test_no_more_is_looked_at_than_the_free_tier_has_room_for(shop: Shop) -> None:
+    report = shop.check(room=2)
+    assert (report.checked, report.finished) == (2, False)
+    assert shop.check(room=0).checked == 0
+    rest = shop.check(room=100)
+    assert rest.checked > 0
+    assert rest.finished
+
+
+def test_a_look_costs_a_read_an_item_and_two_small_requests(shop: Shop) -> None:
+    shop.assembly.merge()
+    tally, stores = Tally(), shop.assembly.stores
+    before = len(shop.server.requests)
+    shop.check(
+        objects=CountingObjects(stores.objects, tally),
+        documents=CountingDocuments(stores.documents, tally),
+    )
+    requests = shop.server.requests[before:]
+    assert len(requests) == 12
+    assert all(r.headers["range"] == "bytes=0-4095" for r in requests if r.path.endswith(".png"))
+    used = tally.usage
+    assert (used.document_reads, used.document_writes, used.class_a, used.class_b) == (6, 0, 1, 1)
+
+
+def test_two_checks_at_once_do_not_both_stand(shop: Shop) -> None:
+    class Other:
+        """Another check ends while this one asks."""
+
+        def probe(self, url: str, *, is_picture: bool) -> Probed:
+            if not shop.assembly.stores.objects.list("links") or LinkState.load(shop.assembly.stores.objects)[1] == 0:
+                LinkState(day="2026-01-01").save(shop.assembly.stores.objects, 0)
+            return Probed(url=url, lasting_url=url)
+
+    with pytest.raises(Conflict):
+        shop.check(fetcher=Other())
+
+
+def test_a_damaged_state_is_named_and_stops_no_crawl(shop: Shop) -> None:
+    shop.assembly.stores.objects.put("links.json", b"{")
+    with pytest.raises(CorruptObject, match=r"links\.json cannot be read: .*Delete it"):
+        shop.check()
+    shop.price = 7
+    shop.crawl()
+    item = shop.item("2")
+    assert item is not None
+    assert item.price == 7.0
+
+
+def test_what_never_comes_back_is_forgotten(shop: Shop) -> None:
+    shop.dies("/p/3", "/3.png")
+    shop.days(2)
+    assert item_id("shop", "3") in LinkState.load(shop.assembly.stores.objects)[0].troubles
+    shop.now += GIVEN_UP_DAYS * DAY
+    shop.check()
+    assert item_id("shop", "3") not in LinkState.load(shop.assembly.stores.objects)[0].troubles
+
+
+def test_a_probe_reads_no_more_than_it_needs(shop: Shop) -> None:
+    shop.answers["/big.png"] = Reply(picture(1) + bytes(5_000_000), headers=PNG)
+    assert look_at(shop.assembly.fetcher, f"{shop.server.url}/big.png", is_picture=True).state == "there"
+    assert look_at(shop.assembly.fetcher, f"{shop.server.url}/p/1", is_picture=False).state == "there"
+
+
+def test_the_command_prints_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISOR_HOME", str(shop.settings.home))
+    monkeypatch.setenv("VISOR_ALLOW_HOSTS", shop.server.host)
+    result = CliRunner().invoke(cli, ["links", "--limit", "3", "--json"], catch_exceptions=False)
+    assert json.loads(result.stdout) == {"checked": 3}
+    again = CliRunner().invoke(cli, ["links"], catch_exceptions=False)
+    assert "3 items looked at: 0 moved" in again.stderr
+
+
+def reads(assembly: Assembly) -> float:
+    """Firestore reads that the meter counted this day."""
+    return next(reading.used for reading in assembly.meter.readings() if reading.resource == "firestore_reads")
+
+
+def test_a_scheduled_crawl_looks_at_links_afterwards(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = shop.settings.home
+    (home / "visor.toml").write_text(f'[sources.other]\nkind = "feed"\nurl = "{shop.server.url}/feed"\n')
+    shop.dies("/2.png", "/p/4")
+    settings = msgspec.structs.replace(shop.assembly.settings, config=home / "visor.toml", links_a_day=0)
+    with Assembly(settings) as without:
+        assert [run.state for run in without.crawl_due()] == ["complete"]
+        assert LinkState.load(without.stores.objects)[1] == 0, "none are wanted"
+    with Assembly(msgspec.structs.replace(settings, links_a_day=300)) as assembly:
+        before = reads(assembly)
+        assert assembly.crawl_due() == [], "nothing is due, and links are looked at all the same"
+        state, _ = LinkState.load(assembly.stores.objects)
+        assert (state.checked, len(state.troubles)) == (6, 2)
+        assert state.of_source("shop") == {"checked": 6, "http_404": 2, "suspect": 2}
+        assert assembly.request_budget.today()[0]["links"] == 12
+        used = reads(assembly) - before
+        assert used == pytest.approx(6 * counted().each("link", "firestore_reads"))
+    monkeypatch.setenv("VISOR_HOME", str(home))
+    monkeypatch.setenv("VISOR_CONFIG", str(home / "visor.toml"))
+    shown = CliRunner().invoke(cli, ["sources"], catch_exceptions=False).output
+    assert "other (feed)" in shown
+    assert "yield: 6 items listed" in shown

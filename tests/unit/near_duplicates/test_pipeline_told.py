@@ -1,0 +1,58 @@
+"""What matches are called where the query is no picture, and in which order the places of one picture are named."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from tests.unit.near_duplicates.test_images_hash import scene
+
+from visor.index.search.hits import Hit, Hits
+from visor.near_duplicates.classify import SAME_VECTOR_MIN, told_apart
+from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.schema import IndexedItem, Item
+from visor.search.item_cache import newest_and_cheapest
+from visor_bench.edits import EDITS
+
+
+def hits(*similarities: float, metric: str | None = None) -> Hits:
+    """A picture, an edited copy of it and another picture, with these similarities to a query."""
+    shown = [scene(1), EDITS["crop_10"](scene(1), 1), scene(2)]
+    found = zip(shown, similarities, strict=True)
+    matches = (
+        Hit(id=f"{n}", similarity=s, hash_distance=None, hash=perceptual_hash(p)) for n, (p, s) in enumerate(found)
+    )
+    return Hits(tuple(matches), "metric" if metric else "fast", metric)
+
+
+def test_an_items_sketch_stands_in_for_its_picture() -> None:
+    stored = np.frombuffer(perceptual_hash(EDITS["flip"](scene(1), 1)), np.uint8)
+    told = told_apart(None, hits(0.97, 0.9, 0.6), stored)
+    assert told[0] == "edited"
+    assert told[2] == "similar"
+
+
+def test_a_vector_that_is_a_matchs_own_has_its_sketch() -> None:
+    found = hits(SAME_VECTOR_MIN, 0.9, 0.6)
+    assert told_apart(None, found) == ["exact", "edited", "similar"]
+
+
+@pytest.mark.parametrize("found", [hits(SAME_VECTOR_MIN - 0.001, 0.9, 0.6), hits(1.0, 0.9, 0.6, metric="cityblock")])
+def test_any_other_vector_has_nothing_to_compare(found: Hits) -> None:
+    assert told_apart(None, found) == ["similar"] * 3
+    assert told_apart(None, Hits((), "fast")) == []
+
+
+def place(key: str, date: str | None, price: float | None) -> IndexedItem:
+    item = Item(id=key * 32, source="shop", key=key, image_url="https://shop.example/a.jpg", date=date, price=price)
+    return IndexedItem(item=item, version=1, model="m", shard="s", indexed_at="2026-01-15T00:00:00Z", width=1, height=1)
+
+
+def test_places_are_named_newest_first_then_cheapest() -> None:
+    places = [
+        place("a", "2024-05-01", 1.0),
+        place("b", "2026-03-01", None),
+        place("c", "2026-03-01", 9.5),
+        place("d", "2026-03-01T12:00:00Z", 3.0),
+        place("e", None, 0.5),
+    ]
+    assert [one.item.id[0] for one in sorted(places, key=newest_and_cheapest)] == ["d", "c", "b", "e", "a"]

@@ -1,0 +1,198 @@
+"""visor.toml: what it takes, and what it says about what it does not."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.unit.sources.catalogue_server import context_for
+
+from visor.cli.main import cli
+from visor.errors import SettingsError
+from visor.ingest.schedule import due, next_run, states
+from visor.schema import CrawlRun
+from visor.sources.config import Configuration, line_of
+from visor.sources.contract import NotConfigured
+from visor.sources.registry import kinds, load_kind
+
+TEXT = '''# An owner's sources
+
+[sources.shop]
+kind = "shop_api"
+every = "6h"
+limit = 500
+url = "https://shop.example/api"
+headers = { x-key = "${SHOP_KEY}", accept = "x" }
+only = """
+a
+b = c
+"""
+
+[sources.shop.fields]
+key = "id"
+image_url = "image"
+"extra" = { brand = "brand" }
+
+[sources.shop.paging]
+count = 50
+
+[sources.mine]
+kind = "folder"
+path = "/srv/pictures"
+enabled = false
+'''
+
+
+def test_a_file_of_two_sources() -> None:
+    configuration = Configuration(TEXT)
+    assert list(configuration.entries) == ["shop", "mine"]
+    shop = configuration.entry("shop")
+    assert (shop.plan.kind, shop.plan.every_s, shop.plan.limit, shop.line) == ("shop_api", 6 * 3600, 500, 3)
+    assert "every" not in shop.own
+    assert configuration.folders() == ("/srv/pictures",)
+    with context_for() as context:
+        assert configuration.open("mine", context).name == "mine"
+
+
+def test_no_file_is_no_sources(tmp_path: Path) -> None:
+    configuration = Configuration.load(tmp_path / "visor.toml")
+    assert configuration.entries == {}
+    with pytest.raises(SettingsError, match=r"(?s)no source 'x'.*none yet.*\[sources\.x\]"):
+        configuration.entry("x")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "told"),
+    [
+        ("count = 50", "count = 0", 20, r"sources\.shop\.paging\.count"),
+        ("count = 50", "cuont = 50", 20, r"sources\.shop\.paging\.cuont is no key.*style, param"),
+        ('image_url = "image"', "", 14, r"sources\.shop\.fields\.image_url is missing"),
+        ("limit = 500", 'limit = "all"', 6, r"sources\.shop\.limit.*whole number"),
+        ('every = "6h"', 'every = "often"', 5, r"sources\.shop\.every.*'often' is no time.*'30min'"),
+        ('kind = "folder"', 'kind = "foder"', 23, r"'foder' is no kind.*folder"),
+        ('path = "/srv/pictures"', 'pth = "/srv"', 24, r"sources\.mine\.pth is no key.*path \(required\)"),
+        ('kind = "folder"\n', "", 22, r"source 'mine' does not say its kind"),
+        ("[sources.mine]", "[sources.Mine]", 22, r"'Mine' is no name"),
+        ("[sources.mine]", "[source.mine]", 22, r"source is no key of visor\.toml"),
+        ("count = 50", "count = ", 20, r"(?i)no TOML.*line 20"),
+    ],
+)
+def test_errors_name_line_and_key_and_what_is_valid(old: str, new: str, line: int, told: str) -> None:
+    assert old in TEXT
+    with pytest.raises(SettingsError, match=f"(?s){told}") as failed:
+        Configuration(TEXT.replace(old, new, 1))
+    if "TOML" not in told:
+        expected = line - (1 if new == "" and line > 22 else 0)
+        assert f"visor.toml, line {expected}:" in str(failed.value)
+
+
+def test_a_wrong_expression_and_a_missing_secret_are_located_when_the_source_is_opened() -> None:
+    wrong = Configuration(TEXT.replace('"image"', '"a["'))
+    with (
+        context_for(SHOP_KEY="12345") as context,
+        pytest.raises(SettingsError, match=r"line 16: sources\.shop\.fields\.image_url = 'a\['"),
+    ):
+        wrong.open("shop", context)
+    with (
+        context_for() as context,
+        pytest.raises(SettingsError, match=r"line 8: sources\.shop\.headers\.x-key.*SHOP_KEY"),
+    ):
+        Configuration(TEXT).open("shop", context)
+
+
+def test_lines_of_keys() -> None:
+    assert line_of(TEXT, "sources.shop.fields.extra.brand") == 17
+    assert line_of(TEXT, "sources.shop.b") == 3, "the text of several lines holds no keys"
+    assert line_of(TEXT, "nothing") == 1
+
+
+def entry_point(name: str, value: str) -> EntryPoint:
+    return EntryPoint(name, value, "visor.sources")
+
+
+def test_two_plug_ins_of_one_name_are_an_error_and_one_seen_twice_is_not() -> None:
+    a, again, b = entry_point("x", "one:A"), entry_point("x", "one:A"), entry_point("x", "two:B")
+    assert list(kinds([a, again])) == ["x"]
+    with pytest.raises(SettingsError, match=r"Two plug-ins register the source kind 'x': one:A .* and two:B"):
+        kinds([a, b])
+
+
+def test_built_ins_are_found_as_a_strangers_plug_in_is() -> None:
+    assert {"folder", "shop_api"} <= set(kinds())
+
+
+def test_a_missing_library_is_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "visor.sources.folder.source", None)
+    with pytest.raises(NotConfigured, match="'folder' cannot be loaded"):
+        load_kind("folder")
+
+
+def test_a_missing_library_is_named_for_a_laptop_and_for_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("protego", "visor.sources.site.source"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, "protego", None)
+    with pytest.raises(NotConfigured, match=r"protego.* pip install 'visor\[site\]'; crawl has them if it was bundled"):
+        load_kind("site")
+
+
+def test_a_missing_library_concerns_only_the_sources_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "visor.sources.site.source", None)
+    configuration = Configuration(TEXT + '[sources.web]\nkind = "site"\nurl = "https://e.org"\n')
+    with context_for() as context:
+        assert configuration.open("mine", context).name == "mine"
+        with pytest.raises(SettingsError, match=r"(?s)line 26: .*'site' cannot be loaded.*pip install 'visor\[site\]'"):
+            configuration.open("web", context)
+
+
+NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
+
+
+def run(source: str, started_at: str, state: str = "complete") -> CrawlRun:
+    return CrawlRun(id=f"{source}-1", source=source, started_at=started_at, state=state)  # type: ignore[arg-type]
+
+
+def test_sources_are_due_by_their_schedule() -> None:
+    configuration = Configuration(TEXT.replace("enabled = false", 'every = "1d"'))
+    shop = configuration.entry("shop")
+    assert next_run(shop, None, NOW) == NOW
+    assert next_run(shop, run("shop", "2026-05-04T11:00:00+00:00", "postponed"), NOW) == NOW
+    assert next_run(shop, run("shop", "2026-05-04T11:00:00+00:00"), NOW) == NOW.replace(hour=17)
+    assert [entry.name for entry in due(configuration, {}, NOW)] == ["mine", "shop"]
+    early, late = "2026-05-01T00:00:00+00:00", "2026-05-04T11:00:00+00:00"
+    runs = {"shop": run("shop", early), "mine": run("mine", late)}
+    assert [entry.name for entry in due(configuration, runs, NOW)] == ["shop"]
+    runs = {"shop": run("shop", early), "mine": run("mine", "2026-04-01T00:00:00+00:00")}
+    assert [entry.name for entry in due(configuration, runs, NOW)] == ["mine", "shop"]
+
+
+def test_a_source_that_is_switched_off_is_never_due() -> None:
+    configuration = Configuration(TEXT)
+    assert [entry.name for entry in due(configuration, {}, NOW)] == ["shop"]
+    (shop, mine) = states(configuration, {}, [("shop", "fetch_failed"), ("shop", "fetch_failed")], NOW)
+    assert (shop.failures, mine.next_at) == ({"fetch_failed": 2}, None)
+
+
+def test_a_source_state_counts_what_failed() -> None:
+    configuration = Configuration(TEXT.replace("enabled = false", "requests_a_day = 50"))
+    failed = CrawlRun(
+        id="m-2", source="mine", started_at="2026-05-02T00:00:00+00:00", state="failed", code="source_error"
+    )
+    runs = {"mine": [run("mine", "2026-05-03T00:00:00+00:00"), failed, failed]}
+    (_, mine) = states(configuration, runs, [], NOW, requests={"mine": 7})
+    assert (mine.runs, mine.failed_runs) == (3, {"source_error": 2})
+    assert (mine.requests_today, mine.requests_a_day) == (7, 50)
+    assert mine.last == runs["mine"][0]
+
+
+def test_the_command_shows_each_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "visor.toml").write_text(TEXT)
+    monkeypatch.setenv("VISOR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("VISOR_CONFIG", str(tmp_path / "visor.toml"))
+    result = CliRunner().invoke(cli, ["sources"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert "shop (shop_api)\n  never crawled" in result.output
+    assert "mine (folder), switched off" in result.output

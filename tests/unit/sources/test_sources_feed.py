@@ -1,0 +1,417 @@
+"""Product feeds as shops really publish them: each format, its usual mistakes, and what a re-crawl costs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import subprocess
+import sys
+import textwrap
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.sources.catalogue_server import Reply, Request, Server, context_for, serving
+
+from visor.errors import SourceError, SourceUnavailable
+from visor.schema import Item
+from visor.sources.contract import Page, RowFailure, SourceContext
+from visor.sources.feed import source as feed
+from visor.sources.registry import open_source
+
+RSS = """<?xml version="1.0"?>
+<rss xmlns:g="http://base.google.com/ns/1.0" version="2.0">
+<channel>
+<title>Ann's shop</title><link>https://shop.example</link><description>All of it</description>
+<item>
+  <g:id>A1</g:id>
+  <title>Plain title</title>
+  <g:title>Red shoe &amp; lace</g:title>
+  <description><![CDATA[<p>Soft </item> leather</p>]]></description>
+  <link>https://shop.example/a1</link>
+  <g:image_link>https://shop.example/a1.jpg</g:image_link>
+  <g:additional_image_link>https://shop.example/a1-2.jpg</g:additional_image_link>
+  <g:additional_image_link>https://shop.example/a1-3.jpg</g:additional_image_link>
+  <g:price>1,299.00 USD</g:price>
+  <g:sale_price>999.00 USD</g:sale_price>
+  <g:sale_price_effective_date>2026-05-01T00:00+00:00/2026-05-08T00:00+00:00</g:sale_price_effective_date>
+  <g:availability>in stock</g:availability>
+  <g:brand>Ann</g:brand>
+  <g:product_type>Home &gt; Shoes</g:product_type>
+  <g:google_product_category>187</g:google_product_category>
+  <g:shipping><g:country>US</g:country><g:price>5 USD</g:price></g:shipping>
+</item>
+<!-- <item><g:id>gone</g:id></item> -->
+<item>
+  <g:id>A2</g:id><title>Blue</title><g:image_link>/a2.jpg</g:image_link><g:price>5.00 EUR</g:price>
+  <g:availability>out_of_stock</g:availability>
+</item>
+</channel>
+</rss>
+"""
+
+ATOM = """<?xml version="1.0" encoding="UTF-8"?>
+<feed xmlns="http://www.w3.org/2005/Atom" xmlns:goog="http://base.google.com/ns/1.0">
+<title>Shop</title>
+<entry>
+<goog:id>T1</goog:id><title>Tent</title><summary>For two</summary>
+<link href="https://shop.example/t1"/><link rel="self" href="https://shop.example/t1.xml"/>
+<goog:image_link>https://shop.example/t1.jpg</goog:image_link><goog:price>80 GBP</goog:price>
+<updated>2026-01-02T03:04:05Z</updated>
+</entry>
+</feed>
+"""
+
+
+def read(
+    body: bytes | str, *, context: SourceContext | None = None, headers: dict[str, str] | None = None, **keys: Any
+) -> list[Page]:
+    data = body.encode() if isinstance(body, str) else body
+    with serving(lambda request: Reply(data, headers=headers or {})) as server, context_for(server.host) as ours:
+        config = {"kind": "feed", "url": f"{server.url}/feed", **keys}
+        return list(open_source("f", config, context or ours).read(None))
+
+
+def items_of(pages: list[Page]) -> list[Item]:
+    return [item for page in pages for item in page.items]
+
+
+def failures_of(pages: list[Page]) -> dict[str, str]:
+    return {failure.key: failure.reason for page in pages for failure in page.failed}
+
+
+def context_at(moment: str, host: str) -> Any:
+    from dataclasses import replace
+
+    class At:
+        def __enter__(self) -> SourceContext:
+            self.inner = context_for(host)
+            seconds = datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp()
+            return replace(self.inner.__enter__(), clock=lambda: seconds)
+
+        def __exit__(self, *exc: object) -> None:
+            self.inner.__exit__(None, None, None)
+
+    return At()
+
+
+@pytest.mark.parametrize(
+    ("moment", "price", "regular"), [("2026-05-04", 999, "1,299.00 USD"), ("2026-06-01", 1299, None)]
+)
+def test_rss_with_sale_and_several_pictures(moment: str, price: float, regular: str | None) -> None:
+    with serving(lambda request: Reply(RSS.encode())) as server, context_at(moment, server.host) as context:
+        items = items_of(list(open_source("f", {"kind": "feed", "url": f"{server.url}/feed"}, context).read(None)))
+    a1, a2 = items
+    assert (a1.key, a1.title, a1.description) == ("A1", "Red shoe & lace", "Soft leather")
+    assert (a1.page_url, a1.image_url) == ("https://shop.example/a1", "https://shop.example/a1.jpg")
+    assert (a1.price, a1.currency, a1.extra.get("regular_price")) == (price, "USD", regular)
+    assert a1.collection == "Home > Shoes"
+    assert (a1.extra["availability"], a1.extra["brand"]) == ("in stock", "Ann")
+    assert (a2.image_url, a2.price, a2.currency, a2.page_url) == (f"{server.url}/a2.jpg", 5, "EUR", None)
+
+
+def test_every_picture_can_be_an_item_of_its_own() -> None:
+    assert [(item.key, item.image_url.rpartition("/")[2]) for item in items_of(read(RSS, pictures="all"))] == [
+        ("A1", "a1.jpg"),
+        ("A1#1", "a1-2.jpg"),
+        ("A1#2", "a1-3.jpg"),
+        ("A2", "a2.jpg"),
+    ]
+
+
+def test_what_is_out_of_stock_can_be_left_out() -> None:
+    pages = read(RSS, in_stock_only=True)
+    assert [item.key for item in items_of(pages)] == ["A1"]
+    assert failures_of(pages) == {}
+
+
+def test_atom_with_a_prefix_of_its_own() -> None:
+    (item,) = items_of(read(ATOM))
+    assert (item.key, item.title, item.page_url) == ("T1", "Tent", "https://shop.example/t1")
+    assert (item.price, item.currency, item.date) == (80, "GBP", "2026-01-02T03:04:05Z")
+
+
+def test_broken_xml_costs_only_the_broken_rows() -> None:
+    body = """<rss xmlns:g="http://base.google.com/ns/1.0"><channel>
+<item><g:id>1</g:id><g:title>Salt & pepper &nbsp;&copy; AT&T</g:title><g:image_link>/1.jpg?a=1&b=2</g:image_link></item>
+<item><g:id>2</g:id><g:title>Unclosed <b>bold</g:title><g:image_link>/2.jpg</g:image_link></item>
+<item><g:id>3</g:id><g:title>a < b</g:title><g:image_link>/3.jpg</g:image_link></item>
+<item><g:id>4</g:id><x:unknown>?</x:unknown><g:title>Bell\x07</g:title><g:image_link>/4.jpg</g:image_link></item>
+<item><g:id>5</g:id><g:title>Never closed</g:title>
+<item><g:id>6</g:id><g:title>Last</g:title><g:image_link>/6.jpg</g:image_link></item>
+<item><g:id>7</g:id><g:title>Cut off"""
+    pages = read(body)
+    items = {item.key: item for item in items_of(pages)}
+    assert set(items) == {"1", "4", "6"}
+    assert items["1"].title == "Salt & pepper © AT&T"
+    assert items["1"].image_url.endswith("/1.jpg?a=1&b=2")
+    assert items["4"].title == "Bell\x07".strip("\x07")
+    assert failures_of(pages) == {
+        "line 3": "it is not well-formed XML: mismatched tag",
+        "line 4": "it is not well-formed XML: not well-formed (invalid token)",
+        "line 6": "<item> begins before the one above ended",
+        "line 8": "the feed ends within it",
+    }
+
+
+def test_entities_of_a_document_type_are_not_expanded() -> None:
+    bomb = """<!DOCTYPE rss [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;"><!ENTITY x SYSTEM "file:///etc/passwd">]>
+<rss xmlns:g="http://base.google.com/ns/1.0"><item><g:id>1</g:id><g:title>&b;&x;</g:title>
+<g:image_link>/1.jpg</g:image_link></item></rss>"""
+    (item,) = items_of(read(bomb))
+    assert item.title == "&b;&x;"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "title"),
+    [
+        (b'<?xml version="1.0" encoding="iso-8859-1"?>' + b"%s", {}, "Café"),
+        (b'<?xml version="1.0" encoding="utf-8"?>%s', {}, "Café"),
+        (b"%s", {"Content-Type": "text/xml; charset=iso-8859-1"}, "Café"),
+        (b'<?xml version="1.0" encoding="utf-16"?>%s', {}, "Café"),
+        (b'<?xml version="1.0" encoding="no-such"?>%s', {}, "Café"),
+    ],
+)
+def test_wrong_and_missing_encodings_are_survived(body: bytes, headers: dict[str, str], title: str) -> None:
+    """The bytes are Latin-1, whatever is said about them."""
+    row = "<rss><item><id>1</id><title>Café</title><image_link>/1.jpg</image_link></item></rss>".encode("latin-1")
+    (item,) = items_of(read(body % row, headers=headers))
+    assert item.title == title
+
+
+def test_utf_16_with_its_mark() -> None:
+    (item,) = items_of(read("﻿id\timage_link\ttitle\n1\t/1.jpg\tCafé\n".encode("utf-16-le")))
+    assert item.title == "Café"
+
+
+TABLE = (
+    "\ufeffID\tTitle\tg:Image Link\tPrice\tadditional image link\tlink\r\n"
+    "1\tTelly 27\" wide\t/1.jpg\t5 USD\thttps://e.org/1,2.jpg,https://e.org/1b.jpg\t/p/1\r\n"
+    "\r\n"
+    "2\t\"Two\r\nlines, \"\"quoted\"\"\"\t/2.jpg\t6 USD\t\t\r\n"
+    "3\tAnother 32\" one\t/3.jpg\t\t\t\r\n"
+    "4\t\"never closed\t/4.jpg\t7 USD\t\t\r\n"
+    "5\tToo\tmany\tcolumns\there\tand\tthere\r\n"
+    "6\tFew\t/6.jpg\r\n"
+    "\tNo id\t/7.jpg\t\t\t\r\n"
+    "8\tNo picture\t\t5 USD\t\t\r\n"
+    "9\tBad price\t/9.jpg\task\t\t\r\n"
+)  # fmt: skip
+
+
+def test_tables_with_quotes_gaps_and_wrong_columns() -> None:
+    pages = read(TABLE)
+    assert [(item.key, item.title, item.price) for item in items_of(pages)] == [
+        ("1", 'Telly 27" wide', 5),
+        ("2", 'Two lines, "quoted"', 6),
+        ("3", 'Another 32" one', None),
+        ("6", "Few", None),
+        ("9", "Bad price", None),
+    ]
+    assert failures_of(pages) == {
+        "line 7": "a quote is not closed",
+        "line 8": "it has 7 columns, the first line names 6",
+        "line 10": "it has no id",
+        "8": "it has no image_link",
+        "9": "price 'ask' is not an amount of money",
+    }
+    assert [item.image_url for item in items_of(read(TABLE, pictures="all"))][1:3] == [
+        "https://e.org/1,2.jpg",
+        "https://e.org/1b.jpg",
+    ]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|", "\t"])
+def test_the_delimiter_is_found(delimiter: str) -> None:
+    text = "id,title,image_link\n1,One,/1.jpg\n".replace(",", delimiter)
+    assert [item.title for item in items_of(read(text))] == ["One"]
+
+
+def test_columns_of_another_language_are_named_by_configuration() -> None:
+    text = "Artikel;Bild;Bezeichnung;Preis\n1;/1.jpg;Schuh;12,50 €\n"
+    attributes = {"id": "artikel", "image_link": "bild", "title": "bezeichnung", "price": "preis"}
+    (item,) = items_of(read(text, attributes=attributes))
+    assert (item.title, item.price, item.currency) == ("Schuh", 12.5, "EUR")
+
+
+def test_json_lines_and_their_mistakes() -> None:
+    rows = [
+        json.dumps({"id": 1, "title": "One", "image_link": "/1.jpg", "price": "3 EUR"}),
+        "{broken",
+        "[1]",
+        "",
+        json.dumps({"@type": "Product", "sku": "2", "name": "Two", "image": ["/2.jpg", {"contentUrl": "/2b.jpg"}]}),
+    ]
+    pages = read("\n".join(rows))
+    assert [(item.key, item.title) for item in items_of(pages)] == [("1", "One"), ("2", "Two")]
+    assert set(failures_of(pages)) == {"line 2", "line 3"}
+
+
+def test_a_json_ld_document() -> None:
+    document = {
+        "@context": "https://schema.org",
+        "@graph": [
+            {"@type": "WebSite", "name": "Shop"},
+            {
+                "@type": ["Product", "Thing"],
+                "@id": "https://shop.example/#7",
+                "sku": 7,
+                "name": "Chair",
+                "image": {"@type": "ImageObject", "url": "https://shop.example/7.jpg"},
+                "brand": {"@type": "Brand", "name": "Ann"},
+                "offers": {
+                    "@type": "AggregateOffer",
+                    "lowPrice": "19.90",
+                    "priceCurrency": "EUR",
+                    "availability": "https://schema.org/InStock",
+                    "url": "https://shop.example/7",
+                },
+                "category": "Furniture",
+            },
+        ],
+    }
+    (item,) = items_of(read(json.dumps(document, indent=1)))
+    assert (item.key, item.title, item.price, item.currency) == ("7", "Chair", 19.9, "EUR")
+    assert (item.page_url, item.collection) == ("https://shop.example/7", "Furniture")
+    assert item.extra == {"availability": "InStock", "brand": "Ann"}
+
+
+@pytest.mark.parametrize("body", [b"", b"\n\n", b"<html><body>Not here</body></html>", b"just some words", b"[{]"])
+def test_what_is_no_feed_is_an_error(body: bytes) -> None:
+    with pytest.raises(SourceError):
+        read(body)
+
+
+def test_an_empty_feed_is_an_empty_catalogue() -> None:
+    (page,) = read("<rss><channel><title>Shop</title></channel></rss>")
+    assert (page.items, page.failed, page.checkpoint) == ((), (), None)
+
+
+def test_gzip_however_it_is_named() -> None:
+    packed = gzip.compress(RSS.encode())
+    assert len(items_of(read(packed))) == 2
+    assert len(items_of(read(packed, headers={"Content-Encoding": "gzip"}))) == 2
+    assert len(items_of(read(gzip.compress(RSS[:300].encode()) + gzip.compress(RSS[300:].encode())))) == 2
+    with pytest.raises(SourceError, match="ends before its end"):
+        read(packed[: len(packed) // 2])
+    with pytest.raises(SourceError, match="larger than 1,000,000 bytes once unpacked"):
+        read(gzip.compress(b"<rss>" + b" " * 2_000_000), bytes_max=1_000_000)
+
+
+# Passes
+
+
+def table(count: int) -> bytes:
+    return b"id\timage_link\ttitle\n" + b"".join(b"%d\t/%d.jpg\tItem %d\n" % (at, at, at) for at in range(count))
+
+
+class FeedServer:
+    """A feed with an ETag, which answers 304 as servers do."""
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.break_after: int | None = None
+
+    def __call__(self, request: Request) -> Reply:
+        etag = f'"{len(self.body)}"'
+        if request.headers.get("if-none-match") == etag:
+            return Reply(status=304, headers={"ETag": etag})
+        if self.break_after is not None:
+            headers = {"ETag": etag, "Content-Length": str(len(self.body)), "Connection": "close"}
+            return Reply(self.body[: self.break_after], headers=headers)
+        return Reply(self.body, headers={"ETag": etag})
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "PAGE_SIZE", 10)
+
+
+def source(server: Server, context: SourceContext) -> Any:
+    return open_source("f", {"kind": "feed", "url": f"{server.url}/feed", "patience": {"attempts": 1}}, context)
+
+
+def test_goes_on_from_every_checkpoint() -> None:
+    with serving(FeedServer(table(45))) as server, context_for(server.host) as context:
+        whole = list(source(server, context).read(None))
+        assert [len(page.items) for page in whole] == [10, 10, 10, 10, 5]
+        for at, page in enumerate(whole[:-1]):
+            checkpoint = json.loads(json.dumps(page.checkpoint))
+            assert list(source(server, context).read(checkpoint)) == whole[at + 1 :]
+
+
+def test_an_unchanged_feed_costs_one_request_once_it_was_read_twice() -> None:
+    """Twice, because only what two passes in a row have missed is gone."""
+    with serving(FeedServer(table(25))) as server, context_for(server.host) as context:
+        first = list(source(server, context).read(None))
+        second = list(source(server, context).read(first[-1].next_pass))
+        assert items_of(second) == items_of(first)
+        assert not any(page.partial for page in second)
+        (third,) = source(server, context).read(second[-1].next_pass)
+        assert third == Page(partial=True, next_pass=second[-1].next_pass)
+        assert len(server.requests) == 3
+
+
+def test_a_feed_that_changed_in_the_middle_of_a_pass_calls_nothing_missing() -> None:
+    shop = FeedServer(table(45))
+    with serving(shop) as server, context_for(server.host) as context:
+        first = next(source(server, context).read(None))
+        shop.body = table(44)
+        rest = list(source(server, context).read(first.checkpoint))
+    assert sum(len(page.items) for page in rest) == 34
+    assert all(page.partial for page in rest)
+    assert rest[-1].next_pass is None, "the next pass reads all of it"
+
+
+def test_a_connection_that_breaks_goes_on_from_the_checkpoint() -> None:
+    shop = FeedServer(table(45))
+    shop.break_after = len(table(33))
+    with serving(shop) as server, context_for(server.host) as context:
+        pages: list[Page] = []
+        with pytest.raises(SourceUnavailable, match="goes on from the checkpoint"):
+            pages.extend(source(server, context).read(None))
+        shop.break_after = None
+        pages += list(source(server, context).read(pages[-1].checkpoint))
+    assert [item.key for item in items_of(pages)] == [str(at) for at in range(45)]
+    assert not any(page.partial for page in pages)
+
+
+def test_more_failures_than_the_sample_are_counted() -> None:
+    feed.PAGE_SIZE = 1000
+    (page,) = read("id\timage_link\n" + "x\t\n" * 500)
+    assert (len(page.failed), page.failed_more) == (100, 400)
+    assert page.failed[0] == RowFailure(key="x", reason="it has no image_link")
+
+
+MEMORY = r"""
+    import re, sys
+    from tests.unit.sources.catalogue_server import context_for
+    from visor.sources.registry import open_source
+    with context_for(sys.argv[1]) as context:
+        count = 0
+        for page in open_source("f", {"kind": "feed", "url": f"http://{sys.argv[1]}/feed"}, context).read(None):
+            count += len(page.items)
+    # `ru_maxrss` would begin with what the process that started this one had.
+    print(count, int(re.search(r"VmHWM:\s+(\d+)", open("/proc/self/status").read())[1]) // 1024)
+"""
+
+
+@pytest.mark.parametrize("form", ["table", "xml"])
+def test_memory_does_not_grow_with_the_feed(form: str) -> None:
+    if form == "xml":
+        row = "<item><g:id>{0}</g:id><title>Item {0}</title><g:image_link>/{0}.jpg</g:image_link></item>\n"
+        head, tail = "<rss>", "</rss>"
+    else:
+        head, row, tail = "id\ttitle\timage_link\tprice\n", "{0}\tItem {0}\t/{0}.jpg\t5 USD\n", ""
+    sizes = {}
+    for count in (2_000, 60_000):
+        body = (head + "".join(row.format(at) for at in range(count)) + tail).encode()
+        with serving(lambda request, body=body: Reply(body)) as server:  # type: ignore[misc]
+            done = subprocess.run(
+                [sys.executable, "-c", textwrap.dedent(MEMORY), server.host],
+                capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3],
+            )  # fmt: skip
+        read_count, sizes[count] = map(int, done.stdout.split())
+        assert read_count == count
+    assert sizes[60_000] < sizes[2_000] + 25, "megabytes"
