@@ -24,7 +24,7 @@ from visor.models.embedder import Embedder, load_embedder
 from visor.near_duplicates.alignment import Probe
 from visor.near_duplicates.classify import told_apart
 from visor.near_duplicates.fingerprint import perceptual_hash
-from visor.schema import BATCH_SIZE_MAX, FacetRow, ShardCommit, as_document, item_id
+from visor.schema.items import BATCH_SIZE_MAX, FacetRow, ShardCommit, as_document, item_id
 from visor.settings import Settings
 from visor.sources.folder.source import ENDINGS
 from visor.storage import Stores, open_stores

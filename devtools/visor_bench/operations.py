@@ -23,14 +23,14 @@ from visor.http.response import Probed
 from visor.index.search.searcher import Searcher
 from visor.ingest.worker import Worker
 from visor.link_check import probe as looking
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
+from visor.schema.search import SearchRequest
 from visor.search import item_cache as items
 from visor.search.feedback import FeedbackLog
 from visor.settings import Settings
 from visor.sources.contract import Page
 from visor.storage import Stores, open_stores
 from visor.storage.counting import Tally, Usage, counting
-from visor.web.schema import SearchRequest
 
 COMMAND = "visor bench operations --record"
 IMAGES = 640

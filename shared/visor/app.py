@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from visor.ingest.request_budget import RequestBudget
     from visor.link_check.check import LinksReport
     from visor.models.embedder import Embedder
-    from visor.schema import Change, CrawlRun, IndexedItem, Item
+    from visor.schema.items import Change, CrawlRun, IndexedItem, Item
     from visor.search.active_index import Serving
     from visor.search.service import SearchService
     from visor.sources.config import Configuration

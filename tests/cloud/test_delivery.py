@@ -28,7 +28,7 @@ from tests.unit.ingest.test_pipeline_embed import drawing
 
 from visor.index.search.searcher import Searcher
 from visor.models.embedder import Embedder
-from visor.schema import Batch, Change, Item, item_id
+from visor.schema.items import Batch, Change, Item, item_id
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
 from visor_emulators.demo import FUNCTIONS, environ_of, running_function

@@ -18,7 +18,7 @@ from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.ingest.embed import BatchEmbedder
 from visor.models.embedder import Embedder
-from visor.schema import item_id
+from visor.schema.items import item_id
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
 from visor_emulators.demo import running_function

@@ -16,8 +16,8 @@ from tests.unit.ingest.test_pipeline_embed import drawing
 from visor.app import Assembly
 from visor.ingest.bucket_events import DELETED, FINALIZED
 from visor.models.embedder import Embedder
+from visor.schema.search import SearchRequest
 from visor.settings import Settings
-from visor.web.schema import SearchRequest
 from visor_emulators.demo import running_function
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

@@ -12,7 +12,7 @@ from visor.ingest.request_budget import RequestBudget
 from visor.link_check.check import LinkCheck
 from visor.link_check.state import LinkState
 from visor.models.embedder import Embedder
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
 from visor.settings import Settings
 
 DAY = 86_400.0

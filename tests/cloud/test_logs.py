@@ -14,7 +14,7 @@ from tests.cloud.support.origin import Origin
 from tests.cloud.test_delivery import change
 from tests.unit.ingest.test_pipeline_embed import drawing
 
-from visor.schema import Batch, item_id
+from visor.schema.items import Batch, item_id
 from visor.settings import Settings
 from visor_emulators.demo import running_function
 

@@ -20,7 +20,7 @@ from visor.index.format.container import FORMAT_VERSION  # noqa: E402
 from visor.index.merge import segment_builder as rewrite  # noqa: E402
 from visor.index.merge.merge import merge  # noqa: E402
 from visor.index.merge.policy import MergePolicy  # noqa: E402
-from visor.schema import FacetRow  # noqa: E402
+from visor.schema.items import FacetRow  # noqa: E402
 
 
 def main() -> None:

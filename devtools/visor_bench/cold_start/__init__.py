@@ -116,7 +116,7 @@ def _write_shards(objects: ObjectStore, documents: DocumentStore, model: str, di
 
     from visor.index.format.shard import shard_object, write_shard
     from visor.near_duplicates.fingerprint import perceptual_hash
-    from visor.schema import FacetRow, ShardCommit, as_document
+    from visor.schema.items import FacetRow, ShardCommit, as_document
     from visor.storage.documents import SERVER_TIME, Put
     from visor_bench import vectors
 
@@ -143,7 +143,7 @@ def _write_shards(objects: ObjectStore, documents: DocumentStore, model: str, di
 
 
 def _item(item: str, model: str) -> Put:
-    from visor.schema import IndexedItem, Item, as_document
+    from visor.schema.items import IndexedItem, Item, as_document
     from visor.storage.documents import Put
 
     indexed = IndexedItem(

@@ -17,7 +17,7 @@ from visor.index.format.container import Array
 from visor.index.format.manifest import read_manifest
 from visor.index.format.shard import shard_object, write_shard
 from visor.near_duplicates.fingerprint import HASH_BYTES
-from visor.schema import FacetRow, ShardCommit, as_document
+from visor.schema.items import FacetRow, ShardCommit, as_document
 from visor.storage.documents import SERVER_TIME, Put
 from visor_bench.search.process import MODEL, open_index
 from visor_bench.vectors import BLOCK, mixed

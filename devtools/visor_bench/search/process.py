@@ -27,7 +27,7 @@ def main() -> None:
     import numpy as np
 
     from visor.index.search.searcher import Searcher
-    from visor.web.schema import Filters
+    from visor.schema.search import Filters
 
     embedder = None
     if model:

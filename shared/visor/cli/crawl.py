@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from visor.cli.options import as_json, print_json, say
-from visor.schema import Change
+from visor.schema.items import Change
 from visor.settings import Settings
 
 

@@ -15,7 +15,7 @@ import click
 
 from visor.cli.options import as_json, print_json
 from visor.errors import VisorError
-from visor.schema import Record
+from visor.schema.items import Record
 from visor.settings import Settings
 
 

@@ -13,7 +13,7 @@ from visor.settings import Settings
 
 if TYPE_CHECKING:
     from visor.app import Assembly
-    from visor.schema import CrawlRun
+    from visor.schema.items import CrawlRun
     from visor.sources.contract import Source
 
 

@@ -28,7 +28,7 @@ def search_command(
 ) -> None:
     """Find the nearest items to IMAGE, a file or an address."""
     from visor.app import Assembly
-    from visor.web.schema import SearchRequest
+    from visor.schema.search import SearchRequest
 
     remote = image.startswith(("http://", "https://"))
     request = SearchRequest(
@@ -68,7 +68,7 @@ def parse_filters(texts: tuple[str, ...]) -> Any:
     Raises:
         BadRequest: A text is no filter.
     """
-    from visor.web.schema import Filters
+    from visor.schema.search import Filters
 
     lists: dict[str, Any] = {}
     for text in texts:

@@ -17,7 +17,7 @@ from visor.index.format.facets import FacetColumns
 from visor.index.format.manifest import Manifest
 from visor.index.format.projection import Space, decode, unit
 from visor.index.format.segment import Segment
-from visor.schema import as_document
+from visor.schema.items import as_document
 from visor.storage.objects import ObjectStore
 
 REFIT_AT = 1.1

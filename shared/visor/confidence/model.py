@@ -22,7 +22,7 @@ import numpy as np
 
 from visor.confidence.features import FEATURES, Neighbourhood, features
 from visor.index.format.container import Array
-from visor.schema import Record
+from visor.schema.items import Record
 
 CONFIDENT = 0.5
 """Probability below which an answer says that there is no confident match."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from visor.errors import FormatError
-from visor.schema import Record
+from visor.schema.items import Record
 
 CATALOGUE_FILE = "catalogue.json"
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visor.errors import BadRequest
-from visor.schema import Record
+from visor.schema.items import Record
 
 NEAREST = 12
 """A page of results."""

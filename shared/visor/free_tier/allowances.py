@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from visor.schema import Record
+from visor.schema.items import Record
 
 DRIFT = 0.1
 """Relative difference between the data file and a measurement above which they have drifted apart."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from visor.free_tier.allowances import Allowance, Allowances, Counted, allowances, counted, image_sizes
-from visor.schema import Record
+from visor.schema.items import Record
 
 GIB = 2**30
 DAYS = 365.25 / 12

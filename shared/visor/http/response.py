@@ -13,7 +13,7 @@ import httpx
 
 from visor.errors import FetchFailed, FetchRefused, FetchUnavailable
 from visor.imaging.sniff import picture_format, what_instead
-from visor.schema import Record
+from visor.schema.items import Record
 
 _UNAVAILABLE = frozenset({202, 408, 421, 425, 429})
 

@@ -11,7 +11,7 @@ import re
 
 from visor.errors import FetchFailed, FetchUnavailable, StoreError
 from visor.http.response import Fetched
-from visor.schema import item_id
+from visor.schema.items import item_id
 from visor.storage.objects import ObjectStore
 
 FRAMES = "frame:"

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from visor.errors import ImageError
-from visor.schema import (
+from visor.schema.items import (
     Batch,
     Change,
     FacetRow,

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from visor.errors import BadRequest
-from visor.schema import Batch, Change, Item, item_id
+from visor.schema.items import Batch, Change, Item, item_id
 from visor.sources.bucket.source import BucketSource
 from visor.sources.contract import DropItem
 from visor.storage.bucket_clients import Stored

@@ -22,7 +22,7 @@ from visor.errors import Conflict, FormatError, QuotaReached, SourceError, Visor
 from visor.ingest.request_budget import RequestBudget, host_of
 from visor.ingest.seen_set import Difference, SeenSet
 from visor.link_check.state import LinkState
-from visor.schema import Batch, Change, CrawlRun, Item, as_document, item_id
+from visor.schema.items import Batch, Change, CrawlRun, Item, as_document, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, Source
 from visor.storage.documents import DocumentStore, Put

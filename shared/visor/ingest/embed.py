@@ -27,7 +27,7 @@ from visor.ingest.batch_plan import Delivery, EmbedReport, Picture
 from visor.models.embedder import Embedder
 from visor.models.moderation import Thresholds
 from visor.near_duplicates.fingerprint import perceptual_hash
-from visor.schema import (
+from visor.schema.items import (
     Batch,
     Change,
     FacetRow,

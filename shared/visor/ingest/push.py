@@ -16,13 +16,13 @@ import msgspec
 
 from visor.errors import RequestTooLarge, UnknownItem
 from visor.free_tier.quota import Meter
-from visor.schema import ITEM_ID, Batch, Change, Item, item_id
+from visor.schema.items import ITEM_ID, Batch, Change, Item, item_id
+from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.settings import Settings
 from visor.sources.config import PUSHED
 from visor.sources.parse.text import DESCRIPTION_LENGTH_MAX, TITLE_LENGTH_MAX, country_code, iso_date, plain_text
 from visor.storage.documents import DocumentStore
 from visor.storage.queue import Queue
-from visor.web.schema import PushAnswer, PushedItem, PushItem
 
 LINES_MAX = 1_000
 """Items in one request: some 16 batches."""

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from visor.errors import Conflict
-from visor.schema import Batch, Change, IndexedItem, Record, as_document
+from visor.schema.items import Batch, Change, IndexedItem, Record, as_document
 from visor.settings import Settings
 from visor.storage.documents import Document, DocumentStore, Put, Where
 from visor.storage.queue import Queue

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from visor.link_check.state import LinkState
-from visor.schema import CrawlRun, Record
+from visor.schema.items import CrawlRun, Record
 from visor.sources.config import Configuration, Entry
 from visor.storage.documents import DocumentStore, Where
 

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from visor.errors import CorruptObject, NewerFormat, NotFound
-from visor.schema import Item, Record
+from visor.schema.items import Item, Record
 from visor.storage.objects import ObjectStore
 
 FORMAT = 1

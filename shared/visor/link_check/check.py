@@ -24,7 +24,7 @@ from visor.ingest.reindex import read_current
 from visor.link_check.duplicate_lookup import same_picture
 from visor.link_check.probe import Look, Prober, is_web, look_at, look_at_all
 from visor.link_check.state import PICTURE_GONE, TROUBLES_MAX, Failing, LinkState, Trouble, with_links
-from visor.schema import Batch, Change, IndexedItem, Item, Record
+from visor.schema.items import Batch, Change, IndexedItem, Item, Record
 from visor.storage.documents import Document, DocumentStore, Where
 from visor.storage.objects import ObjectStore
 from visor.storage.queue import Queue

@@ -18,7 +18,7 @@ from visor.index.format.ids import IdIndex, id_text, ids_to_bytes, sort_order
 from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Manifest, read_manifest
 from visor.index.format.shard import read_shard
 from visor.near_duplicates.hamming import SAME_BITS, SAME_SIMILARITY, hash_distances
-from visor.schema import ShardCommit
+from visor.schema.items import ShardCommit
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 

@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from visor.errors import CorruptObject, NewerFormat, NotFound
-from visor.schema import Item, Record
+from visor.schema.items import Item, Record
 from visor.storage.objects import ObjectStore
 
 OBJECT = "links.json"

@@ -26,7 +26,7 @@ from visor.models.registry import (
     View,
 )
 from visor.models.store import check_file, model_directory, read_manifest
-from visor.schema import Label
+from visor.schema.items import Label
 from visor.settings import Settings
 
 LABELS_KEPT = 5

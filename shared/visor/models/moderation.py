@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from visor.schema import Safety
+from visor.schema.items import Safety
 from visor.settings import Settings
 
 

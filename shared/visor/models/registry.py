@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 
 from visor.errors import SettingsError
-from visor.schema import Record
+from visor.schema.items import Record
 
 RECIPE = 1
 """Raised whenever code outside of the descriptions changes the numbers of a vector, so that fingerprints change too."""

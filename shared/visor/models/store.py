@@ -9,7 +9,7 @@ import msgspec
 
 from visor.errors import ModelError, ModelNotBuilt
 from visor.models.registry import AUTO, ModelDescription, Variant, describe
-from visor.schema import Record
+from visor.schema.items import Record
 from visor.settings import Settings
 
 FORMAT = 1

@@ -20,9 +20,9 @@ from visor.imaging.decode import decode
 from visor.index.format.container import Array
 from visor.models.embedder import Embedder, joined_vector
 from visor.models.registry import ModelDescription
-from visor.schema import Item
+from visor.schema.items import Item
+from visor.schema.search import ExplainAnswer, ExplainRequest, HeatMap
 from visor.search.service import SearchService
-from visor.web.schema import ExplainAnswer, ExplainRequest, HeatMap
 
 GRID = 16
 """Cells along each side of a heat-map: about what the finest feature map has."""

@@ -17,7 +17,7 @@ import numpy as np
 from visor.confidence.features import FEATURES, Neighbourhood, features
 from visor.confidence.fit import NONE_REJECTED
 from visor.index.format.container import Array
-from visor.schema import Record, as_document
+from visor.schema.items import Record, as_document
 from visor.storage.documents import SERVER_TIME, DocumentStore, Put, Where
 
 COLLECTION = "feedback"

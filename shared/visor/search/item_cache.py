@@ -12,9 +12,9 @@ import msgspec
 from visor.errors import UnknownItem
 from visor.image_readers.thumbnails import FRAMES
 from visor.link_check.state import PICTURE_GONE
-from visor.schema import IndexedItem
+from visor.schema.items import IndexedItem
+from visor.schema.search import Place
 from visor.storage.documents import DocumentStore
-from visor.web.schema import Place
 
 ITEMS_REMEMBERED = 5_000
 ITEMS_KEPT_S = 3600.0

@@ -19,9 +19,9 @@ from visor.models.embedder import Embedder
 from visor.models.moderation import Thresholds
 from visor.near_duplicates.alignment import Probe
 from visor.near_duplicates.fingerprint import perceptual_hash
-from visor.schema import Label, Safety
+from visor.schema.items import Label, Safety
+from visor.schema.search import Box, QueryAnswer, SearchRequest
 from visor.settings import Settings
-from visor.web.schema import Box, QueryAnswer, SearchRequest
 
 EXCLUDED_FROM = 4
 """How many times finer than the model needs it a picture is decoded that parts are left out of: little may be left."""

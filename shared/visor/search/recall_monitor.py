@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 from visor.index.format.container import Array
 from visor.index.search.searcher import Searcher
-from visor.web.schema import Audit
+from visor.schema.search import Audit
 
 RECALL_AT = 12
 WAITING_MAX = 8

@@ -17,14 +17,8 @@ from visor.index.search.searcher import Hit, Hits, Searcher
 from visor.models.embedder import Embedder
 from visor.near_duplicates.classify import told_apart
 from visor.near_duplicates.verdict import Verdict
-from visor.schema import ITEM_ID, IndexedItem, Item, Safety
-from visor.search.feedback import Feedback, FeedbackLog, numbers_of, query_key
-from visor.search.item_cache import Items, newest_and_cheapest, place_of, unknown_item, web_address
-from visor.search.query import Query, QueryReader, Stopwatch, query_answer
-from visor.search.recall_monitor import Auditor
-from visor.settings import Settings
-from visor.storage.documents import DocumentStore
-from visor.web.schema import (
+from visor.schema.items import ITEM_ID, IndexedItem, Item, Safety
+from visor.schema.search import (
     FacetsAnswer,
     FeedbackRequest,
     Filters,
@@ -35,6 +29,12 @@ from visor.web.schema import (
     SearchAnswer,
     SearchRequest,
 )
+from visor.search.feedback import Feedback, FeedbackLog, numbers_of, query_key
+from visor.search.item_cache import Items, newest_and_cheapest, place_of, unknown_item, web_address
+from visor.search.query import Query, QueryReader, Stopwatch, query_answer
+from visor.search.recall_monitor import Auditor
+from visor.settings import Settings
+from visor.storage.documents import DocumentStore
 
 GUESS_FROM = 12
 """Matches whose collections vote on the kind."""

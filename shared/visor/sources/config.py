@@ -23,7 +23,7 @@ import msgspec
 from msgspec import Meta
 
 from visor.errors import SettingsError
-from visor.schema import Record
+from visor.schema.items import Record
 from visor.sources.config_errors import checked
 from visor.sources.contract import NotConfigured, Source, SourceContext
 from visor.sources.registry import check_source, open_source

@@ -34,7 +34,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import msgspec
 
 from visor.http.response import Fetched, FetchedStream
-from visor.schema import Item, Record
+from visor.schema.items import Item, Record
 from visor.settings import Settings
 from visor.sources.secrets import Secrets
 from visor.storage.objects import ObjectStore

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 
-from visor.schema import Record
+from visor.schema.items import Record
 from visor.storage import Stores
 from visor.storage.documents import Add, Delete, Document, DocumentStore, Put, Where, Write
 from visor.storage.objects import ObjectInfo, ObjectStore

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from visor.errors import StoreError
-from visor.schema import Record
+from visor.schema.items import Record
 
 NAME_BYTES_MAX = 900
 """Cloud Storage takes 1,024 bytes; the difference is for the prefix that names the index."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from visor.http.client import Fetcher
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, Source, SourceContext
 
@@ -94,7 +94,7 @@ def _check_item(item: Item, source: str) -> None:
     where = f"item {item.key!r}"
     _check(item.source == source, f"{where} names the source {item.source!r}, not {source!r}")
     _check(bool(item.key), "an item has no key")
-    _check(item.id == item_id(source, item.key), f"{where} has another id than visor.schema.item_id gives")
+    _check(item.id == item_id(source, item.key), f"{where} has another id than visor.schema.items.item_id gives")
     _check(":" in item.image_url, f"{where} has the image_url {item.image_url!r}, which is not absolute")
     _check(item.page_url is None or ":" in item.page_url, f"{where} has a page_url that is not absolute")
     _check(item.price is None or item.price >= 0, f"{where} has the price {item.price}")

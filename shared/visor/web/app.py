@@ -19,7 +19,9 @@ from visor import __version__
 from visor.errors import BadRequest, FetchFailed, KeyRequired, RequestTooLarge, UnknownItem, VisorError
 from visor.image_readers.thumbnails import NAME, read_frame
 from visor.ingest.push import Pusher
-from visor.schema import Item, Record
+from visor.schema.items import Item, Record
+from visor.schema.push import PushItem
+from visor.schema.search import ExplainRequest, FeedbackRequest, SearchRequest
 from visor.search.active_index import Serving
 from visor.search.explain import Explainer
 from visor.search.service import SearchService
@@ -31,16 +33,12 @@ from visor.web.body import JSON, let_by, not_read_here, read_document, read_sear
 from visor.web.filters import filters_of
 from visor.web.problems import http_problem, problem
 from visor.web.schema import (
-    ExplainRequest,
     FeedbackAnswer,
-    FeedbackRequest,
     HealthAnswer,
     ItemAnswer,
     ItemsAnswer,
     MeterAnswer,
     ModelAnswer,
-    PushItem,
-    SearchRequest,
     StatsAnswer,
 )
 

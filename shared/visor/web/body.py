@@ -18,8 +18,8 @@ import msgspec
 from flask import Request
 
 from visor.errors import BadRequest, RequestTooLarge, RequestTooSlow, UnsupportedMediaType
-from visor.schema import Record
-from visor.web.schema import SearchRequest
+from visor.schema.items import Record
+from visor.schema.search import SearchRequest
 
 PIECE_BYTES = 65_536
 LET_BY_BYTES_MAX = 32_000_000

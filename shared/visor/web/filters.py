@@ -8,7 +8,7 @@ import msgspec
 from werkzeug.datastructures import MultiDict
 
 from visor.errors import BadRequest
-from visor.web.schema import Filters
+from visor.schema.search import Filters
 
 
 def filters_of(arguments: MultiDict[str, str]) -> Filters:

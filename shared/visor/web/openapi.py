@@ -8,7 +8,16 @@ import msgspec
 
 from visor import __version__
 from visor.errors import RequestError
-from visor.web import schema as contract
+from visor.schema.push import PushAnswer, PushItem
+from visor.schema.search import (
+    ExplainAnswer,
+    ExplainRequest,
+    FacetsAnswer,
+    FeedbackRequest,
+    SearchAnswer,
+    SearchRequest,
+)
+from visor.web.schema import FeedbackAnswer, HealthAnswer, ItemAnswer, ItemsAnswer, Problem, StatsAnswer
 
 JSON = "application/json"
 PROBLEM = "application/problem+json"
@@ -28,20 +37,20 @@ ANSWERS: dict[int, str] = {
 def document() -> dict[str, Any]:
     """OpenAPI 3.1 of every endpoint."""
     names = [
-        contract.SearchRequest,
-        contract.SearchAnswer,
-        contract.FacetsAnswer,
-        contract.ItemsAnswer,
-        contract.ItemAnswer,
-        contract.StatsAnswer,
-        contract.HealthAnswer,
-        contract.ExplainRequest,
-        contract.ExplainAnswer,
-        contract.FeedbackRequest,
-        contract.FeedbackAnswer,
-        contract.PushItem,
-        contract.PushAnswer,
-        contract.Problem,
+        SearchRequest,
+        SearchAnswer,
+        FacetsAnswer,
+        ItemsAnswer,
+        ItemAnswer,
+        StatsAnswer,
+        HealthAnswer,
+        ExplainRequest,
+        ExplainAnswer,
+        FeedbackRequest,
+        FeedbackAnswer,
+        PushItem,
+        PushAnswer,
+        Problem,
     ]
     _, components = msgspec.json.schema_components(names, ref_template="#/components/schemas/{name}")
     components["SearchRequest"]["oneOf"] = [_only(name) for name in ("image", "url", "vector", "item")]

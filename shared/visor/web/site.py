@@ -17,7 +17,7 @@ from werkzeug.wrappers import Response as WerkzeugResponse
 
 from visor.errors import SettingsError, VisorError
 from visor.imaging.decode import decode
-from visor.schema import IndexedItem, Item
+from visor.schema.items import IndexedItem, Item
 from visor.search.item_cache import web_address
 from visor.web.app import SearchApp
 

@@ -31,7 +31,7 @@ from visor.evaluation.scores import area_under_roc
 from visor.index.format.projection import Space, learn, unit
 from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher
-from visor.schema import as_document
+from visor.schema.items import as_document
 from visor_bench.confidence import calibration_error, run_trial, splits_of
 
 Array = np.ndarray[Any, Any]

@@ -25,7 +25,7 @@ from visor.free_tier.cost_model import (
     lines,
     looks_a_day,
 )
-from visor.schema import BATCH_SIZE_MAX
+from visor.schema.items import BATCH_SIZE_MAX
 from visor.settings import Settings
 from visor.web.site import PAGE, Server
 

@@ -16,7 +16,7 @@ from visor.deploy.terraform import read_terraform
 from visor.http.client import TURN_TIMEOUTS
 from visor.index.merge.garbage import DELIVERY_S
 from visor.ingest.embed import BUDGET_S, RACES_MAX
-from visor.schema import BATCH_SIZE_MAX
+from visor.schema.items import BATCH_SIZE_MAX
 from visor.settings import PREFIX, Settings
 
 TERRAFORM = Path(__file__).parents[3] / "terraform"

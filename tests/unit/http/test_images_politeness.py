@@ -18,7 +18,7 @@ from visor.errors import FetchUnavailable, SourceUnavailable
 from visor.http import throttle as politeness
 from visor.http.client import Fetcher
 from visor.http.throttle import DEAD_AFTER, DEAD_PAUSE_S, Turns
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
 from visor.settings import Settings
 
 

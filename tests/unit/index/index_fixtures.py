@@ -11,7 +11,7 @@ import numpy as np
 
 from visor.index.format.shard import shard_object, write_shard
 from visor.index.search.searcher import Searcher
-from visor.schema import FacetRow, FacetUpdate, ShardCommit, Tombstone, as_document, item_id
+from visor.schema.items import FacetRow, FacetUpdate, ShardCommit, Tombstone, as_document, item_id
 from visor.storage.documents import SERVER_TIME, Put
 from visor.storage.local.documents import SqliteDocuments
 from visor.storage.local.objects import FolderObjects

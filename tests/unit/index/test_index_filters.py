@@ -18,8 +18,8 @@ from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.search.metrics import METRICS
 from visor.index.search.searcher import Searcher
-from visor.schema import FacetRow
-from visor.web.schema import Filters, PriceRange
+from visor.schema.items import FacetRow
+from visor.schema.search import Filters, PriceRange
 
 IMAGES = 3000
 RARE = "one in three thousand"

@@ -12,8 +12,8 @@ from tests.unit.index.index_fixtures import MODEL, Shop
 
 from visor.index.format.container import FORMAT_VERSION
 from visor.index.merge.merge import merge
-from visor.schema import ShardCommit
-from visor.web.schema import Filters
+from visor.schema.items import ShardCommit
+from visor.schema.search import Filters
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
 

@@ -15,8 +15,8 @@ from visor.errors import Conflict, CorruptObject
 from visor.index.format.manifest import ProjectionEntry, SegmentEntry, manifest_object, read_manifest
 from visor.index.merge.merge import MergeReport, merge
 from visor.index.merge.policy import MergePolicy, choose_segments, is_learning_due
-from visor.schema import FacetRow, item_id
-from visor.web.schema import Filters
+from visor.schema.items import FacetRow, item_id
+from visor.schema.search import Filters
 
 SMALL = MergePolicy(segment_rows=300, step_rows=100, samples_min=64, small_rows=16, grace_s=60, segments_max=4)
 

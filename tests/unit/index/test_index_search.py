@@ -15,8 +15,8 @@ from visor.errors import BadRequest
 from visor.index.merge.merge import merge
 from visor.index.search.metrics import BOOLEAN, METRICS, PLAIN, Metric
 from visor.index.search.searcher import Searcher
-from visor.schema import FacetRow, item_id
-from visor.web.schema import Filters, PriceRange
+from visor.schema.items import FacetRow, item_id
+from visor.schema.search import Filters, PriceRange
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import safetensors.numpy
 from visor.errors import CorruptObject, NewerFormat
 from visor.index.format import container
 from visor.index.format.shard import read_shard, write_shard
-from visor.schema import FacetRow, item_id
+from visor.schema.items import FacetRow, item_id
 
 FACETS = [FacetRow(collection="a", price=1.5, labels=("x", "y")), FacetRow(), FacetRow(date="2024-05-01")]
 

@@ -33,7 +33,7 @@ from visor.index.merge.policy import MergePolicy
 from visor.index.search.searcher import Searcher
 from visor.ingest.embed import BatchEmbedder
 from visor.ingest.worker import Worker
-from visor.schema import Batch, Change, Item, item_id
+from visor.schema.items import Batch, Change, Item, item_id
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
 

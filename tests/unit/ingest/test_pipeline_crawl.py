@@ -13,7 +13,7 @@ import pytest
 from visor.errors import Conflict, SourceError, SourceUnavailable
 from visor.ingest.crawl import Crawl
 from visor.ingest.seen_set import SeenSet, object_name
-from visor.schema import Batch, Change, CrawlRun, Item, item_id
+from visor.schema.items import Batch, Change, CrawlRun, Item, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, RowFailure
 from visor.storage import Stores, open_stores

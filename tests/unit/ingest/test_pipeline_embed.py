@@ -19,11 +19,11 @@ from visor.index.search.searcher import Searcher
 from visor.ingest.embed import BatchEmbedder, BatchIncomplete
 from visor.ingest.worker import Worker
 from visor.models.embedder import Embedder
-from visor.schema import Batch, Change, FacetRow, Item, item_id
+from visor.schema.items import Batch, Change, FacetRow, Item, item_id
+from visor.schema.search import Filters
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
 from visor.storage.documents import Write
-from visor.web.schema import Filters
 
 
 def drawing(seed: int) -> bytes:

@@ -19,9 +19,9 @@ from PIL import Image
 
 from visor.app import Assembly
 from visor.models.embedder import Embedder
-from visor.schema import item_id
+from visor.schema.items import item_id
+from visor.schema.search import SearchRequest
 from visor.settings import Settings
-from visor.web.schema import SearchRequest
 
 pytestmark = pytest.mark.timeout(1200)
 """Some twenty processes start, one after the other: minutes on a busy machine."""

@@ -22,11 +22,11 @@ from visor.free_tier.quota import Meter
 from visor.ingest.push import LINES_MAX, Pusher
 from visor.ingest.worker import Worker
 from visor.models.embedder import Embedder
-from visor.schema import Batch, item_id
+from visor.schema.items import Batch, item_id
+from visor.schema.push import PushItem
 from visor.settings import Settings
 from visor.storage import open_stores
 from visor.web.access import KEY_HEADER, Gate
-from visor.web.schema import PushItem
 from visor.web.site import Server
 
 LINES = {"Content-Type": "application/x-ndjson"}

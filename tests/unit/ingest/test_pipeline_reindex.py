@@ -23,7 +23,7 @@ from visor.index.merge.merge import merge
 from visor.ingest import reindex
 from visor.ingest.reindex import read_current
 from visor.ingest.worker import Worker
-from visor.schema import Batch, item_id
+from visor.schema.items import Batch, item_id
 from visor.search.active_index import Serving
 from visor.settings import Settings
 from visor.web.access import Gate

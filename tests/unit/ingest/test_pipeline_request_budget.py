@@ -17,7 +17,7 @@ from visor.app import Assembly
 from visor.cli.main import cli
 from visor.errors import QuotaReached, StoreUnavailable
 from visor.ingest.request_budget import FLUSH_REQUESTS, RequestBudget, host_of
-from visor.schema import Batch, CrawlRun
+from visor.schema.items import Batch, CrawlRun
 from visor.settings import Settings
 from visor.sources.feed import source as feed
 from visor.storage import open_stores

@@ -14,7 +14,7 @@ from tests.unit.sources.test_sources_site import Site, html, links, product
 from tests.unit.sources.test_sources_wikidata import museum
 
 from visor.ingest.crawl import Crawl
-from visor.schema import Batch, CrawlRun
+from visor.schema.items import Batch, CrawlRun
 from visor.settings import Settings
 from visor.sources.registry import open_source
 from visor.storage import Stores, open_stores

@@ -29,10 +29,10 @@ from visor.errors import FetchFailed
 from visor.ingest.crawl import Crawl
 from visor.ingest.worker import Worker
 from visor.models.embedder import Embedder
-from visor.schema import Batch
+from visor.schema.items import Batch
+from visor.schema.search import SearchAnswer, SearchRequest
 from visor.settings import Settings
 from visor.storage.counting import CountingDocuments, CountingObjects, Tally
-from visor.web.schema import SearchAnswer, SearchRequest
 from visor.web.site import Server as SiteServer
 
 COUNT = 4

@@ -20,7 +20,7 @@ from tests.unit.sources.test_sources_site import Site, html, links, product
 from tests.unit.sources.test_sources_video import scene, video
 from tests.unit.sources.test_sources_wikidata import museum
 
-from visor.schema import Batch
+from visor.schema.items import Batch
 from visor.settings import Settings
 from visor.storage import open_stores
 

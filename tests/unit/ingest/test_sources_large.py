@@ -22,7 +22,7 @@ from tests.unit.sources.test_sources_site import html, links, product
 from visor.app import Assembly
 from visor.ingest.crawl import Crawl
 from visor.ingest.seen_set import SeenSet
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, Source
 from visor.sources.site.frontier import SiteState

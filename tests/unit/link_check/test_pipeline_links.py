@@ -24,10 +24,10 @@ from visor.link_check.check import GIVEN_UP_DAYS, SILENT_DAYS, LinkCheck, LinksR
 from visor.link_check.probe import look_at
 from visor.link_check.state import PICTURE_GONE, LinkState
 from visor.models.embedder import Embedder
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
+from visor.schema.search import Match, SearchRequest
 from visor.settings import Settings
 from visor.storage.counting import CountingDocuments, CountingObjects, Tally
-from visor.web.schema import Match, SearchRequest
 
 DAY = 86_400.0
 PNG = {"Content-Type": "image/png"}

@@ -16,7 +16,7 @@ from tests.unit.sources.catalogue_server import context_for
 from visor.errors import BadRequest, FetchFailed, FetchRefused, SettingsError, SourceError
 from visor.image_readers.readers import BucketReader
 from visor.ingest.bucket_events import DELETED, FINALIZED, METADATA, Notified
-from visor.schema import Batch, Change, Item
+from visor.schema.items import Batch, Change, Item
 from visor.settings import Settings
 from visor.sources.bucket.source import BucketSource
 from visor.sources.contract import NotConfigured

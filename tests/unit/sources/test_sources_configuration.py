@@ -14,7 +14,7 @@ from tests.unit.sources.catalogue_server import context_for
 from visor.cli.main import cli
 from visor.errors import SettingsError
 from visor.ingest.schedule import due, next_run, states
-from visor.schema import CrawlRun
+from visor.schema.items import CrawlRun
 from visor.sources.config import Configuration, line_of
 from visor.sources.contract import NotConfigured
 from visor.sources.registry import kinds, load_kind

@@ -15,7 +15,7 @@ import pytest
 from tests.unit.sources.catalogue_server import Reply, Request, Server, context_for, serving
 
 from visor.errors import SourceError, SourceUnavailable
-from visor.schema import Item
+from visor.schema.items import Item
 from visor.sources.contract import Page, RowFailure, SourceContext
 from visor.sources.feed import source as feed
 from visor.sources.registry import open_source

@@ -14,7 +14,7 @@ from tests.unit.sources.catalogue_server import context_for
 from visor.errors import FetchFailed, FetchRefused, SourceError
 from visor.http.response import Fetched
 from visor.image_readers.readers import FolderReader, Pictures
-from visor.schema import Item
+from visor.schema.items import Item
 from visor.sources.contract import Page
 from visor.sources.folder import source as folder
 from visor.sources.registry import open_source

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.sources.catalogue_server import Reply, Request, Server, context_for, serving
 
 from visor.errors import SettingsError, SourceError, SourceUnavailable
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
 from visor.sources.contract import Page, Source, SourceContext
 from visor.sources.registry import open_source
 

@@ -14,7 +14,7 @@ from tests.unit.sources.catalogue_server import Reply, Request, Server, context_
 
 from visor.errors import SettingsError, SourceUnavailable
 from visor.http.response import Fetched
-from visor.schema import Item
+from visor.schema.items import Item
 from visor.sources.contract import Page, SourceContext
 from visor.sources.registry import open_source
 from visor.sources.site import source as site

@@ -10,7 +10,7 @@ from tests.unit.sources.catalogue_server import Server, context_for, serving
 from tests.unit.sources.wikimedia_server import Article, Entity, File, Wikimedia
 
 from visor.errors import SettingsError, SourceError, SourceUnavailable
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
 from visor.sources.contract import Page, Source, SourceContext
 from visor.sources.registry import open_source
 from visor.sources.wikidata import source as wikidata

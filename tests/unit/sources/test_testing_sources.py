@@ -16,7 +16,7 @@ from click.testing import CliRunner
 
 from visor.cli.main import cli
 from visor.errors import SettingsError
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
 from visor.sources.contract import Page
 from visor.sources.registry import open_source
 from visor.sources.scaffold import package_files, write_source_package

@@ -9,8 +9,8 @@ import numpy as np
 
 from visor.errors import BadRequest
 from visor.index.format.container import Array, Container, json_tensor
-from visor.schema import FacetRow
-from visor.web.schema import FacetsAnswer, FacetValue, Filters
+from visor.schema.items import FacetRow
+from visor.schema.search import FacetsAnswer, FacetValue, Filters
 
 CODED = ("collection", "source", "country", "currency")
 """Facets with at most one value an item. Code 0 is 'none', code i the i-th name."""

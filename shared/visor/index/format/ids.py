@@ -26,7 +26,7 @@ def ids_to_bytes(ids: Sequence[str] | Array) -> Array:
     except ValueError as exc:
         raise ValueError(f"an id is not made of hex digits: {exc}") from exc
     if len(raw) != 16 * len(ids) or any(len(i) != 32 for i in ids):
-        raise ValueError("an id is not 32 hex digits, as `visor.schema.item_id` makes them")
+        raise ValueError("an id is not 32 hex digits, as `visor.schema.items.item_id` makes them")
     return np.frombuffer(raw, np.uint8).reshape(-1, 16)
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from visor.errors import NewerFormat, NotFound
 from visor.index.format.container import FORMAT_VERSION, corrupt
-from visor.schema import Record
+from visor.schema.items import Record
 from visor.storage.objects import ObjectStore
 
 MANIFESTS = "manifest-"

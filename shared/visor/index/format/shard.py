@@ -9,7 +9,7 @@ import numpy as np
 
 from visor.index.format.container import Array, Container, json_tensor, pack
 from visor.index.format.ids import ids_to_bytes
-from visor.schema import FacetRow
+from visor.schema.items import FacetRow
 
 FOLDER = "shards/"
 HASH_BYTES_MIN = 32

@@ -21,7 +21,7 @@ from visor.index.format.manifest import (
     swap_manifest,
 )
 from visor.index.merge.policy import MergePolicy
-from visor.schema import ShardCommit
+from visor.schema.items import ShardCommit
 from visor.storage.documents import WRITES_MAX, Delete, Document, DocumentStore
 from visor.storage.objects import ObjectStore
 

@@ -15,7 +15,7 @@ from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Manifest, read_ma
 from visor.index.format.projection import Space, read_space
 from visor.index.format.segment import Segment, open_segment
 from visor.index.format.shard import Shard, read_shard
-from visor.schema import ShardCommit
+from visor.schema.items import ShardCommit
 from visor.storage.documents import Document, DocumentStore
 from visor.storage.objects import ObjectStore
 

@@ -30,7 +30,7 @@ from visor.index.merge.inputs import Inputs, Pending, live_rows, sample
 from visor.index.merge.pending_deletes import Late, carried
 from visor.index.merge.policy import MergePolicy, choose_segments, is_learning_due
 from visor.index.merge.segment_builder import gather, segment_take, shard_take, write_segments
-from visor.schema import Record, ShardCommit, as_document
+from visor.schema.items import Record, ShardCommit, as_document
 from visor.storage.documents import SERVER_TIME, DocumentStore, Put
 from visor.storage.objects import ObjectStore
 

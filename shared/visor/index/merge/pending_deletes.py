@@ -12,7 +12,7 @@ from visor.index.format.facets import FacetColumns
 from visor.index.format.ids import newest
 from visor.index.format.segment import LateRecords, Segment
 from visor.index.search.reader import join, late_records
-from visor.schema import ShardCommit
+from visor.schema.items import ShardCommit
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from visor.index.format.projection import Space, read_space
 from visor.index.format.segment import LateRecords, Segment, open_segment
 from visor.index.format.shard import Shard, read_shard
 from visor.index.search.snapshot import Block, Snapshot, resolve, segment_block, shards_block, superseded
-from visor.schema import FacetUpdate, ShardCommit, Tombstone
+from visor.schema.items import FacetUpdate, ShardCommit, Tombstone
 from visor.storage.documents import Document, DocumentStore, Where
 from visor.storage.objects import ObjectStore
 

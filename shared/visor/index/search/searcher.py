@@ -25,9 +25,9 @@ from visor.index.search.hits import Hit, Hits
 from visor.index.search.metrics import check_metric
 from visor.index.search.reader import IndexState
 from visor.index.search.snapshot import Live, Snapshot
+from visor.schema.search import FacetsAnswer, Filters
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
-from visor.web.schema import FacetsAnswer, Filters
 
 NEAREST = 64
 """Best similarities that an answer carries for confidence."""

@@ -14,8 +14,8 @@ from visor.index.format.ids import IdIndex, newest
 from visor.index.format.projection import Space, decode, unit
 from visor.index.format.segment import LateRecords, Segment
 from visor.index.format.shard import Shard
+from visor.schema.search import Filters
 from visor.storage.objects import ObjectStore
-from visor.web.schema import Filters
 
 EXACT_ROWS = 5_000
 """Rows that a float scan goes through at once."""

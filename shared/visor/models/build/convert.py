@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from visor.errors import ModelError, VisorError
 from visor.models.registry import Network, Variant
-from visor.schema import Record
+from visor.schema.items import Record
 
 COSINE_MIN = 0.99
 """A converted network whose vector of the test picture is farther from Keras' than this is not shipped."""

@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from visor.errors import FetchFailed, SourceError
 from visor.http.response import FetchedStream
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
 from visor.sources.client import Origin, Patience
 from visor.sources.contract import DropItem, Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.feed.rows import BadRow, FeedRow, json_rows, table_rows, xml_rows

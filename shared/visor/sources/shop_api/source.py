@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from visor.errors import FetchFailed, SettingsError, SourceError
-from visor.schema import Item
+from visor.schema.items import Item
 from visor.sources.client import Origin, Patience
 from visor.sources.contract import Page, RowErrors, RowFailure, SourceConfig, SourceContext, page_of
 from visor.sources.parse.mapping import Defaults, Expressions, Fields, RowMapping

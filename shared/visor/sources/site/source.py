@@ -14,7 +14,7 @@ from protego import Protego
 
 from visor.errors import FetchFailed, QuotaReached, SettingsError, SourceUnavailable
 from visor.http.response import Fetched
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
 from visor.sources.client import Origin, Patience
 from visor.sources.contract import DropItem, Page, RowErrors, SourceConfig, SourceContext
 from visor.sources.parse.mapping import address

@@ -6,7 +6,7 @@ import re
 from urllib.parse import urljoin
 
 from visor.errors import SourceError
-from visor.schema import Record
+from visor.schema.items import Record
 
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)')
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from visor.errors import FetchFailed, SettingsError, SourceError
 from visor.image_readers.thumbnails import keep_frame
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
 from visor.sources.client import Origin, Patience
 from visor.sources.contract import NotConfigured, Page, SourceConfig, SourceContext
 from visor.sources.video.frame_selector import Choice, as_jpeg, sampled

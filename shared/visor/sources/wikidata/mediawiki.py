@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from visor.errors import FetchFailed, FetchUnavailable, SourceError
-from visor.schema import Record
+from visor.schema.items import Record
 from visor.sources.client import Origin
 from visor.sources.parse.text import plain_text
 

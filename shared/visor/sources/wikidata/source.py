@@ -15,7 +15,7 @@ from urllib.parse import quote, urlencode
 from msgspec import Meta
 
 from visor.errors import FetchFailed, FetchUnavailable, SettingsError, SourceError, SourceUnavailable
-from visor.schema import Item, item_id
+from visor.schema.items import Item, item_id
 from visor.sources.client import Origin, Patience
 from visor.sources.contract import DropItem, Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.parse.text import TITLE_LENGTH_MAX
