@@ -48,7 +48,7 @@ def base_vectors(pictures: Path | None, file: Path | None, model: str | None = N
     folder = pictures or (PHOTOS if PHOTOS.is_dir() else None)
     if folder is None:
         return stand_ins(), "stand-ins with a falling spectrum (name --pictures FOLDER for real ones), mixed"
-    from visor.cli.options import say
+    from visor.console import say
     from visor.models.build.builder import ensure_model
     from visor.models.embedder import load_embedder
 

@@ -11,10 +11,10 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 
-from visor.cli.options import as_json, print_json, say
 from visor.confidence.features import NEIGHBOURS, SAMPLED, Neighbourhood, Sampled, centred_similarities
 from visor.confidence.fit import Part, Sample, fit
 from visor.confidence.model import FAR_SHARE, Calibration, Strangers
+from visor.console import as_json, print_json, say
 from visor.errors import BadRequest
 from visor.evaluation.folder import Pictures, embedded_folder
 from visor.evaluation.scores import NEAREST, area_under_roc

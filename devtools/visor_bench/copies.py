@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from visor.cli.options import as_json, print_json, progress, say
+from visor.console import as_json, print_json, progress, say
 from visor.errors import BadRequest, ImageError
 from visor.imaging.decode import decode
 from visor.index.format.manifest import COMMITS
@@ -22,9 +22,9 @@ from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher
 from visor.models.embedder import Embedder, load_embedder
 from visor.near_duplicates.alignment import Probe
-from visor.near_duplicates.classify import told_apart
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import BATCH_SIZE_MAX, FacetRow, ShardCommit, as_document, item_id
+from visor.search.classify import told_apart
 from visor.settings import Settings
 from visor.sources.folder.source import ENDINGS
 from visor.storage import Stores, open_stores

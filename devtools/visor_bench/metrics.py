@@ -13,7 +13,7 @@ import click
 import msgspec
 import numpy as np
 
-from visor.cli.options import as_json, say
+from visor.console import as_json, say
 from visor.evaluation.folder import embedded_folder
 from visor.evaluation.scores import Scores
 from visor.index.format.container import Array

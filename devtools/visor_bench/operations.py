@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from visor.app import Assembly
-from visor.cli.options import as_json, print_json, say
+from visor.console import as_json, print_json, say
 from visor.http.response import Probed
 from visor.index.search.searcher import Searcher
 from visor.ingest.worker import Worker

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 from urllib.parse import urljoin
 
-from visor.errors import FetchFailed, SourceError
+from visor.errors import DropItem, FetchFailed, SourceError
 from visor.schema.items import Item, item_id
 from visor.sources.client import Origin
-from visor.sources.contract import DropItem, Page, RowErrors, SourceConfig, SourceContext, page_of
+from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.parse.text import iso_date, plain_text
 
 

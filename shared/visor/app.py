@@ -241,8 +241,8 @@ class Assembly:
 
         A source that fails is logged and recorded, and does not keep the others from running.
         """
+        from visor.errors import NotConfigured
         from visor.ingest.schedule import due, runs_of
-        from visor.sources.contract import NotConfigured
 
         links_s = self.settings.crawl_budget_s * LINKS_SHARE if self.settings.links_a_day else 0.0
         ends_at = time.monotonic() + self.settings.crawl_budget_s - links_s

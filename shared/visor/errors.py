@@ -202,3 +202,19 @@ class QuotaReached(RequestError):
     def __init__(self, found: str, *, valid: str = "", remedy: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(found, valid=valid, remedy=remedy)
         self.retry_after_s = retry_after_s
+
+
+class DropItem(Exception):
+    """A row does not become an item, for the reason given. Not a failure of the source."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class NotConfigured(Exception):
+    """A source cannot be used here as things are: an extra is not installed, a folder is not named."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from visor.cli.options import as_json, print_json, say
+from visor.console import as_json, print_json, say
 from visor.settings import Settings
 
 if TYPE_CHECKING:

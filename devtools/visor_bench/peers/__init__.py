@@ -20,7 +20,7 @@ from typing import Any
 import click
 import numpy as np
 
-from visor.cli.options import as_json, say
+from visor.console import as_json, say
 from visor.index.format.container import Array
 from visor_bench import vectors
 from visor_bench.base import base_vectors, vector_options

@@ -15,7 +15,7 @@ import click
 import numpy as np
 from scipy.spatial.distance import cdist
 
-from visor.cli.options import as_json, say
+from visor.console import as_json, say
 from visor.index.format.container import Array
 from visor.settings import Settings
 from visor_bench import vectors

@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from visor.cli.options import as_json, print_json
+from visor.console import as_json, print_json
 from visor.deploy.deployed import deployed_plan
 from visor.free_tier.allowances import allowances, counted
 from visor.free_tier.cost_model import ENOUGH, Line, Plan, first_limit, first_load_days, fit, lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from visor.cli.options import as_json, print_json, say
+from visor.console import as_json, print_json, say
 from visor.schema.items import Change
 from visor.settings import Settings
 

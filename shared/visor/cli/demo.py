@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from visor.cli.options import say
+from visor.console import say
 from visor.settings import Settings
 
 SHOP_PORT = 8091

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from visor.cli.options import as_json, print_json, say
+from visor.console import as_json, print_json, say
 from visor.deploy.doctor import examine
 from visor.deploy.programs import output
 from visor.deploy.steps import Step, Target, carry_out, cloud_steps, local_steps, shown, use_state_file

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from visor.cli.options import as_json, print_json, say
+from visor.console import as_json, print_json, say
 from visor.errors import CorruptObject, NotFound
 from visor.settings import Settings
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import click
 
-from visor.cli.options import as_json, print_json
+from visor.console import as_json, print_json
 from visor.errors import VisorError
 from visor.schema.items import Record
 from visor.settings import Settings

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from visor.cli.options import as_json, print_json, say
+from visor.console import as_json, print_json, say
 from visor.evaluation.folder import Pictures, embedded_folder
 from visor.evaluation.scores import Labelled, area_under_roc, evaluate
 from visor.models.build.builder import ensure_model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from visor.cli.options import as_json, print_json, progress, say
+from visor.console import as_json, print_json, progress, say
 from visor.settings import Settings
 
 if TYPE_CHECKING:

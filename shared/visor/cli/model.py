@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from visor.cli.options import as_json, print_json, say
+from visor.console import as_json, print_json, say
 from visor.models.build.builder import build_model, choose_model, chosen_name, ensure_model
 from visor.models.registry import AUTO, MODELS, ModelDescription, Package, Variant
 from visor.models.store import MANIFEST, ModelManifest, model_directory, read_choice, read_manifest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from visor.cli.options import say
+from visor.console import say
 from visor.settings import Settings
 
 

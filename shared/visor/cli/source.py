@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from visor.cli.options import as_json, print_json
+from visor.console import as_json, print_json
 
 
 @click.group("source")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from visor.cli.options import as_json, print_json
+from visor.console import as_json, print_json
 from visor.settings import Settings
 
 if TYPE_CHECKING:

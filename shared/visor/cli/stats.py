@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from visor.cli.options import as_json, print_json
+from visor.console import as_json, print_json
 from visor.settings import Settings
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from visor.cli.options import progress, say
+from visor.console import progress, say
 from visor.errors import BadRequest, ImageError
 from visor.imaging.decode import decode
 from visor.index.format.container import Array

@@ -10,11 +10,10 @@ from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from visor.errors import FetchFailed, FetchRefused, StoreError
+from visor.errors import FetchFailed, FetchRefused, NotConfigured, StoreError
 from visor.http.response import Fetched
 from visor.image_readers.thumbnails import FrameReader
 from visor.settings import Settings
-from visor.sources.contract import NotConfigured
 from visor.storage.bucket_clients import Bucket, as_image_error, open_bucket, split
 from visor.storage.objects import ObjectStore
 

@@ -13,10 +13,9 @@ from typing import Any
 
 import msgspec
 
-from visor.errors import BadRequest
+from visor.errors import BadRequest, DropItem
 from visor.schema.items import Batch, Change, Item, item_id
 from visor.sources.bucket.source import BucketSource
-from visor.sources.contract import DropItem
 from visor.storage.bucket_clients import Stored
 from visor.storage.queue import Queue
 

@@ -15,37 +15,18 @@ from datetime import UTC, datetime
 import msgspec
 
 from visor.errors import Conflict
-from visor.schema.items import Batch, Change, IndexedItem, Record, as_document
+from visor.index.format.current_model import CurrentModel, read_current, write_current
+from visor.schema.items import Batch, Change, IndexedItem, Record
 from visor.settings import Settings
-from visor.storage.documents import Document, DocumentStore, Put, Where
+from visor.storage.documents import Document, DocumentStore, Where
 from visor.storage.queue import Queue
 
-COLLECTION = "index"
-KEY = "model"
 PAGE = 500
 """Item documents read at once."""
 OVERLAP_S = 900.0
 """Items may for so long after the start still be embedded with the old model, by deliveries that were under way."""
 KEPT_S = 3600.0
 """How long the old index stays after the switch, for searches that have not seen it yet."""
-
-
-class CurrentModel(Record, frozen=True, kw_only=True):
-    """Whose index is searched, and how far a reindex is (document `index/model`)."""
-
-    current: str
-    """Fingerprint."""
-    building: str | None = None
-    """Fingerprint of the model that items are embedded anew with."""
-    until: str = ""
-    """Items indexed before this time (ISO 8601) have to be looked at."""
-    cursor: str = ""
-    """… and those indexed before this one are published."""
-    published: int = 0
-    previous: str | None = None
-    """Fingerprint whose index is still there, `KEPT_S` from `switched` on."""
-    switched: float = 0.0
-    """Seconds since 1970."""
 
 
 class ReindexReport(Record, frozen=True, kw_only=True):
@@ -58,25 +39,6 @@ class ReindexReport(Record, frozen=True, kw_only=True):
     done: bool = False
     """Nothing is left to be embedded anew; the switch follows the next merge."""
     switched: bool = False
-
-
-def read_current(documents: DocumentStore) -> tuple[CurrentModel | None, int]:
-    """Whose index is searched, and the document's revision; `(None, 0)` before the first merge."""
-    found = documents.get(COLLECTION, [KEY])
-    if KEY not in found:
-        return None, 0
-    return msgspec.convert(found[KEY].data, CurrentModel), found[KEY].revision
-
-
-def write_current(documents: DocumentStore, state: CurrentModel, revision: int) -> bool:
-    """Replace exactly that revision (0: create). False if somebody else was faster."""
-    try:
-        documents.commit(
-            [Put(collection="index", key=KEY, data={**_EMPTY, **as_document(state)}, if_revision=revision)]
-        )
-    except Conflict:
-        return False
-    return True
 
 
 class Reindex:
@@ -219,6 +181,3 @@ def _pages(documents: DocumentStore, cursor: str, until: str) -> Iterator[list[D
 
 def _iso(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-_EMPTY = {"building": None, "until": "", "cursor": "", "published": 0, "previous": None, "switched": 0.0}

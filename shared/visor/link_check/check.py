@@ -20,7 +20,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from visor.errors import FetchUnavailable
-from visor.ingest.reindex import read_current
+from visor.index.format.current_model import read_current
 from visor.link_check.duplicate_lookup import same_picture
 from visor.link_check.probe import Look, Prober, is_web, look_at, look_at_all
 from visor.link_check.state import PICTURE_GONE, TROUBLES_MAX, Failing, LinkState, Trouble, with_links

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from visor.index.format.container import Array
+Array = np.ndarray[Any, Any]
 
 PDQ_BYTES = 32
 """The first bytes of a stored hash: 256 bits of PDQ, of which two pictures without relation differ in about 128."""

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 from visor.errors import StoreUnavailable
-from visor.ingest.reindex import read_current
+from visor.index.format.current_model import read_current
 from visor.search.service import SearchService
 from visor.storage.documents import DocumentStore
 

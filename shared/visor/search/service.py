@@ -15,7 +15,6 @@ from visor.errors import BadRequest, StoreUnavailable
 from visor.http.client import Fetcher
 from visor.index.search.searcher import Hit, Hits, Searcher
 from visor.models.embedder import Embedder
-from visor.near_duplicates.classify import told_apart
 from visor.near_duplicates.verdict import Verdict
 from visor.schema.items import ITEM_ID, IndexedItem, Item, Safety
 from visor.schema.search import (
@@ -29,6 +28,7 @@ from visor.schema.search import (
     SearchAnswer,
     SearchRequest,
 )
+from visor.search.classify import told_apart
 from visor.search.feedback import Feedback, FeedbackLog, numbers_of, query_key
 from visor.search.item_cache import Items, newest_and_cheapest, place_of, unknown_item, web_address
 from visor.search.query import Query, QueryReader, Stopwatch, query_answer

@@ -22,10 +22,10 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from visor.errors import SettingsError
+from visor.errors import NotConfigured, SettingsError
 from visor.schema.items import Record
 from visor.sources.config_errors import checked
-from visor.sources.contract import NotConfigured, Source, SourceContext
+from visor.sources.contract import Source, SourceContext
 from visor.sources.registry import check_source, open_source
 
 CONFIGURATION_FILE = "visor.toml"

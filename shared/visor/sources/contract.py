@@ -33,6 +33,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 
+from visor.errors import DropItem
 from visor.http.response import Fetched, FetchedStream
 from visor.schema.items import Item, Record
 from visor.settings import Settings
@@ -43,22 +44,6 @@ FAILED_SAMPLE_MAX = 100
 """Rows of one page that are kept in `Page.failed`; the others are counted in `Page.failed_more`."""
 
 Row = TypeVar("Row")
-
-
-class DropItem(Exception):
-    """A row does not become an item, for the reason given. Not a failure of the source."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
-
-
-class NotConfigured(Exception):
-    """A source cannot be used here as things are: an extra is not installed, a folder is not named."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
 
 
 class RowFailure(Record, frozen=True, kw_only=True):

@@ -7,9 +7,9 @@ from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
-from visor.errors import SettingsError
+from visor.errors import NotConfigured, SettingsError
 from visor.sources.config_errors import checked
-from visor.sources.contract import NotConfigured, Source, SourceConfig, SourceContext, SourceKind
+from visor.sources.contract import Source, SourceConfig, SourceContext, SourceKind
 from visor.sources.secrets import Secrets
 
 GROUP = "visor.sources"

@@ -12,9 +12,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from visor.errors import FetchFailed, FetchUnavailable, NotFound, StoreError
+from visor.errors import FetchFailed, FetchUnavailable, NotConfigured, NotFound, StoreError
 from visor.schema.items import Record
-from visor.sources.contract import NotConfigured
 
 ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<bucket>[^/?#]+)(?:/(?P<prefix>.*))?\Z", re.S)
 DEADLINE_S = 30.0

@@ -545,7 +545,7 @@ def test_codings_that_were_not_asked_for_fail(coding: str) -> None:
         read_body([b"x"], coding=coding, length=None, bytes_max=100)
 
 
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"x" * 1000)[:-9], b""])
+@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"x" * 1000)[:-9], b""], ids=["none", "cut", "empty"])
 def test_broken_gzip_fails(body: bytes) -> None:
     with pytest.raises(FetchFailed):
         read_body([body], coding="gzip", length=None, bytes_max=10_000)

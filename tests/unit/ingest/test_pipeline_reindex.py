@@ -19,9 +19,9 @@ from werkzeug.test import EnvironBuilder
 
 from visor.app import Assembly
 from visor.errors import StoreUnavailable
+from visor.index.format.current_model import read_current
 from visor.index.merge.merge import merge
 from visor.ingest import reindex
-from visor.ingest.reindex import read_current
 from visor.ingest.worker import Worker
 from visor.schema.items import Batch, item_id
 from visor.search.active_index import Serving

@@ -7,9 +7,9 @@ import pytest
 from tests.unit.near_duplicates.test_images_hash import scene
 
 from visor.index.search.hits import Hit, Hits
-from visor.near_duplicates.classify import SAME_VECTOR_MIN, told_apart
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import IndexedItem, Item
+from visor.search.classify import SAME_VECTOR_MIN, told_apart
 from visor.search.item_cache import newest_and_cheapest
 from visor_bench.edits import EDITS
 

@@ -13,13 +13,12 @@ from google.cloud import storage
 from tests.unit.ingest.test_pipeline_push import picture
 from tests.unit.sources.catalogue_server import context_for
 
-from visor.errors import BadRequest, FetchFailed, FetchRefused, SettingsError, SourceError
+from visor.errors import BadRequest, FetchFailed, FetchRefused, NotConfigured, SettingsError, SourceError
 from visor.image_readers.readers import BucketReader
 from visor.ingest.bucket_events import DELETED, FINALIZED, METADATA, Notified
 from visor.schema.items import Batch, Change, Item
 from visor.settings import Settings
 from visor.sources.bucket.source import BucketSource
-from visor.sources.contract import NotConfigured
 from visor.sources.registry import open_source
 from visor.storage import open_stores
 from visor.storage.bucket_clients import open_bucket

@@ -12,11 +12,10 @@ from click.testing import CliRunner
 from tests.unit.sources.catalogue_server import context_for
 
 from visor.cli.main import cli
-from visor.errors import SettingsError
+from visor.errors import NotConfigured, SettingsError
 from visor.ingest.schedule import due, next_run, states
 from visor.schema.items import CrawlRun
 from visor.sources.config import Configuration, line_of
-from visor.sources.contract import NotConfigured
 from visor.sources.registry import kinds, load_kind
 
 TEXT = '''# An owner's sources

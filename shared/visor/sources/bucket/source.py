@@ -14,9 +14,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from visor.errors import SettingsError, SourceError, SourceUnavailable, StoreError
+from visor.errors import DropItem, SettingsError, SourceError, SourceUnavailable, StoreError
 from visor.schema.items import Item, item_id
-from visor.sources.contract import DropItem, Page, RowErrors, SourceConfig, SourceContext, page_of
+from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.folder.source import ENDINGS
 from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text
 from visor.storage.bucket_clients import Bucket, Stored, open_bucket, split

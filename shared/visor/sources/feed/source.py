@@ -13,11 +13,11 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from msgspec import Meta
 
-from visor.errors import FetchFailed, SourceError
+from visor.errors import DropItem, FetchFailed, SourceError
 from visor.http.response import FetchedStream
 from visor.schema.items import Item, item_id
 from visor.sources.client import Origin, Patience
-from visor.sources.contract import DropItem, Page, RowErrors, SourceConfig, SourceContext, page_of
+from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.feed.rows import BadRow, FeedRow, json_rows, table_rows, xml_rows
 from visor.sources.parse.encoding import decoded, gunzipped
 from visor.sources.parse.mapping import address, address_or_none

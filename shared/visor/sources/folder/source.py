@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from visor.errors import SourceError
+from visor.errors import DropItem, SourceError
 from visor.schema.items import Item, item_id
-from visor.sources.contract import DropItem, Page, RowErrors, SourceConfig, SourceContext, page_of
+from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.folder.exif import read_exif
 from visor.sources.parse.text import TITLE_LENGTH_MAX, plain_text
 

@@ -11,9 +11,9 @@ import msgspec
 from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
 
-from visor.errors import SettingsError
+from visor.errors import DropItem, SettingsError
 from visor.schema.items import Item, item_id
-from visor.sources.contract import DropItem, RowErrors, SourceConfig
+from visor.sources.contract import RowErrors, SourceConfig
 from visor.sources.parse.price import UnreadablePrice, currency_code, parse_price
 from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text
 

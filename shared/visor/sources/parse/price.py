@@ -7,7 +7,7 @@ from typing import Any
 
 from price_parser import Price
 
-from visor.sources.contract import DropItem
+from visor.errors import DropItem
 
 _PLAIN = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\Z")
 _CODE = re.compile(r"(?<![A-Za-z])([A-Z]{3})(?![A-Za-z])")

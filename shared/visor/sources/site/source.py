@@ -12,11 +12,11 @@ import msgspec
 from msgspec import Meta
 from protego import Protego
 
-from visor.errors import FetchFailed, QuotaReached, SettingsError, SourceUnavailable
+from visor.errors import DropItem, FetchFailed, QuotaReached, SettingsError, SourceUnavailable
 from visor.http.response import Fetched
 from visor.schema.items import Item, item_id
 from visor.sources.client import Origin, Patience
-from visor.sources.contract import DropItem, Page, RowErrors, SourceConfig, SourceContext
+from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext
 from visor.sources.parse.mapping import address
 from visor.sources.parse.price import UnreadablePrice, parse_price
 from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text

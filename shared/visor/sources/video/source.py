@@ -13,11 +13,11 @@ import av  # noqa: F401 — a missing library is told when the source is opened
 from msgspec import Meta
 from PIL import Image
 
-from visor.errors import FetchFailed, SettingsError, SourceError
+from visor.errors import FetchFailed, NotConfigured, SettingsError, SourceError
 from visor.image_readers.thumbnails import keep_frame
 from visor.schema.items import Item, item_id
 from visor.sources.client import Origin, Patience
-from visor.sources.contract import NotConfigured, Page, SourceConfig, SourceContext
+from visor.sources.contract import Page, SourceConfig, SourceContext
 from visor.sources.video.frame_selector import Choice, as_jpeg, sampled
 from visor.sources.video.hls import Playlist, Segment, parse_playlist
 

@@ -14,10 +14,10 @@ from urllib.parse import quote, urlencode
 
 from msgspec import Meta
 
-from visor.errors import FetchFailed, FetchUnavailable, SettingsError, SourceError, SourceUnavailable
+from visor.errors import DropItem, FetchFailed, FetchUnavailable, SettingsError, SourceError, SourceUnavailable
 from visor.schema.items import Item, item_id
 from visor.sources.client import Origin, Patience
-from visor.sources.contract import DropItem, Page, RowErrors, SourceConfig, SourceContext, page_of
+from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.parse.text import TITLE_LENGTH_MAX
 from visor.sources.wikidata.mediawiki import MediaWiki, Picture
 

@@ -1,0 +1,50 @@
+"""Current model: the document that says whose index is searched."""
+
+from __future__ import annotations
+
+import msgspec
+
+from visor.errors import Conflict
+from visor.schema.items import Record, as_document
+from visor.storage.documents import DocumentStore, Put
+
+COLLECTION = "index"
+KEY = "model"
+_EMPTY = {"building": None, "until": "", "cursor": "", "published": 0, "previous": None, "switched": 0.0}
+
+
+class CurrentModel(Record, frozen=True, kw_only=True):
+    """Whose index is searched, and how far a reindex is (document `index/model`)."""
+
+    current: str
+    """Fingerprint."""
+    building: str | None = None
+    """Fingerprint of the model that items are embedded anew with."""
+    until: str = ""
+    """Items indexed before this time (ISO 8601) have to be looked at."""
+    cursor: str = ""
+    """… and those indexed before this one are published."""
+    published: int = 0
+    previous: str | None = None
+    """Fingerprint whose index is still there, `KEPT_S` from `switched` on."""
+    switched: float = 0.0
+    """Seconds since 1970."""
+
+
+def read_current(documents: DocumentStore) -> tuple[CurrentModel | None, int]:
+    """Whose index is searched, and the document's revision; `(None, 0)` before the first merge."""
+    found = documents.get(COLLECTION, [KEY])
+    if KEY not in found:
+        return None, 0
+    return msgspec.convert(found[KEY].data, CurrentModel), found[KEY].revision
+
+
+def write_current(documents: DocumentStore, state: CurrentModel, revision: int) -> bool:
+    """Replace exactly that revision (0: create). False if somebody else was faster."""
+    try:
+        documents.commit(
+            [Put(collection="index", key=KEY, data={**_EMPTY, **as_document(state)}, if_revision=revision)]
+        )
+    except Conflict:
+        return False
+    return True
