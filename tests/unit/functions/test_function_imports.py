@@ -111,7 +111,7 @@ def test_a_source_whose_libraries_are_missing_says_how_to_get_them(kind: str) ->
     names = closure(bundle.required("crawl", [kind])) - closure(bundle.required("crawl"))
     code = (
         "from visor.sources.registry import load_kind\n"
-        "from visor.sources.contract import NotConfigured\n"
+        "from visor.errors import NotConfigured\n"
         f"try:\n    load_kind({kind!r})\nexcept NotConfigured as exc:\n"
         f"    assert 'visor[{kind}]' in str(exc) and 'bundle.py --config' in str(exc), exc\n"
         "else:\n    raise AssertionError('it was loaded')"

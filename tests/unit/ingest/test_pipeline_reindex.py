@@ -229,7 +229,7 @@ def test_a_reindex_that_is_stopped_goes_on_where_it_was(
     # Not all in one second, as embedding takes its time.
     for number, document in enumerate(old.stores.documents.query("items")):
         data = {**document.data, "indexed_at": f"2026-01-01T00:00:{number // 3:02d}+00:00"}
-        old.stores.documents.commit([reindex.Put(collection="items", key=document.key, data=data)])
+        old.stores.documents.commit([Put(collection="items", key=document.key, data=data)])
 
     class StoppedError(Exception):
         pass
@@ -261,7 +261,7 @@ def test_many_items_of_one_second_are_all_published(
     monkeypatch.setattr(reindex, "PAGE", 4)
     for document in old.stores.documents.query("items"):
         data = {**document.data, "indexed_at": "2026-01-01T00:00:00+00:00"}
-        old.stores.documents.commit([reindex.Put(collection="items", key=document.key, data=data)])
+        old.stores.documents.commit([Put(collection="items", key=document.key, data=data)])
     new.reindex()
     work(new)
     models = {document.data["model"] for document in new.stores.documents.query("items")}
