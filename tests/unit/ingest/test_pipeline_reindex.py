@@ -26,6 +26,7 @@ from visor.ingest.worker import Worker
 from visor.schema.items import Batch, item_id
 from visor.search.active_index import Serving
 from visor.settings import Settings
+from visor.storage.documents import Put
 from visor.web.access import Gate
 from visor.web.app import SearchApp
 
