@@ -1,6 +1,6 @@
 import { render } from "preact";
 import { loadConfig } from "./config";
-import { followFacets } from "./facets";
+import { followFacets } from "./endpoint/facets";
 import { begin, follow } from "./search";
 import { config } from "./state";
 import "./styles/index.css";

@@ -1,13 +1,13 @@
 import { batch } from "@preact/signals";
-import { Failure, type Trouble } from "./api";
-import type { Item, SearchRequest } from "./contract";
-import { formatCount, likelihood } from "./format";
-import { leave, recall, remember, step } from "./history";
-import { countFilters, K_DEFAULT, type LinkState, type Options, readLink } from "./link";
-import { boxesOf } from "./mask";
-import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture } from "./picture";
+import { leave, recall, remember, step } from "./address/history";
+import { countFilters, K_DEFAULT, type LinkState, type Options, readLink } from "./address/link";
+import { Failure, type Trouble } from "./endpoint/api";
+import type { Item, SearchRequest } from "./endpoint/contract";
+import { boxesOf } from "./picture/mask";
+import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture } from "./picture/picture";
 import * as state from "./state";
 import { DEFAULT_OPTIONS, type Edit, NO_EDIT, type Query } from "./state";
+import { formatCount, likelihood } from "./words/format";
 
 /** After a stroke or a moved edge, this long a pause means that it is meant. */
 const PAUSE_MS = 350;

@@ -1,11 +1,11 @@
 import { computed, signal } from "@preact/signals";
-import { Api, type Trouble } from "./api";
+import type { Options } from "./address/link";
+import { K_DEFAULT } from "./address/link";
 import type { Config } from "./config";
-import type { Box, FacetsAnswer, Item, SearchAnswer, StatsAnswer } from "./contract";
-import type { Options } from "./link";
-import { K_DEFAULT } from "./link";
-import { isEmpty, type Mask } from "./mask";
-import type { Picture } from "./picture";
+import { Api, type Trouble } from "./endpoint/api";
+import type { Box, FacetsAnswer, Item, SearchAnswer, StatsAnswer } from "./endpoint/contract";
+import { isEmpty, type Mask } from "./picture/mask";
+import type { Picture } from "./picture/picture";
 
 /** What is searched for. */
 export type Query =

@@ -12,7 +12,7 @@ import {
   likelihood,
   safeLink,
   sentenceCase,
-} from "../src/format";
+} from "../src/words/format";
 
 describe("a price", () => {
   it.each([

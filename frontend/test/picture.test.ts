@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { fromDataUrl, isWebAddress, nameOfAddress, readAddress } from "../src/picture";
+import { fromDataUrl, isWebAddress, nameOfAddress, readAddress } from "../src/picture/picture";
 
 it.each([
   ["https://a.example/x.jpg", true],

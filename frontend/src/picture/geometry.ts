@@ -1,4 +1,4 @@
-import type { Box } from "./contract";
+import type { Box } from "../endpoint/contract";
 
 /** A point in fractions of the picture's sides. */
 export interface Point {

@@ -1,4 +1,4 @@
-import type { Filters, Mode } from "./contract";
+import type { Filters, Mode } from "../endpoint/contract";
 
 /** How to search, apart from what for. */
 export interface Options {

@@ -1,9 +1,8 @@
 import { useEffect, useRef } from "preact/hooks";
-import type { SearchAnswer } from "../contract";
-import { isRejected } from "../feedback";
-import { formatCount, formatMilliseconds, formatPercent, likelihood } from "../format";
-import { countFilters } from "../link";
-import { changeOptions, retry } from "../search";
+import { countFilters } from "../../address/link";
+import type { SearchAnswer } from "../../endpoint/contract";
+import { isRejected } from "../../endpoint/feedback";
+import { changeOptions, retry } from "../../search";
 import {
   answer,
   canEdit,
@@ -16,11 +15,12 @@ import {
   query,
   revealed,
   toast,
-} from "../state";
+} from "../../state";
+import { formatCount, formatMilliseconds, formatPercent, likelihood } from "../../words/format";
+import { Icon } from "../elements/icons";
+import { Notice, ProblemCard } from "../elements/Notice";
 import { Card } from "./Card";
 import { Credit, sharedCredit } from "./ItemFacts";
-import { Icon } from "./icons";
-import { Notice, ProblemCard } from "./Notice";
 
 const K_STEP = 24;
 const K_MAX = 200;

@@ -1,8 +1,8 @@
-import { STAGES } from "../contract";
-import { formatCount, formatMilliseconds, formatPercent, sentenceCase } from "../format";
-import { answer, isBusy } from "../state";
-import { Bar } from "./Bar";
-import { Icon } from "./icons";
+import { STAGES } from "../../endpoint/contract";
+import { answer, isBusy } from "../../state";
+import { formatCount, formatMilliseconds, formatPercent, sentenceCase } from "../../words/format";
+import { Bar } from "../elements/Bar";
+import { Icon } from "../elements/icons";
 
 const LABELS_SHOWN = 5;
 /** Below it, a label or a kind says nothing. */

@@ -1,11 +1,18 @@
 import { useEffect } from "preact/hooks";
-import { STAGES, type StatsAnswer } from "../contract";
-import { formatAmount, formatCount, formatGeneration, formatMilliseconds, formatShare, sentenceCase } from "../format";
-import { refreshStats } from "../search";
-import { config, stats } from "../state";
-import { Bar } from "./Bar";
-import { Dialog } from "./Dialog";
-import { Notes } from "./Notes";
+import { STAGES, type StatsAnswer } from "../../endpoint/contract";
+import { refreshStats } from "../../search";
+import { config, stats } from "../../state";
+import {
+  formatAmount,
+  formatCount,
+  formatGeneration,
+  formatMilliseconds,
+  formatShare,
+  sentenceCase,
+} from "../../words/format";
+import { Bar } from "../elements/Bar";
+import { Dialog } from "../elements/Dialog";
+import { Notes } from "../elements/Notes";
 
 /** What this is, what it holds, how well it does and what it has used. */
 export function About({ onClose }: { onClose: () => void }) {

@@ -1,7 +1,7 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { searchOffered } from "../search";
-import { Dialog } from "./Dialog";
-import { Icon } from "./icons";
+import { searchOffered } from "../../search";
+import { Dialog } from "../elements/Dialog";
+import { Icon } from "../elements/icons";
 
 /** Phones open their own camera from a file field. */
 export const opensCameraFromFile = (): boolean =>

@@ -1,10 +1,10 @@
-import { formatCount } from "../format";
-import { connect, EXAMPLES, searchItem } from "../search";
-import { config, examples, offline, stats } from "../state";
+import { connect, EXAMPLES, searchItem } from "../../search";
+import { config, examples, offline, stats } from "../../state";
+import { formatCount } from "../../words/format";
+import { Icon } from "../elements/icons";
+import { ProblemCard } from "../elements/Notice";
+import { Thumb } from "../elements/Thumb";
 import { Intake } from "./Intake";
-import { Icon } from "./icons";
-import { ProblemCard } from "./Notice";
-import { Thumb } from "./Thumb";
 
 /** The page before anything is searched for. */
 export function Start() {

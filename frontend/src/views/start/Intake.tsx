@@ -1,8 +1,8 @@
 import { useRef, useState } from "preact/hooks";
-import { readAddress, readTransfer } from "../picture";
-import { searchOffered } from "../search";
+import { readAddress, readTransfer } from "../../picture/picture";
+import { searchOffered } from "../../search";
+import { Icon } from "../elements/icons";
 import { CameraDialog, hasLiveCamera, opensCameraFromFile } from "./Camera";
-import { Icon } from "./icons";
 
 const ACCEPT = "image/*,.heic,.heif,.avif";
 

@@ -1,7 +1,7 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import type { Trouble } from "../api";
-import { startOver } from "../search";
+import type { Trouble } from "../../endpoint/api";
+import { startOver } from "../../search";
 import { Icon, type IconName } from "./icons";
 
 /** What stands where results would. */

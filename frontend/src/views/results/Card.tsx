@@ -1,13 +1,13 @@
 import { useState } from "preact/hooks";
-import type { Match, Verdict } from "../contract";
-import { rejectMatch } from "../feedback";
-import { formatClock, formatPercent, hostOf, likelihood, safeLink } from "../format";
-import { searchItem } from "../search";
-import { can, canEdit, query } from "../state";
-import { Bar } from "./Bar";
+import type { Match, Verdict } from "../../endpoint/contract";
+import { rejectMatch } from "../../endpoint/feedback";
+import { searchItem } from "../../search";
+import { can, canEdit, query } from "../../state";
+import { formatClock, formatPercent, hostOf, likelihood, safeLink } from "../../words/format";
+import { Bar } from "../elements/Bar";
+import { Icon } from "../elements/icons";
+import { Thumb } from "../elements/Thumb";
 import { Credit, Facts, Places } from "./ItemFacts";
-import { Icon } from "./icons";
-import { Thumb } from "./Thumb";
 import { Why } from "./Why";
 
 /** `similar` goes without saying. */

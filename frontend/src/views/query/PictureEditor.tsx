@@ -1,11 +1,11 @@
 import { useRef, useState } from "preact/hooks";
-import type { Box } from "../contract";
-import { boxBetween, describeBox, type Edge, isInside, moveBox, type Point, resizeBox } from "../geometry";
-import { emptyMask, isEmpty, type Mask, paint, paintedShare } from "../mask";
-import { changeEdit } from "../search";
-import { announcement, canEdit, type Edit, edit, isBusy, isEdited, phase, type Query } from "../state";
+import type { Box } from "../../endpoint/contract";
+import { boxBetween, describeBox, type Edge, isInside, moveBox, type Point, resizeBox } from "../../picture/geometry";
+import { emptyMask, isEmpty, type Mask, paint, paintedShare } from "../../picture/mask";
+import { changeEdit } from "../../search";
+import { announcement, canEdit, type Edit, edit, isBusy, isEdited, phase, type Query } from "../../state";
+import { Icon } from "../elements/icons";
 import { BoxFrame, BrushCursor, Painted } from "./EditorOverlays";
-import { Icon } from "./icons";
 
 type Tool = "box" | "paint";
 type Gesture =

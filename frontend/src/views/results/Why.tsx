@@ -1,10 +1,10 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Explanation, Failure } from "../api";
-import type { Match } from "../contract";
-import { formatPercent, likelihood } from "../format";
-import { requestNow } from "../search";
-import { api, pictureAddress, query } from "../state";
-import { Dialog } from "./Dialog";
+import { type Explanation, Failure } from "../../endpoint/api";
+import type { Match } from "../../endpoint/contract";
+import { requestNow } from "../../search";
+import { api, pictureAddress, query } from "../../state";
+import { formatPercent, likelihood } from "../../words/format";
+import { Dialog } from "../elements/Dialog";
 
 /** Where in the two pictures the likeness sits. */
 export function Why({ match, onClose }: { match: Match; onClose: () => void }) {

@@ -1,4 +1,4 @@
-import type { Box } from "./contract";
+import type { Box } from "../endpoint/contract";
 import type { Point } from "./geometry";
 
 /** Cells along the longer side: fine enough for a hand, coarse enough for few boxes. */

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { pictureAddress } from "../state";
+import { pictureAddress } from "../../state";
 import { Icon } from "./icons";
 
 /** A catalogue's picture. Its host is not ours: where it does not come, a sign says so. */

@@ -1,5 +1,5 @@
+import { announcement, api, rejected, subject, toast } from "../state";
 import type { Item } from "./contract";
-import { announcement, api, rejected, subject, toast } from "./state";
 
 /** This long it can be taken back; only then it is sent. */
 export const REGRET_MS = 6000;

@@ -3,7 +3,7 @@
  * The types come from its OpenAPI document: `npm run contract` writes them anew. The server leaves out what is at its
  * default, so everything that has a default is optional.
  */
-import type { components } from "./openapi";
+import type { components } from "../openapi";
 
 type Schemas = components["schemas"];
 

@@ -1,7 +1,7 @@
-import type { Item, Match } from "../contract";
-import { formatCountry, formatPrice, hostOf, safeLink, sentenceCase } from "../format";
-import { Icon } from "./icons";
-import { MaybeLink } from "./Notes";
+import type { Item, Match } from "../../endpoint/contract";
+import { formatCountry, formatPrice, hostOf, safeLink, sentenceCase } from "../../words/format";
+import { Icon } from "../elements/icons";
+import { MaybeLink } from "../elements/Notes";
 
 const IN_STOCK = /^(https?:\/\/schema\.org\/)?in[ _]?stock$/i;
 

@@ -1,6 +1,6 @@
-import type { Box } from "../contract";
-import { EDGES, type Point } from "../geometry";
-import { boxesOf, isEmpty, type Mask } from "../mask";
+import type { Box } from "../../endpoint/contract";
+import { EDGES, type Point } from "../../picture/geometry";
+import { boxesOf, isEmpty, type Mask } from "../../picture/mask";
 
 const percent = (value: number) => `${value * 100}%`;
 

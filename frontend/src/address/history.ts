@@ -1,6 +1,6 @@
-import type { SearchAnswer } from "./contract";
+import type { SearchAnswer } from "../endpoint/contract";
+import { type Edit, type Query, subjectOf } from "../state";
 import { type LinkState, type Options, writeLink } from "./link";
-import { type Edit, type Query, subjectOf } from "./state";
 
 /** One searched page. A link holds only the vector; in this tab the picture itself is remembered as well. */
 export interface Visit {

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { config } from "../state";
+import { config } from "../../state";
 
 /** What the owner says about the catalogue: licences, credits, 'prices are made up'. */
 export function Notes() {

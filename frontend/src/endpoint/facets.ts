@@ -1,6 +1,6 @@
 import { effect, signal } from "@preact/signals";
+import { answer, api, facets, options } from "../state";
 import type { FacetsAnswer, FacetValue, Filters } from "./contract";
-import { answer, api, facets, options } from "./state";
 
 export type Facet = "collection" | "country" | "label" | "source";
 

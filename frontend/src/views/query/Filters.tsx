@@ -1,11 +1,11 @@
 import { useEffect, useState } from "preact/hooks";
-import type { Filters as FilterSet } from "../contract";
-import { type Facet, itemsPassing, valuesOf } from "../facets";
-import { formatCount, formatCountry, sentenceCase } from "../format";
-import { countFilters } from "../link";
-import { changeOptions } from "../search";
-import { answer, facets, options } from "../state";
-import { Icon } from "./icons";
+import { countFilters } from "../../address/link";
+import type { Filters as FilterSet } from "../../endpoint/contract";
+import { type Facet, itemsPassing, valuesOf } from "../../endpoint/facets";
+import { changeOptions } from "../../search";
+import { answer, facets, options } from "../../state";
+import { formatCount, formatCountry, sentenceCase } from "../../words/format";
+import { Icon } from "../elements/icons";
 
 const SHOWN = 7;
 /** SciPy's metrics that suit real vectors. */
