@@ -44,8 +44,6 @@ export const answer = signal<SearchAnswer | null>(null);
 export const problem = signal<Trouble | null>(null);
 /** A sentence about a link that was made with another state of the catalogue. */
 export const linkNotice = signal<string | null>(null);
-/** The nearest are shown although none is likely. */
-export const revealed = signal(false);
 /** Pairs of a query and an item that were said to be no match, by `pairOf`. */
 export const rejected = signal<ReadonlySet<string>>(new Set());
 
@@ -72,6 +70,9 @@ export function subjectOf(
   return vector ? { vector } : null;
 }
 export const subject = computed(() => subjectOf(query.value, answer.value));
+
+/** Items are judged by other words than pictures. */
+export const askedAs = computed(() => (query.value?.kind === "item" ? "item" : "picture"));
 
 export const isBusy = computed(() => phase.value === "preparing" || phase.value === "searching");
 export const isEdited = computed(() => edit.value.box !== null || !isEmpty(edit.value.mask));

@@ -8,10 +8,14 @@ export interface Visit {
   edit: Edit;
   options: Options;
   answer: SearchAnswer;
+  /** How far down the page stood when it was left. */
+  scroll: number;
 }
 
 const VISITS_MAX = 40;
 const visits = new Map<string, Visit>();
+/** The visit that is on the page. */
+let shown: Visit | null = null;
 
 /** The link to a visit, or null where the answer gave nothing to link to. */
 export function linkOf({ query, options, answer }: Visit): LinkState | null {
@@ -22,6 +26,8 @@ export function linkOf({ query, options, answer }: Visit): LinkState | null {
 
 /** A step for a search that is under way: going back gives it up. */
 export function step(): void {
+  keepScroll();
+  shown = null;
   history.pushState(null, "", location.pathname + location.search);
 }
 
@@ -30,6 +36,7 @@ export function remember(visit: Visit): void {
   const link = linkOf(visit);
   const id = crypto.getRandomValues(new Uint32Array(2)).join("");
   visits.set(id, visit);
+  shown = visit;
   const [oldest] = visits.keys();
   if (visits.size > VISITS_MAX && oldest) visits.delete(oldest);
   const address = link ? `#${writeLink(link)}` : location.pathname + location.search;
@@ -38,8 +45,15 @@ export function remember(visit: Visit): void {
 
 /** The remembered visit that the browser stands on, if this tab has made it. */
 export function recall(): Visit | null {
+  keepScroll();
   const id: unknown = history.state?.visit;
-  return (typeof id === "string" && visits.get(id)) || null;
+  shown = (typeof id === "string" && visits.get(id)) || null;
+  return shown;
+}
+
+/** Notes how far down the page stands, before it is left. */
+function keepScroll(): void {
+  if (shown) shown.scroll = scrollY;
 }
 
 /** Back to the start page, as a step of its own. */

@@ -21,7 +21,11 @@ export type ItemsAnswer = Schemas["ItemsAnswer"];
 export type Label = Schemas["Label"];
 export type Match = Schemas["Match"];
 export type Problem = Schemas["Problem"];
-export type SearchAnswer = Schemas["SearchAnswer"];
+export type QueryAnswer = Schemas["QueryAnswer"] & {
+  /** Why there is nothing to compare in the picture, where that is so. */
+  blank?: string | null;
+};
+export type SearchAnswer = Omit<Schemas["SearchAnswer"], "query"> & { query: QueryAnswer };
 /** What to search for is named here, or is the picture beside it. */
 export type SearchRequest = Partial<Schemas["SearchRequest"]>;
 export type StatsAnswer = Schemas["StatsAnswer"];

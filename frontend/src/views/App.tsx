@@ -66,17 +66,19 @@ function Searched() {
   return (
     <div class="searched">
       <h1 class="visually-hidden">Results</h1>
-      <section class="query" aria-label="Your picture">
-        {/* Tools, strokes and their undoing belong to one picture. */}
-        {current && <PictureEditor key={current.picture.src ?? current.picture.name} query={current} />}
-        {current?.kind === "item" && (
-          <p class="query-name">
-            More like <strong>{current.item?.title || "this item"}</strong>
-          </p>
-        )}
-      </section>
-      <Insight />
-      <Filters />
+      <div class="side">
+        <section class={current?.kind === "item" ? "query query-item" : "query"} aria-label="Your picture">
+          {/* Tools, strokes and their undoing belong to one picture. */}
+          {current && <PictureEditor key={current.picture.src ?? current.picture.name} query={current} />}
+          {current?.kind === "item" && (
+            <p class="query-name">
+              More like <strong dir="auto">{current.item?.title || "this item"}</strong>
+            </p>
+          )}
+        </section>
+        <Insight />
+        <Filters />
+      </div>
       <Results />
     </div>
   );

@@ -83,15 +83,6 @@ export function formatMilliseconds(ms: number): string {
   return ms >= 10 ? `${Math.round(ms)} ms` : `${ms.toFixed(1)} ms`;
 }
 
-/** A calibrated probability in words that begin a sentence, by the percentage that stands beside them. */
-export function likelihood(exact: number): string {
-  const probability = Math.round(exact * 100) / 100;
-  if (probability >= 0.95) return "Almost certainly";
-  if (probability >= 0.8) return "Very likely";
-  if (probability >= 0.5) return "Likely";
-  return probability >= 0.2 ? "Possibly" : "Unlikely";
-}
-
 /** The start of a sentence from a name such as `screwdriver` or `n02_cat`. */
 export function sentenceCase(name: string): string {
   const words = name.replaceAll("_", " ").trim();

@@ -1,5 +1,6 @@
 import { useEffect } from "preact/hooks";
 import { STAGES, type StatsAnswer } from "../../endpoint/contract";
+import { owner, toggleOwner } from "../../owner";
 import { refreshStats } from "../../search";
 import { config, stats } from "../../state";
 import {
@@ -34,6 +35,9 @@ export function About({ onClose }: { onClose: () => void }) {
             <Notes />
           </section>
         )}
+        <button type="button" class="text-button about-owner" aria-pressed={owner.value} onClick={toggleOwner}>
+          Show what concerns the owner
+        </button>
       </div>
     </Dialog>
   );
@@ -78,7 +82,7 @@ function Facts({ stats: now }: { stats: StatsAnswer }) {
         <Audit audit={now.audit} />
         <Stages stages={now.stages_ms} searches={now.searches} />
       </section>
-      <Meters meters={now.meters ?? []} />
+      {owner.value && <Meters meters={now.meters ?? []} />}
     </>
   );
 }

@@ -1,7 +1,9 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Trouble } from "../../endpoint/api";
+import { owner } from "../../owner";
 import { startOver } from "../../search";
+import { forVisitors } from "../../words/trouble";
 import { Icon, type IconName } from "./icons";
 
 /** What stands where results would. */
@@ -18,7 +20,8 @@ export function Notice(props: { icon: IconName; title: string; warning?: boolean
 }
 
 /** What went wrong, what would be right, and what to do: as the problem document says it. */
-export function ProblemCard({ problem, onRetry }: { problem: Trouble; onRetry: () => Promise<void> }) {
+export function ProblemCard({ problem: told, onRetry }: { problem: Trouble; onRetry: () => Promise<void> }) {
+  const problem = owner.value ? told : forVisitors(told);
   const found = problem.found || problem.detail;
   return (
     <Notice icon="alert" title={problem.title} warning>
@@ -30,7 +33,7 @@ export function ProblemCard({ problem, onRetry }: { problem: Trouble; onRetry: (
       )}
       {problem.remedy && <p>{asSentence(problem.remedy)}</p>}
       {mayPass(problem) ? (
-        <RetryButton key={problem} after={problem.status === 429 ? (problem.retryAfterS ?? 0) : 0} onRetry={onRetry} />
+        <RetryButton key={told} after={problem.status === 429 ? (problem.retryAfterS ?? 0) : 0} onRetry={onRetry} />
       ) : (
         <button type="button" class="button button-primary" onClick={startOver}>
           Search with another picture

@@ -2,9 +2,11 @@ import { useEffect, useState } from "preact/hooks";
 import { countFilters } from "../../address/link";
 import type { Filters as FilterSet } from "../../endpoint/contract";
 import { type Facet, itemsPassing, valuesOf } from "../../endpoint/facets";
+import { owner } from "../../owner";
 import { changeOptions } from "../../search";
-import { answer, facets, options } from "../../state";
+import { answer, facets, isBusy, options } from "../../state";
 import { formatCount, formatCountry, sentenceCase } from "../../words/format";
+import { shortLabel } from "../../words/labels";
 import { Icon } from "../elements/icons";
 
 const SHOWN = 7;
@@ -49,11 +51,28 @@ export function Filters() {
         <FacetGroup facet="collection" title="Collection" name={sentenceCase} />
         <Price />
         <FacetGroup facet="country" title="Country" name={formatCountry} />
-        <FacetGroup facet="label" title="Seems to show" name={sentenceCase} />
+        <FacetGroup facet="label" title="Seems to show" name={shortLabel} />
         <FacetGroup facet="source" title="Source" name={(value) => value} onlyIfSeveral />
         <Advanced />
+        <ShowResults passing={passing} />
       </div>
     </details>
+  );
+}
+
+/** On a phone the results are below the filters, out of sight. */
+function ShowResults({ passing }: { passing: number | null }) {
+  const count = passing ?? answer.value?.matches.length ?? 0;
+  const show = (event: { currentTarget: HTMLElement }) => {
+    event.currentTarget.closest("details")?.removeAttribute("open");
+    const results = document.getElementById("results");
+    results?.focus({ preventScroll: true });
+    results?.scrollIntoView({ block: "start" });
+  };
+  return (
+    <button type="button" class="button button-primary show-results" disabled={isBusy.value || !count} onClick={show}>
+      Show {formatCount(count)} {count === 1 ? "result" : "results"}
+    </button>
   );
 }
 
@@ -61,7 +80,8 @@ function FacetGroup(props: { facet: Facet; title: string; name: (value: string) 
   const [all, setAll] = useState(false);
   const { facet, title, name } = props;
   const chosen = options.value.filters[facet] ?? [];
-  const values = valuesOf(facet);
+  // A value without a name that people read is not offered.
+  const values = valuesOf(facet).filter(({ value }) => name(value) || chosen.includes(value));
   if (values.length === 0 || (props.onlyIfSeveral && values.length < 2)) return null;
   const shown = all ? values : values.filter(({ value }, index) => index < SHOWN || chosen.includes(value));
   const toggle = (value: string) =>
@@ -72,7 +92,7 @@ function FacetGroup(props: { facet: Facet; title: string; name: (value: string) 
       {shown.map(({ value, count }) => (
         <label key={value} class={count === 0 ? "check check-empty" : "check"}>
           <input type="checkbox" checked={chosen.includes(value)} onChange={() => void toggle(value)} />
-          <span class="check-name">{name(value)}</span>
+          <span class="check-name">{name(value) || value}</span>
           <span class="check-count">{formatCount(count)}</span>
         </label>
       ))}
@@ -181,18 +201,20 @@ function Advanced() {
             ? "Compares with every vector in the catalogue."
             : "Looks through compact codes first, then compares the best with care."}
       </p>
-      <label class="metric">
-        <span>Metric</span>
-        <select
-          value={metric ?? ""}
-          onChange={(event) => void changeOptions({ metric: event.currentTarget.value || null })}
-        >
-          <option value="">As indexed</option>
-          {METRICS.map((name) => (
-            <option key={name}>{name}</option>
-          ))}
-        </select>
-      </label>
+      {(owner.value || metric) && (
+        <label class="metric">
+          <span>Metric</span>
+          <select
+            value={metric ?? ""}
+            onChange={(event) => void changeOptions({ metric: event.currentTarget.value || null })}
+          >
+            <option value="">As indexed</option>
+            {METRICS.map((name) => (
+              <option key={name}>{name}</option>
+            ))}
+          </select>
+        </label>
+      )}
     </details>
   );
 }

@@ -1,12 +1,13 @@
 import { STAGES } from "../../endpoint/contract";
+import { owner } from "../../owner";
 import { answer, isBusy } from "../../state";
 import { formatCount, formatMilliseconds, formatPercent, sentenceCase } from "../../words/format";
+import { LABEL_MIN, shortLabel } from "../../words/labels";
 import { Bar } from "../elements/Bar";
 import { Icon } from "../elements/icons";
 
 const LABELS_SHOWN = 5;
-/** Below it, a label or a kind says nothing. */
-const LABEL_MIN = 0.01;
+/** Below it, a kind says nothing. */
 const GUESS_MIN = 0.2;
 
 /** What the picture seems to show, whether it is safe, and how the answer came about. */
@@ -14,27 +15,28 @@ export function Insight() {
   const current = answer.value;
   if (!current) return isBusy.value ? <Expected /> : null;
   const { safety } = current;
-  const labels = (current.labels ?? []).filter(({ probability }) => probability >= LABEL_MIN);
+  const labels = (current.labels ?? []).filter(({ probability }) => owner.value || probability >= LABEL_MIN);
+  const named = labels.map((label) => ({ ...label, name: shortLabel(label.name) })).filter(({ name }) => name);
   const guess = current.guess && current.guess.probability >= GUESS_MIN ? current.guess : null;
   return (
     <section class="panel insight" aria-label="About this search">
-      {(labels.length > 0 || guess) && <h2 class="panel-title">What it seems to show</h2>}
+      {(named.length > 0 || guess) && <h2 class="panel-title">What it seems to show</h2>}
+      {named.length > 0 && (
+        <ul class="labels">
+          {named.slice(0, LABELS_SHOWN).map(({ name, probability }) => (
+            <li key={name}>
+              <span class="label-name">{name}</span>
+              <span class="label-value">{formatPercent(probability)}</span>
+              <Bar value={probability} />
+            </li>
+          ))}
+        </ul>
+      )}
       {guess && (
         <p class="guess">
           {guess.probability >= 0.5 ? "Probably" : "Perhaps"} <strong>{sentenceCase(guess.collection)}</strong>
           <span class="muted"> · {formatPercent(guess.probability)}, by its neighbours</span>
         </p>
-      )}
-      {labels.length > 0 && (
-        <ul class="labels">
-          {labels.slice(0, LABELS_SHOWN).map((label) => (
-            <li key={label.name}>
-              <span class="label-name">{sentenceCase(label.name)}</span>
-              <span class="label-value">{formatPercent(label.probability)}</span>
-              <Bar value={label.probability} />
-            </li>
-          ))}
-        </ul>
       )}
       {safety && <Safety unsafe={safety.unsafe} probabilities={safety.probabilities} />}
       <Timing />
@@ -55,23 +57,19 @@ function Expected() {
   );
 }
 
+/** Two words for visitors; the classes are the owner's. */
 function Safety({ unsafe, probabilities }: { unsafe: boolean; probabilities: Record<string, number> }) {
   const sorted = Object.entries(probabilities).sort(([, a], [, b]) => b - a);
-  const [first] = sorted;
-  const all = sorted.map(([name, value]) => `${name} ${formatPercent(value)}`).join(", ");
   return (
-    <p class="safety" title={all}>
+    <div class="safety">
       <Icon name={unsafe ? "alert" : "shield"} size={18} />
-      <span>
-        {unsafe ? "Not safe to show" : "Safe to show"}
-        {first && (
-          <span class="muted">
-            {" "}
-            · {first[0]} {formatPercent(first[1])}
-          </span>
+      <p>
+        {unsafe ? "Held back" : "Safe to show"}
+        {owner.value && (
+          <span class="muted"> · {sorted.map(([name, value]) => `${name} ${formatPercent(value)}`).join(", ")}</span>
         )}
-      </span>
-    </p>
+      </p>
+    </div>
   );
 }
 
@@ -86,7 +84,7 @@ function Timing() {
       <summary>
         <span>
           Answered in {formatMilliseconds(timing["total"] ?? sum)}
-          <span class="muted"> · {metric ?? mode}</span>
+          {(metric || mode !== "fast" || owner.value) && <span class="muted"> · {metric ?? mode}</span>}
         </span>
         <Icon name="chevron" size={18} />
       </summary>
@@ -105,6 +103,10 @@ function Timing() {
             <dd>{formatMilliseconds(timing[name] ?? 0)}</dd>
           </div>
         ))}
+        <div>
+          <dt>Chance that the catalogue has it</dt>
+          <dd>{formatPercent(current.confidence)}</dd>
+        </div>
         <div>
           <dt>Pictures searched</dt>
           <dd>{formatCount(index.images)}</dd>

@@ -157,7 +157,7 @@ export function PictureEditor({ query: current }: { query: Query }) {
     setCursor(null);
   };
   return (
-    <div class="editor">
+    <div class={!editable || !tool ? "editor editor-resting" : "editor"}>
       {/* biome-ignore-start lint/a11y/noStaticElementInteractions lint/a11y/useAriaPropsSupportedByRole: it has the role where it acts */}
       <div
         ref={surface}
@@ -228,7 +228,7 @@ function Tools(props: {
         <span>Paint out</span>
       </button>
       <span class="tools-space" />
-      <button type="button" class="tool" disabled={!onUndo} aria-label="Undo" onClick={() => onUndo?.()}>
+      <button type="button" class="tool" disabled={!onUndo} aria-label="Undo drawing" onClick={() => onUndo?.()}>
         <Icon name="undo" />
       </button>
       <button type="button" class="tool" disabled={!onClear} onClick={() => onClear?.()}>

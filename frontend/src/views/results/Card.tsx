@@ -2,8 +2,9 @@ import { useState } from "preact/hooks";
 import type { Match, Verdict } from "../../endpoint/contract";
 import { rejectMatch } from "../../endpoint/feedback";
 import { searchItem } from "../../search";
-import { can, canEdit, query } from "../../state";
-import { formatClock, formatPercent, hostOf, likelihood, safeLink } from "../../words/format";
+import { answer, can, canEdit, query } from "../../state";
+import { formatClock, formatPercent, hostOf, safeLink } from "../../words/format";
+import { kinship, likelihood } from "../../words/sureness";
 import { Bar } from "../elements/Bar";
 import { Icon } from "../elements/icons";
 import { Thumb } from "../elements/Thumb";
@@ -45,7 +46,7 @@ export function Card({ match, credited }: { match: Match; credited: boolean }) {
       </div>
       {/* biome-ignore-end lint/a11y/useAnchorContent: the title below is the same link, for everybody */}
       <div class="card-text">
-        <h3 title={title}>
+        <h3 title={title} dir="auto">
           {page ? (
             <a
               href={page}
@@ -70,13 +71,23 @@ export function Card({ match, credited }: { match: Match; credited: boolean }) {
   );
 }
 
+/** How near it is, and in words how sure that makes of it, where words would not mislead. */
 function Sureness({ match: { confidence, similarity } }: { match: Match }) {
+  const current = answer.value;
+  if (!current) return null;
+  const ofItem = query.value?.kind === "item";
+  // Where the answer as a whole is unsure, its band says so once for all.
+  const numbered = !ofItem && !current.no_confident_match && !current.query.blank;
+  const words = ofItem ? kinship(confidence, current) : numbered ? likelihood(confidence) : "";
   return (
     <div class="sureness">
-      <p title="Probability that this is what you look for">
-        <span>{likelihood(confidence)}</span> <span>{formatPercent(confidence)}</span>
-      </p>
-      <Bar value={confidence} />
+      {words && (
+        <p title={numbered ? "Probability that this is what you look for" : undefined}>
+          <span>{words}</span>
+          {numbered && <span>{formatPercent(confidence)}</span>}
+        </p>
+      )}
+      <Bar value={numbered ? confidence : Math.max(similarity, 0)} />
       <p class="muted" title="Likeness to your picture; 1 is the same">
         <span>Similarity</span> <span>{similarity.toFixed(3)}</span>
       </p>
@@ -99,7 +110,7 @@ function Actions({ match, title }: { match: Match; title: string }) {
       <button
         type="button"
         class="text-button"
-        aria-label={`More like ${title}`}
+        aria-label={`More like this: ${title}`}
         onClick={() => void searchItem(match.item)}
       >
         <Icon name="similar" size={18} />

@@ -26,7 +26,7 @@ export function Facts({ item }: { item: Item }) {
         </p>
       )}
       {where.length > 0 && (
-        <p class="card-where" title={where.join(" · ")}>
+        <p class="card-where" dir="auto" title={where.join(" · ")}>
           {where.join(" · ")}
         </p>
       )}
@@ -68,7 +68,7 @@ export function Places({ match: { places = [] } }: { match: Match }) {
           const page = safeLink(place.page_url);
           return (
             <li key={place.item}>
-              <span class="place-name">
+              <span class="place-name" dir="auto">
                 <MaybeLink href={page}>{place.title || (page && hostOf(page)) || "Untitled item"}</MaybeLink>
               </span>
               {typeof place.price === "number" && (

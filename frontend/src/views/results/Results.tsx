@@ -3,24 +3,13 @@ import { countFilters } from "../../address/link";
 import type { SearchAnswer } from "../../endpoint/contract";
 import { isRejected } from "../../endpoint/feedback";
 import { changeOptions, retry } from "../../search";
-import {
-  answer,
-  canEdit,
-  isBusy,
-  isEdited,
-  linkNotice,
-  options,
-  phase,
-  problem,
-  query,
-  revealed,
-  toast,
-} from "../../state";
-import { formatCount, formatMilliseconds, formatPercent, likelihood } from "../../words/format";
-import { Icon } from "../elements/icons";
+import { answer, canEdit, isBusy, linkNotice, options, phase, problem } from "../../state";
+import { formatCount } from "../../words/format";
+import { ADVICE_BLANK } from "../../words/sureness";
 import { Notice, ProblemCard } from "../elements/Notice";
 import { Card } from "./Card";
 import { Credit, sharedCredit } from "./ItemFacts";
+import { SurenessBand } from "./SurenessBand";
 
 const K_STEP = 24;
 const K_MAX = 200;
@@ -38,15 +27,24 @@ export function Results() {
 
 function Content() {
   const current = answer.value;
-  if (phase.value === "failed" && problem.value) return <ProblemCard problem={problem.value} onRetry={retry} />;
-  if (!current) return <Skeleton />;
-  if (current.safety?.unsafe) return <Unsafe />;
-  if (current.matches.length === 0) return <Empty />;
-  if (current.no_confident_match && !revealed.value) return <NothingLikeIt />;
+  const trouble = phase.value === "failed" ? problem.value : null;
+  if (!current) return trouble ? <ProblemCard problem={trouble} onRetry={retry} /> : <Skeleton />;
+  return (
+    <>
+      {trouble && <ProblemCard problem={trouble} onRetry={retry} />}
+      {trouble && current.matches.length > 0 && <p class="waiting">Below are the results from before.</p>}
+      <Answer current={current} />
+    </>
+  );
+}
+
+function Answer({ current }: { current: SearchAnswer }) {
+  if (current.safety?.unsafe) return <HeldBack />;
+  if (current.matches.length === 0) return current.query.blank ? <Blank words={current.query.blank} /> : <Empty />;
   const shared = sharedCredit(current.matches.map(({ item }) => item));
   return (
-    <div class={isBusy.value ? "stale" : undefined}>
-      <Heading current={current} />
+    <div class={isBusy.value || phase.value === "failed" ? "stale" : undefined}>
+      <SurenessBand current={current} />
       <ol class="grid">
         {current.matches
           .filter((match) => !isRejected(match.item.id))
@@ -61,69 +59,11 @@ function Content() {
           All these pictures: <Credit item={shared} />
         </div>
       )}
+      <p class="shown-count">
+        The {formatCount(current.matches.length)} nearest of {formatCount(current.index.images)} pictures
+      </p>
       <More />
     </div>
-  );
-}
-
-function Heading({ current }: { current: SearchAnswer }) {
-  const { confidence, matches, index, timing_ms } = current;
-  const title = useRef<HTMLHeadingElement>(null);
-  // The button that revealed them is gone, and the focus with it.
-  useEffect(() => {
-    if (revealed.value) title.current?.focus({ preventScroll: true });
-  }, []);
-  return (
-    <header class="result-head">
-      <Gauge value={confidence} />
-      <div class="result-words">
-        <h2 class="result-title" ref={title} tabIndex={-1}>
-          {titleOf(current)}
-        </h2>
-        <p class="muted">
-          The {formatCount(matches.length)} nearest of {formatCount(index.images)} pictures
-          {timing_ms["total"] !== undefined && `, in ${formatMilliseconds(timing_ms["total"])}`}
-        </p>
-      </div>
-      <button type="button" class="button button-quiet" aria-label="Copy link" onClick={() => void copyLink()}>
-        <Icon name="link" />
-        <span>Copy link</span>
-      </button>
-    </header>
-  );
-}
-
-function titleOf({ confidence, matches, no_confident_match }: SearchAnswer): string {
-  if (no_confident_match) return "The nearest, though nothing is like it";
-  if (query.value?.kind === "item") return `${likelihood(confidence)} more of its kind`;
-  return matches[0]?.verdict === "exact"
-    ? "The same picture is in the catalogue"
-    : `${likelihood(confidence)} in the catalogue`;
-}
-
-async function copyLink(): Promise<void> {
-  const held = query.value?.kind === "item" ? "" : " It holds the picture's vector, not the picture.";
-  try {
-    await navigator.clipboard.writeText(location.href);
-    toast.value = { text: `Link copied.${held}` };
-  } catch {
-    toast.value = { text: "The browser did not allow copying. The link is in the address bar." };
-  }
-}
-
-function Gauge({ value }: { value: number }) {
-  const around = 2 * Math.PI * 20;
-  return (
-    <span class="gauge" title="Probability that the catalogue has what you look for">
-      <svg viewBox="0 0 48 48" aria-hidden="true">
-        <circle cx="24" cy="24" r="20" />
-        <circle class="gauge-value" cx="24" cy="24" r="20" stroke-dasharray={`${value * around} ${around}`} />
-      </svg>
-      <span class={value > 0.99 ? "gauge-sure" : undefined}>
-        {formatPercent(value).replace(/[\s%]/g, "")}
-        <small>%</small>
-      </span>
-    </span>
   );
 }
 
@@ -145,25 +85,6 @@ function More() {
   );
 }
 
-function NothingLikeIt() {
-  const confidence = answer.value?.confidence ?? 0;
-  return (
-    <Notice
-      icon="nothing"
-      title={confidence < 0.2 ? "Nothing in the catalogue is like it" : "Probably nothing like it here"}
-    >
-      <p>
-        {confidence < 0.01 ? "Less than a 1 % chance" : `A ${formatPercent(confidence)} chance`} that the catalogue has
-        what you look for.
-        {canEdit.value && !isEdited.value && " A box around the thing itself often helps."}
-      </p>
-      <button type="button" class="button" onClick={() => (revealed.value = true)}>
-        Show the nearest anyway
-      </button>
-    </Notice>
-  );
-}
-
 function Empty() {
   if (countFilters(options.value.filters) === 0) {
     return (
@@ -182,11 +103,20 @@ function Empty() {
   );
 }
 
-function Unsafe() {
+/** A picture in which there is nothing to compare. */
+function Blank({ words }: { words: string }) {
   return (
-    <Notice icon="shield" title="This picture is not searched for">
+    <Notice icon="picture" title={words}>
+      <p>{ADVICE_BLANK}</p>
+    </Notice>
+  );
+}
+
+function HeldBack() {
+  return (
+    <Notice icon="shield" title="This picture is held back">
       <p>
-        The safety check takes it for explicit.
+        The safety check does not want it shown, so it is not searched for.
         {canEdit.value ? " If that is wrong, draw a box around the part that matters." : ""}
       </p>
     </Notice>

@@ -3,7 +3,8 @@ import { type Explanation, Failure } from "../../endpoint/api";
 import type { Match } from "../../endpoint/contract";
 import { requestNow } from "../../search";
 import { api, pictureAddress, query } from "../../state";
-import { formatPercent, likelihood } from "../../words/format";
+import { formatPercent } from "../../words/format";
+import { likelihood } from "../../words/sureness";
 import { Dialog } from "../elements/Dialog";
 
 /** Where in the two pictures the likeness sits. */
@@ -70,7 +71,7 @@ function Heated({ caption, src, heat }: { caption: string; src: string; heat: st
         />
         <canvas ref={canvas} />
       </span>
-      <figcaption>{caption}</figcaption>
+      <figcaption dir="auto">{caption}</figcaption>
     </figure>
   );
 }
