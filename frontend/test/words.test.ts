@@ -19,8 +19,8 @@ const answer = (change: Partial<SearchAnswer>): SearchAnswer => ({
 
 describe("the band above the matches", () => {
   it.each([
-    [0.95, false, "Very likely what you look for"],
-    [0.8, false, "Very likely what you look for"],
+    [0.95, false, "Very likely what you are looking for"],
+    [0.8, false, "Very likely what you are looking for"],
     [0.79, false, "Perhaps one of these"],
     [0.1, false, "Perhaps one of these"],
     [0.1, true, "We probably don't have it: these are the nearest"],

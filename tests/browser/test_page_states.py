@@ -93,7 +93,7 @@ def test_the_nearest_are_shown_at_once_under_what_is_said_of_them(new_page: Any,
 
 
 @pytest.mark.parametrize(
-    ("confidence", "words"), [(0.86, "Very likely what you look for"), (0.6, "Perhaps one of these")]
+    ("confidence", "words"), [(0.86, "Very likely what you are looking for"), (0.6, "Perhaps one of these")]
 )
 def test_the_band_says_how_sure_the_answer_is(new_page: Any, picture: Path, confidence: float, words: str) -> None:
     page = new_page()
@@ -133,6 +133,7 @@ def test_an_empty_picture_has_no_grid_but_a_sentence(new_page: Any, picture: Pat
     drop(page, picture.name, picture.read_bytes(), "image/png")
     page.get_by_role("heading", name=BLANK).wait_for()
     assert page.locator(".card").count() == 0
+    assert page.get_by_text("What it seems to show").count() == 0
     assert page.locator("[aria-live=polite]").inner_text() == BLANK
 
 

@@ -93,6 +93,10 @@ export async function readAddress(text: string): Promise<Offered> {
   return isWebAddress(address) ? { url: address } : null;
 }
 
+/** An address as people type it: `www.shop.example/cat.jpg` is meant to begin with https://. */
+export const withScheme = (typed: string): string =>
+  /^[a-z\d-]+(\.[a-z\d-]+)+(:\d+)?\/\S+$/i.test(typed.trim()) ? `https://${typed.trim()}` : typed;
+
 export function isWebAddress(text: string): boolean {
   try {
     const url = new URL(text.trim());

@@ -25,7 +25,7 @@ const STEPS: Readonly<Record<Asked, readonly Step[]>> = {
     {
       from: 0.8,
       level: 3,
-      title: "Very likely what you look for",
+      title: "Very likely what you are looking for",
       short: "very likely here",
       advice: "The nearest come first.",
     },

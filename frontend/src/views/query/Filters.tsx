@@ -167,6 +167,9 @@ function Price() {
           <span class="muted">{currencies[0]}</span>
         )}
       </div>
+      {typeof price?.min === "number" && typeof price.max === "number" && price.min > price.max && (
+        <p class="hint">The lowest price is above the highest, so nothing fits.</p>
+      )}
       {mixed && price && <p class="hint">Numbers of different currencies are compared as they stand. Choose one.</p>}
     </fieldset>
   );

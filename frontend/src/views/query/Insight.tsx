@@ -15,9 +15,11 @@ export function Insight() {
   const current = answer.value;
   if (!current) return isBusy.value ? <Expected /> : null;
   const { safety } = current;
-  const labels = (current.labels ?? []).filter(({ probability }) => owner.value || probability >= LABEL_MIN);
+  // Of a picture with nothing in it nothing can be said.
+  const found = current.query.blank ? [] : (current.labels ?? []);
+  const labels = found.filter(({ probability }) => owner.value || probability >= LABEL_MIN);
   const named = labels.map((label) => ({ ...label, name: shortLabel(label.name) })).filter(({ name }) => name);
-  const guess = current.guess && current.guess.probability >= GUESS_MIN ? current.guess : null;
+  const guess = !current.query.blank && current.guess && current.guess.probability >= GUESS_MIN ? current.guess : null;
   return (
     <section class="panel insight" aria-label="About this search">
       {(named.length > 0 || guess) && <h2 class="panel-title">What it seems to show</h2>}

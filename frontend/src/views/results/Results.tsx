@@ -114,7 +114,7 @@ function Blank({ words }: { words: string }) {
 
 function HeldBack() {
   return (
-    <Notice icon="shield" title="This picture is held back">
+    <Notice icon="alert" title="This picture is held back">
       <p>
         The safety check does not want it shown, so it is not searched for.
         {canEdit.value ? " If that is wrong, draw a box around the part that matters." : ""}

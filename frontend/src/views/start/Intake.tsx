@@ -1,5 +1,5 @@
 import { useRef, useState } from "preact/hooks";
-import { readAddress, readTransfer } from "../../picture/picture";
+import { readAddress, readTransfer, withScheme } from "../../picture/picture";
 import { searchOffered } from "../../search";
 import { Icon } from "../elements/icons";
 import { CameraDialog, hasLiveCamera, opensCameraFromFile } from "./Camera";
@@ -57,7 +57,7 @@ function AddressField() {
   const [wrong, setWrong] = useState(false);
   const submit = async (event: Event) => {
     event.preventDefault();
-    const offered = await readAddress(text);
+    const offered = await readAddress(withScheme(text));
     setWrong(!offered);
     if (!offered) return;
     setText("");
