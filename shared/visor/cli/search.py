@@ -50,7 +50,9 @@ def search_command(
     if not answer.index.images:
         click.echo("The index is empty. `visor index PATH` fills it; VISOR_INDEX names another one.")
         return
-    if answer.no_confident_match:
+    if answer.query.blank:
+        click.echo(answer.query.blank)
+    elif answer.no_confident_match:
         click.echo(f"Nothing like it is in the index (confidence {answer.confidence:.2f}). The nearest anyway:")
     for number, match in enumerate(answer.matches, 1):
         item = match.item

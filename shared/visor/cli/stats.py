@@ -60,13 +60,15 @@ def _links(assembly: Any) -> dict[str, int]:
 
 
 def _live_failures(assembly: Any) -> dict[str, int]:
-    """Count by code the failures that no later success has overtaken."""
+    """Count by code the failures that no later success has overtaken. Items with nothing to compare are searchable,
+    and count as well."""
     documents = assembly.stores.documents
     failures = documents.query("failures", limit=1000)
     items = documents.get("items", [failure.key for failure in failures])
     counts: dict[str, int] = {}
     for failure in failures:
         item = items.get(failure.key)
-        if item is None or item.data["version"] < failure.data["version"] or item.data.get("gone"):
+        is_overtaken = item is not None and item.data["version"] >= failure.data["version"]
+        if item is None or not is_overtaken or item.data.get("gone") or item.data.get("blank"):
             counts[failure.data["code"]] = counts.get(failure.data["code"], 0) + 1
     return counts

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from visor.errors import ImageError
+from visor.errors import ImageError, NothingToCompare
 from visor.schema.items import (
     Batch,
     Change,
@@ -56,6 +56,8 @@ class Picture:
     vector: np.ndarray | None = None
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
+    blank: str | None = None
+    """Why there is nothing to compare in it, if so."""
 
 
 @dataclass
@@ -90,7 +92,9 @@ class Delivery:
     def failed_version(self, item: str) -> int:
         """The version that was found to have no picture for good."""
         failure = self.failed_before.get(item)
-        return -1 if failure is None or failure.data["retriable"] else int(failure.data["version"])
+        if failure is None or failure.data["retriable"] or failure.data["code"] == NothingToCompare.code:
+            return -1
+        return int(failure.data["version"])
 
     def put_item(self, item: str, data: Mapping[str, object]) -> Put:
         """The write of an item's document: a new one needs no second read for its guard."""
@@ -125,6 +129,7 @@ class Delivery:
             shard: Name of the object with the vectors of `pictures`; None if there are none.
         """
         tombstones = [Tombstone(id=c.item.id, version=c.version) for c in self.deletes]
+        blank = [(p.change, nothing_to_compare(p.blank)) for p in self.pictures if p.blank is not None]
         writes: list[Write] = [self._item(p, shard or "", now) for p in self.pictures]
         writes += [self._gone(c, now) for c in self.deletes]
         updates = []
@@ -142,7 +147,9 @@ class Delivery:
                 # An older picture of this item is searchable, and the catalogue no longer shows it.
                 tombstones.append(Tombstone(id=change.item.id, version=change.version))
                 writes.append(self._gone(change, now))
-        done = [p.change for p in self.pictures] + self.deletes
+        for change, exc in blank:
+            writes.append(_put("failures", change.item.id, as_document(self._failure(change, exc, now))))
+        done = [p.change for p in self.pictures if p.blank is None] + self.deletes
         writes += [
             Delete(collection="failures", key=c.item.id, field="version", value=c.version)
             for c in done
@@ -179,6 +186,7 @@ class Delivery:
             height=picture.height,
             labels=picture.labels,
             safety=picture.safety,
+            blank=picture.blank,
         )
         return self.put_item(picture.change.item.id, as_document(indexed))
 
@@ -198,6 +206,15 @@ class Delivery:
             retriable=exc.retriable,
             at=now.isoformat(timespec="seconds"),
         )
+
+
+def nothing_to_compare(sentence: str) -> NothingToCompare:
+    """The record for an item whose picture is indexed, but taken for no copy of another."""
+    return NothingToCompare(
+        sentence,
+        valid="A picture that shows something",
+        remedy="Look at the picture where the catalogue has it: it may be a placeholder, or cut off",
+    )
 
 
 def _same_picture(document: Document | None, item: Item) -> bool:

@@ -21,12 +21,14 @@ import numpy as np
 
 from visor.errors import Conflict, CorruptObject, FetchUnavailable, ImageError, UnsafeImage
 from visor.free_tier.quota import Meter
+from visor.imaging.content import ITEM_INNER_MIN, content_of
 from visor.imaging.decode import DecodedImage, decode
 from visor.index.format.shard import shard_object, write_shard
-from visor.ingest.batch_plan import Delivery, EmbedReport, Picture
+from visor.ingest.batch_plan import Delivery, EmbedReport, Picture, nothing_to_compare
 from visor.models.embedder import Embedder
 from visor.models.moderation import Thresholds
 from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.near_duplicates.unmatchable import unmatchable_hash
 from visor.schema.items import (
     Batch,
     Change,
@@ -135,6 +137,10 @@ class BatchEmbedder:
         for change, exc in work.failures:
             level = logging.INFO if exc.retriable else logging.WARNING
             LOG.log(level, "Item %s: %s", change.item.id, exc, extra=_about(work, [change.item.id]))
+        for picture in work.pictures:
+            if picture.blank is not None:
+                item = picture.change.item.id
+                LOG.warning("Item %s: %s", item, nothing_to_compare(picture.blank), extra=_about(work, [item]))
         report = work.report
         LOG.info(
             "Batch %s, attempt %d: %d embedded, %d updated, %d deleted, %d done before, %d failed, %d to be had later",
@@ -174,7 +180,9 @@ class BatchEmbedder:
         image: DecodedImage = decode(
             data, pixels_max=self.settings.pixels_max, side_hint=self.embedder.description.input_side
         )
-        return Picture(change, image.width, image.height, perceptual_hash(image.pixels), image.pixels)
+        blank = content_of(image.pixels).emptiness(ITEM_INNER_MIN)
+        hashes = unmatchable_hash(change.item.id) if blank else perceptual_hash(image.pixels)
+        return Picture(change, image.width, image.height, hashes, image.pixels, blank=blank and blank.value)
 
     def _embed_some(self, work: Delivery, pictures: list[Picture]) -> None:
         embedded = self.embedder.embed([p.pixels for p in pictures if p.pixels is not None])

@@ -118,10 +118,13 @@ class IndexedItem(Record, frozen=True, kw_only=True):
     height: int
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
+    blank: str | None = None
+    """Why there is nothing to compare in its picture, where that is so: a sentence."""
 
 
 class Failure(Record, frozen=True, kw_only=True):
-    """Why an item is not searchable (collection `failures`, keyed by item id)."""
+    """Why an item is not searchable (collection `failures`, keyed by item id), or why nothing is like it
+    (`nothing_to_compare`)."""
 
     item: str
     source: str

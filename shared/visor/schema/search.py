@@ -104,6 +104,9 @@ class QueryAnswer(Record, frozen=True, kw_only=True):
     width: int | None = None
     height: int | None = None
     format: str | None = None
+    blank: str | None = None
+    """Why there is nothing to compare in the picture, where that is so: no match is a copy of it or has a confidence.
+    There is no `vector` then."""
 
 
 class IndexAnswer(Record, frozen=True, kw_only=True):

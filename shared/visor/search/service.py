@@ -93,7 +93,8 @@ class SearchService:
             with watch.stage("items"):
                 matches = self._matches(query, hits, likely, request.k)
             facets = self.searcher.facets(request.filters) if request.facets else None
-        confidence = matches[0].confidence if matches else 0.0
+        # Matches that show nothing have none, and say nothing of the others.
+        confidence = next((match.confidence for match in matches if match.confidence > 0), 0.0)
         return SearchAnswer(
             matches=matches,
             confidence=confidence,
@@ -202,7 +203,8 @@ class SearchService:
             raise unknown_item(item)
         indexed = self.items.get([item]).get(item)
         labels = indexed.labels if indexed else ()
-        return Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item)
+        blank = indexed.blank if indexed else None
+        return Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item, blank=blank)
 
     def _hidden(self, query: Query) -> frozenset[str]:
         """Items that were said to be no match for this query. A search does not wait for a store that is away."""
@@ -231,8 +233,9 @@ class SearchService:
         places = np.searchsorted(-hits.nearest, [-hit.similarity for hit in hits.hits])
         likely = calibration.matches(around, places.tolist(), self.strangers.far_share)
         if query.item is None and request.filters == Filters():
-            # Items of the index, links to answers and filtered queries say nothing about what people ask for in vain.
-            if request.vector is None:
+            # Items of the index, links to answers and filtered queries say nothing about what people ask for in vain,
+            # nor do pictures of nothing.
+            if request.vector is None and query.blank is None:
                 self.strangers.add(calibration.score(around), calibration)
             if request.mode == "fast" and request.metric is None:
                 self.auditor.sample(query.vector)
@@ -241,19 +244,24 @@ class SearchService:
     def _matches(self, query: Query, hits: Hits, likely: Sequence[float], k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
         told = told_apart(query.probe, hits, None if query.item is None else query.hashes)
+        is_blank = query.blank is not None
         matches = [
-            self._match(hit, verdict, max(probability, COPY_CONFIDENCE[verdict]), found)
+            self._match(hit, verdict, max(probability, COPY_CONFIDENCE[verdict]), found, is_blank)
             for hit, verdict, probability in zip(hits.hits, told, likely, strict=True)
         ]
         return tuple(match for match in matches if match is not None)[:k]
 
-    def _match(self, hit: Hit, verdict: Verdict, confidence: float, found: dict[str, IndexedItem]) -> Match | None:
+    def _match(
+        self, hit: Hit, verdict: Verdict, confidence: float, found: dict[str, IndexedItem], is_blank: bool
+    ) -> Match | None:
         """None where the item was deleted a moment ago and the index has not heard of it."""
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
             return None
         places.sort(key=newest_and_cheapest)
         first = self._shown(places[0])
+        if is_blank or first.blank is not None:
+            verdict, confidence = "similar", 0.0
         return Match(
             item=first.item,
             similarity=round(hit.similarity, 6),
