@@ -1,7 +1,7 @@
 """How much there is to see in a picture: below a floor, nothing can be said to be like it.
 
 A blank sheet, a disc or a gradient is near to any drawing on a plain ground, and its hash near to the hash of many.
-Three measurements tell such a picture from those that show something; docs/decisions/nothing-to-compare.md has the
+Some measurements tell such a picture from those that show something; docs/decisions/nothing-to-compare.md has the
 evidence, also for what does not tell them apart: PDQ's own quality, entropy, the share of all edges.
 """
 
@@ -27,6 +27,12 @@ GROUND_DISTANCE = 16.0
 """Largest difference of a channel (0…255) between a pixel of the ground and the border's median colour."""
 RIM = 2
 """Pixels on both sides of where the ground ends that belong to the subject's outline."""
+COLOUR_DISTANCE = 48
+"""Largest difference of a channel between a pixel and the flat colour that it counts for."""
+COLOUR_SHARE_MIN = 0.02
+"""Share of the pixels that a colour needs to count: what softens the edges of a lettering has less."""
+COLOURS_MAX = 8
+"""More are not counted."""
 MISSING_DISTANCE = 3.0
 """Largest difference of a channel within the rows that a decoder filled in for what it had not."""
 
@@ -34,6 +40,9 @@ QUERY_INNER_MIN = 0.010
 """Floor for a query: a lettering or a disc, also as JPEG, has at most 0.008; photos have 0.060, packshots 0.038."""
 ITEM_INNER_MIN = 0.001
 """Floor for the catalogue: 14 of 534 drawings have less than 0.010, and all that show something at least 0.001."""
+EDGES_MIN, COLOURS_MIN = 0.010, 4
+"""With so many edges of any kind and so many colours a flat drawing shows something although nothing is within its
+outlines: a disc, a square, a lettering have one or two colours, a gradient four and no edge."""
 CORRELATION_MIN = 0.3
 """Noise has −0.01 to 0.02, pictures 0.52 and more."""
 MISSING_MAX = 0.2
@@ -54,6 +63,10 @@ class Content:
 
     inner: float
     """Share of pixels on an edge, 0…1, without the outline of the subject on its ground."""
+    edges: float
+    """The same with outlines."""
+    colours: int
+    """Clearly different ones, 1 to `COLOURS_MAX`; only counted where there are few inner edges."""
     correlation: float
     """Of a pixel with its neighbours, −1…1; 1 in a picture of one colour."""
     missing: float
@@ -67,7 +80,8 @@ class Content:
         """
         if self.correlation < CORRELATION_MIN:
             return Emptiness.NOISE
-        if self.inner < inner_min:
+        is_flat_drawing = self.edges >= EDGES_MIN and self.colours >= COLOURS_MIN
+        if self.inner < inner_min and not is_flat_drawing:
             return Emptiness.BLANK
         return Emptiness.CUT if self.missing >= MISSING_MAX else None
 
@@ -75,8 +89,11 @@ class Content:
 def content_of(pixels: Image.Image) -> Content:
     """The content of an RGB picture of any size."""
     coarse = _square(pixels, COARSE_SIDE)
+    inner, edges = _edges(_square(pixels, SIDE))
     return Content(
-        inner=_inner_edges(_square(pixels, SIDE)),
+        inner=inner,
+        edges=edges,
+        colours=_colours(pixels) if inner < QUERY_INNER_MIN else COLOURS_MAX,
         correlation=_neighbour_correlation(_luma(coarse)),
         missing=_missing_share(coarse),
     )
@@ -93,7 +110,8 @@ def _luma(square: Plane) -> Plane:
     return luma
 
 
-def _inner_edges(square: Plane) -> float:
+def _edges(square: Plane) -> tuple[float, float]:
+    """Shares of pixels on an edge: without outlines, and all."""
     luma = _luma(square)
     edges = np.zeros(luma.shape, bool)
     around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
@@ -101,7 +119,22 @@ def _inner_edges(square: Plane) -> float:
     border = np.concatenate([square[0], square[-1], square[:, 0], square[:, -1]])
     ground = np.abs(square - np.median(border, axis=0)).max(axis=-1) < GROUND_DISTANCE
     outline = _widened(ground) & _widened(~ground)
-    return float((edges & ~outline).mean())
+    return float((edges & ~outline).mean()), float(edges.mean())
+
+
+def _colours(pixels: Image.Image) -> int:
+    """Colours of at least `COLOUR_SHARE_MIN` of the pixels, the most frequent first taking what is near to it."""
+    left = np.asarray(pixels.resize((COARSE_SIDE, COARSE_SIDE), Image.Resampling.NEAREST), np.int32).reshape(-1, 3)
+    enough, found = COLOUR_SHARE_MIN * len(left), 0
+    for _ in range(2 * COLOURS_MAX):
+        if len(left) < enough or found == COLOURS_MAX:
+            break
+        bins = (left >> 4) @ np.array([256, 16, 1])
+        most = left[bins == np.bincount(bins).argmax()].mean(axis=0)
+        near = np.abs(left - most).max(axis=1) <= COLOUR_DISTANCE
+        found += int(near.sum() >= enough)
+        left = left[~near]
+    return found
 
 
 def _widened(mask: Mask) -> Mask:
