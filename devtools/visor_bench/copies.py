@@ -153,7 +153,6 @@ def _tell(
     hits = searcher.search(
         embedder.embed([picture]).vectors[0],
         k=K,
-        query_hash=perceptual_hash(picture),
         leave_out=(item,) if leave_out else (),
     )
     told = told_apart(Probe(picture), hits)

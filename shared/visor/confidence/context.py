@@ -1,4 +1,4 @@
-"""Surroundings: what a search hands to calibration, measured in the space that the calibration was fitted in."""
+"""Confidence of an answer: its hits and their neighbours, measured in the space that the calibration was fitted in."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import overload
 
 import numpy as np
 
-from visor.confidence.features import SAMPLED, Frame, Neighbourhood, Sampled, centred_similarities
-from visor.confidence.model import Calibration
+from visor.confidence.features import SAMPLED, Frame, Neighbourhood, Sampled, centred_similarities, features
+from visor.confidence.model import Calibration, Strangers
 from visor.index.format.container import Array
 from visor.index.format.manifest import Manifest
 from visor.index.format.projection import Space, unit
+from visor.index.search.hits import Hits, Nearest
 from visor.index.search.snapshot import Block, Snapshot
 
 FULL_MAX = 2_000
@@ -21,7 +22,46 @@ FULL_KEPT_MAX = 4 * FULL_MAX
 """Pictures up to which full vectors stay in memory for that; a merge long before has fitted anew."""
 
 
-class Surroundings:
+class ConfidenceEstimator:
+    """Judges the answers of one index. Thread-safe; one a process."""
+
+    def __init__(self) -> None:
+        self.strangers = Strangers()
+        self._context = ConfidenceContext()
+
+    def confidences(self, hits: Hits, query_labels: Sequence[str], *, learn: bool) -> list[float]:
+        """Probability of each hit that it is what was asked for, never rising.
+
+        Args:
+            query_labels: Content labels of the query, most probable first.
+            learn: Take the query into account for how many of those to come ask for what is not there.
+        """
+        if hits.nearest is None or not hits.hits:
+            return []
+        calibration = self._context.calibration(hits.nearest.snapshot.manifest)
+        around = self._context.neighbourhood(hits.nearest, query_labels)
+        confidences = calibration.matches(around, [hit.rank for hit in hits.hits], self.strangers.far_share)
+        if learn:
+            self.strangers.add(calibration.score(around), calibration)
+        return confidences
+
+    def features(self, hits: Hits) -> tuple[float, ...]:
+        """What an answer was judged by, to learn from at the next merge; nothing where it was not fitted."""
+        if hits.nearest is None or not hits.nearest.rows:
+            return ()
+        calibration = self._context.calibration(hits.nearest.snapshot.manifest)
+        around = self._context.neighbourhood(hits.nearest)
+        if not calibration.is_fitted or len(calibration.mean_vector) != len(around.query):
+            return ()
+        return tuple(round(float(value), 6) for value in features(around, calibration.mean_vector))
+
+    def common_vector(self, manifest: Manifest | None) -> Array | None:
+        """The mean full vector (d,) float32 of the catalogue, where the calibration knows it."""
+        calibration = self._context.calibration(manifest)
+        return calibration.mean_vector if calibration.is_fitted and calibration.space is None else None
+
+
+class ConfidenceContext:
     """Keeps what is needed between searches of one snapshot. One thread may replace what another is using: each call
     works on what it took, and at worst reads once more."""
 
@@ -40,35 +80,23 @@ class Surroundings:
             self._calibration = (manifest, calibration)
         return calibration
 
-    def around(
-        self,
-        snapshot: Snapshot,
-        calibration: Calibration,
-        query: Array,
-        inside: Array,
-        found: Sequence[tuple[Block, int]],
-        vectors: Array,
-    ) -> Neighbourhood:
-        """The neighbourhood of a query.
-
-        Args:
-            query: (d,) full vector of length 1.
-            inside: (m,) what `Space.inside` makes of it.
-            found: The nearest rows, nearest first.
-            vectors: (len(found), m) float32, these rows in the similarity space.
-        """
-        labels = RowLabels(found)
+    def neighbourhood(self, nearest: Nearest, query_labels: Sequence[str] = ()) -> Neighbourhood:
+        """The neighbourhood of a query."""
+        snapshot, query = nearest.snapshot, nearest.query
+        calibration = self.calibration(snapshot.manifest)
+        labels = RowLabels(nearest.rows)
         projected = snapshot.space.matrix is not None
         wants_full = calibration.is_fitted and calibration.space is None
         if projected and wants_full and snapshot.images <= FULL_KEPT_MAX:
-            rows = [self._full_vectors(snapshot, block)[row] for block, row in found]
+            rows = [self._full_vectors(snapshot, block)[row] for block, row in nearest.rows]
             sampled = self._sampled(snapshot, calibration, query)
-            return Neighbourhood(query, _stack(rows, len(query)), labels, sampled=sampled)
+            return Neighbourhood(query, _stack(rows, len(query)), labels, query_labels, sampled)
         frame = self._frame
         if frame.space is not snapshot.space:
             frame = self._frame = Frame(snapshot.space)
-        placed = frame.query(query, inside)
-        return Neighbourhood(placed, vectors, labels, sampled=self._sampled(snapshot, calibration, placed))
+        placed = frame.query(query, nearest.projected)
+        sampled = self._sampled(snapshot, calibration, placed)
+        return Neighbourhood(placed, nearest.vectors, labels, query_labels, sampled)
 
     def _sampled(self, snapshot: Snapshot, calibration: Calibration, query: Array) -> Sampled | None:
         """How a placed query stands to a sample of the catalogue; None where the calibration has no use for it."""

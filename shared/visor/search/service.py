@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -10,7 +9,8 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from visor.confidence.model import CONFIDENT, Strangers
+from visor.confidence.context import ConfidenceEstimator
+from visor.confidence.model import CONFIDENT
 from visor.errors import BadRequest, StoreUnavailable
 from visor.http.client import Fetcher
 from visor.index.search.searcher import Hit, Hits, Searcher
@@ -29,7 +29,7 @@ from visor.schema.search import (
     SearchRequest,
 )
 from visor.search.classify import told_apart
-from visor.search.feedback import Feedback, FeedbackLog, numbers_of, query_key
+from visor.search.feedback import Feedback, FeedbackLog, query_key
 from visor.search.item_cache import Items, newest_and_cheapest, place_of, unknown_item, web_address
 from visor.search.query import Query, QueryReader, Stopwatch, query_answer
 from visor.search.recall_monitor import Auditor
@@ -61,9 +61,10 @@ class SearchService:
         self.searcher, self.embedder = searcher, embedder
         self.documents, self.settings = documents, settings
         self.items = Items(documents)
+        searcher.on_change(self.items.forget)
         self.picture_address = picture_address or web_address
         self.on_look = on_look
-        self.strangers = Strangers()
+        self.confidence = ConfidenceEstimator()
         self.feedback = FeedbackLog(documents, freshness_s=settings.freshness_s)
         self.auditor = Auditor(searcher, rate=settings.audit_rate)
         self.queries = QueryReader(embedder, fetcher, settings)
@@ -84,7 +85,7 @@ class SearchService:
             self.refresh()
             query = self._query(request, upload, watch)
             if query.safety is not None and query.safety.unsafe:
-                hits = Hits((), "metric" if request.metric else request.mode, request.metric, np.empty(0, np.float32))
+                hits = Hits((), "metric" if request.metric else request.mode, request.metric)
             else:
                 with watch.stage("scan"):
                     hits = self._scan(request, query, self._hidden(query))
@@ -114,7 +115,6 @@ class SearchService:
         """Take in what was committed since, if a look is due. Raises as `Searcher.refresh`."""
         if self.searcher.refresh():
             self.on_look()
-        self.items.forget(self.searcher.take_changed())
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         self.refresh()
@@ -162,8 +162,7 @@ class SearchService:
         key = query_key(query.vector, query.item)
         hits = self._scan(asked, query, self.feedback.hidden(key))
         is_first = bool(hits.hits) and request.item in (hits.hits[0].id, *hits.hits[0].duplicates)
-        calibration = self.searcher.calibration
-        numbers = numbers_of(hits.around, calibration.mean_vector) if is_first and calibration.is_fitted else ()
+        numbers = self.confidence.features(hits) if is_first else ()
         self.feedback.add(Feedback(query=key, item=request.item, verdict=request.verdict, features=numbers))
 
     def found(self, item: str) -> IndexedItem:
@@ -189,8 +188,7 @@ class SearchService:
 
     def common_vector(self) -> np.ndarray | None:
         """The mean full vector (d,) of the catalogue, where the calibration knows it."""
-        calibration = self.searcher.calibration
-        return calibration.mean_vector if calibration.is_fitted and calibration.space is None else None
+        return self.confidence.common_vector(self.searcher.manifest)
 
     def _query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> Query:
         self.queries.check(request, upload)
@@ -218,25 +216,17 @@ class SearchService:
             filters=request.filters,
             mode=request.mode,
             metric=request.metric,
-            query_hash=None if query.hashes is None else bytes(query.hashes),
             leave_out=hidden if query.item is None else hidden | {query.item},
         )
 
     def _confidence(self, request: SearchRequest, query: Query, hits: Hits) -> list[float]:
         """Probability of each hit that it is what was asked for; every query teaches a little about strangers."""
-        if hits.around is None or not hits.hits:
-            return []
-        around = dataclasses.replace(hits.around, query_labels=tuple(label.name for label in query.labels))
-        calibration = self.searcher.calibration
-        places = np.searchsorted(-hits.nearest, [-hit.similarity for hit in hits.hits])
-        likely = calibration.matches(around, places.tolist(), self.strangers.far_share)
-        if query.item is None and request.filters == Filters():
-            # Items of the index, links to answers and filtered queries say nothing about what people ask for in vain.
-            if request.vector is None:
-                self.strangers.add(calibration.score(around), calibration)
-            if request.mode == "fast" and request.metric is None:
-                self.auditor.sample(query.vector)
-        return likely
+        is_plain = query.item is None and request.filters == Filters()
+        if hits.hits and is_plain and hits.mode == "fast":
+            self.auditor.sample(query.vector)
+        # Items of the index, links to answers and filtered queries say nothing about what people ask for in vain.
+        is_lesson = is_plain and request.vector is None
+        return self.confidence.confidences(hits, [label.name for label in query.labels], learn=is_lesson)
 
     def _matches(self, query: Query, hits: Hits, likely: Sequence[float], k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])

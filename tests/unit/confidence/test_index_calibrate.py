@@ -14,6 +14,7 @@ from scripts import confidence_weights
 from tests.unit.index.index_fixtures import MODEL, Shop, unit_rows
 
 from visor.confidence.clustering import cut, silhouette, ward
+from visor.confidence.context import ConfidenceContext
 from visor.confidence.features import (
     FEATURES,
     Frame,
@@ -53,6 +54,16 @@ def fitted(catalogue: Pictures, rejected: Array | None = None) -> Calibration:
     more = {} if rejected is None else {"rejected": rejected}
     sample = Sample(rows, np.arange(len(rows)), catalogue.labels)
     return fit(sample, lambda: [Part(rows, ())], mean=rows.mean(0), **more)
+
+
+def calibration_of(searcher: Searcher) -> Calibration:
+    return ConfidenceContext().calibration(searcher.manifest)
+
+
+def around_hits(searcher: Searcher, query: Array, k: int = 12) -> Neighbourhood:
+    nearest = searcher.search(query, k=k).nearest
+    assert nearest is not None
+    return ConfidenceContext().neighbourhood(nearest)
 
 
 def nearest(catalogue: Pictures, query: Array, leave_out: int | None = None) -> Neighbourhood:
@@ -293,14 +304,13 @@ def test_a_merge_calibrates_and_a_search_uses_it(tmp_path: Path, kinds: int) -> 
     merge(shop.objects, shop.documents, model=MODEL, calibrate=calibrator)
     searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
     searcher.refresh()
-    calibration = searcher.calibration
+    calibration = calibration_of(searcher)
     assert calibration.is_fitted
     assert (calibration.space is None) == (len(keys) <= 2000)
     stranger = unit_rows(np.random.default_rng(5).standard_normal((1, DIMENSION)))[0]
     scores = []
     for query in (indexed.vectors[3], stranger):
-        around = searcher.search(query, k=5).around
-        assert around is not None
+        around = around_hits(searcher, query, 5)
         assert len(around.rows) == 64
         assert around.sampled is not None
         assert len(around.sampled.similarities) == (len(keys) if len(keys) <= 512 else 480)
@@ -321,7 +331,7 @@ def test_a_grown_index_is_calibrated_anew(tmp_path: Path) -> None:
         merge(shop.objects, shop.documents, model=MODEL, calibrate=Calibrator(shop.objects))
         searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
         searcher.refresh()
-        assert searcher.calibration.images == len(searcher)
+        assert calibration_of(searcher).images == len(searcher)
 
 
 @pytest.mark.parametrize("is_merged", [True, False])
@@ -333,13 +343,12 @@ def test_small_and_unmerged_indexes_are_judged_soberly(tmp_path: Path, count: in
         merge(shop.objects, shop.documents, model=MODEL, calibrate=Calibrator(shop.objects))
     searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
     searcher.refresh()
-    calibration = searcher.calibration
+    calibration = calibration_of(searcher)
     assert calibration.is_fitted == (is_merged and count >= SAMPLE_MIN)
     stranger = unit_rows(np.random.default_rng(5).standard_normal((1, DIMENSION)))[0]
     says = []
     for query in (indexed.vectors[0], stranger):
-        around = searcher.search(query, k=12).around
-        assert around is not None
+        around = around_hits(searcher, query)
         says.append(calibration.answer(calibration.score(around), FAR_SHARE))
     assert says[0] > 0.8, "an indexed picture itself"
     assert says[1] < 0.2, "a stranger"
@@ -354,10 +363,9 @@ def test_rejections_move_the_calibration_at_the_next_merge(tmp_path: Path) -> No
     searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
     searcher.refresh()
     asked = unit_rows(indexed.vectors[5:6] + 0.08 * np.random.default_rng(7).standard_normal(DIMENSION))[0]
-    before, around = searcher.calibration, searcher.search(asked, k=12).around
-    assert around is not None
+    before, around = calibration_of(searcher), around_hits(searcher, asked)
     said.extend([features(around, before.mean_vector)] * 10)
     merge(shop.objects, shop.documents, model=MODEL, calibrate=calibrator)
     searcher.refresh()
-    assert searcher.calibration.rejected == 10
-    assert searcher.calibration.score(around) < before.score(around)
+    assert calibration_of(searcher).rejected == 10
+    assert calibration_of(searcher).score(around) < before.score(around)

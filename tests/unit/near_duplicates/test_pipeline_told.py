@@ -18,9 +18,7 @@ def hits(*similarities: float, metric: str | None = None) -> Hits:
     """A picture, an edited copy of it and another picture, with these similarities to a query."""
     shown = [scene(1), EDITS["crop_10"](scene(1), 1), scene(2)]
     found = zip(shown, similarities, strict=True)
-    matches = (
-        Hit(id=f"{n}", similarity=s, hash_distance=None, hash=perceptual_hash(p)) for n, (p, s) in enumerate(found)
-    )
+    matches = (Hit(id=f"{n}", similarity=s, rank=n, hash=perceptual_hash(p)) for n, (p, s) in enumerate(found))
     return Hits(tuple(matches), "metric" if metric else "fast", metric)
 
 

@@ -9,24 +9,20 @@ from visor.index.format.container import Array
 from visor.index.format.ids import id_text
 from visor.index.search.candidates import Candidates
 from visor.index.search.hits import DUPLICATES_MAX, Hit
-from visor.near_duplicates.hamming import SAME_SIMILARITY, hash_distances, leaders
+from visor.near_duplicates.hamming import SAME_SIMILARITY, leaders
 
 
-def group(
-    found: Candidates, vectors: Array, k: int, query_hash: Array | None, leave_out: Collection[str]
-) -> tuple[Hit, ...]:
-    """The first k different pictures.
+def group_duplicates(found: Candidates, vectors: Array, k: int, leave_out: Collection[str]) -> tuple[Hit, ...]:
+    """The first k different images.
 
     Args:
         found: Nearest first.
         vectors: (len(found), m) float32, what `found.unit_vectors` gives.
-        query_hash: (≥ 32,) uint8, or None.
-        leave_out: Ids that are no places either.
+        leave_out: Ids that are not named as duplicates either.
     """
     if not len(found):
         return ()
     hashes = found.hashes()
-    distances = hash_distances(hashes, query_hash) if query_hash is not None else None
     members: dict[int, list[int]] = {}
     for place, first in enumerate(leaders(hashes, vectors).tolist()):
         members.setdefault(first, []).append(place)
@@ -40,7 +36,7 @@ def group(
             Hit(
                 id=own,
                 similarity=float(found.similarities[first]),
-                hash_distance=None if distances is None else int(distances[first]),
+                rank=first,
                 duplicates=tuple(islice(others, DUPLICATES_MAX)),
                 hash=hashes[first].tobytes(),
             )

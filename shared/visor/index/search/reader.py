@@ -55,7 +55,14 @@ class Merged:
     segments: tuple[Segment, ...]
     blocks: tuple[Block, ...]
     base: tuple[Array | None, ...]
-    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """A new snapshot, and the ids of the items that changed; None if any may have."""
+
+    snapshot: Snapshot
+    changed: frozenset[str] | None
 
 
 class IndexState:
@@ -76,10 +83,9 @@ class IndexState:
         self._advanced_at = 0.0
         self._settled = False
         self._manifest_seen = 0.0
-        self._changed: set[str] | None = set()
 
-    def poll(self) -> Snapshot | None:
-        """The snapshot after what happened since the last call; None if nothing did.
+    def poll(self) -> News | None:
+        """What happened since the last call; None if nothing did.
 
         Costs one query, which is one read where there is nothing new and has been nothing for `OVERLAP_S`, and reads of
         objects only where there is something new. Never lists the bucket.
@@ -105,35 +111,13 @@ class IndexState:
         self._advance(documents, asked_at)
         if not (first or told or commits):
             return None
-        self._note_changed(None if told or gone else commits)
         self._commits |= {commit.key: commit for commit in commits}
         manifest = self._merged.manifest
         if manifest is not None:
             self._commits = {
                 key: commit for key, commit in self._commits.items() if not manifest.contains(key, commit.committed_at)
             }
-        return self._snapshot()
-
-    def take_changed(self) -> set[str] | None:
-        """Ids of the items that changed since the last call; None if any may have."""
-        changed, self._changed = self._changed, set()
-        return changed
-
-    def _note_changed(self, commits: Sequence[Commit] | None) -> None:
-        # An embed commit of another model, or one that cannot be read, does not say which items are in it.
-        if commits is None or any(c.shard is None and c.record.shard is not None for c in commits):
-            self._changed = None
-        if self._changed is None or commits is None:
-            return
-        for commit in commits:
-            self._changed |= {update.id for update in commit.record.updates}
-            self._changed |= {tombstone.id for tombstone in commit.record.tombstones}
-            if commit.shard is not None:
-                self._changed |= {id_text(row) for row in commit.shard.ids}
-
-    @property
-    def manifest(self) -> Manifest | None:
-        return self._merged.manifest if self._merged else None
+        return News(self._snapshot(), None if told or gone else _changed_items(commits))
 
     def _advance(self, documents: Sequence[Document], asked_at: float) -> None:
         """Note up to when commits are known, and whether all of them are: then they need not be read again."""
@@ -193,7 +177,7 @@ class IndexState:
 
     def _open(self, manifest: Manifest | None, generation: int) -> Merged:
         if manifest is None:
-            return Merged(None, 0, Space(None, 0), (), (), (), ())
+            return Merged(None, 0, Space(None, 0), (), (), ())
         space = Space(None, manifest.dimension)
         if manifest.projection is not None:
             name = manifest.projection.name
@@ -205,7 +189,7 @@ class IndexState:
             opened = [known.get(e) or pool.submit(open_segment, self._objects, e, space) for e in manifest.segments]
             segments = [s if isinstance(s, Segment) else s.result() for s in opened]
         blocks = tuple(segment_block(segment, self._objects) for segment in segments if len(segment))
-        return Merged(manifest, generation, space, tuple(segments), blocks, tuple(superseded(blocks)), ())
+        return Merged(manifest, generation, space, tuple(segments), blocks, tuple(superseded(blocks)))
 
     def _snapshot(self) -> Snapshot:
         merged = self._merged
@@ -228,12 +212,22 @@ class IndexState:
             updates,
             FacetColumns.concat(columns),
         )
-        problems = [*merged.problems, *(f"{c.problem} ({c.record.count} pictures)" for c in commits if c.problem)]
+        problems = [f"{c.problem} ({c.record.count} pictures)" for c in commits if c.problem]
         notice = None
         if problems:
             notice = "Part of the index could not be read and was left out: " + "; ".join(problems) + "."
             log.warning(notice)
-        return Snapshot(space, lives, merged.generation, notice, sum(live.count for live in lives))
+        return Snapshot(space, lives, merged.generation, merged.manifest, notice, sum(live.count for live in lives))
+
+
+def _changed_items(commits: Sequence[Commit]) -> frozenset[str] | None:
+    """Ids that the commits name; None if one does not say: of another model, or not readable."""
+    if any(commit.shard is None and commit.record.shard is not None for commit in commits):
+        return None
+    changed = {update.id for commit in commits for update in commit.record.updates}
+    changed |= {tombstone.id for commit in commits for tombstone in commit.record.tombstones}
+    changed |= {id_text(row) for commit in commits if commit.shard is not None for row in commit.shard.ids}
+    return frozenset(changed)
 
 
 def late_records(records: Sequence[Tombstone] | Sequence[FacetUpdate], since: float = 0.0) -> LateRecords:

@@ -11,8 +11,6 @@ from typing import Literal
 
 import numpy as np
 
-from visor.confidence.context import Surroundings
-from visor.confidence.model import Calibration
 from visor.errors import BadRequest, StoreUnavailable
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetCounts
@@ -20,8 +18,8 @@ from visor.index.format.ids import id_text
 from visor.index.format.manifest import Manifest
 from visor.index.format.projection import Space, query_vector, unit
 from visor.index.search.candidates import Way, find, full_vectors
-from visor.index.search.dedup import group
-from visor.index.search.hits import Hit, Hits
+from visor.index.search.dedup import group_duplicates
+from visor.index.search.hits import Hit, Hits, Nearest
 from visor.index.search.metrics import check_metric
 from visor.index.search.reader import IndexState
 from visor.index.search.snapshot import Live, Snapshot
@@ -30,7 +28,7 @@ from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
 NEAREST = 64
-"""Best similarities that an answer carries for confidence."""
+"""Nearest rows that an answer carries for confidence."""
 WIDENINGS = 6
 """Times that a search asks for four times as many rows before it gives up on filling k with different pictures."""
 
@@ -60,7 +58,7 @@ class Searcher:
         self._snapshot = Snapshot(Space(None, 0), (), 0)
         self._refreshed_at: float | None = None
         self._lock = threading.Lock()
-        self._surroundings = Surroundings()
+        self._on_change: list[Callable[[Collection[str] | None], None]] = []
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
 
     def refresh(self, force: bool = False) -> bool:
@@ -81,22 +79,23 @@ class Searcher:
             if not force and not self._is_due():
                 return False
             try:
-                snapshot = self._state.poll()
+                news = self._state.poll()
             except StoreUnavailable:
                 if self._refreshed_at is None:
                     raise
-                snapshot = None
-            if snapshot is not None:
-                self._snapshot = snapshot
+                news = None
+            if news is not None:
+                self._snapshot = news.snapshot
+                for changed in self._on_change:
+                    changed(news.changed)
             self._refreshed_at = self._clock()
             return True
         finally:
             self._lock.release()
 
-    def take_changed(self) -> set[str] | None:
-        """Ids of the items that refreshes found changed since the last call; None if any item may have changed."""
-        with self._lock:
-            return self._state.take_changed()
+    def on_change(self, call: Callable[[Collection[str] | None], None]) -> None:
+        """Call this after every refresh that found something, with the ids of changed items; None: any may have."""
+        self._on_change.append(call)
 
     def __len__(self) -> int:
         return self._snapshot.images
@@ -124,16 +123,12 @@ class Searcher:
 
     @property
     def manifest(self) -> Manifest | None:
-        return self._state.manifest
+        """The manifest that is searched; None before the first merge."""
+        return self._snapshot.manifest
 
     @property
     def space(self) -> Space:
         return self._snapshot.space
-
-    @property
-    def calibration(self) -> Calibration:
-        """Fitted to this index at a merge, or the default."""
-        return self._surroundings.calibration(self.manifest)
 
     @property
     def segments(self) -> int:
@@ -158,7 +153,6 @@ class Searcher:
         filters: Filters = Filters(),  # noqa: B008 - a frozen record
         mode: Literal["fast", "exact"] = "fast",
         metric: str | None = None,
-        query_hash: bytes | None = None,
         leave_out: Collection[str] = (),
     ) -> Hits:
         """The k nearest different pictures that pass the filters, as many as there are.
@@ -168,7 +162,6 @@ class Searcher:
             k: At least 1.
             mode: `fast` or `exact`, two ways through one similarity space.
             metric: A SciPy metric on the full vectors; overrides `mode`.
-            query_hash: Perceptual hash, PDQ in its first 32 bytes.
             leave_out: Ids that are no results.
 
         Raises:
@@ -181,9 +174,8 @@ class Searcher:
         snapshot = self._snapshot
         way: Way = "metric" if metric is not None else mode
         if not snapshot.images:
-            return Hits((), way, metric, np.empty(0, np.float32), snapshot.notice)
+            return Hits((), way, metric, snapshot.notice)
         query = query_vector(vector, snapshot.space.dimension)
-        wanted_hash = None if query_hash is None else np.frombuffer(bytes(query_hash), np.uint8)
         allowed = [live.allowed(filters) for live in snapshot.lives]
         matching = sum(_count(live, mask) for live, mask in zip(snapshot.lives, allowed, strict=True))
         inside = snapshot.space.inside(query)
@@ -194,13 +186,12 @@ class Searcher:
             found = find(snapshot, query, projected, allowed, most, way=way, metric=metric, pool=self._pool)
             shown = found.without(leave_out)
             vectors = shown.unit_vectors() if len(shown) else np.empty((0, snapshot.space.dimensions), np.float32)
-            hits = group(shown.take(slice(want)), vectors[:want], k, wanted_hash, leave_out)
+            hits = group_duplicates(shown.take(slice(want)), vectors[:want], k, leave_out)
             if len(hits) >= k or len(found) >= matching:
                 break
             want *= 4
-        near = shown.take(slice(NEAREST))
-        around = self._surroundings.around(snapshot, self.calibration, query, inside, near.places(), vectors[:NEAREST])
-        return Hits(hits, way, metric, near.similarities, snapshot.notice, around)
+        rows = shown.take(slice(NEAREST)).places()
+        return Hits(hits, way, metric, snapshot.notice, Nearest(snapshot, query, inside, rows, vectors[:NEAREST]))
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""

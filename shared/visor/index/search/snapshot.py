@@ -11,6 +11,7 @@ from visor.index.format.codes import FastScan, int8_scan, rerank
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns, FacetCounts, is_empty
 from visor.index.format.ids import IdIndex, newest
+from visor.index.format.manifest import Manifest
 from visor.index.format.projection import Space, decode, unit
 from visor.index.format.segment import LateRecords, Segment
 from visor.index.format.shard import Shard
@@ -134,6 +135,8 @@ class Snapshot:
     space: Space
     lives: tuple[Live, ...]
     generation: int
+    """Of the manifest; 0 before the first merge."""
+    manifest: Manifest | None = None
     notice: str | None = None
     images: int = field(default=0)
 
