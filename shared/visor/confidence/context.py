@@ -7,13 +7,21 @@ from typing import overload
 
 import numpy as np
 
-from visor.confidence.features import SAMPLED, Frame, Neighbourhood, Sampled, centred_similarities, features
+from visor.confidence.features import (
+    SAMPLED,
+    CoverageProjection,
+    Neighbourhood,
+    Sampled,
+    centred_similarities,
+    features,
+)
 from visor.confidence.model import Calibration, Strangers
 from visor.index.format.container import Array
 from visor.index.format.manifest import Manifest
-from visor.index.format.projection import Space, unit
-from visor.index.search.hits import Hits, Nearest
-from visor.index.search.snapshot import Block, Snapshot
+from visor.index.format.projection import EMPTY_SPACE, Projection, unit
+from visor.index.format.segment import RowBlock
+from visor.index.search.hits import Hits, NearestRows
+from visor.index.search.snapshot import Snapshot
 
 FULL_MAX = 2_000
 """Pictures up to which a calibration is fitted on full vectors: a projection learned on few pictures shows what it was
@@ -66,8 +74,8 @@ class ConfidenceContext:
     works on what it took, and at worst reads once more."""
 
     def __init__(self) -> None:
-        self._frame = Frame(Space(None, 0))
-        self._full: dict[int, tuple[Block, Array]] = {}
+        self._frame = CoverageProjection(EMPTY_SPACE)
+        self._full: dict[int, tuple[RowBlock, Array]] = {}
         self._calibration: tuple[Manifest | None, Calibration] = (None, Calibration())
         nothing = np.empty((0, 0), np.float32)
         self._sample: tuple[Snapshot | None, Calibration, Array, Array] = (None, Calibration(), nothing, nothing)
@@ -80,12 +88,12 @@ class ConfidenceContext:
             self._calibration = (manifest, calibration)
         return calibration
 
-    def neighbourhood(self, nearest: Nearest, query_labels: Sequence[str] = ()) -> Neighbourhood:
+    def neighbourhood(self, nearest: NearestRows, query_labels: Sequence[str] = ()) -> Neighbourhood:
         """The neighbourhood of a query."""
         snapshot, query = nearest.snapshot, nearest.query
         calibration = self.calibration(snapshot.manifest)
         labels = RowLabels(nearest.rows)
-        projected = snapshot.space.matrix is not None
+        projected = isinstance(snapshot.space, Projection)
         wants_full = calibration.is_fitted and calibration.space is None
         if projected and wants_full and snapshot.images <= FULL_KEPT_MAX:
             rows = [self._full_vectors(snapshot, block)[row] for block, row in nearest.rows]
@@ -93,8 +101,8 @@ class ConfidenceContext:
             return Neighbourhood(query, _stack(rows, len(query)), labels, query_labels, sampled)
         frame = self._frame
         if frame.space is not snapshot.space:
-            frame = self._frame = Frame(snapshot.space)
-        placed = frame.query(query, nearest.projected)
+            frame = self._frame = CoverageProjection(snapshot.space)
+        placed = frame.project_one(query, nearest.unnormalised)
         sampled = self._sampled(snapshot, calibration, placed)
         return Neighbourhood(placed, nearest.vectors, labels, query_labels, sampled)
 
@@ -106,24 +114,24 @@ class ConfidenceContext:
         kept, fitted, sample, middle = self._sample
         if kept is not snapshot or fitted is not calibration:
             step = max(1, -(-snapshot.images // SAMPLED))
-            full = calibration.space is None and snapshot.space.matrix is not None
+            full = calibration.space is None and isinstance(snapshot.space, Projection)
             parts = []
-            for live in snapshot.lives:
+            for live in snapshot.blocks:
                 rows = np.arange(step // 2, len(live.block), step)
                 rows = rows if live.alive is None else rows[live.alive[rows]]
-                parts.append(self._full_vectors(snapshot, live.block)[rows] if full else live.block.unit_vectors(rows))
+                parts.append(self._full_vectors(snapshot, live.block)[rows] if full else live.block.vectors.unit(rows))
             sample = unit(unit(np.concatenate(parts).astype(np.float32)) - mean)
             middle = sample.mean(0)
             self._sample = (snapshot, calibration, sample, middle)
         return Sampled(centred_similarities(query[None], mean, sample)[0], middle)
 
-    def _full_vectors(self, snapshot: Snapshot, block: Block) -> Array:
+    def _full_vectors(self, snapshot: Snapshot, block: RowBlock) -> Array:
         """All full vectors of a block, (n, d) float16, read once."""
         kept = self._full.get(id(block))
         if kept is not None and kept[0] is block:
             return kept[1]
-        vectors = np.ascontiguousarray(block.read(0, len(block)), np.float16)
-        live = {id(one.block) for one in snapshot.lives}
+        vectors = np.ascontiguousarray(block.read_full(0, len(block)), np.float16)
+        live = {id(one.block) for one in snapshot.blocks}
         self._full = {**{i: one for i, one in self._full.items() if i in live}, id(block): (block, vectors)}
         return vectors
 
@@ -131,7 +139,7 @@ class ConfidenceContext:
 class RowLabels(Sequence[tuple[str, ...]]):
     """The content labels of rows, read when they are asked for: of 64 rows five are."""
 
-    def __init__(self, rows: Sequence[tuple[Block, int]]) -> None:
+    def __init__(self, rows: Sequence[tuple[RowBlock, int]]) -> None:
         self._rows = rows
 
     def __len__(self) -> int:

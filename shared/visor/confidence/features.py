@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visor.index.format.container import Array
-from visor.index.format.projection import Space, dot, unit
+from visor.index.format.projection import Projection, Space, dot, unit
 
 NEIGHBOURS = 64
 """Hits that are looked at."""
@@ -71,33 +71,33 @@ class Neighbourhood:
     sampled: Sampled | None = None
 
 
-class Frame:
+class CoverageProjection:
     """Brings full vectors into a space without letting a stranger gain by what the space does not see of it.
 
-    A projection drops whatever no indexed picture has, and the rest is made unit length: that brings strangers nearer.
+    A projection drops whatever no indexed image has, and the rest is made unit length: that brings strangers nearer.
     So a query keeps the length of its part that lies in the space.
     """
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self._inverse = None
-        if space.matrix is not None:
+        self._inverse: Array = np.empty((0, 0), np.float32)
+        if isinstance(space, Projection):
             self._inverse = np.linalg.pinv((space.matrix.T @ space.matrix).astype(np.float64)).astype(np.float32)
 
-    def query(self, vector: Array, inside: Array) -> Array:
-        """One full vector (d,) float32 as (m,), what `queries` makes of it; `inside` as `Space.inside` gives it."""
-        if self._inverse is None or self.space.origin is None:
+    def project_one(self, vector: Array, unnormalised: Array) -> Array:
+        """One full vector (d,) float32 as (m,), as `project` does; `unnormalised` is its part in the space."""
+        if not isinstance(self.space, Projection):
             return vector
         moved = vector - self.space.origin
-        energy, whole = float(dot(self._inverse, inside) @ inside), float(moved @ moved)
+        energy, whole = float(dot(self._inverse, unnormalised) @ unnormalised), float(moved @ moved)
         covered = np.float32(np.sqrt(min(max(energy / max(whole, 1e-12), 0.0), 1.0)))
-        placed: Array = unit(inside[None])[0] * covered
+        placed: Array = unit(unnormalised[None])[0] * covered
         return placed
 
-    def queries(self, vectors: Array) -> Array:
+    def project(self, vectors: Array) -> Array:
         """Full vectors (n, d) as (n, m) float32 whose length is the covered share, in [0, 1]."""
-        if self._inverse is None or self.space.matrix is None or self.space.origin is None:
-            return unit(np.asarray(vectors, np.float32))
+        if not isinstance(self.space, Projection):
+            return self.space.project(vectors)
         moved = np.asarray(vectors, np.float32) - self.space.origin
         inside = moved @ self.space.matrix
         energy = np.einsum("ij,jk,ik->i", inside, self._inverse, inside, optimize=True)

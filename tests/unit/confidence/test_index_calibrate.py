@@ -17,7 +17,7 @@ from visor.confidence.clustering import cut, silhouette, ward
 from visor.confidence.context import ConfidenceContext
 from visor.confidence.features import (
     FEATURES,
-    Frame,
+    CoverageProjection,
     Neighbourhood,
     Sampled,
     centred_similarities,
@@ -29,7 +29,7 @@ from visor.confidence.fit_index import Calibrator
 from visor.confidence.model import FAR_SHARE, FAR_SHARE_MAX, Calibration, Strangers
 from visor.evaluation.folder import Pictures
 from visor.evaluation.scores import area_under_roc
-from visor.index.format.projection import Space, learn, unit
+from visor.index.format.projection import FullSpace, learn, unit
 from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher
 from visor.schema.items import as_document
@@ -242,10 +242,10 @@ def test_a_query_outside_of_the_space_is_covered_less() -> None:
     space, _ = learn(unit(inside), learned_on=300, dimensions=8)
     outside = np.zeros((1, 40), np.float32)
     outside[0, 20] = 1
-    lengths = np.linalg.norm(Frame(space).queries(np.concatenate([unit(inside[:1]), outside])), axis=1)
+    lengths = np.linalg.norm(CoverageProjection(space).project(np.concatenate([unit(inside[:1]), outside])), axis=1)
     assert lengths[0] == pytest.approx(1, abs=0.05)
     assert lengths[1] < 0.5
-    assert np.linalg.norm(Frame(Space(None, 40)).queries(outside)) == pytest.approx(1)
+    assert np.linalg.norm(CoverageProjection(FullSpace(40)).project(outside)) == pytest.approx(1)
 
 
 def test_labels_agree_by_their_order() -> None:

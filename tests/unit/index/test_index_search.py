@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 from tests.unit.index.index_fixtures import DIMENSION, Shop, clustered, hash_of, ids_of, keys_of, unit_rows
 
 from visor.errors import BadRequest
+from visor.index.format.projection import Projection
 from visor.index.merge.merge import merge
 from visor.index.search.metrics import BOOLEAN, METRICS, PLAIN, Metric
 from visor.index.search.searcher import Searcher
@@ -76,7 +77,7 @@ def test_fast_finds_what_exact_finds_in_the_projected_space(shop: Shop) -> None:
     _, vectors = fill(shop, 800)
     merge(shop.objects, shop.documents, model="model-a", clock=shop.clock)
     searcher = shop.searcher()
-    assert searcher.space.matrix is not None
+    assert isinstance(searcher.space, Projection)
     for vector in vectors[::40]:
         exact = searcher.search(vector, k=12, mode="exact")
         fast = searcher.search(vector, k=12, mode="fast")

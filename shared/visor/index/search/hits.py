@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from visor.index.format.container import Array
-from visor.index.search.snapshot import Block, Snapshot
+from visor.index.format.segment import RowBlock
+from visor.index.search.snapshot import Snapshot
 
 DUPLICATES_MAX = 20
 
@@ -27,17 +28,17 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Nearest:
+class NearestRows:
     """The query and the rows nearest to it, at most 64, nearest first, near-duplicates counted one by one.
 
-    snapshot: what was searched. query: (d,) full vector of length 1. projected: (m,) the same in the similarity space,
-    not of unit length. rows: block and row of each. vectors: (len(rows), m) float32 of unit length.
+    snapshot: what was searched. query: (d,) full vector of length 1. unnormalised: (m,) its part in the similarity
+    space, not of unit length. rows: block and row of each. vectors: (len(rows), m) float32 of unit length.
     """
 
     snapshot: Snapshot
     query: Array
-    projected: Array
-    rows: Sequence[tuple[Block, int]]
+    unnormalised: Array
+    rows: Sequence[tuple[RowBlock, int]]
     vectors: Array
 
 
@@ -49,5 +50,5 @@ class Hits:
     mode: Literal["fast", "exact", "metric"]
     metric: str | None = None
     notice: str | None = None
-    nearest: Nearest | None = field(default=None, repr=False)
+    nearest: NearestRows | None = field(default=None, repr=False)
     """What confidence is computed from; None if nothing was searched."""

@@ -16,13 +16,12 @@ from visor.index.format.container import Array
 from visor.index.format.facets import FacetCounts
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import Manifest
-from visor.index.format.projection import Space, query_vector, unit
-from visor.index.search.candidates import Way, find, full_vectors
-from visor.index.search.dedup import group_duplicates
-from visor.index.search.hits import Hit, Hits, Nearest
+from visor.index.format.projection import EMPTY_SPACE, Space, query_vector, unit
+from visor.index.search.candidates import Way, full_vectors, group_duplicates, nearest_rows
+from visor.index.search.hits import Hit, Hits, NearestRows
 from visor.index.search.metrics import check_metric
-from visor.index.search.reader import IndexState
-from visor.index.search.snapshot import Live, Snapshot
+from visor.index.search.reader import IndexReader
+from visor.index.search.snapshot import FreshBlock, LiveBlock, Snapshot
 from visor.schema.search import FacetsAnswer, Filters
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
@@ -54,8 +53,8 @@ class Searcher:
     ) -> None:
         self.model = model
         self._freshness_s, self._clock = freshness_s, clock
-        self._state = IndexState(objects, documents, model, clock=clock)
-        self._snapshot = Snapshot(Space(None, 0), (), 0)
+        self._reader = IndexReader(objects, documents, model, clock=clock)
+        self._snapshot = Snapshot(EMPTY_SPACE, (), 0)
         self._refreshed_at: float | None = None
         self._lock = threading.Lock()
         self._on_change: list[Callable[[Collection[str] | None], None]] = []
@@ -79,7 +78,7 @@ class Searcher:
             if not force and not self._is_due():
                 return False
             try:
-                news = self._state.poll()
+                news = self._reader.poll()
             except StoreUnavailable:
                 if self._refreshed_at is None:
                     raise
@@ -107,7 +106,7 @@ class Searcher:
 
     def sample(self, limit: int) -> list[str]:
         """At most `limit` ids, spread over the index and its blocks; the same ones as long as the index is the same."""
-        lives = self._snapshot.lives
+        lives = self._snapshot.blocks
         rows = [np.flatnonzero(live.alive) if live.alive is not None else np.arange(len(live.block)) for live in lives]
         total = sum(len(r) for r in rows)
         if not total:
@@ -138,7 +137,7 @@ class Searcher:
     @property
     def fresh(self) -> int:
         """Items that are in no segment yet."""
-        return sum(live.count for live in self._snapshot.lives if live.block.is_fresh)
+        return sum(live.count for live in self._snapshot.blocks if isinstance(live.block, FreshBlock))
 
     @property
     def notice(self) -> str | None:
@@ -176,26 +175,28 @@ class Searcher:
         if not snapshot.images:
             return Hits((), way, metric, snapshot.notice)
         query = query_vector(vector, snapshot.space.dimension)
-        allowed = [live.allowed(filters) for live in snapshot.lives]
-        matching = sum(_count(live, mask) for live, mask in zip(snapshot.lives, allowed, strict=True))
-        inside = snapshot.space.inside(query)
-        projected = unit(inside[None])[0]
+        allowed = [live.allowed(filters) for live in snapshot.blocks]
+        matching = sum(_count(live, mask) for live, mask in zip(snapshot.blocks, allowed, strict=True))
+        unnormalised = snapshot.space.project_unnormalised(query)
+        projected = unit(unnormalised[None])[0]
         want = k + len(leave_out) + min(k, 20)
         for _ in range(WIDENINGS):
             most = max(want, NEAREST + len(leave_out))
-            found = find(snapshot, query, projected, allowed, most, way=way, metric=metric, pool=self._pool)
+            found = nearest_rows(snapshot, query, projected, allowed, most, way=way, metric=metric, pool=self._pool)
             shown = found.without(leave_out)
             vectors = shown.unit_vectors() if len(shown) else np.empty((0, snapshot.space.dimensions), np.float32)
             hits = group_duplicates(shown.take(slice(want)), vectors[:want], k, leave_out)
             if len(hits) >= k or len(found) >= matching:
                 break
             want *= 4
-        rows = shown.take(slice(NEAREST)).places()
-        return Hits(hits, way, metric, snapshot.notice, Nearest(snapshot, query, inside, rows, vectors[:NEAREST]))
+        rows = shown.take(slice(NEAREST)).block_rows()
+        return Hits(
+            hits, way, metric, snapshot.notice, NearestRows(snapshot, query, unnormalised, rows, vectors[:NEAREST])
+        )
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""
-        parts = [part for live in self._snapshot.lives for part in live.counts(filters)]
+        parts = [part for live in self._snapshot.blocks for part in live.counts(filters)]
         return FacetCounts.answer(parts)
 
     def full_vectors(self) -> Iterator[tuple[Array, Array]]:
@@ -208,7 +209,7 @@ class Searcher:
         if place is None:
             return None
         live, row = place
-        vector: Array = live.block.read(row, row + 1)[0].astype(np.float32)
+        vector: Array = live.block.read_full(row, row + 1)[0].astype(np.float32)
         return vector
 
     def hashes_of(self, item_id: str) -> Array | None:
@@ -223,16 +224,16 @@ class Searcher:
 __all__ = ["Hit", "Hits", "Searcher"]
 
 
-def _count(live: Live, mask: Array | None) -> int:
+def _count(live: LiveBlock, mask: Array | None) -> int:
     return len(live.block) if mask is None else int(np.count_nonzero(mask))
 
 
-def _find(snapshot: Snapshot, item_id: str) -> tuple[Live, int] | None:
+def _find(snapshot: Snapshot, item_id: str) -> tuple[LiveBlock, int] | None:
     try:
         key = np.frombuffer(bytes.fromhex(item_id), np.uint8).reshape(1, 16)
     except ValueError:
         return None
-    for live in snapshot.lives:
+    for live in snapshot.blocks:
         row = int(live.block.index.find(key)[0])
         if row >= 0 and (live.alive is None or live.alive[row]):
             return live, row
