@@ -32,8 +32,8 @@ from visor.models.embedder import load_embedder
 from visor.settings import Settings
 
 MOST = 24
-IMAGES = 48
-"""Enough for a calibration of their own."""
+IMAGES = 136
+"""Enough for a projection and a calibration of their own."""
 PACKAGE = str(Path(visor.__file__).parent)
 
 

@@ -15,7 +15,7 @@ from visor.confidence.features import (
     centred_similarities,
     features,
 )
-from visor.confidence.model import Calibration, Strangers
+from visor.confidence.model import Calibration, OutOfDomainPrior
 from visor.index.format.container import Array
 from visor.index.format.manifest import Manifest
 from visor.index.format.projection import EMPTY_SPACE, Projection, unit
@@ -34,7 +34,7 @@ class ConfidenceEstimator:
     """Judges the answers of one index. Thread-safe; one a process."""
 
     def __init__(self) -> None:
-        self.strangers = Strangers()
+        self.prior = OutOfDomainPrior()
         self._context = ConfidenceContext()
 
     def confidences(self, hits: Hits, query_labels: Sequence[str], *, learn: bool) -> list[float]:
@@ -48,9 +48,9 @@ class ConfidenceEstimator:
             return []
         calibration = self._context.calibration(hits.nearest.snapshot.manifest)
         around = self._context.neighbourhood(hits.nearest, query_labels)
-        confidences = calibration.matches(around, [hit.rank for hit in hits.hits], self.strangers.far_share)
+        confidences = calibration.confidences(around, [hit.rank for hit in hits.hits], self.prior.out_of_domain_share)
         if learn:
-            self.strangers.add(calibration.score(around), calibration)
+            self.prior.add(calibration.score(around), calibration)
         return confidences
 
     def features(self, hits: Hits) -> tuple[float, ...]:

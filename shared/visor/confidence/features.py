@@ -13,31 +13,38 @@ from visor.index.format.projection import Projection, Space, dot, unit
 NEIGHBOURS = 64
 """Hits that are looked at."""
 FEATURES = (
-    "best",
-    "near",
-    "near_8",
-    "ahead",
-    "ahead_3",
-    "own",
-    "own_8",
-    "together",
-    "above",
-    "spread",
-    "apart",
-    "shared",
-    "labels",
+    "best_similarity",
+    "centred_1",
+    "centred_8",
+    "margin_1",
+    "margin_3",
+    "local_scaling_1",
+    "local_scaling_8",
+    "top5_cohesion",
+    "background_margin",
+    "background_spread",
+    "relative_background_margin",
+    "shared_neighbours",
+    "label_agreement",
 )
-"""Names of the numbers of `features`, in their order; greater speaks for the catalogue.
+"""Names of the numbers of `features`, in their order; a greater number speaks for the catalogue.
 
-best: the best similarity as the search gives it. Further ones in the space centred on the catalogue: near, near_8: the
-best, and the mean of the best 8. ahead, ahead_3: the best, or the mean of the best 3, less the mean of places 10 to 50,
-which is what anything looks like here. own, own_8: how much nearer the query is to its hits than they are to their own
-nearest (local scaling: Jégou et al., CVPR 2007). together: mean similarity of the best 5 among themselves. above,
-spread: near_8 less the mean of the similarities to a sample of the whole catalogue, and the standard deviation of
-those: where a kind has many pictures, a query of it is near to a part of the catalogue and far from the rest. apart:
-above, less what the hits' own nearness stands above their similarities to that sample. shared: share of the query's
-nearest 20 that are also among the nearest 20 of its best 5 (shared nearest neighbours: Jarvis & Patrick, IEEE
-Transactions on Computers 1973). labels: cosine of the query's content labels with those of the best 5.
+All but the first are measured in the space centred on the catalogue.
+
+- best_similarity: the best one, as the search gives it.
+- centred_1, centred_8: the best similarity, and the mean of the best 8.
+- margin_1, margin_3: the best, or the mean of the best 3, less the mean of ranks 10 to 50, which is what anything
+  looks like here.
+- local_scaling_1, local_scaling_8: how much nearer the query is to its hits than they are to their own nearest
+  (Jégou et al., CVPR 2007).
+- top5_cohesion: mean similarity of the best 5 among themselves.
+- background_margin, background_spread: centred_8 less the mean of the similarities to a sample of the whole catalogue,
+  and the standard deviation of these: a query of a large kind is near to a part of the catalogue and far from the rest.
+- relative_background_margin: background_margin, less how far the hits' own nearness stands above their similarities to
+  that sample.
+- shared_neighbours: share of the query's nearest 20 that are also among the nearest 20 of its best 5 (Jarvis & Patrick,
+  IEEE Transactions on Computers 1973).
+- label_agreement: cosine of the query's content labels with those of the best 5.
 """
 SAMPLED = 512
 """Pictures of the catalogue that a query is compared with, besides its nearest ones."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from visor.confidence.context import FULL_MAX
 from visor.confidence.features import CoverageProjection
-from visor.confidence.fit import NONE_REJECTED, SAMPLE_MAX, Part, Sample, fit
+from visor.confidence.fit import NONE_REJECTED, SAMPLE_MAX, CatalogueRows, Sample, fit
 from visor.confidence.model import Calibration
 from visor.index.format.container import Array, rows_in_blocks
 from visor.index.format.facets import FacetColumns
@@ -51,10 +51,10 @@ class Calibrator:
         """See `visor.confidence.fit.fit`."""
         frame = CoverageProjection(FullSpace(space.dimension) if full else space)
 
-        def catalogue() -> Iterator[Part]:
+        def catalogue() -> Iterator[CatalogueRows]:
             for segment in segments:
                 for start, stop in rows_in_blocks(len(segment), ROWS_AT_ONCE):
-                    yield Part(self._rows(segment, start, stop, full), _Labels(segment.columns, start))
+                    yield CatalogueRows(self._rows(segment, start, stop, full), _Labels(segment.columns, start))
 
         sums, count = np.zeros(frame.space.dimensions, np.float64), 0
         for part in catalogue():

@@ -16,7 +16,7 @@ from visor.index.format.segment import RowBlock
 from visor.index.search.hits import DUPLICATES_MAX, Hit
 from visor.index.search.metrics import STATISTICS_SAMPLES, Metric
 from visor.index.search.snapshot import LiveBlock, Snapshot
-from visor.near_duplicates.hamming import SAME_SIMILARITY, leaders
+from visor.near_duplicates.hamming import SAME_SIMILARITY, first_duplicates
 
 RERANK = 400
 """Rows that a first pass hands to re-ranking, over all segments together, at least."""
@@ -188,7 +188,7 @@ def group_duplicates(found: Candidates, vectors: Array, k: int, leave_out: Colle
         return ()
     hashes = found.hashes()
     members: dict[int, list[int]] = {}
-    for place, first in enumerate(leaders(hashes, vectors).tolist()):
+    for place, first in enumerate(first_duplicates(hashes, vectors).tolist()):
         members.setdefault(first, []).append(place)
     hits = []
     for first, places in islice(members.items(), k):
