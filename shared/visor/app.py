@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from visor.models.embedder import Embedder
     from visor.schema.items import Change, CrawlRun, IndexedItem, Item
     from visor.search.active_index import ActiveIndex
-    from visor.search.active_index import ActiveIndex
     from visor.search.service import SearchService
     from visor.sources.config import Configuration
     from visor.sources.contract import Source, SourceContext

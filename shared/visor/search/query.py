@@ -66,6 +66,7 @@ class QueryReader:
     def __init__(self, embedder: Embedder, fetcher: Fetcher, settings: Settings) -> None:
         self.embedder, self.fetcher, self.settings = embedder, fetcher, settings
         self.thresholds = Thresholds.of(settings)
+        self.side = embedder.description.input_side
         # Pixels are what takes memory, and threads of their own keep a heap of that size each.
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
 
@@ -126,7 +127,7 @@ class QueryReader:
 
     def _focused(self, data: bytes, request: SearchRequest) -> tuple[DecodedImage, Image.Image]:
         """The picture, no larger than what counts of it needs, and what counts of it."""
-        side = self.embedder.description.input_side
+        side = self.side
         if request.box:
             side = round(side / max(min(request.box[2:]), 1e-3))
         if request.exclude:

@@ -29,7 +29,8 @@ from visor.confidence.fit_index import Calibrator
 from visor.confidence.model import OUT_OF_DOMAIN_MAX, OUT_OF_DOMAIN_SHARE, Calibration, OutOfDomainPrior
 from visor.evaluation.folder import Pictures
 from visor.evaluation.scores import area_under_roc
-from visor.index.format.projection import FullSpace, learn, unit
+from visor.index.format.projection import FullSpace, unit
+from visor.index.merge.learn import learn
 from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher
 from visor.schema.items import as_document
