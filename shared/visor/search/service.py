@@ -9,8 +9,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from visor.confidence.context import ConfidenceEstimator
-from visor.confidence.model import CONFIDENT
+from visor.confidence.model import CONFIDENT, ConfidenceEstimator
 from visor.errors import BadRequest, StoreUnavailable
 from visor.http.client import Fetcher
 from visor.index.search.searcher import Hit, Hits, Searcher

@@ -55,7 +55,7 @@ class Candidates:
 
     def id(self, place: int) -> str:
         """32 hex digits."""
-        return self.ids[place].tobytes().hex()
+        return bytes(self.ids[place]).hex()
 
     def take(self, places: Array | slice) -> Candidates:
         """Those at the given places, in that order."""
