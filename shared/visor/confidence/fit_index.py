@@ -28,7 +28,7 @@ class Calibrator:
     """What `merge` calls when its segments stand.
 
     Args:
-        rejected: Gives the features of answers that somebody called no match, (r, f); see `pipeline.feedback`.
+        rejected: Gives the features of answers that somebody called no match, (r, f); see `visor.search.feedback`.
     """
 
     def __init__(self, objects: ObjectStore, rejected: Callable[[], Array] = lambda: NONE_REJECTED) -> None:

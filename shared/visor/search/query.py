@@ -1,4 +1,4 @@
-"""Queries: from what a request brings to pixels, and to the vector that is searched for."""
+"""Queries: from a request to pixels, and to the vector that is searched for."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from PIL import Image, ImageStat
 from visor.errors import BadRequest
 from visor.http.client import Fetcher
 from visor.imaging.decode import DecodedImage, decode
+from visor.index.format.projection import query_vector
 from visor.models.embedder import Embedder
 from visor.models.moderation import Thresholds
 from visor.near_duplicates.alignment import Probe
@@ -140,7 +141,7 @@ class QueryReader:
             return upload
         if request.url is not None:
             with watch.stage("fetch"):
-                # Whoever asks waits: not for four others at the same host as a crawl does.
+                # A visitor waits for the answer: no long queue behind other fetches at the same host.
                 return self.fetcher.fetch(request.url, turn_s=self.settings.fetch_timeout_s).body
         try:
             return base64.b64decode((request.image or "").partition("base64,")[2] or request.image or "", validate=True)
@@ -166,11 +167,7 @@ def decode_vector(text: str, dimension: int) -> np.ndarray:
             valid=f"This index takes {2 * dimension}: {dimension} numbers of 2 bytes",
             remedy="Take query.vector from an answer of this index; after a change of model search the picture again",
         )
-    vector = np.frombuffer(data, "<f2").astype(np.float32)
-    norm = float(np.linalg.norm(vector))
-    if not np.isfinite(norm) or norm == 0:
-        raise BadRequest("vector has no direction: it is zero or not finite", valid="Finite numbers, not all 0")
-    return vector / np.float32(norm)
+    return query_vector(np.frombuffer(data, "<f2"), dimension)
 
 
 def focus(pixels: Image.Image, box: Box | None, exclude: Sequence[Box]) -> Image.Image:
