@@ -9,7 +9,7 @@ from visor.web.cloud_logging import log_to_cloud
 
 settings = Settings.read()
 log_to_cloud(settings.project)
-app = Assembly(settings).search_app()
+app = Assembly(settings).http_api()
 
 
 @functions_framework.http

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from visor.sources.config import Configuration
     from visor.sources.contract import Source, SourceContext
     from visor.storage import Stores
-    from visor.web.app import SearchApp
+    from visor.web.api import HttpApi
     from visor.web.site import Site
 
 LOG = logging.getLogger("visor.app")
@@ -344,15 +344,15 @@ class Assembly:
             on_look=lambda: self.meter.add("look"),
         )
 
-    def search_app(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchApp:
-        from visor.web.access import Gate
-        from visor.web.app import SearchApp
+    def http_api(self, picture_address: Callable[[IndexedItem], str] | None = None) -> HttpApi:
+        from visor.web.access import AccessPolicy
+        from visor.web.api import HttpApi
 
-        gate = Gate(self.settings, self.meter)
-        return SearchApp(
+        access = AccessPolicy(self.settings, self.meter)
+        return HttpApi(
             self.serving(picture_address),
             self.settings,
-            gate,
+            access,
             pusher=lambda: self.pusher,
             objects=self.stores.objects,
             read_image=self.read_image,
@@ -363,7 +363,7 @@ class Assembly:
         from visor.web.site import PAGE, Site, picture_address
 
         return Site(
-            self.search_app(picture_address),
+            self.http_api(picture_address),
             page=PAGE if PAGE.is_dir() else None,
             config={"endpoint": "", **config},
             read_image=self.read_image,

@@ -144,7 +144,7 @@ def test_a_name_is_not_looked_up_again_between_check_and_connection(
     app = Flask("rebinding")
     with Assembly(settings, embedder=embedder) as assembly:
         assembly.__dict__["fetcher"] = Fetcher(settings, resolver=lambda host, port: next(answers))
-        search = assembly.search_app()
+        search = assembly.http_api()
         app.add_url_rule("/v1/search", view_func=lambda: search(request), methods=["POST"])
         body = {"url": "http://rebinding.test/secret"}
         told = [app.test_client().post("/v1/search", json=body).get_json()["type"] for _ in range(3)]

@@ -41,11 +41,11 @@ def main() -> None:
     import visor.search.service
     import visor.storage.gcp.documents
     import visor.storage.gcp.objects
-    import visor.web.app  # noqa: F401
+    import visor.web.api  # noqa: F401
 
     parts = {"imports": mark()}
     assembly.embedder  # noqa: B018 — loads it
-    app = assembly.search_app()
+    app = assembly.http_api()
     parts["model"] = mark()
     from visor.index.format.manifest import read_manifest
 

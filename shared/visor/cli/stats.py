@@ -18,7 +18,7 @@ def stats_command(as_json: bool) -> None:
     from visor.app import Assembly
 
     assembly = Assembly(Settings.read())
-    stats = assembly.search_app().stats()
+    stats = assembly.http_api().stats()
     documents = assembly.stores.documents
     runs = [d.data for d in documents.query("runs", order_by="started_at", descending=True, limit=5)]
     failures = _live_failures(assembly)

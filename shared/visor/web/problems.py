@@ -8,7 +8,7 @@ import msgspec
 from flask import Request, Response
 
 from visor.errors import ImageError, RequestError, VisorError
-from visor.web.openapi import PROBLEM, STATUS_OF_IMAGE_ERRORS
+from visor.web.openapi import PROBLEM
 from visor.web.schema import Problem
 
 
@@ -17,12 +17,12 @@ def status_of(exc: VisorError) -> int:
     if isinstance(exc, RequestError):
         return exc.status
     if isinstance(exc, ImageError):
-        return STATUS_OF_IMAGE_ERRORS
+        return 422
     return 503 if exc.retriable else 500
 
 
 def problem(exc: VisorError) -> Response:
-    """What Visor raised on purpose."""
+    """The response for an error that Visor raised."""
     status = status_of(exc)
     document = Problem(
         type=f"urn:visor:{exc.code}",
@@ -41,7 +41,7 @@ def problem(exc: VisorError) -> Response:
 
 
 def http_problem(request: Request, status: int, found: str, *, valid: str = "") -> Response:
-    """What the routes or a fault of ours make of a request."""
+    """The response for a request that no endpoint answered: a wrong path or method, or a bug of ours."""
     title = {404: "Not found", 405: "Method not allowed", 500: "Internal error"}.get(status, "Bad request")
     document = Problem(
         type="about:blank",

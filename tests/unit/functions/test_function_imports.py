@@ -20,7 +20,7 @@ OPENED = {
     "embed": f"import visor.ingest.embed, visor.free_tier.quota, visor.models.embedder, visor.http.client, {STORES}",
     "compact": "import visor.index.merge.merge, visor.confidence.fit_index, visor.search.feedback, "
     f"visor.ingest.reindex, visor.models.store, {STORES}",
-    "search": "import visor.web.app, visor.web.access, visor.search.active_index, visor.models.embedder, "
+    "search": "import visor.web.api, visor.web.access, visor.search.active_index, visor.models.embedder, "
     "visor.http.client, "
     f"visor.index.search.searcher, {STORES}",
 }

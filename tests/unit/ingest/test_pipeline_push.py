@@ -26,7 +26,7 @@ from visor.schema.items import Batch, item_id
 from visor.schema.push import PushItem
 from visor.settings import Settings
 from visor.storage import open_stores
-from visor.web.access import KEY_HEADER, Gate
+from visor.web.access import KEY_HEADER, AccessPolicy
 from visor.web.site import Server
 
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -163,13 +163,13 @@ def test_an_item_of_a_source_is_not_deleted(client: httpx.Client, assembly: Asse
 def test_on_google_cloud_only_the_owners_key_may_push(owner_key: str, sent: str, may: bool, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, backend="gcp", owner_key=owner_key)
     with open_stores(Settings(home=tmp_path)) as stores:
-        gate = Gate(settings, Meter(stores.documents, settings, limited=False))
+        access = AccessPolicy(settings, Meter(stores.documents, settings, limited=False))
         request = EnvironBuilder("/v1/items", method="POST", headers={KEY_HEADER: sent}).get_request()
         if may:
-            gate.admit_owner(request)  # type: ignore[arg-type]
+            access.admit("owner", request)  # type: ignore[arg-type]
         else:
             with pytest.raises(KeyRequired):
-                gate.admit_owner(request)  # type: ignore[arg-type]
+                access.admit("owner", request)  # type: ignore[arg-type]
 
 
 def test_versions_grow_though_the_clock_stands_and_the_free_tier_bounds(tmp_path: Path) -> None:

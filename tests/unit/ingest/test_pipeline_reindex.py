@@ -27,8 +27,8 @@ from visor.schema.items import Batch, item_id
 from visor.search.active_index import Serving
 from visor.settings import Settings
 from visor.storage.documents import Put
-from visor.web.access import Gate
-from visor.web.app import SearchApp
+from visor.web.access import AccessPolicy
+from visor.web.api import HttpApi
 
 ITEMS = 30
 
@@ -94,7 +94,7 @@ def serving(new: Assembly, old: Assembly) -> Serving:
     )
 
 
-def found(app: SearchApp, key: str) -> tuple[str, str]:
+def found(app: HttpApi, key: str) -> tuple[str, str]:
     """Which model answers a search for an item's picture, and the best match."""
     picture = Image.open(io.BytesIO(drawing(int(key))))
     buffer = io.BytesIO()
@@ -111,7 +111,7 @@ def test_searches_go_on_until_the_new_index_is_complete_and_then_switch(old: Ass
     assert state is not None
     assert state.current == OLD.fingerprint, "the first merge notes whose index it is"
 
-    app = SearchApp(serving(new, old), new.settings, Gate(new.settings, new.meter))
+    app = HttpApi(serving(new, old), new.settings, AccessPolicy(new.settings, new.meter))
     assert found(app, "1003") == (OLD.fingerprint, item_id("s", "1003"))
     report = new.reindex()
     assert (report.published, report.switched) == (ITEMS, False)
@@ -124,12 +124,12 @@ def test_searches_go_on_until_the_new_index_is_complete_and_then_switch(old: Ass
     assert found(app, "1003") == (OLD.fingerprint, item_id("s", "1003")), "embedded, and not yet merged"
     new.merge()
     assert found(app, "1003") == (NEW.fingerprint, item_id("s", "1003"))
-    assert len(app.service.searcher) == ITEMS
+    assert len(app.service().searcher) == ITEMS
     assert new.reindex().switched
 
 
 def test_what_is_deleted_meanwhile_vanishes_from_both(old: Assembly, new: Assembly) -> None:
-    app = SearchApp(serving(new, old), new.settings, Gate(new.settings, new.meter))
+    app = HttpApi(serving(new, old), new.settings, AccessPolicy(new.settings, new.meter))
     new.reindex()
     gone = change("1003", version=2, action="delete")
     new.stores.queue.publish([msgspec.json.encode(Batch.of("s", "run2", (gone,)))])
@@ -139,7 +139,7 @@ def test_what_is_deleted_meanwhile_vanishes_from_both(old: Assembly, new: Assemb
     new.merge()
     assert found(app, "1003")[0] == NEW.fingerprint
     assert found(app, "1003")[1] != item_id("s", "1003")
-    assert len(app.service.searcher) == ITEMS - 1
+    assert len(app.service().searcher) == ITEMS - 1
 
 
 def test_a_reindex_that_is_called_off_leaves_nothing_behind(

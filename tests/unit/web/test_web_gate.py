@@ -14,8 +14,8 @@ from visor.free_tier.allowances import allowances
 from visor.free_tier.quota import GUARDED, Meter
 from visor.settings import Settings
 from visor.storage import open_stores
-from visor.web.access import BILLED_S, KEY_HEADER, Gate
-from visor.web.app import SearchApp
+from visor.web.access import BILLED_S, KEY_HEADER, AccessPolicy
+from visor.web.api import HttpApi
 
 KEY = "a key of twenty characters"
 UNKNOWN = "/v1/items/" + "0" * 32
@@ -38,7 +38,7 @@ def client(meter: Meter, **settings: Any) -> FlaskClient:
     """The endpoint in Google's setting, with the meter's store on this machine."""
     own = Settings(backend="gcp", owner_key=KEY, **settings)
     service: Any = NoService()
-    app, search = Flask("gate"), SearchApp(service, own, Gate(own, meter))
+    app, search = Flask("gate"), HttpApi(service, own, AccessPolicy(own, meter))
     methods = ["GET", "POST", "PUT", "DELETE"]
     app.add_url_rule("/<path:path>", "any", lambda path: search(request), methods=methods)
     return app.test_client()
@@ -86,9 +86,9 @@ def test_so_is_everything_that_reads(meter: Meter, path: str) -> None:
 
 def test_the_reserve_is_the_owners(meter: Meter) -> None:
     use_up(meter, 0.95)
-    gate = Gate(Settings(backend="gcp", owner_key=KEY), meter)
+    access = AccessPolicy(Settings(backend="gcp", owner_key=KEY), meter)
     with Flask("owner").test_request_context("/v1/search", method="POST", headers={KEY_HEADER: KEY}):
-        gate.admit(request)
+        access.admit("search", request)
     use_up(meter, 0.06)
     answer = client(meter).post("/v1/search", json={"item": "0" * 32}, headers={KEY_HEADER: KEY})
     assert answer.status_code == 429, "what is free is free for the owner, too"
