@@ -17,7 +17,7 @@ import click
 import numpy as np
 from PIL import Image
 
-from visor.app import Assembly
+from visor.app import App
 from visor.console import as_json, print_json, say
 from visor.http.response import Probed
 from visor.index.search.searcher import Searcher
@@ -137,9 +137,8 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     counted = counting(stores, tally)
     model: Any = MadeUpModel()
     used: dict[str, Usage] = {}
-    assembly = Assembly(settings, embedder=model)
-    assembly.__dict__["stores"] = counted
-    assembly.__dict__.update(read_image=picture, fetcher=AllWell())
+    fetcher: Any = AllWell()
+    app = App(settings, stores=counted, embedder=model, read_image=picture, fetcher=fetcher)
     source = Catalogue(left=images)
     clock = Clock()
 
@@ -148,28 +147,25 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
         work()
         used[name] = tally.usage - before
 
-    step("crawl", lambda: assembly.crawl(source))
-    step("recrawl", lambda: assembly.crawl(source))
-    step("embed", Worker(counted.queue, assembly.batch_embedder, threads=1).drain)
-    assembly.__dict__["searcher"] = searcher = Searcher(
-        counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock
-    )
+    step("crawl", lambda: app.crawl(source))
+    step("recrawl", lambda: app.crawl(source))
+    step("embed", Worker(counted.queue, app.batch_embedder, threads=1).drain)
+    searcher = Searcher(counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock)
     searcher.refresh()
 
     def one_batch_more() -> None:
         source.left += settings.batch_size
-        assembly.crawl(source)
-        Worker(counted.queue, assembly.batch_embedder, threads=1).drain()
+        app.crawl(source)
+        Worker(counted.queue, app.batch_embedder, threads=1).drain()
 
     one_batch_more()
     step("fresh_shard", lambda: searcher.refresh(force=True))
-    step("merge", assembly.merge)
+    step("merge", app.merge)
     one_batch_more()
-    step("merge_one", assembly.merge)
-    assembly.__dict__["searcher"] = Searcher(
-        counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock
-    )
-    service = assembly.search_service()
+    step("merge_one", app.merge)
+    searcher = Searcher(counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock)
+    searching = App(settings, stores=counted, embedder=model, fetcher=fetcher, meter=app.meter, searcher=searcher)
+    service = searching.search_service()
     service.feedback = FeedbackLog(counted.documents, freshness_s=30.0, clock=clock)
 
     def go(count: int, remember: int, apart_s: float = 0.0) -> None:
@@ -193,13 +189,13 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     step("look", lambda: look(LOOKS))
     step("search", lambda: go(searches, 0))
     step("warm_search", lambda: go(searches, items.ITEMS_REMEMBERED, APART_S))
-    fresh = assembly.search_service()
+    fresh = searching.search_service()
     fresh.refresh()
     step("reading", lambda: [fresh.item(item_id(source.name, f"product-{n}")) for n in range(READINGS)])
     # Politeness costs time, which is not counted here.
     delay_s, looking.DELAY_S = looking.DELAY_S, 0.0
     try:
-        step("link", assembly.check_links)
+        step("link", app.check_links)
     finally:
         looking.DELAY_S = delay_s
     used["all"] = tally.usage

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from visor.deploy.programs import output, run
+from visor.deploy.process import output, run
 from visor.errors import DeployError
 
 STATE_FILE = "state.tfbackend"
@@ -68,10 +67,14 @@ class Step:
     argv: tuple[str, ...]
     cwd: Path
     changes: bool = True
-    """False: it only reads or makes local files."""
+    """False: it only reads, or makes local files."""
     may_fail: bool = False
-    """True: it fails where what it makes is there already."""
-    environ: Mapping[str, str] = field(default_factory=dict)
+    """True: it fails if what it makes exists already."""
+
+    @property
+    def command(self) -> str:
+        """The command as a person would type it."""
+        return " ".join("python" if part == sys.executable else part for part in self.argv)
 
 
 def local_steps(target: Target) -> list[Step]:
@@ -142,14 +145,8 @@ def cloud_steps(target: Target) -> list[Step]:
         step(
             "state",
             "forget uploads after a day",
-            *(
-                "gcloud",
-                "storage",
-                "buckets",
-                "update",
-                bucket,
-                "--lifecycle-file=terraform/state_bucket_lifecycle.json",
-            ),
+            *("gcloud", "storage", "buckets", "update", bucket),
+            "--lifecycle-file=terraform/state_bucket_lifecycle.json",
         ),
         step(
             "account",
@@ -177,11 +174,6 @@ def cloud_steps(target: Target) -> list[Step]:
     ]
 
 
-def shown(step: Step) -> str:
-    """The command as a person would type it."""
-    return " ".join("python" if part == sys.executable else part for part in step.argv)
-
-
 def use_state_file(target: Target) -> None:
     """Keep the state in a bucket where the owner's state.tfbackend says so, else in a local file."""
     override = target.terraform / OVERRIDE
@@ -191,8 +183,8 @@ def use_state_file(target: Target) -> None:
         override.unlink(missing_ok=True)
 
 
-def carry_out(steps: list[Step], target: Target, *, say: Callable[[str], None]) -> None:
-    """Run the steps in order, each told before it runs.
+def run_steps(steps: list[Step], target: Target, *, say: Callable[[str], None]) -> None:
+    """Run the steps in order, each announced before it runs.
 
     Raises:
         DeployError: A program is missing, or a step failed.
@@ -205,8 +197,8 @@ def carry_out(steps: list[Step], target: Target, *, say: Callable[[str], None]) 
             values[name] = values.get(name) or output(["terraform", "output", "-raw", name], cwd=target.terraform)
         argv = [values.get(part[1:-1], part) for part in step.argv]
         try:
-            run(argv, cwd=step.cwd, environ={**os.environ, **step.environ})
+            run(argv, cwd=step.cwd)
         except DeployError:
             if not step.may_fail:
                 raise
-            say(f"[{number}/{len(steps)}] it is there already")
+            say(f"[{number}/{len(steps)}] it exists already")

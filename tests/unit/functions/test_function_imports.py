@@ -57,10 +57,10 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Missing())
-from visor.app import Assembly
+from visor.app import App
 from visor.settings import Settings
 import visor.web.cloud_logging
-a = Assembly(Settings(home=Path(sys.argv[1])))
+a = App(Settings(home=Path(sys.argv[1])))
 {code}
 print(json.dumps(sorted(sys.modules)))
 """
