@@ -114,7 +114,9 @@ class App:
     def searcher(self) -> Searcher:
         from visor.index.search.searcher import Searcher
 
-        return self._searcher or Searcher(
+        if self._searcher is not None:  # one that holds nothing yet is false
+            return self._searcher
+        return Searcher(
             self.stores.objects,
             self.stores.documents,
             model=self.embedder.fingerprint,
