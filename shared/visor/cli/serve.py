@@ -7,7 +7,8 @@ import shlex
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,8 +20,13 @@ from visor.demo import SHOP_PORT
 from visor.settings import Settings
 
 if TYPE_CHECKING:
+    from visor.app import App
     from visor.demo.catalogue import Notice
-    from visor.web.site import Server
+
+    _Source = tuple[str, dict[str, Any]]
+    """Name and configuration."""
+    _Served = tuple[str, App, dict[str, str]]
+    """The page's URL, what serves it, and the environment variables with which it can be searched."""
 
 
 @click.command("serve")
@@ -33,11 +39,6 @@ def serve_command(host: str, port: int) -> None:
 
     server = Server(App(Settings.read()).site({"title": "Visor"}), host=host, port=port).start()
     say(f"Visor is at {server.address} (control-C stops it)")
-    _wait(server)
-
-
-def _wait(server: Server) -> None:
-    """Serve until control-C."""
     try:
         server.wait()
     except KeyboardInterrupt:
@@ -77,7 +78,7 @@ def demo_command(port: int, shop_port: int, source: Path | None, backend: str, o
     settings = Settings.read()
     ensure_model(settings, say=say)
     with ExitStack() as stack:
-        catalogue = None
+        example = "PICTURE"
         if source is None:
             from visor.demo.pictures import ensure_demo_pictures
             from visor.demo.shop import DemoShop, demo_source
@@ -86,62 +87,20 @@ def demo_command(port: int, shop_port: int, source: Path | None, backend: str, o
             shop = stack.enter_context(DemoShop(catalogue, shop_port))
             settings = msgspec.structs.replace(settings, index="demo", allow_hosts=(*settings.allow_hosts, shop.host))
             named, config = ("demo-shop", demo_source(shop.url)), page_config(catalogue.notice)
+            example = str(catalogue.picture(catalogue.products[0]))
         else:
             folder = source.expanduser().resolve()
             settings = msgspec.structs.replace(settings, index=f"own-{folder.name}", allow_folders=(str(folder),))
             named, config = (folder.name, {"kind": "folder", "path": str(folder)}), {"title": folder.name}
-        example = catalogue.picture(catalogue.products[0]) if catalogue else None
-        serve = _serve if backend == "local" else _serve_emulated
-        serve(settings, named, config, port=port, once=once, started=started, example=example)
-
-
-def _serve(
-    settings: Settings,
-    source: tuple[str, dict[str, Any]],
-    config: dict[str, Any],
-    *,
-    port: int,
-    once: bool,
-    started: float,
-    example: Path | None,
-) -> None:
-    """Index, say where the page is and how to search from the terminal, and serve until control-C."""
-    from visor.app import App
-    from visor.cli.index import crawl_and_embed
-    from visor.web.site import Server
-
-    with App(settings) as app:
-        crawl_and_embed(app, app.open_source(*source))
+        if backend == "local":
+            url, app, variables = stack.enter_context(_local(settings, named, config, None if once else port))
+        else:
+            url, app, variables = stack.enter_context(_emulated(settings, named, config))
         app.searcher.refresh()
-        server = None if once else Server(app.site(config), port=port).start()
-        _announce(server.address if server else None, len(app.searcher), started)
-        click.echo(f"Search from the terminal: VISOR_INDEX={shlex.quote(settings.index)} {_search(example)}")
-        if server is not None:
-            _wait(server)
-
-
-def _serve_emulated(
-    settings: Settings,
-    source: tuple[str, dict[str, Any]],
-    config: dict[str, Any],
-    *,
-    port: int,
-    once: bool,
-    started: float,
-    example: Path | None,
-) -> None:
-    """The same on Google's emulators. The page has the bucket's port; `port` is not used."""
-    from visor_emulators.demo import emulated_demo, environ_of
-
-    with emulated_demo(settings, config, source) as (page, _, app):
-        app.searcher.refresh()
-        variables = {
-            **environ_of(app.settings),
-            **{n: os.environ[n] for n in sorted(os.environ) if "_EMULATOR_" in n},
-        }
-        prefix = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
-        _announce(page, len(app.searcher), started)
-        click.echo(f"Search from the terminal: {prefix} {_search(example)}")
+        took = f"{len(app.searcher)} images, {time.monotonic() - started:.0f} s"
+        click.echo(f"Indexed: {took}" if once else f"Visor is at {url}  ({took}; control-C stops it)")
+        environ = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+        click.echo(f"Search from the terminal: {environ} {sys.argv[0]} search {shlex.quote(example)}")
         try:
             while not once:
                 time.sleep(1)
@@ -149,13 +108,31 @@ def _serve_emulated(
             say("Stopping")
 
 
-def _announce(address: str | None, images: int, started: float) -> None:
-    took = f"{images} pictures, {time.monotonic() - started:.0f} s"
-    click.echo(f"Visor is at {address}  ({took}; control-C stops it)" if address else f"Indexed: {took}")
+@contextmanager
+def _local(settings: Settings, source: _Source, config: dict[str, Any], port: int | None) -> Iterator[_Served]:
+    """Index on this machine, and serve the page unless `port` is None."""
+    from visor.app import App
+    from visor.cli.index import crawl_and_embed
+    from visor.web.site import Server
+
+    with App(settings) as app, ExitStack() as stack:
+        crawl_and_embed(app, app.open_source(*source))
+        url = ""
+        if port is not None:
+            server = Server(app.site(config), port=port).start()
+            stack.callback(server.stop)
+            url = server.address
+        yield url, app, {"VISOR_INDEX": settings.index}
 
 
-def _search(example: Path | None) -> str:
-    return f"{sys.argv[0]} search {shlex.quote(str(example or 'PICTURE'))}"
+@contextmanager
+def _emulated(settings: Settings, source: _Source, config: dict[str, Any]) -> Iterator[_Served]:
+    """Index and serve on Google's emulators. The page has the port of the bucket's emulator."""
+    from visor_emulators.demo import emulated_demo, environ_of
+
+    with emulated_demo(settings, config, source) as (page, _, app):
+        emulators = {name: os.environ[name] for name in sorted(os.environ) if "_EMULATOR_" in name}
+        yield page, app, environ_of(app.settings) | emulators
 
 
 def page_config(notice: Notice) -> dict[str, Any]:

@@ -35,62 +35,36 @@ class _Advice(DeployError):
 
 
 def examine(target: Target) -> Iterator[ProjectCheck]:
-    """Every check in order. What needs gcloud is left out where gcloud, an account or the project is missing."""
-    yield _tried("terraform", _terraform)
-    account = ""
-
-    def log_in() -> str:
-        nonlocal account
-        account = _account()
-        return account
-
-    first: dict[str, Callable[[], str]] = {
-        "gcloud": lambda: output(["gcloud", "version"]).splitlines()[0],
-        "account": log_in,
-        "credentials": _credentials,
-        "project": lambda: _project(target),
-    }
-    for name, check in first.items():
-        yield (done := _tried(name, check))
-        if not done.ok and name != "credentials":
-            return
-    rest: dict[str, Callable[[], str]] = {
-        "billing": lambda: _billing(target),
-        "region": lambda: _region(target),
-        "services": lambda: _services(target),
-        "roles": lambda: _roles(target, account),
-        "database": lambda: _database(target),
-        "schedules": lambda: _schedules(target),
-        "repositories": lambda: _repositories(target),
-    }
-    for name, check in rest.items():
-        yield _tried(name, check)
+    """Every check in order. Those after one of `NEEDED` that failed are left out."""
+    for name, check in CHECKS.items():
+        try:
+            yield ProjectCheck(check=name, ok=True, found=check(target))
+        except VisorError as exc:
+            remedy, fatal = exc.remedy or "See the message", not isinstance(exc, _Advice)
+            yield ProjectCheck(check=name, ok=False, found=exc.found, remedy=remedy, fatal=fatal)
+            if name in NEEDED:
+                return
 
 
-def _tried(name: str, check: Callable[[], str]) -> ProjectCheck:
-    """The result of a check, which returns what it found, or raises if that is not enough."""
-    try:
-        return ProjectCheck(check=name, ok=True, found=check())
-    except VisorError as exc:
-        remedy, fatal = exc.remedy or "See the message", not isinstance(exc, _Advice)
-        return ProjectCheck(check=name, ok=False, found=exc.found, remedy=remedy, fatal=fatal)
-
-
-def _terraform() -> str:
+def _terraform(target: Target) -> str:
     version = str(parsed_output(["terraform", "version", "-json"])["terraform_version"])
     if tuple(int(n) for n in re.findall(r"\d+", version)[:3]) < TERRAFORM_AT_LEAST:
         raise DeployError(f"Terraform {version}", remedy=f"Install {'.'.join(map(str, TERRAFORM_AT_LEAST))} or newer")
     return f"Terraform {version}"
 
 
-def _account() -> str:
+def _gcloud(target: Target) -> str:
+    return output(["gcloud", "version"]).splitlines()[0]
+
+
+def _account(target: Target) -> str:
     account = output(["gcloud", "auth", "list", "--filter=status:ACTIVE", "--format=value(account)"])
     if not account:
         raise DeployError("Nobody is logged in", remedy="Run `gcloud auth login`")
     return account
 
 
-def _credentials() -> str:
+def _credentials(target: Target) -> str:
     """Terraform uses the application's own credentials, not gcloud's."""
     try:
         output(["gcloud", "auth", "application-default", "print-access-token", "--quiet"])
@@ -144,7 +118,8 @@ def _services(target: Target) -> str:
     return f"{len(wanted & enabled)} of {len(wanted)} on; Terraform enables the rest"
 
 
-def _roles(target: Target, account: str) -> str:
+def _roles(target: Target) -> str:
+    account = _account(target)
     policy: dict[str, Any] = parsed_output(["gcloud", "projects", "get-iam-policy", target.project, "--format=json"])
     own = {b["role"] for b in policy.get("bindings", []) if any(m.endswith(f":{account}") for m in b["members"])}
     if "roles/owner" in own:
@@ -204,3 +179,22 @@ def _listed_or_none(target: Target, *command: str) -> list[dict[str, Any]]:
         return _listed(target, *command)
     except DeployError:
         return []
+
+
+CHECKS: dict[str, Callable[[Target], str]] = {
+    "terraform": _terraform,
+    "gcloud": _gcloud,
+    "account": _account,
+    "credentials": _credentials,
+    "project": _project,
+    "billing": _billing,
+    "region": _region,
+    "services": _services,
+    "roles": _roles,
+    "database": _database,
+    "schedules": _schedules,
+    "repositories": _repositories,
+}
+"""Each returns what it found, or raises if that is not enough."""
+NEEDED = {"gcloud", "account", "project"}
+"""Without these nothing further can be checked."""

@@ -28,7 +28,7 @@ from visor.settings import Settings
 from visor.storage.objects import ObjectStore
 from visor.web import openapi
 from visor.web.access import KEY_HEADER, AccessPolicy
-from visor.web.body import drain, read_body, read_document, read_search, unsupported_type
+from visor.web.body import drain, read_document, read_request_body, read_search, unsupported_type
 from visor.web.endpoints import ALL_PATHS, ITEMS_DEFAULT, ITEMS_MAX, JPEG, JSON, LINES, ROUTES, Endpoint, parse_filters
 from visor.web.problems import http_problem, problem
 from visor.web.schema import (
@@ -155,7 +155,7 @@ class HttpApi:
 
     def _body(self, request: Request, bytes_max: int | None = None) -> bytes:
         most = bytes_max or self.settings.request_bytes_max
-        return read_body(request, bytes_max=most, within_s=self.settings.request_timeout_s)
+        return read_request_body(request, bytes_max=most, within_s=self.settings.request_timeout_s)
 
     def _thumbnail(self, request: Request, name: str) -> Response:
         unknown = UnknownItem(f"There is no frame {name:.64}", valid="Names as answers give them")

@@ -30,7 +30,7 @@ T = TypeVar("T", bound=Record)
 S = TypeVar("S", bound=SearchRequest)
 
 
-def read_body(request: Request, *, bytes_max: int, within_s: float) -> bytes:
+def read_request_body(request: Request, *, bytes_max: int, within_s: float) -> bytes:
     """Read the whole body. `get_data`, `files` and `form` of the request then give the same bytes.
 
     Raises:

@@ -117,6 +117,9 @@ class Server:
             self._thread.join(1.0)
 
     def stop(self) -> None:
-        self._server.close()
+        """Finish what is being answered, then close all connections in the thread that reads them."""
+        from waitress.wasyncore import close_all
+
         self._server.task_dispatcher.shutdown()
+        self._server.trigger.pull_trigger(lambda: close_all(self._server._map, ignore_all=True))
         self._thread.join(5)
