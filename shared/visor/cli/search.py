@@ -10,6 +10,7 @@ import msgspec
 
 from visor.console import as_json, print_json
 from visor.errors import BadRequest
+from visor.schema.search import FACETS, Filters, SearchRequest
 from visor.settings import Settings
 
 
@@ -28,7 +29,6 @@ def search_command(
 ) -> None:
     """Find the nearest items to IMAGE, a file or a URL."""
     from visor.app import App
-    from visor.schema.search import SearchRequest
 
     remote = image.startswith(("http://", "https://"))
     request = SearchRequest(
@@ -36,7 +36,7 @@ def search_command(
         k=k,
         mode="exact" if exact else "fast",
         metric=metric,
-        filters=parse_filters(filters),
+        filters=filters_from_options(filters),
         box=_parse_box(box),
     )
     upload = None if remote else _read(image)
@@ -62,43 +62,34 @@ def search_command(
     click.echo(f"{len(answer.matches)} of {answer.index.images} items in {took:.0f} ms ({answer.mode})")
 
 
-def parse_filters(texts: tuple[str, ...]) -> Any:
+def filters_from_options(texts: tuple[str, ...]) -> Filters:
     """`Filters` from `name=value` texts; a repeated name takes any of its values.
 
     Raises:
         BadRequest: A text is not a filter.
     """
-    from visor.schema.search import Filters
-
-    lists: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or name not in (*LISTS, "price", "date"):
+        if not equals or name not in (*FACETS, "price", "date"):
             raise BadRequest(
                 f"--filter {text} is not a filter",
-                valid=f"NAME=VALUE with NAME one of {', '.join(LISTS)}, price, date",
+                valid=f"NAME=VALUE with NAME one of {', '.join(FACETS)}, price, date",
                 remedy="Ranges are LOW..HIGH, and either end may be omitted",
             )
-        if name in LISTS:
-            lists.setdefault(name, []).append(value)
+        if name in FACETS:
+            values.setdefault(name, []).append(value)
             continue
         low, dots, high = value.partition("..")
         high = high if dots else low
         if name == "date":
-            lists["date_from"], lists["date_to"] = low or None, high or None
-        else:
-            lists["price"] = {"min": _number(text, low), "max": _number(text, high)}
-    return msgspec.convert(lists, Filters)
-
-
-LISTS = ("collection", "source", "country", "currency", "label")
-
-
-def _number(text: str, value: str) -> float | None:
-    try:
-        return float(value) if value else None
-    except ValueError as exc:
-        raise BadRequest(f"--filter {text}: {value!r} is not a number", valid="e.g. price=5..20") from exc
+            values["date_from"], values["date_to"] = low or None, high or None
+            continue
+        try:
+            values["price"] = {"min": float(low) if low else None, "max": float(high) if high else None}
+        except ValueError as exc:
+            raise BadRequest(f"--filter {text} is not a price", valid="e.g. price=5..20") from exc
+    return msgspec.convert(values, Filters)
 
 
 def _parse_box(text: str | None) -> Any:

@@ -16,6 +16,7 @@ from visor.errors import BadRequest
 from visor.schema.items import Record
 from visor.schema.push import PushAnswer, PushItem
 from visor.schema.search import (
+    FACETS,
     ExplainAnswer,
     ExplainRequest,
     FacetsAnswer,
@@ -76,11 +77,9 @@ def _path(name: str) -> Parameter:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-LISTS = tuple(field.name for field in msgspec.structs.fields(Filters) if field.default == ())
-"""Filters that take several values."""
 ITEMS_MAX, ITEMS_DEFAULT = 48, 8
 _FILTERS = (
-    *(_query(name, {"type": "array", "items": {"type": "string"}}) for name in LISTS),
+    *(_query(name, {"type": "array", "items": {"type": "string"}}) for name in FACETS),
     *(_query(name, {"type": "number"}) for name in ("price_min", "price_max")),
     *(_query(name, {"type": "string", "format": "date"}) for name in ("date_from", "date_to")),
 )
@@ -132,7 +131,7 @@ def parse_filters(arguments: MultiDict[str, str]) -> Filters:
         raise BadRequest(f"Query parameter {unknown[0]!r} is not a filter", valid=f"Filters are {', '.join(known)}")
     values: dict[str, Any] = {}
     for name, texts in arguments.lists():
-        if name in LISTS:
+        if name in FACETS:
             values[name] = texts
             continue
         try:
