@@ -65,12 +65,12 @@ def _lines(state: SourceState) -> Iterator[str]:
     else:
         yield (
             f"  last run {last.started_at}: {last.state}, {last.seen} seen, {last.published} new or changed "
-            f"pictures, {last.updated} changed, {last.deleted} gone, {last.failed} failed"
+            f"images, {last.updated} changed, {last.deleted} gone, {last.failed} failed"
         )
         if last.why:
             yield f"  {last.why}"
         failed = sum(state.failures.values())
-        yield f"  yield: {last.listed:,} items listed, {failed:,} of them without a picture that can be searched"
+        yield f"  yield: {last.listed:,} items listed, {failed:,} of them without a searchable image"
     yield f"  next run {state.next_at or 'none'}"
     of = f" of {state.requests_a_day:,}" if state.requests_a_day else ""
     yield f"  {state.requests_today:,}{of} requests today"
@@ -79,7 +79,7 @@ def _lines(state: SourceState) -> Iterator[str]:
     for reason, count in (last.failures if last else {}).items():
         yield f"  {count} rows: {reason}"
     for code, count in state.failures.items():
-        yield f"  {count} pictures: {code}"
+        yield f"  {count} images: {code}"
     if state.links:
         yield "  links: " + ", ".join(f"{count:,} {what}" for what, count in state.links.items())
 

@@ -56,19 +56,14 @@ def output(argv: Sequence[str], *, cwd: Path | None = None) -> str:
     Raises:
         DeployError: It is missing, failed, or took too long.
     """
-    command = [_path_of(argv[0]), *argv[1:]]
+    command, shown = [_path_of(argv[0]), *argv[1:]], f"`{' '.join(argv)}`"
     try:
-        done = subprocess.run(  # noqa: S603 (argv is ours)
-            command, cwd=cwd, capture_output=True, text=True, timeout=READ_TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=READ_TIMEOUT_S, check=True)  # noqa: S603
     except subprocess.TimeoutExpired as exc:
-        raise DeployError(
-            f"`{' '.join(argv)}` did not finish within {READ_TIMEOUT_S:.0f} s",
-            remedy="Check the network and try again",
-        ) from exc
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["it printed nothing"]
-        raise DeployError(f"`{' '.join(argv)}` failed with status {done.returncode}: {lines[-1]}")
+        raise DeployError(f"{shown} took more than {READ_TIMEOUT_S:.0f} s", remedy="Check the network") from exc
+    except subprocess.CalledProcessError as exc:
+        last = (exc.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise DeployError(f"{shown} failed with status {exc.returncode}: {last}") from exc
     return done.stdout.rstrip("\n")
 
 

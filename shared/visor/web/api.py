@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import time
 from collections import deque
@@ -187,16 +186,7 @@ class HttpApi:
         return _json(ItemsAnswer(items=tuple(indexed.item for indexed in self.service().sample(int(limit)))))
 
     def _item(self, request: Request, id: str) -> Response:  # noqa: A002 — the name in the route
-        indexed = self.service().item(id)
-        return _json(
-            ItemAnswer(
-                item=indexed.item,
-                indexed_at=indexed.indexed_at,
-                width=indexed.width,
-                height=indexed.height,
-                labels=indexed.labels,
-            )
-        )
+        return _json(msgspec.convert(self.service().item(id), ItemAnswer, from_attributes=True))
 
     def _stats(self, request: Request) -> Response:
         return _json(self.stats())
@@ -222,7 +212,9 @@ class HttpApi:
             stages_ms=_percentiles(list(self._stages)),
             capabilities=("explain", "feedback") if self._read_image else ("feedback",),
             audit=service.auditor.result(),
-            meters=tuple(MeterAnswer(**dataclasses.asdict(reading)) for reading in self.access.meter.readings()),
+            meters=tuple(
+                msgspec.convert(reading, MeterAnswer, from_attributes=True) for reading in self.access.meter.readings()
+            ),
             notice=searcher.notice,
         )
 

@@ -1,4 +1,4 @@
-"""The endpoints, listed once: routes, access, metering, the OpenAPI document and the table in docs/http.md come of it.
+"""The table of endpoints, from which routes, access, metering, OpenAPI and the table in docs/http.md are made.
 
 A new endpoint is a row here and a method of `HttpApi` with the row's name.
 """

@@ -15,7 +15,7 @@ from PIL import Image
 from tests.unit.sources.catalogue_server import context_for
 
 from visor.demo import pictures
-from visor.demo.catalogue import Collection, DemoCatalogue, Notice, Product, product_id
+from visor.demo.catalogue import DemoCatalogue, DemoCollection, Notice, Product, product_id
 from visor.demo.packages import deb_contents, download_deb, download_npm
 from visor.demo.pictures import ensure_demo_pictures
 from visor.demo.prices import made_up_price
@@ -57,7 +57,7 @@ def catalogue(tmp_path: Path) -> DemoCatalogue:
                 height=40,
             )
         )
-    collections = tuple(Collection(id=name, name=name.title()) for name in ("blue", "green", "red"))
+    collections = tuple(DemoCollection(id=name, name=name.title()) for name in ("blue", "green", "red"))
     return DemoCatalogue(notice=NOTICE, collections=collections, products=tuple(products), folder=str(tmp_path))
 
 
@@ -246,7 +246,7 @@ def test_the_next_provider_is_taken_and_all_reasons_are_told(tmp_path: Path, mon
     said: list[str] = []
     monkeypatch.setattr(pictures, "PROVIDERS", {"stamps": nothing, "emoji": one})
     assert ensure_demo_pictures(tmp_path / "a", said.append).folder == str(tmp_path / "a" / "demo" / "emoji")
-    assert said == ["Not to be had here: apt-get is not installed"]
+    assert said == ["Not available here: apt-get is not installed"]
     monkeypatch.setattr(pictures, "PROVIDERS", {"stamps": nothing, "emoji": nothing})
     with pytest.raises(SourceUnavailable, match=r"(?s)stamps: apt-get.*emoji: apt-get.*Go online"):
         ensure_demo_pictures(tmp_path / "b", said.append)
