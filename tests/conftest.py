@@ -71,7 +71,7 @@ def demo_app(embedder: Embedder, demo_shop: DemoShop, tmp_path_factory: pytest.T
     """The demo shop, crawled and embedded in the embedded setting."""
     settings = Settings(home=tmp_path_factory.mktemp("demo"), allow_hosts=(demo_shop.host,), freshness_s=0.0)
     with App(settings, embedder=embedder) as app:
-        app.crawl(app.open_source("demo-shop", demo_source(demo_shop.url)))
+        app.crawler.crawl(app.open_source("demo-shop", demo_source(demo_shop.url)))
         Worker(app.stores.queue, app.batch_embedder).drain()
         yield app
 

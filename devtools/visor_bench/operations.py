@@ -149,15 +149,15 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
         work()
         used[name] = tally.usage - before
 
-    step("crawl", lambda: app.crawl(source))
-    step("recrawl", lambda: app.crawl(source))
+    step("crawl", lambda: app.crawler.crawl(source))
+    step("recrawl", lambda: app.crawler.crawl(source))
     step("embed", Worker(counted.queue, app.batch_embedder, threads=1).drain)
     searcher = Searcher(counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock)
     searcher.refresh()
 
     def one_batch_more() -> None:
         source.left += settings.batch_size
-        app.crawl(source)
+        app.crawler.crawl(source)
         Worker(counted.queue, app.batch_embedder, threads=1).drain()
 
     one_batch_more()
@@ -197,7 +197,7 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     # Politeness costs time, which is not counted here.
     delay_s, looking.DELAY_S = looking.DELAY_S, 0.0
     try:
-        step("link", app.check_links)
+        step("link", app.crawler.check_links)
     finally:
         looking.DELAY_S = delay_s
     used["all"] = tally.usage

@@ -166,7 +166,7 @@ def emulated_demo(
         search = stack.enter_context(running_function("search", settings))
         subscribe_push(settings, embed)
         app = stack.enter_context(App(settings))
-        run = app.crawl(app.open_source(*source))
+        run = app.crawler.crawl(app.open_source(*source))
         wait_until_embedded(app, run.published)
         with running_function("compact", settings) as compact:
             # As Cloud Scheduler does; without it both demos would search in different spaces.

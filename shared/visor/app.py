@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from visor.errors import VisorError
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -22,13 +17,13 @@ if TYPE_CHECKING:
     from visor.index.merge.merge import MergeReport
     from visor.index.search.searcher import Searcher
     from visor.ingest.bucket_events import Notified
+    from visor.ingest.crawler import Crawler
     from visor.ingest.embed import BatchEmbedder
     from visor.ingest.push import Pusher
     from visor.ingest.reindex import ReindexReport
     from visor.ingest.request_budget import RequestBudget
-    from visor.link_check.check import LinksReport
     from visor.models.embedder import Embedder
-    from visor.schema.items import Change, CrawlRun, IndexedItem, Item
+    from visor.schema.items import CrawlRun, IndexedItem, Item
     from visor.search.active_index import Serving
     from visor.search.service import SearchService
     from visor.sources.config import Configuration
@@ -36,10 +31,6 @@ if TYPE_CHECKING:
     from visor.storage import Stores
     from visor.web.api import HttpApi
     from visor.web.site import Site
-
-LOG = logging.getLogger("visor.app")
-LINKS_SHARE = 0.1
-"""Share of a crawl run's time that is kept for checking links, however much there is to crawl."""
 
 
 class App:
@@ -190,94 +181,21 @@ class App:
         sources = [self.named_source(name) for name in names]
         return Notified([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
 
-    def crawl(
-        self,
-        source: Source,
-        *,
-        dry_run: bool = False,
-        limit: int | None = None,
-        budget_s: float | None = None,
-        confirm_loss: bool = False,
-        on_change: Callable[[Change], None] | None = None,
-    ) -> CrawlRun:
-        """One crawl run over `source`. Arguments as those of `Crawl`."""
-        from visor.ingest.crawl import Crawl
+    @cached_property
+    def crawler(self) -> Crawler:
+        from visor.ingest.crawler import Crawler
 
-        crawl = Crawl(
-            source,
-            objects=self.stores.objects,
-            documents=self.stores.documents,
-            queue=self.stores.queue,
+        return Crawler(
+            stores=self.stores,
+            fetcher=self.fetcher,
             settings=self.settings,
-            dry_run=dry_run,
-            limit=limit,
-            budget_s=budget_s,
-            changes_max=self.meter.headroom("embed"),
-            requests=self.request_budget,
-            on_change=on_change,
-            confirm_loss=confirm_loss,
+            meter=self.meter,
+            request_budget=self.request_budget,
         )
-        try:
-            run = crawl.run()
-        finally:
-            self.request_budget.flush()
-        self.meter.add("crawl_run")
-        self.meter.add("crawl", run.published + run.updated + run.deleted)
-        self.meter.flush()
-        return run
 
     def crawl_due(self) -> list[CrawlRun]:
-        """Crawl the sources that are due, then check links, all within `settings.crawl_budget_s`."""
-        from visor.ingest.schedule import crawl_due
-
-        budget_s, checks_links = self.settings.crawl_budget_s, self.settings.links_a_day > 0
-        links_s = budget_s * LINKS_SHARE if checks_links else 0.0
-        ends_at = time.monotonic() + budget_s
-        runs = crawl_due(
-            self.configuration,
-            self.stores.documents,
-            lambda entry, left_s: self.crawl(
-                self.named_source(entry.name),
-                budget_s=min(left_s, entry.plan.budget_s or budget_s),
-                limit=entry.plan.limit,
-            ),
-            budget_s=budget_s - links_s,
-        )
-        if checks_links:
-            try:
-                LOG.info("Links: %s", self.check_links(budget_s=max(links_s, ends_at - time.monotonic())))
-            except VisorError as exc:
-                LOG.error("Links: %s", exc)
-        return runs
-
-    def check_links(self, *, limit: int | None = None, budget_s: float | None = None) -> LinksReport:
-        """Check the image and page URLs of some items: `settings.links_a_day` over all runs of a day, or `limit` more.
-
-        Once a week, video frames that no item shows any more are deleted.
-        """
-        from visor.ingest.request_budget import BudgetedFetcher
-        from visor.link_check.check import LinkCheck
-        from visor.link_check.thumbnail_gc import sweep_frames
-
-        check = LinkCheck(
-            objects=self.stores.objects,
-            documents=self.stores.documents,
-            queue=self.stores.queue,
-            fetcher=BudgetedFetcher(self.fetcher, self.request_budget, "links"),
-            a_day=self.settings.links_a_day,
-            limit=limit,
-            room=self.meter.headroom("link"),
-            batch_size=self.settings.batch_size,
-            budget_s=self.settings.crawl_budget_s if budget_s is None else budget_s,
-        )
-        try:
-            report = check.run()
-        finally:
-            self.request_budget.flush()
-        self.meter.add("link", report.checked)
-        self.meter.add("crawl", report.moved + report.replaced + report.marked + report.gone + report.back)
-        frames = sweep_frames(self.stores.objects, self.stores.documents, now=time.time())
-        return msgspec.structs.replace(report, frames=frames)
+        """Crawl the sources that are due, then check links. As `Crawler.crawl_due`."""
+        return self.crawler.crawl_due(self.configuration, self.named_source)
 
     def merge(
         self,

@@ -57,7 +57,7 @@ def index(embedder: Embedder, demo_shop: DemoShop, emulators: Emulators) -> Sett
     make_bucket(settings)
     make_topics(settings)
     with App(settings, embedder=embedder) as app:
-        app.crawl(app.open_source("demo-shop", demo_source(demo_shop.url)))
+        app.crawler.crawl(app.open_source("demo-shop", demo_source(demo_shop.url)))
         Worker(app.stores.queue, app.batch_embedder).drain()
         app.merge()
     return msgspec.structs.replace(settings, allow_hosts=())

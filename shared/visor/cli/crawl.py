@@ -29,7 +29,7 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
     app = App(Settings.read())
     on_change = show if dry_run and not as_json else None
     plan = app.configuration.entry(name).plan
-    run = app.crawl(
+    run = app.crawler.crawl(
         app.named_source(name),
         dry_run=dry_run,
         limit=limit or plan.limit,
@@ -62,7 +62,7 @@ def links_command(limit: int | None, budget_s: float | None, as_json: bool) -> N
     from visor.app import App
 
     with App(Settings.read()) as app:
-        report = app.check_links(limit=limit, budget_s=budget_s)
+        report = app.crawler.check_links(limit=limit, budget_s=budget_s)
     if as_json:
         print_json(report)
         return

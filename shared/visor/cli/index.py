@@ -44,7 +44,7 @@ def crawl_and_embed(app: App, source: Source) -> CrawlRun:
     from visor.ingest.worker import Worker
 
     say(f"Crawling {source.name}")
-    run = app.crawl(source)
+    run = app.crawler.crawl(source)
     say(
         f"{run.seen} items seen: {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
         f"{run.unchanged} unchanged, {run.failed} failed"

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import logging
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from visor.errors import NotConfigured, VisorError
 from visor.link_check.state import LinkState
 from visor.schema.items import CrawlRun, Record
 from visor.sources.config import Configuration, Entry
 from visor.storage.documents import DocumentStore, Where
-
-LOG = logging.getLogger("visor.crawl")
 
 
 class SourceState(Record, frozen=True, kw_only=True):
@@ -118,32 +113,3 @@ def states(
             )
         )
     return found
-
-
-def crawl_due(
-    configuration: Configuration,
-    documents: DocumentStore,
-    crawl: Callable[[Entry, float], CrawlRun],
-    *,
-    budget_s: float,
-) -> list[CrawlRun]:
-    """Crawl the sources that are due, the longest waiting first, within one budget for all.
-
-    A source that fails is logged, and does not keep the others from running.
-
-    Args:
-        crawl: Makes one run over a source, within the seconds that are left.
-    """
-    ends_at = time.monotonic() + budget_s
-    latest = {name: found[0] for name, found in runs_of(documents, configuration, 1).items()}
-    runs = []
-    for entry in due(configuration, latest, datetime.now(UTC)):
-        left_s = ends_at - time.monotonic()
-        if left_s <= 0:
-            LOG.info("Source %s waits for the next run: the time of this one is used up", entry.name)
-            continue
-        try:
-            runs.append(crawl(entry, left_s))
-        except (VisorError, NotConfigured) as exc:
-            LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
-    return runs

@@ -53,7 +53,7 @@ def crawl_until(last: int) -> None:
         stores = app.stores
         for store, name in ((stores.objects, "put"), (stores.documents, "commit"), (stores.queue, "publish")):
             setattr(store, name, steps.around(getattr(store, name)))
-        run = app.crawl(app.named_source("mine"))
+        run = app.crawler.crawl(app.named_source("mine"))
         assert run.state == "complete", run
 
 

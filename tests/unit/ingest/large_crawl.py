@@ -10,7 +10,7 @@ from visor.app import App
 from visor.settings import Settings
 
 with App(Settings.read()) as app:
-    run = app.crawl(app.named_source("mine"))
+    run = app.crawler.crawl(app.named_source("mine"))
 # `ru_maxrss` would begin with what the process that started this one had.
 peak_kib = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
 assert peak_kib is not None

@@ -141,7 +141,7 @@ def test_what_cannot_be_taken_as_a_whole_is_a_problem(client: httpx.Client, app:
 def test_an_item_of_a_source_is_not_deleted(client: httpx.Client, app: App, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "1.png").write_bytes(picture(1))
-    app.crawl(app.open_source("mine", {"kind": "folder", "path": str(tmp_path / "pictures")}))
+    app.crawler.crawl(app.open_source("mine", {"kind": "folder", "path": str(tmp_path / "pictures")}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(app.batch_embedder, "read_image", lambda item: picture(1))
         embed(app)

@@ -51,7 +51,7 @@ class Owner:
                 stores.documents, host_a_day=self.settings.host_requests_a_day, clock=lambda: self.now
             )
             app = App(self.settings, stores=stores, request_budget=budget)
-            return app.crawl(app.named_source("web"))
+            return app.crawler.crawl(app.named_source("web"))
 
     def published(self) -> Counter[str]:
         with open_stores(self.settings) as stores:

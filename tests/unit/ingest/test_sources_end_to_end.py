@@ -105,11 +105,11 @@ def made(embedder: Embedder, home: Path, **settings: Any) -> App:
 def indexed(app: App, config: dict[str, Any]) -> None:
     """Crawl a source to its end and embed what it published; a second crawl then publishes nothing."""
     source = app.open_source("mine", config)
-    run = app.crawl(source)
+    run = app.crawler.crawl(source)
     assert (run.state, run.failed) == ("complete", 0)
     Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
     assert app.stores.documents.query("failures") == []
-    again = app.crawl(source)
+    again = app.crawler.crawl(source)
     assert (again.published, again.updated, again.deleted) == (0, 0, 0)
 
 

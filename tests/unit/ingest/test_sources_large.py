@@ -196,7 +196,7 @@ def test_a_site_with_traps_is_crawled_completely_and_once(tmp_path: Path) -> Non
         pages_max = 2 * TRAP_PAGES + 1000
         config = {"kind": "site", "url": f"{server.url}/", "delay_s": 0, "depth": 10_000, "pages_max": pages_max}
         began = time.monotonic()
-        run = app.crawl(app.open_source("web", config), budget_s=7200)
+        run = app.crawler.crawl(app.open_source("web", config), budget_s=7200)
         took_s = time.monotonic() - began
         asked = Counter(server.targets)
     assert (run.state, run.published) == ("complete", TRAP_PAGES)

@@ -32,7 +32,7 @@ class Film:
 
     def crawl(self, *, embed: bool = True) -> None:
         source = self.app.open_source("film", {"kind": "video", "url": str(self.path), "interval_s": 1})
-        self.app.crawl(source)
+        self.app.crawler.crawl(source)
         if embed:
             Worker(self.app.stores.queue, self.app.batch_embedder, threads=1).drain()
 

@@ -68,7 +68,7 @@ class Shop:
         self.crawl()
 
     def crawl(self) -> None:
-        assert self.app.crawl(self.source).state == "complete"
+        assert self.app.crawler.crawl(self.source).state == "complete"
         self.embed()
 
     def embed(self) -> None:
