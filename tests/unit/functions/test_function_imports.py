@@ -15,8 +15,7 @@ from tests.unit.deploy.test_deploy_bundle import closure
 
 STORES = "visor.storage.gcp.objects, visor.storage.gcp.documents"
 OPENED = {
-    "crawl": "a.source_context; import visor.ingest.crawl, visor.link_check.check, visor.link_check.thumbnail_gc, "
-    f"visor.ingest.request_budget, visor.storage.gcp.queue, {STORES}",
+    "crawl": f"a.source_context; import visor.ingest.crawler, visor.storage.gcp.queue, {STORES}",
     "embed": f"import visor.ingest.embed, visor.free_tier.quota, visor.models.embedder, visor.http.client, {STORES}",
     "compact": "import visor.index.merge.merge, visor.confidence.fit_index, visor.search.feedback, "
     f"visor.ingest.reindex, visor.models.store, {STORES}",

@@ -80,10 +80,8 @@ def test_killed_at_any_moment_every_picture_is_searchable_once(
         assert app.stores.queue.waiting() == 0
         assert app.stores.queue.dead_letters() == []
         assert app.stores.documents.query("failures") == []
-        assert (
-            app.crawler.crawl(app.open_source("pictures", {"kind": "folder", "path": str(folder)})).unchanged
-            == PICTURES
-        )
+        source = app.open_source("pictures", {"kind": "folder", "path": str(folder)})
+        assert app.crawler.crawl(source).unchanged == PICTURES
         service = app.search_service()
         expected = {item_id("pictures", path.relative_to(folder).as_posix()): path for path in folder.rglob("*.png")}
         app.searcher.refresh()
