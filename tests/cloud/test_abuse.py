@@ -431,7 +431,7 @@ def test_no_generated_request_is_a_fault_of_ours(endpoint: Served, tmp_path: Pat
     assert run.returncode == 0, run.stdout[-6000:]
 
 
-# The gate
+# Access
 
 
 def test_one_client_is_held_back_and_others_are_not(index: Settings, items: list[str]) -> None:

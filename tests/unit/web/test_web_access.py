@@ -1,4 +1,4 @@
-"""The gate in front of every endpoint: what is refused, what is counted, and what the owner still may."""
+"""The access policy of every endpoint: what is refused, what is counted, and what the owner still may."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ UNKNOWN = "/v1/items/" + "0" * 32
 
 
 class NoService:
-    """Stands behind a gate that lets nobody through: whoever asks it anything has passed."""
+    """Must never be asked: the access policy refuses every request before."""
 
     def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"the gate was passed: {name}")
+        raise AssertionError(f"the access policy let through: {name}")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def client(meter: Meter, **settings: Any) -> FlaskClient:
     """The endpoint in Google's setting, with the meter's store on this machine."""
     own = Settings(backend="gcp", owner_key=KEY, **settings)
     service: Any = NoService()
-    app, search = Flask("gate"), HttpApi(service, own, AccessPolicy(own, meter))
+    app, search = Flask("access"), HttpApi(service, own, AccessPolicy(own, meter))
     methods = ["GET", "POST", "PUT", "DELETE"]
     app.add_url_rule("/<path:path>", "any", lambda path: search(request), methods=methods)
     return app.test_client()
