@@ -103,6 +103,11 @@ class QueryReader:
         data = self._bytes(request, upload, Stopwatch())
         return self.decoding.submit(self._focused, data, request).result()[1]
 
+    def pixels(self, data: bytes) -> Image.Image:
+        """An image decoded no larger than the model needs. Raises `ImageError`."""
+        side = self.embedder.description.input_side
+        return self.decoding.submit(decode, data, pixels_max=self.settings.pixels_max, side_hint=side).result().pixels
+
     def query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> Query:
         """The query of a picture or a vector. Raises as `picture`."""
         if request.vector is not None:

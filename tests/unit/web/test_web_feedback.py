@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from visor.app import Assembly
+from visor.app import App
 from visor.cli.main import cli
 from visor.confidence.features import FEATURES
 from visor.demo.catalogue import DemoCatalogue
@@ -136,8 +136,8 @@ def test_stats_tell_how_long_each_stage_takes(client: httpx.Client, picture: byt
     assert all(0 <= stage["p50"] <= stage["p99"] for stage in stats["stages_ms"].values())
 
 
-def test_the_live_recall_is_told_after_checks(demo_assembly: Assembly, picture: bytes) -> None:
-    service = demo_assembly.search_service()
+def test_the_live_recall_is_told_after_checks(demo_app: App, picture: bytes) -> None:
+    service = demo_app.search_service()
     vector = service.embedder.embed([Image.open(io.BytesIO(picture)).convert("RGB")]).vectors[0]
     now = [100.0]
     monitor = RecallMonitor(service.searcher, rate=1.0, clock=lambda: now[0])
@@ -154,8 +154,8 @@ def test_the_live_recall_is_told_after_checks(demo_assembly: Assembly, picture: 
     assert not never.check()
 
 
-def test_checks_take_no_more_than_their_share_of_the_time(demo_assembly: Assembly) -> None:
-    searcher = demo_assembly.searcher
+def test_checks_take_no_more_than_their_share_of_the_time(demo_app: App) -> None:
+    searcher = demo_app.searcher
     searcher.refresh()
     vector = searcher.vector_of(searcher.sample(1)[0])
     assert vector is not None
