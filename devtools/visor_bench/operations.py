@@ -17,8 +17,9 @@ import click
 import numpy as np
 from PIL import Image
 
-from visor.app import Assembly
+from visor.app import App
 from visor.console import as_json, print_json, say
+from visor.free_tier.allowances import counted as recorded
 from visor.http.response import Probed
 from visor.index.search.searcher import Searcher
 from visor.ingest.worker import Worker
@@ -40,7 +41,8 @@ READINGS = 100
 DIMENSION = 64
 PAGE = 100
 K = 12
-
+DRIFT = 0.1
+"""Relative difference between counted.json and a measurement above which they have drifted apart."""
 APART_S = 43.0
 """A thousand searches in twelve hours; longer than an instance goes without a look for news."""
 
@@ -137,9 +139,8 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     counted = counting(stores, tally)
     model: Any = MadeUpModel()
     used: dict[str, Usage] = {}
-    assembly = Assembly(settings, embedder=model)
-    assembly.__dict__["stores"] = counted
-    assembly.__dict__.update(read_image=picture, fetcher=AllWell())
+    fetcher: Any = AllWell()
+    app = App(settings, stores=counted, embedder=model, read_image=picture, fetcher=fetcher)
     source = Catalogue(left=images)
     clock = Clock()
 
@@ -148,28 +149,25 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
         work()
         used[name] = tally.usage - before
 
-    step("crawl", lambda: assembly.crawl(source))
-    step("recrawl", lambda: assembly.crawl(source))
-    step("embed", Worker(counted.queue, assembly.batch_embedder, threads=1).drain)
-    assembly.__dict__["searcher"] = searcher = Searcher(
-        counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock
-    )
+    step("crawl", lambda: app.crawler.crawl(source))
+    step("recrawl", lambda: app.crawler.crawl(source))
+    step("embed", Worker(counted.queue, app.batch_embedder, threads=1).drain)
+    searcher = Searcher(counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock)
     searcher.refresh()
 
     def one_batch_more() -> None:
         source.left += settings.batch_size
-        assembly.crawl(source)
-        Worker(counted.queue, assembly.batch_embedder, threads=1).drain()
+        app.crawler.crawl(source)
+        Worker(counted.queue, app.batch_embedder, threads=1).drain()
 
     one_batch_more()
     step("fresh_shard", lambda: searcher.refresh(force=True))
-    step("merge", assembly.merge)
+    step("merge", app.merge)
     one_batch_more()
-    step("merge_one", assembly.merge)
-    assembly.__dict__["searcher"] = Searcher(
-        counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock
-    )
-    service = assembly.search_service()
+    step("merge_one", app.merge)
+    searcher = Searcher(counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock)
+    searching = App(settings, stores=counted, embedder=model, fetcher=fetcher, meter=app.meter, searcher=searcher)
+    service = searching.search_service()
     service.feedback = FeedbackLog(counted.documents, freshness_s=30.0, clock=clock)
 
     def go(count: int, remember: int, apart_s: float = 0.0) -> None:
@@ -193,13 +191,13 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     step("look", lambda: look(LOOKS))
     step("search", lambda: go(searches, 0))
     step("warm_search", lambda: go(searches, items.ITEMS_REMEMBERED, APART_S))
-    fresh = assembly.search_service()
+    fresh = searching.search_service()
     fresh.refresh()
     step("reading", lambda: [fresh.item(item_id(source.name, f"product-{n}")) for n in range(READINGS)])
     # Politeness costs time, which is not counted here.
     delay_s, looking.DELAY_S = looking.DELAY_S, 0.0
     try:
-        step("link", assembly.check_links)
+        step("link", app.crawler.check_links)
     finally:
         looking.DELAY_S = delay_s
     used["all"] = tally.usage
@@ -252,6 +250,30 @@ def in_thousands(used: Mapping[str, Usage], settings: Settings, images: int, sea
         "cold_start": {"class_b": each(used["cold_start"], 1, "class_b")["class_b"]},
         "fresh_shard": {"class_b": each(used["fresh_shard"], 1, "class_b")["class_b"]},
     }
+
+
+def drift(measured: Mapping[str, Mapping[str, float]], *, tolerance: float = DRIFT) -> list[str]:
+    """Where the code now uses something else than counted.json says, one sentence each; none if they agree.
+
+    Args:
+        measured: Operation to resource to what a thousand used, in the words of counted.json.
+        tolerance: Relative; below 1 a thousand, absolute.
+
+    Raises:
+        KeyError: An operation that counted.json does not know.
+    """
+    found = []
+    for operation, counts in measured.items():
+        entry = recorded().operations[operation]
+        for resource, value in counts.items():
+            figure = entry.counts.get(resource)
+            known = figure.value if figure else 0.0
+            if abs(value - known) > tolerance * max(abs(known), 1.0):
+                found.append(
+                    f"{operation}: {entry.unit} use {value:g} {resource}, counted.json says {known:g}"
+                    f" ({figure.why if figure else 'not named'})"
+                )
+    return found
 
 
 @click.command("operations")

@@ -25,9 +25,9 @@ Folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--metric", default="cosine", show_default=True, help="A SciPy metric, on the full vectors.")
 @as_json
 def eval_command(folder: Path, index_folder: Path | None, model_name: str | None, metric: str, as_json: bool) -> None:
-    """Search for each picture in FOLDER and see whether what comes first has its label.
+    """Search for each image in FOLDER, and count how often the first results have its label.
 
-    A picture's label is the sub-folder of FOLDER that it lies in.
+    The label of an image is the sub-folder of FOLDER that contains it.
     """
     settings = Settings.read()
     if model_name is not None:

@@ -12,9 +12,6 @@ import msgspec
 
 from visor.schema.items import Record
 
-DRIFT = 0.1
-"""Relative difference between the data file and a measurement above which they have drifted apart."""
-
 
 class Allowance(Record, frozen=True, kw_only=True):
     """What is free of one metric of one service."""
@@ -91,6 +88,8 @@ class ImageSizes(Record, frozen=True, kw_only=True):
     functions: dict[str, ImageSize]
     sources: dict[str, ImageSize]
     """What a kind of source adds to crawl, where visor.toml names one."""
+    metrics: ImageSize | None = None
+    """What SciPy adds to search, where named metrics are wanted; None if search was not measured."""
 
 
 @functools.cache
@@ -109,30 +108,6 @@ def allowances() -> Allowances:
 def counted() -> Counted:
     """The counts as they are committed."""
     return msgspec.json.decode((files("visor.free_tier") / "counted.json").read_bytes(), type=Counted)
-
-
-def drift(measured: Mapping[str, Mapping[str, float]], *, tolerance: float = DRIFT) -> list[str]:
-    """Where the code now uses something else than counted.json says, one sentence each; none if they agree.
-
-    Args:
-        measured: Operation to resource to what a thousand used, in the words of counted.json.
-        tolerance: Relative; below 1 a thousand, absolute.
-
-    Raises:
-        KeyError: An operation that counted.json does not know.
-    """
-    found = []
-    for operation, counts in measured.items():
-        entry = counted().operations[operation]
-        for resource, value in counts.items():
-            figure = entry.counts.get(resource)
-            known = figure.value if figure else 0.0
-            if abs(value - known) > tolerance * max(abs(known), 1.0):
-                found.append(
-                    f"{operation}: {entry.unit} use {value:g} {resource}, counted.json says {known:g}"
-                    f" ({figure.why if figure else 'not named'})"
-                )
-    return found
 
 
 def record(measured: Mapping[str, Mapping[str, float]], *, command: str, path: Path) -> None:

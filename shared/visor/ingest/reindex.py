@@ -7,6 +7,7 @@ When no such item is left and the new index is merged, the document is changed, 
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -16,11 +17,14 @@ import msgspec
 
 from visor.errors import Conflict
 from visor.index.format.current_model import CurrentModel, read_current, write_current
-from visor.schema.items import Batch, Change, IndexedItem, Record
+from visor.index.merge.garbage import drop_model
+from visor.schema.items import Batch, Change, IndexedItem, Record, is_live
 from visor.settings import Settings
 from visor.storage.documents import Document, DocumentStore, Where
+from visor.storage.objects import ObjectStore
 from visor.storage.queue import Queue
 
+LOG = logging.getLogger("visor.reindex")
 PAGE = 500
 """Item documents read at once."""
 OVERLAP_S = 900.0
@@ -97,7 +101,7 @@ class Reindex:
         return read_current(self.documents)[1]
 
     def _change(self, document: Document) -> Change | None:
-        if document.data.get("gone") or document.data.get("model") == self.model:
+        if not is_live(document.data) or document.data.get("model") == self.model:
             return None
         indexed = msgspec.convert(document.data, IndexedItem)
         return Change(action="embed", item=indexed.item, version=indexed.version)
@@ -137,6 +141,15 @@ def switch_if_done(documents: DocumentStore, model: str, *, clock: Callable[[], 
     )
 
 
+def finish_reindex(objects: ObjectStore, documents: DocumentStore, model: str) -> None:
+    """After a merge of `model`'s index: switch to it if a reindex is complete, and later drop the index it replaced."""
+    report = switch_if_done(documents, model)
+    if report.switched and report.published:
+        LOG.info("The index of model %s is complete and is searched from now on", report.current)
+    elif report.current == model and (old := to_drop(documents, model)):
+        drop_model(objects, documents, old)
+
+
 def to_drop(documents: DocumentStore, model: str, *, clock: Callable[[], float] = time.time) -> str | None:
     """Fingerprint of the index that nobody searches any more since the switch to `model`, if its time is over."""
     state, revision = read_current(documents)
@@ -149,7 +162,7 @@ def to_drop(documents: DocumentStore, model: str, *, clock: Callable[[], float] 
 def _is_left(documents: DocumentStore, model: str, until: str) -> bool:
     """Whether an item that was indexed before `until` has a vector of another model only."""
     return any(
-        not document.data.get("gone") and document.data.get("model") != model
+        is_live(document.data) and document.data.get("model") != model
         for page in _pages(documents, "", until)
         for document in page
     )

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
 from visor.errors import NotFound
 from visor.index.format.container import Array, Container, rows_in_blocks
 from visor.index.format.ids import IdIndex, id_text, ids_to_bytes, sort_order
-from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Manifest, read_manifest
+from visor.index.format.manifest import read_commits, read_manifest
 from visor.index.format.shard import read_shard
 from visor.near_duplicates.hamming import SAME_BITS, SAME_SIMILARITY, hash_distances
-from visor.schema.items import ShardCommit
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
@@ -63,7 +61,7 @@ class _Row:
         return hashes, vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
-def same_picture(
+def find_duplicates(
     objects: ObjectStore, documents: DocumentStore, model: str | None, ids: Collection[str]
 ) -> dict[str, list[str]]:
     """For each id, the ids of others that show the same picture, most similar first; deleted ones may be among them.
@@ -73,14 +71,14 @@ def same_picture(
     """
     for attempt in range(ATTEMPTS):
         try:
-            return _same_picture(list(_parts(objects, documents, model)), sorted(set(ids)))
+            return _find_duplicates(list(_parts(objects, documents, model)), sorted(set(ids)))
         except NotFound:
             if attempt == ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
 
 
-def _same_picture(parts: list[_Part], ids: list[str]) -> dict[str, list[str]]:
+def _find_duplicates(parts: list[_Part], ids: list[str]) -> dict[str, list[str]]:
     wanted = {item: row.read() for item, row in _newest(parts, ids).items()}
     near: set[str] = set()
     for part in parts if wanted else ():
@@ -121,16 +119,10 @@ def _parts(objects: ObjectStore, documents: DocumentStore, model: str | None) ->
     for entry in manifest.segments if manifest is not None else ():
         if entry.count:
             yield _segment(objects, entry.name)
-    for document in documents.query(COMMITS, order_by="committed_at"):
-        fields = {name: value for name, value in document.data.items() if name != "committed_at"}
-        record = msgspec.convert(fields, ShardCommit)
-        is_fresh = document.key != MANIFEST_KEY and not _is_merged(manifest, document.key, document.data)
-        if is_fresh and record.shard is not None and model in (None, record.model):
-            yield _shard(objects, record.shard)
-
-
-def _is_merged(manifest: Manifest | None, key: str, data: dict[str, object]) -> bool:
-    return manifest is not None and manifest.contains(key, float(str(data["committed_at"])))
+    for commit in read_commits(documents):
+        is_fresh = manifest is None or not manifest.contains(commit)
+        if is_fresh and commit.record.shard is not None and model in (None, commit.record.model):
+            yield _shard(objects, commit.record.shard)
 
 
 def _segment(objects: ObjectStore, name: str) -> _Part:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from visor.free_tier.allowances import drift
 from visor.settings import Settings
 from visor.storage import open_stores
 from visor.storage.counting import Usage
-from visor_bench.operations import APART_S, IMAGES, LOOKS, SEARCHES, in_thousands, measure
+from visor_bench.operations import APART_S, IMAGES, LOOKS, SEARCHES, drift, in_thousands, measure
 
 
 @pytest.fixture(scope="module")

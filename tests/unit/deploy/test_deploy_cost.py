@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from visor.cli.cost import cost_command
 from visor.demo.catalogue import DemoCatalogue
-from visor.deploy.deployed import deployed_plan, runs_a_day
-from visor.free_tier.allowances import allowances, counted, drift, image_sizes, record
+from visor.deploy.plan import deployed_plan, runs_a_day
+from visor.free_tier.allowances import allowances, counted, image_sizes, record
 from visor.free_tier.cost_model import (
     ENOUGH,
     Line,
@@ -28,6 +28,7 @@ from visor.free_tier.cost_model import (
 from visor.schema.items import BATCH_SIZE_MAX
 from visor.settings import Settings
 from visor.web.site import PAGE, Server
+from visor_bench.operations import drift
 
 ROOT = Path(__file__).resolve().parents[3]
 COUNTED = ROOT / "shared" / "visor" / "free_tier" / "counted.json"
@@ -228,9 +229,9 @@ def test_json_is_one_document_with_lines() -> None:
 
 def test_table_explains_and_fits() -> None:
     text = run("--explain", "--fit")
-    assert "Growth meets first: " in text
+    assert "The first limit to growth: " in text
     assert "    = embed: " in text
-    assert "percent of this plan; more meets " in text
+    assert "percent of this plan; the next limit is " in text
     assert "https://cloud.google.com/" in text
 
 

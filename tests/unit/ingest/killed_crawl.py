@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from visor.app import Assembly
+from visor.app import App
 from visor.ingest import crawl
 from visor.settings import Settings
 from visor.sources.bucket import source as bucket
@@ -49,11 +49,11 @@ class Steps:
 
 def crawl_until(last: int) -> None:
     steps = Steps(last)
-    with Assembly(Settings.read()) as assembly:
-        stores = assembly.stores
+    with App(Settings.read()) as app:
+        stores = app.stores
         for store, name in ((stores.objects, "put"), (stores.documents, "commit"), (stores.queue, "publish")):
             setattr(store, name, steps.around(getattr(store, name)))
-        run = assembly.crawl(assembly.named_source("mine"))
+        run = app.crawler.crawl(app.named_source("mine"))
         assert run.state == "complete", run
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visor.app import Assembly
+from visor.app import App
 from visor.models.embedder import Embedder
 from visor.schema.items import item_id
 from visor.schema.search import SearchRequest
@@ -76,22 +76,20 @@ def test_killed_at_any_moment_every_picture_is_searchable_once(
         assert process.returncode == 0, errors.decode()
 
     settings = msgspec.structs.replace(Settings(), home=home, index="killed", freshness_s=0.0)
-    with Assembly(settings, embedder=embedder) as assembly:
-        assert assembly.stores.queue.waiting() == 0
-        assert assembly.stores.queue.dead_letters() == []
-        assert assembly.stores.documents.query("failures") == []
-        assert (
-            assembly.crawl(assembly.open_source("pictures", {"kind": "folder", "path": str(folder)})).unchanged
-            == PICTURES
-        )
-        service = assembly.search_service()
+    with App(settings, embedder=embedder) as app:
+        assert app.stores.queue.waiting() == 0
+        assert app.stores.queue.dead_letters() == []
+        assert app.stores.documents.query("failures") == []
+        source = app.open_source("pictures", {"kind": "folder", "path": str(folder)})
+        assert app.crawler.crawl(source).unchanged == PICTURES
+        service = app.search_service()
         expected = {item_id("pictures", path.relative_to(folder).as_posix()): path for path in folder.rglob("*.png")}
-        assembly.searcher.refresh()
-        assert sorted(assembly.searcher.sample(1000)) == sorted(expected)
+        app.searcher.refresh()
+        assert sorted(app.searcher.sample(1000)) == sorted(expected)
         for item, path in expected.items():
             (best,) = service.search(SearchRequest(k=1), path.read_bytes()).matches
             assert best.item.id == item, "no vector belongs to another item"
-            vector = assembly.searcher.vector_of(item)
+            vector = app.searcher.vector_of(item)
             assert vector is not None
             picture = Image.open(io.BytesIO(path.read_bytes()))
             assert float(vector @ embedder.embed([picture]).vectors[0]) > 0.999

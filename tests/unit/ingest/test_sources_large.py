@@ -19,7 +19,7 @@ from typing import Any
 from tests.unit.sources.catalogue_server import Reply, Request, serving
 from tests.unit.sources.test_sources_site import html, links, product
 
-from visor.app import Assembly
+from visor.app import App
 from visor.ingest.crawl import Crawl
 from visor.ingest.seen_set import SeenSet
 from visor.schema.items import Item, item_id
@@ -119,11 +119,11 @@ def test_a_recrawl_of_a_sitemapped_site_costs_few_requests(tmp_path: Path) -> No
 
     with (
         serving(answer) as server,
-        Assembly(Settings(home=tmp_path, allow_hosts=(server.host,), host_requests_a_day=0)) as assembly,
+        App(Settings(home=tmp_path, allow_hosts=(server.host,), host_requests_a_day=0)) as app,
     ):
         config = {"kind": "site", "url": f"{server.url}/", "delay_s": 0, "pages_max": SITEMAP_PAGES + 10}
-        source = assembly.open_source("web", config)
-        tally, stores = Tally(), assembly.stores
+        source = app.open_source("web", config)
+        tally, stores = Tally(), app.stores
 
         def crawl(source: Source) -> Crawl:
             crawl = Crawl(
@@ -131,7 +131,7 @@ def test_a_recrawl_of_a_sitemapped_site_costs_few_requests(tmp_path: Path) -> No
                 objects=CountingObjects(stores.objects, tally),
                 documents=CountingDocuments(stores.documents, tally),
                 queue=stores.queue,
-                settings=assembly.settings,
+                settings=app.settings,
                 budget_s=7200,
             )
             assert crawl.run().state == "complete"
@@ -191,12 +191,12 @@ def test_a_site_with_traps_is_crawled_completely_and_once(tmp_path: Path) -> Non
 
     with (
         serving(answer) as server,
-        Assembly(Settings(home=tmp_path, allow_hosts=(server.host,), host_requests_a_day=0)) as assembly,
+        App(Settings(home=tmp_path, allow_hosts=(server.host,), host_requests_a_day=0)) as app,
     ):
         pages_max = 2 * TRAP_PAGES + 1000
         config = {"kind": "site", "url": f"{server.url}/", "delay_s": 0, "depth": 10_000, "pages_max": pages_max}
         began = time.monotonic()
-        run = assembly.crawl(assembly.open_source("web", config), budget_s=7200)
+        run = app.crawler.crawl(app.open_source("web", config), budget_s=7200)
         took_s = time.monotonic() - began
         asked = Counter(server.targets)
     assert (run.state, run.published) == ("complete", TRAP_PAGES)

@@ -13,12 +13,12 @@ import pytest
 from PIL import Image
 from tests.unit.imaging.empty_pictures import EMPTY, as_jpeg, as_png, scene, transparent_ghost
 
-from visor.app import Assembly
+from visor.app import App
 from visor.cli.stats import _live_failures
 from visor.demo.catalogue import DemoCatalogue
 from visor.index.merge.merge import merge
 from visor.ingest.embed import BatchEmbedder
-from visor.link_check.duplicate_lookup import same_picture
+from visor.link_check.duplicate_lookup import find_duplicates
 from visor.models.embedder import Embedder
 from visor.schema.items import Batch, Change, Item, item_id
 from visor.schema.search import SearchAnswer, SearchRequest
@@ -83,30 +83,30 @@ def embed(batches: BatchEmbedder, *keys: str, version: int = 1) -> None:
     batches.embed(msgspec.json.encode(Batch.of("s", "run", changes)))
 
 
-def opened(home: Path, embedder: Embedder) -> Assembly:
+def opened(home: Path, embedder: Embedder) -> App:
     """An index of empty pictures, two of them the same, and of some that show something."""
-    assembly = Assembly(Settings(home=home, freshness_s=0.0), embedder=embedder)
-    assembly.batch_embedder.read_image = lambda item: picture(item.key)
-    embed(assembly.batch_embedder, *SHEETS, "ghost", *(f"scene {seed}" for seed in SCENES))
-    return assembly
+    app = App(Settings(home=home, freshness_s=0.0), embedder=embedder)
+    app.batch_embedder.read_image = lambda item: picture(item.key)
+    embed(app.batch_embedder, *SHEETS, "ghost", *(f"scene {seed}" for seed in SCENES))
+    return app
 
 
 @pytest.fixture(scope="module")
-def assembly(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Assembly]:
-    with opened(tmp_path_factory.mktemp("empty"), embedder) as assembly:
-        yield assembly
+def app(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[App]:
+    with opened(tmp_path_factory.mktemp("empty"), embedder) as app:
+        yield app
 
 
 @pytest.fixture(scope="module")
-def merged(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Assembly]:
-    with opened(tmp_path_factory.mktemp("merged"), embedder) as assembly:
-        merge(assembly.stores.objects, assembly.stores.documents, model=assembly.embedder.fingerprint)
-        yield assembly
+def merged(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[App]:
+    with opened(tmp_path_factory.mktemp("merged"), embedder) as app:
+        merge(app.stores.objects, app.stores.documents, model=app.embedder.fingerprint)
+        yield app
 
 
-@pytest.fixture(params=["assembly", "merged"])
+@pytest.fixture(params=["app", "merged"])
 def service(request: pytest.FixtureRequest) -> SearchService:
-    found: Assembly = request.getfixturevalue(request.param)
+    found: App = request.getfixturevalue(request.param)
     service = found.search_service()
     service.refresh()
     return service
@@ -155,31 +155,31 @@ def test_a_vector_of_nothing_meets_no_copy(service: SearchService) -> None:
     assert (first.verdict, first.confidence) == ("similar", 0.0)
 
 
-def test_an_item_of_nothing_stands_in_for_no_dead_link(assembly: Assembly) -> None:
-    stores, model = assembly.stores, assembly.embedder.fingerprint
+def test_an_item_of_nothing_stands_in_for_no_dead_link(app: App) -> None:
+    stores, model = app.stores, app.embedder.fingerprint
     ids = [item_id("s", key) for key in (*SHEETS, "scene 0")]
-    assert set(map(tuple, same_picture(stores.objects, stores.documents, model, ids).values())) == {()}
+    assert set(map(tuple, find_duplicates(stores.objects, stores.documents, model, ids).values())) == {()}
 
 
-def test_items_of_nothing_are_recorded_with_the_reason(assembly: Assembly) -> None:
-    documents = assembly.stores.documents
+def test_items_of_nothing_are_recorded_with_the_reason(app: App) -> None:
+    documents = app.stores.documents
     failures = {document.data["item"]: document.data for document in documents.query("failures")}
     assert set(failures) == {item_id("s", key) for key in SHEETS}
     assert {failure["code"] for failure in failures.values()} == {"nothing_to_compare"}
     assert failures[item_id("s", "disc")]["reason"].startswith("This picture is nearly blank: there is nothing")
     assert failures[item_id("s", "grey noise")]["reason"].startswith("This picture is noise")
     assert failures[item_id("s", "half a picture")]["reason"].startswith("The lower part of this picture is missing")
-    assert _live_failures(assembly) == {"nothing_to_compare": len(SHEETS)}
+    assert _live_failures(app) == {"nothing_to_compare": len(SHEETS)}
 
 
 def test_an_item_that_shows_something_at_last_has_claims_again(tmp_path: Path, embedder: Embedder) -> None:
     shown = as_jpeg(scene(9))
-    with Assembly(Settings(home=tmp_path, freshness_s=0.0), embedder=embedder) as assembly:
-        assembly.batch_embedder.read_image = lambda item: picture(item.key)
-        embed(assembly.batch_embedder, "disc", "white")
-        assert _live_failures(assembly) == {"nothing_to_compare": 2}
-        assembly.batch_embedder.read_image = lambda item: shown
-        embed(assembly.batch_embedder, "disc", version=2)
-        assert _live_failures(assembly) == {"nothing_to_compare": 1}
-        best = assembly.search_service().search(SearchRequest(k=1), shown).matches[0]
+    with App(Settings(home=tmp_path, freshness_s=0.0), embedder=embedder) as app:
+        app.batch_embedder.read_image = lambda item: picture(item.key)
+        embed(app.batch_embedder, "disc", "white")
+        assert _live_failures(app) == {"nothing_to_compare": 2}
+        app.batch_embedder.read_image = lambda item: shown
+        embed(app.batch_embedder, "disc", version=2)
+        assert _live_failures(app) == {"nothing_to_compare": 1}
+        best = app.search_service().search(SearchRequest(k=1), shown).matches[0]
         assert (best.item.key, best.verdict) == ("disc", "exact")
