@@ -190,7 +190,7 @@ class BatchEmbedder:
             pictures, embedded.vectors, embedded.labels, embedded.safety, strict=True
         ):
             picture.pixels = None
-            picture.vector, picture.labels = vector, labels
+            picture.vector, picture.labels = vector, () if picture.blank else labels
             picture.safety = self.thresholds.judge_item(probabilities)
             if picture.safety is not None and picture.safety.unsafe:
                 work.failures.append((picture.change, unsafe_image(picture.safety, self.settings.unsafe_item)))

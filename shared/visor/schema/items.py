@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from visor.schema.labels import is_facet
+
 BATCH_SIZE_MAX = 64
 """Items in one batch, so that a commit stays far below Firestore's 500 writes and a message below 10 MB."""
 
@@ -160,6 +162,9 @@ class FacetRow(Record, frozen=True, kw_only=True):
     price: float | None = None
     date: str | None = None
     labels: tuple[str, ...] = ()
+    """Most probable first."""
+    facet_labels: tuple[str, ...] | None = None
+    """Those of `labels` that the item is filtered by; None: all of them."""
 
     @classmethod
     def of(cls, item: Item, labels: tuple[Label, ...] = ()) -> FacetRow:
@@ -171,6 +176,9 @@ class FacetRow(Record, frozen=True, kw_only=True):
             price=item.price,
             date=item.date,
             labels=tuple(label.name for label in labels),
+            facet_labels=tuple(
+                label.name for label in labels if is_facet(label.name, label.probability, item.title, item.collection)
+            ),
         )
 
 

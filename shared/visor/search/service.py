@@ -140,11 +140,11 @@ class SearchService:
             images=len(self.searcher), generation=self.searcher.generation, model=self.embedder.fingerprint
         )
 
-    def reject(self, request: FeedbackRequest) -> None:
-        """Keep that an item is no match for a query.
+    def keep_feedback(self, request: FeedbackRequest) -> None:
+        """Keep that an item is no match for a query, or that a query that was held back is harmless.
 
         Raises:
-            BadRequest: Not exactly one query, or one that cannot be.
+            BadRequest: Not exactly one query, or one that cannot be; an item where none belongs, or none where one does.
             UnknownItem: One of the items is not in the index.
             StoreUnavailable: It could not be kept; send it again.
         """
@@ -155,10 +155,20 @@ class SearchService:
                 valid="Exactly one of query_item and query_vector",
                 remedy="Send what the answer's query has",
             )
-        self.found(request.item)
+        if (request.item is None) != (request.verdict == "harmless"):
+            raise BadRequest(
+                f"The feedback says {request.verdict} of " + ("no item" if request.item is None else "an item"),
+                valid="not_a_match is said of an item, harmless of the query alone",
+                remedy="Name the item, or leave it out",
+            )
+        if request.item is not None:
+            self.found(request.item)
         asked = SearchRequest(item=request.query_item, vector=request.query_vector, k=1)
         query = self._query(asked, None, Stopwatch())
         key = query_key(query.vector, query.item)
+        if request.item is None:
+            self.feedback.add(Feedback(query=key, verdict=request.verdict))
+            return
         hits = self._scan(asked, query, self.feedback.hidden(key))
         is_first = bool(hits.hits) and request.item in (hits.hits[0].id, *hits.hits[0].duplicates)
         numbers = self.confidence.features(hits) if is_first else ()
