@@ -26,6 +26,7 @@ from google.pubsub_v1.types import DeadLetterPolicy, PushConfig, RetryPolicy
 
 from visor.app import Assembly
 from visor.errors import SettingsError, StoreError
+from visor.schema.collections import FAILURES, ITEMS
 from visor.settings import PREFIX, Settings
 from visor_emulators.emulators import Emulators
 
@@ -145,7 +146,7 @@ def wait_until_embedded(assembly: Assembly, published: int) -> None:
     """
     ends_at = time.monotonic() + EMBEDDED_S
     while time.monotonic() < ends_at:
-        done = len(assembly.stores.documents.query("items")) + len(assembly.stores.documents.query("failures"))
+        done = len(assembly.stores.documents.query(ITEMS)) + len(assembly.stores.documents.query(FAILURES))
         if done >= published:
             return
         time.sleep(1.0)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from visor.image_readers.readers import Pictures
     from visor.index.merge.merge import MergeReport
     from visor.index.search.searcher import Searcher
-    from visor.ingest.bucket_events import Notified
+    from visor.ingest.bucket_events import BucketEventHandler
     from visor.ingest.embed import BatchEmbedder
     from visor.ingest.push import Pusher
     from visor.ingest.reindex import ReindexReport
@@ -162,14 +162,14 @@ class Assembly:
         return replace(self.source_context, fetcher=fetcher)
 
     @cached_property
-    def notified(self) -> Notified:
+    def notified(self) -> BucketEventHandler:
         """What takes a bucket's notifications in."""
-        from visor.ingest.bucket_events import Notified
+        from visor.ingest.bucket_events import BucketEventHandler
         from visor.sources.bucket.source import BucketSource
 
         names = [entry.name for entry in self.configuration.entries.values() if entry.plan.kind == "bucket"]
         sources = [self.named_source(name) for name in names]
-        return Notified([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
+        return BucketEventHandler([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
 
     def crawl(
         self,

@@ -22,10 +22,10 @@ from typing import Any, Literal
 
 from visor.errors import QuotaReached, StoreUnavailable
 from visor.free_tier.allowances import Allowances, Counted, allowances, counted
+from visor.schema.collections import METERS
 from visor.settings import Settings
 from visor.storage.documents import Add, DocumentStore
 
-COLLECTION = "meters"
 FLUSH_S = 600.0
 PENDING_SHARE = 0.01
 BACKGROUND_SHARE = 0.8
@@ -174,7 +174,7 @@ class Meter:
             self._due_at = self._clock() + FLUSH_S
         try:
             for month in list(pending):
-                self.documents.commit([Add(collection=COLLECTION, key=month, amounts=dict(pending[month]))])
+                self.documents.commit([Add(collection=METERS, key=month, amounts=dict(pending[month]))])
                 del pending[month]
             self._read()
         except StoreUnavailable as exc:
@@ -188,7 +188,7 @@ class Meter:
 
     def _read(self) -> None:
         month, _ = self._keys()
-        found = self.documents.get(COLLECTION, [month])
+        found = self.documents.get(METERS, [month])
         data: Mapping[str, Any] = found[month].data if month in found else {}
         with self._lock:
             self._stored = {month: {k: float(v) for k, v in data.items() if isinstance(v, int | float)}}

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from visor.errors import ImageError
+from visor.schema.collections import COMMITS, FAILURES, ITEMS
 from visor.schema.items import (
     Batch,
     Change,
@@ -95,8 +96,8 @@ class Delivery:
     def put_item(self, item: str, data: Mapping[str, object]) -> Put:
         """The write of an item's document: a new one needs no second read for its guard."""
         if item in self.documents:
-            return _put("items", item, data)
-        return Put(collection="items", key=item, data=data, if_revision=0)
+            return _put(ITEMS, item, data)
+        return Put(collection=ITEMS, key=item, data=data, if_revision=0)
 
     def sort_out(self) -> list[Change]:
         """Leave out what is done and note updates and deletes; returns what has to be embedded."""
@@ -135,7 +136,7 @@ class Delivery:
             facets = FacetRow.of(change.item, indexed.labels)
             updates.append(FacetUpdate(id=change.item.id, version=change.version, facets=facets))
         for change, exc in self.failures:
-            writes.append(_put("failures", change.item.id, as_document(self._failure(change, exc, now))))
+            writes.append(_put(FAILURES, change.item.id, as_document(self._failure(change, exc, now))))
             self.report.unavailable += exc.retriable
             self.report.failed += not exc.retriable
             if not exc.retriable and self.stored_version(change.item.id) >= 0:
@@ -144,7 +145,7 @@ class Delivery:
                 writes.append(self._gone(change, now))
         done = [p.change for p in self.pictures] + self.deletes
         writes += [
-            Delete(collection="failures", key=c.item.id, field="version", value=c.version)
+            Delete(collection=FAILURES, key=c.item.id, field="version", value=c.version)
             for c in done
             if c.item.id in self.failed_before
         ]
@@ -158,7 +159,7 @@ class Delivery:
                 tombstones=tuple(tombstones),
             )
             data = {**as_document(commit), "committed_at": SERVER_TIME}
-            writes.append(Put(collection="commits", key=self.commit_key(), data=data))
+            writes.append(Put(collection=COMMITS, key=self.commit_key(), data=data))
         self.report.embedded = len(self.pictures)
         self.report.updated, self.report.deleted = len(self.updates), len(self.deletes)
         return writes

@@ -22,11 +22,13 @@ from visor.errors import Conflict, FormatError, QuotaReached, SourceError, Visor
 from visor.ingest.request_budget import RequestBudget, host_of
 from visor.ingest.seen_set import Difference, SeenSet
 from visor.link_check.state import LinkState
-from visor.schema.items import Batch, Change, CrawlRun, Item, as_document, item_id
+from visor.schema.collections import RUNS
+from visor.schema.items import Change, CrawlRun, Item, as_document, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, Source
 from visor.storage.documents import DocumentStore, Put
 from visor.storage.objects import ObjectStore
+from visor.storage.publish import publish
 from visor.storage.queue import Queue
 
 LOG = logging.getLogger("visor.crawl")
@@ -232,7 +234,7 @@ class Crawl:
         counter = {"embed": "published", "update": "updated", "delete": "deleted"}[action]
         self.counts[counter] += 1
         if action != "delete":
-            item = self._links.mended(item)
+            item = self._links.with_known_links(item)
         if action == "embed" and not self._may_download(item.image_url):
             self._busy_host = host_of(item.image_url)
         change = Change(action=action, item=item, version=self.seen.progress.version)
@@ -264,8 +266,7 @@ class Crawl:
         if not self.dry_run:
             if self._unsaved == 0:
                 self._save_version()
-            batch = Batch.of(self.source.name, self.run_id, tuple(self._waiting))
-            self.queue.publish([msgspec.json.encode(batch)])
+            publish(self.queue, self._waiting, run=self.run_id, batch_size=self.settings.batch_size)
         self._unsaved += len(self._waiting)
         self._waiting = []
 
@@ -298,7 +299,7 @@ class Crawl:
 
     def _record(self, run: CrawlRun) -> None:
         if not self.dry_run:
-            self.documents.commit([Put(collection="runs", key=run.id, data=as_document(run))])
+            self.documents.commit([Put(collection=RUNS, key=run.id, data=as_document(run))])
 
 
 def failure_class(reason: str) -> str:

@@ -16,10 +16,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 
-import msgspec
 import numpy as np
 
-from visor.errors import Conflict, CorruptObject, FetchUnavailable, ImageError, UnsafeImage
+from visor.errors import Conflict, FetchUnavailable, ImageError, UnsafeImage
 from visor.free_tier.quota import Meter
 from visor.imaging.decode import DecodedImage, decode
 from visor.index.format.shard import shard_object, write_shard
@@ -27,6 +26,7 @@ from visor.ingest.batch_plan import Delivery, EmbedReport, Picture
 from visor.models.embedder import Embedder
 from visor.models.moderation import Thresholds
 from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.schema.collections import FAILURES, ITEMS
 from visor.schema.items import (
     Batch,
     Change,
@@ -37,6 +37,7 @@ from visor.schema.items import (
 from visor.settings import Settings
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
+from visor.storage.publish import decode_batch
 
 LOG = logging.getLogger("visor.embed")
 RACES_MAX = 3
@@ -118,7 +119,7 @@ class BatchEmbedder:
     def _work(self, batch: Batch, attempt: int) -> Delivery:
         """Go through the steps once, from what the stores hold now."""
         ids = list({change.item.id for change in batch.changes})
-        documents, failed = self.documents.get("items", ids), self.documents.get("failures", ids)
+        documents, failed = self.documents.get(ITEMS, ids), self.documents.get(FAILURES, ids)
         work = Delivery(
             batch=batch,
             attempt=attempt,
@@ -211,22 +212,6 @@ class BatchEmbedder:
         name = shard_object(work.commit_key())
         self.objects.put(name, data)
         return name
-
-
-def decode_batch(body: bytes) -> Batch:
-    """A message's batch.
-
-    Raises:
-        CorruptObject: The message is none.
-    """
-    try:
-        return msgspec.json.decode(body, type=Batch)
-    except msgspec.DecodeError as exc:
-        raise CorruptObject(
-            f"A message of {len(body)} bytes is no batch: {exc}",
-            valid="A batch is what `visor crawl` publishes",
-            remedy="It stays among the dead letters: see `visor dlq list`",
-        ) from exc
 
 
 def unsafe_image(safety: Safety, threshold: float) -> UnsafeImage:

@@ -16,12 +16,14 @@ import msgspec
 
 from visor.errors import RequestTooLarge, UnknownItem
 from visor.free_tier.quota import Meter
-from visor.schema.items import ITEM_ID, Batch, Change, Item, item_id
+from visor.schema.collections import ITEMS
+from visor.schema.items import ITEM_ID, Change, Item, item_id
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.settings import Settings
 from visor.sources.config import PUSHED
 from visor.sources.parse.text import DESCRIPTION_LENGTH_MAX, TITLE_LENGTH_MAX, country_code, iso_date, plain_text
 from visor.storage.documents import DocumentStore
+from visor.storage.publish import publish
 from visor.storage.queue import Queue
 
 LINES_MAX = 1_000
@@ -76,7 +78,7 @@ class Pusher:
         Raises:
             UnknownItem: The item is not from a push but from a source, which would bring it back.
         """
-        found = self.documents.get("items", [item]).get(item) if ITEM_ID.match(item) else None
+        found = self.documents.get(ITEMS, [item]).get(item) if ITEM_ID.match(item) else None
         source = found.data.get("item", {}).get("source", PUSHED) if found else PUSHED
         if source != PUSHED or not ITEM_ID.match(item):
             raise UnknownItem(
@@ -86,8 +88,7 @@ class Pusher:
                 valid="The id of a pushed item: 32 hexadecimal digits",
                 remedy="Take it out of its catalogue, or leave it out in the source's configuration",
             )
-        gone = Item(id=item, source=PUSHED, key="", image_url="")
-        self._publish([Change(action="delete", item=gone, version=self._next_version())])
+        self._publish([Change.deletion(item, PUSHED, self._next_version())])
         return PushAnswer(accepted=1, items=(PushedItem(line=1, id=item, state="accepted"),))
 
     def _take(self, read: Iterable[tuple[int, PushItem | str]]) -> PushAnswer:
@@ -117,10 +118,8 @@ class Pusher:
         return PushAnswer(accepted=accepted, refused=len(items) - accepted, items=items)
 
     def _publish(self, changes: Sequence[Change]) -> None:
-        size = self.settings.batch_size
-        batches = [Batch.of(PUSHED, PUSHED, tuple(changes[at : at + size])) for at in range(0, len(changes), size)]
-        if batches:
-            self.queue.publish([msgspec.json.encode(batch) for batch in batches])
+        if changes:
+            publish(self.queue, changes, run=PUSHED, batch_size=self.settings.batch_size)
             self.meter.add("crawl", len(changes))
 
     def _next_version(self) -> int:
@@ -150,7 +149,7 @@ def _change(pushed: PushItem | str, version: int) -> Change:
         raise ValueError("its key is empty")
     identity = item_id(PUSHED, key)
     if pushed.deleted:
-        return Change(action="delete", item=Item(id=identity, source=PUSHED, key=key, image_url=""), version=version)
+        return Change.deletion(identity, PUSHED, version, key=key)
     item = Item(
         id=identity,
         source=PUSHED,

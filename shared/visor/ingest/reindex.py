@@ -8,7 +8,6 @@ When no such item is left and the new index is merged, the document is changed, 
 from __future__ import annotations
 
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -16,9 +15,11 @@ import msgspec
 
 from visor.errors import Conflict
 from visor.index.format.current_model import CurrentModel, read_current, write_current
-from visor.schema.items import Batch, Change, IndexedItem, Record
+from visor.schema.collections import ITEMS
+from visor.schema.items import Change, IndexedItem, Record
 from visor.settings import Settings
 from visor.storage.documents import Document, DocumentStore, Where
+from visor.storage.publish import publish
 from visor.storage.queue import Queue
 
 PAGE = 500
@@ -79,7 +80,8 @@ class Reindex:
             revision = self._save(state, revision)
         for page in _pages(self.documents, state.cursor, state.until):
             changes = [change for document in page if (change := self._change(document)) is not None]
-            self._send(changes)
+            run = f"reindex-{self.model[:12]}"
+            publish(self.queue, changes, run=run, batch_size=self.settings.batch_size)
             state = msgspec.structs.replace(
                 state, cursor=str(page[-1].data["indexed_at"]), published=state.published + len(changes)
             )
@@ -101,19 +103,6 @@ class Reindex:
             return None
         indexed = msgspec.convert(document.data, IndexedItem)
         return Change(action="embed", item=indexed.item, version=indexed.version)
-
-    def _send(self, changes: list[Change]) -> None:
-        by_source: dict[str, list[Change]] = defaultdict(list)
-        for change in changes:
-            by_source[change.item.source].append(change)
-        size = self.settings.batch_size
-        batches = [
-            Batch.of(source, f"reindex-{self.model[:12]}", tuple(all_of[start : start + size]))
-            for source, all_of in by_source.items()
-            for start in range(0, len(all_of), size)
-        ]
-        if batches:
-            self.queue.publish([msgspec.json.encode(batch) for batch in batches])
 
 
 def switch_if_done(documents: DocumentStore, model: str, *, clock: Callable[[], float] = time.time) -> ReindexReport:
@@ -160,7 +149,7 @@ def _pages(documents: DocumentStore, cursor: str, until: str) -> Iterator[list[D
     limit = PAGE
     while True:
         page = documents.query(
-            "items",
+            ITEMS,
             where=[
                 Where(field="indexed_at", op=">=", value=cursor),
                 Where(field="indexed_at", op="<", value=until),

@@ -24,9 +24,9 @@ import httpx
 from visor.errors import QuotaReached, StoreUnavailable
 from visor.http.client import Fetcher
 from visor.http.response import Fetched, FetchedStream, Probed
+from visor.schema.collections import REQUESTS
 from visor.storage.documents import Add, DocumentStore
 
-COLLECTION = "requests"
 LOG = logging.getLogger(__name__)
 FLUSH_S = 60.0
 FLUSH_REQUESTS = 200
@@ -113,9 +113,9 @@ class RequestBudget:
         self._flush_at = self.clock() + FLUSH_S
         try:
             if self._pending:
-                self.documents.commit([Add(collection=COLLECTION, key=self._day, amounts=dict(self._pending))])
+                self.documents.commit([Add(collection=REQUESTS, key=self._day, amounts=dict(self._pending))])
                 self._pending.clear()
-            found = self.documents.get(COLLECTION, [self._day]).get(self._day)
+            found = self.documents.get(REQUESTS, [self._day]).get(self._day)
             self._stored = {} if found is None else dict(found.data)
         except StoreUnavailable as exc:
             LOG.warning("Requests are not counted in the store now: %s", exc)

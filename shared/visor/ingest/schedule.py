@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from visor.link_check.state import LinkState
+from visor.schema.collections import RUNS
 from visor.schema.items import CrawlRun, Record
 from visor.sources.config import Configuration, Entry
 from visor.storage.documents import DocumentStore, Where
@@ -40,7 +41,7 @@ def runs_of(documents: DocumentStore, configuration: Configuration, limit: int) 
     found = {}
     for name in configuration.entries:
         runs = documents.query(
-            "runs",
+            RUNS,
             where=[Where(field="source", op="==", value=name)],
             order_by="started_at",
             descending=True,

@@ -14,6 +14,7 @@ import msgspec
 
 from visor.errors import CorruptObject, NotFound
 from visor.image_readers.thumbnails import FOLDER, FRAMES, ID_LENGTH
+from visor.schema.collections import ITEMS
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
@@ -67,7 +68,7 @@ def _shown(documents: DocumentStore, names: list[str]) -> set[str]:
     shown = set()
     for start in range(0, len(names), READ_AT_ONCE):
         some = names[start : start + READ_AT_ONCE]
-        found = documents.get("items", sorted({name[:ID_LENGTH] for name in some}))
+        found = documents.get(ITEMS, sorted({name[:ID_LENGTH] for name in some}))
         pictures = {document.data.get("item", {}).get("image_url") for document in found.values()}
         shown |= {name for name in some if FRAMES + name in pictures}
     return shown

@@ -73,6 +73,11 @@ class Change(Record, frozen=True, kw_only=True):
     version: int
     """Grows from crawl to crawl for one item (milliseconds since 1970, never going back): the newest version wins."""
 
+    @classmethod
+    def deletion(cls, item: str, source: str, version: int, *, key: str = "") -> Change:
+        """The tombstone of an item that is known by its id."""
+        return cls(action="delete", item=Item(id=item, source=source, key=key, image_url=""), version=version)
+
 
 class Batch(Record, frozen=True, kw_only=True):
     """At most 64 changes of one source in one message."""

@@ -12,6 +12,7 @@ import msgspec
 from visor.errors import UnknownItem
 from visor.image_readers.thumbnails import FRAMES
 from visor.link_check.state import PICTURE_GONE
+from visor.schema.collections import ITEMS
 from visor.schema.items import IndexedItem
 from visor.schema.search import Place
 from visor.storage.documents import DocumentStore
@@ -55,7 +56,7 @@ class Items:
             fresh = {i: self._kept[i][1] for i in ids if i in self._kept and now - self._kept[i][0] < self.keep_s}
         missing = [i for i in dict.fromkeys(ids) if i not in fresh]
         if missing:
-            found = self.documents.get("items", missing)
+            found = self.documents.get(ITEMS, missing)
             for item in missing:
                 document = found.get(item)
                 live = document is not None and not document.data.get("gone")

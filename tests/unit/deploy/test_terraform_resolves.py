@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from visor.deploy.terraform import Block, Configuration, read_terraform, references, text_of
+from visor.schema import collections as stored
 from visor.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -123,7 +124,7 @@ def constants(tree: ast.Module) -> dict[str, str]:
     return found
 
 
-NAMES = {"COLLECTION", "COMMITS", "MANIFESTS"}
+NAMES = {name for name in vars(stored) if name.isupper()}
 """What constants with a collection's name are called; a query by any other name fails the test."""
 
 

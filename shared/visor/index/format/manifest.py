@@ -14,8 +14,6 @@ from visor.storage.objects import ObjectStore
 
 MANIFESTS = "manifest-"
 """First part of the object names of all manifests."""
-COMMITS = "commits"
-"""Collection of shard commits."""
 MANIFEST_KEY = "manifest"
 """Key of the one commit record with which a merge tells running searches to read the manifest again."""
 

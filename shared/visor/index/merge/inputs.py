@@ -11,10 +11,11 @@ import numpy as np
 from visor.errors import FormatError, NotFound
 from visor.index.format.container import Array
 from visor.index.format.ids import sort_order
-from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Manifest, read_manifest, swap_manifest
+from visor.index.format.manifest import MANIFEST_KEY, Manifest, read_manifest, swap_manifest
 from visor.index.format.projection import Space, read_space
 from visor.index.format.segment import Segment, open_segment
 from visor.index.format.shard import Shard, read_shard
+from visor.schema.collections import COMMITS
 from visor.schema.items import ShardCommit
 from visor.storage.documents import Document, DocumentStore
 from visor.storage.objects import ObjectStore

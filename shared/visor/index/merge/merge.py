@@ -21,7 +21,7 @@ import msgspec
 from visor.errors import Conflict, CorruptObject, NotFound
 from visor.index.format.codes import train_fast_scan
 from visor.index.format.container import FORMAT_VERSION
-from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Manifest, ProjectionEntry, SegmentEntry, Trash
+from visor.index.format.manifest import MANIFEST_KEY, Manifest, ProjectionEntry, SegmentEntry, Trash
 from visor.index.format.projection import SAMPLES_MAX, Space, learn
 from visor.index.format.segment import Segment
 from visor.index.format.shard import Shard
@@ -30,6 +30,7 @@ from visor.index.merge.inputs import Inputs, Pending, live_rows, sample
 from visor.index.merge.pending_deletes import Late, carried
 from visor.index.merge.policy import MergePolicy, choose_segments, is_learning_due
 from visor.index.merge.segment_builder import gather, segment_take, shard_take, write_segments
+from visor.schema.collections import COMMITS
 from visor.schema.items import Record, ShardCommit, as_document
 from visor.storage.documents import SERVER_TIME, DocumentStore, Put
 from visor.storage.objects import ObjectStore

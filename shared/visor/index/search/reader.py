@@ -15,11 +15,12 @@ from visor.errors import FormatError, NotFound
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
 from visor.index.format.ids import id_text
-from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Manifest, read_manifest
+from visor.index.format.manifest import MANIFEST_KEY, Manifest, read_manifest
 from visor.index.format.projection import Space, read_space
 from visor.index.format.segment import LateRecords, Segment, open_segment
 from visor.index.format.shard import Shard, read_shard
 from visor.index.search.snapshot import Block, Snapshot, resolve, segment_block, shards_block, superseded
+from visor.schema.collections import COMMITS
 from visor.schema.items import FacetUpdate, ShardCommit, Tombstone
 from visor.storage.documents import Document, DocumentStore, Where
 from visor.storage.objects import ObjectStore
