@@ -14,4 +14,4 @@ assembly = Assembly(Settings.read())
 @functions_framework.cloud_event
 def inbox(event: CloudEvent) -> None:
     """Publish what one notification says. Returning acknowledges it; raising asks for another."""
-    assembly.notified.take(event["type"], event.data)
+    assembly.notified.handle(event["type"], event.data)

@@ -11,7 +11,7 @@ import msgspec
 from visor.console import as_json, print_json
 from visor.deploy.deployed import deployed_plan
 from visor.free_tier.allowances import allowances, counted
-from visor.free_tier.cost_model import ENOUGH, Line, Plan, first_limit, first_load_days, fit, lines
+from visor.free_tier.cost_model import ENOUGH, Line, UsagePlan, first_limit, first_load_days, growth_limits, lines
 
 TERRAFORM = Path("terraform")
 NAMES = {bool: click.BOOL, int: click.IntRange(0), float: click.FloatRange(0)}
@@ -19,7 +19,7 @@ NAMES = {bool: click.BOOL, int: click.IntRange(0), float: click.FloatRange(0)}
 
 def plan_options(command: Any) -> Any:
     """One option for each field of a plan."""
-    for field in reversed(msgspec.structs.fields(Plan)):
+    for field in reversed(msgspec.structs.fields(UsagePlan)):
         kind = type(field.default)
         option = "--" + field.name.replace("_", "-")
         command = click.option(option, field.name, type=NAMES[kind], show_default=str(field.default))(command)
@@ -49,7 +49,7 @@ def cost_command(terraform: Path, explain: bool, fits: bool, share: float, as_js
         "looked_up": allowances().looked_up,
     }
     if fits:
-        document["fit"] = fit(plan, share=share)
+        document["fit"] = growth_limits(plan, share=share)
     if as_json:
         print_json(document)
         return
@@ -63,7 +63,7 @@ def cost_command(terraform: Path, explain: bool, fits: bool, share: float, as_js
         _sources()
 
 
-def _check(plan: Plan) -> None:
+def _check(plan: UsagePlan) -> None:
     periods = (plan.recrawl_days, plan.active_hours, plan.freshness_s)
     if min(periods) <= 0 or plan.batch_size < 1 or plan.churn > 1:
         raise click.UsageError(

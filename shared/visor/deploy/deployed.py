@@ -10,22 +10,22 @@ import msgspec
 
 from visor.deploy.terraform import Configuration, read_terraform, text_of
 from visor.errors import SettingsError
-from visor.free_tier.cost_model import Plan
+from visor.free_tier.cost_model import UsagePlan
 
 FUNCTIONS = ("crawl", "embed", "compact", "search")
 
 
-def deployed_plan(folder: Path) -> Plan:
-    """The defaults of `Plan`, with what the folder's variables and terraform.tfvars say instead.
+def deployed_plan(folder: Path) -> UsagePlan:
+    """The defaults of `UsagePlan`, with what the folder's variables and terraform.tfvars say instead.
 
-    Where there is no such folder (Visor installed without a checkout), the defaults of `Plan`, which are the same.
+    Where there is no such folder (Visor installed without a checkout), the defaults of `UsagePlan`, which are the same.
     """
     if not folder.is_dir():
-        return Plan()
+        return UsagePlan()
     try:
         config = read_terraform(folder)
     except SettingsError:
-        return Plan()
+        return UsagePlan()
     sizes = default_sizes(config)
     values = _given(folder)
     for function in FUNCTIONS:
@@ -40,7 +40,7 @@ def deployed_plan(folder: Path) -> Plan:
         changes[f"{function}_runs_a_day"] = runs_a_day(cron or "0 * * * *")
     changes["switch"] = bool(values.get("billing_account"))
     changes["owner_key"] = bool(values.get("owner_key_version"))
-    return msgspec.structs.replace(Plan(), **changes)
+    return msgspec.structs.replace(UsagePlan(), **changes)
 
 
 def default_sizes(config: Configuration) -> dict[str, dict[str, Any]]:

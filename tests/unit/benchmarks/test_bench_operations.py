@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from visor.free_tier.allowances import drift
 from visor.settings import Settings
 from visor.storage import open_stores
-from visor.storage.counting import Usage
+from visor_bench.counting import Usage, drift
 from visor_bench.operations import APART_S, IMAGES, LOOKS, SEARCHES, in_thousands, measure
 
 

@@ -26,7 +26,7 @@ from visor.schema.items import Item, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, Source
 from visor.sources.site.frontier import SiteState
-from visor.storage.counting import CountingDocuments, CountingObjects, Tally
+from visor_bench.counting import CountingDocuments, CountingObjects, Tally
 
 FEED_ROWS = int(os.environ.get("LARGE_FEED_ROWS", "20000"))
 """In full: 1,000,000."""
