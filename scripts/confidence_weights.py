@@ -17,11 +17,12 @@ import numpy as np
 
 from visor.confidence.features import FEATURES, features
 from visor.confidence.fit import RIDGE, logistic
+from visor.evaluation.confidence import fitted, surroundings
 from visor.evaluation.folder import Pictures, embedded_folder
 from visor.evaluation.scores import area_under_roc
 from visor.index.format.container import Array
 from visor.settings import Settings
-from visor_bench.confidence import fitted, splits_of, surroundings
+from visor_bench.confidence import splits_of
 
 SPLITS = 12
 FROM_ELSEWHERE = 0.25

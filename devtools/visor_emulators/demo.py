@@ -30,7 +30,7 @@ from visor.schema.collections import FAILURES, ITEMS
 from visor.settings import PREFIX, Settings
 from visor_emulators.emulators import Emulators
 
-FUNCTIONS = Path(__file__).parents[3] / "functions"
+FUNCTIONS = Path(__file__).parents[2] / "functions"
 PROJECT = "visor-demo"
 INDEX_BUCKET = "visor-demo-index"
 PAGE_BUCKET = "visor-demo-page"

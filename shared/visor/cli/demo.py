@@ -102,7 +102,12 @@ def _serve_emulated(
     example: Path | None,
 ) -> None:
     """The same on Google's emulators. The page has the bucket's port; `port` is not used."""
-    from visor_emulators.demo import emulated_demo, environ_of
+    try:
+        from visor_emulators.demo import emulated_demo, environ_of
+    except ModuleNotFoundError as exc:
+        raise click.UsageError(
+            f"--backend gcp-emulators needs {exc.name}: in a checkout of Visor, pip install '.[gcp]' ./devtools"
+        ) from exc
 
     with emulated_demo(settings, config, source) as (page, _, assembly):
         assembly.searcher.refresh()
