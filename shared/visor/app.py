@@ -64,9 +64,9 @@ class Assembly:
 
     @cached_property
     def stores(self) -> Stores:
-        from visor.storage import StoresWhenUsed
+        from visor.storage import LazyStores
 
-        return StoresWhenUsed(self.settings)
+        return LazyStores(self.settings)
 
     @cached_property
     def fetcher(self) -> Fetcher:

@@ -94,6 +94,10 @@ class SeenSet:
         info = objects.put(object_name(source), buffer.getbuffer(), if_generation=self.generation)
         self.generation = info.generation
 
+    def advance(self, **changes: Any) -> None:
+        """Change fields of the progress; saved with the next `save`."""
+        self.progress = msgspec.structs.replace(self.progress, **changes)
+
     def see(self, items: Sequence[Item]) -> list[Difference]:
         """Note that this pass saw `items`, and tell for each what differs from before.
 
