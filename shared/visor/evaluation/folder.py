@@ -42,7 +42,7 @@ def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None 
     """All pictures in the sub-folders of `folder`; those that cannot be decoded are named and left out.
 
     Raises:
-        BadRequest: There is none.
+        BadRequest: The folder has no labelled image.
     """
     embedder = embedder or load_embedder(settings)
     files = labelled_files(folder)

@@ -47,7 +47,7 @@ class Figure(Record, frozen=True, kw_only=True):
 
 
 class Operation(Record, frozen=True, kw_only=True):
-    """What `unit` (always a thousand of something) uses, by resource. What is not named is not used."""
+    """What `unit` (always a thousand of something) uses, by resource. Resources that are not named are not used."""
 
     unit: str
     counts: dict[str, Figure]
@@ -61,7 +61,7 @@ class Counted(Record, frozen=True, kw_only=True):
     sizes: dict[str, Figure]
 
     def each(self, operation: str, resource: str) -> float:
-        """What one of an operation uses of a resource; 0 where the file names none."""
+        """What one operation uses of a resource; 0 if the file does not name the resource."""
         figure = self.operations[operation].counts.get(resource)
         return figure.value / 1000 if figure else 0.0
 
@@ -75,7 +75,7 @@ class ImageSize(Record, frozen=True, kw_only=True):
     bytes: int
     """Compressed."""
     packages: dict[str, str]
-    """What was installed: name to version. A test holds it against what would be installed today."""
+    """What was installed: name to version. A test compares it with what would be installed today."""
 
 
 class ImageSizes(Record, frozen=True, kw_only=True):

@@ -1,6 +1,6 @@
 """The cost model: what a plan uses of each free allowance, with the arithmetic, and how far a plan can grow.
 
-Daily allowances are held against the worst day: the one on which all of a crawl period's changes come at once.
+Daily allowances are compared with the worst day: the one on which all of a crawl period's changes come at once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ DAYS = 365.25 / 12
 IDLE_S = 900.0
 """Cloud Run keeps an idle instance for up to 15 minutes."""
 RESTARTS_A_DAY = 4.0
-"""Starts of an instance for other reasons than idleness: Cloud Run moves them about."""
+"""Starts of an instance for other reasons than idleness: Cloud Run moves instances."""
 READINGS_A_VISIT = 3.0
 """What the page asks when it is opened: statistics, facets, examples."""
 ENOUGH = 0.75
@@ -28,7 +28,7 @@ ENOUGH = 0.75
 
 
 class UsagePlan(Record, frozen=True, kw_only=True):
-    """What an owner means to do. The defaults are what terraform/ deploys; a test holds them against it."""
+    """What an owner plans to do. The defaults are what terraform/ deploys; a test compares them."""
 
     images: int = 100_000
     recrawl_days: float = 7.0
@@ -38,14 +38,14 @@ class UsagePlan(Record, frozen=True, kw_only=True):
     active_hours: float = 12.0
     """Hours of a day over which the searches come."""
     freshness_s: float = 30.0
-    """Seconds between two looks of a search instance for what is new."""
+    """Seconds between two polls of a search instance for what is new."""
     explained: float = 0.1
-    """Share of the searches of which somebody asks why a match is like the picture."""
+    """Share of the searches with a request to explain a match."""
     visits_a_day: float = 200.0
-    """People who open the page and have nothing of it in their browser."""
+    """People who open the page without it in their browser's cache."""
     sources: int = 1
     links_a_day: int = 300
-    """Items whose picture and page are looked at again, whether they are still there."""
+    """Items whose image and page are checked, whether they are still there."""
     batch_size: int = 64
     crawl_runs_a_day: float = 1.0
     compact_runs_a_day: float = 4.0

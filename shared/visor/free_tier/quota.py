@@ -28,7 +28,7 @@ from visor.storage.shared_counts import SharedCounts
 FLUSH_S = 600.0
 PENDING_SHARE = 0.01
 BACKGROUND_SHARE = 0.8
-"""Of what Visor may use, what crawl and embed leave over is there for searches."""
+"""Share of what Visor may use that crawl and embed may take; the rest is for searches."""
 
 Kind = Literal[
     "search",
@@ -84,10 +84,10 @@ class Reading:
 
 
 class Meter:
-    """Counts, and says what still fits. Any number of threads may use one.
+    """Counts what is used, and says what still fits. Thread-safe.
 
     Args:
-        limited: False: count, and let everything through (the embedded setting, where nothing is billed).
+        limited: False: count, and allow everything (the embedded setting, where nothing is billed).
         clock: Seconds since 1970.
     """
 
@@ -137,7 +137,7 @@ class Meter:
             owner: May also use the reserve.
 
         Raises:
-            QuotaReached: They do not fit what is free of some allowance; says which and from when on.
+            QuotaReached: They do not fit some allowance; says which, and when it is renewed.
         """
         if not self.limited:
             return

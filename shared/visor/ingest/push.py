@@ -1,8 +1,8 @@
-"""Push: an owner's own programs send items and have them embedded, updated or deleted, without a crawl.
+"""Push: an owner's programs send items to be embedded, updated or deleted, without a crawl.
 
-Nothing is read to decide what a pushed item is: it is published as an `update`, and embed, which reads the item's
-document anyway, embeds it where it is new or shows another picture. So a push costs no Firestore read of its own, may
-be repeated, and needs no seen-set. The greatest version wins, and versions are the time.
+A pushed item is published as an `update` without reading anything: embed, which reads the item's document anyway,
+embeds it if it is new or its image changed. So a push costs no Firestore read, is idempotent, and needs no seen-set.
+The greatest version wins, and versions are the time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ URL_LENGTH_MAX = 2_000
 
 
 class Pusher:
-    """Takes pushed items in. Thread-safe; one a process.
+    """Publishes pushed items. Thread-safe; one a process.
 
     Args:
         clock: Seconds since 1970.
@@ -53,11 +53,11 @@ class Pusher:
         self._version = 0
 
     def push_lines(self, body: bytes) -> PushAnswer:
-        """Take in JSON Lines; a line that is wrong is refused, and the others count.
+        """Publish the items of JSON Lines. A wrong line is refused, and the others count.
 
         Raises:
-            RequestTooLarge: More than `LINES_MAX` items; none was taken.
-            StoreUnavailable: The queue did not answer; some may have been taken, and repeating does no harm.
+            RequestTooLarge: More than `LINES_MAX` items; none was accepted.
+            StoreUnavailable: The queue did not answer; some items may have been published. Repeating is safe.
         """
         lines = [(number, line) for number, line in enumerate(body.splitlines(), 1) if line.strip()]
         if len(lines) > LINES_MAX:
@@ -69,14 +69,14 @@ class Pusher:
         return self._take(_read(lines))
 
     def push_one(self, pushed: PushItem) -> PushAnswer:
-        """Take in one item. Raises as `push_lines`."""
+        """Publish one item. Raises as `push_lines`."""
         return self._take([(1, pushed)])
 
     def delete(self, item: str) -> PushAnswer:
-        """Delete a pushed item by its id. One that is not known is deleted too: it may be in the queue still.
+        """Delete a pushed item by its id. An unknown one is deleted too: it may still be in the queue.
 
         Raises:
-            UnknownItem: The item is not from a push but from a source, which would bring it back.
+            UnknownItem: The item comes from a source, which would bring it back.
         """
         found = self.documents.get(ITEMS, [item]).get(item) if ITEM_ID.match(item) else None
         source = found.data.get("item", {}).get("source", PUSHED) if found else PUSHED
@@ -129,7 +129,7 @@ class Pusher:
 
 
 def _read(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, PushItem | str]]:
-    """Each line's item, or why there is none."""
+    """The item of each line, or why it cannot be read."""
     for number, line in lines:
         if len(line) > LINE_BYTES_MAX:
             yield number, f"it has {len(line)} bytes; at most {LINE_BYTES_MAX} are taken"
@@ -141,7 +141,7 @@ def _read(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, PushItem | 
 
 
 def _change(pushed: PushItem | str, version: int) -> Change:
-    """What is to be published for it; raises `ValueError` with the reason where that is nothing."""
+    """The change to publish for an item. Raises `ValueError` with the reason if it is refused."""
     if isinstance(pushed, str):
         raise ValueError(pushed)
     key = pushed.key.strip()

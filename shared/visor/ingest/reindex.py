@@ -1,8 +1,8 @@
-"""Reindex: embed every item anew with another model, beside the index that searches go on with, then switch.
+"""Reindex: embed every item anew with another model, beside the index that is being searched, then switch.
 
 The document `index/model` says whose index is searched. A reindex publishes an `embed` change, at its own version, for
 each item that another model embedded; embed and compact do the rest as always, under the new model's fingerprint.
-When no such item is left and the new index is merged, the document is changed, and running searches follow it.
+When no such item is left and the new index is merged, the document is replaced, and running searches follow it.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from visor.storage.queue import Queue
 PAGE = 500
 """Item documents read at once."""
 OVERLAP_S = 900.0
-"""Items may for so long after the start still be embedded with the old model, by deliveries that were under way."""
+"""For this long after the start, deliveries that were under way may still embed items with the old model."""
 KEPT_S = 3600.0
-"""How long the old index stays after the switch, for searches that have not seen it yet."""
+"""How long the old index stays after the switch, for searches that have not seen the switch yet."""
 
 
 class ReindexReport(Record, frozen=True, kw_only=True):
-    """How far a reindex is."""
+    """Progress of a reindex."""
 
     current: str
     building: str | None
     published: int = 0
     """Items published since the reindex began."""
     done: bool = False
-    """Nothing is left to be embedded anew; the switch follows the next merge."""
+    """Every item is embedded; the switch follows the next merge."""
     switched: bool = False
 
 
@@ -74,7 +74,7 @@ class Reindex:
             return ReindexReport(current=self.model, building=None, done=True, switched=True)
         if state.building != self.model:
             until = _iso(self.clock() + OVERLAP_S)
-            # Called off: items that only the other model has are embedded back, and its index is dropped in the end.
+            # Cancelled: items that only the other model embedded are embedded back, and its index is dropped.
             previous = state.building if state.current == self.model else state.previous
             state = CurrentModel(current=state.current, building=self.model, until=until, previous=previous)
             revision = self._save(state, revision)
@@ -127,7 +127,7 @@ def switch_if_done(documents: DocumentStore, model: str, *, clock: Callable[[], 
 
 
 def to_drop(documents: DocumentStore, model: str, *, clock: Callable[[], float] = time.time) -> str | None:
-    """Fingerprint of the index that nobody searches any more since the switch to `model`, if its time is over."""
+    """Fingerprint of the index that the switch to `model` replaced, once it may be deleted."""
     state, revision = read_current(documents)
     if state is None or state.current != model or state.previous is None or clock() - state.switched < KEPT_S:
         return None
@@ -163,7 +163,7 @@ def _pages(documents: DocumentStore, cursor: str, until: str) -> Iterator[list[D
         if len(page) < limit:
             return
         last = str(page[-1].data["indexed_at"])
-        # So many of the same second that the page does not get beyond it: take a longer one.
+        # A whole page of the same second does not move the cursor: read a longer one.
         limit = limit * 2 if last == cursor else PAGE
         cursor = last
 

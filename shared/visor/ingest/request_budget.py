@@ -1,8 +1,8 @@
-"""The day's budget of requests: how many a source and a host have got today, over all runs, restarts and functions.
+"""The day's request budget: how many requests a source made and a host got today, over all runs and functions.
 
 One document a day (collection `requests`, key `2026-11-21`, UTC) counts requests by source and by host. It is read when
 the first request is made and written once in `FLUSH_S` or `FLUSH_REQUESTS`: a process that is killed forgets at most
-those. A redirect is not counted.
+those. Redirects are not counted.
 
 Only crawl keeps the budget: it makes the requests to catalogues itself, and counts a picture's download when it
 publishes its item. So embed, on however many instances, never meets a limit that would make its batches dead letters.
@@ -32,7 +32,7 @@ _SOURCE, _HOST = "source ", "host "
 
 
 class RequestBudget:
-    """Counts requests and says when there are enough for today. Thread-safe; one a process.
+    """Counts requests and refuses those beyond the day's limit. Thread-safe; one a process.
 
     Args:
         host_a_day: Requests to one host a day; 0: no limit.
@@ -53,7 +53,7 @@ class RequestBudget:
             source_a_day: Requests that the source may make a day; None: no limit.
 
         Raises:
-            QuotaReached: The source or the host has got its requests of today; nothing is counted.
+            QuotaReached: The source or the host has reached its limit of today; nothing is counted.
         """
         host = host_of(url)
         with self._lock:
@@ -65,7 +65,7 @@ class RequestBudget:
             self._count({_SOURCE + source: 1, _HOST + host: 1})
 
     def reserve(self, url: str) -> bool:
-        """Count a request that somebody else will make, whether there is room or not; False if there is no more."""
+        """Count a request that embed will make, even if there is no room. False if there is no more room."""
         host = host_of(url)
         with self._lock:
             self._begin_day()
@@ -117,9 +117,9 @@ class RequestBudget:
 
 
 class BudgetedFetcher:
-    """A fetcher for one source whose requests are counted. It may stand wherever sources take one.
+    """A fetcher for one source whose requests are counted.
 
-    Raises what the fetcher raises, and `QuotaReached` in place of a request that is one too many.
+    Raises what the fetcher raises, and `QuotaReached` in place of a request beyond the limit.
     """
 
     def __init__(self, fetcher: Fetcher, budget: RequestBudget, source: str, source_a_day: int | None = None) -> None:

@@ -25,13 +25,13 @@ class SourceState(Record, frozen=True, kw_only=True):
     next_at: str | None = None
     """ISO 8601, UTC; in the past: it is due. None: it is switched off."""
     runs: int = 0
-    """Latest runs that were looked at …"""
+    """How many of the latest runs were read …"""
     failed_runs: dict[str, int] = msgspec.field(default_factory=dict)
     """… and those of them that failed, by error code."""
     failures: dict[str, int] = msgspec.field(default_factory=dict)
     """Items that could not become searchable, by error code."""
     links: dict[str, int] = msgspec.field(default_factory=dict)
-    """Items whose links were looked at and what became of them, since ever; `suspect` and failures by code: now."""
+    """What the link check did over all runs; `suspect` and failures by code are of now."""
     requests_today: int = 0
     requests_a_day: int | None = None
 
@@ -62,7 +62,7 @@ def next_run(entry: Entry, last: CrawlRun | None, now: datetime) -> datetime | N
 
 
 def due(configuration: Configuration, runs: Mapping[str, CrawlRun], now: datetime) -> list[Entry]:
-    """The sources to crawl now, the longest waiting first, so that none starves behind a slow one."""
+    """The sources to crawl now, the longest waiting first, so that a slow one does not starve the others."""
     waiting = []
     for entry in configuration.entries.values():
         at = next_run(entry, runs.get(entry.name), now)

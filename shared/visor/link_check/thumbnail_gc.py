@@ -1,8 +1,8 @@
-"""Frames that no item shows any more are deleted: of deleted items, of changed videos, of runs that were killed.
+"""Garbage collection of thumbnails: video frames that no item shows any more.
 
-A frame's name begins with its item's id, so its item's document says whether it is shown. One that is not may still
-wait in the queue: it is deleted only if it was not shown a sweep ago either. A sweep costs a listing and a read
-a frame; where it stands is in one object, `frames.json`.
+They are left by deleted items, changed videos and killed runs. A frame's name begins with its item's id, so the item's
+document says whether it is shown. One that is not may still wait in the queue: it is deleted only if the sweep before
+did not find it shown either. A sweep costs a listing and a read a frame; its progress is one object, `frames.json`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How many messages of a subscription are not acknowledged, which only Cloud Monitoring tells."""
+"""The number of unacknowledged messages of a subscription, which only Cloud Monitoring knows."""
 
 from __future__ import annotations
 

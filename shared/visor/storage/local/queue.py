@@ -66,7 +66,7 @@ class SqliteQueue:
         now = self._clock()
         due = "dead_at IS NULL AND due_at <= ?"
         with self._database.read() as connection:
-            # Waiting workers ask often: the answer 'nothing' should not cost a write lock and an fsync.
+            # Waiting workers poll often: an empty queue should not cost a write lock and an fsync.
             nothing = connection.execute(f"SELECT 1 FROM messages WHERE {due} LIMIT 1", (now,)).fetchone() is None  # noqa: S608
         if nothing and not self._take_from_the_dead(now):
             return []
@@ -143,7 +143,7 @@ class SqliteQueue:
             return self._process
 
     def _take_from_the_dead(self, now: float) -> bool:
-        """Make due what is leased by processes that have ended; true if there was something."""
+        """Make due what is leased by processes that have ended; true if there was any."""
         with self._database.read() as connection:
             leased = "SELECT DISTINCT worker FROM messages WHERE receipt IS NOT NULL AND worker IS NOT NULL"
             holders = [name for (name,) in connection.execute(leased + " AND dead_at IS NULL AND due_at > ?", (now,))]
