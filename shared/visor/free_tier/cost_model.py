@@ -5,6 +5,8 @@ Daily allowances are compared with the worst day: the one on which all of a craw
 
 from __future__ import annotations
 
+import bisect
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -283,24 +285,18 @@ class GrowthLimit(Record, frozen=True, kw_only=True):
 def growth_limits(plan: UsagePlan, *, share: float = 1.0) -> list[GrowthLimit]:
     """How many images, how many searches a day, and how much of both fit `share` of every allowance."""
 
-    def images(n: int) -> UsagePlan:
-        return msgspec.structs.replace(plan, images=n)
-
-    def searches(n: int) -> UsagePlan:
-        visits = plan.visits_a_day * n / max(plan.searches_a_day, 1)
-        return msgspec.structs.replace(plan, searches_a_day=n, visits_a_day=visits)
-
-    def searches_alone(n: int) -> UsagePlan:
-        return msgspec.structs.replace(plan, searches_a_day=n)
+    change = functools.partial(msgspec.structs.replace, plan)
+    visits_each = plan.visits_a_day / max(plan.searches_a_day, 1)
 
     def both(percent: int) -> UsagePlan:
-        grown = searches(round(plan.searches_a_day * percent / 100))
-        return msgspec.structs.replace(grown, images=round(plan.images * percent / 100))
+        searches = round(plan.searches_a_day * percent / 100)
+        images = round(plan.images * percent / 100)
+        return change(searches_a_day=searches, visits_a_day=visits_each * searches, images=images)
 
-    ways = {
-        "images": images,
-        "searches a day, visits in proportion": searches,
-        "searches a day, visits as planned": searches_alone,
+    ways: dict[str, Callable[[int], UsagePlan]] = {
+        "images": lambda n: change(images=n),
+        "searches a day, visits in proportion": lambda n: change(searches_a_day=n, visits_a_day=visits_each * n),
+        "searches a day, visits as planned": lambda n: change(searches_a_day=n),
         "percent of this plan": both,
     }
     return [_largest(what, make, share) for what, make in ways.items()]
@@ -309,19 +305,12 @@ def growth_limits(plan: UsagePlan, *, share: float = 1.0) -> list[GrowthLimit]:
 def _largest(what: str, make: Callable[[int], UsagePlan], share: float) -> GrowthLimit:
     """The largest n whose plan fits, by bisection: every line grows with n."""
 
-    def over(n: int) -> Line | None:
-        worst = first_limit(lines(make(n)))
-        return worst if worst.share > share else None
+    def worst(n: int) -> Line:
+        return first_limit(lines(make(n)))
 
-    high = 1
-    while over(high) is None and high < 2**40:
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if over(middle) else (middle, high)
-    worst = over(high)
-    return GrowthLimit(what=what, largest=low, limit=f"{worst.service}, {worst.metric}" if worst else "none")
+    largest = bisect.bisect_right(range(1, 2**40), share, key=lambda n: worst(n).share)
+    limit = worst(largest + 1)
+    return GrowthLimit(what=what, largest=largest, limit=f"{limit.service}, {limit.metric}")
 
 
 def first_load_days(plan: UsagePlan, *, share: float) -> float:

@@ -16,7 +16,7 @@ import time
 import zoneinfo
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from visor.errors import QuotaReached
 from visor.free_tier.allowances import Allowances, Counted, allowances, counted
@@ -30,22 +30,10 @@ PENDING_SHARE = 0.01
 BACKGROUND_SHARE = 0.8
 """Share of what Visor may use that crawl and embed may take; the rest is for searches."""
 
-Kind = Literal[
-    "search",
-    "look",
-    "reading",
-    "embed",
-    "crawl",
-    "crawl_run",
-    "link",
-    "merge",
-    "compact_run",
-    "cold_start",
-    "fresh_shard",
-]
+Background = Literal["embed", "crawl", "crawl_run", "link", "merge", "compact_run"]
+Kind = Background | Literal["search", "look", "reading", "cold_start", "fresh_shard"]
 """An operation of counted.json."""
-
-BACKGROUND: frozenset[Kind] = frozenset({"embed", "crawl", "crawl_run", "link", "merge", "compact_run"})
+BACKGROUND = frozenset(get_args(Background))
 
 GUARDED: Mapping[str, tuple[str, str, float]] = {
     "vcpu_s": ("Cloud Run", "vCPU time", 1),

@@ -30,6 +30,7 @@ LINES_MAX = 1_000
 """Items in one request: some 16 batches."""
 LINE_BYTES_MAX = 65_536
 URL_LENGTH_MAX = 2_000
+TEXTS = ("collection", "licence", "author")
 
 
 class Pusher:
@@ -150,21 +151,20 @@ def _change(pushed: PushItem | str, version: int) -> Change:
     identity = item_id(PUSHED, key)
     if pushed.deleted:
         return Change.deletion(identity, PUSHED, version, key=key)
+    texts = {name: plain_text(getattr(pushed, name), TITLE_LENGTH_MAX) or None for name in TEXTS}
     item = Item(
+        **texts,
         id=identity,
         source=PUSHED,
         key=key,
-        image_url=_address(pushed.image_url, "image_url"),
-        page_url=_address(pushed.page_url, "page_url") if pushed.page_url else None,
+        image_url=_web_url(pushed.image_url, "image_url"),
+        page_url=_web_url(pushed.page_url, "page_url") if pushed.page_url else None,
         title=plain_text(pushed.title, TITLE_LENGTH_MAX),
         description=plain_text(pushed.description, DESCRIPTION_LENGTH_MAX) or None,
         price=pushed.price,
         currency=pushed.currency.upper() if pushed.currency and pushed.price is not None else None,
-        collection=plain_text(pushed.collection, TITLE_LENGTH_MAX) or None,
         country=country_code(pushed.country),
         date=_date(pushed.date),
-        licence=plain_text(pushed.licence, TITLE_LENGTH_MAX) or None,
-        author=plain_text(pushed.author, TITLE_LENGTH_MAX) or None,
         image_etag=pushed.image_etag,
         image_modified=pushed.image_modified,
         extra={name: plain_text(value) for name, value in pushed.extra.items()},
@@ -172,7 +172,7 @@ def _change(pushed: PushItem | str, version: int) -> Change:
     return Change(action="update", item=item, version=version)
 
 
-def _address(text: str | None, name: str) -> str:
+def _web_url(text: str | None, name: str) -> str:
     if not text:
         raise ValueError(f"{name} is missing")
     try:
@@ -181,7 +181,7 @@ def _address(text: str | None, name: str) -> str:
     except ValueError:
         good = False
     if not good or len(text) > URL_LENGTH_MAX:
-        raise ValueError(f"{name} is no http(s) address of at most {URL_LENGTH_MAX} characters: {text!r:.120}")
+        raise ValueError(f"{name} is not an http(s) URL of at most {URL_LENGTH_MAX} characters: {text!r:.120}")
     return text.strip().replace(" ", "%20")
 
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from visor.errors import CorruptObject, FetchUnavailable, NewerFormat, NotFound
+from visor.errors import FetchUnavailable
 from visor.schema.items import Item, Record
 from visor.storage.objects import ObjectStore
+from visor.storage.state_object import load_state
 
 if TYPE_CHECKING:
     from visor.link_check.probe import UrlStatus
@@ -120,22 +121,8 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
         Raises:
             CorruptObject, NewerFormat: It cannot be read; the message names it.
         """
-        try:
-            view, info = objects.get_with_info(OBJECT)
-        except NotFound:
-            return cls(), 0
-        try:
-            state = msgspec.json.decode(view, type=cls)
-        except msgspec.DecodeError as exc:
-            raise CorruptObject(
-                f"{OBJECT} cannot be read: {exc}",
-                remedy="Delete it: links are then checked from the beginning, and nothing else is lost",
-            ) from exc
-        if state.format > FORMAT:
-            raise NewerFormat(
-                f"{OBJECT} has format {state.format}", valid=f"This Visor reads up to {FORMAT}", remedy="Update Visor"
-            )
-        return state, info.generation
+        if_deleted = "links are then checked from the beginning, and nothing else is lost"
+        return load_state(objects, OBJECT, cls(), newest_format=FORMAT, if_deleted=if_deleted)
 
     def save(self, objects: ObjectStore, generation: int) -> int:
         """Replace exactly that generation (0: create). Returns the new one.

@@ -12,11 +12,11 @@ from itertools import islice
 
 import msgspec
 
-from visor.errors import CorruptObject, NotFound
 from visor.image_readers.thumbnails import FOLDER, FRAMES, ID_LENGTH
 from visor.schema.collections import ITEMS
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
+from visor.storage.state_object import load_state
 
 OBJECT = "frames.json"
 EVERY_DAYS = 7
@@ -40,7 +40,8 @@ def sweep_frames(objects: ObjectStore, documents: DocumentStore, *, now: float) 
     Raises:
         Conflict: Another sweep ran meanwhile; what was deleted was free to go anyway.
     """
-    state, generation = _load(objects)
+    if_deleted = "frames are then swept anew"
+    state, generation = load_state(objects, OBJECT, _State(), newest_format=1, if_deleted=if_deleted)
     today = datetime.fromtimestamp(now, UTC).date()
     if state.swept and (today - date.fromisoformat(state.swept)).days < EVERY_DAYS:
         return 0
@@ -72,14 +73,3 @@ def _shown(documents: DocumentStore, names: list[str]) -> set[str]:
         pictures = {document.data.get("item", {}).get("image_url") for document in found.values()}
         shown |= {name for name in some if FRAMES + name in pictures}
     return shown
-
-
-def _load(objects: ObjectStore) -> tuple[_State, int]:
-    try:
-        view, info = objects.get_with_info(OBJECT)
-    except NotFound:
-        return _State(), 0
-    try:
-        return msgspec.json.decode(view, type=_State), info.generation
-    except msgspec.DecodeError as exc:
-        raise CorruptObject(f"{OBJECT} cannot be read: {exc}", remedy="Delete it: frames are then swept anew") from exc
