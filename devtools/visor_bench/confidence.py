@@ -14,7 +14,7 @@ from visor.confidence.model import Calibration, Strangers
 from visor.console import as_json, print_json, say
 from visor.errors import BadRequest
 from visor.evaluation.confidence import fitted, surroundings
-from visor.evaluation.folder import Pictures, embedded_folder
+from visor.evaluation.folder import EmbeddedFolder, embedded_folder
 from visor.evaluation.scores import NEAREST, area_under_roc
 from visor.index.format.container import Array
 from visor.settings import Settings
@@ -68,7 +68,7 @@ def confidence_command(inside: Path, outside: Path | None, splits: int, as_json:
         click.echo(f"{name:24} {value}")
 
 
-def splits_of(pictures: Pictures, splits: int) -> Iterator[tuple[Pictures, Pictures]]:
+def splits_of(pictures: EmbeddedFolder, splits: int) -> Iterator[tuple[EmbeddedFolder, EmbeddedFolder]]:
     """Half of the kinds as the catalogue and the other half as strangers, in seeded splits.
 
     Raises:
@@ -85,7 +85,7 @@ def splits_of(pictures: Pictures, splits: int) -> Iterator[tuple[Pictures, Pictu
         yield pictures.take(np.flatnonzero(held)), pictures.take(np.flatnonzero(~held))
 
 
-def run_trial(catalogue: Pictures, strangers: Pictures, *, seed: int) -> Trial:
+def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder, *, seed: int) -> Trial:
     """Fit a calibration to the catalogue, then ask for everything in a seeded order.
 
     Each probability is what a running search would have answered at that moment: it has learned from the queries

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from visor.confidence.features import NEIGHBOURS, SAMPLED, Neighbourhood, Sampled, centred_similarities
 from visor.confidence.fit import Part, Sample, fit
 from visor.confidence.model import FAR_SHARE, Calibration
-from visor.evaluation.folder import Pictures
+from visor.evaluation.folder import EmbeddedFolder
 from visor.evaluation.scores import NEAREST
 from visor.index.format.container import Array
 from visor.index.format.projection import unit
 
 
-def first_confidences(catalogue: Pictures, queries: Pictures | None) -> tuple[Array, NDArray[np.bool_]]:
+def first_confidences(catalogue: EmbeddedFolder, queries: EmbeddedFolder | None) -> tuple[Array, NDArray[np.bool_]]:
     """The confidence (q,) in each query's nearest picture of a catalogue, and which of these have the query's kind.
 
     Args:
@@ -30,14 +30,14 @@ def first_confidences(catalogue: Pictures, queries: Pictures | None) -> tuple[Ar
     return np.array(likely), np.array(right)
 
 
-def fitted(catalogue: Pictures) -> Calibration:
+def fitted(catalogue: EmbeddedFolder) -> Calibration:
     rows = catalogue.vectors
     sample = Sample(rows, np.arange(len(rows)), catalogue.labels)
     return fit(sample, lambda: [Part(rows, catalogue.labels)], mean=rows.mean(0))
 
 
 def surroundings(
-    catalogue: Pictures, queries: Pictures, calibration: Calibration, *, leave_out: bool
+    catalogue: EmbeddedFolder, queries: EmbeddedFolder, calibration: Calibration, *, leave_out: bool
 ) -> Iterator[tuple[Neighbourhood, NDArray[np.bool_]]]:
     """What is around each query, and which results of its first page (12,) have its kind.
 

@@ -14,7 +14,7 @@ import datetime
 import threading
 import time
 import zoneinfo
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -131,7 +131,7 @@ class Meter:
             return
         amounts = self._amounts(kind, n)
         share = self._share(kind, owner)
-        for reading in self._readings():
+        for reading in self.readings():
             amount = amounts.get(reading.resource, 0.0)
             if amount and reading.used + amount > reading.limit * share:
                 raise self._reached(reading, kind)
@@ -141,12 +141,8 @@ class Meter:
         if not self.limited:
             return 2**53
         amounts, share = self._amounts(kind, 1), self._share(kind, owner)
-        left = [(r.limit * share - r.used) / amounts[r.resource] for r in self._readings() if amounts.get(r.resource)]
+        left = [(r.limit * share - r.used) / amounts[r.resource] for r in self.readings() if amounts.get(r.resource)]
         return max(0, int(min(left, default=2**53)))
-
-    def readings(self) -> list[Reading]:
-        """Every meter, for the page's about panel and `visor stats`."""
-        return list(self._readings())
 
     def flush(self) -> None:
         """Add what was counted to the store and read what others counted; a store that is unavailable is tolerated."""
@@ -155,24 +151,22 @@ class Meter:
             self._due_at = self._clock() + FLUSH_S
         self._used.flush(self._keys()[0])
 
-    def _readings(self) -> Iterator[Reading]:
+    def readings(self) -> list[Reading]:
+        """Every meter, for the page's about panel and `visor stats`."""
         if self._clock() >= self._due_at:
             self.flush()
         month, day = self._keys()
+        found = []
         for resource, (service, metric, unit) in GUARDED.items():
             allowance = self._allowances.of(service, metric)
             per: Literal["day", "month"] = "day" if allowance.per == "day" else "month"
             name = f"{day if per == 'day' else 'month'}_{resource}"
             free = allowance.free * unit
-            yield Reading(
-                resource=resource,
-                service=service,
-                metric=metric,
-                per=per,
-                used=self._used.get(month, name),
-                limit=free * self.settings.quota_share,
-                free=free,
+            used, limit = self._used.get(month, name), free * self.settings.quota_share
+            found.append(
+                Reading(resource=resource, service=service, metric=metric, per=per, used=used, limit=limit, free=free)
             )
+        return found
 
     def _amounts(
         self, kind: Kind, n: float, *, seconds: float | None = None, response_bytes: float | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -89,10 +89,9 @@ def states(
         requests: Requests of today, by source.
         links: What is known about links.
     """
-    counts: dict[str, dict[str, int]] = {}
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for source, code in failures:
-        by_code = counts.setdefault(source, {})
-        by_code[code] = by_code.get(code, 0) + 1
+        counts[source][code] += 1
     found = []
     for entry in configuration.entries.values():
         of_source = runs.get(entry.name, ())
@@ -107,7 +106,7 @@ def states(
                 next_at=at.isoformat(timespec="seconds") if at else None,
                 runs=len(of_source),
                 failed_runs=dict(Counter(run.code or "failed" for run in of_source if run.state == "failed")),
-                failures=dict(sorted(counts.get(entry.name, {}).items())),
+                failures=dict(sorted(counts[entry.name].items())),
                 links=links.of_source(entry.name) if links else {},
                 requests_today=(requests or {}).get(entry.name, 0),
                 requests_a_day=entry.plan.requests_a_day,
