@@ -31,7 +31,8 @@ from visor.search.feedback import FeedbackLog
 from visor.settings import Settings
 from visor.sources.contract import Page
 from visor.storage import Stores, open_stores
-from visor.storage.counting import Tally, Usage, counting
+from visor_bench.counting import Tally, Usage, counting
+from visor_bench.counting import record as write_counted
 
 COMMAND = "visor bench operations --record"
 IMAGES = 640
@@ -284,15 +285,13 @@ def operations_command(record: bool, as_json: bool) -> None:
     import tempfile
     from importlib.resources import files
 
-    from visor.free_tier import allowances as figures
-
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
         settings = Settings(home=Path(folder))
         with open_stores(settings) as stores:
             used = measure(stores, settings)
     thousands = in_thousands(used, settings, IMAGES, SEARCHES)
     if record:
-        figures.record(thousands, command=COMMAND, path=Path(str(files("visor.free_tier") / "counted.json")))
+        write_counted(thousands, command=COMMAND, path=Path(str(files("visor.free_tier") / "counted.json")))
     if as_json:
         print_json({"images": IMAGES, "searches": SEARCHES, "used": used, "per_thousand": thousands})
         return

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from visor.image_readers.readers import Pictures
     from visor.index.merge.merge import MergeReport
     from visor.index.search.searcher import Searcher
-    from visor.ingest.bucket_events import Notified
+    from visor.ingest.bucket_events import BucketEventHandler
     from visor.ingest.crawler import Crawler
     from visor.ingest.embed import BatchEmbedder
     from visor.ingest.push import Pusher
@@ -72,9 +72,9 @@ class App:
 
     @cached_property
     def stores(self) -> Stores:
-        from visor.storage import StoresWhenUsed
+        from visor.storage import LazyStores
 
-        return self._stores or self._opened.enter_context(StoresWhenUsed(self.settings))
+        return self._stores or self._opened.enter_context(LazyStores(self.settings))
 
     @cached_property
     def fetcher(self) -> Fetcher:
@@ -172,14 +172,14 @@ class App:
         return replace(self.source_context, fetcher=fetcher)
 
     @cached_property
-    def notified(self) -> Notified:
+    def notified(self) -> BucketEventHandler:
         """What handles the event notifications of buckets."""
-        from visor.ingest.bucket_events import Notified
+        from visor.ingest.bucket_events import BucketEventHandler
         from visor.sources.bucket.source import BucketSource
 
         names = [entry.name for entry in self.configuration.entries.values() if entry.plan.kind == "bucket"]
         sources = [self.named_source(name) for name in names]
-        return Notified([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
+        return BucketEventHandler([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
 
     @cached_property
     def crawler(self) -> Crawler:

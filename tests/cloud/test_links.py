@@ -56,7 +56,7 @@ def test_a_dead_picture_is_replaced_by_its_copy(embedder: Embedder, cloud_settin
             stores.queue.acknowledge(message)
         found = stores.documents.get("items", [item_id("s", "a")])[item_id("s", "a")]
         assert found.data["item"]["image_url"] == "https://x.test/b.png"
-        assert LinkState.load(stores.objects)[0].troubles == {}
+        assert LinkState.load(stores.objects)[0].problems == {}
 
 
 def test_requests_of_a_day_add_up_in_firestore(cloud_settings: Settings) -> None:

@@ -85,8 +85,8 @@ def dlq_command() -> None:
 @as_json
 def list_letters(as_json: bool) -> None:
     """Print each dead letter with why it failed."""
-    from visor.ingest.embed import decode_batch
     from visor.storage import open_queue
+    from visor.storage.publish import decode_batch
 
     rows: list[dict[str, Any]] = []
     # Closing gives the letters back, so that `retry` finds them at once.

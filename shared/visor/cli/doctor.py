@@ -15,6 +15,7 @@ import click
 
 from visor.console import as_json, print_json
 from visor.errors import VisorError
+from visor.schema.collections import ITEMS
 from visor.schema.items import Record
 from visor.settings import Settings
 
@@ -102,5 +103,5 @@ def _stores(settings: Settings) -> str:
 
     stores = open_stores(settings)
     index = "a manifest" if next(iter(stores.objects.list(MANIFESTS)), None) else "no manifest yet"
-    stores.documents.get("items", ["0" * 32])
+    stores.documents.get(ITEMS, ["0" * 32])
     return f"objects, documents and queue answer; {index}; {stores.queue.waiting()} batches wait"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from visor.errors import UnknownItem
 from visor.image_readers.thumbnails import FRAMES
 from visor.link_check.state import PICTURE_GONE
+from visor.schema.collections import ITEMS
 from visor.schema.items import IndexedItem, live_item
 from visor.schema.search import Place
 from visor.storage.documents import DocumentStore
@@ -53,7 +54,7 @@ class ItemCache:
             fresh = {i: self._kept[i][1] for i in ids if i in self._kept and now - self._kept[i][0] < self.keep_s}
         missing = [i for i in dict.fromkeys(ids) if i not in fresh]
         if missing:
-            found = self.documents.get("items", missing)
+            found = self.documents.get(ITEMS, missing)
             for item in missing:
                 fresh[item] = live_item(found[item].data if item in found else None)
             with self._lock:

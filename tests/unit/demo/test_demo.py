@@ -6,14 +6,17 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from PIL import Image
 from tests.unit.sources.catalogue_server import context_for
 
+from visor.cli.serve import _serve_emulated
 from visor.demo import pictures
 from visor.demo.catalogue import DemoCatalogue, DemoCollection, Notice, Product, product_id
 from visor.demo.packages import deb_contents, download_deb, download_npm
@@ -321,3 +324,9 @@ def test_the_shop_runs_alone(tmp_path: Path, catalogue: DemoCatalogue) -> None:
         process.terminate()
     assert "The demo shop is at http://127.0.0.1:" in line
     assert "230 products" in line
+
+
+def test_the_emulated_demo_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "visor_emulators.demo", None)
+    with pytest.raises(click.UsageError, match=r"--backend gcp-emulators needs visor_emulators.demo: .*\./devtools"):
+        _serve_emulated(Settings(home=tmp_path), ("demo", {}), {}, port=0, once=True, started=0.0, example=None)
