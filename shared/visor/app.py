@@ -18,7 +18,7 @@ from visor.settings import Settings
 if TYPE_CHECKING:
     from visor.free_tier.quota import Meter
     from visor.http.client import Fetcher
-    from visor.image_readers.readers import Pictures
+    from visor.image_readers.readers import ImageReaders
     from visor.index.merge.merge import MergeReport
     from visor.index.search.searcher import Searcher
     from visor.ingest.bucket_events import Notified
@@ -370,12 +370,12 @@ class Assembly:
         )
 
     @cached_property
-    def pictures(self) -> Pictures:
-        from visor.image_readers.readers import open_pictures
+    def pictures(self) -> ImageReaders:
+        from visor.image_readers.readers import open_image_readers
 
         # On Google Cloud only crawl has the owner's configuration; the settings name what embed may read.
         local = self.settings.backend == "local"
-        return open_pictures(
+        return open_image_readers(
             self.settings,
             self.fetcher,
             folders=self.configuration.folders() if local else (),

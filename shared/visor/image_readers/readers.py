@@ -6,24 +6,16 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from visor.errors import FetchFailed, FetchRefused, NotConfigured, StoreError
-from visor.http.response import Fetched
-from visor.image_readers.thumbnails import FrameReader
+from visor.http.fetch import IMAGE, Fetch, Fetched, FetchOptions
+from visor.image_readers.thumbnails import ThumbnailReader
 from visor.settings import Settings
 from visor.storage.bucket_clients import Bucket, as_image_error, open_bucket, split
 from visor.storage.objects import ObjectStore
-
-
-class PictureReader(Protocol):
-    """The part of `visor.http.client.Fetcher.fetch` that embed uses, with the same errors."""
-
-    def fetch(
-        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
-    ) -> Fetched: ...
 
 
 class FolderReader:
@@ -38,9 +30,7 @@ class FolderReader:
         self._roots = tuple(Path(folder).expanduser().resolve() for folder in folders)
         self._bytes_max = bytes_max
 
-    def fetch(
-        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
-    ) -> Fetched:
+    def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
         """The file. `modified` is `<mtime_ns>-<size>`, as the source `folder` writes it.
 
         Raises:
@@ -58,7 +48,7 @@ class FolderReader:
                 valid="Folders are " + (", ".join(map(str, self._roots)) or "none"),
                 remedy="Name its folder in VISOR_ALLOW_FOLDERS",
             )
-        limit = self._bytes_max if bytes_max is None else bytes_max
+        limit = self._bytes_max if options.bytes_max is None else options.bytes_max
         try:
             # Opening a pipe or a device would wait for ever.
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -69,10 +59,10 @@ class FolderReader:
                     raise FetchFailed(f"{url:.200} is no regular file")
                 if status.st_size > limit:
                     raise FetchFailed(f"{url:.200} has {status.st_size} bytes", valid=f"At most {limit} bytes")
-                body = b"" if validator == modified else file.read(limit)
+                body = b"" if validator == options.modified else file.read(limit)
         except OSError as exc:
             raise FetchFailed(f"{url:.200} cannot be read: {exc.strerror}") from exc
-        return Fetched(body=body, url=url, modified=validator, not_modified=validator == modified)
+        return Fetched(body=body, url=url, modified=validator, not_modified=validator == options.modified)
 
 
 class BucketReader:
@@ -88,9 +78,7 @@ class BucketReader:
         self._bytes_max = bytes_max
         self._open: dict[str, Bucket] = {}
 
-    def fetch(
-        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
-    ) -> Fetched:
+    def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
         """The object. Validators are not looked at.
 
         Raises:
@@ -109,7 +97,9 @@ class BucketReader:
         try:
             if address not in self._open:
                 self._open[address] = open_bucket(scheme, name, self._allowed[address])
-            body = self._open[address].read(unquote(path), self._bytes_max if bytes_max is None else bytes_max)
+            body = self._open[address].read(
+                unquote(path), self._bytes_max if options.bytes_max is None else options.bytes_max
+            )
         except NotConfigured as exc:
             raise FetchFailed(f"{url:.200} cannot be read here: {exc.reason}") from exc
         except StoreError as exc:
@@ -117,15 +107,13 @@ class BucketReader:
         return Fetched(body=body, url=url)
 
 
-class Pictures:
+class ImageReaders:
     """Reads a picture with the reader of its address's scheme; may stand wherever a reader may."""
 
-    def __init__(self, readers: Mapping[str, PictureReader]) -> None:
+    def __init__(self, readers: Mapping[str, Fetch]) -> None:
         self._readers = dict(readers)
 
-    def fetch(
-        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
-    ) -> Fetched:
+    def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
         scheme = url.partition(":")[0].lower()
         reader = self._readers.get(scheme)
         if reader is None:
@@ -133,17 +121,17 @@ class Pictures:
                 f"{url:.200} has the scheme {scheme!r:.40}",
                 valid="Read are " + ", ".join(sorted(self._readers)),
             )
-        return reader.fetch(url, etag=etag, modified=modified, bytes_max=bytes_max)
+        return reader.fetch(url, options)
 
 
-def open_pictures(
+def open_image_readers(
     settings: Settings,
-    web: PictureReader,
+    web: Fetch,
     *,
     folders: Sequence[str] = (),
     buckets: Mapping[str, Mapping[str, Any]] | None = None,
     frames: ObjectStore | None = None,
-) -> Pictures:
+) -> ImageReaders:
     """The readers of this process: `web` for http(s), for `file:` `settings.allow_folders` and `folders`.
 
     Args:
@@ -153,7 +141,7 @@ def open_pictures(
     files = FolderReader((*settings.allow_folders, *folders), bytes_max=settings.fetch_bytes_max)
     allowed: dict[str, Mapping[str, Any]] = {address: {} for address in settings.allow_buckets} | dict(buckets or {})
     objects = BucketReader(allowed, bytes_max=settings.fetch_bytes_max)
-    schemes: dict[str, PictureReader] = {address.partition(":")[0]: objects for address in allowed}
+    schemes: dict[str, Fetch] = {address.partition(":")[0]: objects for address in allowed}
     if frames is not None:
-        schemes["frame"] = FrameReader(frames)
-    return Pictures({**schemes, "http": web, "https": web, "file": files})
+        schemes["frame"] = ThumbnailReader(frames)
+    return ImageReaders({**schemes, "http": web, "https": web, "file": files})

@@ -20,9 +20,10 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from visor.errors import FetchUnavailable
+from visor.http.fetch import Prober
 from visor.index.format.current_model import read_current
 from visor.link_check.duplicate_lookup import same_picture
-from visor.link_check.probe import Look, Prober, is_web, look_at, look_at_all
+from visor.link_check.probe import Look, is_web, look_at, look_at_all
 from visor.link_check.state import PICTURE_GONE, TROUBLES_MAX, Failing, LinkState, Trouble, with_links
 from visor.schema.items import Batch, Change, IndexedItem, Item, Record
 from visor.storage.documents import Document, DocumentStore, Where

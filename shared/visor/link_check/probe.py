@@ -6,21 +6,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from visor.errors import FetchFailed, FetchUnavailable, HostDead, ImageError, QuotaReached
-from visor.http.response import Probed
+from visor.http.fetch import Prober
 
 HOSTS_AT_ONCE = 4
 DELAY_S = 0.2
 """Between two requests to one host."""
-
-
-class Prober(Protocol):
-    """The part of `visor.http.client.Fetcher` that is used here."""
-
-    def probe(self, url: str, *, is_picture: bool) -> Probed: ...
 
 
 class Look(NamedTuple):
@@ -36,7 +30,7 @@ class Look(NamedTuple):
 def look_at(fetcher: Prober, url: str, *, is_picture: bool) -> Look:
     """What an address says about itself."""
     try:
-        probed = fetcher.probe(url, is_picture=is_picture)
+        probed = fetcher.probe(url, is_image=is_picture)
     except FetchFailed as exc:
         if exc.status not in (None, 404, 410):
             return Look("unknown", code=f"http_{exc.status}")
@@ -52,8 +46,8 @@ def look_at(fetcher: Prober, url: str, *, is_picture: bool) -> Look:
     if not is_picture and _is_home(probed.url) and not _is_home(url):
         # Shops send those who ask for a product that is gone to their front page.
         return Look("failed", code="redirected_home")
-    if urlsplit(probed.lasting_url)[:4] != urlsplit(url)[:4]:
-        return Look("moved", address=probed.lasting_url)
+    if urlsplit(probed.permanent_url)[:4] != urlsplit(url)[:4]:
+        return Look("moved", address=probed.permanent_url)
     return Look("there")
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageStat
 
 from visor.errors import BadRequest
 from visor.http.client import Fetcher
+from visor.http.fetch import FetchOptions
 from visor.imaging.decode import DecodedImage, decode
 from visor.models.embedder import Embedder
 from visor.models.moderation import Thresholds
@@ -139,8 +140,8 @@ class QueryReader:
             return upload
         if request.url is not None:
             with watch.stage("fetch"):
-                # Whoever asks waits: not for four others at the same host as a crawl does.
-                return self.fetcher.fetch(request.url, turn_s=self.settings.fetch_timeout_s).body
+                # Somebody is waiting, so not for four other fetches from the same host as a crawl does.
+                return self.fetcher.fetch(request.url, FetchOptions(slot_wait_s=self.settings.fetch_timeout_s)).body
         try:
             return base64.b64decode((request.image or "").partition("base64,")[2] or request.image or "", validate=True)
         except ValueError as exc:

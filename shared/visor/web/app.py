@@ -17,7 +17,7 @@ from werkzeug.routing import Map, RequestRedirect, Rule
 
 from visor import __version__
 from visor.errors import BadRequest, FetchFailed, KeyRequired, RequestTooLarge, UnknownItem, VisorError
-from visor.image_readers.thumbnails import NAME, read_frame
+from visor.image_readers.thumbnails import NAME, get_thumbnail
 from visor.ingest.push import Pusher
 from visor.schema.items import Item, Record
 from visor.schema.push import PushItem
@@ -202,7 +202,7 @@ class SearchApp:
             raise unknown
         self.gate.count_object()
         try:
-            data = read_frame(self.objects, name)
+            data = get_thumbnail(self.objects, name)
         except FetchFailed as exc:
             raise unknown from exc
         response = Response(data, mimetype="image/jpeg")

@@ -18,7 +18,7 @@ from visor.app import Assembly
 from visor.cli.main import cli
 from visor.errors import Conflict, CorruptObject, FetchUnavailable, HostDead
 from visor.free_tier.allowances import counted
-from visor.http.response import Probed
+from visor.http.fetch import Probed
 from visor.ingest.worker import Worker
 from visor.link_check.check import GIVEN_UP_DAYS, SILENT_DAYS, LinkCheck, LinksReport
 from visor.link_check.probe import look_at
@@ -231,7 +231,7 @@ class Silent:
     def __init__(self, error: Callable[[], Exception]) -> None:
         self.error = error
 
-    def probe(self, url: str, *, is_picture: bool) -> Probed:
+    def probe(self, url: str, *, is_image: bool) -> Probed:
         raise self.error()
 
 
@@ -287,10 +287,10 @@ def test_two_checks_at_once_do_not_both_stand(shop: Shop) -> None:
     class Other:
         """Another check ends while this one asks."""
 
-        def probe(self, url: str, *, is_picture: bool) -> Probed:
+        def probe(self, url: str, *, is_image: bool) -> Probed:
             if not shop.assembly.stores.objects.list("links") or LinkState.load(shop.assembly.stores.objects)[1] == 0:
                 LinkState(day="2026-01-01").save(shop.assembly.stores.objects, 0)
-            return Probed(url=url, lasting_url=url)
+            return Probed(url=url, permanent_url=url)
 
     with pytest.raises(Conflict):
         shop.check(fetcher=Other())

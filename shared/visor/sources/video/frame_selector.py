@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from visor.errors import SourceError
-from visor.image_readers.thumbnails import FRAME_BYTES_MAX
+from visor.image_readers.thumbnails import THUMBNAIL_BYTES_MAX
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.near_duplicates.hamming import PDQ_BYTES, SAME_BITS
 
@@ -113,7 +113,7 @@ def as_jpeg(frame: Image.Image) -> bytes:
     for quality in (85, 60, 30):
         buffer = io.BytesIO()
         small.save(buffer, "JPEG", quality=quality)
-        if buffer.tell() <= FRAME_BYTES_MAX:
+        if buffer.tell() <= THUMBNAIL_BYTES_MAX:
             break
     return buffer.getvalue()
 
