@@ -21,10 +21,10 @@ from visor.index.format.shard import shard_object, write_shard
 from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher
 from visor.models.embedder import Embedder, load_embedder
-from visor.near_duplicates.alignment import Probe
+from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.near_duplicates.verdict import classify_matches
 from visor.schema.items import BATCH_SIZE_MAX, FacetRow, ShardCommit, as_document, item_id
-from visor.search.classify import told_apart
 from visor.settings import Settings
 from visor.sources.folder.source import ENDINGS
 from visor.storage import Stores, open_stores
@@ -156,7 +156,8 @@ def _tell(
         query_hash=perceptual_hash(picture),
         leave_out=(item,) if leave_out else (),
     )
-    told = told_apart(Probe(picture), hits)
+    similarities, hashes = [hit.similarity for hit in hits.hits], [hit.hash for hit in hits.hits]
+    told = classify_matches(similarities, hashes, aligner=Aligner(picture), metric=hits.metric)
     place = 0 if leave_out else next((i for i, hit in enumerate(hits.hits) if item in (hit.id, *hit.duplicates)), None)
     if place is None or not hits.hits:
         return Told(edit, is_first=False, verdict="similar")

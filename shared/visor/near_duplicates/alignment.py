@@ -1,7 +1,7 @@
-"""Lays a query picture over the sketches of candidates in every way that an edit would have moved it.
+"""Aligns a query image with the sketches of candidates in every way that an edit would have moved it.
 
 A hypothesis says where the whole of a candidate would lie in the query: larger than it (the query is a crop), smaller
-(the query has a frame or is a screenshot), partly covered (a caption), mirrored or turned. Under each hypothesis the
+(the query has a border or is a screenshot), partly covered (a caption), mirrored or turned. Under each hypothesis the
 query is averaged over the candidate's cells as far as it covers them, and compared by normalised correlation, which
 brightness and contrast do not change. All hypotheses of a query against k candidates are two matrix products.
 """
@@ -44,11 +44,11 @@ _TURNS = (
 )
 
 
-class Probe:
-    """One query, prepared to be laid over candidates.
+class Aligner:
+    """One query, prepared to be aligned with candidates.
 
     Args:
-        pixels: An upright RGB picture of any size.
+        pixels: An upright RGB image of any size.
     """
 
     def __init__(self, pixels: Image.Image) -> None:
@@ -58,7 +58,7 @@ class Probe:
         self._templates = np.concatenate([templates for templates, _ in parts])
         self._masks = np.concatenate([masks for _, masks in parts])
 
-    def lay_over(self, candidates: Floats, *, enough: float = 1.0) -> Floats:
+    def best_correlation(self, candidates: Floats, *, enough: float = 1.0) -> Floats:
         """How well candidates fit: the correlation (k,), -1…1, under the best hypothesis of each.
 
         Args:
@@ -68,7 +68,7 @@ class Probe:
         correlations = correlate(self._templates, self._masks, candidates)
         best = correlations.argmax(axis=0)
         found: Floats = correlations.max(axis=0)
-        rectangles = _plan().rectangles
+        rectangles = _hypotheses().rectangles
         for k in np.flatnonzero((found > enough - REFINED_WITHIN) & (found < enough)):
             if best[k] < len(rectangles):
                 found[k] = max(found[k], self._refined(rectangles[best[k]], candidates[k : k + 1]))
@@ -89,7 +89,7 @@ class Probe:
 def correlate(templates: Floats, masks: Mask, candidates: Floats) -> Floats:
     """Normalised correlation (h, k) of templates (h, c) with candidates (k, c) over the cells in masks (h, c).
 
-    Contrast below `CONTRAST_FLOOR` is taken as the floor, so that flat pictures correlate with nothing.
+    Contrast below `CONTRAST_FLOOR` is taken as the floor, so that flat images correlate with nothing.
     """
     weights = masks.astype(np.float32)
     count = np.maximum(weights.sum(axis=1, keepdims=True), 1)
@@ -116,7 +116,7 @@ class _Group:
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _Hypotheses:
     """Where the whole candidate may lie in the query, as fractions of the query's sides."""
 
     groups: tuple[_Group, ...]
@@ -125,16 +125,16 @@ class _Plan:
 
 
 @cache
-def _plan() -> _Plan:
-    pairs = [_frames(), *_crops()]
-    return _Plan(
+def _hypotheses() -> _Hypotheses:
+    pairs = [_borders(), *_crops()]
+    return _Hypotheses(
         groups=tuple(_Group(*_weights(xs), *_weights(ys)) for xs, ys in pairs),
         rectangles=tuple((x, y) for xs, ys in pairs for y in ys for x in xs),
     )
 
 
-def _frames() -> tuple[Intervals, Intervals]:
-    """The query shows the candidate in a frame, or as it is: sides alike, above and below independently."""
+def _borders() -> tuple[Intervals, Intervals]:
+    """The query shows the candidate with a border, or as it is: sides alike, above and below independently."""
     sides = (0.0, 0.03, 0.06, 0.09, 0.12, 0.16, 0.2)
     ends = (0.0, 0.03, 0.06, 0.09, 0.12, 0.15, 0.18, 0.22, 0.26, 0.3)
     return tuple((side, 1 - side) for side in sides), tuple((top, 1 - low) for top in ends for low in ends)
@@ -184,7 +184,7 @@ def _cells(luma: Floats, group: _Group) -> Cells:
 
 def _shifted(luma: Floats) -> Cells:
     """All planned rectangles."""
-    parts = [_cells(luma, group) for group in _plan().groups]
+    parts = [_cells(luma, group) for group in _hypotheses().groups]
     return np.concatenate([cells for cells, _ in parts]), np.concatenate([inside for _, inside in parts])
 
 

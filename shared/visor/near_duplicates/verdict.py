@@ -1,59 +1,97 @@
-"""Whether a match is the same picture, an edited copy, or merely similar. Evidence: docs/decisions/images-hash.md."""
+"""Whether a match is the same image as the query, an edited copy of it, or merely similar."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from visor.near_duplicates.alignment import Probe
+from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import (
     CELLS,
     CHROMA_CELLS,
+    HASH_BYTES,
     PLANE,
     Bytes,
     cell_means,
     sketch_chroma,
     sketch_luma,
 )
+from visor.near_duplicates.thresholds import (
+    EDITED_CORRELATION_MIN,
+    EDITED_SIMILARITY_MIN,
+    EXACT_CHROMA_MAX,
+    EXACT_LUMA_MAX,
+    SAME_VECTOR_MIN,
+)
 
 Verdict = Literal["exact", "edited", "similar"]
 
-EXACT_LUMA_MAX = 9.0
-"""Largest difference of any cell's luma (0…255; 4 of them are quantisation) between a picture and its re-encoding."""
-EXACT_CHROMA_MAX = 3.5
-"""The same for Cb and Cr of the coarse cells."""
-EDITED_CORRELATION_MIN = 0.96
-"""Correlation from which the query is an edited copy."""
 
-
-def verdicts(probe: Probe, hashes: Bytes) -> list[Verdict]:
-    """What each candidate is to the query.
+def classify_matches(
+    similarities: Sequence[float],
+    hashes: Sequence[bytes],
+    *,
+    aligner: Aligner | None,
+    query_hash: bytes | None = None,
+    metric: str | None = None,
+) -> list[Verdict]:
+    """A verdict for each of k matches; `similar` where there is nothing to align with them.
 
     Args:
-        probe: The query. Without its pixels, `Probe(sketch_picture(hash))` stands in.
+        similarities: (k,) to the query, falling.
+        hashes: (k,) of `perceptual_hash`.
+        aligner: The image that was searched for, if it was one. Otherwise a stored sketch stands in.
+        query_hash: Hash of the item that was searched for, if it was one. A vector (a link to an answer) has none: the
+            first match's stands in where the vectors are the same.
+        metric: A named metric, whose similarities are on another scale, so that the sketches decide alone.
+    """
+    if aligner is None and query_hash is None and metric is None and hashes and similarities[0] >= SAME_VECTOR_MIN:
+        query_hash = hashes[0]
+    if aligner is None and query_hash is not None:
+        aligner = Aligner(sketch_picture(np.frombuffer(query_hash, np.uint8)))
+    if aligner is None:
+        return ["similar"] * len(hashes)
+    rows = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), HASH_BYTES)
+    by_sketch = zip(verdicts(aligner, rows), similarities, hashes, strict=True)
+    return [_by_all(verdict, s, h == query_hash, metric) for verdict, s, h in by_sketch]
+
+
+def verdicts(aligner: Aligner, hashes: Bytes) -> list[Verdict]:
+    """What the sketches alone say about each candidate.
+
+    Args:
+        aligner: The query. Without its pixels, `Aligner(sketch_picture(hash))` stands in.
         hashes: (k, HASH_BYTES) uint8 of `perceptual_hash`.
     """
     if len(hashes) == 0:
         return []
-    same = _same(probe, hashes)
-    copied = probe.lay_over(sketch_luma(hashes), enough=EDITED_CORRELATION_MIN) >= EDITED_CORRELATION_MIN
+    same = _same(aligner, hashes)
+    copied = aligner.best_correlation(sketch_luma(hashes), enough=EDITED_CORRELATION_MIN) >= EDITED_CORRELATION_MIN
     return ["exact" if s else "edited" if c else "similar" for s, c in zip(same, copied, strict=True)]
 
 
 def sketch_picture(one: Bytes) -> Image.Image:
-    """A (PLANE, PLANE) RGB picture of a hash (HASH_BYTES,) whose own hash has the same sketch, but for rounding."""
+    """A (PLANE, PLANE) RGB image of a hash (HASH_BYTES,) whose own hash has the same sketch, but for rounding."""
     luma = sketch_luma(one[None]).reshape(CELLS, CELLS)
     cb, cr = sketch_chroma(one[None]).reshape(2, CHROMA_CELLS, CHROMA_CELLS)
     planes = [np.kron(p, np.ones((PLANE // len(p), PLANE // len(p)))) for p in (luma, cb, cr)]
     return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8), mode="YCbCr").convert("RGB")
 
 
-def _same(probe: Probe, hashes: Bytes) -> np.ndarray:
+def _by_all(verdict: Verdict, similarity: float, is_itself: bool, metric: str | None) -> Verdict:
+    if is_itself:  # A sketch made into an image loses its brightest colours, and would no longer match itself.
+        return "exact"
+    by_chance = verdict == "edited" and metric is None and similarity < EDITED_SIMILARITY_MIN
+    return "similar" if by_chance else verdict
+
+
+def _same(aligner: Aligner, hashes: Bytes) -> np.ndarray:
     """(k,) bool: the sketches differ by no more than re-encoding and resizing make them."""
-    luma = cell_means(probe.planes[..., 0], CELLS).ravel()
-    chroma = np.stack([cell_means(probe.planes[..., channel], CHROMA_CELLS).ravel() for channel in (1, 2)])
+    luma = cell_means(aligner.planes[..., 0], CELLS).ravel()
+    chroma = np.stack([cell_means(aligner.planes[..., channel], CHROMA_CELLS).ravel() for channel in (1, 2)])
     luma_off = np.abs(sketch_luma(hashes) - luma).max(axis=1)
     chroma_off = np.abs(sketch_chroma(hashes) - chroma).max(axis=(1, 2))
     same: np.ndarray = (luma_off <= EXACT_LUMA_MAX) & (chroma_off <= EXACT_CHROMA_MAX)

@@ -18,7 +18,7 @@ from visor.http.fetch import FetchOptions
 from visor.imaging.decode import DecodedImage, decode
 from visor.models.embedder import Embedder
 from visor.models.moderation import Thresholds
-from visor.near_duplicates.alignment import Probe
+from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import Label, Safety
 from visor.schema.search import Box, QueryAnswer, SearchRequest
@@ -36,7 +36,7 @@ class Query:
 
     vector: np.ndarray
     hashes: np.ndarray | None = None
-    probe: Probe | None = None
+    aligner: Aligner | None = None
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
     size: tuple[int, int] | None = None
@@ -118,7 +118,7 @@ class QueryReader:
         return Query(
             vector=embedded.vectors[0],
             hashes=hashes,
-            probe=Probe(pixels),
+            aligner=Aligner(pixels),
             labels=embedded.labels[0],
             safety=self.thresholds.judge_query(embedded.safety[0]),
             size=(image.width, image.height),

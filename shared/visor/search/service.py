@@ -15,7 +15,7 @@ from visor.errors import BadRequest, StoreUnavailable
 from visor.http.client import Fetcher
 from visor.index.search.searcher import Hit, Hits, Searcher
 from visor.models.embedder import Embedder
-from visor.near_duplicates.verdict import Verdict
+from visor.near_duplicates.verdict import Verdict, classify_matches
 from visor.schema.items import ITEM_ID, IndexedItem, Item, Safety
 from visor.schema.search import (
     FacetsAnswer,
@@ -28,7 +28,6 @@ from visor.schema.search import (
     SearchAnswer,
     SearchRequest,
 )
-from visor.search.classify import told_apart
 from visor.search.feedback import Feedback, FeedbackLog, numbers_of, query_key
 from visor.search.item_cache import Items, newest_and_cheapest, place_of, unknown_item, web_address
 from visor.search.query import Query, QueryReader, Stopwatch, query_answer
@@ -240,7 +239,13 @@ class SearchService:
 
     def _matches(self, query: Query, hits: Hits, likely: Sequence[float], k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
-        told = told_apart(query.probe, hits, None if query.item is None else query.hashes)
+        told = classify_matches(
+            [hit.similarity for hit in hits.hits],
+            [hit.hash for hit in hits.hits],
+            aligner=query.aligner,
+            query_hash=None if query.item is None or query.hashes is None else query.hashes.tobytes(),
+            metric=hits.metric,
+        )
         matches = [
             self._match(hit, verdict, max(probability, COPY_CONFIDENCE[verdict]), found)
             for hit, verdict, probability in zip(hits.hits, told, likely, strict=True)

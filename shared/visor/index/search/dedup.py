@@ -9,7 +9,8 @@ from visor.index.format.container import Array
 from visor.index.format.ids import id_text
 from visor.index.search.candidates import Candidates
 from visor.index.search.hits import DUPLICATES_MAX, Hit
-from visor.near_duplicates.hamming import SAME_SIMILARITY, hash_distances, leaders
+from visor.near_duplicates.hamming import first_duplicate, hash_distances
+from visor.near_duplicates.thresholds import SAME_SIMILARITY
 
 
 def group(
@@ -28,7 +29,7 @@ def group(
     hashes = found.hashes()
     distances = hash_distances(hashes, query_hash) if query_hash is not None else None
     members: dict[int, list[int]] = {}
-    for place, first in enumerate(leaders(hashes, vectors).tolist()):
+    for place, first in enumerate(first_duplicate(hashes, vectors).tolist()):
         members.setdefault(first, []).append(place)
     hits = []
     for first, places in islice(members.items(), k):
