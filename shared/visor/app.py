@@ -89,9 +89,9 @@ class Assembly:
     @cached_property
     def fingerprint(self) -> str:
         """Of the model, which is not loaded for it: compact merges vectors and makes none."""
-        from visor.models.store import fingerprint_of
+        from visor.models.store import model_fingerprint
 
-        return self._embedder.fingerprint if self._embedder else fingerprint_of(self.settings)
+        return self._embedder.fingerprint if self._embedder else model_fingerprint(self.settings)
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -315,11 +315,11 @@ class Assembly:
 
     def serving(self, picture_address: Callable[[IndexedItem], str] | None = None) -> Serving:
         """The search service of whichever model's index is current."""
-        from visor.models.store import directory_of
+        from visor.models.store import find_model_directory
         from visor.search.active_index import Serving
 
         def other(fingerprint: str) -> SearchService | None:
-            directory = directory_of(self.settings, fingerprint)
+            directory = find_model_directory(self.settings, fingerprint)
             if directory is None:
                 return None
             from visor.models.embedder import Embedder

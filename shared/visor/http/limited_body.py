@@ -10,11 +10,6 @@ from visor.errors import FetchFailed
 _ANY_ZLIB_HEADER = 32 + zlib.MAX_WBITS
 
 
-def read_body(chunks: Iterable[bytes], *, coding: str, length: str | None, bytes_max: int) -> bytes:
-    """The decoded body. Arguments and errors as `iter_body`."""
-    return b"".join(iter_body(chunks, coding=coding, length=length, bytes_max=bytes_max))
-
-
 def iter_body(chunks: Iterable[bytes], *, coding: str, length: str | None, bytes_max: int) -> Iterator[bytes]:
     """The decoded body, chunk by chunk.
 

@@ -25,7 +25,7 @@ from visor.imaging.decode import DecodedImage, decode
 from visor.index.format.shard import shard_object, write_shard
 from visor.ingest.batch_plan import Delivery, EmbedReport, Picture
 from visor.models.embedder import Embedder
-from visor.models.moderation import Thresholds
+from visor.models.moderation import moderate
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import (
     Batch,
@@ -73,7 +73,6 @@ class BatchEmbedder:
     ) -> None:
         self.embedder, self.read_image, self.meter, self.clock = embedder, read_image, meter, clock
         self.objects, self.documents, self.settings = objects, documents, settings
-        self.thresholds = Thresholds.of(settings)
         # Downloads wait for each other's decoding, because pixels are what takes memory, and threads of their own keep
         # a heap of that size each.
         self._decoding = ThreadPoolExecutor(settings.threads, "visor-decode")
@@ -183,7 +182,7 @@ class BatchEmbedder:
         ):
             picture.pixels = None
             picture.vector, picture.labels = vector, labels
-            picture.safety = self.thresholds.judge_item(probabilities)
+            picture.safety = moderate(probabilities, self.settings.unsafe_item)
             if picture.safety is not None and picture.safety.unsafe:
                 work.failures.append((picture.change, unsafe_image(picture.safety, self.settings.unsafe_item)))
             else:

@@ -17,7 +17,7 @@ from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
 from visor.imaging.decode import DecodedImage, decode
 from visor.models.embedder import Embedder
-from visor.models.moderation import Thresholds
+from visor.models.moderation import moderate
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import Label, Safety
@@ -66,7 +66,6 @@ class QueryReader:
 
     def __init__(self, embedder: Embedder, fetcher: Fetcher, settings: Settings) -> None:
         self.embedder, self.fetcher, self.settings = embedder, fetcher, settings
-        self.thresholds = Thresholds.of(settings)
         # Pixels are what takes memory, and threads of their own keep a heap of that size each.
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
 
@@ -120,7 +119,7 @@ class QueryReader:
             hashes=hashes,
             aligner=Aligner(pixels),
             labels=embedded.labels[0],
-            safety=self.thresholds.judge_query(embedded.safety[0]),
+            safety=moderate(embedded.safety[0], self.settings.unsafe_query),
             size=(image.width, image.height),
             format=image.format,
         )

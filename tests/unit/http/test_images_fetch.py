@@ -22,7 +22,7 @@ from tests.unit.http.images_origin import Origin, raw, status
 from visor.errors import FetchFailed, FetchRefused, FetchUnavailable
 from visor.http.client import REDIRECTS_MAX, Fetcher
 from visor.http.fetch import FetchOptions
-from visor.http.limited_body import read_body
+from visor.http.limited_body import iter_body
 from visor.http.response import retry_after_s
 from visor.http.ssrf_guard import GuardedBackend
 from visor.http.throttle import PAUSE_MAX_S, HostThrottle
@@ -527,7 +527,7 @@ def test_a_gzip_bomb_takes_no_more_memory_than_its_limit() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(FetchFailed):
-            read_body([bomb], coding="gzip", length=None, bytes_max=1_000_000)
+            list(iter_body([bomb], coding="gzip", length=None, bytes_max=1_000_000))
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -538,19 +538,19 @@ def test_a_bomb_of_many_small_chunks_is_stopped_too() -> None:
     bomb = gzip.compress(bytes(10_000_000))
     chunks = [bomb[i : i + 64] for i in range(0, len(bomb), 64)]
     with pytest.raises(FetchFailed, match="1,000,000"):
-        read_body(chunks, coding="gzip", length=None, bytes_max=1_000_000)
+        list(iter_body(chunks, coding="gzip", length=None, bytes_max=1_000_000))
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "x" * 500])
 def test_codings_that_were_not_asked_for_fail(coding: str) -> None:
     with pytest.raises(FetchFailed, match="not asked for"):
-        read_body([b"x"], coding=coding, length=None, bytes_max=100)
+        list(iter_body([b"x"], coding=coding, length=None, bytes_max=100))
 
 
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"x" * 1000)[:-9], b""], ids=["none", "cut", "empty"])
 def test_broken_gzip_fails(body: bytes) -> None:
     with pytest.raises(FetchFailed):
-        read_body([body], coding="gzip", length=None, bytes_max=10_000)
+        list(iter_body([body], coding="gzip", length=None, bytes_max=10_000))
 
 
 # Politeness

@@ -32,7 +32,7 @@ from visor.models.registry import (
 )
 from visor.models.store import (
     MANIFEST,
-    Choice,
+    AutoChoice,
     ModelManifest,
     NetworkFile,
     check_file,
@@ -86,7 +86,7 @@ def choose_model(settings: Settings, *, say: Say) -> Path:
             continue
         why = "; ".join([*reasons, f"{name} is the next best"]) if reasons else f"{name} is the best there is"
         folder = models_folder(settings)
-        _write(folder / "auto.json", msgspec.json.encode(Choice(model=name, why=why, at=_now())))
+        _write(folder / "auto.json", msgspec.json.encode(AutoChoice(model=name, why=why, at=_now())))
         say(f"model: {name}, because {why}")
         return directory
     raise WeightsUnavailable(
