@@ -54,7 +54,8 @@ class Aligner:
     def __init__(self, pixels: Image.Image) -> None:
         self.planes = ycbcr_planes(pixels)
         """(PLANE, PLANE, 3) float32: Y, Cb, Cr."""
-        parts = _shifted(self.planes[..., 0]), _covered(self.planes[..., 0]), _turned(pixels), _rotated(pixels)
+        luma = self.planes[..., 0]
+        parts = [grid.cells(luma) for grid in _grids()] + [_covered(luma), _turned(pixels), _rotated(pixels)]
         self._templates = np.concatenate([templates for templates, _ in parts])
         self._masks = np.concatenate([masks for _, masks in parts])
 
@@ -68,7 +69,7 @@ class Aligner:
         correlations = correlate(self._templates, self._masks, candidates)
         best = correlations.argmax(axis=0)
         found: Floats = correlations.max(axis=0)
-        rectangles = _hypotheses().rectangles
+        rectangles = _rectangles()
         for k in np.flatnonzero((found > enough - REFINED_WITHIN) & (found < enough)):
             if best[k] < len(rectangles):
                 found[k] = max(found[k], self._refined(rectangles[best[k]], candidates[k : k + 1]))
@@ -79,7 +80,7 @@ class Aligner:
         best, (x, y) = -1.0, rectangle
         for step in (0.02, 0.01, 0.005):
             xs, ys = _around(x, step), _around(y, step)
-            correlations = correlate(*_averaged(self.planes[..., 0], xs, ys), candidate)[:, 0]
+            correlations = correlate(*_Grid.of(xs, ys).cells(self.planes[..., 0]), candidate)[:, 0]
             at = int(correlations.argmax())
             best = max(best, float(correlations[at]))
             y, x = ys[at // len(xs)], xs[at % len(xs)]
@@ -106,31 +107,43 @@ def correlate(templates: Floats, masks: Mask, candidates: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Group:
+class _Grid:
     """Every interval across with every interval down, with the weights that average the query under them."""
 
+    xs: Intervals
+    ys: Intervals
     across: Floats
     inside_x: Mask
     down: Floats
     inside_y: Mask
 
+    @classmethod
+    def of(cls, xs: Intervals, ys: Intervals) -> _Grid:
+        return cls(xs, ys, *_weights(xs), *_weights(ys))
 
-@dataclass(frozen=True)
-class _Hypotheses:
-    """Where the whole candidate may lie in the query, as fractions of the query's sides."""
+    @property
+    def rectangles(self) -> list[Rectangle]:
+        """In the order of `cells`: x runs fastest."""
+        return [(x, y) for y in self.ys for x in self.xs]
 
-    groups: tuple[_Group, ...]
-    rectangles: tuple[Rectangle, ...]
-    """Every pair of every group, in the order in which `_cells` averages them."""
+    def cells(self, luma: Floats) -> Cells:
+        """The query's cells under every rectangle."""
+        n_down, n_across = len(self.ys), len(self.xs)
+        means = np.matmul(np.matmul(self.down.reshape(-1, PLANE), luma), self.across.reshape(-1, PLANE).T)
+        cells: Floats = means.reshape(n_down, CELLS, n_across, CELLS).transpose(0, 2, 1, 3).reshape(-1, CELLS * CELLS)
+        inside: Mask = self.inside_y[:, None, :, None] & self.inside_x[None, :, None, :]
+        return cells, inside.reshape(-1, CELLS * CELLS)
 
 
 @cache
-def _hypotheses() -> _Hypotheses:
-    pairs = [_borders(), *_crops()]
-    return _Hypotheses(
-        groups=tuple(_Group(*_weights(xs), *_weights(ys)) for xs, ys in pairs),
-        rectangles=tuple((x, y) for xs, ys in pairs for y in ys for x in xs),
-    )
+def _grids() -> list[_Grid]:
+    """Where the whole candidate may lie in the query, as fractions of the query's sides."""
+    return [_Grid.of(xs, ys) for xs, ys in (_borders(), *_crops())]
+
+
+@cache
+def _rectangles() -> list[Rectangle]:
+    return [rectangle for grid in _grids() for rectangle in grid.rectangles]
 
 
 def _borders() -> tuple[Intervals, Intervals]:
@@ -169,25 +182,6 @@ def _weights(intervals: Intervals) -> tuple[Floats, Mask]:
     return (overlap / (ends - starts)).astype(np.float32), inside
 
 
-def _averaged(luma: Floats, xs: Intervals, ys: Intervals) -> Cells:
-    """The query's cells under every x with every y, x running fastest."""
-    return _cells(luma, _Group(*_weights(xs), *_weights(ys)))
-
-
-def _cells(luma: Floats, group: _Group) -> Cells:
-    n_down, n_across = len(group.down), len(group.across)
-    means = np.matmul(np.matmul(group.down.reshape(-1, PLANE), luma), group.across.reshape(-1, PLANE).T)
-    cells: Floats = means.reshape(n_down, CELLS, n_across, CELLS).transpose(0, 2, 1, 3).reshape(-1, CELLS * CELLS)
-    inside: Mask = group.inside_y[:, None, :, None] & group.inside_x[None, :, None, :]
-    return cells, inside.reshape(-1, CELLS * CELLS)
-
-
-def _shifted(luma: Floats) -> Cells:
-    """All planned rectangles."""
-    parts = [_cells(luma, group) for group in _hypotheses().groups]
-    return np.concatenate([cells for cells, _ in parts]), np.concatenate([inside for _, inside in parts])
-
-
 def _covered(luma: Floats) -> Cells:
     """The query as it is, with its lower or upper rows left out: a caption covers them."""
     rows = np.repeat(np.arange(CELLS), CELLS)
@@ -221,8 +215,8 @@ def _rotated(pixels: Image.Image) -> Cells:
         for across, down in ((width, height), grown, (width * cut, height * cut)):
             xs = ((0.5 - across / back.width / 2, 0.5 + across / back.width / 2),)
             ys = ((0.5 - down / back.height / 2, 0.5 + down / back.height / 2),)
-            cells, inside = _averaged(luma, xs, ys)
-            whole, _ = _averaged(valid, xs, ys)
+            grid = _Grid.of(xs, ys)
+            (cells, inside), (whole, _) = grid.cells(luma), grid.cells(valid)
             templates.append(cells.ravel())
             masks.append((inside & (whole > 250)).ravel())
     return np.stack(templates), np.stack(masks)
