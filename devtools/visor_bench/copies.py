@@ -15,7 +15,7 @@ from PIL import Image
 
 from visor.console import as_json, print_json, progress, say
 from visor.errors import BadRequest, ImageError
-from visor.imaging.decode import decode
+from visor.imaging.decode import decode_image
 from visor.index.format.manifest import COMMITS
 from visor.index.format.shard import shard_object, write_shard
 from visor.index.merge.merge import merge
@@ -140,7 +140,7 @@ def _write(stores: Stores, embedder: Embedder, pictures: dict[str, Image.Image],
 
 
 def _open(path: Path, pixels_max: int) -> Image.Image:
-    picture = decode(path.read_bytes(), pixels_max=pixels_max).pixels
+    picture = decode_image(path.read_bytes(), pixels_max=pixels_max).pixels
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return picture
 

@@ -22,10 +22,10 @@ from visor.http.deadline import Deadline
 from visor.http.fetch import IMAGE, Fetched, FetchedStream, FetchOptions, Probed
 from visor.http.limited_body import iter_body
 from visor.http.response import ensure_image, head_fields, status_error
-from visor.http.ssrf_guard import Resolver, resolve
+from visor.http.ssrf_guard import Resolver, resolve_host
 from visor.http.throttle import HostThrottle
 from visor.http.transport import GuardedTransport
-from visor.http.url_policy import host_of, resolve_redirect, validate_url
+from visor.http.url_policy import host_key, resolve_redirect, validate_url
 from visor.settings import Settings
 
 REDIRECTS_MAX = 5
@@ -74,7 +74,7 @@ class Fetcher:
     """
 
     def __init__(
-        self, settings: Settings, *, resolver: Resolver = resolve, ssl_context: ssl.SSLContext | None = None
+        self, settings: Settings, *, resolver: Resolver = resolve_host, ssl_context: ssl.SSLContext | None = None
     ) -> None:
         self._settings = settings
         self._allow = frozenset(pair.lower() for pair in settings.allow_hosts)
@@ -144,9 +144,9 @@ class Fetcher:
         slot_wait_s = deadline * SLOT_WAIT_DEADLINES if options.slot_wait_s is None else options.slot_wait_s
         headers = _headers(options) | dict(part or {})
         target = permanent = validate_url(url, self._allow)
-        first_host, is_permanent = host_of(target), True
+        first_host, is_permanent = host_key(target), True
         for _ in range(REDIRECTS_MAX + 1):
-            host = host_of(target)
+            host = host_key(target)
             own = headers | dict(options.headers) if host == first_host else headers
             request = self._client.build_request(
                 "GET", target, headers=httpx.Headers(own, "latin-1"), extensions={"timeout": deadline.timeouts}
@@ -168,7 +168,7 @@ class Fetcher:
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         """The response with its body to be read. Notes whether the host is alive."""
-        host = host_of(request.url)
+        host = host_key(request.url)
         try:
             response = self._client.send(request, stream=True)
         except FetchUnavailable as exc:
@@ -187,7 +187,7 @@ class Fetcher:
         if isinstance(error, FetchUnavailable):
             wait_s = error.retry_after_s
             if response.status_code == 429 or (response.status_code == 503 and wait_s is not None):
-                self._throttle.pause(host_of(response.url), PAUSE_UNNAMED_S if wait_s is None else wait_s)
+                self._throttle.pause(host_key(response.url), PAUSE_UNNAMED_S if wait_s is None else wait_s)
         raise error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from visor.errors import FetchFailed, FetchUnavailable
-from visor.imaging.sniff import picture_format, what_instead
+from visor.imaging.sniff import image_format, what_instead
 
 _UNAVAILABLE = frozenset({202, 408, 421, 425, 429})
 
@@ -46,7 +46,7 @@ def retry_after_s(text: str | None, now: datetime | None = None) -> float | None
 
 def ensure_image(body: bytes, media_type: str) -> None:
     """Raise `FetchFailed` if a body, or its beginning, is plainly not an image."""
-    if picture_format(body):
+    if image_format(body):
         return
     if not body:
         raise FetchFailed("The URL gave an empty response", valid="An image", remedy="Correct the URL")

@@ -42,7 +42,7 @@ _NOT_PUBLIC_V6 = (IPv6Network("2001::/23"), IPv6Network("2001:db8::/32"), IPv6Ne
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
-def resolve(host: str, port: int) -> Sequence[str]:
+def resolve_host(host: str, port: int) -> Sequence[str]:
     """The system's resolver. It also reads octal, decimal and hexadecimal spellings of IPv4 addresses."""
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in answers))
@@ -57,7 +57,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         parallel: Names resolved at the same time.
     """
 
-    def __init__(self, allow: Iterable[str] = (), resolver: Resolver = resolve, parallel: int = 8) -> None:
+    def __init__(self, allow: Iterable[str] = (), resolver: Resolver = resolve_host, parallel: int = 8) -> None:
         self._allow = frozenset(pair.lower() for pair in allow)
         self._resolver = resolver
         self._tcp = httpcore.SyncBackend()

@@ -10,7 +10,7 @@ import httpcore
 import httpx
 
 from visor.errors import FetchFailed, FetchRefused, FetchUnavailable
-from visor.http.ssrf_guard import GuardedBackend, Resolver, resolve
+from visor.http.ssrf_guard import GuardedBackend, Resolver, resolve_host
 
 HTTPCORE_ERRORS: tuple[tuple[type[Exception], Callable[[str], Exception], str], ...] = (
     (httpcore.ConnectTimeout, FetchUnavailable, "does not accept connections in time"),
@@ -42,7 +42,7 @@ class GuardedTransport(httpx.BaseTransport):
         self,
         allow: Iterable[str] = (),
         *,
-        resolver: Resolver = resolve,
+        resolver: Resolver = resolve_host,
         ssl_context: ssl.SSLContext | None = None,
         connections_max: int = 10,
     ) -> None:

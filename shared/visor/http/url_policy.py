@@ -39,11 +39,11 @@ def validate_url(text: str, allow: Collection[str]) -> httpx.URL:
             valid="URLs without 'user:password@' are fetched",
             remedy="Remove that part; what needs a password cannot be shown to others",
         )
-    if _port_of(url) not in PORTS and host_of(url) not in allow:
+    if _port_of(url) not in PORTS and host_key(url) not in allow:
         raise FetchRefused(
             f"{shown} has the port {_port_of(url)}",
             valid="Fetched are the ports " + ", ".join(str(port) for port in sorted(PORTS)),
-            remedy=f"If this is a server that you trust, name it in VISOR_ALLOW_HOSTS as {host_of(url)}",
+            remedy=f"If this is a server that you trust, name it in VISOR_ALLOW_HOSTS as {host_key(url)}",
         )
     return url
 
@@ -61,7 +61,7 @@ def resolve_redirect(response: httpx.Response, allow: Collection[str]) -> httpx.
     return validate_url(str(target), allow)
 
 
-def host_of(url: httpx.URL) -> str:
+def host_key(url: httpx.URL) -> str:
     """`host:port`, as `allow_hosts` and `HostThrottle` name a host."""
     return host_and_port(url.raw_host.decode("ascii"), _port_of(url))
 

@@ -1,4 +1,4 @@
-"""Reads an item's picture by its address's scheme. The web is the fetcher's; a folder's pictures are read here."""
+"""Reads an item's image by the scheme of its URL: the web through the fetcher, folders and buckets here."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from visor.storage.objects import ObjectStore
 
 
 class FolderReader:
-    """Reads `file:` addresses below the given folders, and nothing else on this machine.
+    """Reads `file:` URLs below the given folders, and nothing else on this machine.
 
     Args:
-        folders: Roots; none refuses every address.
+        folders: Roots; without any, every URL is refused.
         bytes_max: Of a file.
     """
 
@@ -34,8 +34,8 @@ class FolderReader:
         """The file. `modified` is `<mtime_ns>-<size>`, as the source `folder` writes it.
 
         Raises:
-            FetchRefused: It is in none of the folders, links are resolved.
-            FetchFailed: It is not there, may not be read, is no regular file or too large.
+            FetchRefused: It is outside of the folders, once links are resolved.
+            FetchFailed: It is missing, unreadable, not a regular file or too large.
         """
         parts = urlsplit(url)
         try:
@@ -44,19 +44,19 @@ class FolderReader:
             raise FetchFailed(f"{url:.200} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
         if parts.netloc not in ("", "localhost") or not any(path.is_relative_to(root) for root in self._roots):
             raise FetchRefused(
-                f"{url:.200} is in no folder that may be read",
+                f"{url:.200} is outside of the folders that may be read",
                 valid="Folders are " + (", ".join(map(str, self._roots)) or "none"),
                 remedy="Name its folder in VISOR_ALLOW_FOLDERS",
             )
         limit = self._bytes_max if options.bytes_max is None else options.bytes_max
         try:
-            # Opening a pipe or a device would wait for ever.
+            # Opening a pipe or a device would block forever.
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             with os.fdopen(handle, "rb") as file:
                 status = os.fstat(handle)
                 validator = f"{status.st_mtime_ns}-{status.st_size}"
                 if not stat.S_ISREG(status.st_mode):
-                    raise FetchFailed(f"{url:.200} is no regular file")
+                    raise FetchFailed(f"{url:.200} is not a regular file")
                 if status.st_size > limit:
                     raise FetchFailed(f"{url:.200} has {status.st_size} bytes", valid=f"At most {limit} bytes")
                 body = b"" if validator == options.modified else file.read(limit)
@@ -69,7 +69,7 @@ class BucketReader:
     """Reads objects of the given buckets, such as `gs://bucket/prefix`, and of no others.
 
     Args:
-        buckets: Address of each, and the options to open it with.
+        buckets: URL of each, and the options to open it with.
         bytes_max: Of an object.
     """
 
@@ -82,14 +82,14 @@ class BucketReader:
         """The object. Validators are not looked at.
 
         Raises:
-            FetchRefused: It is in none of the buckets.
-            FetchFailed: It is not there, may not be read or is too large.
+            FetchRefused: It is outside of the buckets.
+            FetchFailed: It is missing, unreadable or too large.
             FetchUnavailable: The bucket did not answer.
         """
         address = next((a for a in self._allowed if url == a or url.startswith(a)), None)
         if address is None:
             raise FetchRefused(
-                f"{url:.200} is in no bucket that may be read",
+                f"{url:.200} is outside of the buckets that may be read",
                 valid="Buckets are " + (", ".join(self._allowed) or "none"),
                 remedy="Name its bucket in VISOR_ALLOW_BUCKETS",
             )
@@ -108,7 +108,7 @@ class BucketReader:
 
 
 class ImageReaders:
-    """Reads a picture with the reader of its address's scheme; may stand wherever a reader may."""
+    """Reads an image with the reader for the scheme of its URL; is a reader itself."""
 
     def __init__(self, readers: Mapping[str, Fetch]) -> None:
         self._readers = dict(readers)
@@ -136,7 +136,7 @@ def open_image_readers(
 
     Args:
         buckets: Buckets beside `settings.allow_buckets`, with the options to open each with.
-        frames: Where frames of videos are kept; None: none can be read.
+        frames: Where thumbnails of video frames are kept; None: they cannot be read.
     """
     files = FolderReader((*settings.allow_folders, *folders), bytes_max=settings.fetch_bytes_max)
     allowed: dict[str, Mapping[str, Any]] = {address: {} for address in settings.allow_buckets} | dict(buckets or {})

@@ -1,6 +1,6 @@
-"""Frames: pictures that have no address of their own, cut out of a video and kept in the object store.
+"""Thumbnails: frames of videos, which have no URL of their own, kept in the object store.
 
-A frame's address is `frame:NAME`; its object is `frames/NAME`, named by its item and content, and never changed.
+A thumbnail's URL is `frame:NAME`; its object is `frames/NAME`, named by its item and content, and never changed.
 Embed reads it from there, and the page gets it from `GET /v1/thumbnails/NAME`.
 """
 
@@ -23,7 +23,7 @@ NAME = re.compile(r"[0-9a-f]{48}\.jpg\Z")
 
 
 def put_thumbnail(objects: ObjectStore, source: str, key: str, data: bytes) -> str:
-    """Keep a frame's JPEG and return its address. Keeping the same one again overwrites it with itself."""
+    """Store a frame's JPEG and return its URL. Storing the same one again overwrites it with itself."""
     name = item_id(source, key) + hashlib.blake2b(data, digest_size=8).hexdigest() + ".jpg"
     objects.put(FOLDER + name, data)
     return THUMBNAIL_SCHEME + name
@@ -33,11 +33,11 @@ def get_thumbnail(objects: ObjectStore, name: str) -> bytes:
     """A frame's JPEG.
 
     Raises:
-        FetchFailed: There is none of that name.
+        FetchFailed: There is no thumbnail of that name.
         FetchUnavailable: The store did not answer.
     """
     if not NAME.match(name):
-        raise FetchFailed(f"{name[:80]!r} is no frame's name", valid="48 hexadecimal digits and .jpg")
+        raise FetchFailed(f"{name[:80]!r} is not the name of a frame", valid="48 hexadecimal digits and .jpg")
     try:
         return bytes(objects.get(FOLDER + name))
     except StoreError as exc:
@@ -46,7 +46,7 @@ def get_thumbnail(objects: ObjectStore, name: str) -> bytes:
 
 
 class ThumbnailReader:
-    """Reads `frame:` addresses, where pictures are read by their scheme."""
+    """Reads `frame:` URLs."""
 
     def __init__(self, objects: ObjectStore) -> None:
         self._objects = objects

@@ -21,7 +21,7 @@ import numpy as np
 
 from visor.errors import Conflict, CorruptObject, FetchUnavailable, ImageError, UnsafeImage
 from visor.free_tier.quota import Meter
-from visor.imaging.decode import DecodedImage, decode
+from visor.imaging.decode import DecodedImage, decode_image
 from visor.index.format.shard import shard_object, write_shard
 from visor.ingest.batch_plan import Delivery, EmbedReport, Picture
 from visor.models.embedder import Embedder
@@ -170,7 +170,7 @@ class BatchEmbedder:
         return self._decoding.submit(self._decoded, change, data).result()
 
     def _decoded(self, change: Change, data: bytes) -> Picture:
-        image: DecodedImage = decode(
+        image: DecodedImage = decode_image(
             data, pixels_max=self.settings.pixels_max, side_hint=self.embedder.description.input_side
         )
         return Picture(change, image.width, image.height, perceptual_hash(image.pixels), image.pixels)

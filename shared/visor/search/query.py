@@ -15,7 +15,7 @@ from PIL import Image, ImageStat
 from visor.errors import BadRequest
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
-from visor.imaging.decode import DecodedImage, decode
+from visor.imaging.decode import DecodedImage, decode_image
 from visor.models.embedder import Embedder
 from visor.models.moderation import moderate
 from visor.near_duplicates.alignment import Aligner
@@ -131,7 +131,7 @@ class QueryReader:
             side = round(side / max(min(request.box[2:]), 1e-3))
         if request.exclude:
             side *= EXCLUDED_FROM
-        image = decode(data, pixels_max=self.settings.pixels_max, side_hint=side)
+        image = decode_image(data, pixels_max=self.settings.pixels_max, side_hint=side)
         return image, focus(image.pixels, request.box, request.exclude)
 
     def _bytes(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> bytes:

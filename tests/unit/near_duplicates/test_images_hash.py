@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tests.unit.imaging.images_hostile import encoded
 
-from visor.imaging.decode import decode
+from visor.imaging.decode import decode_image
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import (
     CELLS,
@@ -198,7 +198,7 @@ def test_no_candidates_get_no_verdicts() -> None:
 
 def test_smaller_decoding_does_not_change_the_verdict() -> None:
     data = encoded(scene(4, (1600, 1200)), "JPEG", quality=90)
-    whole, small = (decode(data, pixels_max=10**7, side_hint=side).pixels for side in (None, 299))
+    whole, small = (decode_image(data, pixels_max=10**7, side_hint=side).pixels for side in (None, 299))
     assert small.size < whole.size
     assert verdicts(Aligner(small), row(whole)[None]) == ["exact"]
     assert hash_distances(row(whole)[None], row(small))[0] <= 24
@@ -210,7 +210,7 @@ def test_verdicts_on_real_photos_are_right_nine_times_in_ten() -> None:
         sorted((SHARED_DATA / "clothing").glob("*/*.jpg"))[::40]
         + sorted((SHARED_DATA / "grocery").glob("*/*.jpg"))[::60]
     )
-    photos = [decode(path.read_bytes(), pixels_max=10**8, side_hint=299).pixels for path in paths]
+    photos = [decode_image(path.read_bytes(), pixels_max=10**8, side_hint=299).pixels for path in paths]
     hashes = np.stack([row(photo) for photo in photos])
     right = dict.fromkeys(EDITS, 0.0)
     strangers = 0.0

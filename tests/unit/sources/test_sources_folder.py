@@ -220,7 +220,7 @@ def test_the_reader_stays_in_its_folders(tmp_path: Path) -> None:
         "file:///etc/passwd",
         f"file://elsewhere{inside}/a.jpg",
     ):
-        with pytest.raises(FetchRefused, match=r"(?s)no folder that may be read.*VISOR_ALLOW_FOLDERS"):
+        with pytest.raises(FetchRefused, match=r"(?s)outside of the folders that may be read.*VISOR_ALLOW_FOLDERS"):
             reader.fetch(url)
     with pytest.raises(FetchRefused, match="Folders are none"):
         FolderReader([], bytes_max=10_000).fetch((inside / "a.jpg").as_uri())
@@ -231,7 +231,7 @@ def test_the_reader_waits_for_no_pipe_and_reads_nothing_huge(tmp_path: Path) -> 
     (tmp_path / "big.jpg").write_bytes(b"x" * 11)
     reader = FolderReader([tmp_path], bytes_max=10)
     for name, told in (
-        ("pipe.jpg", "no regular file"),
+        ("pipe.jpg", "not a regular file"),
         ("big.jpg", "11 bytes"),
         ("none.jpg", "No such file"),
         ("", "Is a directory|no regular"),

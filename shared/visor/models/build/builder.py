@@ -56,7 +56,7 @@ def ensure_model(settings: Settings, *, say: Say) -> Path:
         say: Told one line about each step.
 
     Raises:
-        WeightsUnavailable: Its weights cannot be had from here.
+        WeightsUnavailable: Its weights cannot be downloaded from here.
         ModelError: It cannot be built.
     """
     if settings.model == AUTO and read_choice(settings) is None:
@@ -71,7 +71,7 @@ def chosen_name(settings: Settings) -> str:
 
 
 def choose_model(settings: Settings, *, say: Say) -> Path:
-    """Decide anew what `auto` means here: the first of `AUTO_ORDER` that can be had. Builds it and remembers why."""
+    """Decide again what `auto` means here: the first of `AUTO_ORDER` that can be built. Builds it and records why."""
     reasons: list[str] = []
     for name in AUTO_ORDER:
         try:
