@@ -20,7 +20,7 @@ from PIL import Image
 from visor.app import App
 from visor.console import as_json, print_json, say
 from visor.free_tier.allowances import counted as recorded
-from visor.http.response import Probed
+from visor.http.fetch import Probed
 from visor.index.search.searcher import Searcher
 from visor.ingest.worker import Worker
 from visor.link_check import probe as looking
@@ -119,8 +119,8 @@ def picture(item: Item) -> bytes:
 class AllWell:
     """Stands where the fetcher stands: every address is still there."""
 
-    def probe(self, url: str, *, is_picture: bool) -> Probed:
-        return Probed(url=url, lasting_url=url)
+    def probe(self, url: str, *, is_image: bool) -> Probed:
+        return Probed(url=url, permanent_url=url)
 
 
 def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searches: int = SEARCHES) -> dict[str, Usage]:

@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 
 from visor.errors import DropItem, FetchFailed, SourceError
 from visor.schema.items import Item, item_id
-from visor.sources.client import Origin
+from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.parse.text import iso_date, plain_text
 
@@ -29,7 +29,7 @@ class JsonFeedSource:
         self.name = name
         self._config = config
         # Asks politely, tries again where that may help, and can reach public addresses only.
-        self._origin = Origin(name, context, accept="application/feed+json, application/json")
+        self._origin = RetryingClient(name, context, accept="application/feed+json, application/json")
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract; tests/test_json_feed.py checks it."""

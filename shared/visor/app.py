@@ -13,7 +13,7 @@ from visor.settings import Settings
 if TYPE_CHECKING:
     from visor.free_tier.quota import Meter
     from visor.http.client import Fetcher
-    from visor.image_readers.readers import Pictures
+    from visor.image_readers.readers import ImageReaders
     from visor.index.merge.merge import MergeReport
     from visor.index.search.searcher import Searcher
     from visor.ingest.bucket_events import BucketEventHandler
@@ -97,9 +97,9 @@ class App:
     @cached_property
     def fingerprint(self) -> str:
         """Of the model, which is not loaded for it: compact merges vectors and makes none."""
-        from visor.models.store import fingerprint_of
+        from visor.models.store import model_fingerprint
 
-        return self._embedder.fingerprint if self._embedder else fingerprint_of(self.settings)
+        return self._embedder.fingerprint if self._embedder else model_fingerprint(self.settings)
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -248,11 +248,11 @@ class App:
 
     def serving(self, picture_address: Callable[[IndexedItem], str] | None = None) -> ActiveIndex:
         """The search service of whichever model's index is current."""
-        from visor.models.store import directory_of
+        from visor.models.store import find_model_directory
         from visor.search.active_index import ActiveIndex
 
         def other(fingerprint: str) -> SearchService | None:
-            directory = directory_of(self.settings, fingerprint)
+            directory = find_model_directory(self.settings, fingerprint)
             if directory is None:
                 return None
             from visor.models.embedder import Embedder
@@ -289,12 +289,12 @@ class App:
         )
 
     @cached_property
-    def _readers(self) -> Pictures:
-        from visor.image_readers.readers import open_pictures
+    def _readers(self) -> ImageReaders:
+        from visor.image_readers.readers import open_image_readers
 
         # On Google Cloud only crawl has the owner's configuration; the settings name what embed may read.
         local = self.settings.backend == "local"
-        return open_pictures(
+        return open_image_readers(
             self.settings,
             self.fetcher,
             folders=self.configuration.folders() if local else (),

@@ -57,13 +57,13 @@ def measure(images: int, starts: int, progress: Callable[[str], None]) -> dict[s
         which make up the whole but for the interpreter's own start; `starts`, all of them.
     """
     from visor.models.build.builder import ensure_model
-    from visor.models.store import fingerprint_of
+    from visor.models.store import model_fingerprint
     from visor_emulators.demo import emulated_cloud, environ_of
 
     base = Settings.read()
     ensure_model(base, say=progress)
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder, emulated_cloud(base) as settings:
-        fill(settings, fingerprint_of(base), images, Path(folder), progress)
+        fill(settings, model_fingerprint(base), images, Path(folder), progress)
         picture = Path(folder) / "query.png"
         _draw(picture)
         environ = {**os.environ, **environ_of(settings)}

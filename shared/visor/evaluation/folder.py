@@ -9,7 +9,7 @@ import numpy as np
 
 from visor.console import progress, say
 from visor.errors import BadRequest, ImageError
-from visor.imaging.decode import decode
+from visor.imaging.decode import decode_image
 from visor.index.format.container import Array
 from visor.models.embedder import Embedder, load_embedder
 from visor.settings import Settings
@@ -53,7 +53,7 @@ def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None 
             some, pictures = files[start : start + AT_ONCE], []
             for path, kind in some:
                 try:
-                    decoded = decode(path.read_bytes(), pixels_max=settings.pixels_max, side_hint=side)
+                    decoded = decode_image(path.read_bytes(), pixels_max=settings.pixels_max, side_hint=side)
                 except ImageError as exc:
                     say(f"left out {path}: {exc}")
                     continue

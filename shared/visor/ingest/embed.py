@@ -22,11 +22,11 @@ from PIL import Image
 
 from visor.errors import Conflict, FetchUnavailable, ImageError, UnsafeImage
 from visor.free_tier.quota import Meter
-from visor.imaging.decode import decode
+from visor.imaging.decode import decode_image
 from visor.index.format.shard import shard_object, write_shard
 from visor.ingest.batch_plan import BatchPlan, EmbeddedImage, EmbedReport
 from visor.models.embedder import Embedder
-from visor.models.moderation import Thresholds
+from visor.models.moderation import moderate
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.collections import FAILURES, ITEMS
 from visor.schema.items import Batch, Change, FacetRow, Item, Safety
@@ -80,7 +80,6 @@ class BatchEmbedder:
     ) -> None:
         self.embedder, self.read_image, self.meter, self.clock = embedder, read_image, meter, clock
         self.objects, self.documents, self.settings = objects, documents, settings
-        self.thresholds = Thresholds.of(settings)
         # Decoding has threads of its own, fewer than the downloads: pixels take most of the memory, and each thread
         # that decodes keeps a heap of that size.
         self._decoding = ThreadPoolExecutor(settings.threads, "visor-decode")
@@ -179,7 +178,7 @@ class BatchEmbedder:
 
     def _decoded(self, change: Change, data: bytes) -> _Decoded:
         side = self.embedder.description.input_side
-        image = decode(data, pixels_max=self.settings.pixels_max, side_hint=side)
+        image = decode_image(data, pixels_max=self.settings.pixels_max, side_hint=side)
         return _Decoded(change, image.width, image.height, perceptual_hash(image.pixels), image.pixels)
 
     def _embed_some(self, plan: BatchPlan, images: list[_Decoded]) -> None:
@@ -187,7 +186,7 @@ class BatchEmbedder:
         for image, vector, labels, probabilities in zip(
             images, embedded.vectors, embedded.labels, embedded.safety, strict=True
         ):
-            safety = self.thresholds.judge_item(probabilities)
+            safety = moderate(probabilities, self.settings.unsafe_item)
             if safety is not None and safety.unsafe:
                 plan.failures.append((image.change, unsafe_image(safety, self.settings.unsafe_item)))
             else:

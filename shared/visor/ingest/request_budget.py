@@ -21,7 +21,7 @@ import httpx
 
 from visor.errors import QuotaReached
 from visor.http.client import Fetcher
-from visor.http.response import Fetched, FetchedStream, Probed
+from visor.http.fetch import IMAGE, Fetched, FetchedStream, FetchOptions, Probed
 from visor.schema.collections import REQUESTS
 from visor.storage.documents import DocumentStore
 from visor.storage.shared_counts import SharedCounts
@@ -125,53 +125,17 @@ class BudgetedFetcher:
     def __init__(self, fetcher: Fetcher, budget: RequestBudget, source: str, source_a_day: int | None = None) -> None:
         self._fetcher, self._budget, self._source, self._a_day = fetcher, budget, source, source_a_day
 
-    def fetch(
-        self,
-        url: str,
-        *,
-        etag: str | None = None,
-        modified: str | None = None,
-        bytes_max: int | None = None,
-        deadline_s: float | None = None,
-        accept: str = "image/*",
-        headers: Mapping[str, str] | None = None,
-    ) -> Fetched:
+    def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
         self._budget.take(self._source, url, self._a_day)
-        return self._fetcher.fetch(
-            url,
-            etag=etag,
-            modified=modified,
-            bytes_max=bytes_max,
-            deadline_s=deadline_s,
-            accept=accept,
-            headers=headers,
-        )
+        return self._fetcher.fetch(url, options)
 
-    def stream(
-        self,
-        url: str,
-        *,
-        etag: str | None = None,
-        modified: str | None = None,
-        bytes_max: int,
-        deadline_s: float,
-        accept: str = "*/*",
-        headers: Mapping[str, str] | None = None,
-    ) -> AbstractContextManager[FetchedStream]:
+    def stream(self, url: str, options: FetchOptions) -> AbstractContextManager[FetchedStream]:
         self._budget.take(self._source, url, self._a_day)
-        return self._fetcher.stream(
-            url,
-            etag=etag,
-            modified=modified,
-            bytes_max=bytes_max,
-            deadline_s=deadline_s,
-            accept=accept,
-            headers=headers,
-        )
+        return self._fetcher.stream(url, options)
 
-    def probe(self, url: str, *, is_picture: bool) -> Probed:
+    def probe(self, url: str, *, is_image: bool) -> Probed:
         self._budget.take(self._source, url, self._a_day)
-        return self._fetcher.probe(url, is_picture=is_picture)
+        return self._fetcher.probe(url, is_image=is_image)
 
 
 def host_of(url: str) -> str:

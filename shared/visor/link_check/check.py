@@ -17,9 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
 
+from visor.http.fetch import Prober
 from visor.index.format.current_model import read_current
 from visor.link_check.duplicate_lookup import find_duplicates
-from visor.link_check.probe import Prober, UrlStatus, is_web, probe_all, probe_url
+from visor.link_check.probe import UrlStatus, is_web, probe_all, probe_url
 from visor.link_check.rotation import LinkCase, Rotation, live
 from visor.link_check.state import COUNTED, PICTURE_GONE, PROBLEMS_MAX, FailingUrl, LinkProblem, LinkState, with_links
 from visor.schema.collections import ITEMS

@@ -6,21 +6,15 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from visor.errors import FetchFailed, FetchUnavailable, HostDead, ImageError, QuotaReached
-from visor.http.response import Probed
+from visor.http.fetch import Prober
 
 HOSTS_AT_ONCE = 4
 DELAY_S = 0.2
 """Between two requests to one host."""
-
-
-class Prober(Protocol):
-    """The part of `visor.http.client.Fetcher` that is used here."""
-
-    def probe(self, url: str, *, is_picture: bool) -> Probed: ...
 
 
 class UrlStatus(NamedTuple):
@@ -35,7 +29,7 @@ class UrlStatus(NamedTuple):
 def probe_url(fetcher: Prober, url: str, *, is_picture: bool) -> UrlStatus:
     """Ask one URL."""
     try:
-        probed = fetcher.probe(url, is_picture=is_picture)
+        probed = fetcher.probe(url, is_image=is_picture)
     except FetchFailed as exc:
         if exc.status not in (None, 404, 410):
             return UrlStatus("unknown", code=f"http_{exc.status}")
@@ -51,8 +45,8 @@ def probe_url(fetcher: Prober, url: str, *, is_picture: bool) -> UrlStatus:
     if not is_picture and _is_home(probed.url) and not _is_home(url):
         # Shops redirect requests for a product that is gone to their front page.
         return UrlStatus("failed", code="redirected_home")
-    if urlsplit(probed.lasting_url)[:4] != urlsplit(url)[:4]:
-        return UrlStatus("moved", moved_to=probed.lasting_url)
+    if urlsplit(probed.permanent_url)[:4] != urlsplit(url)[:4]:
+        return UrlStatus("moved", moved_to=probed.permanent_url)
     return UrlStatus("there")
 
 

@@ -12,7 +12,7 @@ from itertools import islice
 
 import msgspec
 
-from visor.image_readers.thumbnails import FOLDER, FRAMES, ID_LENGTH
+from visor.image_readers.thumbnails import FOLDER, ID_LENGTH, THUMBNAIL_SCHEME
 from visor.schema.collections import ITEMS
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
@@ -71,5 +71,5 @@ def _shown(documents: DocumentStore, names: list[str]) -> set[str]:
         some = names[start : start + READ_AT_ONCE]
         found = documents.get(ITEMS, sorted({name[:ID_LENGTH] for name in some}))
         pictures = {document.data.get("item", {}).get("image_url") for document in found.values()}
-        shown |= {name for name in some if FRAMES + name in pictures}
+        shown |= {name for name in some if THUMBNAIL_SCHEME + name in pictures}
     return shown

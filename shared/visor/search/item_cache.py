@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 
 from visor.errors import UnknownItem
-from visor.image_readers.thumbnails import FRAMES
+from visor.image_readers.thumbnails import THUMBNAIL_SCHEME
 from visor.link_check.state import PICTURE_GONE
 from visor.schema.collections import ITEMS
 from visor.schema.items import IndexedItem, live_item
@@ -72,8 +72,8 @@ def web_address(indexed: IndexedItem) -> str:
     url = indexed.item.image_url
     if PICTURE_GONE in indexed.item.extra:
         return ""
-    if url.startswith(FRAMES):
-        return f"./v1/thumbnails/{url.removeprefix(FRAMES)}"
+    if url.startswith(THUMBNAIL_SCHEME):
+        return f"./v1/thumbnails/{url.removeprefix(THUMBNAIL_SCHEME)}"
     return url if url.startswith(("https:", "http:")) else ""
 
 

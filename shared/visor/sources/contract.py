@@ -26,7 +26,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -34,7 +33,7 @@ from typing import Any, ClassVar, Protocol, TypeVar
 import msgspec
 
 from visor.errors import DropItem
-from visor.http.response import Fetched, FetchedStream
+from visor.http.fetch import StreamingFetch
 from visor.schema.items import Item, Record
 from visor.settings import Settings
 from visor.sources.secrets import Secrets
@@ -79,40 +78,12 @@ class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Base of every source's configuration."""
 
 
-class PageFetcher(Protocol):
-    """What sources need of `visor.http.client.Fetcher`."""
-
-    def fetch(
-        self,
-        url: str,
-        *,
-        etag: str | None = None,
-        modified: str | None = None,
-        bytes_max: int | None = None,
-        deadline_s: float | None = None,
-        accept: str = ...,
-        headers: Mapping[str, str] | None = None,
-    ) -> Fetched: ...
-
-    def stream(
-        self,
-        url: str,
-        *,
-        etag: str | None = None,
-        modified: str | None = None,
-        bytes_max: int,
-        deadline_s: float,
-        accept: str = ...,
-        headers: Mapping[str, str] | None = None,
-    ) -> AbstractContextManager[FetchedStream]: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class SourceContext:
     """Everything that a source may use of its surroundings."""
 
     settings: Settings
-    fetcher: PageFetcher
+    fetcher: StreamingFetch
     objects: ObjectStore | None = None
     """Where a source may keep pictures that have no address of their own (frames of a video)."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)

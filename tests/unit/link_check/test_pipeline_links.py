@@ -18,7 +18,7 @@ from visor.app import App
 from visor.cli.main import cli
 from visor.errors import Conflict, CorruptObject, FetchUnavailable, HostDead
 from visor.free_tier.allowances import counted
-from visor.http.response import Probed
+from visor.http.fetch import Probed
 from visor.ingest.worker import Worker
 from visor.link_check.check import LinkCheck, LinksReport
 from visor.link_check.probe import probe_url
@@ -230,7 +230,7 @@ class Silent:
     def __init__(self, error: Callable[[], Exception]) -> None:
         self.error = error
 
-    def probe(self, url: str, *, is_picture: bool) -> Probed:
+    def probe(self, url: str, *, is_image: bool) -> Probed:
         raise self.error()
 
 
@@ -286,10 +286,10 @@ def test_two_checks_at_once_do_not_both_stand(shop: Shop) -> None:
     class Other:
         """Another check ends while this one asks."""
 
-        def probe(self, url: str, *, is_picture: bool) -> Probed:
+        def probe(self, url: str, *, is_image: bool) -> Probed:
             if not shop.app.stores.objects.list("links") or LinkState.load(shop.app.stores.objects)[1] == 0:
                 LinkState(day="2026-01-01").save(shop.app.stores.objects, 0)
-            return Probed(url=url, lasting_url=url)
+            return Probed(url=url, permanent_url=url)
 
     with pytest.raises(Conflict):
         shop.check(fetcher=Other())

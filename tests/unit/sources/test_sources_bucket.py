@@ -14,6 +14,7 @@ from tests.unit.ingest.test_pipeline_push import picture
 from tests.unit.sources.catalogue_server import context_for
 
 from visor.errors import BadRequest, FetchFailed, FetchRefused, NotConfigured, SettingsError, SourceError
+from visor.http.fetch import FetchOptions
 from visor.image_readers.readers import BucketReader
 from visor.ingest.bucket_events import DELETED, FINALIZED, METADATA, BucketEventHandler
 from visor.schema.items import Batch, Change, Item
@@ -94,7 +95,7 @@ def test_public_pictures_have_their_web_address_and_private_ones_are_read_where_
     with pytest.raises(FetchFailed):
         reader.fetch(f"gs://{bucket.name}/in/missing.jpg")
     with pytest.raises(FetchFailed, match="larger"):
-        reader.fetch(private, bytes_max=10)
+        reader.fetch(private, FetchOptions(bytes_max=10))
 
 
 def test_any_store_that_fsspec_opens_is_read_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:

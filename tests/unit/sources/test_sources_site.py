@@ -13,7 +13,7 @@ import pytest
 from tests.unit.sources.catalogue_server import Reply, Request, Server, context_for, serving
 
 from visor.errors import SettingsError, SourceUnavailable
-from visor.http.response import Fetched
+from visor.http.fetch import Fetched
 from visor.schema.items import Item
 from visor.sources.contract import Page, SourceContext
 from visor.sources.registry import open_source

@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from tests.unit.sources.catalogue_server import Reply, Request, context_for, serving
 
 from visor.errors import SourceError
-from visor.image_readers.thumbnails import FRAMES, read_frame
+from visor.image_readers.thumbnails import THUMBNAIL_SCHEME, get_thumbnail
 from visor.settings import Settings
 from visor.sources.contract import Page, Source, SourceContext
 from visor.sources.registry import open_source
@@ -72,7 +72,9 @@ def test_black_blurred_and_repeated_frames_are_left_out_and_matches_link_to_thei
         assert seconds([page]) == [0, 2, 5]
         assert [item.page_url for item in page.items] == [f"https://x.test/film#t={t}" for t in (0, 2, 5)]
         for item, seed in zip(page.items, (1, 3, 4), strict=True):
-            kept = np.asarray(Image.open(io.BytesIO(read_frame(stores.objects, item.image_url.removeprefix(FRAMES)))))
+            kept = np.asarray(
+                Image.open(io.BytesIO(get_thumbnail(stores.objects, item.image_url.removeprefix(THUMBNAIL_SCHEME))))
+            )
             assert np.abs(kept.astype(int) - np.asarray(scene(seed)).astype(int)).mean() < 20
         (again,) = source.read(page.next_pass)
         assert again.items == page.items, "what is missing has to be missed twice"

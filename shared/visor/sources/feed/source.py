@@ -14,9 +14,10 @@ import msgspec
 from msgspec import Meta
 
 from visor.errors import DropItem, FetchFailed, SourceError
-from visor.http.response import FetchedStream
+from visor.http.fetch import FetchedStream
+from visor.http.retry import RetryPolicy
 from visor.schema.items import Item, item_id
-from visor.sources.client import Origin, Patience
+from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.feed.rows import BadRow, FeedRow, json_rows, table_rows, xml_rows
 from visor.sources.parse.encoding import decoded, gunzipped
@@ -53,7 +54,7 @@ class FeedConfig(SourceConfig, frozen=True, kw_only=True):
     country: str | None = None
     licence: str | None = None
     headers: dict[str, str] = msgspec.field(default_factory=dict)
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
     bytes_max: int = 8_000_000_000
     """Of the feed, unpacked."""
     deadline_s: float = 3300.0
@@ -72,7 +73,7 @@ class FeedSource:
         self.name = name
         self._config = config
         self._context = context
-        self._origin = Origin(name, context, patience=config.patience, headers=config.headers)
+        self._origin = RetryingClient(name, context, patience=config.patience, headers=config.headers)
         self._renamed = {theirs: ours for ours, theirs in config.attributes.items()}
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
@@ -155,7 +156,7 @@ class FeedSource:
 
     def _rows(self, stream: FetchedStream) -> Iterator[FeedRow]:
         texts = decoded(
-            gunzipped(stream.pieces, self._config.bytes_max), promised=self._config.encoding or stream.charset
+            gunzipped(stream.chunks, self._config.bytes_max), promised=self._config.encoding or stream.charset
         )
         first = next(texts, "")
         texts = chain([first], texts)

@@ -11,8 +11,9 @@ import msgspec
 from msgspec import Meta
 
 from visor.errors import FetchFailed, SettingsError, SourceError
+from visor.http.retry import RetryPolicy
 from visor.schema.items import Item
-from visor.sources.client import Origin, Patience
+from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, RowErrors, RowFailure, SourceConfig, SourceContext, page_of
 from visor.sources.parse.mapping import Defaults, Expressions, Fields, RowMapping
 from visor.sources.shop_api.paging import Paging, Position, add_query
@@ -45,7 +46,7 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     query: dict[str, str] = msgspec.field(default_factory=dict)
     """Sent with every request, `headers` too: keys and languages."""
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
     pages_max: Annotated[int, Meta(ge=1)] = 100_000
     """Pages of one collection, beyond which the API is taken to page for ever."""
 
@@ -73,7 +74,7 @@ class ShopApiSource:
         self.name = name
         self._config = config
         self._secrets = context.secrets
-        self._origin = Origin(
+        self._origin = RetryingClient(
             name, context, patience=config.patience, headers=config.headers, accept="application/json"
         )
         self._mapping = RowMapping(

@@ -14,7 +14,7 @@ from extruct.w3cmicrodata import MicrodataExtractor
 from lxml.etree import LxmlError, ParserError
 from w3lib.encoding import html_to_unicode
 
-from visor.http.response import Fetched
+from visor.http.fetch import Fetched
 from visor.sources.parse.schema_org import product_row, things
 from visor.sources.parse.text import plain_text
 from visor.sources.site.urls import canonical

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import lxml.etree
 
 from visor.errors import FetchFailed, SourceError
-from visor.sources.client import PAGE_BYTES_MAX, Origin
+from visor.sources.client import PAGE_BYTES_MAX, RetryingClient
 from visor.sources.parse.encoding import gunzipped
 from visor.sources.parse.text import iso_date
 from visor.sources.site.urls import canonical, same_site
@@ -25,7 +25,7 @@ class Location(NamedTuple):
     """ISO 8601."""
 
 
-def locations(origin: Origin, sitemaps: list[str], host: str) -> Iterator[Location]:
+def locations(origin: RetryingClient, sitemaps: list[str], host: str) -> Iterator[Location]:
     """The pages of the host that sitemaps list, those of the sitemaps that they name included, in their order.
 
     A sitemap that is missing or cannot be read is passed over.
@@ -61,7 +61,7 @@ def locations(origin: Origin, sitemaps: list[str], host: str) -> Iterator[Locati
                 yield Location(found, iso_date(values.get("lastmod")))
 
 
-def _document(origin: Origin, url: str) -> lxml.etree._Element | None:
+def _document(origin: RetryingClient, url: str) -> lxml.etree._Element | None:
     try:
         body = b"".join(gunzipped([origin.get(url).body], PAGE_BYTES_MAX))
     except (FetchFailed, SourceError):

@@ -13,9 +13,10 @@ from msgspec import Meta
 from protego import Protego
 
 from visor.errors import DropItem, FetchFailed, QuotaReached, SettingsError, SourceUnavailable
-from visor.http.response import Fetched
+from visor.http.fetch import Fetched
+from visor.http.retry import RetryPolicy
 from visor.schema.items import Item, item_id
-from visor.sources.client import Origin, Patience
+from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext
 from visor.sources.parse.mapping import address
 from visor.sources.parse.price import UnreadablePrice, parse_price
@@ -60,7 +61,7 @@ class SiteConfig(SourceConfig, frozen=True, kw_only=True):
     they have changed."""
     licence: str | None = None
     country: str | None = None
-    patience: Patience = Patience(attempts=2)
+    patience: RetryPolicy = RetryPolicy(attempts=2)
 
 
 class SiteSource:
@@ -79,8 +80,10 @@ class SiteSource:
         self._host = urlsplit(start).netloc
         self._allow = [_expression(text, f"sources.{name}.allow") for text in config.allow]
         self._deny = [_expression(text, f"sources.{name}.deny") for text in config.deny]
-        self._origin = Origin(name, context, patience=config.patience, accept="text/html,application/xhtml+xml;q=0.9")
-        self._lists = Origin(name, context, patience=config.patience, accept="text/plain,application/xml;q=0.9")
+        self._origin = RetryingClient(
+            name, context, patience=config.patience, accept="text/html,application/xhtml+xml;q=0.9"
+        )
+        self._lists = RetryingClient(name, context, patience=config.patience, accept="text/plain,application/xml;q=0.9")
         self._asked = False
         self._used_up: QuotaReached | None = None
 

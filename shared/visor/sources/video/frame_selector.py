@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from visor.errors import SourceError
-from visor.image_readers.thumbnails import FRAME_BYTES_MAX
+from visor.image_readers.thumbnails import THUMBNAIL_BYTES_MAX
 from visor.near_duplicates.fingerprint import perceptual_hash
-from visor.near_duplicates.hamming import PDQ_BYTES, SAME_BITS
+from visor.near_duplicates.hamming import PDQ_BYTES, hash_distances
+from visor.near_duplicates.thresholds import SAME_BITS
 
 DARK = 16.0
 """Mean luma (0 to 255) below which a frame is black."""
@@ -97,11 +98,12 @@ class Choice:
         if _sharpness(luma) < BLURRED:
             return "blurred"
         own = np.frombuffer(bytes(perceptual_hash(frame)), np.uint8)[:PDQ_BYTES]
-        distances = [int(np.bitwise_count(own ^ _bits(old)).sum()) for old in self.recent]
-        if distances and min(distances) <= SAME_BITS:
-            return "repeated"
-        if self._scenes and distances and distances[-1] < SCENE_BITS:
-            return "same scene"
+        if self.recent:
+            distances = hash_distances(np.stack([_bits(old) for old in self.recent]), own)
+            if distances.min() <= SAME_BITS:
+                return "repeated"
+            if self._scenes and distances[-1] < SCENE_BITS:
+                return "same scene"
         self.recent = [*self.recent, own.tobytes().hex()][-RECENT:]
         return ""
 
@@ -113,7 +115,7 @@ def as_jpeg(frame: Image.Image) -> bytes:
     for quality in (85, 60, 30):
         buffer = io.BytesIO()
         small.save(buffer, "JPEG", quality=quality)
-        if buffer.tell() <= FRAME_BYTES_MAX:
+        if buffer.tell() <= THUMBNAIL_BYTES_MAX:
             break
     return buffer.getvalue()
 

@@ -14,9 +14,10 @@ from msgspec import Meta
 from PIL import Image
 
 from visor.errors import FetchFailed, NotConfigured, SettingsError, SourceError
-from visor.image_readers.thumbnails import keep_frame
+from visor.http.retry import RetryPolicy
+from visor.image_readers.thumbnails import put_thumbnail
 from visor.schema.items import Item, item_id
-from visor.sources.client import Origin, Patience
+from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, SourceConfig, SourceContext
 from visor.sources.video.frame_selector import Choice, as_jpeg, sampled
 from visor.sources.video.hls import Playlist, Segment, parse_playlist
@@ -46,7 +47,7 @@ class VideoConfig(SourceConfig, frozen=True, kw_only=True):
     author: str | None = None
     bytes_max: int = 4_000_000_000
     download_s: float = 3600.0
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
 
 
 class VideoSource:
@@ -58,7 +59,7 @@ class VideoSource:
         if context.objects is None:
             raise NotConfigured("A video's frames need an object store to be kept in")
         self.name, self._config, self._objects = name, config, context.objects
-        self._origin = Origin(name, context, patience=config.patience)
+        self._origin = RetryingClient(name, context, patience=config.patience)
         self._step_s = SCENE_STEP_S if config.scenes else config.interval_s
         scheme = urlsplit(config.url).scheme
         self._is_file = len(scheme) <= 1
@@ -107,7 +108,7 @@ class VideoSource:
         ) as stream:
             if stream.not_modified:
                 return None
-            for piece in stream.pieces:
+            for piece in stream.chunks:
                 file.write(piece)
             return {"etag": stream.etag, "modified": stream.modified}
 
@@ -181,7 +182,7 @@ class VideoSource:
             id=item_id(self.name, key),
             source=self.name,
             key=key,
-            image_url=keep_frame(self._objects, self.name, key, as_jpeg(frame)),
+            image_url=put_thumbnail(self._objects, self.name, key, as_jpeg(frame)),
             page_url=page,
             title=title,
             collection=config.collection,

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from visor.errors import FetchFailed, FetchUnavailable, SourceError
 from visor.schema.items import Record
-from visor.sources.client import Origin
+from visor.sources.client import RetryingClient
 from visor.sources.parse.text import plain_text
 
 TITLES_MAX = 50
@@ -44,7 +44,7 @@ class MediaWiki:
         url: Of its `api.php`.
     """
 
-    def __init__(self, url: str, origin: Origin) -> None:
+    def __init__(self, url: str, origin: RetryingClient) -> None:
         self._url = url
         self._origin = origin
 

@@ -15,8 +15,9 @@ from urllib.parse import quote, urlencode
 from msgspec import Meta
 
 from visor.errors import DropItem, FetchFailed, FetchUnavailable, SettingsError, SourceError, SourceUnavailable
+from visor.http.retry import RetryPolicy
 from visor.schema.items import Item, item_id
-from visor.sources.client import Origin, Patience
+from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.parse.text import TITLE_LENGTH_MAX
 from visor.sources.wikidata.mediawiki import MediaWiki, Picture
@@ -69,7 +70,7 @@ class WikidataConfig(SourceConfig, frozen=True, kw_only=True):
     wikidata_url: str = "https://www.wikidata.org/w/api.php"
     commons_url: str = "https://commons.wikimedia.org/w/api.php"
     wikipedia_url: str = "https://{language}.wikipedia.org/w/api.php"
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
 
 
 class WikidataSource:
@@ -87,13 +88,13 @@ class WikidataSource:
             )
         self.name = name
         self._config = config
-        self._queries = Origin(
+        self._queries = RetryingClient(
             name,
             context,
-            patience=Patience(attempts=2, delay_max_s=config.patience.delay_max_s),
+            patience=RetryPolicy(attempts=2, delay_max_s=config.patience.delay_max_s),
             accept="application/sparql-results+json",
         )
-        origin = Origin(name, context, patience=config.patience, accept="application/json")
+        origin = RetryingClient(name, context, patience=config.patience, accept="application/json")
         self._wikidata = MediaWiki(config.wikidata_url, origin)
         self._commons = MediaWiki(config.commons_url, origin)
         self._wikipedias = {
