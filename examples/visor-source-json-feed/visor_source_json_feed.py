@@ -8,7 +8,7 @@ from urllib.parse import urljoin
 
 from visor.errors import DropItem, FetchFailed, SourceError
 from visor.schema.items import Item, item_id
-from visor.sources.client import Origin
+from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.parse.text import iso_date, plain_text
 
@@ -29,14 +29,14 @@ class JsonFeedSource:
         self.name = name
         self._config = config
         # Asks politely, tries again where that may help, and can reach public addresses only.
-        self._origin = Origin(name, context, accept="application/feed+json, application/json")
+        self._client = RetryingClient(name, context, accept="application/feed+json, application/json")
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract; tests/test_json_feed.py checks it."""
         url: str | None = str(checkpoint["url"]) if checkpoint else self._config.url
         while url:
             try:
-                feed, fetched = self._origin.get_json(url)
+                feed, fetched = self._client.get_json(url)
             except FetchFailed as exc:
                 raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
             following = urljoin(fetched.url, feed["next_url"]) if feed.get("next_url") else None

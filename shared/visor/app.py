@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from visor.schema.items import Change, CrawlRun, IndexedItem, Item
     from visor.search.active_index import Serving
     from visor.search.service import SearchService
-    from visor.sources.config import Configuration
+    from visor.sources.config import SourcesFile
     from visor.sources.contract import Source, SourceContext
     from visor.storage import Stores
     from visor.web.app import SearchApp
@@ -132,10 +132,10 @@ class Assembly:
         return SourceContext(settings=self.settings, fetcher=self.fetcher, objects=self.stores.objects)
 
     @cached_property
-    def configuration(self) -> Configuration:
-        from visor.sources.config import Configuration
+    def configuration(self) -> SourcesFile:
+        from visor.sources.config import SourcesFile
 
-        return Configuration.load(self.settings.config)
+        return SourcesFile.load(self.settings.config)
 
     def open_source(self, name: str, config: Mapping[str, Any]) -> Source:
         """The source that `config` describes. Raises as `visor.sources.registry.open_source`."""
@@ -144,8 +144,8 @@ class Assembly:
         return open_source(name, config, self._context_of(name))
 
     def named_source(self, name: str) -> Source:
-        """The source of that name in the owner's visor.toml. Raises as `Configuration.open`."""
-        a_day = self.configuration.entry(name).plan.requests_a_day
+        """The source of that name in the owner's visor.toml. Raises as `SourcesFile.open`."""
+        a_day = self.configuration.entry(name).common.requests_a_day
         return self.configuration.open(name, self._context_of(name, a_day))
 
     @cached_property
@@ -167,7 +167,7 @@ class Assembly:
         from visor.ingest.bucket_events import Notified
         from visor.sources.bucket.source import BucketSource
 
-        names = [entry.name for entry in self.configuration.entries.values() if entry.plan.kind == "bucket"]
+        names = [entry.name for entry in self.configuration.entries.values() if entry.common.kind == "bucket"]
         sources = [self.named_source(name) for name in names]
         return Notified([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
 
@@ -249,13 +249,13 @@ class Assembly:
         runs = []
         latest = {name: found[0] for name, found in runs_of(self.stores.documents, self.configuration, 1).items()}
         for entry in due(self.configuration, latest, datetime.now(UTC)):
-            budget_s = min(ends_at - time.monotonic(), entry.plan.budget_s or self.settings.crawl_budget_s)
+            budget_s = min(ends_at - time.monotonic(), entry.common.budget_s or self.settings.crawl_budget_s)
             if budget_s <= 0:
                 LOG.info("Source %s waits for the next run: the time of this one is used up", entry.name)
                 continue
             try:
                 source = self.named_source(entry.name)
-                runs.append(self.crawl(source, budget_s=budget_s, limit=entry.plan.limit))
+                runs.append(self.crawl(source, budget_s=budget_s, limit=entry.common.limit))
             except (VisorError, NotConfigured) as exc:
                 LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
         if self.settings.links_a_day:

@@ -24,7 +24,7 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
 
     assembly = Assembly(Settings.read())
     on_change = show if dry_run and not as_json else None
-    plan = assembly.configuration.entry(name).plan
+    plan = assembly.configuration.entry(name).common
     run = assembly.crawl(
         assembly.named_source(name),
         dry_run=dry_run,

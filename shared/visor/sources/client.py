@@ -19,7 +19,7 @@ PAGE_BYTES_MAX = 64_000_000
 Answer = TypeVar("Answer")
 
 
-class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a source waits for an origin that does not answer."""
 
     attempts: Annotated[int, Meta(ge=1)] = 5
@@ -29,7 +29,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A longer Retry-After ends the run: the next one goes on from the checkpoint."""
 
 
-class Origin:
+class RetryingClient:
     """One source's way to the network, through the context's fetcher."""
 
     def __init__(
@@ -37,14 +37,14 @@ class Origin:
         source: str,
         context: SourceContext,
         *,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
         accept: str = "*/*",
     ) -> None:
         self.source = source
         self.requests = 0
         self._context = context
-        self._patience = patience or Patience()
+        self._patience = patience or RetryPolicy()
         self._headers = dict(headers or {})
         self._accept = accept
 

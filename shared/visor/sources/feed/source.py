@@ -16,11 +16,11 @@ from msgspec import Meta
 from visor.errors import DropItem, FetchFailed, SourceError
 from visor.http.response import FetchedStream
 from visor.schema.items import Item, item_id
-from visor.sources.client import Origin, Patience
+from visor.sources.client import RetryingClient, RetryPolicy
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.feed.rows import BadRow, FeedRow, json_rows, table_rows, xml_rows
 from visor.sources.parse.encoding import decoded, gunzipped
-from visor.sources.parse.mapping import address, address_or_none
+from visor.sources.parse.mapping import resolve_url, resolve_url_or_none
 from visor.sources.parse.price import UnreadablePrice, currency_code, parse_price
 from visor.sources.parse.schema_org import product_row, things, type_names
 from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text
@@ -53,7 +53,7 @@ class FeedConfig(SourceConfig, frozen=True, kw_only=True):
     country: str | None = None
     licence: str | None = None
     headers: dict[str, str] = msgspec.field(default_factory=dict)
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
     bytes_max: int = 8_000_000_000
     """Of the feed, unpacked."""
     deadline_s: float = 3300.0
@@ -72,7 +72,7 @@ class FeedSource:
         self.name = name
         self._config = config
         self._context = context
-        self._origin = Origin(name, context, patience=config.patience, headers=config.headers)
+        self._client = RetryingClient(name, context, patience=config.patience, headers=config.headers)
         self._renamed = {theirs: ours for ours, theirs in config.attributes.items()}
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
@@ -83,7 +83,7 @@ class FeedSource:
         is_settled = int(begun.get("reads", 0)) >= READS_MIN and not start
         known = {key: begun.get(key) for key in ("etag", "modified")} if is_settled else {}
         try:
-            with self._origin.stream(
+            with self._client.stream(
                 self._config.url,
                 bytes_max=self._config.bytes_max,
                 deadline_s=self._config.deadline_s,
@@ -211,8 +211,8 @@ class FeedSource:
             id=item_id(self.name, key),
             source=self.name,
             key=key,
-            image_url=address(pictures[at], url, "picture"),
-            page_url=address_or_none(link, url, key, errors),
+            image_url=resolve_url(pictures[at], url, "picture"),
+            page_url=resolve_url_or_none(link, url, key, errors),
             title=plain_text(_one(row.get("title")), TITLE_LENGTH_MAX),
             description=plain_text(_one(row.get("description"))) or None,
             price=price,

@@ -150,8 +150,8 @@ class RowMapping:
             id=item_id(self._source, key),
             source=self._source,
             key=key,
-            image_url=address(self._fields.find("image_url", row), base_url, "picture"),
-            page_url=address_or_none(self._fields.find("page_url", row), base_url, key, errors),
+            image_url=resolve_url(self._fields.find("image_url", row), base_url, "picture"),
+            page_url=resolve_url_or_none(self._fields.find("page_url", row), base_url, key, errors),
             title=plain_text(self._fields.find("title", row), TITLE_LENGTH_MAX) or defaults.title,
             description=self._text("description", row) or defaults.description,
             price=price,
@@ -181,7 +181,7 @@ class RowMapping:
             return None, None
 
 
-def address(value: Any, base_url: str, what: str) -> str:
+def resolve_url(value: Any, base_url: str, what: str) -> str:
     """An absolute http(s) address."""
     if not isinstance(value, str) or not value.strip():
         raise DropItem(f"it has no address of a {what}" + (f" but {str(value)!r:.80}" if value else ""))
@@ -195,12 +195,12 @@ def address(value: Any, base_url: str, what: str) -> str:
     return url.replace(" ", "%20")
 
 
-def address_or_none(value: Any, base_url: str, key: str, errors: RowErrors) -> str | None:
+def resolve_url_or_none(value: Any, base_url: str, key: str, errors: RowErrors) -> str | None:
     """An absolute http(s) address of a page; one that cannot be used is told, and the item stays."""
     if value in (None, ""):
         return None
     try:
-        return address(value, base_url, "page")
+        return resolve_url(value, base_url, "page")
     except DropItem as exc:
         errors.add(key, exc.reason, dropped=False)
         return None

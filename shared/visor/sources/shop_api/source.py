@@ -12,7 +12,7 @@ from msgspec import Meta
 
 from visor.errors import FetchFailed, SettingsError, SourceError
 from visor.schema.items import Item
-from visor.sources.client import Origin, Patience
+from visor.sources.client import RetryingClient, RetryPolicy
 from visor.sources.contract import Page, RowErrors, RowFailure, SourceConfig, SourceContext, page_of
 from visor.sources.parse.mapping import Defaults, Expressions, Fields, RowMapping
 from visor.sources.shop_api.paging import Paging, Position, add_query
@@ -45,12 +45,12 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     query: dict[str, str] = msgspec.field(default_factory=dict)
     """Sent with every request, `headers` too: keys and languages."""
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
     pages_max: Annotated[int, Meta(ge=1)] = 100_000
     """Pages of one collection, beyond which the API is taken to page for ever."""
 
 
-class Collection(NamedTuple):
+class ShopCollection(NamedTuple):
     id: str
     name: str
 
@@ -73,7 +73,7 @@ class ShopApiSource:
         self.name = name
         self._config = config
         self._secrets = context.secrets
-        self._origin = Origin(
+        self._client = RetryingClient(
             name, context, patience=config.patience, headers=config.headers, accept="application/json"
         )
         self._mapping = RowMapping(
@@ -106,7 +106,7 @@ class ShopApiSource:
             yield from self._read_collection(collection, start, following)
 
     def _read_collection(
-        self, collection: Collection, resumed: Position | None, following: Collection | None
+        self, collection: ShopCollection, resumed: Position | None, following: ShopCollection | None
     ) -> Iterator[Page]:
         after = {"collection": following.id} if following else None
         position = resumed or Position.first(self._config.paging)
@@ -139,9 +139,9 @@ class ShopApiSource:
                 return
             position = found
 
-    def _fetch(self, collection: Collection, position: Position) -> tuple[Any, str]:
+    def _fetch(self, collection: ShopCollection, position: Position) -> tuple[Any, str]:
         template = self._config.url.replace("{collection}", quote(collection.id, safe=""))
-        answer, fetched = self._origin.get_json(position.url(add_query(template, self._config.query)))
+        answer, fetched = self._client.get_json(position.url(add_query(template, self._config.query)))
         return answer, fetched.url
 
     def _rows(self, answer: Any, url: str) -> list[Any]:
@@ -156,7 +156,9 @@ class ShopApiSource:
             remedy=f"Correct sources.{self.name}.items",
         )
 
-    def _is_repeated(self, rows: list[Any], signatures: set[bytes], position: Position, collection: Collection) -> bool:
+    def _is_repeated(
+        self, rows: list[Any], signatures: set[bytes], position: Position, collection: ShopCollection
+    ) -> bool:
         """Whether this page was already read in this run.
 
         Many APIs answer a page beyond their last with the last one: an end. One that answers with its first
@@ -173,7 +175,9 @@ class ShopApiSource:
         signatures.add(signature)
         return repeated
 
-    def _page_of(self, rows: list[Any], collection: Collection, url: str, checkpoint: Mapping[str, Any] | None) -> Page:
+    def _page_of(
+        self, rows: list[Any], collection: ShopCollection, url: str, checkpoint: Mapping[str, Any] | None
+    ) -> Page:
         def make(row: Any, errors: RowErrors) -> Item | None:
             return self._mapping.item(row, base_url=url, collection=collection.name or None, errors=errors)
 
@@ -182,14 +186,14 @@ class ShopApiSource:
         )
         return page_of(keyed, make, checkpoint=checkpoint)
 
-    def _collections(self) -> list[Collection]:
+    def _collections(self) -> list[ShopCollection]:
         if self._config.collections is None:
-            return [Collection("", "")]
+            return [ShopCollection("", "")]
         if not isinstance(self._config.collections, Listing):
-            return [Collection(id_, id_) for id_ in sorted(set(self._config.collections))]
+            return [ShopCollection(id_, id_) for id_ in sorted(set(self._config.collections))]
         listing = self._config.collections
         try:
-            answer, fetched = self._origin.get_json(add_query(listing.url, self._config.query))
+            answer, fetched = self._client.get_json(add_query(listing.url, self._config.query))
         except FetchFailed as exc:
             raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
         rows = self._listing.find("items", answer)
@@ -197,7 +201,7 @@ class ShopApiSource:
         for row in rows if isinstance(rows, list) else []:
             id_ = self._listing.find("id", row)
             if isinstance(id_, str | int) and str(id_):
-                found[str(id_)] = Collection(str(id_), str(self._listing.find("name", row) or id_))
+                found[str(id_)] = ShopCollection(str(id_), str(self._listing.find("name", row) or id_))
         if not found:
             raise SourceError(
                 f"Source '{self.name}': {self._secrets.hide(fetched.url)} lists no collections",

@@ -23,7 +23,7 @@ class Visit:
     """Marks of the pictures that were found here first."""
 
 
-class SiteState:
+class Frontier:
     """The state of one pass. Its size grows with the pages of the site, never with the links between them."""
 
     def __init__(
@@ -109,7 +109,7 @@ class SiteState:
         return {"began_at": self.began_at, "full_at": self.full_at, "known": known}
 
     @classmethod
-    def restore(cls, stored: Mapping[str, Any]) -> SiteState:
+    def restore(cls, stored: Mapping[str, Any]) -> Frontier:
         known = {
             url: Visit(etag=etag, modified=modified, keys=list(keys), children=list(children), pictures=list(pictures))
             for url, (etag, modified, keys, children, pictures) in stored["known"].items()

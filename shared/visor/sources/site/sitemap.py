@@ -8,7 +8,7 @@ from typing import NamedTuple
 import lxml.etree
 
 from visor.errors import FetchFailed, SourceError
-from visor.sources.client import PAGE_BYTES_MAX, Origin
+from visor.sources.client import PAGE_BYTES_MAX, RetryingClient
 from visor.sources.parse.encoding import gunzipped
 from visor.sources.parse.text import iso_date
 from visor.sources.site.urls import canonical, same_site
@@ -25,7 +25,7 @@ class Location(NamedTuple):
     """ISO 8601."""
 
 
-def locations(origin: Origin, sitemaps: list[str], host: str) -> Iterator[Location]:
+def locations(client: RetryingClient, sitemaps: list[str], host: str) -> Iterator[Location]:
     """The pages of the host that sitemaps list, those of the sitemaps that they name included, in their order.
 
     A sitemap that is missing or cannot be read is passed over.
@@ -40,7 +40,7 @@ def locations(origin: Origin, sitemaps: list[str], host: str) -> Iterator[Locati
         if url in seen or not same_site(url, host):
             continue
         seen.add(url)
-        root = _document(origin, url)
+        root = _document(client, url)
         if root is None:
             continue
         for entry in root:
@@ -61,9 +61,9 @@ def locations(origin: Origin, sitemaps: list[str], host: str) -> Iterator[Locati
                 yield Location(found, iso_date(values.get("lastmod")))
 
 
-def _document(origin: Origin, url: str) -> lxml.etree._Element | None:
+def _document(client: RetryingClient, url: str) -> lxml.etree._Element | None:
     try:
-        body = b"".join(gunzipped([origin.get(url).body], PAGE_BYTES_MAX))
+        body = b"".join(gunzipped([client.get(url).body], PAGE_BYTES_MAX))
     except (FetchFailed, SourceError):
         return None
     # Neither entities nor other documents are read, and what is broken is read as far as it goes.

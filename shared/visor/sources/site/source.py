@@ -15,12 +15,12 @@ from protego import Protego
 from visor.errors import DropItem, FetchFailed, QuotaReached, SettingsError, SourceUnavailable
 from visor.http.response import Fetched
 from visor.schema.items import Item, item_id
-from visor.sources.client import Origin, Patience
+from visor.sources.client import RetryingClient, RetryPolicy
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext
-from visor.sources.parse.mapping import address
+from visor.sources.parse.mapping import resolve_url
 from visor.sources.parse.price import UnreadablePrice, parse_price
 from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text
-from visor.sources.site.frontier import SiteState, Visit
+from visor.sources.site.frontier import Frontier, Visit
 from visor.sources.site.page import SitePage, read_page
 from visor.sources.site.sitemap import locations
 from visor.sources.site.urls import canonical, is_trap, pattern, same_site
@@ -60,7 +60,7 @@ class SiteConfig(SourceConfig, frozen=True, kw_only=True):
     they have changed."""
     licence: str | None = None
     country: str | None = None
-    patience: Patience = Patience(attempts=2)
+    patience: RetryPolicy = RetryPolicy(attempts=2)
 
 
 class SiteSource:
@@ -79,15 +79,17 @@ class SiteSource:
         self._host = urlsplit(start).netloc
         self._allow = [_expression(text, f"sources.{name}.allow") for text in config.allow]
         self._deny = [_expression(text, f"sources.{name}.deny") for text in config.deny]
-        self._origin = Origin(name, context, patience=config.patience, accept="text/html,application/xhtml+xml;q=0.9")
-        self._lists = Origin(name, context, patience=config.patience, accept="text/plain,application/xml;q=0.9")
+        self._client = RetryingClient(
+            name, context, patience=config.patience, accept="text/html,application/xhtml+xml;q=0.9"
+        )
+        self._lists = RetryingClient(name, context, patience=config.patience, accept="text/plain,application/xml;q=0.9")
         self._asked = False
         self._used_up: QuotaReached | None = None
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
         robots = self._robots()
-        state = SiteState.restore(checkpoint) if checkpoint else None
+        state = Frontier.restore(checkpoint) if checkpoint else None
         if state is None or not state.is_open:
             state = self._begin(robots, state)
         delay_s = min(max(self._config.delay_s, float(robots.crawl_delay(ROBOT) or 0)), DELAY_MAX_S)
@@ -111,12 +113,12 @@ class SiteSource:
             return Protego.parse("")
         return Protego.parse(fetched.body[:500_000].decode("utf-8", "replace"))
 
-    def _begin(self, robots: Protego, before: SiteState | None) -> SiteState:
+    def _begin(self, robots: Protego, before: Frontier | None) -> Frontier:
         """A new pass: the start page and what the sitemaps list."""
         now = self._context.now()
         full_at = before.full_at if before else None
         full = full_at is None or now - datetime.fromisoformat(full_at) >= timedelta(days=self._config.full_every_days)
-        state = SiteState(
+        state = Frontier(
             began_at=now.isoformat(timespec="seconds"),
             full_at=now.isoformat(timespec="seconds") if full else full_at,
             known={} if full or before is None else before.known,
@@ -137,7 +139,7 @@ class SiteSource:
             state.add(location.url, 0, dated=location.lastmod is not None)
         return state
 
-    def _visit_some(self, state: SiteState, robots: Protego, delay_s: float) -> Page:
+    def _visit_some(self, state: Frontier, robots: Protego, delay_s: float) -> Page:
         items: list[Item] = []
         errors = RowErrors()
         gone: list[str] = []
@@ -194,10 +196,10 @@ class SiteSource:
         if self._asked and delay_s > 0:
             self._context.sleep(delay_s)
         self._asked = True
-        return self._origin.get(url, etag=known.etag if known else None, modified=known.modified if known else None)
+        return self._client.get(url, etag=known.etag if known else None, modified=known.modified if known else None)
 
     def _take(
-        self, url: str, fetched: Fetched, depth: int, dated: bool, state: SiteState, errors: RowErrors
+        self, url: str, fetched: Fetched, depth: int, dated: bool, state: Frontier, errors: RowErrors
     ) -> list[Item]:
         """The items of a page, and its links into the state."""
         if (fetched.media_type and "html" not in fetched.media_type) or not same_site(fetched.url, self._host):
@@ -219,7 +221,7 @@ class SiteSource:
             state.known[url] = visit
         return items
 
-    def _follow(self, links: Iterable[str], depth: int, state: SiteState) -> list[str]:
+    def _follow(self, links: Iterable[str], depth: int, state: Frontier) -> list[str]:
         """Wait for the pages that are linked to; those that are new."""
         if not self._config.follow or depth >= self._config.depth:
             return []
@@ -235,7 +237,7 @@ class SiteSource:
             and not any(expression.search(target) for expression in self._deny)
         )
 
-    def _rows(self, page: SitePage, state: SiteState) -> Iterator[tuple[str, Mapping[str, Any], str]]:
+    def _rows(self, page: SitePage, state: Frontier) -> Iterator[tuple[str, Mapping[str, Any], str]]:
         """Key, row and mark of each picture of the page that no page before it had."""
         found = False
         for at, row in enumerate(page.described):
@@ -268,7 +270,7 @@ class SiteSource:
             id=item_id(self.name, key),
             source=self.name,
             key=key,
-            image_url=address(row["image_link"], base_url, "picture"),
+            image_url=resolve_url(row["image_link"], base_url, "picture"),
             page_url=page.url if not row.get("link") else canonical(str(row["link"]), page.url) or page.url,
             title=plain_text(row.get("title"), TITLE_LENGTH_MAX) or page.title,
             description=plain_text(row.get("description")) or None,

@@ -76,7 +76,7 @@ def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[
         raise SourceError(f"The video cannot be read: {exc}") from exc
 
 
-class Choice:
+class FrameSelector:
     """Chooses frames, one after the other. `recent` is its memory, as a checkpoint keeps it.
 
     Args:
@@ -87,7 +87,7 @@ class Choice:
         self._scenes = scenes
         self.recent = list(recent or [])
 
-    def refuses(self, frame: Image.Image) -> str:
+    def skip_reason(self, frame: Image.Image) -> str:
         """Why a frame is left out; empty if it is kept."""
         luma = np.asarray(frame.convert("L").resize((256, max(1, 256 * frame.height // frame.width))), np.float32)
         if luma.mean() < DARK:

@@ -11,22 +11,22 @@ from visor.schema.items import Record
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)')
 
 
-class Segment(Record, frozen=True, kw_only=True):
+class HlsSegment(Record, frozen=True, kw_only=True):
     url: str
     sequence: int
     seconds: float
     """How long it is."""
 
 
-class Playlist(Record, frozen=True, kw_only=True):
-    segments: tuple[Segment, ...] = ()
+class HlsPlaylist(Record, frozen=True, kw_only=True):
+    segments: tuple[HlsSegment, ...] = ()
     ended: bool = False
     """Nothing will be added: a recording. Else it is a live stream."""
     variant: str | None = None
     """A master playlist's smallest variant, which is read instead."""
 
 
-def parse_playlist(text: str, url: str) -> Playlist:
+def parse_playlist(text: str, url: str) -> HlsPlaylist:
     """A playlist that was read from `url`.
 
     Raises:
@@ -35,7 +35,7 @@ def parse_playlist(text: str, url: str) -> Playlist:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines or not lines[0].startswith("#EXTM3U"):
         raise SourceError(f"{url:.200} is no HLS playlist", valid="A text that starts with #EXTM3U")
-    segments: list[Segment] = []
+    segments: list[HlsSegment] = []
     variants: list[tuple[float, str]] = []
     sequence, seconds, bandwidth = 0, 0.0, None
     for line in lines[1:]:
@@ -56,9 +56,9 @@ def parse_playlist(text: str, url: str) -> Playlist:
                 variants.append((bandwidth, urljoin(url, line)))
                 bandwidth = None
             else:
-                segments.append(Segment(url=urljoin(url, line), sequence=sequence, seconds=seconds))
+                segments.append(HlsSegment(url=urljoin(url, line), sequence=sequence, seconds=seconds))
                 sequence += 1
-    return Playlist(
+    return HlsPlaylist(
         segments=tuple(segments), ended="#EXT-X-ENDLIST" in lines, variant=min(variants)[1] if variants else None
     )
 

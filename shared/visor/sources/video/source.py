@@ -16,10 +16,10 @@ from PIL import Image
 from visor.errors import FetchFailed, NotConfigured, SettingsError, SourceError
 from visor.image_readers.thumbnails import keep_frame
 from visor.schema.items import Item, item_id
-from visor.sources.client import Origin, Patience
+from visor.sources.client import RetryingClient, RetryPolicy
 from visor.sources.contract import Page, SourceConfig, SourceContext
-from visor.sources.video.frame_selector import Choice, as_jpeg, sampled
-from visor.sources.video.hls import Playlist, Segment, parse_playlist
+from visor.sources.video.frame_selector import FrameSelector, as_jpeg, sampled
+from visor.sources.video.hls import HlsPlaylist, HlsSegment, parse_playlist
 
 PAGE_SIZE = 32
 """Frames in one page."""
@@ -46,7 +46,7 @@ class VideoConfig(SourceConfig, frozen=True, kw_only=True):
     author: str | None = None
     bytes_max: int = 4_000_000_000
     download_s: float = 3600.0
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
 
 
 class VideoSource:
@@ -58,7 +58,7 @@ class VideoSource:
         if context.objects is None:
             raise NotConfigured("A video's frames need an object store to be kept in")
         self.name, self._config, self._objects = name, config, context.objects
-        self._origin = Origin(name, context, patience=config.patience)
+        self._client = RetryingClient(name, context, patience=config.patience)
         self._step_s = SCENE_STEP_S if config.scenes else config.interval_s
         scheme = urlsplit(config.url).scheme
         self._is_file = len(scheme) <= 1
@@ -75,7 +75,7 @@ class VideoSource:
 
     def _read_file(self, checkpoint: Mapping[str, Any]) -> Iterator[Page]:
         after_s = checkpoint.get("at")
-        choice = Choice(scenes=self._config.scenes, recent=checkpoint.get("recent"))
+        selector = FrameSelector(scenes=self._config.scenes, recent=checkpoint.get("recent"))
         known = {name: checkpoint.get(name) for name in ("etag", "modified")}
         reads = int(checkpoint.get("reads", 0))
         # What is missing is missing for good only after it was missed twice, so a changed video is read twice.
@@ -88,10 +88,10 @@ class VideoSource:
             file.seek(0)
             items: list[Item] = []
             for seconds, frame in sampled(file, self._step_s, after_s):
-                if not choice.refuses(frame):
+                if not selector.skip_reason(frame):
                     items.append(self._item(f"{seconds:.3f}", seconds, frame, link=True))
                     if len(items) == PAGE_SIZE:
-                        yield Page(items=tuple(items), checkpoint={"at": seconds, "recent": choice.recent})
+                        yield Page(items=tuple(items), checkpoint={"at": seconds, "recent": selector.recent})
                         items = []
         # A video that changed while its pass was under way is read again: frames of both would be mixed.
         is_whole = after_s is None and any(validators.values())
@@ -102,7 +102,7 @@ class VideoSource:
         """Put the video into `file`; returns its validators, None if those that are held are its still."""
         if self._is_file:
             return self._copy(file, held)
-        with self._origin.stream(
+        with self._client.stream(
             self._config.url, bytes_max=self._config.bytes_max, deadline_s=self._config.download_s, **held
         ) as stream:
             if stream.not_modified:
@@ -131,18 +131,18 @@ class VideoSource:
         playlist = self._playlist(self._config.url)
         if playlist.ended and at.get("ended"):
             at = {"sequence": -1, "seconds": 0.0, "recent": []}
-        choice = Choice(scenes=self._config.scenes, recent=at["recent"])
+        selector = FrameSelector(scenes=self._config.scenes, recent=at["recent"])
         new = [segment for segment in playlist.segments if segment.sequence > at["sequence"]]
         if not new and playlist.segments and playlist.segments[-1].sequence < at["sequence"]:
             # Its numbers have begun anew: the broadcaster has started another stream.
             new = list(playlist.segments)
         live = not playlist.ended
         for segment in new:
-            items = self._segment_items(segment, at["seconds"], choice, live=live)
+            items = self._segment_items(segment, at["seconds"], selector, live=live)
             at = {
                 "sequence": segment.sequence,
                 "seconds": at["seconds"] + segment.seconds,
-                "recent": choice.recent,
+                "recent": selector.recent,
                 "ended": playlist.ended,
             }
             last = segment is new[-1]
@@ -153,22 +153,24 @@ class VideoSource:
         if not new:
             yield Page(partial=True, next_pass=at)
 
-    def _segment_items(self, segment: Segment, offset_s: float, choice: Choice, *, live: bool) -> tuple[Item, ...]:
-        data = self._origin.get(segment.url).body
+    def _segment_items(
+        self, segment: HlsSegment, offset_s: float, selector: FrameSelector, *, live: bool
+    ) -> tuple[Item, ...]:
+        data = self._client.get(segment.url).body
         # A segment is shorter than most intervals: at least its first frame is looked at.
         items = []
         for seconds, frame in sampled(io.BytesIO(data), self._step_s, None):
-            if not choice.refuses(frame):
+            if not selector.skip_reason(frame):
                 key = f"{segment.sequence}/{seconds:.3f}"
                 items.append(self._item(key, offset_s + seconds, frame, link=not live))
         return tuple(items)
 
-    def _playlist(self, url: str) -> Playlist:
-        answer = self._origin.get(url)
+    def _playlist(self, url: str) -> HlsPlaylist:
+        answer = self._client.get(url)
         playlist = parse_playlist(answer.body.decode("utf-8", "replace"), answer.url)
         if playlist.variant is None:
             return playlist
-        answer = self._origin.get(playlist.variant)
+        answer = self._client.get(playlist.variant)
         return parse_playlist(answer.body.decode("utf-8", "replace"), answer.url)
 
     def _item(self, key: str, seconds: float, frame: Image.Image, *, link: bool) -> Item:

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 from visor.errors import FetchFailed, FetchUnavailable, SourceError
 from visor.schema.items import Record
-from visor.sources.client import Origin
+from visor.sources.client import RetryingClient
 from visor.sources.parse.text import plain_text
 
 TITLES_MAX = 50
@@ -24,7 +24,7 @@ _PASSING = ("maxlag", "ratelimited", "readonly", "internal_api_error", "cirrusse
 _SUITABLE = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/tiff", "image/svg+xml"})
 
 
-class Picture(Record, frozen=True, kw_only=True):
+class WikiImage(Record, frozen=True, kw_only=True):
     """A file of Commons or of a Wikipedia at the size that was asked for."""
 
     name: str
@@ -44,9 +44,9 @@ class MediaWiki:
         url: Of its `api.php`.
     """
 
-    def __init__(self, url: str, origin: Origin) -> None:
+    def __init__(self, url: str, client: RetryingClient) -> None:
         self._url = url
-        self._origin = origin
+        self._client = client
 
     def ask(self, **parameters: str) -> Iterator[Mapping[str, Any]]:
         """The answers to one question, continued as often as the wiki has more.
@@ -59,9 +59,9 @@ class MediaWiki:
         for _ in range(CONTINUED_MAX):
             query = {"format": "json", "formatversion": "2", "maxlag": str(MAXLAG_S), **parameters, **more}
             try:
-                answer, _ = self._origin.get_json(f"{self._url}?{urlencode(query)}", check=_check)
+                answer, _ = self._client.get_json(f"{self._url}?{urlencode(query)}", check=_check)
             except FetchFailed as exc:
-                raise SourceError(f"Source '{self._origin.source}': {exc.found}", remedy=exc.remedy) from exc
+                raise SourceError(f"Source '{self._client.source}': {exc.found}", remedy=exc.remedy) from exc
             yield answer
             more = answer.get("continue") or {}
             if not more:
@@ -84,9 +84,9 @@ class MediaWiki:
                         found[str(id_)] = entity
         return found
 
-    def pictures(self, names: Iterable[str], width: int) -> dict[str, Picture]:
+    def pictures(self, names: Iterable[str], width: int) -> dict[str, WikiImage]:
         """The files of those names that are pictures, by name."""
-        found: dict[str, Picture] = {}
+        found: dict[str, WikiImage] = {}
         for some in _chunks(sorted(set(names)), TITLES_MAX):
             renamed: dict[str, list[str]] = {}
             for answer in self.ask(
@@ -147,7 +147,7 @@ def _check(answer: Any) -> None:
     raise SourceError(f"The wiki does not understand the question ({code}: {info:.200})", remedy="Report this")
 
 
-def _picture(page: Mapping[str, Any]) -> Picture | None:
+def _picture(page: Mapping[str, Any]) -> WikiImage | None:
     info = next(iter(page.get("imageinfo") or ()), None)
     if info is None or info.get("mime") not in _SUITABLE:
         return None
@@ -155,7 +155,7 @@ def _picture(page: Mapping[str, Any]) -> Picture | None:
     if not url:
         return None
     meta = {name: plain_text(value.get("value"), 300) for name, value in (info.get("extmetadata") or {}).items()}
-    return Picture(
+    return WikiImage(
         name=page["title"].partition(":")[2],
         url=url,
         sha1=info.get("sha1"),

@@ -16,10 +16,10 @@ from msgspec import Meta
 
 from visor.errors import DropItem, FetchFailed, FetchUnavailable, SettingsError, SourceError, SourceUnavailable
 from visor.schema.items import Item, item_id
-from visor.sources.client import Origin, Patience
+from visor.sources.client import RetryingClient, RetryPolicy
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.parse.text import TITLE_LENGTH_MAX
-from visor.sources.wikidata.mediawiki import MediaWiki, Picture
+from visor.sources.wikidata.mediawiki import MediaWiki, WikiImage
 
 IDS_PER_QUERY = 500
 IDS_PER_QUERY_MIN = 25
@@ -69,7 +69,7 @@ class WikidataConfig(SourceConfig, frozen=True, kw_only=True):
     wikidata_url: str = "https://www.wikidata.org/w/api.php"
     commons_url: str = "https://commons.wikimedia.org/w/api.php"
     wikipedia_url: str = "https://{language}.wikipedia.org/w/api.php"
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
 
 
 class WikidataSource:
@@ -87,17 +87,17 @@ class WikidataSource:
             )
         self.name = name
         self._config = config
-        self._queries = Origin(
+        self._queries = RetryingClient(
             name,
             context,
-            patience=Patience(attempts=2, delay_max_s=config.patience.delay_max_s),
+            patience=RetryPolicy(attempts=2, delay_max_s=config.patience.delay_max_s),
             accept="application/sparql-results+json",
         )
-        origin = Origin(name, context, patience=config.patience, accept="application/json")
-        self._wikidata = MediaWiki(config.wikidata_url, origin)
-        self._commons = MediaWiki(config.commons_url, origin)
+        client = RetryingClient(name, context, patience=config.patience, accept="application/json")
+        self._wikidata = MediaWiki(config.wikidata_url, client)
+        self._commons = MediaWiki(config.commons_url, client)
         self._wikipedias = {
-            language: MediaWiki(config.wikipedia_url.replace("{language}", language), origin)
+            language: MediaWiki(config.wikipedia_url.replace("{language}", language), client)
             for language in config.languages
         }
         self._names: dict[str, str] = {}
@@ -153,7 +153,7 @@ class WikidataSource:
     def _page(self, ids: Sequence[str], class_: str, checkpoint: Mapping[str, Any] | None) -> Page:
         entities = self._wikidata.entities(ids, self._config.languages, "labels|descriptions|sitelinks|claims")
         names = {id_: _picture_name(entity) for id_, entity in entities.items()}
-        pictures: dict[str, Picture] = {}
+        pictures: dict[str, WikiImage] = {}
         files = self._commons.pictures([name for name in names.values() if name], self._config.width)
         for id_, name in names.items():
             if name and name in files:
@@ -172,7 +172,7 @@ class WikidataSource:
 
         return page_of(((id_, id_) for id_ in ids), make, checkpoint=checkpoint)
 
-    def _item(self, id_: str, entity: Mapping[str, Any], picture: Picture, collection: str | None) -> Item:
+    def _item(self, id_: str, entity: Mapping[str, Any], picture: WikiImage, collection: str | None) -> Item:
         page_url = f"https://www.wikidata.org/wiki/{id_}"
         extra = {"wikidata": page_url, "file_page": picture.page_url, "licence_url": picture.licence_url}
         article = self._article(entity)
@@ -194,9 +194,9 @@ class WikidataSource:
             extra={name: value for name, value in extra.items() if value},
         )
 
-    def _article_pictures(self, entities: Mapping[str, Mapping[str, Any]]) -> dict[str, Picture]:
+    def _article_pictures(self, entities: Mapping[str, Mapping[str, Any]]) -> dict[str, WikiImage]:
         """The first suitable picture of the article of each entity that has one."""
-        found: dict[str, Picture] = {}
+        found: dict[str, WikiImage] = {}
         for language, wikipedia in self._wikipedias.items():
             articles = {
                 id_: article[1]
