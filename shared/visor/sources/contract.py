@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
@@ -186,3 +187,12 @@ def page_of(
         partial=partial,
         next_pass=next_pass,
     )
+
+
+def slices(rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], bool]]:
+    """At most `size` rows at a time, each slice with whether it is the last. No rows are one empty slice."""
+    some = list(islice(rows, size))
+    while following := list(islice(rows, size)):
+        yield some, False
+        some = following
+    yield some, True

@@ -384,7 +384,7 @@ def test_rows_that_cannot_become_items_are_told_and_stop_nothing() -> None:
     assert told["a"] == ("price 'oh' is not an amount of money", False)
     assert told["c"] == ("it has no address of a picture", True)
     assert "javascript" in told["d"][0]
-    assert any(key.startswith("row 5 of") and "no JSON object" in reason for key, (reason, _) in told.items())
+    assert any(key.startswith("row 5 of") and "not a JSON object" in reason for key, (reason, _) in told.items())
 
 
 def test_items_that_are_no_list_say_what_the_answer_has() -> None:

@@ -155,7 +155,7 @@ def test_a_live_stream_goes_on_from_where_it_was(stores: Stores) -> None:
     ("body", "says"),
     [
         (b'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXTINF:1,\n1.ts\n', "encrypted"),
-        (b"<html>", "no HLS"),
+        (b"<html>", "not an HLS"),
         (b'#EXTM3U\n#EXT-X-MAP:URI="i.mp4"\n#EXTINF:1,\n1.m4s\n', "EXT-X-MAP"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 from price_parser import Price
 
 from visor.errors import DropItem
+from visor.sources.contract import RowErrors
 
 _PLAIN = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\Z")
 _CODE = re.compile(r"(?<![A-Za-z])([A-Z]{3})(?![A-Za-z])")
@@ -41,7 +42,7 @@ def parse_price(value: Any, currency: str | None = None, *, minor_units: bool = 
         minor_units: The amount counts cents (or what the currency's smallest unit is).
 
     Raises:
-        UnreadablePrice: It is none, negative, or not finite.
+        UnreadablePrice: It is not a price, negative, or not finite.
     """
     named = currency_code(currency)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -56,6 +57,19 @@ def parse_price(value: Any, currency: str | None = None, *, minor_units: bool = 
     if not 0 <= amount < 1e15:
         raise UnreadablePrice(f"price {value!r:.60} is not an amount of money")
     return round(amount, 4), named
+
+
+def price_of(
+    key: str, value: Any, currency: str | None, errors: RowErrors, *, minor_units: bool = False
+) -> tuple[float | None, str | None]:
+    """`parse_price` of an item's price. One that cannot be read is reported, and the item stays without it."""
+    if value in (None, ""):
+        return None, None
+    try:
+        return parse_price(value, currency, minor_units=minor_units)
+    except UnreadablePrice as exc:
+        errors.add(key, exc.reason, dropped=False)
+        return None, None
 
 
 def currency_code(text: str | None) -> str | None:

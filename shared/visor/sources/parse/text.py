@@ -1,4 +1,4 @@
-"""Texts, dates and countries as catalogues write them, as the page shows them."""
+"""Texts, dates and countries: from what catalogues write to what the page shows."""
 
 from __future__ import annotations
 
@@ -30,8 +30,15 @@ def plain_text(value: Any, length_max: int = DESCRIPTION_LENGTH_MAX) -> str:
     return (cut.rpartition(" ")[0] if " " in cut[length_max // 2 :] else cut).rstrip(" ,;:") + "…"
 
 
+def scalar_text(value: Any) -> str:
+    """A key, code or number as it is written; empty for everything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value.strip() if isinstance(value, str) else ""
+
+
 def iso_date(value: Any) -> str | None:
-    """ISO 8601 of a date as an ISO text, an HTTP date, or seconds or milliseconds since 1970; None if it is none."""
+    """ISO 8601 of an ISO text, an HTTP date, or seconds or milliseconds since 1970; None for anything else."""
     if isinstance(value, bool) or value in (None, ""):
         return None
     if isinstance(value, int | float) or re.fullmatch(r"\d{9,13}(\.\d+)?", str(value)):

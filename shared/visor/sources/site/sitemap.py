@@ -9,7 +9,7 @@ import lxml.etree
 
 from visor.errors import FetchFailed, SourceError
 from visor.sources.client import PAGE_BYTES_MAX, RetryingClient
-from visor.sources.parse.encoding import gunzipped
+from visor.sources.parse.encoding import unpacked
 from visor.sources.parse.text import iso_date
 from visor.sources.site.urls import canonical, same_site
 
@@ -63,7 +63,7 @@ def locations(client: RetryingClient, sitemaps: list[str], host: str) -> Iterato
 
 def _document(client: RetryingClient, url: str) -> lxml.etree._Element | None:
     try:
-        body = b"".join(gunzipped([client.get(url).body], PAGE_BYTES_MAX))
+        body = unpacked([client.get(url).body], PAGE_BYTES_MAX).read()
     except (FetchFailed, SourceError):
         return None
     # Neither entities nor other documents are read, and what is broken is read as far as it goes.

@@ -17,7 +17,7 @@ from visor.http.response import Fetched
 from visor.schema.items import Item, item_id
 from visor.sources.client import RetryingClient, RetryPolicy
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext
-from visor.sources.parse.mapping import resolve_url
+from visor.sources.parse.item import resolve_url
 from visor.sources.parse.price import UnreadablePrice, parse_price
 from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text
 from visor.sources.site.frontier import Frontier, Visit
