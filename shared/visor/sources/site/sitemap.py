@@ -43,22 +43,18 @@ def locations(client: RetryingClient, sitemaps: list[str], host: str) -> Iterato
         root = _document(client, url)
         if root is None:
             continue
-        for entry in root:
-            if not isinstance(entry.tag, str):
-                continue
-            kind = lxml.etree.QName(entry).localname
-            values = {
-                lxml.etree.QName(child).localname: (child.text or "").strip()
-                for child in entry
-                if isinstance(child.tag, str) and child.text
-            }
-            found = canonical(values.get("loc", ""), url)
+        for entry in root.iterchildren("{*}sitemap", "{*}url"):
+            found = canonical(_text(entry, "loc"), url)
             if found is None:
                 continue
-            if kind == "sitemap" and depth < DEPTH_MAX:
-                todo.append((values["loc"].strip(), depth + 1))
-            elif kind == "url" and same_site(found, host):
-                yield Location(found, iso_date(values.get("lastmod")))
+            if lxml.etree.QName(entry).localname == "sitemap":
+                todo += [(_text(entry, "loc"), depth + 1)] if depth < DEPTH_MAX else []
+            elif same_site(found, host):
+                yield Location(found, iso_date(_text(entry, "lastmod")))
+
+
+def _text(entry: lxml.etree._Element, name: str) -> str:
+    return (entry.findtext(f"{{*}}{name}") or "").strip()
 
 
 def _document(client: RetryingClient, url: str) -> lxml.etree._Element | None:

@@ -14,11 +14,11 @@ from protego import Protego
 
 from visor.errors import DropItem, FetchFailed, QuotaReached, SettingsError, SourceUnavailable
 from visor.http.response import Fetched
-from visor.schema.items import Item, item_id
+from visor.schema.items import Item
 from visor.sources.client import RetryingClient, RetryPolicy
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext
-from visor.sources.parse.item import resolve_url
-from visor.sources.parse.price import UnreadablePrice, parse_price
+from visor.sources.parse.item import make_item, resolve_url
+from visor.sources.parse.price import price_of
 from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text
 from visor.sources.site.frontier import Frontier, Visit
 from visor.sources.site.page import SitePage, read_page
@@ -33,6 +33,8 @@ BARREN_AFTER = 40
 """Pages of one pattern in a row without anything new, after which more of them are not visited: calendars, facets."""
 DELAY_MAX_S = 30.0
 ROBOT = "Visor"
+EXTRA = ("availability", "brand", "condition", "gtin")
+"""Attributes of a product that the page may show."""
 
 
 class SiteConfig(SourceConfig, frozen=True, kw_only=True):
@@ -71,7 +73,7 @@ class SiteSource:
     def __init__(self, name: str, config: SiteConfig, context: SourceContext) -> None:
         start = canonical(config.url)
         if start is None:
-            raise SettingsError(f"sources.{name}.url = {config.url!r} is no address", valid="http://… or https://…")
+            raise SettingsError(f"sources.{name}.url = {config.url!r} is not a URL", valid="http://… or https://…")
         self.name = name
         self._config = config
         self._context = context
@@ -116,38 +118,40 @@ class SiteSource:
     def _begin(self, robots: Protego, before: Frontier | None) -> Frontier:
         """A new pass: the start page and what the sitemaps list."""
         now = self._context.now()
-        full_at = before.full_at if before else None
-        full = full_at is None or now - datetime.fromisoformat(full_at) >= timedelta(days=self._config.full_every_days)
+        last_full = datetime.fromisoformat(before.full_at) if before and before.full_at else None
+        if last_full is None or now - last_full >= timedelta(days=self._config.full_every_days):
+            before = None
+        began_at = now.isoformat(timespec="seconds")
         state = Frontier(
-            began_at=now.isoformat(timespec="seconds"),
-            full_at=now.isoformat(timespec="seconds") if full else full_at,
-            known={} if full or before is None else before.known,
+            began_at=began_at,
+            full_at=before.full_at if before else began_at,
+            known=before.known if before else {},
         )
         state.add(self._start, 0)
         sitemaps = self._config.sitemaps
         if sitemaps is None:
             sitemaps = tuple(robots.sitemaps) or (urljoin(self._start, "/sitemap.xml"),)
-        since = None if full or before is None else before.began_at
         listed = [urljoin(self._start, url) for url in sitemaps]
         for location in locations(self._lists, listed, self._host):
             if not self._is_wanted(location.url):
                 continue
             # A day is as exact as most sitemaps are.
-            if since is not None and location.lastmod is not None and location.lastmod[:10] < since[:10]:
+            if before and location.lastmod is not None and location.lastmod[:10] < before.began_at[:10]:
                 state.partial = True
                 continue
             state.add(location.url, 0, dated=location.lastmod is not None)
         return state
 
     def _visit_some(self, state: Frontier, robots: Protego, delay_s: float) -> Page:
+        """Visits the next pages of the site."""
         items: list[Item] = []
         errors = RowErrors()
         gone: list[str] = []
         unchanged: list[str] = []
         visits = 0
         while state.waiting and visits < PAGE_SIZE and state.visited < self._config.pages_max:
-            url, depth, dated = state.take()
-            if not robots.can_fetch(url, ROBOT) or state.is_barren(pattern(url), BARREN_AFTER):
+            url, depth, dated = state.waiting.popleft()
+            if not robots.can_fetch(url, ROBOT) or state.barren.get(pattern(url), 0) >= BARREN_AFTER:
                 continue
             visits += 1
             state.visited += 1
@@ -175,7 +179,7 @@ class SiteSource:
             state.dead = 0
             if fetched.not_modified and known is not None:
                 unchanged += known.keys
-                state.see_again(known)
+                state.pictures.update(dict.fromkeys(known.pictures))
                 self._follow(known.children, depth, state)
                 continue
             waiting = len(state.waiting)
@@ -238,40 +242,34 @@ class SiteSource:
         )
 
     def _rows(self, page: SitePage, state: Frontier) -> Iterator[tuple[str, Mapping[str, Any], str]]:
-        """Key, row and mark of each picture of the page that no page before it had."""
+        """Key, row and mark of each image of the page that no page before it had."""
         found = False
         for at, row in enumerate(page.described):
             picture = canonical(str(row["image_link"]), page.url)
-            own = canonical(str(row["link"]), page.url) if row.get("link") else None
-            key = own if own and len(page.described) > 1 else page.url if at == 0 else f"{page.url}#{at}"
+            own = canonical(str(row["link"]), page.url) if row.get("link") and len(page.described) > 1 else None
+            key = own or (page.url if at == 0 else f"{page.url}#{at}")
             if picture and (mark := state.see_picture(f"{key} {picture}")):
                 found = True
                 yield key, row, mark
-        if not found and page.shared and page.url != self._start:
-            picture = canonical(str(page.shared["image_link"]), page.url)
+        # The image that stands for the whole site is that of no page.
+        shared = page.shared if not found and page.url != self._start else None
+        for row in (shared,) if shared else ():
+            picture = canonical(str(row["image_link"]), page.url)
             if picture and (mark := state.see_picture(picture)):
                 found = True
-                yield page.url, page.shared, mark
-        if not found or self._config.pictures == "all":
-            for row in page.pictures:
-                picture = canonical(str(row["image_link"]), page.url)
-                if picture and (mark := state.see_picture(picture)):
-                    yield picture, row, mark
+                yield page.url, row, mark
+        for row in page.pictures if not found or self._config.pictures == "all" else ():
+            picture = canonical(str(row["image_link"]), page.url)
+            if picture and (mark := state.see_picture(picture)):
+                yield picture, row, mark
 
     def _item(self, key: str, row: Mapping[str, Any], page: SitePage, base_url: str, errors: RowErrors) -> Item:
-        price, currency = None, None
-        if row.get("price"):
-            try:
-                price, currency = parse_price(row["price"])
-            except UnreadablePrice as exc:
-                errors.add(key, exc.reason, dropped=False)
-        extra = {name: plain_text(row.get(name), 200) for name in ("availability", "brand", "condition", "gtin")}
-        return Item(
-            id=item_id(self.name, key),
-            source=self.name,
-            key=key,
-            image_url=resolve_url(row["image_link"], base_url, "picture"),
-            page_url=page.url if not row.get("link") else canonical(str(row["link"]), page.url) or page.url,
+        price, currency = price_of(key, row.get("price"), None, errors)
+        return make_item(
+            self.name,
+            key,
+            resolve_url(row["image_link"], base_url, "picture"),
+            page_url=(canonical(str(row["link"]), page.url) if row.get("link") else None) or page.url,
             title=plain_text(row.get("title"), TITLE_LENGTH_MAX) or page.title,
             description=plain_text(row.get("description")) or None,
             price=price,
@@ -281,7 +279,7 @@ class SiteSource:
             date=iso_date(row.get("date")),
             licence=plain_text(row.get("licence"), 200) or self._config.licence,
             author=plain_text(row.get("author"), 200) or None,
-            extra={name: value for name, value in extra.items() if value},
+            extra={name: plain_text(row.get(name), 200) for name in EXTRA},
         )
 
 
@@ -289,4 +287,4 @@ def _expression(text: str, where: str) -> re.Pattern[str]:
     try:
         return re.compile(text)
     except re.error as exc:
-        raise SettingsError(f"{where} has {text!r}, which is no regular expression: {exc}") from exc
+        raise SettingsError(f"{where} has {text!r}, which is not a regular expression: {exc}") from exc
