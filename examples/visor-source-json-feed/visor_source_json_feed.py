@@ -6,29 +6,38 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 from urllib.parse import urljoin
 
-from visor.errors import DropItem, FetchFailed, SourceError
-from visor.schema.items import Item, item_id
-from visor.sources.client import RetryingClient
-from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
-from visor.sources.parse.text import iso_date, plain_text
+from visor.errors import FetchFailed, SourceError
+from visor.sources import (
+    DropItem,
+    Item,
+    Page,
+    RetryingClient,
+    RowErrors,
+    SourceConfig,
+    SourceContext,
+    iso_date,
+    make_item,
+    page_of,
+    plain_text,
+)
 
 
 class JsonFeedConfig(SourceConfig, frozen=True, kw_only=True):
-    """The keys of [sources.NAME] with kind = "json_feed". Others are errors that name the line."""
+    """The keys of [sources.NAME] with kind = "json_feed". Any other key is an error that names the line."""
 
     url: str
     licence: str | None = None
 
 
 class JsonFeedSource:
-    """The checkpoint is the address of the next page."""
+    """The checkpoint is the URL of the next page."""
 
     Config: ClassVar[type[SourceConfig]] = JsonFeedConfig
 
     def __init__(self, name: str, config: JsonFeedConfig, context: SourceContext) -> None:
         self.name = name
         self._config = config
-        # Asks politely, tries again where that may help, and can reach public addresses only.
+        # Retries where that may help, and reaches public addresses only.
         self._client = RetryingClient(name, context, accept="application/feed+json, application/json")
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
@@ -50,11 +59,10 @@ class JsonFeedSource:
         if not row.get("id") or not image:
             raise DropItem("it has no id or no image")
         key = str(row["id"])
-        return Item(
-            id=item_id(self.name, key),
-            source=self.name,
-            key=key,
-            image_url=urljoin(self._config.url, image),
+        return make_item(
+            self.name,
+            key,
+            urljoin(self._config.url, image),
             page_url=urljoin(self._config.url, row["url"]) if row.get("url") else None,
             title=plain_text(row.get("title")),
             description=plain_text(row.get("summary") or row.get("content_text") or row.get("content_html")) or None,

@@ -170,5 +170,5 @@ def test_a_playlist_of_local_files_is_no_video(stores: Stores) -> None:
     body = b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n"
     with serving(lambda _: Reply(body)) as server, context_for(server.host) as context:
         source = opened(context, stores, f"{server.url}/film.mp4")
-        with pytest.raises(SourceError, match="no video"):
+        with pytest.raises(SourceError, match="not a video"):
             list(source.read(None))
