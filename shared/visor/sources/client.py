@@ -1,4 +1,4 @@
-"""Asks a catalogue's origin patiently: tries again where that may help, gives up in time, and shows no secrets."""
+"""HTTP client of the sources: retries where that may help, gives up in time, and keeps secrets out of errors."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ Answer = TypeVar("Answer")
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long a source waits for an origin that does not answer."""
+    """How often and how long a source retries a server that does not answer."""
 
     attempts: Annotated[int, Meta(ge=1)] = 5
     delay_s: float = 1.0
-    """Before the second attempt; doubles with each further one."""
+    """Before the second attempt; doubles with each further attempt."""
     delay_max_s: float = 60.0
-    """A longer Retry-After ends the run: the next one goes on from the checkpoint."""
+    """A longer Retry-After ends the run; the next run goes on from the checkpoint."""
 
 
 class RetryingClient:
-    """One source's way to the network, through the context's fetcher."""
+    """One source's HTTP client, on top of the context's fetcher."""
 
     def __init__(
         self,
@@ -49,20 +49,20 @@ class RetryingClient:
         self._accept = accept
 
     def get(self, url: str, *, etag: str | None = None, modified: str | None = None) -> Fetched:
-        """The answer to one GET, after as many attempts as patience allows.
+        """The response to one GET, after as many attempts as the policy allows.
 
         Raises:
-            SourceUnavailable: It did not answer, or asks to wait longer than this run does.
-            FetchFailed: It said no for good.
-            SourceError: Its address is not one that Visor fetches.
+            SourceUnavailable: The server did not answer, or asks to wait longer than a run does.
+            FetchFailed: The server refused for good.
+            SourceError: Visor does not fetch this URL.
         """
         return self._ask(url, lambda fetched: fetched, etag=etag, modified=modified)
 
     def get_json(self, url: str, *, check: Callable[[Any], None] | None = None) -> tuple[Any, Fetched]:
-        """`get`, and what its body says. A body that is cut off or is an error page counts as no answer.
+        """`get`, and its body as JSON. A body that is truncated or an error page counts as unavailable.
 
         Args:
-            check: Raises `FetchUnavailable` for an answer that says, with status 200, that there is none for now.
+            check: Raises `FetchUnavailable` for a response that reports, with status 200, a temporary failure.
         """
 
         def read(fetched: Fetched) -> tuple[Any, Fetched]:
@@ -70,7 +70,7 @@ class RetryingClient:
                 answer = msgspec.json.decode(fetched.body)
             except msgspec.DecodeError as exc:
                 start = fetched.body[:60].decode("utf-8", "replace")
-                raise FetchUnavailable(f"{url} answers {start!r}, which is no JSON ({exc})") from exc
+                raise FetchUnavailable(f"{url} answers {start!r}, which is not JSON ({exc})") from exc
             if check is not None:
                 check(answer)
             return answer, fetched
@@ -81,11 +81,11 @@ class RetryingClient:
     def stream(
         self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int, deadline_s: float
     ) -> Iterator[FetchedStream]:
-        """The answer to one GET, piece by piece. Opening it is tried as often as patience allows.
+        """The response to one GET, piece by piece. Opening it is retried as the policy allows.
 
         Raises:
-            SourceUnavailable: It did not answer, or broke off in the middle.
-            SourceError: It said no for good, or is too large.
+            SourceUnavailable: The server did not answer, or broke off in the middle.
+            SourceError: The server refused for good, or the body is too large.
         """
         with ExitStack() as stack:
 

@@ -24,7 +24,7 @@ def kinds(found: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint]:
     by_name: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP) if found is None else found:
         other = by_name.setdefault(entry.name, entry)
-        # A development install can list one and the same entry point twice.
+        # A development install can list the same entry point twice.
         if other.value != entry.value:
             raise SettingsError(
                 f"Two plug-ins register the source kind '{entry.name}': {_described(other)} and {_described(entry)}",

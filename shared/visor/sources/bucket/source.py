@@ -43,7 +43,7 @@ class BucketSource:
 
     Config: ClassVar[type[SourceConfig]] = BucketConfig
     notified: ClassVar[bool] = True
-    """Its items may have come by notification already, so a new one is not embedded again."""
+    """Its items may have arrived by notification already; those are not embedded again."""
 
     def __init__(self, name: str, config: BucketConfig, context: SourceContext) -> None:
         self.name, self.config = name, config

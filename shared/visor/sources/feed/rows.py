@@ -19,7 +19,7 @@ import msgspec
 from visor.errors import SourceError
 
 ROW_LENGTH_MAX = 1_000_000
-"""Characters of one row; a longer one is taken to be broken."""
+"""Characters of one row; a longer row counts as broken."""
 PIECE_LENGTH = 8192
 """Characters of an XML feed that are read at a time."""
 LINES_OF_A_ROW_MAX = 100
@@ -40,7 +40,7 @@ class BadRow(NamedTuple):
 
 
 class FeedRow(NamedTuple):
-    """A row and where it stands: the number of its first line, from 1."""
+    """A row and the number of its first line, from 1."""
 
     line: int
     values: Mapping[str, Any] | BadRow

@@ -19,9 +19,7 @@ _MILLISECONDS_FROM = 1e11
 
 def plain_text(value: Any, length_max: int = DESCRIPTION_LENGTH_MAX) -> str:
     """A text without markup, entities, line breaks and double blanks, cut at a blank to at most `length_max`."""
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else str(value)
+    text = "" if value is None else str(value)
     text = _TAG.sub(" ", _HIDDEN.sub(" ", text)) if "<" in text else text
     text = " ".join(html.unescape(text).replace("\0", "").split())
     if len(text) <= length_max:

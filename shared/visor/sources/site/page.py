@@ -154,23 +154,21 @@ def _shared(document: Any) -> Mapping[str, Any] | None:
         name = (element.get("property") or element.get("name") or "").strip().lower()
         if name.startswith(("og:", "product:", "article:", "twitter:")):
             meta.setdefault(name, element.get("content").strip())
-    image = (
-        meta.get("og:image:secure_url") or meta.get("og:image") or meta.get("og:image:url") or meta.get("twitter:image")
-    )
-    if not image:
-        return None
-    amount = meta.get("product:price:amount") or meta.get("og:price:amount")
-    currency = meta.get("product:price:currency") or meta.get("og:price:currency") or ""
+
+    def first(*names: str) -> str:
+        return next((meta[name] for name in names if meta.get(name)), "")
+
+    amount = first("product:price:amount", "og:price:amount")
+    currency = first("product:price:currency", "og:price:currency")
     row = {
-        "kind": meta.get("og:type", ""),
-        "image_link": image,
-        "title": meta.get("og:title"),
-        "description": meta.get("og:description"),
-        "price": f"{amount} {currency}".strip() if amount else None,
-        "product_type": meta.get("article:section"),
-        "date": meta.get("article:modified_time") or meta.get("article:published_time"),
+        "image_link": first("og:image:secure_url", "og:image", "og:image:url", "twitter:image"),
+        "title": first("og:title"),
+        "description": first("og:description"),
+        "price": f"{amount} {currency}".strip() if amount else "",
+        "product_type": first("article:section"),
+        "date": first("article:modified_time", "article:published_time"),
     }
-    return {name: value for name, value in row.items() if value}
+    return {name: value for name, value in row.items() if value} if row["image_link"] else None
 
 
 def _pictures(document: Any) -> Iterator[Mapping[str, Any]]:

@@ -1,4 +1,4 @@
-"""Sitemaps: lists of pages and lists of lists, packed or not (https://www.sitemaps.org/protocol.html)."""
+"""Sitemaps and sitemap indexes, packed or not (https://www.sitemaps.org/protocol.html)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Location(NamedTuple):
 def locations(client: RetryingClient, sitemaps: list[str], host: str) -> Iterator[Location]:
     """The pages of the host that sitemaps list, those of the sitemaps that they name included, in their order.
 
-    A sitemap that is missing or cannot be read is passed over.
+    A sitemap that is missing or cannot be read is skipped.
 
     Raises:
         SourceUnavailable: The host does not answer for now.
@@ -62,7 +62,7 @@ def _document(client: RetryingClient, url: str) -> lxml.etree._Element | None:
         body = unpacked([client.get(url).body], PAGE_BYTES_MAX).read()
     except (FetchFailed, SourceError):
         return None
-    # Neither entities nor other documents are read, and what is broken is read as far as it goes.
+    # No entities, no other documents; a broken sitemap is read as far as possible.
     parser = lxml.etree.XMLParser(recover=True, resolve_entities=False, no_network=True, huge_tree=False)
     try:
         root = lxml.etree.fromstring(body, parser)

@@ -1,4 +1,4 @@
-"""`site`: any website. Its robots.txt is obeyed, its sitemaps come first, then the links within it."""
+"""`site`: any website. It obeys robots.txt, and visits first what sitemaps list, then the links within the site."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ from visor.sources.site.urls import canonical, is_trap, pattern, same_site
 PAGE_SIZE = 20
 """Pages of the site that are visited for one page of items."""
 DEAD_AFTER = 5
-"""Pages in a row that do not answer, after which the site is left alone until the next run."""
+"""Unanswered requests in a row, after which the run ends."""
 BARREN_AFTER = 40
-"""Pages of one pattern in a row without anything new, after which more of them are not visited: calendars, facets."""
+"""Pages of one pattern in a row without anything new, after which others are skipped: calendars, facets."""
 DELAY_MAX_S = 30.0
 ROBOT = "Visor"
 EXTRA = ("availability", "brand", "condition", "gtin")
@@ -53,20 +53,19 @@ class SiteConfig(SourceConfig, frozen=True, kw_only=True):
     """Regular expressions, one of which a page's path and query have to contain; the start page is visited anyway."""
     deny: tuple[str, ...] = ()
     pictures: Literal["described", "all"] = "described"
-    """`described`: those that structured data or Open Graph name, and where there are none the plain ones. `all`: the
-    plain ones beside them, too."""
+    """`described`: those that structured data or Open Graph name, or else the plain ones. `all`: both."""
     delay_s: float = 1.0
-    """Between two requests; a longer Crawl-delay of robots.txt counts."""
+    """Between two requests; a longer Crawl-delay of robots.txt takes precedence."""
     full_every_days: Annotated[int, Meta(ge=1)] = 30
-    """Between two passes that visit every page; those between visit what sitemaps say is new, and ask others whether
-    they have changed."""
+    """Between two passes that visit every page. The passes in between visit what sitemaps list as new, and ask for
+    other pages with their validators."""
     licence: str | None = None
     country: str | None = None
     patience: RetryPolicy = RetryPolicy(attempts=2)
 
 
 class SiteSource:
-    """Visits pages in the order in which they are found. The checkpoint is what is left to visit and what was seen."""
+    """Visits pages in the order in which they are found. The checkpoint is the frontier."""
 
     Config: ClassVar[type[SourceConfig]] = SiteConfig
 
@@ -103,12 +102,12 @@ class SiteSource:
             yield msgspec.structs.replace(yielded, checkpoint=state.store(), partial=state.partial)
             if self._used_up is not None:
                 raise self._used_up
-        # What was not reached because of the limit is not missing.
+        # Pages beyond the limit are not missing.
         partial = state.partial or bool(state.waiting)
         yield msgspec.structs.replace(yielded, partial=partial, next_pass=state.closed())
 
     def _robots(self) -> Protego:
-        """The site's robots.txt (RFC 9309): one that is not there allows all, one that does not answer nothing."""
+        """The site's robots.txt (RFC 9309). A missing one allows everything; an unavailable one ends the run."""
         try:
             fetched = self._lists.get(urljoin(self._start, "/robots.txt"))
         except FetchFailed:
@@ -135,7 +134,7 @@ class SiteSource:
         for location in locations(self._lists, listed, self._host):
             if not self._is_wanted(location.url):
                 continue
-            # A day is as exact as most sitemaps are.
+            # Most sitemaps are exact to the day.
             if before and location.lastmod is not None and location.lastmod[:10] < before.began_at[:10]:
                 state.partial = True
                 continue
@@ -159,7 +158,7 @@ class SiteSource:
             try:
                 fetched = self._get(url, known, delay_s)
             except QuotaReached as exc:
-                # What was visited counts; this page is the next run's first.
+                # The visits so far count; the next run begins with this page.
                 state.put_back(url, depth, dated)
                 self._used_up = exc
                 break
@@ -184,7 +183,7 @@ class SiteSource:
                 continue
             waiting = len(state.waiting)
             found = self._take(url, fetched, depth, dated, state, errors)
-            # Links to more of the same are what traps are made of; lists lead elsewhere.
+            # A trap links to more of the same; a list links elsewhere.
             leads_on = any(pattern(child) != pattern(url) for child in state.waiting_since(waiting))
             state.note(pattern(url), bool(found) or leads_on)
             items += found
@@ -205,14 +204,14 @@ class SiteSource:
     def _take(
         self, url: str, fetched: Fetched, depth: int, dated: bool, state: Frontier, errors: RowErrors
     ) -> list[Item]:
-        """The items of a page, and its links into the state."""
+        """The items of a page; its links go to the frontier."""
         if (fetched.media_type and "html" not in fetched.media_type) or not same_site(fetched.url, self._host):
             return []
         page = read_page(fetched)
         visit = Visit(etag=fetched.etag, modified=fetched.modified)
         visit.children = self._follow(page.links, depth, state)
         items = []
-        # A page may say that it is another one under a second address.
+        # A page may be another one under a second URL.
         is_second = page.url != url and same_site(page.url, self._host) and not state.see(page.url)
         for key, row, picture in () if page.noindex or is_second else self._rows(page, state):
             visit.pictures.append(picture)
@@ -226,7 +225,7 @@ class SiteSource:
         return items
 
     def _follow(self, links: Iterable[str], depth: int, state: Frontier) -> list[str]:
-        """Wait for the pages that are linked to; those that are new."""
+        """Queue the linked pages; returns those that are new."""
         if not self._config.follow or depth >= self._config.depth:
             return []
         return [url for url in links if self._is_wanted(url) and state.add(url, depth + 1)]
