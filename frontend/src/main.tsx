@@ -1,17 +1,25 @@
+import { effect } from "@preact/signals";
 import { render } from "preact";
 import { loadConfig } from "./config";
-import { followFacets } from "./facets";
+import { followFacets } from "./endpoint/facets";
 import { begin, follow } from "./search";
-import { config } from "./state";
+import { answer, askedAs, config, query } from "./state";
 import "./styles/index.css";
 import { followTheme } from "./theme";
 import { App } from "./views/App";
+import { bandOf } from "./words/sureness";
+import { titleOf } from "./words/title";
 
 followTheme();
 config.value = await loadConfig();
-document.title = config.value.title;
+effect(() => {
+  const found = answer.value?.matches.length ? bandOf(answer.value, askedAs.value) : null;
+  document.title = titleOf(query.value, config.value.title, found);
+});
 const root = document.getElementById("page");
 if (root) render(<App />, root);
 followFacets();
+// The browser would restore it before the page is drawn.
+history.scrollRestoration = "manual";
 addEventListener("popstate", () => void follow());
 void begin();

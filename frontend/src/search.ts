@@ -1,13 +1,15 @@
 import { batch } from "@preact/signals";
-import { Failure, type Trouble } from "./api";
-import type { Item, SearchRequest } from "./contract";
-import { formatCount, likelihood } from "./format";
-import { leave, recall, remember, step } from "./history";
-import { countFilters, K_DEFAULT, type LinkState, type Options, readLink } from "./link";
-import { boxesOf } from "./mask";
-import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture } from "./picture";
+import { leave, recall, remember, step } from "./address/history";
+import { countFilters, K_DEFAULT, type LinkState, type Options, readLink } from "./address/link";
+import { Failure, type Trouble } from "./endpoint/api";
+import type { Item, SearchAnswer, SearchRequest } from "./endpoint/contract";
+import { boxesOf } from "./picture/mask";
+import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture } from "./picture/picture";
+import { restoreScroll, showTop } from "./scroll";
 import * as state from "./state";
 import { DEFAULT_OPTIONS, type Edit, NO_EDIT, type Query } from "./state";
+import { formatCount } from "./words/format";
+import { bandOf } from "./words/sureness";
 
 /** After a stroke or a moved edge, this long a pause means that it is meant. */
 const PAUSE_MS = 350;
@@ -48,7 +50,10 @@ export async function searchItem(item: Item): Promise<void> {
 /** Searches anew with other filters, another way, or for more. */
 export async function changeOptions(change: Partial<Options>): Promise<void> {
   state.options.value = { ...state.options.value, k: K_DEFAULT, ...change };
-  if (state.query.value) await run("push");
+  if (!state.query.value) return;
+  // Fewer results begin where they can be seen, also for those who ticked far down beside them.
+  if (change.filters) showTop(document.getElementById("results"));
+  await run("push");
 }
 
 /** Takes a change of the box or of the paint, and searches when the hand rests. */
@@ -80,10 +85,14 @@ export async function follow(): Promise<void> {
       state.linkNotice.value = null;
       showAnswer(visit.answer);
     });
+    restoreScroll(visit.scroll);
     return;
   }
   const link = readLink(location.hash);
-  if (!link) return clear();
+  if (!link) {
+    clear();
+    return restoreScroll(0);
+  }
   const { query, generation, model, ...options } = link;
   const known = state.stats.value;
   batch(() => {
@@ -160,9 +169,10 @@ async function start(query: Query): Promise<void> {
     reset(query);
     state.options.value = { ...state.options.value, k: K_DEFAULT };
   });
+  const answered = run("push");
   // 'More like this' is asked from far down a page, and its answer begins at the top.
   scrollTo(0, 0);
-  await run("push");
+  await answered;
 }
 
 async function run(how: "push" | "replace"): Promise<void> {
@@ -185,23 +195,27 @@ async function run(how: "push" | "replace"): Promise<void> {
     const answer = await state.api.value.search(request, picture, controller.signal);
     if (running !== controller) return;
     batch(() => showAnswer(answer));
-    remember({ query: state.query.value ?? query, edit, options, answer });
+    remember({ query: state.query.value ?? query, edit, options, answer, scroll: scrollY });
     stepped = false;
   } catch (error) {
     if (running === controller) fail(problemOf(error));
   }
 }
 
-function showAnswer(answer: NonNullable<typeof state.answer.value>): void {
+function showAnswer(answer: SearchAnswer): void {
   state.answer.value = answer;
   state.phase.value = "done";
   state.problem.value = null;
-  if (answer.safety?.unsafe) state.announcement.value = "This picture is not searched for.";
-  else if (answer.no_confident_match) state.announcement.value = "Nothing in the catalogue is like it.";
-  else {
-    const count = answer.matches.length;
-    state.announcement.value = `${formatCount(count)} ${count === 1 ? "match" : "matches"}. ${likelihood(answer.confidence)} in the catalogue.`;
-  }
+  state.announcement.value = spoken(answer);
+}
+
+/** The answer for those who hear the page: how many, and how sure. */
+function spoken(answer: SearchAnswer): string {
+  if (answer.safety?.unsafe) return "This picture is held back.";
+  const count = answer.matches.length;
+  if (count === 0) return answer.query.blank ?? "No matches.";
+  const band = bandOf(answer, state.askedAs.value);
+  return `${formatCount(count)} ${count === 1 ? "match" : "matches"}. ${band.title.replace(/[.]?$/, ".")}`;
 }
 
 function fail(problem: Trouble): void {
@@ -218,7 +232,6 @@ function reset(query: Query | null): void {
   state.answer.value = null;
   state.problem.value = null;
   state.linkNotice.value = null;
-  state.revealed.value = false;
 }
 
 function clear(): void {

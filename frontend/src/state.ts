@@ -1,11 +1,11 @@
 import { computed, signal } from "@preact/signals";
-import { Api, type Trouble } from "./api";
+import type { Options } from "./address/link";
+import { K_DEFAULT } from "./address/link";
 import type { Config } from "./config";
-import type { Box, FacetsAnswer, Item, SearchAnswer, StatsAnswer } from "./contract";
-import type { Options } from "./link";
-import { K_DEFAULT } from "./link";
-import { isEmpty, type Mask } from "./mask";
-import type { Picture } from "./picture";
+import { Api, type Trouble } from "./endpoint/api";
+import type { Box, FacetsAnswer, Item, SearchAnswer, StatsAnswer } from "./endpoint/contract";
+import { isEmpty, type Mask } from "./picture/mask";
+import type { Picture } from "./picture/picture";
 
 /** What is searched for. */
 export type Query =
@@ -44,8 +44,6 @@ export const answer = signal<SearchAnswer | null>(null);
 export const problem = signal<Trouble | null>(null);
 /** A sentence about a link that was made with another state of the catalogue. */
 export const linkNotice = signal<string | null>(null);
-/** The nearest are shown although none is likely. */
-export const revealed = signal(false);
 /** Pairs of a query and an item that were said to be no match, by `pairOf`. */
 export const rejected = signal<ReadonlySet<string>>(new Set());
 
@@ -72,6 +70,9 @@ export function subjectOf(
   return vector ? { vector } : null;
 }
 export const subject = computed(() => subjectOf(query.value, answer.value));
+
+/** Items are judged by other words than pictures. */
+export const askedAs = computed(() => (query.value?.kind === "item" ? "item" : "picture"));
 
 export const isBusy = computed(() => phase.value === "preparing" || phase.value === "searching");
 export const isEdited = computed(() => edit.value.box !== null || !isEmpty(edit.value.mask));

@@ -1,5 +1,5 @@
 import { afterEach, expect, it, vi } from "vitest";
-import { Api, Failure, filterParameters } from "../src/api";
+import { Api, Failure, filterParameters } from "../src/endpoint/api";
 
 afterEach(() => vi.unstubAllGlobals());
 

@@ -9,10 +9,9 @@ import {
   formatPrice,
   formatShare,
   hostOf,
-  likelihood,
   safeLink,
   sentenceCase,
-} from "../src/format";
+} from "../src/words/format";
 
 describe("a price", () => {
   it.each([
@@ -48,11 +47,6 @@ it.each([
   [1, "> 99 %"],
 ])("never says that %s is certain", (probability, text) => {
   expect(formatPercent(probability).replaceAll("\u00a0", " ")).toBe(text);
-});
-
-it("has a word for every probability, and stronger words for higher ones", () => {
-  const words = [0, 0.2, 0.5, 0.8, 0.95].map(likelihood);
-  expect(words).toEqual(["Unlikely", "Possibly", "Likely", "Very likely", "Almost certainly"]);
 });
 
 it.each([

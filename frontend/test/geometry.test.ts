@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { Box } from "../src/contract";
-import { boxBetween, describeBox, EDGES, isInside, moveBox, resizeBox, SIDE_MIN } from "../src/geometry";
+import type { Box } from "../src/endpoint/contract";
+import { boxBetween, describeBox, EDGES, isInside, moveBox, resizeBox, SIDE_MIN } from "../src/picture/geometry";
 
 const isWithinPicture = ([x, y, width, height]: Box) =>
   x >= 0 && y >= 0 && x + width <= 1 + 1e-9 && y + height <= 1 + 1e-9 && width > 0 && height > 0;

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { countFilters, fromUrlSafe, type LinkState, readLink, toUrlSafe, writeLink } from "../src/link";
+import { countFilters, fromUrlSafe, type LinkState, readLink, toUrlSafe, writeLink } from "../src/address/link";
 
 const plain: LinkState = {
   query: { item: "a".repeat(32) },

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { boxesOf, EXCLUDE_MAX, emptyMask, isEmpty, type Mask, paint, paintedShare } from "../src/mask";
+import { boxesOf, EXCLUDE_MAX, emptyMask, isEmpty, type Mask, paint, paintedShare } from "../src/picture/mask";
 
 /** A repeatable stream of numbers in [0, 1): mulberry32. */
 function numbers(seed: number): () => number {

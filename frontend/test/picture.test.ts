@@ -1,5 +1,5 @@
 import { expect, it } from "vitest";
-import { fromDataUrl, isWebAddress, nameOfAddress, readAddress } from "../src/picture";
+import { fromDataUrl, isWebAddress, nameOfAddress, readAddress, withScheme } from "../src/picture/picture";
 
 it.each([
   ["https://a.example/x.jpg", true],
@@ -25,4 +25,15 @@ it("names a picture by its file, or by its host", () => {
   expect(nameOfAddress("https://a.example/p/Red%20shoe.jpg?w=3")).toBe("Red shoe.jpg");
   expect(nameOfAddress("https://a.example/p/100%.jpg")).toBe("100%.jpg");
   expect(nameOfAddress("https://a.example/")).toBe("a.example");
+});
+
+it.each([
+  ["www.shop.example/cat.jpg", "https://www.shop.example/cat.jpg"],
+  [" shop.example:8443/a/b ", "https://shop.example:8443/a/b"],
+  ["http://a.example/x.jpg", "http://a.example/x.jpg"],
+  ["no address", "no address"],
+  ["cat.jpg", "cat.jpg"],
+  ["javascript:alert(1)", "javascript:alert(1)"],
+])("reads %j as it is meant", (typed, meant) => {
+  expect(withScheme(typed)).toBe(meant);
 });

@@ -15,6 +15,8 @@ PHONE: dict[str, Any] = {
     "is_mobile": True,
     "has_touch": True,
 }
+NOT_HERE = "We probably don't have it: these are the nearest"
+"""What stands above matches that the endpoint calls unsure."""
 LISTEN = """(() => {
   const ask = window.fetch;
   window.requestDocuments = [];
@@ -57,13 +59,6 @@ def drop_picture(page: Any, picture: Path) -> None:
     """Drop a picture and wait for its results."""
     drop(page, picture.name, picture.read_bytes(), f"image/{picture.suffix[1:]}")
     page.wait_for_selector(".card[data-verdict]")
-
-
-def show_anyway(page: Any) -> None:
-    """Show the nearest, also where the page says that nothing is like the picture."""
-    button = page.get_by_role("button", name="Show the nearest anyway")
-    if button.is_visible():
-        button.click()
 
 
 def settled(page: Any) -> None:

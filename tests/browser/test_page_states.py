@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tests.browser.page_driver import changed_answer, drop, drop_picture
+import pytest
+from tests.browser.page_driver import NOT_HERE, changed_answer, drop, drop_picture
 
 
 def test_a_file_that_is_no_picture_is_refused_with_a_remedy(new_page: Any) -> None:
@@ -77,29 +78,144 @@ def test_a_quota_that_is_reached_is_told(new_page: Any, picture: Path) -> None:
     page.wait_for_selector(".card[data-verdict]")
 
 
-def test_nothing_like_it_is_said_and_the_nearest_are_behind_a_click(new_page: Any, picture: Path) -> None:
+def test_the_nearest_are_shown_at_once_under_what_is_said_of_them(new_page: Any, picture: Path) -> None:
     page = new_page()
     changed_answer(page, "/v1/search", lambda answer: answer.update(no_confident_match=True, confidence=0.04))
-    drop(page, picture.name, picture.read_bytes(), "image/png")
-    page.get_by_role("heading", name="Nothing in the catalogue is like it").wait_for()
-    assert page.get_by_text("A 4 % chance that the catalogue has what you look for.").is_visible()
-    assert page.locator(".card[data-verdict]").count() == 0
-    page.get_by_role("button", name="Show the nearest anyway").click()
+    drop_picture(page, picture)
+    assert page.get_by_role("heading", name=NOT_HERE).is_visible()
+    assert page.get_by_text("A tighter photo of the thing alone").is_visible()
     assert page.locator(".card[data-verdict]").count() == 12
-    assert page.evaluate("document.activeElement.textContent") == "The nearest, though nothing is like it"
+    assert page.locator("[aria-live=polite]").inner_text() == f"12 matches. {NOT_HERE}."
+    assert page.get_by_text("Unlikely").count() == 0
+    page.get_by_text("Answered in").click()
+    assert page.get_by_text("Chance that the catalogue has it").is_visible()
+    assert page.locator(".timing dd", has_text="4 %").is_visible()
 
 
-def test_an_unsafe_picture_is_not_searched_for(new_page: Any, picture: Path) -> None:
+@pytest.mark.parametrize(
+    ("confidence", "words"), [(0.86, "Very likely what you are looking for"), (0.6, "Perhaps one of these")]
+)
+def test_the_band_says_how_sure_the_answer_is(new_page: Any, picture: Path, confidence: float, words: str) -> None:
     page = new_page()
-    probabilities = {"porn": 0.93, "neutral": 0.07}
-    changed_answer(
-        page,
-        "/v1/search",
-        lambda answer: answer.update(matches=[], safety={"unsafe": True, "probabilities": probabilities}),
-    )
+
+    def change(answer: dict[str, Any]) -> None:
+        answer.update(no_confident_match=False, confidence=confidence)
+        answer["matches"][0]["verdict"] = "similar"
+
+    changed_answer(page, "/v1/search", change)
+    drop_picture(page, picture)
+    assert page.get_by_role("heading", name=words).is_visible()
+
+
+def test_a_match_of_an_item_is_no_surer_than_the_answer(new_page: Any) -> None:
+    page = new_page()
+
+    def change(answer: dict[str, Any]) -> None:
+        answer.update(no_confident_match=False, confidence=0.96)
+        for match, confidence in zip(answer["matches"], (0.87, 0.6), strict=False):
+            match.update(confidence=confidence, verdict="similar")
+
+    changed_answer(page, "/v1/search", change)
+    page.locator(".example").first.click()
+    page.get_by_role("heading", name="Probably more of its kind").wait_for()
+    first, second = (page.locator(".sureness").nth(at).inner_text() for at in range(2))
+    assert "Perhaps alike" in first
+    assert "ikely" not in first + second
+    assert "%" not in first + second
+
+
+BLANK = "This picture is nearly blank: there is nothing in it to compare."
+
+
+def test_an_empty_picture_has_no_grid_but_a_sentence(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    changed_answer(page, "/v1/search", lambda answer: answer.update(matches=[], query={"blank": BLANK}))
     drop(page, picture.name, picture.read_bytes(), "image/png")
-    page.get_by_role("heading", name="This picture is not searched for").wait_for()
-    assert page.get_by_text("Not safe to show").is_visible()
+    page.get_by_role("heading", name=BLANK).wait_for()
+    assert page.locator(".card").count() == 0
+    assert page.get_by_text("What it seems to show").count() == 0
+    assert page.locator("[aria-live=polite]").inner_text() == BLANK
+
+
+def test_what_is_near_to_an_empty_picture_stands_below_that_sentence(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    changed_answer(page, "/v1/search", lambda answer: answer["query"].update(blank=BLANK))
+    drop_picture(page, picture)
+    assert page.get_by_role("heading", name=BLANK).is_visible()
+    assert page.locator(".card[data-verdict]").count() == 12
+    assert not re.search("likely|certainly", page.locator(".results").inner_text())
+
+
+def test_an_unsafe_picture_is_held_back_in_two_words(new_page: Any, address: str, picture: Path) -> None:
+    probabilities = {"porn": 0.93, "neutral": 0.07}
+    for at, classes in ((address, False), (f"{address}/?owner", True)):
+        page = new_page(at)
+        changed_answer(
+            page,
+            "/v1/search",
+            lambda answer: answer.update(matches=[], safety={"unsafe": True, "probabilities": probabilities}),
+        )
+        drop(page, picture.name, picture.read_bytes(), "image/png")
+        page.get_by_role("heading", name="This picture is held back").wait_for()
+        assert page.locator(".safety").get_by_text("Held back").is_visible()
+        assert ("porn" in page.content()) == classes
+
+
+def test_labels_have_short_names_and_only_likely_ones_are_said(new_page: Any, address: str, picture: Path) -> None:
+    page = new_page("about:blank")
+    labels = [
+        {"name": "kite (bird of prey)", "probability": 0.62},
+        {"name": "a cat having a striped coat", "probability": 0.51},
+        {"name": "hook", "probability": 0.2},
+    ]
+    facet = [{"value": one["name"], "count": 3} for one in labels]
+    changed_answer(page, "/v1/search", lambda answer: answer.update(labels=labels))
+    changed_answer(page, "/v1/facets", lambda facets: facets.update(label=facet))
+    page.goto(address)
+    drop_picture(page, picture)
+    assert page.locator(".label-name").all_inner_texts() == ["Kite"]
+    shown = page.get_by_role("group", name="Seems to show")
+    shown.wait_for()
+    assert shown.locator(".check-name").all_inner_texts() == ["Kite", "Hook"]
+
+
+def test_visitors_do_not_read_what_only_the_owner_can_do(new_page: Any, address: str, picture: Path) -> None:
+    problem = {
+        "type": "urn:visor:fetch_refused",
+        "title": "Fetch refused",
+        "status": 422,
+        "detail": "",
+        "found": "a.example leads into a private network",
+        "remedy": "If this is a server that you trust, name it in VISOR_ALLOW_HOSTS as a.example",
+    }
+    for at, owners in ((address, False), (f"{address}/?owner", True)):
+        page = new_page(at, expect_failures=True)
+        page.route(
+            "**/v1/search",
+            lambda route: route.fulfill(status=422, json=problem, headers={"Content-Type": "application/problem+json"}),
+        )
+        drop(page, picture.name, picture.read_bytes(), "image/png")
+        page.get_by_role("alert").wait_for()
+        assert page.get_by_text("Save the picture, and choose the file instead").is_visible() != owners
+        assert ("VISOR_ALLOW_HOSTS" in page.content()) == owners
+
+
+def test_a_search_that_fails_leaves_the_results_before_it(new_page: Any, picture: Path) -> None:
+    page = new_page(expect_failures=True)
+    drop_picture(page, picture)
+    page.route("**/v1/search", lambda route: route.abort())
+    page.get_by_role("group", name="Collection").get_by_role("checkbox").first.check()
+    page.get_by_role("heading", name="The search does not answer").wait_for()
+    assert page.get_by_text("Below are the results from before.").is_visible()
+    assert page.locator(".card[data-verdict]").count() == 12
+
+
+def test_a_title_is_written_in_its_own_direction(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    changed_answer(page, "/v1/search", lambda answer: answer["matches"][0]["item"].update(title="نمر (Tiger)"))
+    drop_picture(page, picture)
+    heading = page.locator(".card h3").first
+    assert heading.evaluate("(one) => getComputedStyle(one).direction") == "rtl"
 
 
 def test_a_partial_answer_says_so(new_page: Any, picture: Path) -> None:
@@ -198,10 +314,15 @@ def test_the_about_panel_tells_what_the_index_holds(new_page: Any, address: str)
     changed_answer(page, "/v1/stats", lambda stats: stats.update(meters=meters))
     page.goto(address)
     page.wait_for_selector(".example")
+    assert page.evaluate("document.title") == page.locator(".brand span").inner_text()
     with page.expect_response("**/v1/stats"):
         page.get_by_role("button", name="About").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_text("Pictures", exact=True).wait_for()
+    # What is used of Google's allowances concerns the owner.
+    assert dialog.get_by_text("1,200 of 50,000").count() == 0
+    dialog.get_by_role("button", name="Show what concerns the owner").click()
+    assert page.url.endswith("?owner")
     assert dialog.get_by_text("1,200 of 50,000").is_visible()
     assert dialog.get_by_text("5 MB of 1 GB").is_visible()
     assert dialog.get_by_text("Prices are made up.").is_visible()

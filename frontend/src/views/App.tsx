@@ -1,18 +1,18 @@
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
-import { REGRET_MS } from "../feedback";
-import { readTransfer } from "../picture";
+import { REGRET_MS } from "../endpoint/feedback";
+import { readTransfer } from "../picture/picture";
 import { searchOffered, startOver } from "../search";
 import { announcement, config, isBusy, query, toast } from "../state";
 import { theme, toggleTheme } from "../theme";
-import { About } from "./About";
-import { Filters } from "./Filters";
-import { Insight } from "./Insight";
-import { Intake } from "./Intake";
-import { Icon, Mark } from "./icons";
-import { Notes } from "./Notes";
-import { PictureEditor } from "./PictureEditor";
-import { Results } from "./Results";
-import { Start } from "./Start";
+import { About } from "./about/About";
+import { Icon, Mark } from "./elements/icons";
+import { Notes } from "./elements/Notes";
+import { Filters } from "./query/Filters";
+import { Insight } from "./query/Insight";
+import { PictureEditor } from "./query/PictureEditor";
+import { Results } from "./results/Results";
+import { Intake } from "./start/Intake";
+import { Start } from "./start/Start";
 
 export function App() {
   const [about, setAbout] = useState(false);
@@ -66,17 +66,19 @@ function Searched() {
   return (
     <div class="searched">
       <h1 class="visually-hidden">Results</h1>
-      <section class="query" aria-label="Your picture">
-        {/* Tools, strokes and their undoing belong to one picture. */}
-        {current && <PictureEditor key={current.picture.src ?? current.picture.name} query={current} />}
-        {current?.kind === "item" && (
-          <p class="query-name">
-            More like <strong>{current.item?.title || "this item"}</strong>
-          </p>
-        )}
-      </section>
-      <Insight />
-      <Filters />
+      <div class="side">
+        <section class={current?.kind === "item" ? "query query-item" : "query"} aria-label="Your picture">
+          {/* Tools, strokes and their undoing belong to one picture. */}
+          {current && <PictureEditor key={current.picture.src ?? current.picture.name} query={current} />}
+          {current?.kind === "item" && (
+            <p class="query-name">
+              More like <strong dir="auto">{current.item?.title || "this item"}</strong>
+            </p>
+          )}
+        </section>
+        <Insight />
+        <Filters />
+      </div>
       <Results />
     </div>
   );

@@ -1,0 +1,62 @@
+import type { SearchAnswer } from "../endpoint/contract";
+import { type Edit, type Query, subjectOf } from "../state";
+import { type LinkState, type Options, writeLink } from "./link";
+
+/** One searched page. A link holds only the vector; in this tab the picture itself is remembered as well. */
+export interface Visit {
+  query: Query;
+  edit: Edit;
+  options: Options;
+  answer: SearchAnswer;
+  /** How far down the page stood when it was left. */
+  scroll: number;
+}
+
+const VISITS_MAX = 40;
+const visits = new Map<string, Visit>();
+/** The visit that is on the page. */
+let shown: Visit | null = null;
+
+/** The link to a visit, or null where the answer gave nothing to link to. */
+export function linkOf({ query, options, answer }: Visit): LinkState | null {
+  const { generation, model } = answer.index;
+  const subject = subjectOf(query, answer);
+  return subject && { query: subject, ...options, generation, model };
+}
+
+/** A step for a search that is under way: going back gives it up. */
+export function step(): void {
+  keepScroll();
+  shown = null;
+  history.pushState(null, "", location.pathname + location.search);
+}
+
+/** Puts a visit into the address bar, in place of the step made for it or of the visit that it refines. */
+export function remember(visit: Visit): void {
+  const link = linkOf(visit);
+  const id = crypto.getRandomValues(new Uint32Array(2)).join("");
+  visits.set(id, visit);
+  shown = visit;
+  const [oldest] = visits.keys();
+  if (visits.size > VISITS_MAX && oldest) visits.delete(oldest);
+  const address = link ? `#${writeLink(link)}` : location.pathname + location.search;
+  history.replaceState({ visit: id }, "", address);
+}
+
+/** The remembered visit that the browser stands on, if this tab has made it. */
+export function recall(): Visit | null {
+  keepScroll();
+  const id: unknown = history.state?.visit;
+  shown = (typeof id === "string" && visits.get(id)) || null;
+  return shown;
+}
+
+/** Notes how far down the page stands, before it is left. */
+function keepScroll(): void {
+  if (shown) shown.scroll = scrollY;
+}
+
+/** Back to the start page, as a step of its own. */
+export function leave(): void {
+  if (location.hash) step();
+}

@@ -1,0 +1,34 @@
+/**
+ * The HTTP contract of the search function, by the names of `shared/visor/web/schema.py`.
+ * The types come from its OpenAPI document: `npm run contract` writes them anew. The server leaves out what is at its
+ * default, so everything that has a default is optional.
+ */
+import type { components } from "../openapi";
+
+type Schemas = components["schemas"];
+
+/** x, y, width, height as fractions of the picture's sides. */
+export type Box = [number, number, number, number];
+export type Verdict = Match["verdict"];
+export type Mode = NonNullable<SearchRequest["mode"]>;
+
+export type FacetsAnswer = Schemas["FacetsAnswer"];
+export type FacetValue = Schemas["FacetValue"];
+export type Filters = Schemas["Filters"];
+export type Item = Schemas["Item"];
+export type ItemAnswer = Schemas["ItemAnswer"];
+export type ItemsAnswer = Schemas["ItemsAnswer"];
+export type Label = Schemas["Label"];
+export type Match = Schemas["Match"];
+export type Problem = Schemas["Problem"];
+export type QueryAnswer = Schemas["QueryAnswer"] & {
+  /** Why there is nothing to compare in the picture, where that is so. */
+  blank?: string | null;
+};
+export type SearchAnswer = Omit<Schemas["SearchAnswer"], "query"> & { query: QueryAnswer };
+/** What to search for is named here, or is the picture beside it. */
+export type SearchRequest = Partial<Schemas["SearchRequest"]>;
+export type StatsAnswer = Schemas["StatsAnswer"];
+
+/** The stages of `timing_ms`, in their order. */
+export const STAGES = ["fetch", "decode", "embed", "scan", "confidence", "items"] as const;

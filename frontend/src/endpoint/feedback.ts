@@ -1,0 +1,44 @@
+import { announcement, api, rejected, subject, toast } from "../state";
+import type { Item } from "./contract";
+
+/** This long it can be taken back; only then it is sent. */
+export const REGRET_MS = 6000;
+
+type Subject = NonNullable<typeof subject.value>;
+const pairOf = (asked: Subject, item: string): string => `${Object.values(asked)[0]} ${item}`;
+
+/** Whether an item was said to be no match for what is on the page. */
+export function isRejected(item: string): boolean {
+  const asked = subject.value;
+  return asked !== null && rejected.value.has(pairOf(asked, item));
+}
+
+/** Hides a result that is no match, and tells the endpoint unless that is undone at once. */
+export function rejectMatch(item: Item): void {
+  const asked = subject.value;
+  if (!asked) return;
+  const name = item.title || "The item";
+  const pair = pairOf(asked, item.id);
+  const endpoint = api.value;
+  rejected.value = new Set([...rejected.value, pair]);
+  announcement.value = `${name} is hidden: not a match.`;
+  const send = () => {
+    settle();
+    endpoint.feedback(item.id, asked).catch(() => {
+      toast.value = { text: `${name} is hidden here, but that could not be kept.` };
+    });
+  };
+  const timer = setTimeout(send, REGRET_MS);
+  const settle = () => {
+    clearTimeout(timer);
+    removeEventListener("pagehide", send);
+  };
+  const undo = () => {
+    settle();
+    rejected.value = new Set([...rejected.value].filter((one) => one !== pair));
+    announcement.value = `${name} is shown again.`;
+    toast.value = null;
+  };
+  addEventListener("pagehide", send);
+  toast.value = { text: "Hidden: not a match.", action: { label: "Undo", run: undo } };
+}

@@ -1,0 +1,131 @@
+/** Longer side of what is sent: several times what the model looks at, and small on any connection. */
+export const SIDE_MAX = 1024;
+const QUALITY = 0.92;
+
+/** A picture to search for. */
+export interface Picture {
+  /** What is uploaded, or null for one that the server fetches or knows by itself. */
+  blob: Blob | null;
+  /** What the page shows, or null where there is nothing to show (an undecodable format, a link's vector). */
+  src: string | null;
+  name: string;
+  /** Width ÷ height, once known. */
+  aspect: number | null;
+}
+
+/**
+ * A file made ready to be sent: turned upright, at most 1,024 pixels a side, alpha on white, without its metadata
+ * (cameras write the place into it). A format that this browser does not decode (HEIC mostly) goes as it is, and so
+ * does an animation, of which the server chooses a telling frame.
+ */
+export async function preparePicture(file: Blob, name: string): Promise<Picture> {
+  const decoded = await decode(file);
+  if (!decoded) return { blob: file, src: null, name, aspect: null };
+  const { source, width, height } = decoded;
+  const aspect = width / height;
+  if (file.type === "image/gif") return { blob: file, src: URL.createObjectURL(file), name, aspect };
+  const scale = Math.min(1, SIDE_MAX / Math.max(width, height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(width * scale));
+  canvas.height = Math.max(1, Math.round(height * scale));
+  const context = canvas.getContext("2d");
+  if (!context) return { blob: file, src: URL.createObjectURL(file), name, aspect };
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(source, 0, 0, canvas.width, canvas.height);
+  if (source instanceof ImageBitmap) source.close();
+  const blob = await new Promise<Blob | null>((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
+  return { blob: blob ?? file, src: URL.createObjectURL(blob ?? file), name, aspect };
+}
+
+interface Decoded {
+  source: CanvasImageSource;
+  width: number;
+  height: number;
+}
+
+async function decode(file: Blob): Promise<Decoded | null> {
+  try {
+    const bitmap = await createImageBitmap(file, { imageOrientation: "from-image" });
+    return { source: bitmap, width: bitmap.width, height: bitmap.height };
+  } catch {
+    return decodeAsElement(file);
+  }
+}
+
+/** Drawings (SVG) become pictures only through an element; they may have no size of their own. */
+async function decodeAsElement(file: Blob): Promise<Decoded | null> {
+  const address = URL.createObjectURL(file);
+  try {
+    const image = new Image();
+    image.src = address;
+    await image.decode();
+    return { source: image, width: image.naturalWidth || SIDE_MAX, height: image.naturalHeight || SIDE_MAX };
+  } catch {
+    return null;
+  } finally {
+    URL.revokeObjectURL(address);
+  }
+}
+
+/** What somebody dropped or pasted: a file, an address, or nothing to search for. */
+export type Offered = { file: Blob; name: string } | { url: string } | null;
+
+/** The first picture in a drop or a paste. A file wins over an address, an image's address over a page's. */
+export async function readTransfer(transfer: DataTransfer | null): Promise<Offered> {
+  if (!transfer) return null;
+  const files = [...transfer.files];
+  const file = files.find((one) => one.type.startsWith("image/")) ?? files[0];
+  if (file) return { file, name: file.name || "Pasted picture" };
+  const inPage = imageInHtml(transfer.getData("text/html"));
+  const listed = transfer
+    .getData("text/uri-list")
+    .split(/\r?\n/)
+    .find((line) => line && !line.startsWith("#"));
+  return readAddress(inPage ?? listed ?? transfer.getData("text/plain"));
+}
+
+/** A picture by its address: http(s) is fetched by the server, data: is taken apart here. */
+export async function readAddress(text: string): Promise<Offered> {
+  const address = text.trim();
+  if (/^data:image\//i.test(address)) return { file: fromDataUrl(address), name: "Pasted picture" };
+  return isWebAddress(address) ? { url: address } : null;
+}
+
+/** An address as people type it: `www.shop.example/cat.jpg` is meant to begin with https://. */
+export const withScheme = (typed: string): string =>
+  /^[a-z\d-]+(\.[a-z\d-]+)+(:\d+)?\/\S+$/i.test(typed.trim()) ? `https://${typed.trim()}` : typed;
+
+export function isWebAddress(text: string): boolean {
+  try {
+    const url = new URL(text.trim());
+    return (url.protocol === "https:" || url.protocol === "http:") && url.host !== "";
+  } catch {
+    return false;
+  }
+}
+
+/** The bytes of a `data:` address; not through fetch, which the page's own policy forbids for such addresses. */
+export function fromDataUrl(address: string): Blob {
+  const comma = address.indexOf(",");
+  const [head, data] = [address.slice(5, comma), address.slice(comma + 1)];
+  const bytes = head.endsWith(";base64") ? atob(data) : decodeURIComponent(data);
+  return new Blob([Uint8Array.from(bytes, (sign) => sign.charCodeAt(0))], { type: head.split(";")[0] ?? "" });
+}
+
+function imageInHtml(html: string): string | null {
+  if (!html) return null;
+  return new DOMParser().parseFromString(html, "text/html").querySelector("img")?.getAttribute("src") ?? null;
+}
+
+/** Name of the file at an address, for people. */
+export function nameOfAddress(address: string): string {
+  const url = new URL(address);
+  const last = url.pathname.split("/").pop() ?? "";
+  try {
+    return decodeURIComponent(last) || url.host;
+  } catch {
+    return last;
+  }
+}

@@ -1,0 +1,32 @@
+import { useState } from "preact/hooks";
+import { pictureAddress } from "../../state";
+import { Icon } from "./icons";
+
+/** A catalogue's picture. Its host is not ours: where it does not come, a sign says so. */
+export function Thumb({ src, alt, eager = false }: { src: string; alt: string; eager?: boolean }) {
+  const [broken, setBroken] = useState("");
+  if (broken === src || !src) {
+    return (
+      <span
+        class="thumb thumb-broken"
+        role="img"
+        aria-label={alt ? `${alt} (picture not available)` : "Picture not available"}
+      >
+        <Icon name="picture" size={28} />
+        <span aria-hidden="true">Picture not available</span>
+      </span>
+    );
+  }
+  return (
+    <img
+      class="thumb"
+      src={pictureAddress(src)}
+      alt={alt}
+      loading={eager ? "eager" : "lazy"}
+      decoding="async"
+      referrerpolicy="no-referrer"
+      draggable={false}
+      onError={() => setBroken(src)}
+    />
+  );
+}

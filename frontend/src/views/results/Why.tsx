@@ -1,0 +1,110 @@
+import { useEffect, useRef, useState } from "preact/hooks";
+import { type Explanation, Failure } from "../../endpoint/api";
+import type { Match } from "../../endpoint/contract";
+import { requestNow } from "../../search";
+import { api, pictureAddress, query } from "../../state";
+import { formatPercent } from "../../words/format";
+import { likelihood } from "../../words/sureness";
+import { Dialog } from "../elements/Dialog";
+
+/** Where in the two pictures the likeness sits. */
+export function Why({ match, onClose }: { match: Match; onClose: () => void }) {
+  const [found, setFound] = useState<Explanation | null>(null);
+  const [error, setError] = useState("");
+  useEffect(() => {
+    const controller = new AbortController();
+    const { request, picture } = requestNow();
+    api.value
+      .explain(request, picture, match.item.id, controller.signal)
+      .then(setFound)
+      .catch((reason) => {
+        if (!controller.signal.aborted) setError(reason instanceof Failure ? reason.problem.title : String(reason));
+      });
+    return () => controller.abort();
+  }, [match.item.id]);
+  return (
+    <Dialog title="Why it matched" wide onClose={onClose}>
+      {error ? (
+        <p class="dialog-text" role="alert">
+          {error}
+        </p>
+      ) : (
+        <>
+          <div class="pair">
+            <Heated caption="Your picture" src={query.value?.picture.src ?? ""} heat={found?.query} />
+            <Heated
+              caption={match.item.title || "The match"}
+              src={pictureAddress(match.item.image_url)}
+              heat={found?.item}
+            />
+          </div>
+          <p class="heat-key" aria-hidden="true">
+            <span>adds little</span>
+            <span class="heat-scale" />
+            <span>adds much</span>
+          </p>
+          <p class="dialog-text muted" role="status">
+            {found
+              ? `The warmer a part, the more it adds to the likeness. ${likelihood(match.confidence)} what you look for (${formatPercent(match.confidence)}).`
+              : "Comparing the two…"}
+          </p>
+        </>
+      )}
+    </Dialog>
+  );
+}
+
+function Heated({ caption, src, heat }: { caption: string; src: string; heat: string | undefined }) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const [aspect, setAspect] = useState(1);
+  useEffect(() => {
+    if (heat && canvas.current) void colour(heat, canvas.current);
+  }, [heat]);
+  return (
+    <figure>
+      <span class="heated" style={{ "--aspect": aspect }}>
+        <img
+          src={src}
+          alt={caption}
+          referrerpolicy="no-referrer"
+          onLoad={({ currentTarget: image }) => setAspect(image.naturalWidth / image.naturalHeight || 1)}
+        />
+        <canvas ref={canvas} />
+      </span>
+      <figcaption dir="auto">{caption}</figcaption>
+    </figure>
+  );
+}
+
+/** From clear over yellow to red: warmth, then red, green, blue and opacity. */
+const WARMTH: readonly (readonly [number, readonly number[]])[] = [
+  [0, [255, 225, 90, 0]],
+  [0.35, [255, 205, 60, 130]],
+  [0.7, [245, 115, 25, 195]],
+  [1, [200, 15, 40, 225]],
+];
+
+/** The colour of a cell that adds so much, 0 to 1. */
+function warm(value: number): number[] {
+  const above = Math.max(
+    WARMTH.findIndex(([at]) => value <= at),
+    1,
+  );
+  const [[from, low], [to, high]] = [WARMTH[above - 1], WARMTH[above]] as [(typeof WARMTH)[0], (typeof WARMTH)[0]];
+  const share = (value - from) / (to - from);
+  return low.map((part, index) => part + ((high[index] ?? part) - part) * share);
+}
+
+/** Draws a grey map as warmth over the picture. */
+async function colour(base64: string, canvas: HTMLCanvasElement): Promise<void> {
+  const image = new Image();
+  image.src = `data:image/png;base64,${base64}`;
+  await image.decode();
+  const context = canvas.getContext("2d");
+  if (!context) return;
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+  context.drawImage(image, 0, 0);
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
+  for (let i = 0; i < pixels.data.length; i += 4) pixels.data.set(warm((pixels.data[i] ?? 0) / 255), i);
+  context.putImageData(pixels, 0, 0);
+}

@@ -1,0 +1,118 @@
+import { describe, expect, it } from "vitest";
+import type { Trouble } from "../src/endpoint/api";
+import type { SearchAnswer } from "../src/endpoint/contract";
+import { shortLabel } from "../src/words/labels";
+import { bandOf, kinship, likelihood } from "../src/words/sureness";
+import { titleOf } from "../src/words/title";
+import { forVisitors } from "../src/words/trouble";
+
+const answer = (change: Partial<SearchAnswer>): SearchAnswer => ({
+  matches: [],
+  confidence: 0.6,
+  no_confident_match: false,
+  mode: "fast",
+  query: {},
+  index: { generation: 1, model: "m", images: 9 },
+  timing_ms: {},
+  ...change,
+});
+
+describe("the band above the matches", () => {
+  it.each([
+    [0.95, false, "Very likely what you are looking for"],
+    [0.8, false, "Very likely what you are looking for"],
+    [0.79, false, "Perhaps one of these"],
+    [0.1, false, "Perhaps one of these"],
+    [0.1, true, "We probably don't have it: these are the nearest"],
+    [0.9, true, "We probably don't have it: these are the nearest"],
+  ])("at %s (no confident match: %s) says %s", (confidence, no_confident_match, title) => {
+    expect(bandOf(answer({ confidence, no_confident_match }), "picture").title).toBe(title);
+  });
+
+  it("says what would help wherever it is not sure", () => {
+    for (const unsure of [answer({}), answer({ no_confident_match: true })]) {
+      expect(bandOf(unsure, "picture").advice).toContain("A tighter photo of the thing alone");
+    }
+    expect(bandOf(answer({ confidence: 0.9 }), "picture").advice).not.toContain("photo");
+  });
+
+  it("is more cautious about items", () => {
+    expect(bandOf(answer({ confidence: 0.85 }), "item").title).toBe("Perhaps more of its kind");
+    expect(bandOf(answer({ confidence: 0.97 }), "item").title).toBe("Probably more of its kind");
+  });
+
+  it("says of an empty picture that it is empty, however sure the numbers are", () => {
+    const blank = "This picture is nearly blank: there is nothing in it to compare.";
+    expect(bandOf(answer({ confidence: 0.99, query: { blank } }), "picture")).toMatchObject({ level: 0, title: blank });
+  });
+});
+
+it("has a word for every probability, and stronger words for higher ones", () => {
+  const words = [0, 0.2, 0.5, 0.8, 0.95].map(likelihood);
+  expect(words).toEqual(["Unlikely", "Possibly", "Likely", "Very likely", "Almost certainly"]);
+});
+
+it("never calls a match of an item surer than the whole answer", () => {
+  expect(kinship(0.6, answer({ confidence: 0.96 }))).toBe("");
+  expect(kinship(0.95, answer({ confidence: 0.96 }))).toBe("Probably alike");
+  expect(kinship(0.95, answer({ confidence: 0.82 }))).toBe("Perhaps alike");
+  expect(kinship(0.95, answer({ confidence: 0.95, no_confident_match: true }))).toBe("");
+});
+
+it.each([
+  ["banana", "Banana"],
+  ["tabby, tabby cat", "Tabby"],
+  ["kite (bird of prey)", "Kite"],
+  ["product packet / packaging", "Product packet"],
+  ["traffic or street sign", "Traffic or street sign"],
+  ["hen of the woods mushroom", "Hen of the woods mushroom"],
+  ["Granny Smith apple", "Granny Smith apple"],
+  ["a cat having a striped coat", ""],
+  ["fruiting spike of a cereal plant", ""],
+  ["tights for gymnastics, a one-piece leotard, or a sport jersey", "Tights"],
+])("calls the label %s %s", (name, short) => {
+  expect(shortLabel(name)).toBe(short);
+});
+
+describe("a problem as visitors read it", () => {
+  const problem = (change: Partial<Trouble>): Trouble => ({
+    type: "urn:visor:fetch_refused",
+    title: "Fetch refused",
+    status: 422,
+    detail: "",
+    ...change,
+  });
+
+  it("names nothing that only the owner can change", () => {
+    const remedy = "If this is a server that you trust, name it in VISOR_ALLOW_HOSTS as a.example";
+    expect(forVisitors(problem({ remedy })).remedy).toBe("Save the picture, and choose the file instead");
+    expect(forVisitors(problem({ remedy: "Link to a smaller version, or raise VISOR_FETCH_BYTES_MAX" })).remedy).toBe(
+      "Link to a smaller version",
+    );
+    const other = { type: "about:blank", remedy: "Check the endpoint in config.json, or try again in a moment." };
+    expect(forVisitors(problem(other)).remedy).toBe("Try again in a moment, or tell its owner");
+  });
+
+  it("has a plain title, and keeps what it does not know", () => {
+    expect(forVisitors(problem({ type: "urn:visor:undecodable_image" })).title).toBe("This picture cannot be read");
+    const quota = { type: "urn:visor:quota_reached", title: "Quota reached", remedy: "Come back on the first" };
+    expect(forVisitors(problem(quota))).toMatchObject({ title: "Quota reached", remedy: "Come back on the first" });
+  });
+});
+
+describe("the window's title", () => {
+  it("is the page's own before a search", () => {
+    expect(titleOf(null, "Shop", null)).toBe("Shop");
+  });
+
+  it("says what is shown", () => {
+    const picture = { blob: null, src: null, name: "tiger.jpg", aspect: null };
+    expect(titleOf({ kind: "upload", picture }, "Shop", null)).toBe("tiger.jpg – Shop");
+    expect(titleOf({ kind: "upload", picture }, "Shop", bandOf(answer({}), "picture"))).toBe(
+      "tiger.jpg: perhaps here – Shop",
+    );
+    expect(titleOf({ kind: "item", id: "a", item: null, picture: { ...picture, name: "Tiger" } }, "Shop", null)).toBe(
+      "More like Tiger – Shop",
+    );
+  });
+});
