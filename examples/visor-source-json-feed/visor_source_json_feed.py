@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 from urllib.parse import urljoin
 
-from visor.errors import FetchFailed, SourceError
 from visor.sources import (
     DropItem,
     Item,
@@ -44,10 +43,9 @@ class JsonFeedSource:
         """See `visor.sources.contract` for the contract; tests/test_json_feed.py checks it."""
         url: str | None = str(checkpoint["url"]) if checkpoint else self._config.url
         while url:
-            try:
+            # A refusal for good ends the run with an error that names this source.
+            with self._client.required():
                 feed, fetched = self._client.get_json(url)
-            except FetchFailed as exc:
-                raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
             following = urljoin(fetched.url, feed["next_url"]) if feed.get("next_url") else None
             rows = ((str(row.get("id")), row) for row in feed.get("items", ()))
             yield page_of(rows, self._item, checkpoint={"url": following} if following else None)

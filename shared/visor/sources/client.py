@@ -105,6 +105,14 @@ class RetryingClient:
             stream = self._patiently(opened)
             yield stream._replace(pieces=self._translated(stream.pieces))
 
+    @contextmanager
+    def required(self) -> Iterator[None]:
+        """Within it, a refusal for good (`FetchFailed`) is the `SourceError` that ends the run."""
+        try:
+            yield
+        except FetchFailed as exc:
+            raise SourceError(f"Source '{self.source}': {exc.found}", valid=exc.valid, remedy=exc.remedy) from exc
+
     def _translated(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         try:
             yield from pieces

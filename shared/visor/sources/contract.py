@@ -150,14 +150,15 @@ class RowErrors:
         self.sample: list[RowFailure] = []
         self.more = 0
 
-    def clear(self) -> None:
-        self.sample, self.more = [], 0
-
     def add(self, key: str, reason: str, *, dropped: bool = True) -> None:
         if len(self.sample) < FAILED_SAMPLE_MAX:
             self.sample.append(RowFailure(key=key, reason=reason, dropped=dropped))
         elif dropped:
             self.more += 1
+
+    def page(self, items: Iterable[Item], **fields: Any) -> Page:
+        """The page of those items, and of the rows that failed."""
+        return Page(items=tuple(items), failed=tuple(self.sample), failed_more=self.more, **fields)
 
 
 def page_of(
@@ -179,14 +180,7 @@ def page_of(
         else:
             if item is not None:
                 items.append(item)
-    return Page(
-        items=tuple(items),
-        checkpoint=checkpoint,
-        failed=tuple(errors.sample),
-        failed_more=errors.more,
-        partial=partial,
-        next_pass=next_pass,
-    )
+    return errors.page(items, checkpoint=checkpoint, partial=partial, next_pass=next_pass)
 
 
 def slices(rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], bool]]:

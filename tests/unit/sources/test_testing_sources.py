@@ -77,7 +77,7 @@ calls = iter(range(1_000_000))
         (lambda page, at: msgspec.structs.replace(page, next_pass={}), "only the last page may have"),
         (
             lambda page, at: msgspec.structs.replace(page, checkpoint=page.checkpoint and {"at": at + 3, "x": {1}}),
-            "no JSON",
+            "not JSON",
         ),
         (lambda page, at: msgspec.structs.replace(page, items=(item(at, title=str(next(calls))),)), "twice"),
         (lambda page, at: msgspec.structs.replace(page, items=(item(at, id="0" * 32),)), "another id"),

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 import msgspec
 from msgspec import Meta
 
-from visor.errors import DropItem, FetchFailed, SourceError
+from visor.errors import DropItem, SourceError
 from visor.http.response import FetchedStream
 from visor.schema.items import Item
 from visor.sources.client import RetryingClient, RetryPolicy
@@ -84,27 +84,23 @@ class FeedSource:
         known = {name: before.get(name) for name in ("etag", "modified")}
         # An item counts as deleted only after two passes have missed it, so a changed feed is read twice.
         held: dict[str, Any] = known if reads >= READS_MIN and not start else {}
-        try:
-            with self._client.stream(
-                self._config.url,
-                bytes_max=self._config.bytes_max,
-                deadline_s=self._config.deadline_s,
-                **held,
-            ) as stream:
-                if stream.not_modified:
-                    yield Page(partial=True, next_pass=dict(before))
-                    return
-                validators = {"etag": stream.etag, "modified": stream.modified}
-                is_same = validators == known
-                moved = start > 0 and not (is_same and any(known.values()))
-                state = {
-                    **validators,
-                    "reads": reads if start else reads * is_same + 1,
-                    "partial": moved or bool(before.get("partial")),
-                }
-                yield from self._pages(self._rows(stream), start, state, stream.url)
-        except FetchFailed as exc:
-            raise SourceError(f"Source '{self.name}': {exc.found}", valid=exc.valid, remedy=exc.remedy) from exc
+        config = self._config
+        with (
+            self._client.required(),
+            self._client.stream(config.url, bytes_max=config.bytes_max, deadline_s=config.deadline_s, **held) as stream,
+        ):
+            if stream.not_modified:
+                yield Page(partial=True, next_pass=dict(before))
+                return
+            validators = {"etag": stream.etag, "modified": stream.modified}
+            is_same = validators == known
+            moved = start > 0 and not (is_same and any(known.values()))
+            state = {
+                **validators,
+                "reads": reads if start else reads * is_same + 1,
+                "partial": moved or bool(before.get("partial")),
+            }
+            yield from self._pages(self._rows(stream), start, state, stream.url)
 
     def _pages(self, rows: Iterator[FeedRow], start: int, state: dict[str, Any], url: str) -> Iterator[Page]:
         for _ in islice(rows, start):

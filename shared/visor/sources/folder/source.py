@@ -83,7 +83,7 @@ class FolderSource:
             page = page_of(((self._key(path), path) for path in paths), self._item, checkpoint=at)
             failed = (*page.failed, *unreadable.sample)
             yield msgspec.structs.replace(page, failed=failed, failed_more=page.failed_more + unreadable.more)
-            unreadable.clear()
+            unreadable.sample, unreadable.more = [], 0
 
     def _walk(self, folder: Path, after: tuple[str, ...], unreadable: RowErrors) -> Iterator[Path]:
         """The images of a folder and its sub-folders, by path, that come after the path of those parts."""

@@ -192,10 +192,8 @@ class ShopApiSource:
         if not isinstance(self._config.collections, Listing):
             return [ShopCollection(id_, id_) for id_ in sorted(set(self._config.collections))]
         listing = self._config.collections
-        try:
+        with self._client.required():
             answer, fetched = self._client.get_json(add_query(listing.url, self._config.query))
-        except FetchFailed as exc:
-            raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
         rows = self._listing.find("items", answer)
         found = {}
         for row in rows if isinstance(rows, list) else []:

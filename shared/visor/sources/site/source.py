@@ -187,13 +187,7 @@ class SiteSource:
             leads_on = any(pattern(child) != pattern(url) for child in state.waiting_since(waiting))
             state.note(pattern(url), bool(found) or leads_on)
             items += found
-        return Page(
-            items=tuple(items),
-            failed=tuple(errors.sample),
-            failed_more=errors.more,
-            gone=tuple(gone),
-            unchanged=tuple(unchanged),
-        )
+        return errors.page(items, gone=tuple(gone), unchanged=tuple(unchanged))
 
     def _get(self, url: str, known: Visit | None, delay_s: float) -> Fetched:
         if self._asked and delay_s > 0:

@@ -13,7 +13,7 @@ import av  # noqa: F401 — a missing library is reported when the source is ope
 from msgspec import Meta
 from PIL import Image
 
-from visor.errors import FetchFailed, NotConfigured, SettingsError, SourceError
+from visor.errors import NotConfigured, SettingsError, SourceError
 from visor.image_readers.thumbnails import keep_frame
 from visor.schema.items import Item
 from visor.sources.client import RetryingClient, RetryPolicy
@@ -69,10 +69,8 @@ class VideoSource:
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
-        try:
+        with self._client.required():
             yield from self._read_stream(checkpoint) if self._is_playlist else self._read_file(checkpoint or {})
-        except FetchFailed as exc:
-            raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
 
     def _read_file(self, checkpoint: Mapping[str, Any]) -> Iterator[Page]:
         after_s = checkpoint.get("at")

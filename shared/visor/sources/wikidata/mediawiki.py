@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from visor.errors import FetchFailed, FetchUnavailable, SourceError
+from visor.errors import FetchUnavailable, SourceError
 from visor.schema.items import Record
 from visor.sources.client import RetryingClient
 from visor.sources.parse.text import plain_text
@@ -57,10 +57,8 @@ class MediaWiki:
         more: Mapping[str, str] = {}
         for _ in range(CONTINUED_MAX):
             query = {"format": "json", "formatversion": "2", "maxlag": str(MAXLAG_S), **parameters, **more}
-            try:
+            with self._client.required():
                 answer, _ = self._client.get_json(f"{self._url}?{urlencode(query)}", check=_check)
-            except FetchFailed as exc:
-                raise SourceError(f"Source '{self._client.source}': {exc.found}", remedy=exc.remedy) from exc
             yield answer
             more = answer.get("continue") or {}
             if not more:

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 
 from msgspec import Meta
 
-from visor.errors import DropItem, FetchFailed, FetchUnavailable, SettingsError, SourceError, SourceUnavailable
+from visor.errors import DropItem, FetchUnavailable, SettingsError, SourceUnavailable
 from visor.schema.items import Item
 from visor.sources.client import RetryingClient, RetryPolicy
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of, slices
@@ -123,17 +123,15 @@ class WikidataSource:
         limit = IDS_PER_QUERY
         while True:
             query = (INSTANCES if class_ else CLASSES).format(class_=class_, after=after, limit=limit)
+            url = f"{self._config.query_url}?{urlencode({'query': query, 'format': 'json'})}"
             try:
-                answer, _ = self._queries.get_json(
-                    f"{self._config.query_url}?{urlencode({'query': query, 'format': 'json'})}", check=_check
-                )
+                with self._queries.required():
+                    answer, _ = self._queries.get_json(url, check=_check)
             except SourceUnavailable:
                 if limit <= IDS_PER_QUERY_MIN:
                     raise
                 limit //= 2
                 continue
-            except FetchFailed as exc:
-                raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
             found = sorted({int(row["n"]["value"]) for row in answer["results"]["bindings"]})
             yield from found
             if len(found) < limit:
