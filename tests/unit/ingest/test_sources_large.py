@@ -25,7 +25,7 @@ from visor.ingest.seen_set import SeenSet
 from visor.schema.items import CrawlRun, Item, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, Source
-from visor.sources.site.frontier import SiteState
+from visor.sources.site.frontier import Frontier
 from visor_bench.counting import CountingDocuments, CountingObjects, Tally
 
 FEED_ROWS = int(os.environ.get("LARGE_FEED_ROWS", "20000"))
@@ -88,7 +88,7 @@ class FirstPass:
     @staticmethod
     def left(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        state = SiteState(began_at=checkpoint.get("began_at", now), full_at=checkpoint.get("full_at", now))
+        state = Frontier(began_at=checkpoint.get("began_at", now), full_at=checkpoint.get("full_at", now))
         return state.closed()
 
 
