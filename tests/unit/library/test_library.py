@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,6 @@ import visor
 from visor.app import Assembly
 from visor.web.site import Server
 
-KEY = "the owner's"
 COLOURS = {"red": (200, 30, 30), "amber": (220, 120, 20), "blue": (30, 60, 200)}
 
 
@@ -44,13 +44,19 @@ def home(built_settings: visor.Settings, folder: Path, tmp_path_factory: pytest.
     return home
 
 
-@pytest.fixture(scope="module")
-def server(home: Path) -> Iterator[Server]:
-    settings = visor.Settings(home=home, index="small", owner_key=KEY, freshness_s=0.0, searches_burst=1000)
+@contextmanager
+def served(home: Path, name: str) -> Iterator[Server]:
+    settings = visor.Settings(home=home, index=name, freshness_s=0.0)
     with Assembly(settings) as assembly:
         server = Server(assembly.site({})).start()
         yield server
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[Server]:
+    with served(home, "small") as server:
+        yield server
 
 
 @pytest.fixture(params=["open", "connect"])
@@ -58,7 +64,7 @@ def index(request: pytest.FixtureRequest, home: Path) -> Iterator[visor.Index]:
     if request.param == "open":
         opened = visor.open(home, name="small")
     else:
-        opened = visor.connect(request.getfixturevalue("server").address, key=KEY)
+        opened = visor.connect(request.getfixturevalue("server").address)
     with opened as index:
         yield index
 
@@ -110,7 +116,7 @@ def test_a_picture_is_turned_as_its_exif_says(index: visor.Index, folder: Path) 
     [
         (3, {}, visor.BadRequest, "A int cannot be searched for"),
         ("nowhere.png", {}, visor.BadRequest, "'nowhere.png' cannot be read: No such file"),
-        (b"no image", {}, visor.UndecodableImage, "image"),
+        (b"no image", {}, visor.UndecodableImage, "8 bytes"),
         (b"", {"k": 0}, visor.BadRequest, r"`int` >= 1 - at `\$.k`"),
         (b"", {"mode": "slow"}, visor.BadRequest, "'slow'"),
         (b"", {"colour": "red"}, visor.BadRequest, "unknown field `colour`"),
@@ -156,20 +162,31 @@ def test_an_item_is_added_shown_and_deleted(home: Path, folder: Path) -> None:
             green.unlink()
 
 
-def test_a_key_pushes_to_a_server(server: Server) -> None:
-    with visor.connect(server.address, key=KEY) as index:
-        done: list[tuple[int, int]] = []
-        pushed = [{"key": str(n), "image_url": f"https://shop.example/{n}.jpg"} for n in range(1001)]
+def test_items_are_pushed_to_a_server(home: Path) -> None:
+    done: list[tuple[int, int]] = []
+    pushed = [{"key": str(n), "image_url": f"https://shop.example/{n}.jpg"} for n in range(1001)]
+    with served(home, "pushed") as server, visor.connect(server.address, key="the owner's") as index:
         answer = index.add(pushed, progress=lambda count, total: done.append((count, total)))
-        assert (answer.accepted, [item.line for item in answer.items], done) == (
-            1001,
-            list(range(1, 1002)),
-            [(1000, 1000), (1, 1)],
-        )
+        assert (answer.accepted, done) == (1001, [(1000, 1000), (1, 1)])
+        assert [item.line for item in answer.items] == list(range(1, 1002))
         index.delete(str(answer.items[0].id))
         assert index.add([{"key": "file", "image_url": "photo.jpg"}]).items[0].state == "refused"
-    with visor.connect(server.address) as stranger, pytest.raises(visor.KeyRequired):
-        stranger.delete(str(answer.items[0].id))
+
+
+def test_the_key_is_sent() -> None:
+    seen: list[str | None] = []
+
+    def application(environ: dict, start_response: Callable) -> list[bytes]:
+        seen.append(environ.get("HTTP_X_VISOR_KEY"))
+        start_response("401 Unauthorized", [])
+        return [b'{"type": "urn:visor:key_required", "title": "", "status": 401, "detail": ""}']
+
+    server = Server(application).start()
+    for key in ("secret", ""):
+        with visor.connect(server.address, key=key) as index, pytest.raises(visor.KeyRequired):
+            index.delete("0" * 32)
+    server.stop()
+    assert seen == ["secret", None]
 
 
 def test_an_item_that_is_none_is_refused(index: visor.Index) -> None:
