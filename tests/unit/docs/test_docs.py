@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import visor
+
 ROOT = Path(__file__).parents[3]
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -24,3 +26,9 @@ def test_the_map_names_every_part_of_the_package() -> None:
     package = ROOT / "shared" / "visor"
     parts = [path for path in package.iterdir() if path.is_dir() and any(path.glob("*.py"))]
     assert not [path.name for path in parts if f"shared/visor/{path.name})" not in text]
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = (ROOT / "docs" / "reference.md").read_text()
+    homes = {name: module if module == "visor.errors" else f"{module}.{name}" for name, module in visor._MODULES.items()}
+    assert {name for name, home in homes.items() if f"::: {home}\n" not in text} == set()

@@ -23,7 +23,7 @@ from visor.schema.items import item_id
 from visor.schema.search import SearchRequest
 from visor.settings import Settings
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 """Some twenty processes start, one after the other: minutes on a busy machine."""
 PICTURES = 80
 ROUNDS = 8

@@ -29,6 +29,8 @@ from visor.models.registry import EFFICIENTNET, Download, Network, describe
 from visor.models.store import MANIFEST, ModelManifest, model_directory, read_choice, read_manifest
 from visor.settings import Settings
 
+pytestmark = pytest.mark.build
+
 REGISTRY_MODEL = "nsfwjs+efficientnet_lite0"
 
 needs_tensorflow = pytest.mark.skipif(
