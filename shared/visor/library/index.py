@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Self, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 import msgspec
 
@@ -139,16 +139,17 @@ class Index(ABC):
         return PushAnswer(accepted=accepted, refused=len(outcomes) - accepted, items=tuple(outcomes))
 
     def add_folder(self, path: str | Path, *, name: str | None = None, progress: Progress | None = None) -> CrawlRun:
-        """Add the images below a folder; called again, take up what is new, changed and gone.
+        """Add the images below a folder; called again, take up what is new, changed and gone. Raises as `crawl`.
 
         Args:
             name: Of the source; the folder's own by default. Two folders of the same name need two.
-
-        Raises:
-            BadRequest: It is no folder, or the index is on a server.
         """
-        _refuse("add_folder", "Add items by their URLs, or open the index on the machine that has the folder")
+        folder = Path(path).expanduser().resolve()
+        if not folder.is_dir():
+            raise BadRequest(f"{folder} is no folder", valid="A folder of images")
+        return self.crawl({"kind": "folder", "path": str(folder)}, name=name or folder.name, progress=progress)
 
+    @abstractmethod
     def crawl(
         self, source: str | Mapping[str, Any], *, name: str | None = None, progress: Progress | None = None
     ) -> CrawlRun:
@@ -161,9 +162,8 @@ class Index(ABC):
         Raises:
             SettingsError: There is no such source, or its configuration is not valid.
             SourceError: Its catalogue cannot be read.
-            BadRequest: The index is on a server.
+            BadRequest: The index is on a server, which crawls on its own.
         """
-        _refuse("crawl", "Name the source in the server's visor.toml; the server crawls it")
 
     @abstractmethod
     def get(self, item: str | Item) -> ItemAnswer:
@@ -181,16 +181,13 @@ class Index(ABC):
             UnknownItem: It is of a source, which would bring it back.
         """
 
-    def compact(self, *, relearn: bool = False) -> MergeReport:
+    @abstractmethod
+    def compact(self) -> MergeReport:
         """Merge what was added into segments and calibrate the confidence; `add` leaves that to you, `crawl` does it.
 
-        Args:
-            relearn: Learn the projection anew even if the index has not grown much.
-
         Raises:
-            BadRequest: The index is on a server.
+            BadRequest: The index is on a server, which compacts on its own.
         """
-        _refuse("compact", "The server compacts on its own")
 
     @abstractmethod
     def stats(self) -> StatsAnswer:
@@ -201,10 +198,6 @@ class Index(ABC):
 
     @abstractmethod
     def _push(self, items: list[PushItem], progress: Progress | None) -> PushAnswer: ...
-
-
-def _refuse(method: str, remedy: str) -> NoReturn:
-    raise BadRequest(f"{method}() is not offered over HTTP", valid="An index of visor.open", remedy=remedy)
 
 
 def _query_field(query: object) -> tuple[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from visor.app import Assembly
-from visor.errors import BadRequest, NotConfigured, SettingsError
+from visor.errors import NotConfigured, SettingsError
 from visor.ingest.push import Pusher
 from visor.ingest.worker import Worker
 from visor.library.index import Index, Progress, SearchResult, id_of
@@ -67,12 +67,6 @@ class LocalIndex(Index):
     def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult:
         return SearchResult(**msgspec.structs.asdict(self._service.search(request, upload)))
 
-    def add_folder(self, path: str | Path, *, name: str | None = None, progress: Progress | None = None) -> CrawlRun:
-        folder = Path(path).expanduser().resolve()
-        if not folder.is_dir():
-            raise BadRequest(f"{folder} is no folder", valid="A folder of images")
-        return self.crawl({"kind": "folder", "path": str(folder)}, name=name or folder.name, progress=progress)
-
     def crawl(
         self, source: str | Mapping[str, Any], *, name: str | None = None, progress: Progress | None = None
     ) -> CrawlRun:
@@ -86,9 +80,8 @@ class LocalIndex(Index):
             run = app.crawl(opened)
             _embed(app, run.published, progress)
             app.merge()
-            failures = app.stores.documents.query(
-                "failures", where=[Where(field="at", op=">=", value=run.started_at)], limit=1000
-            )
+            since = [Where(field="at", op=">=", value=run.started_at)]
+            failures = app.stores.documents.query("failures", where=since, limit=1000)
             codes = Counter(failure.data["code"] for failure in failures if failure.data["source"] == run.source)
             return msgspec.structs.replace(run, failed=run.failed + codes.total(), failures={**run.failures, **codes})
 
@@ -101,9 +94,9 @@ class LocalIndex(Index):
             app.pusher.delete(id_of(item))
             _embed(app, 0, None)
 
-    def compact(self, *, relearn: bool = False) -> MergeReport:
+    def compact(self) -> MergeReport:
         with self._writing() as app:
-            return app.merge(relearn=relearn)
+            return app.merge()
 
     def stats(self) -> StatsAnswer:
         return self._app.search_app().stats()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -51,6 +51,13 @@ class RemoteIndex(Index):
 
     def get(self, item: str | Item) -> ItemAnswer:
         return self._ask("GET", f"items/{quote(id_of(item), safe='')}", ItemAnswer)
+
+    def crawl(self, *_: Any, **__: Any) -> NoReturn:
+        remedy = "Name the source in the server's visor.toml, or add items by their URLs"
+        raise BadRequest("A server crawls on its own, not over HTTP", valid="An index of visor.open", remedy=remedy)
+
+    def compact(self) -> NoReturn:
+        raise BadRequest("A server compacts on its own, not over HTTP", valid="An index of visor.open")
 
     def delete(self, item: str | Item) -> None:
         self._ask("DELETE", f"items/{quote(id_of(item), safe='')}", PushAnswer)

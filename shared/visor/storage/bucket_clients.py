@@ -66,7 +66,9 @@ def open_bucket(scheme: str, bucket: str, options: Mapping[str, Any] | None = No
         try:
             return CloudBucket(bucket, options or {})
         except ImportError as exc:
-            raise NotConfigured(f"Cloud Storage needs Google's library: pip install 'visor-search[gcp]' ({exc})") from exc
+            raise NotConfigured(
+                f"Cloud Storage needs Google's library: pip install 'visor-search[gcp]' ({exc})"
+            ) from exc
     try:
         return FsspecBucket(scheme, bucket, options or {})
     except ImportError as exc:

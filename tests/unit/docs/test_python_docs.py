@@ -41,7 +41,7 @@ def test_examples_run(
     assert "tom accepted" in out
     assert "lost refused" in out
     assert "complete 2 {}" in out
-    assert "add_folder() is not offered over HTTP" in out
+    assert "A server crawls on its own, not over HTTP" in out
 
 
 def test_every_public_name_that_is_no_error_is_told() -> None:
