@@ -20,7 +20,7 @@ from PIL import Image
 from visor.app import App
 from visor.console import as_json, print_json, say
 from visor.free_tier.allowances import counted as recorded
-from visor.http.response import Probed
+from visor.http.fetch import Probed
 from visor.index.search.searcher import Searcher
 from visor.ingest.worker import Worker
 from visor.link_check import probe as looking
@@ -31,7 +31,8 @@ from visor.search.feedback import FeedbackLog
 from visor.settings import Settings
 from visor.sources.contract import Page
 from visor.storage import Stores, open_stores
-from visor.storage.counting import Tally, Usage, counting
+from visor_bench.counting import Tally, Usage, counting
+from visor_bench.counting import record as write_counted
 
 COMMAND = "visor bench operations --record"
 IMAGES = 640
@@ -118,8 +119,8 @@ def picture(item: Item) -> bytes:
 class AllWell:
     """Stands where the fetcher stands: every address is still there."""
 
-    def probe(self, url: str, *, is_picture: bool) -> Probed:
-        return Probed(url=url, lasting_url=url)
+    def probe(self, url: str, *, is_image: bool) -> Probed:
+        return Probed(url=url, permanent_url=url)
 
 
 def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searches: int = SEARCHES) -> dict[str, Usage]:
@@ -284,15 +285,13 @@ def operations_command(record: bool, as_json: bool) -> None:
     import tempfile
     from importlib.resources import files
 
-    from visor.free_tier import allowances as figures
-
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
         settings = Settings(home=Path(folder))
         with open_stores(settings) as stores:
             used = measure(stores, settings)
     thousands = in_thousands(used, settings, IMAGES, SEARCHES)
     if record:
-        figures.record(thousands, command=COMMAND, path=Path(str(files("visor.free_tier") / "counted.json")))
+        write_counted(thousands, command=COMMAND, path=Path(str(files("visor.free_tier") / "counted.json")))
     if as_json:
         print_json({"images": IMAGES, "searches": SEARCHES, "used": used, "per_thousand": thousands})
         return

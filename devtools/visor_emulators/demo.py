@@ -26,10 +26,11 @@ from google.pubsub_v1.types import DeadLetterPolicy, PushConfig, RetryPolicy
 
 from visor.app import App
 from visor.errors import SettingsError, StoreError
+from visor.schema.collections import FAILURES, ITEMS
 from visor.settings import PREFIX, Settings
 from visor_emulators.emulators import Emulators
 
-FUNCTIONS = Path(__file__).parents[3] / "functions"
+FUNCTIONS = Path(__file__).parents[2] / "functions"
 PROJECT = "visor-demo"
 INDEX_BUCKET = "visor-demo-index"
 PAGE_BUCKET = "visor-demo-page"
@@ -145,7 +146,7 @@ def wait_until_embedded(app: App, published: int) -> None:
     """
     ends_at = time.monotonic() + EMBEDDED_S
     while time.monotonic() < ends_at:
-        done = len(app.stores.documents.query("items")) + len(app.stores.documents.query("failures"))
+        done = len(app.stores.documents.query(ITEMS)) + len(app.stores.documents.query(FAILURES))
         if done >= published:
             return
         time.sleep(1.0)

@@ -14,4 +14,4 @@ app = App(Settings.read())
 @functions_framework.cloud_event
 def inbox(event: CloudEvent) -> None:
     """Publish what one notification says. Returning acknowledges it; raising asks for another."""
-    app.notified.take(event["type"], event.data)
+    app.notified.handle(event["type"], event.data)

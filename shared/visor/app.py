@@ -13,10 +13,10 @@ from visor.settings import Settings
 if TYPE_CHECKING:
     from visor.free_tier.quota import Meter
     from visor.http.client import Fetcher
-    from visor.image_readers.readers import Pictures
+    from visor.image_readers.readers import ImageReaders
     from visor.index.merge.merge import MergeReport
     from visor.index.search.searcher import Searcher
-    from visor.ingest.bucket_events import Notified
+    from visor.ingest.bucket_events import BucketEventHandler
     from visor.ingest.crawler import Crawler
     from visor.ingest.embed import BatchEmbedder
     from visor.ingest.push import Pusher
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from visor.schema.items import CrawlRun, IndexedItem, Item
     from visor.search.active_index import ActiveIndex
     from visor.search.service import SearchService
-    from visor.sources.config import Configuration
+    from visor.sources.config import SourcesFile
     from visor.sources.contract import Source, SourceContext
     from visor.storage import Stores
     from visor.web.api import HttpApi
@@ -72,9 +72,9 @@ class App:
 
     @cached_property
     def stores(self) -> Stores:
-        from visor.storage import StoresWhenUsed
+        from visor.storage import LazyStores
 
-        return self._stores or self._opened.enter_context(StoresWhenUsed(self.settings))
+        return self._stores or self._opened.enter_context(LazyStores(self.settings))
 
     @cached_property
     def fetcher(self) -> Fetcher:
@@ -97,9 +97,9 @@ class App:
     @cached_property
     def fingerprint(self) -> str:
         """Of the model, which is not loaded for it: compact merges vectors and makes none."""
-        from visor.models.store import fingerprint_of
+        from visor.models.store import model_fingerprint
 
-        return self._embedder.fingerprint if self._embedder else fingerprint_of(self.settings)
+        return self._embedder.fingerprint if self._embedder else model_fingerprint(self.settings)
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -142,10 +142,10 @@ class App:
         return self._request_budget or RequestBudget(self.stores.documents, host_a_day=host_a_day)
 
     @cached_property
-    def configuration(self) -> Configuration:
-        from visor.sources.config import Configuration
+    def configuration(self) -> SourcesFile:
+        from visor.sources.config import SourcesFile
 
-        return Configuration.load(self.settings.config)
+        return SourcesFile.load(self.settings.config)
 
     @cached_property
     def source_context(self) -> SourceContext:
@@ -160,8 +160,8 @@ class App:
         return open_source(name, config, self._context_of(name))
 
     def named_source(self, name: str) -> Source:
-        """The source of that name in the owner's visor.toml. Raises as `Configuration.open`."""
-        a_day = self.configuration.entry(name).plan.requests_a_day
+        """The source of that name in the owner's visor.toml. Raises as `SourcesFile.open`."""
+        a_day = self.configuration.entry(name).common.requests_a_day
         return self.configuration.open(name, self._context_of(name, a_day))
 
     def _context_of(self, name: str, requests_a_day: int | None = None) -> SourceContext:
@@ -172,14 +172,14 @@ class App:
         return replace(self.source_context, fetcher=fetcher)
 
     @cached_property
-    def notified(self) -> Notified:
+    def notified(self) -> BucketEventHandler:
         """What handles the event notifications of buckets."""
-        from visor.ingest.bucket_events import Notified
+        from visor.ingest.bucket_events import BucketEventHandler
         from visor.sources.bucket.source import BucketSource
 
-        names = [entry.name for entry in self.configuration.entries.values() if entry.plan.kind == "bucket"]
+        names = [entry.name for entry in self.configuration.entries.values() if entry.common.kind == "bucket"]
         sources = [self.named_source(name) for name in names]
-        return Notified([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
+        return BucketEventHandler([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
 
     @cached_property
     def crawler(self) -> Crawler:
@@ -248,11 +248,11 @@ class App:
 
     def serving(self, picture_address: Callable[[IndexedItem], str] | None = None) -> ActiveIndex:
         """The search service of whichever model's index is current."""
-        from visor.models.store import directory_of
+        from visor.models.store import find_model_directory
         from visor.search.active_index import ActiveIndex
 
         def other(fingerprint: str) -> SearchService | None:
-            directory = directory_of(self.settings, fingerprint)
+            directory = find_model_directory(self.settings, fingerprint)
             if directory is None:
                 return None
             from visor.models.embedder import Embedder
@@ -289,12 +289,12 @@ class App:
         )
 
     @cached_property
-    def _readers(self) -> Pictures:
-        from visor.image_readers.readers import open_pictures
+    def _readers(self) -> ImageReaders:
+        from visor.image_readers.readers import open_image_readers
 
         # On Google Cloud only crawl has the owner's configuration; the settings name what embed may read.
         local = self.settings.backend == "local"
-        return open_pictures(
+        return open_image_readers(
             self.settings,
             self.fetcher,
             folders=self.configuration.folders() if local else (),

@@ -7,7 +7,7 @@ from tests.unit.ingest.test_pipeline_embed import body, change, drawing
 
 from visor.app import App
 from visor.errors import FetchFailed
-from visor.http.response import Probed
+from visor.http.fetch import Probed
 from visor.ingest.request_budget import RequestBudget
 from visor.link_check.check import LinkCheck
 from visor.link_check.state import LinkState
@@ -22,10 +22,10 @@ NOW = 1_800_000_000.0
 class Web:
     """Every picture is there but that of item `a`, of which `b` has a copy."""
 
-    def probe(self, url: str, *, is_picture: bool) -> Probed:
+    def probe(self, url: str, *, is_image: bool) -> Probed:
         if url.endswith("/a.png"):
             raise FetchFailed("gone", status=404)
-        return Probed(url=url, lasting_url=url)
+        return Probed(url=url, permanent_url=url)
 
 
 def picture_of(item: Item) -> bytes:
@@ -56,7 +56,7 @@ def test_a_dead_picture_is_replaced_by_its_copy(embedder: Embedder, cloud_settin
             stores.queue.acknowledge(message)
         found = stores.documents.get("items", [item_id("s", "a")])[item_id("s", "a")]
         assert found.data["item"]["image_url"] == "https://x.test/b.png"
-        assert LinkState.load(stores.objects)[0].troubles == {}
+        assert LinkState.load(stores.objects)[0].problems == {}
 
 
 def test_requests_of_a_day_add_up_in_firestore(cloud_settings: Settings) -> None:

@@ -11,7 +11,7 @@ import msgspec
 from visor.console import as_json, print_json
 from visor.deploy.plan import deployed_plan
 from visor.free_tier.allowances import allowances, counted
-from visor.free_tier.cost_model import ENOUGH, Line, Plan, first_limit, first_load_days, fit, lines
+from visor.free_tier.cost_model import ENOUGH, Line, UsagePlan, first_limit, first_load_days, growth_limits, lines
 
 TERRAFORM = Path("terraform")
 TYPES = {bool: click.BOOL, int: click.IntRange(0), float: click.FloatRange(0)}
@@ -46,7 +46,7 @@ HELP = {
 
 def plan_options(command: Any) -> Any:
     """One option for each field of a plan."""
-    for field in reversed(msgspec.structs.fields(Plan)):
+    for field in reversed(msgspec.structs.fields(UsagePlan)):
         command = click.option(
             "--" + field.name.replace("_", "-"),
             field.name,
@@ -80,7 +80,7 @@ def cost_command(terraform: Path, explain: bool, fits: bool, share: float, as_js
         "looked_up": allowances().looked_up,
     }
     if fits:
-        document["fit"] = fit(plan, share=share)
+        document["fit"] = growth_limits(plan, share=share)
     if as_json:
         print_json(document)
         return
@@ -94,7 +94,7 @@ def cost_command(terraform: Path, explain: bool, fits: bool, share: float, as_js
         _sources()
 
 
-def _check(plan: Plan) -> None:
+def _check(plan: UsagePlan) -> None:
     periods = (plan.recrawl_days, plan.active_hours, plan.freshness_s)
     if min(periods) <= 0 or plan.batch_size < 1 or plan.churn > 1:
         raise click.UsageError(

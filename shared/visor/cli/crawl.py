@@ -28,7 +28,7 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
 
     app = App(Settings.read())
     on_change = show if dry_run and not as_json else None
-    plan = app.configuration.entry(name).plan
+    plan = app.configuration.entry(name).common
     run = app.crawler.crawl(
         app.named_source(name),
         dry_run=dry_run,
@@ -85,8 +85,8 @@ def dlq_command() -> None:
 @as_json
 def list_letters(as_json: bool) -> None:
     """Print each dead letter with why it failed."""
-    from visor.ingest.embed import decode_batch
     from visor.storage import open_queue
+    from visor.storage.publish import decode_batch
 
     rows: list[dict[str, Any]] = []
     # Closing gives the letters back, so that `retry` finds them at once.

@@ -15,6 +15,7 @@ import click
 
 from visor.console import as_json, print_json
 from visor.errors import VisorError
+from visor.schema.collections import ITEMS
 from visor.schema.items import Record
 from visor.settings import Settings
 
@@ -50,8 +51,8 @@ def look() -> Iterator[InstallCheck]:
     for package in ("ai-edge-litert", "faiss-cpu", "numpy", "pillow", "pillow-heif", "scipy"):
         yield _package(package, "missing", "Install Visor again: make setup")
     yield InstallCheck(what="SQLite", state="ok", found=sqlite3.sqlite_version)
-    yield _package("tensorflow-cpu", "absent", "Only for building models: pip install 'visor[build]'")
-    yield _package("google-cloud-firestore", "absent", "Only for VISOR_BACKEND=gcp: pip install 'visor[gcp]'")
+    yield _package("tensorflow-cpu", "absent", "Only for building models: pip install 'visor-search[build]'")
+    yield _package("google-cloud-firestore", "absent", "Only for VISOR_BACKEND=gcp: pip install 'visor-search[gcp]'")
     yield _tool("node", "Only for building the page: install Node 20 or newer", "--version")
     yield _tool("gcloud", "Only for deploying and for the emulators: install the Google Cloud CLI", "--version")
     yield _tool("java", "Only for the Firestore and Pub/Sub emulators: install a Java 11 or newer", "-version")
@@ -102,5 +103,5 @@ def _stores(settings: Settings) -> str:
 
     stores = open_stores(settings)
     index = "a manifest" if next(iter(stores.objects.list(MANIFESTS)), None) else "no manifest yet"
-    stores.documents.get("items", ["0" * 32])
+    stores.documents.get(ITEMS, ["0" * 32])
     return f"objects, documents and queue answer; {index}; {stores.queue.waiting()} batches wait"

@@ -128,7 +128,12 @@ def _local(settings: Settings, source: _Source, config: dict[str, Any], port: in
 @contextmanager
 def _emulated(settings: Settings, source: _Source, config: dict[str, Any]) -> Iterator[_Served]:
     """Index and serve on Google's emulators. The page has the port of the bucket's emulator."""
-    from visor_emulators.demo import emulated_demo, environ_of
+    try:
+        from visor_emulators.demo import emulated_demo, environ_of
+    except ModuleNotFoundError as exc:
+        raise click.UsageError(
+            f"--backend gcp-emulators needs {exc.name}: in a checkout of Visor, pip install '.[gcp]' ./devtools"
+        ) from exc
 
     with emulated_demo(settings, config, source) as (page, _, app):
         emulators = {name: os.environ[name] for name in sorted(os.environ) if "_EMULATOR_" in name}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from visor.console import as_json, print_json
+from visor.schema.collections import FAILURES
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def sources_command(as_json: bool) -> None:
     documents = app.stores.documents
     failures = [
         (str(document.data["source"]), str(document.data["code"]))
-        for document in documents.query("failures", limit=FAILURES_READ)
+        for document in documents.query(FAILURES, limit=FAILURES_READ)
     ]
     requests, hosts = app.request_budget.today()
     found = states(

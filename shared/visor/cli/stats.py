@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from visor.console import as_json, print_json
+from visor.schema.collections import FAILURES, ITEMS, RUNS
 from visor.settings import Settings
 
 
@@ -20,7 +21,7 @@ def stats_command(as_json: bool) -> None:
     app = App(Settings.read())
     stats = app.http_api().stats()
     documents = app.stores.documents
-    runs = [d.data for d in documents.query("runs", order_by="started_at", descending=True, limit=5)]
+    runs = [d.data for d in documents.query(RUNS, order_by="started_at", descending=True, limit=5)]
     failures = _live_failures(app)
     document: dict[str, Any] = {
         "index": stats,
@@ -52,7 +53,7 @@ def _links(app: Any) -> dict[str, int]:
     from visor.link_check.state import LinkState
 
     state, _ = LinkState.load(app.stores.objects)
-    names = {*state.counts, *(trouble.source for trouble in state.troubles.values())}
+    names = {*state.counts, *(problem.source for problem in state.problems.values())}
     total: Counter[str] = Counter()
     for name in names:
         total.update(state.of_source(name))
@@ -65,8 +66,8 @@ def _live_failures(app: Any) -> dict[str, int]:
     from visor.schema.items import is_live
 
     documents = app.stores.documents
-    failures = documents.query("failures", limit=1000)
-    items = documents.get("items", [failure.key for failure in failures])
+    failures = documents.query(FAILURES, limit=1000)
+    items = documents.get(ITEMS, [failure.key for failure in failures])
     counts: dict[str, int] = {}
     for failure in failures:
         item = items.get(failure.key)

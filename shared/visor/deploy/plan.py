@@ -10,20 +10,20 @@ import msgspec
 
 from visor.deploy.terraform import Terraform, read_terraform, text_of
 from visor.errors import SettingsError
-from visor.free_tier.cost_model import Plan
+from visor.free_tier.cost_model import UsagePlan
 
 FUNCTIONS = ("crawl", "embed", "compact", "search")
 
 
-def deployed_plan(folder: Path) -> Plan:
-    """The defaults of `Plan`, changed by the folder's variables and terraform.tfvars.
+def deployed_plan(folder: Path) -> UsagePlan:
+    """The defaults of `UsagePlan`, changed by the folder's variables and terraform.tfvars.
 
     Without such a folder (Visor installed without a checkout): the defaults, which are those of terraform/.
     """
     try:
         config = read_terraform(folder)
     except SettingsError:
-        return Plan()
+        return UsagePlan()
     sizes = default_sizes(config)
     values = _given(folder)
     for function in FUNCTIONS:
@@ -39,7 +39,7 @@ def deployed_plan(folder: Path) -> Plan:
     changes["switch"] = bool(values.get("billing_account"))
     changes["metrics"] = bool(values.get("metrics"))
     changes["owner_key"] = bool(values.get("owner_key_version"))
-    return msgspec.structs.replace(Plan(), **changes)
+    return msgspec.structs.replace(UsagePlan(), **changes)
 
 
 def default_sizes(config: Terraform) -> dict[str, dict[str, Any]]:

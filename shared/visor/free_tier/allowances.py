@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -49,7 +47,7 @@ class Figure(Record, frozen=True, kw_only=True):
 
 
 class Operation(Record, frozen=True, kw_only=True):
-    """What `unit` (always a thousand of something) uses, by resource. What is not named is not used."""
+    """What `unit` (always a thousand of something) uses, by resource. Resources that are not named are not used."""
 
     unit: str
     counts: dict[str, Figure]
@@ -63,7 +61,7 @@ class Counted(Record, frozen=True, kw_only=True):
     sizes: dict[str, Figure]
 
     def each(self, operation: str, resource: str) -> float:
-        """What one of an operation uses of a resource; 0 where the file names none."""
+        """What one operation uses of a resource; 0 if the file does not name the resource."""
         figure = self.operations[operation].counts.get(resource)
         return figure.value / 1000 if figure else 0.0
 
@@ -77,7 +75,7 @@ class ImageSize(Record, frozen=True, kw_only=True):
     bytes: int
     """Compressed."""
     packages: dict[str, str]
-    """What was installed: name to version. A test holds it against what would be installed today."""
+    """What was installed: name to version. A test compares it with what would be installed today."""
 
 
 class ImageSizes(Record, frozen=True, kw_only=True):
@@ -108,16 +106,3 @@ def allowances() -> Allowances:
 def counted() -> Counted:
     """The counts as they are committed."""
     return msgspec.json.decode((files("visor.free_tier") / "counted.json").read_bytes(), type=Counted)
-
-
-def record(measured: Mapping[str, Mapping[str, float]], *, command: str, path: Path) -> None:
-    """Write measurements into counted.json, each with the command that made it. What was not measured stays."""
-    now = msgspec.json.decode(path.read_bytes(), type=Counted)
-    operations = dict(now.operations)
-    for operation, counts in measured.items():
-        figures = {r: Figure(value=v, basis="measured", why=command) for r, v in counts.items()}
-        operations[operation] = Operation(
-            unit=operations[operation].unit, counts=operations[operation].counts | figures
-        )
-    document = msgspec.structs.replace(now, operations=operations)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")

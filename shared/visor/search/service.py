@@ -144,7 +144,8 @@ class SearchService:
         """Keep that an item is no match for a query, or that a query that was held back is harmless.
 
         Raises:
-            BadRequest: Not exactly one query, or one that cannot be; an item where none belongs, or none where one does.
+            BadRequest: Not exactly one query, or one that cannot be; an item with
+                `harmless`, or none with `not_a_match`.
             UnknownItem: One of the items is not in the index.
             StoreUnavailable: It could not be kept; send it again.
         """
@@ -241,8 +242,13 @@ class SearchService:
 
     def _matches(self, query: Query, hits: Hits, confidences: Sequence[float], k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
-        stored = None if query.item is None else query.hashes
-        verdicts = classify_matches(query.probe, hits.hits, stored, by_metric=hits.metric is not None)
+        verdicts = classify_matches(
+            [hit.similarity for hit in hits.hits],
+            [hit.hash for hit in hits.hits],
+            aligner=query.aligner,
+            query_hash=None if query.item is None or query.hashes is None else query.hashes.tobytes(),
+            metric=hits.metric,
+        )
         is_blank = query.blank is not None
         matches = [
             self._match(hit, verdict, max(confidence, COPY_CONFIDENCE[verdict]), found, is_blank)

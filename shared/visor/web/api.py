@@ -16,7 +16,7 @@ from werkzeug.routing import RequestRedirect
 
 from visor import __version__
 from visor.errors import BadRequest, FetchFailed, KeyRequired, RequestTooLarge, UnknownItem, VisorError
-from visor.image_readers.thumbnails import NAME, read_frame
+from visor.image_readers.thumbnails import NAME, get_thumbnail
 from visor.ingest.push import Pusher
 from visor.schema.items import Item, Record
 from visor.schema.push import PushItem
@@ -162,7 +162,7 @@ class HttpApi:
             raise unknown
         self.access.count_object()
         try:
-            data = read_frame(self.objects, name)
+            data = get_thumbnail(self.objects, name)
         except FetchFailed as exc:
             raise unknown from exc
         response = Response(data, mimetype=JPEG)

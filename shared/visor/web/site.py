@@ -16,7 +16,7 @@ from werkzeug.utils import send_file
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from visor.errors import SettingsError, UnknownItem, VisorError
-from visor.imaging.decode import decode
+from visor.imaging.decode import decode_image
 from visor.schema.items import IndexedItem, Item
 from visor.search.item_cache import web_address
 from visor.web.api import HttpApi
@@ -24,8 +24,9 @@ from visor.web.api import HttpApi
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-PAGE = Path(__file__).parents[3] / "frontend" / "dist"
-"""The built page of a checkout; an installed package has none and answers the API only."""
+_BUILT = Path(__file__).parents[3] / "frontend" / "dist"
+PAGE = _BUILT if _BUILT.is_dir() else Path(__file__).with_name("page")
+"""The built page: of a checkout, or the one that lies in an installed package."""
 PICTURES = "/pictures/"
 THUMBNAIL_SIDE = 480
 
@@ -79,7 +80,7 @@ class Site:
             if web_address(found):
                 raise UnknownItem(f"Item {item:.64} has a web address", remedy="Open that instead")
             data = self.read_image(found.item)
-            pixels = decode(data, pixels_max=self.api.settings.pixels_max, side_hint=THUMBNAIL_SIDE).pixels
+            pixels = decode_image(data, pixels_max=self.api.settings.pixels_max, side_hint=THUMBNAIL_SIDE).pixels
         except VisorError as exc:
             return Response(str(exc), 404, mimetype="text/plain")
         pixels.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)

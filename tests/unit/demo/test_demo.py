@@ -6,14 +6,17 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from PIL import Image
 from tests.unit.sources.catalogue_server import context_for
 
+from visor.cli.serve import _serve_emulated
 from visor.demo import pictures
 from visor.demo.catalogue import DemoCatalogue, DemoCollection, Notice, Product, product_id
 from visor.demo.packages import deb_contents, download_deb, download_npm
@@ -23,6 +26,7 @@ from visor.demo.shop import DemoShop, demo_source
 from visor.demo.stamps import stamps
 from visor.errors import FetchFailed, SourceError, SourceUnavailable
 from visor.http.client import Fetcher
+from visor.http.fetch import FetchOptions
 from visor.settings import Settings
 from visor.sources.registry import open_source
 
@@ -100,15 +104,17 @@ def test_pictures_have_validators(shop: DemoShop, catalogue: DemoCatalogue) -> N
         first = fetcher.fetch(f"{shop.url}/pictures/{product.id}")
         assert first.body == catalogue.picture(product).read_bytes()
         assert first.media_type == "image/png"
-        assert fetcher.fetch(first.url, etag=first.etag).not_modified
-        assert fetcher.fetch(first.url, modified=first.modified).not_modified
-        assert not fetcher.fetch(first.url, etag='"other"', modified=first.modified).not_modified
+        assert fetcher.fetch(first.url, FetchOptions(etag=first.etag)).not_modified
+        assert fetcher.fetch(first.url, FetchOptions(modified=first.modified)).not_modified
+        assert not fetcher.fetch(first.url, FetchOptions(etag='"other"', modified=first.modified)).not_modified
 
 
 def test_pages_say_that_prices_are_made_up_and_whose_the_pictures_are(shop: DemoShop, catalogue: DemoCatalogue) -> None:
     with Fetcher(Settings(allow_hosts=(shop.host,))) as fetcher:
-        page = fetcher.fetch(f"{shop.url}/products/{catalogue.products[0].id}", accept="text/html").body.decode()
-        front = fetcher.fetch(f"{shop.url}/", accept="text/html").body.decode()
+        page = fetcher.fetch(
+            f"{shop.url}/products/{catalogue.products[0].id}", FetchOptions(accept="text/html")
+        ).body.decode()
+        front = fetcher.fetch(f"{shop.url}/", FetchOptions(accept="text/html")).body.decode()
     assert "This price is made up" in page
     assert "Square &lt;0&gt;" in page
     assert "<0>" not in page
@@ -124,14 +130,14 @@ def test_pages_say_that_prices_are_made_up_and_whose_the_pictures_are(shop: Demo
 )
 def test_what_is_not_there_is_404(shop: DemoShop, path: str) -> None:
     with Fetcher(Settings(allow_hosts=(shop.host,))) as fetcher, pytest.raises(FetchFailed) as failed:
-        fetcher.fetch(shop.url + path, accept="*/*")
+        fetcher.fetch(shop.url + path, FetchOptions(accept="*/*"))
     assert failed.value.status == 404
 
 
 @pytest.mark.parametrize("query", ["start=-1", "count=0", "count=101", "start=x"])
 def test_impossible_pages_are_400(shop: DemoShop, query: str) -> None:
     with Fetcher(Settings(allow_hosts=(shop.host,))) as fetcher, pytest.raises(FetchFailed) as failed:
-        fetcher.fetch(f"{shop.url}/v1/collections/red/products?{query}", accept="*/*")
+        fetcher.fetch(f"{shop.url}/v1/collections/red/products?{query}", FetchOptions(accept="*/*"))
     assert failed.value.status == 400
 
 
@@ -321,3 +327,9 @@ def test_the_shop_runs_alone(tmp_path: Path, catalogue: DemoCatalogue) -> None:
         process.terminate()
     assert "The demo shop is at http://127.0.0.1:" in line
     assert "230 products" in line
+
+
+def test_the_emulated_demo_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "visor_emulators.demo", None)
+    with pytest.raises(click.UsageError, match=r"--backend gcp-emulators needs visor_emulators.demo: .*\./devtools"):
+        _serve_emulated(Settings(home=tmp_path), ("demo", {}), {}, port=0, once=True, started=0.0, example=None)

@@ -12,6 +12,7 @@ import pytest
 from scripts.check_terraform import references
 
 from visor.deploy.terraform import Terraform, TerraformBlock, read_terraform, text_of
+from visor.schema import collections as stored
 from visor.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -124,7 +125,7 @@ def constants(tree: ast.Module) -> dict[str, str]:
     return found
 
 
-NAMES = {"COLLECTION", "COMMITS", "MANIFESTS"}
+NAMES = {name for name in vars(stored) if name.isupper()}
 """What constants with a collection's name are called; a query by any other name fails the test."""
 
 

@@ -22,7 +22,7 @@ from tests.unit.imaging.empty_pictures import (
 from visor.demo.catalogue import DemoCatalogue
 from visor.errors import UndecodableImage
 from visor.imaging.content import ITEM_INNER_MIN, QUERY_INNER_MIN, Content, Emptiness, content_of
-from visor.imaging.decode import decode
+from visor.imaging.decode import decode_image as decode
 
 FLOORS = {"query": QUERY_INNER_MIN, "item": ITEM_INNER_MIN}
 

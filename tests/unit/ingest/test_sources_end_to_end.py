@@ -32,8 +32,8 @@ from visor.models.embedder import Embedder
 from visor.schema.items import Batch
 from visor.schema.search import SearchAnswer, SearchRequest
 from visor.settings import Settings
-from visor.storage.counting import CountingDocuments, CountingObjects, Tally
 from visor.web.site import Server as SiteServer
+from visor_bench.counting import CountingDocuments, CountingObjects, Tally
 
 COUNT = 4
 Answer = Callable[[Request], Reply]

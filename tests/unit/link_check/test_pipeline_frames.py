@@ -10,7 +10,7 @@ from tests.unit.sources.test_sources_video import scene, video
 
 from visor.app import App
 from visor.errors import SourceError
-from visor.image_readers.thumbnails import keep_frame
+from visor.image_readers.thumbnails import put_thumbnail
 from visor.ingest.worker import Worker
 from visor.link_check import thumbnail_gc as frames
 from visor.link_check.thumbnail_gc import EVERY_DAYS, sweep_frames
@@ -75,16 +75,16 @@ def test_frames_that_wait_to_be_embedded_stay(film: Film) -> None:
 
 
 def test_frames_of_a_run_that_was_killed_are_deleted(film: Film) -> None:
-    keep_frame(film.app.stores.objects, "film", "7", b"a picture")
+    put_thumbnail(film.app.stores.objects, "film", "7", b"a picture")
     assert (film.sweep(), film.sweep(), film.kept) == (0, 1, 0)
 
 
 def test_a_sweep_happens_once_a_week_and_goes_on_where_it_was(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "FRAMES_MAX", 3)
     for n in range(7):
-        keep_frame(film.app.stores.objects, "film", str(n), b"x")
+        put_thumbnail(film.app.stores.objects, "film", str(n), b"x")
     assert sum(film.sweep() for _ in range(6)) == 7
-    keep_frame(film.app.stores.objects, "film", "8", b"x")
+    put_thumbnail(film.app.stores.objects, "film", "8", b"x")
     film.now -= WEEK
     before = film.now
     assert film.sweep() == 0

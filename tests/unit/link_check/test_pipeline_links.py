@@ -18,16 +18,17 @@ from visor.app import App
 from visor.cli.main import cli
 from visor.errors import Conflict, CorruptObject, FetchUnavailable, HostDead
 from visor.free_tier.allowances import counted
-from visor.http.response import Probed
+from visor.http.fetch import Probed
 from visor.ingest.worker import Worker
-from visor.link_check.check import GIVEN_UP_DAYS, SILENT_DAYS, LinkCheck, LinksReport
-from visor.link_check.probe import look_at
-from visor.link_check.state import PICTURE_GONE, LinkState
+from visor.link_check.check import LinkCheck, LinksReport
+from visor.link_check.probe import probe_url
+from visor.link_check.rotation import GIVEN_UP_DAYS
+from visor.link_check.state import PICTURE_GONE, SILENT_DAYS, LinkState
 from visor.models.embedder import Embedder
 from visor.schema.items import Item, item_id
 from visor.schema.search import Match, SearchRequest
 from visor.settings import Settings
-from visor.storage.counting import CountingDocuments, CountingObjects, Tally
+from visor_bench.counting import CountingDocuments, CountingObjects, Tally
 
 DAY = 86_400.0
 PNG = {"Content-Type": "image/png"}
@@ -188,7 +189,7 @@ def test_a_gone_item_that_its_catalogue_deletes_stays_gone(shop: Shop) -> None:
     shop.answers.clear()
     shop.days(5)
     assert shop.item("3") is None
-    assert item_id("shop", "3") not in LinkState.load(shop.app.stores.objects)[0].troubles
+    assert item_id("shop", "3") not in LinkState.load(shop.app.stores.objects)[0].problems
 
 
 def test_what_moved_for_good_is_followed_and_what_moved_for_now_is_not(anywhere: Shop) -> None:
@@ -229,7 +230,7 @@ class Silent:
     def __init__(self, error: Callable[[], Exception]) -> None:
         self.error = error
 
-    def probe(self, url: str, *, is_picture: bool) -> Probed:
+    def probe(self, url: str, *, is_image: bool) -> Probed:
         raise self.error()
 
 
@@ -285,10 +286,10 @@ def test_two_checks_at_once_do_not_both_stand(shop: Shop) -> None:
     class Other:
         """Another check ends while this one asks."""
 
-        def probe(self, url: str, *, is_picture: bool) -> Probed:
+        def probe(self, url: str, *, is_image: bool) -> Probed:
             if not shop.app.stores.objects.list("links") or LinkState.load(shop.app.stores.objects)[1] == 0:
                 LinkState(day="2026-01-01").save(shop.app.stores.objects, 0)
-            return Probed(url=url, lasting_url=url)
+            return Probed(url=url, permanent_url=url)
 
     with pytest.raises(Conflict):
         shop.check(fetcher=Other())
@@ -308,16 +309,16 @@ def test_a_damaged_state_is_named_and_stops_no_crawl(shop: Shop) -> None:
 def test_what_never_comes_back_is_forgotten(shop: Shop) -> None:
     shop.dies("/p/3", "/3.png")
     shop.days(2)
-    assert item_id("shop", "3") in LinkState.load(shop.app.stores.objects)[0].troubles
+    assert item_id("shop", "3") in LinkState.load(shop.app.stores.objects)[0].problems
     shop.now += GIVEN_UP_DAYS * DAY
     shop.check()
-    assert item_id("shop", "3") not in LinkState.load(shop.app.stores.objects)[0].troubles
+    assert item_id("shop", "3") not in LinkState.load(shop.app.stores.objects)[0].problems
 
 
 def test_a_probe_reads_no_more_than_it_needs(shop: Shop) -> None:
     shop.answers["/big.png"] = Reply(picture(1) + bytes(5_000_000), headers=PNG)
-    assert look_at(shop.app.fetcher, f"{shop.server.url}/big.png", is_picture=True).state == "there"
-    assert look_at(shop.app.fetcher, f"{shop.server.url}/p/1", is_picture=False).state == "there"
+    assert probe_url(shop.app.fetcher, f"{shop.server.url}/big.png", is_picture=True).state == "there"
+    assert probe_url(shop.app.fetcher, f"{shop.server.url}/p/1", is_picture=False).state == "there"
 
 
 def test_the_command_prints_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -346,7 +347,7 @@ def test_a_scheduled_crawl_looks_at_links_afterwards(shop: Shop, monkeypatch: py
         before = reads(app)
         assert app.crawl_due() == [], "nothing is due, and links are looked at all the same"
         state, _ = LinkState.load(app.stores.objects)
-        assert (state.checked, len(state.troubles)) == (6, 2)
+        assert (state.checked, len(state.problems)) == (6, 2)
         assert state.of_source("shop") == {"checked": 6, "http_404": 2, "suspect": 2}
         assert app.request_budget.today()[0]["links"] == 12
         used = reads(app) - before

@@ -17,7 +17,8 @@ from visor.app import App
 from visor.cli.main import cli
 from visor.confidence.features import FEATURES
 from visor.demo.catalogue import DemoCatalogue
-from visor.search.feedback import COLLECTION, Feedback, FeedbackLog, all_feedback, query_key, rejected_features
+from visor.schema.collections import FEEDBACK
+from visor.search.feedback import Feedback, FeedbackLog, all_feedback, query_key, rejected_features
 from visor.search.recall_monitor import RecallMonitor
 from visor.settings import Settings
 from visor.storage import Stores
@@ -194,7 +195,7 @@ def test_feedback_reads_only_news_and_not_more_often_than_it_may(local_stores: S
     assert len(asked) == 4
     assert asked[-1], "after the first look, only what is newer"
     assert len(all_feedback(documents)) == 1
-    kept = query(COLLECTION, order_by="given_at")[0].data
+    kept = query(FEEDBACK, order_by="given_at")[0].data
     assert set(kept) <= {"query", "item", "verdict", "features", "given_at"}
 
 
