@@ -187,7 +187,7 @@ def test_what_was_held_back_can_be_called_harmless(new_page: Any, picture: Path)
     sent = kept.value.request.post_data_json
     assert sent["verdict"] == "harmless"
     assert set(sent) == {"query_vector", "verdict"}
-    page.get_by_text("It is kept for the owner").wait_for()
+    page.get_by_role("region", name="Results").get_by_text("It is kept for the owner").wait_for()
     assert page.get_by_role("button", name="This is harmless").count() == 0
     assert page.get_by_role("heading", name="This picture is held back").is_visible()
 

@@ -11,7 +11,7 @@ FACET_AGREEING_MIN = 0.2
 """The same for a label that a word of the title or of the collection confirms."""
 
 _NAMES = {
-    "a cat having a striped coat": "tabby cat",
+    "a cat having a striped coat": "tiger cat",
     "fruiting spike of a cereal plant": "ear of grain",
     "tights for gymnastics, a one-piece leotard, or a sport jersey": "leotard",
 }
