@@ -9,17 +9,14 @@ from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
-from visor.confidence.features import NEIGHBOURS, SAMPLED, Neighbourhood, Sampled, centred_similarities
-from visor.confidence.fit import Part, Sample, fit
-from visor.confidence.model import FAR_SHARE, Calibration, Strangers
+from visor.confidence.model import Calibration, OutOfDomainPrior
 from visor.console import as_json, print_json, say
 from visor.errors import BadRequest
-from visor.evaluation.folder import Pictures, embedded_folder
+from visor.evaluation.confidence import fitted, surroundings
+from visor.evaluation.folder import EmbeddedFolder, embedded_folder
 from visor.evaluation.scores import NEAREST, area_under_roc
 from visor.index.format.container import Array
-from visor.index.format.projection import unit
 from visor.settings import Settings
 
 SPLITS = 6
@@ -71,7 +68,7 @@ def confidence_command(inside: Path, outside: Path | None, splits: int, as_json:
         click.echo(f"{name:24} {value}")
 
 
-def splits_of(pictures: Pictures, splits: int) -> Iterator[tuple[Pictures, Pictures]]:
+def splits_of(pictures: EmbeddedFolder, splits: int) -> Iterator[tuple[EmbeddedFolder, EmbeddedFolder]]:
     """Half of the kinds as the catalogue and the other half as strangers, in seeded splits.
 
     Raises:
@@ -88,7 +85,7 @@ def splits_of(pictures: Pictures, splits: int) -> Iterator[tuple[Pictures, Pictu
         yield pictures.take(np.flatnonzero(held)), pictures.take(np.flatnonzero(~held))
 
 
-def run_trial(catalogue: Pictures, strangers: Pictures, *, seed: int) -> Trial:
+def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder, *, seed: int) -> Trial:
     """Fit a calibration to the catalogue, then ask for everything in a seeded order.
 
     Each probability is what a running search would have answered at that moment: it has learned from the queries
@@ -103,55 +100,11 @@ def run_trial(catalogue: Pictures, strangers: Pictures, *, seed: int) -> Trial:
             arounds.append(around)
             right.append(of_kind & is_held)
             held.append(is_held)
-    running, likely = Strangers(), np.empty((len(scores), NEAREST))
+    running, likely = OutOfDomainPrior(), np.empty((len(scores), NEAREST))
     for place in np.random.default_rng(seed).permutation(len(scores)):
-        likely[place] = calibration.matches(arounds[place], range(NEAREST), running.far_share)
+        likely[place] = calibration.confidences(arounds[place], range(NEAREST), running.out_of_domain_share)
         running.add(scores[place], calibration)
     return Trial(np.array(scores), likely[:, 0], np.array(best), np.array(held), likely, np.stack(right), calibration)
-
-
-def first_confidences(catalogue: Pictures, queries: Pictures | None) -> tuple[Array, NDArray[np.bool_]]:
-    """The confidence (q,) in each query's nearest picture of a catalogue, and which of these have the query's kind.
-
-    Args:
-        queries: None: the catalogue's own pictures, each left out in turn.
-    """
-    calibration, asked = fitted(catalogue), queries or catalogue
-    likely, right = [], []
-    for around, of_kind in surroundings(catalogue, asked, calibration, leave_out=queries is None):
-        likely.append(calibration.answer(calibration.score(around), FAR_SHARE))
-        right.append(of_kind[0])
-    return np.array(likely), np.array(right)
-
-
-def fitted(catalogue: Pictures) -> Calibration:
-    rows = catalogue.vectors
-    sample = Sample(rows, np.arange(len(rows)), catalogue.labels)
-    return fit(sample, lambda: [Part(rows, catalogue.labels)], mean=rows.mean(0))
-
-
-def surroundings(
-    catalogue: Pictures, queries: Pictures, calibration: Calibration, *, leave_out: bool
-) -> Iterator[tuple[Neighbourhood, NDArray[np.bool_]]]:
-    """What is around each query, and which results of its first page (12,) have its kind.
-
-    Args:
-        leave_out: The queries are the catalogue's own pictures, and do not find themselves.
-    """
-    rows, kinds = catalogue.vectors, np.array(catalogue.kinds)
-    some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).astype(int))
-    mean = calibration.mean_vector if calibration.is_fitted else rows.mean(0)
-    sample = unit(rows[some] - mean)
-    for i, query in enumerate(queries.vectors):
-        order = np.argsort(-(rows @ query), kind="stable")
-        order = order[order != i][:NEIGHBOURS] if leave_out else order[:NEIGHBOURS]
-        others = sample[some != i] if leave_out else sample
-        of_kind = np.zeros(NEAREST, bool)
-        page = order[:NEAREST]
-        of_kind[: len(page)] = kinds[page] == queries.kinds[i]
-        sampled = centred_similarities(query[None], mean, others)[0]
-        labels = [catalogue.labels[j] for j in order]
-        yield Neighbourhood(query, rows[order], labels, queries.labels[i], Sampled(sampled, others.mean(0))), of_kind
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:
@@ -170,7 +123,7 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
         ),
         "mean_confidence_held": _mean([t.probabilities[t.held].mean() for t in trials]),
         "mean_confidence_strangers": _mean([t.probabilities[~t.held].mean() for t in trials]),
-        "trust_in_groups": _mean([t.calibration.trust for t in trials]),
+        "trust_in_groups": _mean([t.calibration.cluster_weight for t in trials]),
         "trials": len(trials),
         "held": int(sum(t.held.sum() for t in trials)),
         "strangers": int(sum((~t.held).sum() for t in trials)),

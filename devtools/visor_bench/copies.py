@@ -16,7 +16,6 @@ from PIL import Image
 from visor.console import as_json, print_json, progress, say
 from visor.errors import BadRequest, ImageError
 from visor.imaging.decode import decode_image
-from visor.index.format.manifest import COMMITS
 from visor.index.format.shard import shard_object, write_shard
 from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher
@@ -24,6 +23,7 @@ from visor.models.embedder import Embedder, load_embedder
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.near_duplicates.verdict import classify_matches
+from visor.schema.collections import COMMITS
 from visor.schema.items import BATCH_SIZE_MAX, FacetRow, ShardCommit, as_document, item_id
 from visor.settings import Settings
 from visor.sources.folder.source import ENDINGS
@@ -153,7 +153,6 @@ def _tell(
     hits = searcher.search(
         embedder.embed([picture]).vectors[0],
         k=K,
-        query_hash=perceptual_hash(picture),
         leave_out=(item,) if leave_out else (),
     )
     similarities, hashes = [hit.similarity for hit in hits.hits], [hit.hash for hit in hits.hits]

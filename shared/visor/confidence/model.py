@@ -2,7 +2,8 @@
 
 Two things are learned, at different times and both without labels:
 - at a merge (`visor.confidence.fit`): how the catalogue's own pictures differ from strangers of the same shop;
-- while searching (`Strangers`): how many of the strangers come from elsewhere, where any match is weaker.
+- while searching (`OutOfDomainPrior`): how many of the strangers come from elsewhere, where any match is weaker.
+`ConfidenceEstimator` judges the hits of a search, `ConfidenceContext` measures what is around them.
 The base rate is an assumption, not a measurement: half of the queries ask for something that the catalogue holds.
 """
 
@@ -15,22 +16,35 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, overload
 
 import msgspec
 import numpy as np
 
-from visor.confidence.features import FEATURES, Neighbourhood, features
+from visor.confidence.features import (
+    FEATURES,
+    SAMPLED,
+    CoverageProjection,
+    Neighbourhood,
+    Sampled,
+    centred_similarities,
+    features,
+)
 from visor.index.format.container import Array
+from visor.index.format.manifest import Manifest
+from visor.index.format.projection import EMPTY_SPACE, Projection, unit
+from visor.index.format.segment import RowBlock
+from visor.index.search.hits import Hits, NearestRows
+from visor.index.search.snapshot import Snapshot
 from visor.schema.items import Record
 
 CONFIDENT = 0.5
 """Probability below which an answer says that there is no confident match."""
-FAR_SHARE = 0.25
+OUT_OF_DOMAIN_SHARE = 0.25
 """Share of strangers taken to be from elsewhere before any query was seen …"""
-FAR_SHARE_QUERIES = 6.0
+PRIOR_QUERIES = 6.0
 """… with the weight of this many strangers."""
-FAR_SHARE_MAX = 0.99
+OUT_OF_DOMAIN_MAX = 0.99
 JUDGED = 24
 """Results of an answer that are judged one by one: two pages."""
 QUERIES_REMEMBERED = 500
@@ -39,8 +53,13 @@ SHORT_FROM = 2.0
 SHORT_WEIGHT = 2.0
 """A best similarity more than 2 of the catalogue's standard deviations below its median counts extra, as nothing else
 tells pictures from elsewhere as well."""
+FULL_MAX = 2_000
+"""Pictures up to which a calibration is fitted on full vectors: a projection learned on few pictures shows what it was
+learned on nearer than what it was not. 13 MB as float16."""
+FULL_KEPT_MAX = 4 * FULL_MAX
+"""Pictures up to which full vectors stay in memory for that; a merge long before has fitted anew."""
 _STEPS = 4
-_BEST = FEATURES.index("best")
+_BEST = FEATURES.index("best_similarity")
 
 
 class Calibration(Record, frozen=True, kw_only=True, dict=True):
@@ -51,7 +70,7 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """
 
     weights: tuple[float, ...] = ()
-    """One for each of `neighbourhood.FEATURES`, for standardised values; the score is log-odds."""
+    """One for each of `features.FEATURES`, for standardised values; the score is log-odds."""
     intercept: float = 0.0
     centre: tuple[float, ...] = ()
     """Median of each feature over the catalogue's own pictures, each left out in turn."""
@@ -61,9 +80,9 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Base64 of little-endian float16 (m,): mean of the catalogue's unit vectors in the space that was measured in."""
     space: str | None = None
     """Name of the projection that was measured in; None: full vectors."""
-    far_at: float = -2.0
+    out_of_domain_at: float = msgspec.field(default=-2.0, name="far_at")
     """Score at which a stranger is as likely from elsewhere as from the same shop."""
-    far_width: float = 0.7
+    out_of_domain_width: float = msgspec.field(default=0.7, name="far_width")
     """Scores over which that likelihood ratio changes by a factor of e."""
     middle: float = 0.72
     steepness: float = 14.0
@@ -73,8 +92,8 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Pictures in the index when it was fitted."""
     rejected: int = 0
     """Answers among them that somebody had called no match."""
-    trust: float = 0.0
-    """How far the groups found among the pictures were followed, 0 to 1; the rest are the shipped weights."""
+    cluster_weight: float = msgspec.field(default=0.0, name="trust")
+    """How far the clusters found among the images were followed, 0 to 1; the rest are the default weights."""
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Calibration:
@@ -113,52 +132,52 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         """The default's log-odds, from the best similarity alone."""
         return self.steepness * (best - self.middle)
 
-    def far_ratio(self, scores: Array) -> Array:
+    def out_of_domain_ratio(self, scores: Array) -> Array:
         """How much likelier each score is among strangers from elsewhere than among those of the same shop."""
-        return np.exp(np.clip(-(np.asarray(scores) - self.far_at) / self.far_width, -30.0, 30.0))
+        return np.exp(np.clip(-(np.asarray(scores) - self.out_of_domain_at) / self.out_of_domain_width, -30.0, 30.0))
 
-    def answer(self, score: float, far_share: float = 0.0) -> float:
-        """Probability in [0, 1] that the catalogue holds what was asked for.
+    def confidence(self, score: float, out_of_domain_share: float = 0.0) -> float:
+        """Confidence in [0, 1] that the catalogue holds what was asked for.
 
         Args:
-            far_share: Share of strangers from elsewhere, as `Strangers` estimates it.
+            out_of_domain_share: Share of strangers from elsewhere, as `OutOfDomainPrior` estimates it.
         """
-        strangers = 1.0 - far_share + far_share * float(self.far_ratio(np.array(score)))
+        strangers = 1.0 - out_of_domain_share + out_of_domain_share * float(self.out_of_domain_ratio(np.array(score)))
         return 1.0 / (1.0 + math.exp(min(60.0, max(-60.0, math.log(strangers) - score))))
 
-    def matches(self, around: Neighbourhood, places: Sequence[int], far_share: float = 0.0) -> list[float]:
-        """Probability in [0, 1] of each result that it is such a match: the answer's, were there none nearer.
+    def confidences(self, around: Neighbourhood, ranks: Sequence[int], out_of_domain_share: float = 0.0) -> list[float]:
+        """Confidence in [0, 1] of each result: that of the answer if there were none nearer.
 
         It never rises from one result to the next. How right it is: docs/benchmarks-confidence.md.
 
         Args:
             around: As for `score`.
-            places: Where each result stands in `around`, rising; results behind its end are as likely as the last.
+            ranks: Of each result in `around`, rising; results behind its end have the confidence of the last.
         """
         found, least = [], 1.0
-        for number, place in enumerate(places):
-            if number < JUDGED and place < len(around.rows):
-                rest = replace(around, rows=around.rows[place:], labels=around.labels[place:])
-                least = min(least, self.answer(self.score(rest), far_share))
+        for number, rank in enumerate(ranks):
+            if number < JUDGED and rank < len(around.rows):
+                rest = replace(around, rows=around.rows[rank:], labels=around.labels[rank:])
+                least = min(least, self.confidence(self.score(rest), out_of_domain_share))
             found.append(least)
         return found
 
 
-class Strangers:
+class OutOfDomainPrior:
     """Estimates, from the scores of the queries that came, which share of strangers comes from elsewhere. Thread-safe.
 
     Three kinds of query are mixed: those the catalogue holds (half, by assumption), strangers of the same shop, and
     strangers from elsewhere. Expectation–maximisation over past scores finds the share (Saerens et al., 'Adjusting the
-    outputs of a classifier to new a priori probabilities', Neural Computation 2002), beginning with `FAR_SHARE`.
+    outputs of a classifier to new a priori probabilities', Neural Computation 2002), from `OUT_OF_DOMAIN_SHARE` on.
     """
 
     def __init__(self) -> None:
         self._scores: deque[float] = deque(maxlen=QUERIES_REMEMBERED)
-        self._share = FAR_SHARE
+        self._share = OUT_OF_DOMAIN_SHARE
         self._lock = threading.Lock()
 
     @property
-    def far_share(self) -> float:
+    def out_of_domain_share(self) -> float:
         return self._share
 
     def add(self, score: float, calibration: Calibration) -> None:
@@ -168,10 +187,146 @@ class Strangers:
                 return
             self._scores.append(score)
             scores = np.clip(np.array(self._scores), -30.0, 30.0)
-            held, ratio, share = np.exp(scores), calibration.far_ratio(scores), self._share
+            held, ratio, share = np.exp(scores), calibration.out_of_domain_ratio(scores), self._share
             for _ in range(_STEPS):
                 whole = held + (1 - share) + share * ratio
                 far, near = share * ratio / whole, (1 - share) / whole
-                strangers = FAR_SHARE_QUERIES + far.sum() + near.sum()
-                share = min(FAR_SHARE_MAX, float((FAR_SHARE * FAR_SHARE_QUERIES + far.sum()) / strangers))
+                strangers = PRIOR_QUERIES + far.sum() + near.sum()
+                share = min(OUT_OF_DOMAIN_MAX, float((OUT_OF_DOMAIN_SHARE * PRIOR_QUERIES + far.sum()) / strangers))
             self._share = share
+
+
+class ConfidenceEstimator:
+    """Judges the answers of one index. Thread-safe; one a process."""
+
+    def __init__(self) -> None:
+        self.prior = OutOfDomainPrior()
+        self._context = ConfidenceContext()
+
+    def confidences(self, hits: Hits, query_labels: Sequence[str], *, learn: bool) -> list[float]:
+        """Probability of each hit that it is what was asked for, never rising.
+
+        Args:
+            query_labels: Content labels of the query, most probable first.
+            learn: Take the query into account for how many of those to come ask for what is not there.
+        """
+        if hits.nearest is None or not hits.hits:
+            return []
+        calibration = self._context.calibration(hits.nearest.snapshot.manifest)
+        around = self._context.neighbourhood(hits.nearest, query_labels)
+        confidences = calibration.confidences(around, [hit.rank for hit in hits.hits], self.prior.out_of_domain_share)
+        if learn:
+            self.prior.add(calibration.score(around), calibration)
+        return confidences
+
+    def features(self, hits: Hits) -> tuple[float, ...]:
+        """What an answer was judged by, to learn from at the next merge; nothing where it was not fitted."""
+        if hits.nearest is None or not hits.nearest.rows:
+            return ()
+        calibration = self._context.calibration(hits.nearest.snapshot.manifest)
+        around = self._context.neighbourhood(hits.nearest)
+        if not calibration.is_fitted or len(calibration.mean_vector) != len(around.query):
+            return ()
+        return tuple(round(float(value), 6) for value in features(around, calibration.mean_vector))
+
+    def common_vector(self, manifest: Manifest | None) -> Array | None:
+        """The mean full vector (d,) float32 of the catalogue, where the calibration knows it."""
+        calibration = self._context.calibration(manifest)
+        return calibration.mean_vector if calibration.is_fitted and calibration.space is None else None
+
+
+class ConfidenceContext:
+    """Keeps what is needed between searches of one snapshot. One thread may replace what another is using: each call
+    works on what it took, and at worst reads once more."""
+
+    def __init__(self) -> None:
+        self._frame = CoverageProjection(EMPTY_SPACE)
+        self._full: dict[int, tuple[RowBlock, Array]] = {}
+        self._calibration: tuple[Manifest | None, Calibration] = (None, Calibration())
+        nothing = np.empty((0, 0), np.float32)
+        self._sample: tuple[Snapshot | None, Calibration, Array, Array] = (None, Calibration(), nothing, nothing)
+
+    def calibration(self, manifest: Manifest | None) -> Calibration:
+        """The manifest's calibration, or the default."""
+        kept, calibration = self._calibration
+        if kept is not manifest:
+            calibration = Calibration.of(manifest.calibration if manifest else {})
+            self._calibration = (manifest, calibration)
+        return calibration
+
+    def neighbourhood(self, nearest: NearestRows, query_labels: Sequence[str] = ()) -> Neighbourhood:
+        """The neighbourhood of a query."""
+        snapshot, query = nearest.snapshot, nearest.query
+        calibration = self.calibration(snapshot.manifest)
+        labels = RowLabels(nearest.rows)
+        projected = isinstance(snapshot.space, Projection)
+        wants_full = calibration.is_fitted and calibration.space is None
+        if projected and wants_full and snapshot.images <= FULL_KEPT_MAX:
+            rows = [self._full_vectors(snapshot, block)[row] for block, row in nearest.rows]
+            sampled = self._sampled(snapshot, calibration, query)
+            return Neighbourhood(query, _stack(rows, len(query)), labels, query_labels, sampled)
+        frame = self._frame
+        if frame.space is not snapshot.space:
+            frame = self._frame = CoverageProjection(snapshot.space)
+        placed = frame.project_one(query, nearest.unnormalised)
+        sampled = self._sampled(snapshot, calibration, placed)
+        return Neighbourhood(placed, nearest.vectors, labels, query_labels, sampled)
+
+    def _sampled(self, snapshot: Snapshot, calibration: Calibration, query: Array) -> Sampled | None:
+        """How a placed query stands to a sample of the catalogue; None where the calibration has no use for it."""
+        mean = calibration.mean_vector
+        if len(mean) != len(query):
+            return None
+        kept, fitted, sample, middle = self._sample
+        if kept is not snapshot or fitted is not calibration:
+            step = max(1, -(-snapshot.images // SAMPLED))
+            full = calibration.space is None and isinstance(snapshot.space, Projection)
+            parts = []
+            for live in snapshot.blocks:
+                rows = np.arange(step // 2, len(live.block), step)
+                rows = rows if live.alive is None else rows[live.alive[rows]]
+                parts.append(self._full_vectors(snapshot, live.block)[rows] if full else live.block.vectors.unit(rows))
+            sample = unit(unit(np.concatenate(parts).astype(np.float32)) - mean)
+            middle = sample.mean(0)
+            self._sample = (snapshot, calibration, sample, middle)
+        return Sampled(centred_similarities(query[None], mean, sample)[0], middle)
+
+    def _full_vectors(self, snapshot: Snapshot, block: RowBlock) -> Array:
+        """All full vectors of a block, (n, d) float16, read once."""
+        kept = self._full.get(id(block))
+        if kept is not None and kept[0] is block:
+            return kept[1]
+        vectors = np.ascontiguousarray(block.read_full(0, len(block)), np.float16)
+        live = {id(one.block) for one in snapshot.blocks}
+        self._full = {**{i: one for i, one in self._full.items() if i in live}, id(block): (block, vectors)}
+        return vectors
+
+
+class RowLabels(Sequence[tuple[str, ...]]):
+    """The content labels of rows, read when they are asked for: of 64 rows five are."""
+
+    def __init__(self, rows: Sequence[tuple[RowBlock, int]]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, place: int) -> tuple[str, ...]: ...
+
+    @overload
+    def __getitem__(self, place: slice) -> RowLabels: ...
+
+    def __getitem__(self, place: int | slice) -> tuple[str, ...] | RowLabels:
+        if isinstance(place, slice):
+            return RowLabels(self._rows[place])
+        block, row = self._rows[place]
+        columns = block.columns
+        start, stop = columns.label_starts[row], columns.label_starts[row + 1]
+        return tuple(columns.names["label"][code] for code in columns.label_codes[start:stop])
+
+
+def _stack(rows: Sequence[Array], dimension: int) -> Array:
+    if not rows:
+        return np.empty((0, dimension), np.float32)
+    return unit(np.stack(rows).astype(np.float32))

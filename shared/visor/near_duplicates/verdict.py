@@ -1,4 +1,7 @@
-"""Whether a match is the same image as the query, an edited copy of it, or merely similar."""
+"""The verdict: whether a match is the same image as the query, an edited copy of it, or merely similar.
+
+Sketches of the pixels and the vectors decide together. Evidence: docs/decisions/images-hash.md.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -51,7 +52,7 @@ class Item(Record, frozen=True, kw_only=True):
     """The image's own validators, where the catalogue tells them: a change means that the picture changed."""
     image_modified: str | None = None
     extra: dict[str, str] = {}
-    """Whatever else a source knows and the page may show: availability, brand, seconds into a video …"""
+    """What else a source knows and the page may show: availability, brand, seconds into a video …"""
 
     def image_signature(self) -> bytes:
         """8 bytes that change when the picture has to be embedded anew."""
@@ -72,6 +73,11 @@ class Change(Record, frozen=True, kw_only=True):
     item: Item
     version: int
     """Grows from crawl to crawl for one item (milliseconds since 1970, never going back): the newest version wins."""
+
+    @classmethod
+    def deletion(cls, item: str, source: str, version: int, *, key: str = "") -> Change:
+        """The tombstone of an item that is known by its id."""
+        return cls(action="delete", item=Item(id=item, source=source, key=key, image_url=""), version=version)
 
 
 class Batch(Record, frozen=True, kw_only=True):
@@ -118,6 +124,16 @@ class IndexedItem(Record, frozen=True, kw_only=True):
     height: int
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
+
+
+def is_live(data: Mapping[str, Any] | None) -> bool:
+    """Whether the document of an item says that it is searchable: it is there, and not only remembered as deleted."""
+    return data is not None and not data.get("gone")
+
+
+def live_item(data: Mapping[str, Any] | None) -> IndexedItem | None:
+    """The item in a document; None where it is not searchable."""
+    return msgspec.convert(data, IndexedItem) if is_live(data) else None
 
 
 class Failure(Record, frozen=True, kw_only=True):
@@ -169,7 +185,7 @@ class FacetUpdate(Record, frozen=True, kw_only=True):
 
 
 class Tombstone(Record, frozen=True, kw_only=True):
-    """The record that an item is gone: hides every version up to and including this one."""
+    """The record that an item was deleted: hides every version up to and including this one."""
 
     id: str
     version: int
@@ -184,7 +200,7 @@ class ShardCommit(Record, frozen=True, kw_only=True):
     batch: str
     model: str | None = None
     shard: str | None = None
-    """Object name; none if the batch held only updates and tombstones."""
+    """Object name; None if the batch held only updates and tombstones."""
     count: int = 0
     updates: tuple[FacetUpdate, ...] = ()
     tombstones: tuple[Tombstone, ...] = ()

@@ -1,4 +1,4 @@
-"""Queries: from what a request brings to pixels, and to the vector that is searched for."""
+"""Queries: from a request to pixels, and to the vector that is searched for."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from visor.errors import BadRequest
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
 from visor.imaging.decode import DecodedImage, decode_image
+from visor.index.format.projection import query_vector
 from visor.models.embedder import Embedder
 from visor.models.moderation import moderate
 from visor.near_duplicates.alignment import Aligner
@@ -66,6 +67,7 @@ class QueryReader:
 
     def __init__(self, embedder: Embedder, fetcher: Fetcher, settings: Settings) -> None:
         self.embedder, self.fetcher, self.settings = embedder, fetcher, settings
+        self.side = embedder.description.input_side
         # Pixels are what takes memory, and threads of their own keep a heap of that size each.
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
 
@@ -101,6 +103,11 @@ class QueryReader:
         data = self._bytes(request, upload, Stopwatch())
         return self.decoding.submit(self._focused, data, request).result()[1]
 
+    def pixels(self, data: bytes) -> Image.Image:
+        """An image decoded no larger than the model needs. Raises `ImageError`."""
+        side = self.embedder.description.input_side
+        return self.decoding.submit(decode_image, data, pixels_max=self.settings.pixels_max, side_hint=side).result().pixels
+
     def query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> Query:
         """The query of a picture or a vector. Raises as `picture`."""
         if request.vector is not None:
@@ -126,7 +133,7 @@ class QueryReader:
 
     def _focused(self, data: bytes, request: SearchRequest) -> tuple[DecodedImage, Image.Image]:
         """The picture, no larger than what counts of it needs, and what counts of it."""
-        side = self.embedder.description.input_side
+        side = self.side
         if request.box:
             side = round(side / max(min(request.box[2:]), 1e-3))
         if request.exclude:
@@ -139,7 +146,7 @@ class QueryReader:
             return upload
         if request.url is not None:
             with watch.stage("fetch"):
-                # Somebody is waiting, so not for four other fetches from the same host as a crawl does.
+                # A visitor waits for the answer: no long queue behind other fetches at the same host.
                 return self.fetcher.fetch(request.url, FetchOptions(slot_wait_s=self.settings.fetch_timeout_s)).body
         try:
             return base64.b64decode((request.image or "").partition("base64,")[2] or request.image or "", validate=True)
@@ -165,11 +172,7 @@ def decode_vector(text: str, dimension: int) -> np.ndarray:
             valid=f"This index takes {2 * dimension}: {dimension} numbers of 2 bytes",
             remedy="Take query.vector from an answer of this index; after a change of model search the picture again",
         )
-    vector = np.frombuffer(data, "<f2").astype(np.float32)
-    norm = float(np.linalg.norm(vector))
-    if not np.isfinite(norm) or norm == 0:
-        raise BadRequest("vector has no direction: it is zero or not finite", valid="Finite numbers, not all 0")
-    return vector / np.float32(norm)
+    return query_vector(np.frombuffer(data, "<f2"), dimension)
 
 
 def focus(pixels: Image.Image, box: Box | None, exclude: Sequence[Box]) -> Image.Image:

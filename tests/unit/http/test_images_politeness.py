@@ -13,7 +13,7 @@ import pytest
 from tests.unit.http.images_origin import Origin, status
 from tests.unit.sources.catalogue_server import Reply, Server, serving
 
-from visor.app import Assembly
+from visor.app import App
 from visor.errors import FetchUnavailable, SourceUnavailable
 from visor.http import throttle as throttle_module
 from visor.http.client import Fetcher
@@ -76,18 +76,18 @@ def test_what_a_host_asks_of_the_crawl_holds_for_downloads_too(tmp_path: Path) -
     with (
         serving(lambda _: busy) as server,
         serving(lambda _: Reply(b"\x89PNG\r\n\x1a\n")) as other,
-        Assembly(Settings(home=tmp_path, allow_hosts=(server.host, other.host))) as assembly,
+        App(Settings(home=tmp_path, allow_hosts=(server.host, other.host))) as app,
     ):
-        source = assembly.open_source("shop", {"kind": "feed", "url": f"{server.url}/feed"})
+        source = app.open_source("shop", {"kind": "feed", "url": f"{server.url}/feed"})
         with pytest.raises(SourceUnavailable, match="asks to wait 600 s"):
             list(source.read(None))
         asked = len(server.requests)
         item = Item(id=item_id("shop", "1"), source="shop", key="1", image_url=f"{server.url}/1.png")
         with pytest.raises(FetchUnavailable, match="asked to be left alone") as refused:
-            assembly.read_image(item)
+            app.read_image(item)
         assert refused.value.retry_after_s == pytest.approx(600, abs=60)
         assert len(server.requests) == asked, "it was left alone"
-        assert assembly.read_image(msgspec.structs.replace(item, image_url=f"{other.url}/1.png"))
+        assert app.read_image(msgspec.structs.replace(item, image_url=f"{other.url}/1.png"))
 
 
 @pytest.mark.parametrize(("instances", "at_once"), [(1, 4), (2, 2), (8, 1)])

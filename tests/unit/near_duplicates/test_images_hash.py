@@ -28,7 +28,7 @@ from visor.near_duplicates.hamming import hash_distances
 from visor.near_duplicates.verdict import sketch_picture, verdicts
 from visor_bench.edits import EDITS, EXACT
 
-SHARED_DATA = Path(os.environ.get("VISOR_SHARED_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
+SHARED_DATA = Path(os.environ.get("TEST_SHARED_DATA", Path(__file__).parents[3].parent / "shared" / "data"))
 
 
 def scene(seed: int, size: tuple[int, int] = (320, 240)) -> Image.Image:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from tests.unit.near_duplicates.test_images_hash import scene
 
+from visor.link_check.state import PICTURE_GONE
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.near_duplicates.hamming import PDQ_BYTES, first_duplicate, hash_distances, same_hash_groups
 from visor.near_duplicates.thresholds import SAME_VECTOR_MIN
 from visor.near_duplicates.verdict import classify_matches
 from visor.schema.items import IndexedItem, Item
-from visor.search.item_cache import newest_and_cheapest
+from visor.search.item_cache import offer_sort_key
 from visor_bench.edits import EDITS
 
 SHOWN = [scene(1), EDITS["crop_10"](scene(1), 1), scene(2)]
@@ -85,4 +87,16 @@ def test_places_are_named_newest_first_then_cheapest() -> None:
         place("d", "2026-03-01T12:00:00Z", 3.0),
         place("e", None, 0.5),
     ]
-    assert [one.item.id[0] for one in sorted(places, key=newest_and_cheapest)] == ["d", "c", "b", "e", "a"]
+    assert [one.item.id[0] for one in sorted(places, key=offer_sort_key)] == ["d", "c", "b", "e", "a"]
+
+
+def test_an_offer_without_its_picture_comes_last() -> None:
+    gone = place("a", "2026-06-01", 1.0)
+    gone = msgspec.structs.replace(gone, item=msgspec.structs.replace(gone.item, extra={PICTURE_GONE: "2026-06-02"}))
+    others = [place("b", "2024-01-01", 9.0), place("c", None, None)]
+    assert [one.item.id[0] for one in sorted([gone, *others], key=offer_sort_key)] == ["c", "b", "a"]
+
+
+def test_the_same_pixels_have_the_same_hash_for_ever() -> None:
+    """Stored indexes hold these bytes: a change of resizing or of a library makes no duplicate agree any more."""
+    assert perceptual_hash(scene(1))[:32].hex() == "c37938c4c13dc23b88a6cb3db67081e83fb24cd0a267971de1ba3ec531b99e52"
