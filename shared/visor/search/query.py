@@ -106,7 +106,8 @@ class QueryReader:
     def pixels(self, data: bytes) -> Image.Image:
         """An image decoded no larger than the model needs. Raises `ImageError`."""
         side = self.embedder.description.input_side
-        return self.decoding.submit(decode_image, data, pixels_max=self.settings.pixels_max, side_hint=side).result().pixels
+        pixels_max = self.settings.pixels_max
+        return self.decoding.submit(decode_image, data, pixels_max=pixels_max, side_hint=side).result().pixels
 
     def query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> Query:
         """The query of a picture or a vector. Raises as `picture`."""
