@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from visor.schema.items import CrawlRun, IndexedItem, Item
     from visor.search.active_index import ActiveIndex
     from visor.search.service import SearchService
-    from visor.sources.config import Configuration
+    from visor.sources.config import SourcesFile
     from visor.sources.contract import Source, SourceContext
     from visor.storage import Stores
     from visor.web.api import HttpApi
@@ -142,10 +142,10 @@ class App:
         return self._request_budget or RequestBudget(self.stores.documents, host_a_day=host_a_day)
 
     @cached_property
-    def configuration(self) -> Configuration:
-        from visor.sources.config import Configuration
+    def configuration(self) -> SourcesFile:
+        from visor.sources.config import SourcesFile
 
-        return Configuration.load(self.settings.config)
+        return SourcesFile.load(self.settings.config)
 
     @cached_property
     def source_context(self) -> SourceContext:
@@ -160,8 +160,8 @@ class App:
         return open_source(name, config, self._context_of(name))
 
     def named_source(self, name: str) -> Source:
-        """The source of that name in the owner's visor.toml. Raises as `Configuration.open`."""
-        a_day = self.configuration.entry(name).plan.requests_a_day
+        """The source of that name in the owner's visor.toml. Raises as `SourcesFile.open`."""
+        a_day = self.configuration.entry(name).common.requests_a_day
         return self.configuration.open(name, self._context_of(name, a_day))
 
     def _context_of(self, name: str, requests_a_day: int | None = None) -> SourceContext:
@@ -177,7 +177,7 @@ class App:
         from visor.ingest.bucket_events import BucketEventHandler
         from visor.sources.bucket.source import BucketSource
 
-        names = [entry.name for entry in self.configuration.entries.values() if entry.plan.kind == "bucket"]
+        names = [entry.name for entry in self.configuration.entries.values() if entry.common.kind == "bucket"]
         sources = [self.named_source(name) for name in names]
         return BucketEventHandler([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
 

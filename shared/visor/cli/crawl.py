@@ -28,7 +28,7 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
 
     app = App(Settings.read())
     on_change = show if dry_run and not as_json else None
-    plan = app.configuration.entry(name).plan
+    plan = app.configuration.entry(name).common
     run = app.crawler.crawl(
         app.named_source(name),
         dry_run=dry_run,

@@ -19,7 +19,7 @@ from visor.link_check.check import LinkCheck, LinksReport
 from visor.link_check.thumbnail_gc import sweep_frames
 from visor.schema.items import Change, CrawlRun
 from visor.settings import Settings
-from visor.sources.config import Configuration
+from visor.sources.config import SourcesFile
 from visor.sources.contract import Source
 from visor.storage import Stores
 
@@ -71,7 +71,7 @@ class Crawler:
         self.meter.flush()
         return run
 
-    def crawl_due(self, configuration: Configuration, open_source: Callable[[str], Source]) -> list[CrawlRun]:
+    def crawl_due(self, configuration: SourcesFile, open_source: Callable[[str], Source]) -> list[CrawlRun]:
         """Crawl the sources that are due, the longest waiting first, then check links: in `settings.crawl_budget_s`.
 
         A source that fails is logged and recorded, and does not keep the others from running.
@@ -82,12 +82,12 @@ class Crawler:
         latest = {name: found[0] for name, found in runs_of(self.stores.documents, configuration, 1).items()}
         runs = []
         for entry in due(configuration, latest, datetime.now(UTC)):
-            left_s = min(ends_at - links_s - time.monotonic(), entry.plan.budget_s or budget_s)
+            left_s = min(ends_at - links_s - time.monotonic(), entry.common.budget_s or budget_s)
             if left_s <= 0:
                 LOG.info("Source %s waits for the next run: the time of this one is used up", entry.name)
                 continue
             try:
-                runs.append(self.crawl(open_source(entry.name), budget_s=left_s, limit=entry.plan.limit))
+                runs.append(self.crawl(open_source(entry.name), budget_s=left_s, limit=entry.common.limit))
             except (VisorError, NotConfigured) as exc:
                 LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
         if checks_links:

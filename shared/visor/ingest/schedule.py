@@ -11,7 +11,7 @@ import msgspec
 from visor.link_check.state import LinkState
 from visor.schema.collections import RUNS
 from visor.schema.items import CrawlRun, Record
-from visor.sources.config import Configuration, Entry
+from visor.sources.config import SourceEntry, SourcesFile
 from visor.storage.documents import DocumentStore, Where
 
 
@@ -36,7 +36,7 @@ class SourceState(Record, frozen=True, kw_only=True):
     requests_a_day: int | None = None
 
 
-def runs_of(documents: DocumentStore, configuration: Configuration, limit: int) -> dict[str, list[CrawlRun]]:
+def runs_of(documents: DocumentStore, configuration: SourcesFile, limit: int) -> dict[str, list[CrawlRun]]:
     """The latest runs of each source that has had one, the newest first: a read each, on Firestore."""
     found = {}
     for name in configuration.entries:
@@ -52,17 +52,17 @@ def runs_of(documents: DocumentStore, configuration: Configuration, limit: int) 
     return found
 
 
-def next_run(entry: Entry, last: CrawlRun | None, now: datetime) -> datetime | None:
+def next_run(entry: SourceEntry, last: CrawlRun | None, now: datetime) -> datetime | None:
     """When a source is to be crawled next; at once if it never was, or stopped before its catalogue's end."""
-    if not entry.plan.enabled:
+    if not entry.common.enabled:
         return None
     if last is None or last.state == "postponed":
         return now
-    return datetime.fromisoformat(last.started_at).astimezone(UTC) + timedelta(seconds=entry.plan.every_s)
+    return datetime.fromisoformat(last.started_at).astimezone(UTC) + timedelta(seconds=entry.common.every_s)
 
 
-def due(configuration: Configuration, runs: Mapping[str, CrawlRun], now: datetime) -> list[Entry]:
-    """The sources to crawl now, the longest waiting first, so that a slow one does not starve the others."""
+def due(configuration: SourcesFile, runs: Mapping[str, CrawlRun], now: datetime) -> list[SourceEntry]:
+    """The sources to crawl now, the longest waiting first, so that none starves behind a slow one."""
     waiting = []
     for entry in configuration.entries.values():
         at = next_run(entry, runs.get(entry.name), now)
@@ -73,7 +73,7 @@ def due(configuration: Configuration, runs: Mapping[str, CrawlRun], now: datetim
 
 
 def states(
-    configuration: Configuration,
+    configuration: SourcesFile,
     runs: Mapping[str, Sequence[CrawlRun]],
     failures: Iterable[tuple[str, str]],
     now: datetime,
@@ -100,8 +100,8 @@ def states(
         found.append(
             SourceState(
                 name=entry.name,
-                kind=entry.plan.kind,
-                enabled=entry.plan.enabled,
+                kind=entry.common.kind,
+                enabled=entry.common.enabled,
                 last=last,
                 next_at=at.isoformat(timespec="seconds") if at else None,
                 runs=len(of_source),
@@ -109,7 +109,7 @@ def states(
                 failures=dict(sorted(counts[entry.name].items())),
                 links=links.of_source(entry.name) if links else {},
                 requests_today=(requests or {}).get(entry.name, 0),
-                requests_a_day=entry.plan.requests_a_day,
+                requests_a_day=entry.common.requests_a_day,
             )
         )
     return found

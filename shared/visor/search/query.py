@@ -106,8 +106,11 @@ class QueryReader:
     def pixels(self, data: bytes) -> Image.Image:
         """An image decoded no larger than the model needs. Raises `ImageError`."""
         side = self.embedder.description.input_side
-        pixels_max = self.settings.pixels_max
-        return self.decoding.submit(decode_image, data, pixels_max=pixels_max, side_hint=side).result().pixels
+        return (
+            self.decoding.submit(decode_image, data, pixels_max=self.settings.pixels_max, side_hint=side)
+            .result()
+            .pixels
+        )
 
     def query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> Query:
         """The query of a picture or a vector. Raises as `picture`."""

@@ -1,4 +1,4 @@
-"""Asks a catalogue's origin: tries again where that may help, gives up in time, and shows no secrets."""
+"""HTTP client of the sources: retries where that may help, gives up in time, and keeps secrets out of errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Answer = TypeVar("Answer")
 
 
 class RetryingClient:
-    """One source's way to the network, through the context's fetcher."""
+    """One source's HTTP client, on top of the context's fetcher."""
 
     def __init__(
         self,
@@ -41,18 +41,18 @@ class RetryingClient:
         """The response to one GET, after as many attempts as the policy allows.
 
         Raises:
-            SourceUnavailable: It did not answer, or asks to wait longer than this run does.
-            FetchFailed: It said no for good.
-            SourceError: Its URL is not one that Visor fetches.
+            SourceUnavailable: The server did not answer, or asks to wait longer than a run does.
+            FetchFailed: The server refused for good.
+            SourceError: Visor does not fetch this URL.
         """
         options = msgspec.structs.replace(self._options, etag=etag, modified=modified)
         return self._retrying(lambda: self._context.fetcher.fetch(url, options))
 
     def get_json(self, url: str, *, check: Callable[[Any], None] | None = None) -> tuple[Any, Fetched]:
-        """`get`, and what its body says. A body that is cut off or is an error page counts as no answer.
+        """`get`, and its body as JSON. A body that is truncated or an error page counts as unavailable.
 
         Args:
-            check: Raises `FetchUnavailable` for an answer that says, with status 200, that there is none for now.
+            check: Raises `FetchUnavailable` for a response that reports, with status 200, a temporary failure.
         """
 
         def read() -> tuple[Any, Fetched]:
@@ -72,11 +72,11 @@ class RetryingClient:
     def stream(
         self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int, deadline_s: float
     ) -> Iterator[FetchedStream]:
-        """The response to one GET, chunk by chunk. Opening it is tried as often as the policy allows.
+        """The response to one GET, chunk by chunk. Opening it is retried as the policy allows.
 
         Raises:
-            SourceUnavailable: It did not answer, or broke off in the middle.
-            SourceError: It said no for good, or is too large.
+            SourceUnavailable: The server did not answer, or broke off in the middle.
+            SourceError: The server refused for good, or the body is too large.
         """
         options = msgspec.structs.replace(
             self._options, etag=etag, modified=modified, bytes_max=bytes_max, deadline_s=deadline_s
@@ -84,6 +84,14 @@ class RetryingClient:
         with ExitStack() as stack:
             stream = self._retrying(lambda: stack.enter_context(self._context.fetcher.stream(url, options)))
             yield msgspec.structs.replace(stream, chunks=self._mapped(stream.chunks))
+
+    @contextmanager
+    def required(self) -> Iterator[None]:
+        """Within it, a refusal for good (`FetchFailed`) is the `SourceError` that ends the run."""
+        try:
+            yield
+        except FetchFailed as exc:
+            raise SourceError(f"Source '{self.source}': {exc.found}", valid=exc.valid, remedy=exc.remedy) from exc
 
     def _mapped(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         try:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.unit.sources.catalogue_server import Reply, Request, serving
 from tests.unit.sources.test_sources_site import html, links, product
 
@@ -25,8 +26,10 @@ from visor.ingest.seen_set import SeenSet
 from visor.schema.items import CrawlRun, Item, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, Source
-from visor.sources.site.frontier import SiteState
+from visor.sources.site.frontier import Frontier
 from visor_bench.counting import CountingDocuments, CountingObjects, Tally
+
+pytestmark = pytest.mark.slow
 
 FEED_ROWS = int(os.environ.get("LARGE_FEED_ROWS", "20000"))
 """In full: 1,000,000."""
@@ -88,7 +91,7 @@ class FirstPass:
     @staticmethod
     def left(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        state = SiteState(began_at=checkpoint.get("began_at", now), full_at=checkpoint.get("full_at", now))
+        state = Frontier(began_at=checkpoint.get("began_at", now), full_at=checkpoint.get("full_at", now))
         return state.closed()
 
 

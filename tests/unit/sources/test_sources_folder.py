@@ -187,7 +187,7 @@ def test_a_changed_file_is_another_picture(tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_an_empty_catalogue_and_none_is_an_error(tmp_path: Path) -> None:
     assert read(tmp_path) == [Page()]
-    with pytest.raises(SourceError, match=r"(?s)gone is no folder.*sources\.mine\.path"):
+    with pytest.raises(SourceError, match=r"(?s)gone is not a folder.*sources\.mine\.path"):
         read(tmp_path / "gone")
 
 

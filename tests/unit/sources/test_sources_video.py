@@ -157,7 +157,7 @@ def test_a_live_stream_goes_on_from_where_it_was(stores: Stores) -> None:
     ("body", "says"),
     [
         (b'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXTINF:1,\n1.ts\n', "encrypted"),
-        (b"<html>", "no HLS"),
+        (b"<html>", "not an HLS"),
         (b'#EXTM3U\n#EXT-X-MAP:URI="i.mp4"\n#EXTINF:1,\n1.m4s\n', "EXT-X-MAP"),
     ],
 )
@@ -172,5 +172,5 @@ def test_a_playlist_of_local_files_is_no_video(stores: Stores) -> None:
     body = b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n"
     with serving(lambda _: Reply(body)) as server, context_for(server.host) as context:
         source = opened(context, stores, f"{server.url}/film.mp4")
-        with pytest.raises(SourceError, match="no video"):
+        with pytest.raises(SourceError, match="not a video"):
             list(source.read(None))

@@ -1,4 +1,4 @@
-"""Which frames of a video are worth a search: none that is black, blurred or shown already."""
+"""Which frames of a video are worth a search: not those that are black, blurred or repeated."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ FLAT = 4.0
 BLURRED = 12.0
 """Variance of the Laplacian of luma, at 256 pixels' width, below which a frame is blurred."""
 SCENE_BITS = 72
-"""Bits of PDQ by which a new scene differs from the last frame that was kept; without relation are some 128."""
+"""Bits of PDQ by which a new scene differs from the last kept frame; unrelated frames differ by about 128."""
 RECENT = 16
-"""Frames that were kept last, of which a new one may be no repetition."""
+"""Last kept frames, which a new one must not repeat."""
 SIDE_MAX = 640
 FORMATS = (
     (4, b"ftyp", "mov"),
@@ -33,26 +33,26 @@ FORMATS = (
     (0, b"\x00\x00\x01\xba", "mpeg"),
     (0, b"G", "mpegts"),
 )
-"""Where which bytes tell a container. FFmpeg is told which it is: its own guess may be a playlist of other files."""
+"""Offset and bytes by which a container is recognised. FFmpeg must not guess: it may find a playlist of local files."""
 
 
 def container_of(start: bytes) -> str:
     """FFmpeg's name of the container that starts so.
 
     Raises:
-        SourceError: It is none that is read.
+        SourceError: It is not one that Visor reads.
     """
     for offset, magic, name in FORMATS:
         if start[offset : offset + len(magic)] == magic:
             return name
-    raise SourceError(f"This is no video: {start[:12]!r}", valid="MP4, MOV, Matroska, WebM, AVI, MPEG")
+    raise SourceError(f"This is not a video: {start[:12]!r}", valid="MP4, MOV, Matroska, WebM, AVI, MPEG")
 
 
 def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[tuple[float, Image.Image]]:
     """Frames of a video at least `every_s` apart, with their seconds, those later than `after_s`.
 
     Raises:
-        SourceError: It is no video, or breaks off before its first frame.
+        SourceError: It is not a video, or breaks off before its first frame.
     """
     import av
 
@@ -62,7 +62,7 @@ def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[
     try:
         with av.open(file, "r", format=name) as container:
             if not container.streams.video:
-                raise SourceError("This has no pictures: there is no video in it")
+                raise SourceError("This file has no video stream")
             stream: Any = container.streams.video[0]
             stream.thread_type = "AUTO"
             if after_s is not None and stream.time_base and name != "mpegts":
@@ -77,7 +77,7 @@ def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[
         raise SourceError(f"The video cannot be read: {exc}") from exc
 
 
-class Choice:
+class FrameSelector:
     """Chooses frames, one after the other. `recent` is its memory, as a checkpoint keeps it.
 
     Args:
@@ -88,7 +88,7 @@ class Choice:
         self._scenes = scenes
         self.recent = list(recent or [])
 
-    def refuses(self, frame: Image.Image) -> str:
+    def skip_reason(self, frame: Image.Image) -> str:
         """Why a frame is left out; empty if it is kept."""
         luma = np.asarray(frame.convert("L").resize((256, max(1, 256 * frame.height // frame.width))), np.float32)
         if luma.mean() < DARK:
