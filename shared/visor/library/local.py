@@ -72,32 +72,30 @@ class LocalIndex(Index):
         self, source: str | Mapping[str, Any], *, name: str | None = None, progress: Progress | None = None
     ) -> CrawlRun:
         keys = {} if isinstance(source, str) else dict(source)
-        with self._writing([str(keys["path"])] if keys.get("kind") == "folder" and "path" in keys else ()) as app:
-            try:
-                named = name or str(keys.get("kind"))
-                opened = app.named_source(source) if isinstance(source, str) else app.open_source(named, keys)
-            except NotConfigured as exc:
-                raise SettingsError(f"Source '{named}': {exc.reason}") from exc
-            run = app.crawler.crawl(opened)
-            _embed(app, run.published, progress)
-            app.merge()
-            since = [Where(field="at", op=">=", value=run.started_at)]
-            failures = app.stores.documents.query(FAILURES, where=since, limit=1000)
-            codes = Counter(failure.data["code"] for failure in failures if failure.data["source"] == run.source)
-            return msgspec.structs.replace(run, failed=run.failed + codes.total(), failures={**run.failures, **codes})
+        app = self._writer([str(keys["path"])] if keys.get("kind") == "folder" and "path" in keys else ())
+        try:
+            named = name or str(keys.get("kind"))
+            opened = app.named_source(source) if isinstance(source, str) else app.open_source(named, keys)
+        except NotConfigured as exc:
+            raise SettingsError(f"Source '{named}': {exc.reason}") from exc
+        run = app.crawler.crawl(opened)
+        _embed(app, run.published, progress)
+        app.merge()
+        since = [Where(field="at", op=">=", value=run.started_at)]
+        failures = app.stores.documents.query(FAILURES, where=since, limit=1000)
+        codes = Counter(failure.data["code"] for failure in failures if failure.data["source"] == run.source)
+        return msgspec.structs.replace(run, failed=run.failed + codes.total(), failures={**run.failures, **codes})
 
     def get(self, item: str | Item) -> ItemAnswer:
         found = self._service.item(id_of(item))
         return ItemAnswer(**{name: getattr(found, name) for name in ItemAnswer.__struct_fields__})
 
     def delete(self, item: str | Item) -> None:
-        with self._writing() as app:
-            app.pusher.delete(id_of(item))
-            _embed(app, 0, None)
+        self._app.pusher.delete(id_of(item))
+        _embed(self._app, 0, None)
 
     def compact(self) -> MergeReport:
-        with self._writing() as app:
-            return app.merge()
+        return self._app.merge()
 
     def stats(self) -> StatsAnswer:
         return self._app.http_api().stats()
@@ -109,13 +107,13 @@ class LocalIndex(Index):
             status = path.stat() if path.is_file() else None
             modified = items[number].image_modified or (f"{status.st_mtime_ns}-{status.st_size}" if status else None)
             items[number] = msgspec.structs.replace(items[number], image_url=path.as_uri(), image_modified=modified)
-        with self._writing({str(path.parent) for path in paths.values()}) as app:
-            queue, documents = app.stores.queue, app.stores.documents
-            pusher = Pusher(queue=queue, documents=documents, settings=app.settings, meter=app.meter, files=True)
-            answer = pusher.push_lines(msgspec.json.Encoder().encode_lines(items))
-            _embed(app, answer.accepted, progress)
-            ids = [pushed.id for pushed in answer.items if pushed.id is not None]
-            failures, indexed = documents.get(FAILURES, ids), documents.get(ITEMS, ids)
+        app = self._writer({str(path.parent) for path in paths.values()})
+        queue, documents = app.stores.queue, app.stores.documents
+        pusher = Pusher(queue=queue, documents=documents, settings=app.settings, meter=app.meter, files=True)
+        answer = pusher.push_lines(msgspec.json.Encoder().encode_lines(items))
+        _embed(app, answer.accepted, progress)
+        ids = [pushed.id for pushed in answer.items if pushed.id is not None]
+        failures, indexed = documents.get(FAILURES, ids), documents.get(ITEMS, ids)
 
         def outcome(pushed: PushedItem) -> PushedItem:
             """Refused, if it was accepted and could then not be embedded."""
@@ -126,10 +124,11 @@ class LocalIndex(Index):
 
         return msgspec.structs.replace(answer, items=tuple(map(outcome, answer.items)))
 
-    def _writing(self, folders: Iterable[str] = ()) -> App:
-        """The parts that change the index, which may read the images in `folders`, too. The model is shared."""
-        allowed = (*self._settings.allow_folders, *folders)
-        return App(msgspec.structs.replace(self._settings, allow_folders=allowed), embedder=self._app.embedder)
+    def _writer(self, folders: Iterable[str] = ()) -> App:
+        """The parts that change the index, which may read the images in `folders`, too."""
+        settings = msgspec.structs.replace(self._settings, allow_folders=(*self._settings.allow_folders, *folders))
+        app = self._app
+        return App(settings, stores=app.stores, fetcher=app.fetcher, embedder=app.embedder, meter=app.meter)
 
 
 def _embed(app: App, count: int, progress: Progress | None) -> None:

@@ -87,6 +87,7 @@ def test_a_function_imports_only_what_it_needs(name: str) -> None:
     assert imported(OPENED[name]) & UNWANTED[name] == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OPENED))
 def test_a_function_requires_all_that_it_imports_and_imports_all_that_it_requires(name: str) -> None:
     kinds = bundle.source_kinds()
