@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from visor.schema.labels import is_facet
+
 BATCH_SIZE_MAX = 64
 """Items in one batch, so that a commit stays far below Firestore's 500 writes and a message below 10 MB."""
 
@@ -124,6 +126,8 @@ class IndexedItem(Record, frozen=True, kw_only=True):
     height: int
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
+    blank: str | None = None
+    """Why there is nothing to compare in its picture, where that is so: a sentence."""
 
 
 def is_live(data: Mapping[str, Any] | None) -> bool:
@@ -137,7 +141,8 @@ def live_item(data: Mapping[str, Any] | None) -> IndexedItem | None:
 
 
 class Failure(Record, frozen=True, kw_only=True):
-    """Why an item is not searchable (collection `failures`, keyed by item id)."""
+    """Why an item is not searchable (collection `failures`, keyed by item id), or why nothing is like it
+    (`nothing_to_compare`)."""
 
     item: str
     source: str
@@ -162,6 +167,9 @@ class FacetRow(Record, frozen=True, kw_only=True):
     price: float | None = None
     date: str | None = None
     labels: tuple[str, ...] = ()
+    """Most probable first."""
+    facet_labels: tuple[str, ...] | None = None
+    """Those of `labels` that the item is filtered by; None: all of them."""
 
     @classmethod
     def of(cls, item: Item, labels: tuple[Label, ...] = ()) -> FacetRow:
@@ -173,6 +181,9 @@ class FacetRow(Record, frozen=True, kw_only=True):
             price=item.price,
             date=item.date,
             labels=tuple(label.name for label in labels),
+            facet_labels=tuple(
+                label.name for label in labels if is_facet(label.name, label.probability, item.title, item.collection)
+            ),
         )
 
 

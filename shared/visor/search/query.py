@@ -15,6 +15,7 @@ from PIL import Image, ImageStat
 from visor.errors import BadRequest
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
+from visor.imaging.content import QUERY_INNER_MIN, content_of
 from visor.imaging.decode import DecodedImage, decode_image
 from visor.index.format.projection import query_vector
 from visor.models.embedder import Embedder
@@ -44,6 +45,8 @@ class Query:
     """Width and height of the picture as it came; its pixels are not kept."""
     format: str | None = None
     item: str | None = None
+    blank: str | None = None
+    """Why there is nothing to compare in the picture, if so."""
 
 
 @dataclass
@@ -123,6 +126,7 @@ class QueryReader:
         with watch.stage("decode"):
             image, pixels = self._focused(data, request)
             hashes = np.frombuffer(perceptual_hash(pixels), np.uint8)
+            blank = content_of(pixels).emptiness(QUERY_INNER_MIN)
         with watch.stage("embed"):
             embedded = self.embedder.embed([pixels])
         return Query(
@@ -133,6 +137,7 @@ class QueryReader:
             safety=moderate(embedded.safety[0], self.settings.unsafe_query),
             size=(image.width, image.height),
             format=image.format,
+            blank=blank and blank.value,
         )
 
     def _focused(self, data: bytes, request: SearchRequest) -> tuple[DecodedImage, Image.Image]:
@@ -218,10 +223,13 @@ def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
 
 
 def query_answer(query: Query) -> QueryAnswer:
+    # A vector alone does not say that nothing is in the picture, so none is given to link to.
+    vector = None if query.blank else base64.b64encode(query.vector.astype("<f2").tobytes()).decode()
     return QueryAnswer(
-        vector=base64.b64encode(query.vector.astype("<f2").tobytes()).decode(),
+        vector=vector,
         item=query.item,
         width=query.size[0] if query.size else None,
         height=query.size[1] if query.size else None,
         format=query.format,
+        blank=query.blank,
     )

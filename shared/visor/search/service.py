@@ -92,7 +92,8 @@ class SearchService:
             with watch.stage("items"):
                 matches = self._matches(query, hits, confidences, request.k)
             facets = self.searcher.facets(request.filters) if request.facets else None
-        confidence = matches[0].confidence if matches else 0.0
+        # Matches that show nothing have none, and say nothing of the others.
+        confidence = next((match.confidence for match in matches if match.confidence > 0), 0.0)
         return SearchAnswer(
             matches=matches,
             confidence=confidence,
@@ -139,11 +140,12 @@ class SearchService:
             images=len(self.searcher), generation=self.searcher.generation, model=self.embedder.fingerprint
         )
 
-    def reject(self, request: FeedbackRequest) -> None:
-        """Keep that an item is no match for a query.
+    def keep_feedback(self, request: FeedbackRequest) -> None:
+        """Keep that an item is no match for a query, or that a query that was held back is harmless.
 
         Raises:
-            BadRequest: Not exactly one query, or one that cannot be.
+            BadRequest: Not exactly one query, or one that cannot be; an item with
+                `harmless`, or none with `not_a_match`.
             UnknownItem: One of the items is not in the index.
             StoreUnavailable: It could not be kept; send it again.
         """
@@ -154,10 +156,20 @@ class SearchService:
                 valid="Exactly one of query_item and query_vector",
                 remedy="Send what the answer's query has",
             )
-        self.found(request.item)
+        if (request.item is None) != (request.verdict == "harmless"):
+            raise BadRequest(
+                f"The feedback says {request.verdict} of " + ("no item" if request.item is None else "an item"),
+                valid="not_a_match is said of an item, harmless of the query alone",
+                remedy="Name the item, or leave it out",
+            )
+        if request.item is not None:
+            self.found(request.item)
         asked = SearchRequest(item=request.query_item, vector=request.query_vector, k=1)
         query = self._query(asked, None, Stopwatch())
         key = query_key(query.vector, query.item)
+        if request.item is None:
+            self.feedback.add(Feedback(query=key, verdict=request.verdict))
+            return
         hits = self._scan(asked, query, self.feedback.hidden(key))
         is_first = bool(hits.hits) and request.item in (hits.hits[0].id, *hits.hits[0].duplicates)
         numbers = self.confidence.features(hits) if is_first else ()
@@ -198,7 +210,8 @@ class SearchService:
             raise unknown_item(item)
         indexed = self.items.get([item]).get(item)
         labels = indexed.labels if indexed else ()
-        return Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item)
+        blank = indexed.blank if indexed else None
+        return Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item, blank=blank)
 
     def _hidden(self, query: Query) -> frozenset[str]:
         """Items that were said to be no match for this query. A search does not wait for a store that is away."""
@@ -222,8 +235,9 @@ class SearchService:
         is_plain = query.item is None and request.filters == Filters()
         if hits.hits and is_plain and hits.mode == "fast":
             self.recall_monitor.sample(query.vector)
-        # Items of the index, links to answers and filtered queries say nothing about what people ask for in vain.
-        is_lesson = is_plain and request.vector is None
+        # Items of the index, links to answers and filtered queries say nothing about what people ask for in vain, nor
+        # do images of nothing.
+        is_lesson = is_plain and request.vector is None and query.blank is None
         return self.confidence.confidences(hits, [label.name for label in query.labels], learn=is_lesson)
 
     def _matches(self, query: Query, hits: Hits, confidences: Sequence[float], k: int) -> tuple[Match, ...]:
@@ -235,19 +249,24 @@ class SearchService:
             query_hash=None if query.item is None or query.hashes is None else query.hashes.tobytes(),
             metric=hits.metric,
         )
+        is_blank = query.blank is not None
         matches = [
-            self._match(hit, verdict, max(confidence, COPY_CONFIDENCE[verdict]), found)
+            self._match(hit, verdict, max(confidence, COPY_CONFIDENCE[verdict]), found, is_blank)
             for hit, verdict, confidence in zip(hits.hits, verdicts, confidences, strict=True)
         ]
         return tuple(match for match in matches if match is not None)[:k]
 
-    def _match(self, hit: Hit, verdict: Verdict, confidence: float, found: dict[str, IndexedItem]) -> Match | None:
+    def _match(
+        self, hit: Hit, verdict: Verdict, confidence: float, found: dict[str, IndexedItem], is_blank: bool
+    ) -> Match | None:
         """None where the item was deleted a moment ago and the index has not heard of it."""
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
             return None
         places.sort(key=offer_sort_key)
         first = self._shown(places[0])
+        if is_blank or first.blank is not None:
+            verdict, confidence = "similar", 0.0
         return Match(
             item=first.item,
             similarity=round(hit.similarity, 6),

@@ -26,7 +26,7 @@ class FacetColumns:
 
     `codes[c]` (n,) uint16 or uint32 into `names[c]`; `price` (n,) float32, NaN for none; `date` (n,) int32, days since
     1970, `NO_DATE` for none; the labels of row i are `label_codes[label_starts[i]:label_starts[i + 1]]` into
-    `names["label"]`, from 0.
+    `names["label"]`, from 0; `label_counts` (same length) uint8 is 1 for those that the row is filtered by.
     """
 
     codes: Mapping[str, Array]
@@ -35,6 +35,7 @@ class FacetColumns:
     date: Array
     label_starts: Array
     label_codes: Array
+    label_counts: Array
 
     def __len__(self) -> int:
         return len(self.price)
@@ -45,6 +46,7 @@ class FacetColumns:
         for column in CODED:
             codes[column], names[column] = _code([getattr(row, column) for row in rows])
         flat = [label for row in rows for label in row.labels]
+        counts = [row.facet_labels is None or label in row.facet_labels for row in rows for label in row.labels]
         label_codes, names["label"] = _code(flat)
         starts = np.zeros(len(rows) + 1, np.uint32)
         np.cumsum([len(row.labels) for row in rows], out=starts[1:], dtype=np.uint32)
@@ -55,6 +57,7 @@ class FacetColumns:
             date=np.array([NO_DATE if row.date is None else _day(row.date) for row in rows], np.int32),
             label_starts=starts,
             label_codes=_small(label_codes.astype(np.int64) - 1, len(names["label"])),
+            label_counts=np.array(counts, np.uint8),
         )
 
     @classmethod
@@ -79,6 +82,7 @@ class FacetColumns:
             date=np.concatenate([part.date for part in parts]),
             label_starts=np.append(0, np.cumsum(lengths)).astype(np.uint32),
             label_codes=_small(np.concatenate(labels), len(names["label"])),
+            label_counts=np.concatenate([part.label_counts for part in parts]),
         )
 
     def take(self, rows: Array) -> FacetColumns:
@@ -86,13 +90,15 @@ class FacetColumns:
         lengths = np.diff(self.label_starts)[rows]
         starts = np.append(0, np.cumsum(lengths)).astype(np.uint32)
         inside = np.arange(int(starts[-1])) - np.repeat(starts[:-1], lengths)
+        labels = np.repeat(self.label_starts[:-1][rows], lengths) + inside
         return FacetColumns(
             codes={column: self.codes[column][rows] for column in CODED},
             names=self.names,
             price=self.price[rows],
             date=self.date[rows],
             label_starts=starts,
-            label_codes=self.label_codes[np.repeat(self.label_starts[:-1][rows], lengths) + inside],
+            label_codes=self.label_codes[labels],
+            label_counts=self.label_counts[labels],
         )
 
     def mask(self, filters: Filters) -> Array:
@@ -106,7 +112,8 @@ class FacetColumns:
                 keep &= passes[self.codes[column]]
         if filters.label:
             passes = np.array([name in filters.label for name in self.names["label"]], bool)
-            hits = np.flatnonzero(passes[self.label_codes]) if len(self.label_codes) else np.empty(0, np.int64)
+            counted = self.label_counts.astype(bool)
+            hits = np.flatnonzero(passes[self.label_codes] & counted) if len(counted) else np.empty(0, np.int64)
             labelled = np.zeros(len(self), bool)
             labelled[np.searchsorted(self.label_starts, hits, side="right") - 1] = True
             keep &= labelled
@@ -131,7 +138,7 @@ class FacetColumns:
         for column in CODED:
             sums = np.bincount(self.codes[column][keep], minlength=len(self.names[column]) + 1)[1:]
             counts[column] = {n: int(s) for n, s in zip(self.names[column], sums, strict=True) if s}
-        labelled = self.label_codes[np.repeat(keep, np.diff(self.label_starts))]
+        labelled = self.label_codes[np.repeat(keep, np.diff(self.label_starts)) & self.label_counts.astype(bool)]
         sums = np.bincount(labelled, minlength=len(self.names["label"]))
         counts["label"] = {n: int(s) for n, s in zip(self.names["label"], sums, strict=True) if s}
         prices = self.price[keep]
@@ -148,17 +155,24 @@ class FacetColumns:
             prefix + "date": self.date,
             prefix + "label_starts": self.label_starts,
             prefix + "label_codes": self.label_codes,
+            prefix + "label_counts": self.label_counts,
         }
 
     @classmethod
     def from_container(cls, container: Container, prefix: str = "") -> FacetColumns:
+        label_codes = container.array(prefix + "label_codes")
+        # An older Visor filtered by all labels.
+        has_counts = prefix + "label_counts" in container.tensors
         return cls(
             codes={column: container.array(prefix + column) for column in CODED},
             names=container.json(prefix + "names", dict[str, tuple[str, ...]]),
             price=container.array(prefix + "price"),
             date=container.array(prefix + "date"),
             label_starts=container.array(prefix + "label_starts"),
-            label_codes=container.array(prefix + "label_codes"),
+            label_codes=label_codes,
+            label_counts=container.array(prefix + "label_counts")
+            if has_counts
+            else np.ones(len(label_codes), np.uint8),
         )
 
 
