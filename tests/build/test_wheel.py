@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
-from PIL import Image
 from scripts import dist
+from tests.unit.imaging.empty_pictures import scene
 
 import visor
 
@@ -50,7 +50,7 @@ def home(built_settings: visor.Settings, tmp_path: Path) -> Path:
     (tmp_path / ".visor").mkdir()
     (tmp_path / ".visor" / "models").symlink_to(built_settings.home / "models")
     (tmp_path / "Pictures" / "cats").mkdir(parents=True)
-    photo = Image.linear_gradient("L").convert("RGB")
+    photo = scene()
     photo.save(tmp_path / "Pictures" / "cats" / "tom.jpg")
     (tmp_path / "empty").mkdir()
     photo.save(tmp_path / "empty" / "photo.jpg")

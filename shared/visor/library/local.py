@@ -21,7 +21,6 @@ from visor.schema.items import CrawlRun, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.schema.search import SearchRequest
 from visor.settings import Settings
-from visor.storage.documents import Where
 from visor.web.schema import ItemAnswer, StatsAnswer
 
 if TYPE_CHECKING:
@@ -81,9 +80,9 @@ class LocalIndex(Index):
         run = app.crawler.crawl(opened)
         _embed(app, run.published, progress)
         app.merge()
-        since = [Where(field="at", op=">=", value=run.started_at)]
-        failures = app.stores.documents.query(FAILURES, where=since, limit=1000)
-        codes = Counter(failure.data["code"] for failure in failures if failure.data["source"] == run.source)
+        failures = [found.data for found in app.stores.documents.query(FAILURES)]
+        mine = [f for f in failures if f["source"] == run.source and f["at"] >= run.started_at]
+        codes = Counter(failure["code"] for failure in mine)
         # An image with nothing to compare is searchable all the same.
         failed = run.failed + codes.total() - codes[NothingToCompare.code]
         return msgspec.structs.replace(run, failed=failed, failures={**run.failures, **codes})

@@ -55,7 +55,7 @@ class Steps:
 
 
 def crawl_mine(app: App) -> None:
-    run = app.crawl(app.named_source("mine"))
+    run = app.crawler.crawl(app.named_source("mine"))
     assert run.state == "complete", run
 
 

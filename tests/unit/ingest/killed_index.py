@@ -18,7 +18,7 @@ from visor.models import embedder  # noqa: F401  (imported once, before the fork
 
 def index(app: App) -> None:
     source = app.open_source("pictures", {"kind": "folder", "path": sys.argv[1]})
-    assert app.crawl(source).state == "complete"
+    assert app.crawler.crawl(source).state == "complete"
     Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
 
 
