@@ -6,7 +6,8 @@
 A bundle holds the function's main.py, its requirements with every version pinned, the package `visor` without the
 parts that only a laptop runs, and, where the function looks at pictures, the model. Kinds of sources that bring large
 libraries have requirements of their own (functions/crawl/requirements-KIND.txt), which are added where the owner's
-visor.toml names one. The same input makes the same bytes, so Terraform redeploys only what changed.
+visor.toml names one. Beside search.zip lies metrics/search.zip, with SciPy for named metrics: the Terraform variable
+`metrics` chooses. The same input makes the same bytes, so Terraform redeploys only what changed.
 
 `--measure` installs each bundle's requirements into an empty folder and prints how large that is, compressed: what
 the function's image adds in Artifact Registry, where 0.5 GB are free. `--record` writes it where `visor cost` reads it.
@@ -59,10 +60,11 @@ def source_kinds() -> list[str]:
     return sorted(p.stem.removeprefix("requirements-") for p in (FUNCTIONS / "crawl").glob("requirements-*.txt"))
 
 
-def required(name: str, kinds: Sequence[str] = ()) -> list[str]:
-    """Names of the distributions that a function requires, with what these kinds of sources need in crawl."""
-    extra = [f"requirements-{kind}.txt" for kind in kinds if name == "crawl" and kind in source_kinds()]
-    return sorted({line for file in ("requirements.txt", *extra) for line in _lines(FUNCTIONS / name / file)})
+def required(name: str, extras: Sequence[str] = ()) -> list[str]:
+    """Names of the distributions that a function requires, with those of its requirements-EXTRA.txt: a kind of source
+    for crawl, `metrics` for search. Extras that it has no such file for add nothing."""
+    files = [FUNCTIONS / name / "requirements.txt", *(FUNCTIONS / name / f"requirements-{one}.txt" for one in extras)]
+    return sorted({line for file in files if file.is_file() for line in _lines(file)})
 
 
 def kinds_of(config: Path) -> list[str]:
@@ -71,10 +73,10 @@ def kinds_of(config: Path) -> list[str]:
     return sorted({str(source.get("kind")) for source in sources.values()})
 
 
-def pinned(name: str, kinds: Sequence[str] = ()) -> str:
+def pinned(name: str, extras: Sequence[str] = ()) -> str:
     """What `required` names, each with its version, and the constraints that pin what they bring along."""
     versions = dict(line.split("==") for line in _lines(ROOT / "constraints.txt"))
-    wanted = required(name, kinds)
+    wanted = required(name, extras)
     missing = sorted(set(wanted) - versions.keys())
     if missing:
         sys.exit(f"constraints.txt pins no {', '.join(missing)} of function {name}. Run scripts/lock.py.")
@@ -84,7 +86,12 @@ def pinned(name: str, kinds: Sequence[str] = ()) -> str:
 
 
 def contents(
-    name: str, model: Path | None, config: Path | None = None, previous: Path | None = None
+    name: str,
+    model: Path | None,
+    config: Path | None = None,
+    previous: Path | None = None,
+    *,
+    metrics: bool = False,
 ) -> dict[str, bytes]:
     """Path in the bundle to the bytes of each file.
 
@@ -93,10 +100,12 @@ def contents(
         model: Directory of the built model; none leaves it out.
         previous: Directory of the model whose index is searched until a reindex is done; for search.
         config: The owner's visor.toml, which names the sources; for crawl.
+        metrics: With SciPy; for search.
     """
+    extras = [*(kinds_of(config) if config is not None else ()), *(["metrics"] if metrics else ())]
     files = {
         "main.py": (FUNCTIONS / name / "main.py").read_bytes(),
-        "requirements.txt": pinned(name, kinds_of(config) if config is not None else ()).encode(),
+        "requirements.txt": pinned(name, extras).encode(),
         "constraints.txt": (ROOT / "constraints.txt").read_bytes(),
     }
     if name not in WITHOUT_PACKAGE:
@@ -175,23 +184,28 @@ def installed(bundle: Path) -> ImageSize:
 
 
 def measured(names: Sequence[str], model: Path | None, previous: Path | None) -> ImageSizes:
-    """The size of each function's image, and what each kind of source adds to that of crawl."""
+    """The size of each function's image, and what each kind of source adds to crawl and SciPy to search."""
 
-    def of(name: str, kinds: Sequence[str] = ()) -> ImageSize:
+    def of(name: str, extras: Sequence[str] = ()) -> ImageSize:
         with tempfile.TemporaryDirectory() as scratch:
-            files = contents(name, model, previous=previous) | {"requirements.txt": pinned(name, kinds).encode()}
+            files = contents(name, model, previous=previous) | {"requirements.txt": pinned(name, extras).encode()}
             write(files, Path(scratch) / f"{name}.zip")
             size = installed(Path(scratch) / name)
-        print(f"{' with '.join([name, *kinds])}: {size.bytes:,} bytes compressed, installed", file=sys.stderr)
+        print(f"{' with '.join([name, *extras])}: {size.bytes:,} bytes compressed, installed", file=sys.stderr)
         return size
 
+    def added(name: str, extra: str) -> ImageSize:
+        size, base = of(name, [extra]), functions[name]
+        packages = {name: version for name, version in size.packages.items() if name not in base.packages}
+        return ImageSize(bytes=size.bytes - base.bytes, packages=packages)
+
     functions = {name: of(name) for name in names}
-    sources = {}
-    for kind in source_kinds() if "crawl" in functions else ():
-        size, base = of("crawl", [kind]), functions["crawl"]
-        added = {name: version for name, version in size.packages.items() if name not in base.packages}
-        sources[kind] = ImageSize(bytes=size.bytes - base.bytes, packages=added)
-    return ImageSizes(model=model.name if model else None, functions=functions, sources=sources)
+    return ImageSizes(
+        model=model.name if model else None,
+        functions=functions,
+        sources={kind: added("crawl", kind) for kind in source_kinds() if "crawl" in functions},
+        metrics=added("search", "metrics") if "search" in functions else None,
+    )
 
 
 def _lines(path: Path) -> list[str]:
@@ -219,15 +233,18 @@ def main() -> None:
         model = model_directory(settings, settings.model)
     if model is not None and not model.is_dir():
         sys.exit(f"{model} is no model directory. Run `visor model build`, or name one with --model.")
-    for name in names:
-        target = args.out / f"{name}.zip"
-        write(contents(name, model, args.config, args.previous), target)
+    for name, metrics in [*((name, False) for name in names), *((name, True) for name in names if name == "search")]:
+        target = args.out / ("metrics" if metrics else "") / f"{name}.zip"
+        write(contents(name, model, args.config, args.previous, metrics=metrics), target)
         print(f"{target}: {target.stat().st_size:,} bytes", file=sys.stderr)
     if args.measure:
         sizes = measured(names, model, args.previous)
         image_bytes = {name: size.bytes for name, size in sizes.functions.items()}
         added = {kind: size.bytes for kind, size in sizes.sources.items()}
-        print(json.dumps({"image_bytes": image_bytes, "added_by_source": added, "total": sum(image_bytes.values())}))
+        document = {"image_bytes": image_bytes, "added_by_source": added, "total": sum(image_bytes.values())}
+        if sizes.metrics is not None:
+            document["added_by_metrics"] = sizes.metrics.bytes
+        print(json.dumps(document))
         if args.record:
             if args.function or model is None or args.previous is not None:
                 sys.exit("--record writes the sizes of all functions, with one model")

@@ -25,7 +25,7 @@ from visor_bench.confidence import fitted, splits_of, surroundings
 
 SPLITS = 12
 FROM_ELSEWHERE = 0.25
-"""Strangers from elsewhere for each of the same shop."""
+"""OutOfDomainPrior from elsewhere for each of the same shop."""
 DRAWN = 2_000
 """Queries of each side that a folder counts as."""
 

@@ -60,6 +60,9 @@ locals {
     },
   )
 
+  # The zip of each function. Named metrics need SciPy, which search has only in the zip of a further folder.
+  bundles = merge({ for name in keys(local.functions) : name => name }, var.metrics ? { search = "metrics/search" } : {})
+
   # Read by visor.settings. A test holds these names against its fields.
   settings = {
     VISOR_BACKEND                  = "gcp"

@@ -51,6 +51,6 @@ resource "google_storage_bucket_object" "bundle" {
   for_each = local.functions
 
   bucket = google_storage_bucket.bucket["sources"].name
-  name   = "functions/${each.key}-${filesha256("${var.bundles}/${each.key}.zip")}.zip"
-  source = "${var.bundles}/${each.key}.zip"
+  name   = "functions/${each.key}-${filesha256("${var.bundles}/${local.bundles[each.key]}.zip")}.zip"
+  source = "${var.bundles}/${local.bundles[each.key]}.zip"
 }

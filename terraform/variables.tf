@@ -53,6 +53,12 @@ variable "model" {
   description = "Name of the model in the bundles; `auto` is what it was found to mean where they were made."
 }
 
+variable "metrics" {
+  type        = bool
+  default     = false
+  description = "Whether searches may name SciPy's metrics: true deploys the search function with SciPy, whose size `visor cost --metrics true` shows."
+}
+
 variable "time_zone" {
   type        = string
   default     = "Etc/UTC"

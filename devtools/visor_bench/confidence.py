@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visor.confidence.features import NEIGHBOURS, SAMPLED, Neighbourhood, Sampled, centred_similarities
-from visor.confidence.fit import Part, Sample, fit
-from visor.confidence.model import FAR_SHARE, Calibration, Strangers
+from visor.confidence.fit import CatalogueRows, Sample, fit
+from visor.confidence.model import OUT_OF_DOMAIN_SHARE, Calibration, OutOfDomainPrior
 from visor.console import as_json, print_json, say
 from visor.errors import BadRequest
 from visor.evaluation.folder import Pictures, embedded_folder
@@ -103,9 +103,9 @@ def run_trial(catalogue: Pictures, strangers: Pictures, *, seed: int) -> Trial:
             arounds.append(around)
             right.append(of_kind & is_held)
             held.append(is_held)
-    running, likely = Strangers(), np.empty((len(scores), NEAREST))
+    running, likely = OutOfDomainPrior(), np.empty((len(scores), NEAREST))
     for place in np.random.default_rng(seed).permutation(len(scores)):
-        likely[place] = calibration.matches(arounds[place], range(NEAREST), running.far_share)
+        likely[place] = calibration.confidences(arounds[place], range(NEAREST), running.out_of_domain_share)
         running.add(scores[place], calibration)
     return Trial(np.array(scores), likely[:, 0], np.array(best), np.array(held), likely, np.stack(right), calibration)
 
@@ -119,7 +119,7 @@ def first_confidences(catalogue: Pictures, queries: Pictures | None) -> tuple[Ar
     calibration, asked = fitted(catalogue), queries or catalogue
     likely, right = [], []
     for around, of_kind in surroundings(catalogue, asked, calibration, leave_out=queries is None):
-        likely.append(calibration.answer(calibration.score(around), FAR_SHARE))
+        likely.append(calibration.confidence(calibration.score(around), OUT_OF_DOMAIN_SHARE))
         right.append(of_kind[0])
     return np.array(likely), np.array(right)
 
@@ -127,7 +127,7 @@ def first_confidences(catalogue: Pictures, queries: Pictures | None) -> tuple[Ar
 def fitted(catalogue: Pictures) -> Calibration:
     rows = catalogue.vectors
     sample = Sample(rows, np.arange(len(rows)), catalogue.labels)
-    return fit(sample, lambda: [Part(rows, catalogue.labels)], mean=rows.mean(0))
+    return fit(sample, lambda: [CatalogueRows(rows, catalogue.labels)], mean=rows.mean(0))
 
 
 def surroundings(
@@ -170,7 +170,7 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
         ),
         "mean_confidence_held": _mean([t.probabilities[t.held].mean() for t in trials]),
         "mean_confidence_strangers": _mean([t.probabilities[~t.held].mean() for t in trials]),
-        "trust_in_groups": _mean([t.calibration.trust for t in trials]),
+        "trust_in_groups": _mean([t.calibration.cluster_weight for t in trials]),
         "trials": len(trials),
         "held": int(sum(t.held.sum() for t in trials)),
         "strangers": int(sum((~t.held).sum() for t in trials)),

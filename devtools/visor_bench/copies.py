@@ -23,8 +23,8 @@ from visor.index.search.searcher import Searcher
 from visor.models.embedder import Embedder, load_embedder
 from visor.near_duplicates.alignment import Probe
 from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.near_duplicates.verdict import classify_matches
 from visor.schema.items import BATCH_SIZE_MAX, FacetRow, ShardCommit, as_document, item_id
-from visor.search.classify import told_apart
 from visor.settings import Settings
 from visor.sources.folder.source import ENDINGS
 from visor.storage import Stores, open_stores
@@ -153,10 +153,9 @@ def _tell(
     hits = searcher.search(
         embedder.embed([picture]).vectors[0],
         k=K,
-        query_hash=perceptual_hash(picture),
         leave_out=(item,) if leave_out else (),
     )
-    told = told_apart(Probe(picture), hits)
+    told = classify_matches(Probe(picture), hits.hits)
     place = 0 if leave_out else next((i for i, hit in enumerate(hits.hits) if item in (hit.id, *hit.duplicates)), None)
     if place is None or not hits.hits:
         return Told(edit, is_first=False, verdict="similar")

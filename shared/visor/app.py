@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from visor.link_check.check import LinksReport
     from visor.models.embedder import Embedder
     from visor.schema.items import Change, CrawlRun, IndexedItem, Item
-    from visor.search.active_index import Serving
+    from visor.search.active_index import ActiveIndex
+    from visor.search.active_index import ActiveIndex
     from visor.search.service import SearchService
     from visor.sources.config import Configuration
     from visor.sources.contract import Source, SourceContext
@@ -313,10 +314,10 @@ class Assembly:
 
         return Reindex(self.stores.documents, self.stores.queue, self.settings, self.fingerprint).publish(progress)
 
-    def serving(self, picture_address: Callable[[IndexedItem], str] | None = None) -> Serving:
+    def serving(self, picture_address: Callable[[IndexedItem], str] | None = None) -> ActiveIndex:
         """The search service of whichever model's index is current."""
         from visor.models.store import directory_of
-        from visor.search.active_index import Serving
+        from visor.search.active_index import ActiveIndex
 
         def other(fingerprint: str) -> SearchService | None:
             directory = directory_of(self.settings, fingerprint)
@@ -329,7 +330,7 @@ class Assembly:
             return assembly.search_service(picture_address)
 
         own = self.search_service(picture_address)
-        return Serving(own, self.stores.documents, other, freshness_s=self.settings.freshness_s)
+        return ActiveIndex(own, self.stores.documents, other, freshness_s=self.settings.freshness_s)
 
     def search_service(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchService:
         from visor.search.service import SearchService

@@ -1,4 +1,4 @@
-"""Surroundings: what a search hands to calibration, measured in the space that the calibration was fitted in."""
+"""Confidence of an answer: its hits and their neighbours, measured in the space that the calibration was fitted in."""
 
 from __future__ import annotations
 
@@ -7,12 +7,21 @@ from typing import overload
 
 import numpy as np
 
-from visor.confidence.features import SAMPLED, Frame, Neighbourhood, Sampled, centred_similarities
-from visor.confidence.model import Calibration
+from visor.confidence.features import (
+    SAMPLED,
+    CoverageProjection,
+    Neighbourhood,
+    Sampled,
+    centred_similarities,
+    features,
+)
+from visor.confidence.model import Calibration, OutOfDomainPrior
 from visor.index.format.container import Array
 from visor.index.format.manifest import Manifest
-from visor.index.format.projection import Space, unit
-from visor.index.search.snapshot import Block, Snapshot
+from visor.index.format.projection import EMPTY_SPACE, Projection, unit
+from visor.index.format.segment import RowBlock
+from visor.index.search.hits import Hits, NearestRows
+from visor.index.search.snapshot import Snapshot
 
 FULL_MAX = 2_000
 """Pictures up to which a calibration is fitted on full vectors: a projection learned on few pictures shows what it was
@@ -21,13 +30,52 @@ FULL_KEPT_MAX = 4 * FULL_MAX
 """Pictures up to which full vectors stay in memory for that; a merge long before has fitted anew."""
 
 
-class Surroundings:
+class ConfidenceEstimator:
+    """Judges the answers of one index. Thread-safe; one a process."""
+
+    def __init__(self) -> None:
+        self.prior = OutOfDomainPrior()
+        self._context = ConfidenceContext()
+
+    def confidences(self, hits: Hits, query_labels: Sequence[str], *, learn: bool) -> list[float]:
+        """Probability of each hit that it is what was asked for, never rising.
+
+        Args:
+            query_labels: Content labels of the query, most probable first.
+            learn: Take the query into account for how many of those to come ask for what is not there.
+        """
+        if hits.nearest is None or not hits.hits:
+            return []
+        calibration = self._context.calibration(hits.nearest.snapshot.manifest)
+        around = self._context.neighbourhood(hits.nearest, query_labels)
+        confidences = calibration.confidences(around, [hit.rank for hit in hits.hits], self.prior.out_of_domain_share)
+        if learn:
+            self.prior.add(calibration.score(around), calibration)
+        return confidences
+
+    def features(self, hits: Hits) -> tuple[float, ...]:
+        """What an answer was judged by, to learn from at the next merge; nothing where it was not fitted."""
+        if hits.nearest is None or not hits.nearest.rows:
+            return ()
+        calibration = self._context.calibration(hits.nearest.snapshot.manifest)
+        around = self._context.neighbourhood(hits.nearest)
+        if not calibration.is_fitted or len(calibration.mean_vector) != len(around.query):
+            return ()
+        return tuple(round(float(value), 6) for value in features(around, calibration.mean_vector))
+
+    def common_vector(self, manifest: Manifest | None) -> Array | None:
+        """The mean full vector (d,) float32 of the catalogue, where the calibration knows it."""
+        calibration = self._context.calibration(manifest)
+        return calibration.mean_vector if calibration.is_fitted and calibration.space is None else None
+
+
+class ConfidenceContext:
     """Keeps what is needed between searches of one snapshot. One thread may replace what another is using: each call
     works on what it took, and at worst reads once more."""
 
     def __init__(self) -> None:
-        self._frame = Frame(Space(None, 0))
-        self._full: dict[int, tuple[Block, Array]] = {}
+        self._frame = CoverageProjection(EMPTY_SPACE)
+        self._full: dict[int, tuple[RowBlock, Array]] = {}
         self._calibration: tuple[Manifest | None, Calibration] = (None, Calibration())
         nothing = np.empty((0, 0), np.float32)
         self._sample: tuple[Snapshot | None, Calibration, Array, Array] = (None, Calibration(), nothing, nothing)
@@ -40,35 +88,23 @@ class Surroundings:
             self._calibration = (manifest, calibration)
         return calibration
 
-    def around(
-        self,
-        snapshot: Snapshot,
-        calibration: Calibration,
-        query: Array,
-        inside: Array,
-        found: Sequence[tuple[Block, int]],
-        vectors: Array,
-    ) -> Neighbourhood:
-        """The neighbourhood of a query.
-
-        Args:
-            query: (d,) full vector of length 1.
-            inside: (m,) what `Space.inside` makes of it.
-            found: The nearest rows, nearest first.
-            vectors: (len(found), m) float32, these rows in the similarity space.
-        """
-        labels = RowLabels(found)
-        projected = snapshot.space.matrix is not None
+    def neighbourhood(self, nearest: NearestRows, query_labels: Sequence[str] = ()) -> Neighbourhood:
+        """The neighbourhood of a query."""
+        snapshot, query = nearest.snapshot, nearest.query
+        calibration = self.calibration(snapshot.manifest)
+        labels = RowLabels(nearest.rows)
+        projected = isinstance(snapshot.space, Projection)
         wants_full = calibration.is_fitted and calibration.space is None
         if projected and wants_full and snapshot.images <= FULL_KEPT_MAX:
-            rows = [self._full_vectors(snapshot, block)[row] for block, row in found]
+            rows = [self._full_vectors(snapshot, block)[row] for block, row in nearest.rows]
             sampled = self._sampled(snapshot, calibration, query)
-            return Neighbourhood(query, _stack(rows, len(query)), labels, sampled=sampled)
+            return Neighbourhood(query, _stack(rows, len(query)), labels, query_labels, sampled)
         frame = self._frame
         if frame.space is not snapshot.space:
-            frame = self._frame = Frame(snapshot.space)
-        placed = frame.query(query, inside)
-        return Neighbourhood(placed, vectors, labels, sampled=self._sampled(snapshot, calibration, placed))
+            frame = self._frame = CoverageProjection(snapshot.space)
+        placed = frame.project_one(query, nearest.unnormalised)
+        sampled = self._sampled(snapshot, calibration, placed)
+        return Neighbourhood(placed, nearest.vectors, labels, query_labels, sampled)
 
     def _sampled(self, snapshot: Snapshot, calibration: Calibration, query: Array) -> Sampled | None:
         """How a placed query stands to a sample of the catalogue; None where the calibration has no use for it."""
@@ -78,24 +114,24 @@ class Surroundings:
         kept, fitted, sample, middle = self._sample
         if kept is not snapshot or fitted is not calibration:
             step = max(1, -(-snapshot.images // SAMPLED))
-            full = calibration.space is None and snapshot.space.matrix is not None
+            full = calibration.space is None and isinstance(snapshot.space, Projection)
             parts = []
-            for live in snapshot.lives:
+            for live in snapshot.blocks:
                 rows = np.arange(step // 2, len(live.block), step)
                 rows = rows if live.alive is None else rows[live.alive[rows]]
-                parts.append(self._full_vectors(snapshot, live.block)[rows] if full else live.block.unit_vectors(rows))
+                parts.append(self._full_vectors(snapshot, live.block)[rows] if full else live.block.vectors.unit(rows))
             sample = unit(unit(np.concatenate(parts).astype(np.float32)) - mean)
             middle = sample.mean(0)
             self._sample = (snapshot, calibration, sample, middle)
         return Sampled(centred_similarities(query[None], mean, sample)[0], middle)
 
-    def _full_vectors(self, snapshot: Snapshot, block: Block) -> Array:
+    def _full_vectors(self, snapshot: Snapshot, block: RowBlock) -> Array:
         """All full vectors of a block, (n, d) float16, read once."""
         kept = self._full.get(id(block))
         if kept is not None and kept[0] is block:
             return kept[1]
-        vectors = np.ascontiguousarray(block.read(0, len(block)), np.float16)
-        live = {id(one.block) for one in snapshot.lives}
+        vectors = np.ascontiguousarray(block.read_full(0, len(block)), np.float16)
+        live = {id(one.block) for one in snapshot.blocks}
         self._full = {**{i: one for i, one in self._full.items() if i in live}, id(block): (block, vectors)}
         return vectors
 
@@ -103,7 +139,7 @@ class Surroundings:
 class RowLabels(Sequence[tuple[str, ...]]):
     """The content labels of rows, read when they are asked for: of 64 rows five are."""
 
-    def __init__(self, rows: Sequence[tuple[Block, int]]) -> None:
+    def __init__(self, rows: Sequence[tuple[RowBlock, int]]) -> None:
         self._rows = rows
 
     def __len__(self) -> int:

@@ -8,36 +8,43 @@ from dataclasses import dataclass
 import numpy as np
 
 from visor.index.format.container import Array
-from visor.index.format.projection import Space, dot, unit
+from visor.index.format.projection import Projection, Space, dot, unit
 
 NEIGHBOURS = 64
 """Hits that are looked at."""
 FEATURES = (
-    "best",
-    "near",
-    "near_8",
-    "ahead",
-    "ahead_3",
-    "own",
-    "own_8",
-    "together",
-    "above",
-    "spread",
-    "apart",
-    "shared",
-    "labels",
+    "best_similarity",
+    "centred_1",
+    "centred_8",
+    "margin_1",
+    "margin_3",
+    "local_scaling_1",
+    "local_scaling_8",
+    "top5_cohesion",
+    "background_margin",
+    "background_spread",
+    "relative_background_margin",
+    "shared_neighbours",
+    "label_agreement",
 )
-"""Names of the numbers of `features`, in their order; greater speaks for the catalogue.
+"""Names of the numbers of `features`, in their order; a greater number speaks for the catalogue.
 
-best: the best similarity as the search gives it. Further ones in the space centred on the catalogue: near, near_8: the
-best, and the mean of the best 8. ahead, ahead_3: the best, or the mean of the best 3, less the mean of places 10 to 50,
-which is what anything looks like here. own, own_8: how much nearer the query is to its hits than they are to their own
-nearest (local scaling: Jégou et al., CVPR 2007). together: mean similarity of the best 5 among themselves. above,
-spread: near_8 less the mean of the similarities to a sample of the whole catalogue, and the standard deviation of
-those: where a kind has many pictures, a query of it is near to a part of the catalogue and far from the rest. apart:
-above, less what the hits' own nearness stands above their similarities to that sample. shared: share of the query's
-nearest 20 that are also among the nearest 20 of its best 5 (shared nearest neighbours: Jarvis & Patrick, IEEE
-Transactions on Computers 1973). labels: cosine of the query's content labels with those of the best 5.
+All but the first are measured in the space centred on the catalogue.
+
+- best_similarity: the best one, as the search gives it.
+- centred_1, centred_8: the best similarity, and the mean of the best 8.
+- margin_1, margin_3: the best, or the mean of the best 3, less the mean of ranks 10 to 50, which is what anything
+  looks like here.
+- local_scaling_1, local_scaling_8: how much nearer the query is to its hits than they are to their own nearest
+  (Jégou et al., CVPR 2007).
+- top5_cohesion: mean similarity of the best 5 among themselves.
+- background_margin, background_spread: centred_8 less the mean of the similarities to a sample of the whole catalogue,
+  and the standard deviation of these: a query of a large kind is near to a part of the catalogue and far from the rest.
+- relative_background_margin: background_margin, less how far the hits' own nearness stands above their similarities to
+  that sample.
+- shared_neighbours: share of the query's nearest 20 that are also among the nearest 20 of its best 5 (Jarvis & Patrick,
+  IEEE Transactions on Computers 1973).
+- label_agreement: cosine of the query's content labels with those of the best 5.
 """
 SAMPLED = 512
 """Pictures of the catalogue that a query is compared with, besides its nearest ones."""
@@ -71,33 +78,33 @@ class Neighbourhood:
     sampled: Sampled | None = None
 
 
-class Frame:
+class CoverageProjection:
     """Brings full vectors into a space without letting a stranger gain by what the space does not see of it.
 
-    A projection drops whatever no indexed picture has, and the rest is made unit length: that brings strangers nearer.
+    A projection drops whatever no indexed image has, and the rest is made unit length: that brings strangers nearer.
     So a query keeps the length of its part that lies in the space.
     """
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self._inverse = None
-        if space.matrix is not None:
+        self._inverse: Array = np.empty((0, 0), np.float32)
+        if isinstance(space, Projection):
             self._inverse = np.linalg.pinv((space.matrix.T @ space.matrix).astype(np.float64)).astype(np.float32)
 
-    def query(self, vector: Array, inside: Array) -> Array:
-        """One full vector (d,) float32 as (m,), what `queries` makes of it; `inside` as `Space.inside` gives it."""
-        if self._inverse is None or self.space.origin is None:
+    def project_one(self, vector: Array, unnormalised: Array) -> Array:
+        """One full vector (d,) float32 as (m,), as `project` does; `unnormalised` is its part in the space."""
+        if not isinstance(self.space, Projection):
             return vector
         moved = vector - self.space.origin
-        energy, whole = float(dot(self._inverse, inside) @ inside), float(moved @ moved)
+        energy, whole = float(dot(self._inverse, unnormalised) @ unnormalised), float(moved @ moved)
         covered = np.float32(np.sqrt(min(max(energy / max(whole, 1e-12), 0.0), 1.0)))
-        placed: Array = unit(inside[None])[0] * covered
+        placed: Array = unit(unnormalised[None])[0] * covered
         return placed
 
-    def queries(self, vectors: Array) -> Array:
+    def project(self, vectors: Array) -> Array:
         """Full vectors (n, d) as (n, m) float32 whose length is the covered share, in [0, 1]."""
-        if self._inverse is None or self.space.matrix is None or self.space.origin is None:
-            return unit(np.asarray(vectors, np.float32))
+        if not isinstance(self.space, Projection):
+            return self.space.project(vectors)
         moved = np.asarray(vectors, np.float32) - self.space.origin
         inside = moved @ self.space.matrix
         energy = np.einsum("ij,jk,ik->i", inside, self._inverse, inside, optimize=True)

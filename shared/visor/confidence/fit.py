@@ -2,8 +2,8 @@
 
 Every picture of a sample is asked for twice: left out itself (the catalogue holds more of its kind), and with its whole
 group left out (the catalogue holds nothing of its kind). The groups come from clustering. Where the pictures fall into
-clear groups, that comparison moves the shipped weights half way; where they do not, groups would only mirror the
-similarity that made them, so the shipped weights stay. The measurements are in docs/decisions/index-confidence.md.
+clear groups, that comparison moves the default weights half way; where they do not, groups would only mirror the
+similarity that made them, so the default weights stay. The measurements are in docs/decisions/index-confidence.md.
 """
 
 from __future__ import annotations
@@ -37,30 +37,30 @@ KEPT = 256
 GROUP_SIZES = (5, 10, 20)
 """Mean sizes of groups that are tried: the first that is not clearly worse than another is taken."""
 GROUP_MARGIN = 0.03
-TRUST_FROM, TRUST_FULL = 0.12, 0.2
-"""Silhouettes between which trust in the groups grows from 0 to its most: ten kinds of clothing have 0.10, groceries
-0.24."""
-TRUST_MAX = 0.5
+CLUSTER_WEIGHT_FROM, CLUSTER_WEIGHT_FULL = 0.12, 0.2
+"""Silhouettes between which the weight of the clusters grows from 0 to its most: ten kinds of clothing have 0.10,
+groceries 0.24."""
+CLUSTER_WEIGHT_MAX = 0.5
 """All the way finds no better, and says 0.02 less well how likely it is."""
-SHIPPED = {
-    "best": 0.88,
-    "near": -0.71,
-    "near_8": -1.31,
-    "ahead": 0.40,
-    "ahead_3": 0.49,
-    "own": 0.15,
-    "own_8": -0.79,
-    "together": -0.08,
-    "above": 0.53,
-    "spread": 0.67,
-    "apart": 1.23,
-    "shared": 0.40,
-    "labels": 0.20,
+DEFAULT_WEIGHTS = {
+    "best_similarity": 0.88,
+    "centred_1": -0.71,
+    "centred_8": -1.31,
+    "margin_1": 0.40,
+    "margin_3": 0.49,
+    "local_scaling_1": 0.15,
+    "local_scaling_8": -0.79,
+    "top5_cohesion": -0.08,
+    "background_margin": 0.53,
+    "background_spread": 0.67,
+    "relative_background_margin": 1.23,
+    "shared_neighbours": 0.40,
+    "label_agreement": 0.20,
 }
-SHIPPED_INTERCEPT = 0.88
+DEFAULT_INTERCEPT = 0.88
 """Learned by `scripts/confidence_weights.py` from labelled photos of clothing and of groceries; in units of the
 catalogue's own spread."""
-TOO_CLEAR = 0.2
+BIAS_CORRECTION = 0.2
 """Log-odds by which strangers are likelier than comparisons make them: held-out groups stand apart, where kinds run
 together, and the share of strangers from elsewhere, which is reckoned with while searching, is never quite 0."""
 COPY = 0.985
@@ -72,8 +72,8 @@ REJECTED_MAX = 0.5
 RIDGE, FIXED = 1.0, 1e9
 RIDGE_QUERIES = 200.0
 """Queries that all comparisons together count as against the ridge."""
-FAR_BELOW = 2.0
-FAR_WIDTH = 0.35
+OUT_OF_DOMAIN_BELOW = 2.0
+OUT_OF_DOMAIN_WIDTH = 0.35
 """Where strangers from elsewhere begin, below the mean of those of the same shop, in their standard deviations."""
 
 
@@ -88,7 +88,7 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class CatalogueRows:
     """Some rows of the catalogue, in order: vectors (b, m) float32 of unit length, and their labels or ()."""
 
     vectors: Array
@@ -97,7 +97,7 @@ class Part:
 
 def fit(
     sample: Sample,
-    catalogue: Callable[[], Iterable[Part]],
+    catalogue: Callable[[], Iterable[CatalogueRows]],
     *,
     mean: Array,
     space: str | None = None,
@@ -152,18 +152,19 @@ def _fitted(
 ) -> Calibration:
     centre, spread = np.median(own, 0), np.maximum(own.std(0), 1e-6)
     most = max(1, int(REJECTED_MAX * len(strange)))
-    heard = rejected[rejected[:, FEATURES.index("best")] < COPY]
+    heard = rejected[rejected[:, FEATURES.index("best_similarity")] < COPY]
     again = np.repeat(heard[-most:], REJECTED_WEIGHT, axis=0)[-most:]
     held, strangers = (own - centre) / spread, (np.concatenate([strange, again]) - centre) / spread
-    shipped = np.array([*(SHIPPED[name] for name in FEATURES), SHIPPED_INTERCEPT])
-    learned = logistic(held, strangers, shipped[:-1], RIDGE)
+    default = np.array([*(DEFAULT_WEIGHTS[name] for name in FEATURES), DEFAULT_INTERCEPT])
+    learned = logistic(held, strangers, default[:-1], RIDGE)
     if len(again):
         # With fixed weights, what somebody rejected moves the intercept.
-        without = logistic(held, strangers[: len(strange)], shipped[:-1], FIXED)[-1]
-        shipped[-1] += logistic(held, strangers, shipped[:-1], FIXED)[-1] - without
-    trust = TRUST_MAX * float(np.clip((clearness - TRUST_FROM) / (TRUST_FULL - TRUST_FROM), 0, 1))
-    weights = trust * learned + (1 - trust) * shipped
-    weights[-1] -= TOO_CLEAR
+        without = logistic(held, strangers[: len(strange)], default[:-1], FIXED)[-1]
+        default[-1] += logistic(held, strangers, default[:-1], FIXED)[-1] - without
+    clarity = (clearness - CLUSTER_WEIGHT_FROM) / (CLUSTER_WEIGHT_FULL - CLUSTER_WEIGHT_FROM)
+    weight = CLUSTER_WEIGHT_MAX * float(np.clip(clarity, 0, 1))
+    weights = weight * learned + (1 - weight) * default
+    weights[-1] -= BIAS_CORRECTION
     scores = strangers @ weights[:-1] + weights[-1]
     deviation = max(float(scores.std()), 0.3)
     return Calibration(
@@ -173,11 +174,11 @@ def _fitted(
         spread=tuple(round(float(s), 6) for s in spread),
         mean=base64.b64encode(mean.astype("<f2").tobytes()).decode(),
         space=space,
-        far_at=round(float(scores.mean()) - FAR_BELOW * deviation, 4),
-        far_width=round(FAR_WIDTH * deviation, 4),
+        out_of_domain_at=round(float(scores.mean()) - OUT_OF_DOMAIN_BELOW * deviation, 4),
+        out_of_domain_width=round(OUT_OF_DOMAIN_WIDTH * deviation, 4),
         fitted_on=len(own),
         rejected=len(rejected),
-        trust=round(trust, 3),
+        cluster_weight=round(weight, 3),
     )
 
 
@@ -202,7 +203,7 @@ class _Rows:
         return np.searchsorted(self.rows, rows)
 
 
-def _nearest(sample: Sample, catalogue: Iterable[Part]) -> list[_Near]:
+def _nearest(sample: Sample, catalogue: Iterable[CatalogueRows]) -> list[_Near]:
     near = [_Near(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in sample.rows]
     start = 0
     for part in catalogue:
@@ -219,7 +220,7 @@ def _nearest(sample: Sample, catalogue: Iterable[Part]) -> list[_Near]:
     return near
 
 
-def _gather(near: Sequence[_Near], catalogue: Iterable[Part]) -> _Rows:
+def _gather(near: Sequence[_Near], catalogue: Iterable[CatalogueRows]) -> _Rows:
     wanted = np.unique(np.concatenate([one.rows for one in near]))
     vectors, labels, start = [], [], 0
     for part in catalogue:

@@ -9,13 +9,13 @@ import msgspec
 import numpy as np
 
 from visor.confidence.context import FULL_MAX
-from visor.confidence.features import Frame
-from visor.confidence.fit import NONE_REJECTED, SAMPLE_MAX, Part, Sample, fit
+from visor.confidence.features import CoverageProjection
+from visor.confidence.fit import NONE_REJECTED, SAMPLE_MAX, CatalogueRows, Sample, fit
 from visor.confidence.model import Calibration
 from visor.index.format.container import Array, rows_in_blocks
 from visor.index.format.facets import FacetColumns
 from visor.index.format.manifest import Manifest
-from visor.index.format.projection import Space, decode, unit
+from visor.index.format.projection import FullSpace, Space, unit
 from visor.index.format.segment import Segment
 from visor.schema.items import as_document
 from visor.storage.objects import ObjectStore
@@ -49,12 +49,12 @@ class Calibrator:
 
     def fit(self, segments: Sequence[Segment], space: Space, rejected: Array, *, full: bool) -> Calibration:
         """See `visor.confidence.fit.fit`."""
-        frame = Frame(Space(None, space.dimension) if full else space)
+        frame = CoverageProjection(FullSpace(space.dimension) if full else space)
 
-        def catalogue() -> Iterator[Part]:
+        def catalogue() -> Iterator[CatalogueRows]:
             for segment in segments:
                 for start, stop in rows_in_blocks(len(segment), ROWS_AT_ONCE):
-                    yield Part(self._rows(segment, start, stop, full), _Labels(segment.columns, start))
+                    yield CatalogueRows(self._rows(segment, start, stop, full), _Labels(segment.columns, start))
 
         sums, count = np.zeros(frame.space.dimensions, np.float64), 0
         for part in catalogue():
@@ -69,17 +69,17 @@ class Calibrator:
         )
 
     def _rows(self, segment: Segment, start: int, stop: int, full: bool) -> Array:
-        if not full and segment.codes is not None:
-            return decode(segment.codes[start:stop])
-        return unit(segment.vectors(self.objects, start, stop).astype(np.float32))
+        if not full:
+            return segment.vectors.unit(np.arange(start, stop))
+        return unit(segment.read_full(start, stop).astype(np.float32))
 
-    def _sample(self, segments: Sequence[Segment], frame: Frame) -> Sample:
+    def _sample(self, segments: Sequence[Segment], frame: CoverageProjection) -> Sample:
         """The first rows of each segment, in proportion: rows are sorted by id, and ids are digests."""
         share = min(1.0, SAMPLE_MAX / sum(map(len, segments)))
         vectors, rows, labels, before = [], [], [], 0
         for segment in segments:
             count = int(np.ceil(len(segment) * share))
-            vectors.append(frame.queries(unit(segment.vectors(self.objects, 0, count).astype(np.float32))))
+            vectors.append(frame.project(unit(segment.read_full(0, count).astype(np.float32))))
             rows.append(before + np.arange(count))
             names = _Labels(segment.columns, 0)
             labels += [names[row] for row in range(count)]

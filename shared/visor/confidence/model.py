@@ -2,7 +2,7 @@
 
 Two things are learned, at different times and both without labels:
 - at a merge (`visor.confidence.fit`): how the catalogue's own pictures differ from strangers of the same shop;
-- while searching (`Strangers`): how many of the strangers come from elsewhere, where any match is weaker.
+- while searching (`OutOfDomainPrior`): how many of the strangers come from elsewhere, where any match is weaker.
 The base rate is an assumption, not a measurement: half of the queries ask for something that the catalogue holds.
 """
 
@@ -26,11 +26,11 @@ from visor.schema.items import Record
 
 CONFIDENT = 0.5
 """Probability below which an answer says that there is no confident match."""
-FAR_SHARE = 0.25
+OUT_OF_DOMAIN_SHARE = 0.25
 """Share of strangers taken to be from elsewhere before any query was seen …"""
-FAR_SHARE_QUERIES = 6.0
+PRIOR_QUERIES = 6.0
 """… with the weight of this many strangers."""
-FAR_SHARE_MAX = 0.99
+OUT_OF_DOMAIN_MAX = 0.99
 JUDGED = 24
 """Results of an answer that are judged one by one: two pages."""
 QUERIES_REMEMBERED = 500
@@ -40,7 +40,7 @@ SHORT_WEIGHT = 2.0
 """A best similarity more than 2 of the catalogue's standard deviations below its median counts extra, as nothing else
 tells pictures from elsewhere as well."""
 _STEPS = 4
-_BEST = FEATURES.index("best")
+_BEST = FEATURES.index("best_similarity")
 
 
 class Calibration(Record, frozen=True, kw_only=True, dict=True):
@@ -51,7 +51,7 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """
 
     weights: tuple[float, ...] = ()
-    """One for each of `neighbourhood.FEATURES`, for standardised values; the score is log-odds."""
+    """One for each of `features.FEATURES`, for standardised values; the score is log-odds."""
     intercept: float = 0.0
     centre: tuple[float, ...] = ()
     """Median of each feature over the catalogue's own pictures, each left out in turn."""
@@ -61,9 +61,9 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Base64 of little-endian float16 (m,): mean of the catalogue's unit vectors in the space that was measured in."""
     space: str | None = None
     """Name of the projection that was measured in; None: full vectors."""
-    far_at: float = -2.0
+    out_of_domain_at: float = msgspec.field(default=-2.0, name="far_at")
     """Score at which a stranger is as likely from elsewhere as from the same shop."""
-    far_width: float = 0.7
+    out_of_domain_width: float = msgspec.field(default=0.7, name="far_width")
     """Scores over which that likelihood ratio changes by a factor of e."""
     middle: float = 0.72
     steepness: float = 14.0
@@ -73,8 +73,8 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Pictures in the index when it was fitted."""
     rejected: int = 0
     """Answers among them that somebody had called no match."""
-    trust: float = 0.0
-    """How far the groups found among the pictures were followed, 0 to 1; the rest are the shipped weights."""
+    cluster_weight: float = msgspec.field(default=0.0, name="trust")
+    """How far the clusters found among the images were followed, 0 to 1; the rest are the default weights."""
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Calibration:
@@ -113,52 +113,52 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         """The default's log-odds, from the best similarity alone."""
         return self.steepness * (best - self.middle)
 
-    def far_ratio(self, scores: Array) -> Array:
+    def out_of_domain_ratio(self, scores: Array) -> Array:
         """How much likelier each score is among strangers from elsewhere than among those of the same shop."""
-        return np.exp(np.clip(-(np.asarray(scores) - self.far_at) / self.far_width, -30.0, 30.0))
+        return np.exp(np.clip(-(np.asarray(scores) - self.out_of_domain_at) / self.out_of_domain_width, -30.0, 30.0))
 
-    def answer(self, score: float, far_share: float = 0.0) -> float:
-        """Probability in [0, 1] that the catalogue holds what was asked for.
+    def confidence(self, score: float, out_of_domain_share: float = 0.0) -> float:
+        """Confidence in [0, 1] that the catalogue holds what was asked for.
 
         Args:
-            far_share: Share of strangers from elsewhere, as `Strangers` estimates it.
+            out_of_domain_share: Share of strangers from elsewhere, as `OutOfDomainPrior` estimates it.
         """
-        strangers = 1.0 - far_share + far_share * float(self.far_ratio(np.array(score)))
+        strangers = 1.0 - out_of_domain_share + out_of_domain_share * float(self.out_of_domain_ratio(np.array(score)))
         return 1.0 / (1.0 + math.exp(min(60.0, max(-60.0, math.log(strangers) - score))))
 
-    def matches(self, around: Neighbourhood, places: Sequence[int], far_share: float = 0.0) -> list[float]:
-        """Probability in [0, 1] of each result that it is such a match: the answer's, were there none nearer.
+    def confidences(self, around: Neighbourhood, ranks: Sequence[int], out_of_domain_share: float = 0.0) -> list[float]:
+        """Confidence in [0, 1] of each result: that of the answer if there were none nearer.
 
         It never rises from one result to the next. How right it is: docs/benchmarks-confidence.md.
 
         Args:
             around: As for `score`.
-            places: Where each result stands in `around`, rising; results behind its end are as likely as the last.
+            ranks: Of each result in `around`, rising; results behind its end have the confidence of the last.
         """
         found, least = [], 1.0
-        for number, place in enumerate(places):
-            if number < JUDGED and place < len(around.rows):
-                rest = replace(around, rows=around.rows[place:], labels=around.labels[place:])
-                least = min(least, self.answer(self.score(rest), far_share))
+        for number, rank in enumerate(ranks):
+            if number < JUDGED and rank < len(around.rows):
+                rest = replace(around, rows=around.rows[rank:], labels=around.labels[rank:])
+                least = min(least, self.confidence(self.score(rest), out_of_domain_share))
             found.append(least)
         return found
 
 
-class Strangers:
+class OutOfDomainPrior:
     """Estimates, from the scores of the queries that came, which share of strangers comes from elsewhere. Thread-safe.
 
     Three kinds of query are mixed: those the catalogue holds (half, by assumption), strangers of the same shop, and
     strangers from elsewhere. Expectation–maximisation over past scores finds the share (Saerens et al., 'Adjusting the
-    outputs of a classifier to new a priori probabilities', Neural Computation 2002), beginning with `FAR_SHARE`.
+    outputs of a classifier to new a priori probabilities', Neural Computation 2002), from `OUT_OF_DOMAIN_SHARE` on.
     """
 
     def __init__(self) -> None:
         self._scores: deque[float] = deque(maxlen=QUERIES_REMEMBERED)
-        self._share = FAR_SHARE
+        self._share = OUT_OF_DOMAIN_SHARE
         self._lock = threading.Lock()
 
     @property
-    def far_share(self) -> float:
+    def out_of_domain_share(self) -> float:
         return self._share
 
     def add(self, score: float, calibration: Calibration) -> None:
@@ -168,10 +168,10 @@ class Strangers:
                 return
             self._scores.append(score)
             scores = np.clip(np.array(self._scores), -30.0, 30.0)
-            held, ratio, share = np.exp(scores), calibration.far_ratio(scores), self._share
+            held, ratio, share = np.exp(scores), calibration.out_of_domain_ratio(scores), self._share
             for _ in range(_STEPS):
                 whole = held + (1 - share) + share * ratio
                 far, near = share * ratio / whole, (1 - share) / whole
-                strangers = FAR_SHARE_QUERIES + far.sum() + near.sum()
-                share = min(FAR_SHARE_MAX, float((FAR_SHARE * FAR_SHARE_QUERIES + far.sum()) / strangers))
+                strangers = PRIOR_QUERIES + far.sum() + near.sum()
+                share = min(OUT_OF_DOMAIN_MAX, float((OUT_OF_DOMAIN_SHARE * PRIOR_QUERIES + far.sum()) / strangers))
             self._share = share

@@ -39,6 +39,7 @@ def deployed_plan(folder: Path) -> Plan:
         cron = text_of(values.get(name, config.of("variable")[f"var.{name}"].attributes["default"]))
         changes[f"{function}_runs_a_day"] = runs_a_day(cron or "0 * * * *")
     changes["switch"] = bool(values.get("billing_account"))
+    changes["metrics"] = bool(values.get("metrics"))
     changes["owner_key"] = bool(values.get("owner_key_version"))
     return msgspec.structs.replace(Plan(), **changes)
 

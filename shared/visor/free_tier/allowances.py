@@ -91,6 +91,8 @@ class ImageSizes(Record, frozen=True, kw_only=True):
     functions: dict[str, ImageSize]
     sources: dict[str, ImageSize]
     """What a kind of source adds to crawl, where visor.toml names one."""
+    metrics: ImageSize | None = None
+    """What SciPy adds to search, where named metrics are wanted; None if search was not measured."""
 
 
 @functools.cache

@@ -68,6 +68,8 @@ class Plan(Record, frozen=True, kw_only=True):
     """The same of kind `bucket`."""
     video_sources: bool = False
     """The same of kind `video`."""
+    metrics: bool = False
+    """Whether SciPy's metrics can be asked for, whose library is then in the search function's image."""
 
 
 class Line(Record, frozen=True, kw_only=True):
@@ -202,6 +204,8 @@ class Model:
         for kind, size in sizes.sources.items():
             if getattr(self.plan, f"{kind}_sources"):
                 total.add(f"crawl of {kind}", size.bytes)
+        if self.plan.metrics and sizes.metrics is not None:
+            total.add("metrics of search", sizes.metrics.bytes)
         return total
 
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
 from visor.errors import NotFound
 from visor.index.format.container import Array, Container, rows_in_blocks
 from visor.index.format.ids import IdIndex, id_text, ids_to_bytes, sort_order
-from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Manifest, read_manifest
+from visor.index.format.manifest import read_commits, read_manifest
 from visor.index.format.shard import read_shard
 from visor.near_duplicates.hamming import SAME_BITS, SAME_SIMILARITY, hash_distances
-from visor.schema.items import ShardCommit
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
@@ -121,16 +119,10 @@ def _parts(objects: ObjectStore, documents: DocumentStore, model: str | None) ->
     for entry in manifest.segments if manifest is not None else ():
         if entry.count:
             yield _segment(objects, entry.name)
-    for document in documents.query(COMMITS, order_by="committed_at"):
-        fields = {name: value for name, value in document.data.items() if name != "committed_at"}
-        record = msgspec.convert(fields, ShardCommit)
-        is_fresh = document.key != MANIFEST_KEY and not _is_merged(manifest, document.key, document.data)
-        if is_fresh and record.shard is not None and model in (None, record.model):
-            yield _shard(objects, record.shard)
-
-
-def _is_merged(manifest: Manifest | None, key: str, data: dict[str, object]) -> bool:
-    return manifest is not None and manifest.contains(key, float(str(data["committed_at"])))
+    for commit in read_commits(documents):
+        is_fresh = manifest is None or not manifest.contains(commit)
+        if is_fresh and commit.record.shard is not None and model in (None, commit.record.model):
+            yield _shard(objects, commit.record.shard)
 
 
 def _segment(objects: ObjectStore, name: str) -> _Part:

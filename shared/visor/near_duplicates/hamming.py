@@ -23,7 +23,7 @@ def hash_distances(hashes: Array, query: Array) -> Array:
     return distances
 
 
-def leaders(hashes: Array, vectors: Array) -> Array:
+def first_duplicates(hashes: Array, vectors: Array) -> Array:
     """For each of n rows in rank order, the first row that shows the same picture (itself if none): (n,) int64.
 
     Args:

@@ -1,8 +1,12 @@
-"""Whether a match is the same picture, an edited copy, or merely similar. Evidence: docs/decisions/images-hash.md."""
+"""The verdict: whether a match is the same image, an edited copy, or merely similar.
+
+Sketches of the pixels and the vectors decide together. Evidence: docs/decisions/images-hash.md.
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Protocol
 
 import numpy as np
 from PIL import Image
@@ -26,6 +30,50 @@ EXACT_CHROMA_MAX = 3.5
 """The same for Cb and Cr of the coarse cells."""
 EDITED_CORRELATION_MIN = 0.96
 """Correlation from which the query is an edited copy."""
+EDITED_SIMILARITY_MIN = 0.5
+"""Similarity below which sketches that fit do so by chance: two plain shirts on a floor. Of 1,280 edited images the
+least similar to its original had 0.52; of chance fits among clothing, half have less."""
+SAME_VECTOR_MIN = 0.995
+"""Similarity from which a vector is that of the match's own image: of 786 photos in two labelled folders, the two most
+similar have 0.989."""
+
+
+class Found(Protocol):
+    """What is looked at of a search's hit: its similarity, and its whole stored hash."""
+
+    @property
+    def similarity(self) -> float: ...
+
+    @property
+    def hash(self) -> bytes: ...
+
+
+def classify_matches(
+    probe: Probe | None, hits: Sequence[Found], stored: np.ndarray | None = None, *, by_metric: bool = False
+) -> list[Verdict]:
+    """A verdict for each hit; merely similar where there is nothing to compare with.
+
+    Args:
+        probe: The image that was searched for, if it was one. Otherwise an indexed image's sketch stands in.
+        hits: Nearest first.
+        stored: Hash of the item that was searched for, if it was one. A vector (a link to an answer) has none: the
+            first match's stands in where the vectors are the same.
+        by_metric: The similarities are those of a named metric, on another scale, so the sketches decide alone.
+    """
+    if probe is None and stored is None and hits and not by_metric and hits[0].similarity >= SAME_VECTOR_MIN:
+        stored = np.frombuffer(hits[0].hash, np.uint8)
+    if probe is None and stored is not None:
+        probe = Probe(sketch_picture(stored))
+    if probe is None or not hits:
+        return ["similar"] * len(hits)
+    found: list[Verdict] = []
+    hashes = np.stack([np.frombuffer(hit.hash, np.uint8) for hit in hits])
+    for verdict, hit in zip(verdicts(probe, hashes), hits, strict=True):
+        by_chance = verdict == "edited" and not by_metric and hit.similarity < EDITED_SIMILARITY_MIN
+        # A sketch shown as an image loses its brightest colours, and would no longer be its own.
+        is_itself = stored is not None and hit.hash == stored.tobytes()
+        found.append("exact" if is_itself else "similar" if by_chance else verdict)
+    return found
 
 
 def verdicts(probe: Probe, hashes: Bytes) -> list[Verdict]:

@@ -1,4 +1,4 @@
-"""Serving: which model's index a search process answers from, while the index is built anew under another model."""
+"""Active index: which model's index a search process answers from while it is built anew under another model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visor.storage.documents import DocumentStore
 LOG = logging.getLogger("visor.serving")
 
 
-class Serving:
+class ActiveIndex:
     """Gives the search service of the current model. Thread-safe; who got a service goes on with it to the end.
 
     A process whose own model is not the current one serves the current one's index, with the model that lies beside
@@ -54,8 +54,7 @@ class Serving:
             return serving
         if serving is not None and self._clock() - self._looked_at < self._freshness_s:
             return serving
-        if not self._lock.acquire(blocking=serving is None):
-            assert serving is not None
+        if not self._lock.acquire(blocking=serving is None) and serving is not None:
             return serving
         try:
             return self._look()
@@ -77,15 +76,16 @@ class Serving:
             return serving
         self._looked_at = self._clock()
         if state is None or state.current == self._own.embedder.fingerprint:
-            self._serving = self._own
+            serving = self._own
         elif serving is None:
-            self._serving = self._other(state.current) or self._own
-            if self._serving is self._own:
+            serving = self._other(state.current)
+            if serving is None:
+                serving = self._own
                 LOG.error(
                     "The index of model %s is searched, and that model is not here; answers come from the index of %s, "
                     "which is not complete yet",
                     state.current,
                     self._own.embedder.fingerprint,
                 )
-        assert self._serving is not None
-        return self._serving
+        self._serving = serving
+        return serving

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from visor.confidence.features import FEATURES, Neighbourhood, features
+from visor.confidence.features import FEATURES
 from visor.confidence.fit import NONE_REJECTED
 from visor.index.format.container import Array
 from visor.schema.items import Record, as_document
@@ -52,13 +52,6 @@ def query_key(vector: Array, item: str | None) -> str:
 
 def pair_key(query: str, item: str) -> str:
     return hashlib.blake2b(f"{query}\0{item}".encode(), digest_size=16).hexdigest()
-
-
-def numbers_of(around: Neighbourhood | None, mean: Array) -> tuple[float, ...]:
-    """The features of an answer, to learn from at the next merge; none where they cannot be had."""
-    if around is None or not len(around.rows) or len(mean) != len(around.query):
-        return ()
-    return tuple(round(float(value), 6) for value in features(around, mean))
 
 
 class FeedbackLog:

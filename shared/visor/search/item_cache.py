@@ -20,11 +20,11 @@ ITEMS_REMEMBERED = 5_000
 ITEMS_KEPT_S = 3600.0
 
 
-class Items:
+class ItemCache:
     """The documents of items, remembered until the index hears of a change, so that a warm search reads few.
 
     Every write of an item's document is committed together with a record that running searches poll; what it names is
-    forgotten. `keep_s` bounds how long anything is remembered all the same.
+    invalidated. `keep_s` bounds how long anything is remembered all the same.
     """
 
     def __init__(
@@ -32,15 +32,15 @@ class Items:
     ) -> None:
         self.documents, self.keep_s, self.clock = documents, keep_s, clock
         self._kept: OrderedDict[str, tuple[float, IndexedItem | None]] = OrderedDict()
-        self._forgotten = 0
+        self._invalidated = 0
         self._lock = threading.Lock()
 
-    def forget(self, ids: Collection[str] | None) -> None:
+    def invalidate(self, ids: Collection[str] | None) -> None:
         """Read these again when they are asked for; None: all of them."""
         if ids is not None and not ids:
             return
         with self._lock:
-            self._forgotten += 1
+            self._invalidated += 1
             if ids is None:
                 self._kept.clear()
                 return
@@ -51,7 +51,7 @@ class Items:
         """The searchable ones among `ids`."""
         now = self.clock()
         with self._lock:
-            forgotten = self._forgotten
+            invalidated = self._invalidated
             fresh = {i: self._kept[i][1] for i in ids if i in self._kept and now - self._kept[i][0] < self.keep_s}
         missing = [i for i in dict.fromkeys(ids) if i not in fresh]
         if missing:
@@ -62,7 +62,7 @@ class Items:
                 fresh[item] = msgspec.convert(document.data, IndexedItem) if document and live else None
             with self._lock:
                 # What was read while something changed may be the old version.
-                for item in missing if forgotten == self._forgotten else ():
+                for item in missing if invalidated == self._invalidated else ():
                     self._kept[item] = (now, fresh[item])
                     self._kept.move_to_end(item)
                 while len(self._kept) > ITEMS_REMEMBERED:
@@ -88,7 +88,7 @@ def unknown_item(item: str) -> UnknownItem:
     )
 
 
-def newest_and_cheapest(indexed: IndexedItem) -> tuple[bool, float, float]:
+def offer_sort_key(indexed: IndexedItem) -> tuple[bool, float, float]:
     """Sorts places; those whose picture is gone come last."""
     date = (indexed.item.date or indexed.indexed_at)[:10].replace("-", "")
     price = indexed.item.price
@@ -96,7 +96,7 @@ def newest_and_cheapest(indexed: IndexedItem) -> tuple[bool, float, float]:
     return is_gone, -float(date) if date.isdigit() else 0.0, float("inf") if price is None else price
 
 
-def place_of(indexed: IndexedItem) -> Place:
+def offer_of(indexed: IndexedItem) -> Place:
     item = indexed.item
     return Place(
         item=item.id,

@@ -26,7 +26,7 @@ PAUSE_MAX_S = 60.0
 """Longest pause after a check, for one that was held up."""
 
 
-class Auditor:
+class RecallMonitor:
     """Samples queries and checks them. Thread-safe; one a process.
 
     Args:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 
@@ -10,12 +9,13 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from visor.confidence.model import CONFIDENT, Strangers
+from visor.confidence.context import ConfidenceEstimator
+from visor.confidence.model import CONFIDENT
 from visor.errors import BadRequest, StoreUnavailable
 from visor.http.client import Fetcher
 from visor.index.search.searcher import Hit, Hits, Searcher
 from visor.models.embedder import Embedder
-from visor.near_duplicates.verdict import Verdict
+from visor.near_duplicates.verdict import Verdict, classify_matches
 from visor.schema.items import ITEM_ID, IndexedItem, Item, Safety
 from visor.schema.search import (
     FacetsAnswer,
@@ -28,11 +28,10 @@ from visor.schema.search import (
     SearchAnswer,
     SearchRequest,
 )
-from visor.search.classify import told_apart
-from visor.search.feedback import Feedback, FeedbackLog, numbers_of, query_key
-from visor.search.item_cache import Items, newest_and_cheapest, place_of, unknown_item, web_address
+from visor.search.feedback import Feedback, FeedbackLog, query_key
+from visor.search.item_cache import ItemCache, offer_of, offer_sort_key, unknown_item, web_address
 from visor.search.query import Query, QueryReader, Stopwatch, query_answer
-from visor.search.recall_monitor import Auditor
+from visor.search.recall_monitor import RecallMonitor
 from visor.settings import Settings
 from visor.storage.documents import DocumentStore
 
@@ -60,12 +59,13 @@ class SearchService:
         each look for news, which is paid for besides the items of a page."""
         self.searcher, self.embedder = searcher, embedder
         self.documents, self.settings = documents, settings
-        self.items = Items(documents)
+        self.items = ItemCache(documents)
+        searcher.on_change(self.items.invalidate)
         self.picture_address = picture_address or web_address
         self.on_look = on_look
-        self.strangers = Strangers()
+        self.confidence = ConfidenceEstimator()
         self.feedback = FeedbackLog(documents, freshness_s=settings.freshness_s)
-        self.auditor = Auditor(searcher, rate=settings.audit_rate)
+        self.recall_monitor = RecallMonitor(searcher, rate=settings.audit_rate)
         self.queries = QueryReader(embedder, fetcher, settings)
 
     def search(self, request: SearchRequest, upload: bytes | None = None) -> SearchAnswer:
@@ -84,14 +84,14 @@ class SearchService:
             self.refresh()
             query = self._query(request, upload, watch)
             if query.safety is not None and query.safety.unsafe:
-                hits = Hits((), "metric" if request.metric else request.mode, request.metric, np.empty(0, np.float32))
+                hits = Hits((), "metric" if request.metric else request.mode, request.metric)
             else:
                 with watch.stage("scan"):
                     hits = self._scan(request, query, self._hidden(query))
             with watch.stage("confidence"):
-                likely = self._confidence(request, query, hits)
+                confidences = self._confidences(request, query, hits)
             with watch.stage("items"):
-                matches = self._matches(query, hits, likely, request.k)
+                matches = self._matches(query, hits, confidences, request.k)
             facets = self.searcher.facets(request.filters) if request.facets else None
         confidence = matches[0].confidence if matches else 0.0
         return SearchAnswer(
@@ -114,7 +114,6 @@ class SearchService:
         """Take in what was committed since, if a look is due. Raises as `Searcher.refresh`."""
         if self.searcher.refresh():
             self.on_look()
-        self.items.forget(self.searcher.take_changed())
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         self.refresh()
@@ -162,8 +161,7 @@ class SearchService:
         key = query_key(query.vector, query.item)
         hits = self._scan(asked, query, self.feedback.hidden(key))
         is_first = bool(hits.hits) and request.item in (hits.hits[0].id, *hits.hits[0].duplicates)
-        calibration = self.searcher.calibration
-        numbers = numbers_of(hits.around, calibration.mean_vector) if is_first and calibration.is_fitted else ()
+        numbers = self.confidence.features(hits) if is_first else ()
         self.feedback.add(Feedback(query=key, item=request.item, verdict=request.verdict, features=numbers))
 
     def found(self, item: str) -> IndexedItem:
@@ -189,8 +187,7 @@ class SearchService:
 
     def common_vector(self) -> np.ndarray | None:
         """The mean full vector (d,) of the catalogue, where the calibration knows it."""
-        calibration = self.searcher.calibration
-        return calibration.mean_vector if calibration.is_fitted and calibration.space is None else None
+        return self.confidence.common_vector(self.searcher.manifest)
 
     def _query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> Query:
         self.queries.check(request, upload)
@@ -218,32 +215,25 @@ class SearchService:
             filters=request.filters,
             mode=request.mode,
             metric=request.metric,
-            query_hash=None if query.hashes is None else bytes(query.hashes),
             leave_out=hidden if query.item is None else hidden | {query.item},
         )
 
-    def _confidence(self, request: SearchRequest, query: Query, hits: Hits) -> list[float]:
+    def _confidences(self, request: SearchRequest, query: Query, hits: Hits) -> list[float]:
         """Probability of each hit that it is what was asked for; every query teaches a little about strangers."""
-        if hits.around is None or not hits.hits:
-            return []
-        around = dataclasses.replace(hits.around, query_labels=tuple(label.name for label in query.labels))
-        calibration = self.searcher.calibration
-        places = np.searchsorted(-hits.nearest, [-hit.similarity for hit in hits.hits])
-        likely = calibration.matches(around, places.tolist(), self.strangers.far_share)
-        if query.item is None and request.filters == Filters():
-            # Items of the index, links to answers and filtered queries say nothing about what people ask for in vain.
-            if request.vector is None:
-                self.strangers.add(calibration.score(around), calibration)
-            if request.mode == "fast" and request.metric is None:
-                self.auditor.sample(query.vector)
-        return likely
+        is_plain = query.item is None and request.filters == Filters()
+        if hits.hits and is_plain and hits.mode == "fast":
+            self.recall_monitor.sample(query.vector)
+        # Items of the index, links to answers and filtered queries say nothing about what people ask for in vain.
+        is_lesson = is_plain and request.vector is None
+        return self.confidence.confidences(hits, [label.name for label in query.labels], learn=is_lesson)
 
-    def _matches(self, query: Query, hits: Hits, likely: Sequence[float], k: int) -> tuple[Match, ...]:
+    def _matches(self, query: Query, hits: Hits, confidences: Sequence[float], k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
-        told = told_apart(query.probe, hits, None if query.item is None else query.hashes)
+        stored = None if query.item is None else query.hashes
+        verdicts = classify_matches(query.probe, hits.hits, stored, by_metric=hits.metric is not None)
         matches = [
-            self._match(hit, verdict, max(probability, COPY_CONFIDENCE[verdict]), found)
-            for hit, verdict, probability in zip(hits.hits, told, likely, strict=True)
+            self._match(hit, verdict, max(confidence, COPY_CONFIDENCE[verdict]), found)
+            for hit, verdict, confidence in zip(hits.hits, verdicts, confidences, strict=True)
         ]
         return tuple(match for match in matches if match is not None)[:k]
 
@@ -252,14 +242,14 @@ class SearchService:
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
             return None
-        places.sort(key=newest_and_cheapest)
+        places.sort(key=offer_sort_key)
         first = self._shown(places[0])
         return Match(
             item=first.item,
             similarity=round(hit.similarity, 6),
             confidence=round(confidence, 4),
             verdict=verdict,
-            places=tuple(place_of(self._shown(indexed)) for indexed in places) if len(places) > 1 else (),
+            places=tuple(offer_of(self._shown(indexed)) for indexed in places) if len(places) > 1 else (),
             labels=first.labels,
             indexed_at=first.indexed_at,
         )

@@ -22,7 +22,7 @@ from visor.ingest.push import Pusher
 from visor.schema.items import Item, Record
 from visor.schema.push import PushItem
 from visor.schema.search import ExplainRequest, FeedbackRequest, SearchRequest
-from visor.search.active_index import Serving
+from visor.search.active_index import ActiveIndex
 from visor.search.explain import Explainer
 from visor.search.service import SearchService
 from visor.settings import Settings
@@ -79,7 +79,7 @@ class SearchApp:
 
     def __init__(
         self,
-        service: SearchService | Serving,
+        service: SearchService | ActiveIndex,
         settings: Settings,
         gate: Gate,
         *,
@@ -165,7 +165,7 @@ class SearchApp:
         self._searches += 1
         self._stages.append(answer.timing_ms)
         response = _json(answer)
-        response.call_on_close(self.service.auditor.check)
+        response.call_on_close(self.service.recall_monitor.check)
         return response
 
     def _explain(self, request: Request) -> Response:
@@ -260,7 +260,7 @@ class SearchApp:
             searches=self._searches,
             stages_ms=_percentiles(list(self._stages)),
             capabilities=("explain", "feedback") if self._read_image else ("feedback",),
-            audit=self.service.auditor.result(),
+            audit=self.service.recall_monitor.result(),
             meters=tuple(MeterAnswer(**dataclasses.asdict(reading)) for reading in self.gate.meter.readings()),
             notice=searcher.notice,
         )

@@ -14,21 +14,22 @@ from scripts import confidence_weights
 from tests.unit.index.index_fixtures import MODEL, Shop, unit_rows
 
 from visor.confidence.clustering import cut, silhouette, ward
+from visor.confidence.context import ConfidenceContext
 from visor.confidence.features import (
     FEATURES,
-    Frame,
+    CoverageProjection,
     Neighbourhood,
     Sampled,
     centred_similarities,
     features,
     label_cosine,
 )
-from visor.confidence.fit import SAMPLE_MIN, Part, Sample, fit
+from visor.confidence.fit import SAMPLE_MIN, CatalogueRows, Sample, fit
 from visor.confidence.fit_index import Calibrator
-from visor.confidence.model import FAR_SHARE, FAR_SHARE_MAX, Calibration, Strangers
+from visor.confidence.model import OUT_OF_DOMAIN_MAX, OUT_OF_DOMAIN_SHARE, Calibration, OutOfDomainPrior
 from visor.evaluation.folder import Pictures
 from visor.evaluation.scores import area_under_roc
-from visor.index.format.projection import Space, learn, unit
+from visor.index.format.projection import FullSpace, learn, unit
 from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher
 from visor.schema.items import as_document
@@ -52,7 +53,17 @@ def fitted(catalogue: Pictures, rejected: Array | None = None) -> Calibration:
     rows = catalogue.vectors
     more = {} if rejected is None else {"rejected": rejected}
     sample = Sample(rows, np.arange(len(rows)), catalogue.labels)
-    return fit(sample, lambda: [Part(rows, ())], mean=rows.mean(0), **more)
+    return fit(sample, lambda: [CatalogueRows(rows, ())], mean=rows.mean(0), **more)
+
+
+def calibration_of(searcher: Searcher) -> Calibration:
+    return ConfidenceContext().calibration(searcher.manifest)
+
+
+def around_hits(searcher: Searcher, query: Array, k: int = 12) -> Neighbourhood:
+    nearest = searcher.search(query, k=k).nearest
+    assert nearest is not None
+    return ConfidenceContext().neighbourhood(nearest)
 
 
 def nearest(catalogue: Pictures, query: Array, leave_out: int | None = None) -> Neighbourhood:
@@ -73,7 +84,7 @@ def test_held_queries_are_told_from_strangers_of_the_same_shop() -> None:
 def test_strangers_from_elsewhere_make_held_queries_surer() -> None:
     catalogue, elsewhere = pictures(20, 8, seed=3), pictures(20, 8, seed=9, shift=1.0)
     trial = run_trial(catalogue, elsewhere, seed=0)
-    alone = [trial.calibration.answer(score) for score in trial.scores[trial.held]]
+    alone = [trial.calibration.confidence(score) for score in trial.scores[trial.held]]
     assert trial.probabilities[trial.held].mean() > np.mean(alone)
     assert trial.probabilities[~trial.held].mean() < 0.05
     assert calibration_error(trial.probabilities, trial.held) < 0.1
@@ -87,7 +98,7 @@ def test_parts_of_any_size_make_the_same_calibration() -> None:
     catalogue = pictures(20, 8, seed=1)
     rows = catalogue.vectors
     sample = Sample(rows, np.arange(len(rows)), catalogue.labels)
-    pieces = [Part(rows[start : start + 37], ()) for start in range(0, len(rows), 37)]
+    pieces = [CatalogueRows(rows[start : start + 37], ()) for start in range(0, len(rows), 37)]
     cut, whole = fit(sample, lambda: pieces, mean=rows.mean(0)), fitted(catalogue)
     assert cut.weights == pytest.approx(whole.weights, abs=1e-3)
     assert cut.intercept == pytest.approx(whole.intercept, abs=1e-3)
@@ -98,7 +109,7 @@ def test_a_few_pictures_keep_the_default(count: int) -> None:
     few = pictures(1, count, seed=0)
     assert fitted(few) == Calibration()
     around = nearest(few, few.vectors[0], leave_out=0 if count > 1 else None)
-    assert 0.0 <= Calibration().answer(Calibration().score(around)) <= 1.0
+    assert 0.0 <= Calibration().confidence(Calibration().score(around)) <= 1.0
 
 
 def test_copies_of_one_picture_make_no_calibration() -> None:
@@ -109,11 +120,11 @@ def test_copies_of_one_picture_make_no_calibration() -> None:
 
 def test_nothing_indexed_is_no_match() -> None:
     empty = Neighbourhood(np.ones(4, np.float32) / 2, np.empty((0, 4), np.float32))
-    assert Calibration().answer(Calibration().score(empty)) < 1e-6
+    assert Calibration().confidence(Calibration().score(empty)) < 1e-6
 
 
 def test_the_default_grows_with_similarity() -> None:
-    says = [Calibration().answer(Calibration().score_of_similarity(s)) for s in (0.3, 0.6, 0.72, 0.9, 1.0)]
+    says = [Calibration().confidence(Calibration().score_of_similarity(s)) for s in (0.3, 0.6, 0.72, 0.9, 1.0)]
     assert says == sorted(says)
     assert says[1] < 0.2 < says[2] <= 0.5 < says[3]
 
@@ -150,30 +161,30 @@ def test_a_match_is_as_likely_as_if_none_were_nearer() -> None:
     catalogue = pictures(20, 8, seed=1)
     calibration = fitted(catalogue)
     around = nearest(catalogue, catalogue.vectors[0], 0)
-    likely = calibration.matches(around, [0, 1, 2, 30, 500])
-    assert likely[0] == calibration.answer(calibration.score(around))
+    likely = calibration.confidences(around, [0, 1, 2, 30, 500])
+    assert likely[0] == calibration.confidence(calibration.score(around))
     without = dataclasses.replace(around, rows=around.rows[1:], labels=around.labels[1:])
-    assert likely[1] == min(likely[0], calibration.answer(calibration.score(without)))
+    assert likely[1] == min(likely[0], calibration.confidence(calibration.score(without)))
     assert likely == sorted(likely, reverse=True)
     assert likely[3] < likely[0] / 2, "the kind has eight pictures; the thirtieth is of another"
 
 
 def test_a_query_asked_again_teaches_nothing_about_strangers() -> None:
-    calibration, strangers = fitted(pictures(20, 8, seed=1)), Strangers()
-    strangers.add(calibration.far_at - 5, calibration)
-    once = strangers.far_share
-    strangers.add(calibration.far_at - 5, calibration)
-    assert strangers.far_share == once
+    calibration, strangers = fitted(pictures(20, 8, seed=1)), OutOfDomainPrior()
+    strangers.add(calibration.out_of_domain_at - 5, calibration)
+    once = strangers.out_of_domain_share
+    strangers.add(calibration.out_of_domain_at - 5, calibration)
+    assert strangers.out_of_domain_share == once
 
 
 def test_the_share_of_strangers_follows_the_queries() -> None:
     calibration = fitted(pictures(20, 8, seed=1))
     rng = np.random.default_rng(0)
-    far, near = Strangers(), Strangers()
+    far, near = OutOfDomainPrior(), OutOfDomainPrior()
     for _ in range(200):
-        far.add(float(rng.choice([2.0, calibration.far_at - 5])), calibration)
+        far.add(float(rng.choice([2.0, calibration.out_of_domain_at - 5])), calibration)
         near.add(float(rng.normal(0.0, 1.0)), calibration)
-    assert near.far_share < FAR_SHARE < far.far_share <= FAR_SHARE_MAX
+    assert near.out_of_domain_share < OUT_OF_DOMAIN_SHARE < far.out_of_domain_share <= OUT_OF_DOMAIN_MAX
 
 
 def test_features_are_finite_for_any_number_of_rows() -> None:
@@ -192,9 +203,9 @@ def test_centred_similarities_are_those_of_centred_vectors() -> None:
     values = dict(zip(FEATURES, features(Neighbourhood(rows[0], rows[1:]), mean), strict=True))
     centred = unit(rows - mean)
     similarities = np.sort(centred[1:] @ centred[0])[::-1]
-    assert values["near"] == pytest.approx(similarities[0], abs=1e-5)
-    assert values["near_8"] == pytest.approx(similarities[:8].mean(), abs=1e-5)
-    assert values["ahead"] == pytest.approx(similarities[0] - similarities[9:].mean(), abs=1e-5)
+    assert values["centred_1"] == pytest.approx(similarities[0], abs=1e-5)
+    assert values["centred_8"] == pytest.approx(similarities[:8].mean(), abs=1e-5)
+    assert values["margin_1"] == pytest.approx(similarities[0] - similarities[9:].mean(), abs=1e-5)
 
 
 def test_a_sample_of_the_catalogue_tells_what_stands_out_from_it() -> None:
@@ -205,19 +216,19 @@ def test_a_sample_of_the_catalogue_tells_what_stands_out_from_it() -> None:
     assert similarities == pytest.approx(sample[:3] @ sample.T, abs=1e-5)
     around = Neighbourhood(rows[0], rows[1:65], sampled=Sampled(similarities[0, 1:], sample[1:].mean(0)))
     values = dict(zip(FEATURES, features(around, mean), strict=True))
-    assert values["above"] == pytest.approx(values["near_8"] - similarities[0, 1:].mean(), abs=1e-5)
-    assert values["spread"] == pytest.approx(similarities[0, 1:].std(), abs=1e-5)
+    assert values["background_margin"] == pytest.approx(values["centred_8"] - similarities[0, 1:].mean(), abs=1e-5)
+    assert values["background_spread"] == pytest.approx(similarities[0, 1:].std(), abs=1e-5)
     nearest = 1 + np.argsort(-similarities[0, 1:65])[:8]
     own = np.sort(sample[nearest] @ sample[1:65].T, axis=1)[:, -9:-1].mean()
     stands_out = own - (sample[nearest] @ sample[1:].T).mean()
-    assert values["apart"] == pytest.approx(values["above"] - stands_out, abs=1e-5)
+    assert values["relative_background_margin"] == pytest.approx(values["background_margin"] - stands_out, abs=1e-5)
 
 
 def test_a_query_of_a_kind_shares_its_neighbours_with_its_hits() -> None:
     catalogue = pictures(3, 20, seed=2, spread=0.2)
     mean, between = catalogue.vectors.mean(0), unit_rows(catalogue.vectors[:1] + catalogue.vectors[20:21])[0]
     shared = [
-        dict(zip(FEATURES, features(nearest(catalogue, query, own), mean), strict=True))["shared"]
+        dict(zip(FEATURES, features(nearest(catalogue, query, own), mean), strict=True))["shared_neighbours"]
         for query, own in ((catalogue.vectors[0], 0), (between, None))
     ]
     assert shared[0] > 0.9
@@ -231,10 +242,10 @@ def test_a_query_outside_of_the_space_is_covered_less() -> None:
     space, _ = learn(unit(inside), learned_on=300, dimensions=8)
     outside = np.zeros((1, 40), np.float32)
     outside[0, 20] = 1
-    lengths = np.linalg.norm(Frame(space).queries(np.concatenate([unit(inside[:1]), outside])), axis=1)
+    lengths = np.linalg.norm(CoverageProjection(space).project(np.concatenate([unit(inside[:1]), outside])), axis=1)
     assert lengths[0] == pytest.approx(1, abs=0.05)
     assert lengths[1] < 0.5
-    assert np.linalg.norm(Frame(Space(None, 40)).queries(outside)) == pytest.approx(1)
+    assert np.linalg.norm(CoverageProjection(FullSpace(40)).project(outside)) == pytest.approx(1)
 
 
 def test_labels_agree_by_their_order() -> None:
@@ -293,21 +304,20 @@ def test_a_merge_calibrates_and_a_search_uses_it(tmp_path: Path, kinds: int) -> 
     merge(shop.objects, shop.documents, model=MODEL, calibrate=calibrator)
     searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
     searcher.refresh()
-    calibration = searcher.calibration
+    calibration = calibration_of(searcher)
     assert calibration.is_fitted
     assert (calibration.space is None) == (len(keys) <= 2000)
     stranger = unit_rows(np.random.default_rng(5).standard_normal((1, DIMENSION)))[0]
     scores = []
     for query in (indexed.vectors[3], stranger):
-        around = searcher.search(query, k=5).around
-        assert around is not None
+        around = around_hits(searcher, query, 5)
         assert len(around.rows) == 64
         assert around.sampled is not None
         assert len(around.sampled.similarities) == (len(keys) if len(keys) <= 512 else 480)
         assert len(around.query) == len(calibration.mean_vector)
         scores.append(calibration.score(around))
-    assert calibration.answer(scores[0]) > 0.9
-    assert calibration.answer(scores[1]) < 0.1
+    assert calibration.confidence(scores[0]) > 0.9
+    assert calibration.confidence(scores[1]) < 0.1
     before = searcher.generation
     merge(shop.objects, shop.documents, model=MODEL, calibrate=calibrator)
     searcher.refresh()
@@ -321,7 +331,7 @@ def test_a_grown_index_is_calibrated_anew(tmp_path: Path) -> None:
         merge(shop.objects, shop.documents, model=MODEL, calibrate=Calibrator(shop.objects))
         searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
         searcher.refresh()
-        assert searcher.calibration.images == len(searcher)
+        assert calibration_of(searcher).images == len(searcher)
 
 
 @pytest.mark.parametrize("is_merged", [True, False])
@@ -333,14 +343,13 @@ def test_small_and_unmerged_indexes_are_judged_soberly(tmp_path: Path, count: in
         merge(shop.objects, shop.documents, model=MODEL, calibrate=Calibrator(shop.objects))
     searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
     searcher.refresh()
-    calibration = searcher.calibration
+    calibration = calibration_of(searcher)
     assert calibration.is_fitted == (is_merged and count >= SAMPLE_MIN)
     stranger = unit_rows(np.random.default_rng(5).standard_normal((1, DIMENSION)))[0]
     says = []
     for query in (indexed.vectors[0], stranger):
-        around = searcher.search(query, k=12).around
-        assert around is not None
-        says.append(calibration.answer(calibration.score(around), FAR_SHARE))
+        around = around_hits(searcher, query)
+        says.append(calibration.confidence(calibration.score(around), OUT_OF_DOMAIN_SHARE))
     assert says[0] > 0.8, "an indexed picture itself"
     assert says[1] < 0.2, "a stranger"
 
@@ -354,10 +363,9 @@ def test_rejections_move_the_calibration_at_the_next_merge(tmp_path: Path) -> No
     searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
     searcher.refresh()
     asked = unit_rows(indexed.vectors[5:6] + 0.08 * np.random.default_rng(7).standard_normal(DIMENSION))[0]
-    before, around = searcher.calibration, searcher.search(asked, k=12).around
-    assert around is not None
+    before, around = calibration_of(searcher), around_hits(searcher, asked)
     said.extend([features(around, before.mean_vector)] * 10)
     merge(shop.objects, shop.documents, model=MODEL, calibrate=calibrator)
     searcher.refresh()
-    assert searcher.calibration.rejected == 10
-    assert searcher.calibration.score(around) < before.score(around)
+    assert calibration_of(searcher).rejected == 10
+    assert calibration_of(searcher).score(around) < before.score(around)

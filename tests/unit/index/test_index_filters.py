@@ -18,6 +18,7 @@ from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.search.metrics import METRICS
 from visor.index.search.searcher import Searcher
+from visor.index.search.snapshot import FreshBlock
 from visor.schema.items import FacetRow
 from visor.schema.search import Filters, PriceRange
 
@@ -74,9 +75,9 @@ def in_use(tmp_path_factory: pytest.TempPathFactory) -> InUse:
         shop.delete(key, 5)
         del shown[ids_of([key])[0]]
     searcher = shop.searcher()
-    blocks = [live.block for live in searcher._snapshot.lives]
-    assert sum(block.fast is not None for block in blocks) == 3
-    assert blocks[-1].is_fresh
+    blocks = [live.block for live in searcher._snapshot.blocks]
+    assert sum(block.vectors.has_fast for block in blocks) == 3
+    assert isinstance(blocks[-1], FreshBlock)
     return InUse(searcher, shown, stored)
 
 

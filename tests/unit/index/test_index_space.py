@@ -8,7 +8,7 @@ from tests.unit.index.index_fixtures import clustered
 
 from visor.errors import CorruptObject
 from visor.index.format.codes import FastScan, int8_scan, rerank, train_fast_scan
-from visor.index.format.projection import Space, decode, encode, learn, read_space
+from visor.index.format.projection import FullSpace, decode, encode, learn, read_projection
 from visor_bench.vectors import mixed, stand_ins
 
 
@@ -16,10 +16,10 @@ def test_a_space_is_written_and_read() -> None:
     vectors = clustered(400)
     space, data = learn(vectors, learned_on=400)
     assert space.name is not None
-    again = read_space(space.name, memoryview(data))
+    again = read_projection(space.name, memoryview(data))
     assert np.array_equal(again.code(vectors), space.code(vectors))
     with pytest.raises(CorruptObject, match=space.name):
-        read_space(space.name, memoryview(data[:-5]))
+        read_projection(space.name, memoryview(data[:-5]))
 
 
 def test_one_vector_lands_where_it_lands_among_many() -> None:
@@ -85,7 +85,7 @@ def test_the_fast_scan_is_laid_out_as_long_as_it_says() -> None:
 
 
 def test_without_a_projection_vectors_only_become_unit() -> None:
-    space = Space(None, 4)
+    space = FullSpace(4)
     assert space.project(np.array([[3, 4, 0, 0], [0, 0, 0, 0]])).tolist() == [
         pytest.approx([0.6, 0.8, 0, 0]),
         [0, 0, 0, 0],

@@ -24,7 +24,7 @@ from visor.index.merge.merge import merge
 from visor.ingest import reindex
 from visor.ingest.worker import Worker
 from visor.schema.items import Batch, item_id
-from visor.search.active_index import Serving
+from visor.search.active_index import ActiveIndex
 from visor.settings import Settings
 from visor.storage.documents import Put
 from visor.web.access import Gate
@@ -84,9 +84,9 @@ def work(assembly: Assembly, batches: int | None = None) -> None:
         assembly.stores.queue.acknowledge(message)
 
 
-def serving(new: Assembly, old: Assembly) -> Serving:
+def serving(new: Assembly, old: Assembly) -> ActiveIndex:
     """A search process of the new deployment, with the old model beside its own."""
-    return Serving(
+    return ActiveIndex(
         new.search_service(),
         new.stores.documents,
         {OLD.fingerprint: old.search_service()}.get,
@@ -284,7 +284,7 @@ def test_the_old_index_is_dropped_when_no_search_can_hold_it(old: Assembly, new:
 def test_a_search_without_the_old_model_serves_its_own_and_says_so(
     old: Assembly, new: Assembly, caplog: pytest.LogCaptureFixture
 ) -> None:
-    service = Serving(new.search_service(), new.stores.documents, lambda fingerprint: None, freshness_s=0.0)()
+    service = ActiveIndex(new.search_service(), new.stores.documents, lambda fingerprint: None, freshness_s=0.0)()
     assert service.embedder.fingerprint == NEW.fingerprint
     assert OLD.fingerprint in caplog.text
 
@@ -299,7 +299,7 @@ def test_a_store_that_is_away_at_the_switch_delays_it(old: Assembly, new: Assemb
             return getattr(new.stores.documents, name)
 
     away = Away()
-    current = Serving(
+    current = ActiveIndex(
         new.search_service(),
         away,
         {OLD.fingerprint: old.search_service()}.get,
@@ -316,6 +316,6 @@ def test_a_store_that_is_away_at_the_switch_delays_it(old: Assembly, new: Assemb
 
 
 def test_an_empty_index_is_nobodys_and_is_served(tmp_path: Path, new: Assembly) -> None:
-    service = Serving(new.search_service(), new.stores.documents, lambda fingerprint: None, freshness_s=0.0)()
+    service = ActiveIndex(new.search_service(), new.stores.documents, lambda fingerprint: None, freshness_s=0.0)()
     service.refresh()
     assert len(service.searcher) == 0

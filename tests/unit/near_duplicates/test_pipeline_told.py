@@ -8,9 +8,9 @@ from tests.unit.near_duplicates.test_images_hash import scene
 
 from visor.index.search.hits import Hit, Hits
 from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.near_duplicates.verdict import SAME_VECTOR_MIN, Verdict, classify_matches
 from visor.schema.items import IndexedItem, Item
-from visor.search.classify import SAME_VECTOR_MIN, told_apart
-from visor.search.item_cache import newest_and_cheapest
+from visor.search.item_cache import offer_sort_key
 from visor_bench.edits import EDITS
 
 
@@ -18,28 +18,30 @@ def hits(*similarities: float, metric: str | None = None) -> Hits:
     """A picture, an edited copy of it and another picture, with these similarities to a query."""
     shown = [scene(1), EDITS["crop_10"](scene(1), 1), scene(2)]
     found = zip(shown, similarities, strict=True)
-    matches = (
-        Hit(id=f"{n}", similarity=s, hash_distance=None, hash=perceptual_hash(p)) for n, (p, s) in enumerate(found)
-    )
+    matches = (Hit(id=f"{n}", similarity=s, rank=n, hash=perceptual_hash(p)) for n, (p, s) in enumerate(found))
     return Hits(tuple(matches), "metric" if metric else "fast", metric)
+
+
+def classified(found: Hits, stored: np.ndarray | None = None) -> list[Verdict]:
+    return classify_matches(None, found.hits, stored, by_metric=found.metric is not None)
 
 
 def test_an_items_sketch_stands_in_for_its_picture() -> None:
     stored = np.frombuffer(perceptual_hash(EDITS["flip"](scene(1), 1)), np.uint8)
-    told = told_apart(None, hits(0.97, 0.9, 0.6), stored)
+    told = classified(hits(0.97, 0.9, 0.6), stored)
     assert told[0] == "edited"
     assert told[2] == "similar"
 
 
 def test_a_vector_that_is_a_matchs_own_has_its_sketch() -> None:
     found = hits(SAME_VECTOR_MIN, 0.9, 0.6)
-    assert told_apart(None, found) == ["exact", "edited", "similar"]
+    assert classified(found) == ["exact", "edited", "similar"]
 
 
 @pytest.mark.parametrize("found", [hits(SAME_VECTOR_MIN - 0.001, 0.9, 0.6), hits(1.0, 0.9, 0.6, metric="cityblock")])
 def test_any_other_vector_has_nothing_to_compare(found: Hits) -> None:
-    assert told_apart(None, found) == ["similar"] * 3
-    assert told_apart(None, Hits((), "fast")) == []
+    assert classified(found) == ["similar"] * 3
+    assert classified(Hits((), "fast")) == []
 
 
 def place(key: str, date: str | None, price: float | None) -> IndexedItem:
@@ -55,4 +57,4 @@ def test_places_are_named_newest_first_then_cheapest() -> None:
         place("d", "2026-03-01T12:00:00Z", 3.0),
         place("e", None, 0.5),
     ]
-    assert [one.item.id[0] for one in sorted(places, key=newest_and_cheapest)] == ["d", "c", "b", "e", "a"]
+    assert [one.item.id[0] for one in sorted(places, key=offer_sort_key)] == ["d", "c", "b", "e", "a"]

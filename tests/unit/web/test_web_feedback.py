@@ -18,7 +18,7 @@ from visor.cli.main import cli
 from visor.confidence.features import FEATURES
 from visor.demo.catalogue import DemoCatalogue
 from visor.search.feedback import COLLECTION, Feedback, FeedbackLog, all_feedback, query_key, rejected_features
-from visor.search.recall_monitor import Auditor
+from visor.search.recall_monitor import RecallMonitor
 from visor.settings import Settings
 from visor.storage import Stores
 from visor.web.site import Server
@@ -140,16 +140,16 @@ def test_the_live_recall_is_told_after_checks(demo_assembly: Assembly, picture: 
     service = demo_assembly.search_service()
     vector = service.embedder.embed([Image.open(io.BytesIO(picture)).convert("RGB")]).vectors[0]
     now = [100.0]
-    auditor = Auditor(service.searcher, rate=1.0, clock=lambda: now[0])
+    monitor = RecallMonitor(service.searcher, rate=1.0, clock=lambda: now[0])
     service.searcher.refresh()
-    assert auditor.result() is None
-    assert not auditor.check()
-    auditor.sample(vector)
-    assert auditor.check()
-    result = auditor.result()
+    assert monitor.result() is None
+    assert not monitor.check()
+    monitor.sample(vector)
+    assert monitor.check()
+    result = monitor.result()
     assert result is not None
     assert (result.samples, result.recall_at_12) == (1, 1.0)
-    never = Auditor(service.searcher, rate=0.0)
+    never = RecallMonitor(service.searcher, rate=0.0)
     never.sample(vector)
     assert not never.check()
 
@@ -160,13 +160,13 @@ def test_checks_take_no_more_than_their_share_of_the_time(demo_assembly: Assembl
     vector = searcher.vector_of(searcher.sample(1)[0])
     assert vector is not None
     ticks = iter([0.0, 0.0, 1.0, 2.0, 50.9, 51.1, 51.1, 52.0])
-    auditor = Auditor(searcher, rate=1.0, clock=lambda: next(ticks))
+    monitor = RecallMonitor(searcher, rate=1.0, clock=lambda: next(ticks))
     for _ in range(3):
-        auditor.sample(vector)
-    assert auditor.check(), "from 0 to 1 second"
-    assert not auditor.check(), "at 2 seconds: 49 more are to pass"
-    assert not auditor.check(), "at 50.9"
-    assert auditor.check(), "at 51.1"
+        monitor.sample(vector)
+    assert monitor.check(), "from 0 to 1 second"
+    assert not monitor.check(), "at 2 seconds: 49 more are to pass"
+    assert not monitor.check(), "at 50.9"
+    assert monitor.check(), "at 51.1"
 
 
 def test_feedback_reads_only_news_and_not_more_often_than_it_may(local_stores: Stores) -> None:

@@ -7,6 +7,7 @@ numbers it works in integers (about 8 ms for 1,000,000 × 256 on two cores of 20
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import faiss
@@ -22,6 +23,8 @@ PQ_TRAIN_MAX = 65_536
 PQ_SAMPLES_MIN = 1000
 PQ_ROWS_MIN = 20_000
 """Below this many rows the int8 scan is as fast as the fast scan."""
+EXACT_ROWS = 5_000
+"""Rows that a float scan goes through at once."""
 
 
 def int8_scan(codes: Array, query: Array, want: int, allowed: Array | None = None) -> Array:
@@ -111,3 +114,58 @@ def train_fast_scan(sample: Array) -> Array | None:
     if len(sample) < PQ_SAMPLES_MIN or sample.shape[1] % PQ_DIMENSIONS:
         return None
     return FastScan.train(sample).write()
+
+
+@dataclass(frozen=True, slots=True)
+class CodedVectors:
+    """n rows as codes (n, m) uint8, scanned as integers, and perhaps a fast scan of the same rows."""
+
+    codes: Array
+    fast: FastScan | None = None
+
+    def unit(self, rows: Array) -> Array:
+        """(len(rows), m) float32 of unit length."""
+        return decode(self.codes[rows])
+
+    def scan(self, query: Array, want: int, allowed: Array | None, *, exact: bool) -> tuple[Array, Array]:
+        """The `want` nearest allowed rows and their similarities, unordered.
+
+        Args:
+            query: (m,) float32, unit length.
+            want: How many, at most.
+            allowed: (n,) bool, or None for all.
+            exact: Compare with every row, even where there is a fast scan.
+        """
+        if self.fast is not None and not exact and allowed is None:
+            rows = self.fast.scan(query, want)
+        else:
+            rows = int8_scan(self.codes, query, want, allowed)
+        return rows, rerank(self.codes, query, rows)
+
+    @property
+    def has_fast(self) -> bool:
+        return self.fast is not None
+
+
+@dataclass(frozen=True, slots=True)
+class FullVectors:
+    """n rows as vectors (n, d) float32 of unit length, in an index without a projection. Used as `CodedVectors`."""
+
+    vectors: Array
+
+    def unit(self, rows: Array) -> Array:
+        taken: Array = self.vectors[rows]
+        return taken
+
+    def scan(self, query: Array, want: int, allowed: Array | None, *, exact: bool) -> tuple[Array, Array]:
+        rows = np.arange(len(self.vectors)) if allowed is None else np.flatnonzero(allowed)
+        parts = [self.vectors[rows[i : i + EXACT_ROWS]] @ query for i in range(0, len(rows), EXACT_ROWS)]
+        scores = np.concatenate(parts) if parts else np.empty(0, np.float32)
+        if len(rows) > want:
+            best = np.argpartition(-scores, want - 1)[:want]
+            rows, scores = rows[best], scores[best]
+        return rows, scores
+
+    @property
+    def has_fast(self) -> bool:
+        return False

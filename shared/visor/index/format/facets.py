@@ -196,10 +196,6 @@ class FacetCounts:
         )
 
 
-def is_empty(filters: Filters) -> bool:
-    return filters == Filters()
-
-
 def bound(text: str, *, last: bool) -> int:
     """The first or last day (since 1970) of an ISO 8601 year, month, date or date-time.
 

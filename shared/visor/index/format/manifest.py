@@ -1,15 +1,20 @@
-"""The manifest: which segments are live and which model and projection made them; replaced by compare-and-swap."""
+"""The manifest: which segments are live and which model and projection made them; and the commits after it.
+
+It is replaced by compare-and-swap.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from visor.errors import NewerFormat, NotFound
 from visor.index.format.container import FORMAT_VERSION, corrupt
-from visor.schema.items import Record
+from visor.schema.items import Record, ShardCommit
+from visor.storage.documents import Document, DocumentStore
 from visor.storage.objects import ObjectStore
 
 MANIFESTS = "manifest-"
@@ -76,9 +81,32 @@ class Manifest(Record, frozen=True, kw_only=True):
     def images(self) -> int:
         return sum(segment.count for segment in self.segments)
 
-    def contains(self, key: str, committed_at: float) -> bool:
+    def contains(self, commit: Commit) -> bool:
         """True if the segments hold what that commit says (a later commit under the same key is another one)."""
-        return self.merged.get(key, -1.0) >= committed_at
+        return self.merged.get(commit.key, -1.0) >= commit.committed_at
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A shard commit as it is stored; `committed_at` in seconds since 1970, by the store's clock."""
+
+    key: str
+    committed_at: float
+    record: ShardCommit
+
+    def rows(self, model: str) -> int:
+        """Rows that it brings to the index of a model."""
+        return self.record.count if self.record.model == model and self.record.shard else 0
+
+
+def decode_commit(document: Document) -> Commit:
+    return Commit(document.key, float(document.data["committed_at"]), msgspec.convert(document.data, ShardCommit))
+
+
+def read_commits(documents: DocumentStore) -> list[Commit]:
+    """All commits, oldest first, without the signal of a merge."""
+    found = documents.query(COMMITS, order_by="committed_at")
+    return [decode_commit(document) for document in found if document.key != MANIFEST_KEY]
 
 
 def manifest_object(model: str) -> str:

@@ -1,4 +1,4 @@
-"""The similarity space: centring in part, PCA, whitening to a power, unit length. Learned on the indexed vectors."""
+"""The similarity space: full vectors, or their projection: centring in part, PCA, partial whitening, unit length."""
 
 from __future__ import annotations
 
@@ -35,48 +35,75 @@ BLOCK_ROWS = 2048
 
 
 @dataclass(frozen=True, slots=True)
-class Space:
-    """Maps full vectors (n, d) to unit vectors (n, m) whose inner product is the similarity.
+class FullSpace:
+    """Full vectors at unit length: the space of an index that is too small to learn a projection from."""
 
-    With `matrix` None it only makes unit length: the space of an index that is too small to learn from.
-    """
-
-    name: str | None
-    """Object name of the projection, which tells spaces apart."""
     dimension: int
-    origin: Array | None = None
+    """d; 0 while nothing is indexed."""
+
+    @property
+    def name(self) -> None:
+        """It has no object."""
+        return None
+
+    @property
+    def dimensions(self) -> int:
+        return self.dimension
+
+    def project(self, vectors: Array) -> Array:
+        """Full vectors (n, d), any float dtype, as unit vectors (n, d) float32."""
+        return unit(np.asarray(vectors, np.float32))
+
+    def project_unnormalised(self, vector: Array) -> Array:
+        return vector
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Maps full vectors (n, d) to unit vectors (n, m) whose inner product is the similarity."""
+
+    name: str
+    """Object name, which tells projections apart."""
+    origin: Array
     """(d,) float32, subtracted first."""
-    matrix: Array | None = None
+    matrix: Array
     """(d, m) float32."""
-    fast: Array | None = None
-    """(b,) uint8: an empty FAISS fast scan whose code book was learned with the projection."""
-    scale: float = 1.0
+    scale: float
     """A coordinate times this, rounded, is its int8 code."""
+    fast: Array | None = None
+    """(b,) uint8: an empty FAISS fast scan whose code book was learned with the projection, if there were enough."""
     learned_on: int = 0
+
+    @property
+    def dimension(self) -> int:
+        """d."""
+        return len(self.origin)
 
     @property
     def dimensions(self) -> int:
         """m."""
-        return self.dimension if self.matrix is None else int(self.matrix.shape[1])
+        return int(self.matrix.shape[1])
 
     def project(self, vectors: Array) -> Array:
         """Full vectors (n, d), any float dtype, as unit vectors (n, m) float32."""
         full = np.asarray(vectors, np.float32)
-        if self.matrix is None or self.origin is None:
-            return unit(full)
         if len(full) == 1:
-            return unit(self.inside(full[0])[None])
+            return unit(self.project_unnormalised(full[0])[None])
         return unit((full - self.origin) @ self.matrix)
 
-    def inside(self, vector: Array) -> Array:
+    def project_unnormalised(self, vector: Array) -> Array:
         """The part of one full vector (d,) float32 that lies in the space, as (m,) float32, not yet of unit length."""
-        if self.matrix is None or self.origin is None:
-            return vector
         return dot(self.matrix.T, vector - self.origin)
 
     def code(self, vectors: Array) -> Array:
         """Full vectors (n, d) as codes (n, m) uint8: the rounded coordinate plus 128."""
         return encode(self.project(vectors), self.scale)
+
+
+Space = FullSpace | Projection
+"""Both have `name`, `dimension` (d), `dimensions` (m), `project` and `project_unnormalised`."""
+EMPTY_SPACE = FullSpace(0)
+"""Of an index that holds nothing."""
 
 
 def unit(vectors: Array) -> Array:
@@ -138,8 +165,8 @@ def learn(
     shrinkage: float = SHRINKAGE_SAMPLES,
     seed: int = 0,
     train_fast_scan: Callable[[Array], Array | None] | None = None,
-) -> tuple[Space, bytes]:
-    """Learn a space.
+) -> tuple[Projection, bytes]:
+    """Learn a projection.
 
     Args:
         sample: (s, d) full vectors of length 1, float16 or float32; s at least 2.
@@ -152,7 +179,7 @@ def learn(
         seed: Of the rotation that spreads the variance evenly over the codes; it changes no similarity.
 
     Returns:
-        The space and the bytes of its object, whose name is made of their digest.
+        The projection and the bytes of its object, whose name is made of their digest.
     """
     mean = sample.mean(0, dtype=np.float64).astype(np.float32)
     variances, axes = _principal_axes(sample, mean)
@@ -178,11 +205,11 @@ def learn(
     about = {"scale": scale, "learned_on": learned_on, "power": power, "common": common, "samples": len(sample)}
     data = pack("projection", about, tensors)
     name = f"{FOLDER}{hashlib.blake2b(data, digest_size=12).hexdigest()}.projection"
-    return Space(name, sample.shape[1], origin, matrix, fast, scale, learned_on), data
+    return Projection(name, origin, matrix, scale, fast, learned_on), data
 
 
-def read_space(name: str, view: memoryview) -> Space:
-    """The space in a projection object.
+def read_projection(name: str, view: memoryview) -> Projection:
+    """The projection in an object.
 
     Raises:
         CorruptObject, NewerFormat: It cannot be read.
@@ -193,7 +220,7 @@ def read_space(name: str, view: memoryview) -> Space:
         raise corrupt(name, f"origin {origin.shape} and matrix {matrix.shape} do not fit")
     about = container.about
     fast = container.array("fast") if "fast" in container else None
-    return Space(name, len(origin), origin, matrix, fast, float(about["scale"]), int(about["learned_on"]))
+    return Projection(name, origin, matrix, float(about["scale"]), fast, int(about["learned_on"]))
 
 
 def _blocks(sample: Array) -> Iterator[Array]:

@@ -8,14 +8,15 @@ of `BLOCK_ROWS` rows, so that a merge can check what it streams.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from visor.index.format.codes import FastScan
+from visor.index.format.codes import CodedVectors, FastScan, FullVectors
 from visor.index.format.container import (
     Array,
     Container,
@@ -29,7 +30,8 @@ from visor.index.format.container import (
 from visor.index.format.facets import FacetColumns
 from visor.index.format.ids import IdIndex
 from visor.index.format.manifest import SegmentEntry
-from visor.index.format.projection import Space, encode, unit
+from visor.index.format.pending_deletes import PendingDeletes
+from visor.index.format.projection import Projection, Space, encode
 from visor.storage.objects import ObjectStore
 
 FOLDER = "segments/"
@@ -37,64 +39,47 @@ BLOCK_ROWS = 1024
 """Rows of full vectors that are read, checked and projected at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class LateRecords:
-    """Tombstones and facet updates that a segment carries because their item may still arrive or lie elsewhere.
+@dataclass(frozen=True, kw_only=True)
+class RowBlock(ABC):
+    """n rows sorted by id, each id once: a segment, or all fresh shards together.
 
-    ids (t, 16) uint8, versions (t,) int64, since (t,) float64 (seconds since 1970, when a merge took them up).
+    ids (n, 16) uint8; versions (n,) int64; hashes (n, h) uint8; `vectors`: the rows in the similarity space;
+    `group_rows` and `group_leaders` (g,) int64: rows that may show the same image as another row, and the row that
+    stands for them.
     """
 
-    ids: Array
-    versions: Array
-    since: Array
-
-    @classmethod
-    def none(cls) -> LateRecords:
-        return cls(np.empty((0, 16), np.uint8), np.empty(0, np.int64), np.empty(0, np.float64))
-
-    def __len__(self) -> int:
-        return len(self.versions)
-
-
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """An opened segment of n rows.
-
-    ids (n, 16) uint8 sorted; versions (n,) int64; hashes (n, h) uint8; `codes` (n, m) uint8, or None in an index
-    without a projection, where `full` (n, d) float32 takes their place; `group_rows` and `group_leaders` (g,) int64:
-    rows that may show the same picture as another row, and the row that stands for them.
-    """
-
-    entry: SegmentEntry
-    dimension: int
     ids: Array
     versions: Array
     hashes: Array
     columns: FacetColumns
-    codes: Array | None
-    full: Array | None
-    fast: FastScan | None
+    vectors: CodedVectors | FullVectors
+    index: IdIndex = field(repr=False)
     group_rows: Array
     group_leaders: Array
-    tombstones: LateRecords
-    updates: LateRecords
-    update_columns: FacetColumns
-    index: IdIndex = field(repr=False)
-    container: Container = field(repr=False)
 
     def __len__(self) -> int:
         return len(self.versions)
 
-    def vectors(self, objects: ObjectStore, start: int, stop: int) -> Array:
-        """Full vectors [start, stop) as (stop − start, d) float16, read from the object now."""
-        row_bytes = 2 * self.dimension
-        offset = self.container.tensors["vectors"].start
-        view = objects.get(self.entry.name, start=offset + start * row_bytes, end=offset + stop * row_bytes)
-        if len(view) != (stop - start) * row_bytes:
-            raise corrupt(self.entry.name, f"its full vectors end before row {stop}")
-        return np.frombuffer(view, "<f2").reshape(-1, self.dimension)
+    @abstractmethod
+    def read_full(self, start: int, stop: int) -> Array:
+        """Full vectors [start, stop) as (stop − start, d) float16."""
 
-    def checked_blocks(self, objects: ObjectStore) -> Iterator[tuple[int, Array]]:
+
+@dataclass(frozen=True, kw_only=True)
+class Segment(RowBlock):
+    """An opened segment."""
+
+    entry: SegmentEntry
+    dimension: int
+    pending: PendingDeletes
+    container: Container = field(repr=False)
+    objects: ObjectStore = field(repr=False)
+
+    def read_full(self, start: int, stop: int) -> Array:
+        """Full vectors [start, stop) as (stop − start, d) float16, read from the object now."""
+        return _read_full(self.objects, self.container, start, stop)
+
+    def checked_blocks(self) -> Iterator[tuple[int, Array]]:
         """All full vectors in blocks of `BLOCK_ROWS`, with the row each starts at.
 
         Raises:
@@ -102,7 +87,7 @@ class Segment:
         """
         sums = self.container.array("vector_checksums")
         for number, (start, stop) in enumerate(rows_in_blocks(len(self), BLOCK_ROWS)):
-            block = self.vectors(objects, start, stop)
+            block = self.read_full(start, stop)
             if checksum(flat_bytes(block)) != sums[number].tobytes().hex():
                 raise corrupt(self.entry.name, f"full vectors {start} to {stop} do not match their checksum")
             yield start, block
@@ -120,34 +105,30 @@ def open_segment(objects: ObjectStore, entry: SegmentEntry, space: Space) -> Seg
     if container.array("header_digest", verify=False).tobytes().hex() != entry.digest:
         raise corrupt(entry.name, "it is not the object that the manifest means")
     count, dimension = container.tensors["vectors"].shape
-    codes = full = fast = None
-    if space.matrix is not None:
+    vectors: CodedVectors | FullVectors
+    if isinstance(space, Projection):
         codes = container.array("codes")
         if codes.shape != (count, space.dimensions) or entry.projection != space.name:
             raise corrupt(entry.name, f"its codes {codes.shape} were not made by {space.name}")
-        fast = FastScan.read(container.array("fast")) if "fast" in container else None
+        vectors = CodedVectors(codes, FastScan.read(container.array("fast")) if "fast" in container else None)
+    else:
+        vectors = FullVectors(space.project(_read_full(objects, container, 0, count)))
     ids = container.array("ids")
-    segment = Segment(
+    return Segment(
         entry=entry,
         dimension=dimension,
         ids=ids,
         versions=container.array("versions"),
         hashes=container.array("hashes"),
         columns=FacetColumns.from_container(container),
-        codes=codes,
-        full=full,
-        fast=fast,
+        vectors=vectors,
         group_rows=container.array("group_rows").astype(np.int64),
         group_leaders=container.array("group_leaders").astype(np.int64),
-        tombstones=_late(container, "tombstone_"),
-        updates=_late(container, "update_"),
-        update_columns=FacetColumns.from_container(container, "update_"),
+        pending=PendingDeletes.from_container(container),
         index=IdIndex.of(ids),
         container=container,
+        objects=objects,
     )
-    if codes is not None or count == 0:
-        return segment
-    return _with_full(segment, unit(np.asarray(segment.vectors(objects, 0, count), np.float32)))
 
 
 @dataclass
@@ -178,8 +159,8 @@ class SegmentWriter:
         """
         layout = self._layout()
         tensors = dict(self.hot)
-        coded = self.space.matrix is not None
-        codes = np.empty((self.count if coded else 0, self.space.dimensions), np.uint8)
+        coder = self.space if isinstance(self.space, Projection) else None
+        codes = np.empty((self.count if coder else 0, self.space.dimensions), np.uint8)
         sums = np.empty((layout.tensors["vector_checksums"].shape[0], 8), np.uint8)
         with self.path.open("wb") as file:
             file.truncate(layout.size_bytes)
@@ -189,12 +170,13 @@ class SegmentWriter:
                 data = np.ascontiguousarray(block, "<f2")
                 sums[number] = np.frombuffer(bytes.fromhex(checksum(flat_bytes(data))), np.uint8)
                 file.write(flat_bytes(data))
-                self._code(data, codes[done : done + len(data)])
+                if coder:
+                    self._code(coder, data, codes[done : done + len(data)])
                 done += len(data)
             if done != self.count:
                 raise ValueError(f"{done} vectors were given for {self.count} rows")
             tensors["vector_checksums"] = sums
-            if coded:
+            if coder:
                 tensors["codes"] = codes
             if self.fast is not None:
                 tensors["fast"] = self.fast.write()
@@ -212,17 +194,15 @@ class SegmentWriter:
             updates=len(self.hot["update_ids"]),
         )
 
-    def _code(self, block: Array, codes: Array) -> None:
-        if self.space.matrix is None:
-            return
-        projected = self.space.project(block)
-        codes[:] = encode(projected, self.space.scale)
+    def _code(self, space: Projection, block: Array, codes: Array) -> None:
+        projected = space.project(block)
+        codes[:] = encode(projected, space.scale)
         if self.fast is not None:
             self.fast.add(projected)
 
     def _layout(self) -> Layout:
         specs = [TensorSpec(name, array.dtype, array.shape) for name, array in self.hot.items()]
-        if self.space.matrix is not None:
+        if isinstance(self.space, Projection):
             specs.append(TensorSpec("codes", np.dtype("u1"), (self.count, self.space.dimensions)))
         if self.fast is not None:
             specs.append(TensorSpec("fast", np.dtype("u1"), (self.fast.size_bytes(self.count),)))
@@ -246,13 +226,19 @@ class SegmentWriter:
         return head
 
 
-def late_tensors(prefix: str, late: LateRecords) -> dict[str, Array]:
-    return {prefix + "ids": late.ids, prefix + "versions": late.versions, prefix + "since": late.since}
+def common_hashes(parts: Sequence[Array]) -> Array:
+    """Hashes (n, h) uint8 of all parts, cut to the shortest h among them."""
+    width = min(part.shape[1] for part in parts)
+    return np.concatenate([part[:, :width] for part in parts])
 
 
-def _late(container: Container, prefix: str) -> LateRecords:
-    return LateRecords(*(container.array(prefix + part) for part in ("ids", "versions", "since")))
-
-
-def _with_full(segment: Segment, full: Array) -> Segment:
-    return replace(segment, full=full)
+def _read_full(objects: ObjectStore, container: Container, start: int, stop: int) -> Array:
+    """Rows of the full vectors; they lie behind the hot part, which is all that the container has read."""
+    spec = container.tensors["vectors"]
+    dimension = spec.shape[1]
+    if start == stop:
+        return np.empty((0, dimension), np.float16)
+    view = objects.get(container.name, start=spec.start + start * 2 * dimension, end=spec.start + stop * 2 * dimension)
+    if len(view) != (stop - start) * 2 * dimension:
+        raise corrupt(container.name, f"its full vectors end before row {stop}")
+    return np.frombuffer(view, "<f2").reshape(-1, dimension)

@@ -1,4 +1,4 @@
-"""Removing what a merge made superfluous: commit documents, shards, old segments, orphans."""
+"""Garbage collection: removes what a merge made superfluous: commit documents, shards, old segments, orphans."""
 
 from __future__ import annotations
 
@@ -12,90 +12,82 @@ from visor.index.format import projection as space
 from visor.index.format import segment, shard
 from visor.index.format.manifest import (
     COMMITS,
-    MANIFEST_KEY,
     MANIFESTS,
+    Commit,
     Manifest,
     Trash,
     manifest_object,
+    read_commits,
     read_manifest_object,
     swap_manifest,
 )
 from visor.index.merge.policy import MergePolicy
-from visor.schema.items import ShardCommit
-from visor.storage.documents import WRITES_MAX, Delete, Document, DocumentStore
+from visor.storage.documents import WRITES_MAX, Delete, DocumentStore
 from visor.storage.objects import ObjectStore
 
 DELIVERY_S = 600.0
-"""So long may a delivery take from reading what is deleted to committing a vector of it: Pub/Sub's longest deadline."""
+"""Longest time between reading a tombstone and committing a vector of that item: Pub/Sub's longest deadline."""
 MERGED_KEPT_S = 86_400.0
 """How long the manifest names merged commits whose documents are gone, for searches that hold these."""
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaner:
-    """One round of removing. Everything it does may be repeated, and may stop anywhere."""
+class GarbageCollector:
+    """One round of collection. Everything it does may be repeated, and may stop anywhere."""
 
     objects: ObjectStore
     documents: DocumentStore
     policy: MergePolicy
     now: float
 
-    def run(self, manifest: Manifest, generation: int) -> tuple[Manifest, int, int]:
+    def collect(self, manifest: Manifest, generation: int) -> tuple[Manifest, int, int]:
         """Delete what may go. Returns the manifest and generation afterwards, and how many things went.
 
         Raises:
             Conflict: Another merge swapped the manifest; what was deleted was free to go anyway.
         """
-        documents = [d for d in self.documents.query(COMMITS, order_by="committed_at") if d.key != MANIFEST_KEY]
+        commits = read_commits(self.documents)
         others = self._other_manifests(manifest)
-        done = self._done(documents, manifest, others)
-        deletes = [
-            Delete(collection=COMMITS, key=d.key, field="committed_at", value=d.data["committed_at"]) for d in done
-        ]
+        done = self._done(commits, manifest, others)
+        left = [commit for commit in commits if commit not in done]
+        deletes = [Delete(collection=COMMITS, key=c.key, field="committed_at", value=c.committed_at) for c in done]
         deleted = 0
         for start in range(0, len(deletes), WRITES_MAX):
             deleted += sum(self.documents.commit(deletes[start : start + WRITES_MAX]))
-        left = {d.key for d in documents} - {d.key for d in done}
         # A merged commit that only waits for another index names its shard still: that goes with it.
-        waiting = {
-            d.data.get("shard")
-            for d in documents
-            if d not in done and manifest.contains(d.key, float(d.data["committed_at"]))
-        }
+        waiting = {commit.record.shard for commit in left if manifest.contains(commit)}
         ripe = {entry for entry in self._ripe(manifest) if entry.name not in waiting}
-        merged = {k: at for k, at in manifest.merged.items() if k in left or self.now - at < MERGED_KEPT_S}
+        left_keys = {commit.key for commit in left}
+        merged = {k: at for k, at in manifest.merged.items() if k in left_keys or self.now - at < MERGED_KEPT_S}
         trash = tuple(entry for entry in manifest.trash if entry not in ripe)
         collected_at = manifest.collected_at
         if self.now - collected_at >= self.policy.orphan_every_s:
-            trash += self._orphans(manifest, others, documents)
+            trash += self._orphans(manifest, others, commits)
             collected_at = self.now
         after = msgspec.structs.replace(manifest, merged=merged, trash=trash, collected_at=collected_at)
         if after != manifest:
             # First forget, then delete: a name in the trash never becomes live again.
             generation = swap_manifest(self.objects, after, generation)
-        live = _named_by((after, *others))
-        again = {d.data.get("shard") for d in documents if d not in done}
+        named = _named_by((after, *others)) | {commit.record.shard for commit in left}
         for entry in ripe:
-            if entry.name not in live and entry.name not in again:
+            if entry.name not in named:
                 self.objects.delete(entry.name)
                 deleted += 1
         return after, generation, deleted
 
-    def _done(self, documents: Sequence[Document], manifest: Manifest, others: Sequence[Manifest]) -> list[Document]:
+    def _done(self, commits: Sequence[Commit], manifest: Manifest, others: Sequence[Manifest]) -> list[Commit]:
         """The commits that every index that has to has taken up."""
-        records = {d.key: _record(d) for d in documents}
-        begun = {record.model for record in records.values() if record.model and (record.shard or record.updates)}
+        begun = {c.record.model for c in commits if c.record.model and (c.record.shard or c.record.updates)}
         # Vectors of a model that has no manifest yet wait for its first merge, and so does what hides them.
         waits = bool(begun - {one.model for one in (manifest, *others)})
         done = []
-        for document in documents:
-            record, at = records[document.key], float(document.data["committed_at"])
-            if record.tombstones or record.updates:
-                age_s = self.now - at
+        for commit in commits:
+            if commit.record.tombstones or commit.record.updates:
+                age_s = self.now - commit.committed_at
                 if age_s < DELIVERY_S or (waits and age_s < self.policy.late_s):
                     continue
-            if _is_done(document.key, at, record, manifest, others):
-                done.append(document)
+            if _is_done(commit, manifest, others):
+                done.append(commit)
         return done
 
     def _ripe(self, manifest: Manifest) -> set[Trash]:
@@ -111,11 +103,9 @@ class Cleaner:
         found = [read_manifest_object(self.objects, info.name) for info in self.objects.list(MANIFESTS)]
         return [other for other in found if other is not None and other.model != manifest.model]
 
-    def _orphans(
-        self, manifest: Manifest, others: Sequence[Manifest], documents: Sequence[Document]
-    ) -> tuple[Trash, ...]:
+    def _orphans(self, manifest: Manifest, others: Sequence[Manifest], commits: Sequence[Commit]) -> tuple[Trash, ...]:
         """Objects that neither a manifest nor a commit names, as trash from now on."""
-        named = _named_by((manifest, *others)) | {str(d.data.get("shard")) for d in documents}
+        named = _named_by((manifest, *others)) | {str(commit.record.shard) for commit in commits}
         named |= {entry.name for one in (manifest, *others) for entry in one.trash}
         names = [
             info.name for folder in (shard.FOLDER, segment.FOLDER, space.FOLDER) for info in self.objects.list(folder)
@@ -126,26 +116,21 @@ class Cleaner:
 def drop_model(objects: ObjectStore, documents: DocumentStore, model: str) -> None:
     """Forget a model's index and the commits that wait for it; the next merge of another model collects the rest."""
     objects.delete(manifest_object(model))
-    found = [d for d in documents.query(COMMITS, order_by="committed_at") if d.key != MANIFEST_KEY]
-    left = [d.key for d in found if _record(d).model == model and not _record(d).tombstones]
+    left = [c.key for c in read_commits(documents) if c.record.model == model and not c.record.tombstones]
     deletes = [Delete(collection=COMMITS, key=key) for key in left]
     for start in range(0, len(deletes), WRITES_MAX):
         documents.commit(deletes[start : start + WRITES_MAX])
 
 
-def _record(document: Document) -> ShardCommit:
-    fields = {name: value for name, value in document.data.items() if name != "committed_at"}
-    return msgspec.convert(fields, ShardCommit)
-
-
-def _is_done(key: str, at: float, record: ShardCommit, manifest: Manifest, others: Sequence[Manifest]) -> bool:
+def _is_done(commit: Commit, manifest: Manifest, others: Sequence[Manifest]) -> bool:
     """True if every index that has to has taken this commit up."""
+    record = commit.record
     if record.model not in (None, manifest.model) and not any(
-        other.model == record.model and other.contains(key, at) for other in others
+        other.model == record.model and other.contains(commit) for other in others
     ):
         return False
     concerned = others if record.tombstones or record.updates else []
-    return manifest.contains(key, at) and all(other.contains(key, at) for other in concerned)
+    return manifest.contains(commit) and all(other.contains(commit) for other in concerned)
 
 
 def _named_by(manifests: Sequence[Manifest]) -> set[str]:

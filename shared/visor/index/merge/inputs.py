@@ -5,31 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import msgspec
 import numpy as np
 
 from visor.errors import FormatError, NotFound
 from visor.index.format.container import Array
 from visor.index.format.ids import sort_order
-from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Manifest, read_manifest, swap_manifest
-from visor.index.format.projection import Space, read_space
+from visor.index.format.manifest import Commit, Manifest, read_commits, read_manifest, swap_manifest
+from visor.index.format.projection import EMPTY_SPACE, FullSpace, Space, read_projection
 from visor.index.format.segment import Segment, open_segment
 from visor.index.format.shard import Shard, read_shard
-from visor.schema.items import ShardCommit
-from visor.storage.documents import Document, DocumentStore
+from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """One commit that is in no segment yet."""
-
-    key: str
-    committed_at: float
-    record: ShardCommit
-
-    def rows(self, model: str) -> int:
-        return self.record.count if self.record.model == model and self.record.shard else 0
 
 
 @dataclass
@@ -44,10 +30,10 @@ class Inputs:
     model: str
     manifest: Manifest | None = None
     generation: int = 0
-    space: Space | None = None
+    space: Space = EMPTY_SPACE
     unreadable: dict[str, str] = field(default_factory=dict)
     _opened: dict[str, Segment] = field(default_factory=dict)
-    _commits: list[Document] = field(default_factory=list)
+    _commits: list[Commit] = field(default_factory=list)
 
     def load(self) -> None:
         """Read the manifest, its space and the commits.
@@ -56,14 +42,12 @@ class Inputs:
             FormatError: The manifest or its projection cannot be read.
         """
         self.manifest, self.generation = read_manifest(self.objects, self.model)
-        self.space = None
-        if self.manifest is not None:
-            self.space = Space(None, self.manifest.dimension)
-            if self.manifest.projection is not None:
-                name = self.manifest.projection.name
-                self.space = read_space(name, self.objects.get(name))
+        self.space = FullSpace(self.manifest.dimension if self.manifest else 0)
+        if self.manifest is not None and self.manifest.projection is not None:
+            name = self.manifest.projection.name
+            self.space = read_projection(name, self.objects.get(name))
         self._opened = {}
-        self._commits = self.documents.query(COMMITS, order_by="committed_at")
+        self._commits = read_commits(self.documents)
 
     def swap(self, manifest: Manifest, space: Space) -> None:
         """Replace the manifest.
@@ -82,21 +66,14 @@ class Inputs:
         for name in names:
             self._opened.pop(name, None)
 
-    def pending(self) -> list[Pending]:
+    def pending(self) -> list[Commit]:
         """Commits in no segment, oldest first, but those whose shard cannot be read."""
-        pending = []
-        for document in self._commits:
-            at = float(document.data["committed_at"])
-            merged = self.manifest is not None and self.manifest.contains(document.key, at)
-            if document.key == MANIFEST_KEY or merged or document.key in self.unreadable:
-                continue
-            fields = {name: value for name, value in document.data.items() if name != "committed_at"}
-            pending.append(Pending(document.key, at, msgspec.convert(fields, ShardCommit)))
-        return pending
+        merged = self.manifest.contains if self.manifest else lambda commit: False
+        return [commit for commit in self._commits if commit.key not in self.unreadable and not merged(commit)]
 
-    def group(self, step_rows: int) -> list[Pending]:
+    def group(self, step_rows: int) -> list[Commit]:
         """The oldest pending commits, as many as have `step_rows` rows."""
-        group: list[Pending] = []
+        group: list[Commit] = []
         rows = 0
         for commit in self.pending():
             count = commit.rows(self.model)
@@ -106,7 +83,7 @@ class Inputs:
             rows += count
         return group
 
-    def shards(self, group: Sequence[Pending]) -> list[Shard]:
+    def shards(self, group: Sequence[Commit]) -> list[Shard]:
         """The shards of commits, but those that cannot be read."""
         shards = []
         for commit in group:
@@ -126,7 +103,6 @@ class Inputs:
         segments: dict[str, Segment | None] = {}
         for entry in self.manifest.segments if self.manifest else ():
             if entry.name not in self._opened and entry.name not in self.unreadable:
-                assert self.space is not None
                 try:
                     self._opened[entry.name] = open_segment(self.objects, entry, self.space)
                 except FormatError as exc:
@@ -139,13 +115,11 @@ def live_rows(segment: Segment, others: Sequence[Segment]) -> int:
     """Rows of a segment that no tombstone of any live segment hides."""
     hidden = np.zeros(len(segment), bool)
     for other in others:
-        rows = segment.index.find(other.tombstones.ids)
-        there = rows >= 0
-        hidden[rows[there][segment.versions[rows[there]] <= other.tombstones.versions[there]]] = True
+        hidden[other.pending.tombstones.concerned(segment.index, segment.versions)[0]] = True
     return len(segment) - int(hidden.sum())
 
 
-def sample(objects: ObjectStore, inputs: Sequence[Segment], shards: Sequence[Shard], most: int) -> Array:
+def sample(inputs: Sequence[Segment], shards: Sequence[Shard], most: int) -> Array:
     """Full vectors to learn on, the same share of each input. Ids are digests, so first rows by id are random rows.
 
     They are in the order of their ids: the same items make the same space, in whatever order they were committed.
@@ -153,7 +127,7 @@ def sample(objects: ObjectStore, inputs: Sequence[Segment], shards: Sequence[Sha
     every: list[Segment | Shard] = [*inputs, *shards]
     share = min(1.0, most / max(sum(map(len, every)), 1))
     taken = [int(np.ceil(len(one) * share)) for one in every]
-    parts = [segment.vectors(objects, 0, count) for segment, count in zip(inputs, taken, strict=False)]
+    parts = [segment.read_full(0, count) for segment, count in zip(inputs, taken, strict=False)]
     parts += [shard.vectors[:count] for shard, count in zip(shards, taken[len(inputs) :], strict=True)]
     ids = np.concatenate([one.ids[:count] for one, count in zip(every, taken, strict=True)])
     return np.concatenate(parts)[sort_order(ids)]

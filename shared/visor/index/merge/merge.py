@@ -21,15 +21,15 @@ import msgspec
 from visor.errors import Conflict, CorruptObject, NotFound
 from visor.index.format.codes import train_fast_scan
 from visor.index.format.container import FORMAT_VERSION
-from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Manifest, ProjectionEntry, SegmentEntry, Trash
-from visor.index.format.projection import SAMPLES_MAX, Space, learn
+from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Commit, Manifest, ProjectionEntry, SegmentEntry, Trash
+from visor.index.format.pending_deletes import PendingDeletes
+from visor.index.format.projection import SAMPLES_MAX, FullSpace, Projection, Space, learn
 from visor.index.format.segment import Segment
 from visor.index.format.shard import Shard
-from visor.index.merge import garbage as cleanup
-from visor.index.merge.inputs import Inputs, Pending, live_rows, sample
-from visor.index.merge.pending_deletes import Late, carried
+from visor.index.merge.garbage import GarbageCollector
+from visor.index.merge.inputs import Inputs, live_rows, sample
 from visor.index.merge.policy import MergePolicy, choose_segments, is_learning_due
-from visor.index.merge.segment_builder import gather, segment_take, shard_take, write_segments
+from visor.index.merge.segment_builder import SegmentBuilder, kept_rows, segment_reader, shard_reader, still_pending
 from visor.schema.items import Record, ShardCommit, as_document
 from visor.storage.documents import SERVER_TIME, DocumentStore, Put
 from visor.storage.objects import ObjectStore
@@ -128,7 +128,7 @@ class _Merge:
         if finished:
             self._calibrate()
         self._announce()
-        deleted = self._clean_up()
+        deleted = self._collect_garbage()
         manifest = self.index.manifest
         return MergeReport(
             generation=self.index.generation,
@@ -152,7 +152,7 @@ class _Merge:
         shards = self.index.shards(group)
         group = [commit for commit in group if commit.key not in self.index.unreadable]
         rows = sum(len(segment) for segment in readable) + sum(len(shard) for shard in shards)
-        if self.index.space is None and not shards:
+        if self.index.manifest is None and not shards:
             return False
         before = self.index.manifest.projection if self.index.manifest else None
         learning = len(readable) == len(segments) and is_learning_due(self.policy, rows, before, forced=relearn)
@@ -171,7 +171,7 @@ class _Merge:
         self,
         inputs: Sequence[Segment],
         readable: Sequence[Segment],
-        group: Sequence[Pending],
+        group: Sequence[Commit],
         shards: Sequence[Shard],
         learning: bool,
     ) -> None:
@@ -179,26 +179,24 @@ class _Merge:
         taken_up = {segment.entry.name for segment in inputs}
         others = [segment for segment in readable if segment.entry.name not in taken_up]
         now, objects = self.clock(), self.index.objects
-        space, projection = self._learn(inputs, shards) if learning else (self.index.space, None)
-        if space is None:
-            space = Space(None, shards[0].vectors.shape[1])
-        incoming = Late.of_commits([commit.record for commit in group], now)
-        rows = gather(inputs, shards, others, incoming + Late.of_segments(readable))
-        late = carried(incoming + Late.of_segments(inputs), others, now, self.policy.late_s)
-        takes = [segment_take(segment, objects) for segment in inputs] + [shard_take(shard) for shard in shards]
+        space, projection = self.index.space, None
+        if learning:
+            space, projection = self._learn(inputs, shards)
+        if space.dimension == 0 and shards:
+            space = FullSpace(shards[0].vectors.shape[1])
+        incoming = PendingDeletes.of_commits([commit.record for commit in group], now)
+        known = PendingDeletes.concat([incoming, *(segment.pending for segment in readable)])
+        rows = kept_rows(inputs, shards, others, known)
+        carried = PendingDeletes.concat([incoming, *(segment.pending for segment in inputs)])
+        pending = still_pending(carried, others, now, self.policy.late_s)
+        readers = [segment_reader(segment) for segment in inputs] + [shard_reader(shard) for shard in shards]
         entries: list[SegmentEntry] = []
         try:
             with tempfile.TemporaryDirectory(prefix="visor-merge-") as folder:
-                if len(rows) or len(late.tombstones) or len(late.updates):
-                    entries = write_segments(
-                        objects,
-                        rows,
-                        takes,
-                        space=space,
-                        late=late,
-                        segment_rows=self.policy.rows_max(sum(len(segment) for segment in readable) + len(rows)),
-                        folder=Path(folder),
-                    )
+                if len(rows) or len(pending):
+                    most = self.policy.rows_max(sum(len(segment) for segment in readable) + len(rows))
+                    builder = SegmentBuilder(objects=objects, space=space, segment_rows=most, folder=Path(folder))
+                    entries = builder.build(rows, readers, pending)
             manifest = self._manifest(inputs, group, entries, space, projection, now)
             self.index.swap(manifest, space)
         except CorruptObject as exc:
@@ -218,19 +216,18 @@ class _Merge:
         taken = f"{len(group)} commits and {len(inputs)} segments"
         self.progress(f"{taken} became {len(entries)} segments with {len(rows)} images")
 
-    def _learn(self, inputs: Sequence[Segment], shards: Sequence[Shard]) -> tuple[Space, ProjectionEntry]:
+    def _learn(self, inputs: Sequence[Segment], shards: Sequence[Shard]) -> tuple[Projection, ProjectionEntry]:
         """A newly learned space, its object put."""
         rows = sum(len(segment) for segment in inputs) + sum(len(shard) for shard in shards)
-        known = sample(self.index.objects, inputs, shards, SAMPLES_MAX)
+        known = sample(inputs, shards, SAMPLES_MAX)
         space, data = learn(known, learned_on=rows, train_fast_scan=train_fast_scan)
-        assert space.name is not None
         self.index.objects.put(space.name, data)
         return space, ProjectionEntry(name=space.name, dimensions=space.dimensions, learned_on=rows)
 
     def _manifest(
         self,
         inputs: Sequence[Segment],
-        group: Sequence[Pending],
+        group: Sequence[Commit],
         entries: Sequence[SegmentEntry],
         space: Space,
         projection: ProjectionEntry | None,
@@ -258,7 +255,7 @@ class _Merge:
     def _calibrate(self) -> None:
         """Put a new calibration into the manifest, if one is due. Losing the swap costs nothing but the work."""
         manifest, space = self.index.manifest, self.index.space
-        if self.calibrate is None or manifest is None or space is None:
+        if self.calibrate is None or manifest is None:
             return
         try:
             segments = [segment for segment in self.index.segments().values() if segment is not None and len(segment)]
@@ -271,23 +268,25 @@ class _Merge:
             self.conflicts += 1
 
     def _announce(self) -> None:
-        """Tell running searches to read the manifest again, if its last swap was not told yet."""
+        """Tell running searches to read the manifest again, if its last swap was not announced yet."""
         if self.index.manifest is None:
             return
         documents, model, generation = self.index.documents, self.index.model, self.index.generation
-        record = next((d for d in documents.get(COMMITS, [MANIFEST_KEY]).values()), None)
-        told = record is not None and record.data.get("model") == model
-        if told and record is not None and record.data.get("manifest") == generation:
+        announced = [
+            (signal.data.get("model"), signal.data.get("manifest"))
+            for signal in documents.get(COMMITS, [MANIFEST_KEY]).values()
+        ]
+        if announced == [(model, generation)]:
             return
         signal = as_document(ShardCommit(batch=MANIFEST_KEY, model=model, manifest=generation))
         documents.commit([Put(collection=COMMITS, key=MANIFEST_KEY, data={**signal, "committed_at": SERVER_TIME})])
 
-    def _clean_up(self) -> int:
+    def _collect_garbage(self) -> int:
         if self.index.manifest is None:
             return 0
-        cleaner = cleanup.Cleaner(self.index.objects, self.index.documents, self.policy, self.clock())
+        collector = GarbageCollector(self.index.objects, self.index.documents, self.policy, self.clock())
         try:
-            self.index.manifest, self.index.generation, deleted = cleaner.run(
+            self.index.manifest, self.index.generation, deleted = collector.collect(
                 self.index.manifest, self.index.generation
             )
         except Conflict:

@@ -1,18 +1,22 @@
-"""Candidates: the nearest rows of a snapshot, found fast, exactly or by a metric on the full vectors."""
+"""Candidates: the nearest rows of a snapshot, found fast, exactly or by a metric; near-duplicates become one hit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Literal
 
 import numpy as np
 
 from visor.index.format.container import Array, rows_in_blocks
-from visor.index.format.ids import sort_order
+from visor.index.format.ids import id_text, sort_order
+from visor.index.format.segment import RowBlock
+from visor.index.search.hits import DUPLICATES_MAX, Hit
 from visor.index.search.metrics import STATISTICS_SAMPLES, Metric
-from visor.index.search.snapshot import Block, Live, Snapshot
+from visor.index.search.snapshot import LiveBlock, Snapshot
+from visor.near_duplicates.hamming import SAME_SIMILARITY, first_duplicates
 
 RERANK = 400
 """Rows that a first pass hands to re-ranking, over all segments together, at least."""
@@ -32,12 +36,12 @@ Scan = Callable[[int], tuple[Array, Array]]
 class Candidates:
     """c rows in falling order of similarity, ties by id: the same order whichever block a row lies in.
 
-    lives: What was searched; allowed: for each the rows that might be given, (n,) bool, or None for all.
-    similarities (c,) float32; owners (c,) int64, which of `lives` each is in; rows (c,) int64, where it lies there;
+    blocks: what was searched; allowed: for each the rows that might be given, (n,) bool, or None for all.
+    similarities (c,) float32; owners (c,) int64, which of `blocks` each is in; rows (c,) int64, where it lies there;
     ids (c, 16) uint8.
     """
 
-    lives: Sequence[Live]
+    blocks: Sequence[LiveBlock]
     allowed: Sequence[Array | None]
     similarities: Array
     owners: Array
@@ -64,9 +68,9 @@ class Candidates:
         unwanted = {bytes.fromhex(i) for i in ids}
         return self.take(np.array([row.tobytes() not in unwanted for row in self.ids], bool))
 
-    def gather(self, column: Callable[[Block, Array], Array]) -> Array:
+    def gather(self, column: Callable[[RowBlock, Array], Array]) -> Array:
         """What `column` gives for rows of one block, for all candidates in their order."""
-        mine = [(live.block, np.flatnonzero(self.owners == number)) for number, live in enumerate(self.lives)]
+        mine = [(live.block, np.flatnonzero(self.owners == number)) for number, live in enumerate(self.blocks)]
         mine = [(block, places) for block, places in mine if len(places)]
         parts = [column(block, self.rows[places]) for block, places in mine]
         order = np.concatenate([places for _, places in mine])
@@ -77,17 +81,17 @@ class Candidates:
 
     def unit_vectors(self) -> Array:
         """In the similarity space, (c, m) float32 of unit length; c at least 1."""
-        return self.gather(lambda block, rows: block.unit_vectors(rows))
+        return self.gather(lambda block, rows: block.vectors.unit(rows))
 
     def hashes(self) -> Array:
         """(c, h) uint8, cut to the shortest h among them; c at least 1."""
         return self.gather(lambda block, rows: block.hashes[rows])
 
-    def places(self) -> list[tuple[Block, int]]:
-        return [(self.lives[o].block, row) for o, row in zip(self.owners.tolist(), self.rows.tolist(), strict=True)]
+    def block_rows(self) -> list[tuple[RowBlock, int]]:
+        return [(self.blocks[o].block, row) for o, row in zip(self.owners.tolist(), self.rows.tolist(), strict=True)]
 
 
-def find(
+def nearest_rows(
     snapshot: Snapshot,
     query: Array,
     projected: Array,
@@ -112,8 +116,8 @@ def find(
         scan = _metric_scan(snapshot, query, allowed, want, metric)
     else:
         scan = _space_scan(snapshot, projected, allowed, want, exact=way == "exact")
-    numbers = range(len(snapshot.lives))
-    parallel = len(numbers) > 1 and sum(len(live.block) for live in snapshot.lives) >= PARALLEL_ROWS
+    numbers = range(len(snapshot.blocks))
+    parallel = len(numbers) > 1 and sum(len(live.block) for live in snapshot.blocks) >= PARALLEL_ROWS
     parts = list(pool.map(scan, numbers)) if parallel else [scan(number) for number in numbers]
     rows = np.concatenate([rows for rows, _ in parts])
     scores = np.concatenate([scores for _, scores in parts])
@@ -123,35 +127,35 @@ def find(
     ids = np.empty((len(rows), 16), np.uint8)
     for number in numbers:
         mine = owners == number
-        ids[mine] = snapshot.lives[number].block.ids[rows[mine]]
+        ids[mine] = snapshot.blocks[number].block.ids[rows[mine]]
     by_id = sort_order(ids)
     order = by_id[np.argsort(-scores[by_id], kind="stable")][:want]
-    return Candidates(snapshot.lives, allowed, scores[order], owners[order], rows[order], ids[order])
+    return Candidates(snapshot.blocks, allowed, scores[order], owners[order], rows[order], ids[order])
 
 
 def _space_scan(
     snapshot: Snapshot, projected: Array, allowed: Sequence[Array | None], want: int, *, exact: bool
 ) -> Scan:
-    total = sum(len(live.block) for live in snapshot.lives)
+    total = sum(len(live.block) for live in snapshot.blocks)
 
     def scan(number: int) -> tuple[Array, Array]:
-        live, mask = snapshot.lives[number], allowed[number]
+        live, mask = snapshot.blocks[number], allowed[number]
         depth = max(want, RERANK_PER_SEGMENT, RERANK * len(live.block) // total)
         return _scan(live, projected, depth, mask, exact=exact)
 
     return scan
 
 
-def _scan(live: Live, query: Array, depth: int, allowed: Array | None, *, exact: bool) -> tuple[Array, Array]:
+def _scan(live: LiveBlock, query: Array, depth: int, allowed: Array | None, *, exact: bool) -> tuple[Array, Array]:
     block = live.block
-    only_dead = allowed is not None and allowed is live.alive and block.fast is not None and not exact
+    only_dead = allowed is not None and allowed is live.alive and block.vectors.has_fast and not exact
     if only_dead and allowed is not None:
         dead = len(block) - live.count
-        rows, scores = block.scan(query, depth + min(dead, depth), None, exact=False)
+        rows, scores = block.vectors.scan(query, depth + min(dead, depth), None, exact=False)
         keep = allowed[rows]
         if np.count_nonzero(keep) >= min(depth, live.count):
             return rows[keep], scores[keep]
-    return block.scan(query, depth, allowed, exact=exact)
+    return block.vectors.scan(query, depth, allowed, exact=exact)
 
 
 def _metric_scan(snapshot: Snapshot, query: Array, allowed: Sequence[Array | None], want: int, name: str) -> Scan:
@@ -159,11 +163,11 @@ def _metric_scan(snapshot: Snapshot, query: Array, allowed: Sequence[Array | Non
     metric = Metric(name, sample)
 
     def scan(number: int) -> tuple[Array, Array]:
-        block, mask = snapshot.lives[number].block, allowed[number]
+        block, mask = snapshot.blocks[number].block, allowed[number]
         scores = np.empty(len(block), np.float32)
         for start, stop in rows_in_blocks(len(block), METRIC_ROWS):
             if mask is None or mask[start:stop].any():
-                scores[start:stop] = metric.similarities(query, block.read(start, stop))
+                scores[start:stop] = metric.similarities(query, block.read_full(start, stop))
         rows = np.arange(len(block)) if mask is None else np.flatnonzero(mask)
         if len(rows) > want:
             rows = rows[np.argpartition(-scores[rows], want - 1)[:want]]
@@ -172,19 +176,73 @@ def _metric_scan(snapshot: Snapshot, query: Array, allowed: Sequence[Array | Non
     return scan
 
 
+def group_duplicates(found: Candidates, vectors: Array, k: int, leave_out: Collection[str]) -> tuple[Hit, ...]:
+    """The first k different images.
+
+    Args:
+        found: Nearest first.
+        vectors: (len(found), m) float32, what `found.unit_vectors` gives.
+        leave_out: Ids that are not named as duplicates either.
+    """
+    if not len(found):
+        return ()
+    hashes = found.hashes()
+    members: dict[int, list[int]] = {}
+    for place, first in enumerate(first_duplicates(hashes, vectors).tolist()):
+        members.setdefault(first, []).append(place)
+    hits = []
+    for first, places in islice(members.items(), k):
+        own, *copies = [id_text(found.ids[place]) for place in places]
+        others = dict.fromkeys(copies)
+        others |= dict.fromkeys(i for i in _stored_copies(found, first, vectors[first]) if i not in leave_out)
+        others.pop(own, None)
+        hits.append(
+            Hit(
+                id=own,
+                similarity=float(found.similarities[first]),
+                rank=first,
+                duplicates=tuple(islice(others, DUPLICATES_MAX)),
+                hash=hashes[first].tobytes(),
+            )
+        )
+    return tuple(hits)
+
+
+def _stored_copies(found: Candidates, place: int, vector: Array) -> list[str]:
+    """Ids of rows that a merge grouped with this one, if they may be shown and their vectors agree."""
+    owner = int(found.owners[place])
+    block, allowed = found.blocks[owner].block, found.allowed[owner]
+    rows = _group_of(block, int(found.rows[place]))
+    rows = rows if allowed is None else rows[allowed[rows]]
+    if not len(rows):
+        return []
+    same = block.vectors.unit(rows) @ vector >= SAME_SIMILARITY
+    return [id_text(block.ids[row]) for row in rows[same]]
+
+
+def _group_of(block: RowBlock, row: int) -> Array:
+    """Other rows (g,) int64 that a merge found to have nearly the hash of this one."""
+    at = int(np.searchsorted(block.group_rows, row))
+    if at == len(block.group_rows) or block.group_rows[at] != row:
+        return np.empty(0, np.int64)
+    members = block.group_rows[block.group_leaders == block.group_leaders[at]]
+    others: Array = members[members != row]
+    return others
+
+
 def full_vectors(snapshot: Snapshot, every: int = 1) -> Iterator[tuple[Array, Array]]:
     """Full vectors (b, d) float16 of the live items with their ids (b, 16) uint8, some rows at a time.
 
     Args:
         every: Gives one row in so many.
     """
-    for live in snapshot.lives:
+    for live in snapshot.blocks:
         for start, stop in rows_in_blocks(len(live.block), METRIC_ROWS):
             keep = np.arange(start, stop) % every == 0
             if live.alive is not None:
                 keep &= live.alive[start:stop]
             if keep.any():
-                yield live.block.read(start, stop)[keep], live.block.ids[start:stop][keep]
+                yield live.block.read_full(start, stop)[keep], live.block.ids[start:stop][keep]
 
 
 def _sample(snapshot: Snapshot) -> Array:

@@ -1,40 +1,54 @@
-"""What a search of the index gives back."""
+"""What a search of the index returns: the hits, and the raw facts that their confidence is computed from."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-
-from visor.confidence.features import Neighbourhood
 from visor.index.format.container import Array
+from visor.index.format.segment import RowBlock
+from visor.index.search.snapshot import Snapshot
 
 DUPLICATES_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result: the nearest of a group of rows that show the same picture."""
+    """One result: the nearest of a group of rows that show the same image."""
 
     id: str
     similarity: float
-    hash_distance: int | None
-    """Bits in which its PDQ hash differs from the query's, 0 to 256; None without a query hash."""
+    rank: int
+    """Its position among all rows found, from 0: near-duplicates count one by one."""
     duplicates: tuple[str, ...] = ()
-    """Other ids of the same picture, nearest first, at most 20."""
+    """Other ids of the same image, nearest first, at most 20."""
     hash: bytes = b""
     """Its whole stored hash."""
 
 
 @dataclass(frozen=True, slots=True)
+class NearestRows:
+    """The query and the rows nearest to it, at most 64, nearest first, near-duplicates counted one by one.
+
+    snapshot: what was searched. query: (d,) full vector of length 1. unnormalised: (m,) its part in the similarity
+    space, not of unit length. rows: block and row of each. vectors: (len(rows), m) float32 of unit length.
+    """
+
+    snapshot: Snapshot
+    query: Array
+    unnormalised: Array
+    rows: Sequence[tuple[RowBlock, int]]
+    vectors: Array
+
+
+@dataclass(frozen=True, slots=True)
 class Hits:
-    """An answer. `nearest` (at most 64,) float32: best similarities in falling order, duplicates counted one by one."""
+    """An answer."""
 
     hits: tuple[Hit, ...]
     mode: Literal["fast", "exact", "metric"]
     metric: str | None = None
-    nearest: Array = field(default_factory=lambda: np.empty(0, np.float32), repr=False)
     notice: str | None = None
-    around: Neighbourhood | None = field(default=None, repr=False)
-    """What calibration looks at, without the query's labels; None if nothing was searched."""
+    nearest: NearestRows | None = field(default=None, repr=False)
+    """What confidence is computed from; None if nothing was searched."""

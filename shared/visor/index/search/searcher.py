@@ -11,26 +11,23 @@ from typing import Literal
 
 import numpy as np
 
-from visor.confidence.context import Surroundings
-from visor.confidence.model import Calibration
 from visor.errors import BadRequest, StoreUnavailable
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetCounts
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import Manifest
-from visor.index.format.projection import Space, query_vector, unit
-from visor.index.search.candidates import Way, find, full_vectors
-from visor.index.search.dedup import group
-from visor.index.search.hits import Hit, Hits
+from visor.index.format.projection import EMPTY_SPACE, Space, query_vector, unit
+from visor.index.search.candidates import Way, full_vectors, group_duplicates, nearest_rows
+from visor.index.search.hits import Hit, Hits, NearestRows
 from visor.index.search.metrics import check_metric
-from visor.index.search.reader import IndexState
-from visor.index.search.snapshot import Live, Snapshot
+from visor.index.search.reader import IndexReader
+from visor.index.search.snapshot import FreshBlock, LiveBlock, Snapshot
 from visor.schema.search import FacetsAnswer, Filters
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
 NEAREST = 64
-"""Best similarities that an answer carries for confidence."""
+"""Nearest rows that an answer carries for confidence."""
 WIDENINGS = 6
 """Times that a search asks for four times as many rows before it gives up on filling k with different pictures."""
 
@@ -56,11 +53,11 @@ class Searcher:
     ) -> None:
         self.model = model
         self._freshness_s, self._clock = freshness_s, clock
-        self._state = IndexState(objects, documents, model, clock=clock)
-        self._snapshot = Snapshot(Space(None, 0), (), 0)
+        self._reader = IndexReader(objects, documents, model, clock=clock)
+        self._snapshot = Snapshot(EMPTY_SPACE, (), 0)
         self._refreshed_at: float | None = None
         self._lock = threading.Lock()
-        self._surroundings = Surroundings()
+        self._on_change: list[Callable[[Collection[str] | None], None]] = []
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
 
     def refresh(self, force: bool = False) -> bool:
@@ -81,22 +78,23 @@ class Searcher:
             if not force and not self._is_due():
                 return False
             try:
-                snapshot = self._state.poll()
+                news = self._reader.poll()
             except StoreUnavailable:
                 if self._refreshed_at is None:
                     raise
-                snapshot = None
-            if snapshot is not None:
-                self._snapshot = snapshot
+                news = None
+            if news is not None:
+                self._snapshot = news.snapshot
+                for changed in self._on_change:
+                    changed(news.changed)
             self._refreshed_at = self._clock()
             return True
         finally:
             self._lock.release()
 
-    def take_changed(self) -> set[str] | None:
-        """Ids of the items that refreshes found changed since the last call; None if any item may have changed."""
-        with self._lock:
-            return self._state.take_changed()
+    def on_change(self, call: Callable[[Collection[str] | None], None]) -> None:
+        """Call this after every refresh that found something, with the ids of changed items; None: any may have."""
+        self._on_change.append(call)
 
     def __len__(self) -> int:
         return self._snapshot.images
@@ -108,7 +106,7 @@ class Searcher:
 
     def sample(self, limit: int) -> list[str]:
         """At most `limit` ids, spread over the index and its blocks; the same ones as long as the index is the same."""
-        lives = self._snapshot.lives
+        lives = self._snapshot.blocks
         rows = [np.flatnonzero(live.alive) if live.alive is not None else np.arange(len(live.block)) for live in lives]
         total = sum(len(r) for r in rows)
         if not total:
@@ -124,16 +122,12 @@ class Searcher:
 
     @property
     def manifest(self) -> Manifest | None:
-        return self._state.manifest
+        """The manifest that is searched; None before the first merge."""
+        return self._snapshot.manifest
 
     @property
     def space(self) -> Space:
         return self._snapshot.space
-
-    @property
-    def calibration(self) -> Calibration:
-        """Fitted to this index at a merge, or the default."""
-        return self._surroundings.calibration(self.manifest)
 
     @property
     def segments(self) -> int:
@@ -143,7 +137,7 @@ class Searcher:
     @property
     def fresh(self) -> int:
         """Items that are in no segment yet."""
-        return sum(live.count for live in self._snapshot.lives if live.block.is_fresh)
+        return sum(live.count for live in self._snapshot.blocks if isinstance(live.block, FreshBlock))
 
     @property
     def notice(self) -> str | None:
@@ -158,7 +152,6 @@ class Searcher:
         filters: Filters = Filters(),  # noqa: B008 - a frozen record
         mode: Literal["fast", "exact"] = "fast",
         metric: str | None = None,
-        query_hash: bytes | None = None,
         leave_out: Collection[str] = (),
     ) -> Hits:
         """The k nearest different pictures that pass the filters, as many as there are.
@@ -168,7 +161,6 @@ class Searcher:
             k: At least 1.
             mode: `fast` or `exact`, two ways through one similarity space.
             metric: A SciPy metric on the full vectors; overrides `mode`.
-            query_hash: Perceptual hash, PDQ in its first 32 bytes.
             leave_out: Ids that are no results.
 
         Raises:
@@ -181,30 +173,30 @@ class Searcher:
         snapshot = self._snapshot
         way: Way = "metric" if metric is not None else mode
         if not snapshot.images:
-            return Hits((), way, metric, np.empty(0, np.float32), snapshot.notice)
+            return Hits((), way, metric, snapshot.notice)
         query = query_vector(vector, snapshot.space.dimension)
-        wanted_hash = None if query_hash is None else np.frombuffer(bytes(query_hash), np.uint8)
-        allowed = [live.allowed(filters) for live in snapshot.lives]
-        matching = sum(_count(live, mask) for live, mask in zip(snapshot.lives, allowed, strict=True))
-        inside = snapshot.space.inside(query)
-        projected = unit(inside[None])[0]
+        allowed = [live.allowed(filters) for live in snapshot.blocks]
+        matching = sum(_count(live, mask) for live, mask in zip(snapshot.blocks, allowed, strict=True))
+        unnormalised = snapshot.space.project_unnormalised(query)
+        projected = unit(unnormalised[None])[0]
         want = k + len(leave_out) + min(k, 20)
         for _ in range(WIDENINGS):
             most = max(want, NEAREST + len(leave_out))
-            found = find(snapshot, query, projected, allowed, most, way=way, metric=metric, pool=self._pool)
+            found = nearest_rows(snapshot, query, projected, allowed, most, way=way, metric=metric, pool=self._pool)
             shown = found.without(leave_out)
             vectors = shown.unit_vectors() if len(shown) else np.empty((0, snapshot.space.dimensions), np.float32)
-            hits = group(shown.take(slice(want)), vectors[:want], k, wanted_hash, leave_out)
+            hits = group_duplicates(shown.take(slice(want)), vectors[:want], k, leave_out)
             if len(hits) >= k or len(found) >= matching:
                 break
             want *= 4
-        near = shown.take(slice(NEAREST))
-        around = self._surroundings.around(snapshot, self.calibration, query, inside, near.places(), vectors[:NEAREST])
-        return Hits(hits, way, metric, near.similarities, snapshot.notice, around)
+        rows = shown.take(slice(NEAREST)).block_rows()
+        return Hits(
+            hits, way, metric, snapshot.notice, NearestRows(snapshot, query, unnormalised, rows, vectors[:NEAREST])
+        )
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""
-        parts = [part for live in self._snapshot.lives for part in live.counts(filters)]
+        parts = [part for live in self._snapshot.blocks for part in live.counts(filters)]
         return FacetCounts.answer(parts)
 
     def full_vectors(self) -> Iterator[tuple[Array, Array]]:
@@ -217,7 +209,7 @@ class Searcher:
         if place is None:
             return None
         live, row = place
-        vector: Array = live.block.read(row, row + 1)[0].astype(np.float32)
+        vector: Array = live.block.read_full(row, row + 1)[0].astype(np.float32)
         return vector
 
     def hashes_of(self, item_id: str) -> Array | None:
@@ -232,16 +224,16 @@ class Searcher:
 __all__ = ["Hit", "Hits", "Searcher"]
 
 
-def _count(live: Live, mask: Array | None) -> int:
+def _count(live: LiveBlock, mask: Array | None) -> int:
     return len(live.block) if mask is None else int(np.count_nonzero(mask))
 
 
-def _find(snapshot: Snapshot, item_id: str) -> tuple[Live, int] | None:
+def _find(snapshot: Snapshot, item_id: str) -> tuple[LiveBlock, int] | None:
     try:
         key = np.frombuffer(bytes.fromhex(item_id), np.uint8).reshape(1, 16)
     except ValueError:
         return None
-    for live in snapshot.lives:
+    for live in snapshot.blocks:
         row = int(live.block.index.find(key)[0])
         if row >= 0 and (live.alive is None or live.alive[row]):
             return live, row
