@@ -155,9 +155,7 @@ class RowLabels(Sequence[tuple[str, ...]]):
         if isinstance(place, slice):
             return RowLabels(self._rows[place])
         block, row = self._rows[place]
-        columns = block.columns
-        start, stop = columns.label_starts[row], columns.label_starts[row + 1]
-        return tuple(columns.names["label"][code] for code in columns.label_codes[start:stop])
+        return tuple(block.columns.names["label"][code] for code in block.columns.labels.row(row))
 
 
 def _stack(rows: Sequence[Array], dimension: int) -> Array:

@@ -97,6 +97,4 @@ class _Labels(Sequence[Sequence[str]]):
         return len(self._columns) - self._first
 
     def __getitem__(self, row: Any) -> Any:
-        starts = self._columns.label_starts
-        start, stop = starts[self._first + row], starts[self._first + row + 1]
-        return tuple(self._columns.names["label"][code] for code in self._columns.label_codes[start:stop])
+        return tuple(self._columns.names["label"][code] for code in self._columns.labels.row(self._first + row))

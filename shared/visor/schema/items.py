@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from visor.schema.words import stems
+
 BATCH_SIZE_MAX = 64
 """Items in one batch, so that a commit stays far below Firestore's 500 writes and a message below 10 MB."""
 
@@ -146,6 +148,8 @@ class FacetRow(Record, frozen=True, kw_only=True):
     price: float | None = None
     date: str | None = None
     labels: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
+    """Stems of what it is called, to compare with the names of a query's labels."""
 
     @classmethod
     def of(cls, item: Item, labels: tuple[Label, ...] = ()) -> FacetRow:
@@ -157,6 +161,7 @@ class FacetRow(Record, frozen=True, kw_only=True):
             price=item.price,
             date=item.date,
             labels=tuple(label.name for label in labels),
+            words=stems(" ".join((item.title, item.collection or "", item.extra.get("category", "")))),
         )
 
 
