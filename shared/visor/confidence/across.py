@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from visor.index.format.container import Array
 from visor.index.format.looks import TRAITS
-from visor.index.search.fusion import Fusion
 from visor.index.format.projection import Space
+from visor.index.search.fusion import Fusion
 from visor.schema.items import Record
 
 CONFIDENT_ACROSS = 0.36
@@ -36,6 +37,15 @@ FIRST = (0.198, -6.123, 8.129, -0.32)
 SHARPNESS = 12.0
 """Of the softmax over similarities: least log loss on packshots and on drawings alike."""
 _OTHERS = slice(9, 50)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Mean traits (d + 1162,) of so many photos, and the keys of the documents that are in it."""
+
+    mean: Array
+    photos: float
+    keys: tuple[str, ...]
 
 
 class Across(Record, frozen=True, kw_only=True, dict=True):
@@ -100,7 +110,7 @@ def is_it(similarities: Array, ranks: Sequence[int]) -> list[float]:
 
 
 def fit_intercept(best: Array, best_without: Array) -> float:
-    """The intercept of `Across.held`, from augmented queries: best similarities (a,) with and without their own item."""
+    """The intercept of `Across.held` from augmented queries: best similarities (a,) with and without their item."""
     if not len(best):
         return HELD_INTERCEPT
     scores = HELD_SLOPE * np.concatenate([best, best_without]).astype(np.float64)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
 
+from visor.confidence.across import CONFIDENT_ACROSS, Across, is_it
 from visor.confidence.features import (
     SAMPLED,
     CoverageProjection,
@@ -15,7 +17,7 @@ from visor.confidence.features import (
     centred_similarities,
     features,
 )
-from visor.confidence.model import Calibration, OutOfDomainPrior
+from visor.confidence.model import CONFIDENT, Calibration
 from visor.index.format.container import Array
 from visor.index.format.manifest import Manifest
 from visor.index.format.projection import EMPTY_SPACE, Projection, unit
@@ -30,28 +32,44 @@ FULL_KEPT_MAX = 4 * FULL_MAX
 """Pictures up to which full vectors stay in memory for that; a merge long before has fitted anew."""
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """held: confidence that the catalogue holds what was asked for; confident: from which it is called so; matches:
+    confidence of each hit that it is what was asked for, never rising."""
+
+    held: float
+    confident: float
+    matches: list[float]
+
+
 class ConfidenceEstimator:
     """Judges the answers of one index. Thread-safe; one a process."""
 
     def __init__(self) -> None:
-        self.prior = OutOfDomainPrior()
         self._context = ConfidenceContext()
 
-    def confidences(self, hits: Hits, query_labels: Sequence[str], *, learn: bool) -> list[float]:
-        """Probability of each hit that it is what was asked for, never rising.
+    def across(self, manifest: Manifest | None) -> Across | None:
+        """What is known of visitors' photos, where queries are to be answered across the gap."""
+        across = self._context.calibration(manifest).across
+        return across if across is not None and across.is_on else None
+
+    def judge(self, hits: Hits, query_labels: Sequence[str], across: Across | None) -> Judgement:
+        """How sure an answer is. It follows from the hits and their manifest alone.
 
         Args:
             query_labels: Content labels of the query, most probable first.
-            learn: Take the query into account for how many of those to come ask for what is not there.
+            across: The hits were found across this gap; None: by the catalogue's own look.
         """
         if hits.nearest is None or not hits.hits:
-            return []
+            return Judgement(0.0, CONFIDENT, [])
+        ranks = [hit.rank for hit in hits.hits]
+        if across is not None:
+            similarities = hits.nearest.similarities
+            return Judgement(across.held(similarities), CONFIDENT_ACROSS, is_it(similarities, ranks))
         calibration = self._context.calibration(hits.nearest.snapshot.manifest)
         around = self._context.neighbourhood(hits.nearest, query_labels)
-        confidences = calibration.confidences(around, [hit.rank for hit in hits.hits], self.prior.out_of_domain_share)
-        if learn:
-            self.prior.add(calibration.score(around), calibration)
-        return confidences
+        held = calibration.confidence(calibration.score(around))
+        return Judgement(held, CONFIDENT, calibration.confidences(around, ranks))
 
     def features(self, hits: Hits) -> tuple[float, ...]:
         """What an answer was judged by, to learn from at the next merge; nothing where it was not fitted."""

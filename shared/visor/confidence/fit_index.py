@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from visor.confidence.across import Across, Learned
 from visor.confidence.context import FULL_MAX
 from visor.confidence.features import CoverageProjection
 from visor.confidence.fit import NONE_REJECTED, SAMPLE_MAX, CatalogueRows, Sample, fit
+from visor.confidence.fit_across import fit_across
 from visor.confidence.model import Calibration
 from visor.index.format.container import Array, rows_in_blocks
 from visor.index.format.facets import FacetColumns
@@ -29,11 +31,19 @@ class Calibrator:
     """What `merge` calls when its segments stand.
 
     Args:
-        rejected: Gives the features of answers that somebody called no match, (r, f); see `pipeline.feedback`.
+        rejected: Gives the features of answers that somebody called no match, (r, f); see `visor.search.feedback`.
+        learn: Gives the visitors' mean, where it is another one than the one known (`visor.search.visitors`).
+        label_words: For each label of the model the weights of its words, where the model is at hand.
     """
 
-    def __init__(self, objects: ObjectStore, rejected: Callable[[], Array] = lambda: NONE_REJECTED) -> None:
-        self.objects, self._rejected = objects, rejected
+    def __init__(
+        self,
+        objects: ObjectStore,
+        rejected: Callable[[], Array] = lambda: NONE_REJECTED,
+        learn: Callable[[Across | None], Learned | None] = lambda before: None,
+        label_words: Sequence[dict[str, float]] = (),
+    ) -> None:
+        self.objects, self._rejected, self._learn, self._label_words = objects, rejected, learn, label_words
 
     def __call__(self, manifest: Manifest, segments: Sequence[Segment], space: Space) -> Mapping[str, Any] | None:
         """The new content of the manifest's `calibration`, or None if the old one still fits."""
@@ -42,10 +52,16 @@ class Calibrator:
         measured_in = None if images <= FULL_MAX else space.name
         grown = max(images, 1) / max(old.images, 1)
         fits = 1 / REFIT_AT < grown < REFIT_AT and old.space == measured_in and old.rejected == len(rejected)
-        if fits or not images:
+        if not images:
             return None
-        fitted = self.fit(segments, space, rejected, full=measured_in is None)
-        return as_document(msgspec.structs.replace(fitted, images=images))
+        learned = self._learn(old.across)
+        if fits and learned is None and old.across is not None:
+            return None
+        across = fit_across(segments, space, old.across, learned, self._label_words)
+        if fits and across is None:
+            return None
+        fitted = old if fits else self.fit(segments, space, rejected, full=measured_in is None)
+        return as_document(msgspec.structs.replace(fitted, images=old.images if fits else images, across=across))
 
     def fit(self, segments: Sequence[Segment], space: Space, rejected: Array, *, full: bool) -> Calibration:
         """See `visor.confidence.fit.fit`."""

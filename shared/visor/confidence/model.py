@@ -1,17 +1,14 @@
 """Calibration: from what is around a query to the probability that the catalogue holds what was asked for.
 
-Two things are learned, at different times and both without labels:
-- at a merge (`visor.confidence.fit`): how the catalogue's own pictures differ from strangers of the same shop;
-- while searching (`OutOfDomainPrior`): how many of the strangers come from elsewhere, where any match is weaker.
-The base rate is an assumption, not a measurement: half of the queries ask for something that the catalogue holds.
+Learned at a merge and without labels (`visor.confidence.fit`): how the catalogue's own images differ from strangers of
+the same shop. Two numbers are assumptions: half of the queries ask for something that the catalogue holds, and a
+quarter of the others comes from elsewhere, where any match is weaker. Nothing is learned between merges.
 """
 
 from __future__ import annotations
 
 import base64
 import math
-import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -20,26 +17,24 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from visor.confidence.features import FEATURES, Neighbourhood, features
+from visor.confidence.across import Across, sigmoid
+from visor.confidence.features import FEATURES, Neighbourhood, features, first_log_odds
 from visor.index.format.container import Array
 from visor.schema.items import Record
 
 CONFIDENT = 0.5
 """Probability below which an answer says that there is no confident match."""
 OUT_OF_DOMAIN_SHARE = 0.25
-"""Share of strangers taken to be from elsewhere before any query was seen …"""
-PRIOR_QUERIES = 6.0
-"""… with the weight of this many strangers."""
-OUT_OF_DOMAIN_MAX = 0.99
+"""Share of strangers taken to be from elsewhere."""
+FIRST_SLOPE, FIRST_INTERCEPT = 1.1, 1.0
+"""Log-odds that a first match is right, over its log-odds among all in units of the catalogue's own spread: the least
+over-sure on clothing and on groceries."""
 JUDGED = 24
 """Results of an answer that are judged one by one: two pages."""
-QUERIES_REMEMBERED = 500
-"""Scores of past queries that the share is estimated from: numbers, nothing about what was searched."""
 SHORT_FROM = 2.0
 SHORT_WEIGHT = 2.0
 """A best similarity more than 2 of the catalogue's standard deviations below its median counts extra, as nothing else
 tells pictures from elsewhere as well."""
-_STEPS = 4
 _BEST = FEATURES.index("best_similarity")
 
 
@@ -75,6 +70,13 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Answers among them that somebody had called no match."""
     cluster_weight: float = msgspec.field(default=0.0, name="trust")
     """How far the clusters found among the images were followed, 0 to 1; the rest are the default weights."""
+
+    first_centre: float = 0.0
+    """Median of `features.first_log_odds` over the catalogue's own images, each left out …"""
+    first_spread: float = 0.0
+    """… and their standard deviation; 0 where that was not measured."""
+    across: Across | None = None
+    """What is known of visitors' photos; None before a merge that knows of looks."""
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Calibration:
@@ -117,16 +119,20 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         """How much likelier each score is among strangers from elsewhere than among those of the same shop."""
         return np.exp(np.clip(-(np.asarray(scores) - self.out_of_domain_at) / self.out_of_domain_width, -30.0, 30.0))
 
-    def confidence(self, score: float, out_of_domain_share: float = 0.0) -> float:
-        """Confidence in [0, 1] that the catalogue holds what was asked for.
-
-        Args:
-            out_of_domain_share: Share of strangers from elsewhere, as `OutOfDomainPrior` estimates it.
-        """
-        strangers = 1.0 - out_of_domain_share + out_of_domain_share * float(self.out_of_domain_ratio(np.array(score)))
+    def confidence(self, score: float) -> float:
+        """Confidence in [0, 1] that the catalogue holds what was asked for."""
+        share = OUT_OF_DOMAIN_SHARE
+        strangers = 1.0 - share + share * float(self.out_of_domain_ratio(np.array(score)))
         return 1.0 / (1.0 + math.exp(min(60.0, max(-60.0, math.log(strangers) - score))))
 
-    def confidences(self, around: Neighbourhood, ranks: Sequence[int], out_of_domain_share: float = 0.0) -> list[float]:
+    def first(self, around: Neighbourhood) -> float | None:
+        """Confidence in [0, 1] that the nearest row is right; None where that was not fitted."""
+        if not self.first_spread or len(around.query) != len(self.mean_vector) or not len(around.rows):
+            return None
+        odds = first_log_odds(around, self.mean_vector, self.images)
+        return sigmoid(FIRST_INTERCEPT + FIRST_SLOPE * (odds - self.first_centre) / self.first_spread)
+
+    def confidences(self, around: Neighbourhood, ranks: Sequence[int]) -> list[float]:
         """Confidence in [0, 1] of each result: that of the answer if there were none nearer.
 
         It never rises from one result to the next. How right it is: docs/benchmarks-confidence.md.
@@ -139,39 +145,6 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         for number, rank in enumerate(ranks):
             if number < JUDGED and rank < len(around.rows):
                 rest = replace(around, rows=around.rows[rank:], labels=around.labels[rank:])
-                least = min(least, self.confidence(self.score(rest), out_of_domain_share))
+                least = min(least, self.confidence(self.score(rest)))
             found.append(least)
         return found
-
-
-class OutOfDomainPrior:
-    """Estimates, from the scores of the queries that came, which share of strangers comes from elsewhere. Thread-safe.
-
-    Three kinds of query are mixed: those the catalogue holds (half, by assumption), strangers of the same shop, and
-    strangers from elsewhere. Expectation–maximisation over past scores finds the share (Saerens et al., 'Adjusting the
-    outputs of a classifier to new a priori probabilities', Neural Computation 2002), from `OUT_OF_DOMAIN_SHARE` on.
-    """
-
-    def __init__(self) -> None:
-        self._scores: deque[float] = deque(maxlen=QUERIES_REMEMBERED)
-        self._share = OUT_OF_DOMAIN_SHARE
-        self._lock = threading.Lock()
-
-    @property
-    def out_of_domain_share(self) -> float:
-        return self._share
-
-    def add(self, score: float, calibration: Calibration) -> None:
-        """Learn from one more query; one that is asked again teaches nothing new."""
-        with self._lock:
-            if score in self._scores:
-                return
-            self._scores.append(score)
-            scores = np.clip(np.array(self._scores), -30.0, 30.0)
-            held, ratio, share = np.exp(scores), calibration.out_of_domain_ratio(scores), self._share
-            for _ in range(_STEPS):
-                whole = held + (1 - share) + share * ratio
-                far, near = share * ratio / whole, (1 - share) / whole
-                strangers = PRIOR_QUERIES + far.sum() + near.sum()
-                share = min(OUT_OF_DOMAIN_MAX, float((OUT_OF_DOMAIN_SHARE * PRIOR_QUERIES + far.sum()) / strangers))
-            self._share = share

@@ -10,7 +10,10 @@ NAME_WORDS_MAX = 4
 """A longer name of a label is an explanation."""
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _ASIDE = re.compile(r"\(.*?\)")
-_STOP = frozenset("a an the of or and in on with for to is it its by as at from that this having used one very".split())
+_STOP = frozenset(
+    {"a", "an", "the", "of", "or", "and", "in", "on", "with", "for", "to", "is", "it", "its", "by", "as", "at", "from"}
+    | {"that", "this", "having", "used", "one", "very", "small", "large"}
+)
 
 
 def stem(word: str) -> str:

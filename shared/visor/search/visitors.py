@@ -11,11 +11,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
-from visor.confidence.across import packed, unpacked
+from visor.confidence.across import Across, Learned, packed, unpacked
 from visor.errors import StoreUnavailable
 from visor.index.format.container import Array
 from visor.storage.documents import SERVER_TIME, Delete, DocumentStore, Put
@@ -83,37 +82,27 @@ class VisitorLog:
             pass
 
 
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """Mean traits (d + 1162,) of so many photos, and the keys of the documents that are in it."""
-
-    mean: Array
-    photos: float
-    keys: tuple[str, ...]
-
-
 class VisitorSums:
     """The merge's side: what was learned before and what searches left since."""
 
     def __init__(self, documents: DocumentStore, model: str) -> None:
         self._documents, self._model = documents, model
 
-    def fold(self, mean: str, photos: float, folded: tuple[str, ...]) -> Learned | None:
+    def fold(self, before: Across | None) -> Learned | None:
         """The manifest's mean with what came since; None if nothing did.
 
-        Args:
-            mean, photos: As the manifest has them.
-            folded: Keys that are in it, whose documents are deleted now.
+        Documents that the manifest says it has are deleted: a merge that dies in between counts nothing twice.
         """
+        before = before or Across(catalogue="")
         found = self._documents.query(COLLECTION, order_by="added_at", limit=READ_MAX)
         forget = bool(self._documents.get(COLLECTION, [FORGET]))
-        fresh = [d for d in found if d.key not in folded and d.data["model"] == self._model and not forget]
+        fresh = [d for d in found if d.key not in before.folded and d.data["model"] == self._model and not forget]
         stale = {d.key for d in found} - {d.key for d in fresh} | ({FORGET} if forget else set())
         if stale:
             self._documents.commit([Delete(collection=COLLECTION, key=key) for key in sorted(stale)])
         if not fresh and not forget:
             return None
-        parts = [(unpacked(mean), photos)] if mean and not forget else []
+        parts = [(unpacked(before.visitors), before.photos)] if before.visitors and not forget else []
         parts += [(unpacked(d.data["mean"]), float(d.data["photos"])) for d in fresh]
         photos = sum(n for _, n in parts)
         total = np.sum([part * n for part, n in parts], axis=0)

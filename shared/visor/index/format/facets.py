@@ -186,7 +186,7 @@ class ListColumn:
 
     @classmethod
     def concat(cls, parts: Sequence[ListColumn], maps: Sequence[Array], names: int) -> ListColumn:
-        """All rows in order. maps: for each part the new number of each of its names; names: how many there are then."""
+        """All rows in order. maps: for each part the new numbers of its names; names: how many there are then."""
         codes = [new[part.codes] for new, part in zip(maps, parts, strict=True)]
         lengths = np.concatenate([np.diff(part.starts) for part in parts])
         return cls(np.append(0, np.cumsum(lengths)).astype(np.uint32), _small(np.concatenate(codes), names))

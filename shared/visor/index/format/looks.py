@@ -6,7 +6,7 @@ Both are optional tensors. Objects without them give zeros, and a zero look adds
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,10 @@ def pack_look(probabilities: Array | None, colours: Array) -> Array:
         look[2 * LABELS_KEPT : 3 * LABELS_KEPT] = np.rint(255 * np.sqrt(np.clip(probabilities[best], 0, 1)))
     look[3 * LABELS_KEPT :] = colours
     return look
+
+
+def no_looks(count: int) -> Array:
+    return np.zeros((count, LOOK_BYTES), np.uint8)
 
 
 def label_roots(looks: Array) -> Array:
@@ -84,11 +88,11 @@ class Augmented:
         return cls(ids, vectors, looks, round(tried * len(rows) / n) if n else tried)
 
     @classmethod
-    def read(cls, container: Container, dimension: int) -> Augmented:
-        """What `tensors` wrote; nothing if nothing was written."""
+    def read(cls, container: Container, dimension: int, array: Callable[[str], Array]) -> Augmented:
+        """What `tensors` wrote, through `array`, which reads a tensor; nothing if nothing was written."""
         if "augmented_ids" not in container:
             return cls.none(dimension)
-        ids, vectors, looks, tried = (container.array(f"augmented_{n}") for n in ("ids", "vectors", "looks", "tried"))
+        ids, vectors, looks, tried = (array(f"augmented_{name}") for name in ("ids", "vectors", "looks", "tried"))
         return cls(ids, vectors, looks, int(tried[0]))
 
     def tensors(self) -> dict[str, Array]:

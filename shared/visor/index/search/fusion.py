@@ -6,7 +6,7 @@ the item the catalogue's. The weights lie on plateaus measured in docs/decisions
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,10 +49,7 @@ class Fusion:
             words: (n,) of `FacetColumns.word_weights`.
         """
         d = len(self.query) - TRAITS
-        if coded:
-            near = dot(vectors, self.projected)
-        else:
-            near = dot(unit(vectors - self.catalogue[:d]), self.query[:d])
+        near = dot(vectors, self.projected) if coded else dot(unit(vectors - self.catalogue[:d]), self.query[:d])
         beside = traits(np.zeros((len(looks), 0), np.float32), looks)
         known = [beside[:, part].any(1) for part in (slice(0, LABELS), slice(LABELS, TRAITS))]
         beside = unit_parts(beside - self.catalogue[d:])
@@ -68,7 +65,7 @@ def unit_parts(rows: Array) -> Array:
     return np.concatenate([unit(rows[:, :d]), unit(rows[:, d : d + LABELS]), unit(rows[:, d + LABELS :])], axis=1)
 
 
-def query_words(look: Array, names: list[dict[str, float]]) -> dict[str, float]:
+def query_words(look: Array, names: Sequence[dict[str, float]]) -> dict[str, float]:
     """Weight of each word for a query: Σ p(label) · share of the word in the label's names.
 
     Args:
