@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from visor.models.embedder import Embedder
     from visor.schema.items import Change, CrawlRun, IndexedItem, Item
     from visor.search.active_index import ActiveIndex
-    from visor.search.active_index import ActiveIndex
     from visor.search.service import SearchService
     from visor.sources.config import Configuration
     from visor.sources.contract import Source, SourceContext
@@ -93,6 +92,18 @@ class Assembly:
         from visor.models.store import fingerprint_of
 
         return self._embedder.fingerprint if self._embedder else fingerprint_of(self.settings)
+
+    @property
+    def label_words(self) -> list[dict[str, float]]:
+        """What the words of the labels' names are worth; empty where the model is not at hand."""
+        from visor.errors import ModelError, ModelNotBuilt
+        from visor.models.store import label_words, model_directory, read_manifest
+
+        try:
+            directory = model_directory(self.settings, self.settings.model)
+            return label_words(read_manifest(self._embedder.directory if self._embedder else directory))
+        except (ModelError, ModelNotBuilt):
+            return []
 
     @cached_property
     def searcher(self) -> Searcher:
@@ -280,8 +291,10 @@ class Assembly:
         from visor.confidence.fit_index import Calibrator
         from visor.index.merge.merge import merge
         from visor.search.feedback import rejected_features
+        from visor.search.visitors import VisitorSums
 
         documents = self.stores.documents
+        visitors = VisitorSums(documents, self.fingerprint)
         report = merge(
             self.stores.objects,
             documents,
@@ -289,7 +302,12 @@ class Assembly:
             budget_s=budget_s,
             relearn=relearn,
             progress=progress,
-            calibrate=Calibrator(self.stores.objects, lambda: rejected_features(documents)),
+            calibrate=Calibrator(
+                self.stores.objects,
+                lambda: rejected_features(documents),
+                visitors.fold,
+                self.label_words,
+            ),
         )
         if report.generation and report.finished:
             self._switch()
@@ -343,6 +361,7 @@ class Assembly:
             settings=self.settings,
             picture_address=picture_address,
             on_look=lambda: self.meter.add("look"),
+            on_learn=lambda: self.meter.add("learn"),
         )
 
     def search_app(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchApp:

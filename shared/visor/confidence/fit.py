@@ -144,7 +144,7 @@ def fit(
         return Calibration()
     fitted = _fitted(np.stack(own), np.stack(strange), sample, mean, space, clearness, rejected)
     centre, spread = float(np.median(first)), max(float(np.std(first)), 1e-3)
-    return msgspec.structs.replace(fitted, first_centre=round(centre, 6), first_spread=round(spread, 6))
+    return msgspec.structs.replace(fitted, first_centre=round(centre, 6), first_spread=round(spread, 6), images=images)
 
 
 def _fitted(

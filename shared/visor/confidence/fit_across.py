@@ -52,7 +52,10 @@ def fit_across(
     )
     if learned is not None:
         across = msgspec.structs.replace(
-            across, visitors=packed(learned.mean), photos=learned.photos, folded=learned.keys
+            across,
+            visitors=packed(learned.mean) if learned.photos else "",
+            photos=learned.photos,
+            folded=learned.keys,
         )
     is_on = decide(across, images, len(augmented.ids) / max(augmented.tried, 1), len(augmented.ids))
     across = msgspec.structs.replace(across, is_on=is_on)

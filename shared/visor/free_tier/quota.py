@@ -35,6 +35,7 @@ LOG = logging.getLogger(__name__)
 Kind = Literal[
     "search",
     "look",
+    "learn",
     "reading",
     "embed",
     "crawl",

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from visor.errors import ImageError
+from visor.ingest.augmented_queries import AugmentedQueries
 from visor.schema.items import (
     Batch,
     Change,
@@ -56,6 +57,7 @@ class Picture:
     vector: np.ndarray | None = None
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
+    look: np.ndarray | None = None
 
 
 @dataclass
@@ -74,6 +76,7 @@ class Delivery:
     failed_before: dict[str, Document]
     report: EmbedReport = field(default_factory=EmbedReport)
     pictures: list[Picture] = field(default_factory=list)
+    augmented: AugmentedQueries = field(default_factory=AugmentedQueries)
     updates: list[Change] = field(default_factory=list)
     deletes: list[Change] = field(default_factory=list)
     failures: list[tuple[Change, ImageError]] = field(default_factory=list)

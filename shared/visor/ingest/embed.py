@@ -21,7 +21,9 @@ import numpy as np
 
 from visor.errors import Conflict, CorruptObject, FetchUnavailable, ImageError, UnsafeImage
 from visor.free_tier.quota import Meter
+from visor.imaging.colour_signature import colour_signature
 from visor.imaging.decode import DecodedImage, decode
+from visor.index.format.looks import pack_look
 from visor.index.format.shard import shard_object, write_shard
 from visor.ingest.batch_plan import Delivery, EmbedReport, Picture
 from visor.models.embedder import Embedder
@@ -177,11 +179,21 @@ class BatchEmbedder:
         return Picture(change, image.width, image.height, perceptual_hash(image.pixels), image.pixels)
 
     def _embed_some(self, work: Delivery, pictures: list[Picture]) -> None:
-        embedded = self.embedder.embed([p.pixels for p in pictures if p.pixels is not None])
-        for picture, vector, labels, probabilities in zip(
-            pictures, embedded.vectors, embedded.labels, embedded.safety, strict=True
+        images = {p.change.item.id: p.pixels for p in pictures if p.pixels is not None}
+        augmented = work.augmented.images(images)
+        embedded = self.embedder.embed([*images.values(), *augmented.values()])
+        looks = [
+            pack_look(probabilities, colour_signature(image))
+            for probabilities, image in zip(
+                embedded.probabilities, (*images.values(), *augmented.values()), strict=True
+            )
+        ]
+        for number, item in enumerate(augmented, len(images)):
+            work.augmented.add(item, embedded.vectors[number], looks[number])
+        for picture, vector, labels, probabilities, look in zip(
+            pictures, embedded.vectors, embedded.labels, embedded.safety, looks, strict=False
         ):
-            picture.pixels = None
+            picture.pixels, picture.look = None, look
             picture.vector, picture.labels = vector, labels
             picture.safety = self.thresholds.judge_item(probabilities)
             if picture.safety is not None and picture.safety.unsafe:
@@ -207,6 +219,8 @@ class BatchEmbedder:
             vectors=np.stack([p.vector for p in pictures if p.vector is not None]).astype(np.float16),
             hashes=np.stack([np.frombuffer(p.hashes, np.uint8) for p in pictures]),
             facets=[FacetRow.of(p.change.item, p.labels) for p in pictures],
+            looks=np.stack([p.look for p in pictures if p.look is not None]),
+            augmented=work.augmented.kept(self.embedder.dimension),
         )
         name = shard_object(work.commit_key())
         self.objects.put(name, data)

@@ -76,7 +76,7 @@ def query_words(look: Array, names: Sequence[dict[str, float]]) -> dict[str, flo
     if not names:
         return weights
     probabilities = label_roots(look[None])[0] ** 2
-    for label in np.flatnonzero(probabilities):
+    for label in np.flatnonzero(probabilities).tolist():
         for word, share in names[label].items():
             weights[word] = weights.get(word, 0.0) + float(probabilities[label]) * share
     return weights

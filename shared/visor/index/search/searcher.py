@@ -197,6 +197,9 @@ class Searcher:
             if len(hits) >= k or len(found) >= matching:
                 break
             want *= 4
+        if fusion:
+            # What is shown and judged as a copy is the cosine, whatever brought it to its place.
+            hits = tuple(replace(hit, similarity=float(vectors[hit.rank] @ projected)) for hit in hits)
         if filters != Filters():
             # What is known of the query does not depend on which items are asked.
             shown = nearest([live.alive for live in snapshot.blocks], most).without(leave_out)
