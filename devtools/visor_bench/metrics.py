@@ -17,7 +17,8 @@ from visor.console import as_json, say
 from visor.evaluation.folder import embedded_folder
 from visor.evaluation.scores import Scores
 from visor.index.format.container import Array
-from visor.index.format.projection import dot, learn
+from visor.index.format.projection import dot
+from visor.index.merge.learn import learn
 from visor.index.search.metrics import METRICS, Metric
 from visor.models.build.builder import ensure_model
 from visor.models.embedder import load_embedder

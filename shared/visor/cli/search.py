@@ -68,18 +68,18 @@ def parse_filters(texts: tuple[str, ...]) -> Any:
     Raises:
         BadRequest: A text is no filter.
     """
-    from visor.schema.search import Filters
+    from visor.schema.search import FACETS, Filters
 
     lists: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or name not in (*LISTS, "price", "date"):
+        if not equals or name not in (*FACETS, "price", "date"):
             raise BadRequest(
                 f"--filter {text} is no filter",
-                valid=f"NAME=VALUE with NAME one of {', '.join(LISTS)}, price, date",
+                valid=f"NAME=VALUE with NAME one of {', '.join(FACETS)}, price, date",
                 remedy="Ranges are LOW..HIGH, and either end may be left out",
             )
-        if name in LISTS:
+        if name in FACETS:
             lists.setdefault(name, []).append(value)
             continue
         low, dots, high = value.partition("..")
@@ -89,9 +89,6 @@ def parse_filters(texts: tuple[str, ...]) -> Any:
         else:
             lists["price"] = {"min": _number(text, low), "max": _number(text, high)}
     return msgspec.convert(lists, Filters)
-
-
-LISTS = ("collection", "source", "country", "currency", "label")
 
 
 def _number(text: str, value: str) -> float | None:

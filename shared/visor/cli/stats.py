@@ -61,12 +61,14 @@ def _links(assembly: Any) -> dict[str, int]:
 
 def _live_failures(assembly: Any) -> dict[str, int]:
     """Count by code the failures that no later success has overtaken."""
+    from visor.schema.items import is_live
+
     documents = assembly.stores.documents
     failures = documents.query("failures", limit=1000)
     items = documents.get("items", [failure.key for failure in failures])
     counts: dict[str, int] = {}
     for failure in failures:
         item = items.get(failure.key)
-        if item is None or item.data["version"] < failure.data["version"] or item.data.get("gone"):
+        if item is None or item.data["version"] < failure.data["version"] or not is_live(item.data):
             counts[failure.data["code"]] = counts.get(failure.data["code"], 0) + 1
     return counts

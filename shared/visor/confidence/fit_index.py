@@ -9,11 +9,10 @@ import msgspec
 import numpy as np
 
 from visor.confidence.across import Across, Learned
-from visor.confidence.context import FULL_MAX
 from visor.confidence.features import CoverageProjection
 from visor.confidence.fit import NONE_REJECTED, SAMPLE_MAX, CatalogueRows, Sample, fit
 from visor.confidence.fit_across import fit_across
-from visor.confidence.model import Calibration
+from visor.confidence.model import FULL_MAX, Calibration
 from visor.index.format.container import Array, rows_in_blocks
 from visor.index.format.facets import FacetColumns
 from visor.index.format.manifest import Manifest

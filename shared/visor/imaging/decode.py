@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 
+import numpy as np
 import pillow_heif
-from PIL import Image, ImageStat, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageStat, UnidentifiedImageError
 
 from visor.errors import UndecodableImage
-from visor.imaging.colour import flattened, in_srgb
 from visor.imaging.sniff import picture_format, what_instead
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
@@ -20,6 +21,13 @@ FRAME_DEVIATION_MIN = 10.0
 """Standard deviation of grey values (0…255) from which a frame counts as not blank."""
 SCANS_MAX = 64
 """A progressive JPEG has about ten scans; thousands of them are a way to keep a processor busy."""
+
+PROFILE_BYTES_MAX = 4_000_000
+"""A larger colour profile is not read; printers' profiles have up to 3 MB."""
+
+ROWS_AT_ONCE = 64
+_DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+_PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 
 _VALID = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC pictures are decoded"
 _SAVE_ANEW = "Open it in a picture program and save it as JPEG or PNG"
@@ -181,3 +189,67 @@ def _reason(exc: Exception, data: bytes | memoryview, pixels_max: int) -> Undeco
     return UndecodableImage(
         f"The {form} file is broken ({type(exc).__name__}: {str(exc)[:200]})", valid=_VALID, remedy=_SAVE_ANEW
     )
+
+
+def flattened(image: Image.Image) -> Image.Image:
+    """The loaded image in mode L, RGB or CMYK, 8 bits a channel; what is transparent becomes white.
+
+    The argument is left as it is and may be returned itself.
+    """
+    if image.mode in _DEEP_MODES:
+        return Image.fromarray(_eight_bits(np.asarray(image)))
+    if image.mode == "LAB":
+        lab = ImageCms.createProfile("LAB")
+        return _transformed(image, ImageCms.ImageCmsProfile(lab))
+    if image.has_transparency_data:
+        rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+        ground = Image.new("RGB", image.size, "white")
+        ground.paste(rgba, mask=rgba.getchannel("A"))
+        return ground
+    return image if image.mode in _PROFILE_SPACES else image.convert("RGB")
+
+
+def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """An L, RGB or CMYK image as RGB, through its ICC profile if that can be read and fits; else as Pillow converts."""
+    if profile and len(profile) <= PROFILE_BYTES_MAX:
+        try:
+            found = ImageCms.ImageCmsProfile(BytesIO(profile))
+            fits = found.profile.xcolor_space == _PROFILE_SPACES[image.mode]
+            if fits and "sRGB" not in (found.profile.profile_description or ""):
+                return _transformed(image, found)
+        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            pass  # browsers too show a picture whose profile is broken as if it had none
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _transformed(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
+    transform = ImageCms.buildTransform(profile, _srgb(), image.mode, "RGB")
+    return transform.apply(image)
+
+
+@cache
+def _srgb() -> ImageCms.ImageCmsProfile:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+
+
+def _eight_bits(values: np.ndarray) -> np.ndarray:
+    """Values (h, w) of 16 or 32 bits, integer or float, as uint8: by their full range where that is known.
+
+    16-bit values span 0…65535; wider ones that stay within 0…1 (float), 0…255 or 0…65535 are taken to span that, and
+    others are stretched from their least to their greatest. What is not finite becomes 0.
+    """
+    if values.dtype.itemsize == 2:
+        return (values >> 8).astype(np.uint8)
+    if values.dtype.kind == "f":
+        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if low >= 0 and high <= 65535:
+        is_fraction = high <= 1 and not float(high).is_integer()
+        low, high = 0.0, 1.0 if is_fraction else 255.0 if high <= 255 else 65535.0
+    span = high - low or 1.0
+    eight = np.empty(values.shape, np.uint8)
+    # A few rows at a time: as float64 all of them take eight times the picture's memory.
+    for start in range(0, len(values), ROWS_AT_ONCE):
+        rows = values[start : start + ROWS_AT_ONCE].astype(np.float64)
+        eight[start : start + ROWS_AT_ONCE] = np.clip((rows - low) * (255.0 / span), 0, 255)
+    return eight

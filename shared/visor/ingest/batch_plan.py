@@ -26,6 +26,7 @@ from visor.schema.items import (
     ShardCommit,
     Tombstone,
     as_document,
+    is_live,
 )
 from visor.storage.documents import SERVER_TIME, Delete, Document, Put, Write
 
@@ -107,7 +108,7 @@ class Delivery:
         for change in {change.item.id: change for change in self.batch.changes}.values():
             document = self.documents.get(change.item.id)
             stored = self.stored_version(change.item.id)
-            live = document is not None and not document.data.get("gone")
+            live = is_live(document.data if document else None)
             same_model = document is not None and document.data.get("model") == self.model
             superseded = stored > change.version or (stored == change.version and (same_model or not live))
             hopeless = change.action != "delete" and self.failed_version(change.item.id) >= change.version

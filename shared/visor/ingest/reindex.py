@@ -16,7 +16,7 @@ import msgspec
 
 from visor.errors import Conflict
 from visor.index.format.current_model import CurrentModel, read_current, write_current
-from visor.schema.items import Batch, Change, IndexedItem, Record
+from visor.schema.items import Batch, Change, IndexedItem, Record, is_live
 from visor.settings import Settings
 from visor.storage.documents import Document, DocumentStore, Where
 from visor.storage.queue import Queue
@@ -97,7 +97,7 @@ class Reindex:
         return read_current(self.documents)[1]
 
     def _change(self, document: Document) -> Change | None:
-        if document.data.get("gone") or document.data.get("model") == self.model:
+        if not is_live(document.data) or document.data.get("model") == self.model:
             return None
         indexed = msgspec.convert(document.data, IndexedItem)
         return Change(action="embed", item=indexed.item, version=indexed.version)
@@ -149,7 +149,7 @@ def to_drop(documents: DocumentStore, model: str, *, clock: Callable[[], float] 
 def _is_left(documents: DocumentStore, model: str, until: str) -> bool:
     """Whether an item that was indexed before `until` has a vector of another model only."""
     return any(
-        not document.data.get("gone") and document.data.get("model") != model
+        is_live(document.data) and document.data.get("model") != model
         for page in _pages(documents, "", until)
         for document in page
     )

@@ -21,10 +21,10 @@ import msgspec
 
 from visor.errors import FetchUnavailable
 from visor.index.format.current_model import read_current
-from visor.link_check.duplicate_lookup import same_picture
+from visor.link_check.duplicate_lookup import find_duplicates
 from visor.link_check.probe import Look, Prober, is_web, look_at, look_at_all
 from visor.link_check.state import PICTURE_GONE, TROUBLES_MAX, Failing, LinkState, Trouble, with_links
-from visor.schema.items import Batch, Change, IndexedItem, Item, Record
+from visor.schema.items import Batch, Change, IndexedItem, Item, Record, live_item
 from visor.storage.documents import Document, DocumentStore, Where
 from visor.storage.objects import ObjectStore
 from visor.storage.queue import Queue
@@ -252,7 +252,7 @@ class LinkCheck:
             return {}
         current, _ = read_current(self.documents)
         model = current.current if current is not None else None
-        same = same_picture(self.objects, self.documents, model, [case.item.id for case in cases])
+        same = find_duplicates(self.objects, self.documents, model, [case.item.id for case in cases])
         others = self.documents.get("items", sorted({other for found in same.values() for other in found}))
         originals = defaultdict(list)
         for catalogue, stand_in in self.state.addresses.items():
@@ -365,9 +365,7 @@ class LinkCheck:
 
 
 def _live(document: Document | None) -> IndexedItem | None:
-    if document is None or document.data.get("gone"):
-        return None
-    return msgspec.convert(document.data, IndexedItem)
+    return live_item(document.data if document else None)
 
 
 def _addresses(item: Item) -> list[tuple[str, bool]]:

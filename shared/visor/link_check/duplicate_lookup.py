@@ -61,7 +61,7 @@ class _Row:
         return hashes, vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
-def same_picture(
+def find_duplicates(
     objects: ObjectStore, documents: DocumentStore, model: str | None, ids: Collection[str]
 ) -> dict[str, list[str]]:
     """For each id, the ids of others that show the same picture, most similar first; deleted ones may be among them.
@@ -71,14 +71,14 @@ def same_picture(
     """
     for attempt in range(ATTEMPTS):
         try:
-            return _same_picture(list(_parts(objects, documents, model)), sorted(set(ids)))
+            return _find_duplicates(list(_parts(objects, documents, model)), sorted(set(ids)))
         except NotFound:
             if attempt == ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
 
 
-def _same_picture(parts: list[_Part], ids: list[str]) -> dict[str, list[str]]:
+def _find_duplicates(parts: list[_Part], ids: list[str]) -> dict[str, list[str]]:
     wanted = {item: row.read() for item, row in _newest(parts, ids).items()}
     near: set[str] = set()
     for part in parts if wanted else ():

@@ -23,30 +23,6 @@ def hash_distances(hashes: Array, query: Array) -> Array:
     return distances
 
 
-def first_duplicates(hashes: Array, vectors: Array) -> Array:
-    """For each of n rows in rank order, the first row that shows the same picture (itself if none): (n,) int64.
-
-    Args:
-        hashes: (n, h) uint8.
-        vectors: (n, m) float32, unit length.
-    """
-    n = len(hashes)
-    leader = np.arange(n)
-    words = np.ascontiguousarray(hashes[:, :PDQ_BYTES]).view(np.uint64)
-    for start in range(0, n, PAIRS_AT_ONCE):
-        some = slice(start, start + PAIRS_AT_ONCE)
-        near = np.bitwise_count(words[some, None] ^ words[None]).sum(2, dtype=np.int16) <= SAME_BITS
-        for i in (start + np.flatnonzero(near.sum(1) > 1)).tolist():
-            if leader[i] != i:
-                continue
-            rows = np.flatnonzero(near[i - start])
-            rows = rows[(rows > i) & (leader[rows] == rows)]
-            leader[rows[vectors[rows] @ vectors[i] >= SAME_SIMILARITY]] = i
-    return leader
-
-
-PAIRS_AT_ONCE = 128
-"""Rows that are compared with all others at once."""
 BANDS = 16
 """Parts of 16 bits that a PDQ hash is cut into: two hashes that differ in fewer bits than this agree in one part."""
 BAND_NEIGHBOURS = 4

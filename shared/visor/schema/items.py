@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -120,6 +121,16 @@ class IndexedItem(Record, frozen=True, kw_only=True):
     height: int
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
+
+
+def is_live(data: Mapping[str, Any] | None) -> bool:
+    """Whether the document of an item says that it is searchable: it is there, and not only remembered as deleted."""
+    return data is not None and not data.get("gone")
+
+
+def live_item(data: Mapping[str, Any] | None) -> IndexedItem | None:
+    """The item in a document; None where it is not searchable."""
+    return msgspec.convert(data, IndexedItem) if is_live(data) else None
 
 
 class Failure(Record, frozen=True, kw_only=True):

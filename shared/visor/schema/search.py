@@ -32,6 +32,10 @@ class Filters(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     date_to: str | None = None
 
 
+FACETS = ("collection", "source", "country", "currency", "label")
+"""Filters that take several values, and whose values are counted."""
+
+
 class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The JSON body of `POST /v1/search`. Exactly one of `image`, `url`, `vector`, `item` says what to search for.
 

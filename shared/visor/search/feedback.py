@@ -35,7 +35,7 @@ class Feedback(Record, frozen=True, kw_only=True):
     item: str
     verdict: str = "not_a_match"
     features: tuple[float, ...] = ()
-    """Numbers of `neighbourhood.FEATURES` at that time, where the item was the answer's first match."""
+    """Numbers of `visor.confidence.features.FEATURES` at that time, where the item was the answer's first match."""
 
 
 def query_key(vector: Array, item: str | None) -> str:

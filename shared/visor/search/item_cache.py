@@ -7,12 +7,10 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 
-import msgspec
-
 from visor.errors import UnknownItem
 from visor.image_readers.thumbnails import FRAMES
 from visor.link_check.state import PICTURE_GONE
-from visor.schema.items import IndexedItem
+from visor.schema.items import IndexedItem, live_item
 from visor.schema.search import Place
 from visor.storage.documents import DocumentStore
 
@@ -57,9 +55,7 @@ class ItemCache:
         if missing:
             found = self.documents.get("items", missing)
             for item in missing:
-                document = found.get(item)
-                live = document is not None and not document.data.get("gone")
-                fresh[item] = msgspec.convert(document.data, IndexedItem) if document and live else None
+                fresh[item] = live_item(found[item].data if item in found else None)
             with self._lock:
                 # What was read while something changed may be the old version.
                 for item in missing if invalidated == self._invalidated else ():

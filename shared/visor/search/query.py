@@ -1,4 +1,4 @@
-"""Queries: from what a request brings to pixels, and to the vector that is searched for."""
+"""Queries: from a request to pixels, and to the vector that is searched for."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from visor.http.client import Fetcher
 from visor.imaging.colour_signature import colour_signature
 from visor.imaging.decode import DecodedImage, decode
 from visor.index.format.looks import LOOK_BYTES, pack_look, traits
+from visor.index.format.projection import query_vector
 from visor.models.embedder import Embedder
 from visor.models.moderation import Thresholds
 from visor.near_duplicates.alignment import Probe
@@ -79,6 +80,7 @@ class QueryReader:
     def __init__(self, embedder: Embedder, fetcher: Fetcher, settings: Settings) -> None:
         self.embedder, self.fetcher, self.settings = embedder, fetcher, settings
         self.thresholds = Thresholds.of(settings)
+        self.side = embedder.description.input_side
         # Pixels are what takes memory, and threads of their own keep a heap of that size each.
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
 
@@ -149,7 +151,7 @@ class QueryReader:
 
     def _focused(self, data: bytes, request: SearchRequest) -> tuple[DecodedImage, Image.Image]:
         """The picture, no larger than what counts of it needs, and what counts of it."""
-        side = self.embedder.description.input_side
+        side = self.side
         if request.box:
             side = round(side / max(min(request.box[2:]), 1e-3))
         if request.exclude:
@@ -162,7 +164,7 @@ class QueryReader:
             return upload
         if request.url is not None:
             with watch.stage("fetch"):
-                # Whoever asks waits: not for four others at the same host as a crawl does.
+                # A visitor waits for the answer: no long queue behind other fetches at the same host.
                 return self.fetcher.fetch(request.url, turn_s=self.settings.fetch_timeout_s).body
         try:
             return base64.b64decode((request.image or "").partition("base64,")[2] or request.image or "", validate=True)
@@ -194,12 +196,8 @@ def decode_vector(text: str, dimension: int) -> tuple[np.ndarray, np.ndarray | N
             valid=f"This index takes {2 * dimension}: {dimension} numbers of 2 bytes",
             remedy="Take query.vector from an answer of this index; after a change of model search the picture again",
         )
-    vector = np.frombuffer(data, "<f2", dimension).astype(np.float32)
     look = np.frombuffer(data, np.uint8, offset=2 * dimension)
-    norm = float(np.linalg.norm(vector))
-    if not np.isfinite(norm) or norm == 0:
-        raise BadRequest("vector has no direction: it is zero or not finite", valid="Finite numbers, not all 0")
-    return vector / np.float32(norm), look if len(look) else None
+    return query_vector(np.frombuffer(data, "<f2", dimension), dimension), look if len(look) else None
 
 
 def focus(pixels: Image.Image, box: Box | None, exclude: Sequence[Box]) -> Image.Image:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from visor.confidence.across import Across
-from visor.confidence.context import ConfidenceEstimator, Judgement
+from visor.confidence.model import ConfidenceEstimator, Judgement
 from visor.errors import BadRequest, StoreUnavailable
 from visor.http.client import Fetcher
 from visor.index.search.fusion import query_words

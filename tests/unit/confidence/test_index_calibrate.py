@@ -14,7 +14,6 @@ from scripts import confidence_weights
 from tests.unit.index.index_fixtures import MODEL, Shop, unit_rows
 
 from visor.confidence.clustering import cut, silhouette, ward
-from visor.confidence.context import ConfidenceContext
 from visor.confidence.features import (
     FEATURES,
     CoverageProjection,
@@ -26,10 +25,17 @@ from visor.confidence.features import (
 )
 from visor.confidence.fit import SAMPLE_MIN, CatalogueRows, Sample, fit
 from visor.confidence.fit_index import Calibrator
-from visor.confidence.model import OUT_OF_DOMAIN_MAX, OUT_OF_DOMAIN_SHARE, Calibration, OutOfDomainPrior
+from visor.confidence.model import (
+    OUT_OF_DOMAIN_MAX,
+    OUT_OF_DOMAIN_SHARE,
+    Calibration,
+    ConfidenceContext,
+    OutOfDomainPrior,
+)
 from visor.evaluation.folder import Pictures
 from visor.evaluation.scores import area_under_roc
-from visor.index.format.projection import FullSpace, learn, unit
+from visor.index.format.projection import FullSpace, unit
+from visor.index.merge.learn import learn
 from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher
 from visor.schema.items import as_document

@@ -111,6 +111,17 @@ def test_sizes_of_sources_are_of_what_is_installed_today(kind: str) -> None:
     assert recorded == {one: pins()[one] for one in names}, "run scripts/bundle.py build/bundles --measure --record"
 
 
+def test_scipy_is_in_search_where_metrics_are_wanted() -> None:
+    def names(**options: bool) -> set[str]:
+        text = bundle.contents("search", None, **options)["requirements.txt"].decode()
+        return {line.partition("==")[0] for line in text.splitlines()}
+
+    assert names(metrics=True) - names() == {"scipy"}
+    recorded = image_sizes().metrics
+    assert recorded is not None
+    assert recorded.packages == {"scipy": pins()["scipy"]}, "run scripts/bundle.py build/bundles --measure --record"
+
+
 def test_libraries_of_a_kind_are_in_the_bundle_where_a_source_of_it_is_named(tmp_path: Path) -> None:
     config = tmp_path / "visor.toml"
     config.write_text('[sources.film]\nkind = "video"\nurl = "https://x.test/a.mp4"\n', encoding="utf-8")

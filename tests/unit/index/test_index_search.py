@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,15 @@ def test_mahalanobis_is_scipys() -> None:
     expected = 1 / (1 + cdist(vectors[:1], vectors[:20], "mahalanobis", VI=inverse)[0])
     given = Metric("mahalanobis", vectors).similarities(vectors[0], vectors[:20])
     assert given == pytest.approx(expected, rel=1e-4)
+
+
+def test_without_scipy_a_metric_is_refused_with_a_sentence(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, vectors = fill(shop, 5)
+    monkeypatch.setitem(sys.modules, "scipy.spatial.distance", None)
+    with pytest.raises(BadRequest, match="metrics = true") as caught:
+        shop.searcher().search(vectors[0], k=1, metric="cityblock")
+    assert "SciPy" in caught.value.found
+    assert len(shop.searcher().search(vectors[0], k=1).hits) == 1
 
 
 def test_the_metrics_are_all_that_scipy_names() -> None:

@@ -7,8 +7,17 @@ import pytest
 from tests.unit.index.index_fixtures import clustered
 
 from visor.errors import CorruptObject
-from visor.index.format.codes import FastScan, int8_scan, rerank, train_fast_scan
-from visor.index.format.projection import FullSpace, decode, encode, learn, read_projection
+from visor.index.format.projection import (
+    FastScan,
+    FullSpace,
+    decode,
+    encode,
+    int8_scan,
+    read_projection,
+    rerank,
+    train_fast_scan,
+)
+from visor.index.merge.learn import learn
 from visor_bench.vectors import mixed, stand_ins
 
 

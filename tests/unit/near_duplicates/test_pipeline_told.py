@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
 import numpy as np
 import pytest
 from tests.unit.near_duplicates.test_images_hash import scene
 
 from visor.index.search.hits import Hit, Hits
+from visor.link_check.state import PICTURE_GONE
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.near_duplicates.verdict import SAME_VECTOR_MIN, Verdict, classify_matches
 from visor.schema.items import IndexedItem, Item
@@ -58,3 +60,21 @@ def test_places_are_named_newest_first_then_cheapest() -> None:
         place("e", None, 0.5),
     ]
     assert [one.item.id[0] for one in sorted(places, key=offer_sort_key)] == ["d", "c", "b", "e", "a"]
+
+
+def test_an_offer_without_its_picture_comes_last() -> None:
+    gone = place("a", "2026-06-01", 1.0)
+    gone = msgspec.structs.replace(gone, item=msgspec.structs.replace(gone.item, extra={PICTURE_GONE: "2026-06-02"}))
+    others = [place("b", "2024-01-01", 9.0), place("c", None, None)]
+    assert [one.item.id[0] for one in sorted([gone, *others], key=offer_sort_key)] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize(("similarity", "verdict"), [(0.51, "edited"), (0.49, "similar")])
+def test_sketches_that_fit_by_chance_are_no_copies(similarity: float, verdict: Verdict) -> None:
+    stored = np.frombuffer(perceptual_hash(EDITS["flip"](scene(1), 1)), np.uint8)
+    assert classified(hits(similarity, 0.3, 0.3), stored)[0] == verdict
+
+
+def test_the_same_pixels_have_the_same_hash_for_ever() -> None:
+    """Stored indexes hold these bytes: a change of resizing or of a library makes no duplicate agree any more."""
+    assert perceptual_hash(scene(1))[:32].hex() == "c37938c4c13dc23b88a6cb3db67081e83fb24cd0a267971de1ba3ec531b99e52"

@@ -10,9 +10,9 @@ import numpy as np
 from visor.errors import BadRequest
 from visor.index.format.container import Array, Container, json_tensor
 from visor.schema.items import FacetRow
-from visor.schema.search import FacetsAnswer, FacetValue, Filters
+from visor.schema.search import FACETS, FacetsAnswer, FacetValue, Filters
 
-CODED = ("collection", "source", "country", "currency")
+CODED = tuple(facet for facet in FACETS if facet != "label")
 """Facets with at most one value an item. Code 0 is 'none', code i the i-th name."""
 
 NO_DATE = np.iinfo(np.int32).min
@@ -219,7 +219,7 @@ class FacetCounts:
     @staticmethod
     def answer(parts: Sequence[FacetCounts]) -> FacetsAnswer:
         """The sum of all parts, each facet's most frequent values first."""
-        sums: dict[str, dict[str, int]] = {column: {} for column in (*CODED, "label")}
+        sums: dict[str, dict[str, int]] = {column: {} for column in FACETS}
         for part in parts:
             for column, counts in part.counts.items():
                 for name, count in counts.items():

@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from visor.index.format.codes import CodedVectors, FastScan, FullVectors
 from visor.index.format.container import (
     Array,
     Container,
@@ -33,7 +32,7 @@ from visor.index.format.ids import IdIndex
 from visor.index.format.looks import Augmented, no_looks
 from visor.index.format.manifest import SegmentEntry
 from visor.index.format.pending_deletes import PendingDeletes
-from visor.index.format.projection import Projection, Space, encode
+from visor.index.format.projection import CodedVectors, FastScan, FullVectors, Projection, Space, encode
 from visor.storage.objects import ObjectStore
 
 FOLDER = "segments/"

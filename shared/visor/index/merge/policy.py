@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from visor.index.format.manifest import ProjectionEntry, SegmentEntry
-from visor.index.format.projection import SAMPLES_MIN
+from visor.index.merge.learn import SAMPLES_MIN
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

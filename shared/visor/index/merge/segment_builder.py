@@ -12,14 +12,13 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from visor.index.format.codes import PQ_ROWS_MIN, FastScan
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
 from visor.index.format.ids import IdIndex, newest
 from visor.index.format.looks import Augmented, no_looks
 from visor.index.format.manifest import SegmentEntry
 from visor.index.format.pending_deletes import PendingDeletes
-from visor.index.format.projection import Projection, Space
+from visor.index.format.projection import PQ_ROWS_MIN, FastScan, Projection, Space
 from visor.index.format.segment import BLOCK_ROWS, FOLDER, Segment, SegmentWriter, common_hashes
 from visor.index.format.shard import Shard
 from visor.near_duplicates.hamming import PDQ_BYTES, same_hash_groups

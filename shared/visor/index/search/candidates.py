@@ -11,14 +11,13 @@ from typing import Literal
 import numpy as np
 
 from visor.index.format.container import Array, rows_in_blocks
-from visor.index.format.ids import id_text, sort_order
 from visor.index.format.projection import Projection
 from visor.index.format.segment import RowBlock
 from visor.index.search.fusion import WORDS_MIN, Fusion
 from visor.index.search.hits import DUPLICATES_MAX, Hit
 from visor.index.search.metrics import STATISTICS_SAMPLES, Metric
 from visor.index.search.snapshot import LiveBlock, Snapshot
-from visor.near_duplicates.hamming import SAME_SIMILARITY, first_duplicates
+from visor.near_duplicates.hamming import PDQ_BYTES, SAME_BITS, SAME_SIMILARITY
 
 RERANK = 400
 """Rows that a first pass hands to re-ranking, over all segments together, at least."""
@@ -28,6 +27,9 @@ METRIC_ROWS = 1024
 """Full vectors that a metric goes through at once."""
 PARALLEL_ROWS = 300_000
 """Rows from which segments are scanned side by side."""
+
+PAIRS_AT_ONCE = 128
+"""Rows that are compared with all others at once."""
 
 Way = Literal["fast", "exact", "metric"]
 Scan = Callable[[int], tuple[Array, Array]]
@@ -52,6 +54,10 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def id(self, place: int) -> str:
+        """32 hex digits."""
+        return bytes(self.ids[place]).hex()
 
     def take(self, places: Array | slice) -> Candidates:
         """Those at the given places, in that order."""
@@ -123,7 +129,7 @@ def nearest_rows(
     else:
         scan = _space_scan(snapshot, projected, allowed, want, exact=way == "exact")
     numbers = range(len(snapshot.blocks))
-    parallel = len(numbers) > 1 and sum(len(live.block) for live in snapshot.blocks) >= PARALLEL_ROWS
+    parallel = len(numbers) > 1 and sum(len(live) for live in snapshot.blocks) >= PARALLEL_ROWS
     parts = list(pool.map(scan, numbers)) if parallel else [scan(number) for number in numbers]
     rows = np.concatenate([rows for rows, _ in parts])
     scores = np.concatenate([scores for _, scores in parts])
@@ -134,19 +140,19 @@ def nearest_rows(
     for number in numbers:
         mine = owners == number
         ids[mine] = snapshot.blocks[number].block.ids[rows[mine]]
-    by_id = sort_order(ids)
-    order = by_id[np.argsort(-scores[by_id], kind="stable")][:want]
+    high, low = ids.view(">u8").T
+    order = np.lexsort((low, high, -scores))[:want]
     return Candidates(snapshot.blocks, allowed, scores[order], owners[order], rows[order], ids[order])
 
 
 def _space_scan(
     snapshot: Snapshot, projected: Array, allowed: Sequence[Array | None], want: int, *, exact: bool
 ) -> Scan:
-    total = sum(len(live.block) for live in snapshot.blocks)
+    total = sum(len(live) for live in snapshot.blocks)
 
     def scan(number: int) -> tuple[Array, Array]:
         live, mask = snapshot.blocks[number], allowed[number]
-        depth = max(want, RERANK_PER_SEGMENT, RERANK * len(live.block) // total)
+        depth = max(want, RERANK_PER_SEGMENT, RERANK * len(live) // total)
         return _scan(live, projected, depth, mask, exact=exact)
 
     return scan
@@ -218,7 +224,7 @@ def group_duplicates(found: Candidates, vectors: Array, k: int, leave_out: Colle
         members.setdefault(first, []).append(place)
     hits = []
     for first, places in islice(members.items(), k):
-        own, *copies = [id_text(found.ids[place]) for place in places]
+        own, *copies = [found.id(place) for place in places]
         others = dict.fromkeys(copies)
         others |= dict.fromkeys(i for i in _stored_copies(found, first, vectors[first]) if i not in leave_out)
         others.pop(own, None)
@@ -234,6 +240,28 @@ def group_duplicates(found: Candidates, vectors: Array, k: int, leave_out: Colle
     return tuple(hits)
 
 
+def first_duplicates(hashes: Array, vectors: Array) -> Array:
+    """For each of n rows in rank order, the first row that shows the same picture (itself if none): (n,) int64.
+
+    Args:
+        hashes: (n, h) uint8.
+        vectors: (n, m) float32, unit length.
+    """
+    n = len(hashes)
+    leader = np.arange(n)
+    words = np.ascontiguousarray(hashes[:, :PDQ_BYTES]).view(np.uint64)
+    for start in range(0, n, PAIRS_AT_ONCE):
+        some = slice(start, start + PAIRS_AT_ONCE)
+        near = np.bitwise_count(words[some, None] ^ words[None]).sum(2, dtype=np.int16) <= SAME_BITS
+        for i in (start + np.flatnonzero(near.sum(1) > 1)).tolist():
+            if leader[i] != i:
+                continue
+            rows = np.flatnonzero(near[i - start])
+            rows = rows[(rows > i) & (leader[rows] == rows)]
+            leader[rows[vectors[rows] @ vectors[i] >= SAME_SIMILARITY]] = i
+    return leader
+
+
 def _stored_copies(found: Candidates, place: int, vector: Array) -> list[str]:
     """Ids of rows that a merge grouped with this one, if they may be shown and their vectors agree."""
     owner = int(found.owners[place])
@@ -243,7 +271,7 @@ def _stored_copies(found: Candidates, place: int, vector: Array) -> list[str]:
     if not len(rows):
         return []
     same = block.vectors.unit(rows) @ vector >= SAME_SIMILARITY
-    return [id_text(block.ids[row]) for row in rows[same]]
+    return [block.ids[row].tobytes().hex() for row in rows[same]]
 
 
 def _group_of(block: RowBlock, row: int) -> Array:
@@ -263,7 +291,7 @@ def full_vectors(snapshot: Snapshot, every: int = 1) -> Iterator[tuple[Array, Ar
         every: Gives one row in so many.
     """
     for live in snapshot.blocks:
-        for start, stop in rows_in_blocks(len(live.block), METRIC_ROWS):
+        for start, stop in rows_in_blocks(len(live), METRIC_ROWS):
             keep = np.arange(start, stop) % every == 0
             if live.alive is not None:
                 keep &= live.alive[start:stop]

@@ -110,7 +110,7 @@ class Searcher:
     def sample(self, limit: int) -> list[str]:
         """At most `limit` ids, spread over the index and its blocks; the same ones as long as the index is the same."""
         lives = self._snapshot.blocks
-        rows = [np.flatnonzero(live.alive) if live.alive is not None else np.arange(len(live.block)) for live in lives]
+        rows = [np.flatnonzero(live.alive) if live.alive is not None else np.arange(len(live)) for live in lives]
         total = sum(len(r) for r in rows)
         if not total:
             return []
@@ -241,7 +241,7 @@ __all__ = ["Hit", "Hits", "Searcher"]
 
 
 def _count(live: LiveBlock, mask: Array | None) -> int:
-    return len(live.block) if mask is None else int(np.count_nonzero(mask))
+    return len(live) if mask is None else int(np.count_nonzero(mask))
 
 
 def _find(snapshot: Snapshot, item_id: str) -> tuple[LiveBlock, int] | None:

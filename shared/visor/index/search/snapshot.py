@@ -8,13 +8,12 @@ from functools import cached_property
 
 import numpy as np
 
-from visor.index.format.codes import CodedVectors, FullVectors
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns, FacetCounts
 from visor.index.format.ids import IdIndex, newest
 from visor.index.format.manifest import Manifest
 from visor.index.format.pending_deletes import PendingDeletes
-from visor.index.format.projection import Projection, Space
+from visor.index.format.projection import CodedVectors, FullVectors, Projection, Space
 from visor.index.format.segment import RowBlock, common_hashes
 from visor.index.format.shard import Shard
 from visor.schema.search import Filters
@@ -47,6 +46,10 @@ class LiveBlock:
     count: int
     overlay_rows: Array
     overlay: FacetColumns | None
+
+    def __len__(self) -> int:
+        """Rows, dead ones too."""
+        return len(self.block.versions)
 
     def allowed(self, filters: Filters) -> Array | None:
         """(n,) bool of the rows that are alive and pass, or None for all."""

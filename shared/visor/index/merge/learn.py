@@ -1,0 +1,108 @@
+"""Learning a projection on the indexed vectors: centring in part, PCA, whitening to a power."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from numpy.linalg import eigh
+
+from visor.index.format.container import Array, pack
+from visor.index.format.projection import CODE_RANGE, FOLDER, Projection, unit
+
+DIMENSIONS = 256
+"""Default size of the projected space, in numbers a vector; fewer where fewer samples were to learn from."""
+SAMPLES_MIN = 128
+"""Images from which a projection is learned; below, the full vectors are compared."""
+SAMPLES_MAX = 20_000
+"""Vectors that a projection is learned on at most."""
+POWER_SLOPE = 0.8
+POWER_FROM = 0.5
+POWER_MAX = 0.4
+"""Whitening power p from the commonness c (the squared length of the mean of unit vectors, which is the mean cosine of
+two pictures): slope · (c − from). Vectors that all look alike (Inception alone, c 0.9) gain from whitening, vectors
+that are spread out (joined, c 0.6) lose by it. See docs/decisions/index-projection.md."""
+COMMON_KEPT = 0.4
+"""Of the common direction so much is kept that its energy is this share of the variance: centring it all costs P@1."""
+SHRINKAGE_SAMPLES = 1000.0
+"""Samples at which an axis's own variance and the mean variance count alike in whitening, for small corpora's sake."""
+BLOCK_ROWS = 2048
+"""Vectors of a sample that are looked at in float32 at once."""
+
+
+def learn(
+    sample: Array,
+    *,
+    learned_on: int,
+    dimensions: int = DIMENSIONS,
+    power: float | None = None,
+    shrinkage: float = SHRINKAGE_SAMPLES,
+    seed: int = 0,
+    train_fast_scan: Callable[[Array], Array | None] | None = None,
+) -> tuple[Projection, bytes]:
+    """Learn a projection.
+
+    Args:
+        sample: (s, d) full vectors of length 1, float16 or float32; s at least 2.
+        learned_on: Images in the index, of which `sample` is a part.
+        dimensions: m, made smaller where the sample does not span as many.
+        power: Whitening power p in [0, 0.5]: an axis of variance v is divided by (v + shrunk mean)^p; by default as
+            `POWER_SLOPE` says.
+        shrinkage: See `SHRINKAGE_SAMPLES`.
+        train_fast_scan: Makes the bytes of a trained, empty fast scan from projected vectors, if there are enough.
+        seed: Of the rotation that spreads the variance evenly over the codes; it changes no similarity.
+
+    Returns:
+        The projection and the bytes of its object, whose name is made of their digest.
+    """
+    mean = sample.mean(0, dtype=np.float64).astype(np.float32)
+    variances, axes = _principal_axes(sample, mean)
+    kept = min(dimensions, int(np.count_nonzero(variances > variances[0] * 1e-6)))
+    kept = max(1, kept - kept % 8) if kept >= 8 else max(1, kept)
+    variances, axes = variances[:kept], axes[:, :kept]
+    shrunk = variances + variances.mean() * shrinkage / len(sample)
+    common = float(mean @ mean)
+    if power is None:
+        power = float(np.clip(POWER_SLOPE * (common - POWER_FROM), 0, POWER_MAX))
+    kept_mean = min(1.0, float(np.sqrt(COMMON_KEPT * max(1 - common, 0) / max(common, 1e-9))))
+    origin = (1 - kept_mean) * mean
+    matrix = axes * shrunk**-power
+    rotation, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((kept, kept)))
+    matrix = (matrix @ rotation).astype(np.float32)
+    projected = np.concatenate([unit((block - origin) @ matrix) for block in _blocks(sample)])
+    widest = float(np.quantile(np.abs(projected), 0.99999))
+    scale = CODE_RANGE / max(widest, 1e-6)
+    tensors = {"origin": origin, "matrix": matrix}
+    fast = train_fast_scan(projected) if train_fast_scan is not None else None
+    if fast is not None:
+        tensors["fast"] = fast
+    about = {"scale": scale, "learned_on": learned_on, "power": power, "common": common, "samples": len(sample)}
+    data = pack("projection", about, tensors)
+    name = f"{FOLDER}{hashlib.blake2b(data, digest_size=12).hexdigest()}.projection"
+    return Projection(name, origin, matrix, scale, fast, learned_on), data
+
+
+def _blocks(sample: Array) -> Iterator[Array]:
+    """The rows of a sample, some at a time, as float32: all of 20,000 × 3,328 numbers would be 266 MB."""
+    for start in range(0, len(sample), BLOCK_ROWS):
+        yield sample[start : start + BLOCK_ROWS].astype(np.float32)
+
+
+def _principal_axes(sample: Array, mean: Array) -> tuple[Array, Array]:
+    """Variances (r,) falling and axes (d, r) of vectors (s, d) around their mean (d,), r = min(s, d)."""
+    s, d = sample.shape
+    if s < d:
+        centred = sample.astype(np.float32) - mean
+        values, vectors = eigh((centred @ centred.T).astype(np.float64) / s)
+        values, vectors = np.maximum(values[::-1], 0), vectors[:, ::-1]
+        axes = centred.T @ vectors
+        axes /= np.maximum(np.linalg.norm(axes, axis=0), 1e-12)
+        return values, axes
+    covariance = np.zeros((d, d))
+    for block in _blocks(sample):
+        block -= mean
+        covariance += block.T @ block
+    covariance /= s
+    values, axes = eigh(covariance)
+    return np.maximum(values[::-1], 0), axes[:, ::-1]
