@@ -7,18 +7,68 @@ stand once and stand twice, and references to nothing. Prints one line a finding
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visor.deploy.terraform import Block, Configuration, Reference, all_references, read_terraform, text_of
+from visor.deploy.terraform import Terraform, TerraformBlock, Value, read_terraform, text_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "tests" / "unit" / "deploy" / "terraform_schema.json"
 META_ARGUMENTS = {"for_each", "count", "depends_on", "provider"}
 META_BLOCKS = {"lifecycle", "provisioner", "connection"}
 ITERATORS = {"secret_environment_variables"}
+
+REFERENCE = re.compile(
+    r"(?<![\w.\"-])(?P<root>var|local|each|path|data|google_\w+|secret_environment_variables)"
+    r"(?P<rest>(?:\.[A-Za-z_]\w*|\[(?:[^\[\]]|\[[^\]]*\])*\])+)"
+)
+STEP = re.compile(r"\.([A-Za-z_]\w*)|\[((?:[^\[\]]|\[[^\]]*\])*)\]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """A traversal in an expression, e.g. `google_x.name["key"].block[0].attribute`."""
+
+    text: str
+    root: str
+    steps: tuple[tuple[str, str], ...]
+    """Each is ("attribute", name) or ("index", expression)."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for kind, name in self.steps if kind == "attribute")
+
+
+def references(value: Value) -> Iterator[Reference]:
+    """Every traversal in a value, nested ones included."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from references(key)
+            yield from references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from references(inner)
+    elif isinstance(value, str) and "${" in value:
+        for found in REFERENCE.finditer(value):
+            steps = tuple(
+                ("index", s[2]) if s[1] is None else ("attribute", s[1]) for s in STEP.finditer(found["rest"])
+            )
+            yield Reference(text=found[0], root=found["root"], steps=steps)
+            for kind, inner in steps:
+                if kind == "index":
+                    yield from references("${" + inner + "}")
+
+
+def all_references(block: TerraformBlock) -> Iterator[Reference]:
+    """Every traversal in a block and the blocks in it."""
+    for value in block.attributes.values():
+        yield from references(value)
+    for inner in block.blocks:
+        yield from all_references(inner)
 
 
 def check(folder: Path, schema: dict[str, Any]) -> list[str]:
@@ -27,7 +77,7 @@ def check(folder: Path, schema: dict[str, Any]) -> list[str]:
     return [*_shapes(config, schema), *_references(config, schema), *_unused(config), *_variables(config)]
 
 
-def _shapes(config: Configuration, schema: dict[str, Any]) -> Iterator[str]:
+def _shapes(config: Terraform, schema: dict[str, Any]) -> Iterator[str]:
     for kind, known in (("resource", schema["resources"]), ("data", schema["data"])):
         for address, block in config.of(kind).items():
             if block.labels[0] not in known:
@@ -36,7 +86,7 @@ def _shapes(config: Configuration, schema: dict[str, Any]) -> Iterator[str]:
                 yield from _shape(block, known[block.labels[0]], f"{block.file}: {address}")
 
 
-def _shape(block: Block, schema: dict[str, Any], where: str) -> Iterator[str]:
+def _shape(block: TerraformBlock, schema: dict[str, Any], where: str) -> Iterator[str]:
     arguments, blocks = schema["arguments"], schema["blocks"]
     for name, value in block.attributes.items():
         if name in META_ARGUMENTS:
@@ -80,7 +130,7 @@ def _mismatch(value: Any, wanted: str) -> str | None:
     return None if kind == wanted else f"a {kind}"
 
 
-def _references(config: Configuration, schema: dict[str, Any]) -> Iterator[str]:
+def _references(config: Terraform, schema: dict[str, Any]) -> Iterator[str]:
     for block in config.blocks:
         where = f"{block.file}: {block.address}"
         for reference in all_references(block):
@@ -91,7 +141,7 @@ def _references(config: Configuration, schema: dict[str, Any]) -> Iterator[str]:
                 yield f"{where}: depends_on {text}: no such resource"
 
 
-def _unresolved(reference: Reference, config: Configuration, schema: dict[str, Any], block: Block) -> str | None:
+def _unresolved(reference: Reference, config: Terraform, schema: dict[str, Any], block: TerraformBlock) -> str | None:
     root, names = reference.root, reference.names
     if root == "var":
         return None if f"var.{names[0]}" in config.of("variable") else "no such variable"
@@ -114,7 +164,7 @@ def _unresolved(reference: Reference, config: Configuration, schema: dict[str, A
     return _instance(reference, index, target, config) or _path(rest, types[type_])
 
 
-def _instance(reference: Reference, index: int, target: Block, config: Configuration) -> str | None:
+def _instance(reference: Reference, index: int, target: TerraformBlock, config: Terraform) -> str | None:
     """Whether the reference picks one instance where there are several, and one that is there."""
     many = "for_each" in target.attributes or "count" in target.attributes
     step = reference.steps[index] if len(reference.steps) > index else None
@@ -130,7 +180,7 @@ def _instance(reference: Reference, index: int, target: Block, config: Configura
     return None
 
 
-def _keys(for_each: Any, config: Configuration) -> set[str] | None:
+def _keys(for_each: Any, config: Terraform) -> set[str] | None:
     """Keys of a `for_each`, where they stand there as text."""
     if not isinstance(for_each, str):
         return None
@@ -156,7 +206,7 @@ def _path(names: tuple[str, ...], schema: dict[str, Any]) -> str | None:
     return None
 
 
-def _unused(config: Configuration) -> Iterator[str]:
+def _unused(config: Terraform) -> Iterator[str]:
     """Variables and local values that nothing reads."""
     readers = [block for block in config.blocks if block.type != "variable"]
     read = {f"{r.root}.{r.names[0]}" for b in readers for r in all_references(b) if r.root in ("var", "local")}
@@ -164,7 +214,7 @@ def _unused(config: Configuration) -> Iterator[str]:
     yield from (f"local.{name}: nothing reads it" for name in config.local_values if f"local.{name}" not in read)
 
 
-def _variables(config: Configuration) -> Iterator[str]:
+def _variables(config: Terraform) -> Iterator[str]:
     """Every variable and output is typed and described; only a variable that must be given has no default."""
     for address, block in config.of("variable").items():
         if "type" not in block.attributes:

@@ -17,11 +17,12 @@ import numpy as np
 
 from visor.confidence.features import FEATURES, features
 from visor.confidence.fit import RIDGE, logistic
-from visor.evaluation.folder import Pictures, embedded_folder
+from visor.evaluation.confidence import fitted, surroundings
+from visor.evaluation.folder import EmbeddedFolder, embedded_folder
 from visor.evaluation.scores import area_under_roc
 from visor.index.format.container import Array
 from visor.settings import Settings
-from visor_bench.confidence import fitted, splits_of, surroundings
+from visor_bench.confidence import splits_of
 
 SPLITS = 12
 FROM_ELSEWHERE = 0.25
@@ -33,7 +34,7 @@ Compared = tuple[Array, Array, Array]
 """Standardised features (n, f) of queries of one split: held, strangers of the same shop, strangers from elsewhere."""
 
 
-def compare(catalogue: Pictures, strangers: Pictures, elsewhere: Pictures) -> Compared:
+def compare(catalogue: EmbeddedFolder, strangers: EmbeddedFolder, elsewhere: EmbeddedFolder) -> Compared:
     calibration = fitted(catalogue)
     mean = calibration.mean_vector
     held, near, far = (
@@ -74,7 +75,7 @@ def main() -> None:
     compared = []
     for i, own in enumerate(pictures):
         others = [one for j, one in enumerate(pictures) if j != i]
-        elsewhere = Pictures(np.concatenate([one.vectors for one in others]), *_joined(others))
+        elsewhere = EmbeddedFolder(np.concatenate([one.vectors for one in others]), *_joined(others))
         compared.append([compare(*split, elsewhere) for split in splits_of(own, SPLITS)])
     if chosen.check:
         weights = learned([splits[::2] for splits in compared])
@@ -86,7 +87,7 @@ def main() -> None:
         print(f'    "{name}": {weight:.2f},')
 
 
-def _joined(several: list[Pictures]) -> tuple[list[str], list[tuple[str, ...]]]:
+def _joined(several: list[EmbeddedFolder]) -> tuple[list[str], list[tuple[str, ...]]]:
     return [kind for one in several for kind in one.kinds], [names for one in several for names in one.labels]
 
 

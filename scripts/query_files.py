@@ -26,7 +26,7 @@ from werkzeug import Request
 from werkzeug.test import Client
 
 import visor
-from visor.app import Assembly
+from visor.app import App
 from visor.ingest.worker import Worker
 from visor.models.embedder import load_embedder
 from visor.settings import Settings
@@ -60,13 +60,13 @@ def files_of_a_warm_search(folder: Path, images: int = IMAGES) -> Counter[str]:
         Image.fromarray(pixels).save(folder / "images" / f"{number}.png")
     tracer = Tracer()
     mine = Settings(home=folder / "home", allow_folders=(str(folder / "images"),))
-    with Assembly(mine, embedder=load_embedder(Settings.read())) as assembly:
-        assembly.crawl(assembly.open_source("images", {"kind": "folder", "path": str(folder / "images")}))
-        Worker(assembly.stores.queue, assembly.batch_embedder).drain()
-        assembly.merge()
+    with App(mine, embedder=load_embedder(Settings.read())) as app:
+        app.crawl(app.open_source("images", {"kind": "folder", "path": str(folder / "images")}))
+        Worker(app.stores.queue, app.batch_embedder).drain()
+        app.merge()
         tracer.install()
         try:
-            search = Request.application(assembly.search_app())
+            search = Request.application(app.search_app())
             client = Client(search)
             buffer = io.BytesIO()
             Image.fromarray(next(generated(1))).save(buffer, "PNG")

@@ -1,6 +1,6 @@
 """Write the part of the Google provider's schema that terraform/ uses, as compact JSON.
 
-The schema comes from the PyPI package `cdktf-cdktf-provider-google`, which carries it as a jsii assembly:
+The schema comes from the PyPI package `cdktf-cdktf-provider-google`, which carries it as a jsii app:
 
     python -m pip download --no-deps -d build cdktf-cdktf-provider-google
     python scripts/terraform_schema.py build/cdktf_cdktf_provider_google-*.whl
@@ -45,7 +45,7 @@ def used_types(folder: Path) -> tuple[set[str], set[str]]:
 
 
 class Package:
-    """The provider package: its type assembly, and its sources for the names of read-only attributes."""
+    """The provider package: its type app, and its sources for the names of read-only attributes."""
 
     def __init__(self, wheel: Path) -> None:
         with zipfile.ZipFile(wheel) as archive:
@@ -57,9 +57,9 @@ class Package:
         self.version = found[1] or found[2]
         with tarfile.open(fileobj=io.BytesIO(inner), mode="r:gz") as files:
             members = {member.name: member for member in files.getmembers()}
-            assembly = files.extractfile(members["package/.jsii"])
-            assert assembly is not None
-            self.types: dict[str, Any] = json.load(assembly)["types"]
+            app = files.extractfile(members["package/.jsii"])
+            assert app is not None
+            self.types: dict[str, Any] = json.load(app)["types"]
             self.modules: dict[str, str] = {}
             for path, member in members.items():
                 if re.fullmatch(r"package/lib/[^/]+/index\.js", path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from visor.app import Assembly
+from visor.app import App
 from visor.demo.catalogue import DemoCatalogue
 from visor.demo.pictures import ensure_demo_pictures
 from visor.demo.shop import DemoShop, demo_source
@@ -67,20 +67,18 @@ def demo_shop(demo_catalogue: DemoCatalogue) -> Iterator[DemoShop]:
 
 
 @pytest.fixture(scope="session")
-def demo_assembly(
-    embedder: Embedder, demo_shop: DemoShop, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Assembly]:
+def demo_app(embedder: Embedder, demo_shop: DemoShop, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """The demo shop, crawled and embedded in the embedded setting."""
     settings = Settings(home=tmp_path_factory.mktemp("demo"), allow_hosts=(demo_shop.host,), freshness_s=0.0)
-    with Assembly(settings, embedder=embedder) as assembly:
-        assembly.crawl(assembly.open_source("demo-shop", demo_source(demo_shop.url)))
-        Worker(assembly.stores.queue, assembly.batch_embedder).drain()
-        yield assembly
+    with App(settings, embedder=embedder) as app:
+        app.crawler.crawl(app.open_source("demo-shop", demo_source(demo_shop.url)))
+        Worker(app.stores.queue, app.batch_embedder).drain()
+        yield app
 
 
 @pytest.fixture(scope="session")
-def demo_server(demo_assembly: Assembly) -> Iterator[Server]:
+def demo_server(demo_app: App) -> Iterator[Server]:
     """The page and the endpoint over the crawled demo shop; `demo_server.address` is where."""
-    server = Server(demo_assembly.site({"title": "Visor test", "notes": ["Prices are made up."]})).start()
+    server = Server(demo_app.site({"title": "Visor test", "notes": ["Prices are made up."]})).start()
     yield server
     server.stop()

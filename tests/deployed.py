@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from visor.deploy.deployed import default_sizes
-from visor.deploy.terraform import Configuration, read_terraform, text_of
+from visor.deploy.plan import default_sizes
+from visor.deploy.terraform import Terraform, read_terraform, text_of
 
 TERRAFORM = Path(__file__).parents[1] / "terraform"
 VARIABLE = re.compile(r"\$\{(?:tostring\()?(?:2 \* )?(?:join\(\",\", )?var\.(\w+)\)?\}")
@@ -35,7 +35,7 @@ def deployed_environ(function: str) -> dict[str, str]:
     }
 
 
-def _evaluated(config: Configuration, value: Any) -> str:
+def _evaluated(config: Terraform, value: Any) -> str:
     plain = text_of(value)
     if plain is not None:
         return plain

@@ -19,8 +19,8 @@ PROJECT = "visor-tests"
 def emulators() -> Iterator[Emulators]:
     """The three servers, running, and this process's environment pointing at them."""
     if missing := Emulators.missing():
-        if os.environ.get("VISOR_REQUIRE_EMULATORS") == "1":
-            pytest.fail(f"VISOR_REQUIRE_EMULATORS=1, and missing are: {missing}")
+        if os.environ.get("TEST_REQUIRE_EMULATORS") == "1":
+            pytest.fail(f"TEST_REQUIRE_EMULATORS=1, and missing are: {missing}")
         pytest.skip(f"Emulators are missing; install {missing}")
     with Emulators() as running, pytest.MonkeyPatch.context() as patch:
         for variable, value in running.environ.items():

@@ -9,17 +9,14 @@ from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
 
-from visor.confidence.features import NEIGHBOURS, SAMPLED, Neighbourhood, Sampled, centred_similarities
-from visor.confidence.fit import CatalogueRows, Sample, fit
 from visor.confidence.model import Calibration
 from visor.console import as_json, print_json, say
 from visor.errors import BadRequest
-from visor.evaluation.folder import Pictures, embedded_folder
+from visor.evaluation.confidence import first_of, fitted, surroundings
+from visor.evaluation.folder import EmbeddedFolder, embedded_folder
 from visor.evaluation.scores import NEAREST, area_under_roc
 from visor.index.format.container import Array
-from visor.index.format.projection import unit
 from visor.settings import Settings
 from visor_bench.gap import FILE, FOLDER, Article, Photo, both_halves, figures, index_of
 from visor_bench.packshots import articles_of, photos_of
@@ -110,7 +107,7 @@ def across_the_gap(articles: Sequence[Article], photos: Sequence[Photo]) -> dict
     }
 
 
-def splits_of(pictures: Pictures, splits: int) -> Iterator[tuple[Pictures, Pictures]]:
+def splits_of(pictures: EmbeddedFolder, splits: int) -> Iterator[tuple[EmbeddedFolder, EmbeddedFolder]]:
     """Half of the kinds as the catalogue and the other half as strangers, in seeded splits.
 
     Raises:
@@ -127,7 +124,7 @@ def splits_of(pictures: Pictures, splits: int) -> Iterator[tuple[Pictures, Pictu
         yield pictures.take(np.flatnonzero(held)), pictures.take(np.flatnonzero(~held))
 
 
-def run_trial(catalogue: Pictures, strangers: Pictures) -> Trial:
+def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder) -> Trial:
     """Fit a calibration to the catalogue, then ask for everything."""
     calibration = fitted(catalogue)
     scores, best, arounds, right, held = [], [], [], [], []
@@ -144,56 +141,6 @@ def run_trial(catalogue: Pictures, strangers: Pictures) -> Trial:
     return Trial(
         np.array(scores), probabilities, np.array(best), np.array(held), likely, np.stack(right), first, calibration
     )
-
-
-def first_confidences(catalogue: Pictures, queries: Pictures | None) -> tuple[Array, NDArray[np.bool_]]:
-    """The confidence (q,) in each query's nearest picture of a catalogue, and which of these have the query's kind.
-
-    Args:
-        queries: None: the catalogue's own pictures, each left out in turn.
-    """
-    calibration, asked = fitted(catalogue), queries or catalogue
-    likely, right = [], []
-    for around, of_kind in surroundings(catalogue, asked, calibration, leave_out=queries is None):
-        likely.append(first_of(calibration, around))
-        right.append(of_kind[0])
-    return np.array(likely), np.array(right)
-
-
-def first_of(calibration: Calibration, around: Neighbourhood) -> float:
-    """The confidence in the first match."""
-    first = calibration.first(around)
-    return calibration.confidence(calibration.score(around)) if first is None else first
-
-
-def fitted(catalogue: Pictures) -> Calibration:
-    rows = catalogue.vectors
-    sample = Sample(rows, np.arange(len(rows)), catalogue.labels)
-    return fit(sample, lambda: [CatalogueRows(rows, catalogue.labels)], mean=rows.mean(0))
-
-
-def surroundings(
-    catalogue: Pictures, queries: Pictures, calibration: Calibration, *, leave_out: bool
-) -> Iterator[tuple[Neighbourhood, NDArray[np.bool_]]]:
-    """What is around each query, and which results of its first page (12,) have its kind.
-
-    Args:
-        leave_out: The queries are the catalogue's own pictures, and do not find themselves.
-    """
-    rows, kinds = catalogue.vectors, np.array(catalogue.kinds)
-    some = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), SAMPLED)).astype(int))
-    mean = calibration.mean_vector if calibration.is_fitted else rows.mean(0)
-    sample = unit(rows[some] - mean)
-    for i, query in enumerate(queries.vectors):
-        order = np.argsort(-(rows @ query), kind="stable")
-        order = order[order != i][:NEIGHBOURS] if leave_out else order[:NEIGHBOURS]
-        others = sample[some != i] if leave_out else sample
-        of_kind = np.zeros(NEAREST, bool)
-        page = order[:NEAREST]
-        of_kind[: len(page)] = kinds[page] == queries.kinds[i]
-        sampled = centred_similarities(query[None], mean, others)[0]
-        labels = [catalogue.labels[j] for j in order]
-        yield Neighbourhood(query, rows[order], labels, queries.labels[i], Sampled(sampled, others.mean(0))), of_kind
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:

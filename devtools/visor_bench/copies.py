@@ -15,15 +15,15 @@ from PIL import Image
 
 from visor.console import as_json, print_json, progress, say
 from visor.errors import BadRequest, ImageError
-from visor.imaging.decode import decode
-from visor.index.format.manifest import COMMITS
+from visor.imaging.decode import decode_image
 from visor.index.format.shard import shard_object, write_shard
 from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher
 from visor.models.embedder import Embedder, load_embedder
-from visor.near_duplicates.alignment import Probe
+from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.near_duplicates.verdict import classify_matches
+from visor.schema.collections import COMMITS
 from visor.schema.items import BATCH_SIZE_MAX, FacetRow, ShardCommit, as_document, item_id
 from visor.settings import Settings
 from visor.sources.folder.source import ENDINGS
@@ -140,7 +140,7 @@ def _write(stores: Stores, embedder: Embedder, pictures: dict[str, Image.Image],
 
 
 def _open(path: Path, pixels_max: int) -> Image.Image:
-    picture = decode(path.read_bytes(), pixels_max=pixels_max).pixels
+    picture = decode_image(path.read_bytes(), pixels_max=pixels_max).pixels
     picture.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     return picture
 
@@ -155,7 +155,8 @@ def _tell(
         k=K,
         leave_out=(item,) if leave_out else (),
     )
-    told = classify_matches(Probe(picture), hits.hits)
+    similarities, hashes = [hit.similarity for hit in hits.hits], [hit.hash for hit in hits.hits]
+    told = classify_matches(similarities, hashes, aligner=Aligner(picture), metric=hits.metric)
     place = 0 if leave_out else next((i for i, hit in enumerate(hits.hits) if item in (hit.id, *hit.duplicates)), None)
     if place is None or not hits.hits:
         return Told(edit, is_first=False, verdict="similar")

@@ -17,9 +17,10 @@ import click
 import numpy as np
 from PIL import Image
 
-from visor.app import Assembly
+from visor.app import App
 from visor.console import as_json, print_json, say
-from visor.http.response import Probed
+from visor.free_tier.allowances import counted as recorded
+from visor.http.fetch import Probed
 from visor.index.search.searcher import Searcher
 from visor.ingest.worker import Worker
 from visor.link_check import probe as looking
@@ -30,7 +31,8 @@ from visor.search.feedback import FeedbackLog
 from visor.settings import Settings
 from visor.sources.contract import Page
 from visor.storage import Stores, open_stores
-from visor.storage.counting import Tally, Usage, counting
+from visor_bench.counting import Tally, Usage, counting
+from visor_bench.counting import record as write_counted
 
 COMMAND = "visor bench operations --record"
 IMAGES = 640
@@ -40,7 +42,8 @@ READINGS = 100
 DIMENSION = 64
 PAGE = 100
 K = 12
-
+DRIFT = 0.1
+"""Relative difference between counted.json and a measurement above which they have drifted apart."""
 APART_S = 43.0
 """A thousand searches in twelve hours; longer than an instance goes without a look for news."""
 
@@ -116,8 +119,8 @@ def picture(item: Item) -> bytes:
 class AllWell:
     """Stands where the fetcher stands: every address is still there."""
 
-    def probe(self, url: str, *, is_picture: bool) -> Probed:
-        return Probed(url=url, lasting_url=url)
+    def probe(self, url: str, *, is_image: bool) -> Probed:
+        return Probed(url=url, permanent_url=url)
 
 
 def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searches: int = SEARCHES) -> dict[str, Usage]:
@@ -137,9 +140,8 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     counted = counting(stores, tally)
     model: Any = MadeUpModel()
     used: dict[str, Usage] = {}
-    assembly = Assembly(settings, embedder=model)
-    assembly.__dict__["stores"] = counted
-    assembly.__dict__.update(read_image=picture, fetcher=AllWell())
+    fetcher: Any = AllWell()
+    app = App(settings, stores=counted, embedder=model, read_image=picture, fetcher=fetcher)
     source = Catalogue(left=images)
     clock = Clock()
 
@@ -148,28 +150,25 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
         work()
         used[name] = tally.usage - before
 
-    step("crawl", lambda: assembly.crawl(source))
-    step("recrawl", lambda: assembly.crawl(source))
-    step("embed", Worker(counted.queue, assembly.batch_embedder, threads=1).drain)
-    assembly.__dict__["searcher"] = searcher = Searcher(
-        counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock
-    )
+    step("crawl", lambda: app.crawler.crawl(source))
+    step("recrawl", lambda: app.crawler.crawl(source))
+    step("embed", Worker(counted.queue, app.batch_embedder, threads=1).drain)
+    searcher = Searcher(counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock)
     searcher.refresh()
 
     def one_batch_more() -> None:
         source.left += settings.batch_size
-        assembly.crawl(source)
-        Worker(counted.queue, assembly.batch_embedder, threads=1).drain()
+        app.crawler.crawl(source)
+        Worker(counted.queue, app.batch_embedder, threads=1).drain()
 
     one_batch_more()
     step("fresh_shard", lambda: searcher.refresh(force=True))
-    step("merge", assembly.merge)
+    step("merge", app.merge)
     one_batch_more()
-    step("merge_one", assembly.merge)
-    assembly.__dict__["searcher"] = Searcher(
-        counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock
-    )
-    service = assembly.search_service()
+    step("merge_one", app.merge)
+    searcher = Searcher(counted.objects, counted.documents, model=model.fingerprint, freshness_s=30.0, clock=clock)
+    searching = App(settings, stores=counted, embedder=model, fetcher=fetcher, meter=app.meter, searcher=searcher)
+    service = searching.search_service()
     service.feedback = FeedbackLog(counted.documents, freshness_s=30.0, clock=clock)
 
     def go(count: int, remember: int, apart_s: float = 0.0) -> None:
@@ -193,13 +192,13 @@ def measure(stores: Stores, settings: Settings, *, images: int = IMAGES, searche
     step("look", lambda: look(LOOKS))
     step("search", lambda: go(searches, 0))
     step("warm_search", lambda: go(searches, items.ITEMS_REMEMBERED, APART_S))
-    fresh = assembly.search_service()
+    fresh = searching.search_service()
     fresh.refresh()
     step("reading", lambda: [fresh.item(item_id(source.name, f"product-{n}")) for n in range(READINGS)])
     # Politeness costs time, which is not counted here.
     delay_s, looking.DELAY_S = looking.DELAY_S, 0.0
     try:
-        step("link", assembly.check_links)
+        step("link", app.crawler.check_links)
     finally:
         looking.DELAY_S = delay_s
     used["all"] = tally.usage
@@ -254,6 +253,30 @@ def in_thousands(used: Mapping[str, Usage], settings: Settings, images: int, sea
     }
 
 
+def drift(measured: Mapping[str, Mapping[str, float]], *, tolerance: float = DRIFT) -> list[str]:
+    """Where the code now uses something else than counted.json says, one sentence each; none if they agree.
+
+    Args:
+        measured: Operation to resource to what a thousand used, in the words of counted.json.
+        tolerance: Relative; below 1 a thousand, absolute.
+
+    Raises:
+        KeyError: An operation that counted.json does not know.
+    """
+    found = []
+    for operation, counts in measured.items():
+        entry = recorded().operations[operation]
+        for resource, value in counts.items():
+            figure = entry.counts.get(resource)
+            known = figure.value if figure else 0.0
+            if abs(value - known) > tolerance * max(abs(known), 1.0):
+                found.append(
+                    f"{operation}: {entry.unit} use {value:g} {resource}, counted.json says {known:g}"
+                    f" ({figure.why if figure else 'not named'})"
+                )
+    return found
+
+
 @click.command("operations")
 @click.option("--record", is_flag=True, help="Write the figures into counted.json, from which `visor cost` reckons.")
 @as_json
@@ -262,15 +285,13 @@ def operations_command(record: bool, as_json: bool) -> None:
     import tempfile
     from importlib.resources import files
 
-    from visor.free_tier import allowances as figures
-
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
         settings = Settings(home=Path(folder))
         with open_stores(settings) as stores:
             used = measure(stores, settings)
     thousands = in_thousands(used, settings, IMAGES, SEARCHES)
     if record:
-        figures.record(thousands, command=COMMAND, path=Path(str(files("visor.free_tier") / "counted.json")))
+        write_counted(thousands, command=COMMAND, path=Path(str(files("visor.free_tier") / "counted.json")))
     if as_json:
         print_json({"images": IMAGES, "searches": SEARCHES, "used": used, "per_thousand": thousands})
         return

@@ -24,12 +24,13 @@ from google.cloud.pubsub_v1 import PublisherClient, SubscriberClient
 from google.protobuf.duration_pb2 import Duration
 from google.pubsub_v1.types import DeadLetterPolicy, PushConfig, RetryPolicy
 
-from visor.app import Assembly
+from visor.app import App
 from visor.errors import SettingsError, StoreError
+from visor.schema.collections import FAILURES, ITEMS
 from visor.settings import PREFIX, Settings
 from visor_emulators.emulators import Emulators
 
-FUNCTIONS = Path(__file__).parents[3] / "functions"
+FUNCTIONS = Path(__file__).parents[2] / "functions"
 PROJECT = "visor-demo"
 INDEX_BUCKET = "visor-demo-index"
 PAGE_BUCKET = "visor-demo-page"
@@ -137,7 +138,7 @@ def publish_page(page: Path, config: Mapping[str, Any]) -> str:
     return f"{os.environ['STORAGE_EMULATOR_HOST']}/{PAGE_BUCKET}/index.html"
 
 
-def wait_until_embedded(assembly: Assembly, published: int) -> None:
+def wait_until_embedded(app: App, published: int) -> None:
     """Until every published item is searchable or recorded as failed.
 
     Raises:
@@ -145,7 +146,7 @@ def wait_until_embedded(assembly: Assembly, published: int) -> None:
     """
     ends_at = time.monotonic() + EMBEDDED_S
     while time.monotonic() < ends_at:
-        done = len(assembly.stores.documents.query("items")) + len(assembly.stores.documents.query("failures"))
+        done = len(app.stores.documents.query(ITEMS)) + len(app.stores.documents.query(FAILURES))
         if done >= published:
             return
         time.sleep(1.0)
@@ -159,19 +160,19 @@ def wait_until_embedded(assembly: Assembly, published: int) -> None:
 def emulated_demo(
     settings: Settings, config: Mapping[str, Any], source: tuple[str, Mapping[str, Any]]
 ) -> Iterator[Any]:
-    """The whole demo on emulators: yields the page's address, the endpoint's, and the assembly that crawled."""
+    """The whole demo on emulators: yields the page's address, the endpoint's, and the app that crawled."""
     with ExitStack() as stack:
         settings = stack.enter_context(emulated_cloud(settings))
         embed = stack.enter_context(running_function("embed", settings, signature="cloudevent"))
         search = stack.enter_context(running_function("search", settings))
         subscribe_push(settings, embed)
-        assembly = stack.enter_context(Assembly(settings))
-        run = assembly.crawl(assembly.open_source(*source))
-        wait_until_embedded(assembly, run.published)
+        app = stack.enter_context(App(settings))
+        run = app.crawler.crawl(app.open_source(*source))
+        wait_until_embedded(app, run.published)
         with running_function("compact", settings) as compact:
             # As Cloud Scheduler does; without it both demos would search in different spaces.
             httpx.post(compact, timeout=EMBEDDED_S).raise_for_status()
-        yield publish_page(_page(), {**config, "endpoint": search}), search, assembly
+        yield publish_page(_page(), {**config, "endpoint": search}), search, app
 
 
 def _page() -> Path:

@@ -3,15 +3,15 @@
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from visor.app import Assembly
+from visor.app import App
 from visor.settings import Settings
 from visor.web.cloud_logging import log_to_cloud
 
 log_to_cloud()
-assembly = Assembly(Settings.read())
+app = App(Settings.read())
 
 
 @functions_framework.cloud_event
 def inbox(event: CloudEvent) -> None:
     """Publish what one notification says. Returning acknowledges it; raising asks for another."""
-    assembly.notified.take(event["type"], event.data)
+    app.notified.handle(event["type"], event.data)

@@ -6,39 +6,46 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 from urllib.parse import urljoin
 
-from visor.errors import DropItem, FetchFailed, SourceError
-from visor.schema.items import Item, item_id
-from visor.sources.client import Origin
-from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
-from visor.sources.parse.text import iso_date, plain_text
+from visor.sources import (
+    DropItem,
+    Item,
+    Page,
+    RetryingClient,
+    RowErrors,
+    SourceConfig,
+    SourceContext,
+    iso_date,
+    make_item,
+    page_of,
+    plain_text,
+)
 
 
 class JsonFeedConfig(SourceConfig, frozen=True, kw_only=True):
-    """The keys of [sources.NAME] with kind = "json_feed". Others are errors that name the line."""
+    """The keys of [sources.NAME] with kind = "json_feed". Any other key is an error that names the line."""
 
     url: str
     licence: str | None = None
 
 
 class JsonFeedSource:
-    """The checkpoint is the address of the next page."""
+    """The checkpoint is the URL of the next page."""
 
     Config: ClassVar[type[SourceConfig]] = JsonFeedConfig
 
     def __init__(self, name: str, config: JsonFeedConfig, context: SourceContext) -> None:
         self.name = name
         self._config = config
-        # Asks politely, tries again where that may help, and can reach public addresses only.
-        self._origin = Origin(name, context, accept="application/feed+json, application/json")
+        # Retries where that may help, and reaches public addresses only.
+        self._client = RetryingClient(name, context, accept="application/feed+json, application/json")
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract; tests/test_json_feed.py checks it."""
         url: str | None = str(checkpoint["url"]) if checkpoint else self._config.url
         while url:
-            try:
-                feed, fetched = self._origin.get_json(url)
-            except FetchFailed as exc:
-                raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
+            # A refusal for good ends the run with an error that names this source.
+            with self._client.required():
+                feed, fetched = self._client.get_json(url)
             following = urljoin(fetched.url, feed["next_url"]) if feed.get("next_url") else None
             rows = ((str(row.get("id")), row) for row in feed.get("items", ()))
             yield page_of(rows, self._item, checkpoint={"url": following} if following else None)
@@ -50,11 +57,10 @@ class JsonFeedSource:
         if not row.get("id") or not image:
             raise DropItem("it has no id or no image")
         key = str(row["id"])
-        return Item(
-            id=item_id(self.name, key),
-            source=self.name,
-            key=key,
-            image_url=urljoin(self._config.url, image),
+        return make_item(
+            self.name,
+            key,
+            urljoin(self._config.url, image),
             page_url=urljoin(self._config.url, row["url"]) if row.get("url") else None,
             title=plain_text(row.get("title")),
             description=plain_text(row.get("summary") or row.get("content_text") or row.get("content_html")) or None,

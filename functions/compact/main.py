@@ -4,17 +4,17 @@ import functions_framework
 import msgspec
 from flask import Request, Response
 
-from visor.app import Assembly
+from visor.app import App
 from visor.settings import Settings
 from visor.web.cloud_logging import log_to_cloud
 
 settings = Settings.read()
 log_to_cloud(settings.project)
-assembly = Assembly(settings)
+app = App(settings)
 
 
 @functions_framework.http
 def compact(request: Request) -> Response:
     """Merge once, within the function's time. The next call goes on where this one stopped."""
-    report = assembly.merge(budget_s=settings.compact_budget_s)
+    report = app.merge(budget_s=settings.compact_budget_s)
     return Response(msgspec.json.encode(report), mimetype="application/json")

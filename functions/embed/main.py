@@ -6,13 +6,13 @@ import flask
 import functions_framework
 from cloudevents.http import CloudEvent
 
-from visor.app import Assembly
+from visor.app import App
 from visor.settings import Settings
 from visor.web.cloud_logging import log_to_cloud
 
 settings = Settings.read()
 log_to_cloud(settings.project)
-assembly = Assembly(settings)
+app = App(settings)
 
 
 @functions_framework.cloud_event
@@ -21,4 +21,4 @@ def embed(event: CloudEvent) -> None:
     # functions-framework makes the event of the pushed request, and leaves out how often it was delivered.
     pushed = flask.request.get_json(silent=True)
     attempt = int(pushed.get("deliveryAttempt") or 1) if isinstance(pushed, dict) else 1
-    assembly.batch_embedder.embed(base64.b64decode(event.data["message"]["data"]), attempt=attempt)
+    app.batch_embedder.embed(base64.b64decode(event.data["message"]["data"]), attempt=attempt)

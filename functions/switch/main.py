@@ -1,6 +1,6 @@
-"""The switch: when the budget is used, nobody but the project's own accounts gets in any more.
+"""The switch: when the budget is used up, it closes the endpoint and the page to the public.
 
-It takes `allUsers` out of the search function's invokers and out of the site bucket's readers. Nothing is deleted;
+It removes `allUsers` from the search function's invokers and from the site bucket's readers. Nothing is deleted;
 `terraform apply` opens both again.
 """
 
@@ -25,7 +25,7 @@ Policy = dict[str, Any]
 
 @functions_framework.cloud_event
 def switch(event: CloudEvent) -> None:
-    """Handle one budget notification. They arrive several times a day, whatever the cost; raising asks for another."""
+    """Handle one budget notification. They arrive several times a day, whatever the cost; raising asks for a retry."""
     notification = json.loads(base64.b64decode(event.data["message"]["data"]))
     if not is_used(notification, float(os.environ["SWITCH_CLOSE_AT"])):
         return
@@ -41,13 +41,13 @@ def switch(event: CloudEvent) -> None:
 
 
 def is_used(notification: dict[str, Any], share: float) -> bool:
-    """Whether the month's cost so far has reached `share` of the budget. Nothing spent is never too much."""
+    """Whether the month's cost so far has reached `share` of the budget; never if nothing was spent."""
     cost = float(notification["costAmount"])
     return cost > 0 and cost >= share * float(notification["budgetAmount"])
 
 
 def close(session: Any, service: str, bucket: str, *, run: str = RUN, storage: str = STORAGE) -> list[str]:
-    """Take the public out of both policies. Returns what was open until now.
+    """Remove the public from both policies. Returns what was open.
 
     Args:
         session: Sends authorised requests, as `requests.Session` does.
@@ -55,7 +55,7 @@ def close(session: Any, service: str, bucket: str, *, run: str = RUN, storage: s
         bucket: Name of the site bucket.
 
     Raises:
-        requests.HTTPError: A door could not be closed; the other one was closed if it could be.
+        requests.HTTPError: One could not be closed; the other was closed if possible.
     """
 
     def put_run(policy: Policy) -> Any:
@@ -73,7 +73,7 @@ def close(session: Any, service: str, bucket: str, *, run: str = RUN, storage: s
         try:
             if _close_one(session, address, put):
                 closed.append(door)
-        except OSError as exc:  # requests' errors are; one door that sticks must not keep the other open
+        except OSError as exc:  # the base of requests' errors; one failure must not keep the other open
             problems.append(exc)
     if problems:
         raise problems[0]
@@ -81,7 +81,7 @@ def close(session: Any, service: str, bucket: str, *, run: str = RUN, storage: s
 
 
 def _close_one(session: Any, address: str, put: Callable[[Policy], Any]) -> bool:
-    """Read, change and write one policy, again if someone else wrote it meanwhile. False if it was not public."""
+    """Read, change and write one policy; retried if someone else wrote it meanwhile. False if it was not public."""
     for attempt in range(ATTEMPTS):
         answer = session.get(address, timeout=TIMEOUT_S)
         answer.raise_for_status()
@@ -96,7 +96,7 @@ def _close_one(session: Any, address: str, put: Callable[[Policy], Any]) -> bool
 
 
 def without_public(policy: Policy) -> Policy | None:
-    """The policy without the public, its etag kept so that a change in between is noticed; none if it is the same."""
+    """The policy without the public; None if that is the same. Its etag stays, so that a concurrent change is seen."""
     bindings = []
     for binding in policy.get("bindings", []):
         members = [m for m in binding.get("members", []) if m not in PUBLIC]

@@ -1,62 +1,70 @@
-"""Assembly: from settings to the parts of a process. Entry points call it once; nothing else opens a store."""
+"""App: the composition root. It makes the parts of a process from settings. Nothing else opens a store."""
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from visor.errors import VisorError
 from visor.settings import Settings
 
 if TYPE_CHECKING:
     from visor.free_tier.quota import Meter
     from visor.http.client import Fetcher
-    from visor.image_readers.readers import Pictures
+    from visor.image_readers.readers import ImageReaders
     from visor.index.merge.merge import MergeReport
     from visor.index.search.searcher import Searcher
-    from visor.ingest.bucket_events import Notified
+    from visor.ingest.bucket_events import BucketEventHandler
+    from visor.ingest.crawler import Crawler
     from visor.ingest.embed import BatchEmbedder
     from visor.ingest.push import Pusher
     from visor.ingest.reindex import ReindexReport
     from visor.ingest.request_budget import RequestBudget
-    from visor.link_check.check import LinksReport
     from visor.models.embedder import Embedder
-    from visor.schema.items import Change, CrawlRun, IndexedItem, Item
+    from visor.schema.items import CrawlRun, IndexedItem, Item
     from visor.search.active_index import ActiveIndex
     from visor.search.service import SearchService
-    from visor.sources.config import Configuration
+    from visor.sources.config import SourcesFile
     from visor.sources.contract import Source, SourceContext
     from visor.storage import Stores
-    from visor.web.app import SearchApp
+    from visor.web.api import HttpApi
     from visor.web.site import Site
 
-LOG = logging.getLogger("visor.app")
-LINKS_SHARE = 0.1
-"""Of a crawl run's time, what is kept for looking at links however much there is to crawl."""
 
-
-class Assembly:
+class App:
     """The parts of one process. Each is imported and made when it is first needed, so that a function starts fast."""
 
-    def __init__(self, settings: Settings, *, embedder: Embedder | None = None) -> None:
-        """`embedder` is one that the process has already, to be shared."""
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        stores: Stores | None = None,
+        fetcher: Fetcher | None = None,
+        embedder: Embedder | None = None,
+        meter: Meter | None = None,
+        searcher: Searcher | None = None,
+        request_budget: RequestBudget | None = None,
+        read_image: Callable[[Item], bytes] | None = None,
+    ) -> None:
+        """A part that is passed in is used instead of one made from the settings; whoever made it closes it.
+
+        Args:
+            read_image: Gives the bytes of an item's image, or raises an `ImageError`. By default they are read from
+                the image's URL, file or bucket.
+        """
         self.settings = settings
-        self._embedder = embedder
+        self.read_image = read_image or self._read_image
+        self._stores, self._fetcher, self._embedder = stores, fetcher, embedder
+        self._meter, self._searcher, self._request_budget = meter, searcher, request_budget
+        self._opened = ExitStack()
 
     def close(self) -> None:
-        """Give back what was opened."""
-        for part in ("fetcher", "stores"):
-            if part in self.__dict__:
-                self.__dict__[part].close()
+        """Close what this app opened."""
+        self._opened.close()
 
-    def __enter__(self) -> Assembly:
+    def __enter__(self) -> App:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -64,15 +72,15 @@ class Assembly:
 
     @cached_property
     def stores(self) -> Stores:
-        from visor.storage import StoresWhenUsed
+        from visor.storage import LazyStores
 
-        return StoresWhenUsed(self.settings)
+        return self._stores or self._opened.enter_context(LazyStores(self.settings))
 
     @cached_property
     def fetcher(self) -> Fetcher:
         from visor.http.client import Fetcher
 
-        return Fetcher(self.settings)
+        return self._fetcher or self._opened.enter_context(Fetcher(self.settings))
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -84,14 +92,14 @@ class Assembly:
     def meter(self) -> Meter:
         from visor.free_tier.quota import Meter
 
-        return Meter(self.stores.documents, self.settings)
+        return self._meter or Meter(self.stores.documents, self.settings)
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the model, which is not loaded for it: compact merges vectors and makes none."""
-        from visor.models.store import fingerprint_of
+        from visor.models.store import model_fingerprint
 
-        return self._embedder.fingerprint if self._embedder else fingerprint_of(self.settings)
+        return self._embedder.fingerprint if self._embedder else model_fingerprint(self.settings)
 
     @property
     def label_words(self) -> list[dict[str, float]]:
@@ -109,6 +117,8 @@ class Assembly:
     def searcher(self) -> Searcher:
         from visor.index.search.searcher import Searcher
 
+        if self._searcher is not None:  # one that holds nothing yet is false
+            return self._searcher
         return Searcher(
             self.stores.objects,
             self.stores.documents,
@@ -133,21 +143,27 @@ class Assembly:
     def pusher(self) -> Pusher:
         from visor.ingest.push import Pusher
 
-        return Pusher(
-            queue=self.stores.queue, documents=self.stores.documents, settings=self.settings, meter=self.meter
-        )
+        queue, documents = self.stores.queue, self.stores.documents
+        return Pusher(queue=queue, documents=documents, settings=self.settings, meter=self.meter)
+
+    @cached_property
+    def request_budget(self) -> RequestBudget:
+        from visor.ingest.request_budget import RequestBudget
+
+        host_a_day = self.settings.host_requests_a_day
+        return self._request_budget or RequestBudget(self.stores.documents, host_a_day=host_a_day)
+
+    @cached_property
+    def configuration(self) -> SourcesFile:
+        from visor.sources.config import SourcesFile
+
+        return SourcesFile.load(self.settings.config)
 
     @cached_property
     def source_context(self) -> SourceContext:
         from visor.sources.contract import SourceContext
 
         return SourceContext(settings=self.settings, fetcher=self.fetcher, objects=self.stores.objects)
-
-    @cached_property
-    def configuration(self) -> Configuration:
-        from visor.sources.config import Configuration
-
-        return Configuration.load(self.settings.config)
 
     def open_source(self, name: str, config: Mapping[str, Any]) -> Source:
         """The source that `config` describes. Raises as `visor.sources.registry.open_source`."""
@@ -156,129 +172,42 @@ class Assembly:
         return open_source(name, config, self._context_of(name))
 
     def named_source(self, name: str) -> Source:
-        """The source of that name in the owner's visor.toml. Raises as `Configuration.open`."""
-        a_day = self.configuration.entry(name).plan.requests_a_day
+        """The source of that name in the owner's visor.toml. Raises as `SourcesFile.open`."""
+        a_day = self.configuration.entry(name).common.requests_a_day
         return self.configuration.open(name, self._context_of(name, a_day))
 
-    @cached_property
-    def request_budget(self) -> RequestBudget:
-        from visor.ingest.request_budget import RequestBudget
-
-        return RequestBudget(self.stores.documents, host_a_day=self.settings.host_requests_a_day)
-
     def _context_of(self, name: str, requests_a_day: int | None = None) -> SourceContext:
-        """The surroundings of one source: its requests are counted."""
+        """The context of one source, whose requests are counted."""
         from visor.ingest.request_budget import BudgetedFetcher
 
         fetcher = BudgetedFetcher(self.fetcher, self.request_budget, name, requests_a_day)
         return replace(self.source_context, fetcher=fetcher)
 
     @cached_property
-    def notified(self) -> Notified:
-        """What takes a bucket's notifications in."""
-        from visor.ingest.bucket_events import Notified
+    def notified(self) -> BucketEventHandler:
+        """What handles the event notifications of buckets."""
+        from visor.ingest.bucket_events import BucketEventHandler
         from visor.sources.bucket.source import BucketSource
 
-        names = [entry.name for entry in self.configuration.entries.values() if entry.plan.kind == "bucket"]
+        names = [entry.name for entry in self.configuration.entries.values() if entry.common.kind == "bucket"]
         sources = [self.named_source(name) for name in names]
-        return Notified([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
+        return BucketEventHandler([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
 
-    def crawl(
-        self,
-        source: Source,
-        *,
-        dry_run: bool = False,
-        limit: int | None = None,
-        budget_s: float | None = None,
-        confirm_loss: bool = False,
-        on_change: Callable[[Change], None] | None = None,
-    ) -> CrawlRun:
-        """One crawl run over `source`."""
-        from visor.ingest.crawl import Crawl
+    @cached_property
+    def crawler(self) -> Crawler:
+        from visor.ingest.crawler import Crawler
 
-        crawl = Crawl(
-            source,
-            objects=self.stores.objects,
-            documents=self.stores.documents,
-            queue=self.stores.queue,
+        return Crawler(
+            stores=self.stores,
+            fetcher=self.fetcher,
             settings=self.settings,
-            dry_run=dry_run,
-            limit=limit,
-            budget_s=budget_s,
-            changes_max=self.meter.headroom("embed"),
-            requests=self.request_budget,
-            on_change=on_change,
-            confirm_loss=confirm_loss,
+            meter=self.meter,
+            request_budget=self.request_budget,
         )
-        try:
-            run = crawl.run()
-        finally:
-            self.request_budget.flush()
-        self.meter.add("crawl_run")
-        self.meter.add("crawl", run.published + run.updated + run.deleted)
-        self.meter.flush()
-        return run
-
-    def check_links(self, *, limit: int | None = None, budget_s: float | None = None) -> LinksReport:
-        """Look at pictures and pages of some items, `settings.links_a_day` over all runs of a day, or `limit` more.
-
-        Frames of videos that no item shows any more are deleted, once a week.
-        """
-        from visor.ingest.request_budget import BudgetedFetcher
-        from visor.link_check.check import LinkCheck
-        from visor.link_check.thumbnail_gc import sweep_frames
-
-        check = LinkCheck(
-            objects=self.stores.objects,
-            documents=self.stores.documents,
-            queue=self.stores.queue,
-            fetcher=BudgetedFetcher(self.fetcher, self.request_budget, "links"),
-            a_day=self.settings.links_a_day,
-            limit=limit,
-            room=self.meter.headroom("link"),
-            batch_size=self.settings.batch_size,
-            budget_s=self.settings.crawl_budget_s if budget_s is None else budget_s,
-        )
-        try:
-            report = check.run()
-        finally:
-            self.request_budget.flush()
-        self.meter.add("link", report.checked)
-        self.meter.add("crawl", report.moved + report.replaced + report.marked + report.gone + report.back)
-        frames = sweep_frames(self.stores.objects, self.stores.documents, now=time.time())
-        return msgspec.structs.replace(report, frames=frames)
 
     def crawl_due(self) -> list[CrawlRun]:
-        """Crawl the sources whose time has come, the longest waiting first, within one budget for all; then the links.
-
-        A source that fails is logged and recorded, and does not keep the others from running.
-        """
-        from visor.errors import NotConfigured
-        from visor.ingest.schedule import due, runs_of
-
-        links_s = self.settings.crawl_budget_s * LINKS_SHARE if self.settings.links_a_day else 0.0
-        ends_at = time.monotonic() + self.settings.crawl_budget_s - links_s
-        runs = []
-        latest = {name: found[0] for name, found in runs_of(self.stores.documents, self.configuration, 1).items()}
-        for entry in due(self.configuration, latest, datetime.now(UTC)):
-            budget_s = min(ends_at - time.monotonic(), entry.plan.budget_s or self.settings.crawl_budget_s)
-            if budget_s <= 0:
-                LOG.info("Source %s waits for the next run: the time of this one is used up", entry.name)
-                continue
-            try:
-                source = self.named_source(entry.name)
-                runs.append(self.crawl(source, budget_s=budget_s, limit=entry.plan.limit))
-            except (VisorError, NotConfigured) as exc:
-                LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
-        if self.settings.links_a_day:
-            self._check_links_after_crawl(max(links_s, ends_at + links_s - time.monotonic()))
-        return runs
-
-    def _check_links_after_crawl(self, budget_s: float) -> None:
-        try:
-            LOG.info("Links: %s", self.check_links(budget_s=budget_s))
-        except VisorError as exc:
-            LOG.error("Links: %s", exc)
+        """Crawl the sources that are due, then check links. As `Crawler.crawl_due`."""
+        return self.crawler.crawl_due(self.configuration, self.named_source)
 
     def merge(
         self,
@@ -287,44 +216,29 @@ class Assembly:
         relearn: bool = False,
         progress: Callable[[str], None] = lambda line: None,
     ) -> MergeReport:
-        """Merge shards and small segments once, and calibrate the confidence of answers. As `visor.index.merge`."""
+        """Merge shards and small segments once, and fit the confidence of answers. As `visor.index.merge`."""
         from visor.confidence.fit_index import Calibrator
         from visor.index.merge.merge import merge
+        from visor.ingest.reindex import finish_reindex
         from visor.search.feedback import rejected_features
         from visor.search.visitors import VisitorSums
 
-        documents = self.stores.documents
+        objects, documents = self.stores.objects, self.stores.documents
         visitors = VisitorSums(documents, self.fingerprint)
         report = merge(
-            self.stores.objects,
+            objects,
             documents,
             model=self.fingerprint,
             budget_s=budget_s,
             relearn=relearn,
             progress=progress,
-            calibrate=Calibrator(
-                self.stores.objects,
-                lambda: rejected_features(documents),
-                visitors.fold,
-                self.label_words,
-            ),
+            calibrate=Calibrator(objects, lambda: rejected_features(documents), visitors.fold, self.label_words),
         )
         if report.generation and report.finished:
-            self._switch()
+            finish_reindex(objects, documents, self.fingerprint)
         self.meter.add("compact_run")
         self.meter.flush()
         return report
-
-    def _switch(self) -> None:
-        """End a reindex if nothing is left of it, and forget the index that it replaced."""
-        from visor.index.merge.garbage import drop_model
-        from visor.ingest.reindex import switch_if_done, to_drop
-
-        report = switch_if_done(self.stores.documents, self.fingerprint)
-        if report.switched and report.published:
-            LOG.info("The index of model %s is complete and is searched from now on", report.current)
-        elif report.current == self.fingerprint and (old := to_drop(self.stores.documents, self.fingerprint)):
-            drop_model(self.stores.objects, self.stores.documents, old)
 
     def reindex(self, progress: Callable[[int], None] = lambda published: None) -> ReindexReport:
         """Publish every item that another model embedded. Raises as `Reindex.publish`."""
@@ -332,25 +246,8 @@ class Assembly:
 
         return Reindex(self.stores.documents, self.stores.queue, self.settings, self.fingerprint).publish(progress)
 
-    def serving(self, picture_address: Callable[[IndexedItem], str] | None = None) -> ActiveIndex:
-        """The search service of whichever model's index is current."""
-        from visor.models.store import directory_of
-        from visor.search.active_index import ActiveIndex
-
-        def other(fingerprint: str) -> SearchService | None:
-            directory = directory_of(self.settings, fingerprint)
-            if directory is None:
-                return None
-            from visor.models.embedder import Embedder
-
-            assembly = Assembly(self.settings, embedder=Embedder(directory, threads=self.settings.threads))
-            assembly.__dict__.update(stores=self.stores, fetcher=self.fetcher, meter=self.meter)
-            return assembly.search_service(picture_address)
-
-        own = self.search_service(picture_address)
-        return ActiveIndex(own, self.stores.documents, other, freshness_s=self.settings.freshness_s)
-
     def search_service(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchService:
+        """The search service of this process's model. `picture_address` as that of `SearchService`."""
         from visor.search.service import SearchService
 
         return SearchService(
@@ -364,38 +261,55 @@ class Assembly:
             on_learn=lambda: self.meter.add("learn"),
         )
 
-    def search_app(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchApp:
-        from visor.web.access import Gate
-        from visor.web.app import SearchApp
+    def serving(self, picture_address: Callable[[IndexedItem], str] | None = None) -> ActiveIndex:
+        """The search service of whichever model's index is current."""
+        from visor.models.store import find_model_directory
+        from visor.search.active_index import ActiveIndex
 
-        gate = Gate(self.settings, self.meter)
-        return SearchApp(
+        def other(fingerprint: str) -> SearchService | None:
+            directory = find_model_directory(self.settings, fingerprint)
+            if directory is None:
+                return None
+            from visor.models.embedder import Embedder
+
+            embedder = Embedder(directory, threads=self.settings.threads)
+            app = App(self.settings, embedder=embedder, stores=self.stores, fetcher=self.fetcher, meter=self.meter)
+            return app.search_service(picture_address)
+
+        own = self.search_service(picture_address)
+        return ActiveIndex(own, self.stores.documents, other, freshness_s=self.settings.freshness_s)
+
+    def http_api(self, picture_address: Callable[[IndexedItem], str] | None = None) -> HttpApi:
+        from visor.web.access import AccessPolicy
+        from visor.web.api import HttpApi
+
+        return HttpApi(
             self.serving(picture_address),
             self.settings,
-            gate,
+            AccessPolicy(self.settings, self.meter),
             pusher=lambda: self.pusher,
             objects=self.stores.objects,
             read_image=self.read_image,
         )
 
     def site(self, config: Mapping[str, Any]) -> Site:
-        """The page and the endpoint at one local address; `config` is what the page's config.json says."""
+        """The page and the HTTP API at one local address; `config` is what the page's config.json says."""
         from visor.web.site import PAGE, Site, picture_address
 
         return Site(
-            self.search_app(picture_address),
+            self.http_api(picture_address),
             page=PAGE if PAGE.is_dir() else None,
             config={"endpoint": "", **config},
             read_image=self.read_image,
         )
 
     @cached_property
-    def pictures(self) -> Pictures:
-        from visor.image_readers.readers import open_pictures
+    def _readers(self) -> ImageReaders:
+        from visor.image_readers.readers import open_image_readers
 
         # On Google Cloud only crawl has the owner's configuration; the settings name what embed may read.
         local = self.settings.backend == "local"
-        return open_pictures(
+        return open_image_readers(
             self.settings,
             self.fetcher,
             folders=self.configuration.folders() if local else (),
@@ -403,10 +317,5 @@ class Assembly:
             frames=self.stores.objects,
         )
 
-    def read_image(self, item: Item) -> bytes:
-        """The bytes of an item's picture, from its address or, for a folder's item, from its file.
-
-        Raises:
-            ImageError: It cannot be had.
-        """
-        return self.pictures.fetch(item.image_url).body
+    def _read_image(self, item: Item) -> bytes:
+        return self._readers.fetch(item.image_url).body

@@ -14,29 +14,29 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON d
 
 
 def say(message: str) -> None:
-    """A line for people, on standard error, so that standard output holds only results."""
+    """Print a line on standard error, so that standard output has only results."""
     click.echo(message, err=True)
 
 
 def print_json(document: Any) -> None:
-    """The one document of `--json`."""
+    """Print the document of `--json`."""
     click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
 
 
 @contextmanager
 def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal, a line every tenth elsewhere. Yields a function to add to what is done."""
+    """A progress bar on a terminal, elsewhere a line per tenth. Yields a function that adds to the count."""
     if sys.stderr.isatty():
         with click.progressbar(length=total or 0, label=label, file=sys.stderr, show_pos=True) as bar:
             yield bar.update
         return
-    done, told = 0, 0
+    done, printed = 0, 0
 
     def add(count: int) -> None:
-        nonlocal done, told
+        nonlocal done, printed
         done += count
-        if total and (done * 10 // total > told * 10 // total or done == total):
-            told = done
+        if total and (done * 10 // total > printed * 10 // total or done == total):
+            printed = done
             say(f"{label}: {done} of {total}")
 
     yield add

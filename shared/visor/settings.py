@@ -114,8 +114,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if not variable.startswith(PREFIX):
                 continue
             name = variable[len(PREFIX) :].lower()
-            if name in RESERVED:
-                continue
             if name not in fields:
                 raise SettingsError(
                     f"Environment variable {variable} names no setting",
@@ -139,7 +137,3 @@ def _path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str):
         return Path(value)
     raise NotImplementedError
-
-
-RESERVED = frozenset({"require_browser", "require_emulators", "shared_data"})
-"""`VISOR_` variables that belong to the test run, not to a process of Visor."""

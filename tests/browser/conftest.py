@@ -33,7 +33,7 @@ NewPage = Callable[..., Any]
 
 def missing(what: str) -> None:
     """Skip with one line, or fail where the run says that a browser is a must."""
-    if os.environ.get("VISOR_REQUIRE_BROWSER") == "1":
+    if os.environ.get("TEST_REQUIRE_BROWSER") == "1":
         pytest.fail(what)
     pytest.skip(what)
 

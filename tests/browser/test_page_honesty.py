@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from tests.browser.page_driver import NOT_HERE, changed_answer, drop_picture
 
-from visor.app import Assembly
+from visor.app import App
 from visor.demo.catalogue import DemoCatalogue
 from visor.models.embedder import Embedder
 from visor.web.site import Server
@@ -73,11 +73,11 @@ def test_a_hidden_match_stays_hidden_on_the_way_back(new_page: Any, picture: Pat
 
 
 @pytest.fixture
-def audited_server(demo_assembly: Assembly, embedder: Embedder) -> Iterator[Server]:
+def audited_server(demo_app: App, embedder: Embedder) -> Iterator[Server]:
     """The same index, served by a process that checks each of its answers."""
-    settings = msgspec.structs.replace(demo_assembly.settings, audit_rate=1.0)
-    with Assembly(settings, embedder=embedder) as assembly:
-        server = Server(assembly.site({})).start()
+    settings = msgspec.structs.replace(demo_app.settings, audit_rate=1.0)
+    with App(settings, embedder=embedder) as app:
+        server = Server(app.site({})).start()
         yield server
         server.stop()
 

@@ -23,7 +23,7 @@ from tests.deployed import deployed_environ
 from tests.emulated import PROJECT, make_bucket, make_topics
 from tests.unit.imaging.images_hostile import BAD, GOOD, SEEDS, encoded
 
-from visor.app import Assembly
+from visor.app import App
 from visor.demo.shop import DemoShop, demo_source
 from visor.ingest.worker import Worker
 from visor.models.embedder import Embedder
@@ -56,10 +56,10 @@ def index(embedder: Embedder, demo_shop: DemoShop, emulators: Emulators) -> Sett
     )
     make_bucket(settings)
     make_topics(settings)
-    with Assembly(settings, embedder=embedder) as assembly:
-        assembly.crawl(assembly.open_source("demo-shop", demo_source(demo_shop.url)))
-        Worker(assembly.stores.queue, assembly.batch_embedder).drain()
-        assembly.merge()
+    with App(settings, embedder=embedder) as app:
+        app.crawler.crawl(app.open_source("demo-shop", demo_source(demo_shop.url)))
+        Worker(app.stores.queue, app.batch_embedder).drain()
+        app.merge()
     return msgspec.structs.replace(settings, allow_hosts=())
 
 
@@ -431,7 +431,7 @@ def test_no_generated_request_is_a_fault_of_ours(endpoint: Served, tmp_path: Pat
     assert run.returncode == 0, run.stdout[-6000:]
 
 
-# The gate
+# Access
 
 
 def test_one_client_is_held_back_and_others_are_not(index: Settings, items: list[str]) -> None:

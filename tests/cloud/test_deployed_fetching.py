@@ -14,7 +14,7 @@ from tests.deployed import deployed_environ
 from tests.emulated import PROJECT, make_bucket
 from tests.unit.http.images_origin import Origin, status
 
-from visor.app import Assembly
+from visor.app import App
 from visor.errors import FetchRefused
 from visor.http.client import Fetcher
 from visor.models.embedder import Embedder
@@ -142,9 +142,11 @@ def test_a_name_is_not_looked_up_again_between_check_and_connection(
     environ = deployed_environ("search") | {"VISOR_PROJECT": PROJECT, "VISOR_BUCKET": "fetching"}
     settings = msgspec.structs.replace(Settings.read(environ), index="rebinding")
     app = Flask("rebinding")
-    with Assembly(settings, embedder=embedder) as assembly:
-        assembly.__dict__["fetcher"] = Fetcher(settings, resolver=lambda host, port: next(answers))
-        search = assembly.search_app()
+    with (
+        Fetcher(settings, resolver=lambda host, port: next(answers)) as fetcher,
+        App(settings, embedder=embedder, fetcher=fetcher) as parts,
+    ):
+        search = parts.http_api()
         app.add_url_rule("/v1/search", view_func=lambda: search(request), methods=["POST"])
         body = {"url": "http://rebinding.test/secret"}
         told = [app.test_client().post("/v1/search", json=body).get_json()["type"] for _ in range(3)]

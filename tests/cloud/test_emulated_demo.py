@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from tests.cloud.support.running import search
 
-from visor.app import Assembly
+from visor.app import App
 from visor.cli.index import crawl_and_embed
 from visor.demo.catalogue import DemoCatalogue
 from visor.demo.shop import DemoShop, demo_source
@@ -48,9 +48,9 @@ def embedded(
 ) -> Iterator[str]:
     """Address of the embedded demo, made as `visor demo` makes it."""
     settings = msgspec.structs.replace(settings, home=tmp_path_factory.mktemp("embedded"))
-    with Assembly(settings, embedder=embedder) as assembly:
-        crawl_and_embed(assembly, assembly.open_source("demo-shop", demo_source(demo_shop.url)))
-        server = Server(assembly.site({})).start()
+    with App(settings, embedder=embedder) as app:
+        crawl_and_embed(app, app.open_source("demo-shop", demo_source(demo_shop.url)))
+        server = Server(app.site({})).start()
         yield server.address
         server.stop()
 

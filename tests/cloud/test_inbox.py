@@ -13,7 +13,7 @@ from google.cloud import storage
 from tests.cloud.support.running import pushing, wait_until
 from tests.unit.ingest.test_pipeline_embed import drawing
 
-from visor.app import Assembly
+from visor.app import App
 from visor.ingest.bucket_events import DELETED, FINALIZED
 from visor.models.embedder import Embedder
 from visor.schema.search import SearchRequest
@@ -72,8 +72,8 @@ def test_a_picture_in_the_inbox_is_found_and_a_deleted_one_is_not(
         embed = stack.enter_context(running_function("embed", settings))
         stack.enter_context(pushing(settings, embed))
         inbox = stack.enter_context(running_function("inbox", settings, signature="cloudevent", source=EXAMPLES))
-        assembly = stack.enter_context(Assembly(settings, embedder=embedder))
-        search = assembly.search_service()
+        app = stack.enter_context(App(settings, embedder=embedder))
+        search = app.search_service()
 
         def titles(seed: int) -> list[str]:
             matches = search.search(SearchRequest(k=5), drawing(seed)).matches

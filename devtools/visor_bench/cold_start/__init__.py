@@ -21,6 +21,7 @@ import click
 import numpy as np
 
 from visor.console import as_json, print_json, say
+from visor.schema.collections import COMMITS, ITEMS
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,13 +57,13 @@ def measure(images: int, starts: int, progress: Callable[[str], None]) -> dict[s
         which make up the whole but for the interpreter's own start; `starts`, all of them.
     """
     from visor.models.build.builder import ensure_model
-    from visor.models.store import fingerprint_of
+    from visor.models.store import model_fingerprint
     from visor_emulators.demo import emulated_cloud, environ_of
 
     base = Settings.read()
     ensure_model(base, say=progress)
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder, emulated_cloud(base) as settings:
-        fill(settings, fingerprint_of(base), images, Path(folder), progress)
+        fill(settings, model_fingerprint(base), images, Path(folder), progress)
         picture = Path(folder) / "query.png"
         _draw(picture)
         environ = {**os.environ, **environ_of(settings)}
@@ -103,7 +104,7 @@ def fill(settings: Settings, model: str, images: int, folder: Path, progress: Ca
     cloud, store = open_objects(settings), open_documents(settings)
     for info in objects.list():
         cloud.put(info.name, objects.get(info.name))
-    store.commit([Put(collection="commits", key=d.key, data=d.data) for d in documents.query("commits")])
+    store.commit([Put(collection=COMMITS, key=d.key, data=d.data) for d in documents.query(COMMITS)])
     for start in range(0, len(ids), WRITES):
         store.commit([_item(item, model) for item in ids[start : start + WRITES]])
     cloud.close()
@@ -137,7 +138,7 @@ def _write_shards(objects: ObjectStore, documents: DocumentStore, model: str, di
         key = f"bench-{number}"
         objects.put(shard_object(key), data)
         record = ShardCommit(batch=key, model=model, shard=shard_object(key), count=len(block))
-        put = Put(collection="commits", key=key, data={**as_document(record), "committed_at": SERVER_TIME})
+        put = Put(collection=COMMITS, key=key, data={**as_document(record), "committed_at": SERVER_TIME})
         documents.commit([put])
     return ids
 
@@ -155,7 +156,7 @@ def _item(item: str, model: str) -> Put:
         width=1,
         height=1,
     )
-    return Put(collection="items", key=item, data=as_document(indexed))
+    return Put(collection=ITEMS, key=item, data=as_document(indexed))
 
 
 def _draw(path: Path) -> None:

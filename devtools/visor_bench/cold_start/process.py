@@ -30,33 +30,33 @@ def main() -> None:
     from flask import Request
     from werkzeug.test import EnvironBuilder
 
-    from visor.app import Assembly
+    from visor.app import App
     from visor.settings import Settings
     from visor.web.cloud_logging import log_to_cloud
 
     settings = Settings.read()
     log_to_cloud(settings.project)
-    assembly = Assembly(settings)
+    app = App(settings)
     import visor.index.search.searcher
     import visor.search.service
     import visor.storage.gcp.documents
     import visor.storage.gcp.objects
-    import visor.web.app  # noqa: F401
+    import visor.web.api  # noqa: F401
 
     parts = {"imports": mark()}
-    assembly.embedder  # noqa: B018 — loads it
-    app = assembly.search_app()
+    app.embedder  # noqa: B018 — loads it
+    api = app.http_api()
     parts["model"] = mark()
     from visor.index.format.manifest import read_manifest
 
-    manifest, _ = read_manifest(assembly.stores.objects, assembly.embedder.fingerprint)
+    manifest, _ = read_manifest(app.stores.objects, app.embedder.fingerprint)
     assert manifest is not None
     parts["manifest"] = mark()
-    assembly.searcher.refresh()
+    app.searcher.refresh()
     parts["segments"] = mark()
     picture = Path(sys.argv[1]).read_bytes()
     builder = EnvironBuilder("/v1/search", method="POST", data=picture, content_type="image/png")
-    answer = app(Request(builder.get_environ()))
+    answer = api(Request(builder.get_environ()))
     parts["first_query"] = mark()
     assert answer.status_code == 200, answer.get_data(as_text=True)
     document = json.loads(answer.get_data())

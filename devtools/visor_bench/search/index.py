@@ -17,6 +17,7 @@ from visor.index.format.container import Array
 from visor.index.format.manifest import read_manifest
 from visor.index.format.shard import shard_object, write_shard
 from visor.near_duplicates.fingerprint import HASH_BYTES
+from visor.schema.collections import COMMITS
 from visor.schema.items import FacetRow, ShardCommit, as_document
 from visor.storage.documents import SERVER_TIME, Put
 from visor_bench.search.process import MODEL, open_index
@@ -50,7 +51,7 @@ def build(home: Path, base: Array, images: int, say: Callable[[str], None]) -> d
         key = f"bench-{number}"
         objects.put(shard_object(key), data)
         record = ShardCommit(batch=key, model=MODEL, shard=shard_object(key), count=len(vectors))
-        put = Put(collection="commits", key=key, data={**as_document(record), "committed_at": SERVER_TIME})
+        put = Put(collection=COMMITS, key=key, data={**as_document(record), "committed_at": SERVER_TIME})
         documents.commit([put])
     say(f"{images} vectors in shards; merging")
     command = [sys.executable, "-m", "visor_bench.search.index", str(home)]

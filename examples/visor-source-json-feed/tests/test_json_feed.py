@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from visor.sources.registry import open_source
+from visor.sources import open_source
 from visor.testing import check_source, source_context
 
 

@@ -9,20 +9,51 @@ import click
 import msgspec
 
 from visor.console import as_json, print_json
-from visor.deploy.deployed import deployed_plan
+from visor.deploy.plan import deployed_plan
 from visor.free_tier.allowances import allowances, counted
-from visor.free_tier.cost_model import ENOUGH, Line, Plan, first_limit, first_load_days, fit, lines
+from visor.free_tier.cost_model import ENOUGH, Line, UsagePlan, first_limit, first_load_days, growth_limits, lines
 
 TERRAFORM = Path("terraform")
-NAMES = {bool: click.BOOL, int: click.IntRange(0), float: click.FloatRange(0)}
+TYPES = {bool: click.BOOL, int: click.IntRange(0), float: click.FloatRange(0)}
+HELP = {
+    "images": "Images in the index.",
+    "recrawl_days": "Days between two crawls of everything.",
+    "churn": "Share of the images that a crawl finds new or changed.",
+    "searches_a_day": "Searches a day.",
+    "active_hours": "Hours of a day in which the searches come.",
+    "freshness_s": "Seconds after which a search instance looks for new items.",
+    "explained": "Share of the searches after which a match is explained.",
+    "visits_a_day": "People a day who open the page for the first time.",
+    "sources": "Sources that are crawled.",
+    "links_a_day": "Items a day whose image and page are checked.",
+    "batch_size": "Items in a Pub/Sub message.",
+    "crawl_runs_a_day": "Runs of the crawl function a day.",
+    "compact_runs_a_day": "Runs of the compact function a day.",
+    "deployments_a_month": "Deployments a month.",
+    "vector_numbers": "Dimension of the model's vectors.",
+    "search_instances": "Most instances of the search function.",
+    "owner_key": "Whether there is an owner's key, a secret.",
+    "switch": "Whether a budget closes the endpoint, which takes one more function.",
+    "site_sources": "Whether there is a source of kind site, whose libraries are then deployed.",
+    "bucket_sources": "Whether there is a source of kind bucket.",
+    "video_sources": "Whether there is a source of kind video.",
+} | {
+    f"{function}_{size}": f"{words} of the {function} function."
+    for function in ("crawl", "embed", "compact", "search")
+    for size, words in (("cpu", "vCPUs"), ("memory_gib", "Memory in GiB"))
+}
 
 
 def plan_options(command: Any) -> Any:
     """One option for each field of a plan."""
-    for field in reversed(msgspec.structs.fields(Plan)):
-        kind = type(field.default)
-        option = "--" + field.name.replace("_", "-")
-        command = click.option(option, field.name, type=NAMES[kind], show_default=str(field.default))(command)
+    for field in reversed(msgspec.structs.fields(UsagePlan)):
+        command = click.option(
+            "--" + field.name.replace("_", "-"),
+            field.name,
+            type=TYPES[type(field.default)],
+            help=HELP[field.name],
+            show_default=str(field.default),
+        )(command)
     return command
 
 
@@ -30,7 +61,7 @@ def plan_options(command: Any) -> Any:
 @plan_options
 @click.option("--terraform", type=click.Path(path_type=Path), default=TERRAFORM, help="Folder with what is deployed.")
 @click.option("--explain", is_flag=True, help="Show the arithmetic, and where each figure comes from.")
-@click.option("--fit", "fits", is_flag=True, help="How many images and searches fit, and what they meet first.")
+@click.option("--fit", "fits", is_flag=True, help="How many images and searches fit, and which limit comes first.")
 @click.option("--share", type=click.FloatRange(0.01, 1), default=1.0, show_default=True, help="--fit into this share.")
 @as_json
 def cost_command(terraform: Path, explain: bool, fits: bool, share: float, as_json: bool, **given: Any) -> None:
@@ -49,7 +80,7 @@ def cost_command(terraform: Path, explain: bool, fits: bool, share: float, as_js
         "looked_up": allowances().looked_up,
     }
     if fits:
-        document["fit"] = fit(plan, share=share)
+        document["fit"] = growth_limits(plan, share=share)
     if as_json:
         print_json(document)
         return
@@ -58,17 +89,16 @@ def cost_command(terraform: Path, explain: bool, fits: bool, share: float, as_js
     _table(found, explain=explain)
     _verdict(found, worst, load)
     for one in document.get("fit", []):
-        click.echo(f"{one.largest:>12,}  {one.what}; more meets {one.limit}")
+        click.echo(f"{one.largest:>12,}  {one.what}; the next limit is {one.limit}")
     if explain:
         _sources()
 
 
-def _check(plan: Plan) -> None:
+def _check(plan: UsagePlan) -> None:
     periods = (plan.recrawl_days, plan.active_hours, plan.freshness_s)
     if min(periods) <= 0 or plan.batch_size < 1 or plan.churn > 1:
         raise click.UsageError(
-            "A re-crawl period, a batch, the active hours and the freshness are more than 0, "
-            "and churn is a share of at most 1."
+            "--recrawl-days, --batch-size, --active-hours and --freshness-s must be more than 0, and --churn at most 1."
         )
 
 
@@ -90,8 +120,8 @@ def _verdict(found: list[Line], worst: Line, load: float) -> None:
         click.echo("\nNot free: " + ", ".join(f"{line.service} {line.metric} at {line.share:.0%}" for line in over))
     else:
         click.echo(f"\nFree in every service, with {1 - tight:.0%} to spare where it is tightest.")
-    click.echo(f"Growth meets first: {worst.service}, {worst.metric} ({worst.share:.0%} used).")
-    click.echo(f"The first crawl of everything takes {load:.1f} days, because Firestore's free documents are a day's.")
+    click.echo(f"The first limit to growth: {worst.service}, {worst.metric} ({worst.share:.0%} used).")
+    click.echo(f"The first crawl of everything takes {load:.1f} days, because Firestore's free allowance is daily.")
 
 
 def _sources() -> None:

@@ -1,10 +1,14 @@
-"""`visor crawl`: read a source and publish what changed."""
+"""`visor crawl`, `visor links` and `visor dlq`: read a source, check its links, retry what failed."""
 
 from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
 
 import click
 
 from visor.console import as_json, print_json, say
+from visor.errors import CorruptObject, NotFound
 from visor.schema.items import Change
 from visor.settings import Settings
 
@@ -13,20 +17,20 @@ from visor.settings import Settings
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Show what would be published, and publish nothing.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after about this many items.")
-@click.option("--confirm-loss", is_flag=True, help="Delete what is gone even if it is most of the catalogue.")
+@click.option("--confirm-loss", is_flag=True, help="Delete missing items even if they are most of the catalogue.")
 @as_json
 def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: bool, as_json: bool) -> None:
     """Crawl the source NAME of visor.toml."""
-    from visor.app import Assembly
+    from visor.app import App
 
     def show(change: Change) -> None:
         click.echo(f"{change.action:6}  {change.item.id}  {change.item.title}  {change.item.image_url}")
 
-    assembly = Assembly(Settings.read())
+    app = App(Settings.read())
     on_change = show if dry_run and not as_json else None
-    plan = assembly.configuration.entry(name).plan
-    run = assembly.crawl(
-        assembly.named_source(name),
+    plan = app.configuration.entry(name).common
+    run = app.crawler.crawl(
+        app.named_source(name),
         dry_run=dry_run,
         limit=limit or plan.limit,
         budget_s=plan.budget_s,
@@ -44,3 +48,77 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
             say(f"{count} rows: {reason}")
         for sample in run.why.split(" | ") if run.why else ():
             say(f"  {sample}")
+
+
+@click.command("links")
+@click.option("--limit", type=click.IntRange(1), help="Check this many items now, instead of what is left of today's.")
+@click.option("--budget-s", type=float, help="Start nothing new after this many seconds.")
+@as_json
+def links_command(limit: int | None, budget_s: float | None, as_json: bool) -> None:
+    """Check the images and pages of some items: replace dead images, follow moved ones.
+
+    The crawl function does this too.
+    """
+    from visor.app import App
+
+    with App(Settings.read()) as app:
+        report = app.crawler.check_links(limit=limit, budget_s=budget_s)
+    if as_json:
+        print_json(report)
+        return
+    say(
+        f"{report.checked} items checked: {report.moved} moved, {report.replaced} images replaced by a copy, "
+        f"{report.marked} shown without their image, {report.gone} gone, {report.back} back, {report.suspect} suspect"
+    )
+    if report.frames:
+        say(f"{report.frames} video frames that no item shows were deleted")
+    if not report.finished:
+        say("The time is used up: run it again to continue")
+
+
+@click.group("dlq")
+def dlq_command() -> None:
+    """List and retry dead letters: batches that failed too often."""
+
+
+@dlq_command.command("list")
+@as_json
+def list_letters(as_json: bool) -> None:
+    """Print each dead letter with why it failed."""
+    from visor.storage import open_queue
+    from visor.storage.publish import decode_batch
+
+    rows: list[dict[str, Any]] = []
+    # Closing gives the letters back, so that `retry` finds them at once.
+    with closing(open_queue(Settings.read())) as queue:
+        for letter in queue.dead_letters():
+            try:
+                items = [change.item.id for change in decode_batch(letter.body).changes]
+            except CorruptObject:
+                items = []
+            rows.append({"id": letter.id, "attempts": letter.attempts, "why": letter.why, "items": items})
+    if as_json:
+        print_json({"dead_letters": rows})
+        return
+    for row in rows:
+        click.echo(f"{row['id']}  {len(row['items'])} items, {row['attempts']} attempts: {row['why']}")
+    say(f"{len(rows)} dead letters" + ("; `visor dlq retry` sends them again" if rows else ""))
+
+
+@dlq_command.command("retry")
+@click.argument("ids", nargs=-1)
+def retry_letters(ids: tuple[str, ...]) -> None:
+    """Publish dead letters again: those named, or all."""
+    from visor.storage import open_queue
+
+    with closing(open_queue(Settings.read())) as queue:
+        letters = [letter for letter in queue.dead_letters() if not ids or letter.id in ids]
+        for letter in letters:
+            queue.retry(letter)
+    say(f"{len(letters)} dead letters sent again")
+    if unknown := sorted(set(ids) - {letter.id for letter in letters}):
+        raise NotFound(
+            f"There is no dead letter {', '.join(unknown)}",
+            valid="Ids as `visor dlq list` shows them",
+            remedy="It may have been sent already, or another process has just listed it: wait a minute",
+        )

@@ -10,10 +10,10 @@ from typing import Any
 import click
 
 from visor.console import as_json, print_json, say
-from visor.deploy.doctor import examine
-from visor.deploy.programs import output
-from visor.deploy.steps import Step, Target, carry_out, cloud_steps, local_steps, shown, use_state_file
-from visor.deploy.terraform import Configuration, read_terraform
+from visor.deploy.process import output
+from visor.deploy.readiness import examine
+from visor.deploy.steps import Step, Target, cloud_steps, local_steps, run_steps, use_state_file
+from visor.deploy.terraform import Terraform, read_terraform
 from visor.errors import DeployError
 
 NEEDED = ("cloudbuild.yaml", "terraform", "functions", "frontend", "scripts")
@@ -25,9 +25,9 @@ NEEDED = ("cloudbuild.yaml", "terraform", "functions", "frontend", "scripts")
 @click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A further Terraform variable.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="visor.toml with sources.")
 @click.option("--root", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="A checkout of Visor.")
-@click.option("--cloud", is_flag=True, help="Let Cloud Build do it, with the state in a bucket.")
+@click.option("--cloud", is_flag=True, help="Deploy with Cloud Build, and keep the state in a bucket.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would happen; needs no credentials.")
-@click.option("--doctor", is_flag=True, help="Look whether the project is ready, and say what to do.")
+@click.option("--doctor", is_flag=True, help="Check whether the project is ready, and say what to do.")
 @as_json
 def deploy_command(
     project: str | None,
@@ -60,9 +60,9 @@ def _checkout(root: Path) -> Path:
     root = root.resolve()
     if missing := [name for name in NEEDED if not (root / name).exists()]:
         raise DeployError(
-            f"{root} is no checkout of Visor: it lacks {', '.join(missing)}",
-            valid="Deploying needs the functions, terraform/ and the page as they are in the repository",
-            remedy="Run it there, or name a checkout with --root",
+            f"{root} is not a checkout of Visor: {', '.join(missing)} missing",
+            valid="Deploying needs the functions, terraform/ and the page of the repository",
+            remedy="Run it in a checkout, or name one with --root",
         )
     return root
 
@@ -77,7 +77,7 @@ def _default_project() -> str:
     return project
 
 
-def _plan(steps: list[Step], config: Configuration, *, as_json: bool) -> None:
+def _plan(steps: list[Step], config: Terraform, *, as_json: bool) -> None:
     resources = [
         {
             "address": address,
@@ -88,15 +88,15 @@ def _plan(steps: list[Step], config: Configuration, *, as_json: bool) -> None:
     ]
     if as_json:
         rows: list[dict[str, Any]] = [
-            {"name": s.name, "why": s.why, "command": shown(s), "changes": s.changes} for s in steps
+            {"name": s.name, "why": s.why, "command": s.command, "changes": s.changes} for s in steps
         ]
         print_json({"steps": rows, "resources": resources})
         return
     for number, step in enumerate(steps, 1):
         click.echo(f"{number:3}. {step.name}: {step.why}{'' if step.changes else ' (changes nothing in the cloud)'}")
-        click.echo(f"       {shown(step)}")
+        click.echo(f"       {step.command}")
     kinds = Counter(str(r["file"]) for r in resources)
-    click.echo(f"\nTerraform then owns {len(resources)} kinds of things, named in:")
+    click.echo(f"\nTerraform then owns {len(resources)} kinds of resources, declared in:")
     for file, count in sorted(kinds.items()):
         names = [str(r["address"]) + ("[…]" if r["several"] else "") for r in resources if r["file"] == file]
         click.echo(f"  terraform/{file} ({count}): " + ", ".join(names))
@@ -105,26 +105,26 @@ def _plan(steps: list[Step], config: Configuration, *, as_json: bool) -> None:
 
 def _doctor(target: Target, *, as_json: bool) -> None:
     findings = []
-    for finding in examine(target):
-        findings.append(finding)
+    for check in examine(target):
+        findings.append(check)
         if not as_json:
-            mark = "ok  " if finding.well else "MEND" if finding.fatal else "look"
-            click.echo(f"{mark}  {finding.check}: {finding.found}")
-            if not finding.well:
-                click.echo(f"      {finding.remedy}")
+            mark = "ok  " if check.ok else "STOP" if check.fatal else "note"
+            click.echo(f"{mark}  {check.check}: {check.found}")
+            if not check.ok:
+                click.echo(f"      {check.remedy}")
     if as_json:
         print_json({"findings": findings})
-    if any(not f.well and f.fatal for f in findings):
+    if any(not f.ok and f.fatal for f in findings):
         sys.exit(1)
 
 
 def _run(steps: list[Step], target: Target, *, cloud: bool, as_json: bool) -> None:
-    for finding in examine(target):
-        if not finding.well and finding.fatal:
-            raise DeployError(finding.found, remedy=finding.remedy)
+    for check in examine(target):
+        if not check.ok and check.fatal:
+            raise DeployError(check.found, remedy=check.remedy)
     if not cloud:
         use_state_file(target)
-    carry_out(steps, target, say=say)
+    run_steps(steps, target, say=say)
     if cloud:
         say("Deployed. The build's log ends with the page's address.")
         return

@@ -15,11 +15,12 @@ import click
 
 from visor.console import as_json, print_json
 from visor.errors import VisorError
+from visor.schema.collections import ITEMS
 from visor.schema.items import Record
 from visor.settings import Settings
 
 
-class Finding(Record, frozen=True, kw_only=True):
+class InstallCheck(Record, frozen=True, kw_only=True):
     """One thing looked at. `missing` stops Visor here; `absent` only what the remedy names."""
 
     what: str
@@ -44,12 +45,12 @@ def doctor_command(as_json: bool) -> None:
     sys.exit(any(finding.state == "missing" for finding in findings))
 
 
-def look() -> Iterator[Finding]:
+def look() -> Iterator[InstallCheck]:
     """Everything that can be looked at without changing anything."""
-    yield Finding(what="Python", state="ok", found=platform.python_version())
+    yield InstallCheck(what="Python", state="ok", found=platform.python_version())
     for package in ("ai-edge-litert", "faiss-cpu", "numpy", "pillow", "pillow-heif", "scipy"):
         yield _package(package, "missing", "Install Visor again: make setup")
-    yield Finding(what="SQLite", state="ok", found=sqlite3.sqlite_version)
+    yield InstallCheck(what="SQLite", state="ok", found=sqlite3.sqlite_version)
     yield _package("tensorflow-cpu", "absent", "Only for building models: pip install 'visor[build]'")
     yield _package("google-cloud-firestore", "absent", "Only for VISOR_BACKEND=gcp: pip install 'visor[gcp]'")
     yield _tool("node", "Only for building the page: install Node 20 or newer", "--version")
@@ -59,34 +60,34 @@ def look() -> Iterator[Finding]:
     try:
         settings = Settings.read()
     except VisorError as exc:
-        yield Finding(what="settings", state="missing", found=exc.found, remedy=exc.remedy)
+        yield InstallCheck(what="settings", state="missing", found=exc.found, remedy=exc.remedy)
         return
-    yield Finding(what="settings", state="ok", found=f"backend {settings.backend}, home {settings.home}")
+    yield InstallCheck(what="settings", state="ok", found=f"backend {settings.backend}, home {settings.home}")
     yield _try("model", lambda: _model(settings))
     yield _try(f"stores ({settings.backend})", lambda: _stores(settings))
 
 
-def _package(name: str, otherwise: Literal["absent", "missing"], remedy: str) -> Finding:
+def _package(name: str, otherwise: Literal["absent", "missing"], remedy: str) -> InstallCheck:
     try:
-        return Finding(what=name, state="ok", found=version(name))
+        return InstallCheck(what=name, state="ok", found=version(name))
     except PackageNotFoundError:
-        return Finding(what=name, state=otherwise, found="not installed", remedy=remedy)
+        return InstallCheck(what=name, state=otherwise, found="not installed", remedy=remedy)
 
 
-def _tool(name: str, remedy: str, flag: str) -> Finding:
+def _tool(name: str, remedy: str, flag: str) -> InstallCheck:
     path = shutil.which(name)
     if path is None:
-        return Finding(what=name, state="absent", found="not installed", remedy=remedy)
+        return InstallCheck(what=name, state="absent", found="not installed", remedy=remedy)
     run = subprocess.run([path, flag], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
     lines = (run.stdout or run.stderr).strip().splitlines()
-    return Finding(what=name, state="ok", found=lines[0] if lines else path)
+    return InstallCheck(what=name, state="ok", found=lines[0] if lines else path)
 
 
-def _try(what: str, look_at: Callable[[], str]) -> Finding:
+def _try(what: str, look_at: Callable[[], str]) -> InstallCheck:
     try:
-        return Finding(what=what, state="ok", found=look_at())
+        return InstallCheck(what=what, state="ok", found=look_at())
     except VisorError as exc:
-        return Finding(what=what, state="missing", found=exc.found, remedy=exc.remedy or exc.valid)
+        return InstallCheck(what=what, state="missing", found=exc.found, remedy=exc.remedy or exc.valid)
 
 
 def _model(settings: Settings) -> str:
@@ -102,5 +103,5 @@ def _stores(settings: Settings) -> str:
 
     stores = open_stores(settings)
     index = "a manifest" if next(iter(stores.objects.list(MANIFESTS)), None) else "no manifest yet"
-    stores.documents.get("items", ["0" * 32])
+    stores.documents.get(ITEMS, ["0" * 32])
     return f"objects, documents and queue answer; {index}; {stores.queue.waiting()} batches wait"

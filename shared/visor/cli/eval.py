@@ -8,12 +8,12 @@ import click
 import msgspec
 
 from visor.console import as_json, print_json, say
-from visor.evaluation.folder import Pictures, embedded_folder
+from visor.evaluation.confidence import first_confidences
+from visor.evaluation.folder import EmbeddedFolder, embedded_folder
 from visor.evaluation.scores import Labelled, area_under_roc, evaluate
 from visor.models.build.builder import ensure_model
 from visor.models.embedder import load_embedder
 from visor.settings import Settings
-from visor_bench.confidence import first_confidences
 
 Folder = click.Path(exists=True, file_okay=False, path_type=Path)
 
@@ -25,9 +25,9 @@ Folder = click.Path(exists=True, file_okay=False, path_type=Path)
 @click.option("--metric", default="cosine", show_default=True, help="A SciPy metric, on the full vectors.")
 @as_json
 def eval_command(folder: Path, index_folder: Path | None, model_name: str | None, metric: str, as_json: bool) -> None:
-    """Search for each picture in FOLDER and see whether what comes first has its label.
+    """Search for each image in FOLDER, and count how often the first results have its label.
 
-    A picture's label is the sub-folder of FOLDER that it lies in.
+    The label of an image is the sub-folder of FOLDER that contains it.
     """
     settings = Settings.read()
     if model_name is not None:
@@ -60,5 +60,5 @@ def eval_command(folder: Path, index_folder: Path | None, model_name: str | None
         click.echo(f"AUROC {separation:.3f}   confidence does")
 
 
-def labelled(pictures: Pictures) -> Labelled:
+def labelled(pictures: EmbeddedFolder) -> Labelled:
     return Labelled(pictures.vectors, pictures.kinds)

@@ -1,4 +1,4 @@
-"""The command line `visor`. Each command lives in its own module under `visor.cli`, imported when it is called."""
+"""The command line `visor`. The modules of `visor.cli` are imported when one of their commands is called."""
 
 from __future__ import annotations
 
@@ -13,28 +13,26 @@ from visor import __version__
 from visor.errors import VisorError
 
 COMMANDS = {
-    "compact": "Merge shards and small segments into larger segments.",
-    "cost": "What a plan would use of the free tier, service by service.",
-    "crawl": "Read a source and publish what changed.",
-    "demo": "Crawl, embed and serve the demo shop on this machine.",
-    "deploy": "Put Visor on Google Cloud, within the free tier.",
-    "dlq": "List and retry what could not be processed.",
-    "doctor": "What is installed, which weights and backends answer, and what to do about what is missing.",
-    "eval": "Measure how well a labelled folder is found.",
-    "feedback": "What searchers called no match.",
-    "index": "Read a folder or source, embed its pictures and make them searchable.",
-    "links": "Ask whether pictures and pages are still there, and mend what is not.",
-    "model": "List, build and show models.",
-    "reindex": "Embed all items anew with another model, while searches go on.",
-    "search": "Search the index for a picture.",
-    "serve": "Answer searches over HTTP and show the page.",
-    "source": "List kinds of sources, and start a new one.",
-    "sources": "How each source is doing: last run, next run, yield and failures.",
-    "stats": "What the index holds.",
+    "compact": ("index", "Merge shards and small segments into larger segments."),
+    "cost": ("cost", "What a plan would use of the free tier, service by service."),
+    "crawl": ("crawl", "Read a source and publish what changed."),
+    "demo": ("serve", "Crawl, embed and serve the demo shop on this machine."),
+    "deploy": ("deploy", "Put Visor on Google Cloud, within the free tier."),
+    "dlq": ("crawl", "List and retry batches that could not be processed."),
+    "doctor": ("doctor", "Check what is installed, and say how to install what is missing."),
+    "eval": ("eval", "Measure how well the images of a labelled folder are found."),
+    "feedback": ("search", "Show which matches searchers rejected."),
+    "index": ("index", "Read a folder or source, embed its images and make them searchable."),
+    "links": ("crawl", "Check whether images and pages still exist, and replace those that do not."),
+    "model": ("model", "List, build and show models."),
+    "reindex": ("index", "Embed all items again with another model, while searches continue."),
+    "search": ("search", "Search the index for an image."),
+    "serve": ("serve", "Serve the page and the HTTP API."),
+    "source": ("sources", "List kinds of sources, and start a new one."),
+    "sources": ("sources", "Show how each source is doing: last run, next run, yield and failures."),
+    "stats": ("stats", "Show what the index holds."),
 }
-"""Name of each command and its one line of help; `visor.cli.NAME` holds a click command of the same name."""
-
-
+"""By command: the module of `visor.cli` that has it, as `NAME_command`, and its line of help."""
 PLUGINS = "visor.commands"
 """Entry-point group of click commands that other packages add."""
 
@@ -47,7 +45,7 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
-            module = importlib.import_module(f"visor.cli.{cmd_name}")
+            module = importlib.import_module(f"visor.cli.{COMMANDS[cmd_name][0]}")
             command = getattr(module, cmd_name + "_command")
         else:
             command = next((found.load() for found in entry_points(group=PLUGINS, name=cmd_name)), None)
@@ -56,7 +54,7 @@ class LazyGroup(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(sorted(COMMANDS.items()))
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
         if plugins := entry_points(group=PLUGINS):
             with formatter.section("Commands of other packages"):
                 formatter.write_dl(sorted((found.name, found.load().get_short_help_str()) for found in plugins))

@@ -17,13 +17,13 @@ from visor.settings import Settings
 
 @click.group("model")
 def model_command() -> None:
-    """List, build and show the models that turn pictures into vectors."""
+    """List, build and show the models that turn images into vectors."""
 
 
 @model_command.command("list")
 @as_json
 def list_command(as_json: bool) -> None:
-    """Every model: what it is made of and whether it is built here."""
+    """Show every model: its networks, and whether it is built here."""
     settings = Settings.read()
     choice = read_choice(settings)
     rows = [_row(settings, model) for model in MODELS]
@@ -44,9 +44,9 @@ def list_command(as_json: bool) -> None:
 @click.option("--float32", is_flag=True, help="Keep float32 weights: four times the size, for comparing.")
 @as_json
 def build_command(name: str | None, float32: bool, as_json: bool) -> None:
-    """Build the model NAME, or the one that is set, unless it is there.
+    """Build the model NAME, or the one that is set, unless it exists.
 
-    `visor model build auto` decides anew which is the best model that can be had here.
+    `visor model build auto` chooses again the best model that can be built here.
     """
     settings = Settings.read()
     variant: Variant = "float32" if float32 else "int8"
@@ -67,7 +67,7 @@ def build_command(name: str | None, float32: bool, as_json: bool) -> None:
 @click.argument("name", required=False)
 @as_json
 def show_command(name: str | None, as_json: bool) -> None:
-    """What the model NAME, or the one that is set, was built from."""
+    """Show what the model NAME, or the one that is set, was built from."""
     settings = Settings.read()
     directory = model_directory(settings, name or settings.model)
     manifest = read_manifest(directory)

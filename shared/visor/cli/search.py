@@ -1,4 +1,4 @@
-"""`visor search`: the nearest items to a picture, from the terminal."""
+"""`visor search` and `visor feedback`: the nearest items to an image, and what searchers rejected."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import msgspec
 
 from visor.console import as_json, print_json
 from visor.errors import BadRequest
+from visor.schema.search import FACETS, Filters, SearchRequest
 from visor.settings import Settings
 
 
 @click.command("search")
 @click.argument("image")
 @click.option("-k", default=12, show_default=True, type=click.IntRange(1, 200), help="How many matches.")
-@click.option("--exact", is_flag=True, help="Compare with every vector, instead of scanning codes first.")
+@click.option("--exact", is_flag=True, help="Compare with every vector instead of scanning codes first.")
 @click.option("--metric", help="A SciPy metric by name, on the full vectors.")
 @click.option(
     "--filter", "filters", multiple=True, metavar="K=V", help="e.g. collection=animals, price=..20, date=2024.."
 )
-@click.option("--box", metavar="X,Y,W,H", help="Search within this part, in fractions of the sides.")
+@click.option("--box", metavar="X,Y,W,H", help="Search within this box, in fractions of the sides.")
 @as_json
 def search_command(
     image: str, k: int, exact: bool, metric: str | None, filters: tuple[str, ...], box: str | None, as_json: bool
 ) -> None:
-    """Find the nearest items to IMAGE, a file or an address."""
-    from visor.app import Assembly
-    from visor.schema.search import SearchRequest
+    """Find the nearest items to IMAGE, a file or a URL."""
+    from visor.app import App
 
     remote = image.startswith(("http://", "https://"))
     request = SearchRequest(
@@ -36,22 +36,22 @@ def search_command(
         k=k,
         mode="exact" if exact else "fast",
         metric=metric,
-        filters=parse_filters(filters),
+        filters=filters_from_options(filters),
         box=_parse_box(box),
     )
     upload = None if remote else _read(image)
-    answer = Assembly(Settings.read()).search_service().search(request, upload)
+    answer = App(Settings.read()).search_service().search(request, upload)
     if as_json:
         print_json(answer)
         return
     if answer.safety and answer.safety.unsafe:
-        click.echo("The safety head says that this picture is not safe: it is not searched for.")
+        click.echo("The model considers this image unsafe, so it was not searched for.")
         return
     if not answer.index.images:
         click.echo("The index is empty. `visor index PATH` fills it; VISOR_INDEX names another one.")
         return
     if answer.no_confident_match:
-        click.echo(f"Nothing like it is in the index (confidence {answer.confidence:.2f}). The nearest anyway:")
+        click.echo(f"The index probably does not have it (confidence {answer.confidence:.2f}). The nearest items:")
     for number, match in enumerate(answer.matches, 1):
         item = match.item
         price = "" if item.price is None else f"{item.price:,.2f} {item.currency or ''}".strip()
@@ -62,40 +62,34 @@ def search_command(
     click.echo(f"{len(answer.matches)} of {answer.index.images} items in {took:.0f} ms ({answer.mode})")
 
 
-def parse_filters(texts: tuple[str, ...]) -> Any:
+def filters_from_options(texts: tuple[str, ...]) -> Filters:
     """`Filters` from `name=value` texts; a repeated name takes any of its values.
 
     Raises:
-        BadRequest: A text is no filter.
+        BadRequest: A text is not a filter.
     """
-    from visor.schema.search import FACETS, Filters
-
-    lists: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals or name not in (*FACETS, "price", "date"):
             raise BadRequest(
-                f"--filter {text} is no filter",
+                f"--filter {text} is not a filter",
                 valid=f"NAME=VALUE with NAME one of {', '.join(FACETS)}, price, date",
-                remedy="Ranges are LOW..HIGH, and either end may be left out",
+                remedy="Ranges are LOW..HIGH, and either end may be omitted",
             )
         if name in FACETS:
-            lists.setdefault(name, []).append(value)
+            values.setdefault(name, []).append(value)
             continue
         low, dots, high = value.partition("..")
         high = high if dots else low
         if name == "date":
-            lists["date_from"], lists["date_to"] = low or None, high or None
-        else:
-            lists["price"] = {"min": _number(text, low), "max": _number(text, high)}
-    return msgspec.convert(lists, Filters)
-
-
-def _number(text: str, value: str) -> float | None:
-    try:
-        return float(value) if value else None
-    except ValueError as exc:
-        raise BadRequest(f"--filter {text}: {value!r} is no number", valid="e.g. price=5..20") from exc
+            values["date_from"], values["date_to"] = low or None, high or None
+            continue
+        try:
+            values["price"] = {"min": float(low) if low else None, "max": float(high) if high else None}
+        except ValueError as exc:
+            raise BadRequest(f"--filter {text} is not a price", valid="e.g. price=5..20") from exc
+    return msgspec.convert(values, Filters)
 
 
 def _parse_box(text: str | None) -> Any:
@@ -114,6 +108,25 @@ def _read(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as exc:
-        raise BadRequest(
-            f"{path} cannot be read: {exc.strerror}", valid="A picture file, or an http(s) address"
-        ) from exc
+        raise BadRequest(f"{path} cannot be read: {exc.strerror}", valid="An image file, or an http(s) URL") from exc
+
+
+@click.group("feedback")
+def feedback_command() -> None:
+    """Show which matches searchers rejected."""
+
+
+@feedback_command.command("export")
+@as_json
+def export_feedback(as_json: bool) -> None:
+    """Print each pair of a query and an item, the newest first."""
+    from visor.search.feedback import all_feedback
+    from visor.storage import open_stores
+
+    with open_stores(Settings.read()) as stores:
+        kept = all_feedback(stores.documents)
+    if as_json:
+        print_json({"feedback": [{"query": one.query, "item": one.item, "verdict": one.verdict} for one in kept]})
+        return
+    for one in kept:
+        click.echo(f"{one.query}  {one.item}  {one.verdict}")

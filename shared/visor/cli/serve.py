@@ -1,26 +1,152 @@
-"""`visor serve`: the page and the search endpoint on this machine."""
+"""`visor serve` and `visor demo`: the page and the HTTP API on this machine, of your index or of a demo shop's."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import click
+import msgspec
 
 from visor.console import say
+from visor.demo import SHOP_PORT
 from visor.settings import Settings
+
+if TYPE_CHECKING:
+    from visor.app import App
+    from visor.demo.catalogue import Notice
+
+    _Source = tuple[str, dict[str, Any]]
+    """Name and configuration."""
+    _Served = tuple[str, App, dict[str, str]]
+    """The page's URL, what serves it, and the environment variables with which it can be searched."""
 
 
 @click.command("serve")
-@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
 def serve_command(host: str, port: int) -> None:
-    """Answer searches and show the page, until control-C."""
-    from visor.app import Assembly
+    """Serve the page and the HTTP API, until control-C."""
+    from visor.app import App
     from visor.web.site import Server
 
-    server = Server(Assembly(Settings.read()).site({"title": "Visor"}), host=host, port=port).start()
-    say(f"Visor is at {server.address} (control-C ends it)")
+    server = Server(App(Settings.read()).site({"title": "Visor"}), host=host, port=port).start()
+    say(f"Visor is at {server.address} (control-C stops it)")
     try:
         server.wait()
     except KeyboardInterrupt:
-        say("Ending")
+        say("Stopping")
     finally:
         server.stop()
+
+
+@click.command("demo")
+@click.option(
+    "--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="Where the page is served."
+)
+@click.option(
+    "--shop-port",
+    default=SHOP_PORT,
+    show_default=True,
+    type=click.IntRange(1, 65535),
+    help="Where the demo shop listens.",
+)
+@click.option("--source", type=click.Path(path_type=Path), help="A folder of your own images instead of the shop.")
+@click.option(
+    "--backend",
+    type=click.Choice(["local", "gcp-emulators"]),
+    default="local",
+    show_default=True,
+    help="Where it runs.",
+)
+@click.option("--once", is_flag=True, help="Index, say how to search, and exit instead of serving.")
+def demo_command(port: int, shop_port: int, source: Path | None, backend: str, once: bool) -> None:
+    """Crawl, embed and serve images on this machine. Control-C stops everything that it started."""
+    from visor.models.build.builder import ensure_model
+
+    # Shells make background processes ignore control-C.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.default_int_handler)
+    started = time.monotonic()
+    settings = Settings.read()
+    ensure_model(settings, say=say)
+    with ExitStack() as stack:
+        example = "PICTURE"
+        if source is None:
+            from visor.demo.pictures import ensure_demo_pictures
+            from visor.demo.shop import DemoShop, demo_source
+
+            catalogue = ensure_demo_pictures(settings.home, say)
+            shop = stack.enter_context(DemoShop(catalogue, shop_port))
+            settings = msgspec.structs.replace(settings, index="demo", allow_hosts=(*settings.allow_hosts, shop.host))
+            named, config = ("demo-shop", demo_source(shop.url)), page_config(catalogue.notice)
+            example = str(catalogue.picture(catalogue.products[0]))
+        else:
+            folder = source.expanduser().resolve()
+            settings = msgspec.structs.replace(settings, index=f"own-{folder.name}", allow_folders=(str(folder),))
+            named, config = (folder.name, {"kind": "folder", "path": str(folder)}), {"title": folder.name}
+        if backend == "local":
+            url, app, variables = stack.enter_context(_local(settings, named, config, None if once else port))
+        else:
+            url, app, variables = stack.enter_context(_emulated(settings, named, config))
+        app.searcher.refresh()
+        took = f"{len(app.searcher)} images, {time.monotonic() - started:.0f} s"
+        click.echo(f"Indexed: {took}" if once else f"Visor is at {url}  ({took}; control-C stops it)")
+        environ = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
+        click.echo(f"Search from the terminal: {environ} {sys.argv[0]} search {shlex.quote(example)}")
+        try:
+            while not once:
+                time.sleep(1)
+        except KeyboardInterrupt:
+            say("Stopping")
+
+
+@contextmanager
+def _local(settings: Settings, source: _Source, config: dict[str, Any], port: int | None) -> Iterator[_Served]:
+    """Index on this machine, and serve the page unless `port` is None."""
+    from visor.app import App
+    from visor.cli.index import crawl_and_embed
+    from visor.web.site import Server
+
+    with App(settings) as app, ExitStack() as stack:
+        crawl_and_embed(app, app.open_source(*source))
+        url = ""
+        if port is not None:
+            server = Server(app.site(config), port=port).start()
+            stack.callback(server.stop)
+            url = server.address
+        yield url, app, {"VISOR_INDEX": settings.index}
+
+
+@contextmanager
+def _emulated(settings: Settings, source: _Source, config: dict[str, Any]) -> Iterator[_Served]:
+    """Index and serve on Google's emulators. The page has the port of the bucket's emulator."""
+    try:
+        from visor_emulators.demo import emulated_demo, environ_of
+    except ModuleNotFoundError as exc:
+        raise click.UsageError(
+            f"--backend gcp-emulators needs {exc.name}: in a checkout of Visor, pip install '.[gcp]' ./devtools"
+        ) from exc
+
+    with emulated_demo(settings, config, source) as (page, _, app):
+        emulators = {name: os.environ[name] for name in sorted(os.environ) if "_EMULATOR_" in name}
+        yield page, app, environ_of(app.settings) | emulators
+
+
+def page_config(notice: Notice) -> dict[str, Any]:
+    """What the page says about the demo's pictures."""
+    return {
+        "title": "Visor demo",
+        "notes": [
+            notice.text,
+            {"text": notice.link_text, "href": notice.url},
+            {"text": notice.licence, "href": notice.licence_url},
+        ],
+    }

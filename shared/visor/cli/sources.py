@@ -1,14 +1,16 @@
-"""`visor sources`: how each source of visor.toml is doing."""
+"""`visor source` and `visor sources`: kinds of sources, and how each source of visor.toml is doing."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from visor.console import as_json, print_json
+from visor.schema.collections import FAILURES
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,34 +25,34 @@ RUNS_READ = 20
 @as_json
 def sources_command(as_json: bool) -> None:
     """Show each source's state, last run, next run, yield and failures."""
-    from visor.app import Assembly
+    from visor.app import App
     from visor.ingest.schedule import runs_of, states
     from visor.link_check.state import LinkState
 
-    assembly = Assembly(Settings.read())
-    documents = assembly.stores.documents
+    app = App(Settings.read())
+    documents = app.stores.documents
     failures = [
         (str(document.data["source"]), str(document.data["code"]))
-        for document in documents.query("failures", limit=FAILURES_READ)
+        for document in documents.query(FAILURES, limit=FAILURES_READ)
     ]
-    requests, hosts = assembly.request_budget.today()
+    requests, hosts = app.request_budget.today()
     found = states(
-        assembly.configuration,
-        runs_of(documents, assembly.configuration, RUNS_READ),
+        app.configuration,
+        runs_of(documents, app.configuration, RUNS_READ),
         failures,
         datetime.now(UTC),
         requests=requests,
-        links=LinkState.load(assembly.stores.objects)[0],
+        links=LinkState.load(app.stores.objects)[0],
     )
     if as_json:
         print_json({"sources": found, "requests_today_by_host": hosts})
         return
     if not found:
-        click.echo(f"{assembly.configuration.path} has no sources. docs/sources.md shows how to add one.")
+        click.echo(f"{app.configuration.path} has no sources. docs/sources.md shows how to add one.")
     for state in found:
         for line in _lines(state):
             click.echo(line)
-    limit = assembly.settings.host_requests_a_day
+    limit = app.settings.host_requests_a_day
     for host, count in hosts.items():
         click.echo(f"{host}: {count:,} requests today{f' of {limit:,}' if limit else ''}")
 
@@ -64,12 +66,12 @@ def _lines(state: SourceState) -> Iterator[str]:
     else:
         yield (
             f"  last run {last.started_at}: {last.state}, {last.seen} seen, {last.published} new or changed "
-            f"pictures, {last.updated} changed, {last.deleted} gone, {last.failed} failed"
+            f"images, {last.updated} changed, {last.deleted} gone, {last.failed} failed"
         )
         if last.why:
             yield f"  {last.why}"
         failed = sum(state.failures.values())
-        yield f"  yield: {last.listed:,} items listed, {failed:,} of them without a picture that can be searched"
+        yield f"  yield: {last.listed:,} items listed, {failed:,} of them without a searchable image"
     yield f"  next run {state.next_at or 'none'}"
     of = f" of {state.requests_a_day:,}" if state.requests_a_day else ""
     yield f"  {state.requests_today:,}{of} requests today"
@@ -78,6 +80,36 @@ def _lines(state: SourceState) -> Iterator[str]:
     for reason, count in (last.failures if last else {}).items():
         yield f"  {count} rows: {reason}"
     for code, count in state.failures.items():
-        yield f"  {count} pictures: {code}"
+        yield f"  {count} images: {code}"
     if state.links:
         yield "  links: " + ", ".join(f"{count:,} {what}" for what, count in state.links.items())
+
+
+@click.group("source")
+def source_command() -> None:
+    """List kinds of sources, and start a new one."""
+
+
+@source_command.command("list")
+@as_json
+def list_kinds(as_json: bool) -> None:
+    """Show each kind of source that is installed, and the package that brings it."""
+    from visor.sources.registry import kinds
+
+    found = {name: entry.dist.name if entry.dist else "" for name, entry in kinds().items()}
+    if as_json:
+        print_json(found)
+        return
+    for name, package in found.items():
+        click.echo(f"{name:12} {package}")
+
+
+@source_command.command("new")
+@click.argument("kind")
+@click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the package is written.")
+def new(kind: str, folder: Path) -> None:
+    """Write a package with a new source KIND, which works at once and is then changed."""
+    from visor.sources.scaffold import write_source_package
+
+    package = write_source_package(kind, folder)
+    click.echo(f"Wrote {package}. Next: cd {package} && pip install -e '.[test]' && pytest")

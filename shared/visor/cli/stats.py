@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from visor.console import as_json, print_json
+from visor.schema.collections import FAILURES, ITEMS, RUNS
 from visor.settings import Settings
 
 
@@ -15,20 +16,20 @@ from visor.settings import Settings
 @as_json
 def stats_command(as_json: bool) -> None:
     """Print the index's size, its model, the last crawls and what failed."""
-    from visor.app import Assembly
+    from visor.app import App
 
-    assembly = Assembly(Settings.read())
-    stats = assembly.search_app().stats()
-    documents = assembly.stores.documents
-    runs = [d.data for d in documents.query("runs", order_by="started_at", descending=True, limit=5)]
-    failures = _live_failures(assembly)
+    app = App(Settings.read())
+    stats = app.http_api().stats()
+    documents = app.stores.documents
+    runs = [d.data for d in documents.query(RUNS, order_by="started_at", descending=True, limit=5)]
+    failures = _live_failures(app)
     document: dict[str, Any] = {
         "index": stats,
-        "waiting_batches": assembly.stores.queue.waiting(),
-        "dead_letters": len(assembly.stores.queue.dead_letters()),
+        "waiting_batches": app.stores.queue.waiting(),
+        "dead_letters": len(app.stores.queue.dead_letters()),
         "runs": runs,
         "failures": failures,
-        "links": _links(assembly),
+        "links": _links(app),
     }
     if as_json:
         print_json(document)
@@ -47,25 +48,25 @@ def stats_command(as_json: bool) -> None:
         click.echo("links: " + ", ".join(f"{count:,} {what}" for what, count in document["links"].items()))
 
 
-def _links(assembly: Any) -> dict[str, int]:
+def _links(app: Any) -> dict[str, int]:
     """What became of links, over all sources: pushed items have theirs here, too."""
     from visor.link_check.state import LinkState
 
-    state, _ = LinkState.load(assembly.stores.objects)
-    names = {*state.counts, *(trouble.source for trouble in state.troubles.values())}
+    state, _ = LinkState.load(app.stores.objects)
+    names = {*state.counts, *(problem.source for problem in state.problems.values())}
     total: Counter[str] = Counter()
     for name in names:
         total.update(state.of_source(name))
     return dict(total)
 
 
-def _live_failures(assembly: Any) -> dict[str, int]:
+def _live_failures(app: Any) -> dict[str, int]:
     """Count by code the failures that no later success has overtaken."""
     from visor.schema.items import is_live
 
-    documents = assembly.stores.documents
-    failures = documents.query("failures", limit=1000)
-    items = documents.get("items", [failure.key for failure in failures])
+    documents = app.stores.documents
+    failures = documents.query(FAILURES, limit=1000)
+    items = documents.get(ITEMS, [failure.key for failure in failures])
     counts: dict[str, int] = {}
     for failure in failures:
         item = items.get(failure.key)

@@ -29,6 +29,7 @@ from visor.confidence.features import (
 from visor.confidence.model import Calibration
 from visor.index.format.container import Array
 from visor.index.format.projection import unit
+from visor.near_duplicates.thresholds import COPY
 
 SAMPLE_MIN = 40
 """Pictures below which the default stays."""
@@ -65,8 +66,6 @@ catalogue's own spread."""
 BIAS_CORRECTION = 0.2
 """Log-odds by which strangers are likelier than comparisons make them: held-out groups stand apart, where kinds run
 together, and the share of strangers from elsewhere, which is reckoned with while searching, is never quite 0."""
-COPY = 0.985
-"""Similarity from which a row is the same picture again, which tells nothing about its kind."""
 NONE_REJECTED: Array = np.empty((0, len(FEATURES)))
 REJECTED_WEIGHT = 3
 REJECTED_MAX = 0.5

@@ -45,7 +45,7 @@ class Product(Record, frozen=True, kw_only=True):
     height: int
 
 
-class Collection(Record, frozen=True, kw_only=True):
+class DemoCollection(Record, frozen=True, kw_only=True):
     id: str
     name: str
 
@@ -54,10 +54,20 @@ class DemoCatalogue(Record, frozen=True, kw_only=True):
     """All products, by collection and id."""
 
     notice: Notice
-    collections: tuple[Collection, ...]
+    collections: tuple[DemoCollection, ...]
     products: tuple[Product, ...]
     folder: str = ""
     """Where the pictures are; not stored."""
+
+    @classmethod
+    def of(cls, notice: Notice, names: dict[str, str], products: list[Product], folder: Path) -> DemoCatalogue:
+        """A catalogue in order. `names`: of each collection, by id."""
+        return cls(
+            notice=notice,
+            collections=tuple(DemoCollection(id=id_, name=names[id_]) for id_ in sorted(names)),
+            products=tuple(sorted(products, key=lambda product: (product.collection, product.id))),
+            folder=str(folder),
+        )
 
     def picture(self, product: Product) -> Path:
         return Path(self.folder) / product.picture

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from PIL import Image
 
-from visor.demo.catalogue import Collection, DemoCatalogue, Notice, Product, product_id
+from visor.demo.catalogue import DemoCatalogue, Notice, Product, product_id
 from visor.demo.packages import download_npm
 from visor.errors import SourceUnavailable
 
@@ -21,12 +21,24 @@ NAMES = "emojibase-data"
 NAMES_VERSION = "17.0.0"
 NAMES_INTEGRITY = "sha512-Yvgb5AWoHViHV/gq1qr5ZAarcBip+B27/ZLRsUJkbgAEaLlZ/fof9g882LTpmEpyhBNEC0m2SEmItljHsTygjA=="
 
+NOTICE = Notice(
+    title="Microsoft's Fluent emoji in three dimensions",
+    package=f"npm's {PICTURES}",
+    version=PICTURES_VERSION,
+    copyright="Microsoft Corporation",
+    licence="MIT",
+    licence_url="https://github.com/microsoft/fluentui-emoji/blob/main/LICENSE",
+    url="https://github.com/microsoft/fluentui-emoji",
+    link_text="Fluent emoji",
+    text="The demo shop's pictures are Microsoft's Fluent emoji, MIT licence, named by emojibase (MIT). Its prices, "
+    "sellers and countries are made up.",
+)
 _GROUPS = {
-    3: Collection(id="animals-nature", name="Animals and nature"),
-    4: Collection(id="food-drink", name="Food and drink"),
-    5: Collection(id="travel-places", name="Travel and places"),
-    6: Collection(id="activities", name="Activities"),
-    7: Collection(id="objects", name="Objects"),
+    3: ("animals-nature", "Animals and nature"),
+    4: ("food-drink", "Food and drink"),
+    5: ("travel-places", "Travel and places"),
+    6: ("activities", "Activities"),
+    7: ("objects", "Objects"),
 }
 """The groups of `emojibase-data` (meta/groups.json) that show things; faces, people, signs and flags are left out."""
 
@@ -53,12 +65,7 @@ def emoji(work: Path, folder: Path, say: Callable[[str], None]) -> DemoCatalogue
             products.append(_product(folder, path.name, entry))
     if not products:
         raise SourceUnavailable(f"{tarball.name} holds no pictures")
-    return DemoCatalogue(
-        notice=_notice(),
-        collections=tuple(sorted(_GROUPS.values(), key=lambda collection: collection.id)),
-        products=tuple(sorted(products, key=lambda product: (product.collection, product.id))),
-        folder=str(folder),
-    )
+    return DemoCatalogue.of(NOTICE, dict(_GROUPS.values()), products, folder)
 
 
 def _names(tarball: Path) -> dict[str, dict[str, Any]]:
@@ -82,25 +89,8 @@ def _product(folder: Path, name: str, entry: dict[str, Any]) -> Product:
         id=product_id(name),
         title=label[:1].upper() + label[1:],
         description=f"{label[:1].upper()}{label[1:]} ({', '.join(entry.get('tags', [])[:8])})",
-        collection=_GROUPS[entry["group"]].id,
+        collection=_GROUPS[entry["group"]][0],
         picture=name,
         width=width,
         height=height,
-    )
-
-
-def _notice() -> Notice:
-    return Notice(
-        title="Microsoft's Fluent emoji in three dimensions",
-        package=f"npm's {PICTURES}",
-        version=PICTURES_VERSION,
-        copyright="Microsoft Corporation",
-        licence="MIT",
-        licence_url="https://github.com/microsoft/fluentui-emoji/blob/main/LICENSE",
-        url="https://github.com/microsoft/fluentui-emoji",
-        link_text="Fluent emoji",
-        text=(
-            "The demo shop's pictures are Microsoft's Fluent emoji, MIT licence, named by emojibase (MIT). Its prices, "
-            "sellers and countries are made up."
-        ),
     )

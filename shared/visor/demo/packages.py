@@ -1,4 +1,4 @@
-"""Gets packages out of registries with the registries' own tools, without installing them."""
+"""Downloads packages with the registries' own tools, without installing them."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ import tarfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
 
 from visor.errors import SourceError, SourceUnavailable
 
 COMMAND_TIMEOUT_S = 900.0
-_AR_MAGIC = b"!<arch>\n"
 
 
 def download_deb(package: str, folder: Path) -> Path:
@@ -25,11 +23,9 @@ def download_deb(package: str, folder: Path) -> Path:
         SourceUnavailable: apt is missing or cannot get it.
     """
     apt = _tool("apt-get")
-    # A container's apt often has no package lists yet, and only root may fetch those of the system.
-    own = _own_apt_state(folder)
-    attempts: tuple[tuple[str, ...], ...] = ((), own)
     why = ""
-    for options in attempts:
+    # A container's apt often has no package lists yet, and only root may fetch those of the system.
+    for options in ((), _own_apt_state(folder)):
         try:
             if options:
                 _run([apt, *options, "-qq", "update"], folder)
@@ -41,7 +37,7 @@ def download_deb(package: str, folder: Path) -> Path:
         if found:
             return found[0]
         why = f"apt-get download {package} left no .deb"
-    raise SourceUnavailable(f"The package {package} cannot be had from apt: {why}")
+    raise SourceUnavailable(f"The package {package} cannot be downloaded with apt: {why}")
 
 
 def download_npm(package: str, version: str, integrity: str, folder: Path) -> Path:
@@ -49,7 +45,7 @@ def download_npm(package: str, version: str, integrity: str, folder: Path) -> Pa
 
     Raises:
         SourceUnavailable: npm is missing or cannot get it.
-        SourceError: It is something else than it was.
+        SourceError: Its content has changed.
     """
     _run([_tool("npm"), "pack", "--silent", "--pack-destination", str(folder), f"{package}@{version}"], folder)
     tarball = folder / f"{package.lstrip('@').replace('/', '-')}-{version}.tgz"
@@ -69,43 +65,21 @@ def download_npm(package: str, version: str, integrity: str, folder: Path) -> Pa
 
 @contextmanager
 def deb_contents(deb: Path) -> Iterator[tarfile.TarFile]:
-    """The files of a .deb, as a stream to iterate over once. Nothing of the package is run."""
-    if shutil.which("dpkg-deb"):
-        command = [_tool("dpkg-deb"), "--fsys-tarfile", str(deb)]
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:  # noqa: S603 -- a fixed command
-            try:
-                with tarfile.open(fileobj=process.stdout, mode="r|") as files:
-                    yield files
-            finally:
-                process.kill()
-        return
-    with deb.open("rb") as archive, tarfile.open(fileobj=_data_member(archive), mode="r|*") as files:
-        yield files
+    """The files of a .deb, as a stream to iterate over once. Nothing of the package is run.
 
-
-def _data_member(archive: IO[bytes]) -> IO[bytes]:
-    """`archive` at the start of its data.tar: a .deb is an ar archive of three members (deb(5), ar(5))."""
-    if archive.read(8) != _AR_MAGIC:
-        raise SourceError(f"{archive.name} is no Debian package", remedy="Remove it and try again")
-    while header := archive.read(60):
-        name, size_bytes = header[:16].decode().strip().rstrip("/"), int(header[48:58])
-        if name.startswith("data.tar"):
-            return cast(IO[bytes], _Member(archive, size_bytes))
-        archive.seek(size_bytes + size_bytes % 2, 1)
-    raise SourceError(f"{archive.name} holds no data", remedy="Remove it and try again")
-
-
-class _Member:
-    """Reads the next bytes of a file as if it ended after them."""
-
-    def __init__(self, file: IO[bytes], size_bytes: int) -> None:
-        self._file = file
-        self._left = size_bytes
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(min(size, self._left))
-        self._left -= len(data)
-        return data
+    Raises:
+        SourceUnavailable: dpkg-deb, which comes with apt, is not installed.
+        SourceError: `deb` is not a Debian package.
+    """
+    command = [_tool("dpkg-deb"), "--fsys-tarfile", str(deb)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:  # noqa: S603 -- a fixed command
+        try:
+            with tarfile.open(fileobj=process.stdout, mode="r|") as files:
+                yield files
+        except tarfile.ReadError as exc:
+            raise SourceError(f"{deb.name} is not a Debian package", remedy="Remove it and try again") from exc
+        finally:
+            process.kill()
 
 
 def _own_apt_state(folder: Path) -> tuple[str, ...]:

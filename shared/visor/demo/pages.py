@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-from visor.demo.catalogue import Collection, DemoCatalogue, Notice, Product
+from visor.demo.catalogue import DemoCatalogue, DemoCollection, Notice, Product
 from visor.demo.prices import Price
 
 STYLE: Final = """
@@ -36,7 +36,7 @@ def _document(title: str, body: str, notice: Notice) -> str:
 """
 
 
-def product_page(product: Product, price: Price, collection: Collection, notice: Notice) -> str:
+def product_page(product: Product, price: Price, collection: DemoCollection, notice: Notice) -> str:
     """One product with its picture, price and origin."""
     body = f"""<header><a href="/">Visor's demo shop</a></header>
 <main class="product"><div class="photo"><img src="/pictures/{product.id}" alt="{escape(product.title)}"

@@ -1,4 +1,4 @@
-"""Makes sure that the demo's pictures are on this machine."""
+"""Downloads the demo's images, once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visor.errors import FormatError, SourceUnavailable
 Provider = Callable[[Path, Path, Callable[[str], None]], DemoCatalogue]
 
 PROVIDERS: dict[str, Provider] = {"stamps": stamps, "emoji": emoji}
-"""Each downloads a package to its first folder and unpacks it to its second. The first that can, is taken."""
+"""Each downloads a package into its first folder and unpacks it into its second. The first that works is used."""
 
 
 def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogue:
@@ -23,10 +23,10 @@ def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogu
 
     Args:
         home: `settings.home`.
-        say: Is told, in one line each, what takes long.
+        say: Called with a line before each step that takes long.
 
     Raises:
-        SourceUnavailable: No package can be had; says why for each.
+        SourceUnavailable: No package can be downloaded; the message says why for each.
     """
     demo = home / "demo"
     for name in PROVIDERS:
@@ -35,7 +35,7 @@ def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogu
         except FileNotFoundError:
             continue
         except FormatError as exc:
-            say(f"{exc} Getting it anew.")
+            say(f"{exc} Downloading it again.")
             shutil.rmtree(demo / name)
     reasons = []
     for name, provider in PROVIDERS.items():
@@ -43,16 +43,16 @@ def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogu
             return _provide(demo, name, provider, say)
         except SourceUnavailable as exc:
             reasons.append(f"{name}: {exc.found}")
-            say(f"Not to be had here: {exc.found}")
+            say(f"Not available here: {exc.found}")
     raise SourceUnavailable(
-        f"The demo's pictures cannot be had ({'; '.join(reasons)})",
+        f"The demo's pictures cannot be downloaded ({'; '.join(reasons)})",
         valid="They come from Debian's archive through apt-get, or from npm",
         remedy="Go online, or index pictures of your own: make demo SOURCE=~/Pictures",
     )
 
 
 def _provide(demo: Path, name: str, provider: Provider, say: Callable[[str], None]) -> DemoCatalogue:
-    """Have `provider` fill a new folder and put it in its place only when it is whole."""
+    """Have `provider` fill a new folder, which replaces the old one only when it is complete."""
     demo.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=demo, prefix=f".{name}-") as work:
         unpacked = Path(work) / "pictures"

@@ -1,9 +1,9 @@
-"""The demo shop's web server: a marketplace's paged JSON API, pictures and product pages, on this machine only.
+"""The demo shop's web server: a marketplace's paged JSON API, images and product pages, on this machine only.
 
     GET /v1/collections                                     {"count", "results": [{"id", "name", "products"}]}
     GET /v1/collections/ID/products?start=0&count=50        {"count", "start", "results": [product]}
     GET /v1/products/ID                                     product
-    GET /pictures/ID                                        the picture, with ETag and Last-Modified
+    GET /pictures/ID                                        the image, with ETag and Last-Modified
     GET /products/ID, GET /                                 pages for people
 
 `python -m visor.demo.shop --port 8091` runs it alone.
@@ -12,45 +12,47 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import tomllib
-from collections.abc import Callable
-from email.utils import formatdate, parsedate_to_datetime
+from collections.abc import Iterable
 from functools import cache
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from pathlib import Path
-from threading import Thread
-from types import TracebackType
-from typing import Any, NamedTuple
-from urllib.parse import parse_qs, urlsplit
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
+from werkzeug.exceptions import BadRequest, HTTPException, NotFound
+from werkzeug.routing import Map, Rule
+from werkzeug.utils import send_file
+from werkzeug.wrappers import Request, Response
 
+from visor.demo import SHOP_PORT
 from visor.demo.catalogue import DemoCatalogue, Product
 from visor.demo.pages import product_page, shop_page
 from visor.demo.pictures import ensure_demo_pictures
 from visor.demo.prices import made_up_price
 from visor.errors import SettingsError
 from visor.settings import Settings
+from visor.web.site import Server
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 HOST = "127.0.0.1"
-SHOP_PORT = 8091
-"""Where the shop stands unless another port is asked for. The same one each time: it is a part of the pictures'
-addresses, and a picture at another address is embedded anew."""
 COUNT_DEFAULT = 50
 COUNT_MAX = 100
-
-_MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp"}
-
-
-class Answer(NamedTuple):
-    status: HTTPStatus
-    media_type: str
-    body: bytes
-    headers: tuple[tuple[str, str], ...] = ()
+MEDIA_TYPES = {".png": "image/png", ".webp": "image/webp"}
+ROUTES = Map(
+    [
+        Rule("/", endpoint="front"),
+        Rule("/v1/collections", endpoint="list_collections"),
+        Rule("/v1/collections/<id>/products", endpoint="list_products"),
+        Rule("/v1/products/<int:id>", endpoint="one_product"),
+        Rule("/pictures/<int:id>", endpoint="picture"),
+        Rule("/products/<int:id>", endpoint="page"),
+    ],
+    strict_slashes=False,
+)
 
 
 class DemoShop:
@@ -62,50 +64,35 @@ class DemoShop:
 
     def __init__(self, catalogue: DemoCatalogue, port: int = 0) -> None:
         pages = ShopPages(catalogue)
-
-        class Handler(_Handler):
-            answer = staticmethod(pages.answer)
-
         try:
-            self._server = ThreadingHTTPServer((HOST, port), Handler)
-        except OSError as exc:
+            self._server = Server(pages, host=HOST, port=port)
+        except SettingsError as exc:
             raise SettingsError(
-                f"The demo shop cannot stand at port {port}: {exc.strerror}",
+                f"The demo shop cannot use port {port}: {exc.found}",
                 valid="A free port",
-                remedy="End what uses it (another demo?), or choose one with --shop-port",
+                remedy="Stop what uses it (another demo?), or choose one with --shop-port",
             ) from exc
-        self._server.daemon_threads = True
-        self.port = int(self._server.server_address[1])
-        self.url = f"http://{HOST}:{self.port}"
-        pages.url = self.url
-        self._thread = Thread(target=self._server.serve_forever, args=(0.05,), name="visor-demo-shop", daemon=True)
-        self._thread.start()
+        self.url = pages.url = self._server.address
+        self._server.start()
 
     @property
     def host(self) -> str:
         """`host:port`, for `settings.allow_hosts`."""
-        return f"{HOST}:{self.port}"
+        return self.url.removeprefix("http://")
 
     def wait(self) -> None:
         """Until the shop is closed."""
-        self._thread.join()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.wait()
 
     def __enter__(self) -> DemoShop:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
+    def __exit__(self, *_: object) -> None:
+        self._server.stop()
 
 
 class ShopPages:
-    """What the shop answers to a path, apart from HTTP."""
+    """The shop as a WSGI application."""
 
     def __init__(self, catalogue: DemoCatalogue) -> None:
         self.url = ""
@@ -115,52 +102,57 @@ class ShopPages:
         self._in = {
             id_: [product for product in catalogue.products if product.collection == id_] for id_ in self._collections
         }
-        routes: tuple[tuple[str, Callable[..., Answer]], ...] = (
-            (r"/", self._front),
-            (r"/v1/collections", self._list_collections),
-            (r"/v1/collections/([\w-]+)/products", self._list_products),
-            (r"/v1/products/(\d+)", self._one_product),
-            (r"/pictures/(\d+)", self._picture),
-            (r"/products/(\d+)", self._page),
-        )
-        self._routes = [(re.compile(pattern), answer) for pattern, answer in routes]
 
-    def answer(self, target: str) -> Answer:
-        parts = urlsplit(target)
-        query = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        for pattern, answer in self._routes:
-            if match := pattern.fullmatch(parts.path):
-                return answer(*match.groups(), query=query)
-        return _missing(f"{parts.path} is not here")
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        try:
+            endpoint, arguments = ROUTES.bind_to_environ(environ).match()
+            response: Response = getattr(self, f"_{endpoint}")(request, *arguments.values())
+        except HTTPException as exc:
+            response = _json({"error": exc.description}, exc.code or 500)
+        return response(environ, start_response)
 
-    def _front(self, query: dict[str, str]) -> Answer:
+    def _front(self, request: Request) -> Response:
         return _html(shop_page(self._catalogue))
 
-    def _list_collections(self, query: dict[str, str]) -> Answer:
+    def _list_collections(self, request: Request) -> Response:
         results = [
             {"id": collection.id, "name": collection.name, "products": len(self._in[collection.id])}
             for collection in self._catalogue.collections
         ]
         return _json({"count": len(results), "results": results})
 
-    def _list_products(self, collection: str, query: dict[str, str]) -> Answer:
+    def _list_products(self, request: Request, collection: str) -> Response:
         if collection not in self._in:
-            return _missing(f"No collection '{collection}'")
+            raise NotFound(f"No collection '{collection}'")
         try:
-            start, count = int(query.get("start", 0)), int(query.get("count", COUNT_DEFAULT))
+            start, count = int(request.args.get("start", 0)), int(request.args.get("count", COUNT_DEFAULT))
         except ValueError:
             start, count = -1, 0
         if start < 0 or not 1 <= count <= COUNT_MAX:
-            return _json({"error": f"start is from 0, count from 1 to {COUNT_MAX}"}, HTTPStatus.BAD_REQUEST)
+            raise BadRequest(f"start is from 0, count from 1 to {COUNT_MAX}")
         products = self._in[collection]
-        results = [self._product(product) for product in products[start : start + count]]
+        results = [self._as_json(product) for product in products[start : start + count]]
         return _json({"count": len(products), "start": start, "results": results})
 
-    def _one_product(self, id_: str, query: dict[str, str]) -> Answer:
-        product = self._by_id.get(int(id_))
-        return _json(self._product(product)) if product else _missing(f"No product {id_}")
+    def _one_product(self, request: Request, id_: int) -> Response:
+        return _json(self._as_json(self._find(id_)))
 
-    def _product(self, product: Product) -> dict[str, Any]:
+    def _page(self, request: Request, id_: int) -> Response:
+        product = self._find(id_)
+        collection = self._collections[product.collection]
+        return _html(product_page(product, made_up_price(product.id), collection, self._catalogue.notice))
+
+    def _picture(self, request: Request, id_: int) -> Response:
+        path = self._catalogue.picture(self._find(id_))
+        return send_file(path, request.environ, MEDIA_TYPES[path.suffix], etag=_etag(path), max_age=3600)
+
+    def _find(self, id_: int) -> Product:
+        if id_ not in self._by_id:
+            raise NotFound(f"No product {id_}")
+        return self._by_id[id_]
+
+    def _as_json(self, product: Product) -> dict[str, Any]:
         price = made_up_price(product.id)
         collection = self._collections[product.collection]
         return {
@@ -180,91 +172,22 @@ class ShopPages:
             "credit": f"© {self._catalogue.notice.copyright}",
         }
 
-    def _page(self, id_: str, query: dict[str, str]) -> Answer:
-        product = self._by_id.get(int(id_))
-        if product is None:
-            return _missing(f"No product {id_}")
-        collection = self._collections[product.collection]
-        return _html(product_page(product, made_up_price(product.id), collection, self._catalogue.notice))
-
-    def _picture(self, id_: str, query: dict[str, str]) -> Answer:
-        product = self._by_id.get(int(id_))
-        if product is None:
-            return _missing(f"No product {id_}")
-        path = self._catalogue.picture(product)
-        headers = (
-            ("ETag", _etag(path)),
-            ("Last-Modified", formatdate(path.stat().st_mtime, usegmt=True)),
-            ("Cache-Control", "public, max-age=3600"),
-        )
-        return Answer(HTTPStatus.OK, _MEDIA_TYPES[path.suffix], path.read_bytes(), headers)
-
 
 @cache
 def _etag(path: Path) -> str:
-    return f'"{hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()}"'
+    return hashlib.blake2b(path.read_bytes(), digest_size=12).hexdigest()
 
 
-def _json(value: Any, status: HTTPStatus = HTTPStatus.OK) -> Answer:
-    return Answer(status, "application/json", msgspec.json.encode(value))
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, mimetype="application/json")
 
 
-def _html(page: str) -> Answer:
-    return Answer(HTTPStatus.OK, "text/html; charset=utf-8", page.encode())
-
-
-def _missing(what: str) -> Answer:
-    return _json({"error": what}, HTTPStatus.NOT_FOUND)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server_version = "VisorDemoShop"
-    timeout = 60
-    disable_nagle_algorithm = True
-    wbufsize = -1
-
-    @staticmethod
-    def answer(target: str) -> Answer:
-        raise NotImplementedError
-
-    def do_GET(self) -> None:
-        answer = self.answer(self.path)
-        if self._has_it(dict(answer.headers)):
-            answer = answer._replace(status=HTTPStatus.NOT_MODIFIED, body=b"")
-        self.send_response(answer.status)
-        for name, value in answer.headers:
-            self.send_header(name, value)
-        if answer.status != HTTPStatus.NOT_MODIFIED:
-            self.send_header("Content-Type", answer.media_type)
-            self.send_header("Content-Length", str(len(answer.body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(answer.body)
-
-    do_HEAD = do_GET  # noqa: N815 -- the base class's name
-
-    def _has_it(self, headers: dict[str, str]) -> bool:
-        """Whether the client's copy is still right (RFC 9110, 13.1): its tag decides, else its date."""
-        if "ETag" not in headers:
-            return False
-        tags = self.headers.get("If-None-Match")
-        if tags is not None:
-            return headers["ETag"] in (tag.strip().removeprefix("W/") for tag in tags.split(","))
-        since = self.headers.get("If-Modified-Since")
-        if since is None:
-            return False
-        try:
-            return parsedate_to_datetime(headers["Last-Modified"]) <= parsedate_to_datetime(since)
-        except ValueError:
-            return False
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- the base class's name
-        pass
+def _html(page: str) -> Response:
+    return Response(page, mimetype="text/html")
 
 
 def demo_source(shop_url: str) -> dict[str, Any]:
-    """The configuration of the shop's source, as `open_source` takes it (`shop.toml`, with the address filled in)."""
+    """The configuration of the shop's source, as `open_source` takes it (`shop.toml`, with the URL filled in)."""
     text = files("visor.demo").joinpath("shop.toml").read_text("utf-8")
     source = tomllib.loads(text.replace("http://127.0.0.1:8091", shop_url))["sources"]["demo"]
     assert isinstance(source, dict)
@@ -277,11 +200,11 @@ def main(port: int) -> None:
     """Serve the demo shop alone, until control-C."""
     catalogue = ensure_demo_pictures(Settings.read().home, lambda line: click.echo(line, err=True))
     with DemoShop(catalogue, port) as shop:
-        click.echo(f"The demo shop stands at {shop.url} with {len(catalogue.products)} products. Control-C closes it.")
+        click.echo(f"The demo shop is at {shop.url} with {len(catalogue.products)} products. Control-C stops it.")
         try:
             shop.wait()
         except KeyboardInterrupt:
-            click.echo("Closed.")
+            click.echo("Stopped.")
 
 
 if __name__ == "__main__":

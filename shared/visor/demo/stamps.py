@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from visor.demo.catalogue import Collection, DemoCatalogue, Notice, Product, product_id
+from visor.demo.catalogue import DemoCatalogue, Notice, Product, product_id
 from visor.demo.packages import deb_contents, download_deb
 from visor.errors import SourceUnavailable
 
@@ -41,12 +41,7 @@ def stamps(work: Path, folder: Path, say: Callable[[str], None]) -> DemoCatalogu
     if not products:
         raise SourceUnavailable(f"{deb.name} holds no pictures")
     names = {product.collection: _name(product.collection) for product in products}
-    return DemoCatalogue(
-        notice=_notice(version),
-        collections=tuple(Collection(id=id_, name=names[id_]) for id_ in sorted(names)),
-        products=tuple(sorted(products, key=lambda product: (product.collection, product.id))),
-        folder=str(folder),
-    )
+    return DemoCatalogue.of(_notice(version), names, products, folder)
 
 
 def _notice(version: str) -> Notice:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-from visor.deploy.programs import output, run
+from visor.deploy.process import output, run
 from visor.errors import DeployError
 
 STATE_FILE = "state.tfbackend"
@@ -68,54 +67,43 @@ class Step:
     argv: tuple[str, ...]
     cwd: Path
     changes: bool = True
-    """False: it only reads or makes local files."""
+    """False: it only reads, or makes local files."""
     may_fail: bool = False
-    """True: it fails where what it makes is there already."""
-    environ: Mapping[str, str] = field(default_factory=dict)
+    """True: it fails if what it makes exists already."""
+
+    @property
+    def command(self) -> str:
+        """The command as a person would type it."""
+        return " ".join("python" if part == sys.executable else part for part in self.argv)
+
+
+def _step(cwd: Path, name: str, why: str, command: str, *more: str, changes: bool = True, fails: bool = False) -> Step:
+    """A step whose command is split at spaces; `more` are arguments that may contain some. `python` is this one."""
+    argv = [sys.executable if part == "python" else part for part in command.split()]
+    return Step(name=name, why=why, argv=(*argv, *more), cwd=cwd, changes=changes, may_fail=fails)
 
 
 def local_steps(target: Target) -> list[Step]:
     """Deploy from this machine."""
-    root, terraform = target.root, target.terraform
-    python = sys.executable
-    bundle = [python, "scripts/bundle.py", "build/bundles"]
-    if target.sources is not None:
-        bundle += ["--config", str(target.sources)]
-    variables = [
-        f"-var=project={target.project}",
-        f"-var=region={target.region}",
-        *(f"-var={v}" for v in target.variables),
-    ]
-    state = terraform / STATE_FILE
-    init = ["terraform", "init", "-input=false", *([f"-backend-config={STATE_FILE}"] if state.is_file() else [])]
-
-    def step(name: str, why: str, *argv: str, cwd: Path = root, changes: bool = False) -> Step:
-        return Step(name=name, why=why, argv=argv, cwd=cwd, changes=changes)
-
+    root, terraform, page = target.root, target.terraform, target.root / "frontend"
+    sources = () if target.sources is None else ("--config", str(target.sources))
+    variables = (f"project={target.project}", f"region={target.region}", *target.variables)
+    backend = f"-backend-config={STATE_FILE}" if (terraform / STATE_FILE).is_file() else ""
+    site = f"gs://{target.project}-visor-site"
     return [
-        step("model", "build the model, once", python, "-m", "visor", "model", "build"),
-        step("bundles", "pack each function with the package and the model", *bundle),
-        step(
-            "page", "install what the page is built with", "npm", "ci", "--no-audit", "--no-fund", cwd=root / "frontend"
-        ),
-        step("page", "build the page", "npm", "run", "build", cwd=root / "frontend"),
-        step("terraform", "fetch the provider", *init, cwd=terraform),
-        step(
-            "terraform",
-            "make or change what is listed below",
-            *("terraform", "apply", "-input=false", "-auto-approve", *variables),
-            cwd=terraform,
-            changes=True,
-        ),
-        step(
-            "publish",
-            "upload the page",
-            *(python, "scripts/publish.py", "frontend/dist", f"gs://{target.project}-visor-site"),
-            *("--endpoint", "{endpoint}"),
-            changes=True,
-        ),
-        step("smoke", "ask it the first questions", python, "scripts/smoke.py", "{endpoint}", "--page", "{page}"),
-    ]
+        _step(root, "model", "build the model, once", "python -m visor model build", changes=False),
+        _step(root, "bundles", "pack each function with the package and the model",
+              "python scripts/bundle.py build/bundles", *sources, changes=False),
+        _step(page, "page", "install what the page is built with", "npm ci --no-audit --no-fund", changes=False),
+        _step(page, "page", "build the page", "npm run build", changes=False),
+        _step(terraform, "terraform", "fetch the provider", f"terraform init -input=false {backend}", changes=False),
+        _step(terraform, "terraform", "make or change what is listed below",
+              "terraform apply -input=false -auto-approve", *(f"-var={v}" for v in variables)),
+        _step(root, "publish", "upload the page",
+              f"python scripts/publish.py frontend/dist {site} --endpoint {{endpoint}}"),
+        _step(root, "smoke", "ask it the first questions",
+              "python scripts/smoke.py {endpoint} --page {page}", changes=False),
+    ]  # fmt: skip
 
 
 def cloud_steps(target: Target) -> list[Step]:
@@ -123,63 +111,29 @@ def cloud_steps(target: Target) -> list[Step]:
     project, region, root = target.project, target.region, target.root
     account = f"visor-deploy@{project}.iam.gserviceaccount.com"
     bucket = f"gs://{target.state_bucket}"
-
-    def step(name: str, why: str, *argv: str, may_fail: bool = False) -> Step:
-        return Step(name=name, why=why, argv=argv, cwd=root, may_fail=may_fail)
-
-    services = ("cloudbuild.googleapis.com", "cloudresourcemanager.googleapis.com", "iam.googleapis.com")
+    services = "cloudbuild.googleapis.com cloudresourcemanager.googleapis.com iam.googleapis.com"
     variables = " ".join(f"-var={v}" for v in target.variables)
-    substitutions = f"_REGION={region},_STATE_BUCKET={target.state_bucket},_VARIABLES={variables}"
     return [
-        step("services", "let builds run", "gcloud", "services", "enable", *services, f"--project={project}"),
-        step(
-            "state",
-            "bucket for Terraform's state, the model and the upload",
-            *("gcloud", "storage", "buckets", "create", bucket, f"--project={project}", f"--location={region}"),
-            *("--uniform-bucket-level-access", "--public-access-prevention", "--soft-delete-duration=0"),
-            may_fail=True,
-        ),
-        step(
-            "state",
-            "forget uploads after a day",
-            *(
-                "gcloud",
-                "storage",
-                "buckets",
-                "update",
-                bucket,
-                "--lifecycle-file=terraform/state_bucket_lifecycle.json",
-            ),
-        ),
-        step(
-            "account",
-            "account as which the build runs",
-            *("gcloud", "iam", "service-accounts", "create", "visor-deploy", f"--project={project}"),
-            may_fail=True,
-        ),
+        _step(root, "services", "let builds run", f"gcloud services enable {services} --project={project}"),
+        _step(root, "state", "bucket for Terraform's state, the model and the upload",
+              f"gcloud storage buckets create {bucket} --project={project} --location={region}"
+              " --uniform-bucket-level-access --public-access-prevention --soft-delete-duration=0", fails=True),
+        _step(root, "state", "forget uploads after a day",
+              f"gcloud storage buckets update {bucket} --lifecycle-file=terraform/state_bucket_lifecycle.json"),
+        _step(root, "account", "account as which the build runs",
+              f"gcloud iam service-accounts create visor-deploy --project={project}", fails=True),
         *(
-            step(
-                "account",
-                f"may {role.removeprefix('roles/')}",
-                *("gcloud", "projects", "add-iam-policy-binding", project, f"--member=serviceAccount:{account}"),
-                *(f"--role={role}", "--condition=None", "--quiet"),
-            )
+            _step(root, "account", f"may {role.removeprefix('roles/')}",
+                  f"gcloud projects add-iam-policy-binding {project} --member=serviceAccount:{account}"
+                  f" --role={role} --condition=None --quiet")
             for role in DEPLOYER_ROLES
         ),
-        step(
-            "build",
-            "test, build, apply and publish in the cloud (cloudbuild.yaml)",
-            *("gcloud", "builds", "submit", ".", "--config=cloudbuild.yaml", f"--project={project}", "--region=global"),
-            f"--service-account=projects/{project}/serviceAccounts/{account}",
-            f"--gcs-source-staging-dir={bucket}/cloudbuild",
-            f"--substitutions={substitutions}",
-        ),
-    ]
-
-
-def shown(step: Step) -> str:
-    """The command as a person would type it."""
-    return " ".join("python" if part == sys.executable else part for part in step.argv)
+        _step(root, "build", "test, build, apply and publish in the cloud (cloudbuild.yaml)",
+              f"gcloud builds submit . --config=cloudbuild.yaml --project={project} --region=global"
+              f" --service-account=projects/{project}/serviceAccounts/{account}"
+              f" --gcs-source-staging-dir={bucket}/cloudbuild",
+              f"--substitutions=_REGION={region},_STATE_BUCKET={target.state_bucket},_VARIABLES={variables}"),
+    ]  # fmt: skip
 
 
 def use_state_file(target: Target) -> None:
@@ -191,8 +145,8 @@ def use_state_file(target: Target) -> None:
         override.unlink(missing_ok=True)
 
 
-def carry_out(steps: list[Step], target: Target, *, say: Callable[[str], None]) -> None:
-    """Run the steps in order, each told before it runs.
+def run_steps(steps: list[Step], target: Target, *, say: Callable[[str], None]) -> None:
+    """Run the steps in order, each announced before it runs.
 
     Raises:
         DeployError: A program is missing, or a step failed.
@@ -205,8 +159,8 @@ def carry_out(steps: list[Step], target: Target, *, say: Callable[[str], None]) 
             values[name] = values.get(name) or output(["terraform", "output", "-raw", name], cwd=target.terraform)
         argv = [values.get(part[1:-1], part) for part in step.argv]
         try:
-            run(argv, cwd=step.cwd, environ={**os.environ, **step.environ})
+            run(argv, cwd=step.cwd)
         except DeployError:
             if not step.may_fail:
                 raise
-            say(f"[{number}/{len(steps)}] it is there already")
+            say(f"[{number}/{len(steps)}] it exists already")

@@ -9,7 +9,7 @@ import numpy as np
 
 from visor.console import progress, say
 from visor.errors import BadRequest, ImageError
-from visor.imaging.decode import decode
+from visor.imaging.decode import decode_image
 from visor.index.format.container import Array
 from visor.models.embedder import Embedder, load_embedder
 from visor.settings import Settings
@@ -20,15 +20,15 @@ AT_ONCE = 32
 
 
 @dataclass(frozen=True)
-class Pictures:
+class EmbeddedFolder:
     """n pictures: vectors (n, d) float32 of unit length, kind (sub-folder) of each, content labels, likeliest first."""
 
     vectors: Array
     kinds: list[str]
     labels: list[tuple[str, ...]]
 
-    def take(self, rows: Array) -> Pictures:
-        return Pictures(self.vectors[rows], [self.kinds[i] for i in rows], [self.labels[i] for i in rows])
+    def take(self, rows: Array) -> EmbeddedFolder:
+        return EmbeddedFolder(self.vectors[rows], [self.kinds[i] for i in rows], [self.labels[i] for i in rows])
 
 
 def labelled_files(folder: Path) -> list[tuple[Path, str]]:
@@ -38,11 +38,11 @@ def labelled_files(folder: Path) -> list[tuple[Path, str]]:
     return [(path, parts[0]) for path, parts in found if len(parts) > 1]
 
 
-def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None = None) -> Pictures:
+def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None = None) -> EmbeddedFolder:
     """All pictures in the sub-folders of `folder`; those that cannot be decoded are named and left out.
 
     Raises:
-        BadRequest: There is none.
+        BadRequest: The folder has no labelled image.
     """
     embedder = embedder or load_embedder(settings)
     files = labelled_files(folder)
@@ -53,7 +53,7 @@ def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None 
             some, pictures = files[start : start + AT_ONCE], []
             for path, kind in some:
                 try:
-                    decoded = decode(path.read_bytes(), pixels_max=settings.pixels_max, side_hint=side)
+                    decoded = decode_image(path.read_bytes(), pixels_max=settings.pixels_max, side_hint=side)
                 except ImageError as exc:
                     say(f"left out {path}: {exc}")
                     continue
@@ -70,4 +70,4 @@ def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None 
             valid="A sub-folder for each label, with pictures in it",
             remedy="Name the folder above the labels",
         )
-    return Pictures(np.concatenate(vectors), kinds, labels)
+    return EmbeddedFolder(np.concatenate(vectors), kinds, labels)

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from importlib.resources import files
-from pathlib import Path
 from typing import Literal
 
 import msgspec
 
 from visor.schema.items import Record
-
-DRIFT = 0.1
-"""Relative difference between the data file and a measurement above which they have drifted apart."""
 
 
 class Allowance(Record, frozen=True, kw_only=True):
@@ -52,7 +47,7 @@ class Figure(Record, frozen=True, kw_only=True):
 
 
 class Operation(Record, frozen=True, kw_only=True):
-    """What `unit` (always a thousand of something) uses, by resource. What is not named is not used."""
+    """What `unit` (always a thousand of something) uses, by resource. Resources that are not named are not used."""
 
     unit: str
     counts: dict[str, Figure]
@@ -66,7 +61,7 @@ class Counted(Record, frozen=True, kw_only=True):
     sizes: dict[str, Figure]
 
     def each(self, operation: str, resource: str) -> float:
-        """What one of an operation uses of a resource; 0 where the file names none."""
+        """What one operation uses of a resource; 0 if the file does not name the resource."""
         figure = self.operations[operation].counts.get(resource)
         return figure.value / 1000 if figure else 0.0
 
@@ -80,7 +75,7 @@ class ImageSize(Record, frozen=True, kw_only=True):
     bytes: int
     """Compressed."""
     packages: dict[str, str]
-    """What was installed: name to version. A test holds it against what would be installed today."""
+    """What was installed: name to version. A test compares it with what would be installed today."""
 
 
 class ImageSizes(Record, frozen=True, kw_only=True):
@@ -111,40 +106,3 @@ def allowances() -> Allowances:
 def counted() -> Counted:
     """The counts as they are committed."""
     return msgspec.json.decode((files("visor.free_tier") / "counted.json").read_bytes(), type=Counted)
-
-
-def drift(measured: Mapping[str, Mapping[str, float]], *, tolerance: float = DRIFT) -> list[str]:
-    """Where the code now uses something else than counted.json says, one sentence each; none if they agree.
-
-    Args:
-        measured: Operation to resource to what a thousand used, in the words of counted.json.
-        tolerance: Relative; below 1 a thousand, absolute.
-
-    Raises:
-        KeyError: An operation that counted.json does not know.
-    """
-    found = []
-    for operation, counts in measured.items():
-        entry = counted().operations[operation]
-        for resource, value in counts.items():
-            figure = entry.counts.get(resource)
-            known = figure.value if figure else 0.0
-            if abs(value - known) > tolerance * max(abs(known), 1.0):
-                found.append(
-                    f"{operation}: {entry.unit} use {value:g} {resource}, counted.json says {known:g}"
-                    f" ({figure.why if figure else 'not named'})"
-                )
-    return found
-
-
-def record(measured: Mapping[str, Mapping[str, float]], *, command: str, path: Path) -> None:
-    """Write measurements into counted.json, each with the command that made it. What was not measured stays."""
-    now = msgspec.json.decode(path.read_bytes(), type=Counted)
-    operations = dict(now.operations)
-    for operation, counts in measured.items():
-        figures = {r: Figure(value=v, basis="measured", why=command) for r, v in counts.items()}
-        operations[operation] = Operation(
-            unit=operations[operation].unit, counts=operations[operation].counts | figures
-        )
-    document = msgspec.structs.replace(now, operations=operations)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")

@@ -1,12 +1,15 @@
 """The cost model: what a plan uses of each free allowance, with the arithmetic, and how far a plan can grow.
 
-Daily allowances are held against the worst day: the one on which all of a crawl period's changes come at once.
+Daily allowances are compared with the worst day: the one on which all of a crawl period's changes come at once.
 """
 
 from __future__ import annotations
 
+import bisect
+import functools
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,15 +22,15 @@ DAYS = 365.25 / 12
 IDLE_S = 900.0
 """Cloud Run keeps an idle instance for up to 15 minutes."""
 RESTARTS_A_DAY = 4.0
-"""Starts of an instance for other reasons than idleness: Cloud Run moves them about."""
+"""Starts of an instance for other reasons than idleness: Cloud Run moves instances."""
 READINGS_A_VISIT = 3.0
 """What the page asks when it is opened: statistics, facets, examples."""
 ENOUGH = 0.75
 """The share up to which a plan has a quarter to spare."""
 
 
-class Plan(Record, frozen=True, kw_only=True):
-    """What an owner means to do. The defaults are what terraform/ deploys; a test holds them against it."""
+class UsagePlan(Record, frozen=True, kw_only=True):
+    """What an owner plans to do. The defaults are what terraform/ deploys; a test compares them."""
 
     images: int = 100_000
     recrawl_days: float = 7.0
@@ -37,14 +40,14 @@ class Plan(Record, frozen=True, kw_only=True):
     active_hours: float = 12.0
     """Hours of a day over which the searches come."""
     freshness_s: float = 30.0
-    """Seconds between two looks of a search instance for what is new."""
+    """Seconds between two polls of a search instance for what is new."""
     explained: float = 0.1
-    """Share of the searches of which somebody asks why a match is like the picture."""
+    """Share of the searches with a request to explain a match."""
     visits_a_day: float = 200.0
-    """People who open the page and have nothing of it in their browser."""
+    """People who open the page without it in their browser's cache."""
     sources: int = 1
     links_a_day: int = 300
-    """Items whose picture and page are looked at again, whether they are still there."""
+    """Items whose image and page are checked, whether they are still there."""
     batch_size: int = 64
     crawl_runs_a_day: float = 1.0
     compact_runs_a_day: float = 4.0
@@ -92,11 +95,11 @@ class Sum:
         self.total = 0.0
         self.terms: list[str] = []
 
-    def add(self, what: str, *factors: float, unit: str = "") -> Sum:
+    def add(self, what: str, *factors: float) -> Sum:
         product = math.prod(factors)
         if product:
             self.total += product
-            self.terms.append(f"{what}: {' × '.join(_number(f) for f in factors)}{' ' + unit if unit else ''}")
+            self.terms.append(f"{what}: {' × '.join(_number(f) for f in factors)}")
         return self
 
     def text(self, divisor: str = "") -> str:
@@ -104,83 +107,78 @@ class Sum:
         return f"({inner}) / {divisor}" if divisor else inner
 
 
-class Model:
+class Load(NamedTuple):
+    """How often a plan does one operation of counted.json, as factors of a product."""
+
+    title: str
+    operation: str
+    month: tuple[float, ...]
+    worst_day: tuple[float, ...] = ()
+    """On the day on which all changes of a crawl period come."""
+    function: str = ""
+    """Which is busy with it, if any."""
+
+
+class PlanUsage:
     """A plan's monthly and worst-day amounts, from which the lines are made."""
 
-    def __init__(self, plan: Plan, counts: Counted) -> None:
+    def __init__(self, plan: UsagePlan, counts: Counted) -> None:
         self.plan, self.counts = plan, counts
         crawls = DAYS / plan.recrawl_days
-        self.changed = plan.images * plan.churn
-        """Images embedded after one re-crawl, all on one day at worst."""
-        self.embeds = self.changed * crawls
-        self.batches = self.embeds / plan.batch_size + crawls * plan.sources
-        """A last batch of each source is not full."""
-        self.seen = plan.images * crawls
-        self.crawl_runs = plan.crawl_runs_a_day * DAYS * plan.sources
-        self.compact_runs = min(plan.compact_runs_a_day * DAYS, self.batches)
-        self.searches = plan.searches_a_day * DAYS
-        self.cold_starts = cold_starts_a_day(plan) * DAYS
-        self.looks = looks_a_day(plan) * DAYS
-        self.explanations = self.searches * plan.explained
-        self.visits = plan.visits_a_day * DAYS
-        self.readings = self.visits * READINGS_A_VISIT
-        self.links = plan.links_a_day * DAYS
-        self.by_batch = 64 / plan.batch_size
-        """counted.json was counted with batches of 64."""
+        # Images embedded after one re-crawl, all on one day at worst.
+        changed = plan.images * plan.churn
+        embeds = changed * crawls
+        # A last batch of each source is not full.
+        batches = embeds / plan.batch_size + crawls * plan.sources
+        runs, compactions = plan.crawl_runs_a_day, plan.compact_runs_a_day
+        searches, links, visits = plan.searches_a_day, plan.links_a_day, plan.visits_a_day
+        readings, explained = visits * READINGS_A_VISIT, searches * plan.explained
+        looks, starts = looks_a_day(plan), cold_starts_a_day(plan)
+        shards = changed / plan.batch_size + plan.sources
+        self.loads = (
+            Load("embed", "embed", (embeds,), (changed,), "embed"),
+            Load("crawl", "crawl", (plan.images * crawls,), (plan.images,), "crawl"),
+            Load("crawl runs", "crawl_run", (runs * DAYS * plan.sources,), (runs, plan.sources), "crawl"),
+            Load("links", "link", (links * DAYS,), (links,), "crawl"),
+            Load("merge", "merge", (embeds,), (changed,), "compact"),
+            Load("compact runs", "compact_run", (min(compactions * DAYS, batches),), (compactions,), "compact"),
+            Load("searches", "search", (searches * DAYS,), (searches,), "search"),
+            Load("looks for news", "look", (looks * DAYS,), (looks,)),
+            Load("explanations", "explain", (explained * DAYS,), (explained,), "search"),
+            Load("page's questions", "reading", (readings * DAYS,), (readings,), "search"),
+            Load("search starts", "cold_start", (starts * DAYS,), (starts,), "search"),
+            Load("fresh shards", "fresh_shard", (batches, plan.search_instances), (shards, plan.search_instances)),
+            Load("page", "visit", (visits * DAYS,)),
+            Load("deployments", "deploy", (plan.deployments_a_month,)),
+        )
 
     def monthly(self, resource: str) -> Sum:
         """All operations of a month, times what each uses of a resource."""
-        each = self.counts.each
         total = Sum()
-        per_batch = resource in ("class_a", "requests", "log_bytes")
-        total.add("embed", self.embeds, each("embed", resource), *([self.by_batch] if per_batch else []))
-        total.add("crawl", self.seen, each("crawl", resource))
-        total.add("crawl runs", self.crawl_runs, each("crawl_run", resource))
-        total.add("links", self.links, each("link", resource))
-        total.add("merge", self.embeds, each("merge", resource))
-        total.add("compact runs", self.compact_runs, each("compact_run", resource))
-        total.add("searches", self.searches, each("search", resource))
-        total.add("looks for news", self.looks, each("look", resource))
-        total.add("explanations", self.explanations, each("explain", resource))
-        total.add("page's questions", self.readings, each("reading", resource))
-        total.add("search starts", self.cold_starts, each("cold_start", resource))
-        total.add("fresh shards", self.batches, self.plan.search_instances, each("fresh_shard", resource))
-        total.add("page", self.visits, each("visit", resource))
-        return total.add("deployments", self.plan.deployments_a_month, each("deploy", resource))
+        for load in self.loads:
+            factors = [*load.month, self.counts.each(load.operation, resource)]
+            if load.operation == "embed" and resource in ("class_a", "requests", "log_bytes"):
+                # Used once a batch, and counted.json was counted with batches of 64.
+                factors.append(64 / self.plan.batch_size)
+            total.add(load.title, *factors)
+        return total
 
     def worst_day(self, resource: str) -> Sum:
         """The day on which all changes of a crawl period come."""
-        each, plan = self.counts.each, self.plan
-        batches = self.changed / plan.batch_size + plan.sources
         total = Sum()
-        total.add("embed", self.changed, each("embed", resource))
-        total.add("crawl", plan.images, each("crawl", resource))
-        total.add("crawl runs", plan.crawl_runs_a_day, plan.sources, each("crawl_run", resource))
-        total.add("links", plan.links_a_day, each("link", resource))
-        total.add("merge", self.changed, each("merge", resource))
-        total.add("compact runs", plan.compact_runs_a_day, each("compact_run", resource))
-        total.add("searches", plan.searches_a_day, each("search", resource))
-        total.add("looks for news", looks_a_day(plan), each("look", resource))
-        total.add("explanations", plan.searches_a_day * plan.explained, each("explain", resource))
-        total.add("page's questions", plan.visits_a_day * READINGS_A_VISIT, each("reading", resource))
-        total.add("search starts", cold_starts_a_day(plan), each("cold_start", resource))
-        return total.add("fresh shards", batches, plan.search_instances, each("fresh_shard", resource))
+        for load in self.loads:
+            if load.worst_day:
+                total.add(load.title, *load.worst_day, self.counts.each(load.operation, resource))
+        return total
 
     def compute(self, attribute: str) -> Sum:
         """vCPU-seconds or GiB-seconds: seconds of each operation times the size of its function."""
-        each, plan = self.counts.each, self.plan
-        size: Callable[[str], float] = lambda function: float(getattr(plan, f"{function}_{attribute}"))  # noqa: E731
         total = Sum()
-        total.add("embed", self.embeds, each("embed", "seconds"), size("embed"))
-        total.add("crawl", self.seen, each("crawl", "seconds"), size("crawl"))
-        total.add("crawl runs", self.crawl_runs, each("crawl_run", "seconds"), size("crawl"))
-        total.add("links", self.links, each("link", "seconds"), size("crawl"))
-        total.add("merge", self.embeds, each("merge", "seconds"), size("compact"))
-        total.add("compact runs", self.compact_runs, each("compact_run", "seconds"), size("compact"))
-        total.add("searches", self.searches, each("search", "seconds"), size("search"))
-        total.add("explanations", self.explanations, each("explain", "seconds"), size("search"))
-        total.add("page's questions", self.readings, each("reading", "seconds"), size("search"))
-        return total.add("search starts", self.cold_starts, each("cold_start", "seconds"), size("search"))
+        for load in self.loads:
+            if load.function:
+                size = float(getattr(self.plan, f"{load.function}_{attribute}"))
+                total.add(load.title, *load.month, self.counts.each(load.operation, "seconds"), size)
+        return total
 
     def objects(self) -> Sum:
         size, images = self.counts.size, self.plan.images
@@ -209,7 +207,7 @@ class Model:
         return total
 
 
-def cold_starts_a_day(plan: Plan) -> float:
+def cold_starts_a_day(plan: UsagePlan) -> float:
     """Starts of search instances in a day, if searches come at random over the active hours.
 
     A gap longer than the idle time has probability exp(-rate · idle time); then the next search starts an instance.
@@ -221,46 +219,43 @@ def cold_starts_a_day(plan: Plan) -> float:
     return min(plan.searches_a_day, by_gaps + RESTARTS_A_DAY * plan.search_instances)
 
 
-def looks_a_day(plan: Plan) -> float:
+def looks_a_day(plan: UsagePlan) -> float:
     """Looks of all search instances for news: at most one a search, and one an instance every `freshness_s`."""
     return min(plan.searches_a_day, plan.search_instances * plan.active_hours * 3600 / plan.freshness_s)
 
 
-def lines(plan: Plan, counts: Counted | None = None, free: Allowances | None = None) -> list[Line]:
+def lines(plan: UsagePlan, counts: Counted | None = None, free: Allowances | None = None) -> list[Line]:
     """What the plan uses of every allowance, in the order of allowances.json."""
     counts, free = counts or counted(), free or allowances()
-    model = Model(plan, counts)
-    used: dict[tuple[str, str], tuple[Sum, float, str]] = {
-        ("Cloud Run", "vCPU time"): (model.compute("cpu"), 1, ""),
-        ("Cloud Run", "memory time"): (model.compute("memory_gib"), 1, ""),
-        ("Cloud Run", "requests"): (model.monthly("requests"), 1, ""),
-        ("Cloud Run", "data out"): (model.monthly("response_bytes"), GIB, "2^30"),
-        ("Cloud Storage", "stored"): (model.objects(), GIB, "2^30"),
-        ("Cloud Storage", "Class A operations"): (model.monthly("class_a"), 1, ""),
-        ("Cloud Storage", "Class B operations"): (model.monthly("class_b"), 1, ""),
-        ("Cloud Storage", "data out"): (model.monthly("page_bytes"), GIB, "2^30"),
-        ("Firestore", "reads"): (model.worst_day("firestore_reads"), 1, ""),
-        ("Firestore", "writes"): (model.worst_day("firestore_writes"), 1, ""),
-        ("Firestore", "deletes"): (model.worst_day("firestore_deletes"), 1, ""),
-        ("Firestore", "stored"): (model.documents(), GIB, "2^30"),
-        ("Firestore", "data out"): (Sum().add("inside the region, none", 0), 1, ""),
-        ("Pub/Sub", "throughput"): (model.monthly("pubsub_bytes"), GIB, "2^30"),
-        ("Cloud Scheduler", "jobs"): (Sum().add("crawl and compact", 2), 1, ""),
-        ("Cloud Build", "build time"): (model.monthly("build_minutes"), 1, ""),
-        ("Artifact Registry", "stored"): (model.images(), GIB, "2^30"),
-        ("Secret Manager", "active versions"): (Sum().add("owner's key", float(plan.owner_key)), 1, ""),
-        ("Secret Manager", "accesses"): (
-            model.monthly("secret_accesses") if plan.owner_key else Sum(),
-            1,
-            "",
-        ),
-        ("Cloud Logging", "taken in"): (model.monthly("log_bytes"), GIB, "2^30"),
+    usage = PlanUsage(plan, counts)
+    used: dict[tuple[str, str], Sum] = {
+        ("Cloud Run", "vCPU time"): usage.compute("cpu"),
+        ("Cloud Run", "memory time"): usage.compute("memory_gib"),
+        ("Cloud Run", "requests"): usage.monthly("requests"),
+        ("Cloud Run", "data out"): usage.monthly("response_bytes"),
+        ("Cloud Storage", "stored"): usage.objects(),
+        ("Cloud Storage", "Class A operations"): usage.monthly("class_a"),
+        ("Cloud Storage", "Class B operations"): usage.monthly("class_b"),
+        ("Cloud Storage", "data out"): usage.monthly("page_bytes"),
+        ("Firestore", "reads"): usage.worst_day("firestore_reads"),
+        ("Firestore", "writes"): usage.worst_day("firestore_writes"),
+        ("Firestore", "deletes"): usage.worst_day("firestore_deletes"),
+        ("Firestore", "stored"): usage.documents(),
+        ("Firestore", "data out"): Sum().add("inside the region, none", 0),
+        ("Pub/Sub", "throughput"): usage.monthly("pubsub_bytes"),
+        ("Cloud Scheduler", "jobs"): Sum().add("crawl and compact", 2),
+        ("Cloud Build", "build time"): usage.monthly("build_minutes"),
+        ("Artifact Registry", "stored"): usage.images(),
+        ("Secret Manager", "active versions"): Sum().add("owner's key", float(plan.owner_key)),
+        ("Secret Manager", "accesses"): usage.monthly("secret_accesses") if plan.owner_key else Sum(),
+        ("Cloud Logging", "taken in"): usage.monthly("log_bytes"),
     }
-    return [_line(a, *used[a.service, a.metric]) for a in free.allowances]
+    return [_line(a, used[a.service, a.metric]) for a in free.allowances]
 
 
-def _line(allowance: Allowance, total: Sum, divisor: float, name: str) -> Line:
-    used = total.total / divisor
+def _line(allowance: Allowance, total: Sum) -> Line:
+    in_gib = allowance.unit == "GiB" and bool(total.terms)
+    used = total.total / (GIB if in_gib else 1)
     return Line(
         service=allowance.service,
         metric=allowance.metric,
@@ -269,7 +264,7 @@ def _line(allowance: Allowance, total: Sum, divisor: float, name: str) -> Line:
         share=used / allowance.free,
         unit=allowance.unit,
         per=allowance.per,
-        arithmetic=total.text(name),
+        arithmetic=total.text("2^30" if in_gib else ""),
     )
 
 
@@ -282,7 +277,7 @@ FIXED = frozenset({"Cloud Scheduler", "Cloud Build", "Artifact Registry", "Secre
 """Services whose use does not grow with images and searches."""
 
 
-class Fit(Record, frozen=True, kw_only=True):
+class GrowthLimit(Record, frozen=True, kw_only=True):
     """How far one thing can grow with all else as planned, and what it meets then."""
 
     what: str
@@ -291,51 +286,38 @@ class Fit(Record, frozen=True, kw_only=True):
     """The service and metric that more would exceed."""
 
 
-def fit(plan: Plan, *, share: float = 1.0) -> list[Fit]:
+def growth_limits(plan: UsagePlan, *, share: float = 1.0) -> list[GrowthLimit]:
     """How many images, how many searches a day, and how much of both fit `share` of every allowance."""
 
-    def images(n: int) -> Plan:
-        return msgspec.structs.replace(plan, images=n)
+    change = functools.partial(msgspec.structs.replace, plan)
+    visits_each = plan.visits_a_day / max(plan.searches_a_day, 1)
 
-    def searches(n: int) -> Plan:
-        visits = plan.visits_a_day * n / max(plan.searches_a_day, 1)
-        return msgspec.structs.replace(plan, searches_a_day=n, visits_a_day=visits)
+    def both(percent: int) -> UsagePlan:
+        searches = round(plan.searches_a_day * percent / 100)
+        images = round(plan.images * percent / 100)
+        return change(searches_a_day=searches, visits_a_day=visits_each * searches, images=images)
 
-    def searches_alone(n: int) -> Plan:
-        return msgspec.structs.replace(plan, searches_a_day=n)
-
-    def both(percent: int) -> Plan:
-        grown = searches(round(plan.searches_a_day * percent / 100))
-        return msgspec.structs.replace(grown, images=round(plan.images * percent / 100))
-
-    ways = {
-        "images": images,
-        "searches a day, visits in proportion": searches,
-        "searches a day, visits as planned": searches_alone,
+    ways: dict[str, Callable[[int], UsagePlan]] = {
+        "images": lambda n: change(images=n),
+        "searches a day, visits in proportion": lambda n: change(searches_a_day=n, visits_a_day=visits_each * n),
+        "searches a day, visits as planned": lambda n: change(searches_a_day=n),
         "percent of this plan": both,
     }
     return [_largest(what, make, share) for what, make in ways.items()]
 
 
-def _largest(what: str, make: Callable[[int], Plan], share: float) -> Fit:
+def _largest(what: str, make: Callable[[int], UsagePlan], share: float) -> GrowthLimit:
     """The largest n whose plan fits, by bisection: every line grows with n."""
 
-    def over(n: int) -> Line | None:
-        worst = first_limit(lines(make(n)))
-        return worst if worst.share > share else None
+    def worst(n: int) -> Line:
+        return first_limit(lines(make(n)))
 
-    high = 1
-    while over(high) is None and high < 2**40:
-        high *= 2
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if over(middle) else (middle, high)
-    worst = over(high)
-    return Fit(what=what, largest=low, limit=f"{worst.service}, {worst.metric}" if worst else "none")
+    largest = bisect.bisect_right(range(1, 2**40), share, key=lambda n: worst(n).share)
+    limit = worst(largest + 1)
+    return GrowthLimit(what=what, largest=largest, limit=f"{limit.service}, {limit.metric}")
 
 
-def first_load_days(plan: Plan, *, share: float) -> float:
+def first_load_days(plan: UsagePlan, *, share: float) -> float:
     """Days that the first crawl of all images takes, if each day writes `share` of the free documents."""
     per_image = counted().each("embed", "firestore_writes")
     per_read = counted().each("embed", "firestore_reads")

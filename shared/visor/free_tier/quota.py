@@ -1,8 +1,8 @@
-"""Meters: what was used this day and month of what is free, and whether one thing more still fits.
+"""Quota: what was used of the free tier this day and month, and whether one operation more still fits.
 
 Counts are kept in memory and added to one document a month (collection `meters`, key `2026-11`), which holds the
 month's numbers and each day's. An instance writes and reads it once in `FLUSH_S`, or sooner after a hundredth of a free
-allowance: some 150 writes and reads a day and instance, under 1 % of what it guards. Between two readings it does not
+allowance: some 150 writes and reads a day and instance, under 1 % of what it guards. Between two reads it does not
 see what other instances use; `quota_share` leaves room for that.
 
 Days and months are Google's: they end at midnight in California.
@@ -11,44 +11,29 @@ Days and months are Google's: they end at midnight in California.
 from __future__ import annotations
 
 import datetime
-import logging
 import threading
 import time
 import zoneinfo
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, get_args
 
-from visor.errors import QuotaReached, StoreUnavailable
+from visor.errors import QuotaReached
 from visor.free_tier.allowances import Allowances, Counted, allowances, counted
+from visor.schema.collections import METERS
 from visor.settings import Settings
-from visor.storage.documents import Add, DocumentStore
+from visor.storage.documents import DocumentStore
+from visor.storage.shared_counts import SharedCounts
 
-COLLECTION = "meters"
 FLUSH_S = 600.0
 PENDING_SHARE = 0.01
 BACKGROUND_SHARE = 0.8
-"""Of what Visor may use, what crawl and embed leave over is there for searches."""
-LOG = logging.getLogger(__name__)
+"""Share of what Visor may use that crawl and embed may take; the rest is for searches."""
 
-Kind = Literal[
-    "search",
-    "look",
-    "learn",
-    "reading",
-    "embed",
-    "crawl",
-    "crawl_run",
-    "link",
-    "merge",
-    "compact_run",
-    "cold_start",
-    "fresh_shard",
-]
+Background = Literal["embed", "crawl", "crawl_run", "link", "merge", "compact_run"]
+Kind = Background | Literal["search", "look", "learn", "reading", "cold_start", "fresh_shard"]
 """An operation of counted.json."""
-
-BACKGROUND: frozenset[Kind] = frozenset({"embed", "crawl", "crawl_run", "link", "merge", "compact_run"})
+BACKGROUND = frozenset(get_args(Background))
 
 GUARDED: Mapping[str, tuple[str, str, float]] = {
     "vcpu_s": ("Cloud Run", "vCPU time", 1),
@@ -87,10 +72,10 @@ class Reading:
 
 
 class Meter:
-    """Counts, and says what still fits. Any number of threads may use one.
+    """Counts what is used, and says what still fits. Thread-safe.
 
     Args:
-        limited: False: count, and let everything through (the embedded setting, where nothing is billed).
+        limited: False: count, and allow everything (the embedded setting, where nothing is billed).
         clock: Seconds since 1970.
     """
 
@@ -108,9 +93,8 @@ class Meter:
         self.limited = settings.backend == "gcp" if limited is None else limited
         self._counts, self._allowances = counts or counted(), free or allowances()
         self._zone = california()
+        self._used = SharedCounts(documents, METERS)
         self._lock = threading.Lock()
-        self._stored: dict[str, dict[str, float]] = {}
-        self._pending: dict[str, defaultdict[str, float]] = {}
         self._pending_share = 0.0
         self._due_at = 0.0
 
@@ -125,12 +109,10 @@ class Meter:
         """
         amounts = self._amounts(kind, n, seconds=seconds, response_bytes=response_bytes)
         month, day = self._keys()
+        counted = {**amounts, kind: float(n)}
+        self._used.add(month, {f"{period}_{name}": v for period in ("month", day) for name, v in counted.items()})
+        shares = [amount / self._free(resource) for resource, amount in amounts.items() if resource in GUARDED]
         with self._lock:
-            pending = self._pending.setdefault(month, defaultdict(float))
-            for name, amount in {**amounts, kind: n}.items():
-                pending[f"month_{name}"] += amount
-                pending[f"{day}_{name}"] += amount
-            shares = [amount / self._free(resource) for resource, amount in amounts.items() if resource in GUARDED]
             self._pending_share += max(shares, default=0.0)
             due = self._clock() >= self._due_at or self._pending_share >= PENDING_SHARE
         if due:
@@ -143,13 +125,13 @@ class Meter:
             owner: May also use the reserve.
 
         Raises:
-            QuotaReached: They do not fit what is free of some allowance; says which and from when on.
+            QuotaReached: They do not fit some allowance; says which, and when it is renewed.
         """
         if not self.limited:
             return
         amounts = self._amounts(kind, n)
         share = self._share(kind, owner)
-        for reading in self._readings():
+        for reading in self.readings():
             amount = amounts.get(reading.resource, 0.0)
             if amount and reading.used + amount > reading.limit * share:
                 raise self._reached(reading, kind)
@@ -159,61 +141,32 @@ class Meter:
         if not self.limited:
             return 2**53
         amounts, share = self._amounts(kind, 1), self._share(kind, owner)
-        left = [(r.limit * share - r.used) / amounts[r.resource] for r in self._readings() if amounts.get(r.resource)]
+        left = [(r.limit * share - r.used) / amounts[r.resource] for r in self.readings() if amounts.get(r.resource)]
         return max(0, int(min(left, default=2**53)))
+
+    def flush(self) -> None:
+        """Add what was counted to the store and read what others counted; a store that is unavailable is tolerated."""
+        with self._lock:
+            self._pending_share = 0.0
+            self._due_at = self._clock() + FLUSH_S
+        self._used.flush(self._keys()[0])
 
     def readings(self) -> list[Reading]:
         """Every meter, for the page's about panel and `visor stats`."""
-        return list(self._readings())
-
-    def flush(self) -> None:
-        """Add what was counted to the store and read what others counted. A store that is away costs nothing but time:
-        counts stay until the next flush."""
-        with self._lock:
-            pending, self._pending = self._pending, {}
-            self._pending_share = 0.0
-            self._due_at = self._clock() + FLUSH_S
-        try:
-            for month in list(pending):
-                self.documents.commit([Add(collection=COLLECTION, key=month, amounts=dict(pending[month]))])
-                del pending[month]
-            self._read()
-        except StoreUnavailable as exc:
-            LOG.warning("Meters are not written now: %s", exc)
-        finally:
-            with self._lock:
-                for month, counts in pending.items():
-                    again = self._pending.setdefault(month, defaultdict(float))
-                    for name, amount in counts.items():
-                        again[name] += amount
-
-    def _read(self) -> None:
-        month, _ = self._keys()
-        found = self.documents.get(COLLECTION, [month])
-        data: Mapping[str, Any] = found[month].data if month in found else {}
-        with self._lock:
-            self._stored = {month: {k: float(v) for k, v in data.items() if isinstance(v, int | float)}}
-
-    def _readings(self) -> Iterator[Reading]:
         if self._clock() >= self._due_at:
             self.flush()
         month, day = self._keys()
-        with self._lock:
-            stored, pending = dict(self._stored.get(month, {})), dict(self._pending.get(month, {}))
+        found = []
         for resource, (service, metric, unit) in GUARDED.items():
             allowance = self._allowances.of(service, metric)
             per: Literal["day", "month"] = "day" if allowance.per == "day" else "month"
             name = f"{day if per == 'day' else 'month'}_{resource}"
             free = allowance.free * unit
-            yield Reading(
-                resource=resource,
-                service=service,
-                metric=metric,
-                per=per,
-                used=stored.get(name, 0.0) + pending.get(name, 0.0),
-                limit=free * self.settings.quota_share,
-                free=free,
+            used, limit = self._used.get(month, name), free * self.settings.quota_share
+            found.append(
+                Reading(resource=resource, service=service, metric=metric, per=per, used=used, limit=limit, free=free)
             )
+        return found
 
     def _amounts(
         self, kind: Kind, n: float, *, seconds: float | None = None, response_bytes: float | None = None

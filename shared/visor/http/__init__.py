@@ -1,1 +1,1 @@
-"""HTTP: guarded, polite fetching of addresses that strangers name."""
+"""Guarded, polite HTTP: the fetch client, its SSRF guard and its limits."""

@@ -1,7 +1,7 @@
-"""Downloads what an untrusted address names, within limits: picture, catalogue page or JSON document.
+"""Downloads what an untrusted URL names, within limits: an image, a catalogue page or a JSON document.
 
-Every connection passes `GuardedBackend`, so nothing here can reach a private network, whatever the address, its
-redirects or its name server say.
+Every connection passes the SSRF guard, so nothing here can reach a private network, whatever the URL, its redirects or
+its name server say.
 """
 
 from __future__ import annotations
@@ -9,80 +9,85 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import closing, contextmanager
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import httpcore
 import httpx
 
 from visor.errors import FetchFailed, FetchRefused, FetchUnavailable
-from visor.http.limited_body import iter_body, read_body
-from visor.http.response import (
-    TRANSLATED,
-    Fetched,
-    FetchedStream,
-    Probed,
-    content_type,
-    expect,
-    rejection,
-    translated,
-)
-from visor.http.ssrf_guard import CONNECT_TIMEOUT_S, Deadline, GuardedBackend, Resolver, deadline_of_fetch, resolve
-from visor.http.throttle import Turns
-from visor.http.url_policy import checked, host_of, joined
+from visor.http.deadline import Deadline
+from visor.http.fetch import IMAGE, Fetched, FetchedStream, FetchOptions, Probed
+from visor.http.limited_body import iter_body
+from visor.http.response import ensure_image, head_fields, status_error
+from visor.http.ssrf_guard import Resolver, resolve_host
+from visor.http.throttle import HostThrottle
+from visor.http.transport import GuardedTransport
+from visor.http.url_policy import host_key, resolve_redirect, validate_url
 from visor.settings import Settings
 
 REDIRECTS_MAX = 5
-SILENCE_MAX_S = 10.0
-"""Longest wait for the next byte."""
-TURN_TIMEOUTS = 4
-"""A turn at a busy host is waited for as long as so many whole fetches may take."""
+SLOT_WAIT_DEADLINES = 4
+"""A slot at a busy host is waited for as long as so many whole fetches may take."""
 PAUSE_UNNAMED_S = 10.0
 """How long a host that says 'too many requests' without a time is left alone."""
 PROBE_BYTES = 4096
-"""What a probe of a picture asks for: enough to tell its format."""
+"""What a probe of an image asks for: enough to tell its format."""
 
 _OK = frozenset({200, 203, 304})
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_LASTING = frozenset({301, 308})
+_PERMANENT = frozenset({301, 308})
 _VALIDATOR = re.compile(r"[\x20-\x7e]{1,512}\Z")
-_FOREIGN = tuple(kind for kind, *_ in TRANSLATED)
-Headers = list[tuple[bytes, bytes]]
 
 
 class _Answer(NamedTuple):
-    """An answer that is no redirect."""
+    """The first response that is not a redirect."""
 
-    address: httpx.URL
-    response: httpcore.Response
-    lasting: httpx.URL
-    """Where redirects that are meant to last lead: the address to ask for from now on."""
+    response: httpx.Response
+    permanent_url: httpx.URL
+
+    @property
+    def head(self) -> dict[str, Any]:
+        return {"url": str(self.response.url), **head_fields(self.response)}
+
+    def chunks(self, bytes_max: int) -> Iterator[bytes]:
+        """The decoded body."""
+        if self.response.status_code == 304:
+            return iter(())
+        headers = self.response.headers
+        return iter_body(
+            self.response.iter_raw(),
+            coding=headers.get("content-encoding", ""),
+            length=headers.get("content-length"),
+            bytes_max=bytes_max,
+        )
 
 
 class Fetcher:
-    """Fetches over one pool of connections. Thread-safe; close it, or use it in a `with`.
+    """Fetches over one pool of connections: no cookies, no credentials, no proxy. Thread-safe; use it in a `with`.
 
     Args:
         settings: Limits, user agent, `allow_hosts`.
-        resolver: Where addresses of names come from.
-        ssl_context: How servers prove their names; by default as httpx does it (`SSL_CERT_FILE` counts).
+        resolver, ssl_context: See `GuardedTransport`.
     """
 
     def __init__(
-        self, settings: Settings, *, resolver: Resolver = resolve, ssl_context: ssl.SSLContext | None = None
+        self, settings: Settings, *, resolver: Resolver = resolve_host, ssl_context: ssl.SSLContext | None = None
     ) -> None:
         self._settings = settings
         self._allow = frozenset(pair.lower() for pair in settings.allow_hosts)
-        self._turns = Turns(
+        self._throttle = HostThrottle(
             settings.fetch_parallel, max(1, settings.fetch_parallel_per_host // max(1, settings.fetch_instances))
         )
-        self._backend = GuardedBackend(self._allow, resolver, settings.fetch_parallel)
-        self._pool = httpcore.ConnectionPool(
-            ssl_context=httpx.create_ssl_context() if ssl_context is None else ssl_context,
-            max_connections=settings.fetch_parallel,
-            keepalive_expiry=5.0,
-            network_backend=self._backend,
+        self._client = httpx.Client(
+            transport=GuardedTransport(
+                self._allow, resolver=resolver, ssl_context=ssl_context, connections_max=settings.fetch_parallel
+            ),
+            headers={b"User-Agent": settings.user_agent.encode("ascii", "replace")},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            trust_env=False,
         )
 
     def __enter__(self) -> Fetcher:
@@ -94,232 +99,103 @@ class Fetcher:
         self.close()
 
     def close(self) -> None:
-        self._pool.close()
-        self._backend.close()
+        self._client.close()
 
-    def fetch(
-        self,
-        url: str,
-        *,
-        etag: str | None = None,
-        modified: str | None = None,
-        bytes_max: int | None = None,
-        deadline_s: float | None = None,
-        turn_s: float | None = None,
-        accept: str = "image/*",
-        headers: Mapping[str, str] | None = None,
-    ) -> Fetched:
-        """What `url` gives, after at most `REDIRECTS_MAX` redirects. No cookies, no credentials, no proxy.
-
-        Args:
-            url: An http or https address.
-            etag, modified: Validators of an earlier answer; if they still hold, the answer is `not_modified`.
-            bytes_max: Limit of the body, `settings.fetch_bytes_max` by default.
-            deadline_s: Time for the whole transfer with its redirects, `settings.fetch_timeout_s` by default.
-            turn_s: Time to wait for a turn at a busy host, not counted in `deadline_s`; four deadlines by default.
-            accept: Media types. If they are pictures, a body that is something else fails; others allow gzip.
-            headers: More of them, such as an API's key. A redirect to another host does not get to see them.
-
-        Raises:
-            FetchRefused: The address, or one that it redirects to, is not fetched.
-            FetchFailed: The origin said no, or what it gave is too large or no picture.
-            FetchUnavailable: The origin did not answer, or wants to be asked later.
-        """
-        deadline = Deadline(self._settings.fetch_timeout_s if deadline_s is None else deadline_s)
-        turn_s = deadline.seconds * TURN_TIMEOUTS if turn_s is None else turn_s
-        bytes_max = self._settings.fetch_bytes_max if bytes_max is None else bytes_max
-        common = self._headers(accept, etag, modified)
-        with self._answered(url, common, headers, deadline, turn_s) as answer:
-            fields, body = httpx.Headers(answer.response.headers), b""
-            if answer.response.status != 304:
-                with _translating(answer.address), _within(deadline):
-                    body = read_body(
-                        answer.response.iter_stream(),
-                        coding=fields.get("content-encoding", ""),
-                        length=fields.get("content-length"),
-                        bytes_max=bytes_max,
-                    )
-        media_type, charset = content_type(fields)
-        fetched = Fetched(
-            body=body,
-            url=str(answer.address),
-            media_type=media_type,
-            charset=charset,
-            etag=fields.get("etag"),
-            modified=fields.get("last-modified"),
-            not_modified=answer.response.status == 304,
-        )
-        return expect(fetched, accept)
-
-    def probe(self, url: str, *, is_picture: bool, deadline_s: float | None = None) -> Probed:
-        """Whether an address still gives what it should, for the price of its first bytes. Errors as `fetch`.
-
-        Args:
-            is_picture: What it gives has to begin as a picture; else any answer will do.
-        """
-        deadline = Deadline(self._settings.fetch_timeout_s if deadline_s is None else deadline_s)
-        common = self._headers("image/*" if is_picture else "text/html,*/*;q=0.8", None, None)
-        if is_picture:
-            common.append((b"Range", f"bytes=0-{PROBE_BYTES - 1}".encode()))
-        with self._answered(url, common, None, deadline, deadline.seconds, ok=_OK | {206}) as answer:
-            fields, start = httpx.Headers(answer.response.headers), b""
-            if is_picture:
-                with _translating(answer.address), _within(deadline):
-                    for piece in answer.response.iter_stream():
-                        start += piece
-                        if len(start) >= PROBE_BYTES:
-                            break
-        if is_picture:
-            media_type, _ = content_type(fields)
-            expect(Fetched(body=start, url=str(answer.address), media_type=media_type), "image/*")
-        return Probed(url=str(answer.address), lasting_url=str(answer.lasting))
+    def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
+        """See `visor.http.fetch.Fetch`."""
+        with self._answered(url, options) as answer:
+            body = b"".join(answer.chunks(self._bytes_max(options)))
+            fetched = Fetched(body=body, **answer.head)
+        if options.accept.startswith("image/") and not fetched.not_modified:
+            ensure_image(fetched.body, fetched.media_type)
+        return fetched
 
     @contextmanager
-    def stream(
-        self,
-        url: str,
-        *,
-        etag: str | None = None,
-        modified: str | None = None,
-        bytes_max: int,
-        deadline_s: float,
-        accept: str = "*/*",
-        headers: Mapping[str, str] | None = None,
-    ) -> Iterator[FetchedStream]:
-        """What `url` gives, piece by piece, for a body that is too large for memory. Arguments and errors as `fetch`.
+    def stream(self, url: str, options: FetchOptions) -> Iterator[FetchedStream]:
+        """See `visor.http.fetch.StreamingFetch`."""
+        with self._answered(url, options) as answer:
+            yield FetchedStream(chunks=answer.chunks(self._bytes_max(options)), **answer.head)
 
-        The pieces are read while the context is open; reading them raises as `fetch` does. The host's turn is held.
-        """
-        deadline = Deadline(deadline_s)
-        common = self._headers(accept, etag, modified)
-        with self._answered(url, common, headers, deadline, deadline_s) as answer:
-            yield self._stream_of(answer.address, answer.response, bytes_max, deadline)
+    def probe(self, url: str, *, is_image: bool) -> Probed:
+        """See `visor.http.fetch.Prober`."""
+        accept = "image/*" if is_image else "text/html,*/*;q=0.8"
+        options = FetchOptions(accept=accept, slot_wait_s=self._settings.fetch_timeout_s)
+        part = {"Range": f"bytes=0-{PROBE_BYTES - 1}"} if is_image else {}
+        with self._answered(url, options, part, ok=_OK | {206}) as answer:
+            start = b""
+            for chunk in answer.response.iter_raw() if is_image else ():
+                start += chunk
+                if len(start) >= PROBE_BYTES:
+                    break
+            if is_image:
+                ensure_image(start, answer.head["media_type"])
+            return Probed(url=answer.head["url"], permanent_url=str(answer.permanent_url))
+
+    def _bytes_max(self, options: FetchOptions) -> int:
+        return self._settings.fetch_bytes_max if options.bytes_max is None else options.bytes_max
 
     @contextmanager
     def _answered(
-        self,
-        url: str,
-        common: Headers,
-        private: Mapping[str, str] | None,
-        deadline: Deadline,
-        turn_s: float,
-        ok: frozenset[int] = _OK,
+        self, url: str, options: FetchOptions, part: Mapping[str, str] | None = None, ok: frozenset[int] = _OK
     ) -> Iterator[_Answer]:
-        """The first answer that is no redirect. The turn at its host is held while it is read."""
-        address = lasting = checked(url, self._allow)
-        asked = host_of(address)
-        own = [(name.encode("ascii"), value.encode("latin-1")) for name, value in (private or {}).items()]
-        lasts = True
+        """The first response that is not a redirect. The slot at its host is held while it is read."""
+        timeout_s = self._settings.fetch_timeout_s
+        deadline = Deadline(timeout_s if options.deadline_s is None else options.deadline_s)
+        slot_wait_s = deadline * SLOT_WAIT_DEADLINES if options.slot_wait_s is None else options.slot_wait_s
+        headers = _headers(options) | dict(part or {})
+        target = permanent = validate_url(url, self._allow)
+        first_host, is_permanent = host_key(target), True
         for _ in range(REDIRECTS_MAX + 1):
-            host = host_of(address)
-            with self._turns.turn(host, turn_s) as waited_s, ExitStack() as stack:
+            host = host_key(target)
+            own = headers | dict(options.headers) if host == first_host else headers
+            request = self._client.build_request(
+                "GET", target, headers=httpx.Headers(own, "latin-1"), extensions={"timeout": deadline.timeouts}
+            )
+            with self._throttle.slot(host, slot_wait_s) as waited_s:
                 deadline.extend(waited_s)
-                turn_s = max(0.0, turn_s - waited_s)
-                try:
-                    with _translating(address), _within(deadline):
-                        response = stack.enter_context(self._open(address, common + own * (host == asked)))
-                except FetchUnavailable as exc:
-                    if isinstance(exc.__cause__, httpcore.ConnectError | httpcore.ConnectTimeout):
-                        self._turns.failed(host)
-                    raise
-                self._turns.answered(host)
-                location = self._location(address, response, ok)
-                if location is None:
-                    yield _Answer(address, response, lasting)
-                    return
-            address = checked(location, self._allow)
-            lasts = lasts and response.status in _LASTING
-            lasting = address if lasts else lasting
+                slot_wait_s = max(0.0, slot_wait_s - waited_s)
+                with closing(self._send(request)) as response:
+                    if response.status_code not in _REDIRECTS:
+                        self._raise_for_status(response, ok)
+                        yield _Answer(response, permanent)
+                        return
+            target = resolve_redirect(response, self._allow)
+            is_permanent = is_permanent and response.status_code in _PERMANENT
+            permanent = target if is_permanent else permanent
         raise FetchRefused(
-            f"The address redirects more than {REDIRECTS_MAX} times, last to {address}", remedy="Link to its end"
+            f"The URL redirects more than {REDIRECTS_MAX} times, last to {target}", remedy="Link to its end"
         )
 
-    def _headers(self, accept: str, etag: str | None, modified: str | None) -> Headers:
-        coding = "identity" if accept.startswith("image/") else "gzip"
-        headers = {"User-Agent": self._settings.user_agent, "Accept": accept, "Accept-Encoding": coding}
-        for name, value in (("If-None-Match", etag), ("If-Modified-Since", modified)):
-            # Validators come from catalogues: one that could not stand in a header is no validator.
-            if value is not None and _VALIDATOR.match(value):
-                headers[name] = value.strip()
-        return [(name.encode(), value.encode("ascii", "replace")) for name, value in headers.items()]
+    def _send(self, request: httpx.Request) -> httpx.Response:
+        """The response with its body to be read. Notes whether the host is alive."""
+        host = host_key(request.url)
+        try:
+            response = self._client.send(request, stream=True)
+        except FetchUnavailable as exc:
+            if isinstance(exc.__cause__, httpcore.ConnectError | httpcore.ConnectTimeout):
+                self._throttle.failed(host)
+            raise
+        except (httpx.InvalidURL, httpx.RemoteProtocolError) as exc:
+            raise FetchFailed(f"{request.url.host} redirects to what is not a URL: {exc}") from exc
+        self._throttle.answered(host)
+        return response
 
-    def _open(self, url: httpx.URL, headers: Headers) -> AbstractContextManager[httpcore.Response]:
-        return self._pool.stream(
-            b"GET",
-            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-            headers=[(b"Host", url.netloc), *headers],
-            extensions={
-                "timeout": {
-                    "connect": CONNECT_TIMEOUT_S,
-                    "read": SILENCE_MAX_S,
-                    "write": SILENCE_MAX_S,
-                    "pool": SILENCE_MAX_S,
-                }
-            },
-        )
-
-    def _location(self, url: httpx.URL, response: httpcore.Response, ok: frozenset[int]) -> str | None:
-        """The address that the answer redirects to; None if it is to be read."""
-        fields = httpx.Headers(response.headers)
-        if response.status in _REDIRECTS:
-            if "location" not in fields:
-                raise FetchFailed(f"{url.host} redirects ({response.status}) without saying where to")
-            return str(joined(url, fields["location"]))
-        if response.status in ok:
-            return None
-        error = rejection(url, response.status, fields)
+    def _raise_for_status(self, response: httpx.Response, ok: frozenset[int]) -> None:
+        if response.status_code in ok:
+            return
+        error = status_error(response)
         if isinstance(error, FetchUnavailable):
             wait_s = error.retry_after_s
-            if response.status == 429 or (response.status == 503 and wait_s is not None):
-                self._turns.pause(host_of(url), PAUSE_UNNAMED_S if wait_s is None else wait_s)
+            if response.status_code == 429 or (response.status_code == 503 and wait_s is not None):
+                self._throttle.pause(host_key(response.url), PAUSE_UNNAMED_S if wait_s is None else wait_s)
         raise error
 
-    def _stream_of(
-        self, url: httpx.URL, response: httpcore.Response, bytes_max: int, deadline: Deadline
-    ) -> FetchedStream:
-        fields = httpx.Headers(response.headers)
-        media_type, charset = content_type(fields)
 
-        def pieces() -> Iterator[bytes]:
-            if response.status == 304:
-                return
-            body = iter_body(
-                response.iter_stream(),
-                coding=fields.get("content-encoding", ""),
-                length=fields.get("content-length"),
-                bytes_max=bytes_max,
-            )
-            while True:
-                # The deadline is this thread's only while it reads: between two pieces others may fetch.
-                with _translating(url), _within(deadline):
-                    piece = next(body, None)
-                if piece is None:
-                    return
-                yield piece
-
-        return FetchedStream(
-            pieces=pieces(),
-            url=str(url),
-            media_type=media_type,
-            charset=charset,
-            etag=fields.get("etag"),
-            modified=fields.get("last-modified"),
-            not_modified=response.status == 304,
-        )
-
-
-@contextmanager
-def _within(deadline: Deadline) -> Iterator[None]:
-    token = deadline_of_fetch.set(deadline)
-    try:
-        yield
-    finally:
-        deadline_of_fetch.reset(token)
-
-
-@contextmanager
-def _translating(url: httpx.URL) -> Iterator[None]:
-    try:
-        yield
-    except _FOREIGN as exc:
-        raise translated(exc, url) from exc
+def _headers(options: FetchOptions) -> dict[str, str]:
+    coding = "identity" if options.accept.startswith("image/") else "gzip"
+    headers = {"Accept": options.accept, "Accept-Encoding": coding}
+    for name, value in (("If-None-Match", options.etag), ("If-Modified-Since", options.modified)):
+        # Validators come from catalogues: one that could not stand in a header is no validator.
+        if value is not None and _VALIDATOR.match(value):
+            headers[name] = value.strip()
+    return headers

@@ -1,4 +1,4 @@
-"""Reads the body of an answer under a byte limit that counts what comes out of decompression, not only what goes in."""
+"""Reads a body under a byte limit that counts what comes out of decompression, not only what goes in."""
 
 from __future__ import annotations
 
@@ -10,18 +10,13 @@ from visor.errors import FetchFailed
 _ANY_ZLIB_HEADER = 32 + zlib.MAX_WBITS
 
 
-def read_body(chunks: Iterable[bytes], *, coding: str, length: str | None, bytes_max: int) -> bytes:
-    """The decoded body. Arguments and errors as `iter_body`."""
-    return b"".join(iter_body(chunks, coding=coding, length=length, bytes_max=bytes_max))
-
-
 def iter_body(chunks: Iterable[bytes], *, coding: str, length: str | None, bytes_max: int) -> Iterator[bytes]:
-    """The decoded body, piece by piece.
+    """The decoded body, chunk by chunk.
 
     Args:
         chunks: The body as it arrives.
-        coding: The answer's `Content-Encoding`, empty for none.
-        length: The answer's `Content-Length`, if it has one: too large a promise is not waited for.
+        coding: The response's `Content-Encoding`, empty for none.
+        length: The response's `Content-Length`, if it has one: too large a promise is not waited for.
         bytes_max: Most bytes to read and most to decode to.
 
     Raises:
@@ -47,7 +42,9 @@ def _decoded(chunks: Iterable[bytes], coding: str, bytes_max: int) -> Iterator[b
         yield from chunks
         return
     if coding not in ("gzip", "x-gzip", "deflate"):
-        raise FetchFailed(f"The answer is coded as {coding[:40]!r}, which was not asked for", valid="gzip or nothing")
+        raise FetchFailed(
+            f"The response is encoded as {coding[:40]!r}, which was not asked for", valid="gzip or nothing"
+        )
     inflate = zlib.decompressobj(_ANY_ZLIB_HEADER)
     try:
         for chunk in chunks:
@@ -56,14 +53,14 @@ def _decoded(chunks: Iterable[bytes], coding: str, bytes_max: int) -> Iterator[b
             if inflate.unconsumed_tail:
                 raise _too_large(f"more than {bytes_max:,} bytes once unpacked", bytes_max)
     except zlib.error as exc:
-        raise FetchFailed(f"The answer says that it is {coding} but cannot be unpacked: {exc}") from exc
+        raise FetchFailed(f"The response says that it is {coding} but cannot be unpacked: {exc}") from exc
     if not inflate.eof:
-        raise FetchFailed(f"The {coding} data of the answer ends before its end")
+        raise FetchFailed(f"The {coding} data of the response ends before its end")
 
 
 def _too_large(size: str, bytes_max: int) -> FetchFailed:
     return FetchFailed(
-        f"The answer has {size}",
+        f"The response has {size}",
         valid=f"At most {bytes_max:,} bytes are read",
         remedy="Link to a smaller version, or raise VISOR_FETCH_BYTES_MAX",
     )

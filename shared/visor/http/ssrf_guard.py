@@ -1,62 +1,51 @@
-"""Connections that cannot be led astray: the address that was checked is the address that is connected to.
+"""The SSRF guard: connections to public unicast addresses only, and never to a cloud's metadata server.
 
-httpcore asks its network backend for every connection, so the guard sits where a redirect, a literal address in any
-spelling and a name whose answer changes all have to pass. Host header, SNI and certificate check keep the name.
+httpcore asks its network backend for every connection, so a redirect, an address in any spelling and a name whose
+answer changes all pass `GuardedBackend`. It resolves a name once, and the address that it checked is the one that it
+connects to. Host header, SNI and certificate check keep the name.
+
+The rule is positive for IPv6 (only global unicast, 2000::/3) and repeats ranges that older Pythons call global, so that
+the answer does not depend on the Python that runs it. Source: IANA IPv4 and IPv6 special-purpose address registries.
 """
 
 from __future__ import annotations
 
 import socket
-import ssl
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
-from ipaddress import ip_address
-from typing import Any
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 import httpcore
 
 from visor.errors import FetchFailed, FetchRefused
-from visor.http.public_addresses import Address, host_and_port, is_metadata_address, is_metadata_name, why_not_public
+from visor.http.deadline import CONNECT_TIMEOUT_S, DeadlineStream, left_of
 
+Address = IPv4Address | IPv6Address
 Resolver = Callable[[str, int], Sequence[str]]
 """Host name and port to addresses, best first. Raises `socket.gaierror` for a name without any."""
 
-CONNECT_TIMEOUT_S = 5.0
-"""Longest wait for one address to accept a connection."""
+_METADATA = frozenset(
+    ip_address(text)
+    for text in (
+        "169.254.169.254",  # Google Cloud, AWS, Azure and most others
+        "169.254.170.2",  # AWS container credentials
+        "fd00:ec2::254",  # AWS over IPv6
+        "fd20:ce::254",  # Google Cloud over IPv6
+        "100.100.100.200",  # Alibaba Cloud
+        "168.63.129.16",  # Azure's wire server: a public address by its range
+    )
+)
+_METADATA_NAMES = frozenset({"metadata", "metadata.google.internal", "metadata.goog", "instance-data"})
+_NOT_PUBLIC_V4 = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"))
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+_NOT_PUBLIC_V6 = (IPv6Network("2001::/23"), IPv6Network("2001:db8::/32"), IPv6Network("3fff::/20"))
+_NAT64 = IPv6Network("64:ff9b::/96")
 
 
-def resolve(host: str, port: int) -> Sequence[str]:
+def resolve_host(host: str, port: int) -> Sequence[str]:
     """The system's resolver. It also reads octal, decimal and hexadecimal spellings of IPv4 addresses."""
     answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     return list(dict.fromkeys(str(sockaddr[0]) for *_, sockaddr in answers))
-
-
-class Deadline:
-    """The moment at which a fetch must have ended, whatever its origin does."""
-
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._at = time.monotonic() + seconds
-
-    def left(self, at_most: float | None = None) -> float:
-        """Seconds left, at most `at_most`, at least 0."""
-        left = max(0.0, self._at - time.monotonic())
-        return left if at_most is None else min(left, at_most)
-
-    def extend(self, seconds: float) -> None:
-        """Do not count a wait that was not the origin's doing."""
-        self._at += seconds
-
-
-deadline_of_fetch: ContextVar[Deadline | None] = ContextVar("deadline_of_fetch", default=None)
-"""A pooled connection outlives its fetch, so each read looks up the deadline of the fetch that it belongs to."""
-
-
-def _left(timeout: float | None) -> float | None:
-    deadline = deadline_of_fetch.get()
-    return timeout if deadline is None else deadline.left(timeout)
 
 
 class GuardedBackend(httpcore.NetworkBackend):
@@ -68,7 +57,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         parallel: Names resolved at the same time.
     """
 
-    def __init__(self, allow: Iterable[str] = (), resolver: Resolver = resolve, parallel: int = 8) -> None:
+    def __init__(self, allow: Iterable[str] = (), resolver: Resolver = resolve_host, parallel: int = 8) -> None:
         self._allow = frozenset(pair.lower() for pair in allow)
         self._resolver = resolver
         self._tcp = httpcore.SyncBackend()
@@ -91,13 +80,15 @@ class GuardedBackend(httpcore.NetworkBackend):
             httpcore.ConnectError, httpcore.ConnectTimeout: None answers.
         """
         trouble: Exception = httpcore.ConnectError(f"no address of {host} answers")
-        for address in self._addresses(host, port):
+        for address in self._addresses(host, port, timeout):
             try:
-                stream = self._tcp.connect_tcp(str(address), port, _left(timeout), local_address, socket_options)
+                stream = self._tcp.connect_tcp(
+                    str(address), port, left_of(timeout, CONNECT_TIMEOUT_S), local_address, socket_options
+                )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
                 trouble = exc
             else:
-                return _DeadlineStream(stream)
+                return DeadlineStream(stream)
         raise trouble
 
     def connect_unix_socket(
@@ -106,17 +97,17 @@ class GuardedBackend(httpcore.NetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        raise FetchRefused(f"{path} is a socket of this machine", valid="Pictures are fetched over http and https")
+        raise FetchRefused(f"{path} is a socket of this machine", valid="Images are fetched over http and https")
 
     def close(self) -> None:
         self._resolving.shutdown(wait=False, cancel_futures=True)
 
-    def _addresses(self, host: str, port: int) -> list[Address]:
+    def _addresses(self, host: str, port: int, timeout: float | None) -> list[Address]:
         """The addresses of a host that may be connected to, at least one."""
         excepted = host_and_port(host, port) in self._allow
         allowed: list[Address] = []
         refusal, remedy = "no address", ""
-        for address in self._resolve(host, port):
+        for address in self._resolve(host, port, timeout):
             why = why_not_public(address)
             if why is None or (excepted and not is_metadata_address(address)):
                 allowed.append(address)
@@ -132,7 +123,7 @@ class GuardedBackend(httpcore.NetworkBackend):
             )
         return allowed
 
-    def _resolve(self, host: str, port: int) -> list[Address]:
+    def _resolve(self, host: str, port: int, timeout: float | None) -> list[Address]:
         try:
             return [ip_address(host)]
         except ValueError:
@@ -140,7 +131,8 @@ class GuardedBackend(httpcore.NetworkBackend):
         if is_metadata_name(host):
             raise FetchRefused(f"{host} is a metadata server", valid="Only public addresses are fetched")
         try:
-            texts = self._resolving.submit(self._resolver, host, port).result(_left(CONNECT_TIMEOUT_S))
+            wait_s = left_of(CONNECT_TIMEOUT_S if timeout is None else timeout, CONNECT_TIMEOUT_S)
+            texts = self._resolving.submit(self._resolver, host, port).result(wait_s)
             return [ip_address(text) for text in texts]
         except TimeoutError as exc:
             raise httpcore.ConnectTimeout(f"the name {host} was not resolved in time") from exc
@@ -152,34 +144,56 @@ class GuardedBackend(httpcore.NetworkBackend):
             raise FetchFailed(f"{host} is not a host name", remedy="Correct the address") from exc
 
 
-class _DeadlineStream(httpcore.NetworkStream):
-    """A connection whose every wait ends with the fetch's deadline, so that trickling bytes cannot prolong it."""
+def host_and_port(host: str, port: int) -> str:
+    """How `allow_hosts` writes one server: `host:port` in lower case, an IPv6 address in brackets."""
+    return f"[{host}]:{port}".lower() if ":" in host else f"{host}:{port}".lower()
 
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
-        self._stream = stream
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        left = _left(timeout)
-        if left == 0:
-            raise httpcore.ReadTimeout("the deadline of the fetch has passed")
-        return self._stream.read(max_bytes, left)
+def is_metadata_name(host: str) -> bool:
+    """Whether a host name is a metadata server's. Case and trailing dots do not matter."""
+    return host.lower().rstrip(".") in _METADATA_NAMES
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        left = _left(timeout)
-        if left == 0:
-            raise httpcore.WriteTimeout("the deadline of the fetch has passed")
-        self._stream.write(buffer, left)
 
-    def close(self) -> None:
-        self._stream.close()
+def is_metadata_address(address: Address) -> bool:
+    """Whether an address, or the IPv4 address inside it, is a metadata server's or link-local at all."""
+    return any(one in _METADATA or one.is_link_local for one in (address, *_embedded(address)))
 
-    def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        left = _left(timeout)
-        if left == 0:
-            raise httpcore.ConnectTimeout("the deadline of the fetch has passed")
-        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, left))
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+def why_not_public(address: Address) -> str | None:
+    """The kind of address that this is, if it is not a public unicast one; else `None`."""
+    if is_metadata_address(address):
+        return "the link-local network, where metadata servers live"
+    inside = _embedded(address)
+    if isinstance(address, IPv4Address):
+        return _why_not_public_v4(address)
+    if address in _NAT64 or address.ipv4_mapped is not None:
+        return _why_not_public_v4(inside[0])
+    if address not in _GLOBAL_UNICAST or any(address in network for network in _NOT_PUBLIC_V6):
+        return "a private or reserved IPv6 network"
+    return next((why for one in inside if (why := _why_not_public_v4(one))), None)
+
+
+def _why_not_public_v4(address: IPv4Address) -> str | None:
+    if address.is_loopback:
+        return "this machine itself"
+    if address.is_multicast:
+        return "a multicast group"
+    if not address.is_global or address.is_reserved or any(address in network for network in _NOT_PUBLIC_V4):
+        return "a private or reserved network"
+    return None
+
+
+def _embedded(address: Address) -> tuple[IPv4Address, ...]:
+    """The IPv4 addresses that an IPv6 address is translated or tunnelled to."""
+    if isinstance(address, IPv4Address):
+        return ()
+    if address.ipv4_mapped is not None:
+        return (address.ipv4_mapped,)
+    if address in _NAT64:
+        return (IPv4Address(int(address) & 0xFFFFFFFF),)
+    if address.sixtofour is not None:
+        return (address.sixtofour,)
+    if address.teredo is not None:
+        return address.teredo
+    is_isatap = (int(address) >> 32) & 0xFDFFFFFF == 0x00005EFE
+    return (IPv4Address(int(address) & 0xFFFFFFFF),) if is_isatap else ()

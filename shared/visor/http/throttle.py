@@ -1,4 +1,4 @@
-"""How many fetches run at once, in all and per host, and which hosts want to be left alone for now."""
+"""Limits fetches at once, in all and per host, and pauses hosts that are dead or ask for it (a circuit breaker)."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from threading import Condition
 from visor.errors import FetchUnavailable, HostDead
 
 PAUSE_MAX_S = 3600.0
-"""A host's wish to be left alone counts for an hour at most, so that no header silences it for ever."""
+"""Longest pause that a host can ask for, so that no header silences it forever."""
 
 DEAD_AFTER = 8
-"""Connections to a host that failed in a row, after which it is taken to be dead."""
+"""Failed connections in a row after which a host counts as dead."""
 DEAD_PAUSE_S = 60.0
-"""How long a dead host is left alone; doubles each time that it still is when it is tried again."""
+"""First pause of a dead host; doubles each time that it is still dead."""
 
 
-class Turns:
-    """Gives out turns; shared by all threads of a `Fetcher`. A host is its `host:port`.
+class HostThrottle:
+    """Limits fetches; shared by all threads of a `Fetcher`. A host is its `host:port`.
 
     Args:
-        parallel: Turns at once in all.
-        per_host: Turns at once per host.
+        parallel: Fetches at once in all.
+        per_host: Fetches at once per host.
     """
 
     def __init__(self, parallel: int, per_host: int) -> None:
@@ -36,11 +36,11 @@ class Turns:
         self._failed: Counter[str] = Counter()
 
     @contextmanager
-    def turn(self, host: str, wait_s: float) -> Iterator[float]:
-        """Hold a turn at `host`; yields the seconds that it was waited for.
+    def slot(self, host: str, wait_s: float) -> Iterator[float]:
+        """Hold a slot at `host`; yields the seconds that it was waited for.
 
         Raises:
-            FetchUnavailable: No turn within `wait_s`, or the host wants to be left alone.
+            FetchUnavailable: No slot within `wait_s`, or the host wants to be left alone.
         """
         started = time.monotonic()
         with self._changed:
@@ -63,7 +63,7 @@ class Turns:
                 self._changed.notify_all()
 
     def pause(self, host: str, seconds: float) -> None:
-        """Leave `host` alone for so long. A shorter wish does not shorten a longer one."""
+        """Leave `host` alone for `seconds`. A shorter pause does not shorten a longer one."""
         now = time.monotonic()
         with self._changed:
             until = now + min(seconds, PAUSE_MAX_S)
@@ -71,7 +71,7 @@ class Turns:
             self._paused_until[host] = max(until, self._paused_until.get(host, 0.0))
 
     def failed(self, host: str) -> None:
-        """Note that `host` could not be connected to. A dead host is paused, and after that tried once."""
+        """Note that `host` could not be connected to. A dead host is paused, then tried once."""
         with self._changed:
             self._failed[host] += 1
             beyond = self._failed[host] - DEAD_AFTER

@@ -1,4 +1,4 @@
-"""Reads an item's picture by its address's scheme. The web is the fetcher's; a folder's pictures are read here."""
+"""Reads an item's image by the scheme of its URL: the web through the fetcher, folders and buckets here."""
 
 from __future__ import annotations
 
@@ -6,31 +6,23 @@ import os
 import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from visor.errors import FetchFailed, FetchRefused, NotConfigured, StoreError
-from visor.http.response import Fetched
-from visor.image_readers.thumbnails import FrameReader
+from visor.http.fetch import IMAGE, Fetch, Fetched, FetchOptions
+from visor.image_readers.thumbnails import ThumbnailReader
 from visor.settings import Settings
 from visor.storage.bucket_clients import Bucket, as_image_error, open_bucket, split
 from visor.storage.objects import ObjectStore
 
 
-class PictureReader(Protocol):
-    """The part of `visor.http.client.Fetcher.fetch` that embed uses, with the same errors."""
-
-    def fetch(
-        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
-    ) -> Fetched: ...
-
-
 class FolderReader:
-    """Reads `file:` addresses below the given folders, and nothing else on this machine.
+    """Reads `file:` URLs below the given folders, and nothing else on this machine.
 
     Args:
-        folders: Roots; none refuses every address.
+        folders: Roots; without any, every URL is refused.
         bytes_max: Of a file.
     """
 
@@ -38,14 +30,12 @@ class FolderReader:
         self._roots = tuple(Path(folder).expanduser().resolve() for folder in folders)
         self._bytes_max = bytes_max
 
-    def fetch(
-        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
-    ) -> Fetched:
+    def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
         """The file. `modified` is `<mtime_ns>-<size>`, as the source `folder` writes it.
 
         Raises:
-            FetchRefused: It is in none of the folders, links are resolved.
-            FetchFailed: It is not there, may not be read, is no regular file or too large.
+            FetchRefused: It is outside of the folders, once links are resolved.
+            FetchFailed: It is missing, unreadable, not a regular file or too large.
         """
         parts = urlsplit(url)
         try:
@@ -54,32 +44,32 @@ class FolderReader:
             raise FetchFailed(f"{url:.200} cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
         if parts.netloc not in ("", "localhost") or not any(path.is_relative_to(root) for root in self._roots):
             raise FetchRefused(
-                f"{url:.200} is in no folder that may be read",
+                f"{url:.200} is outside of the folders that may be read",
                 valid="Folders are " + (", ".join(map(str, self._roots)) or "none"),
                 remedy="Name its folder in VISOR_ALLOW_FOLDERS",
             )
-        limit = self._bytes_max if bytes_max is None else bytes_max
+        limit = self._bytes_max if options.bytes_max is None else options.bytes_max
         try:
-            # Opening a pipe or a device would wait for ever.
+            # Opening a pipe or a device would block forever.
             handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             with os.fdopen(handle, "rb") as file:
                 status = os.fstat(handle)
                 validator = f"{status.st_mtime_ns}-{status.st_size}"
                 if not stat.S_ISREG(status.st_mode):
-                    raise FetchFailed(f"{url:.200} is no regular file")
+                    raise FetchFailed(f"{url:.200} is not a regular file")
                 if status.st_size > limit:
                     raise FetchFailed(f"{url:.200} has {status.st_size} bytes", valid=f"At most {limit} bytes")
-                body = b"" if validator == modified else file.read(limit)
+                body = b"" if validator == options.modified else file.read(limit)
         except OSError as exc:
             raise FetchFailed(f"{url:.200} cannot be read: {exc.strerror}") from exc
-        return Fetched(body=body, url=url, modified=validator, not_modified=validator == modified)
+        return Fetched(body=body, url=url, modified=validator, not_modified=validator == options.modified)
 
 
 class BucketReader:
     """Reads objects of the given buckets, such as `gs://bucket/prefix`, and of no others.
 
     Args:
-        buckets: Address of each, and the options to open it with.
+        buckets: URL of each, and the options to open it with.
         bytes_max: Of an object.
     """
 
@@ -88,20 +78,18 @@ class BucketReader:
         self._bytes_max = bytes_max
         self._open: dict[str, Bucket] = {}
 
-    def fetch(
-        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
-    ) -> Fetched:
+    def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
         """The object. Validators are not looked at.
 
         Raises:
-            FetchRefused: It is in none of the buckets.
-            FetchFailed: It is not there, may not be read or is too large.
+            FetchRefused: It is outside of the buckets.
+            FetchFailed: It is missing, unreadable or too large.
             FetchUnavailable: The bucket did not answer.
         """
         address = next((a for a in self._allowed if url == a or url.startswith(a)), None)
         if address is None:
             raise FetchRefused(
-                f"{url:.200} is in no bucket that may be read",
+                f"{url:.200} is outside of the buckets that may be read",
                 valid="Buckets are " + (", ".join(self._allowed) or "none"),
                 remedy="Name its bucket in VISOR_ALLOW_BUCKETS",
             )
@@ -109,7 +97,9 @@ class BucketReader:
         try:
             if address not in self._open:
                 self._open[address] = open_bucket(scheme, name, self._allowed[address])
-            body = self._open[address].read(unquote(path), self._bytes_max if bytes_max is None else bytes_max)
+            body = self._open[address].read(
+                unquote(path), self._bytes_max if options.bytes_max is None else options.bytes_max
+            )
         except NotConfigured as exc:
             raise FetchFailed(f"{url:.200} cannot be read here: {exc.reason}") from exc
         except StoreError as exc:
@@ -117,15 +107,13 @@ class BucketReader:
         return Fetched(body=body, url=url)
 
 
-class Pictures:
-    """Reads a picture with the reader of its address's scheme; may stand wherever a reader may."""
+class ImageReaders:
+    """Reads an image with the reader for the scheme of its URL; is a reader itself."""
 
-    def __init__(self, readers: Mapping[str, PictureReader]) -> None:
+    def __init__(self, readers: Mapping[str, Fetch]) -> None:
         self._readers = dict(readers)
 
-    def fetch(
-        self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int | None = None
-    ) -> Fetched:
+    def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
         scheme = url.partition(":")[0].lower()
         reader = self._readers.get(scheme)
         if reader is None:
@@ -133,27 +121,27 @@ class Pictures:
                 f"{url:.200} has the scheme {scheme!r:.40}",
                 valid="Read are " + ", ".join(sorted(self._readers)),
             )
-        return reader.fetch(url, etag=etag, modified=modified, bytes_max=bytes_max)
+        return reader.fetch(url, options)
 
 
-def open_pictures(
+def open_image_readers(
     settings: Settings,
-    web: PictureReader,
+    web: Fetch,
     *,
     folders: Sequence[str] = (),
     buckets: Mapping[str, Mapping[str, Any]] | None = None,
     frames: ObjectStore | None = None,
-) -> Pictures:
+) -> ImageReaders:
     """The readers of this process: `web` for http(s), for `file:` `settings.allow_folders` and `folders`.
 
     Args:
         buckets: Buckets beside `settings.allow_buckets`, with the options to open each with.
-        frames: Where frames of videos are kept; None: none can be read.
+        frames: Where thumbnails of video frames are kept; None: they cannot be read.
     """
     files = FolderReader((*settings.allow_folders, *folders), bytes_max=settings.fetch_bytes_max)
     allowed: dict[str, Mapping[str, Any]] = {address: {} for address in settings.allow_buckets} | dict(buckets or {})
     objects = BucketReader(allowed, bytes_max=settings.fetch_bytes_max)
-    schemes: dict[str, PictureReader] = {address.partition(":")[0]: objects for address in allowed}
+    schemes: dict[str, Fetch] = {address.partition(":")[0]: objects for address in allowed}
     if frames is not None:
-        schemes["frame"] = FrameReader(frames)
-    return Pictures({**schemes, "http": web, "https": web, "file": files})
+        schemes["frame"] = ThumbnailReader(frames)
+    return ImageReaders({**schemes, "http": web, "https": web, "file": files})

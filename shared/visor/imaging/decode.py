@@ -1,4 +1,4 @@
-"""Hostile bytes to upright RGB pixels, or a reason why not. Nothing else ever comes out of `decode`."""
+"""Hostile bytes to upright RGB pixels, or `UndecodableImage` with the reason."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import pillow_heif
 from PIL import Image, ImageCms, ImageStat, UnidentifiedImageError
 
 from visor.errors import UndecodableImage
-from visor.imaging.sniff import picture_format, what_instead
+from visor.imaging.sniff import image_format, what_instead
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 """Pillow's names of what is decoded."""
 FRAMES_MAX = 32
-"""So many frames of an animation are looked at for one that is not blank."""
+"""Frames of an animation that are searched for one that is not blank."""
 FRAME_DEVIATION_MIN = 10.0
 """Standard deviation of grey values (0…255) from which a frame counts as not blank."""
 SCANS_MAX = 64
@@ -62,7 +62,7 @@ class DecodedImage:
     """Which frame of an animation this is; 0 for a still."""
 
 
-def decode(data: bytes | memoryview, *, pixels_max: int, side_hint: int | None = None) -> DecodedImage:
+def decode_image(data: bytes | memoryview, *, pixels_max: int, side_hint: int | None = None) -> DecodedImage:
     """The picture in `data`: of an animation the first frame that is not blank, of several pages the first.
 
     Args:
@@ -86,7 +86,7 @@ def decode(data: bytes | memoryview, *, pixels_max: int, side_hint: int | None =
 def _look_first(data: bytes | memoryview) -> None:
     if len(data) == 0:
         raise UndecodableImage("The file is empty", valid=_VALID, remedy="Send the picture's bytes")
-    form = picture_format(data)
+    form = image_format(data)
     if form == "JPEG" and bytes(data).count(b"\xff\xda") > SCANS_MAX:
         raise UndecodableImage(f"The JPEG has more than {SCANS_MAX} scans", valid=_VALID, remedy=_SAVE_ANEW)
     if form is not None:
@@ -175,13 +175,13 @@ def _too_many_pixels(found: str, pixels_max: int) -> UndecodableImage:
 
 def _reason(exc: Exception, data: bytes | memoryview, pixels_max: int) -> UndecodableImage:
     """What an exception of the decoders means."""
-    form = picture_format(data)
+    form = image_format(data)
     if isinstance(exc, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return _too_many_pixels("too many pixels to be decoded safely", pixels_max)
     if isinstance(exc, MemoryError):
         return UndecodableImage("The picture needs more memory than there is", valid=_VALID, remedy="Make it smaller")
     if isinstance(exc, UnidentifiedImageError):
-        begins = f"begin like a {form} file but are none" if form else "are no picture"
+        begins = f"begin like a {form} file but are not one" if form else "are not an image"
         return UndecodableImage(f"The {len(data):,} bytes {begins}", valid=_VALID, remedy=_SAVE_ANEW)
     if isinstance(exc, EOFError) or "truncated" in str(exc).lower():
         found = f"The {form} file ends before its picture does ({exc})"

@@ -1,11 +1,11 @@
-"""What bytes are, told from their beginning, whatever their name or media type says."""
+"""Detects a format by its first bytes, whatever its name or media type says."""
 
 from __future__ import annotations
 
 import re
 
 LOOK_BYTES = 1024
-"""So many bytes from the beginning are looked at."""
+"""First bytes that are looked at."""
 
 _PICTURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -40,13 +40,13 @@ _TEXTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
 )
 
 
-def picture_format(data: bytes | memoryview) -> str | None:
+def image_format(data: bytes | memoryview) -> str | None:
     """Pillow's name of the picture format that the bytes begin like, among those that Visor decodes; else `None`."""
     return _first(_PICTURES, bytes(data[:LOOK_BYTES]))
 
 
 def what_instead(data: bytes | memoryview) -> str | None:
-    """What bytes are that are no picture: 'SVG', 'HTML', 'JSON', 'XML', a description, or `None` if unknown."""
+    """What bytes are if not an image: 'SVG', 'HTML', 'JSON', 'XML', a description, or `None` if unknown."""
     head = bytes(data[:LOOK_BYTES])
     return _first(_OTHERS, head) or _first(_TEXTS, head)
 

@@ -1,4 +1,4 @@
-"""One delivery of a batch: what of it is left to do, what came of it, and the writes that make it so."""
+"""The plan of one delivery of a batch: what is left to do, what came of it, and the writes that record it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 import msgspec
 import numpy as np
-from PIL import Image
 
 from visor.errors import ImageError
 from visor.ingest.augmented_queries import AugmentedQueries
+from visor.schema.collections import COMMITS, FAILURES, ITEMS
 from visor.schema.items import (
     Batch,
     Change,
@@ -46,24 +46,24 @@ class EmbedReport:
     unavailable: int = 0
 
 
-@dataclass
-class Picture:
-    """An item on its way through embed. The pixels are dropped once they are a vector."""
+@dataclass(frozen=True)
+class EmbeddedImage:
+    """What embed knows of an item's image. hashes: its perceptual hash; vector (d,) float32."""
 
     change: Change
     width: int
     height: int
     hashes: bytes
-    pixels: Image.Image | None
-    vector: np.ndarray | None = None
-    labels: tuple[Label, ...] = ()
-    safety: Safety | None = None
-    look: np.ndarray | None = None
+    vector: np.ndarray
+    labels: tuple[Label, ...]
+    safety: Safety | None
+    look: np.ndarray
+    """(258,) uint8: `visor.index.format.looks`."""
 
 
 @dataclass
-class Delivery:
-    """One delivery: the state of its work.
+class BatchPlan:
+    """The state of one delivery's work.
 
     Args:
         model: Fingerprint of the model that embeds.
@@ -76,7 +76,7 @@ class Delivery:
     documents: dict[str, Document]
     failed_before: dict[str, Document]
     report: EmbedReport = field(default_factory=EmbedReport)
-    pictures: list[Picture] = field(default_factory=list)
+    images: list[EmbeddedImage] = field(default_factory=list)
     augmented: AugmentedQueries = field(default_factory=AugmentedQueries)
     updates: list[Change] = field(default_factory=list)
     deletes: list[Change] = field(default_factory=list)
@@ -84,26 +84,26 @@ class Delivery:
 
     @property
     def changes_done(self) -> int:
-        """Changes that this delivery worked on, with whatever result."""
-        return len(self.pictures) + len(self.updates) + len(self.deletes) + len(self.failures)
+        """Changes that this delivery worked on, whatever the result."""
+        return len(self.images) + len(self.updates) + len(self.deletes) + len(self.failures)
 
     def stored_version(self, item: str) -> int:
         document = self.documents.get(item)
         return int(document.data["version"]) if document else -1
 
     def failed_version(self, item: str) -> int:
-        """The version that was found to have no picture for good."""
+        """The version whose image failed for good; -1 if none did."""
         failure = self.failed_before.get(item)
         return -1 if failure is None or failure.data["retriable"] else int(failure.data["version"])
 
     def put_item(self, item: str, data: Mapping[str, object]) -> Put:
-        """The write of an item's document: a new one needs no second read for its guard."""
+        """The write of an item's document. For a new one, the guard needs no second read."""
         if item in self.documents:
-            return _put("items", item, data)
-        return Put(collection="items", key=item, data=data, if_revision=0)
+            return _put(ITEMS, item, data)
+        return Put(collection=ITEMS, key=item, data=data, if_revision=0)
 
-    def sort_out(self) -> list[Change]:
-        """Leave out what is done and note updates and deletes; returns what has to be embedded."""
+    def sort_changes(self) -> list[Change]:
+        """Leave out what is done already, note updates and deletes, and return what has to be embedded."""
         to_embed = []
         for change in {change.item.id: change for change in self.batch.changes}.values():
             document = self.documents.get(change.item.id)
@@ -116,20 +116,20 @@ class Delivery:
                 self.report.already_done += 1
             elif change.action == "delete":
                 self.deletes.append(change)
-            elif change.action == "update" and live and same_model and _same_picture(document, change.item):
+            elif change.action == "update" and live and same_model and _same_image(document, change.item):
                 self.updates.append(change)
             else:
                 to_embed.append(change)
         return to_embed
 
     def writes(self, shard: str | None, now: datetime) -> list[Write]:
-        """Everything that came of the delivery, for one atomic commit; counts it in the report, too.
+        """Everything that came of the delivery, for one atomic commit. Counts it in the report as well.
 
         Args:
-            shard: Name of the object with the vectors of `pictures`; None if there are none.
+            shard: Name of the object with the vectors of `images`; None if there are none.
         """
         tombstones = [Tombstone(id=c.item.id, version=c.version) for c in self.deletes]
-        writes: list[Write] = [self._item(p, shard or "", now) for p in self.pictures]
+        writes: list[Write] = [self._item(p, shard or "", now) for p in self.images]
         writes += [self._gone(c, now) for c in self.deletes]
         updates = []
         for change in self.updates:
@@ -139,16 +139,16 @@ class Delivery:
             facets = FacetRow.of(change.item, indexed.labels)
             updates.append(FacetUpdate(id=change.item.id, version=change.version, facets=facets))
         for change, exc in self.failures:
-            writes.append(_put("failures", change.item.id, as_document(self._failure(change, exc, now))))
+            writes.append(_put(FAILURES, change.item.id, as_document(self._failure(change, exc, now))))
             self.report.unavailable += exc.retriable
             self.report.failed += not exc.retriable
             if not exc.retriable and self.stored_version(change.item.id) >= 0:
                 # An older picture of this item is searchable, and the catalogue no longer shows it.
                 tombstones.append(Tombstone(id=change.item.id, version=change.version))
                 writes.append(self._gone(change, now))
-        done = [p.change for p in self.pictures] + self.deletes
+        done = [p.change for p in self.images] + self.deletes
         writes += [
-            Delete(collection="failures", key=c.item.id, field="version", value=c.version)
+            Delete(collection=FAILURES, key=c.item.id, field="version", value=c.version)
             for c in done
             if c.item.id in self.failed_before
         ]
@@ -157,34 +157,34 @@ class Delivery:
                 batch=self.batch.id,
                 model=self.model,
                 shard=shard,
-                count=len(self.pictures),
+                count=len(self.images),
                 updates=tuple(updates),
                 tombstones=tuple(tombstones),
             )
             data = {**as_document(commit), "committed_at": SERVER_TIME}
-            writes.append(Put(collection="commits", key=self.commit_key(), data=data))
-        self.report.embedded = len(self.pictures)
+            writes.append(Put(collection=COMMITS, key=self.commit_key(), data=data))
+        self.report.embedded = len(self.images)
         self.report.updated, self.report.deleted = len(self.updates), len(self.deletes)
         return writes
 
     def commit_key(self) -> str:
-        """Differs where a redelivery of a batch adds the part that was missing, or another model embeds it."""
-        parts = [*sorted(p.change.item.id for p in self.pictures), self.model]
+        """Differs if a redelivery of a batch adds the part that was missing, or if another model embeds it."""
+        parts = [*sorted(p.change.item.id for p in self.images), self.model]
         return f"{self.batch.id}-{hashlib.blake2b(''.join(parts).encode(), digest_size=4).hexdigest()}"
 
-    def _item(self, picture: Picture, shard: str, now: datetime) -> Put:
+    def _item(self, image: EmbeddedImage, shard: str, now: datetime) -> Put:
         indexed = IndexedItem(
-            item=picture.change.item,
-            version=picture.change.version,
+            item=image.change.item,
+            version=image.change.version,
             model=self.model,
             shard=shard,
             indexed_at=now.isoformat(timespec="seconds"),
-            width=picture.width,
-            height=picture.height,
-            labels=picture.labels,
-            safety=picture.safety,
+            width=image.width,
+            height=image.height,
+            labels=image.labels,
+            safety=image.safety,
         )
-        return self.put_item(picture.change.item.id, as_document(indexed))
+        return self.put_item(image.change.item.id, as_document(indexed))
 
     def _gone(self, change: Change, now: datetime) -> Put:
         data = {"version": change.version, "gone": True, "expires_at": (now + GONE_KEPT).timestamp()}
@@ -204,8 +204,8 @@ class Delivery:
         )
 
 
-def _same_picture(document: Document | None, item: Item) -> bool:
-    """Whether the vector that an item has is its picture's still. Whoever published an update may not have known."""
+def _same_image(document: Document | None, item: Item) -> bool:
+    """Whether an item's vector is still that of its image: who published an update may not have known."""
     return document is not None and (
         msgspec.convert(document.data["item"], Item).image_signature() == item.image_signature()
     )

@@ -1,7 +1,7 @@
-"""Notified: a bucket says that an object came or went, and that is published at once, without a crawl.
+"""Bucket events: a change in a bucket is published at once, without a crawl.
 
 Notifications come at least once and in any order. An object's generation is the microsecond at which it was written,
-so a repeated notification makes the same message again. That of a deletion is believed only if the object is not there:
+so a repeated notification makes the same message again. A deletion is believed only if the object is gone:
 overwriting an object reports the old one as deleted, too.
 """
 
@@ -14,9 +14,10 @@ from typing import Any
 import msgspec
 
 from visor.errors import BadRequest, DropItem
-from visor.schema.items import Batch, Change, Item, item_id
+from visor.schema.items import Change, item_id
 from visor.sources.bucket.source import BucketSource
 from visor.storage.bucket_clients import Stored
+from visor.storage.publish import publish
 from visor.storage.queue import Queue
 
 FINALIZED = "google.cloud.storage.object.v1.finalized"
@@ -38,8 +39,8 @@ class _Object(msgspec.Struct, frozen=True):
     metadata: dict[str, str] = {}
 
 
-class Notified:
-    """Takes notifications in.
+class BucketEventHandler:
+    """Publishes what a bucket's notifications say.
 
     Args:
         sources: The bucket sources of the configuration.
@@ -55,37 +56,37 @@ class Notified:
     ) -> None:
         self.sources, self.queue, self.clock = sources, queue, clock
 
-    def take(self, kind: str, data: Mapping[str, Any]) -> int:
-        """Publish what one notification says; returns the number of changes, 0 if it concerns no source.
+    def handle(self, kind: str, data: Mapping[str, Any]) -> int:
+        """Publish what one notification says. Returns the number of changes; 0 if it concerns no source.
 
         Args:
             kind: The CloudEvent's type.
             data: Its data: the object as Cloud Storage's JSON API describes it.
 
         Raises:
-            BadRequest: It is no such notification; to repeat it does not help.
+            BadRequest: It cannot be read; repeating it does not help.
             StoreUnavailable: Deliver it again later.
         """
         if kind not in (FINALIZED, DELETED, METADATA):
             return 0
         try:
-            told = msgspec.convert(data, _Object)
-            written_ms = int(told.generation) // 1000
+            event = msgspec.convert(data, _Object)
+            written_ms = int(event.generation) // 1000
             stored = Stored(
-                name=told.name,
-                size_bytes=int(told.size),
-                etag=told.md5Hash or told.crc32c or told.etag,
-                modified=told.updated,
-                metadata=told.metadata,
+                name=event.name,
+                size_bytes=int(event.size),
+                etag=event.md5Hash or event.crc32c or event.etag,
+                modified=event.updated,
+                metadata=event.metadata,
             )
         except (msgspec.ValidationError, ValueError) as exc:
             raise BadRequest(f"A notification cannot be read: {exc}", valid="StorageObjectData as JSON") from exc
         changes = 0
         for source in self.sources:
-            if (source.scheme, source.bucket_name) == ("gs", told.bucket) and source.wants(told.name):
+            if (source.scheme, source.bucket_name) == ("gs", event.bucket) and source.wants(event.name):
                 change = self._change(source, kind, stored, written_ms)
                 if change is not None:
-                    self.queue.publish([msgspec.json.encode(Batch.of(source.name, "notified", (change,)))])
+                    publish(self.queue, [change], run="notified")
                     changes += 1
         return changes
 
@@ -95,8 +96,7 @@ class Notified:
             if source.open().has(stored.name):
                 return None
             key = source.key(stored.name)
-            gone = Item(id=item_id(source.name, key), source=source.name, key=key, image_url="")
-            return Change(action="delete", item=gone, version=now_ms)
+            return Change.deletion(item_id(source.name, key), source.name, now_ms, key=key)
         try:
             item = source.item(stored)
         except DropItem:

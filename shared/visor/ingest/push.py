@@ -1,8 +1,8 @@
-"""Push: an owner's own programs send items and have them embedded, updated or deleted, without a crawl.
+"""Push: an owner's programs send items to be embedded, updated or deleted, without a crawl.
 
-Nothing is read to decide what a pushed item is: it is published as an `update`, and embed, which reads the item's
-document anyway, embeds it where it is new or shows another picture. So a push costs no Firestore read of its own, may
-be repeated, and needs no seen-set. The greatest version wins, and versions are the time.
+A pushed item is published as an `update` without reading anything: embed, which reads the item's document anyway,
+embeds it if it is new or its image changed. So a push costs no Firestore read, is idempotent, and needs no seen-set.
+The greatest version wins, and versions are the time.
 """
 
 from __future__ import annotations
@@ -16,22 +16,25 @@ import msgspec
 
 from visor.errors import RequestTooLarge, UnknownItem
 from visor.free_tier.quota import Meter
-from visor.schema.items import ITEM_ID, Batch, Change, Item, item_id
+from visor.schema.collections import ITEMS
+from visor.schema.items import ITEM_ID, Change, Item, item_id
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.settings import Settings
 from visor.sources.config import PUSHED
 from visor.sources.parse.text import DESCRIPTION_LENGTH_MAX, TITLE_LENGTH_MAX, country_code, iso_date, plain_text
 from visor.storage.documents import DocumentStore
+from visor.storage.publish import publish
 from visor.storage.queue import Queue
 
 LINES_MAX = 1_000
 """Items in one request: some 16 batches."""
 LINE_BYTES_MAX = 65_536
 URL_LENGTH_MAX = 2_000
+TEXTS = ("collection", "licence", "author")
 
 
 class Pusher:
-    """Takes pushed items in. Thread-safe; one a process.
+    """Publishes pushed items. Thread-safe; one a process.
 
     Args:
         clock: Seconds since 1970.
@@ -51,11 +54,11 @@ class Pusher:
         self._version = 0
 
     def push_lines(self, body: bytes) -> PushAnswer:
-        """Take in JSON Lines; a line that is wrong is refused, and the others count.
+        """Publish the items of JSON Lines. A wrong line is refused, and the others count.
 
         Raises:
-            RequestTooLarge: More than `LINES_MAX` items; none was taken.
-            StoreUnavailable: The queue did not answer; some may have been taken, and repeating does no harm.
+            RequestTooLarge: More than `LINES_MAX` items; none was accepted.
+            StoreUnavailable: The queue did not answer; some items may have been published. Repeating is safe.
         """
         lines = [(number, line) for number, line in enumerate(body.splitlines(), 1) if line.strip()]
         if len(lines) > LINES_MAX:
@@ -67,16 +70,16 @@ class Pusher:
         return self._take(_read(lines))
 
     def push_one(self, pushed: PushItem) -> PushAnswer:
-        """Take in one item. Raises as `push_lines`."""
+        """Publish one item. Raises as `push_lines`."""
         return self._take([(1, pushed)])
 
     def delete(self, item: str) -> PushAnswer:
-        """Delete a pushed item by its id. One that is not known is deleted too: it may be in the queue still.
+        """Delete a pushed item by its id. An unknown one is deleted too: it may still be in the queue.
 
         Raises:
-            UnknownItem: The item is not from a push but from a source, which would bring it back.
+            UnknownItem: The item comes from a source, which would bring it back.
         """
-        found = self.documents.get("items", [item]).get(item) if ITEM_ID.match(item) else None
+        found = self.documents.get(ITEMS, [item]).get(item) if ITEM_ID.match(item) else None
         source = found.data.get("item", {}).get("source", PUSHED) if found else PUSHED
         if source != PUSHED or not ITEM_ID.match(item):
             raise UnknownItem(
@@ -86,8 +89,7 @@ class Pusher:
                 valid="The id of a pushed item: 32 hexadecimal digits",
                 remedy="Take it out of its catalogue, or leave it out in the source's configuration",
             )
-        gone = Item(id=item, source=PUSHED, key="", image_url="")
-        self._publish([Change(action="delete", item=gone, version=self._next_version())])
+        self._publish([Change.deletion(item, PUSHED, self._next_version())])
         return PushAnswer(accepted=1, items=(PushedItem(line=1, id=item, state="accepted"),))
 
     def _take(self, read: Iterable[tuple[int, PushItem | str]]) -> PushAnswer:
@@ -117,10 +119,8 @@ class Pusher:
         return PushAnswer(accepted=accepted, refused=len(items) - accepted, items=items)
 
     def _publish(self, changes: Sequence[Change]) -> None:
-        size = self.settings.batch_size
-        batches = [Batch.of(PUSHED, PUSHED, tuple(changes[at : at + size])) for at in range(0, len(changes), size)]
-        if batches:
-            self.queue.publish([msgspec.json.encode(batch) for batch in batches])
+        if changes:
+            publish(self.queue, changes, run=PUSHED, batch_size=self.settings.batch_size)
             self.meter.add("crawl", len(changes))
 
     def _next_version(self) -> int:
@@ -130,7 +130,7 @@ class Pusher:
 
 
 def _read(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, PushItem | str]]:
-    """Each line's item, or why there is none."""
+    """The item of each line, or why it cannot be read."""
     for number, line in lines:
         if len(line) > LINE_BYTES_MAX:
             yield number, f"it has {len(line)} bytes; at most {LINE_BYTES_MAX} are taken"
@@ -142,7 +142,7 @@ def _read(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, PushItem | 
 
 
 def _change(pushed: PushItem | str, version: int) -> Change:
-    """What is to be published for it; raises `ValueError` with the reason where that is nothing."""
+    """The change to publish for an item. Raises `ValueError` with the reason if it is refused."""
     if isinstance(pushed, str):
         raise ValueError(pushed)
     key = pushed.key.strip()
@@ -150,22 +150,21 @@ def _change(pushed: PushItem | str, version: int) -> Change:
         raise ValueError("its key is empty")
     identity = item_id(PUSHED, key)
     if pushed.deleted:
-        return Change(action="delete", item=Item(id=identity, source=PUSHED, key=key, image_url=""), version=version)
+        return Change.deletion(identity, PUSHED, version, key=key)
+    texts = {name: plain_text(getattr(pushed, name), TITLE_LENGTH_MAX) or None for name in TEXTS}
     item = Item(
+        **texts,
         id=identity,
         source=PUSHED,
         key=key,
-        image_url=_address(pushed.image_url, "image_url"),
-        page_url=_address(pushed.page_url, "page_url") if pushed.page_url else None,
+        image_url=_web_url(pushed.image_url, "image_url"),
+        page_url=_web_url(pushed.page_url, "page_url") if pushed.page_url else None,
         title=plain_text(pushed.title, TITLE_LENGTH_MAX),
         description=plain_text(pushed.description, DESCRIPTION_LENGTH_MAX) or None,
         price=pushed.price,
         currency=pushed.currency.upper() if pushed.currency and pushed.price is not None else None,
-        collection=plain_text(pushed.collection, TITLE_LENGTH_MAX) or None,
         country=country_code(pushed.country),
         date=_date(pushed.date),
-        licence=plain_text(pushed.licence, TITLE_LENGTH_MAX) or None,
-        author=plain_text(pushed.author, TITLE_LENGTH_MAX) or None,
         image_etag=pushed.image_etag,
         image_modified=pushed.image_modified,
         extra={name: plain_text(value) for name, value in pushed.extra.items()},
@@ -173,7 +172,7 @@ def _change(pushed: PushItem | str, version: int) -> Change:
     return Change(action="update", item=item, version=version)
 
 
-def _address(text: str | None, name: str) -> str:
+def _web_url(text: str | None, name: str) -> str:
     if not text:
         raise ValueError(f"{name} is missing")
     try:
@@ -182,7 +181,7 @@ def _address(text: str | None, name: str) -> str:
     except ValueError:
         good = False
     if not good or len(text) > URL_LENGTH_MAX:
-        raise ValueError(f"{name} is no http(s) address of at most {URL_LENGTH_MAX} characters: {text!r:.120}")
+        raise ValueError(f"{name} is not an http(s) URL of at most {URL_LENGTH_MAX} characters: {text!r:.120}")
     return text.strip().replace(" ", "%20")
 
 

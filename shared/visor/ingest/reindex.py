@@ -1,14 +1,14 @@
-"""Reindex: embed every item anew with another model, beside the index that searches go on with, then switch.
+"""Reindex: embed every item anew with another model, beside the index that is being searched, then switch.
 
 The document `index/model` says whose index is searched. A reindex publishes an `embed` change, at its own version, for
 each item that another model embedded; embed and compact do the rest as always, under the new model's fingerprint.
-When no such item is left and the new index is merged, the document is changed, and running searches follow it.
+When no such item is left and the new index is merged, the document is replaced, and running searches follow it.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
@@ -16,28 +16,33 @@ import msgspec
 
 from visor.errors import Conflict
 from visor.index.format.current_model import CurrentModel, read_current, write_current
-from visor.schema.items import Batch, Change, IndexedItem, Record, is_live
+from visor.index.merge.garbage import drop_model
+from visor.schema.collections import ITEMS
+from visor.schema.items import Change, IndexedItem, Record, is_live
 from visor.settings import Settings
 from visor.storage.documents import Document, DocumentStore, Where
+from visor.storage.objects import ObjectStore
+from visor.storage.publish import publish
 from visor.storage.queue import Queue
 
+LOG = logging.getLogger("visor.reindex")
 PAGE = 500
 """Item documents read at once."""
 OVERLAP_S = 900.0
-"""Items may for so long after the start still be embedded with the old model, by deliveries that were under way."""
+"""For this long after the start, deliveries that were under way may still embed items with the old model."""
 KEPT_S = 3600.0
-"""How long the old index stays after the switch, for searches that have not seen it yet."""
+"""How long the old index stays after the switch, for searches that have not seen the switch yet."""
 
 
 class ReindexReport(Record, frozen=True, kw_only=True):
-    """How far a reindex is."""
+    """Progress of a reindex."""
 
     current: str
     building: str | None
     published: int = 0
     """Items published since the reindex began."""
     done: bool = False
-    """Nothing is left to be embedded anew; the switch follows the next merge."""
+    """Every item is embedded; the switch follows the next merge."""
     switched: bool = False
 
 
@@ -73,13 +78,14 @@ class Reindex:
             return ReindexReport(current=self.model, building=None, done=True, switched=True)
         if state.building != self.model:
             until = _iso(self.clock() + OVERLAP_S)
-            # Called off: items that only the other model has are embedded back, and its index is dropped in the end.
+            # Cancelled: items that only the other model embedded are embedded back, and its index is dropped.
             previous = state.building if state.current == self.model else state.previous
             state = CurrentModel(current=state.current, building=self.model, until=until, previous=previous)
             revision = self._save(state, revision)
         for page in _pages(self.documents, state.cursor, state.until):
             changes = [change for document in page if (change := self._change(document)) is not None]
-            self._send(changes)
+            run = f"reindex-{self.model[:12]}"
+            publish(self.queue, changes, run=run, batch_size=self.settings.batch_size)
             state = msgspec.structs.replace(
                 state, cursor=str(page[-1].data["indexed_at"]), published=state.published + len(changes)
             )
@@ -101,19 +107,6 @@ class Reindex:
             return None
         indexed = msgspec.convert(document.data, IndexedItem)
         return Change(action="embed", item=indexed.item, version=indexed.version)
-
-    def _send(self, changes: list[Change]) -> None:
-        by_source: dict[str, list[Change]] = defaultdict(list)
-        for change in changes:
-            by_source[change.item.source].append(change)
-        size = self.settings.batch_size
-        batches = [
-            Batch.of(source, f"reindex-{self.model[:12]}", tuple(all_of[start : start + size]))
-            for source, all_of in by_source.items()
-            for start in range(0, len(all_of), size)
-        ]
-        if batches:
-            self.queue.publish([msgspec.json.encode(batch) for batch in batches])
 
 
 def switch_if_done(documents: DocumentStore, model: str, *, clock: Callable[[], float] = time.time) -> ReindexReport:
@@ -137,8 +130,17 @@ def switch_if_done(documents: DocumentStore, model: str, *, clock: Callable[[], 
     )
 
 
+def finish_reindex(objects: ObjectStore, documents: DocumentStore, model: str) -> None:
+    """After a merge of `model`'s index: switch to it if a reindex is complete, and later drop the index it replaced."""
+    report = switch_if_done(documents, model)
+    if report.switched and report.published:
+        LOG.info("The index of model %s is complete and is searched from now on", report.current)
+    elif report.current == model and (old := to_drop(documents, model)):
+        drop_model(objects, documents, old)
+
+
 def to_drop(documents: DocumentStore, model: str, *, clock: Callable[[], float] = time.time) -> str | None:
-    """Fingerprint of the index that nobody searches any more since the switch to `model`, if its time is over."""
+    """Fingerprint of the index that the switch to `model` replaced, once it may be deleted."""
     state, revision = read_current(documents)
     if state is None or state.current != model or state.previous is None or clock() - state.switched < KEPT_S:
         return None
@@ -160,7 +162,7 @@ def _pages(documents: DocumentStore, cursor: str, until: str) -> Iterator[list[D
     limit = PAGE
     while True:
         page = documents.query(
-            "items",
+            ITEMS,
             where=[
                 Where(field="indexed_at", op=">=", value=cursor),
                 Where(field="indexed_at", op="<", value=until),
@@ -174,7 +176,7 @@ def _pages(documents: DocumentStore, cursor: str, until: str) -> Iterator[list[D
         if len(page) < limit:
             return
         last = str(page[-1].data["indexed_at"])
-        # So many of the same second that the page does not get beyond it: take a longer one.
+        # A whole page of the same second does not move the cursor: read a longer one.
         limit = limit * 2 if last == cursor else PAGE
         cursor = last
 

@@ -1,8 +1,8 @@
-"""The day's budget of requests: how many a source and a host have got today, over all runs, restarts and functions.
+"""The day's request budget: how many requests a source made and a host got today, over all runs and functions.
 
 One document a day (collection `requests`, key `2026-11-21`, UTC) counts requests by source and by host. It is read when
 the first request is made and written once in `FLUSH_S` or `FLUSH_REQUESTS`: a process that is killed forgets at most
-those. A redirect is not counted.
+those. Redirects are not counted.
 
 Only crawl keeps the budget: it makes the requests to catalogues itself, and counts a picture's download when it
 publishes its item. So embed, on however many instances, never meets a limit that would make its batches dead letters.
@@ -10,10 +10,8 @@ publishes its item. So embed, on however many instances, never meets a limit tha
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
@@ -21,31 +19,31 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from visor.errors import QuotaReached, StoreUnavailable
+from visor.errors import QuotaReached
 from visor.http.client import Fetcher
-from visor.http.response import Fetched, FetchedStream, Probed
-from visor.storage.documents import Add, DocumentStore
+from visor.http.fetch import IMAGE, Fetched, FetchedStream, FetchOptions, Probed
+from visor.schema.collections import REQUESTS
+from visor.storage.documents import DocumentStore
+from visor.storage.shared_counts import SharedCounts
 
-COLLECTION = "requests"
-LOG = logging.getLogger(__name__)
 FLUSH_S = 60.0
 FLUSH_REQUESTS = 200
 _SOURCE, _HOST = "source ", "host "
 
 
 class RequestBudget:
-    """Counts requests and says when there are enough for today. Thread-safe; one a process.
+    """Counts requests and refuses those beyond the day's limit. Thread-safe; one a process.
 
     Args:
         host_a_day: Requests to one host a day; 0: no limit.
     """
 
     def __init__(self, documents: DocumentStore, *, host_a_day: int, clock: Callable[[], float] = time.time) -> None:
-        self.documents, self.host_a_day, self.clock = documents, host_a_day, clock
+        self.host_a_day, self.clock = host_a_day, clock
+        self._counts = SharedCounts(documents, REQUESTS)
         self._lock = threading.Lock()
         self._day = ""
-        self._stored: dict[str, float] = {}
-        self._pending: defaultdict[str, int] = defaultdict(int)
+        self._unflushed = 0
         self._flush_at = 0.0
 
     def take(self, source: str, url: str, source_a_day: int | None = None) -> None:
@@ -55,7 +53,7 @@ class RequestBudget:
             source_a_day: Requests that the source may make a day; None: no limit.
 
         Raises:
-            QuotaReached: The source or the host has got its requests of today; nothing is counted.
+            QuotaReached: The source or the host has reached its limit of today; nothing is counted.
         """
         host = host_of(url)
         with self._lock:
@@ -64,61 +62,49 @@ class RequestBudget:
                 raise self._used_up(f"Source '{source}' has made the {source_a_day:,} requests of its requests_a_day")
             if self.host_a_day and self._used(_HOST + host) >= self.host_a_day:
                 raise self._used_up(f"{host} has got the {self.host_a_day:,} requests of VISOR_HOST_REQUESTS_A_DAY")
-            self._pending[_SOURCE + source] += 1
-            self._pending[_HOST + host] += 1
-            self._flush_if_due()
+            self._count({_SOURCE + source: 1, _HOST + host: 1})
 
     def reserve(self, url: str) -> bool:
-        """Count a request that somebody else will make, whether there is room or not; False if there is no more."""
+        """Count a request that embed will make, even if there is no room. False if there is no more room."""
         host = host_of(url)
         with self._lock:
             self._begin_day()
-            self._pending[_HOST + host] += 1
-            self._flush_if_due()
+            self._count({_HOST + host: 1})
             return not self.host_a_day or self._used(_HOST + host) < self.host_a_day
 
     def today(self) -> tuple[dict[str, int], dict[str, int]]:
         """Requests of today by source and by host."""
         with self._lock:
             self._begin_day()
-            names = {*self._stored, *self._pending}
+            names = self._counts.names(self._day)
             return tuple(  # type: ignore[return-value]
-                {n.removeprefix(kind): self._used(n) for n in sorted(names) if n.startswith(kind)}
-                for kind in (_SOURCE, _HOST)
+                {n.removeprefix(kind): self._used(n) for n in names if n.startswith(kind)} for kind in (_SOURCE, _HOST)
             )
 
     def flush(self) -> None:
         """Add what was counted to the store, and read what others counted."""
         with self._lock:
-            if self._pending:
-                self._sync()
+            if not self._counts.is_flushed:
+                self._flush()
 
     def _used(self, name: str) -> int:
-        return int(self._stored.get(name, 0)) + self._pending.get(name, 0)
+        return int(self._counts.get(self._day, name))
 
     def _begin_day(self) -> None:
         day = datetime.fromtimestamp(self.clock(), UTC).date().isoformat()
         if day != self._day:
-            if self._pending:
-                self._sync()
-            self._day, self._stored = day, {}
-            self._sync()
+            self._day = day
+            self._flush()
 
-    def _flush_if_due(self) -> None:
-        if sum(self._pending.values()) >= 2 * FLUSH_REQUESTS or self.clock() >= self._flush_at:
-            self._sync()
+    def _count(self, amounts: Mapping[str, int]) -> None:
+        self._counts.add(self._day, amounts)
+        self._unflushed += len(amounts)
+        if self._unflushed >= 2 * FLUSH_REQUESTS or self.clock() >= self._flush_at:
+            self._flush()
 
-    def _sync(self) -> None:
-        """Write and read. A store that is away costs nothing but time: counts stay until the next."""
-        self._flush_at = self.clock() + FLUSH_S
-        try:
-            if self._pending:
-                self.documents.commit([Add(collection=COLLECTION, key=self._day, amounts=dict(self._pending))])
-                self._pending.clear()
-            found = self.documents.get(COLLECTION, [self._day]).get(self._day)
-            self._stored = {} if found is None else dict(found.data)
-        except StoreUnavailable as exc:
-            LOG.warning("Requests are not counted in the store now: %s", exc)
+    def _flush(self) -> None:
+        self._unflushed, self._flush_at = 0, self.clock() + FLUSH_S
+        self._counts.flush(self._day)
 
     def _used_up(self, found: str) -> QuotaReached:
         now = datetime.fromtimestamp(self.clock(), UTC)
@@ -131,61 +117,25 @@ class RequestBudget:
 
 
 class BudgetedFetcher:
-    """A fetcher for one source whose requests are counted. It may stand wherever sources take one.
+    """A fetcher for one source whose requests are counted.
 
-    Raises what the fetcher raises, and `QuotaReached` in place of a request that is one too many.
+    Raises what the fetcher raises, and `QuotaReached` in place of a request beyond the limit.
     """
 
     def __init__(self, fetcher: Fetcher, budget: RequestBudget, source: str, source_a_day: int | None = None) -> None:
         self._fetcher, self._budget, self._source, self._a_day = fetcher, budget, source, source_a_day
 
-    def fetch(
-        self,
-        url: str,
-        *,
-        etag: str | None = None,
-        modified: str | None = None,
-        bytes_max: int | None = None,
-        deadline_s: float | None = None,
-        accept: str = "image/*",
-        headers: Mapping[str, str] | None = None,
-    ) -> Fetched:
+    def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
         self._budget.take(self._source, url, self._a_day)
-        return self._fetcher.fetch(
-            url,
-            etag=etag,
-            modified=modified,
-            bytes_max=bytes_max,
-            deadline_s=deadline_s,
-            accept=accept,
-            headers=headers,
-        )
+        return self._fetcher.fetch(url, options)
 
-    def stream(
-        self,
-        url: str,
-        *,
-        etag: str | None = None,
-        modified: str | None = None,
-        bytes_max: int,
-        deadline_s: float,
-        accept: str = "*/*",
-        headers: Mapping[str, str] | None = None,
-    ) -> AbstractContextManager[FetchedStream]:
+    def stream(self, url: str, options: FetchOptions) -> AbstractContextManager[FetchedStream]:
         self._budget.take(self._source, url, self._a_day)
-        return self._fetcher.stream(
-            url,
-            etag=etag,
-            modified=modified,
-            bytes_max=bytes_max,
-            deadline_s=deadline_s,
-            accept=accept,
-            headers=headers,
-        )
+        return self._fetcher.stream(url, options)
 
-    def probe(self, url: str, *, is_picture: bool) -> Probed:
+    def probe(self, url: str, *, is_image: bool) -> Probed:
         self._budget.take(self._source, url, self._a_day)
-        return self._fetcher.probe(url, is_picture=is_picture)
+        return self._fetcher.probe(url, is_image=is_image)
 
 
 def host_of(url: str) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
 from visor.link_check.state import LinkState
+from visor.schema.collections import RUNS
 from visor.schema.items import CrawlRun, Record
-from visor.sources.config import Configuration, Entry
+from visor.sources.config import SourceEntry, SourcesFile
 from visor.storage.documents import DocumentStore, Where
 
 
@@ -24,23 +25,23 @@ class SourceState(Record, frozen=True, kw_only=True):
     next_at: str | None = None
     """ISO 8601, UTC; in the past: it is due. None: it is switched off."""
     runs: int = 0
-    """Latest runs that were looked at …"""
+    """How many of the latest runs were read …"""
     failed_runs: dict[str, int] = msgspec.field(default_factory=dict)
     """… and those of them that failed, by error code."""
     failures: dict[str, int] = msgspec.field(default_factory=dict)
     """Items that could not become searchable, by error code."""
     links: dict[str, int] = msgspec.field(default_factory=dict)
-    """Items whose links were looked at and what became of them, since ever; `suspect` and failures by code: now."""
+    """What the link check did over all runs; `suspect` and failures by code are of now."""
     requests_today: int = 0
     requests_a_day: int | None = None
 
 
-def runs_of(documents: DocumentStore, configuration: Configuration, limit: int) -> dict[str, list[CrawlRun]]:
+def runs_of(documents: DocumentStore, configuration: SourcesFile, limit: int) -> dict[str, list[CrawlRun]]:
     """The latest runs of each source that has had one, the newest first: a read each, on Firestore."""
     found = {}
     for name in configuration.entries:
         runs = documents.query(
-            "runs",
+            RUNS,
             where=[Where(field="source", op="==", value=name)],
             order_by="started_at",
             descending=True,
@@ -51,16 +52,16 @@ def runs_of(documents: DocumentStore, configuration: Configuration, limit: int) 
     return found
 
 
-def next_run(entry: Entry, last: CrawlRun | None, now: datetime) -> datetime | None:
+def next_run(entry: SourceEntry, last: CrawlRun | None, now: datetime) -> datetime | None:
     """When a source is to be crawled next; at once if it never was, or stopped before its catalogue's end."""
-    if not entry.plan.enabled:
+    if not entry.common.enabled:
         return None
     if last is None or last.state == "postponed":
         return now
-    return datetime.fromisoformat(last.started_at).astimezone(UTC) + timedelta(seconds=entry.plan.every_s)
+    return datetime.fromisoformat(last.started_at).astimezone(UTC) + timedelta(seconds=entry.common.every_s)
 
 
-def due(configuration: Configuration, runs: Mapping[str, CrawlRun], now: datetime) -> list[Entry]:
+def due(configuration: SourcesFile, runs: Mapping[str, CrawlRun], now: datetime) -> list[SourceEntry]:
     """The sources to crawl now, the longest waiting first, so that none starves behind a slow one."""
     waiting = []
     for entry in configuration.entries.values():
@@ -72,7 +73,7 @@ def due(configuration: Configuration, runs: Mapping[str, CrawlRun], now: datetim
 
 
 def states(
-    configuration: Configuration,
+    configuration: SourcesFile,
     runs: Mapping[str, Sequence[CrawlRun]],
     failures: Iterable[tuple[str, str]],
     now: datetime,
@@ -88,10 +89,9 @@ def states(
         requests: Requests of today, by source.
         links: What is known about links.
     """
-    counts: dict[str, dict[str, int]] = {}
+    counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for source, code in failures:
-        by_code = counts.setdefault(source, {})
-        by_code[code] = by_code.get(code, 0) + 1
+        counts[source][code] += 1
     found = []
     for entry in configuration.entries.values():
         of_source = runs.get(entry.name, ())
@@ -100,16 +100,16 @@ def states(
         found.append(
             SourceState(
                 name=entry.name,
-                kind=entry.plan.kind,
-                enabled=entry.plan.enabled,
+                kind=entry.common.kind,
+                enabled=entry.common.enabled,
                 last=last,
                 next_at=at.isoformat(timespec="seconds") if at else None,
                 runs=len(of_source),
                 failed_runs=dict(Counter(run.code or "failed" for run in of_source if run.state == "failed")),
-                failures=dict(sorted(counts.get(entry.name, {}).items())),
+                failures=dict(sorted(counts[entry.name].items())),
                 links=links.of_source(entry.name) if links else {},
                 requests_today=(requests or {}).get(entry.name, 0),
-                requests_a_day=entry.plan.requests_a_day,
+                requests_a_day=entry.common.requests_a_day,
             )
         )
     return found

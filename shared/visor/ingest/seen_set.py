@@ -94,10 +94,14 @@ class SeenSet:
         info = objects.put(object_name(source), buffer.getbuffer(), if_generation=self.generation)
         self.generation = info.generation
 
-    def see(self, items: Sequence[Item]) -> list[Difference]:
-        """Note that this pass saw `items`, and tell for each what differs from before.
+    def advance(self, **changes: Any) -> None:
+        """Change fields of the progress; saved with the next `save`."""
+        self.progress = msgspec.structs.replace(self.progress, **changes)
 
-        An item that a catalogue lists twice in one pass counts as it stood first.
+    def see(self, items: Sequence[Item]) -> list[Difference]:
+        """Note that this pass saw `items`, and return for each what differs from before.
+
+        If a catalogue lists an item twice in one pass, the first one counts.
         """
         return [self._see(item) for item in items]
 
@@ -120,10 +124,10 @@ class SeenSet:
         return True
 
     def missing_twice(self) -> list[str]:
-        """End a complete pass: count what it did not see, and tell the ids that were missing twice in a row."""
+        """End a complete pass: count what it did not see, and return the ids that were missing twice in a row."""
         self.fold()
         absent = self._rows["seen"] != self.progress.number
-        # A count that went on would begin anew after 255 passes of a catalogue whose loss nobody confirms.
+        # Without the limit the uint8 count would overflow after 255 passes of a catalogue whose loss nobody confirms.
         self._rows["missing"][absent] = np.minimum(self._rows["missing"][absent], 1) + 1
         gone = self._rows["missing"] >= 2
         return [_id(row) for row in self._rows[gone]]

@@ -36,7 +36,7 @@ class Worker:
         self._stop = threading.Event()
 
     def drain(self) -> None:
-        """Work until nothing is waiting: everything is embedded, recorded as failed, or a dead letter.
+        """Work until the queue is empty: everything is embedded, recorded as failed, or a dead letter.
 
         Raises:
             VisorError: An error of ours, not of a picture: a missing model, a full disk. The batch is kept.

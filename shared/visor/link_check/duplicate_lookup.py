@@ -1,7 +1,7 @@
-"""Places: which items show the same picture, read from the stored index without opening it.
+"""Duplicate lookup: which items show the same image, read from the stored index without opening it.
 
-For functions without a search library and with little memory: ids and hashes pass by in blocks, and full vectors are
-read of the few rows whose hashes agree.
+For functions without a search library and with little memory: ids and hashes are read in blocks, and full vectors only
+of the few rows whose hashes agree.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from visor.index.format.container import Array, Container, rows_in_blocks
 from visor.index.format.ids import IdIndex, id_text, ids_to_bytes, sort_order
 from visor.index.format.manifest import read_commits, read_manifest
 from visor.index.format.shard import read_shard
-from visor.near_duplicates.hamming import SAME_BITS, SAME_SIMILARITY, hash_distances
+from visor.near_duplicates.hamming import hash_distances
+from visor.near_duplicates.thresholds import SAME_BITS, SAME_SIMILARITY
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
@@ -28,7 +29,7 @@ ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _StoredRows:
     """A segment or a shard of n rows. ids (n, 16) uint8; `rows(tensor, start, stop)` reads rows of a tensor."""
 
     ids: Array
@@ -37,7 +38,7 @@ class _Part:
     rows: Callable[[str, int, int], Array]
 
     @classmethod
-    def of(cls, ids: Array, rows: Callable[[str, int, int], Array]) -> _Part:
+    def of(cls, ids: Array, rows: Callable[[str, int, int], Array]) -> _StoredRows:
         order = sort_order(ids)
         return cls(ids, IdIndex.of(ids[order]), order, rows)
 
@@ -52,12 +53,12 @@ class _Row:
     """The newest row of one item: version, hashes (h,) uint8, vector (d,) float32 of unit length."""
 
     version: int
-    part: _Part
+    table: _StoredRows
     row: int
 
     def read(self) -> tuple[Array, Array]:
-        hashes = self.part.rows("hashes", self.row, self.row + 1)[0]
-        vector = self.part.rows("vectors", self.row, self.row + 1)[0].astype(np.float32)
+        hashes = self.table.rows("hashes", self.row, self.row + 1)[0]
+        vector = self.table.rows("vectors", self.row, self.row + 1)[0].astype(np.float32)
         return hashes, vector / max(float(np.linalg.norm(vector)), 1e-12)
 
 
@@ -71,26 +72,26 @@ def find_duplicates(
     """
     for attempt in range(ATTEMPTS):
         try:
-            return _find_duplicates(list(_parts(objects, documents, model)), sorted(set(ids)))
+            return _find_duplicates(list(_stored_rows(objects, documents, model)), sorted(set(ids)))
         except NotFound:
             if attempt == ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
 
 
-def _find_duplicates(parts: list[_Part], ids: list[str]) -> dict[str, list[str]]:
-    wanted = {item: row.read() for item, row in _newest(parts, ids).items()}
+def _find_duplicates(stored: list[_StoredRows], ids: list[str]) -> dict[str, list[str]]:
+    wanted = {item: row.read() for item, row in _newest(stored, ids).items()}
     near: set[str] = set()
-    for part in parts if wanted else ():
-        for start, stop in rows_in_blocks(len(part.ids), ROWS_AT_ONCE):
-            hashes = part.rows("hashes", start, stop)
+    for table in stored if wanted else ():
+        for start, stop in rows_in_blocks(len(table.ids), ROWS_AT_ONCE):
+            hashes = table.rows("hashes", start, stop)
             for own, _ in wanted.values():
                 near.update(
-                    id_text(part.ids[start + row])
+                    id_text(table.ids[start + row])
                     for row in np.flatnonzero(hash_distances(hashes, own) <= SAME_BITS).tolist()
                 )
     # A row may be an item's older picture: what counts is its newest.
-    others = {item: row.read() for item, row in _newest(parts, sorted(near)).items()}
+    others = {item: row.read() for item, row in _newest(stored, sorted(near)).items()}
     found: dict[str, list[str]] = {}
     for item, (own, vector) in wanted.items():
         same = [
@@ -102,19 +103,19 @@ def _find_duplicates(parts: list[_Part], ids: list[str]) -> dict[str, list[str]]
     return found
 
 
-def _newest(parts: list[_Part], ids: list[str]) -> dict[str, _Row]:
+def _newest(stored: list[_StoredRows], ids: list[str]) -> dict[str, _Row]:
     rows: dict[str, _Row] = {}
     wanted = ids_to_bytes(ids)
-    for part in parts if ids else ():
-        for at, row in part.find(wanted):
-            version = int(part.rows("versions", row, row + 1)[0])
+    for table in stored if ids else ():
+        for at, row in table.find(wanted):
+            version = int(table.rows("versions", row, row + 1)[0])
             held = rows.get(ids[at])
             if held is None or version >= held.version:
-                rows[ids[at]] = _Row(version, part, row)
+                rows[ids[at]] = _Row(version, table, row)
     return rows
 
 
-def _parts(objects: ObjectStore, documents: DocumentStore, model: str | None) -> Iterator[_Part]:
+def _stored_rows(objects: ObjectStore, documents: DocumentStore, model: str | None) -> Iterator[_StoredRows]:
     manifest = read_manifest(objects, model)[0] if model is not None else None
     for entry in manifest.segments if manifest is not None else ():
         if entry.count:
@@ -125,7 +126,7 @@ def _parts(objects: ObjectStore, documents: DocumentStore, model: str | None) ->
             yield _shard(objects, commit.record.shard)
 
 
-def _segment(objects: ObjectStore, name: str) -> _Part:
+def _segment(objects: ObjectStore, name: str) -> _StoredRows:
     head = objects.get(name, start=0, end=HEAD_BYTES)
     length = int.from_bytes(head[:8], "little") + 24
     if length > len(head):
@@ -138,10 +139,10 @@ def _segment(objects: ObjectStore, name: str) -> _Part:
         view = objects.get(name, start=spec.start + start * width, end=spec.start + stop * width)
         return np.frombuffer(view, spec.dtype).reshape(stop - start, *spec.shape[1:])
 
-    return _Part.of(rows("ids", 0, container.tensors["ids"].shape[0]), rows)
+    return _StoredRows.of(rows("ids", 0, container.tensors["ids"].shape[0]), rows)
 
 
-def _shard(objects: ObjectStore, name: str) -> _Part:
+def _shard(objects: ObjectStore, name: str) -> _StoredRows:
     shard = read_shard(objects.get(name), name=name)
     tensors = {"versions": shard.versions, "hashes": shard.hashes, "vectors": shard.vectors}
-    return _Part.of(shard.ids, lambda tensor, start, stop: tensors[tensor][start:stop])
+    return _StoredRows.of(shard.ids, lambda tensor, start, stop: tensors[tensor][start:stop])

@@ -1,4 +1,4 @@
-"""Looking: what addresses say about themselves, several hosts side by side and one request at a time to each."""
+"""Probing URLs: several hosts side by side, one request at a time to each."""
 
 from __future__ import annotations
 
@@ -6,55 +6,48 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from visor.errors import FetchFailed, FetchUnavailable, HostDead, ImageError, QuotaReached
-from visor.http.response import Probed
+from visor.http.fetch import Prober
 
 HOSTS_AT_ONCE = 4
 DELAY_S = 0.2
 """Between two requests to one host."""
 
 
-class Prober(Protocol):
-    """The part of `visor.http.client.Fetcher` that is used here."""
-
-    def probe(self, url: str, *, is_picture: bool) -> Probed: ...
-
-
-class Look(NamedTuple):
-    """What one address said."""
+class UrlStatus(NamedTuple):
+    """What asking one URL showed."""
 
     state: Literal["there", "moved", "failed", "unknown"]
-    """`unknown`: it says nothing about the address, such as 403 or 429."""
-    address: str = ""
-    """Where it moved to."""
+    """`unknown`: the answer says nothing about the URL, such as 403 or 429."""
+    moved_to: str = ""
     code: str = ""
 
 
-def look_at(fetcher: Prober, url: str, *, is_picture: bool) -> Look:
-    """What an address says about itself."""
+def probe_url(fetcher: Prober, url: str, *, is_picture: bool) -> UrlStatus:
+    """Ask one URL."""
     try:
-        probed = fetcher.probe(url, is_picture=is_picture)
+        probed = fetcher.probe(url, is_image=is_picture)
     except FetchFailed as exc:
         if exc.status not in (None, 404, 410):
-            return Look("unknown", code=f"http_{exc.status}")
-        return Look("failed", code=f"http_{exc.status}" if exc.status else exc.code)
+            return UrlStatus("unknown", code=f"http_{exc.status}")
+        return UrlStatus("failed", code=f"http_{exc.status}" if exc.status else exc.code)
     except HostDead as exc:
-        return Look("failed", code=exc.code)
+        return UrlStatus("failed", code=exc.code)
     except FetchUnavailable as exc:
-        return Look("unknown" if exc.retry_after_s is not None else "failed", code=exc.code)
+        return UrlStatus("unknown" if exc.retry_after_s is not None else "failed", code=exc.code)
     except QuotaReached as exc:
-        return Look("unknown", code=exc.code)
+        return UrlStatus("unknown", code=exc.code)
     except ImageError as exc:
-        return Look("failed", code=exc.code)
+        return UrlStatus("failed", code=exc.code)
     if not is_picture and _is_home(probed.url) and not _is_home(url):
-        # Shops send those who ask for a product that is gone to their front page.
-        return Look("failed", code="redirected_home")
-    if urlsplit(probed.lasting_url)[:4] != urlsplit(url)[:4]:
-        return Look("moved", address=probed.lasting_url)
-    return Look("there")
+        # Shops redirect requests for a product that is gone to their front page.
+        return UrlStatus("failed", code="redirected_home")
+    if urlsplit(probed.permanent_url)[:4] != urlsplit(url)[:4]:
+        return UrlStatus("moved", moved_to=probed.permanent_url)
+    return UrlStatus("there")
 
 
 def _is_home(url: str) -> bool:
@@ -62,33 +55,33 @@ def _is_home(url: str) -> bool:
     return parts.path in ("", "/") and not parts.query
 
 
-def look_at_all(
+def probe_all(
     fetcher: Prober,
-    addresses: Mapping[str, bool],
+    urls: Mapping[str, bool],
     is_over: Callable[[], bool],
     sleep: Callable[[float], None] = time.sleep,
-) -> dict[str, Look]:
-    """What each address says.
+) -> dict[str, UrlStatus]:
+    """The status of each URL.
 
     Args:
-        addresses: Each with whether it is a picture's.
-        is_over: Whether the time has ended; addresses that were not asked by then are unknown.
+        urls: Each with whether it is an image's.
+        is_over: Whether the time has ended; URLs that were not asked by then are unknown.
     """
 
-    def look_at_host(urls: list[str]) -> dict[str, Look]:
-        looks = {}
-        for number, url in enumerate(urls):
+    def probe_host(of_host: list[str]) -> dict[str, UrlStatus]:
+        statuses = {}
+        for number, url in enumerate(of_host):
             if number:
                 sleep(DELAY_S)
-            looks[url] = Look("unknown") if is_over() else look_at(fetcher, url, is_picture=addresses[url])
-        return looks
+            statuses[url] = UrlStatus("unknown") if is_over() else probe_url(fetcher, url, is_picture=urls[url])
+        return statuses
 
     by_host: dict[str, list[str]] = defaultdict(list)
-    for address in addresses:
-        by_host[urlsplit(address).netloc.lower()].append(address)
+    for url in urls:
+        by_host[urlsplit(url).netloc.lower()].append(url)
     with ThreadPoolExecutor(HOSTS_AT_ONCE, thread_name_prefix="links") as pool:
-        return {url: look for looks in pool.map(look_at_host, by_host.values()) for url, look in looks.items()}
+        return {url: status for of_host in pool.map(probe_host, by_host.values()) for url, status in of_host.items()}
 
 
-def is_web(address: str) -> bool:
-    return address.startswith(("https://", "http://"))
+def is_web(url: str) -> bool:
+    return url.startswith(("https://", "http://"))

@@ -1,4 +1,4 @@
-"""What is known about links: where the check is, which addresses fail since when, and what stands in for which.
+"""What is known about links: how far the check is, which URLs fail since when, and which URLs replace others.
 
 One object an index, `links.json`: one read and a few writes a day, whatever the size of the catalogue.
 """
@@ -6,28 +6,38 @@ One object an index, `links.json`: one read and a few writes a day, whatever the
 from __future__ import annotations
 
 from collections import Counter
-from typing import Literal
+from datetime import date
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from visor.errors import CorruptObject, NewerFormat, NotFound
+from visor.errors import FetchUnavailable
 from visor.schema.items import Item, Record
 from visor.storage.objects import ObjectStore
+from visor.storage.state_object import load_state
+
+if TYPE_CHECKING:
+    from visor.link_check.probe import UrlStatus
 
 OBJECT = "links.json"
 FORMAT = 1
-ADDRESSES_MAX = 50_000
-TROUBLES_MAX = 20_000
-"""More are not noted, so that the object stays small; those that are, are settled first."""
+REPLACEMENTS_MAX = 50_000
+PROBLEMS_MAX = 20_000
+"""More are not noted, which keeps the object small; those that are noted are settled first."""
+GONE_DAYS = 2
+"""Days on which a URL said that it is gone, until it is dead …"""
+SILENT_DAYS = 14
+"""… and days on which it did not answer."""
+COUNTED = ("checked", "moved", "replaced", "marked", "gone", "back")
 PICTURE_GONE = "picture_gone"
-"""Key in an item's `extra`: the date since which its picture is gone. Such an item is found and shown without it."""
+"""Key in an item's `extra`: since when its image is gone. The item is still found, and shown without its image."""
 _HOPS_MAX = 5
 
 
-class Failing(Record, frozen=True, kw_only=True):
-    """An address that does not give what it did."""
+class FailingUrl(Record, frozen=True, kw_only=True):
+    """A URL that no longer gives what it did."""
 
-    address: str
+    url: str = msgspec.field(name="address")
     code: str
     """`http_404`, `http_410`, or the `code` of an error."""
     since: str
@@ -36,21 +46,52 @@ class Failing(Record, frozen=True, kw_only=True):
     days: int
     """Different days on which it failed."""
 
+    @classmethod
+    def after(cls, url: str, status: UrlStatus | None, before: FailingUrl | None, today: str) -> FailingUrl | None:
+        """What is wrong with a URL after a check; None if nothing is.
 
-class Trouble(Record, frozen=True, kw_only=True):
-    """An item whose picture or page fails."""
+        Args:
+            status: What the check found; None if the URL was not asked.
+            before: What was wrong with the item's earlier URL, if anything.
+        """
+        before = before if before is not None and before.url == url else None
+        if status is None or status.state in ("there", "moved"):
+            return None
+        if status.state == "unknown":
+            return before
+        if before is None:
+            return cls(url=url, code=status.code, since=today, last=today, days=1)
+        days = before.days + (before.last != today)
+        return msgspec.structs.replace(before, code=status.code, last=today, days=days)
+
+    @property
+    def is_dead(self) -> bool:
+        return self.days >= (SILENT_DAYS if self.code == FetchUnavailable.code else GONE_DAYS)
+
+
+class LinkProblem(Record, frozen=True, kw_only=True):
+    """An item whose image or page fails."""
 
     source: str
     next: str
-    """ISO 8601 date from which it is looked at again."""
+    """ISO 8601 date from which it is checked again."""
     state: Literal["suspect", "marked", "gone"] = "suspect"
-    """`marked`: shown without its picture; `gone`: not shown."""
-    picture: Failing | None = None
-    page: Failing | None = None
+    """`marked`: shown without its image; `gone`: not shown."""
+    picture: FailingUrl | None = None
+    page: FailingUrl | None = None
     item: Item | None = None
-    """Of a gone item: what comes back if its addresses do."""
+    """Of a gone item: what comes back if its URLs do."""
     version: int = 0
     """Of a gone item: the version that deleted it."""
+
+    @property
+    def failing(self) -> list[FailingUrl]:
+        return [failing for failing in (self.picture, self.page) if failing is not None]
+
+    def age_days(self, today: date) -> int:
+        """Days since the first failure."""
+        since = min((failing.since for failing in self.failing), default=today.isoformat())
+        return (today - date.fromisoformat(since)).days
 
 
 class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -63,15 +104,15 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
     round_day: str = ""
     """Day on which this round through all items began."""
     cursor: str = ""
-    """Items that were indexed before this time were looked at in this round …"""
+    """Items that were indexed before this time were checked in this round …"""
     at_cursor: list[str] = msgspec.field(default_factory=list)
     """… and of those indexed at this time, these."""
-    troubles: dict[str, Trouble] = msgspec.field(default_factory=dict)
+    problems: dict[str, LinkProblem] = msgspec.field(default_factory=dict, name="troubles")
     """By item id."""
-    addresses: dict[str, str] = msgspec.field(default_factory=dict)
-    """Address in a catalogue → what it moved to, or a living copy of the same picture."""
+    replacements: dict[str, str] = msgspec.field(default_factory=dict, name="addresses")
+    """URL in a catalogue → where it moved to, or a duplicate of the same image that is still there."""
     counts: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
-    """By source: `checked`, `moved`, `replaced`, `marked`, `gone`, `back`, since ever."""
+    """By source: those of `COUNTED`, over all runs."""
 
     @classmethod
     def load(cls, objects: ObjectStore) -> tuple[LinkState, int]:
@@ -80,22 +121,8 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
         Raises:
             CorruptObject, NewerFormat: It cannot be read; the message names it.
         """
-        try:
-            view, info = objects.get_with_info(OBJECT)
-        except NotFound:
-            return cls(), 0
-        try:
-            state = msgspec.json.decode(view, type=cls)
-        except msgspec.DecodeError as exc:
-            raise CorruptObject(
-                f"{OBJECT} cannot be read: {exc}",
-                remedy="Delete it: links are then looked at from the beginning, and nothing else is lost",
-            ) from exc
-        if state.format > FORMAT:
-            raise NewerFormat(
-                f"{OBJECT} has format {state.format}", valid=f"This Visor reads up to {FORMAT}", remedy="Update Visor"
-            )
-        return state, info.generation
+        if_deleted = "links are then checked from the beginning, and nothing else is lost"
+        return load_state(objects, OBJECT, cls(), newest_format=FORMAT, if_deleted=if_deleted)
 
     def save(self, objects: ObjectStore, generation: int) -> int:
         """Replace exactly that generation (0: create). Returns the new one.
@@ -109,43 +136,47 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
         counts = self.counts.setdefault(source, {})
         counts[what] = counts.get(what, 0) + number
 
+    def totals(self) -> dict[str, int]:
+        """Each of `COUNTED`, over all sources."""
+        return {what: sum(counts.get(what, 0) for counts in self.counts.values()) for what in COUNTED}
+
     def of_source(self, source: str) -> dict[str, int]:
-        """Counts of a source: what was done since ever, what is suspect, and what fails now by code."""
+        """Counts of a source: what was done over all runs, what is suspect now, and what fails now by code."""
         now: Counter[str] = Counter()
-        for trouble in self.troubles.values():
-            if trouble.source == source:
-                now["suspect"] += trouble.state == "suspect"
-                now.update(failing.code for failing in (trouble.picture, trouble.page) if failing is not None)
+        for problem in self.problems.values():
+            if problem.source == source:
+                now["suspect"] += problem.state == "suspect"
+                now.update(failing.code for failing in problem.failing)
         return {**self.counts.get(source, {}), **{name: count for name, count in sorted(now.items()) if count}}
 
-    def follow(self, address: str, to: str) -> bool:
-        """Let `to` stand in for `address` from now on; False if there is no room for it."""
-        if len(self.addresses) >= ADDRESSES_MAX and address not in self.addresses:
+    def set_replacement(self, url: str, by: str) -> bool:
+        """Show `by` in place of `url` from now on; False if there is no room for it."""
+        if len(self.replacements) >= REPLACEMENTS_MAX and url not in self.replacements:
             return False
-        self.addresses.pop(to, None)
-        self.addresses[address] = to
+        self.replacements.pop(by, None)
+        self.replacements[url] = by
         return True
 
-    def current(self, address: str) -> str:
-        """What stands in for an address, or itself."""
+    def current(self, url: str) -> str:
+        """What replaces a URL, or the URL itself."""
         for _ in range(_HOPS_MAX):
-            if address not in self.addresses:
+            if url not in self.replacements:
                 break
-            address = self.addresses[address]
-        return address
+            url = self.replacements[url]
+        return url
 
-    def mended(self, item: Item) -> Item:
+    def with_known_links(self, item: Item) -> Item:
         """An item as its catalogue lists it, with what is known about its links."""
         picture = self.current(item.image_url)
         page = None if item.page_url is None else self.current(item.page_url)
-        trouble = self.troubles.get(item.id)
-        failing = trouble.picture if trouble is not None and trouble.state == "marked" else None
-        since = failing.since if failing is not None and failing.address == picture else None
+        problem = self.problems.get(item.id)
+        failing = problem.picture if problem is not None and problem.state == "marked" else None
+        since = failing.since if failing is not None and failing.url == picture else None
         return with_links(item, picture, page, since)
 
 
 def with_links(item: Item, picture: str, page: str | None, gone_since: str | None) -> Item:
-    """The item with those addresses, and marked if its picture is gone."""
+    """The item with those URLs, marked if its image is gone."""
     extra = {name: value for name, value in item.extra.items() if name != PICTURE_GONE}
     if gone_since is not None:
         extra[PICTURE_GONE] = gone_since

@@ -1,8 +1,8 @@
-"""Frames that no item shows any more are deleted: of deleted items, of changed videos, of runs that were killed.
+"""Garbage collection of thumbnails: video frames that no item shows any more.
 
-A frame's name begins with its item's id, so its item's document says whether it is shown. One that is not may still
-wait in the queue: it is deleted only if it was not shown a sweep ago either. A sweep costs a listing and a read
-a frame; where it stands is in one object, `frames.json`.
+They are left by deleted items, changed videos and killed runs. A frame's name begins with its item's id, so the item's
+document says whether it is shown. One that is not may still wait in the queue: it is deleted only if the sweep before
+did not find it shown either. A sweep costs a listing and a read a frame; its progress is one object, `frames.json`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from itertools import islice
 
 import msgspec
 
-from visor.errors import CorruptObject, NotFound
-from visor.image_readers.thumbnails import FOLDER, FRAMES, ID_LENGTH
+from visor.image_readers.thumbnails import FOLDER, ID_LENGTH, THUMBNAIL_SCHEME
+from visor.schema.collections import ITEMS
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
+from visor.storage.state_object import load_state
 
 OBJECT = "frames.json"
 EVERY_DAYS = 7
@@ -39,7 +40,8 @@ def sweep_frames(objects: ObjectStore, documents: DocumentStore, *, now: float) 
     Raises:
         Conflict: Another sweep ran meanwhile; what was deleted was free to go anyway.
     """
-    state, generation = _load(objects)
+    if_deleted = "frames are then swept anew"
+    state, generation = load_state(objects, OBJECT, _State(), newest_format=1, if_deleted=if_deleted)
     today = datetime.fromtimestamp(now, UTC).date()
     if state.swept and (today - date.fromisoformat(state.swept)).days < EVERY_DAYS:
         return 0
@@ -67,18 +69,7 @@ def _shown(documents: DocumentStore, names: list[str]) -> set[str]:
     shown = set()
     for start in range(0, len(names), READ_AT_ONCE):
         some = names[start : start + READ_AT_ONCE]
-        found = documents.get("items", sorted({name[:ID_LENGTH] for name in some}))
+        found = documents.get(ITEMS, sorted({name[:ID_LENGTH] for name in some}))
         pictures = {document.data.get("item", {}).get("image_url") for document in found.values()}
-        shown |= {name for name in some if FRAMES + name in pictures}
+        shown |= {name for name in some if THUMBNAIL_SCHEME + name in pictures}
     return shown
-
-
-def _load(objects: ObjectStore) -> tuple[_State, int]:
-    try:
-        view, info = objects.get_with_info(OBJECT)
-    except NotFound:
-        return _State(), 0
-    try:
-        return msgspec.json.decode(view, type=_State), info.generation
-    except msgspec.DecodeError as exc:
-        raise CorruptObject(f"{OBJECT} cannot be read: {exc}", remedy="Delete it: frames are then swept anew") from exc

@@ -1,11 +1,10 @@
-"""Pictures to vectors, labels and safety with LiteRT. Never imports TensorFlow: functions start fast."""
+"""Images to vectors, labels and safety with LiteRT. Never imports TensorFlow: functions start fast."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -21,9 +20,9 @@ from visor.models.registry import (
     SAFETY_CLASSES,
     ModelDescription,
     Network,
-    Part,
     Preprocessing,
     View,
+    WeightedNetwork,
 )
 from visor.models.store import check_file, label_words, model_directory, read_manifest
 from visor.schema.items import Label
@@ -90,8 +89,8 @@ class Embedder:
         self.label_words = label_words(manifest)
         self._networks = [(part.network, paths[part.network.name]) for part in self.description.parts]
         self._threads = threads
-        self._wide = _Lanes(self._networks, count=1, threads=threads)
-        self._narrow = _Lanes(self._networks, count=threads, threads=1) if threads > 1 else self._wide
+        self._wide = InterpreterPool(self._networks, count=1, threads=threads)
+        self._narrow = InterpreterPool(self._networks, count=threads, threads=1) if threads > 1 else self._wide
 
     def embed(self, images: Sequence[Image.Image]) -> Embedded:
         """Vectors, labels and safety of RGB pictures of any size, in their order."""
@@ -124,10 +123,8 @@ class Embedder:
         return [feature_map for part, one in shares if part.weight > 0 for feature_map in one.maps]
 
     def _head(self, seen: list[_Seen], kind: str) -> Vector | None:
-        for part, one in zip(self.description.parts, seen, strict=True):
-            if part.network.head == kind:
-                return one.head
-        return None
+        parts = zip(self.description.parts, seen, strict=True)
+        return next((one.head for part, one in parts if part.network.head == kind), None)
 
     def _labels(self, seen: list[_Seen]) -> tuple[Label, ...]:
         head = self._head(seen, "labels")
@@ -173,7 +170,7 @@ def prepare(image: Image.Image, how: Preprocessing, view: View | float = "whole"
     return centred
 
 
-def joined_vector(parts: Sequence[Part], taps: Sequence[Sequence[Vector]]) -> Vector:
+def joined_vector(parts: Sequence[WeightedNetwork], taps: Sequence[Sequence[Vector]]) -> Vector:
     """One vector of unit length, (dimension,) float32, out of the pooled taps of each part.
 
     Each tap is made non-negative, raised to its network's power and made unit length; a network's taps are joined and
@@ -252,42 +249,40 @@ class _Runner:
         return _Seen(taps=means[: self._taps], head=means[self._taps], maps=means[self._taps + 1 :])
 
 
-class _Lanes:
+class InterpreterPool:
     """Up to `count` copies of a model's interpreters, made when they are first needed and lent to one thread each."""
 
     def __init__(self, networks: Sequence[tuple[Network, Path]], *, count: int, threads: int) -> None:
-        self._networks, self._count, self._threads = networks, count, threads
+        self._networks, self._threads = networks, threads
+        self._to_make = count
         self._free: SimpleQueue[list[_Runner]] = SimpleQueue()
-        self._made = 0
         self._making = threading.Lock()
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="visor-embed")
 
     def see(self, image: Image.Image, *, maps: bool = False) -> list[_Seen]:
-        """What each network sees in one picture."""
-        with self._lane() as lane:
-            return [runner.see(image, maps=maps) for runner in lane]
+        """What each network sees in one image."""
+        runners = self._lend()
+        try:
+            return [runner.see(image, maps=maps) for runner in runners]
+        finally:
+            self._free.put(runners)
 
     def see_closer(self, image: Image.Image) -> list[_Seen | None]:
         """What each network sees in the middle; None for those that only look at the whole."""
-        with self._lane() as lane:
-            return [runner.see(image, closer=True) if runner.looks_closer else None for runner in lane]
+        runners = self._lend()
+        try:
+            return [runner.see(image, closer=True) if runner.looks_closer else None for runner in runners]
+        finally:
+            self._free.put(runners)
 
     def see_all(self, images: Sequence[Image.Image]) -> list[list[_Seen]]:
-        """What each network sees in each picture, in their order, on all lanes at once."""
+        """What each network sees in each image, in their order, on all copies at once."""
         return list(self._pool.map(self.see, images))
 
-    @contextmanager
-    def _lane(self) -> Iterator[list[_Runner]]:
-        lane = self._take()
-        try:
-            yield lane
-        finally:
-            self._free.put(lane)
-
-    def _take(self) -> list[_Runner]:
+    def _lend(self) -> list[_Runner]:
         with self._making:
-            if self._free.empty() and self._made < self._count:
-                lane = [_Runner(network, path, self._threads) for network, path in self._networks]
-                self._made += 1
-                return lane
+            if self._free.empty() and self._to_make:
+                runners = [_Runner(network, path, self._threads) for network, path in self._networks]
+                self._to_make -= 1
+                return runners
         return self._free.get()

@@ -91,7 +91,7 @@ class Network(Record, frozen=True, kw_only=True):
         return sum(tap.channels for tap in self.taps)
 
 
-class Part(Record, frozen=True, kw_only=True):
+class WeightedNetwork(Record, frozen=True, kw_only=True):
     """One network's share in a model's vector. A share of 0 is asked for its head only."""
 
     network: Network
@@ -104,7 +104,7 @@ class ModelDescription(Record, frozen=True, kw_only=True):
     name: str
     summary: str
     dimension: int
-    parts: tuple[Part, ...]
+    parts: tuple[WeightedNetwork, ...]
 
     def __post_init__(self) -> None:
         joined = sum(part.network.dimension for part in self.parts if part.weight > 0)
@@ -212,32 +212,30 @@ EFFICIENTNET = Network(
     head="labels",
 )
 
-NETWORKS: tuple[Network, ...] = (IMAGENET, NSFWJS, EFFICIENTNET)
-
 MODELS: tuple[ModelDescription, ...] = (
     ModelDescription(
         name="imagenet",
         summary="Inception v3 trained on ImageNet (pool_3); safety by nsfwjs. Needs more than package registries.",
         dimension=2048,
-        parts=(Part(network=IMAGENET, weight=1.0), Part(network=NSFWJS, weight=0.0)),
+        parts=(WeightedNetwork(network=IMAGENET, weight=1.0), WeightedNetwork(network=NSFWJS, weight=0.0)),
     ),
     ModelDescription(
         name="nsfwjs+efficientnet_lite0",
         summary="Inception v3 of nsfwjs (mixed6 + mixed8) joined with EfficientNet-Lite0. From package registries.",
         dimension=3328,
-        parts=(Part(network=NSFWJS, weight=1.0), Part(network=EFFICIENTNET, weight=1.0)),
+        parts=(WeightedNetwork(network=NSFWJS, weight=1.0), WeightedNetwork(network=EFFICIENTNET, weight=1.0)),
     ),
     ModelDescription(
         name="nsfwjs",
         summary="Inception v3 of nsfwjs alone (mixed6 + mixed8): safety, but no content labels.",
         dimension=2048,
-        parts=(Part(network=NSFWJS, weight=1.0),),
+        parts=(WeightedNetwork(network=NSFWJS, weight=1.0),),
     ),
     ModelDescription(
         name="efficientnet_lite0",
         summary="EfficientNet-Lite0 alone: small, content labels, but no safety verdict.",
         dimension=1280,
-        parts=(Part(network=EFFICIENTNET, weight=1.0),),
+        parts=(WeightedNetwork(network=EFFICIENTNET, weight=1.0),),
     ),
 )
 

@@ -43,9 +43,9 @@ class ModelManifest(Record, frozen=True, kw_only=True):
     built_at: str
 
 
-class Choice(Record, frozen=True, kw_only=True):
-    """What `auto` was found to mean on this machine. It stays so until `visor model build auto` asks again, because an
-    index holds vectors of one model only."""
+class AutoChoice(Record, frozen=True, kw_only=True):
+    """What `auto` means on this machine. It stays so until `visor model build auto`, because an index holds the vectors
+    of one model only."""
 
     model: str
     why: str
@@ -77,14 +77,14 @@ def model_directory(settings: Settings, name: str, variant: Variant = "int8") ->
     return models_folder(settings) / f"{description.name}-{description.fingerprint(variant)[:12]}{suffix}"
 
 
-def read_choice(settings: Settings) -> Choice | None:
+def read_choice(settings: Settings) -> AutoChoice | None:
     try:
-        return msgspec.json.decode((models_folder(settings) / "auto.json").read_bytes(), type=Choice)
+        return msgspec.json.decode((models_folder(settings) / "auto.json").read_bytes(), type=AutoChoice)
     except (FileNotFoundError, msgspec.DecodeError):
         return None
 
 
-def directory_of(settings: Settings, fingerprint: str) -> Path | None:
+def find_model_directory(settings: Settings, fingerprint: str) -> Path | None:
     """Where the model with that fingerprint is; None if it is not here."""
     for path in sorted(models_folder(settings).glob(f"[!.]*/{MANIFEST}")):
         try:
@@ -95,7 +95,7 @@ def directory_of(settings: Settings, fingerprint: str) -> Path | None:
     return None
 
 
-def fingerprint_of(settings: Settings) -> str:
+def model_fingerprint(settings: Settings) -> str:
     """The fingerprint of `settings.model`, without loading it: compaction has to know whose vectors it merges.
 
     Raises:

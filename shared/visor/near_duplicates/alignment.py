@@ -1,7 +1,7 @@
-"""Lays a query picture over the sketches of candidates in every way that an edit would have moved it.
+"""Aligns a query image with the sketches of candidates in every way that an edit would have moved it.
 
 A hypothesis says where the whole of a candidate would lie in the query: larger than it (the query is a crop), smaller
-(the query has a frame or is a screenshot), partly covered (a caption), mirrored or turned. Under each hypothesis the
+(the query has a border or is a screenshot), partly covered (a caption), mirrored or turned. Under each hypothesis the
 query is averaged over the candidate's cells as far as it covers them, and compared by normalised correlation, which
 brightness and contrast do not change. All hypotheses of a query against k candidates are two matrix products.
 """
@@ -44,21 +44,22 @@ _TURNS = (
 )
 
 
-class Probe:
-    """One query, prepared to be laid over candidates.
+class Aligner:
+    """One query, prepared to be aligned with candidates.
 
     Args:
-        pixels: An upright RGB picture of any size.
+        pixels: An upright RGB image of any size.
     """
 
     def __init__(self, pixels: Image.Image) -> None:
         self.planes = ycbcr_planes(pixels)
         """(PLANE, PLANE, 3) float32: Y, Cb, Cr."""
-        parts = _shifted(self.planes[..., 0]), _covered(self.planes[..., 0]), _turned(pixels), _rotated(pixels)
+        luma = self.planes[..., 0]
+        parts = [grid.cells(luma) for grid in _grids()] + [_covered(luma), _turned(pixels), _rotated(pixels)]
         self._templates = np.concatenate([templates for templates, _ in parts])
         self._masks = np.concatenate([masks for _, masks in parts])
 
-    def lay_over(self, candidates: Floats, *, enough: float = 1.0) -> Floats:
+    def best_correlation(self, candidates: Floats, *, enough: float = 1.0) -> Floats:
         """How well candidates fit: the correlation (k,), -1…1, under the best hypothesis of each.
 
         Args:
@@ -68,7 +69,7 @@ class Probe:
         correlations = correlate(self._templates, self._masks, candidates)
         best = correlations.argmax(axis=0)
         found: Floats = correlations.max(axis=0)
-        rectangles = _plan().rectangles
+        rectangles = _rectangles()
         for k in np.flatnonzero((found > enough - REFINED_WITHIN) & (found < enough)):
             if best[k] < len(rectangles):
                 found[k] = max(found[k], self._refined(rectangles[best[k]], candidates[k : k + 1]))
@@ -79,7 +80,7 @@ class Probe:
         best, (x, y) = -1.0, rectangle
         for step in (0.02, 0.01, 0.005):
             xs, ys = _around(x, step), _around(y, step)
-            correlations = correlate(*_averaged(self.planes[..., 0], xs, ys), candidate)[:, 0]
+            correlations = correlate(*_Grid.of(xs, ys).cells(self.planes[..., 0]), candidate)[:, 0]
             at = int(correlations.argmax())
             best = max(best, float(correlations[at]))
             y, x = ys[at // len(xs)], xs[at % len(xs)]
@@ -89,7 +90,7 @@ class Probe:
 def correlate(templates: Floats, masks: Mask, candidates: Floats) -> Floats:
     """Normalised correlation (h, k) of templates (h, c) with candidates (k, c) over the cells in masks (h, c).
 
-    Contrast below `CONTRAST_FLOOR` is taken as the floor, so that flat pictures correlate with nothing.
+    Contrast below `CONTRAST_FLOOR` is taken as the floor, so that flat images correlate with nothing.
     """
     weights = masks.astype(np.float32)
     count = np.maximum(weights.sum(axis=1, keepdims=True), 1)
@@ -106,35 +107,47 @@ def correlate(templates: Floats, masks: Mask, candidates: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Group:
+class _Grid:
     """Every interval across with every interval down, with the weights that average the query under them."""
 
+    xs: Intervals
+    ys: Intervals
     across: Floats
     inside_x: Mask
     down: Floats
     inside_y: Mask
 
+    @classmethod
+    def of(cls, xs: Intervals, ys: Intervals) -> _Grid:
+        return cls(xs, ys, *_weights(xs), *_weights(ys))
 
-@dataclass(frozen=True)
-class _Plan:
-    """Where the whole candidate may lie in the query, as fractions of the query's sides."""
+    @property
+    def rectangles(self) -> list[Rectangle]:
+        """In the order of `cells`: x runs fastest."""
+        return [(x, y) for y in self.ys for x in self.xs]
 
-    groups: tuple[_Group, ...]
-    rectangles: tuple[Rectangle, ...]
-    """Every pair of every group, in the order in which `_cells` averages them."""
+    def cells(self, luma: Floats) -> Cells:
+        """The query's cells under every rectangle."""
+        n_down, n_across = len(self.ys), len(self.xs)
+        means = np.matmul(np.matmul(self.down.reshape(-1, PLANE), luma), self.across.reshape(-1, PLANE).T)
+        cells: Floats = means.reshape(n_down, CELLS, n_across, CELLS).transpose(0, 2, 1, 3).reshape(-1, CELLS * CELLS)
+        inside: Mask = self.inside_y[:, None, :, None] & self.inside_x[None, :, None, :]
+        return cells, inside.reshape(-1, CELLS * CELLS)
 
 
 @cache
-def _plan() -> _Plan:
-    pairs = [_frames(), *_crops()]
-    return _Plan(
-        groups=tuple(_Group(*_weights(xs), *_weights(ys)) for xs, ys in pairs),
-        rectangles=tuple((x, y) for xs, ys in pairs for y in ys for x in xs),
-    )
+def _grids() -> list[_Grid]:
+    """Where the whole candidate may lie in the query, as fractions of the query's sides."""
+    return [_Grid.of(xs, ys) for xs, ys in (_borders(), *_crops())]
 
 
-def _frames() -> tuple[Intervals, Intervals]:
-    """The query shows the candidate in a frame, or as it is: sides alike, above and below independently."""
+@cache
+def _rectangles() -> list[Rectangle]:
+    return [rectangle for grid in _grids() for rectangle in grid.rectangles]
+
+
+def _borders() -> tuple[Intervals, Intervals]:
+    """The query shows the candidate with a border, or as it is: sides alike, above and below independently."""
     sides = (0.0, 0.03, 0.06, 0.09, 0.12, 0.16, 0.2)
     ends = (0.0, 0.03, 0.06, 0.09, 0.12, 0.15, 0.18, 0.22, 0.26, 0.3)
     return tuple((side, 1 - side) for side in sides), tuple((top, 1 - low) for top in ends for low in ends)
@@ -167,25 +180,6 @@ def _weights(intervals: Intervals) -> tuple[Floats, Mask]:
     overlap = np.clip(np.minimum(ends, pixel + 1) - np.maximum(starts, pixel), 0, None)
     inside = (edges[:, :-1] >= -0.1) & (edges[:, 1:] <= PLANE + 0.1)
     return (overlap / (ends - starts)).astype(np.float32), inside
-
-
-def _averaged(luma: Floats, xs: Intervals, ys: Intervals) -> Cells:
-    """The query's cells under every x with every y, x running fastest."""
-    return _cells(luma, _Group(*_weights(xs), *_weights(ys)))
-
-
-def _cells(luma: Floats, group: _Group) -> Cells:
-    n_down, n_across = len(group.down), len(group.across)
-    means = np.matmul(np.matmul(group.down.reshape(-1, PLANE), luma), group.across.reshape(-1, PLANE).T)
-    cells: Floats = means.reshape(n_down, CELLS, n_across, CELLS).transpose(0, 2, 1, 3).reshape(-1, CELLS * CELLS)
-    inside: Mask = group.inside_y[:, None, :, None] & group.inside_x[None, :, None, :]
-    return cells, inside.reshape(-1, CELLS * CELLS)
-
-
-def _shifted(luma: Floats) -> Cells:
-    """All planned rectangles."""
-    parts = [_cells(luma, group) for group in _plan().groups]
-    return np.concatenate([cells for cells, _ in parts]), np.concatenate([inside for _, inside in parts])
 
 
 def _covered(luma: Floats) -> Cells:
@@ -221,8 +215,8 @@ def _rotated(pixels: Image.Image) -> Cells:
         for across, down in ((width, height), grown, (width * cut, height * cut)):
             xs = ((0.5 - across / back.width / 2, 0.5 + across / back.width / 2),)
             ys = ((0.5 - down / back.height / 2, 0.5 + down / back.height / 2),)
-            cells, inside = _averaged(luma, xs, ys)
-            whole, _ = _averaged(valid, xs, ys)
+            grid = _Grid.of(xs, ys)
+            (cells, inside), (whole, _) = grid.cells(luma), grid.cells(valid)
             templates.append(cells.ravel())
             masks.append((inside & (whole > 250)).ravel())
     return np.stack(templates), np.stack(masks)

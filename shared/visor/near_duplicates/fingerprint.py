@@ -1,10 +1,10 @@
-"""What is kept of a picture to tell whether another one is the same: a PDQ hash and a tiny sketch of its pixels.
+"""The fingerprint of an image, which tells whether another one is the same: a PDQ hash and a tiny sketch of its pixels.
 
 Layout of one row, `HASH_BYTES` long, uint8:
 
 | bytes | what |
 | --- | --- |
-| 0-31 | PDQ, 256 bits: finds the same picture among millions by Hamming distance |
+| 0-31 | PDQ, 256 bits: finds the same image among millions by Hamming distance |
 | 32-121 | luma of 12 x 12 cells, row by row, 5 bits each (0…31), most significant bit first |
 | 122-139 | Cb, then Cr, of 3 x 3 cells, 8 bits each |
 
@@ -19,7 +19,8 @@ import pdqhash
 from numpy.typing import NDArray
 from PIL import Image
 
-PDQ_BYTES = 32
+from visor.near_duplicates.hamming import PDQ_BYTES
+
 CELLS = 12
 """Luma cells along each side."""
 CHROMA_CELLS = 3
@@ -37,7 +38,7 @@ _BIT_WEIGHTS = (1 << np.arange(LUMA_BITS)[::-1]).astype(np.uint8)
 
 
 def perceptual_hash(pixels: Image.Image) -> bytes:
-    """The `HASH_BYTES` bytes that are kept of an upright RGB picture of any size."""
+    """The `HASH_BYTES` bytes that are kept of an upright RGB image of any size."""
     planes = ycbcr_planes(pixels)
     luma = np.minimum(cell_means(planes[..., 0], CELLS) / _LUMA_STEP, (1 << LUMA_BITS) - 1).astype(np.uint8)
     bits = (luma.reshape(-1, 1) & _BIT_WEIGHTS) > 0
@@ -46,21 +47,14 @@ def perceptual_hash(pixels: Image.Image) -> bytes:
 
 
 def pdq(pixels: Image.Image) -> bytes:
-    """The 32 bytes of PDQ. The picture is brought to one size first: PDQ's own filter depends on it."""
+    """The 32 bytes of PDQ. The image is brought to one size first: PDQ's own filter depends on it."""
     square = pixels.resize((256, 256), Image.Resampling.BILINEAR, reducing_gap=2.0)
     bits, _quality = pdqhash.compute(np.asarray(square))
     return np.packbits(np.asarray(bits, dtype=np.uint8)).tobytes()
 
 
-def hamming(one: Bytes, many: Bytes) -> NDArray[np.int64]:
-    """Hamming distances (n,) in bits, 0 to 256, of the PDQ in `one` (>= 32,) to those in `many` (n, >= 32)."""
-    differing = np.bitwise_xor(many[:, :PDQ_BYTES], one[:PDQ_BYTES])
-    distances: NDArray[np.int64] = np.bitwise_count(differing).sum(axis=1, dtype=np.int64)
-    return distances
-
-
 def ycbcr_planes(pixels: Image.Image) -> Floats:
-    """(PLANE, PLANE, 3) float32, 0…255: the whole picture, squeezed to a square."""
+    """(PLANE, PLANE, 3) float32, 0…255: the whole image, squeezed to a square."""
     square = pixels.resize((PLANE, PLANE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     return np.asarray(square.convert("YCbCr"), dtype=np.float32)
 

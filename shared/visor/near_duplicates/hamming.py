@@ -1,4 +1,4 @@
-"""The same picture, told by its perceptual hash and its vector together."""
+"""Near-duplicates: rows that show the same image, found by the perceptual hash and the vector together."""
 
 from __future__ import annotations
 
@@ -6,19 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from visor.near_duplicates.thresholds import SAME_BITS, SAME_SIMILARITY
+
 Array = np.ndarray[Any, Any]
 
 PDQ_BYTES = 32
-"""The first bytes of a stored hash: 256 bits of PDQ, of which two pictures without relation differ in about 128."""
-SAME_BITS = 24
-"""Bits of PDQ in which two copies of one picture differ at most (Facebook's own 31 lets flat drawings meet)."""
-SAME_SIMILARITY = 0.9
-"""Similarity that two copies of one picture have at least."""
+"""The first bytes of a stored hash: 256 bits of PDQ."""
+PAIRS_AT_ONCE = 128
+"""Rows that are compared with all others at once."""
+BANDS = 16
+"""Parts of 16 bits that a PDQ hash is cut into: two hashes that differ in fewer bits than this agree in one part."""
+BAND_NEIGHBOURS = 4
+"""Rows with the same part that are compared with each other, so that a part that all share costs no square."""
 
 
-def hash_distances(hashes: Array, query: Array) -> Array:
-    """Hamming distances (n,) int64 between the PDQ parts of hashes (n, h) uint8 and of a query (≥ 32,) uint8."""
-    differing = np.bitwise_xor(hashes[:, :PDQ_BYTES], query[:PDQ_BYTES])
+def hash_distances(hashes: Array, others: Array) -> Array:
+    """Hamming distances (n,) int64, 0 to 256, of PDQ: hashes (n, ≥ 32) uint8 to others, (≥ 32,) or (n, ≥ 32) uint8."""
+    differing = np.bitwise_xor(hashes[:, :PDQ_BYTES], others[..., :PDQ_BYTES])
     distances: Array = np.bitwise_count(differing).sum(1, dtype=np.int64)
     return distances
 
@@ -29,14 +33,37 @@ BAND_NEIGHBOURS = 4
 """Rows with the same part that are compared with each other, so that a part that all share costs no square."""
 
 
+def first_duplicate(hashes: Array, vectors: Array) -> Array:
+    """For each of n rows in rank order, the first near-duplicate of it (itself if there is none): (n,) int64.
+
+    Args:
+        hashes: (n, h) uint8.
+        vectors: (n, m) float32, unit length.
+    """
+    n = len(hashes)
+    leader = np.arange(n)
+    words = np.ascontiguousarray(hashes[:, :PDQ_BYTES]).view(np.uint64)
+    for start in range(0, n, PAIRS_AT_ONCE):
+        some = slice(start, start + PAIRS_AT_ONCE)
+        near = np.bitwise_count(words[some, None] ^ words[None]).sum(2, dtype=np.int16) <= SAME_BITS
+        for i in (start + np.flatnonzero(near.sum(1) > 1)).tolist():
+            if leader[i] != i:
+                continue
+            rows = np.flatnonzero(near[i - start])
+            rows = rows[(rows > i) & (leader[rows] == rows)]
+            leader[rows[vectors[rows] @ vectors[i] >= SAME_SIMILARITY]] = i
+    return leader
+
+
 def same_hash_groups(hashes: Array) -> tuple[Array, Array]:
-    """Groups of rows whose PDQ hashes say that they may show the same picture; a search checks their vectors.
+    """Groups of rows that may be near-duplicates by their PDQ hashes; a search checks their vectors.
 
     Args:
         hashes: (n, h) uint8.
 
     Returns:
-        rows (g,) int64, rising, and leaders (g,) int64: the first row of each one's group. Rows alone are left out.
+        rows (g,) int64, rising, and leaders (g,) int64: the first row of each one's group. Groups of one
+        row are left out.
     """
     n = len(hashes)
     leader = np.arange(n)
@@ -50,7 +77,7 @@ def same_hash_groups(hashes: Array) -> tuple[Array, Array]:
             a, b = order[:-step], order[step:]
             same = parts[a, band] == parts[b, band]
             a, b = a[same], b[same]
-            near = np.bitwise_count(hashes[a, :PDQ_BYTES] ^ hashes[b, :PDQ_BYTES]).sum(1, dtype=np.int64) <= SAME_BITS
+            near = hash_distances(hashes[a], hashes[b]) <= SAME_BITS
             pairs.append(np.stack([a[near], b[near]]))
     found = np.unique(np.sort(np.concatenate(pairs, axis=1), axis=0), axis=1)
     for a, b in found.T:

@@ -54,7 +54,7 @@ class Item(Record, frozen=True, kw_only=True):
     """The image's own validators, where the catalogue tells them: a change means that the picture changed."""
     image_modified: str | None = None
     extra: dict[str, str] = {}
-    """Whatever else a source knows and the page may show: availability, brand, seconds into a video …"""
+    """What else a source knows and the page may show: availability, brand, seconds into a video …"""
 
     def image_signature(self) -> bytes:
         """8 bytes that change when the picture has to be embedded anew."""
@@ -75,6 +75,11 @@ class Change(Record, frozen=True, kw_only=True):
     item: Item
     version: int
     """Grows from crawl to crawl for one item (milliseconds since 1970, never going back): the newest version wins."""
+
+    @classmethod
+    def deletion(cls, item: str, source: str, version: int, *, key: str = "") -> Change:
+        """The tombstone of an item that is known by its id."""
+        return cls(action="delete", item=Item(id=item, source=source, key=key, image_url=""), version=version)
 
 
 class Batch(Record, frozen=True, kw_only=True):
@@ -185,7 +190,7 @@ class FacetUpdate(Record, frozen=True, kw_only=True):
 
 
 class Tombstone(Record, frozen=True, kw_only=True):
-    """The record that an item is gone: hides every version up to and including this one."""
+    """The record that an item was deleted: hides every version up to and including this one."""
 
     id: str
     version: int
@@ -200,7 +205,7 @@ class ShardCommit(Record, frozen=True, kw_only=True):
     batch: str
     model: str | None = None
     shard: str | None = None
-    """Object name; none if the batch held only updates and tombstones."""
+    """Object name; None if the batch held only updates and tombstones."""
     count: int = 0
     updates: tuple[FacetUpdate, ...] = ()
     tombstones: tuple[Tombstone, ...] = ()

@@ -16,7 +16,6 @@ import numpy as np
 from PIL import Image
 
 from visor.errors import BadRequest
-from visor.imaging.decode import decode
 from visor.index.format.container import Array
 from visor.models.embedder import Embedder, joined_vector
 from visor.models.registry import ModelDescription
@@ -69,10 +68,7 @@ class Explainer:
         )
 
     def _item_picture(self, item: Item) -> Image.Image:
-        side = self.service.embedder.description.input_side
-        data = self.read_image(item)
-        pixels_max = self.service.settings.pixels_max
-        return self.service.queries.decoding.submit(decode, data, pixels_max=pixels_max, side_hint=side).result().pixels
+        return self.service.queries.pixels(self.read_image(item))
 
 
 def explain(embedder: Embedder, query: Image.Image, item: Image.Image, *, mean: Array | None = None) -> Likeness:

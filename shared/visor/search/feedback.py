@@ -17,10 +17,10 @@ import numpy as np
 from visor.confidence.features import FEATURES
 from visor.confidence.fit import NONE_REJECTED
 from visor.index.format.container import Array
+from visor.schema.collections import FEEDBACK
 from visor.schema.items import Record, as_document
 from visor.storage.documents import SERVER_TIME, DocumentStore, Put, Where
 
-COLLECTION = "feedback"
 REMEMBERED_MAX = 20_000
 """Pairs that a process keeps, and that a merge reads: the newest."""
 LOOK_BACK_S = 10.0
@@ -73,7 +73,7 @@ class FeedbackLog:
     def add(self, feedback: Feedback) -> None:
         """Keep it, durably; saying it twice is saying it once."""
         data = {**as_document(feedback), "given_at": SERVER_TIME}
-        self._documents.commit([Put(collection=COLLECTION, key=pair_key(feedback.query, feedback.item), data=data)])
+        self._documents.commit([Put(collection=FEEDBACK, key=pair_key(feedback.query, feedback.item), data=data)])
         with self._lock:
             self._hidden[feedback.query].add(feedback.item)
 
@@ -95,7 +95,7 @@ class FeedbackLog:
             since = self._read_to - LOOK_BACK_S
             where = [Where(field="given_at", op=">", value=since)] if self._read_to else []
             found = self._documents.query(
-                COLLECTION, where=where, order_by="given_at", descending=True, limit=REMEMBERED_MAX
+                FEEDBACK, where=where, order_by="given_at", descending=True, limit=REMEMBERED_MAX
             )
             for document in found:
                 self._hidden[document.data["query"]].add(document.data["item"])
@@ -105,7 +105,7 @@ class FeedbackLog:
 
 def all_feedback(documents: DocumentStore) -> list[Feedback]:
     """What is kept, the newest first, at most `REMEMBERED_MAX`."""
-    found = documents.query(COLLECTION, order_by="given_at", descending=True, limit=REMEMBERED_MAX)
+    found = documents.query(FEEDBACK, order_by="given_at", descending=True, limit=REMEMBERED_MAX)
     return [
         Feedback(
             query=document.data["query"],

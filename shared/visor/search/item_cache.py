@@ -8,8 +8,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 
 from visor.errors import UnknownItem
-from visor.image_readers.thumbnails import FRAMES
+from visor.image_readers.thumbnails import THUMBNAIL_SCHEME
 from visor.link_check.state import PICTURE_GONE
+from visor.schema.collections import ITEMS
 from visor.schema.items import IndexedItem, live_item
 from visor.schema.search import Place
 from visor.storage.documents import DocumentStore
@@ -53,7 +54,7 @@ class ItemCache:
             fresh = {i: self._kept[i][1] for i in ids if i in self._kept and now - self._kept[i][0] < self.keep_s}
         missing = [i for i in dict.fromkeys(ids) if i not in fresh]
         if missing:
-            found = self.documents.get("items", missing)
+            found = self.documents.get(ITEMS, missing)
             for item in missing:
                 fresh[item] = live_item(found[item].data if item in found else None)
             with self._lock:
@@ -71,8 +72,8 @@ def web_address(indexed: IndexedItem) -> str:
     url = indexed.item.image_url
     if PICTURE_GONE in indexed.item.extra:
         return ""
-    if url.startswith(FRAMES):
-        return f"./v1/thumbnails/{url.removeprefix(FRAMES)}"
+    if url.startswith(THUMBNAIL_SCHEME):
+        return f"./v1/thumbnails/{url.removeprefix(THUMBNAIL_SCHEME)}"
     return url if url.startswith(("https:", "http:")) else ""
 
 

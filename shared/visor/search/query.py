@@ -14,13 +14,14 @@ from PIL import Image, ImageStat
 
 from visor.errors import BadRequest
 from visor.http.client import Fetcher
+from visor.http.fetch import FetchOptions
 from visor.imaging.colour_signature import colour_signature
-from visor.imaging.decode import DecodedImage, decode
+from visor.imaging.decode import DecodedImage, decode_image
 from visor.index.format.looks import LOOK_BYTES, pack_look, traits
 from visor.index.format.projection import query_vector
 from visor.models.embedder import Embedder
-from visor.models.moderation import Thresholds
-from visor.near_duplicates.alignment import Probe
+from visor.models.moderation import moderate
+from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import Label, Safety
 from visor.schema.search import Box, QueryAnswer, SearchRequest
@@ -38,7 +39,7 @@ class Query:
 
     vector: np.ndarray
     hashes: np.ndarray | None = None
-    probe: Probe | None = None
+    aligner: Aligner | None = None
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
     size: tuple[int, int] | None = None
@@ -79,7 +80,6 @@ class QueryReader:
 
     def __init__(self, embedder: Embedder, fetcher: Fetcher, settings: Settings) -> None:
         self.embedder, self.fetcher, self.settings = embedder, fetcher, settings
-        self.thresholds = Thresholds.of(settings)
         self.side = embedder.description.input_side
         # Pixels are what takes memory, and threads of their own keep a heap of that size each.
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
@@ -116,6 +116,15 @@ class QueryReader:
         data = self._bytes(request, upload, Stopwatch())
         return self.decoding.submit(self._focused, data, request).result()[1]
 
+    def pixels(self, data: bytes) -> Image.Image:
+        """An image decoded no larger than the model needs. Raises `ImageError`."""
+        side = self.embedder.description.input_side
+        return (
+            self.decoding.submit(decode_image, data, pixels_max=self.settings.pixels_max, side_hint=side)
+            .result()
+            .pixels
+        )
+
     def query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch, *, closer: bool = False) -> Query:
         """The query of a picture or a vector; with a `closer` look, too, if that is wanted. Raises as `picture`."""
         if request.vector is not None:
@@ -142,9 +151,9 @@ class QueryReader:
             closer=also,
             vector=embedded.vectors[0],
             hashes=hashes,
-            probe=Probe(pixels),
+            aligner=Aligner(pixels),
             labels=embedded.labels[0],
-            safety=self.thresholds.judge_query(embedded.safety[0]),
+            safety=moderate(embedded.safety[0], self.settings.unsafe_query),
             size=(image.width, image.height),
             format=image.format,
         )
@@ -156,7 +165,7 @@ class QueryReader:
             side = round(side / max(min(request.box[2:]), 1e-3))
         if request.exclude:
             side *= EXCLUDED_FROM
-        image = decode(data, pixels_max=self.settings.pixels_max, side_hint=side)
+        image = decode_image(data, pixels_max=self.settings.pixels_max, side_hint=side)
         return image, focus(image.pixels, request.box, request.exclude)
 
     def _bytes(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> bytes:
@@ -165,7 +174,7 @@ class QueryReader:
         if request.url is not None:
             with watch.stage("fetch"):
                 # A visitor waits for the answer: no long queue behind other fetches at the same host.
-                return self.fetcher.fetch(request.url, turn_s=self.settings.fetch_timeout_s).body
+                return self.fetcher.fetch(request.url, FetchOptions(slot_wait_s=self.settings.fetch_timeout_s)).body
         try:
             return base64.b64decode((request.image or "").partition("base64,")[2] or request.image or "", validate=True)
         except ValueError as exc:

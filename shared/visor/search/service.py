@@ -255,8 +255,13 @@ class SearchService:
 
     def _matches(self, query: Query, hits: Hits, confidences: Sequence[float], k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
-        stored = None if query.item is None else query.hashes
-        verdicts = classify_matches(query.probe, hits.hits, stored, by_metric=hits.metric is not None)
+        verdicts = classify_matches(
+            [hit.similarity for hit in hits.hits],
+            [hit.hash for hit in hits.hits],
+            aligner=query.aligner,
+            query_hash=None if query.item is None or query.hashes is None else query.hashes.tobytes(),
+            metric=hits.metric,
+        )
         matches = [
             self._match(hit, verdict, max(confidence, COPY_CONFIDENCE[verdict]), found)
             for hit, verdict, confidence in zip(hits.hits, verdicts, confidences, strict=True)

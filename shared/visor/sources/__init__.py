@@ -1,1 +1,35 @@
-"""Sources read catalogues. `base` is what a plug-in's author needs; each built-in kind is a module of its own."""
+"""Sources: catalogues that Visor reads, and what a plug-in that adds a kind of source needs. docs/sources.md shows one.
+
+Every name below is stable. `visor.errors` has the errors, `visor.testing` the contract as a test.
+"""
+
+from visor.errors import DropItem, NotConfigured
+from visor.http.retry import RetryPolicy
+from visor.schema.items import Item, item_id
+from visor.sources.client import RetryingClient
+from visor.sources.contract import Page, RowErrors, RowFailure, Source, SourceConfig, SourceContext, page_of
+from visor.sources.parse.item import make_item, resolve_url
+from visor.sources.parse.text import country_code, iso_date, plain_text
+from visor.sources.registry import open_source
+
+__all__ = [
+    "DropItem",
+    "Item",
+    "NotConfigured",
+    "Page",
+    "RetryPolicy",
+    "RetryingClient",
+    "RowErrors",
+    "RowFailure",
+    "Source",
+    "SourceConfig",
+    "SourceContext",
+    "country_code",
+    "iso_date",
+    "item_id",
+    "make_item",
+    "open_source",
+    "page_of",
+    "plain_text",
+    "resolve_url",
+]

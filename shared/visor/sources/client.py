@@ -1,16 +1,16 @@
-"""Asks a catalogue's origin patiently: tries again where that may help, gives up in time, and shows no secrets."""
+"""HTTP client of the sources: retries where that may help, gives up in time, and keeps secrets out of errors."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Meta
 
 from visor.errors import FetchFailed, FetchRefused, FetchUnavailable, SourceError, SourceUnavailable
-from visor.http.response import Fetched, FetchedStream
+from visor.http.fetch import Fetched, FetchedStream, FetchOptions
+from visor.http.retry import RetryPolicy
 from visor.sources.contract import SourceContext
 
 PAGE_BYTES_MAX = 64_000_000
@@ -19,150 +19,109 @@ PAGE_BYTES_MAX = 64_000_000
 Answer = TypeVar("Answer")
 
 
-class Patience(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long a source waits for an origin that does not answer."""
-
-    attempts: Annotated[int, Meta(ge=1)] = 5
-    delay_s: float = 1.0
-    """Before the second attempt; doubles with each further one."""
-    delay_max_s: float = 60.0
-    """A longer Retry-After ends the run: the next one goes on from the checkpoint."""
-
-
-class Origin:
-    """One source's way to the network, through the context's fetcher."""
+class RetryingClient:
+    """One source's HTTP client, on top of the context's fetcher."""
 
     def __init__(
         self,
         source: str,
         context: SourceContext,
         *,
-        patience: Patience | None = None,
+        patience: RetryPolicy | None = None,
         headers: Mapping[str, str] | None = None,
         accept: str = "*/*",
     ) -> None:
         self.source = source
         self.requests = 0
         self._context = context
-        self._patience = patience or Patience()
-        self._headers = dict(headers or {})
-        self._accept = accept
+        self._patience = patience or RetryPolicy()
+        self._options = FetchOptions(accept=accept, headers=dict(headers or {}), bytes_max=PAGE_BYTES_MAX)
 
     def get(self, url: str, *, etag: str | None = None, modified: str | None = None) -> Fetched:
-        """The answer to one GET, after as many attempts as patience allows.
+        """The response to one GET, after as many attempts as the policy allows.
 
         Raises:
-            SourceUnavailable: It did not answer, or asks to wait longer than this run does.
-            FetchFailed: It said no for good.
-            SourceError: Its address is not one that Visor fetches.
+            SourceUnavailable: The server did not answer, or asks to wait longer than a run does.
+            FetchFailed: The server refused for good.
+            SourceError: Visor does not fetch this URL.
         """
-        return self._ask(url, lambda fetched: fetched, etag=etag, modified=modified)
+        options = msgspec.structs.replace(self._options, etag=etag, modified=modified)
+        return self._retrying(lambda: self._context.fetcher.fetch(url, options))
 
     def get_json(self, url: str, *, check: Callable[[Any], None] | None = None) -> tuple[Any, Fetched]:
-        """`get`, and what its body says. A body that is cut off or is an error page counts as no answer.
+        """`get`, and its body as JSON. A body that is truncated or an error page counts as unavailable.
 
         Args:
-            check: Raises `FetchUnavailable` for an answer that says, with status 200, that there is none for now.
+            check: Raises `FetchUnavailable` for a response that reports, with status 200, a temporary failure.
         """
 
-        def read(fetched: Fetched) -> tuple[Any, Fetched]:
+        def read() -> tuple[Any, Fetched]:
+            fetched = self._context.fetcher.fetch(url, self._options)
             try:
                 answer = msgspec.json.decode(fetched.body)
             except msgspec.DecodeError as exc:
                 start = fetched.body[:60].decode("utf-8", "replace")
-                raise FetchUnavailable(f"{url} answers {start!r}, which is no JSON ({exc})") from exc
+                raise FetchUnavailable(f"{url} answers {start!r}, which is not JSON ({exc})") from exc
             if check is not None:
                 check(answer)
             return answer, fetched
 
-        return self._ask(url, read)
+        return self._retrying(read)
 
     @contextmanager
     def stream(
         self, url: str, *, etag: str | None = None, modified: str | None = None, bytes_max: int, deadline_s: float
     ) -> Iterator[FetchedStream]:
-        """The answer to one GET, piece by piece. Opening it is tried as often as patience allows.
+        """The response to one GET, chunk by chunk. Opening it is retried as the policy allows.
 
         Raises:
-            SourceUnavailable: It did not answer, or broke off in the middle.
-            SourceError: It said no for good, or is too large.
+            SourceUnavailable: The server did not answer, or broke off in the middle.
+            SourceError: The server refused for good, or the body is too large.
         """
+        options = msgspec.structs.replace(
+            self._options, etag=etag, modified=modified, bytes_max=bytes_max, deadline_s=deadline_s
+        )
         with ExitStack() as stack:
+            stream = self._retrying(lambda: stack.enter_context(self._context.fetcher.stream(url, options)))
+            yield msgspec.structs.replace(stream, chunks=self._mapped(stream.chunks))
 
-            def opened() -> FetchedStream:
-                return stack.enter_context(
-                    self._context.fetcher.stream(
-                        url,
-                        etag=etag,
-                        modified=modified,
-                        accept=self._accept,
-                        bytes_max=bytes_max,
-                        deadline_s=deadline_s,
-                        headers=self._headers or None,
-                    )
-                )
-
-            stream = self._patiently(opened)
-            yield stream._replace(pieces=self._translated(stream.pieces))
-
-    def _translated(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    @contextmanager
+    def required(self) -> Iterator[None]:
+        """Within it, a refusal for good (`FetchFailed`) is the `SourceError` that ends the run."""
         try:
-            yield from pieces
+            yield
+        except FetchFailed as exc:
+            raise SourceError(f"Source '{self.source}': {exc.found}", valid=exc.valid, remedy=exc.remedy) from exc
+
+    def _mapped(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        try:
+            yield from chunks
         except FetchUnavailable as exc:
-            raise SourceUnavailable(
-                f"Source '{self.source}': {self._shown(exc.found)}",
-                remedy="The next run goes on from the checkpoint",
-            ) from None
+            raise self._unavailable(self._shown(exc.found)) from None
         except FetchFailed as exc:
             raise SourceError(f"Source '{self.source}': {self._shown(exc.found)}", remedy=exc.remedy) from None
 
-    def _ask(
-        self, url: str, read: Callable[[Fetched], Answer], *, etag: str | None = None, modified: str | None = None
-    ) -> Answer:
-        def asked() -> Answer:
-            return read(
-                self._context.fetcher.fetch(
-                    url,
-                    etag=etag,
-                    modified=modified,
-                    accept=self._accept,
-                    bytes_max=PAGE_BYTES_MAX,
-                    headers=self._headers or None,
-                )
-            )
-
-        return self._patiently(asked)
-
-    def _patiently(self, ask: Callable[[], Answer]) -> Answer:
-        for attempt in range(1, self._patience.attempts + 1):
+    def _retrying(self, ask: Callable[[], Answer]) -> Answer:
+        def counted() -> Answer:
             self.requests += 1
-            try:
-                return ask()
-            except FetchUnavailable as exc:
-                self._wait(attempt, exc)
-            except FetchRefused as exc:
-                raise SourceError(self._shown(exc.found), valid=exc.valid, remedy=exc.remedy) from None
-            except FetchFailed as exc:
-                shown = FetchFailed(self._shown(exc.found), valid=exc.valid, remedy=exc.remedy, status=exc.status)
-                raise shown from None
-        raise AssertionError("unreachable: the last attempt raises")
+            return ask()
 
-    def _wait(self, attempt: int, exc: FetchUnavailable) -> None:
-        delay_s = min(self._patience.delay_s * 2 ** (attempt - 1), self._patience.delay_max_s)
-        if exc.retry_after_s is not None:
-            delay_s = max(delay_s, exc.retry_after_s)
-        why = self._shown(exc.found).rstrip(".")
-        if attempt == self._patience.attempts:
-            raise SourceUnavailable(
-                f"Source '{self.source}': {why} ({attempt} attempts)",
-                remedy="The next run goes on from the checkpoint",
-            ) from None
-        if delay_s > self._patience.delay_max_s:
-            raise SourceUnavailable(
-                f"Source '{self.source}': {why}, and asks to wait {delay_s:.0f} s",
-                remedy="The next run goes on from the checkpoint",
-            ) from None
-        self._context.sleep(delay_s)
+        try:
+            return self._patience.call(counted, on=FetchUnavailable, sleep=self._context.sleep)
+        except FetchUnavailable as exc:
+            why = self._shown(exc.found).rstrip(".")
+            wait_s = exc.retry_after_s or 0.0
+            if wait_s > self._patience.delay_max_s:
+                raise self._unavailable(f"{why}, and asks to wait {wait_s:.0f} s") from None
+            raise self._unavailable(f"{why} ({self._patience.attempts} attempts)") from None
+        except FetchRefused as exc:
+            raise SourceError(self._shown(exc.found), valid=exc.valid, remedy=exc.remedy) from None
+        except FetchFailed as exc:
+            shown = FetchFailed(self._shown(exc.found), valid=exc.valid, remedy=exc.remedy, status=exc.status)
+            raise shown from None
+
+    def _unavailable(self, why: str) -> SourceUnavailable:
+        return SourceUnavailable(f"Source '{self.source}': {why}", remedy="The next run goes on from the checkpoint")
 
     def _shown(self, text: str) -> str:
         return self._context.secrets.hide(text)

@@ -3,9 +3,9 @@
 [sources.shop]
 kind = "shop_api"        # which source reads it
 every = "1d"             # how often; `visor crawl` by hand ignores it
-budget_s = 1200          # a run stops here and the next goes on
-limit = 100_000          # and here
-requests_a_day = 5_000   # and here, until tomorrow
+budget_s = 1200          # a run stops after this many seconds and the next one goes on
+limit = 100_000          # or after this many items
+requests_a_day = 5_000   # or after this many requests, until tomorrow
 enabled = true
 …                        # the keys of the kind
 """
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,20 +23,20 @@ from msgspec import Meta
 
 from visor.errors import NotConfigured, SettingsError
 from visor.schema.items import Record
-from visor.sources.config_errors import checked
+from visor.sources.config_errors import parse_config
 from visor.sources.contract import Source, SourceContext
-from visor.sources.registry import check_source, open_source
+from visor.sources.registry import open_source, source_class
 
 CONFIGURATION_FILE = "visor.toml"
 PUSHED = "push"
-"""The source of items that their owner sends; none that is crawled may have its name."""
+"""The source of items that their owner sends; no crawled source may have this name."""
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 
 _EVERY = re.compile(r"(\d{1,4})\s*(min|h|d|w)\Z")
 _SECONDS = {"min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CommonKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys that sources of every kind have."""
 
     kind: str
@@ -54,17 +53,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return _seconds(self.every, "every")
 
 
-class Entry(Record, frozen=True, kw_only=True):
+class SourceEntry(Record, frozen=True, kw_only=True):
     """One source as the file describes it, `${NAME}` not filled in."""
 
     name: str
-    plan: Plan
+    common: CommonKeys
     own: dict[str, Any]
     """The keys of its kind, `kind` included."""
-    line: int
 
 
-class Configuration:
+class SourcesFile:
     """A checked `visor.toml`.
 
     Args:
@@ -72,7 +70,7 @@ class Configuration:
         path: Its name, for errors.
 
     Raises:
-        SettingsError: It is not valid; names the line and the key, and says what is.
+        SettingsError: It is not valid; names the line and the key, and says what is valid.
     """
 
     def __init__(self, text: str, path: str | Path = CONFIGURATION_FILE) -> None:
@@ -82,19 +80,21 @@ class Configuration:
             document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as exc:
             raise SettingsError(
-                f"{self.path} is no TOML: {exc}", valid="https://toml.io", remedy="Correct that line"
+                f"{self.path} is not valid TOML: {exc}", valid="https://toml.io", remedy="Correct that line"
             ) from exc
         unknown = sorted(document.keys() - {"sources"})
         if unknown:
-            raise self._wrong(unknown[0], f"{unknown[0]} is no key of {CONFIGURATION_FILE}", valid="Keys are sources")
+            raise self._error_at(
+                unknown[0], f"{unknown[0]} is not a key of {CONFIGURATION_FILE}", valid="Keys are sources"
+            )
         tables = document.get("sources", {})
         if not isinstance(tables, dict):
-            raise self._wrong("sources", "sources is no table", valid="[sources.NAME] starts a source")
+            raise self._error_at("sources", "sources is not a table", valid="[sources.NAME] starts a source")
         self.entries = {name: self._entry(name, table) for name, table in tables.items()}
 
     @classmethod
-    def load(cls, path: Path) -> Configuration:
-        """The configuration in a file; an empty one if there is no such file."""
+    def load(cls, path: Path) -> SourcesFile:
+        """The sources of a file; none if the file does not exist."""
         try:
             return cls(path.read_text("utf-8"), path)
         except FileNotFoundError:
@@ -102,12 +102,8 @@ class Configuration:
         except (OSError, UnicodeDecodeError) as exc:
             raise SettingsError(f"{path} cannot be read: {exc}") from exc
 
-    def entry(self, name: str) -> Entry:
-        """The source of that name.
-
-        Raises:
-            SettingsError: There is none.
-        """
+    def entry(self, name: str) -> SourceEntry:
+        """The source of that name. Raises `SettingsError` if it does not exist."""
         if name not in self.entries:
             raise SettingsError(
                 f"{self.path} has no source '{name}'",
@@ -120,7 +116,7 @@ class Configuration:
         """The source of that name, ready to read.
 
         Raises:
-            SettingsError: There is none, its configuration is not valid, or it cannot be used here; names the line.
+            SettingsError: It does not exist, is configured wrongly, or cannot be used here; names the line.
         """
         entry = self.entry(name)
         try:
@@ -128,93 +124,81 @@ class Configuration:
         except SettingsError as exc:
             raise self._located(exc, f"sources.{name}") from exc
         except NotConfigured as exc:
-            raise self._wrong(f"sources.{name}", exc.reason) from exc
+            raise self._error_at(f"sources.{name}", exc.reason) from exc
 
     def folders(self) -> tuple[str, ...]:
-        """The folders whose pictures its sources of kind `folder` read."""
-        return tuple(str(entry.own["path"]) for entry in self.entries.values() if entry.plan.kind == "folder")
+        """The folders that its sources of kind `folder` read."""
+        return tuple(str(entry.own["path"]) for entry in self.entries.values() if entry.common.kind == "folder")
 
     def buckets(self) -> dict[str, dict[str, Any]]:
         """The buckets that its sources of kind `bucket` read, with the options to open each with."""
-        found = (entry.own for entry in self.entries.values() if entry.plan.kind == "bucket")
+        found = (entry.own for entry in self.entries.values() if entry.common.kind == "bucket")
         return {str(own["url"]): dict(own.get("options", {})) for own in found}
 
-    def _entry(self, name: str, table: Any) -> Entry:
+    def _entry(self, name: str, table: Any) -> SourceEntry:
         where = f"sources.{name}"
         if name == PUSHED:
-            raise self._wrong(where, f"'{name}' is the name of what is pushed (POST /v1/items)", valid="Another name")
+            raise self._error_at(where, f"'{name}' is reserved for pushed items (POST /v1/items)", valid="Another name")
         if not NAME.match(name):
-            raise self._wrong(where, f"'{name}' is no name of a source", valid="a-z, 0-9, - and _, at most 63 of them")
+            raise self._error_at(
+                where, f"'{name}' cannot name a source", valid="At most 63 of a-z, 0-9, - and _, not - or _ first"
+            )
         if not isinstance(table, dict):
-            raise self._wrong(where, f"{where} is no table", valid=f"[{where}] starts a source")
-        common = {field.encode_name for field in msgspec.structs.fields(Plan)}
+            raise self._error_at(where, f"{where} is not a table", valid=f"[{where}] starts a source")
+        names = set(CommonKeys.__struct_fields__)
+        own = {key: value for key, value in table.items() if key not in names or key == "kind"}
         try:
             if "kind" not in table:
-                check_source(name, table)
-            plan = checked(
-                {key: value for key, value in table.items() if key in common}, Plan, where=where, what="every source"
-            )
-            _seconds(plan.every, f"{where}.every")
-            own = {key: value for key, value in table.items() if key not in common or key == "kind"}
-            # A kind whose libraries are missing is told when it is opened: the other sources do not need them.
+                source_class(name, table)
+            shared = {key: value for key, value in table.items() if key in names}
+            common = parse_config(shared, CommonKeys, where=where, what="every source")
+            _seconds(common.every, f"{where}.every")
+            # A missing library is reported when the source is opened: the other sources do not need it.
             with suppress(NotConfigured):
-                kind, cls, keys = check_source(name, own)
-                checked(keys, cls.Config, where=where, what=f"a source of kind {kind}")
+                kind, cls, keys = source_class(name, own)
+                parse_config(keys, cls.Config, where=where, what=f"a source of kind {kind}")
         except SettingsError as exc:
             raise self._located(exc, where) from exc
-        return Entry(name=name, plan=plan, own=own, line=line_of(self._text, where))
+        return SourceEntry(name=name, common=common, own=own)
 
     def _located(self, exc: SettingsError, where: str) -> SettingsError:
         """The error with the line of the deepest key that it names."""
         named = re.search(rf"{re.escape(where)}[\w.-]*", exc.found)
-        return self._wrong(named[0].rstrip(".") if named else where, exc.found, valid=exc.valid, remedy=exc.remedy)
+        return self._error_at(named[0].rstrip(".") if named else where, exc.found, valid=exc.valid, remedy=exc.remedy)
 
-    def _wrong(self, key: str, found: str, *, valid: str = "", remedy: str = "") -> SettingsError:
+    def _error_at(self, key: str, found: str, *, valid: str = "", remedy: str = "") -> SettingsError:
         return SettingsError(f"{self.path}, line {line_of(self._text, key)}: {found}", valid=valid, remedy=remedy)
 
 
 def _seconds(text: str, key: str) -> int:
     match = _EVERY.match(text)
     if match is None or int(match[1]) == 0:
-        raise SettingsError(f"{key} = {text!r} is no time", valid="A number and min, h, d or w: '30min', '6h', '1d'")
+        raise SettingsError(f"{key} = {text!r} is not an interval", valid="A number and min, h, d or w: '30min', '1d'")
     return int(match[1]) * _SECONDS[match[2]]
 
 
 def line_of(text: str, key: str) -> int:
-    """The line, from 1, at which a dotted key stands in a TOML text, or the nearest table that could hold it."""
-    wanted = tuple(key.split("."))
+    """The line, from 1, at which a dotted key stands in a valid TOML text, or the nearest table that could hold it.
+
+    tomllib does not report positions, so the text is parsed statement by statement: as many lines as parse on their
+    own, below the header of their table.
+    """
+    lines = text.splitlines()
+    header, start = "", 0
     best, best_depth = 1, 0
-    for line, path in _keys(text):
-        if path == wanted[: len(path)] and len(path) > best_depth:
-            best, best_depth = line, len(path)
-        elif best_depth == 0 and path[: len(wanted)] == wanted:
-            return line
+    for end in range(1, len(lines) + 1):
+        statement = "\n".join(lines[start:end])
+        is_header = statement.lstrip().startswith("[")
+        try:
+            value: Any = tomllib.loads(statement if is_header else f"{header}\n{statement}")
+        except tomllib.TOMLDecodeError:
+            continue
+        depth = 0
+        for part in key.split("."):
+            if not isinstance(value, dict) or part not in value:
+                break
+            value, depth = value[part], depth + 1
+        if depth > best_depth:
+            best, best_depth = start + 1, depth
+        header, start = statement if is_header else header, end
     return best
-
-
-def _keys(text: str) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """Line and full path of each table header and key, texts of several lines left out."""
-    table: tuple[str, ...] = ()
-    closing = ""
-    for number, line in enumerate(text.splitlines(), 1):
-        if closing:
-            closing = "" if closing in line else closing
-            continue
-        header = re.match(r"\s*\[\[?\s*([^\[\]]+?)\s*\]", line)
-        if header:
-            table = _parts(header[1])
-            yield number, table
-            continue
-        key = re.match(r"""\s*((?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""", line)
-        if key:
-            path = (*table, *_parts(key[1]))
-            yield number, path
-            # The keys of an inline table stand in the same line.
-            yield from ((number, (*path, *_parts(inner))) for inner in re.findall(r"[{,]\s*([\w-]+)\s*=", line))
-        for quotes in ('"""', "'''"):
-            if line.count(quotes) % 2:
-                closing = quotes
-
-
-def _parts(dotted: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in dotted.split("."))

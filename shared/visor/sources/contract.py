@@ -1,7 +1,7 @@
-"""What a source is, and how one is opened by its kind.
+"""The contract of a source.
 
-A source reads one kind of catalogue and yields its items page by page. It keeps nothing: the crawl keeps its
-checkpoint, compares its items with what it saw before and publishes what changed. A source is a class that is
+A source reads one kind of catalogue and yields its items page by page. It is stateless: the crawl keeps its
+checkpoint, compares its items with those of the last pass, and publishes what changed. A source is a class that is
 registered in the entry-point group `visor.sources` under the name of its kind:
 
     class MySource:
@@ -15,9 +15,9 @@ The contract of `read`, which `visor.testing.check_source` checks:
   those of one that was not. `next_pass` of a pass's last page starts the pass after it.
 - Only a page that ends a pass has no checkpoint. It is the last one that is yielded.
 - Reading an unchanged catalogue twice yields equal items.
-- A row that cannot become an item is in `failed`, with its reason, and never stops the rest.
-- `SourceUnavailable` is raised where trying again later may help, `SourceError` where somebody has to change something.
-  In both cases the pages that were yielded before count.
+- A row that cannot become an item is in `failed`, with its reason, and never stops the others.
+- `SourceUnavailable` is raised if retrying later may help, `SourceError` if somebody has to change something.
+  In both cases the pages yielded before count.
 - Memory does not grow with the catalogue.
 """
 
@@ -26,15 +26,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any, ClassVar, Protocol, TypeVar
 
 import msgspec
 
 from visor.errors import DropItem
-from visor.http.response import Fetched, FetchedStream
+from visor.http.fetch import StreamingFetch
 from visor.schema.items import Item, Record
 from visor.settings import Settings
 from visor.sources.secrets import Secrets
@@ -50,10 +50,10 @@ class RowFailure(Record, frozen=True, kw_only=True):
     """Why a row of the catalogue did not become an item, or not a whole one."""
 
     key: str
-    """The source's own key of the row, or where it stands (`line 17`)."""
+    """The source's own key of the row, or its position (`line 17`)."""
     reason: str
     dropped: bool = True
-    """False: the item is there, without the value that the reason names."""
+    """False: the item exists, without the value that the reason names."""
 
 
 class Page(Record, frozen=True, kw_only=True):
@@ -68,43 +68,15 @@ class Page(Record, frozen=True, kw_only=True):
     gone: tuple[str, ...] = ()
     """Keys that the catalogue itself says are deleted."""
     unchanged: tuple[str, ...] = ()
-    """Keys of items that are still there as they were: the catalogue says so without showing them (a status 304)."""
+    """Keys of items that have not changed, according to a catalogue that does not repeat them (status 304)."""
     partial: bool = False
     """This pass covers only what changed, so that an item's absence from it means nothing."""
     next_pass: Mapping[str, Any] | None = None
-    """On the last page only: what the next pass is started with in place of None (validators of what was read)."""
+    """On the last page only: the checkpoint that starts the next pass (validators of what was read)."""
 
 
 class SourceConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every source's configuration."""
-
-
-class PageFetcher(Protocol):
-    """What sources need of `visor.http.client.Fetcher`."""
-
-    def fetch(
-        self,
-        url: str,
-        *,
-        etag: str | None = None,
-        modified: str | None = None,
-        bytes_max: int | None = None,
-        deadline_s: float | None = None,
-        accept: str = ...,
-        headers: Mapping[str, str] | None = None,
-    ) -> Fetched: ...
-
-    def stream(
-        self,
-        url: str,
-        *,
-        etag: str | None = None,
-        modified: str | None = None,
-        bytes_max: int,
-        deadline_s: float,
-        accept: str = ...,
-        headers: Mapping[str, str] | None = None,
-    ) -> AbstractContextManager[FetchedStream]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +84,9 @@ class SourceContext:
     """Everything that a source may use of its surroundings."""
 
     settings: Settings
-    fetcher: PageFetcher
+    fetcher: StreamingFetch
     objects: ObjectStore | None = None
-    """Where a source may keep pictures that have no address of their own (frames of a video)."""
+    """Where a source may keep images that have no URL of their own (frames of a video)."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
     """What `${NAME}` in a configuration stands for."""
     secrets: Secrets = field(default_factory=Secrets, repr=False)
@@ -149,14 +121,15 @@ class RowErrors:
         self.sample: list[RowFailure] = []
         self.more = 0
 
-    def clear(self) -> None:
-        self.sample, self.more = [], 0
-
     def add(self, key: str, reason: str, *, dropped: bool = True) -> None:
         if len(self.sample) < FAILED_SAMPLE_MAX:
             self.sample.append(RowFailure(key=key, reason=reason, dropped=dropped))
         elif dropped:
             self.more += 1
+
+    def page(self, items: Iterable[Item], **fields: Any) -> Page:
+        """The page of those items, and of the rows that failed."""
+        return Page(items=tuple(items), failed=tuple(self.sample), failed_more=self.more, **fields)
 
 
 def page_of(
@@ -167,7 +140,7 @@ def page_of(
     partial: bool = False,
     next_pass: Mapping[str, Any] | None = None,
 ) -> Page:
-    """The page of those rows: `make` returns the item, None to pass over the row silently, or raises `DropItem`."""
+    """The page of those rows: `make` returns the item or None to skip the row silently, or raises `DropItem`."""
     items: list[Item] = []
     errors = RowErrors()
     for where, row in rows:
@@ -178,11 +151,13 @@ def page_of(
         else:
             if item is not None:
                 items.append(item)
-    return Page(
-        items=tuple(items),
-        checkpoint=checkpoint,
-        failed=tuple(errors.sample),
-        failed_more=errors.more,
-        partial=partial,
-        next_pass=next_pass,
-    )
+    return errors.page(items, checkpoint=checkpoint, partial=partial, next_pass=next_pass)
+
+
+def slices(rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], bool]]:
+    """At most `size` rows at a time, each slice with whether it is the last. No rows are one empty slice."""
+    some = list(islice(rows, size))
+    while following := list(islice(rows, size)):
+        yield some, False
+        some = following
+    yield some, True

@@ -8,7 +8,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, cast
 
 from visor.errors import NotConfigured, SettingsError
-from visor.sources.config_errors import checked
+from visor.sources.config_errors import parse_config
 from visor.sources.contract import Source, SourceConfig, SourceContext, SourceKind
 from visor.sources.secrets import Secrets
 
@@ -24,10 +24,10 @@ def kinds(found: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint]:
     by_name: dict[str, EntryPoint] = {}
     for entry in entry_points(group=GROUP) if found is None else found:
         other = by_name.setdefault(entry.name, entry)
-        # A development install can list one and the same entry point twice.
+        # A development install can list the same entry point twice.
         if other.value != entry.value:
             raise SettingsError(
-                f"Two plug-ins register the source kind '{entry.name}': {_origin(other)} and {_origin(entry)}",
+                f"Two plug-ins register the source kind '{entry.name}': {_described(other)} and {_described(entry)}",
                 valid="A kind has one name of its own",
                 remedy="Uninstall one of them, or rename its entry point in its pyproject.toml",
             )
@@ -44,7 +44,7 @@ def load_kind(kind: str, key: str = "kind") -> SourceKind:
     installed = kinds()
     if kind not in installed:
         raise SettingsError(
-            f"{key} = '{kind}' is no kind of source",
+            f"{key} = '{kind}' is not a kind of source",
             valid="Installed kinds are " + ", ".join(installed),
             remedy="Correct `kind`, or install the plug-in that brings it",
         )
@@ -55,15 +55,16 @@ def load_kind(kind: str, key: str = "kind") -> SourceKind:
 
 
 def _how_to_get(entry: EntryPoint) -> str:
-    """The sentence about a kind's libraries that are missing."""
+    """The sentence about the missing libraries of a kind."""
     if entry.value.partition(".")[0] == "visor":
         return (
             f". Install its libraries: pip install 'visor[{entry.name}]'; crawl has them if it was bundled "
             "by `scripts/bundle.py --config` with the visor.toml that names the source"
         )
     dist = entry.dist
-    extra = dist is not None and entry.name in (dist.metadata.get_all("Provides-Extra") or ())
-    return f". Install its libraries: pip install '{dist.name}[{entry.name}]'" if dist is not None and extra else ""
+    if dist is None or entry.name not in (dist.metadata.get_all("Provides-Extra") or ()):
+        return ""
+    return f". Install its libraries: pip install '{dist.name}[{entry.name}]'"
 
 
 def open_source(name: str, config: Mapping[str, Any], context: SourceContext) -> Source:
@@ -73,15 +74,15 @@ def open_source(name: str, config: Mapping[str, Any], context: SourceContext) ->
         SettingsError: The configuration is not valid; says which key, what was found and what is valid.
         NotConfigured: The source cannot be used here as things are.
     """
-    kind, cls, own = check_source(name, config)
+    kind, cls, own = source_class(name, config)
     secrets = Secrets(context.environ)
     expanded = secrets.expand(own, f"sources.{name}")
-    typed = checked(expanded, cls.Config, where=f"sources.{name}", what=f"a source of kind {kind}")
+    typed = parse_config(expanded, cls.Config, where=f"sources.{name}", what=f"a source of kind {kind}")
     return cls(name, typed, replace(context, secrets=secrets))
 
 
-def check_source(name: str, config: Mapping[str, Any]) -> tuple[str, SourceKind, dict[str, Any]]:
-    """Kind, class and own keys of a source's configuration, with `${NAME}` left as it is. Raises as `open_source`."""
+def source_class(name: str, config: Mapping[str, Any]) -> tuple[str, SourceKind, dict[str, Any]]:
+    """Kind, class and own keys of a source's configuration, `${NAME}` not filled in. Raises as `open_source`."""
     kind = config.get("kind")
     if not isinstance(kind, str):
         raise SettingsError(
@@ -98,5 +99,5 @@ def check_source(name: str, config: Mapping[str, Any]) -> tuple[str, SourceKind,
     return kind, cls, {key: value for key, value in config.items() if key != "kind"}
 
 
-def _origin(entry: EntryPoint) -> str:
+def _described(entry: EntryPoint) -> str:
     return f"{entry.value} ({entry.dist.name if entry.dist else 'unknown package'})"

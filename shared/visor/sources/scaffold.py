@@ -1,4 +1,4 @@
-"""Writes a package with a new kind of source, which works from the first minute and is then changed."""
+"""Writes a package with a new kind of source: one that works, to be changed."""
 
 from __future__ import annotations
 
@@ -47,10 +47,7 @@ def package_files(kind: str) -> dict[str, str]:
         "@Class@": "".join(part.capitalize() for part in kind.split("_")),
     }
     templates = files("visor.sources").joinpath("template")
-    found = {}
-    for name, template in FILES.items():
-        text = templates.joinpath(template).read_text("utf-8")
-        for placeholder, word in words.items():
-            name, text = name.replace(placeholder, word), text.replace(placeholder, word)
-        found[name] = text
-    return found
+    texts = {name: templates.joinpath(template).read_text("utf-8") for name, template in FILES.items()}
+    for placeholder, word in words.items():
+        texts = {name.replace(placeholder, word): text.replace(placeholder, word) for name, text in texts.items()}
+    return texts

@@ -1,4 +1,4 @@
-"""Values that the owner's configuration takes from the environment (`${NAME}`) and that are shown nowhere."""
+"""Secrets: values that a configuration takes from the environment (`${NAME}`) and that must not be shown."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from visor.errors import SettingsError
 
 _PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 _LENGTH_MIN = 4
-"""A shorter value (`${STAGE}` = "eu") is no secret, and hiding it would garble every text."""
+"""A shorter value (`${STAGE}` = "eu") is not a secret, and hiding it would garble every text."""
 
 
 class Secrets:
-    """Fills in `${NAME}` and takes the values out again of whatever is shown or stored."""
+    """Fills in `${NAME}`, and redacts the values in whatever is shown or stored."""
 
     def __init__(self, environ: Mapping[str, str] | None = None) -> None:
         self._environ = environ or {}
@@ -42,7 +42,7 @@ class Secrets:
         return text
 
     def reveal(self, url: str) -> str:
-        """A URL that went through `hide`, made whole again."""
+        """A URL that went through `hide`, with its values filled in again."""
         return _PLACEHOLDER.sub(lambda match: quote(self._used.get(match[1], match[0]), safe="${}"), url)
 
     def _value(self, name: str, where: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
-from types import TracebackType
 
 from visor.errors import SettingsError
 from visor.settings import PREFIX, Settings
@@ -33,9 +32,7 @@ class Stores:
     def __enter__(self) -> Stores:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc: object) -> None:
         self.close()
 
 
@@ -48,10 +45,10 @@ def open_stores(settings: Settings) -> Stores:
     return Stores(objects=open_objects(settings), documents=open_documents(settings), queue=open_queue(settings))
 
 
-class StoresWhenUsed(Stores):
+class LazyStores(Stores):
     """The stores of the index that the settings name, each opened when it is first used.
 
-    A function imports, and has in its requirements, the libraries of those that it uses.
+    A function imports, and lists in its requirements, only the libraries of the stores that it uses.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -70,9 +67,8 @@ class StoresWhenUsed(Stores):
         return open_queue(self.__dict__["_settings"])
 
     def close(self) -> None:
-        for name in ("objects", "documents", "queue"):
-            if name in self.__dict__:
-                self.__dict__[name].close()
+        for name in {"objects", "documents", "queue"} & self.__dict__.keys():
+            self.__dict__[name].close()
 
 
 def open_objects(settings: Settings) -> ObjectStore:

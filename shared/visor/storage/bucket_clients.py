@@ -80,17 +80,17 @@ class CloudBucket:
     def __init__(self, bucket: str, options: Mapping[str, Any]) -> None:
         from google.cloud import storage
 
-        from visor.storage.gcp.errors import retrying, translated
+        from visor.storage.gcp.errors import map_errors, retrying
 
-        self._translated, self._retry = translated, retrying(DEADLINE_S)
-        with translated(f"Cloud Storage bucket {bucket}"):
+        self._map_errors, self._retry = map_errors, retrying(DEADLINE_S)
+        with map_errors(f"Cloud Storage bucket {bucket}"):
             anonymous = options.get("anonymous") is True
             project = options.get("project")
             self._client = storage.Client.create_anonymous_client() if anonymous else storage.Client(project=project)
             self._bucket = self._client.bucket(bucket, user_project=options.get("user_project"))
 
     def list(self, prefix: str, after: str | None) -> Iterator[Stored]:
-        with self._translated(f"Bucket {self._bucket.name}"):
+        with self._map_errors(f"Bucket {self._bucket.name}"):
             blobs = self._client.list_blobs(
                 self._bucket,
                 prefix=prefix or None,
@@ -111,7 +111,7 @@ class CloudBucket:
                     )
 
     def read(self, name: str, bytes_max: int) -> bytes:
-        with self._translated(f"Object {name}"):
+        with self._map_errors(f"Object {name}"):
             blob = self._bucket.blob(name)
             data: bytes = blob.download_as_bytes(
                 end=bytes_max, raw_download=True, checksum=None, timeout=DEADLINE_S, retry=self._retry
@@ -119,7 +119,7 @@ class CloudBucket:
         return _at_most(data, bytes_max, name)
 
     def has(self, name: str) -> bool:
-        with self._translated(f"Object {name}"):
+        with self._map_errors(f"Object {name}"):
             return bool(self._bucket.blob(name).exists(timeout=DEADLINE_S, retry=self._retry))
 
 

@@ -28,6 +28,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, Protocol
 
+from visor.errors import Conflict
+
 
 class ServerTime:
     """Type of the placeholder `SERVER_TIME`."""
@@ -148,6 +150,15 @@ def check_writes(writes: Sequence[Write]) -> None:
                 _check_field(field)
                 if isinstance(amount, bool) or not isinstance(amount, int | float):
                     raise TypeError(f"{field} cannot grow by {amount!r}; valid are int and float")
+
+
+def revision_conflict(write: Put, revision: int) -> Conflict:
+    """The error for a `Put` with `if_revision` whose document has another revision (0: there is none)."""
+    return Conflict(
+        f"Document {write.collection}/{write.key} has revision {revision}, not {write.if_revision}",
+        valid=f"if_revision={revision}",
+        remedy="Read it again and decide anew",
+    )
 
 
 def check_key(collection: str, key: str) -> None:

@@ -1,4 +1,4 @@
-"""The queue of batches: at least once, ordered by nothing.
+"""The queue of batches: at-least-once delivery, in no order.
 
 Contract, the same on every backend:
 - `publish` is durable when it returns. If it raises, some of its messages may have been published. A body has at
@@ -79,8 +79,3 @@ def check_bodies(bodies: Sequence[bytes]) -> None:
     for body in bodies:
         if not 1 <= len(body) <= BODY_BYTES_MAX:
             raise ValueError(f"A message of {len(body)} bytes; valid are 1 to {BODY_BYTES_MAX}")
-
-
-def delay_after(attempt: int, *, first_s: float = 10.0, longest_s: float = 600.0) -> float:
-    """Seconds to wait after a failed attempt (1, 2, …): doubling, the curve of Pub/Sub's retry policy."""
-    return min(longest_s, first_s * 2.0 ** (attempt - 1))

@@ -1,5 +1,6 @@
-"""For authors of plug-ins: the contract of a source as a test, and surroundings to run a source in.
+"""For authors of plug-ins: the contract of a source as a test, and a context to run a source in.
 
+from visor.sources import open_source
 from visor.testing import check_source, source_context
 
 def test_contract():

@@ -1,4 +1,4 @@
-"""The contract of `visor.sources.contract` as checks that any source has to pass."""
+"""The contract of `visor.sources.contract` as checks that every source has to pass."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from visor.settings import Settings
 from visor.sources.contract import Page, Source, SourceContext
 
 CHECKPOINT_BYTES_MAX = 32_000_000
-"""A checkpoint is kept with the seen-set and written whole."""
+"""A checkpoint is stored with the seen-set, and rewritten as a whole."""
 
 
 class BrokenContract(AssertionError):
-    """A source does not do what every source has to."""
+    """A source breaks the contract."""
 
 
 @contextmanager
 def source_context(
     *, allow_hosts: Sequence[str] = (), slept: list[float] | None = None, **environ: str
 ) -> Iterator[SourceContext]:
-    """Surroundings with a real fetcher, which may reach `allow_hosts` (`127.0.0.1:8000`) beside public addresses.
+    """A context with a real fetcher, which may reach `allow_hosts` (`127.0.0.1:8000`) beside public addresses.
 
     Args:
-        slept: Collects the seconds that the source wanted to wait; nothing waits.
-        environ: What `${NAME}` stands for.
+        slept: Collects the seconds that the source would have waited.
+        environ: Values of `${NAME}`.
     """
     settings = Settings(allow_hosts=tuple(allow_hosts), fetch_timeout_s=10)
     waits = [] if slept is None else slept
@@ -39,17 +39,17 @@ def source_context(
 def check_source(make: Callable[[], Source], *, pages_min: int = 1) -> list[Item]:
     """Read the source as a crawl does, from its start and from each of its checkpoints.
 
-    The catalogue has to stay as it is meanwhile, and to be small: it is read once for each of its pages.
+    The catalogue must not change meanwhile, and should be small: it is read once for each of its pages.
 
     Args:
-        make: Opens the source anew, as a later run in another process would.
-        pages_min: Pages that the catalogue has to come in; 2 or more make sure that resuming is tested at all.
+        make: Opens the source, as a later run in another process would.
+        pages_min: Least number of pages of the catalogue; with 2 or more, resuming is tested too.
 
     Returns:
         The items of one pass, for further checks.
 
     Raises:
-        BrokenContract: Says which part of the contract does not hold, and where.
+        BrokenContract: Names the part of the contract that does not hold, and where.
     """
     source = make()
     whole = list(source.read(None))
@@ -117,7 +117,7 @@ def _through_json(checkpoint: Any) -> Any:
     try:
         text = json.dumps(checkpoint, allow_nan=False)
     except (TypeError, ValueError) as exc:
-        raise BrokenContract(f"a checkpoint is no JSON: {exc}") from exc
+        raise BrokenContract(f"a checkpoint is not JSON: {exc}") from exc
     _check(len(text) <= CHECKPOINT_BYTES_MAX, f"a checkpoint has {len(text)} bytes; it may have {CHECKPOINT_BYTES_MAX}")
     return json.loads(text)
 

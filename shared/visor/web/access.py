@@ -1,4 +1,4 @@
-"""The gate: who may search now. A public endpoint on somebody's free tier must not be a way to spend their money."""
+"""Access: who may send which request now. Nobody may spend the money of an owner whose endpoint is public."""
 
 from __future__ import annotations
 
@@ -11,84 +11,64 @@ from flask import Request
 from visor.errors import KeyRequired
 from visor.free_tier.quota import Meter
 from visor.settings import Settings
+from visor.web.endpoints import Access
 from visor.web.rate_limit import RateLimiter, client_of
 
 KEY_HEADER = "X-Visor-Key"
 BILLED_S = 0.1
-"""The least that a request costs."""
+"""The shortest time that Cloud Run bills for a request."""
+_SEND_KEY = f"Send the owner's key in the header {KEY_HEADER}"
 
 
-class Gate:
-    """Lets a request through, or says when to come back. Nothing is limited in the embedded setting."""
+class AccessPolicy:
+    """Admits a request, or says when to try again. On a laptop nothing is limited."""
 
     def __init__(self, settings: Settings, meter: Meter) -> None:
         self.settings, self.meter = settings, meter
-        self.rate = RateLimiter(per_minute=settings.searches_per_minute, burst=settings.searches_burst)
-        self.reads = RateLimiter(per_minute=settings.reads_per_minute, burst=settings.reads_burst)
+        self._limiters = {
+            "search": RateLimiter(per_minute=settings.searches_per_minute, burst=settings.searches_burst),
+            "reading": RateLimiter(per_minute=settings.reads_per_minute, burst=settings.reads_burst),
+        }
 
-    def admit(self, request: Request) -> None:
-        """Let one search through.
-
-        Raises:
-            KeyRequired: The owner lets nobody else search, and the request does not carry the owner's key.
-            QuotaReached: This client asks too often, or what is free is used up.
-        """
-        if self.settings.backend == "local":
-            return
-        owner = self._is_owner(request)
-        if self.settings.key_required and not owner:
-            raise KeyRequired(
-                f"The request has no valid {KEY_HEADER}",
-                valid="This endpoint answers its owner only",
-                remedy=f"Send the owner's key in the header {KEY_HEADER}",
-            )
-        if not owner:
-            self.rate.take(_client(request))
-        self.meter.allow("search", owner=owner)
-
-    def admit_reading(self, request: Request) -> None:
-        """Let one request through that is no search: an item that is asked for by id is a read of the database, too.
+    def admit(self, access: Access, request: Request) -> None:
+        """Admit one request, before anything of its body is read.
 
         Raises:
-            QuotaReached: This client asks too often, or what is free is used up.
+            KeyRequired: The request needs the owner's key and does not carry it.
+            QuotaReached: This client asks too often, or the free tier is used up.
         """
-        if self.settings.backend == "local":
-            return
         owner = self._is_owner(request)
+        if access == "owner":
+            if not owner:
+                self._refuse_stranger(request)
+            return
+        if access == "free" or self.settings.backend == "local":
+            return
+        if access == "search" and self.settings.key_required and not owner:
+            raise _no_key("This endpoint answers only its owner", _SEND_KEY)
         if not owner:
-            self.reads.take(_client(request))
-        self.meter.allow("reading", owner=owner)
+            self._limiters[access].take(_client(request))
+        self.meter.allow(access, owner=owner)
+
+    def _refuse_stranger(self, request: Request) -> None:
+        """Raise `KeyRequired`, except on a laptop: everyone there is the owner, but not another site's page."""
+        origin = request.headers.get("Origin")
+        if self.settings.backend == "local" and (origin is None or urlsplit(origin).netloc == request.host):
+            return
+        remedy = _SEND_KEY if self.settings.owner_key else "Set VISOR_OWNER_KEY: without it nobody may"
+        raise _no_key("Only the owner may change what is indexed", remedy)
 
     def count_object(self) -> None:
-        """Note that an object is read for somebody.
+        """Count an object that is read for a request.
 
         Raises:
-            QuotaReached: What is free is used up.
+            QuotaReached: The free tier is used up.
         """
         self.meter.allow("fresh_shard")
         self.meter.add("fresh_shard", seconds=0)
 
-    def admit_owner(self, request: Request) -> None:
-        """Let the owner change what is indexed. In the embedded setting anybody on this machine is the owner, except
-        for a page of another site that a browser shows here.
-
-        Raises:
-            KeyRequired: The request does not carry the owner's key, or there is none, so that nobody may.
-        """
-        if self._is_owner(request):
-            return
-        origin = request.headers.get("Origin")
-        if self.settings.backend == "local" and (origin is None or urlsplit(origin).netloc == request.host):
-            return
-        remedy = f"Send the owner's key in the header {KEY_HEADER}"
-        raise KeyRequired(
-            f"The request has no valid {KEY_HEADER}",
-            valid="Only the owner may change what is indexed",
-            remedy=remedy if self.settings.owner_key else "Set VISOR_OWNER_KEY to allow it: now nobody may",
-        )
-
     def count(self, kind: Literal["search", "reading"], *, seconds: float, response_bytes: int) -> None:
-        """Note that one request was answered, refused ones included: Cloud Run bills each from 0.1 s on."""
+        """Count one answered request, also a refused one: Cloud Run bills each for at least 0.1 s."""
         self.meter.add(kind, seconds=max(seconds, BILLED_S), response_bytes=response_bytes)
 
     def _is_owner(self, request: Request) -> bool:
@@ -98,3 +78,7 @@ class Gate:
 
 def _client(request: Request) -> str:
     return client_of(request.headers.get("X-Forwarded-For"), request.remote_addr, behind_cloud_run=True)
+
+
+def _no_key(valid: str, remedy: str) -> KeyRequired:
+    return KeyRequired(f"The request has no valid {KEY_HEADER}", valid=valid, remedy=remedy)

@@ -1,7 +1,7 @@
-"""The body of a request: how much of it is taken, how long it may take to arrive, and what it says.
+"""The body of a request, read within limits of size and time, and decoded.
 
-Neither gunicorn nor functions-framework bounds either. So the body is read here, whole, before anything else is done
-with it. What is not wanted is let by in small pieces, because functions-framework reads all of a body, into memory,
+Neither gunicorn nor functions-framework limits size or time. So the whole body is read here before anything else is
+done with it. An unread body is drained in chunks, because functions-framework otherwise reads all of it into memory
 before it answers.
 """
 
@@ -20,32 +20,32 @@ from flask import Request
 from visor.errors import BadRequest, RequestTooLarge, RequestTooSlow, UnsupportedMediaType
 from visor.schema.items import Record
 from visor.schema.search import SearchRequest
+from visor.web.endpoints import FORM, JSON
 
-PIECE_BYTES = 65_536
-LET_BY_BYTES_MAX = 32_000_000
-"""More than this no request has that Cloud Run passes on."""
-LET_BY_S = 2.0
-JSON, FORM = "application/json", "multipart/form-data"
+CHUNK_BYTES = 65_536
+DRAIN_BYTES_MAX = 32_000_000
+"""Cloud Run rejects larger requests."""
+DRAIN_S = 2.0
 T = TypeVar("T", bound=Record)
 S = TypeVar("S", bound=SearchRequest)
 
 
-def receive(request: Request, *, bytes_max: int, within_s: float) -> bytes:
-    """The whole body; the request's own ways to read it (`get_data`, `files`, `form`) read the same bytes afterwards.
+def read_request_body(request: Request, *, bytes_max: int, within_s: float) -> bytes:
+    """Read the whole body. `get_data`, `files` and `form` of the request then give the same bytes.
 
     Raises:
         RequestTooLarge: It has more than `bytes_max`.
-        RequestTooSlow: It was not there after `within_s`.
-        BadRequest: The client ended before its body did, or its chunks are none.
+        RequestTooSlow: It had not arrived after `within_s`.
+        BadRequest: It was truncated or badly chunked.
     """
     announced = request.content_length
     if announced is not None and announced > bytes_max:
         raise _too_large(f"{announced:,}", bytes_max)
     body, broken = io.BytesIO(), None
-    with _ended_after(request, within_s) as late:
+    with _closed_after(request, within_s) as late:
         try:
-            for piece in _pieces(request, most=bytes_max + 1):
-                body.write(piece)
+            for chunk in _chunks(request, most=bytes_max + 1):
+                body.write(chunk)
         except Exception as exc:  # noqa: BLE001 — gunicorn's errors have no base of their own
             broken = exc
     size = body.tell()
@@ -53,29 +53,29 @@ def receive(request: Request, *, bytes_max: int, within_s: float) -> bytes:
         raise _too_large("too many", bytes_max)
     if late.is_set():
         raise RequestTooSlow(
-            f"Of the body {size:,} bytes arrived in {within_s:g} s",
-            valid=f"All of it within {within_s:g} s",
-            remedy="Send a smaller picture: 1,024 pixels a side are plenty",
+            f"Only {size:,} bytes of the body arrived in {within_s:g} s",
+            valid=f"The whole body within {within_s:g} s",
+            remedy="Send a smaller image: 1,024 pixels a side are enough",
         )
     if broken is not None or size < (announced or 0):
         raise BadRequest(
-            f"The body broke off after {size:,} bytes", valid="As many as Content-Length says, or whole chunks"
+            f"The body ended after {size:,} bytes", valid="As many bytes as Content-Length says, or complete chunks"
         ) from broken
     _replace(request, body.getvalue())
     request.max_form_memory_size = bytes_max
     return body.getvalue()
 
 
-def let_by(request: Request) -> None:
-    """Let what nobody read of the body pass, for a moment. If there is more, gunicorn ends the connection."""
-    with _ended_after(request, LET_BY_S), contextlib.suppress(Exception):
-        for _ in _pieces(request, most=LET_BY_BYTES_MAX):
+def drain(request: Request) -> None:
+    """Read and drop the rest of the body, for a moment. If there is still more, gunicorn closes the connection."""
+    with _closed_after(request, DRAIN_S), contextlib.suppress(Exception):
+        for _ in _chunks(request, most=DRAIN_BYTES_MAX):
             pass
     _replace(request, b"")
 
 
 def read_search(request: Request, body: bytes, kind: type[S]) -> tuple[S, bytes | None]:
-    """The request document, and the picture beside it.
+    """The request document, and the image sent beside it.
 
     Raises:
         BadRequest, UnsupportedMediaType: It cannot be read.
@@ -83,24 +83,24 @@ def read_search(request: Request, body: bytes, kind: type[S]) -> tuple[S, bytes 
     if request.mimetype == JSON:
         return read_document(body, kind), None
     if request.mimetype == FORM:
-        picture = request.files.get("image")
-        if picture is None:
+        image = request.files.get("image")
+        if image is None:
             raise BadRequest(
                 f"The form has the parts {sorted({*request.files, *request.form})}",
                 valid="A file part named image, and perhaps a part named request",
-                remedy="Name the picture's part image",
+                remedy="Name the image's part `image`",
             )
-        return read_document((request.form.get("request") or "{}").encode(), kind), picture.read()
+        return read_document((request.form.get("request") or "{}").encode(), kind), image.read()
     if request.mimetype.startswith("image/"):
         return read_document(b"{}", kind), body
-    raise not_read_here(request, f"{JSON}, {FORM} or image/*")
+    raise unsupported_type(request, f"{JSON}, {FORM} or image/*")
 
 
 def read_document(body: bytes, kind: type[T]) -> T:
     """The record that a JSON document is.
 
     Raises:
-        BadRequest: It is none; says where.
+        BadRequest: It is not valid; the message says where.
     """
     try:
         return msgspec.json.decode(body, type=kind)
@@ -112,31 +112,31 @@ def read_document(body: bytes, kind: type[T]) -> T:
         ) from exc
 
 
-def not_read_here(request: Request, valid: str) -> UnsupportedMediaType:
+def unsupported_type(request: Request, valid: str) -> UnsupportedMediaType:
     return UnsupportedMediaType(
         f"The body is of type {request.mimetype or '(none)'}", valid=valid, remedy="Set Content-Type"
     )
 
 
-def _pieces(request: Request, *, most: int) -> Iterator[bytes]:
-    """The body as it arrives, until it ends or `most` bytes were read."""
+def _chunks(request: Request, *, most: int) -> Iterator[bytes]:
+    """The body as it arrives, until it ends or `most` bytes have been read."""
     stream = request.environ.get("wsgi.input")
     # Without a length only a server that ends the stream itself can be read from (PEP 3333).
     left = most if request.environ.get("wsgi.input_terminated") else min(most, request.content_length or 0)
     while stream is not None and left > 0:
-        piece = stream.read(min(PIECE_BYTES, left))
-        if not piece:
+        chunk = stream.read(min(CHUNK_BYTES, left))
+        if not chunk:
             return
-        left -= len(piece)
-        yield piece
+        left -= len(chunk)
+        yield chunk
 
 
 @contextlib.contextmanager
-def _ended_after(request: Request, seconds: float) -> Iterator[threading.Event]:
-    """Ends a body that is still arriving after so long: a reader then meets its end, and the event is set.
+def _closed_after(request: Request, seconds: float) -> Iterator[threading.Event]:
+    """Stop receiving after `seconds`: a reader then sees the end of the body, and the event is set.
 
-    A time-out of the socket would not do, because each byte that trickles in would start it anew. A server that hands
-    over whole bodies (waitress, of the embedded setting) has nothing to end.
+    A socket timeout would not do, because every byte that trickles in restarts it. A server that hands over complete
+    bodies (waitress, on a laptop) has nothing to stop.
     """
     late = threading.Event()
     connection = request.environ.get("gunicorn.socket")
@@ -168,5 +168,5 @@ def _too_large(found: str, bytes_max: int) -> RequestTooLarge:
     return RequestTooLarge(
         f"The request has {found} bytes",
         valid=f"At most {bytes_max:,}",
-        remedy="Send less: of a picture, 1,024 pixels a side are plenty",
+        remedy="Send a smaller image: 1,024 pixels a side are enough",
     )

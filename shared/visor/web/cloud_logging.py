@@ -1,4 +1,4 @@
-"""Logs as Cloud Logging reads them: one JSON object a line, with severity, message and what the record carries."""
+"""Logs in the format of Cloud Logging: one JSON object per line, with severity, message and fields of the record."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from flask import has_request_context, request
 CARRIED = ("batch", "run", "items", "source", "stage")
 """Attributes that a log call may pass in `extra` and that become fields of the line."""
 TRACE_HEADER = "X-Cloud-Trace-Context"
-"""`TRACE/SPAN;o=OPTIONS`, set by Cloud Run on every request; lines that carry it are shown with their request."""
+"""`TRACE/SPAN;o=OPTIONS`, set by Cloud Run on every request; lines with it are shown with their request."""
 
 
 class CloudFormatter(logging.Formatter):
-    """One line of JSON a record. Never a picture's bytes: only what the message and `CARRIED` say.
+    """One line of JSON per record: the message and the attributes in `CARRIED`, never an image's bytes.
 
     Args:
-        project: Names the trace of the request that is being answered; without it there is none.
+        project: Whose trace of the current request is named; empty: none is.
     """
 
     def __init__(self, project: str = "") -> None:

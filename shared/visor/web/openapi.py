@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the contract's records so that it cannot disagree with them."""
+"""The OpenAPI document, made from the table of endpoints and the contract's records, so that it agrees with them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,12 @@ from typing import Any
 import msgspec
 
 from visor import __version__
-from visor.errors import RequestError
-from visor.schema.push import PushAnswer, PushItem
-from visor.schema.search import (
-    ExplainAnswer,
-    ExplainRequest,
-    FacetsAnswer,
-    FeedbackRequest,
-    SearchAnswer,
-    SearchRequest,
-)
-from visor.web.schema import FeedbackAnswer, HealthAnswer, ItemAnswer, ItemsAnswer, Problem, StatsAnswer
+from visor.schema.items import Record
+from visor.web.endpoints import ENDPOINTS, FORM, JPEG, JSON, Endpoint
+from visor.web.schema import Problem
 
-JSON = "application/json"
 PROBLEM = "application/problem+json"
-ANSWERS: dict[int, str] = {
+PROBLEMS: dict[int, str] = {
     400: "The request cannot be answered as it stands",
     401: "Only the owner may do this, and the request has no valid key",
     404: "No such item",
@@ -36,25 +27,16 @@ ANSWERS: dict[int, str] = {
 
 def document() -> dict[str, Any]:
     """OpenAPI 3.1 of every endpoint."""
-    names = [
-        SearchRequest,
-        SearchAnswer,
-        FacetsAnswer,
-        ItemsAnswer,
-        ItemAnswer,
-        StatsAnswer,
-        HealthAnswer,
-        ExplainRequest,
-        ExplainAnswer,
-        FeedbackRequest,
-        FeedbackAnswer,
-        PushItem,
-        PushAnswer,
-        Problem,
-    ]
-    _, components = msgspec.json.schema_components(names, ref_template="#/components/schemas/{name}")
+    described = [endpoint for endpoint in ENDPOINTS if endpoint.is_described]
+    # Keys stay in the order that docs/openapi.json has always had, so that it stays the same byte for byte.
+    in_order = sorted(described, key=lambda one: one.name != "search" and one.method != "GET")
+    records = [record for one in in_order for record in (one.request, one.answer) if record]
+    _, components = msgspec.json.schema_components([*records, Problem], ref_template="#/components/schemas/{name}")
     components["SearchRequest"]["oneOf"] = [_only(name) for name in ("image", "url", "vector", "item")]
     components["FeedbackRequest"]["oneOf"] = [_only(name) for name in ("query_item", "query_vector")]
+    paths: dict[str, dict[str, Any]] = {}
+    for endpoint in described:
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = _operation(endpoint)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -64,153 +46,59 @@ def document() -> dict[str, Any]:
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
         "servers": [{"url": "."}],
-        "paths": {
-            "/v1/search": {"post": _search()},
-            "/v1/explain": {"post": _asked("explain", "Where in two pictures their likeness sits", "Explain")},
-            "/v1/feedback": {"post": _feedback()},
-            "/v1/facets": {
-                "get": _get("Count the values that items can be filtered by", "FacetsAnswer", [400], _FACETS)
-            },
-            "/v1/items": {
-                "get": _get("Some items to start from", "ItemsAnswer", [400], [_query("limit", _integer(1, 48, 8))]),
-                "post": _push(),
-            },
-            "/v1/items/{id}": {"get": _get("One item", "ItemAnswer", [404], [_ID]), "delete": _delete()},
-            "/v1/thumbnails/{name}": {"get": _thumbnail()},
-            "/v1/stats": {"get": _get("What the index holds and how this process is doing", "StatsAnswer", [])},
-            "/v1/health": {"get": _get("Is this process up?", "HealthAnswer", [])},
-        },
+        "paths": paths,
         "components": {"schemas": components},
     }
 
 
 def _only(name: str) -> dict[str, Any]:
-    """That this field of a search request is the one that is there."""
+    """That this field of a request is the one that is there."""
     return {"required": [name], "properties": {name: {"type": "string"}}}
 
 
-def _search() -> dict[str, Any]:
-    return _asked("search", "The nearest items to a picture, and how sure that is", "Search")
-
-
-def _asked(operation: str, summary: str, name: str) -> dict[str, Any]:
-    """An operation that takes a search as JSON, or as a form beside a picture."""
-    request = {"$ref": f"#/components/schemas/{name}Request"}
-    beside = {"type": "object", "description": f"A {name}Request without image, url, vector and item"}
-    multipart = {
-        "type": "object",
-        "required": ["image"],
-        "properties": {
-            "image": {"type": "string", "contentMediaType": "image/*", "format": "binary"},
-            "request": beside,
-        },
+def _operation(endpoint: Endpoint) -> dict[str, Any]:
+    operation: dict[str, Any] = {"operationId": endpoint.name, "summary": endpoint.summary}
+    if endpoint.request:
+        operation["requestBody"] = {"required": True, "content": _bodies(endpoint.request, endpoint.also)}
+    operation["responses"] = {str(endpoint.status): _success(endpoint)} | {
+        str(status): _json(PROBLEMS[status], Problem, PROBLEM) for status in endpoint.problems
     }
-    return {
-        "operationId": operation,
-        "summary": summary,
-        "requestBody": {
-            "required": True,
-            "content": {
-                JSON: {"schema": request},
-                "multipart/form-data": {"schema": multipart, "encoding": {"request": {"contentType": JSON}}},
-            },
-        },
-        "responses": _responses(f"{name}Answer", [400, 401, 404, 408, 413, 415, 422, 429, 503]),
-    }
-
-
-def _feedback() -> dict[str, Any]:
-    content = {JSON: {"schema": {"$ref": "#/components/schemas/FeedbackRequest"}}}
-    return {
-        "operationId": "feedback",
-        "summary": "Say that an item is no match: it is hidden for this query, and confidence learns from it",
-        "requestBody": {"required": True, "content": content},
-        "responses": _responses("FeedbackAnswer", [400, 401, 404, 408, 413, 415, 429, 503]),
-    }
-
-
-def _push() -> dict[str, Any]:
-    item = {"$ref": "#/components/schemas/PushItem"}
-    lines = {"type": "string", "description": "A PushItem a line, at most 1,000"}
-    return {
-        "operationId": "push",
-        "summary": "Send items to be indexed; needs the owner's key in the header X-Visor-Key",
-        "requestBody": {
-            "required": True,
-            "content": {JSON: {"schema": item}, "application/x-ndjson": {"schema": lines}},
-        },
-        "responses": _responses("PushAnswer", [400, 401, 408, 413, 415, 429, 503], status=202),
-    }
-
-
-def _delete() -> dict[str, Any]:
-    return {
-        "operationId": "delete",
-        "summary": "Delete an item that was pushed; needs the owner's key in the header X-Visor-Key",
-        "parameters": [_ID],
-        "responses": _responses("PushAnswer", [401, 404, 429, 503], status=202),
-    }
-
-
-def _thumbnail() -> dict[str, Any]:
-    name = {**_ID, "name": "name"}
-    responses = _responses("HealthAnswer", [404, 429, 503])
-    picture = {"schema": {"type": "string", "format": "binary"}}
-    responses["200"] = {"description": "A JPEG that never changes", "content": {"image/jpeg": picture}}
-    return {
-        "operationId": "thumbnail",
-        "summary": "A frame of a video",
-        "parameters": [name],
-        "responses": responses,
-    }
-
-
-def _get(summary: str, answer: str, problems: list[int], parameters: list[Any] | None = None) -> dict[str, Any]:
-    operation = {
-        "operationId": answer.removesuffix("Answer").lower(),
-        "summary": summary,
-        "responses": _responses(answer, [*problems, 429, 503]),
-    }
-    if parameters:
-        operation["parameters"] = parameters
+    if endpoint.parameters:
+        operation["parameters"] = list(endpoint.parameters)
+    if endpoint.name in ("delete", "thumbnail"):
+        operation["responses"] = operation.pop("responses")  # the order of keys, as above
     return operation
 
 
-def _responses(answer: str, problems: list[int], status: int = 200) -> dict[str, Any]:
-    responses: dict[str, Any] = {
-        str(status): {
-            "description": "The answer",
-            "content": {JSON: {"schema": {"$ref": f"#/components/schemas/{answer}"}}},
+def _bodies(request: type[Record], also: str) -> dict[str, Any]:
+    """By media type, what a request may send: the document alone, beside a picture, or one a line."""
+    bodies: dict[str, Any] = {JSON: {"schema": _reference(request)}}
+    if also == FORM:
+        name = request.__name__
+        parts = {
+            "image": {"type": "string", "contentMediaType": "image/*", "format": "binary"},
+            "request": {"type": "object", "description": f"A {name} without image, url, vector and item"},
         }
-    }
-    for problem in problems:
-        responses[str(problem)] = {
-            "description": ANSWERS[problem],
-            "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-        }
-    return responses
+        schema = {"type": "object", "required": ["image"], "properties": parts}
+        bodies[FORM] = {"schema": schema, "encoding": {"request": {"contentType": JSON}}}
+    elif also:
+        bodies[also] = {"schema": {"type": "string", "description": f"A {request.__name__} a line, at most 1,000"}}
+    return bodies
 
 
-def _query(name: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": schema}
+def _success(endpoint: Endpoint) -> dict[str, Any]:
+    if endpoint.answer:
+        return _json("The answer", endpoint.answer, JSON)
+    image = {"schema": {"type": "string", "format": "binary"}}
+    return {"description": "A JPEG that never changes", "content": {JPEG: image}}
 
 
-def _integer(least: int, most: int, default: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": least, "maximum": most, "default": default}
+def _json(description: str, record: type[Record], media_type: str) -> dict[str, Any]:
+    return {"description": description, "content": {media_type: {"schema": _reference(record)}}}
 
 
-_ID = {"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}
-_TEXTS = {"type": "array", "items": {"type": "string"}}
-_FACETS = [_query(name, _TEXTS) for name in ("collection", "source", "country", "currency", "label")]
-_FACETS += [_query(name, {"type": "number"}) for name in ("price_min", "price_max")]
-_FACETS += [_query(name, {"type": "string", "format": "date"}) for name in ("date_from", "date_to")]
-
-STATUS_OF_IMAGE_ERRORS = 422
-
-
-def statuses() -> dict[str, int]:
-    """HTTP status of every kind of `RequestError`, by code."""
-    return {cls.code: cls.status for cls in RequestError.__subclasses__()}
+def _reference(record: type[Record]) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{record.__name__}"}
 
 
 if __name__ == "__main__":

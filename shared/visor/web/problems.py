@@ -8,7 +8,7 @@ import msgspec
 from flask import Request, Response
 
 from visor.errors import ImageError, RequestError, VisorError
-from visor.web.openapi import PROBLEM, STATUS_OF_IMAGE_ERRORS
+from visor.web.openapi import PROBLEM
 from visor.web.schema import Problem
 
 
@@ -17,23 +17,16 @@ def status_of(exc: VisorError) -> int:
     if isinstance(exc, RequestError):
         return exc.status
     if isinstance(exc, ImageError):
-        return STATUS_OF_IMAGE_ERRORS
+        return 422
     return 503 if exc.retriable else 500
 
 
 def problem(exc: VisorError) -> Response:
-    """What Visor raised on purpose."""
-    status = status_of(exc)
-    document = Problem(
-        type=f"urn:visor:{exc.code}",
-        title=exc.code.replace("_", " ").capitalize(),
-        status=status,
-        detail=str(exc),
-        found=exc.found,
-        valid=exc.valid,
-        remedy=exc.remedy,
+    """The response for an error that Visor raised."""
+    status, title = status_of(exc), exc.code.replace("_", " ").capitalize()
+    response = _response(
+        status, f"urn:visor:{exc.code}", title, str(exc), found=exc.found, valid=exc.valid, remedy=exc.remedy
     )
-    response = Response(msgspec.json.encode(document), status=status, mimetype=PROBLEM)
     retry_after_s = getattr(exc, "retry_after_s", None)
     if status in (429, 503):
         response.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s or 30)))
@@ -41,14 +34,13 @@ def problem(exc: VisorError) -> Response:
 
 
 def http_problem(request: Request, status: int, found: str, *, valid: str = "") -> Response:
-    """What the routes or a fault of ours make of a request."""
+    """The response for a request that no endpoint answered: a wrong path or method, or a bug of ours."""
     title = {404: "Not found", 405: "Method not allowed", 500: "Internal error"}.get(status, "Bad request")
-    document = Problem(
-        type="about:blank",
-        title=title,
-        status=status,
-        detail=f"{request.method} {request.path}: {found}",
-        found=found,
-        valid=valid,
+    return _response(
+        status, "about:blank", title, f"{request.method} {request.path}: {found}", found=found, valid=valid
     )
+
+
+def _response(status: int, kind: str, title: str, detail: str, **parts: str) -> Response:
+    document = Problem(type=kind, title=title, status=status, detail=detail, **parts)
     return Response(msgspec.json.encode(document), status=status, mimetype=PROBLEM)

@@ -1,9 +1,9 @@
-"""How often may one client ask? A token bucket for each, in the memory of the instance.
+"""Rate limiter: a token bucket per client, in the memory of the instance.
 
-In memory, because a bucket in Firestore would cost a read and a write a search, as much as it protects. What that gives
-up is bounded: Terraform allows two instances, so a client has at most twice its rate, and the meters, which are in
-Firestore, bound what all clients together can use. A restart is no way round: a client that a young instance has not
-seen starts with what the instance's own age would have earned it, not with a full bucket.
+In memory, because a bucket in Firestore would cost a read and a write per search, as much as it protects. The loss is
+bounded: Terraform allows two instances, so a client gets at most twice its rate, and the meters, which are in
+Firestore, limit what all clients together can use. A restart does not help a client: one that a new instance has not
+seen starts with the tokens that it would have earned over the instance's own age, not with a full bucket.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from visor.errors import QuotaReached
 
 CLIENTS_MAX = 10_000
 FIRST_SHARE = 0.25
-"""How much of its burst a client gets of an instance that has just started: enough to open the page and search."""
+"""Share of its burst that a client gets from an instance that has just started: enough to open the page and search."""
 CROWD = "crowd"
-"""The bucket that newcomers share while the table is full of clients who are all asking."""
+"""The bucket that new clients share while the table is full of active ones."""
 
 
 def client_of(forwarded_for: str | None, remote_address: str | None, *, behind_cloud_run: bool) -> str:
-    """Who is asking, as a key.
+    """The key of the client that sent a request.
 
-    Cloud Run's front end appends the address that it saw to X-Forwarded-For, so only the last entry is true; what
-    stands before it is whatever the client wrote. Elsewhere nobody appends anything, and the header is ignored. An IPv6
-    client has a whole /64 of addresses, so the key is that network.
+    Cloud Run's front end appends the address that it saw to X-Forwarded-For, so only the last entry can be
+    trusted; the client wrote the others. Elsewhere the header is ignored. An IPv6 client has a whole /64 network of
+    addresses, so the key is that network.
 
     Args:
         forwarded_for: The header X-Forwarded-For.
@@ -57,9 +57,9 @@ class _Bucket:
 
 
 class RateLimiter:
-    """A bucket for each client: `burst` at once, refilled at `per_minute`.
+    """A bucket per client: `burst` requests at once, refilled at `per_minute`.
 
-    Takes at most `clients_max` buckets of memory, whoever asks. Any number of threads may use one.
+    Holds at most `clients_max` buckets. Thread-safe.
     """
 
     def __init__(
@@ -83,10 +83,10 @@ class RateLimiter:
         return len(self._buckets)
 
     def take(self, client: str, tokens: float = 1.0) -> None:
-        """Let one request of a client through.
+        """Take one request's tokens from a client's bucket.
 
         Raises:
-            QuotaReached: The client has asked too often; `retry_after_s` says when it may again.
+            QuotaReached: There are too few; `retry_after_s` says when there will be enough.
         """
         with self._lock:
             now = self._clock()
@@ -105,7 +105,7 @@ class RateLimiter:
         )
 
     def _bucket(self, client: str, now: float) -> _Bucket:
-        """The client's bucket, moved to the end of the table, where the latest are."""
+        """The client's bucket, moved to the end of the table, where the most recent are."""
         if client not in self._buckets:
             if len(self._buckets) >= self.clients_max and not self._forget(now):
                 client = CROWD
@@ -115,7 +115,7 @@ class RateLimiter:
         return self._buckets[client]
 
     def _forget(self, now: float) -> bool:
-        """Make room by forgetting the longest silent clients whose buckets are full again: nobody gains by it."""
+        """Drop the least recent clients whose buckets are full again, which changes nothing for them."""
         forgotten = False
         while self._buckets:
             client, bucket = next(iter(self._buckets.items()))

@@ -1,4 +1,4 @@
-"""The embedded setting's site: the page, the search endpoint and a folder's pictures at one local address."""
+"""The local site: the page, the HTTP API and a folder's images at one address."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from werkzeug.security import safe_join
 from werkzeug.utils import send_file
 from werkzeug.wrappers import Response as WerkzeugResponse
 
-from visor.errors import SettingsError, VisorError
-from visor.imaging.decode import decode
+from visor.errors import SettingsError, UnknownItem, VisorError
+from visor.imaging.decode import decode_image
 from visor.schema.items import IndexedItem, Item
 from visor.search.item_cache import web_address
-from visor.web.app import SearchApp
+from visor.web.api import HttpApi
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 PAGE = Path(__file__).parents[3] / "frontend" / "dist"
-"""The built page of a checkout; an installed package has none and answers the endpoint only."""
+"""The built page of a checkout; an installed package has none and answers the API only."""
 PICTURES = "/pictures/"
 THUMBNAIL_SIDE = 480
 
 
 def picture_address(indexed: IndexedItem) -> str:
-    """The address of an item's picture as a browser can open it."""
+    """The URL of an item's image that a browser can open."""
     return web_address(indexed) or f".{PICTURES}{indexed.item.id}"
 
 
@@ -39,20 +39,20 @@ class Site:
     """A WSGI application.
 
     Args:
-        page: Folder of the built page, or None to answer the endpoint only.
+        page: Folder of the built page, or None to answer the API only.
         config: What the page's `config.json` says.
-        read_image: Gives the bytes of an item's picture, for pictures that have no web address.
+        read_image: Gives the bytes of an item's image, for images that have no web address.
     """
 
     def __init__(
         self,
-        app: SearchApp,
+        api: HttpApi,
         *,
         page: Path | None,
         config: Mapping[str, Any],
         read_image: Callable[[Item], bytes],
     ) -> None:
-        self.app, self.page, self.config, self.read_image = app, page, config, read_image
+        self.api, self.page, self.config, self.read_image = api, page, config, read_image
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
@@ -61,7 +61,7 @@ class Site:
     def _answer(self, request: Request) -> WerkzeugResponse:
         path = request.path
         if request.method not in ("GET", "HEAD") or path.startswith("/v1/") or path == "/openapi.json":
-            return self.app(request)
+            return self.api(request)
         if path == "/config.json":
             return Response(msgspec.json.encode(self.config), mimetype="application/json")
         if path.startswith(PICTURES):
@@ -70,16 +70,16 @@ class Site:
             file = safe_join(str(self.page), "index.html" if path == "/" else path.lstrip("/"))
             if file is not None and Path(file).is_file():
                 return send_file(file, request.environ, max_age=0)
-        return self.app(request)
+        return self.api(request)
 
     def _picture(self, item: str) -> Response:
-        """A thumbnail of a folder's or private bucket's picture: items of other sources have addresses of their own."""
-        found = self.app.service.items.get([item]).get(item)
-        if found is None or web_address(found):
-            return Response("No such picture", 404, mimetype="text/plain")
+        """A thumbnail of an image in a folder or private bucket. Items of other sources have web addresses."""
         try:
+            found = self.api.service().found(item)
+            if web_address(found):
+                raise UnknownItem(f"Item {item:.64} has a web address", remedy="Open that instead")
             data = self.read_image(found.item)
-            pixels = decode(data, pixels_max=self.app.settings.pixels_max, side_hint=THUMBNAIL_SIDE).pixels
+            pixels = decode_image(data, pixels_max=self.api.settings.pixels_max, side_hint=THUMBNAIL_SIDE).pixels
         except VisorError as exc:
             return Response(str(exc), 404, mimetype="text/plain")
         pixels.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
@@ -89,20 +89,20 @@ class Site:
 
 
 class Server:
-    """A site on a local port, served by waitress in a thread of its own."""
+    """A WSGI application on a local port, served by waitress in its own thread."""
 
-    def __init__(self, application: Any, *, host: str = "127.0.0.1", port: int = 0, threads: int = 8) -> None:
+    def __init__(self, site: WSGIApplication, *, host: str = "127.0.0.1", port: int = 0, threads: int = 8) -> None:
         from waitress.server import create_server
 
         try:
             self._server: Any = create_server(
-                application, host=host, port=port, threads=threads, ident="visor", max_request_body_size=64_000_000
+                site, host=host, port=port, threads=threads, ident="visor", max_request_body_size=64_000_000
             )
         except OSError as exc:
             raise SettingsError(
-                f"Port {port} of {host} cannot be served on: {exc.strerror}",
+                f"Port {port} of {host} cannot be used: {exc.strerror}",
                 valid="A free port",
-                remedy=f"End what uses it, or choose another: make demo PORT={port + 1000}, visor serve --port …",
+                remedy=f"Stop what uses it, or choose another: make demo PORT={port + 1000}, visor serve --port …",
             ) from exc
         self.address = f"http://{host}:{self._server.effective_port}"
         self._thread = threading.Thread(target=self._server.run, name="site", daemon=True)
@@ -117,6 +117,9 @@ class Server:
             self._thread.join(1.0)
 
     def stop(self) -> None:
-        self._server.close()
+        """Finish what is being answered, then close all connections in the thread that reads them."""
+        from waitress.wasyncore import close_all
+
         self._server.task_dispatcher.shutdown()
+        self._server.trigger.pull_trigger(lambda: close_all(self._server._map, ignore_all=True))
         self._thread.join(5)

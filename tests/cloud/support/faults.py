@@ -14,8 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from visor.app import Assembly
+from visor.app import App
 from visor.errors import StoreUnavailable
+from visor.settings import Settings
 from visor.storage import Stores
 
 FOLDER = "FAULTS_FOLDER"
@@ -25,11 +26,12 @@ STALL_S = 13.0
 
 MAIN = """
 import importlib.util
+import visor.app
+from tests.cloud.support.faults import FaultyApp
+visor.app.App = FaultyApp
 spec = importlib.util.spec_from_file_location("deployed_main", {path!r})
 deployed = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(deployed)
-from tests.cloud.support.faults import install
-install(deployed.assembly)
 {name} = deployed.{name}
 """
 
@@ -46,25 +48,21 @@ def write_main(folder: Path, name: str, functions: Path) -> None:
     (folder / name / "main.py").write_text(text, encoding="utf-8")
 
 
-def install(assembly: Assembly) -> None:
-    """Put the faults between a function and its stores, its origin and its model."""
-    stores, read_image = assembly.stores, assembly.read_image
-    assembly.__dict__["stores"] = Stores(
-        objects=Faulty("objects", lambda: stores.objects),  # type: ignore[arg-type]
-        documents=Faulty("documents", lambda: stores.documents),  # type: ignore[arg-type]
-        queue=Faulty("queue", lambda: stores.queue),  # type: ignore[arg-type]
-    )
-    assembly.__dict__["read_image"] = _around("origin.read", read_image)
-    model: list[Any] = []
+class FaultyApp(App):
+    """The app of a function, with faults between it and its stores, its origin and its model."""
 
-    def embedder() -> Any:
-        from visor.models.embedder import load_embedder
-
-        if not model:
-            model.append(load_embedder(assembly.settings))
-        return model[0]
-
-    assembly.__dict__["embedder"] = Faulty("model", embedder)
+    def __init__(self, settings: Settings) -> None:
+        real = App(settings)
+        super().__init__(
+            settings,
+            stores=Stores(
+                objects=Faulty("objects", lambda: real.stores.objects),  # type: ignore[arg-type]
+                documents=Faulty("documents", lambda: real.stores.documents),  # type: ignore[arg-type]
+                queue=Faulty("queue", lambda: real.stores.queue),  # type: ignore[arg-type]
+            ),
+            embedder=Faulty("model", lambda: real.embedder),  # type: ignore[arg-type]
+            read_image=_around("origin.read", real.read_image),
+        )
 
 
 class Faulty:

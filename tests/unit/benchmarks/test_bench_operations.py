@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from visor.free_tier.allowances import drift
 from visor.settings import Settings
 from visor.storage import open_stores
-from visor.storage.counting import Usage
-from visor_bench.operations import APART_S, IMAGES, LOOKS, SEARCHES, in_thousands, measure
+from visor_bench.counting import Usage, drift
+from visor_bench.operations import APART_S, IMAGES, LOOKS, in_thousands, measure
+
+SEARCHES = 250
 
 
 @pytest.fixture(scope="module")
 def used(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Usage]:
     settings = Settings(home=tmp_path_factory.mktemp("operations"))
     with open_stores(settings) as stores:
-        return measure(stores, settings)
+        return measure(stores, settings, searches=SEARCHES)
 
 
 def test_embed_writes_one_object_a_batch(used: dict[str, Usage]) -> None:

@@ -39,6 +39,7 @@ def test_made_vectors_are_seeded_and_hard() -> None:
 
 def test_one_size_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISOR_HOME", str(tmp_path / "no-model"))
+    monkeypatch.setattr("visor_bench.search.QUERIES", 100)
     document = measure(3000, stand_ins(200, 256), tmp_path, lambda line: None)
     assert document.keys() >= KEYS
     assert document["images"] == 3000

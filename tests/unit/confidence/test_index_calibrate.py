@@ -32,7 +32,7 @@ from visor.confidence.model import (
     ConfidenceContext,
     OutOfDomainPrior,
 )
-from visor.evaluation.folder import Pictures
+from visor.evaluation.folder import EmbeddedFolder
 from visor.evaluation.scores import area_under_roc
 from visor.index.format.projection import FullSpace, unit
 from visor.index.merge.learn import learn
@@ -45,17 +45,17 @@ Array = np.ndarray[Any, Any]
 DIMENSION = 96
 
 
-def pictures(kinds: int, each: int, *, seed: int, spread: float = 0.5, shift: float = 0.0) -> Pictures:
+def pictures(kinds: int, each: int, *, seed: int, spread: float = 0.5, shift: float = 0.0) -> EmbeddedFolder:
     """Unit vectors around `kinds` centres of their own; `shift` moves all of them away from the common direction."""
     rng = np.random.default_rng(seed)
     common = np.abs(rng.standard_normal(DIMENSION)) if not shift else rng.standard_normal(DIMENSION)
     centres = common + 0.5 * rng.standard_normal((kinds, DIMENSION))
     noise = spread * rng.standard_normal((kinds * each, DIMENSION))
     vectors = unit_rows(np.repeat(centres, each, axis=0) + noise)
-    return Pictures(vectors, [f"k{i}" for i in range(kinds) for _ in range(each)], [()] * (kinds * each))
+    return EmbeddedFolder(vectors, [f"k{i}" for i in range(kinds) for _ in range(each)], [()] * (kinds * each))
 
 
-def fitted(catalogue: Pictures, rejected: Array | None = None) -> Calibration:
+def fitted(catalogue: EmbeddedFolder, rejected: Array | None = None) -> Calibration:
     rows = catalogue.vectors
     more = {} if rejected is None else {"rejected": rejected}
     sample = Sample(rows, np.arange(len(rows)), catalogue.labels)
@@ -72,7 +72,7 @@ def around_hits(searcher: Searcher, query: Array, k: int = 12) -> Neighbourhood:
     return ConfidenceContext().neighbourhood(nearest)
 
 
-def nearest(catalogue: Pictures, query: Array, leave_out: int | None = None) -> Neighbourhood:
+def nearest(catalogue: EmbeddedFolder, query: Array, leave_out: int | None = None) -> Neighbourhood:
     order = np.argsort(-(catalogue.vectors @ query), kind="stable")
     return Neighbourhood(query, catalogue.vectors[order[order != leave_out]][:64])
 
@@ -121,7 +121,7 @@ def test_a_few_pictures_keep_the_default(count: int) -> None:
 def test_copies_of_one_picture_make_no_calibration() -> None:
     one = pictures(1, 1, seed=0)
     rows = np.repeat(one.vectors, 60, axis=0)
-    assert fitted(Pictures(rows, ["k"] * 60, [()] * 60)) == Calibration()
+    assert fitted(EmbeddedFolder(rows, ["k"] * 60, [()] * 60)) == Calibration()
 
 
 def test_nothing_indexed_is_no_match() -> None:

@@ -6,16 +6,19 @@ import io
 import os
 import shutil
 import subprocess
+import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from PIL import Image
 from tests.unit.sources.catalogue_server import context_for
 
-from visor.demo import packages, pictures
-from visor.demo.catalogue import Collection, DemoCatalogue, Notice, Product, product_id
+from visor.cli.serve import _serve_emulated
+from visor.demo import pictures
+from visor.demo.catalogue import DemoCatalogue, DemoCollection, Notice, Product, product_id
 from visor.demo.packages import deb_contents, download_deb, download_npm
 from visor.demo.pictures import ensure_demo_pictures
 from visor.demo.prices import made_up_price
@@ -23,6 +26,7 @@ from visor.demo.shop import DemoShop, demo_source
 from visor.demo.stamps import stamps
 from visor.errors import FetchFailed, SourceError, SourceUnavailable
 from visor.http.client import Fetcher
+from visor.http.fetch import FetchOptions
 from visor.settings import Settings
 from visor.sources.registry import open_source
 
@@ -57,7 +61,7 @@ def catalogue(tmp_path: Path) -> DemoCatalogue:
                 height=40,
             )
         )
-    collections = tuple(Collection(id=name, name=name.title()) for name in ("blue", "green", "red"))
+    collections = tuple(DemoCollection(id=name, name=name.title()) for name in ("blue", "green", "red"))
     return DemoCatalogue(notice=NOTICE, collections=collections, products=tuple(products), folder=str(tmp_path))
 
 
@@ -100,15 +104,17 @@ def test_pictures_have_validators(shop: DemoShop, catalogue: DemoCatalogue) -> N
         first = fetcher.fetch(f"{shop.url}/pictures/{product.id}")
         assert first.body == catalogue.picture(product).read_bytes()
         assert first.media_type == "image/png"
-        assert fetcher.fetch(first.url, etag=first.etag).not_modified
-        assert fetcher.fetch(first.url, modified=first.modified).not_modified
-        assert not fetcher.fetch(first.url, etag='"other"', modified=first.modified).not_modified
+        assert fetcher.fetch(first.url, FetchOptions(etag=first.etag)).not_modified
+        assert fetcher.fetch(first.url, FetchOptions(modified=first.modified)).not_modified
+        assert not fetcher.fetch(first.url, FetchOptions(etag='"other"', modified=first.modified)).not_modified
 
 
 def test_pages_say_that_prices_are_made_up_and_whose_the_pictures_are(shop: DemoShop, catalogue: DemoCatalogue) -> None:
     with Fetcher(Settings(allow_hosts=(shop.host,))) as fetcher:
-        page = fetcher.fetch(f"{shop.url}/products/{catalogue.products[0].id}", accept="text/html").body.decode()
-        front = fetcher.fetch(f"{shop.url}/", accept="text/html").body.decode()
+        page = fetcher.fetch(
+            f"{shop.url}/products/{catalogue.products[0].id}", FetchOptions(accept="text/html")
+        ).body.decode()
+        front = fetcher.fetch(f"{shop.url}/", FetchOptions(accept="text/html")).body.decode()
     assert "This price is made up" in page
     assert "Square &lt;0&gt;" in page
     assert "<0>" not in page
@@ -124,14 +130,14 @@ def test_pages_say_that_prices_are_made_up_and_whose_the_pictures_are(shop: Demo
 )
 def test_what_is_not_there_is_404(shop: DemoShop, path: str) -> None:
     with Fetcher(Settings(allow_hosts=(shop.host,))) as fetcher, pytest.raises(FetchFailed) as failed:
-        fetcher.fetch(shop.url + path, accept="*/*")
+        fetcher.fetch(shop.url + path, FetchOptions(accept="*/*"))
     assert failed.value.status == 404
 
 
 @pytest.mark.parametrize("query", ["start=-1", "count=0", "count=101", "start=x"])
 def test_impossible_pages_are_400(shop: DemoShop, query: str) -> None:
     with Fetcher(Settings(allow_hosts=(shop.host,))) as fetcher, pytest.raises(FetchFailed) as failed:
-        fetcher.fetch(f"{shop.url}/v1/collections/red/products?{query}", accept="*/*")
+        fetcher.fetch(f"{shop.url}/v1/collections/red/products?{query}", FetchOptions(accept="*/*"))
     assert failed.value.status == 400
 
 
@@ -180,10 +186,11 @@ def picture(color: tuple[int, int, int], side: int = 50) -> bytes:
 STAMPS = "./usr/share/tuxpaint/stamps/"
 
 
-@pytest.mark.parametrize("with_dpkg", [True, False])
-def test_stamps_are_unpacked_and_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, with_dpkg: bool) -> None:
-    if with_dpkg and not shutil.which("dpkg-deb"):
-        pytest.skip("dpkg-deb is not installed")
+needs_dpkg = pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="dpkg-deb is not installed")
+
+
+@needs_dpkg
+def test_stamps_are_unpacked_and_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = {f"{STAMPS}animals/birds/b{at}.png": picture((at, 0, 0)) for at in range(5)}
     files |= {f"{STAMPS}animals/birds/b{at}.txt": b"A grey bird (small).\nde.utf8=Ein Vogel.\n" for at in range(5)}
     files |= {
@@ -205,8 +212,6 @@ def test_stamps_are_unpacked_and_chosen(tmp_path: Path, monkeypatch: pytest.Monk
         return Path(shutil.copy(tmp_path / "made.deb", folder / f"{package}_7.1-2_all.deb"))
 
     monkeypatch.setattr("visor.demo.stamps.download_deb", download)
-    if not with_dpkg:
-        monkeypatch.setattr(packages.shutil, "which", lambda name: None)
     said: list[str] = []
     catalogue = ensure_demo_pictures(tmp_path / "home", said.append)
     assert {(product.title, product.collection) for product in catalogue.products} == {
@@ -225,6 +230,7 @@ def test_stamps_are_unpacked_and_chosen(tmp_path: Path, monkeypatch: pytest.Monk
     assert [path.name for path in (tmp_path / "home" / "demo").iterdir()] == ["stamps"]
 
 
+@needs_dpkg
 def test_a_package_that_leads_out_of_its_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     deb = tmp_path / "x_1_all.deb"
     make_deb(deb, {f"{STAMPS}../../../../../../escaped.png": picture((1, 2, 3))})
@@ -246,7 +252,7 @@ def test_the_next_provider_is_taken_and_all_reasons_are_told(tmp_path: Path, mon
     said: list[str] = []
     monkeypatch.setattr(pictures, "PROVIDERS", {"stamps": nothing, "emoji": one})
     assert ensure_demo_pictures(tmp_path / "a", said.append).folder == str(tmp_path / "a" / "demo" / "emoji")
-    assert said == ["Not to be had here: apt-get is not installed"]
+    assert said == ["Not available here: apt-get is not installed"]
     monkeypatch.setattr(pictures, "PROVIDERS", {"stamps": nothing, "emoji": nothing})
     with pytest.raises(SourceUnavailable, match=r"(?s)stamps: apt-get.*emoji: apt-get.*Go online"):
         ensure_demo_pictures(tmp_path / "b", said.append)
@@ -264,10 +270,10 @@ def test_a_broken_download_is_gotten_anew(tmp_path: Path, monkeypatch: pytest.Mo
     assert ensure_demo_pictures(tmp_path, lambda line: None).notice == NOTICE
 
 
-def test_what_is_no_deb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packages.shutil, "which", lambda name: None)
+@needs_dpkg
+def test_what_is_no_deb_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.deb").write_bytes(b"<html>")
-    with pytest.raises(SourceError, match="no Debian package"), deb_contents(tmp_path / "x.deb"):
+    with pytest.raises(SourceError, match="not a Debian package"), deb_contents(tmp_path / "x.deb"):
         pass
 
 
@@ -319,5 +325,11 @@ def test_the_shop_runs_alone(tmp_path: Path, catalogue: DemoCatalogue) -> None:
         assert process.stdout is not None
         line = process.stdout.readline()
         process.terminate()
-    assert "stands at http://127.0.0.1:" in line
+    assert "The demo shop is at http://127.0.0.1:" in line
     assert "230 products" in line
+
+
+def test_the_emulated_demo_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "visor_emulators.demo", None)
+    with pytest.raises(click.UsageError, match=r"--backend gcp-emulators needs visor_emulators.demo: .*\./devtools"):
+        _serve_emulated(Settings(home=tmp_path), ("demo", {}), {}, port=0, once=True, started=0.0, example=None)

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from visor.cli.deploy import deploy_command
-from visor.deploy.doctor import Finding, examine
+from visor.deploy.readiness import ProjectCheck, examine
 from visor.deploy.steps import DEPLOYER_ROLES, OVERRIDE, STATE_FILE, Target, cloud_steps, local_steps
 from visor.errors import DeployError
 
@@ -129,7 +129,7 @@ def deploy(checkout: Path, *arguments: str) -> Result:
     return CliRunner().invoke(deploy_command, ["--root", str(checkout), *arguments])
 
 
-def findings(checkout: Path, region: str = "us-central1") -> dict[str, Finding]:
+def findings(checkout: Path, region: str = "us-central1") -> dict[str, ProjectCheck]:
     return {f.check: f for f in examine(Target(root=checkout, project="my-project", region=region))}
 
 
@@ -254,7 +254,7 @@ def test_every_command_that_is_planned_names_files_that_are_there() -> None:
 
 def test_doctor_finds_a_ready_project_ready(world: World, checkout: Path) -> None:
     found = findings(checkout)
-    assert {name: f.found for name, f in found.items() if not f.well} == {}
+    assert {name: f.found for name, f in found.items() if not f.ok} == {}
     assert set(found) >= {
         "terraform",
         "account",
@@ -303,7 +303,7 @@ def test_doctor_says_what_to_do(check: str, world: World, checkout: Path) -> Non
     prefix, answer, remedy = DOES_NOT_FIT[check]
     world.says(prefix, **answer)
     found = findings(checkout)[check]
-    assert not found.well
+    assert not found.ok
     assert remedy in found.remedy
     done = deploy(checkout, "--doctor", "--project", "my-project", "--json")
     assert done.exit_code == (1 if found.fatal else 0)
@@ -311,8 +311,8 @@ def test_doctor_says_what_to_do(check: str, world: World, checkout: Path) -> Non
 
 
 def test_doctor_knows_the_free_regions(world: World, checkout: Path) -> None:
-    assert not findings(checkout, "europe-west1")["region"].well
-    assert findings(checkout, "us-west1")["region"].well
+    assert not findings(checkout, "europe-west1")["region"].ok
+    assert findings(checkout, "us-west1")["region"].ok
 
 
 def test_an_unreadable_answer_is_no_crash(world: World, checkout: Path) -> None:

@@ -13,21 +13,22 @@ from click.testing import CliRunner
 
 from visor.cli.cost import cost_command
 from visor.demo.catalogue import DemoCatalogue
-from visor.deploy.deployed import deployed_plan, runs_a_day
-from visor.free_tier.allowances import allowances, counted, drift, image_sizes, record
+from visor.deploy.plan import deployed_plan, runs_a_day
+from visor.free_tier.allowances import allowances, counted, image_sizes
 from visor.free_tier.cost_model import (
     ENOUGH,
     Line,
-    Plan,
+    UsagePlan,
     cold_starts_a_day,
     first_limit,
-    fit,
+    growth_limits,
     lines,
     looks_a_day,
 )
 from visor.schema.items import BATCH_SIZE_MAX
 from visor.settings import Settings
 from visor.web.site import PAGE, Server
+from visor_bench.counting import drift, record
 
 ROOT = Path(__file__).resolve().parents[3]
 COUNTED = ROOT / "shared" / "visor" / "free_tier" / "counted.json"
@@ -38,17 +39,17 @@ def by_name(found: list[Line]) -> dict[tuple[str, str], Line]:
 
 
 def test_the_defaults_are_free_everywhere_with_a_quarter_to_spare() -> None:
-    plan = Plan()
+    plan = UsagePlan()
     assert (plan.images, plan.recrawl_days, plan.churn, plan.searches_a_day) == (100_000, 7, 0.05, 1000)
     close = {f"{x.service} {x.metric}": round(x.share, 3) for x in lines(plan) if x.share > ENOUGH}
     assert close == {}
 
 
 def test_the_defaults_are_what_terraform_deploys() -> None:
-    assert deployed_plan(ROOT / "terraform") == Plan()
-    assert Plan().batch_size == Settings().batch_size == BATCH_SIZE_MAX
-    assert Plan().freshness_s == Settings().freshness_s
-    assert Plan().links_a_day == Settings().links_a_day
+    assert deployed_plan(ROOT / "terraform") == UsagePlan()
+    assert UsagePlan().batch_size == Settings().batch_size == BATCH_SIZE_MAX
+    assert UsagePlan().freshness_s == Settings().freshness_s
+    assert UsagePlan().links_a_day == Settings().links_a_day
 
 
 def test_what_the_owner_sets_is_what_is_counted(tmp_path: Path) -> None:
@@ -60,40 +61,40 @@ def test_what_the_owner_sets_is_what_is_counted(tmp_path: Path) -> None:
     )
     plan = deployed_plan(folder)
     assert (plan.search_memory_gib, plan.search_instances, plan.compact_runs_a_day) == (4, 3, 1)
-    assert plan.search_cpu == Plan().search_cpu
+    assert plan.search_cpu == UsagePlan().search_cpu
     assert plan.switch
 
 
 def test_looks_for_news_are_at_most_one_a_search_and_one_a_period() -> None:
-    plan = Plan(searches_a_day=100, active_hours=10, freshness_s=30, search_instances=2)
+    plan = UsagePlan(searches_a_day=100, active_hours=10, freshness_s=30, search_instances=2)
     assert looks_a_day(plan) == 100
     assert looks_a_day(msgspec.structs.replace(plan, searches_a_day=1_000_000)) == 2 * 10 * 120
-    (reads,) = [x for x in lines(Plan()) if (x.service, x.metric) == ("Firestore", "reads")]
+    (reads,) = [x for x in lines(UsagePlan()) if (x.service, x.metric) == ("Firestore", "reads")]
     assert "looks for news: 1,000 × 2" in reads.arithmetic
 
 
 def test_images_are_free_with_a_quarter_to_spare_whatever_the_sources_are() -> None:
     kinds = dict.fromkeys((f"{kind}_sources" for kind in image_sizes().sources), True)
-    (images,) = [x for x in lines(msgspec.structs.replace(Plan(), **kinds)) if x.service == "Artifact Registry"]
+    (images,) = [x for x in lines(msgspec.structs.replace(UsagePlan(), **kinds)) if x.service == "Artifact Registry"]
     assert images.share <= ENOUGH
     assert all(f"crawl of {kind}: " in images.arithmetic for kind in image_sizes().sources)
-    (switch,) = [x for x in lines(Plan(switch=True)) if x.service == "Artifact Registry"]
+    (switch,) = [x for x in lines(UsagePlan(switch=True)) if x.service == "Artifact Registry"]
     assert switch.share <= ENOUGH
 
 
 def test_every_allowance_has_a_line_in_its_order() -> None:
-    found = [(line.service, line.metric) for line in lines(Plan())]
+    found = [(line.service, line.metric) for line in lines(UsagePlan())]
     assert found == [(a.service, a.metric) for a in allowances().allowances]
 
 
 def test_shares_are_used_over_free() -> None:
-    for line in lines(Plan()):
+    for line in lines(UsagePlan()):
         assert line.share == pytest.approx(line.used / line.free)
 
 
 def test_arithmetic_adds_up() -> None:
     """What is shown is what was calculated: evaluate the text."""
-    for line in lines(Plan()):
+    for line in lines(UsagePlan()):
         inner, _, divisor = line.arithmetic.removeprefix("(").partition(") / ")
         if inner == "nothing":
             assert line.used == 0
@@ -112,7 +113,7 @@ def test_arithmetic_adds_up() -> None:
     ["images", "churn", "searches_a_day", "visits_a_day", "vector_numbers", "deployments_a_month", "links_a_day"],
 )
 def test_more_of_anything_uses_no_less(field: str) -> None:
-    small = Plan()
+    small = UsagePlan()
     large = msgspec.structs.replace(small, **{field: type(getattr(small, field))(getattr(small, field) * 2)})
     before, after = by_name(lines(small)), by_name(lines(large))
     assert all(after[key].used >= before[key].used * (1 - 1e-6) for key in before)
@@ -120,7 +121,7 @@ def test_more_of_anything_uses_no_less(field: str) -> None:
 
 
 def test_a_million_images_do_not_fit_and_the_limit_is_named() -> None:
-    worst = first_limit(lines(msgspec.structs.replace(Plan(), images=1_000_000)))
+    worst = first_limit(lines(msgspec.structs.replace(UsagePlan(), images=1_000_000)))
     assert (worst.service, worst.metric) in {
         ("Cloud Storage", "stored"),
         ("Firestore", "writes"),
@@ -130,20 +131,20 @@ def test_a_million_images_do_not_fit_and_the_limit_is_named() -> None:
 
 
 def test_fit_is_the_edge() -> None:
-    found = {one.what: one for one in fit(Plan())}
+    found = {one.what: one for one in growth_limits(UsagePlan())}
     images = found["images"].largest
-    assert all(x.share <= 1 for x in lines(msgspec.structs.replace(Plan(), images=images)))
-    over = [x for x in lines(msgspec.structs.replace(Plan(), images=images + 2)) if x.share > 1]
+    assert all(x.share <= 1 for x in lines(msgspec.structs.replace(UsagePlan(), images=images)))
+    over = [x for x in lines(msgspec.structs.replace(UsagePlan(), images=images + 2)) if x.share > 1]
     assert [f"{x.service}, {x.metric}" for x in over] == [found["images"].limit]
     assert found["percent of this plan"].largest >= 100 / ENOUGH
 
 
 def test_cold_starts_follow_from_gaps() -> None:
-    busy = cold_starts_a_day(Plan())
-    sparse = cold_starts_a_day(msgspec.structs.replace(Plan(), searches_a_day=50))
+    busy = cold_starts_a_day(UsagePlan())
+    sparse = cold_starts_a_day(msgspec.structs.replace(UsagePlan(), searches_a_day=50))
     assert busy < sparse
-    assert cold_starts_a_day(msgspec.structs.replace(Plan(), searches_a_day=3)) == pytest.approx(3)
-    assert cold_starts_a_day(msgspec.structs.replace(Plan(), searches_a_day=0)) == 0
+    assert cold_starts_a_day(msgspec.structs.replace(UsagePlan(), searches_a_day=3)) == pytest.approx(3)
+    assert cold_starts_a_day(msgspec.structs.replace(UsagePlan(), searches_a_day=0)) == 0
 
 
 @pytest.mark.parametrize(
@@ -228,9 +229,9 @@ def test_json_is_one_document_with_lines() -> None:
 
 def test_table_explains_and_fits() -> None:
     text = run("--explain", "--fit")
-    assert "Growth meets first: " in text
+    assert "The first limit to growth: " in text
     assert "    = embed: " in text
-    assert "percent of this plan; more meets " in text
+    assert "percent of this plan; the next limit is " in text
     assert "https://cloud.google.com/" in text
 
 

@@ -16,7 +16,7 @@ import pytest
 import requests
 from cloudevents.http import CloudEvent
 
-from visor.deploy.terraform import Configuration, read_terraform, text_of
+from visor.deploy.terraform import Terraform, read_terraform, text_of
 
 ROOT = Path(__file__).resolve().parents[3]
 PREFIXES_THAT_BILL = (
@@ -26,18 +26,18 @@ PREFIXES_THAT_BILL = (
 
 
 @pytest.fixture(scope="module")
-def config() -> Configuration:
+def config() -> Terraform:
     return read_terraform(ROOT / "terraform")
 
 
-def test_nothing_bills_by_existing(config: Configuration) -> None:
+def test_nothing_bills_by_existing(config: Terraform) -> None:
     types = {block.labels[0] for block in config.of("resource").values()}
     assert not {t for t in types if t.startswith(PREFIXES_THAT_BILL)}
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "terraform").glob("*.tf"))
     assert "vpc_connector" not in text
 
 
-def test_every_function_scales_to_zero_and_no_further_than_it_is_told(config: Configuration) -> None:
+def test_every_function_scales_to_zero_and_no_further_than_it_is_told(config: Terraform) -> None:
     service = config.of("resource")["google_cloudfunctions2_function.function"].inner("service_config")[0].attributes
     assert service["min_instance_count"] == 0
     assert service["max_instance_count"] == "${each.value.instances}"
@@ -45,7 +45,7 @@ def test_every_function_scales_to_zero_and_no_further_than_it_is_told(config: Co
         assert needed in service, f"{needed} would be left to a default"
 
 
-def test_one_region_and_a_free_one(config: Configuration) -> None:
+def test_one_region_and_a_free_one(config: Terraform) -> None:
     region = config.of("variable")["var.region"]
     assert text_of(region.attributes["default"]) in {"us-central1", "us-east1", "us-west1"}
     for block in config.of("resource").values():
@@ -54,7 +54,7 @@ def test_one_region_and_a_free_one(config: Configuration) -> None:
                 assert block.attributes[name] == "${var.region}", block.address
 
 
-def test_one_database_and_it_is_the_free_one(config: Configuration) -> None:
+def test_one_database_and_it_is_the_free_one(config: Terraform) -> None:
     databases = [b for b in config.of("resource").values() if b.labels[0] == "google_firestore_database"]
     assert [text_of(b.attributes["name"]) for b in databases] == ["(default)"]
     assert "for_each" not in databases[0].attributes
@@ -64,7 +64,7 @@ def test_one_database_and_it_is_the_free_one(config: Configuration) -> None:
     )
 
 
-def test_overwritten_objects_are_not_kept(config: Configuration) -> None:
+def test_overwritten_objects_are_not_kept(config: Terraform) -> None:
     buckets = [b for b in config.of("resource").values() if b.labels[0] == "google_storage_bucket"]
     for bucket in buckets:
         assert bucket.inner("soft_delete_policy")[0].attributes["retention_duration_seconds"] == 0
@@ -72,7 +72,7 @@ def test_overwritten_objects_are_not_kept(config: Configuration) -> None:
         assert text_of(bucket.attributes["storage_class"]) == "STANDARD"
 
 
-def test_two_schedules_and_one_registry_that_cleans_up(config: Configuration) -> None:
+def test_two_schedules_and_one_registry_that_cleans_up(config: Terraform) -> None:
     schedules = config.local_values["schedules"]
     assert {name for name in schedules if not name.startswith("__")} == {"crawl", "compact"}
     registry = config.of("resource")["google_artifact_registry_repository.functions"]
@@ -80,7 +80,7 @@ def test_two_schedules_and_one_registry_that_cleans_up(config: Configuration) ->
     assert registry.attributes["cleanup_policy_dry_run"] is False
 
 
-def test_only_search_is_public_and_the_rest_takes_inside_calls_only(config: Configuration) -> None:
+def test_only_search_is_public_and_the_rest_takes_inside_calls_only(config: Terraform) -> None:
     text = (ROOT / "terraform" / "functions.tf").read_text(encoding="utf-8")
     assert text.count('"ALLOW_ALL"') == 1
     assert text.index("search = {") < text.index('"ALLOW_ALL"') < text.index("var.billing_account == null ? {} : {")
@@ -89,7 +89,7 @@ def test_only_search_is_public_and_the_rest_takes_inside_calls_only(config: Conf
     assert "allAuthenticatedUsers" not in members
 
 
-def test_no_account_has_a_basic_role(config: Configuration) -> None:
+def test_no_account_has_a_basic_role(config: Terraform) -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "terraform").glob("*.tf"))
     for role in ("roles/owner", "roles/editor", "roles/viewer", "roles/storage.admin", "roles/datastore.owner"):
         assert role not in text

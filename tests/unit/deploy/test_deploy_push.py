@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from functions_framework import create_app
 
-from visor.app import Assembly
+from visor.app import App
 from visor.deploy.terraform import read_terraform
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,7 +32,7 @@ class Recorder:
 def embed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Any, Recorder]]:
     """The real functions/embed/main.py, started by functions-framework as Cloud Functions starts it."""
     recorder = Recorder()
-    monkeypatch.setattr(Assembly, "batch_embedder", recorder)
+    monkeypatch.setattr(App, "batch_embedder", recorder)
     monkeypatch.setattr("visor.web.cloud_logging.log_to_cloud", lambda *_: None)
     monkeypatch.setenv("VISOR_HOME", str(tmp_path))
     before = set(sys.modules)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from tests.deployed import deployed_environ
 
-from visor.deploy.terraform import Block, read_terraform
+from visor.deploy.terraform import TerraformBlock, read_terraform
 from visor.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -44,7 +44,7 @@ def as_json(value: Any) -> Any:
     return REFERENCE.sub(lambda m: json.dumps("ref:" + m[0].replace('"', "'").replace("each.key", "")), value)
 
 
-def arguments(block: Block) -> dict[str, Any]:
+def arguments(block: TerraformBlock) -> dict[str, Any]:
     found = {k: as_json(v) for k, v in block.attributes.items() if k not in ("for_each", "count", "depends_on")}
     for inner in block.blocks:
         # What a dynamic block reads of its own iterator is known inside it only.

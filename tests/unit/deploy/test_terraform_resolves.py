@@ -9,8 +9,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from scripts.check_terraform import references
 
-from visor.deploy.terraform import Block, Configuration, read_terraform, references, text_of
+from visor.deploy.terraform import Terraform, TerraformBlock, read_terraform, text_of
+from visor.schema import collections as stored
 from visor.settings import PREFIX, Settings
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,11 +27,11 @@ NEEDED = {
 
 
 @pytest.fixture(scope="module")
-def config() -> Configuration:
+def config() -> Terraform:
     return read_terraform(TERRAFORM)
 
 
-def functions(config: Configuration) -> dict[str, str]:
+def functions(config: Terraform) -> dict[str, str]:
     """Function to the source of its entry in `local.functions`."""
     text = (TERRAFORM / "functions.tf").read_text(encoding="utf-8")
     table = text[text.index("functions = merge") : text.index("# Read by visor.settings")]
@@ -38,7 +40,7 @@ def functions(config: Configuration) -> dict[str, str]:
     return dict(zip(names, parts, strict=True))
 
 
-def test_every_function_has_a_main_with_the_entry_point(config: Configuration) -> None:
+def test_every_function_has_a_main_with_the_entry_point(config: Terraform) -> None:
     found = functions(config)
     assert set(found) == {path.parent.name for path in FUNCTIONS.glob("*/requirements.txt")}
     for name in sorted(path.parent.name for path in FUNCTIONS.glob("*/main.py")):
@@ -52,13 +54,13 @@ def test_every_function_has_a_main_with_the_entry_point(config: Configuration) -
         assert targets == {name: [f"functions_framework.{kind}"]}
 
 
-def test_entry_point_is_the_functions_own_name(config: Configuration) -> None:
+def test_entry_point_is_the_functions_own_name(config: Terraform) -> None:
     function = config.of("resource")["google_cloudfunctions2_function.function"]
     assert function.inner("build_config")[0].attributes["entry_point"] == "${each.key}"
     assert function.attributes["for_each"] == "${local.functions}"
 
 
-def test_every_variable_of_the_functions_is_a_setting(config: Configuration) -> None:
+def test_every_variable_of_the_functions_is_a_setting(config: Terraform) -> None:
     fields = {field.name for field in msgspec.structs.fields(Settings)}
     given = {name for name in config.local_values["settings"] if not name.startswith("__")}
     secret = config.of("resource")["google_cloudfunctions2_function.function"].inner("service_config")[0]
@@ -69,7 +71,7 @@ def test_every_variable_of_the_functions_is_a_setting(config: Configuration) -> 
     assert names >= NEEDED, f"not deployed: {NEEDED - names}"
 
 
-def test_variables_default_to_what_the_settings_default_to(config: Configuration) -> None:
+def test_variables_default_to_what_the_settings_default_to(config: Terraform) -> None:
     """A default stands in two places: a test keeps them one."""
     defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)}
     for name in ("crawl_budget_s", "embed_attempts_max", "freshness_s", "quota_share", "key_required"):
@@ -78,7 +80,7 @@ def test_variables_default_to_what_the_settings_default_to(config: Configuration
     assert text_of(config.of("variable")["var.model"].attributes["default"]) == defaults["model"]
 
 
-def test_topics_and_subscriptions_are_the_settings_own(config: Configuration) -> None:
+def test_topics_and_subscriptions_are_the_settings_own(config: Terraform) -> None:
     resources = config.of("resource")
     settings = Settings()
     topics = resources["google_pubsub_topic.topic"]
@@ -123,7 +125,7 @@ def constants(tree: ast.Module) -> dict[str, str]:
     return found
 
 
-NAMES = {"COLLECTION", "COMMITS", "MANIFESTS"}
+NAMES = {name for name in vars(stored) if name.isupper()}
 """What constants with a collection's name are called; a query by any other name fails the test."""
 
 
@@ -181,7 +183,7 @@ def needed(query: Query) -> tuple[set[str], tuple[str, ...] | None]:
     return set(fields), None
 
 
-def test_firestore_indexes_are_what_the_queries_need_and_no_more(config: Configuration) -> None:
+def test_firestore_indexes_are_what_the_queries_need_and_no_more(config: Terraform) -> None:
     queried = {
         name: {text_of(field) for field in fields}
         for name, fields in config.local_values["queried"].items()
@@ -228,7 +230,7 @@ def test_needs_of_a_planted_query_are_told(
     assert needed(query) == (single, composite)
 
 
-def test_every_account_is_used(config: Configuration) -> None:
+def test_every_account_is_used(config: Terraform) -> None:
     used = {
         step.strip('"')
         for block in config.blocks
@@ -250,5 +252,5 @@ def test_every_account_is_used(config: Configuration) -> None:
     assert accounts <= (used - through_tables) | table | set(functions(config))
 
 
-def _values(block: Block) -> list[object]:
+def _values(block: TerraformBlock) -> list[object]:
     return [*block.attributes.values(), *(v for inner in block.blocks for v in _values(inner))]

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import yaml
-from scripts.variables_table import table
+from scripts.docs_tables import variables_table
 
 from visor.deploy.terraform import read_terraform
 
@@ -16,9 +16,9 @@ TEXT = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 
 
 def test_table_has_every_variable() -> None:
-    assert table() in TEXT, "run scripts/variables_table.py"
+    assert variables_table() in TEXT, "run scripts/docs_tables.py"
     variables = {address.removeprefix("var.") for address in read_terraform(ROOT / "terraform").of("variable")}
-    assert set(re.findall(r"^\| `(\w+)` \| ", table(), re.MULTILINE)) == variables
+    assert set(re.findall(r"^\| `(\w+)` \| ", variables_table(), re.MULTILINE)) == variables
 
 
 def test_substitutions_are_those_of_the_build() -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.unit.sources.catalogue_server import context_for
 
 from visor.settings import Settings
-from visor.sources.config import Configuration
+from visor.sources.config import SourcesFile
 from visor.sources.registry import kinds
 from visor.storage import open_stores
 
@@ -20,7 +20,7 @@ SHOWN = re.findall(r"```toml\n(.*?)```", TEXT, re.S)
 
 @pytest.mark.parametrize("text", SHOWN, ids=lambda text: text.split("]")[0].removeprefix("["))
 def test_a_shown_configuration_can_be_opened(text: str, tmp_path: Path) -> None:
-    configuration = Configuration(text)
+    configuration = SourcesFile(text)
     with context_for(MARKET_KEY="12345") as context, open_stores(Settings(home=tmp_path)) as stores:
         context = replace(context, objects=stores.objects)
         for name in configuration.entries:

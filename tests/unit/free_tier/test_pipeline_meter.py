@@ -10,7 +10,8 @@ import pytest
 
 from visor.errors import QuotaReached, StoreUnavailable
 from visor.free_tier.allowances import allowances, counted
-from visor.free_tier.quota import BACKGROUND_SHARE, COLLECTION, FLUSH_S, Meter, california
+from visor.free_tier.quota import BACKGROUND_SHARE, FLUSH_S, Meter, california
+from visor.schema.collections import METERS
 from visor.settings import Settings
 from visor.storage import open_stores
 from visor.storage.documents import Document, DocumentStore, Write
@@ -101,7 +102,7 @@ def test_nothing_is_lost_in_a_day_of_many_flushes(documents: CountingDocuments, 
         one.add("search")
         clock.now += 20
     one.flush()
-    stored = documents.inner.get(COLLECTION, ["2026-11"])["2026-11"].data
+    stored = documents.inner.get(METERS, ["2026-11"])["2026-11"].data
     assert stored["month_search"] == 2000
     assert sum(stored.get(f"d{day}_search", 0) for day in (21, 22)) == 2000
 
@@ -189,7 +190,7 @@ def test_a_store_that_is_away_stops_nobody_and_loses_nothing(documents: Counting
     one.add("search", 5)
     documents.away = False
     one.flush()
-    assert documents.inner.get(COLLECTION, ["2026-11"])["2026-11"].data["month_search"] == 15
+    assert documents.inner.get(METERS, ["2026-11"])["2026-11"].data["month_search"] == 15
 
 
 def test_the_embedded_setting_counts_and_never_stops(documents: CountingDocuments, clock: Clock) -> None:

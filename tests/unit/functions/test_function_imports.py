@@ -15,12 +15,11 @@ from tests.unit.deploy.test_deploy_bundle import closure
 
 STORES = "visor.storage.gcp.objects, visor.storage.gcp.documents"
 OPENED = {
-    "crawl": "a.source_context; import visor.ingest.crawl, visor.link_check.check, visor.link_check.thumbnail_gc, "
-    f"visor.ingest.request_budget, visor.storage.gcp.queue, {STORES}",
+    "crawl": f"a.source_context; import visor.ingest.crawler, visor.storage.gcp.queue, {STORES}",
     "embed": f"import visor.ingest.embed, visor.free_tier.quota, visor.models.embedder, visor.http.client, {STORES}",
     "compact": "import visor.index.merge.merge, visor.confidence.fit_index, visor.search.feedback, "
     f"visor.ingest.reindex, visor.models.store, {STORES}",
-    "search": "import visor.web.app, visor.web.access, visor.search.active_index, visor.models.embedder, "
+    "search": "import visor.web.api, visor.web.access, visor.search.active_index, visor.models.embedder, "
     "visor.http.client, "
     f"visor.index.search.searcher, {STORES}",
 }
@@ -57,10 +56,10 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Missing())
-from visor.app import Assembly
+from visor.app import App
 from visor.settings import Settings
 import visor.web.cloud_logging
-a = Assembly(Settings(home=Path(sys.argv[1])))
+a = App(Settings(home=Path(sys.argv[1])))
 {code}
 print(json.dumps(sorted(sys.modules)))
 """

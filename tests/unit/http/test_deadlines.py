@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from visor.deploy.terraform import read_terraform
-from visor.http.client import TURN_TIMEOUTS
+from visor.http.client import SLOT_WAIT_DEADLINES
 from visor.index.merge.garbage import DELIVERY_S
 from visor.ingest.embed import BUDGET_S, RACES_MAX
 from visor.schema.items import BATCH_SIZE_MAX
@@ -55,7 +55,7 @@ def object_call_s(settings: Settings) -> float:
 def test_a_delivery_ends_before_its_function_and_before_it_is_delivered_again() -> None:
     time_s, settings = deployed("embed")
     rounds = -(-BATCH_SIZE_MAX // settings.fetch_parallel)
-    fetch_s = rounds * settings.fetch_timeout_s * (TURN_TIMEOUTS + 1)
+    fetch_s = rounds * settings.fetch_timeout_s * (SLOT_WAIT_DEADLINES + 1)
     # Items and failures are read, the shard is put and, if its answer was lost, looked for, all is committed.
     stores_s = 3 * settings.store_deadline_s + 2 * object_call_s(settings)
     worst_s = fetch_s + BATCH_SIZE_MAX * EMBED_S + stores_s

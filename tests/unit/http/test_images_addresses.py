@@ -4,7 +4,7 @@ from ipaddress import ip_address
 
 import pytest
 
-from visor.http.public_addresses import host_and_port, is_metadata_address, is_metadata_name, why_not_public
+from visor.http.ssrf_guard import host_and_port, is_metadata_address, is_metadata_name, why_not_public
 
 PUBLIC = [
     "93.184.216.34",

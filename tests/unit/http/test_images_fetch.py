@@ -21,10 +21,12 @@ from tests.unit.http.images_origin import Origin, raw, status
 
 from visor.errors import FetchFailed, FetchRefused, FetchUnavailable
 from visor.http.client import REDIRECTS_MAX, Fetcher
-from visor.http.limited_body import read_body
-from visor.http.response import TRANSLATED, retry_after_s
+from visor.http.fetch import FetchOptions
+from visor.http.limited_body import iter_body
+from visor.http.response import retry_after_s
 from visor.http.ssrf_guard import GuardedBackend
-from visor.http.throttle import PAUSE_MAX_S, Turns
+from visor.http.throttle import PAUSE_MAX_S, HostThrottle
+from visor.http.transport import HTTPCORE_ERRORS
 from visor.settings import Settings
 
 PICTURE = b"\xff\xd8\xff\xe0" + bytes(500)
@@ -59,7 +61,7 @@ def test_a_picture_comes_with_its_address_type_and_validators(origin: Origin, fe
 
 def test_validators_are_sent_and_304_is_understood(origin: Origin, fetcher: Fetcher) -> None:
     origin.routes["/a.jpg"] = status(304, ETag='"v1"')
-    fetched = fetcher.fetch(origin.base + "/a.jpg", etag='"v1"', modified="Tue, 01 Jul 2025 00:00:00 GMT")
+    fetched = fetcher.fetch(origin.base + "/a.jpg", FetchOptions(etag='"v1"', modified="Tue, 01 Jul 2025 00:00:00 GMT"))
     assert fetched.not_modified
     assert fetched.body == b""
     _, headers = origin.requests[0]
@@ -68,7 +70,7 @@ def test_validators_are_sent_and_304_is_understood(origin: Origin, fetcher: Fetc
 
 
 def test_a_validator_cannot_smuggle_headers(origin: Origin, fetcher: Fetcher) -> None:
-    fetcher.fetch(origin.base + "/a.jpg", etag='"v"\r\nX-Evil: 1')
+    fetcher.fetch(origin.base + "/a.jpg", FetchOptions(etag='"v"\r\nX-Evil: 1'))
     _, headers = origin.requests[0]
     assert "x-evil" not in headers
     assert "if-none-match" not in headers
@@ -100,7 +102,7 @@ def test_catalogue_pages_come_through_the_same_guard_unpacked(origin: Origin, fe
     origin.routes["/api"] = status(
         200, gzip.compress(page), Content_Type="application/json; charset=utf-8", Content_Encoding="gzip"
     )
-    fetched = fetcher.fetch(origin.base + "/api", accept="application/json")
+    fetched = fetcher.fetch(origin.base + "/api", FetchOptions(accept="application/json"))
     assert fetched.body == page
     assert (fetched.media_type, fetched.charset) == ("application/json", "utf-8")
     assert origin.requests[0][1]["accept-encoding"] == "gzip"
@@ -134,7 +136,7 @@ def test_a_picture_under_a_wrong_media_type_is_a_picture(origin: Origin, fetcher
 
 def test_html_is_welcome_where_html_was_asked_for(origin: Origin, fetcher: Fetcher) -> None:
     origin.routes["/x"] = status(200, b"<html>", Content_Type="text/html")
-    assert fetcher.fetch(origin.base + "/x", accept="text/html").body == b"<html>"
+    assert fetcher.fetch(origin.base + "/x", FetchOptions(accept="text/html")).body == b"<html>"
 
 
 # Statuses
@@ -191,9 +193,9 @@ def test_retry_after_is_read_as_seconds_and_as_a_date() -> None:
 
 
 def test_no_header_silences_a_host_for_ever() -> None:
-    turns = Turns(2, 1)
-    turns.pause("shop:80", 1e12)
-    with pytest.raises(FetchUnavailable) as caught, turns.turn("shop:80", 0):
+    throttle = HostThrottle(2, 1)
+    throttle.pause("shop:80", 1e12)
+    with pytest.raises(FetchUnavailable) as caught, throttle.slot("shop:80", 0):
         pass
     assert caught.value.retry_after_s is not None
     assert caught.value.retry_after_s <= PAUSE_MAX_S
@@ -346,15 +348,15 @@ def test_the_checked_address_is_the_one_connected_to(origin: Origin) -> None:
     stream.close()
 
 
-def test_a_name_that_turns_private_after_its_check_is_refused_at_the_next_connection(origin: Origin) -> None:
+def test_a_name_that_throttle_private_after_its_check_is_refused_at_the_next_connection(origin: Origin) -> None:
     resolver = ChangingResolver(["93.184.216.34"], ["127.0.0.1"])
     with Fetcher(Settings(), resolver=resolver) as fetcher:
         # The public address is checked, then dialled: there is no second look-up that could bring us to 127.0.0.1.
         with pytest.raises((FetchUnavailable, FetchFailed)):
-            fetcher.fetch("http://rebinding.test/", deadline_s=0.2)
+            fetcher.fetch("http://rebinding.test/", FetchOptions(deadline_s=0.2))
         assert resolver.calls == 1
         with pytest.raises(FetchRefused, match="this machine itself"):
-            fetcher.fetch("http://rebinding.test/", deadline_s=0.2)
+            fetcher.fetch("http://rebinding.test/", FetchOptions(deadline_s=0.2))
     assert origin.peers == set()
 
 
@@ -396,7 +398,7 @@ def test_a_name_server_that_does_not_answer_ends_with_the_deadline() -> None:
 
     try:
         with Fetcher(Settings(), resolver=never) as fetcher, pytest.raises(FetchUnavailable, match="not resolved"):
-            fetcher.fetch("http://shop.test/", deadline_s=0.05)
+            fetcher.fetch("http://shop.test/", FetchOptions(deadline_s=0.05))
     finally:
         done.set()
 
@@ -413,7 +415,7 @@ def test_a_body_that_trickles_ends_with_the_deadline(origin: Origin, fetcher: Fe
 
     origin.routes["/slow"] = slow
     with pytest.raises(FetchUnavailable, match="in time"):
-        fetcher.fetch(origin.base + "/slow", deadline_s=0.2)
+        fetcher.fetch(origin.base + "/slow", FetchOptions(deadline_s=0.2))
 
 
 def test_headers_that_trickle_end_with_the_deadline(origin: Origin, fetcher: Fetcher) -> None:
@@ -423,7 +425,7 @@ def test_headers_that_trickle_end_with_the_deadline(origin: Origin, fetcher: Fet
 
     origin.routes["/slow"] = slow
     with pytest.raises(FetchUnavailable, match="in time"):
-        fetcher.fetch(origin.base + "/slow", deadline_s=0.2)
+        fetcher.fetch(origin.base + "/slow", FetchOptions(deadline_s=0.2))
 
 
 def test_interim_answers_without_end_end_with_the_deadline(origin: Origin, fetcher: Fetcher) -> None:
@@ -431,13 +433,13 @@ def test_interim_answers_without_end_end_with_the_deadline(origin: Origin, fetch
         b"HTTP/1.1 103 Early Hints\r\n\r\n", wait=lambda: origin.stopping.wait(0.01), times=1_000_000
     )
     with pytest.raises(FetchUnavailable, match="in time"):
-        fetcher.fetch(origin.base + "/slow", deadline_s=0.2)
+        fetcher.fetch(origin.base + "/slow", FetchOptions(deadline_s=0.2))
 
 
 def test_a_server_that_says_nothing_ends_with_the_deadline(origin: Origin, fetcher: Fetcher) -> None:
     origin.routes["/mute"] = raw(b"", wait=origin.stopping.wait)
     with pytest.raises(FetchUnavailable, match="in time"):
-        fetcher.fetch(origin.base + "/mute", deadline_s=0.2)
+        fetcher.fetch(origin.base + "/mute", FetchOptions(deadline_s=0.2))
 
 
 def test_redirects_share_one_deadline(origin: Origin, fetcher: Fetcher) -> None:
@@ -449,7 +451,7 @@ def test_redirects_share_one_deadline(origin: Origin, fetcher: Fetcher) -> None:
 
     origin.routes["/late"] = late
     with pytest.raises(FetchUnavailable, match="in time"):
-        fetcher.fetch(origin.base + "/late", deadline_s=0.2)
+        fetcher.fetch(origin.base + "/late", FetchOptions(deadline_s=0.2))
     assert len(origin.requests) <= 2
 
 
@@ -464,7 +466,7 @@ def test_a_body_without_end_stops_at_the_limit(origin: Origin, fetcher: Fetcher,
 
     origin.routes["/endless"] = endless
     with pytest.raises(FetchFailed, match="more than 1,000,000 bytes"):
-        fetcher.fetch(origin.base + "/endless", bytes_max=1_000_000)
+        fetcher.fetch(origin.base + "/endless", FetchOptions(bytes_max=1_000_000))
 
 
 def test_a_body_announced_as_too_large_is_not_waited_for(origin: Origin, fetcher: Fetcher) -> None:
@@ -517,7 +519,7 @@ def test_a_gzip_bomb_is_not_unpacked(origin: Origin, fetcher: Fetcher, accept: s
     bomb = gzip.compress(bytes(50_000_000))
     origin.routes["/bomb"] = status(200, bomb, Content_Encoding="gzip")
     with pytest.raises(FetchFailed, match="more than 1,000,000 bytes"):
-        fetcher.fetch(origin.base + "/bomb", bytes_max=1_000_000, accept=accept)
+        fetcher.fetch(origin.base + "/bomb", FetchOptions(bytes_max=1_000_000, accept=accept))
 
 
 def test_a_gzip_bomb_takes_no_more_memory_than_its_limit() -> None:
@@ -525,7 +527,7 @@ def test_a_gzip_bomb_takes_no_more_memory_than_its_limit() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(FetchFailed):
-            read_body([bomb], coding="gzip", length=None, bytes_max=1_000_000)
+            list(iter_body([bomb], coding="gzip", length=None, bytes_max=1_000_000))
         _, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -536,19 +538,19 @@ def test_a_bomb_of_many_small_chunks_is_stopped_too() -> None:
     bomb = gzip.compress(bytes(10_000_000))
     chunks = [bomb[i : i + 64] for i in range(0, len(bomb), 64)]
     with pytest.raises(FetchFailed, match="1,000,000"):
-        read_body(chunks, coding="gzip", length=None, bytes_max=1_000_000)
+        list(iter_body(chunks, coding="gzip", length=None, bytes_max=1_000_000))
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "x" * 500])
 def test_codings_that_were_not_asked_for_fail(coding: str) -> None:
     with pytest.raises(FetchFailed, match="not asked for"):
-        read_body([b"x"], coding=coding, length=None, bytes_max=100)
+        list(iter_body([b"x"], coding=coding, length=None, bytes_max=100))
 
 
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"x" * 1000)[:-9], b""], ids=["none", "cut", "empty"])
 def test_broken_gzip_fails(body: bytes) -> None:
     with pytest.raises(FetchFailed):
-        read_body([body], coding="gzip", length=None, bytes_max=10_000)
+        list(iter_body([body], coding="gzip", length=None, bytes_max=10_000))
 
 
 # Politeness
@@ -582,11 +584,11 @@ def test_no_more_than_the_limit_run_at_once_per_host(origin: Origin) -> None:
 
 
 def test_the_limit_in_all_holds_across_hosts() -> None:
-    turns = Turns(parallel=2, per_host=2)
-    held = turns.turn("a:80", 0), turns.turn("b:80", 0)
-    with held[0], held[1], pytest.raises(FetchUnavailable, match="busy"), turns.turn("c:80", 0.01):
+    throttle = HostThrottle(parallel=2, per_host=2)
+    held = throttle.slot("a:80", 0), throttle.slot("b:80", 0)
+    with held[0], held[1], pytest.raises(FetchUnavailable, match="busy"), throttle.slot("c:80", 0.01):
         pass
-    with turns.turn("c:80", 0) as waited_s:
+    with throttle.slot("c:80", 0) as waited_s:
         assert waited_s >= 0
 
 
@@ -604,7 +606,7 @@ def test_waiting_for_a_turn_has_an_end_and_a_failed_fetch_gives_its_turn_back(or
         first = threads.submit(fetcher.fetch, origin.base + "/blocked")
         assert entered.wait(10)
         with pytest.raises(FetchUnavailable, match="busy"):
-            fetcher.fetch(origin.base + "/a.jpg", turn_s=0.01)
+            fetcher.fetch(origin.base + "/a.jpg", FetchOptions(slot_wait_s=0.01))
         leave.set()
         assert isinstance(first.exception(10), FetchUnavailable)
         assert fetcher.fetch(origin.base + "/a.jpg").body == PICTURE
@@ -641,7 +643,7 @@ def test_a_handshake_that_stalls_ends_with_the_deadline(origin: Origin) -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         port = mute.getsockname()[1]
         with Fetcher(Settings(allow_hosts=(f"127.0.0.1:{port}",))) as fetcher, pytest.raises(FetchUnavailable):
-            fetcher.fetch(f"https://127.0.0.1:{port}/", deadline_s=0.1)
+            fetcher.fetch(f"https://127.0.0.1:{port}/", FetchOptions(deadline_s=0.1))
 
 
 # Errors
@@ -653,4 +655,4 @@ def test_every_error_of_the_http_library_is_translated() -> None:
     assert len(errors) > 10
     for kind in errors:
         if kind not in (httpcore.TimeoutException,):  # a base that is never raised itself
-            assert any(issubclass(kind, translated) for translated, *_ in TRANSLATED), kind
+            assert any(issubclass(kind, mapped) for mapped, *_ in HTTPCORE_ERRORS), kind

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from visor.app import Assembly
+from visor.app import App
 from visor.ingest import crawl
 from visor.settings import Settings
 from visor.sources.bucket import source as bucket
@@ -22,6 +22,7 @@ from visor.sources.folder import source as folder
 from visor.sources.site import source as site
 from visor.sources.video import source as video
 from visor.sources.wikidata import source as wikidata
+from visor.storage import Stores
 
 STEPS_MAX = 500
 
@@ -46,15 +47,16 @@ class Steps:
 
         return written
 
+    def watch(self, stores: Stores) -> None:
+        for store in (stores.objects, stores.documents, stores.queue):
+            for name in ("put", "put_file", "delete", "commit", "publish", "receive", "acknowledge"):
+                if write := getattr(store, name, None):
+                    setattr(store, name, self.around(write))
 
-def crawl_until(last: int) -> None:
-    steps = Steps(last)
-    with Assembly(Settings.read()) as assembly:
-        stores = assembly.stores
-        for store, name in ((stores.objects, "put"), (stores.documents, "commit"), (stores.queue, "publish")):
-            setattr(store, name, steps.around(getattr(store, name)))
-        run = assembly.crawl(assembly.named_source("mine"))
-        assert run.state == "complete", run
+
+def crawl_mine(app: App) -> None:
+    run = app.crawl(app.named_source("mine"))
+    assert run.state == "complete", run
 
 
 def main() -> None:
@@ -62,17 +64,19 @@ def main() -> None:
     for module in (feed, folder, bucket):
         module.PAGE_SIZE = 5
     site.PAGE_SIZE, video.PAGE_SIZE, wikidata.PAGE_SIZE = 4, 4, 5
-    print(sum(killed_runs() for _ in range(int(sys.argv[1]))))
+    print(sum(killed_runs(crawl_mine) for _ in range(int(sys.argv[1]))))
 
 
-def killed_runs() -> int:
+def killed_runs(work: Callable[[App], None]) -> int:
     """Runs that were killed before one came to its end."""
     for last in range(1, STEPS_MAX):
         child = os.fork()
         if not child:
             code = 1
             try:
-                crawl_until(last)
+                with App(Settings.read()) as app:
+                    Steps(last).watch(app.stores)
+                    work(app)
                 code = 0
             finally:
                 sys.stderr.flush()

@@ -6,11 +6,11 @@ import json
 import re
 from pathlib import Path
 
-from visor.app import Assembly
+from visor.app import App
 from visor.settings import Settings
 
-with Assembly(Settings.read()) as assembly:
-    run = assembly.crawl(assembly.named_source("mine"))
+with App(Settings.read()) as app:
+    run = app.crawler.crawl(app.named_source("mine"))
 # `ru_maxrss` would begin with what the process that started this one had.
 peak_kib = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
 assert peak_kib is not None

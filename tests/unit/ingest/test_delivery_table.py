@@ -25,8 +25,8 @@ from tests.cloud.support.origin import Origin, seed_of
 from tests.unit.ingest.test_pipeline_embed import drawing
 from tests.unit.ingest.test_pipeline_reindex import Model
 
-from visor.app import Assembly
-from visor.cli.dlq import dlq_command
+from visor.app import App
+from visor.cli.crawl import dlq_command
 from visor.errors import StoreUnavailable
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
@@ -320,22 +320,22 @@ def test_origins_and_dead_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         listed = CliRunner().invoke(dlq_command, ["list", "--json"], catch_exceptions=False)
         return list(msgspec.json.decode(listed.stdout)["dead_letters"])
 
-    def outcomes(assembly: Assembly) -> dict[str, str | None]:
-        failures = {d.key: str(d.data["code"]) for d in assembly.stores.documents.query("failures")}
-        assert all(len(d.data["reason"]) > 20 for d in assembly.stores.documents.query("failures"))
-        live = {d.key for d in assembly.stores.documents.query("items")}
+    def outcomes(app: App) -> dict[str, str | None]:
+        failures = {d.key: str(d.data["code"]) for d in app.stores.documents.query("failures")}
+        assert all(len(d.data["reason"]) > 20 for d in app.stores.documents.query("failures"))
+        live = {d.key for d in app.stores.documents.query("items")}
         assert not live & failures.keys()
         assert live | failures.keys() == {item_id("s", key) for key in keys}
         return {key: failures.get(item_id("s", key)) for key in keys}
 
-    with Assembly(settings, embedder=MODEL) as assembly:
+    with App(settings, embedder=MODEL) as app:
         for key in keys:
-            assembly.stores.queue.publish([batch(of(key))])
+            app.stores.queue.publish([batch(of(key))])
             # One at a time: a host that asks to wait is left alone by all.
-            Worker(assembly.stores.queue, assembly.batch_embedder, threads=1).drain()
-        assembly.stores.queue.publish([b"no batch"])
-        Worker(assembly.stores.queue, assembly.batch_embedder, threads=1).drain()
-        assert outcomes(assembly) == {key: code for key, (_, code) in keys.items()}
+            Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
+        app.stores.queue.publish([b"no batch"])
+        Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
+        assert outcomes(app) == {key: code for key, (_, code) in keys.items()}
         late = {key for key, (_, code) in keys.items() if code == "fetch_unavailable"}
         found = letters()
         assert {letter["items"][0] for letter in found if letter["items"]} == {item_id("s", key) for key in late}
@@ -345,11 +345,11 @@ def test_origins_and_dead_letters(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         origin.healed = True
         CliRunner().invoke(dlq_command, ["retry"], catch_exceptions=False)
         time.sleep(1.1)  # as the origin asked with Retry-After
-        Worker(assembly.stores.queue, assembly.batch_embedder, threads=1).drain()
+        Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
         healed = {key: None if key in late else code for key, (_, code) in keys.items()}
-        assert outcomes(assembly) == healed
+        assert outcomes(app) == healed
         assert [letter["items"] for letter in letters()] == [[]], "what is no batch stays for a human"
-        searcher = new_searcher(assembly.stores)
+        searcher = new_searcher(app.stores)
         searcher.refresh()
         assert sorted(searcher.sample(100)) == sorted(item_id("s", key) for key, code in healed.items() if code is None)
     origin.close()

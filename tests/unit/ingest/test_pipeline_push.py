@@ -16,7 +16,7 @@ from tests.unit.sources.catalogue_server import Reply, Request, serving
 from tests.unit.sources.catalogue_server import Server as CatalogueServer
 from werkzeug.test import EnvironBuilder
 
-from visor.app import Assembly
+from visor.app import App
 from visor.errors import KeyRequired
 from visor.free_tier.quota import Meter
 from visor.ingest.push import LINES_MAX, Pusher
@@ -26,7 +26,7 @@ from visor.schema.items import Batch, item_id
 from visor.schema.push import PushItem
 from visor.settings import Settings
 from visor.storage import open_stores
-from visor.web.access import KEY_HEADER, Gate
+from visor.web.access import KEY_HEADER, AccessPolicy
 from visor.web.site import Server
 
 LINES = {"Content-Type": "application/x-ndjson"}
@@ -52,15 +52,15 @@ def shop() -> Iterator[CatalogueServer]:
 
 
 @pytest.fixture
-def assembly(shop: CatalogueServer, embedder: Embedder, tmp_path: Path) -> Iterator[Assembly]:
+def app(shop: CatalogueServer, embedder: Embedder, tmp_path: Path) -> Iterator[App]:
     settings = Settings(home=tmp_path, allow_hosts=(shop.host,), freshness_s=0.0, batch_size=4)
-    with Assembly(settings, embedder=embedder) as assembly:
-        yield assembly
+    with App(settings, embedder=embedder) as app:
+        yield app
 
 
 @pytest.fixture
-def client(assembly: Assembly) -> Iterator[httpx.Client]:
-    server = Server(assembly.site({})).start()
+def client(app: App) -> Iterator[httpx.Client]:
+    server = Server(app.site({})).start()
     with httpx.Client(base_url=server.address, timeout=60) as client:
         yield client
     server.stop()
@@ -70,8 +70,8 @@ def lines(*items: dict[str, Any]) -> bytes:
     return b"\n".join(msgspec.json.encode(item) for item in items) + b"\n"
 
 
-def embed(assembly: Assembly) -> None:
-    Worker(assembly.stores.queue, assembly.batch_embedder, threads=1).drain()
+def embed(app: App) -> None:
+    Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
 
 
 def best(client: httpx.Client, seed: int) -> dict[str, Any] | None:
@@ -80,14 +80,14 @@ def best(client: httpx.Client, seed: int) -> dict[str, Any] | None:
 
 
 def test_pushed_items_are_found_changed_replaced_and_deleted(
-    client: httpx.Client, assembly: Assembly, shop: CatalogueServer
+    client: httpx.Client, app: App, shop: CatalogueServer
 ) -> None:
     items = [{"key": str(n), "image_url": f"{shop.url}/{n}.png", "title": f"Number {n}"} for n in range(9)]
     answer = client.post("/v1/items", content=lines(*items), headers=LINES)
     assert answer.status_code == 202
     assert answer.json()["accepted"] == 9
     assert [item["id"] for item in answer.json()["items"]] == [item_id("push", str(n)) for n in range(9)]
-    embed(assembly)
+    embed(app)
     found = best(client, 3)
     assert found is not None
     assert found["item"]["title"] == "Number 3"
@@ -96,20 +96,20 @@ def test_pushed_items_are_found_changed_replaced_and_deleted(
 
     one = client.post("/v1/items", json={**items[3], "title": "Renamed", "price": 5, "currency": "eur"})
     assert one.json()["accepted"] == 1
-    embed(assembly)
+    embed(app)
     found = best(client, 3)
     assert found is not None
     assert (found["item"]["title"], found["item"]["price"], found["item"]["currency"]) == ("Renamed", 5, "EUR")
     assert len(shop.requests) == fetched, "a picture that stays is not fetched again"
 
     client.post("/v1/items", json={**items[3], "image_url": f"{shop.url}/33.png"})
-    embed(assembly)
+    embed(app)
     assert best(client, 3) is None
     assert best(client, 33)["item"]["id"] == item_id("push", "3")  # type: ignore[index]
 
     assert client.delete(f"/v1/items/{item_id('push', '3')}").status_code == 202
     client.post("/v1/items", json={"key": "4", "deleted": True})
-    embed(assembly)
+    embed(app)
     assert (best(client, 33), best(client, 4)) == (None, None)
     assert client.get("/v1/health").json()["images"] == 7
 
@@ -128,23 +128,23 @@ def test_each_line_has_its_own_answer(client: httpx.Client, shop: CatalogueServe
     assert (answer["accepted"], answer["refused"]) == (1, len(said) - 1)
 
 
-def test_what_cannot_be_taken_as_a_whole_is_a_problem(client: httpx.Client, assembly: Assembly) -> None:
+def test_what_cannot_be_taken_as_a_whole_is_a_problem(client: httpx.Client, app: App) -> None:
     assert client.post("/v1/items", json={"title": "no key"}).status_code == 400
     assert client.post("/v1/items", content=b"x", headers={"Content-Type": "text/csv"}).status_code == 415
     many = lines(*({"key": str(n), "deleted": True} for n in range(LINES_MAX + 1)))
     assert client.post("/v1/items", content=many, headers=LINES).status_code == 413
     assert client.delete("/v1/items/nonsense").status_code == 404
     assert client.post("/v1/items", json={"key": "a"}, headers={"Origin": "https://else.test"}).status_code == 401
-    assert assembly.stores.queue.waiting() == 0
+    assert app.stores.queue.waiting() == 0
 
 
-def test_an_item_of_a_source_is_not_deleted(client: httpx.Client, assembly: Assembly, tmp_path: Path) -> None:
+def test_an_item_of_a_source_is_not_deleted(client: httpx.Client, app: App, tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "1.png").write_bytes(picture(1))
-    assembly.crawl(assembly.open_source("mine", {"kind": "folder", "path": str(tmp_path / "pictures")}))
+    app.crawler.crawl(app.open_source("mine", {"kind": "folder", "path": str(tmp_path / "pictures")}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(assembly.batch_embedder, "read_image", lambda item: picture(1))
-        embed(assembly)
+        patch.setattr(app.batch_embedder, "read_image", lambda item: picture(1))
+        embed(app)
     answer = client.delete(f"/v1/items/{item_id('mine', '1.png')}")
     assert answer.status_code == 404
     assert "mine" in answer.json()["found"]
@@ -163,13 +163,13 @@ def test_an_item_of_a_source_is_not_deleted(client: httpx.Client, assembly: Asse
 def test_on_google_cloud_only_the_owners_key_may_push(owner_key: str, sent: str, may: bool, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, backend="gcp", owner_key=owner_key)
     with open_stores(Settings(home=tmp_path)) as stores:
-        gate = Gate(settings, Meter(stores.documents, settings, limited=False))
+        access = AccessPolicy(settings, Meter(stores.documents, settings, limited=False))
         request = EnvironBuilder("/v1/items", method="POST", headers={KEY_HEADER: sent}).get_request()
         if may:
-            gate.admit_owner(request)  # type: ignore[arg-type]
+            access.admit("owner", request)  # type: ignore[arg-type]
         else:
             with pytest.raises(KeyRequired):
-                gate.admit_owner(request)  # type: ignore[arg-type]
+                access.admit("owner", request)  # type: ignore[arg-type]
 
 
 def test_versions_grow_though_the_clock_stands_and_the_free_tier_bounds(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from PIL import Image
 from tests.unit.ingest.test_pipeline_embed import change, drawing
 from werkzeug.test import EnvironBuilder
 
-from visor.app import Assembly
+from visor.app import App
 from visor.errors import StoreUnavailable
 from visor.index.format.current_model import read_current
 from visor.index.merge.merge import merge
@@ -27,8 +27,8 @@ from visor.schema.items import Batch, item_id
 from visor.search.active_index import ActiveIndex
 from visor.settings import Settings
 from visor.storage.documents import Put
-from visor.web.access import Gate
-from visor.web.app import SearchApp
+from visor.web.access import AccessPolicy
+from visor.web.api import HttpApi
 
 ITEMS = 30
 
@@ -49,42 +49,40 @@ class Model:
 OLD, NEW = Model("old-model", 8), Model("new-model", 6)
 
 
-def assembly_of(home: Path, model: Model) -> Assembly:
+def app_of(home: Path, model: Model) -> App:
     """A deployment with that model."""
     settings = Settings(home=home, freshness_s=0.0, batch_size=8)
-    assembly = Assembly(settings, embedder=model)  # type: ignore[arg-type]
-    assembly.__dict__["read_image"] = lambda item: drawing(int(item.key))
-    return assembly
+    return App(settings, embedder=model, read_image=lambda item: drawing(int(item.key)))  # type: ignore[arg-type]
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Iterator[Assembly]:
+def old(tmp_path: Path) -> Iterator[App]:
     """An index of the old model, merged."""
-    with assembly_of(tmp_path, OLD) as assembly:
+    with app_of(tmp_path, OLD) as app:
         changes = [change(str(1000 + number)) for number in range(ITEMS)]
-        assembly.stores.queue.publish([msgspec.json.encode(Batch.of("s", "run", tuple(changes)))])
-        work(assembly)
-        assembly.merge()
-        yield assembly
+        app.stores.queue.publish([msgspec.json.encode(Batch.of("s", "run", tuple(changes)))])
+        work(app)
+        app.merge()
+        yield app
 
 
 @pytest.fixture
-def new(tmp_path: Path) -> Iterator[Assembly]:
-    with assembly_of(tmp_path, NEW) as assembly:
-        yield assembly
+def new(tmp_path: Path) -> Iterator[App]:
+    with app_of(tmp_path, NEW) as app:
+        yield app
 
 
-def work(assembly: Assembly, batches: int | None = None) -> None:
+def work(app: App, batches: int | None = None) -> None:
     """Embed what is queued, or so many batches of it."""
     if batches is None:
-        Worker(assembly.stores.queue, assembly.batch_embedder, threads=1).drain()
+        Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
         return
-    for message in assembly.stores.queue.receive(batches, lease_s=60):
-        assembly.batch_embedder.embed(message.body)
-        assembly.stores.queue.acknowledge(message)
+    for message in app.stores.queue.receive(batches, lease_s=60):
+        app.batch_embedder.embed(message.body)
+        app.stores.queue.acknowledge(message)
 
 
-def serving(new: Assembly, old: Assembly) -> ActiveIndex:
+def serving(new: App, old: App) -> ActiveIndex:
     """A search process of the new deployment, with the old model beside its own."""
     return ActiveIndex(
         new.search_service(),
@@ -94,56 +92,56 @@ def serving(new: Assembly, old: Assembly) -> ActiveIndex:
     )
 
 
-def found(app: SearchApp, key: str) -> tuple[str, str]:
+def found(api: HttpApi, key: str) -> tuple[str, str]:
     """Which model answers a search for an item's picture, and the best match."""
     picture = Image.open(io.BytesIO(drawing(int(key))))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     builder = EnvironBuilder("/v1/search", method="POST", data=buffer.getvalue(), content_type="image/png")
-    response = app(Request(builder.get_environ()))
+    response = api(Request(builder.get_environ()))
     assert response.status_code == 200, response.get_data(as_text=True)
     answer = msgspec.json.decode(response.get_data())
     return answer["index"]["model"], answer["matches"][0]["item"]["id"]
 
 
-def test_searches_go_on_until_the_new_index_is_complete_and_then_switch(old: Assembly, new: Assembly) -> None:
+def test_searches_go_on_until_the_new_index_is_complete_and_then_switch(old: App, new: App) -> None:
     state, _ = read_current(old.stores.documents)
     assert state is not None
     assert state.current == OLD.fingerprint, "the first merge notes whose index it is"
 
-    app = SearchApp(serving(new, old), new.settings, Gate(new.settings, new.meter))
-    assert found(app, "1003") == (OLD.fingerprint, item_id("s", "1003"))
+    api = HttpApi(serving(new, old), new.settings, AccessPolicy(new.settings, new.meter))
+    assert found(api, "1003") == (OLD.fingerprint, item_id("s", "1003"))
     report = new.reindex()
     assert (report.published, report.switched) == (ITEMS, False)
     for _ in range(2):
         work(new, batches=1)
         new.merge()
-        assert found(app, "1003") == (OLD.fingerprint, item_id("s", "1003"))
-        assert found(app, "1029") == (OLD.fingerprint, item_id("s", "1029"))
+        assert found(api, "1003") == (OLD.fingerprint, item_id("s", "1003"))
+        assert found(api, "1029") == (OLD.fingerprint, item_id("s", "1029"))
     work(new)
-    assert found(app, "1003") == (OLD.fingerprint, item_id("s", "1003")), "embedded, and not yet merged"
+    assert found(api, "1003") == (OLD.fingerprint, item_id("s", "1003")), "embedded, and not yet merged"
     new.merge()
-    assert found(app, "1003") == (NEW.fingerprint, item_id("s", "1003"))
-    assert len(app.service.searcher) == ITEMS
+    assert found(api, "1003") == (NEW.fingerprint, item_id("s", "1003"))
+    assert len(api.service().searcher) == ITEMS
     assert new.reindex().switched
 
 
-def test_what_is_deleted_meanwhile_vanishes_from_both(old: Assembly, new: Assembly) -> None:
-    app = SearchApp(serving(new, old), new.settings, Gate(new.settings, new.meter))
+def test_what_is_deleted_meanwhile_vanishes_from_both(old: App, new: App) -> None:
+    api = HttpApi(serving(new, old), new.settings, AccessPolicy(new.settings, new.meter))
     new.reindex()
     gone = change("1003", version=2, action="delete")
     new.stores.queue.publish([msgspec.json.encode(Batch.of("s", "run2", (gone,)))])
     work(new)
-    assert found(app, "1003")[0] == OLD.fingerprint
-    assert found(app, "1003")[1] != item_id("s", "1003")
+    assert found(api, "1003")[0] == OLD.fingerprint
+    assert found(api, "1003")[1] != item_id("s", "1003")
     new.merge()
-    assert found(app, "1003")[0] == NEW.fingerprint
-    assert found(app, "1003")[1] != item_id("s", "1003")
-    assert len(app.service.searcher) == ITEMS - 1
+    assert found(api, "1003")[0] == NEW.fingerprint
+    assert found(api, "1003")[1] != item_id("s", "1003")
+    assert len(api.service().searcher) == ITEMS - 1
 
 
 def test_a_reindex_that_is_called_off_leaves_nothing_behind(
-    old: Assembly, new: Assembly, monkeypatch: pytest.MonkeyPatch
+    old: App, new: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     new.reindex()
     work(new, batches=2)
@@ -168,10 +166,10 @@ def test_a_reindex_that_is_called_off_leaves_nothing_behind(
     assert len(old.searcher) == ITEMS + 1
 
 
-def merge_late(assembly: Assembly, hours: float = 1.0) -> None:
+def merge_late(app: App, hours: float = 1.0) -> None:
     """Merge as a compact function does that still has that model, so much later."""
     later = time.time() + hours * 3600
-    merge(assembly.stores.objects, assembly.stores.documents, model=assembly.fingerprint, clock=lambda: later)
+    merge(app.stores.objects, app.stores.documents, model=app.fingerprint, clock=lambda: later)
 
 
 def batch(*changes: Any) -> bytes:
@@ -180,7 +178,7 @@ def batch(*changes: Any) -> bytes:
 
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_delete_that_the_old_model_merges_before_the_new_ones_first_merge_reaches_both(
-    asked: bool, old: Assembly, new: Assembly
+    asked: bool, old: App, new: App
 ) -> None:
     if asked:
         new.reindex()
@@ -208,7 +206,7 @@ def test_a_delete_that_the_old_model_merges_before_the_new_ones_first_merge_reac
     assert tombstones == []
 
 
-def test_a_delete_that_is_merged_while_the_new_models_first_delivery_is_under_way(old: Assembly, new: Assembly) -> None:
+def test_a_delete_that_is_merged_while_the_new_models_first_delivery_is_under_way(old: App, new: App) -> None:
     def read(item: Any) -> bytes:
         if item.key == "1003":
             old.batch_embedder.embed(batch(change("1003", version=2, action="delete")))
@@ -223,9 +221,7 @@ def test_a_delete_that_is_merged_while_the_new_models_first_delivery_is_under_wa
     assert new.searcher.sample(9) == [item_id("s", "1004")]
 
 
-def test_a_reindex_that_is_stopped_goes_on_where_it_was(
-    old: Assembly, new: Assembly, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_reindex_that_is_stopped_goes_on_where_it_was(old: App, new: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reindex, "PAGE", 4)
     # Not all in one second, as embedding takes its time.
     for number, document in enumerate(old.stores.documents.query("items")):
@@ -256,9 +252,7 @@ def test_a_reindex_that_is_stopped_goes_on_where_it_was(
     assert models == {NEW.fingerprint}
 
 
-def test_many_items_of_one_second_are_all_published(
-    old: Assembly, new: Assembly, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_items_of_one_second_are_all_published(old: App, new: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reindex, "PAGE", 4)
     for document in old.stores.documents.query("items"):
         data = {**document.data, "indexed_at": "2026-01-01T00:00:00+00:00"}
@@ -269,7 +263,7 @@ def test_many_items_of_one_second_are_all_published(
     assert models == {NEW.fingerprint}
 
 
-def test_the_old_index_is_dropped_when_no_search_can_hold_it(old: Assembly, new: Assembly) -> None:
+def test_the_old_index_is_dropped_when_no_search_can_hold_it(old: App, new: App) -> None:
     new.reindex()
     work(new)
     new.merge()
@@ -282,14 +276,14 @@ def test_the_old_index_is_dropped_when_no_search_can_hold_it(old: Assembly, new:
 
 
 def test_a_search_without_the_old_model_serves_its_own_and_says_so(
-    old: Assembly, new: Assembly, caplog: pytest.LogCaptureFixture
+    old: App, new: App, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = ActiveIndex(new.search_service(), new.stores.documents, lambda fingerprint: None, freshness_s=0.0)()
     assert service.embedder.fingerprint == NEW.fingerprint
     assert OLD.fingerprint in caplog.text
 
 
-def test_a_store_that_is_away_at_the_switch_delays_it(old: Assembly, new: Assembly) -> None:
+def test_a_store_that_is_away_at_the_switch_delays_it(old: App, new: App) -> None:
     class Away:
         on = False
 
@@ -315,7 +309,7 @@ def test_a_store_that_is_away_at_the_switch_delays_it(old: Assembly, new: Assemb
     assert current().embedder.fingerprint == NEW.fingerprint
 
 
-def test_an_empty_index_is_nobodys_and_is_served(tmp_path: Path, new: Assembly) -> None:
+def test_an_empty_index_is_nobodys_and_is_served(tmp_path: Path, new: App) -> None:
     service = ActiveIndex(new.search_service(), new.stores.documents, lambda fingerprint: None, freshness_s=0.0)()
     service.refresh()
     assert len(service.searcher) == 0

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tests.unit.sources.catalogue_server import Reply, Request, Server, serving
 from tests.unit.sources.test_sources_site import html, links, product
 
-from visor.app import Assembly
+from visor.app import App
 from visor.cli.main import cli
 from visor.errors import QuotaReached, StoreUnavailable
 from visor.ingest.request_budget import FLUSH_REQUESTS, RequestBudget, host_of
@@ -46,12 +46,12 @@ class Owner:
         self.now = NOON
 
     def run(self) -> CrawlRun:
-        with Assembly(self.settings) as assembly:
-            documents = assembly.stores.documents
-            assembly.__dict__["request_budget"] = RequestBudget(
-                documents, host_a_day=self.settings.host_requests_a_day, clock=lambda: self.now
+        with open_stores(self.settings) as stores:
+            budget = RequestBudget(
+                stores.documents, host_a_day=self.settings.host_requests_a_day, clock=lambda: self.now
             )
-            return assembly.crawl(assembly.named_source("web"))
+            app = App(self.settings, stores=stores, request_budget=budget)
+            return app.crawler.crawl(app.named_source("web"))
 
     def published(self) -> Counter[str]:
         with open_stores(self.settings) as stores:

@@ -24,7 +24,7 @@ from tests.unit.sources.catalogue_server import Reply, Request, serving
 from tests.unit.sources.test_sources_video import scene, video
 from tests.unit.sources.test_sources_wikidata import museum
 
-from visor.app import Assembly
+from visor.app import App
 from visor.errors import FetchFailed
 from visor.ingest.crawl import Crawl
 from visor.ingest.worker import Worker
@@ -32,8 +32,8 @@ from visor.models.embedder import Embedder
 from visor.schema.items import Batch
 from visor.schema.search import SearchAnswer, SearchRequest
 from visor.settings import Settings
-from visor.storage.counting import CountingDocuments, CountingObjects, Tally
 from visor.web.site import Server as SiteServer
+from visor_bench.counting import CountingDocuments, CountingObjects, Tally
 
 COUNT = 4
 Answer = Callable[[Request], Reply]
@@ -93,48 +93,48 @@ KINDS: dict[str, tuple[Answer, dict[str, Any]]] = {
 
 
 @pytest.fixture
-def assembly(embedder: Embedder, tmp_path: Path) -> Iterator[Assembly]:
-    with made(embedder, tmp_path) as assembly:
-        yield assembly
+def app(embedder: Embedder, tmp_path: Path) -> Iterator[App]:
+    with made(embedder, tmp_path) as app:
+        yield app
 
 
-def made(embedder: Embedder, home: Path, **settings: Any) -> Assembly:
-    return Assembly(Settings(home=home, freshness_s=0.0, **settings), embedder=embedder)
+def made(embedder: Embedder, home: Path, **settings: Any) -> App:
+    return App(Settings(home=home, freshness_s=0.0, **settings), embedder=embedder)
 
 
-def indexed(assembly: Assembly, config: dict[str, Any]) -> None:
+def indexed(app: App, config: dict[str, Any]) -> None:
     """Crawl a source to its end and embed what it published; a second crawl then publishes nothing."""
-    source = assembly.open_source("mine", config)
-    run = assembly.crawl(source)
+    source = app.open_source("mine", config)
+    run = app.crawler.crawl(source)
     assert (run.state, run.failed) == ("complete", 0)
-    Worker(assembly.stores.queue, assembly.batch_embedder, threads=1).drain()
-    assert assembly.stores.documents.query("failures") == []
-    again = assembly.crawl(source)
+    Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
+    assert app.stores.documents.query("failures") == []
+    again = app.crawler.crawl(source)
     assert (again.published, again.updated, again.deleted) == (0, 0, 0)
 
 
-def found(assembly: Assembly, data: bytes) -> SearchAnswer:
-    return assembly.search_service().search(SearchRequest(k=3), data)
+def found(app: App, data: bytes) -> SearchAnswer:
+    return app.search_service().search(SearchRequest(k=3), data)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_web_catalogue(kind: str, embedder: Embedder, tmp_path: Path) -> None:
     answer, config = KINDS[kind]
-    with serving(with_pictures(answer)) as server, made(embedder, tmp_path, allow_hosts=(server.host,)) as assembly:
-        indexed(assembly, {**config, "url": config["url"].format(url=server.url)})
+    with serving(with_pictures(answer)) as server, made(embedder, tmp_path, allow_hosts=(server.host,)) as app:
+        indexed(app, {**config, "url": config["url"].format(url=server.url)})
         for n in range(COUNT):
-            best = found(assembly, picture(n)).matches[0]
+            best = found(app, picture(n)).matches[0]
             assert (best.verdict, best.item.title, best.item.source) == ("exact", f"Number {n}", "mine")
 
 
-def test_a_folder(assembly: Assembly, tmp_path: Path) -> None:
+def test_a_folder(app: App, tmp_path: Path) -> None:
     (tmp_path / "pictures" / "kind").mkdir(parents=True)
     for n in range(COUNT):
         (tmp_path / "pictures" / "kind" / f"Number_{n}.png").write_bytes(picture(n))
     (tmp_path / "visor.toml").write_text(f'[sources.mine]\nkind = "folder"\npath = "{tmp_path / "pictures"}"\n')
-    assembly.settings = msgspec.structs.replace(assembly.settings, config=tmp_path / "visor.toml")
-    indexed(assembly, {"kind": "folder", "path": str(tmp_path / "pictures")})
-    best = found(assembly, picture(2)).matches[0].item
+    app.settings = msgspec.structs.replace(app.settings, config=tmp_path / "visor.toml")
+    indexed(app, {"kind": "folder", "path": str(tmp_path / "pictures")})
+    best = found(app, picture(2)).matches[0].item
     assert (best.title, best.collection) == ("Number 2", "kind")
 
 
@@ -142,18 +142,18 @@ def test_a_private_bucket(embedder: Embedder, tmp_path: Path) -> None:
     name = uuid.uuid4().hex
     for n in range(COUNT):
         fsspec.filesystem("memory").pipe_file(f"/{name}/Number {n}.png", picture(n))
-    with made(embedder, tmp_path, allow_buckets=(f"memory://{name}/",)) as assembly:
-        indexed(assembly, {"kind": "bucket", "url": f"memory://{name}/"})
-        best = found(assembly, picture(1)).matches[0].item
+    with made(embedder, tmp_path, allow_buckets=(f"memory://{name}/",)) as app:
+        indexed(app, {"kind": "bucket", "url": f"memory://{name}/"})
+        best = found(app, picture(1)).matches[0].item
         assert (best.title, best.image_url) == ("Number 1", ""), "a browser could not open it"
 
 
-def test_a_video_whose_frames_the_page_can_show(assembly: Assembly, tmp_path: Path) -> None:
+def test_a_video_whose_frames_the_page_can_show(app: App, tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(video([scene(n) for n in range(COUNT)]))
-    indexed(assembly, {"kind": "video", "url": str(tmp_path / "film.mp4"), "interval_s": 1})
+    indexed(app, {"kind": "video", "url": str(tmp_path / "film.mp4"), "interval_s": 1})
     buffer = io.BytesIO()
     scene(2).save(buffer, "PNG")
-    server = SiteServer(assembly.site({})).start()
+    server = SiteServer(app.site({})).start()
     try:
         with httpx.Client(base_url=server.address + "/", timeout=60) as client:
             best = client.post("/v1/search", files={"image": buffer.getvalue()}).json()["matches"][0]["item"]
@@ -170,8 +170,8 @@ def test_a_video_whose_frames_the_page_can_show(assembly: Assembly, tmp_path: Pa
 
 def test_wikidata(embedder: Embedder, tmp_path: Path) -> None:
     wiki = museum(COUNT)
-    with serving(wiki) as server, made(embedder, tmp_path) as assembly:
-        settings = msgspec.structs.replace(assembly.settings, allow_hosts=(server.host,))
+    with serving(wiki) as server, made(embedder, tmp_path) as app:
+        settings = msgspec.structs.replace(app.settings, allow_hosts=(server.host,))
         config = {
             "kind": "wikidata",
             "instances_of": ["Q3305213"],
@@ -180,7 +180,7 @@ def test_wikidata(embedder: Embedder, tmp_path: Path) -> None:
             "commons_url": f"{server.url}/commons/w/api.php",
             "wikipedia_url": f"{server.url}/{{language}}/w/api.php",
         }
-        assembly.settings = settings
+        app.settings = settings
         order: list[str] = []
 
         def commons(item: Any) -> bytes:
@@ -190,12 +190,12 @@ def test_wikidata(embedder: Embedder, tmp_path: Path) -> None:
             order.append(item.image_url)
             return picture(sum(map(ord, item.key)))
 
-        assembly.batch_embedder.read_image = commons
-        indexed(assembly, config)
+        app.batch_embedder.read_image = commons
+        indexed(app, config)
         assert len(order) == COUNT
-        items = assembly.search_service().sample(COUNT)
+        items = app.search_service().sample(COUNT)
         for one in items:
-            assert found(assembly, picture(sum(map(ord, one.item.key)))).matches[0].item.id == one.item.id
+            assert found(app, picture(sum(map(ord, one.item.key)))).matches[0].item.id == one.item.id
 
 
 def a_big_feed(rows: int) -> Answer:
@@ -209,10 +209,10 @@ def test_a_recrawl_of_an_unchanged_feed_costs_few_requests_and_no_read_an_item(
     embedder: Embedder, tmp_path: Path
 ) -> None:
     rows = int(os.environ.get("FEED_ROWS", "20000"))  # docs/benchmarks-sources.md has 100,000
-    with serving(a_big_feed(rows)) as server, made(embedder, tmp_path, allow_hosts=(server.host,)) as assembly:
-        source = assembly.open_source("big", {"kind": "feed", "url": f"{server.url}/feed"})
+    with serving(a_big_feed(rows)) as server, made(embedder, tmp_path, allow_hosts=(server.host,)) as app:
+        source = app.open_source("big", {"kind": "feed", "url": f"{server.url}/feed"})
         tally = Tally()
-        stores = assembly.stores
+        stores = app.stores
 
         def crawl() -> Any:
             return Crawl(
@@ -220,7 +220,7 @@ def test_a_recrawl_of_an_unchanged_feed_costs_few_requests_and_no_read_an_item(
                 objects=CountingObjects(stores.objects, tally),
                 documents=CountingDocuments(stores.documents, tally),
                 queue=stores.queue,
-                settings=assembly.settings,
+                settings=app.settings,
             ).run()
 
         assert crawl().published == rows
@@ -238,15 +238,15 @@ def test_a_recrawl_of_an_unchanged_feed_costs_few_requests_and_no_read_an_item(
 def test_a_feeds_crawl_that_is_killed_loses_and_repeats_nothing(embedder: Embedder, tmp_path: Path) -> None:
     rows = 6_000
     killed = 0
-    with serving(a_big_feed(rows)) as server, made(embedder, tmp_path) as assembly:
+    with serving(a_big_feed(rows)) as server, made(embedder, tmp_path) as app:
         (tmp_path / "visor.toml").write_text(f'[sources.big]\nkind = "feed"\nurl = "{server.url}/feed"\n')
         environ = {**os.environ, "VISOR_HOME": str(tmp_path), "VISOR_CONFIG": str(tmp_path / "visor.toml")}
         environ |= {"VISOR_ALLOW_HOSTS": server.host, "VISOR_INDEX": "default"}
         crawl = [sys.executable, "-m", "visor", "crawl", "big"]
         for more in (1, 5, 20, 40):
-            until = assembly.stores.queue.waiting() + more
+            until = app.stores.queue.waiting() + more
             process = subprocess.Popen(crawl, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            while process.poll() is None and assembly.stores.queue.waiting() < until:
+            while process.poll() is None and app.stores.queue.waiting() < until:
                 time.sleep(0.001)
             process.kill()
             process.wait()
@@ -254,7 +254,7 @@ def test_a_feeds_crawl_that_is_killed_loses_and_repeats_nothing(embedder: Embedd
         assert killed
         subprocess.run(crawl, env=environ, check=True, capture_output=True, timeout=300)
         changes: dict[str, set[int]] = {}
-        while messages := assembly.stores.queue.receive(100, lease_s=600):
+        while messages := app.stores.queue.receive(100, lease_s=600):
             for message in messages:
                 for change in msgspec.json.decode(message.body, type=Batch).changes:
                     changes.setdefault(change.item.id, set()).add(change.version)

@@ -19,14 +19,14 @@ from typing import Any
 from tests.unit.sources.catalogue_server import Reply, Request, serving
 from tests.unit.sources.test_sources_site import html, links, product
 
-from visor.app import Assembly
+from visor.app import App
 from visor.ingest.crawl import Crawl
 from visor.ingest.seen_set import SeenSet
-from visor.schema.items import Item, item_id
+from visor.schema.items import CrawlRun, Item, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, Source
-from visor.sources.site.frontier import SiteState
-from visor.storage.counting import CountingDocuments, CountingObjects, Tally
+from visor.sources.site.frontier import Frontier
+from visor_bench.counting import CountingDocuments, CountingObjects, Tally
 
 FEED_ROWS = int(os.environ.get("LARGE_FEED_ROWS", "20000"))
 """In full: 1,000,000."""
@@ -88,7 +88,7 @@ class FirstPass:
     @staticmethod
     def left(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        state = SiteState(began_at=checkpoint.get("began_at", now), full_at=checkpoint.get("full_at", now))
+        state = Frontier(began_at=checkpoint.get("began_at", now), full_at=checkpoint.get("full_at", now))
         return state.closed()
 
 
@@ -119,34 +119,34 @@ def test_a_recrawl_of_a_sitemapped_site_costs_few_requests(tmp_path: Path) -> No
 
     with (
         serving(answer) as server,
-        Assembly(Settings(home=tmp_path, allow_hosts=(server.host,), host_requests_a_day=0)) as assembly,
+        App(Settings(home=tmp_path, allow_hosts=(server.host,), host_requests_a_day=0)) as app,
     ):
         config = {"kind": "site", "url": f"{server.url}/", "delay_s": 0, "pages_max": SITEMAP_PAGES + 10}
-        source = assembly.open_source("web", config)
-        tally, stores = Tally(), assembly.stores
+        source = app.open_source("web", config)
+        tally, stores = Tally(), app.stores
 
-        def crawl(source: Source) -> Crawl:
-            crawl = Crawl(
+        def crawl(source: Source) -> CrawlRun:
+            run = Crawl(
                 source,
                 objects=CountingObjects(stores.objects, tally),
                 documents=CountingDocuments(stores.documents, tally),
                 queue=stores.queue,
-                settings=assembly.settings,
+                settings=app.settings,
                 budget_s=7200,
-            )
-            assert crawl.run().state == "complete"
-            return crawl
+            ).run()
+            assert run.state == "complete"
+            return run
 
         if SITEMAP_PAGES <= VISITED_MAX:
-            assert crawl(source).counts["published"] == SITEMAP_PAGES
+            assert crawl(source).published == SITEMAP_PAGES
             visited = SeenSet.load(stores.objects, "web")
             told = next(iter(FirstPass(server.url, visited.progress.checkpoint or {}).read(None)))
             assert sorted(visited.ids()) == sorted(item.id for item in told.items)
             assert visited.progress.checkpoint == FirstPass.left(visited.progress.checkpoint or {})
         else:
-            assert crawl(FirstPass(server.url, {})).counts["published"] == SITEMAP_PAGES
+            assert crawl(FirstPass(server.url, {})).published == SITEMAP_PAGES
         before, asked = tally.usage, len(server.requests)
-        assert crawl(source).counts["published"] == 0
+        assert crawl(source).published == 0
         used, requests = tally.usage - before, len(server.requests) - asked
     assert requests < 50
     assert used.document_reads == 0
@@ -191,12 +191,12 @@ def test_a_site_with_traps_is_crawled_completely_and_once(tmp_path: Path) -> Non
 
     with (
         serving(answer) as server,
-        Assembly(Settings(home=tmp_path, allow_hosts=(server.host,), host_requests_a_day=0)) as assembly,
+        App(Settings(home=tmp_path, allow_hosts=(server.host,), host_requests_a_day=0)) as app,
     ):
         pages_max = 2 * TRAP_PAGES + 1000
         config = {"kind": "site", "url": f"{server.url}/", "delay_s": 0, "depth": 10_000, "pages_max": pages_max}
         began = time.monotonic()
-        run = assembly.crawl(assembly.open_source("web", config), budget_s=7200)
+        run = app.crawler.crawl(app.open_source("web", config), budget_s=7200)
         took_s = time.monotonic() - began
         asked = Counter(server.targets)
     assert (run.state, run.published) == ("complete", TRAP_PAGES)

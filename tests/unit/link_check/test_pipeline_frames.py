@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from tests.unit.sources.test_sources_video import scene, video
 
-from visor.app import Assembly
+from visor.app import App
 from visor.errors import SourceError
-from visor.image_readers.thumbnails import keep_frame
+from visor.image_readers.thumbnails import put_thumbnail
 from visor.ingest.worker import Worker
 from visor.link_check import thumbnail_gc as frames
 from visor.link_check.thumbnail_gc import EVERY_DAYS, sweep_frames
@@ -23,34 +23,34 @@ WEEK = EVERY_DAYS * 86_400.0
 class Film:
     """A video source, its store, and sweeps a week apart."""
 
-    def __init__(self, assembly: Assembly, path: Path) -> None:
-        self.assembly, self.path, self.now = assembly, path, 1_800_000_000.0
+    def __init__(self, app: App, path: Path) -> None:
+        self.app, self.path, self.now = app, path, 1_800_000_000.0
         self.shows(4)
 
     def shows(self, count: int) -> None:
         self.path.write_bytes(video([scene(n) for n in range(count)]))
 
     def crawl(self, *, embed: bool = True) -> None:
-        source = self.assembly.open_source("film", {"kind": "video", "url": str(self.path), "interval_s": 1})
-        self.assembly.crawl(source)
+        source = self.app.open_source("film", {"kind": "video", "url": str(self.path), "interval_s": 1})
+        self.app.crawler.crawl(source)
         if embed:
-            Worker(self.assembly.stores.queue, self.assembly.batch_embedder, threads=1).drain()
+            Worker(self.app.stores.queue, self.app.batch_embedder, threads=1).drain()
 
     def sweep(self) -> int:
-        stores = self.assembly.stores
+        stores = self.app.stores
         deleted = sweep_frames(stores.objects, stores.documents, now=self.now)
         self.now += WEEK
         return deleted
 
     @property
     def kept(self) -> int:
-        return len(list(self.assembly.stores.objects.list("frames/")))
+        return len(list(self.app.stores.objects.list("frames/")))
 
 
 @pytest.fixture
 def film(embedder: Embedder, tmp_path: Path) -> Iterator[Film]:
-    with Assembly(Settings(home=tmp_path, freshness_s=0.0), embedder=embedder) as assembly:
-        yield Film(assembly, tmp_path / "film.mp4")
+    with App(Settings(home=tmp_path, freshness_s=0.0), embedder=embedder) as app:
+        yield Film(app, tmp_path / "film.mp4")
 
 
 def test_frames_of_deleted_items_are_deleted(film: Film) -> None:
@@ -59,12 +59,12 @@ def test_frames_of_deleted_items_are_deleted(film: Film) -> None:
     film.shows(2)
     film.crawl()
     film.crawl()
-    assert len([d for d in film.assembly.stores.documents.query("items") if not d.data.get("gone")]) == 2
+    assert len([d for d in film.app.stores.documents.query("items") if not d.data.get("gone")]) == 2
     before = film.kept
     assert before >= 4, "a frame of the shorter video may be compressed otherwise"
     assert (film.sweep(), film.kept) == (0, before), "it may wait in the queue still"
     assert (film.sweep(), film.kept) == (before - 2, 2)
-    assert film.assembly.search_service().sample(9)[0].item.image_url.startswith("./v1/thumbnails/")
+    assert film.app.search_service().sample(9)[0].item.image_url.startswith("./v1/thumbnails/")
 
 
 def test_frames_that_wait_to_be_embedded_stay(film: Film) -> None:
@@ -75,16 +75,16 @@ def test_frames_that_wait_to_be_embedded_stay(film: Film) -> None:
 
 
 def test_frames_of_a_run_that_was_killed_are_deleted(film: Film) -> None:
-    keep_frame(film.assembly.stores.objects, "film", "7", b"a picture")
+    put_thumbnail(film.app.stores.objects, "film", "7", b"a picture")
     assert (film.sweep(), film.sweep(), film.kept) == (0, 1, 0)
 
 
 def test_a_sweep_happens_once_a_week_and_goes_on_where_it_was(film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "FRAMES_MAX", 3)
     for n in range(7):
-        keep_frame(film.assembly.stores.objects, "film", str(n), b"x")
+        put_thumbnail(film.app.stores.objects, "film", str(n), b"x")
     assert sum(film.sweep() for _ in range(6)) == 7
-    keep_frame(film.assembly.stores.objects, "film", "8", b"x")
+    put_thumbnail(film.app.stores.objects, "film", "8", b"x")
     film.now -= WEEK
     before = film.now
     assert film.sweep() == 0

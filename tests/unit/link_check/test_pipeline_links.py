@@ -14,20 +14,21 @@ from click.testing import CliRunner
 from tests.unit.ingest.test_pipeline_push import picture
 from tests.unit.sources.catalogue_server import Reply, Request, Server, serving
 
-from visor.app import Assembly
+from visor.app import App
 from visor.cli.main import cli
 from visor.errors import Conflict, CorruptObject, FetchUnavailable, HostDead
 from visor.free_tier.allowances import counted
-from visor.http.response import Probed
+from visor.http.fetch import Probed
 from visor.ingest.worker import Worker
-from visor.link_check.check import GIVEN_UP_DAYS, SILENT_DAYS, LinkCheck, LinksReport
-from visor.link_check.probe import look_at
-from visor.link_check.state import PICTURE_GONE, LinkState
+from visor.link_check.check import LinkCheck, LinksReport
+from visor.link_check.probe import probe_url
+from visor.link_check.rotation import GIVEN_UP_DAYS
+from visor.link_check.state import PICTURE_GONE, SILENT_DAYS, LinkState
 from visor.models.embedder import Embedder
 from visor.schema.items import Item, item_id
 from visor.schema.search import Match, SearchRequest
 from visor.settings import Settings
-from visor.storage.counting import CountingDocuments, CountingObjects, Tally
+from visor_bench.counting import CountingDocuments, CountingObjects, Tally
 
 DAY = 86_400.0
 PNG = {"Content-Type": "image/png"}
@@ -63,26 +64,24 @@ class Shop:
 
     def index(self, server: Server) -> None:
         self.server = server
-        self.assembly = Assembly(
-            msgspec.structs.replace(self.settings, allow_hosts=(server.host,)), embedder=self.embedder
-        )
-        self.source = self.assembly.open_source("shop", {"kind": "feed", "url": f"{server.url}/feed"})
+        self.app = App(msgspec.structs.replace(self.settings, allow_hosts=(server.host,)), embedder=self.embedder)
+        self.source = self.app.open_source("shop", {"kind": "feed", "url": f"{server.url}/feed"})
         self.crawl()
 
     def crawl(self) -> None:
-        assert self.assembly.crawl(self.source).state == "complete"
+        assert self.app.crawler.crawl(self.source).state == "complete"
         self.embed()
 
     def embed(self) -> None:
-        Worker(self.assembly.stores.queue, self.assembly.batch_embedder, threads=1).drain()
+        Worker(self.app.stores.queue, self.app.batch_embedder, threads=1).drain()
 
     def check(self, a_day: int = 100, **options: Any) -> LinksReport:
         """One run of the check, and what it published embedded."""
-        stores = self.assembly.stores
+        stores = self.app.stores
         parts: dict[str, Any] = {"objects": stores.objects, "documents": stores.documents, **options}
         report = LinkCheck(
             queue=stores.queue,
-            fetcher=parts.pop("fetcher", self.assembly.fetcher),
+            fetcher=parts.pop("fetcher", self.app.fetcher),
             a_day=a_day,
             batch_size=64,
             clock=lambda: self.now,
@@ -100,11 +99,11 @@ class Shop:
         return reports
 
     def best(self, seed: int) -> Match:
-        match: Match = self.assembly.search_service().search(SearchRequest(k=3), picture(seed)).matches[0]
+        match: Match = self.app.search_service().search(SearchRequest(k=3), picture(seed)).matches[0]
         return match
 
     def item(self, key: str) -> Item | None:
-        document = self.assembly.stores.documents.get("items", [item_id("shop", key)]).get(item_id("shop", key))
+        document = self.app.stores.documents.get("items", [item_id("shop", key)]).get(item_id("shop", key))
         return None if document is None or document.data.get("gone") else msgspec.convert(document.data["item"], Item)
 
     def path(self, key: str) -> str:
@@ -119,14 +118,14 @@ def shop(embedder: Embedder, tmp_path: Path) -> Iterator[Shop]:
     with serving(shop.answer) as server:
         shop.index(server)
         yield shop
-        shop.assembly.close()
+        shop.app.close()
 
 
 @pytest.fixture(params=["fresh", "merged"])
 def anywhere(shop: Shop, request: pytest.FixtureRequest) -> Shop:
     """The shop's items in shards, or in a segment."""
     if request.param == "merged":
-        assert shop.assembly.merge().segments == 1
+        assert shop.app.merge().segments == 1
     return shop
 
 
@@ -148,7 +147,7 @@ def test_a_dead_picture_is_replaced_by_a_living_copy_and_stays_so(anywhere: Shop
     item = shop.item("0")
     assert item is not None
     assert (item.price, shop.path("0")) == (7.0, "/1.png"), "the catalogue still lists the dead address"
-    assert shop.assembly.stores.documents.query("failures") == []
+    assert shop.app.stores.documents.query("failures") == []
 
 
 def test_a_dead_picture_without_a_copy_is_marked_and_comes_back(anywhere: Shop) -> None:
@@ -190,7 +189,7 @@ def test_a_gone_item_that_its_catalogue_deletes_stays_gone(shop: Shop) -> None:
     shop.answers.clear()
     shop.days(5)
     assert shop.item("3") is None
-    assert item_id("shop", "3") not in LinkState.load(shop.assembly.stores.objects)[0].troubles
+    assert item_id("shop", "3") not in LinkState.load(shop.app.stores.objects)[0].problems
 
 
 def test_what_moved_for_good_is_followed_and_what_moved_for_now_is_not(anywhere: Shop) -> None:
@@ -231,7 +230,7 @@ class Silent:
     def __init__(self, error: Callable[[], Exception]) -> None:
         self.error = error
 
-    def probe(self, url: str, *, is_picture: bool) -> Probed:
+    def probe(self, url: str, *, is_image: bool) -> Probed:
         raise self.error()
 
 
@@ -269,8 +268,8 @@ def test_no_more_is_looked_at_than_the_free_tier_has_room_for(shop: Shop) -> Non
 
 
 def test_a_look_costs_a_read_an_item_and_two_small_requests(shop: Shop) -> None:
-    shop.assembly.merge()
-    tally, stores = Tally(), shop.assembly.stores
+    shop.app.merge()
+    tally, stores = Tally(), shop.app.stores
     before = len(shop.server.requests)
     shop.check(
         objects=CountingObjects(stores.objects, tally),
@@ -287,17 +286,17 @@ def test_two_checks_at_once_do_not_both_stand(shop: Shop) -> None:
     class Other:
         """Another check ends while this one asks."""
 
-        def probe(self, url: str, *, is_picture: bool) -> Probed:
-            if not shop.assembly.stores.objects.list("links") or LinkState.load(shop.assembly.stores.objects)[1] == 0:
-                LinkState(day="2026-01-01").save(shop.assembly.stores.objects, 0)
-            return Probed(url=url, lasting_url=url)
+        def probe(self, url: str, *, is_image: bool) -> Probed:
+            if not shop.app.stores.objects.list("links") or LinkState.load(shop.app.stores.objects)[1] == 0:
+                LinkState(day="2026-01-01").save(shop.app.stores.objects, 0)
+            return Probed(url=url, permanent_url=url)
 
     with pytest.raises(Conflict):
         shop.check(fetcher=Other())
 
 
 def test_a_damaged_state_is_named_and_stops_no_crawl(shop: Shop) -> None:
-    shop.assembly.stores.objects.put("links.json", b"{")
+    shop.app.stores.objects.put("links.json", b"{")
     with pytest.raises(CorruptObject, match=r"links\.json cannot be read: .*Delete it"):
         shop.check()
     shop.price = 7
@@ -310,16 +309,16 @@ def test_a_damaged_state_is_named_and_stops_no_crawl(shop: Shop) -> None:
 def test_what_never_comes_back_is_forgotten(shop: Shop) -> None:
     shop.dies("/p/3", "/3.png")
     shop.days(2)
-    assert item_id("shop", "3") in LinkState.load(shop.assembly.stores.objects)[0].troubles
+    assert item_id("shop", "3") in LinkState.load(shop.app.stores.objects)[0].problems
     shop.now += GIVEN_UP_DAYS * DAY
     shop.check()
-    assert item_id("shop", "3") not in LinkState.load(shop.assembly.stores.objects)[0].troubles
+    assert item_id("shop", "3") not in LinkState.load(shop.app.stores.objects)[0].problems
 
 
 def test_a_probe_reads_no_more_than_it_needs(shop: Shop) -> None:
     shop.answers["/big.png"] = Reply(picture(1) + bytes(5_000_000), headers=PNG)
-    assert look_at(shop.assembly.fetcher, f"{shop.server.url}/big.png", is_picture=True).state == "there"
-    assert look_at(shop.assembly.fetcher, f"{shop.server.url}/p/1", is_picture=False).state == "there"
+    assert probe_url(shop.app.fetcher, f"{shop.server.url}/big.png", is_picture=True).state == "there"
+    assert probe_url(shop.app.fetcher, f"{shop.server.url}/p/1", is_picture=False).state == "there"
 
 
 def test_the_command_prints_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,30 +327,30 @@ def test_the_command_prints_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPa
     result = CliRunner().invoke(cli, ["links", "--limit", "3", "--json"], catch_exceptions=False)
     assert json.loads(result.stdout) == {"checked": 3}
     again = CliRunner().invoke(cli, ["links"], catch_exceptions=False)
-    assert "3 items looked at: 0 moved" in again.stderr
+    assert "3 items checked: 0 moved" in again.stderr
 
 
-def reads(assembly: Assembly) -> float:
+def reads(app: App) -> float:
     """Firestore reads that the meter counted this day."""
-    return next(reading.used for reading in assembly.meter.readings() if reading.resource == "firestore_reads")
+    return next(reading.used for reading in app.meter.readings() if reading.resource == "firestore_reads")
 
 
 def test_a_scheduled_crawl_looks_at_links_afterwards(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     home = shop.settings.home
     (home / "visor.toml").write_text(f'[sources.other]\nkind = "feed"\nurl = "{shop.server.url}/feed"\n')
     shop.dies("/2.png", "/p/4")
-    settings = msgspec.structs.replace(shop.assembly.settings, config=home / "visor.toml", links_a_day=0)
-    with Assembly(settings) as without:
+    settings = msgspec.structs.replace(shop.app.settings, config=home / "visor.toml", links_a_day=0)
+    with App(settings) as without:
         assert [run.state for run in without.crawl_due()] == ["complete"]
         assert LinkState.load(without.stores.objects)[1] == 0, "none are wanted"
-    with Assembly(msgspec.structs.replace(settings, links_a_day=300)) as assembly:
-        before = reads(assembly)
-        assert assembly.crawl_due() == [], "nothing is due, and links are looked at all the same"
-        state, _ = LinkState.load(assembly.stores.objects)
-        assert (state.checked, len(state.troubles)) == (6, 2)
+    with App(msgspec.structs.replace(settings, links_a_day=300)) as app:
+        before = reads(app)
+        assert app.crawl_due() == [], "nothing is due, and links are looked at all the same"
+        state, _ = LinkState.load(app.stores.objects)
+        assert (state.checked, len(state.problems)) == (6, 2)
         assert state.of_source("shop") == {"checked": 6, "http_404": 2, "suspect": 2}
-        assert assembly.request_budget.today()[0]["links"] == 12
-        used = reads(assembly) - before
+        assert app.request_budget.today()[0]["links"] == 12
+        used = reads(app) - before
         assert used == pytest.approx(6 * counted().each("link", "firestore_reads"))
     monkeypatch.setenv("VISOR_HOME", str(home))
     monkeypatch.setenv("VISOR_CONFIG", str(home / "visor.toml"))

@@ -47,7 +47,7 @@ def with_imagenet_from(source: Download, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def shared_data() -> Path:
     root = Path(__file__).parents[3]
-    return Path(os.environ.get("VISOR_SHARED_DATA", root.parent / "shared" / "data"))
+    return Path(os.environ.get("TEST_SHARED_DATA", root.parent / "shared" / "data"))
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from visor.errors import SettingsError
-from visor.models.registry import AUTO_ORDER, EFFICIENTNET, MODELS, NETWORKS, ModelDescription, Part, describe
+from visor.models.registry import AUTO_ORDER, EFFICIENTNET, MODELS, ModelDescription, WeightedNetwork, describe
 
 JOINED = describe("nsfwjs+efficientnet_lite0")
 
@@ -20,7 +20,8 @@ def with_network(model: ModelDescription, part: int, **changes: object) -> Model
 def test_names_and_fingerprints_are_unique() -> None:
     assert len({model.name for model in MODELS}) == len(MODELS)
     assert len({model.fingerprint() for model in MODELS}) == len(MODELS)
-    assert len({network.name for network in NETWORKS}) == len(NETWORKS)
+    networks = {part.network.name: part.network for model in MODELS for part in model.parts}
+    assert all(networks[part.network.name] == part.network for model in MODELS for part in model.parts)
 
 
 @pytest.mark.parametrize("name", AUTO_ORDER)
@@ -33,7 +34,9 @@ def test_what_auto_tries_sees_labels_and_safety_and_keeps_inception(name: str) -
 
 def test_dimension_must_be_what_the_parts_make() -> None:
     with pytest.raises(ValueError, match="says 7 numbers, its parts make 1280"):
-        ModelDescription(name="odd", summary="", dimension=7, parts=(Part(network=EFFICIENTNET, weight=1.0),))
+        ModelDescription(
+            name="odd", summary="", dimension=7, parts=(WeightedNetwork(network=EFFICIENTNET, weight=1.0),)
+        )
 
 
 def test_unknown_model_is_told_with_what_there_is() -> None:
@@ -47,7 +50,7 @@ def test_fingerprint_changes_with_what_changes_a_vector() -> None:
         with_network(JOINED, 0, power=1.0),
         with_network(JOINED, 1, preprocessing=msgspec.structs.replace(how, views=("whole",))),
         with_network(JOINED, 1, preprocessing=msgspec.structs.replace(how, resample="bilinear")),
-        msgspec.structs.replace(JOINED, parts=(JOINED.parts[0], Part(network=EFFICIENTNET, weight=0.5))),
+        msgspec.structs.replace(JOINED, parts=(JOINED.parts[0], WeightedNetwork(network=EFFICIENTNET, weight=0.5))),
         msgspec.structs.replace(JOINED, parts=JOINED.parts[::-1]),
     ]
     fingerprints = {model.fingerprint() for model in [JOINED, *changed]} | {JOINED.fingerprint("float32")}

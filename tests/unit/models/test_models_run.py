@@ -16,7 +16,7 @@ from PIL import Image
 from visor.errors import ModelError, ModelNotBuilt
 from visor.models.build.convert import sample_picture
 from visor.models.embedder import Embedder, joined_vector, prepare, view_of
-from visor.models.registry import EFFICIENTNET, NSFWJS, SAFETY_CLASSES, Part, Preprocessing
+from visor.models.registry import EFFICIENTNET, NSFWJS, SAFETY_CLASSES, Preprocessing, WeightedNetwork
 from visor.models.store import MANIFEST
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "models"
@@ -33,7 +33,7 @@ def taps(seed: int) -> list[list[np.ndarray]]:
 
 
 def test_joined_vector_gives_each_part_its_share() -> None:
-    parts = [Part(network=NSFWJS, weight=1.0), Part(network=EFFICIENTNET, weight=0.5)]
+    parts = [WeightedNetwork(network=NSFWJS, weight=1.0), WeightedNetwork(network=EFFICIENTNET, weight=0.5)]
     given = taps(1)
     vector = joined_vector(parts, given)
     assert (vector.shape, vector.dtype) == ((3328,), np.float32)
@@ -46,7 +46,7 @@ def test_joined_vector_gives_each_part_its_share() -> None:
 
 
 def test_part_without_weight_is_left_out_and_silence_has_a_direction() -> None:
-    parts = [Part(network=NSFWJS, weight=0.0), Part(network=EFFICIENTNET, weight=1.0)]
+    parts = [WeightedNetwork(network=NSFWJS, weight=0.0), WeightedNetwork(network=EFFICIENTNET, weight=1.0)]
     given = taps(2)
     assert joined_vector(parts, given).shape == (1280,)
     silent = joined_vector(parts, [given[0], [np.full(1280, -1, np.float32)]])

@@ -1,4 +1,4 @@
-"""What matches are called where the query is no picture, and in which order the places of one picture are named."""
+"""What matches are called, which rows are near-duplicates, and in which order the places of one image are named."""
 
 from __future__ import annotations
 
@@ -7,43 +7,71 @@ import numpy as np
 import pytest
 from tests.unit.near_duplicates.test_images_hash import scene
 
-from visor.index.search.hits import Hit, Hits
 from visor.link_check.state import PICTURE_GONE
+from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
-from visor.near_duplicates.verdict import SAME_VECTOR_MIN, Verdict, classify_matches
+from visor.near_duplicates.hamming import PDQ_BYTES, first_duplicate, hash_distances, same_hash_groups
+from visor.near_duplicates.thresholds import SAME_VECTOR_MIN
+from visor.near_duplicates.verdict import classify_matches
 from visor.schema.items import IndexedItem, Item
 from visor.search.item_cache import offer_sort_key
 from visor_bench.edits import EDITS
 
-
-def hits(*similarities: float, metric: str | None = None) -> Hits:
-    """A picture, an edited copy of it and another picture, with these similarities to a query."""
-    shown = [scene(1), EDITS["crop_10"](scene(1), 1), scene(2)]
-    found = zip(shown, similarities, strict=True)
-    matches = (Hit(id=f"{n}", similarity=s, rank=n, hash=perceptual_hash(p)) for n, (p, s) in enumerate(found))
-    return Hits(tuple(matches), "metric" if metric else "fast", metric)
-
-
-def classified(found: Hits, stored: np.ndarray | None = None) -> list[Verdict]:
-    return classify_matches(None, found.hits, stored, by_metric=found.metric is not None)
+SHOWN = [scene(1), EDITS["crop_10"](scene(1), 1), scene(2)]
+"""An image, an edited copy of it and another image."""
+HASHES = [perceptual_hash(shown) for shown in SHOWN]
 
 
 def test_an_items_sketch_stands_in_for_its_picture() -> None:
-    stored = np.frombuffer(perceptual_hash(EDITS["flip"](scene(1), 1)), np.uint8)
-    told = classified(hits(0.97, 0.9, 0.6), stored)
+    stored = perceptual_hash(EDITS["flip"](scene(1), 1))
+    told = classify_matches([0.97, 0.9, 0.6], HASHES, aligner=None, query_hash=stored)
     assert told[0] == "edited"
     assert told[2] == "similar"
 
 
 def test_a_vector_that_is_a_matchs_own_has_its_sketch() -> None:
-    found = hits(SAME_VECTOR_MIN, 0.9, 0.6)
-    assert classified(found) == ["exact", "edited", "similar"]
+    assert classify_matches([SAME_VECTOR_MIN, 0.9, 0.6], HASHES, aligner=None) == ["exact", "edited", "similar"]
 
 
-@pytest.mark.parametrize("found", [hits(SAME_VECTOR_MIN - 0.001, 0.9, 0.6), hits(1.0, 0.9, 0.6, metric="cityblock")])
-def test_any_other_vector_has_nothing_to_compare(found: Hits) -> None:
-    assert classified(found) == ["similar"] * 3
-    assert classified(Hits((), "fast")) == []
+@pytest.mark.parametrize(("first", "metric"), [(SAME_VECTOR_MIN - 0.001, None), (1.0, "cityblock")])
+def test_any_other_vector_has_nothing_to_compare(first: float, metric: str | None) -> None:
+    assert classify_matches([first, 0.9, 0.6], HASHES, aligner=None, metric=metric) == ["similar"] * 3
+    assert classify_matches([], [], aligner=None) == []
+    assert classify_matches([], [], aligner=Aligner(SHOWN[0])) == []
+
+
+@pytest.mark.parametrize("edit", ["crop_10", "flip", "caption"])
+def test_a_sketch_that_fits_is_an_edited_copy_only_from_half_the_similarity_on(edit: str) -> None:
+    aligner = Aligner(EDITS[edit](scene(1), 1))
+    told = {s: classify_matches([s], HASHES[:1], aligner=aligner)[0] for s in (0.2, 0.3, 0.49, 0.51, 0.9)}
+    assert told == {0.2: "similar", 0.3: "similar", 0.49: "similar", 0.51: "edited", 0.9: "edited"}
+    # A named metric has another scale, so the sketch decides alone.
+    assert classify_matches([0.2], HASHES[:1], aligner=aligner, metric="cityblock") == ["edited"]
+
+
+def differing(bits: int) -> np.ndarray:
+    """(2, HASH_BYTES) uint8: two hashes whose PDQ parts differ in so many bits, spread over all of it."""
+    hashes = np.tile(np.frombuffer(HASHES[0], np.uint8), (2, 1))
+    flipped = np.zeros(256, np.uint8)
+    flipped[np.linspace(0, 120, bits).astype(int)] = 1
+    hashes[1, :PDQ_BYTES] ^= np.packbits(flipped)
+    return hashes
+
+
+@pytest.mark.parametrize(("bits", "same"), [(0, True), (23, True), (24, True), (25, False), (28, False), (31, False)])
+def test_near_duplicates_differ_in_24_bits_at_most(bits: int, same: bool) -> None:
+    hashes = differing(bits)
+    assert hash_distances(hashes, hashes[0]).tolist() == [0, bits]
+    assert hash_distances(hashes, hashes[::-1]).tolist() == [bits, bits]
+    assert first_duplicate(hashes, np.ones((2, 1), np.float32)).tolist() == ([0, 0] if same else [0, 1])
+    rows, leaders = same_hash_groups(hashes)
+    assert (rows.tolist(), leaders.tolist()) == (([0, 1], [0, 0]) if same else ([], []))
+
+
+@pytest.mark.parametrize(("similarity", "same"), [(1.0, True), (0.91, True), (0.89, False), (0.5, False)])
+def test_near_duplicates_have_similar_vectors_too(similarity: float, same: bool) -> None:
+    vectors = np.array([[1, 0], [similarity, (1 - similarity**2) ** 0.5]], np.float32)
+    assert first_duplicate(differing(0), vectors).tolist() == ([0, 0] if same else [0, 1])
 
 
 def place(key: str, date: str | None, price: float | None) -> IndexedItem:
@@ -67,12 +95,6 @@ def test_an_offer_without_its_picture_comes_last() -> None:
     gone = msgspec.structs.replace(gone, item=msgspec.structs.replace(gone.item, extra={PICTURE_GONE: "2026-06-02"}))
     others = [place("b", "2024-01-01", 9.0), place("c", None, None)]
     assert [one.item.id[0] for one in sorted([gone, *others], key=offer_sort_key)] == ["c", "b", "a"]
-
-
-@pytest.mark.parametrize(("similarity", "verdict"), [(0.51, "edited"), (0.49, "similar")])
-def test_sketches_that_fit_by_chance_are_no_copies(similarity: float, verdict: Verdict) -> None:
-    stored = np.frombuffer(perceptual_hash(EDITS["flip"](scene(1), 1)), np.uint8)
-    assert classified(hits(similarity, 0.3, 0.3), stored)[0] == verdict
 
 
 def test_the_same_pixels_have_the_same_hash_for_ever() -> None:

@@ -14,8 +14,9 @@ from tests.unit.ingest.test_pipeline_push import picture
 from tests.unit.sources.catalogue_server import context_for
 
 from visor.errors import BadRequest, FetchFailed, FetchRefused, NotConfigured, SettingsError, SourceError
+from visor.http.fetch import FetchOptions
 from visor.image_readers.readers import BucketReader
-from visor.ingest.bucket_events import DELETED, FINALIZED, METADATA, Notified
+from visor.ingest.bucket_events import DELETED, FINALIZED, METADATA, BucketEventHandler
 from visor.schema.items import Batch, Change, Item
 from visor.settings import Settings
 from visor.sources.bucket.source import BucketSource
@@ -94,7 +95,7 @@ def test_public_pictures_have_their_web_address_and_private_ones_are_read_where_
     with pytest.raises(FetchFailed):
         reader.fetch(f"gs://{bucket.name}/in/missing.jpg")
     with pytest.raises(FetchFailed, match="larger"):
-        reader.fetch(private, bytes_max=10)
+        reader.fetch(private, FetchOptions(bytes_max=10))
 
 
 def test_any_store_that_fsspec_opens_is_read_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,27 +141,27 @@ def notification(blob: storage.Blob) -> dict[str, Any]:
 def test_a_notification_is_published_and_agrees_with_the_next_crawl(bucket: storage.Bucket, tmp_path: Path) -> None:
     with open_stores(Settings(home=tmp_path)) as stores:
         opened = source(bucket)
-        notified = Notified([opened], stores.queue)
+        notified = BucketEventHandler([opened], stores.queue)
         blob = bucket.blob("in/a.jpg")
         told = notification(blob)
-        assert notified.take(FINALIZED, told) == 1
-        assert notified.take(FINALIZED, told) == 1, "it may come twice"
+        assert notified.handle(FINALIZED, told) == 1
+        assert notified.handle(FINALIZED, told) == 1, "it may come twice"
         first, again = received(stores.queue)
         assert first == again
         assert first.item == items(opened)["a.jpg"]
         assert first.version == int(told["generation"]) // 1000
-        assert notified.take(METADATA, told) == 1
-        assert notified.take(DELETED, told) == 0, "it is still there: another one was written over it"
+        assert notified.handle(METADATA, told) == 1
+        assert notified.handle(DELETED, told) == 0, "it is still there: another one was written over it"
         blob.delete()
-        assert notified.take(DELETED, told) == 1
+        assert notified.handle(DELETED, told) == 1
         changed, gone = received(stores.queue)
         assert (gone.action, gone.item.id) == ("delete", first.item.id)
         assert gone.version >= changed.version > first.version
         for other in ({**told, "name": "other/x.jpg"}, {**told, "bucket": "else"}, {**told, "name": "in/notes.txt"}):
-            assert notified.take(FINALIZED, other) == 0
-        assert notified.take("google.cloud.storage.object.v1.archived", told) == 0
+            assert notified.handle(FINALIZED, other) == 0
+        assert notified.handle("google.cloud.storage.object.v1.archived", told) == 0
         with pytest.raises(BadRequest):
-            notified.take(FINALIZED, {"name": "in/a.jpg"})
+            notified.handle(FINALIZED, {"name": "in/a.jpg"})
 
 
 def received(queue: Any) -> list[Change]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 from tests.unit.sources.catalogue_server import context_for
@@ -15,7 +16,7 @@ from visor.cli.main import cli
 from visor.errors import NotConfigured, SettingsError
 from visor.ingest.schedule import due, next_run, states
 from visor.schema.items import CrawlRun
-from visor.sources.config import Configuration, line_of
+from visor.sources.config import SourcesFile, line_of
 from visor.sources.registry import kinds, load_kind
 
 TEXT = '''# An owner's sources
@@ -47,10 +48,10 @@ enabled = false
 
 
 def test_a_file_of_two_sources() -> None:
-    configuration = Configuration(TEXT)
+    configuration = SourcesFile(TEXT)
     assert list(configuration.entries) == ["shop", "mine"]
     shop = configuration.entry("shop")
-    assert (shop.plan.kind, shop.plan.every_s, shop.plan.limit, shop.line) == ("shop_api", 6 * 3600, 500, 3)
+    assert (shop.common.kind, shop.common.every_s, shop.common.limit) == ("shop_api", 6 * 3600, 500)
     assert "every" not in shop.own
     assert configuration.folders() == ("/srv/pictures",)
     with context_for() as context:
@@ -58,39 +59,62 @@ def test_a_file_of_two_sources() -> None:
 
 
 def test_no_file_is_no_sources(tmp_path: Path) -> None:
-    configuration = Configuration.load(tmp_path / "visor.toml")
+    configuration = SourcesFile.load(tmp_path / "visor.toml")
     assert configuration.entries == {}
     with pytest.raises(SettingsError, match=r"(?s)no source 'x'.*none yet.*\[sources\.x\]"):
         configuration.entry("x")
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "told"),
+    ("old", "new", "line", "says"),
     [
         ("count = 50", "count = 0", 20, r"sources\.shop\.paging\.count"),
-        ("count = 50", "cuont = 50", 20, r"sources\.shop\.paging\.cuont is no key.*style, param"),
+        ("count = 50", "cuont = 50", 20, r"sources\.shop\.paging\.cuont is not a key.*style, param"),
         ('image_url = "image"', "", 14, r"sources\.shop\.fields\.image_url is missing"),
         ("limit = 500", 'limit = "all"', 6, r"sources\.shop\.limit.*whole number"),
-        ('every = "6h"', 'every = "often"', 5, r"sources\.shop\.every.*'often' is no time.*'30min'"),
-        ('kind = "folder"', 'kind = "foder"', 23, r"'foder' is no kind.*folder"),
-        ('path = "/srv/pictures"', 'pth = "/srv"', 24, r"sources\.mine\.pth is no key.*path \(required\)"),
+        ('every = "6h"', 'every = "often"', 5, r"sources\.shop\.every.*'often' is not an interval.*'30min'"),
+        ('kind = "folder"', 'kind = "foder"', 23, r"'foder' is not a kind.*folder"),
+        ('path = "/srv/pictures"', 'pth = "/srv"', 24, r"sources\.mine\.pth is not a key.*path \(required\)"),
         ('kind = "folder"\n', "", 22, r"source 'mine' does not say its kind"),
-        ("[sources.mine]", "[sources.Mine]", 22, r"'Mine' is no name"),
-        ("[sources.mine]", "[source.mine]", 22, r"source is no key of visor\.toml"),
-        ("count = 50", "count = ", 20, r"(?i)no TOML.*line 20"),
+        ("[sources.mine]", "[sources.Mine]", 22, r"'Mine' cannot name a source"),
+        ("[sources.mine]", "[source.mine]", 22, r"source is not a key of visor\.toml"),
+        ("count = 50", "count = ", 20, r"not valid TOML.*line 20"),
     ],
 )
-def test_errors_name_line_and_key_and_what_is_valid(old: str, new: str, line: int, told: str) -> None:
+def test_errors_name_line_and_key_and_what_is_valid(old: str, new: str, line: int, says: str) -> None:
     assert old in TEXT
-    with pytest.raises(SettingsError, match=f"(?s){told}") as failed:
-        Configuration(TEXT.replace(old, new, 1))
-    if "TOML" not in told:
+    with pytest.raises(SettingsError, match=f"(?s){says}") as failed:
+        SourcesFile(TEXT.replace(old, new, 1))
+    if "TOML" not in says:
         expected = line - (1 if new == "" and line > 22 else 0)
         assert f"visor.toml, line {expected}:" in str(failed.value)
 
 
+class Inner(msgspec.Struct, forbid_unknown_fields=True):
+    count: int
+
+
+class Outer(msgspec.Struct, forbid_unknown_fields=True):
+    inner: Inner
+    parts: list[int] = []
+
+
+def test_msgspec_words_its_errors_as_config_errors_reads_them() -> None:
+    """msgspec reports keys and paths in its text only; `visor.sources.config_errors` takes them from there."""
+
+    def message(values: object) -> str:
+        with pytest.raises(msgspec.ValidationError) as failed:
+            msgspec.convert(values, Outer)
+        return str(failed.value)
+
+    assert message({"inner": {"count": 1, "x": 1}}) == "Object contains unknown field `x` - at `$.inner`"
+    assert message({}) == "Object missing required field `inner`"
+    assert message({"inner": {"count": "1"}}) == "Expected `int`, got `str` - at `$.inner.count`"
+    assert message({"inner": {"count": 1}, "parts": ["1"]}) == "Expected `int`, got `str` - at `$.parts[0]`"
+
+
 def test_a_wrong_expression_and_a_missing_secret_are_located_when_the_source_is_opened() -> None:
-    wrong = Configuration(TEXT.replace('"image"', '"a["'))
+    wrong = SourcesFile(TEXT.replace('"image"', '"a["'))
     with (
         context_for(SHOP_KEY="12345") as context,
         pytest.raises(SettingsError, match=r"line 16: sources\.shop\.fields\.image_url = 'a\['"),
@@ -100,7 +124,7 @@ def test_a_wrong_expression_and_a_missing_secret_are_located_when_the_source_is_
         context_for() as context,
         pytest.raises(SettingsError, match=r"line 8: sources\.shop\.headers\.x-key.*SHOP_KEY"),
     ):
-        Configuration(TEXT).open("shop", context)
+        SourcesFile(TEXT).open("shop", context)
 
 
 def test_lines_of_keys() -> None:
@@ -140,7 +164,7 @@ def test_a_missing_library_is_named_for_a_laptop_and_for_a_function(monkeypatch:
 
 def test_a_missing_library_concerns_only_the_sources_that_need_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "visor.sources.site.source", None)
-    configuration = Configuration(TEXT + '[sources.web]\nkind = "site"\nurl = "https://e.org"\n')
+    configuration = SourcesFile(TEXT + '[sources.web]\nkind = "site"\nurl = "https://e.org"\n')
     with context_for() as context:
         assert configuration.open("mine", context).name == "mine"
         with pytest.raises(SettingsError, match=r"(?s)line 26: .*'site' cannot be loaded.*pip install 'visor\[site\]'"):
@@ -155,7 +179,7 @@ def run(source: str, started_at: str, state: str = "complete") -> CrawlRun:
 
 
 def test_sources_are_due_by_their_schedule() -> None:
-    configuration = Configuration(TEXT.replace("enabled = false", 'every = "1d"'))
+    configuration = SourcesFile(TEXT.replace("enabled = false", 'every = "1d"'))
     shop = configuration.entry("shop")
     assert next_run(shop, None, NOW) == NOW
     assert next_run(shop, run("shop", "2026-05-04T11:00:00+00:00", "postponed"), NOW) == NOW
@@ -169,14 +193,14 @@ def test_sources_are_due_by_their_schedule() -> None:
 
 
 def test_a_source_that_is_switched_off_is_never_due() -> None:
-    configuration = Configuration(TEXT)
+    configuration = SourcesFile(TEXT)
     assert [entry.name for entry in due(configuration, {}, NOW)] == ["shop"]
     (shop, mine) = states(configuration, {}, [("shop", "fetch_failed"), ("shop", "fetch_failed")], NOW)
     assert (shop.failures, mine.next_at) == ({"fetch_failed": 2}, None)
 
 
 def test_a_source_state_counts_what_failed() -> None:
-    configuration = Configuration(TEXT.replace("enabled = false", "requests_a_day = 50"))
+    configuration = SourcesFile(TEXT.replace("enabled = false", "requests_a_day = 50"))
     failed = CrawlRun(
         id="m-2", source="mine", started_at="2026-05-02T00:00:00+00:00", state="failed", code="source_error"
     )

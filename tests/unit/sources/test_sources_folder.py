@@ -12,8 +12,8 @@ from PIL import ExifTags, Image
 from tests.unit.sources.catalogue_server import context_for
 
 from visor.errors import FetchFailed, FetchRefused, SourceError
-from visor.http.response import Fetched
-from visor.image_readers.readers import FolderReader, Pictures
+from visor.http.fetch import Fetched, FetchOptions
+from visor.image_readers.readers import FolderReader, ImageReaders
 from visor.schema.items import Item
 from visor.sources.contract import Page
 from visor.sources.folder import source as folder
@@ -187,7 +187,7 @@ def test_a_changed_file_is_another_picture(tmp_path: Path) -> None:
 
 def test_an_empty_folder_is_an_empty_catalogue_and_none_is_an_error(tmp_path: Path) -> None:
     assert read(tmp_path) == [Page()]
-    with pytest.raises(SourceError, match=r"(?s)gone is no folder.*sources\.mine\.path"):
+    with pytest.raises(SourceError, match=r"(?s)gone is not a folder.*sources\.mine\.path"):
         read(tmp_path / "gone")
 
 
@@ -201,7 +201,7 @@ def test_the_reader_reads_what_the_source_names(tmp_path: Path) -> None:
     fetched = reader.fetch(item.image_url)
     assert fetched.body == path.read_bytes()
     assert fetched.modified == item.image_modified
-    assert reader.fetch(item.image_url, modified=item.image_modified) == Fetched(
+    assert reader.fetch(item.image_url, FetchOptions(modified=item.image_modified)) == Fetched(
         body=b"", url=item.image_url, modified=item.image_modified, not_modified=True
     )
 
@@ -220,7 +220,7 @@ def test_the_reader_stays_in_its_folders(tmp_path: Path) -> None:
         "file:///etc/passwd",
         f"file://elsewhere{inside}/a.jpg",
     ):
-        with pytest.raises(FetchRefused, match=r"(?s)no folder that may be read.*VISOR_ALLOW_FOLDERS"):
+        with pytest.raises(FetchRefused, match=r"(?s)outside of the folders that may be read.*VISOR_ALLOW_FOLDERS"):
             reader.fetch(url)
     with pytest.raises(FetchRefused, match="Folders are none"):
         FolderReader([], bytes_max=10_000).fetch((inside / "a.jpg").as_uri())
@@ -231,7 +231,7 @@ def test_the_reader_waits_for_no_pipe_and_reads_nothing_huge(tmp_path: Path) -> 
     (tmp_path / "big.jpg").write_bytes(b"x" * 11)
     reader = FolderReader([tmp_path], bytes_max=10)
     for name, told in (
-        ("pipe.jpg", "no regular file"),
+        ("pipe.jpg", "not a regular file"),
         ("big.jpg", "11 bytes"),
         ("none.jpg", "No such file"),
         ("", "Is a directory|no regular"),
@@ -242,7 +242,7 @@ def test_the_reader_waits_for_no_pipe_and_reads_nothing_huge(tmp_path: Path) -> 
 
 def test_each_scheme_has_its_reader(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg")
-    pictures = Pictures({"file": FolderReader([tmp_path], bytes_max=10_000)})
+    pictures = ImageReaders({"file": FolderReader([tmp_path], bytes_max=10_000)})
     assert pictures.fetch((tmp_path / "a.jpg").as_uri()).body
     with pytest.raises(FetchRefused, match=r"(?s)scheme 'gopher'.*Read are file"):
         pictures.fetch("gopher://x/")

@@ -384,7 +384,7 @@ def test_rows_that_cannot_become_items_are_told_and_stop_nothing() -> None:
     assert told["a"] == ("price 'oh' is not an amount of money", False)
     assert told["c"] == ("it has no address of a picture", True)
     assert "javascript" in told["d"][0]
-    assert any(key.startswith("row 5 of") and "no JSON object" in reason for key, (reason, _) in told.items())
+    assert any(key.startswith("row 5 of") and "not a JSON object" in reason for key, (reason, _) in told.items())
 
 
 def test_items_that_are_no_list_say_what_the_answer_has() -> None:
@@ -436,7 +436,7 @@ def test_a_key_is_not_sent_on_to_another_host() -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"feilds": {}}, r"sources\.boutique\.feilds is no key.*Keys are url \(required\), items"),
+        ({"feilds": {}}, r"sources\.boutique\.feilds is not a key.*Keys are url \(required\), items"),
         ({"fields": {"key": "id"}}, r"sources\.boutique\.fields\.image_url is missing"),
         ({"fields": {"key": "id", "image_url": "a["}}, r"sources\.boutique\.fields\.image_url = 'a\['.*JMESPath"),
         ({"paging": {"style": "offset"}}, r"paging\.style.*one of 'start', 'page', 'cursor', 'next', 'none'"),
@@ -444,7 +444,7 @@ def test_a_key_is_not_sent_on_to_another_host() -> None:
         ({"paging": {"style": "cursor"}}, r"paging.*needs `next`"),
         ({"headers": {"k": "${NOT_SET}"}}, r"sources\.boutique\.headers\.k.*NOT_SET, which is not set"),
         ({"url": "https://x/{collection}"}, r"does not say which there are"),
-        ({"kind": "shopapi"}, r"'shopapi' is no kind.*folder.*shop_api"),
+        ({"kind": "shopapi"}, r"'shopapi' is not a kind.*folder.*shop_api"),
     ],
 )
 def test_a_wrong_configuration_says_what_is_right(changed: dict[str, Any], told: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.unit.sources.catalogue_server import Reply, Request, Server, context_for, serving
 
 from visor.errors import SettingsError, SourceUnavailable
-from visor.http.response import Fetched
+from visor.http.fetch import Fetched
 from visor.schema.items import Item
 from visor.sources.contract import Page, SourceContext
 from visor.sources.registry import open_source
@@ -394,6 +394,6 @@ def test_a_page_that_fails_is_told_and_a_host_that_dies_is_left_alone() -> None:
 
 def test_wrong_keys_are_told() -> None:
     with context_for() as context:
-        for keys, told in (({"url": "not an address"}, "is no address"), ({"allow": ["("]}, "no regular expression")):
+        for keys, told in (({"url": "not an address"}, "is not a URL"), ({"allow": ["("]}, "not a regular expression")):
             with pytest.raises(SettingsError, match=told):
                 open_source("s", {"kind": "site", "url": "https://e.org", **keys}, context)

@@ -15,7 +15,7 @@ from PIL import Image, ImageFilter
 from tests.unit.sources.catalogue_server import Reply, Request, context_for, serving
 
 from visor.errors import SourceError
-from visor.image_readers.thumbnails import FRAMES, read_frame
+from visor.image_readers.thumbnails import THUMBNAIL_SCHEME, get_thumbnail
 from visor.settings import Settings
 from visor.sources.contract import Page, Source, SourceContext
 from visor.sources.registry import open_source
@@ -72,7 +72,9 @@ def test_black_blurred_and_repeated_frames_are_left_out_and_matches_link_to_thei
         assert seconds([page]) == [0, 2, 5]
         assert [item.page_url for item in page.items] == [f"https://x.test/film#t={t}" for t in (0, 2, 5)]
         for item, seed in zip(page.items, (1, 3, 4), strict=True):
-            kept = np.asarray(Image.open(io.BytesIO(read_frame(stores.objects, item.image_url.removeprefix(FRAMES)))))
+            kept = np.asarray(
+                Image.open(io.BytesIO(get_thumbnail(stores.objects, item.image_url.removeprefix(THUMBNAIL_SCHEME))))
+            )
             assert np.abs(kept.astype(int) - np.asarray(scene(seed)).astype(int)).mean() < 20
         (again,) = source.read(page.next_pass)
         assert again.items == page.items, "what is missing has to be missed twice"
@@ -155,7 +157,7 @@ def test_a_live_stream_goes_on_from_where_it_was(stores: Stores) -> None:
     ("body", "says"),
     [
         (b'#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI="k"\n#EXTINF:1,\n1.ts\n', "encrypted"),
-        (b"<html>", "no HLS"),
+        (b"<html>", "not an HLS"),
         (b'#EXTM3U\n#EXT-X-MAP:URI="i.mp4"\n#EXTINF:1,\n1.m4s\n', "EXT-X-MAP"),
     ],
 )
@@ -170,5 +172,5 @@ def test_a_playlist_of_local_files_is_no_video(stores: Stores) -> None:
     body = b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n"
     with serving(lambda _: Reply(body)) as server, context_for(server.host) as context:
         source = opened(context, stores, f"{server.url}/film.mp4")
-        with pytest.raises(SourceError, match="no video"):
+        with pytest.raises(SourceError, match="not a video"):
             list(source.read(None))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from visor import sources
 from visor.cli.main import cli
 from visor.errors import SettingsError
 from visor.schema.items import Item, item_id
@@ -75,7 +77,7 @@ calls = iter(range(1_000_000))
         (lambda page, at: msgspec.structs.replace(page, next_pass={}), "only the last page may have"),
         (
             lambda page, at: msgspec.structs.replace(page, checkpoint=page.checkpoint and {"at": at + 3, "x": {1}}),
-            "no JSON",
+            "not JSON",
         ),
         (lambda page, at: msgspec.structs.replace(page, items=(item(at, title=str(next(calls))),)), "twice"),
         (lambda page, at: msgspec.structs.replace(page, items=(item(at, id="0" * 32),)), "another id"),
@@ -160,3 +162,10 @@ def test_the_example_is_installed_and_used(tmp_path: Path) -> None:
     )  # fmt: skip
     assert tested.returncode == 0, tested.stdout
     assert "1 passed" in tested.stdout
+
+
+def test_a_plug_in_imports_public_names_only() -> None:
+    assert all(hasattr(sources, name) for name in sources.__all__)
+    for text in package_files("mine").values():
+        modules = re.findall(r"^from (visor[\w.]*) import", text, re.M)
+        assert set(modules) <= {"visor.sources", "visor.errors", "visor.testing"}

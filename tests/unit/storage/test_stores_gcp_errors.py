@@ -15,7 +15,7 @@ from google.auth import exceptions as auth
 from google.cloud.storage import exceptions as storage
 
 from visor.errors import Conflict, CorruptObject, NotFound, StoreError, StoreUnavailable, VisorError
-from visor.storage.gcp.errors import TABLE, is_retriable, kind_of, retrying, translated
+from visor.storage.gcp.errors import TABLE, is_retriable, kind_of, map_errors, retrying
 
 EXPECTED: dict[type[VisorError], str] = {
     NotFound: "NotFound",
@@ -102,7 +102,7 @@ def test_lower_layers() -> None:
 @pytest.mark.parametrize("error", [ValueError("x"), KeyError("x"), PermissionError("x"), KeyboardInterrupt()])
 def test_mistakes_of_our_own_stay_what_they_are(error: BaseException) -> None:
     assert kind_of(error) is None
-    with pytest.raises(type(error)), translated("Object a"):
+    with pytest.raises(type(error)), map_errors("Object a"):
         raise error
 
 
@@ -120,7 +120,7 @@ def test_answers_of_transfers_by_their_status(status: int, kind: type[VisorError
 
 def test_a_query_without_its_index_is_no_conflict() -> None:
     error = api.FailedPrecondition("The query requires an index. You can create it here: https://…")
-    with pytest.raises(StoreError, match="create it here") as caught, translated("Collection commits"):
+    with pytest.raises(StoreError, match="create it here") as caught, map_errors("Collection commits"):
         raise error
     assert type(caught.value) is StoreError
     assert caught.value.__cause__ is error
@@ -136,7 +136,7 @@ def test_a_deadline_tells_what_failed_before_it() -> None:
         raise api.ServiceUnavailable("connection refused")
 
     with pytest.raises(StoreUnavailable, match=r"Object a: ServiceUnavailable.*connection refused"):  # noqa: SIM117
-        with translated("Object a"):
+        with map_errors("Object a"):
             retrying(0.01)(fail)()
 
 
@@ -147,5 +147,5 @@ def test_only_what_may_pass_is_tried_again() -> None:
 
 
 def test_our_own_errors_pass_through() -> None:
-    with pytest.raises(Conflict, match="mine"), translated("Object a"):
+    with pytest.raises(Conflict, match="mine"), map_errors("Object a"):
         raise Conflict("mine")

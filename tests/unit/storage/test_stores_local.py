@@ -21,7 +21,6 @@ from visor.storage.local.documents import SqliteDocuments
 from visor.storage.local.objects import FolderObjects
 from visor.storage.local.queue import SqliteQueue
 from visor.storage.local.sqlite import Database, translate
-from visor.storage.queue import delay_after
 
 
 def test_objects_are_plain_files(tmp_path: Path) -> None:
@@ -263,10 +262,6 @@ def test_a_released_dead_letter_tells_why(tmp_path: Path) -> None:
     assert [letter.why for letter in queue.dead_letters()] == ["The store is down"]
     assert queue.dead_letters(limit=1)[0].attempts == 1
     queue.close()
-
-
-def test_delays_double() -> None:
-    assert [delay_after(attempt) for attempt in (1, 2, 3, 8)] == [10, 20, 40, 600]
 
 
 @pytest.mark.parametrize("backend", ["local", "gcp"])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visor.app import Assembly
+from visor.app import App
 from visor.demo.catalogue import DemoCatalogue
 from visor.web.site import Server
 
@@ -167,11 +167,11 @@ def test_a_box_and_excluded_parts_change_what_is_searched_for(
     assert painted["query"]["vector"] != plain["query"]["vector"]
 
 
-def test_answers_that_need_no_picture(client: httpx.Client, demo_assembly: Assembly) -> None:
+def test_answers_that_need_no_picture(client: httpx.Client, demo_app: App) -> None:
     health = client.get("/v1/health").json()
-    assert health["images"] == len(demo_assembly.searcher) > 50
+    assert health["images"] == len(demo_app.searcher) > 50
     stats = client.get("/v1/stats").json()
-    assert stats["model"]["dimension"] == demo_assembly.embedder.dimension
+    assert stats["model"]["dimension"] == demo_app.embedder.dimension
     items = client.get("/v1/items", params={"limit": 6}).json()["items"]
     assert len({item["id"] for item in items}) == 6
     one = client.get(f"/v1/items/{items[0]['id']}").json()
@@ -233,11 +233,9 @@ def test_cross_origin_headers_and_no_caching(client: httpx.Client) -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_the_vector_of_an_answer_is_the_items_own(
-    client: httpx.Client, picture: bytes, demo_assembly: Assembly
-) -> None:
+def test_the_vector_of_an_answer_is_the_items_own(client: httpx.Client, picture: bytes, demo_app: App) -> None:
     answer = client.post("/v1/search", files={"image": picture}).json()
-    stored = demo_assembly.searcher.vector_of(answer["matches"][0]["item"]["id"])
+    stored = demo_app.searcher.vector_of(answer["matches"][0]["item"]["id"])
     asked = np.frombuffer(base64.b64decode(answer["query"]["vector"]), "<f2").astype(np.float32)
     assert stored is not None
     assert float(stored @ asked) > 0.99

@@ -13,11 +13,12 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from visor.app import Assembly
+from visor.app import App
 from visor.cli.main import cli
 from visor.confidence.features import FEATURES
 from visor.demo.catalogue import DemoCatalogue
-from visor.search.feedback import COLLECTION, Feedback, FeedbackLog, all_feedback, query_key, rejected_features
+from visor.schema.collections import FEEDBACK
+from visor.search.feedback import Feedback, FeedbackLog, all_feedback, query_key, rejected_features
 from visor.search.recall_monitor import RecallMonitor
 from visor.settings import Settings
 from visor.storage import Stores
@@ -136,8 +137,8 @@ def test_stats_tell_how_long_each_stage_takes(client: httpx.Client, picture: byt
     assert all(0 <= stage["p50"] <= stage["p99"] for stage in stats["stages_ms"].values())
 
 
-def test_the_live_recall_is_told_after_checks(demo_assembly: Assembly, picture: bytes) -> None:
-    service = demo_assembly.search_service()
+def test_the_live_recall_is_told_after_checks(demo_app: App, picture: bytes) -> None:
+    service = demo_app.search_service()
     vector = service.embedder.embed([Image.open(io.BytesIO(picture)).convert("RGB")]).vectors[0]
     now = [100.0]
     monitor = RecallMonitor(service.searcher, rate=1.0, clock=lambda: now[0])
@@ -154,8 +155,8 @@ def test_the_live_recall_is_told_after_checks(demo_assembly: Assembly, picture: 
     assert not never.check()
 
 
-def test_checks_take_no_more_than_their_share_of_the_time(demo_assembly: Assembly) -> None:
-    searcher = demo_assembly.searcher
+def test_checks_take_no_more_than_their_share_of_the_time(demo_app: App) -> None:
+    searcher = demo_app.searcher
     searcher.refresh()
     vector = searcher.vector_of(searcher.sample(1)[0])
     assert vector is not None
@@ -194,7 +195,7 @@ def test_feedback_reads_only_news_and_not_more_often_than_it_may(local_stores: S
     assert len(asked) == 4
     assert asked[-1], "after the first look, only what is newer"
     assert len(all_feedback(documents)) == 1
-    kept = query(COLLECTION, order_by="given_at")[0].data
+    kept = query(FEEDBACK, order_by="given_at")[0].data
     assert set(kept) <= {"query", "item", "verdict", "features", "given_at"}
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from visor.errors import Conflict
+from visor.schema.collections import CURRENT_MODEL
 from visor.schema.items import Record, as_document
 from visor.storage.documents import DocumentStore, Put
 
-COLLECTION = "index"
 KEY = "model"
 _EMPTY = {"building": None, "until": "", "cursor": "", "published": 0, "previous": None, "switched": 0.0}
 
@@ -33,7 +33,7 @@ class CurrentModel(Record, frozen=True, kw_only=True):
 
 def read_current(documents: DocumentStore) -> tuple[CurrentModel | None, int]:
     """Whose index is searched, and the document's revision; `(None, 0)` before the first merge."""
-    found = documents.get(COLLECTION, [KEY])
+    found = documents.get(CURRENT_MODEL, [KEY])
     if KEY not in found:
         return None, 0
     return msgspec.convert(found[KEY].data, CurrentModel), found[KEY].revision
@@ -43,7 +43,7 @@ def write_current(documents: DocumentStore, state: CurrentModel, revision: int) 
     """Replace exactly that revision (0: create). False if somebody else was faster."""
     try:
         documents.commit(
-            [Put(collection="index", key=KEY, data={**_EMPTY, **as_document(state)}, if_revision=revision)]
+            [Put(collection=CURRENT_MODEL, key=KEY, data={**_EMPTY, **as_document(state)}, if_revision=revision)]
         )
     except Conflict:
         return False

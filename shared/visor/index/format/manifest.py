@@ -13,14 +13,13 @@ import msgspec
 
 from visor.errors import NewerFormat, NotFound
 from visor.index.format.container import FORMAT_VERSION, corrupt
+from visor.schema.collections import COMMITS
 from visor.schema.items import Record, ShardCommit
 from visor.storage.documents import Document, DocumentStore
 from visor.storage.objects import ObjectStore
 
 MANIFESTS = "manifest-"
 """First part of the object names of all manifests."""
-COMMITS = "commits"
-"""Collection of shard commits."""
 MANIFEST_KEY = "manifest"
 """Key of the one commit record with which a merge tells running searches to read the manifest again."""
 

@@ -11,7 +11,6 @@ import msgspec
 from visor.index.format import projection as space
 from visor.index.format import segment, shard
 from visor.index.format.manifest import (
-    COMMITS,
     MANIFESTS,
     Commit,
     Manifest,
@@ -22,6 +21,7 @@ from visor.index.format.manifest import (
     swap_manifest,
 )
 from visor.index.merge.policy import MergePolicy
+from visor.schema.collections import COMMITS
 from visor.storage.documents import WRITES_MAX, Delete, DocumentStore
 from visor.storage.objects import ObjectStore
 

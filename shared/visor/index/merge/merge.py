@@ -20,7 +20,7 @@ import msgspec
 
 from visor.errors import Conflict, CorruptObject, NotFound
 from visor.index.format.container import FORMAT_VERSION
-from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Commit, Manifest, ProjectionEntry, SegmentEntry, Trash
+from visor.index.format.manifest import MANIFEST_KEY, Commit, Manifest, ProjectionEntry, SegmentEntry, Trash
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import FullSpace, Projection, Space, train_fast_scan
 from visor.index.format.segment import Segment
@@ -30,6 +30,7 @@ from visor.index.merge.inputs import Inputs, live_rows, sample
 from visor.index.merge.learn import SAMPLES_MAX, learn
 from visor.index.merge.policy import MergePolicy, choose_segments, is_learning_due
 from visor.index.merge.segment_builder import SegmentBuilder, kept_rows, segment_reader, shard_reader, still_pending
+from visor.schema.collections import COMMITS
 from visor.schema.items import Record, ShardCommit, as_document
 from visor.storage.documents import SERVER_TIME, DocumentStore, Put
 from visor.storage.objects import ObjectStore

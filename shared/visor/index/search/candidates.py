@@ -17,7 +17,8 @@ from visor.index.search.fusion import WORDS_MIN, Fusion
 from visor.index.search.hits import DUPLICATES_MAX, Hit
 from visor.index.search.metrics import STATISTICS_SAMPLES, Metric
 from visor.index.search.snapshot import LiveBlock, Snapshot
-from visor.near_duplicates.hamming import PDQ_BYTES, SAME_BITS, SAME_SIMILARITY
+from visor.near_duplicates.hamming import first_duplicate
+from visor.near_duplicates.thresholds import SAME_SIMILARITY
 
 RERANK = 400
 """Rows that a first pass hands to re-ranking, over all segments together, at least."""
@@ -27,9 +28,6 @@ METRIC_ROWS = 1024
 """Full vectors that a metric goes through at once."""
 PARALLEL_ROWS = 300_000
 """Rows from which segments are scanned side by side."""
-
-PAIRS_AT_ONCE = 128
-"""Rows that are compared with all others at once."""
 
 Way = Literal["fast", "exact", "metric"]
 Scan = Callable[[int], tuple[Array, Array]]
@@ -220,7 +218,7 @@ def group_duplicates(found: Candidates, vectors: Array, k: int, leave_out: Colle
         return ()
     hashes = found.hashes()
     members: dict[int, list[int]] = {}
-    for place, first in enumerate(first_duplicates(hashes, vectors).tolist()):
+    for place, first in enumerate(first_duplicate(hashes, vectors).tolist()):
         members.setdefault(first, []).append(place)
     hits = []
     for first, places in islice(members.items(), k):
@@ -238,28 +236,6 @@ def group_duplicates(found: Candidates, vectors: Array, k: int, leave_out: Colle
             )
         )
     return tuple(hits)
-
-
-def first_duplicates(hashes: Array, vectors: Array) -> Array:
-    """For each of n rows in rank order, the first row that shows the same picture (itself if none): (n,) int64.
-
-    Args:
-        hashes: (n, h) uint8.
-        vectors: (n, m) float32, unit length.
-    """
-    n = len(hashes)
-    leader = np.arange(n)
-    words = np.ascontiguousarray(hashes[:, :PDQ_BYTES]).view(np.uint64)
-    for start in range(0, n, PAIRS_AT_ONCE):
-        some = slice(start, start + PAIRS_AT_ONCE)
-        near = np.bitwise_count(words[some, None] ^ words[None]).sum(2, dtype=np.int16) <= SAME_BITS
-        for i in (start + np.flatnonzero(near.sum(1) > 1)).tolist():
-            if leader[i] != i:
-                continue
-            rows = np.flatnonzero(near[i - start])
-            rows = rows[(rows > i) & (leader[rows] == rows)]
-            leader[rows[vectors[rows] @ vectors[i] >= SAME_SIMILARITY]] = i
-    return leader
 
 
 def _stored_copies(found: Candidates, place: int, vector: Array) -> list[str]:

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from visor.errors import FormatError, NotFound
 from visor.index.format.container import Array
 from visor.index.format.ids import id_text
-from visor.index.format.manifest import COMMITS, MANIFEST_KEY, Commit, Manifest, decode_commit, read_manifest
+from visor.index.format.manifest import MANIFEST_KEY, Commit, Manifest, decode_commit, read_manifest
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import EMPTY_SPACE, FullSpace, Space, read_projection
 from visor.index.format.segment import RowBlock, Segment, open_segment
 from visor.index.format.shard import Shard, read_shard
 from visor.index.search.snapshot import Snapshot, apply_deletes, fresh_block, superseded
+from visor.schema.collections import COMMITS
 from visor.storage.documents import Document, DocumentStore, Where
 from visor.storage.objects import ObjectStore
 

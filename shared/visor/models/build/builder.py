@@ -32,7 +32,7 @@ from visor.models.registry import (
 )
 from visor.models.store import (
     MANIFEST,
-    Choice,
+    AutoChoice,
     ModelManifest,
     NetworkFile,
     check_file,
@@ -56,7 +56,7 @@ def ensure_model(settings: Settings, *, say: Say) -> Path:
         say: Told one line about each step.
 
     Raises:
-        WeightsUnavailable: Its weights cannot be had from here.
+        WeightsUnavailable: Its weights cannot be downloaded from here.
         ModelError: It cannot be built.
     """
     if settings.model == AUTO and read_choice(settings) is None:
@@ -71,7 +71,7 @@ def chosen_name(settings: Settings) -> str:
 
 
 def choose_model(settings: Settings, *, say: Say) -> Path:
-    """Decide anew what `auto` means here: the first of `AUTO_ORDER` that can be had. Builds it and remembers why."""
+    """Decide again what `auto` means here: the first of `AUTO_ORDER` that can be built. Builds it and records why."""
     reasons: list[str] = []
     for name in AUTO_ORDER:
         try:
@@ -86,7 +86,7 @@ def choose_model(settings: Settings, *, say: Say) -> Path:
             continue
         why = "; ".join([*reasons, f"{name} is the next best"]) if reasons else f"{name} is the best there is"
         folder = models_folder(settings)
-        _write(folder / "auto.json", msgspec.json.encode(Choice(model=name, why=why, at=_now())))
+        _write(folder / "auto.json", msgspec.json.encode(AutoChoice(model=name, why=why, at=_now())))
         say(f"model: {name}, because {why}")
         return directory
     raise WeightsUnavailable(

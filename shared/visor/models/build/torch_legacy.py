@@ -23,19 +23,18 @@ PROTOCOL = 1001
 
 class _Storage(NamedTuple):
     key: str
-    dtype: np.dtype[Any]
-    size: int
+    elements: NDArray[Any]
+    """Filled once the pickles are read."""
 
 
-class _Tensor(NamedTuple):
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-
-def _rebuild_tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_: object) -> _Tensor:
-    return _Tensor(storage, offset, tuple(shape), tuple(strides))
+def _rebuild_tensor(storage: _Storage, offset: int, shape: Any, strides: Any, *_: object) -> NDArray[Any]:
+    """A view into the storage."""
+    elements = storage.elements
+    last = offset + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
+    if min((offset, *strides)) < 0 or last >= elements.size:
+        raise _invalid(f"has a tensor that reaches element {last} of {elements.size}")
+    steps = tuple(step * elements.itemsize for step in strides)
+    return np.lib.stride_tricks.as_strided(elements[offset:], shape, steps, writeable=False)
 
 
 _ALLOWED: dict[tuple[str, str], Any] = {
@@ -47,6 +46,10 @@ _ALLOWED: dict[tuple[str, str], Any] = {
 
 
 class _RestrictedUnpickler(pickle.Unpickler):
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
+
     def find_class(self, module: str, name: str) -> Any:
         try:
             return _ALLOWED[module, name]
@@ -56,7 +59,7 @@ class _RestrictedUnpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> _Storage:
         match pid:
             case ("storage", np.dtype() as dtype, str(key), str(), int(size), None):
-                return _Storage(key, dtype, size)
+                return self.storages.setdefault(key, _Storage(key, np.empty(size, dtype)))
         raise _invalid(f"refers to {pid!r}")
 
 
@@ -68,32 +71,19 @@ def read_state_dict(path: Path) -> dict[str, NDArray[Any]]:
     """
     with path.open("rb") as file:
         try:
-            magic, protocol, _sizes, state, keys = (_RestrictedUnpickler(file).load() for _ in range(5))
+            magic, protocol, _sizes = (_RestrictedUnpickler(file).load() for _ in range(3))
             if (magic, protocol) != (MAGIC, PROTOCOL):
                 raise _invalid(f"starts with {magic!r}, {protocol!r}")
-            tensors = {name: tensor for name, tensor in state.items() if isinstance(tensor, _Tensor)}
-            storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
-            elements = {key: _read_storage(file, storages[key]) for key in keys}
-            return {name: _view(tensor, elements[tensor.storage.key]) for name, tensor in tensors.items()}
+            unpickler = _RestrictedUnpickler(file)
+            state = unpickler.load()
+            for key in _RestrictedUnpickler(file).load():
+                elements = unpickler.storages[key].elements
+                count, read = int.from_bytes(file.read(8), "little"), file.readinto(elements.data)
+                if (count, read) != (elements.size, elements.nbytes):
+                    raise _invalid(f"has {count} elements in storage {key} instead of {elements.size}")
+            return {name: np.ascontiguousarray(t) for name, t in state.items() if isinstance(t, np.ndarray)}
         except (pickle.UnpicklingError, EOFError, AttributeError, KeyError, TypeError, ValueError, IndexError) as exc:
             raise _invalid(f"cannot be read: {exc}") from exc
-
-
-def _read_storage(file: IO[bytes], storage: _Storage) -> NDArray[Any]:
-    count = int.from_bytes(file.read(8), "little")
-    if count != storage.size:
-        raise _invalid(f"has {count} elements in storage {storage.key} instead of {storage.size}")
-    data = file.read(count * storage.dtype.itemsize)
-    return np.frombuffer(data, storage.dtype, count=count)
-
-
-def _view(tensor: _Tensor, elements: NDArray[Any]) -> NDArray[Any]:
-    last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
-    if min((tensor.offset, *tensor.strides)) < 0 or last >= elements.size:
-        raise _invalid(f"has a tensor that reaches element {last} of {elements.size}")
-    steps = tuple(step * elements.itemsize for step in tensor.strides)
-    strided = np.lib.stride_tricks.as_strided(elements[tensor.offset :], tensor.shape, steps, writeable=False)
-    return np.ascontiguousarray(strided)
 
 
 def _invalid(what: str) -> ModelError:

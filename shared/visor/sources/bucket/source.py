@@ -1,13 +1,12 @@
-"""`bucket`: pictures in Cloud Storage, S3, Azure or anything else that fsspec opens. The folder is the collection.
+"""`bucket`: images in Cloud Storage, S3, Azure or anything else that fsspec opens. The folder is the collection.
 
 An object's own metadata (`gcloud storage objects update --custom-metadata=title=…`) describes it on Cloud Storage. With
-Cloud Storage's notifications (`visor.ingest.bucket_events`) a picture is searchable without waiting for the next crawl.
+Cloud Storage's notifications (`visor.ingest.bucket_events`) an image is searchable without waiting for the next crawl.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -15,38 +14,36 @@ from urllib.parse import quote
 import msgspec
 
 from visor.errors import DropItem, SettingsError, SourceError, SourceUnavailable, StoreError
-from visor.schema.items import Item, item_id
-from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
-from visor.sources.folder.source import ENDINGS
-from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text
+from visor.schema.items import Item
+from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of, slices
+from visor.sources.folder.exif import Exif
+from visor.sources.folder.source import ENDINGS, FileDefaults, Sidecar, file_item
+from visor.sources.parse.text import country_code, iso_date, plain_text
 from visor.storage.bucket_clients import Bucket, Stored, open_bucket, split
 
 PAGE_SIZE = 256
-"""Pictures in one page."""
-_OWN = ("title", "description", "page_url", "collection", "country", "date", "licence", "author", "price", "currency")
+"""Images in one page."""
+_METADATA = ("title", "description", "collection", "licence", "author", "currency")
+"""Plain texts that an object's own metadata may give its item, among others."""
 
 
-class BucketConfig(SourceConfig, frozen=True, kw_only=True):
+class BucketConfig(FileDefaults, frozen=True, kw_only=True):
     """The keys of a `bucket` source."""
 
     url: str
     """`gs://bucket/prefix`, `s3://…`, `az://…`."""
     public_url: str | None = None
-    """Where a browser finds what is below `url`. Without it the bucket is private: the page shows no pictures of it."""
-    collection: str | None = None
-    """Of pictures that lie in no folder."""
-    licence: str | None = None
-    author: str | None = None
+    """Where a browser finds what is below `url`. Without it the bucket is private: the page shows no images of it."""
     options: dict[str, str | bool | int] = msgspec.field(default_factory=dict)
     """Passed to the library: `anonymous = true` for gs; fsspec's own for others."""
 
 
 class BucketSource:
-    """Lists a bucket in the order of its names; the checkpoint is the last name. A picture's key is its name."""
+    """Lists a bucket in the order of its names; the checkpoint is the last name. An image's key is its name."""
 
     Config: ClassVar[type[SourceConfig]] = BucketConfig
     notified: ClassVar[bool] = True
-    """Its items may have come by notification already, so a new one is not embedded again."""
+    """Its items may have arrived by notification already; those are not embedded again."""
 
     def __init__(self, name: str, config: BucketConfig, context: SourceContext) -> None:
         self.name, self.config = name, config
@@ -61,21 +58,16 @@ class BucketSource:
         after = str(checkpoint["name"]) if checkpoint else None
         try:
             objects = (o for o in self.open().list(self.prefix, after) if self.wants(o.name))
-            chunk = list(islice(objects, PAGE_SIZE))
-            while True:
-                following = list(islice(objects, PAGE_SIZE))
-                at = {"name": chunk[-1].name} if following else None
-                yield page_of(((o.name, o) for o in chunk), self._item, checkpoint=at)
-                if not following:
-                    return
-                chunk = following
+            for some, is_last in slices(objects, PAGE_SIZE):
+                at = None if is_last else {"name": some[-1].name}
+                yield page_of(((o.name, o) for o in some), self._item, checkpoint=at)
         except StoreError as exc:
             kind = SourceUnavailable if exc.retriable else SourceError
             found = self._secrets.hide(f"Source '{self.name}': {exc.found}")
             raise kind(found, valid=exc.valid, remedy=exc.remedy) from exc
 
     def wants(self, name: str) -> bool:
-        """Whether an object of this bucket is one of this source's pictures."""
+        """Whether an object of this bucket is one of this source's images."""
         return name.startswith(self.prefix) and PurePosixPath(name).suffix.lower() in ENDINGS
 
     def item(self, stored: Stored) -> Item:
@@ -86,29 +78,19 @@ class BucketSource:
         if not stored.size_bytes:
             raise DropItem("it is empty")
         key = self.key(stored.name)
-        path = PurePosixPath(key)
-        said = {name: plain_text(stored.metadata.get(name)) or None for name in _OWN}
-        folder = path.parent.as_posix()
+        texts: dict[str, Any] = {name: plain_text(stored.metadata.get(name)) or None for name in _METADATA}
         page_url = stored.metadata.get("page_url", "")
-        return Item(
-            id=item_id(self.name, key),
-            source=self.name,
-            key=key,
-            image_url=self._image_url(stored.name, key),
+        said = Sidecar(
+            **texts,
             page_url=page_url if page_url.startswith(("https://", "http://")) else None,
-            title=plain_text(said["title"] or _title(path), TITLE_LENGTH_MAX),
-            description=said["description"],
-            price=_price(key, said["price"], errors),
-            currency=said["currency"],
-            collection=said["collection"] or (folder if folder != "." else self.config.collection),
-            country=country_code(said["country"]),
-            date=iso_date(said["date"]),
-            licence=said["licence"] or self.config.licence,
-            author=said["author"] or self.config.author,
-            image_etag=stored.etag,
-            # A copy of the same bytes over themselves changes nothing where the content has a checksum.
-            image_modified=None if stored.etag else stored.modified,
+            price=_price(key, plain_text(stored.metadata.get("price")), errors),
+            country=country_code(stored.metadata.get("country")),
+            date=iso_date(plain_text(stored.metadata.get("date"))),
         )
+        # Where the content has a checksum, copying the same bytes over themselves changes nothing.
+        modified = None if stored.etag else stored.modified
+        image_url = self._image_url(stored.name, key)
+        return file_item(self.name, key, image_url, said, self.config, Exif(), etag=stored.etag, modified=modified)
 
     def key(self, name: str) -> str:
         """An object's key: its name without the folders of the prefix."""
@@ -129,20 +111,16 @@ def _address(source: str, url: str) -> tuple[str, str, str]:
         ) from exc
     if scheme in ("http", "https", "file"):
         raise SettingsError(
-            f"sources.{source}.url = '{url:.200}' is no bucket",
+            f"sources.{source}.url = '{url:.200}' is not a bucket",
             valid="gs://, s3://, az://",
             remedy="For files of this machine there is kind = 'folder', for the web 'site' and 'feed'",
         )
     return scheme, bucket, prefix
 
 
-def _price(key: str, text: str | None, errors: RowErrors) -> float | None:
+def _price(key: str, text: str, errors: RowErrors) -> float | None:
     try:
-        return None if text is None else float(text)
+        return float(text) if text else None
     except ValueError:
-        errors.add(key, f"price {text!r:.40} is no number", dropped=False)
+        errors.add(key, f"price {text!r:.40} is not a number", dropped=False)
         return None
-
-
-def _title(path: PurePosixPath) -> str:
-    return " ".join(path.stem.replace("_", " ").replace("-", " ").split())

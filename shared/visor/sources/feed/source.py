@@ -5,34 +5,37 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TextIO
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 from msgspec import Meta
 
-from visor.errors import DropItem, FetchFailed, SourceError
-from visor.http.response import FetchedStream
-from visor.schema.items import Item, item_id
-from visor.sources.client import Origin, Patience
-from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
+from visor.errors import DropItem, SourceError
+from visor.http.fetch import FetchedStream
+from visor.http.retry import RetryPolicy
+from visor.schema.items import Item
+from visor.sources.client import RetryingClient
+from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of, slices
 from visor.sources.feed.rows import BadRow, FeedRow, json_rows, table_rows, xml_rows
-from visor.sources.parse.encoding import decoded, gunzipped
-from visor.sources.parse.mapping import address, address_or_none
-from visor.sources.parse.price import UnreadablePrice, currency_code, parse_price
+from visor.sources.parse.encoding import open_text, unpacked
+from visor.sources.parse.item import make_item, page_url_of, resolve_url
+from visor.sources.parse.price import currency_code, price_of
 from visor.sources.parse.schema_org import product_row, things, type_names
-from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text
+from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
 
 PAGE_SIZE = 1000
 """Rows of one page."""
 READS_MIN = 2
-"""Whole readings of a feed, after which it is only asked whether it has changed."""
-DOCUMENT_BYTES_MAX = 64_000_000
-"""A JSON-LD document is read whole."""
+"""Complete reads of a feed, after which the source only asks whether it has changed."""
+DOCUMENT_LENGTH_MAX = 64_000_000
+"""Characters of a JSON-LD document, which is read whole."""
 EXTRA = ("availability", "brand", "condition", "gtin", "color", "size", "material", "item_group_id")
 """Attributes that the page may show."""
+OUT_OF_STOCK = frozenset({"out_of_stock", "outofstock", "discontinued", "soldout"})
+SCHEMA_TYPES = ("Product", "ProductGroup", "ImageObject")
 
 Format = Literal["auto", "xml", "table", "json_lines", "json_ld"]
 
@@ -53,7 +56,7 @@ class FeedConfig(SourceConfig, frozen=True, kw_only=True):
     country: str | None = None
     licence: str | None = None
     headers: dict[str, str] = msgspec.field(default_factory=dict)
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
     bytes_max: int = 8_000_000_000
     """Of the feed, unpacked."""
     deadline_s: float = 3300.0
@@ -63,7 +66,7 @@ class FeedSource:
     """Streams the feed. The checkpoint is the number of rows read and the validators of what they were read from.
 
     A resumed run reads the rows before it again and passes over them. If the feed has changed since, rows may have
-    moved across that line, so that what is left of the pass counts as partial: nothing is called missing.
+    moved across that line, so the rest of the pass counts as partial: no item is reported missing.
     """
 
     Config: ClassVar[type[SourceConfig]] = FeedConfig
@@ -72,221 +75,180 @@ class FeedSource:
         self.name = name
         self._config = config
         self._context = context
-        self._origin = Origin(name, context, patience=config.patience, headers=config.headers)
+        self._client = RetryingClient(name, context, patience=config.patience, headers=config.headers)
         self._renamed = {theirs: ours for ours, theirs in config.attributes.items()}
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
-        begun = checkpoint or {}
-        start = int(begun.get("rows", 0))
-        # What is missing is missing for good only after it was missed twice, so a changed feed is read twice.
-        is_settled = int(begun.get("reads", 0)) >= READS_MIN and not start
-        known = {key: begun.get(key) for key in ("etag", "modified")} if is_settled else {}
-        try:
-            with self._origin.stream(
-                self._config.url,
-                bytes_max=self._config.bytes_max,
-                deadline_s=self._config.deadline_s,
-                **known,
-            ) as stream:
-                if stream.not_modified:
-                    yield Page(partial=True, next_pass=dict(begun))
-                    return
-                validators = {"etag": stream.etag, "modified": stream.modified}
-                moved = start > 0 and (
-                    not any(validators.values()) or validators != {key: begun.get(key) for key in validators}
-                )
-                partial = moved or bool(begun.get("partial"))
-                is_same = validators == {key: begun.get(key) for key in validators}
-                reads = int(begun.get("reads", 0)) if start else int(begun.get("reads", 0)) * is_same + 1
-                state = {**validators, "reads": reads, "partial": partial}
-                yield from self._pages(self._rows(stream), start, state, stream.url)
-        except FetchFailed as exc:
-            raise SourceError(f"Source '{self.name}': {exc.found}", valid=exc.valid, remedy=exc.remedy) from exc
+        before = checkpoint or {}
+        start, reads = int(before.get("rows", 0)), int(before.get("reads", 0))
+        known = {name: before.get(name) for name in ("etag", "modified")}
+        # An item counts as deleted only after two passes have missed it, so a changed feed is read twice.
+        held: dict[str, Any] = known if reads >= READS_MIN and not start else {}
+        config = self._config
+        with (
+            self._client.required(),
+            self._client.stream(config.url, bytes_max=config.bytes_max, deadline_s=config.deadline_s, **held) as stream,
+        ):
+            if stream.not_modified:
+                yield Page(partial=True, next_pass=dict(before))
+                return
+            validators = {"etag": stream.etag, "modified": stream.modified}
+            is_same = validators == known
+            moved = start > 0 and not (is_same and any(known.values()))
+            state = {
+                **validators,
+                "reads": reads if start else reads * is_same + 1,
+                "partial": moved or bool(before.get("partial")),
+            }
+            yield from self._pages(self._rows(stream), start, state, stream.url)
 
     def _pages(self, rows: Iterator[FeedRow], start: int, state: dict[str, Any], url: str) -> Iterator[Page]:
         for _ in islice(rows, start):
             pass
-        partial = bool(state["partial"])
-        # Without a validator, or when rows may have moved, the next pass has nothing to ask by.
-        has_validator = bool(state["etag"] or state["modified"])
-        next_pass = (
-            {key: state[key] for key in ("etag", "modified", "reads")} if has_validator and not partial else None
-        )
-        done = start
-        chunk = list(islice(rows, PAGE_SIZE))
-        while True:
-            following = list(islice(rows, PAGE_SIZE))
-            done += len(chunk)
-            if not following:
-                yield self._page(chunk, url, None, partial, next_pass)
-                return
-            yield self._page(chunk, url, {**state, "rows": done}, partial, None)
-            chunk = following
+        partial, done = bool(state["partial"]), start
+        # Without a validator, or if rows may have moved, the next pass cannot ask whether the feed has changed.
+        can_ask = bool(state["etag"] or state["modified"]) and not partial
+        next_pass = {name: state[name] for name in ("etag", "modified", "reads")} if can_ask else None
+        for some, is_last in slices(rows, PAGE_SIZE):
+            done += len(some)
+            yield page_of(
+                self._pictures(some),
+                lambda picture, errors: self._item(*picture, url, errors),
+                checkpoint=None if is_last else {**state, "rows": done},
+                partial=partial,
+                next_pass=next_pass if is_last else None,
+            )
 
-    def _page(
-        self,
-        rows: Iterable[FeedRow],
-        url: str,
-        state: dict[str, Any] | None,
-        partial: bool,
-        next_pass: dict[str, Any] | None,
-    ) -> Page:
-        def items(row: FeedRow) -> Iterator[tuple[str, tuple[FeedRow, int]]]:
-            values = row.values
-            count = 1
-            key = ""
+    def _pictures(self, rows: Iterable[FeedRow]) -> Iterator[tuple[str, tuple[Mapping[str, Any] | BadRow, int]]]:
+        """Each picture of which an item is made: its key, its row, and its number in it."""
+        for line, row in rows:
+            values = row if isinstance(row, BadRow) else self._google(row)
+            key, count = "", 1
             if not isinstance(values, BadRow):
-                values = self._google(values)
                 key = _one(values.get("id"))
                 if self._config.pictures == "all":
                     count += len(_many(values.get("additional_image_link")))
-            for at in range(count):
-                yield key or f"line {row.line}", (FeedRow(row.line, values), at)
-
-        def make(picture: tuple[FeedRow, int], errors: RowErrors) -> Item | None:
-            row, at = picture
-            if isinstance(row.values, BadRow):
-                raise DropItem(row.values.reason)
-            return self._item(row.values, at, url, errors)
-
-        keyed = chain.from_iterable(items(row) for row in rows)
-        return page_of(keyed, make, checkpoint=state, partial=partial, next_pass=next_pass)
+            for number in range(count):
+                yield key or f"line {line}", (values, number)
 
     def _rows(self, stream: FetchedStream) -> Iterator[FeedRow]:
-        texts = decoded(
-            gunzipped(stream.pieces, self._config.bytes_max), promised=self._config.encoding or stream.charset
-        )
-        first = next(texts, "")
-        texts = chain([first], texts)
-        form = self._config.format if self._config.format != "auto" else _sniffed(first, stream)
+        data = unpacked(stream.chunks, self._config.bytes_max)
+        text, start = open_text(data, promised=self._config.encoding or stream.charset)
+        form = self._config.format if self._config.format != "auto" else _sniffed(start, stream.url)
         if form == "xml":
-            return xml_rows(texts)
+            return xml_rows(text)
         if form == "table":
-            return table_rows(texts, self._config.delimiter)
+            return table_rows(text, self._config.delimiter)
         if form == "json_lines":
-            return json_rows(texts)
-        return self._document_rows(texts)
+            return json_rows(text)
+        return self._document_rows(text)
 
-    def _document_rows(self, texts: Iterable[str]) -> Iterator[FeedRow]:
-        text = ""
-        for piece in texts:
-            text += piece
-            if len(text) > DOCUMENT_BYTES_MAX:
-                raise SourceError(
-                    f"Source '{self.name}': the document has more than {DOCUMENT_BYTES_MAX} characters",
-                    remedy="Offer it as JSON Lines: a product a line",
-                )
+    def _document_rows(self, text: TextIO) -> Iterator[FeedRow]:
+        document = text.read(DOCUMENT_LENGTH_MAX + 1)
+        if len(document) > DOCUMENT_LENGTH_MAX:
+            raise SourceError(
+                f"Source '{self.name}': the document has more than {DOCUMENT_LENGTH_MAX} characters",
+                remedy="Offer it as JSON Lines: one product per line",
+            )
         try:
-            document = msgspec.json.decode(text)
+            products = things(msgspec.json.decode(document), *SCHEMA_TYPES)
         except msgspec.DecodeError as exc:
-            raise SourceError(f"Source '{self.name}': the feed is no JSON: {exc}") from exc
-        products = things(document, "Product", "ProductGroup", "ImageObject")
+            raise SourceError(f"Source '{self.name}': the feed is not JSON: {exc}") from exc
         return (FeedRow(at, row) for at, row in enumerate(products, 1))
 
     def _google(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """The row with Google's attribute names."""
-        if type_names(row) & {"Product", "ProductGroup", "ImageObject"}:
+        if type_names(row) & frozenset(SCHEMA_TYPES):
             return product_row(row)
         if self._renamed:
             return {self._renamed.get(name, name): value for name, value in row.items()}
         return row
 
-    def _item(self, row: Mapping[str, Any], at: int, url: str, errors: RowErrors) -> Item | None:
-        """The item of a row's picture number `at`."""
+    def _item(self, row: Mapping[str, Any] | BadRow, number: int, url: str, errors: RowErrors) -> Item | None:
+        """The item of a row's picture, 0 being its `image_link`."""
+        if isinstance(row, BadRow):
+            raise DropItem(row.reason)
         pictures = [*_many(row.get("image_link")), *_many(row.get("additional_image_link"))]
-        link = _one(row.get("link"))
-        key = _one(row.get("id")) or link
+        texts = {name: _one(value) for name, value in row.items()}
+        said = texts.get
+        key = said("id") or said("link", "")
         if not key:
             raise DropItem("it has no id")
         if not pictures:
             raise DropItem("it has no image_link")
-        availability = _one(row.get("availability")).lower().replace(" ", "_")
-        if self._config.in_stock_only and availability in ("out_of_stock", "outofstock", "discontinued", "soldout"):
+        availability = said("availability", "").lower().replace(" ", "_")
+        if self._config.in_stock_only and availability in OUT_OF_STOCK:
             return None
-        key = key if at == 0 else f"{key}#{at}"
-        price, currency, regular = self._price(row, key, errors)
-        extra = {name: plain_text(_one(row.get(name)), 200) for name in EXTRA}
-        return Item(
-            id=item_id(self.name, key),
-            source=self.name,
-            key=key,
-            image_url=address(pictures[at], url, "picture"),
-            page_url=address_or_none(link, url, key, errors),
-            title=plain_text(_one(row.get("title")), TITLE_LENGTH_MAX),
-            description=plain_text(_one(row.get("description"))) or None,
+        key = key if number == 0 else f"{key}#{number}"
+        on_sale = bool(said("sale_price")) and self._is_now(said("sale_price_effective_date", ""))
+        regular = said("price", "")
+        written = said("sale_price") if on_sale else regular
+        price, currency = price_of(key, written, said("currency") or self._config.currency, errors)
+        extra = {name: plain_text(said(name), 200) for name in EXTRA}
+        if on_sale and price is not None:
+            extra["regular_price"] = regular
+        return make_item(
+            self.name,
+            key,
+            resolve_url(pictures[number], url, "picture"),
+            page_url=page_url_of(key, said("link"), url, errors),
+            title=plain_text(said("title"), TITLE_LENGTH_MAX),
+            description=plain_text(said("description")) or None,
             price=price,
-            currency=currency if price is not None else None,
-            collection=_collection(row),
-            country=country_code(_one(row.get("country"))) or self._config.country,
-            date=iso_date(_one(row.get("date")) or _one(row.get("updated")) or _one(row.get("pubdate"))),
-            licence=_one(row.get("licence")) or self._config.licence,
-            author=_one(row.get("author")) or None,
-            extra={name: value for name, value in {**extra, "regular_price": regular}.items() if value},
+            currency=currency or currency_code(regular.strip("0123456789., ")),
+            collection=_collection(texts),
+            country=country_code(said("country")) or self._config.country,
+            date=iso_date(said("date") or said("updated") or said("pubdate")),
+            licence=said("licence") or self._config.licence,
+            author=said("author") or None,
+            extra=extra,
         )
-
-    def _price(self, row: Mapping[str, Any], key: str, errors: RowErrors) -> tuple[float | None, str | None, str]:
-        """Price, currency, and the regular price as it is written where the price is a sale's."""
-        regular, sale = _one(row.get("price")), _one(row.get("sale_price"))
-        on_sale = bool(sale) and self._is_now(_one(row.get("sale_price_effective_date")))
-        text = sale if on_sale else regular
-        if not text:
-            return None, None, ""
-        try:
-            price, currency = parse_price(text, _one(row.get("currency")) or self._config.currency)
-        except UnreadablePrice as exc:
-            errors.add(key, exc.reason, dropped=False)
-            return None, None, ""
-        return price, currency or currency_code(regular.strip("0123456789., ")), regular if on_sale else ""
 
     def _is_now(self, period: str) -> bool:
         """Whether a `2026-05-01T00:00+0100/2026-05-08T00:00+0100` is under way. One that cannot be read counts."""
         start, _, end = period.partition("/")
         try:
-            now = self._context.now()
             begins, ends = (datetime.fromisoformat(text.strip()).astimezone() for text in (start, end))
         except ValueError:
             return True
-        return begins <= now <= ends
+        return begins <= self._context.now() <= ends
 
 
-def _sniffed(first: str, stream: FetchedStream) -> Format:
-    """What the text is, by how it begins; file names and media types of feeds are often wrong."""
-    start = first.lstrip()[:2000]
+def _sniffed(start: str, url: str) -> Format:
+    """The format of a text by its beginning; file names and media types of feeds are often wrong."""
+    start = start.lstrip()
     if start.startswith("<"):
         return "xml"
     if start.startswith("["):
         return "json_ld"
-    if start.startswith("{"):
-        line = start.partition("\n")[0]
-        try:
-            msgspec.json.decode(line)
-        except msgspec.DecodeError:
-            is_lines = Path(unquote(urlsplit(stream.url).path)).suffix in (".jsonl", ".ndjson")
-            return "json_lines" if is_lines else "json_ld"
-        return "json_ld" if '"@graph"' in line else "json_lines"
-    return "table"
+    if not start.startswith("{"):
+        return "table"
+    line = start.partition("\n")[0]
+    try:
+        msgspec.json.decode(line)
+    except msgspec.DecodeError:
+        is_lines = Path(unquote(urlsplit(url).path)).suffix in (".jsonl", ".ndjson")
+    else:
+        is_lines = '"@graph"' not in line
+    return "json_lines" if is_lines else "json_ld"
 
 
-def _collection(row: Mapping[str, Any]) -> str | None:
+def _collection(texts: Mapping[str, str]) -> str | None:
     """The shop's own category, else Google's where it is written out (`Apparel > Shoes`), not as a number."""
     for name in ("product_type", "google_product_category", "category"):
-        text = plain_text(_one(row.get(name)), 200)
+        text = plain_text(texts.get(name), 200)
         if text and not text.isdigit():
             return " > ".join(part.strip() for part in re.split(r">|/(?=\s)", text) if part.strip())
     return None
 
 
 def _one(value: Any) -> str:
-    value = value[0] if isinstance(value, list) and value else value
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return value.strip() if isinstance(value, str) else ""
+    return scalar_text(value[0] if isinstance(value, list) and value else value)
 
 
 def _many(value: Any) -> list[str]:
-    """Repeated attributes; in tables, additional pictures stand between commas."""
+    """Repeated attributes; in tables, additional pictures are separated by commas."""
     if isinstance(value, list):
         return [text for part in value if (text := _one(part))]
-    text = _one(value)
-    return [part.strip() for part in re.split(r",(?=\s*(?:https?:|/))", text) if part.strip()]
+    return [part.strip() for part in re.split(r",(?=\s*(?:https?:|/))", _one(value)) if part.strip()]

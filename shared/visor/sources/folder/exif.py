@@ -1,4 +1,4 @@
-"""What a picture's EXIF says about it, as far as an item has a place for it."""
+"""The EXIF of an image, as far as an item has fields for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _DATE_FORMAT = "%Y:%m:%d %H:%M:%S"
 
 
 class Exif(NamedTuple):
-    """Texts that are there and not blank."""
+    """Texts that are not blank."""
 
     title: str | None = None
     description: str | None = None
@@ -24,10 +24,10 @@ class Exif(NamedTuple):
 
 
 def read_exif(path: Path) -> Exif:
-    """The EXIF of a picture file; an empty one where there is none or it cannot be read."""
+    """The EXIF of an image file; empty if there is none or it cannot be read."""
     try:
         with warnings.catch_warnings():
-            # Broken EXIF and huge dimensions are embed's to judge; here only the header is read.
+            # embed rejects broken and huge images; here only the header is read.
             warnings.simplefilter("ignore")
             with Image.open(path) as picture:
                 tags = picture.getexif()

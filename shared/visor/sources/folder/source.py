@@ -1,42 +1,47 @@
-"""`folder`: a tree of pictures. The sub-folder is the collection; EXIF and a JSON file beside a picture describe it."""
+"""`folder`: a tree of images. The sub-folder is the collection; EXIF and a JSON file beside an image describe it."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 import msgspec
 
 from visor.errors import DropItem, SourceError
-from visor.schema.items import Item, item_id
-from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
-from visor.sources.folder.exif import read_exif
+from visor.schema.items import Item
+from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of, slices
+from visor.sources.folder.exif import Exif, read_exif
+from visor.sources.parse.item import make_item
 from visor.sources.parse.text import TITLE_LENGTH_MAX, plain_text
 
 ENDINGS = frozenset(
     [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
 )
 PAGE_SIZE = 256
-"""Pictures in one page."""
+"""Images in one page."""
 
 
-class FolderConfig(SourceConfig, frozen=True, kw_only=True):
+class FileDefaults(SourceConfig, frozen=True, kw_only=True):
+    """What the items of a tree of files have where neither file nor folder says it."""
+
+    collection: str | None = None
+    """Of images that lie in no sub-folder."""
+    licence: str | None = None
+    author: str | None = None
+
+
+class FolderConfig(FileDefaults, frozen=True, kw_only=True):
     """The keys of a `folder` source."""
 
     path: str
-    collection: str | None = None
-    """Of pictures that lie in the folder itself."""
-    licence: str | None = None
-    author: str | None = None
     hidden: bool = False
     """Also read files and folders whose name starts with a dot."""
 
 
 class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
-    """`NAME.json` or `NAME.jpg.json` beside a picture. Other keys are ignored."""
+    """`NAME.json` or `NAME.jpg.json` beside an image. Other keys are ignored."""
 
     title: str | None = None
     description: str | None = None
@@ -52,7 +57,7 @@ class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FolderSource:
-    """Reads the tree in the order of its paths; the checkpoint is the last path. A picture's key is its path.
+    """Reads the tree in the order of its paths; the checkpoint is the last path. An image's key is its path.
 
     Symbolic links to folders are not followed, so there are no loops; those to files only within the folder.
     """
@@ -68,29 +73,20 @@ class FolderSource:
         """See `visor.sources.contract` for the contract."""
         if not self._root.is_dir():
             raise SourceError(
-                f"Source '{self.name}': {self._root} is no folder",
+                f"Source '{self.name}': {self._root} is not a folder",
                 remedy=f"Correct sources.{self.name}.path, or mount what belongs there",
             )
         after = tuple(str(checkpoint["path"]).split("/")) if checkpoint else ()
         unreadable = RowErrors()
-        paths = self._walk(self._root, after, unreadable)
-        chunk = list(islice(paths, PAGE_SIZE))
-        while True:
-            following = list(islice(paths, PAGE_SIZE))
-            at = {"path": self._key(chunk[-1])} if following else None
-            page = page_of(((self._key(path), path) for path in chunk), self._item, checkpoint=at)
-            yield msgspec.structs.replace(
-                page,
-                failed=(*page.failed, *unreadable.sample),
-                failed_more=page.failed_more + unreadable.more,
-            )
-            if not following:
-                return
-            unreadable.clear()
-            chunk = following
+        for paths, is_last in slices(self._walk(self._root, after, unreadable), PAGE_SIZE):
+            at = None if is_last else {"path": self._key(paths[-1])}
+            page = page_of(((self._key(path), path) for path in paths), self._item, checkpoint=at)
+            failed = (*page.failed, *unreadable.sample)
+            yield msgspec.structs.replace(page, failed=failed, failed_more=page.failed_more + unreadable.more)
+            unreadable.sample, unreadable.more = [], 0
 
     def _walk(self, folder: Path, after: tuple[str, ...], unreadable: RowErrors) -> Iterator[Path]:
-        """The pictures of a folder and those below it, by path, that come after the path of those parts."""
+        """The images of a folder and its sub-folders, by path, that come after the path of those parts."""
         try:
             with os.scandir(folder) as entries:
                 names = sorted(
@@ -106,7 +102,7 @@ class FolderSource:
                 continue
             path = folder / name
             if os.fsencode(name).decode("utf-8", "ignore") != name:
-                # Neither a key nor a checkpoint could be written with it.
+                # It could not be written into a key or a checkpoint.
                 unreadable.add(ascii(self._key(path)), "its name is not UTF-8")
             elif is_folder:
                 yield from self._walk(path, after[1:] if after and name == after[0] else (), unreadable)
@@ -128,27 +124,9 @@ class FolderSource:
             real.open("rb").close()
         except (OSError, RuntimeError) as exc:
             raise DropItem(f"it cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
-        exif = read_exif(real)
-        beside = self._sidecar(path, errors)
-        collection = path.parent.relative_to(self._root).as_posix()
-        return Item(
-            id=item_id(self.name, key),
-            source=self.name,
-            key=key,
-            image_url=path.as_uri(),
-            page_url=beside.page_url,
-            title=plain_text(beside.title or exif.title or _title(path), TITLE_LENGTH_MAX),
-            description=plain_text(beside.description or exif.description) or None,
-            price=beside.price,
-            currency=beside.currency,
-            collection=beside.collection or (collection if collection != "." else self._config.collection),
-            country=beside.country,
-            date=beside.date or exif.date,
-            licence=beside.licence or exif.copyright or self._config.licence,
-            author=beside.author or exif.artist or self._config.author,
-            image_modified=f"{status.st_mtime_ns}-{status.st_size}",
-            extra=beside.extra,
-        )
+        modified = f"{status.st_mtime_ns}-{status.st_size}"
+        said = self._sidecar(path, errors)
+        return file_item(self.name, key, path.as_uri(), said, self._config, read_exif(real), modified=modified)
 
     def _sidecar(self, path: Path, errors: RowErrors) -> Sidecar:
         for beside in (path.with_name(path.name + ".json"), path.with_suffix(".json")):
@@ -161,5 +139,39 @@ class FolderSource:
         return Sidecar()
 
 
-def _title(path: Path) -> str:
+def file_item(
+    source: str,
+    key: str,
+    image_url: str,
+    said: Sidecar,
+    config: FileDefaults,
+    exif: Exif,
+    *,
+    etag: str | None = None,
+    modified: str | None = None,
+) -> Item:
+    """The item of an image file whose key is its path: what its owner said first, then its EXIF, then the defaults."""
+    path = PurePosixPath(key)
+    folder = path.parent.as_posix()
+    return make_item(
+        source,
+        key,
+        image_url,
+        page_url=said.page_url,
+        title=plain_text(said.title or exif.title or _title(path), TITLE_LENGTH_MAX),
+        description=plain_text(said.description or exif.description) or None,
+        price=said.price,
+        currency=said.currency,
+        collection=said.collection or (folder if folder != "." else config.collection),
+        country=said.country,
+        date=said.date or exif.date,
+        licence=said.licence or exif.copyright or config.licence,
+        author=said.author or exif.artist or config.author,
+        image_etag=etag,
+        image_modified=modified,
+        extra=said.extra,
+    )
+
+
+def _title(path: PurePosixPath) -> str:
     return " ".join(path.stem.replace("_", " ").replace("-", " ").split())

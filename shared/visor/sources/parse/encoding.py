@@ -1,23 +1,26 @@
-"""Text of a feed whatever its maker thought its encoding to be, piece by piece."""
+"""Text of a feed, whatever its maker believed its encoding to be, as a stream."""
 
 from __future__ import annotations
 
 import codecs
+import gzip
+import io
 import re
 import zlib
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from typing import Any, BinaryIO
 
 from visor.errors import SourceError
 
 _DECLARED = re.compile(rb"""<\?xml[^>]*encoding\s*=\s*["']([\w.:-]+)["']""")
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
-_ANY_ZLIB_HEADER = 32 + zlib.MAX_WBITS
-_PIECE_MAX = 1 << 20
+_BUFFER_BYTES = 1 << 16
+_HEAD_BYTES = 256
+"""In which an XML declaration stands, if there is one."""
 
 
 def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
-    """Most bytes that are not the encoding that was promised are Windows-1252, which Latin-1 is a part of."""
+    """Most bytes that are not in the promised encoding are Windows-1252, a superset of printable Latin-1."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
@@ -26,83 +29,77 @@ def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("visor_windows_1252", _as_windows_1252)
 
 
-def gunzipped(pieces: Iterable[bytes], bytes_max: int) -> Iterator[bytes]:
-    """`pieces`, unpacked if they are gzip data, of any number of members.
+class _Pieces(io.RawIOBase):
+    """Pieces of bytes as a file. A read gives what is left of one piece, so nothing is lost where the next fails."""
 
-    Raises:
-        SourceError: More than `bytes_max` come out, or the data is broken.
+    def __init__(self, pieces: Iterable[bytes]) -> None:
+        self._pieces = filter(None, pieces)
+        # Enough for `peek` to show the encoding.
+        self._rest = b""
+        while len(self._rest) < _HEAD_BYTES and (piece := next(self._pieces, b"")):
+            self._rest += piece
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._rest = self._rest or next(self._pieces, b"")
+        taken = self._rest[: len(buffer)]
+        buffer[: len(taken)] = taken
+        self._rest = self._rest[len(taken) :]
+        return len(taken)
+
+
+def unpacked(pieces: Iterable[bytes], bytes_max: int) -> io.BufferedReader:
+    """`pieces` as a file, unpacked if they are gzip data.
+
+    Reading raises `SourceError` if more than `bytes_max` come out of gzip data, or if it is broken.
     """
-    pieces = iter(pieces)
-    first = next(pieces, b"")
-    while len(first) < 2 and (more := next(pieces, b"")):
-        first += more
-    if not first.startswith(b"\x1f\x8b"):
-        yield from chain([first], pieces)
-        return
+    packed: io.BufferedReader = io.BufferedReader(_Pieces(pieces), _BUFFER_BYTES)
+    if not packed.peek(2).startswith(b"\x1f\x8b"):
+        return packed
+    return io.BufferedReader(_Pieces(_gunzipped(packed, bytes_max)), _BUFFER_BYTES)
+
+
+def _gunzipped(packed: BinaryIO, bytes_max: int) -> Iterator[bytes]:
     total = 0
-    unpack = zlib.decompressobj(_ANY_ZLIB_HEADER)
     try:
-        for piece in chain([first], pieces):
-            while piece:
-                if unpack.eof:
-                    unpack = zlib.decompressobj(_ANY_ZLIB_HEADER)
-                out = unpack.decompress(piece, _PIECE_MAX)
-                total += len(out)
+        with gzip.GzipFile(fileobj=packed) as file:
+            while piece := file.read1(_BUFFER_BYTES):
+                total += len(piece)
                 if total > bytes_max:
                     raise SourceError(
                         f"The feed is larger than {bytes_max:,} bytes once unpacked", remedy="Raise bytes_max"
                     )
-                yield out
-                piece = unpack.unconsumed_tail or unpack.unused_data
-                if unpack.eof and not piece.strip(b"\0"):
-                    break
-    except zlib.error as exc:
+                yield piece
+    except EOFError as exc:
+        raise SourceError("The feed's gzip data ends before its end") from exc
+    except (gzip.BadGzipFile, zlib.error) as exc:
         raise SourceError(f"The feed's gzip data is broken: {exc}") from exc
-    if not unpack.eof:
-        raise SourceError("The feed's gzip data ends before its end")
 
 
-def decoded(pieces: Iterable[bytes], *, promised: str | None) -> Iterator[str]:
-    """The text of `pieces`.
+def open_text(data: io.BufferedReader, *, promised: str | None) -> tuple[io.TextIOWrapper, str]:
+    """The text of `data`, every line end a `\\n`, and how it begins (up to 64 kB, not consumed).
 
     Args:
         promised: Encoding by the configuration or the HTTP header; a byte order mark and an XML declaration, which
-            travel with the text, are believed before the header. Default UTF-8; what does not fit is Windows-1252.
+            travel with the text, take precedence. UTF-8 by default; what does not fit is read as Windows-1252.
     """
-    pieces = iter(pieces)
-    head = b""
-    for piece in pieces:
-        head += piece
-        if len(head) >= 256:
-            break
-    encoding, skip = _encoding(head, promised)
-    decoder = codecs.getincrementaldecoder(encoding)("visor_windows_1252" if encoding == "utf-8" else "replace")
-    yield decoder.decode(head[skip:])
-    for piece in pieces:
-        yield decoder.decode(piece)
-    yield decoder.decode(b"", final=True)
-
-
-def lines(texts: Iterable[str]) -> Iterator[str]:
-    """Lines without their ends; `\\r\\n`, `\\n` and a lone `\\r` end one."""
-    rest = ""
-    for text in texts:
-        # A "\r" at the end may be half of a "\r\n".
-        rest, held = (rest + text, "") if not text.endswith("\r") else (rest + text[:-1], "\r")
-        found = rest.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-        rest = found.pop() + held
-        yield from found
-    if rest:
-        yield rest.rstrip("\r")
+    encoding, skip = _encoding(data.peek(_HEAD_BYTES), promised)
+    data.read(skip)
+    errors = "visor_windows_1252" if encoding == "utf-8" else "replace"
+    return io.TextIOWrapper(data, encoding, errors), data.peek(_HEAD_BYTES).decode(encoding, errors)
 
 
 def _encoding(head: bytes, promised: str | None) -> tuple[str, int]:
+    """The encoding of a text by its first bytes, and the length of its byte order mark."""
     for mark, encoding in _BOMS:
         if head.startswith(mark):
             return encoding, len(mark)
-    declared = _DECLARED.search(head[:256])
+    declared = _DECLARED.search(head[:_HEAD_BYTES])
     for name in (declared[1].decode() if declared else None, promised):
         try:
+            b"".decode(name or "utf-8")
             encoding = codecs.lookup(name).name if name else ""
         except LookupError:
             continue

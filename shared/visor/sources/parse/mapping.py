@@ -1,10 +1,9 @@
-"""From a row of any JSON to an item, by JMESPath expressions that stand in the configuration."""
+"""From a row of any JSON to an item, by JMESPath expressions from the configuration."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 import jmespath
 import msgspec
@@ -12,10 +11,11 @@ from jmespath.exceptions import JMESPathError
 from jmespath.parser import ParsedResult
 
 from visor.errors import DropItem, SettingsError
-from visor.schema.items import Item, item_id
+from visor.schema.items import Item
 from visor.sources.contract import RowErrors, SourceConfig
-from visor.sources.parse.price import UnreadablePrice, currency_code, parse_price
-from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text
+from visor.sources.parse.item import make_item, page_url_of, resolve_url
+from visor.sources.parse.price import currency_code, price_of
+from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
 
 
 class Fields(SourceConfig, frozen=True, kw_only=True):
@@ -84,7 +84,7 @@ class Expressions:
             return jmespath.compile(text)
         except JMESPathError as exc:
             raise SettingsError(
-                f"{self._where}.{name} = {text!r} is no JMESPath expression: {' '.join(str(exc).split()):.200}",
+                f"{self._where}.{name} = {text!r} is not a JMESPath expression: {' '.join(str(exc).split()):.200}",
                 valid="Such as 'photo.url', 'images[0].src' or 'to_string(id)'; see https://jmespath.org",
                 remedy="Correct the expression",
             ) from exc
@@ -106,7 +106,7 @@ class RowMapping:
         fields: Fields,
         *,
         where: str,
-        defaults: Defaults | None = None,
+        defaults: Defaults,
         only: str | None = None,
         minor_units: bool = False,
     ) -> None:
@@ -116,13 +116,13 @@ class RowMapping:
         self._extra = Expressions(fields.extra, f"{where}.fields.extra")
         self._extra_names = tuple(fields.extra)
         self._only = Expressions({"only": only}, where)
-        self._defaults = defaults or Defaults()
+        self._defaults = defaults
         self._minor_units = minor_units
 
     def key(self, row: Any) -> str:
         """The row's own key; an empty text if it has none."""
         try:
-            return _text(self._fields.find("key", row))
+            return scalar_text(self._fields.find("key", row))
         except DropItem:
             return ""
 
@@ -130,86 +130,45 @@ class RowMapping:
         """The item of a row; None for one that `only` leaves out.
 
         Args:
-            base_url: What relative addresses in the row are relative to.
-            collection: The collection that was being read, for rows that name none themselves.
+            base_url: What relative URLs in the row are relative to.
+            collection: The collection that is being read, for rows that do not name one.
 
         Raises:
-            DropItem: The row has no key or no address of a picture, or is no JSON object.
+            DropItem: The row has no key or no URL of an image, or is not a JSON object.
         """
         if not isinstance(row, Mapping):
-            raise DropItem(f"a row is no JSON object but {str(row)!r:.60}")
+            raise DropItem(f"a row is not a JSON object but {str(row)!r:.60}")
         if "only" in self._only and not self._only.find("only", row):
             return None
-        key = _text(self._fields.find("key", row))
+
+        def value(name: str) -> Any:
+            return self._fields.find(name, row)
+
+        def text(name: str) -> str | None:
+            return plain_text(value(name)) or None
+
+        key = scalar_text(value("key"))
         if not key:
             raise DropItem("it has no key")
         defaults = self._defaults
-        price, currency = self._price(key, row, errors)
+        named = scalar_text(value("currency")) or defaults.currency
+        price, currency = price_of(key, value("price"), named, errors, minor_units=self._minor_units)
         extra = {name: plain_text(self._extra.find(name, row)) for name in self._extra_names}
-        return Item(
-            id=item_id(self._source, key),
-            source=self._source,
-            key=key,
-            image_url=address(self._fields.find("image_url", row), base_url, "picture"),
-            page_url=address_or_none(self._fields.find("page_url", row), base_url, key, errors),
-            title=plain_text(self._fields.find("title", row), TITLE_LENGTH_MAX) or defaults.title,
-            description=self._text("description", row) or defaults.description,
+        return make_item(
+            self._source,
+            key,
+            resolve_url(value("image_url"), base_url, "picture"),
+            page_url=page_url_of(key, value("page_url"), base_url, errors),
+            title=plain_text(value("title"), TITLE_LENGTH_MAX) or defaults.title,
+            description=text("description") or defaults.description,
             price=price,
-            currency=currency or currency_code(defaults.currency) if price is not None else None,
-            collection=self._text("collection", row) or collection or defaults.collection,
-            country=country_code(self._fields.find("country", row)) or defaults.country,
-            date=iso_date(self._fields.find("date", row)),
-            licence=self._text("licence", row) or defaults.licence,
-            author=self._text("author", row) or defaults.author,
-            image_etag=self._text("image_etag", row),
-            image_modified=self._text("image_modified", row),
-            extra=defaults.extra | {name: value for name, value in extra.items() if value},
+            currency=currency or currency_code(defaults.currency),
+            collection=text("collection") or collection or defaults.collection,
+            country=country_code(value("country")) or defaults.country,
+            date=iso_date(value("date")),
+            licence=text("licence") or defaults.licence,
+            author=text("author") or defaults.author,
+            image_etag=text("image_etag"),
+            image_modified=text("image_modified"),
+            extra=defaults.extra | {name: found for name, found in extra.items() if found},
         )
-
-    def _text(self, name: str, row: Any) -> str | None:
-        return plain_text(self._fields.find(name, row)) or None
-
-    def _price(self, key: str, row: Any, errors: RowErrors) -> tuple[float | None, str | None]:
-        value = self._fields.find("price", row)
-        if value in (None, ""):
-            return None, None
-        said = _text(self._fields.find("currency", row)) or self._defaults.currency
-        try:
-            return parse_price(value, said, minor_units=self._minor_units)
-        except UnreadablePrice as exc:
-            errors.add(key, exc.reason, dropped=False)
-            return None, None
-
-
-def address(value: Any, base_url: str, what: str) -> str:
-    """An absolute http(s) address."""
-    if not isinstance(value, str) or not value.strip():
-        raise DropItem(f"it has no address of a {what}" + (f" but {str(value)!r:.80}" if value else ""))
-    try:
-        url = urljoin(base_url, value.strip())
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("not an http(s) address")
-    except ValueError as exc:
-        raise DropItem(f"its address of a {what} cannot be used: {value!r:.120} ({exc})") from exc
-    return url.replace(" ", "%20")
-
-
-def address_or_none(value: Any, base_url: str, key: str, errors: RowErrors) -> str | None:
-    """An absolute http(s) address of a page; one that cannot be used is told, and the item stays."""
-    if value in (None, ""):
-        return None
-    try:
-        return address(value, base_url, "page")
-    except DropItem as exc:
-        errors.add(key, exc.reason, dropped=False)
-        return None
-
-
-def _text(value: Any) -> str:
-    """Keys and codes: texts and numbers as they are written, everything else nothing."""
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return ""

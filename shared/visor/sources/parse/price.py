@@ -8,12 +8,13 @@ from typing import Any
 from price_parser import Price
 
 from visor.errors import DropItem
+from visor.sources.contract import RowErrors
 
 _PLAIN = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\Z")
 _CODE = re.compile(r"(?<![A-Za-z])([A-Z]{3})(?![A-Za-z])")
 _GROUPED = re.compile(r"\d{1,3}\.\d{3}\Z")
 
-# Only signs that stand for one currency: `$`, `¥` and `kr` do not say which.
+# Only signs of a single currency: `$`, `¥` and `kr` have several.
 _SIGNS = {
     "€": "EUR", "£": "GBP", "₹": "INR", "₽": "RUB", "₩": "KRW", "₺": "TRY", "₪": "ILS", "zł": "PLN", "₫": "VND",
     "฿": "THB", "₴": "UAH", "₦": "NGN", "₱": "PHP", "Kč": "CZK", "Ft": "HUF", "US$": "USD", "R$": "BRL", "A$": "AUD",
@@ -37,11 +38,11 @@ def parse_price(value: Any, currency: str | None = None, *, minor_units: bool = 
 
     Args:
         value: A number, or text such as `19.99 USD`, `$1,299.00`, `1.299,00 €`, `CHF 1'299.-`.
-        currency: What the catalogue says elsewhere; where the text names one itself, the text is right.
-        minor_units: The amount counts cents (or what the currency's smallest unit is).
+        currency: What the catalogue says elsewhere; a currency in the text itself takes precedence.
+        minor_units: The amount counts cents, or the smallest unit of the currency.
 
     Raises:
-        UnreadablePrice: It is none, negative, or not finite.
+        UnreadablePrice: It is not a price, negative, or not finite.
     """
     named = currency_code(currency)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -58,8 +59,21 @@ def parse_price(value: Any, currency: str | None = None, *, minor_units: bool = 
     return round(amount, 4), named
 
 
+def price_of(
+    key: str, value: Any, currency: str | None, errors: RowErrors, *, minor_units: bool = False
+) -> tuple[float | None, str | None]:
+    """`parse_price` of an item's price. One that cannot be read is reported, and the item stays without it."""
+    if value in (None, ""):
+        return None, None
+    try:
+        return parse_price(value, currency, minor_units=minor_units)
+    except UnreadablePrice as exc:
+        errors.add(key, exc.reason, dropped=False)
+        return None, None
+
+
 def currency_code(text: str | None) -> str | None:
-    """The ISO 4217 code that a text is or names; None where it does not say which currency it is."""
+    """The ISO 4217 code that a text is or names; None if it does not name a single currency."""
     if not text:
         return None
     text = text.strip()
@@ -72,15 +86,12 @@ def _parse_text(text: str) -> tuple[float, str | None]:
     code = _CODE.search(text)
     said = code[1] if code else None
     bare = (text.replace(said, " ") if said else text).strip().strip("$€£¥").strip()
-    if _PLAIN.match(bare) and not (_GROUPED.match(bare) and not _three_digits(said, bare)):
+    # `1.250` is one and a quarter only if the currency has three decimals, or if nothing but 0 comes before.
+    has_three_decimals = _MINOR_DIGITS.get(said or "") == 3 or bare.startswith("0.")
+    if _PLAIN.match(bare) and (has_three_decimals or not _GROUPED.match(bare)):
         sign = text.replace(bare, "").strip()
         return float(bare), said or _SIGNS.get(sign)
     parsed = Price.fromstring(text)
     if parsed.amount is None or not re.search(r"\d", text) or re.match(r"\W*[-−]\s*\W?\d", text):
         raise UnreadablePrice(f"price {text!r:.60} is not an amount of money")
     return float(parsed.amount), said or _SIGNS.get(parsed.currency or "")
-
-
-def _three_digits(currency: str | None, bare: str) -> bool:
-    """Whether `1.250` is one and a quarter: where the currency has three decimals or nothing but 0 stands before."""
-    return _MINOR_DIGITS.get(currency or "") == 3 or bare.startswith("0.")

@@ -5,49 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from visor.sources.parse.text import scalar_text
+
 _DEPTH_MAX = 12
 
 
-def things(document: Any, *types: str) -> Iterator[Mapping[str, Any]]:
+def things(document: Any, *types: str, depth: int = 0) -> Iterator[Mapping[str, Any]]:
     """The objects of those types in a document, nested ones and `@graph`s included, in their order."""
-    yield from _things(document, frozenset(types), 0)
-
-
-def _things(value: Any, types: frozenset[str], depth: int) -> Iterator[Mapping[str, Any]]:
-    if depth > _DEPTH_MAX:
-        return
-    if isinstance(value, list):
-        for part in value:
-            yield from _things(part, types, depth + 1)
-    elif isinstance(value, Mapping):
-        if types & type_names(value):
-            yield value
-            return
-        for part in value.values():
-            yield from _things(part, types, depth + 1)
+    if isinstance(document, Mapping) and type_names(document) & frozenset(types):
+        yield document
+    elif isinstance(document, list | Mapping) and depth <= _DEPTH_MAX:
+        for part in document if isinstance(document, list) else document.values():
+            yield from things(part, *types, depth=depth + 1)
 
 
 def type_names(thing: Mapping[str, Any]) -> frozenset[str]:
     """`Product` of `"Product"`, `["Product"]`, `"schema:Product"` and `"https://schema.org/Product"`."""
     named = thing.get("@type", thing.get("type"))
-    return frozenset(
-        str(name).replace("schema:", "").rpartition("/")[2] for name in (named if isinstance(named, list) else [named])
-    )
+    names = named if isinstance(named, list) else [named]
+    return frozenset(str(name).replace("schema:", "").rpartition("/")[2] for name in names)
 
 
 def product_row(thing: Mapping[str, Any]) -> dict[str, Any]:
     """A Product, ProductGroup or ImageObject with Google's attribute names; what it does not say is left out."""
     offer = _first_offer(thing)
-    specification = _first(offer.get("priceSpecification"))
-    specification = specification if isinstance(specification, Mapping) else {}
-    price = next(
-        (
-            found
-            for found in (_text(offer.get("price")), _text(specification.get("price")), _text(offer.get("lowPrice")))
-            if found
-        ),
-        "",
-    )
+    specification = _mapping(offer.get("priceSpecification"))
+    price = _text(offer.get("price")) or _text(specification.get("price")) or _text(offer.get("lowPrice"))
     currency = _text(offer.get("priceCurrency")) or _text(specification.get("priceCurrency"))
     pictures = [*addresses(thing.get("image")), *addresses(thing.get("contentUrl"))]
     row = {
@@ -77,11 +60,14 @@ def addresses(value: Any) -> list[str]:
 
 
 def _first_offer(thing: Mapping[str, Any]) -> Mapping[str, Any]:
-    offers = _first(thing.get("offers"))
-    if isinstance(offers, Mapping) and "price" not in offers and "lowPrice" not in offers:
-        inner = _first(offers.get("offers"))
-        offers = {**offers, **inner} if isinstance(inner, Mapping) else offers
-    return offers if isinstance(offers, Mapping) else {}
+    offers = _mapping(thing.get("offers"))
+    has_price = "price" in offers or "lowPrice" in offers
+    return offers if has_price else {**offers, **_mapping(offers.get("offers"))}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    value = _first(value)
+    return value if isinstance(value, Mapping) else {}
 
 
 def _first(value: Any) -> Any:
@@ -99,6 +85,4 @@ def _text(value: Any) -> str:
     value = _first(value)
     if isinstance(value, Mapping):
         value = _first(value.get("name", value.get("@value", value.get("@id"))))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return value.strip() if isinstance(value, str) else ""
+    return scalar_text(value)

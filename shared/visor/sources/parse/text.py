@@ -1,4 +1,4 @@
-"""Texts, dates and countries as catalogues write them, as the page shows them."""
+"""Texts, dates and countries: from what catalogues write to what the page shows."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ _MILLISECONDS_FROM = 1e11
 
 def plain_text(value: Any, length_max: int = DESCRIPTION_LENGTH_MAX) -> str:
     """A text without markup, entities, line breaks and double blanks, cut at a blank to at most `length_max`."""
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else str(value)
+    text = "" if value is None else str(value)
     text = _TAG.sub(" ", _HIDDEN.sub(" ", text)) if "<" in text else text
     text = " ".join(html.unescape(text).replace("\0", "").split())
     if len(text) <= length_max:
@@ -30,8 +28,15 @@ def plain_text(value: Any, length_max: int = DESCRIPTION_LENGTH_MAX) -> str:
     return (cut.rpartition(" ")[0] if " " in cut[length_max // 2 :] else cut).rstrip(" ,;:") + "…"
 
 
+def scalar_text(value: Any) -> str:
+    """A key, code or number as it is written; empty for everything else."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value.strip() if isinstance(value, str) else ""
+
+
 def iso_date(value: Any) -> str | None:
-    """ISO 8601 of a date as an ISO text, an HTTP date, or seconds or milliseconds since 1970; None if it is none."""
+    """ISO 8601 of an ISO text, an HTTP date, or seconds or milliseconds since 1970; None for anything else."""
     if isinstance(value, bool) or value in (None, ""):
         return None
     if isinstance(value, int | float) or re.fullmatch(r"\d{9,13}(\.\d+)?", str(value)):

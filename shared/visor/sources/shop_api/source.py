@@ -11,11 +11,12 @@ import msgspec
 from msgspec import Meta
 
 from visor.errors import FetchFailed, SettingsError, SourceError
+from visor.http.retry import RetryPolicy
 from visor.schema.items import Item
-from visor.sources.client import Origin, Patience
+from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, RowErrors, RowFailure, SourceConfig, SourceContext, page_of
 from visor.sources.parse.mapping import Defaults, Expressions, Fields, RowMapping
-from visor.sources.shop_api.paging import Paging, Position, add_query
+from visor.sources.shop_api.paging import Pager, Paging, Position, add_query
 
 
 class Listing(SourceConfig, frozen=True, kw_only=True):
@@ -45,12 +46,12 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     headers: dict[str, str] = msgspec.field(default_factory=dict)
     query: dict[str, str] = msgspec.field(default_factory=dict)
     """Sent with every request, `headers` too: keys and languages."""
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
     pages_max: Annotated[int, Meta(ge=1)] = 100_000
     """Pages of one collection, beyond which the API is taken to page for ever."""
 
 
-class Collection(NamedTuple):
+class ShopCollection(NamedTuple):
     id: str
     name: str
 
@@ -73,7 +74,7 @@ class ShopApiSource:
         self.name = name
         self._config = config
         self._secrets = context.secrets
-        self._origin = Origin(
+        self._client = RetryingClient(
             name, context, patience=config.patience, headers=config.headers, accept="application/json"
         )
         self._mapping = RowMapping(
@@ -84,9 +85,9 @@ class ShopApiSource:
             only=config.only,
             minor_units=config.price_in_minor_units,
         )
-        self._page = Expressions(
-            {"items": config.items, "next": config.paging.next, "total": config.paging.total}, where
-        )
+        paging = {"next": config.paging.next, "total": config.paging.total}
+        self._page = Expressions({"items": config.items, **paging}, where)
+        self._pager = Pager(config.paging, self._page, context.secrets)
         listing = config.collections if isinstance(config.collections, Listing) else None
         self._listing = Expressions(
             {"items": listing.items, "id": listing.id, "name": listing.name} if listing else {},
@@ -96,53 +97,53 @@ class ShopApiSource:
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
         collections = self._collections()
-        resumed = Position.restore(checkpoint, self._config.paging, self._secrets) if checkpoint else None
+        resumed = self._pager.restore(checkpoint) if checkpoint else None
         at = str(checkpoint["collection"]) if checkpoint else ""
         todo = [collection for collection in collections if collection.id >= at]
         if not todo:
             yield Page()
         for collection, following in zip(todo, [*todo[1:], None], strict=True):
-            start = resumed if collection.id == at else None
-            yield from self._read_collection(collection, start, following)
+            after = {"collection": following.id} if following else None
+            yield from self._read_collection(collection, resumed if collection.id == at else None, after)
 
     def _read_collection(
-        self, collection: Collection, resumed: Position | None, following: Collection | None
+        self, collection: ShopCollection, resumed: Position | None, after: dict[str, Any] | None
     ) -> Iterator[Page]:
-        after = {"collection": following.id} if following else None
-        position = resumed or Position.first(self._config.paging)
+        """The pages of a collection; `after` is the checkpoint that follows it."""
+        position = resumed or self._pager.first()
         signatures: set[bytes] = set()
         while True:
+            template = self._config.url.replace("{collection}", quote(collection.id, safe=""))
+            url = self._pager.url(position, add_query(template, self._config.query))
             try:
-                answer, url = self._fetch(collection, position)
+                answer, fetched = self._client.get_json(url)
             except FetchFailed as exc:
-                if position is resumed and resumed.is_cursor:
-                    # A cursor does not live for ever: read this collection from its start.
-                    position, resumed = Position.first(self._config.paging), None
+                if position is resumed and resumed.cursor is not None:
+                    # Cursors expire: read this collection from its start.
+                    position, resumed = self._pager.first(), None
                     continue
                 if exc.status not in (404, 410):
                     raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
                 reason = f"collection '{collection.id}' is gone: {exc.found}"
                 yield Page(failed=(RowFailure(key=collection.id, reason=reason),), checkpoint=after)
                 return
-            rows = self._rows(answer, url)
-            repeated = self._is_repeated(rows, signatures, position, collection)
-            found = None if repeated else position.following(rows, answer, url, self._page, self._config.paging)
-            if found is not None and len(signatures) >= self._config.pages_max:
+            rows = self._rows(answer, fetched.url)
+            following = None
+            if self._is_repeated(rows, signatures, position, collection):
+                rows = []
+            else:
+                following = self._pager.following(position, rows, answer, fetched.url)
+            if following is not None and len(signatures) >= self._config.pages_max:
                 raise SourceError(
                     f"Source '{self.name}': collection '{collection.id}' has more than {len(signatures)} pages",
                     valid=f"pages_max is {self._config.pages_max}",
                     remedy="Raise pages_max, or correct [paging] if the API is read in circles",
                 )
-            checkpoint = {"collection": collection.id, **found.store(self._secrets)} if found else after
-            yield self._page_of([] if repeated else rows, collection, url, checkpoint)
-            if found is None:
+            checkpoint = {"collection": collection.id, **self._pager.store(following)} if following else after
+            yield self._page_of(rows, collection, fetched.url, checkpoint)
+            if following is None:
                 return
-            position = found
-
-    def _fetch(self, collection: Collection, position: Position) -> tuple[Any, str]:
-        template = self._config.url.replace("{collection}", quote(collection.id, safe=""))
-        answer, fetched = self._origin.get_json(position.url(add_query(template, self._config.query)))
-        return answer, fetched.url
+            position = following
 
     def _rows(self, answer: Any, url: str) -> list[Any]:
         rows = self._page.find("items", answer)
@@ -156,15 +157,17 @@ class ShopApiSource:
             remedy=f"Correct sources.{self.name}.items",
         )
 
-    def _is_repeated(self, rows: list[Any], signatures: set[bytes], position: Position, collection: Collection) -> bool:
+    def _is_repeated(
+        self, rows: list[Any], signatures: set[bytes], position: Position, collection: ShopCollection
+    ) -> bool:
         """Whether this page was already read in this run.
 
         Many APIs answer a page beyond their last with the last one: an end. One that answers with its first
-        page does not understand how it is asked, and stopping there would lose the rest without a word.
+        page does not understand the paging parameters, and stopping there would silently lose the rest.
         """
         signature = hashlib.blake2b(msgspec.json.encode(rows), digest_size=8).digest()
         repeated = bool(rows) and signature in signatures
-        if repeated and len(signatures) == 1 and position.page_at == 1:
+        if repeated and len(signatures) == 1 and position.pages == 1:
             raise SourceError(
                 f"Source '{self.name}': the second page of '{collection.id}' is its first one again",
                 valid="The API's documentation names its paging parameters",
@@ -173,7 +176,9 @@ class ShopApiSource:
         signatures.add(signature)
         return repeated
 
-    def _page_of(self, rows: list[Any], collection: Collection, url: str, checkpoint: Mapping[str, Any] | None) -> Page:
+    def _page_of(
+        self, rows: list[Any], collection: ShopCollection, url: str, checkpoint: Mapping[str, Any] | None
+    ) -> Page:
         def make(row: Any, errors: RowErrors) -> Item | None:
             return self._mapping.item(row, base_url=url, collection=collection.name or None, errors=errors)
 
@@ -182,22 +187,20 @@ class ShopApiSource:
         )
         return page_of(keyed, make, checkpoint=checkpoint)
 
-    def _collections(self) -> list[Collection]:
+    def _collections(self) -> list[ShopCollection]:
         if self._config.collections is None:
-            return [Collection("", "")]
+            return [ShopCollection("", "")]
         if not isinstance(self._config.collections, Listing):
-            return [Collection(id_, id_) for id_ in sorted(set(self._config.collections))]
+            return [ShopCollection(id_, id_) for id_ in sorted(set(self._config.collections))]
         listing = self._config.collections
-        try:
-            answer, fetched = self._origin.get_json(add_query(listing.url, self._config.query))
-        except FetchFailed as exc:
-            raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
+        with self._client.required():
+            answer, fetched = self._client.get_json(add_query(listing.url, self._config.query))
         rows = self._listing.find("items", answer)
         found = {}
         for row in rows if isinstance(rows, list) else []:
             id_ = self._listing.find("id", row)
             if isinstance(id_, str | int) and str(id_):
-                found[str(id_)] = Collection(str(id_), str(self._listing.find("name", row) or id_))
+                found[str(id_)] = ShopCollection(str(id_), str(self._listing.find("name", row) or id_))
         if not found:
             raise SourceError(
                 f"Source '{self.name}': {self._secrets.hide(fetched.url)} lists no collections",

@@ -1,4 +1,4 @@
-"""Where a crawl of a site is: what waits to be visited, what was seen, and what pages said the last time."""
+"""The frontier of a site's crawl: which pages wait to be visited, what was seen, and what pages held the last time."""
 
 from __future__ import annotations
 
@@ -9,38 +9,41 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+import msgspec
 
-@dataclass(kw_only=True)
-class Visit:
+
+class Visit(msgspec.Struct, array_like=True):
     """What a page held when it was read, to take it as it is when it has not changed since."""
 
     etag: str | None = None
     modified: str | None = None
-    keys: list[str] = field(default_factory=list)
-    children: list[str] = field(default_factory=list)
+    keys: list[str] = []
+    children: list[str] = []
     """Links that were found here first: together they are the tree in which the site was visited."""
-    pictures: list[str] = field(default_factory=list)
-    """Marks of the pictures that were found here first."""
+    pictures: list[str] = []
+    """Marks of the images that were found here first."""
 
 
-class SiteState:
+@dataclass(kw_only=True)
+class Frontier:
     """The state of one pass. Its size grows with the pages of the site, never with the links between them."""
 
-    def __init__(
-        self, *, began_at: str, full_at: str | None = None, known: dict[str, Visit] | None = None, is_open: bool = True
-    ) -> None:
-        self.began_at = began_at
-        self.full_at = full_at
-        self.known = known or {}
-        self.is_open = is_open
-        self.partial = False
-        self.visited = 0
-        self.dead = 0
-        self.waiting: deque[tuple[str, int, bool]] = deque()
-        # In the order in which they came: a state is stored after every few pages, and sorting a set takes long.
-        self._seen: dict[str, None] = {}
-        self._pictures: dict[str, None] = {}
-        self._barren: dict[str, int] = {}
+    began_at: str
+    full_at: str | None = None
+    """When the last pass that visited every page began."""
+    known: dict[str, Visit] = field(default_factory=dict)
+    is_open: bool = True
+    partial: bool = False
+    visited: int = 0
+    dead: int = 0
+    """Pages in a row that did not answer."""
+    waiting: deque[tuple[str, int, bool]] = field(default_factory=deque)
+    """URL, depth and whether a sitemap dates it."""
+    # In the order in which they came: the state is stored after every few pages, and sorting a set takes long.
+    seen: dict[str, None] = field(default_factory=dict)
+    pictures: dict[str, None] = field(default_factory=dict)
+    barren: dict[str, int] = field(default_factory=dict)
+    """Pages in a row without anything new, by the pattern of their URLs."""
 
     def add(self, url: str, depth: int, *, dated: bool = False) -> bool:
         """Wait for a page; False if it was seen before.
@@ -53,11 +56,8 @@ class SiteState:
         self.waiting.append((url, depth, dated))
         return True
 
-    def take(self) -> tuple[str, int, bool]:
-        return self.waiting.popleft()
-
     def put_back(self, url: str, depth: int, dated: bool) -> None:
-        """Undo `take` and the visit that was counted for it."""
+        """Undo taking a page and counting its visit."""
         self.waiting.appendleft((url, depth, dated))
         self.visited -= 1
 
@@ -66,63 +66,49 @@ class SiteState:
         return (url for url, _, _ in islice(reversed(self.waiting), len(self.waiting) - count))
 
     def see(self, url: str) -> bool:
-        """Whether this address is seen for the first time."""
-        return bool(_mark_first(self._seen, url))
+        """Whether this URL is seen for the first time."""
+        return bool(_mark_first(self.seen, url))
 
     def see_picture(self, picture: str) -> str:
-        """A mark of this picture where it is seen for the first time, else nothing: it belongs to its first page."""
-        return _mark_first(self._pictures, picture)
-
-    def see_again(self, visit: Visit) -> None:
-        """The pictures of a page that has not changed."""
-        self._pictures.update(dict.fromkeys(visit.pictures))
-
-    def is_barren(self, pattern: str, after: int) -> bool:
-        return self._barren.get(pattern, 0) >= after
+        """A mark of an image that is seen for the first time, else nothing: an image belongs to its first page."""
+        return _mark_first(self.pictures, picture)
 
     def note(self, pattern: str, has_new: bool) -> None:
         """Count pages of one pattern in a row that had nothing new."""
-        self._barren[pattern] = 0 if has_new else self._barren.get(pattern, 0) + 1
+        self.barren[pattern] = 0 if has_new else self.barren.get(pattern, 0) + 1
 
     def store(self) -> dict[str, Any]:
         """The state as a checkpoint."""
         return {
-            **self._lasting(),
+            **self.closed(),
             "open": True,
             "partial": self.partial,
             "visited": self.visited,
             "waiting": list(self.waiting),
-            "seen": list(self._seen),
-            "pictures": list(self._pictures),
-            "barren": self._barren,
+            "seen": list(self.seen),
+            "pictures": list(self.pictures),
+            "barren": self.barren,
         }
 
     def closed(self) -> dict[str, Any]:
-        """What the next pass is told of this one."""
-        return {**self._lasting(), "open": False}
-
-    def _lasting(self) -> dict[str, Any]:
-        known = {
-            url: [visit.etag, visit.modified, visit.keys, visit.children, visit.pictures]
-            for url, visit in self.known.items()
-        }
-        return {"began_at": self.began_at, "full_at": self.full_at, "known": known}
+        """What the next pass needs to know of this one."""
+        known = msgspec.to_builtins(self.known)
+        return {"began_at": self.began_at, "full_at": self.full_at, "known": known, "open": False}
 
     @classmethod
-    def restore(cls, stored: Mapping[str, Any]) -> SiteState:
-        known = {
-            url: Visit(etag=etag, modified=modified, keys=list(keys), children=list(children), pictures=list(pictures))
-            for url, (etag, modified, keys, children, pictures) in stored["known"].items()
-        }
-        state = cls(began_at=stored["began_at"], full_at=stored["full_at"], known=known, is_open=stored["open"])
-        if state.is_open:
-            state.partial = stored["partial"]
-            state.visited = stored["visited"]
-            state.waiting = deque((url, depth, dated) for url, depth, dated in stored["waiting"])
-            state._seen = dict.fromkeys(stored["seen"])
-            state._pictures = dict.fromkeys(stored["pictures"])
-            state._barren = dict(stored["barren"])
-        return state
+    def restore(cls, stored: Mapping[str, Any]) -> Frontier:
+        return cls(
+            began_at=stored["began_at"],
+            full_at=stored["full_at"],
+            known=msgspec.convert(stored["known"], dict[str, Visit]),
+            is_open=stored["open"],
+            partial=stored.get("partial", False),
+            visited=stored.get("visited", 0),
+            waiting=deque((url, depth, dated) for url, depth, dated in stored.get("waiting", ())),
+            seen=dict.fromkeys(stored.get("seen", ())),
+            pictures=dict.fromkeys(stored.get("pictures", ())),
+            barren=dict(stored.get("barren", {})),
+        )
 
 
 def _mark_first(seen: dict[str, None], value: str) -> str:

@@ -1,4 +1,4 @@
-"""What a page of a site says: its pictures, best described first, its links, and what it asks of robots."""
+"""What a page of a site holds: its images, best described first, its links, and what it asks of robots."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from extruct.w3cmicrodata import MicrodataExtractor
 from lxml.etree import LxmlError, ParserError
 from w3lib.encoding import html_to_unicode
 
-from visor.http.response import Fetched
+from visor.http.fetch import Fetched
 from visor.sources.parse.schema_org import product_row, things
 from visor.sources.parse.text import plain_text
 from visor.sources.site.urls import canonical
 
 SIDE_MIN = 120
-"""Pixels of the shorter side, where the page says it: smaller pictures are buttons."""
+"""Pixels of the shorter side, where the page says it: smaller images are buttons."""
 LINKS_MAX = 2000
 PICTURES_MAX = 60
 
@@ -40,11 +40,11 @@ class SitePage:
     """Its canonical address."""
     title: str = ""
     described: tuple[Mapping[str, Any], ...] = ()
-    """Products and pictures in structured data, as rows with Google's attribute names."""
+    """Products and images in structured data, as rows with Google's attribute names."""
     shared: Mapping[str, Any] | None = None
     """What it shows when it is shared (Open Graph): a row too."""
     pictures: tuple[Mapping[str, Any], ...] = ()
-    """Plain pictures of its content, decoration left out."""
+    """Other images of its content, decoration left out."""
     links: tuple[str, ...] = ()
     breadcrumb: str | None = None
     noindex: bool = False
@@ -52,7 +52,7 @@ class SitePage:
 
 def read_page(fetched: Fetched) -> SitePage:
     """The page that was fetched. Broken HTML and wrong encodings are read as a browser would; never raises."""
-    header = f"{fetched.media_type or 'text/html'}" + (f"; charset={fetched.charset}" if fetched.charset else "")
+    header = (fetched.media_type or "text/html") + (f"; charset={fetched.charset}" if fetched.charset else "")
     _, text = html_to_unicode(header, fetched.body, auto_detect_fun=_detected)
     try:
         document = lxml.html.document_fromstring(
@@ -123,7 +123,7 @@ def _as_json_ld(item: Any) -> Any:
 
 
 def _described(structured: list[Any]) -> Iterator[Mapping[str, Any]]:
-    """Products, else pictures that the page describes."""
+    """Products, else images that the page describes."""
     for kinds in (("Product", "ProductGroup"), ("ImageObject", "Photograph", "Painting", "VisualArtwork")):
         rows = [product_row(thing) for thing in things(structured, *kinds)]
         rows = [row for row in rows if row.get("image_link")]
@@ -140,10 +140,9 @@ def _breadcrumb(structured: list[Any]) -> str | None:
         for element in elements if isinstance(elements, list) else []:
             if isinstance(element, Mapping):
                 item = element.get("item")
-                names.append(
-                    plain_text(element.get("name") or (item.get("name") if isinstance(item, Mapping) else ""), 80)
-                )
-        inner = [name for name in names[1:-1] if name] or [name for name in names[:-1] if name]
+                names.append(element.get("name") or (item.get("name") if isinstance(item, Mapping) else ""))
+        texts = [plain_text(name, 80) for name in names]
+        inner = [name for name in texts[1:-1] if name] or [name for name in texts[:-1] if name]
         if inner:
             return " > ".join(inner)
     return None
@@ -155,27 +154,25 @@ def _shared(document: Any) -> Mapping[str, Any] | None:
         name = (element.get("property") or element.get("name") or "").strip().lower()
         if name.startswith(("og:", "product:", "article:", "twitter:")):
             meta.setdefault(name, element.get("content").strip())
-    image = (
-        meta.get("og:image:secure_url") or meta.get("og:image") or meta.get("og:image:url") or meta.get("twitter:image")
-    )
-    if not image:
-        return None
-    amount = meta.get("product:price:amount") or meta.get("og:price:amount")
-    currency = meta.get("product:price:currency") or meta.get("og:price:currency") or ""
+
+    def first(*names: str) -> str:
+        return next((meta[name] for name in names if meta.get(name)), "")
+
+    amount = first("product:price:amount", "og:price:amount")
+    currency = first("product:price:currency", "og:price:currency")
     row = {
-        "kind": meta.get("og:type", ""),
-        "image_link": image,
-        "title": meta.get("og:title"),
-        "description": meta.get("og:description"),
-        "price": f"{amount} {currency}".strip() if amount else None,
-        "product_type": meta.get("article:section"),
-        "date": meta.get("article:modified_time") or meta.get("article:published_time"),
+        "image_link": first("og:image:secure_url", "og:image", "og:image:url", "twitter:image"),
+        "title": first("og:title"),
+        "description": first("og:description"),
+        "price": f"{amount} {currency}".strip() if amount else "",
+        "product_type": first("article:section"),
+        "date": first("article:modified_time", "article:published_time"),
     }
-    return {name: value for name, value in row.items() if value}
+    return {name: value for name, value in row.items() if value} if row["image_link"] else None
 
 
 def _pictures(document: Any) -> Iterator[Mapping[str, Any]]:
-    """Pictures of the content, the largest of each `srcset`."""
+    """Images of the content, the largest of each `srcset`."""
     seen: set[str] = set()
     for image in document.iter("img"):
         if any(ancestor.tag in _FURNITURE for ancestor in image.iterancestors()):
@@ -183,18 +180,18 @@ def _pictures(document: Any) -> Iterator[Mapping[str, Any]]:
         sizes = [
             int(size) for name in ("width", "height") if (size := (image.get(name) or "").removesuffix("px")).isdigit()
         ]
-        address = _largest(image)
-        words = f"{address} {image.get('class', '')} {image.get('id', '')} {image.get('role', '')}"
-        if not address or address in seen or (sizes and min(sizes) < SIDE_MIN) or _DECORATION.search(words):
+        url = _largest(image)
+        words = f"{url} {image.get('class', '')} {image.get('id', '')} {image.get('role', '')}"
+        if not url or url in seen or (sizes and min(sizes) < SIDE_MIN) or _DECORATION.search(words):
             continue
-        if image.get("role") == "presentation" or address.split("?")[0].lower().endswith(".svg"):
+        if image.get("role") == "presentation" or url.split("?")[0].lower().endswith(".svg"):
             continue
-        seen.add(address)
+        seen.add(url)
         figure = next(image.iterancestors("figure"), None)
         caption = plain_text(figure.xpath("string(.//figcaption)"), 300) if figure is not None else ""
         link = next((a.get("href") for a in image.iterancestors("a") if a.get("href")), None)
         yield {
-            "image_link": address,
+            "image_link": url,
             "title": caption or plain_text(image.get("alt") or image.get("title"), 300),
             "link": link,
         }
@@ -203,7 +200,7 @@ def _pictures(document: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _largest(image: Any) -> str:
-    """The largest picture that an `img` and the `source`s of its `picture` offer, in a format that Visor decodes."""
+    """The largest image that an `img` and the `source`s of its `picture` offer, in a format that Visor decodes."""
     sets = [image.get("srcset") or image.get("data-srcset") or ""]
     # Some parsers put an `img` inside the `source` before it.
     picture = next(image.iterancestors("picture"), None)
@@ -214,15 +211,14 @@ def _largest(image: Any) -> str:
             if source.get("type", "image/jpeg") in ("image/jpeg", "image/png", "image/webp", "image/avif")
         ]
     best, best_size = "", 0.0
-    for candidates in sets:
-        for candidate in re.split(r",\s+", candidates.strip()):
-            address, _, size = candidate.strip().partition(" ")
-            number = re.match(r"([\d.]+)[wx]", size.strip())
-            width = float(number[1]) if number else 1.0
-            if address and not address.startswith("data:") and width > best_size:
-                best, best_size = address, width
-    named = [image.get(name) or "" for name in ("data-src", "data-original", "src")]
-    plain = next((address for address in named if address and not address.startswith("data:")), "")
+    for candidate in re.split(r",\s+", ", ".join(text.strip() for text in sets)):
+        url, _, size = candidate.strip().partition(" ")
+        number = re.match(r"([\d.]+)[wx]", size.strip())
+        width = float(number[1]) if number else 1.0
+        if url and not url.startswith("data:") and width > best_size:
+            best, best_size = url, width
+    named = (image.get(name) or "" for name in ("data-src", "data-original", "src"))
+    plain = next((url for url in named if url and not url.startswith("data:")), "")
     return best.rstrip(",") or plain.strip()
 
 

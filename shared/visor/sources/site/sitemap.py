@@ -1,4 +1,4 @@
-"""Sitemaps: lists of pages and lists of lists, packed or not (https://www.sitemaps.org/protocol.html)."""
+"""Sitemaps and sitemap indexes, packed or not (https://www.sitemaps.org/protocol.html)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import NamedTuple
 import lxml.etree
 
 from visor.errors import FetchFailed, SourceError
-from visor.sources.client import PAGE_BYTES_MAX, Origin
-from visor.sources.parse.encoding import gunzipped
+from visor.sources.client import PAGE_BYTES_MAX, RetryingClient
+from visor.sources.parse.encoding import unpacked
 from visor.sources.parse.text import iso_date
 from visor.sources.site.urls import canonical, same_site
 
@@ -25,10 +25,10 @@ class Location(NamedTuple):
     """ISO 8601."""
 
 
-def locations(origin: Origin, sitemaps: list[str], host: str) -> Iterator[Location]:
+def locations(client: RetryingClient, sitemaps: list[str], host: str) -> Iterator[Location]:
     """The pages of the host that sitemaps list, those of the sitemaps that they name included, in their order.
 
-    A sitemap that is missing or cannot be read is passed over.
+    A sitemap that is missing or cannot be read is skipped.
 
     Raises:
         SourceUnavailable: The host does not answer for now.
@@ -40,33 +40,29 @@ def locations(origin: Origin, sitemaps: list[str], host: str) -> Iterator[Locati
         if url in seen or not same_site(url, host):
             continue
         seen.add(url)
-        root = _document(origin, url)
+        root = _document(client, url)
         if root is None:
             continue
-        for entry in root:
-            if not isinstance(entry.tag, str):
-                continue
-            kind = lxml.etree.QName(entry).localname
-            values = {
-                lxml.etree.QName(child).localname: (child.text or "").strip()
-                for child in entry
-                if isinstance(child.tag, str) and child.text
-            }
-            found = canonical(values.get("loc", ""), url)
+        for entry in root.iterchildren("{*}sitemap", "{*}url"):
+            found = canonical(_text(entry, "loc"), url)
             if found is None:
                 continue
-            if kind == "sitemap" and depth < DEPTH_MAX:
-                todo.append((values["loc"].strip(), depth + 1))
-            elif kind == "url" and same_site(found, host):
-                yield Location(found, iso_date(values.get("lastmod")))
+            if lxml.etree.QName(entry).localname == "sitemap":
+                todo += [(_text(entry, "loc"), depth + 1)] if depth < DEPTH_MAX else []
+            elif same_site(found, host):
+                yield Location(found, iso_date(_text(entry, "lastmod")))
 
 
-def _document(origin: Origin, url: str) -> lxml.etree._Element | None:
+def _text(entry: lxml.etree._Element, name: str) -> str:
+    return (entry.findtext(f"{{*}}{name}") or "").strip()
+
+
+def _document(client: RetryingClient, url: str) -> lxml.etree._Element | None:
     try:
-        body = b"".join(gunzipped([origin.get(url).body], PAGE_BYTES_MAX))
+        body = unpacked([client.get(url).body], PAGE_BYTES_MAX).read()
     except (FetchFailed, SourceError):
         return None
-    # Neither entities nor other documents are read, and what is broken is read as far as it goes.
+    # No entities, no other documents; a broken sitemap is read as far as possible.
     parser = lxml.etree.XMLParser(recover=True, resolve_entities=False, no_network=True, huge_tree=False)
     try:
         root = lxml.etree.fromstring(body, parser)

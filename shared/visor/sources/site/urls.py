@@ -1,4 +1,4 @@
-"""Addresses of a site's pages: one form for each page, and which are better left alone."""
+"""URLs of a site's pages: their canonical form, and which are crawler traps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from w3lib.url import canonicalize_url
 LENGTH_MAX = 1000
 SEGMENTS_MAX = 16
 PARAMETERS_MAX = 4
-"""More parameters are facets combined without end."""
+"""A URL with more parameters is one of endless combinations of facets."""
 
 _TRACKING = re.compile(
     r"(?:utm_\w+|mtm_\w+|pk_\w+|gclid|gbraid|wbraid|fbclid|msclkid|yclid|dclid|mc_[ce]id|igshid|_ga|_gl|ref_?|spm"
@@ -26,7 +26,7 @@ _NO_PAGE = re.compile(
 
 
 def canonical(url: str, base: str = "") -> str | None:
-    """The one form of an address, without fragment, session and tracking; None if it leads to no page of the web."""
+    """The canonical form of a URL, without fragment, session and tracking; None if it is not an http(s) URL."""
     try:
         parts = urlsplit(urljoin(base, url.strip()))
         if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > LENGTH_MAX:
@@ -42,7 +42,7 @@ def canonical(url: str, base: str = "") -> str | None:
 
 
 def is_trap(url: str) -> bool:
-    """Whether an address looks like one of endlessly many: too deep, in circles, or facets upon facets."""
+    """Whether a URL looks like a crawler trap: too deep, in circles, or facets upon facets."""
     parts = urlsplit(url)
     segments = [segment for segment in parts.path.split("/") if segment]
     if len(segments) > SEGMENTS_MAX or _NO_PAGE.search(parts.path) or len(parse_qsl(parts.query)) > PARAMETERS_MAX:
@@ -56,7 +56,7 @@ def is_trap(url: str) -> bool:
 
 
 def pattern(url: str) -> str:
-    """What addresses that one program makes have in common: digits and words of the last part left out."""
+    """What the URLs of one page template have in common: digits and the words of the last part left out."""
     parts = urlsplit(url)
     path = re.sub(r"\d+", "#", parts.path)
     head, _, last = path.rpartition("/")

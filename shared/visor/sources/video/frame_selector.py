@@ -1,4 +1,4 @@
-"""Which frames of a video are worth a search: none that is black, blurred or shown already."""
+"""Which frames of a video are worth a search: not those that are black, blurred or repeated."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from visor.errors import SourceError
-from visor.image_readers.thumbnails import FRAME_BYTES_MAX
+from visor.image_readers.thumbnails import THUMBNAIL_BYTES_MAX
 from visor.near_duplicates.fingerprint import perceptual_hash
-from visor.near_duplicates.hamming import PDQ_BYTES, SAME_BITS
+from visor.near_duplicates.hamming import PDQ_BYTES, hash_distances
+from visor.near_duplicates.thresholds import SAME_BITS
 
 DARK = 16.0
 """Mean luma (0 to 255) below which a frame is black."""
@@ -21,9 +22,9 @@ FLAT = 4.0
 BLURRED = 12.0
 """Variance of the Laplacian of luma, at 256 pixels' width, below which a frame is blurred."""
 SCENE_BITS = 72
-"""Bits of PDQ by which a new scene differs from the last frame that was kept; without relation are some 128."""
+"""Bits of PDQ by which a new scene differs from the last kept frame; unrelated frames differ by about 128."""
 RECENT = 16
-"""Frames that were kept last, of which a new one may be no repetition."""
+"""Last kept frames, which a new one must not repeat."""
 SIDE_MAX = 640
 FORMATS = (
     (4, b"ftyp", "mov"),
@@ -32,26 +33,26 @@ FORMATS = (
     (0, b"\x00\x00\x01\xba", "mpeg"),
     (0, b"G", "mpegts"),
 )
-"""Where which bytes tell a container. FFmpeg is told which it is: its own guess may be a playlist of other files."""
+"""Offset and bytes by which a container is recognised. FFmpeg must not guess: it may find a playlist of local files."""
 
 
 def container_of(start: bytes) -> str:
     """FFmpeg's name of the container that starts so.
 
     Raises:
-        SourceError: It is none that is read.
+        SourceError: It is not one that Visor reads.
     """
     for offset, magic, name in FORMATS:
         if start[offset : offset + len(magic)] == magic:
             return name
-    raise SourceError(f"This is no video: {start[:12]!r}", valid="MP4, MOV, Matroska, WebM, AVI, MPEG")
+    raise SourceError(f"This is not a video: {start[:12]!r}", valid="MP4, MOV, Matroska, WebM, AVI, MPEG")
 
 
 def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[tuple[float, Image.Image]]:
     """Frames of a video at least `every_s` apart, with their seconds, those later than `after_s`.
 
     Raises:
-        SourceError: It is no video, or breaks off before its first frame.
+        SourceError: It is not a video, or breaks off before its first frame.
     """
     import av
 
@@ -61,7 +62,7 @@ def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[
     try:
         with av.open(file, "r", format=name) as container:
             if not container.streams.video:
-                raise SourceError("This has no pictures: there is no video in it")
+                raise SourceError("This file has no video stream")
             stream: Any = container.streams.video[0]
             stream.thread_type = "AUTO"
             if after_s is not None and stream.time_base and name != "mpegts":
@@ -76,7 +77,7 @@ def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[
         raise SourceError(f"The video cannot be read: {exc}") from exc
 
 
-class Choice:
+class FrameSelector:
     """Chooses frames, one after the other. `recent` is its memory, as a checkpoint keeps it.
 
     Args:
@@ -87,7 +88,7 @@ class Choice:
         self._scenes = scenes
         self.recent = list(recent or [])
 
-    def refuses(self, frame: Image.Image) -> str:
+    def skip_reason(self, frame: Image.Image) -> str:
         """Why a frame is left out; empty if it is kept."""
         luma = np.asarray(frame.convert("L").resize((256, max(1, 256 * frame.height // frame.width))), np.float32)
         if luma.mean() < DARK:
@@ -97,11 +98,12 @@ class Choice:
         if _sharpness(luma) < BLURRED:
             return "blurred"
         own = np.frombuffer(bytes(perceptual_hash(frame)), np.uint8)[:PDQ_BYTES]
-        distances = [int(np.bitwise_count(own ^ _bits(old)).sum()) for old in self.recent]
-        if distances and min(distances) <= SAME_BITS:
-            return "repeated"
-        if self._scenes and distances and distances[-1] < SCENE_BITS:
-            return "same scene"
+        if self.recent:
+            distances = hash_distances(np.stack([_bits(old) for old in self.recent]), own)
+            if distances.min() <= SAME_BITS:
+                return "repeated"
+            if self._scenes and distances[-1] < SCENE_BITS:
+                return "same scene"
         self.recent = [*self.recent, own.tobytes().hex()][-RECENT:]
         return ""
 
@@ -113,7 +115,7 @@ def as_jpeg(frame: Image.Image) -> bytes:
     for quality in (85, 60, 30):
         buffer = io.BytesIO()
         small.save(buffer, "JPEG", quality=quality)
-        if buffer.tell() <= FRAME_BYTES_MAX:
+        if buffer.tell() <= THUMBNAIL_BYTES_MAX:
             break
     return buffer.getvalue()
 

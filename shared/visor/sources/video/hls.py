@@ -2,73 +2,53 @@
 
 from __future__ import annotations
 
-import re
 from urllib.parse import urljoin
+
+import m3u8
 
 from visor.errors import SourceError
 from visor.schema.items import Record
 
-_ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^",]*)')
 
-
-class Segment(Record, frozen=True, kw_only=True):
+class HlsSegment(Record, frozen=True, kw_only=True):
     url: str
     sequence: int
     seconds: float
-    """How long it is."""
+    """Its duration."""
 
 
-class Playlist(Record, frozen=True, kw_only=True):
-    segments: tuple[Segment, ...] = ()
+class HlsPlaylist(Record, frozen=True, kw_only=True):
+    segments: tuple[HlsSegment, ...] = ()
     ended: bool = False
-    """Nothing will be added: a recording. Else it is a live stream."""
+    """Nothing will be added: a recording, not a live stream."""
     variant: str | None = None
-    """A master playlist's smallest variant, which is read instead."""
+    """URL of a master playlist's variant with the lowest bandwidth, which is read instead."""
 
 
-def parse_playlist(text: str, url: str) -> Playlist:
+def parse_playlist(text: str, url: str) -> HlsPlaylist:
     """A playlist that was read from `url`.
 
     Raises:
-        SourceError: It is none, or its segments cannot be read without a key or an own header.
+        SourceError: It is not a playlist, or its segments cannot be read without a key or a header of their own.
     """
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines or not lines[0].startswith("#EXTM3U"):
-        raise SourceError(f"{url:.200} is no HLS playlist", valid="A text that starts with #EXTM3U")
-    segments: list[Segment] = []
-    variants: list[tuple[float, str]] = []
-    sequence, seconds, bandwidth = 0, 0.0, None
-    for line in lines[1:]:
-        tag, _, value = line.partition(":")
-        attributes = {name: found.strip('"') for name, found in _ATTRIBUTE.findall(value)}
-        if tag == "#EXT-X-MEDIA-SEQUENCE":
-            sequence = _number(value, url)
-        elif tag == "#EXTINF":
-            seconds = _seconds(value)
-        elif tag == "#EXT-X-STREAM-INF":
-            bandwidth = float(_number(attributes.get("BANDWIDTH", "0"), url))
-        elif tag == "#EXT-X-KEY" and attributes.get("METHOD") != "NONE":
-            raise SourceError(f"{url:.200} is encrypted", valid="Streams without #EXT-X-KEY are read")
-        elif tag in ("#EXT-X-MAP", "#EXT-X-BYTERANGE"):
-            raise SourceError(f"{url:.200} has {tag[1:]}", valid="Segments that are whole MPEG transport streams")
-        elif not line.startswith("#"):
-            if bandwidth is not None:
-                variants.append((bandwidth, urljoin(url, line)))
-                bandwidth = None
-            else:
-                segments.append(Segment(url=urljoin(url, line), sequence=sequence, seconds=seconds))
-                sequence += 1
-    return Playlist(
-        segments=tuple(segments), ended="#EXT-X-ENDLIST" in lines, variant=min(variants)[1] if variants else None
+    if not text.lstrip().startswith("#EXTM3U"):
+        raise SourceError(f"{url:.200} is not an HLS playlist", valid="A text that starts with #EXTM3U")
+    try:
+        parsed = m3u8.loads(text)
+    except Exception as exc:  # the parser raises whatever a malformed attribute leads to
+        raise SourceError(f"{url:.200} is not a valid HLS playlist: {exc!s:.200}") from exc
+    if any(key is not None and key.method != "NONE" for key in parsed.keys):
+        raise SourceError(f"{url:.200} is encrypted", valid="Streams without #EXT-X-KEY are read")
+    for tag, found in (("MAP", parsed.segment_map), ("BYTERANGE", any(part.byterange for part in parsed.segments))):
+        if found:
+            raise SourceError(f"{url:.200} has EXT-X-{tag}", valid="Segments that are whole MPEG transport streams")
+    first = parsed.media_sequence or 0
+    variants = [(variant.stream_info.bandwidth or 0, urljoin(url, variant.uri)) for variant in parsed.playlists]
+    return HlsPlaylist(
+        segments=tuple(
+            HlsSegment(url=urljoin(url, segment.uri), sequence=first + at, seconds=segment.duration or 0.0)
+            for at, segment in enumerate(parsed.segments)
+        ),
+        ended=parsed.is_endlist,
+        variant=min(variants)[1] if variants else None,
     )
-
-
-def _number(text: str, url: str) -> int:
-    if not text.isascii() or not text.isdigit():
-        raise SourceError(f"{url:.200} says {text!r:.40} where a whole number belongs")
-    return int(text)
-
-
-def _seconds(text: str) -> float:
-    found = re.match(r"\d+(\.\d+)?", text)
-    return float(found[0]) if found else 0.0

@@ -9,24 +9,26 @@ from pathlib import Path
 from typing import IO, Annotated, Any, ClassVar
 from urllib.parse import unquote, urlsplit
 
-import av  # noqa: F401 — a missing library is told when the source is opened
+import av  # noqa: F401 — a missing library is reported when the source is opened
 from msgspec import Meta
 from PIL import Image
 
-from visor.errors import FetchFailed, NotConfigured, SettingsError, SourceError
-from visor.image_readers.thumbnails import keep_frame
-from visor.schema.items import Item, item_id
-from visor.sources.client import Origin, Patience
+from visor.errors import NotConfigured, SettingsError, SourceError
+from visor.http.retry import RetryPolicy
+from visor.image_readers.thumbnails import put_thumbnail
+from visor.schema.items import Item
+from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, SourceConfig, SourceContext
-from visor.sources.video.frame_selector import Choice, as_jpeg, sampled
-from visor.sources.video.hls import Playlist, Segment, parse_playlist
+from visor.sources.parse.item import make_item
+from visor.sources.video.frame_selector import FrameSelector, as_jpeg, sampled
+from visor.sources.video.hls import HlsPlaylist, parse_playlist
 
 PAGE_SIZE = 32
 """Frames in one page."""
 READS_MIN = 2
-"""Whole readings of a video, after which it is only asked whether it has changed."""
+"""Complete reads of a video, after which the source only asks whether it has changed."""
 SCENE_STEP_S = 0.5
-"""How often a video is looked at for a new scene."""
+"""Between two frames that are checked for a new scene."""
 
 
 class VideoConfig(SourceConfig, frozen=True, kw_only=True):
@@ -46,7 +48,7 @@ class VideoConfig(SourceConfig, frozen=True, kw_only=True):
     author: str | None = None
     bytes_max: int = 4_000_000_000
     download_s: float = 3600.0
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
 
 
 class VideoSource:
@@ -58,7 +60,7 @@ class VideoSource:
         if context.objects is None:
             raise NotConfigured("A video's frames need an object store to be kept in")
         self.name, self._config, self._objects = name, config, context.objects
-        self._origin = Origin(name, context, patience=config.patience)
+        self._client = RetryingClient(name, context, patience=config.patience)
         self._step_s = SCENE_STEP_S if config.scenes else config.interval_s
         scheme = urlsplit(config.url).scheme
         self._is_file = len(scheme) <= 1
@@ -68,17 +70,15 @@ class VideoSource:
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
-        try:
+        with self._client.required():
             yield from self._read_stream(checkpoint) if self._is_playlist else self._read_file(checkpoint or {})
-        except FetchFailed as exc:
-            raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
 
     def _read_file(self, checkpoint: Mapping[str, Any]) -> Iterator[Page]:
         after_s = checkpoint.get("at")
-        choice = Choice(scenes=self._config.scenes, recent=checkpoint.get("recent"))
+        selector = FrameSelector(scenes=self._config.scenes, recent=checkpoint.get("recent"))
         known = {name: checkpoint.get(name) for name in ("etag", "modified")}
         reads = int(checkpoint.get("reads", 0))
-        # What is missing is missing for good only after it was missed twice, so a changed video is read twice.
+        # A frame counts as deleted only after two passes have missed it, so a changed video is read twice.
         held = known if after_s is None and reads >= READS_MIN else {}
         with tempfile.TemporaryFile() as file:
             validators = self._download(file, held)
@@ -88,10 +88,10 @@ class VideoSource:
             file.seek(0)
             items: list[Item] = []
             for seconds, frame in sampled(file, self._step_s, after_s):
-                if not choice.refuses(frame):
+                if not selector.skip_reason(frame):
                     items.append(self._item(f"{seconds:.3f}", seconds, frame, link=True))
                     if len(items) == PAGE_SIZE:
-                        yield Page(items=tuple(items), checkpoint={"at": seconds, "recent": choice.recent})
+                        yield Page(items=tuple(items), checkpoint={"at": seconds, "recent": selector.recent})
                         items = []
         # A video that changed while its pass was under way is read again: frames of both would be mixed.
         is_whole = after_s is None and any(validators.values())
@@ -99,15 +99,15 @@ class VideoSource:
         yield Page(items=tuple(items), next_pass={**validators, "reads": reads} if is_whole else None)
 
     def _download(self, file: IO[bytes], held: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Put the video into `file`; returns its validators, None if those that are held are its still."""
+        """Put the video into `file`; returns its validators, None if those that are held still apply."""
         if self._is_file:
             return self._copy(file, held)
-        with self._origin.stream(
+        with self._client.stream(
             self._config.url, bytes_max=self._config.bytes_max, deadline_s=self._config.download_s, **held
         ) as stream:
             if stream.not_modified:
                 return None
-            for piece in stream.pieces:
+            for piece in stream.chunks:
                 file.write(piece)
             return {"etag": stream.etag, "modified": stream.modified}
 
@@ -127,63 +127,60 @@ class VideoSource:
 
     def _read_stream(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """Segments after the one that was read last. What a live stream no longer lists is gone, its frames stay."""
-        at = dict(checkpoint or {"sequence": -1, "seconds": 0.0, "recent": []})
+        at = dict(checkpoint or {})
         playlist = self._playlist(self._config.url)
         if playlist.ended and at.get("ended"):
-            at = {"sequence": -1, "seconds": 0.0, "recent": []}
-        choice = Choice(scenes=self._config.scenes, recent=at["recent"])
+            at = {}
+        at = {"sequence": -1, "seconds": 0.0, "recent": [], **at}
+        selector = FrameSelector(scenes=self._config.scenes, recent=at["recent"])
         new = [segment for segment in playlist.segments if segment.sequence > at["sequence"]]
         if not new and playlist.segments and playlist.segments[-1].sequence < at["sequence"]:
-            # Its numbers have begun anew: the broadcaster has started another stream.
+            # Its numbers have started over: the broadcaster has started another stream.
             new = list(playlist.segments)
         live = not playlist.ended
         for segment in new:
-            items = self._segment_items(segment, at["seconds"], choice, live=live)
+            data = io.BytesIO(self._client.get(segment.url).body)
+            # A segment is shorter than most intervals: at least its first frame is considered.
+            items = tuple(
+                self._item(f"{segment.sequence}/{seconds:.3f}", at["seconds"] + seconds, frame, link=not live)
+                for seconds, frame in sampled(data, self._step_s, None)
+                if not selector.skip_reason(frame)
+            )
             at = {
                 "sequence": segment.sequence,
                 "seconds": at["seconds"] + segment.seconds,
-                "recent": choice.recent,
+                "recent": selector.recent,
                 "ended": playlist.ended,
             }
-            last = segment is new[-1]
-            if last:
-                yield Page(items=items, partial=live, next_pass=at if live else {**at, "ended": True})
-            else:
-                yield Page(items=items, partial=live, checkpoint=at)
+            is_last = segment is new[-1]
+            yield Page(
+                items=items,
+                partial=live,
+                checkpoint=None if is_last else at,
+                next_pass=at if is_last else None,
+            )
         if not new:
             yield Page(partial=True, next_pass=at)
 
-    def _segment_items(self, segment: Segment, offset_s: float, choice: Choice, *, live: bool) -> tuple[Item, ...]:
-        data = self._origin.get(segment.url).body
-        # A segment is shorter than most intervals: at least its first frame is looked at.
-        items = []
-        for seconds, frame in sampled(io.BytesIO(data), self._step_s, None):
-            if not choice.refuses(frame):
-                key = f"{segment.sequence}/{seconds:.3f}"
-                items.append(self._item(key, offset_s + seconds, frame, link=not live))
-        return tuple(items)
-
-    def _playlist(self, url: str) -> Playlist:
-        answer = self._origin.get(url)
+    def _playlist(self, url: str) -> HlsPlaylist:
+        answer = self._client.get(url)
         playlist = parse_playlist(answer.body.decode("utf-8", "replace"), answer.url)
         if playlist.variant is None:
             return playlist
-        answer = self._origin.get(playlist.variant)
+        answer = self._client.get(playlist.variant)
         return parse_playlist(answer.body.decode("utf-8", "replace"), answer.url)
 
     def _item(self, key: str, seconds: float, frame: Image.Image, *, link: bool) -> Item:
         config = self._config
-        page = config.page_url or (None if self._is_file else config.url)
-        if page is not None and link:
-            page = f"{page.partition('#')[0]}#t={seconds:g}"
-        title = config.title or unquote(urlsplit(config.url).path.rpartition("/")[2])
-        return Item(
-            id=item_id(self.name, key),
-            source=self.name,
-            key=key,
-            image_url=keep_frame(self._objects, self.name, key, as_jpeg(frame)),
-            page_url=page,
-            title=title,
+        page_url = config.page_url or (None if self._is_file else config.url)
+        if page_url is not None and link:
+            page_url = f"{page_url.partition('#')[0]}#t={seconds:g}"
+        return make_item(
+            self.name,
+            key,
+            put_thumbnail(self._objects, self.name, key, as_jpeg(frame)),
+            page_url=page_url,
+            title=config.title or unquote(urlsplit(config.url).path.rpartition("/")[2]),
             collection=config.collection,
             licence=config.licence,
             author=config.author,

@@ -4,27 +4,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 from urllib.parse import urlencode
 
-from visor.errors import FetchFailed, FetchUnavailable, SourceError
+from visor.errors import FetchUnavailable, SourceError
 from visor.schema.items import Record
-from visor.sources.client import Origin
+from visor.sources.client import RetryingClient
 from visor.sources.parse.text import plain_text
 
 TITLES_MAX = 50
-"""Titles or ids in one request, for who is not signed in as a bot."""
+"""Titles or ids in one request, unless signed in as a bot."""
 MAXLAG_S = 5
 LAG_WAIT_S = 5.0
 CONTINUED_MAX = 50
-"""Requests that one question may be continued in."""
+"""Requests in which one question may be continued."""
 
 _PASSING = ("maxlag", "ratelimited", "readonly", "internal_api_error", "cirrussearch-too-busy", "timeout")
 _SUITABLE = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/tiff", "image/svg+xml"})
 
 
-class Picture(Record, frozen=True, kw_only=True):
+class WikiImage(Record, frozen=True, kw_only=True):
     """A file of Commons or of a Wikipedia at the size that was asked for."""
 
     name: str
@@ -44,12 +43,12 @@ class MediaWiki:
         url: Of its `api.php`.
     """
 
-    def __init__(self, url: str, origin: Origin) -> None:
+    def __init__(self, url: str, client: RetryingClient) -> None:
         self._url = url
-        self._origin = origin
+        self._client = client
 
     def ask(self, **parameters: str) -> Iterator[Mapping[str, Any]]:
-        """The answers to one question, continued as often as the wiki has more.
+        """The answers to one question, continued as long as the wiki has more.
 
         Raises:
             SourceUnavailable: It is too busy for now.
@@ -58,19 +57,17 @@ class MediaWiki:
         more: Mapping[str, str] = {}
         for _ in range(CONTINUED_MAX):
             query = {"format": "json", "formatversion": "2", "maxlag": str(MAXLAG_S), **parameters, **more}
-            try:
-                answer, _ = self._origin.get_json(f"{self._url}?{urlencode(query)}", check=_check)
-            except FetchFailed as exc:
-                raise SourceError(f"Source '{self._origin.source}': {exc.found}", remedy=exc.remedy) from exc
+            with self._client.required():
+                answer, _ = self._client.get_json(f"{self._url}?{urlencode(query)}", check=_check)
             yield answer
             more = answer.get("continue") or {}
             if not more:
                 return
 
     def entities(self, ids: Sequence[str], languages: Sequence[str], props: str) -> dict[str, Mapping[str, Any]]:
-        """Wikidata's entities by the id that was asked for , also where it is another's now."""
+        """Wikidata's entities by the id that was asked for, even where it redirects to another."""
         found: dict[str, Mapping[str, Any]] = {}
-        for some in _chunks(ids, TITLES_MAX):
+        for some in _chunks(ids):
             for answer in self.ask(
                 action="wbgetentities",
                 ids="|".join(some),
@@ -79,59 +76,46 @@ class MediaWiki:
                 languagefallback="1",
                 sitefilter="|".join(f"{language}wiki" for language in languages),
             ):
-                for id_, entity in answer.get("entities", {}).items():
-                    if "missing" not in entity:
-                        found[str(id_)] = entity
+                found |= {
+                    str(id_): entity for id_, entity in answer.get("entities", {}).items() if "missing" not in entity
+                }
         return found
 
-    def pictures(self, names: Iterable[str], width: int) -> dict[str, Picture]:
-        """The files of those names that are pictures, by name."""
-        found: dict[str, Picture] = {}
-        for some in _chunks(sorted(set(names)), TITLES_MAX):
+    def images(self, names: Iterable[str], width: int) -> dict[str, WikiImage]:
+        """The files of those names that are images, by name."""
+        pages = self._pages(
+            sorted({f"File:{name}" for name in names}),
+            prop="imageinfo",
+            iiprop="url|size|mime|sha1|extmetadata",
+            iiextmetadatafilter="LicenseShortName|LicenseUrl|Artist|Credit",
+            iiurlwidth=str(width),
+        )
+        found = ((titles, _image(page)) for page, titles in pages)
+        return {title.partition(":")[2]: image for titles, image in found if image for title in titles}
+
+    def images_of_articles(self, titles: Sequence[str]) -> dict[str, list[str]]:
+        """Names of the images of each article by its title: the one that stands for it first, then the others."""
+        found: dict[str, list[str]] = {}
+        for page, asked in self._pages(
+            titles, prop="pageimages|images", piprop="name", pilimit=str(TITLES_MAX), imlimit="500"
+        ):
+            chief = [page["pageimage"].replace("_", " ")] if "pageimage" in page else []
+            names = [image["title"].partition(":")[2] for image in page.get("images", ())]
+            for title in asked:
+                # A continued answer brings the rest, in any order.
+                found[title] = list(dict.fromkeys([*chief, *found.get(title, ()), *names]))
+        return found
+
+    def _pages(self, titles: Sequence[str], **parameters: str) -> Iterator[tuple[Mapping[str, Any], list[str]]]:
+        """The pages of those titles, each with the titles that were asked for and led to it."""
+        for some in _chunks(titles):
             renamed: dict[str, list[str]] = {}
-            for answer in self.ask(
-                action="query",
-                titles="|".join(f"File:{name}" for name in some),
-                redirects="1",
-                prop="imageinfo",
-                iiprop="url|size|mime|sha1|extmetadata",
-                iiextmetadatafilter="LicenseShortName|LicenseUrl|Artist|Credit",
-                iiurlwidth=str(width),
-            ):
+            for answer in self.ask(action="query", titles="|".join(some), redirects="1", **parameters):
                 query = answer.get("query", {})
                 for change in (*query.get("normalized", ()), *query.get("redirects", ())):
                     renamed.setdefault(change["to"], []).append(change["from"])
                 for page in query.get("pages", ()):
-                    picture = _picture(page)
-                    if picture is not None:
-                        for title in _asked_as(page["title"], renamed):
-                            found[title.partition(":")[2]] = picture
-        return found
-
-    def pictures_of_articles(self, titles: Sequence[str]) -> dict[str, list[str]]:
-        """Names of the pictures of each article by its title: the one that stands for it first, then the others."""
-        found: dict[str, list[str]] = {}
-        for some in _chunks(titles, TITLES_MAX):
-            back: dict[str, list[str]] = {}
-            for answer in self.ask(
-                action="query",
-                titles="|".join(some),
-                redirects="1",
-                prop="pageimages|images",
-                piprop="name",
-                pilimit=str(TITLES_MAX),
-                imlimit="500",
-            ):
-                query = answer.get("query", {})
-                for change in (*query.get("normalized", ()), *query.get("redirects", ())):
-                    back.setdefault(change["to"], []).append(change["from"])
-                for page in query.get("pages", ()):
-                    chief = [page["pageimage"].replace("_", " ")] if "pageimage" in page else []
-                    names = [image["title"].partition(":")[2] for image in page.get("images", ())]
-                    for title in _asked_as(page["title"], back):
-                        # A continued answer brings the rest, in any order.
-                        found[title] = list(dict.fromkeys([*chief, *found.get(title, ()), *names]))
-        return found
+                    yield page, _asked_as(page["title"], renamed)
 
 
 def _check(answer: Any) -> None:
@@ -147,7 +131,7 @@ def _check(answer: Any) -> None:
     raise SourceError(f"The wiki does not understand the question ({code}: {info:.200})", remedy="Report this")
 
 
-def _picture(page: Mapping[str, Any]) -> Picture | None:
+def _image(page: Mapping[str, Any]) -> WikiImage | None:
     info = next(iter(page.get("imageinfo") or ()), None)
     if info is None or info.get("mime") not in _SUITABLE:
         return None
@@ -155,7 +139,7 @@ def _picture(page: Mapping[str, Any]) -> Picture | None:
     if not url:
         return None
     meta = {name: plain_text(value.get("value"), 300) for name, value in (info.get("extmetadata") or {}).items()}
-    return Picture(
+    return WikiImage(
         name=page["title"].partition(":")[2],
         url=url,
         sha1=info.get("sha1"),
@@ -175,7 +159,5 @@ def _asked_as(title: str, renamed: Mapping[str, Sequence[str]]) -> list[str]:
     return titles
 
 
-def _chunks(values: Iterable[str], size: int) -> Iterator[list[str]]:
-    rest = iter(values)
-    while chunk := list(islice(rest, size)):
-        yield chunk
+def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (values[at : at + TITLES_MAX] for at in range(0, len(values), TITLES_MAX))

@@ -1,7 +1,7 @@
-"""`wikidata`: what Wikidata knows a picture of, without importing a dump.
+"""`wikidata`: what Wikidata knows an image of, without importing a dump.
 
 Ids come from the query service, page by page in the order of their numbers; names, descriptions and articles from
-Wikidata's API; the picture from Commons, else from the Wikipedia article, always as a thumbnail, with licence and
+Wikidata's API; the image from Commons, else from the Wikipedia article, always as a thumbnail, with licence and
 author, because Commons asks for attribution.
 """
 
@@ -14,20 +14,22 @@ from urllib.parse import quote, urlencode
 
 from msgspec import Meta
 
-from visor.errors import DropItem, FetchFailed, FetchUnavailable, SettingsError, SourceError, SourceUnavailable
-from visor.schema.items import Item, item_id
-from visor.sources.client import Origin, Patience
-from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of
+from visor.errors import DropItem, FetchUnavailable, SettingsError, SourceUnavailable
+from visor.http.retry import RetryPolicy
+from visor.schema.items import Item
+from visor.sources.client import RetryingClient
+from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of, slices
+from visor.sources.parse.item import make_item
 from visor.sources.parse.text import TITLE_LENGTH_MAX
-from visor.sources.wikidata.mediawiki import MediaWiki, Picture
+from visor.sources.wikidata.mediawiki import MediaWiki, WikiImage
 
 IDS_PER_QUERY = 500
 IDS_PER_QUERY_MIN = 25
-"""A query that the service does not finish in time is asked for fewer, down to this."""
+"""A query that the service does not finish in time is repeated for fewer ids, down to this."""
 PAGE_SIZE = 50
 """Entities of one page: what the API gives in one answer."""
-ARTICLE_PICTURES_MAX = 5
-"""Pictures of an article that are looked at for one that is suitable."""
+ARTICLE_IMAGES_MAX = 5
+"""Images of an article among which a suitable one is sought."""
 
 _ID = re.compile(r"Q[1-9]\d{0,11}\Z")
 # Drawings that articles carry without being about them: of the interface, of flags and maps, of other projects.
@@ -69,7 +71,7 @@ class WikidataConfig(SourceConfig, frozen=True, kw_only=True):
     wikidata_url: str = "https://www.wikidata.org/w/api.php"
     commons_url: str = "https://commons.wikimedia.org/w/api.php"
     wikipedia_url: str = "https://{language}.wikipedia.org/w/api.php"
-    patience: Patience = Patience()
+    patience: RetryPolicy = RetryPolicy()
 
 
 class WikidataSource:
@@ -82,139 +84,116 @@ class WikidataSource:
         if wrong or config.classes == bool(config.instances_of):
             raise SettingsError(
                 f"sources.{name}.instances_of and classes do not say what to read"
-                + (f": {wrong[0]!r} is no id" if wrong else ""),
+                + (f": {wrong[0]!r} is not an id" if wrong else ""),
                 valid='Either instances_of = ["Q3305213"] or classes = true',
             )
         self.name = name
         self._config = config
-        self._queries = Origin(
+        self._queries = RetryingClient(
             name,
             context,
-            patience=Patience(attempts=2, delay_max_s=config.patience.delay_max_s),
+            patience=RetryPolicy(attempts=2, delay_max_s=config.patience.delay_max_s),
             accept="application/sparql-results+json",
         )
-        origin = Origin(name, context, patience=config.patience, accept="application/json")
-        self._wikidata = MediaWiki(config.wikidata_url, origin)
-        self._commons = MediaWiki(config.commons_url, origin)
+        client = RetryingClient(name, context, patience=config.patience, accept="application/json")
+        self._wikidata = MediaWiki(config.wikidata_url, client)
+        self._commons = MediaWiki(config.commons_url, client)
         self._wikipedias = {
-            language: MediaWiki(config.wikipedia_url.replace("{language}", language), origin)
+            language: MediaWiki(config.wikipedia_url.replace("{language}", language), client)
             for language in config.languages
         }
         self._names: dict[str, str] = {}
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
+        before = checkpoint or {}
+        at = str(before.get("class", ""))
         classes: list[str] = [""] if self._config.classes else sorted(set(self._config.instances_of))
-        at = str((checkpoint or {}).get("class", ""))
         todo = [class_ for class_ in classes if class_ >= at]
         if not todo:
             yield Page()
         for class_, following in zip(todo, [*todo[1:], None], strict=True):
-            start = int((checkpoint or {}).get("after", 0)) if class_ == at else 0
-            yield from self._read_class(class_, start, following)
+            done = {"class": following, "after": 0} if following is not None else None
+            numbers = self._numbers(class_, int(before.get("after", 0)) if class_ == at else 0)
+            for some, is_last in slices(numbers, PAGE_SIZE):
+                ids = [f"Q{number}" for number in some]
+                yield self._page(ids, class_, done if is_last else {"class": class_, "after": some[-1]})
 
-    def _read_class(self, class_: str, after: int, following: str | None) -> Iterator[Page]:
-        done = {"class": following, "after": 0} if following is not None else None
-        numbers, whole = self._numbers(class_, after)
-        while True:
-            chunk, rest = numbers[:PAGE_SIZE], numbers[PAGE_SIZE:]
-            if not rest and chunk and not whole:
-                rest, whole = self._numbers(class_, chunk[-1])
-            if not chunk:
-                yield Page(checkpoint=done)
-                return
-            yield self._page(
-                [f"Q{number}" for number in chunk], class_, {"class": class_, "after": chunk[-1]} if rest else done
-            )
-            if not rest:
-                return
-            numbers = rest
-
-    def _numbers(self, class_: str, after: int) -> tuple[list[int], bool]:
-        """The next numbers after one, in order, and whether there are no more after them."""
-        template = INSTANCES if class_ else CLASSES
+    def _numbers(self, class_: str, after: int) -> Iterator[int]:
+        """The numbers of a class's entities after that one, in order."""
         limit = IDS_PER_QUERY
         while True:
-            query = template.format(class_=class_, after=after, limit=limit)
+            query = (INSTANCES if class_ else CLASSES).format(class_=class_, after=after, limit=limit)
+            url = f"{self._config.query_url}?{urlencode({'query': query, 'format': 'json'})}"
             try:
-                answer, _ = self._queries.get_json(
-                    f"{self._config.query_url}?{urlencode({'query': query, 'format': 'json'})}", check=_check
-                )
+                with self._queries.required():
+                    answer, _ = self._queries.get_json(url, check=_check)
             except SourceUnavailable:
                 if limit <= IDS_PER_QUERY_MIN:
                     raise
                 limit //= 2
                 continue
-            except FetchFailed as exc:
-                raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
             found = sorted({int(row["n"]["value"]) for row in answer["results"]["bindings"]})
-            return found, len(found) < limit
+            yield from found
+            if len(found) < limit:
+                return
+            after, limit = found[-1], IDS_PER_QUERY
 
     def _page(self, ids: Sequence[str], class_: str, checkpoint: Mapping[str, Any] | None) -> Page:
         entities = self._wikidata.entities(ids, self._config.languages, "labels|descriptions|sitelinks|claims")
-        names = {id_: _picture_name(entity) for id_, entity in entities.items()}
-        pictures: dict[str, Picture] = {}
-        files = self._commons.pictures([name for name in names.values() if name], self._config.width)
-        for id_, name in names.items():
-            if name and name in files:
-                pictures[id_] = files[name]
+        names = {id_: name for id_, entity in entities.items() if (name := _image_name(entity))}
+        files = self._commons.images(names.values(), self._config.width)
+        images = {id_: files[name] for id_, name in names.items() if name in files}
         if self._config.articles:
-            pictures |= self._article_pictures({id_: entities[id_] for id_ in entities.keys() - pictures.keys()})
+            images |= self._article_images({id_: entities[id_] for id_ in entities.keys() - images.keys()})
         kinds = {id_: class_ or next(iter(_values(entity, "P279")), "") for id_, entity in entities.items()}
         collections = self._names_of(sorted({kind for kind in kinds.values() if kind}))
 
         def make(id_: str, errors: RowErrors) -> Item:
             if id_ not in entities:
                 raise DropItem("it was deleted")
-            if id_ not in pictures:
+            if id_ not in images:
                 raise DropItem("neither it nor its article has a picture")
-            return self._item(id_, entities[id_], pictures[id_], collections.get(kinds[id_]))
+            return self._item(id_, entities[id_], images[id_], collections.get(kinds[id_]))
 
         return page_of(((id_, id_) for id_ in ids), make, checkpoint=checkpoint)
 
-    def _item(self, id_: str, entity: Mapping[str, Any], picture: Picture, collection: str | None) -> Item:
+    def _item(self, id_: str, entity: Mapping[str, Any], image: WikiImage, collection: str | None) -> Item:
         page_url = f"https://www.wikidata.org/wiki/{id_}"
-        extra = {"wikidata": page_url, "file_page": picture.page_url, "licence_url": picture.licence_url}
+        extra = {"wikidata": page_url, "file_page": image.page_url or "", "licence_url": image.licence_url or ""}
         article = self._article(entity)
         if article:
             language, title = article
             page_url = f"https://{language}.wikipedia.org/wiki/{quote(title.replace(' ', '_'))}"
-        return Item(
-            id=item_id(self.name, id_),
-            source=self.name,
-            key=id_,
-            image_url=picture.url,
+        return make_item(
+            self.name,
+            id_,
+            image.url,
             page_url=page_url,
             title=(self._said(entity, "labels") or id_)[:TITLE_LENGTH_MAX],
             description=self._said(entity, "descriptions"),
             collection=collection,
-            licence=picture.licence,
-            author=picture.author,
-            image_etag=picture.sha1,
-            extra={name: value for name, value in extra.items() if value},
+            licence=image.licence,
+            author=image.author,
+            image_etag=image.sha1,
+            extra=extra,
         )
 
-    def _article_pictures(self, entities: Mapping[str, Mapping[str, Any]]) -> dict[str, Picture]:
-        """The first suitable picture of the article of each entity that has one."""
-        found: dict[str, Picture] = {}
+    def _article_images(self, entities: Mapping[str, Mapping[str, Any]]) -> dict[str, WikiImage]:
+        """The first suitable image of the article of each entity that has one."""
+        found: dict[str, WikiImage] = {}
+        articles = {id_: article for id_, entity in entities.items() if (article := self._article(entity))}
         for language, wikipedia in self._wikipedias.items():
-            articles = {
-                id_: article[1]
-                for id_, entity in entities.items()
-                if id_ not in found and (article := self._article(entity)) and article[0] == language
-            }
-            if not articles:
-                continue
-            of_article = wikipedia.pictures_of_articles(sorted(set(articles.values())))
+            titles = {id_: title for id_, (theirs, title) in articles.items() if theirs == language}
+            of_article = wikipedia.images_of_articles(sorted(set(titles.values()))) if titles else {}
             candidates = {
-                id_: [name for name in of_article.get(title, ()) if not _DECORATION.search(name)][:ARTICLE_PICTURES_MAX]
-                for id_, title in articles.items()
+                id_: [name for name in of_article.get(title, ()) if not _DECORATION.search(name)][:ARTICLE_IMAGES_MAX]
+                for id_, title in titles.items()
             }
-            files = wikipedia.pictures((name for names in candidates.values() for name in names), self._config.width)
+            files = wikipedia.images((name for names in candidates.values() for name in names), self._config.width)
             for id_, names in candidates.items():
-                first = next((files[name] for name in names if name in files), None)
-                if first is not None:
-                    found[id_] = first
+                suitable = [files[name] for name in names if name in files]
+                found |= {id_: suitable[0]} if suitable else {}
         return found
 
     def _article(self, entity: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -260,6 +239,6 @@ def _values(entity: Mapping[str, Any], property_: str) -> list[Any]:
     return by_rank.get("preferred") or by_rank.get("normal") or []
 
 
-def _picture_name(entity: Mapping[str, Any]) -> str | None:
+def _image_name(entity: Mapping[str, Any]) -> str | None:
     name = next(iter(_values(entity, "P18")), None)
     return name.replace("_", " ") if isinstance(name, str) else None

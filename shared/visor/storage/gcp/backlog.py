@@ -1,4 +1,4 @@
-"""How many messages of a subscription are not acknowledged, which only Cloud Monitoring tells."""
+"""The number of unacknowledged messages of a subscription, which only Cloud Monitoring knows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import google.auth
 from google.api_core.exceptions import from_http_response
 from google.auth.transport.requests import AuthorizedSession
 
-from visor.storage.gcp.errors import translated
+from visor.storage.gcp.errors import map_errors
 
 METRIC = "pubsub.googleapis.com/subscription/num_undelivered_messages"
 _SCOPE = "https://www.googleapis.com/auth/monitoring.read"
@@ -52,7 +52,7 @@ class Backlog:
         """
         if time.monotonic() - self._asked_at < _FRESH_S:
             return self._count
-        with translated("Cloud Monitoring"):
+        with map_errors("Cloud Monitoring"):
             if self._session is None:
                 credentials, _ = google.auth.default(scopes=[_SCOPE])
                 self._session = AuthorizedSession(credentials)  # type: ignore[no-untyped-call]

@@ -16,7 +16,7 @@ from google.api_core.retry import Retry
 from google.cloud import firestore
 from google.cloud.firestore_v1.base_query import FieldFilter
 
-from visor.errors import Conflict, StoreUnavailable
+from visor.errors import StoreUnavailable
 from visor.storage.documents import (
     Add,
     Delete,
@@ -29,8 +29,9 @@ from visor.storage.documents import (
     check_writes,
     is_left_out,
     is_time,
+    revision_conflict,
 )
-from visor.storage.gcp.errors import retrying, translated
+from visor.storage.gcp.errors import map_errors, retrying
 from visor.storage.gcp.values import Snapshot, from_firestore, revision_of, time_of, to_firestore
 
 _ONCE = Retry(predicate=lambda _: False)
@@ -48,7 +49,7 @@ class CloudDocuments:
     """
 
     def __init__(self, project: str, database: str, prefix: str, *, deadline_s: float = 30.0) -> None:
-        with translated(f"Firestore database {database}"):
+        with map_errors(f"Firestore database {database}"):
             self._client = firestore.Client(project=project or None, database=database)
         self._prefix = prefix
         self._deadline_s = deadline_s
@@ -83,7 +84,7 @@ class CloudDocuments:
             query = query.order_by(order_by, direction=direction)
         if limit is not None:
             query = query.limit(limit)
-        with translated(f"Collection {collection}"):
+        with map_errors(f"Collection {collection}"):
             # Whole calls are tried again: the library does so only until an answer begins to stream.
             return retrying(self._deadline_s)(
                 lambda: [_document(snapshot) for snapshot in query.stream(retry=_ONCE, timeout=self._deadline_s)]
@@ -117,7 +118,7 @@ class CloudDocuments:
         if not references:
             return {}
         left_s = max(0.1, deadline - time.monotonic())
-        with translated("Firestore"):
+        with map_errors("Firestore"):
             snapshots = retrying(left_s)(lambda: list(self._client.get_all(references, retry=_ONCE, timeout=left_s)))()
         return {snapshot.reference.path: snapshot for snapshot in snapshots if snapshot.exists}
 
@@ -135,7 +136,7 @@ class CloudDocuments:
         except _LOST_RACE:
             raise
         except Exception:
-            with translated("Firestore"):
+            with map_errors("Firestore"):
                 raise
         return applied
 
@@ -143,7 +144,9 @@ class CloudDocuments:
         """Add a write to the batch, or leave it out."""
         reference = self._reference_of(write)
         if isinstance(write, Put) and write.if_revision not in (None, 0):
-            _check_revision(write, revision_of(snapshot) if snapshot else 0)
+            revision = revision_of(snapshot) if snapshot else 0
+            if revision != write.if_revision:
+                raise revision_conflict(write, revision)
         if is_left_out(write, from_firestore(snapshot.to_dict() or {}) if snapshot else None):
             return False
         if isinstance(write, Add):
@@ -174,7 +177,7 @@ class CloudDocuments:
         found = self._read([self._reference_of(write) for write in created], deadline) if created else {}
         for write in created:
             if snapshot := found.get(self._reference_of(write).path):
-                raise _conflict(write, revision_of(snapshot)) from exc
+                raise revision_conflict(write, revision_of(snapshot)) from exc
         if time.monotonic() > deadline:
             raise StoreUnavailable(
                 f"A commit of {len(writes)} writes lost every race for {self._deadline_s:.0f} s: {exc}",
@@ -188,19 +191,6 @@ def _must_read(write: Write) -> bool:
     if isinstance(write, Put):
         return write.newer_than is not None or write.if_revision not in (None, 0)
     return isinstance(write, Delete) and write.field is not None
-
-
-def _check_revision(write: Put, revision: int) -> None:
-    if revision != write.if_revision:
-        raise _conflict(write, revision)
-
-
-def _conflict(write: Put, revision: int) -> Conflict:
-    return Conflict(
-        f"Document {write.collection}/{write.key} has revision {revision}, not {write.if_revision}",
-        valid=f"if_revision={revision}",
-        remedy="Read it again and decide anew",
-    )
 
 
 def _document(snapshot: Snapshot) -> Document:

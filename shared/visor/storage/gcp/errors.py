@@ -95,7 +95,7 @@ def retrying(deadline_s: float, on_error: Callable[[Exception], Any] | None = No
 
 
 @contextmanager
-def translated(what: str) -> Iterator[None]:
+def map_errors(what: str) -> Iterator[None]:
     """Raise errors of Google's libraries as ours. `what` names the thing, e.g. 'Object shards/1'."""
     try:
         yield

@@ -13,7 +13,7 @@ from google.api_core.exceptions import PreconditionFailed, RequestRangeNotSatisf
 from google.cloud import storage
 
 from visor.errors import Conflict, NotFound, StoreUnavailable
-from visor.storage.gcp.errors import retrying, translated
+from visor.storage.gcp.errors import map_errors, retrying
 from visor.storage.objects import ObjectInfo, check_name
 
 _TICKET = "visor-put"
@@ -42,7 +42,7 @@ class CloudObjects:
         deadline_s: float = 30.0,
         client: storage.Client | None = None,
     ) -> None:
-        with translated(f"Cloud Storage bucket {bucket}"):
+        with map_errors(f"Cloud Storage bucket {bucket}"):
             self._client = client or storage.Client(project=project or None)
         if hasattr(self._client, "_bucket_metadata_cache"):
             # The library reads the bucket's metadata in the background, at the start and after every object that is
@@ -69,7 +69,7 @@ class CloudObjects:
             return memoryview(b"")
         whole = start == 0 and end is None
         blob = self._blob(name)
-        with translated(f"Object {name}"):
+        with map_errors(f"Object {name}"):
             try:
                 return memoryview(
                     blob.download_as_bytes(
@@ -96,7 +96,7 @@ class CloudObjects:
         return self._get_with_info(self._blob(name), name)
 
     def _get_with_info(self, blob: storage.Blob, name: str) -> tuple[memoryview, ObjectInfo]:
-        with translated(f"Object {name}"):
+        with map_errors(f"Object {name}"):
             data = blob.download_as_bytes(
                 raw_download=True, checksum="crc32c", timeout=self._stall_s, retry=retrying(self._deadline_s)
             )
@@ -105,20 +105,20 @@ class CloudObjects:
 
     def stat(self, name: str) -> ObjectInfo:
         blob = self._blob(name)
-        with translated(f"Object {name}"):
+        with map_errors(f"Object {name}"):
             blob.reload(timeout=self._stall_s, retry=retrying(self._deadline_s))
             return self._info(blob)
 
     def delete(self, name: str) -> None:
         blob = self._blob(name)
         try:
-            with translated(f"Object {name}"):
+            with map_errors(f"Object {name}"):
                 blob.delete(timeout=self._stall_s, retry=retrying(self._deadline_s))
         except NotFound:
             return
 
     def list(self, prefix: str = "") -> Iterator[ObjectInfo]:
-        with translated(f"Objects {prefix}*"):
+        with map_errors(f"Objects {prefix}*"):
             blobs = self._client.list_blobs(
                 self._bucket,
                 prefix=self._prefix + prefix,
@@ -144,7 +144,7 @@ class CloudObjects:
         ticket = uuid.uuid4().hex
         blob.metadata = {_TICKET: ticket}
         failures: list[Exception] = []
-        with translated(f"Object {name}"):
+        with map_errors(f"Object {name}"):
             try:
                 blob.upload_from_file(
                     file,

@@ -11,7 +11,7 @@ from google.pubsub_v1.types import ReceivedMessage
 
 from visor.errors import StoreError
 from visor.storage.gcp.backlog import Backlog
-from visor.storage.gcp.errors import retrying, translated
+from visor.storage.gcp.errors import map_errors, retrying
 from visor.storage.queue import BODY_BYTES_MAX, DeadLetter, Message, check_bodies
 
 _LEASE_MAX_S = 600
@@ -45,7 +45,7 @@ class CloudQueue:
         receive_wait_s: float = 2.0,
         dead_lease_s: float = 60.0,
     ) -> None:
-        with translated(f"Pub/Sub topic {topic}"):
+        with map_errors(f"Pub/Sub topic {topic}"):
             self._publisher = pubsub_v1.PublisherClient(
                 batch_settings=pubsub_v1.types.BatchSettings(
                     max_messages=64,
@@ -68,7 +68,7 @@ class CloudQueue:
 
     def publish(self, bodies: Sequence[bytes]) -> list[str]:
         check_bodies(bodies)
-        with translated(f"Topic {self._topic}"):
+        with map_errors(f"Topic {self._topic}"):
             waiting = [
                 self._publisher.publish(self._topic, body, retry=retrying(self._deadline_s), timeout=self._deadline_s)
                 for body in bodies
@@ -148,7 +148,7 @@ class CloudQueue:
         self._subscriber.close()
 
     def _pull(self, subscription: str, limit: int, lease_s: float) -> list[ReceivedMessage]:
-        with translated(f"Subscription {subscription}"):
+        with map_errors(f"Subscription {subscription}"):
             try:
                 # Not tried again within the wait: a pull whose answer is lost leases messages for nobody.
                 answer = self._subscriber.pull(
@@ -164,7 +164,7 @@ class CloudQueue:
         return received
 
     def _lease(self, subscription: str, receipts: list[str], seconds: float) -> None:
-        with translated(f"Subscription {subscription}"):
+        with map_errors(f"Subscription {subscription}"):
             self._subscriber.modify_ack_deadline(
                 request={
                     "subscription": subscription,
@@ -176,7 +176,7 @@ class CloudQueue:
             )
 
     def _acknowledge(self, subscription: str, receipt: str) -> None:
-        with translated(f"Subscription {subscription}"):
+        with map_errors(f"Subscription {subscription}"):
             self._subscriber.acknowledge(
                 request={"subscription": subscription, "ack_ids": [receipt]},
                 retry=retrying(self._deadline_s),

@@ -1,4 +1,4 @@
-"""Values of documents as Firestore keeps them: times as timestamps, and lists in lists, which it has not, as maps."""
+"""Values of documents as Firestore stores them: times as timestamps; nested lists, which it lacks, as maps."""
 
 from __future__ import annotations
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from visor.errors import Conflict
 from visor.storage.documents import (
     Add,
     Delete,
@@ -25,6 +24,7 @@ from visor.storage.documents import (
     check_writes,
     is_left_out,
     is_time,
+    revision_conflict,
 )
 from visor.storage.local.sqlite import Database
 
@@ -139,11 +139,7 @@ class SqliteDocuments:
         if isinstance(write, Put) and write.if_revision is not None:
             revision = stored.revision if stored else 0
             if revision != write.if_revision:
-                raise Conflict(
-                    f"Document {write.collection}/{write.key} has revision {revision}, not {write.if_revision}",
-                    valid=f"if_revision={revision}",
-                    remedy="Read it again and decide anew",
-                )
+                raise revision_conflict(write, revision)
         if is_left_out(write, stored.data if stored else None):
             return False
         if isinstance(write, Delete):

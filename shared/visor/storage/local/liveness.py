@@ -1,4 +1,4 @@
-"""Which of the processes that leased messages are still alive: each holds a lock that ends with it, however it ends."""
+"""Liveness of processes that leased messages: each holds a lock, which the kernel releases when the process ends."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import secrets
 from pathlib import Path
 
 
-class Worker:
-    """This process as a holder of leases.
+class ProcessLock:
+    """The lock that shows that this process, a holder of leases, is alive.
 
     Args:
-        folder: Where the workers of one queue have their lock files; made if missing.
+        folder: Where the processes of one queue have their lock files; made if missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -24,7 +24,7 @@ class Worker:
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
     def is_dead(self, name: str) -> bool:
-        """Whether the worker of that name has ended; its lock file is then removed."""
+        """Whether the process of that name has ended; its lock file is then removed."""
         if name == self.name:
             return False
         path = self._folder / name
@@ -39,6 +39,6 @@ class Worker:
         return True
 
     def close(self) -> None:
-        """End as a holder of leases: what is leased may go to others at once."""
+        """Release the lock: what this process leased may go to others at once."""
         (self._folder / self.name).unlink(missing_ok=True)
         os.close(self._descriptor)

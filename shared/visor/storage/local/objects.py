@@ -157,7 +157,10 @@ class FolderObjects:
         with self._locked() as lock:
             current = _generation(target)
             if if_generation is not None and if_generation != current:
-                raise _conflict(name, if_generation, current)
+                found = f"has generation {current}, not {if_generation}" if current else "does not exist"
+                raise Conflict(
+                    f"Object {name} {found}", valid=f"if_generation={current}", remedy="Read it again and decide anew"
+                )
             _make_folders(target.parent, self.root)
             last = max(current, os.fstat(lock).st_mtime_ns // 1000)
             if generation <= last:
@@ -216,14 +219,6 @@ def _fsync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _conflict(name: str, wanted: int, current: int) -> Conflict:
-    return Conflict(
-        f"Object {name} has generation {current}, not {wanted}" if current else f"There is no object {name}",
-        valid=f"if_generation={current}",
-        remedy="Read it again and decide anew",
-    )
 
 
 def _not_a_name(name: str, why: str) -> StoreError:

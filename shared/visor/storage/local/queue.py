@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from visor.storage.local.liveness import Worker
+from visor.storage.local.liveness import ProcessLock
 from visor.storage.local.sqlite import Database
 from visor.storage.queue import DeadLetter, Message, check_bodies
 
@@ -49,8 +49,8 @@ class SqliteQueue:
         self._database = Database(path, MIGRATIONS)
         self._attempts_max = attempts_max
         self._clock = clock
-        self._workers = path.with_suffix(".workers")
-        self._worker: Worker | None = None
+        self._locks = path.with_suffix(".workers")
+        self._process: ProcessLock | None = None
         self._lock = threading.Lock()
 
     def publish(self, bodies: Sequence[bytes]) -> list[str]:
@@ -66,7 +66,7 @@ class SqliteQueue:
         now = self._clock()
         due = "dead_at IS NULL AND due_at <= ?"
         with self._database.read() as connection:
-            # Waiting workers ask often: the answer 'nothing' should not cost a write lock and an fsync.
+            # Waiting workers poll often: an empty queue should not cost a write lock and an fsync.
             nothing = connection.execute(f"SELECT 1 FROM messages WHERE {due} LIMIT 1", (now,)).fetchone() is None  # noqa: S608
         if nothing and not self._take_from_the_dead(now):
             return []
@@ -131,20 +131,19 @@ class SqliteQueue:
             )
 
     def close(self) -> None:
-        if self._worker is not None:
-            self._worker.close()
-            self._worker = None
+        if self._process is not None:
+            self._process.close()
+            self._process = None
         self._database.close()
 
-    def _own(self) -> Worker:
-        """This process as a holder of leases."""
+    def _own(self) -> ProcessLock:
         with self._lock:
-            if self._worker is None:
-                self._worker = Worker(self._workers)
-            return self._worker
+            if self._process is None:
+                self._process = ProcessLock(self._locks)
+            return self._process
 
     def _take_from_the_dead(self, now: float) -> bool:
-        """Make due what is leased by processes that have ended; true if there was something."""
+        """Make due what is leased by processes that have ended; true if there was any."""
         with self._database.read() as connection:
             leased = "SELECT DISTINCT worker FROM messages WHERE receipt IS NOT NULL AND worker IS NOT NULL"
             holders = [name for (name,) in connection.execute(leased + " AND dead_at IS NULL AND due_at > ?", (now,))]

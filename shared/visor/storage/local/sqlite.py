@@ -33,9 +33,7 @@ class Database:
 
     def __init__(self, path: Path, migrations: Sequence[str]) -> None:
         self.path = path
-        self._pid = os.getpid()
-        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
-        self._finalizer = weakref.finalize(self, _close_all, self._idle)
+        self._start_pool()
         with self._translated():
             path.parent.mkdir(parents=True, exist_ok=True)
             connection = self._connect()
@@ -53,43 +51,35 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[sqlite3.Connection]:
         """A connection for queries."""
-        with self._translated(), self._borrowed() as connection:
-            yield connection
+        if self._pid != os.getpid():
+            # A connection must not be used, nor closed, on the other side of a fork.
+            self._finalizer.detach()
+            self._start_pool()
+        with self._translated():
+            try:
+                connection = self._idle.get_nowait()
+            except queue.Empty:
+                connection = self._connect()
+            try:
+                yield connection
+            except sqlite3.Error:
+                connection.close()
+                raise
+            except BaseException:
+                self._idle.put(connection)
+                raise
+            self._idle.put(connection)
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
         """A write transaction: committed, and on the disk, at the end of the block; rolled back if it raises."""
-        with self._translated(), self._borrowed() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-
-    @contextmanager
-    def _borrowed(self) -> Iterator[sqlite3.Connection]:
-        if self._pid != os.getpid():
-            # A connection must not be used, nor closed, on the other side of a fork.
-            self._finalizer.detach()
-            self._pid = os.getpid()
-            self._idle = queue.SimpleQueue()
-            self._finalizer = weakref.finalize(self, _close_all, self._idle)
-        try:
-            connection = self._idle.get_nowait()
-        except queue.Empty:
-            connection = self._connect()
-        try:
+        with self.read() as connection, _transaction(connection):
             yield connection
-        except sqlite3.Error:
-            connection.close()
-            raise
-        except BaseException:
-            self._idle.put(connection)
-            raise
-        self._idle.put(connection)
+
+    def _start_pool(self) -> None:
+        self._pid = os.getpid()
+        self._idle: queue.SimpleQueue[sqlite3.Connection] = queue.SimpleQueue()
+        self._finalizer = weakref.finalize(self, _close_all, self._idle)
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
@@ -151,6 +141,18 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             return
 
 
+@contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
 def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[str]) -> None:
     def version() -> int:
         (value,) = connection.execute("PRAGMA user_version").fetchone()
@@ -158,8 +160,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
 
     if version() == len(migrations):
         return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(connection):
         # Read again: another process may have migrated while this one waited for the lock.
         found = version()
         if found > len(migrations):
@@ -168,16 +169,10 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
                 valid=f"This Visor reads formats up to {len(migrations)}",
                 remedy="Install a newer Visor",
             )
-        for number, script in enumerate(migrations[found:], start=found + 1):
-            for statement in script.split(";"):
-                if statement.strip():
-                    connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {number}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
+        for script in migrations[found:]:
+            for statement in filter(str.strip, script.split(";")):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
 
 
 def _close_all(idle: queue.SimpleQueue[sqlite3.Connection]) -> None:

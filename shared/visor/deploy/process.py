@@ -1,11 +1,11 @@
-"""Runs the programs that deploy drives: terraform, gcloud, npm. Each is looked for on PATH and named when missing."""
+"""Runs the programs that deploying needs: terraform, gcloud, npm. One that is not on PATH is named."""
 
 from __future__ import annotations
 
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ HOW_TO_INSTALL = {
 READ_TIMEOUT_S = 60.0
 
 
-def find(program: str) -> str:
+def _path_of(program: str) -> str:
     """The program's path.
 
     Raises:
@@ -28,25 +28,25 @@ def find(program: str) -> str:
     path = shutil.which(program)
     if path is None:
         raise DeployError(
-            f"{program} is not on this machine's PATH",
-            valid="visor deploy drives gcloud, terraform and npm",
+            f"{program} is not installed, or not on PATH",
+            valid="visor deploy runs gcloud, terraform and npm",
             remedy=HOW_TO_INSTALL.get(program, f"Install {program}"),
         )
     return path
 
 
-def run(argv: Sequence[str], *, cwd: Path, environ: Mapping[str, str]) -> None:
-    """Run a program with its output shown.
+def run(argv: Sequence[str], *, cwd: Path) -> None:
+    """Run a program and show its output.
 
     Raises:
         DeployError: It is missing or failed.
     """
-    done = subprocess.run([find(argv[0]), *argv[1:]], cwd=cwd, env=dict(environ), check=False)  # noqa: S603 (argv is ours)
+    done = subprocess.run([_path_of(argv[0]), *argv[1:]], cwd=cwd, check=False)  # noqa: S603 (argv is ours)
     if done.returncode:
         raise DeployError(
-            f"`{' '.join(argv)}` ended with status {done.returncode}",
-            valid="Its own message stands above",
-            remedy="Mend what it names and run `visor deploy` again: it goes on where it stopped",
+            f"`{' '.join(argv)}` failed with status {done.returncode}",
+            valid="Its own message is above",
+            remedy="Correct what it names and run `visor deploy` again: it continues where it stopped",
         )
 
 
@@ -56,22 +56,18 @@ def output(argv: Sequence[str], *, cwd: Path | None = None) -> str:
     Raises:
         DeployError: It is missing, failed, or took too long.
     """
-    command = [find(argv[0]), *argv[1:]]
+    command, shown = [_path_of(argv[0]), *argv[1:]], f"`{' '.join(argv)}`"
     try:
-        done = subprocess.run(  # noqa: S603 (argv is ours)
-            command, cwd=cwd, capture_output=True, text=True, timeout=READ_TIMEOUT_S, check=False
-        )
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=READ_TIMEOUT_S, check=True)  # noqa: S603
     except subprocess.TimeoutExpired as exc:
-        raise DeployError(
-            f"`{' '.join(argv)}` did not end within {READ_TIMEOUT_S:.0f} s", remedy="Look at your network and try again"
-        ) from exc
-    if done.returncode:
-        said = done.stderr.strip().splitlines() or ["it printed nothing"]
-        raise DeployError(f"`{' '.join(argv)}` ended with status {done.returncode}: {said[-1]}")
+        raise DeployError(f"{shown} took more than {READ_TIMEOUT_S:.0f} s", remedy="Check the network") from exc
+    except subprocess.CalledProcessError as exc:
+        last = (exc.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise DeployError(f"{shown} failed with status {exc.returncode}: {last}") from exc
     return done.stdout.rstrip("\n")
 
 
-def document(argv: Sequence[str]) -> Any:
+def parsed_output(argv: Sequence[str]) -> Any:
     """The JSON document that a program prints.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The plan that terraform/ deploys: sizes, batch size and schedules as its variables have them."""
+"""The plan that terraform/ deploys: sizes and schedules from its variables."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ from typing import Any
 
 import msgspec
 
-from visor.deploy.terraform import Configuration, read_terraform, text_of
+from visor.deploy.terraform import Terraform, read_terraform, text_of
 from visor.errors import SettingsError
-from visor.free_tier.cost_model import Plan
+from visor.free_tier.cost_model import UsagePlan
 
 FUNCTIONS = ("crawl", "embed", "compact", "search")
 
 
-def deployed_plan(folder: Path) -> Plan:
-    """The defaults of `Plan`, with what the folder's variables and terraform.tfvars say instead.
+def deployed_plan(folder: Path) -> UsagePlan:
+    """The defaults of `UsagePlan`, changed by the folder's variables and terraform.tfvars.
 
-    Where there is no such folder (Visor installed without a checkout), the defaults of `Plan`, which are the same.
+    Without such a folder (Visor installed without a checkout): the defaults, which are those of terraform/.
     """
-    if not folder.is_dir():
-        return Plan()
     try:
         config = read_terraform(folder)
     except SettingsError:
-        return Plan()
+        return UsagePlan()
     sizes = default_sizes(config)
     values = _given(folder)
     for function in FUNCTIONS:
@@ -41,10 +39,10 @@ def deployed_plan(folder: Path) -> Plan:
     changes["switch"] = bool(values.get("billing_account"))
     changes["metrics"] = bool(values.get("metrics"))
     changes["owner_key"] = bool(values.get("owner_key_version"))
-    return msgspec.structs.replace(Plan(), **changes)
+    return msgspec.structs.replace(UsagePlan(), **changes)
 
 
-def default_sizes(config: Configuration) -> dict[str, dict[str, Any]]:
+def default_sizes(config: Terraform) -> dict[str, dict[str, Any]]:
     """Defaults of the variable `sizes`, in its type: by function `cpu`, `memory_gib` and `instances`, as text."""
     type_ = str(config.of("variable")["var.sizes"].attributes["type"])
     found: dict[str, dict[str, Any]] = {}
@@ -76,6 +74,6 @@ def _values(field: str, whole: int) -> int:
     span, _, step = field.partition("/")
     first, _, last = span.partition("-")
     count = whole if span == "*" else int(last or first) - int(first) + 1
-    if step and span not in ("*",) and not last:
+    if step and span != "*" and not last:
         count = whole - int(first)
     return -(-count // int(step or 1))

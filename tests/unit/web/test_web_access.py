@@ -1,4 +1,4 @@
-"""The gate in front of every endpoint: what is refused, what is counted, and what the owner still may."""
+"""The access policy of every endpoint: what is refused, what is counted, and what the owner still may."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from visor.free_tier.allowances import allowances
 from visor.free_tier.quota import GUARDED, Meter
 from visor.settings import Settings
 from visor.storage import open_stores
-from visor.web.access import BILLED_S, KEY_HEADER, Gate
-from visor.web.app import SearchApp
+from visor.web.access import BILLED_S, KEY_HEADER, AccessPolicy
+from visor.web.api import HttpApi
 
 KEY = "a key of twenty characters"
 UNKNOWN = "/v1/items/" + "0" * 32
 
 
 class NoService:
-    """Stands behind a gate that lets nobody through: whoever asks it anything has passed."""
+    """Must never be asked: the access policy refuses every request before."""
 
     def __getattr__(self, name: str) -> Any:
-        raise AssertionError(f"the gate was passed: {name}")
+        raise AssertionError(f"the access policy let through: {name}")
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def client(meter: Meter, **settings: Any) -> FlaskClient:
     """The endpoint in Google's setting, with the meter's store on this machine."""
     own = Settings(backend="gcp", owner_key=KEY, **settings)
     service: Any = NoService()
-    app, search = Flask("gate"), SearchApp(service, own, Gate(own, meter))
+    app, search = Flask("access"), HttpApi(service, own, AccessPolicy(own, meter))
     methods = ["GET", "POST", "PUT", "DELETE"]
     app.add_url_rule("/<path:path>", "any", lambda path: search(request), methods=methods)
     return app.test_client()
@@ -86,9 +86,9 @@ def test_so_is_everything_that_reads(meter: Meter, path: str) -> None:
 
 def test_the_reserve_is_the_owners(meter: Meter) -> None:
     use_up(meter, 0.95)
-    gate = Gate(Settings(backend="gcp", owner_key=KEY), meter)
+    access = AccessPolicy(Settings(backend="gcp", owner_key=KEY), meter)
     with Flask("owner").test_request_context("/v1/search", method="POST", headers={KEY_HEADER: KEY}):
-        gate.admit(request)
+        access.admit("search", request)
     use_up(meter, 0.06)
     answer = client(meter).post("/v1/search", json={"item": "0" * 32}, headers={KEY_HEADER: KEY})
     assert answer.status_code == 429, "what is free is free for the owner, too"

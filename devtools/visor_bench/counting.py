@@ -8,14 +8,20 @@ what a plan would use of the free tier.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
+import msgspec
+
+from visor.free_tier.allowances import Counted, Figure, Operation, counted
 from visor.schema.items import Record
 from visor.storage import Stores
 from visor.storage.documents import Add, Delete, Document, DocumentStore, Put, Where, Write
 from visor.storage.objects import ObjectInfo, ObjectStore
 from visor.storage.queue import DeadLetter, Message, Queue
 
+DRIFT = 0.1
+"""Relative difference between the data file and a measurement above which they have drifted apart."""
 LIST_PAGE = 1000
 """Names in one answer to a listing."""
 MESSAGE_BYTES_MIN = 1000
@@ -212,3 +218,40 @@ def counting(stores: Stores, tally: Tally) -> Stores:
         documents=CountingDocuments(stores.documents, tally),
         queue=CountingQueue(stores.queue, tally),
     )
+
+
+def drift(measured: Mapping[str, Mapping[str, float]], *, tolerance: float = DRIFT) -> list[str]:
+    """Where the code now uses something else than counted.json says, one sentence each; none if they agree.
+
+    Args:
+        measured: Operation to resource to what a thousand used, in the words of counted.json.
+        tolerance: Relative; below 1 a thousand, absolute.
+
+    Raises:
+        KeyError: An operation that counted.json does not know.
+    """
+    found = []
+    for operation, counts in measured.items():
+        entry = counted().operations[operation]
+        for resource, value in counts.items():
+            figure = entry.counts.get(resource)
+            known = figure.value if figure else 0.0
+            if abs(value - known) > tolerance * max(abs(known), 1.0):
+                found.append(
+                    f"{operation}: {entry.unit} use {value:g} {resource}, counted.json says {known:g}"
+                    f" ({figure.why if figure else 'not named'})"
+                )
+    return found
+
+
+def record(measured: Mapping[str, Mapping[str, float]], *, command: str, path: Path) -> None:
+    """Write measurements into counted.json, each with the command that made it. What was not measured stays."""
+    now = msgspec.json.decode(path.read_bytes(), type=Counted)
+    operations = dict(now.operations)
+    for operation, counts in measured.items():
+        figures = {r: Figure(value=v, basis="measured", why=command) for r, v in counts.items()}
+        operations[operation] = Operation(
+            unit=operations[operation].unit, counts=operations[operation].counts | figures
+        )
+    document = msgspec.structs.replace(now, operations=operations)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(document), indent=1) + b"\n")

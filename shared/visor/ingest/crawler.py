@@ -1,0 +1,123 @@
+"""Crawls sources and checks links, within the time, the sites' request budgets and the free tier's quota."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import msgspec
+
+from visor.errors import NotConfigured, VisorError
+from visor.free_tier.quota import Meter
+from visor.http.client import Fetcher
+from visor.ingest.crawl import Crawl
+from visor.ingest.request_budget import BudgetedFetcher, RequestBudget
+from visor.ingest.schedule import due, runs_of
+from visor.link_check.check import LinkCheck, LinksReport
+from visor.link_check.thumbnail_gc import sweep_frames
+from visor.schema.items import Change, CrawlRun
+from visor.settings import Settings
+from visor.sources.config import SourcesFile
+from visor.sources.contract import Source
+from visor.storage import Stores
+
+LOG = logging.getLogger("visor.crawl")
+LINKS_SHARE = 0.1
+"""Share of a run's time that is kept for checking links, however much there is to crawl."""
+
+
+class Crawler:
+    """The crawl runs and link checks of one process."""
+
+    def __init__(
+        self, *, stores: Stores, fetcher: Fetcher, settings: Settings, meter: Meter, request_budget: RequestBudget
+    ) -> None:
+        self.stores, self.fetcher, self.settings = stores, fetcher, settings
+        self.meter, self.request_budget = meter, request_budget
+
+    def crawl(
+        self,
+        source: Source,
+        *,
+        dry_run: bool = False,
+        limit: int | None = None,
+        budget_s: float | None = None,
+        confirm_loss: bool = False,
+        on_change: Callable[[Change], None] | None = None,
+    ) -> CrawlRun:
+        """One crawl run over `source`. Arguments as those of `Crawl`."""
+        crawl = Crawl(
+            source,
+            objects=self.stores.objects,
+            documents=self.stores.documents,
+            queue=self.stores.queue,
+            settings=self.settings,
+            dry_run=dry_run,
+            limit=limit,
+            budget_s=budget_s,
+            changes_max=self.meter.headroom("embed"),
+            requests=self.request_budget,
+            on_change=on_change,
+            confirm_loss=confirm_loss,
+        )
+        try:
+            run = crawl.run()
+        finally:
+            self.request_budget.flush()
+        self.meter.add("crawl_run")
+        self.meter.add("crawl", run.published + run.updated + run.deleted)
+        self.meter.flush()
+        return run
+
+    def crawl_due(self, configuration: SourcesFile, open_source: Callable[[str], Source]) -> list[CrawlRun]:
+        """Crawl the sources that are due, the longest waiting first, then check links: in `settings.crawl_budget_s`.
+
+        A source that fails is logged and recorded, and does not keep the others from running.
+        """
+        budget_s, checks_links = self.settings.crawl_budget_s, self.settings.links_a_day > 0
+        ends_at = time.monotonic() + budget_s
+        links_s = budget_s * LINKS_SHARE if checks_links else 0.0
+        latest = {name: found[0] for name, found in runs_of(self.stores.documents, configuration, 1).items()}
+        runs = []
+        for entry in due(configuration, latest, datetime.now(UTC)):
+            left_s = min(ends_at - links_s - time.monotonic(), entry.common.budget_s or budget_s)
+            if left_s <= 0:
+                LOG.info("Source %s waits for the next run: the time of this one is used up", entry.name)
+                continue
+            try:
+                runs.append(self.crawl(open_source(entry.name), budget_s=left_s, limit=entry.common.limit))
+            except (VisorError, NotConfigured) as exc:
+                LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
+        if checks_links:
+            try:
+                LOG.info("Links: %s", self.check_links(budget_s=max(links_s, ends_at - time.monotonic())))
+            except VisorError as exc:
+                LOG.error("Links: %s", exc)
+        return runs
+
+    def check_links(self, *, limit: int | None = None, budget_s: float | None = None) -> LinksReport:
+        """Check the image and page URLs of some items: `settings.links_a_day` over all runs of a day, or `limit` more.
+
+        Once a week, video frames that no item shows any more are deleted.
+        """
+        check = LinkCheck(
+            objects=self.stores.objects,
+            documents=self.stores.documents,
+            queue=self.stores.queue,
+            fetcher=BudgetedFetcher(self.fetcher, self.request_budget, "links"),
+            a_day=self.settings.links_a_day,
+            limit=limit,
+            room=self.meter.headroom("link"),
+            batch_size=self.settings.batch_size,
+            budget_s=self.settings.crawl_budget_s if budget_s is None else budget_s,
+        )
+        try:
+            report = check.run()
+        finally:
+            self.request_budget.flush()
+        self.meter.add("link", report.checked)
+        self.meter.add("crawl", report.moved + report.replaced + report.marked + report.gone + report.back)
+        frames = sweep_frames(self.stores.objects, self.stores.documents, now=time.time())
+        return msgspec.structs.replace(report, frames=frames)

@@ -1,0 +1,35 @@
+"""When two images are the same: every threshold that decides it. Evidence: docs/decisions/images-hash.md.
+
+Bits are of PDQ, 0 to 256; two unrelated images differ in about 128. Similarities are cosines of the model's vectors.
+Luma and chroma run from 0 to 255.
+
+| question | asked by | answered with |
+| --- | --- | --- |
+| Are two items near-duplicates, shown as one match? | search, merge, link check | `SAME_BITS` and `SAME_SIMILARITY` |
+| Is a frame of a video a repetition? | video | `SAME_BITS` |
+| Is it the same image as the query (`exact`)? | verdict | `EXACT_LUMA_MAX` and `EXACT_CHROMA_MAX` |
+| Is it an edited copy of the query (`edited`)? | verdict | `EDITED_CORRELATION_MIN` and `EDITED_SIMILARITY_MIN` |
+| Is a vector without an image the match's own? | verdict | `SAME_VECTOR_MIN` |
+| Is a neighbour a copy, which says nothing about its kind? | confidence | `COPY` |
+"""
+
+from __future__ import annotations
+
+SAME_BITS = 24
+"""Most bits in which near-duplicates differ (Facebook's own 31 lets flat drawings meet)."""
+SAME_SIMILARITY = 0.9
+"""Least similarity of near-duplicates."""
+EXACT_LUMA_MAX = 9.0
+"""Largest difference of any cell's luma (4 of it is quantisation) between an image and its re-encoding."""
+EXACT_CHROMA_MAX = 3.5
+"""The same for Cb and Cr of the coarse cells."""
+EDITED_CORRELATION_MIN = 0.96
+"""Least correlation of sketches from which the query is an edited copy."""
+EDITED_SIMILARITY_MIN = 0.5
+"""Similarity below which sketches fit by chance: two plain shirts on a floor. Of 1,280 edited images the least similar
+to its original had 0.52; of chance fits among clothing, half have less."""
+SAME_VECTOR_MIN = 0.995
+"""Similarity from which a vector is that of the match's own image: of 786 photos in two labelled folders, the two most
+similar have 0.989."""
+COPY = 0.985
+"""Similarity from which a row shows the same image again."""

@@ -1,0 +1,65 @@
+"""From a row's values to an item."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from visor.errors import DropItem
+from visor.schema.items import Item, item_id
+from visor.sources.contract import RowErrors
+
+
+def make_item(
+    source: str,
+    key: str,
+    image_url: str,
+    *,
+    title: str = "",
+    price: float | None = None,
+    currency: str | None = None,
+    extra: Mapping[str, str] | None = None,
+    **others: str | None,
+) -> Item:
+    """The item of a source's key. A currency without a price and blank extras are left out.
+
+    Args:
+        others: The other fields of `Item`.
+    """
+    return Item(
+        id=item_id(source, key),
+        source=source,
+        key=key,
+        image_url=image_url,
+        title=title,
+        price=price,
+        currency=currency if price is not None else None,
+        extra={name: value for name, value in (extra or {}).items() if value},
+        **others,
+    )
+
+
+def resolve_url(value: Any, base_url: str, what: str) -> str:
+    """An absolute http(s) URL. Raises `DropItem` if it cannot be one; `what` names it."""
+    if not isinstance(value, str) or not value.strip():
+        raise DropItem(f"it has no address of a {what}" + (f" but {str(value)!r:.80}" if value else ""))
+    try:
+        url = urljoin(base_url, value.strip())
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("not an http(s) address")
+    except ValueError as exc:
+        raise DropItem(f"its address of a {what} cannot be used: {value!r:.120} ({exc})") from exc
+    return url.replace(" ", "%20")
+
+
+def page_url_of(key: str, value: Any, base_url: str, errors: RowErrors) -> str | None:
+    """An absolute http(s) URL of a page. One that cannot be used is reported, and the item stays without it."""
+    if value in (None, ""):
+        return None
+    try:
+        return resolve_url(value, base_url, "page")
+    except DropItem as exc:
+        errors.add(key, exc.reason, dropped=False)
+        return None

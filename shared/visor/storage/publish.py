@@ -1,0 +1,48 @@
+"""Publishing: the one way from changes to messages on the queue, and back."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import msgspec
+
+from visor.errors import CorruptObject
+from visor.schema.items import BATCH_SIZE_MAX, Batch, Change
+from visor.storage.queue import Queue
+
+
+def publish(queue: Queue, changes: Iterable[Change], *, run: str, batch_size: int = BATCH_SIZE_MAX) -> None:
+    """Publish changes in batches of one source each, in the order given.
+
+    Batches are named by their content, so publishing the same changes again is idempotent.
+
+    Raises:
+        StoreUnavailable: The queue did not answer; some batches may have been published.
+    """
+    by_source: dict[str, list[Change]] = defaultdict(list)
+    for change in changes:
+        by_source[change.item.source].append(change)
+    batches = [
+        Batch.of(source, run, tuple(of_source[start : start + batch_size]))
+        for source, of_source in by_source.items()
+        for start in range(0, len(of_source), batch_size)
+    ]
+    if batches:
+        queue.publish([msgspec.json.encode(batch) for batch in batches])
+
+
+def decode_batch(body: bytes) -> Batch:
+    """A message's batch.
+
+    Raises:
+        CorruptObject: The message does not hold one.
+    """
+    try:
+        return msgspec.json.decode(body, type=Batch)
+    except msgspec.DecodeError as exc:
+        raise CorruptObject(
+            f"A message of {len(body)} bytes is no batch: {exc}",
+            valid="A batch is what `visor crawl` publishes",
+            remedy="It stays among the dead letters: see `visor dlq list`",
+        ) from exc

@@ -1,0 +1,66 @@
+"""Shared counts: numbers that several processes add to, kept in memory between two flushes to the document store."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Mapping
+
+from visor.errors import StoreUnavailable
+from visor.storage.documents import Add, DocumentStore
+
+LOG = logging.getLogger(__name__)
+
+
+class SharedCounts:
+    """Counts by name, in one document a period. Thread-safe.
+
+    A process that is killed forgets what it has not flushed, and between two flushes it does not see what others count.
+    """
+
+    def __init__(self, documents: DocumentStore, collection: str) -> None:
+        self.documents, self.collection = documents, collection
+        self._lock = threading.Lock()
+        self._stored: dict[str, dict[str, float]] = {}
+        self._pending: dict[str, defaultdict[str, float]] = {}
+
+    def add(self, period: str, amounts: Mapping[str, float]) -> None:
+        with self._lock:
+            pending = self._pending.setdefault(period, defaultdict(int))
+            for name, amount in amounts.items():
+                pending[name] += amount
+
+    def get(self, period: str, name: str) -> float:
+        """One number: as it was last read, and what was added since."""
+        with self._lock:
+            return sum(counts.get(period, {}).get(name, 0) for counts in (self._stored, self._pending))
+
+    def names(self, period: str) -> list[str]:
+        with self._lock:
+            return sorted({*self._stored.get(period, {}), *self._pending.get(period, {})})
+
+    @property
+    def is_flushed(self) -> bool:
+        return not self._pending
+
+    def flush(self, period: str) -> None:
+        """Add what was counted to the store, whatever its period, and read what others counted in `period`.
+
+        If the store is unavailable, that is logged, and the counts stay until the next flush.
+        """
+        with self._lock:
+            pending, self._pending = self._pending, {}
+        try:
+            for key in list(pending):
+                self.documents.commit([Add(collection=self.collection, key=key, amounts=dict(pending[key]))])
+                del pending[key]
+            found = self.documents.get(self.collection, [period]).get(period)
+            numbers = {k: v for k, v in found.data.items() if isinstance(v, int | float)} if found else {}
+            with self._lock:
+                self._stored = {period: numbers}
+        except StoreUnavailable as exc:
+            LOG.warning("The counts in %s are not written now: %s", self.collection, exc)
+        finally:
+            for key, amounts in pending.items():
+                self.add(key, amounts)

@@ -1,0 +1,150 @@
+"""The table of endpoints, from which routes, access, metering, OpenAPI and the table in docs/http.md are made.
+
+A new endpoint is a row here and a method of `HttpApi` with the row's name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, Literal
+
+import msgspec
+from werkzeug.datastructures import MultiDict
+from werkzeug.routing import Map, Rule
+
+from visor.errors import BadRequest
+from visor.schema.items import Record
+from visor.schema.push import PushAnswer, PushItem
+from visor.schema.search import (
+    FACETS,
+    ExplainAnswer,
+    ExplainRequest,
+    FacetsAnswer,
+    FeedbackRequest,
+    Filters,
+    SearchAnswer,
+    SearchRequest,
+)
+from visor.web.schema import FeedbackAnswer, HealthAnswer, ItemAnswer, ItemsAnswer, StatsAnswer
+
+JSON, FORM, LINES, JPEG = "application/json", "multipart/form-data", "application/x-ndjson", "image/jpeg"
+Access = Literal["search", "reading", "owner", "free"]
+"""`search`: counted as a search and limited as one. `reading`: limited by the read rate. `owner`: needs the owner's
+key. `free`: neither."""
+Parameter = dict[str, Any]
+"""A parameter as OpenAPI describes it."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Endpoint:
+    """One method of one path."""
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    """As OpenAPI writes it: `/v1/items/{id}`."""
+    name: str
+    """The operation's id; the method `_name` of `HttpApi` answers it."""
+    access: Access
+    summary: str
+    _: KW_ONLY
+    request: type[Record] | None = None
+    """The JSON document that the body is."""
+    also: str = ""
+    """Another media type that the body may have."""
+    answer: type[Record] | None = None
+    """The JSON document of a successful answer; None: a JPEG."""
+    status: int = 200
+    """Of a successful answer."""
+    parameters: tuple[Parameter, ...] = ()
+    fails: tuple[int, ...] = ()
+    """Statuses of failures besides those that follow from `access` and `request`."""
+    is_described: bool = True
+    """Whether the OpenAPI document has it."""
+
+    @property
+    def problems(self) -> list[int]:
+        """Statuses of all failures, in order."""
+        from_body = {400, 408, 413, 415} if self.request else set()
+        needs_key = {401} if self.request or self.access == "owner" else set()
+        return sorted({*self.fails, *from_body, *needs_key, 429, 503})
+
+
+def _query(name: str, schema: dict[str, Any]) -> Parameter:
+    return {"name": name, "in": "query", "schema": schema}
+
+
+def _path(name: str) -> Parameter:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+
+
+ITEMS_MAX, ITEMS_DEFAULT = 48, 8
+_FILTERS = (
+    *(_query(name, {"type": "array", "items": {"type": "string"}}) for name in FACETS),
+    *(_query(name, {"type": "number"}) for name in ("price_min", "price_max")),
+    *(_query(name, {"type": "string", "format": "date"}) for name in ("date_from", "date_to")),
+)
+_LIMIT = _query("limit", {"type": "integer", "minimum": 1, "maximum": ITEMS_MAX, "default": ITEMS_DEFAULT})
+_KEY = "; needs the owner's key in the header X-Visor-Key"
+
+ENDPOINTS = (
+    Endpoint("POST", "/v1/search", "search", "search", "The nearest items to a picture, and how sure that is",
+             request=SearchRequest, also=FORM, answer=SearchAnswer, fails=(404, 422)),
+    Endpoint("POST", "/v1/explain", "explain", "search", "Where in two pictures their likeness sits",
+             request=ExplainRequest, also=FORM, answer=ExplainAnswer, fails=(404, 422)),
+    Endpoint("POST", "/v1/feedback", "feedback", "search",
+             "Say that an item is no match: it is hidden for this query, and confidence learns from it",
+             request=FeedbackRequest, answer=FeedbackAnswer, fails=(404,)),
+    Endpoint("GET", "/v1/facets", "facets", "reading", "Count the values that items can be filtered by",
+             answer=FacetsAnswer, parameters=_FILTERS, fails=(400,)),
+    Endpoint("GET", "/v1/items", "items", "reading", "Some items to start from",
+             answer=ItemsAnswer, parameters=(_LIMIT,), fails=(400,)),
+    Endpoint("POST", "/v1/items", "push", "owner", f"Send items to be indexed{_KEY}",
+             request=PushItem, also=LINES, answer=PushAnswer, status=202),
+    Endpoint("GET", "/v1/items/{id}", "item", "reading", "One item",
+             answer=ItemAnswer, parameters=(_path("id"),), fails=(404,)),
+    Endpoint("DELETE", "/v1/items/{id}", "delete", "owner", f"Delete an item that was pushed{_KEY}",
+             answer=PushAnswer, status=202, parameters=(_path("id"),), fails=(404,)),
+    Endpoint("GET", "/v1/thumbnails/{name}", "thumbnail", "reading", "A frame of a video",
+             parameters=(_path("name"),), fails=(404,)),
+    Endpoint("GET", "/v1/stats", "stats", "reading", "What the index holds and how this process is doing",
+             answer=StatsAnswer),
+    Endpoint("GET", "/v1/health", "health", "free", "Is this process up?", answer=HealthAnswer),
+    Endpoint("GET", "/openapi.json", "openapi", "free", "This description", is_described=False),
+)  # fmt: skip
+
+ROUTES = Map(
+    [Rule(one.path.replace("{", "<").replace("}", ">"), endpoint=one, methods=[one.method]) for one in ENDPOINTS],
+    strict_slashes=False,
+)
+ALL_PATHS = ", ".join(sorted(f"{one.method} {one.path}" for one in ENDPOINTS))
+"""For an error message."""
+
+
+def parse_filters(arguments: MultiDict[str, str]) -> Filters:
+    """The filters of a query string, e.g. `?collection=socks&collection=hats&price_max=20`.
+
+    Raises:
+        BadRequest: A parameter is not a filter, or its value is not valid.
+    """
+    known = sorted(str(parameter["name"]) for parameter in _FILTERS)
+    if unknown := sorted(set(arguments) - set(known)):
+        raise BadRequest(f"Query parameter {unknown[0]!r} is not a filter", valid=f"Filters are {', '.join(known)}")
+    values: dict[str, Any] = {}
+    for name, texts in arguments.lists():
+        if name in FACETS:
+            values[name] = texts
+            continue
+        try:
+            (text,) = texts
+            if name.startswith("price_"):
+                values.setdefault("price", {})[name.removeprefix("price_")] = float(text)
+            else:
+                values[name] = text
+        except ValueError as exc:
+            raise BadRequest(
+                f"{name} is {texts}", valid="One number for a price, one ISO 8601 date for a date"
+            ) from exc
+    try:
+        return msgspec.convert(values, Filters)
+    except msgspec.ValidationError as exc:
+        raise BadRequest(f"The filters cannot be read: {exc}", valid="/openapi.json describes them") from exc
