@@ -170,6 +170,7 @@ class Bench:
         calibrator = Calibrator(self.stores.objects, learn=sums.fold, label_words=self.embedder.label_words)
         merge(self.stores.objects, documents, model=self.embedder.fingerprint, calibrate=calibrator)
         self.service = self.new_service()
+        self.service.refresh()
 
     def forget(self) -> None:
         forget_visitors(self.stores.documents)
