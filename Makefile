@@ -14,10 +14,14 @@ PICTURES := $(if $(wildcard $(PHOTOS)),--pictures '$(PHOTOS)')
 # Small products on many threads cost more than they save, most of all on a busy machine.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: demo test lint bench setup page clean
+.PHONY: demo check test lint bench setup page docs dist clean
+FAST := not (fault or build or cloud or browser or slow)
 
 demo: $(STAMPS)/build $(STAMPS)/page $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed and serve pictures on this machine
 	@$(BIN)/visor demo --port $(PORT) --backend $(BACKEND) $(if $(SOURCE),--source '$(SOURCE)')
+
+check: lint  ## lint and the fast tests, before every commit
+	$(BIN)/python -m pytest -q -n auto -m '$(FAST)'
 
 test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security  ## all tests
 	$(BIN)/python -m pytest -n auto
@@ -27,6 +31,7 @@ lint: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## style, types, front en
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
 	$(BIN)/python scripts/check_terraform.py
 	$(BIN)/python scripts/docs_tables.py --check
 	$(BIN)/check-jsonschema --builtin-schema vendor.cloudbuild cloudbuild.yaml
@@ -52,8 +57,15 @@ setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page  ## everything that the othe
 
 page: $(STAMPS)/page
 
+docs: $(STAMPS)/docs  ## the documentation site in site/; a link that leads nowhere fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+dist: $(STAMPS)/dev $(STAMPS)/page  ## source distribution and wheel in dist/, with the built page
+	rm -rf dist
+	$(BIN)/python scripts/dist.py
+
 clean:  ## remove what was built here (not VISOR_HOME)
-	rm -rf $(VENV) build frontend/dist frontend/node_modules
+	rm -rf $(VENV) build dist site frontend/dist frontend/node_modules
 
 $(STAMPS)/venv:
 	@$(PYTHON) scripts/prerequisites.py
@@ -61,7 +73,7 @@ $(STAMPS)/venv:
 	@mkdir -p $(STAMPS) && touch $@
 
 # Each stamp is an extra of pyproject.toml, installed with the pinned versions.
-$(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
+$(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
 	@echo "Installing what '$*' needs (pinned in $(CONSTRAINTS)) …" >&2
 	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[gcp,$*]' --editable devtools
 	@touch $@

@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONS = ROOT / "functions"
 PACKAGE = ROOT / "shared" / "visor"
 IMAGES = PACKAGE / "free_tier" / "images.json"
-LAPTOP_ONLY = {"cli", "demo"}
+LAPTOP_ONLY = {"cli", "demo", "library"}
 WHOLE_MODEL = {"embed", "search"}
 MODEL_MANIFEST = {"compact"}
 """compact has to know which model's vectors it merges, and runs none."""
@@ -131,8 +131,8 @@ def _package() -> dict[str, bytes]:
         f"[{group}]\n" + "".join(f"{key} = {value}\n" for key, value in sorted(entries.items())) + "\n"
         for group, entries in sorted(project["entry-points"].items())
     )
-    about = f"visor-{__version__}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: visor\nVersion: {__version__}\n"
+    about = f"visor_search-{__version__}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: visor-search\nVersion: {__version__}\n"
     return files | {f"{about}/METADATA": metadata.encode(), f"{about}/entry_points.txt": points.encode()}
 
 

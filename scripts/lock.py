@@ -40,7 +40,7 @@ def resolve() -> dict[str, str]:
         command += ["-r", str(path)]
     done = subprocess.run([*command, f"{ROOT}[{extras}]"], stdout=subprocess.PIPE, text=True, check=True)
     installed = [item["metadata"] for item in json.loads(done.stdout)["install"]]
-    return {m["name"].lower().replace("_", "-"): m["version"] for m in installed if m["name"] != "visor"}
+    return {m["name"].lower().replace("_", "-"): m["version"] for m in installed if m["name"] != "visor-search"}
 
 
 def main() -> None:

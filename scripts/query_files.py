@@ -61,12 +61,12 @@ def files_of_a_warm_search(folder: Path, images: int = IMAGES) -> Counter[str]:
     tracer = Tracer()
     mine = Settings(home=folder / "home", allow_folders=(str(folder / "images"),))
     with App(mine, embedder=load_embedder(Settings.read())) as app:
-        app.crawl(app.open_source("images", {"kind": "folder", "path": str(folder / "images")}))
+        app.crawler.crawl(app.open_source("images", {"kind": "folder", "path": str(folder / "images")}))
         Worker(app.stores.queue, app.batch_embedder).drain()
         app.merge()
         tracer.install()
         try:
-            search = Request.application(app.search_app())
+            search = Request.application(app.http_api())
             client = Client(search)
             buffer = io.BytesIO()
             Image.fromarray(next(generated(1))).save(buffer, "PNG")

@@ -21,7 +21,18 @@ from visor.web.site import Server
 
 DEMO_PRODUCTS = 60
 
+FOLDERS = ("contract", "build", "cloud", "browser")
+"""Folders of this one whose tests carry its name as their mark; others mark themselves `fault`, `build` or `slow`."""
+
 pytest_plugins = ["tests.emulated"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its folder."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in FOLDERS:
+            item.add_marker(folder)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from visor.storage.objects import ObjectStore
 from visor.storage.queue import Queue
 
 
-@pytest.fixture(params=["local", "cloud"])
+@pytest.fixture(params=["local", pytest.param("cloud", marks=pytest.mark.cloud)])
 def settings(request: pytest.FixtureRequest) -> Settings:
     """Settings of an empty index on each backend in turn."""
     settings = request.getfixturevalue(f"{request.param}_settings")

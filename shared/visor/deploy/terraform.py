@@ -72,7 +72,7 @@ def _parse(path: Path) -> list[TerraformBlock]:
     except ImportError as exc:
         raise SettingsError(
             "Terraform files cannot be read: python-hcl2 is not installed",
-            remedy="Install Visor with its extra `deploy`: pip install 'visor[deploy]'",
+            remedy="Install Visor with its extra `deploy`: pip install 'visor-search[deploy]'",
         ) from exc
     try:
         parsed = hcl2.loads(path.read_text(encoding="utf-8"))

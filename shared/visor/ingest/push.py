@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -38,6 +38,7 @@ class Pusher:
 
     Args:
         clock: Seconds since 1970.
+        files: Also take `file:` URLs: for the library, whose caller may read those files anyway.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Pusher:
         settings: Settings,
         meter: Meter,
         clock: Callable[[], float] = time.time,
+        files: bool = False,
     ) -> None:
+        self._schemes = ("http", "https", *(["file"] if files else []))
         self.queue, self.documents, self.settings, self.meter, self.clock = queue, documents, settings, meter, clock
         self._lock = threading.Lock()
         self._version = 0
@@ -98,7 +101,7 @@ class Pusher:
         changes: dict[str, tuple[int, Change]] = {}
         for line, pushed in read:
             try:
-                change = _change(pushed, version)
+                change = _change(pushed, version, self._schemes)
             except ValueError as exc:
                 key = pushed.key if isinstance(pushed, PushItem) else None
                 answers[line] = PushedItem(line=line, key=key, state="refused", reason=str(exc))
@@ -141,7 +144,7 @@ def _read(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, PushItem | 
             yield number, f"it cannot be read: {exc}"
 
 
-def _change(pushed: PushItem | str, version: int) -> Change:
+def _change(pushed: PushItem | str, version: int, schemes: Collection[str]) -> Change:
     """The change to publish for an item. Raises `ValueError` with the reason if it is refused."""
     if isinstance(pushed, str):
         raise ValueError(pushed)
@@ -157,8 +160,8 @@ def _change(pushed: PushItem | str, version: int) -> Change:
         id=identity,
         source=PUSHED,
         key=key,
-        image_url=_web_url(pushed.image_url, "image_url"),
-        page_url=_web_url(pushed.page_url, "page_url") if pushed.page_url else None,
+        image_url=_checked_url(pushed.image_url, "image_url", schemes),
+        page_url=_checked_url(pushed.page_url, "page_url") if pushed.page_url else None,
         title=plain_text(pushed.title, TITLE_LENGTH_MAX),
         description=plain_text(pushed.description, DESCRIPTION_LENGTH_MAX) or None,
         price=pushed.price,
@@ -172,12 +175,12 @@ def _change(pushed: PushItem | str, version: int) -> Change:
     return Change(action="update", item=item, version=version)
 
 
-def _web_url(text: str | None, name: str) -> str:
+def _checked_url(text: str | None, name: str, schemes: Collection[str] = ("http", "https")) -> str:
     if not text:
         raise ValueError(f"{name} is missing")
     try:
         parts = urlsplit(text.strip())
-        good = parts.scheme in ("http", "https") and bool(parts.hostname)
+        good = parts.scheme in schemes and bool(parts.hostname or parts.scheme == "file")
     except ValueError:
         good = False
     if not good or len(text) > URL_LENGTH_MAX:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -192,8 +194,9 @@ def open_interpreter(path: Path, *, threads: int) -> Interpreter:
         ModelError: LiteRT does not take the file.
     """
     try:
-        interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        interpreter.allocate_tensors()
+        with _native_stderr_dropped():
+            interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as exc:
         raise ModelError(
             f"LiteRT does not take {path.name}: {exc}",
@@ -201,6 +204,19 @@ def open_interpreter(path: Path, *, threads: int) -> Interpreter:
             remedy=f"Delete {path.parent} and build the model again",
         ) from exc
     return interpreter
+
+
+@contextmanager
+def _native_stderr_dropped() -> Iterator[None]:
+    """Drop what is written to file descriptor 2: LiteRT announces its delegate there and has no setting against it."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _powered(tap: Vector, power: float) -> Vector:

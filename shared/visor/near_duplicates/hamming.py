@@ -27,12 +27,6 @@ def hash_distances(hashes: Array, others: Array) -> Array:
     return distances
 
 
-BANDS = 16
-"""Parts of 16 bits that a PDQ hash is cut into: two hashes that differ in fewer bits than this agree in one part."""
-BAND_NEIGHBOURS = 4
-"""Rows with the same part that are compared with each other, so that a part that all share costs no square."""
-
-
 def first_duplicate(hashes: Array, vectors: Array) -> Array:
     """For each of n rows in rank order, the first near-duplicate of it (itself if there is none): (n,) int64.
 

@@ -58,7 +58,7 @@ def _how_to_get(entry: EntryPoint) -> str:
     """The sentence about the missing libraries of a kind."""
     if entry.value.partition(".")[0] == "visor":
         return (
-            f". Install its libraries: pip install 'visor[{entry.name}]'; crawl has them if it was bundled "
+            f". Install its libraries: pip install 'visor-search[{entry.name}]'; crawl has them if it was bundled "
             "by `scripts/bundle.py --config` with the visor.toml that names the source"
         )
     dist = entry.dist

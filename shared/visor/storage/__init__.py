@@ -127,6 +127,6 @@ def _need(settings: Settings, *names: str) -> None:
     if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.cloud.storage") is None:
         raise SettingsError(
             "Google's client libraries are not installed",
-            valid="VISOR_BACKEND=local, or the libraries of visor[gcp]",
-            remedy="pip install 'visor[gcp]'",
+            valid="VISOR_BACKEND=local, or the libraries of visor-search[gcp]",
+            remedy="pip install 'visor-search[gcp]'",
         )

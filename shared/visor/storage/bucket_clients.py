@@ -66,12 +66,14 @@ def open_bucket(scheme: str, bucket: str, options: Mapping[str, Any] | None = No
         try:
             return CloudBucket(bucket, options or {})
         except ImportError as exc:
-            raise NotConfigured(f"Cloud Storage needs Google's library: pip install 'visor[gcp]' ({exc})") from exc
+            raise NotConfigured(
+                f"Cloud Storage needs Google's library: pip install 'visor-search[gcp]' ({exc})"
+            ) from exc
     try:
         return FsspecBucket(scheme, bucket, options or {})
     except ImportError as exc:
         wants = {"s3": "s3fs", "az": "adlfs", "abfs": "adlfs"}.get(scheme, "the fsspec implementation of " + scheme)
-        raise NotConfigured(f"{scheme}:// needs pip install 'visor[bucket]' and {wants} ({exc})") from exc
+        raise NotConfigured(f"{scheme}:// needs pip install 'visor-search[bucket]' and {wants} ({exc})") from exc
 
 
 class CloudBucket:

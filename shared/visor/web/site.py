@@ -24,8 +24,9 @@ from visor.web.api import HttpApi
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
-PAGE = Path(__file__).parents[3] / "frontend" / "dist"
-"""The built page of a checkout; an installed package has none and answers the API only."""
+_BUILT = Path(__file__).parents[3] / "frontend" / "dist"
+PAGE = _BUILT if _BUILT.is_dir() else Path(__file__).with_name("page")
+"""The built page: of a checkout, or the one that lies in an installed package."""
 PICTURES = "/pictures/"
 THUMBNAIL_SIDE = 480
 

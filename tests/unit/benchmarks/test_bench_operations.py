@@ -9,6 +9,8 @@ from visor.storage import open_stores
 from visor_bench.counting import Usage, drift
 from visor_bench.operations import APART_S, IMAGES, LOOKS, in_thousands, measure
 
+pytestmark = pytest.mark.slow
+
 SEARCHES = 250
 
 

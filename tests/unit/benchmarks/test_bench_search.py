@@ -37,6 +37,7 @@ def test_made_vectors_are_seeded_and_hard() -> None:
     assert (similarities[:, -2] - similarities[:, -13]).mean() < (similarities[:, -13] - similarities[:, 1500]).mean()
 
 
+@pytest.mark.slow
 def test_one_size_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISOR_HOME", str(tmp_path / "no-model"))
     monkeypatch.setattr("visor_bench.search.QUERIES", 100)
@@ -77,6 +78,7 @@ def test_nearest_in_blocks_are_the_nearest_of_all() -> None:
     assert np.array_equal(nearest.rows, np.argsort(-(queries @ vectors.T), axis=1, kind="stable")[:, :12])
 
 
+@pytest.mark.slow
 def test_peers_are_measured_beside_visor(tmp_path: Path) -> None:
     table = peers.measure(1200, stand_ins(200, 64), tmp_path, ("faiss-flat", "faiss-hnsw"), minutes=5)
     assert table["faiss-flat"]["recall_at_12"] == 1
@@ -87,6 +89,7 @@ def test_peers_are_measured_beside_visor(tmp_path: Path) -> None:
     assert hnsw["recall_at_12"] >= table["visor"]["recall_at_12"] or hnsw["effort"] == 512
 
 
+@pytest.mark.slow
 def test_a_peer_out_of_time_is_left_out_with_the_reason(tmp_path: Path) -> None:
     table = peers.measure(1000, stand_ins(100, 32), tmp_path, ("faiss-flat",), minutes=1e-4)
     assert table["faiss-flat"] == {"left_out": "took more than 0.0001 minutes to build or to open"}

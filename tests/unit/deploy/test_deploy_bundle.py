@@ -19,6 +19,8 @@ from scripts import bundle, lock
 from visor.free_tier.allowances import image_sizes
 from visor.sources.registry import kinds
 
+pytestmark = pytest.mark.build
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

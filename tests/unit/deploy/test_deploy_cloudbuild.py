@@ -21,6 +21,8 @@ import yaml
 from scripts import publish
 from scripts.model_key import model_key
 
+pytestmark = pytest.mark.build
+
 ROOT = Path(__file__).resolve().parents[3]
 BUILD: dict[str, Any] = yaml.safe_load((ROOT / "cloudbuild.yaml").read_text(encoding="utf-8"))
 STEPS: dict[str, dict[str, Any]] = {step["id"]: step for step in BUILD["steps"]}

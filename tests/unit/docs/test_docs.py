@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 
+import visor
+
 ROOT = Path(__file__).parents[3]
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+LINES_WITHOUT_QUESTION = 100
+DOCUMENTS = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -20,7 +24,21 @@ def test_local_links_exist(document: Path) -> None:
 
 
 def test_the_map_names_every_part_of_the_package() -> None:
-    text = (ROOT / "docs" / "architecture.md").read_text()
     package = ROOT / "shared" / "visor"
     parts = [path for path in package.iterdir() if path.is_dir() and any(path.glob("*.py"))]
-    assert not [path.name for path in parts if f"shared/visor/{path.name})" not in text]
+    assert not [path.name for path in parts if f"shared/visor/{path.name})" not in ARCHITECTURE]
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = (ROOT / "docs" / "reference.md").read_text()
+    homes = {
+        name: module if module == "visor.errors" else f"{module}.{name}" for name, module in visor._MODULES.items()
+    }
+    assert {name for name, home in homes.items() if f"::: {home}\n" not in text} == set()
+
+
+def test_the_map_has_a_question_for_every_long_file() -> None:
+    rows = re.findall(r"^\| \[[^]]+\]\(\.\./(shared/visor/[^)]+\.py)\) \| [^|]+\? \|$", ARCHITECTURE, re.MULTILINE)
+    package = ROOT / "shared" / "visor"
+    long = {path for path in package.rglob("*.py") if len(path.read_text().splitlines()) > LINES_WITHOUT_QUESTION}
+    assert {path.relative_to(ROOT).as_posix() for path in long} - set(rows) == set()

@@ -87,6 +87,7 @@ def test_a_function_imports_only_what_it_needs(name: str) -> None:
     assert imported(OPENED[name]) & UNWANTED[name] == set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OPENED))
 def test_a_function_requires_all_that_it_imports_and_imports_all_that_it_requires(name: str) -> None:
     kinds = bundle.source_kinds()
@@ -112,7 +113,7 @@ def test_a_source_whose_libraries_are_missing_says_how_to_get_them(kind: str) ->
         "from visor.sources.registry import load_kind\n"
         "from visor.errors import NotConfigured\n"
         f"try:\n    load_kind({kind!r})\nexcept NotConfigured as exc:\n"
-        f"    assert 'visor[{kind}]' in str(exc) and 'bundle.py --config' in str(exc), exc\n"
+        f"    assert 'visor-search[{kind}]' in str(exc) and 'bundle.py --config' in str(exc), exc\n"
         "else:\n    raise AssertionError('it was loaded')"
     )
     imported(code, sorted(module for name in names for module in modules_of(name)))

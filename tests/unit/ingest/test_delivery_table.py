@@ -37,6 +37,8 @@ from visor.schema.items import Batch, Change, Item, item_id
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
 
+pytestmark = pytest.mark.fault
+
 When = Literal["before", "after"]
 MODEL: Any = Model("made-up", 8)
 SETTINGS = Settings(embed_attempts_max=1000, fetch_parallel=1)

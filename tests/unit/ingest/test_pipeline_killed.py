@@ -20,7 +20,7 @@ from visor.schema.items import item_id
 from visor.schema.search import SearchRequest
 from visor.settings import Settings
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 """Some fifty processes, one after the other: minutes on a busy machine."""
 PICTURES = 40
 PROGRAM = Path(__file__).with_name("killed_index.py")

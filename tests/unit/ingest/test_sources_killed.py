@@ -24,6 +24,8 @@ from visor.schema.items import Batch
 from visor.settings import Settings
 from visor.storage import open_stores
 
+pytestmark = pytest.mark.fault
+
 COUNT = 14
 PROGRAM = Path(__file__).with_name("killed_crawl.py")
 

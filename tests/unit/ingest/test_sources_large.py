@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.unit.sources.catalogue_server import Reply, Request, serving
 from tests.unit.sources.test_sources_site import html, links, product
 
@@ -27,6 +28,8 @@ from visor.settings import Settings
 from visor.sources.contract import Page, Source
 from visor.sources.site.frontier import Frontier
 from visor_bench.counting import CountingDocuments, CountingObjects, Tally
+
+pytestmark = pytest.mark.slow
 
 FEED_ROWS = int(os.environ.get("LARGE_FEED_ROWS", "20000"))
 """In full: 1,000,000."""

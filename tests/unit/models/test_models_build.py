@@ -29,6 +29,8 @@ from visor.models.registry import EFFICIENTNET, Download, Network, describe
 from visor.models.store import MANIFEST, ModelManifest, model_directory, read_choice, read_manifest
 from visor.settings import Settings
 
+pytestmark = pytest.mark.build
+
 REGISTRY_MODEL = "nsfwjs+efficientnet_lite0"
 
 needs_tensorflow = pytest.mark.skipif(
@@ -155,7 +157,7 @@ def test_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
 def test_without_tensorflow_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "fetch", lambda *_: tmp_path)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ModelError, match=r"TensorFlow is not installed.*pip install 'visor\[build\]'"):
+    with pytest.raises(ModelError, match=r"TensorFlow is not installed.*pip install 'visor-search\[build\]'"):
         ensure_model(Settings(home=tmp_path, model="nsfwjs"), say=str)
 
 

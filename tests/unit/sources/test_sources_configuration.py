@@ -158,7 +158,9 @@ def test_a_missing_library_is_named_for_a_laptop_and_for_a_function(monkeypatch:
     for module in ("protego", "visor.sources.site.source"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     monkeypatch.setitem(sys.modules, "protego", None)
-    with pytest.raises(NotConfigured, match=r"protego.* pip install 'visor\[site\]'; crawl has them if it was bundled"):
+    with pytest.raises(
+        NotConfigured, match=r"protego.* pip install 'visor-search\[site\]'; crawl has them if it was bundled"
+    ):
         load_kind("site")
 
 
@@ -167,7 +169,9 @@ def test_a_missing_library_concerns_only_the_sources_that_need_it(monkeypatch: p
     configuration = SourcesFile(TEXT + '[sources.web]\nkind = "site"\nurl = "https://e.org"\n')
     with context_for() as context:
         assert configuration.open("mine", context).name == "mine"
-        with pytest.raises(SettingsError, match=r"(?s)line 26: .*'site' cannot be loaded.*pip install 'visor\[site\]'"):
+        with pytest.raises(
+            SettingsError, match=r"(?s)line 26: .*'site' cannot be loaded.*pip install 'visor-search\[site\]'"
+        ):
             configuration.open("web", context)
 
 

@@ -21,6 +21,8 @@ from visor.settings import Settings
 from visor.storage import Stores, open_stores
 from visor.storage.local.queue import SqliteQueue
 
+pytestmark = pytest.mark.fault
+
 WORKER = Path(__file__).with_name("killed_worker.py")
 
 

@@ -166,7 +166,7 @@ def _convert(network: Network, weights: Path, scratch: Path, variant: Variant) -
         raise ModelError(
             "TensorFlow is not installed",
             valid="Building a model takes TensorFlow; running one does not",
-            remedy="Run `pip install 'visor[build]'`",
+            remedy="Run `pip install 'visor-search[build]'`",
         )
     target = scratch / f"{network.name}.tflite"
     job = Job(network=network, weights=str(weights), variant=variant, target=str(target))

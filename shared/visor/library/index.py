@@ -1,0 +1,257 @@
+"""What can be done with an index, wherever it is, and what a search gives back."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
+
+import msgspec
+
+from visor.errors import BadRequest
+from visor.schema.items import ITEM_ID, CrawlRun, Item
+from visor.schema.push import PushAnswer, PushedItem, PushItem
+from visor.schema.search import Filters, Match, SearchAnswer, SearchRequest
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL import Image
+
+    from visor.index.merge.merge import MergeReport
+    from visor.web.schema import ItemAnswer, StatsAnswer
+
+Query: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Item"
+NewItem: TypeAlias = PushItem | Item | Mapping[str, Any]
+Progress: TypeAlias = Callable[[int, int], None]
+"""Called with the number of items that are done, and of all."""
+ANY = Filters()
+PUSH_ITEMS_MAX = 1_000
+"""Items that one push takes."""
+
+
+class SearchResult(SearchAnswer, frozen=True, kw_only=True):
+    """The answer to a search, and a sequence of its matches, best first. A slice is a tuple of them."""
+
+    @overload
+    def __getitem__(self, index: int) -> Match: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Match, ...]: ...
+    def __getitem__(self, index: int | slice) -> Match | tuple[Match, ...]:
+        return self.matches[index]
+
+    def __len__(self) -> int:
+        return len(self.matches)
+
+    def __iter__(self) -> Iterator[Match]:
+        return iter(self.matches)
+
+    def __repr__(self) -> str:
+        return f"<SearchResult: {len(self)} matches, confidence {self.confidence:.2f}>"
+
+    @property
+    def vector(self) -> np.ndarray:
+        """The query's unit vector, float32 of shape (d,): search with it again and the image is not needed."""
+        import numpy as np
+
+        return np.frombuffer(base64.b64decode(self.query.vector or ""), "<f2").astype(np.float32)
+
+
+Sequence.register(SearchResult)
+
+
+class Index(ABC):
+    """An index of items with one image each. `visor.open` and `visor.connect` make one.
+
+    Use it as a context manager, or call `close`. Several threads may share it. It prints nothing, and what it raises on
+    purpose is a `VisorError`.
+    """
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def close(self) -> None:
+        """Give back what was opened. May be called twice."""
+
+    @overload
+    def search(self, query: Query, k: int = 12, filters: Filters = ANY, **options: Any) -> SearchResult: ...
+    @overload
+    def search(
+        self, query: Sequence[Query], k: int = 12, filters: Filters = ANY, **options: Any
+    ) -> list[SearchResult]: ...
+    def search(self, query: Any, k: int = 12, filters: Filters = ANY, **options: Any) -> Any:
+        """The nearest items to an image.
+
+        Args:
+            query: The path of an image (`str` or `Path`), its http(s) URL, its encoded bytes, a Pillow image, a vector
+                of shape (d,) as `SearchResult.vector` gives it, an item or an item's id (32 hexadecimal digits). A
+                list of these, or an array of shape (n, d), gives a list of results.
+            k: How many matches, from 1 to 200.
+            filters: What a match must be.
+            options: `mode` ("exact" compares with every vector, "fast" scans codes first), `metric` (a SciPy metric by
+                name, on the full vectors), `box` (x, y, width and height, as fractions, of the part to search for),
+                `exclude` (boxes that do not count) and `facets` (True also counts the facet values).
+
+        Raises:
+            BadRequest: The query is of another kind, a path cannot be read, or an option is not valid.
+            UnknownItem: The item is not in the index.
+            ImageError: The image cannot be fetched or decoded.
+        """
+        if isinstance(query, list | tuple) or getattr(query, "ndim", 1) == 2:
+            return [self.search(one, k, filters, **options) for one in query]
+        field, value = _query_field(query)
+        fields = {"k": k, "filters": filters, **options} | ({field: value} if field else {})
+        try:
+            request = msgspec.convert(msgspec.to_builtins(fields), SearchRequest)
+        except msgspec.ValidationError as exc:
+            raise BadRequest(f"The search cannot be understood: {exc}", valid="As Index.search says") from exc
+        return self._search(request, None if field else value)
+
+    def add(self, items: Iterable[NewItem], *, progress: Progress | None = None) -> PushAnswer:
+        """Add items, or replace those of the same key. Their source is `push`, whatever an `Item` says.
+
+        Args:
+            items: Each a `PushItem`, a mapping of its fields (`key` and `image_url` at least) or an `Item`. An opened
+                index also takes the path of an image as `image_url`.
+
+        Returns:
+            What became of each item, in order: `state` is `accepted`, or `refused` with its `reason`. An opened index
+            has embedded what it accepted; a server does so a little later.
+
+        Raises:
+            KeyRequired: The server wants its owner's key: `visor.connect(url, key=…)`.
+        """
+        waiting = iter(items)
+        outcomes: list[PushedItem] = []
+        while chunk := [_push_item(item) for item in islice(waiting, PUSH_ITEMS_MAX)]:
+            start = len(outcomes)
+            pushed = self._push(chunk, progress)
+            outcomes += (msgspec.structs.replace(item, line=start + item.line) for item in pushed.items)
+        accepted = sum(item.state == "accepted" for item in outcomes)
+        return PushAnswer(accepted=accepted, refused=len(outcomes) - accepted, items=tuple(outcomes))
+
+    def add_folder(self, path: str | Path, *, name: str | None = None, progress: Progress | None = None) -> CrawlRun:
+        """Add the images below a folder; called again, take up what is new, changed and gone. Raises as `crawl`.
+
+        Args:
+            name: Of the source; the folder's own by default. Two folders of the same name need two.
+        """
+        folder = Path(path).expanduser().resolve()
+        if not folder.is_dir():
+            raise BadRequest(f"{folder} is no folder", valid="A folder of images")
+        return self.crawl({"kind": "folder", "path": str(folder)}, name=name or folder.name, progress=progress)
+
+    @abstractmethod
+    def crawl(
+        self, source: str | Mapping[str, Any], *, name: str | None = None, progress: Progress | None = None
+    ) -> CrawlRun:
+        """Read a source, embed what changed and make it searchable.
+
+        Args:
+            source: The name of a source in visor.toml, or the keys that its section would have (docs/sources.md).
+            name: Of a source that is given by its keys; their `kind` by default.
+
+        Raises:
+            SettingsError: There is no such source, or its configuration is not valid.
+            SourceError: Its catalogue cannot be read.
+            BadRequest: The index is on a server, which crawls on its own.
+        """
+
+    @abstractmethod
+    def get(self, item: str | Item) -> ItemAnswer:
+        """An item by its id: `.item`, with `.width`, `.height`, `.labels` and `.indexed_at`.
+
+        Raises:
+            UnknownItem: It is not in the index.
+        """
+
+    @abstractmethod
+    def delete(self, item: str | Item) -> None:
+        """Delete an item that was added with `add`. One that is not there is no error.
+
+        Raises:
+            UnknownItem: It is of a source, which would bring it back.
+        """
+
+    @abstractmethod
+    def compact(self) -> MergeReport:
+        """Merge what was added into segments and calibrate the confidence; `add` leaves that to you, `crawl` does it.
+
+        Raises:
+            BadRequest: The index is on a server, which compacts on its own.
+        """
+
+    @abstractmethod
+    def stats(self) -> StatsAnswer:
+        """How many images it holds, of which model, and how its searches do."""
+
+    @abstractmethod
+    def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult: ...
+
+    @abstractmethod
+    def _push(self, items: list[PushItem], progress: Progress | None) -> PushAnswer: ...
+
+
+def _query_field(query: object) -> tuple[str, Any]:
+    """The field of a `SearchRequest` that a query belongs in, and its value; "" for the bytes of an image."""
+    if isinstance(query, bytes | bytearray | memoryview):
+        return "", bytes(query)
+    if isinstance(query, Item):
+        return "item", query.id
+    if isinstance(query, str) and ITEM_ID.match(query):
+        return "item", query
+    if isinstance(query, str) and query.startswith(("http://", "https://")):
+        return "url", query
+    if isinstance(query, str | os.PathLike):
+        try:
+            return "", Path(query).expanduser().read_bytes()
+        except OSError as exc:
+            valid = "The path of an image, its http(s) URL or an item's id"
+            raise BadRequest(f"{os.fspath(query)!r:.200} cannot be read: {exc.strerror}", valid=valid) from exc
+    if getattr(query, "ndim", 0) == 1:
+        import numpy as np
+
+        vector = np.asarray(query, np.float32)
+        unit = vector / (np.linalg.norm(vector) or 1)
+        return "vector", base64.b64encode(unit.astype("<f2").tobytes()).decode()
+    if hasattr(query, "save") and hasattr(query, "mode"):
+        return "", _png(query)
+    raise BadRequest(
+        f"A {type(query).__name__} cannot be searched for",
+        valid="A path, URL, item id, Item, bytes, Pillow image, or vector of shape (d,); or a list of these",
+    )
+
+
+def _png(image: Any) -> bytes:
+    """A Pillow image, turned as its EXIF says."""
+    from PIL import ImageOps
+
+    upright = ImageOps.exif_transpose(image)
+    upright = upright if upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA") else upright.convert("RGB")
+    buffer = io.BytesIO()
+    upright.save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()
+
+
+def _push_item(item: NewItem) -> PushItem:
+    if isinstance(item, PushItem):
+        return item
+    try:
+        fields = dict(msgspec.to_builtins(item, enc_hook=os.fspath))
+        if isinstance(item, Item):
+            del fields["id"], fields["source"]
+        return msgspec.convert(fields, PushItem)
+    except (TypeError, ValueError) as exc:
+        raise BadRequest(f"{item!r:.200} cannot be added: {exc}", valid="The fields of visor.PushItem") from exc
+
+
+def id_of(item: str | Item) -> str:
+    return item.id if isinstance(item, Item) else item

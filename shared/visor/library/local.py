@@ -1,0 +1,144 @@
+"""`visor.open`: an index in this process."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from visor.app import App
+from visor.errors import NotConfigured, SettingsError
+from visor.ingest.push import Pusher
+from visor.ingest.worker import Worker
+from visor.library.index import Index, Progress, SearchResult, id_of
+from visor.schema.collections import FAILURES, ITEMS
+from visor.schema.items import CrawlRun, Item
+from visor.schema.push import PushAnswer, PushedItem, PushItem
+from visor.schema.search import SearchRequest
+from visor.settings import Settings
+from visor.storage.documents import Where
+from visor.web.schema import ItemAnswer, StatsAnswer
+
+if TYPE_CHECKING:
+    from visor.index.merge.merge import MergeReport
+    from visor.ingest.batch_plan import EmbedReport
+    from visor.search.service import SearchService
+
+logging.getLogger("visor").addHandler(logging.NullHandler())
+
+
+def open(  # noqa: A001 — `visor.open`, as in `gzip.open`
+    path: str | Path | None = None, *, name: str | None = None, settings: Settings | None = None
+) -> Index:
+    """Open an index on this machine, or begin it if there is none.
+
+    Args:
+        path: The folder that holds models and indexes; by default `~/.visor`, which the command `visor` uses, too.
+        name: Of the index, one of several in that folder; `default` by default.
+        settings: All else. The environment is not read; `visor.Settings.read()` gives what it says.
+
+    Raises:
+        ModelNotBuilt: The folder holds no model yet; raised by the first method that needs one.
+    """
+    settings = settings or Settings()
+    home = Path(path or settings.home).expanduser()
+    return LocalIndex(msgspec.structs.replace(settings, home=home, index=name or settings.index))
+
+
+class LocalIndex(Index):
+    """An index whose stores and model are opened here."""
+
+    def __init__(self, settings: Settings) -> None:
+        # What was added has to be found by the next search.
+        self._settings = msgspec.structs.replace(settings, freshness_s=0.0, audit_rate=0.0)
+        self._app = App(self._settings)
+
+    def close(self) -> None:
+        self._app.close()
+
+    @cached_property
+    def _service(self) -> SearchService:
+        return self._app.search_service(lambda indexed: indexed.item.image_url)
+
+    def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult:
+        return SearchResult(**msgspec.structs.asdict(self._service.search(request, upload)))
+
+    def crawl(
+        self, source: str | Mapping[str, Any], *, name: str | None = None, progress: Progress | None = None
+    ) -> CrawlRun:
+        keys = {} if isinstance(source, str) else dict(source)
+        app = self._writer([str(keys["path"])] if keys.get("kind") == "folder" and "path" in keys else ())
+        try:
+            named = name or str(keys.get("kind"))
+            opened = app.named_source(source) if isinstance(source, str) else app.open_source(named, keys)
+        except NotConfigured as exc:
+            raise SettingsError(f"Source '{named}': {exc.reason}") from exc
+        run = app.crawler.crawl(opened)
+        _embed(app, run.published, progress)
+        app.merge()
+        since = [Where(field="at", op=">=", value=run.started_at)]
+        failures = app.stores.documents.query(FAILURES, where=since, limit=1000)
+        codes = Counter(failure.data["code"] for failure in failures if failure.data["source"] == run.source)
+        return msgspec.structs.replace(run, failed=run.failed + codes.total(), failures={**run.failures, **codes})
+
+    def get(self, item: str | Item) -> ItemAnswer:
+        found = self._service.item(id_of(item))
+        return ItemAnswer(**{name: getattr(found, name) for name in ItemAnswer.__struct_fields__})
+
+    def delete(self, item: str | Item) -> None:
+        self._app.pusher.delete(id_of(item))
+        _embed(self._app, 0, None)
+
+    def compact(self) -> MergeReport:
+        return self._app.merge()
+
+    def stats(self) -> StatsAnswer:
+        return self._app.http_api().stats()
+
+    def _push(self, items: list[PushItem], progress: Progress | None) -> PushAnswer:
+        urls = {number: item.image_url for number, item in enumerate(items) if item.image_url}
+        paths = {number: Path(url).expanduser().resolve() for number, url in urls.items() if "://" not in url}
+        for number, path in paths.items():
+            status = path.stat() if path.is_file() else None
+            modified = items[number].image_modified or (f"{status.st_mtime_ns}-{status.st_size}" if status else None)
+            items[number] = msgspec.structs.replace(items[number], image_url=path.as_uri(), image_modified=modified)
+        app = self._writer({str(path.parent) for path in paths.values()})
+        queue, documents = app.stores.queue, app.stores.documents
+        pusher = Pusher(queue=queue, documents=documents, settings=app.settings, meter=app.meter, files=True)
+        answer = pusher.push_lines(msgspec.json.Encoder().encode_lines(items))
+        _embed(app, answer.accepted, progress)
+        ids = [pushed.id for pushed in answer.items if pushed.id is not None]
+        failures, indexed = documents.get(FAILURES, ids), documents.get(ITEMS, ids)
+
+        def outcome(pushed: PushedItem) -> PushedItem:
+            """Refused, if it was accepted and could then not be embedded."""
+            failure, item = failures.get(pushed.id or ""), indexed.get(pushed.id or "")
+            if failure is None or (item is not None and item.data["version"] >= failure.data["version"]):
+                return pushed
+            return msgspec.structs.replace(pushed, state="refused", reason=failure.data["reason"])
+
+        return msgspec.structs.replace(answer, items=tuple(map(outcome, answer.items)))
+
+    def _writer(self, folders: Iterable[str] = ()) -> App:
+        """The parts that change the index, which may read the images in `folders`, too."""
+        settings = msgspec.structs.replace(self._settings, allow_folders=(*self._settings.allow_folders, *folders))
+        app = self._app
+        return App(settings, stores=app.stores, fetcher=app.fetcher, embedder=app.embedder, meter=app.meter)
+
+
+def _embed(app: App, count: int, progress: Progress | None) -> None:
+    """Embed all that is queued, which is about `count` items."""
+    done = 0
+
+    def on_report(report: EmbedReport) -> None:
+        nonlocal done
+        done = min(count, done + report.embedded + report.updated + report.failed)
+        if progress is not None:
+            progress(done, count)
+
+    Worker(app.stores.queue, app.batch_embedder, on_report=on_report).drain()

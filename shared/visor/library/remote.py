@@ -1,0 +1,108 @@
+"""`visor.connect`: an index on a server. Takes no model, and nothing beside an HTTP client."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from visor.errors import BadRequest, RequestError, StoreUnavailable, VisorError
+from visor.library.index import Index, Progress, SearchResult, id_of
+from visor.schema.items import Item, Record
+from visor.schema.push import PushAnswer, PushItem
+from visor.schema.search import SearchRequest
+from visor.web.schema import ItemAnswer, Problem, StatsAnswer
+
+T = TypeVar("T", bound=Record)
+JSON, LINES = {"Content-Type": "application/json"}, {"Content-Type": "application/x-ndjson"}
+
+
+def connect(url: str, *, key: str = "", timeout_s: float = 60.0) -> Index:
+    """An index on a server: `visor serve`, or the search function on Google Cloud. Asks it nothing yet.
+
+    Args:
+        url: Of the server, without `/v1`.
+        key: The owner's, which `add` and `delete` need and which opens the owner's reserve to searches.
+        timeout_s: How long the server may be silent.
+    """
+    return RemoteIndex(url, key=key, timeout_s=timeout_s)
+
+
+class RemoteIndex(Index):
+    """An index behind the HTTP endpoints (docs/http.md). What they do not offer is refused with `BadRequest`."""
+
+    def __init__(self, url: str, *, key: str, timeout_s: float) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise BadRequest(f"{url!r:.200} is not the URL of a server", valid="e.g. https://search.example")
+        headers = {"X-Visor-Key": key} if key else {}
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, follow_redirects=True)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult:
+        document = msgspec.json.encode(request)
+        if upload is None:
+            return self._ask("POST", "search", SearchResult, content=document, headers=JSON)
+        parts = {"image": ("image", upload), "request": (None, document)}
+        return self._ask("POST", "search", SearchResult, files=parts)
+
+    def get(self, item: str | Item) -> ItemAnswer:
+        return self._ask("GET", f"items/{quote(id_of(item), safe='')}", ItemAnswer)
+
+    def crawl(self, *_: Any, **__: Any) -> NoReturn:
+        remedy = "Name the source in the server's visor.toml, or add items by their URLs"
+        raise BadRequest("A server crawls on its own, not over HTTP", valid="An index of visor.open", remedy=remedy)
+
+    def compact(self) -> NoReturn:
+        raise BadRequest("A server compacts on its own, not over HTTP", valid="An index of visor.open")
+
+    def delete(self, item: str | Item) -> None:
+        self._ask("DELETE", f"items/{quote(id_of(item), safe='')}", PushAnswer)
+
+    def stats(self) -> StatsAnswer:
+        return self._ask("GET", "stats", StatsAnswer)
+
+    def _push(self, items: list[PushItem], progress: Progress | None) -> PushAnswer:
+        answer = self._ask(
+            "POST", "items", PushAnswer, content=msgspec.json.Encoder().encode_lines(items), headers=LINES
+        )
+        if progress is not None:
+            progress(len(items), len(items))
+        return answer
+
+    def _ask(self, method: str, path: str, kind: type[T], **content: Any) -> T:
+        try:
+            response = self._http.request(method, f"v1/{path}", **content)
+            if response.is_error:
+                raise error_of(response)
+            return msgspec.json.decode(response.content, type=kind)
+        except httpx.HTTPError as exc:
+            found = f"{self._http.base_url} did not answer: {exc or type(exc).__name__}"
+            raise StoreUnavailable(found, remedy="See that the server runs and that its URL is right") from exc
+        except msgspec.DecodeError as exc:
+            found = f"{self._http.base_url} does not answer as Visor does: {exc}"
+            raise RequestError(found, remedy="Correct the URL, or install the server's version of Visor") from exc
+
+
+def error_of(response: httpx.Response) -> VisorError:
+    """The error that the server raised, as its problem document describes it."""
+    try:
+        problem = msgspec.json.decode(response.content, type=Problem)
+    except msgspec.DecodeError:
+        problem = Problem(type="", title="", status=response.status_code, detail="", found=response.text[:200])
+    other = StoreUnavailable if response.status_code >= 500 else RequestError
+    kind = _classes(VisorError).get(problem.type.removeprefix("urn:visor:"), other)
+    error = kind(problem.found or problem.title, valid=problem.valid, remedy=problem.remedy)
+    wait_s = response.headers.get("Retry-After", "")
+    if hasattr(error, "retry_after_s") and wait_s.isdigit():
+        error.retry_after_s = float(wait_s)
+    return error
+
+
+def _classes(kind: type[VisorError]) -> dict[str, type[VisorError]]:
+    """A class and those below it, by code; one without a code of its own is its parent."""
+    below = [_classes(child) for child in kind.__subclasses__()]
+    return {code: found for children in below for code, found in children.items()} | {kind.code: kind}

@@ -1,0 +1,238 @@
+"""The library: the same methods on an opened index and on a server's, on a small catalogue made here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+import visor
+from visor.app import App
+from visor.web.site import Server
+
+COLOURS = {"red": (200, 30, 30), "amber": (220, 120, 20), "blue": (30, 60, 200)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three images in two sub-folders."""
+    root = tmp_path_factory.mktemp("pictures")
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        image = Image.new("RGB", (320, 240), colour)
+        ImageDraw.Draw(image).ellipse((30 * number, 20, 30 * number + 150, 200), fill=(255, 255, 90 * number))
+        path = root / ("cold" if name == "blue" else "warm") / f"{name}.png"
+        path.parent.mkdir(exist_ok=True)
+        image.save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def home(built_settings: visor.Settings, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the default model and the index `small` of those images."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "models").symlink_to(built_settings.home / "models")
+    with visor.open(home, name="small") as index:
+        done: list[tuple[int, int]] = []
+        run = index.add_folder(folder, name="pictures", progress=lambda count, total: done.append((count, total)))
+    assert (run.published, run.failed, done) == (3, 0, [(3, 3)])
+    return home
+
+
+@contextmanager
+def served(home: Path, name: str) -> Iterator[Server]:
+    settings = visor.Settings(home=home, index=name, freshness_s=0.0)
+    with App(settings) as app:
+        server = Server(app.site({})).start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def server(home: Path) -> Iterator[Server]:
+    with served(home, "small") as server:
+        yield server
+
+
+@pytest.fixture(params=["open", "connect"])
+def index(request: pytest.FixtureRequest, home: Path) -> Iterator[visor.Index]:
+    if request.param == "open":
+        opened = visor.open(home, name="small")
+    else:
+        opened = visor.connect(request.getfixturevalue("server").address)
+    with opened as index:
+        yield index
+
+
+def test_everything_that_can_be_searched_for(index: visor.Index, folder: Path) -> None:
+    path = folder / "warm" / "red.png"
+    first = index.search(path, k=2)
+    assert (first[0].item.title, first[0].verdict, len(first)) == ("red", "exact", 2)
+    item = first[0].item
+    with Image.open(path) as image:
+        queries = [str(path), path.read_bytes(), image, first.vector]
+        assert [result[0].item.id for result in index.search(queries)] == [item.id] * 4
+    assert item.id not in {match.item.id for match in index.search(item)}
+    assert index.search(item.id)[0] == index.search(item)[0]
+    assert len(index.search(np.stack([first.vector, first.vector]), k=1)) == 2
+
+
+def test_a_result_is_a_sequence_of_matches(index: visor.Index, folder: Path) -> None:
+    result = index.search(folder / "warm" / "red.png", facets=True)
+    assert isinstance(result, Sequence)
+    assert [match.item.id for match in result] == [result[n].item.id for n in range(3)]
+    assert result[:2] == tuple(result)[:2]
+    assert isinstance(result[-1], visor.Match)
+    assert 0.9 < result.confidence <= 1
+    assert not result.no_confident_match
+    assert result.labels[0].name
+    assert result.timing_ms["total"] > 0
+    assert result.facets is not None
+    assert result.vector.dtype == np.float32
+    assert repr(result) == f"<SearchResult: 3 matches, confidence {result.confidence:.2f}>"
+
+
+def test_options_are_those_of_the_endpoint(index: visor.Index, folder: Path) -> None:
+    path = folder / "warm" / "red.png"
+    found = index.search(path, filters=visor.Filters(collection=["cold"]), mode="exact", box=(0, 0, 1, 0.9))
+    assert ([match.item.title for match in found], found.mode) == (["blue"], "exact")
+    assert index.search(path, metric="cityblock").metric == "cityblock"
+
+
+def test_a_picture_is_turned_as_its_exif_says(index: visor.Index, folder: Path) -> None:
+    with Image.open(folder / "warm" / "amber.png") as image:
+        turned = image.transpose(Image.Transpose.ROTATE_90)
+    turned.getexif()[0x0112] = 6
+    assert (index.search(turned)[0].item.title, index.search(turned)[0].verdict) == ("amber", "exact")
+
+
+@pytest.mark.parametrize(
+    ("query", "options", "error", "words"),
+    [
+        (3, {}, visor.BadRequest, "A int cannot be searched for"),
+        ("nowhere.png", {}, visor.BadRequest, "'nowhere.png' cannot be read: No such file"),
+        (b"no image", {}, visor.UndecodableImage, "8 bytes"),
+        (b"", {"k": 0}, visor.BadRequest, r"`int` >= 1 - at `\$.k`"),
+        (b"", {"mode": "slow"}, visor.BadRequest, "'slow'"),
+        (b"", {"colour": "red"}, visor.BadRequest, "unknown field `colour`"),
+        (np.ones(3), {}, visor.BadRequest, "vector has 6 bytes"),
+        (np.zeros(3328), {}, visor.BadRequest, "all zeros"),
+        ("0" * 32, {}, visor.UnknownItem, "No item 000"),
+        ("http://127.0.0.1:9/x.jpg", {}, visor.FetchRefused, "port 9"),
+    ],
+)
+def test_errors_are_of_the_tree(index: visor.Index, query: object, options: dict, error: type, words: str) -> None:
+    with pytest.raises(error, match=words) as caught:
+        index.search(query, **options)
+    assert isinstance(caught.value, visor.VisorError)
+    assert type(caught.value) is error
+
+
+def test_an_item_is_added_shown_and_deleted(home: Path, folder: Path) -> None:
+    with visor.open(home, name="added") as index:
+        green = folder.parent / "green.png"
+        Image.new("RGB", (64, 64), (20, 200, 20)).save(green)
+        try:
+            answer = index.add(
+                [
+                    {"key": "green", "image_url": green, "title": "Green", "price": 3.5, "currency": "eur"},
+                    visor.PushItem(key="lost", image_url="/nowhere.png"),
+                    visor.PushItem(key="odd", image_url="ftp://host/x.png"),
+                ]
+            )
+            assert [item.state for item in answer.items] == ["accepted", "refused", "refused"]
+            assert (answer.accepted, answer.refused) == (1, 2)
+            assert "cannot be read" in str(answer.items[1].reason)
+            found = index.get(str(answer.items[0].id))
+            assert (found.item.title, found.item.price, found.width) == ("Green", 3.5, 64)
+            assert index.search(green)[0].item == found.item
+            copied = index.add([found.item])
+            assert copied.items[0].id == found.item.id
+            assert index.compact().images == index.stats().images == 1
+            index.delete(found.item)
+            assert len(index.search(green)) == 0
+            with pytest.raises(visor.UnknownItem, match=found.item.id):
+                index.get(found.item)
+        finally:
+            green.unlink()
+
+
+def test_items_are_pushed_to_a_server(home: Path) -> None:
+    done: list[tuple[int, int]] = []
+    pushed = [{"key": str(n), "image_url": f"https://shop.example/{n}.jpg"} for n in range(1001)]
+    with served(home, "pushed") as server, visor.connect(server.address, key="the owner's") as index:
+        answer = index.add(pushed, progress=lambda count, total: done.append((count, total)))
+        assert (answer.accepted, done) == (1001, [(1000, 1000), (1, 1)])
+        assert [item.line for item in answer.items] == list(range(1, 1002))
+        index.delete(str(answer.items[0].id))
+        assert index.add([{"key": "file", "image_url": "photo.jpg"}]).items[0].state == "refused"
+
+
+def test_the_key_is_sent() -> None:
+    seen: list[str | None] = []
+
+    def application(environ: dict, start_response: Callable) -> list[bytes]:
+        seen.append(environ.get("HTTP_X_VISOR_KEY"))
+        start_response("401 Unauthorized", [])
+        return [b'{"type": "urn:visor:key_required", "title": "", "status": 401, "detail": ""}']
+
+    server = Server(application).start()
+    for key in ("secret", ""):
+        with visor.connect(server.address, key=key) as index, pytest.raises(visor.KeyRequired):
+            index.delete("0" * 32)
+    server.stop()
+    assert seen == ["secret", None]
+
+
+def test_an_item_that_is_none_is_refused(index: visor.Index) -> None:
+    for wrong in ({"key": "a", "colour": "red"}, "photo.jpg", {"key": ""}):
+        with pytest.raises(visor.BadRequest, match="cannot be added"):
+            index.add([wrong])
+
+
+def test_what_http_does_not_offer_says_so() -> None:
+    index = visor.connect("https://search.example")
+    for call in (lambda: index.add_folder("."), lambda: index.crawl("shop"), index.compact):
+        with pytest.raises(visor.BadRequest, match=r"on its own, not over HTTP. An index of visor.open"):
+            call()
+    with pytest.raises(visor.BadRequest, match="not the URL of a server"):
+        visor.connect("search.example")
+
+
+def test_a_source_by_its_keys_and_by_its_name(home: Path, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "visor.toml").write_text(f'[sources.mine]\nkind = "folder"\npath = "{folder}"\n')
+    settings = visor.Settings(config=tmp_path / "visor.toml")
+    (folder / "broken.png").write_bytes(b"broken")
+    try:
+        with visor.open(home, name="crawled", settings=settings) as index:
+            run = index.crawl("mine")
+            assert (run.published, run.failed, run.failures) == (4, 1, {"undecodable_image": 1})
+            assert index.stats().images == 3
+            with pytest.raises(visor.SettingsError, match="no source 'other'"):
+                index.crawl("other")
+            with pytest.raises(visor.SettingsError, match="cloud"):
+                index.crawl({"kind": "cloud"})
+            again = index.crawl({"kind": "folder", "path": str(folder)}, name="again")
+            assert (again.source, again.published) == ("again", 4)
+    finally:
+        (folder / "broken.png").unlink()
+
+
+def test_a_folder_that_is_none_and_a_model_that_is_not_there(tmp_path: Path) -> None:
+    with visor.open(tmp_path) as index:
+        with pytest.raises(visor.BadRequest, match="is no folder"):
+            index.add_folder(tmp_path / "nothing")
+        with pytest.raises(visor.ModelError):
+            index.search(b"")
+        assert os.listdir(tmp_path) in ([], ["indexes"])  # noqa: PTH208
+
+
+def test_stats_say_the_same(home: Path, server: Server) -> None:
+    with visor.open(home, name="small") as opened, visor.connect(server.address) as connected:
+        assert opened.stats().images == connected.stats().images == 3
+        assert msgspec.structs.asdict(opened.stats().model) == msgspec.structs.asdict(connected.stats().model)
