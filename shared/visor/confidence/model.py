@@ -185,9 +185,12 @@ class ConfidenceEstimator:
     def __init__(self) -> None:
         self._context = ConfidenceContext()
 
+    def calibration(self, manifest: Manifest | None) -> Calibration:
+        return self._context.calibration(manifest)
+
     def across(self, manifest: Manifest | None) -> Across | None:
         """What is known of visitors' photos, where queries are to be answered across the gap."""
-        across = self._context.calibration(manifest).across
+        across = self.calibration(manifest).across
         return across if across is not None and across.is_on else None
 
     def judge(self, hits: Hits, query_labels: Sequence[str], across: Across | None) -> Judgement:
@@ -205,8 +208,12 @@ class ConfidenceEstimator:
             return Judgement(across.held(similarities), CONFIDENT_ACROSS, is_it(similarities, ranks))
         calibration = self._context.calibration(hits.nearest.snapshot.manifest)
         around = self._context.neighbourhood(hits.nearest, query_labels)
-        held = calibration.confidence(calibration.score(around))
-        return Judgement(held, CONFIDENT, calibration.confidences(around, ranks))
+        held, matches = calibration.confidence(calibration.score(around)), calibration.confidences(around, ranks)
+        first = calibration.first(around) if ranks[0] == 0 else None
+        if first is not None:
+            matches[0] = first if held >= CONFIDENT else min(first, held)
+            matches = [min(matches[0], confidence) for confidence in matches]
+        return Judgement(held, CONFIDENT, matches)
 
     def features(self, hits: Hits) -> tuple[float, ...]:
         """What an answer was judged by, to learn from at the next merge; nothing where it was not fitted."""

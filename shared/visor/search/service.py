@@ -195,6 +195,12 @@ class SearchService:
             return picture_of(self.found(request.item).item)
         return self.queries.picture(request, upload)
 
+    @property
+    def learned_from(self) -> int:
+        """Visitors' photos that the index generation knows of."""
+        across = self.confidence.calibration(self.searcher.manifest).across
+        return round(across.photos) if across is not None else 0
+
     def common_vector(self) -> np.ndarray | None:
         """The mean full vector (d,) of the catalogue, where the calibration knows it."""
         return self.confidence.common_vector(self.searcher.manifest)
