@@ -1,0 +1,1 @@
+"""Build: published weights to LiteRT files, with TensorFlow."""
