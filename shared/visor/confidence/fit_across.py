@@ -18,6 +18,9 @@ from visor.index.search.fusion import Fusion, query_words
 ITEMS_MIN, ITEMS_MAX = 20, 2_000
 """Items below which nothing is fitted, and items that the catalogue's mean and the confidence are measured on."""
 
+AUGMENTED_MAX = 64
+"""Augmented queries that the confidence is measured with."""
+
 
 def fit_across(
     segments: Sequence[Segment],
@@ -68,7 +71,7 @@ def fit_across(
     own = IdIndex.of(ids[order]).find(augmented.ids)
     names = np.array([columns.words.row(row).tobytes().hex() for row in range(len(ids))])
     best, without = [], []
-    for query, look, row in zip(seen, augmented.looks, own, strict=True):
+    for query, look, row in list(zip(seen, augmented.looks, own, strict=True))[:AUGMENTED_MAX]:
         others = names != names[row]
         if row >= 0 and others.any():
             fusion = Fusion.of(query, seen.mean(0), catalogue, space, query_words(look, label_words))
