@@ -40,7 +40,7 @@ CONFIDENT = 0.5
 """Probability below which an answer says that there is no confident match."""
 OUT_OF_DOMAIN_SHARE = 0.25
 """Share of strangers taken to be from elsewhere."""
-FIRST_SLOPE, FIRST_INTERCEPT = 1.1, 1.0
+FIRST_SLOPE, FIRST_INTERCEPT = 0.8, 1.2
 """Log-odds that a first match is right, over its log-odds among all in units of the catalogue's own spread: the least
 over-sure on clothing and on groceries."""
 JUDGED = 24
@@ -144,12 +144,17 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         strangers = 1.0 - share + share * float(self.out_of_domain_ratio(np.array(score)))
         return 1.0 / (1.0 + math.exp(min(60.0, max(-60.0, math.log(strangers) - score))))
 
-    def first(self, around: Neighbourhood) -> float | None:
-        """Confidence in [0, 1] that the nearest row is right; None where that was not fitted."""
+    def first(self, around: Neighbourhood, held: float) -> float | None:
+        """Confidence in [0, 1] that the nearest row is right; None where that was not fitted.
+
+        Args:
+            held: Confidence that the catalogue holds what was asked for; where it does not, nothing is right.
+        """
         if not self.first_spread or len(around.query) != len(self.mean_vector) or not len(around.rows):
             return None
         odds = first_log_odds(around, self.mean_vector, self.images)
-        return sigmoid(FIRST_INTERCEPT + FIRST_SLOPE * (odds - self.first_centre) / self.first_spread)
+        first = sigmoid(FIRST_INTERCEPT + FIRST_SLOPE * (odds - self.first_centre) / self.first_spread)
+        return first if held >= CONFIDENT else min(first, held)
 
     def confidences(self, around: Neighbourhood, ranks: Sequence[int]) -> list[float]:
         """Confidence in [0, 1] of each result: that of the answer if there were none nearer.
@@ -209,10 +214,9 @@ class ConfidenceEstimator:
         calibration = self._context.calibration(hits.nearest.snapshot.manifest)
         around = self._context.neighbourhood(hits.nearest, query_labels)
         held, matches = calibration.confidence(calibration.score(around)), calibration.confidences(around, ranks)
-        first = calibration.first(around) if ranks[0] == 0 else None
+        first = calibration.first(around, held) if ranks[0] == 0 else None
         if first is not None:
-            matches[0] = first if held >= CONFIDENT else min(first, held)
-            matches = [min(matches[0], confidence) for confidence in matches]
+            matches = [first, *(min(first, confidence) for confidence in matches[1:])]
         return Judgement(held, CONFIDENT, matches)
 
     def features(self, hits: Hits) -> tuple[float, ...]:

@@ -32,8 +32,9 @@ def first_confidences(catalogue: EmbeddedFolder, queries: EmbeddedFolder | None)
 
 def first_of(calibration: Calibration, around: Neighbourhood) -> float:
     """The confidence in the first match."""
-    first = calibration.first(around)
-    return calibration.confidence(calibration.score(around)) if first is None else first
+    held = calibration.confidence(calibration.score(around))
+    first = calibration.first(around, held)
+    return held if first is None else first
 
 
 def fitted(catalogue: EmbeddedFolder) -> Calibration:
