@@ -202,7 +202,10 @@ class Bench:
 
 
 def both_halves(bench: Bench, photos: Sequence[Photo], seed: int = 0) -> tuple[list[Asked], list[Asked], float]:
-    """Each photo asked after the other half was, and before anybody asked; and how many photos were learned from."""
+    """Each photo asked after the other half was, and before anybody asked; and how many photos were learned from.
+
+    Photos of which the catalogue has nothing are learned from only.
+    """
     order = np.random.default_rng(seed).permutation(len(photos))
     halves = order[: len(order) // 2], order[len(order) // 2 :]
     before: dict[int, Asked] = {}
@@ -217,10 +220,12 @@ def both_halves(bench: Bench, photos: Sequence[Photo], seed: int = 0) -> tuple[l
             calibration = bench.service.confidence.across(bench.service.searcher.manifest)
             learned.append(calibration.photos if calibration else 0.0)
             for number in asked:
-                after[number] = bench.ask(photos[number])
+                if photos[number].right:
+                    after[number] = bench.ask(photos[number])
                 done(1)
             bench.forget()
-    return [after[i] for i in range(len(photos))], [before[i] for i in range(len(photos))], float(np.mean(learned))
+    known = [number for number in range(len(photos)) if photos[number].right]
+    return [after[i] for i in known], [before[i] for i in known], float(np.mean(learned))
 
 
 def figures(asked: Sequence[Asked]) -> dict[str, float]:

@@ -21,17 +21,20 @@ from visor_bench.gap import FILE, FOLDER, Article, Photo, both_halves, figures, 
 @click.option("--map", "map_file", type=FILE, required=True, help="JSON: the sub-folder to a pattern of right titles.")
 @as_json
 def life_command(queries: Path, map_file: Path, as_json: bool) -> None:
-    """Find the drawing of what a photo shows, by photos of kinds that the demo's catalogue holds."""
+    """Find the drawing of what a photo shows, by photos of kinds that the demo's catalogue holds.
+
+    What photos look like is learned from half of all of them, whatever they show, and the other half is asked for.
+    """
     settings = Settings.read()
     articles = drawings(ensure_demo_pictures(settings.home, say))
     patterns = msgspec.json.decode(map_file.read_bytes(), type=dict[str, str])
     right = {kind: frozenset(a.id for a in articles if re.search(p, a.title)) for kind, p in patterns.items()}
-    photos = [Photo(path, kind, right[kind]) for path, kind in labelled_files(queries) if right.get(kind)]
+    photos = [Photo(path, kind, right.get(kind, frozenset())) for path, kind in labelled_files(queries)]
     with index_of(articles, settings) as bench:
         asked, before, learned = both_halves(bench, photos)
     measured = figures(asked)
     document = {
-        "queries": len(photos),
+        "queries": len(asked),
         "learned_from": learned,
         "first": measured["p_at_1"],
         "within_12": measured["p_at_12"],

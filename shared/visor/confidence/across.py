@@ -24,6 +24,9 @@ CONFIDENT_ACROSS = 0.36
 GAP_MIN, VISITORS_MIN = 0.2, 10
 """Gap between the looks of visitors and catalogue, and photos, from which they count as different: the same look has up
 to 0.06, photos against packshots or drawings 0.35 to 0.88."""
+SIDE = 0.4
+"""Share of the way from the catalogue's mean to the visitors' from which a query is on their side: at half way, a tenth
+of the photos were taken for catalogue images while only augmented ones, or photos of food alone, were known."""
 CUT_OUT_SHARE = 0.5
 AUGMENTED_MIN = 5
 """Without visitors, augmented images stand for theirs where so many items stand on a plain ground."""
@@ -78,7 +81,8 @@ class Across(Record, frozen=True, kw_only=True, dict=True):
         if not self.is_on:
             return False
         visitors, catalogue = (mean[: len(vector)] for mean in self.means)
-        return bool((vector - (visitors + catalogue) / 2) @ (visitors - catalogue) > 0)
+        apart = visitors - catalogue
+        return bool((vector - catalogue - SIDE * apart) @ apart > 0)
 
     def fusion(self, query: Array, space: Space, words: dict[str, float]) -> Fusion:
         """How the query with these traits (d + 1162,) is compared with items."""
