@@ -107,9 +107,10 @@ class App:
         from visor.errors import ModelError, ModelNotBuilt
         from visor.models.store import label_words, model_directory, read_manifest
 
+        if self._embedder:
+            return self._embedder.label_words
         try:
-            directory = model_directory(self.settings, self.settings.model)
-            return label_words(read_manifest(self._embedder.directory if self._embedder else directory))
+            return label_words(read_manifest(model_directory(self.settings, self.settings.model)))
         except (ModelError, ModelNotBuilt):
             return []
 
