@@ -83,6 +83,8 @@ locals {
     VISOR_CORS_ORIGINS             = join(",", var.cors_origins)
     VISOR_QUOTA_SHARE              = tostring(var.quota_share)
     VISOR_KEY_REQUIRED             = tostring(var.key_required)
+    VISOR_UNSAFE_QUERY             = tostring(var.unsafe_query)
+    VISOR_UNSAFE_ITEM              = tostring(var.unsafe_item)
   }
 
   # Read by functions-framework. As many threads again as Cloud Run sends requests at once: one whose client went away in

@@ -164,6 +164,28 @@ variable "quota_share" {
   }
 }
 
+variable "unsafe_query" {
+  type        = number
+  default     = 0.9
+  description = "Probability from which an unsafe query is not answered. A shop of swimwear may want more; above 1, every query is answered."
+
+  validation {
+    condition     = var.unsafe_query > 0 && var.unsafe_query <= 2
+    error_message = "More than 0, at most 2 (above 1 the check is off)."
+  }
+}
+
+variable "unsafe_item" {
+  type        = number
+  default     = 0.85
+  description = "Probability from which an unsafe picture is not indexed. Above 1, every picture is."
+
+  validation {
+    condition     = var.unsafe_item > 0 && var.unsafe_item <= 2
+    error_message = "More than 0, at most 2 (above 1 the check is off)."
+  }
+}
+
 variable "owner_key" {
   type        = string
   default     = null

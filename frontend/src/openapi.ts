@@ -47,7 +47,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Say that an item is no match: it is hidden for this query, and confidence learns from it */
+        /** Say that an item is no match: it is hidden for this query, and confidence learns from it. Or that a query which was held back is harmless */
         post: operations["feedback"];
         delete?: never;
         options?: never;
@@ -385,6 +385,8 @@ export interface components {
             height?: number | null;
             /** @default null */
             format?: string | null;
+            /** @default null */
+            blank?: string | null;
         };
         /** IndexAnswer */
         IndexAnswer: {
@@ -576,7 +578,8 @@ export interface components {
          *         searched for, as `query` of the answer has them.
          */
         FeedbackRequest: {
-            item: string;
+            /** @default null */
+            item?: string | null;
             /** @default null */
             query_item?: string | null;
             /** @default null */
@@ -585,7 +588,7 @@ export interface components {
              * @default not_a_match
              * @enum {unknown}
              */
-            verdict?: "not_a_match";
+            verdict?: "harmless" | "not_a_match";
         } & ({
             query_item: string;
         } | {
@@ -593,7 +596,7 @@ export interface components {
         });
         /**
          * FeedbackAnswer
-         * @description That the pair is kept, and hidden from now on.
+         * @description That it is kept: a pair is hidden from now on, a query called harmless is there for the owner to read.
          */
         FeedbackAnswer: {
             /** @default true */

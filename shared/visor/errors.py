@@ -10,7 +10,8 @@
     │   ├── FetchUnavailable          its origin did not answer, for now (retriable)
     │   │   └── HostDead              … because its host did not, again and again
     │   ├── UndecodableImage          its bytes are no picture that Visor decodes
-    │   └── UnsafeImage               the safety head says that it must not be indexed or searched
+    │   ├── UnsafeImage               the safety head says that it must not be indexed or searched
+    │   └── NothingToCompare          it shows nothing, or half of it is missing: indexed, but taken for no copy
     ├── ModelError                    a model cannot be built or run
     │   ├── WeightsUnavailable        its weights cannot be had from here
     │   └── ModelNotBuilt             its model directory is missing or incomplete
@@ -112,6 +113,10 @@ class UndecodableImage(ImageError):
 
 class UnsafeImage(ImageError):
     code = "unsafe_image"
+
+
+class NothingToCompare(ImageError):
+    code = "nothing_to_compare"
 
 
 class ModelError(VisorError):

@@ -104,10 +104,10 @@ def test_a_picture_from_elsewhere_is_called_that(new_page: Any, tmp_path: Path) 
     import numpy as np
     from PIL import Image
 
-    noise = np.random.default_rng(4).integers(0, 256, (300, 300, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(tmp_path / "noise.png")
+    tiles = np.random.default_rng(4).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    Image.fromarray(tiles).resize((300, 300), Image.Resampling.NEAREST).save(tmp_path / "tiles.png")
     page = new_page()
-    page.set_input_files("[data-testid=file]", tmp_path / "noise.png")
+    page.set_input_files("[data-testid=file]", tmp_path / "tiles.png")
     page.get_by_role("heading", name=NOT_HERE).wait_for()
     assert page.locator(".card[data-verdict=similar]").count() == 12
     page.get_by_text("Answered in").click()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from tests.browser.page_driver import NOT_HERE, changed_answer, drop, drop_picture
 
 
@@ -146,6 +148,18 @@ def test_what_is_near_to_an_empty_picture_stands_below_that_sentence(new_page: A
     assert not re.search("likely|certainly", page.locator(".results").inner_text())
 
 
+def test_an_empty_picture_is_told_so_by_the_server_and_has_no_link(new_page: Any) -> None:
+    page = new_page()
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 40), "white").save(buffer, "PNG")
+    drop(page, "white.png", buffer.getvalue(), "image/png")
+    page.get_by_role("heading", name=BLANK).wait_for()
+    assert page.locator(".card[data-verdict]").count() == 12
+    assert page.get_by_role("button", name="Copy link").count() == 0
+    assert page.get_by_role("button", name=re.compile("is not a match")).count() == 0
+    assert not re.search("likely|certainly|same picture", page.locator(".results").inner_text(), re.IGNORECASE)
+
+
 def test_an_unsafe_picture_is_held_back_in_two_words(new_page: Any, address: str, picture: Path) -> None:
     probabilities = {"porn": 0.93, "neutral": 0.07}
     for at, classes in ((address, False), (f"{address}/?owner", True)):
@@ -161,11 +175,27 @@ def test_an_unsafe_picture_is_held_back_in_two_words(new_page: Any, address: str
         assert ("porn" in page.content()) == classes
 
 
-def test_labels_have_short_names_and_only_likely_ones_are_said(new_page: Any, address: str, picture: Path) -> None:
+def test_what_was_held_back_can_be_called_harmless(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    changed_answer(
+        page, "/v1/search", lambda answer: answer.update(matches=[], safety={"unsafe": True, "probabilities": {}})
+    )
+    drop(page, picture.name, picture.read_bytes(), "image/png")
+    with page.expect_response("**/v1/feedback") as kept:
+        page.get_by_role("button", name="This is harmless").click()
+    assert kept.value.json() == {"kept": True}
+    sent = kept.value.request.post_data_json
+    assert sent["verdict"] == "harmless"
+    assert set(sent) == {"query_vector", "verdict"}
+    page.get_by_role("region", name="Results").get_by_text("It is kept for the owner").wait_for()
+    assert page.get_by_role("button", name="This is harmless").count() == 0
+    assert page.get_by_role("heading", name="This picture is held back").is_visible()
+
+
+def test_only_likely_labels_are_said(new_page: Any, address: str, picture: Path) -> None:
     page = new_page("about:blank")
     labels = [
-        {"name": "kite (bird of prey)", "probability": 0.62},
-        {"name": "a cat having a striped coat", "probability": 0.51},
+        {"name": "kite", "probability": 0.62},
         {"name": "hook", "probability": 0.2},
     ]
     facet = [{"value": one["name"], "count": 3} for one in labels]

@@ -83,7 +83,9 @@ def test_readme_example_runs(binaries: Path, home: Path) -> None:
 
 def test_command_tells_its_version(binaries: Path, home: Path) -> None:
     command = [binaries / "visor", "--version"]
-    told = subprocess.run(command, cwd=home / "empty", env=environment(home), capture_output=True, text=True, check=True)
+    told = subprocess.run(
+        command, cwd=home / "empty", env=environment(home), capture_output=True, text=True, check=True
+    )
     assert told.stdout == f"visor, version {visor.__version__}\n"
 
 

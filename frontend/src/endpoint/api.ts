@@ -1,5 +1,6 @@
 import type {
   FacetsAnswer,
+  FeedbackRequest,
   Filters,
   ItemAnswer,
   ItemsAnswer,
@@ -42,10 +43,11 @@ export class Api {
     return this.ask("/v1/explain", { method: "POST", ...body({ ...request, match }, picture) }, signal);
   }
 
-  /** Keeps that a result is no match. `keepalive`: also when the page is being left. */
-  async feedback(item: string, query: { item?: string; vector?: string }): Promise<void> {
-    const pair = { item, ...(query.item ? { query_item: query.item } : { query_vector: query.vector }) };
-    await this.ask("/v1/feedback", { method: "POST", keepalive: true, ...body(pair, null) });
+  /** Keeps that a result is no match, or, without one, that the query is harmless. Also when the page is being left. */
+  async feedback(item: string | null, query: { item: string } | { vector: string }): Promise<void> {
+    const asked = "item" in query ? { query_item: query.item } : { query_vector: query.vector };
+    const said: FeedbackRequest = item ? { item, ...asked } : { ...asked, verdict: "harmless" };
+    await this.ask("/v1/feedback", { method: "POST", keepalive: true, ...body(said, null) });
   }
 
   facets(filters: Filters, signal?: AbortSignal): Promise<FacetsAnswer> {

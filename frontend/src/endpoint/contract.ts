@@ -14,6 +14,7 @@ export type Mode = NonNullable<SearchRequest["mode"]>;
 
 export type FacetsAnswer = Schemas["FacetsAnswer"];
 export type FacetValue = Schemas["FacetValue"];
+export type FeedbackRequest = Schemas["FeedbackRequest"];
 export type Filters = Schemas["Filters"];
 export type Item = Schemas["Item"];
 export type ItemAnswer = Schemas["ItemAnswer"];
@@ -21,11 +22,8 @@ export type ItemsAnswer = Schemas["ItemsAnswer"];
 export type Label = Schemas["Label"];
 export type Match = Schemas["Match"];
 export type Problem = Schemas["Problem"];
-export type QueryAnswer = Schemas["QueryAnswer"] & {
-  /** Why there is nothing to compare in the picture, where that is so. */
-  blank?: string | null;
-};
-export type SearchAnswer = Omit<Schemas["SearchAnswer"], "query"> & { query: QueryAnswer };
+export type QueryAnswer = Schemas["QueryAnswer"];
+export type SearchAnswer = Schemas["SearchAnswer"];
 /** What to search for is named here, or is the picture beside it. */
 export type SearchRequest = Partial<Schemas["SearchRequest"]>;
 export type StatsAnswer = Schemas["StatsAnswer"];

@@ -7,6 +7,19 @@ export const REGRET_MS = 6000;
 type Subject = NonNullable<typeof subject.value>;
 const pairOf = (asked: Subject, item: string): string => `${Object.values(asked)[0]} ${item}`;
 
+/** Tells the owner that what was held back should not have been. It changes nothing at once. */
+export async function callHarmless(asked: Subject): Promise<boolean> {
+  try {
+    await api.value.feedback(null, asked);
+    announcement.value = HARMLESS_KEPT;
+    return true;
+  } catch {
+    toast.value = { text: "That could not be kept. Try again in a moment." };
+    return false;
+  }
+}
+export const HARMLESS_KEPT = "Thank you. It is kept for the owner of this catalogue to look at.";
+
 /** Whether an item was said to be no match for what is on the page. */
 export function isRejected(item: string): boolean {
   const asked = subject.value;

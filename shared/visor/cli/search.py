@@ -50,7 +50,9 @@ def search_command(
     if not answer.index.images:
         click.echo("The index is empty. `visor index PATH` fills it; VISOR_INDEX names another one.")
         return
-    if answer.no_confident_match:
+    if answer.query.blank:
+        click.echo(answer.query.blank)
+    elif answer.no_confident_match:
         click.echo(f"The index probably does not have it (confidence {answer.confidence:.2f}). The nearest items:")
     for number, match in enumerate(answer.matches, 1):
         item = match.item
@@ -113,7 +115,7 @@ def _read(path: str) -> bytes:
 
 @click.group("feedback")
 def feedback_command() -> None:
-    """Show which matches searchers rejected, and forget what their photos look like."""
+    """Show what searchers rejected or called harmless, and forget what their photos look like."""
 
 
 @feedback_command.command("forget-visitors")
@@ -130,7 +132,7 @@ def forget_visitors_command() -> None:
 @feedback_command.command("export")
 @as_json
 def export_feedback(as_json: bool) -> None:
-    """Print each pair of a query and an item, the newest first."""
+    """Print each pair of a query and an item (`-`: harmless), the newest first."""
     from visor.search.feedback import all_feedback
     from visor.storage import open_stores
 
@@ -140,4 +142,4 @@ def export_feedback(as_json: bool) -> None:
         print_json({"feedback": [{"query": one.query, "item": one.item, "verdict": one.verdict} for one in kept]})
         return
     for one in kept:
-        click.echo(f"{one.query}  {one.item}  {one.verdict}")
+        click.echo(f"{one.query}  {one.item or '-'}  {one.verdict}")

@@ -71,7 +71,7 @@ def _lines(state: SourceState) -> Iterator[str]:
         if last.why:
             yield f"  {last.why}"
         failed = sum(state.failures.values())
-        yield f"  yield: {last.listed:,} items listed, {failed:,} of them without a searchable image"
+        yield f"  yield: {last.listed:,} items listed, {failed:,} of them without an image to compare"
     yield f"  next run {state.next_at or 'none'}"
     of = f" of {state.requests_a_day:,}" if state.requests_a_day else ""
     yield f"  {state.requests_today:,}{of} requests today"

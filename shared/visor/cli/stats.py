@@ -63,7 +63,8 @@ def _links(app: Any) -> dict[str, int]:
 
 
 def _live_failures(app: Any) -> dict[str, int]:
-    """Count by code the failures that no later success has overtaken."""
+    """Count by code the failures that no later success has overtaken. Items with nothing to compare are searchable,
+    and count as well."""
     from visor.schema.items import is_live
 
     documents = app.stores.documents
@@ -72,6 +73,7 @@ def _live_failures(app: Any) -> dict[str, int]:
     counts: dict[str, int] = {}
     for failure in failures:
         item = items.get(failure.key)
-        if item is None or item.data["version"] < failure.data["version"] or not is_live(item.data):
+        is_overtaken = item is not None and item.data["version"] >= failure.data["version"]
+        if item is None or not is_overtaken or not is_live(item.data) or item.data.get("blank"):
             counts[failure.data["code"]] = counts.get(failure.data["code"], 0) + 1
     return counts

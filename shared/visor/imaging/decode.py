@@ -11,6 +11,7 @@ import pillow_heif
 from PIL import Image, ImageCms, ImageStat, UnidentifiedImageError
 
 from visor.errors import UndecodableImage
+from visor.imaging.ground import contrasting_ground
 from visor.imaging.sniff import image_format, what_instead
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
@@ -192,7 +193,8 @@ def _reason(exc: Exception, data: bytes | memoryview, pixels_max: int) -> Undeco
 
 
 def flattened(image: Image.Image) -> Image.Image:
-    """The loaded image in mode L, RGB or CMYK, 8 bits a channel; what is transparent becomes white.
+    """The loaded image in mode L, RGB or CMYK, 8 bits a channel; what is transparent becomes white, or grey
+    behind a white subject.
 
     The argument is left as it is and may be returned itself.
     """
@@ -203,7 +205,7 @@ def flattened(image: Image.Image) -> Image.Image:
         return _transformed(image, ImageCms.ImageCmsProfile(lab))
     if image.has_transparency_data:
         rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
-        ground = Image.new("RGB", image.size, "white")
+        ground = Image.new("RGB", image.size, contrasting_ground(rgba))
         ground.paste(rgba, mask=rgba.getchannel("A"))
         return ground
     return image if image.mode in _PROFILE_SPACES else image.convert("RGB")

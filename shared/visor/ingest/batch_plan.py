@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 import numpy as np
 
-from visor.errors import ImageError
+from visor.errors import ImageError, NothingToCompare
 from visor.ingest.augmented_queries import AugmentedQueries
 from visor.schema.collections import COMMITS, FAILURES, ITEMS
 from visor.schema.items import (
@@ -59,6 +59,8 @@ class EmbeddedImage:
     safety: Safety | None
     look: np.ndarray
     """(258,) uint8: `visor.index.format.looks`."""
+    blank: str | None = None
+    """Why there is nothing to compare in it, if so: a sentence."""
 
 
 @dataclass
@@ -94,7 +96,9 @@ class BatchPlan:
     def failed_version(self, item: str) -> int:
         """The version whose image failed for good; -1 if none did."""
         failure = self.failed_before.get(item)
-        return -1 if failure is None or failure.data["retriable"] else int(failure.data["version"])
+        if failure is None or failure.data["retriable"] or failure.data["code"] == NothingToCompare.code:
+            return -1
+        return int(failure.data["version"])
 
     def put_item(self, item: str, data: Mapping[str, object]) -> Put:
         """The write of an item's document. For a new one, the guard needs no second read."""
@@ -146,7 +150,11 @@ class BatchPlan:
                 # An older picture of this item is searchable, and the catalogue no longer shows it.
                 tombstones.append(Tombstone(id=change.item.id, version=change.version))
                 writes.append(self._gone(change, now))
-        done = [p.change for p in self.images] + self.deletes
+        for image in self.images:
+            if image.blank is not None:
+                failure = self._failure(image.change, nothing_to_compare(image.blank), now)
+                writes.append(_put(FAILURES, image.change.item.id, as_document(failure)))
+        done = [image.change for image in self.images if image.blank is None] + self.deletes
         writes += [
             Delete(collection=FAILURES, key=c.item.id, field="version", value=c.version)
             for c in done
@@ -183,6 +191,7 @@ class BatchPlan:
             height=image.height,
             labels=image.labels,
             safety=image.safety,
+            blank=image.blank,
         )
         return self.put_item(image.change.item.id, as_document(indexed))
 
@@ -202,6 +211,15 @@ class BatchPlan:
             retriable=exc.retriable,
             at=now.isoformat(timespec="seconds"),
         )
+
+
+def nothing_to_compare(sentence: str) -> NothingToCompare:
+    """The record for an item that is indexed, but never taken for a copy of another one."""
+    return NothingToCompare(
+        sentence,
+        valid="An image that shows something",
+        remedy="Look at the image where the catalogue has it: it may be a placeholder, or cut off",
+    )
 
 
 def _same_image(document: Document | None, item: Item) -> bool:

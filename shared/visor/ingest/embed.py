@@ -23,13 +23,15 @@ from PIL import Image
 from visor.errors import Conflict, FetchUnavailable, ImageError, UnsafeImage
 from visor.free_tier.quota import Meter
 from visor.imaging.colour_signature import colour_signature
+from visor.imaging.content import ITEM_INNER_MIN, content_of
 from visor.imaging.decode import decode_image
 from visor.index.format.looks import pack_look
 from visor.index.format.shard import shard_object, write_shard
-from visor.ingest.batch_plan import BatchPlan, EmbeddedImage, EmbedReport
+from visor.ingest.batch_plan import BatchPlan, EmbeddedImage, EmbedReport, nothing_to_compare
 from visor.models.embedder import Embedder
 from visor.models.moderation import moderate
 from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.near_duplicates.unmatchable import unmatchable_hash
 from visor.schema.collections import FAILURES, ITEMS
 from visor.schema.items import Batch, Change, FacetRow, Item, Safety
 from visor.settings import Settings
@@ -59,6 +61,8 @@ class _Decoded(NamedTuple):
     width: int
     height: int
     hashes: bytes
+    blank: str | None
+    """Why there is nothing to compare in it, if so."""
     pixels: Image.Image
 
 
@@ -143,6 +147,10 @@ class BatchEmbedder:
         for change, exc in plan.failures:
             level = logging.INFO if exc.retriable else logging.WARNING
             LOG.log(level, "Item %s: %s", change.item.id, exc, extra=_about(plan, [change.item.id]))
+        for image in plan.images:
+            if image.blank is not None:
+                item = image.change.item.id
+                LOG.warning("Item %s: %s", item, nothing_to_compare(image.blank), extra=_about(plan, [item]))
         report = plan.report
         LOG.info(
             "Batch %s, attempt %d: %d embedded, %d updated, %d deleted, %d done before, %d failed, %d left for later",
@@ -181,10 +189,13 @@ class BatchEmbedder:
     def _decoded(self, change: Change, data: bytes) -> _Decoded:
         side = self.embedder.description.input_side
         image = decode_image(data, pixels_max=self.settings.pixels_max, side_hint=side)
-        return _Decoded(change, image.width, image.height, perceptual_hash(image.pixels), image.pixels)
+        emptiness = content_of(image.pixels).emptiness(ITEM_INNER_MIN)
+        hashes = unmatchable_hash(change.item.id) if emptiness else perceptual_hash(image.pixels)
+        blank = None if emptiness is None else emptiness.value
+        return _Decoded(change, image.width, image.height, hashes, blank, image.pixels)
 
     def _embed_some(self, plan: BatchPlan, images: list[_Decoded]) -> None:
-        augmented = plan.augmented.images({image.change.item.id: image.pixels for image in images})
+        augmented = plan.augmented.images({image.change.item.id: image.pixels for image in images if not image.blank})
         every = [*(image.pixels for image in images), *augmented.values()]
         embedded = self.embedder.embed(every)
         seen = zip(embedded.probabilities, every, strict=True)
@@ -197,8 +208,9 @@ class BatchEmbedder:
                 plan.failures.append((image.change, unsafe_image(safety, self.settings.unsafe_item)))
             else:
                 # Without the pixels, which are what takes memory.
-                seen_as = embedded.vectors[row], embedded.labels[row], safety, looks[row]
-                plan.images.append(EmbeddedImage(*image[:4], *seen_as))
+                labels = () if image.blank else embedded.labels[row]
+                vector, look = embedded.vectors[row], looks[row]
+                plan.images.append(EmbeddedImage(*image[:4], vector, labels, safety, look, image.blank))
 
     def _commit(self, plan: BatchPlan) -> None:
         plan.images.sort(key=lambda p: p.change.item.id)

@@ -28,6 +28,7 @@ from visor.models.registry import (
 )
 from visor.models.store import check_file, label_words, model_directory, read_manifest
 from visor.schema.items import Label
+from visor.schema.labels import short_name
 from visor.settings import Settings
 
 LABELS_KEPT = 5
@@ -87,7 +88,7 @@ class Embedder:
         self.description: ModelDescription = manifest.description
         self.fingerprint: str = manifest.fingerprint
         self.dimension: int = manifest.description.dimension
-        self._label_names = manifest.label_names
+        self._label_names = tuple(short_name(label) for label in manifest.label_names)
         self.label_words = label_words(manifest)
         self._networks = [(part.network, paths[part.network.name]) for part in self.description.parts]
         self._threads = threads

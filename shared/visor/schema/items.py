@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from visor.schema.labels import is_facet
 from visor.schema.words import stems
 
 BATCH_SIZE_MAX = 64
@@ -126,6 +127,8 @@ class IndexedItem(Record, frozen=True, kw_only=True):
     height: int
     labels: tuple[Label, ...] = ()
     safety: Safety | None = None
+    blank: str | None = None
+    """Why there is nothing to compare in its picture, where that is so: a sentence."""
 
 
 def is_live(data: Mapping[str, Any] | None) -> bool:
@@ -139,7 +142,8 @@ def live_item(data: Mapping[str, Any] | None) -> IndexedItem | None:
 
 
 class Failure(Record, frozen=True, kw_only=True):
-    """Why an item is not searchable (collection `failures`, keyed by item id)."""
+    """Why an item is not searchable (collection `failures`, keyed by item id), or why nothing is like it
+    (`nothing_to_compare`)."""
 
     item: str
     source: str
@@ -164,6 +168,9 @@ class FacetRow(Record, frozen=True, kw_only=True):
     price: float | None = None
     date: str | None = None
     labels: tuple[str, ...] = ()
+    """Most probable first."""
+    facet_labels: tuple[str, ...] | None = None
+    """Those of `labels` that the item is filtered by; None: all of them."""
     words: tuple[str, ...] = ()
     """Stems of what it is called, to compare with the names of a query's labels."""
 
@@ -178,6 +185,9 @@ class FacetRow(Record, frozen=True, kw_only=True):
             date=item.date,
             labels=tuple(label.name for label in labels),
             words=stems(" ".join((item.title, item.collection or "", item.extra.get("category", "")))),
+            facet_labels=tuple(
+                label.name for label in labels if is_facet(label.name, label.probability, item.title, item.collection)
+            ),
         )
 
 

@@ -108,6 +108,9 @@ class QueryAnswer(Record, frozen=True, kw_only=True):
     width: int | None = None
     height: int | None = None
     format: str | None = None
+    blank: str | None = None
+    """Why there is nothing to compare in the picture, where that is so: no match is a copy of it or has a confidence.
+    There is no `vector` then."""
 
 
 class IndexAnswer(Record, frozen=True, kw_only=True):
@@ -187,11 +190,13 @@ class FeedbackRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=T
     """The JSON body of `POST /v1/feedback`. Exactly one of `query_item` and `query_vector` says what was
     searched for, as `query` of the answer has them."""
 
-    item: str
-    """Id of the item that is no match."""
+    item: str | None = None
+    """Id of the item that is no match; none with `harmless`."""
     query_item: str | None = None
     query_vector: str | None = None
-    verdict: Literal["not_a_match"] = "not_a_match"
+    verdict: Literal["not_a_match", "harmless"] = "not_a_match"
+    """`harmless`: the query was held back as unsafe and should not have been. The owner reads it; nothing changes by
+    itself."""
 
 
 class Audit(Record, frozen=True, kw_only=True, omit_defaults=False):

@@ -1,4 +1,4 @@
-"""Feedback: 'not a match' hides a pair, and moves the calibration at the next merge.
+"""Feedback: 'not a match' hides a pair, and moves the calibration at the next merge; 'harmless' waits for the owner.
 
 Kept is a pair of ids with the numbers that the answer was judged by, and nothing about whoever said so. A query that is
 no item is kept as a digest of its vector: whoever has the same picture asks the same.
@@ -28,12 +28,14 @@ LOOK_BACK_S = 10.0
 
 
 class Feedback(Record, frozen=True, kw_only=True):
-    """One pair, as kept (collection `feedback`)."""
+    """One pair, or one query, as kept (collection `feedback`)."""
 
     query: str
     """Item id, or `vector:` and 32 hex digits."""
-    item: str
+    item: str = ""
+    """Item id of the match; empty where the verdict is of the query."""
     verdict: str = "not_a_match"
+    """`not_a_match`, or `harmless`: a query that was held back should not have been. That moves nothing by itself."""
     features: tuple[float, ...] = ()
     """Numbers of `visor.confidence.features.FEATURES` at that time, where the item was the answer's first match."""
 
@@ -74,8 +76,9 @@ class FeedbackLog:
         """Keep it, durably; saying it twice is saying it once."""
         data = {**as_document(feedback), "given_at": SERVER_TIME}
         self._documents.commit([Put(collection=FEEDBACK, key=pair_key(feedback.query, feedback.item), data=data)])
-        with self._lock:
-            self._hidden[feedback.query].add(feedback.item)
+        if feedback.item:
+            with self._lock:
+                self._hidden[feedback.query].add(feedback.item)
 
     def hidden(self, query: str) -> frozenset[str]:
         """Items that are no match for that query, by ids.
@@ -98,7 +101,8 @@ class FeedbackLog:
                 FEEDBACK, where=where, order_by="given_at", descending=True, limit=REMEMBERED_MAX
             )
             for document in found:
-                self._hidden[document.data["query"]].add(document.data["item"])
+                if item := document.data.get("item"):
+                    self._hidden[document.data["query"]].add(item)
                 self._read_to = max(self._read_to, float(document.data["given_at"]))
             self._looked_at = now
 
@@ -109,7 +113,7 @@ def all_feedback(documents: DocumentStore) -> list[Feedback]:
     return [
         Feedback(
             query=document.data["query"],
-            item=document.data["item"],
+            item=document.data.get("item", ""),
             verdict=document.data.get("verdict", "not_a_match"),
             features=tuple(document.data.get("features", ())),
         )

@@ -16,6 +16,7 @@ from visor.errors import BadRequest
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
 from visor.imaging.colour_signature import colour_signature
+from visor.imaging.content import QUERY_INNER_MIN, content_of
 from visor.imaging.decode import DecodedImage, decode_image
 from visor.index.format.looks import LOOK_BYTES, pack_look, traits
 from visor.index.format.projection import query_vector
@@ -46,6 +47,8 @@ class Query:
     """Width and height of the picture as it came; its pixels are not kept."""
     format: str | None = None
     item: str | None = None
+    blank: str | None = None
+    """Why there is nothing to compare in the picture, if so."""
     look: np.ndarray | None = None
     """(258,) uint8 of `visor.index.format.looks`; of a link, only where it was answered across the gap."""
     is_across: bool = False
@@ -137,6 +140,7 @@ class QueryReader:
         with watch.stage("decode"):
             image, pixels = self._focused(data, request)
             hashes = np.frombuffer(perceptual_hash(pixels), np.uint8)
+            blank = content_of(pixels).emptiness(QUERY_INNER_MIN)
         with watch.stage("embed"):
             embedded, *more = self.embedder.embed_closer(pixels) if closer else (self.embedder.embed([pixels]),)
             colours = colour_signature(pixels)
@@ -156,6 +160,7 @@ class QueryReader:
             safety=moderate(embedded.safety[0], self.settings.unsafe_query),
             size=(image.width, image.height),
             format=image.format,
+            blank=blank and blank.value,
         )
 
     def _focused(self, data: bytes, request: SearchRequest) -> tuple[DecodedImage, Image.Image]:
@@ -248,10 +253,13 @@ def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
 
 
 def query_answer(query: Query) -> QueryAnswer:
+    # A vector alone does not say that nothing is in the picture, so none is given to link to.
+    vector = None if query.blank else encode_vector(query.vector, query.look if query.is_across else None)
     return QueryAnswer(
-        vector=encode_vector(query.vector, query.look if query.is_across else None),
+        vector=vector,
         item=query.item,
         width=query.size[0] if query.size else None,
         height=query.size[1] if query.size else None,
         format=query.format,
+        blank=query.blank,
     )

@@ -101,7 +101,9 @@ class SearchService:
                 matches = self._matches(query, hits, judgement.matches, request.k)
             self._learn(request, query, matches)
             facets = self.searcher.facets(request.filters) if request.facets else None
-        held = max(judgement.held, matches[0].confidence) if matches else 0.0
+        # Matches that show nothing have none, and say nothing of the others.
+        surest = max((match.confidence for match in matches), default=0.0)
+        held = max(judgement.held, surest) if surest > 0 else 0.0
         confidence = round(held, 4)
         return SearchAnswer(
             matches=matches,
@@ -149,11 +151,12 @@ class SearchService:
             images=len(self.searcher), generation=self.searcher.generation, model=self.embedder.fingerprint
         )
 
-    def reject(self, request: FeedbackRequest) -> None:
-        """Keep that an item is no match for a query.
+    def keep_feedback(self, request: FeedbackRequest) -> None:
+        """Keep that an item is no match for a query, or that a query that was held back is harmless.
 
         Raises:
-            BadRequest: Not exactly one query, or one that cannot be.
+            BadRequest: Not exactly one query, or one that cannot be; an item with
+                `harmless`, or none with `not_a_match`.
             UnknownItem: One of the items is not in the index.
             StoreUnavailable: It could not be kept; send it again.
         """
@@ -164,11 +167,21 @@ class SearchService:
                 valid="Exactly one of query_item and query_vector",
                 remedy="Send what the answer's query has",
             )
-        self.found(request.item)
+        if (request.item is None) != (request.verdict == "harmless"):
+            raise BadRequest(
+                f"The feedback says {request.verdict} of " + ("no item" if request.item is None else "an item"),
+                valid="not_a_match is said of an item, harmless of the query alone",
+                remedy="Name the item, or leave it out",
+            )
+        if request.item is not None:
+            self.found(request.item)
         asked = SearchRequest(item=request.query_item, vector=request.query_vector, k=1)
         across = self.confidence.across(self.searcher.manifest)
         query = self._query(asked, None, Stopwatch(), across)
         key = query_key(query.vector, query.item)
+        if request.item is None:
+            self.feedback.add(Feedback(query=key, verdict=request.verdict))
+            return
         hits = self._scan(asked, query, self.feedback.hidden(key), across if query.is_across else None)
         is_first = bool(hits.hits) and request.item in (hits.hits[0].id, *hits.hits[0].duplicates)
         numbers = self.confidence.features(hits) if is_first and not query.is_across else ()
@@ -212,7 +225,13 @@ class SearchService:
             return self._item_query(request.item)
         query = self.queries.query(request, upload, watch, closer=across is not None)
         closer = query if request.vector is not None else query.closer
-        if across is None or closer is None or closer.look is None or not across.is_visitor(closer.vector):
+        if (
+            across is None
+            or query.blank
+            or closer is None
+            or closer.look is None
+            or not across.is_visitor(closer.vector)
+        ):
             return query
         return replace(query, vector=closer.vector, look=closer.look, is_across=True)
 
@@ -222,7 +241,8 @@ class SearchService:
             raise unknown_item(item)
         indexed = self.items.get([item]).get(item)
         labels = indexed.labels if indexed else ()
-        return Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item)
+        blank = indexed.blank if indexed else None
+        return Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item, blank=blank)
 
     def _hidden(self, query: Query) -> frozenset[str]:
         """Items that were said to be no match for this query. A search does not wait for a store that is away."""
@@ -255,7 +275,7 @@ class SearchService:
     def _learn(self, request: SearchRequest, query: Query, matches: Sequence[Match]) -> None:
         """Add a photo to what the next merge learns of visitors: whole photos, that are no catalogue image."""
         traits = (query.closer or query).traits
-        is_photo = query.size is not None and not (request.box or request.exclude)
+        is_photo = query.size is not None and query.blank is None and not (request.box or request.exclude)
         if is_photo and traits is not None and matches and all(match.verdict == "similar" for match in matches):
             self.visitors.add(traits)
 
@@ -268,19 +288,24 @@ class SearchService:
             query_hash=None if query.item is None or query.hashes is None else query.hashes.tobytes(),
             metric=hits.metric,
         )
+        is_blank = query.blank is not None
         matches = [
-            self._match(hit, verdict, max(confidence, COPY_CONFIDENCE[verdict]), found)
+            self._match(hit, verdict, max(confidence, COPY_CONFIDENCE[verdict]), found, is_blank)
             for hit, verdict, confidence in zip(hits.hits, verdicts, confidences, strict=True)
         ]
         return tuple(match for match in matches if match is not None)[:k]
 
-    def _match(self, hit: Hit, verdict: Verdict, confidence: float, found: dict[str, IndexedItem]) -> Match | None:
+    def _match(
+        self, hit: Hit, verdict: Verdict, confidence: float, found: dict[str, IndexedItem], is_blank: bool
+    ) -> Match | None:
         """None where the item was deleted a moment ago and the index has not heard of it."""
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
             return None
         places.sort(key=offer_sort_key)
         first = self._shown(places[0])
+        if is_blank or first.blank is not None:
+            verdict, confidence = "similar", 0.0
         return Match(
             item=first.item,
             similarity=round(hit.similarity, 6),

@@ -138,7 +138,7 @@ class HttpApi:
     def _feedback(self, request: Request) -> Response:
         if request.mimetype != JSON:
             raise unsupported_type(request, JSON)
-        self.service().reject(read_document(self._body(request, FEEDBACK_BYTES_MAX), FeedbackRequest))
+        self.service().keep_feedback(read_document(self._body(request, FEEDBACK_BYTES_MAX), FeedbackRequest))
         return _json(FeedbackAnswer())
 
     def _push(self, request: Request) -> Response:

@@ -92,7 +92,8 @@ ENDPOINTS = (
     Endpoint("POST", "/v1/explain", "explain", "search", "Where in two pictures their likeness sits",
              request=ExplainRequest, also=FORM, answer=ExplainAnswer, fails=(404, 422)),
     Endpoint("POST", "/v1/feedback", "feedback", "search",
-             "Say that an item is no match: it is hidden for this query, and confidence learns from it",
+             "Say that an item is no match: it is hidden for this query, and confidence learns from it. Or that a "
+             "query which was held back is harmless",
              request=FeedbackRequest, answer=FeedbackAnswer, fails=(404,)),
     Endpoint("GET", "/v1/facets", "facets", "reading", "Count the values that items can be filtered by",
              answer=FacetsAnswer, parameters=_FILTERS, fails=(400,)),

@@ -91,6 +91,6 @@ class StatsAnswer(Record, frozen=True, kw_only=True):
 
 
 class FeedbackAnswer(Record, frozen=True, kw_only=True, omit_defaults=False):
-    """That the pair is kept, and hidden from now on."""
+    """That it is kept: a pair is hidden from now on, a query called harmless is there for the owner to read."""
 
     kept: bool = True

@@ -233,6 +233,8 @@ REFUSED = {
     "log_retention_days=365": "longer retention is billed",
     "embed_attempts_max=2": "5 to 100",
     "quota_share=1.5": "at most 1",
+    "unsafe_query=2.5": "at most 2",
+    "unsafe_item=0": "More than 0",
 }
 
 

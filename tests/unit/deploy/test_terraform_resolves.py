@@ -74,7 +74,7 @@ def test_every_variable_of_the_functions_is_a_setting(config: Terraform) -> None
 def test_variables_default_to_what_the_settings_default_to(config: Terraform) -> None:
     """A default stands in two places: a test keeps them one."""
     defaults = {field.name: field.default for field in msgspec.structs.fields(Settings)}
-    for name in ("crawl_budget_s", "embed_attempts_max", "freshness_s", "quota_share", "key_required"):
+    for name in ("crawl_budget_s", "embed_attempts_max", "freshness_s", "quota_share", "key_required", "unsafe_query"):
         assert config.of("variable")[f"var.{name}"].attributes["default"] == defaults[name]
     assert text_of(config.of("variable")["var.index"].attributes["default"]) == defaults["index"]
     assert text_of(config.of("variable")["var.model"].attributes["default"]) == defaults["model"]

@@ -106,12 +106,31 @@ def test_what_was_called_no_match_is_hidden_for_that_query_only(client: httpx.Cl
         ({"query_vector": "AAAA"}, 400),
         ({}, 400),
         ({"item": "0" * 32, "verdict": "lovely", "query_item": "0" * 32}, 400),
+        ({"item": "0" * 32, "verdict": "harmless", "query_item": "0" * 32}, 400),
+        ({"verdict": "harmless"}, 400),
+        ({"verdict": "harmless", "query_item": "0" * 32}, 404),
+        ({"query_item": "0" * 32}, 400),
     ],
 )
 def test_feedback_that_cannot_be_is_refused(client: httpx.Client, body: dict[str, str], status: int) -> None:
     response = client.post("/v1/feedback", json=body)
     assert response.status_code == status
     assert response.json()["found"]
+
+
+def test_a_query_called_harmless_is_kept_and_moves_nothing(client: httpx.Client, picture: bytes, demo_app: App) -> None:
+    before = client.post("/v1/search", files={"image": picture}).json()
+    vector = before["query"]["vector"]
+    learned = rejected_features(demo_app.stores.documents).tolist()
+    for _ in range(3):
+        kept = client.post("/v1/feedback", json={"query_vector": vector, "verdict": "harmless"})
+        assert kept.json() == {"kept": True}
+    after = client.post("/v1/search", files={"image": picture}).json()
+    assert after["safety"] == before["safety"]
+    assert [match["item"]["id"] for match in after["matches"]] == [match["item"]["id"] for match in before["matches"]]
+    assert rejected_features(demo_app.stores.documents).tolist() == learned
+    harmless = [one for one in all_feedback(demo_app.stores.documents) if one.verdict == "harmless"]
+    assert [(one.query[:7], one.item) for one in harmless] == [("vector:", "")], "said three times, kept once"
 
 
 def test_one_query_and_one_only(client: httpx.Client, picture: bytes) -> None:
@@ -216,8 +235,15 @@ def test_a_query_is_known_again_through_a_link() -> None:
 
 
 def test_feedback_is_exported(local_settings: Settings, local_stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    FeedbackLog(local_stores.documents, freshness_s=0).add(Feedback(query="q", item="i"))
+    log = FeedbackLog(local_stores.documents, freshness_s=0)
+    log.add(Feedback(query="h", verdict="harmless"))
+    assert log.hidden("h") == frozenset()
+    log.add(Feedback(query="q", item="i"))
     monkeypatch.setenv("VISOR_HOME", str(local_settings.home))
     exported = json.loads(CliRunner().invoke(cli, ["feedback", "export", "--json"]).stdout)
-    assert exported == {"feedback": [{"query": "q", "item": "i", "verdict": "not_a_match"}]}
-    assert CliRunner().invoke(cli, ["feedback", "export"]).stdout == "q  i  not_a_match\n"
+    pair, harmless = (
+        {"query": "q", "item": "i", "verdict": "not_a_match"},
+        {"query": "h", "item": "", "verdict": "harmless"},
+    )
+    assert exported == {"feedback": [pair, harmless]}
+    assert CliRunner().invoke(cli, ["feedback", "export"]).stdout == "q  i  not_a_match\nh  -  harmless\n"

@@ -6,7 +6,7 @@ import { owner } from "../../owner";
 import { changeOptions } from "../../search";
 import { answer, facets, isBusy, options } from "../../state";
 import { formatCount, formatCountry, sentenceCase } from "../../words/format";
-import { shortLabel } from "../../words/labels";
+import { labelName } from "../../words/labels";
 import { Icon } from "../elements/icons";
 
 const SHOWN = 7;
@@ -51,7 +51,7 @@ export function Filters() {
         <FacetGroup facet="collection" title="Collection" name={sentenceCase} />
         <Price />
         <FacetGroup facet="country" title="Country" name={formatCountry} />
-        <FacetGroup facet="label" title="Seems to show" name={shortLabel} />
+        <FacetGroup facet="label" title="Seems to show" name={labelName} />
         <FacetGroup facet="source" title="Source" name={(value) => value} onlyIfSeveral />
         <Advanced />
         <ShowResults passing={passing} />
@@ -80,8 +80,7 @@ function FacetGroup(props: { facet: Facet; title: string; name: (value: string) 
   const [all, setAll] = useState(false);
   const { facet, title, name } = props;
   const chosen = options.value.filters[facet] ?? [];
-  // A value without a name that people read is not offered.
-  const values = valuesOf(facet).filter(({ value }) => name(value) || chosen.includes(value));
+  const values = valuesOf(facet);
   if (values.length === 0 || (props.onlyIfSeveral && values.length < 2)) return null;
   const shown = all ? values : values.filter(({ value }, index) => index < SHOWN || chosen.includes(value));
   const toggle = (value: string) =>
@@ -92,7 +91,7 @@ function FacetGroup(props: { facet: Facet; title: string; name: (value: string) 
       {shown.map(({ value, count }) => (
         <label key={value} class={count === 0 ? "check check-empty" : "check"}>
           <input type="checkbox" checked={chosen.includes(value)} onChange={() => void toggle(value)} />
-          <span class="check-name">{name(value) || value}</span>
+          <span class="check-name">{name(value)}</span>
           <span class="check-count">{formatCount(count)}</span>
         </label>
       ))}

@@ -2,7 +2,7 @@ import { STAGES } from "../../endpoint/contract";
 import { owner } from "../../owner";
 import { answer, isBusy } from "../../state";
 import { formatCount, formatMilliseconds, formatPercent, sentenceCase } from "../../words/format";
-import { LABEL_MIN, shortLabel } from "../../words/labels";
+import { LABEL_MIN, labelName } from "../../words/labels";
 import { Bar } from "../elements/Bar";
 import { Icon } from "../elements/icons";
 
@@ -18,7 +18,7 @@ export function Insight() {
   // Of a picture with nothing in it nothing can be said.
   const found = current.query.blank ? [] : (current.labels ?? []);
   const labels = found.filter(({ probability }) => owner.value || probability >= LABEL_MIN);
-  const named = labels.map((label) => ({ ...label, name: shortLabel(label.name) })).filter(({ name }) => name);
+  const named = labels.map((label) => ({ ...label, name: labelName(label.name) }));
   const guess = !current.query.blank && current.guess && current.guess.probability >= GUESS_MIN ? current.guess : null;
   return (
     <section class="panel insight" aria-label="About this search">

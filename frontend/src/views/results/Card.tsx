@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import type { Match, Verdict } from "../../endpoint/contract";
 import { rejectMatch } from "../../endpoint/feedback";
 import { searchItem } from "../../search";
-import { answer, can, canEdit, query } from "../../state";
+import { answer, can, canEdit, query, subject } from "../../state";
 import { formatClock, formatPercent, hostOf, safeLink } from "../../words/format";
 import { kinship, likelihood } from "../../words/sureness";
 import { Bar } from "../elements/Bar";
@@ -128,7 +128,7 @@ function Actions({ match, title }: { match: Match; title: string }) {
           <Icon name="why" size={18} />
         </button>
       )}
-      {can("feedback") && (
+      {can("feedback") && subject.value && (
         <button
           type="button"
           class="icon-button reject"

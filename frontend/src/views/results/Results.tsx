@@ -1,9 +1,9 @@
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { countFilters } from "../../address/link";
 import type { SearchAnswer } from "../../endpoint/contract";
-import { isRejected } from "../../endpoint/feedback";
+import { callHarmless, HARMLESS_KEPT, isRejected } from "../../endpoint/feedback";
 import { changeOptions, retry } from "../../search";
-import { answer, canEdit, isBusy, linkNotice, options, phase, problem } from "../../state";
+import { answer, can, canEdit, isBusy, linkNotice, options, phase, problem, subject } from "../../state";
 import { formatCount } from "../../words/format";
 import { ADVICE_BLANK } from "../../words/sureness";
 import { Notice, ProblemCard } from "../elements/Notice";
@@ -39,7 +39,7 @@ function Content() {
 }
 
 function Answer({ current }: { current: SearchAnswer }) {
-  if (current.safety?.unsafe) return <HeldBack />;
+  if (current.safety?.unsafe) return <HeldBack key={current.query.vector} />;
   if (current.matches.length === 0) return current.query.blank ? <Blank words={current.query.blank} /> : <Empty />;
   const shared = sharedCredit(current.matches.map(({ item }) => item));
   return (
@@ -119,7 +119,25 @@ function HeldBack() {
         The safety check does not want it shown, so it is not searched for.
         {canEdit.value ? " If that is wrong, draw a box around the part that matters." : ""}
       </p>
+      <Harmless />
     </Notice>
+  );
+}
+
+/** Says to the owner that it should not have been held back. */
+function Harmless() {
+  const [said, setSaid] = useState<"no" | "sending" | "yes">("no");
+  const asked = subject.value;
+  if (!asked || !can("feedback")) return null;
+  if (said === "yes") return <p>{HARMLESS_KEPT}</p>;
+  const say = async () => {
+    setSaid("sending");
+    setSaid((await callHarmless(asked)) ? "yes" : "no");
+  };
+  return (
+    <button type="button" class="button" disabled={said === "sending"} onClick={() => void say()}>
+      This is harmless
+    </button>
   );
 }
 

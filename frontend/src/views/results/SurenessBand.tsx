@@ -1,5 +1,5 @@
 import type { SearchAnswer } from "../../endpoint/contract";
-import { askedAs, query, toast } from "../../state";
+import { askedAs, query, subject, toast } from "../../state";
 import { type Band, bandOf } from "../../words/sureness";
 import { Icon } from "../elements/icons";
 
@@ -13,10 +13,12 @@ export function SurenessBand({ current }: { current: SearchAnswer }) {
         <h2>{band.title}</h2>
         <p>{band.advice}</p>
       </div>
-      <button type="button" class="button button-quiet" aria-label="Copy link" onClick={() => void copyLink()}>
-        <Icon name="link" />
-        <span>Copy link</span>
-      </button>
+      {subject.value && (
+        <button type="button" class="button button-quiet" aria-label="Copy link" onClick={() => void copyLink()}>
+          <Icon name="link" />
+          <span>Copy link</span>
+        </button>
+      )}
     </header>
   );
 }

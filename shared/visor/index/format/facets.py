@@ -44,7 +44,8 @@ class FacetColumns:
         codes, names = {}, {}
         for column in CODED:
             codes[column], names[column] = _code([getattr(row, column) for row in rows])
-        labels, names["label"] = ListColumn.of([row.labels for row in rows])
+        sure = [row.facet_labels is None or label in row.facet_labels for row in rows for label in row.labels]
+        labels, names["label"] = ListColumn.of([row.labels for row in rows], np.array(sure, np.uint8))
         words, names["word"] = ListColumn.of([row.words for row in rows])
         return cls(
             codes=codes,
@@ -102,7 +103,7 @@ class FacetColumns:
                 keep &= passes[self.codes[column]]
         if filters.label:
             passes = np.array([name in filters.label for name in self.names["label"]], bool)
-            keep &= self.labels.sums(passes) > 0
+            keep &= self.labels.sums(passes, counted=True) > 0
         if filters.price is not None:
             # Bounds are rounded as the column is, so that 19.99 is within 19.99 to 19.99.
             if filters.price.min is not None:
@@ -124,7 +125,8 @@ class FacetColumns:
         for column in CODED:
             sums = np.bincount(self.codes[column][keep], minlength=len(self.names[column]) + 1)[1:]
             counts[column] = {n: int(s) for n, s in zip(self.names[column], sums, strict=True) if s}
-        labelled = self.labels.codes[np.repeat(keep, np.diff(self.labels.starts))]
+        labelled = np.repeat(keep, np.diff(self.labels.starts)) & self.labels.counts.astype(bool)
+        labelled = self.labels.codes[labelled]
         sums = np.bincount(labelled, minlength=len(self.names["label"]))
         counts["label"] = {n: int(s) for n, s in zip(self.names["label"], sums, strict=True) if s}
         prices = self.price[keep]
@@ -143,7 +145,7 @@ class FacetColumns:
         arrays |= {prefix + "price": self.price, prefix + "date": self.date}
         for name, column in (("label", self.labels), ("word", self.words)):
             arrays |= {f"{prefix}{name}_starts": column.starts, f"{prefix}{name}_codes": column.codes}
-        return arrays
+        return arrays | {prefix + "label_counts": self.labels.counts}
 
     @classmethod
     def from_container(cls, container: Container, prefix: str = "") -> FacetColumns:
@@ -164,47 +166,61 @@ class FacetColumns:
 
 @dataclass(frozen=True, slots=True)
 class ListColumn:
-    """Several values a row: those of row i are codes[starts[i]:starts[i + 1]], numbers of names."""
+    """Several values a row: those of row i are codes[starts[i]:starts[i + 1]], numbers of names.
+
+    counts: (same length) uint8, 1 for those that the row is filtered by.
+    """
 
     starts: Array
     codes: Array
+    counts: Array
 
     @classmethod
-    def of(cls, rows: Sequence[tuple[str, ...]]) -> tuple[ListColumn, tuple[str, ...]]:
+    def of(cls, rows: Sequence[tuple[str, ...]], counts: Array | None = None) -> tuple[ListColumn, tuple[str, ...]]:
         """The column of these rows, and the sorted names."""
         codes, names = _code([value for row in rows for value in row])
         starts = np.append(0, np.cumsum([len(row) for row in rows])).astype(np.uint32)
-        return cls(starts, _small(codes.astype(np.int64) - 1, len(names))), names
+        counts = np.ones(len(codes), np.uint8) if counts is None else counts
+        return cls(starts, _small(codes.astype(np.int64) - 1, len(names)), counts), names
 
     @classmethod
     def none(cls, count: int) -> ListColumn:
-        return cls(np.zeros(count + 1, np.uint32), np.empty(0, np.uint16))
+        return cls(np.zeros(count + 1, np.uint32), np.empty(0, np.uint16), np.empty(0, np.uint8))
 
     @classmethod
     def read(cls, container: Container, name: str) -> ListColumn:
-        return cls(container.array(name + "_starts"), container.array(name + "_codes"))
+        codes = container.array(name + "_codes")
+        # An older Visor filtered by all labels.
+        has_counts = name + "_counts" in container
+        counts = container.array(name + "_counts") if has_counts else np.ones(len(codes), np.uint8)
+        return cls(container.array(name + "_starts"), codes, counts)
 
     @classmethod
     def concat(cls, parts: Sequence[ListColumn], maps: Sequence[Array], names: int) -> ListColumn:
         """All rows in order. maps: for each part the new numbers of its names; names: how many there are then."""
         codes = [new[part.codes] for new, part in zip(maps, parts, strict=True)]
         lengths = np.concatenate([np.diff(part.starts) for part in parts])
-        return cls(np.append(0, np.cumsum(lengths)).astype(np.uint32), _small(np.concatenate(codes), names))
+        starts = np.append(0, np.cumsum(lengths)).astype(np.uint32)
+        return cls(starts, _small(np.concatenate(codes), names), np.concatenate([part.counts for part in parts]))
 
     def take(self, rows: Array) -> ListColumn:
         lengths = np.diff(self.starts)[rows]
         starts = np.append(0, np.cumsum(lengths)).astype(np.uint32)
         inside = np.arange(int(starts[-1])) - np.repeat(starts[:-1], lengths)
-        return ListColumn(starts, self.codes[np.repeat(self.starts[:-1][rows], lengths) + inside])
+        values = np.repeat(self.starts[:-1][rows], lengths) + inside
+        return ListColumn(starts, self.codes[values], self.counts[values])
 
     def row(self, row: int) -> Array:
         codes: Array = self.codes[self.starts[row] : self.starts[row + 1]]
         return codes
 
-    def sums(self, weights: Array) -> Array:
-        """(n,) float64: the sum over each row's values of weights (names,)."""
+    def sums(self, weights: Array, *, counted: bool = False) -> Array:
+        """(n,) float64: the sum over each row's values, or those that count, of weights (names,)."""
         owners = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
-        return np.bincount(owners, weights[self.codes] if len(self.codes) else None, len(self.starts) - 1)
+        if not len(self.codes):
+            return np.zeros(len(self.starts) - 1)
+        values = weights[self.codes] * self.counts if counted else weights[self.codes]
+        return np.bincount(owners, values, len(self.starts) - 1)
 
 
 @dataclass(frozen=True, slots=True)

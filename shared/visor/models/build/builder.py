@@ -20,6 +20,7 @@ import msgspec
 
 from visor.errors import ModelError, WeightsUnavailable
 from visor.models.build.convert import Converted, Failed, Job
+from visor.models.build.fetch import fetch, probe
 from visor.models.registry import (
     AUTO,
     AUTO_ORDER,
@@ -41,7 +42,6 @@ from visor.models.store import (
     read_choice,
     read_manifest,
 )
-from visor.models.build.fetch import fetch, probe
 from visor.settings import Settings
 
 CONVERT_TIMEOUT_S = 900.0

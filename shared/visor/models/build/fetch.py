@@ -51,7 +51,7 @@ def fetch(source: Package | Download, folder: Path, say: Say) -> Path:
 
 
 def probe(source: Download) -> str | None:
-    """Why `source` cannot be downloaded from here, or None if its URL answers. Takes at most `PROBE_TIMEOUT_S` seconds."""
+    """Why `source` cannot be downloaded from here, or None if its URL answers. At most `PROBE_TIMEOUT_S` seconds."""
 
     def ask() -> str | None:
         try:

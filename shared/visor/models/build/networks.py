@@ -14,9 +14,9 @@ from keras import layers
 from numpy.typing import NDArray
 
 from visor.errors import ModelError
-from visor.models.registry import SAFETY_CLASSES, Network
 from visor.models.build.nsfwjs import read_weights
 from visor.models.build.torch_legacy import read_state_dict
+from visor.models.registry import SAFETY_CLASSES, Network
 
 Weights = dict[str, NDArray[Any]]
 
