@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from visor.app import App
-from visor.errors import NotConfigured, SettingsError
+from visor.errors import NotConfigured, NothingToCompare, SettingsError
 from visor.ingest.push import Pusher
 from visor.ingest.worker import Worker
 from visor.library.index import Index, Progress, SearchResult, id_of
@@ -84,7 +84,9 @@ class LocalIndex(Index):
         since = [Where(field="at", op=">=", value=run.started_at)]
         failures = app.stores.documents.query(FAILURES, where=since, limit=1000)
         codes = Counter(failure.data["code"] for failure in failures if failure.data["source"] == run.source)
-        return msgspec.structs.replace(run, failed=run.failed + codes.total(), failures={**run.failures, **codes})
+        # An image with nothing to compare is searchable all the same.
+        failed = run.failed + codes.total() - codes[NothingToCompare.code]
+        return msgspec.structs.replace(run, failed=failed, failures={**run.failures, **codes})
 
     def get(self, item: str | Item) -> ItemAnswer:
         found = self._service.item(id_of(item))

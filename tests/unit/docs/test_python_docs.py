@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from tests.unit.imaging.empty_pictures import scene
 
 import visor
 from visor.app import App
@@ -25,7 +25,7 @@ def test_examples_run(
     (tmp_path / ".visor").mkdir()
     (tmp_path / ".visor" / "models").symlink_to(built_settings.home / "models")
     (tmp_path / "Pictures" / "cats").mkdir(parents=True)
-    photo = Image.linear_gradient("L").convert("RGB")
+    photo = scene()
     photo.save(tmp_path / "photo.jpg")
     photo.save(tmp_path / "Pictures" / "cats" / "tom.jpg")
     photo.rotate(90).save(tmp_path / "Pictures" / "other.jpg")

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
+from tests.unit.imaging.empty_pictures import scene
 
 import visor
 from visor.app import App
@@ -24,8 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three images in two sub-folders."""
     root = tmp_path_factory.mktemp("pictures")
     for number, (name, colour) in enumerate(COLOURS.items()):
-        image = Image.new("RGB", (320, 240), colour)
-        ImageDraw.Draw(image).ellipse((30 * number, 20, 30 * number + 150, 200), fill=(255, 255, 90 * number))
+        image = Image.blend(Image.new("RGB", (320, 240), colour), scene(number).resize((320, 240)), 0.5)
         path = root / ("cold" if name == "blue" else "warm") / f"{name}.png"
         path.parent.mkdir(exist_ok=True)
         image.save(path)
@@ -136,7 +136,7 @@ def test_errors_are_of_the_tree(index: visor.Index, query: object, options: dict
 def test_an_item_is_added_shown_and_deleted(home: Path, folder: Path) -> None:
     with visor.open(home, name="added") as index:
         green = folder.parent / "green.png"
-        Image.new("RGB", (64, 64), (20, 200, 20)).save(green)
+        scene(7).save(green)
         try:
             answer = index.add(
                 [
