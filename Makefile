@@ -45,6 +45,12 @@ bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what el
 	  $(BIN)/visor bench peers --images $$images $(PICTURES) --model nsfwjs --plot docs/img/peers-$$images.png; done
 	$(BIN)/visor bench cold-start --images 100000 --json
 	$(BIN)/visor bench operations
+	if [ -d '$(PHOTOS)/grocery-catalogue' ]; then \
+	  $(BIN)/visor bench packshots --queries '$(PHOTOS)'/grocery --catalogue '$(PHOTOS)'/grocery-catalogue \
+	    --map '$(PHOTOS)'/packshots.json --json; \
+	  $(BIN)/visor bench confidence --queries '$(PHOTOS)'/grocery --catalogue '$(PHOTOS)'/grocery-catalogue \
+	    --map '$(PHOTOS)'/packshots.json --json; \
+	  $(BIN)/visor bench life --queries '$(PHOTOS)'/grocery --map '$(PHOTOS)'/life.json --json; fi
 	if [ -d '$(PHOTOS)' ]; then for kinds in clothing/grocery grocery/clothing; do \
 	  kind=$${kinds%/*} other=$${kinds#*/}; \
 	  $(BIN)/visor eval '$(PHOTOS)'/$$kind --json; \

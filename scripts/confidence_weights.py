@@ -26,7 +26,7 @@ from visor_bench.confidence import splits_of
 
 SPLITS = 12
 FROM_ELSEWHERE = 0.25
-"""OutOfDomainPrior from elsewhere for each of the same shop."""
+"""Strangers from elsewhere for each of the same shop."""
 DRAWN = 2_000
 """Queries of each side that a folder counts as."""
 

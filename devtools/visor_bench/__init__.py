@@ -10,8 +10,10 @@ BENCHES = {
     "cold-start": "From the start of a search process to its first answer, and where the time goes.",
     "confidence": "Whether answers know what the catalogue holds: ROC area and calibration on labelled folders.",
     "copies": "Whether edited copies are found first and told from similar pictures, edit by edit.",
+    "life": "Photos from life asked for in the demo's drawings: what is found, hidden and claimed.",
     "metrics": "P@1, P@12, mAP and time of every metric on a labelled folder.",
     "operations": "Operations of the free tier that each step uses.",
+    "packshots": "Phone photos asked for in a shop's packshots: what is found, hidden and claimed.",
     "peers": "Visor and what else there is on the same vectors.",
     "search": "Latency, recall, memory and size of one index.",
 }

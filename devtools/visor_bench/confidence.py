@@ -10,14 +10,16 @@ from typing import Any
 import click
 import numpy as np
 
-from visor.confidence.model import Calibration, OutOfDomainPrior
+from visor.confidence.model import Calibration
 from visor.console import as_json, print_json, say
 from visor.errors import BadRequest
-from visor.evaluation.confidence import fitted, surroundings
+from visor.evaluation.confidence import first_of, fitted, surroundings
 from visor.evaluation.folder import EmbeddedFolder, embedded_folder
 from visor.evaluation.scores import NEAREST, area_under_roc
 from visor.index.format.container import Array
 from visor.settings import Settings
+from visor_bench.gap import FILE, FOLDER, Article, Photo, both_halves, figures, index_of
+from visor_bench.packshots import articles_of, photos_of
 
 SPLITS = 6
 BINS = 10
@@ -30,7 +32,8 @@ HELD_CONFIDENT = 0.8
 class Trial:
     """One catalogue and its queries: scores and probabilities (n,), best similarities (n,), and which are held (n,).
 
-    Of each query's first page: likely (n, 12), the probability of each result, and right (n, 12), which have its kind.
+    Of each query's first page: likely (n, 12), the probability of each result, and right (n, 12), which have its kind;
+    first (n,), the confidence in its first match.
     """
 
     scores: Array
@@ -39,33 +42,69 @@ class Trial:
     held: Array
     likely: Array
     right: Array
+    first: Array
     calibration: Calibration
 
 
 @click.command("confidence")
-@click.option("--in", "inside", type=click.Path(exists=True, file_okay=False, path_type=Path), required=True)
-@click.option("--out", "outside", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--in", "inside", type=FOLDER)
+@click.option("--out", "outside", type=FOLDER)
+@click.option("--queries", type=FOLDER, help="Instead: visitors' photos, a sub-folder a kind …")
+@click.option("--catalogue", type=FOLDER, help="… of the images in this folder's catalogue.json, …")
+@click.option("--map", "map_file", type=FILE, help="… and JSON that names the image of each sub-folder.")
 @click.option("--splits", default=SPLITS, show_default=True, help="Splits of the kinds, without --out.")
 @as_json
-def confidence_command(inside: Path, outside: Path | None, splits: int, as_json: bool) -> None:
+def confidence_command(
+    inside: Path | None,
+    outside: Path | None,
+    queries: Path | None,
+    catalogue: Path | None,
+    map_file: Path | None,
+    splits: int,
+    as_json: bool,
+) -> None:
     """Tell queries that the catalogue holds from strangers.
 
     With --out the pictures of one folder are the catalogue and those of the other the strangers. Without it half of the
     folder's kinds (sub-folders) are the catalogue and the other half the strangers, in seeded splits. In-catalogue
     queries are the catalogue's own pictures, each left out in turn. The names of kinds are used for splitting only.
     """
-    pictures = embedded_folder(inside, Settings.read())
-    pairs = [(pictures, embedded_folder(outside, Settings.read()))] if outside else splits_of(pictures, splits)
-    trials = []
-    for number, (catalogue, others) in enumerate(pairs):
-        trials.append(run_trial(catalogue, others, seed=number))
-        say(f"trial {number + 1}: area under the ROC curve {_area(trials[-1].scores, trials[-1].held):.3f}")
-    document = summary(trials)
+    if queries and catalogue and map_file:
+        document = across_the_gap(articles_of(catalogue), photos_of(queries, map_file))
+    elif inside:
+        pictures = embedded_folder(inside, Settings.read())
+        pairs = [(pictures, embedded_folder(outside, Settings.read()))] if outside else splits_of(pictures, splits)
+        trials = []
+        for number, (held, others) in enumerate(pairs):
+            trials.append(run_trial(held, others))
+            say(f"trial {number + 1}: area under the ROC curve {_area(trials[-1].scores, trials[-1].held):.3f}")
+        document = summary(trials)
+    else:
+        raise click.UsageError("Name --in, or --queries with --catalogue and --map")
     if as_json:
         print_json(document)
         return
     for name, value in document.items():
         click.echo(f"{name:24} {value}")
+
+
+def across_the_gap(articles: Sequence[Article], photos: Sequence[Photo]) -> dict[str, Any]:
+    """Each photo once with what is right for it in the catalogue and once without, having learned from others."""
+    with index_of(articles, Settings.read()) as bench:
+        asked, _, learned = both_halves(bench, photos)
+    measured, right = figures(asked), np.array([one.rank == 0 for one in asked])
+    first, held = np.array([one.first for one in asked]), np.array([one.confidence for one in asked])
+    both = np.concatenate([held, [one.stranger for one in asked]])
+    is_held = np.arange(len(both)) < len(held)
+    return {
+        "auroc": round(_area(both, is_held), 4),
+        "calibration_error": round(calibration_error(both, is_held), 4),
+        "first_auroc": round(_area(first, right), 4),
+        "first_calibration_error": round(calibration_error(first, right, even=False), 4),
+        "queries": len(photos),
+        "learned_from": learned,
+        **measured,
+    }
 
 
 def splits_of(pictures: EmbeddedFolder, splits: int) -> Iterator[tuple[EmbeddedFolder, EmbeddedFolder]]:
@@ -85,12 +124,8 @@ def splits_of(pictures: EmbeddedFolder, splits: int) -> Iterator[tuple[EmbeddedF
         yield pictures.take(np.flatnonzero(held)), pictures.take(np.flatnonzero(~held))
 
 
-def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder, *, seed: int) -> Trial:
-    """Fit a calibration to the catalogue, then ask for everything in a seeded order.
-
-    Each probability is what a running search would have answered at that moment: it has learned from the queries
-    before, and from nothing after.
-    """
+def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder) -> Trial:
+    """Fit a calibration to the catalogue, then ask for everything."""
     calibration = fitted(catalogue)
     scores, best, arounds, right, held = [], [], [], [], []
     for asked, is_held in ((catalogue, True), (strangers, False)):
@@ -100,19 +135,19 @@ def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder, *, seed: int
             arounds.append(around)
             right.append(of_kind & is_held)
             held.append(is_held)
-    running, likely = OutOfDomainPrior(), np.empty((len(scores), NEAREST))
-    for place in np.random.default_rng(seed).permutation(len(scores)):
-        likely[place] = calibration.confidences(arounds[place], range(NEAREST), running.out_of_domain_share)
-        running.add(scores[place], calibration)
-    return Trial(np.array(scores), likely[:, 0], np.array(best), np.array(held), likely, np.stack(right), calibration)
+    likely = np.array([calibration.confidences(around, range(NEAREST)) for around in arounds])
+    probabilities = np.array([calibration.confidence(score) for score in scores])
+    first = np.array([first_of(calibration, around) for around in arounds])
+    return Trial(
+        np.array(scores), probabilities, np.array(best), np.array(held), likely, np.stack(right), first, calibration
+    )
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:
-    """Means over trials. `auroc` is over what an answer says; `score_auroc` over the score before the running share;
-    `match_…` over single results of first pages, right where they have the query's kind."""
+    """Means over trials. `auroc` is over what an answer says; `match_…` over single results of first pages, right where
+    they have the query's kind; `first_…` over the first results of held queries."""
     return {
         "auroc": _mean([_area(t.probabilities, t.held) for t in trials]),
-        "score_auroc": _mean([_area(t.scores, t.held) for t in trials]),
         "baseline_auroc": _mean([_area(t.best, t.held) for t in trials]),
         "calibration_error": _mean([calibration_error(t.probabilities, t.held) for t in trials]),
         "false_confident_at_80": _mean([_false_confident(t.probabilities, t.held) for t in trials]),
@@ -120,6 +155,11 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
         "match_auroc": _mean([_area(t.likely.ravel(), t.right.ravel()) for t in trials]),
         "match_calibration_error": _mean(
             [calibration_error(t.likely.ravel(), t.right.ravel(), even=False) for t in trials]
+        ),
+        "first_auroc": _mean([_area(t.first[t.held], t.right[t.held, 0]) for t in trials]),
+        "first_baseline_auroc": _mean([_area(t.best[t.held], t.right[t.held, 0]) for t in trials]),
+        "first_calibration_error": _mean(
+            [calibration_error(t.first[t.held], t.right[t.held, 0], even=False) for t in trials]
         ),
         "mean_confidence_held": _mean([t.probabilities[t.held].mean() for t in trials]),
         "mean_confidence_strangers": _mean([t.probabilities[~t.held].mean() for t in trials]),

@@ -105,7 +105,8 @@ class MadeUpModel:
     def embed(self, images: list[Image.Image]) -> Any:
         vectors = self.random.standard_normal((len(images), DIMENSION)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return SimpleNamespace(vectors=vectors, labels=[()] * len(images), safety=[None] * len(images))
+        none = [None] * len(images)
+        return SimpleNamespace(vectors=vectors, labels=[()] * len(images), safety=none, probabilities=none)
 
 
 def picture(item: Item) -> bytes:

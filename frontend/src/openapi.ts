@@ -461,6 +461,8 @@ export interface components {
             audit?: components["schemas"]["Audit"] | null;
             /** @default [] */
             meters?: components["schemas"]["MeterAnswer"][];
+            /** @default 0 */
+            learned_from?: number;
             /** @default null */
             notice?: string | null;
         };

@@ -101,6 +101,19 @@ class App:
 
         return self._embedder.fingerprint if self._embedder else model_fingerprint(self.settings)
 
+    @property
+    def label_words(self) -> list[dict[str, float]]:
+        """What the words of the labels' names are worth; empty where the model is not at hand."""
+        from visor.errors import ModelError, ModelNotBuilt
+        from visor.models.store import label_words, model_directory, read_manifest
+
+        if self._embedder:
+            return self._embedder.label_words
+        try:
+            return label_words(read_manifest(model_directory(self.settings, self.settings.model)))
+        except (ModelError, ModelNotBuilt):
+            return []
+
     @cached_property
     def searcher(self) -> Searcher:
         from visor.index.search.searcher import Searcher
@@ -209,8 +222,10 @@ class App:
         from visor.index.merge.merge import merge
         from visor.ingest.reindex import finish_reindex
         from visor.search.feedback import rejected_features
+        from visor.search.visitors import VisitorSums
 
         objects, documents = self.stores.objects, self.stores.documents
+        visitors = VisitorSums(documents, self.fingerprint)
         report = merge(
             objects,
             documents,
@@ -218,7 +233,7 @@ class App:
             budget_s=budget_s,
             relearn=relearn,
             progress=progress,
-            calibrate=Calibrator(objects, lambda: rejected_features(documents)),
+            calibrate=Calibrator(objects, lambda: rejected_features(documents), visitors.fold, self.label_words),
         )
         if report.generation and report.finished:
             finish_reindex(objects, documents, self.fingerprint)
@@ -244,6 +259,7 @@ class App:
             settings=self.settings,
             picture_address=picture_address,
             on_look=lambda: self.meter.add("look"),
+            on_learn=lambda: self.meter.add("learn"),
         )
 
     def serving(self, picture_address: Callable[[IndexedItem], str] | None = None) -> ActiveIndex:

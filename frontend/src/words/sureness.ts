@@ -78,7 +78,9 @@ export const bandOf = (answer: SearchAnswer, asked: Asked): Band => {
   if (unsure) return UNSURE[asked];
   if (asked === "picture" && matches[0]?.verdict === "exact") return SAME;
   const steps = STEPS[asked];
-  return (steps.find(({ from }) => confidence >= from) ?? steps.at(-1)) as Band;
+  // The catalogue may hold a photo's thing although no match is likely to be it.
+  const surest = asked === "picture" ? (matches[0]?.confidence ?? 0) : confidence;
+  return (steps.find(({ from }) => surest >= from) ?? steps.at(-1)) as Band;
 };
 
 /** What to do about a picture with nothing in it. */

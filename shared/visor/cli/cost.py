@@ -36,6 +36,7 @@ HELP = {
     "switch": "Whether a budget closes the endpoint, which takes one more function.",
     "site_sources": "Whether there is a source of kind site, whose libraries are then deployed.",
     "bucket_sources": "Whether there is a source of kind bucket.",
+    "metrics": "Whether SciPy's metrics can be asked for, whose library is then deployed.",
     "video_sources": "Whether there is a source of kind video.",
 } | {
     f"{function}_{size}": f"{words} of the {function} function."

@@ -115,7 +115,18 @@ def _read(path: str) -> bytes:
 
 @click.group("feedback")
 def feedback_command() -> None:
-    """Show which matches searchers rejected, and which held back queries they called harmless."""
+    """Show what searchers rejected or called harmless, and forget what their photos look like."""
+
+
+@feedback_command.command("forget-visitors")
+def forget_visitors_command() -> None:
+    """Forget what was learned from visitors' photos, at the next merge."""
+    from visor.search.visitors import forget_visitors
+    from visor.storage import open_stores
+
+    with open_stores(Settings.read()) as stores:
+        forget_visitors(stores.documents)
+    click.echo("The next merge forgets what was learned from visitors' photos: visor compact")
 
 
 @feedback_command.command("export")

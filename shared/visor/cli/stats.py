@@ -36,6 +36,8 @@ def stats_command(as_json: bool) -> None:
         return
     click.echo(f"{stats.images} images in {stats.segments} segments, {stats.fresh} of them fresh")
     click.echo(f"model {stats.model.name} ({stats.model.fingerprint[:12]}), {stats.model.dimension} numbers")
+    if stats.learned_from:
+        click.echo(f"learned from {stats.learned_from} visitors' photos what these look like")
     click.echo(f"{document['waiting_batches']} batches wait, {document['dead_letters']} dead letters")
     for run in runs:
         counts = ", ".join(

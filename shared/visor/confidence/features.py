@@ -50,6 +50,8 @@ SAMPLED = 512
 """Pictures of the catalogue that a query is compared with, besides its nearest ones."""
 LABEL_DECAY = 0.5
 """A label counts half as much as the one before: measured against 1 and 0.8."""
+SHARPNESS = 8.0
+"""Of the softmax over centred similarities: 8 to 15 say equally well which first match is right."""
 _SHARED = 20
 _FAR = slice(9, 50)
 
@@ -121,6 +123,23 @@ def centred_similarities(queries: Array, mean: Array, sample: Array) -> Array:
     lengths = np.sqrt(np.maximum(1.0 - 2 * (queries @ mean) + mean @ mean, 1e-9))
     similarities: Array = (moved @ sample.T) / lengths[:, None]
     return similarities
+
+
+def first_log_odds(around: Neighbourhood, mean: Array, images: int) -> float:
+    """Log-odds of the nearest row among all of the catalogue, by the softmax of their centred similarities.
+
+    Rows that are not among the nearest are reckoned from the sample.
+
+    Args:
+        around, mean: As for `features`.
+        images: Rows in the catalogue.
+    """
+    near = SHARPNESS * centred_similarities(around.query[None], mean, unit(around.rows - mean))[0].astype(np.float64)
+    others = float(np.exp(near[1:]).sum())
+    if around.sampled is not None and images > len(near) and len(around.sampled.similarities):
+        far = np.minimum(SHARPNESS * around.sampled.similarities, near.min())
+        others += (images - len(near)) * float(np.exp(far).mean())
+    return float(near[0] - np.log(max(others, 1e-9)))
 
 
 def features(around: Neighbourhood, mean: Array) -> Array:

@@ -12,6 +12,7 @@ import base64
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from visor.confidence.clustering import clearest_groups
@@ -23,6 +24,7 @@ from visor.confidence.features import (
     Sampled,
     centred_similarities,
     features,
+    first_log_odds,
 )
 from visor.confidence.model import Calibration
 from visor.index.format.container import Array
@@ -116,7 +118,7 @@ def fit(
     if n < SAMPLE_MIN:
         return Calibration()
     mean = mean.astype(np.float16).astype(np.float32)
-    near = _nearest(sample, catalogue())
+    near, images = _nearest(sample, catalogue())
     if sum(len(one.rows) >= 2 for one in near) < SAMPLE_MIN // 2:
         return Calibration()
     rows = _gather(near, catalogue())
@@ -126,18 +128,22 @@ def fit(
     drawn = unit(unit(sample.vectors[some]) - mean)
     similarities = centred_similarities(sample.vectors, mean, drawn)
     different = (some != np.arange(n)[:, None]) & (sample.vectors @ unit(sample.vectors[some]).T < COPY)
-    own, strange = [], []
+    own, strange, first = [], [], []
     for i, one in enumerate(near):
         others = row_groups[rows.places(one.rows)] != groups[i]
         foreign = different[i] & (groups[some] != groups[i])
         if len(one.rows) >= 2:
-            own.append(_features(one, rows, sample, i, mean, _sampled(similarities[i], drawn, different[i])))
+            around = _around(one, rows, sample, i, _sampled(similarities[i], drawn, different[i]))
+            own.append(features(around, mean))
+            first.append(first_log_odds(around, mean, images))
         if others.sum() >= 2:
             sampled = _sampled(similarities[i], drawn, foreign)
-            strange.append(_features(one, rows, sample, i, mean, sampled, others))
+            strange.append(features(_around(one, rows, sample, i, sampled, others), mean))
     if min(len(own), len(strange)) < SAMPLE_MIN // 2:
         return Calibration()
-    return _fitted(np.stack(own), np.stack(strange), sample, mean, space, clearness, rejected)
+    fitted = _fitted(np.stack(own), np.stack(strange), sample, mean, space, clearness, rejected)
+    centre, spread = float(np.median(first)), max(float(np.std(first)), 1e-3)
+    return msgspec.structs.replace(fitted, first_centre=round(centre, 6), first_spread=round(spread, 6), images=images)
 
 
 def _fitted(
@@ -202,7 +208,7 @@ class _Rows:
         return np.searchsorted(self.rows, rows)
 
 
-def _nearest(sample: Sample, catalogue: Iterable[CatalogueRows]) -> list[_Near]:
+def _nearest(sample: Sample, catalogue: Iterable[CatalogueRows]) -> tuple[list[_Near], int]:
     near = [_Near(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in sample.rows]
     start = 0
     for part in catalogue:
@@ -216,7 +222,7 @@ def _nearest(sample: Sample, catalogue: Iterable[CatalogueRows]) -> list[_Near]:
             order = np.argsort(-merged, kind="stable")[:KEPT]
             near[i] = _Near(merged[order], np.concatenate([found.rows, start + few])[order])
         start += len(part.vectors)
-    return near
+    return near, start
 
 
 def _gather(near: Sequence[_Near], catalogue: Iterable[CatalogueRows]) -> _Rows:
@@ -247,25 +253,18 @@ def _sampled(similarities: Array, drawn: Array, chosen: Array) -> Sampled | None
     return Sampled(similarities[chosen], drawn[chosen].mean(0)) if chosen.any() else None
 
 
-def _features(
-    near: _Near,
-    rows: _Rows,
-    sample: Sample,
-    i: int,
-    mean: Array,
-    sampled: Sampled | None,
-    keep: Array | None = None,
-) -> Array:
-    """Features of one picture, among the near rows that `keep` (k,) bool leaves."""
+def _around(
+    near: _Near, rows: _Rows, sample: Sample, i: int, sampled: Sampled | None, keep: Array | None = None
+) -> Neighbourhood:
+    """What is around one image, of the near rows that `keep` (k,) bool leaves."""
     chosen = rows.places(near.rows if keep is None else near.rows[keep])[:NEIGHBOURS]
-    around = Neighbourhood(
+    return Neighbourhood(
         sample.vectors[i],
         rows.vectors[chosen].astype(np.float32),
         [rows.labels[j] for j in chosen] if sample.labels else (),
         sample.labels[i] if sample.labels else (),
         sampled,
     )
-    return features(around, mean)
 
 
 def logistic(held: Array, strangers: Array, prior: Array, ridge: float) -> Array:

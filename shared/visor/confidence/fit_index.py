@@ -8,8 +8,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from visor.confidence.across import Across, Learned
 from visor.confidence.features import CoverageProjection
 from visor.confidence.fit import NONE_REJECTED, SAMPLE_MAX, CatalogueRows, Sample, fit
+from visor.confidence.fit_across import fit_across
 from visor.confidence.model import FULL_MAX, Calibration
 from visor.index.format.container import Array, rows_in_blocks
 from visor.index.format.facets import FacetColumns
@@ -29,10 +31,18 @@ class Calibrator:
 
     Args:
         rejected: Gives the features of answers that somebody called no match, (r, f); see `visor.search.feedback`.
+        learn: Gives the visitors' mean, where it is another one than the one known (`visor.search.visitors`).
+        label_words: For each label of the model the weights of its words, where the model is at hand.
     """
 
-    def __init__(self, objects: ObjectStore, rejected: Callable[[], Array] = lambda: NONE_REJECTED) -> None:
-        self.objects, self._rejected = objects, rejected
+    def __init__(
+        self,
+        objects: ObjectStore,
+        rejected: Callable[[], Array] = lambda: NONE_REJECTED,
+        learn: Callable[[Across | None], Learned | None] = lambda before: None,
+        label_words: Sequence[dict[str, float]] = (),
+    ) -> None:
+        self.objects, self._rejected, self._learn, self._label_words = objects, rejected, learn, label_words
 
     def __call__(self, manifest: Manifest, segments: Sequence[Segment], space: Space) -> Mapping[str, Any] | None:
         """The new content of the manifest's `calibration`, or None if the old one still fits."""
@@ -41,10 +51,16 @@ class Calibrator:
         measured_in = None if images <= FULL_MAX else space.name
         grown = max(images, 1) / max(old.images, 1)
         fits = 1 / REFIT_AT < grown < REFIT_AT and old.space == measured_in and old.rejected == len(rejected)
-        if fits or not images:
+        if not images:
             return None
-        fitted = self.fit(segments, space, rejected, full=measured_in is None)
-        return as_document(msgspec.structs.replace(fitted, images=images))
+        learned = self._learn(old.across)
+        if fits and learned is None and old.across is not None:
+            return None
+        across = fit_across(segments, space, old.across, learned, self._label_words)
+        if fits and across is None:
+            return None
+        fitted = old if fits else self.fit(segments, space, rejected, full=measured_in is None)
+        return as_document(msgspec.structs.replace(fitted, images=old.images if fits else images, across=across))
 
     def fit(self, segments: Sequence[Segment], space: Space, rejected: Array, *, full: bool) -> Calibration:
         """See `visor.confidence.fit.fit`."""
@@ -96,6 +112,4 @@ class _Labels(Sequence[Sequence[str]]):
         return len(self._columns) - self._first
 
     def __getitem__(self, row: Any) -> Any:
-        starts = self._columns.label_starts
-        start, stop = starts[self._first + row], starts[self._first + row + 1]
-        return tuple(self._columns.names["label"][code] for code in self._columns.label_codes[start:stop])
+        return tuple(self._columns.names["label"][code] for code in self._columns.labels.row(self._first + row))

@@ -1,26 +1,23 @@
 """Calibration: from what is around a query to the probability that the catalogue holds what was asked for.
 
-Two things are learned, at different times and both without labels:
-- at a merge (`visor.confidence.fit`): how the catalogue's own pictures differ from strangers of the same shop;
-- while searching (`OutOfDomainPrior`): how many of the strangers come from elsewhere, where any match is weaker.
-`ConfidenceEstimator` judges the hits of a search, `ConfidenceContext` measures what is around them.
-The base rate is an assumption, not a measurement: half of the queries ask for something that the catalogue holds.
+Learned at a merge and without labels (`visor.confidence.fit`): how the catalogue's own images differ from strangers of
+the same shop. Two numbers are assumptions: half of the queries ask for something that the catalogue holds, and a
+quarter of the others comes from elsewhere, where any match is weaker. Nothing is learned between merges.
 """
 
 from __future__ import annotations
 
 import base64
 import math
-import threading
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, overload
 
 import msgspec
 import numpy as np
 
+from visor.confidence.across import CONFIDENT_ACROSS, Across, is_it, sigmoid
 from visor.confidence.features import (
     FEATURES,
     SAMPLED,
@@ -29,6 +26,7 @@ from visor.confidence.features import (
     Sampled,
     centred_similarities,
     features,
+    first_log_odds,
 )
 from visor.index.format.container import Array
 from visor.index.format.manifest import Manifest
@@ -41,14 +39,12 @@ from visor.schema.items import Record
 CONFIDENT = 0.5
 """Probability below which an answer says that there is no confident match."""
 OUT_OF_DOMAIN_SHARE = 0.25
-"""Share of strangers taken to be from elsewhere before any query was seen …"""
-PRIOR_QUERIES = 6.0
-"""… with the weight of this many strangers."""
-OUT_OF_DOMAIN_MAX = 0.99
+"""Share of strangers taken to be from elsewhere."""
+FIRST_SLOPE, FIRST_INTERCEPT = 0.8, 1.2
+"""Log-odds that a first match is right, over its log-odds among all in units of the catalogue's own spread: the least
+over-sure on clothing and on groceries."""
 JUDGED = 24
 """Results of an answer that are judged one by one: two pages."""
-QUERIES_REMEMBERED = 500
-"""Scores of past queries that the share is estimated from: numbers, nothing about what was searched."""
 SHORT_FROM = 2.0
 SHORT_WEIGHT = 2.0
 """A best similarity more than 2 of the catalogue's standard deviations below its median counts extra, as nothing else
@@ -58,7 +54,6 @@ FULL_MAX = 2_000
 learned on nearer than what it was not. 13 MB as float16."""
 FULL_KEPT_MAX = 4 * FULL_MAX
 """Pictures up to which full vectors stay in memory for that; a merge long before has fitted anew."""
-_STEPS = 4
 _BEST = FEATURES.index("best_similarity")
 
 
@@ -94,6 +89,13 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Answers among them that somebody had called no match."""
     cluster_weight: float = msgspec.field(default=0.0, name="trust")
     """How far the clusters found among the images were followed, 0 to 1; the rest are the default weights."""
+
+    first_centre: float = 0.0
+    """Median of `features.first_log_odds` over the catalogue's own images, each left out …"""
+    first_spread: float = 0.0
+    """… and their standard deviation; 0 where that was not measured."""
+    across: Across | None = None
+    """What is known of visitors' photos; None before a merge that knows of looks."""
 
     @classmethod
     def of(cls, stored: Mapping[str, Any]) -> Calibration:
@@ -136,16 +138,25 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         """How much likelier each score is among strangers from elsewhere than among those of the same shop."""
         return np.exp(np.clip(-(np.asarray(scores) - self.out_of_domain_at) / self.out_of_domain_width, -30.0, 30.0))
 
-    def confidence(self, score: float, out_of_domain_share: float = 0.0) -> float:
-        """Confidence in [0, 1] that the catalogue holds what was asked for.
-
-        Args:
-            out_of_domain_share: Share of strangers from elsewhere, as `OutOfDomainPrior` estimates it.
-        """
-        strangers = 1.0 - out_of_domain_share + out_of_domain_share * float(self.out_of_domain_ratio(np.array(score)))
+    def confidence(self, score: float) -> float:
+        """Confidence in [0, 1] that the catalogue holds what was asked for."""
+        share = OUT_OF_DOMAIN_SHARE
+        strangers = 1.0 - share + share * float(self.out_of_domain_ratio(np.array(score)))
         return 1.0 / (1.0 + math.exp(min(60.0, max(-60.0, math.log(strangers) - score))))
 
-    def confidences(self, around: Neighbourhood, ranks: Sequence[int], out_of_domain_share: float = 0.0) -> list[float]:
+    def first(self, around: Neighbourhood, held: float) -> float | None:
+        """Confidence in [0, 1] that the nearest row is right; None where that was not fitted.
+
+        Args:
+            held: Confidence that the catalogue holds what was asked for; where it does not, nothing is right.
+        """
+        if not self.first_spread or len(around.query) != len(self.mean_vector) or not len(around.rows):
+            return None
+        odds = first_log_odds(around, self.mean_vector, self.images)
+        first = sigmoid(FIRST_INTERCEPT + FIRST_SLOPE * (odds - self.first_centre) / self.first_spread)
+        return first if held >= CONFIDENT else min(first, held)
+
+    def confidences(self, around: Neighbourhood, ranks: Sequence[int]) -> list[float]:
         """Confidence in [0, 1] of each result: that of the answer if there were none nearer.
 
         It never rises from one result to the next. How right it is: docs/benchmarks-confidence.md.
@@ -158,66 +169,55 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         for number, rank in enumerate(ranks):
             if number < JUDGED and rank < len(around.rows):
                 rest = replace(around, rows=around.rows[rank:], labels=around.labels[rank:])
-                least = min(least, self.confidence(self.score(rest), out_of_domain_share))
+                least = min(least, self.confidence(self.score(rest)))
             found.append(least)
         return found
 
 
-class OutOfDomainPrior:
-    """Estimates, from the scores of the queries that came, which share of strangers comes from elsewhere. Thread-safe.
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """held: confidence that the catalogue holds what was asked for; confident: from which it is called so; matches:
+    confidence of each hit that it is what was asked for, never rising."""
 
-    Three kinds of query are mixed: those the catalogue holds (half, by assumption), strangers of the same shop, and
-    strangers from elsewhere. Expectation–maximisation over past scores finds the share (Saerens et al., 'Adjusting the
-    outputs of a classifier to new a priori probabilities', Neural Computation 2002), from `OUT_OF_DOMAIN_SHARE` on.
-    """
-
-    def __init__(self) -> None:
-        self._scores: deque[float] = deque(maxlen=QUERIES_REMEMBERED)
-        self._share = OUT_OF_DOMAIN_SHARE
-        self._lock = threading.Lock()
-
-    @property
-    def out_of_domain_share(self) -> float:
-        return self._share
-
-    def add(self, score: float, calibration: Calibration) -> None:
-        """Learn from one more query; one that is asked again teaches nothing new."""
-        with self._lock:
-            if score in self._scores:
-                return
-            self._scores.append(score)
-            scores = np.clip(np.array(self._scores), -30.0, 30.0)
-            held, ratio, share = np.exp(scores), calibration.out_of_domain_ratio(scores), self._share
-            for _ in range(_STEPS):
-                whole = held + (1 - share) + share * ratio
-                far, near = share * ratio / whole, (1 - share) / whole
-                strangers = PRIOR_QUERIES + far.sum() + near.sum()
-                share = min(OUT_OF_DOMAIN_MAX, float((OUT_OF_DOMAIN_SHARE * PRIOR_QUERIES + far.sum()) / strangers))
-            self._share = share
+    held: float
+    confident: float
+    matches: list[float]
 
 
 class ConfidenceEstimator:
     """Judges the answers of one index. Thread-safe; one a process."""
 
     def __init__(self) -> None:
-        self.prior = OutOfDomainPrior()
         self._context = ConfidenceContext()
 
-    def confidences(self, hits: Hits, query_labels: Sequence[str], *, learn: bool) -> list[float]:
-        """Probability of each hit that it is what was asked for, never rising.
+    def calibration(self, manifest: Manifest | None) -> Calibration:
+        return self._context.calibration(manifest)
+
+    def across(self, manifest: Manifest | None) -> Across | None:
+        """What is known of visitors' photos, where queries are to be answered across the gap."""
+        across = self.calibration(manifest).across
+        return across if across is not None and across.is_on else None
+
+    def judge(self, hits: Hits, query_labels: Sequence[str], across: Across | None) -> Judgement:
+        """How sure an answer is. It follows from the hits and their manifest alone.
 
         Args:
             query_labels: Content labels of the query, most probable first.
-            learn: Take the query into account for how many of those to come ask for what is not there.
+            across: The hits were found across this gap; None: by the catalogue's own look.
         """
         if hits.nearest is None or not hits.hits:
-            return []
+            return Judgement(0.0, CONFIDENT, [])
+        ranks = [hit.rank for hit in hits.hits]
+        if across is not None:
+            similarities = hits.nearest.similarities
+            return Judgement(across.held(similarities), CONFIDENT_ACROSS, is_it(similarities, ranks))
         calibration = self._context.calibration(hits.nearest.snapshot.manifest)
         around = self._context.neighbourhood(hits.nearest, query_labels)
-        confidences = calibration.confidences(around, [hit.rank for hit in hits.hits], self.prior.out_of_domain_share)
-        if learn:
-            self.prior.add(calibration.score(around), calibration)
-        return confidences
+        held, matches = calibration.confidence(calibration.score(around)), calibration.confidences(around, ranks)
+        first = calibration.first(around, held) if ranks[0] == 0 else None
+        if first is not None:
+            matches = [first, *(min(first, confidence) for confidence in matches[1:])]
+        return Judgement(held, CONFIDENT, matches)
 
     def features(self, hits: Hits) -> tuple[float, ...]:
         """What an answer was judged by, to learn from at the next merge; nothing where it was not fitted."""
@@ -321,9 +321,7 @@ class RowLabels(Sequence[tuple[str, ...]]):
         if isinstance(place, slice):
             return RowLabels(self._rows[place])
         block, row = self._rows[place]
-        columns = block.columns
-        start, stop = columns.label_starts[row], columns.label_starts[row + 1]
-        return tuple(columns.names["label"][code] for code in columns.label_codes[start:stop])
+        return tuple(block.columns.names["label"][code] for code in block.columns.labels.row(row))
 
 
 def _stack(rows: Sequence[Array], dimension: int) -> Array:

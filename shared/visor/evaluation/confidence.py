@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from visor.confidence.features import NEIGHBOURS, SAMPLED, Neighbourhood, Sampled, centred_similarities
 from visor.confidence.fit import CatalogueRows, Sample, fit
-from visor.confidence.model import OUT_OF_DOMAIN_SHARE, Calibration
+from visor.confidence.model import Calibration
 from visor.evaluation.folder import EmbeddedFolder
 from visor.evaluation.scores import NEAREST
 from visor.index.format.container import Array
@@ -25,9 +25,16 @@ def first_confidences(catalogue: EmbeddedFolder, queries: EmbeddedFolder | None)
     calibration, asked = fitted(catalogue), queries or catalogue
     likely, right = [], []
     for around, of_kind in surroundings(catalogue, asked, calibration, leave_out=queries is None):
-        likely.append(calibration.confidence(calibration.score(around), OUT_OF_DOMAIN_SHARE))
+        likely.append(first_of(calibration, around))
         right.append(of_kind[0])
     return np.array(likely), np.array(right)
+
+
+def first_of(calibration: Calibration, around: Neighbourhood) -> float:
+    """The confidence in the first match."""
+    held = calibration.confidence(calibration.score(around))
+    first = calibration.first(around, held)
+    return held if first is None else first
 
 
 def fitted(catalogue: EmbeddedFolder) -> Calibration:

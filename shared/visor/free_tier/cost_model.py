@@ -144,6 +144,7 @@ class PlanUsage:
             Load("compact runs", "compact_run", (min(compactions * DAYS, batches),), (compactions,), "compact"),
             Load("searches", "search", (searches * DAYS,), (searches,), "search"),
             Load("looks for news", "look", (looks * DAYS,), (looks,)),
+            Load("visitors' look", "learn", (searches * DAYS / 10,), (searches / 10,)),
             Load("explanations", "explain", (explained * DAYS,), (explained,), "search"),
             Load("page's questions", "reading", (readings * DAYS,), (readings,), "search"),
             Load("search starts", "cold_start", (starts * DAYS,), (starts,), "search"),

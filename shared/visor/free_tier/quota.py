@@ -31,7 +31,7 @@ BACKGROUND_SHARE = 0.8
 """Share of what Visor may use that crawl and embed may take; the rest is for searches."""
 
 Background = Literal["embed", "crawl", "crawl_run", "link", "merge", "compact_run"]
-Kind = Background | Literal["search", "look", "reading", "cold_start", "fresh_shard"]
+Kind = Background | Literal["search", "look", "learn", "reading", "cold_start", "fresh_shard"]
 """An operation of counted.json."""
 BACKGROUND = frozenset(get_args(Background))
 

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from visor.errors import ImageError, NothingToCompare
+from visor.ingest.augmented_queries import AugmentedQueries
 from visor.schema.collections import COMMITS, FAILURES, ITEMS
 from visor.schema.items import (
     Batch,
@@ -56,6 +57,8 @@ class EmbeddedImage:
     vector: np.ndarray
     labels: tuple[Label, ...]
     safety: Safety | None
+    look: np.ndarray
+    """(258,) uint8: `visor.index.format.looks`."""
     blank: str | None = None
     """Why there is nothing to compare in it, if so: a sentence."""
 
@@ -76,6 +79,7 @@ class BatchPlan:
     failed_before: dict[str, Document]
     report: EmbedReport = field(default_factory=EmbedReport)
     images: list[EmbeddedImage] = field(default_factory=list)
+    augmented: AugmentedQueries = field(default_factory=AugmentedQueries)
     updates: list[Change] = field(default_factory=list)
     deletes: list[Change] = field(default_factory=list)
     failures: list[tuple[Change, ImageError]] = field(default_factory=list)

@@ -22,8 +22,10 @@ from PIL import Image
 
 from visor.errors import Conflict, FetchUnavailable, ImageError, UnsafeImage
 from visor.free_tier.quota import Meter
+from visor.imaging.colour_signature import colour_signature
 from visor.imaging.content import ITEM_INNER_MIN, content_of
 from visor.imaging.decode import decode_image
+from visor.index.format.looks import pack_look
 from visor.index.format.shard import shard_object, write_shard
 from visor.ingest.batch_plan import BatchPlan, EmbeddedImage, EmbedReport, nothing_to_compare
 from visor.models.embedder import Embedder
@@ -193,19 +195,22 @@ class BatchEmbedder:
         return _Decoded(change, image.width, image.height, hashes, blank, image.pixels)
 
     def _embed_some(self, plan: BatchPlan, images: list[_Decoded]) -> None:
-        embedded = self.embedder.embed([image.pixels for image in images])
-        for image, vector, labels, probabilities in zip(
-            images, embedded.vectors, embedded.labels, embedded.safety, strict=True
-        ):
-            safety = moderate(probabilities, self.settings.unsafe_item)
+        augmented = plan.augmented.images({image.change.item.id: image.pixels for image in images if not image.blank})
+        every = [*(image.pixels for image in images), *augmented.values()]
+        embedded = self.embedder.embed(every)
+        seen = zip(embedded.probabilities, every, strict=True)
+        looks = [pack_look(probabilities, colour_signature(pixels)) for probabilities, pixels in seen]
+        for row, item in enumerate(augmented, len(images)):
+            plan.augmented.add(item, embedded.vectors[row], looks[row])
+        for row, image in enumerate(images):
+            safety = moderate(embedded.safety[row], self.settings.unsafe_item)
             if safety is not None and safety.unsafe:
                 plan.failures.append((image.change, unsafe_image(safety, self.settings.unsafe_item)))
             else:
                 # Without the pixels, which are what takes memory.
-                seen = () if image.blank else labels
-                plan.images.append(
-                    EmbeddedImage(*image[:4], vector=vector, labels=seen, safety=safety, blank=image.blank)
-                )
+                labels = () if image.blank else embedded.labels[row]
+                vector, look = embedded.vectors[row], looks[row]
+                plan.images.append(EmbeddedImage(*image[:4], vector, labels, safety, look, image.blank))
 
     def _commit(self, plan: BatchPlan) -> None:
         plan.images.sort(key=lambda p: p.change.item.id)
@@ -225,6 +230,8 @@ class BatchEmbedder:
             vectors=np.stack([image.vector for image in images]).astype(np.float16),
             hashes=np.stack([np.frombuffer(image.hashes, np.uint8) for image in images]),
             facets=[FacetRow.of(image.change.item, image.labels) for image in images],
+            looks=np.stack([image.look for image in images]),
+            augmented=plan.augmented.kept(self.embedder.dimension),
         )
         name = shard_object(plan.commit_key())
         self.objects.put(name, data)

@@ -26,12 +26,14 @@ from visor.models.registry import (
     View,
     WeightedNetwork,
 )
-from visor.models.store import check_file, model_directory, read_manifest
+from visor.models.store import check_file, label_words, model_directory, read_manifest
 from visor.schema.items import Label
 from visor.schema.labels import short_name
 from visor.settings import Settings
 
 LABELS_KEPT = 5
+CLOSER_VIEWS = (0.6, 0.4)
+"""Centres, as shares of the shorter side, that are looked at besides the two views of a network."""
 
 Vector = NDArray[np.float32]
 
@@ -48,6 +50,8 @@ class Embedded:
     """The 5 most probable content labels of each picture, most probable first; empty without such a head."""
     safety: list[dict[str, float] | None]
     """Probability of each of `SAFETY_CLASSES` (sum 1), or None without such a head."""
+    probabilities: list[Vector | None]
+    """(1000,) of the content labels of each image, or None without such a head."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,11 @@ class _Seen:
     taps: list[Vector]
     head: Vector
     maps: list[Vector]
+
+    def mean(self, other: _Seen) -> _Seen:
+        """Of two looks at one image, without maps."""
+        taps = [(a + b) / np.float32(2) for a, b in zip(self.taps, other.taps, strict=True)]
+        return _Seen(taps, (self.head + other.head) / np.float32(2), [])
 
 
 class Embedder:
@@ -80,6 +89,7 @@ class Embedder:
         self.fingerprint: str = manifest.fingerprint
         self.dimension: int = manifest.description.dimension
         self._label_names = tuple(short_name(label) for label in manifest.label_names)
+        self.label_words = label_words(manifest)
         self._networks = [(part.network, paths[part.network.name]) for part in self.description.parts]
         self._threads = threads
         self._wide = InterpreterPool(self._networks, count=1, threads=threads)
@@ -88,12 +98,21 @@ class Embedder:
     def embed(self, images: Sequence[Image.Image]) -> Embedded:
         """Vectors, labels and safety of RGB pictures of any size, in their order."""
         if not images:
-            return Embedded(vectors=np.zeros((0, self.dimension), np.float32), labels=[], safety=[])
-        seen = [self._wide.see(images[0])] if len(images) == 1 else self._narrow.see_all(images)
+            return Embedded(vectors=np.zeros((0, self.dimension), np.float32), labels=[], safety=[], probabilities=[])
+        return self._embedded([self._wide.see(images[0])] if len(images) == 1 else self._narrow.see_all(images))
+
+    def embed_closer(self, image: Image.Image) -> tuple[Embedded, Embedded]:
+        """What `embed` gives for one image, and the same with a closer look at its middle, which photos need."""
+        seen, closer = self._wide.see(image), self._wide.see_closer(image)
+        both = [one if more is None else one.mean(more) for one, more in zip(seen, closer, strict=True)]
+        return self._embedded([seen]), self._embedded([both])
+
+    def _embedded(self, seen: Sequence[list[_Seen]]) -> Embedded:
         return Embedded(
             vectors=np.stack([joined_vector(self.description.parts, [s.taps for s in one]) for one in seen]),
             labels=[self._labels(one) for one in seen],
             safety=[self._safety(one) for one in seen],
+            probabilities=[self._head(one, "labels") for one in seen],
         )
 
     def features(self, image: Image.Image) -> list[Vector]:
@@ -132,17 +151,17 @@ def load_embedder(settings: Settings) -> Embedder:
     return Embedder(model_directory(settings, settings.model), threads=settings.threads)
 
 
-def view_of(image: Image.Image, view: View) -> tuple[float, float, float, float]:
-    """The box of the view within the picture, in pixels: left, upper, right, lower."""
+def view_of(image: Image.Image, view: View | float) -> tuple[float, float, float, float]:
+    """The box of the view within the picture, in pixels: left, upper, right, lower. A number is a centre's share."""
     width, height = image.size
     if view == "whole":
         return 0.0, 0.0, float(width), float(height)
-    edge = min(width, height) * CENTRE_SHARE
+    edge = min(width, height) * (CENTRE_SHARE if view == "centre" else view)
     left, upper = (width - edge) / 2, (height - edge) / 2
     return left, upper, left + edge, upper + edge
 
 
-def prepare(image: Image.Image, how: Preprocessing, view: View = "whole") -> Vector:
+def prepare(image: Image.Image, how: Preprocessing, view: View | float = "whole") -> Vector:
     """A picture of any size as network input: (size, size, 3) float32, `(pixel / 255 - mean) / deviation`."""
     if image.mode != "RGB":
         image = image.convert("RGB")
@@ -228,9 +247,13 @@ class _Runner:
                 remedy=f"Delete {path.parent} and build the model again",
             )
 
-    def see(self, image: Image.Image, *, maps: bool = False) -> _Seen:
+    @property
+    def looks_closer(self) -> bool:
+        return len(self._how.views) == len(CLOSER_VIEWS)
+
+    def see(self, image: Image.Image, *, maps: bool = False, closer: bool = False) -> _Seen:
         """The outputs averaged over the network's views, without maps; or of the whole picture alone, with maps."""
-        views: tuple[View, ...] = ("whole",) if maps else self._how.views
+        views: Sequence[View | float] = ("whole",) if maps else CLOSER_VIEWS if closer else self._how.views
         wanted = self._outputs if maps else self._outputs[: self._taps + 1]
         sums: list[Vector] = []
         for view in views:
@@ -258,6 +281,14 @@ class InterpreterPool:
         runners = self._lend()
         try:
             return [runner.see(image, maps=maps) for runner in runners]
+        finally:
+            self._free.put(runners)
+
+    def see_closer(self, image: Image.Image) -> list[_Seen | None]:
+        """What each network sees in the middle; None for those that only look at the whole."""
+        runners = self._lend()
+        try:
+            return [runner.see(image, closer=True) if runner.looks_closer else None for runner in runners]
         finally:
             self._free.put(runners)
 

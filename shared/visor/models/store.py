@@ -10,6 +10,7 @@ import msgspec
 from visor.errors import ModelError, ModelNotBuilt
 from visor.models.registry import AUTO, ModelDescription, Variant, describe
 from visor.schema.items import Record
+from visor.schema.words import name_weights
 from visor.settings import Settings
 
 FORMAT = 1
@@ -37,6 +38,8 @@ class ModelManifest(Record, frozen=True, kw_only=True):
     description: ModelDescription
     files: tuple[NetworkFile, ...]
     label_names: tuple[str, ...] = ()
+    label_synonyms: tuple[str, ...] = ()
+    """Other names of each label, comma-separated; empty in models that were built before."""
     built_at: str
 
 
@@ -124,6 +127,12 @@ def read_manifest(directory: Path) -> ModelManifest:
     if manifest.description.sees_labels and len(manifest.label_names) != 1000:
         raise _damaged(path, f"names {len(manifest.label_names)} of 1000 labels")
     return manifest
+
+
+def label_words(manifest: ModelManifest) -> list[dict[str, float]]:
+    """For each label what the words of its names are worth; empty for a model without labels."""
+    synonyms = manifest.label_synonyms or ("",) * len(manifest.label_names)
+    return [name_weights((n, *s.split(","))) for n, s in zip(manifest.label_names, synonyms, strict=True)]
 
 
 def check_file(directory: Path, file: NetworkFile) -> Path:

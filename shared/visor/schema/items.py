@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from visor.schema.labels import is_facet
+from visor.schema.words import stems
 
 BATCH_SIZE_MAX = 64
 """Items in one batch, so that a commit stays far below Firestore's 500 writes and a message below 10 MB."""
@@ -170,6 +171,8 @@ class FacetRow(Record, frozen=True, kw_only=True):
     """Most probable first."""
     facet_labels: tuple[str, ...] | None = None
     """Those of `labels` that the item is filtered by; None: all of them."""
+    words: tuple[str, ...] = ()
+    """Stems of what it is called, to compare with the names of a query's labels."""
 
     @classmethod
     def of(cls, item: Item, labels: tuple[Label, ...] = ()) -> FacetRow:
@@ -181,6 +184,7 @@ class FacetRow(Record, frozen=True, kw_only=True):
             price=item.price,
             date=item.date,
             labels=tuple(label.name for label in labels),
+            words=stems(" ".join((item.title, item.collection or "", item.extra.get("category", "")))),
             facet_labels=tuple(
                 label.name for label in labels if is_facet(label.name, label.probability, item.title, item.collection)
             ),

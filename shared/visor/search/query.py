@@ -15,8 +15,10 @@ from PIL import Image, ImageStat
 from visor.errors import BadRequest
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
+from visor.imaging.colour_signature import colour_signature
 from visor.imaging.content import QUERY_INNER_MIN, content_of
 from visor.imaging.decode import DecodedImage, decode_image
+from visor.index.format.looks import LOOK_BYTES, pack_look, traits
 from visor.index.format.projection import query_vector
 from visor.models.embedder import Embedder
 from visor.models.moderation import moderate
@@ -47,6 +49,17 @@ class Query:
     item: str | None = None
     blank: str | None = None
     """Why there is nothing to compare in the picture, if so."""
+    look: np.ndarray | None = None
+    """(258,) uint8 of `visor.index.format.looks`; of a link, only where it was answered across the gap."""
+    is_across: bool = False
+    """It stands on the visitors' side of the gap, and is answered across it."""
+    closer: Query | None = None
+    """The same with a closer look at the middle, where answers across the gap are possible."""
+
+    @property
+    def traits(self) -> np.ndarray | None:
+        """(d + 1162,) of `looks.traits`; None where there is no look."""
+        return None if self.look is None else traits(self.vector[None], self.look[None])[0]
 
 
 @dataclass
@@ -115,21 +128,31 @@ class QueryReader:
             .pixels
         )
 
-    def query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> Query:
-        """The query of a picture or a vector. Raises as `picture`."""
+    def query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch, *, closer: bool = False) -> Query:
+        """The query of a picture or a vector; with a `closer` look, too, if that is wanted. Raises as `picture`."""
         if request.vector is not None:
-            return Query(vector=decode_vector(request.vector, self.embedder.dimension))
+            vector, look = decode_vector(request.vector, self.embedder.dimension)
+            return Query(vector=vector, look=look)
         data = self._bytes(request, upload, watch)
-        return self.decoding.submit(self._seen, data, request, watch).result()
+        return self.decoding.submit(self._seen, data, request, watch, closer).result()
 
-    def _seen(self, data: bytes, request: SearchRequest, watch: Stopwatch) -> Query:
+    def _seen(self, data: bytes, request: SearchRequest, watch: Stopwatch, closer: bool) -> Query:
         with watch.stage("decode"):
             image, pixels = self._focused(data, request)
             hashes = np.frombuffer(perceptual_hash(pixels), np.uint8)
             blank = content_of(pixels).emptiness(QUERY_INNER_MIN)
         with watch.stage("embed"):
-            embedded = self.embedder.embed([pixels])
+            embedded, *more = self.embedder.embed_closer(pixels) if closer else (self.embedder.embed([pixels]),)
+            colours = colour_signature(pixels)
+            looks = [pack_look(one.probabilities[0], colours) for one in (embedded, *more)]
+            also = None
+            if more:
+                # As links carry it, so that a link is answered as the picture was.
+                vector, look = decode_vector(encode_vector(more[0].vectors[0], looks[1]), self.embedder.dimension)
+                also = Query(vector=vector, look=look)
         return Query(
+            look=looks[0],
+            closer=also,
             vector=embedded.vectors[0],
             hashes=hashes,
             aligner=Aligner(pixels),
@@ -165,8 +188,14 @@ class QueryReader:
             ) from exc
 
 
-def decode_vector(text: str, dimension: int) -> np.ndarray:
-    """The unit vector, float32 of shape `(dimension,)`, in base64 (also URL-safe) of little-endian float16.
+def encode_vector(vector: np.ndarray, look: np.ndarray | None) -> str:
+    """What `decode_vector` reads."""
+    return base64.b64encode(vector.astype("<f2").tobytes() + (b"" if look is None else look.tobytes())).decode()
+
+
+def decode_vector(text: str, dimension: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """The unit vector, float32 of shape `(dimension,)`, in base64 (also URL-safe) of little-endian float16, and the
+    look (258,) uint8 that may follow it.
 
     Raises:
         BadRequest: It is no base64, of another length, or not finite.
@@ -175,13 +204,14 @@ def decode_vector(text: str, dimension: int) -> np.ndarray:
         data = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
     except ValueError as exc:
         raise BadRequest(f"vector is no base64: {exc}", valid="Base64 of little-endian float16") from exc
-    if len(data) != 2 * dimension:
+    if len(data) not in (2 * dimension, 2 * dimension + LOOK_BYTES):
         raise BadRequest(
             f"vector has {len(data)} bytes",
             valid=f"This index takes {2 * dimension}: {dimension} numbers of 2 bytes",
             remedy="Take query.vector from an answer of this index; after a change of model search the picture again",
         )
-    return query_vector(np.frombuffer(data, "<f2"), dimension)
+    look = np.frombuffer(data, np.uint8, offset=2 * dimension)
+    return query_vector(np.frombuffer(data, "<f2", dimension), dimension), look if len(look) else None
 
 
 def focus(pixels: Image.Image, box: Box | None, exclude: Sequence[Box]) -> Image.Image:
@@ -224,7 +254,7 @@ def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
 
 def query_answer(query: Query) -> QueryAnswer:
     # A vector alone does not say that nothing is in the picture, so none is given to link to.
-    vector = None if query.blank else base64.b64encode(query.vector.astype("<f2").tobytes()).decode()
+    vector = None if query.blank else encode_vector(query.vector, query.look if query.is_across else None)
     return QueryAnswer(
         vector=vector,
         item=query.item,

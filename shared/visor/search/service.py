@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import msgspec
 import numpy as np
 from PIL import Image
 
-from visor.confidence.model import CONFIDENT, ConfidenceEstimator
+from visor.confidence.across import Across
+from visor.confidence.model import ConfidenceEstimator, Judgement
 from visor.errors import BadRequest, StoreUnavailable
 from visor.http.client import Fetcher
+from visor.index.search.fusion import query_words
 from visor.index.search.searcher import Hit, Hits, Searcher
 from visor.models.embedder import Embedder
 from visor.near_duplicates.verdict import Verdict, classify_matches
@@ -31,6 +34,7 @@ from visor.search.feedback import Feedback, FeedbackLog, query_key
 from visor.search.item_cache import ItemCache, offer_of, offer_sort_key, unknown_item, web_address
 from visor.search.query import Query, QueryReader, Stopwatch, query_answer
 from visor.search.recall_monitor import RecallMonitor
+from visor.search.visitors import VisitorLog
 from visor.settings import Settings
 from visor.storage.documents import DocumentStore
 
@@ -53,9 +57,10 @@ class SearchService:
         settings: Settings,
         picture_address: Callable[[IndexedItem], str] | None = None,
         on_look: Callable[[], None] = lambda: None,
+        on_learn: Callable[[], None] = lambda: None,
     ) -> None:
         """`picture_address` replaces addresses that a browser cannot open (files of a local folder). `on_look` is told
-        each look for news, which is paid for besides the items of a page."""
+        each look for news, which is paid for besides the items of a page, and `on_learn` each write about visitors."""
         self.searcher, self.embedder = searcher, embedder
         self.documents, self.settings = documents, settings
         self.items = ItemCache(documents)
@@ -66,6 +71,7 @@ class SearchService:
         self.feedback = FeedbackLog(documents, freshness_s=settings.freshness_s)
         self.recall_monitor = RecallMonitor(searcher, rate=settings.audit_rate)
         self.queries = QueryReader(embedder, fetcher, settings)
+        self.visitors = VisitorLog(documents, embedder.fingerprint, on_write=on_learn)
 
     def search(self, request: SearchRequest, upload: bytes | None = None) -> SearchAnswer:
         """The nearest items to what `request` asks for.
@@ -81,23 +87,28 @@ class SearchService:
         watch = Stopwatch()
         with watch.stage("total"):
             self.refresh()
-            query = self._query(request, upload, watch)
+            across = self.confidence.across(self.searcher.manifest) if request.metric is None else None
+            query = self._query(request, upload, watch, across)
+            across = across if query.is_across else None
             if query.safety is not None and query.safety.unsafe:
                 hits = Hits((), "metric" if request.metric else request.mode, request.metric)
             else:
                 with watch.stage("scan"):
-                    hits = self._scan(request, query, self._hidden(query))
+                    hits = self._scan(request, query, self._hidden(query), across)
             with watch.stage("confidence"):
-                confidences = self._confidences(request, query, hits)
+                judgement = self._judge(request, query, hits, across)
             with watch.stage("items"):
-                matches = self._matches(query, hits, confidences, request.k)
+                matches = self._matches(query, hits, judgement.matches, request.k)
+            self._learn(request, query, matches)
             facets = self.searcher.facets(request.filters) if request.facets else None
         # Matches that show nothing have none, and say nothing of the others.
-        confidence = next((match.confidence for match in matches if match.confidence > 0), 0.0)
+        surest = max((match.confidence for match in matches), default=0.0)
+        held = max(judgement.held, surest) if surest > 0 else 0.0
+        confidence = round(held, 4)
         return SearchAnswer(
             matches=matches,
             confidence=confidence,
-            no_confident_match=confidence < CONFIDENT,
+            no_confident_match=held < judgement.confident,
             mode=hits.mode,
             metric=hits.metric,
             guess=_guess(matches, confidence),
@@ -165,14 +176,15 @@ class SearchService:
         if request.item is not None:
             self.found(request.item)
         asked = SearchRequest(item=request.query_item, vector=request.query_vector, k=1)
-        query = self._query(asked, None, Stopwatch())
+        across = self.confidence.across(self.searcher.manifest)
+        query = self._query(asked, None, Stopwatch(), across)
         key = query_key(query.vector, query.item)
         if request.item is None:
             self.feedback.add(Feedback(query=key, verdict=request.verdict))
             return
-        hits = self._scan(asked, query, self.feedback.hidden(key))
+        hits = self._scan(asked, query, self.feedback.hidden(key), across if query.is_across else None)
         is_first = bool(hits.hits) and request.item in (hits.hits[0].id, *hits.hits[0].duplicates)
-        numbers = self.confidence.features(hits) if is_first else ()
+        numbers = self.confidence.features(hits) if is_first and not query.is_across else ()
         self.feedback.add(Feedback(query=key, item=request.item, verdict=request.verdict, features=numbers))
 
     def found(self, item: str) -> IndexedItem:
@@ -196,13 +208,32 @@ class SearchService:
             return picture_of(self.found(request.item).item)
         return self.queries.picture(request, upload)
 
+    @property
+    def learned_from(self) -> int:
+        """Visitors' photos that the index generation knows of."""
+        across = self.confidence.calibration(self.searcher.manifest).across
+        return round(across.photos) if across is not None else 0
+
     def common_vector(self) -> np.ndarray | None:
         """The mean full vector (d,) of the catalogue, where the calibration knows it."""
         return self.confidence.common_vector(self.searcher.manifest)
 
-    def _query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch) -> Query:
+    def _query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch, across: Across | None) -> Query:
+        """The query, with a closer look where it stands on the visitors' side of a gap."""
         self.queries.check(request, upload)
-        return self.queries.query(request, upload, watch) if request.item is None else self._item_query(request.item)
+        if request.item is not None:
+            return self._item_query(request.item)
+        query = self.queries.query(request, upload, watch, closer=across is not None)
+        closer = query if request.vector is not None else query.closer
+        if (
+            across is None
+            or query.blank
+            or closer is None
+            or closer.look is None
+            or not across.is_visitor(closer.vector)
+        ):
+            return query
+        return replace(query, vector=closer.vector, look=closer.look, is_across=True)
 
     def _item_query(self, item: str) -> Query:
         vector = self.searcher.vector_of(item) if ITEM_ID.match(item) else None
@@ -220,7 +251,11 @@ class SearchService:
         except StoreUnavailable:
             return frozenset()
 
-    def _scan(self, request: SearchRequest, query: Query, hidden: frozenset[str]) -> Hits:
+    def _scan(self, request: SearchRequest, query: Query, hidden: frozenset[str], across: Across | None) -> Hits:
+        fusion = None
+        if across is not None and query.traits is not None and query.look is not None:
+            words = query_words(query.look, self.embedder.label_words)
+            fusion = across.fusion(query.traits, self.searcher.space, words)
         return self.searcher.search(
             query.vector,
             k=min(request.k, self.settings.k_max),
@@ -228,17 +263,21 @@ class SearchService:
             mode=request.mode,
             metric=request.metric,
             leave_out=hidden if query.item is None else hidden | {query.item},
+            fusion=fusion,
         )
 
-    def _confidences(self, request: SearchRequest, query: Query, hits: Hits) -> list[float]:
-        """Probability of each hit that it is what was asked for; every query teaches a little about strangers."""
-        is_plain = query.item is None and request.filters == Filters()
+    def _judge(self, request: SearchRequest, query: Query, hits: Hits, across: Across | None) -> Judgement:
+        is_plain = query.item is None and request.filters == Filters() and across is None
         if hits.hits and is_plain and hits.mode == "fast":
             self.recall_monitor.sample(query.vector)
-        # Items of the index, links to answers and filtered queries say nothing about what people ask for in vain, nor
-        # do images of nothing.
-        is_lesson = is_plain and request.vector is None and query.blank is None
-        return self.confidence.confidences(hits, [label.name for label in query.labels], learn=is_lesson)
+        return self.confidence.judge(hits, [label.name for label in query.labels], across)
+
+    def _learn(self, request: SearchRequest, query: Query, matches: Sequence[Match]) -> None:
+        """Add a photo to what the next merge learns of visitors: whole photos, that are no catalogue image."""
+        traits = (query.closer or query).traits
+        is_photo = query.size is not None and query.blank is None and not (request.box or request.exclude)
+        if is_photo and traits is not None and matches and all(match.verdict == "similar" for match in matches):
+            self.visitors.add(traits)
 
     def _matches(self, query: Query, hits: Hits, confidences: Sequence[float], k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])

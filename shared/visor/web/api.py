@@ -215,6 +215,7 @@ class HttpApi:
             meters=tuple(
                 msgspec.convert(reading, MeterAnswer, from_attributes=True) for reading in self.access.meter.readings()
             ),
+            learned_from=service.learned_from,
             notice=searcher.notice,
         )
 

@@ -85,6 +85,8 @@ class StatsAnswer(Record, frozen=True, kw_only=True):
     audit: Audit | None = None
     """None before the first check."""
     meters: tuple[MeterAnswer, ...] = ()
+    learned_from: int = 0
+    """Visitors' photos whose mean look answers reckon with; nothing is kept of any one of them."""
     notice: str | None = None
 
 

@@ -26,11 +26,8 @@ from visor.confidence.features import (
 from visor.confidence.fit import SAMPLE_MIN, CatalogueRows, Sample, fit
 from visor.confidence.fit_index import Calibrator
 from visor.confidence.model import (
-    OUT_OF_DOMAIN_MAX,
-    OUT_OF_DOMAIN_SHARE,
     Calibration,
     ConfidenceContext,
-    OutOfDomainPrior,
 )
 from visor.evaluation.folder import EmbeddedFolder
 from visor.evaluation.scores import area_under_roc
@@ -80,20 +77,17 @@ def nearest(catalogue: EmbeddedFolder, query: Array, leave_out: int | None = Non
 def test_held_queries_are_told_from_strangers_of_the_same_shop() -> None:
     both = pictures(40, 8, seed=3)
     catalogue, strangers = both.take(np.arange(160)), both.take(np.arange(160, 320))
-    trial = run_trial(catalogue, strangers, seed=0)
+    trial = run_trial(catalogue, strangers)
     area = area_under_roc(trial.probabilities[trial.held], trial.probabilities[~trial.held])
     assert area is not None
     assert area > 0.9
     assert calibration_error(trial.probabilities, trial.held) < 0.12
 
 
-def test_strangers_from_elsewhere_make_held_queries_surer() -> None:
+def test_strangers_from_elsewhere_are_refused() -> None:
     catalogue, elsewhere = pictures(20, 8, seed=3), pictures(20, 8, seed=9, shift=1.0)
-    trial = run_trial(catalogue, elsewhere, seed=0)
-    alone = [trial.calibration.confidence(score) for score in trial.scores[trial.held]]
-    assert trial.probabilities[trial.held].mean() > np.mean(alone)
+    trial = run_trial(catalogue, elsewhere)
     assert trial.probabilities[~trial.held].mean() < 0.05
-    assert calibration_error(trial.probabilities, trial.held) < 0.1
 
 
 def test_the_same_pictures_make_the_same_calibration() -> None:
@@ -132,7 +126,7 @@ def test_nothing_indexed_is_no_match() -> None:
 def test_the_default_grows_with_similarity() -> None:
     says = [Calibration().confidence(Calibration().score_of_similarity(s)) for s in (0.3, 0.6, 0.72, 0.9, 1.0)]
     assert says == sorted(says)
-    assert says[1] < 0.2 < says[2] <= 0.5 < says[3]
+    assert says[1] < 0.25 < says[2] < 0.6 < says[3]
 
 
 def test_rejected_answers_make_the_next_calibration_more_careful() -> None:
@@ -173,24 +167,6 @@ def test_a_match_is_as_likely_as_if_none_were_nearer() -> None:
     assert likely[1] == min(likely[0], calibration.confidence(calibration.score(without)))
     assert likely == sorted(likely, reverse=True)
     assert likely[3] < likely[0] / 2, "the kind has eight pictures; the thirtieth is of another"
-
-
-def test_a_query_asked_again_teaches_nothing_about_strangers() -> None:
-    calibration, strangers = fitted(pictures(20, 8, seed=1)), OutOfDomainPrior()
-    strangers.add(calibration.out_of_domain_at - 5, calibration)
-    once = strangers.out_of_domain_share
-    strangers.add(calibration.out_of_domain_at - 5, calibration)
-    assert strangers.out_of_domain_share == once
-
-
-def test_the_share_of_strangers_follows_the_queries() -> None:
-    calibration = fitted(pictures(20, 8, seed=1))
-    rng = np.random.default_rng(0)
-    far, near = OutOfDomainPrior(), OutOfDomainPrior()
-    for _ in range(200):
-        far.add(float(rng.choice([2.0, calibration.out_of_domain_at - 5])), calibration)
-        near.add(float(rng.normal(0.0, 1.0)), calibration)
-    assert near.out_of_domain_share < OUT_OF_DOMAIN_SHARE < far.out_of_domain_share <= OUT_OF_DOMAIN_MAX
 
 
 def test_features_are_finite_for_any_number_of_rows() -> None:
@@ -355,7 +331,7 @@ def test_small_and_unmerged_indexes_are_judged_soberly(tmp_path: Path, count: in
     says = []
     for query in (indexed.vectors[0], stranger):
         around = around_hits(searcher, query)
-        says.append(calibration.confidence(calibration.score(around), OUT_OF_DOMAIN_SHARE))
+        says.append(calibration.confidence(calibration.score(around)))
     assert says[0] > 0.8, "an indexed picture itself"
     assert says[1] < 0.2, "a stranger"
 

@@ -39,11 +39,16 @@ class Model:
     def __init__(self, fingerprint: str, side: int) -> None:
         self.fingerprint, self.side, self.dimension = fingerprint, side, 3 * side * side
         self.description = SimpleNamespace(input_side=128, name=fingerprint, summary="", licences=())
+        self.label_words: list[dict[str, float]] = []
 
     def embed(self, images: list[Image.Image]) -> Any:
         rows = [np.asarray(image.resize((self.side, self.side)), np.float32).ravel() + 1 for image in images]
         vectors = np.stack([row / np.linalg.norm(row) for row in rows])
-        return SimpleNamespace(vectors=vectors, labels=[()] * len(rows), safety=[None] * len(rows))
+        none = [None] * len(rows)
+        return SimpleNamespace(vectors=vectors, labels=[()] * len(rows), safety=none, probabilities=none)
+
+    def embed_closer(self, image: Image.Image) -> Any:
+        return self.embed([image]), self.embed([image])
 
 
 OLD, NEW = Model("old-model", 8), Model("new-model", 6)

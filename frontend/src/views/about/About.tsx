@@ -75,6 +75,7 @@ function Facts({ stats: now }: { stats: StatsAnswer }) {
           ["Numbers per picture", formatCount(now.model.dimension)],
           ["Made of", now.model.summary],
           ["Licences", now.model.licences],
+          ["Learned from visitors' photos", formatCount(now.learned_from ?? 0)],
         ])}
       </section>
       <section>

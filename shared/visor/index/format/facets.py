@@ -25,17 +25,16 @@ class FacetColumns:
     """The facets of n items.
 
     `codes[c]` (n,) uint16 or uint32 into `names[c]`; `price` (n,) float32, NaN for none; `date` (n,) int32, days since
-    1970, `NO_DATE` for none; the labels of row i are `label_codes[label_starts[i]:label_starts[i + 1]]` into
-    `names["label"]`, from 0; `label_counts` (same length) uint8 is 1 for those that the row is filtered by.
+    1970, `NO_DATE` for none; `labels` and `words` are numbers into `names["label"]` and `names["word"]`, from 0.
     """
 
     codes: Mapping[str, Array]
     names: Mapping[str, tuple[str, ...]]
     price: Array
     date: Array
-    label_starts: Array
-    label_codes: Array
-    label_counts: Array
+    labels: ListColumn
+    words: ListColumn
+    """Stems of the item's title, collection and category; empty in objects of before."""
 
     def __len__(self) -> int:
         return len(self.price)
@@ -45,19 +44,16 @@ class FacetColumns:
         codes, names = {}, {}
         for column in CODED:
             codes[column], names[column] = _code([getattr(row, column) for row in rows])
-        flat = [label for row in rows for label in row.labels]
-        counts = [row.facet_labels is None or label in row.facet_labels for row in rows for label in row.labels]
-        label_codes, names["label"] = _code(flat)
-        starts = np.zeros(len(rows) + 1, np.uint32)
-        np.cumsum([len(row.labels) for row in rows], out=starts[1:], dtype=np.uint32)
+        sure = [row.facet_labels is None or label in row.facet_labels for row in rows for label in row.labels]
+        labels, names["label"] = ListColumn.of([row.labels for row in rows], np.array(sure, np.uint8))
+        words, names["word"] = ListColumn.of([row.words for row in rows])
         return cls(
             codes=codes,
             names=names,
             price=np.array([np.nan if row.price is None else row.price for row in rows], np.float32),
             date=np.array([NO_DATE if row.date is None else _day(row.date) for row in rows], np.int32),
-            label_starts=starts,
-            label_codes=_small(label_codes.astype(np.int64) - 1, len(names["label"])),
-            label_counts=np.array(counts, np.uint8),
+            labels=labels,
+            words=words,
         )
 
     @classmethod
@@ -73,32 +69,27 @@ class FacetColumns:
             moved = [np.append(0, m + 1)[p.codes[column]] for m, p in zip(maps, parts, strict=True)]
             codes[column] = _small(np.concatenate(moved), len(names[column]) + 1)
         names["label"], maps = _union([part.names["label"] for part in parts])
-        labels = [m[p.label_codes] for m, p in zip(maps, parts, strict=True)]
-        lengths = np.concatenate([np.diff(part.label_starts) for part in parts])
+        labels = ListColumn.concat([p.labels for p in parts], maps, len(names["label"]))
+        names["word"], maps = _union([part.names["word"] for part in parts])
+        words = ListColumn.concat([p.words for p in parts], maps, len(names["word"]))
         return cls(
             codes=codes,
             names=names,
             price=np.concatenate([part.price for part in parts]),
             date=np.concatenate([part.date for part in parts]),
-            label_starts=np.append(0, np.cumsum(lengths)).astype(np.uint32),
-            label_codes=_small(np.concatenate(labels), len(names["label"])),
-            label_counts=np.concatenate([part.label_counts for part in parts]),
+            labels=labels,
+            words=words,
         )
 
     def take(self, rows: Array) -> FacetColumns:
         """The given rows, in that order; names stay."""
-        lengths = np.diff(self.label_starts)[rows]
-        starts = np.append(0, np.cumsum(lengths)).astype(np.uint32)
-        inside = np.arange(int(starts[-1])) - np.repeat(starts[:-1], lengths)
-        labels = np.repeat(self.label_starts[:-1][rows], lengths) + inside
         return FacetColumns(
             codes={column: self.codes[column][rows] for column in CODED},
             names=self.names,
             price=self.price[rows],
             date=self.date[rows],
-            label_starts=starts,
-            label_codes=self.label_codes[labels],
-            label_counts=self.label_counts[labels],
+            labels=self.labels.take(rows),
+            words=self.words.take(rows),
         )
 
     def mask(self, filters: Filters) -> Array:
@@ -112,11 +103,7 @@ class FacetColumns:
                 keep &= passes[self.codes[column]]
         if filters.label:
             passes = np.array([name in filters.label for name in self.names["label"]], bool)
-            counted = self.label_counts.astype(bool)
-            hits = np.flatnonzero(passes[self.label_codes] & counted) if len(counted) else np.empty(0, np.int64)
-            labelled = np.zeros(len(self), bool)
-            labelled[np.searchsorted(self.label_starts, hits, side="right") - 1] = True
-            keep &= labelled
+            keep &= self.labels.sums(passes, counted=True) > 0
         if filters.price is not None:
             # Bounds are rounded as the column is, so that 19.99 is within 19.99 to 19.99.
             if filters.price.min is not None:
@@ -138,7 +125,8 @@ class FacetColumns:
         for column in CODED:
             sums = np.bincount(self.codes[column][keep], minlength=len(self.names[column]) + 1)[1:]
             counts[column] = {n: int(s) for n, s in zip(self.names[column], sums, strict=True) if s}
-        labelled = self.label_codes[np.repeat(keep, np.diff(self.label_starts)) & self.label_counts.astype(bool)]
+        labelled = np.repeat(keep, np.diff(self.labels.starts)) & self.labels.counts.astype(bool)
+        labelled = self.labels.codes[labelled]
         sums = np.bincount(labelled, minlength=len(self.names["label"]))
         counts["label"] = {n: int(s) for n, s in zip(self.names["label"], sums, strict=True) if s}
         prices = self.price[keep]
@@ -146,34 +134,93 @@ class FacetColumns:
         low, high = (float(prices.min()), float(prices.max())) if len(prices) else (None, None)
         return FacetCounts(int(np.count_nonzero(keep)), counts, low, high)
 
+    def word_sums(self, weights: Mapping[str, float]) -> Array:
+        """(n,) float64: the sum of the weights of each item's words."""
+        return self.words.sums(np.array([weights.get(word, 0.0) for word in self.names["word"]]))
+
     def tensors(self, prefix: str = "") -> dict[str, Array]:
         """For a container; `from_container` reads them back."""
         arrays = {prefix + "names": json_tensor(dict(self.names))}
         arrays |= {prefix + column: self.codes[column] for column in CODED}
-        return arrays | {
-            prefix + "price": self.price,
-            prefix + "date": self.date,
-            prefix + "label_starts": self.label_starts,
-            prefix + "label_codes": self.label_codes,
-            prefix + "label_counts": self.label_counts,
-        }
+        arrays |= {prefix + "price": self.price, prefix + "date": self.date}
+        for name, column in (("label", self.labels), ("word", self.words)):
+            arrays |= {f"{prefix}{name}_starts": column.starts, f"{prefix}{name}_codes": column.codes}
+        return arrays | {prefix + "label_counts": self.labels.counts}
 
     @classmethod
     def from_container(cls, container: Container, prefix: str = "") -> FacetColumns:
-        label_codes = container.array(prefix + "label_codes")
-        # An older Visor filtered by all labels.
-        has_counts = prefix + "label_counts" in container.tensors
+        names = container.json(prefix + "names", dict[str, tuple[str, ...]])
+        price = container.array(prefix + "price")
+        words = ListColumn.none(len(price))
+        if prefix + "word_starts" in container:
+            words = ListColumn.read(container, prefix + "word")
         return cls(
             codes={column: container.array(prefix + column) for column in CODED},
-            names=container.json(prefix + "names", dict[str, tuple[str, ...]]),
-            price=container.array(prefix + "price"),
+            names={"word": (), **names},
+            price=price,
             date=container.array(prefix + "date"),
-            label_starts=container.array(prefix + "label_starts"),
-            label_codes=label_codes,
-            label_counts=container.array(prefix + "label_counts")
-            if has_counts
-            else np.ones(len(label_codes), np.uint8),
+            labels=ListColumn.read(container, prefix + "label"),
+            words=words,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ListColumn:
+    """Several values a row: those of row i are codes[starts[i]:starts[i + 1]], numbers of names.
+
+    counts: (same length) uint8, 1 for those that the row is filtered by.
+    """
+
+    starts: Array
+    codes: Array
+    counts: Array
+
+    @classmethod
+    def of(cls, rows: Sequence[tuple[str, ...]], counts: Array | None = None) -> tuple[ListColumn, tuple[str, ...]]:
+        """The column of these rows, and the sorted names."""
+        codes, names = _code([value for row in rows for value in row])
+        starts = np.append(0, np.cumsum([len(row) for row in rows])).astype(np.uint32)
+        counts = np.ones(len(codes), np.uint8) if counts is None else counts
+        return cls(starts, _small(codes.astype(np.int64) - 1, len(names)), counts), names
+
+    @classmethod
+    def none(cls, count: int) -> ListColumn:
+        return cls(np.zeros(count + 1, np.uint32), np.empty(0, np.uint16), np.empty(0, np.uint8))
+
+    @classmethod
+    def read(cls, container: Container, name: str) -> ListColumn:
+        codes = container.array(name + "_codes")
+        # An older Visor filtered by all labels.
+        has_counts = name + "_counts" in container
+        counts = container.array(name + "_counts") if has_counts else np.ones(len(codes), np.uint8)
+        return cls(container.array(name + "_starts"), codes, counts)
+
+    @classmethod
+    def concat(cls, parts: Sequence[ListColumn], maps: Sequence[Array], names: int) -> ListColumn:
+        """All rows in order. maps: for each part the new numbers of its names; names: how many there are then."""
+        codes = [new[part.codes] for new, part in zip(maps, parts, strict=True)]
+        lengths = np.concatenate([np.diff(part.starts) for part in parts])
+        starts = np.append(0, np.cumsum(lengths)).astype(np.uint32)
+        return cls(starts, _small(np.concatenate(codes), names), np.concatenate([part.counts for part in parts]))
+
+    def take(self, rows: Array) -> ListColumn:
+        lengths = np.diff(self.starts)[rows]
+        starts = np.append(0, np.cumsum(lengths)).astype(np.uint32)
+        inside = np.arange(int(starts[-1])) - np.repeat(starts[:-1], lengths)
+        values = np.repeat(self.starts[:-1][rows], lengths) + inside
+        return ListColumn(starts, self.codes[values], self.counts[values])
+
+    def row(self, row: int) -> Array:
+        codes: Array = self.codes[self.starts[row] : self.starts[row + 1]]
+        return codes
+
+    def sums(self, weights: Array, *, counted: bool = False) -> Array:
+        """(n,) float64: the sum over each row's values, or those that count, of weights (names,)."""
+        owners = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
+        if not len(self.codes):
+            return np.zeros(len(self.starts) - 1)
+        values = weights[self.codes] * self.counts if counted else weights[self.codes]
+        return np.bincount(owners, values, len(self.starts) - 1)
 
 
 @dataclass(frozen=True, slots=True)

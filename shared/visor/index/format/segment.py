@@ -11,6 +11,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,6 +29,7 @@ from visor.index.format.container import (
 )
 from visor.index.format.facets import FacetColumns
 from visor.index.format.ids import IdIndex
+from visor.index.format.looks import Augmented, no_looks
 from visor.index.format.manifest import SegmentEntry
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import CodedVectors, FastScan, FullVectors, Projection, Space, encode
@@ -63,6 +65,11 @@ class RowBlock(ABC):
     def read_full(self, start: int, stop: int) -> Array:
         """Full vectors [start, stop) as (stop − start, d) float16."""
 
+    @property
+    @abstractmethod
+    def looks(self) -> Array:
+        """(n, 258) uint8, read when they are first asked for; zeros where none were written."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Segment(RowBlock):
@@ -77,6 +84,22 @@ class Segment(RowBlock):
     def read_full(self, start: int, stop: int) -> Array:
         """Full vectors [start, stop) as (stop − start, d) float16, read from the object now."""
         return _read_full(self.objects, self.container, start, stop)
+
+    @cached_property
+    def looks(self) -> Array:
+        return self._cold("looks") if "looks" in self.container else no_looks(len(self))
+
+    @property
+    def augmented(self) -> Augmented:
+        return Augmented.read(self.container, self.dimension, self._cold)
+
+    def _cold(self, name: str) -> Array:
+        """A tensor behind the full vectors, read from the object now."""
+        spec = self.container.tensors[name]
+        view = self.objects.get(self.container.name, start=spec.start, end=spec.end)
+        if checksum(view) != self.container.checksums[name]:
+            raise corrupt(self.container.name, f"tensor {name} does not match its checksum")
+        return np.frombuffer(view, spec.dtype).reshape(spec.shape)
 
     def checked_blocks(self) -> Iterator[tuple[int, Array]]:
         """All full vectors in blocks of `BLOCK_ROWS`, with the row each starts at.
@@ -136,7 +159,8 @@ class SegmentWriter:
 
     Args:
         path: The file; it is created.
-        hot: All tensors but `vectors`, `vector_checksums`, `codes` and `fast`.
+        hot: All tensors but `vectors`, `vector_checksums`, `codes`, `fast` and those of `cold`.
+        cold: Tensors behind the full vectors, which a search reads only where it needs them.
         count, dimension: Shape of the full vectors.
         space: What the codes are made with.
         fast: A trained, empty fast scan, or None.
@@ -145,6 +169,7 @@ class SegmentWriter:
     path: Path
     about: Mapping[str, Any]
     hot: Mapping[str, Array]
+    cold: Mapping[str, Array]
     count: int
     dimension: int
     space: Space
@@ -157,7 +182,7 @@ class SegmentWriter:
             The entry for the manifest, its `name` still the file's path.
         """
         layout = self._layout()
-        tensors = dict(self.hot)
+        tensors = {**self.hot, **self.cold}
         coder = self.space if isinstance(self.space, Projection) else None
         codes = np.empty((self.count if coder else 0, self.space.dimensions), np.uint8)
         sums = np.empty((layout.tensors["vector_checksums"].shape[0], 8), np.uint8)
@@ -207,6 +232,7 @@ class SegmentWriter:
             specs.append(TensorSpec("fast", np.dtype("u1"), (self.fast.size_bytes(self.count),)))
         specs.append(TensorSpec("vector_checksums", np.dtype("u1"), (-(-self.count // BLOCK_ROWS), 8)))
         specs.append(TensorSpec("vectors", np.dtype("<f2"), (self.count, self.dimension)))
+        specs += [TensorSpec(name, array.dtype, array.shape) for name, array in self.cold.items()]
         return Layout.of("segment", self.about, specs)
 
     def _write_hot(self, file: BinaryIO, layout: Layout, tensors: Mapping[str, Array]) -> bytes:

@@ -9,6 +9,7 @@ import numpy as np
 
 from visor.index.format.container import Array, Container, json_tensor, pack
 from visor.index.format.ids import ids_to_bytes
+from visor.index.format.looks import Augmented, no_looks
 from visor.schema.items import FacetRow
 
 FOLDER = "shards/"
@@ -28,6 +29,7 @@ class Shard:
     model: fingerprint of the model that made the vectors.
     ids: (n, 16) uint8. versions: (n,) int64. vectors: (n, d) float16, unit length.
     hashes: (n, h) uint8 with h from 32 to 160; the first 32 bytes are the PDQ hash. facets: n rows.
+    looks: (n, 258) uint8, zeros in a shard of before; augmented: queries made of some of the items.
     """
 
     model: str
@@ -36,6 +38,8 @@ class Shard:
     vectors: Array
     hashes: Array
     facets: list[FacetRow]
+    looks: Array
+    augmented: Augmented
 
     def __len__(self) -> int:
         return len(self.versions)
@@ -49,6 +53,8 @@ def write_shard(
     vectors: Array,
     hashes: Array,
     facets: Sequence[FacetRow],
+    looks: Array | None = None,
+    augmented: Augmented | None = None,
 ) -> bytes:
     """The bytes of a shard; the same input gives the same bytes.
 
@@ -62,6 +68,8 @@ def write_shard(
         np.asarray(vectors, np.float16),
         np.asarray(hashes),
         list(facets),
+        no_looks(len(facets)) if looks is None else looks,
+        augmented or Augmented.none(vectors.shape[-1]),
     )
     _check(shard)
     return pack(
@@ -73,6 +81,8 @@ def write_shard(
             "hashes": shard.hashes,
             "facets": json_tensor(shard.facets),
             "vectors": shard.vectors,
+            **({} if looks is None else {"looks": shard.looks}),
+            **shard.augmented.tensors(),
         },
     )
 
@@ -89,20 +99,23 @@ def read_shard(view: memoryview | bytes, *, name: str = "shard") -> Shard:
         NewerFormat: A later Visor wrote it.
     """
     container = Container.open(name, memoryview(view), kind="shard")
+    vectors = container.array("vectors")
     return Shard(
         model=str(container.about["model"]),
         ids=container.array("ids"),
         versions=container.array("versions"),
-        vectors=container.array("vectors"),
+        vectors=vectors,
         hashes=container.array("hashes"),
         facets=container.json("facets", list[FacetRow]),
+        looks=container.array("looks") if "looks" in container else no_looks(len(vectors)),
+        augmented=Augmented.read(container, vectors.shape[1], container.array),
     )
 
 
 def _check(shard: Shard) -> None:
     n = len(shard.ids)
     lengths = {"versions": len(shard.versions), "vectors": len(shard.vectors), "hashes": len(shard.hashes)}
-    lengths["facets"] = len(shard.facets)
+    lengths |= {"facets": len(shard.facets), "looks": len(shard.looks)}
     for part, length in lengths.items():
         if length != n:
             raise ValueError(f"{length} {part} for {n} ids")

@@ -197,7 +197,7 @@ class _Merge:
                 if len(rows) or len(pending):
                     most = self.policy.rows_max(sum(len(segment) for segment in readable) + len(rows))
                     builder = SegmentBuilder(objects=objects, space=space, segment_rows=most, folder=Path(folder))
-                    entries = builder.build(rows, readers, pending)
+                    entries = builder.build(rows, [*inputs, *shards], readers, pending)
             manifest = self._manifest(inputs, group, entries, space, projection, now)
             self.index.swap(manifest, space)
         except CorruptObject as exc:

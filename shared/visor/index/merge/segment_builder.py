@@ -15,6 +15,7 @@ import numpy as np
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
 from visor.index.format.ids import IdIndex, newest
+from visor.index.format.looks import Augmented, no_looks
 from visor.index.format.manifest import SegmentEntry
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import PQ_ROWS_MIN, FastScan, Projection, Space
@@ -114,28 +115,36 @@ class SegmentBuilder:
     segment_rows: int
     folder: Path
 
-    def build(self, rows: KeptRows, readers: Sequence[RowReader], pending: PendingDeletes) -> list[SegmentEntry]:
+    def build(
+        self, rows: KeptRows, sources: Sequence[Segment | Shard], readers: Sequence[RowReader], pending: PendingDeletes
+    ) -> list[SegmentEntry]:
         """Stream the rows into as many segments as they need.
 
         Args:
             readers: Give the full vectors of each source.
-            pending: What the first new segment carries.
+            pending: What the first new segment carries, besides all augmented queries.
         """
         pieces = max(1, -(-len(rows) // self.segment_rows))
         bounds = [len(rows) * piece // pieces for piece in range(pieces + 1)]
         nothing = PendingDeletes.none()
-        return [
-            self._build(rows.part(start, stop), readers, nothing if start else pending)
-            for start, stop in pairwise(bounds)
-        ]
+        augmented = Augmented.join([source.augmented for source in sources], self.space.dimension).tensors()
+        entries = []
+        for start, stop in pairwise(bounds):
+            part = rows.part(start, stop)
+            cold = _looks(part, sources) | ({} if start else augmented)
+            entries.append(self._build(part, readers, nothing if start else pending, cold))
+        return entries
 
-    def _build(self, rows: KeptRows, readers: Sequence[RowReader], pending: PendingDeletes) -> SegmentEntry:
+    def _build(
+        self, rows: KeptRows, readers: Sequence[RowReader], pending: PendingDeletes, cold: dict[str, Array]
+    ) -> SegmentEntry:
         path, space = self.folder / "segment", self.space
         fast = space.fast if isinstance(space, Projection) and len(rows) >= PQ_ROWS_MIN else None
         writer = SegmentWriter(
             path=path,
             about={"count": len(rows), "dimension": space.dimension, "projection": space.name},
             hot=_hot(rows, pending),
+            cold=cold,
             count=len(rows),
             dimension=space.dimension,
             space=space,
@@ -188,6 +197,15 @@ def _blocks(rows: KeptRows, readers: Sequence[RowReader], dimension: int) -> Ite
             order = np.argsort(place[mine], kind="stable")
             block[mine[order]] = readers[number](place[mine][order])
         yield block
+
+
+def _looks(rows: KeptRows, sources: Sequence[Segment | Shard]) -> dict[str, Array]:
+    """The tensor of looks; none where no source has any."""
+    looks = no_looks(len(rows))
+    for number in np.unique(rows.source):
+        mine = rows.source == number
+        looks[mine] = sources[number].looks[rows.place[mine]]
+    return {"looks": looks} if looks.any() else {}
 
 
 def _hot(rows: KeptRows, pending: PendingDeletes) -> dict[str, Array]:

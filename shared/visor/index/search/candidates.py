@@ -11,7 +11,9 @@ from typing import Literal
 import numpy as np
 
 from visor.index.format.container import Array, rows_in_blocks
+from visor.index.format.projection import Projection
 from visor.index.format.segment import RowBlock
+from visor.index.search.fusion import WORDS_MIN, Fusion
 from visor.index.search.hits import DUPLICATES_MAX, Hit
 from visor.index.search.metrics import STATISTICS_SAMPLES, Metric
 from visor.index.search.snapshot import LiveBlock, Snapshot
@@ -105,6 +107,7 @@ def nearest_rows(
     way: Way,
     metric: str | None,
     pool: Executor,
+    fusion: Fusion | None = None,
 ) -> Candidates:
     """The nearest rows of all blocks.
 
@@ -115,9 +118,12 @@ def nearest_rows(
         want: How many at most.
         metric: The metric's name, if `way` is metric.
         pool: Scans large segments side by side.
+        fusion: Compare across the gap; not with a metric.
     """
     if metric is not None:
         scan = _metric_scan(snapshot, query, allowed, want, metric)
+    elif fusion is not None:
+        scan = _fusion_scan(snapshot, fusion, allowed, want, exact=way == "exact")
     else:
         scan = _space_scan(snapshot, projected, allowed, want, exact=way == "exact")
     numbers = range(len(snapshot.blocks))
@@ -160,6 +166,26 @@ def _scan(live: LiveBlock, query: Array, depth: int, allowed: Array | None, *, e
         if np.count_nonzero(keep) >= min(depth, live.count):
             return rows[keep], scores[keep]
     return block.vectors.scan(query, depth, allowed, exact=exact)
+
+
+def _fusion_scan(
+    snapshot: Snapshot, fusion: Fusion, allowed: Sequence[Array | None], want: int, *, exact: bool
+) -> Scan:
+    """The nearest by vector, and those whose words fit, by all that is known of them."""
+    by_vector = _space_scan(snapshot, fusion.projected, allowed, want, exact=exact)
+
+    def scan(number: int) -> tuple[Array, Array]:
+        live, mask = snapshot.blocks[number], allowed[number]
+        words = live.word_sums(fusion.words)
+        worded = np.flatnonzero((words > WORDS_MIN) & (True if mask is None else mask))
+        worded = worded[np.argsort(-words[worded], kind="stable")[:RERANK]]
+        rows = np.union1d(by_vector(number)[0], worded)
+        coded = isinstance(snapshot.space, Projection)
+        return rows, fusion.similarities(
+            live.block.vectors.unit(rows), live.block.looks[rows], words[rows], coded=coded
+        )
+
+    return scan
 
 
 def _metric_scan(snapshot: Snapshot, query: Array, allowed: Sequence[Array | None], want: int, name: str) -> Scan:

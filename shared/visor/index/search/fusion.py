@@ -1,0 +1,82 @@
+"""Similarity across the gap between visitors' photos and catalogue images: vectors, labels, words and colours in one.
+
+Both sides lose what is common to them, so that only what tells things apart is compared: the query the visitors' mean,
+the item the catalogue's. The weights lie on plateaus measured in docs/decisions/answers-across-the-gap.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from visor.index.format.container import Array
+from visor.index.format.looks import LABELS, TRAITS, label_roots, traits
+from visor.index.format.projection import Space, dot, unit
+
+LABELS_WEIGHT, WORDS_WEIGHT, COLOURS_WEIGHT = 0.3, 0.6, 0.2
+WORDS_MIN = 0.1
+"""Share of words from which an item is a candidate whatever its vector."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """A query on the visitors' side of the gap.
+
+    query: (d + 1162,) `traits` less the visitors' mean, each of the three parts of length 1. catalogue: (d + 1162,)
+    mean traits of the catalogue. projected: (m,) what the codes are scanned with. words: weight of each word.
+    """
+
+    query: Array
+    catalogue: Array
+    projected: Array
+    words: Mapping[str, float]
+
+    @classmethod
+    def of(cls, query: Array, visitors: Array, catalogue: Array, space: Space, words: Mapping[str, float]) -> Fusion:
+        """From the traits (d + 1162,) of a query and the means of both sides."""
+        d = len(query) - TRAITS
+        projected = space.project((query - visitors + catalogue)[None, :d])[0]
+        return cls(unit_parts((query - visitors)[None])[0], catalogue, projected, words)
+
+    def similarities(self, vectors: Array, looks: Array, words: Array, *, coded: bool) -> Array:
+        """Similarities (n,) float32, greater is nearer; beyond 1 where everything agrees.
+
+        Args:
+            vectors: (n, m) unit vectors of the similarity space if `coded`, else (n, d) full ones.
+            looks: (n, 258) uint8; zeros where unknown.
+            words: (n,) of `FacetColumns.word_weights`.
+        """
+        d = len(self.query) - TRAITS
+        near = dot(vectors, self.projected) if coded else dot(unit(vectors - self.catalogue[:d]), self.query[:d])
+        beside = traits(np.zeros((len(looks), 0), np.float32), looks)
+        known = [beside[:, part].any(1) for part in (slice(0, LABELS), slice(LABELS, TRAITS))]
+        beside = unit_parts(beside - self.catalogue[d:])
+        labels = dot(beside[:, :LABELS], self.query[d : d + LABELS]) * known[0]
+        colours = dot(beside[:, LABELS:], self.query[d + LABELS :]) * known[1]
+        found: Array = near + LABELS_WEIGHT * labels + WORDS_WEIGHT * words + COLOURS_WEIGHT * colours
+        return found.astype(np.float32)
+
+
+def unit_parts(rows: Array) -> Array:
+    """Traits (n, d + 1162) with each of their three parts (vector, labels, colours) at length 1."""
+    d = rows.shape[1] - TRAITS
+    return np.concatenate([unit(rows[:, :d]), unit(rows[:, d : d + LABELS]), unit(rows[:, d + LABELS :])], axis=1)
+
+
+def query_words(look: Array, names: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Weight of each word for a query: Σ p(label) · share of the word in the label's names.
+
+    Args:
+        look: (258,) uint8 of the query.
+        names: For each label, what `visor.schema.words.name_weights` makes of its names; empty without labels.
+    """
+    weights: dict[str, float] = {}
+    if not names:
+        return weights
+    probabilities = label_roots(look[None])[0] ** 2
+    for label in np.flatnonzero(probabilities).tolist():
+        for word, share in names[label].items():
+            weights[word] = weights.get(word, 0.0) + float(probabilities[label]) * share
+    return weights

@@ -1,0 +1,43 @@
+"""Words of a text as they are compared with the names of labels."""
+
+from __future__ import annotations
+
+import re
+
+WORDS_MAX = 24
+"""Words kept of one text."""
+NAME_WORDS_MAX = 4
+"""A longer name of a label is an explanation."""
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_ASIDE = re.compile(r"\(.*?\)")
+_STOP = frozenset(
+    {"a", "an", "the", "of", "or", "and", "in", "on", "with", "for", "to", "is", "it", "its", "by", "as", "at", "from"}
+    | {"that", "this", "having", "used", "one", "very", "small", "large"}
+)
+
+
+def stem(word: str) -> str:
+    """A lower-case English word without the ending of its plural; words of other languages mostly stay."""
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 3 and word.endswith(("oes", "sses", "shes", "ches", "xes")):
+        return word[:-2]
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
+
+
+def stems(text: str) -> tuple[str, ...]:
+    """The different words of a text, in order, without what says nothing; at most 24."""
+    found = dict.fromkeys(stem(word) for word in _WORD.findall(text.lower()) if word not in _STOP)
+    return tuple(found)[:WORDS_MAX]
+
+
+def name_weights(names: tuple[str, ...]) -> dict[str, float]:
+    """What each word of a label's names is worth: 1 / words of the shortest name it stands in."""
+    weights: dict[str, float] = {}
+    for name in names:
+        words = stems(_ASIDE.sub("", name))
+        for word in words if len(words) <= NAME_WORDS_MAX else ():
+            weights[word] = max(weights.get(word, 0.0), 1 / len(words))
+    return weights

@@ -1,0 +1,188 @@
+"""Across the gap: looks are packed, gaps measured, sums learned and forgotten, and answers do not depend on others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visor.confidence.across import Across, decide, fit_intercept, gap, is_it, packed
+from visor.imaging.augment import augment, cut_out
+from visor.imaging.colour_signature import colour_signature
+from visor.index.format.looks import TRAITS, Augmented, label_roots, no_looks, pack_look, traits
+from visor.index.format.projection import FullSpace
+from visor.index.search.fusion import Fusion, query_words
+from visor.schema.words import name_weights, stems
+from visor.search.visitors import BATCH, COLLECTION, VisitorLog, VisitorSums, forget_visitors
+from visor.storage import Stores
+
+Array = np.ndarray[Any, Any]
+D = 32
+
+
+def looks_of(rng: np.random.Generator, count: int) -> Array:
+    probabilities = rng.dirichlet(np.full(1000, 0.01), count)
+    return np.stack([pack_look(p, rng.integers(0, 40, 162)) for p in probabilities])
+
+
+def unit_rows(rng: np.random.Generator, count: int, shift: Array | float = 0.0) -> Array:
+    rows = rng.standard_normal((count, D)) + shift
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("Red Apples, 2 boxes of Cherries", ("red", "apple", "box", "cherry")),
+        ("Glass of tomatoes", ("glass", "tomato")),
+        ("Bus · bus", ("bus",)),
+        ("Äpfel", ("äpfel",)),
+        ("", ()),
+    ],
+)
+def test_words_are_compared_without_their_plurals(text: str, found: tuple[str, ...]) -> None:
+    assert stems(text) == found
+
+
+def test_a_labels_word_is_worth_its_share_of_the_shortest_name() -> None:
+    weights = name_weights(("Granny Smith", "apple (the fruit)", "a long, wordy sentence that explains it all"))
+    assert weights == {"granny": 0.5, "smith": 0.5, "apple": 1.0}
+
+
+def test_a_look_keeps_the_best_labels() -> None:
+    probabilities = np.zeros(1000)
+    probabilities[[5, 7, 0]] = 0.5, 0.3, 0.2
+    roots = label_roots(pack_look(probabilities, np.zeros(162, np.uint8))[None])[0]
+    assert roots[[5, 7, 0]] ** 2 == pytest.approx([0.5, 0.3, 0.2], abs=0.01)
+    assert roots.sum() == pytest.approx(np.sqrt([0.5, 0.3, 0.2]).sum(), abs=0.02)
+    assert not label_roots(no_looks(2)).any()
+    assert not label_roots(pack_look(None, np.zeros(162, np.uint8))[None]).any()
+
+
+def test_colours_tell_red_from_green_and_leave_the_ground_out() -> None:
+    def on_white(colour: str) -> Array:
+        image = Image.new("RGB", (100, 100), "white")
+        image.paste(colour, (30, 30, 70, 70))
+        return colour_signature(image).astype(float) / 255
+
+    red, green = on_white("red"), on_white("green")
+    assert red.shape == (162,)
+    assert np.linalg.norm(red) == pytest.approx(1, abs=0.02)
+    assert red @ green < 0.2
+    assert red @ (colour_signature(Image.new("RGB", (50, 50), "red")) / 255) > 0.9
+
+
+def test_what_stands_on_a_plain_ground_is_put_on_another() -> None:
+    image = Image.new("RGB", (300, 200), "white")
+    image.paste("red", (100, 50, 200, 150))
+    thing = cut_out(image)
+    assert thing is not None
+    assert thing.size == pytest.approx((53, 53), abs=3)
+    scenes = [augment(thing, np.random.default_rng(7)) for _ in range(2)]
+    assert scenes[0].size == (320, 320)
+    assert scenes[0].tobytes() == scenes[1].tobytes()
+    noise = np.random.default_rng(0).integers(0, 255, (100, 100, 3), np.uint8)
+    assert cut_out(Image.fromarray(noise)) is None
+    assert cut_out(Image.new("RGB", (50, 50), "white")) is None
+
+
+def test_items_without_a_look_differ_by_their_vectors_alone() -> None:
+    rng = np.random.default_rng(0)
+    vectors, looks = unit_rows(rng, 20), looks_of(rng, 20)
+    every = traits(vectors, looks)
+    fusion = Fusion.of(every[3], *np.zeros((2, D + TRAITS), np.float32), FullSpace(D), {})
+    plain = fusion.similarities(vectors, no_looks(20), np.zeros(20), coded=False)
+    assert plain == pytest.approx(vectors @ vectors[3], abs=1e-5)
+    whole = fusion.similarities(vectors, looks, np.zeros(20), coded=False)
+    assert whole.argmax() == 3
+    assert whole[3] == pytest.approx(1.5, abs=1e-4)
+    assert fusion.similarities(vectors, looks, np.ones(20), coded=False) == pytest.approx(whole + 0.6, abs=1e-5)
+
+
+def test_a_querys_words_are_its_labels_names() -> None:
+    probabilities = np.zeros(1000)
+    probabilities[[1, 2]] = 0.75, 0.25
+    names = [{} for _ in range(1000)]
+    names[1], names[2] = {"granny": 0.5, "smith": 0.5}, {"smith": 1.0}
+    words = query_words(pack_look(probabilities, np.zeros(162, np.uint8)), names)
+    assert words == pytest.approx({"granny": 0.375, "smith": 0.625}, abs=0.01)
+
+
+def test_the_same_look_has_no_gap_and_another_has() -> None:
+    rng = np.random.default_rng(1)
+    shift = 0.25 * rng.standard_normal(D)
+    catalogue = unit_rows(rng, 200).mean(0)
+    assert abs(gap(unit_rows(rng, 20).mean(0), 20, catalogue, 200)) < 0.1
+    assert gap(unit_rows(rng, 20, 4 * shift).mean(0), 20, catalogue, 200) > 0.3
+
+
+def test_the_gap_is_on_where_photos_look_unlike_the_catalogue() -> None:
+    rng = np.random.default_rng(2)
+    catalogue, photos = unit_rows(rng, 100), unit_rows(rng, 30, 1.0)
+    none = np.zeros(TRAITS)
+
+    def known(visitors: Array, count: float) -> Across:
+        visitors = packed(np.concatenate([visitors.mean(0), none]))
+        at = packed(np.concatenate([catalogue.mean(0), none]))
+        return Across(catalogue=at, visitors=visitors, photos=count)
+
+    assert decide(known(photos, 30), 100, 0.0, 0)
+    assert not decide(known(photos, 9), 100, 0.0, 0)
+    assert not decide(known(catalogue[:30], 30), 100, 1.0, 50)
+    assert decide(Across(catalogue=""), 100, 0.6, 8)
+    assert not decide(Across(catalogue=""), 100, 0.4, 8)
+    on = Across(**{**{n: getattr(known(photos, 30), n) for n in ("catalogue", "visitors", "photos")}, "is_on": True})
+    assert np.mean([on.is_visitor(photo) for photo in photos]) > 0.95
+    assert np.mean([on.is_visitor(item) for item in catalogue]) < 0.1
+
+
+def test_confidence_across_rises_with_what_speaks_for_it_and_never_down_the_page() -> None:
+    clear = np.r_[0.9, np.full(60, 0.1)].astype(np.float32)
+    doubtful = np.r_[0.5, 0.49, np.full(59, 0.4)].astype(np.float32)
+    assert is_it(clear, [0])[0] > 0.8 > is_it(doubtful, [0])[0]
+    found = is_it(np.sort(np.random.default_rng(0).random(80))[::-1].astype(np.float32), [0, 1, 5, 90])
+    assert found == sorted(found, reverse=True)
+    across = Across(catalogue="")
+    assert across.held(clear) > across.held(doubtful) > across.held(clear[1:])
+    assert across.held(clear[:0]) == 0.0
+
+
+def test_the_fitted_intercept_separates_held_from_strangers_and_needs_evidence() -> None:
+    shipped = Across(catalogue="").intercept
+    assert fit_intercept(np.empty(0), np.empty(0)) == shipped
+    low = [fit_intercept(np.full(n, 0.4), np.full(n, 0.3)) for n in (5, 500)]
+    assert shipped < low[0] < low[1]
+
+
+def test_sums_are_written_in_batches_folded_once_and_forgotten(local_stores: Stores) -> None:
+    documents, rng = local_stores.documents, np.random.default_rng(3)
+    written: list[int] = []
+    log = VisitorLog(documents, "m", on_write=lambda: written.append(1))
+    photos = traits(unit_rows(rng, 25), looks_of(rng, 25))
+    for photo in [*photos, *photos]:
+        log.add(photo)
+    assert len(written) == len(documents.query(COLLECTION)) == 25 // BATCH
+    sums = VisitorSums(documents, "m")
+    learned = sums.fold(None)
+    assert learned is not None
+    assert learned.photos == 20
+    assert learned.mean == pytest.approx(photos[:20].mean(0), abs=1e-3)
+    before = Across(catalogue="", visitors=packed(learned.mean), photos=20, folded=learned.keys)
+    assert sums.fold(before) is None
+    assert documents.query(COLLECTION) == []
+    forget_visitors(documents)
+    again = sums.fold(before)
+    assert again is not None
+    assert again.photos == 0
+    assert sums.fold(None) is None
+
+
+def test_augmented_queries_are_thinned_out_evenly() -> None:
+    ids = np.arange(300 * 16, dtype=np.uint16).reshape(300, 16).astype(np.uint8)
+    one = Augmented(ids, np.ones((300, D), np.float16), no_looks(300), 400)
+    joined = Augmented.join([one, one], D)
+    assert len(joined.ids) == 256
+    assert joined.tried == round(800 * 256 / 600)
+    assert Augmented.join([], D).tensors() == {}
