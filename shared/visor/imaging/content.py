@@ -18,7 +18,8 @@ Plane = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
 SIDE = 128
-"""Edge of the square in which edges are looked for."""
+"""Most pixels across and down in which edges are looked for. A smaller image is not enlarged: that would smooth it."""
+SIDE_MIN = 8
 COARSE_SIDE = 64
 """Edge of the square in which neighbours are correlated and missing rows counted: JPEG's blocks vanish in it."""
 EDGE_MIN = 12.0
@@ -88,8 +89,9 @@ class Content:
 
 def content_of(pixels: Image.Image) -> Content:
     """The content of an RGB picture of any size."""
-    coarse = _square(pixels, COARSE_SIDE)
-    inner, edges = _edges(_square(pixels, SIDE))
+    coarse = _scaled(pixels, COARSE_SIDE, COARSE_SIDE)
+    width, height = (min(max(side, SIDE_MIN), SIDE) for side in pixels.size)
+    inner, edges = _edges(_scaled(pixels, width, height))
     return Content(
         inner=inner,
         edges=edges,
@@ -99,25 +101,26 @@ def content_of(pixels: Image.Image) -> Content:
     )
 
 
-def _square(pixels: Image.Image, side: int) -> Plane:
-    """(side, side, 3) float32, 0…255: the whole picture, squeezed to a square."""
-    how = Image.Resampling.BOX if min(pixels.size) >= side else Image.Resampling.BICUBIC
-    return np.asarray(pixels.resize((side, side), how), np.float32)
+def _scaled(pixels: Image.Image, width: int, height: int) -> Plane:
+    """(height, width, 3) float32, 0…255: the whole picture, squeezed."""
+    is_smaller = pixels.width >= width and pixels.height >= height
+    how = Image.Resampling.BOX if is_smaller else Image.Resampling.BICUBIC
+    return np.asarray(pixels.resize((width, height), how), np.float32)
 
 
-def _luma(square: Plane) -> Plane:
-    luma: Plane = square @ np.array([0.299, 0.587, 0.114], np.float32)
+def _luma(scaled: Plane) -> Plane:
+    luma: Plane = scaled @ np.array([0.299, 0.587, 0.114], np.float32)
     return luma
 
 
-def _edges(square: Plane) -> tuple[float, float]:
+def _edges(scaled: Plane) -> tuple[float, float]:
     """Shares of pixels on an edge: without outlines, and all."""
-    luma = _luma(square)
+    luma = _luma(scaled)
     edges = np.zeros(luma.shape, bool)
     around = luma[:-2, 1:-1] + luma[2:, 1:-1] + luma[1:-1, :-2] + luma[1:-1, 2:]
     edges[1:-1, 1:-1] = np.abs(4 * luma[1:-1, 1:-1] - around) > EDGE_MIN
-    border = np.concatenate([square[0], square[-1], square[:, 0], square[:, -1]])
-    ground = np.abs(square - np.median(border, axis=0)).max(axis=-1) < GROUND_DISTANCE
+    border = np.concatenate([scaled[0], scaled[-1], scaled[:, 0], scaled[:, -1]])
+    ground = np.abs(scaled - np.median(border, axis=0)).max(axis=-1) < GROUND_DISTANCE
     outline = _widened(ground) & _widened(~ground)
     return float((edges & ~outline).mean()), float(edges.mean())
 

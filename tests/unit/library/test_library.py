@@ -136,7 +136,7 @@ def test_errors_are_of_the_tree(index: visor.Index, query: object, options: dict
 def test_an_item_is_added_shown_and_deleted(home: Path, folder: Path) -> None:
     with visor.open(home, name="added") as index:
         green = folder.parent / "green.png"
-        scene(7).save(green)
+        scene(7).resize((64, 64)).save(green)
         try:
             answer = index.add(
                 [
