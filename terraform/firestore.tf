@@ -13,6 +13,7 @@ locals {
     requests    = []
     feedback    = ["given_at"]
     index       = []
+    visitors    = ["added_at"]
   }
 
   single_fields = merge([

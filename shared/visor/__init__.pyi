@@ -17,6 +17,7 @@ from visor.errors import ModelNotBuilt as ModelNotBuilt
 from visor.errors import NewerFormat as NewerFormat
 from visor.errors import NotConfigured as NotConfigured
 from visor.errors import NotFound as NotFound
+from visor.errors import NothingToCompare as NothingToCompare
 from visor.errors import QuotaReached as QuotaReached
 from visor.errors import RequestError as RequestError
 from visor.errors import RequestTooLarge as RequestTooLarge

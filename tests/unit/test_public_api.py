@@ -16,7 +16,7 @@ from visor import errors
 ERRORS = [
     *("BadRequest", "Conflict", "CorruptObject", "DeployError", "DropItem", "FetchFailed"),
     *("FetchRefused", "FetchUnavailable", "FormatError", "HostDead", "ImageError", "KeyRequired"),
-    *("ModelError", "ModelNotBuilt", "NewerFormat", "NotConfigured", "NotFound", "QuotaReached"),
+    *("ModelError", "ModelNotBuilt", "NewerFormat", "NotConfigured", "NotFound", "NothingToCompare", "QuotaReached"),
     *("RequestError", "RequestTooLarge", "RequestTooSlow", "SettingsError", "SourceError"),
     *("SourceUnavailable", "StoreError", "StoreUnavailable", "UndecodableImage", "UnknownItem"),
     *("UnsafeImage", "UnsupportedMediaType", "VisorError", "WeightsUnavailable"),

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from visor.index.format.container import Array
+from visor.index.format.container import Array, unit
 from visor.index.format.ids import id_text
-from visor.index.format.projection import unit
 from visor.index.search.searcher import Searcher
 from visor_bench.peers.kinds import K
 from visor_bench.search import process as search_process

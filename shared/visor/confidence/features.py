@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visor.index.format.container import Array
-from visor.index.format.projection import Projection, Space, dot, unit
+from visor.index.format.container import Array, unit
+from visor.index.format.projection import Projection, Space, dot
 
 NEIGHBOURS = 64
 """Hits that are looked at."""

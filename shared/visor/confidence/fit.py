@@ -27,8 +27,7 @@ from visor.confidence.features import (
     first_log_odds,
 )
 from visor.confidence.model import Calibration
-from visor.index.format.container import Array
-from visor.index.format.projection import unit
+from visor.index.format.container import Array, unit
 from visor.near_duplicates.thresholds import COPY
 
 SAMPLE_MIN = 40

@@ -28,9 +28,9 @@ from visor.confidence.features import (
     features,
     first_log_odds,
 )
-from visor.index.format.container import Array
+from visor.index.format.container import Array, unit
 from visor.index.format.manifest import Manifest
-from visor.index.format.projection import EMPTY_SPACE, Projection, unit
+from visor.index.format.projection import EMPTY_SPACE, Projection
 from visor.index.format.segment import RowBlock
 from visor.index.search.hits import Hits, NearestRows
 from visor.index.search.snapshot import Snapshot

@@ -31,7 +31,8 @@ from visor.confidence.model import (
 )
 from visor.evaluation.folder import EmbeddedFolder
 from visor.evaluation.scores import area_under_roc
-from visor.index.format.projection import FullSpace, unit
+from visor.index.format.container import unit
+from visor.index.format.projection import FullSpace
 from visor.index.merge.learn import learn
 from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher

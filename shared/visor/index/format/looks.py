@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visor.index.format.container import Array, Container
-from visor.index.format.projection import unit
+from visor.index.format.container import Array, Container, unit
 
 LABELS, LABELS_KEPT, COLOURS = 1000, 32, 162
 LOOK_BYTES = 3 * LABELS_KEPT + COLOURS

@@ -16,7 +16,7 @@ import faiss
 import numpy as np
 
 from visor.errors import BadRequest
-from visor.index.format.container import Array, Container, corrupt
+from visor.index.format.container import Array, Container, corrupt, unit
 
 FOLDER = "projections/"
 CODE_RANGE = 127
@@ -101,12 +101,6 @@ Space = FullSpace | Projection
 """Both have `name`, `dimension` (d), `dimensions` (m), `project` and `project_unnormalised`."""
 EMPTY_SPACE = FullSpace(0)
 """Of an index that holds nothing."""
-
-
-def unit(vectors: Array) -> Array:
-    """Rows scaled to length 1; a zero row stays zero."""
-    length = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float32))[:, None]
-    return np.asarray(vectors / np.where(length > 0, length, 1), np.float32)
 
 
 def dot(rows: Array, vector: Array) -> Array:

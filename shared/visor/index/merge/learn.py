@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.linalg import eigh
 
-from visor.index.format.container import Array, pack
-from visor.index.format.projection import CODE_RANGE, FOLDER, Projection, unit
+from visor.index.format.container import Array, pack, unit
+from visor.index.format.projection import CODE_RANGE, FOLDER, Projection
 
 DIMENSIONS = 256
 """Default size of the projected space, in numbers a vector; fewer where fewer samples were to learn from."""

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from visor.index.format.container import Array
+from visor.index.format.container import Array, unit
 from visor.index.format.looks import LABELS, TRAITS, label_roots, traits
-from visor.index.format.projection import Space, dot, unit
+from visor.index.format.projection import Space, dot
 
 LABELS_WEIGHT, WORDS_WEIGHT, COLOURS_WEIGHT = 0.3, 0.6, 0.2
 WORDS_MIN = 0.1

@@ -14,11 +14,11 @@ from typing import Literal
 import numpy as np
 
 from visor.errors import BadRequest, StoreUnavailable
-from visor.index.format.container import Array
+from visor.index.format.container import Array, unit
 from visor.index.format.facets import FacetCounts
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import Manifest
-from visor.index.format.projection import EMPTY_SPACE, Space, query_vector, unit
+from visor.index.format.projection import EMPTY_SPACE, Space, query_vector
 from visor.index.search.candidates import RERANK, Way, full_vectors, group_duplicates, nearest_rows
 from visor.index.search.fusion import Fusion
 from visor.index.search.hits import Hit, Hits, NearestRows
