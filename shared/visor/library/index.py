@@ -58,7 +58,13 @@ class SearchResult(SearchAnswer, frozen=True, kw_only=True):
         """The query's unit vector, float32 of shape (d,): search with it again and the image is not needed."""
         import numpy as np
 
-        return np.frombuffer(base64.b64decode(self.query.vector or ""), "<f2").astype(np.float32)
+        from visor.index.format.looks import LOOK_BYTES
+
+        numbers = np.frombuffer(base64.b64decode(self.query.vector or ""), "<f2").astype(np.float32)
+        # A photo that was answered across the gap has labels and colours behind its unit vector.
+        with np.errstate(invalid="ignore", over="ignore"):
+            is_alone = abs(float(np.linalg.norm(numbers)) - 1) < 0.01
+        return numbers if is_alone else numbers[: -LOOK_BYTES // 2]
 
 
 Sequence.register(SearchResult)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from tests.unit.imaging.empty_pictures import scene
 
 import visor
 from visor.app import App
+from visor.schema.search import IndexAnswer, QueryAnswer
 from visor.web.site import Server
 
 COLOURS = {"red": (200, 30, 30), "amber": (220, 120, 20), "blue": (30, 60, 200)}
@@ -236,3 +238,14 @@ def test_stats_say_the_same(home: Path, server: Server) -> None:
     with visor.open(home, name="small") as opened, visor.connect(server.address) as connected:
         assert opened.stats().images == connected.stats().images == 3
         assert msgspec.structs.asdict(opened.stats().model) == msgspec.structs.asdict(connected.stats().model)
+
+
+@pytest.mark.parametrize("look", [b"", bytes(range(1, 256)) + b"abc"])
+def test_a_results_vector_leaves_out_what_stands_behind_it(look: bytes) -> None:
+    unit = np.full(64, 1 / 8, "<f2")
+    query = QueryAnswer(vector=base64.b64encode(unit.tobytes() + look).decode())
+    index = IndexAnswer(images=0, generation=0, model="m")
+    result = visor.SearchResult(
+        matches=(), confidence=0.0, no_confident_match=True, mode="fast", query=query, index=index, timing_ms={}
+    )
+    assert result.vector.tolist() == unit.tolist()
