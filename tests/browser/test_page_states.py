@@ -102,7 +102,7 @@ def test_the_band_says_how_sure_the_answer_is(new_page: Any, picture: Path, conf
 
     def change(answer: dict[str, Any]) -> None:
         answer.update(no_confident_match=False, confidence=confidence)
-        answer["matches"][0]["verdict"] = "similar"
+        answer["matches"][0].update(confidence=confidence, verdict="similar")
 
     changed_answer(page, "/v1/search", change)
     drop_picture(page, picture)
