@@ -101,6 +101,7 @@ class MadeUpModel:
     dimension: int = DIMENSION
     description: Any = field(default_factory=lambda: SimpleNamespace(input_side=32))
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
+    label_words: tuple[dict[str, float], ...] = ()
 
     def embed(self, images: list[Image.Image]) -> Any:
         vectors = self.random.standard_normal((len(images), DIMENSION)).astype(np.float32)
@@ -108,10 +109,13 @@ class MadeUpModel:
         none = [None] * len(images)
         return SimpleNamespace(vectors=vectors, labels=[()] * len(images), safety=none, probabilities=none)
 
+    def embed_closer(self, image: Image.Image) -> Any:
+        return self.embed([image]), self.embed([image])
+
 
 def picture(item: Item) -> bytes:
-    """A small picture of random pixels, another one for every item."""
-    pixels = np.random.default_rng(int(item.id[:8], 16)).integers(0, 255, (32, 32, 3), np.uint8)
+    """A small picture of random squares, another one for every item."""
+    pixels = np.random.default_rng(int(item.id[:8], 16)).integers(0, 255, (8, 8, 3), np.uint8).repeat(4, 0).repeat(4, 1)
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()

@@ -97,7 +97,7 @@ def test_the_about_panel_tells_the_live_recall_and_what_was_used(
     page.get_by_role("button", name="About").click()
     dialog.get_by_text(re.compile(r"^[\d.]+.% of the nearest twelve were found, in 1 fast answer")).wait_for()
     assert dialog.get_by_role("row", name=re.compile(r"^Embed .*ms")).is_visible()
-    assert dialog.get_by_text(re.compile(r"^[\d.]+ (byte|kB|MB) of 1 GB$")).is_visible()
+    assert dialog.get_by_text(re.compile(r"^[\d.]+ (bytes?|kB|MB) of 1 GB$")).is_visible()
 
 
 def test_a_picture_from_elsewhere_is_called_that(new_page: Any, tmp_path: Path) -> None:

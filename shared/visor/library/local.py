@@ -81,7 +81,7 @@ class LocalIndex(Index):
         _embed(app, run.published, progress)
         app.merge()
         failures = [found.data for found in app.stores.documents.query(FAILURES)]
-        mine = [f for f in failures if f["source"] == run.source and f["at"] >= run.started_at]
+        mine = [f for f in failures if f["source"] == run.source and f["at"][:19] >= run.started_at[:19]]
         codes = Counter(failure["code"] for failure in mine)
         # An image with nothing to compare is searchable all the same.
         failed = run.failed + codes.total() - codes[NothingToCompare.code]

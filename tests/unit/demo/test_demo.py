@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from tests.unit.sources.catalogue_server import context_for
 
-from visor.cli.serve import _serve_emulated
+from visor.cli.serve import _emulated
 from visor.demo import pictures
 from visor.demo.catalogue import DemoCatalogue, DemoCollection, Notice, Product, product_id
 from visor.demo.packages import deb_contents, download_deb, download_npm
@@ -331,5 +331,6 @@ def test_the_shop_runs_alone(tmp_path: Path, catalogue: DemoCatalogue) -> None:
 
 def test_the_emulated_demo_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "visor_emulators.demo", None)
-    with pytest.raises(click.UsageError, match=r"--backend gcp-emulators needs visor_emulators.demo: .*\./devtools"):
-        _serve_emulated(Settings(home=tmp_path), ("demo", {}), {}, port=0, once=True, started=0.0, example=None)
+    wanted = r"--backend gcp-emulators needs visor_emulators.demo: .*\./devtools"
+    with pytest.raises(click.UsageError, match=wanted), _emulated(Settings(home=tmp_path), ("demo", {}), {}):
+        pass

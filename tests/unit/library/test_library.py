@@ -151,7 +151,7 @@ def test_an_item_is_added_shown_and_deleted(home: Path, folder: Path) -> None:
             assert (answer.accepted, answer.refused) == (1, 2)
             assert "cannot be read" in str(answer.items[1].reason)
             found = index.get(str(answer.items[0].id))
-            assert (found.item.title, found.item.price, found.width) == ("Green", 3.5, 400)
+            assert (found.item.title, found.item.price, found.width) == ("Green", 3.5, 64)
             assert index.search(green)[0].item == found.item
             copied = index.add([found.item])
             assert copied.items[0].id == found.item.id
