@@ -6,8 +6,9 @@ import { bandOf, kinship, likelihood } from "../src/words/sureness";
 import { titleOf } from "../src/words/title";
 import { forVisitors } from "../src/words/trouble";
 
+/** An answer whose first match is as sure as the whole. */
 const answer = (change: Partial<SearchAnswer>): SearchAnswer => ({
-  matches: [],
+  matches: [{ confidence: change.confidence ?? 0.6, verdict: "similar" } as SearchAnswer["matches"][number]],
   confidence: 0.6,
   no_confident_match: false,
   mode: "fast",
@@ -27,6 +28,13 @@ describe("the band above the matches", () => {
     [0.9, true, "We probably don't have it: these are the nearest"],
   ])("at %s (no confident match: %s) says %s", (confidence, no_confident_match, title) => {
     expect(bandOf(answer({ confidence, no_confident_match }), "picture").title).toBe(title);
+  });
+
+  it("is no surer than its first match", () => {
+    const [first] = answer({ confidence: 0.4 }).matches;
+    expect(bandOf(answer({ confidence: 0.9, matches: first ? [first] : [] }), "picture").title).toBe(
+      "Perhaps one of these",
+    );
   });
 
   it("says what would help wherever it is not sure", () => {
