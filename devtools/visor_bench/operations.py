@@ -19,7 +19,6 @@ from PIL import Image
 
 from visor.app import App
 from visor.console import as_json, print_json, say
-from visor.free_tier.allowances import counted as recorded
 from visor.http.fetch import Probed
 from visor.index.search.searcher import Searcher
 from visor.ingest.worker import Worker
@@ -42,8 +41,6 @@ READINGS = 100
 DIMENSION = 64
 PAGE = 100
 K = 12
-DRIFT = 0.1
-"""Relative difference between counted.json and a measurement above which they have drifted apart."""
 APART_S = 43.0
 """A thousand searches in twelve hours; longer than an instance goes without a look for news."""
 
@@ -256,30 +253,6 @@ def in_thousands(used: Mapping[str, Usage], settings: Settings, images: int, sea
         "cold_start": {"class_b": each(used["cold_start"], 1, "class_b")["class_b"]},
         "fresh_shard": {"class_b": each(used["fresh_shard"], 1, "class_b")["class_b"]},
     }
-
-
-def drift(measured: Mapping[str, Mapping[str, float]], *, tolerance: float = DRIFT) -> list[str]:
-    """Where the code now uses something else than counted.json says, one sentence each; none if they agree.
-
-    Args:
-        measured: Operation to resource to what a thousand used, in the words of counted.json.
-        tolerance: Relative; below 1 a thousand, absolute.
-
-    Raises:
-        KeyError: An operation that counted.json does not know.
-    """
-    found = []
-    for operation, counts in measured.items():
-        entry = recorded().operations[operation]
-        for resource, value in counts.items():
-            figure = entry.counts.get(resource)
-            known = figure.value if figure else 0.0
-            if abs(value - known) > tolerance * max(abs(known), 1.0):
-                found.append(
-                    f"{operation}: {entry.unit} use {value:g} {resource}, counted.json says {known:g}"
-                    f" ({figure.why if figure else 'not named'})"
-                )
-    return found
 
 
 @click.command("operations")
