@@ -32,6 +32,7 @@ class RunRecord:
         self.counts = dict.fromkeys(("seen", "published", "updated", "deleted", "unchanged", "failed"), 0)
         self.why: list[str] = []
         self._failures: Counter[str] = Counter()
+        self._passed_over: Counter[str] = Counter()
 
     def begin(self) -> None:
         self._keep()
@@ -42,6 +43,7 @@ class RunRecord:
         self.counts["unchanged"] += len(page.unchanged)
         self.counts["failed"] += sum(failure.dropped for failure in page.failed) + page.failed_more
         self._failures.update(failure_class(failure.reason) for failure in page.failed)
+        self._passed_over.update(page.passed_over)
         if page.failed_more:
             self._failures["others of a page with very many"] += page.failed_more
         self.why += [f"{f.key}: {f.reason}" for f in page.failed][: max(0, FAILED_SAMPLES - len(self.why))]
@@ -62,6 +64,7 @@ class RunRecord:
             code=code,
             listed=listed,
             failures=dict(self._failures.most_common(FAILURE_CLASSES_MAX)),
+            passed_over=dict(self._passed_over.most_common(FAILURE_CLASSES_MAX)),
             **self.counts,
         )
         self._keep()

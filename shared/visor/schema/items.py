@@ -245,6 +245,8 @@ class CrawlRun(Record, frozen=True, kw_only=True):
     """Items that the source lists, as far as the crawl knows after this run."""
     failures: dict[str, int] = {}
     """Rows that failed, or lack a value, by reason."""
+    passed_over: dict[str, int] = {}
+    """What the source left out on purpose, by reason."""
 
 
 def as_document(record: Record) -> dict[str, Any]:

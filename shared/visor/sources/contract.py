@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -65,6 +66,8 @@ class Page(Record, frozen=True, kw_only=True):
     failed: tuple[RowFailure, ...] = ()
     """A sample of the rows that failed; `failed_more` counts those beyond it."""
     failed_more: int = 0
+    passed_over: Mapping[str, int] = {}
+    """What the source left out on purpose, by reason ('the page says noindex'): pages, rows or images."""
     gone: tuple[str, ...] = ()
     """Keys that the catalogue itself says are deleted."""
     unchanged: tuple[str, ...] = ()
@@ -120,6 +123,7 @@ class RowErrors:
     def __init__(self) -> None:
         self.sample: list[RowFailure] = []
         self.more = 0
+        self.passed_over: Counter[str] = Counter()
 
     def add(self, key: str, reason: str, *, dropped: bool = True) -> None:
         if len(self.sample) < FAILED_SAMPLE_MAX:
@@ -127,9 +131,19 @@ class RowErrors:
         elif dropped:
             self.more += 1
 
+    def pass_over(self, reason: str, count: int = 1) -> None:
+        """Count what is left out on purpose, under a reason that names its kind and not the single thing."""
+        self.passed_over[reason] += count
+
     def page(self, items: Iterable[Item], **fields: Any) -> Page:
-        """The page of those items, and of the rows that failed."""
-        return Page(items=tuple(items), failed=tuple(self.sample), failed_more=self.more, **fields)
+        """The page of those items, of the rows that failed and of what was passed over."""
+        return Page(
+            items=tuple(items),
+            failed=tuple(self.sample),
+            failed_more=self.more,
+            passed_over=dict(self.passed_over),
+            **fields,
+        )
 
 
 def page_of(
