@@ -35,9 +35,9 @@ SOMETIMES = {
 """What it imports where a request or source needs it."""
 UNWANTED = {
     "crawl": {"ai_edge_litert", "faiss", "scipy", "tensorflow", "pillow_heif", "PIL", "lxml", "extruct", "av"},
-    "embed": {"faiss", "scipy", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "price_parser", "lxml"},
+    "embed": {"faiss", "scipy", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "iso4217", "lxml"},
     "compact": {"ai_edge_litert", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "httpx", "scipy", "PIL"},
-    "search": {"scipy", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "price_parser", "lxml"},
+    "search": {"scipy", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "iso4217", "lxml"},
 }
 """What would delay a function's start for nothing."""
 CLOUD = {
