@@ -44,6 +44,8 @@ class Response(Record, frozen=True, kw_only=True):
     """`Last-Modified` as it was sent."""
     not_modified: bool = False
     """The validators that were passed still hold; there is no body."""
+    robots: tuple[str, ...] = ()
+    """The values of `X-Robots-Tag`."""
 
 
 class Fetched(Response, frozen=True, kw_only=True):

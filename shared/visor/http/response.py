@@ -26,6 +26,7 @@ def head_fields(response: httpx.Response) -> dict[str, Any]:
         "etag": headers.get("etag"),
         "modified": headers.get("last-modified"),
         "not_modified": response.status_code == 304,
+        "robots": tuple(headers.get_list("x-robots-tag")),
     }
 
 
