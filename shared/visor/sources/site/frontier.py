@@ -11,6 +11,9 @@ from typing import Any
 
 import msgspec
 
+from visor.sources.site.sitemap import Listed
+from visor.sources.site.urls import canonical
+
 
 class Visit(msgspec.Struct, array_like=True):
     """What a page held when it was read, to take it as it is when it has not changed since."""
@@ -42,16 +45,20 @@ class Frontier:
     # In the order in which they came: the state is stored after every few pages, and sorting a set takes long.
     seen: dict[str, None] = field(default_factory=dict)
     pictures: dict[str, None] = field(default_factory=dict)
+    listed: dict[str, list[Listed]] = field(default_factory=dict)
+    """Pictures that sitemaps list for pages that wait."""
+    doubted: list[tuple[str, int, list[str]]] = field(default_factory=list)
+    """Pages, with their depth and pictures, whose canonical address was not visited yet."""
     barren: dict[str, int] = field(default_factory=dict)
     """Pages in a row without anything new, by the pattern of their URLs."""
 
     def add(self, url: str, depth: int, *, dated: bool = False) -> bool:
-        """Wait for a page; False if it was seen before.
+        """Wait for a page; False if it was seen before, in whatever spelling.
 
         Args:
             dated: A sitemap says when it changed, so that nothing has to be remembered of it.
         """
-        if not self.see(url):
+        if not self.see(canonical(url) or url):
             return False
         self.waiting.append((url, depth, dated))
         return True
@@ -65,13 +72,26 @@ class Frontier:
         """The pages that wait behind the first `count`."""
         return (url for url, _, _ in islice(reversed(self.waiting), len(self.waiting) - count))
 
-    def see(self, url: str) -> bool:
-        """Whether this URL is seen for the first time."""
-        return bool(_mark_first(self.seen, url))
+    def see(self, name: str) -> bool:
+        """Whether this is seen for the first time: a page's canonical URL, or what else there is to be told once."""
+        return bool(_mark_first(self.seen, name))
+
+    def has_seen(self, name: str) -> bool:
+        return _mark(name) in self.seen
 
     def see_picture(self, picture: str) -> str:
         """A mark of an image that is seen for the first time, else nothing: an image belongs to its first page."""
         return _mark_first(self.pictures, picture)
+
+    def look_again(self) -> None:
+        """Wait for the doubted pages that have a picture which no other page had."""
+        for url, depth, pictures in self.doubted:
+            if not all(map(self.has_seen_picture, pictures)):
+                self.waiting.append((url, depth, True))
+        self.doubted = []
+
+    def has_seen_picture(self, picture: str) -> bool:
+        return _mark(picture) in self.pictures
 
     def note(self, pattern: str, has_new: bool) -> None:
         """Count pages of one pattern in a row that had nothing new."""
@@ -87,6 +107,8 @@ class Frontier:
             "waiting": list(self.waiting),
             "seen": list(self.seen),
             "pictures": list(self.pictures),
+            "listed": self.listed,
+            "doubted": self.doubted,
             "barren": self.barren,
         }
 
@@ -107,13 +129,19 @@ class Frontier:
             waiting=deque((url, depth, dated) for url, depth, dated in stored.get("waiting", ())),
             seen=dict.fromkeys(stored.get("seen", ())),
             pictures=dict.fromkeys(stored.get("pictures", ())),
+            listed=msgspec.convert(stored.get("listed", {}), dict[str, list[Listed]]),
+            doubted=[(url, depth, pictures) for url, depth, pictures in stored.get("doubted", ())],
             barren=dict(stored.get("barren", {})),
         )
 
 
 def _mark_first(seen: dict[str, None], value: str) -> str:
-    mark = hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    mark = _mark(value)
     if mark in seen:
         return ""
     seen[mark] = None
     return mark
+
+
+def _mark(value: str) -> str:
+    return hashlib.blake2b(value.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
