@@ -148,6 +148,11 @@ class RowErrors:
         """Count what is left out on purpose, under a reason that names its kind and not the single thing."""
         self.passed_over[reason] += count
 
+    def clear(self) -> None:
+        """Begin the next page."""
+        self.sample, self.more = [], 0
+        self.passed_over.clear()
+
     def page(self, items: Iterable[Item], **fields: Any) -> Page:
         """The page of those items, of the rows that failed and of what was passed over."""
         return Page(
@@ -166,14 +171,16 @@ def page_of(
     checkpoint: Mapping[str, Any] | None,
     partial: bool = False,
     next_pass: Mapping[str, Any] | None = None,
+    errors: RowErrors | None = None,
 ) -> Page:
     """The page of those rows: `make` returns the item or None to skip the row silently, or raises `DropItem`.
 
     Args:
         rows: Each with its own key, or with its `Place` if it has none.
+        errors: What was noted before the rows were made; more is added.
     """
     items: list[Item] = []
-    errors = RowErrors()
+    errors = RowErrors() if errors is None else errors
     for where, row in rows:
         try:
             item = make(row, errors)

@@ -111,7 +111,10 @@ def test_a_broken_file_beside_a_picture_is_told_and_left_out(tmp_path: Path) -> 
     (page,) = read(tmp_path)
     assert [item.key for item in page.items] == ["a.jpg"]
     assert [(failure.key, failure.dropped) for failure in page.failed] == [("a.jpg", False)]
-    assert "a.jpg.json is left out" in page.failed[0].reason
+    assert page.failed[0].reason == "price 'much' is not an amount of money"
+    (tmp_path / "a.jpg.json").write_text('["no object"]')
+    (page,) = read(tmp_path)
+    assert page.failed[0].reason == "a.jpg.json is left out: it is not a JSON object"
 
 
 def test_links_make_no_loops_and_lead_nowhere_else(tmp_path: Path) -> None:

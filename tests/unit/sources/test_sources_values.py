@@ -35,7 +35,6 @@ from visor.sources.secrets import Secrets
         ("R$ 1.234,5", 1234.5, "BRL"),
         ("zł 12,50", 12.5, "PLN"),
         ("1,5", 1.5, None),
-        ("1.299", 1299, None),
         ("1.299 EUR", 1299, "EUR"),
         ("0.125", 0.125, None),
         ("1299.000", 1299, None),
