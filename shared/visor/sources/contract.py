@@ -168,19 +168,18 @@ def page_of(
     rows: Iterable[tuple[str, Row]],
     make: Callable[[Row, RowErrors], Item | None],
     *,
-    checkpoint: Mapping[str, Any] | None,
-    partial: bool = False,
-    next_pass: Mapping[str, Any] | None = None,
     errors: RowErrors | None = None,
+    **fields: Any,
 ) -> Page:
     """The page of those rows: `make` returns the item or None to skip the row silently, or raises `DropItem`.
 
     Args:
         rows: Each with its own key, or with its `Place` if it has none.
-        errors: What was noted before the rows were made; more is added.
+        errors: What is already known to have failed.
+        fields: The other fields of `Page`: `checkpoint`, `partial`, `next_pass`.
     """
     items: list[Item] = []
-    errors = RowErrors() if errors is None else errors
+    errors = errors or RowErrors()
     for where, row in rows:
         try:
             item = make(row, errors)
@@ -189,7 +188,7 @@ def page_of(
         else:
             if item is not None:
                 items.append(item)
-    return errors.page(items, checkpoint=checkpoint, partial=partial, next_pass=next_pass)
+    return errors.page(items, **fields)
 
 
 def slices(rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -97,7 +98,7 @@ class RowMapping:
         source: The source's name.
         where: The place in the configuration, which errors name.
         only: An expression that has to find something true; other rows are passed over.
-        minor_units: Prices count cents; an expression finds how many decimals the row's price has.
+        minor_units: Prices count cents; or an expression that finds how many decimals they have.
         decimal: The sign before decimals in prices that are texts.
     """
 
@@ -128,7 +129,11 @@ class RowMapping:
         return scalar_text(self._found("key", row))
 
     def learn(self, rows: Iterable[Any]) -> None:
-        """See how these rows write their prices; before the first of them is read."""
+        """See how the rows of a page write their prices; before the first of them is read.
+
+        Pages do not learn from each other: a pass that goes on at one reads the same.
+        """
+        self._prices.seen.clear()
         values = [self._found("price", row) for row in rows]
         for machine in (True, False):
             self._prices.learn((value for value in values if _is_number(value) is machine), machine=machine)
@@ -138,6 +143,13 @@ class RowMapping:
             return self._fields.find(name, row)
         except DropItem:
             return None
+
+    def _places(self, row: Any) -> bool | int:
+        """Whether, or by how many decimals, the row's price counts minor units."""
+        if isinstance(self._minor_units, bool):
+            return self._minor_units
+        found = scalar_text(self._row.find("price_in_minor_units", row))
+        return int(found) if re.fullmatch(r"\d", found) else True
 
     def item(self, row: Any, *, base_url: str, collection: str | None, errors: RowErrors) -> Item | None:
         """The item of a row; None for one that `only` leaves out.
@@ -165,10 +177,9 @@ class RowMapping:
             raise DropItem("it has no key")
         defaults = self._defaults
         named = scalar_text(value("currency")) or defaults.currency
-        places = scalar_text(self._row.find("price_in_minor_units", row))
-        minor_units = int(places) if places.isdecimal() and len(places) == 1 else bool(self._minor_units)
         written = value("price")
-        money = self._prices.read(key, written, named, errors, machine=_is_number(written), minor_units=minor_units)
+        is_number, places = _is_number(written), self._places(row)
+        money = self._prices.read(key, written, named, errors, machine=is_number, minor_units=places)
         extra = {name: plain_text(self._extra.find(name, row)) for name in self._extra_names}
         return make_item(
             self._source,
