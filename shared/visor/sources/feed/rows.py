@@ -104,7 +104,8 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
 
 def _opening(head: str) -> str:
     """A tag to put before a row, which declares the prefixes of the feed."""
-    declared = {"g": f'"{_GOOGLE}"', "c": '"http://base.google.com/cns/1.0"', **dict(_NAMESPACES.findall(head))}
+    said = {prefix: uri if uri[1:-1] else f'"{prefix}"' for prefix, uri in _NAMESPACES.findall(head)}
+    declared = {"g": f'"{_GOOGLE}"', "c": '"http://base.google.com/cns/1.0"', **said}
     return f"<feed {' '.join(f'xmlns:{prefix}={uri}' for prefix, uri in declared.items())}>"
 
 
@@ -177,11 +178,13 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
             joined.append(more)
             is_open ^= bool(more[1].count('"') % 2)
         texts = [line for _, line in joined]
-        if is_open or (len(texts) > 1 and not _is_one_row(texts, len(names), separator)):
+        if not "".join(texts).strip():
+            continue
+        if is_open or not _is_one_row(texts, len(names), separator):
             waiting.extendleft(reversed(joined[1:]))
             is_lost = True
             yield FeedRow(start[0], BadRow("a quote is not closed"))
-        elif texts != [""] and not texts[0].isspace():
+        else:
             values = _columns(texts, separator)
             is_lost = is_lost and len(values) < len(names)
             if is_lost:
@@ -190,12 +193,16 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
 
 
 def _is_one_row(lines: list[str], columns: int, separator: str) -> bool:
-    """Whether lines that quotes hold together are a row: by strict rules, and none of them looks like one itself."""
+    """Whether lines that quotes hold together are a row: by strict rules, and none of them looks like one itself.
+
+    Of a single line with all its columns, quotes may be anywhere.
+    """
     try:
         values = next(csv.reader(["\n".join(lines)], delimiter=separator, strict=True))
     except csv.Error:
-        return False
-    return len(values) <= columns and (columns < 4 or all(line.count(separator) + 1 != columns for line in lines[1:-1]))
+        return len(lines) == 1 and lines[0].count(separator) + 1 >= columns
+    inner = [line.count(separator) + 1 for line in lines[1:-1]]
+    return len(lines) == 1 or (len(values) <= columns and (columns < 4 or columns not in inner))
 
 
 def _columns(lines: list[str], separator: str) -> list[str] | BadRow:
