@@ -6,6 +6,10 @@ import re
 
 LOOK_BYTES = 1024
 """First bytes that are looked at."""
+ENDINGS = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
+)
+"""Of the files that Visor decodes, in lower case."""
 
 _PICTURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),

@@ -148,6 +148,11 @@ class RowErrors:
         """Count what is left out on purpose, under a reason that names its kind and not the single thing."""
         self.passed_over[reason] += count
 
+    def clear(self) -> None:
+        """Begin the next page."""
+        self.sample, self.more = [], 0
+        self.passed_over.clear()
+
     def page(self, items: Iterable[Item], **fields: Any) -> Page:
         """The page of those items, of the rows that failed and of what was passed over."""
         return Page(
@@ -163,17 +168,18 @@ def page_of(
     rows: Iterable[tuple[str, Row]],
     make: Callable[[Row, RowErrors], Item | None],
     *,
-    checkpoint: Mapping[str, Any] | None,
-    partial: bool = False,
-    next_pass: Mapping[str, Any] | None = None,
+    errors: RowErrors | None = None,
+    **fields: Any,
 ) -> Page:
     """The page of those rows: `make` returns the item or None to skip the row silently, or raises `DropItem`.
 
     Args:
         rows: Each with its own key, or with its `Place` if it has none.
+        errors: What is already known to have failed.
+        fields: The other fields of `Page`: `checkpoint`, `partial`, `next_pass`.
     """
     items: list[Item] = []
-    errors = RowErrors()
+    errors = errors or RowErrors()
     for where, row in rows:
         try:
             item = make(row, errors)
@@ -182,7 +188,7 @@ def page_of(
         else:
             if item is not None:
                 items.append(item)
-    return errors.page(items, checkpoint=checkpoint, partial=partial, next_pass=next_pass)
+    return errors.page(items, **fields)
 
 
 def slices(rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], bool]]:

@@ -52,11 +52,14 @@ class _Pieces(io.RawIOBase):
     """Pieces of bytes as a file. A read gives what is left of one piece, so nothing is lost where the next fails."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = filter(None, pieces)
+        self._pieces: Iterator[bytes] = filter(None, pieces)
         # Enough for `peek` to show the encoding: umlauts may begin late.
         self._rest = b""
-        while len(self._rest) < _BUFFER_BYTES and (piece := next(self._pieces, b"")):
-            self._rest += piece
+        try:
+            while len(self._rest) < _BUFFER_BYTES and (piece := next(self._pieces, b"")):
+                self._rest += piece
+        except Exception as exc:  # noqa: BLE001 -- raised again where it belongs: behind what came before it
+            self._pieces = _failing(exc)
 
     def readable(self) -> bool:
         return True
@@ -67,6 +70,11 @@ class _Pieces(io.RawIOBase):
         buffer[: len(taken)] = taken
         self._rest = self._rest[len(taken) :]
         return len(taken)
+
+
+def _failing(exc: Exception) -> Iterator[bytes]:
+    yield from ()
+    raise exc
 
 
 def unpacked(pieces: Iterable[bytes], bytes_max: int) -> io.BufferedReader:
@@ -80,7 +88,9 @@ def unpacked(pieces: Iterable[bytes], bytes_max: int) -> io.BufferedReader:
     head = packed.peek(8)
     for magic, name in _NO_TEXT:
         if head.startswith(magic):
-            raise SourceError(f"The file is {name}", valid="Text, or gzip data", remedy="Offer the text itself, or gzip")
+            raise SourceError(
+                f"The file is {name}", valid="Text, or gzip data", remedy="Offer the text itself, or gzip"
+            )
     if not packed.peek(2).startswith(b"\x1f\x8b"):
         return packed
     return io.BufferedReader(_Pieces(_gunzipped(packed, bytes_max)), _BUFFER_BYTES)
@@ -127,8 +137,9 @@ def decoded(data: bytes, promised: str | None = None) -> str:
 def _encoding(head: bytes, promised: str | None) -> tuple[str, str, int]:
     """The encoding of a text by its first bytes, what to do with errors, and the length of its byte order mark."""
     named, skip = next(((name, len(mark)) for mark, name in _BOMS if head.startswith(mark)), ("", 0))
-    if not named and b"\0" in head[:64]:
-        named = "utf-16-be" if head[:64:2].count(0) > head[1:64:2].count(0) else "utf-16-le"
+    high, low = head[:64:2], head[1:64:2]
+    if not named and 2 * max(high.count(0), low.count(0)) > len(low):
+        named = "utf-16-be" if high.count(0) > low.count(0) else "utf-16-le"
     if not named and not head.isascii() and _is_utf_8(head):
         named = "utf-8"
     if not named:

@@ -41,15 +41,18 @@ _SIGNS = {
     "US$": "USD", "R$": "BRL", "A$": "AUD", "AU$": "AUD", "C$": "CAD", "CA$": "CAD", "NZ$": "NZD", "HK$": "HKD",
     "S$": "SGD", "NT$": "TWD", "MX$": "MXN", "CN¥": "CNY", "JP¥": "JPY", "RMB": "CNY", "TL": "TRY", "S/": "PEN",
     "руб": "RUB", "грн": "UAH", "円": "JPY", "元": "CNY", "원": "KRW", "RM": "MYR", "B/.": "PAB", "Rp": "IDR",
-    "EURO": "EUR", "eur": "EUR", "Eur": "EUR", "euro": "EUR", "Euro": "EUR", "euros": "EUR",
     "د.إ": "AED", "ر.س": "SAR", "ر.ق": "QAR", "د.ك": "KWD", "د.ب": "BHD", "ر.ع": "OMR", "ج.م": "EGP", "د.ت": "TND",
 }  # fmt: skip
+_WORDS = dict.fromkeys(["eur", "Eur", "euro", "Euro", "EURO", "euros"], "EUR")
 _SHARED_SIGNS = {"$": ".", "¥": ".", "Rs": ".", "₨": ".", "kr": ","}
 """Signs that several currencies have, and what is written before decimals in most of these."""
 
 _LETTER = r"[^\W\d_]"
 _MARK = "|".join(
-    [rf"(?<!{_LETTER}){re.escape(sign)}(?!{_LETTER})" for sign in sorted([*_SIGNS, *_SHARED_SIGNS], key=len)[::-1]]
+    [
+        rf"(?<!{_LETTER}){re.escape(sign)}(?!{_LETTER})"
+        for sign in sorted([*_SIGNS, *_WORDS, *_SHARED_SIGNS], key=len)[::-1]
+    ]
     + [rf"(?<!{_LETTER})(?:{'|'.join(MINOR_DIGITS)})(?!{_LETTER})"]
 )
 _MARKS = re.compile(_MARK)
@@ -138,7 +141,7 @@ class PriceReader:
         seen = [sign for sign in (".", ",") if ("machine" if machine else "text") + sign in self.seen]
         decimal = self._decimal or (seen[0] if len(seen) == 1 else None)
         try:
-            return parse_price(value, currency, machine=machine, minor_units=minor_units, decimal=decimal)
+            return _money(value, currency, machine, minor_units, decimal)
         except UnreadablePrice as exc:
             errors.add(key, exc.reason, dropped=False)
             return Money()
@@ -151,8 +154,8 @@ def parse_price(
     machine: bool = False,
     minor_units: bool | int = False,
     decimal: str | None = None,
-) -> Money:
-    """Amount and currency of a price.
+) -> tuple[float | None, str | None]:
+    """Amount (in major units, never negative) and currency of a price; the lowest amount of a range.
 
     Args:
         value: A number, or text such as `19.99 USD`, `$1,299.00`, `1.299,00 €`, `CHF 1'299.-`.
@@ -164,6 +167,10 @@ def parse_price(
     Raises:
         UnreadablePrice: It is not a price, negative, not finite, or could be two different ones.
     """
+    return _money(value, currency, machine, minor_units, decimal)[:2]
+
+
+def _money(value: Any, currency: str | None, machine: bool, minor_units: bool | int, decimal: str | None) -> Money:
     named = currency_code(currency)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise UnreadablePrice(f"price {value!r:.60} is neither a number nor a text")
@@ -208,12 +215,15 @@ def _parse_text(value: str, named: str | None, machine: bool, decimal: str | Non
             written, others = value, [low, high]
             break
     marks = [mark for number in others for mark in number.marks]
-    code = next((code for mark in marks if (code := _SIGNS.get(mark))), None)
+    code = next((code for mark in marks if (code := _SIGNS.get(mark, _WORDS.get(mark)))), None)
     code = code or next((mark for mark in marks if mark in MINOR_DIGITS), None) or currency_in(text) or named
     custom = "." if (code or "-") in _POINT else "," if (code or "-") in _COMMA else None
     custom = custom or next((_SHARED_SIGNS[mark] for mark in marks if mark in _SHARED_SIGNS), None)
     try:
-        found = [_amount(number.digits, code, custom, decimal, is_bare=exact is not None) for number in others]
+        found = [
+            _amount(number.digits, code, custom, decimal, is_bare=exact is not None and not (exact[1] or exact[3]))
+            for number in others
+        ]
     except ValueError as exc:
         raise UnreadablePrice(f"price {value!r:.60} {exc}") from None
     if not found or any(map(_is_no_price, others)) or any(_PIECES.match(number.after) for number in numbers):

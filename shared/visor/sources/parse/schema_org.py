@@ -8,6 +8,7 @@ from typing import Any
 
 from visor.sources.parse.text import scalar_text
 
+PRODUCTS = ("Product", "ProductGroup", "ProductModel", "IndividualProduct")
 _DEPTH_MAX = 12
 _OF_A_GROUP = ("name", "description", "image", "brand", "category", "material", "offers", "url")
 """What a variant has of its group where it says nothing itself."""
@@ -71,15 +72,15 @@ def _nodes(part: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
             yield from _nodes(inner, depth + 1)
 
 
-def products(document: Any) -> list[dict[str, Any]]:
-    """A row for each product: of a group its variants, and of what is described in several places all that is said.
+def products(document: Any, types: tuple[str, ...] = PRODUCTS) -> Iterator[Mapping[str, Any]]:
+    """The products of a document; of a group its variants, with what the group says of all of them.
 
     Changes `document`, as `resolve_references` does.
     """
     resolve_references(document)
-    members: dict[int, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
-    found = list(things(document, "Product", "ProductGroup", "ProductModel", "IndividualProduct"))
+    found = list(things(document, *types))
     groups = {name: thing for thing in found if (name := _text(thing.get("productGroupID")))}
+    members: dict[int, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     for thing in found:
         variants = [part for part in _list(thing.get("hasVariant")) if isinstance(part, Mapping)]
         variants = [variant for variant in variants if not variant.keys() <= {"@id", "@type", "url"}]
@@ -88,14 +89,21 @@ def products(document: Any) -> list[dict[str, Any]]:
         if not variants:
             members.setdefault(id(thing), (thing, group))
     in_use = {id(group) for _, group in members.values()}
-    rows: list[dict[str, Any]] = []
     for thing, group in members.values():
-        if id(thing) in in_use:
-            continue
-        said = {key: value for key, value in thing.items() if value not in ("", None, [])}
-        row = product_row({**{key: group[key] for key in _OF_A_GROUP if key in group}, **said})
-        same = next((other for other in rows if _is_same(other, row)), None)
+        if id(thing) not in in_use:
+            said = {key: value for key, value in thing.items() if value not in ("", None, [])}
+            yield {"@type": "Product", **{key: group[key] for key in _OF_A_GROUP if key in group}, **said}
+
+
+def product_rows(document: Any) -> list[dict[str, Any]]:
+    """`product_row` of each of the `products` of a page, one of all that is said of the same in several places."""
+    rows: list[dict[str, Any]] = []
+    by_title: dict[str, list[dict[str, Any]]] = {}
+    for row in map(product_row, products(document)):
+        alike = by_title.setdefault(row.get("title", "").casefold(), [])
+        same = next((other for other in alike if _is_same(other, row)), None)
         if same is None:
+            alike.append(row)
             rows.append(row)
         else:
             same.update({**row, **same})
@@ -103,10 +111,10 @@ def products(document: Any) -> list[dict[str, Any]]:
 
 
 def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two rows describe one product: by name and picture, and nothing they both say differs."""
-    if one.get("title", "").casefold() != other.get("title", "").casefold() or not one.get("title"):
-        return False
-    if any(one[name] != other[name] for name in ("sku", "gtin", "link") if one.get(name) and other.get(name)):
+    """Whether two rows of a title describe one product: by their pictures, and nothing that both say differs."""
+    if not one.get("title") or any(
+        one[name] != other[name] for name in ("sku", "gtin", "link") if one.get(name) and other.get(name)
+    ):
         return False
     names = [{_file_name(url) for url in _pictures(row)} for row in (one, other)]
     return not (names[0] and names[1]) or bool(names[0] & names[1])

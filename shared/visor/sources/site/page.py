@@ -18,7 +18,7 @@ from w3lib.encoding import html_to_unicode
 
 from visor.http.fetch import Fetched
 from visor.sources.parse.json import parse_json
-from visor.sources.parse.schema_org import product_row, products, things
+from visor.sources.parse.schema_org import product_row, product_rows, things
 from visor.sources.parse.text import iso_date, plain_text
 from visor.sources.site.pictures import PICTURES_MAX, Picture, chosen, pictures
 from visor.sources.site.urls import absolute
@@ -143,12 +143,13 @@ def _json_ld(text: str) -> list[Any]:
     """The values in a script, in whatever they are wrapped and with whatever mistakes they were written."""
     text = _WRAPPERS.sub("", html.unescape(text) if '"' not in text else text).strip("\ufeff \t\r\n;,")
     text = "[" + _BETWEEN.sub("},{", text[re.search(r"[\[{]|\Z", text).start() :]) + "]"  # type: ignore[union-attr]
+    values: Any = None
     with suppress(Exception):
-        return list(parse_json(text))
-    with suppress(Exception):
-        is_readable = len(text) <= REPAIRED_MAX and not _NESTED.search(text)
-        return list(json_repair.loads(text)) if is_readable else []
-    return []
+        values = parse_json(text)
+    if values is None and len(text) <= REPAIRED_MAX and not _NESTED.search(text):
+        with suppress(Exception):
+            values = json_repair.loads(text)
+    return values if isinstance(values, list) else []
 
 
 def _as_json_ld(item: Any) -> Any:
@@ -162,7 +163,7 @@ def _as_json_ld(item: Any) -> Any:
 
 def _described(structured: list[Any]) -> list[dict[str, Any]]:
     """Products, else images that the page describes."""
-    rows = [row for row in products(structured) if row.get("image_link")]
+    rows = [row for row in product_rows(structured) if row.get("image_link")]
     if not rows:
         kinds = ("ImageObject", "Photograph", "Painting", "VisualArtwork")
         found = things(structured, *kinds, outside=("Organization", "Person", "Brand", "Product", "Review"))

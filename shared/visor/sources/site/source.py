@@ -76,7 +76,7 @@ class SiteConfig(SourceConfig, frozen=True, kw_only=True):
     licence: str | None = None
     country: str | None = None
     decimal: DecimalSign | None = None
-    """The sign before decimals in structured data, where that of its specification is not meant."""
+    """The sign before decimals in prices that are texts."""
     patience: RetryPolicy = RetryPolicy(attempts=2)
 
 
