@@ -224,6 +224,8 @@ class Crawl:
         if places:
             kept = listed - ending.seen - ending.missing
             self.record.why.append(f"{places} places could not be read: {kept} items that were not seen stay")
+        if missing := ending.missing - len(ending.gone):
+            self.record.why.append(f"{missing} items were not seen, and are deleted if the next pass does not see them")
         for item in ending.gone:
             self._delete_later(item)
         self._flush()
