@@ -219,7 +219,7 @@ class Crawl:
             raise SourceError(
                 f"Source {self.source.name} no longer lists {lost} of {listed} items" + (f". {cause}" if cause else ""),
                 valid=f"A crawl by itself deletes at most {LOSS_SHARE:.0%} of a catalogue; none of these was deleted",
-                remedy=f"If they are gone for good: visor crawl {self.source.name} --confirm-loss, or confirm_loss=True",
+                remedy=f"If they are gone for good: visor crawl {self.source.name} --confirm-loss (confirm_loss=True)",
             )
         if places:
             kept = listed - ending.seen - ending.missing
