@@ -16,6 +16,7 @@ from visor.http.retry import RetryPolicy
 from visor.schema.items import Item
 from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of
+from visor.sources.parse.json import said_by
 from visor.sources.parse.mapping import Defaults, Expressions, Fields, RowMapping
 from visor.sources.parse.price import DecimalSign
 from visor.sources.shop_api.paging import Pager, Paging, Position, add_query
@@ -61,17 +62,6 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
 GONE = (404, 410)
 PAST_THE_END = (400, 404, 410, 416, 422)
 """What APIs answer to a page behind their last."""
-_SAYINGS = (
-    "error",
-    "errors",
-    "message",
-    "error_message",
-    "error_description",
-    "detail",
-    "title",
-    "description",
-    "reason",
-)
 
 
 class ShopCollection(NamedTuple):
@@ -292,13 +282,3 @@ class ShopApiSource:
                 remedy=f"Correct [sources.{self.name}.collections]",
             )
         return [found[id_] for id_ in sorted(found)]
-
-
-def said_by(answer: Any) -> str:
-    """What an answer says of itself in words: an API's own message about what is wrong."""
-    if isinstance(answer, str):
-        return answer[:300]
-    if isinstance(answer, list):
-        return next((said for part in answer[:3] if (said := said_by(part))), "")
-    found = [answer[name] for name in _SAYINGS if answer.get(name)] if isinstance(answer, Mapping) else []
-    return next((said for part in found if (said := said_by(part))), "")
