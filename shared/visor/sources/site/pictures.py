@@ -62,12 +62,13 @@ class Candidate(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A picture of a page's content."""
+    """A picture of a page's content, as the page or a sitemap shows it."""
 
     url: str
-    title: str
-    link: str | None
+    title: str = ""
+    link: str | None = None
     """The page that it links to."""
+    licence: str = ""
 
 
 def srcset_candidates(text: str) -> Iterator[tuple[str, str]]:

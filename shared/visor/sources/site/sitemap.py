@@ -15,20 +15,11 @@ from visor.sources.contract import Place, RowErrors
 from visor.sources.parse.encoding import decoded, unpacked
 from visor.sources.parse.text import iso_date
 from visor.sources.parse.xml import repaired
+from visor.sources.site.pictures import PICTURES_MAX, Picture
 from visor.sources.site.urls import absolute, same_site
 
 SITEMAPS_MAX = 500
-IMAGES_MAX = 60
-"""Pictures of one page that are taken from a sitemap."""
 _ROOT = re.compile(r"<(?:[\w-]+:)?(?:urlset|sitemapindex|rss|feed|RDF)\b")
-
-
-class Listed(NamedTuple):
-    """A picture that a sitemap lists, for a page."""
-
-    url: str
-    title: str = ""
-    licence: str = ""
 
 
 class Location(NamedTuple):
@@ -37,7 +28,7 @@ class Location(NamedTuple):
     url: str
     lastmod: str | None
     """ISO 8601."""
-    images: tuple[Listed, ...] = ()
+    images: tuple[Picture, ...] = ()
 
 
 def locations(
@@ -75,12 +66,12 @@ def locations(
                 todo += [(found, True)] if same_site(found, host) or same_site(found, url.split("/")[2]) else []
             elif same_site(found, host):
                 pictures = (image._replace(url=absolute(image.url, url) or "") for image in images)
-                yield Location(found, iso_date(lastmod), tuple(image for image in pictures if image.url)[:IMAGES_MAX])
+                yield Location(found, iso_date(lastmod), tuple(image for image in pictures if image.url)[:PICTURES_MAX])
             else:
                 errors.pass_over("pages on other hosts in sitemaps")
 
 
-def _entries(body: bytes) -> Iterator[tuple[bool, str, str, list[Listed]]]:
+def _entries(body: bytes) -> Iterator[tuple[bool, str, str, list[Picture]]]:
     """Whether it is a sitemap, its address, its date and its pictures, of each entry; raises `SourceError`."""
     text = decoded(body)
     if not text.lstrip().startswith("<") and not _ROOT.search(text):
@@ -92,7 +83,9 @@ def _entries(body: bytes) -> Iterator[tuple[bool, str, str, list[Listed]]]:
         links = [link.get("href") for link in entry.iterchildren("{*}link") if link.get("rel") in (None, "alternate")]
         loc = _text(entry, "loc") or next((href for href in links if href), "") or _text(entry, "link")
         images = [
-            Listed(_text(image, "loc"), _text(image, "title") or _text(image, "caption"), _text(image, "license"))
+            Picture(
+                _text(image, "loc"), _text(image, "title") or _text(image, "caption"), None, _text(image, "license")
+            )
             for image in entry.iterchildren("{*}image")
         ]
         lastmod = _text(entry, "lastmod") or _text(entry, "updated") or _text(entry, "pubDate")

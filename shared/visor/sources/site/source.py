@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 from protego import Protego
 
-from visor.errors import DropItem, FetchFailed, QuotaReached, SettingsError, SourceError, SourceUnavailable
+from visor.errors import DropItem, FetchFailed, QuotaReached, SettingsError, SourceUnavailable
 from visor.http.fetch import Fetched
 from visor.http.retry import RetryPolicy
 from visor.schema.items import Item
@@ -25,7 +25,8 @@ from visor.sources.parse.price import DecimalSign, PriceReader
 from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text
 from visor.sources.site.frontier import Frontier, Visit
 from visor.sources.site.page import SitePage, read_page
-from visor.sources.site.sitemap import Listed, locations
+from visor.sources.site.pictures import Picture
+from visor.sources.site.sitemap import locations
 from visor.sources.site.urls import (
     absolute,
     canonical,
@@ -91,7 +92,7 @@ class _Read(NamedTuple):
     """The canonical addresses of all that it shows."""
     shared: str | None
     """That of what it shows when it is shared."""
-    listed: list[Listed]
+    listed: list[Picture]
 
 
 class _Row(NamedTuple):
@@ -198,7 +199,7 @@ class SiteSource:
         unchanged: list[str] = []
         visits = 0
         while state.waiting and visits < PAGE_SIZE and state.visited < self._config.pages_max:
-            url, depth, dated = state.waiting.popleft()
+            url, depth, dated = state.waiting.pop(0)
             name = canonical(url) or url
             # What is configured or listed by a sitemap is nobody's trap.
             barren = state.barren.get(pattern(url), 0) if depth else 0
@@ -220,10 +221,11 @@ class SiteSource:
                 break
             except (FetchFailed, SourceUnavailable) as exc:
                 status = exc.status if isinstance(exc, FetchFailed) else None
-                if name == canonical(self._start):
-                    if not state.waiting:
-                        raise self._is_no_start(exc) from exc
-                elif status in (404, 410):
+                is_start = name == canonical(self._start)
+                if is_start and not state.waiting:
+                    with self._client.required():
+                        raise
+                if status in (404, 410) and not is_start:
                     gone += known.keys if known else [name]
                     errors.pass_over(f"pages that are gone ({status})")
                     state.known.pop(name, None)
@@ -265,11 +267,6 @@ class SiteSource:
             )
         return fetched
 
-    def _is_no_start(self, exc: FetchFailed | SourceUnavailable) -> SourceError:
-        if isinstance(exc, SourceUnavailable):
-            return exc
-        return SourceError(f"Source '{self.name}': {exc.found}", valid=exc.valid, remedy=exc.remedy)
-
     def _read(self, url: str, fetched: Fetched, depth: int, state: Frontier, errors: RowErrors) -> _Read:
         """A page that was fetched; its links go to the frontier."""
         page = read_page(fetched, now=self._context.now().isoformat())
@@ -288,7 +285,7 @@ class SiteSource:
             empty = "pages without pictures and links, as JavaScript makes them" if not page.links else ""
             errors.pass_over(empty or "pages without a picture")
         # A trap links to more of the same, under the same title; a list links elsewhere.
-        leads_on = any(pattern(child) != shape for child in state.waiting_since(waiting))
+        leads_on = any(pattern(child) != shape for child, _, _ in state.waiting[waiting:])
         is_named = state.see(f"title {shape} " + re.sub(r"\d+", "#", page.title))
         if may_be_endless(shape):
             state.note(shape, leads_on or is_named or not all(map(state.has_seen_picture, pictures)))
@@ -324,9 +321,7 @@ class SiteSource:
     def _follow(self, links: Iterable[str], depth: int, state: Frontier, errors: RowErrors) -> list[str]:
         """Queue the linked pages; returns those that are new."""
         new: list[str] = []
-        if not self._config.follow:
-            return new
-        for url in links:
+        for url in links if self._config.follow else ():
             if self._is_passed_over(url, state, errors):
                 continue
             if depth < self._config.depth:
@@ -356,44 +351,35 @@ class SiteSource:
 
     def _rows(self, read: _Read, page_key: str, shares: Counter[str | None], state: Frontier) -> Iterator[_Row]:
         """Each image of the page that no page before it had, with its key."""
-        page, found, keys = read.page, False, set[str]()
-
-        def row(key: str, values: Mapping[str, Any], *, of_key: bool = False) -> Iterator[_Row]:
-            picture = canonical(str(values["image_link"]), page.base_url)
-            if picture is None:
-                return
-            # Two products may share a picture; a picture that nobody describes is one item.
-            mark = state.see_picture(f"{key} {picture}" if of_key else picture)
-            bare = state.see_picture(picture) if of_key else mark
-            if mark:
-                keys.add(key)
-                yield _Row(key, values, [mark, *([bare] if bare and bare != mark else [])], bool(bare))
-
+        page, keys = read.page, set[str]()
         for at, values in enumerate(page.described):
             own = self._page_of(values, page) if len(page.described) > 1 else None
             key = canonical(own) if own else page_key if at == 0 else None
-            for one in row(key if key and key not in keys else f"{page_key}#{at}", values, of_key=True):
-                found = True
-                yield one
+            key = key if key and key not in keys else f"{page_key}#{at}"
+            picture = canonical(str(values["image_link"]), page.base_url)
+            # Two products may share a picture.
+            if picture and (mark := state.see_picture(f"{key} {picture}")):
+                keys.add(key)
+                bare = state.see_picture(picture)
+                yield _Row(key, values, [mark, bare] if bare else [mark], bool(bare))
         counted = shares[read.shared]
-        is_of_all = counted >= SHARED_MIN and bool(state.see(f"shared {read.shared}") or True)
-        is_of_all = is_of_all or (read.shared is not None and state.has_seen(f"shared {read.shared}"))
+        if counted >= SHARED_MIN:
+            state.see(f"shared {read.shared}")
         is_start = canonical(self._start) in (page_key, canonical(read.url))
-        shared = [] if page.shared is None or is_start or is_of_all or found else [page.shared]
-        if shared and not (len(shares) == 1 and counted > 1):
-            for one in row(page_key, shared.pop()):
-                found = True
-                yield one
-        for image in read.listed if not found or self._config.pictures == "all" else ():
-            for one in row(canonical(image.url) or "", {"image_link": image.url, **image._asdict()}):
-                found = True
-                yield one
-        for picture in page.pictures if not found or self._config.pictures == "all" else ():
-            for one in row(canonical(picture.url) or "", {"image_link": picture.url, **picture._asdict()}):
-                found = True
-                yield one
-        if shared and not found:
-            yield from row(page_key, shared[0])
+        is_own = page.shared and not is_start and not state.has_seen(f"shared {read.shared}")
+        shared = [page.shared] if page.shared and is_own else []
+        plain = [[{"image_link": one.url, **one._asdict()} for one in some] for some in (read.listed, page.pictures)]
+        # The only one of several pages may be that of the whole site, so it comes last.
+        groups: list[Any] = [*plain, shared] if len(shares) == 1 and counted > 1 else [shared, *plain]
+        found = bool(page.described)
+        for rows in groups:
+            if found and (rows is shared or self._config.pictures != "all"):
+                continue
+            for row in rows:
+                picture = canonical(str(row["image_link"]), page.base_url)
+                if picture and (mark := state.see_picture(picture)):
+                    found = True
+                    yield _Row(page_key if rows is shared else picture, row, [mark], True)
 
     def _page_of(self, values: Mapping[str, Any], page: SitePage) -> str | None:
         link = absolute(str(values["link"]), page.base_url) if values.get("link") else None
