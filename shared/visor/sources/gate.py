@@ -74,7 +74,10 @@ class GuardedSource:
         """The value, or an address without its query, if that holds no secret. A host is none: its name is public."""
         if not is_url:
             return value if self._secrets.name_in(value) is None else None
-        parts = urlsplit(value)
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            return None
         if parts.scheme == "file":
             return value
         for less in (parts, parts._replace(query="")):

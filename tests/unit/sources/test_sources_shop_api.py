@@ -208,7 +208,7 @@ def test_a_collection_that_is_listed_but_gone_is_a_failure_of_its_own() -> None:
         pages = list(market_source(server, context).read(None))
     (failure,) = [failure for page in pages for failure in page.failed]
     assert failure.unread
-    assert "collection '2' is not there" in failure.reason
+    assert "collection '2' cannot be read" in failure.reason
     assert len(items_of(pages)) == 6
 
 
@@ -513,6 +513,37 @@ def test_pages_end_where_there_is_evidence_of_it(server: Any, keys: str, asked: 
     pages, numbers = read_paged(server)
     assert ("".join(keys_of(pages)), "".join(numbers)) == (keys, asked)
     assert any(page.partial or any(failure.unread for failure in page.failed) for page in pages) == is_partial
+
+
+BROKEN = Reply(b'[{"id": "27" screen"}]')
+
+
+@pytest.mark.parametrize("broken", [BROKEN, Reply(status=500), Reply(status=403), Reply(b'[{"id"')])
+def test_a_page_that_cannot_be_read_fails_for_itself(broken: Reply) -> None:
+    pages, numbers = read_paged(paged([1, 2, 3], broken, [7, 8, 9], [10]))
+    assert ("".join(keys_of(pages)), "".join(numbers)) == ("12378910", "12345")
+    assert [failure.unread for page in pages for failure in page.failed] == [True]
+
+
+@pytest.mark.parametrize("broken", [BROKEN, Reply(status=500)])
+def test_more_pages_in_a_row_fail_the_source(broken: Reply) -> None:
+    config = {**API, "paging": {"style": "page", "count_param": "n", "count": 3}}
+    with serving(paged([1, 2, 3], *[broken] * 4, [7])) as server, context_for(server.host) as context:
+        reading = open_source("s", {**config, "url": f"{server.url}/all"}, context).read(None)
+        assert keys_of([next(reading)]) == ["1", "2", "3"]
+        with pytest.raises(SourceError):
+            next(reading)
+
+
+@pytest.mark.parametrize("broken", [BROKEN, Reply(status=500), Reply(status=403)])
+def test_a_collection_that_cannot_be_read_does_not_hide_the_next(broken: Reply) -> None:
+    def answer(request: Request) -> Reply:
+        return broken if "/2/" in request.path else market({"1": 3, "2": 3, "3": 3})(request)
+
+    with serving(answer) as server, context_for(server.host) as context:
+        pages = list(market_source(server, context, patience={"attempts": 1}).read(None))
+    assert {item.collection for item in items_of(pages)} == {"Section 1", "Section 3"}
+    assert [failure.unread for page in pages for failure in page.failed] == [True]
 
 
 def test_rows_that_are_counted_and_not_given_are_told() -> None:
