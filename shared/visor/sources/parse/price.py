@@ -308,7 +308,10 @@ def _decimal_sign(digits: str) -> str | None:
 
 def _decimal_signs(text: str) -> set[str]:
     """What the amounts of a text tell about the sign before decimals."""
-    numbers = _numbers(_plain(text)) if len(text) <= TEXT_LENGTH_MAX else []
+    if exact := _MACHINE.match(text):
+        numbers = [_Number(exact[2], "", "")]
+    else:
+        numbers = _numbers(_plain(text)) if len(text) <= TEXT_LENGTH_MAX else []
     return {
         sign
         for number in [number for number in numbers if number.marks] or numbers
