@@ -219,11 +219,13 @@ class Crawl:
             raise SourceError(
                 f"Source {self.source.name} no longer lists {lost} of {listed} items" + (f". {cause}" if cause else ""),
                 valid=f"A crawl by itself deletes at most {LOSS_SHARE:.0%} of a catalogue; none of these was deleted",
-                remedy=f"If they are gone for good: visor crawl {self.source.name} --confirm-loss, or confirm_loss=True",
+                remedy=f"If they are gone for good: visor crawl {self.source.name} --confirm-loss (confirm_loss=True)",
             )
         if places:
             kept = listed - ending.seen - ending.missing
             self.record.why.append(f"{places} places could not be read: {kept} items that were not seen stay")
+        if missing := ending.missing - len(ending.gone):
+            self.record.why.append(f"{missing} items were not seen, and are deleted if the next pass does not see them")
         for item in ending.gone:
             self._delete_later(item)
         self._flush()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 import msgspec
 
-from visor.errors import FetchFailed, FetchRefused, FetchUnavailable, SourceError, SourceUnavailable
+from visor.errors import FetchFailed, FetchRefused, FetchUnavailable, ImageError, SourceError, SourceUnavailable
 from visor.http.fetch import Fetched, FetchedStream, FetchOptions
 from visor.http.retry import RetryPolicy
 from visor.sources.contract import SourceContext
-from visor.sources.parse.json import NotJson, parse_json
+from visor.sources.parse.json import NotJson, parse_json, said_by
 
 PAGE_BYTES_MAX = 64_000_000
 """One page of an API or a document of a site; feeds and videos are streamed and have limits of their own."""
@@ -103,7 +103,7 @@ class RetryingClient:
         try:
             yield from chunks
         except FetchUnavailable as exc:
-            raise self._unavailable(self._shown(exc.found)) from None
+            raise self._unavailable(self._shown(exc)) from None
         except (FetchFailed, FetchRefused) as exc:
             raise self._failed(exc) from None
 
@@ -115,7 +115,7 @@ class RetryingClient:
         try:
             return self._patience.call(counted, on=FetchUnavailable, sleep=self._context.sleep)
         except FetchUnavailable as exc:
-            why = self._shown(exc.found).rstrip(".")
+            why = self._shown(exc).rstrip(".")
             wait_s = exc.retry_after_s or 0.0
             if wait_s > self._patience.delay_max_s:
                 raise self._unavailable(f"{why}, and asks to wait {wait_s:.0f} s") from None
@@ -125,10 +125,14 @@ class RetryingClient:
 
     def _failed(self, exc: FetchFailed | FetchRefused) -> FetchFailed:
         status = exc.status if isinstance(exc, FetchFailed) else None
-        return FetchFailed(self._shown(exc.found), valid=exc.valid, remedy=exc.remedy, status=status)
+        return FetchFailed(self._shown(exc), valid=exc.valid, remedy=exc.remedy, status=status)
 
     def _unavailable(self, why: str) -> SourceUnavailable:
         return SourceUnavailable(f"Source '{self.source}': {why}", remedy="The next run goes on from the checkpoint")
 
-    def _shown(self, text: str) -> str:
-        return self._context.secrets.hide(text)
+    def _shown(self, exc: ImageError) -> str:
+        """What was found, with what the origin itself says of it, and without secrets."""
+        said = ""
+        with suppress(NotJson):
+            said = said_by(parse_json(exc.answer)) if exc.answer else ""
+        return self._context.secrets.hide(exc.found + (f": {said!r}" if said else ""))

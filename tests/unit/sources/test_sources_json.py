@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from visor.sources.parse.json import NotJson, parse_json
+from visor.sources.parse.json import NotJson, parse_json, said_by
 
 DOCUMENT = {
     "items": [{"id": 2**53 + 1, "t": 'Möbel 😀 "q" \\ x', "p": 1.5, "n": None, "d": [True, {}]}, {"id": 2**128}]
@@ -84,3 +84,21 @@ def test_a_mistake_is_told_from_what_another_try_may_mend(text: str, malformed: 
     with pytest.raises(NotJson) as caught:
         parse_json(text)
     assert caught.value.malformed == malformed
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"success": False, "error": {"code": 105, "message": "Your key has expired"}}, "Your key has expired"),
+        ({"error": "invalid_key", "error_description": "Key unknown"}, "Key unknown"),
+        ({"errors": [{"status": "401", "detail": "No scope"}], "data": None}, "No scope"),
+        ({"errors": {"base": ["Quota exceeded"]}}, "Quota exceeded"),
+        ({"Message": "Denied"}, "Denied"),
+        ({"fault": {"faultstring": "Rate limit"}}, "Rate limit"),
+        ({"items": [{"message": "Hello"}], "title": "Shop"}, ""),
+        ([{"message": "a row"}], ""),
+        (None, ""),
+    ],
+)
+def test_an_apis_own_message_is_found(answer: Any, said: str) -> None:
+    assert said_by(answer) == said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -24,6 +25,12 @@ _END = re.compile(r"(?:\s|\)?;|\)|<!--(?:(?!-->).)*-->)*\Z", re.S)
 _STARTS_MAX = 20
 _CUT_TOKEN = re.compile(r"[\w.+-]{0,5}\Z")
 """What is left of a word or number whose end is missing."""
+
+
+_SAYINGS = (
+    "message", "errormessage", "errordescription", "msg", "detail", "error", "errors", "fault", "faultstring",
+)  # fmt: skip
+"""Names under which APIs say what is wrong, the most telling first."""
 
 
 class NotJson(ValueError):
@@ -97,3 +104,15 @@ def _escape(match: re.Match[str]) -> str:
     if _SURROGATE.match(escaped):
         return "\\ufffd"
     return match[0] if escaped[0] in '"\\/bfnrt' or len(escaped) == 5 else escaped
+
+
+def said_by(answer: Any, *, is_inner: bool = False) -> str:
+    """What an answer says of itself in words: an API's own message about what is wrong. Empty if it says nothing."""
+    if isinstance(answer, str):
+        return answer[:300]
+    if isinstance(answer, Mapping):
+        named = {re.sub(r"[\W_]", "", str(name)).lower(): value for name, value in answer.items()}
+        found = [named[name] for name in _SAYINGS if named.get(name)] + list(named.values()) * is_inner
+    else:
+        found = list(answer[:3]) if isinstance(answer, list) and is_inner else []
+    return next((said for part in found if (said := said_by(part, is_inner=True))), "")
