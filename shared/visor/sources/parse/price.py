@@ -48,8 +48,11 @@ _SHARED_SIGNS = {"$": ".", "¥": ".", "Rs": ".", "₨": ".", "kr": ","}
 """Signs that several currencies have, and what is written before decimals in most of these."""
 
 _LETTER = r"[^\W\d_]"
-_ALL_SIGNS = sorted([*_SIGNS, *_WORDS, *_SHARED_SIGNS], key=len, reverse=True)
-_MARK = rf"(?<!{_LETTER})(?:{'|'.join([*map(re.escape, _ALL_SIGNS), *MINOR_DIGITS])})(?!{_LETTER})"
+_ALL_SIGNS = sorted([*_SIGNS, *_WORDS, *_SHARED_SIGNS, *MINOR_DIGITS], key=len, reverse=True)
+_MARK = "|".join(
+    f"(?<!{_LETTER})" * sign[0].isalpha() + re.escape(sign) + f"(?!{_LETTER})" * sign[-1].isalpha()
+    for sign in _ALL_SIGNS
+)
 _MARKS = re.compile(_MARK)
 _MARK_BEFORE = re.compile(rf"({_MARK})[\s.:]*\Z")
 _MARK_AFTER = re.compile(rf"\s*({_MARK})")
@@ -65,10 +68,10 @@ _RANGE = re.compile(rf"\s*(?:{_MARK})?\s*(?:[-–—~〜～…]|\.{{2,3}}|\b(?:t
 _FROM = re.compile(r"\b(?:from|starting|ab|desde|dès|partir|a partire|da|od|vanaf|fra|från|alkaen|от)\b|起|から", re.I)
 _AT_MOST = re.compile(rf"\b(?:up to|at most|max\.?|bis(?: zu)?|jusqu'à|hasta|fino a|до)\s*(?:{_MARK})?\s*\Z", re.I)
 _NOT_SO_MANY = re.compile(
-    r"\s?(?:[¢万萬億亿]|(?:p|c|ct|cts|cents?|k|m|mio|mrd|bn|mil|mln|million|lakhs?|lac|crores?|cr|тыс|млн)\b)", re.I
+    r"p\b|\s?(?:[¢万萬億亿]|(?:c|ct|cts|cents?|k|m|mio|mrd|bn|mil|mln|million|lakhs?|lac|crores?|cr|тыс|млн)\b)", re.I
 )
 """After a number that counts cents or thousands."""
-_PIECES = re.compile(r"\s?(?:[x×]|(?:for|für|pour|por)\b)", re.I)
+_PIECES = re.compile(r"\s?(?:[x×](?!\w)|(?:for|für|pour|por)\b)", re.I)
 """After a number of instalments or pieces, which make the amount beside it another one than the price."""
 TEXT_LENGTH_MAX = 200
 """Characters of a text that may be a price."""
