@@ -83,6 +83,10 @@ from visor.sources.parse.price import Money, PriceReader, UnreadablePrice, curre
         ("19,99 € / 100 g", 19.99, "EUR"),
         ("$10 ($0.50/oz)", 10, None),
         ("Sale – 15 €", 15, "EUR"),
+        ("9,99 €¹", 9.99, "EUR"),
+        ("12.50 p.P.", 12.5, None),
+        ("12.99 XYZ", 12.99, None),
+        ("￥1,980（税込）", 1980, None),
     ],
 )
 def test_prices_are_read_as_people_write_them(value: object, amount: float, currency: str | None) -> None:

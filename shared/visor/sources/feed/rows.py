@@ -10,6 +10,8 @@ import csv
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, NamedTuple, TextIO
 from xml.etree import ElementTree
 
@@ -171,39 +173,36 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
         texts = [line for _, line in joined]
         if not "".join(texts).strip():
             continue
-        if is_open or not _is_one_row(texts, len(names), separator):
+        values = None if is_open else _values(texts, len(names), separator)
+        is_lost = values is None or (is_lost and len(values) < len(names))
+        if values is None:
             waiting.extendleft(reversed(joined[1:]))
-            is_lost = True
             yield FeedRow(start[0], BadRow("a quote is not closed"))
+        elif is_lost:
+            yield FeedRow(start[0], BadRow("it is part of a row whose quotes are not closed"))
         else:
-            values = _columns(texts, separator)
-            is_lost = is_lost and len(values) < len(names)
-            if is_lost:
-                values = BadRow("it is part of a row whose quotes are not closed")
-            yield FeedRow(start[0], values if isinstance(values, BadRow) else _named(names, values))
+            yield FeedRow(start[0], _named(names, values))
 
 
-def _is_one_row(lines: list[str], columns: int, separator: str) -> bool:
-    """Whether lines that quotes hold together are a row: by strict rules, and none of them looks like one itself.
+def _values(lines: list[str], columns: int, separator: str) -> list[str] | None:
+    """The values of a row; None if its quotes are not in pairs.
 
-    Of a single line with all its columns, quotes may be anywhere.
+    Several lines that quotes hold together are a row by strict rules only, and if none of them looks like one itself;
+    in a single line with all its columns, quotes may be anywhere.
     """
+    record, values = "\n".join(lines), list[str]()
     try:
-        values = next(csv.reader(["\n".join(lines)], delimiter=separator, strict=True))
+        values = next(csv.reader([record], delimiter=separator, strict=True))
     except csv.Error:
-        return len(lines) == 1 and lines[0].count(separator) + 1 >= columns
+        with suppress(csv.Error):
+            values = next(csv.reader([record], delimiter=separator))
+        return values if len(lines) == 1 and len(values) == columns else None
     inner = [line.count(separator) + 1 for line in lines[1:-1]]
-    return len(lines) == 1 or (len(values) <= columns and (columns < 4 or columns not in inner))
-
-
-def _columns(lines: list[str], separator: str) -> list[str] | BadRow:
-    try:
-        return [value.strip() for value in next(csv.reader(["\n".join(lines)], delimiter=separator))]
-    except csv.Error as exc:
-        return BadRow(str(exc))
+    return None if inner and columns in inner and columns > 3 else values
 
 
 def _named(names: list[str], values: list[str]) -> Mapping[str, Any] | BadRow:
+    values = [value.strip() for value in values]
     if any(values[len(names) :]):
         return BadRow(f"it has {len(values)} columns, the first line names {len(names)}")
     found: dict[str, list[str]] = {}
@@ -232,6 +231,7 @@ def _lines(text: TextIO) -> Iterator[str]:
         yield line.rstrip("\n")
 
 
+@lru_cache(4096)
 def attribute_name(name: str) -> str:
     """`g:Image Link`, `image_link`, `imageLink` and `Image-Link` are one attribute."""
     bare = re.sub(r"[\W_]+", "", name.strip().lower().removeprefix("g:"))

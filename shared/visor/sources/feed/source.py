@@ -205,7 +205,7 @@ class FeedSource:
         on_sale = bool(said("sale_price")) and self._is_now(said("sale_price_effective_date", ""))
         regular = said("price", "")
         written = _first(row.get("sale_price" if on_sale else "price"))
-        named = said("currency") or self._config.currency or currency_in(regular)
+        named = said("currency") or self._config.currency or (currency_in(regular) if on_sale else None)
         money = self._prices.read(key, written, named, errors, machine=self._is_machine)
         extra = {name: plain_text(said(name), 200) for name in EXTRA} | money.extra
         if on_sale and money.amount is not None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 from unicodedata import normalize
 
 from visor.errors import DropItem, SourceError
@@ -15,7 +15,7 @@ from visor.imaging.sniff import ENDINGS
 from visor.schema.items import Item
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of, slices
 from visor.sources.folder.exif import Exif, read_exif
-from visor.sources.parse.item import Described, described, make_item
+from visor.sources.parse.item import described, make_item
 from visor.sources.parse.json import NotJson, parse_json
 from visor.sources.parse.price import DecimalSign, PriceReader
 from visor.sources.parse.text import TITLE_LENGTH_MAX, plain_text
@@ -53,12 +53,6 @@ class FolderConfig(FileDefaults, frozen=True, kw_only=True):
     path: str
     hidden: bool = False
     """Also read files and folders whose name starts with a dot."""
-
-
-class _File(NamedTuple):
-    path: Path
-    beside: Path | None
-    """Its side-car."""
 
 
 def left_out(path: str, exclude: tuple[str, ...]) -> str:
@@ -106,9 +100,9 @@ class FolderSource:
             found = found or bool(files)
             if is_last and not found:
                 told.pass_over("no picture in the folder")
-            at = None if is_last else {"path": self._key(files[-1].path), **root}
+            at = None if is_last else {"path": self._key(files[-1][0]), **root}
             yield page_of(
-                ((self._key(file.path), file) for file in files),
+                ((self._key(file[0]), file) for file in files),
                 self._item,
                 checkpoint=at,
                 next_pass=root if is_last else None,
@@ -116,8 +110,8 @@ class FolderSource:
             )
             told.clear()
 
-    def _walk(self, folder: Path, after: tuple[str, ...], told: RowErrors) -> Iterator[_File]:
-        """The images of a folder and its sub-folders, by path, that come after the path of those parts."""
+    def _walk(self, folder: Path, after: tuple[str, ...], told: RowErrors) -> Iterator[tuple[Path, Path | None]]:
+        """The images of a folder and those below it, in order, after the path of those parts; and their side-cars."""
         try:
             with os.scandir(folder) as entries:
                 names = sorted(
@@ -126,7 +120,9 @@ class FolderSource:
         except OSError as exc:
             told.add(Place(self._key(folder)), f"the folder cannot be read: {exc.strerror}")
             return
-        beside = {normalize("NFC", name): name for name, is_folder, _ in names if not is_folder and _is_sidecar(name)}
+        beside = {
+            normalize("NFC", name): name for name, is_folder, _ in names if not is_folder and name.endswith(".json")
+        }
         for name, is_folder, is_link in names:
             if name.startswith(".") and not self._config.hidden:
                 continue
@@ -144,17 +140,18 @@ class FolderSource:
                 told.add(self._key(path), "a symbolic link to a folder is not followed")
             elif path.suffix.lower() in ENDINGS:
                 said = next((beside[one] for one in sidecar_names(name) if one in beside), None)
-                yield _File(path, folder / said if said else None)
+                yield path, folder / said if said else None
             elif reason := no_picture(name):
                 told.pass_over(reason)
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
 
-    def _item(self, file: _File, errors: RowErrors) -> Item:
-        key = self._key(file.path)
+    def _item(self, file: tuple[Path, Path | None], errors: RowErrors) -> Item:
+        path, beside = file
+        key = self._key(path)
         try:
-            real = file.path.resolve(strict=True)
+            real = path.resolve(strict=True)
             status = real.stat()
             if not real.is_relative_to(self._root):
                 raise DropItem("a symbolic link leads out of the folder")
@@ -162,25 +159,21 @@ class FolderSource:
         except (OSError, RuntimeError) as exc:
             raise DropItem(f"it cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
         modified = f"{status.st_mtime_ns}-{status.st_size}"
-        said = self._said(key, file.beside, errors)
-        return file_item(self.name, key, file.path.as_uri(), said, self._config, read_exif(real), modified=modified)
+        said = self._said(key, beside, errors)
+        return file_item(self.name, key, path.as_uri(), said, self._config, read_exif(real), modified=modified)
 
-    def _said(self, key: str, beside: Path | None, errors: RowErrors) -> Described:
+    def _said(self, key: str, beside: Path | None, errors: RowErrors) -> dict[str, Any]:
         """What the file beside an image says; one that cannot be read is reported."""
         if beside is None:
-            return Described()
+            return {}
         try:
             values = parse_json(beside.read_bytes())
             if not isinstance(values, Mapping):
                 raise NotJson("it is not a JSON object")
         except (OSError, NotJson) as exc:
             errors.add(key, f"{beside.name} is left out: {exc}", dropped=False)
-            return Described()
+            return {}
         return described(key, values, self._prices, errors)
-
-
-def _is_sidecar(name: str) -> bool:
-    return name.endswith(".json")
 
 
 def sidecar_names(name: str) -> Iterator[str]:
@@ -200,34 +193,30 @@ def file_item(
     source: str,
     key: str,
     image_url: str,
-    said: Described,
+    said: dict[str, Any],
     config: FileDefaults,
     exif: Exif,
     *,
     etag: str | None = None,
     modified: str | None = None,
 ) -> Item:
-    """The item of an image file whose key is its path: what its owner said first, then its EXIF, then the defaults."""
+    """The item of an image file whose key is its path: what its owner said first, then its EXIF, then the defaults.
+
+    Args:
+        said: As `described` returns it, or nothing.
+    """
     path = PurePosixPath(key)
     folder = path.parent.as_posix()
-    return make_item(
-        source,
-        key,
-        image_url,
-        page_url=said.page_url,
-        title=plain_text(said.title or exif.title or _title(path), TITLE_LENGTH_MAX),
-        description=plain_text(said.description or exif.description) or None,
-        price=said.price,
-        currency=said.currency,
-        collection=said.collection or (folder if folder != "." else config.collection),
-        country=said.country,
-        date=said.date or exif.date,
-        licence=said.licence or exif.copyright or config.licence,
-        author=said.author or exif.artist or config.author,
-        image_etag=etag,
-        image_modified=modified,
-        extra=said.extra,
-    )
+    otherwise = {
+        "title": plain_text(exif.title or _title(path), TITLE_LENGTH_MAX),
+        "description": plain_text(exif.description) or None,
+        "collection": folder if folder != "." else config.collection,
+        "date": exif.date,
+        "licence": exif.copyright or config.licence,
+        "author": exif.artist or config.author,
+    }
+    fields = said | {name: said.get(name) or value for name, value in otherwise.items()}
+    return make_item(source, key, image_url, image_etag=etag, image_modified=modified, **fields)
 
 
 def _title(path: PurePosixPath) -> str:

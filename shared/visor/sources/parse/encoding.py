@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import webencodings
 
 from visor.errors import SourceError
+from visor.imaging.sniff import LOOK_BYTES, no_text
 
 _DECLARED = re.compile(rb"""<\?xml[^>]*encoding\s*=\s*["']([\w.:-]+)["']""")
 _BOMS = (
@@ -24,16 +25,6 @@ _BOMS = (
 )
 _SUPERSETS = {"shift_jis": "cp932", "euc_kr": "cp949", "gbk": "gb18030", "big5": "big5hkscs"}
 """Python's names of the encodings that WHATWG's labels mean, where webencodings names a smaller one."""
-_NO_TEXT = (
-    (b"PK\x03\x04", "a ZIP archive, or an Excel workbook"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
-    (b"BZh", "a bzip2 archive"),
-    (b"\xfd7zXZ", "an XZ archive"),
-    (b"7z\xbc\xaf", "a 7-Zip archive"),
-    (b"Rar!", "a RAR archive"),
-    (b"\x28\xb5\x2f\xfd", "Zstandard data"),
-    (b"%PDF", "a PDF document"),
-)
 _BUFFER_BYTES = 1 << 16
 
 
@@ -85,13 +76,11 @@ def unpacked(pieces: Iterable[bytes], bytes_max: int) -> io.BufferedReader:
             is broken.
     """
     packed: io.BufferedReader = io.BufferedReader(_Pieces(pieces), _BUFFER_BYTES)
-    head = packed.peek(8)
-    for magic, name in _NO_TEXT:
-        if head.startswith(magic):
-            raise SourceError(
-                f"The file is {name}", valid="Text, or gzip data", remedy="Offer the text itself, or gzip"
-            )
     if not packed.peek(2).startswith(b"\x1f\x8b"):
+        if other := no_text(packed.peek(LOOK_BYTES)):
+            raise SourceError(
+                f"The file is {other}", valid="Text or gzip data", remedy="Offer the text itself, or gzip"
+            )
         return packed
     return io.BufferedReader(_Pieces(_gunzipped(packed, bytes_max)), _BUFFER_BYTES)
 

@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
-import msgspec
-
 from visor.errors import DropItem
-from visor.schema.items import Item, Record, item_id
+from visor.schema.items import Item, item_id
 from visor.sources.contract import RowErrors
 from visor.sources.parse.price import PriceReader, currency_code
 from visor.sources.parse.text import (
@@ -21,27 +19,12 @@ from visor.sources.parse.text import (
     scalar_text,
 )
 
-_TEXTS = ("description", "collection", "licence", "author")
 
+def described(key: str, values: Mapping[str, Any], prices: PriceReader, errors: RowErrors) -> dict[str, Any]:
+    """The fields of an item as its owner wrote them beside a picture: in a file, or in the metadata of an object.
 
-class Described(Record, frozen=True, kw_only=True):
-    """What its owner wrote beside a picture: in a file, or in the metadata of an object."""
-
-    title: str | None = None
-    description: str | None = None
-    page_url: str | None = None
-    price: float | None = None
-    currency: str | None = None
-    collection: str | None = None
-    country: str | None = None
-    date: str | None = None
-    licence: str | None = None
-    author: str | None = None
-    extra: dict[str, str] = msgspec.field(default_factory=dict)
-
-
-def described(key: str, values: Mapping[str, Any], prices: PriceReader, errors: RowErrors) -> Described:
-    """Each value for itself: one that cannot be used is reported, and the others stand. Unknown names are ignored."""
+    Each value counts for itself: one that cannot be used is reported, and the others stand. Unknown names are ignored.
+    """
 
     def report(name: str, valid: str) -> None:
         errors.add(key, f"{name} {values[name]!r:.60} is not {valid}", dropped=False)
@@ -65,16 +48,16 @@ def described(key: str, values: Mapping[str, Any], prices: PriceReader, errors: 
     if lost := [name for name, value in extra.items() if value not in (None, "") and not texts[str(name)]]:
         errors.add(key, f"extra has values that are not texts: {', '.join(map(str, lost)):.60}", dropped=False)
     money = prices.read(key, values.get("price"), named, errors)
-    return Described(
-        title=text("title", TITLE_LENGTH_MAX),
-        page_url=page_url_of(key, values.get("page_url"), "", errors),
-        price=money.amount,
-        currency=money.currency,
-        country=country_code(text("country")),
-        date=iso_date(date),
-        extra=texts | money.extra,
-        **{name: text(name) for name in _TEXTS},
-    )
+    return {
+        "title": text("title", TITLE_LENGTH_MAX),
+        "page_url": page_url_of(key, values.get("page_url"), "", errors),
+        "price": money.amount,
+        "currency": money.currency,
+        "country": country_code(text("country")),
+        "date": iso_date(date),
+        "extra": texts | money.extra,
+        **{name: text(name) for name in ("description", "collection", "licence", "author")},
+    }
 
 
 def make_item(

@@ -48,12 +48,10 @@ _SHARED_SIGNS = {"$": ".", "¥": ".", "Rs": ".", "₨": ".", "kr": ","}
 """Signs that several currencies have, and what is written before decimals in most of these."""
 
 _LETTER = r"[^\W\d_]"
+_ALL_SIGNS = sorted([*_SIGNS, *_WORDS, *_SHARED_SIGNS, *MINOR_DIGITS], key=len, reverse=True)
 _MARK = "|".join(
-    [
-        rf"(?<!{_LETTER}){re.escape(sign)}(?!{_LETTER})"
-        for sign in sorted([*_SIGNS, *_WORDS, *_SHARED_SIGNS], key=len)[::-1]
-    ]
-    + [rf"(?<!{_LETTER})(?:{'|'.join(MINOR_DIGITS)})(?!{_LETTER})"]
+    f"(?<!{_LETTER})" * sign[0].isalpha() + re.escape(sign) + f"(?!{_LETTER})" * sign[-1].isalpha()
+    for sign in _ALL_SIGNS
 )
 _MARKS = re.compile(_MARK)
 _MARK_BEFORE = re.compile(rf"({_MARK})[\s.:]*\Z")
@@ -64,15 +62,16 @@ _NUMBER = re.compile(
 )
 _MACHINE = re.compile(r"(?:([A-Z]{3})\s?)?([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)(?:\s?([A-Z]{3}))?\Z")
 _AMBIGUOUS = re.compile(r"(?!0)\d{1,3}[.,]\d{3}\Z")
+_GROUPED = re.compile(r"\d*|\d{1,3}(\D)\d{3}(?:\1\d{3})*|\d{1,2}(?:([,٬])\d\d)(?:\2\d\d)*\2\d{3}")
 _NO_DECIMALS = re.compile(r"(?<=\d)\s?([.,])\s?[-–—−=]{1,2}(?!\s?\d)")
 _RANGE = re.compile(rf"\s*(?:{_MARK})?\s*(?:[-–—~〜～…]|\.{{2,3}}|\b(?:to|bis|à|a|до)\b)\s*(?:{_MARK})?\s*\Z")
 _FROM = re.compile(r"\b(?:from|starting|ab|desde|dès|partir|a partire|da|od|vanaf|fra|från|alkaen|от)\b|起|から", re.I)
 _AT_MOST = re.compile(rf"\b(?:up to|at most|max\.?|bis(?: zu)?|jusqu'à|hasta|fino a|до)\s*(?:{_MARK})?\s*\Z", re.I)
 _NOT_SO_MANY = re.compile(
-    r"\s?(?:[¢万萬億亿]|(?:p|c|ct|cts|cents?|k|m|mio|mrd|bn|mil|mln|million|lakhs?|lac|crores?|cr|тыс|млн)\b)", re.I
+    r"p\b|\s?(?:[¢万萬億亿]|(?:c|ct|cts|cents?|k|m|mio|mrd|bn|mil|mln|million|lakhs?|lac|crores?|cr|тыс|млн)\b)", re.I
 )
 """After a number that counts cents or thousands."""
-_PIECES = re.compile(r"\s?(?:[x×]|(?:for|für|pour|por)\b)", re.I)
+_PIECES = re.compile(r"\s?(?:[x×](?!\w)|(?:for|für|pour|por)\b)", re.I)
 """After a number of instalments or pieces, which make the amount beside it another one than the price."""
 TEXT_LENGTH_MAX = 200
 """Characters of a text that may be a price."""
@@ -220,10 +219,8 @@ def _parse_text(value: str, named: str | None, machine: bool, decimal: str | Non
     custom = "." if (code or "-") in _POINT else "," if (code or "-") in _COMMA else None
     custom = custom or next((_SHARED_SIGNS[mark] for mark in marks if mark in _SHARED_SIGNS), None)
     try:
-        found = [
-            _amount(number.digits, code, custom, decimal, is_bare=exact is not None and not (exact[1] or exact[3]))
-            for number in others
-        ]
+        is_bare = exact is not None and not (exact[1] or exact[3])
+        found = [_amount(number.digits, code, custom, decimal, is_bare=is_bare) for number in others]
     except ValueError as exc:
         raise UnreadablePrice(f"price {value!r:.60} {exc}") from None
     if not found or any(map(_is_no_price, others)) or any(_PIECES.match(number.after) for number in numbers):
@@ -266,49 +263,41 @@ def _is_no_price(number: _Number) -> bool:
 
 def _amount(digits: str, code: str | None, custom: str | None, decimal: str | None, *, is_bare: bool) -> float:
     """The amount of a number; `ValueError`, which ends the sentence, if it is none or could be two."""
-    signs = re.sub(r"\d", "", digits)
-    point = _decimal_sign(digits)
-    if point is None and _AMBIGUOUS.match(digits):
-        point = decimal
-        places = MINOR_DIGITS.get(code or "")
-        if point == signs and places == 0 and not digits.endswith("000"):
+    signs, point = re.sub(r"\d", "", digits), _decimal_sign(digits)
+    if point is None:
+        point, places = decimal, MINOR_DIGITS.get(code or "")
+        if places == 0 and (decimal is None or (decimal == signs and not digits.endswith("000"))):
             point = ""
-        if point is None and places == 0:
-            point = ""
-        elif point is None and places == 3:
+        elif decimal is None and places == 3:
             point = signs if signs == custom else None
-        elif point is None and custom != signs and not (is_bare and signs == "."):
+        elif decimal is None and custom != signs and not (is_bare and signs == "."):
             point = custom
         if point is None:
             whole, _, rest = digits.partition(signs)
             raise ValueError(f"may be {whole}.{rest} or {whole}{rest}: set the source's decimal to '.' or ','")
     whole, _, rest = digits.rpartition(point) if point and point in digits else (digits, "", "")
-    groups = re.split(r"\D", whole)
-    is_grouped = len(groups) == 1 or (
-        1 <= len(groups[0]) <= 3 and len(set(re.sub(r"\d", "", whole))) == 1 and len(groups[-1]) == 3
-    )
-    sizes = {len(group) for group in groups[1:-1]}
-    if not is_grouped or (sizes not in (set(), {3}) and not (sizes == {2} and len(groups[0]) <= 2)):
+    if not _GROUPED.fullmatch(whole) or not (rest or "0").isdigit():
         raise ValueError("is not an amount of money")
-    return float(f"{''.join(groups) or '0'}.{rest or '0'}")
+    return float(f"{re.sub(r'[^0-9]', '', whole) or 0}.{rest or 0}")
 
 
 def _decimal_sign(digits: str) -> str | None:
     """The sign before the decimals of a number as far as it tells itself; empty if it has none, None if unknown."""
     signs = re.sub(r"\d", "", digits)
-    last = signs[-1:]
-    if "٫" in signs:
-        return "٫"
-    if last not in (".", ",") or not last:
-        return ""
-    if signs.count(last) > 1:
+    last = "٫" if "٫" in signs else signs[-1:]
+    if last in (".", ",") and signs.count(last) > 1:
         return "," if last == "." else "."
-    return None if len(signs) == 1 and _AMBIGUOUS.match(digits) else last
+    if _AMBIGUOUS.match(digits):
+        return None
+    return last if last in (".", ",", "٫") else ""
 
 
 def _decimal_signs(text: str) -> set[str]:
     """What the amounts of a text tell about the sign before decimals."""
-    numbers = _numbers(_plain(text)) if len(text) <= TEXT_LENGTH_MAX else []
+    if exact := _MACHINE.match(text):
+        numbers = [_Number(exact[2], "", "")]
+    else:
+        numbers = _numbers(_plain(text)) if len(text) <= TEXT_LENGTH_MAX else []
     return {
         sign
         for number in [number for number in numbers if number.marks] or numbers
