@@ -6,26 +6,23 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urljoin, urlsplit
 
 import msgspec
 from msgspec import Meta
 from protego import Protego
 
-from visor.errors import DropItem, FetchFailed, QuotaReached, SettingsError, SourceUnavailable
+from visor.errors import FetchFailed, QuotaReached, SettingsError, SourceUnavailable
 from visor.http.fetch import Fetched
 from visor.http.retry import RetryPolicy
-from visor.schema.items import Item
 from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext
 from visor.sources.parse.encoding import decoded
-from visor.sources.parse.item import make_item, resolve_url
 from visor.sources.parse.price import DecimalSign, PriceReader
-from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text
 from visor.sources.site.frontier import Frontier, Visit
-from visor.sources.site.page import SitePage, read_page
-from visor.sources.site.pictures import Picture
+from visor.sources.site.items import PageItems, ReadPage
+from visor.sources.site.page import read_page
 from visor.sources.site.sitemap import locations
 from visor.sources.site.urls import (
     absolute,
@@ -44,12 +41,8 @@ DEAD_AFTER = 5
 """Unanswered requests in a row, after which the run ends."""
 BARREN_AFTER = 40
 """Pages of one pattern in a row without anything new, after which others are skipped: calendars, facets."""
-SHARED_MIN = 3
-"""Pages that show the same picture when they are shared, after which it is that of the whole site."""
 DELAY_MAX_S = 30.0
 ROBOT = "Visor"
-EXTRA = ("availability", "brand", "condition", "gtin")
-"""Attributes of a product that the page may show."""
 
 
 class SiteConfig(SourceConfig, frozen=True, kw_only=True):
@@ -81,31 +74,6 @@ class SiteConfig(SourceConfig, frozen=True, kw_only=True):
     patience: RetryPolicy = RetryPolicy(attempts=2)
 
 
-class _Read(NamedTuple):
-    """A page that was read."""
-
-    page: SitePage
-    url: str
-    visit: Visit
-    depth: int
-    pictures: list[str]
-    """The canonical addresses of all that it shows."""
-    shared: str | None
-    """That of what it shows when it is shared."""
-    listed: list[Picture]
-
-
-class _Row(NamedTuple):
-    """An image of a page."""
-
-    key: str
-    values: Mapping[str, Any]
-    """With Google's attribute names."""
-    marks: list[str]
-    is_new: bool
-    """No page before showed it, under whatever key."""
-
-
 class SiteSource:
     """Visits pages in the order in which they are found. The checkpoint is the frontier."""
 
@@ -127,7 +95,14 @@ class SiteSource:
         )
         self._lists = RetryingClient(name, context, patience=config.patience, accept="text/plain,application/xml;q=0.9")
         self._asked = False
-        self._prices = PriceReader(config.decimal)
+        self._items = PageItems(
+            name,
+            canonical(start) or start,
+            PriceReader(config.decimal),
+            takes_all=config.pictures == "all",
+            licence=config.licence,
+            country=config.country,
+        )
         self._stop: QuotaReached | SourceUnavailable | None = None
         """What ends the run once what was read is handed on."""
 
@@ -194,7 +169,7 @@ class SiteSource:
 
     def _visit_some(self, state: Frontier, robots: Protego, delay_s: float, errors: RowErrors) -> Page:
         """Visits the next pages of the site."""
-        read: list[_Read] = []
+        read: list[ReadPage] = []
         gone: list[str] = []
         unchanged: list[str] = []
         visits = 0
@@ -252,7 +227,7 @@ class SiteSource:
                     state.known[name] = read[-1].visit
         # Only together they show which picture is that of the whole site.
         shares: Counter[str | None] = Counter(one.shared for one in read if one.shared)
-        items = [item for one in read for item in self._items(one, shares, state, errors)]
+        items = [item for one in read for item in self._items.of(one, shares, state, errors)]
         return errors.page(items, gone=tuple(gone), unchanged=tuple(unchanged))
 
     def _get(self, url: str, known: Visit | None, delay_s: float) -> Fetched:
@@ -267,7 +242,7 @@ class SiteSource:
             )
         return fetched
 
-    def _read(self, url: str, fetched: Fetched, depth: int, state: Frontier, errors: RowErrors) -> _Read:
+    def _read(self, url: str, fetched: Fetched, depth: int, state: Frontier, errors: RowErrors) -> ReadPage:
         """A page that was fetched; its links go to the frontier."""
         page = read_page(fetched, now=self._context.now().isoformat())
         visit = Visit(etag=fetched.etag, modified=fetched.modified)
@@ -289,34 +264,7 @@ class SiteSource:
         is_named = state.see(f"title {shape} " + re.sub(r"\d+", "#", page.title))
         if may_be_endless(shape):
             state.note(shape, leads_on or is_named or not all(map(state.has_seen_picture, pictures)))
-        return _Read(page, fetched.url, visit, depth, pictures, shared, listed)
-
-    def _items(self, read: _Read, shares: Counter[str | None], state: Frontier, errors: RowErrors) -> Iterator[Item]:
-        page, own = read.page, canonical(read.url) or read.url
-        named = canonical(page.url) or own
-        # A page may be another one under a second address; but what it alone shows was never on that other one.
-        is_second = named != own and (state.has_seen(named) or not state.see(f"canonical {named}"))
-        is_early = is_second and state.has_seen(named) and not state.has_seen(f"read {named}")
-        if is_early and state.see(f"doubted {own}"):
-            state.doubted.append((read.url, read.depth, read.pictures))
-            state.known.pop(own, None)
-            return
-        state.see(own)
-        state.see(f"read {own}")
-        key, page_url = (own, read.url) if is_second else (named, page.url)
-        rows = list(self._rows(read, key, shares, state)) if "noindex" not in page.robots else []
-        if is_second:
-            rows = [row for row in rows if row.is_new]
-            errors.pass_over(
-                "canonical addresses that are wrong" if rows else "pages that are another one by canonical"
-            )
-        for row in rows:
-            read.visit.pictures += row.marks
-            try:
-                yield self._item(row, page, shown(page_url), errors)
-                read.visit.keys.append(row.key)
-            except DropItem as exc:
-                errors.add(row.key, exc.reason)
+        return ReadPage(page, fetched.url, visit, depth, pictures, shared, listed)
 
     def _follow(self, links: Iterable[str], depth: int, state: Frontier, errors: RowErrors) -> list[str]:
         """Queue the linked pages; returns those that are new."""
@@ -348,62 +296,6 @@ class SiteSource:
         if reason and state.see(f"passed over {what}"):
             errors.pass_over(reason)
         return bool(reason)
-
-    def _rows(self, read: _Read, page_key: str, shares: Counter[str | None], state: Frontier) -> Iterator[_Row]:
-        """Each image of the page that no page before it had, with its key."""
-        page, keys = read.page, set[str]()
-        for at, values in enumerate(page.described):
-            own = self._page_of(values, page) if len(page.described) > 1 else None
-            key = canonical(own) if own else page_key if at == 0 else None
-            key = key if key and key not in keys else f"{page_key}#{at}"
-            picture = canonical(str(values["image_link"]), page.base_url)
-            # Two products may share a picture.
-            if picture and (mark := state.see_picture(f"{key} {picture}")):
-                keys.add(key)
-                bare = state.see_picture(picture)
-                yield _Row(key, values, [mark, bare] if bare else [mark], bool(bare))
-        counted = shares[read.shared]
-        if counted >= SHARED_MIN:
-            state.see(f"shared {read.shared}")
-        is_start = canonical(self._start) in (page_key, canonical(read.url))
-        is_own = page.shared and not is_start and not state.has_seen(f"shared {read.shared}")
-        shared = [page.shared] if page.shared and is_own else []
-        plain = [[{"image_link": one.url, **one._asdict()} for one in some] for some in (read.listed, page.pictures)]
-        # The only one of several pages may be that of the whole site, so it comes last.
-        groups: list[Any] = [*plain, shared] if len(shares) == 1 and counted > 1 else [shared, *plain]
-        found = bool(page.described)
-        for rows in groups:
-            if found and (rows is shared or self._config.pictures != "all"):
-                continue
-            for row in rows:
-                picture = canonical(str(row["image_link"]), page.base_url)
-                if picture and (mark := state.see_picture(picture)):
-                    found = True
-                    yield _Row(page_key if rows is shared else picture, row, [mark], True)
-
-    def _page_of(self, values: Mapping[str, Any], page: SitePage) -> str | None:
-        link = absolute(str(values["link"]), page.base_url) if values.get("link") else None
-        return link if link and not is_file(link) else None
-
-    def _item(self, row: _Row, page: SitePage, page_url: str, errors: RowErrors) -> Item:
-        said = row.values
-        money = self._prices.read(row.key, said.get("price"), said.get("currency"), errors, machine=True)
-        return make_item(
-            self.name,
-            row.key,
-            resolve_url(said["image_link"], page.base_url, "picture"),
-            page_url=self._page_of(said, page) or page_url,
-            title=plain_text(said.get("title"), TITLE_LENGTH_MAX) or page.title,
-            description=plain_text(said.get("description")) or None,
-            price=money.amount,
-            currency=money.currency,
-            collection=plain_text(said.get("product_type"), 200) or page.breadcrumb,
-            country=self._config.country,
-            date=iso_date(said.get("date")),
-            licence=plain_text(said.get("licence"), 200) or self._config.licence,
-            author=plain_text(said.get("author"), 200) or None,
-            extra={name: plain_text(said.get(name), 200) for name in EXTRA} | money.extra,
-        )
 
 
 def _expression(text: str, where: str) -> re.Pattern[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from urllib.parse import parse_qsl, urldefrag, urljoin, urlsplit
 
 from w3lib.url import canonicalize_url, safe_url_string
@@ -26,6 +27,7 @@ _FILE = re.compile(
 )
 
 
+@lru_cache(maxsize=10_000)
 def absolute(url: str, base: str = "", encoding: str = "utf-8") -> str | None:
     """The URL as a browser asks for it, otherwise as it is written; None if it is not an http(s) URL.
 
@@ -47,6 +49,7 @@ def shown(url: str) -> str:
     return parts._replace(path=_SESSION_IN_PATH.sub("", parts.path) or "/", query=query).geturl()
 
 
+@lru_cache(maxsize=10_000)
 def canonical(url: str, base: str = "") -> str | None:
     """What a URL is told apart by: one text for all its spellings. It is not asked for, as servers may know only one
     of these. None if it is not an http(s) URL."""
