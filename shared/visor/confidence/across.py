@@ -44,10 +44,12 @@ _OTHERS = slice(9, 50)
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Mean traits (d + 1162,) of so many photos, and the keys of the documents that are in it."""
+    """Mean traits (d + 1162,) of so many photos, how many of them had which score, (25,) in bins of
+    `model.SCORE_EDGES`, and the keys of the documents that are in both."""
 
     mean: Array
     photos: float
+    scores: Array
     keys: tuple[str, ...]
 
 
@@ -59,6 +61,8 @@ class Across(Record, frozen=True, kw_only=True, dict=True):
     """Mean of the visitors' photos."""
     photos: float = 0.0
     """Photos in it."""
+    scores: tuple[float, ...] = ()
+    """How many of these photos had which score; photos that were answered across the gap have none."""
     augmented: str = ""
     """Mean of augmented catalogue images, which stands in while there are too few photos."""
     is_on: bool = False
