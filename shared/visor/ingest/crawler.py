@@ -92,6 +92,8 @@ class Crawler:
             run = crawl.run()
         finally:
             self.request_budget.flush()
+        if run.state == "empty":
+            LOG.warning("Source %s is empty: %s", source.name, run.why, extra={"source": source.name})
         self.meter.add("crawl_run")
         self.meter.add("crawl", run.published + run.updated + run.deleted)
         self.meter.flush()

@@ -61,7 +61,8 @@ def left_out(path: str, exclude: tuple[str, ...]) -> str:
     name = path.rpartition("/")[2]
     if any(fnmatchcase(name.lower(), pattern) for pattern in SYSTEM):
         return "a folder or file of the system, such as @eaDir or #recycle"
-    return "left out by exclude" if any(fnmatchcase(one, by.rstrip("/")) for by in exclude for one in (name, path)) else ""
+    is_excluded = any(fnmatchcase(one, by.rstrip("/")) for by in exclude for one in (name, path))
+    return "left out by exclude" if is_excluded else ""
 
 
 def no_picture(path: str) -> str:
