@@ -19,7 +19,7 @@ from visor.schema.items import Item
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of, slices
 from visor.sources.folder.exif import Exif
 from visor.sources.folder.source import FileDefaults, file_item, left_out, no_picture
-from visor.sources.parse.item import described
+from visor.sources.parse.described import described
 from visor.sources.parse.price import PriceReader
 from visor.storage.bucket_clients import Bucket, Stored, open_bucket, split
 

@@ -15,7 +15,8 @@ from visor.imaging.sniff import ENDINGS
 from visor.schema.items import Item
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of, slices
 from visor.sources.folder.exif import Exif, read_exif
-from visor.sources.parse.item import described, make_item
+from visor.sources.parse.described import described
+from visor.sources.parse.item import make_item
 from visor.sources.parse.json import NotJson, parse_json
 from visor.sources.parse.price import DecimalSign, PriceReader
 from visor.sources.parse.text import TITLE_LENGTH_MAX, plain_text
@@ -60,7 +61,8 @@ def left_out(path: str, exclude: tuple[str, ...]) -> str:
     name = path.rpartition("/")[2]
     if any(fnmatchcase(name.lower(), pattern) for pattern in SYSTEM):
         return "a folder or file of the system, such as @eaDir or #recycle"
-    return "left out by exclude" if any(fnmatchcase(one, by) for by in exclude for one in (name, path)) else ""
+    is_excluded = any(fnmatchcase(one, by.rstrip("/")) for by in exclude for one in (name, path))
+    return "left out by exclude" if is_excluded else ""
 
 
 def no_picture(path: str) -> str:

@@ -10,8 +10,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-import webencodings
-
 from visor.errors import SourceError
 from visor.imaging.sniff import LOOK_BYTES, no_text
 
@@ -147,6 +145,8 @@ def _is_utf_8(head: bytes) -> bool:
 
 def _codec(label: str | None) -> str:
     """Python's name of what a label means; empty for none, and for UTF-16 and 32: the text would show that itself."""
+    import webencodings
+
     known = webencodings.lookup(label or "")
     try:
         name = known.codec_info.name if known else codecs.lookup(label or "").name
