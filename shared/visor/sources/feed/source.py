@@ -200,12 +200,16 @@ class FeedSource:
             raise DropItem("it has no image_link")
         availability = said("availability", "").lower().replace(" ", "_")
         if self._config.in_stock_only and availability in OUT_OF_STOCK:
+            errors.pass_over("out of stock")
             return None
         key = _numbered(key, number)
         on_sale = bool(said("sale_price")) and self._is_now(said("sale_price_effective_date", ""))
         regular = said("price", "")
         written = _first(row.get("sale_price" if on_sale else "price"))
-        named = said("currency") or self._config.currency or (currency_in(regular) if on_sale else None)
+        named: str | None = said("currency") or self._config.currency or (currency_in(regular) if on_sale else None)
+        if isinstance(written, Mapping):
+            named = scalar_text(written.get("currency")) or named
+            written = written.get("value")
         money = self._prices.read(key, written, named, errors, machine=self._is_machine)
         extra = {name: plain_text(said(name), 200) for name in EXTRA} | money.extra
         if on_sale and money.amount is not None:
