@@ -84,6 +84,15 @@ def paths(pages: list[Page]) -> set[str]:
     return {"/" + item.image_url.split("/", 3)[3] for item in items_of(pages)}
 
 
+@pytest.mark.parametrize(
+    "lost", ["", " \n", Reply(status=500), Reply(status=302, headers={"Location": "http://o.test/"})]
+)
+def test_a_page_that_is_empty_or_leads_away_hides_what_was_on_it(lost: Any) -> None:
+    pages, _ = crawl({"/": html('<img src="/a.jpg">' + links("/b")), "/b": lost})
+    assert paths(pages) == {"/a.jpg"}
+    assert [failure.unread for page in pages for failure in page.failed] == [True]
+
+
 # What a page says
 
 

@@ -240,6 +240,8 @@ class SiteSource:
                 f"{url} leads to another host: {shown(fetched.url)}",
                 remedy="If the site has moved there, make that its url",
             )
+        if not fetched.not_modified and not fetched.body.strip():
+            raise FetchFailed(f"{url} answers an empty page")
         return fetched
 
     def _read(self, url: str, fetched: Fetched, depth: int, state: Frontier, errors: RowErrors) -> ReadPage:
