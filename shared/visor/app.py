@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from visor.settings import Settings
 
 if TYPE_CHECKING:
+    from visor.check.check import CheckReport
     from visor.free_tier.quota import Meter
     from visor.http.client import Fetcher
     from visor.image_readers.readers import ImageReaders
@@ -254,6 +255,18 @@ class App:
         from visor.ingest.reindex import Reindex
 
         return Reindex(self.stores.documents, self.stores.queue, self.settings, self.fingerprint).publish(progress)
+
+    def check(self, *, repair: bool = False) -> CheckReport:
+        """Check every object and document of the index, and repair it. Call it first: nothing may have been opened."""
+        from visor.check.check import check_index
+        from visor.ingest.worker import Worker
+
+        def embed_and_merge() -> None:
+            if self.settings.backend == "local":
+                Worker(self.stores.queue, self.batch_embedder).drain()
+            self.merge()
+
+        return check_index(self.settings, self.stores, self.fingerprint, repair=repair, embed_and_merge=embed_and_merge)
 
     def search_service(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchService:
         """The search service of this process's model. `picture_address` as that of `SearchService`."""

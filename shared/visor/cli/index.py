@@ -89,7 +89,7 @@ def compact_command(budget_s: float | None, relearn: bool, as_json: bool) -> Non
         return
     click.echo(f"{report.images} images in {report.segments} segments; {report.commits} commits merged")
     for what in report.unreadable:
-        say(f"Skipped, unreadable: {what}")
+        say(f"Skipped, unreadable: {what}. `visor check` says what to do")
     if not report.finished:
         say("The time is used up: run it again to continue")
 

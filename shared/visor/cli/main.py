@@ -13,6 +13,7 @@ from visor import __version__
 from visor.errors import VisorError
 
 COMMANDS = {
+    "check": ("doctor", "Read all that the index is made of, and repair what is damaged."),
     "compact": ("index", "Merge shards and small segments into larger segments."),
     "cost": ("cost", "What a plan would use of the free tier, service by service."),
     "crawl": ("crawl", "Read a source and publish what changed."),

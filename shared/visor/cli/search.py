@@ -47,6 +47,8 @@ def search_command(
     if answer.safety and answer.safety.unsafe:
         click.echo("The model considers this image unsafe, so it was not searched for.")
         return
+    if answer.notice:
+        say(answer.notice)
     if not answer.index.images:
         click.echo("The index is empty. `visor index PATH` fills it; VISOR_INDEX names another one.")
         return

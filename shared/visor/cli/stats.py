@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from visor.console import as_json, print_json
+from visor.console import as_json, print_json, say
 from visor.schema.collections import FAILURES, ITEMS, RUNS
 from visor.settings import Settings
 
@@ -34,6 +34,8 @@ def stats_command(as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
+    if app.searcher.notice:
+        say(app.searcher.notice)
     click.echo(f"{stats.images} images in {stats.segments} segments, {stats.fresh} of them fresh")
     click.echo(f"model {stats.model.name} ({stats.model.fingerprint[:12]}), {stats.model.dimension} numbers")
     if stats.learned_from:

@@ -95,7 +95,7 @@ class SeenSet:
         except (ValueError, KeyError, OSError, msgspec.DecodeError) as exc:
             raise CorruptObject(
                 f"Seen-set {object_name(source)} cannot be read: {exc}",
-                remedy="Delete it: the next crawl then publishes every item once more, and nothing is lost",
+                remedy="Run `visor check --repair`: it is made again from the documents of its items",
             ) from exc
         if progress.get("format", FORMAT) > FORMAT:
             raise NewerFormat(

@@ -121,8 +121,7 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
         Raises:
             CorruptObject, NewerFormat: It cannot be read; the message names it.
         """
-        if_deleted = "links are then checked from the beginning, and nothing else is lost"
-        return load_state(objects, OBJECT, cls(), newest_format=FORMAT, if_deleted=if_deleted)
+        return load_state(objects, OBJECT, cls(), newest_format=FORMAT)
 
     def save(self, objects: ObjectStore, generation: int) -> int:
         """Replace exactly that generation (0: create). Returns the new one.

@@ -25,7 +25,7 @@ FRAMES_MAX = 5_000
 READ_AT_ONCE = 300
 
 
-class _State(msgspec.Struct, kw_only=True, omit_defaults=True):
+class SweepState(msgspec.Struct, kw_only=True, omit_defaults=True):
     swept: str = ""
     """ISO 8601 date of the last sweep."""
     after: str = ""
@@ -40,8 +40,7 @@ def sweep_frames(objects: ObjectStore, documents: DocumentStore, *, now: float) 
     Raises:
         Conflict: Another sweep ran meanwhile; what was deleted was free to go anyway.
     """
-    if_deleted = "frames are then swept anew"
-    state, generation = load_state(objects, OBJECT, _State(), newest_format=1, if_deleted=if_deleted)
+    state, generation = load_state(objects, OBJECT, SweepState(), newest_format=1)
     today = datetime.fromtimestamp(now, UTC).date()
     if state.swept and (today - date.fromisoformat(state.swept)).days < EVERY_DAYS:
         return 0

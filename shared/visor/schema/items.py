@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from visor.errors import CorruptObject
 from visor.schema.labels import is_facet
 from visor.schema.words import stems
 
@@ -26,6 +27,9 @@ def item_id(source: str, key: str) -> str:
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Base of all records: immutable, keyword-only, and quiet about defaults when written as JSON."""
+
+
+RecordType = TypeVar("RecordType", bound=Record)
 
 
 class Item(Record, frozen=True, kw_only=True):
@@ -140,8 +144,24 @@ def is_live(data: Mapping[str, Any] | None) -> bool:
 
 
 def live_item(data: Mapping[str, Any] | None) -> IndexedItem | None:
-    """The item in a document; None where it is not searchable."""
-    return msgspec.convert(data, IndexedItem) if is_live(data) else None
+    """The item in a document; None where it is not searchable. Raises as `as_record`."""
+    return as_record(data, IndexedItem) if is_live(data) else None
+
+
+def as_record(data: object, type_: type[RecordType]) -> RecordType:
+    """A document as its record.
+
+    Raises:
+        CorruptObject: It is not one.
+    """
+    try:
+        return msgspec.convert(data, type_)
+    except msgspec.ValidationError as exc:
+        raise CorruptObject(
+            f"A document is damaged: {exc}",
+            valid=f"It is a {type_.__name__}, as Visor wrote it",
+            remedy="Run `visor check --repair`",
+        ) from exc
 
 
 class Failure(Record, frozen=True, kw_only=True):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Sequence
 
-from visor.errors import UnknownItem
+from visor.errors import CorruptObject, UnknownItem
 from visor.image_readers.thumbnails import THUMBNAIL_SCHEME
 from visor.link_check.state import PICTURE_GONE
 from visor.schema.collections import ITEMS
@@ -15,6 +16,7 @@ from visor.schema.items import IndexedItem, live_item
 from visor.schema.search import Place
 from visor.storage.documents import DocumentStore
 
+LOG = logging.getLogger("visor.search")
 ITEMS_REMEMBERED = 5_000
 ITEMS_KEPT_S = 3600.0
 
@@ -56,7 +58,11 @@ class ItemCache:
         if missing:
             found = self.documents.get(ITEMS, missing)
             for item in missing:
-                fresh[item] = live_item(found[item].data if item in found else None)
+                try:
+                    fresh[item] = live_item(found[item].data if item in found else None)
+                except CorruptObject as exc:
+                    LOG.error("Item %s is left out: %s", item, exc)
+                    fresh[item] = None
             with self._lock:
                 # What was read while something changed may be the old version.
                 for item in missing if invalidated == self._invalidated else ():

@@ -40,6 +40,9 @@ from visor.storage.documents import DocumentStore
 
 GUESS_FROM = 12
 """Matches whose collections vote on the kind."""
+DOCUMENTS_LOST = (
+    "Similar pictures are indexed, but what is known of their items is lost. `visor check` says what to do."
+)
 COPY_CONFIDENCE: dict[Verdict, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
 """What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
 
@@ -118,7 +121,7 @@ class SearchService:
             index=self.index_answer(),
             facets=facets,
             timing_ms=watch.timing_ms,
-            notice=hits.notice,
+            notice=hits.notice or (DOCUMENTS_LOST if hits.hits and not matches else None),
         )
 
     def refresh(self) -> None:

@@ -12,14 +12,11 @@ from visor.storage.objects import ObjectStore
 State = TypeVar("State", bound=msgspec.Struct)
 
 
-def load_state(
-    objects: ObjectStore, name: str, empty: State, *, newest_format: int, if_deleted: str
-) -> tuple[State, int]:
+def load_state(objects: ObjectStore, name: str, empty: State, *, newest_format: int) -> tuple[State, int]:
     """The state and its generation; `(empty, 0)` if there is no object.
 
     Args:
         empty: Of the type to read. Its field `format`, if it has one, is at most `newest_format`.
-        if_deleted: What happens if the owner deletes an unreadable object.
 
     Raises:
         CorruptObject, NewerFormat: It cannot be read; the message names it.
@@ -31,7 +28,7 @@ def load_state(
     try:
         state = msgspec.json.decode(view, type=type(empty))
     except msgspec.DecodeError as exc:
-        raise CorruptObject(f"{name} cannot be read: {exc}", remedy=f"Delete it: {if_deleted}") from exc
+        raise CorruptObject(f"{name} cannot be read: {exc}", remedy="Run `visor check --repair`") from exc
     found = getattr(state, "format", newest_format)
     if found > newest_format:
         raise NewerFormat(

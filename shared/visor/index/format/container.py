@@ -217,7 +217,7 @@ def corrupt(name: str, why: str) -> CorruptObject:
     return CorruptObject(
         f"{name} is damaged: {why}",
         valid="A Visor object is read whole and unchanged",
-        remedy="Restore it from a copy, or embed its items again (`visor crawl --again`)",
+        remedy="Restore it from a copy, or run `visor check --repair`",
     )
 
 

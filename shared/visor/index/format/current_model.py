@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import msgspec
-
 from visor.errors import Conflict
 from visor.schema.collections import CURRENT_MODEL
-from visor.schema.items import Record, as_document
+from visor.schema.items import Record, as_document, as_record
 from visor.storage.documents import DocumentStore, Put
 
 KEY = "model"
@@ -36,7 +34,7 @@ def read_current(documents: DocumentStore) -> tuple[CurrentModel | None, int]:
     found = documents.get(CURRENT_MODEL, [KEY])
     if KEY not in found:
         return None, 0
-    return msgspec.convert(found[KEY].data, CurrentModel), found[KEY].revision
+    return as_record(found[KEY].data, CurrentModel), found[KEY].revision
 
 
 def write_current(documents: DocumentStore, state: CurrentModel, revision: int) -> bool:

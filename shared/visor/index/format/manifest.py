@@ -14,7 +14,7 @@ import msgspec
 from visor.errors import NewerFormat, NotFound
 from visor.index.format.container import FORMAT_VERSION, corrupt
 from visor.schema.collections import COMMITS
-from visor.schema.items import Record, ShardCommit
+from visor.schema.items import Record, ShardCommit, as_record
 from visor.storage.documents import Document, DocumentStore
 from visor.storage.objects import ObjectStore
 
@@ -99,7 +99,7 @@ class Commit:
 
 
 def decode_commit(document: Document) -> Commit:
-    return Commit(document.key, float(document.data["committed_at"]), msgspec.convert(document.data, ShardCommit))
+    return Commit(document.key, float(document.data["committed_at"]), as_record(document.data, ShardCommit))
 
 
 def read_commits(documents: DocumentStore) -> list[Commit]:

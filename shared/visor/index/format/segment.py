@@ -118,6 +118,10 @@ class Segment(RowBlock):
 def open_segment(objects: ObjectStore, entry: SegmentEntry, space: Space) -> Segment:
     """Read the hot part of a live segment.
 
+    Args:
+        space: Of the manifest. Full vectors, though the segment has codes: its projection is lost, and the codes say
+            nothing until one is learned anew.
+
     Raises:
         NotFound: It is gone (the manifest was replaced).
         CorruptObject, NewerFormat: It cannot be read.
@@ -128,9 +132,9 @@ def open_segment(objects: ObjectStore, entry: SegmentEntry, space: Space) -> Seg
         raise corrupt(entry.name, "it is not the object that the manifest means")
     count, dimension = container.tensors["vectors"].shape
     vectors: CodedVectors | FullVectors
-    if isinstance(space, Projection):
+    if entry.projection is not None or isinstance(space, Projection):
         codes = container.array("codes")
-        if codes.shape != (count, space.dimensions) or entry.projection != space.name:
+        if isinstance(space, Projection) and (codes.shape[1] != space.dimensions or entry.projection != space.name):
             raise corrupt(entry.name, f"its codes {codes.shape} were not made by {space.name}")
         vectors = CodedVectors(codes, FastScan.read(container.array("fast")) if "fast" in container else None)
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from visor.errors import FormatError, NotFound
+from visor.errors import Conflict, CorruptObject, FormatError, NotFound
 from visor.index.format.container import Array
 from visor.index.format.ids import sort_order
 from visor.index.format.manifest import Commit, Manifest, read_commits, read_manifest, swap_manifest
@@ -31,6 +31,8 @@ class Inputs:
     manifest: Manifest | None = None
     generation: int = 0
     space: Space = EMPTY_SPACE
+    is_projection_lost: bool = False
+    """It cannot be read: the next step learns one anew."""
     unreadable: dict[str, str] = field(default_factory=dict)
     _opened: dict[str, Segment] = field(default_factory=dict)
     _commits: list[Commit] = field(default_factory=list)
@@ -39,13 +41,20 @@ class Inputs:
         """Read the manifest, its space and the commits.
 
         Raises:
-            FormatError: The manifest or its projection cannot be read.
+            FormatError: The manifest cannot be read.
         """
         self.manifest, self.generation = read_manifest(self.objects, self.model)
         self.space = FullSpace(self.manifest.dimension if self.manifest else 0)
-        if self.manifest is not None and self.manifest.projection is not None:
-            name = self.manifest.projection.name
-            self.space = read_projection(name, self.objects.get(name))
+        self.is_projection_lost = False
+        if self.projection_name:
+            try:
+                self.space = read_projection(self.projection_name, self.objects.get(self.projection_name))
+            except (CorruptObject, NotFound):
+                self._refuse_if_replaced()
+                self.is_projection_lost = True
+        entries = self.manifest.segments if self.manifest else ()
+        if any(entry.projection != self.space.name for entry in entries):
+            self.is_projection_lost, self.space = True, FullSpace(self.space.dimension)
         self._opened = {}
         self._commits = read_commits(self.documents)
 
@@ -56,9 +65,19 @@ class Inputs:
             Conflict: Somebody else did.
         """
         self.generation = swap_manifest(self.objects, manifest, self.generation)
-        self.manifest, self.space = manifest, space
+        self.manifest, self.space, self.is_projection_lost = manifest, space, False
         live = {entry.name for entry in manifest.segments}
         self._opened = {name: segment for name, segment in self._opened.items() if name in live}
+
+    @property
+    def projection_name(self) -> str:
+        """Empty if there is none."""
+        return self.manifest.projection.name if self.manifest and self.manifest.projection else ""
+
+    def _refuse_if_replaced(self) -> None:
+        """Raises Conflict if what is missing is so because somebody replaced the manifest."""
+        if read_manifest(self.objects, self.model)[1] != self.generation:
+            raise Conflict("Another merge replaced the manifest", remedy="Read it again")
 
     def damaged(self, names: Sequence[str], why: str) -> None:
         """Segments turned out not to be readable."""
@@ -105,6 +124,9 @@ class Inputs:
             if entry.name not in self._opened and entry.name not in self.unreadable:
                 try:
                     self._opened[entry.name] = open_segment(self.objects, entry, self.space)
+                except NotFound:
+                    self._refuse_if_replaced()
+                    self.unreadable[entry.name] = f"{entry.name} is missing"
                 except FormatError as exc:
                     self.unreadable[entry.name] = exc.found
             segments[entry.name] = self._opened.get(entry.name)

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 from visor.errors import Conflict, CorruptObject, NotFound
-from visor.index.format.container import FORMAT_VERSION
+from visor.index.format.container import FORMAT_VERSION, corrupt
 from visor.index.format.manifest import MANIFEST_KEY, Commit, Manifest, ProjectionEntry, SegmentEntry, Trash
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import FullSpace, Projection, Space, train_fast_scan
@@ -91,7 +91,7 @@ def merge(
         calibrate: Fits the confidence of answers to what is indexed, once the segments stand.
 
     Raises:
-        FormatError: The manifest or its projection cannot be read.
+        FormatError: The manifest cannot be read, or neither a projection nor all of what it is learned from.
     """
     inputs = Inputs(objects, documents, model)
     return _Merge(inputs, policy, clock, progress, calibrate).run(budget_s, relearn)
@@ -156,7 +156,10 @@ class _Merge:
         if self.index.manifest is None and not shards:
             return False
         before = self.index.manifest.projection if self.index.manifest else None
-        learning = len(readable) == len(segments) and is_learning_due(self.policy, rows, before, forced=relearn)
+        forced = relearn or self.index.is_projection_lost
+        learning = len(readable) == len(segments) and is_learning_due(self.policy, rows, before, forced=forced)
+        if self.index.is_projection_lost and not learning:
+            raise corrupt(self.index.projection_name, "it is lost, and so is a part of what a new one is learned from")
         if learning:
             inputs = readable
         else:
@@ -196,7 +199,9 @@ class _Merge:
             with tempfile.TemporaryDirectory(prefix="visor-merge-") as folder:
                 if len(rows) or len(pending):
                     most = self.policy.rows_max(sum(len(segment) for segment in readable) + len(rows))
-                    builder = SegmentBuilder(objects=objects, space=space, segment_rows=most, folder=Path(folder))
+                    builder = SegmentBuilder(
+                        objects=objects, model=self.index.model, space=space, segment_rows=most, folder=Path(folder)
+                    )
                     entries = builder.build(rows, [*inputs, *shards], readers, pending)
             manifest = self._manifest(inputs, group, entries, space, projection, now)
             self.index.swap(manifest, space)

@@ -111,6 +111,7 @@ class SegmentBuilder:
     """
 
     objects: ObjectStore
+    model: str
     space: Space
     segment_rows: int
     folder: Path
@@ -142,7 +143,7 @@ class SegmentBuilder:
         fast = space.fast if isinstance(space, Projection) and len(rows) >= PQ_ROWS_MIN else None
         writer = SegmentWriter(
             path=path,
-            about={"count": len(rows), "dimension": space.dimension, "projection": space.name},
+            about={"count": len(rows), "dimension": space.dimension, "projection": space.name, "model": self.model},
             hot=_hot(rows, pending),
             cold=cold,
             count=len(rows),

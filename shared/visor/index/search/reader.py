@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from visor.errors import FormatError, NotFound
-from visor.index.format.container import Array
+from visor.errors import CorruptObject, FormatError, NotFound
+from visor.index.format.container import Array, corrupt
 from visor.index.format.ids import id_text
-from visor.index.format.manifest import MANIFEST_KEY, Commit, Manifest, decode_commit, read_manifest
+from visor.index.format.manifest import MANIFEST_KEY, Commit, Manifest, decode_commit, manifest_object, read_manifest
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import EMPTY_SPACE, FullSpace, Space, read_projection
 from visor.index.format.segment import RowBlock, Segment, open_segment
@@ -50,6 +50,8 @@ class OpenManifest:
     segments: tuple[Segment, ...] = ()
     blocks: tuple[RowBlock, ...] = ()
     base: tuple[Array | None, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Segments that were left out, and why."""
 
     def contains(self, commit: Commit) -> bool:
         """True if the segments hold what that commit says."""
@@ -100,8 +102,11 @@ class IndexReader:
         signal = next((commit for commit in found if commit.key == MANIFEST_KEY), None)
         is_swapped = signal is not None and signal.committed_at > self._manifest_seen
         commits = self._open_commits([c for c in found if c.key != MANIFEST_KEY and self._is_new(c)])
-        is_swapped |= any(one.problem is not None for one in commits)
-        if is_swapped and not self._is_first:
+        is_lost = signal is not None and signal.record.model == self._model and self._open.manifest is None
+        is_swapped |= is_lost or bool(self._open.problems) or any(one.problem is not None for one in commits)
+        if is_lost:
+            self._open = self._open_manifest(or_lost=True)
+        elif is_swapped and not self._is_first:
             self._open = self._open_manifest()
         if signal is not None:
             self._manifest_seen = max(self._manifest_seen, signal.committed_at)
@@ -153,29 +158,47 @@ class IndexReader:
         except FormatError as exc:
             return OpenCommit(commit, problem=exc.found)
 
-    def _open_manifest(self) -> OpenManifest:
+    def _open_manifest(self, or_lost: bool = False) -> OpenManifest:
+        """Args: or_lost: there has to be one."""
         for _ in range(MANIFEST_ATTEMPTS - 1):
             try:
-                return self._read_manifest()
+                return self._read_manifest(or_lost)
             except NotFound:
                 continue
-        return self._read_manifest()
+        return self._read_manifest(or_lost, is_last=True)
 
-    def _read_manifest(self) -> OpenManifest:
+    def _read_manifest(self, or_lost: bool, is_last: bool = False) -> OpenManifest:
+        """Raises NotFound where something is missing, which is most likely replaced; but not the last time."""
         manifest, generation = read_manifest(self._objects, self._model)
         if manifest is None:
-            return OpenManifest()
+            return OpenManifest(problems=(f"{manifest_object(self._model)} is missing",) if or_lost else ())
         space: Space = FullSpace(manifest.dimension)
         if manifest.projection is not None:
             name = manifest.projection.name
             held = self._open.space
-            space = held if held.name == name else read_projection(name, self._objects.get(name))
+            try:
+                space = held if held.name == name else read_projection(name, self._objects.get(name))
+            except NotFound as exc:
+                if is_last:
+                    raise corrupt(name, "it is missing") from exc
+                raise
         known = {segment.entry: segment for segment in self._open.segments}
         with ThreadPoolExecutor(READERS) as pool:
             opened = [known.get(e) or pool.submit(open_segment, self._objects, e, space) for e in manifest.segments]
-            segments = [s if isinstance(s, Segment) else s.result() for s in opened]
+        segments, problems = [], []
+        for entry, one in zip(manifest.segments, opened, strict=True):
+            try:
+                segments.append(one if isinstance(one, Segment) else one.result())
+            except NotFound:
+                if not is_last:
+                    raise
+                problems.append(f"{entry.name} is missing ({entry.count} pictures)")
+            except CorruptObject as exc:
+                problems.append(f"{exc.found} ({entry.count} pictures)")
         blocks = tuple(segment for segment in segments if len(segment))
-        return OpenManifest(manifest, generation, space, tuple(segments), blocks, tuple(superseded(blocks)))
+        return OpenManifest(
+            manifest, generation, space, tuple(segments), blocks, tuple(superseded(blocks)), tuple(problems)
+        )
 
     def _snapshot(self) -> Snapshot:
         opened = self._open
@@ -187,10 +210,12 @@ class IndexReader:
         fresh = PendingDeletes.of_commits([one.commit.record for one in commits])
         pending = PendingDeletes.concat([fresh, *(segment.pending for segment in opened.segments)])
         blocks = apply_deletes(opened.blocks, opened.base, fresh_block(shards, space), pending)
-        problems = [f"{one.problem} ({one.commit.record.count} pictures)" for one in commits if one.problem]
+        problems = [*opened.problems]
+        problems += [f"{one.problem} ({one.commit.record.count} pictures)" for one in commits if one.problem]
         notice = None
         if problems:
-            notice = "Part of the index could not be read and was left out: " + "; ".join(problems) + "."
+            notice = "Part of the index could not be read and was left out: " + "; ".join(problems)
+            notice += ". `visor check` says what to do."
             log.warning(notice)
         return Snapshot(space, blocks, opened.generation, opened.manifest, notice, sum(live.count for live in blocks))
 

@@ -185,7 +185,10 @@ def _condition(condition: Where) -> tuple[str, Any]:
 
 
 def _document(key: str, revision: int, text: str) -> Document:
-    data = msgspec.json.decode(text)
+    try:
+        data = msgspec.json.decode(text)
+    except msgspec.DecodeError as exc:
+        raise sqlite3.DatabaseError(f"the document {key} is not JSON: {exc}") from exc
     return Document(key=key, data=_with_bytes(data) if _BYTES in text else data, revision=revision)
 
 

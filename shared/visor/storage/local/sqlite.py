@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import sqlite3
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from visor.errors import CorruptObject, NewerFormat, StoreError, StoreUnavailable, VisorError
@@ -17,6 +18,8 @@ BUSY_TIMEOUT_S = 30.0
 
 _RETRIABLE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+_CORRUPT_WORDS = ("malformed", "not decode", "not JSON")
+"""… and what SQLite says of damage within a row, under no code of its own."""
 
 
 class Database:
@@ -108,11 +111,11 @@ def translate(exc: sqlite3.Error | OSError, path: Path) -> VisorError:
     """The error of our tree for an error of SQLite or the file system."""
     # An extended result code holds its primary code in its low byte.
     code = (getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
-    if code in _CORRUPT:
+    if code in _CORRUPT or (isinstance(exc, sqlite3.Error) and any(word in str(exc) for word in _CORRUPT_WORDS)):
         return CorruptObject(
             f"{path} is not a readable SQLite database: {exc}",
             valid="A database that Visor wrote",
-            remedy="Restore it from a backup, or move it away and index again",
+            remedy="Restore it from a backup, or run `visor check --repair`",
         )
     if code in _RETRIABLE:
         return StoreUnavailable(
@@ -125,6 +128,62 @@ def translate(exc: sqlite3.Error | OSError, path: Path) -> VisorError:
         valid="A file that this user may read and write, on a local disk",
         remedy="Correct VISOR_HOME or the file's permissions",
     )
+
+
+def damage(path: Path) -> str:
+    """What is wrong with a database, in SQLite's words; empty if every row can be read, or there is no file."""
+    if not path.exists():
+        return ""
+    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
+        try:
+            said = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+            for table in _tables(connection):
+                for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
+                    if table == "documents":
+                        json.loads(row[3])
+        except (sqlite3.Error, ValueError) as exc:
+            return str(exc)
+    return "" if said == ["ok"] else said[0]
+
+
+def salvage(path: Path, migrations: Sequence[str]) -> Path:
+    """Make a database anew of the rows that can still be read. Nobody else may use it meanwhile.
+
+    Returns:
+        Where the damaged file is kept.
+    """
+    old = path.with_name(f"{path.name}.damaged-{time.time():.0f}")
+    for ending in ("", "-wal", "-shm"):
+        if (file := Path(f"{path}{ending}")).exists():
+            file.rename(f"{old}{ending}")
+    new = Database(path, migrations)
+    with closing(sqlite3.connect(old)) as source, new.write() as target:
+        for table in _tables(target):
+            columns = [column[1] for column in target.execute(f"PRAGMA table_info({table})")]
+            marks = ", ".join("?" * len(columns))
+            for row in _readable_rows(source, table, ", ".join(columns)):
+                with suppress(sqlite3.Error):
+                    target.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({marks})", row)  # noqa: S608
+    new.close()
+    return old
+
+
+def _tables(connection: sqlite3.Connection) -> list[str]:
+    sql = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    return [row[0] for row in connection.execute(sql)]
+
+
+def _readable_rows(source: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[object, ...]]:
+    """The rows of a damaged table. Damaged places are jumped over, further each time, at most as far again."""
+    after, jump = -1, 1
+    while jump < 1 << 40:
+        try:
+            for row in source.execute(f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid", (after,)):  # noqa: S608
+                after, jump = row[0], 1
+                yield row[1:]
+            return
+        except sqlite3.Error:
+            after, jump = after + jump, jump * 2
 
 
 def _use_wal(connection: sqlite3.Connection) -> None:

@@ -1,0 +1,1 @@
+"""Is everything that an index is made of there and readable, and what can be made again?"""
