@@ -8,7 +8,7 @@ from typing import Any
 import click
 import msgspec
 
-from visor.console import as_json, print_json
+from visor.console import as_json, print_json, say
 from visor.errors import BadRequest
 from visor.schema.search import FACETS, Filters, SearchRequest
 from visor.settings import Settings

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -92,7 +94,7 @@ class SeenSet:
             with np.load(io.BytesIO(view), allow_pickle=False) as arrays:
                 progress = msgspec.json.decode(arrays["progress"].tobytes())
                 rows = arrays["rows"]
-        except (ValueError, KeyError, OSError, msgspec.DecodeError) as exc:
+        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, msgspec.MsgspecError) as exc:
             raise CorruptObject(
                 f"Seen-set {object_name(source)} cannot be read: {exc}",
                 remedy="Run `visor check --repair`: it is made again from the documents of its items",

@@ -144,7 +144,7 @@ DAMAGES: dict[str, Callable[[Home], object]] = {
     ),
     "item-damaged": in_items("json_set(data, '$.width', 'wide')"),
     "item-unreadable": in_items("'{\"a\": 1}'"),
-    "item-missing": lambda home: home.sql("DELETE FROM documents WHERE collection = 'items'"),
+    "items-missing": lambda home: home.sql("DELETE FROM documents WHERE collection = 'items'"),
     "current-model-damaged": lambda home: home.sql("UPDATE documents SET data = '{}' WHERE collection = 'index'"),
     "failure-damaged": lambda home: home.sql("INSERT INTO documents VALUES ('failures', 'x', 1, '{}')"),
     "documents-missing": drop("documents.sqlite"),
