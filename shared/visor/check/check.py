@@ -159,7 +159,7 @@ def _databases(settings: Settings, *, repair: bool) -> list[Damage]:
     found = []
     for name, migrations in (("documents.sqlite", documents.MIGRATIONS), ("queue.sqlite", queue.MIGRATIONS)):
         path = settings.home / "indexes" / settings.index / name
-        if why := damage(path):
+        if why := damage(path, migrations):
             remedy = "Make it anew of the rows that can be read"
             if repair:
                 remedy += f"; the damaged file is kept as {salvage(path, migrations).name}"
@@ -224,10 +224,14 @@ class IndexCheck:
         try:
             manifest, generation = read_manifest(objects, self.model)
             signal = self.stores.documents.get(COMMITS, [MANIFEST_KEY]).get(MANIFEST_KEY)
-            if manifest is not None or (signal is not None and signal.data.get("model") != self.model):
-                return manifest
             recovered, found = recover_manifest(objects, self.model), f"{name} is missing"
-            if signal is None and not recovered.segments:
+            if manifest is not None:
+                themselves = {entry.name: entry for entry in recovered.segments}
+                wrong = [entry.name for entry in manifest.segments if themselves.get(entry.name, entry) != entry]
+                if not wrong and manifest.model == self.model:
+                    return manifest
+                found = f"{name} is damaged: it says other things than {', '.join(wrong) or 'its name'}"
+            elif signal.data.get("model") != self.model if signal is not None else not recovered.segments:
                 return None
         except CorruptObject as exc:
             recovered, found = recover_manifest(objects, self.model), exc.found

@@ -150,6 +150,10 @@ DAMAGES: dict[str, Callable[[Home], object]] = {
     "documents-missing": drop("documents.sqlite"),
     "documents-damaged": lambda home: scatter(home.index / "documents.sqlite"),
     "documents-no-database": lambda home: [drop("documents.sqlite")(home), put("documents.sqlite", b"x" * 9000)(home)],
+    "documents-another-file": lambda home: [
+        drop("documents.sqlite")(home),
+        shutil.copy(home.index / "queue.sqlite", home.index / "documents.sqlite"),
+    ],
     "queue-damaged": lambda home: [drop("queue.sqlite")(home), put("queue.sqlite", b"x" * 9000)(home)],
     "seen-set-damaged": lambda home: cut(home.only("seen/*")),
     "seen-set-missing": lambda home: home.only("seen/*").unlink(),

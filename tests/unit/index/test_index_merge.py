@@ -354,8 +354,9 @@ def test_a_corrupt_segment_never_loses_what_is_merged_into_it(shop: Shop) -> Non
     assert found(shop) >= set(ids_of(more))
     data[400] ^= 1  # in the header
     shop.objects.put(bad, bytes(data))
-    with pytest.raises(CorruptObject, match=bad):
-        shop.searcher()
+    searcher = shop.searcher()
+    assert bad in (searcher.notice or "")
+    assert len(searcher) == len(more)
 
 
 def test_two_models_live_side_by_side(shop: Shop) -> None:

@@ -18,7 +18,7 @@ BUSY_TIMEOUT_S = 30.0
 
 _RETRIABLE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
-_CORRUPT_WORDS = ("malformed", "not decode", "not JSON")
+_CORRUPT_WORDS = ("malformed", "not decode", "not JSON", "no such table")
 """… and what SQLite says of damage within a row, under no code of its own."""
 
 
@@ -130,18 +130,23 @@ def translate(exc: sqlite3.Error | OSError, path: Path) -> VisorError:
     )
 
 
-def damage(path: Path) -> str:
+def damage(path: Path, migrations: Sequence[str]) -> str:
     """What is wrong with a database, in SQLite's words; empty if every row can be read, or there is no file."""
     if not path.exists():
         return ""
     with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
         try:
             said = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            with closing(sqlite3.connect(":memory:")) as example:
+                example.executescript(";".join(migrations[:version]))
+                if missing := set(_tables(example)) - set(_tables(connection)):
+                    return f"no such table: {', '.join(sorted(missing))}"
             for table in _tables(connection):
                 for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
                     if table == "documents":
                         json.loads(row[3])
-        except (sqlite3.Error, ValueError) as exc:
+        except (sqlite3.Error, ValueError, TypeError) as exc:
             return str(exc)
     return "" if said == ["ok"] else said[0]
 
