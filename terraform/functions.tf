@@ -13,7 +13,7 @@ locals {
       concurrency = 1
       timeout     = 1800
       ingress     = local.internal
-      environment = local.settings
+      environment = local.every_setting
       secrets     = { for name, secret in var.source_secrets : name => { secret = secret, version = "latest" } }
     }
     embed = {
@@ -24,7 +24,7 @@ locals {
       concurrency = 1
       timeout     = 540
       ingress     = local.internal
-      environment = local.settings
+      environment = local.every_setting
     }
     compact = {
       account     = "compact"
@@ -34,7 +34,7 @@ locals {
       concurrency = 1
       timeout     = 1800
       ingress     = local.internal
-      environment = local.settings
+      environment = local.every_setting
     }
     search = {
       account     = "search"
@@ -44,7 +44,7 @@ locals {
       concurrency = var.search_concurrency
       timeout     = 60
       ingress     = "ALLOW_ALL"
-      environment = merge(local.settings, local.search_environment)
+      environment = merge(local.every_setting, local.search_environment)
       secrets     = { for one in google_secret_manager_secret_version.owner_key : "VISOR_OWNER_KEY" => { secret = google_secret_manager_secret.owner_key[0].secret_id, version = one.version } }
     }
     },
@@ -66,7 +66,7 @@ locals {
   bundles = merge({ for name in keys(local.functions) : name => name }, var.metrics ? { search = "metrics/search" } : {})
 
   # Read by visor.settings. A test holds these names against its fields.
-  settings = merge({ for name, value in var.settings : "VISOR_${trimprefix(upper(name), "VISOR_")}" => value }, {
+  settings = {
     VISOR_BACKEND                  = "gcp"
     VISOR_HOME                     = "/workspace"
     VISOR_INDEX                    = var.index
@@ -89,7 +89,10 @@ locals {
     VISOR_UNSAFE_QUERY             = tostring(var.unsafe_query)
     VISOR_UNSAFE_ITEM              = tostring(var.unsafe_item)
     VISOR_ALLOW_BUCKETS            = join(",", var.read_buckets)
-  })
+  }
+
+  # What the owner sets beside them; Terraform's own win.
+  every_setting = merge({ for name, value in var.settings : "VISOR_${trimprefix(upper(name), "VISOR_")}" => value }, local.settings)
 
   # Read by functions-framework. As many threads again as Cloud Run sends requests at once: one whose client went away in
   # the middle of its upload keeps its thread for a while.

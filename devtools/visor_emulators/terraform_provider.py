@@ -50,19 +50,21 @@ class Project:
 
     Args:
         grants_hold_after_s: How long a permission takes to be known everywhere, simulated.
-        services: Those that are on.
+        services_on_after_s: The same of a service that is enabled by Terraform.
+        services: Those that were on before.
         identities: Services whose own accounts were made.
         constraints: Policies of the organisation that are enforced.
     """
 
     grants_hold_after_s: float = 120.0
+    services_on_after_s: float = 0.0
     services: set[str] = field(default_factory=set)
     identities: set[str] = field(default_factory=set)
     constraints: set[str] = field(default_factory=set)
-    secrets: set[str] = field(default_factory=set)
     there: list[tuple[str, Values]] = field(default_factory=list)
     """What was made and not destroyed, in order."""
     granted: list[tuple[float, Values]] = field(default_factory=list)
+    enabled: dict[str, float] = field(default_factory=dict)
     slept: Path = field(default_factory=lambda: Path(tempfile.mkdtemp()) / "slept")
 
     @property
@@ -82,7 +84,7 @@ class Project:
         if "member" in values and "role" in values:
             self._grant(type_, values)
         if type_ == "google_project_service":
-            self.services.add(values["service"].partition(".")[0])
+            self.enabled.setdefault(values["service"].partition(".")[0], self.now)
         if type_ == "google_cloudfunctions2_function":
             _check_size(values["service_config"][0])
             self._can_build(values["build_config"][0]["service_account"])
@@ -101,7 +103,9 @@ class Project:
 
     def _service_is_on(self, type_: str) -> None:
         service = next((name for prefix, name in SERVICE_OF.items() if type_.startswith(prefix)), None)
-        if service and service not in self.services:
+        if service is None or service in self.services:
+            return
+        if service not in self.enabled or self.now < self.enabled[service] + self.services_on_after_s:
             raise Refused(
                 f"Error 403: {service}.googleapis.com has not been used in project {NUMBER} before or it is disabled."
             )
@@ -110,8 +114,10 @@ class Project:
         member = values["member"]
         if member in PUBLIC and "iam.allowedPolicyMemberDomains" in self.constraints:
             raise Refused("Error 400: One or more users named in the policy do not belong to a permitted customer.")
-        if member in PUBLIC and type_.startswith("google_storage") and "storage.publicAccessPrevention" in (
-            self.constraints
+        if (
+            member in PUBLIC
+            and type_.startswith("google_storage")
+            and "storage.publicAccessPrevention" in (self.constraints)
         ):
             raise Refused("Error 412: The member bindings allUsers and allAuthenticatedUsers are not allowed since "
                           "public access prevention is enforced.")  # fmt: skip
@@ -144,7 +150,7 @@ class Project:
 def _check_size(service: Values) -> None:
     """Raises Refused for what Cloud Run has not (docs: configuring/cpu, configuring/memory-limits)."""
     cpu, memory = float(service["available_cpu"]), float(service["available_memory"].removesuffix("Mi"))
-    if cpu not in (1, 2, 4, 6, 8) and not 0.08 <= cpu < 1 or round(cpu, 3) != cpu:
+    if not (cpu in (1, 2, 4, 6, 8) or 0.08 <= cpu < 1) or round(cpu, 3) != cpu:
         raise Refused(f"Error 400: Invalid value specified for cpu: {cpu}")
     if cpu < 1 and service["max_instance_request_concurrency"] != 1:
         raise Refused("Error 400: Total cpu < 1 is not supported with concurrency > 1.")
@@ -222,6 +228,9 @@ class StandIn:
 
     def PlanResourceChange(self, request: Any) -> Values:  # noqa: N802
         proposed, prior = _unpacked(request.proposed_new_state), _unpacked(request.prior_state)
+        for name in proposed or ():
+            # Write-only: neither the plan nor the state may hold it.
+            proposed[name] = None if name.endswith("_wo") else proposed[name]
         if proposed is not None and prior is None:
             proposed = _with_unknown(self.resources[request.type_name], proposed)
         return {"planned_state": _packed(proposed)}

@@ -127,12 +127,14 @@ class PushedBatches:
             counted = self.stores.documents.get(TRIES, [key]).get(key)
             tries += int(counted.data["tries"]) if counted else 0
             if tries > self.attempts_max:
-                return self._bury(key, body, tries - 1, "The function ended during its last try")
+                self._bury(key, body, tries - 1, "The function ended during its last try")
+                return None
             self._count(key, tries)
         try:
             report = self.embedder.embed(body, attempt=attempt)
         except CorruptObject as exc:
-            return self._bury(key, body, tries, str(exc))
+            self._bury(key, body, tries, str(exc))
+            return None
         except StoreUnavailable:
             if attempt > 1:
                 with suppress(VisorError):
@@ -140,7 +142,8 @@ class PushedBatches:
             raise
         except VisorError as exc:
             if tries >= self.attempts_max:
-                return self._bury(key, body, tries, str(exc))
+                self._bury(key, body, tries, str(exc))
+                return None
             if attempt == 1:
                 self._count(key, tries)
             raise
