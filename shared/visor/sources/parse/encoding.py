@@ -107,3 +107,21 @@ def _encoding(head: bytes, promised: str | None) -> tuple[str, int]:
         if encoding and not encoding.startswith(("utf-16", "utf-32")):
             return ("utf-8" if encoding == "ascii" else encoding), 0
     return "utf-8", 0
+
+
+def decoded(data: bytes, promised: str | None = None) -> str:
+    """A whole text: as its byte order mark says, else UTF-8 where it is valid, else as promised, else Windows-1252.
+
+    UTF-16 without a mark is known by its zeros.
+    """
+    for mark, encoding in _BOMS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, "visor_windows_1252" if encoding == "utf-8" else "replace")
+    if b"\0" in data[:4]:
+        return data.decode("utf-16-be" if data[0] == 0 else "utf-16-le", "replace")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        encoding = _encoding(data[:_HEAD_BYTES], promised)[0]
+    encoding = "cp1252" if encoding in ("latin-1", "iso8859-1") else encoding
+    return data.decode(encoding, "visor_windows_1252" if encoding == "utf-8" else "replace")

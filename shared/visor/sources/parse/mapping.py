@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -97,7 +98,7 @@ class RowMapping:
         source: The source's name.
         where: The place in the configuration, which errors name.
         only: An expression that has to find something true; other rows are passed over.
-        minor_units: Prices count cents.
+        minor_units: Prices count cents; or an expression that finds how many decimals they have.
     """
 
     def __init__(
@@ -108,14 +109,15 @@ class RowMapping:
         where: str,
         defaults: Defaults,
         only: str | None = None,
-        minor_units: bool = False,
+        minor_units: bool | str = False,
     ) -> None:
         expressions = {name: text for name, text in msgspec.structs.asdict(fields).items() if name != "extra"}
         self._source = source
         self._fields = Expressions(expressions, f"{where}.fields")
         self._extra = Expressions(fields.extra, f"{where}.fields.extra")
         self._extra_names = tuple(fields.extra)
-        self._only = Expressions({"only": only}, where)
+        places = minor_units if isinstance(minor_units, str) else None
+        self._row = Expressions({"only": only, "price_in_minor_units": places}, where)
         self._defaults = defaults
         self._minor_units = minor_units
 
@@ -125,6 +127,13 @@ class RowMapping:
             return scalar_text(self._fields.find("key", row))
         except DropItem:
             return ""
+
+    def _places(self, row: Any) -> bool | int:
+        """Whether, or by how many decimals, the row's price counts minor units."""
+        if isinstance(self._minor_units, bool):
+            return self._minor_units
+        found = scalar_text(self._row.find("price_in_minor_units", row))
+        return int(found) if re.fullmatch(r"\d", found) else True
 
     def item(self, row: Any, *, base_url: str, collection: str | None, errors: RowErrors) -> Item | None:
         """The item of a row; None for one that `only` leaves out.
@@ -138,7 +147,7 @@ class RowMapping:
         """
         if not isinstance(row, Mapping):
             raise DropItem(f"a row is not a JSON object but {str(row)!r:.60}")
-        if "only" in self._only and not self._only.find("only", row):
+        if "only" in self._row and not self._row.find("only", row):
             return None
 
         def value(name: str) -> Any:
@@ -152,7 +161,7 @@ class RowMapping:
             raise DropItem("it has no key")
         defaults = self._defaults
         named = scalar_text(value("currency")) or defaults.currency
-        price, currency = price_of(key, value("price"), named, errors, minor_units=self._minor_units)
+        price, currency = price_of(key, value("price"), named, errors, minor_units=self._places(row))
         extra = {name: plain_text(self._extra.find(name, row)) for name in self._extra_names}
         return make_item(
             self._source,

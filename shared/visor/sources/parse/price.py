@@ -33,13 +33,15 @@ class UnreadablePrice(DropItem):
     """A price that cannot be understood."""
 
 
-def parse_price(value: Any, currency: str | None = None, *, minor_units: bool = False) -> tuple[float, str | None]:
+def parse_price(
+    value: Any, currency: str | None = None, *, minor_units: bool | int = False
+) -> tuple[float, str | None]:
     """Amount (in major units, never negative) and currency of a price.
 
     Args:
         value: A number, or text such as `19.99 USD`, `$1,299.00`, `1.299,00 €`, `CHF 1'299.-`.
         currency: What the catalogue says elsewhere; a currency in the text itself takes precedence.
-        minor_units: The amount counts cents, or the smallest unit of the currency.
+        minor_units: The amount counts cents, or the smallest unit of the currency; a number says how many decimals.
 
     Raises:
         UnreadablePrice: It is not a price, negative, or not finite.
@@ -52,15 +54,15 @@ def parse_price(value: Any, currency: str | None = None, *, minor_units: bool = 
         named = said or named
     else:
         amount = float(value)
-    if minor_units:
-        amount /= 10 ** _MINOR_DIGITS.get(named or "", 2)
+    if minor_units is not False:
+        amount /= 10 ** (_MINOR_DIGITS.get(named or "", 2) if minor_units is True else minor_units)
     if not 0 <= amount < 1e15:
         raise UnreadablePrice(f"price {value!r:.60} is not an amount of money")
     return round(amount, 4), named
 
 
 def price_of(
-    key: str, value: Any, currency: str | None, errors: RowErrors, *, minor_units: bool = False
+    key: str, value: Any, currency: str | None, errors: RowErrors, *, minor_units: bool | int = False
 ) -> tuple[float | None, str | None]:
     """`parse_price` of an item's price. One that cannot be read is reported, and the item stays without it."""
     if value in (None, ""):

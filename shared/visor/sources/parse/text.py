@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -29,7 +30,9 @@ def plain_text(value: Any, length_max: int = DESCRIPTION_LENGTH_MAX) -> str:
 
 
 def scalar_text(value: Any) -> str:
-    """A key, code or number as it is written; empty for everything else."""
+    """A key, code or number as it is written, whole numbers without point and exponent; empty for everything else."""
+    if isinstance(value, float) and value.is_integer():
+        return f"{Decimal(repr(value)):f}".partition(".")[0]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value.strip() if isinstance(value, str) else ""
