@@ -19,7 +19,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from visor.errors import ImageError
 from visor.imaging.decode import decode_image
@@ -28,9 +28,10 @@ from visor.models.embedder import load_embedder
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.settings import Settings
 
-ENDINGS = frozenset(
-    ".3fr .arw .avif .avifs .bmp .cr2 .cr3 .dib .dng .erf .gif .heic .heif .hif .j2c .j2k .jfif .jp2 .jpe .jpeg .jpf .jpg"
-    " .jpx .jxl .mpo .mrw .nef .orf .pef .png .raf .raw .rw2 .srw .tif .tiff .webp .x3f".split()
+ENDINGS = re.compile(
+    r"\.(3fr|arw|avifs?|bmp|cr[23]|dib|dng|erf|gif|hei[cf]|hif|j2[ck]|jfif|jp2|jpe?|jpe?g|jp[fx]|jxl|mpo|mrw|nef|orf|pef"
+    r"|png|raf|raw|rw2|srw|tiff?|webp|x3f)\Z",
+    re.I,
 )
 
 
@@ -54,7 +55,7 @@ def pictures(folder: Path, bytes_max: int) -> Iterator[tuple[str, bytes]]:
 
 
 def _is_picture(name: str, data: bytes) -> bool:
-    return PurePath(name).suffix.lower() in ENDINGS or image_format(data) is not None
+    return ENDINGS.search(name) is not None or image_format(data) is not None
 
 
 def work(pipe: Connection, decode_only: bool) -> None:
@@ -101,6 +102,7 @@ class Child:
         self.pipe.send_bytes(data)
         if not self.pipe.poll(seconds):
             self.process.kill()
+            self.process.join()
             return f"ERROR: took more than {seconds:g} s", seconds, 0.0
         return self.pipe.recv()  # type: ignore[no-any-return]
 
@@ -129,7 +131,10 @@ def main() -> int:
             counts["refused" if outcome.startswith("refused") else outcome.split()[0]] += 1
             slowest, largest = max(slowest, (seconds, name)), max(largest, (peak, name))
             if wrong or options.all:
-                print(f"{'WRONG' if wrong else 'ok':5} {seconds:6.2f} s {peak:6.0f} MB  {name}  {outcome[:160]}", flush=True)
+                print(
+                    f"{'WRONG' if wrong else 'ok':5} {seconds:6.2f} s {peak:6.0f} MB  {name}  {outcome[:160]}",
+                    flush=True,
+                )
     print(f"{sum(counts.values())} pictures: " + ", ".join(f"{n} {what}" for what, n in counts.most_common()))
     print(f"slowest {slowest[0]:.2f} s ({slowest[1]}); most memory {largest[0]:.0f} MB ({largest[1]})")
     return 1 if bad else 0

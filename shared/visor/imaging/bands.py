@@ -30,7 +30,7 @@ _TIFF_KEPT = {
 }
 """Tags without which a strip or a tile cannot be decoded, and the format of their values."""
 _TIFF_TYPES = {"B": 7, "H": 3, "I": 4}
-_WIDTH, _HEIGHT, _OFFSETS, _ROWS, _COUNTS, _PLANES = 256, 257, 273, 278, 279, 284
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSETS, _ROWS, _COUNTS, _PLANES = 256, 257, 258, 259, 273, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
 
 
@@ -47,10 +47,14 @@ def png_bands(data: bytes, image: Image.Image) -> Iterator[Image.Image]:
         rows += inflate.decompress(piece)
         while left and len(rows) >= row_bytes * min(step, left):
             count = min(step, left)
-            raw = before + bytes(rows[: count * row_bytes])
+            stored = zlib.compressobj(0)
+            with memoryview(rows) as view:
+                raw = [stored.compress(before), stored.compress(view[: count * row_bytes]), stored.flush()]
             del rows[: count * row_bytes]
-            size = struct.pack(">II", image.width, len(raw) // row_bytes)
-            body = _chunk(b"IHDR", size + data[24:29]) + head + _chunk(b"IDAT", zlib.compress(raw, 0))
+            size = struct.pack(">II", image.width, count + bool(before))
+            # The sum of the pixels' chunk, left out here, is not looked at.
+            length = struct.pack(">I", sum(map(len, raw)))
+            body = b"".join([_chunk(b"IHDR", size + data[24:29]), head, length, b"IDAT", *raw, bytes(4)])
             with PngImageFile(BytesIO(_PNG_START + body + _chunk(b"IEND", b""))) as band:
                 yield band.crop((0, int(bool(before)), *band.size))
                 last = band.crop((0, band.height - 1, *band.size))
@@ -67,6 +71,10 @@ def tiff_bands(data: bytes, image: TiffImageFile) -> Iterator[Image.Image]:
     offsets, counts = tags[_TILE_OFFSETS if tiled else _OFFSETS], tags[_TILE_COUNTS if tiled else _COUNTS]
     rows = tags[_TILE_HEIGHT] if tiled else min(tags.get(_ROWS, height), height)
     across = -(-width // tags[_TILE_WIDTH]) if tiled else 1
+    if not tiled and tags.get(_COMPRESSION, 1) == 1 and len(offsets) == 1:
+        # Nothing is compressed, so that the rows of the one strip are strips as well.
+        rows, row_bytes = 1, -(-width * sum(tags.get(_BITS, (1,))) // 8)
+        offsets, counts = range(offsets[0], offsets[0] + row_bytes * height, row_bytes), [row_bytes] * height
     # Strips are small, sometimes one row each: as many at once as a band may have.
     step = 1 if tiled else max(1, BAND_BYTES // (rows * width * 4))
     if tags.get(_PLANES, 1) != 1 or rows * width > BAND_BYTES or len(offsets) < -(-height // rows) * across:

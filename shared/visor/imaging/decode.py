@@ -42,12 +42,10 @@ _OPENERS: dict[str, Callable[[BytesIO], ImageFile.ImageFile]] = {
 }
 FORMATS = (*_OPENERS, "RAW")
 """What is decoded; of RAW the largest preview."""
-BYTES_A_PIXEL = 12
-"""Memory that a decoder may take for each pixel of `pixels_max`. A file that takes more is refused."""
-BYTES_MIN = 64_000_000
-"""But it may always take so much."""
-SIZE_FACTOR_MAX = 10
-"""A file that is scaled down while it is decoded may have so many times `pixels_max`: more takes too long."""
+BYTES_MAX, BYTES_A_PIXEL = 400_000_000, 6
+"""Memory that a decoder may take: so much, or so much for each pixel of a larger `pixels_max`."""
+SIZE_FACTOR_MAX = {"JPEG": 10, "TIFF": 10, "JPEG2000": 10}
+"""A file that is scaled down may have so many times `pixels_max`, of other formats 3 times: more takes too long."""
 FRAMES_MAX = 32
 """Frames of an animation that are searched for one that is not blank."""
 FRAME_DEVIATION_MIN = 10.0
@@ -57,10 +55,10 @@ SCANS_MAX = 64
 MISSING_MAX = 0.5
 """Share of a JPEG's rows that may be missing at its end."""
 
-_BYTES = {"WEBP": 17, "AVIF": 12, "HEIF": 8, "JPEG2000": 16, "JXL": 8}
+_BYTES = {"WEBP": 17, "AVIF": 10, "HEIF": 8, "JPEG2000": 20, "JXL": 8}
 """What a decoder takes for each pixel, as measured; the others take what Pillow's image takes."""
-_MOVING_BYTES = {"GIF": 14, "PNG": 14}
-"""Of animations: with the frame before, and one of both."""
+_MOVING_BYTES = {"GIF": 14, "PNG": 14, "AVIF": 17}
+"""Of animations, with the frame before and one of both."""
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 _VALID = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC, JPEG 2000, JPEG XL and RAW with a preview are decoded"
 _SAVE_ANEW = "Open it in a picture program and save it as JPEG or PNG"
@@ -104,8 +102,8 @@ def decode_image(data: bytes | memoryview, *, pixels_max: int, side_hint: int | 
 
     Args:
         data: A whole file.
-        pixels_max: Most pixels of the result; a decoder may take `BYTES_A_PIXEL` times as many bytes. Both are checked
-            before any pixel is decoded.
+        pixels_max: Most pixels of the result. They and the memory that decoding takes (`BYTES_MAX`) are checked before
+            any pixel is decoded.
         side_hint: If given, the pixels may be scaled down by a whole factor; the shorter side keeps at least so many,
             as far as memory allows. What is limited then is the size that a file is decoded to.
 
@@ -191,7 +189,7 @@ class _File:
     def _check_size(self, width: int, height: int) -> None:
         if width < 1 or height < 1:
             raise UndecodableImage(f"The {self.form} is {width} x {height} pixels large", valid="At least 1 x 1")
-        limit = self.pixels_max * (1 if self.side_hint is None else SIZE_FACTOR_MAX)
+        limit = self.pixels_max * (1 if self.side_hint is None else SIZE_FACTOR_MAX.get(self.form, 3))
         if width * height > limit:
             raise _too_many_pixels(f"{width:,} x {height:,} pixels", limit)
 
@@ -218,7 +216,7 @@ class _File:
 
     @property
     def _bytes_max(self) -> int:
-        return max(self.pixels_max * BYTES_A_PIXEL, BYTES_MIN)
+        return max(self.pixels_max * BYTES_A_PIXEL, BYTES_MAX)
 
     def _still(self, image: ImageFile.ImageFile) -> Image.Image:
         """The only picture: as a whole if there is the memory, else in bands."""
@@ -254,7 +252,12 @@ class _File:
         while power < powers and not self._fits(image, (width >> power, height >> power)):
             power += 1
         if self.form == "JPEG2000":
-            image.reduce = power  # type: ignore[method-assign, assignment]
+            # Not by its `reduce`: that rounds sizes to the nearest, and the decoder rounds them up.
+            size = -(-width >> power), -(-height >> power)
+            (tile,) = image.tile
+            assert isinstance(tile.args, tuple)
+            image.tile = [tile._replace(extents=(0, 0, *size), args=(tile.args[0], power, *tile.args[2:]))]
+            image._size = size
         elif power:
             image.draft(None, (max(1, width >> power), max(1, height >> power)))
         elif self.form == "HEIF" and self.side_hint and not self._fits(image, (width, height)):
@@ -365,7 +368,9 @@ def _reason(exc: Exception, file: _File) -> UndecodableImage:
         return UndecodableImage("The picture needs more memory than there is", valid=_VALID, remedy="Make it smaller")
     if isinstance(exc, UnidentifiedImageError):
         begins = f"begin like a {file.form} file but are not one"
-        return UndecodableImage(f"The {len(file.data):,} bytes {begins} ({exc!s:.200})", valid=_VALID, remedy=_SAVE_ANEW)
+        return UndecodableImage(
+            f"The {len(file.data):,} bytes {begins} ({exc!s:.200})", valid=_VALID, remedy=_SAVE_ANEW
+        )
     if isinstance(exc, EOFError) or file.is_cut or "truncated" in str(exc).lower():
         found = f"The {file.form} file ends before its picture does ({exc!s:.200})"
         return UndecodableImage(found, valid="A whole file", remedy="Download or upload it again")

@@ -49,6 +49,6 @@ def largest_preview(data: bytes) -> tuple[int, int]:
                 bits, height, width = struct.unpack(">BHH", data[at + 4 : at + 9])
                 if bits == 8 and width * height > best[1]:
                     best = found.start(), width * height
-            if marker in (_SCAN, _END_CODE) or 0xC3 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            if marker in (_SCAN, _END_CODE) or (0xC3 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC)):
                 break
     return best

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageChops, ImageCms, ImageFile
@@ -101,7 +102,7 @@ def stretched(upper: Image.Image, again: ImageFile.ImageFile) -> Image.Image:
     """
     highest = [high for _, high in upper.getextrema()]  # type: ignore[misc]
     colour, *alpha = max(highest[:3]), *highest[3:]
-    unused = [16 - _depth(256 * high + 255) for high in (colour, colour, colour, *alpha)]  # type: ignore[has-type]
+    unused = [16 - _depth(256 * high + 255) for high in (colour, colour, colour, *alpha)]
     if not any(unused):
         return upper
     again.tile = [tile._replace(args=_other_byte(tile.args)) for tile in again.tile]
@@ -111,7 +112,7 @@ def stretched(upper: Image.Image, again: ImageFile.ImageFile) -> Image.Image:
     return ImageChops.add(upper.point(higher), again.point(lower))
 
 
-def _other_byte(args: object) -> object:
+def _other_byte(args: Any) -> Any:
     if isinstance(args, tuple):
         return (_other_byte(args[0]), *args[1:])
     mode, _, half = str(args).partition(";")

@@ -43,7 +43,7 @@ _TEXTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
 
 
 def image_format(data: bytes | memoryview) -> str | None:
-    """The name in `visor.imaging.decode.FORMATS` of what the bytes begin like; `None` if Visor decodes no such thing."""
+    """The name in `visor.imaging.decode.FORMATS` of what the bytes begin like; `None` if Visor decodes none such."""
     return _first(_PICTURES, bytes(data[:LOOK_BYTES]))
 
 

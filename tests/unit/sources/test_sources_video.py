@@ -175,9 +175,9 @@ def test_a_playlist_reads_no_files_of_this_machine(stores: Stores, tmp_path: Pat
     secret = tmp_path / "film.ts"
     secret.write_bytes(video([scene(1)], container="mpegts"))
     body = f"#EXTM3U\n#EXTINF:1,\n{secret}\n#EXTINF:1,\n{secret.as_uri()}\n#EXT-X-ENDLIST\n".encode()
-    with serving(lambda request: Reply(body if request.path == "/film" else b"")) as server:
-        with context_for(server.host) as context:
-            pages = list(opened(context, stores, f"{server.url}/film").read(None))
+    reply = {"/film": Reply(body)}
+    with serving(lambda one: reply.get(one.path, Reply())) as server, context_for(server.host) as context:
+        pages = list(opened(context, stores, f"{server.url}/film").read(None))
     assert not any(page.items for page in pages)
     assert all(page.failed[0].unread for page in pages)
     (tmp_path / "film.mp4").write_bytes(body)
@@ -242,11 +242,11 @@ def test_pixels_that_are_not_square_are_made_so(
 @pytest.mark.parametrize(
     ("lines", "variant"),
     [
-        (["BANDWIDTH=1,CODECS=\"mp4a.40.2\"", "BANDWIDTH=9,CODECS=\"avc1.4d,mp4a.40.2\""], 1),
+        (['BANDWIDTH=1,CODECS="mp4a.40.2"', 'BANDWIDTH=9,CODECS="avc1.4d,mp4a.40.2"'], 1),
         (["BANDWIDTH=1", "BANDWIDTH=9,RESOLUTION=640x360"], 1),
-        (["BANDWIDTH=9,RESOLUTION=640x360", "BANDWIDTH=5,RESOLUTION=320x180,CODECS=\"hvc1.1\""], 1),
+        (["BANDWIDTH=9,RESOLUTION=640x360", 'BANDWIDTH=5,RESOLUTION=320x180,CODECS="hvc1.1"'], 1),
         (["BANDWIDTH=9", "BANDWIDTH=5"], 1),
-        (["BANDWIDTH=1,CODECS=\"ec-3\"", "BANDWIDTH=2,CODECS=\"opus,stpp.ttml\""], None),
+        (['BANDWIDTH=1,CODECS="ec-3"', 'BANDWIDTH=2,CODECS="opus,stpp.ttml"'], None),
     ],
 )
 @pytest.mark.parametrize("mark", ["", "\ufeff"])

@@ -166,7 +166,10 @@ def _image(page: Mapping[str, Any]) -> WikiImage | None:
     url = info.get("thumburl") or info.get("url")
     if not url:
         return None
-    meta = {name: plain_text(_shown(str(value.get("value") or "")), 300) for name, value in (info.get("extmetadata") or {}).items()}
+    meta = {
+        name: plain_text(_shown(str(value.get("value") or "")), 300)
+        for name, value in (info.get("extmetadata") or {}).items()
+    }
     return WikiImage(
         name=page["title"].partition(":")[2],
         url=url,

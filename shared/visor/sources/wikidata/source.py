@@ -126,7 +126,7 @@ class WikidataSource:
                 page = self._page(ids, class_, done if is_last else {"class": class_, "after": some[-1]})
                 if not some and class_ != at:
                     # Nothing at all: the class may be a wrong one, or in another graph.
-                    page = msgspec.structs.replace(page, passed_over={_NO_INSTANCE.format(class_ or "any class"): 1})
+                    page = msgspec.structs.replace(page, passed_over={_NO_INSTANCE.format(class_): 1})
                 yield page
 
     def _numbers(self, class_: str, after: int) -> Iterator[int]:
