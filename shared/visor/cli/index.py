@@ -34,7 +34,8 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
     if folder.is_dir():
         settings = msgspec.structs.replace(settings, allow_folders=(*settings.allow_folders, str(folder.resolve())))
         app = App(settings)
-        source = app.open_source(folder.resolve().name, {"kind": "folder", "path": str(folder.resolve())})
+        source = app.open_folder(folder)
+        say(f"Reading the folder {folder.resolve()} as source {source.name}")
     else:
         app = App(settings)
         source = app.named_source(path_or_source)

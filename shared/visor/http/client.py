@@ -31,8 +31,6 @@ from visor.settings import Settings
 REDIRECTS_MAX = 5
 SLOT_WAIT_DEADLINES = 4
 """A slot at a busy host is waited for as long as so many whole fetches may take."""
-PAUSE_UNNAMED_S = 10.0
-"""How long a host that says 'too many requests' without a time is left alone."""
 ERROR_BYTES_MAX = 16_384
 """An error whose JSON is longer is not read."""
 PROBE_BYTES = 4096
@@ -183,7 +181,9 @@ class Fetcher:
         return response
 
     def _raise_for_status(self, response: httpx.Response, ok: frozenset[int]) -> None:
+        host = host_key(response.url)
         if response.status_code in ok:
+            self._throttle.served(host)
             return
         is_json, body = "json" in response.headers.get("content-type", ""), b""
         if is_json or response.status_code == 429:
@@ -194,7 +194,7 @@ class Fetcher:
         if isinstance(error, FetchUnavailable):
             wait_s = error.retry_after_s
             if response.status_code == 429 or (response.status_code == 503 and wait_s is not None):
-                self._throttle.pause(host_key(response.url), PAUSE_UNNAMED_S if wait_s is None else wait_s)
+                self._throttle.refused(host, wait_s)
         raise error
 
 

@@ -155,14 +155,17 @@ class Index(ABC):
         """Add the images below a folder; called again, take up what is new, changed and gone. Raises as `crawl`.
 
         Args:
-            name: Of the source; the folder's own by default. Two folders of the same name need two.
+            name: Of the source; by default the folder's own, with a mark of its path if another folder has that name.
             confirm_loss: As that of `crawl`.
         """
         folder = Path(path).expanduser().resolve()
         if not folder.is_dir():
             raise BadRequest(f"{folder} is no folder", valid="A folder of images")
         keys = {"kind": "folder", "path": str(folder)}
-        return self.crawl(keys, name=name or folder.name, confirm_loss=confirm_loss, progress=progress)
+        return self.crawl(keys, name=name or self._name_of(folder), confirm_loss=confirm_loss, progress=progress)
+
+    def _name_of(self, folder: Path) -> str:
+        return folder.name
 
     @abstractmethod
     def crawl(

@@ -67,6 +67,11 @@ class LocalIndex(Index):
     def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult:
         return SearchResult(**msgspec.structs.asdict(self._service.search(request, upload)))
 
+    def _name_of(self, folder: Path) -> str:
+        from visor.ingest.crawler import folder_source_name
+
+        return folder_source_name(folder, self._app.stores)
+
     def crawl(
         self,
         source: str | Mapping[str, Any],

@@ -148,6 +148,11 @@ class RowErrors:
         """Count what is left out on purpose, under a reason that names its kind and not the single thing."""
         self.passed_over[reason] += count
 
+    def clear(self) -> None:
+        """Begin the next page."""
+        self.sample, self.more = [], 0
+        self.passed_over.clear()
+
     def page(self, items: Iterable[Item], **fields: Any) -> Page:
         """The page of those items, of the rows that failed and of what was passed over."""
         return Page(

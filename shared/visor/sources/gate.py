@@ -12,7 +12,9 @@ from visor.schema.items import Item
 from visor.sources.contract import Page, Place, RowErrors, Source
 from visor.sources.secrets import Secrets
 
-_REQUIRED = frozenset({"id", "source", "key", "image_url"})
+_OWN = frozenset({"id", "source"})
+"""Made by Visor, not read from the catalogue."""
+_REQUIRED = frozenset({"key", "image_url"})
 _URLS = frozenset({"image_url", "page_url"})
 
 
@@ -48,29 +50,34 @@ class GuardedSource:
         )
 
     def _without_secrets(self, item: Item, errors: RowErrors) -> Item | None:
-        kept: dict[str, Any] = {}
-        for field, value in msgspec.structs.asdict(item).items():
+        lost: dict[str, Any] = {}
+        for field in msgspec.structs.fields(Item):
+            value = None if field.name in _OWN else getattr(item, field.name)
             if isinstance(value, str):
-                kept[field] = self._safe(value, is_url=field in _URLS)
+                safe: Any = self._safe(value, is_url=field.name in _URLS)
+                safe = field.default if safe is None else safe
             elif isinstance(value, dict):
-                kept[field] = {name: text for name, text in value.items() if self._secrets.name_in(text) is None}
+                safe = {name: text for name, text in value.items() if self._secrets.name_in(text) is None}
             else:
                 continue
-            if kept[field] == value:
-                del kept[field]
-        if not kept:
+            if safe != value:
+                lost[field.name] = safe
+        if not lost:
             return item
-        lost = ", ".join(kept)
-        key = Place(self._secrets.hide(item.key)) if "key" in kept else item.key
-        is_lost = not _REQUIRED.isdisjoint(kept)
-        errors.add(key, f"its {lost} held a secret of the configuration, and was left out", dropped=is_lost)
-        return None if is_lost else msgspec.structs.replace(item, **kept)
+        key = Place(self._secrets.hide(item.key)) if "key" in lost else item.key
+        is_lost = not _REQUIRED.isdisjoint(lost)
+        reason = f"its {', '.join(lost)} held a secret of the configuration, which was left out"
+        errors.add(key, reason, dropped=is_lost)
+        return None if is_lost else msgspec.structs.replace(item, **lost)
 
     def _safe(self, value: str, *, is_url: bool) -> str | None:
         """The value, or an address without its query, if that holds no secret. A host is none: its name is public."""
         if not is_url:
             return value if self._secrets.name_in(value) is None else None
-        parts = urlsplit(value)
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            return None
         if parts.scheme == "file":
             return value
         for less in (parts, parts._replace(query="")):

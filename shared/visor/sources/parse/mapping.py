@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jmespath
@@ -15,7 +15,7 @@ from visor.errors import DropItem, SettingsError
 from visor.schema.items import Item
 from visor.sources.contract import RowErrors, SourceConfig
 from visor.sources.parse.item import make_item, page_url_of, resolve_url
-from visor.sources.parse.price import currency_code, price_of
+from visor.sources.parse.price import DecimalSign, PriceReader, currency_code
 from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
 
 
@@ -99,6 +99,7 @@ class RowMapping:
         where: The place in the configuration, which errors name.
         only: An expression that has to find something true; other rows are passed over.
         minor_units: Prices count cents; or an expression that finds how many decimals they have.
+        decimal: The sign before decimals in prices that are texts.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class RowMapping:
         defaults: Defaults,
         only: str | None = None,
         minor_units: bool | str = False,
+        decimal: DecimalSign | None = None,
     ) -> None:
         expressions = {name: text for name, text in msgspec.structs.asdict(fields).items() if name != "extra"}
         self._source = source
@@ -120,13 +122,27 @@ class RowMapping:
         self._row = Expressions({"only": only, "price_in_minor_units": places}, where)
         self._defaults = defaults
         self._minor_units = minor_units
+        self._prices = PriceReader(decimal)
 
     def key(self, row: Any) -> str:
         """The row's own key; an empty text if it has none."""
+        return scalar_text(self._found("key", row))
+
+    def learn(self, rows: Iterable[Any]) -> None:
+        """See how the rows of a page write their prices; before the first of them is read.
+
+        Pages do not learn from each other: a pass that goes on at one reads the same.
+        """
+        self._prices.seen.clear()
+        values = [self._found("price", row) for row in rows]
+        for machine in (True, False):
+            self._prices.learn((value for value in values if _is_number(value) is machine), machine=machine)
+
+    def _found(self, name: str, row: Any) -> Any:
         try:
-            return scalar_text(self._fields.find("key", row))
+            return self._fields.find(name, row)
         except DropItem:
-            return ""
+            return None
 
     def _places(self, row: Any) -> bool | int:
         """Whether, or by how many decimals, the row's price counts minor units."""
@@ -161,7 +177,9 @@ class RowMapping:
             raise DropItem("it has no key")
         defaults = self._defaults
         named = scalar_text(value("currency")) or defaults.currency
-        price, currency = price_of(key, value("price"), named, errors, minor_units=self._places(row))
+        written = value("price")
+        is_number, places = _is_number(written), self._places(row)
+        money = self._prices.read(key, written, named, errors, machine=is_number, minor_units=places)
         extra = {name: plain_text(self._extra.find(name, row)) for name in self._extra_names}
         return make_item(
             self._source,
@@ -170,8 +188,8 @@ class RowMapping:
             page_url=page_url_of(key, value("page_url"), base_url, errors),
             title=plain_text(value("title"), TITLE_LENGTH_MAX) or defaults.title,
             description=text("description") or defaults.description,
-            price=price,
-            currency=currency or currency_code(defaults.currency),
+            price=money.amount,
+            currency=money.currency or currency_code(defaults.currency),
             collection=text("collection") or collection or defaults.collection,
             country=country_code(value("country")) or defaults.country,
             date=iso_date(value("date")),
@@ -179,5 +197,10 @@ class RowMapping:
             author=text("author") or defaults.author,
             image_etag=text("image_etag"),
             image_modified=text("image_modified"),
-            extra=defaults.extra | {name: found for name, found in extra.items() if found},
+            extra=defaults.extra | {name: found for name, found in extra.items() if found} | money.extra,
         )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a price is a number that a program wrote, as text or not: nobody's words or signs."""
+    return not isinstance(value, str) or not any(letter.isalpha() or letter in "$€£¥₹" for letter in value)

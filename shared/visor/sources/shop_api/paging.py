@@ -117,6 +117,14 @@ class Pager:
         is_full = position.before > 0 and position.before >= position.fullest
         return position.pages == 0 or (is_full and (position.pages > 1 or position.before >= self._paging.count))
 
+    def skipped(self, position: Position) -> Position | None:
+        """The position after a page that cannot be read, taken for a full one; None where no other page leads on."""
+        if not position.pages or self._paging.style not in ("start", "page"):
+            return None
+        step = position.fullest if self._paging.style == "start" else 1
+        after = replace(position, number=position.number + step, pages=position.pages + 1)
+        return replace(after, before=position.fullest, rows=position.rows + position.fullest)
+
     def total(self, fetched: Fetched, answer: Any) -> int | None:
         """How many rows the collection has, if the API says so."""
         found = scalar_text(self._found("total", fetched, answer))

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Meta
 
-from visor.errors import FetchFailed, SettingsError, SourceError
+from visor.errors import FetchFailed, SettingsError, SourceError, SourceUnavailable
 from visor.http.fetch import Fetched
 from visor.http.retry import RetryPolicy
 from visor.schema.items import Item
@@ -18,6 +18,7 @@ from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of
 from visor.sources.parse.json import said_by
 from visor.sources.parse.mapping import Defaults, Expressions, Fields, RowMapping
+from visor.sources.parse.price import DecimalSign
 from visor.sources.shop_api.paging import Pager, Paging, Position, add_query
 
 
@@ -45,6 +46,8 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     """Where a row's variants stand: each becomes a row, with what it lacks from its product, which is `parent`."""
     price_in_minor_units: bool | str = False
     """True: by the currency. Or an expression that finds the number of decimals in a row."""
+    decimal: DecimalSign | None = None
+    """The sign before decimals in prices that are texts."""
     collections: tuple[str, ...] | Listing | None = None
     """Ids of the collections to read, or where the API lists them. None: the API has one list of all products."""
     paging: Paging = Paging()
@@ -59,6 +62,8 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
 GONE = (404, 410)
 PAST_THE_END = (400, 404, 410, 416, 422)
 """What APIs answer to a page behind their last."""
+FAILING_MAX = 3
+"""Pages in a row that fail for themselves; one more, and it is the API that fails."""
 
 
 class ShopCollection(NamedTuple):
@@ -84,6 +89,8 @@ class ShopApiSource:
         self.name = name
         self._config = config
         self._secrets = context.secrets
+        self._held: list[Page] = []
+        """Pages that could not be read since the last one that could: of the same collection, or of several."""
         self._client = RetryingClient(
             name, context, patience=config.patience, headers=config.headers, accept="application/json"
         )
@@ -94,6 +101,7 @@ class ShopApiSource:
             defaults=config.defaults,
             only=config.only,
             minor_units=config.price_in_minor_units,
+            decimal=config.decimal,
         )
         paging = {"next": config.paging.next, "total": config.paging.total}
         self._page = Expressions({"items": config.items, "variants": config.variants, **paging}, where)
@@ -106,6 +114,7 @@ class ShopApiSource:
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
+        self._held = []
         collections = self._collections()
         resumed = self._pager.restore(checkpoint) if checkpoint else None
         at = str(checkpoint["collection"]) if checkpoint else ""
@@ -115,6 +124,12 @@ class ShopApiSource:
         for collection, following in zip(todo, [*todo[1:], None], strict=True):
             after = {"collection": following.id} if following else None
             yield from self._read_collection(collection, resumed if collection.id == at else None, after)
+        yield from self._let_go()
+
+    def _let_go(self) -> Iterator[Page]:
+        """The pages that failed, once it is known that they failed for themselves."""
+        held, self._held = self._held, []
+        yield from held
 
     def _read_collection(
         self, collection: ShopCollection, resumed: Position | None, after: dict[str, Any] | None
@@ -132,13 +147,22 @@ class ShopApiSource:
                 rows, answer, fetched = self._ask(url)
                 if not rows and self._pager.is_doubtful(position):
                     rows, answer, fetched = self._ask(url)
-            except FetchFailed as exc:
-                if position is resumed and resumed.cursor is not None:
+            except (FetchFailed, SourceUnavailable) as exc:
+                if position is resumed and resumed.cursor is not None and isinstance(exc, FetchFailed):
                     # Cursors expire: read this collection from its start.
                     position, resumed = self._pager.first(), None
                     continue
-                yield self._ended_by(exc, position, collection, place, errors, after)
-                return
+                following, is_end = self._after_failure(exc, position, collection, place, errors)
+                checkpoint = self._checkpoint(collection, following, after)
+                page = errors.page((), checkpoint=checkpoint, partial=is_end and errors.passed_over.total() > 0)
+                self._held.append(page)
+                if is_end:
+                    yield from self._let_go()
+                if following is None:
+                    return
+                position = following
+                continue
+            yield from self._let_go()
             if self._is_repeated(rows, signatures, position, collection, errors):
                 rows, following = [], None
             else:
@@ -161,7 +185,7 @@ class ShopApiSource:
             has_shifted = self._pager.has_shifted(position, before, keys)
             if has_shifted:
                 errors.pass_over("rows moved from page to page while they were read: nothing counts as missing")
-            checkpoint = {"collection": collection.id, **self._pager.store(following)} if following else after
+            checkpoint = self._checkpoint(collection, following, after)
             yield self._page_of(rows, collection, fetched.url, errors, checkpoint=checkpoint, partial=has_shifted)
             if following is None:
                 return
@@ -171,30 +195,37 @@ class ShopApiSource:
         answer, fetched = self._client.get_json(url)
         return self._rows(answer, fetched.url), answer, fetched
 
-    def _ended_by(
+    def _checkpoint(
+        self, collection: ShopCollection, following: Position | None, after: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        return {"collection": collection.id, **self._pager.store(following)} if following else after
+
+    def _after_failure(
         self,
-        exc: FetchFailed,
+        exc: FetchFailed | SourceUnavailable,
         position: Position,
         collection: ShopCollection,
         place: Place,
         errors: RowErrors,
-        after: dict[str, Any] | None,
-    ) -> Page:
-        """The last page of a collection, whose next page the API refuses: there is none, or it is beyond a limit.
+    ) -> tuple[Position | None, bool]:
+        """Where to go on after a page that could not be read, None for the next collection; and whether it is an end.
 
         Raises:
-            SourceError: It refuses the whole source.
+            SourceError: Nowhere: it is the only page, or too many fail in a row.
         """
-        if position.pages and exc.status in PAST_THE_END:
+        status = exc.status if isinstance(exc, FetchFailed) else None
+        if position.pages and status in PAST_THE_END:
             # Behind a full page, 400 may also be a limit of the API, behind which there are more rows.
-            is_sure = exc.status in GONE or not self._pager.is_doubtful(position)
-            if not is_sure:
-                errors.pass_over(f"pages after one that answers {exc.status}: the API's end, or its limit")
-            return errors.page((), checkpoint=after, partial=not is_sure)
-        if exc.status not in GONE or not collection.id:
+            if status not in GONE and self._pager.is_doubtful(position):
+                errors.pass_over(f"pages after one that answers {status}: the API's end, or its limit")
+            return None, True
+        following = self._pager.skipped(position)
+        if len(self._held) >= FAILING_MAX or (following is None and not collection.id):
+            if isinstance(exc, SourceUnavailable):
+                raise exc
             raise SourceError(f"Source '{self.name}': {exc.found}", valid=exc.valid, remedy=exc.remedy) from exc
-        errors.add(place, f"collection '{collection.id}' is not there: {exc.found}")
-        return errors.page((), checkpoint=after)
+        errors.add(place, exc.found if following else f"collection '{collection.id}' cannot be read: {exc.found}")
+        return following, False
 
     def _rows(self, answer: Any, url: str) -> list[Any]:
         rows = self._page.find("items", answer)
@@ -249,11 +280,12 @@ class ShopApiSource:
         def make(row: Any, errors: RowErrors) -> Item | None:
             return self._mapping.item(row, base_url=url, collection=collection.name or None, errors=errors)
 
-        keyed = (
+        keyed = [
             (self._mapping.key(variant) or Place(f"row {at} of {self._secrets.hide(url)}"), variant)
             for at, row in enumerate(rows)
             for variant in self._variants(row)
-        )
+        ]
+        self._mapping.learn(variant for _, variant in keyed)
         return page_of(keyed, make, errors=errors, **fields)
 
     def _collections(self) -> list[ShopCollection]:
