@@ -7,9 +7,26 @@ import re
 LOOK_BYTES = 1024
 """First bytes that are looked at."""
 ENDINGS = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
+    [
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".mpo",
+        ".png",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".heic",
+        ".heif",
+    ]
+    + [".hif", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx"]
 )
-"""Of the files that Visor decodes, in lower case."""
+"""Of the files that Visor decodes, in lower case: without RAW, which mostly lies beside its JPEG, and JPEG XL, for which
+not all have the decoder."""
 
 _PICTURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
