@@ -8,25 +8,12 @@ LOOK_BYTES = 1024
 """First bytes that are looked at."""
 ENDINGS = frozenset(
     [
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".mpo",
-        ".png",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".heic",
-        ".heif",
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
+        *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx"),
     ]
-    + [".hif", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx"]
 )
-"""Of the files that Visor decodes, in lower case: without RAW, which mostly lies beside its JPEG, and JPEG XL, for which
-not all have the decoder."""
+"""Of the files that Visor decodes, in lower case: not RAW, which mostly lies beside its JPEG, nor JPEG XL, for which not
+all have the decoder."""
 
 _PICTURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
