@@ -12,8 +12,8 @@ ENDINGS = frozenset(
         *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx"),
     ]
 )
-"""Of the files that Visor decodes, in lower case: not RAW, which mostly lies beside its JPEG, nor JPEG XL, for which not
-all have the decoder."""
+"""Of the files that Visor decodes, in lower case: not RAW, which mostly lies beside its JPEG, nor JPEG XL, for which
+not all have the decoder."""
 
 _PICTURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
