@@ -9,17 +9,17 @@ Layout of one row, `HASH_BYTES` long, uint8:
 | 122-139 | Cb, then Cr, of 3 x 3 cells, 8 bits each |
 
 The sketch is what tells crops, frames, captions and changes of colour apart; docs/decisions/images-hash.md has the
-measurements. PDQ: Facebook, 'The TMK+PDQF video-hashing algorithm and the PDQ image-hashing algorithm' (2019).
+measurements.
 """
 
 from __future__ import annotations
 
 import numpy as np
-import pdqhash
 from numpy.typing import NDArray
 from PIL import Image
 
 from visor.near_duplicates.hamming import PDQ_BYTES
+from visor.near_duplicates.pdq import EDGE, pdq_bits
 
 CELLS = 12
 """Luma cells along each side."""
@@ -48,9 +48,8 @@ def perceptual_hash(pixels: Image.Image) -> bytes:
 
 def pdq(pixels: Image.Image) -> bytes:
     """The 32 bytes of PDQ. The image is brought to one size first: PDQ's own filter depends on it."""
-    square = pixels.resize((256, 256), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    bits, _quality = pdqhash.compute(np.asarray(square))
-    return np.packbits(np.asarray(bits, dtype=np.uint8)).tobytes()
+    square = pixels.resize((EDGE, EDGE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.packbits(pdq_bits(np.asarray(square))).tobytes()
 
 
 def ycbcr_planes(pixels: Image.Image) -> Floats:

@@ -132,7 +132,7 @@ def test_libraries_of_a_kind_are_in_the_bundle_where_a_source_of_it_is_named(tmp
         text = bundle.contents(name, None, config)["requirements.txt"].decode()
         return {line.partition("==")[0] for line in text.splitlines()}
 
-    assert {"av", "pillow", "pdqhash"} <= lines("crawl", config)
+    assert {"av", "pillow"} <= lines("crawl", config)
     assert not lines("crawl", config) & {"extruct", "fsspec"}
     assert not lines("crawl", None) & {"av", "extruct", "fsspec", "pillow"}
     assert lines("embed", config) == lines("embed", None)
