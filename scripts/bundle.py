@@ -137,7 +137,7 @@ def _package() -> dict[str, bytes]:
 
 
 def _model(model: Path, *, whole: bool) -> dict[str, bytes]:
-    """The model's directory, and beside it what `auto` means, where VISOR_HOME=/workspace looks for them."""
+    """The model's directory, where VISOR_HOME=/workspace looks for it."""
     files = {
         f"models/{model.name}/{path.relative_to(model).as_posix()}": path.read_bytes()
         for path in model.rglob("*")
@@ -146,8 +146,7 @@ def _model(model: Path, *, whole: bool) -> dict[str, bytes]:
     suffixes = {path.rpartition(".")[2] for path in files}
     if not {"json", *(["tflite"] if whole else [])} <= suffixes:
         sys.exit(f"{model} holds no whole model. Run `visor model build` and try again.")
-    choice = model.parent / "auto.json"
-    return files | ({"models/auto.json": choice.read_bytes()} if choice.is_file() else {})
+    return files
 
 
 def write(files: dict[str, bytes], target: Path) -> None:

@@ -30,7 +30,6 @@ def model(tmp_path: Path) -> Path:
     directory.mkdir(parents=True)
     (directory / "model.json").write_text('{"fingerprint": "0123456789ab"}', encoding="utf-8")
     (directory / "network.tflite").write_bytes(bytes(range(256)) * 64)
-    (directory.parent / "auto.json").write_text('{"model": "made"}', encoding="utf-8")
     return directory
 
 
@@ -174,7 +173,6 @@ def test_only_what_runs_pictures_carries_the_weights(model: Path) -> None:
     assert {name for name in bundle.function_names() if manifest in bundle.contents(name, model)} == (
         bundle.WHOLE_MODEL | bundle.MODEL_MANIFEST
     )
-    assert bundle.contents("search", model)["models/auto.json"] == b'{"model": "made"}'
 
 
 def test_what_only_a_laptop_runs_stays_behind() -> None:
