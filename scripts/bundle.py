@@ -16,6 +16,7 @@ the function's image adds in Artifact Registry, where 0.5 GB are free. `--record
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import re
@@ -82,7 +83,10 @@ def pinned(name: str, extras: Sequence[str] = ()) -> str:
         sys.exit(f"constraints.txt pins no {', '.join(missing)} of function {name}. Run scripts/lock.py.")
     if forbidden := [requirement for requirement in wanted if FORBIDDEN.match(requirement)]:
         sys.exit(f"Function {name} requires {', '.join(forbidden)}: TensorFlow builds models and is in no function.")
-    return "-c constraints.txt\n" + "".join(f"{name}=={versions[name]}\n" for name in wanted)
+    # Google's buildpack installs anew only where requirements.txt changed, so it has to change with the constraints.
+    constraints = hashlib.blake2b((ROOT / "constraints.txt").read_bytes(), digest_size=8).hexdigest()
+    header = f"# constraints.txt {constraints}\n-c constraints.txt\n"
+    return header + "".join(f"{name}=={versions[name]}\n" for name in wanted)
 
 
 def contents(

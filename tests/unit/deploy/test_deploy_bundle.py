@@ -52,10 +52,21 @@ def test_zip_and_folder_hold_the_same(tmp_path: Path, model: Path) -> None:
 
 @pytest.mark.parametrize("name", bundle.function_names())
 def test_every_requirement_is_pinned(name: str) -> None:
-    first, *rest = bundle.pinned(name, bundle.source_kinds()).splitlines()
-    assert first == "-c constraints.txt"
+    digest, constraints, *rest = bundle.pinned(name, bundle.source_kinds()).splitlines()
+    assert digest.startswith("# constraints.txt ")
+    assert constraints == "-c constraints.txt"
     assert rest
     assert all("==" in line for line in rest)
+
+
+def test_what_is_installed_anew_changes_with_the_constraints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google's buildpack keeps what it installed for a requirements.txt for a day."""
+    before = bundle.pinned("embed")
+    (tmp_path / "constraints.txt").write_bytes((ROOT / "constraints.txt").read_bytes().replace(b"idna==3", b"idna==4"))
+    monkeypatch.setattr(bundle, "ROOT", tmp_path)
+    after = bundle.pinned("embed")
+    assert after != before
+    assert after.splitlines()[1:] == before.splitlines()[1:]
 
 
 def test_nothing_names_an_index_or_a_host() -> None:

@@ -86,6 +86,12 @@ def convert_into(scratch: Path, description: ModelDescription, downloads: Path, 
     for part in description.parts:
         file = _taken_over(part.network, scratch, variant)
         if file is None:
+            if importlib.util.find_spec("tensorflow") is None:
+                raise ModelError(
+                    "TensorFlow is not installed",
+                    valid="Building a model takes TensorFlow, which there is up to Python 3.13; running one does not",
+                    remedy="Run `pip install 'visor-search[build]'`",
+                )
             weights = fetch(part.network.source, downloads, say)
             say(f"converting {part.network.name} with TensorFlow")
             file = _convert(part.network, weights, scratch, variant)
@@ -133,12 +139,6 @@ def _taken_over(network: Network, scratch: Path, variant: Variant) -> NetworkFil
 
 
 def _convert(network: Network, weights: Path, scratch: Path, variant: Variant) -> NetworkFile:
-    if importlib.util.find_spec("tensorflow") is None:
-        raise ModelError(
-            "TensorFlow is not installed",
-            valid="Building a model takes TensorFlow, which there is up to Python 3.13; running one does not",
-            remedy="Run `pip install 'visor-search[build]'`",
-        )
     target = scratch / f"{network.name}.tflite"
     job = Job(network=network, weights=str(weights), variant=variant, target=str(target))
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
