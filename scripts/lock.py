@@ -2,8 +2,9 @@
 
     python scripts/lock.py
 
-Resolves the union of functions/*/requirements*.txt and of this project's extras, those for other platforms too, for this
-Python (that of `runtime` in terraform/variables.tf) and installs nothing. The file names versions only, no index and no host.
+Resolves the union of functions/*/requirements*.txt and of this project's extras, those for other platforms too, for
+this Python (that of `runtime` in terraform/variables.tf) and installs nothing. The file names versions only, no index
+and no host.
 """
 
 from __future__ import annotations

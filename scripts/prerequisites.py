@@ -11,9 +11,7 @@ def missing() -> "list[str]":
     """What is lacking, as sentences that say what to do."""
     lacks = []
     if sys.platform == "win32":
-        lacks.append(
-            "Visor runs on Linux and macOS: on Windows, use it in WSL (learn.microsoft.com/windows/wsl/install)"
-        )
+        lacks.append("Visor runs on Linux and macOS: on Windows, use it in WSL (`wsl --install`)")
     if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
         lacks.append(
             "LiteRT, which runs the models, has no wheels for Intel Macs: use Visor in a Linux container or virtual "
