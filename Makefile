@@ -18,7 +18,7 @@ export OPENBLAS_NUM_THREADS := 1
 FAST := not (fault or build or cloud or browser or slow)
 
 # The default model is fetched as a package. Only where it cannot be had is TensorFlow installed, to build it.
-demo: $(STAMPS)/gcp $(STAMPS)/page $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed and serve pictures on this machine
+demo: $(STAMPS)/run $(STAMPS)/page $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed and serve pictures on this machine
 	@$(BIN)/visor model build >/dev/null || $(MAKE) --no-print-directory $(STAMPS)/build
 	@$(BIN)/visor demo --port $(PORT) --backend $(BACKEND) $(if $(SOURCE),--source '$(SOURCE)')
 
@@ -83,8 +83,13 @@ $(STAMPS)/venv:
 	@$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS) && touch $@
 
+$(STAMPS)/run: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
+	@echo "Installing Visor (versions of $(CONSTRAINTS)) …" >&2
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable .
+	@touch $@
+
 # Each stamp is an extra of pyproject.toml, installed with the pinned versions.
-$(STAMPS)/gcp $(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
+$(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
 	@echo "Installing what '$*' needs (pinned in $(CONSTRAINTS)) …" >&2
 	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[gcp,$*]' --editable devtools
 	@touch $@
