@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from visor.ingest.push import Pusher
     from visor.ingest.reindex import ReindexReport
     from visor.ingest.request_budget import RequestBudget
+    from visor.ingest.worker import PushedBatches
     from visor.models.embedder import Embedder
     from visor.schema.items import CrawlRun, IndexedItem, Item
     from visor.search.active_index import ActiveIndex
@@ -139,6 +140,12 @@ class App:
             settings=self.settings,
             meter=self.meter,
         )
+
+    @cached_property
+    def pushed_batches(self) -> PushedBatches:
+        from visor.ingest.worker import PushedBatches
+
+        return PushedBatches(self.batch_embedder, self.stores, self.settings.embed_attempts_max)
 
     @cached_property
     def pusher(self) -> Pusher:
