@@ -12,7 +12,7 @@ locals {
       title    = var.page.title
       tagline  = var.page.tagline
       language = var.page.language
-      notes    = concat(var.page.notes, try(length(local.sources), 1) == 0 ? [local.no_source] : [])
+      notes    = concat(var.page.notes, try(length(local.sources), 1) == 0 ? [{ text = local.no_source, href = null }] : [])
     } : key => value if value != null
   })
 }

@@ -373,10 +373,10 @@ variable "page" {
     title    = optional(string, "Visor")
     tagline  = optional(string)
     language = optional(string)
-    notes    = optional(list(string), [])
+    notes    = optional(list(object({ text = string, href = optional(string) })), [])
   })
   default     = {}
-  description = "What the page says of itself: title, tagline, language (otherwise the visitor's) and notes."
+  description = "What the page says of itself: title, tagline, language of numbers and names (otherwise the visitor's), and notes, each with a text and perhaps an href."
 
   validation {
     condition     = var.page.language == null || can(regex("^[a-z]{2,3}(-[A-Za-z0-9]+)*$", var.page.language))

@@ -301,14 +301,18 @@ class App:
         )
 
     def site(self, config: Mapping[str, Any]) -> Site:
-        """The page and the HTTP API at one local address; `config` is what the page's config.json says."""
+        """The page and the HTTP API at one address; `config` is what the page's config.json says.
+
+        On this machine it also shows pictures that have no web address; on Google Cloud those stay private.
+        """
         from visor.web.site import PAGE, Site, picture_address
 
+        local = self.settings.backend == "local"
         return Site(
-            self.http_api(picture_address),
+            self.http_api(picture_address if local else None),
             page=PAGE if PAGE.is_dir() else None,
             config={"endpoint": "", **config},
-            read_image=self.read_image,
+            read_image=self.read_image if local else None,
         )
 
     @cached_property

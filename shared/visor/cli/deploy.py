@@ -86,23 +86,23 @@ def destroy_command(
     target = _target(root, project or _default_project(), region, variables, cloud=cloud)
     use_state_file(target)
     run_steps([init_step(target)], target, say=say)
-    made = output(["terraform", "state", "list"], cwd=target.terraform).split()
-    resources = [address for address in made if not address.startswith(("data.", "terraform_data."))]
-    if not resources:
+    state = parsed_output(["terraform", "state", "pull"], cwd=target.terraform) or {}
+    counts: Counter[str] = Counter()
+    for resource in state.get("resources", []):
+        counts[resource["type"].removeprefix("google_")] += (resource["mode"] == "managed") * len(resource["instances"])
+    if not counts.total():
         other = "without --cloud" if cloud else "with --cloud, if that is how it was deployed"
         raise DeployError("Terraform's state names nothing that could be destroyed", remedy=f"Try it {other}")
-    outputs = parsed_output(["terraform", "output", "-json"], cwd=target.terraform)
-    protected = str(outputs.get("protected", {}).get("value")) == "true"
-    if protected or given_variables(target.terraform, variables).get("protect_data"):
+    outputs = {name: one["value"] for name, one in state.get("outputs", {}).items()}
+    if outputs.get("protected") == "true" or given_variables(target.terraform, variables).get("protect_data"):
         raise DeployError(
             "The data is protected (protect_data)",
             remedy="Set protect_data = false, run `visor deploy`, and then `visor destroy` again",
         )
-    counts = Counter(address.partition(".")[0].removeprefix("google_") for address in resources)
-    click.echo(f"To be removed from {target.project}, {len(resources)} resources:")
-    for kind, count in sorted(counts.items()):
+    click.echo(f"To be removed from {target.project}, {counts.total()} resources:")
+    for kind, count in sorted((+counts).items()):
         click.echo(f"{count:5}  {kind}")
-    buckets = ", ".join([*outputs.get("buckets", {}).get("value", {}).values(), target.state_bucket])
+    buckets = ", ".join([*outputs.get("buckets", {}).values(), target.state_bucket])
     click.echo(f"With all objects of {buckets}, the database (default), the images of the functions, and the account")
     click.echo(
         "visor-deploy. Not removed, and free of charge: services stay enabled, your own secrets and buckets stay."

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from visor.cli.deploy import deploy_command
-from visor.deploy.readiness import ProjectCheck, examine
+from visor.deploy.readiness import CHECKS, ProjectCheck, examine
 from visor.deploy.steps import DEPLOYER_ROLES, OVERRIDE, STATE_FILE, Target, cloud_steps, local_steps
 from visor.errors import DeployError
 
@@ -320,6 +320,64 @@ DOES_NOT_FIT = {
         "Delete images",
     ),
 }
+
+
+CLOSED = {"listPolicy": {"allowedValues": ["C01abc"]}}
+POLICY = "gcloud resource-manager org-policies describe"
+BY_ORGANISATION: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
+    "no organisation": ({}, (), ""),
+    "domains": ({"iam.allowedPolicyMemberDomains": CLOSED}, (), 'public = "function"'),
+    "nobody at all": ({"iam.allowedPolicyMemberDomains": {"listPolicy": {"allValues": "DENY"}}}, (), "function"),
+    "everybody": ({"iam.allowedPolicyMemberDomains": {"listPolicy": {"allValues": "ALLOW"}}}, (), ""),
+    "buckets": ({"storage.publicAccessPrevention": {"booleanPolicy": {"enforced": True}}}, (), "function"),
+    "buckets are free": ({"storage.publicAccessPrevention": {"booleanPolicy": {}}}, (), ""),
+    "domains, by function": ({"iam.allowedPolicyMemberDomains": CLOSED}, ("public=function",), ""),
+    "invoker check, by function": (
+        {"run.managed.requireInvokerIam": {"booleanPolicy": {"enforced": True}}},
+        ("public=function",),
+        "administrator",
+    ),
+    "domains and a budget": (
+        {"iam.allowedPolicyMemberDomains": CLOSED},
+        ("public=function", "billing_account=0A1B2C-3D4E5F-6A7B8C"),
+        "Leave billing_account out",
+    ),
+    "Europe only": ({"gcp.resourceLocations": {"listPolicy": {"allowedValues": ["in:eu-locations"]}}}, (), "exception"),
+    "the United States": ({"gcp.resourceLocations": {"listPolicy": {"allowedValues": ["in:us-locations"]}}}, (), ""),
+    "our region": (
+        {"gcp.resourceLocations": {"listPolicy": {"allowedValues": ["in:us-central1-locations"]}}},
+        (),
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BY_ORGANISATION)
+def test_doctor_reads_the_organisation_s_policies(case: str, world: World, checkout: Path) -> None:
+    policies, variables, remedy = BY_ORGANISATION[case]
+    for constraint, policy in policies.items():
+        world.says(f"{POLICY} {constraint}", stdout=policy)
+    target = Target(root=checkout, project="my-project", variables=variables)
+    if not remedy:
+        assert CHECKS["policies"](target)
+        return
+    with pytest.raises(DeployError) as refused:
+        CHECKS["policies"](target)
+    assert remedy in refused.value.remedy
+
+
+def test_two_states_of_one_project_are_refused(world: World, checkout: Path) -> None:
+    state = checkout / "terraform" / "terraform.tfstate"
+    here, cloud = Target(root=checkout, project="my-project"), Target(root=checkout, project="my-project", cloud=True)
+    assert CHECKS["state"](here) == "on this machine"
+    state.write_text('{"resources": [{"type": "google_pubsub_topic"}]}')
+    with pytest.raises(DeployError, match="deployed from here"):
+        CHECKS["state"](cloud)
+    state.write_text('{"resources": []}')
+    assert CHECKS["state"](cloud) == "in a bucket"
+    world.says("gcloud storage ls", stdout="gs://my-project-visor-state/visor/terraform/default.tfstate")
+    with pytest.raises(DeployError, match="deployed with its state in"):
+        CHECKS["state"](here)
 
 
 @pytest.mark.parametrize("check", DOES_NOT_FIT)

@@ -28,7 +28,7 @@ EVERYTHING = (
     'settings={links_a_day="5"}',
     'source_secrets={MARKET_KEY="market"}',
     'read_buckets=["gs://pictures/a/", "gs://pictures/b/", "gs://more"]',
-    'page={title="Shop", language="de", notes=["Hand-made"]}',
+    'page={title="Shop", language="de", notes=[{text="Hand-made"}]}',
 )
 VARIANTS = {"default": (), "everything": EVERYTHING, "by function": (*EVERYTHING, "public=function")}
 POLICIES = {"iam.allowedPolicyMemberDomains", "storage.publicAccessPrevention"}

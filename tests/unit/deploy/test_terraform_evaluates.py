@@ -17,7 +17,7 @@ SET = (
     'settings={links_a_day="5", VISOR_USER_AGENT="Shop"}',
     'source_secrets={MARKET_KEY="market"}',
     'read_buckets=["gs://pictures/a/", "gs://pictures/b/", "gs://more"]',
-    'page={title="Shop", language="de", notes=["Hand-made"]}',
+    'page={title="Shop", language="de", notes=[{text="Hand-made"}]}',
 )
 Made = dict[str, Values]
 
