@@ -40,7 +40,8 @@ resource "google_billing_budget" "budget" {
   budget_filter {
     projects               = ["projects/${data.google_project.this.number}"]
     calendar_period        = "MONTH"
-    credit_types_treatment = "INCLUDE_ALL_CREDITS"
+    credit_types_treatment = "INCLUDE_SPECIFIED_CREDITS"
+    credit_types           = ["FREE_TIER"] # not PROMOTION: during a trial, too, the switch acts on what it would cost
   }
 
   amount {
