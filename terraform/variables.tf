@@ -179,11 +179,11 @@ variable "search_concurrency" {
 
 variable "cors_origins" {
   type        = list(string)
-  default     = ["https://storage.googleapis.com"]
-  description = "Origins whose pages may call the endpoint. The default is where the site bucket's page is reached."
+  default     = null
+  description = "Origins whose pages may call the endpoint. By default that of the site bucket's page, and none where the function serves the page."
 
   validation {
-    condition     = length(var.cors_origins) > 0 && alltrue([for o in var.cors_origins : can(regex("^https://[^/*]+$", o))])
+    condition     = alltrue([for o in coalesce(var.cors_origins, []) : can(regex("^https://[^/*]+$", o))])
     error_message = "Each origin reads like https://shop.example, with no path and no star."
   }
 }

@@ -17,6 +17,7 @@ MADE = {
     'google_pubsub_topic.topic["batches"].name': "visor-batches",
     "google_firestore_database.database.name": "(default)",
     'google_pubsub_topic.topic["dead-letters"].name': "visor-dead-letters",
+    'join(",", local.cors_origins)': "https://storage.googleapis.com",
     'var.public == "function" ? local.page_config : ""': "",
 }
 """What settings are made of, as `terraform/` makes it."""

@@ -105,8 +105,8 @@ class Worker:
 class PushedBatches:
     """Embeds what is pushed, and makes a dead letter of a batch that was tried `attempts_max` times.
 
-    Pub/Sub counts deliveries, also those for which no instance was free. The tries that ran are counted here: from the
-    first redelivery on before each, so that one that ends with its process counts. One during which a store did not
+    Pub/Sub counts deliveries, also those for which no instance was free. The tries that ran are counted here: but for
+    the first delivery before each, so that one that ends with its process counts. One during which a store did not
     answer does not.
     """
 
@@ -122,13 +122,14 @@ class PushedBatches:
         Raises:
             VisorError: As `BatchEmbedder.embed`; deliver again later.
         """
-        key, tries = hashlib.blake2b(body, digest_size=16).hexdigest(), 1
-        if attempt > 1:
-            counted = self.stores.documents.get(TRIES, [key]).get(key)
-            tries += int(counted.data["tries"]) if counted else 0
-            if tries > self.attempts_max:
-                self._bury(key, body, tries - 1, "The function ended during its last try")
-                return None
+        key = hashlib.blake2b(body, digest_size=16).hexdigest()
+        counted = self.stores.documents.get(TRIES, [key]).get(key)
+        tries = 1 + (int(counted.data["tries"]) if counted else 0)
+        if tries > self.attempts_max:
+            self._bury(key, body, tries - 1, "The function ended during its last try")
+            return None
+        is_counted = attempt > 1 or tries > 1
+        if is_counted:
             self._count(key, tries)
         try:
             report = self.embedder.embed(body, attempt=attempt)
@@ -136,7 +137,7 @@ class PushedBatches:
             self._bury(key, body, tries, str(exc))
             return None
         except StoreUnavailable:
-            if attempt > 1:
+            if is_counted:
                 with suppress(VisorError):
                     self._count(key, tries - 1)
             raise
@@ -144,10 +145,10 @@ class PushedBatches:
             if tries >= self.attempts_max:
                 self._bury(key, body, tries, str(exc))
                 return None
-            if attempt == 1:
+            if not is_counted:
                 self._count(key, tries)
             raise
-        if attempt > 1:
+        if is_counted:
             self.stores.documents.commit([Delete(collection=TRIES, key=key)])
         return report
 

@@ -147,6 +147,7 @@ def test_by_function_nothing_is_open_to_all_and_no_bucket_is_public(
         }
         environ = made['google_cloudfunctions2_function.function["search"]']["service_config"][0]
         assert '"title":"Visor"' in environ["environment_variables"]["VISOR_PAGE_CONFIG"]
+        assert environ["environment_variables"]["VISOR_CORS_ORIGINS"] == "", "one origin needs none"
         assert place.terraform("output", "-raw", "site") == "run://my-project/us-central1/visor-search"
 
 

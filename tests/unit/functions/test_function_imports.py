@@ -27,7 +27,7 @@ OPENED = {
 SOMETIMES = {
     "crawl": "from visor.sources.registry import load_kind; "
     "[load_kind(k) for k in ('shop_api', 'feed', 'wikidata', *{kinds})]",
-    "embed": "import visor.image_readers.readers, visor.storage.bucket_clients",
+    "embed": "import visor.image_readers.readers, visor.storage.bucket_clients, visor.storage.gcp.queue",
     "compact": "import visor.index.merge.garbage, visor.index.format.projection",
     "search": "import visor.ingest.push, visor.search.explain, visor.storage.gcp.queue, visor.index.search.metrics, "
     "visor.near_duplicates.alignment",

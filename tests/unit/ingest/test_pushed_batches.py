@@ -36,6 +36,7 @@ CASES: dict[str, tuple[list[int], list[BaseException | None], int | None]] = {
     "well after 98 that found nobody": ([99], [DONE], None),
     "fails three times in a row": ([1, 2, 3], [LATER] * 3, 3),
     "fails three times among many that found nobody": ([7, 40, 99], [LATER] * 3, 3),
+    "a queue that does not say which delivery it is": ([1, 1, 1], [LATER] * 3, 3),
     "well at the last try": ([1, 30, 60], [LATER, LATER, DONE], None),
     "no batch at all": ([1], [BROKEN], 1),
     "ends its process each time": ([2, 3, 4, 5], [KILLED] * 3, 3),
