@@ -114,7 +114,7 @@ def test_every_script_is_a_script(step: str) -> None:
 
 
 IMAGES = {
-    "python:3.11-slim": "bash mkdir python tar touch",
+    "python:3.11-slim": "bash cat mkdir python tar touch",
     "gcr.io/google.com/cloudsdktool/google-cloud-cli:slim": "bash cat gcloud python3",
     "node:22-slim": "bash node npm sh",
     "hashicorp/terraform:1.11": "cp sh sleep terraform",
@@ -225,7 +225,7 @@ def test_every_step_succeeds_with_what_its_image_holds(
 ) -> None:
     """From an upload to a smoke test, with a model that is neither in the bucket nor published. TensorFlow is taken
     from here; pip checks that it is what the step asks for."""
-    installed = next(path for path in sys.path if path.endswith("site-packages"))
+    installed = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
     nothing = str(tmp_path_factory.mktemp("nothing"))
     for step in STEPS:
         if step == "smoke":
