@@ -182,29 +182,26 @@ def _repositories(target: Target) -> str:
 def _policies(target: Target) -> str:
     """What the organisation forbids. A project without one has no policies to read."""
     given = given_variables(target.terraform, target.variables)
-    found = {name: _policy(target, name) for name in ("iam.allowedPolicyMemberDomains", "gcp.resourceLocations")}
-    allowed = found["gcp.resourceLocations"].get("listPolicy", {}).get("allowedValues")
+    by_function, budget = given.get("public") == "function", given.get("billing_account")
+    allowed = _policy(target, "gcp.resourceLocations").get("listPolicy", {}).get("allowedValues", [])
     if allowed and not any(target.region in place or place in _PLACES for place in allowed):
         raise DeployError(
             f"The organisation allows {', '.join(allowed)} (gcp.resourceLocations), and not {target.region}",
             remedy=f"Ask its administrator for an exception; free regions are {', '.join(FREE_REGIONS)}",
         )
-    closed = []
-    if found["iam.allowedPolicyMemberDomains"].get("listPolicy", {}).get("allValues", "ALLOW") != "ALLOW" or (
-        "allowedValues" in found["iam.allowedPolicyMemberDomains"].get("listPolicy", {})
-    ):
-        closed.append("members of other domains, allUsers among them (iam.allowedPolicyMemberDomains)")
-    if _policy(target, "storage.publicAccessPrevention").get("booleanPolicy", {}).get("enforced"):
-        closed.append("public buckets (storage.publicAccessPrevention)")
-    by_function = given.get("public") == "function"
-    if closed and not by_function:
+    strangers, buckets = (
+        _forbids(target, name) for name in ("iam.allowedPolicyMemberDomains", "storage.publicAccessPrevention")
+    )
+    if not by_function and (strangers or buckets):
+        closed = ["members of other domains, allUsers among them (iam.allowedPolicyMemberDomains)"] * strangers
+        closed += ["public buckets (storage.publicAccessPrevention)"] * buckets
         raise DeployError(f"The organisation forbids {' and '.join(closed)}", remedy=PUBLIC_BY_FUNCTION)
-    if by_function and _policy(target, "run.managed.requireInvokerIam").get("booleanPolicy", {}).get("enforced"):
+    if by_function and _forbids(target, "run.managed.requireInvokerIam"):
         raise DeployError(
             "The organisation forbids to switch off Cloud Run's invoker check (run.managed.requireInvokerIam)",
             remedy="Ask its administrator for an exception, or serve the page behind your own sign-in",
         )
-    if by_function and given.get("billing_account") and "members of other domains" in str(closed):
+    if strangers and budget:
         raise DeployError(
             "Budgets tell of a cost through an account of Google's, which iam.allowedPolicyMemberDomains forbids",
             remedy="Leave billing_account out, or ask for an exception for that account (terraform/budget.tf names it)",
@@ -212,11 +209,24 @@ def _policies(target: Target) -> str:
     return "nothing in the way"
 
 
+def _forbids(target: Target, constraint: str) -> bool:
+    policy = _policy(target, constraint)
+    members, rules = policy.get("listPolicy", {}), policy.get("spec", {}).get("rules", [])
+    return (
+        "allowedValues" in members
+        or members.get("allValues") == "DENY"
+        or bool(policy.get("booleanPolicy", {}).get("enforced"))
+        or any(rule.get("enforce") for rule in rules)
+    )
+
+
 def _policy(target: Target, constraint: str) -> dict[str, Any]:
     """The effective policy of a constraint; empty where there is none, or where it cannot be read."""
-    command = ["gcloud", "resource-manager", "org-policies", "describe", constraint, "--effective"]
+    # Managed constraints are known to the newer API only, which few projects have enabled.
+    group = ["org-policies"] if ".managed." in constraint else ["resource-manager", "org-policies"]
+    command = ["gcloud", *group, "describe", constraint, "--effective", f"--project={target.project}", "--format=json"]
     try:
-        return parsed_output([*command, f"--project={target.project}", "--format=json"]) or {}
+        return parsed_output(command) or {}
     except DeployError:
         return {}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import httpcore
 import httpx
 
-from visor.errors import FetchFailed, FetchRefused, FetchUnavailable
+from visor.errors import FetchFailed, FetchRefused, FetchUnavailable, ImageError
 from visor.http.deadline import Deadline
 from visor.http.fetch import IMAGE, Fetched, FetchedStream, FetchOptions, Probed
 from visor.http.limited_body import iter_body
@@ -31,8 +31,8 @@ from visor.settings import Settings
 REDIRECTS_MAX = 5
 SLOT_WAIT_DEADLINES = 4
 """A slot at a busy host is waited for as long as so many whole fetches may take."""
-PAUSE_UNNAMED_S = 10.0
-"""How long a host that says 'too many requests' without a time is left alone."""
+ERROR_BYTES_MAX = 16_384
+"""An error whose JSON is longer is not read."""
 PROBE_BYTES = 4096
 """What a probe of an image asks for: enough to tell its format."""
 
@@ -66,7 +66,8 @@ class _Answer(NamedTuple):
 
 
 class Fetcher:
-    """Fetches over one pool of connections: no cookies, no credentials, no proxy. Thread-safe; use it in a `with`.
+    """Fetches over one pool of connections: no credentials, no proxy, and cookies only until a redirect's end, since
+    some sites redirect to themselves until one comes back. Thread-safe; use it in a `with`.
 
     Args:
         settings: Limits, user agent, `allow_hosts`.
@@ -144,13 +145,14 @@ class Fetcher:
         slot_wait_s = deadline * SLOT_WAIT_DEADLINES if options.slot_wait_s is None else options.slot_wait_s
         headers = _headers(options) | dict(part or {})
         target = permanent = validate_url(url, self._allow)
-        first_host, is_permanent = host_key(target), True
+        first_host, is_permanent, cookies = host_key(target), True, httpx.Cookies()
         for _ in range(REDIRECTS_MAX + 1):
             host = host_key(target)
             own = headers | dict(options.headers) if host == first_host else headers
             request = self._client.build_request(
                 "GET", target, headers=httpx.Headers(own, "latin-1"), extensions={"timeout": deadline.timeouts}
             )
+            cookies.set_cookie_header(request)
             with self._throttle.slot(host, slot_wait_s) as waited_s:
                 deadline.extend(waited_s)
                 slot_wait_s = max(0.0, slot_wait_s - waited_s)
@@ -159,6 +161,7 @@ class Fetcher:
                         self._raise_for_status(response, ok)
                         yield _Answer(response, permanent)
                         return
+            cookies.extract_cookies(response)
             target = resolve_redirect(response, self._allow)
             is_permanent = is_permanent and response.status_code in _PERMANENT
             permanent = target if is_permanent else permanent
@@ -181,13 +184,18 @@ class Fetcher:
         return response
 
     def _raise_for_status(self, response: httpx.Response, ok: frozenset[int]) -> None:
+        host = host_key(response.url)
         if response.status_code in ok:
+            self._throttle.served(host)
             return
         error = status_error(response)
+        if "json" in response.headers.get("content-type", ""):
+            with suppress(ImageError):
+                error.answer = b"".join(_Answer(response, response.url).chunks(ERROR_BYTES_MAX))
         if isinstance(error, FetchUnavailable):
             wait_s = error.retry_after_s
             if response.status_code == 429 or (response.status_code == 503 and wait_s is not None):
-                self._throttle.pause(host_key(response.url), PAUSE_UNNAMED_S if wait_s is None else wait_s)
+                self._throttle.refused(host, wait_s)
         raise error
 
 

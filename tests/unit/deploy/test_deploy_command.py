@@ -85,6 +85,7 @@ class World:
             "gcloud services enable": {},
             "gcloud beta services identity create": {},
             "gcloud resource-manager org-policies describe": {"stdout": {}},
+            "gcloud org-policies describe": {"status": 1, "stderr": "NOT_FOUND"},
             "gcloud functions list": {"stdout": []},
             "gcloud scheduler jobs run": {},
             "gcloud projects get-iam-policy": {
@@ -440,7 +441,7 @@ BY_ORGANISATION: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
     "buckets are free": ({"storage.publicAccessPrevention": {"booleanPolicy": {}}}, (), ""),
     "domains, by function": ({"iam.allowedPolicyMemberDomains": CLOSED}, ("public=function",), ""),
     "invoker check, by function": (
-        {"run.managed.requireInvokerIam": {"booleanPolicy": {"enforced": True}}},
+        {"run.managed.requireInvokerIam": {"spec": {"rules": [{"enforce": True}]}}},
         ("public=function",),
         "administrator",
     ),
@@ -463,7 +464,8 @@ BY_ORGANISATION: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
 def test_doctor_reads_the_organisation_s_policies(case: str, world: World, checkout: Path) -> None:
     policies, variables, remedy = BY_ORGANISATION[case]
     for constraint, policy in policies.items():
-        world.says(f"{POLICY} {constraint}", stdout=policy)
+        describe = "gcloud org-policies describe" if ".managed." in constraint else POLICY
+        world.says(f"{describe} {constraint}", stdout=policy)
     target = Target(root=checkout, project="my-project", variables=variables)
     if not remedy:
         assert CHECKS["policies"](target)
