@@ -14,10 +14,13 @@ PICTURES := $(if $(wildcard $(PHOTOS)),--pictures '$(PHOTOS)')
 # Small products on many threads cost more than they save, most of all on a busy machine.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: demo check test lint bench setup page docs dist clean
+.PHONY: demo check test lint bench setup page docs dist model-package clean
 FAST := not (fault or build or cloud or browser or slow)
 
-demo: $(STAMPS)/build $(STAMPS)/page $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed and serve pictures on this machine
+# The default model is fetched as a package. Only where it cannot be had is TensorFlow installed, to build it.
+demo: $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed and serve pictures on this machine
+	@$(MAKE) --no-print-directory -j2 $(STAMPS)/run $(STAMPS)/page
+	@$(BIN)/visor model build >/dev/null || $(MAKE) --no-print-directory $(STAMPS)/build
 	@$(BIN)/visor demo --port $(PORT) --backend $(BACKEND) $(if $(SOURCE),--source '$(SOURCE)')
 
 check: lint  ## lint and the fast tests, before every commit
@@ -69,6 +72,9 @@ dist: $(STAMPS)/dev $(STAMPS)/page  ## source distribution and wheel in dist/, w
 	rm -rf dist
 	$(BIN)/python scripts/dist.py
 
+model-package: $(STAMPS)/build  ## the wheel of the built default model in dist/, the same bytes every time
+	$(BIN)/python scripts/model_package.py
+
 clean:  ## remove what was built here (not VISOR_HOME)
 	rm -rf $(VENV) build dist site frontend/dist frontend/node_modules
 
@@ -76,6 +82,11 @@ $(STAMPS)/venv:
 	@$(PYTHON) scripts/prerequisites.py
 	@$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/run: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
+	@echo "Installing Visor (versions of $(CONSTRAINTS)) …" >&2
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable .
+	@touch $@
 
 # Each stamp is an extra of pyproject.toml, installed with the pinned versions.
 $(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv

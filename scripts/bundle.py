@@ -18,6 +18,7 @@ the function's image adds in Artifact Registry, where 0.5 GB are free. `--record
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import re
@@ -86,7 +87,10 @@ def pinned(name: str, extras: Sequence[str] = ()) -> str:
         sys.exit(f"constraints.txt pins no {', '.join(missing)} of function {name}. Run scripts/lock.py.")
     if forbidden := [requirement for requirement in wanted if FORBIDDEN.match(requirement)]:
         sys.exit(f"Function {name} requires {', '.join(forbidden)}: TensorFlow builds models and is in no function.")
-    return "-c constraints.txt\n" + "".join(f"{name}=={versions[name]}\n" for name in wanted)
+    # Google's buildpack installs anew only where requirements.txt changed, so it has to change with the constraints.
+    constraints = hashlib.blake2b((ROOT / "constraints.txt").read_bytes(), digest_size=8).hexdigest()
+    header = f"# constraints.txt {constraints}\n-c constraints.txt\n"
+    return header + "".join(f"{name}=={versions[name]}\n" for name in wanted)
 
 
 def contents(
@@ -149,7 +153,7 @@ def _package() -> dict[str, bytes]:
 
 
 def _model(model: Path, *, whole: bool) -> dict[str, bytes]:
-    """The model's directory, and beside it what `auto` means, where VISOR_HOME=/workspace looks for them."""
+    """The model's directory, where VISOR_HOME=/workspace looks for it."""
     files = {
         f"models/{model.name}/{path.relative_to(model).as_posix()}": path.read_bytes()
         for path in model.rglob("*")
@@ -158,8 +162,7 @@ def _model(model: Path, *, whole: bool) -> dict[str, bytes]:
     suffixes = {path.rpartition(".")[2] for path in files}
     if not {"json", *(["tflite"] if whole else [])} <= suffixes:
         sys.exit(f"{model} holds no whole model. Run `visor model build` and try again.")
-    choice = model.parent / "auto.json"
-    return files | ({"models/auto.json": choice.read_bytes()} if choice.is_file() else {})
+    return files
 
 
 def write(files: dict[str, bytes], target: Path) -> None:

@@ -121,6 +121,8 @@ def main() -> None:
         except Wrong as exc:
             wrong += 1
             print(f"WRONG  {exc}", flush=True)
+    if args.page and not wrong:
+        print(f"\nVisor is at {args.page}", flush=True)
     sys.exit(1 if wrong else 0)
 
 

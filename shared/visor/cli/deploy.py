@@ -16,11 +16,11 @@ from visor.deploy.readiness import examine
 from visor.deploy.steps import (
     Step,
     Target,
-    cloud_steps,
     destroy_steps,
     init_step,
-    local_steps,
     run_steps,
+    steps_of,
+    uploaded_variables,
     use_state_file,
 )
 from visor.deploy.terraform import Terraform, read_terraform
@@ -67,13 +67,13 @@ def deploy_command(
     """Put Visor on Google Cloud, within the free tier."""
     name = project or ("PROJECT" if only_plan else _default_project())
     target = _target(root, name, region, variables, cloud=cloud, config=config)
-    steps = cloud_steps(target) if cloud else local_steps(target)
+    steps = steps_of(target)
     if doctor:
         _doctor(target, as_json=as_json)
     elif only_plan:
         _plan(steps, read_terraform(target.terraform), as_json=as_json)
     else:
-        _run(steps, target, cloud=cloud, as_json=as_json)
+        _run(steps, target, as_json=as_json)
 
 
 @click.command("destroy")
@@ -118,8 +118,13 @@ def _target(
 ) -> Target:
     if wrong := [v for v in variables if "=" not in v]:
         raise click.UsageError(f"--var {wrong[0]} is not NAME=VALUE")
-    config = config.resolve() if config else None
-    return Target(root=_checkout(root), project=project, region=region, variables=variables, cloud=cloud, config=config)
+    root, config = _checkout(root), config.resolve() if config else None
+    if cloud and config and not config.is_relative_to(root):
+        raise DeployError(
+            f"{config} is not in the checkout, and so not uploaded",
+            remedy=f"Copy it to {root / 'visor.toml'}, which needs no --config",
+        )
+    return Target(root=root, project=project, region=region, variables=variables, cloud=cloud, config=config)
 
 
 def _checkout(root: Path) -> Path:
@@ -184,16 +189,17 @@ def _doctor(target: Target, *, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _run(steps: list[Step], target: Target, *, cloud: bool, as_json: bool) -> None:
+def _run(steps: list[Step], target: Target, *, as_json: bool) -> None:
     for check in examine(target):
         if not check.ok and check.fatal:
             raise DeployError(check.found, remedy=check.remedy)
-    if not cloud:
-        use_state_file(target)
-    run_steps(steps, target, say=say)
-    if cloud:
-        say("Deployed. The build's log ends with the page's address.")
+    if target.cloud:
+        with uploaded_variables(target):
+            run_steps(steps, target, say=say)
+        say("Deployed. The log above ends with the page's address.")
         return
+    use_state_file(target)
+    run_steps(steps, target, say=say)
     outputs = {name: output(["terraform", "output", "-raw", name], cwd=target.terraform) for name in OUTPUTS}
     if as_json:
         print_json(outputs)

@@ -51,7 +51,9 @@ def look() -> Iterator[InstallCheck]:
     for package in ("ai-edge-litert", "faiss-cpu", "numpy", "pillow", "pillow-heif", "scipy"):
         yield _package(package, "missing", "Install Visor again: make setup")
     yield InstallCheck(what="SQLite", state="ok", found=sqlite3.sqlite_version)
-    yield _package("tensorflow-cpu", "absent", "Only for building models: pip install 'visor-search[build]'")
+    cpu = (sys.platform, platform.machine()) == ("linux", "x86_64")
+    tensorflow = "tensorflow-cpu" if cpu else "tensorflow"
+    yield _package(tensorflow, "absent", "Only for building other models: pip install 'visor-search[build]'")
     yield _package("google-cloud-firestore", "absent", "Only for VISOR_BACKEND=gcp: pip install 'visor-search[gcp]'")
     yield _tool("node", "Only for building the page: install Node 20 or newer", "--version")
     yield _tool("gcloud", "Only for deploying and for the emulators: install the Google Cloud CLI", "--version")

@@ -10,7 +10,7 @@ import msgspec
 
 from visor.deploy.owner import check_owner, given_variables
 from visor.deploy.process import output, parsed_output
-from visor.deploy.steps import DEPLOYER_ROLES, ENABLING, PUBLIC_BY_FUNCTION, STATE_FILE, Target
+from visor.deploy.steps import DEPLOYER_ROLES, ENABLING, PUBLIC_BY_FUNCTION, STATE_FILE, Target, steps_of
 from visor.deploy.terraform import read_terraform
 from visor.errors import DeployError, VisorError
 from visor.schema.items import Record
@@ -38,8 +38,11 @@ class _Advice(DeployError):
 
 
 def examine(target: Target) -> Iterator[ProjectCheck]:
-    """Every check in order. Those after one of `NEEDED` that failed are left out."""
+    """Every check in order that the target's path needs. Those after one of `NEEDED` that failed are left out."""
+    programs = {program for step in steps_of(target) for program in step.needs}
     for name, check in CHECKS.items():
+        if OF_PROGRAM.get(name, "gcloud") not in programs:
+            continue
         try:
             yield ProjectCheck(check=name, ok=True, found=check(target))
         except VisorError as exc:
@@ -54,6 +57,10 @@ def _terraform(target: Target) -> str:
     if tuple(int(n) for n in re.findall(r"\d+", version)[:3]) < TERRAFORM_AT_LEAST:
         raise DeployError(f"Terraform {version}", remedy=f"Install {'.'.join(map(str, TERRAFORM_AT_LEAST))} or newer")
     return f"Terraform {version}"
+
+
+def _npm(target: Target) -> str:
+    return f"npm {output(['npm', '--version'])}"
 
 
 def _gcloud(target: Target) -> str:
@@ -286,6 +293,7 @@ def _listed_or_none(target: Target, *command: str) -> list[dict[str, Any]]:
 
 CHECKS: dict[str, Callable[[Target], str]] = {
     "terraform": _terraform,
+    "npm": _npm,
     "gcloud": _gcloud,
     "account": _account,
     "credentials": _credentials,
@@ -303,5 +311,7 @@ CHECKS: dict[str, Callable[[Target], str]] = {
     "state": _state,
 }
 """Each returns what it found, or raises if that is not enough."""
+OF_PROGRAM = {"terraform": "terraform", "credentials": "terraform", "npm": "npm"}
+"""Checks of a path that runs this program; the others are of both paths."""
 NEEDED = {"gcloud", "account", "project"}
 """Without these nothing further can be checked."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from visor.deploy.owner import given_variables
 from visor.deploy.process import ProgramFailed, output, run
 from visor.deploy.terraform import read_terraform
 from visor.errors import DeployError
 
 STATE_FILE = "state.tfbackend"
 OVERRIDE = "backend_override.tf"
+CLOUD_VARIABLES = "terraform/cloud.auto.tfvars.json"
 DEPLOYER_ROLES = (
     "roles/artifactregistry.admin",
     "roles/cloudfunctions.admin",
@@ -99,6 +103,13 @@ class Step:
     """True: it fails if what it makes exists already."""
     tries: int = 1
     """How often it is run while it fails by what passes."""
+    runs: tuple[str, ...] = ()
+    """Programs that it starts in its turn."""
+
+    @property
+    def needs(self) -> set[str]:
+        """Programs that have to be on PATH."""
+        return {*self.runs, *self.argv[:1]} - {sys.executable}
 
     @property
     def command(self) -> str:
@@ -107,11 +118,21 @@ class Step:
 
 
 def _step(
-    cwd: Path, name: str, why: str, command: str, *more: str, changes: bool = True, fails: bool = False, tries: int = 1
+    cwd: Path,
+    name: str,
+    why: str,
+    command: str,
+    *more: str,
+    changes: bool = True,
+    fails: bool = False,
+    tries: int = 1,
+    runs: tuple[str, ...] = (),
 ) -> Step:
     """A step whose command is split at spaces; `more` are arguments that may contain some. `python` is this one."""
     argv = [sys.executable if part == "python" else part for part in command.split()]
-    return Step(name=name, why=why, argv=(*argv, *more), cwd=cwd, changes=changes, may_fail=fails, tries=tries)
+    return Step(
+        name=name, why=why, argv=(*argv, *more), cwd=cwd, changes=changes, may_fail=fails, tries=tries, runs=runs
+    )
 
 
 def local_steps(target: Target) -> list[Step]:
@@ -132,7 +153,8 @@ def local_steps(target: Target) -> list[Step]:
         _step(terraform, "terraform", "make or change what is listed below",
               "terraform apply -input=false -auto-approve", *terraform_variables(target), tries=APPLY_TRIES),
         _step(root, "publish", "put the page where it is public",
-              "python scripts/publish.py frontend/dist {site} --endpoint {endpoint} --config {page_config}"),
+              "python scripts/publish.py frontend/dist {site} --endpoint {endpoint} --config {page_config}",
+              runs=("gcloud",)),
         _step(root, "smoke", "ask it the first questions",
               "python scripts/smoke.py {endpoint} --page {page}", changes=False),
         *([_step(root, "crawl", "start the first crawl, which fills the page", crawl)] if target.sources else []),
@@ -175,7 +197,6 @@ def destroy_steps(target: Target) -> list[Step]:
     functions = f"gcloud functions list --v2 --regions={region} --project={project} --format=value(name.basename())"
     others = [name for name in output(functions.split()).split() if not name.startswith("visor-")]
     copies = f"gcloud storage rm --recursive gs://gcf-v2-sources-{number}-{region} --project={project}"
-    account = f"visor-deploy@{project}.iam.gserviceaccount.com"
     return [
         _step(target.terraform, "terraform", "destroy all that the state names",
               "terraform destroy -input=false -auto-approve", *terraform_variables(target), tries=APPLY_TRIES),
@@ -183,38 +204,55 @@ def destroy_steps(target: Target) -> list[Step]:
         _step(root, "state", "delete the state and the model that are kept there",
               f"gcloud storage rm --recursive gs://{target.state_bucket} --project={project}", fails=True),
         _step(root, "account", "delete the account as which builds deployed",
-              f"gcloud iam service-accounts delete {account} --project={project} --quiet", fails=True),
+              f"gcloud iam service-accounts delete {deployer(project)} --project={project} --quiet", fails=True),
     ]  # fmt: skip
 
 
 def cloud_steps(target: Target) -> list[Step]:
     """Deploy by Cloud Build: make what it needs to start, then submit cloudbuild.yaml."""
     project, region, root = target.project, target.region, target.root
-    account = f"visor-deploy@{project}.iam.gserviceaccount.com"
     bucket = f"gs://{target.state_bucket}"
-    services = "cloudbuild.googleapis.com cloudresourcemanager.googleapis.com iam.googleapis.com"
-    variables = " ".join(f"-var={v}" for v in target.variables)
+    config = target.sources.relative_to(root) if target.sources else Path("visor.toml")
+    billing = given_variables(target.terraform, target.variables).get("billing_account")
     return [
-        _step(root, "services", "let builds run", f"gcloud services enable {services} --project={project}"),
-        _step(root, "state", "bucket for Terraform's state, the model and the upload",
+        *service_steps(target),
+        _step(root, "state", "bucket for Terraform's state, a model, the upload and the log",
               f"gcloud storage buckets create {bucket} --project={project} --location={region}"
               " --uniform-bucket-level-access --public-access-prevention --soft-delete-duration=0", fails=True),
-        _step(root, "state", "forget uploads after a day",
+        _step(root, "state", "forget uploads and logs after a day",
               f"gcloud storage buckets update {bucket} --lifecycle-file=terraform/state_bucket_lifecycle.json"),
         _step(root, "account", "account as which the build runs",
               f"gcloud iam service-accounts create visor-deploy --project={project}", fails=True),
-        *(
-            _step(root, "account", f"may {role.removeprefix('roles/')}",
-                  f"gcloud projects add-iam-policy-binding {project} --member=serviceAccount:{account}"
-                  f" --role={role} --condition=None --quiet")
-            for role in DEPLOYER_ROLES
-        ),
-        _step(root, "build", "test, build, apply and publish in the cloud (cloudbuild.yaml)",
+        _step(root, "account", "give it its roles, and wait until they hold",
+              f"python -m visor.deploy.grants {project}", *([str(billing)] if billing else []), runs=("gcloud",)),
+        _step(root, "build", f"upload the checkout with {CLOUD_VARIABLES}; build, apply and publish (cloudbuild.yaml)",
               f"gcloud builds submit . --config=cloudbuild.yaml --project={project} --region=global"
-              f" --service-account=projects/{project}/serviceAccounts/{account}"
-              f" --gcs-source-staging-dir={bucket}/cloudbuild",
-              f"--substitutions=_REGION={region},_STATE_BUCKET={target.state_bucket},_VARIABLES={variables}"),
+              f" --service-account=projects/{project}/serviceAccounts/{deployer(project)}"
+              f" --gcs-source-staging-dir={bucket}/cloudbuild --gcs-log-dir={bucket}/logs",
+              f"--substitutions=_REGION={region},_STATE_BUCKET={target.state_bucket},_CONFIG={config.as_posix()}"),
     ]  # fmt: skip
+
+
+def steps_of(target: Target) -> list[Step]:
+    """The steps of the path that the target says."""
+    return cloud_steps(target) if target.cloud else local_steps(target)
+
+
+def deployer(project: str) -> str:
+    """The account as which Cloud Build deploys."""
+    return f"visor-deploy@{project}.iam.gserviceaccount.com"
+
+
+@contextmanager
+def uploaded_variables(target: Target) -> Iterator[None]:
+    """What was set on our own command line, in a file that is uploaded with terraform.tfvars and overrides it."""
+    set_here = given_variables(target.root / "no variables", target.variables)
+    path = target.root / CLOUD_VARIABLES
+    path.write_text(json.dumps({**set_here, "project": target.project, "region": target.region}), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink()
 
 
 def use_state_file(target: Target) -> None:

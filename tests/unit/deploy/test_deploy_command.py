@@ -6,16 +6,30 @@ import json
 import os
 import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pathspec
 import pytest
 from click.testing import CliRunner, Result
 
 from visor.cli.deploy import deploy_command
+from visor.deploy import grants
 from visor.deploy.readiness import CHECKS, ProjectCheck, examine
-from visor.deploy.steps import DEPLOYER_ROLES, OVERRIDE, STATE_FILE, Target, cloud_steps, local_steps
+from visor.deploy.steps import (
+    CLOUD_VARIABLES,
+    DEPLOYER_ROLES,
+    OVERRIDE,
+    STATE_FILE,
+    Target,
+    cloud_steps,
+    deployer,
+    local_steps,
+    steps_of,
+)
 from visor.errors import DeployError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,6 +44,8 @@ with Path({log!r}).open("a") as log:
 line = " ".join([name, *arguments])
 for prefix, answer in world.items():
     if line.startswith(prefix):
+        if "reads" in answer:
+            Path({world!r}).with_name("read").write_text(Path(answer["reads"]).read_text())
         if "stdout" in answer:
             print(answer["stdout"] if isinstance(answer["stdout"], str) else json.dumps(answer["stdout"]))
         if answer.get("stderr"):
@@ -82,7 +98,8 @@ class World:
             "gcloud storage": {},
             "gcloud storage ls": {"status": 1},
             "gcloud iam service-accounts create": {},
-            "gcloud builds submit": {},
+            "gcloud builds submit": {"reads": CLOUD_VARIABLES},
+            "npm --version": {"stdout": "10.9.0"},
             "npm ci": {},
             "npm run build": {},
         }
@@ -130,7 +147,9 @@ def checkout(tmp_path: Path) -> Path:
         (root / "scripts" / f"{name}.py").write_text(note)
     (root / "visor").mkdir()
     (root / "visor" / "__init__.py").touch()
-    (root / "visor" / "__main__.py").write_text(note)
+    (root / "visor" / "deploy").mkdir()
+    for module in ("__main__.py", "deploy/grants.py"):
+        (root / "visor" / module).write_text(note)
     return root
 
 
@@ -222,10 +241,10 @@ def test_nothing_starts_when_the_project_is_not_ready(world: World, checkout: Pa
     assert isinstance(done.exception, DeployError)
     assert "Billing is off" in done.exception.found
     assert not world.asked("terraform", "apply")
-    assert not world.asked("npm")
+    assert not world.asked("npm", "ci")
 
 
-@pytest.mark.parametrize("missing", ["gcloud", "terraform"])
+@pytest.mark.parametrize("missing", ["gcloud", "terraform", "npm"])
 def test_a_missing_program_is_named_with_what_to_do(world: World, checkout: Path, missing: str) -> None:
     (world.programs / missing).unlink()
     done = deploy(checkout, "--project", "my-project")
@@ -247,23 +266,111 @@ def test_no_project_anywhere(world: World, checkout: Path) -> None:
     assert "--project" in done.exception.remedy
 
 
-def test_cloud_prepares_and_submits(world: World, checkout: Path) -> None:
+def test_cloud_needs_gcloud_and_nothing_else(world: World, checkout: Path) -> None:
+    for program in ("terraform", "npm"):
+        (world.programs / program).unlink()
+    world.says("gcloud auth application-default print-access-token", status=1)
     world.says("gcloud iam service-accounts create", status=1, stderr="already exists")
     done = deploy(checkout, "--cloud", "--region", "us-east1")
     assert done.exit_code == 0, (done.output, done.exception)
     [submit] = world.asked("gcloud", "builds", "submit")
-    assert "--substitutions=_REGION=us-east1,_STATE_BUCKET=my-project-visor-state,_VARIABLES=" in submit
-    assert {
-        call[-3].removeprefix("--role=") for call in world.asked("gcloud", "projects", "add-iam-policy-binding")
-    } == set(DEPLOYER_ROLES)
+    assert "--substitutions=_REGION=us-east1,_STATE_BUCKET=my-project-visor-state,_CONFIG=visor.toml" in submit
+    assert "--gcs-log-dir=gs://my-project-visor-state/logs" in submit, "or gcloud shows no log"
+    assert (checkout / "visor" / "deploy" / "grants.ran").read_text() == "my-project"
     [bucket] = world.asked("gcloud", "storage", "buckets", "create")
     assert {"--location=us-east1", "--soft-delete-duration=0", "--public-access-prevention"} <= set(bucket)
 
 
-def test_cloud_stops_where_a_role_cannot_be_given(world: World, checkout: Path) -> None:
+def test_each_path_says_which_programs_it_needs(checkout: Path) -> None:
+    """The doctor's checks and the page come from the steps, as does the PATH of the test above."""
+    for cloud, programs in ((False, {"gcloud", "terraform", "npm"}), (True, {"gcloud"})):
+        target = Target(root=checkout, project="my-project", cloud=cloud)
+        assert {program for step in steps_of(target) for program in step.needs} == programs
+    page = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert "gcloud, Terraform 1.11 or newer and Node.js 20 or newer (npm)" in page
+    assert "needs gcloud and nothing else" in page
+
+
+VARIABLES = {
+    'cors_origins=["https://a.test","https://b.test"]': ["https://a.test", "https://b.test"],
+    'page={title = "Mine, and yours"}': {"title": "Mine, and yours"},
+    "time_zone=Europe/Berlin": "Europe/Berlin",
+    "owner_key=a key; with $signs, and 'quotes'": "a key; with $signs, and 'quotes'",
+    "metrics=true": True,
+    "owner_key_version=2": 2,
+}
+
+
+def test_what_an_owner_sets_is_uploaded_as_a_file(world: World, checkout: Path) -> None:
+    (checkout / "terraform" / "terraform.tfvars").write_text('billing_account = "0-1-2"\n')
+    given = [part for variable in VARIABLES for part in ("--var", variable)]
+    assert deploy(checkout, "--cloud", *given).exit_code == 0
+    wanted = {variable.partition("=")[0]: value for variable, value in VARIABLES.items()}
+    uploaded = json.loads((world.path.with_name("read")).read_text())
+    assert uploaded == {**wanted, "project": "my-project", "region": "us-central1"}
+    assert not (checkout / CLOUD_VARIABLES).exists(), "it would act on the next deployment from here"
+    assert (checkout / "visor" / "deploy" / "grants.ran").read_text() == "my-project 0-1-2"
+
+
+def test_upload_holds_the_owner_s_files_and_not_the_state(tmp_path: Path) -> None:
+    """Judged by gcloud itself where it is here, else by the rules of .gitignore, which its file has."""
+    for name in (".gitignore", ".gcloudignore"):
+        shutil.copy(ROOT / name, tmp_path)
+    kept = {"visor.toml", "terraform/terraform.tfvars", CLOUD_VARIABLES, "terraform/own.auto.tfvars", "scripts/x.py"}
+    left = {"terraform/terraform.tfstate", "terraform/.terraform/x", ".venv/x", "build/x", ".git/config"}
+    for name in kept | left:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    if gcloud := shutil.which("gcloud"):
+        listed = [gcloud, "meta", "list-files-for-upload", str(tmp_path)]
+        found = set(subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split())
+    else:
+        rules = (ROOT / ".gcloudignore").read_text().replace("#!include:.gitignore", (ROOT / ".gitignore").read_text())
+        ignored = pathspec.GitIgnoreSpec.from_lines(rules.splitlines())
+        found = {name for name in kept | left if not ignored.match_file(name)}
+    assert found & (kept | left) == kept
+
+
+def test_cloud_refuses_sources_that_are_not_uploaded(world: World, checkout: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere.toml"
+    elsewhere.write_text("[sources]\n")
+    done = deploy(checkout, "--cloud", "--config", str(elsewhere))
+    assert isinstance(done.exception, DeployError)
+    assert "Copy it to" in done.exception.remedy
+
+
+def roles(*given: str) -> dict[str, Any]:
+    return {"bindings": [{"role": role, "members": [f"serviceAccount:{deployer('my-project')}"]} for role in given]}
+
+
+def test_grants_are_given_once_and_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        if len(waited) == 3:
+            world.says("gcloud projects get-iam-policy", stdout=roles(*DEPLOYER_ROLES))
+
+    monkeypatch.setattr(grants, "time", SimpleNamespace(sleep=sleep))
+    world.says("gcloud projects get-iam-policy", stdout=roles(*DEPLOYER_ROLES[:4]))
+    world.says("gcloud billing accounts add-iam-policy-binding")
+    grants.grant("my-project", "0-1-2")
+    given = [call[-4] for call in world.asked("gcloud", "projects", "add-iam-policy-binding")]
+    assert given == [f"--role={role}" for role in DEPLOYER_ROLES[4:]]
+    assert waited == [grants.POLL_S] * 3 + [grants.HOLD_S]
+    [billing] = world.asked("gcloud", "billing", "accounts")
+    assert billing[4] == "0-1-2"
+    grants.grant("my-project", None)
+    assert len(waited) == 4, "what holds is not waited for"
+
+
+def test_roles_that_cannot_be_given_or_do_not_show_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grants, "time", SimpleNamespace(sleep=lambda _: None))
+    with pytest.raises(DeployError, match=r"lacks .*roles/storage\.admin"):
+        grants.grant("my-project", None)
     world.says("gcloud projects add-iam-policy-binding", status=1, stderr="denied")
-    assert isinstance(deploy(checkout, "--cloud").exception, DeployError)
-    assert not world.asked("gcloud", "builds", "submit")
+    with pytest.raises(DeployError, match="failed with status 1"):
+        grants.grant("my-project", None)
 
 
 def test_every_command_that_is_planned_names_files_that_are_there() -> None:
