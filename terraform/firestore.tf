@@ -6,7 +6,7 @@ locals {
   queried = {
     items       = ["indexed_at"]
     commits     = ["committed_at"]
-    failures    = []
+    failures    = ["next_at"]
     checkpoints = []
     runs        = ["started_at"]
     meters      = []

@@ -60,8 +60,9 @@ def links_command(limit: int | None, budget_s: float | None, as_json: bool) -> N
     The crawl function does this too.
     """
     from visor.app import App
+    from visor.storage import existing
 
-    with App(Settings.read()) as app:
+    with App(existing(Settings.read())) as app:
         report = app.crawler.check_links(limit=limit, budget_s=budget_s)
     if as_json:
         print_json(report)
@@ -85,12 +86,12 @@ def dlq_command() -> None:
 @as_json
 def list_letters(as_json: bool) -> None:
     """Print each dead letter with why it failed."""
-    from visor.storage import open_queue
+    from visor.storage import existing, open_queue
     from visor.storage.publish import decode_batch
 
     rows: list[dict[str, Any]] = []
     # Closing gives the letters back, so that `retry` finds them at once.
-    with closing(open_queue(Settings.read())) as queue:
+    with closing(open_queue(existing(Settings.read()))) as queue:
         for letter in queue.dead_letters():
             try:
                 items = [change.item.id for change in decode_batch(letter.body).changes]
@@ -109,9 +110,9 @@ def list_letters(as_json: bool) -> None:
 @click.argument("ids", nargs=-1)
 def retry_letters(ids: tuple[str, ...]) -> None:
     """Publish dead letters again: those named, or all."""
-    from visor.storage import open_queue
+    from visor.storage import existing, open_queue
 
-    with closing(open_queue(Settings.read())) as queue:
+    with closing(open_queue(existing(Settings.read()))) as queue:
         letters = [letter for letter in queue.dead_letters() if not ids or letter.id in ids]
         for letter in letters:
             queue.retry(letter)

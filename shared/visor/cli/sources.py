@@ -28,8 +28,9 @@ def sources_command(as_json: bool) -> None:
     from visor.app import App
     from visor.ingest.schedule import runs_of, states
     from visor.link_check.state import LinkState
+    from visor.storage import existing
 
-    app = App(Settings.read())
+    app = App(existing(Settings.read()))
     documents = app.stores.documents
     failures = [
         (str(document.data["source"]), str(document.data["code"]))
@@ -88,6 +89,24 @@ def _lines(state: SourceState) -> Iterator[str]:
 @click.group("source")
 def source_command() -> None:
     """List kinds of sources, and start a new one."""
+
+
+@source_command.command("forget")
+@click.argument("name")
+def forget_source(name: str) -> None:
+    """Delete the items of the source NAME from the index, and forget what was allowed for it.
+
+    Take it out of visor.toml first, or the next crawl brings it back.
+    """
+    from visor.app import App
+    from visor.cli.index import embed_queued
+    from visor.storage import existing
+
+    with App(existing(Settings.read())) as app:
+        count = app.crawler.forget(name)
+        if app.settings.backend == "local":
+            embed_queued(app, 0)
+    click.echo(f"{count} items of the source '{name}' are deleted")
 
 
 @source_command.command("list")

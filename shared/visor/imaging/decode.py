@@ -10,7 +10,7 @@ import numpy as np
 import pillow_heif
 from PIL import Image, ImageCms, ImageStat, UnidentifiedImageError
 
-from visor.errors import UndecodableImage
+from visor.errors import UndecodableImage, UndecodableNow
 from visor.imaging.ground import contrasting_ground
 from visor.imaging.sniff import image_format, what_instead
 
@@ -86,7 +86,7 @@ def decode_image(data: bytes | memoryview, *, pixels_max: int, side_hint: int | 
 
 def _look_first(data: bytes | memoryview) -> None:
     if len(data) == 0:
-        raise UndecodableImage("The file is empty", valid=_VALID, remedy="Send the picture's bytes")
+        raise UndecodableNow("The file is empty", valid=_VALID, remedy="Send the picture's bytes")
     form = image_format(data)
     if form == "JPEG" and bytes(data).count(b"\xff\xda") > SCANS_MAX:
         raise UndecodableImage(f"The JPEG has more than {SCANS_MAX} scans", valid=_VALID, remedy=_SAVE_ANEW)
@@ -101,7 +101,7 @@ def _look_first(data: bytes | memoryview) -> None:
         )
     if other is not None:
         name = {"HTML": "an HTML page", "JSON": "a JSON document", "XML": "an XML document"}.get(other, other)
-        raise UndecodableImage(f"This is {name}, not a picture", valid=_VALID, remedy="Send the picture itself")
+        raise UndecodableNow(f"This is {name}, not a picture", valid=_VALID, remedy="Send the picture itself")
 
 
 def _decoded(image: Image.Image, pixels_max: int, side_hint: int | None) -> DecodedImage:
@@ -180,7 +180,7 @@ def _reason(exc: Exception, data: bytes | memoryview, pixels_max: int) -> Undeco
     if isinstance(exc, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return _too_many_pixels("too many pixels to be decoded safely", pixels_max)
     if isinstance(exc, MemoryError):
-        return UndecodableImage("The picture needs more memory than there is", valid=_VALID, remedy="Make it smaller")
+        return UndecodableNow("The picture needs more memory than there is", valid=_VALID, remedy="Make it smaller")
     if isinstance(exc, UnidentifiedImageError):
         begins = f"begin like a {form} file but are not one" if form else "are not an image"
         return UndecodableImage(f"The {len(data):,} bytes {begins}", valid=_VALID, remedy=_SAVE_ANEW)

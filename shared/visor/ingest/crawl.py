@@ -20,7 +20,7 @@ from visor.ingest.seen_set import Difference, SeenSet
 from visor.link_check.state import LinkState
 from visor.schema.items import Change, CrawlRun, Item, item_id
 from visor.settings import Settings
-from visor.sources.contract import Page, Source
+from visor.sources.contract import Page, Source, checked_page
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 from visor.storage.publish import publish
@@ -158,6 +158,7 @@ class Crawl:
         if page.partial or page.failed_more:
             # Rows that failed without a name may be items that are still listed: nothing may be called missing.
             self.seen.advance(partial=True)
+        page = checked_page(page)
         self.record.add_page(page)
         for item, difference in zip(page.items, self.seen.see(page.items), strict=True):
             if difference == "none":
