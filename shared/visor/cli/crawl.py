@@ -53,8 +53,11 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
 @click.command("links")
 @click.option("--limit", type=click.IntRange(1), help="Check this many items now, instead of what is left of today's.")
 @click.option("--budget-s", type=float, help="Start nothing new after this many seconds.")
+@click.option(
+    "--confirm-loss", "trusted", multiple=True, metavar="HOST", help="Believe what this host answers for all."
+)
 @as_json
-def links_command(limit: int | None, budget_s: float | None, as_json: bool) -> None:
+def links_command(limit: int | None, budget_s: float | None, trusted: tuple[str, ...], as_json: bool) -> None:
     """Check the images and pages of some items: replace dead images, follow moved ones.
 
     The crawl function does this too.
@@ -63,7 +66,7 @@ def links_command(limit: int | None, budget_s: float | None, as_json: bool) -> N
     from visor.storage import existing
 
     with App(existing(Settings.read())) as app:
-        report = app.crawler.check_links(limit=limit, budget_s=budget_s)
+        report = app.crawler.check_links(limit=limit, budget_s=budget_s, trusted=trusted)
     if as_json:
         print_json(report)
         return
@@ -71,6 +74,11 @@ def links_command(limit: int | None, budget_s: float | None, as_json: bool) -> N
         f"{report.checked} items checked: {report.moved} moved, {report.replaced} images replaced by a copy, "
         f"{report.marked} shown without their image, {report.gone} gone, {report.back} back, {report.suspect} suspect"
     )
+    for part, condition in report.hosts.items():
+        say(
+            f"Nearly all {part} answer alike ({condition}): nothing of them is changed. If that is for good: "
+            f"visor links --confirm-loss {part.rpartition(' ')[2]}"
+        )
     if report.frames:
         say(f"{report.frames} video frames that no item shows were deleted")
     if not report.finished:

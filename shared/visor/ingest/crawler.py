@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -142,7 +142,9 @@ class Crawler:
         size = self.settings.batch_size
         return publish_again(stores.documents, stores.queue, allowed, batch_size=size, now=datetime.now(UTC))
 
-    def check_links(self, *, limit: int | None = None, budget_s: float | None = None) -> LinksReport:
+    def check_links(
+        self, *, limit: int | None = None, budget_s: float | None = None, trusted: Collection[str] = ()
+    ) -> LinksReport:
         """Check the image and page URLs of some items: `settings.links_a_day` over all runs of a day, or `limit` more.
 
         Once a week, video frames that no item shows any more are deleted.
@@ -154,6 +156,7 @@ class Crawler:
             fetcher=BudgetedFetcher(self.fetcher, self.request_budget, "links"),
             a_day=self.settings.links_a_day,
             limit=limit,
+            trusted=trusted,
             room=self.meter.headroom("link"),
             batch_size=self.settings.batch_size,
             budget_s=self.settings.crawl_budget_s if budget_s is None else budget_s,
