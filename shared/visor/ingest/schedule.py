@@ -19,6 +19,7 @@ from visor.storage.queue import Queue
 
 FAILURES_MAX = 5_000
 """Failures read at once."""
+DAY_S = 86_400.0
 AGAIN_MAX = 500
 """Failures that one scheduled crawl tries again."""
 
@@ -82,9 +83,11 @@ def publish_again(
     A failure is marked first: a crash in between tries it again a day later.
     """
     wanted = [failure for failure in failures if failure.wanted is not None]
-    tomorrow = (now + timedelta(days=1)).timestamp()
     for start in range(0, len(wanted), WRITES_MAX):
-        marks = [msgspec.structs.replace(f, again=True, next_at=tomorrow) for f in wanted[start : start + WRITES_MAX]]
+        marks = [
+            msgspec.structs.replace(f, again=True, next_at=max(now.timestamp(), f.next_at or 0) + DAY_S)
+            for f in wanted[start : start + WRITES_MAX]
+        ]
         documents.commit(
             [Put(collection=FAILURES, key=f.item, data=as_document(f), newer_than="version") for f in marks]
         )
