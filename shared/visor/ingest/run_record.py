@@ -46,7 +46,7 @@ class RunRecord:
         self._passed_over.update(page.passed_over)
         if page.failed_more:
             self._failures["others of a page with very many"] += page.failed_more
-        self.why += [f"{f.key}: {f.reason}" for f in page.failed][: max(0, FAILED_SAMPLES - len(self.why))]
+        self.why += [f"{f.key:.200}: {f.reason}" for f in page.failed][: max(0, FAILED_SAMPLES - len(self.why))]
 
     @property
     def changes(self) -> int:

@@ -10,10 +10,10 @@ import msgspec
 
 from visor.link_check.state import LinkState
 from visor.schema.collections import FAILURES, ITEMS, RUNS
-from visor.schema.items import Change, CrawlRun, Failure, Record, as_document, is_live
+from visor.schema.items import BATCH_SIZE_MAX, Change, CrawlRun, Failure, Record, as_document, is_live
 from visor.settings import Settings
 from visor.sources.config import SourceEntry, SourcesFile
-from visor.storage.documents import WRITES_MAX, DocumentStore, Put, Where
+from visor.storage.documents import DocumentStore, Put, Where
 from visor.storage.publish import publish
 from visor.storage.queue import Queue
 
@@ -83,10 +83,10 @@ def publish_again(
     A failure is marked first: a crash in between tries it again a day later.
     """
     wanted = [failure for failure in failures if failure.wanted is not None]
-    for start in range(0, len(wanted), WRITES_MAX):
+    for start in range(0, len(wanted), BATCH_SIZE_MAX):
         marks = [
             msgspec.structs.replace(f, again=True, next_at=max(now.timestamp(), f.next_at or 0) + DAY_S)
-            for f in wanted[start : start + WRITES_MAX]
+            for f in wanted[start : start + BATCH_SIZE_MAX]
         ]
         documents.commit(
             [Put(collection=FAILURES, key=f.item, data=as_document(f), newer_than="version") for f in marks]
