@@ -15,6 +15,7 @@ from collections.abc import Callable
 import numpy as np
 
 from visor.confidence.across import Across, Learned, packed, unpacked
+from visor.confidence.model import SCORE_EDGES
 from visor.errors import StoreUnavailable
 from visor.index.format.container import Array
 from visor.storage.documents import SERVER_TIME, Delete, DocumentStore, Put
@@ -56,10 +57,14 @@ class VisitorLog:
         self._written: deque[float] = deque(maxlen=WRITES_A_DAY)
         self._sum: Array | None = None
         self._photos = 0
+        self._scores: list[float] = []
         self._lock = threading.Lock()
 
-    def add(self, traits: Array) -> None:
-        """Count one photo, by its traits (d + 1162,). Every tenth writes a document; a store that is away is left."""
+    def add(self, traits: Array, score: float | None = None) -> None:
+        """Count one photo, by its traits (d + 1162,) and what it was judged by, where that was a score.
+
+        Every tenth writes a document; a store that is away is left.
+        """
         with self._lock:
             digest = hash(traits.tobytes())
             if digest in self._seen:
@@ -67,12 +72,14 @@ class VisitorLog:
             self._seen.append(digest)
             self._sum = traits.astype(np.float64) + (0 if self._sum is None else self._sum)
             self._photos += 1
+            self._scores += [] if score is None else [score]
             now = self._clock()
             spent = len(self._written) == WRITES_A_DAY and now - self._written[0] < 86_400
             if self._photos < BATCH or spent:
                 return
             data = {"model": self._model, "photos": self._photos, "mean": packed(self._sum / self._photos)}
-            self._sum, self._photos = None, 0
+            data["scores"] = np.histogram(np.clip(self._scores, *SCORE_EDGES[[0, -1]]), SCORE_EDGES)[0].tolist()
+            self._sum, self._photos, self._scores = None, 0, []
             self._written.append(now)
         try:
             put = Put(collection=COLLECTION, key=secrets.token_hex(16), data={**data, "added_at": SERVER_TIME})
@@ -106,7 +113,10 @@ class VisitorSums:
         parts += [(unpacked(d.data["mean"]), float(d.data["photos"])) for d in fresh]
         photos = sum(n for _, n in parts)
         total = np.sum([part * n for part, n in parts], axis=0)
-        return Learned(total / max(photos, 1), min(photos, PHOTOS_MAX), tuple(d.key for d in fresh))
+        counts = [before.scores] if before.scores and not forget else []
+        scores = np.sum([np.zeros(len(SCORE_EDGES) - 1), *counts, *(d.data.get("scores", 0.0) for d in fresh)], axis=0)
+        kept = min(photos, PHOTOS_MAX)
+        return Learned(total / max(photos, 1), kept, scores * kept / max(photos, 1), tuple(d.key for d in fresh))
 
 
 def forget_visitors(documents: DocumentStore) -> None:
