@@ -60,6 +60,8 @@ def crawl_and_embed(app: App, source: Source) -> CrawlRun:
         f"{run.seen} items seen: {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
         f"{run.unchanged} unchanged, {run.failed} failed"
     )
+    for sample in run.why.split(" | ") if run.why else ():
+        say(f"  {sample}")
     embed_queued(app, run.published + again)
     return run
 
@@ -201,4 +203,4 @@ def reindex_command(confirm_loss: bool, as_json: bool) -> None:
         say(f"Searches use the index of model {report.current}")
     else:
         say(f"{report.published} items published; compact switches to {report.building} once all are embedded")
-    sys.exit(bool(report.left) and not report.switched)
+    sys.exit(not report.switched and (app.settings.backend == "local" or bool(report.left)))

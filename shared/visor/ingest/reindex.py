@@ -106,7 +106,7 @@ class Reindex:
             )
             revision = self._save(state, revision)
             progress(state.published)
-        left = len(_failed(self.documents, list(_left(self.documents, self.model, state.until)), self.model))
+        left = len(_lacking(self.documents, self.model))
         return ReindexReport(current=state.current, building=state.building, published=state.published, left=left)
 
     def _until(self) -> str:
@@ -140,15 +140,9 @@ def switch_if_done(documents: DocumentStore, model: str, *, clock: Callable[[], 
         write_current(documents, CurrentModel(current=model), 0)
         return ReindexReport(current=model, building=None, done=True, switched=True)
     report = ReindexReport(current=state.current, building=state.building, published=state.published)
-    if state.building != model:
+    excused = _lacking(documents, model) if state.loses else set()
+    if state.building != model or any(one.key not in excused for one in _left(documents, model, state.until)):
         return report
-    left = _left(documents, model, state.until)
-    if next(left, None) is not None and not state.loses:
-        return report
-    if state.loses:
-        every = list(_left(documents, model, state.until))
-        if len(_failed(documents, every, model)) < len(every):
-            return report
     now = clock()
     previous = state.current if state.current != model else state.previous
     after = CurrentModel(current=model, previous=previous, switched=now, published=state.published)
@@ -182,16 +176,15 @@ def _left(documents: DocumentStore, model: str, until: str) -> Iterator[Document
         yield from (one for one in page if is_live(one.data) and one.data.get("model") != model)
 
 
-def _failed(documents: DocumentStore, left: list[Document], model: str) -> list[Document]:
-    """Those of them that `model` was tried on, and that failed."""
-    failures = documents.get(FAILURES, [one.key for one in left]) if left else {}
-    return [
-        one
-        for one in left
-        if (failure := failures.get(one.key)) is not None
-        and failure.data["version"] >= one.data["version"]
-        and failure.data.get("model") == model
-    ]
+def _lacking(documents: DocumentStore, model: str) -> set[str]:
+    """Ids of the items that could not be embedded with `model`, and are in another model's index."""
+    failed = {one.key: one.data["version"] for one in documents.query(FAILURES) if one.data.get("model") == model}
+    items = documents.get(ITEMS, list(failed)).values()
+    return {
+        one.key
+        for one in items
+        if is_live(one.data) and one.data.get("model") != model and one.data["version"] <= failed[one.key]
+    }
 
 
 def _pages(documents: DocumentStore, cursor: str, until: str) -> Iterator[list[Document]]:
