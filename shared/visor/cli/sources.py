@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from visor.console import as_json, print_json
-from visor.schema.collections import FAILURES
 from visor.settings import Settings
 
 if TYPE_CHECKING:
     from visor.ingest.schedule import SourceState
 
-FAILURES_READ = 5_000
 RUNS_READ = 20
 """Of each source."""
 
@@ -26,25 +24,28 @@ RUNS_READ = 20
 def sources_command(as_json: bool) -> None:
     """Show each source's state, last run, next run, yield and failures."""
     from visor.app import App
-    from visor.ingest.schedule import runs_of, states
+    from visor.ingest.schedule import live_failures, runs_of, states
     from visor.link_check.state import LinkState
-    from visor.storage import existing
+    from visor.storage import existing, has_any
 
-    app = App(existing(Settings.read()))
-    documents = app.stores.documents
-    failures = [
-        (str(document.data["source"]), str(document.data["code"]))
-        for document in documents.query(FAILURES, limit=FAILURES_READ)
-    ]
-    requests, hosts = app.request_budget.today()
-    found = states(
-        app.configuration,
-        runs_of(documents, app.configuration, RUNS_READ),
-        failures,
-        datetime.now(UTC),
-        requests=requests,
-        links=LinkState.load(app.stores.objects)[0],
-    )
+    app = App(Settings.read())
+    hosts: dict[str, int] = {}
+    if not has_any(app.settings):
+        # Nothing was crawled yet, and looking makes no index.
+        found = states(app.configuration, {}, (), datetime.now(UTC))
+    else:
+        existing(app.settings)
+        documents = app.stores.documents
+        failures = [(failure.source, failure.code) for failure in live_failures(documents)]
+        requests, hosts = app.request_budget.today()
+        found = states(
+            app.configuration,
+            runs_of(documents, app.configuration, RUNS_READ),
+            failures,
+            datetime.now(UTC),
+            requests=requests,
+            links=LinkState.load(app.stores.objects)[0],
+        )
     if as_json:
         print_json({"sources": found, "requests_today_by_host": hosts})
         return

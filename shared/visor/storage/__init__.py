@@ -79,6 +79,16 @@ def is_there(settings: Settings) -> bool:
     return settings.backend != "local" or (settings.home / INDEXES / settings.index).is_dir()
 
 
+def has_any(settings: Settings) -> bool:
+    """Whether any index was begun here; on Google Cloud always."""
+    return settings.backend != "local" or bool(_indexes(settings))
+
+
+def _indexes(settings: Settings) -> list[str]:
+    folder = settings.home / INDEXES
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
 def existing(settings: Settings) -> Settings:
     """The settings, if their index exists: for whatever reads, changes or deletes, and does not begin one.
 
@@ -86,8 +96,7 @@ def existing(settings: Settings) -> Settings:
         NotFound: There is no such index; names those that there are.
     """
     if not is_there(settings):
-        folder = settings.home / INDEXES
-        names = sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+        names = _indexes(settings)
         raise NotFound(
             f"There is no index '{settings.index}' in {settings.home}",
             valid="Its indexes are " + ", ".join(names) if names else "It has none yet",
