@@ -77,9 +77,12 @@ class SourceUnavailable(SourceError):
 
 
 class ImageError(VisorError):
+    """`answer` is what the origin answered with a status that is an error, where that is JSON."""
+
     code = "image_error"
     certain: ClassVar[bool] = False
     """True if another try of the same picture ends the same, unless a setting that the message names has changed."""
+    answer: bytes = b""
 
 
 class FetchRefused(ImageError):

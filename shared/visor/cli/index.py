@@ -23,12 +23,13 @@ FAILURES_SHOWN = 5
 
 @click.command("index")
 @click.argument("path_or_source")
+@click.option("--confirm-loss", is_flag=True, help="Delete missing items even if they are most of the catalogue.")
 @as_json
-def index_command(path_or_source: str, as_json: bool) -> None:
+def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> None:
     """Crawl PATH_OR_SOURCE (a folder of images, or a source of visor.toml), embed and make it searchable.
 
-    What failed before is tried again. Exit status 1 if half of the images or more are not searchable as they are now,
-    or if a file on this machine could not be read.
+    What failed before is tried again. Fails, with exit status 1, if there is nothing to index, if half of the images or
+    more are not searchable as they are now, or if a file on this machine could not be read.
     """
     from visor.app import App
 
@@ -37,31 +38,33 @@ def index_command(path_or_source: str, as_json: bool) -> None:
     if folder.is_dir():
         settings = msgspec.structs.replace(settings, allow_folders=(*settings.allow_folders, str(folder.resolve())))
         app = App(settings)
-        name, config = folder.resolve().name, {"kind": "folder", "path": str(folder.resolve())}
-        source = app.open_source(name, config)
+        source, config = app.open_folder(folder), {"kind": "folder", "path": str(folder.resolve())}
+        say(f"Reading the folder {folder.resolve()} as source {source.name}")
     else:
         app = App(settings)
         source, config = app.named_source(path_or_source), app.configuration.entry(path_or_source).own
     app.remember(source.name, config)
-    run = crawl_and_embed(app, source)
+    run = crawl_and_embed(app, source, confirm_loss=confirm_loss)
     failed = tell_failures(app, source.name, run.listed)
     if as_json:
         print_json(run)
-    sys.exit(failed)
+    sys.exit(failed or run.state == "empty")
 
 
-def crawl_and_embed(app: App, source: Source) -> CrawlRun:
+def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> CrawlRun:
     """Crawl one source to its end, embed what is queued and merge it. Reports progress on standard error."""
     say(f"Crawling {source.name}")
     if again := app.try_again(source.name):
         say(f"{again} items that failed before are tried again")
-    run = app.crawler.crawl(source)
+    run = app.crawler.crawl(source, confirm_loss=confirm_loss)
     say(
         f"{run.seen} items seen: {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
         f"{run.unchanged} unchanged, {run.failed} failed"
     )
-    for sample in run.why.split(" | ") if run.why else ():
-        say(f"  {sample}")
+    for line in run.account():
+        say(line)
+    if run.state == "empty":
+        say(run.why.partition(" | ")[0])
     embed_queued(app, run.published + again)
     return run
 

@@ -68,8 +68,18 @@ class LocalIndex(Index):
     def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult:
         return SearchResult(**msgspec.structs.asdict(self._service.search(request, upload)))
 
+    def _name_of(self, folder: Path) -> str:
+        from visor.ingest.crawler import folder_source_name
+
+        return folder_source_name(folder, self._app.stores)
+
     def crawl(
-        self, source: str | Mapping[str, Any], *, name: str | None = None, progress: Progress | None = None
+        self,
+        source: str | Mapping[str, Any],
+        *,
+        name: str | None = None,
+        confirm_loss: bool = False,
+        progress: Progress | None = None,
     ) -> CrawlRun:
         keys = {} if isinstance(source, str) else dict(source)
         app, documents = self._app, self._app.stores.documents
@@ -81,7 +91,7 @@ class LocalIndex(Index):
         app.remember(opened.name, keys or app.configuration.entry(opened.name).own)
         before = {found.key: found.revision for found in documents.query(FAILURES)}
         again = app.try_again(opened.name)
-        run = app.crawler.crawl(opened)
+        run = app.crawler.crawl(opened, confirm_loss=confirm_loss)
         _embed(app, run.published + again, progress)
         app.merge()
         failures = [found.data for found in documents.query(FAILURES) if before.get(found.key) != found.revision]
