@@ -13,6 +13,7 @@ locals {
     requests    = []
     feedback    = ["given_at"]
     index       = []
+    sources     = []
     visitors    = ["added_at"]
   }
 
