@@ -123,7 +123,7 @@ def test_every_picture_can_be_an_item_of_its_own() -> None:
 def test_what_is_out_of_stock_can_be_left_out() -> None:
     pages = read(RSS, in_stock_only=True)
     assert [item.key for item in items_of(pages)] == ["A1"]
-    assert failures_of(pages) == {}
+    assert (failures_of(pages), pages[0].passed_over) == ({}, {"out of stock": 1})
 
 
 def test_atom_with_a_prefix_of_its_own() -> None:
@@ -305,6 +305,8 @@ def test_prices_are_read_as_the_rest_of_the_feed_writes_them() -> None:
     assert prices("1.299") == [None]
     assert [item.price for item in items_of(read('{"id": 1, "image_link": "/1.jpg", "price": 1.125}'))] == [1.125]
     assert [item.price for item in items_of(read("id;image_link;price\n1;/1.jpg;1.299\n", decimal=","))] == [1299]
+    (item,) = items_of(read('[{"id": 1, "imageLink": "/1.jpg", "price": {"value": "19.990", "currency": "EUR"}}]'))
+    assert (item.price, item.currency) == (19.99, "EUR")
 
 
 def test_what_a_resumed_run_learned_about_prices_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:

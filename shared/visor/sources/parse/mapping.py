@@ -164,6 +164,7 @@ class RowMapping:
         if not isinstance(row, Mapping):
             raise DropItem(f"a row is not a JSON object but {str(row)!r:.60}")
         if "only" in self._row and not self._row.find("only", row):
+            errors.pass_over("left out by only")
             return None
 
         def value(name: str) -> Any:
