@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -165,9 +165,47 @@ class App:
 
     @cached_property
     def configuration(self) -> SourcesFile:
+        """The owner's visor.toml and, on this machine, the sources that the index remembers."""
         from visor.sources.config import SourcesFile
 
-        return SourcesFile.load(self.settings.config)
+        configuration = SourcesFile.load(self.settings.config)
+        for name, own, _ in self._remembered:
+            if own is not None:
+                configuration.remember(name, own)
+        return configuration
+
+    @property
+    def _remembered(self) -> list[tuple[str, dict[str, Any] | None, list[str]]]:
+        from visor.sources.remembered import remembered
+        from visor.storage import is_there
+
+        here = self.settings.backend == "local" and (self._stores is not None or is_there(self.settings))
+        return list(remembered(self.stores.documents)) if here else []
+
+    def remember(self, name: str, config: Mapping[str, Any], folders: Iterable[str] = ()) -> None:
+        """Note in the index what a source reads, for later processes. As `visor.sources.remembered.remember`."""
+        from visor.sources.remembered import remember
+
+        if self.settings.backend == "local" and remember(self.stores.documents, name, config, folders):
+            self.__dict__.pop("configuration", None)
+            self.__dict__.pop("_readers", None)
+
+    def try_again(self, source: str | None = None) -> int:
+        """Have everything that failed and may succeed now embedded once more, of one source or of all; returns how
+        much. What Google Cloud has, its scheduled crawls try again; this is for an owner who asks."""
+        from visor.errors import CorruptObject
+        from visor.ingest.schedule import live_failures, may_succeed
+        from visor.storage.publish import decode_batch
+
+        failures = [f for f in live_failures(self.stores.documents) if source in (None, f.source)]
+        count = self.crawler.try_again(f for f in failures if may_succeed(f, self.settings))
+        for letter in self.stores.queue.dead_letters():
+            with suppress(CorruptObject):
+                batch = decode_batch(letter.body)
+                if source in (None, batch.source):
+                    self.stores.queue.retry(letter)
+                    count += len(batch.changes)
+        return count
 
     @cached_property
     def source_context(self) -> SourceContext:
@@ -250,17 +288,20 @@ class App:
             progress=progress,
             calibrate=Calibrator(objects, lambda: rejected_features(documents), visitors.fold, self.label_words),
         )
-        if report.generation and report.finished:
+        if report.generation and report.finished and not report.unreadable:
             finish_reindex(objects, documents, self.fingerprint)
         self.meter.add("compact_run")
         self.meter.flush()
         return report
 
-    def reindex(self, progress: Callable[[int], None] = lambda published: None) -> ReindexReport:
-        """Publish every item that another model embedded. Raises as `Reindex.publish`."""
+    def reindex(
+        self, progress: Callable[[int], None] = lambda published: None, *, confirm_loss: bool = False
+    ) -> ReindexReport:
+        """Publish every item that another model embedded. Arguments and errors as those of `Reindex.publish`."""
         from visor.ingest.reindex import Reindex
 
-        return Reindex(self.stores.documents, self.stores.queue, self.settings, self.fingerprint).publish(progress)
+        reindex = Reindex(self.stores.documents, self.stores.queue, self.settings, self.fingerprint)
+        return reindex.publish(progress, confirm_loss=confirm_loss)
 
     def search_service(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchService:
         """The search service of this process's model. `picture_address` as that of `SearchService`."""
@@ -329,10 +370,11 @@ class App:
 
         # On Google Cloud only crawl has the owner's configuration; the settings name what embed may read.
         local = self.settings.backend == "local"
+        pushed = [folder for _, _, folders in self._remembered for folder in folders]
         return open_image_readers(
             self.settings,
             self.fetcher,
-            folders=self.configuration.folders() if local else (),
+            folders=(*self.configuration.folders(), *pushed) if local else (),
             buckets=self.configuration.buckets() if local else {},
             frames=self.stores.objects,
         )

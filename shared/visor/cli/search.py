@@ -29,6 +29,7 @@ def search_command(
 ) -> None:
     """Find the nearest items to IMAGE, a file or a URL."""
     from visor.app import App
+    from visor.storage import existing
 
     remote = image.startswith(("http://", "https://"))
     request = SearchRequest(
@@ -40,7 +41,7 @@ def search_command(
         box=_parse_box(box),
     )
     upload = None if remote else _read(image)
-    answer = App(Settings.read()).search_service().search(request, upload)
+    answer = App(existing(Settings.read())).search_service().search(request, upload)
     if as_json:
         print_json(answer)
         return
@@ -122,9 +123,9 @@ def feedback_command() -> None:
 def forget_visitors_command() -> None:
     """Forget what was learned from visitors' photos, at the next merge."""
     from visor.search.visitors import forget_visitors
-    from visor.storage import open_stores
+    from visor.storage import existing, open_stores
 
-    with open_stores(Settings.read()) as stores:
+    with open_stores(existing(Settings.read())) as stores:
         forget_visitors(stores.documents)
     click.echo("The next merge forgets what was learned from visitors' photos: visor compact")
 
@@ -134,9 +135,9 @@ def forget_visitors_command() -> None:
 def export_feedback(as_json: bool) -> None:
     """Print each pair of a query and an item (`-`: harmless), the newest first."""
     from visor.search.feedback import all_feedback
-    from visor.storage import open_stores
+    from visor.storage import existing, open_stores
 
-    with open_stores(Settings.read()) as stores:
+    with open_stores(existing(Settings.read())) as stores:
         kept = all_feedback(stores.documents)
     if as_json:
         print_json({"feedback": [{"query": one.query, "item": one.item, "verdict": one.verdict} for one in kept]})

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 def serve_command(host: str, port: int) -> None:
     """Serve the page and the HTTP API, until control-C."""
     from visor.app import App
+    from visor.storage import existing
     from visor.web.site import Server
 
-    server = Server(App(Settings.read()).site({"title": "Visor"}), host=host, port=port).start()
+    server = Server(App(existing(Settings.read())).site({"title": "Visor"}), host=host, port=port).start()
     say(f"Visor is at {server.address} (control-C stops it)")
     try:
         server.wait()
@@ -120,6 +121,7 @@ def _local(settings: Settings, source: _Source, config: dict[str, Any], port: in
     from visor.web.site import Server
 
     with App(settings) as app, ExitStack() as stack:
+        app.remember(*source)
         crawl_and_embed(app, app.open_source(*source))
         url = ""
         if port is not None:

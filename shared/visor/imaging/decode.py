@@ -21,7 +21,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from visor.errors import UndecodableImage
+from visor.errors import UndecodableImage, UndecodableNow
 from visor.imaging.bands import png_bands, tiff_bands
 from visor.imaging.jpeg import END, largest_preview, scans
 from visor.imaging.jpegxl import JpegXLImageFile
@@ -301,7 +301,7 @@ class _File:
 def _form(data: bytes) -> str:
     """What the bytes begin like. Raises `UndecodableImage` if that is nothing that is decoded."""
     if not data:
-        raise UndecodableImage("The file is empty", valid=_VALID, remedy="Send the picture's bytes")
+        raise UndecodableNow("The file is empty", valid=_VALID, remedy="Send the picture's bytes")
     form = image_format(data)
     if form == "JPEG" and data.count(b"\xff\xda") > SCANS_MAX < scans(data, SCANS_MAX + 1):
         raise UndecodableImage(f"The JPEG has more than {SCANS_MAX} scans", valid=_VALID, remedy=_SAVE_ANEW)
@@ -316,7 +316,7 @@ def _form(data: bytes) -> str:
         )
     if other is not None:
         name = {"HTML": "an HTML page", "JSON": "a JSON document", "XML": "an XML document"}.get(other, other)
-        raise UndecodableImage(f"This is {name}, not a picture", valid=_VALID, remedy="Send the picture itself")
+        raise UndecodableNow(f"This is {name}, not a picture", valid=_VALID, remedy="Send the picture itself")
     raise UndecodableImage(f"The {len(data):,} bytes are not an image", valid=_VALID, remedy=_SAVE_ANEW)
 
 
@@ -365,7 +365,7 @@ def _reason(exc: Exception, file: _File) -> UndecodableImage:
     if isinstance(exc, Image.DecompressionBombError | Image.DecompressionBombWarning):
         return _too_many_pixels("too many pixels to be decoded safely", file.pixels_max)
     if isinstance(exc, MemoryError):
-        return UndecodableImage("The picture needs more memory than there is", valid=_VALID, remedy="Make it smaller")
+        return UndecodableNow("The picture needs more memory than there is", valid=_VALID, remedy="Make it smaller")
     if isinstance(exc, UnidentifiedImageError):
         begins = f"begin like a {file.form} file but are not one"
         return UndecodableImage(
