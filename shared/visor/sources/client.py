@@ -61,7 +61,9 @@ class RetryingClient:
                 answer = msgspec.json.decode(fetched.body)
             except msgspec.DecodeError as exc:
                 start = fetched.body[:60].decode("utf-8", "replace")
-                raise FetchUnavailable(f"{url} answers {start!r}, which is not JSON ({exc})") from exc
+                raise FetchUnavailable(
+                    f"{url.partition(chr(63))[0]} answers {start!r}, which is not JSON ({exc})"
+                ) from exc
             if check is not None:
                 check(answer)
             return answer, fetched

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import logging
+import select
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from flask import Request, Response
 from PIL import Image
+from werkzeug.exceptions import HTTPException
 from werkzeug.security import safe_join
 from werkzeug.utils import send_file
 from werkzeug.wrappers import Response as WerkzeugResponse
@@ -20,6 +23,7 @@ from visor.imaging.decode import decode_image
 from visor.schema.items import IndexedItem, Item
 from visor.search.item_cache import web_address
 from visor.web.api import HttpApi
+from visor.web.problems import http_problem, problem
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,6 +33,9 @@ PAGE = _BUILT if _BUILT.is_dir() else Path(__file__).with_name("page")
 """The built page: of a checkout, or the one that lies in an installed package."""
 PICTURES = "/pictures/"
 THUMBNAIL_SIDE = 480
+CONNECTIONS_MAX, IDLE_S = 1000, 15
+"""Open connections, and seconds after which one on which nothing moves is closed."""
+LOG = logging.getLogger("visor.web")
 
 
 def picture_address(indexed: IndexedItem) -> str:
@@ -57,12 +64,25 @@ class Site:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
-        return self._answer(request)(environ, start_response)
+        try:
+            response = self._answer(request)
+        except VisorError as exc:
+            response = problem(exc)
+        except HTTPException as exc:
+            response = http_problem(request, exc.code or 400, exc.description or exc.name)
+        except Exception:
+            LOG.exception("A request to %s failed", request.path)
+            response = http_problem(request, 500, "Visor has a bug here; its log says more")
+        response.headers.setdefault("Content-Security-Policy", "frame-ancestors 'none'")
+        response.headers.setdefault("X-Content-Type-Options", "nosniff")
+        response.headers.setdefault("Cross-Origin-Resource-Policy", "same-origin")
+        return response(environ, start_response)
 
     def _answer(self, request: Request) -> WerkzeugResponse:
         path = request.path
         if request.method not in ("GET", "HEAD") or path.startswith("/v1/") or path == "/openapi.json":
             return self.api(request)
+        self.api.access.check_address(request)
         if path == "/config.json":
             return Response(msgspec.json.encode(self.config), mimetype="application/json")
         if path.startswith(PICTURES):
@@ -97,7 +117,16 @@ class Server:
 
         try:
             self._server: Any = create_server(
-                site, host=host, port=port, threads=threads, ident="visor", max_request_body_size=64_000_000
+                site,
+                host=host,
+                port=port,
+                threads=threads,
+                ident="visor",
+                max_request_body_size=64_000_000,
+                connection_limit=CONNECTIONS_MAX,
+                channel_timeout=IDLE_S,
+                cleanup_interval=5,
+                asyncore_use_poll=hasattr(select, "poll"),
             )
         except OSError as exc:
             raise SettingsError(
