@@ -2,6 +2,7 @@ import { effect } from "@preact/signals";
 import { render } from "preact";
 import { loadConfig } from "./config";
 import { followFacets } from "./endpoint/facets";
+import { followRejected } from "./endpoint/feedback";
 import { begin, follow } from "./search";
 import { answer, askedAs, config, query } from "./state";
 import "./styles/index.css";
@@ -11,6 +12,7 @@ import { bandOf } from "./words/sureness";
 import { titleOf } from "./words/title";
 
 followTheme();
+followRejected();
 config.value = await loadConfig();
 effect(() => {
   const found = answer.value?.matches.length ? bandOf(answer.value, askedAs.value) : null;

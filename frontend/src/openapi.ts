@@ -605,8 +605,6 @@ export interface components {
         FeedbackAnswer: {
             /** @default true */
             kept?: boolean;
-            /** @default false */
-            accepted?: boolean;
         };
         /**
          * PushItem

@@ -16,10 +16,14 @@ export const ownerKey: string = takeKey();
 
 function takeKey(): string {
   const given = new URLSearchParams(location.hash.slice(1)).get("key");
-  if (given === null) return sessionStorage.getItem(KEPT) ?? "";
-  history.replaceState(history.state, "", location.pathname + location.search);
-  sessionStorage.setItem(KEPT, given);
-  return given;
+  if (given !== null) history.replaceState(history.state, "", location.pathname + location.search);
+  try {
+    if (given !== null) sessionStorage.setItem(KEPT, given);
+    return given ?? sessionStorage.getItem(KEPT) ?? "";
+  } catch {
+    // Storage may be switched off: then the key lasts as long as the page.
+    return given ?? "";
+  }
 }
 
 export function toggleOwner(): void {

@@ -159,7 +159,7 @@ class HttpApi:
             raise unsupported_type(request, JSON)
         said = read_document(self._body(request, FEEDBACK_BYTES_MAX), FeedbackRequest)
         self.service().keep_feedback(said, by_owner=owner)
-        return _json(FeedbackAnswer(accepted=owner))
+        return _json(FeedbackAnswer())
 
     def _push(self, request: Request, owner: bool) -> Response:
         if request.mimetype not in (JSON, LINES):

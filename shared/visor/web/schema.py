@@ -94,5 +94,3 @@ class FeedbackAnswer(Record, frozen=True, kw_only=True, omit_defaults=False):
     """That it is kept. The owner's word counts for all from now on; a visitor's waits until the owner takes it in."""
 
     kept: bool = True
-    accepted: bool = False
-    """It counts already."""

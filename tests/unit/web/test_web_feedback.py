@@ -97,7 +97,7 @@ def test_what_was_called_no_match_is_hidden_for_that_query_only(
     ids = [match["item"]["id"] for match in before["matches"]]
     vector = before["query"]["vector"]
     kept = client.post("/v1/feedback", json={"item": ids[0], "query_vector": vector}, headers=owner)
-    assert kept.json() == {"kept": True, "accepted": True}
+    assert kept.json() == {"kept": True}
     for request in ({"files": {"image": picture}}, {"json": {"vector": vector}}):
         after = client.post("/v1/search", **request).json()  # type: ignore[arg-type]
         assert [match["item"]["id"] for match in after["matches"]][:5] == ids[1:6]
@@ -133,7 +133,7 @@ def test_a_query_called_harmless_is_kept_and_moves_nothing(client: httpx.Client,
     learned = rejected_features(demo_app.stores.documents).tolist()
     for _ in range(3):
         kept = client.post("/v1/feedback", json={"query_vector": vector, "verdict": "harmless"})
-        assert kept.json() == {"kept": True, "accepted": False}
+        assert kept.json() == {"kept": True}
     after = client.post("/v1/search", files={"image": picture}).json()
     assert after["safety"] == before["safety"]
     assert [match["item"]["id"] for match in after["matches"]] == [match["item"]["id"] for match in before["matches"]]
