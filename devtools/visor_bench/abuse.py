@@ -217,6 +217,23 @@ def _peak(pid: int) -> int:
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
 
+def deployed(own: Settings, home: Path) -> Settings:
+    """Terraform's settings of the search function, with the models of `own` in an empty home."""
+    (home / "models").symlink_to(own.home / "models")
+    return Settings(
+        backend="gcp",
+        home=home,
+        model=own.model,
+        project="bench",
+        bucket="bench",
+        owner_key="the owner's key, of the bench",
+        threads=1,
+        pixels_max=40_000_000,
+        store_deadline_s=8.0,
+        fetch_timeout_s=12.0,
+    )
+
+
 def measure(settings: Settings, requests: int, progress: Callable[[str], None]) -> dict[str, Any]:
     """As the module says, for an empty home whose models are there.
 
@@ -236,7 +253,7 @@ def measure(settings: Settings, requests: int, progress: Callable[[str], None]) 
     for number in range(QUERIES):
         body: list[dict[str, Any]] = [{"files": {"image": picture(10**6 + number)}}]
         body.append({"json": {"vector": vectors[number]}})
-        body.append({"json": {"item": ids[number * 97]}})
+        body.append({"json": {"item": ids[number * 97 % ITEMS_MADE]}})
         asked.append(("POST", "/v1/search", body[number % 3]))
 
     def answers(function: Function) -> list[bytes]:
@@ -305,20 +322,7 @@ def abuse_command(requests: int, as_json: bool) -> None:
     """Ask the search function for the worst, and see what it leaves behind."""
     own = Settings.read()
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as home:
-        (Path(home) / "models").symlink_to(own.home / "models")
-        settings = Settings(
-            backend="gcp",
-            home=Path(home),
-            model=own.model,
-            project="bench",
-            bucket="bench",
-            owner_key="the owner's key, of the bench",
-            threads=1,
-            pixels_max=40_000_000,
-            store_deadline_s=8.0,
-            fetch_timeout_s=12.0,
-        )
-        report = measure(settings, requests, say)
+        report = measure(deployed(own, Path(home)), requests, say)
     if as_json:
         print_json(report)
         return

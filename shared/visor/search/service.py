@@ -72,7 +72,7 @@ class SearchService:
         self.feedback = FeedbackLog(documents, freshness_s=settings.freshness_s)
         self.recall_monitor = RecallMonitor(searcher, rate=settings.audit_rate)
         self.queries = QueryReader(embedder, fetcher, settings)
-        self.visitors = VisitorLog(documents, embedder.fingerprint, before_write=lambda: self._book("learn"))
+        self.visitors = VisitorLog(documents, embedder.fingerprint, on_write=lambda: self._book("learn"))
 
     def search(self, request: SearchRequest, upload: bytes | None = None, *, client: str | None = None) -> SearchAnswer:
         """The nearest items to what `request` asks for.

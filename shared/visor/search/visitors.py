@@ -34,8 +34,8 @@ PER_CLIENT_A_DAY = 3
 """Photos of one client that a process learns from in 24 hours: whoever wants to move the mean needs many addresses."""
 CLIENTS_MAX = 10_000
 """Clients that are told apart in a day; of further ones nothing is learned."""
-FRESH_SHARE, FRESH_MIN = 0.25, 50.0
-"""What came since the last merge counts at most as this share of the photos before, or as so many photos."""
+FRESH_SHARE, FRESH_MIN = 0.1, 10.0
+"""Where something is known, what came since counts at most as this share of the photos before, or as so many photos."""
 REMEMBERED = 500
 """Photos that a process knows again: one that is asked again teaches nothing new."""
 
@@ -45,7 +45,7 @@ class VisitorLog:
 
     Args:
         model: Fingerprint of the model that the vectors are of.
-        before_write: Called before each document; it is not written if this raises `QuotaReached`.
+        on_write: Called before each document; it is not written if this raises `QuotaReached`.
         clock: Seconds, never going back.
     """
 
@@ -54,10 +54,10 @@ class VisitorLog:
         documents: DocumentStore,
         model: str,
         *,
-        before_write: Callable[[], None] = lambda: None,
+        on_write: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._documents, self._model, self._before_write, self._clock = documents, model, before_write, clock
+        self._documents, self._model, self._on_write, self._clock = documents, model, on_write, clock
         self._clients, self._day_ends_at = Counter[str](), 0.0
         self._seen: deque[int] = deque(maxlen=REMEMBERED)
         self._written: deque[float] = deque(maxlen=WRITES_A_DAY)
@@ -86,7 +86,7 @@ class VisitorLog:
             self._sum, self._photos = None, 0
             self._written.append(now)
         try:
-            self._before_write()
+            self._on_write()
             put = Put(collection=COLLECTION, key=secrets.token_hex(16), data={**data, "added_at": SERVER_TIME})
             self._documents.commit([put])
         except (StoreUnavailable, QuotaReached):
@@ -127,7 +127,7 @@ class VisitorSums:
         if fresh:
             means = np.stack([unpacked(d.data["mean"]) for d in fresh])
             came = [float(d.data["photos"]) for d in fresh]
-            most = max(FRESH_MIN, FRESH_SHARE * sum(n for _, n in parts))
+            most = max(FRESH_MIN, FRESH_SHARE * parts[0][1]) if parts else PHOTOS_MAX
             parts.append((robust_mean(means, came), min(sum(came), most)))
         photos = sum(n for _, n in parts)
         total = np.sum([part * n for part, n in parts], axis=0)

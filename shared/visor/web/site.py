@@ -102,7 +102,9 @@ class Site:
             data = self.read_image(found.item)
             pixels = decode_image(data, pixels_max=self.api.settings.pixels_max, side_hint=THUMBNAIL_SIDE).pixels
         except VisorError as exc:
-            return Response(str(exc), 404, mimetype="text/plain")
+            # Where it is on this machine is nobody's business.
+            LOG.info("Item %s is not shown: %s", item, exc)
+            return Response("This picture cannot be shown here", 404, mimetype="text/plain")
         pixels.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         pixels.save(buffer, "JPEG", quality=85)

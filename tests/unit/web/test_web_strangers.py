@@ -335,7 +335,7 @@ def test_what_the_owner_may_not_write_is_not_written(local_stores: Stores) -> No
     def refuse() -> None:
         raise QuotaReached("Enough for today")
 
-    log = VisitorLog(local_stores.documents, "m", before_write=refuse)
+    log = VisitorLog(local_stores.documents, "m", on_write=refuse)
     for photo in np.eye(20, dtype=np.float32):
         log.add(photo)
     assert VisitorSums(local_stores.documents, "m").fold(None) is None
