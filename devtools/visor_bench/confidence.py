@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 import numpy as np
 
-from visor.confidence.model import Calibration
+from visor.confidence.model import SCORE_EDGES, Calibration
 from visor.console import as_json, print_json, say
 from visor.errors import BadRequest
 from visor.evaluation.confidence import first_of, fitted, surroundings
@@ -125,7 +126,7 @@ def splits_of(pictures: EmbeddedFolder, splits: int) -> Iterator[tuple[EmbeddedF
 
 
 def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder) -> Trial:
-    """Fit a calibration to the catalogue, then ask for everything."""
+    """Fit a calibration to the catalogue, then ask for everything: each half with what the other's scores teach."""
     calibration = fitted(catalogue)
     scores, best, arounds, right, held = [], [], [], [], []
     for asked, is_held in ((catalogue, True), (strangers, False)):
@@ -135,9 +136,16 @@ def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder) -> Trial:
             arounds.append(around)
             right.append(of_kind & is_held)
             held.append(is_held)
-    likely = np.array([calibration.confidences(around, range(NEAREST)) for around in arounds])
-    probabilities = np.array([calibration.confidence(score) for score in scores])
-    first = np.array([first_of(calibration, around) for around in arounds])
+    order = np.random.default_rng(0).permutation(len(scores))
+    likely, probabilities, first = np.empty((len(scores), NEAREST)), np.empty(len(scores)), np.empty(len(scores))
+    for known, judged in ((order[::2], order[1::2]), (order[1::2], order[::2])):
+        counts = np.histogram(np.clip(np.array(scores)[known], *SCORE_EDGES[[0, -1]]), SCORE_EDGES)[0]
+        share = calibration.learned_share(counts)
+        calibration = msgspec.structs.replace(calibration, out_of_domain_share=share)
+        for i in judged:
+            likely[i] = calibration.confidences(arounds[i], range(NEAREST))
+            probabilities[i] = calibration.confidence(scores[i])
+            first[i] = first_of(calibration, arounds[i])
     return Trial(
         np.array(scores), probabilities, np.array(best), np.array(held), likely, np.stack(right), first, calibration
     )

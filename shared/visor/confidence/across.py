@@ -35,7 +35,7 @@ HELD_SLOPE, HELD_INTERCEPT = 3.3, -1.75
 3.1 and -1.7, of drawings 3.5 and -1.9. A merge moves the intercept."""
 HELD_SHRINKAGE = 40.0
 """Augmented queries that the shipped intercept counts as."""
-FIRST = (0.198, -6.123, 8.129, -0.32)
+FIRST = (0.376, -3.097, 4.166, -0.26)
 """Log-odds that the first match is it, over its log-odds among all, its similarity, how far it is ahead, and 1."""
 SHARPNESS = 12.0
 """Of the softmax over similarities: least log loss on packshots and on drawings alike."""
@@ -44,10 +44,12 @@ _OTHERS = slice(9, 50)
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """Mean traits (d + 1162,) of so many photos, and the keys of the documents that are in it."""
+    """Mean traits (d + 1162,) of so many photos, how many of them had which score, (25,) in bins of
+    `model.SCORE_EDGES`, and the keys of the documents that are in both."""
 
     mean: Array
     photos: float
+    scores: Array
     keys: tuple[str, ...]
 
 
@@ -59,6 +61,8 @@ class Across(Record, frozen=True, kw_only=True, dict=True):
     """Mean of the visitors' photos."""
     photos: float = 0.0
     """Photos in it."""
+    scores: tuple[float, ...] = ()
+    """How many of these photos had which score; photos that were answered across the gap have none."""
     augmented: str = ""
     """Mean of augmented catalogue images, which stands in while there are too few photos."""
     is_on: bool = False

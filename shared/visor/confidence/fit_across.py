@@ -58,6 +58,7 @@ def fit_across(
             across,
             visitors=packed(learned.mean) if learned.photos else "",
             photos=learned.photos,
+            scores=tuple(learned.scores.round(2).tolist()),
             folded=learned.keys,
         )
     is_on = decide(across, images, len(augmented.ids) / max(augmented.tried, 1), len(augmented.ids))

@@ -1,8 +1,9 @@
 """Calibration: from what is around a query to the probability that the catalogue holds what was asked for.
 
 Learned at a merge and without labels (`visor.confidence.fit`): how the catalogue's own images differ from strangers of
-the same shop. Two numbers are assumptions: half of the queries ask for something that the catalogue holds, and a
-quarter of the others comes from elsewhere, where any match is weaker. Nothing is learned between merges.
+the same shop. That half of the queries ask for something that the catalogue holds is an assumption. Which share of the
+others comes from elsewhere, where any match is weaker, is a quarter until a merge has learned it from the scores of
+searches. Nothing is learned between merges.
 """
 
 from __future__ import annotations
@@ -39,7 +40,13 @@ from visor.schema.items import Record
 CONFIDENT = 0.5
 """Probability below which an answer says that there is no confident match."""
 OUT_OF_DOMAIN_SHARE = 0.25
-"""Share of strangers taken to be from elsewhere."""
+"""Share of strangers taken to be from elsewhere, where little is known."""
+OUT_OF_DOMAIN_MAX = 0.9
+"""The most that searches can teach: it moves a probability of .5 to .88."""
+STRANGERS_KNOWN = 20.0
+"""Strangers that this assumption counts as, beside those seen."""
+SCORE_EDGES = np.arange(-12.0, 12.5, 1.0)
+"""Edges of the bins in which scores of searches are counted; the outer bins take what lies beyond."""
 FIRST_SLOPE, FIRST_INTERCEPT = 0.8, 1.2
 """Log-odds that a first match is right, over its log-odds among all in units of the catalogue's own spread: the least
 over-sure on clothing and on groceries."""
@@ -79,6 +86,8 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Score at which a stranger is as likely from elsewhere as from the same shop."""
     out_of_domain_width: float = msgspec.field(default=0.7, name="far_width")
     """Scores over which that likelihood ratio changes by a factor of e."""
+    out_of_domain_share: float = OUT_OF_DOMAIN_SHARE
+    """Share of strangers who come from elsewhere."""
     middle: float = 0.72
     steepness: float = 14.0
     fitted_on: int = 0
@@ -140,9 +149,25 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
 
     def confidence(self, score: float) -> float:
         """Confidence in [0, 1] that the catalogue holds what was asked for."""
-        share = OUT_OF_DOMAIN_SHARE
+        share = self.out_of_domain_share
         strangers = 1.0 - share + share * float(self.out_of_domain_ratio(np.array(score)))
         return 1.0 / (1.0 + math.exp(min(60.0, max(-60.0, math.log(strangers) - score))))
+
+    def learned_share(self, counts: Array) -> float:
+        """Share of strangers from elsewhere among searches, by expectation maximisation over a mixture of three.
+
+        Args:
+            counts: (25,) searches in each bin of `SCORE_EDGES`.
+        """
+        scores = (SCORE_EDGES[:-1] + SCORE_EDGES[1:]) / 2
+        held_odds, far_odds = np.exp(scores), self.out_of_domain_ratio(scores)
+        held, far, searches = 0.5, OUT_OF_DOMAIN_SHARE, float(counts.sum())
+        for _ in range(100):
+            parts = np.stack([held * held_odds, (1 - held) * (1 - far) + 0 * scores, (1 - held) * far * far_odds])
+            of_held, near, elsewhere = (parts / parts.sum(0)) @ counts
+            held = (of_held + STRANGERS_KNOWN / 2) / (searches + STRANGERS_KNOWN)
+            far = (elsewhere + STRANGERS_KNOWN * OUT_OF_DOMAIN_SHARE) / (near + elsewhere + STRANGERS_KNOWN)
+        return round(min(float(far), OUT_OF_DOMAIN_MAX), 4)
 
     def first(self, around: Neighbourhood, held: float) -> float | None:
         """Confidence in [0, 1] that the nearest row is right; None where that was not fitted.
@@ -177,11 +202,12 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
 @dataclass(frozen=True, slots=True)
 class Judgement:
     """held: confidence that the catalogue holds what was asked for; confident: from which it is called so; matches:
-    confidence of each hit that it is what was asked for, never rising."""
+    confidence of each hit that it is what was asked for, never rising; score: what `held` was made of, where it was."""
 
     held: float
     confident: float
     matches: list[float]
+    score: float | None = None
 
 
 class ConfidenceEstimator:
@@ -213,11 +239,12 @@ class ConfidenceEstimator:
             return Judgement(across.held(similarities), CONFIDENT_ACROSS, is_it(similarities, ranks))
         calibration = self._context.calibration(hits.nearest.snapshot.manifest)
         around = self._context.neighbourhood(hits.nearest, query_labels)
-        held, matches = calibration.confidence(calibration.score(around)), calibration.confidences(around, ranks)
+        score = calibration.score(around)
+        held, matches = calibration.confidence(score), calibration.confidences(around, ranks)
         first = calibration.first(around, held) if ranks[0] == 0 else None
         if first is not None:
             matches = [first, *(min(first, confidence) for confidence in matches[1:])]
-        return Judgement(held, CONFIDENT, matches)
+        return Judgement(held, CONFIDENT, matches, score)
 
     def features(self, hits: Hits) -> tuple[float, ...]:
         """What an answer was judged by, to learn from at the next merge; nothing where it was not fitted."""

@@ -101,7 +101,7 @@ class SearchService:
                 judgement = self._judge(request, query, hits, across)
             with watch.stage("items"):
                 matches = self._matches(query, hits, judgement.matches, request.k)
-            self._learn(request, query, matches, client)
+            self._learn(request, query, matches, judgement.score, client)
             facets = self.searcher.facets(request.filters) if request.facets else None
         # Matches that show nothing have none, and say nothing of the others.
         surest = max((match.confidence for match in matches), default=0.0)
@@ -289,12 +289,14 @@ class SearchService:
             self.recall_monitor.sample(query.vector)
         return self.confidence.judge(hits, [label.name for label in query.labels], across)
 
-    def _learn(self, request: SearchRequest, query: Query, matches: Sequence[Match], client: str | None) -> None:
+    def _learn(
+        self, request: SearchRequest, query: Query, matches: Sequence[Match], score: float | None, client: str | None
+    ) -> None:
         """Add a photo to what the next merge learns of visitors: whole photos, that are no catalogue image."""
         traits = (query.closer or query).traits
         is_photo = query.size is not None and query.blank is None and not (request.box or request.exclude)
         if is_photo and traits is not None and matches and all(match.verdict == "similar" for match in matches):
-            self.visitors.add(traits, client)
+            self.visitors.add(traits, score if request.filters == Filters() else None, client=client)
 
     def _matches(self, query: Query, hits: Hits, confidences: Sequence[float], k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from visor.confidence.across import Across, Learned, packed, unpacked
+from visor.confidence.model import SCORE_EDGES
 from visor.errors import QuotaReached, StoreUnavailable
 from visor.index.format.container import Array
 from visor.storage.documents import SERVER_TIME, Delete, DocumentStore, Put
@@ -63,10 +64,13 @@ class VisitorLog:
         self._written: deque[float] = deque(maxlen=WRITES_A_DAY)
         self._sum: Array | None = None
         self._photos = 0
+        self._scores: list[float] = []
         self._lock = threading.Lock()
 
-    def add(self, traits: Array, client: str | None = None) -> None:
-        """Count one photo, by its traits (d + 1162,). Every tenth writes a document; a store that is away is left.
+    def add(self, traits: Array, score: float | None = None, *, client: str | None = None) -> None:
+        """Count one photo, by its traits (d + 1162,) and what it was judged by, where that was a score.
+
+        Every tenth writes a document; a store that is away is left.
 
         Args:
             client: Who sent it, forgotten within a day; None: the owner, of whose photos all count.
@@ -78,12 +82,14 @@ class VisitorLog:
             self._seen.append(digest)
             self._sum = traits.astype(np.float64) + (0 if self._sum is None else self._sum)
             self._photos += 1
+            self._scores += [] if score is None else [score]
             now = self._clock()
             spent = len(self._written) == WRITES_A_DAY and now - self._written[0] < 86_400
             if self._photos < BATCH or spent:
                 return
             data = {"model": self._model, "photos": self._photos, "mean": packed(self._sum / self._photos)}
-            self._sum, self._photos = None, 0
+            data["scores"] = np.histogram(np.clip(self._scores, *SCORE_EDGES[[0, -1]]), SCORE_EDGES)[0].tolist()
+            self._sum, self._photos, self._scores = None, 0, []
             self._written.append(now)
         try:
             self._on_write()
@@ -124,14 +130,20 @@ class VisitorSums:
         if not fresh and not forget:
             return None
         parts = [(unpacked(before.visitors), before.photos)] if before.visitors and not forget else []
+        scores = np.zeros(len(SCORE_EDGES) - 1)
+        if before.scores and not forget:
+            scores += before.scores
         if fresh:
             means = np.stack([unpacked(d.data["mean"]) for d in fresh])
             came = [float(d.data["photos"]) for d in fresh]
             most = max(FRESH_MIN, FRESH_SHARE * parts[0][1]) if parts else PHOTOS_MAX
-            parts.append((robust_mean(means, came), min(sum(came), most)))
+            share = min(1.0, most / sum(came))
+            parts.append((robust_mean(means, came), share * sum(came)))
+            scores += share * np.sum([np.asarray(d.data.get("scores", 0.0)) + 0 * scores for d in fresh], axis=0)
         photos = sum(n for _, n in parts)
         total = np.sum([part * n for part, n in parts], axis=0)
-        return Learned(total / max(photos, 1), min(photos, PHOTOS_MAX), tuple(d.key for d in fresh))
+        kept = min(photos, PHOTOS_MAX)
+        return Learned(total / max(photos, 1), kept, scores * kept / max(photos, 1), tuple(d.key for d in fresh))
 
 
 def robust_mean(means: Array, weights: Sequence[float]) -> Array:

@@ -161,21 +161,24 @@ def test_sums_are_written_in_batches_folded_once_and_forgotten(local_stores: Sto
     written: list[int] = []
     log = VisitorLog(documents, "m", on_write=lambda: written.append(1))
     photos = traits(unit_rows(rng, 25), looks_of(rng, 25))
-    for photo in [*photos, *photos]:
-        log.add(photo)
+    for number, photo in enumerate([*photos, *photos]):
+        log.add(photo, -50.0 if number % 2 else None)
     assert len(written) == len(documents.query(COLLECTION)) == 25 // BATCH
     sums = VisitorSums(documents, "m")
     learned = sums.fold(None)
     assert learned is not None
     assert learned.photos == 20
     assert learned.mean == pytest.approx(photos[:20].mean(0), abs=1e-3)
-    before = Across(catalogue="", visitors=packed(learned.mean), photos=20, folded=learned.keys)
+    assert learned.scores.tolist() == [10.0, *[0.0] * 23], "half of them had a score, lower than any bin"
+    scores = tuple(learned.scores.tolist())
+    before = Across(catalogue="", visitors=packed(learned.mean), photos=20, scores=scores, folded=learned.keys)
     assert sums.fold(before) is None
     assert documents.query(COLLECTION) == []
     forget_visitors(documents)
     again = sums.fold(before)
     assert again is not None
     assert again.photos == 0
+    assert not again.scores.any()
     assert sums.fold(None) is None
 
 

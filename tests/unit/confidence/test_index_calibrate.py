@@ -26,6 +26,8 @@ from visor.confidence.features import (
 from visor.confidence.fit import SAMPLE_MIN, CatalogueRows, Sample, fit
 from visor.confidence.fit_index import Calibrator
 from visor.confidence.model import (
+    OUT_OF_DOMAIN_SHARE,
+    SCORE_EDGES,
     Calibration,
     ConfidenceContext,
 )
@@ -122,6 +124,19 @@ def test_copies_of_one_picture_make_no_calibration() -> None:
 def test_nothing_indexed_is_no_match() -> None:
     empty = Neighbourhood(np.ones(4, np.float32) / 2, np.empty((0, 4), np.float32))
     assert Calibration().confidence(Calibration().score(empty)) < 1e-6
+
+
+@pytest.mark.parametrize(("elsewhere", "low", "high"), [(0.0, 0.0, 0.1), (0.5, 0.35, 0.65), (1.0, 0.8, 0.9)])
+def test_the_share_of_strangers_from_elsewhere_is_learned(elsewhere: float, low: float, high: float) -> None:
+    calibration, rng = Calibration(out_of_domain_at=-3.0, out_of_domain_width=0.5), np.random.default_rng(4)
+    far = rng.random(200) < elsewhere
+    scores = np.concatenate([rng.normal(2.0, 1.5, 200), np.where(far, rng.normal(-6, 1, 200), rng.normal(-1, 1, 200))])
+    counts = np.histogram(scores, SCORE_EDGES)[0]
+    assert low <= calibration.learned_share(counts) <= high
+    known = msgspec.structs.replace(calibration, out_of_domain_share=calibration.learned_share(counts))
+    assert known.confidence(3.0) >= known.confidence(0.0) >= known.confidence(-6.0)
+    nothing = np.zeros(len(SCORE_EDGES) - 1)
+    assert calibration.learned_share(nothing) == OUT_OF_DOMAIN_SHARE
 
 
 def test_the_default_grows_with_similarity() -> None:

@@ -320,11 +320,11 @@ def test_one_client_teaches_little(local_stores: Stores) -> None:
     sums = VisitorSums(local_stores.documents, "m")
     photos = np.eye(300, dtype=np.float32)
     for photo in photos[:250]:
-        log.add(photo, "198.51.100.1")
+        log.add(photo, client="198.51.100.1")
     assert sums.fold(None) is None, f"{PER_CLIENT_A_DAY} photos make no document"
     now[0] += 90_000
     for number, photo in enumerate(photos[250:280]):
-        log.add(photo, f"198.51.100.{number}")
+        log.add(photo, client=f"198.51.100.{number}")
     learned = sums.fold(None)
     assert learned is not None
     assert learned.photos == 30
