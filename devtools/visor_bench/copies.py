@@ -16,6 +16,7 @@ from PIL import Image
 from visor.console import as_json, print_json, progress, say
 from visor.errors import BadRequest, ImageError
 from visor.imaging.decode import decode_image
+from visor.imaging.sniff import ENDINGS
 from visor.index.format.shard import shard_object, write_shard
 from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher
@@ -26,7 +27,6 @@ from visor.near_duplicates.verdict import classify_matches
 from visor.schema.collections import COMMITS
 from visor.schema.items import BATCH_SIZE_MAX, FacetRow, ShardCommit, as_document, item_id
 from visor.settings import Settings
-from visor.sources.folder.source import ENDINGS
 from visor.storage import Stores, open_stores
 from visor.storage.documents import SERVER_TIME, Put
 from visor_bench.edits import EDITS, EXACT

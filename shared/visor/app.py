@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
 from visor.settings import Settings
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from visor.schema.items import CrawlRun, IndexedItem, Item
     from visor.search.active_index import ActiveIndex
     from visor.search.service import SearchService
+    from visor.sources.bucket.source import BucketSource
     from visor.sources.config import SourcesFile
     from visor.sources.contract import Source, SourceContext
     from visor.storage import Stores
@@ -180,6 +182,13 @@ class App:
 
         return open_source(name, config, self._context_of(name))
 
+    def open_folder(self, folder: Path) -> Source:
+        """The source of a folder that has no name of its own: each folder has one, also where two are called alike."""
+        from visor.ingest.crawler import folder_source_name
+
+        folder = folder.resolve()
+        return self.open_source(folder_source_name(folder, self.stores), {"kind": "folder", "path": str(folder)})
+
     def named_source(self, name: str) -> Source:
         """The source of that name in the owner's visor.toml. Raises as `SourcesFile.open`."""
         a_day = self.configuration.entry(name).common.requests_a_day
@@ -196,11 +205,10 @@ class App:
     def notified(self) -> BucketEventHandler:
         """What handles the event notifications of buckets."""
         from visor.ingest.bucket_events import BucketEventHandler
-        from visor.sources.bucket.source import BucketSource
 
         names = [entry.name for entry in self.configuration.entries.values() if entry.common.kind == "bucket"]
-        sources = [self.named_source(name) for name in names]
-        return BucketEventHandler([s for s in sources if isinstance(s, BucketSource)], self.stores.queue)
+        sources = [cast("BucketSource", self.named_source(name)) for name in names]
+        return BucketEventHandler(sources, self.stores.queue)
 
     @cached_property
     def crawler(self) -> Crawler:

@@ -76,7 +76,10 @@ class SourceUnavailable(SourceError):
 
 
 class ImageError(VisorError):
+    """`answer` is what the origin answered with a status that is an error, where that is JSON."""
+
     code = "image_error"
+    answer: bytes = b""
 
 
 class FetchRefused(ImageError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import closing
 from typing import Any
 
@@ -20,7 +21,7 @@ from visor.settings import Settings
 @click.option("--confirm-loss", is_flag=True, help="Delete missing items even if they are most of the catalogue.")
 @as_json
 def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: bool, as_json: bool) -> None:
-    """Crawl the source NAME of visor.toml."""
+    """Crawl the source NAME of visor.toml. Fails if there is nothing to index."""
     from visor.app import App
 
     def show(change: Change) -> None:
@@ -44,10 +45,11 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
             f"{run.state}: {run.seen} seen, {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
             f"{run.unchanged} unchanged, {run.failed} failed"
         )
-        for reason, count in run.failures.items():
-            say(f"{count} rows: {reason}")
+        for line in run.account():
+            say(line)
         for sample in run.why.split(" | ") if run.why else ():
             say(f"  {sample}")
+    sys.exit(run.state == "empty")
 
 
 @click.command("links")

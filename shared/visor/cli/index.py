@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
 
 @click.command("index")
 @click.argument("path_or_source")
+@click.option("--confirm-loss", is_flag=True, help="Delete missing items even if they are most of the catalogue.")
 @as_json
-def index_command(path_or_source: str, as_json: bool) -> None:
-    """Crawl PATH_OR_SOURCE (a folder of images, or a source of visor.toml), embed and make it searchable."""
+def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> None:
+    """Crawl PATH_OR_SOURCE (a folder of images, or a source of visor.toml), embed and make it searchable.
+
+    Fails if there is nothing to index.
+    """
     from visor.app import App
 
     settings = Settings.read()
@@ -29,26 +34,32 @@ def index_command(path_or_source: str, as_json: bool) -> None:
     if folder.is_dir():
         settings = msgspec.structs.replace(settings, allow_folders=(*settings.allow_folders, str(folder.resolve())))
         app = App(settings)
-        source = app.open_source(folder.resolve().name, {"kind": "folder", "path": str(folder.resolve())})
+        source = app.open_folder(folder)
+        say(f"Reading the folder {folder.resolve()} as source {source.name}")
     else:
         app = App(settings)
         source = app.named_source(path_or_source)
-    run = crawl_and_embed(app, source)
+    run = crawl_and_embed(app, source, confirm_loss=confirm_loss)
     if as_json:
         print_json(run)
+    sys.exit(run.state == "empty")
 
 
-def crawl_and_embed(app: App, source: Source) -> CrawlRun:
+def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> CrawlRun:
     """Crawl one source to its end, embed what is queued and merge it. Reports progress on standard error."""
     from visor.ingest.batch_plan import EmbedReport
     from visor.ingest.worker import Worker
 
     say(f"Crawling {source.name}")
-    run = app.crawler.crawl(source)
+    run = app.crawler.crawl(source, confirm_loss=confirm_loss)
     say(
         f"{run.seen} items seen: {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
         f"{run.unchanged} unchanged, {run.failed} failed"
     )
+    for line in run.account():
+        say(line)
+    if run.state == "empty":
+        say(run.why.partition(" | ")[0])
     if app.stores.queue.waiting():
         with progress("Embedding", run.published) as advance:
 

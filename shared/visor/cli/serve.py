@@ -74,6 +74,7 @@ def serve_command(host: str, port: int) -> None:
 @click.option("--once", is_flag=True, help="Index, say how to search, and exit instead of serving.")
 def demo_command(port: int, shop_port: int, source: Path | None, backend: str, once: bool) -> None:
     """Crawl, embed and serve images on this machine. Control-C stops everything that it started."""
+    from visor.app import App
     from visor.models.build.builder import ensure_model
 
     # Shells make background processes ignore control-C.
@@ -96,6 +97,9 @@ def demo_command(port: int, shop_port: int, source: Path | None, backend: str, o
         else:
             folder = source.expanduser().resolve()
             settings = msgspec.structs.replace(settings, index=f"own-{folder.name}", allow_folders=(str(folder),))
+            with App(settings) as app:
+                # Another folder of that name has an index of its own.
+                settings = msgspec.structs.replace(settings, index=f"own-{app.open_folder(folder).name}")
             named, config = (folder.name, {"kind": "folder", "path": str(folder)}), {"title": folder.name}
         if backend == "local":
             url, app, variables = stack.enter_context(_local(settings, named, config, None if once else port))

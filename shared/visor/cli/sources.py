@@ -77,8 +77,8 @@ def _lines(state: SourceState) -> Iterator[str]:
     yield f"  {state.requests_today:,}{of} requests today"
     for code, count in state.failed_runs.items():
         yield f"  {count} of the last {state.runs} runs failed: {code}"
-    for reason, count in (last.failures if last else {}).items():
-        yield f"  {count} rows: {reason}"
+    for line in last.account() if last else ():
+        yield f"  {line}"
     for code, count in state.failures.items():
         yield f"  {count} images: {code}"
     if state.links:

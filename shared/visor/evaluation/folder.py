@@ -10,11 +10,11 @@ import numpy as np
 from visor.console import progress, say
 from visor.errors import BadRequest, ImageError
 from visor.imaging.decode import decode_image
+from visor.imaging.sniff import ENDINGS
 from visor.index.format.container import Array
 from visor.models.embedder import Embedder, load_embedder
 from visor.settings import Settings
 
-ENDINGS = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"})
 AT_ONCE = 32
 """Pictures that are decoded before they are embedded together."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import httpcore
 import httpx
 
-from visor.errors import FetchFailed, FetchRefused, FetchUnavailable
+from visor.errors import FetchFailed, FetchRefused, FetchUnavailable, ImageError
 from visor.http.deadline import Deadline
 from visor.http.fetch import IMAGE, Fetched, FetchedStream, FetchOptions, Probed
 from visor.http.limited_body import iter_body
@@ -31,8 +31,8 @@ from visor.settings import Settings
 REDIRECTS_MAX = 5
 SLOT_WAIT_DEADLINES = 4
 """A slot at a busy host is waited for as long as so many whole fetches may take."""
-PAUSE_UNNAMED_S = 10.0
-"""How long a host that says 'too many requests' without a time is left alone."""
+ERROR_BYTES_MAX = 16_384
+"""An error whose JSON is longer is not read."""
 PROBE_BYTES = 4096
 """What a probe of an image asks for: enough to tell its format."""
 
@@ -182,14 +182,18 @@ class Fetcher:
         return response
 
     def _raise_for_status(self, response: httpx.Response, ok: frozenset[int], pause_max_s: float) -> None:
+        host = host_key(response.url)
         if response.status_code in ok:
+            self._throttle.served(host)
             return
         error = status_error(response)
+        if "json" in response.headers.get("content-type", ""):
+            with suppress(ImageError):
+                error.answer = b"".join(_Answer(response, response.url).chunks(ERROR_BYTES_MAX))
         if isinstance(error, FetchUnavailable):
             wait_s = error.retry_after_s
             if response.status_code == 429 or (response.status_code == 503 and wait_s is not None):
-                wait_s = min(PAUSE_UNNAMED_S if wait_s is None else wait_s, pause_max_s)
-                self._throttle.pause(host_key(response.url), wait_s)
+                self._throttle.refused(host, wait_s, pause_max_s)
         raise error
 
 

@@ -44,6 +44,8 @@ class Response(Record, frozen=True, kw_only=True):
     etag: str | None = None
     modified: str | None = None
     """`Last-Modified` as it was sent."""
+    headers: Mapping[str, str] = {}
+    """All headers, their names in lower case; one that is repeated is joined by `, `."""
     not_modified: bool = False
     """The validators that were passed still hold; there is no body."""
 

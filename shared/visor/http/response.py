@@ -25,6 +25,7 @@ def head_fields(response: httpx.Response) -> dict[str, Any]:
         "charset": charset[1].lower() if charset else None,
         "etag": headers.get("etag"),
         "modified": headers.get("last-modified"),
+        "headers": dict(headers),
         "not_modified": response.status_code == 304,
     }
 

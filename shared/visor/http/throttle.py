@@ -17,6 +17,8 @@ DEAD_AFTER = 8
 """Failed connections in a row after which a host counts as dead."""
 DEAD_PAUSE_S = 60.0
 """First pause of a dead host; doubles each time that it is still dead."""
+PAUSE_UNNAMED_S = 10.0
+"""First pause of a host that says 'too many requests' without a time; doubles each time that it says so again."""
 
 
 class HostThrottle:
@@ -34,6 +36,7 @@ class HostThrottle:
         self._active: Counter[str] = Counter()
         self._paused_until: dict[str, float] = {}
         self._failed: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
 
     @contextmanager
     def slot(self, host: str, wait_s: float) -> Iterator[float]:
@@ -69,6 +72,21 @@ class HostThrottle:
             until = now + min(seconds, PAUSE_MAX_S)
             self._paused_until = {h: t for h, t in self._paused_until.items() if t > now}
             self._paused_until[host] = max(until, self._paused_until.get(host, 0.0))
+
+    def refused(self, host: str, wait_s: float | None, most_s: float = PAUSE_MAX_S) -> None:
+        """Note that `host` asked to be left alone, for `wait_s` if it said so, and `most_s` at most. Answers to one burst
+        count as one."""
+        with self._changed:
+            if wait_s is None and self._paused_until.get(host, 0.0) > time.monotonic():
+                return
+            self._refused[host] += 1
+            growing_s = PAUSE_UNNAMED_S * 2.0 ** min(self._refused[host] - 1, 10)
+        self.pause(host, min(growing_s if wait_s is None else wait_s, most_s))
+
+    def served(self, host: str) -> None:
+        """Note that `host` gave what it was asked for."""
+        with self._changed:
+            self._refused.pop(host, None)
 
     def failed(self, host: str) -> None:
         """Note that `host` could not be connected to. A dead host is paused, then tried once."""

@@ -6,6 +6,10 @@ import re
 
 LOOK_BYTES = 1024
 """First bytes that are looked at."""
+ENDINGS = frozenset(
+    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
+)
+"""Of the files that Visor decodes, in lower case."""
 
 _PICTURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
@@ -28,6 +32,8 @@ _OTHERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "a JPEG XL picture"),
     (re.compile(rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  "), "a JPEG 2000 picture"),
     (re.compile(rb"%!PS"), "a PostScript document"),
+    (re.compile(rb"\xd0\xcf\x11\xe0"), "an old office document"),
+    (re.compile(rb"BZh|Rar!|\xfd7zXZ|7z\xbc\xaf|\x28\xb5\x2f\xfd"), "a packed archive"),
 )
 # Atomic, so that a hostile run of comments cannot make the match take exponential time.
 _TEXT_START = rb"(?>(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*)"
@@ -47,8 +53,12 @@ def image_format(data: bytes | memoryview) -> str | None:
 
 def what_instead(data: bytes | memoryview) -> str | None:
     """What bytes are if not an image: 'SVG', 'HTML', 'JSON', 'XML', a description, or `None` if unknown."""
-    head = bytes(data[:LOOK_BYTES])
-    return _first(_OTHERS, head) or _first(_TEXTS, head)
+    return no_text(data) or _first(_TEXTS, bytes(data[:LOOK_BYTES]))
+
+
+def no_text(data: bytes | memoryview) -> str | None:
+    """What bytes are that are neither an image nor text: a description, or `None`."""
+    return _first(_OTHERS, bytes(data[:LOOK_BYTES]))
 
 
 def _first(patterns: tuple[tuple[re.Pattern[bytes], str], ...], head: bytes) -> str | None:

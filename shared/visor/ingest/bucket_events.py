@@ -1,7 +1,9 @@
 """Bucket events: a change in a bucket is published at once, without a crawl.
 
 Notifications come at least once and in any order. An object's generation is the microsecond at which it was written,
-so a repeated notification makes the same message again. A deletion is believed only if the object is gone:
+and its metageneration counts the changes of its metadata since. A change's version is made of these and of the time
+that Cloud Storage gives, never of the time of arrival: the newest stands, and a repeated notification makes the same
+message again. A deletion is believed only if the object is gone:
 overwriting an object reports the old one as deleted, too.
 """
 
@@ -31,12 +33,21 @@ class _Object(msgspec.Struct, frozen=True):
     bucket: str
     name: str
     generation: str
+    metageneration: str = "1"
     size: str = "0"
     md5Hash: str | None = None  # noqa: N815 — Cloud Storage's own names
     crc32c: str | None = None
     etag: str | None = None
     updated: str | None = None
+    timeDeleted: str | None = None  # noqa: N815
+    """A newer generation has taken its place."""
     metadata: dict[str, str] = {}
+
+    def version(self, kind: str) -> int:
+        """Grows with (generation, metageneration), and is comparable with the time of a crawl in milliseconds."""
+        updated = datetime.fromisoformat(self.updated).timestamp() * 1000 if self.updated else 0
+        changes = max(int(self.metageneration), 2 if kind == METADATA else 1) - 1
+        return max(int(self.generation) // 1000, int(updated)) + changes
 
 
 class BucketEventHandler:
@@ -71,7 +82,7 @@ class BucketEventHandler:
             return 0
         try:
             event = msgspec.convert(data, _Object)
-            written_ms = int(event.generation) // 1000
+            version = event.version(kind)
             stored = Stored(
                 name=event.name,
                 size_bytes=int(event.size),
@@ -82,24 +93,26 @@ class BucketEventHandler:
         except (msgspec.ValidationError, ValueError) as exc:
             raise BadRequest(f"A notification cannot be read: {exc}", valid="StorageObjectData as JSON") from exc
         changes = 0
+        if event.timeDeleted and kind != DELETED:
+            return changes
         for source in self.sources:
             if (source.scheme, source.bucket_name) == ("gs", event.bucket) and source.wants(event.name):
-                change = self._change(source, kind, stored, written_ms)
+                change = self._change(source, kind, stored, version)
                 if change is not None:
                     publish(self.queue, [change], run="notified")
                     changes += 1
         return changes
 
-    def _change(self, source: BucketSource, kind: str, stored: Stored, written_ms: int) -> Change | None:
-        now_ms = int(self.clock().timestamp() * 1000)
+    def _change(self, source: BucketSource, kind: str, stored: Stored, version: int) -> Change | None:
         if kind == DELETED:
             if source.open().has(stored.name):
                 return None
             key = source.key(stored.name)
-            return Change.deletion(item_id(source.name, key), source.name, now_ms, key=key)
+            gone_ms = int(self.clock().timestamp() * 1000)
+            return Change.deletion(item_id(source.name, key), source.name, gone_ms, key=key)
         try:
             item = source.item(stored)
         except DropItem:
             return None
         # New metadata leaves the generation as it is, and an update is embedded where the picture is another.
-        return Change(action="update", item=item, version=now_ms if kind == METADATA else written_ms)
+        return Change(action="update", item=item, version=version)

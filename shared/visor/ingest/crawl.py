@@ -7,20 +7,23 @@ message leaves; so a run that is killed and repeated publishes the same batches 
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
+import msgspec
+
 from visor.errors import Conflict, FormatError, QuotaReached, SourceError, VisorError
 from visor.ingest.request_budget import RequestBudget, host_of
 from visor.ingest.run_record import RunRecord
 from visor.ingest.seen_set import Difference, SeenSet
 from visor.link_check.state import LinkState
-from visor.schema.items import Change, CrawlRun, Item, item_id
+from visor.schema.items import Change, CrawlRun, Item, RunState, item_id
 from visor.settings import Settings
-from visor.sources.contract import Page, Source
+from visor.sources.contract import Page, RowFailure, Source
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 from visor.storage.publish import publish
@@ -29,10 +32,11 @@ from visor.storage.queue import Queue
 LOG = logging.getLogger("visor.crawl")
 SAVE_EVERY = 5_000
 """Changes published between two saves of the seen-set: a killed run publishes at most these again."""
-LOSS_SHARE, LOSS_MIN = 0.5, 20
-"""A pass that would delete more than this share of the items, and more than this many, has to be confirmed."""
+LOSS_SHARE = 0.5
+"""A pass that misses more than this share of the items, however few they are, has to be confirmed."""
 
 ACTIONS: dict[Difference, Literal["embed", "update"]] = {"new": "embed", "picture": "embed", "metadata": "update"}
+LISTED_TWICE = "its key is listed more than once in one pass: the first counts"
 COUNTERS = {"embed": "published", "update": "updated", "delete": "deleted"}
 
 
@@ -90,11 +94,11 @@ class Crawl:
         self._started = self.clock()
         self.record = RunRecord(None if self.dry_run else self.documents, self.source.name, self._started)
         self.record.begin()
-        state: Literal["complete", "postponed", "failed"] = "failed"
+        state: RunState = "failed"
         code = ""
         try:
             self._begin_pass()
-            state = "complete" if self._read() else "postponed"
+            state = self._read_on()
         except QuotaReached as exc:
             # A signal, not a failure: what was read is saved, and the next run goes on.
             self.record.why.append(f"postponed: {exc}")
@@ -118,22 +122,46 @@ class Crawl:
             version = max(progress.version + 1, int(self._started * 1000))
             self.seen.advance(number=progress.number + 1, version=version, open=True, partial=False)
 
-    def _read(self) -> bool:
-        """Read pages until the pass is complete (True) or has to wait for the next run (False)."""
+    def _read_on(self) -> RunState:
+        """`_read`; but where the last run failed at the same checkpoint, the pass begins anew once this one does too:
+        what stands before that checkpoint would never be read again."""
+        failed_at = self.seen.progress.failed_at
+        try:
+            return self._read()
+        except SourceError as exc:
+            stuck = self.seen.progress
+            if stuck.checkpoint is None or stuck.failed_at != failed_at:
+                raise
+            self.record.why.append(f"{exc} The last run failed there too: this one reads from the beginning again")
+        self.seen.advance(open=False, checkpoint=None, unread=stuck.unread_now, unread_now={})
+        self._begin_pass()
+        try:
+            return self._read()
+        except SourceError:
+            if self.seen.progress.checkpoint is None:
+                # Not even the first page could be read: the host is down, and the old checkpoint is worth keeping.
+                self.seen.progress = stuck
+                self._save()
+            raise
+
+    def _read(self) -> RunState:
+        """Read pages until the pass has ended or has to wait for the next run."""
         try:
             for page in self.source.read(self.seen.progress.checkpoint):
                 self._take(page)
                 if page.checkpoint is None:
                     self._end_pass(page.next_pass)
-                    return True
+                    return self._ended_as()
                 self.seen.advance(checkpoint=dict(page.checkpoint))
                 if self._unsaved >= SAVE_EVERY:
                     self._save()
                 if reason := self._stop_reason():
                     self.record.why.append(f"postponed: {reason}")
                     self._save()
-                    return False
+                    return "postponed"
         except VisorError:
+            checkpoint = msgspec.json.encode(self.seen.progress.checkpoint, order="deterministic")
+            self.seen.advance(failed_at=hashlib.blake2b(checkpoint, digest_size=8).hexdigest())
             self._save()
             raise
         raise SourceError(
@@ -158,40 +186,58 @@ class Crawl:
         if page.partial or page.failed_more:
             # Rows that failed without a name may be items that are still listed: nothing may be called missing.
             self.seen.advance(partial=True)
+        self.seen.note_unread(failure.key for failure in page.failed if failure.unread)
         self.record.add_page(page)
         for item, difference in zip(page.items, self.seen.see(page.items), strict=True):
             if difference == "none":
                 self.record.counts["unchanged"] += 1
+            elif difference == "other picture":
+                self.record.add_failure(
+                    RowFailure(key=item.key, reason=f"{LISTED_TWICE}; this one has another picture")
+                )
+            elif difference == "other metadata":
+                self.record.passed_over[LISTED_TWICE] += 1
             else:
                 # A source may have published a new item itself already: embed tells whether it is there.
                 known = difference == "new" and getattr(self.source, "notified", False)
                 self._publish_later("update" if known else ACTIONS[difference], item)
         listed = [failure.key for failure in page.failed if failure.dropped] + list(page.unchanged)
         self.seen.see_unreadable([item_id(self.source.name, key) for key in listed])
-        for key in page.gone:
-            item_gone = item_id(self.source.name, key)
-            if self.seen.forget(item_gone):
-                self._delete_later(item_gone)
+        self.seen.see_gone(item_id(self.source.name, key) for key in page.gone)
 
     def _end_pass(self, next_pass: Mapping[str, Any] | None) -> None:
-        if not self.seen.progress.partial:
-            gone = self.seen.missing_twice()
-            if len(gone) > max(LOSS_MIN, LOSS_SHARE * len(self.seen)) and not self.confirm_loss:
-                # The next pass starts at the beginning and counts again: a catalogue that is back has lost nothing.
-                self.seen.advance(open=False, checkpoint=None)
-                raise SourceError(
-                    f"Source {self.source.name} no longer lists {len(gone)} of {len(self.seen)} items, "
-                    "for the second time",
-                    valid=f"A crawl by itself deletes at most {LOSS_SHARE:.0%} of a catalogue; "
-                    "none of these was deleted",
-                    remedy=f"If they are gone for good: visor crawl {self.source.name} --confirm-loss",
-                )
-            for item in gone:
-                self._delete_later(item)
-            self._flush()
-            self.seen.drop(gone)
+        only_changes = self.seen.progress.partial and not self.record.counts["failed"]
+        places = len(self.seen.progress.unread_now)
+        ending = self.seen.end_pass()
+        listed = len(self.seen)
+        nothing = listed > 0 and ending.seen == 0 and not only_changes
+        lost = listed if nothing else max(ending.missing, len(ending.gone))
+        if lost > LOSS_SHARE * listed and not self.confirm_loss:
+            # The next pass starts at the beginning and counts again: a catalogue that is back has lost nothing.
+            self.seen.advance(open=False, checkpoint=None)
+            cause = self.record.likeliest_cause()
+            raise SourceError(
+                f"Source {self.source.name} no longer lists {lost} of {listed} items" + (f". {cause}" if cause else ""),
+                valid=f"A crawl by itself deletes at most {LOSS_SHARE:.0%} of a catalogue; none of these was deleted",
+                remedy=f"If they are gone for good: visor crawl {self.source.name} --confirm-loss (confirm_loss=True)",
+            )
+        if places:
+            kept = listed - ending.seen - ending.missing
+            self.record.why.append(f"{places} places could not be read: {kept} items that were not seen stay")
+        if missing := ending.missing - len(ending.gone):
+            self.record.why.append(f"{missing} items were not seen, and are deleted if the next pass does not see them")
+        for item in ending.gone:
+            self._delete_later(item)
+        self._flush()
+        self.seen.drop(ending.gone)
         self.seen.advance(open=False, checkpoint=None if next_pass is None else dict(next_pass))
         self._save()
+
+    def _ended_as(self) -> RunState:
+        if len(self.seen) or self.record.counts["deleted"]:
+            return "complete"
+        self.record.why.insert(0, f"Nothing was found to index. {self.record.likeliest_cause()}")
+        return "empty"
 
     def _publish_later(self, action: Literal["embed", "update"], item: Item) -> None:
         item = self._links.with_known_links(item)

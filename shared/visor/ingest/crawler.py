@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
 
 import msgspec
 
@@ -15,9 +19,11 @@ from visor.http.client import Fetcher
 from visor.ingest.crawl import Crawl
 from visor.ingest.request_budget import BudgetedFetcher, RequestBudget
 from visor.ingest.schedule import due, runs_of
+from visor.ingest.seen_set import SeenSet
 from visor.link_check.check import LinkCheck, LinksReport
 from visor.link_check.thumbnail_gc import sweep_frames
-from visor.schema.items import Change, CrawlRun
+from visor.schema.collections import ITEMS
+from visor.schema.items import Change, CrawlRun, live_item
 from visor.settings import Settings
 from visor.sources.config import SourcesFile
 from visor.sources.contract import Source
@@ -26,6 +32,26 @@ from visor.storage import Stores
 LOG = logging.getLogger("visor.crawl")
 LINKS_SHARE = 0.1
 """Share of a run's time that is kept for checking links, however much there is to crawl."""
+
+
+def folder_source_name(folder: Path, stores: Stores) -> str:
+    """The name of the source that reads a folder, which is given without one: the folder's own name, and a mark of its
+    path behind it if the source of that name reads another folder.
+
+    Args:
+        folder: Resolved.
+    """
+    seen = SeenSet.load(stores.objects, folder.name)
+    root = (seen.progress.checkpoint or {}).get("root")
+    if root is None:
+        # Nothing is read yet, or by an older Visor: its pictures say where.
+        indexed = stores.documents.get(ITEMS, [*islice(seen.ids(), 20)]).values()
+        urls = [live.item.image_url for one in indexed if (live := live_item(one.data))]
+        is_ours = all(url.startswith(f"{folder.as_uri()}/") for url in urls)
+    else:
+        is_ours = root == str(folder)
+    mark = hashlib.blake2b(os.fsencode(folder), digest_size=3).hexdigest()
+    return folder.name if is_ours else f"{folder.name}-{mark}"
 
 
 class Crawler:
@@ -66,6 +92,8 @@ class Crawler:
             run = crawl.run()
         finally:
             self.request_budget.flush()
+        if run.state == "empty":
+            LOG.warning("Source %s is empty: %s", source.name, run.why, extra={"source": source.name})
         self.meter.add("crawl_run")
         self.meter.add("crawl", run.published + run.updated + run.deleted)
         self.meter.flush()

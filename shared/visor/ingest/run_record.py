@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Literal
 
 import msgspec
 
 from visor.schema.collections import RUNS
-from visor.schema.items import CrawlRun, as_document
-from visor.sources.contract import Page
+from visor.schema.items import CrawlRun, RunState, as_document
+from visor.sources.contract import Page, RowFailure
 from visor.storage.documents import DocumentStore, Put
 
 FAILED_SAMPLES = 5
@@ -32,7 +31,8 @@ class RunRecord:
         self.counts = dict.fromkeys(("seen", "published", "updated", "deleted", "unchanged", "failed"), 0)
         self.why: list[str] = []
         self._failures: Counter[str] = Counter()
-        self._passed_over: Counter[str] = Counter()
+        self.passed_over: Counter[str] = Counter()
+        """By reason, as `Page.passed_over`."""
 
     def begin(self) -> None:
         self._keep()
@@ -41,20 +41,31 @@ class RunRecord:
         """Count what a page lists and why rows of it failed; its changes are counted one by one."""
         self.counts["seen"] += len(page.items) + len(page.unchanged)
         self.counts["unchanged"] += len(page.unchanged)
-        self.counts["failed"] += sum(failure.dropped for failure in page.failed) + page.failed_more
-        self._failures.update(failure_class(failure.reason) for failure in page.failed)
-        self._passed_over.update(page.passed_over)
+        self.passed_over.update(page.passed_over)
+        for failure in page.failed:
+            self.add_failure(failure)
         if page.failed_more:
+            self.counts["failed"] += page.failed_more
             self._failures["others of a page with very many"] += page.failed_more
-        self.why += [f"{f.key}: {f.reason}" for f in page.failed][: max(0, FAILED_SAMPLES - len(self.why))]
+
+    def add_failure(self, failure: RowFailure) -> None:
+        self.counts["failed"] += failure.dropped
+        self._failures[failure_class(failure.reason)] += 1
+        if len(self.why) < FAILED_SAMPLES:
+            self.why.append(f"{failure.key}: {failure.reason}")
+
+    def likeliest_cause(self) -> str:
+        """Why a pass saw nothing, or much less than before: most of what it failed at and passed over."""
+        reasons = self._failures + self.passed_over
+        if not reasons and not self.counts["seen"]:
+            return "The source answered, and listed nothing at all"
+        return "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(2))
 
     @property
     def changes(self) -> int:
         return self.counts["published"] + self.counts["updated"] + self.counts["deleted"]
 
-    def end(
-        self, state: Literal["complete", "postponed", "failed"], *, code: str, ended: float, listed: int
-    ) -> CrawlRun:
+    def end(self, state: RunState, *, code: str, ended: float, listed: int) -> CrawlRun:
         """Keep and return the whole record."""
         self.run = msgspec.structs.replace(
             self.run,
@@ -64,7 +75,7 @@ class RunRecord:
             code=code,
             listed=listed,
             failures=dict(self._failures.most_common(FAILURE_CLASSES_MAX)),
-            passed_over=dict(self._passed_over.most_common(FAILURE_CLASSES_MAX)),
+            passed_over=dict(self.passed_over.most_common(FAILURE_CLASSES_MAX)),
             **self.counts,
         )
         self._keep()

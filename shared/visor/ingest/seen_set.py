@@ -6,9 +6,10 @@ behind it would skip them. One read starts a crawl and one compare-and-swap ends
 
 from __future__ import annotations
 
+import hashlib
 import io
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,7 +24,13 @@ ROW = np.dtype(
 )
 """37 bytes an item: its 128-bit id in two halves, the signatures, the pass that saw it last, passes missed since."""
 
-Difference = Literal["new", "picture", "metadata", "none"]
+SAID_GONE = 3
+"""Passes missed by an item of which the catalogue itself says that it is gone."""
+UNREAD_MAX = 2_000
+"""Places that could not be read, beyond which absence means nothing in a pass."""
+
+Difference = Literal["new", "picture", "metadata", "none", "other picture", "other metadata"]
+"""What differs from the pass before; `other`: from what this pass itself listed under the same key."""
 
 
 class Progress(Record, frozen=True, kw_only=True):
@@ -39,6 +46,23 @@ class Progress(Record, frozen=True, kw_only=True):
     checkpoint: dict[str, Any] | None = None
     partial: bool = False
     """A page of this pass covered only changes, so absence means nothing."""
+    unread: Mapping[str, int] = {}
+    """Places that the last pass could not read (hashed), each with the number of the first of the passes in a row that
+    could not: what was seen in that pass or later was seen elsewhere."""
+    unread_now: Mapping[str, int] = {}
+    """The same of the pass that is under way."""
+    failed_at: str = ""
+    """Hash of the checkpoint at which the last run failed."""
+
+
+class Ending(NamedTuple):
+    """What a pass saw, in numbers of items."""
+
+    seen: int
+    missing: int
+    """Seen before, not seen by this pass, and not where it could not read."""
+    gone: list[str]
+    """Ids to delete: missing for the second time in a row, or gone as the catalogue itself says."""
 
 
 class SeenSet:
@@ -112,25 +136,34 @@ class SeenSet:
             if row is not None:
                 row["seen"], row["missing"] = self.progress.number, 0
 
-    def forget(self, item: str) -> bool:
-        """Drop one item; true if it was there."""
-        key = bytes.fromhex(item)
-        if self._new.pop(key, None) is not None:
-            return True
-        position = self._position(key)
-        if position is None:
-            return False
-        self._rows = np.delete(self._rows, position)
-        return True
+    def see_gone(self, ids: Iterable[str]) -> None:
+        """Note that the catalogue itself says of these items that they are gone."""
+        for item in ids:
+            row = self._find(bytes.fromhex(item))
+            if row is not None and row["seen"] != self.progress.number:
+                row["missing"] = SAID_GONE
 
-    def missing_twice(self) -> list[str]:
-        """End a complete pass: count what it did not see, and return the ids that were missing twice in a row."""
+    def note_unread(self, places: Iterable[str]) -> None:
+        """Note that these places could not be read: what was seen there before is not missing."""
+        before, now = self.progress.unread, dict(self.progress.unread_now)
+        for place in places:
+            hashed = hashlib.blake2b(place.encode(), digest_size=6).hexdigest()
+            now[hashed] = before.get(hashed, self.progress.number)
+        self.advance(unread_now=now, partial=self.progress.partial or len(now) > UNREAD_MAX)
+
+    def end_pass(self) -> Ending:
+        """End a pass: count what it did not see. `partial` passes count only what the catalogue says is gone."""
         self.fold()
-        absent = self._rows["seen"] != self.progress.number
+        number, missed = self.progress.number, self._rows["missing"]
+        absent = self._rows["seen"] != number
+        seen = int(np.count_nonzero(~absent))
+        since = max(self.progress.unread_now.values(), default=0)
+        missing = absent & (self._rows["seen"] >= since) & (not self.progress.partial)
         # Without the limit the uint8 count would overflow after 255 passes of a catalogue whose loss nobody confirms.
-        self._rows["missing"][absent] = np.minimum(self._rows["missing"][absent], 1) + 1
-        gone = self._rows["missing"] >= 2
-        return [_id(row) for row in self._rows[gone]]
+        missed[missing] = np.where(missed[missing] == SAID_GONE, SAID_GONE, np.minimum(missed[missing], 1) + 1)
+        gone = (missing & (missed >= 2)) | (missed == SAID_GONE)
+        self.advance(unread=self.progress.unread_now, unread_now={})
+        return Ending(seen, int(np.count_nonzero(missing)), [_id(row) for row in self._rows[gone]])
 
     def drop(self, ids: Sequence[str]) -> None:
         """Drop many items, once their tombstones are published."""
@@ -153,7 +186,9 @@ class SeenSet:
             self._new[key] = row
             difference = "new"
         elif row["seen"] == self.progress.number:
-            return "none"
+            if row["image"] != image:
+                return "other picture"
+            return "none" if row["metadata"] == metadata else "other metadata"
         elif row["image"] != image:
             difference = "picture"
         elif row["metadata"] != metadata:

@@ -144,30 +144,48 @@ class Index(ABC):
         accepted = sum(item.state == "accepted" for item in outcomes)
         return PushAnswer(accepted=accepted, refused=len(outcomes) - accepted, items=tuple(outcomes))
 
-    def add_folder(self, path: str | Path, *, name: str | None = None, progress: Progress | None = None) -> CrawlRun:
+    def add_folder(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        confirm_loss: bool = False,
+        progress: Progress | None = None,
+    ) -> CrawlRun:
         """Add the images below a folder; called again, take up what is new, changed and gone. Raises as `crawl`.
 
         Args:
-            name: Of the source; the folder's own by default. Two folders of the same name need two.
+            name: Of the source; by default the folder's own, with a mark of its path if another folder has that name.
+            confirm_loss: As that of `crawl`.
         """
         folder = Path(path).expanduser().resolve()
         if not folder.is_dir():
             raise BadRequest(f"{folder} is no folder", valid="A folder of images")
-        return self.crawl({"kind": "folder", "path": str(folder)}, name=name or folder.name, progress=progress)
+        keys = {"kind": "folder", "path": str(folder)}
+        return self.crawl(keys, name=name or self._name_of(folder), confirm_loss=confirm_loss, progress=progress)
+
+    def _name_of(self, folder: Path) -> str:
+        return folder.name
 
     @abstractmethod
     def crawl(
-        self, source: str | Mapping[str, Any], *, name: str | None = None, progress: Progress | None = None
+        self,
+        source: str | Mapping[str, Any],
+        *,
+        name: str | None = None,
+        confirm_loss: bool = False,
+        progress: Progress | None = None,
     ) -> CrawlRun:
-        """Read a source, embed what changed and make it searchable.
+        """Read a source, embed what changed and make it searchable. The run's `state` is `empty` if there is nothing.
 
         Args:
             source: The name of a source in visor.toml, or the keys that its section would have (docs/sources.md).
             name: Of a source that is given by its keys; their `kind` by default.
+            confirm_loss: Delete what is gone even if that is more than half of the catalogue.
 
         Raises:
             SettingsError: There is no such source, or its configuration is not valid.
-            SourceError: Its catalogue cannot be read.
+            SourceError: Its catalogue cannot be read, or more than half of it is gone.
             BadRequest: The index is on a server, which crawls on its own.
         """
 

@@ -67,8 +67,18 @@ class LocalIndex(Index):
     def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult:
         return SearchResult(**msgspec.structs.asdict(self._service.search(request, upload)))
 
+    def _name_of(self, folder: Path) -> str:
+        from visor.ingest.crawler import folder_source_name
+
+        return folder_source_name(folder, self._app.stores)
+
     def crawl(
-        self, source: str | Mapping[str, Any], *, name: str | None = None, progress: Progress | None = None
+        self,
+        source: str | Mapping[str, Any],
+        *,
+        name: str | None = None,
+        confirm_loss: bool = False,
+        progress: Progress | None = None,
     ) -> CrawlRun:
         keys = {} if isinstance(source, str) else dict(source)
         app = self._writer([str(keys["path"])] if keys.get("kind") == "folder" and "path" in keys else ())
@@ -77,7 +87,7 @@ class LocalIndex(Index):
             opened = app.named_source(source) if isinstance(source, str) else app.open_source(named, keys)
         except NotConfigured as exc:
             raise SettingsError(f"Source '{named}': {exc.reason}") from exc
-        run = app.crawler.crawl(opened)
+        run = app.crawler.crawl(opened, confirm_loss=confirm_loss)
         _embed(app, run.published, progress)
         app.merge()
         failures = [found.data for found in app.stores.documents.query(FAILURES)]

@@ -52,14 +52,17 @@ class Item(Record, frozen=True, kw_only=True):
     licence: str | None = None
     author: str | None = None
     image_etag: str | None = None
-    """The image's own validators, where the catalogue tells them: a change means that the picture changed."""
+    """The image's own validators, where the catalogue tells them: a change means that the picture changed. With an
+    `image_etag`, nothing else means that: the same picture may move, and its address may be signed anew each time."""
     image_modified: str | None = None
     extra: dict[str, str] = {}
     """What else a source knows and the page may show: availability, brand, seconds into a video …"""
 
     def image_signature(self) -> bytes:
-        """8 bytes that change when the picture has to be embedded anew."""
-        return _digest(self.image_url, self.image_etag, self.image_modified)
+        """8 bytes that change when the picture has to be embedded anew: its validator, or else its address, is new."""
+        if self.image_etag:
+            return _digest("etag", self.image_etag)
+        return _digest(self.image_url, None, self.image_modified)
 
     def metadata_signature(self) -> bytes:
         """8 bytes that change when anything that is shown or filtered by changes."""
@@ -223,6 +226,9 @@ class ShardCommit(Record, frozen=True, kw_only=True):
     """Set on the one record `manifest`, with which a merge tells running searches to read the manifest again."""
 
 
+RunState = Literal["running", "complete", "empty", "postponed", "failed"]
+
+
 class CrawlRun(Record, frozen=True, kw_only=True):
     """What one run of a crawl did (collection `runs`)."""
 
@@ -230,8 +236,9 @@ class CrawlRun(Record, frozen=True, kw_only=True):
     source: str
     started_at: str
     ended_at: str | None = None
-    state: Literal["running", "complete", "postponed", "failed"] = "running"
-    """`postponed`: stopped before its time budget ended; the next run goes on from the checkpoint."""
+    state: RunState = "running"
+    """`postponed`: stopped before its time budget ended; the next run goes on from the checkpoint. `empty`: it read all
+    there is, and there is nothing; `why` says the likeliest cause."""
     seen: int = 0
     published: int = 0
     updated: int = 0
@@ -247,6 +254,12 @@ class CrawlRun(Record, frozen=True, kw_only=True):
     """Rows that failed, or lack a value, by reason."""
     passed_over: dict[str, int] = {}
     """What the source left out on purpose, by reason."""
+
+    def account(self) -> list[str]:
+        """What was not taken in, in words: a line each reason, the most frequent first."""
+        failed = [(count, f"{count:,} failed: {reason}") for reason, count in self.failures.items()]
+        left = [(count, f"{count:,} passed over: {reason}") for reason, count in self.passed_over.items()]
+        return [line for _, line in sorted(failed + left, key=lambda one: -one[0])]
 
 
 def as_document(record: Record) -> dict[str, Any]:

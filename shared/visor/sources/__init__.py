@@ -7,7 +7,7 @@ from visor.errors import DropItem, NotConfigured
 from visor.http.retry import RetryPolicy
 from visor.schema.items import Item, item_id
 from visor.sources.client import RetryingClient
-from visor.sources.contract import Page, RowErrors, RowFailure, Source, SourceConfig, SourceContext, page_of
+from visor.sources.contract import Page, Place, RowErrors, RowFailure, Source, SourceConfig, SourceContext, page_of
 from visor.sources.parse.item import make_item, resolve_url
 from visor.sources.parse.text import country_code, iso_date, plain_text
 from visor.sources.registry import open_source
@@ -17,6 +17,7 @@ __all__ = [
     "Item",
     "NotConfigured",
     "Page",
+    "Place",
     "RetryPolicy",
     "RetryingClient",
     "RowErrors",

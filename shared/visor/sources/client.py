@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 import msgspec
 
-from visor.errors import FetchFailed, FetchRefused, FetchUnavailable, SourceError, SourceUnavailable
+from visor.errors import FetchFailed, FetchRefused, FetchUnavailable, ImageError, SourceError, SourceUnavailable
 from visor.http.fetch import Fetched, FetchedStream, FetchOptions
 from visor.http.retry import RetryPolicy
 from visor.sources.contract import SourceContext
+from visor.sources.parse.json import NotJson, parse_json, said_by
 
 PAGE_BYTES_MAX = 64_000_000
 """One page of an API or a document of a site; feeds and videos are streamed and have limits of their own."""
@@ -42,14 +43,15 @@ class RetryingClient:
 
         Raises:
             SourceUnavailable: The server did not answer, or asks to wait longer than a run does.
-            FetchFailed: The server refused for good.
-            SourceError: Visor does not fetch this URL.
+            FetchFailed: The server refused for good, or Visor does not fetch this URL. Where the URL was found and not
+                configured, that is the failure of this one page or picture; `required` makes it that of the source.
         """
         options = msgspec.structs.replace(self._options, etag=etag, modified=modified)
         return self._retrying(lambda: self._context.fetcher.fetch(url, options))
 
     def get_json(self, url: str, *, check: Callable[[Any], None] | None = None) -> tuple[Any, Fetched]:
-        """`get`, and its body as JSON. A body that is truncated or an error page counts as unavailable.
+        """`get`, and its body as JSON (`visor.sources.parse.json`). Raises as `get`: a body that was cut off, or is an
+        error page, counts as unavailable, and one that has a mistake as refused.
 
         Args:
             check: Raises `FetchUnavailable` for a response that reports, with status 200, a temporary failure.
@@ -58,12 +60,15 @@ class RetryingClient:
         def read() -> tuple[Any, Fetched]:
             fetched = self._context.fetcher.fetch(url, self._options)
             try:
-                answer = msgspec.json.decode(fetched.body)
-            except msgspec.DecodeError as exc:
-                start = fetched.body[:60].decode("utf-8", "replace")
-                raise FetchUnavailable(
-                    f"{url.partition(chr(63))[0]} answers {start!r}, which is not JSON ({exc})"
-                ) from exc
+                answer = parse_json(fetched.body, fetched.charset)
+            except NotJson as exc:
+                shown, start = url.partition("?")[0], fetched.body[:60].decode("utf-8", "replace")
+                found = f"{shown} answers {start!r}, which is not JSON ({exc})"
+                if exc.malformed:
+                    raise FetchFailed(
+                        found, remedy="Tell the API's maker: any program that reads JSON stops there"
+                    ) from exc
+                raise FetchUnavailable(found) from exc
             if check is not None:
                 check(answer)
             return answer, fetched
@@ -78,7 +83,7 @@ class RetryingClient:
 
         Raises:
             SourceUnavailable: The server did not answer, or broke off in the middle.
-            SourceError: The server refused for good, or the body is too large.
+            FetchFailed: As `get`, or the body is too large.
         """
         options = msgspec.structs.replace(
             self._options, etag=etag, modified=modified, bytes_max=bytes_max, deadline_s=deadline_s
@@ -89,7 +94,7 @@ class RetryingClient:
 
     @contextmanager
     def required(self) -> Iterator[None]:
-        """Within it, a refusal for good (`FetchFailed`) is the `SourceError` that ends the run."""
+        """For what is configured: within it, a refusal for good (`FetchFailed`) is a `SourceError` and ends the run."""
         try:
             yield
         except FetchFailed as exc:
@@ -99,9 +104,9 @@ class RetryingClient:
         try:
             yield from chunks
         except FetchUnavailable as exc:
-            raise self._unavailable(self._shown(exc.found)) from None
-        except FetchFailed as exc:
-            raise SourceError(f"Source '{self.source}': {self._shown(exc.found)}", remedy=exc.remedy) from None
+            raise self._unavailable(self._shown(exc)) from None
+        except (FetchFailed, FetchRefused) as exc:
+            raise self._failed(exc) from None
 
     def _retrying(self, ask: Callable[[], Answer]) -> Answer:
         def counted() -> Answer:
@@ -111,19 +116,24 @@ class RetryingClient:
         try:
             return self._patience.call(counted, on=FetchUnavailable, sleep=self._context.sleep)
         except FetchUnavailable as exc:
-            why = self._shown(exc.found).rstrip(".")
+            why = self._shown(exc).rstrip(".")
             wait_s = exc.retry_after_s or 0.0
             if wait_s > self._patience.delay_max_s:
                 raise self._unavailable(f"{why}, and asks to wait {wait_s:.0f} s") from None
             raise self._unavailable(f"{why} ({self._patience.attempts} attempts)") from None
-        except FetchRefused as exc:
-            raise SourceError(self._shown(exc.found), valid=exc.valid, remedy=exc.remedy) from None
-        except FetchFailed as exc:
-            shown = FetchFailed(self._shown(exc.found), valid=exc.valid, remedy=exc.remedy, status=exc.status)
-            raise shown from None
+        except (FetchFailed, FetchRefused) as exc:
+            raise self._failed(exc) from None
+
+    def _failed(self, exc: FetchFailed | FetchRefused) -> FetchFailed:
+        status = exc.status if isinstance(exc, FetchFailed) else None
+        return FetchFailed(self._shown(exc), valid=exc.valid, remedy=exc.remedy, status=status)
 
     def _unavailable(self, why: str) -> SourceUnavailable:
         return SourceUnavailable(f"Source '{self.source}': {why}", remedy="The next run goes on from the checkpoint")
 
-    def _shown(self, text: str) -> str:
-        return self._context.secrets.hide(text)
+    def _shown(self, exc: ImageError) -> str:
+        """What was found, with what the origin itself says of it, and without secrets."""
+        said = ""
+        with suppress(NotJson):
+            said = said_by(parse_json(exc.answer)) if exc.answer else ""
+        return self._context.secrets.hide(exc.found + (f": {said!r}" if said else ""))

@@ -15,7 +15,10 @@ The contract of `read`, which `visor.testing.check_source` checks:
   those of one that was not. `next_pass` of a pass's last page starts the pass after it.
 - Only a page that ends a pass has no checkpoint. It is the last one that is yielded.
 - Reading an unchanged catalogue twice yields equal items.
-- A row that cannot become an item is in `failed`, with its reason, and never stops the others.
+- A row that cannot become an item is in `failed`, with its reason, and never stops the others. Where its key is not
+  known, or where a whole page could not be read, the failure names a `Place`: then nothing that was seen before this
+  place failed counts as missing. What was found (a link, a segment) can fail only for itself, so never ends the pass;
+  what is configured fails the source.
 - `SourceUnavailable` is raised if retrying later may help, `SourceError` if somebody has to change something.
   In both cases the pages yielded before count.
 - Memory does not grow with the catalogue.
@@ -47,14 +50,22 @@ FAILED_SAMPLE_MAX = 100
 Row = TypeVar("Row")
 
 
+class Place(str):
+    """Where something stands that could not be read and whose keys are not known: an address, `line 17`."""
+
+    __slots__ = ()
+
+
 class RowFailure(Record, frozen=True, kw_only=True):
     """Why a row of the catalogue did not become an item, or not a whole one."""
 
     key: str
-    """The source's own key of the row, or its position (`line 17`)."""
+    """The source's own key of the row, or the place where what failed stands."""
     reason: str
     dropped: bool = True
     """False: the item exists, without the value that the reason names."""
+    unread: bool = False
+    """`key` is a place. Whatever items are there were not read, so that items are not missing because of this pass."""
 
 
 class Page(Record, frozen=True, kw_only=True):
@@ -126,14 +137,21 @@ class RowErrors:
         self.passed_over: Counter[str] = Counter()
 
     def add(self, key: str, reason: str, *, dropped: bool = True) -> None:
+        """Note a row that failed, under its own key; or, under its `Place`, something whose keys are not known."""
         if len(self.sample) < FAILED_SAMPLE_MAX:
-            self.sample.append(RowFailure(key=key, reason=reason, dropped=dropped))
+            unread = dropped and isinstance(key, Place)
+            self.sample.append(RowFailure(key=str(key), reason=reason, dropped=dropped, unread=unread))
         elif dropped:
             self.more += 1
 
     def pass_over(self, reason: str, count: int = 1) -> None:
         """Count what is left out on purpose, under a reason that names its kind and not the single thing."""
         self.passed_over[reason] += count
+
+    def clear(self) -> None:
+        """Begin the next page."""
+        self.sample, self.more = [], 0
+        self.passed_over.clear()
 
     def page(self, items: Iterable[Item], **fields: Any) -> Page:
         """The page of those items, of the rows that failed and of what was passed over."""
@@ -150,13 +168,18 @@ def page_of(
     rows: Iterable[tuple[str, Row]],
     make: Callable[[Row, RowErrors], Item | None],
     *,
-    checkpoint: Mapping[str, Any] | None,
-    partial: bool = False,
-    next_pass: Mapping[str, Any] | None = None,
+    errors: RowErrors | None = None,
+    **fields: Any,
 ) -> Page:
-    """The page of those rows: `make` returns the item or None to skip the row silently, or raises `DropItem`."""
+    """The page of those rows: `make` returns the item or None to skip the row silently, or raises `DropItem`.
+
+    Args:
+        rows: Each with its own key, or with its `Place` if it has none.
+        errors: What is already known to have failed.
+        fields: The other fields of `Page`: `checkpoint`, `partial`, `next_pass`.
+    """
     items: list[Item] = []
-    errors = RowErrors()
+    errors = errors or RowErrors()
     for where, row in rows:
         try:
             item = make(row, errors)
@@ -165,7 +188,7 @@ def page_of(
         else:
             if item is not None:
                 items.append(item)
-    return errors.page(items, checkpoint=checkpoint, partial=partial, next_pass=next_pass)
+    return errors.page(items, **fields)
 
 
 def slices(rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], bool]]:

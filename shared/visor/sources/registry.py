@@ -10,6 +10,7 @@ from typing import Any, cast
 from visor.errors import NotConfigured, SettingsError
 from visor.sources.config_errors import parse_config
 from visor.sources.contract import Source, SourceConfig, SourceContext, SourceKind
+from visor.sources.gate import GuardedSource
 from visor.sources.secrets import Secrets
 
 GROUP = "visor.sources"
@@ -78,7 +79,8 @@ def open_source(name: str, config: Mapping[str, Any], context: SourceContext) ->
     secrets = Secrets(context.environ)
     expanded = secrets.expand(own, f"sources.{name}")
     typed = parse_config(expanded, cls.Config, where=f"sources.{name}", what=f"a source of kind {kind}")
-    return cls(name, typed, replace(context, secrets=secrets))
+    source = cls(name, typed, replace(context, secrets=secrets))
+    return GuardedSource(source, secrets) if secrets else source
 
 
 def source_class(name: str, config: Mapping[str, Any]) -> tuple[str, SourceKind, dict[str, Any]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from visor.errors import SettingsError
 
@@ -41,6 +43,17 @@ class Secrets:
             text = _any_spelling(value).sub("${" + name + "}", text)
         return text
 
+    def name_in(self, text: str) -> str | None:
+        """The `NAME` of a value that a text holds, also where it is escaped for a URL (twice, too) or for HTML."""
+        spellings = (text, unquote(unquote(text)), html.unescape(text), unquote(html.unescape(text)))
+        for name, value in self._used.items():
+            if any(_any_spelling(value).search(spelling) for spelling in dict.fromkeys(spellings)):
+                return name
+        return None
+
+    def __bool__(self) -> bool:
+        return bool(self._used)
+
     def reveal(self, url: str) -> str:
         """A URL that went through `hide`, with its values filled in again."""
         return _PLACEHOLDER.sub(lambda match: quote(self._used.get(match[1], match[0]), safe="${}"), url)
@@ -57,6 +70,7 @@ class Secrets:
         return value
 
 
+@cache
 def _any_spelling(value: str) -> re.Pattern[str]:
     """Matches a value however its characters are escaped in a URL."""
     spellings = []

@@ -140,13 +140,15 @@ class FsspecBucket:
     def list(self, prefix: str, after: str | None) -> Iterator[Stored]:
         folder = prefix.rpartition("/")[0]
         parts = tuple(after[len(folder) :].lstrip("/").split("/")) if after is not None else ()
-        return (s for s in self._walk(folder, parts) if s.name.startswith(prefix))
+        return (s for s in self._walk(folder, parts, is_top=True) if s.name.startswith(prefix))
 
-    def _walk(self, folder: str, after: tuple[str, ...]) -> Iterator[Stored]:
+    def _walk(self, folder: str, after: tuple[str, ...], *, is_top: bool = False) -> Iterator[Stored]:
         path = f"{self._bucket}/{folder}".rstrip("/")
         try:
             listed = self._fs.ls(path, detail=True)
-        except FileNotFoundError:
+        except FileNotFoundError as exc:
+            if is_top:
+                raise NotFound(f"{path} is not there", remedy="Correct its address") from exc
             return
         except OSError as exc:
             raise StoreError(f"{path} cannot be listed: {exc}", remedy="Check its address and credentials") from exc

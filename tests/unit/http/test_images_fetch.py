@@ -201,6 +201,26 @@ def test_no_header_silences_a_host_for_ever() -> None:
     assert caught.value.retry_after_s <= PAUSE_MAX_S
 
 
+def test_a_host_that_goes_on_saying_too_many_requests_is_left_alone_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("visor.http.throttle.time.monotonic", lambda: now)
+    throttle = HostThrottle(2, 1)
+    waits = []
+    for _ in range(12):
+        throttle.refused("shop:80", None)
+        throttle.refused("shop:80", None)
+        with pytest.raises(FetchUnavailable) as caught, throttle.slot("shop:80", 0):
+            pass
+        waits.append(caught.value.retry_after_s)
+        now += waits[-1] or 0
+    assert waits[:4] == [10, 20, 40, 80]
+    assert waits[-1] == PAUSE_MAX_S
+    throttle.served("shop:80")
+    throttle.refused("shop:80", None)
+    with pytest.raises(FetchUnavailable, match="for another 10 s"), throttle.slot("shop:80", 0):
+        pass
+
+
 # Redirects
 
 

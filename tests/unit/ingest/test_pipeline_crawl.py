@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from visor.errors import Conflict, SourceError, SourceUnavailable
 from visor.ingest.crawl import Crawl
-from visor.ingest.seen_set import SeenSet, object_name
+from visor.ingest.seen_set import UNREAD_MAX, SeenSet, object_name
 from visor.schema.items import Batch, Change, CrawlRun, Item, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, RowFailure
@@ -35,6 +36,7 @@ class Catalogue:
     fail_at: int | None = None
     failed: tuple[RowFailure, ...] = ()
     failed_more: int = 0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
     partial: bool = False
     gone: tuple[str, ...] = ()
     reads: list[Any] = field(default_factory=list)
@@ -51,6 +53,7 @@ class Catalogue:
                 checkpoint={"at": end} if end < len(self.items) else None,
                 failed=self.failed if start == 0 else (),
                 failed_more=self.failed_more if start == 0 else 0,
+                passed_over=self.passed_over if start == 0 else {},
                 partial=self.partial,
                 gone=self.gone if start == 0 else (),
             )
@@ -150,10 +153,131 @@ def test_a_partial_pass_calls_nothing_missing_and_deletes_what_the_catalogue_say
     assert [c.item.id for c in published(stores)] == [item_id("shop", "7")]
 
 
-def test_an_item_listed_twice_counts_once(stores: Stores) -> None:
-    twice = [*ITEMS, make_item("0", price=9.0)]
-    assert crawl(stores, Catalogue(twice)).published == 25
-    assert crawl(stores, Catalogue(twice)).updated == 0
+def unread(*places: str) -> tuple[RowFailure, ...]:
+    return tuple(RowFailure(key=place, reason="it answers 500", unread=True) for place in places)
+
+
+def test_what_stood_at_a_place_that_could_not_be_read_is_not_missing(stores: Stores) -> None:
+    """Whatever its keys. A place that failed already when the item was seen does not hide it."""
+    crawl(stores, Catalogue(ITEMS, failed=unread("/old")))
+    for _ in range(3):
+        run = crawl(stores, Catalogue(ITEMS[5:], failed=unread("/old", "/new")))
+        assert (run.deleted, run.failed) == (0, 2)
+        assert "2 places could not be read: 5 items that were not seen stay" in run.why
+    run = crawl(stores, Catalogue(ITEMS[5:], failed=unread("/old")))
+    assert (run.deleted, "5 items were not seen, and are deleted if" in run.why) == (0, True)
+    assert crawl(stores, Catalogue(ITEMS[5:], failed=unread("/old"))).deleted == 5
+
+
+def test_a_place_that_was_read_in_between_hides_what_was_seen_there(stores: Stores) -> None:
+    crawl(stores, Catalogue(ITEMS[5:], failed=unread("/p")))
+    crawl(stores, Catalogue(ITEMS))
+    for _ in range(3):
+        assert crawl(stores, Catalogue(ITEMS[5:], failed=unread("/p"))).deleted == 0
+
+
+def test_more_places_than_are_kept_make_the_pass_partial(stores: Stores) -> None:
+    crawl(stores, Catalogue(ITEMS))
+    many = unread(*(f"/{n}" for n in range(UNREAD_MAX + 1)))
+    for _ in range(3):
+        assert crawl(stores, Catalogue(ITEMS[1:], failed=many)).deleted == 0
+
+
+@pytest.mark.parametrize(
+    ("there", "left", "deleted"),
+    [(1, 0, None), (2, 0, None), (15, 0, None), (2, 1, 1), (3, 2, 1), (3, 1, None), (15, 7, None), (15, 8, 7)],
+)
+def test_a_loss_of_more_than_half_is_a_failed_run_however_small_the_catalogue(
+    there: int, left: int, deleted: int | None, stores: Stores
+) -> None:
+    """`deleted`: on the second pass, None where the owner has to confirm."""
+    crawl(stores, Catalogue(ITEMS[:there]))
+    less = Catalogue(ITEMS[:left])
+    if deleted is None:
+        for _ in range(2):
+            with pytest.raises(SourceError, match=f"no longer lists {there - left} of {there} items"):
+                crawl(stores, less)
+        assert crawl(stores, less, confirm_loss=True).deleted == there - left
+    else:
+        assert [crawl(stores, less).deleted for _ in range(2)] == [0, deleted]
+
+
+def test_a_catalogue_that_says_that_most_of_it_is_gone_has_to_be_confirmed(stores: Stores) -> None:
+    crawl(stores, Catalogue(ITEMS))
+    keys = tuple(item.key for item in ITEMS)
+    with pytest.raises(SourceError, match="no longer lists 25 of 25"):
+        crawl(stores, Catalogue([], gone=keys))
+    assert crawl(stores, Catalogue(ITEMS)).unchanged == 25
+    assert crawl(stores, Catalogue(ITEMS, gone=keys)).deleted == 0, "what is listed is not gone"
+
+
+@pytest.mark.parametrize(
+    ("given", "cause"),
+    [
+        ({}, "listed nothing at all"),
+        ({"passed_over": {"pages that robots.txt disallows": 41, "tiny": 2}}, "pages that robots.txt disallows (41)"),
+        ({"failed": (RowFailure(key="1", reason="no picture"),)}, "no picture (1)"),
+    ],
+)
+def test_a_pass_without_items_is_empty_and_says_the_likeliest_cause(
+    given: dict[str, Any], cause: str, stores: Stores
+) -> None:
+    run = crawl(stores, Catalogue([], **given))
+    assert run.state == "empty"
+    assert run.why.startswith("Nothing was found to index. ")
+    assert cause in run.why
+    crawl(stores, Catalogue(ITEMS))
+    with pytest.raises(SourceError, match=re.escape(cause)):
+        crawl(stores, Catalogue([], **given))
+
+
+def test_a_run_that_fails_where_the_last_one_did_reads_from_the_beginning(stores: Stores) -> None:
+    catalogue = Catalogue(ITEMS, fail_at=20)
+    for _ in range(2):
+        with pytest.raises(SourceUnavailable):
+            crawl(stores, catalogue)
+    assert catalogue.reads == [None, {"at": 20}, None]
+    catalogue.items = [make_item("0", price=2.0), *ITEMS[1:]]
+    with pytest.raises(SourceUnavailable):
+        crawl(stores, catalogue)
+    changes = {change.item.key: change for change in published(stores)}
+    assert (len(changes), changes["0"].item.price) == (20, 2.0), "the change before the failing page is seen"
+    (last, *_) = stores.documents.query("runs", order_by="started_at", descending=True)
+    assert "reads from the beginning again" in last.data["why"]
+    run = crawl(stores, Catalogue(ITEMS))
+    assert (run.state, run.published) == ("complete", 5)
+
+
+def test_a_catalogue_that_is_down_keeps_its_checkpoint(stores: Stores) -> None:
+    with pytest.raises(SourceUnavailable):
+        crawl(stores, Catalogue(ITEMS, fail_at=20))
+    down = Catalogue(ITEMS, fail_at=0)
+    for _ in range(3):
+        with pytest.raises(SourceUnavailable):
+            crawl(stores, down)
+    back = Catalogue(ITEMS)
+    assert crawl(stores, back).seen == 5
+    assert back.reads == [{"at": 20}]
+
+
+def test_an_item_listed_twice_counts_once_and_is_told(stores: Stores) -> None:
+    twice = [*ITEMS, ITEMS[3], make_item("0", price=9.0), make_item("1", picture="b")]
+    for changed in (25, 0):
+        run = crawl(stores, Catalogue(twice))
+        assert (run.published, run.updated, run.failed) == (changed, 0, 1)
+        assert [count for reason, count in run.passed_over.items() if "more than once" in reason] == [1]
+        assert run.why.startswith("1: its key is listed more than once")
+
+
+def test_a_picture_with_a_validator_may_move(stores: Stores) -> None:
+    def signed(signature: str, etag: str) -> list[Item]:
+        return [msgspec.structs.replace(make_item("0"), image_url=f"https://x.test/?{signature}", image_etag=etag)]
+
+    crawl(stores, Catalogue(signed("a", "1")))
+    published(stores)
+    crawl(stores, Catalogue(signed("b", "1")))
+    crawl(stores, Catalogue(signed("b", "2")))
+    assert [(c.action, c.item.image_url[-1]) for c in published(stores)] == [("update", "b"), ("embed", "b")]
 
 
 def test_stops_within_its_budget_and_goes_on_from_the_checkpoint(stores: Stores) -> None:
@@ -236,14 +360,14 @@ def test_a_great_loss_waits_for_its_owners_word(stores: Stores) -> None:
     crawl(stores, Catalogue(items))
     published(stores)
     few = Catalogue(items[:20])
-    crawl(stores, few)
-    for _ in range(2):
+    for _ in range(3):
         with pytest.raises(SourceError, match=r"40 of 60 .* --confirm-loss"):
             crawl(stores, few)
     assert published(stores) == []
     back = crawl(stores, Catalogue(items))
     assert (back.unchanged, back.deleted) == (60, 0), "what was missing is back as if nothing had been"
-    crawl(stores, few)
+    with pytest.raises(SourceError, match="40 of 60"):
+        crawl(stores, few)
     run = crawl(stores, few, confirm_loss=True)
     assert run.deleted == 40
     assert {change.action for change in published(stores)} == {"delete"}

@@ -20,9 +20,10 @@ from visor.ingest.bucket_events import DELETED, FINALIZED, METADATA, BucketEvent
 from visor.schema.items import Batch, Change, Item
 from visor.settings import Settings
 from visor.sources.bucket.source import BucketSource
+from visor.sources.contract import RowErrors
 from visor.sources.registry import open_source
 from visor.storage import open_stores
-from visor.storage.bucket_clients import open_bucket
+from visor.storage.bucket_clients import Stored, open_bucket
 from visor.testing import check_source
 from visor_emulators.emulators import Emulators, _fake_gcs_server
 
@@ -150,7 +151,7 @@ def test_a_notification_is_published_and_agrees_with_the_next_crawl(bucket: stor
         assert first == again
         assert first.item == items(opened)["a.jpg"]
         assert first.version == int(told["generation"]) // 1000
-        assert notified.handle(METADATA, told) == 1
+        assert notified.handle(METADATA, {**told, "metageneration": "2"}) == 1
         assert notified.handle(DELETED, told) == 0, "it is still there: another one was written over it"
         blob.delete()
         assert notified.handle(DELETED, told) == 1
@@ -162,6 +163,98 @@ def test_a_notification_is_published_and_agrees_with_the_next_crawl(bucket: stor
         assert notified.handle("google.cloud.storage.object.v1.archived", told) == 0
         with pytest.raises(BadRequest):
             notified.handle(FINALIZED, {"name": "in/a.jpg"})
+
+
+def event(written_s: float, metageneration: int, md5: str, title: str, **more: Any) -> dict[str, Any]:
+    generation = str(int((1_780_000_000 + written_s) * 1_000_000))
+    return {
+        "bucket": "pictures",
+        "name": "in/a.jpg",
+        "generation": generation,
+        "metageneration": str(metageneration),
+        "size": "10",
+        "md5Hash": md5,
+        "metadata": {"title": title},
+        **more,
+    }
+
+
+@pytest.mark.parametrize(
+    ("events", "stands"),
+    [
+        ([(FINALIZED, event(0, 1, "one", "Old")), (FINALIZED, event(2, 1, "two", "New")),
+          (METADATA, event(0, 2, "one", "Old, renamed"))], ("two", "New")),
+        ([(FINALIZED, event(0, 1, "one", "First")), (METADATA, event(0, 3, "one", "Third")),
+          (METADATA, event(0, 2, "one", "Second"))], ("one", "Third")),
+        ([(METADATA, event(0, 2, "one", "Second")), (FINALIZED, event(0, 1, "one", "First"))], ("one", "Second")),
+        ([(FINALIZED, event(2, 1, "two", "New")),
+          (METADATA, event(0, 2, "one", "Kept", timeDeleted="2026-05-28T20:26:42Z", updated="2027-01-01T00:00:00Z"))],
+         ("two", "New")),
+    ],
+)  # fmt: skip
+def test_the_newest_generation_stands_in_whatever_order_notifications_come(
+    events: list[Any], stands: tuple[str, str], tmp_path: Path
+) -> None:
+    with open_stores(Settings(home=tmp_path)) as stores:
+        notified = BucketEventHandler([source("gs://pictures/in/")], stores.queue)
+        for kind, data in events:
+            notified.handle(kind, data)
+        newest = max(received(stores.queue), key=lambda change: change.version)
+    assert (newest.item.image_etag, newest.item.title) == stands
+
+
+def test_a_change_of_metadata_is_newer_than_a_crawl_before_it(tmp_path: Path) -> None:
+    crawled_ms = 1_780_000_100_000
+    with open_stores(Settings(home=tmp_path)) as stores:
+        notified = BucketEventHandler([source("gs://pictures/in/")], stores.queue)
+        notified.handle(METADATA, event(0, 2, "one", "New", updated="2026-05-28T20:30:00.000Z"))
+        assert received(stores.queue)[0].version > crawled_ms
+
+
+@pytest.mark.parametrize(
+    ("metadata", "price", "currency", "told"),
+    [
+        ({"price": "19.99", "currency": "EUR"}, 19.99, "EUR", 0),
+        ({"price": "nan"}, None, None, 1),
+        ({"price": "inf"}, None, None, 1),
+        ({"price": "-5", "currency": "EUR"}, None, None, 1),
+        ({"price": "1.299,00 EUR"}, 1299, "EUR", 0),
+        ({"currency": "euro"}, None, None, 1),
+        ({"date": "soon", "page_url": "javascript:x"}, None, None, 2),
+    ],
+)
+def test_an_objects_metadata_is_checked(metadata: dict[str, str], price: Any, currency: Any, told: int) -> None:
+    errors = RowErrors()
+    item = source("gs://pictures/in/")._item(Stored(name="in/a.jpg", size_bytes=5, metadata=metadata), errors)
+    assert (item.price, item.currency, len(errors.sample)) == (price, currency, told)
+
+
+def test_a_bucket_or_prefix_that_is_not_there_is_no_empty_catalogue(cloud: storage.Client) -> None:
+    import fsspec
+
+    name = uuid.uuid4().hex
+    fsspec.filesystem("memory").pipe_file(f"/{name}/shop/a.jpg", picture(1))
+    there = cloud.create_bucket(f"b{name[:12]}")
+    for url in (
+        f"memory://{name}x/shop/",
+        f"memory://{name}/shopp/",
+        f"memory://{name}/shop/b",
+        f"gs://{there.name}/in/",
+    ):
+        with pytest.raises(SourceError, match="inbox"):
+            items(source(url))
+    (page,) = source(f"gs://{there.name}/").read(None)
+    assert page.passed_over == {"no object in the bucket": 1}
+
+
+def test_what_systems_put_into_a_bucket_and_what_is_excluded_is_passed_over(bucket: storage.Bucket) -> None:
+    for name in ("in/@eaDir/a.jpg/S.jpg", "in/b/._c.png", "in/raw.NEF"):
+        bucket.blob(name).upload_from_string(b"x")
+    opened = source(bucket, exclude=["b/d*"])
+    pages = list(opened.read(None))
+    assert [item.key for page in pages for item in page.items] == ["a.jpg", "b/c.png", "é.webp"]
+    assert sum(pages[0].passed_over.values()) == 5
+    assert not opened.wants("in/@eaDir/a.jpg/S.jpg")
 
 
 def received(queue: Any) -> list[Change]:

@@ -223,3 +223,24 @@ def test_the_command_shows_each_source(tmp_path: Path, monkeypatch: pytest.Monke
     assert result.exit_code == 0
     assert "shop (shop_api)\n  never crawled" in result.output
     assert "mine (folder), switched off" in result.output
+
+
+def test_a_source_without_anything_to_index_fails_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    (tmp_path / "visor.toml").write_text(f'[sources.mine]\nkind = "folder"\npath = "{pictures.as_posix()}"\n')
+    monkeypatch.setenv("VISOR_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("VISOR_CONFIG", str(tmp_path / "visor.toml"))
+    for words in (["crawl", "mine"], ["index", "mine"]):
+        result = CliRunner().invoke(cli, words)
+        assert (result.exit_code, "Nothing was found to index" in result.output) == (1, True)
+    result = CliRunner().invoke(cli, ["sources"])
+    assert (result.exit_code, "empty, 0 seen" in result.output) == (0, True)
+    assert "Nothing was found to index" in result.output
+
+
+def test_the_account_of_a_run_names_the_most_frequent_first() -> None:
+    run = CrawlRun(
+        id="m", source="m", started_at="", failures={"no picture": 2}, passed_over={"robots.txt": 41, "tiny": 1}
+    )
+    assert run.account() == ["41 passed over: robots.txt", "2 failed: no picture", "1 passed over: tiny"]

@@ -123,7 +123,7 @@ def test_every_picture_can_be_an_item_of_its_own() -> None:
 def test_what_is_out_of_stock_can_be_left_out() -> None:
     pages = read(RSS, in_stock_only=True)
     assert [item.key for item in items_of(pages)] == ["A1"]
-    assert failures_of(pages) == {}
+    assert (failures_of(pages), pages[0].passed_over) == ({}, {"out of stock": 1})
 
 
 def test_atom_with_a_prefix_of_its_own() -> None:
@@ -233,6 +233,96 @@ def test_columns_of_another_language_are_named_by_configuration() -> None:
     attributes = {"id": "artikel", "image_link": "bild", "title": "bezeichnung", "price": "preis"}
     (item,) = items_of(read(text, attributes=attributes))
     assert (item.title, item.price, item.currency) == ("Schuh", 12.5, "EUR")
+
+
+@pytest.mark.parametrize(
+    ("body", "attributes"),
+    [
+        ("Artikel-Nr.;Bild-URL\n1;/1.jpg\n", {"id": "Artikel-Nr.", "image_link": "Bild-URL"}),
+        ("<rss><item><SKU>1</SKU><ImageURL>/1.jpg</ImageURL></item></rss>", {"id": "SKU", "image_link": "ImageURL"}),
+        ('{"productId": 1, "imageUrl": "/1.jpg", "id": "x"}\n', {"id": "productId", "image_link": "imageUrl"}),
+        ('[{"id": 1, "imageLink": "/1.jpg"}]', {}),
+        ('[{"g:id": 1.0, "g:image_link": "/1.jpg"}]', {}),
+        ("<atom:feed xmlns:atom='http://www.w3.org/2005/Atom'><atom:entry><atom:id>1</atom:id>"
+         "<atom:image_link>/1.jpg</atom:image_link></atom:entry></atom:feed>", {}),
+        ('<ns0:rss xmlns:ns0="" xmlns:ns1="http://base.google.com/ns/1.0"><ns0:channel><ns0:item><ns1:id>1</ns1:id>'
+         "<ns1:image_link>/1.jpg</ns1:image_link></ns0:item></ns0:channel></ns0:rss>", {}),
+        ("sep=;\nid;image_link;title\n1;/1.jpg;a,b,c,d\n", {}),
+        ('"sep=|"\nid|image_link\n1|/1.jpg\n', {}),
+    ],
+)  # fmt: skip
+def test_names_are_those_of_the_file(body: str, attributes: dict[str, str]) -> None:
+    assert [(item.key, item.image_url[-6:]) for item in items_of(read(body, attributes=attributes))] == [
+        ("1", "/1.jpg")
+    ]
+
+
+def test_a_column_that_is_there_twice_has_all_its_values() -> None:
+    head = "id,image_link,additional_image_link,additional_image_link\n"
+    items = items_of(read(head + "1,/1.jpg,/1b.jpg,/1c.jpg\n2,/2.jpg,,/2c.jpg\n", pictures="all"))
+    assert [item.key for item in items] == ["1", "1#1", "1#2", "2", "2#1"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "bad"),
+    [
+        (",", '"Screen 27\\" wide"'),
+        (",", '"Screen 27" wide"'),
+        (",", '"Never closed'),
+        ("\t", '"Classic'),
+    ],
+)
+def test_quotes_cost_their_own_row_and_no_neighbour(mark: str, bad: str) -> None:
+    rows = [["id", "title", "link", "image_link", "price"]]
+    rows += [[str(n), bad if n in (2, 6) else f'"Thing {n}"', f"/p/{n}", f"/{n}.jpg", "10 EUR"] for n in range(1, 9)]
+    pages = read("\n".join(mark.join(row) for row in rows))
+    assert {item.key: item.title for item in items_of(pages)} == {str(n): f"Thing {n}" for n in (1, 3, 4, 5, 7, 8)}
+    assert [(failure.key, failure.unread) for page in pages for failure in page.failed] == [
+        ("line 3", True),
+        ("line 7", True),
+    ]
+
+
+def test_a_row_of_several_lines_is_one_row_and_what_follows_a_broken_one_is_none() -> None:
+    body = (
+        "id,image_link,title,description,price\n"
+        '1,/1.jpg,Good,"one, two\nthree, four, five\nsix ""seven""",5 EUR\n'
+        '2,/2.jpg,Bad,"27" wide\nsecond line, of it",5 EUR\n'
+        "3,/3.jpg,Next,x,5 EUR\n"
+    )
+    pages = read(body)
+    assert [item.key for item in items_of(pages)] == ["1", "3"]
+    assert set(failures_of(pages)) == {"line 5", "line 6"}
+
+
+def test_prices_are_read_as_the_rest_of_the_feed_writes_them() -> None:
+    def prices(*values: str) -> list[float | None]:
+        rows = "".join(f"{n};/{n}.jpg;{value}\n" for n, value in enumerate(values))
+        return [item.price for item in items_of(read("id;image_link;price\n" + rows))]
+
+    assert prices("1.299", "12,50") == [1299, 12.5]
+    assert prices("1.299", "12.50") == [1.299, 12.5]
+    assert prices("1.299") == [None]
+    assert [item.price for item in items_of(read('{"id": 1, "image_link": "/1.jpg", "price": 1.125}'))] == [1.125]
+    assert [item.price for item in items_of(read("id;image_link;price\n1;/1.jpg;1.299\n", decimal=","))] == [1299]
+    (item,) = items_of(read('[{"id": 1, "imageLink": "/1.jpg", "price": {"value": "19.990", "currency": "EUR"}}]'))
+    assert (item.price, item.currency) == (19.99, "EUR")
+
+
+def test_what_a_resumed_run_learned_about_prices_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feed, "PAGE_SIZE", 1)
+    body = b"id;image_link;price\n1;/1.jpg;12,50\n2;/2.jpg;1.299\n"
+    with serving(lambda request: Reply(body)) as server, context_for(server.host) as context:
+        source = open_source("f", {"kind": "feed", "url": f"{server.url}/feed"}, context)
+        whole = list(source.read(None))
+        resumed = list(source.read(whole[0].checkpoint))
+    assert [item.price for item in items_of(whole)] == [12.5, 1299]
+    assert items_of(resumed) == items_of(whole[1:])
+
+
+def test_a_document_without_products_says_what_it_holds() -> None:
+    with pytest.raises(SourceError, match=r"holds no product, but products, total(?s:.*)shop_api"):
+        read('{\n"products": [{"id": 1}],\n"total": 1}')
 
 
 def test_json_lines_and_their_mistakes() -> None:

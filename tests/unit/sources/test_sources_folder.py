@@ -88,6 +88,103 @@ def test_exif_and_the_file_beside_a_picture_describe_it(tmp_path: Path) -> None:
     assert (item.collection, item.author, item.extra) == ("Shoes", "Ann", {"size": "41"})
 
 
+@pytest.mark.parametrize(
+    ("written", "expected", "told"),
+    [
+        ({"price": "19.99", "currency": "EUR"}, {"price": 19.99, "currency": "EUR"}, []),
+        ({"price": "1.299,00 EUR"}, {"price": 1299, "currency": "EUR"}, []),
+        ({"price": -5, "currency": "EUR"}, {"price": None, "currency": None}, ["price -5"]),
+        ({"price": "nan"}, {"price": None}, ["price 'nan'"]),
+        ({"price": "inf"}, {"price": None}, ["price 'inf'"]),
+        ({"price": [5]}, {"price": None}, ["price [5]"]),
+        ({"price": "ab 5 €"}, {"price": 5, "extra": {"price_text": "ab 5 €"}}, []),
+        ({"price": 5, "currency": "euro"}, {"price": 5, "currency": None}, ["currency 'euro'"]),
+        ({"date": "last week"}, {"date": None}, ["date 'last week'"]),
+        ({"page_url": "javascript:alert(1)"}, {"page_url": None}, ["its address of a page"]),
+        ({"title": ["x"]}, {"title": "a"}, ["title ['x']"]),
+        ({"title": 1984}, {"title": "1984"}, []),
+        (
+            {"extra": {"size": 42, "fit": "slim", "x": {}, "y": None}},
+            {"extra": {"size": "42", "fit": "slim"}},
+            ["extra"],
+        ),
+        ({"extra": "none"}, {"extra": {}}, ["extra 'none'"]),
+        ({"country": "de"}, {"country": "DE"}, []),
+    ],
+)
+def test_each_value_beside_a_picture_stands_for_itself(
+    tmp_path: Path, written: dict[str, Any], expected: dict[str, Any], told: list[str]
+) -> None:
+    picture(tmp_path / "a.jpg")
+    (tmp_path / "a.json").write_bytes(b"\xef\xbb\xbf" + json.dumps({"author": "Ann", **written}).encode())
+    (page,) = read(tmp_path)
+    assert page.items[0].author == "Ann"
+    assert {name: getattr(page.items[0], name) for name in expected} == expected
+    assert all(reason in failure.reason for failure, reason in zip(page.failed, told, strict=True))
+    assert not any(failure.dropped for failure in page.failed)
+
+
+LONG = "IMG_20230904_193742_long_name_of_a_photo"
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"),
+    [
+        ("a.jpg", "a.jpg.json"),
+        ("a.jpg", "a.json"),
+        ("a.JPG", "a.JPG.supplemental-metadata.json"),
+        (f"{LONG}.jpg", f"{LONG}.jpg.s.json"),
+        (f"{LONG}_2023.jpg", f"{LONG}_2023..json"),
+        ("IMG_1(1).jpg", "IMG_1.jpg(1).json"),
+        ("IMG_1(2).jpg", "IMG_1.jpg.supplemental-metadata(2).json"),
+        ("IMG_1-edited.jpg", "IMG_1.jpg.supplemental-metadata.json"),
+        ("A\u0308pfel.jpg", "\u00c4pfel.json"),
+        ("\u00c4pfel.jpg", "A\u0308pfel.jpg.json"),
+    ],
+)
+def test_what_lies_beside_a_picture_is_found_by_any_of_its_names(tmp_path: Path, name: str, beside: str) -> None:
+    picture(tmp_path / name)
+    (tmp_path / beside).write_text('{"title": "Found"}')
+    assert [item.title for item in items_of(read(tmp_path)).values()] == ["Found"]
+
+
+def test_what_systems_put_among_pictures_is_passed_over(tmp_path: Path) -> None:
+    for folder_ in ("@eaDir/a.jpg", "#recycle", "$RECYCLE.BIN", "lost+found", "__MACOSX", ".thumbnails", "#snapshot"):
+        picture(tmp_path / folder_ / "x.jpg")
+    for name in ("._a.jpg", "a.jpg", "b_small.jpg", "2019/c.jpg", "drafts/d.jpg"):
+        picture(tmp_path / name)
+    pages = read(tmp_path, hidden=True, exclude=["*_small.jpg", "2019/*", "drafts"])
+    assert set(items_of(pages)) == {"a.jpg"}
+    assert pages[0].passed_over == {
+        "a folder or file of the system, such as @eaDir or #recycle": 8,
+        "left out by exclude": 3,
+    }
+
+
+def test_files_that_are_not_read_are_counted_by_their_ending(tmp_path: Path) -> None:
+    for name in ("1.NEF", "2.NEF", "3.mov", "odd.2024-05-01 backup", "a.json", "Thumbs.db", "a.xmp", "a.jpg"):
+        (tmp_path / name).write_bytes(b"{}")
+    (page,) = read(tmp_path)
+    rest = "files: not an ending of the pictures that are read"
+    assert page.passed_over == {f".NEF {rest}": 2, f".mov {rest}": 1, f"other {rest}": 1}
+
+
+@pytest.mark.parametrize(
+    ("written", "read_as"),
+    [
+        ("Jürgen".encode().decode("latin-1"), "Jürgen"),
+        ("J\xfcrgen", "Jürgen"),
+        ("OLYMPUS DIGITAL CAMERA         ", None),
+        ("SONY DSC", None),
+        ("Exif_JPEG_PICTURE", None),
+        ("My digital camera", "My digital camera"),
+    ],
+)
+def test_descriptions_in_exif_are_peoples_own(tmp_path: Path, written: str, read_as: str | None) -> None:
+    picture(tmp_path / "a.jpg", ImageDescription=written.encode("latin-1"))
+    assert items_of(read(tmp_path))["a.jpg"].description == read_as
+
+
 def test_without_a_description_the_name_is_the_title(tmp_path: Path) -> None:
     picture(tmp_path / "a_red--shoe 2.png")
     assert items_of(read(tmp_path))["a_red--shoe 2.png"].title == "a red shoe 2"
@@ -111,7 +208,10 @@ def test_a_broken_file_beside_a_picture_is_told_and_left_out(tmp_path: Path) -> 
     (page,) = read(tmp_path)
     assert [item.key for item in page.items] == ["a.jpg"]
     assert [(failure.key, failure.dropped) for failure in page.failed] == [("a.jpg", False)]
-    assert "a.jpg.json is left out" in page.failed[0].reason
+    assert page.failed[0].reason == "price 'much' is not an amount of money"
+    (tmp_path / "a.jpg.json").write_text('["no object"]')
+    (page,) = read(tmp_path)
+    assert page.failed[0].reason == "a.jpg.json is left out: it is not a JSON object"
 
 
 def test_links_make_no_loops_and_lead_nowhere_else(tmp_path: Path) -> None:
@@ -186,7 +286,8 @@ def test_a_changed_file_is_another_picture(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_an_empty_catalogue_and_none_is_an_error(tmp_path: Path) -> None:
-    assert read(tmp_path) == [Page()]
+    (page,) = read(tmp_path)
+    assert (page.items, page.passed_over) == ((), {"no picture in the folder": 1})
     with pytest.raises(SourceError, match=r"(?s)gone is not a folder.*sources\.mine\.path"):
         read(tmp_path / "gone")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import html
 import json
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
+import msgspec
 import pytest
 from tests.unit.sources.catalogue_server import Reply, Request, Server, context_for, serving
 
@@ -204,11 +206,13 @@ def test_a_collection_that_is_listed_but_gone_is_a_failure_of_its_own() -> None:
 
     with serving(answer) as server, context_for(server.host) as context:
         pages = list(market_source(server, context).read(None))
-    assert [(failure.key, failure.dropped) for page in pages for failure in page.failed] == [("2", True)]
+    (failure,) = [failure for page in pages for failure in page.failed]
+    assert failure.unread
+    assert "collection '2' cannot be read" in failure.reason
     assert len(items_of(pages)) == 6
 
 
-def test_page_numbers_start_at_one_and_end_with_a_short_page() -> None:
+def test_page_numbers_start_at_one_and_end_with_an_empty_page() -> None:
     def answer(request: Request) -> Reply:
         page, size = int(request.query["page"]), int(request.query["per_page"])
         return Reply.json([{"id": at, "img": f"/i/{at}.png"} for at in range(25)][(page - 1) * size : page * size])
@@ -220,7 +224,7 @@ def test_page_numbers_start_at_one_and_end_with_a_short_page() -> None:
     }
     with serving(answer) as server, context_for(server.host) as context:
         pages = list(open_source("s", {**config, "url": f"{server.url}/all"}, context).read(None))
-        assert [request.query["page"] for request in server.requests] == ["1", "2", "3"]
+        assert [request.query["page"] for request in server.requests] == ["1", "2", "3", "4"]
     assert [item.key for item in items_of(pages)] == [str(at) for at in range(25)]
 
 
@@ -450,3 +454,222 @@ def test_a_key_is_not_sent_on_to_another_host() -> None:
 def test_a_wrong_configuration_says_what_is_right(changed: dict[str, Any], told: str) -> None:
     with context_for() as context, pytest.raises(SettingsError, match=f"(?s){told}"):
         open_source("boutique", {**BOUTIQUE, "url": "https://shop.example/api", **changed}, context)
+
+
+API = {"kind": "shop_api", "fields": {"key": "id", "image_url": "img"}, "patience": {"attempts": 1}}
+
+
+def things(*ids: Any) -> list[dict[str, Any]]:
+    return [{"id": id_, "img": f"/{id_}.png"} for id_ in ids]
+
+
+def paged(*pages: Any) -> Any:
+    """A server of numbered pages, each a list of ids or a reply; behind the last, an empty one."""
+
+    def answer(request: Request) -> Reply:
+        number = int(request.query.get("page", 1))
+        page = pages[number - 1] if number <= len(pages) else []
+        return page if isinstance(page, Reply) else Reply.json(things(*page))
+
+    return answer
+
+
+def read_paged(answer: Any, **paging: Any) -> tuple[list[Page], list[str]]:
+    """The pages that a source makes of those, and the numbers that were asked for."""
+    config = {**API, "paging": {"style": "page", "count_param": "n", "count": 3, **paging}}
+    with serving(answer) as server, context_for(server.host) as context:
+        pages = list(open_source("s", {**config, "url": f"{server.url}/all"}, context).read(None))
+        return pages, [request.query["page"] for request in server.requests if "page" in request.query]
+
+
+def keys_of(pages: list[Page]) -> list[str]:
+    return [item.key for item in items_of(pages)]
+
+
+REFUSED = Reply.json({"code": "rest_post_invalid_page_number", "message": "No such page"}, 400)
+
+
+@pytest.mark.parametrize(
+    ("server", "keys", "asked", "is_partial"),
+    [
+        (paged([1, 2, 3], [4]), "1234", "123", False),
+        (paged([1, 2], [3, 4], [5]), "12345", "1234", False),
+        (paged([1, 2, 3], [5], [7, 8, 9]), "1235789", "123445", False),
+        (paged([1, 2, 3], [4, 5, 6]), "123456", "12334", False),
+        (paged([1, 2, 3], [], [7, 8, 9]), "123789", "1223445", True),
+        (paged([1, 2, 3], [3, 4, 5], [6]), "1233456", "1234", True),
+        (paged([1, 2, 3], [1, 4, 5]), "123145", "12334", False),
+        (paged([1, 2, 3], [4], REFUSED), "1234", "123", False),
+        (paged([1, 2, 3], [4, 5, 6], REFUSED), "123456", "123", True),
+        (paged([1, 2, 3], [4, 5, 6], Reply(status=404)), "123456", "123", False),
+        (lambda request: Reply.json(things(1, 2)), "12", "12", False),
+    ],
+    ids=[
+        "short", "clamped", "sold out in the middle", "full", "hole", "shifted", "pinned", "refused after a short one",
+        "refused after a full one", "no such page", "takes no page",
+    ],
+)  # fmt: skip
+def test_pages_end_where_there_is_evidence_of_it(server: Any, keys: str, asked: str, is_partial: bool) -> None:
+    pages, numbers = read_paged(server)
+    assert ("".join(keys_of(pages)), "".join(numbers)) == (keys, asked)
+    assert any(page.partial or any(failure.unread for failure in page.failed) for page in pages) == is_partial
+
+
+BROKEN = Reply(b'[{"id": "27" screen"}]')
+
+
+@pytest.mark.parametrize("broken", [BROKEN, Reply(status=500), Reply(status=403), Reply(b'[{"id"')])
+def test_a_page_that_cannot_be_read_fails_for_itself(broken: Reply) -> None:
+    pages, numbers = read_paged(paged([1, 2, 3], broken, [7, 8, 9], [10]))
+    assert ("".join(keys_of(pages)), "".join(numbers)) == ("12378910", "12345")
+    assert [failure.unread for page in pages for failure in page.failed] == [True]
+
+
+@pytest.mark.parametrize("broken", [BROKEN, Reply(status=500)])
+def test_more_pages_in_a_row_fail_the_source(broken: Reply) -> None:
+    config = {**API, "paging": {"style": "page", "count_param": "n", "count": 3}}
+    with serving(paged([1, 2, 3], *[broken] * 4, [7])) as server, context_for(server.host) as context:
+        reading = open_source("s", {**config, "url": f"{server.url}/all"}, context).read(None)
+        assert keys_of([next(reading)]) == ["1", "2", "3"]
+        with pytest.raises(SourceError):
+            next(reading)
+
+
+@pytest.mark.parametrize("broken", [BROKEN, Reply(status=500), Reply(status=403)])
+def test_a_collection_that_cannot_be_read_does_not_hide_the_next(broken: Reply) -> None:
+    def answer(request: Request) -> Reply:
+        return broken if "/2/" in request.path else market({"1": 3, "2": 3, "3": 3})(request)
+
+    with serving(answer) as server, context_for(server.host) as context:
+        pages = list(market_source(server, context, patience={"attempts": 1}).read(None))
+    assert {item.collection for item in items_of(pages)} == {"Section 1", "Section 3"}
+    assert [failure.unread for page in pages for failure in page.failed] == [True]
+
+
+def test_rows_that_are_counted_and_not_given_are_told() -> None:
+    headers = {"X-WP-Total": "5"}
+    answer = lambda request: Reply.json(things(1, 2, 3) if request.query["page"] == "1" else [], **headers)  # noqa: E731
+    pages, numbers = read_paged(answer, total='headers."x-wp-total"')
+    (failure,) = [failure for page in pages for failure in page.failed]
+    assert (failure.unread, numbers) == (True, ["1", "2", "2", "3"])
+    assert "counts 5 rows of collection '' and gave 3" in failure.reason
+
+
+@pytest.mark.parametrize("where", ["links.next", "headers.link"])
+def test_the_next_page_stands_in_a_header(where: str) -> None:
+    def answer(request: Request) -> Reply:
+        rels = {None: '</all?p=2>; rel="next", </all?p=9>; rel="last"', "2": '</all>; rel="first"'}
+        return Reply.json(things(request.query.get("p", "1")), Link=rels[request.query.get("p")])
+
+    pages, _ = read_paged(answer, style="next", next=where, count_param=None)
+    assert keys_of(pages) == ["1", "2"]
+
+
+def test_a_cursor_that_the_last_page_repeats_is_the_end() -> None:
+    def answer(request: Request) -> Reply:
+        at = int(request.query.get("cursor", 0))
+        return Reply.json({"rows": things(at) if at < 3 else [], "cursor": str(min(at + 1, 3))})
+
+    with serving(answer) as server, context_for(server.host) as context:
+        pages = list(open_source("s", {**CURSOR, "url": f"{server.url}/all"}, context).read(None))
+    assert keys_of(pages) == ["0", "1", "2"]
+
+
+def test_variants_have_what_they_lack_from_their_product() -> None:
+    product = {
+        "id": 5,
+        "title": "Canvas shoe",
+        "img": "/all.png",
+        "variants": [{"id": 51, "title": "Red", "img": "/red.png"}, {"id": 52, "title": "Blue", "img": None}],
+    }
+    fields = {"key": "id", "image_url": "img", "title": "join(', ', [parent.title || title, title])"}
+    config = {**API, "fields": fields, "variants": "variants", "paging": {"style": "none"}}
+    rows = [product, {"id": 6, "title": "Hat", "img": "/hat.png", "variants": []}]
+    with serving(lambda request: Reply.json(rows)) as server, context_for(server.host) as context:
+        (page,) = open_source("s", {**config, "url": f"{server.url}/"}, context).read(None)
+    assert [(item.key, item.title, item.image_url.rpartition("/")[2]) for item in page.items] == [
+        ("51", "Canvas shoe, Red", "red.png"),
+        ("52", "Canvas shoe, Blue", "all.png"),
+        ("6", "Hat, Hat", "hat.png"),
+    ]
+
+
+def test_an_api_says_itself_how_many_decimals_its_prices_have() -> None:
+    rows = [{"id": 1, "img": "/1.png", "p": "25", "d": 0}, {"id": 2, "img": "/2.png", "p": "12500", "d": 3}]
+    rows.append({"id": 3, "img": "/3.png", "p": "1999"})
+    config = {**API, "fields": {**API["fields"], "price": "p"}, "price_in_minor_units": "d"}  # type: ignore[dict-item]
+    with serving(lambda request: Reply.json(rows)) as server, context_for(server.host) as context:
+        (page,) = open_source("s", {**config, "url": f"{server.url}/", "paging": {"style": "none"}}, context).read(None)
+    assert [item.price for item in page.items] == [25, 12.5, 19.99]
+
+
+def test_a_number_is_the_same_key_however_it_is_written() -> None:
+    body = b'[{"id": 7, "img": "/a"}, {"id": 7.0, "img": "/a"}, {"id": "7", "img": "/a"}, {"id": 1e21, "img": "/b"}]'
+    pages, _ = read_paged(lambda request: Reply(body), style="none")
+    assert keys_of(pages) == ["7", "7", "7", "1000000000000000000000"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "told"),
+    [
+        (Reply(status=404), "404"),
+        (Reply(status=410), "410"),
+        (Reply.json({"error": {"message": "Key has expired"}}, 401), r"401.*Key has expired"),
+        (Reply.json({"success": False, "error": {"message": "Key has expired"}}), "The API says 'Key has expired'"),
+        (Reply(b'{"a": "27" wide"}'), r"which is not JSON \(Expecting ',' delimiter in line 1"),
+    ],
+)
+def test_an_address_that_does_not_work_is_an_error_that_says_why(reply: Reply, told: str) -> None:
+    with pytest.raises(SourceError, match=told):
+        read_paged(lambda request: reply)
+
+
+def test_an_empty_page_that_says_why_is_told() -> None:
+    answer = {"items": [], "message": "quota exceeded"}
+    config = {**API, "items": "items", "paging": {"style": "page"}}
+    with serving(lambda request: Reply.json(answer)) as server, context_for(server.host) as context:
+        (page,) = open_source("s", {**config, "url": f"{server.url}/"}, context).read(None)
+    assert [(failure.unread, "quota exceeded" in failure.reason) for failure in page.failed] == [(True, True)]
+
+
+@pytest.mark.parametrize(
+    ("row", "page_url"),
+    [
+        ({"url": "#/product/1"}, "{base}/all#/product/1"),
+        ({"url": "/p/1?key=s3cr3t/k3y&v=1"}, "{base}/p/1"),
+        ({"url": "/p/1?key=s3cr3t%2Fk3y"}, "{base}/p/1"),
+        ({"url": "/p/1?next=a%253Fkey%253Ds3cr3t%252Fk3y"}, "{base}/p/1"),
+        ({"url": "/s3cr3t/k3y/1"}, None),
+        ({"url": "/p/1?v=1"}, "{base}/p/1?v=1"),
+        ({"img": "/1.png?key=s3cr3t%2Fk3y"}, "lost"),
+        ({"id": "s3cr3t/k3y"}, "lost"),
+        ({"title": "by s3cr3t&#47;k3y"}, None),
+        ({"brand": "s3cr3t/k3y"}, None),
+    ],
+)
+def test_no_item_holds_a_secret_of_the_configuration(row: dict[str, str], page_url: str | None) -> None:
+    secret = "s3cr3t/k3y"
+    fields = {**API["fields"], "page_url": "url", "title": "title", "extra": {"brand": "brand"}}  # type: ignore[dict-item]
+    config = {**API, "fields": fields, "query": {"key": "${KEY}"}, "paging": {"style": "none"}}
+    rows = [{"id": 1, "img": "/1.png", **row}, {"id": 2, "img": "/2.png"}]
+    with serving(lambda request: Reply.json(rows)) as server, context_for(server.host, KEY=secret) as context:
+        (page,) = open_source("s", {**config, "url": f"{server.url}/all"}, context).read(None)
+    assert None not in [item.title for item in page.items]
+    shown = unquote(unquote(html.unescape(msgspec.json.encode(page).decode())))
+    assert secret not in shown
+    assert keys_of([page]) == (["2"] if page_url == "lost" else ["1", "2"])
+    if page_url != "lost":
+        assert page.items[0].page_url == (page_url and page_url.replace("{base}", server.url))
+    clean = page_url is not None and page_url.endswith(("#/product/1", "?v=1"))
+    assert [failure.dropped for failure in page.failed] == ([] if clean else [page_url == "lost"])
+
+
+def test_the_name_of_a_host_is_no_secret() -> None:
+    with (
+        serving(lambda request: Reply.json(things(1))) as server,
+        context_for(server.host, HOST=server.host) as context,
+    ):
+        config = {**API, "url": "http://${HOST}/all", "paging": {"style": "none"}}
+        assert [item.image_url for item in items_of(list(open_source("s", config, context).read(None)))] == [
+            f"{server.url}/1.png"
+        ]

@@ -14,17 +14,17 @@ from urllib.parse import quote
 import msgspec
 
 from visor.errors import DropItem, SettingsError, SourceError, SourceUnavailable, StoreError
+from visor.imaging.sniff import ENDINGS
 from visor.schema.items import Item
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of, slices
 from visor.sources.folder.exif import Exif
-from visor.sources.folder.source import ENDINGS, FileDefaults, Sidecar, file_item
-from visor.sources.parse.text import country_code, iso_date, plain_text
+from visor.sources.folder.source import FileDefaults, file_item, left_out, no_picture
+from visor.sources.parse.described import described
+from visor.sources.parse.price import PriceReader
 from visor.storage.bucket_clients import Bucket, Stored, open_bucket, split
 
 PAGE_SIZE = 256
 """Images in one page."""
-_METADATA = ("title", "description", "collection", "licence", "author", "currency")
-"""Plain texts that an object's own metadata may give its item, among others."""
 
 
 class BucketConfig(FileDefaults, frozen=True, kw_only=True):
@@ -49,6 +49,7 @@ class BucketSource:
         self.name, self.config = name, config
         self.scheme, self.bucket_name, self.prefix = _address(name, config.url)
         self._secrets = context.secrets
+        self._prices = PriceReader(config.decimal)
 
     def open(self) -> Bucket:
         return open_bucket(self.scheme, self.bucket_name, self.config.options)
@@ -56,11 +57,13 @@ class BucketSource:
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
         after = str(checkpoint["name"]) if checkpoint else None
+        told = RowErrors()
         try:
-            objects = (o for o in self.open().list(self.prefix, after) if self.wants(o.name))
+            objects = self._wanted(self.open().list(self.prefix, after), told, required=after is None)
             for some, is_last in slices(objects, PAGE_SIZE):
                 at = None if is_last else {"name": some[-1].name}
-                yield page_of(((o.name, o) for o in some), self._item, checkpoint=at)
+                yield page_of(((self.key(o.name), o) for o in some), self._item, checkpoint=at, errors=told)
+                told.clear()
         except StoreError as exc:
             kind = SourceUnavailable if exc.retriable else SourceError
             found = self._secrets.hide(f"Source '{self.name}': {exc.found}")
@@ -68,7 +71,31 @@ class BucketSource:
 
     def wants(self, name: str) -> bool:
         """Whether an object of this bucket is one of this source's images."""
-        return name.startswith(self.prefix) and PurePosixPath(name).suffix.lower() in ENDINGS
+        is_picture = PurePosixPath(name).suffix.lower() in ENDINGS
+        return name.startswith(self.prefix) and is_picture and not self._why_not(name)
+
+    def _wanted(self, objects: Iterator[Stored], told: RowErrors, *, required: bool) -> Iterator[Stored]:
+        for stored in objects:
+            required = False
+            if self.wants(stored.name):
+                yield stored
+            elif reason := self._why_not(stored.name):
+                told.pass_over(reason)
+        if required and self.prefix:
+            # Nothing to read is no empty catalogue: two such passes would delete what was read before.
+            raise SourceError(
+                f"Source '{self.name}': no object of {self.scheme}://{self.bucket_name} begins with '{self.prefix}'",
+                valid="The beginning of names, as the bucket writes them",
+                remedy=f"Correct sources.{self.name}.url",
+            )
+        if required:
+            told.pass_over("no object in the bucket")
+
+    def _why_not(self, name: str) -> str:
+        """Why an object is passed over, by any part of its name; empty if there is nothing to tell."""
+        parts = self.key(name).split("/")
+        above = ("/".join(parts[: at + 1]) for at in range(len(parts)))
+        return next(filter(None, (left_out(path, self.config.exclude) for path in above)), "") or no_picture(name)
 
     def item(self, stored: Stored) -> Item:
         """The item of an object, the same from a listing and from a notification. Raises `DropItem`."""
@@ -78,15 +105,7 @@ class BucketSource:
         if not stored.size_bytes:
             raise DropItem("it is empty")
         key = self.key(stored.name)
-        texts: dict[str, Any] = {name: plain_text(stored.metadata.get(name)) or None for name in _METADATA}
-        page_url = stored.metadata.get("page_url", "")
-        said = Sidecar(
-            **texts,
-            page_url=page_url if page_url.startswith(("https://", "http://")) else None,
-            price=_price(key, plain_text(stored.metadata.get("price")), errors),
-            country=country_code(stored.metadata.get("country")),
-            date=iso_date(plain_text(stored.metadata.get("date"))),
-        )
+        said = described(key, stored.metadata, self._prices, errors)
         # Where the content has a checksum, copying the same bytes over themselves changes nothing.
         modified = None if stored.etag else stored.modified
         image_url = self._image_url(stored.name, key)
@@ -116,11 +135,3 @@ def _address(source: str, url: str) -> tuple[str, str, str]:
             remedy="For files of this machine there is kind = 'folder', for the web 'site' and 'feed'",
         )
     return scheme, bucket, prefix
-
-
-def _price(key: str, text: str, errors: RowErrors) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        errors.add(key, f"price {text!r:.40} is not a number", dropped=False)
-        return None

@@ -11,12 +11,13 @@ import html
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, NamedTuple, TextIO
 from xml.etree import ElementTree
 
-import msgspec
-
 from visor.errors import SourceError
+from visor.sources.parse.json import NotJson, parse_json
 
 ROW_LENGTH_MAX = 1_000_000
 """Characters of one row; a longer row counts as broken."""
@@ -25,14 +26,25 @@ PIECE_LENGTH = 8192
 LINES_OF_A_ROW_MAX = 100
 """A quoted value of a table may have line breaks; a quote that is not closed within so many lines is a mistake."""
 
-_XML_PIECES = re.compile(r"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<(/?)(item|entry)(?=[\s>/])[^>]*?(/?)>", re.S)
+_ROW = r"((?:[\w.-]+:)?(?:item|entry))(?=[\s>/])"
+_XML_PIECES = re.compile(rf"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<(/?){_ROW}[^>]*?(/?)>", re.S)
 _NAMESPACES = re.compile(r"""xmlns:([\w.-]+)\s*=\s*("[^"]*"|'[^']*')""")
 _PREFIXES = re.compile(r"</?([A-Za-z][\w.-]*):")
 _NAMED_ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)([A-Za-z][A-Za-z0-9]{1,31};)")
 _LONE_AMPERSAND = re.compile(r"&(?!(?:#\d{1,7}|#x[0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});)")
+_SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=(.)"?\Z', re.I)
+"""Excel's first line, which names the separator."""
 _QUOTED_COLUMN = re.compile(r'(?:^|[\t,;|])\s*"')
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _GOOGLE = "http://base.google.com/ns/1.0"
+ATTRIBUTES = (
+    "id", "title", "description", "link", "image_link", "additional_image_link", "price", "sale_price",
+    "sale_price_effective_date", "currency", "availability", "brand", "condition", "gtin", "color", "size", "material",
+    "item_group_id", "product_type", "google_product_category", "category", "country", "date", "updated", "pubdate",
+    "licence", "author",
+)  # fmt: skip
+"""What is read of a row, by Google's names and a few of our own."""
+_GOOGLES = {name.replace("_", ""): name for name in ATTRIBUTES}
 
 
 class BadRow(NamedTuple):
@@ -52,13 +64,13 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
     Each is parsed on its own, so that a broken one costs nothing but itself, and no document type can define entities
     (docs/decisions/sources-feeds.md).
     """
-    buffer, line, opening = "", 1, ""
+    buffer, line, opening, row = "", 1, "", ""
     while piece := text.read(PIECE_LENGTH):
         buffer += piece
         at, inside = 0, False
         for match in _XML_PIECES.finditer(buffer):
             end, name, is_empty = match.groups()
-            if name is None:
+            if name is None or name != (row := row or name):
                 continue
             if not end:
                 if inside:
@@ -83,9 +95,9 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
             yield FeedRow(line, BadRow(f"it has more than {ROW_LENGTH_MAX} characters"))
             line += buffer.count("\n")
             buffer = ""
-    if opening and re.match(r"<(item|entry)[\s>]", buffer):
+    if opening and re.match(rf"<{_ROW}", buffer):
         yield FeedRow(line, BadRow("the feed ends within it"))
-    if not opening and not re.search(r"<(rss|feed|rdf:RDF|channel)\b", buffer):
+    if not opening and not re.search(r"<(?:[\w.-]+:)?(?:rss|feed|RDF|channel)\b", buffer):
         raise SourceError(
             f"The feed begins with {buffer[:60]!r}, which is neither RSS nor Atom",
             valid="RSS 2.0 with <item>, Atom with <entry>, or name the format",
@@ -94,7 +106,8 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
 
 def _opening(head: str) -> str:
     """A tag to put before a row, which declares the prefixes of the feed."""
-    declared = {"g": f'"{_GOOGLE}"', "c": '"http://base.google.com/cns/1.0"', **dict(_NAMESPACES.findall(head))}
+    said = {prefix: uri if uri[1:-1] else f'"{prefix}"' for prefix, uri in _NAMESPACES.findall(head)}
+    declared = {"g": f'"{_GOOGLE}"', "c": '"http://base.google.com/cns/1.0"', **said}
     return f"<feed {' '.join(f'xmlns:{prefix}={uri}' for prefix, uri in declared.items())}>"
 
 
@@ -117,7 +130,7 @@ def _xml_row(text: str, opening: str) -> Mapping[str, Any] | BadRow:
         if len(child) or not value or (name == "link" and child.get("rel", "alternate") != "alternate"):
             continue
         values = google if namespace.lstrip("{").rstrip("/") == _GOOGLE else others
-        values.setdefault(name.lower(), []).append(value)
+        values.setdefault(attribute_name(name), []).append(value)
     return {name: found if len(found) > 1 else found[0] for name, found in {**others, **google}.items()}
 
 
@@ -128,7 +141,10 @@ def _repaired(text: str) -> str:
 
 
 def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
-    """The rows of a table whose first line names the columns.
+    """The rows of a table whose first line names the columns. A column that is named twice has lists.
+
+    Quotes that are not in pairs, such as an inch sign, cost their row only: the rows begin again at the next line that
+    has as many columns as the first.
 
     Args:
         delimiter: Between columns; None takes the one of tab, comma, semicolon and bar that the first line has most of.
@@ -136,56 +152,73 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
     Raises:
         SourceError: There is no first line, or it names one column only.
     """
-    records = _records(line.replace("\0", "") for line in _lines(text))
-    header = next((record for record in records if record[1].strip()), None)
+    lines = ((number, line.replace("\0", "")) for number, line in enumerate(_lines(text), 1))
+    waiting: deque[tuple[int, str]] = deque()
+
+    def following() -> tuple[int, str]:
+        return waiting.popleft() if waiting else next(lines, (0, ""))
+
+    header = next((line for _, line in lines if line.strip()), None)
     if header is None:
         raise SourceError("The feed is empty", valid="A first line that names the columns")
-    separator = delimiter or max("\t,;|", key=header[1].count)
-    names = [attribute_name(name) for name in next(csv.reader([header[1]], delimiter=separator))]
+    if named := _SEPARATOR_LINE.match(header.strip(" \r")):
+        delimiter, header = delimiter or named[1], next(lines, (0, ""))[1]
+    separator = delimiter or max("\t,;|", key=header.count)
+    names = [attribute_name(name) for name in next(csv.reader([header], delimiter=separator))]
     if len(names) < 2:
         raise SourceError(
-            f"The feed's first line names no columns: {header[1]!r:.100}",
+            f"The feed's first line names no columns: {header!r:.100}",
             valid="Names such as id, title, image_link between tabs, commas, semicolons or bars",
             remedy="Set the source's format or delimiter",
         )
-    for line, record, closed in records:
-        if not record.strip():
-            continue
-        if not closed:
-            yield FeedRow(line, BadRow("a quote is not closed"))
-            continue
-        try:
-            values = next(csv.reader([record], delimiter=separator))
-        except csv.Error as exc:
-            yield FeedRow(line, BadRow(str(exc)))
-            continue
-        if len(values) > len(names) and any(value.strip() for value in values[len(names) :]):
-            yield FeedRow(line, BadRow(f"it has {len(values)} columns, the first line names {len(names)}"))
-            continue
-        yield FeedRow(line, {name: value.strip() for name, value in zip(names, values, strict=False) if value.strip()})
-
-
-def _records(lines: Iterator[str]) -> Iterator[tuple[int, str, bool]]:
-    """First line, text and whether its quotes are closed, of each record. A lone quote in a table with tabs, such as
-    an inch sign, costs that record only: the lines after it are read again as their own."""
-    waiting: deque[str] = deque()
-
-    def following() -> str | None:
-        return waiting.popleft() if waiting else next(lines, None)
-
-    number = 1
-    while (line := following()) is not None:
-        joined = [line]
+    is_lost = False
+    while (start := following())[0]:
+        joined = [start]
         # Where no column begins with a quote, it is only a sign: `27" screen`.
-        is_open = bool(line.count('"') % 2 and _QUOTED_COLUMN.search(line))
-        while is_open and len(joined) <= LINES_OF_A_ROW_MAX and (more := following()) is not None:
+        is_open = bool(start[1].count('"') % 2 and _QUOTED_COLUMN.search(start[1]))
+        while is_open and len(joined) <= LINES_OF_A_ROW_MAX and (more := following())[0]:
             joined.append(more)
-            is_open ^= bool(more.count('"') % 2)
-        if is_open:
+            is_open ^= bool(more[1].count('"') % 2)
+        texts = [line for _, line in joined]
+        if not "".join(texts).strip():
+            continue
+        values = None if is_open else _values(texts, len(names), separator)
+        is_lost = values is None or (is_lost and len(values) < len(names))
+        if values is None:
             waiting.extendleft(reversed(joined[1:]))
-            joined = [line]
-        yield number, "\n".join(joined), not is_open
-        number += len(joined)
+            yield FeedRow(start[0], BadRow("a quote is not closed"))
+        elif is_lost:
+            yield FeedRow(start[0], BadRow("it is part of a row whose quotes are not closed"))
+        else:
+            yield FeedRow(start[0], _named(names, values))
+
+
+def _values(lines: list[str], columns: int, separator: str) -> list[str] | None:
+    """The values of a row; None if its quotes are not in pairs.
+
+    Several lines that quotes hold together are a row by strict rules only, and if none of them looks like one itself;
+    in a single line with all its columns, quotes may be anywhere.
+    """
+    record, values = "\n".join(lines), list[str]()
+    try:
+        values = next(csv.reader([record], delimiter=separator, strict=True))
+    except csv.Error:
+        with suppress(csv.Error):
+            values = next(csv.reader([record], delimiter=separator))
+        return values if len(lines) == 1 and len(values) == columns else None
+    inner = [line.count(separator) + 1 for line in lines[1:-1]]
+    return None if inner and columns in inner and columns > 3 else values
+
+
+def _named(names: list[str], values: list[str]) -> Mapping[str, Any] | BadRow:
+    values = [value.strip() for value in values]
+    if any(values[len(names) :]):
+        return BadRow(f"it has {len(values)} columns, the first line names {len(names)}")
+    found: dict[str, list[str]] = {}
+    for name, value in zip(names, values, strict=False):
+        if value:
+            found.setdefault(name, []).append(value)
+    return {name: several if len(several) > 1 else several[0] for name, several in found.items()}
 
 
 def json_rows(text: TextIO) -> Iterator[FeedRow]:
@@ -194,8 +227,8 @@ def json_rows(text: TextIO) -> Iterator[FeedRow]:
         if not line.strip():
             continue
         try:
-            row = msgspec.json.decode(line)
-        except msgspec.DecodeError as exc:
+            row = parse_json(line)
+        except NotJson as exc:
             yield FeedRow(number, BadRow(f"it is not JSON: {exc}"))
             continue
         yield FeedRow(number, row if isinstance(row, dict) else BadRow("it is not a JSON object"))
@@ -207,6 +240,8 @@ def _lines(text: TextIO) -> Iterator[str]:
         yield line.rstrip("\n")
 
 
+@lru_cache(4096)
 def attribute_name(name: str) -> str:
-    """`g:Image Link`, `image_link` and `Image-Link` are one attribute."""
-    return re.sub(r"[\s-]+", "_", name.strip().strip("\ufeff").lower().removeprefix("g:").strip())
+    """`g:Image Link`, `image_link`, `imageLink` and `Image-Link` are one attribute."""
+    bare = re.sub(r"[\W_]+", "", name.strip().lower().removeprefix("g:"))
+    return _GOOGLES.get(bare, bare)

@@ -18,11 +18,12 @@ from visor.http.fetch import FetchedStream
 from visor.http.retry import RetryPolicy
 from visor.schema.items import Item
 from visor.sources.client import RetryingClient
-from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of, slices
-from visor.sources.feed.rows import BadRow, FeedRow, json_rows, table_rows, xml_rows
+from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of, slices
+from visor.sources.feed.rows import BadRow, FeedRow, attribute_name, json_rows, table_rows, xml_rows
 from visor.sources.parse.encoding import open_text, unpacked
 from visor.sources.parse.item import make_item, page_url_of, resolve_url
-from visor.sources.parse.price import currency_code, price_of
+from visor.sources.parse.json import NotJson, parse_json
+from visor.sources.parse.price import DecimalSign, PriceReader, currency_in
 from visor.sources.parse.schema_org import product_row, things, type_names
 from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
 
@@ -37,7 +38,7 @@ EXTRA = ("availability", "brand", "condition", "gtin", "color", "size", "materia
 OUT_OF_STOCK = frozenset({"out_of_stock", "outofstock", "discontinued", "soldout"})
 SCHEMA_TYPES = ("Product", "ProductGroup", "ImageObject")
 
-Format = Literal["auto", "xml", "table", "json_lines", "json_ld"]
+Format = Literal["auto", "xml", "table", "json_lines", "json", "json_ld"]
 
 
 class FeedConfig(SourceConfig, frozen=True, kw_only=True):
@@ -48,11 +49,13 @@ class FeedConfig(SourceConfig, frozen=True, kw_only=True):
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] | None = None
     encoding: str | None = None
     attributes: dict[str, str] = msgspec.field(default_factory=dict)
-    """Names of this feed for Google's attributes: { image_link = "Bild-URL" }."""
+    """Names of this feed, as it writes them, for Google's attributes: { image_link = "Bild-URL" }."""
     pictures: Literal["first", "all"] = "first"
     """`all`: an item for each additional picture, too."""
     in_stock_only: bool = False
     currency: str | None = None
+    decimal: DecimalSign | None = None
+    """The sign before decimals in prices that are texts."""
     country: str | None = None
     licence: str | None = None
     headers: dict[str, str] = msgspec.field(default_factory=dict)
@@ -76,7 +79,7 @@ class FeedSource:
         self._config = config
         self._context = context
         self._client = RetryingClient(name, context, patience=config.patience, headers=config.headers)
-        self._renamed = {theirs: ours for ours, theirs in config.attributes.items()}
+        self._renamed = {attribute_name(theirs): ours for ours, theirs in config.attributes.items()}
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
@@ -84,6 +87,7 @@ class FeedSource:
         start, reads = int(before.get("rows", 0)), int(before.get("reads", 0))
         known = {name: before.get(name) for name in ("etag", "modified")}
         # An item counts as deleted only after two passes have missed it, so a changed feed is read twice.
+        self._prices = PriceReader(self._config.decimal, before.get("signs", ()))
         held: dict[str, Any] = known if reads >= READS_MIN and not start else {}
         config = self._config
         with (
@@ -106,36 +110,41 @@ class FeedSource:
     def _pages(self, rows: Iterator[FeedRow], start: int, state: dict[str, Any], url: str) -> Iterator[Page]:
         for _ in islice(rows, start):
             pass
+        rows = (FeedRow(line, values if isinstance(values, BadRow) else self._google(values)) for line, values in rows)
         partial, done = bool(state["partial"]), start
         # Without a validator, or if rows may have moved, the next pass cannot ask whether the feed has changed.
         can_ask = bool(state["etag"] or state["modified"]) and not partial
         next_pass = {name: state[name] for name in ("etag", "modified", "reads")} if can_ask else None
         for some, is_last in slices(rows, PAGE_SIZE):
             done += len(some)
+            read = [row.values for row in some if not isinstance(row.values, BadRow)]
+            written = [_first(row.get(name)) for row in read for name in ("price", "sale_price")]
+            self._prices.learn(written, machine=self._is_machine)
+            signs = sorted(self._prices.seen)
             yield page_of(
                 self._pictures(some),
                 lambda picture, errors: self._item(*picture, url, errors),
-                checkpoint=None if is_last else {**state, "rows": done},
+                checkpoint=None if is_last else {**state, "rows": done, "signs": signs},
                 partial=partial,
                 next_pass=next_pass if is_last else None,
             )
 
     def _pictures(self, rows: Iterable[FeedRow]) -> Iterator[tuple[str, tuple[Mapping[str, Any] | BadRow, int]]]:
         """Each picture of which an item is made: its key, its row, and its number in it."""
-        for line, row in rows:
-            values = row if isinstance(row, BadRow) else self._google(row)
+        for line, values in rows:
             key, count = "", 1
             if not isinstance(values, BadRow):
-                key = _one(values.get("id"))
+                key = _key(values)
                 if self._config.pictures == "all":
                     count += len(_many(values.get("additional_image_link")))
             for number in range(count):
-                yield key or f"line {line}", (values, number)
+                yield _numbered(key, number) if key else Place(f"line {line}"), (values, number)
 
     def _rows(self, stream: FetchedStream) -> Iterator[FeedRow]:
         data = unpacked(stream.chunks, self._config.bytes_max)
         text, start = open_text(data, promised=self._config.encoding or stream.charset)
         form = self._config.format if self._config.format != "auto" else _sniffed(start, stream.url)
+        self._is_machine = form not in ("xml", "table")
         if form == "xml":
             return xml_rows(text)
         if form == "table":
@@ -152,18 +161,29 @@ class FeedSource:
                 remedy="Offer it as JSON Lines: one product per line",
             )
         try:
-            products = things(msgspec.json.decode(document), *SCHEMA_TYPES)
-        except msgspec.DecodeError as exc:
+            content = parse_json(document)
+        except NotJson as exc:
             raise SourceError(f"Source '{self.name}': the feed is not JSON: {exc}") from exc
-        return (FeedRow(at, row) for at, row in enumerate(products, 1))
+        products: list[Any] = list(things(content, *SCHEMA_TYPES))
+        if not products and isinstance(content, list):
+            products = content
+        elif not products:
+            found = ", ".join(content) if isinstance(content, Mapping) else repr(content)
+            raise SourceError(
+                f"Source '{self.name}': the JSON document holds no product, but {found:.100}",
+                valid=f"A list of products, JSON Lines, or Schema.org's {', '.join(SCHEMA_TYPES)}",
+                remedy='If its products stand below one of these, read it with kind = "shop_api" and items = "…"',
+            )
+        rows = (row if isinstance(row, Mapping) else BadRow("it is not a JSON object") for row in products)
+        return (FeedRow(at, row) for at, row in enumerate(rows, 1))
 
     def _google(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """The row with Google's attribute names."""
         if type_names(row) & frozenset(SCHEMA_TYPES):
             return product_row(row)
-        if self._renamed:
-            return {self._renamed.get(name, name): value for name, value in row.items()}
-        return row
+        named = {attribute_name(name): value for name, value in row.items()}
+        ours = {self._renamed[name]: value for name, value in named.items() if name in self._renamed}
+        return named | ours
 
     def _item(self, row: Mapping[str, Any] | BadRow, number: int, url: str, errors: RowErrors) -> Item | None:
         """The item of a row's picture, 0 being its `image_link`."""
@@ -172,21 +192,26 @@ class FeedSource:
         pictures = [*_many(row.get("image_link")), *_many(row.get("additional_image_link"))]
         texts = {name: _one(value) for name, value in row.items()}
         said = texts.get
-        key = said("id") or said("link", "")
+        key = _key(row)
         if not key:
             raise DropItem("it has no id")
         if not pictures:
             raise DropItem("it has no image_link")
         availability = said("availability", "").lower().replace(" ", "_")
         if self._config.in_stock_only and availability in OUT_OF_STOCK:
+            errors.pass_over("out of stock")
             return None
-        key = key if number == 0 else f"{key}#{number}"
+        key = _numbered(key, number)
         on_sale = bool(said("sale_price")) and self._is_now(said("sale_price_effective_date", ""))
         regular = said("price", "")
-        written = said("sale_price") if on_sale else regular
-        price, currency = price_of(key, written, said("currency") or self._config.currency, errors)
-        extra = {name: plain_text(said(name), 200) for name in EXTRA}
-        if on_sale and price is not None:
+        written = _first(row.get("sale_price" if on_sale else "price"))
+        named: str | None = said("currency") or self._config.currency or (currency_in(regular) if on_sale else None)
+        if isinstance(written, Mapping):
+            named = scalar_text(written.get("currency")) or named
+            written = written.get("value")
+        money = self._prices.read(key, written, named, errors, machine=self._is_machine)
+        extra = {name: plain_text(said(name), 200) for name in EXTRA} | money.extra
+        if on_sale and money.amount is not None:
             extra["regular_price"] = regular
         return make_item(
             self.name,
@@ -195,8 +220,8 @@ class FeedSource:
             page_url=page_url_of(key, said("link"), url, errors),
             title=plain_text(said("title"), TITLE_LENGTH_MAX),
             description=plain_text(said("description")) or None,
-            price=price,
-            currency=currency or currency_code(regular.strip("0123456789., ")),
+            price=money.amount,
+            currency=money.currency,
             collection=_collection(texts),
             country=country_code(said("country")) or self._config.country,
             date=iso_date(said("date") or said("updated") or said("pubdate")),
@@ -221,17 +246,17 @@ def _sniffed(start: str, url: str) -> Format:
     if start.startswith("<"):
         return "xml"
     if start.startswith("["):
-        return "json_ld"
+        return "json"
     if not start.startswith("{"):
         return "table"
     line = start.partition("\n")[0]
     try:
-        msgspec.json.decode(line)
-    except msgspec.DecodeError:
+        parse_json(line)
+    except NotJson:
         is_lines = Path(unquote(urlsplit(url).path)).suffix in (".jsonl", ".ndjson")
     else:
         is_lines = '"@graph"' not in line
-    return "json_lines" if is_lines else "json_ld"
+    return "json_lines" if is_lines else "json"
 
 
 def _collection(texts: Mapping[str, str]) -> str | None:
@@ -243,8 +268,20 @@ def _collection(texts: Mapping[str, str]) -> str | None:
     return None
 
 
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else value
+
+
 def _one(value: Any) -> str:
-    return scalar_text(value[0] if isinstance(value, list) and value else value)
+    return scalar_text(_first(value))
+
+
+def _key(row: Mapping[str, Any]) -> str:
+    return _one(row.get("id")) or _one(row.get("link"))
+
+
+def _numbered(key: str, number: int) -> str:
+    return key if number == 0 else f"{key}#{number}"
 
 
 def _many(value: Any) -> list[str]:

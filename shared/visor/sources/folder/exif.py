@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import ExifTags, Image
 
+from visor.sources.parse.encoding import decoded
+
+_CAMERAS_WORDS = re.compile(
+    r"[A-Z ]*DIGITAL (?:STILL )?CAMERA|SONY DSC|DCF ?1\.0|SAMSUNG|KODAK Digital Still Camera|Exif[_ ]JPEG.*|"
+    r"<?KENOX.*|DSC|DCIM|cof|dav|oznor|hdr|rhdr|sdr|ptr|mde|bty|sdr_.*|hdrpl|smartcapture|Created with GIMP|default|"
+    r"(?:Processed|Edited|Photographed) with .*|Screenshot|\W*"
+)
+"""Descriptions that a camera or program writes into every picture."""
 _DATE_FORMAT = "%Y:%m:%d %H:%M:%S"
 
 
@@ -37,7 +47,7 @@ def read_exif(path: Path) -> Exif:
     taken = photo.get(ExifTags.Base.DateTimeOriginal) or tags.get(ExifTags.Base.DateTime)
     return Exif(
         title=_wide(tags.get(ExifTags.Base.XPTitle)),
-        description=_text(tags.get(ExifTags.Base.ImageDescription)),
+        description=_own_words(_text(tags.get(ExifTags.Base.ImageDescription))),
         artist=_text(tags.get(ExifTags.Base.Artist)) or _wide(tags.get(ExifTags.Base.XPAuthor)),
         copyright=_text(tags.get(ExifTags.Base.Copyright)),
         date=_date(taken, photo.get(ExifTags.Base.OffsetTimeOriginal)),
@@ -45,7 +55,16 @@ def read_exif(path: Path) -> Exif:
 
 
 def _text(value: Any) -> str | None:
-    return value.replace("\0", " ").strip() or None if isinstance(value, str) else None
+    """Pillow reads these bytes as Latin-1; most programs write UTF-8."""
+    if not isinstance(value, str):
+        return None
+    with suppress(UnicodeEncodeError):
+        value = decoded(value.encode("latin-1"))
+    return value.replace("\0", " ").strip() or None
+
+
+def _own_words(text: str | None) -> str | None:
+    return None if text and _CAMERAS_WORDS.fullmatch(text) else text
 
 
 def _wide(value: Any) -> str | None:

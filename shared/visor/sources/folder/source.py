@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
-
-import msgspec
+from unicodedata import normalize
 
 from visor.errors import DropItem, SourceError
+from visor.imaging.sniff import ENDINGS
 from visor.schema.items import Item
-from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of, slices
+from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of, slices
 from visor.sources.folder.exif import Exif, read_exif
+from visor.sources.parse.described import described
 from visor.sources.parse.item import make_item
+from visor.sources.parse.json import NotJson, parse_json
+from visor.sources.parse.price import DecimalSign, PriceReader
 from visor.sources.parse.text import TITLE_LENGTH_MAX, plain_text
 
-ENDINGS = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
-)
 PAGE_SIZE = 256
 """Images in one page."""
+SYSTEM = (
+    "@eadir", "#recycle", "@recycle", "$recycle.bin", "#snapshot", "@recently-snapshot", "lost+found", "__macosx",
+    "system volume information", ".thumbnails", ".@__thumb", ".trash*", "._*",
+)  # fmt: skip
+"""Names, in lower case, of what systems and not people put among pictures: thumbnails, bins, halves of files."""
+SILENT = frozenset({".json", ".xmp", ".db", ".ini"})
+"""Endings of what belongs to pictures or to the system: not told as left out."""
+_TAKEOUT = ".supplemental-metadata"
+_TAKEOUT_LENGTH = 46
+"""Characters that Google Takeout leaves of a side-car's name, without its ending."""
 
 
 class FileDefaults(SourceConfig, frozen=True, kw_only=True):
@@ -30,6 +42,10 @@ class FileDefaults(SourceConfig, frozen=True, kw_only=True):
     """Of images that lie in no sub-folder."""
     licence: str | None = None
     author: str | None = None
+    decimal: DecimalSign | None = None
+    """The sign before decimals in prices that are texts."""
+    exclude: tuple[str, ...] = ()
+    """Patterns of what is left out: `*_small.jpg` and `drafts` are names, `2019/*` is a path."""
 
 
 class FolderConfig(FileDefaults, frozen=True, kw_only=True):
@@ -40,20 +56,22 @@ class FolderConfig(FileDefaults, frozen=True, kw_only=True):
     """Also read files and folders whose name starts with a dot."""
 
 
-class Sidecar(msgspec.Struct, frozen=True, kw_only=True):
-    """`NAME.json` or `NAME.jpg.json` beside an image. Other keys are ignored."""
+def left_out(path: str, exclude: tuple[str, ...]) -> str:
+    """Why a file or folder is passed over, by its name or a part of its path; empty if it is not."""
+    name = path.rpartition("/")[2]
+    if any(fnmatchcase(name.lower(), pattern) for pattern in SYSTEM):
+        return "a folder or file of the system, such as @eaDir or #recycle"
+    is_excluded = any(fnmatchcase(one, by.rstrip("/")) for by in exclude for one in (name, path))
+    return "left out by exclude" if is_excluded else ""
 
-    title: str | None = None
-    description: str | None = None
-    page_url: str | None = None
-    price: float | None = None
-    currency: str | None = None
-    collection: str | None = None
-    country: str | None = None
-    date: str | None = None
-    licence: str | None = None
-    author: str | None = None
-    extra: dict[str, str] = {}
+
+def no_picture(path: str) -> str:
+    """Why a file is passed over by its ending; empty if that is one of a picture, or nothing to tell."""
+    ending = PurePosixPath(path).suffix
+    if ending.lower() in ENDINGS | SILENT or path.endswith("/"):
+        return ""
+    is_ending = re.fullmatch(r"\.\w{1,5}", ending)
+    return f"{ending if is_ending else 'other'} files: not an ending of the pictures that are read"
 
 
 class FolderSource:
@@ -68,6 +86,7 @@ class FolderSource:
         self.name = name
         self._config = config
         self._root = Path(config.path).expanduser().resolve()
+        self._prices = PriceReader(config.decimal)
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
@@ -76,25 +95,36 @@ class FolderSource:
                 f"Source '{self.name}': {self._root} is not a folder",
                 remedy=f"Correct sources.{self.name}.path, or mount what belongs there",
             )
-        after = tuple(str(checkpoint["path"]).split("/")) if checkpoint else ()
-        unreadable = RowErrors()
-        for paths, is_last in slices(self._walk(self._root, after, unreadable), PAGE_SIZE):
-            at = None if is_last else {"path": self._key(paths[-1])}
-            page = page_of(((self._key(path), path) for path in paths), self._item, checkpoint=at)
-            failed = (*page.failed, *unreadable.sample)
-            yield msgspec.structs.replace(page, failed=failed, failed_more=page.failed_more + unreadable.more)
-            unreadable.sample, unreadable.more = [], 0
+        after = tuple(str(checkpoint["path"]).split("/")) if checkpoint and "path" in checkpoint else ()
+        root, found = {"root": str(self._root)}, bool(after)
+        told = RowErrors()
+        for files, is_last in slices(self._walk(self._root, after, told), PAGE_SIZE):
+            found = found or bool(files)
+            if is_last and not found:
+                told.pass_over("no picture in the folder")
+            at = None if is_last else {"path": self._key(files[-1][0]), **root}
+            yield page_of(
+                ((self._key(file[0]), file) for file in files),
+                self._item,
+                checkpoint=at,
+                next_pass=root if is_last else None,
+                errors=told,
+            )
+            told.clear()
 
-    def _walk(self, folder: Path, after: tuple[str, ...], unreadable: RowErrors) -> Iterator[Path]:
-        """The images of a folder and its sub-folders, by path, that come after the path of those parts."""
+    def _walk(self, folder: Path, after: tuple[str, ...], told: RowErrors) -> Iterator[tuple[Path, Path | None]]:
+        """The images of a folder and those below it, in order, after the path of those parts; and their side-cars."""
         try:
             with os.scandir(folder) as entries:
                 names = sorted(
                     (entry.name, entry.is_dir(follow_symlinks=False), entry.is_symlink()) for entry in entries
                 )
         except OSError as exc:
-            unreadable.add(self._key(folder), f"the folder cannot be read: {exc.strerror}")
+            told.add(Place(self._key(folder)), f"the folder cannot be read: {exc.strerror}")
             return
+        beside = {
+            normalize("NFC", name): name for name, is_folder, _ in names if not is_folder and name.endswith(".json")
+        }
         for name, is_folder, is_link in names:
             if name.startswith(".") and not self._config.hidden:
                 continue
@@ -103,18 +133,24 @@ class FolderSource:
             path = folder / name
             if os.fsencode(name).decode("utf-8", "ignore") != name:
                 # It could not be written into a key or a checkpoint.
-                unreadable.add(ascii(self._key(path)), "its name is not UTF-8")
+                told.add(ascii(self._key(path)), "its name is not UTF-8")
+            elif reason := left_out(self._key(path), self._config.exclude):
+                told.pass_over(reason)
             elif is_folder:
-                yield from self._walk(path, after[1:] if after and name == after[0] else (), unreadable)
+                yield from self._walk(path, after[1:] if after and name == after[0] else (), told)
             elif is_link and path.is_dir():
-                unreadable.add(self._key(path), "a symbolic link to a folder is not followed")
+                told.add(self._key(path), "a symbolic link to a folder is not followed")
             elif path.suffix.lower() in ENDINGS:
-                yield path
+                said = next((beside[one] for one in sidecar_names(name) if one in beside), None)
+                yield path, folder / said if said else None
+            elif reason := no_picture(name):
+                told.pass_over(reason)
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
 
-    def _item(self, path: Path, errors: RowErrors) -> Item:
+    def _item(self, file: tuple[Path, Path | None], errors: RowErrors) -> Item:
+        path, beside = file
         key = self._key(path)
         try:
             real = path.resolve(strict=True)
@@ -125,52 +161,64 @@ class FolderSource:
         except (OSError, RuntimeError) as exc:
             raise DropItem(f"it cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
         modified = f"{status.st_mtime_ns}-{status.st_size}"
-        said = self._sidecar(path, errors)
+        said = self._said(key, beside, errors)
         return file_item(self.name, key, path.as_uri(), said, self._config, read_exif(real), modified=modified)
 
-    def _sidecar(self, path: Path, errors: RowErrors) -> Sidecar:
-        for beside in (path.with_name(path.name + ".json"), path.with_suffix(".json")):
-            if not beside.is_file():
-                continue
-            try:
-                return msgspec.json.decode(beside.read_bytes(), type=Sidecar)
-            except (OSError, msgspec.DecodeError, UnicodeDecodeError) as exc:
-                errors.add(self._key(path), f"{beside.name} is left out: {exc}", dropped=False)
-        return Sidecar()
+    def _said(self, key: str, beside: Path | None, errors: RowErrors) -> dict[str, Any]:
+        """What the file beside an image says; one that cannot be read is reported."""
+        if beside is None:
+            return {}
+        try:
+            values = parse_json(beside.read_bytes())
+            if not isinstance(values, Mapping):
+                raise NotJson("it is not a JSON object")
+        except (OSError, NotJson) as exc:
+            errors.add(key, f"{beside.name} is left out: {exc}", dropped=False)
+            return {}
+        return described(key, values, self._prices, errors)
+
+
+def sidecar_names(name: str) -> Iterator[str]:
+    """How the side-car of an image file may be called, in Unicode's composed form; the first that is there counts."""
+    name = normalize("NFC", name)
+    stem, dot, ending = name.rpartition(".")
+    yield f"{name}.json"
+    yield f"{stem}.json"
+    # Google Takeout's: cut off, and with the number of a namesake at the end.
+    number = re.search(r"\(\d+\)\Z", stem)
+    first = (stem[: number.start()] if number else stem).removesuffix("-edited") + dot + ending
+    for whole in (first + _TAKEOUT, first):
+        yield whole[:_TAKEOUT_LENGTH] + (number[0] if number else "") + ".json"
 
 
 def file_item(
     source: str,
     key: str,
     image_url: str,
-    said: Sidecar,
+    said: dict[str, Any],
     config: FileDefaults,
     exif: Exif,
     *,
     etag: str | None = None,
     modified: str | None = None,
 ) -> Item:
-    """The item of an image file whose key is its path: what its owner said first, then its EXIF, then the defaults."""
+    """The item of an image file whose key is its path: what its owner said first, then its EXIF, then the defaults.
+
+    Args:
+        said: As `described` returns it, or nothing.
+    """
     path = PurePosixPath(key)
     folder = path.parent.as_posix()
-    return make_item(
-        source,
-        key,
-        image_url,
-        page_url=said.page_url,
-        title=plain_text(said.title or exif.title or _title(path), TITLE_LENGTH_MAX),
-        description=plain_text(said.description or exif.description) or None,
-        price=said.price,
-        currency=said.currency,
-        collection=said.collection or (folder if folder != "." else config.collection),
-        country=said.country,
-        date=said.date or exif.date,
-        licence=said.licence or exif.copyright or config.licence,
-        author=said.author or exif.artist or config.author,
-        image_etag=etag,
-        image_modified=modified,
-        extra=said.extra,
-    )
+    otherwise = {
+        "title": plain_text(exif.title or _title(path), TITLE_LENGTH_MAX),
+        "description": plain_text(exif.description) or None,
+        "collection": folder if folder != "." else config.collection,
+        "date": exif.date,
+        "licence": exif.copyright or config.licence,
+        "author": exif.artist or config.author,
+    }
+    fields = said | {name: said.get(name) or value for name, value in otherwise.items()}
+    return make_item(source, key, image_url, image_etag=etag, image_modified=modified, **fields)
 
 
 def _title(path: PurePosixPath) -> str:

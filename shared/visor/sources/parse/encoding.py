@@ -1,4 +1,4 @@
-"""Text of a feed, whatever its maker believed its encoding to be, as a stream."""
+"""Text, whatever its maker believed its encoding to be: whole, or as a stream."""
 
 from __future__ import annotations
 
@@ -11,19 +11,27 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
 from visor.errors import SourceError
+from visor.imaging.sniff import LOOK_BYTES, no_text
 
 _DECLARED = re.compile(rb"""<\?xml[^>]*encoding\s*=\s*["']([\w.:-]+)["']""")
-_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_SUPERSETS = {"shift_jis": "cp932", "euc_kr": "cp949", "gbk": "gb18030", "big5": "big5hkscs"}
+"""Python's names of the encodings that WHATWG's labels mean, where webencodings names a smaller one."""
 _BUFFER_BYTES = 1 << 16
-_HEAD_BYTES = 256
-"""In which an XML declaration stands, if there is one."""
 
 
 def _as_windows_1252(error: UnicodeError) -> tuple[str, int]:
     """Most bytes that are not in the promised encoding are Windows-1252, a superset of printable Latin-1."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
-    return error.object[error.start : error.end].decode("cp1252", "replace"), error.end
+    data = error.object[error.start : error.end]
+    return "".join(bytes([byte]).decode("cp1252", "ignore") or "\ufffd" for byte in data), error.end
 
 
 codecs.register_error("visor_windows_1252", _as_windows_1252)
@@ -33,11 +41,14 @@ class _Pieces(io.RawIOBase):
     """Pieces of bytes as a file. A read gives what is left of one piece, so nothing is lost where the next fails."""
 
     def __init__(self, pieces: Iterable[bytes]) -> None:
-        self._pieces = filter(None, pieces)
-        # Enough for `peek` to show the encoding.
+        self._pieces: Iterator[bytes] = filter(None, pieces)
+        # Enough for `peek` to show the encoding: umlauts may begin late.
         self._rest = b""
-        while len(self._rest) < _HEAD_BYTES and (piece := next(self._pieces, b"")):
-            self._rest += piece
+        try:
+            while len(self._rest) < _BUFFER_BYTES and (piece := next(self._pieces, b"")):
+                self._rest += piece
+        except Exception as exc:  # noqa: BLE001 -- raised again where it belongs: behind what came before it
+            self._pieces = _failing(exc)
 
     def readable(self) -> bool:
         return True
@@ -50,13 +61,24 @@ class _Pieces(io.RawIOBase):
         return len(taken)
 
 
+def _failing(exc: Exception) -> Iterator[bytes]:
+    yield from ()
+    raise exc
+
+
 def unpacked(pieces: Iterable[bytes], bytes_max: int) -> io.BufferedReader:
     """`pieces` as a file, unpacked if they are gzip data.
 
-    Reading raises `SourceError` if more than `bytes_max` come out of gzip data, or if it is broken.
+    Raises:
+        SourceError: It is another archive. Reading raises it, too: more than `bytes_max` come out of gzip data, or it
+            is broken.
     """
     packed: io.BufferedReader = io.BufferedReader(_Pieces(pieces), _BUFFER_BYTES)
     if not packed.peek(2).startswith(b"\x1f\x8b"):
+        if other := no_text(packed.peek(LOOK_BYTES)):
+            raise SourceError(
+                f"The file is {other}", valid="Text or gzip data", remedy="Offer the text itself, or gzip"
+            )
         return packed
     return io.BufferedReader(_Pieces(_gunzipped(packed, bytes_max)), _BUFFER_BYTES)
 
@@ -79,31 +101,56 @@ def _gunzipped(packed: BinaryIO, bytes_max: int) -> Iterator[bytes]:
 
 
 def open_text(data: io.BufferedReader, *, promised: str | None) -> tuple[io.TextIOWrapper, str]:
-    """The text of `data`, every line end a `\\n`, and how it begins (up to 64 kB, not consumed).
+    """The text of `data`, every line end a `\\n`, and how it begins (up to 64 kB, not consumed). As `decoded`."""
+    encoding, errors, skip = _encoding(data.peek(_BUFFER_BYTES), promised)
+    data.read(skip)
+    return io.TextIOWrapper(data, encoding, errors), data.peek(_BUFFER_BYTES).decode(encoding, errors)
+
+
+def decoded(data: bytes, promised: str | None = None) -> str:
+    """A whole text, whatever is said about its encoding.
+
+    It is as its byte order mark says, else UTF-16 if it has such zeros, else UTF-8 if it is valid, else as its XML
+    declaration says, else as promised, else UTF-8 in which what does not fit is Windows-1252. Names of encodings mean
+    what browsers take them for (https://encoding.spec.whatwg.org): ISO-8859-1 is Windows-1252.
 
     Args:
-        promised: Encoding by the configuration or the HTTP header; a byte order mark and an XML declaration, which
-            travel with the text, take precedence. UTF-8 by default; what does not fit is read as Windows-1252.
+        promised: By the configuration or the HTTP header.
     """
-    encoding, skip = _encoding(data.peek(_HEAD_BYTES), promised)
-    data.read(skip)
-    errors = "visor_windows_1252" if encoding == "utf-8" else "replace"
-    return io.TextIOWrapper(data, encoding, errors), data.peek(_HEAD_BYTES).decode(encoding, errors)
+    encoding, errors, skip = _encoding(data, promised)
+    return data[skip:].decode(encoding, errors)
 
 
-def _encoding(head: bytes, promised: str | None) -> tuple[str, int]:
-    """The encoding of a text by its first bytes, and the length of its byte order mark."""
-    for mark, encoding in _BOMS:
-        if head.startswith(mark):
-            return encoding, len(mark)
-    declared = _DECLARED.search(head[:_HEAD_BYTES])
-    for name in (declared[1].decode() if declared else None, promised):
-        try:
-            b"".decode(name or "utf-8")
-            encoding = codecs.lookup(name).name if name else ""
-        except LookupError:
-            continue
-        # The text of a declaration could be read as ASCII, so it is not UTF-16 whatever it says.
-        if encoding and not encoding.startswith(("utf-16", "utf-32")):
-            return ("utf-8" if encoding == "ascii" else encoding), 0
-    return "utf-8", 0
+def _encoding(head: bytes, promised: str | None) -> tuple[str, str, int]:
+    """The encoding of a text by its first bytes, what to do with errors, and the length of its byte order mark."""
+    named, skip = next(((name, len(mark)) for mark, name in _BOMS if head.startswith(mark)), ("", 0))
+    high, low = head[:64:2], head[1:64:2]
+    if not named and 2 * max(high.count(0), low.count(0)) > len(low):
+        named = "utf-16-be" if high.count(0) > low.count(0) else "utf-16-le"
+    if not named and not head.isascii() and _is_utf_8(head):
+        named = "utf-8"
+    if not named:
+        declared = _DECLARED.search(head[:256])
+        named = next(filter(None, map(_codec, (declared[1].decode() if declared else "", promised))), "utf-8")
+    return named, "visor_windows_1252" if named in ("utf-8", "cp1252") else "replace", skip
+
+
+def _is_utf_8(head: bytes) -> bool:
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) != _BUFFER_BYTES)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _codec(label: str | None) -> str:
+    """Python's name of what a label means; empty for none, and for UTF-16 and 32: the text would show that itself."""
+    import webencodings
+
+    known = webencodings.lookup(label or "")
+    try:
+        name = known.codec_info.name if known else codecs.lookup(label or "").name
+        b"a".decode(name)
+    except (LookupError, ValueError):
+        return ""
+    return "" if name.startswith(("utf-16", "utf-32")) else _SUPERSETS.get(name, name)

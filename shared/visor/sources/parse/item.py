@@ -41,11 +41,15 @@ def make_item(
 
 
 def resolve_url(value: Any, base_url: str, what: str) -> str:
-    """An absolute http(s) URL. Raises `DropItem` if it cannot be one; `what` names it."""
+    """An absolute http(s) URL. Raises `DropItem` if it cannot be one; `what` names it.
+
+    Args:
+        base_url: Its query is no part of the base: it may hold a key.
+    """
     if not isinstance(value, str) or not value.strip():
         raise DropItem(f"it has no address of a {what}" + (f" but {str(value)!r:.80}" if value else ""))
     try:
-        url = urljoin(base_url, value.strip())
+        url = urljoin(base_url.partition("?")[0], value.strip())
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("not an http(s) address")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jmespath
@@ -14,7 +15,7 @@ from visor.errors import DropItem, SettingsError
 from visor.schema.items import Item
 from visor.sources.contract import RowErrors, SourceConfig
 from visor.sources.parse.item import make_item, page_url_of, resolve_url
-from visor.sources.parse.price import currency_code, price_of
+from visor.sources.parse.price import DecimalSign, PriceReader, currency_code
 from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
 
 
@@ -97,7 +98,8 @@ class RowMapping:
         source: The source's name.
         where: The place in the configuration, which errors name.
         only: An expression that has to find something true; other rows are passed over.
-        minor_units: Prices count cents.
+        minor_units: Prices count cents; or an expression that finds how many decimals they have.
+        decimal: The sign before decimals in prices that are texts.
     """
 
     def __init__(
@@ -108,23 +110,46 @@ class RowMapping:
         where: str,
         defaults: Defaults,
         only: str | None = None,
-        minor_units: bool = False,
+        minor_units: bool | str = False,
+        decimal: DecimalSign | None = None,
     ) -> None:
         expressions = {name: text for name, text in msgspec.structs.asdict(fields).items() if name != "extra"}
         self._source = source
         self._fields = Expressions(expressions, f"{where}.fields")
         self._extra = Expressions(fields.extra, f"{where}.fields.extra")
         self._extra_names = tuple(fields.extra)
-        self._only = Expressions({"only": only}, where)
+        places = minor_units if isinstance(minor_units, str) else None
+        self._row = Expressions({"only": only, "price_in_minor_units": places}, where)
         self._defaults = defaults
         self._minor_units = minor_units
+        self._prices = PriceReader(decimal)
 
     def key(self, row: Any) -> str:
         """The row's own key; an empty text if it has none."""
+        return scalar_text(self._found("key", row))
+
+    def learn(self, rows: Iterable[Any]) -> None:
+        """See how the rows of a page write their prices; before the first of them is read.
+
+        Pages do not learn from each other: a pass that goes on at one reads the same.
+        """
+        self._prices.seen.clear()
+        values = [self._found("price", row) for row in rows]
+        for machine in (True, False):
+            self._prices.learn((value for value in values if _is_number(value) is machine), machine=machine)
+
+    def _found(self, name: str, row: Any) -> Any:
         try:
-            return scalar_text(self._fields.find("key", row))
+            return self._fields.find(name, row)
         except DropItem:
-            return ""
+            return None
+
+    def _places(self, row: Any) -> bool | int:
+        """Whether, or by how many decimals, the row's price counts minor units."""
+        if isinstance(self._minor_units, bool):
+            return self._minor_units
+        found = scalar_text(self._row.find("price_in_minor_units", row))
+        return int(found) if re.fullmatch(r"\d", found) else True
 
     def item(self, row: Any, *, base_url: str, collection: str | None, errors: RowErrors) -> Item | None:
         """The item of a row; None for one that `only` leaves out.
@@ -138,7 +163,8 @@ class RowMapping:
         """
         if not isinstance(row, Mapping):
             raise DropItem(f"a row is not a JSON object but {str(row)!r:.60}")
-        if "only" in self._only and not self._only.find("only", row):
+        if "only" in self._row and not self._row.find("only", row):
+            errors.pass_over("left out by only")
             return None
 
         def value(name: str) -> Any:
@@ -152,7 +178,9 @@ class RowMapping:
             raise DropItem("it has no key")
         defaults = self._defaults
         named = scalar_text(value("currency")) or defaults.currency
-        price, currency = price_of(key, value("price"), named, errors, minor_units=self._minor_units)
+        written = value("price")
+        is_number, places = _is_number(written), self._places(row)
+        money = self._prices.read(key, written, named, errors, machine=is_number, minor_units=places)
         extra = {name: plain_text(self._extra.find(name, row)) for name in self._extra_names}
         return make_item(
             self._source,
@@ -161,8 +189,8 @@ class RowMapping:
             page_url=page_url_of(key, value("page_url"), base_url, errors),
             title=plain_text(value("title"), TITLE_LENGTH_MAX) or defaults.title,
             description=text("description") or defaults.description,
-            price=price,
-            currency=currency or currency_code(defaults.currency),
+            price=money.amount,
+            currency=money.currency or currency_code(defaults.currency),
             collection=text("collection") or collection or defaults.collection,
             country=country_code(value("country")) or defaults.country,
             date=iso_date(value("date")),
@@ -170,5 +198,10 @@ class RowMapping:
             author=text("author") or defaults.author,
             image_etag=text("image_etag"),
             image_modified=text("image_modified"),
-            extra=defaults.extra | {name: found for name, found in extra.items() if found},
+            extra=defaults.extra | {name: found for name, found in extra.items() if found} | money.extra,
         )
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a price is a number that a program wrote, as text or not: nobody's words or signs."""
+    return not isinstance(value, str) or not any(letter.isalpha() or letter in "$€£¥₹" for letter in value)

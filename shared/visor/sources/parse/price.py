@@ -1,97 +1,305 @@
-"""Prices as catalogues write them, as an amount and an ISO 4217 currency."""
+"""Prices as catalogues write them, as an amount and an ISO 4217 currency.
+
+A number is exact. Structured data ('machine': JSON-LD, Open Graph, numbers as text in JSON) has a decimal point by its
+specification. Everything else is a text for people, in which `1.299` may be one or thousands: that is decided by the
+source's other prices or its setting `decimal`, by the currency's minor units, and by what its own people write; where
+none of these decides, the price is unreadable, and not a guess (docs/decisions/sources-prices.md).
+"""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+import unicodedata
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+from typing import Any, Literal, NamedTuple
 
-from price_parser import Price
+from iso4217 import Currency
 
 from visor.errors import DropItem
 from visor.sources.contract import RowErrors
 
-_PLAIN = re.compile(r"[+-]?\d+(\.\d+)?([eE][+-]?\d+)?\Z")
-_CODE = re.compile(r"(?<![A-Za-z])([A-Z]{3})(?![A-Za-z])")
-_GROUPED = re.compile(r"\d{1,3}\.\d{3}\Z")
+DecimalSign = Literal[".", ","]
 
-# Only signs of a single currency: `$`, `¥` and `kr` have several.
+MINOR_DIGITS: Mapping[str, int] = {c.code: c.exponent for c in Currency if c.exponent is not None}
+"""ISO 4217's currencies that things are sold in, and how many decimals each has."""
+
+# What is written before decimals where the currency is used (CLDR); those that are missing have both customs.
+_POINT = (
+    "AED AUD BBD BDT BHD BMD BSD BTN BWP BZD CAD CHF CNY CUP DOP EGP ERN ETB FJD FKP GBP GHS GIP GMD GTQ GYD HKD HNL "
+    "ILS INR IQD IRR JMD JOD JPY KES KHR KRW KWD KYD LKR LRD LSL MMK MNT MVR MWK MXN MYR NAD NGN NIO NPR NZD OMR PAB "
+    "PEN PGK PHP PKR QAR SAR SBD SDG SGD SHP SLE SOS SSP SYP THB TOP TTD TWD TZS UGX USD WST XCD YER ZMW"
+)
+_COMMA = (
+    "ALL AMD AOA ARS BAM BOB BRL BYN CLP COP CRC CVE CZK DKK DZD EUR GEL HUF IDR ISK KGS KZT LYD MAD MDL MKD MRU MZN "
+    "NOK PLN RON RSD RUB SEK SRD TJS TMT TND TRY UAH UYU UZS VES VND XAF XOF XPF"
+)
+
 _SIGNS = {
     "€": "EUR", "£": "GBP", "₹": "INR", "₽": "RUB", "₩": "KRW", "₺": "TRY", "₪": "ILS", "zł": "PLN", "₫": "VND",
-    "฿": "THB", "₴": "UAH", "₦": "NGN", "₱": "PHP", "Kč": "CZK", "Ft": "HUF", "US$": "USD", "R$": "BRL", "A$": "AUD",
-    "C$": "CAD", "CA$": "CAD", "AU$": "AUD", "NZ$": "NZD", "HK$": "HKD", "S$": "SGD", "CN¥": "CNY", "JP¥": "JPY",
+    "฿": "THB", "₴": "UAH", "₦": "NGN", "₱": "PHP", "Kč": "CZK", "Ft": "HUF", "₸": "KZT", "₾": "GEL", "₡": "CRC",
+    "US$": "USD", "R$": "BRL", "A$": "AUD", "AU$": "AUD", "C$": "CAD", "CA$": "CAD", "NZ$": "NZD", "HK$": "HKD",
+    "S$": "SGD", "NT$": "TWD", "MX$": "MXN", "CN¥": "CNY", "JP¥": "JPY", "RMB": "CNY", "TL": "TRY", "S/": "PEN",
+    "руб": "RUB", "грн": "UAH", "円": "JPY", "元": "CNY", "원": "KRW", "RM": "MYR", "B/.": "PAB", "Rp": "IDR",
+    "د.إ": "AED", "ر.س": "SAR", "ر.ق": "QAR", "د.ك": "KWD", "د.ب": "BHD", "ر.ع": "OMR", "ج.م": "EGP", "د.ت": "TND",
 }  # fmt: skip
+_WORDS = dict.fromkeys(["eur", "Eur", "euro", "Euro", "EURO", "euros"], "EUR")
+_SHARED_SIGNS = {"$": ".", "¥": ".", "Rs": ".", "₨": ".", "kr": ","}
+"""Signs that several currencies have, and what is written before decimals in most of these."""
 
-# ISO 4217 minor units that are not 2 (list one of the standard's maintenance agency).
-_MINOR_DIGITS = {
-    "BIF": 0, "CLP": 0, "DJF": 0, "GNF": 0, "ISK": 0, "JPY": 0, "KMF": 0, "KRW": 0, "PYG": 0, "RWF": 0, "UGX": 0,
-    "UYI": 0, "VND": 0, "VUV": 0, "XAF": 0, "XOF": 0, "XPF": 0,
-    "BHD": 3, "IQD": 3, "JOD": 3, "KWD": 3, "LYD": 3, "OMR": 3, "TND": 3,
-}  # fmt: skip
+_LETTER = r"[^\W\d_]"
+_ALL_SIGNS = sorted([*_SIGNS, *_WORDS, *_SHARED_SIGNS, *MINOR_DIGITS], key=len, reverse=True)
+_MARK = "|".join(
+    f"(?<!{_LETTER})" * sign[0].isalpha() + re.escape(sign) + f"(?!{_LETTER})" * sign[-1].isalpha()
+    for sign in _ALL_SIGNS
+)
+_MARKS = re.compile(_MARK)
+_MARK_BEFORE = re.compile(rf"({_MARK})[\s.:]*\Z")
+_MARK_AFTER = re.compile(rf"\s*({_MARK})")
+_BLANKS = " \xa0\u2009\u202f"
+_NUMBER = re.compile(
+    rf"(?:(?<![^\s'$€£¥(])[.,](?=\d{{1,2}}(?!\d)))?\d+(?:(?:[.,'’`´٫٬]|[{_BLANKS}](?=\d{{3}}(?!\d)))\d+)*"
+)
+_MACHINE = re.compile(r"(?:([A-Z]{3})\s?)?([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)(?:\s?([A-Z]{3}))?\Z")
+_AMBIGUOUS = re.compile(r"(?!0)\d{1,3}[.,]\d{3}\Z")
+_GROUPED = re.compile(r"\d*|\d{1,3}(\D)\d{3}(?:\1\d{3})*|\d{1,2}(?:([,٬])\d\d)(?:\2\d\d)*\2\d{3}")
+_NO_DECIMALS = re.compile(r"(?<=\d)\s?([.,])\s?[-–—−=]{1,2}(?!\s?\d)")
+_RANGE = re.compile(rf"\s*(?:{_MARK})?\s*(?:[-–—~〜～…]|\.{{2,3}}|\b(?:to|bis|à|a|до)\b)\s*(?:{_MARK})?\s*\Z")
+_FROM = re.compile(r"\b(?:from|starting|ab|desde|dès|partir|a partire|da|od|vanaf|fra|från|alkaen|от)\b|起|から", re.I)
+_AT_MOST = re.compile(rf"\b(?:up to|at most|max\.?|bis(?: zu)?|jusqu'à|hasta|fino a|до)\s*(?:{_MARK})?\s*\Z", re.I)
+_NOT_SO_MANY = re.compile(
+    r"p\b|\s?(?:[¢万萬億亿]|(?:c|ct|cts|cents?|k|m|mio|mrd|bn|mil|mln|million|lakhs?|lac|crores?|cr|тыс|млн)\b)", re.I
+)
+"""After a number that counts cents or thousands."""
+_PIECES = re.compile(r"\s?(?:[x×](?!\w)|(?:for|für|pour|por)\b)", re.I)
+"""After a number of instalments or pieces, which make the amount beside it another one than the price."""
+TEXT_LENGTH_MAX = 200
+"""Characters of a text that may be a price."""
 
 
 class UnreadablePrice(DropItem):
     """A price that cannot be understood."""
 
 
-def parse_price(value: Any, currency: str | None = None, *, minor_units: bool = False) -> tuple[float, str | None]:
-    """Amount (in major units, never negative) and currency of a price.
+class Money(NamedTuple):
+    amount: float | None = None
+    """In major units, never negative."""
+    currency: str | None = None
+    written: str = ""
+    """The whole text, where the amount is the lowest of a range, or where prices start."""
+
+    @property
+    def extra(self) -> dict[str, str]:
+        """What an item's `extra` says of a price that is only the lowest one."""
+        return {"price_text": self.written} if self.written else {}
+
+
+class _Number(NamedTuple):
+    digits: str
+    before: str
+    after: str
+
+    @property
+    def marks(self) -> list[str]:
+        found = (_MARK_AFTER.match(self.after), _MARK_BEFORE.search(self.before))
+        return [match[1] for match in found if match]
+
+
+class PriceReader:
+    """Reads the prices of one source.
+
+    Args:
+        decimal: The sign before decimals in this source's texts, where its owner says it.
+        seen: What another reader of this source has learned (`seen`).
+    """
+
+    def __init__(self, decimal: DecimalSign | None = None, seen: Iterable[str] = ()) -> None:
+        self._decimal = decimal
+        self.seen = set(seen)
+        """JSON-able texts: a sign before decimals, and whether it was in text or machine notation."""
+
+    def learn(self, values: Iterable[Any], *, machine: bool = False) -> None:
+        """See how this source writes its prices; before the first of them is read."""
+        for value in values:
+            if isinstance(value, str):
+                self.seen |= {("machine" if machine else "text") + sign for sign in _decimal_signs(value)}
+
+    def read(
+        self,
+        key: str,
+        value: Any,
+        currency: str | None,
+        errors: RowErrors,
+        *,
+        machine: bool = False,
+        minor_units: bool | int = False,
+    ) -> Money:
+        """`parse_price` of an item's price. One that cannot be read is reported, and the item stays without it."""
+        if value in (None, ""):
+            return Money()
+        seen = [sign for sign in (".", ",") if ("machine" if machine else "text") + sign in self.seen]
+        decimal = self._decimal or (seen[0] if len(seen) == 1 else None)
+        try:
+            return _money(value, currency, machine, minor_units, decimal)
+        except UnreadablePrice as exc:
+            errors.add(key, exc.reason, dropped=False)
+            return Money()
+
+
+def parse_price(
+    value: Any,
+    currency: str | None = None,
+    *,
+    machine: bool = False,
+    minor_units: bool | int = False,
+    decimal: str | None = None,
+) -> tuple[float | None, str | None]:
+    """Amount (in major units, never negative) and currency of a price; the lowest amount of a range.
 
     Args:
         value: A number, or text such as `19.99 USD`, `$1,299.00`, `1.299,00 €`, `CHF 1'299.-`.
         currency: What the catalogue says elsewhere; a currency in the text itself takes precedence.
-        minor_units: The amount counts cents, or the smallest unit of the currency.
+        machine: The text is a value of structured data, whose decimal sign is a point.
+        minor_units: The amount counts cents, or the smallest unit of the currency; a number says how many decimals.
+        decimal: The sign before decimals in this source, where it is known.
 
     Raises:
-        UnreadablePrice: It is not a price, negative, or not finite.
+        UnreadablePrice: It is not a price, negative, not finite, or could be two different ones.
     """
+    return _money(value, currency, machine, minor_units, decimal)[:2]
+
+
+def _money(value: Any, currency: str | None, machine: bool, minor_units: bool | int, decimal: str | None) -> Money:
     named = currency_code(currency)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise UnreadablePrice(f"price {value!r:.60} is neither a number nor a text")
-    if isinstance(value, str):
-        amount, said = _parse_text(value)
-        named = said or named
-    else:
-        amount = float(value)
-    if minor_units:
-        amount /= 10 ** _MINOR_DIGITS.get(named or "", 2)
+    money = _parse_text(value, named, machine, decimal) if isinstance(value, str) else Money(float(value), named)
+    amount = money.amount or 0.0
+    if minor_units is not False:
+        places = MINOR_DIGITS.get(money.currency or "", 2) if minor_units is True else minor_units
+        amount /= 10**places
     if not 0 <= amount < 1e15:
-        raise UnreadablePrice(f"price {value!r:.60} is not an amount of money")
-    return round(amount, 4), named
-
-
-def price_of(
-    key: str, value: Any, currency: str | None, errors: RowErrors, *, minor_units: bool = False
-) -> tuple[float | None, str | None]:
-    """`parse_price` of an item's price. One that cannot be read is reported, and the item stays without it."""
-    if value in (None, ""):
-        return None, None
-    try:
-        return parse_price(value, currency, minor_units=minor_units)
-    except UnreadablePrice as exc:
-        errors.add(key, exc.reason, dropped=False)
-        return None, None
+        raise _no_amount(value)
+    return money._replace(amount=round(amount, 4))
 
 
 def currency_code(text: str | None) -> str | None:
     """The ISO 4217 code that a text is or names; None if it does not name a single currency."""
-    if not text:
+    text = (text or "").strip()
+    return text.upper() if text.upper() in MINOR_DIGITS else _SIGNS.get(text)
+
+
+def currency_in(text: str) -> str | None:
+    """The only currency that a price's text names."""
+    codes = {currency_code(mark) for mark in _MARKS.findall(text)} - {None}
+    return codes.pop() if len(codes) == 1 else None
+
+
+def _no_amount(value: Any) -> UnreadablePrice:
+    return UnreadablePrice(f"price {value!r:.60} is not an amount of money")
+
+
+def _parse_text(value: str, named: str | None, machine: bool, decimal: str | None) -> Money:
+    exact = _MACHINE.match(value.strip())
+    if exact and {exact[1], exact[3]} <= {None, *MINOR_DIGITS}:
+        code, amount = exact[1] or exact[3] or named, float(exact[2])
+        is_whole = MINOR_DIGITS.get(code or "") != 0 or amount.is_integer()
+        if not _AMBIGUOUS.match(exact[2]) or (machine and decimal != "," and is_whole):
+            return Money(amount, code)
+    text = _plain(value)
+    numbers = _numbers(text)
+    written, others = "", [number for number in numbers if number.marks] or numbers
+    for low, high in pairwise(numbers):
+        if _RANGE.match(high.before[len(low.before) + len(low.digits) :]):
+            written, others = value, [low, high]
+            break
+    marks = [mark for number in others for mark in number.marks]
+    code = next((code for mark in marks if (code := _SIGNS.get(mark, _WORDS.get(mark)))), None)
+    code = code or next((mark for mark in marks if mark in MINOR_DIGITS), None) or currency_in(text) or named
+    custom = "." if (code or "-") in _POINT else "," if (code or "-") in _COMMA else None
+    custom = custom or next((_SHARED_SIGNS[mark] for mark in marks if mark in _SHARED_SIGNS), None)
+    try:
+        is_bare = exact is not None and not (exact[1] or exact[3])
+        found = [_amount(number.digits, code, custom, decimal, is_bare=is_bare) for number in others]
+    except ValueError as exc:
+        raise UnreadablePrice(f"price {value!r:.60} {exc}") from None
+    if not found or any(map(_is_no_price, others)) or any(_PIECES.match(number.after) for number in numbers):
+        raise _no_amount(value)
+    if len(set(found)) > 1 and not (written and found[0] < found[1]):
+        raise UnreadablePrice(f"price {value!r:.60} names several amounts")
+    return Money(found[0], code, written or (value if _FROM.search(text) else ""))
+
+
+def _plain(text: str) -> str:
+    """The text with ASCII digits and one form of each sign, without marks of direction."""
+    if len(text) > TEXT_LENGTH_MAX:
+        raise _no_amount(text)
+    kept = (unicodedata.normalize("NFKC", c) if "\uff00" <= c <= "\uffef" else c for c in text)
+    digits = (str(unicodedata.decimal(c)) if c.isdecimal() else c for c in "".join(kept))
+    text = "".join(digits).translate({0x60C: ",", 0x2E41: ","})
+    text = re.sub("[\u061c\u200b-\u200f\u2066-\u2069\ufeff]", "", text).strip()
+    # `99,-` and `1'299.–` have no cents; `99:-` is Swedish for the same, and 19€99 French for 19,99 €.
+    text = _NO_DECIMALS.sub(r"\g<1>00", re.sub(r"(?<=\d):[-–]", "", text))
+    return re.sub(r"(\d)([€£])(\d\d)(?![\d.,€£])", r"\1.\3 \2", text)
+
+
+def _numbers(text: str) -> list[_Number]:
+    """The numbers of a text that may be amounts: no percentages, and nothing in brackets beside others."""
+    outside = re.sub(r"\([^()]*\)", " ", text)
+    text = outside if re.search(r"\d", outside) else text
+    found = [_Number(match[0], text[: match.start()], text[match.end() :]) for match in _NUMBER.finditer(text)]
+    return [n for n in found if not n.after.lstrip().startswith("%") and not n.before.endswith("%")]
+
+
+def _is_no_price(number: _Number) -> bool:
+    before = re.sub(rf"\s*(?:{_MARK})?\s*\Z", "", number.before)
+    is_negative = before[-1:] in ("-", "−", "–") and not re.sub(_MARKS, "", before[:-1]).strip()
+    beside = number.before[-1:] + number.after[:1]
+    is_raised = any(unicodedata.category(character) == "No" for character in beside)
+    is_part = re.match(r"[^\w/–—~-]\d", number.after) or re.search(r"\d[^\w/–—~-]\Z", number.before)
+    is_other = _NOT_SO_MANY.match(number.after) or _AT_MOST.search(number.before)
+    return bool(is_negative or is_raised or is_part or is_other)
+
+
+def _amount(digits: str, code: str | None, custom: str | None, decimal: str | None, *, is_bare: bool) -> float:
+    """The amount of a number; `ValueError`, which ends the sentence, if it is none or could be two."""
+    signs, point = re.sub(r"\d", "", digits), _decimal_sign(digits)
+    if point is None:
+        point, places = decimal, MINOR_DIGITS.get(code or "")
+        if places == 0 and (decimal is None or (decimal == signs and not digits.endswith("000"))):
+            point = ""
+        elif decimal is None and places == 3:
+            point = signs if signs == custom else None
+        elif decimal is None and custom != signs and not (is_bare and signs == "."):
+            point = custom
+        if point is None:
+            whole, _, rest = digits.partition(signs)
+            raise ValueError(f"may be {whole}.{rest} or {whole}{rest}: set the source's decimal to '.' or ','")
+    whole, _, rest = digits.rpartition(point) if point and point in digits else (digits, "", "")
+    if not _GROUPED.fullmatch(whole) or not (rest or "0").isdigit():
+        raise ValueError("is not an amount of money")
+    return float(f"{re.sub(r'[^0-9]', '', whole) or 0}.{rest or 0}")
+
+
+def _decimal_sign(digits: str) -> str | None:
+    """The sign before the decimals of a number as far as it tells itself; empty if it has none, None if unknown."""
+    signs = re.sub(r"\d", "", digits)
+    last = "٫" if "٫" in signs else signs[-1:]
+    if last in (".", ",") and signs.count(last) > 1:
+        return "," if last == "." else "."
+    if _AMBIGUOUS.match(digits):
         return None
-    text = text.strip()
-    if re.fullmatch(r"[A-Za-z]{3}", text):
-        return text.upper()
-    return _SIGNS.get(text)
+    return last if last in (".", ",", "٫") else ""
 
 
-def _parse_text(text: str) -> tuple[float, str | None]:
-    code = _CODE.search(text)
-    said = code[1] if code else None
-    bare = (text.replace(said, " ") if said else text).strip().strip("$€£¥").strip()
-    # `1.250` is one and a quarter only if the currency has three decimals, or if nothing but 0 comes before.
-    has_three_decimals = _MINOR_DIGITS.get(said or "") == 3 or bare.startswith("0.")
-    if _PLAIN.match(bare) and (has_three_decimals or not _GROUPED.match(bare)):
-        sign = text.replace(bare, "").strip()
-        return float(bare), said or _SIGNS.get(sign)
-    parsed = Price.fromstring(text)
-    if parsed.amount is None or not re.search(r"\d", text) or re.match(r"\W*[-−]\s*\W?\d", text):
-        raise UnreadablePrice(f"price {text!r:.60} is not an amount of money")
-    return float(parsed.amount), said or _SIGNS.get(parsed.currency or "")
+def _decimal_signs(text: str) -> set[str]:
+    """What the amounts of a text tell about the sign before decimals."""
+    if exact := _MACHINE.match(text):
+        numbers = [_Number(exact[2], "", "")]
+    else:
+        numbers = _numbers(_plain(text)) if len(text) <= TEXT_LENGTH_MAX else []
+    return {
+        sign
+        for number in [number for number in numbers if number.marks] or numbers
+        if (sign := _decimal_sign(number.digits)) in (".", ",")
+    }

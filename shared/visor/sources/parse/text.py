@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import html
+import math
 import re
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -29,9 +31,13 @@ def plain_text(value: Any, length_max: int = DESCRIPTION_LENGTH_MAX) -> str:
 
 
 def scalar_text(value: Any) -> str:
-    """A key, code or number as it is written; empty for everything else."""
+    """A key, code or number as it is written; empty for everything else.
+
+    A number has all its digits and no others: 7.0 is `7`, and 1e21 a one with 21 zeros.
+    """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
+        text = format(Decimal(repr(value)), "f") if math.isfinite(value) else ""
+        return text.rstrip("0").removesuffix(".") if "." in text else text
     return value.strip() if isinstance(value, str) else ""
 
 

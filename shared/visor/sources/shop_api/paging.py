@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
 
+import httpx
 import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
 from visor.errors import SourceError
+from visor.http.fetch import Fetched
 from visor.schema.items import Record
 from visor.sources.contract import SourceConfig
 from visor.sources.parse.mapping import Expressions
+from visor.sources.parse.text import scalar_text
 from visor.sources.secrets import Secrets
 
 
 class Paging(SourceConfig, frozen=True, kw_only=True):
-    """How the API pages. Unless `total` or `next` says it, a page shorter than `count`, or empty, is the last."""
+    """How the API pages. Where neither `total` nor `next` says which page is the last, the one before an empty one is:
+    a short one may only lack what was sold. `next` and `total` are found in the answer's JSON, or else in `body`,
+    `headers` (names in lower case) and `links` (those of the header `Link`: `links.next`)."""
 
     style: Literal["start", "page", "cursor", "next", "none"] = "start"
     """`start`: by the number of rows before. `page`: by page number. `cursor`: by a token of the page before.
@@ -61,6 +66,10 @@ class Position(Record, frozen=True, kw_only=True):
     """Rows before it in this collection."""
     pages: int = 0
     """Pages before it in this collection."""
+    before: int = 0
+    """Rows of the page before it."""
+    fullest: int = 0
+    """Rows of the page with the most."""
 
 
 class Pager:
@@ -86,7 +95,7 @@ class Pager:
 
     def store(self, position: Position) -> dict[str, Any]:
         """The position as a part of a checkpoint, without secrets."""
-        stored = {"number": position.number, "rows": position.rows, "pages": position.pages}
+        stored = msgspec.structs.asdict(position)
         return stored if position.cursor is None else {**stored, "cursor": self._secrets.hide(position.cursor)}
 
     def url(self, position: Position, template: str) -> str:
@@ -103,38 +112,77 @@ class Pager:
             query[paging.param or "cursor"] = cursor
         return add_query(template, query)
 
-    def following(self, position: Position, rows: list[Any], answer: Any, url: str) -> Position | None:
+    def is_doubtful(self, position: Position) -> bool:
+        """Whether an empty page there is worth another request: the page before it was full, or there is none."""
+        is_full = position.before > 0 and position.before >= position.fullest
+        return position.pages == 0 or (is_full and (position.pages > 1 or position.before >= self._paging.count))
+
+    def skipped(self, position: Position) -> Position | None:
+        """The position after a page that cannot be read, taken for a full one; None where no other page leads on."""
+        if not position.pages or self._paging.style not in ("start", "page"):
+            return None
+        step = position.fullest if self._paging.style == "start" else 1
+        after = replace(position, number=position.number + step, pages=position.pages + 1)
+        return replace(after, before=position.fullest, rows=position.rows + position.fullest)
+
+    def total(self, fetched: Fetched, answer: Any) -> int | None:
+        """How many rows the collection has, if the API says so."""
+        found = scalar_text(self._found("total", fetched, answer))
+        return int(found) if found.isdigit() else None
+
+    def following(self, position: Position, rows: Sequence[Any], answer: Any, fetched: Fetched) -> Position | None:
         """The position after a page that has those rows, None if it was the last.
 
         Raises:
-            SourceError: The API leads in a circle, or out of its own host.
+            SourceError: The API leads out of its own host.
         """
         paging = self._paging
-        after = replace(position, rows=position.rows + len(rows), pages=position.pages + 1)
+        after = replace(
+            position,
+            rows=position.rows + len(rows),
+            pages=position.pages + 1,
+            before=len(rows),
+            fullest=max(position.fullest, len(rows)),
+        )
         if paging.style in ("cursor", "next"):
-            return self._following_cursor(position, after, answer, url)
-        if paging.style == "none" or not rows:
+            return self._following_cursor(position, after, answer, fetched)
+        total = self.total(fetched, answer)
+        if paging.style == "none" or (total is not None and after.rows >= total):
             return None
-        total = self._page.find("total", answer)
-        if isinstance(total, int | str) and str(total).isdigit():
-            if after.rows >= int(total):
-                return None
-        elif paging.count_param is not None and len(rows) < paging.count:
+        if not rows and (position.pages == 0 or not self.is_doubtful(position)):
             return None
-        return replace(after, number=position.number + (len(rows) if paging.style == "start" else 1))
+        step = (len(rows) or position.fullest) if paging.style == "start" else 1
+        return replace(after, number=position.number + step)
 
-    def _following_cursor(self, position: Position, after: Position, answer: Any, url: str) -> Position | None:
-        found = self._page.find("next", answer)
+    def has_shifted(self, position: Position, before: Sequence[str], keys: Sequence[str]) -> bool:
+        """Whether a page begins with the last rows of the one before it: something was added meanwhile, or removed.
+
+        An API that counts rows before it leaves some out repeats as many of them, and has not shifted.
+        """
+        if not keys or not keys[0] or keys[0] not in before:
+            return False
+        repeated = before[before.index(keys[0]) :]
+        allowed = position.fullest - position.before if self._paging.style == "start" else 0
+        return len(repeated) > allowed and list(keys[: len(repeated)]) == list(repeated)
+
+    def _found(self, name: str, fetched: Fetched, answer: Any) -> Any:
+        found = self._page.find(name, answer)
+        if found is not None:
+            return found
+        links = _links(fetched.headers.get("link", ""))
+        return self._page.find(name, {"body": answer, "headers": fetched.headers, "links": links})
+
+    def _following_cursor(self, position: Position, after: Position, answer: Any, fetched: Fetched) -> Position | None:
+        found, url = self._found("next", fetched, answer), fetched.url
+        is_url = self._paging.style == "next"
+        if is_url and isinstance(found, str) and found.startswith("<"):
+            found = _links(found).get("next")
         if found in (None, "", False):
             return None
-        is_url = self._paging.style == "next"
         cursor = urljoin(url, str(found)) if is_url else str(found)
         if cursor == position.cursor:
-            raise SourceError(
-                "The API names the same next page twice",
-                valid="Each page names the one after it, the last names none",
-                remedy="Correct paging.next",
-            )
+            # The last page of some APIs names itself.
+            return None
         if is_url and urlsplit(cursor).netloc != urlsplit(url).netloc:
             raise SourceError(
                 f"The API's next page is on another host: {urlsplit(cursor).netloc}",
@@ -142,3 +190,9 @@ class Pager:
                 remedy="Correct paging.next or the source's url",
             )
         return replace(after, cursor=cursor)
+
+
+def _links(header: str) -> dict[str, str]:
+    """The URLs of a header `Link` (RFC 8288), by what they are to the page (`rel`)."""
+    found = httpx.Response(200, headers=[(b"link", header.encode("latin-1", "replace"))]).links
+    return {rel: link["url"] for rels, link in found.items() for rel in (rels or "").lower().split()}

@@ -10,12 +10,15 @@ from urllib.parse import quote
 import msgspec
 from msgspec import Meta
 
-from visor.errors import FetchFailed, SettingsError, SourceError
+from visor.errors import FetchFailed, SettingsError, SourceError, SourceUnavailable
+from visor.http.fetch import Fetched
 from visor.http.retry import RetryPolicy
 from visor.schema.items import Item
 from visor.sources.client import RetryingClient
-from visor.sources.contract import Page, RowErrors, RowFailure, SourceConfig, SourceContext, page_of
+from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of
+from visor.sources.parse.json import said_by
 from visor.sources.parse.mapping import Defaults, Expressions, Fields, RowMapping
+from visor.sources.parse.price import DecimalSign
 from visor.sources.shop_api.paging import Pager, Paging, Position, add_query
 
 
@@ -39,7 +42,12 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     defaults: Defaults = Defaults()
     only: str | None = None
     """Rows for which this finds nothing true are left out: `in_stock`, `status == 'active'`."""
-    price_in_minor_units: bool = False
+    variants: str | None = None
+    """Where a row's variants stand: each becomes a row, with what it lacks from its product, which is `parent`."""
+    price_in_minor_units: bool | str = False
+    """True: by the currency. Or an expression that finds the number of decimals in a row."""
+    decimal: DecimalSign | None = None
+    """The sign before decimals in prices that are texts."""
     collections: tuple[str, ...] | Listing | None = None
     """Ids of the collections to read, or where the API lists them. None: the API has one list of all products."""
     paging: Paging = Paging()
@@ -49,6 +57,13 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     patience: RetryPolicy = RetryPolicy()
     pages_max: Annotated[int, Meta(ge=1)] = 100_000
     """Pages of one collection, beyond which the API is taken to page for ever."""
+
+
+GONE = (404, 410)
+PAST_THE_END = (400, 404, 410, 416, 422)
+"""What APIs answer to a page behind their last."""
+FAILING_MAX = 3
+"""Pages in a row that fail for themselves; one more, and it is the API that fails."""
 
 
 class ShopCollection(NamedTuple):
@@ -74,6 +89,8 @@ class ShopApiSource:
         self.name = name
         self._config = config
         self._secrets = context.secrets
+        self._held: list[Page] = []
+        """Pages that could not be read since the last one that could: of the same collection, or of several."""
         self._client = RetryingClient(
             name, context, patience=config.patience, headers=config.headers, accept="application/json"
         )
@@ -84,9 +101,10 @@ class ShopApiSource:
             defaults=config.defaults,
             only=config.only,
             minor_units=config.price_in_minor_units,
+            decimal=config.decimal,
         )
         paging = {"next": config.paging.next, "total": config.paging.total}
-        self._page = Expressions({"items": config.items, **paging}, where)
+        self._page = Expressions({"items": config.items, "variants": config.variants, **paging}, where)
         self._pager = Pager(config.paging, self._page, context.secrets)
         listing = config.collections if isinstance(config.collections, Listing) else None
         self._listing = Expressions(
@@ -96,6 +114,7 @@ class ShopApiSource:
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
+        self._held = []
         collections = self._collections()
         resumed = self._pager.restore(checkpoint) if checkpoint else None
         at = str(checkpoint["collection"]) if checkpoint else ""
@@ -105,87 +124,169 @@ class ShopApiSource:
         for collection, following in zip(todo, [*todo[1:], None], strict=True):
             after = {"collection": following.id} if following else None
             yield from self._read_collection(collection, resumed if collection.id == at else None, after)
+        yield from self._let_go()
+
+    def _let_go(self) -> Iterator[Page]:
+        """The pages that failed, once it is known that they failed for themselves."""
+        held, self._held = self._held, []
+        yield from held
 
     def _read_collection(
         self, collection: ShopCollection, resumed: Position | None, after: dict[str, Any] | None
     ) -> Iterator[Page]:
         """The pages of a collection; `after` is the checkpoint that follows it."""
         position = resumed or self._pager.first()
+        template = self._config.url.replace("{collection}", quote(collection.id, safe=""))
+        template = add_query(template, self._config.query)
         signatures: set[bytes] = set()
+        keys: list[str] = []
         while True:
-            template = self._config.url.replace("{collection}", quote(collection.id, safe=""))
-            url = self._pager.url(position, add_query(template, self._config.query))
+            url, errors = self._pager.url(position, template), RowErrors()
+            place = Place(self._secrets.hide(url))
             try:
-                answer, fetched = self._client.get_json(url)
-            except FetchFailed as exc:
-                if position is resumed and resumed.cursor is not None:
+                rows, answer, fetched = self._ask(url)
+                if not rows and self._pager.is_doubtful(position):
+                    rows, answer, fetched = self._ask(url)
+            except (FetchFailed, SourceUnavailable) as exc:
+                if position is resumed and resumed.cursor is not None and isinstance(exc, FetchFailed):
                     # Cursors expire: read this collection from its start.
                     position, resumed = self._pager.first(), None
                     continue
-                if exc.status not in (404, 410):
-                    raise SourceError(f"Source '{self.name}': {exc.found}", remedy=exc.remedy) from exc
-                reason = f"collection '{collection.id}' is gone: {exc.found}"
-                yield Page(failed=(RowFailure(key=collection.id, reason=reason),), checkpoint=after)
-                return
-            rows = self._rows(answer, fetched.url)
-            following = None
-            if self._is_repeated(rows, signatures, position, collection):
-                rows = []
+                following, is_end = self._after_failure(exc, position, collection, place, errors)
+                checkpoint = self._checkpoint(collection, following, after)
+                page = errors.page((), checkpoint=checkpoint, partial=is_end and errors.passed_over.total() > 0)
+                self._held.append(page)
+                if is_end:
+                    yield from self._let_go()
+                if following is None:
+                    return
+                position = following
+                continue
+            yield from self._let_go()
+            if self._is_repeated(rows, signatures, position, collection, errors):
+                rows, following = [], None
             else:
-                following = self._pager.following(position, rows, answer, fetched.url)
+                following = self._pager.following(position, rows, answer, fetched)
             if following is not None and len(signatures) >= self._config.pages_max:
                 raise SourceError(
                     f"Source '{self.name}': collection '{collection.id}' has more than {len(signatures)} pages",
                     valid=f"pages_max is {self._config.pages_max}",
                     remedy="Raise pages_max, or correct [paging] if the API is read in circles",
                 )
-            checkpoint = {"collection": collection.id, **self._pager.store(following)} if following else after
-            yield self._page_of(rows, collection, fetched.url, checkpoint)
+            if not rows and (said := said_by(answer)):
+                errors.add(place, f"it has no rows, and the API says {said!r}")
+            if rows and position.pages and not position.before:
+                errors.add(place, "the page before it was empty, and this one is not")
+            total, read = self._pager.total(fetched, answer), position.rows + len(rows)
+            if following is None and total is not None and read < total:
+                what = Place(f"{total - read} rows of {place}")
+                errors.add(what, f"the API counts {total} rows of collection '{collection.id}' and gave {read}")
+            before, keys = keys, [self._mapping.key(row) for row in rows]
+            has_shifted = self._pager.has_shifted(position, before, keys)
+            if has_shifted:
+                errors.pass_over("rows moved from page to page while they were read: nothing counts as missing")
+            checkpoint = self._checkpoint(collection, following, after)
+            yield self._page_of(rows, collection, fetched.url, errors, checkpoint=checkpoint, partial=has_shifted)
             if following is None:
                 return
             position = following
+
+    def _ask(self, url: str) -> tuple[list[Any], Any, Fetched]:
+        answer, fetched = self._client.get_json(url)
+        return self._rows(answer, fetched.url), answer, fetched
+
+    def _checkpoint(
+        self, collection: ShopCollection, following: Position | None, after: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        return {"collection": collection.id, **self._pager.store(following)} if following else after
+
+    def _after_failure(
+        self,
+        exc: FetchFailed | SourceUnavailable,
+        position: Position,
+        collection: ShopCollection,
+        place: Place,
+        errors: RowErrors,
+    ) -> tuple[Position | None, bool]:
+        """Where to go on after a page that could not be read, None for the next collection; and whether it is an end.
+
+        Raises:
+            SourceError: Nowhere: it is the only page, or too many fail in a row.
+        """
+        status = exc.status if isinstance(exc, FetchFailed) else None
+        if position.pages and status in PAST_THE_END:
+            # Behind a full page, 400 may also be a limit of the API, behind which there are more rows.
+            if status not in GONE and self._pager.is_doubtful(position):
+                errors.pass_over(f"pages after one that answers {status}: the API's end, or its limit")
+            return None, True
+        following = self._pager.skipped(position)
+        if len(self._held) >= FAILING_MAX or (following is None and not collection.id):
+            if isinstance(exc, SourceUnavailable):
+                raise exc
+            raise SourceError(f"Source '{self.name}': {exc.found}", valid=exc.valid, remedy=exc.remedy) from exc
+        errors.add(place, exc.found if following else f"collection '{collection.id}' cannot be read: {exc.found}")
+        return following, False
 
     def _rows(self, answer: Any, url: str) -> list[Any]:
         rows = self._page.find("items", answer)
         if isinstance(rows, list):
             return rows
         keys = ", ".join(list(answer)[:20]) if isinstance(answer, dict) else type(answer).__name__
+        said = said_by(answer)
         raise SourceError(
             f"Source '{self.name}': items = {self._config.items!r} finds no list in the answer of "
-            f"{self._secrets.hide(url)}",
+            f"{self._secrets.hide(url)}" + (f". The API says {said!r}" if said else ""),
             valid=f"The answer has {keys}",
             remedy=f"Correct sources.{self.name}.items",
         )
 
+    def _variants(self, row: Any) -> list[Any]:
+        """The rows of a row's variants; the row itself if it has none."""
+        found = self._page.find("variants", row) if isinstance(row, Mapping) else None
+        if not isinstance(found, list) or not found:
+            return [row]
+        own = [
+            {name: value for name, value in one.items() if value is not None} for one in found if isinstance(one, dict)
+        ]
+        return [{**row, **one, "parent": row} for one in own]
+
     def _is_repeated(
-        self, rows: list[Any], signatures: set[bytes], position: Position, collection: ShopCollection
+        self,
+        rows: list[Any],
+        signatures: set[bytes],
+        position: Position,
+        collection: ShopCollection,
+        errors: RowErrors,
     ) -> bool:
         """Whether this page was already read in this run.
 
         Many APIs answer a page beyond their last with the last one: an end. One that answers with its first
-        page does not understand the paging parameters, and stopping there would silently lose the rest.
+        page has nothing else, or does not understand the paging parameters: stopping there would lose the rest.
         """
         signature = hashlib.blake2b(msgspec.json.encode(rows), digest_size=8).digest()
         repeated = bool(rows) and signature in signatures
         if repeated and len(signatures) == 1 and position.pages == 1:
-            raise SourceError(
-                f"Source '{self.name}': the second page of '{collection.id}' is its first one again",
-                valid="The API's documentation names its paging parameters",
-                remedy=f'Correct [sources.{self.name}.paging], or set its style = "none" if there is only one page',
-            )
+            if self._pager.is_doubtful(position) or self._config.paging.style in ("cursor", "next"):
+                raise SourceError(
+                    f"Source '{self.name}': the second page of '{collection.id}' is its first one again",
+                    valid="The API's documentation names its paging parameters",
+                    remedy=f'Correct [sources.{self.name}.paging], or set its style = "none" if there is only one page',
+                )
+            errors.pass_over("a second page that is the first one again: taken for the only one")
         signatures.add(signature)
         return repeated
 
-    def _page_of(
-        self, rows: list[Any], collection: ShopCollection, url: str, checkpoint: Mapping[str, Any] | None
-    ) -> Page:
+    def _page_of(self, rows: list[Any], collection: ShopCollection, url: str, errors: RowErrors, **fields: Any) -> Page:
         def make(row: Any, errors: RowErrors) -> Item | None:
             return self._mapping.item(row, base_url=url, collection=collection.name or None, errors=errors)
 
-        keyed = (
-            (self._mapping.key(row) or f"row {at} of {self._secrets.hide(url)}", row) for at, row in enumerate(rows)
-        )
-        return page_of(keyed, make, checkpoint=checkpoint)
+        keyed = [
+            (self._mapping.key(variant) or Place(f"row {at} of {self._secrets.hide(url)}"), variant)
+            for at, row in enumerate(rows)
+            for variant in self._variants(row)
+        ]
+        self._mapping.learn(variant for _, variant in keyed)
+        return page_of(keyed, make, errors=errors, **fields)
 
     def _collections(self) -> list[ShopCollection]:
         if self._config.collections is None:

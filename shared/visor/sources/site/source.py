@@ -19,7 +19,7 @@ from visor.schema.items import Item
 from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext
 from visor.sources.parse.item import make_item, resolve_url
-from visor.sources.parse.price import price_of
+from visor.sources.parse.price import DecimalSign, PriceReader
 from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text
 from visor.sources.site.frontier import Frontier, Visit
 from visor.sources.site.page import SitePage, read_page
@@ -62,6 +62,8 @@ class SiteConfig(SourceConfig, frozen=True, kw_only=True):
     other pages with their validators."""
     licence: str | None = None
     country: str | None = None
+    decimal: DecimalSign | None = None
+    """The sign before decimals in prices that are texts."""
     patience: RetryPolicy = RetryPolicy(attempts=2)
 
 
@@ -78,6 +80,7 @@ class SiteSource:
         self._config = config
         self._context = context
         self._start = start
+        self._prices = PriceReader(config.decimal)
         self._host = urlsplit(start).netloc
         self._allow = [_expression(text, f"sources.{name}.allow") for text in config.allow]
         self._deny = [_expression(text, f"sources.{name}.deny") for text in config.deny]
@@ -258,7 +261,7 @@ class SiteSource:
                 yield picture, row, mark
 
     def _item(self, key: str, row: Mapping[str, Any], page: SitePage, base_url: str, errors: RowErrors) -> Item:
-        price, currency = price_of(key, row.get("price"), None, errors)
+        money = self._prices.read(key, row.get("price"), None, errors, machine=True)
         return make_item(
             self.name,
             key,
@@ -266,14 +269,14 @@ class SiteSource:
             page_url=(canonical(str(row["link"]), page.url) if row.get("link") else None) or page.url,
             title=plain_text(row.get("title"), TITLE_LENGTH_MAX) or page.title,
             description=plain_text(row.get("description")) or None,
-            price=price,
-            currency=currency,
+            price=money.amount,
+            currency=money.currency,
             collection=plain_text(row.get("product_type"), 200) or page.breadcrumb,
             country=self._config.country,
             date=iso_date(row.get("date")),
             licence=plain_text(row.get("licence"), 200) or self._config.licence,
             author=plain_text(row.get("author"), 200) or None,
-            extra={name: plain_text(row.get(name), 200) for name in EXTRA},
+            extra={name: plain_text(row.get(name), 200) for name in EXTRA} | money.extra,
         )
 
 

@@ -1,0 +1,86 @@
+"""The gate through which everything that a source yields passes: no item or reason holds a secret."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from visor.schema.items import Item
+from visor.sources.contract import Page, Place, RowErrors, Source
+from visor.sources.secrets import Secrets
+
+_OWN = frozenset({"id", "source"})
+"""Made by Visor, not read from the catalogue."""
+_REQUIRED = frozenset({"key", "image_url"})
+_URLS = frozenset({"image_url", "page_url"})
+
+
+class GuardedSource:
+    """A source of whose items no value holds a secret of its configuration. All else is the source's own."""
+
+    def __init__(self, source: Source, secrets: Secrets) -> None:
+        self.name = source.name
+        self._source, self._secrets = source, secrets
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
+        """See `visor.sources.contract` for the contract."""
+        for page in self._source.read(checkpoint):
+            yield self._guarded(page)
+
+    def _guarded(self, page: Page) -> Page:
+        errors = RowErrors()
+        items = tuple(item for one in page.items if (item := self._without_secrets(one, errors)) is not None)
+        hide = self._secrets.hide
+        failed = tuple(
+            msgspec.structs.replace(failure, key=hide(failure.key), reason=hide(failure.reason))
+            for failure in page.failed
+        )
+        return msgspec.structs.replace(
+            page,
+            items=items,
+            failed=failed + tuple(errors.sample),
+            failed_more=page.failed_more + errors.more,
+            passed_over={hide(reason): count for reason, count in page.passed_over.items()},
+        )
+
+    def _without_secrets(self, item: Item, errors: RowErrors) -> Item | None:
+        lost: dict[str, Any] = {}
+        for field in msgspec.structs.fields(Item):
+            value = None if field.name in _OWN else getattr(item, field.name)
+            if isinstance(value, str):
+                safe: Any = self._safe(value, is_url=field.name in _URLS)
+                safe = field.default if safe is None else safe
+            elif isinstance(value, dict):
+                safe = {name: text for name, text in value.items() if self._secrets.name_in(text) is None}
+            else:
+                continue
+            if safe != value:
+                lost[field.name] = safe
+        if not lost:
+            return item
+        key = Place(self._secrets.hide(item.key)) if "key" in lost else item.key
+        is_lost = not _REQUIRED.isdisjoint(lost)
+        reason = f"its {', '.join(lost)} held a secret of the configuration, which was left out"
+        errors.add(key, reason, dropped=is_lost)
+        return None if is_lost else msgspec.structs.replace(item, **lost)
+
+    def _safe(self, value: str, *, is_url: bool) -> str | None:
+        """The value, or an address without its query, if that holds no secret. A host is none: its name is public."""
+        if not is_url:
+            return value if self._secrets.name_in(value) is None else None
+        try:
+            parts = urlsplit(value)
+        except ValueError:
+            return None
+        if parts.scheme == "file":
+            return value
+        for less in (parts, parts._replace(query="")):
+            if self._secrets.name_in(less._replace(scheme="", netloc=less.netloc.rpartition("@")[0]).geturl()) is None:
+                return less.geturl() if less is not parts else value
+        return None

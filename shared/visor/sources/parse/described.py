@@ -1,0 +1,57 @@
+"""What its owner wrote beside a picture: in a file, or in the metadata of an object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from visor.sources.contract import RowErrors
+from visor.sources.parse.item import page_url_of
+from visor.sources.parse.price import PriceReader, currency_code
+from visor.sources.parse.text import (
+    DESCRIPTION_LENGTH_MAX,
+    TITLE_LENGTH_MAX,
+    country_code,
+    iso_date,
+    plain_text,
+    scalar_text,
+)
+
+
+def described(key: str, values: Mapping[str, Any], prices: PriceReader, errors: RowErrors) -> dict[str, Any]:
+    """The fields of an item. Each value counts for itself: one that cannot be used is reported, and the others stand.
+    Unknown names are ignored.
+    """
+
+    def report(name: str, valid: str) -> None:
+        errors.add(key, f"{name} {values[name]!r:.60} is not {valid}", dropped=False)
+
+    def text(name: str, length_max: int = DESCRIPTION_LENGTH_MAX) -> str | None:
+        value = values.get(name)
+        if isinstance(value, list | Mapping):
+            report(name, "a text")
+        return plain_text(scalar_text(value), length_max) or None
+
+    named, date = text("currency"), values.get("date")
+    if named and currency_code(named) is None:
+        report("currency", "an ISO 4217 code such as EUR")
+    if date not in (None, "") and iso_date(date) is None:
+        report("date", "a date such as 2026-05-01")
+    extra = values.get("extra") or {}
+    if not isinstance(extra, Mapping):
+        report("extra", "an object of texts")
+        extra = {}
+    texts = {str(name): plain_text(scalar_text(value)) for name, value in extra.items()}
+    if lost := [name for name, value in extra.items() if value not in (None, "") and not texts[str(name)]]:
+        errors.add(key, f"extra has values that are not texts: {', '.join(map(str, lost)):.60}", dropped=False)
+    money = prices.read(key, values.get("price"), named, errors)
+    return {
+        "title": text("title", TITLE_LENGTH_MAX),
+        "page_url": page_url_of(key, values.get("page_url"), "", errors),
+        "price": money.amount,
+        "currency": money.currency,
+        "country": country_code(text("country")),
+        "date": iso_date(date),
+        "extra": texts | money.extra,
+        **{name: text(name) for name in ("description", "collection", "licence", "author")},
+    }

@@ -1,0 +1,118 @@
+"""JSON as it is sent: in any encoding, and with the mistakes that programs make."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from visor.sources.parse.encoding import decoded
+
+_TOKENS = re.compile(r'"[^"\\]*(?:\\.?[^"\\]*)*(?:"|\Z)|[^"]+', re.S)
+_ESCAPES = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|\\(u[0-9a-fA-F]{4}|.)", re.S)
+_SURROGATE = re.compile(r"u[dD][89a-fA-F]")
+_NO_VALUE = re.compile(r"(?<![\w.])[+-]?(?:nan|inf(?:inity)?|undefined|none)\b", re.I)
+_COMMA_AT_END = re.compile(r",(?=\s*[\]}])")
+_START = re.compile(r"[\n>(;]\s*(?=[\[{])")
+"""Where JSON begins behind what does not belong to it: a PHP warning, a guard against scripts, a callback."""
+_END = re.compile(r"(?:\s|\)?;|\)|<!--(?:(?!-->).)*-->)*\Z", re.S)
+_STARTS_MAX = 20
+_CUT_TOKEN = re.compile(r"[\w.+-]{0,5}\Z")
+"""What is left of a word or number whose end is missing."""
+
+
+_SAYINGS = (
+    "message", "errormessage", "errordescription", "msg", "detail", "error", "errors", "fault", "faultstring",
+)  # fmt: skip
+"""Names under which APIs say what is wrong, the most telling first."""
+
+
+class NotJson(ValueError):
+    """A text is no JSON. `malformed`: it would be but for a mistake, so that another try gives the same; else its end
+    is missing, or it is something else, such as an error page."""
+
+    def __init__(self, reason: str, *, malformed: bool = False) -> None:
+        self.malformed = malformed
+        super().__init__(reason)
+
+
+def parse_json(data: bytes | str, charset: str | None = None) -> Any:
+    """The value of a JSON text. What is no number is None, half an emoji is U+FFFD, whole numbers are exact.
+
+    Args:
+        charset: What the server says of bytes; UTF-8 that is valid, and byte order marks, take precedence.
+
+    Raises:
+        NotJson: Says what is wrong and where.
+    """
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        text = data if isinstance(data, str) else decoded(data, charset)
+    text = text.strip("\ufeff\0 \t\r\n")
+    repaired = _TOKENS.sub(lambda match: _repaired(match[0]), text)
+    try:
+        return _value(repaired, 0)
+    except NotJson as exc:
+        if repaired[:1] not in ("{", "["):
+            for begin in islice(_START.finditer(repaired), _STARTS_MAX):
+                with suppress(NotJson):
+                    return _value(repaired, begin.end())
+            exc.malformed = False
+        raise
+
+
+_DECODER = json.JSONDecoder(
+    strict=False,
+    parse_float=lambda text: value if math.isfinite(value := float(text)) else None,
+)
+
+
+def _value(text: str, start: int) -> Any:
+    """The value that begins at `start` and reaches the end, but for what `_END` allows behind it."""
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+    except json.JSONDecodeError as exc:
+        is_cut_off = exc.msg.startswith("Unterminated string") or _CUT_TOKEN.match(text, exc.pos)
+        around = text[max(0, exc.pos - 20) : exc.pos + 20]
+        reason = f"{exc.msg} in line {exc.lineno}, column {exc.colno}: {around!r}"
+        raise NotJson(reason, malformed=not is_cut_off) from exc
+    except (ValueError, RecursionError) as exc:
+        raise NotJson(str(exc), malformed=True) from exc
+    if not _END.match(text, end):
+        raise NotJson(f"more follows after its end: {text[end : end + 40]!r}", malformed=True)
+    return value
+
+
+def _repaired(token: str) -> str:
+    """A piece of JSON, a string or what is between two, without the mistakes that leave no doubt what is meant."""
+    if token.startswith('"'):
+        return _ESCAPES.sub(_escape, token)
+    return _COMMA_AT_END.sub("", _NO_VALUE.sub("null", token))
+
+
+def _escape(match: re.Match[str]) -> str:
+    escaped = match[1]
+    if escaped is None:
+        return match[0]
+    if _SURROGATE.match(escaped):
+        return "\\ufffd"
+    return match[0] if escaped[0] in '"\\/bfnrt' or len(escaped) == 5 else escaped
+
+
+def said_by(answer: Any, *, is_inner: bool = False) -> str:
+    """What an answer says of itself in words: an API's own message about what is wrong. Empty if it says nothing."""
+    if isinstance(answer, str):
+        return answer[:300]
+    if isinstance(answer, Mapping):
+        named = {re.sub(r"[\W_]", "", str(name)).lower(): value for name, value in answer.items()}
+        found = [named[name] for name in _SAYINGS if named.get(name)] + list(named.values()) * is_inner
+    else:
+        found = list(answer[:3]) if isinstance(answer, list) and is_inner else []
+    return next((said for part in found if (said := said_by(part, is_inner=True))), "")

@@ -1,0 +1,67 @@
+"""Each folder has a source of its own, also where two are called alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from visor.app import App
+from visor.ingest.seen_set import SeenSet
+from visor.schema.collections import ITEMS
+from visor.schema.items import CrawlRun, IndexedItem, as_document
+from visor.settings import Settings
+from visor.storage.documents import Put
+
+
+@pytest.fixture
+def crawl(tmp_path: Path) -> Callable[[Path], CrawlRun]:
+    def crawl(folder: Path) -> CrawlRun:
+        with App(Settings(home=tmp_path / "home", config=tmp_path / "visor.toml")) as app:
+            return app.crawler.crawl(app.open_folder(folder))
+
+    return crawl
+
+
+def holiday(path: Path, pictures: int) -> Path:
+    (path / "Holiday").mkdir(parents=True)
+    for number in range(pictures):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(path / "Holiday" / f"{number}.jpg")
+    return path / "Holiday"
+
+
+def test_two_folders_of_the_same_name_do_not_overwrite_each_other(
+    tmp_path: Path, crawl: Callable[[Path], CrawlRun]
+) -> None:
+    first, second = holiday(tmp_path / "2023", 3), holiday(tmp_path / "2024", 4)
+    runs = [crawl(folder) for folder in (first, second, first, second)]
+    assert [run.published for run in runs] == [3, 4, 0, 0]
+    assert [run.deleted for run in runs] == [0, 0, 0, 0]
+    names = [run.source for run in runs]
+    assert names[:2] == names[2:]
+    assert names[0] == "Holiday" != names[1]
+
+
+def test_an_index_of_an_older_visor_goes_on_under_its_name(tmp_path: Path, crawl: Callable[[Path], CrawlRun]) -> None:
+    """It has not noted which folder it read; its pictures say so."""
+    first, second = holiday(tmp_path / "2023", 3), holiday(tmp_path / "2024", 4)
+    crawl(first)
+    with App(Settings(home=tmp_path / "home", config=tmp_path / "visor.toml")) as app:
+        seen = SeenSet.load(app.stores.objects, "Holiday")
+        seen.advance(checkpoint=None)
+        seen.save(app.stores.objects, "Holiday")
+        (page,) = app.open_folder(first).read(None)
+        facts = {
+            "version": 1,
+            "model": "m",
+            "shard": "s",
+            "indexed_at": "2026-01-15T00:00:00Z",
+            "width": 8,
+            "height": 8,
+        }
+        indexed = [IndexedItem(item=item, **facts) for item in page.items]
+        app.stores.documents.commit([Put(collection=ITEMS, key=one.item.id, data=as_document(one)) for one in indexed])
+        assert app.open_folder(first).name == "Holiday" != app.open_folder(second).name
+    assert crawl(first).source == "Holiday"
