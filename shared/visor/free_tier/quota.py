@@ -177,7 +177,10 @@ class Meter:
         with self._lock:
             self._pending_share = 0.0
             self._due_at = self._clock() + FLUSH_S
-        self._used.flush(self._keys()[0])
+        month, day = self._keys()
+        if not self._used.is_flushed:
+            self._used.add(month, {f"{period}_firestore_writes": 1 for period in ("month", day)})
+        self._used.flush(month)
 
     def readings(self) -> list[Reading]:
         """Every meter, for the page's about panel and `visor stats`."""

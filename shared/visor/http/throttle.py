@@ -74,7 +74,7 @@ class HostThrottle:
             self._paused_until[host] = max(until, self._paused_until.get(host, 0.0))
 
     def refused(self, host: str, wait_s: float | None, most_s: float = PAUSE_MAX_S) -> None:
-        """Note that `host` asked to be left alone, for `wait_s` if it said so, and `most_s` at most. Answers to one burst
+        """Note that `host` asked to be left alone, for `wait_s` if it said so, `most_s` at most. Answers to one burst
         count as one."""
         with self._changed:
             if wait_s is None and self._paused_until.get(host, 0.0) > time.monotonic():

@@ -21,9 +21,10 @@ def test_strangers_leave_nothing_behind(
     said: list[Any] = []
     report = abuse.measure(abuse.deployed(built_settings, tmp_path), 150, said.append)
     assert report["worker_survived"]
-    assert report["changed"] == report["changed_after_merge"] == 0
+    assert report["changed"] == 0
+    assert report["moved_after_merge"] < 0.05
     assert set(report["statuses"]) <= {"200", "400", "401", "404", "413", "422", "429"}
     assert report["peak_mb"] < report["limit_mb"]
     for metered in report["meters"].values():
         booked, counted = (float(number) for number in metered.split(" of "))
-        assert booked == pytest.approx(counted, rel=0.1, abs=10)
+        assert booked == pytest.approx(counted, rel=0.1, abs=3)
