@@ -30,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     topic: str = "visor-batches"
     subscription: str = "visor-batches"
     """Pull subscription to the topic, for tools and tests; embed itself is pushed to."""
+    dead_letter_topic: str = "visor-dead-letters"
     dead_letter_subscription: str = "visor-dead-letters"
     database: str = "(default)"
     store_deadline_s: float = 30.0
@@ -80,6 +81,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     k_max: int = 200
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the endpoint, besides its own page; `*`: all."""
+    page_config: str = ""
+    """The page's config.json; where it is set, the search function serves the page, too."""
     hosts: tuple[str, ...] = ()
     """Names by which `visor serve` may be called, besides localhost and addresses of numbers."""
     owner_key: str = ""
