@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from visor.sources.config import SourcesFile
     from visor.sources.contract import Source, SourceContext
     from visor.storage import Stores
+    from visor.storage.documents import DocumentStore
+    from visor.storage.objects import ObjectStore
     from visor.web.api import HttpApi
     from visor.web.site import Site
 
@@ -98,6 +100,13 @@ class App:
         return self._meter or Meter(self.stores.documents, self.settings)
 
     @cached_property
+    def _metered(self) -> tuple[ObjectStore, DocumentStore]:
+        """The stores that searches use."""
+        from visor.free_tier.metered import metered
+
+        return metered(self.stores.objects, self.stores.documents, self.meter)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Of the model, which is not loaded for it: compact merges vectors and makes none."""
         from visor.models.store import model_fingerprint
@@ -124,8 +133,7 @@ class App:
         if self._searcher is not None:  # one that holds nothing yet is false
             return self._searcher
         return Searcher(
-            self.stores.objects,
-            self.stores.documents,
+            *self._metered,
             model=self.embedder.fingerprint,
             freshness_s=self.settings.freshness_s,
         )
@@ -274,7 +282,7 @@ class App:
         from visor.confidence.fit_index import Calibrator
         from visor.index.merge.merge import merge
         from visor.ingest.reindex import finish_reindex
-        from visor.search.feedback import rejected_features
+        from visor.search.feedback import rejected_features, trim_inbox
         from visor.search.visitors import VisitorSums
 
         objects, documents = self.stores.objects, self.stores.documents
@@ -290,6 +298,7 @@ class App:
         )
         if report.generation and report.finished and not report.unreadable:
             finish_reindex(objects, documents, self.fingerprint)
+        trim_inbox(documents)
         self.meter.add("compact_run")
         self.meter.flush()
         return report
@@ -311,11 +320,10 @@ class App:
             searcher=self.searcher,
             embedder=self.embedder,
             fetcher=self.fetcher,
-            documents=self.stores.documents,
+            documents=self._metered[1],
             settings=self.settings,
             picture_address=picture_address,
-            on_look=lambda: self.meter.add("look"),
-            on_learn=lambda: self.meter.add("learn"),
+            meter=self.meter,
         )
 
     def serving(self, picture_address: Callable[[IndexedItem], str] | None = None) -> ActiveIndex:
@@ -337,15 +345,20 @@ class App:
         return ActiveIndex(own, self.stores.documents, other, freshness_s=self.settings.freshness_s)
 
     def http_api(self, picture_address: Callable[[IndexedItem], str] | None = None) -> HttpApi:
-        from visor.web.access import AccessPolicy
+        import msgspec
+
+        from visor.web.access import AccessPolicy, local_key
         from visor.web.api import HttpApi
 
+        settings = self.settings
+        if settings.backend == "local" and not settings.owner_key:
+            settings = msgspec.structs.replace(settings, owner_key=local_key(settings.home))
         return HttpApi(
             self.serving(picture_address),
-            self.settings,
-            AccessPolicy(self.settings, self.meter),
+            settings,
+            AccessPolicy(settings, self.meter),
             pusher=lambda: self.pusher,
-            objects=self.stores.objects,
+            objects=self._metered[0],
             read_image=self.read_image,
         )
 

@@ -32,6 +32,7 @@
         ├── RequestTooLarge
         ├── RequestTooSlow
         ├── KeyRequired
+        ├── Forbidden                 the page that asks, or the name that it asks by, is not one of ours
         └── QuotaReached
 
 Errors of other libraries are translated where they enter, with `raise … from exc`.
@@ -216,6 +217,11 @@ class RequestTooSlow(RequestError):
 class KeyRequired(RequestError):
     code = "key_required"
     status = 401
+
+
+class Forbidden(RequestError):
+    code = "forbidden"
+    status = 403
 
 
 class QuotaReached(RequestError):

@@ -23,7 +23,7 @@ COMMANDS = {
     "doctor": ("doctor", "Check what is installed, and say how to install what is missing."),
     "eval": ("eval", "Measure how well the images of a labelled folder are found."),
     "failures": ("index", "List the items that could not be embedded, and try them again."),
-    "feedback": ("search", "Show which matches searchers rejected."),
+    "feedback": ("search", "Show, take in or reject what searchers said."),
     "index": ("index", "Read a folder or source, embed its images and make them searchable."),
     "links": ("crawl", "Check whether images and pages still exist, and replace those that do not."),
     "model": ("model", "List, build and show models."),

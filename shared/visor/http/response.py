@@ -76,7 +76,7 @@ def status_error(response: httpx.Response, body: bytes = b"") -> FetchFailed | F
         )
     if status < 500 and status not in _UNAVAILABLE:
         return FetchFailed(
-            f"{url.host} answered {status} for {url.raw_path.decode('ascii', 'replace')[:200]!r}",
+            f"{url.host} answered {status} for {url.path[:200]!r}",
             valid="A status of 200",
             remedy="Check that the URL opens in a browser without signing in",
             status=status,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from visor.errors import NotFound, SettingsError
 from visor.settings import PREFIX, Settings
@@ -18,6 +19,16 @@ from visor.storage.queue import Queue
 
 INDEXES = "indexes"
 """Folder of the home that holds a folder for each index."""
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder, and those above it that are missing, for its user alone: it knows titles and paths of pictures.
+
+    One that is there stays as it is.
+    """
+    for one in (*reversed(folder.parents), folder):
+        one.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 @dataclass(frozen=True, kw_only=True)
