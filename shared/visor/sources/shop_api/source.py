@@ -35,7 +35,7 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     """The keys of a `shop_api` source. Expressions are JMESPath."""
 
     url: str
-    """Address of a page of products; `{collection}` stands for the collection's id."""
+    """Address of a page of products; `{collection}` stands for the collection's id. See `Paging.param` for others."""
     items: str = "@"
     """Where the rows stand in a page."""
     fields: Fields
@@ -175,7 +175,7 @@ class ShopApiSource:
                 )
             if not rows and (said := said_by(answer)):
                 errors.add(place, f"it has no rows, and the API says {said!r}")
-            if rows and position.pages and not position.before:
+            if rows and position.pages and not position.before and not position.cursor:
                 errors.add(place, "the page before it was empty, and this one is not")
             total, read = self._pager.total(fetched, answer), position.rows + len(rows)
             if following is None and total is not None and read < total:
@@ -231,6 +231,9 @@ class ShopApiSource:
         rows = self._page.find("items", answer)
         if isinstance(rows, list):
             return rows
+        if answer == [] or rows == {} or (isinstance(answer, dict) and answer.get(self._config.items, answer) is None):
+            # PHP writes an object without members as a list and the other way round, Go an empty list as null.
+            return []
         keys = ", ".join(list(answer)[:20]) if isinstance(answer, dict) else type(answer).__name__
         said = said_by(answer)
         raise SourceError(
