@@ -32,7 +32,6 @@ lint: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## style, types, front en
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/check_terraform.py
 	$(BIN)/python scripts/docs_tables.py --check
 	$(BIN)/check-jsonschema --builtin-schema vendor.cloudbuild cloudbuild.yaml
 	if command -v terraform >/dev/null; then terraform fmt -check -diff terraform; fi

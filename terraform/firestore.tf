@@ -7,6 +7,7 @@ locals {
     items       = ["indexed_at"]
     commits     = ["committed_at"]
     failures    = []
+    tries       = []
     checkpoints = []
     runs        = ["started_at"]
     meters      = []
@@ -30,7 +31,7 @@ resource "google_firestore_database" "database" {
   app_engine_integration_mode       = "DISABLED"
   point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_DISABLED"
   delete_protection_state           = var.protect_data ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
-  deletion_policy                   = var.protect_data ? "ABANDON" : "DELETE"
+  deletion_policy                   = "DELETE" # which Google refuses while the protection is enabled
 
   depends_on = [google_project_service.service]
 }

@@ -191,6 +191,10 @@ class CountingQueue:
     def release(self, message: Message, *, delay_s: float, why: str = "") -> None:
         self._queue.release(message, delay_s=delay_s, why=why)
 
+    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
+        self._queue.bury(body, attempts=attempts, why=why)
+        self._count([body])
+
     def waiting(self) -> int:
         return self._queue.waiting()
 

@@ -107,7 +107,7 @@ def subscribe_push(settings: Settings, address: str) -> None:
     publisher, subscriber = PublisherClient(), SubscriberClient()
     with subscriber:
         topic = publisher.topic_path(settings.project, settings.topic)
-        dead = publisher.topic_path(settings.project, settings.topic + "-dead")
+        dead = publisher.topic_path(settings.project, settings.dead_letter_topic)
         for name in (topic, dead):
             publisher.create_topic(name=name)
         path = subscriber.subscription_path(settings.project, settings.dead_letter_subscription)

@@ -7,11 +7,13 @@ import { answer, askedAs, config, query } from "./state";
 import "./styles/index.css";
 import { followTheme } from "./theme";
 import { App } from "./views/App";
+import { preferred } from "./words/format";
 import { bandOf } from "./words/sureness";
 import { titleOf } from "./words/title";
 
 followTheme();
 config.value = await loadConfig();
+preferred.language = config.value.language ?? "";
 effect(() => {
   const found = answer.value?.matches.length ? bandOf(answer.value, askedAs.value) : null;
   document.title = titleOf(query.value, config.value.title, found);

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from visor.ingest.push import Pusher
     from visor.ingest.reindex import ReindexReport
     from visor.ingest.request_budget import RequestBudget
+    from visor.ingest.worker import PushedBatches
     from visor.models.embedder import Embedder
     from visor.schema.items import CrawlRun, IndexedItem, Item
     from visor.search.active_index import ActiveIndex
@@ -141,6 +142,12 @@ class App:
             settings=self.settings,
             meter=self.meter,
         )
+
+    @cached_property
+    def pushed_batches(self) -> PushedBatches:
+        from visor.ingest.worker import PushedBatches
+
+        return PushedBatches(self.batch_embedder, self.stores, self.settings.embed_attempts_max)
 
     @cached_property
     def pusher(self) -> Pusher:
@@ -302,14 +309,18 @@ class App:
         )
 
     def site(self, config: Mapping[str, Any]) -> Site:
-        """The page and the HTTP API at one local address; `config` is what the page's config.json says."""
+        """The page and the HTTP API at one address; `config` is what the page's config.json says.
+
+        On this machine it also shows pictures that have no web address; on Google Cloud those stay private.
+        """
         from visor.web.site import PAGE, Site, picture_address
 
+        local = self.settings.backend == "local"
         return Site(
-            self.http_api(picture_address),
+            self.http_api(picture_address if local else None),
             page=PAGE if PAGE.is_dir() else None,
             config={"endpoint": "", **config},
-            read_image=self.read_image,
+            read_image=self.read_image if local else None,
         )
 
     @cached_property

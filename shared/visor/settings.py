@@ -30,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     topic: str = "visor-batches"
     subscription: str = "visor-batches"
     """Pull subscription to the topic, for tools and tests; embed itself is pushed to."""
+    dead_letter_topic: str = "visor-dead-letters"
     dead_letter_subscription: str = "visor-dead-letters"
     database: str = "(default)"
     store_deadline_s: float = 30.0
@@ -79,6 +80,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How long the body of a request may take to arrive; 20 s of a mobile line are more than a page's picture needs."""
     k_max: int = 200
     cors_origins: tuple[str, ...] = ("*",)
+    page_config: str = ""
+    """The page's config.json; where it is set, the search function serves the page, too."""
     owner_key: str = ""
     """Key with which the owner may also use the reserve (header `X-Visor-Key`); empty: there is none."""
     key_required: bool = False

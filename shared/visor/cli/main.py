@@ -18,6 +18,7 @@ COMMANDS = {
     "crawl": ("crawl", "Read a source and publish what changed."),
     "demo": ("serve", "Crawl, embed and serve the demo shop on this machine."),
     "deploy": ("deploy", "Put Visor on Google Cloud, within the free tier."),
+    "destroy": ("deploy", "Remove what `visor deploy` made, with all data."),
     "dlq": ("crawl", "List and retry batches that could not be processed."),
     "doctor": ("doctor", "Check what is installed, and say how to install what is missing."),
     "eval": ("eval", "Measure how well the images of a labelled folder are found."),

@@ -66,7 +66,8 @@ class _Answer(NamedTuple):
 
 
 class Fetcher:
-    """Fetches over one pool of connections: no cookies, no credentials, no proxy. Thread-safe; use it in a `with`.
+    """Fetches over one pool of connections: no credentials, no proxy, and cookies only until a redirect's end, since
+    some sites redirect to themselves until one comes back. Thread-safe; use it in a `with`.
 
     Args:
         settings: Limits, user agent, `allow_hosts`.
@@ -144,13 +145,14 @@ class Fetcher:
         slot_wait_s = deadline * SLOT_WAIT_DEADLINES if options.slot_wait_s is None else options.slot_wait_s
         headers = _headers(options) | dict(part or {})
         target = permanent = validate_url(url, self._allow)
-        first_host, is_permanent = host_key(target), True
+        first_host, is_permanent, cookies = host_key(target), True, httpx.Cookies()
         for _ in range(REDIRECTS_MAX + 1):
             host = host_key(target)
             own = headers | dict(options.headers) if host == first_host else headers
             request = self._client.build_request(
                 "GET", target, headers=httpx.Headers(own, "latin-1"), extensions={"timeout": deadline.timeouts}
             )
+            cookies.set_cookie_header(request)
             with self._throttle.slot(host, slot_wait_s) as waited_s:
                 deadline.extend(waited_s)
                 slot_wait_s = max(0.0, slot_wait_s - waited_s)
@@ -159,6 +161,7 @@ class Fetcher:
                         self._raise_for_status(response, ok)
                         yield _Answer(response, permanent)
                         return
+            cookies.extract_cookies(response)
             target = resolve_redirect(response, self._allow)
             is_permanent = is_permanent and response.status_code in _PERMANENT
             permanent = target if is_permanent else permanent

@@ -46,6 +46,8 @@ class Response(Record, frozen=True, kw_only=True):
     """All headers, their names in lower case; one that is repeated is joined by `, `."""
     not_modified: bool = False
     """The validators that were passed still hold; there is no body."""
+    robots: tuple[str, ...] = ()
+    """The values of `X-Robots-Tag`."""
 
 
 class Fetched(Response, frozen=True, kw_only=True):

@@ -27,6 +27,7 @@ def head_fields(response: httpx.Response) -> dict[str, Any]:
         "modified": headers.get("last-modified"),
         "headers": dict(headers),
         "not_modified": response.status_code == 304,
+        "robots": tuple(headers.get_list("x-robots-tag")),
     }
 
 

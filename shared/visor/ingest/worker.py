@@ -1,15 +1,21 @@
-"""The worker: takes batches from the queue and embeds them, in the embedded setting (Pub/Sub pushes in the other)."""
+"""Who takes batches and embeds them: a worker in the embedded setting; on Google Cloud, where Pub/Sub pushes them, a
+function."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-from visor.errors import VisorError
+from visor.errors import CorruptObject, StoreUnavailable, VisorError
 from visor.ingest.batch_plan import EmbedReport
 from visor.ingest.embed import BatchEmbedder
+from visor.schema.collections import TRIES
+from visor.storage import Stores
+from visor.storage.documents import Delete, Put
 from visor.storage.queue import Message, Queue
 
 LOG = logging.getLogger("visor.worker")
@@ -94,3 +100,62 @@ class Worker:
         self.queue.acknowledge(message)
         if self.on_report:
             self.on_report(report)
+
+
+class PushedBatches:
+    """Embeds what is pushed, and makes a dead letter of a batch that was tried `attempts_max` times.
+
+    Pub/Sub counts deliveries, also those for which no instance was free. The tries that ran are counted here: but for
+    the first delivery before each, so that one that ends with its process counts. One during which a store did not
+    answer does not.
+    """
+
+    def __init__(self, embedder: BatchEmbedder, stores: Stores, attempts_max: int) -> None:
+        self.embedder, self.stores, self.attempts_max = embedder, stores, attempts_max
+
+    def embed(self, body: bytes, *, attempt: int) -> EmbedReport | None:
+        """Process one delivery; None if it became a dead letter, which acknowledges it, too.
+
+        Args:
+            attempt: 1 for the first delivery, as Pub/Sub counts.
+
+        Raises:
+            VisorError: As `BatchEmbedder.embed`; deliver again later.
+        """
+        key = hashlib.blake2b(body, digest_size=16).hexdigest()
+        counted = self.stores.documents.get(TRIES, [key]).get(key)
+        tries = 1 + (int(counted.data["tries"]) if counted else 0)
+        if tries > self.attempts_max:
+            self._bury(key, body, tries - 1, "The function ended during its last try")
+            return None
+        is_counted = attempt > 1 or tries > 1
+        if is_counted:
+            self._count(key, tries)
+        try:
+            report = self.embedder.embed(body, attempt=attempt)
+        except CorruptObject as exc:
+            self._bury(key, body, tries, str(exc))
+            return None
+        except StoreUnavailable:
+            if is_counted:
+                with suppress(VisorError):
+                    self._count(key, tries - 1)
+            raise
+        except VisorError as exc:
+            if tries >= self.attempts_max:
+                self._bury(key, body, tries, str(exc))
+                return None
+            if not is_counted:
+                self._count(key, tries)
+            raise
+        if is_counted:
+            self.stores.documents.commit([Delete(collection=TRIES, key=key)])
+        return report
+
+    def _count(self, key: str, tries: int) -> None:
+        self.stores.documents.commit([Put(collection=TRIES, key=key, data={"tries": tries})])
+
+    def _bury(self, key: str, body: bytes, tries: int, why: str) -> None:
+        LOG.error("Batch given up after %d tries: %s", tries, why)
+        self.stores.queue.bury(body, attempts=tries, why=why)
+        self.stores.documents.commit([Delete(collection=TRIES, key=key)])

@@ -113,6 +113,7 @@ def open_queue(settings: Settings) -> Queue:
         settings.topic,
         settings.subscription,
         settings.dead_letter_subscription,
+        dead_letter_topic=settings.dead_letter_topic,
         deadline_s=settings.store_deadline_s,
     )
 

@@ -59,6 +59,10 @@ class Queue(Protocol):
 
     def release(self, message: Message, *, delay_s: float, why: str = "") -> None: ...
 
+    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
+        """Make a dead letter of a message that was pushed here, before its attempts are used up. Durable."""
+        ...
+
     def waiting(self) -> int:
         """Messages that are not acknowledged and not dead, leased ones included (an estimate on Google Cloud)."""
         ...

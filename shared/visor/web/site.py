@@ -1,8 +1,12 @@
-"""The local site: the page, the HTTP API and a folder's images at one address."""
+"""The site: the page and the HTTP API at one address; on this machine also a folder's images."""
 
 from __future__ import annotations
 
+import functools
+import gzip
 import io
+import mimetypes
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -12,7 +16,6 @@ import msgspec
 from flask import Request, Response
 from PIL import Image
 from werkzeug.security import safe_join
-from werkzeug.utils import send_file
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from visor.errors import SettingsError, UnknownItem, VisorError
@@ -29,6 +32,16 @@ PAGE = _BUILT if _BUILT.is_dir() else Path(__file__).with_name("page")
 """The built page: of a checkout, or the one that lies in an installed package."""
 PICTURES = "/pictures/"
 THUMBNAIL_SIDE = 480
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' https: http: data: blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every file of the page. All of it is of this origin but for the catalogue's pictures."""
+_NAMED_BY_CONTENT = re.compile(r"-[A-Za-z0-9_-]{8,}\.\w+\Z")
+_COMPRESSED = (".css", ".html", ".js", ".json", ".svg", ".txt")
 
 
 def picture_address(indexed: IndexedItem) -> str:
@@ -42,7 +55,8 @@ class Site:
     Args:
         page: Folder of the built page, or None to answer the API only.
         config: What the page's `config.json` says.
-        read_image: Gives the bytes of an item's image, for images that have no web address.
+        read_image: Gives the bytes of an item's image, for images that have no web address; None: they are not shown,
+            and what is read of the page is counted, because it is read from a function.
     """
 
     def __init__(
@@ -51,35 +65,55 @@ class Site:
         *,
         page: Path | None,
         config: Mapping[str, Any],
-        read_image: Callable[[Item], bytes],
+        read_image: Callable[[Item], bytes] | None,
     ) -> None:
         self.api, self.page, self.config, self.read_image = api, page, config, read_image
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
-        return self._answer(request)(environ, start_response)
+        return self.answer(request)(environ, start_response)
 
-    def _answer(self, request: Request) -> WerkzeugResponse:
+    def answer(self, request: Request) -> WerkzeugResponse:
+        """A file of the page, a picture, or what the HTTP API says."""
         path = request.path
         if request.method not in ("GET", "HEAD") or path.startswith("/v1/") or path == "/openapi.json":
             return self.api(request)
         if path == "/config.json":
-            return Response(msgspec.json.encode(self.config), mimetype="application/json")
-        if path.startswith(PICTURES):
-            return self._picture(path.removeprefix(PICTURES))
+            return self._sent(Response(msgspec.json.encode(self.config), mimetype="application/json"))
+        if path.startswith(PICTURES) and self.read_image is not None:
+            return self._picture(path.removeprefix(PICTURES), self.read_image)
         if self.page is not None:
             file = safe_join(str(self.page), "index.html" if path == "/" else path.lstrip("/"))
             if file is not None and Path(file).is_file():
-                return send_file(file, request.environ, max_age=0)
+                return self._sent(self._file(Path(file), request))
         return self.api(request)
 
-    def _picture(self, item: str) -> Response:
+    def _file(self, path: Path, request: Request) -> Response:
+        packed = path.suffix in _COMPRESSED and request.accept_encodings["gzip"] > 0
+        response = Response(_read(path, packed), mimetype=mimetypes.guess_type(path.name)[0])
+        response.headers["Cache-Control"] = (
+            "public, max-age=31536000, immutable" if _NAMED_BY_CONTENT.search(path.name) else "no-cache"
+        )
+        response.headers["Vary"] = "Accept-Encoding"
+        if packed:
+            response.headers["Content-Encoding"] = "gzip"
+        response.add_etag()
+        response.make_conditional(request)
+        return response
+
+    def _sent(self, response: Response) -> Response:
+        response.headers.update(HEADERS)
+        if self.read_image is None:
+            self.api.access.count("reading", seconds=0, response_bytes=response.calculate_content_length() or 0)
+        return response
+
+    def _picture(self, item: str, read_image: Callable[[Item], bytes]) -> Response:
         """A thumbnail of an image in a folder or private bucket. Items of other sources have web addresses."""
         try:
             found = self.api.service().found(item)
             if web_address(found):
                 raise UnknownItem(f"Item {item:.64} has a web address", remedy="Open that instead")
-            data = self.read_image(found.item)
+            data = read_image(found.item)
             pixels = decode_image(data, pixels_max=self.api.settings.pixels_max, side_hint=THUMBNAIL_SIDE).pixels
         except VisorError as exc:
             return Response(str(exc), 404, mimetype="text/plain")
@@ -87,6 +121,12 @@ class Site:
         buffer = io.BytesIO()
         pixels.save(buffer, "JPEG", quality=85)
         return Response(buffer.getvalue(), mimetype="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+
+
+@functools.lru_cache(64)
+def _read(path: Path, packed: bool) -> bytes:
+    data = path.read_bytes()
+    return gzip.compress(data, mtime=0) if packed else data
 
 
 class Server:

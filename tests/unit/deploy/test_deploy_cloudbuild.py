@@ -274,6 +274,22 @@ def test_headers_and_order_of_uploads(dist: Path) -> None:
     assert list(commands)[-2:] == ["config.json", "index.html"], "what names others comes last"
 
 
+def test_a_service_that_serves_the_page_is_opened_without_all_users(workspace: Path, dist: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "publish.py"), str(dist), "run://p/us-central1/visor-search"]
+    done = subprocess.run(
+        [*command, "--endpoint", "https://x.run.app", "--dry-run"], capture_output=True, text=True, check=True
+    )
+    where = "--region=us-central1 --project=p --quiet"
+    assert done.stdout.strip() == f"gcloud run services update visor-search --no-invoker-iam-check {where}"
+    assert json.loads((dist / "config.json").read_text())["endpoint"] == ""
+
+
+def test_what_the_owner_says_of_the_page_is_published(dist: Path) -> None:
+    publish.write_config(dist, "https://x.run.app/", {"title": "Shop", "notes": [{"text": "Hand-made"}]})
+    config = json.loads((dist / "config.json").read_text())
+    assert config == {"endpoint": "https://x.run.app", "title": "Shop", "notes": [{"text": "Hand-made"}]}
+
+
 def test_a_file_of_unknown_type_is_not_published(dist: Path) -> None:
     (dist / "secret.pem").write_text("")
     with pytest.raises(SystemExit, match=r"secret\.pem"):

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from visor.cli.deploy import deploy_command
-from visor.deploy.readiness import ProjectCheck, examine
+from visor.deploy.readiness import CHECKS, ProjectCheck, examine
 from visor.deploy.steps import DEPLOYER_ROLES, OVERRIDE, STATE_FILE, Target, cloud_steps, local_steps
 from visor.errors import DeployError
 
@@ -52,6 +52,8 @@ class World:
             "terraform apply": {},
             "terraform output -raw endpoint": {"stdout": "https://visor-search-x.a.run.app"},
             "terraform output -raw page": {"stdout": "https://storage.googleapis.com/my-project-visor-site/index.html"},
+            "terraform output -raw site": {"stdout": "gs://my-project-visor-site"},
+            "terraform output -raw page_config": {"stdout": '{"title": "Mine"}'},
             "terraform output -raw crawl_now": {"stdout": "gcloud scheduler jobs run visor-crawl"},
             "gcloud version": {"stdout": "Google Cloud SDK 550.0.0\nbq 2.1"},
             "gcloud config get-value project": {"stdout": "my-project"},
@@ -65,6 +67,11 @@ class World:
                 ]
             },
             "gcloud services enable": {},
+            "gcloud beta services identity create": {},
+            "gcloud resource-manager org-policies describe": {"stdout": {}},
+            "gcloud org-policies describe": {"status": 1, "stderr": "NOT_FOUND"},
+            "gcloud functions list": {"stdout": []},
+            "gcloud scheduler jobs run": {},
             "gcloud projects get-iam-policy": {
                 "stdout": {"bindings": [{"role": "roles/owner", "members": ["user:me@example.org"]}]}
             },
@@ -73,6 +80,7 @@ class World:
             "gcloud scheduler jobs list": {"stdout": []},
             "gcloud artifacts repositories list": {"stdout": []},
             "gcloud storage": {},
+            "gcloud storage ls": {"status": 1},
             "gcloud iam service-accounts create": {},
             "gcloud builds submit": {},
             "npm ci": {},
@@ -116,6 +124,7 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("functions", "frontend", "scripts"):
         (root / name).mkdir()
     (root / "cloudbuild.yaml").write_text("steps: []\n")
+    (root / "visor.toml").write_text('[sources.shop]\nkind = "site"\nurl = "https://shop.example/"\n')
     note = "import sys, pathlib; pathlib.Path(__file__).with_suffix('.ran').write_text(' '.join(sys.argv[1:]))\n"
     for name in ("bundle", "publish", "smoke"):
         (root / "scripts" / f"{name}.py").write_text(note)
@@ -144,6 +153,7 @@ def test_plan_needs_no_program_and_no_credentials(tmp_path: Path, monkeypatch: p
 def test_plan_as_json_names_every_step_and_resource() -> None:
     document = json.loads(deploy(ROOT, "--plan", "--json", "--project", "my-project").stdout)
     assert [step["name"] for step in document["steps"]][-3:] == ["terraform", "publish", "smoke"]
+    assert document["steps"][0]["name"] == "services"
     addresses = {resource["address"] for resource in document["resources"]}
     declared = sum(path.read_text().count('\nresource "') for path in (ROOT / "terraform").glob("*.tf"))
     assert len(addresses) == declared
@@ -157,20 +167,35 @@ def test_run_does_every_step_in_order(world: World, checkout: Path) -> None:
     assert "-var=project=my-project" in apply
     assert "-var=time_zone=Europe/Berlin" in apply
     assert (checkout / "visor" / "__main__.ran").read_text() == "model build"
-    assert (checkout / "scripts" / "bundle.ran").read_text() == "build/bundles"
-    published = (checkout / "scripts" / "publish.ran").read_text()
-    assert published == "frontend/dist gs://my-project-visor-site --endpoint https://visor-search-x.a.run.app"
-    assert "--page https://storage.googleapis.com/" in (checkout / "scripts" / "smoke.ran").read_text()
-    programs = [call[:2] for call in map(json.loads, world.log.read_text().splitlines())]
-    assert (
-        programs.index(["npm", "run"]) < programs.index(["terraform", "init"]) < programs.index(["terraform", "apply"])
+    assert (checkout / "scripts" / "bundle.ran").read_text() == (
+        f"build/bundles --page frontend/dist --terraform terraform --config {checkout / 'visor.toml'}"
+        " --var time_zone=Europe/Berlin"
     )
+    published = (checkout / "scripts" / "publish.ran").read_text()
+    assert published == (
+        "frontend/dist gs://my-project-visor-site --endpoint https://visor-search-x.a.run.app"
+        ' --config {"title": "Mine"}'
+    )
+    assert "--page https://storage.googleapis.com/" in (checkout / "scripts" / "smoke.ran").read_text()
+    programs = [call[:3] for call in map(json.loads, world.log.read_text().splitlines())]
+    order = [
+        ["gcloud", "services", "enable"],
+        ["gcloud", "beta", "services"],
+        ["npm", "run", "build"],
+        ["terraform", "init", "-input=false"],
+        ["terraform", "apply", "-input=false"],
+        ["gcloud", "scheduler", "jobs"],
+    ]
+    last = [max(at for at, call in enumerate(programs) if call == one) for one in order]
+    assert last == sorted(last)
 
 
-def test_the_owner_s_sources_go_into_the_bundle(world: World, checkout: Path) -> None:
-    (checkout / "visor.toml").write_text("[sources]\n")
+def test_without_sources_it_is_said_and_nothing_is_crawled(world: World, checkout: Path) -> None:
+    (checkout / "visor.toml").unlink()
     assert deploy(checkout).exit_code == 0
-    assert (checkout / "scripts" / "bundle.ran").read_text() == f"build/bundles --config {checkout / 'visor.toml'}"
+    assert "--config" not in (checkout / "scripts" / "bundle.ran").read_text()
+    assert not world.asked("gcloud", "scheduler", "jobs", "run")
+    assert not findings(checkout)["sources"].ok
 
 
 def test_state_goes_into_a_bucket_where_the_file_says_so(world: World, checkout: Path) -> None:
@@ -296,6 +321,65 @@ DOES_NOT_FIT = {
         "Delete images",
     ),
 }
+
+
+CLOSED = {"listPolicy": {"allowedValues": ["C01abc"]}}
+POLICY = "gcloud resource-manager org-policies describe"
+BY_ORGANISATION: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
+    "no organisation": ({}, (), ""),
+    "domains": ({"iam.allowedPolicyMemberDomains": CLOSED}, (), 'public = "function"'),
+    "nobody at all": ({"iam.allowedPolicyMemberDomains": {"listPolicy": {"allValues": "DENY"}}}, (), "function"),
+    "everybody": ({"iam.allowedPolicyMemberDomains": {"listPolicy": {"allValues": "ALLOW"}}}, (), ""),
+    "buckets": ({"storage.publicAccessPrevention": {"booleanPolicy": {"enforced": True}}}, (), "function"),
+    "buckets are free": ({"storage.publicAccessPrevention": {"booleanPolicy": {}}}, (), ""),
+    "domains, by function": ({"iam.allowedPolicyMemberDomains": CLOSED}, ("public=function",), ""),
+    "invoker check, by function": (
+        {"run.managed.requireInvokerIam": {"spec": {"rules": [{"enforce": True}]}}},
+        ("public=function",),
+        "administrator",
+    ),
+    "domains and a budget": (
+        {"iam.allowedPolicyMemberDomains": CLOSED},
+        ("public=function", "billing_account=0A1B2C-3D4E5F-6A7B8C"),
+        "Leave billing_account out",
+    ),
+    "Europe only": ({"gcp.resourceLocations": {"listPolicy": {"allowedValues": ["in:eu-locations"]}}}, (), "exception"),
+    "the United States": ({"gcp.resourceLocations": {"listPolicy": {"allowedValues": ["in:us-locations"]}}}, (), ""),
+    "our region": (
+        {"gcp.resourceLocations": {"listPolicy": {"allowedValues": ["in:us-central1-locations"]}}},
+        (),
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BY_ORGANISATION)
+def test_doctor_reads_the_organisation_s_policies(case: str, world: World, checkout: Path) -> None:
+    policies, variables, remedy = BY_ORGANISATION[case]
+    for constraint, policy in policies.items():
+        describe = "gcloud org-policies describe" if ".managed." in constraint else POLICY
+        world.says(f"{describe} {constraint}", stdout=policy)
+    target = Target(root=checkout, project="my-project", variables=variables)
+    if not remedy:
+        assert CHECKS["policies"](target)
+        return
+    with pytest.raises(DeployError) as refused:
+        CHECKS["policies"](target)
+    assert remedy in refused.value.remedy
+
+
+def test_two_states_of_one_project_are_refused(world: World, checkout: Path) -> None:
+    state = checkout / "terraform" / "terraform.tfstate"
+    here, cloud = Target(root=checkout, project="my-project"), Target(root=checkout, project="my-project", cloud=True)
+    assert CHECKS["state"](here) == "on this machine"
+    state.write_text('{"resources": [{"type": "google_pubsub_topic"}]}')
+    with pytest.raises(DeployError, match="deployed from here"):
+        CHECKS["state"](cloud)
+    state.write_text('{"resources": []}')
+    assert CHECKS["state"](cloud) == "in a bucket"
+    world.says("gcloud storage ls", stdout="gs://my-project-visor-state/visor/terraform/default.tfstate")
+    with pytest.raises(DeployError, match="deployed with its state in"):
+        CHECKS["state"](here)
 
 
 @pytest.mark.parametrize("check", DOES_NOT_FIT)

@@ -175,7 +175,7 @@ def test_a_site_with_traps_is_crawled_completely_and_once(tmp_path: Path) -> Non
             f"/calendar?month={int(query.get('month', 0)) + 1}",
             f"/search?q={len(query.get('q', '')) * 'x'}y",
             "/filter?color=red&size=" + str(int(query.get("size", 0)) + 1),
-            f"{path}?sid={len(path)}",
+            f"{path}?sid={len(path):032x}",
         )
         if path == "/":
             body = links(*(f"/list/{name}?page=0" for name in sections)) + shared

@@ -19,7 +19,7 @@ from visor.sources.contract import Page, SourceContext
 from visor.sources.registry import open_source
 from visor.sources.site import source as site
 from visor.sources.site.page import read_page
-from visor.sources.site.urls import canonical, is_trap, pattern
+from visor.sources.site.urls import absolute, canonical, is_file, is_trap, pattern, shown
 
 
 def html(body: str, head: str = "") -> str:
@@ -82,6 +82,15 @@ def items_of(pages: list[Page]) -> list[Item]:
 
 def paths(pages: list[Page]) -> set[str]:
     return {"/" + item.image_url.split("/", 3)[3] for item in items_of(pages)}
+
+
+@pytest.mark.parametrize(
+    "lost", ["", " \n", Reply(status=500), Reply(status=302, headers={"Location": "http://o.test/"})]
+)
+def test_a_page_that_is_empty_or_leads_away_hides_what_was_on_it(lost: Any) -> None:
+    pages, _ = crawl({"/": html('<img src="/a.jpg">' + links("/b")), "/b": lost})
+    assert paths(pages) == {"/a.jpg"}
+    assert [failure.unread for page in pages for failure in page.failed] == [True]
 
 
 # What a page says
@@ -262,12 +271,13 @@ def test_one_page_under_many_addresses_is_one_page() -> None:
                     "/a?utm_source=x", "/a#top", "/a;jsessionid=77", "/a?PHPSESSID=1", "/b?y=1&x=2", "/b?x=2&y=1", "/c"
                 )
             ),
-            "/a": html('<img src="/a.jpg">'),
-            "/b?x=2&y=1": html('<img src="/b.jpg">'),
-            "/c": html('<img src="/a2.jpg">', '<link rel="canonical" href="/a">'),
+            "/a?utm_source=x": html('<img src="/a.jpg">'),
+            "/b?y=1&x=2": html('<img src="/b.jpg">'),
+            "/c": html('<img src="/a.jpg">', '<link rel="canonical" href="/a">'),
         }
     )
-    assert visited == ["/", "/a", "/b?x=2&y=1", "/c"]
+    assert visited == ["/", "/a?utm_source=x", "/b?y=1&x=2", "/c"], "each as it was written first"
+    assert [(item.page_url or "").rpartition("/")[2] for item in items_of(pages)] == ["a", "b?y=1&x=2"]
     assert paths(pages) == {"/a.jpg", "/b.jpg"}
 
 
@@ -287,12 +297,49 @@ def test_urls() -> None:
     assert canonical("ftp://e.org/") is None
     assert canonical("http://[bad/") is None
     assert is_trap("http://e.org/a/b/a/b/a/b/")
-    assert is_trap("http://e.org/?a=1&b=2&c=3&d=4&e=5")
-    assert is_trap("http://e.org/file.PDF")
+    assert not is_trap("http://e.org/?a=1&b=2&c=3&d=4&e=5")
+    assert is_file("http://e.org/file.PDF")
+    assert not is_file("http://e.org/wiki/File:Red.jpg")
     assert not is_trap("http://e.org/shop/shoes/red/12")
     assert pattern("http://e.org/calendar/2031/05") == pattern("http://e.org/calendar/1999/12")
     assert pattern("http://e.org/list?page=1&color=red") == pattern("http://e.org/list?color=blue&page=7")
     assert pattern("http://e.org/list?page=1") != pattern("http://e.org/shop?page=1")
+
+
+@pytest.mark.parametrize(
+    ("written", "asked", "others_see"),
+    [
+        ("/?kat=M%F6bel", "/?kat=M%F6bel", "/?kat=M%F6bel"),
+        ("/?q=caf\xe9", "/?q=caf%E9", "/?q=caf%E9"),
+        ("/caf\xe9", "/caf%C3%A9", "/caf%C3%A9"),
+        ("/index.php?products/oak-table.17/", "/index.php?products/oak-table.17/", "/index.php?products/oak-table.17/"),
+        ("/v?z=1&a=2&sig=abc#top", "/v?z=1&a=2&sig=abc", "/v?z=1&a=2&sig=abc"),
+        ("/fiche.php?ref=AB1&sid=12&spm=3&pk_id=4", "/fiche.php?ref=AB1&sid=12&spm=3&pk_id=4", None),
+        ("/a;jsessionid=7?x=1&utm_source=y&gclid=9", "/a;jsessionid=7?x=1&utm_source=y&gclid=9", "/a?x=1"),
+        ("/a?sid=0a1b2c3d4e5f60718293", "/a?sid=0a1b2c3d4e5f60718293", "/a"),
+        ("/a?spm=a2g0o.home.0.0&PHPSESSID=1", "/a?spm=a2g0o.home.0.0&PHPSESSID=1", "/a"),
+    ],
+)
+def test_addresses_are_asked_for_as_they_are_written(written: str, asked: str, others_see: str | None) -> None:
+    found = absolute(written, "http://e.org", "latin-1")
+    assert found == f"http://e.org{asked}"
+    assert shown(found) == f"http://e.org{others_see or asked}"
+
+
+def test_addresses_are_told_apart_by_all_that_is_not_tracking() -> None:
+    found = [
+        "?kat=M%F6bel",
+        "?kat=M%E4bel",
+        "?ref=AB1",
+        "?ref=AB2",
+        "?sid=12",
+        "?products/17/",
+        "?products/18/",
+        "?a=1",
+    ]
+    assert len({canonical(f"http://e.org/{query}") for query in found}) == len(found)
+    same = ["?a=1&b=%C3%A9", "?b=\xe9&a=1", "?a=1&utm_source=x&b=%c3%a9#top"]
+    assert len({canonical(f"http://e.org/{query}") for query in same}) == 1
 
 
 def test_a_calendar_and_facets_without_end_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,7 +356,8 @@ def test_a_calendar_and_facets_without_end_are_left(monkeypatch: pytest.MonkeyPa
     pages["/calendar?*"] = calendar
     found, visited = crawl(pages, depth=1000)
     assert len(items_of(found)) == 60
-    assert sum(target.startswith("/calendar") for target in visited) == 10
+    assert sum(target.startswith("/calendar") for target in visited) == 11
+    assert found[-1].passed_over["pages like 10 others in a row that had nothing new"] > 0
 
 
 HTML = {"Content-Type": "text/html"}

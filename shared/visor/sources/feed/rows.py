@@ -7,7 +7,6 @@ lists of texts where an attribute is repeated. A broken row is a `BadRow` and do
 from __future__ import annotations
 
 import csv
-import html
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ from xml.etree import ElementTree
 
 from visor.errors import SourceError
 from visor.sources.parse.json import NotJson, parse_json
+from visor.sources.parse.xml import repaired
 
 ROW_LENGTH_MAX = 1_000_000
 """Characters of one row; a longer row counts as broken."""
@@ -30,12 +30,9 @@ _ROW = r"((?:[\w.-]+:)?(?:item|entry))(?=[\s>/])"
 _XML_PIECES = re.compile(rf"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<(/?){_ROW}[^>]*?(/?)>", re.S)
 _NAMESPACES = re.compile(r"""xmlns:([\w.-]+)\s*=\s*("[^"]*"|'[^']*')""")
 _PREFIXES = re.compile(r"</?([A-Za-z][\w.-]*):")
-_NAMED_ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|apos);)([A-Za-z][A-Za-z0-9]{1,31};)")
-_LONE_AMPERSAND = re.compile(r"&(?!(?:#\d{1,7}|#x[0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});)")
 _SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=(.)"?\Z', re.I)
 """Excel's first line, which names the separator."""
 _QUOTED_COLUMN = re.compile(r'(?:^|[\t,;|])\s*"')
-_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _GOOGLE = "http://base.google.com/ns/1.0"
 ATTRIBUTES = (
     "id", "title", "description", "link", "image_link", "additional_image_link", "price", "sale_price",
@@ -119,7 +116,7 @@ def _xml_row(text: str, opening: str) -> Mapping[str, Any] | BadRow:
         unbound = {prefix for prefix in _PREFIXES.findall(text) if f" xmlns:{prefix}=" not in opening}
         opening = opening[:-1] + "".join(f' xmlns:{prefix}="{prefix}"' for prefix in sorted(unbound)) + ">"
         try:
-            element = ElementTree.fromstring(f"{opening}{_repaired(text)}</feed>")[0]  # noqa: S314
+            element = ElementTree.fromstring(f"{opening}{repaired(text)}</feed>")[0]  # noqa: S314
         except ElementTree.ParseError as exc:
             return BadRow(f"it is not well-formed XML: {exc.msg.partition(':')[0]}")
     google: dict[str, list[str]] = {}
@@ -132,12 +129,6 @@ def _xml_row(text: str, opening: str) -> Mapping[str, Any] | BadRow:
         values = google if namespace.lstrip("{").rstrip("/") == _GOOGLE else others
         values.setdefault(attribute_name(name), []).append(value)
     return {name: found if len(found) > 1 else found[0] for name, found in {**others, **google}.items()}
-
-
-def _repaired(text: str) -> str:
-    """The row without what feeds most often get wrong: HTML's entities, a lone `&`, control characters."""
-    text = _NAMED_ENTITY.sub(lambda match: html.escape(html.unescape(match[0])), text)
-    return _LONE_AMPERSAND.sub("&amp;", _NOT_XML.sub("", text))
 
 
 def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:

@@ -20,11 +20,12 @@ from visor.schema.items import Item
 from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of, slices
 from visor.sources.feed.rows import BadRow, FeedRow, attribute_name, json_rows, table_rows, xml_rows
+from visor.sources.parse import schema_org
 from visor.sources.parse.encoding import open_text, unpacked
 from visor.sources.parse.item import make_item, page_url_of, resolve_url
 from visor.sources.parse.json import NotJson, parse_json
 from visor.sources.parse.price import DecimalSign, PriceReader, currency_in
-from visor.sources.parse.schema_org import product_row, things, type_names
+from visor.sources.parse.schema_org import product_row, type_names
 from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
 
 PAGE_SIZE = 1000
@@ -164,7 +165,7 @@ class FeedSource:
             content = parse_json(document)
         except NotJson as exc:
             raise SourceError(f"Source '{self.name}': the feed is not JSON: {exc}") from exc
-        products: list[Any] = list(things(content, *SCHEMA_TYPES))
+        products: list[Any] = list(schema_org.products(content, SCHEMA_TYPES))
         if not products and isinstance(content, list):
             products = content
         elif not products:

@@ -2,67 +2,185 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from visor.sources.parse.text import scalar_text
 
+PRODUCTS = ("Product", "ProductGroup", "ProductModel", "IndividualProduct")
 _DEPTH_MAX = 12
+_OF_A_GROUP = ("name", "description", "image", "brand", "category", "material", "offers", "url")
+"""What a variant has of its group where it says nothing itself."""
+_SIZED = re.compile(r"[-_](?:\d+x\d*|x\d+|pico|thumb|small|compact|medium|large|grande)(?=\.\w+\Z)")
+_ADDRESSES = ("contentUrl", "url", "@value", "thumbnailUrl", "@id")
+_LIST_PRICE = re.compile(r"ListPrice|StrikethroughPrice|SRP|MSRP")
 
 
-def things(document: Any, *types: str, depth: int = 0) -> Iterator[Mapping[str, Any]]:
-    """The objects of those types in a document, nested ones and `@graph`s included, in their order."""
-    if isinstance(document, Mapping) and type_names(document) & frozenset(types):
-        yield document
-    elif isinstance(document, list | Mapping) and depth <= _DEPTH_MAX:
-        for part in document if isinstance(document, list) else document.values():
-            yield from things(part, *types, depth=depth + 1)
+def things(document: Any, *types: str, outside: tuple[str, ...] = ()) -> Iterator[Mapping[str, Any]]:
+    """The objects of those types in a document, each once, in their order, those in other objects included.
+
+    Args:
+        outside: Types of objects that are not looked into: the logo of an Organization is no picture of its page.
+    """
+    return _walk(document, frozenset(types), frozenset(outside), set(), 0)
+
+
+def _walk(
+    part: Any, types: frozenset[str], outside: frozenset[str], seen: set[int], depth: int
+) -> Iterator[Mapping[str, Any]]:
+    if not isinstance(part, list | Mapping) or depth > _DEPTH_MAX or id(part) in seen:
+        return
+    seen.add(id(part))
+    named = type_names(part) if isinstance(part, Mapping) else frozenset()
+    if named & types and isinstance(part, Mapping):
+        yield part
+    elif not named & outside:
+        for inner in part if isinstance(part, list) else part.values():
+            yield from _walk(inner, types, outside, seen, depth + 1)
 
 
 def type_names(thing: Mapping[str, Any]) -> frozenset[str]:
     """`Product` of `"Product"`, `["Product"]`, `"schema:Product"` and `"https://schema.org/Product"`."""
-    named = thing.get("@type", thing.get("type"))
-    names = named if isinstance(named, list) else [named]
-    return frozenset(str(name).replace("schema:", "").rpartition("/")[2] for name in names)
+    return frozenset(re.split(r"[:/#]", str(name))[-1] for name in _list(thing.get("@type", thing.get("type"))))
+
+
+def resolve_references(document: Any) -> None:
+    """Put each object in the place of the `{"@id": …}` that name it, so that all of a page is one graph."""
+    nodes: dict[str, dict[str, Any]] = {}
+    for node in list(_nodes(document)):
+        name = node.get("@id")
+        if isinstance(name, str) and not node.keys() <= {"@id", "@type"}:
+            known = nodes.setdefault(name, node)
+            if known is not node and type_names(known) & type_names(node):
+                known.update({key: value for key, value in node.items() if not known.get(key)})
+
+    def referred(value: Any) -> Any:
+        is_reference = isinstance(value, dict) and value.keys() <= {"@id", "@type"}
+        return nodes.get(str(value.get("@id")), value) if is_reference else value
+
+    for node in list(_nodes(document)):
+        for key, value in node.items():
+            node[key] = [referred(part) for part in value] if isinstance(value, list) else referred(value)
+
+
+def _nodes(part: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    if isinstance(part, dict):
+        yield part
+    if isinstance(part, list | dict) and depth <= _DEPTH_MAX:
+        for inner in part if isinstance(part, list) else part.values():
+            yield from _nodes(inner, depth + 1)
+
+
+def products(document: Any, types: tuple[str, ...] = PRODUCTS) -> Iterator[Mapping[str, Any]]:
+    """The products of a document; of a group its variants, with what the group says of all of them.
+
+    Changes `document`, as `resolve_references` does.
+    """
+    resolve_references(document)
+    found = list(things(document, *types))
+    groups = {name: thing for thing in found if (name := _text(thing.get("productGroupID")))}
+    members: dict[int, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
+    for thing in found:
+        variants = [part for part in _list(thing.get("hasVariant")) if isinstance(part, Mapping)]
+        variants = [variant for variant in variants if not variant.keys() <= {"@id", "@type", "url"}]
+        group = _mapping(thing.get("isVariantOf")) or groups.get(_text(thing.get("inProductGroupWithID")), {})
+        members.update({id(variant): (variant, thing) for variant in variants})
+        if not variants:
+            members.setdefault(id(thing), (thing, group))
+    in_use = {id(group) for _, group in members.values()}
+    for thing, group in members.values():
+        if id(thing) not in in_use:
+            said = {key: value for key, value in thing.items() if value not in ("", None, [])}
+            yield {"@type": "Product", **{key: group[key] for key in _OF_A_GROUP if key in group}, **said}
+
+
+def product_rows(document: Any) -> list[dict[str, Any]]:
+    """`product_row` of each of the `products` of a page, one of all that is said of the same in several places."""
+    rows: list[dict[str, Any]] = []
+    by_title: dict[str, list[dict[str, Any]]] = {}
+    for row in map(product_row, products(document)):
+        alike = by_title.setdefault(row.get("title", "").casefold(), [])
+        same = next((other for other in alike if _is_same(other, row)), None)
+        if same is None:
+            alike.append(row)
+            rows.append(row)
+        else:
+            same.update({**row, **same})
+    return rows
+
+
+def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two rows of a title describe one product: by their pictures, and nothing that both say differs."""
+    if not one.get("title") or any(
+        one[name] != other[name] for name in ("sku", "gtin", "link") if one.get(name) and other.get(name)
+    ):
+        return False
+    names = [{_file_name(url) for url in _pictures(row)} for row in (one, other)]
+    return not (names[0] and names[1]) or bool(names[0] & names[1])
+
+
+def _pictures(row: Mapping[str, Any]) -> list[str]:
+    return [url for url in (row.get("image_link"), *row.get("additional_image_link", ())) if url]
+
+
+def _file_name(url: str) -> str:
+    """What the sizes of one picture have in common."""
+    return _SIZED.sub("", re.split(r"[?#]", url)[0].rpartition("/")[2])
 
 
 def product_row(thing: Mapping[str, Any]) -> dict[str, Any]:
-    """A Product, ProductGroup or ImageObject with Google's attribute names; what it does not say is left out."""
-    offer = _first_offer(thing)
-    specification = _mapping(offer.get("priceSpecification"))
-    price = _text(offer.get("price")) or _text(specification.get("price")) or _text(offer.get("lowPrice"))
-    currency = _text(offer.get("priceCurrency")) or _text(specification.get("priceCurrency"))
-    pictures = [*addresses(thing.get("image")), *addresses(thing.get("contentUrl"))]
+    """A Product or ImageObject with Google's attribute names; what it does not say is left out.
+
+    `price` is in machine notation, or a number, without its `currency`.
+    """
+    offer = _offer(thing)
+    price = next((amount for amount in (_value(offer.get("price")), _value(offer.get("lowPrice"))) if amount != ""), "")
+    picture, page = (_address(thing) if "ImageObject" in type_names(thing) else ""), _address(thing.get("url"))
+    pictures = [picture] if picture else addresses(thing.get("image")) or addresses(thing.get("thumbnailUrl"))
     row = {
         "id": _text(thing.get("sku")) or _text(thing.get("productID")) or _text(thing.get("@id")),
+        "sku": _text(thing.get("sku")) or _text(thing.get("productID")),
         "title": _text(thing.get("name")) or _text(thing.get("caption")),
         "description": _text(thing.get("description")),
-        "link": _address(thing.get("url")) or _address(offer.get("url")),
+        "link": (page if page != picture else "") or _address(offer.get("url")),
         "image_link": pictures[0] if pictures else "",
         "additional_image_link": pictures[1:],
-        "price": f"{price} {currency}".strip() if price else "",
+        "price": price,
+        "currency": _text(offer.get("priceCurrency")) if price != "" else "",
         "availability": _text(offer.get("availability")).rpartition("/")[2],
         "condition": _text(offer.get("itemCondition")).rpartition("/")[2],
         "brand": _text(thing.get("brand")),
         "product_type": _text(thing.get("category")),
         "gtin": next((_text(thing.get(key)) for key in ("gtin", "gtin13", "gtin14", "gtin12") if thing.get(key)), ""),
-        "licence": _text(thing.get("license")),
+        "licence": _text(thing.get("license")) or _address(thing.get("license")),
         "author": _text(thing.get("creator")) or _text(thing.get("author")) or _text(thing.get("creditText")),
         "date": _text(thing.get("dateModified")) or _text(thing.get("datePublished")) or _text(thing.get("uploadDate")),
     }
-    return {name: value for name, value in row.items() if value}
+    return {name: value for name, value in row.items() if value not in ("", [])}
 
 
 def addresses(value: Any) -> list[str]:
     """Addresses of pictures: texts, ImageObjects, or lists of these."""
-    found = [_address(part) for part in (value if isinstance(value, list) else [value])]
-    return list(dict.fromkeys(address for address in found if address))
+    found = [_address(part) for part in _list(value)]
+    return list(dict.fromkeys(address for address in found if address and not address.startswith("data:")))
 
 
-def _first_offer(thing: Mapping[str, Any]) -> Mapping[str, Any]:
-    offers = _mapping(thing.get("offers"))
-    has_price = "price" in offers or "lowPrice" in offers
-    return offers if has_price else {**offers, **_mapping(offers.get("offers"))}
+def _offer(thing: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the first offer that has a price says, in itself, in its specifications or in its own offers."""
+    offers = [offer for offer in _list(thing.get("offers")) if isinstance(offer, Mapping)]
+    for offer in offers:
+        inner = [part for name in ("priceSpecification", "offers") for part in _list(offer.get(name))]
+        inner = [part for part in inner if isinstance(part, Mapping)]
+        current = [part for part in inner if not _LIST_PRICE.search(_text(part.get("priceType")))]
+        for part in (offer, *current, *inner):
+            if any(_value(part.get(name)) != "" for name in ("price", "lowPrice")):
+                return {**offer, **part}
+    return offers[0] if offers else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -74,15 +192,23 @@ def _first(value: Any) -> Any:
     return (value[0] if value else None) if isinstance(value, list) else value
 
 
-def _address(value: Any) -> str:
+def _address(value: Any, depth: int = 3) -> str:
     value = _first(value)
-    if isinstance(value, Mapping):
-        value = _first(next((value[key] for key in ("contentUrl", "url", "@id") if value.get(key)), None))
+    if isinstance(value, Mapping) and depth:
+        named = [(key, _address(value.get(key), depth - 1)) for key in _ADDRESSES]
+        # An `@id` may be the address itself, or a name such as `#primaryimage`.
+        return next((url for key, url in named if url and not (key == "@id" and "#" in url)), "")
     return value.strip() if isinstance(value, str) else ""
+
+
+def _value(value: Any) -> Any:
+    """A number as a number, anything else as `_text`."""
+    value = _mapping(value).get("@value", _first(value))
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else _text(value)
 
 
 def _text(value: Any) -> str:
     value = _first(value)
     if isinstance(value, Mapping):
-        value = _first(value.get("name", value.get("@value", value.get("@id"))))
+        value = _first(value.get("name", value.get("@value")))
     return scalar_text(value)

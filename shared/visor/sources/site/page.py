@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
+import html
 import re
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import json_repair
 import lxml.html
-from extruct.jsonld import JsonLdExtractor
 from extruct.w3cmicrodata import MicrodataExtractor
 from lxml.etree import LxmlError, ParserError
 from w3lib.encoding import html_to_unicode
 
 from visor.http.fetch import Fetched
-from visor.sources.parse.schema_org import product_row, things
-from visor.sources.parse.text import plain_text
-from visor.sources.site.urls import canonical
+from visor.sources.parse.json import parse_json
+from visor.sources.parse.schema_org import product_row, product_rows, things
+from visor.sources.parse.text import iso_date, plain_text
+from visor.sources.site.pictures import PICTURES_MAX, Picture, chosen, pictures
+from visor.sources.site.urls import absolute
 
-SIDE_MIN = 120
-"""Pixels of the shorter side, where the page says it: smaller images are buttons."""
 LINKS_MAX = 2000
-PICTURES_MAX = 60
+REPAIRED_MAX = 100_000
+"""Characters of a script that has to be repaired to be read as JSON, which takes long."""
 
-_DECORATION = re.compile(
-    r"logo|icon|sprite|spacer|pixel|blank|placeholder|avatar|gravatar|badge|banner|button|loader|spinner|favicon|captcha"
-    r"|emoji|rating|stars|payment|social|tracking|counter|/ads?/|1x1",
-    re.IGNORECASE,
-)
-_FURNITURE = frozenset({"header", "footer", "nav", "aside", "noscript", "template"})
+_VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
+"""What robots are told with a value, after a colon as the name of one robot has."""
+_WRAPPERS = re.compile(r"(?://|/\*)?\s*(?:<!\[CDATA\[|\]\]>)\s*(?:\*/)?|<!--|-->")
+_BETWEEN = re.compile(r"\}\s*;?\s*\{")
+_NESTED = re.compile(r"(?:[{\[]\s*){9}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,47 +39,82 @@ class SitePage:
     """A page, read."""
 
     url: str
-    """Its canonical address."""
+    """Its canonical address, as it is written."""
+    base_url: str
+    """What its relative addresses are relative to."""
     title: str = ""
     described: tuple[Mapping[str, Any], ...] = ()
     """Products and images in structured data, as rows with Google's attribute names."""
     shared: Mapping[str, Any] | None = None
     """What it shows when it is shared (Open Graph): a row too."""
-    pictures: tuple[Mapping[str, Any], ...] = ()
+    pictures: tuple[Picture, ...] = ()
     """Other images of its content, decoration left out."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """Images that are none of its content, by reason."""
     links: tuple[str, ...] = ()
     breadcrumb: str | None = None
-    noindex: bool = False
+    robots: frozenset[str] = frozenset()
+    """What it and its response's header ask of robots: `noindex`, `nofollow`, `noimageindex`."""
 
 
-def read_page(fetched: Fetched) -> SitePage:
-    """The page that was fetched. Broken HTML and wrong encodings are read as a browser would; never raises."""
+def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
+    """The page that was fetched. Broken HTML and wrong encodings are read as a browser would; never raises.
+
+    Args:
+        now: Time in ISO 8601, for pages that ask to be forgotten from some day on.
+    """
     header = (fetched.media_type or "text/html") + (f"; charset={fetched.charset}" if fetched.charset else "")
-    _, text = html_to_unicode(header, fetched.body, auto_detect_fun=_detected)
+    encoding, text = html_to_unicode(header, fetched.body, auto_detect_fun=_detected)
+    robots = asked_of_robots(fetched.robots, now)
     try:
         document = lxml.html.document_fromstring(
             text.replace("\0", ""), parser=lxml.html.HTMLParser(encoding="utf-8", huge_tree=False)
         )
     except (LxmlError, ParserError, ValueError):
-        return SitePage(url=canonical(fetched.url) or fetched.url)
-    base = document.xpath("string(//base/@href)").strip()
-    base_url = canonical(base, fetched.url) or fetched.url if base else fetched.url
-    robots = ",".join(
-        document.xpath(
-            "//meta[translate(@name,'ROBTS','robts')='robots' or translate(@name,'VISOR','visor')='visor']/@content"
-        )
-    ).lower()
+        return SitePage(url=fetched.url, base_url=fetched.url, robots=robots)
+    base_url = absolute(document.xpath("string(//base/@href)"), fetched.url) or fetched.url
+    metas = [meta.get("content") or "" for meta in document.iter("meta") if _name(meta) in ("robots", "visor")]
+    robots |= asked_of_robots(metas, now)
     structured = _structured(document, base_url)
+    named = document.xpath("string(//link[translate(@rel,'CANOIL','canoil')='canonical']/@href)").strip()
+    left_out: Counter[str] = Counter()
+    is_hidden = not robots.isdisjoint({"noindex", "noimageindex"})
     return SitePage(
-        url=_canonical(document, base_url, fetched.url),
+        url=(absolute(named, base_url) if named else None) or fetched.url,
+        base_url=base_url,
         title=plain_text(document.xpath("string(//h1)") or document.xpath("string(//title)"), 300),
-        described=tuple(_described(structured)),
-        shared=_shared(document),
-        pictures=() if "noimageindex" in robots else tuple(_pictures(document)),
-        links=() if "nofollow" in robots or "none" in robots else tuple(_links(document, base_url)),
+        described=() if is_hidden else tuple(_described(structured)),
+        shared=None if is_hidden else _shared(document),
+        pictures=() if is_hidden else tuple(pictures(document, base_url, left_out)),
+        left_out=left_out,
+        links=() if "nofollow" in robots else tuple(_links(document, base_url, encoding)),
         breadcrumb=_breadcrumb(structured),
-        noindex="noindex" in robots or "none" in robots,
+        robots=robots,
     )
+
+
+def asked_of_robots(values: Iterable[str], now: str = "") -> frozenset[str]:
+    """What of `noindex`, `nofollow` and `noimageindex` the values of `X-Robots-Tag` or `<meta name=robots>` ask of us.
+
+    https://developers.google.com/search/docs/crawling-indexing/robots-meta-tag
+    """
+    asked: set[str] = set()
+    for value in values:
+        robot = "visor"
+        for token in re.split(r"[\s,;]+", re.sub(r"\s*:\s*", ":", value.lower())):
+            name, colon, rest = token.partition(":")
+            is_robot = colon and name not in _VALUED and re.fullmatch(r"[a-z*][\w.*-]*", name)
+            robot, directive = (name, rest) if is_robot else (robot, name)
+            if robot not in ("visor", "*"):
+                continue
+            ends = iso_date(rest) if directive == "unavailable_after" and now else None
+            asked |= {"noindex", "nofollow"} if directive == "none" else {directive}
+            asked |= {"noindex"} if ends and ends[:10] < now[:10] else set()
+    return frozenset(asked & {"noindex", "nofollow", "noimageindex"})
+
+
+def _name(meta: Any) -> str:
+    return str(meta.get("property") or meta.get("name") or "").strip().lower()
 
 
 def _detected(body: bytes) -> str:
@@ -88,29 +125,31 @@ def _detected(body: bytes) -> str:
     return "utf-8"
 
 
-def _canonical(document: Any, base_url: str, url: str) -> str:
-    named = document.xpath("string(//link[translate(@rel,'CANOIL','canoil')='canonical']/@href)").strip()
-    return (canonical(named, base_url) if named else None) or canonical(url) or url
-
-
 def _structured(document: Any, url: str) -> list[Any]:
     """JSON-LD and microdata in one form; what cannot be parsed is left out."""
     found: list[Any] = []
-    try:
-        found += JsonLdExtractor().extract_items(document, url)
-    except Exception:  # noqa: BLE001 -- pages hold anything, and the parser raises whatever that leads to
-        found += _json_ld_one_by_one(document)
+    for script in document.iter("script"):
+        if "ld+json" in (script.get("type") or "").lower():
+            found += _json_ld(script.text_content())
+    for image in document.xpath("//img[@itemprop]"):
+        best = chosen(image, url)
+        image.set("src", best.url if best else "")
     with suppress(Exception):
         found += [_as_json_ld(item) for item in MicrodataExtractor(nested=True).extract_items(document, url)]
     return found
 
 
-def _json_ld_one_by_one(document: Any) -> Iterator[Any]:
-    for script in document.xpath("//script[contains(@type,'ld+json')]"):
-        try:
-            yield from JsonLdExtractor().extract_items(lxml.html.fromstring(lxml.html.tostring(script)))
-        except Exception:  # noqa: BLE001, S112 -- as above
-            continue
+def _json_ld(text: str) -> list[Any]:
+    """The values in a script, in whatever they are wrapped and with whatever mistakes they were written."""
+    text = _WRAPPERS.sub("", html.unescape(text) if '"' not in text else text).strip("\ufeff \t\r\n;,")
+    text = "[" + _BETWEEN.sub("},{", text[re.search(r"[\[{]|\Z", text).start() :]) + "]"  # type: ignore[union-attr]
+    values: Any = None
+    with suppress(Exception):
+        values = parse_json(text)
+    if values is None and len(text) <= REPAIRED_MAX and not _NESTED.search(text):
+        with suppress(Exception):
+            values = json_repair.loads(text)
+    return values if isinstance(values, list) else []
 
 
 def _as_json_ld(item: Any) -> Any:
@@ -122,14 +161,14 @@ def _as_json_ld(item: Any) -> Any:
     return item
 
 
-def _described(structured: list[Any]) -> Iterator[Mapping[str, Any]]:
+def _described(structured: list[Any]) -> list[dict[str, Any]]:
     """Products, else images that the page describes."""
-    for kinds in (("Product", "ProductGroup"), ("ImageObject", "Photograph", "Painting", "VisualArtwork")):
-        rows = [product_row(thing) for thing in things(structured, *kinds)]
-        rows = [row for row in rows if row.get("image_link")]
-        if rows:
-            yield from rows[:PICTURES_MAX]
-            return
+    rows = [row for row in product_rows(structured) if row.get("image_link")]
+    if not rows:
+        kinds = ("ImageObject", "Photograph", "Painting", "VisualArtwork")
+        found = things(structured, *kinds, outside=("Organization", "Person", "Brand", "Product", "Review"))
+        rows = [row for row in map(product_row, found) if row.get("image_link")]
+    return rows[:PICTURES_MAX]
 
 
 def _breadcrumb(structured: list[Any]) -> str | None:
@@ -151,7 +190,7 @@ def _breadcrumb(structured: list[Any]) -> str | None:
 def _shared(document: Any) -> Mapping[str, Any] | None:
     meta: dict[str, str] = {}
     for element in document.xpath("//meta[@content]"):
-        name = (element.get("property") or element.get("name") or "").strip().lower()
+        name = _name(element)
         if name.startswith(("og:", "product:", "article:", "twitter:")):
             meta.setdefault(name, element.get("content").strip())
 
@@ -164,70 +203,20 @@ def _shared(document: Any) -> Mapping[str, Any] | None:
         "image_link": first("og:image:secure_url", "og:image", "og:image:url", "twitter:image"),
         "title": first("og:title"),
         "description": first("og:description"),
-        "price": f"{amount} {currency}".strip() if amount else "",
+        "price": amount,
+        "currency": currency if amount else "",
         "product_type": first("article:section"),
         "date": first("article:modified_time", "article:published_time"),
     }
     return {name: value for name, value in row.items() if value} if row["image_link"] else None
 
 
-def _pictures(document: Any) -> Iterator[Mapping[str, Any]]:
-    """Images of the content, the largest of each `srcset`."""
-    seen: set[str] = set()
-    for image in document.iter("img"):
-        if any(ancestor.tag in _FURNITURE for ancestor in image.iterancestors()):
-            continue
-        sizes = [
-            int(size) for name in ("width", "height") if (size := (image.get(name) or "").removesuffix("px")).isdigit()
-        ]
-        url = _largest(image)
-        words = f"{url} {image.get('class', '')} {image.get('id', '')} {image.get('role', '')}"
-        if not url or url in seen or (sizes and min(sizes) < SIDE_MIN) or _DECORATION.search(words):
-            continue
-        if image.get("role") == "presentation" or url.split("?")[0].lower().endswith(".svg"):
-            continue
-        seen.add(url)
-        figure = next(image.iterancestors("figure"), None)
-        caption = plain_text(figure.xpath("string(.//figcaption)"), 300) if figure is not None else ""
-        link = next((a.get("href") for a in image.iterancestors("a") if a.get("href")), None)
-        yield {
-            "image_link": url,
-            "title": caption or plain_text(image.get("alt") or image.get("title"), 300),
-            "link": link,
-        }
-        if len(seen) >= PICTURES_MAX:
-            return
-
-
-def _largest(image: Any) -> str:
-    """The largest image that an `img` and the `source`s of its `picture` offer, in a format that Visor decodes."""
-    sets = [image.get("srcset") or image.get("data-srcset") or ""]
-    # Some parsers put an `img` inside the `source` before it.
-    picture = next(image.iterancestors("picture"), None)
-    if picture is not None:
-        sets += [
-            source.get("srcset") or ""
-            for source in picture.iter("source")
-            if source.get("type", "image/jpeg") in ("image/jpeg", "image/png", "image/webp", "image/avif")
-        ]
-    best, best_size = "", 0.0
-    for candidate in re.split(r",\s+", ", ".join(text.strip() for text in sets)):
-        url, _, size = candidate.strip().partition(" ")
-        number = re.match(r"([\d.]+)[wx]", size.strip())
-        width = float(number[1]) if number else 1.0
-        if url and not url.startswith("data:") and width > best_size:
-            best, best_size = url, width
-    named = (image.get(name) or "" for name in ("data-src", "data-original", "src"))
-    plain = next((url for url in named if url and not url.startswith("data:")), "")
-    return best.rstrip(",") or plain.strip()
-
-
-def _links(document: Any, base_url: str) -> Iterator[str]:
+def _links(document: Any, base_url: str, encoding: str) -> Iterator[str]:
     seen: set[str] = set()
     for anchor in document.iter("a", "area"):
         if "nofollow" in (anchor.get("rel") or "").lower():
             continue
-        url = canonical(anchor.get("href") or "", base_url) if anchor.get("href") else None
+        url = absolute(anchor.get("href"), base_url, encoding) if anchor.get("href") else None
         if url and url not in seen:
             seen.add(url)
             yield url

@@ -1,20 +1,25 @@
-"""Sitemaps and sitemap indexes, packed or not (https://www.sitemaps.org/protocol.html)."""
+"""Sitemaps and indexes of sitemaps, packed or not, as XML, RSS, Atom or text, with the pictures that they list
+(https://www.sitemaps.org/protocol.html, Google's image sitemaps)."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import lxml.etree
 
-from visor.errors import FetchFailed, SourceError
+from visor.errors import FetchFailed, SourceError, SourceUnavailable
 from visor.sources.client import PAGE_BYTES_MAX, RetryingClient
-from visor.sources.parse.encoding import unpacked
+from visor.sources.contract import Place, RowErrors
+from visor.sources.parse.encoding import decoded, unpacked
 from visor.sources.parse.text import iso_date
-from visor.sources.site.urls import canonical, same_site
+from visor.sources.parse.xml import repaired
+from visor.sources.site.pictures import PICTURES_MAX, Picture
+from visor.sources.site.urls import absolute, same_site
 
 SITEMAPS_MAX = 500
-DEPTH_MAX = 3
+_ROOT = re.compile(r"<(?:[\w-]+:)?(?:urlset|sitemapindex|rss|feed|RDF)\b")
 
 
 class Location(NamedTuple):
@@ -23,49 +28,85 @@ class Location(NamedTuple):
     url: str
     lastmod: str | None
     """ISO 8601."""
+    images: tuple[Picture, ...] = ()
 
 
-def locations(client: RetryingClient, sitemaps: list[str], host: str) -> Iterator[Location]:
+def locations(
+    client: RetryingClient, sitemaps: list[str], host: str, errors: RowErrors, *, promised: bool
+) -> Iterator[Location]:
     """The pages of the host that sitemaps list, those of the sitemaps that they name included, in their order.
 
-    A sitemap that is missing or cannot be read is skipped.
+    The first sitemaps may be on any host, those that they name on the same or on this one. One that cannot be read is
+    told in `errors`.
 
-    Raises:
-        SourceUnavailable: The host does not answer for now.
+    Args:
+        promised: Somebody says that there are these sitemaps; else one that is missing is nothing to tell.
     """
-    todo = [(url, 0) for url in sitemaps]
-    seen: set[str] = set()
-    while todo and len(seen) < SITEMAPS_MAX:
-        url, depth = todo.pop(0)
-        if url in seen or not same_site(url, host):
+    todo, seen = [(url, promised) for url in sitemaps], set[str]()
+    while todo:
+        url, is_promised = todo.pop(0)
+        if url in seen:
             continue
+        if len(seen) >= SITEMAPS_MAX:
+            errors.pass_over(f"sitemaps beyond the first {SITEMAPS_MAX}", 1 + len(todo))
+            return
         seen.add(url)
-        root = _document(client, url)
-        if root is None:
+        try:
+            entries = list(_entries(unpacked([client.get(url).body], PAGE_BYTES_MAX).read()))
+        except (FetchFailed, SourceError, SourceUnavailable) as exc:
+            is_missing = isinstance(exc, SourceError) or getattr(exc, "status", None) in (404, 410)
+            if is_promised or not is_missing:
+                errors.add(Place(url), f"sitemap: {exc.found}")
             continue
-        for entry in root.iterchildren("{*}sitemap", "{*}url"):
-            found = canonical(_text(entry, "loc"), url)
+        for is_sitemap, loc, lastmod, images in entries:
+            found = absolute(loc, url) if loc else None
             if found is None:
                 continue
-            if lxml.etree.QName(entry).localname == "sitemap":
-                todo += [(_text(entry, "loc"), depth + 1)] if depth < DEPTH_MAX else []
+            if is_sitemap:
+                todo += [(found, True)] if same_site(found, host) or same_site(found, url.split("/")[2]) else []
             elif same_site(found, host):
-                yield Location(found, iso_date(_text(entry, "lastmod")))
+                pictures = (image._replace(url=absolute(image.url, url) or "") for image in images)
+                yield Location(found, iso_date(lastmod), tuple(image for image in pictures if image.url)[:PICTURES_MAX])
+            else:
+                errors.pass_over("pages on other hosts in sitemaps")
+
+
+def _entries(body: bytes) -> Iterator[tuple[bool, str, str, list[Picture]]]:
+    """Whether it is a sitemap, its address, its date and its pictures, of each entry; raises `SourceError`."""
+    text = decoded(body)
+    if not text.lstrip().startswith("<") and not _ROOT.search(text):
+        lines = [line.strip() for line in text.splitlines()]
+        yield from ((False, line, "", []) for line in lines if re.match(r"https?://\S+\Z", line))
+        return
+    root = _document(text)
+    for entry in root.iter("{*}sitemap", "{*}url", "{*}item", "{*}entry"):
+        links = [link.get("href") for link in entry.iterchildren("{*}link") if link.get("rel") in (None, "alternate")]
+        loc = _text(entry, "loc") or next((href for href in links if href), "") or _text(entry, "link")
+        images = [
+            Picture(
+                _text(image, "loc"), _text(image, "title") or _text(image, "caption"), None, _text(image, "license")
+            )
+            for image in entry.iterchildren("{*}image")
+        ]
+        lastmod = _text(entry, "lastmod") or _text(entry, "updated") or _text(entry, "pubDate")
+        yield lxml.etree.QName(entry).localname == "sitemap", loc, lastmod, images
 
 
 def _text(entry: lxml.etree._Element, name: str) -> str:
     return (entry.findtext(f"{{*}}{name}") or "").strip()
 
 
-def _document(client: RetryingClient, url: str) -> lxml.etree._Element | None:
-    try:
-        body = unpacked([client.get(url).body], PAGE_BYTES_MAX).read()
-    except (FetchFailed, SourceError):
-        return None
-    # No entities, no other documents; a broken sitemap is read as far as possible.
+def _document(text: str) -> lxml.etree._Element:
+    """The sitemap in a text, which a program's warning may precede and mistakes may break."""
+    root = _ROOT.search(text)
+    if root is None:
+        raise SourceError("this is no sitemap", valid="XML, RSS, Atom, or a line for each address")
+    # No entities, no other documents; what is still broken is read as far as possible.
     parser = lxml.etree.XMLParser(recover=True, resolve_entities=False, no_network=True, huge_tree=False)
     try:
-        root = lxml.etree.fromstring(body, parser)
-    except lxml.etree.LxmlError:
-        return None
-    return root if root is not None and lxml.etree.QName(root).localname in ("urlset", "sitemapindex") else None
+        found = lxml.etree.fromstring(repaired(text[root.start() :]).encode(), parser)
+    except lxml.etree.LxmlError as exc:
+        raise SourceError(f"this is broken XML: {exc}") from exc
+    if found is None:
+        raise SourceError("this is broken XML")
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any, ClassVar, Literal
@@ -12,19 +13,27 @@ import msgspec
 from msgspec import Meta
 from protego import Protego
 
-from visor.errors import DropItem, FetchFailed, QuotaReached, SettingsError, SourceUnavailable
+from visor.errors import FetchFailed, QuotaReached, SettingsError, SourceUnavailable
 from visor.http.fetch import Fetched
 from visor.http.retry import RetryPolicy
-from visor.schema.items import Item
 from visor.sources.client import RetryingClient
-from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext
-from visor.sources.parse.item import make_item, resolve_url
+from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext
+from visor.sources.parse.encoding import decoded
 from visor.sources.parse.price import DecimalSign, PriceReader
-from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text
 from visor.sources.site.frontier import Frontier, Visit
-from visor.sources.site.page import SitePage, read_page
+from visor.sources.site.items import PageItems, ReadPage
+from visor.sources.site.page import read_page
 from visor.sources.site.sitemap import locations
-from visor.sources.site.urls import canonical, is_trap, pattern, same_site
+from visor.sources.site.urls import (
+    absolute,
+    canonical,
+    is_file,
+    is_trap,
+    may_be_endless,
+    pattern,
+    same_site,
+    shown,
+)
 
 PAGE_SIZE = 20
 """Pages of the site that are visited for one page of items."""
@@ -34,8 +43,6 @@ BARREN_AFTER = 40
 """Pages of one pattern in a row without anything new, after which others are skipped: calendars, facets."""
 DELAY_MAX_S = 30.0
 ROBOT = "Visor"
-EXTRA = ("availability", "brand", "condition", "gtin")
-"""Attributes of a product that the page may show."""
 
 
 class SiteConfig(SourceConfig, frozen=True, kw_only=True):
@@ -73,14 +80,13 @@ class SiteSource:
     Config: ClassVar[type[SourceConfig]] = SiteConfig
 
     def __init__(self, name: str, config: SiteConfig, context: SourceContext) -> None:
-        start = canonical(config.url)
+        start = absolute(config.url)
         if start is None:
             raise SettingsError(f"sources.{name}.url = {config.url!r} is not a URL", valid="http://… or https://…")
         self.name = name
         self._config = config
         self._context = context
         self._start = start
-        self._prices = PriceReader(config.decimal)
         self._host = urlsplit(start).netloc
         self._allow = [_expression(text, f"sources.{name}.allow") for text in config.allow]
         self._deny = [_expression(text, f"sources.{name}.deny") for text in config.deny]
@@ -89,26 +95,41 @@ class SiteSource:
         )
         self._lists = RetryingClient(name, context, patience=config.patience, accept="text/plain,application/xml;q=0.9")
         self._asked = False
-        self._used_up: QuotaReached | None = None
+        self._items = PageItems(
+            name,
+            canonical(start) or start,
+            PriceReader(config.decimal),
+            takes_all=config.pictures == "all",
+            licence=config.licence,
+            country=config.country,
+        )
+        self._stop: QuotaReached | SourceUnavailable | None = None
+        """What ends the run once what was read is handed on."""
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
+        self._stop, errors = None, RowErrors()
         robots = self._robots()
         state = Frontier.restore(checkpoint) if checkpoint else None
         if state is None or not state.is_open:
-            state = self._begin(robots, state)
+            state = self._begin(robots, state, errors)
         delay_s = min(max(self._config.delay_s, float(robots.crawl_delay(ROBOT) or 0)), DELAY_MAX_S)
         while True:
-            yielded = self._visit_some(state, robots, delay_s)
+            yielded = self._visit_some(state, robots, delay_s, errors)
+            if not state.waiting:
+                state.look_again()
             more = bool(state.waiting) and state.visited < self._config.pages_max
             if not more:
                 break
             yield msgspec.structs.replace(yielded, checkpoint=state.store(), partial=state.partial)
-            if self._used_up is not None:
-                raise self._used_up
+            if self._stop is not None:
+                raise self._stop
+            errors = RowErrors()
         # Pages beyond the limit are not missing.
-        partial = state.partial or bool(state.waiting)
-        yield msgspec.structs.replace(yielded, partial=partial, next_pass=state.closed())
+        over = {f"pages beyond pages_max = {self._config.pages_max}": len(state.waiting)} if state.waiting else {}
+        passed_over = {**yielded.passed_over, **over}
+        partial = state.partial or bool(over)
+        yield msgspec.structs.replace(yielded, passed_over=passed_over, partial=partial, next_pass=state.closed())
 
     def _robots(self) -> Protego:
         """The site's robots.txt (RFC 9309). A missing one allows everything; an unavailable one ends the run."""
@@ -116,9 +137,9 @@ class SiteSource:
             fetched = self._lists.get(urljoin(self._start, "/robots.txt"))
         except FetchFailed:
             return Protego.parse("")
-        return Protego.parse(fetched.body[:500_000].decode("utf-8", "replace"))
+        return Protego.parse(decoded(fetched.body[:500_000], fetched.charset))
 
-    def _begin(self, robots: Protego, before: Frontier | None) -> Frontier:
+    def _begin(self, robots: Protego, before: Frontier | None, errors: RowErrors) -> Frontier:
         """A new pass: the start page and what the sitemaps list."""
         now = self._context.now()
         last_full = datetime.fromisoformat(before.full_at) if before and before.full_at else None
@@ -131,153 +152,152 @@ class SiteSource:
             known=before.known if before else {},
         )
         state.add(self._start, 0)
-        sitemaps = self._config.sitemaps
-        if sitemaps is None:
-            sitemaps = tuple(robots.sitemaps) or (urljoin(self._start, "/sitemap.xml"),)
-        listed = [urljoin(self._start, url) for url in sitemaps]
-        for location in locations(self._lists, listed, self._host):
-            if not self._is_wanted(location.url):
+        named = self._config.sitemaps if self._config.sitemaps is not None else tuple(robots.sitemaps)
+        promised = bool(named) or self._config.sitemaps is not None
+        listed = [urljoin(self._start, url) for url in (named if promised else ("/sitemap.xml",))]
+        for location in locations(self._lists, listed, self._host, errors, promised=promised):
+            if self._is_passed_over(location.url, state, errors):
                 continue
             # Most sitemaps are exact to the day.
             if before and location.lastmod is not None and location.lastmod[:10] < before.began_at[:10]:
                 state.partial = True
                 continue
+            if location.images:
+                state.listed[canonical(location.url) or ""] = list(location.images)
             state.add(location.url, 0, dated=location.lastmod is not None)
         return state
 
-    def _visit_some(self, state: Frontier, robots: Protego, delay_s: float) -> Page:
+    def _visit_some(self, state: Frontier, robots: Protego, delay_s: float, errors: RowErrors) -> Page:
         """Visits the next pages of the site."""
-        items: list[Item] = []
-        errors = RowErrors()
+        read: list[ReadPage] = []
         gone: list[str] = []
         unchanged: list[str] = []
         visits = 0
         while state.waiting and visits < PAGE_SIZE and state.visited < self._config.pages_max:
-            url, depth, dated = state.waiting.popleft()
-            if not robots.can_fetch(url, ROBOT) or state.barren.get(pattern(url), 0) >= BARREN_AFTER:
+            url, depth, dated = state.waiting.pop(0)
+            name = canonical(url) or url
+            # What is configured or listed by a sitemap is nobody's trap.
+            barren = state.barren.get(pattern(url), 0) if depth else 0
+            if not robots.can_fetch(url, ROBOT):
+                errors.pass_over("pages that robots.txt disallows")
+                continue
+            if barren >= BARREN_AFTER:
+                errors.pass_over(f"pages like {BARREN_AFTER} others in a row that had nothing new")
                 continue
             visits += 1
             state.visited += 1
-            known = state.known.get(url)
+            known = state.known.get(name)
             try:
                 fetched = self._get(url, known, delay_s)
             except QuotaReached as exc:
                 # The visits so far count; the next run begins with this page.
                 state.put_back(url, depth, dated)
-                self._used_up = exc
+                self._stop = exc
                 break
-            except FetchFailed as exc:
-                state.dead = 0
-                if exc.status in (404, 410):
-                    gone += known.keys if known else [url]
-                else:
-                    errors.add(url, exc.found)
-                continue
-            except SourceUnavailable as exc:
-                state.dead += 1
-                if state.dead >= DEAD_AFTER:
-                    raise
-                errors.add(url, exc.found)
+            except (FetchFailed, SourceUnavailable) as exc:
+                status = exc.status if isinstance(exc, FetchFailed) else None
+                is_start = name == canonical(self._start)
+                if is_start and not state.waiting:
+                    with self._client.required():
+                        raise
+                if status in (404, 410) and not is_start:
+                    gone += known.keys if known else [name]
+                    errors.pass_over(f"pages that are gone ({status})")
+                    state.known.pop(name, None)
+                    state.dead = 0
+                    continue
+                errors.add(Place(url), exc.found)
+                self._follow(known.children if known else (), depth, state, errors)
+                state.dead = state.dead + 1 if isinstance(exc, SourceUnavailable) else 0
+                if state.dead >= DEAD_AFTER and isinstance(exc, SourceUnavailable):
+                    # The next run goes on behind these pages, so that they cannot stop each run.
+                    self._stop = exc
+                    break
                 continue
             state.dead = 0
             if fetched.not_modified and known is not None:
                 unchanged += known.keys
                 state.pictures.update(dict.fromkeys(known.pictures))
-                self._follow(known.children, depth, state)
-                continue
-            waiting = len(state.waiting)
-            found = self._take(url, fetched, depth, dated, state, errors)
-            # A trap links to more of the same; a list links elsewhere.
-            leads_on = any(pattern(child) != pattern(url) for child in state.waiting_since(waiting))
-            state.note(pattern(url), bool(found) or leads_on)
-            items += found
+                self._follow(known.children, depth, state, errors)
+            elif fetched.media_type and "html" not in fetched.media_type:
+                errors.pass_over(f"documents that are no HTML ({fetched.media_type})")
+            else:
+                read.append(self._read(url, fetched, depth, state, errors))
+                if (fetched.etag or fetched.modified) and not dated:
+                    state.known[name] = read[-1].visit
+        # Only together they show which picture is that of the whole site.
+        shares: Counter[str | None] = Counter(one.shared for one in read if one.shared)
+        items = [item for one in read for item in self._items.of(one, shares, state, errors)]
         return errors.page(items, gone=tuple(gone), unchanged=tuple(unchanged))
 
     def _get(self, url: str, known: Visit | None, delay_s: float) -> Fetched:
         if self._asked and delay_s > 0:
             self._context.sleep(delay_s)
         self._asked = True
-        return self._client.get(url, etag=known.etag if known else None, modified=known.modified if known else None)
+        fetched = self._client.get(url, etag=known.etag if known else None, modified=known.modified if known else None)
+        if not same_site(fetched.url, self._host):
+            raise FetchFailed(
+                f"{url} leads to another host: {shown(fetched.url)}",
+                remedy="If the site has moved there, make that its url",
+            )
+        if not fetched.not_modified and not fetched.body.strip():
+            raise FetchFailed(f"{url} answers an empty page")
+        return fetched
 
-    def _take(
-        self, url: str, fetched: Fetched, depth: int, dated: bool, state: Frontier, errors: RowErrors
-    ) -> list[Item]:
-        """The items of a page; its links go to the frontier."""
-        if (fetched.media_type and "html" not in fetched.media_type) or not same_site(fetched.url, self._host):
-            return []
-        page = read_page(fetched)
+    def _read(self, url: str, fetched: Fetched, depth: int, state: Frontier, errors: RowErrors) -> ReadPage:
+        """A page that was fetched; its links go to the frontier."""
+        page = read_page(fetched, now=self._context.now().isoformat())
         visit = Visit(etag=fetched.etag, modified=fetched.modified)
-        visit.children = self._follow(page.links, depth, state)
-        items = []
-        # A page may be another one under a second URL.
-        is_second = page.url != url and same_site(page.url, self._host) and not state.see(page.url)
-        for key, row, picture in () if page.noindex or is_second else self._rows(page, state):
-            visit.pictures.append(picture)
-            try:
-                items.append(self._item(key, row, page, fetched.url, errors))
-                visit.keys.append(key)
-            except DropItem as exc:
-                errors.add(key, exc.reason)
-        if (visit.etag or visit.modified) and not dated:
-            state.known[url] = visit
-        return items
+        shape, waiting = pattern(url), len(state.waiting)
+        visit.children = self._follow(page.links, depth, state, errors)
+        for reason, count in page.left_out.items():
+            errors.pass_over(reason, count)
+        for directive in sorted(page.robots):
+            errors.pass_over(f"pages that say {directive}")
+        shared = canonical(str(page.shared["image_link"]), page.base_url) if page.shared else None
+        listed = state.listed.pop(canonical(url) or "", [])
+        urls = [row["image_link"] for row in page.described] + [picture.url for picture in page.pictures]
+        pictures = [found for url in urls if (found := canonical(url, page.base_url))] + ([shared] if shared else [])
+        if not pictures and not listed and not page.robots:
+            empty = "pages without pictures and links, as JavaScript makes them" if not page.links else ""
+            errors.pass_over(empty or "pages without a picture")
+        # A trap links to more of the same, under the same title; a list links elsewhere.
+        leads_on = any(pattern(child) != shape for child, _, _ in state.waiting[waiting:])
+        is_named = state.see(f"title {shape} " + re.sub(r"\d+", "#", page.title))
+        if may_be_endless(shape):
+            state.note(shape, leads_on or is_named or not all(map(state.has_seen_picture, pictures)))
+        return ReadPage(page, fetched.url, visit, depth, pictures, shared, listed)
 
-    def _follow(self, links: Iterable[str], depth: int, state: Frontier) -> list[str]:
+    def _follow(self, links: Iterable[str], depth: int, state: Frontier, errors: RowErrors) -> list[str]:
         """Queue the linked pages; returns those that are new."""
-        if not self._config.follow or depth >= self._config.depth:
-            return []
-        return [url for url in links if self._is_wanted(url) and state.add(url, depth + 1)]
+        new: list[str] = []
+        for url in links if self._config.follow else ():
+            if self._is_passed_over(url, state, errors):
+                continue
+            if depth < self._config.depth:
+                new += [url] if state.add(url, depth + 1) else []
+            elif not state.has_seen(canonical(url) or url) and state.see(f"too deep {canonical(url)}"):
+                errors.pass_over(f"pages more than depth = {self._config.depth} links away")
+        return new
 
-    def _is_wanted(self, url: str) -> bool:
+    def _is_passed_over(self, url: str, state: Frontier, errors: RowErrors) -> bool:
+        """Whether a page is none of this source's; each is counted once, and each other host."""
         parts = urlsplit(url)
         target = parts.path + (f"?{parts.query}" if parts.query else "")
-        return (
-            same_site(url, self._host)
-            and not is_trap(url)
-            and (not self._allow or any(expression.search(target) for expression in self._allow))
-            and not any(expression.search(target) for expression in self._deny)
-        )
-
-    def _rows(self, page: SitePage, state: Frontier) -> Iterator[tuple[str, Mapping[str, Any], str]]:
-        """Key, row and mark of each image of the page that no page before it had."""
-        found = False
-        for at, row in enumerate(page.described):
-            picture = canonical(str(row["image_link"]), page.url)
-            own = canonical(str(row["link"]), page.url) if row.get("link") and len(page.described) > 1 else None
-            key = own or (page.url if at == 0 else f"{page.url}#{at}")
-            if picture and (mark := state.see_picture(f"{key} {picture}")):
-                found = True
-                yield key, row, mark
-        # The image that stands for the whole site is that of no page.
-        shared = page.shared if not found and page.url != self._start else None
-        for row in (shared,) if shared else ():
-            picture = canonical(str(row["image_link"]), page.url)
-            if picture and (mark := state.see_picture(picture)):
-                found = True
-                yield page.url, row, mark
-        for row in page.pictures if not found or self._config.pictures == "all" else ():
-            picture = canonical(str(row["image_link"]), page.url)
-            if picture and (mark := state.see_picture(picture)):
-                yield picture, row, mark
-
-    def _item(self, key: str, row: Mapping[str, Any], page: SitePage, base_url: str, errors: RowErrors) -> Item:
-        money = self._prices.read(key, row.get("price"), None, errors, machine=True)
-        return make_item(
-            self.name,
-            key,
-            resolve_url(row["image_link"], base_url, "picture"),
-            page_url=(canonical(str(row["link"]), page.url) if row.get("link") else None) or page.url,
-            title=plain_text(row.get("title"), TITLE_LENGTH_MAX) or page.title,
-            description=plain_text(row.get("description")) or None,
-            price=money.amount,
-            currency=money.currency,
-            collection=plain_text(row.get("product_type"), 200) or page.breadcrumb,
-            country=self._config.country,
-            date=iso_date(row.get("date")),
-            licence=plain_text(row.get("licence"), 200) or self._config.licence,
-            author=plain_text(row.get("author"), 200) or None,
-            extra={name: plain_text(row.get(name), 200) for name in EXTRA} | money.extra,
-        )
+        reason, what = "", url
+        if not same_site(url, self._host):
+            reason, what = "other hosts that pages link to", parts.netloc
+        elif is_file(url):
+            return True
+        elif is_trap(url):
+            reason = "pages with addresses like those of crawler traps"
+        elif self._allow and not any(expression.search(target) for expression in self._allow):
+            reason = "pages that allow does not name"
+        elif any(expression.search(target) for expression in self._deny):
+            reason = "pages that deny names"
+        if reason and state.see(f"passed over {what}"):
+            errors.pass_over(reason)
+        return bool(reason)
 
 
 def _expression(text: str, where: str) -> re.Pattern[str]:

@@ -1,51 +1,77 @@
-"""URLs of a site's pages: their canonical form, and which are crawler traps."""
+"""URLs of a site's pages: as they are asked for, as they are told apart, and which are crawler traps."""
 
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from functools import lru_cache
+from urllib.parse import parse_qsl, urldefrag, urljoin, urlsplit
 
-from w3lib.url import canonicalize_url
+from w3lib.url import canonicalize_url, safe_url_string
 
 LENGTH_MAX = 1000
 SEGMENTS_MAX = 16
-PARAMETERS_MAX = 4
-"""A URL with more parameters is one of endless combinations of facets."""
+PARAMETERS_NAMED_MAX = 4
 
 _TRACKING = re.compile(
-    r"(?:utm_\w+|mtm_\w+|pk_\w+|gclid|gbraid|wbraid|fbclid|msclkid|yclid|dclid|mc_[ce]id|igshid|_ga|_gl|ref_?|spm"
-    r"|phpsessid|jsessionid|aspsessionid\w*|cfid|cftoken|sid|sessid|session_?id|osCsid|zenid|s_cid)\Z",
+    r"(?:utm_\w+|mtm_\w+|pk_(?:campaign|kwd|keyword|source|medium|content|cid|vid)|gclid|gbraid|wbraid|fbclid|msclkid"
+    r"|yclid|dclid|mc_[ce]id|igshid|_ga|_gl|ref_|s_cid|phpsessid|jsessionid|aspsessionid\w*|cfid|cftoken|osCsid|zenid"
+    r"|(?:s|sess|session_?)id=[0-9a-z]{20,}|spm=\w+(?:\.\w+){2,})(?:[=&]|\Z)",
     re.IGNORECASE,
 )
+"""What follows a visitor. Names that may be those of an article too count with a value that gives them away."""
 _SESSION_IN_PATH = re.compile(r";(?:jsessionid|phpsessid|sid)=[^/;?]*", re.IGNORECASE)
-_NO_PAGE = re.compile(
+_FILE = re.compile(
     r"\.(?:jpe?g|png|gif|webp|avif|svg|ico|bmp|tiff?|heic|mp[34]|m4[av]|webm|og[gv]|wav|avi|mov|pdf|docx?|xlsx?|pptx?"
     r"|zip|gz|tgz|bz2|xz|rar|7z|exe|dmg|apk|iso|css|js|mjs|json|xml|rss|atom|txt|csv|woff2?|ttf|eot)\Z",
     re.IGNORECASE,
 )
 
 
-def canonical(url: str, base: str = "") -> str | None:
-    """The canonical form of a URL, without fragment, session and tracking; None if it is not an http(s) URL."""
+@lru_cache(maxsize=10_000)
+def absolute(url: str, base: str = "", encoding: str = "utf-8") -> str | None:
+    """The URL as a browser asks for it, otherwise as it is written; None if it is not an http(s) URL.
+
+    Args:
+        encoding: That of the page that links to it, in which browsers write what its query has beyond ASCII.
+    """
     try:
-        parts = urlsplit(urljoin(base, url.strip()))
-        if parts.scheme not in ("http", "https") or not parts.hostname or len(url) > LENGTH_MAX:
-            return None
-        kept = [
-            (name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if not _TRACKING.match(name)
-        ]
-        path = _SESSION_IN_PATH.sub("", parts.path) or "/"
-        host = parts.netloc.removesuffix(":80" if parts.scheme == "http" else ":443")
-        return str(canonicalize_url(urlunsplit((parts.scheme, host, path, urlencode(kept), ""))))
-    except ValueError:
+        found = safe_url_string(urldefrag(urljoin(base, url.strip())).url, encoding)
+        parts = urlsplit(found)
+        return found if parts.scheme in ("http", "https") and parts.hostname else None
+    except (ValueError, LookupError):
         return None
 
 
-def is_trap(url: str) -> bool:
-    """Whether a URL looks like a crawler trap: too deep, in circles, or facets upon facets."""
+def shown(url: str) -> str:
+    """The URL without session and tracking, otherwise as it is written: what others may follow."""
     parts = urlsplit(url)
-    segments = [segment for segment in parts.path.split("/") if segment]
-    if len(segments) > SEGMENTS_MAX or _NO_PAGE.search(parts.path) or len(parse_qsl(parts.query)) > PARAMETERS_MAX:
+    query = "&".join(part for part in parts.query.split("&") if not _TRACKING.match(part))
+    return parts._replace(path=_SESSION_IN_PATH.sub("", parts.path) or "/", query=query).geturl()
+
+
+@lru_cache(maxsize=10_000)
+def canonical(url: str, base: str = "") -> str | None:
+    """What a URL is told apart by: one text for all its spellings. It is not asked for, as servers may know only one
+    of these. None if it is not an http(s) URL."""
+    found = absolute(url, base)
+    if found is None:
+        return None
+    parts = urlsplit(shown(found))
+    host = parts.netloc.removesuffix(":80" if parts.scheme == "http" else ":443")
+    return str(canonicalize_url(parts._replace(netloc=host).geturl()))
+
+
+def is_file(url: str) -> bool:
+    """Whether a URL is named like a file that is no page."""
+    path = urlsplit(url).path
+    # `/wiki/File:Red.jpg` is the page about a file.
+    return bool(_FILE.search(path)) and ":" not in path.rpartition("/")[2]
+
+
+def is_trap(url: str) -> bool:
+    """Whether a URL looks like a crawler trap: too long, too deep, or in circles."""
+    segments = [segment for segment in urlsplit(url).path.split("/") if segment]
+    if len(segments) > SEGMENTS_MAX or len(url) > LENGTH_MAX:
         return True
     # a/b/a/b/a/b: a relative link that is resolved against itself.
     return any(
@@ -56,12 +82,19 @@ def is_trap(url: str) -> bool:
 
 
 def pattern(url: str) -> str:
-    """What the URLs of one page template have in common: digits and the words of the last part left out."""
+    """What the URLs of one page template have in common: digits and the words of the last part left out, and the names
+    of very many parameters, which are facets in any combination."""
     parts = urlsplit(url)
     path = re.sub(r"\d+", "#", parts.path)
     head, _, last = path.rpartition("/")
-    names = ",".join(sorted(name for name, _ in parse_qsl(parts.query, keep_blank_values=True)))
+    found = sorted(name for name, _ in parse_qsl(parts.query, keep_blank_values=True))
+    names = ",".join(found if len(found) <= PARAMETERS_NAMED_MAX else ["*"])
     return f"{head}/{'*' if last and not names else last}?{names}"
+
+
+def may_be_endless(pattern: str) -> bool:
+    """Whether a program may make any number of URLs of a pattern, by counting or combining."""
+    return "#" in pattern or not pattern.endswith("?")
 
 
 def same_site(url: str, host: str) -> bool:

@@ -103,6 +103,13 @@ class SqliteQueue:
                 (now + delay_s, why, self._attempts_max, now, int(message.id), message.receipt),
             )
 
+    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
+        check_bodies([body])
+        now = self._clock()
+        with self._database.write() as connection:
+            insert = "INSERT INTO messages (body, attempts, due_at, why, dead_at) VALUES (?, ?, ?, ?, ?)"
+            connection.execute(insert, (body, attempts, now, why, now))
+
     def waiting(self) -> int:
         with self._database.read() as connection:
             (count,) = connection.execute("SELECT count(*) FROM messages WHERE dead_at IS NULL").fetchone()

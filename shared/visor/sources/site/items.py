@@ -1,0 +1,158 @@
+"""Which items a page of a site holds, and under which keys: each picture once, on the page that it belongs to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from visor.errors import DropItem
+from visor.schema.items import Item
+from visor.sources.contract import RowErrors
+from visor.sources.parse.item import make_item, resolve_url
+from visor.sources.parse.price import PriceReader
+from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text
+from visor.sources.site.frontier import Frontier, Visit
+from visor.sources.site.page import SitePage
+from visor.sources.site.pictures import Picture
+from visor.sources.site.urls import absolute, canonical, is_file, shown
+
+SHARED_MIN = 3
+"""Pages that show the same picture when they are shared, after which it is that of the whole site."""
+EXTRA = ("availability", "brand", "condition", "gtin")
+"""Attributes of a product that the page may show."""
+
+
+class ReadPage(NamedTuple):
+    """A page that was read."""
+
+    page: SitePage
+    url: str
+    visit: Visit
+    depth: int
+    pictures: list[str]
+    """The canonical addresses of all that it shows."""
+    shared: str | None
+    """That of what it shows when it is shared."""
+    listed: list[Picture]
+
+
+class _Row(NamedTuple):
+    """An image of a page."""
+
+    key: str
+    values: Mapping[str, Any]
+    """With Google's attribute names."""
+    marks: list[str]
+    is_new: bool
+    """No page before showed it, under whatever key."""
+
+
+class PageItems:
+    """Makes the items of one site's pages.
+
+    Args:
+        start: The canonical URL of the site's first page.
+        takes_all: Plain pictures are taken of pages that describe some, too.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        start: str,
+        prices: PriceReader,
+        *,
+        takes_all: bool,
+        licence: str | None,
+        country: str | None,
+    ) -> None:
+        self._name, self._start, self._prices, self._all = source, start, prices, takes_all
+        self._licence, self._country = licence, country
+
+    def of(self, read: ReadPage, shares: Counter[str | None], state: Frontier, errors: RowErrors) -> Iterator[Item]:
+        """The items of a page that no page before it had.
+
+        Args:
+            shares: How many of the pages that were read with it show which picture when they are shared.
+        """
+        page, own = read.page, canonical(read.url) or read.url
+        named = canonical(page.url) or own
+        # A page may be another one under a second address; but what it alone shows was never on that other one.
+        is_second = named != own and (state.has_seen(named) or not state.see(f"canonical {named}"))
+        is_early = is_second and state.has_seen(named) and not state.has_seen(f"read {named}")
+        if is_early and state.see(f"doubted {own}"):
+            state.doubted.append((read.url, read.depth, read.pictures))
+            state.known.pop(own, None)
+            return
+        state.see(own)
+        state.see(f"read {own}")
+        key, page_url = (own, read.url) if is_second else (named, page.url)
+        rows = list(self._rows(read, key, shares, state)) if "noindex" not in page.robots else []
+        if is_second:
+            rows = [row for row in rows if row.is_new]
+            errors.pass_over(
+                "canonical addresses that are wrong" if rows else "pages that are another one by canonical"
+            )
+        for row in rows:
+            read.visit.pictures += row.marks
+            try:
+                yield self._item(row, page, shown(page_url), errors)
+                read.visit.keys.append(row.key)
+            except DropItem as exc:
+                errors.add(row.key, exc.reason)
+
+    def _rows(self, read: ReadPage, page_key: str, shares: Counter[str | None], state: Frontier) -> Iterator[_Row]:
+        """Each image of the page that no page before it had, with its key."""
+        page, keys = read.page, set[str]()
+        for at, values in enumerate(page.described):
+            own = self._page_of(values, page) if len(page.described) > 1 else None
+            key = canonical(own) if own else page_key if at == 0 else None
+            key = key if key and key not in keys else f"{page_key}#{at}"
+            picture = canonical(str(values["image_link"]), page.base_url)
+            # Two products may share a picture.
+            if picture and (mark := state.see_picture(f"{key} {picture}")):
+                keys.add(key)
+                bare = state.see_picture(picture)
+                yield _Row(key, values, [mark, bare] if bare else [mark], bool(bare))
+        counted = shares[read.shared]
+        if counted >= SHARED_MIN:
+            state.see(f"shared {read.shared}")
+        is_start = self._start in (page_key, canonical(read.url))
+        is_own = page.shared and not is_start and not state.has_seen(f"shared {read.shared}")
+        shared = [page.shared] if page.shared and is_own else []
+        plain = [[{"image_link": one.url, **one._asdict()} for one in some] for some in (read.listed, page.pictures)]
+        # The only one of several pages may be that of the whole site, so it comes last.
+        groups: list[Any] = [*plain, shared] if len(shares) == 1 and counted > 1 else [shared, *plain]
+        found = bool(page.described)
+        for rows in groups:
+            if found and (rows is shared or not self._all):
+                continue
+            for row in rows:
+                picture = canonical(str(row["image_link"]), page.base_url)
+                if picture and (mark := state.see_picture(picture)):
+                    found = True
+                    yield _Row(page_key if rows is shared else picture, row, [mark], True)
+
+    def _page_of(self, values: Mapping[str, Any], page: SitePage) -> str | None:
+        link = absolute(str(values["link"]), page.base_url) if values.get("link") else None
+        return link if link and not is_file(link) else None
+
+    def _item(self, row: _Row, page: SitePage, page_url: str, errors: RowErrors) -> Item:
+        said = row.values
+        money = self._prices.read(row.key, said.get("price"), said.get("currency"), errors, machine=True)
+        return make_item(
+            self._name,
+            row.key,
+            resolve_url(said["image_link"], page.base_url, "picture"),
+            page_url=self._page_of(said, page) or page_url,
+            title=plain_text(said.get("title"), TITLE_LENGTH_MAX) or page.title,
+            description=plain_text(said.get("description")) or None,
+            price=money.amount,
+            currency=money.currency,
+            collection=plain_text(said.get("product_type"), 200) or page.breadcrumb,
+            country=self._country,
+            date=iso_date(said.get("date")),
+            licence=plain_text(said.get("licence"), 200) or self._licence,
+            author=plain_text(said.get("author"), 200) or None,
+            extra={name: plain_text(said.get(name), 200) for name in EXTRA} | money.extra,
+        )
