@@ -418,6 +418,19 @@ def test_a_limit_of_the_product_is_told_and_counts_nothing_as_missing(
     assert "answers 400: the API's end, or its limit" in reason
 
 
+def test_a_shop_whose_links_are_lost_on_the_way_loses_no_items() -> None:
+    def without_links(request: Request) -> Reply:
+        reply = wordpress(WOOCOMMERCE)(request)
+        reply.headers.pop("Link", None)
+        return reply
+
+    with serving(without_links) as server:
+        (page,) = read_recipe("woocommerce", server)
+    assert [failure.reason for failure in page.failed if failure.unread] == [
+        "the API counts 4 rows of collection '' and gave 2"
+    ]
+
+
 def manuscript(request: Request) -> Reply:
     """A manifest of Presentation API 3, and one of 2."""
     service = f"https://images.example/iiif{request.path.rpartition('/')[0]}"

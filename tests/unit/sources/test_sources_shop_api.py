@@ -664,6 +664,18 @@ def test_an_api_gets_its_place_where_it_wants_it(style: str, url: str, query: di
     assert keys_of(pages) == ["1", "2", "3", "4", "5"]
 
 
+def test_a_collection_may_stand_in_the_query() -> None:
+    config = {
+        **API,
+        "query": {"filter": "[cat={collection}]"},
+        "collections": ["a&b", "c"],
+        "paging": {"style": "none"},
+    }
+    with serving(lambda request: Reply.json(things(request.query["filter"]))) as server, context_for(server.host) as at:
+        pages = list(open_source("s", {**config, "url": f"{server.url}/all"}, at).read(None))
+    assert keys_of(pages) == ["[cat=a&b]", "[cat=c]"]
+
+
 @pytest.mark.parametrize("nothing", [[], {"rows": {}}, {"rows": None}, {"rows": []}], ids=str)
 def test_an_answer_without_rows_is_an_empty_page_however_it_is_written(nothing: Any) -> None:
     def answer(request: Request) -> Reply:

@@ -57,6 +57,11 @@ def add_query(url: str, values: Mapping[str, str]) -> str:
     return urlunsplit(parts._replace(query=urlencode([*kept, *values.items()])))
 
 
+def fill(template: str, placeholder: str, value: str) -> str:
+    """The URL with the value wherever it has `{placeholder}`, also where that is escaped."""
+    return re.sub(f"(?:{{|%7B){placeholder}(?:}}|%7D)", lambda _: quote(value, safe=""), template)
+
+
 class Position(Record, frozen=True, kw_only=True):
     """Where in a collection the next page stands; stored as a part of a checkpoint."""
 
@@ -101,7 +106,7 @@ class Pager:
         return stored if position.cursor is None else {**stored, "cursor": self._secrets.hide(position.cursor)}
 
     def url(self, position: Position, template: str) -> str:
-        """The URL of the page at that position; `template` may have placeholders, also in a URL's spelling."""
+        """The URL of the page at that position; `template` may have placeholders."""
         paging, cursor = self._paging, position.cursor
         if paging.style == "next" and cursor is not None:
             return cursor
@@ -113,10 +118,10 @@ class Pager:
             values[paging.style] = (paging.param or paging.style, number)
         query: dict[str, str] = {}
         for placeholder, (name, value) in values.items():
-            parts = re.split(f"(?:{{|%7B){placeholder}(?:}}|%7D)", template)
-            template = quote(value, safe="").join(parts)
-            if len(parts) == 1 and name is not None and value:
+            filled = fill(template, placeholder, value)
+            if filled == template and name is not None and value:
                 query[name] = value
+            template = filled
         return add_query(template, query)
 
     def is_doubtful(self, position: Position) -> bool:
