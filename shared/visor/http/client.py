@@ -188,10 +188,12 @@ class Fetcher:
         if response.status_code in ok:
             self._throttle.served(host)
             return
-        error = status_error(response)
-        if "json" in response.headers.get("content-type", ""):
+        is_json, body = "json" in response.headers.get("content-type", ""), b""
+        if is_json or response.status_code == 429:
             with suppress(ImageError):
-                error.answer = b"".join(_Answer(response, response.url).chunks(ERROR_BYTES_MAX))
+                body = b"".join(_Answer(response, response.url).chunks(ERROR_BYTES_MAX))
+        error = status_error(response, body)
+        error.answer = body if is_json else b""
         if isinstance(error, FetchUnavailable):
             wait_s = error.retry_after_s
             if response.status_code == 429 or (response.status_code == 503 and wait_s is not None):
