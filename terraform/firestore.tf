@@ -6,7 +6,7 @@ locals {
   queried = {
     items       = ["indexed_at"]
     commits     = ["committed_at"]
-    failures    = []
+    failures    = ["next_at"]
     tries       = []
     checkpoints = []
     runs        = ["started_at"]
@@ -14,6 +14,7 @@ locals {
     requests    = []
     feedback    = ["given_at"]
     index       = []
+    sources     = []
     visitors    = ["added_at"]
   }
 

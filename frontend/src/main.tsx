@@ -2,6 +2,7 @@ import { effect } from "@preact/signals";
 import { render } from "preact";
 import { loadConfig } from "./config";
 import { followFacets } from "./endpoint/facets";
+import { followRejected } from "./endpoint/feedback";
 import { begin, follow } from "./search";
 import { answer, askedAs, config, query } from "./state";
 import "./styles/index.css";
@@ -12,6 +13,7 @@ import { bandOf } from "./words/sureness";
 import { titleOf } from "./words/title";
 
 followTheme();
+followRejected();
 config.value = await loadConfig();
 preferred.language = config.value.language ?? "";
 effect(() => {

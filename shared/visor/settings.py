@@ -79,9 +79,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_s: float = 20.0
     """How long the body of a request may take to arrive; 20 s of a mobile line are more than a page's picture needs."""
     k_max: int = 200
-    cors_origins: tuple[str, ...] = ("*",)
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the endpoint, besides its own page; `*`: all."""
     page_config: str = ""
     """The page's config.json; where it is set, the search function serves the page, too."""
+    hosts: tuple[str, ...] = ()
+    """Names by which `visor serve` may be called, besides localhost and addresses of numbers."""
     owner_key: str = ""
     """Key with which the owner may also use the reserve (header `X-Visor-Key`); empty: there is none."""
     key_required: bool = False

@@ -14,11 +14,11 @@ import visor
 from visor import errors
 
 ERRORS = [
-    *("BadRequest", "Conflict", "CorruptObject", "DeployError", "DropItem", "FetchFailed"),
+    *("BadRequest", "Conflict", "CorruptObject", "DeployError", "DropItem", "EmbedCrashed", "FetchFailed"),
     *("FetchRefused", "FetchUnavailable", "FormatError", "HostDead", "ImageError", "KeyRequired"),
     *("ModelError", "ModelNotBuilt", "NewerFormat", "NotConfigured", "NotFound", "NothingToCompare", "QuotaReached"),
     *("RequestError", "RequestTooLarge", "RequestTooSlow", "SettingsError", "SourceError"),
-    *("SourceUnavailable", "StoreError", "StoreUnavailable", "UndecodableImage", "UnknownItem"),
+    *("SourceUnavailable", "StoreError", "StoreUnavailable", "UndecodableImage", "UndecodableNow", "UnknownItem"),
     *("UnsafeImage", "UnsupportedMediaType", "VisorError", "WeightsUnavailable"),
 ]
 NAMES = [

@@ -101,8 +101,10 @@ def _model(settings: Settings) -> str:
 
 def _stores(settings: Settings) -> str:
     from visor.index.format.manifest import MANIFESTS
-    from visor.storage import open_stores
+    from visor.storage import is_there, open_stores
 
+    if not is_there(settings):
+        return f"no index '{settings.index}' yet"
     stores = open_stores(settings)
     index = "a manifest" if next(iter(stores.objects.list(MANIFESTS)), None) else "no manifest yet"
     stores.documents.get(ITEMS, ["0" * 32])

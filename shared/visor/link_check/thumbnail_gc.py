@@ -43,7 +43,7 @@ def sweep_frames(objects: ObjectStore, documents: DocumentStore, *, now: float) 
     if_deleted = "frames are then swept anew"
     state, generation = load_state(objects, OBJECT, _State(), newest_format=1, if_deleted=if_deleted)
     today = datetime.fromtimestamp(now, UTC).date()
-    if state.swept and (today - date.fromisoformat(state.swept)).days < EVERY_DAYS:
+    if state.swept and 0 <= (today - date.fromisoformat(state.swept)).days < EVERY_DAYS:
         return 0
     names = (info.name.removeprefix(FOLDER) for info in objects.list(FOLDER))
     looked_at = list(islice((name for name in names if name > state.after), FRAMES_MAX))
@@ -57,7 +57,7 @@ def sweep_frames(objects: ObjectStore, documents: DocumentStore, *, now: float) 
             objects.delete(FOLDER + name)
             deleted += 1
         else:
-            state.unshown[name] = since or today.isoformat()
+            state.unshown[name] = min(since or "9", today.isoformat())
     state.swept = today.isoformat()
     state.after = looked_at[-1] if len(looked_at) == FRAMES_MAX else ""
     objects.put(OBJECT, msgspec.json.encode(state), if_generation=generation)

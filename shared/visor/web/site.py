@@ -5,8 +5,10 @@ from __future__ import annotations
 import functools
 import gzip
 import io
+import logging
 import mimetypes
 import re
+import select
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from flask import Request, Response
 from PIL import Image
+from werkzeug.exceptions import HTTPException
 from werkzeug.security import safe_join
 from werkzeug.wrappers import Response as WerkzeugResponse
 
@@ -23,6 +26,7 @@ from visor.imaging.decode import decode_image
 from visor.schema.items import IndexedItem, Item
 from visor.search.item_cache import web_address
 from visor.web.api import HttpApi
+from visor.web.problems import http_problem, problem
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -32,6 +36,9 @@ PAGE = _BUILT if _BUILT.is_dir() else Path(__file__).with_name("page")
 """The built page: of a checkout, or the one that lies in an installed package."""
 PICTURES = "/pictures/"
 THUMBNAIL_SIDE = 480
+CONNECTIONS_MAX, IDLE_S = 1000, 15
+"""Open connections, and seconds after which one on which nothing moves is closed."""
+LOG = logging.getLogger("visor.web")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' https: http: data: blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -74,10 +81,25 @@ class Site:
         return self.answer(request)(environ, start_response)
 
     def answer(self, request: Request) -> WerkzeugResponse:
-        """A file of the page, a picture, or what the HTTP API says."""
+        """A file of the page, a picture, or what the HTTP API says. Never raises."""
+        try:
+            response = self._answer(request)
+        except VisorError as exc:
+            response = problem(exc)
+        except HTTPException as exc:
+            response = http_problem(request, exc.code or 400, exc.description or exc.name)
+        except Exception:
+            LOG.exception("A request to %s failed", request.path)
+            response = http_problem(request, 500, "Visor has a bug here; its log says more")
+        for name, value in {**HEADERS, "Cross-Origin-Resource-Policy": "same-origin"}.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    def _answer(self, request: Request) -> WerkzeugResponse:
         path = request.path
         if request.method not in ("GET", "HEAD") or path.startswith("/v1/") or path == "/openapi.json":
             return self.api(request)
+        self.api.access.check_address(request)
         if path == "/config.json":
             return self._sent(Response(msgspec.json.encode(self.config), mimetype="application/json"))
         if path.startswith(PICTURES) and self.read_image is not None:
@@ -104,7 +126,8 @@ class Site:
     def _sent(self, response: Response) -> Response:
         response.headers.update(HEADERS)
         if self.read_image is None:
-            self.api.access.count("reading", seconds=0, response_bytes=response.calculate_content_length() or 0)
+            size = response.calculate_content_length() or 0
+            self.api.access.count("reading", seconds=0, response_bytes=size, used={})
         return response
 
     def _picture(self, item: str, read_image: Callable[[Item], bytes]) -> Response:
@@ -116,7 +139,9 @@ class Site:
             data = read_image(found.item)
             pixels = decode_image(data, pixels_max=self.api.settings.pixels_max, side_hint=THUMBNAIL_SIDE).pixels
         except VisorError as exc:
-            return Response(str(exc), 404, mimetype="text/plain")
+            # Where it is on this machine is nobody's business.
+            LOG.info("Item %s is not shown: %s", item, exc)
+            return Response("This picture cannot be shown here", 404, mimetype="text/plain")
         pixels.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         pixels.save(buffer, "JPEG", quality=85)
@@ -137,7 +162,16 @@ class Server:
 
         try:
             self._server: Any = create_server(
-                site, host=host, port=port, threads=threads, ident="visor", max_request_body_size=64_000_000
+                site,
+                host=host,
+                port=port,
+                threads=threads,
+                ident="visor",
+                max_request_body_size=64_000_000,
+                connection_limit=CONNECTIONS_MAX,
+                channel_timeout=IDLE_S,
+                cleanup_interval=5,
+                asyncore_use_poll=hasattr(select, "poll"),
             )
         except OSError as exc:
             raise SettingsError(

@@ -31,6 +31,7 @@ from visor.models.store import (
     read_manifest,
 )
 from visor.settings import Settings
+from visor.storage import private_folder
 
 CONVERT_TIMEOUT_S = 900.0
 
@@ -196,7 +197,7 @@ def _is_whole(directory: Path, description: ModelDescription) -> bool:
 
 @contextmanager
 def _lock(target: Path) -> Iterator[None]:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(target.parent)
     with (target.parent / f".{target.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

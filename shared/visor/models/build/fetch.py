@@ -15,6 +15,7 @@ import httpx
 
 from visor.errors import WeightsUnavailable
 from visor.models.registry import Download, Package
+from visor.storage import private_folder
 
 REGISTRY_TIMEOUT_S = 600.0
 CONNECT_TIMEOUT_S = 4.0
@@ -29,7 +30,7 @@ def fetch(source: Package | Download, folder: Path, say: Say) -> Path:
     Raises:
         WeightsUnavailable: It cannot be downloaded from here, or is not what was pinned.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     path = folder / _file_name(source)
     if path.exists() and _matches(path, source.checksum):
         return path

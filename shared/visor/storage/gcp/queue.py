@@ -109,7 +109,7 @@ class CloudQueue:
         self._acknowledge(self._subscription, message.receipt)
         self._open.discard(message.id)
 
-    def release(self, message: Message, *, delay_s: float, why: str = "") -> None:
+    def release(self, message: Message, *, delay_s: float, why: str = "", counts: bool = True) -> None:
         """As the protocol says. Pub/Sub keeps no reason; the subscription's retry policy may add to the delay."""
         self._lease(self._subscription, [message.receipt], delay_s)
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from visor.errors import CorruptObject, NewerFormat, StoreError, StoreUnavailable, VisorError
+from visor.storage import private_folder
 
 BUSY_TIMEOUT_S = 30.0
 
@@ -35,7 +36,7 @@ class Database:
         self.path = path
         self._start_pool()
         with self._translated():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
             connection = self._connect()
             try:
                 _migrate(connection, path, migrations)
