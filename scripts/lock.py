@@ -2,8 +2,9 @@
 
     python scripts/lock.py
 
-Resolves the union of functions/*/requirements*.txt and of this project's extras for this Python (that of `runtime` in
-terraform/variables.tf) and installs nothing. The file names versions only, no index and no host.
+Resolves the union of functions/*/requirements*.txt and of this project's extras, those for other platforms too, for
+this Python (that of `runtime` in terraform/variables.tf) and installs nothing. The file names versions only, no index
+and no host.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -33,12 +36,16 @@ def runtime() -> str:
 
 def resolve() -> dict[str, str]:
     """Name to version of every distribution that something here needs."""
-    extras = ",".join(tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"])
+    optional = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    every = [Requirement(line) for lines in optional.values() for line in lines]
+    elsewhere = [f"{one.name}{one.specifier}" for one in every if one.marker and not one.marker.evaluate()]
     requirements = sorted((ROOT / "functions").glob("*/requirements*.txt"))
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
     for path in requirements:
         command += ["-r", str(path)]
-    done = subprocess.run([*command, f"{ROOT}[{extras}]"], stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(
+        [*command, *elsewhere, f"{ROOT}[{','.join(optional)}]"], stdout=subprocess.PIPE, text=True, check=True
+    )
     installed = [item["metadata"] for item in json.loads(done.stdout)["install"]]
     return {m["name"].lower().replace("_", "-"): m["version"] for m in installed if m["name"] != "visor-search"}
 

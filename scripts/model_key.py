@@ -2,7 +2,7 @@
 
     python scripts/model_key.py [MODEL]
 
-Under that name cloudbuild.yaml keeps the built model in the sources bucket, so that TensorFlow is installed and run
+Under that name cloudbuild.yaml keeps a model that it built in the state bucket, so that TensorFlow is installed and run
 only when the model changes.
 """
 
@@ -19,7 +19,7 @@ BUILDERS = ("tensorflow", "keras", "numpy", "ai-edge-litert")
 def model_key(model: str, root: Path = ROOT) -> str:
     """`MODEL-` and 16 hex digits of the code that builds models and of the versions that it builds with."""
     digest = hashlib.blake2b(model.encode(), digest_size=8)
-    for path in sorted((root / "shared" / "visor" / "models").glob("*.py")):
+    for path in sorted((root / "shared" / "visor" / "models").rglob("*.py")):
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     for line in (root / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if line.startswith(BUILDERS):

@@ -1,6 +1,7 @@
 """Says in one sentence what this machine lacks to build Visor. Runs on any Python 3, before anything is installed."""
 
 import importlib.util
+import platform
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,13 @@ import sys
 def missing() -> "list[str]":
     """What is lacking, as sentences that say what to do."""
     lacks = []
+    if sys.platform == "win32":
+        lacks.append("Visor runs on Linux and macOS: on Windows, use it in WSL (`wsl --install`)")
+    if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
+        lacks.append(
+            "LiteRT, which runs the models, has no wheels for Intel Macs: use Visor in a Linux container or virtual "
+            "machine, or let Cloud Build deploy it: visor deploy --cloud"
+        )
     if sys.version_info < (3, 11):
         found = ".".join(map(str, sys.version_info[:3]))
         lacks.append(

@@ -1,9 +1,11 @@
 """Put the built page into the site bucket: the endpoint into its config.json, right types, right cache headers.
 
-    python scripts/publish.py frontend/dist gs://BUCKET --endpoint URL [--dry-run]
+    python scripts/publish.py frontend/dist gs://BUCKET --endpoint URL [--config JSON] [--dry-run]
+    python scripts/publish.py frontend/dist run://PROJECT/REGION/SERVICE --endpoint URL
 
 Files with a hash in their name are kept by browsers for ever; index.html and config.json are asked for anew, so that a
-new page is seen at once. What names others is uploaded last, so that no visitor sees half a page.
+new page is seen at once. What names others is uploaded last, so that no visitor sees half a page. A service that serves
+the page itself is opened to the public by switching its invoker check off, without allUsers.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 HASHED = re.compile(r"-[A-Za-z0-9_-]{8,}\.\w+$")
@@ -39,14 +42,16 @@ TYPES = {
 }
 
 
-def write_config(dist: Path, endpoint: str) -> None:
-    """Name the endpoint in the page's config.json and leave the rest of it as it is."""
+def write_config(dist: Path, endpoint: str, said: dict[str, Any] | None = None) -> None:
+    """Put the endpoint and what the owner says of the page into its config.json, and leave the rest as it is."""
     parts = urlsplit(endpoint)
     if parts.scheme != "https" or not parts.hostname or parts.query:
         sys.exit(f"{endpoint!r} is no endpoint: it reads like https://visor-search-….run.app")
     path = dist / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps({**config, "endpoint": endpoint.rstrip("/")}, indent=2) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps({**config, **(said or {}), "endpoint": endpoint.rstrip("/")}, indent=2) + "\n", encoding="utf-8"
+    )
 
 
 def uploads(dist: Path, bucket: str) -> Iterator[list[str]]:
@@ -69,16 +74,23 @@ def uploads(dist: Path, bucket: str) -> Iterator[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dist", type=Path)
-    parser.add_argument("bucket", help="gs://NAME")
+    parser.add_argument("bucket", help="gs://NAME, or run://PROJECT/REGION/SERVICE")
     parser.add_argument("--endpoint", required=True)
+    parser.add_argument("--config", type=json.loads, default={}, help="title, tagline, language and notes, as JSON")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     args = parser.parse_args()
     if not (args.dist / "index.html").is_file():
         sys.exit(f"{args.dist} holds no built page. Run `npm ci && npm run build` in frontend/.")
-    if not args.bucket.startswith("gs://"):
-        sys.exit(f"{args.bucket!r} is no bucket: it reads like gs://NAME")
-    write_config(args.dist, args.endpoint)
-    for command in uploads(args.dist, args.bucket.rstrip("/")):
+    if service := re.fullmatch(r"run://([^/]+)/([^/]+)/([^/]+)", args.bucket):
+        project, region, name = service.groups()
+        where = [f"--region={region}", f"--project={project}", "--quiet"]
+        commands = [["gcloud", "run", "services", "update", name, "--no-invoker-iam-check", *where]]
+    elif args.bucket.startswith("gs://"):
+        write_config(args.dist, args.endpoint, args.config)
+        commands = list(uploads(args.dist, args.bucket.rstrip("/")))
+    else:
+        sys.exit(f"{args.bucket!r} is neither a bucket (gs://NAME) nor a service (run://PROJECT/REGION/SERVICE)")
+    for command in commands:
         print(" ".join(command), flush=True)
         if not args.dry_run:
             subprocess.run(command, check=True)

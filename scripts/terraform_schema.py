@@ -1,9 +1,9 @@
 """Write the part of the Google provider's schema that terraform/ uses, as compact JSON.
 
-The schema comes from the PyPI package `cdktf-cdktf-provider-google`, which carries it as a jsii app:
+The schema comes from the PyPI package `cdktn-provider-google`, which carries it as a jsii app:
 
-    python -m pip download --no-deps -d build cdktf-cdktf-provider-google
-    python scripts/terraform_schema.py build/cdktf_cdktf_provider_google-*.whl
+    python -m pip download --no-deps -d build cdktn-provider-google
+    python scripts/terraform_schema.py build/cdktn_provider_google-*.whl
 
 Run it again when terraform/ uses a new resource type or the provider's bounds change.
 """
@@ -27,9 +27,9 @@ TERRAFORM = ROOT / "terraform"
 SCHEMA = ROOT / "tests" / "unit" / "deploy" / "terraform_schema.json"
 ARGUMENT = re.compile(r"#(\w+) \w+#\w+\}")
 VERSION = re.compile(r"hashicorp/google provider version (\d+\.\d+\.\d+)|hashicorp/google/(\d+\.\d+\.\d+)")
-RESOURCE_TYPE = re.compile(r"\.tfResourceType = \"(\w+)\"")
+RESOURCE_TYPE = re.compile(r"tfResourceType = \"(\w+)\"")
 CLASS = re.compile(r"^class (\w+) extends ", re.MULTILINE)
-ROOT_CLASS = re.compile(r"class \w+ extends cdktf\.Terraform(Resource|DataSource) ")
+ROOT_CLASS = re.compile(r"class \w+ extends (?:cdktf|cdktn)\.Terraform(Resource|DataSource) ")
 GETTER = re.compile(r"(?:get (?P<getter>\w+)\(\) \{\s+(?://[^\n]*\s+)*return [^\n]*?\('|\(this, \")(?P<name>\w+)['\"]")
 
 
@@ -41,7 +41,7 @@ def used_types(folder: Path) -> tuple[set[str], set[str]]:
         parsed = hcl2.loads(path.read_text(encoding="utf-8"))
         resources |= {name.strip('"') for block in parsed.get("resource", []) for name in block}
         data |= {name.strip('"') for block in parsed.get("data", []) for name in block}
-    return resources, data
+    return {name for name in resources if name.startswith("google_")}, data
 
 
 class Package:
@@ -110,7 +110,7 @@ def _kind(type_: dict[str, Any]) -> tuple[str, bool, str | None]:
         if struct is not None:
             return "block", True, struct
         return f"{'list' if type_['collection']['kind'] == 'array' else 'map'}({inner})", False, None
-    options = [t for t in type_["union"]["types"] if t.get("fqn") != "cdktf.IResolvable"]
+    options = [t for t in type_["union"]["types"] if not t.get("fqn", "").endswith(".IResolvable")]
     return _kind(options[0])
 
 
@@ -135,7 +135,7 @@ def generate(wheel: Path, folder: Path) -> dict[str, Any]:
     return {
         "provider": "hashicorp/google",
         "version": package.version,
-        "package": f"cdktf-cdktf-provider-google {package.release}",
+        "package": f"cdktn-provider-google {package.release}",
         "resources": {name: package.block(name) for name in sorted(resources)},
         "data": {name: package.block("data." + name) for name in sorted(data)},
     }

@@ -7,7 +7,7 @@ locals {
   # Read by functions/switch/main.py, which knows nothing of visor.settings.
   switch_environment = {
     SWITCH_SERVICE  = "projects/${var.project}/locations/${var.region}/services/visor-search"
-    SWITCH_BUCKET   = google_storage_bucket.bucket["site"].name
+    SWITCH_BUCKET   = var.public == "function" ? "" : google_storage_bucket.bucket["site"].name
     SWITCH_CLOSE_AT = tostring(var.budget.close_at)
   }
 }
@@ -40,7 +40,8 @@ resource "google_billing_budget" "budget" {
   budget_filter {
     projects               = ["projects/${data.google_project.this.number}"]
     calendar_period        = "MONTH"
-    credit_types_treatment = "INCLUDE_ALL_CREDITS"
+    credit_types_treatment = "INCLUDE_SPECIFIED_CREDITS"
+    credit_types           = ["FREE_TIER"] # not PROMOTION: during a trial, too, the switch acts on what it would cost
   }
 
   amount {
@@ -106,12 +107,21 @@ resource "google_project_iam_custom_role" "switch" {
   role_id     = "visorSwitch"
   title       = "Visor switch"
   description = "Change who may use one public door"
-  permissions = [
+  permissions = concat([
     "run.services.getIamPolicy",
     "run.services.setIamPolicy",
     "storage.buckets.getIamPolicy",
     "storage.buckets.setIamPolicy",
-  ]
+  ], var.public == "function" ? ["run.services.get", "run.services.update"] : [])
+}
+
+# Switching the invoker check on again changes the service, which runs as search.
+resource "google_service_account_iam_member" "switch" {
+  for_each = var.public == "function" ? local.guarded : toset([])
+
+  service_account_id = google_service_account.account["search"].name
+  role               = "roles/iam.serviceAccountUser"
+  member             = google_service_account.account["switch"].member
 }
 
 resource "google_cloud_run_v2_service_iam_member" "switch" {
@@ -125,7 +135,7 @@ resource "google_cloud_run_v2_service_iam_member" "switch" {
 }
 
 resource "google_storage_bucket_iam_member" "switch" {
-  for_each = local.guarded
+  for_each = var.public == "function" ? toset([]) : local.guarded
 
   bucket = google_storage_bucket.bucket["site"].name
   role   = google_project_iam_custom_role.switch[each.key].id

@@ -6,13 +6,15 @@ locals {
   queried = {
     items       = ["indexed_at"]
     commits     = ["committed_at"]
-    failures    = []
+    failures    = ["next_at"]
+    tries       = []
     checkpoints = []
     runs        = ["started_at"]
     meters      = []
     requests    = []
     feedback    = ["given_at"]
     index       = []
+    sources     = []
     visitors    = ["added_at"]
   }
 
@@ -30,7 +32,7 @@ resource "google_firestore_database" "database" {
   app_engine_integration_mode       = "DISABLED"
   point_in_time_recovery_enablement = "POINT_IN_TIME_RECOVERY_DISABLED"
   delete_protection_state           = var.protect_data ? "DELETE_PROTECTION_ENABLED" : "DELETE_PROTECTION_DISABLED"
-  deletion_policy                   = var.protect_data ? "ABANDON" : "DELETE"
+  deletion_policy                   = "DELETE" # which Google refuses while the protection is enabled
 
   depends_on = [google_project_service.service]
 }

@@ -13,7 +13,8 @@ locals {
       concurrency = 1
       timeout     = 1800
       ingress     = local.internal
-      environment = local.settings
+      environment = local.every_setting
+      secrets     = { for name, secret in var.source_secrets : name => { secret = secret, version = "latest" } }
     }
     embed = {
       account     = "embed"
@@ -23,7 +24,7 @@ locals {
       concurrency = 1
       timeout     = 540
       ingress     = local.internal
-      environment = local.settings
+      environment = local.every_setting
     }
     compact = {
       account     = "compact"
@@ -33,7 +34,7 @@ locals {
       concurrency = 1
       timeout     = 1800
       ingress     = local.internal
-      environment = local.settings
+      environment = local.every_setting
     }
     search = {
       account     = "search"
@@ -43,13 +44,14 @@ locals {
       concurrency = var.search_concurrency
       timeout     = 60
       ingress     = "ALLOW_ALL"
-      environment = merge(local.settings, local.search_environment)
+      environment = merge(local.every_setting, local.search_environment)
+      secrets     = { for one in google_secret_manager_secret_version.owner_key : "VISOR_OWNER_KEY" => { secret = google_secret_manager_secret.owner_key[0].secret_id, version = one.version } }
     }
     },
     var.billing_account == null ? {} : {
       switch = {
         account     = "switch"
-        cpu         = 0.1667
+        cpu         = 0.167
         memory_gib  = 0.25
         instances   = 1
         concurrency = 1
@@ -72,6 +74,7 @@ locals {
     VISOR_BUCKET                   = google_storage_bucket.bucket["index"].name
     VISOR_TOPIC                    = google_pubsub_topic.topic["batches"].name
     VISOR_SUBSCRIPTION             = "visor-batches-embed"
+    VISOR_DEAD_LETTER_TOPIC        = google_pubsub_topic.topic["dead-letters"].name
     VISOR_DEAD_LETTER_SUBSCRIPTION = "visor-dead-letters"
     VISOR_DATABASE                 = google_firestore_database.database.name
     VISOR_MODEL                    = var.model
@@ -80,17 +83,24 @@ locals {
     VISOR_CRAWL_BUDGET_S           = tostring(var.crawl_budget_s)
     VISOR_EMBED_ATTEMPTS_MAX       = tostring(var.embed_attempts_max)
     VISOR_FRESHNESS_S              = tostring(var.freshness_s)
-    VISOR_CORS_ORIGINS             = join(",", var.cors_origins)
+    VISOR_CORS_ORIGINS             = join(",", local.cors_origins)
     VISOR_QUOTA_SHARE              = tostring(var.quota_share)
     VISOR_KEY_REQUIRED             = tostring(var.key_required)
     VISOR_UNSAFE_QUERY             = tostring(var.unsafe_query)
     VISOR_UNSAFE_ITEM              = tostring(var.unsafe_item)
+    VISOR_ALLOW_BUCKETS            = join(",", var.read_buckets)
   }
+
+  cors_origins = var.cors_origins != null ? var.cors_origins : var.public == "function" ? [] : ["https://storage.googleapis.com"]
+
+  # What the owner sets beside them; Terraform's own win.
+  every_setting = merge({ for name, value in var.settings : "VISOR_${trimprefix(upper(name), "VISOR_")}" => value }, local.settings)
 
   # Read by functions-framework. As many threads again as Cloud Run sends requests at once: one whose client went away in
   # the middle of its upload keeps its thread for a while.
   # Three calls to a store that does not answer, and a picture that is slow to come, fit in search's 60 s.
   search_environment = {
+    VISOR_PAGE_CONFIG      = var.public == "function" ? local.page_config : ""
     THREADS                = tostring(2 * var.search_concurrency)
     VISOR_STORE_DEADLINE_S = "8"
     VISOR_FETCH_TIMEOUT_S  = "12"
@@ -141,24 +151,18 @@ resource "google_cloudfunctions2_function" "function" {
     })
 
     dynamic "secret_environment_variables" {
-      for_each = each.key == "search" ? google_secret_manager_secret_version.owner_key : []
+      for_each = lookup(each.value, "secrets", {})
 
       content {
-        key        = "VISOR_OWNER_KEY"
+        key        = secret_environment_variables.key
         project_id = var.project
-        secret     = google_secret_manager_secret.owner_key[0].secret_id
+        secret     = secret_environment_variables.value.secret
         version    = secret_environment_variables.value.version
       }
     }
   }
 
-  depends_on = [
-    google_artifact_registry_repository_iam_member.build,
-    google_project_iam_member.build_sources,
-    google_project_iam_member.role,
-    google_secret_manager_secret_iam_member.owner_key,
-    google_storage_bucket_iam_member.role,
-  ]
+  depends_on = [terraform_data.permissions, google_storage_bucket_iam_member.role]
 }
 
 # Images add up to a few hundred MB, of which 500 MB are free: what is not the newest goes after a day.

@@ -24,8 +24,8 @@ locals {
     crawl   = google_service_account.account["caller"].member
     compact = google_service_account.account["caller"].member
     embed   = google_service_account.account["push"].member
-    search  = "allUsers"
     },
+    var.public == "function" ? {} : { search = "allUsers" },
     var.billing_account == null ? {} : { switch = google_service_account.account["push"].member },
   )
 
@@ -69,6 +69,14 @@ resource "google_pubsub_topic_iam_member" "crawl" {
   member  = google_service_account.account["crawl"].member
 }
 
+# A batch that embed tried often enough is a dead letter by its own count.
+resource "google_pubsub_topic_iam_member" "embed" {
+  project = var.project
+  topic   = google_pubsub_topic.topic["dead-letters"].name
+  role    = "roles/pubsub.publisher"
+  member  = google_service_account.account["embed"].member
+}
+
 # Only an owner with a key can push items through search.
 resource "google_pubsub_topic_iam_member" "search" {
   count = var.owner_key_version > 0 ? 1 : 0
@@ -106,4 +114,43 @@ resource "google_secret_manager_secret_iam_member" "owner_key" {
   secret_id = google_secret_manager_secret.owner_key[0].secret_id
   role      = "roles/secretmanager.secretAccessor"
   member    = google_service_account.account["search"].member
+}
+
+resource "google_secret_manager_secret_iam_member" "source" {
+  for_each = toset(values(var.source_secrets))
+
+  project   = var.project
+  secret_id = each.value
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.account["crawl"].member
+
+  depends_on = [google_project_service.service]
+}
+
+# The owner's own buckets: crawl lists them, embed reads the pictures.
+resource "google_storage_bucket_iam_member" "read" {
+  for_each = {
+    for pair in setproduct(["crawl", "embed"], toset([for one in var.read_buckets : split("/", one)[2]])) :
+    "${pair[0]} ${pair[1]}" => { account = pair[0], bucket = pair[1] }
+  }
+
+  bucket = each.value.bucket
+  role   = "roles/storage.objectViewer"
+  member = google_service_account.account[each.value.account].member
+}
+
+# A grant is known everywhere some time after it was made, and what needs it to be made does not wait. Waits again only
+# when one of these grants is another one.
+resource "terraform_data" "permissions" {
+  triggers_replace = concat(
+    [google_artifact_registry_repository_iam_member.build.id, google_project_iam_member.build_sources.id],
+    [for grant in google_project_iam_member.role : grant.id],
+    [google_storage_bucket_iam_member.role["build"].id],
+    [for grant in google_secret_manager_secret_iam_member.owner_key : grant.id],
+    [for grant in google_secret_manager_secret_iam_member.source : grant.id],
+  )
+
+  provisioner "local-exec" {
+    command = "sleep ${var.permissions_wait_s}"
+  }
 }

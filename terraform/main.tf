@@ -15,7 +15,7 @@ locals {
     "storage.googleapis.com",
     ],
     var.billing_account == null ? [] : ["billingbudgets.googleapis.com"],
-    var.owner_key_version == 0 ? [] : ["secretmanager.googleapis.com"],
+    var.owner_key_version == 0 && length(var.source_secrets) == 0 ? [] : ["secretmanager.googleapis.com"],
   ))
 
   # Account id to what it is for.

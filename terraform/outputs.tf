@@ -1,6 +1,21 @@
 output "page" {
   description = "Address of the page."
-  value       = "https://storage.googleapis.com/${google_storage_bucket.bucket["site"].name}/index.html"
+  value       = var.public == "function" ? "${google_cloudfunctions2_function.function["search"].service_config[0].uri}/" : "https://storage.googleapis.com/${google_storage_bucket.bucket["site"].name}/index.html"
+}
+
+output "site" {
+  description = "Where scripts/publish.py puts the page: a bucket, or the function that brings it along."
+  value       = var.public == "function" ? "run://${var.project}/${var.region}/visor-search" : "gs://${google_storage_bucket.bucket["site"].name}"
+}
+
+output "page_config" {
+  description = "What the page's config.json says, but for the endpoint."
+  value       = local.page_config
+}
+
+output "protected" {
+  description = "Whether `visor destroy` refuses (protect_data)."
+  value       = tostring(var.protect_data)
 }
 
 output "endpoint" {
@@ -25,5 +40,5 @@ output "buckets" {
 
 output "settings" {
   description = "Environment with which `visor` on your own machine works on this index (stats, dlq, crawl)."
-  value       = { for name, value in local.settings : name => value if contains(["VISOR_BACKEND", "VISOR_INDEX", "VISOR_PROJECT", "VISOR_BUCKET", "VISOR_TOPIC", "VISOR_SUBSCRIPTION", "VISOR_DEAD_LETTER_SUBSCRIPTION", "VISOR_DATABASE"], name) }
+  value       = { for name, value in local.settings : name => value if contains(["VISOR_BACKEND", "VISOR_INDEX", "VISOR_PROJECT", "VISOR_BUCKET", "VISOR_TOPIC", "VISOR_SUBSCRIPTION", "VISOR_DEAD_LETTER_TOPIC", "VISOR_DEAD_LETTER_SUBSCRIPTION", "VISOR_DATABASE"], name) }
 }

@@ -44,7 +44,7 @@ resource "google_pubsub_subscription" "batches" {
 
   dead_letter_policy {
     dead_letter_topic     = google_pubsub_topic.topic["dead-letters"].id
-    max_delivery_attempts = var.embed_attempts_max
+    max_delivery_attempts = 100 # a delivery that finds every instance busy counts, too; embed counts its own tries
   }
 
   depends_on = [google_cloud_run_v2_service_iam_member.invoker]

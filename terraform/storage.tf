@@ -1,12 +1,17 @@
-# What is here: three buckets in one free region. Free are 5 GB, 5,000 Class A and 50,000 Class B operations a month.
+# What is here: the buckets, in one free region. Free are 5 GB, 5,000 Class A and 50,000 Class B operations a month.
 
 locals {
   # Soft delete is off everywhere: it would keep billing what a merge or an upload has replaced.
-  buckets = {
+  buckets = merge({
     index   = { name = "${var.project}-visor-index", public = false }
     sources = { name = "${var.project}-visor-sources", public = false }
-    site    = { name = "${var.project}-visor-site", public = true }
-  }
+    },
+    var.public == "function" ? {} : { site = { name = "${var.project}-visor-site", public = true } },
+  )
+
+  # Without bundles (after `make clean`, on another machine) what is there can still be changed and destroyed.
+  bundle_files  = { for name in keys(local.functions) : name => "${var.bundles}/${local.bundles[name]}.zip" }
+  bundle_hashes = { for name, file in local.bundle_files : name => fileexists(file) ? filesha256(file) : "gone" }
 }
 
 resource "google_storage_bucket" "bucket" {
@@ -42,6 +47,8 @@ resource "google_storage_bucket" "bucket" {
 # objectViewer would also let strangers list the bucket, which is a Class A operation each; this role only reads.
 resource "google_storage_bucket_iam_member" "public" {
   #checkov:skip=CKV_GCP_28: the site bucket is the page; only it is public
+  count = var.public == "function" ? 0 : 1
+
   bucket = google_storage_bucket.bucket["site"].name
   role   = "roles/storage.legacyObjectReader"
   member = "allUsers"
@@ -51,6 +58,13 @@ resource "google_storage_bucket_object" "bundle" {
   for_each = local.functions
 
   bucket = google_storage_bucket.bucket["sources"].name
-  name   = "functions/${each.key}-${filesha256("${var.bundles}/${local.bundles[each.key]}.zip")}.zip"
-  source = "${var.bundles}/${local.bundles[each.key]}.zip"
+  name   = "functions/${each.key}-${local.bundle_hashes[each.key]}.zip"
+  source = local.bundle_files[each.key]
+
+  lifecycle {
+    precondition {
+      condition     = local.bundle_hashes[each.key] != "gone"
+      error_message = "${local.bundle_files[each.key]} is not there: run `visor deploy`, which makes it."
+    }
+  }
 }

@@ -33,7 +33,7 @@ variable "index" {
 variable "bundles" {
   type        = string
   default     = "../build/bundles"
-  description = "Folder in which `scripts/bundle.py` left one zip for each function."
+  description = "Folder in which `scripts/bundle.py` left one zip for each function, and its folder beside it."
 }
 
 variable "runtime" {
@@ -42,8 +42,8 @@ variable "runtime" {
   description = "Runtime of the functions. constraints.txt is resolved for it."
 
   validation {
-    condition     = can(regex("^python3[0-9]{2}$", var.runtime))
-    error_message = "A Python runtime of Cloud Run functions reads like python311."
+    condition     = contains(["python311", "python312", "python313"], var.runtime)
+    error_message = "Visor runs on python311, python312 and python313."
   }
 }
 
@@ -63,18 +63,33 @@ variable "time_zone" {
   type        = string
   default     = "Etc/UTC"
   description = "Time zone of both schedules (a tz database name)."
+
+  validation {
+    condition     = can(regex("^[A-Z][A-Za-z]*(/[A-Za-z0-9_+-]+)*$", var.time_zone))
+    error_message = "A time zone reads like Europe/Berlin or Etc/UTC."
+  }
 }
 
 variable "crawl_schedule" {
   type        = string
   default     = "17 3 * * *"
   description = "When crawl runs (cron). A run that does not finish goes on at the next, so daily suits a weekly re-crawl."
+
+  validation {
+    condition     = can(regex("^([0-9*/,A-Za-z-]+ ){4}[0-9*/,A-Za-z-]+$", var.crawl_schedule))
+    error_message = "A schedule has five fields, minute hour day month weekday, as in: 17 3 * * *"
+  }
 }
 
 variable "compact_schedule" {
   type        = string
   default     = "47 */6 * * *"
   description = "When compact runs (cron). It costs nothing where there is nothing to merge."
+
+  validation {
+    condition     = can(regex("^([0-9*/,A-Za-z-]+ ){4}[0-9*/,A-Za-z-]+$", var.compact_schedule))
+    error_message = "A schedule has five fields, minute hour day month weekday, as in: 47 */6 * * *"
+  }
 }
 
 variable "crawl_budget_s" {
@@ -102,11 +117,11 @@ variable "freshness_s" {
 variable "embed_attempts_max" {
   type        = number
   default     = 5
-  description = "Deliveries of a batch before it becomes a dead letter."
+  description = "Tries of a batch before it becomes a dead letter. A delivery that finds every instance busy is no try."
 
   validation {
-    condition     = var.embed_attempts_max >= 5 && var.embed_attempts_max <= 100
-    error_message = "Pub/Sub takes 5 to 100 attempts."
+    condition     = var.embed_attempts_max >= 1 && var.embed_attempts_max <= 50 && floor(var.embed_attempts_max) == var.embed_attempts_max
+    error_message = "A whole number from 1 to 50: Pub/Sub gives up after 100 deliveries, tried or not."
   }
 }
 
@@ -129,6 +144,21 @@ variable "sizes" {
     condition     = var.sizes.crawl.instances == 1 && var.sizes.compact.instances == 1
     error_message = "Two crawls or two merges at once only redo each other's work: leave their instances at 1."
   }
+
+  # cloud.google.com/run/docs/configuring/services/cpu and memory-limits.
+  validation {
+    condition     = alltrue([for size in values(var.sizes) : contains([1, 2, 4, 6, 8], size.cpu) || (size.cpu >= 0.08 && size.cpu < 1 && floor(size.cpu * 1000) == size.cpu * 1000)])
+    error_message = "Cloud Run has 1, 2, 4, 6 and 8 vCPUs, and from 0.08 to less than 1 in steps of 0.001."
+  }
+
+  validation {
+    condition = alltrue([for size in values(var.sizes) :
+      size.memory_gib * 1024 == floor(size.memory_gib * 1024) &&
+      size.memory_gib >= lookup({ "4" = 2, "6" = 4, "8" = 4 }, tostring(size.cpu), 0.125) &&
+      size.memory_gib <= (size.cpu < 0.5 ? 0.5 : size.cpu < 1 ? 1 : lookup({ "1" = 4, "2" = 8, "4" = 16, "6" = 24, "8" = 32 }, tostring(size.cpu), 1))
+    ])
+    error_message = "Cloud Run gives memory by vCPUs: at most 0.5 GiB to less than 0.5, 1 GiB to less than 1, 4 to 1, 8 to 2, 16 to 4, 24 to 6, 32 to 8; at least 2 GiB to 4 and 4 GiB to 6 or 8; and 0.125 GiB to any."
+  }
 }
 
 variable "search_concurrency" {
@@ -137,18 +167,23 @@ variable "search_concurrency" {
   description = "Requests that one search instance takes at once. It decodes one picture at a time all the same."
 
   validation {
-    condition     = var.search_concurrency >= 1 && var.search_concurrency <= 80
-    error_message = "1 to 80."
+    condition     = var.search_concurrency >= 1 && var.search_concurrency <= 80 && floor(var.search_concurrency) == var.search_concurrency
+    error_message = "A whole number from 1 to 80."
+  }
+
+  validation {
+    condition     = var.sizes.search.cpu >= 1 || var.search_concurrency == 1
+    error_message = "Cloud Run gives an instance with less than 1 vCPU one request at a time: set search_concurrency = 1, or sizes.search.cpu = 1."
   }
 }
 
 variable "cors_origins" {
   type        = list(string)
-  default     = ["https://storage.googleapis.com"]
-  description = "Origins whose pages may call the endpoint. The default is where the site bucket's page is reached."
+  default     = null
+  description = "Origins whose pages may call the endpoint. By default that of the site bucket's page, and none where the function serves the page."
 
   validation {
-    condition     = length(var.cors_origins) > 0 && alltrue([for o in var.cors_origins : can(regex("^https://[^/*]+$", o))])
+    condition     = alltrue([for o in coalesce(var.cors_origins, []) : can(regex("^https://[^/*]+$", o))])
     error_message = "Each origin reads like https://shop.example, with no path and no star."
   }
 }
@@ -245,6 +280,11 @@ variable "budget" {
     condition     = var.budget.amount >= 1 && floor(var.budget.amount) == var.budget.amount && var.budget.close_at > 0
     error_message = "The amount is a whole number from 1, the share more than 0."
   }
+
+  validation {
+    condition     = var.budget.currency == null || can(regex("^[A-Z]{3}$", var.budget.currency))
+    error_message = "A currency has three capital letters, and is that of the billing account: USD, EUR."
+  }
 }
 
 variable "log_retention_days" {
@@ -261,5 +301,85 @@ variable "log_retention_days" {
 variable "protect_data" {
   type        = bool
   default     = false
-  description = "True: `terraform destroy` refuses to delete the database and buckets that hold objects."
+  description = "True: `visor destroy` refuses, and so does Google for the database and buckets that hold objects."
+}
+
+variable "public" {
+  type        = string
+  default     = "bucket"
+  description = "Where the public gets in. `bucket`: the page in a public bucket, the endpoint open to allUsers. `function`: page and endpoint from the search function, its invoker check off, no public bucket; for organisations that allow neither."
+
+  validation {
+    condition     = contains(["bucket", "function"], var.public)
+    error_message = "bucket or function."
+  }
+}
+
+variable "permissions_wait_s" {
+  type        = number
+  default     = 120
+  description = "Seconds between granting permissions and building functions with them. Google says that it takes two minutes, typically."
+
+  validation {
+    condition     = var.permissions_wait_s >= 0 && var.permissions_wait_s <= 600
+    error_message = "0 to 600."
+  }
+}
+
+variable "settings" {
+  type        = map(string)
+  default     = {}
+  description = "Further settings of docs/operations.md, by name as in `links_a_day` or VISOR_LINKS_A_DAY. `visor deploy` checks them."
+
+  validation {
+    condition     = alltrue([for name in keys(var.settings) : can(regex("^[A-Za-z_]+$", name))])
+    error_message = "A setting's name reads like links_a_day or VISOR_LINKS_A_DAY."
+  }
+
+  validation {
+    condition = length(setintersection([for name in keys(var.settings) : trimprefix(lower(name), "visor_")], [
+      "allow_buckets", "backend", "bucket", "cors_origins", "crawl_budget_s", "database", "dead_letter_subscription", "dead_letter_topic",
+      "embed_attempts_max", "fetch_instances", "freshness_s", "function_cpu", "function_memory_gib", "home", "index", "key_required",
+      "model", "owner_key", "page_config", "pixels_max", "project", "quota_share", "subscription", "threads", "topic", "unsafe_item", "unsafe_query",
+    ])) == 0
+    error_message = "Terraform sets one of these itself: backend, project, names of resources, sizes; or from a variable of its own, as index, model, cors_origins, quota_share, unsafe_item, read_buckets, page."
+  }
+}
+
+variable "source_secrets" {
+  type        = map(string)
+  default     = {}
+  description = "Name that visor.toml writes as $${NAME}, to the id of the secret in Secret Manager whose newest version it stands for. Crawl reads it."
+
+  validation {
+    condition     = alltrue([for name, secret in var.source_secrets : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && !startswith(upper(name), "VISOR_") && can(regex("^[A-Za-z0-9_-]{1,255}$", secret))])
+    error_message = "Each reads like MARKET_KEY = \"market-key\": an environment variable (not one of VISOR_…) and the id of a secret, made by `gcloud secrets create market-key --data-file=-`."
+  }
+}
+
+variable "read_buckets" {
+  type        = set(string)
+  default     = []
+  description = "Private buckets that sources of kind `bucket` read, as gs://NAME or gs://NAME/PREFIX. Crawl and embed may read them."
+
+  validation {
+    condition     = alltrue([for bucket in var.read_buckets : can(regex("^gs://[a-z0-9][a-z0-9._-]{1,61}[a-z0-9](/[^,]*)?$", bucket))])
+    error_message = "Each reads like gs://pictures or gs://pictures/2026/: buckets of Google only, others need public addresses."
+  }
+}
+
+variable "page" {
+  type = object({
+    title    = optional(string, "Visor")
+    tagline  = optional(string)
+    language = optional(string)
+    notes    = optional(list(object({ text = string, href = optional(string) })), [])
+  })
+  default     = {}
+  description = "What the page says of itself: title, tagline, language of numbers and names (otherwise the visitor's), and notes, each with a text and perhaps an href."
+
+  validation {
+    condition     = var.page.language == null || can(regex("^[a-z]{2,3}(-[A-Za-z0-9]+)*$", var.page.language))
+    error_message = "A language reads like en or pt-BR."
+  }
 }

@@ -16,8 +16,11 @@ MADE = {
     'google_storage_bucket.bucket["index"].name': "my-project-visor-index",
     'google_pubsub_topic.topic["batches"].name': "visor-batches",
     "google_firestore_database.database.name": "(default)",
+    'google_pubsub_topic.topic["dead-letters"].name': "visor-dead-letters",
+    'join(",", local.cors_origins)': "https://storage.googleapis.com",
+    'var.public == "function" ? local.page_config : ""': "",
 }
-"""Attributes of resources that settings name, as `terraform/` makes them."""
+"""What settings are made of, as `terraform/` makes it."""
 
 
 def deployed_environ(function: str) -> dict[str, str]:

@@ -39,6 +39,7 @@ def cloud_settings(emulators: Emulators) -> Settings:
         bucket=name,
         topic=f"{name}-batches",
         subscription=f"{name}-batches-pull",
+        dead_letter_topic=f"{name}-batches-dead",
         dead_letter_subscription=f"{name}-dead-pull",
     )
     make_bucket(settings)

@@ -7,6 +7,7 @@ import importlib
 import click
 
 BENCHES = {
+    "abuse": "What strangers can do to the search function: memory, answers and meters under the worst requests.",
     "cold-start": "From the start of a search process to its first answer, and where the time goes.",
     "confidence": "Whether answers know what the catalogue holds: ROC area and calibration on labelled folders.",
     "copies": "Whether edited copies are found first and told from similar pictures, edit by edit.",

@@ -188,8 +188,12 @@ class CountingQueue:
     def acknowledge(self, message: Message) -> None:
         self._queue.acknowledge(message)
 
-    def release(self, message: Message, *, delay_s: float, why: str = "") -> None:
-        self._queue.release(message, delay_s=delay_s, why=why)
+    def release(self, message: Message, *, delay_s: float, why: str = "", counts: bool = True) -> None:
+        self._queue.release(message, delay_s=delay_s, why=why, counts=counts)
+
+    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
+        self._queue.bury(body, attempts=attempts, why=why)
+        self._count([body])
 
     def waiting(self) -> int:
         return self._queue.waiting()

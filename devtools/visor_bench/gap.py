@@ -17,6 +17,7 @@ from PIL import Image
 
 from visor.confidence.fit_index import Calibrator
 from visor.console import progress
+from visor.free_tier.quota import Meter
 from visor.http.client import Fetcher
 from visor.index.format.container import Array
 from visor.index.merge.merge import merge
@@ -130,6 +131,7 @@ class Bench:
             fetcher=Fetcher(self.settings),
             documents=self.stores.documents,
             settings=self.settings,
+            meter=Meter(self.stores.documents, self.settings),
         )
 
     def add(self, articles: Sequence[Article]) -> None:

@@ -53,6 +53,8 @@ def emulated_cloud(settings: Settings) -> Iterator[Settings]:
             client = storage.Client(project=PROJECT)
             for bucket in (INDEX_BUCKET, PAGE_BUCKET):
                 client.create_bucket(bucket)
+            # The page has the port of the emulator of its bucket.
+            settings = msgspec.structs.replace(settings, cors_origins=("*",))
             yield msgspec.structs.replace(settings, backend="gcp", project=PROJECT, bucket=INDEX_BUCKET)
         finally:
             for name, value in before.items():
@@ -107,7 +109,7 @@ def subscribe_push(settings: Settings, address: str) -> None:
     publisher, subscriber = PublisherClient(), SubscriberClient()
     with subscriber:
         topic = publisher.topic_path(settings.project, settings.topic)
-        dead = publisher.topic_path(settings.project, settings.topic + "-dead")
+        dead = publisher.topic_path(settings.project, settings.dead_letter_topic)
         for name in (topic, dead):
             publisher.create_topic(name=name)
         path = subscriber.subscription_path(settings.project, settings.dead_letter_subscription)

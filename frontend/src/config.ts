@@ -5,6 +5,8 @@ export interface Config {
   title: string;
   /** One sentence under the headline. */
   tagline?: string;
+  /** Of numbers and names of countries, e.g. `de`; the visitor's if it is not set. */
+  language?: string;
   /** Shown at the foot and in the about panel: licences, credits, 'prices are made up'. */
   notes: Note[];
 }
@@ -33,7 +35,8 @@ export function readConfig(found: unknown): Config {
     notes: Array.isArray(given["notes"]) ? given["notes"].flatMap(readNote) : [],
   };
   const tagline = text("tagline");
-  return tagline ? { ...config, tagline } : config;
+  const language = /^[a-z]{2,3}(-[A-Za-z0-9]+)*$/.test(text("language")) ? text("language") : "";
+  return { ...config, ...(tagline ? { tagline } : {}), ...(language ? { language } : {}) };
 }
 
 function readNote(found: unknown): Note[] {

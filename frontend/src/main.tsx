@@ -2,16 +2,20 @@ import { effect } from "@preact/signals";
 import { render } from "preact";
 import { loadConfig } from "./config";
 import { followFacets } from "./endpoint/facets";
+import { followRejected } from "./endpoint/feedback";
 import { begin, follow } from "./search";
 import { answer, askedAs, config, query } from "./state";
 import "./styles/index.css";
 import { followTheme } from "./theme";
 import { App } from "./views/App";
+import { preferred } from "./words/format";
 import { bandOf } from "./words/sureness";
 import { titleOf } from "./words/title";
 
 followTheme();
+followRejected();
 config.value = await loadConfig();
+preferred.language = config.value.language ?? "";
 effect(() => {
   const found = answer.value?.matches.length ? bandOf(answer.value, askedAs.value) : null;
   document.title = titleOf(query.value, config.value.title, found);

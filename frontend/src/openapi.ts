@@ -47,7 +47,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Say that an item is no match: it is hidden for this query, and confidence learns from it. Or that a query which was held back is harmless */
+        /** Say that an item is no match: the owner's word hides it for this query, anybody else's waits for the owner. Or that a query which was held back is harmless */
         post: operations["feedback"];
         delete?: never;
         options?: never;
@@ -204,6 +204,8 @@ export interface components {
             mode?: "exact" | "fast";
             /** @default null */
             metric?: string | null;
+            /** @default [] */
+            leave_out?: string[];
             /** @default false */
             facets?: boolean;
         } & ({
@@ -548,6 +550,8 @@ export interface components {
             mode?: "exact" | "fast";
             /** @default null */
             metric?: string | null;
+            /** @default [] */
+            leave_out?: string[];
             /** @default false */
             facets?: boolean;
             match: string;
@@ -596,7 +600,7 @@ export interface components {
         });
         /**
          * FeedbackAnswer
-         * @description That it is kept: a pair is hidden from now on, a query called harmless is there for the owner to read.
+         * @description That it is kept. The owner's word counts for all from now on; a visitor's waits until the owner takes it in.
          */
         FeedbackAnswer: {
             /** @default true */
@@ -739,6 +743,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such item */
             404: {
                 headers: {
@@ -843,6 +856,15 @@ export interface operations {
             };
             /** @description Only the owner may do this, and the request has no valid key */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -955,6 +977,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such item */
             404: {
                 headers: {
@@ -1048,6 +1079,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The quota is reached; `Retry-After` says when to come back */
             429: {
                 headers: {
@@ -1090,6 +1130,15 @@ export interface operations {
             };
             /** @description The request cannot be answered as it stands */
             400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1151,6 +1200,15 @@ export interface operations {
             };
             /** @description Only the owner may do this, and the request has no valid key */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -1225,6 +1283,15 @@ export interface operations {
                     "application/json": components["schemas"]["ItemAnswer"];
                 };
             };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such item */
             404: {
                 headers: {
@@ -1283,6 +1350,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such item */
             404: {
                 headers: {
@@ -1332,6 +1408,15 @@ export interface operations {
                     "image/jpeg": string;
                 };
             };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description No such item */
             404: {
                 headers: {
@@ -1379,6 +1464,15 @@ export interface operations {
                     "application/json": components["schemas"]["StatsAnswer"];
                 };
             };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description The quota is reached; `Retry-After` says when to come back */
             429: {
                 headers: {
@@ -1415,6 +1509,15 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["HealthAnswer"];
+                };
+            };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
                 };
             };
             /** @description The quota is reached; `Retry-After` says when to come back */

@@ -6,6 +6,26 @@ import { signal } from "@preact/signals";
  */
 export const owner = signal(new URLSearchParams(location.search).has("owner"));
 
+const KEPT = "visor-key";
+
+/**
+ * The owner's key, from the link that `visor serve` prints (`#key=…`, which a browser sends to nobody); "" for anybody
+ * else. It is taken out of the address, and kept for this tab.
+ */
+export const ownerKey: string = takeKey();
+
+function takeKey(): string {
+  const given = new URLSearchParams(location.hash.slice(1)).get("key");
+  if (given !== null) history.replaceState(history.state, "", location.pathname + location.search);
+  try {
+    if (given !== null) sessionStorage.setItem(KEPT, given);
+    return given ?? sessionStorage.getItem(KEPT) ?? "";
+  } catch {
+    // Storage may be switched off: then the key lasts as long as the page.
+    return given ?? "";
+  }
+}
+
 export function toggleOwner(): void {
   owner.value = !owner.value;
   const address = new URL(location.href);

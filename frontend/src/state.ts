@@ -4,6 +4,7 @@ import { K_DEFAULT } from "./address/link";
 import type { Config } from "./config";
 import { Api, type Trouble } from "./endpoint/api";
 import type { Box, FacetsAnswer, Item, SearchAnswer, StatsAnswer } from "./endpoint/contract";
+import { ownerKey } from "./owner";
 import { isEmpty, type Mask } from "./picture/mask";
 import type { Picture } from "./picture/picture";
 
@@ -26,7 +27,7 @@ export const DEFAULT_OPTIONS: Options = { filters: {}, mode: "fast", metric: nul
 export type Phase = "idle" | "preparing" | "searching" | "done" | "failed";
 
 export const config = signal<Config>({ endpoint: "", title: "Visor", notes: [] });
-export const api = computed(() => new Api(config.value.endpoint));
+export const api = computed(() => new Api(config.value.endpoint, ownerKey));
 
 export const stats = signal<StatsAnswer | null>(null);
 /** Why the start failed: the endpoint does not answer. */

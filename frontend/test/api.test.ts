@@ -34,6 +34,17 @@ it("sends anything else as JSON", async () => {
   expect(asked.mock.calls[0]?.[1]?.body).toBe('{"item":"a"}');
 });
 
+it("sends the owner's key to the server of this page only", async () => {
+  for (const [endpoint, sent] of [
+    ["", "secret"],
+    ["https://e.example", null],
+  ] as const) {
+    const asked = answering(Response.json({}));
+    await new Api(endpoint, "secret").stats();
+    expect(new Headers(asked.mock.calls[0]?.[1]?.headers ?? {}).get("X-Visor-Key")).toBe(sent);
+  }
+});
+
 it("passes a problem document on as it is", async () => {
   const problem = {
     type: "urn:visor:bad_request",

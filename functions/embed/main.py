@@ -17,8 +17,8 @@ app = App(settings)
 
 @functions_framework.cloud_event
 def embed(event: CloudEvent) -> None:
-    """Process one delivery. Returning acknowledges it; raising asks for another."""
+    """Process one delivery. Returning acknowledges it, also if it became a dead letter; raising asks for another."""
     # functions-framework makes the event of the pushed request, and leaves out how often it was delivered.
     pushed = flask.request.get_json(silent=True)
     attempt = int(pushed.get("deliveryAttempt") or 1) if isinstance(pushed, dict) else 1
-    app.batch_embedder.embed(base64.b64decode(event.data["message"]["data"]), attempt=attempt)
+    app.pushed_batches.embed(base64.b64decode(event.data["message"]["data"]), attempt=attempt)

@@ -1,7 +1,9 @@
-"""The search function: answers `POST /v1/search` and its companions over HTTPS."""
+"""The search function: answers `POST /v1/search` and its companions over HTTPS, and may serve the page as well."""
 
 import functions_framework
-from flask import Request, Response
+import msgspec
+from flask import Request
+from werkzeug.wrappers import Response
 
 from visor.app import App
 from visor.settings import Settings
@@ -9,10 +11,11 @@ from visor.web.cloud_logging import log_to_cloud
 
 settings = Settings.read()
 log_to_cloud(settings.project)
-api = App(settings).http_api()
+app = App(settings)
+answer = app.site(msgspec.json.decode(settings.page_config)).answer if settings.page_config else app.http_api()
 
 
 @functions_framework.http
 def search(request: Request) -> Response:
     """Everything that the page asks for."""
-    return api(request)
+    return answer(request)

@@ -1,7 +1,7 @@
 """The switch: when the budget is used up, it closes the endpoint and the page to the public.
 
-It removes `allUsers` from the search function's invokers and from the site bucket's readers. Nothing is deleted;
-`terraform apply` opens both again.
+It removes `allUsers` from the search function's invokers and from the site bucket's readers, and switches the invoker
+check of a function on that serves the page itself. Nothing is deleted; `visor deploy` opens everything again.
 """
 
 import base64
@@ -52,7 +52,7 @@ def close(session: Any, service: str, bucket: str, *, run: str = RUN, storage: s
     Args:
         session: Sends authorised requests, as `requests.Session` does.
         service: Full name of the Cloud Run service.
-        bucket: Name of the site bucket.
+        bucket: Name of the site bucket; empty if the function serves the page.
 
     Raises:
         requests.HTTPError: One could not be closed; the other was closed if possible.
@@ -64,14 +64,20 @@ def close(session: Any, service: str, bucket: str, *, run: str = RUN, storage: s
     def put_storage(policy: Policy) -> Any:
         return session.put(f"{storage}/b/{bucket}/iam", json=policy, timeout=TIMEOUT_S)
 
-    doors: dict[str, tuple[str, Callable[[Policy], Any]]] = {
-        "endpoint": (f"{run}/{service}:getIamPolicy?options.requestedPolicyVersion=3", put_run),
-        "page": (f"{storage}/b/{bucket}/iam?optionsRequestedPolicyVersion=3", put_storage),
+    doors: dict[str, Callable[[], bool]] = {
+        "endpoint": lambda: _close_one(
+            session, f"{run}/{service}:getIamPolicy?options.requestedPolicyVersion=3", put_run
+        ),
+        "page": lambda: (
+            _close_one(session, f"{storage}/b/{bucket}/iam?optionsRequestedPolicyVersion=3", put_storage)
+            if bucket
+            else _check_invokers(session, f"{run}/{service}")
+        ),
     }
     closed, problems = [], []
-    for door, (address, put) in doors.items():
+    for door, shut in doors.items():
         try:
-            if _close_one(session, address, put):
+            if shut():
                 closed.append(door)
         except OSError as exc:  # the base of requests' errors; one failure must not keep the other open
             problems.append(exc)
@@ -93,6 +99,17 @@ def _close_one(session: Any, address: str, put: Callable[[Policy], Any]) -> bool
             written.raise_for_status()
             return True
     return False
+
+
+def _check_invokers(session: Any, service: str) -> bool:
+    """Switch a service's invoker check on. False if it was on."""
+    answer = session.get(service, timeout=TIMEOUT_S)
+    answer.raise_for_status()
+    if not answer.json().get("invokerIamDisabled"):
+        return False
+    body = {"name": answer.json()["name"], "invokerIamDisabled": False}
+    session.patch(f"{service}?updateMask=invokerIamDisabled", json=body, timeout=TIMEOUT_S).raise_for_status()
+    return True
 
 
 def without_public(policy: Policy) -> Policy | None:

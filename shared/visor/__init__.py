@@ -9,11 +9,11 @@ import importlib as _importlib
 __version__ = "0.1.0"
 
 _NAMES = {
-    "visor.errors": "BadRequest Conflict CorruptObject DeployError DropItem FetchFailed FetchRefused "
+    "visor.errors": "BadRequest Conflict CorruptObject DeployError DropItem EmbedCrashed FetchFailed FetchRefused "
     "FetchUnavailable FormatError HostDead ImageError KeyRequired ModelError ModelNotBuilt "
     "NewerFormat NotConfigured NotFound NothingToCompare QuotaReached RequestError RequestTooLarge "
     "RequestTooSlow SettingsError SourceError SourceUnavailable StoreError StoreUnavailable "
-    "UndecodableImage UnknownItem UnsafeImage UnsupportedMediaType VisorError WeightsUnavailable",
+    "UndecodableImage UndecodableNow UnknownItem UnsafeImage UnsupportedMediaType VisorError WeightsUnavailable",
     "visor.library.index": "Index SearchResult",
     "visor.library.local": "open",
     "visor.library.remote": "connect",

@@ -5,6 +5,7 @@ from visor.errors import Conflict as Conflict
 from visor.errors import CorruptObject as CorruptObject
 from visor.errors import DeployError as DeployError
 from visor.errors import DropItem as DropItem
+from visor.errors import EmbedCrashed as EmbedCrashed
 from visor.errors import FetchFailed as FetchFailed
 from visor.errors import FetchRefused as FetchRefused
 from visor.errors import FetchUnavailable as FetchUnavailable
@@ -28,6 +29,7 @@ from visor.errors import SourceUnavailable as SourceUnavailable
 from visor.errors import StoreError as StoreError
 from visor.errors import StoreUnavailable as StoreUnavailable
 from visor.errors import UndecodableImage as UndecodableImage
+from visor.errors import UndecodableNow as UndecodableNow
 from visor.errors import UnknownItem as UnknownItem
 from visor.errors import UnsafeImage as UnsafeImage
 from visor.errors import UnsupportedMediaType as UnsupportedMediaType

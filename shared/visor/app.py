@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from visor.ingest.push import Pusher
     from visor.ingest.reindex import ReindexReport
     from visor.ingest.request_budget import RequestBudget
+    from visor.ingest.worker import PushedBatches
     from visor.models.embedder import Embedder
     from visor.schema.items import CrawlRun, IndexedItem, Item
     from visor.search.active_index import ActiveIndex
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from visor.sources.config import SourcesFile
     from visor.sources.contract import Source, SourceContext
     from visor.storage import Stores
+    from visor.storage.documents import DocumentStore
+    from visor.storage.objects import ObjectStore
     from visor.web.api import HttpApi
     from visor.web.site import Site
 
@@ -98,6 +101,13 @@ class App:
         return self._meter or Meter(self.stores.documents, self.settings)
 
     @cached_property
+    def _metered(self) -> tuple[ObjectStore, DocumentStore]:
+        """The stores that searches use."""
+        from visor.free_tier.metered import metered
+
+        return metered(self.stores.objects, self.stores.documents, self.meter)
+
+    @cached_property
     def fingerprint(self) -> str:
         """Of the model, which is not loaded for it: compact merges vectors and makes none."""
         from visor.models.store import model_fingerprint
@@ -124,8 +134,7 @@ class App:
         if self._searcher is not None:  # one that holds nothing yet is false
             return self._searcher
         return Searcher(
-            self.stores.objects,
-            self.stores.documents,
+            *self._metered,
             model=self.embedder.fingerprint,
             freshness_s=self.settings.freshness_s,
         )
@@ -144,6 +153,12 @@ class App:
         )
 
     @cached_property
+    def pushed_batches(self) -> PushedBatches:
+        from visor.ingest.worker import PushedBatches
+
+        return PushedBatches(self.batch_embedder, self.stores, self.settings.embed_attempts_max)
+
+    @cached_property
     def pusher(self) -> Pusher:
         from visor.ingest.push import Pusher
 
@@ -159,9 +174,47 @@ class App:
 
     @cached_property
     def configuration(self) -> SourcesFile:
+        """The owner's visor.toml and, on this machine, the sources that the index remembers."""
         from visor.sources.config import SourcesFile
 
-        return SourcesFile.load(self.settings.config)
+        configuration = SourcesFile.load(self.settings.config)
+        for name, own, _ in self._remembered:
+            if own is not None:
+                configuration.remember(name, own)
+        return configuration
+
+    @property
+    def _remembered(self) -> list[tuple[str, dict[str, Any] | None, list[str]]]:
+        from visor.sources.remembered import remembered
+        from visor.storage import is_there
+
+        here = self.settings.backend == "local" and (self._stores is not None or is_there(self.settings))
+        return list(remembered(self.stores.documents)) if here else []
+
+    def remember(self, name: str, config: Mapping[str, Any], folders: Iterable[str] = ()) -> None:
+        """Note in the index what a source reads, for later processes. As `visor.sources.remembered.remember`."""
+        from visor.sources.remembered import remember
+
+        if self.settings.backend == "local" and remember(self.stores.documents, name, config, folders):
+            self.__dict__.pop("configuration", None)
+            self.__dict__.pop("_readers", None)
+
+    def try_again(self, source: str | None = None) -> int:
+        """Have everything that failed and may succeed now embedded once more, of one source or of all; returns how
+        much. What Google Cloud has, its scheduled crawls try again; this is for an owner who asks."""
+        from visor.errors import CorruptObject
+        from visor.ingest.schedule import live_failures, may_succeed
+        from visor.storage.publish import decode_batch
+
+        failures = [f for f in live_failures(self.stores.documents) if source in (None, f.source)]
+        count = self.crawler.try_again(f for f in failures if may_succeed(f, self.settings))
+        for letter in self.stores.queue.dead_letters():
+            with suppress(CorruptObject):
+                batch = decode_batch(letter.body)
+                if source in (None, batch.source):
+                    self.stores.queue.retry(letter)
+                    count += len(batch.changes)
+        return count
 
     @cached_property
     def source_context(self) -> SourceContext:
@@ -230,7 +283,7 @@ class App:
         from visor.confidence.fit_index import Calibrator
         from visor.index.merge.merge import merge
         from visor.ingest.reindex import finish_reindex
-        from visor.search.feedback import rejected_features
+        from visor.search.feedback import rejected_features, trim_inbox
         from visor.search.visitors import VisitorSums
 
         objects, documents = self.stores.objects, self.stores.documents
@@ -244,17 +297,21 @@ class App:
             progress=progress,
             calibrate=Calibrator(objects, lambda: rejected_features(documents), visitors.fold, self.label_words),
         )
-        if report.generation and report.finished:
+        if report.generation and report.finished and not report.unreadable:
             finish_reindex(objects, documents, self.fingerprint)
+        trim_inbox(documents)
         self.meter.add("compact_run")
         self.meter.flush()
         return report
 
-    def reindex(self, progress: Callable[[int], None] = lambda published: None) -> ReindexReport:
-        """Publish every item that another model embedded. Raises as `Reindex.publish`."""
+    def reindex(
+        self, progress: Callable[[int], None] = lambda published: None, *, confirm_loss: bool = False
+    ) -> ReindexReport:
+        """Publish every item that another model embedded. Arguments and errors as those of `Reindex.publish`."""
         from visor.ingest.reindex import Reindex
 
-        return Reindex(self.stores.documents, self.stores.queue, self.settings, self.fingerprint).publish(progress)
+        reindex = Reindex(self.stores.documents, self.stores.queue, self.settings, self.fingerprint)
+        return reindex.publish(progress, confirm_loss=confirm_loss)
 
     def check(self, *, repair: bool = False) -> CheckReport:
         """Check every object and document of the index, and repair it. Call it first: nothing may have been opened."""
@@ -276,11 +333,10 @@ class App:
             searcher=self.searcher,
             embedder=self.embedder,
             fetcher=self.fetcher,
-            documents=self.stores.documents,
+            documents=self._metered[1],
             settings=self.settings,
             picture_address=picture_address,
-            on_look=lambda: self.meter.add("look"),
-            on_learn=lambda: self.meter.add("learn"),
+            meter=self.meter,
         )
 
     def serving(self, picture_address: Callable[[IndexedItem], str] | None = None) -> ActiveIndex:
@@ -302,27 +358,36 @@ class App:
         return ActiveIndex(own, self.stores.documents, other, freshness_s=self.settings.freshness_s)
 
     def http_api(self, picture_address: Callable[[IndexedItem], str] | None = None) -> HttpApi:
-        from visor.web.access import AccessPolicy
+        import msgspec
+
+        from visor.web.access import AccessPolicy, local_key
         from visor.web.api import HttpApi
 
+        settings = self.settings
+        if settings.backend == "local" and not settings.owner_key:
+            settings = msgspec.structs.replace(settings, owner_key=local_key(settings.home))
         return HttpApi(
             self.serving(picture_address),
-            self.settings,
-            AccessPolicy(self.settings, self.meter),
+            settings,
+            AccessPolicy(settings, self.meter),
             pusher=lambda: self.pusher,
-            objects=self.stores.objects,
+            objects=self._metered[0],
             read_image=self.read_image,
         )
 
     def site(self, config: Mapping[str, Any]) -> Site:
-        """The page and the HTTP API at one local address; `config` is what the page's config.json says."""
+        """The page and the HTTP API at one address; `config` is what the page's config.json says.
+
+        On this machine it also shows pictures that have no web address; on Google Cloud those stay private.
+        """
         from visor.web.site import PAGE, Site, picture_address
 
+        local = self.settings.backend == "local"
         return Site(
-            self.http_api(picture_address),
+            self.http_api(picture_address if local else None),
             page=PAGE if PAGE.is_dir() else None,
             config={"endpoint": "", **config},
-            read_image=self.read_image,
+            read_image=self.read_image if local else None,
         )
 
     @cached_property
@@ -331,10 +396,11 @@ class App:
 
         # On Google Cloud only crawl has the owner's configuration; the settings name what embed may read.
         local = self.settings.backend == "local"
+        pushed = [folder for _, _, folders in self._remembered for folder in folders]
         return open_image_readers(
             self.settings,
             self.fetcher,
-            folders=self.configuration.folders() if local else (),
+            folders=(*self.configuration.folders(), *pushed) if local else (),
             buckets=self.configuration.buckets() if local else {},
             frames=self.stores.objects,
         )

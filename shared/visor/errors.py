@@ -10,7 +10,9 @@
     │   ├── FetchUnavailable          its origin did not answer, for now (retriable)
     │   │   └── HostDead              … because its host did not, again and again
     │   ├── UndecodableImage          its bytes are no picture that Visor decodes
+    │   │   └── UndecodableNow        … which says little about the next try: an HTML page, nothing, too little memory
     │   ├── UnsafeImage               the safety head says that it must not be indexed or searched
+    │   ├── EmbedCrashed              it ended its batch in a way that nobody foresaw
     │   └── NothingToCompare          it shows nothing, or half of it is missing: indexed, but taken for no copy
     ├── ModelError                    a model cannot be built or run
     │   ├── WeightsUnavailable        its weights cannot be had from here
@@ -30,6 +32,7 @@
         ├── RequestTooLarge
         ├── RequestTooSlow
         ├── KeyRequired
+        ├── Forbidden                 the page that asks, or the name that it asks by, is not one of ours
         └── QuotaReached
 
 Errors of other libraries are translated where they enter, with `raise … from exc`.
@@ -78,6 +81,8 @@ class ImageError(VisorError):
     """`answer` is what the origin answered with a status that is an error, where that is JSON."""
 
     code = "image_error"
+    certain: ClassVar[bool] = False
+    """True if another try of the same picture ends the same, unless a setting that the message names has changed."""
     answer: bytes = b""
 
 
@@ -112,14 +117,27 @@ class HostDead(FetchUnavailable):
 
 class UndecodableImage(ImageError):
     code = "undecodable_image"
+    certain = True
+
+
+class UndecodableNow(UndecodableImage):
+    certain = False
 
 
 class UnsafeImage(ImageError):
     code = "unsafe_image"
+    certain = True
 
 
 class NothingToCompare(ImageError):
     code = "nothing_to_compare"
+    certain = True
+
+
+class EmbedCrashed(ImageError):
+    """Whatever else happened while an item of a batch was embedded; the others are not held up."""
+
+    code = "embed_crashed"
 
 
 class ModelError(VisorError):
@@ -199,6 +217,11 @@ class RequestTooSlow(RequestError):
 class KeyRequired(RequestError):
     code = "key_required"
     status = 401
+
+
+class Forbidden(RequestError):
+    code = "forbidden"
+    status = 403
 
 
 class QuotaReached(RequestError):

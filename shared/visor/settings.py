@@ -30,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     topic: str = "visor-batches"
     subscription: str = "visor-batches"
     """Pull subscription to the topic, for tools and tests; embed itself is pushed to."""
+    dead_letter_topic: str = "visor-dead-letters"
     dead_letter_subscription: str = "visor-dead-letters"
     database: str = "(default)"
     store_deadline_s: float = 30.0
@@ -78,7 +79,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_s: float = 20.0
     """How long the body of a request may take to arrive; 20 s of a mobile line are more than a page's picture needs."""
     k_max: int = 200
-    cors_origins: tuple[str, ...] = ("*",)
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may call the endpoint, besides its own page; `*`: all."""
+    page_config: str = ""
+    """The page's config.json; where it is set, the search function serves the page, too."""
+    hosts: tuple[str, ...] = ()
+    """Names by which `visor serve` may be called, besides localhost and addresses of numbers."""
     owner_key: str = ""
     """Key with which the owner may also use the reserve (header `X-Visor-Key`); empty: there is none."""
     key_required: bool = False

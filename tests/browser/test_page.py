@@ -15,7 +15,9 @@ import msgspec
 import pytest
 from tests.browser.page_driver import drop, drop_picture, paste, search_by
 
+from visor.app import App
 from visor.demo.catalogue import Product
+from visor.web.site import Server
 
 
 def titles(page: Any) -> list[str]:
@@ -234,10 +236,20 @@ def test_the_camera_is_asked_for_a_photo(new_page: Any) -> None:
 
 
 @pytest.fixture
-def bucket(built_page: Path, address: str, tmp_path: Path) -> Iterator[str]:
+def open_address(demo_app: App) -> Iterator[str]:
+    """An endpoint that the pages of other origins may ask."""
+    settings = msgspec.structs.replace(demo_app.settings, cors_origins=("*",))
+    with App(settings, stores=demo_app.stores, embedder=demo_app.embedder) as app:
+        server = Server(app.site({})).start()
+        yield server.address
+        server.stop()
+
+
+@pytest.fixture
+def bucket(built_page: Path, open_address: str, tmp_path: Path) -> Iterator[str]:
     """The page as a bucket serves it: below a prefix, without index pages, elsewhere than the endpoint."""
     shutil.copytree(built_page, tmp_path / "my-bucket")
-    config = {"endpoint": address, "title": "Finder", "notes": [{"text": "Licence", "href": "https://a.example/"}]}
+    config = {"endpoint": open_address, "title": "Finder", "notes": [{"text": "Licence", "href": "https://a.example/"}]}
     (tmp_path / "my-bucket" / "config.json").write_bytes(msgspec.json.encode(config))
 
     class Handler(SimpleHTTPRequestHandler):

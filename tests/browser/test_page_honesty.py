@@ -14,6 +14,7 @@ from tests.browser.page_driver import NOT_HERE, changed_answer, drop_picture
 from visor.app import App
 from visor.demo.catalogue import DemoCatalogue
 from visor.models.embedder import Embedder
+from visor.web.access import KEY_FILE
 from visor.web.site import Server
 
 WARM_PIXELS = """(canvas) => {
@@ -53,9 +54,33 @@ def test_what_is_no_match_is_hidden_from_the_next_search(new_page: Any, other_pi
         last.get_by_role("button", name="is not a match").click()
         page.clock.fast_forward(10_000)
     assert kept.value.json() == {"kept": True}
-    again = new_page()
-    drop_picture(again, other_picture)
-    assert again.get_by_role("article", name=name, exact=True).count() == 0
+    page.reload()
+    drop_picture(page, other_picture)
+    assert page.get_by_role("article", name=name, exact=True).count() == 0
+    stranger = new_page()
+    drop_picture(stranger, other_picture)
+    assert stranger.get_by_role("article", name=name, exact=True).count() == 1
+
+
+def test_the_owner_s_word_counts_for_all(
+    new_page: Any, address: str, demo_app: App, demo_catalogue: DemoCatalogue
+) -> None:
+    picture = demo_catalogue.picture(demo_catalogue.products[-1])
+    key = (demo_app.settings.home / KEY_FILE).read_text()
+    page = new_page(f"{address}/?owner#key={key}")
+    page.wait_for_selector("main")
+    assert key not in page.url
+    page.clock.install()
+    drop_picture(page, picture)
+    last = page.locator(".card[data-verdict]").last
+    name = last.get_attribute("aria-label")
+    with page.expect_response("**/v1/feedback") as kept:
+        last.get_by_role("button", name="is not a match").click()
+        page.clock.fast_forward(10_000)
+    assert kept.value.request.headers["x-visor-key"] == key
+    visitor = new_page()
+    drop_picture(visitor, picture)
+    assert visitor.get_by_role("article", name=name, exact=True).count() == 0
 
 
 def test_a_hidden_match_stays_hidden_on_the_way_back(new_page: Any, picture: Path) -> None:

@@ -268,11 +268,11 @@ def test_a_body_that_is_announced_and_never_comes(endpoint: Served) -> None:
 
 
 def large_pictures() -> dict[str, bytes]:
-    """At the deployed limit of pixels, in the formats that take most memory for each."""
+    """At the deployed limits of pixels and of memory, in the formats that take most for each."""
     side = int(float(deployed_environ("search")["VISOR_PIXELS_MAX"]) ** 0.5)
     colour = Image.new("RGB", (side, side), (90, 20, 30))
     return {
-        "webp": encoded(colour, "WEBP", method=0),
+        "webp": encoded(colour.resize((4850, 4850)), "WEBP", method=0),
         "rgba": encoded(Image.new("RGBA", (side, side), (90, 20, 30, 40)), "PNG", compress_level=1),
         "float": encoded(Image.new("F", (side, side), 0.5), "TIFF", compression="tiff_lzw"),
         "thin": encoded(Image.new("RGB", (side * side // 298, 298)), "PNG", compress_level=1),

@@ -254,7 +254,7 @@ def visor(settings: Settings, *arguments: str) -> str:
 def test_origins_of_all_kinds_and_dead_letters_through_the_command_line(
     settings: Settings, stores: Stores, origin: Origin, embedder: Embedder
 ) -> None:
-    settings = msgspec.structs.replace(settings, embed_attempts_max=5)
+    settings = msgspec.structs.replace(settings, embed_attempts_max=5, store_deadline_s=15.0)
     origin.behaviour = {
         "missing": "404",
         "forbidden": "403",

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.timeout(1200)
 TERRAFORM = Path(__file__).parents[2] / "terraform"
 SIGNATURE = "http"
 """No function has an event trigger in terraform/, so Cloud Functions builds all of them as HTTP functions."""
-ONLY_HERE = {"allow_hosts", "subscription", "dead_letter_subscription", "embed_attempts_max"}
+ONLY_HERE = {"allow_hosts", "subscription", "dead_letter_topic", "dead_letter_subscription", "embed_attempts_max"}
 """Settings that the tests need and a deployment does not: the shop has no public address, names are a test's own."""
 
 

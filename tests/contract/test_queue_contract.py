@@ -137,6 +137,17 @@ def test_worn_out_messages_become_dead_letters(queue: Queue, settings: Settings)
     assert list(queue.receive(1, lease_s=LEASE_S)) == []
 
 
+def test_what_is_buried_is_a_dead_letter_with_its_reason(queue: Queue) -> None:
+    queue.bury(b"bad", attempts=7, why="Zu groß: " + "ü" * 2000)
+    (letter,) = until(queue.dead_letters, 1)
+    assert (letter.body, letter.attempts) == (b"bad", 7)
+    assert letter.why.startswith("Zu groß: ü")
+    queue.retry(letter)
+    (message,) = receive(queue, 1)
+    assert (message.body, message.attempt) == (b"bad", 1)
+    queue.acknowledge(message)
+
+
 def test_a_good_message_is_not_held_up_by_a_dead_one(queue: Queue, settings: Settings) -> None:
     queue.publish([b"bad"])
     exhaust(queue, settings.embed_attempts_max)

@@ -14,11 +14,11 @@ import visor
 from visor import errors
 
 ERRORS = [
-    *("BadRequest", "Conflict", "CorruptObject", "DeployError", "DropItem", "FetchFailed"),
+    *("BadRequest", "Conflict", "CorruptObject", "DeployError", "DropItem", "EmbedCrashed", "FetchFailed"),
     *("FetchRefused", "FetchUnavailable", "FormatError", "HostDead", "ImageError", "KeyRequired"),
     *("ModelError", "ModelNotBuilt", "NewerFormat", "NotConfigured", "NotFound", "NothingToCompare", "QuotaReached"),
     *("RequestError", "RequestTooLarge", "RequestTooSlow", "SettingsError", "SourceError"),
-    *("SourceUnavailable", "StoreError", "StoreUnavailable", "UndecodableImage", "UnknownItem"),
+    *("SourceUnavailable", "StoreError", "StoreUnavailable", "UndecodableImage", "UndecodableNow", "UnknownItem"),
     *("UnsafeImage", "UnsupportedMediaType", "VisorError", "WeightsUnavailable"),
 ]
 NAMES = [
@@ -88,7 +88,7 @@ def test_there_is_a_version_and_no_unknown_name() -> None:
 def test_a_client_needs_no_model_and_no_index_library() -> None:
     run(
         "import sys\n"
-        "blocked = {'faiss', 'ai_edge_litert', 'scipy', 'tensorflow', 'pdqhash', 'pillow_heif', 'numpy', 'PIL',\n"
+        "blocked = {'faiss', 'ai_edge_litert', 'scipy', 'tensorflow', 'pillow_heif', 'numpy', 'PIL',\n"
         "           'flask', 'werkzeug', 'waitress', 'functions_framework', 'google', 'click', 'jmespath'}\n"
         "class Blocked:\n"
         "    def find_spec(self, name, path=None, target=None):\n"

@@ -33,7 +33,11 @@ export interface Explanation {
 
 /** The search function behind an address. */
 export class Api {
-  constructor(readonly endpoint: string) {}
+  /** The owner's key goes to the server of this page only. */
+  constructor(
+    readonly endpoint: string,
+    private readonly key: string = "",
+  ) {}
 
   search(request: SearchRequest, picture: Blob | null, signal: AbortSignal): Promise<SearchAnswer> {
     return this.ask("/v1/search", { method: "POST", ...body(request, picture) }, signal);
@@ -73,6 +77,7 @@ export class Api {
     try {
       response = await fetch(this.endpoint + path, {
         ...init,
+        headers: { ...init.headers, ...(this.key && !this.endpoint && { "X-Visor-Key": this.key }) },
         credentials: "omit",
         signal: signal ? AbortSignal.any([signal, timeout]) : timeout,
       });

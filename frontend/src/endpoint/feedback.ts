@@ -1,3 +1,4 @@
+import { effect } from "@preact/signals";
 import { announcement, api, rejected, subject, toast } from "../state";
 import type { Item } from "./contract";
 
@@ -5,7 +6,30 @@ import type { Item } from "./contract";
 export const REGRET_MS = 6000;
 
 type Subject = NonNullable<typeof subject.value>;
-const pairOf = (asked: Subject, item: string): string => `${Object.values(asked)[0]} ${item}`;
+/** Enough of a vector's text to tell it from every other, and little to keep. */
+const SUBJECT_CHARS = 96;
+const pairOf = (asked: Subject, item: string): string =>
+  `${String(Object.values(asked)[0]).slice(0, SUBJECT_CHARS)} ${item}`;
+
+const KEPT = "visor-rejected";
+const PAIRS_MAX = 500;
+
+/** What this searcher says counts for this searcher: it is kept in the browser, and for all only by the owner. */
+export function followRejected(): void {
+  try {
+    const kept: unknown = JSON.parse(localStorage.getItem(KEPT) ?? "[]");
+    if (Array.isArray(kept)) rejected.value = new Set(kept.map(String));
+  } catch {
+    // Storage may be switched off: then it counts as long as the page.
+  }
+  effect(() => {
+    try {
+      localStorage.setItem(KEPT, JSON.stringify([...rejected.value].slice(-PAIRS_MAX)));
+    } catch {
+      // As above.
+    }
+  });
+}
 
 /** Tells the owner that what was held back should not have been. It changes nothing at once. */
 export async function callHarmless(asked: Subject): Promise<boolean> {

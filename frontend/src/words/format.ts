@@ -1,6 +1,9 @@
 /** Numbers, prices and places as people read them, in the browser's own language. */
 
-const locale = () => (typeof navigator === "undefined" ? "en" : navigator.language || "en");
+/** What the owner set (config.json); otherwise the visitor's. */
+export const preferred = { language: "" };
+
+const locale = () => preferred.language || (typeof navigator === "undefined" ? "en" : navigator.language || "en");
 
 /** A price, with its currency where one is known and real. */
 export function formatPrice(price: number, currency: string | null | undefined, language = locale()): string {

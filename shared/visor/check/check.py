@@ -50,8 +50,9 @@ from visor.link_check.state import OBJECT as LINKS
 from visor.link_check.state import LinkState
 from visor.link_check.thumbnail_gc import OBJECT as SWEEP
 from visor.link_check.thumbnail_gc import SweepState
-from visor.schema.collections import COMMITS, CURRENT_MODEL, FAILURES, FEEDBACK, ITEMS, RUNS
+from visor.schema.collections import COMMITS, CURRENT_MODEL, FAILURES, FEEDBACK, FEEDBACK_INBOX, ITEMS, RUNS
 from visor.schema.items import (
+    ITEM_ID,
     Change,
     CrawlRun,
     FacetRow,
@@ -77,6 +78,7 @@ SHAPES: dict[str, type[Record]] = {
     CURRENT_MODEL: CurrentModel,
     FAILURES: Failure,
     FEEDBACK: Feedback,
+    FEEDBACK_INBOX: Feedback,
     ITEMS: IndexedItem,
     RUNS: CrawlRun,
 }
@@ -138,7 +140,7 @@ def check_index(
         return CheckReport(found=tuple(found), left=tuple(found))
     embed_and_merge()
     left = IndexCheck(stores, model).run()
-    concerned = list(dict.fromkeys(item for damage in found for item in damage.items))
+    concerned = list(dict.fromkeys(item for damage in found for item in damage.items if ITEM_ID.match(item)))
     items = stores.documents.get(ITEMS, concerned)
     failures = stores.documents.get(FAILURES, concerned)
     lost = {

@@ -8,10 +8,20 @@ from typing import Any
 import click
 import msgspec
 
-from visor.console import as_json, print_json
+from visor.console import as_json, print_json, say
 from visor.deploy.plan import deployed_plan
 from visor.free_tier.allowances import allowances, counted
-from visor.free_tier.cost_model import ENOUGH, Line, UsagePlan, first_limit, first_load_days, growth_limits, lines
+from visor.free_tier.cost_model import (
+    ENOUGH,
+    GIB,
+    Line,
+    UsagePlan,
+    first_limit,
+    first_load_bytes,
+    first_load_days,
+    growth_limits,
+    lines,
+)
 
 TERRAFORM = Path("terraform")
 TYPES = {bool: click.BOOL, int: click.IntRange(0), float: click.FloatRange(0)}
@@ -24,6 +34,8 @@ HELP = {
     "freshness_s": "Seconds after which a search instance looks for new items.",
     "explained": "Share of the searches after which a match is explained.",
     "visits_a_day": "People a day who open the page for the first time.",
+    "returns_a_day": "Visits a day of people who opened the page before.",
+    "page_from_function": "Whether the search function serves the page (public = function).",
     "sources": "Sources that are crawled.",
     "links_a_day": "Items a day whose image and page are checked.",
     "batch_size": "Items in a Pub/Sub message.",
@@ -63,9 +75,20 @@ def plan_options(command: Any) -> Any:
 @click.option("--terraform", type=click.Path(path_type=Path), default=TERRAFORM, help="Folder with what is deployed.")
 @click.option("--explain", is_flag=True, help="Show the arithmetic, and where each figure comes from.")
 @click.option("--fit", "fits", is_flag=True, help="How many images and searches fit, and which limit comes first.")
+@click.option("--measured", "project", metavar="PROJECT", help="Beside it, what a deployed project has used (gcloud).")
+@click.option("--days", type=click.IntRange(1, 42), default=7, show_default=True, help="Days that --measured reads.")
 @click.option("--share", type=click.FloatRange(0.01, 1), default=1.0, show_default=True, help="--fit into this share.")
 @as_json
-def cost_command(terraform: Path, explain: bool, fits: bool, share: float, as_json: bool, **given: Any) -> None:
+def cost_command(
+    terraform: Path,
+    explain: bool,
+    fits: bool,
+    project: str | None,
+    days: int,
+    share: float,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """What a plan would use of the free tier, service by service. Defaults are what terraform/ would deploy."""
     changes = {name: value for name, value in given.items() if value is not None}
     plan = msgspec.structs.replace(deployed_plan(terraform), **changes)
@@ -78,17 +101,26 @@ def cost_command(terraform: Path, explain: bool, fits: bool, share: float, as_js
         "first_limit": {"service": worst.service, "metric": worst.metric, "share": worst.share},
         "free": all(line.share <= 1 for line in found),
         "first_load_days": load,
+        "first_load_bytes": first_load_bytes(plan),
         "looked_up": allowances().looked_up,
     }
     if fits:
         document["fit"] = growth_limits(plan, share=share)
+    real: dict[tuple[str, str], float] = {}
+    if project is not None:
+        from visor.deploy.measured import measured
+
+        document["measured"] = measured(project, days=days, say=say)
+        real = {(one.service, one.metric): one.used for one in document["measured"]}
     if as_json:
         print_json(document)
         return
     click.echo(f"{plan.images:,} images, {plan.churn:.0%} changed every {plan.recrawl_days:g} days, ")
     click.echo(f"{plan.searches_a_day:,.0f} searches and {plan.visits_a_day:,.0f} first visits of the page a day\n")
-    _table(found, explain=explain)
+    _table(found, explain=explain, real=real)
     _verdict(found, worst, load)
+    sent = first_load_bytes(plan) / GIB
+    click.echo(f"It sends {sent:.2f} GiB of requests in all, data out of Cloud Run in the month in which it runs.")
     for one in document.get("fit", []):
         click.echo(f"{one.largest:>12,}  {one.what}; the next limit is {one.limit}")
     if explain:
@@ -103,13 +135,19 @@ def _check(plan: UsagePlan) -> None:
         )
 
 
-def _table(found: list[Line], *, explain: bool) -> None:
-    click.echo(f"{'service':18} {'metric':20} {'used':>12} {'free':>12} {'':11} {'share':>7}")
+def _table(found: list[Line], *, explain: bool, real: dict[tuple[str, str], float]) -> None:
+    column = f" {'measured':>12} {'share':>7}" if real else ""
+    click.echo(f"{'service':18} {'metric':20} {'used':>12} {'free':>12} {'':11} {'share':>7}{column}")
     for line in found:
         per = {"always": line.unit, "day": f"{line.unit}/day", "month": line.unit}[line.per][:11]
         mark = "  over" if line.share > 1 else "  close" if line.share > ENOUGH else ""
         used, free = _number(line.used), _number(line.free)
-        click.echo(f"{line.service:18} {line.metric:20} {used:>12} {free:>12} {per:11} {line.share:>7.1%}{mark}")
+        one = real.get((line.service, line.metric))
+        told = (
+            "" if not real else f" {'-':>12} {'':>7}" if one is None else f" {_number(one):>12} {one / line.free:>7.1%}"
+        )
+        mark = "  over" if one is not None and one > line.free else mark
+        click.echo(f"{line.service:18} {line.metric:20} {used:>12} {free:>12} {per:11} {line.share:>7.1%}{told}{mark}")
         if explain:
             click.echo(f"    = {line.arithmetic}")
 

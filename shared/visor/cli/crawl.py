@@ -55,16 +55,20 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
 @click.command("links")
 @click.option("--limit", type=click.IntRange(1), help="Check this many items now, instead of what is left of today's.")
 @click.option("--budget-s", type=float, help="Start nothing new after this many seconds.")
+@click.option(
+    "--confirm-loss", "trusted", multiple=True, metavar="HOST", help="Believe what this host answers for all."
+)
 @as_json
-def links_command(limit: int | None, budget_s: float | None, as_json: bool) -> None:
+def links_command(limit: int | None, budget_s: float | None, trusted: tuple[str, ...], as_json: bool) -> None:
     """Check the images and pages of some items: replace dead images, follow moved ones.
 
     The crawl function does this too.
     """
     from visor.app import App
+    from visor.storage import existing
 
-    with App(Settings.read()) as app:
-        report = app.crawler.check_links(limit=limit, budget_s=budget_s)
+    with App(existing(Settings.read())) as app:
+        report = app.crawler.check_links(limit=limit, budget_s=budget_s, trusted=trusted)
     if as_json:
         print_json(report)
         return
@@ -72,6 +76,11 @@ def links_command(limit: int | None, budget_s: float | None, as_json: bool) -> N
         f"{report.checked} items checked: {report.moved} moved, {report.replaced} images replaced by a copy, "
         f"{report.marked} shown without their image, {report.gone} gone, {report.back} back, {report.suspect} suspect"
     )
+    for part, condition in report.hosts.items():
+        say(
+            f"Nearly all {part} answer alike ({condition}): nothing of them is changed. If that is for good: "
+            f"visor links --confirm-loss {part.rpartition(' ')[2]}"
+        )
     if report.frames:
         say(f"{report.frames} video frames that no item shows were deleted")
     if not report.finished:
@@ -87,12 +96,12 @@ def dlq_command() -> None:
 @as_json
 def list_letters(as_json: bool) -> None:
     """Print each dead letter with why it failed."""
-    from visor.storage import open_queue
+    from visor.storage import existing, open_queue
     from visor.storage.publish import decode_batch
 
     rows: list[dict[str, Any]] = []
     # Closing gives the letters back, so that `retry` finds them at once.
-    with closing(open_queue(Settings.read())) as queue:
+    with closing(open_queue(existing(Settings.read()))) as queue:
         for letter in queue.dead_letters():
             try:
                 items = [change.item.id for change in decode_batch(letter.body).changes]
@@ -111,9 +120,9 @@ def list_letters(as_json: bool) -> None:
 @click.argument("ids", nargs=-1)
 def retry_letters(ids: tuple[str, ...]) -> None:
     """Publish dead letters again: those named, or all."""
-    from visor.storage import open_queue
+    from visor.storage import existing, open_queue
 
-    with closing(open_queue(Settings.read())) as queue:
+    with closing(open_queue(existing(Settings.read()))) as queue:
         letters = [letter for letter in queue.dead_letters() if not ids or letter.id in ids]
         for letter in letters:
             queue.retry(letter)

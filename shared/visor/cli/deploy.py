@@ -10,22 +10,46 @@ from typing import Any
 import click
 
 from visor.console import as_json, print_json, say
-from visor.deploy.process import output
+from visor.deploy.owner import given_variables
+from visor.deploy.process import output, parsed_output
 from visor.deploy.readiness import examine
-from visor.deploy.steps import Step, Target, cloud_steps, local_steps, run_steps, use_state_file
+from visor.deploy.steps import (
+    Step,
+    Target,
+    destroy_steps,
+    init_step,
+    run_steps,
+    steps_of,
+    uploaded_variables,
+    use_state_file,
+)
 from visor.deploy.terraform import Terraform, read_terraform
 from visor.errors import DeployError
 
 NEEDED = ("cloudbuild.yaml", "terraform", "functions", "frontend", "scripts")
 
 
+TARGET_OPTIONS = (
+    click.option("--project", envvar="VISOR_PROJECT", help="Google Cloud project (default: gcloud's)."),
+    click.option("--region", default="us-central1", show_default=True, help="us-central1, us-east1 or us-west1."),
+    click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A further Terraform variable."),
+    click.option(
+        "--root", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="A checkout of Visor."
+    ),
+    click.option("--cloud", is_flag=True, help="By Cloud Build, with the state in a bucket."),
+)
+
+
+def target_options(command: Any) -> Any:
+    """The options that say what is deployed where."""
+    for option in reversed(TARGET_OPTIONS):
+        command = option(command)
+    return command
+
+
 @click.command("deploy")
-@click.option("--project", envvar="VISOR_PROJECT", help="Google Cloud project (default: gcloud's).")
-@click.option("--region", default="us-central1", show_default=True, help="us-central1, us-east1 or us-west1.")
-@click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A further Terraform variable.")
+@target_options
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="visor.toml with sources.")
-@click.option("--root", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="A checkout of Visor.")
-@click.option("--cloud", is_flag=True, help="Deploy with Cloud Build, and keep the state in a bucket.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would happen; needs no credentials.")
 @click.option("--doctor", is_flag=True, help="Check whether the project is ready, and say what to do.")
 @as_json
@@ -41,19 +65,66 @@ def deploy_command(
     as_json: bool,
 ) -> None:
     """Put Visor on Google Cloud, within the free tier."""
-    root = _checkout(root)
-    if wrong := [v for v in variables if "=" not in v]:
-        raise click.UsageError(f"--var {wrong[0]} is not NAME=VALUE")
     name = project or ("PROJECT" if only_plan else _default_project())
-    config = config.resolve() if config else None
-    target = Target(root=root, project=name, region=region, variables=variables, config=config)
-    steps = cloud_steps(target) if cloud else local_steps(target)
+    target = _target(root, name, region, variables, cloud=cloud, config=config)
+    steps = steps_of(target)
     if doctor:
         _doctor(target, as_json=as_json)
     elif only_plan:
         _plan(steps, read_terraform(target.terraform), as_json=as_json)
     else:
-        _run(steps, target, cloud=cloud, as_json=as_json)
+        _run(steps, target, as_json=as_json)
+
+
+@click.command("destroy")
+@target_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def destroy_command(
+    project: str | None, region: str, variables: tuple[str, ...], root: Path, cloud: bool, yes: bool
+) -> None:
+    """Remove what `visor deploy` made from Google Cloud, with all data. Needs no bundles."""
+    target = _target(root, project or _default_project(), region, variables, cloud=cloud)
+    use_state_file(target)
+    run_steps([init_step(target)], target, say=say)
+    state = parsed_output(["terraform", "state", "pull"], cwd=target.terraform) or {}
+    counts: Counter[str] = Counter()
+    for resource in state.get("resources", []):
+        counts[resource["type"].removeprefix("google_")] += (resource["mode"] == "managed") * len(resource["instances"])
+    if not counts.total():
+        other = "without --cloud" if cloud else "with --cloud, if that is how it was deployed"
+        raise DeployError("Terraform's state names nothing that could be destroyed", remedy=f"Try it {other}")
+    outputs = {name: one["value"] for name, one in state.get("outputs", {}).items()}
+    if outputs.get("protected") == "true" or given_variables(target.terraform, variables).get("protect_data"):
+        raise DeployError(
+            "The data is protected (protect_data)",
+            remedy="Set protect_data = false, run `visor deploy`, and then `visor destroy` again",
+        )
+    click.echo(f"To be removed from {target.project}, {counts.total()} resources:")
+    for kind, count in sorted((+counts).items()):
+        click.echo(f"{count:5}  {kind}")
+    buckets = ", ".join([*outputs.get("buckets", {}).values(), target.state_bucket])
+    click.echo(f"With all objects of {buckets}, the database (default), the images of the functions, and the account")
+    click.echo(
+        "visor-deploy. Not removed, and free of charge: services stay enabled, your own secrets and buckets stay."
+    )
+    if not yes:
+        click.confirm("Remove all of it?", abort=True)
+    run_steps(destroy_steps(target), target, say=say)
+    say("Destroyed. Nothing of Visor's is left that could cost anything.")
+
+
+def _target(
+    root: Path, project: str, region: str, variables: tuple[str, ...], *, cloud: bool, config: Path | None = None
+) -> Target:
+    if wrong := [v for v in variables if "=" not in v]:
+        raise click.UsageError(f"--var {wrong[0]} is not NAME=VALUE")
+    root, config = _checkout(root), config.resolve() if config else None
+    if cloud and config and not config.is_relative_to(root):
+        raise DeployError(
+            f"{config} is not in the checkout, and so not uploaded",
+            remedy=f"Copy it to {root / 'visor.toml'}, which needs no --config",
+        )
+    return Target(root=root, project=project, region=region, variables=variables, cloud=cloud, config=config)
 
 
 def _checkout(root: Path) -> Path:
@@ -118,16 +189,17 @@ def _doctor(target: Target, *, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _run(steps: list[Step], target: Target, *, cloud: bool, as_json: bool) -> None:
+def _run(steps: list[Step], target: Target, *, as_json: bool) -> None:
     for check in examine(target):
         if not check.ok and check.fatal:
             raise DeployError(check.found, remedy=check.remedy)
-    if not cloud:
-        use_state_file(target)
-    run_steps(steps, target, say=say)
-    if cloud:
-        say("Deployed. The build's log ends with the page's address.")
+    if target.cloud:
+        with uploaded_variables(target):
+            run_steps(steps, target, say=say)
+        say("Deployed. The log above ends with the page's address.")
         return
+    use_state_file(target)
+    run_steps(steps, target, say=say)
     outputs = {name: output(["terraform", "output", "-raw", name], cwd=target.terraform) for name in OUTPUTS}
     if as_json:
         print_json(outputs)

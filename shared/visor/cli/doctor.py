@@ -55,8 +55,9 @@ def check_command(repair: bool, as_json: bool) -> None:
     back. On Google Cloud it costs a read for each document, and embed does what is to embed.
     """
     from visor.app import App
+    from visor.storage import existing
 
-    with App(Settings.read()) as app:
+    with App(existing(Settings.read())) as app:
         report = app.check(repair=repair)
     if as_json:
         print_json(report)
@@ -80,12 +81,16 @@ def look() -> Iterator[InstallCheck]:
     for package in ("ai-edge-litert", "faiss-cpu", "numpy", "pillow", "pillow-heif", "scipy"):
         yield _package(package, "missing", "Install Visor again: make setup")
     yield InstallCheck(what="SQLite", state="ok", found=sqlite3.sqlite_version)
-    yield _package("tensorflow-cpu", "absent", "Only for building models: pip install 'visor-search[build]'")
+    cpu = (sys.platform, platform.machine()) == ("linux", "x86_64")
+    tensorflow = "tensorflow-cpu" if cpu else "tensorflow"
+    yield _package(tensorflow, "absent", "Only for building other models: pip install 'visor-search[build]'")
     yield _package("google-cloud-firestore", "absent", "Only for VISOR_BACKEND=gcp: pip install 'visor-search[gcp]'")
     yield _tool("node", "Only for building the page: install Node 20 or newer", "--version")
     yield _tool("gcloud", "Only for deploying and for the emulators: install the Google Cloud CLI", "--version")
     yield _tool("java", "Only for the Firestore and Pub/Sub emulators: install a Java 11 or newer", "-version")
     yield _tool("terraform", "Only for deploying: install Terraform", "version")
+    from visor.storage import is_there
+
     try:
         settings = Settings.read()
     except VisorError as exc:
@@ -94,7 +99,7 @@ def look() -> Iterator[InstallCheck]:
     yield InstallCheck(what="settings", state="ok", found=f"backend {settings.backend}, home {settings.home}")
     yield _try("model", lambda: _model(settings))
     yield _try(f"stores ({settings.backend})", lambda: _stores(settings))
-    if settings.backend == "local":
+    if settings.backend == "local" and is_there(settings):
         yield _try("index", lambda: _index(settings))
 
 
@@ -140,8 +145,10 @@ def _index(settings: Settings) -> str:
 
 def _stores(settings: Settings) -> str:
     from visor.index.format.manifest import MANIFESTS
-    from visor.storage import open_stores
+    from visor.storage import is_there, open_stores
 
+    if not is_there(settings):
+        return f"no index '{settings.index}' yet"
     stores = open_stores(settings)
     index = "a manifest" if next(iter(stores.objects.list(MANIFESTS)), None) else "no manifest yet"
     stores.documents.get(ITEMS, ["0" * 32])

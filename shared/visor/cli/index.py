@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,10 @@ from visor.settings import Settings
 
 if TYPE_CHECKING:
     from visor.app import App
-    from visor.schema.items import CrawlRun
+    from visor.schema.items import CrawlRun, Failure
     from visor.sources.contract import Source
+
+FAILURES_SHOWN = 5
 
 
 @click.command("index")
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
 def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> None:
     """Crawl PATH_OR_SOURCE (a folder of images, or a source of visor.toml), embed and make it searchable.
 
-    Fails if there is nothing to index.
+    What failed before is tried again. Fails, with exit status 1, if there is nothing to index, if half of the images or
+    more are not searchable as they are now, or if a file on this machine could not be read.
     """
     from visor.app import App
 
@@ -34,23 +38,24 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
     if folder.is_dir():
         settings = msgspec.structs.replace(settings, allow_folders=(*settings.allow_folders, str(folder.resolve())))
         app = App(settings)
-        source = app.open_folder(folder)
+        source, config = app.open_folder(folder), {"kind": "folder", "path": str(folder.resolve())}
         say(f"Reading the folder {folder.resolve()} as source {source.name}")
     else:
         app = App(settings)
-        source = app.named_source(path_or_source)
+        source, config = app.named_source(path_or_source), app.configuration.entry(path_or_source).own
+    app.remember(source.name, config)
     run = crawl_and_embed(app, source, confirm_loss=confirm_loss)
+    failed = tell_failures(app, source.name, run.listed)
     if as_json:
         print_json(run)
-    sys.exit(run.state == "empty")
+    sys.exit(failed or run.state == "empty")
 
 
 def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> CrawlRun:
     """Crawl one source to its end, embed what is queued and merge it. Reports progress on standard error."""
-    from visor.ingest.batch_plan import EmbedReport
-    from visor.ingest.worker import Worker
-
     say(f"Crawling {source.name}")
+    if again := app.try_again(source.name):
+        say(f"{again} items that failed before are tried again")
     run = app.crawler.crawl(source, confirm_loss=confirm_loss)
     say(
         f"{run.seen} items seen: {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
@@ -60,15 +65,89 @@ def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> 
         say(line)
     if run.state == "empty":
         say(run.why.partition(" | ")[0])
-    if app.stores.queue.waiting():
-        with progress("Embedding", run.published) as advance:
-
-            def on_report(report: EmbedReport) -> None:
-                advance(report.embedded + report.failed)
-
-            Worker(app.stores.queue, app.batch_embedder, on_report=on_report).drain()
-        app.merge()
+    embed_queued(app, run.published + again)
     return run
+
+
+def embed_queued(app: App, count: int) -> None:
+    """Embed all that waits, which is about `count` items, and merge it."""
+    from visor.ingest.batch_plan import EmbedReport
+    from visor.ingest.worker import Worker
+
+    if not app.stores.queue.waiting():
+        return
+    with progress("Done", count) as advance:
+
+        def on_report(report: EmbedReport) -> None:
+            advance(report.embedded + report.failed)
+
+        def on_wait(batches: int, why: str) -> None:
+            say(f"{batches} batches wait for another try: {why}")
+
+        Worker(app.stores.queue, app.batch_embedder, on_report=on_report, on_wait=on_wait).drain()
+    app.merge()
+
+
+def tell_failures(app: App, source: str, listed: int) -> bool:
+    """Say how many of a source's items are searchable, and why others are not. True if that is no success."""
+    from visor.errors import NothingToCompare
+    from visor.ingest.schedule import live_failures
+
+    failures = [
+        f for f in live_failures(app.stores.documents) if f.source == source and f.code != NothingToCompare.code
+    ]
+    if not failures:
+        return False
+    say(f"{max(0, listed - len(failures))} of {listed} items are searchable as they are now; {len(failures)} failed:")
+    for failure in failures[:FAILURES_SHOWN]:
+        say(f"  {failure.name}: {failure.reason}")
+    say("`visor failures` lists them all, `visor failures --retry` tries them again")
+    lost = any(f.image_url.startswith("file:") and not f.certain for f in failures)
+    return lost or 2 * len(failures) >= listed
+
+
+@click.command("failures")
+@click.option("--retry", is_flag=True, help="Try them again, whatever the reason was.")
+@click.option("--code", "codes", multiple=True, help="Only these kinds of failure, e.g. fetch_failed.")
+@click.option("--source", "sources", multiple=True, help="Only these sources.")
+@as_json
+def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ...], as_json: bool) -> None:
+    """List the items that could not become searchable, with why, and try them again.
+
+    Exit status 1 if half of those that were tried again failed again.
+    """
+    from visor.app import App
+    from visor.ingest.schedule import live_failures
+    from visor.storage import existing
+
+    app = App(existing(Settings.read()))
+
+    def wanted() -> list[Failure]:
+        failures = live_failures(app.stores.documents)
+        return [f for f in failures if (not codes or f.code in codes) and (not sources or f.source in sources)]
+
+    found = wanted()
+    if retry:
+        count = app.crawler.try_again(found) + (0 if codes else sum(map(app.try_again, sources or (None,))))
+        say(f"{count} items are tried again")
+        if app.settings.backend == "local":
+            embed_queued(app, count)
+            tried, found = {f.item for f in found}, wanted()
+            sys.exit(2 * sum(f.item in tried for f in found) >= len(tried) > 0)
+        return
+    if as_json:
+        print_json({"failures": found})
+        return
+    for failure in found:
+        click.echo(f"{failure.source}  {failure.name}  {failure.code}: {failure.reason}{_next_try(failure)}")
+    say(f"{len(found)} items failed" + ("; `visor failures --retry` tries them again" if found else ""))
+
+
+def _next_try(failure: Failure) -> str:
+    if failure.next_at is None:
+        return ""
+    at = datetime.fromtimestamp(failure.next_at, UTC)
+    return f" Tried {failure.tries} times, on Google Cloud again at {at:%Y-%m-%d}."
 
 
 @click.command("compact")
@@ -78,8 +157,9 @@ def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> 
 def compact_command(budget_s: float | None, relearn: bool, as_json: bool) -> None:
     """Merge shards and small segments into larger segments."""
     from visor.app import App
+    from visor.storage import existing
 
-    report = App(Settings.read()).merge(
+    report = App(existing(Settings.read())).merge(
         budget_s=budget_s,
         relearn=relearn,
         progress=say,
@@ -95,26 +175,35 @@ def compact_command(budget_s: float | None, relearn: bool, as_json: bool) -> Non
 
 
 @click.command("reindex")
+@click.option("--confirm-loss", is_flag=True, help="Switch even if some items cannot be embedded with the new model.")
 @as_json
-def reindex_command(as_json: bool) -> None:
+def reindex_command(confirm_loss: bool, as_json: bool) -> None:
     """Embed all items again with the model of VISOR_MODEL; searches use the old index until that is done.
 
     Run it after the functions are deployed with the new model. It can be stopped and run again at any time. On Google
     Cloud it only publishes: the embed function does the work, and the compact run after the last item switches to the
-    new index. On a laptop it does everything.
+    new index. On a laptop it does everything. It does not switch to an index that lacks items which cannot be embedded,
+    unless told so. Exit status 1 then.
     """
     from visor.app import App
-    from visor.ingest.worker import Worker
+    from visor.storage import existing
 
-    with App(Settings.read()) as app:
-        report = app.reindex(lambda published: say(f"{published} items published"))
+    with App(existing(Settings.read())) as app:
+        report = app.reindex(lambda published: say(f"{published} items published"), confirm_loss=confirm_loss)
         if app.settings.backend == "local" and not report.switched:
-            Worker(app.stores.queue, app.batch_embedder).drain()
+            app.try_again()
+            embed_queued(app, report.published)
             app.merge()
             report = app.reindex()
+    if report.left and not report.switched:
+        say(
+            f"{report.left} items cannot be embedded with the new model: searches use the old index. `visor failures` "
+            "says why; then `visor reindex` again, or `visor reindex --confirm-loss` to do without them"
+        )
     if as_json:
         print_json(report)
     elif report.switched:
         say(f"Searches use the index of model {report.current}")
     else:
         say(f"{report.published} items published; compact switches to {report.building} once all are embedded")
+    sys.exit(not report.switched and (app.settings.backend == "local" or bool(report.left)))

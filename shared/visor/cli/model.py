@@ -9,9 +9,9 @@ import click
 import msgspec
 
 from visor.console import as_json, print_json, say
-from visor.models.build.builder import build_model, choose_model, chosen_name, ensure_model
-from visor.models.registry import AUTO, MODELS, ModelDescription, Package, Variant
-from visor.models.store import MANIFEST, ModelManifest, model_directory, read_choice, read_manifest
+from visor.models.build.builder import build_model
+from visor.models.registry import AUTO, DEFAULT, MODELS, ModelDescription, Package, Variant
+from visor.models.store import MANIFEST, ModelManifest, model_directory, read_manifest
 from visor.settings import Settings
 
 
@@ -25,18 +25,14 @@ def model_command() -> None:
 def list_command(as_json: bool) -> None:
     """Show every model: its networks, and whether it is built here."""
     settings = Settings.read()
-    choice = read_choice(settings)
     rows = [_row(settings, model) for model in MODELS]
     if as_json:
-        print_json({"setting": settings.model, "auto": choice, "models": rows})
+        print_json({"setting": settings.model, "auto": DEFAULT, "models": rows})
         return
     for row in rows:
         state = "built" if row["directory"] else "not built"
         click.echo(f"{row['name']:<28}{row['dimension']:>5} numbers  {state:<10} {row['summary']}")
-    if choice is not None:
-        click.echo(f"auto is {choice.model}: {choice.why}")
-    else:
-        click.echo("auto is decided by `visor model build`")
+    click.echo(f"{AUTO} is {DEFAULT}")
 
 
 @model_command.command("build")
@@ -44,18 +40,10 @@ def list_command(as_json: bool) -> None:
 @click.option("--float32", is_flag=True, help="Keep float32 weights: four times the size, for comparing.")
 @as_json
 def build_command(name: str | None, float32: bool, as_json: bool) -> None:
-    """Build the model NAME, or the one that is set, unless it exists.
-
-    `visor model build auto` chooses again the best model that can be built here.
-    """
+    """Build the model NAME, or the one that is set, unless it exists."""
     settings = Settings.read()
     variant: Variant = "float32" if float32 else "int8"
-    if name == AUTO and not float32:
-        directory = choose_model(settings, say=say)
-    elif name in (None, settings.model) and not float32:
-        directory = ensure_model(settings, say=say)
-    else:
-        directory = build_model(settings, name or chosen_name(settings), say=say, variant=variant)
+    directory = build_model(settings, name or settings.model, say=say, variant=variant)
     manifest = read_manifest(directory)
     if as_json:
         print_json({"directory": str(directory), "manifest": manifest})

@@ -1,9 +1,9 @@
-"""`visor search` and `visor feedback`: the nearest items to an image, and what searchers rejected."""
+"""`visor search` and `visor feedback`: the nearest items to an image, and what searchers said of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -12,6 +12,9 @@ from visor.console import as_json, print_json, say
 from visor.errors import BadRequest
 from visor.schema.search import FACETS, Filters, SearchRequest
 from visor.settings import Settings
+
+if TYPE_CHECKING:
+    from visor.search.feedback import Feedback
 
 
 @click.command("search")
@@ -29,6 +32,7 @@ def search_command(
 ) -> None:
     """Find the nearest items to IMAGE, a file or a URL."""
     from visor.app import App
+    from visor.storage import existing
 
     remote = image.startswith(("http://", "https://"))
     request = SearchRequest(
@@ -40,7 +44,7 @@ def search_command(
         box=_parse_box(box),
     )
     upload = None if remote else _read(image)
-    answer = App(Settings.read()).search_service().search(request, upload)
+    answer = App(existing(Settings.read())).search_service().search(request, upload)
     if as_json:
         print_json(answer)
         return
@@ -117,16 +121,16 @@ def _read(path: str) -> bytes:
 
 @click.group("feedback")
 def feedback_command() -> None:
-    """Show what searchers rejected or called harmless, and forget what their photos look like."""
+    """Show, take in or reject what searchers said, and forget what their photos look like."""
 
 
 @feedback_command.command("forget-visitors")
 def forget_visitors_command() -> None:
     """Forget what was learned from visitors' photos, at the next merge."""
     from visor.search.visitors import forget_visitors
-    from visor.storage import open_stores
+    from visor.storage import existing, open_stores
 
-    with open_stores(Settings.read()) as stores:
+    with open_stores(existing(Settings.read())) as stores:
         forget_visitors(stores.documents)
     click.echo("The next merge forgets what was learned from visitors' photos: visor compact")
 
@@ -134,14 +138,69 @@ def forget_visitors_command() -> None:
 @feedback_command.command("export")
 @as_json
 def export_feedback(as_json: bool) -> None:
-    """Print each pair of a query and an item (`-`: harmless), the newest first."""
-    from visor.search.feedback import all_feedback
+    """Print each pair of a query and an item (`-`: harmless) that waits or counts, the newest first."""
+    said = [one for one, _ in _feedback().values()]
+    if as_json:
+        print_json({"feedback": [{"query": one.query, "item": one.item, "verdict": one.verdict} for one in said]})
+        return
+    for one in said:
+        click.echo(f"{one.query}  {one.item or '-'}  {one.verdict}")
+
+
+@feedback_command.command("list")
+@as_json
+def list_feedback(as_json: bool) -> None:
+    """Print what waits for you and what counts, each with its key for `accept` and `reject`."""
+    rows = [
+        {"key": key, "state": "waits" if waits else "counts", "query": one.query, "item": one.item, "said": one.verdict}
+        for key, (one, waits) in _feedback().items()
+    ]
+    if as_json:
+        print_json({"feedback": rows})
+        return
+    for row in rows:
+        click.echo("  ".join(value or "-" for value in row.values()))
+
+
+@feedback_command.command("accept")
+@click.argument("keys", nargs=-1)
+def accept_feedback(keys: tuple[str, ...]) -> None:
+    """Take in what visitors said, by KEYS of `visor feedback list` (`all`: what waits): it counts for everybody."""
+    _decide(keys, accept=True)
+
+
+@feedback_command.command("reject")
+@click.argument("keys", nargs=-1)
+def reject_feedback(keys: tuple[str, ...]) -> None:
+    """Drop what waits, or take back what counts, by KEYS of `visor feedback list` (`all`: what waits)."""
+    _decide(keys, accept=False)
+
+
+def _feedback() -> dict[str, tuple[Feedback, bool]]:
+    """All feedback by its key, and whether it waits for the owner."""
+    from visor.schema.collections import FEEDBACK, FEEDBACK_INBOX
+    from visor.search.feedback import all_feedback, pair_key
+    from visor.storage import existing, open_stores
+
+    with open_stores(existing(Settings.read())) as stores:
+        waiting, kept = (all_feedback(stores.documents, collection) for collection in (FEEDBACK_INBOX, FEEDBACK))
+    both = [*((one, True) for one in waiting), *((one, False) for one in kept)]
+    return {pair_key(one.query, one.item): (one, waits) for one, waits in both}
+
+
+def _decide(keys: tuple[str, ...], *, accept: bool) -> None:
+    from visor.search.feedback import decide
     from visor.storage import open_stores
 
-    with open_stores(Settings.read()) as stores:
-        kept = all_feedback(stores.documents)
-    if as_json:
-        print_json({"feedback": [{"query": one.query, "item": one.item, "verdict": one.verdict} for one in kept]})
-        return
-    for one in kept:
-        click.echo(f"{one.query}  {one.item or '-'}  {one.verdict}")
+    known, settings = _feedback(), Settings.read()
+    chosen = [key for key, (_, waits) in known.items() if waits] if keys == ("all",) else keys
+    if unknown := [key for key in chosen if key not in known] or (not keys and ["(nothing)"]):
+        raise BadRequest(
+            f"{unknown[0]} is no key of feedback",
+            valid=f"The {len(known)} keys that `visor feedback list` prints, or `all` for what waits",
+            remedy="Copy keys from there",
+        )
+    with open_stores(settings) as stores:
+        decide(stores.documents, [known[key][0] for key in chosen], accept=accept)
+    done = "accepted" if accept else "rejected"
+    click.echo(f"{len(chosen)} {done}; searches follow within {settings.freshness_s:g} s")

@@ -22,6 +22,7 @@ from visor.settings import Settings
 if TYPE_CHECKING:
     from visor.app import App
     from visor.demo.catalogue import Notice
+    from visor.web.site import Server, Site
 
     _Source = tuple[str, dict[str, Any]]
     """Name and configuration."""
@@ -35,10 +36,15 @@ if TYPE_CHECKING:
 def serve_command(host: str, port: int) -> None:
     """Serve the page and the HTTP API, until control-C."""
     from visor.app import App
+    from visor.storage import existing
     from visor.web.site import Server
 
-    server = Server(App(Settings.read()).site({"title": "Visor"}), host=host, port=port).start()
+    settings = existing(Settings.read())
+    settings = msgspec.structs.replace(settings, hosts=(*settings.hosts, host))
+    site = App(settings).site({"title": "Visor"})
+    server = Server(site, host=host, port=port).start()
     say(f"Visor is at {server.address} (control-C stops it)")
+    say(f"As its owner, who may push and delete items: {owner_link(server, site)}")
     try:
         server.wait()
     except KeyboardInterrupt:
@@ -120,13 +126,21 @@ def _local(settings: Settings, source: _Source, config: dict[str, Any], port: in
     from visor.web.site import Server
 
     with App(settings) as app, ExitStack() as stack:
+        app.remember(*source)
         crawl_and_embed(app, app.open_source(*source))
         url = ""
         if port is not None:
-            server = Server(app.site(config), port=port).start()
+            site = app.site(config)
+            server = Server(site, port=port).start()
             stack.callback(server.stop)
             url = server.address
+            say(f"As its owner: {owner_link(server, site)}")
         yield url, app, {"VISOR_INDEX": settings.index}
+
+
+def owner_link(server: Server, site: Site) -> str:
+    """The page's URL with the owner's key, in the part that a browser sends to nobody."""
+    return f"{server.address}/?owner#key={site.api.settings.owner_key}"
 
 
 @contextmanager

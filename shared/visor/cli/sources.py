@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from visor.console import as_json, print_json
-from visor.schema.collections import FAILURES
 from visor.settings import Settings
 
 if TYPE_CHECKING:
     from visor.ingest.schedule import SourceState
 
-FAILURES_READ = 5_000
 RUNS_READ = 20
 """Of each source."""
 
@@ -26,24 +24,28 @@ RUNS_READ = 20
 def sources_command(as_json: bool) -> None:
     """Show each source's state, last run, next run, yield and failures."""
     from visor.app import App
-    from visor.ingest.schedule import runs_of, states
+    from visor.ingest.schedule import live_failures, runs_of, states
     from visor.link_check.state import LinkState
+    from visor.storage import existing, has_any
 
     app = App(Settings.read())
-    documents = app.stores.documents
-    failures = [
-        (str(document.data["source"]), str(document.data["code"]))
-        for document in documents.query(FAILURES, limit=FAILURES_READ)
-    ]
-    requests, hosts = app.request_budget.today()
-    found = states(
-        app.configuration,
-        runs_of(documents, app.configuration, RUNS_READ),
-        failures,
-        datetime.now(UTC),
-        requests=requests,
-        links=LinkState.load(app.stores.objects)[0],
-    )
+    hosts: dict[str, int] = {}
+    if not has_any(app.settings):
+        # Nothing was crawled yet, and looking makes no index.
+        found = states(app.configuration, {}, (), datetime.now(UTC))
+    else:
+        existing(app.settings)
+        documents = app.stores.documents
+        failures = [(failure.source, failure.code) for failure in live_failures(documents)]
+        requests, hosts = app.request_budget.today()
+        found = states(
+            app.configuration,
+            runs_of(documents, app.configuration, RUNS_READ),
+            failures,
+            datetime.now(UTC),
+            requests=requests,
+            links=LinkState.load(app.stores.objects)[0],
+        )
     if as_json:
         print_json({"sources": found, "requests_today_by_host": hosts})
         return
@@ -88,6 +90,24 @@ def _lines(state: SourceState) -> Iterator[str]:
 @click.group("source")
 def source_command() -> None:
     """List kinds of sources, and start a new one."""
+
+
+@source_command.command("forget")
+@click.argument("name")
+def forget_source(name: str) -> None:
+    """Delete the items of the source NAME from the index, and forget what was allowed for it.
+
+    Take it out of visor.toml first, or the next crawl brings it back.
+    """
+    from visor.app import App
+    from visor.cli.index import embed_queued
+    from visor.storage import existing
+
+    with App(existing(Settings.read())) as app:
+        count = app.crawler.forget(name)
+        if app.settings.backend == "local":
+            embed_queued(app, 0)
+    click.echo(f"{count} items of the source '{name}' are deleted")
 
 
 @source_command.command("list")

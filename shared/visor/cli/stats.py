@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from visor.console import as_json, print_json, say
-from visor.schema.collections import FAILURES, ITEMS, RUNS
+from visor.schema.collections import RUNS
 from visor.settings import Settings
 
 
@@ -17,12 +17,14 @@ from visor.settings import Settings
 def stats_command(as_json: bool) -> None:
     """Print the index's size, its model, the last crawls and what failed."""
     from visor.app import App
+    from visor.ingest.schedule import live_failures
+    from visor.storage import existing
 
-    app = App(Settings.read())
+    app = App(existing(Settings.read()))
     stats = app.http_api().stats()
     documents = app.stores.documents
     runs = [d.data for d in documents.query(RUNS, order_by="started_at", descending=True, limit=5)]
-    failures = _live_failures(app)
+    failures = dict(Counter(failure.code for failure in live_failures(documents)))
     document: dict[str, Any] = {
         "index": stats,
         "waiting_batches": app.stores.queue.waiting(),
@@ -62,20 +64,3 @@ def _links(app: Any) -> dict[str, int]:
     for name in names:
         total.update(state.of_source(name))
     return dict(total)
-
-
-def _live_failures(app: Any) -> dict[str, int]:
-    """Count by code the failures that no later success has overtaken. Items with nothing to compare are searchable,
-    and count as well."""
-    from visor.schema.items import is_live
-
-    documents = app.stores.documents
-    failures = documents.query(FAILURES, limit=1000)
-    items = documents.get(ITEMS, [failure.key for failure in failures])
-    counts: dict[str, int] = {}
-    for failure in failures:
-        item = items.get(failure.key)
-        is_overtaken = item is not None and item.data["version"] >= failure.data["version"]
-        if item is None or not is_overtaken or not is_live(item.data) or item.data.get("blank"):
-            counts[failure.data["code"]] = counts.get(failure.data["code"], 0) + 1
-    return counts

@@ -11,6 +11,7 @@ from visor.demo.catalogue import DemoCatalogue
 from visor.demo.emoji import emoji
 from visor.demo.stamps import stamps
 from visor.errors import FormatError, SourceUnavailable
+from visor.storage import private_folder
 
 Provider = Callable[[Path, Path, Callable[[str], None]], DemoCatalogue]
 
@@ -53,7 +54,7 @@ def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogu
 
 def _provide(demo: Path, name: str, provider: Provider, say: Callable[[str], None]) -> DemoCatalogue:
     """Have `provider` fill a new folder, which replaces the old one only when it is complete."""
-    demo.mkdir(parents=True, exist_ok=True)
+    private_folder(demo)
     with tempfile.TemporaryDirectory(dir=demo, prefix=f".{name}-") as work:
         unpacked = Path(work) / "pictures"
         unpacked.mkdir()

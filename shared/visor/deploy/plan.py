@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from visor.deploy.owner import given_variables
 from visor.deploy.terraform import Terraform, read_terraform, text_of
 from visor.errors import SettingsError
 from visor.free_tier.cost_model import UsagePlan
@@ -25,7 +26,7 @@ def deployed_plan(folder: Path) -> UsagePlan:
     except SettingsError:
         return UsagePlan()
     sizes = default_sizes(config)
-    values = _given(folder)
+    values = given_variables(folder)
     for function in FUNCTIONS:
         sizes[function] |= values.get("sizes", {}).get(function, {})
     changes: dict[str, Any] = {"search_instances": int(sizes["search"]["instances"])}
@@ -34,8 +35,9 @@ def deployed_plan(folder: Path) -> UsagePlan:
         changes[f"{function}_memory_gib"] = float(sizes[function]["memory_gib"])
     for function in ("crawl", "compact"):
         name = f"{function}_schedule"
-        cron = text_of(values.get(name, config.of("variable")[f"var.{name}"].attributes["default"]))
+        cron = values.get(name) or text_of(config.of("variable")[f"var.{name}"].attributes["default"])
         changes[f"{function}_runs_a_day"] = runs_a_day(cron or "0 * * * *")
+    changes["page_from_function"] = values.get("public") == "function"
     changes["switch"] = bool(values.get("billing_account"))
     changes["metrics"] = bool(values.get("metrics"))
     changes["owner_key"] = bool(values.get("owner_key_version"))
@@ -50,16 +52,6 @@ def default_sizes(config: Terraform) -> dict[str, dict[str, Any]]:
         part = type_[re.search(rf"\b{function}\b", type_).end() :]  # type: ignore[union-attr]
         found[function] = dict(re.findall(r"(\w+) = optional\(number, ([\d.]+)\)", part)[:3])
     return found
-
-
-def _given(folder: Path) -> dict[str, Any]:
-    """What the owner set in terraform.tfvars."""
-    path = folder / "terraform.tfvars"
-    if not path.is_file():
-        return {}
-    import hcl2
-
-    return dict(hcl2.loads(path.read_text(encoding="utf-8")))
 
 
 def runs_a_day(cron: str) -> float:

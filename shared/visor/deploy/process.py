@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -35,19 +37,32 @@ def _path_of(program: str) -> str:
     return path
 
 
+class ProgramFailed(DeployError):
+    """A program that was run failed. `errors` is what it printed to standard error, in one line."""
+
+    errors = ""
+
+
 def run(argv: Sequence[str], *, cwd: Path) -> None:
     """Run a program and show its output.
 
     Raises:
-        DeployError: It is missing or failed.
+        DeployError: It is missing.
+        ProgramFailed: It failed.
     """
-    done = subprocess.run([_path_of(argv[0]), *argv[1:]], cwd=cwd, check=False)  # noqa: S603 (argv is ours)
-    if done.returncode:
-        raise DeployError(
-            f"`{' '.join(argv)}` failed with status {done.returncode}",
+    printed = []
+    with subprocess.Popen([_path_of(argv[0]), *argv[1:]], cwd=cwd, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+        for line in process.stderr or ():
+            sys.stderr.write(line)
+            printed.append(re.sub(r"\x1b\[[\d;]*m|[│╷╵]", " ", line))
+    if process.returncode:
+        failed = ProgramFailed(
+            f"`{' '.join(argv)}` failed with status {process.returncode}",
             valid="Its own message is above",
             remedy="Correct what it names and run `visor deploy` again: it continues where it stopped",
         )
+        failed.errors = " ".join(" ".join(printed).split())
+        raise failed
 
 
 def output(argv: Sequence[str], *, cwd: Path | None = None) -> str:
@@ -67,13 +82,13 @@ def output(argv: Sequence[str], *, cwd: Path | None = None) -> str:
     return done.stdout.rstrip("\n")
 
 
-def parsed_output(argv: Sequence[str]) -> Any:
+def parsed_output(argv: Sequence[str], *, cwd: Path | None = None) -> Any:
     """The JSON document that a program prints.
 
     Raises:
         DeployError: As `output`, or it printed something else.
     """
-    text = output(argv)
+    text = output(argv, cwd=cwd)
     try:
         return json.loads(text or "null")
     except ValueError as exc:

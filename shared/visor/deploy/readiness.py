@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
+from visor.deploy.owner import check_owner, given_variables
 from visor.deploy.process import output, parsed_output
-from visor.deploy.steps import DEPLOYER_ROLES, Target
+from visor.deploy.steps import DEPLOYER_ROLES, ENABLING, PUBLIC_BY_FUNCTION, STATE_FILE, Target, steps_of
 from visor.deploy.terraform import read_terraform
 from visor.errors import DeployError, VisorError
 from visor.schema.items import Record
@@ -18,6 +19,8 @@ TERRAFORM_AT_LEAST = (1, 11, 0)
 FREE_REGIONS = ("us-central1", "us-east1", "us-west1")
 JOBS_FREE = 3
 OWN_JOBS = {"visor-crawl", "visor-compact"}
+_PLACES = {"in:us-locations", "us", "in:america-locations", "global"}
+"""Values of gcp.resourceLocations that hold every free region."""
 
 
 class ProjectCheck(Record, frozen=True, kw_only=True, omit_defaults=False):
@@ -35,8 +38,11 @@ class _Advice(DeployError):
 
 
 def examine(target: Target) -> Iterator[ProjectCheck]:
-    """Every check in order. Those after one of `NEEDED` that failed are left out."""
+    """Every check in order that the target's path needs. Those after one of `NEEDED` that failed are left out."""
+    programs = {program for step in steps_of(target) for program in step.needs}
     for name, check in CHECKS.items():
+        if OF_PROGRAM.get(name, "gcloud") not in programs:
+            continue
         try:
             yield ProjectCheck(check=name, ok=True, found=check(target))
         except VisorError as exc:
@@ -51,6 +57,10 @@ def _terraform(target: Target) -> str:
     if tuple(int(n) for n in re.findall(r"\d+", version)[:3]) < TERRAFORM_AT_LEAST:
         raise DeployError(f"Terraform {version}", remedy=f"Install {'.'.join(map(str, TERRAFORM_AT_LEAST))} or newer")
     return f"Terraform {version}"
+
+
+def _npm(target: Target) -> str:
+    return f"npm {output(['npm', '--version'])}"
 
 
 def _gcloud(target: Target) -> str:
@@ -107,8 +117,7 @@ def _region(target: Target) -> str:
 def _services(target: Target) -> str:
     """Terraform enables services; only those through which it does so must be on already."""
     enabled = {service["config"]["name"] for service in _listed(target, "services", "list", "--enabled")}
-    needed = {"cloudresourcemanager.googleapis.com", "serviceusage.googleapis.com"}
-    if missing := sorted(needed - enabled):
+    if missing := sorted(set(ENABLING) - enabled):
         raise DeployError(
             f"{', '.join(missing)} off",
             remedy=f"Run `gcloud services enable {' '.join(missing)} --project={target.project}`",
@@ -159,13 +168,114 @@ def _schedules(target: Target) -> str:
 
 def _repositories(target: Target) -> str:
     listed = _listed_or_none(target, "artifacts", "repositories", "list")
-    size = sum(int(r.get("sizeBytes", 0)) for r in listed if not r["name"].endswith("/visor-functions"))
+    sizes = {r["name"].rpartition("/")[2]: int(r.get("sizeBytes", 0)) for r in listed}
+    own = sizes.pop("visor-functions", 0)
+    size = sum(sizes.values())
     if size > 100_000_000:
         raise _Advice(
             f"Other repositories hold {size / 1e6:,.0f} MB of the 0.5 GB that are free",
             remedy="Delete images that nobody uses, e.g. those of gcf-artifacts",
         )
-    return f"others hold {size / 1e6:,.0f} MB"
+    return f"visor-functions holds {own / 1e6:,.0f} MB, others {size / 1e6:,.0f} MB, of the 500 MB that are free"
+
+
+def _policies(target: Target) -> str:
+    """What the organisation forbids. A project without one has no policies to read."""
+    given = given_variables(target.terraform, target.variables)
+    by_function, budget = given.get("public") == "function", given.get("billing_account")
+    allowed = _policy(target, "gcp.resourceLocations").get("listPolicy", {}).get("allowedValues", [])
+    if allowed and not any(target.region in place or place in _PLACES for place in allowed):
+        raise DeployError(
+            f"The organisation allows {', '.join(allowed)} (gcp.resourceLocations), and not {target.region}",
+            remedy=f"Ask its administrator for an exception; free regions are {', '.join(FREE_REGIONS)}",
+        )
+    strangers, buckets = (
+        _forbids(target, name) for name in ("iam.allowedPolicyMemberDomains", "storage.publicAccessPrevention")
+    )
+    if not by_function and (strangers or buckets):
+        closed = ["members of other domains, allUsers among them (iam.allowedPolicyMemberDomains)"] * strangers
+        closed += ["public buckets (storage.publicAccessPrevention)"] * buckets
+        raise DeployError(f"The organisation forbids {' and '.join(closed)}", remedy=PUBLIC_BY_FUNCTION)
+    if by_function and _forbids(target, "run.managed.requireInvokerIam"):
+        raise DeployError(
+            "The organisation forbids to switch off Cloud Run's invoker check (run.managed.requireInvokerIam)",
+            remedy="Ask its administrator for an exception, or serve the page behind your own sign-in",
+        )
+    if strangers and budget:
+        raise DeployError(
+            "Budgets tell of a cost through an account of Google's, which iam.allowedPolicyMemberDomains forbids",
+            remedy="Leave billing_account out, or ask for an exception for that account (terraform/budget.tf names it)",
+        )
+    return "nothing in the way"
+
+
+def _forbids(target: Target, constraint: str) -> bool:
+    policy = _policy(target, constraint)
+    members, rules = policy.get("listPolicy", {}), policy.get("spec", {}).get("rules", [])
+    return (
+        "allowedValues" in members
+        or members.get("allValues") == "DENY"
+        or bool(policy.get("booleanPolicy", {}).get("enforced"))
+        or any(rule.get("enforce") for rule in rules)
+    )
+
+
+def _policy(target: Target, constraint: str) -> dict[str, Any]:
+    """The effective policy of a constraint; empty where there is none, or where it cannot be read."""
+    # Managed constraints are known to the newer API only, which few projects have enabled.
+    group = ["org-policies"] if ".managed." in constraint else ["resource-manager", "org-policies"]
+    command = ["gcloud", *group, "describe", constraint, "--effective", f"--project={target.project}", "--format=json"]
+    try:
+        return parsed_output(command) or {}
+    except DeployError:
+        return {}
+
+
+def _builds(target: Target) -> str:
+    if target.region != "us-central1" and not _listed_or_none(
+        target, "functions", "list", f"--regions={target.region}"
+    ):
+        raise _Advice(
+            f"Google lets some new projects build in a few regions only, and {target.region} is none of them",
+            remedy="If the build fails by a quota of the region, take us-central1, or ask Google to lift it",
+        )
+    return f"{target.region} builds"
+
+
+def _sources(target: Target) -> str:
+    """What the owner set: settings, secrets and sources that work there."""
+    names = check_owner(given_variables(target.terraform, target.variables), target.sources)
+    if not names:
+        raise _Advice("No source is named: nothing will be crawled", remedy="Write a visor.toml (docs/sources.md)")
+    return f"{len(names)} named: {', '.join(names)}"
+
+
+def _state(target: Target) -> str:
+    """Two states of one project would each make everything."""
+    local = any(
+        '"type": "google_' in path.read_text(encoding="utf-8") for path in target.terraform.glob("terraform.tfstate")
+    )
+    in_bucket = bool(_ls(f"gs://{target.state_bucket}/visor/terraform/default.tfstate"))
+    keeps = target.cloud or (target.terraform / STATE_FILE).is_file()
+    if local and keeps:
+        raise DeployError(
+            "This project was deployed from here, and its state is terraform/terraform.tfstate",
+            remedy="Move it: in terraform/, with state.tfbackend and backend_override.tf (docs/deploy.md, State), "
+            "`terraform init -migrate-state -backend-config=state.tfbackend`",
+        )
+    if in_bucket and not keeps and not local:
+        raise DeployError(
+            f"This project was deployed with its state in gs://{target.state_bucket}",
+            remedy="Use --cloud, or copy terraform/state.tfbackend.example to state.tfbackend and name the bucket",
+        )
+    return "in a bucket" if keeps else "on this machine"
+
+
+def _ls(url: str) -> str:
+    try:
+        return output(["gcloud", "storage", "ls", url])
+    except DeployError:
+        return ""
 
 
 def _listed(target: Target, *command: str) -> list[dict[str, Any]]:
@@ -183,6 +293,7 @@ def _listed_or_none(target: Target, *command: str) -> list[dict[str, Any]]:
 
 CHECKS: dict[str, Callable[[Target], str]] = {
     "terraform": _terraform,
+    "npm": _npm,
     "gcloud": _gcloud,
     "account": _account,
     "credentials": _credentials,
@@ -194,7 +305,13 @@ CHECKS: dict[str, Callable[[Target], str]] = {
     "database": _database,
     "schedules": _schedules,
     "repositories": _repositories,
+    "policies": _policies,
+    "builds": _builds,
+    "sources": _sources,
+    "state": _state,
 }
 """Each returns what it found, or raises if that is not enough."""
+OF_PROGRAM = {"terraform": "terraform", "credentials": "terraform", "npm": "npm"}
+"""Checks of a path that runs this program; the others are of both paths."""
 NEEDED = {"gcloud", "account", "project"}
 """Without these nothing further can be checked."""

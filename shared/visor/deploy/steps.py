@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from visor.deploy.process import output, run
+from visor.deploy.owner import given_variables
+from visor.deploy.process import ProgramFailed, output, run
+from visor.deploy.terraform import read_terraform
 from visor.errors import DeployError
 
 STATE_FILE = "state.tfbackend"
 OVERRIDE = "backend_override.tf"
+CLOUD_VARIABLES = "terraform/cloud.auto.tfvars.json"
 DEPLOYER_ROLES = (
     "roles/artifactregistry.admin",
     "roles/cloudfunctions.admin",
@@ -29,6 +36,28 @@ DEPLOYER_ROLES = (
     "roles/storage.admin",
 )
 """What terraform/ needs to make everything. An owner of the project has all of them."""
+ENABLING = ("cloudresourcemanager.googleapis.com", "serviceusage.googleapis.com")
+"""Services through which Terraform enables others, which have to be on before."""
+APPLY_TRIES = 3
+APPLY_AGAIN_S = 30.0
+PASSING = {
+    r"has not been used in project \S+ before or it is disabled": "a service was just enabled",
+    r"[Ss]ervice account \S+ does not exist|[Ss]ervice agent": "a service's own account was just made",
+    r"missing permission on the build service account|Unable to retrieve the repository metadata"
+    r"|does not have \S+ access to|Permission \S+ denied|Permission denied on secret": "a permission that was just "
+    "granted does not hold everywhere",
+}
+"""What Terraform's errors say on the first minutes of a project, and why that passes."""
+REFUSED = {
+    r"do not belong to a permitted customer|allowedPolicyMember": "The organisation lets only its own members in "
+    "(iam.allowedPolicyMemberDomains)",
+    r"public access prevention is enforced": "The organisation forbids public buckets (storage.publicAccessPrevention)",
+}
+"""What they say where a policy of the organisation is in the way."""
+PUBLIC_BY_FUNCTION = (
+    'Set public = "function" in terraform/terraform.tfvars: page and endpoint then come from the search function, '
+    "without allUsers and without a public bucket (docs/deploy.md, In an organisation)"
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +70,8 @@ class Target:
     region: str = "us-central1"
     variables: tuple[str, ...] = ()
     """Further Terraform variables, as `name=value`."""
+    cloud: bool = False
+    """Whether Cloud Build deploys, and the state is in `state_bucket`."""
     config: Path | None = None
     """visor.toml with the sources; that of the checkout if there is one."""
 
@@ -70,6 +101,15 @@ class Step:
     """False: it only reads, or makes local files."""
     may_fail: bool = False
     """True: it fails if what it makes exists already."""
+    tries: int = 1
+    """How often it is run while it fails by what passes."""
+    runs: tuple[str, ...] = ()
+    """Programs that it starts in its turn."""
+
+    @property
+    def needs(self) -> set[str]:
+        """Programs that have to be on PATH."""
+        return {*self.runs, *self.argv[:1]} - {sys.executable}
 
     @property
     def command(self) -> str:
@@ -77,69 +117,148 @@ class Step:
         return " ".join("python" if part == sys.executable else part for part in self.argv)
 
 
-def _step(cwd: Path, name: str, why: str, command: str, *more: str, changes: bool = True, fails: bool = False) -> Step:
+def _step(
+    cwd: Path,
+    name: str,
+    why: str,
+    command: str,
+    *more: str,
+    changes: bool = True,
+    fails: bool = False,
+    tries: int = 1,
+    runs: tuple[str, ...] = (),
+) -> Step:
     """A step whose command is split at spaces; `more` are arguments that may contain some. `python` is this one."""
     argv = [sys.executable if part == "python" else part for part in command.split()]
-    return Step(name=name, why=why, argv=(*argv, *more), cwd=cwd, changes=changes, may_fail=fails)
+    return Step(
+        name=name, why=why, argv=(*argv, *more), cwd=cwd, changes=changes, may_fail=fails, tries=tries, runs=runs
+    )
 
 
 def local_steps(target: Target) -> list[Step]:
     """Deploy from this machine."""
     root, terraform, page = target.root, target.terraform, target.root / "frontend"
     sources = () if target.sources is None else ("--config", str(target.sources))
-    variables = (f"project={target.project}", f"region={target.region}", *target.variables)
-    backend = f"-backend-config={STATE_FILE}" if (terraform / STATE_FILE).is_file() else ""
-    site = f"gs://{target.project}-visor-site"
+    given = [part for variable in target.variables for part in ("--var", variable)]
+    crawl = f"gcloud scheduler jobs run visor-crawl --location={target.region} --project={target.project}"
     return [
+        *service_steps(target),
         _step(root, "model", "build the model, once", "python -m visor model build", changes=False),
-        _step(root, "bundles", "pack each function with the package and the model",
-              "python scripts/bundle.py build/bundles", *sources, changes=False),
         _step(page, "page", "install what the page is built with", "npm ci --no-audit --no-fund", changes=False),
         _step(page, "page", "build the page", "npm run build", changes=False),
-        _step(terraform, "terraform", "fetch the provider", f"terraform init -input=false {backend}", changes=False),
+        _step(root, "bundles", "pack each function with the package, the model and the page; check visor.toml",
+              "python scripts/bundle.py build/bundles --page frontend/dist --terraform terraform", *sources, *given,
+              changes=False),
+        init_step(target),
         _step(terraform, "terraform", "make or change what is listed below",
-              "terraform apply -input=false -auto-approve", *(f"-var={v}" for v in variables)),
-        _step(root, "publish", "upload the page",
-              f"python scripts/publish.py frontend/dist {site} --endpoint {{endpoint}}"),
+              "terraform apply -input=false -auto-approve", *terraform_variables(target), tries=APPLY_TRIES),
+        _step(root, "publish", "put the page where it is public",
+              "python scripts/publish.py frontend/dist {site} --endpoint {endpoint} --config {page_config}",
+              runs=("gcloud",)),
         _step(root, "smoke", "ask it the first questions",
               "python scripts/smoke.py {endpoint} --page {page}", changes=False),
+        *([_step(root, "crawl", "start the first crawl, which fills the page", crawl)] if target.sources else []),
+    ]  # fmt: skip
+
+
+def service_steps(target: Target) -> list[Step]:
+    """Enable every service, and make the accounts as which Google's own services act, before Terraform needs them."""
+    root, project = target.root, target.project
+    text = str(read_terraform(target.terraform).local_values["services"])
+    services = " ".join(sorted({*re.findall(r'"([a-z]+\.googleapis\.com)"', text), *ENABLING}))
+    return [
+        _step(root, "services", "enable what Visor uses", f"gcloud services enable {services} --project={project}"),
+        *(
+            _step(root, "services", f"make the account as which {name} acts", "gcloud beta services identity create"
+                  f" --service={name}.googleapis.com --project={project} --quiet", fails=True)
+            for name in ("pubsub", "cloudfunctions", "artifactregistry")
+        ),
+    ]  # fmt: skip
+
+
+def init_step(target: Target) -> Step:
+    """Fetch the provider, and open the state where it is kept."""
+    backend = [f"-backend-config=bucket={target.state_bucket}"] if target.cloud else []
+    if not backend and (target.terraform / STATE_FILE).is_file():
+        backend = [f"-backend-config={STATE_FILE}"]
+    init = "terraform init -input=false -reconfigure"
+    return _step(target.terraform, "terraform", "fetch the provider", init, *backend, changes=False)
+
+
+def terraform_variables(target: Target) -> list[str]:
+    """What the owner set on our own command line, for Terraform's."""
+    return [f"-var={v}" for v in (f"project={target.project}", f"region={target.region}", *target.variables)]
+
+
+def destroy_steps(target: Target) -> list[Step]:
+    """Remove what a deployment made, by either path."""
+    root, project, region = target.root, target.project, target.region
+    number = output(["gcloud", "projects", "describe", project, "--format=value(projectNumber)"])
+    functions = f"gcloud functions list --v2 --regions={region} --project={project} --format=value(name.basename())"
+    others = [name for name in output(functions.split()).split() if not name.startswith("visor-")]
+    copies = f"gcloud storage rm --recursive gs://gcf-v2-sources-{number}-{region} --project={project}"
+    return [
+        _step(target.terraform, "terraform", "destroy all that the state names",
+              "terraform destroy -input=false -auto-approve", *terraform_variables(target), tries=APPLY_TRIES),
+        *([] if others else [_step(root, "sources", "delete Google's copies of the bundles", copies, fails=True)]),
+        _step(root, "state", "delete the state and the model that are kept there",
+              f"gcloud storage rm --recursive gs://{target.state_bucket} --project={project}", fails=True),
+        _step(root, "account", "delete the account as which builds deployed",
+              f"gcloud iam service-accounts delete {deployer(project)} --project={project} --quiet", fails=True),
     ]  # fmt: skip
 
 
 def cloud_steps(target: Target) -> list[Step]:
     """Deploy by Cloud Build: make what it needs to start, then submit cloudbuild.yaml."""
     project, region, root = target.project, target.region, target.root
-    account = f"visor-deploy@{project}.iam.gserviceaccount.com"
     bucket = f"gs://{target.state_bucket}"
-    services = "cloudbuild.googleapis.com cloudresourcemanager.googleapis.com iam.googleapis.com"
-    variables = " ".join(f"-var={v}" for v in target.variables)
+    config = target.sources.relative_to(root) if target.sources else Path("visor.toml")
+    billing = given_variables(target.terraform, target.variables).get("billing_account")
     return [
-        _step(root, "services", "let builds run", f"gcloud services enable {services} --project={project}"),
-        _step(root, "state", "bucket for Terraform's state, the model and the upload",
+        *service_steps(target),
+        _step(root, "state", "bucket for Terraform's state, a model, the upload and the log",
               f"gcloud storage buckets create {bucket} --project={project} --location={region}"
               " --uniform-bucket-level-access --public-access-prevention --soft-delete-duration=0", fails=True),
-        _step(root, "state", "forget uploads after a day",
+        _step(root, "state", "forget uploads and logs after a day",
               f"gcloud storage buckets update {bucket} --lifecycle-file=terraform/state_bucket_lifecycle.json"),
         _step(root, "account", "account as which the build runs",
               f"gcloud iam service-accounts create visor-deploy --project={project}", fails=True),
-        *(
-            _step(root, "account", f"may {role.removeprefix('roles/')}",
-                  f"gcloud projects add-iam-policy-binding {project} --member=serviceAccount:{account}"
-                  f" --role={role} --condition=None --quiet")
-            for role in DEPLOYER_ROLES
-        ),
-        _step(root, "build", "test, build, apply and publish in the cloud (cloudbuild.yaml)",
+        _step(root, "account", "give it its roles, and wait until they hold",
+              f"python -m visor.deploy.grants {project}", *([str(billing)] if billing else []), runs=("gcloud",)),
+        _step(root, "build", f"upload the checkout with {CLOUD_VARIABLES}; build, apply and publish (cloudbuild.yaml)",
               f"gcloud builds submit . --config=cloudbuild.yaml --project={project} --region=global"
-              f" --service-account=projects/{project}/serviceAccounts/{account}"
-              f" --gcs-source-staging-dir={bucket}/cloudbuild",
-              f"--substitutions=_REGION={region},_STATE_BUCKET={target.state_bucket},_VARIABLES={variables}"),
+              f" --service-account=projects/{project}/serviceAccounts/{deployer(project)}"
+              f" --gcs-source-staging-dir={bucket}/cloudbuild --gcs-log-dir={bucket}/logs",
+              f"--substitutions=_REGION={region},_STATE_BUCKET={target.state_bucket},_CONFIG={config.as_posix()}"),
     ]  # fmt: skip
+
+
+def steps_of(target: Target) -> list[Step]:
+    """The steps of the path that the target says."""
+    return cloud_steps(target) if target.cloud else local_steps(target)
+
+
+def deployer(project: str) -> str:
+    """The account as which Cloud Build deploys."""
+    return f"visor-deploy@{project}.iam.gserviceaccount.com"
+
+
+@contextmanager
+def uploaded_variables(target: Target) -> Iterator[None]:
+    """What was set on our own command line, in a file that is uploaded with terraform.tfvars and overrides it."""
+    set_here = given_variables(target.root / "no variables", target.variables)
+    path = target.root / CLOUD_VARIABLES
+    path.write_text(json.dumps({**set_here, "project": target.project, "region": target.region}), encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.unlink()
 
 
 def use_state_file(target: Target) -> None:
     """Keep the state in a bucket where the owner's state.tfbackend says so, else in a local file."""
     override = target.terraform / OVERRIDE
-    if (target.terraform / STATE_FILE).is_file():
+    if target.cloud or (target.terraform / STATE_FILE).is_file():
         override.write_text((target.terraform / "backend_gcs.tf.example").read_text(encoding="utf-8"), encoding="utf-8")
     else:
         override.unlink(missing_ok=True)
@@ -159,8 +278,25 @@ def run_steps(steps: list[Step], target: Target, *, say: Callable[[str], None]) 
             values[name] = values.get(name) or output(["terraform", "output", "-raw", name], cwd=target.terraform)
         argv = [values.get(part[1:-1], part) for part in step.argv]
         try:
-            run(argv, cwd=step.cwd)
+            _patiently(step, argv, say)
         except DeployError:
             if not step.may_fail:
                 raise
-            say(f"[{number}/{len(steps)}] it exists already")
+            say(f"[{number}/{len(steps)}] not needed, or done before")
+
+
+def _patiently(step: Step, argv: list[str], say: Callable[[str], None]) -> None:
+    """Run a step, and again while it fails by what passes."""
+    for left in reversed(range(step.tries)):
+        try:
+            return run(argv, cwd=step.cwd)
+        except ProgramFailed as exc:
+            for pattern, refused in REFUSED.items():
+                if re.search(pattern, exc.errors):
+                    raise DeployError(refused, valid="Its own message is above", remedy=PUBLIC_BY_FUNCTION) from exc
+            reason = next((why for pattern, why in PASSING.items() if re.search(pattern, exc.errors)), None)
+            if not left or reason is None:
+                raise
+            say(f"This passes: {reason}. Trying again in {APPLY_AGAIN_S:.0f} s, {left} more at most")
+            time.sleep(APPLY_AGAIN_S)
+    return None

@@ -45,6 +45,10 @@ class UsagePlan(Record, frozen=True, kw_only=True):
     """Share of the searches with a request to explain a match."""
     visits_a_day: float = 200.0
     """People who open the page without it in their browser's cache."""
+    returns_a_day: float = 100.0
+    """Visits of people who have it there."""
+    page_from_function: bool = False
+    """Whether the search function serves the page (public = "function")."""
     sources: int = 1
     links_a_day: int = 300
     """Items whose image and page are checked, whether they are still there."""
@@ -135,6 +139,9 @@ class PlanUsage:
         readings, explained = visits * READINGS_A_VISIT, searches * plan.explained
         looks, starts = looks_a_day(plan), cold_starts_a_day(plan)
         shards = changed / plan.batch_size + plan.sources
+        self.starts = (runs + compactions) * DAYS + 2 * crawls
+        served = "served_" if plan.page_from_function else ""
+        by = "search" if served else ""
         self.loads = (
             Load("embed", "embed", (embeds,), (changed,), "embed"),
             Load("crawl", "crawl", (plan.images * crawls,), (plan.images,), "crawl"),
@@ -149,7 +156,8 @@ class PlanUsage:
             Load("page's questions", "reading", (readings * DAYS,), (readings,), "search"),
             Load("search starts", "cold_start", (starts * DAYS,), (starts,), "search"),
             Load("fresh shards", "fresh_shard", (batches, plan.search_instances), (shards, plan.search_instances)),
-            Load("page", "visit", (visits * DAYS,)),
+            Load("page", f"{served}visit", (visits * DAYS,), function=by),
+            Load("page again", f"{served}return", (plan.returns_a_day * DAYS,), function=by),
             Load("deployments", "deploy", (plan.deployments_a_month,)),
         )
 
@@ -179,7 +187,12 @@ class PlanUsage:
             if load.function:
                 size = float(getattr(self.plan, f"{load.function}_{attribute}"))
                 total.add(load.title, *load.month, self.counts.each(load.operation, "seconds"), size)
-        return total
+        plan, seconds = self.plan, self.counts.size
+        if plan.site_sources:
+            size = float(getattr(plan, f"crawl_{attribute}"))
+            total.add("pauses of a polite crawl", plan.crawl_runs_a_day * DAYS, seconds("polite_run_s"), size)
+        boosted = 2.0 if attribute == "cpu" else plan.compact_memory_gib
+        return total.add("other starts", self.starts, seconds("start_s"), boosted)
 
     def objects(self) -> Sum:
         size, images = self.counts.size, self.plan.images
@@ -187,7 +200,8 @@ class PlanUsage:
         total.add("full vectors", images, self.plan.vector_numbers, 2, size("copies"))
         total.add("codes", images, size("code_bytes"), size("copies"))
         total.add("seen-set", images, size("seen_bytes"))
-        return total.add("bundles", size("bundle_bytes")).add("page", size("site_bytes"))
+        total.add("bundles", size("bundle_bytes")).add("page", size("site_bytes"))
+        return total.add("state and kept models", size("state_bytes"))
 
     def documents(self) -> Sum:
         size, images = self.counts.size, self.plan.images
@@ -205,7 +219,9 @@ class PlanUsage:
                 total.add(f"crawl of {kind}", size.bytes)
         if self.plan.metrics and sizes.metrics is not None:
             total.add("metrics of search", sizes.metrics.bytes)
-        return total
+        kept = self.counts.size("old_image_days") / DAYS
+        total.add("replaced images", self.plan.deployments_a_month, self.counts.size("bundle_bytes"), 0.5, kept)
+        return total.add("runtime, stored once", self.counts.size("runtime_bytes"))
 
 
 def cold_starts_a_day(plan: UsagePlan) -> float:
@@ -291,16 +307,18 @@ def growth_limits(plan: UsagePlan, *, share: float = 1.0) -> list[GrowthLimit]:
     """How many images, how many searches a day, and how much of both fit `share` of every allowance."""
 
     change = functools.partial(msgspec.structs.replace, plan)
-    visits_each = plan.visits_a_day / max(plan.searches_a_day, 1)
+    per_search = {name: getattr(plan, name) / max(plan.searches_a_day, 1) for name in ("visits_a_day", "returns_a_day")}
+
+    def searching(searches: int, **more: float) -> UsagePlan:
+        return change(searches_a_day=searches, **{name: each * searches for name, each in per_search.items()}, **more)
 
     def both(percent: int) -> UsagePlan:
-        searches = round(plan.searches_a_day * percent / 100)
         images = round(plan.images * percent / 100)
-        return change(searches_a_day=searches, visits_a_day=visits_each * searches, images=images)
+        return searching(round(plan.searches_a_day * percent / 100), images=images)
 
     ways: dict[str, Callable[[int], UsagePlan]] = {
         "images": lambda n: change(images=n),
-        "searches a day, visits in proportion": lambda n: change(searches_a_day=n, visits_a_day=visits_each * n),
+        "searches a day, visits in proportion": searching,
         "searches a day, visits as planned": lambda n: change(searches_a_day=n),
         "percent of this plan": both,
     }
@@ -327,6 +345,12 @@ def first_load_days(plan: UsagePlan, *, share: float) -> float:
     writes = free.of("Firestore", "writes").free * share / per_image
     reads = max(free.of("Firestore", "reads").free * share - searches, 1) / per_read
     return plan.images / min(writes, reads)
+
+
+def first_load_bytes(plan: UsagePlan) -> float:
+    """What the first crawl sends, all of it data out of the months in which it runs."""
+    counts = counted()
+    return plan.images * (counts.each("embed", "response_bytes") + counts.each("crawl", "response_bytes"))
 
 
 def _number(value: float) -> str:

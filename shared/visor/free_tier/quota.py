@@ -31,9 +31,14 @@ BACKGROUND_SHARE = 0.8
 """Share of what Visor may use that crawl and embed may take; the rest is for searches."""
 
 Background = Literal["embed", "crawl", "crawl_run", "link", "merge", "compact_run"]
-Kind = Background | Literal["search", "look", "learn", "reading", "cold_start", "fresh_shard"]
+Strangers = Literal["feedback", "learn"]
+Kind = Background | Strangers | Literal["search", "look", "reading", "cold_start", "fresh_shard"]
 """An operation of counted.json."""
-BACKGROUND = frozenset(get_args(Background))
+BACKGROUND, STRANGERS = frozenset(get_args(Background)), frozenset(get_args(Strangers))
+STRANGERS_A_DAY = 300
+"""Documents of each kind that requests without the owner's key may leave in a day, on a laptop as well."""
+STORES = frozenset({"class_a", "class_b", "firestore_reads", "firestore_deletes"})
+"""Resources that are counted as they are used where the stores are metered, and by counted.json elsewhere."""
 
 GUARDED: Mapping[str, tuple[str, str, float]] = {
     "vcpu_s": ("Cloud Run", "vCPU time", 1),
@@ -99,17 +104,31 @@ class Meter:
         self._due_at = 0.0
 
     def add(
-        self, kind: Kind, n: float = 1, *, seconds: float | None = None, response_bytes: float | None = None
+        self,
+        kind: Kind,
+        n: float = 1,
+        *,
+        seconds: float | None = None,
+        response_bytes: float | None = None,
+        used: Mapping[str, float] | None = None,
     ) -> None:
         """Count `n` operations that were done.
 
         Args:
             seconds: How long the function was busy with them, if that was measured; else counted.json's figure.
             response_bytes: Likewise, what was answered.
+            used: Likewise, what they did with the stores, by resource.
         """
         amounts = self._amounts(kind, n, seconds=seconds, response_bytes=response_bytes)
+        if used is not None:
+            amounts = {resource: amount for resource, amount in amounts.items() if resource not in STORES}
+            amounts |= {resource: amounts.get(resource, 0.0) + amount for resource, amount in used.items()}
+        self.use(amounts, {kind: float(n)})
+
+    def use(self, amounts: Mapping[str, float], operations: Mapping[str, float] | None = None) -> None:
+        """Count amounts of resources, and the operations that they were for."""
         month, day = self._keys()
-        counted = {**amounts, kind: float(n)}
+        counted = {**amounts, **(operations or {})}
         self._used.add(month, {f"{period}_{name}": v for period in ("month", day) for name, v in counted.items()})
         shares = [amount / self._free(resource) for resource, amount in amounts.items() if resource in GUARDED]
         with self._lock:
@@ -127,6 +146,10 @@ class Meter:
         Raises:
             QuotaReached: They do not fit some allowance; says which, and when it is renewed.
         """
+        if kind in STRANGERS and not owner:
+            month, day = self._keys()
+            if (used := self._used.get(month, f"{day}_{kind}")) + n > STRANGERS_A_DAY:
+                raise self._reached(f"Today's {kind} of visitors is complete", used, STRANGERS_A_DAY, "day")
         if not self.limited:
             return
         amounts = self._amounts(kind, n)
@@ -134,7 +157,12 @@ class Meter:
         for reading in self.readings():
             amount = amounts.get(reading.resource, 0.0)
             if amount and reading.used + amount > reading.limit * share:
-                raise self._reached(reading, kind)
+                found = f"This {reading.per}'s free {reading.service} {reading.metric} are used up for a {kind}"
+                raise self._reached(found, reading.used, reading.limit, reading.per)
+
+    def usual_reads(self, kind: Kind) -> float:
+        """Documents that one operation usually reads, at least 1."""
+        return max(1.0, self._counts.each(kind, "firestore_reads"))
 
     def headroom(self, kind: Kind, *, owner: bool = False) -> int:
         """How many operations still fit: what crawl may publish today. A very large number where nothing is limited."""
@@ -149,7 +177,10 @@ class Meter:
         with self._lock:
             self._pending_share = 0.0
             self._due_at = self._clock() + FLUSH_S
-        self._used.flush(self._keys()[0])
+        month, day = self._keys()
+        if not self._used.is_flushed:
+            self._used.add(month, {f"{period}_firestore_writes": 1 for period in ("month", day)})
+        self._used.flush(month)
 
     def readings(self) -> list[Reading]:
         """Every meter, for the page's about panel and `visor stats`."""
@@ -194,16 +225,16 @@ class Meter:
         now = datetime.datetime.fromtimestamp(self._clock(), self._zone)
         return now.strftime("%Y-%m"), now.strftime("d%d")
 
-    def _reached(self, reading: Reading, kind: Kind) -> QuotaReached:
+    def _reached(self, found: str, used: float, limit: float, per: str) -> QuotaReached:
         now = datetime.datetime.fromtimestamp(self._clock(), self._zone)
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-        if reading.per == "day":
+        if per == "day":
             ends = midnight + datetime.timedelta(days=1)
         else:
             ends = (midnight.replace(day=1) + datetime.timedelta(days=32)).replace(day=1)
         return QuotaReached(
-            f"This {reading.per}'s free {reading.service} {reading.metric} are used up for a {kind}",
-            valid=f"{reading.used:,.0f} of {reading.limit:,.0f} are used; Visor stops before it costs its owner money",
+            found,
+            valid=f"{used:,.0f} of {limit:,.0f} are used; Visor stops before it costs its owner money",
             remedy=f"Come back after {ends.isoformat(timespec='minutes')}",
             retry_after_s=(ends - now).total_seconds(),
         )

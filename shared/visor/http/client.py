@@ -158,7 +158,7 @@ class Fetcher:
                 slot_wait_s = max(0.0, slot_wait_s - waited_s)
                 with closing(self._send(request)) as response:
                     if response.status_code not in _REDIRECTS:
-                        self._raise_for_status(response, ok)
+                        self._raise_for_status(response, ok, options.pause_max_s)
                         yield _Answer(response, permanent)
                         return
             cookies.extract_cookies(response)
@@ -166,7 +166,8 @@ class Fetcher:
             is_permanent = is_permanent and response.status_code in _PERMANENT
             permanent = target if is_permanent else permanent
         raise FetchRefused(
-            f"The URL redirects more than {REDIRECTS_MAX} times, last to {target}", remedy="Link to its end"
+            f"The URL redirects more than {REDIRECTS_MAX} times, last to {target.host}{target.path:.100}",
+            remedy="Link to its end",
         )
 
     def _send(self, request: httpx.Request) -> httpx.Response:
@@ -183,19 +184,21 @@ class Fetcher:
         self._throttle.answered(host)
         return response
 
-    def _raise_for_status(self, response: httpx.Response, ok: frozenset[int]) -> None:
+    def _raise_for_status(self, response: httpx.Response, ok: frozenset[int], pause_max_s: float) -> None:
         host = host_key(response.url)
         if response.status_code in ok:
             self._throttle.served(host)
             return
-        error = status_error(response)
-        if "json" in response.headers.get("content-type", ""):
+        is_json, body = "json" in response.headers.get("content-type", ""), b""
+        if is_json or response.status_code == 429:
             with suppress(ImageError):
-                error.answer = b"".join(_Answer(response, response.url).chunks(ERROR_BYTES_MAX))
+                body = b"".join(_Answer(response, response.url).chunks(ERROR_BYTES_MAX))
+        error = status_error(response, body)
+        error.answer = body if is_json else b""
         if isinstance(error, FetchUnavailable):
             wait_s = error.retry_after_s
             if response.status_code == 429 or (response.status_code == 503 and wait_s is not None):
-                self._throttle.refused(host, wait_s)
+                self._throttle.refused(host, wait_s, pause_max_s)
         raise error
 
 

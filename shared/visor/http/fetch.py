@@ -26,6 +26,8 @@ class FetchOptions(Record, frozen=True, kw_only=True):
     """Time for the whole transfer with its redirects; None: `settings.fetch_timeout_s`."""
     slot_wait_s: float | None = None
     """Time to wait for a slot at a busy host, not counted in `deadline_s`; None: four deadlines."""
+    pause_max_s: float = 3600.0
+    """Longest pause of the host that its answer to this may bring about."""
 
 
 IMAGE = FetchOptions()

@@ -12,6 +12,8 @@ import httpx
 from visor.errors import FetchFailed, FetchUnavailable
 from visor.imaging.sniff import image_format, what_instead
 
+_NO_SUCH_SIZE = re.compile(rb"thumbnail (?:steps|sizes)", re.I)
+"""What Wikimedia says, with 429, to a width that it does not make. Waiting would not help."""
 _UNAVAILABLE = frozenset({202, 408, 421, 425, 429})
 
 
@@ -62,12 +64,19 @@ def ensure_image(body: bytes, media_type: str) -> None:
         )
 
 
-def status_error(response: httpx.Response) -> FetchFailed | FetchUnavailable:
-    """What a status other than success means: no for good, or not now."""
+def status_error(response: httpx.Response, body: bytes = b"") -> FetchFailed | FetchUnavailable:
+    """What a status other than success means, with the beginning of its body: no for good, or not now."""
     url, status = response.url, response.status_code
+    if status == 429 and _NO_SUCH_SIZE.search(body):
+        return FetchFailed(
+            f"{url.host} does not make thumbnails of this size: {url.raw_path.decode('ascii', 'replace')[:200]!r}",
+            valid="One of the sizes that it keeps ready",
+            remedy="Crawl the source again: it then gives the picture's address anew",
+            status=status,
+        )
     if status < 500 and status not in _UNAVAILABLE:
         return FetchFailed(
-            f"{url.host} answered {status} for {url.raw_path.decode('ascii', 'replace')[:200]!r}",
+            f"{url.host} answered {status} for {url.path[:200]!r}",
             valid="A status of 200",
             remedy="Check that the URL opens in a browser without signing in",
             status=status,

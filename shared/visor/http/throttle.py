@@ -73,14 +73,15 @@ class HostThrottle:
             self._paused_until = {h: t for h, t in self._paused_until.items() if t > now}
             self._paused_until[host] = max(until, self._paused_until.get(host, 0.0))
 
-    def refused(self, host: str, wait_s: float | None) -> None:
-        """Note that `host` asked to be left alone, for `wait_s` if it said so. Answers to one burst count as one."""
+    def refused(self, host: str, wait_s: float | None, most_s: float = PAUSE_MAX_S) -> None:
+        """Note that `host` asked to be left alone, for `wait_s` if it said so, `most_s` at most. Answers to one burst
+        count as one."""
         with self._changed:
             if wait_s is None and self._paused_until.get(host, 0.0) > time.monotonic():
                 return
             self._refused[host] += 1
             growing_s = PAUSE_UNNAMED_S * 2.0 ** min(self._refused[host] - 1, 10)
-        self.pause(host, growing_s if wait_s is None else wait_s)
+        self.pause(host, min(growing_s if wait_s is None else wait_s, most_s))
 
     def served(self, host: str) -> None:
         """Note that `host` gave what it was asked for."""

@@ -22,7 +22,7 @@ def validate_url(text: str, allow: Collection[str]) -> httpx.URL:
     Raises:
         FetchRefused: It is not.
     """
-    shown = repr(text[:200])
+    shown = repr(text.partition("?")[0][:200])
     try:
         url = httpx.URL(text)
         host = url.raw_host.decode("ascii").rstrip(".")

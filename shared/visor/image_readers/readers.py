@@ -58,7 +58,11 @@ class FolderReader:
                 if not stat.S_ISREG(status.st_mode):
                     raise FetchFailed(f"{url:.200} is not a regular file")
                 if status.st_size > limit:
-                    raise FetchFailed(f"{url:.200} has {status.st_size} bytes", valid=f"At most {limit} bytes")
+                    raise FetchFailed(
+                        f"{url:.200} has {status.st_size} bytes",
+                        valid=f"At most {limit} bytes",
+                        remedy="Make it smaller, or raise VISOR_FETCH_BYTES_MAX",
+                    )
                 body = b"" if validator == options.modified else file.read(limit)
         except OSError as exc:
             raise FetchFailed(f"{url:.200} cannot be read: {exc.strerror}") from exc

@@ -2,38 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache
+import math
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from io import BytesIO
+from itertools import chain
 
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageCms, ImageStat, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageStat, UnidentifiedImageError
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.Jpeg2KImagePlugin import Jpeg2KImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
-from visor.errors import UndecodableImage
-from visor.imaging.ground import contrasting_ground
+from visor.errors import UndecodableImage, UndecodableNow
+from visor.imaging.bands import png_bands, tiff_bands
+from visor.imaging.jpeg import END, largest_preview, scans
+from visor.imaging.jpegxl import JpegXLImageFile
+from visor.imaging.pixels import bands_of, flattened, has_sixteen_bits, in_srgb, plain, reduced, stretched
 from visor.imaging.sniff import image_format, what_instead
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
-"""Pillow's names of what is decoded."""
+_OPENERS: dict[str, Callable[[BytesIO], ImageFile.ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    "WEBP": WebPImageFile,
+    "GIF": GifImageFile,
+    "BMP": BmpImageFile,
+    "TIFF": TiffImageFile,
+    "AVIF": AvifImageFile,
+    "HEIF": pillow_heif.HeifImageFile,
+    "JPEG2000": Jpeg2KImageFile,
+    "JXL": JpegXLImageFile,
+}
+FORMATS = (*_OPENERS, "RAW")
+"""What is decoded; of RAW the largest preview."""
+BYTES_MAX, BYTES_A_PIXEL = 400_000_000, 6
+"""Memory that a decoder may take: so much, or so much for each pixel of a larger `pixels_max`."""
+SIZE_FACTOR_MAX = {"JPEG": 10, "TIFF": 10, "JPEG2000": 10}
+"""A file that is scaled down may have so many times `pixels_max`, of other formats 3 times: more takes too long."""
 FRAMES_MAX = 32
 """Frames of an animation that are searched for one that is not blank."""
 FRAME_DEVIATION_MIN = 10.0
 """Standard deviation of grey values (0…255) from which a frame counts as not blank."""
 SCANS_MAX = 64
 """A progressive JPEG has about ten scans; thousands of them are a way to keep a processor busy."""
+MISSING_MAX = 0.5
+"""Share of a JPEG's rows that may be missing at its end."""
 
-PROFILE_BYTES_MAX = 4_000_000
-"""A larger colour profile is not read; printers' profiles have up to 3 MB."""
-
-ROWS_AT_ONCE = 64
-_DEEP_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
-_PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
-
-_VALID = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC pictures are decoded"
+_BYTES = {"WEBP": 17, "AVIF": 10, "HEIF": 8, "JPEG2000": 20, "JXL": 8}
+"""What a decoder takes for each pixel, as measured; the others take what Pillow's image takes."""
+_MOVING_BYTES = {"GIF": 14, "PNG": 14, "AVIF": 17}
+"""Of animations, with the frame before and one of both."""
+_MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
+_VALID = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, HEIC, JPEG 2000, JPEG XL and RAW with a preview are decoded"
 _SAVE_ANEW = "Open it in a picture program and save it as JPEG or PNG"
 _WITH_ANIMATIONS = frozenset({"GIF", "PNG", "WEBP", "AVIF"})
-_ORIENTATION_TAG = 0x0112
+_ORIENTATION_TAG, _MAKE_TAG, _DNG_TAG = 0x0112, 0x010F, 0xC612
+_FILLED_IN = 126, 129
+"""Greys that a decoder fills in for what a JPEG lacks."""
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -66,32 +98,215 @@ class DecodedImage:
 def decode_image(data: bytes | memoryview, *, pixels_max: int, side_hint: int | None = None) -> DecodedImage:
     """The picture in `data`: of an animation the first frame that is not blank, of several pages the first.
 
+    A JPEG whose end is missing is decoded as browsers do it, as long as half of its rows are there.
+
     Args:
         data: A whole file.
-        pixels_max: Largest width x height, checked before any pixel is decoded.
-        side_hint: If given, the pixels may be scaled down by a whole factor; the shorter side keeps at least so many.
+        pixels_max: Most pixels of the result. They and the memory that decoding takes (`BYTES_MAX`) are checked before
+            any pixel is decoded.
+        side_hint: If given, the pixels may be scaled down by a whole factor; the shorter side keeps at least so many,
+            as far as memory allows. What is limited then is the size that a file is decoded to.
 
     Raises:
-        UndecodableImage: Anything else than a picture of `FORMATS` within the limit.
+        UndecodableImage: Anything else than a picture of `FORMATS` within the limits.
     """
-    _look_first(data)
+    data = bytes(data)
+    file = _File(data, _form(data), pixels_max, side_hint)
     try:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            return _decoded(image, pixels_max, side_hint)
+        try:
+            return file.decoded()
+        except OSError as exc:
+            if file.form != "JPEG" or "truncated" not in str(exc):
+                raise
+            # With a marker of the end, the decoder fills in what is missing before it.
+            return replace(file, data=data + END, is_cut=True).decoded()
     except UndecodableImage:
         raise
     except Exception as exc:
-        raise _reason(exc, data, pixels_max) from exc
+        raise _reason(exc, file) from exc
 
 
-def _look_first(data: bytes | memoryview) -> None:
-    if len(data) == 0:
-        raise UndecodableImage("The file is empty", valid=_VALID, remedy="Send the picture's bytes")
+@dataclass(frozen=True)
+class _File:
+    """A file, and the limits within which it is decoded."""
+
+    data: bytes
+    form: str
+    pixels_max: int
+    side_hint: int | None
+    is_cut: bool = False
+
+    def open(self) -> ImageFile.ImageFile:
+        """Not by `Image.open`, which judges by the size of the file, and not by that which it is decoded to."""
+        try:
+            return _OPENERS[self.form](BytesIO(self.data))
+        except (SyntaxError, IndexError, TypeError, KeyError, struct.error) as exc:
+            raise UnidentifiedImageError(str(exc)) from exc
+
+    def decoded(self, orientation: int = 1) -> DecodedImage:
+        """Its picture, turned by `orientation` if the file itself says nothing."""
+        preview = self._preview() if self.form in ("RAW", "TIFF") else None
+        if preview is not None:
+            return preview
+        with self.open() as image:
+            width, height = image.size
+            self._check_size(width, height)
+            profile = image.info.get("icc_profile")
+            if self.form in _WITH_ANIMATIONS and getattr(image, "is_animated", False):
+                frame, index = self._sensible_frame(image)
+            else:
+                frame, index = flattened(self._still(image)), 0
+            own = _orientation(image.info.get("exif"))
+        turn = own if own in _UPRIGHT else orientation
+        if turn in _UPRIGHT:
+            frame = frame.transpose(_UPRIGHT[turn])
+        if turn in _SIDEWAYS:
+            width, height = height, width
+        pixels = in_srgb(frame, profile)
+        pixels.info.clear()
+        return DecodedImage(pixels=pixels, width=width, height=height, format=self.form, frame=index)
+
+    def _preview(self) -> DecodedImage | None:
+        """What a camera's file shows of itself, if that is more than the first picture in it."""
+        pixels, orientation = 0, 1
+        if self.form == "TIFF":
+            try:
+                with self.open() as image:
+                    if not isinstance(image, TiffImageFile) or {_MAKE_TAG, _DNG_TAG}.isdisjoint(image.tag_v2):
+                        return None
+                    pixels = image.width * image.height
+                    orientation = image.tag_v2.get(_ORIENTATION_TAG, 1)
+            except UnidentifiedImageError:
+                pass  # raw data, which are none of Pillow's modes
+        start, found = largest_preview(self.data)
+        if found <= pixels:
+            if self.form == "TIFF":
+                return None
+            raise UndecodableImage("The RAW file has no preview", valid=_VALID, remedy="Export it as JPEG")
+        orientation = orientation if pixels else _raw_orientation(self.data)
+        return replace(replace(self, data=self.data[start:], form="JPEG").decoded(orientation), format="RAW")
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width < 1 or height < 1:
+            raise UndecodableImage(f"The {self.form} is {width} x {height} pixels large", valid="At least 1 x 1")
+        limit = self.pixels_max * (1 if self.side_hint is None else SIZE_FACTOR_MAX.get(self.form, 3))
+        if width * height > limit:
+            raise _too_many_pixels(f"{width:,} x {height:,} pixels", limit)
+
+    def _factor(self, width: int, height: int) -> int:
+        """By how much the sides of a picture are divided."""
+        if self.side_hint is None:
+            return 1
+        fitting = math.isqrt((width * height - 1) // self.pixels_max) + 1
+        return max(1, min(width, height) // self.side_hint, fitting)
+
+    def _fits(self, image: ImageFile.ImageFile, size: tuple[int, int]) -> bool:
+        """Whether there is the memory to decode it to that size."""
+        is_deep = has_sixteen_bits(image) or image.info.get("bit_depth", 8) > 8
+        a_pixel = _BYTES.get(self.form) or _MODE_BYTES.get(image.mode, 4) + 1
+        if getattr(image, "is_animated", False):
+            a_pixel = _MOVING_BYTES.get(self.form, a_pixel)
+        needed = a_pixel * (2 if is_deep else 1) * size[0] * size[1]
+        if image.info.get("progressive"):
+            # All coefficients are kept, at the size of the file; some channels have fewer of them.
+            layers = getattr(image, "layer", ())
+            most = max((across * down for _, across, down, _ in layers), default=1)
+            needed += 2 * image.width * image.height * sum(across * down for _, across, down, _ in layers) // most
+        return needed <= self._bytes_max
+
+    @property
+    def _bytes_max(self) -> int:
+        return max(self.pixels_max * BYTES_A_PIXEL, BYTES_MAX)
+
+    def _still(self, image: ImageFile.ImageFile) -> Image.Image:
+        """The only picture: as a whole if there is the memory, else in bands."""
+        size = self._scaled(image)
+        if self._fits(image, size):
+            deep = has_sixteen_bits(image)
+            image.load()
+            loaded = stretched(image, self.open()) if deep else image
+            frame = reduced(bands_of(loaded), loaded.size, self._factor(*loaded.size))
+            if self.is_cut and _missing_share(frame) > MISSING_MAX:
+                raise EOFError("more than half of its rows are missing")
+            return frame
+        bands: Iterator[Image.Image] = iter(())
+        turn = 1
+        if isinstance(image, TiffImageFile):
+            # Of a whole TIFF, Pillow itself turns the pixels.
+            bands, turn = tiff_bands(self.data, image), image.tag_v2.get(_ORIENTATION_TAG, 1)
+            size = image.tag_v2[256], image.tag_v2[257]
+        elif self.form == "PNG":
+            bands = png_bands(self.data, image)
+        first = next(bands, None)
+        if first is None:
+            raise self._too_large(image)
+        frame = reduced((plain(band) for band in chain([first], bands)), size, self._factor(*size))
+        return frame.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else frame
+
+    def _scaled(self, image: ImageFile.ImageFile) -> tuple[int, int]:
+        """Have the decoder itself scale as far as is wanted, or further where memory is short; returns that size."""
+        width, height = image.size
+        powers = 3 if self.form == "JPEG" else _levels(self.data) if self.form == "JPEG2000" else 0
+        powers *= self.side_hint is not None
+        power = min(powers, self._factor(width, height).bit_length() - 1)
+        while power < powers and not self._fits(image, (width >> power, height >> power)):
+            power += 1
+        if self.form == "JPEG2000":
+            # Not by its `reduce`: that rounds sizes to the nearest, and the decoder rounds them up.
+            size = -(-width >> power), -(-height >> power)
+            (tile,) = image.tile
+            assert isinstance(tile.args, tuple)
+            image.tile = [tile._replace(extents=(0, 0, *size), args=(tile.args[0], power, *tile.args[2:]))]
+            image._size = size
+        elif power:
+            image.draft(None, (max(1, width >> power), max(1, height >> power)))
+        elif self.form == "HEIF" and self.side_hint and not self._fits(image, (width, height)):
+            # One of the thumbnails within it, as the smaller side of those may be less than is wanted.
+            image.draft(None, (self.side_hint // 2, self.side_hint // 2))
+            return image.size
+        return -(-width >> power), -(-height >> power)
+
+    def _sensible_frame(self, image: ImageFile.ImageFile) -> tuple[Image.Image, int]:
+        """The first frame that is not blank, else the one that is least so, and its number."""
+        if not self._fits(image, image.size):
+            raise self._too_large(image)
+        frames = max(1, min(FRAMES_MAX, self.pixels_max // (image.width * image.height)))
+        best, best_index, best_deviation = None, 0, -1.0
+        for index in range(frames):
+            try:
+                image.seek(index)
+                image.load()
+                frame = flattened(reduced(bands_of(image), image.size, self._factor(*image.size)))
+            except Exception:
+                # The end, or a broken frame: what came before it is a picture all the same.
+                if best is None:
+                    raise
+                break
+            deviation = ImageStat.Stat(frame.convert("L").resize((64, 64), Image.Resampling.BOX)).stddev[0]
+            if deviation > best_deviation:
+                best, best_index, best_deviation = frame, index, deviation
+            if deviation >= FRAME_DEVIATION_MIN:
+                break
+        assert best is not None
+        return best, best_index
+
+    def _too_large(self, image: ImageFile.ImageFile) -> UndecodableImage:
+        return UndecodableImage(
+            f"The {self.form} of {image.width:,} x {image.height:,} pixels takes too much memory to be decoded",
+            valid=f"At most {self._bytes_max // 1_000_000} MB: half of the pixels, or a JPEG",
+            remedy="Send a smaller version or a JPEG, or raise VISOR_PIXELS_MAX",
+        )
+
+
+def _form(data: bytes) -> str:
+    """What the bytes begin like. Raises `UndecodableImage` if that is nothing that is decoded."""
+    if not data:
+        raise UndecodableNow("The file is empty", valid=_VALID, remedy="Send the picture's bytes")
     form = image_format(data)
-    if form == "JPEG" and bytes(data).count(b"\xff\xda") > SCANS_MAX:
+    if form == "JPEG" and data.count(b"\xff\xda") > SCANS_MAX < scans(data, SCANS_MAX + 1):
         raise UndecodableImage(f"The JPEG has more than {SCANS_MAX} scans", valid=_VALID, remedy=_SAVE_ANEW)
     if form is not None:
-        return
+        return form
     other = what_instead(data)
     if other == "SVG":
         raise UndecodableImage(
@@ -101,157 +316,64 @@ def _look_first(data: bytes | memoryview) -> None:
         )
     if other is not None:
         name = {"HTML": "an HTML page", "JSON": "a JSON document", "XML": "an XML document"}.get(other, other)
-        raise UndecodableImage(f"This is {name}, not a picture", valid=_VALID, remedy="Send the picture itself")
+        raise UndecodableNow(f"This is {name}, not a picture", valid=_VALID, remedy="Send the picture itself")
+    raise UndecodableImage(f"The {len(data):,} bytes are not an image", valid=_VALID, remedy=_SAVE_ANEW)
 
 
-def _decoded(image: Image.Image, pixels_max: int, side_hint: int | None) -> DecodedImage:
-    form = "JPEG" if image.format == "MPO" else str(image.format)
-    width, height = image.size
-    if width < 1 or height < 1:
-        raise UndecodableImage(f"The {form} is {width} x {height} pixels large", valid="At least 1 x 1")
-    if width * height > pixels_max:
-        raise _too_many_pixels(f"{width:,} x {height:,} pixels", pixels_max)
-    if form == "JPEG" and side_hint:
-        image.draft(None, (side_hint, side_hint))
-    animated = form in _WITH_ANIMATIONS and getattr(image, "is_animated", False)
-    frame, index = _sensible_frame(image, pixels_max) if animated else (_loaded(image), 0)
-    factor = min(frame.size) // side_hint if side_hint else 1
-    if factor > 1:
-        # Not `reduce`: its last row and column may be narrower than the others, which shifts the picture.
-        frame = frame.resize((frame.width // factor, frame.height // factor), Image.Resampling.BOX)
-    orientation = _orientation(image)
-    if orientation in _UPRIGHT:
-        frame = frame.transpose(_UPRIGHT[orientation])
-    if orientation in _SIDEWAYS:
-        width, height = height, width
-    pixels = in_srgb(frame, image.info.get("icc_profile"))
-    pixels = pixels.copy() if pixels is image else pixels
-    pixels.info.clear()
-    return DecodedImage(pixels=pixels, width=width, height=height, format=form, frame=index)
-
-
-def _loaded(image: Image.Image) -> Image.Image:
-    image.load()
-    return flattened(image)
-
-
-def _sensible_frame(image: Image.Image, pixels_max: int) -> tuple[Image.Image, int]:
-    """The first frame that is not blank, else the one that is least so, and its number."""
-    frames = max(1, min(FRAMES_MAX, pixels_max // (image.width * image.height)))
-    best, best_index, best_deviation = None, 0, -1.0
-    for index in range(frames):
-        try:
-            image.seek(index)
-            frame = _loaded(image).copy()
-        except Exception:
-            # The end, or a broken frame: what came before it is a picture all the same.
-            if best is None:
-                raise
-            break
-        deviation = ImageStat.Stat(frame.convert("L").resize((64, 64), Image.Resampling.BOX)).stddev[0]
-        if deviation > best_deviation:
-            best, best_index, best_deviation = frame, index, deviation
-        if deviation >= FRAME_DEVIATION_MIN:
-            break
-    assert best is not None
-    return best, best_index
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 to 8; 1 if there is none or the EXIF data is broken."""
+def _orientation(exif: bytes | None) -> int:
+    """The EXIF orientation, 1 to 8; 1 if there is none or it is broken. XMP's is ignored, as browsers do."""
     try:
-        value = image.getexif().get(_ORIENTATION_TAG, 1)
+        tags = Image.Exif()
+        tags.load(exif or b"")
+        value = tags.get(_ORIENTATION_TAG, 1)
         return value if isinstance(value, int) else 1
     except Exception:  # noqa: BLE001 - broken metadata raises anything, and the pixels are good without it
         return 1
 
 
-def _too_many_pixels(found: str, pixels_max: int) -> UndecodableImage:
+def _raw_orientation(data: bytes) -> int:
+    """Of a RAW file that is almost a TIFF, or of Canon's, which has one within it."""
+    start = 0 if data[:2] in (b"II", b"MM") else data.find(b"CMT1") + 4
+    order = data[start : start + 2]
+    return _orientation(b"Exif\0\0" + order + (b"*\0" if order == b"II" else b"\0*") + data[start + 4 :])
+
+
+def _levels(data: bytes) -> int:
+    """How often a JPEG 2000 can be halved: what its coding style (ISO 15444-1, A.6.1) says."""
+    at = data.find(b"\xff\x52", data.find(b"\xff\x4f\xff\x51") + 1) + 9
+    return data[at] if 9 <= at < len(data) else 0
+
+
+def _missing_share(frame: Image.Image) -> float:
+    """Share of the rows, from the bottom up, that are nothing but what a decoder fills in."""
+    values = np.asarray(frame)
+    low, high = _FILLED_IN
+    there = np.flatnonzero(((values < low) | (values > high)).reshape(frame.height, -1).any(axis=1))
+    return 1 - (int(there[-1]) + 1) / frame.height if there.size else 1.0
+
+
+def _too_many_pixels(found: str, limit: int) -> UndecodableImage:
     return UndecodableImage(
         f"The picture has {found}",
-        valid=f"At most {pixels_max:,} pixels",
+        valid=f"At most {limit:,} pixels",
         remedy="Send a smaller version, or raise VISOR_PIXELS_MAX",
     )
 
 
-def _reason(exc: Exception, data: bytes | memoryview, pixels_max: int) -> UndecodableImage:
+def _reason(exc: Exception, file: _File) -> UndecodableImage:
     """What an exception of the decoders means."""
-    form = image_format(data)
     if isinstance(exc, Image.DecompressionBombError | Image.DecompressionBombWarning):
-        return _too_many_pixels("too many pixels to be decoded safely", pixels_max)
+        return _too_many_pixels("too many pixels to be decoded safely", file.pixels_max)
     if isinstance(exc, MemoryError):
-        return UndecodableImage("The picture needs more memory than there is", valid=_VALID, remedy="Make it smaller")
+        return UndecodableNow("The picture needs more memory than there is", valid=_VALID, remedy="Make it smaller")
     if isinstance(exc, UnidentifiedImageError):
-        begins = f"begin like a {form} file but are not one" if form else "are not an image"
-        return UndecodableImage(f"The {len(data):,} bytes {begins}", valid=_VALID, remedy=_SAVE_ANEW)
-    if isinstance(exc, EOFError) or "truncated" in str(exc).lower():
-        found = f"The {form} file ends before its picture does ({exc})"
+        begins = f"begin like a {file.form} file but are not one"
+        return UndecodableImage(
+            f"The {len(file.data):,} bytes {begins} ({exc!s:.200})", valid=_VALID, remedy=_SAVE_ANEW
+        )
+    if isinstance(exc, EOFError) or file.is_cut or "truncated" in str(exc).lower():
+        found = f"The {file.form} file ends before its picture does ({exc!s:.200})"
         return UndecodableImage(found, valid="A whole file", remedy="Download or upload it again")
     return UndecodableImage(
-        f"The {form} file is broken ({type(exc).__name__}: {str(exc)[:200]})", valid=_VALID, remedy=_SAVE_ANEW
+        f"The {file.form} file is broken ({type(exc).__name__}: {exc!s:.200})", valid=_VALID, remedy=_SAVE_ANEW
     )
-
-
-def flattened(image: Image.Image) -> Image.Image:
-    """The loaded image in mode L, RGB or CMYK, 8 bits a channel; what is transparent becomes white, or grey
-    behind a white subject.
-
-    The argument is left as it is and may be returned itself.
-    """
-    if image.mode in _DEEP_MODES:
-        return Image.fromarray(_eight_bits(np.asarray(image)))
-    if image.mode == "LAB":
-        lab = ImageCms.createProfile("LAB")
-        return _transformed(image, ImageCms.ImageCmsProfile(lab))
-    if image.has_transparency_data:
-        rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
-        ground = Image.new("RGB", image.size, contrasting_ground(rgba))
-        ground.paste(rgba, mask=rgba.getchannel("A"))
-        return ground
-    return image if image.mode in _PROFILE_SPACES else image.convert("RGB")
-
-
-def in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """An L, RGB or CMYK image as RGB, through its ICC profile if that can be read and fits; else as Pillow converts."""
-    if profile and len(profile) <= PROFILE_BYTES_MAX:
-        try:
-            found = ImageCms.ImageCmsProfile(BytesIO(profile))
-            fits = found.profile.xcolor_space == _PROFILE_SPACES[image.mode]
-            if fits and "sRGB" not in (found.profile.profile_description or ""):
-                return _transformed(image, found)
-        except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-            pass  # browsers too show a picture whose profile is broken as if it had none
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _transformed(image: Image.Image, profile: ImageCms.ImageCmsProfile) -> Image.Image:
-    transform = ImageCms.buildTransform(profile, _srgb(), image.mode, "RGB")
-    return transform.apply(image)
-
-
-@cache
-def _srgb() -> ImageCms.ImageCmsProfile:
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-
-
-def _eight_bits(values: np.ndarray) -> np.ndarray:
-    """Values (h, w) of 16 or 32 bits, integer or float, as uint8: by their full range where that is known.
-
-    16-bit values span 0…65535; wider ones that stay within 0…1 (float), 0…255 or 0…65535 are taken to span that, and
-    others are stretched from their least to their greatest. What is not finite becomes 0.
-    """
-    if values.dtype.itemsize == 2:
-        return (values >> 8).astype(np.uint8)
-    if values.dtype.kind == "f":
-        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-    low, high = float(values.min()), float(values.max())
-    if low >= 0 and high <= 65535:
-        is_fraction = high <= 1 and not float(high).is_integer()
-        low, high = 0.0, 1.0 if is_fraction else 255.0 if high <= 255 else 65535.0
-    span = high - low or 1.0
-    eight = np.empty(values.shape, np.uint8)
-    # A few rows at a time: as float64 all of them take eight times the picture's memory.
-    for start in range(0, len(values), ROWS_AT_ONCE):
-        rows = values[start : start + ROWS_AT_ONCE].astype(np.float64)
-        eight[start : start + ROWS_AT_ONCE] = np.clip((rows - low) * (255.0 / span), 0, 255)
-    return eight

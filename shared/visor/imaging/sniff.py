@@ -7,19 +7,27 @@ import re
 LOOK_BYTES = 1024
 """First bytes that are looked at."""
 ENDINGS = frozenset(
-    [".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"]
+    [
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"),
+        *(".heic", ".heif", ".hif", ".jp2", ".j2k", ".j2c", ".jpf", ".jpx"),
+    ]
 )
-"""Of the files that Visor decodes, in lower case."""
+"""Of the files that Visor decodes, in lower case: not RAW, which mostly lies beside its JPEG, nor JPEG XL, for which
+not all have the decoder."""
 
 _PICTURES: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"\xff\xd8\xff"), "JPEG"),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), "PNG"),
     (re.compile(rb"GIF8[79]a"), "GIF"),
     (re.compile(rb"RIFF....WEBP", re.DOTALL), "WEBP"),
-    (re.compile(rb"BM.{4}\x00\x00\x00\x00", re.DOTALL), "BMP"),
+    (re.compile(rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\x00\x00\x00", re.DOTALL), "BMP"),
     (re.compile(rb"II[*+]\x00|MM\x00[*+]"), "TIFF"),
-    (re.compile(rb"....ftypavi[fs]", re.DOTALL), "AVIF"),
-    (re.compile(rb"....ftyp(hei[cxms]|hev[cxms]|mif1|msf1)", re.DOTALL), "HEIF"),
+    (re.compile(rb"....ftyp(avi[fs]|m[is]f1(....){1,12}?avi[fs])", re.DOTALL), "AVIF"),
+    (re.compile(rb"....ftyp(hei[cxms]|hev[cxms]|mif[12]|msf1)", re.DOTALL), "HEIF"),
+    (re.compile(rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  "), "JPEG2000"),
+    (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "JXL"),
+    # Olympus and OM, Panasonic and Leica, Fujifilm, Canon, Sigma, Minolta; most others write TIFF.
+    (re.compile(rb"IIR[OS]|MMOR|IIU\x00|FUJIFILMCCD-RAW|....ftypcrx |FOVb|\x00MRM", re.DOTALL), "RAW"),
 )
 _OTHERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"%PDF-"), "a PDF document"),
@@ -29,8 +37,6 @@ _OTHERS: tuple[tuple[re.Pattern[bytes], str], ...] = (
     (re.compile(rb"....ftyp", re.DOTALL), "a video"),
     (re.compile(rb"\x1a\x45\xdf\xa3"), "a video"),
     (re.compile(rb"\x00\x00\x01\x00"), "an icon (ICO)"),
-    (re.compile(rb"\xff\x0a|\x00\x00\x00\x0cJXL "), "a JPEG XL picture"),
-    (re.compile(rb"\xff\x4f\xff\x51|\x00\x00\x00\x0cjP  "), "a JPEG 2000 picture"),
     (re.compile(rb"%!PS"), "a PostScript document"),
     (re.compile(rb"\xd0\xcf\x11\xe0"), "an old office document"),
     (re.compile(rb"BZh|Rar!|\xfd7zXZ|7z\xbc\xaf|\x28\xb5\x2f\xfd"), "a packed archive"),
@@ -47,7 +53,7 @@ _TEXTS: tuple[tuple[re.Pattern[bytes], str], ...] = (
 
 
 def image_format(data: bytes | memoryview) -> str | None:
-    """Pillow's name of the picture format that the bytes begin like, among those that Visor decodes; else `None`."""
+    """The name in `visor.imaging.decode.FORMATS` of what the bytes begin like; `None` if Visor decodes none such."""
     return _first(_PICTURES, bytes(data[:LOOK_BYTES]))
 
 

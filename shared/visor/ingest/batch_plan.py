@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 import msgspec
 import numpy as np
 
-from visor.errors import ImageError, NothingToCompare
+from visor.errors import DropItem, EmbedCrashed, ImageError, NothingToCompare, UnsafeImage
 from visor.ingest.augmented_queries import AugmentedQueries
 from visor.schema.collections import COMMITS, FAILURES, ITEMS
 from visor.schema.items import (
@@ -26,12 +26,20 @@ from visor.schema.items import (
     ShardCommit,
     Tombstone,
     as_document,
+    checked_item,
     is_live,
 )
+from visor.settings import PREFIX, Settings
 from visor.storage.documents import SERVER_TIME, Delete, Document, Put, Write
 
 GONE_KEPT = timedelta(days=30)
 """How long the document of a deleted item stays, so that an older message cannot bring it back."""
+PAUSE_DAYS_MAX = 32
+"""Longest time until a scheduled crawl tries again what failed; the first is a day, and each is twice the last."""
+DECIDING = ("allow_buckets", "allow_folders", "allow_hosts", "fetch_bytes_max", "pixels_max", "unsafe_item")
+"""Settings that decide whether a picture is taken, and that errors name as their remedy."""
+AHEAD_MS = 3_600_000
+"""A stored version that is this far in the future is of a clock that was ahead: what comes now is newer."""
 
 
 @dataclass
@@ -44,6 +52,10 @@ class EmbedReport:
     already_done: int = 0
     failed: int = 0
     unavailable: int = 0
+
+    def add(self, other: EmbedReport) -> None:
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)
 
 
 @dataclass(frozen=True)
@@ -75,6 +87,8 @@ class BatchPlan:
     batch: Batch
     attempt: int
     model: str
+    settings: Settings
+    now: datetime
     documents: dict[str, Document]
     failed_before: dict[str, Document]
     report: EmbedReport = field(default_factory=EmbedReport)
@@ -96,9 +110,17 @@ class BatchPlan:
     def failed_version(self, item: str) -> int:
         """The version whose image failed for good; -1 if none did."""
         failure = self.failed_before.get(item)
-        if failure is None or failure.data["retriable"] or failure.data["code"] == NothingToCompare.code:
+        if failure is None or failure.data["code"] == NothingToCompare.code:
+            return -1
+        if failure.data["retriable"] or failure.data.get("again"):
             return -1
         return int(failure.data["version"])
+
+    def mark(self, change: Change) -> Put:
+        """The write, before an item is embedded alone, that its process ended meanwhile."""
+        self.failed_before[change.item.id] = Document(key=change.item.id, data={"version": change.version}, revision=1)
+        ended = EmbedCrashed("The process ended while it was embedded", remedy="Look at the image: memory may lack")
+        return _put(FAILURES, change.item.id, as_document(self._failure(change, ended, self.now)))
 
     def put_item(self, item: str, data: Mapping[str, object]) -> Put:
         """The write of an item's document. For a new one, the guard needs no second read."""
@@ -109,7 +131,7 @@ class BatchPlan:
     def sort_changes(self) -> list[Change]:
         """Leave out what is done already, note updates and deletes, and return what has to be embedded."""
         to_embed = []
-        for change in {change.item.id: change for change in self.batch.changes}.values():
+        for change in {change.item.id: self._in_order(change) for change in self.batch.changes}.values():
             document = self.documents.get(change.item.id)
             stored = self.stored_version(change.item.id)
             live = is_live(document.data if document else None)
@@ -126,12 +148,22 @@ class BatchPlan:
                 to_embed.append(change)
         return to_embed
 
-    def writes(self, shard: str | None, now: datetime) -> list[Write]:
+    def _in_order(self, change: Change) -> Change:
+        """The change, with a version above what a clock that was ahead has left."""
+        failure = self.failed_before.get(change.item.id)
+        known = max(self.stored_version(change.item.id), failure.data["version"] if failure else -1)
+        latest = int(self.now.timestamp() * 1000) + AHEAD_MS
+        if not change.version <= latest < known:
+            return change
+        return msgspec.structs.replace(change, version=known + 1)
+
+    def writes(self, shard: str | None) -> list[Write]:
         """Everything that came of the delivery, for one atomic commit. Counts it in the report as well.
 
         Args:
             shard: Name of the object with the vectors of `images`; None if there are none.
         """
+        now = self.now
         tombstones = [Tombstone(id=c.item.id, version=c.version) for c in self.deletes]
         writes: list[Write] = [self._item(p, shard or "", now) for p in self.images]
         writes += [self._gone(c, now) for c in self.deletes]
@@ -146,8 +178,8 @@ class BatchPlan:
             writes.append(_put(FAILURES, change.item.id, as_document(self._failure(change, exc, now))))
             self.report.unavailable += exc.retriable
             self.report.failed += not exc.retriable
-            if not exc.retriable and self.stored_version(change.item.id) >= 0:
-                # An older picture of this item is searchable, and the catalogue no longer shows it.
+            if isinstance(exc, UnsafeImage) and 0 <= self.stored_version(change.item.id) < change.version:
+                # Any other failure leaves the older picture searchable: the link check finds out whether it is gone.
                 tombstones.append(Tombstone(id=change.item.id, version=change.version))
                 writes.append(self._gone(change, now))
         for image in self.images:
@@ -200,6 +232,10 @@ class BatchPlan:
         return self.put_item(change.item.id, data)
 
     def _failure(self, change: Change, exc: ImageError, now: datetime) -> Failure:
+        before = self.failed_before.get(change.item.id)
+        is_same = before is not None and before.data["version"] == change.version
+        tries = before.data.get("tries", 1) + (self.attempt == 1) if before is not None and is_same else 1
+        pause = timedelta(days=min(2 ** (tries - 1), PAUSE_DAYS_MAX))
         return Failure(
             item=change.item.id,
             source=change.item.source,
@@ -210,7 +246,18 @@ class BatchPlan:
             reason=str(exc),
             retriable=exc.retriable,
             at=now.isoformat(timespec="seconds"),
+            model=self.model,
+            wanted=None if isinstance(exc, NothingToCompare) else _writable(change.item),
+            certain=exc.certain,
+            settings=named_settings(str(exc), self.settings),
+            tries=tries,
+            next_at=None if exc.certain else (now + pause).timestamp(),
         )
+
+
+def named_settings(reason: str, settings: Settings) -> dict[str, str]:
+    """The settings that a sentence names, as they are now."""
+    return {name: str(getattr(settings, name)) for name in DECIDING if PREFIX + name.upper() in reason}
 
 
 def nothing_to_compare(sentence: str) -> NothingToCompare:
@@ -220,6 +267,13 @@ def nothing_to_compare(sentence: str) -> NothingToCompare:
         valid="An image that shows something",
         remedy="Look at the image where the catalogue has it: it may be a placeholder, or cut off",
     )
+
+
+def _writable(item: Item) -> Item | None:
+    try:
+        return checked_item(item)
+    except DropItem:
+        return None
 
 
 def _same_image(document: Document | None, item: Item) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from visor.errors import BadRequest, DropItem
-from visor.schema.items import Change, item_id
+from visor.schema.items import Change, checked_item, item_id
 from visor.sources.bucket.source import BucketSource
 from visor.storage.bucket_clients import Stored
 from visor.storage.publish import publish
@@ -111,7 +111,7 @@ class BucketEventHandler:
             gone_ms = int(self.clock().timestamp() * 1000)
             return Change.deletion(item_id(source.name, key), source.name, gone_ms, key=key)
         try:
-            item = source.item(stored)
+            item = checked_item(source.item(stored))
         except DropItem:
             return None
         # New metadata leaves the generation as it is, and an update is embedded where the picture is another.

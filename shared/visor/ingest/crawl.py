@@ -23,7 +23,7 @@ from visor.ingest.seen_set import Difference, SeenSet
 from visor.link_check.state import LinkState
 from visor.schema.items import Change, CrawlRun, Item, RunState, item_id
 from visor.settings import Settings
-from visor.sources.contract import Page, RowFailure, Source
+from visor.sources.contract import Page, RowFailure, Source, checked_page
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 from visor.storage.publish import publish
@@ -186,6 +186,7 @@ class Crawl:
         if page.partial or page.failed_more:
             # Rows that failed without a name may be items that are still listed: nothing may be called missing.
             self.seen.advance(partial=True)
+        page = checked_page(page)
         self.seen.note_unread(failure.key for failure in page.failed if failure.unread)
         self.record.add_page(page)
         for item, difference in zip(page.items, self.seen.see(page.items), strict=True):

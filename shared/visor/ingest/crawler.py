@@ -6,28 +6,31 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 
-from visor.errors import NotConfigured, VisorError
+from visor.errors import NotConfigured, SourceError, VisorError
 from visor.free_tier.quota import Meter
 from visor.http.client import Fetcher
 from visor.ingest.crawl import Crawl
 from visor.ingest.request_budget import BudgetedFetcher, RequestBudget
-from visor.ingest.schedule import due, runs_of
-from visor.ingest.seen_set import SeenSet
+from visor.ingest.schedule import due, due_failures, publish_again, runs_of
+from visor.ingest.seen_set import SeenSet, object_name
 from visor.link_check.check import LinkCheck, LinksReport
+from visor.link_check.probe import is_web
 from visor.link_check.thumbnail_gc import sweep_frames
 from visor.schema.collections import ITEMS
-from visor.schema.items import Change, CrawlRun, live_item
+from visor.schema.items import Change, CrawlRun, Failure, live_item
 from visor.settings import Settings
 from visor.sources.config import SourcesFile
 from visor.sources.contract import Source
+from visor.sources.remembered import forget, remembered
 from visor.storage import Stores
+from visor.storage.publish import publish
 
 LOG = logging.getLogger("visor.crawl")
 LINKS_SHARE = 0.1
@@ -102,13 +105,14 @@ class Crawler:
     def crawl_due(self, configuration: SourcesFile, open_source: Callable[[str], Source]) -> list[CrawlRun]:
         """Crawl the sources that are due, the longest waiting first, then check links: in `settings.crawl_budget_s`.
 
-        A source that fails is logged and recorded, and does not keep the others from running.
+        A source that fails, in whatever way, is logged and recorded, and does not keep the others from running. Items
+        that failed and are due are tried again.
         """
         budget_s, checks_links = self.settings.crawl_budget_s, self.settings.links_a_day > 0
         ends_at = time.monotonic() + budget_s
         links_s = budget_s * LINKS_SHARE if checks_links else 0.0
         latest = {name: found[0] for name, found in runs_of(self.stores.documents, configuration, 1).items()}
-        runs = []
+        runs, documents = [], self.stores.documents
         for entry in due(configuration, latest, datetime.now(UTC)):
             left_s = min(ends_at - links_s - time.monotonic(), entry.common.budget_s or budget_s)
             if left_s <= 0:
@@ -118,6 +122,12 @@ class Crawler:
                 runs.append(self.crawl(open_source(entry.name), budget_s=left_s, limit=entry.common.limit))
             except (VisorError, NotConfigured) as exc:
                 LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
+            except Exception:
+                LOG.exception("Source %s", entry.name, extra={"source": entry.name})
+        try:
+            LOG.info("%d items that failed are tried again", self.try_again(due_failures(documents, datetime.now(UTC))))
+        except VisorError as exc:
+            LOG.error("Items that failed are not tried again: %s", exc)
         if checks_links:
             try:
                 LOG.info("Links: %s", self.check_links(budget_s=max(links_s, ends_at - time.monotonic())))
@@ -125,7 +135,42 @@ class Crawler:
                 LOG.error("Links: %s", exc)
         return runs
 
-    def check_links(self, *, limit: int | None = None, budget_s: float | None = None) -> LinksReport:
+    def forget(self, name: str) -> int:
+        """Delete a source's items and what is known of it. Returns how many items there were.
+
+        Raises:
+            SourceError: The index has nothing of such a source.
+        """
+        objects, documents = self.stores.objects, self.stores.documents
+        seen = SeenSet.load(objects, name)
+        if seen.generation == 0 and name not in (known for known, _, _ in remembered(documents)):
+            raise SourceError(
+                f"The index has nothing of a source '{name}'",
+                valid="Sources that were crawled: "
+                + ", ".join(info.name.removeprefix("seen/").removesuffix(".npz") for info in objects.list("seen/")),
+                remedy="Pushed items are deleted one by one: DELETE /v1/items/ID",
+            )
+        version = max(seen.progress.version + 1, int(time.time() * 1000))
+        changes = [Change.deletion(item, name, version) for item in seen.ids()]
+        publish(self.stores.queue, changes, run="forget", batch_size=self.settings.batch_size)
+        # Last: a crash before publishes the same again.
+        forget(documents, name)
+        objects.delete(object_name(name))
+        return len(changes)
+
+    def try_again(self, failures: Iterable[Failure]) -> int:
+        """Have items that failed embedded once more, as many as hosts and the free tier allow. Returns how many."""
+        stores, room = self.stores, self.meter.headroom("embed")
+        allowed = [
+            f for f in islice(failures, room) if not is_web(f.image_url) or self.request_budget.reserve(f.image_url)
+        ]
+        self.request_budget.flush()
+        size = self.settings.batch_size
+        return publish_again(stores.documents, stores.queue, allowed, batch_size=size, now=datetime.now(UTC))
+
+    def check_links(
+        self, *, limit: int | None = None, budget_s: float | None = None, trusted: Collection[str] = ()
+    ) -> LinksReport:
         """Check the image and page URLs of some items: `settings.links_a_day` over all runs of a day, or `limit` more.
 
         Once a week, video frames that no item shows any more are deleted.
@@ -137,6 +182,7 @@ class Crawler:
             fetcher=BudgetedFetcher(self.fetcher, self.request_budget, "links"),
             a_day=self.settings.links_a_day,
             limit=limit,
+            trusted=trusted,
             room=self.meter.headroom("link"),
             batch_size=self.settings.batch_size,
             budget_s=self.settings.crawl_budget_s if budget_s is None else budget_s,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from visor.errors import Conflict, FetchUnavailable, ImageError, UnsafeImage
+from visor.errors import Conflict, EmbedCrashed, FetchUnavailable, ImageError, UnsafeImage, VisorError
 from visor.free_tier.quota import Meter
 from visor.imaging.colour_signature import colour_signature
 from visor.imaging.content import ITEM_INNER_MIN, content_of
@@ -44,6 +44,10 @@ RACES_MAX = 3
 """Commits lost to other deliveries of the same items, before this one leaves them to the next delivery."""
 BUDGET_S = 500.0
 """Of the 540 s that the function has: a delivery starts again only if it can end within this."""
+ALONE_FROM = 3
+"""Attempt from which the items of a batch are embedded one by one: its process has ended twice."""
+OURS = (VisorError, OSError, MemoryError)
+"""What stops a whole delivery: it says nothing about an item."""
 EMBED_AT_ONCE = 4
 """Images embedded at once while others still download."""
 
@@ -104,49 +108,95 @@ class BatchEmbedder:
             Conflict: Other deliveries kept writing the same items; deliver again later.
         """
         batch = decode_batch(body)
+        plans = list(self._plans(batch, attempt))
+        report = EmbedReport()
+        for plan in plans:
+            self._log(plan)
+            report.add(plan.report)
+            if self.meter is not None and plan.changes_done:
+                self.meter.add("embed", plan.changes_done)
+        if report.unavailable:
+            late = [e for plan in plans for _, e in plan.failures if e.retriable]
+            waits = [e.retry_after_s or 0 for e in late if isinstance(e, FetchUnavailable)]
+            raise BatchIncomplete(
+                f"{report.unavailable} of {len(batch.changes)} pictures of batch {batch.id} cannot be fetched now",
+                valid=f"The first of them: {late[0].found}",
+                remedy="The queue delivers the batch again; what was embedded is not embedded twice",
+                retry_after_s=max(waits, default=0) or None,
+            )
+        return report
+
+    def _plans(self, batch: Batch, attempt: int) -> Iterator[BatchPlan]:
+        """Deliver a batch; if that fails in a way that nobody foresaw, its halves, so that an item stops only itself.
+
+        Raises:
+            Exception: It says nothing about an item, or no other item went well.
+        """
+        parts = [batch] if attempt < ALONE_FROM else batch.cut(1)
+        crashed: list[tuple[Batch, Exception]] = []
+        fine = False
+        while parts:
+            part = parts.pop(0)
+            try:
+                yield self._delivered(part, attempt)
+                fine = True
+            except OURS:
+                raise
+            except Exception as exc:
+                LOG.exception("Batch %s: %d items fail", batch.id, len(part.changes))
+                if len(part.changes) > 1:
+                    parts = [*part.cut((len(part.changes) + 1) // 2), *parts]
+                else:
+                    crashed.append((part, exc))
+        if crashed and not fine and attempt < ALONE_FROM:
+            raise crashed[0][1]
+        for part, error in crashed:
+            plan = self._plan(part, attempt)
+            found = EmbedCrashed(f"It cannot be embedded: {type(error).__name__}: {error!s:.500}")
+            plan.failures.append((part.changes[0], found))
+            self._commit(plan)
+            yield plan
+
+    def _delivered(self, batch: Batch, attempt: int) -> BatchPlan:
         started = self.clock()
         for race in range(RACES_MAX):
             try:
-                plan = self._deliver(batch, attempt)
-                break
+                return self._deliver(batch, attempt)
             except Conflict:
                 took_s = self.clock() - started
                 if race == RACES_MAX - 1 or took_s > BUDGET_S / RACES_MAX:
                     raise
-        self._log(plan)
-        if self.meter is not None and plan.changes_done:
-            self.meter.add("embed", plan.changes_done)
-        if plan.report.unavailable:
-            waits = [e.retry_after_s or 0 for _, e in plan.failures if isinstance(e, FetchUnavailable)]
-            first = next(e for _, e in plan.failures if e.retriable)
-            raise BatchIncomplete(
-                f"{plan.report.unavailable} of {len(batch.changes)} pictures of batch {batch.id} cannot be fetched now",
-                valid=f"The first of them: {first.found}",
-                remedy="The queue delivers the batch again; what was embedded is not embedded twice",
-                retry_after_s=max(waits) or None,
-            )
-        return plan.report
+        raise AssertionError("unreachable")
 
     def _deliver(self, batch: Batch, attempt: int) -> BatchPlan:
         """Run the steps once, from what the stores hold now."""
+        plan = self._plan(batch, attempt)
+        changes = plan.sort_changes()
+        if attempt >= ALONE_FROM:
+            self.documents.commit([plan.mark(change) for change in changes])
+        self._embed_images(plan, changes)
+        self._commit(plan)
+        return plan
+
+    def _plan(self, batch: Batch, attempt: int) -> BatchPlan:
         ids = list({change.item.id for change in batch.changes})
         documents, failed = self.documents.get(ITEMS, ids), self.documents.get(FAILURES, ids)
-        plan = BatchPlan(
+        return BatchPlan(
             batch=batch,
             attempt=attempt,
             model=self.embedder.fingerprint,
+            settings=self.settings,
+            now=datetime.now(UTC),
             documents=documents,
             failed_before=failed,
         )
-        self._embed_images(plan, plan.sort_changes())
-        self._commit(plan)
-        return plan
 
     def _log(self, plan: BatchPlan) -> None:
         """Log one line for the delivery and one for each item that failed."""
         for change, exc in plan.failures:
             level = logging.INFO if exc.retriable else logging.WARNING
-            LOG.log(level, "Item %s: %s", change.item.id, exc, extra=_about(plan, [change.item.id]))
+            item, key = change.item.id, change.item.key
+            LOG.log(level, "Item %s (%.200s): %s", item, key, exc, extra=_about(plan, [item]))
         for image in plan.images:
             if image.blank is not None:
                 item = image.change.item.id
@@ -215,7 +265,7 @@ class BatchEmbedder:
     def _commit(self, plan: BatchPlan) -> None:
         plan.images.sort(key=lambda p: p.change.item.id)
         shard = self._write_shard(plan)
-        if writes := plan.writes(shard, datetime.now(UTC)):
+        if writes := plan.writes(shard):
             self.documents.commit(writes)
 
     def _write_shard(self, plan: BatchPlan) -> str | None:

@@ -2,7 +2,7 @@
 
 A pushed item is published as an `update` without reading anything: embed, which reads the item's document anyway,
 embeds it if it is new or its image changed. So a push costs no Firestore read, is idempotent, and needs no seen-set.
-The greatest version wins, and versions are the time.
+The greatest version wins, and versions are the time; embed sees to it that a clock that was ahead does not win.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from visor.errors import RequestTooLarge, UnknownItem
+from visor.errors import DropItem, RequestTooLarge, UnknownItem
 from visor.free_tier.quota import Meter
 from visor.schema.collections import ITEMS
-from visor.schema.items import ITEM_ID, Change, Item, item_id
+from visor.schema.items import ITEM_ID, Change, Item, checked_item, item_id
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.settings import Settings
 from visor.sources.config import PUSHED
@@ -102,7 +102,7 @@ class Pusher:
         for line, pushed in read:
             try:
                 change = _change(pushed, version, self._schemes)
-            except ValueError as exc:
+            except (ValueError, DropItem) as exc:
                 key = pushed.key if isinstance(pushed, PushItem) else None
                 answers[line] = PushedItem(line=line, key=key, state="refused", reason=str(exc))
                 continue
@@ -172,7 +172,7 @@ def _change(pushed: PushItem | str, version: int, schemes: Collection[str]) -> C
         image_modified=pushed.image_modified,
         extra={name: plain_text(value) for name, value in pushed.extra.items()},
     )
-    return Change(action="update", item=item, version=version)
+    return Change(action="update", item=checked_item(item), version=version)
 
 
 def _checked_url(text: str | None, name: str, schemes: Collection[str] = ("http", "https")) -> str:

@@ -2,7 +2,8 @@
 
 The document `index/model` says whose index is searched. A reindex publishes an `embed` change, at its own version, for
 each item that another model embedded; embed and compact do the rest as always, under the new model's fingerprint.
-When no such item is left and the new index is merged, the document is replaced, and running searches follow it.
+When no such item is left and the new index is merged, the document is replaced, and running searches follow it. Items
+that cannot be embedded keep the old index searched, until they can or their owner says that they need not.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import msgspec
 from visor.errors import Conflict
 from visor.index.format.current_model import CurrentModel, read_current, write_current
 from visor.index.merge.garbage import drop_model
-from visor.schema.collections import ITEMS
+from visor.schema.collections import FAILURES, ITEMS
 from visor.schema.items import Change, IndexedItem, Record, is_live
 from visor.settings import Settings
 from visor.storage.documents import Document, DocumentStore, Where
@@ -41,6 +42,8 @@ class ReindexReport(Record, frozen=True, kw_only=True):
     building: str | None
     published: int = 0
     """Items published since the reindex began."""
+    left: int = 0
+    """Items that the new index does not have, for failures that are recorded. Counted once all are published."""
     done: bool = False
     """Every item is embedded; the switch follows the next merge."""
     switched: bool = False
@@ -64,23 +67,35 @@ class Reindex:
     ) -> None:
         self.documents, self.queue, self.settings, self.model, self.clock = documents, queue, settings, model, clock
 
-    def publish(self, progress: Callable[[int], None] = lambda published: None) -> ReindexReport:
+    def publish(
+        self, progress: Callable[[int], None] = lambda published: None, *, confirm_loss: bool = False
+    ) -> ReindexReport:
         """Publish what is not yet published.
+
+        Args:
+            confirm_loss: Switch to the new index even if it lacks what could not be embedded.
 
         Raises:
             Conflict: Another reindex runs at the same time.
         """
         state, revision = read_current(self.documents)
         if state is None:
-            write_current(self.documents, CurrentModel(current=self.model), 0)
-            return ReindexReport(current=self.model, building=None, done=True, switched=True)
+            other = next(
+                (str(one.data["model"]) for one in _left(self.documents, self.model, self._until())), self.model
+            )
+            state = CurrentModel(current=other)
+            write_current(self.documents, state, 0)
+            revision = read_current(self.documents)[1]
         if state.current == self.model and state.building is None:
             return ReindexReport(current=self.model, building=None, done=True, switched=True)
         if state.building != self.model:
-            until = _iso(self.clock() + OVERLAP_S)
+            until = self._until()
             # Cancelled: items that only the other model embedded are embedded back, and its index is dropped.
             previous = state.building if state.current == self.model else state.previous
             state = CurrentModel(current=state.current, building=self.model, until=until, previous=previous)
+            revision = self._save(state, revision)
+        if confirm_loss and not state.loses:
+            state = msgspec.structs.replace(state, loses=True)
             revision = self._save(state, revision)
         for page in _pages(self.documents, state.cursor, state.until):
             changes = [change for document in page if (change := self._change(document)) is not None]
@@ -91,7 +106,13 @@ class Reindex:
             )
             revision = self._save(state, revision)
             progress(state.published)
-        return ReindexReport(current=state.current, building=state.building, published=state.published)
+        left = len(_lacking(self.documents, self.model))
+        return ReindexReport(current=state.current, building=state.building, published=state.published, left=left)
+
+    def _until(self) -> str:
+        newest = self.documents.query(ITEMS, order_by="indexed_at", descending=True, limit=1)
+        # Those that were indexed while the clock was ahead count, too.
+        return max([_iso(self.clock() + OVERLAP_S), *(f"{one.data['indexed_at']}~" for one in newest)])
 
     def _save(self, state: CurrentModel, revision: int) -> int:
         if not write_current(self.documents, state, revision):
@@ -119,7 +140,8 @@ def switch_if_done(documents: DocumentStore, model: str, *, clock: Callable[[], 
         write_current(documents, CurrentModel(current=model), 0)
         return ReindexReport(current=model, building=None, done=True, switched=True)
     report = ReindexReport(current=state.current, building=state.building, published=state.published)
-    if state.building != model or _is_left(documents, model, state.until):
+    excused = _lacking(documents, model) if state.loses else set()
+    if state.building != model or any(one.key not in excused for one in _left(documents, model, state.until)):
         return report
     now = clock()
     previous = state.current if state.current != model else state.previous
@@ -148,13 +170,21 @@ def to_drop(documents: DocumentStore, model: str, *, clock: Callable[[], float] 
     return state.previous
 
 
-def _is_left(documents: DocumentStore, model: str, until: str) -> bool:
-    """Whether an item that was indexed before `until` has a vector of another model only."""
-    return any(
-        is_live(document.data) and document.data.get("model") != model
-        for page in _pages(documents, "", until)
-        for document in page
-    )
+def _left(documents: DocumentStore, model: str, until: str) -> Iterator[Document]:
+    """Items that were indexed before `until` and have a vector of another model only."""
+    for page in _pages(documents, "", until):
+        yield from (one for one in page if is_live(one.data) and one.data.get("model") != model)
+
+
+def _lacking(documents: DocumentStore, model: str) -> set[str]:
+    """Ids of the items that could not be embedded with `model`, and are in another model's index."""
+    failed = {one.key: one.data["version"] for one in documents.query(FAILURES) if one.data.get("model") == model}
+    items = documents.get(ITEMS, list(failed)).values()
+    return {
+        one.key
+        for one in items
+        if is_live(one.data) and one.data.get("model") != model and one.data["version"] <= failed[one.key]
+    }
 
 
 def _pages(documents: DocumentStore, cursor: str, until: str) -> Iterator[list[Document]]:

@@ -52,7 +52,7 @@ class RunRecord:
         self.counts["failed"] += failure.dropped
         self._failures[failure_class(failure.reason)] += 1
         if len(self.why) < FAILED_SAMPLES:
-            self.why.append(f"{failure.key}: {failure.reason}")
+            self.why.append(f"{failure.key:.200}: {failure.reason}")
 
     def likeliest_cause(self) -> str:
         """Why a pass saw nothing, or much less than before: most of what it failed at and passed over."""

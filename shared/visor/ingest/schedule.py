@@ -1,4 +1,4 @@
-"""When each source is due, and how its last run went."""
+"""When each source is due, and each item that failed; how the last runs went."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from visor.link_check.state import LinkState
-from visor.schema.collections import RUNS
-from visor.schema.items import CrawlRun, Record
+from visor.schema.collections import FAILURES, ITEMS, RUNS
+from visor.schema.items import BATCH_SIZE_MAX, Change, CrawlRun, Failure, Record, as_document, is_live
+from visor.settings import Settings
 from visor.sources.config import SourceEntry, SourcesFile
-from visor.storage.documents import DocumentStore, Where
+from visor.storage.documents import DocumentStore, Put, Where
+from visor.storage.publish import publish
+from visor.storage.queue import Queue
+
+FAILURES_MAX = 5_000
+"""Failures read at once."""
+DAY_S = 86_400.0
+AGAIN_MAX = 500
+"""Failures that one scheduled crawl tries again."""
 
 
 class SourceState(Record, frozen=True, kw_only=True):
@@ -36,13 +45,71 @@ class SourceState(Record, frozen=True, kw_only=True):
     requests_a_day: int | None = None
 
 
+def live_failures(documents: DocumentStore) -> list[Failure]:
+    """The failures that no later success has overtaken. Items with nothing to compare are searchable, and count."""
+    found = documents.query(FAILURES, limit=FAILURES_MAX)
+    items = documents.get(ITEMS, [one.key for one in found])
+    live = []
+    for one in found:
+        failure = msgspec.convert(one.data, Failure)
+        data = items[one.key].data if one.key in items else None
+        overtaken = data is not None and (
+            data["version"] > failure.version
+            or (data["version"] == failure.version and failure.model in ("", data.get("model")))
+        )
+        if data is None or not overtaken or not is_live(data) or data.get("blank"):
+            live.append(failure)
+    return live
+
+
+def may_succeed(failure: Failure, settings: Settings) -> bool:
+    """Whether another try may end otherwise now. What the queue still delivers is not tried beside it."""
+    changed = any(str(getattr(settings, name, "")) != value for name, value in failure.settings.items())
+    return not failure.retriable and (changed or not failure.certain)
+
+
+def due_failures(documents: DocumentStore, now: datetime) -> list[Failure]:
+    """The failures that a scheduled crawl tries again, the longest waiting first."""
+    due = Where(field="next_at", op="<=", value=now.timestamp())
+    found = documents.query(FAILURES, where=[due], order_by="next_at", limit=AGAIN_MAX)
+    return [msgspec.convert(one.data, Failure) for one in found]
+
+
+def publish_again(
+    documents: DocumentStore, queue: Queue, failures: Sequence[Failure], *, batch_size: int, now: datetime
+) -> int:
+    """Have items that failed embedded once more. Returns how many: those whose failure holds what to embed.
+
+    A failure is marked first: a crash in between tries it again a day later.
+    """
+    wanted = [failure for failure in failures if failure.wanted is not None]
+    for start in range(0, len(wanted), BATCH_SIZE_MAX):
+        marks = [
+            msgspec.structs.replace(f, again=True, next_at=max(now.timestamp(), f.next_at or 0) + DAY_S)
+            for f in wanted[start : start + BATCH_SIZE_MAX]
+        ]
+        documents.commit(
+            [Put(collection=FAILURES, key=f.item, data=as_document(f), newer_than="version") for f in marks]
+        )
+    changes = [Change(action="embed", item=f.wanted, version=f.version) for f in wanted if f.wanted is not None]
+    publish(queue, changes, run="again", batch_size=batch_size)
+    return len(changes)
+
+
 def runs_of(documents: DocumentStore, configuration: SourcesFile, limit: int) -> dict[str, list[CrawlRun]]:
-    """The latest runs of each source that has had one, the newest first: a read each, on Firestore."""
+    """The latest runs of each source that has had one, the newest first: a read each, on Firestore.
+
+    Runs of a clock that was ahead are left out.
+    """
     found = {}
+    latest = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
     for name in configuration.entries:
         runs = documents.query(
             RUNS,
-            where=[Where(field="source", op="==", value=name)],
+            where=[
+                Where(field="source", op="==", value=name),
+                Where(field="started_at", op="<=", value=latest),
+            ],
             order_by="started_at",
             descending=True,
             limit=limit,

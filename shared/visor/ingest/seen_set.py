@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -94,7 +92,7 @@ class SeenSet:
             with np.load(io.BytesIO(view), allow_pickle=False) as arrays:
                 progress = msgspec.json.decode(arrays["progress"].tobytes())
                 rows = arrays["rows"]
-        except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile, zlib.error, msgspec.MsgspecError) as exc:
+        except Exception as exc:  # zipfile, zlib, tokenize and NumPy each have their own
             raise CorruptObject(
                 f"Seen-set {object_name(source)} cannot be read: {exc}",
                 remedy="Run `visor check --repair`: it is made again from the documents of its items",

@@ -1,15 +1,21 @@
-"""The worker: takes batches from the queue and embeds them, in the embedded setting (Pub/Sub pushes in the other)."""
+"""Who takes batches and embeds them: a worker in the embedded setting; on Google Cloud, where Pub/Sub pushes them, a
+function."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
-from visor.errors import VisorError
+from visor.errors import CorruptObject, FormatError, ImageError, StoreUnavailable, VisorError
 from visor.ingest.batch_plan import EmbedReport
-from visor.ingest.embed import BatchEmbedder
+from visor.ingest.embed import OURS, BatchEmbedder
+from visor.schema.collections import TRIES
+from visor.storage import Stores
+from visor.storage.documents import Delete, Put
 from visor.storage.queue import Message, Queue
 
 LOG = logging.getLogger("visor.worker")
@@ -17,6 +23,8 @@ LEASE_S = 900.0
 BACK_OFF_S = 2.0
 """Doubled with every attempt, unless the origin named its own time."""
 BACK_OFF_MAX_S = 300.0
+OURS_MAX = 5
+"""Times in a row that something of ours fails, until `drain` gives up: a store that is away, a full disk."""
 POLL_S = 0.25
 
 
@@ -30,16 +38,23 @@ class Worker:
         *,
         threads: int = 2,
         on_report: Callable[[EmbedReport], None] | None = None,
+        on_wait: Callable[[int, str], None] | None = None,
     ) -> None:
+        """
+        Args:
+            on_wait: Called with the number of batches that wait for another try, and why one of them does.
+        """
         self.queue, self.embedder, self.threads = queue, embedder, threads
-        self.on_report = on_report
+        self.on_report, self.on_wait = on_report, on_wait
         self._stop = threading.Event()
+        self._ours, self._why = 0, ""
 
     def drain(self) -> None:
         """Work until the queue is empty: everything is embedded, recorded as failed, or a dead letter.
 
         Raises:
-            VisorError: An error of ours, not of a picture: a missing model, a full disk. The batch is kept.
+            VisorError: An error of ours, not of a picture: a missing model, a full disk. The batch is kept, and its
+                attempts do not count.
         """
         self._run(until_empty=True)
 
@@ -74,23 +89,92 @@ class Worker:
         while not self._stop.is_set():
             messages = self.queue.receive(1, lease_s=LEASE_S)
             for message in messages:
-                self._process(message)
+                self._process(message, until_empty=until_empty)
             if not messages:
-                if until_empty and self.queue.waiting() == 0:
+                waiting = self.queue.waiting() if until_empty else -1
+                if waiting == 0:
                     return
+                if self._why and self.on_wait:
+                    self.on_wait(waiting, self._why)
+                    self._why = ""
                 time.sleep(POLL_S)
 
-    def _process(self, message: Message) -> None:
+    def _process(self, message: Message, *, until_empty: bool) -> None:
         try:
             report = self.embedder.embed(message.body, attempt=message.attempt)
         except VisorError as exc:
             wait_s = getattr(exc, "retry_after_s", None) or BACK_OFF_S * 2 ** (message.attempt - 1)
             LOG.warning("Message %s, attempt %d: %s", message.id, message.attempt, exc)
-            self.queue.release(message, delay_s=min(wait_s, BACK_OFF_MAX_S), why=str(exc))
+            is_ours = not isinstance(exc, ImageError | FormatError)
+            self.queue.release(message, delay_s=min(wait_s, BACK_OFF_MAX_S), why=str(exc), counts=not is_ours)
+            self._ours, self._why = self._ours + is_ours, str(exc)
+            if until_empty and self._ours >= OURS_MAX:
+                raise
             return
         except Exception as exc:
-            self.queue.release(message, delay_s=BACK_OFF_S, why=f"{type(exc).__name__}: {exc}")
+            is_ours = isinstance(exc, OURS)
+            self.queue.release(message, delay_s=BACK_OFF_S, why=f"{type(exc).__name__}: {exc}", counts=not is_ours)
             raise
+        self._ours = 0
         self.queue.acknowledge(message)
         if self.on_report:
             self.on_report(report)
+
+
+class PushedBatches:
+    """Embeds what is pushed, and makes a dead letter of a batch that was tried `attempts_max` times.
+
+    Pub/Sub counts deliveries, also those for which no instance was free. The tries that ran are counted here: but for
+    the first delivery before each, so that one that ends with its process counts. One during which a store did not
+    answer does not.
+    """
+
+    def __init__(self, embedder: BatchEmbedder, stores: Stores, attempts_max: int) -> None:
+        self.embedder, self.stores, self.attempts_max = embedder, stores, attempts_max
+
+    def embed(self, body: bytes, *, attempt: int) -> EmbedReport | None:
+        """Process one delivery; None if it became a dead letter, which acknowledges it, too.
+
+        Args:
+            attempt: 1 for the first delivery, as Pub/Sub counts.
+
+        Raises:
+            VisorError: As `BatchEmbedder.embed`; deliver again later.
+        """
+        key = hashlib.blake2b(body, digest_size=16).hexdigest()
+        counted = self.stores.documents.get(TRIES, [key]).get(key)
+        tries = 1 + (int(counted.data["tries"]) if counted else 0)
+        if tries > self.attempts_max:
+            self._bury(key, body, tries - 1, "The function ended during its last try")
+            return None
+        is_counted = attempt > 1 or tries > 1
+        if is_counted:
+            self._count(key, tries)
+        try:
+            report = self.embedder.embed(body, attempt=tries)
+        except CorruptObject as exc:
+            self._bury(key, body, tries, str(exc))
+            return None
+        except StoreUnavailable:
+            if is_counted:
+                with suppress(VisorError):
+                    self._count(key, tries - 1)
+            raise
+        except VisorError as exc:
+            if tries >= self.attempts_max:
+                self._bury(key, body, tries, str(exc))
+                return None
+            if not is_counted:
+                self._count(key, tries)
+            raise
+        if is_counted:
+            self.stores.documents.commit([Delete(collection=TRIES, key=key)])
+        return report
+
+    def _count(self, key: str, tries: int) -> None:
+        self.stores.documents.commit([Put(collection=TRIES, key=key, data={"tries": tries})])
+
+    def _bury(self, key: str, body: bytes, tries: int, why: str) -> None:
+        LOG.error("Batch given up after %d tries: %s", tries, why)
+        self.stores.queue.bury(body, attempts=tries, why=why)
+        self.stores.documents.commit([Delete(collection=TRIES, key=key)])

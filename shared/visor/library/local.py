@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from visor.schema.items import CrawlRun, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.schema.search import SearchRequest
 from visor.settings import Settings
+from visor.sources.config import PUSHED
 from visor.web.schema import ItemAnswer, StatsAnswer
 
 if TYPE_CHECKING:
@@ -81,18 +82,20 @@ class LocalIndex(Index):
         progress: Progress | None = None,
     ) -> CrawlRun:
         keys = {} if isinstance(source, str) else dict(source)
-        app = self._writer([str(keys["path"])] if keys.get("kind") == "folder" and "path" in keys else ())
+        app, documents = self._app, self._app.stores.documents
         try:
             named = name or str(keys.get("kind"))
             opened = app.named_source(source) if isinstance(source, str) else app.open_source(named, keys)
         except NotConfigured as exc:
             raise SettingsError(f"Source '{named}': {exc.reason}") from exc
+        app.remember(opened.name, keys or app.configuration.entry(opened.name).own)
+        before = {found.key: found.revision for found in documents.query(FAILURES)}
+        again = app.try_again(opened.name)
         run = app.crawler.crawl(opened, confirm_loss=confirm_loss)
-        _embed(app, run.published, progress)
+        _embed(app, run.published + again, progress)
         app.merge()
-        failures = [found.data for found in app.stores.documents.query(FAILURES)]
-        mine = [f for f in failures if f["source"] == run.source and f["at"][:19] >= run.started_at[:19]]
-        codes = Counter(failure["code"] for failure in mine)
+        failures = [found.data for found in documents.query(FAILURES) if before.get(found.key) != found.revision]
+        codes = Counter(failure["code"] for failure in failures if failure["source"] == run.source)
         # An image with nothing to compare is searchable all the same.
         failed = run.failed + codes.total() - codes[NothingToCompare.code]
         return msgspec.structs.replace(run, failed=failed, failures={**run.failures, **codes})
@@ -118,7 +121,8 @@ class LocalIndex(Index):
             status = path.stat() if path.is_file() else None
             modified = items[number].image_modified or (f"{status.st_mtime_ns}-{status.st_size}" if status else None)
             items[number] = msgspec.structs.replace(items[number], image_url=path.as_uri(), image_modified=modified)
-        app = self._writer({str(path.parent) for path in paths.values()})
+        app = self._app
+        app.remember(PUSHED, {}, {str(path.parent) for path in paths.values()})
         queue, documents = app.stores.queue, app.stores.documents
         pusher = Pusher(queue=queue, documents=documents, settings=app.settings, meter=app.meter, files=True)
         answer = pusher.push_lines(msgspec.json.Encoder().encode_lines(items))
@@ -134,12 +138,6 @@ class LocalIndex(Index):
             return msgspec.structs.replace(pushed, state="refused", reason=failure.data["reason"])
 
         return msgspec.structs.replace(answer, items=tuple(map(outcome, answer.items)))
-
-    def _writer(self, folders: Iterable[str] = ()) -> App:
-        """The parts that change the index, which may read the images in `folders`, too."""
-        settings = msgspec.structs.replace(self._settings, allow_folders=(*self._settings.allow_folders, *folders))
-        app = self._app
-        return App(settings, stores=app.stores, fetcher=app.fetcher, embedder=app.embedder, meter=app.meter)
 
 
 def _embed(app: App, count: int, progress: Progress | None) -> None:

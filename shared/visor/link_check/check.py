@@ -3,26 +3,38 @@
 A URL is dead once it said so (404, 410, no such host, no image any more) on two different days, or did not answer on
 `SILENT_DAYS` of them. A dead image is replaced by a duplicate of it that the index knows and that still answers; if
 there is none, the item is marked and shown without its image. An item whose page is dead, or that has neither page nor
-image, is deleted. Permanent redirects are followed. What fails is checked again, and comes back when its URLs do.
+image, is deleted. Permanent redirects are followed. What fails is checked again, and comes back when its URLs do. All
+that holds while a host is otherwise fine: one that answers alike for nearly everything is told of and left alone.
 
 Changes are published as a crawl's are, one version above the item's own: whatever its catalogue says next is newer.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal
+
+import msgspec
 
 from visor.http.fetch import Prober
 from visor.index.format.current_model import read_current
 from visor.link_check.duplicate_lookup import find_duplicates
 from visor.link_check.probe import UrlStatus, is_web, probe_all, probe_url
-from visor.link_check.rotation import LinkCase, Rotation, live
-from visor.link_check.state import COUNTED, PICTURE_GONE, PROBLEMS_MAX, FailingUrl, LinkProblem, LinkState, with_links
+from visor.link_check.rotation import RECHECK_DAYS_MAX, LinkCase, Rotation, live
+from visor.link_check.state import (
+    COUNTED,
+    PICTURE_GONE,
+    PROBLEMS_MAX,
+    FailingUrl,
+    LinkProblem,
+    LinkState,
+    with_links,
+)
 from visor.schema.collections import ITEMS
 from visor.schema.items import Change, Item, Record
 from visor.storage.documents import DocumentStore
@@ -30,10 +42,9 @@ from visor.storage.objects import ObjectStore
 from visor.storage.publish import publish
 from visor.storage.queue import Queue
 
+LOG = logging.getLogger("visor.links")
 SLICE = 50
 """Items checked between two saves."""
-RECHECK_DAYS_MAX = 30
-"""Longest time until a dead URL is asked again."""
 DUPLICATES_MAX = 5
 """Duplicates of a dead image that are asked whether they are still there."""
 
@@ -51,6 +62,8 @@ class LinksReport(Record, frozen=True, kw_only=True):
     """Items with a URL that fails and is not dead yet."""
     frames: int = 0
     """Video frames that were deleted because no item showed them any more."""
+    hosts: dict[str, str] = msgspec.field(default_factory=dict)
+    """'pages of HOST' or 'images of HOST' for which a host answers alike, with how: nothing of them is changed."""
     finished: bool = True
     """The day's items are done, or there are no more. False: the time or the free tier's allowance ended first."""
 
@@ -60,6 +73,7 @@ class LinkCheck:
 
     Args:
         a_day: Items to check in a day (UTC), over all runs.
+        trusted: Hosts whose owner says that what they answer is true of each URL, now and from now on.
         limit: Check this many instead, whatever was checked today.
         room: Check at most this many in this run: what still fits the free tier.
         budget_s: Begin nothing new after this many seconds.
@@ -75,6 +89,7 @@ class LinkCheck:
         fetcher: Prober,
         a_day: int,
         batch_size: int,
+        trusted: Collection[str] = (),
         limit: int | None = None,
         room: int = sys.maxsize,
         budget_s: float = 600.0,
@@ -82,7 +97,7 @@ class LinkCheck:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.objects, self.documents, self.queue, self.fetcher = objects, documents, queue, fetcher
-        self.a_day, self.limit, self.room = a_day, limit, room
+        self.a_day, self.limit, self.room, self.trusted = a_day, limit, room, trusted
         self.batch_size, self.budget_s = batch_size, budget_s
         self.clock, self.sleep = clock, sleep
 
@@ -96,6 +111,10 @@ class LinkCheck:
         self._today = datetime.fromtimestamp(self.clock(), UTC).date()
         self._ends_at = self.clock() + self.budget_s
         before = self.state.totals()
+        self.state.trusted |= {host.lower() for host in self.trusted}
+        self._stopped: set[str] = set()
+        # What a run that was killed has decided and not said: the same messages again do no harm.
+        self._publish()
         rotation = Rotation(self.documents, self.state, self._today)
         until = self.a_day if self.limit is None else self.state.checked + self.limit
         fits = self.state.checked + self.room
@@ -105,15 +124,38 @@ class LinkCheck:
             if not cases:
                 finished = self.state.checked < fits
                 break
-            publish(self.queue, self._check(cases), run="links", batch_size=self.batch_size)
+            self.state.outbox = self._check(cases)
             generation = self.state.save(self.objects, generation)
+            self._publish()
+        if self.state.outbox or self.trusted:
+            self.state.outbox = []
+            self.state.save(self.objects, generation)
         suspect = sum(problem.state == "suspect" for problem in self.state.problems.values())
         after = self.state.totals()
-        return LinksReport(**{what: after[what] - before[what] for what in COUNTED}, suspect=suspect, finished=finished)
+        did = {what: after[what] - before[what] for what in COUNTED}
+        hosts = {host: f"{s.condition} since {s.since}" for host, s in self.state.hosts.items() if s.condition}
+        return LinksReport(**did, suspect=suspect, hosts=hosts, finished=finished)
+
+    def _publish(self) -> None:
+        publish(self.queue, self.state.outbox, run="links", batch_size=self.batch_size)
 
     def _check(self, cases: Sequence[LinkCase]) -> list[Change]:
         urls = {url: is_picture for case in cases for url, is_picture in _urls(case.item)}
-        statuses = probe_all(self.fetcher, urls, lambda: self.clock() >= self._ends_at, self.sleep)
+        looks = probe_all(
+            self.fetcher,
+            urls,
+            lambda: self.clock() >= self._ends_at,
+            self.sleep,
+            good={part: state.good for part, state in self.state.hosts.items()},
+            stopped=self._stopped,
+            trusted=self.state.trusted,
+        )
+        statuses = {url: status for look in looks.values() for url, status in look.statuses.items()}
+        for part, look in looks.items():
+            self.state.see_host(part, look, self._today.isoformat())
+            if look.condition:
+                self._stopped.add(part)
+                LOG.warning("Links: %d of %d %s: %s", look.bad, look.asked, part, look.condition)
         failing = [self._failing(case, statuses) for case in cases]
         dead = [case for case, (picture, _) in zip(cases, failing, strict=True) if picture and picture.is_dead]
         duplicates = self._living_duplicates(dead) if dead else {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from typing import NamedTuple
 
 import msgspec
@@ -14,6 +14,8 @@ from visor.storage.documents import Document, DocumentStore, Where
 
 READ_AT_ONCE = 300
 """Items read from the store at once: those indexed at the same time as the last one are read again each time."""
+RECHECK_DAYS_MAX = 30
+"""Longest time until a dead URL is asked again."""
 GIVEN_UP_DAYS = 180
 """A deleted item whose URLs have not come back for this long is forgotten."""
 
@@ -47,8 +49,9 @@ class Rotation:
         limit = min(limit, left)
         if limit <= 0:
             return []
-        today = self.today.isoformat()
-        due = sorted((p.next, item) for item, p in self.state.problems.items() if p.next <= today)[:limit]
+        today, latest = self.today.isoformat(), (self.today + timedelta(days=RECHECK_DAYS_MAX)).isoformat()
+        # What is due later than any wait is of a clock that was ahead.
+        due = sorted((p.next, item) for item, p in self.state.problems.items() if not today < p.next <= latest)[:limit]
         cases = self._with_problems([item for _, item in due])
         while len(cases) < limit and not self._ended:
             cases += self._indexed_next(limit - len(cases), left)

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from visor.errors import FetchUnavailable
-from visor.schema.items import Item, Record
+from visor.schema.items import Change, Item, Record
 from visor.storage.objects import ObjectStore
 from visor.storage.state_object import load_state
 
 if TYPE_CHECKING:
-    from visor.link_check.probe import UrlStatus
+    from visor.link_check.probe import HostLook, UrlStatus
 
 OBJECT = "links.json"
 FORMAT = 1
@@ -28,6 +28,10 @@ GONE_DAYS = 2
 """Days on which a URL said that it is gone, until it is dead …"""
 SILENT_DAYS = 14
 """… and days on which it did not answer."""
+GOOD_MAX = 3
+"""URLs of a host that were there, which are remembered: they tell the host's condition from theirs."""
+HOSTS_MAX = 1_000
+"""Hosts that are remembered, those that were looked at last."""
 COUNTED = ("checked", "moved", "replaced", "marked", "gone", "back")
 PICTURE_GONE = "picture_gone"
 """Key in an item's `extra`: since when its image is gone. The item is still found, and shown without its image."""
@@ -94,6 +98,17 @@ class LinkProblem(Record, frozen=True, kw_only=True):
         return (today - date.fromisoformat(since)).days
 
 
+class HostState(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What is known of the pages or the images of a host as a whole."""
+
+    good: list[str] = []
+    """URLs that were there the last time."""
+    condition: str = ""
+    """How it answers for nearly everything; empty: it does not."""
+    since: str = ""
+    """ISO 8601 date."""
+
+
 class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
     """See the module. Changed in place by the one check that runs."""
 
@@ -111,6 +126,12 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
     """By item id."""
     replacements: dict[str, str] = msgspec.field(default_factory=dict, name="addresses")
     """URL in a catalogue → where it moved to, or a duplicate of the same image that is still there."""
+    hosts: dict[str, HostState] = msgspec.field(default_factory=dict)
+    """By `visor.link_check.probe.part_of`."""
+    trusted: set[str] = msgspec.field(default_factory=set)
+    """Hosts whose owner has said that what they answer is true of each URL."""
+    outbox: list[Change] = msgspec.field(default_factory=list)
+    """What the last slice publishes. Kept until it is, so that a run that is killed in between publishes it again."""
     counts: dict[str, dict[str, int]] = msgspec.field(default_factory=dict)
     """By source: those of `COUNTED`, over all runs."""
 
@@ -130,6 +151,20 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
             Conflict: Another check has written meanwhile.
         """
         return objects.put(OBJECT, msgspec.json.encode(self), if_generation=generation).generation
+
+    def see_host(self, part: str, look: HostLook, today: str) -> None:
+        """Note whether a host answers alike for nearly all its pages or images, and which of them were there."""
+        state = self.hosts.pop(part, None) or HostState()
+        if look.condition:
+            state.since, state.condition = state.since or today, look.condition
+        elif look.asked:
+            state.since = state.condition = ""
+        there = [url for url, status in look.statuses.items() if status.state == "there"]
+        state.good = list(dict.fromkeys([*there, *state.good]))[:GOOD_MAX]
+        if state.good or state.condition:
+            self.hosts[part] = state
+        while len(self.hosts) > HOSTS_MAX:
+            del self.hosts[next(iter(self.hosts))]
 
     def count(self, source: str, what: str, number: int = 1) -> None:
         counts = self.counts.setdefault(source, {})

@@ -42,7 +42,7 @@ def sweep_frames(objects: ObjectStore, documents: DocumentStore, *, now: float) 
     """
     state, generation = load_state(objects, OBJECT, SweepState(), newest_format=1)
     today = datetime.fromtimestamp(now, UTC).date()
-    if state.swept and (today - date.fromisoformat(state.swept)).days < EVERY_DAYS:
+    if state.swept and 0 <= (today - date.fromisoformat(state.swept)).days < EVERY_DAYS:
         return 0
     names = (info.name.removeprefix(FOLDER) for info in objects.list(FOLDER))
     looked_at = list(islice((name for name in names if name > state.after), FRAMES_MAX))
@@ -56,7 +56,7 @@ def sweep_frames(objects: ObjectStore, documents: DocumentStore, *, now: float) 
             objects.delete(FOLDER + name)
             deleted += 1
         else:
-            state.unshown[name] = since or today.isoformat()
+            state.unshown[name] = min(since or "9", today.isoformat())
     state.swept = today.isoformat()
     state.after = looked_at[-1] if len(looked_at) == FRAMES_MAX else ""
     objects.put(OBJECT, msgspec.json.encode(state), if_generation=generation)

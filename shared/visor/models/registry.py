@@ -215,13 +215,13 @@ EFFICIENTNET = Network(
 MODELS: tuple[ModelDescription, ...] = (
     ModelDescription(
         name="imagenet",
-        summary="Inception v3 trained on ImageNet (pool_3); safety by nsfwjs. Needs more than package registries.",
+        summary="Inception v3 trained on ImageNet (pool_3); safety by nsfwjs. Not measured.",
         dimension=2048,
         parts=(WeightedNetwork(network=IMAGENET, weight=1.0), WeightedNetwork(network=NSFWJS, weight=0.0)),
     ),
     ModelDescription(
         name="nsfwjs+efficientnet_lite0",
-        summary="Inception v3 of nsfwjs (mixed6 + mixed8) joined with EfficientNet-Lite0. From package registries.",
+        summary="Inception v3 of nsfwjs (mixed6 + mixed8) joined with EfficientNet-Lite0. The default.",
         dimension=3328,
         parts=(WeightedNetwork(network=NSFWJS, weight=1.0), WeightedNetwork(network=EFFICIENTNET, weight=1.0)),
     ),
@@ -240,18 +240,28 @@ MODELS: tuple[ModelDescription, ...] = (
 )
 
 AUTO = "auto"
-AUTO_ORDER = ("imagenet", "nsfwjs+efficientnet_lite0")
-"""What `auto` tries, best first. Each of them sees labels and safety."""
+DEFAULT = "nsfwjs+efficientnet_lite0"
+"""What `auto` means: the model whose figures docs/benchmarks.md shows, and that confidence was learned with."""
+
+BUILT = {
+    "ee69785c56337aafd20ee70a6a9987f71f239ad57446364a4d8a044a32231bdf": Package(
+        registry="pypi",
+        name="visor-model-nsfwjs-efficientnet-lite0",
+        version="1.0",
+        checksum="sha256:3ddeb915dc31c61be2417c8e27c7deee235e5ef8a0b33b0d6018be0397c557a4",
+    )
+}
+"""By fingerprint: packages that hold the built model (`make model-package`), so that nobody needs TensorFlow for it."""
 
 
 def describe(name: str) -> ModelDescription:
-    """The model of that name.
+    """The model of that name; `auto` is `DEFAULT`.
 
     Raises:
         SettingsError: There is none.
     """
     for model in MODELS:
-        if model.name == name:
+        if model.name == (DEFAULT if name == AUTO else name):
             return model
     raise SettingsError(
         f"There is no model named {name!r}",

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from visor.errors import ModelError, ModelNotBuilt
-from visor.models.registry import AUTO, ModelDescription, Variant, describe
+from visor.models.registry import ModelDescription, Variant, describe
 from visor.schema.items import Record
 from visor.schema.words import name_weights
 from visor.settings import Settings
@@ -43,45 +43,19 @@ class ModelManifest(Record, frozen=True, kw_only=True):
     built_at: str
 
 
-class AutoChoice(Record, frozen=True, kw_only=True):
-    """What `auto` means on this machine. It stays so until `visor model build auto`, because an index holds the vectors
-    of one model only."""
-
-    model: str
-    why: str
-    at: str
-
-
 def models_folder(settings: Settings) -> Path:
     return settings.home / "models"
 
 
 def model_directory(settings: Settings, name: str, variant: Variant = "int8") -> Path:
-    """Where the model of that name is or would be; `auto` is what it was found to mean.
+    """Where the model of that name is or would be.
 
     Raises:
         SettingsError: There is no such model.
-        ModelNotBuilt: `auto`, and nothing was chosen yet.
     """
-    if name == AUTO:
-        choice = read_choice(settings)
-        if choice is None:
-            raise ModelNotBuilt(
-                "No model was built yet",
-                valid=f"{AUTO!r} is decided when a model is built",
-                remedy="Run `visor model build`",
-            )
-        name = choice.model
     description = describe(name)
     suffix = "" if variant == "int8" else f"-{variant}"
     return models_folder(settings) / f"{description.name}-{description.fingerprint(variant)[:12]}{suffix}"
-
-
-def read_choice(settings: Settings) -> AutoChoice | None:
-    try:
-        return msgspec.json.decode((models_folder(settings) / "auto.json").read_bytes(), type=AutoChoice)
-    except (FileNotFoundError, msgspec.DecodeError):
-        return None
 
 
 def find_model_directory(settings: Settings, fingerprint: str) -> Path | None:

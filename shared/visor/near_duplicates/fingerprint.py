@@ -9,13 +9,16 @@ Layout of one row, `HASH_BYTES` long, uint8:
 | 122-139 | Cb, then Cr, of 3 x 3 cells, 8 bits each |
 
 The sketch is what tells crops, frames, captions and changes of colour apart; docs/decisions/images-hash.md has the
-measurements. PDQ: Facebook, 'The TMK+PDQF video-hashing algorithm and the PDQ image-hashing algorithm' (2019).
+measurements. PDQ: Facebook, 'The TMK+PDQF video-hashing algorithm and the PDQ image-hashing algorithm' (2019). Stored
+hashes are compared by their bits, so every rounding is that of Facebook's reference in C++ on x86-64: float32 sums in
+its order, which is why there is no matrix product, whose order a BLAS is free to choose.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-import pdqhash
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -27,6 +30,11 @@ CHROMA_CELLS = 3
 LUMA_BITS = 5
 PLANE = 96
 """Pixels along each side of the square that cells are averaged in; a multiple of both numbers of cells."""
+PDQ_EDGE = 256
+"""Pixels along each side of the square that is hashed."""
+PDQ_LUMA = np.array([0.299, 0.587, 0.114])
+PDQ_SAMPLES = slice(2, None, 4)
+"""The 64 rows and columns that are kept of the blurred square."""
 HASH_BYTES = PDQ_BYTES + CELLS * CELLS * LUMA_BITS // 8 + 2 * CHROMA_CELLS * CHROMA_CELLS
 
 Bytes = NDArray[np.uint8]
@@ -34,6 +42,12 @@ Floats = NDArray[np.float32]
 
 _LUMA_END = PDQ_BYTES + CELLS * CELLS * LUMA_BITS // 8
 _LUMA_STEP = 256 / (1 << LUMA_BITS)
+_SCALE = float(np.float32(math.sqrt(2 / 64)))
+_COSINES = np.array(
+    [[_SCALE * math.cos(math.pi / 2 / 64 * (i + 1) * (2 * j + 1)) for i in range(16)] for j in range(64)],
+    dtype=np.float32,
+)
+"""Columns: rows 1 to 16 of the discrete cosine transform of 64 values."""
 _BIT_WEIGHTS = (1 << np.arange(LUMA_BITS)[::-1]).astype(np.uint8)
 
 
@@ -48,9 +62,38 @@ def perceptual_hash(pixels: Image.Image) -> bytes:
 
 def pdq(pixels: Image.Image) -> bytes:
     """The 32 bytes of PDQ. The image is brought to one size first: PDQ's own filter depends on it."""
-    square = pixels.resize((256, 256), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    bits, _quality = pdqhash.compute(np.asarray(square))
-    return np.packbits(np.asarray(bits, dtype=np.uint8)).tobytes()
+    square = pixels.resize((PDQ_EDGE, PDQ_EDGE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    return np.packbits(pdq_bits(np.asarray(square))).tobytes()
+
+
+def pdq_bits(square: Bytes) -> NDArray[np.bool_]:
+    """The 256 bits of PDQ of an RGB image (PDQ_EDGE, PDQ_EDGE, 3), highest frequencies first."""
+    red, green, blue = (square[..., channel] * weight for channel, weight in enumerate(PDQ_LUMA))
+    luma = (red + green + blue).astype(np.float32)
+    blurred = _box(_box(luma))
+    small = _box(_box(blurred)[PDQ_SAMPLES])[PDQ_SAMPLES]
+    waves = _summed(_COSINES[:, :, None], small[:, None, :])
+    waves = _summed(waves.T[:, :, None], _COSINES[:, None, :])
+    median = np.partition(waves, 127, axis=None)[127]
+    return np.asarray(waves > median).ravel()[::-1]
+
+
+def _box(rows: Floats) -> Floats:
+    """The means of each value and the next along each row, as columns; the last value stays. From a running sum, which
+    each value enters and leaves."""
+    steps = np.empty((len(rows), 2 * PDQ_EDGE - 1), np.float32)
+    steps[:, :2], steps[:, 2:-1:2] = rows[:, :2], rows[:, 2:]
+    np.negative(rows[:, :-2], out=steps[:, 3::2])
+    np.negative(rows[:, -2], out=steps[:, -1])
+    sums = steps.cumsum(axis=1, out=steps).T
+    means: Floats = np.vstack([sums[1::2] / np.float32(2), sums[-1]])
+    return means
+
+
+def _summed(left: Floats, right: Floats) -> Floats:
+    """The sum of products over the first axis. It is the slow one in memory, so NumPy adds one term after the other."""
+    total: Floats = np.multiply(left, right, order="C").sum(axis=0)
+    return total
 
 
 def ycbcr_planes(pixels: Image.Image) -> Floats:

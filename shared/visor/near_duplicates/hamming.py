@@ -27,25 +27,29 @@ def hash_distances(hashes: Array, others: Array) -> Array:
     return distances
 
 
-def first_duplicate(hashes: Array, vectors: Array) -> Array:
+def first_duplicate(hashes: Array, vectors: Array, images: int | None = None) -> Array:
     """For each of n rows in rank order, the first near-duplicate of it (itself if there is none): (n,) int64.
 
     Args:
         hashes: (n, h) uint8.
         vectors: (n, m) float32, unit length.
+        images: Look for near-duplicates of so many different images only, which costs `images` · n at most.
     """
-    n = len(hashes)
-    leader = np.arange(n)
+    leader = np.arange(len(hashes))
     words = np.ascontiguousarray(hashes[:, :PDQ_BYTES]).view(np.uint64)
-    for start in range(0, n, PAIRS_AT_ONCE):
-        some = slice(start, start + PAIRS_AT_ONCE)
-        near = np.bitwise_count(words[some, None] ^ words[None]).sum(2, dtype=np.int16) <= SAME_BITS
-        for i in (start + np.flatnonzero(near.sum(1) > 1)).tolist():
+    left, found = leader.copy(), 0
+    while len(left) and (images is None or found < images):
+        some = left[: min(PAIRS_AT_ONCE, len(left) if images is None else images - found)]
+        near = np.bitwise_count(words[some, None] ^ words[left]).sum(2, dtype=np.int16) <= SAME_BITS
+        for i, is_near in zip(some.tolist(), near, strict=True):
             if leader[i] != i:
                 continue
-            rows = np.flatnonzero(near[i - start])
+            found += 1
+            rows = left[is_near]
             rows = rows[(rows > i) & (leader[rows] == rows)]
             leader[rows[vectors[rows] @ vectors[i] >= SAME_SIMILARITY]] = i
+        left = left[len(some) :]
+        left = left[leader[left] == left]
     return leader
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from visor.errors import CorruptObject
+from visor.errors import CorruptObject, DropItem
 from visor.schema.labels import is_facet
 from visor.schema.words import stems
 
@@ -17,12 +17,20 @@ BATCH_SIZE_MAX = 64
 """Items in one batch, so that a commit stays far below Firestore's 500 writes and a message below 10 MB."""
 
 
+ITEM_BYTES_MAX = 131_072
+"""Of an item as JSON: so many times 64 stay below what a commit of Firestore takes."""
+NAME_BYTES_MAX = 500
+"""Of the name of an attribute."""
+PRICE_MAX = 1e15
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
 ITEM_ID = re.compile(r"[0-9a-f]{32}\Z")
 
 
 def item_id(source: str, key: str) -> str:
     """The stable id of a source's item: 32 hex digits (128 bits of BLAKE2b over source name and the source's key)."""
-    return hashlib.blake2b(f"{source}\0{key}".encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(f"{source}\0{key}".encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -73,6 +81,44 @@ class Item(Record, frozen=True, kw_only=True):
         return _digest(msgspec.json.encode(self, order="deterministic").decode())
 
 
+def checked_item(item: Item) -> Item:
+    """The item as every store, queue and answer takes it: half an emoji becomes U+FFFD, a price that is none nothing.
+
+    All that is published passes here once, whoever made it.
+
+    Raises:
+        DropItem: A value is of another type than its field, an attribute has no usable name, or all is too large.
+    """
+    try:
+        text = msgspec.json.encode(_without_surrogates(msgspec.to_builtins(item)))
+        item = msgspec.json.decode(text, type=Item)
+    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise DropItem(f"it cannot be written down: {exc}") from exc
+    if len(text) > ITEM_BYTES_MAX:
+        raise DropItem(f"its texts have {len(text):,} bytes; at most {ITEM_BYTES_MAX:,} are taken")
+    if not ITEM_ID.match(item.id):
+        raise DropItem(f"its id {item.id!r:.80} is not what item_id gives: 32 hexadecimal digits")
+    for name in item.extra:
+        if not name.strip() or name.startswith("__") or len(name.encode()) > NAME_BYTES_MAX:
+            raise DropItem(
+                f"it has an attribute called {name!r:.80}; valid are 1 to {NAME_BYTES_MAX} bytes that do not begin "
+                "with '__'"
+            )
+    if item.price is not None and not 0 <= item.price <= PRICE_MAX:
+        return msgspec.structs.replace(item, price=None, currency=None)
+    return item
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if isinstance(value, dict):
+        return {_without_surrogates(name): _without_surrogates(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(inner) for inner in value]
+    return value
+
+
 class Change(Record, frozen=True, kw_only=True):
     """What the crawl found out about one item.
 
@@ -104,6 +150,11 @@ class Batch(Record, frozen=True, kw_only=True):
         content = ((c.action, c.item.id, c.version) for c in changes)
         digest = hashlib.blake2b(msgspec.json.encode(sorted(content)), digest_size=16).hexdigest()
         return cls(id=digest, source=source, run=run, changes=changes)
+
+    def cut(self, size: int) -> list[Batch]:
+        """Batches of at most so many of its changes."""
+        starts = range(0, len(self.changes), size)
+        return [Batch.of(self.source, self.run, self.changes[start : start + size]) for start in starts]
 
 
 class Label(Record, frozen=True, kw_only=True):
@@ -178,7 +229,25 @@ class Failure(Record, frozen=True, kw_only=True):
     reason: str
     """The whole sentence."""
     retriable: bool
+    """The queue still delivers its batch again."""
     at: str
+    model: str = ""
+    wanted: Item | None = None
+    """What to embed once more."""
+    certain: bool = False
+    """Another try ends the same, unless a setting in `settings` has changed."""
+    settings: dict[str, str] = {}
+    """The settings that the reason names, as they were."""
+    tries: int = 1
+    next_at: float | None = None
+    """When a scheduled crawl tries again, in seconds since 1970; None: never by itself."""
+    again: bool = False
+    """It was published once more and has not been looked at since."""
+
+    @property
+    def name(self) -> str:
+        """What its owner knows it by."""
+        return self.wanted.key if self.wanted else self.image_url or self.item
 
 
 class FacetRow(Record, frozen=True, kw_only=True):
@@ -284,7 +353,7 @@ class CrawlRun(Record, frozen=True, kw_only=True):
 
 def as_document(record: Record) -> dict[str, Any]:
     """A record as plain values that every document store takes."""
-    document = msgspec.to_builtins(record)
+    document = _without_surrogates(msgspec.to_builtins(record))
     if not isinstance(document, dict):
         raise TypeError(f"{type(record).__name__} does not become a document")
     return document
@@ -292,4 +361,4 @@ def as_document(record: Record) -> dict[str, Any]:
 
 def _digest(*parts: str | None) -> bytes:
     text = "\0".join("" if part is None else part for part in parts)
-    return hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest()

@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from visor.schema.items import Item, Label, Record
 
+ItemId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 Box = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], Meta(description="x, y, width, height as fractions")]
 
@@ -59,6 +60,8 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     mode: Literal["fast", "exact"] = "fast"
     metric: str | None = None
     """A SciPy metric, on the full vectors; overrides `mode`."""
+    leave_out: Annotated[tuple[ItemId, ...], Meta(max_length=200)] = ()
+    """Ids of items that are not wanted, such as those that this searcher said are no match."""
     facets: bool = False
     """Also count the facet values over the items that pass the filters."""
 

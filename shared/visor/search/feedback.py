@@ -1,4 +1,7 @@
-"""Feedback: 'not a match' hides a pair, and moves the calibration at the next merge; 'harmless' waits for the owner.
+"""Feedback: 'not a match' hides a pair, and moves the calibration at the next merge, once the owner says so.
+
+What a visitor says waits in an inbox and moves nobody's answers. The owner's own word, and what the owner accepts from
+the inbox, counts for all; what the owner rejects counts no more. 'Harmless' moves nothing by itself.
 
 Kept is a pair of ids with the numbers that the answer was judged by, and nothing about whoever said so. A query that is
 no item is kept as a digest of its vector: whoever has the same picture asks the same.
@@ -10,19 +13,23 @@ import hashlib
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
 from visor.confidence.features import FEATURES
 from visor.confidence.fit import NONE_REJECTED
 from visor.index.format.container import Array
-from visor.schema.collections import FEEDBACK
+from visor.schema.collections import FEEDBACK, FEEDBACK_INBOX
 from visor.schema.items import Record, as_document
-from visor.storage.documents import SERVER_TIME, DocumentStore, Put, Where
+from visor.storage.documents import SERVER_TIME, WRITES_MAX, Delete, DocumentStore, Put, Where, Write
 
 REMEMBERED_MAX = 20_000
 """Pairs that a process keeps, and that a merge reads: the newest."""
+REJECTED = "rejected"
+"""Verdict of a pair that the owner took back: running searches see it at their next look."""
+INBOX_DAYS = 30
+"""How long a visitor's word waits for the owner; then a merge deletes it."""
 LOOK_BACK_S = 10.0
 """The later of two times may become visible first, so each look reads this much again."""
 
@@ -72,11 +79,10 @@ class FeedbackLog:
         self._read_to = 0.0
         self._lock = threading.Lock()
 
-    def add(self, feedback: Feedback) -> None:
-        """Keep it, durably; saying it twice is saying it once."""
-        data = {**as_document(feedback), "given_at": SERVER_TIME}
-        self._documents.commit([Put(collection=FEEDBACK, key=pair_key(feedback.query, feedback.item), data=data)])
-        if feedback.item:
+    def add(self, feedback: Feedback, *, by_owner: bool = True) -> None:
+        """Keep it, durably; saying it twice is saying it once. What is not `by_owner` waits in the inbox."""
+        self._documents.commit([_put(FEEDBACK if by_owner else FEEDBACK_INBOX, feedback)])
+        if feedback.item and by_owner:
             with self._lock:
                 self._hidden[feedback.query].add(feedback.item)
 
@@ -102,14 +108,41 @@ class FeedbackLog:
             )
             for document in found:
                 if item := document.data.get("item"):
-                    self._hidden[document.data["query"]].add(item)
+                    hidden = self._hidden[document.data["query"]]
+                    (hidden.discard if document.data.get("verdict") == REJECTED else hidden.add)(item)
                 self._read_to = max(self._read_to, float(document.data["given_at"]))
             self._looked_at = now
 
 
-def all_feedback(documents: DocumentStore) -> list[Feedback]:
-    """What is kept, the newest first, at most `REMEMBERED_MAX`."""
-    found = documents.query(FEEDBACK, order_by="given_at", descending=True, limit=REMEMBERED_MAX)
+def _put(collection: str, feedback: Feedback) -> Put:
+    data = {**as_document(feedback), "given_at": SERVER_TIME}
+    return Put(collection=collection, key=pair_key(feedback.query, feedback.item), data=data)
+
+
+def decide(documents: DocumentStore, feedback: Iterable[Feedback], *, accept: bool) -> None:
+    """Take feedback in, for all; or reject it: it leaves the inbox, and what was taken in counts no more."""
+    for one in feedback:
+        key = pair_key(one.query, one.item)
+        writes: list[Write] = [Delete(collection=FEEDBACK_INBOX, key=key)]
+        if accept:
+            writes.append(_put(FEEDBACK, one))
+        elif documents.get(FEEDBACK, [key]):
+            data = {**as_document(one), "verdict": REJECTED, "given_at": SERVER_TIME}
+            writes.append(Put(collection=FEEDBACK, key=key, data=data))
+        documents.commit(writes)
+
+
+def trim_inbox(documents: DocumentStore) -> None:
+    """Delete what has waited too long, at most 500 at a time. A merge does this."""
+    old = Where(field="given_at", op="<", value=time.time() - INBOX_DAYS * 86_400)
+    found = documents.query(FEEDBACK_INBOX, where=[old], limit=WRITES_MAX)
+    if found:
+        documents.commit([Delete(collection=FEEDBACK_INBOX, key=document.key) for document in found])
+
+
+def all_feedback(documents: DocumentStore, collection: str = FEEDBACK) -> list[Feedback]:
+    """What is kept, or waits, the newest first, at most `REMEMBERED_MAX`; nothing that was taken back."""
+    found = documents.query(collection, order_by="given_at", descending=True, limit=REMEMBERED_MAX)
     return [
         Feedback(
             query=document.data["query"],
@@ -118,6 +151,7 @@ def all_feedback(documents: DocumentStore) -> list[Feedback]:
             features=tuple(document.data.get("features", ())),
         )
         for document in found
+        if document.data.get("verdict") != REJECTED
     ]
 
 

@@ -30,6 +30,8 @@ from visor.settings import Settings
 
 EXCLUDED_FROM = 4
 """How many times finer than the model needs it a picture is decoded that parts are left out of: little may be left."""
+PAUSE_MAX_S = 60.0
+"""Longest pause of a host, for everybody, that one visitor's URL may bring about."""
 BOX_SIDE_MIN = 8
 """Pixels: a smaller box holds nothing to look at."""
 
@@ -179,7 +181,8 @@ class QueryReader:
         if request.url is not None:
             with watch.stage("fetch"):
                 # A visitor waits for the answer: no long queue behind other fetches at the same host.
-                return self.fetcher.fetch(request.url, FetchOptions(slot_wait_s=self.settings.fetch_timeout_s)).body
+                options = FetchOptions(slot_wait_s=self.settings.fetch_timeout_s, pause_max_s=PAUSE_MAX_S)
+                return self.fetcher.fetch(request.url, options).body
         try:
             return base64.b64decode((request.image or "").partition("base64,")[2] or request.image or "", validate=True)
         except ValueError as exc:

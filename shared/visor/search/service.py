@@ -13,6 +13,8 @@ from PIL import Image
 from visor.confidence.across import Across
 from visor.confidence.model import ConfidenceEstimator, Judgement
 from visor.errors import BadRequest, StoreUnavailable
+from visor.free_tier.metered import request_usage
+from visor.free_tier.quota import Meter, Strangers
 from visor.http.client import Fetcher
 from visor.index.search.fusion import query_words
 from visor.index.search.searcher import Hit, Hits, Searcher
@@ -59,28 +61,28 @@ class SearchService:
         documents: DocumentStore,
         settings: Settings,
         picture_address: Callable[[IndexedItem], str] | None = None,
-        on_look: Callable[[], None] = lambda: None,
-        on_learn: Callable[[], None] = lambda: None,
+        meter: Meter,
     ) -> None:
-        """`picture_address` replaces addresses that a browser cannot open (files of a local folder). `on_look` is told
-        each look for news, which is paid for besides the items of a page, and `on_learn` each write about visitors."""
+        """`picture_address` replaces addresses that a browser cannot open (files of a local folder). `meter` says how
+        much visitors may write."""
         self.searcher, self.embedder = searcher, embedder
         self.documents, self.settings = documents, settings
         self.items = ItemCache(documents)
         searcher.on_change(self.items.invalidate)
         self.picture_address = picture_address or web_address
-        self.on_look = on_look
+        self.meter = meter
         self.confidence = ConfidenceEstimator()
         self.feedback = FeedbackLog(documents, freshness_s=settings.freshness_s)
         self.recall_monitor = RecallMonitor(searcher, rate=settings.audit_rate)
         self.queries = QueryReader(embedder, fetcher, settings)
-        self.visitors = VisitorLog(documents, embedder.fingerprint, on_write=on_learn)
+        self.visitors = VisitorLog(documents, embedder.fingerprint, on_write=lambda: self._book("learn"))
 
-    def search(self, request: SearchRequest, upload: bytes | None = None) -> SearchAnswer:
+    def search(self, request: SearchRequest, upload: bytes | None = None, *, client: str | None = None) -> SearchAnswer:
         """The nearest items to what `request` asks for.
 
         Args:
             upload: The picture itself, where it came beside the request.
+            client: Who asks, for what one may teach; None: the owner.
 
         Raises:
             BadRequest: Not exactly one thing to search for, or one that cannot be.
@@ -97,12 +99,12 @@ class SearchService:
                 hits = Hits((), "metric" if request.metric else request.mode, request.metric)
             else:
                 with watch.stage("scan"):
-                    hits = self._scan(request, query, self._hidden(query), across)
+                    hits = self._scan(request, query, self._hidden(query).union(request.leave_out), across)
             with watch.stage("confidence"):
                 judgement = self._judge(request, query, hits, across)
             with watch.stage("items"):
                 matches = self._matches(query, hits, judgement.matches, request.k)
-            self._learn(request, query, matches, judgement.score)
+            self._learn(request, query, matches, judgement.score, client)
             facets = self.searcher.facets(request.filters) if request.facets else None
         # Matches that show nothing have none, and say nothing of the others.
         surest = max((match.confidence for match in matches), default=0.0)
@@ -126,8 +128,8 @@ class SearchService:
 
     def refresh(self) -> None:
         """Take in what was committed since, if a look is due. Raises as `Searcher.refresh`."""
-        if self.searcher.refresh():
-            self.on_look()
+        with request_usage(None):
+            self.searcher.refresh()
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         self.refresh()
@@ -154,10 +156,14 @@ class SearchService:
             images=len(self.searcher), generation=self.searcher.generation, model=self.embedder.fingerprint
         )
 
-    def keep_feedback(self, request: FeedbackRequest) -> None:
+    def keep_feedback(self, request: FeedbackRequest, *, by_owner: bool = True) -> None:
         """Keep that an item is no match for a query, or that a query that was held back is harmless.
 
+        Args:
+            by_owner: It counts for all at once; else the owner finds it in the inbox.
+
         Raises:
+            QuotaReached: Visitors have said as much today as they may.
             BadRequest: Not exactly one query, or one that cannot be; an item with
                 `harmless`, or none with `not_a_match`.
             UnknownItem: One of the items is not in the index.
@@ -183,12 +189,22 @@ class SearchService:
         query = self._query(asked, None, Stopwatch(), across)
         key = query_key(query.vector, query.item)
         if request.item is None:
-            self.feedback.add(Feedback(query=key, verdict=request.verdict))
+            self._keep(Feedback(query=key, verdict=request.verdict), by_owner)
             return
         hits = self._scan(asked, query, self.feedback.hidden(key), across if query.is_across else None)
         is_first = bool(hits.hits) and request.item in (hits.hits[0].id, *hits.hits[0].duplicates)
         numbers = self.confidence.features(hits) if is_first and not query.is_across else ()
-        self.feedback.add(Feedback(query=key, item=request.item, verdict=request.verdict, features=numbers))
+        self._keep(Feedback(query=key, item=request.item, verdict=request.verdict, features=numbers), by_owner)
+
+    def _keep(self, feedback: Feedback, by_owner: bool) -> None:
+        if not by_owner:
+            self._book("feedback")
+        self.feedback.add(feedback, by_owner=by_owner)
+
+    def _book(self, kind: Strangers) -> None:
+        """Count one document of visitors. Raises `QuotaReached` if it is one too many today."""
+        self.meter.allow(kind)
+        self.meter.use({}, {kind: 1})
 
     def found(self, item: str) -> IndexedItem:
         """One searchable item as it was indexed. Raises as `item`."""
@@ -250,7 +266,8 @@ class SearchService:
     def _hidden(self, query: Query) -> frozenset[str]:
         """Items that were said to be no match for this query. A search does not wait for a store that is away."""
         try:
-            return self.feedback.hidden(query_key(query.vector, query.item))
+            with request_usage(None):
+                return self.feedback.hidden(query_key(query.vector, query.item))
         except StoreUnavailable:
             return frozenset()
 
@@ -275,12 +292,14 @@ class SearchService:
             self.recall_monitor.sample(query.vector)
         return self.confidence.judge(hits, [label.name for label in query.labels], across)
 
-    def _learn(self, request: SearchRequest, query: Query, matches: Sequence[Match], score: float | None) -> None:
+    def _learn(
+        self, request: SearchRequest, query: Query, matches: Sequence[Match], score: float | None, client: str | None
+    ) -> None:
         """Add a photo to what the next merge learns of visitors: whole photos, that are no catalogue image."""
         traits = (query.closer or query).traits
         is_photo = query.size is not None and query.blank is None and not (request.box or request.exclude)
         if is_photo and traits is not None and matches and all(match.verdict == "similar" for match in matches):
-            self.visitors.add(traits, score if request.filters == Filters() else None)
+            self.visitors.add(traits, score if request.filters == Filters() else None, client=client)
 
     def _matches(self, query: Query, hits: Hits, confidences: Sequence[float], k: int) -> tuple[Match, ...]:
         found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])

@@ -9,14 +9,14 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from visor.confidence.across import Across, Learned, packed, unpacked
 from visor.confidence.model import SCORE_EDGES
-from visor.errors import StoreUnavailable
+from visor.errors import QuotaReached, StoreUnavailable
 from visor.index.format.container import Array
 from visor.storage.documents import SERVER_TIME, Delete, DocumentStore, Put
 
@@ -31,6 +31,12 @@ READ_MAX = 200
 """Documents that one merge takes up."""
 PHOTOS_MAX = 1000.0
 """Older photos fade once there are so many."""
+PER_CLIENT_A_DAY = 3
+"""Photos of one client that a process learns from in 24 hours: whoever wants to move the mean needs many addresses."""
+CLIENTS_MAX = 10_000
+"""Clients that are told apart in a day; of further ones nothing is learned."""
+FRESH_SHARE, FRESH_MIN = 0.1, 10.0
+"""Where something is known, what came since counts at most as this share of the photos before, or as so many photos."""
 REMEMBERED = 500
 """Photos that a process knows again: one that is asked again teaches nothing new."""
 
@@ -40,7 +46,7 @@ class VisitorLog:
 
     Args:
         model: Fingerprint of the model that the vectors are of.
-        on_write: Called after each document, for the meter.
+        on_write: Called before each document; it is not written if this raises `QuotaReached`.
         clock: Seconds, never going back.
     """
 
@@ -53,6 +59,7 @@ class VisitorLog:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._documents, self._model, self._on_write, self._clock = documents, model, on_write, clock
+        self._clients, self._day_ends_at = Counter[str](), 0.0
         self._seen: deque[int] = deque(maxlen=REMEMBERED)
         self._written: deque[float] = deque(maxlen=WRITES_A_DAY)
         self._sum: Array | None = None
@@ -60,14 +67,17 @@ class VisitorLog:
         self._scores: list[float] = []
         self._lock = threading.Lock()
 
-    def add(self, traits: Array, score: float | None = None) -> None:
+    def add(self, traits: Array, score: float | None = None, *, client: str | None = None) -> None:
         """Count one photo, by its traits (d + 1162,) and what it was judged by, where that was a score.
 
         Every tenth writes a document; a store that is away is left.
+
+        Args:
+            client: Who sent it, forgotten within a day; None: the owner, of whose photos all count.
         """
         with self._lock:
             digest = hash(traits.tobytes())
-            if digest in self._seen:
+            if digest in self._seen or not self._may_teach(client):
                 return
             self._seen.append(digest)
             self._sum = traits.astype(np.float64) + (0 if self._sum is None else self._sum)
@@ -82,11 +92,21 @@ class VisitorLog:
             self._sum, self._photos, self._scores = None, 0, []
             self._written.append(now)
         try:
+            self._on_write()
             put = Put(collection=COLLECTION, key=secrets.token_hex(16), data={**data, "added_at": SERVER_TIME})
             self._documents.commit([put])
-            self._on_write()
-        except StoreUnavailable:
+        except (StoreUnavailable, QuotaReached):
             pass
+
+    def _may_teach(self, client: str | None) -> bool:
+        if client is None:
+            return True
+        if self._clock() >= self._day_ends_at:
+            self._clients, self._day_ends_at = Counter(), self._clock() + 86_400
+        if len(self._clients) < CLIENTS_MAX or client in self._clients:
+            self._clients[client] += 1
+            return self._clients[client] <= PER_CLIENT_A_DAY
+        return False
 
 
 class VisitorSums:
@@ -110,13 +130,30 @@ class VisitorSums:
         if not fresh and not forget:
             return None
         parts = [(unpacked(before.visitors), before.photos)] if before.visitors and not forget else []
-        parts += [(unpacked(d.data["mean"]), float(d.data["photos"])) for d in fresh]
+        scores = np.zeros(len(SCORE_EDGES) - 1)
+        if before.scores and not forget:
+            scores += before.scores
+        if fresh:
+            means = np.stack([unpacked(d.data["mean"]) for d in fresh])
+            came = [float(d.data["photos"]) for d in fresh]
+            most = max(FRESH_MIN, FRESH_SHARE * parts[0][1]) if parts else PHOTOS_MAX
+            share = min(1.0, most / sum(came))
+            parts.append((robust_mean(means, came), share * sum(came)))
+            scores += share * np.sum([np.asarray(d.data.get("scores", 0.0)) + 0 * scores for d in fresh], axis=0)
         photos = sum(n for _, n in parts)
         total = np.sum([part * n for part, n in parts], axis=0)
-        counts = [before.scores] if before.scores and not forget else []
-        scores = np.sum([np.zeros(len(SCORE_EDGES) - 1), *counts, *(d.data.get("scores", 0.0) for d in fresh)], axis=0)
         kept = min(photos, PHOTOS_MAX)
         return Learned(total / max(photos, 1), kept, scores * kept / max(photos, 1), tuple(d.key for d in fresh))
+
+
+def robust_mean(means: Array, weights: Sequence[float]) -> Array:
+    """The mean (t,) of rows (n, t), of which none pulls further from their medians than half of the others do."""
+    centre = np.median(means, axis=0)
+    apart = means - centre
+    lengths = np.linalg.norm(apart, axis=1)
+    pull = np.minimum(1, np.median(lengths) / np.maximum(lengths, 1e-12))
+    mean: Array = centre + np.average(apart * pull[:, None], axis=0, weights=weights)
+    return mean
 
 
 def forget_visitors(documents: DocumentStore) -> None:

@@ -62,7 +62,8 @@ class RetryingClient:
             try:
                 answer = parse_json(fetched.body, fetched.charset)
             except NotJson as exc:
-                found = f"{url} answers {fetched.body[:60].decode('utf-8', 'replace')!r}, which is not JSON ({exc})"
+                shown, start = url.partition("?")[0], fetched.body[:60].decode("utf-8", "replace")
+                found = f"{shown} answers {start!r}, which is not JSON ({exc})"
                 if exc.malformed:
                     raise FetchFailed(
                         found, remedy="Tell the API's maker: any program that reads JSON stops there"

@@ -126,6 +126,10 @@ class SourcesFile:
         except NotConfigured as exc:
             raise self._error_at(f"sources.{name}", exc.reason) from exc
 
+    def remember(self, name: str, own: dict[str, Any]) -> None:
+        """Add a source that the index remembers, unless the file itself has one of that name."""
+        self.entries.setdefault(name, SourceEntry(name=name, common=CommonKeys(kind=str(own["kind"])), own=own))
+
     def folders(self) -> tuple[str, ...]:
         """The folders that its sources of kind `folder` read."""
         return tuple(str(entry.own["path"]) for entry in self.entries.values() if entry.common.kind == "folder")

@@ -39,7 +39,7 @@ import msgspec
 
 from visor.errors import DropItem
 from visor.http.fetch import StreamingFetch
-from visor.schema.items import Item, Record
+from visor.schema.items import Item, Record, checked_item
 from visor.settings import Settings
 from visor.sources.secrets import Secrets
 from visor.storage.objects import ObjectStore
@@ -162,6 +162,19 @@ class RowErrors:
             passed_over=dict(self.passed_over),
             **fields,
         )
+
+
+def checked_page(page: Page) -> Page:
+    """The page with each item as `checked_item` gives it; one that it refuses is a row that failed."""
+    errors = RowErrors()
+    items = []
+    for item in page.items:
+        try:
+            items.append(checked_item(item))
+        except DropItem as drop:
+            errors.add(str(item.key), drop.reason)
+    failed, more = (*page.failed, *errors.sample), page.failed_more + errors.more
+    return msgspec.structs.replace(page, items=tuple(items), failed=failed, failed_more=more)
 
 
 def page_of(

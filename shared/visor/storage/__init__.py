@@ -9,12 +9,26 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
-from visor.errors import SettingsError
+from visor.errors import NotFound, SettingsError
 from visor.settings import PREFIX, Settings
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 from visor.storage.queue import Queue
+
+INDEXES = "indexes"
+"""Folder of the home that holds a folder for each index."""
+
+
+def private_folder(folder: Path) -> Path:
+    """Make a folder, and those above it that are missing, for its user alone: it knows titles and paths of pictures.
+
+    One that is there stays as it is.
+    """
+    for one in (*reversed(folder.parents), folder):
+        one.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +85,43 @@ class LazyStores(Stores):
             self.__dict__[name].close()
 
 
+def is_there(settings: Settings) -> bool:
+    """Whether the index exists. On Google Cloud nothing is made by looking, so none is missing."""
+    return settings.backend != "local" or (settings.home / INDEXES / settings.index).is_dir()
+
+
+def has_any(settings: Settings) -> bool:
+    """Whether any index was begun here; on Google Cloud always."""
+    return settings.backend != "local" or bool(_indexes(settings))
+
+
+def _indexes(settings: Settings) -> list[str]:
+    folder = settings.home / INDEXES
+    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
+
+def existing(settings: Settings) -> Settings:
+    """The settings, if their index exists: for whatever reads, changes or deletes, and does not begin one.
+
+    Raises:
+        NotFound: There is no such index; names those that there are.
+    """
+    if not is_there(settings):
+        names = _indexes(settings)
+        raise NotFound(
+            f"There is no index '{settings.index}' in {settings.home}",
+            valid="Its indexes are " + ", ".join(names) if names else "It has none yet",
+            remedy="Correct VISOR_INDEX, or begin it: visor index PATH",
+        )
+    return settings
+
+
 def open_objects(settings: Settings) -> ObjectStore:
     """The object store alone."""
     if settings.backend == "local":
         from visor.storage.local.objects import FolderObjects
 
-        return FolderObjects(settings.home / "indexes" / settings.index / "objects")
+        return FolderObjects(settings.home / INDEXES / settings.index / "objects")
     _need(settings, "bucket")
     from visor.storage.gcp.objects import CloudObjects
 
@@ -90,7 +135,7 @@ def open_documents(settings: Settings) -> DocumentStore:
     if settings.backend == "local":
         from visor.storage.local.documents import SqliteDocuments
 
-        return SqliteDocuments(settings.home / "indexes" / settings.index / "documents.sqlite")
+        return SqliteDocuments(settings.home / INDEXES / settings.index / "documents.sqlite")
     _need(settings)
     from visor.storage.gcp.documents import CloudDocuments
 
@@ -104,7 +149,7 @@ def open_queue(settings: Settings) -> Queue:
     if settings.backend == "local":
         from visor.storage.local.queue import SqliteQueue
 
-        return SqliteQueue(settings.home / "indexes" / settings.index / "queue.sqlite", settings.embed_attempts_max)
+        return SqliteQueue(settings.home / INDEXES / settings.index / "queue.sqlite", settings.embed_attempts_max)
     _need(settings, "project", "topic")
     from visor.storage.gcp.queue import CloudQueue
 
@@ -113,6 +158,7 @@ def open_queue(settings: Settings) -> Queue:
         settings.topic,
         settings.subscription,
         settings.dead_letter_subscription,
+        dead_letter_topic=settings.dead_letter_topic,
         deadline_s=settings.store_deadline_s,
     )
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
 from visor.errors import CorruptObject
 from visor.schema.items import BATCH_SIZE_MAX, Batch, Change
-from visor.storage.queue import Queue
+from visor.storage.queue import BODY_BYTES_MAX, Queue
+
+BATCH_BYTES_MAX = BODY_BYTES_MAX // 2
+"""Of the changes of one batch: embed's commit writes them twice at most, and Firestore takes 10 MiB."""
 
 
 def publish(queue: Queue, changes: Iterable[Change], *, run: str, batch_size: int = BATCH_SIZE_MAX) -> None:
-    """Publish changes in batches of one source each, in the order given.
+    """Publish changes in batches of one source each, in the order given, of at most `batch_size` and a message's bytes.
 
     Batches are named by their content, so publishing the same changes again is idempotent.
 
@@ -24,12 +27,24 @@ def publish(queue: Queue, changes: Iterable[Change], *, run: str, batch_size: in
     for change in changes:
         by_source[change.item.source].append(change)
     batches = [
-        Batch.of(source, run, tuple(of_source[start : start + batch_size]))
-        for source, of_source in by_source.items()
-        for start in range(0, len(of_source), batch_size)
+        Batch.of(source, run, some) for source, of_source in by_source.items() for some in _cut(of_source, batch_size)
     ]
     if batches:
         queue.publish([msgspec.json.encode(batch) for batch in batches])
+
+
+def _cut(changes: Iterable[Change], batch_size: int) -> Iterator[tuple[Change, ...]]:
+    some: list[Change] = []
+    size = 0
+    for change in changes:
+        bytes_more = len(msgspec.json.encode(change))
+        if some and (len(some) == batch_size or size + bytes_more > BATCH_BYTES_MAX):
+            yield tuple(some)
+            some, size = [], 0
+        some.append(change)
+        size += bytes_more
+    if some:
+        yield tuple(some)
 
 
 def decode_batch(body: bytes) -> Batch:

@@ -57,7 +57,13 @@ class Queue(Protocol):
 
     def acknowledge(self, message: Message) -> None: ...
 
-    def release(self, message: Message, *, delay_s: float, why: str = "") -> None: ...
+    def release(self, message: Message, *, delay_s: float, why: str = "", counts: bool = True) -> None:
+        """`counts=False`: the failure was not the message's; the attempt does not count (it does on Google Cloud)."""
+        ...
+
+    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
+        """Make a dead letter of a message that was pushed here, before its attempts are used up. Durable."""
+        ...
 
     def waiting(self) -> int:
         """Messages that are not acknowledged and not dead, leased ones included (an estimate on Google Cloud)."""

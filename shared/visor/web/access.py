@@ -3,82 +3,181 @@
 from __future__ import annotations
 
 import hmac
+import ipaddress
+import os
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
 from flask import Request
 
-from visor.errors import KeyRequired
+from visor.errors import Forbidden, KeyRequired, QuotaReached, SettingsError
 from visor.free_tier.quota import Meter
 from visor.settings import Settings
+from visor.storage import private_folder
 from visor.web.endpoints import Access
 from visor.web.rate_limit import RateLimiter, client_of
 
 KEY_HEADER = "X-Visor-Key"
+KEY_FILE = "owner_key"
+"""Below `VISOR_HOME`: the key that a laptop makes for its owner."""
 BILLED_S = 0.1
 """The shortest time that Cloud Run bills for a request."""
 _SEND_KEY = f"Send the owner's key in the header {KEY_HEADER}"
 
 
+def local_key(home: Path) -> str:
+    """The owner's key on this machine, made when it is first asked for, in a file that only its user can read.
+
+    Raises:
+        SettingsError: The file cannot be written or read.
+    """
+    path = home / KEY_FILE
+    try:
+        private_folder(home)
+        if not path.exists():
+            made = path.with_name(f".{KEY_FILE}.{secrets.token_hex(4)}")
+            with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(secrets.token_urlsafe(32))
+            with suppress(FileExistsError):  # Of two processes one wins, and both read the same.
+                path.hardlink_to(made)
+            made.unlink()
+        path.chmod(0o600)
+        return path.read_text().strip()
+    except OSError as exc:
+        raise SettingsError(
+            f"The owner's key {path} cannot be used: {exc.strerror}",
+            valid="A file of this user below VISOR_HOME",
+            remedy="Correct its permissions, or set VISOR_OWNER_KEY",
+        ) from exc
+
+
 class AccessPolicy:
-    """Admits a request, or says when to try again. On a laptop nothing is limited."""
+    """Admits a request, or says when to try again. On a laptop searches are not limited; the owner's actions need the
+    key there, too."""
 
     def __init__(self, settings: Settings, meter: Meter) -> None:
         self.settings, self.meter = settings, meter
+        self.is_local = settings.backend == "local"
         self._limiters = {
             "search": RateLimiter(per_minute=settings.searches_per_minute, burst=settings.searches_burst),
             "reading": RateLimiter(per_minute=settings.reads_per_minute, burst=settings.reads_burst),
         }
+        self._guesses = RateLimiter(per_minute=10, burst=40)
 
-    def admit(self, access: Access, request: Request) -> None:
-        """Admit one request, before anything of its body is read.
+    def admit(self, access: Access, request: Request) -> bool:
+        """Admit one request, before anything of its body is read. Returns whether its sender is the owner.
 
         Raises:
             KeyRequired: The request needs the owner's key and does not carry it.
             QuotaReached: This client asks too often, or the free tier is used up.
         """
-        owner = self._is_owner(request)
+        if access == "free":
+            return False
+        owner = self._is_owner(request, must=access == "owner")
         if access == "owner":
             if not owner:
-                self._refuse_stranger(request)
-            return
-        if access == "free" or self.settings.backend == "local":
-            return
+                raise self._no_key("Only the owner may change what is indexed")
+            return True
         if access == "search" and self.settings.key_required and not owner:
-            raise _no_key("This endpoint answers only its owner", _SEND_KEY)
+            raise self._no_key("This endpoint answers only its owner")
+        if self.is_local:
+            return owner
         if not owner:
-            self._limiters[access].take(_client(request))
+            self._limiters[access].take(self.client(request))
         self.meter.allow(access, owner=owner)
+        return owner
 
-    def _refuse_stranger(self, request: Request) -> None:
-        """Raise `KeyRequired`, except on a laptop: everyone there is the owner, but not another site's page."""
-        origin = request.headers.get("Origin")
-        if self.settings.backend == "local" and (origin is None or urlsplit(origin).netloc == request.host):
-            return
-        remedy = _SEND_KEY if self.settings.owner_key else "Set VISOR_OWNER_KEY: without it nobody may"
-        raise _no_key("Only the owner may change what is indexed", remedy)
+    def check_address(self, request: Request) -> None:
+        """On a laptop, refuse names that are not this machine's, and pages of others.
 
-    def count_object(self) -> None:
-        """Count an object that is read for a request.
+        Whoever controls a name can have it lead here, and then is, to a browser, the origin of what we answer.
 
         Raises:
-            QuotaReached: The free tier is used up.
+            Forbidden: Says which.
         """
-        self.meter.allow("fresh_shard")
-        self.meter.add("fresh_shard", seconds=0)
+        if not self.is_local:
+            return
+        if not self._is_own(request.host):
+            raise Forbidden(
+                f"This server was called {request.host!r:.100}",
+                valid=", ".join(("localhost, addresses of numbers", *self.settings.hosts)),
+                remedy="Call it by one of these, or name it in VISOR_HOSTS",
+            )
+        origin = request.headers.get("Origin")
+        others = self.settings.cors_origins
+        if origin is None or urlsplit(origin).netloc == request.host or origin in others or "*" in others:
+            return
+        raise Forbidden(
+            f"A page of {origin!r:.100} asks",
+            valid="This server's own page",
+            remedy="Name the origin in VISOR_CORS_ORIGINS if it is yours",
+        )
 
-    def count(self, kind: Literal["search", "reading"], *, seconds: float, response_bytes: int) -> None:
+    def check_metric(self, owner: bool) -> None:
+        """Where it is paid for, a metric is the owner's: it reads the full vectors of all items.
+
+        Raises:
+            KeyRequired: It is not.
+        """
+        if not (owner or self.is_local):
+            raise self._no_key("A metric reads all vectors, and is for the owner")
+
+    def client(self, request: Request) -> str:
+        """The key of the client that sent a request."""
+        forwarded = request.headers.get("X-Forwarded-For")
+        return client_of(forwarded, request.remote_addr, behind_cloud_run=not self.is_local)
+
+    def count(
+        self, kind: Literal["search", "reading"], *, seconds: float, response_bytes: int, used: Mapping[str, float]
+    ) -> None:
         """Count one answered request, also a refused one: Cloud Run bills each for at least 0.1 s."""
-        self.meter.add(kind, seconds=max(seconds, BILLED_S), response_bytes=response_bytes)
+        self.meter.add(kind, seconds=max(seconds, BILLED_S), response_bytes=response_bytes, used=used)
 
-    def _is_owner(self, request: Request) -> bool:
-        key = self.settings.owner_key
-        return bool(key) and hmac.compare_digest(key.encode(), request.headers.get(KEY_HEADER, "").encode())
+    def charge(self, access: Access, request: Request, owner: bool, used: Mapping[str, float]) -> None:
+        """Take from the client's rate what the request read beyond a usual one."""
+        if owner or self.is_local or (access != "search" and access != "reading"):
+            return
+        reads = used.get("firestore_reads", 0) + used.get("class_b", 0)
+        if (extra := reads / self.meter.usual_reads(access) - 1) > 0:
+            self._limiters[access].take(self.client(request), extra, owed=True)
 
+    def _is_owner(self, request: Request, *, must: bool) -> bool:
+        """Whether the request carries the key. After too many wrong ones a client's next are not looked at.
 
-def _client(request: Request) -> str:
-    return client_of(request.headers.get("X-Forwarded-For"), request.remote_addr, behind_cloud_run=True)
+        Raises:
+            QuotaReached: So it is, and the request needs the key (`must`).
+        """
+        key, given = self.settings.owner_key, request.headers.get(KEY_HEADER)
+        if not key or given is None:
+            return False
+        client = self.client(request)
+        try:
+            self._guesses.take(client)
+        except QuotaReached:
+            if must:
+                raise
+            return False
+        if not hmac.compare_digest(key.encode(), given.encode()):
+            return False
+        self._guesses.take(client, -1)
+        return True
 
+    def _is_own(self, host: str) -> bool:
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+            if name in ("localhost", *self.settings.hosts) or name.endswith(".localhost"):
+                return True
+            ipaddress.ip_address(name.partition("%")[0])
+        except ValueError:
+            return False
+        return True
 
-def _no_key(valid: str, remedy: str) -> KeyRequired:
-    return KeyRequired(f"The request has no valid {KEY_HEADER}", valid=valid, remedy=remedy)
+    def _no_key(self, valid: str) -> KeyRequired:
+        remedy = _SEND_KEY if self.settings.owner_key else "Set VISOR_OWNER_KEY: without it nobody may"
+        if self.is_local:
+            remedy += f"; `visor serve` prints it, and it lies in {KEY_FILE} below VISOR_HOME"
+        return KeyRequired(f"The request has no valid {KEY_HEADER}", valid=valid, remedy=remedy)

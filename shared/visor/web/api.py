@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import msgspec
 import numpy as np
@@ -16,6 +17,7 @@ from werkzeug.routing import RequestRedirect
 
 from visor import __version__
 from visor.errors import BadRequest, FetchFailed, KeyRequired, RequestTooLarge, UnknownItem, VisorError
+from visor.free_tier.metered import request_usage
 from visor.image_readers.thumbnails import NAME, get_thumbnail
 from visor.ingest.push import Pusher
 from visor.schema.items import Item, Record
@@ -30,6 +32,7 @@ from visor.web.access import KEY_HEADER, AccessPolicy
 from visor.web.body import drain, read_document, read_request_body, read_search, unsupported_type
 from visor.web.endpoints import ALL_PATHS, ITEMS_DEFAULT, ITEMS_MAX, JPEG, JSON, LINES, ROUTES, Endpoint, parse_filters
 from visor.web.problems import http_problem, problem
+from visor.web.rate_limit import Slots
 from visor.web.schema import (
     FeedbackAnswer,
     HealthAnswer,
@@ -68,6 +71,8 @@ class HttpApi:
         """
         self.service, self.settings, self.access, self.objects = service, settings, access, objects
         self._pusher, self._read_image = pusher, read_image
+        self._metrics = Slots("search by metric", at_once=1, waiting=2, wait_s=20)
+        self._fetches = Slots("fetch of a picture", at_once=3, waiting=3, wait_s=settings.fetch_timeout_s)
         self._stages: deque[dict[str, float]] = deque(maxlen=SEARCHES_REMEMBERED)
         self._searches = 0
 
@@ -75,34 +80,39 @@ class HttpApi:
         """Answer one request. Never raises: an error becomes an RFC 9457 problem document."""
         started = time.perf_counter()
         endpoint: Endpoint | None = None
-        try:
-            if request.method == "OPTIONS":
-                response = Response(status=204)
-            else:
-                endpoint, arguments = ROUTES.bind("").match(request.path, request.method)
-                self.access.admit(endpoint.access, request)
-                response = getattr(self, f"_{endpoint.name}")(request, **arguments)
-        except VisorError as exc:
-            response = problem(exc)
-        except FormTooLarge:
-            response = problem(RequestTooLarge("The form has too many parts", valid="image, and perhaps request"))
-        except HTTPException as exc:
-            response = self._misdirected(request, exc)
-        except Exception:
-            LOG.exception("A request to %s failed", request.path)
-            response = http_problem(request, 500, "Visor has a bug here; its log says more")
-        finally:
-            request.close()
+        owner, used = False, Counter[str]()
+        with request_usage(used):
+            try:
+                self.access.check_address(request)
+                if request.method == "OPTIONS":
+                    response = Response(status=204)
+                else:
+                    endpoint, arguments = ROUTES.bind("").match(request.path, request.method)
+                    owner = self.access.admit(endpoint.access, request)
+                    response = getattr(self, f"_{endpoint.name}")(request, owner, **arguments)
+            except VisorError as exc:
+                response = problem(exc)
+            except FormTooLarge:
+                response = problem(RequestTooLarge("The form has too many parts", valid="image, and perhaps request"))
+            except HTTPException as exc:
+                response = self._misdirected(request, exc)
+            except Exception:
+                LOG.exception("A request to %s failed", request.path)
+                response = http_problem(request, 500, "Visor has a bug here; its log says more")
+            finally:
+                request.close()
         drain(request)
-        self._count(endpoint, response, time.perf_counter() - started)
+        self._count(endpoint, response, time.perf_counter() - started, used)
+        if endpoint is not None:
+            self.access.charge(endpoint.access, request, owner, used)
         return self._with_headers(request, response)
 
-    def _count(self, endpoint: Endpoint | None, response: Response, seconds: float) -> None:
+    def _count(self, endpoint: Endpoint | None, response: Response, seconds: float, used: Mapping[str, float]) -> None:
         """Meter the request. If the meters cannot be written, the answer is sent all the same."""
         is_search = endpoint is not None and endpoint.access == "search" and response.status_code == 200
         try:
             size = response.content_length or 0
-            self.access.count("search" if is_search else "reading", seconds=seconds, response_bytes=size)
+            self.access.count("search" if is_search else "reading", seconds=seconds, response_bytes=size, used=used)
         except VisorError as exc:
             LOG.error("A request was not counted: %s", exc)
 
@@ -117,31 +127,41 @@ class HttpApi:
             response.headers["Allow"] = ", ".join(sorted({*(exc.valid_methods or ()), "OPTIONS"}))
         return response
 
-    def _search(self, request: Request) -> Response:
+    def _search(self, request: Request, owner: bool) -> Response:
         body, upload = read_search(request, self._body(request), SearchRequest)
         service = self.service()
-        answer = service.search(body, upload)
+        if body.metric is not None:
+            self.access.check_metric(owner)
+        with self._slot(body):
+            answer = service.search(body, upload, client=None if owner else self.access.client(request))
         self._searches += 1
         self._stages.append(answer.timing_ms)
         response = _json(answer)
         response.call_on_close(service.recall_monitor.check)
         return response
 
-    def _explain(self, request: Request) -> Response:
+    def _explain(self, request: Request, owner: bool) -> Response:
         if self._read_image is None:
             raise BadRequest("This server cannot fetch images of items", valid="It answers searches")
         body, upload = read_search(request, self._body(request), ExplainRequest)
         service = self.service()
         service.refresh()
-        return _json(Explainer(service, self._read_image).explain(body, upload))
+        with self._fetches.slot():
+            return _json(Explainer(service, self._read_image).explain(body, upload))
 
-    def _feedback(self, request: Request) -> Response:
+    def _slot(self, body: SearchRequest) -> AbstractContextManager[None]:
+        """What a search waits for that costs more than others, so that it does not keep all threads."""
+        slots = self._metrics if body.metric is not None else self._fetches if body.url is not None else None
+        return slots.slot() if slots is not None else nullcontext()
+
+    def _feedback(self, request: Request, owner: bool) -> Response:
         if request.mimetype != JSON:
             raise unsupported_type(request, JSON)
-        self.service().keep_feedback(read_document(self._body(request, FEEDBACK_BYTES_MAX), FeedbackRequest))
+        said = read_document(self._body(request, FEEDBACK_BYTES_MAX), FeedbackRequest)
+        self.service().keep_feedback(said, by_owner=owner)
         return _json(FeedbackAnswer())
 
-    def _push(self, request: Request) -> Response:
+    def _push(self, request: Request, owner: bool) -> Response:
         if request.mimetype not in (JSON, LINES):
             raise unsupported_type(request, f"{JSON} with one item, or {LINES} with one a line")
         body, pusher = self._body(request), self._open_pusher()
@@ -149,18 +169,17 @@ class HttpApi:
         answer = pusher.push_lines(body) if is_lines else pusher.push_one(read_document(body, PushItem))
         return _json(answer, status=202)
 
-    def _delete(self, request: Request, id: str) -> Response:  # noqa: A002 — the name in the route
+    def _delete(self, request: Request, owner: bool, id: str) -> Response:  # noqa: A002 — the name in the route
         return _json(self._open_pusher().delete(id), status=202)
 
     def _body(self, request: Request, bytes_max: int | None = None) -> bytes:
         most = bytes_max or self.settings.request_bytes_max
         return read_request_body(request, bytes_max=most, within_s=self.settings.request_timeout_s)
 
-    def _thumbnail(self, request: Request, name: str) -> Response:
+    def _thumbnail(self, request: Request, owner: bool, name: str) -> Response:
         unknown = UnknownItem(f"There is no frame {name:.64}", valid="Names as answers give them")
         if self.objects is None or not NAME.match(name):
             raise unknown
-        self.access.count_object()
         try:
             data = get_thumbnail(self.objects, name)
         except FetchFailed as exc:
@@ -176,19 +195,20 @@ class HttpApi:
             raise KeyRequired("This endpoint does not accept items", valid="It answers searches")
         return self._pusher()
 
-    def _facets(self, request: Request) -> Response:
+    def _facets(self, request: Request, owner: bool) -> Response:
         return _json(self.service().facets(parse_filters(request.args)))
 
-    def _items(self, request: Request) -> Response:
+    def _items(self, request: Request, owner: bool) -> Response:
         limit = request.args.get("limit", str(ITEMS_DEFAULT))
-        if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= ITEMS_MAX:
-            raise BadRequest(f"limit is {limit!r}", valid=f"A whole number from 1 to {ITEMS_MAX}", remedy="Correct it")
+        if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= ITEMS_MAX):
+            found, valid = f"limit is {limit!r:.50}", f"A whole number from 1 to {ITEMS_MAX}"
+            raise BadRequest(found, valid=valid, remedy="Correct it")
         return _json(ItemsAnswer(items=tuple(indexed.item for indexed in self.service().sample(int(limit)))))
 
-    def _item(self, request: Request, id: str) -> Response:  # noqa: A002 — the name in the route
+    def _item(self, request: Request, owner: bool, id: str) -> Response:  # noqa: A002 — the name in the route
         return _json(msgspec.convert(self.service().item(id), ItemAnswer, from_attributes=True))
 
-    def _stats(self, request: Request) -> Response:
+    def _stats(self, request: Request, owner: bool) -> Response:
         return _json(self.stats())
 
     def stats(self) -> StatsAnswer:
@@ -219,10 +239,10 @@ class HttpApi:
             notice=searcher.notice,
         )
 
-    def _health(self, request: Request) -> Response:
+    def _health(self, request: Request, owner: bool) -> Response:
         return _json(HealthAnswer(images=len(self.service().searcher), version=__version__))
 
-    def _openapi(self, request: Request) -> Response:
+    def _openapi(self, request: Request, owner: bool) -> Response:
         return Response(msgspec.json.encode(openapi.document()), mimetype="application/json")
 
     def _with_headers(self, request: Request, response: Response) -> Response:

@@ -16,6 +16,7 @@ from typing import TypeVar
 
 import msgspec
 from flask import Request
+from werkzeug.datastructures import FileStorage
 
 from visor.errors import BadRequest, RequestTooLarge, RequestTooSlow, UnsupportedMediaType
 from visor.schema.items import Record
@@ -83,17 +84,24 @@ def read_search(request: Request, body: bytes, kind: type[S]) -> tuple[S, bytes 
     if request.mimetype == JSON:
         return read_document(body, kind), None
     if request.mimetype == FORM:
-        image = request.files.get("image")
-        if image is None:
+        # A part is the same whether it was sent as a file or as a field.
+        sent: list[tuple[str, FileStorage | str]] = [*request.files.items(multi=True), *request.form.items(multi=True)]
+        parts = dict(sent)
+        if "image" not in parts or len(sent) > len(parts) or not parts.keys() <= {"image", "request"}:
             raise BadRequest(
-                f"The form has the parts {sorted({*request.files, *request.form})}",
-                valid="A file part named image, and perhaps a part named request",
-                remedy="Name the image's part `image`",
+                f"The form has the parts {sorted(name for name, _ in sent)!r:.200}",
+                valid="One part named image, and perhaps one named request",
+                remedy="Name the image's part `image`, and put everything else into `request` as JSON",
             )
-        return read_document((request.form.get("request") or "{}").encode(), kind), image.read()
+        image, document = (_part_bytes(parts.get(name)) for name in ("image", "request"))
+        return read_document(document or b"{}", kind), image
     if request.mimetype.startswith("image/"):
         return read_document(b"{}", kind), body
     raise unsupported_type(request, f"{JSON}, {FORM} or image/*")
+
+
+def _part_bytes(part: FileStorage | str | None) -> bytes:
+    return part.read() if isinstance(part, FileStorage) else (part or "").encode()
 
 
 def read_document(body: bytes, kind: type[T]) -> T:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
 
@@ -11,6 +12,8 @@ from flask import has_request_context, request
 
 CARRIED = ("batch", "run", "items", "source", "stage")
 """Attributes that a log call may pass in `extra` and that become fields of the line."""
+QUERY = re.compile(r"(/[^\s?'\"<>]*)\?[^\s'\"<>]+")
+"""The query of a URL or path in a message."""
 TRACE_HEADER = "X-Cloud-Trace-Context"
 """`TRACE/SPAN;o=OPTIONS`, set by Cloud Run on every request; lines with it are shown with their request."""
 
@@ -38,6 +41,8 @@ class CloudFormatter(logging.Formatter):
             line["logging.googleapis.com/trace"] = trace
         if record.exc_info:
             line["message"] = f"{line['message']}\n{self.formatException(record.exc_info)}"
+        # What follows the question mark of a URL may be what opens it: a signature, a key.
+        line["message"] = QUERY.sub(r"\1?…", str(line["message"]))
         return json.dumps(line, ensure_ascii=False, default=str)
 
     def _trace(self) -> str | None:

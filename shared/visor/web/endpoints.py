@@ -66,7 +66,7 @@ class Endpoint:
         """Statuses of all failures, in order."""
         from_body = {400, 408, 413, 415} if self.request else set()
         needs_key = {401} if self.request or self.access == "owner" else set()
-        return sorted({*self.fails, *from_body, *needs_key, 429, 503})
+        return sorted({*self.fails, *from_body, *needs_key, 403, 429, 503})
 
 
 def _query(name: str, schema: dict[str, Any]) -> Parameter:
@@ -92,8 +92,8 @@ ENDPOINTS = (
     Endpoint("POST", "/v1/explain", "explain", "search", "Where in two pictures their likeness sits",
              request=ExplainRequest, also=FORM, answer=ExplainAnswer, fails=(404, 422)),
     Endpoint("POST", "/v1/feedback", "feedback", "search",
-             "Say that an item is no match: it is hidden for this query, and confidence learns from it. Or that a "
-             "query which was held back is harmless",
+             "Say that an item is no match: the owner's word hides it for this query, anybody else's waits for the "
+             "owner. Or that a query which was held back is harmless",
              request=FeedbackRequest, answer=FeedbackAnswer, fails=(404,)),
     Endpoint("GET", "/v1/facets", "facets", "reading", "Count the values that items can be filtered by",
              answer=FacetsAnswer, parameters=_FILTERS, fails=(400,)),

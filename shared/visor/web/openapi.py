@@ -15,6 +15,7 @@ PROBLEM = "application/problem+json"
 PROBLEMS: dict[int, str] = {
     400: "The request cannot be answered as it stands",
     401: "Only the owner may do this, and the request has no valid key",
+    403: "On a laptop: the page that asks, or the name that it asks by, is not one of ours",
     404: "No such item",
     408: "The request's body did not arrive in time",
     413: "The request is too large",

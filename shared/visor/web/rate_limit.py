@@ -12,7 +12,8 @@ import ipaddress
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from visor.errors import QuotaReached
@@ -50,6 +51,42 @@ def client_of(forwarded_for: str | None, remote_address: str | None, *, behind_c
     return str(parsed)
 
 
+class Slots:
+    """Lets so many in at once, has a few wait, and refuses the others, so that what is slow keeps few threads.
+
+    Args:
+        what: What it is for, as the refusal says it: 'search by metric'.
+    """
+
+    def __init__(self, what: str, *, at_once: int, waiting: int, wait_s: float) -> None:
+        self._what, self._at_once, self._most, self._wait_s = what, at_once, at_once + waiting, wait_s
+        self._free = threading.Semaphore(at_once)
+        self._here = threading.Semaphore(self._most)
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Raises `QuotaReached` where too many wait already, or after `wait_s`."""
+        if not self._here.acquire(blocking=False):
+            raise self._busy()
+        try:
+            if not self._free.acquire(timeout=self._wait_s):
+                raise self._busy()
+            try:
+                yield
+            finally:
+                self._free.release()
+        finally:
+            self._here.release()
+
+    def _busy(self) -> QuotaReached:
+        return QuotaReached(
+            f"More than one {self._what} waits already",
+            valid=f"{self._at_once} at once",
+            remedy=f"Ask again in {self._wait_s:.0f} s",
+            retry_after_s=self._wait_s,
+        )
+
+
 @dataclass(slots=True)
 class _Bucket:
     tokens: float
@@ -82,8 +119,11 @@ class RateLimiter:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def take(self, client: str, tokens: float = 1.0) -> None:
+    def take(self, client: str, tokens: float = 1.0, *, owed: bool = False) -> None:
         """Take one request's tokens from a client's bucket.
+
+        Args:
+            owed: Take them even if there are too few: the next requests wait for them.
 
         Raises:
             QuotaReached: There are too few; `retry_after_s` says when there will be enough.
@@ -93,7 +133,7 @@ class RateLimiter:
             bucket = self._bucket(client, now)
             bucket.tokens = min(self.burst, bucket.tokens + (now - bucket.at) * self.rate)
             bucket.at = now
-            if bucket.tokens >= tokens:
+            if owed or bucket.tokens >= tokens:
                 bucket.tokens -= tokens
                 return
             wait_s = (tokens - bucket.tokens) / self.rate

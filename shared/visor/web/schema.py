@@ -91,6 +91,6 @@ class StatsAnswer(Record, frozen=True, kw_only=True):
 
 
 class FeedbackAnswer(Record, frozen=True, kw_only=True, omit_defaults=False):
-    """That it is kept: a pair is hidden from now on, a query called harmless is there for the owner to read."""
+    """That it is kept. The owner's word counts for all from now on; a visitor's waits until the owner takes it in."""
 
     kept: bool = True

@@ -1,8 +1,14 @@
-"""The local site: the page, the HTTP API and a folder's images at one address."""
+"""The site: the page and the HTTP API at one address; on this machine also a folder's images."""
 
 from __future__ import annotations
 
+import functools
+import gzip
 import io
+import logging
+import mimetypes
+import re
+import select
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -11,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from flask import Request, Response
 from PIL import Image
+from werkzeug.exceptions import HTTPException
 from werkzeug.security import safe_join
-from werkzeug.utils import send_file
 from werkzeug.wrappers import Response as WerkzeugResponse
 
 from visor.errors import SettingsError, UnknownItem, VisorError
@@ -20,6 +26,7 @@ from visor.imaging.decode import decode_image
 from visor.schema.items import IndexedItem, Item
 from visor.search.item_cache import web_address
 from visor.web.api import HttpApi
+from visor.web.problems import http_problem, problem
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -29,6 +36,19 @@ PAGE = _BUILT if _BUILT.is_dir() else Path(__file__).with_name("page")
 """The built page: of a checkout, or the one that lies in an installed package."""
 PICTURES = "/pictures/"
 THUMBNAIL_SIDE = 480
+CONNECTIONS_MAX, IDLE_S = 1000, 15
+"""Open connections, and seconds after which one on which nothing moves is closed."""
+LOG = logging.getLogger("visor.web")
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' https: http: data: blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every file of the page. All of it is of this origin but for the catalogue's pictures."""
+_NAMED_BY_CONTENT = re.compile(r"-[A-Za-z0-9_-]{8,}\.\w+\Z")
+_COMPRESSED = (".css", ".html", ".js", ".json", ".svg", ".txt")
 
 
 def picture_address(indexed: IndexedItem) -> str:
@@ -42,7 +62,8 @@ class Site:
     Args:
         page: Folder of the built page, or None to answer the API only.
         config: What the page's `config.json` says.
-        read_image: Gives the bytes of an item's image, for images that have no web address.
+        read_image: Gives the bytes of an item's image, for images that have no web address; None: they are not shown,
+            and what is read of the page is counted, because it is read from a function.
     """
 
     def __init__(
@@ -51,42 +72,86 @@ class Site:
         *,
         page: Path | None,
         config: Mapping[str, Any],
-        read_image: Callable[[Item], bytes],
+        read_image: Callable[[Item], bytes] | None,
     ) -> None:
         self.api, self.page, self.config, self.read_image = api, page, config, read_image
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
-        return self._answer(request)(environ, start_response)
+        return self.answer(request)(environ, start_response)
+
+    def answer(self, request: Request) -> WerkzeugResponse:
+        """A file of the page, a picture, or what the HTTP API says. Never raises."""
+        try:
+            response = self._answer(request)
+        except VisorError as exc:
+            response = problem(exc)
+        except HTTPException as exc:
+            response = http_problem(request, exc.code or 400, exc.description or exc.name)
+        except Exception:
+            LOG.exception("A request to %s failed", request.path)
+            response = http_problem(request, 500, "Visor has a bug here; its log says more")
+        for name, value in {**HEADERS, "Cross-Origin-Resource-Policy": "same-origin"}.items():
+            response.headers.setdefault(name, value)
+        return response
 
     def _answer(self, request: Request) -> WerkzeugResponse:
         path = request.path
         if request.method not in ("GET", "HEAD") or path.startswith("/v1/") or path == "/openapi.json":
             return self.api(request)
+        self.api.access.check_address(request)
         if path == "/config.json":
-            return Response(msgspec.json.encode(self.config), mimetype="application/json")
-        if path.startswith(PICTURES):
-            return self._picture(path.removeprefix(PICTURES))
+            return self._sent(Response(msgspec.json.encode(self.config), mimetype="application/json"))
+        if path.startswith(PICTURES) and self.read_image is not None:
+            return self._picture(path.removeprefix(PICTURES), self.read_image)
         if self.page is not None:
             file = safe_join(str(self.page), "index.html" if path == "/" else path.lstrip("/"))
             if file is not None and Path(file).is_file():
-                return send_file(file, request.environ, max_age=0)
+                return self._sent(self._file(Path(file), request))
         return self.api(request)
 
-    def _picture(self, item: str) -> Response:
+    def _file(self, path: Path, request: Request) -> Response:
+        packed = path.suffix in _COMPRESSED and request.accept_encodings["gzip"] > 0
+        response = Response(_read(path, packed), mimetype=mimetypes.guess_type(path.name)[0])
+        response.headers["Cache-Control"] = (
+            "public, max-age=31536000, immutable" if _NAMED_BY_CONTENT.search(path.name) else "no-cache"
+        )
+        response.headers["Vary"] = "Accept-Encoding"
+        if packed:
+            response.headers["Content-Encoding"] = "gzip"
+        response.add_etag()
+        response.make_conditional(request)
+        return response
+
+    def _sent(self, response: Response) -> Response:
+        response.headers.update(HEADERS)
+        if self.read_image is None:
+            size = response.calculate_content_length() or 0
+            self.api.access.count("reading", seconds=0, response_bytes=size, used={})
+        return response
+
+    def _picture(self, item: str, read_image: Callable[[Item], bytes]) -> Response:
         """A thumbnail of an image in a folder or private bucket. Items of other sources have web addresses."""
         try:
             found = self.api.service().found(item)
             if web_address(found):
                 raise UnknownItem(f"Item {item:.64} has a web address", remedy="Open that instead")
-            data = self.read_image(found.item)
+            data = read_image(found.item)
             pixels = decode_image(data, pixels_max=self.api.settings.pixels_max, side_hint=THUMBNAIL_SIDE).pixels
         except VisorError as exc:
-            return Response(str(exc), 404, mimetype="text/plain")
+            # Where it is on this machine is nobody's business.
+            LOG.info("Item %s is not shown: %s", item, exc)
+            return Response("This picture cannot be shown here", 404, mimetype="text/plain")
         pixels.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
         pixels.save(buffer, "JPEG", quality=85)
         return Response(buffer.getvalue(), mimetype="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+
+
+@functools.lru_cache(64)
+def _read(path: Path, packed: bool) -> bytes:
+    data = path.read_bytes()
+    return gzip.compress(data, mtime=0) if packed else data
 
 
 class Server:
@@ -97,7 +162,16 @@ class Server:
 
         try:
             self._server: Any = create_server(
-                site, host=host, port=port, threads=threads, ident="visor", max_request_body_size=64_000_000
+                site,
+                host=host,
+                port=port,
+                threads=threads,
+                ident="visor",
+                max_request_body_size=64_000_000,
+                connection_limit=CONNECTIONS_MAX,
+                channel_timeout=IDLE_S,
+                cleanup_interval=5,
+                asyncore_use_poll=hasattr(select, "poll"),
             )
         except OSError as exc:
             raise SettingsError(

@@ -17,7 +17,10 @@ from tests.deployed import deployed_environ
 from visor.settings import PREFIX, Settings
 from visor_emulators.demo import running_function
 
-ONLY_HERE = ("project", "bucket", "topic", "subscription", "dead_letter_subscription", "index", "home", "model")
+ONLY_HERE = (
+    "project", "bucket", "topic", "subscription", "dead_letter_topic", "dead_letter_subscription",
+    "index", "home", "model",
+)  # fmt: skip
 """Settings that name what the emulators hold; everything else is as Terraform has it."""
 UNLIMITED = {"searches_per_minute": 6e6, "searches_burst": 10**6, "reads_per_minute": 6e6, "reads_burst": 10**6}
 """For tests of what comes after the access policy: all requests come from one address."""

@@ -21,6 +21,9 @@ import yaml
 from scripts import publish
 from scripts.model_key import model_key
 
+from visor.models.registry import NSFWJS
+from visor.settings import Settings
+
 pytestmark = pytest.mark.build
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -59,7 +62,7 @@ def test_fits_the_published_schema_and_a_mistake_does_not(tmp_path: Path) -> Non
     for right, mistake in (
         ("waitFor:", "wait_for:"),
         ("timeout: 3600s", "timeout: [3600]"),
-        ("CLOUD_LOGGING_ONLY", "CLOUD"),
+        ("GCS_ONLY", "GCS"),
     ):
         assert right in text
         wrong.write_text(text.replace(right, mistake, 1), encoding="utf-8")
@@ -76,19 +79,29 @@ def test_steps_wait_for_steps_that_are_there_and_come_before() -> None:
 def test_runs_on_the_free_machine() -> None:
     assert "machineType" not in BUILD["options"]
     assert "pool" not in BUILD["options"]
-    assert BUILD["options"]["logging"] == "CLOUD_LOGGING_ONLY", "log files in a bucket would be stored and billed"
 
 
-def test_every_substitution_is_documented_and_used() -> None:
+def test_its_log_is_shown_while_it_runs_and_kept_for_a_day() -> None:
+    """gcloud shows what is written to a bucket, and an account of one's own takes a bucket of one's own."""
+    assert BUILD["options"]["logging"] == "GCS_ONLY"
+    bucket, _, folder = substituted(BUILD["logsBucket"]).removeprefix("gs://").partition("/")
+    assert bucket == substituted(VALUES["_STATE_BUCKET"])
+    [rule] = json.loads((ROOT / "terraform" / "state_bucket_lifecycle.json").read_text())["rule"]
+    assert f"{folder}/" in rule["condition"]["matchesPrefix"]
+
+
+def test_every_substitution_is_documented_and_used_and_the_weights_are_the_pinned_ones() -> None:
     text = (ROOT / "cloudbuild.yaml").read_text(encoding="utf-8")
     header, body = text[: text.index("substitutions:")], text[text.index("steps:") :]
     for name in BUILD["substitutions"]:
         assert name in header
         assert f"${name}" in body, "Cloud Build refuses what nothing uses"
+    [nsfwjs] = re.findall(r"npm pack [^\n]* (\S+);", body)
+    assert nsfwjs == f"{NSFWJS.source.name}@{NSFWJS.source.version}"
 
 
 def test_tensorflow_is_installed_in_one_step_only() -> None:
-    installing = [name for name, step in STEPS.items() if "[gcp,build]" in step["args"][-1]]
+    installing = [name for name, step in STEPS.items() if "[build]" in step["args"][-1]]
     assert installing == ["model-build"]
     assert not [name for name, step in STEPS.items() if "tensorflow" in step["args"][-1] and name != "model-build"]
 
@@ -100,22 +113,38 @@ def test_every_script_is_a_script(step: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+IMAGES = {
+    "python:3.11-slim": "bash cat mkdir python tar touch",
+    "gcr.io/google.com/cloudsdktool/google-cloud-cli:slim": "bash cat gcloud python3",
+    "node:22-slim": "bash node npm sh",
+    "hashicorp/terraform:1.11": "cp sh sleep terraform",
+}
+"""What each image holds of what the steps use; no C++ compiler, no Git and no Java is in any. The run below fails where
+a tool is missing here, and where one is here that no step uses."""
+
+
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of what the steps read, and a gcloud and a terraform that keep a folder instead of a cloud."""
-    for name in ("scripts", "functions", "shared", "terraform"):
-        ignore = shutil.ignore_patterns("__pycache__", ".terraform*", "*.tfstate*")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignore)
-    for name in ("constraints.txt", "pyproject.toml"):
-        shutil.copy(ROOT / name, tmp_path / name)
-    programs = tmp_path / "programs"
-    programs.mkdir()
+    """What is uploaded of this checkout, and the tools of each image: real ones that write down that they ran, and a
+    gcloud and a terraform that keep a folder instead of a cloud."""
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True)
+    for name in listed.stdout.decode().split():
+        if (ROOT / name).is_file():
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "bucket").mkdir()
+    (tmp_path / "visor.toml").write_text('[sources.shop]\nkind = "feed"\nurl = "https://shop.example/feed.xml"\n')
+    fakes = tmp_path / "fakes"
+    fakes.mkdir()
     _program(
-        programs / "gcloud",
+        fakes / "gcloud",
         f"""
 import shutil, sys
 from pathlib import Path
+with Path({str(tmp_path / "gcloud.log")!r}).open("a") as log:
+    log.write(" ".join(sys.argv[1:]) + "\\n")
+if sys.argv[1:4] == ["scheduler", "jobs", "run"]:
+    sys.exit()
 arguments = [a for a in sys.argv[1:] if not a.startswith("--")]
 assert arguments[:2] == ["storage", "cp"], arguments
 bucket = Path({str(tmp_path / "bucket")!r})
@@ -129,19 +158,38 @@ for source in sources:
 """,
     )
     _program(
-        programs / "terraform",
+        fakes / "terraform",
         f"""
 import sys
 from pathlib import Path
-with Path({str(tmp_path / "terraform.log")!r}).open("a") as log:
-    log.write(" ".join(sys.argv[1:]) + "\\n")
+log = Path({str(tmp_path / "terraform.log")!r})
+earlier = log.read_text() if log.exists() else ""
+log.write_text(earlier + " ".join(sys.argv[1:]) + "\\n")
+if sys.argv[1] == "apply" and "apply" not in earlier:
+    sys.exit("Error: Permission denied on resource project my-project")
 if sys.argv[1] == "output":
-    print({{"endpoint": "https://visor-search-x.run.app", "page": "https://h/index.html"}}[sys.argv[3]], end="")
+    print({OUTPUTS!r}[sys.argv[3]], end="")
 """,
     )
-    (programs / "python3").symlink_to(sys.executable)
-    monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
+    _program(fakes / "sleep", "")
+    real = {"python": sys.executable, "python3": sys.executable}
+    for image, tools in IMAGES.items():
+        for tool in tools.split():
+            path = fakes / tool if (fakes / tool).exists() else real.get(tool) or shutil.which(tool)
+            program = tools_of(tmp_path, image) / tool
+            program.parent.mkdir(parents=True, exist_ok=True)
+            program.write_text(f'#!/bin/sh\necho {tool} >> "{program.parent}.used"\nexec {path} "$@"\n')
+            program.chmod(0o755)
     return tmp_path
+
+
+OUTPUTS = {
+    "endpoint": "https://visor-search-x.run.app",
+    "page": "https://h/index.html",
+    "site": "gs://my-project-visor-site",
+    "page_config": '{"title": "Mine"}',
+    "crawl_now": "gcloud scheduler jobs run visor-crawl --location=us-central1 --project=my-project",
+}
 
 
 def _program(path: Path, text: str) -> None:
@@ -149,51 +197,86 @@ def _program(path: Path, text: str) -> None:
     path.chmod(0o755)
 
 
+def tools_of(workspace: Path, image: str) -> Path:
+    """The folder that is PATH in that image."""
+    return workspace / "images" / re.sub(r"\W", "-", image)
+
+
 def run(step: str, workspace: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    shell, folder = STEPS[step]["entrypoint"], workspace / STEPS[step].get("dir", "")
-    command = script(step).replace("/workspace/", f"{workspace}/")
+    """Run a step as Cloud Build does, with the tools of its image and nothing else."""
+    image, folder = tools_of(workspace, STEPS[step]["name"]), workspace / STEPS[step].get("dir", "")
+    lines = [substituted(line).replace("/workspace/", f"{workspace}/") for line in STEPS[step].get("env", [])]
+    kept = {name: os.environ[name] for name in os.environ if name.startswith(("PIP_", "HOME", "SSL_", "NODE_"))}
     done = subprocess.run(
-        [shell, "-euc", command], cwd=folder, env={**os.environ, **environ}, capture_output=True, text=True
+        [image / STEPS[step]["entrypoint"], "-euc", script(step)],
+        cwd=folder,
+        env={**kept, "PATH": str(image), **dict(line.split("=", 1) for line in lines), **environ},
+        capture_output=True,
+        text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"{step}: {done.stdout[-2000:]}{done.stderr[-4000:]}"
     return done
 
 
-def test_a_built_model_is_kept_and_found_again(workspace: Path) -> None:
-    """Fetch finds none; a build's result is kept; the next fetch finds it and build unpacks it without TensorFlow."""
-    run("model-fetch", workspace)
-    assert not (workspace / "build" / "model.tar").exists()
-    made = workspace / "home" / "models" / "made-1234"
-    made.mkdir(parents=True)
-    (made / "model.json").write_text("{}")
-    with tarfile.open(workspace / "build" / "model.tar", "w") as archive:
-        archive.add(workspace / "home" / "models", "models")
-    (workspace / "build" / "model.new").touch()
-    run("model-keep", workspace)
-    shutil.rmtree(workspace / "build")
-    shutil.rmtree(workspace / "home")
-    run("model-fetch", workspace)
-    run("model-build", workspace)
-    assert (made / "model.json").read_text() == "{}"
-    run("model-keep", workspace)
-    assert not (workspace / "build" / "model.new").exists()
-
-
-def test_a_model_that_the_bucket_has_not_is_built_and_bundled(workspace: Path) -> None:
-    """With TensorFlow, from registries, in an environment that the step makes. Packages that are installed here are
-    taken from here: pip checks that they are those that the step asks for."""
-    installed = next(path for path in sys.path if path.endswith("site-packages"))
-    (workspace / "build").mkdir()
-    run("model-build", workspace, VISOR_HOME=str(workspace / "home"), VISOR_MODEL="auto", PYTHONPATH=installed)
-    assert (workspace / "build" / "model.new").exists()
-    with tarfile.open(workspace / "build" / "model.tar") as archive:
-        kept = {Path(name).name for name in archive.getnames()}
-    assert "auto.json" in kept
-    assert [name for name in kept if name.endswith(".tflite")]
-    (workspace / ".venv").symlink_to(sys.prefix)
-    run("bundles", workspace, VISOR_HOME=str(workspace / "home"), VISOR_MODEL="auto")
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_every_step_succeeds_with_what_its_image_holds(
+    workspace: Path, deployed: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """From an upload to a smoke test, with a model that is neither in the bucket nor published. TensorFlow is taken
+    from here; pip checks that it is what the step asks for."""
+    installed = os.pathsep.join(path for path in sys.path if path.endswith("site-packages"))
+    nothing = str(tmp_path_factory.mktemp("nothing"))
+    for step in STEPS:
+        if step == "smoke":
+            own = f"http://127.0.0.1:{deployed.server_port}"
+            (workspace / "build" / "endpoint").write_text(own)
+            (workspace / "build" / "page").write_text(f"{own}/index.html")
+        more = {"PYTHONPATH": installed} if step == "model-build" else {}
+        done = run(step, workspace, PIP_FIND_LINKS=nothing, **more)
+    assert done.stdout.rstrip().endswith(f"Visor is at {own}/index.html")
+    site = workspace / "bucket" / "my-project-visor-site"
+    config = json.loads((site / "config.json").read_text(encoding="utf-8"))
+    assert (config["endpoint"], config["title"]) == (OUTPUTS["endpoint"], "Mine")
     with zipfile.ZipFile(workspace / "build" / "bundles" / "search.zip") as bundle:
-        assert [name for name in bundle.namelist() if name.endswith(".tflite")]
+        assert len([name for name in bundle.namelist() if name.endswith(".tflite")]) == 2
+    with zipfile.ZipFile(workspace / "build" / "bundles" / "crawl.zip") as bundle:
+        assert "visor.toml" in bundle.namelist()
+    assert OUTPUTS["crawl_now"].removeprefix("gcloud ") in (workspace / "gcloud.log").read_text()
+    assert 'backend "gcs"' in (workspace / "terraform" / "backend_override.tf").read_text()
+    calls = [line.split()[0] for line in (workspace / "terraform.log").read_text().splitlines()]
+    assert calls[:4] == ["init", "plan", "apply", "apply"], "the first apply of a fresh project may fail"
+    for image, tools in IMAGES.items():
+        used = set(tools_of(workspace, image).with_name(f"{tools_of(workspace, image).name}.used").read_text().split())
+        assert used == set(tools.split()), image
+    kept = next((workspace / "bucket").glob("*/models/*.tar"))
+    assert kept.name == f"{model_key('auto', workspace)}.tar"
+
+
+def test_a_kept_model_is_found_again_without_tensorflow(workspace: Path, built_settings: Settings) -> None:
+    (workspace / "build").mkdir()
+    (workspace / "home" / "downloads").mkdir(parents=True)
+    (workspace / "build" / "model.key").write_text("auto-1\n")
+    kept = workspace / "bucket" / "my-project-visor-state" / "models" / "auto-1.tar"
+    kept.parent.mkdir(parents=True)
+    with tarfile.open(kept, "w") as archive:
+        archive.add(built_settings.home / "models", "models")
+    (workspace / ".venv").symlink_to(sys.prefix)
+    for step in ("model-fetch", "model", "model-weights", "model-build", "model-keep"):
+        run(step, workspace)
+    assert not (workspace / "build" / "model.new").exists()
+    assert not list((workspace / "home" / "downloads").iterdir())
+
+
+def test_a_tool_that_an_image_lacks_ends_the_build(workspace: Path) -> None:
+    (workspace / "build").mkdir()
+    for tool in ("cp", "terraform", "sleep"):
+        program = tools_of(workspace, STEPS["terraform"]["name"]) / tool
+        program.rename(program.with_suffix(".gone"))
+        with pytest.raises(AssertionError, match=f"{tool}: not found"):
+            run("terraform", workspace)
+        program.with_suffix(".gone").rename(program)
+    run("terraform", workspace)
 
 
 def test_model_key_changes_with_what_makes_the_model_and_nothing_else(workspace: Path) -> None:
@@ -201,35 +284,9 @@ def test_model_key_changes_with_what_makes_the_model_and_nothing_else(workspace:
     (workspace / "functions" / "search" / "main.py").write_text("")
     assert model_key("auto", workspace) == before
     assert model_key("nsfwjs", workspace) != before
-    with (workspace / "shared" / "visor" / "models" / "build.py").open("a") as file:
+    with (workspace / "shared" / "visor" / "models" / "build" / "convert.py").open("a") as file:
         file.write("# changed\n")
     assert model_key("auto", workspace) != before
-
-
-def test_bundles_step_makes_a_bundle_of_every_function(workspace: Path) -> None:
-    (workspace / ".venv").symlink_to(sys.prefix)
-    made = workspace / "home" / "models" / "made-1234"
-    made.mkdir(parents=True)
-    (made / "model.json").write_text("{}")
-    (made / "network.tflite").write_bytes(b"weights")
-    command = script("bundles").replace("build/bundles ", f"build/bundles --model {made} ")
-    (workspace / "visor.toml").write_text("[sources]\n")
-    environ = {**os.environ, "PYTHONPATH": str(workspace / "shared")}
-    done = subprocess.run(["bash", "-euc", command], cwd=workspace, env=environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    made_for = {path.stem for path in (workspace / "build" / "bundles").glob("*.zip")}
-    assert made_for == {path.parent.name for path in (ROOT / "functions").glob("*/main.py")}
-    assert (workspace / "build" / "bundles" / "crawl" / "visor.toml").is_file()
-
-
-def test_terraform_step_keeps_its_state_in_the_bucket_and_hands_on_the_addresses(workspace: Path) -> None:
-    (workspace / "build").mkdir()
-    run("terraform", workspace)
-    assert 'backend "gcs"' in (workspace / "terraform" / "backend_override.tf").read_text()
-    calls = (workspace / "terraform.log").read_text().splitlines()
-    assert calls[0] == "init -backend-config=bucket=my-project-visor-state"
-    assert calls[1:3] == ["plan -out=../build/plan -var=model=auto", "apply ../build/plan"]
-    assert (workspace / "build" / "endpoint").read_text() == "https://visor-search-x.run.app"
 
 
 @pytest.fixture
@@ -243,27 +300,6 @@ def dist(workspace: Path) -> Path:
     return folder
 
 
-def test_page_step_builds_the_page_from_a_clean_checkout(workspace: Path) -> None:
-    ignore = shutil.ignore_patterns("node_modules", "dist")
-    shutil.copytree(ROOT / "frontend", workspace / "frontend", ignore=ignore)
-    shutil.copytree(ROOT / "docs", workspace / "docs")
-    run("page", workspace)
-    built = workspace / "frontend" / "dist"
-    assert json.loads((built / "config.json").read_text(encoding="utf-8"))["endpoint"] == ""
-    assert "<script" in (built / "index.html").read_text(encoding="utf-8")
-    assert list((built / "assets").glob("*.js"))
-
-
-def test_publish_step_uploads_the_page_with_the_endpoint(workspace: Path, dist: Path) -> None:
-    (workspace / "build").mkdir()
-    (workspace / "build" / "endpoint").write_text("https://visor-search-x.run.app")
-    run("publish", workspace)
-    site = workspace / "bucket" / "my-project-visor-site"
-    config = json.loads((site / "config.json").read_text())
-    assert config == {"endpoint": "https://visor-search-x.run.app", "title": "Mine"}
-    assert (site / "assets" / "index-B-1l_bOM.js").is_file()
-
-
 def test_headers_and_order_of_uploads(dist: Path) -> None:
     commands = {Path(path).name: command for command in publish.uploads(dist, "gs://b") for path in command[5:-1]}
     assert f"--cache-control={publish.FOR_EVER}" in commands["index-B-1l_bOM.js"]
@@ -272,6 +308,22 @@ def test_headers_and_order_of_uploads(dist: Path) -> None:
     assert "--content-type=image/svg+xml" in commands["icon.svg"]
     assert "--cache-control=no-cache" in commands["index.html"]
     assert list(commands)[-2:] == ["config.json", "index.html"], "what names others comes last"
+
+
+def test_a_service_that_serves_the_page_is_opened_without_all_users(workspace: Path, dist: Path) -> None:
+    command = [sys.executable, str(ROOT / "scripts" / "publish.py"), str(dist), "run://p/us-central1/visor-search"]
+    done = subprocess.run(
+        [*command, "--endpoint", "https://x.run.app", "--dry-run"], capture_output=True, text=True, check=True
+    )
+    where = "--region=us-central1 --project=p --quiet"
+    assert done.stdout.strip() == f"gcloud run services update visor-search --no-invoker-iam-check {where}"
+    assert json.loads((dist / "config.json").read_text())["endpoint"] == ""
+
+
+def test_what_the_owner_says_of_the_page_is_published(dist: Path) -> None:
+    publish.write_config(dist, "https://x.run.app/", {"title": "Shop", "notes": [{"text": "Hand-made"}]})
+    config = json.loads((dist / "config.json").read_text())
+    assert config == {"endpoint": "https://x.run.app", "title": "Shop", "notes": [{"text": "Hand-made"}]}
 
 
 def test_a_file_of_unknown_type_is_not_published(dist: Path) -> None:
@@ -348,6 +400,7 @@ def test_smoke_finds_all_well(deployed: Any) -> None:
     done = smoke(deployed)
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("ok ") == 5
+    assert done.stdout.rstrip().endswith("/index.html")
     assert "5 images" in done.stdout
 
 

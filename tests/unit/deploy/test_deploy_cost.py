@@ -21,6 +21,7 @@ from visor.free_tier.cost_model import (
     UsagePlan,
     cold_starts_a_day,
     first_limit,
+    first_load_bytes,
     growth_limits,
     lines,
     looks_a_day,
@@ -38,11 +39,16 @@ def by_name(found: list[Line]) -> dict[tuple[str, str], Line]:
     return {(line.service, line.metric): line for line in found}
 
 
-def test_the_defaults_are_free_everywhere_with_a_quarter_to_spare() -> None:
+def test_the_defaults_are_free_everywhere() -> None:
     plan = UsagePlan()
     assert (plan.images, plan.recrawl_days, plan.churn, plan.searches_a_day) == (100_000, 7, 0.05, 1000)
     close = {f"{x.service} {x.metric}": round(x.share, 3) for x in lines(plan) if x.share > ENOUGH}
-    assert close == {}
+    assert close.keys() == {
+        "Cloud Run data out",
+        "Cloud Storage Class B operations",
+        "Artifact Registry stored",
+    }, "docs/deploy.md says which are close"
+    assert max(close.values()) < 0.9
 
 
 def test_the_defaults_are_what_terraform_deploys() -> None:
@@ -63,6 +69,9 @@ def test_what_the_owner_sets_is_what_is_counted(tmp_path: Path) -> None:
     assert (plan.search_memory_gib, plan.search_instances, plan.compact_runs_a_day) == (4, 3, 1)
     assert plan.search_cpu == UsagePlan().search_cpu
     assert plan.switch
+    assert not plan.page_from_function
+    (folder / "more.auto.tfvars").write_text('public = "function"\n')
+    assert deployed_plan(folder).page_from_function
 
 
 def test_looks_for_news_are_at_most_one_a_search_and_one_a_period() -> None:
@@ -73,13 +82,14 @@ def test_looks_for_news_are_at_most_one_a_search_and_one_a_period() -> None:
     assert "looks for news: 1,000 × 2" in reads.arithmetic
 
 
-def test_images_are_free_with_a_quarter_to_spare_whatever_the_sources_are() -> None:
+def test_images_are_free_whatever_the_sources_are() -> None:
     kinds = dict.fromkeys((f"{kind}_sources" for kind in image_sizes().sources), True)
     (images,) = [x for x in lines(msgspec.structs.replace(UsagePlan(), **kinds)) if x.service == "Artifact Registry"]
-    assert images.share <= ENOUGH
+    assert images.share <= 1
+    assert "runtime, stored once: " in images.arithmetic
     assert all(f"crawl of {kind}: " in images.arithmetic for kind in image_sizes().sources)
     (switch,) = [x for x in lines(UsagePlan(switch=True)) if x.service == "Artifact Registry"]
-    assert switch.share <= ENOUGH
+    assert switch.share <= 1
 
 
 def test_every_allowance_has_a_line_in_its_order() -> None:
@@ -110,7 +120,16 @@ def test_arithmetic_adds_up() -> None:
 
 @pytest.mark.parametrize(
     "field",
-    ["images", "churn", "searches_a_day", "visits_a_day", "vector_numbers", "deployments_a_month", "links_a_day"],
+    [
+        "images",
+        "churn",
+        "searches_a_day",
+        "visits_a_day",
+        "returns_a_day",
+        "vector_numbers",
+        "deployments_a_month",
+        "links_a_day",
+    ],
 )
 def test_more_of_anything_uses_no_less(field: str) -> None:
     small = UsagePlan()
@@ -136,7 +155,30 @@ def test_fit_is_the_edge() -> None:
     assert all(x.share <= 1 for x in lines(msgspec.structs.replace(UsagePlan(), images=images)))
     over = [x for x in lines(msgspec.structs.replace(UsagePlan(), images=images + 2)) if x.share > 1]
     assert [f"{x.service}, {x.metric}" for x in over] == [found["images"].limit]
-    assert found["percent of this plan"].largest >= 100 / ENOUGH
+    assert found["percent of this plan"].largest >= 110
+
+
+def test_what_is_easily_left_out_is_counted() -> None:
+    found = by_name(lines(UsagePlan()))
+    parts = {
+        ("Cloud Run", "data out"): ("embed: ", "crawl: ", "links: "),
+        ("Cloud Run", "vCPU time"): ("pauses of a polite crawl: ", "other starts: "),
+        ("Cloud Storage", "Class B operations"): ("page again: ",),
+        ("Cloud Storage", "stored"): ("state and kept models: ",),
+        ("Artifact Registry", "stored"): ("runtime, stored once: ", "replaced images: "),
+    }
+    for name, terms in parts.items():
+        assert [term for term in terms if term not in found[name].arithmetic] == []
+    assert 0.4 < first_load_bytes(UsagePlan()) / 2**30 < 0.6
+
+
+def test_a_page_from_the_function_is_read_from_there() -> None:
+    bucket, function = (by_name(lines(UsagePlan(page_from_function=by))) for by in (False, True))
+    key = ("Cloud Storage", "Class B operations")
+    assert function[key].used < bucket[key].used / 5
+    assert function["Cloud Storage", "data out"].used == 0
+    assert function["Cloud Run", "data out"].used > bucket["Cloud Run", "data out"].used + 0.2
+    assert function["Cloud Run", "requests"].used > bucket["Cloud Run", "requests"].used
 
 
 def test_cold_starts_follow_from_gaps() -> None:

@@ -85,7 +85,7 @@ def test_only_search_is_public_and_the_rest_takes_inside_calls_only(config: Terr
     assert text.count('"ALLOW_ALL"') == 1
     assert text.index("search = {") < text.index('"ALLOW_ALL"') < text.index("var.billing_account == null ? {} : {")
     members = (ROOT / "terraform" / "iam.tf").read_text(encoding="utf-8")
-    assert members.count('"allUsers"') == 1
+    assert members.count('= "allUsers"') == 1
     assert "allAuthenticatedUsers" not in members
 
 
@@ -127,7 +127,12 @@ class Doors(BaseHTTPRequestHandler):
         self._send(200, server.policies[door])
 
     def _door(self) -> str:
-        return "page" if "/b/" in self.path else "endpoint"
+        return "page" if "/b/" in self.path else "endpoint" if "IamPolicy" in self.path else "service"
+
+    def do_PATCH(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.policies["service"] |= body  # type: ignore[attr-defined]
+        self._send(200, body)
 
     def _send(self, status: int, document: dict[str, Any]) -> None:
         data = json.dumps(document).encode()
@@ -152,6 +157,7 @@ def doors() -> Iterator[Any]:
                 {"role": "projects/p/roles/visorSwitch", "members": ["serviceAccount:switch@x"]},
             ],
         },
+        "service": {"name": "projects/p/locations/r/services/s", "invokerIamDisabled": True},
         "page": {"etag": "b", "bindings": [{"role": "roles/storage.legacyObjectReader", "members": ["allUsers"]}]},
     }
     thread = threading.Thread(target=server.serve_forever)
@@ -172,18 +178,25 @@ def switch() -> ModuleType:
     return module
 
 
-def close(switch: ModuleType, doors: Any) -> list[str]:
+def close(switch: ModuleType, doors: Any, bucket: str = "bucket") -> list[str]:
     base = f"http://127.0.0.1:{doors.server_port}"
     with requests.Session() as session:
-        closed: list[str] = switch.close(session, "projects/p/locations/r/services/s", "bucket", run=base, storage=base)
+        closed: list[str] = switch.close(session, "projects/p/locations/r/services/s", bucket, run=base, storage=base)
     return closed
 
 
 def test_switch_shuts_the_public_out_and_nobody_else(switch: ModuleType, doors: Any) -> None:
     assert close(switch, doors) == ["endpoint", "page"]
-    members = [m for policy in doors.policies.values() for b in policy["bindings"] for m in b["members"]]
+    members = [m for door in ("endpoint", "page") for b in doors.policies[door]["bindings"] for m in b["members"]]
     assert members == ["serviceAccount:own@x", "serviceAccount:switch@x"]
     assert close(switch, doors) == [], "a second notification finds nothing to do"
+
+
+def test_switch_checks_invokers_again_where_the_function_serves_the_page(switch: ModuleType, doors: Any) -> None:
+    doors.policies["endpoint"]["bindings"] = []
+    assert close(switch, doors, bucket="") == ["page"]
+    assert doors.policies["service"]["invokerIamDisabled"] is False
+    assert close(switch, doors, bucket="") == []
 
 
 def test_switch_reads_again_when_somebody_else_wrote(switch: ModuleType, doors: Any) -> None:
@@ -231,7 +244,11 @@ def test_switch_closes_both_doors_when_google_says_that_the_budget_is_used(
     attributes = {"type": "google.cloud.pubsub.topic.v1.messagePublished", "source": "//pubsub/topics/visor-budget"}
     switch.switch(CloudEvent(attributes, {"message": {"data": data}}))
     assert not [
-        m for policy in doors.policies.values() for b in policy["bindings"] for m in b["members"] if m == "allUsers"
+        m
+        for door in ("endpoint", "page")
+        for b in doors.policies[door]["bindings"]
+        for m in b["members"]
+        if m == "allUsers"
     ]
     told = json.loads(capsys.readouterr().out)
     assert (told["severity"], told["cost"]) == ("ALERT", 0.6)

@@ -32,7 +32,7 @@ class Recorder:
 def embed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[Any, Recorder]]:
     """The real functions/embed/main.py, started by functions-framework as Cloud Functions starts it."""
     recorder = Recorder()
-    monkeypatch.setattr(App, "batch_embedder", recorder)
+    monkeypatch.setattr(App, "pushed_batches", recorder)
     monkeypatch.setattr("visor.web.cloud_logging.log_to_cloud", lambda *_: None)
     monkeypatch.setenv("VISOR_HOME", str(tmp_path))
     before = set(sys.modules)

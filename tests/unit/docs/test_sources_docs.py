@@ -15,13 +15,14 @@ from visor.sources.registry import kinds
 from visor.storage import open_stores
 
 TEXT = (Path(__file__).parents[3] / "docs" / "sources.md").read_text("utf-8")
+KEYS = dict.fromkeys(re.findall(r"\$\{(\w+)\}", TEXT), "12345")
 SHOWN = re.findall(r"```toml\n(.*?)```", TEXT, re.S)
 
 
 @pytest.mark.parametrize("text", SHOWN, ids=lambda text: text.split("]")[0].removeprefix("["))
 def test_a_shown_configuration_can_be_opened(text: str, tmp_path: Path) -> None:
     configuration = SourcesFile(text)
-    with context_for(MARKET_KEY="12345") as context, open_stores(Settings(home=tmp_path)) as stores:
+    with context_for(**KEYS) as context, open_stores(Settings(home=tmp_path)) as stores:
         context = replace(context, objects=stores.objects)
         for name in configuration.entries:
             assert configuration.open(name, context).name == name

@@ -28,7 +28,7 @@ SOMETIMES = {
     "crawl": "from visor.sources.registry import load_kind; "
     "[load_kind(k) for k in ('shop_api', 'feed', 'wikidata', *{kinds})]; "
     "from visor.sources.parse.encoding import decoded; decoded(b'', 'latin-1')",
-    "embed": "import visor.image_readers.readers, visor.storage.bucket_clients",
+    "embed": "import visor.image_readers.readers, visor.storage.bucket_clients, visor.storage.gcp.queue",
     "compact": "import visor.index.merge.garbage, visor.index.format.projection",
     "search": "import visor.ingest.push, visor.search.explain, visor.storage.gcp.queue, visor.index.search.metrics, "
     "visor.near_duplicates.alignment",

@@ -171,6 +171,15 @@ def test_a_host_that_asks_for_it_is_left_alone(origin: Origin, fetcher: Fetcher,
     assert len(origin.requests) == 1
 
 
+def test_a_size_that_a_host_does_not_make_is_a_wrong_address(origin: Origin, fetcher: Fetcher) -> None:
+    said = b"<title>Too many requests</title>Use thumbnail steps listed on https://w.wiki/GHai"
+    origin.routes["/600px-x.jpg"] = status(429, said)
+    with pytest.raises(FetchFailed, match="thumbnails of this size") as caught:
+        fetcher.fetch(origin.base + "/600px-x.jpg")
+    assert "Crawl the source again" in str(caught.value)
+    assert fetcher.fetch(origin.base + "/a.jpg").body
+
+
 def test_another_host_is_not_left_alone_with_it(origin: Origin) -> None:
     with Origin() as other:
         other.routes["/b.jpg"] = status(200, PICTURE)

@@ -20,6 +20,7 @@ from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
 from visor.http.throttle import DEAD_AFTER, DEAD_PAUSE_S, HostThrottle
 from visor.schema.items import Item, item_id
+from visor.search.query import PAUSE_MAX_S
 from visor.settings import Settings
 
 
@@ -69,6 +70,16 @@ def test_failures_that_are_not_in_a_row_pause_nobody() -> None:
 
 def fetch(fetcher: Fetcher, server: Server) -> bytes:
     return fetcher.fetch(f"{server.url}/", FetchOptions(accept="*/*")).body
+
+
+def test_a_visitor_s_url_silences_no_host_for_long(tmp_path: Path) -> None:
+    busy = Reply(status=503, headers={"Retry-After": "2099"})
+    with serving(lambda _: busy) as server, Fetcher(Settings(allow_hosts=(server.host,))) as fetcher:
+        with pytest.raises(FetchUnavailable):
+            fetcher.fetch(f"{server.url}/a", FetchOptions(pause_max_s=PAUSE_MAX_S))
+        with pytest.raises(FetchUnavailable) as refused:
+            fetcher.fetch(f"{server.url}/b", FetchOptions())
+    assert 0 < (refused.value.retry_after_s or 0) <= PAUSE_MAX_S
 
 
 def test_what_a_host_asks_of_the_crawl_holds_for_downloads_too(tmp_path: Path) -> None:

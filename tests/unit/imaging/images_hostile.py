@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageCms, ImageDraw
+from PIL import Image, ImageChops, ImageCms, ImageDraw, TiffImagePlugin
+from PIL.PngImagePlugin import PngInfo
 
 pillow_heif.register_heif_opener()
 
@@ -213,10 +214,111 @@ def _good() -> dict[str, tuple[bytes, Expected]]:
         ),
         "named wrongly": (encoded(image, "PNG"), Expected("PNG")),
     }
+    made |= _of_cameras_and_scanners()
     for orientation, how in upright.items():
         data = encoded(image.transpose(how), "JPEG", quality=95, subsampling=0, exif=exif(orientation))
         made[f"jpeg orientation {orientation}"] = (data, Expected("JPEG"))
     return made
+
+
+def deep_rgb(bits: int, channels: int = 3) -> np.ndarray:
+    """The four quarters with values of so many bits, (h, w, channels) uint16."""
+    values = np.asarray(quarters().convert("RGBA"), np.uint32)[..., :channels] * ((1 << bits) - 1) // 255
+    return values.astype(np.uint16)
+
+
+def deep_png(bits: int, channels: int) -> bytes:
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep_rgb(bits, channels))
+    return png(WIDTH, HEIGHT, chunk(b"IDAT", zlib.compress(rows)), depth=16, colour=2 if channels == 3 else 6)
+
+
+def deep_tiff(bits: int, order: str) -> bytes:
+    pixels = deep_rgb(bits).astype(f"{order}u2").tobytes()
+    entries = [(256, 3, 1, WIDTH), (257, 3, 1, HEIGHT), (258, 3, 3, 8), (259, 3, 1, 1), (262, 3, 1, 2), (273, 4, 1, 14)]
+    entries += [(277, 3, 1, 3), (278, 3, 1, HEIGHT), (279, 4, 1, len(pixels))]
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 14 + len(pixels))
+    bits_each = struct.pack(f"{order}3H", 16, 16, 16)
+    directory = struct.pack(f"{order}H", len(entries))
+    for tag, kind, count, value in entries:
+        packed = struct.pack(f"{order}H", value).ljust(4, b"\0") if kind == 3 and count == 1 else b""
+        directory += struct.pack(f"{order}HHI", tag, kind, count) + (packed or struct.pack(f"{order}I", value))
+    return head + bits_each + pixels + directory + bytes(4)
+
+
+def camera_tiff(preview: bytes, orientation: int = 1) -> bytes:
+    """What RAW files look like: a small picture first, the camera's name, and a large JPEG that no tag here names."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[0x010F], tags[0x0112] = "A maker", orientation
+    small = encoded(Image.new("RGB", (16, 12)), "TIFF", tiffinfo=tags)
+    return small + bytes(100) + encoded(Image.new("RGB", (32, 24)), "JPEG") + preview
+
+
+def adobe(transform: int | None) -> bytes:
+    """A CMYK JPEG with this transform in Adobe's marker (None: without the marker)."""
+    image = quarters().convert("CMYK")
+    data = encoded(image, "JPEG", quality=98, subsampling=0)
+    start = data.index(b"\xff\xee")
+    length = 2 + int.from_bytes(data[start + 2 : start + 4], "big")
+    if transform is None:
+        return data[:start] + data[start + length :]
+    if transform == 2:
+        # YCCK: what is written is inverted once more.
+        ycc = Image.merge("RGB", image.split()[:3]).convert("YCbCr").split()
+        four = Image.merge("CMYK", (*map(ImageChops.invert, ycc), image.getchannel("K")))
+        data = encoded(four, "JPEG", quality=98, subsampling=0)
+    return data[: start + 15] + bytes([transform]) + data[start + 16 :]
+
+
+def _of_cameras_and_scanners() -> dict[str, tuple[bytes, Expected]]:
+    image = quarters()
+    jpeg = encoded(image, "JPEG", quality=95, subsampling=0)
+    grey12 = Image.fromarray(np.asarray(image.convert("L"), np.uint16) * 16)
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    made = {
+        "jpeg without its last marker": (jpeg[:-2], Expected("JPEG")),
+        "jpeg without its last part": (jpeg[: -len(jpeg) // 50], Expected("JPEG")),
+        "jpeg with a video behind it": (jpeg + b"\xff\xda\x00\x10" * 200, Expected("JPEG")),
+        "jpeg cmyk without a marker": (adobe(None), Expected("JPEG")),
+        "jpeg cmyk transform 0": (adobe(0), Expected("JPEG")),
+        "jpeg ycck": (adobe(2), Expected("JPEG", tolerance=20)),
+        "png whose xmp alone turns it": (
+            encoded(image, "PNG", pnginfo=_text("XML:com.adobe.xmp", xmp)),
+            Expected("PNG"),
+        ),
+        "png opaque alpha": (encoded(image.convert("RGBA"), "PNG"), Expected("PNG")),
+        "jpeg 2000": (encoded(image, "JPEG2000"), Expected("JPEG2000")),
+        "jpeg 2000 codestream": (encoded(image, "JPEG2000", no_jp2=True), Expected("JPEG2000")),
+        "png grey 12 bit in 16": (encoded(grey12, "PNG"), Expected("PNG", corners=greys())),
+        "tiff grey 12 bit in 16": (encoded(grey12, "TIFF"), Expected("TIFF", corners=greys())),
+        "tiff float to 1.0": (
+            encoded(Image.fromarray(np.asarray(image.convert("L"), np.float32) / 255), "TIFF"),
+            Expected("TIFF", corners=greys()),
+        ),
+        "raw of a tiff": (camera_tiff(jpeg), Expected("RAW")),
+        "raw turned": (
+            camera_tiff(encoded(image.transpose(Image.Transpose.ROTATE_90), "JPEG", quality=95, subsampling=0), 6),
+            Expected("RAW"),
+        ),
+        "raw of olympus": (b"IIRO" + camera_tiff(jpeg)[4:], Expected("RAW")),
+        "raw of fujifilm": (b"FUJIFILMCCD-RAW 0201" + bytes(80) + jpeg, Expected("RAW")),
+        "raw of canon": (b"\0\0\0\x18ftypcrx " + bytes(90) + b"CMT1" + camera_tiff(jpeg), Expected("RAW")),
+        "avif with another first brand": (
+            encoded(image, "AVIF", quality=95, subsampling="4:4:4").replace(b"ftypavif", b"ftypmif1", 1),
+            Expected("AVIF"),
+        ),
+    }
+    for bits in (10, 12, 14, 16):
+        made[f"png rgb {bits} bit in 16"] = deep_png(bits, 3), Expected("PNG")
+        made[f"png rgba {bits} bit in 16"] = deep_png(bits, 4), Expected("PNG")
+        made[f"tiff rgb {bits} bit in 16"] = deep_tiff(bits, "<"), Expected("TIFF")
+    made["tiff rgb 12 bit in 16, big-endian"] = deep_tiff(12, ">"), Expected("TIFF")
+    return made
+
+
+def _text(key: str, value: bytes) -> PngInfo:
+    info = PngInfo()
+    info.add_itxt(key, value.decode())
+    return info
 
 
 def lab(image: Image.Image) -> Image.Image:
@@ -263,7 +365,6 @@ def _bad() -> dict[str, tuple[bytes, str]]:
         "mp4": (b"\0\0\0\x20ftypisom" + bytes(100), "video"),
         "ico": (encoded(photo(), "ICO"), "ICO"),
         "photoshop": (b"8BPS" + bytes(100), "Photoshop"),
-        "jpeg 2000": (encoded(photo(), "JPEG2000"), "JPEG 2000"),
         "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n", "PostScript"),
         "ppm": (encoded(photo(), "PPM"), "not an image"),
         "tga": (encoded(photo(), "TGA"), "not an image"),
@@ -271,8 +372,10 @@ def _bad() -> dict[str, tuple[bytes, str]]:
         "svg in xml": (b"<?xml version='1.0'?>\n<!-- x -->\n" + svg, "SVG"),
         "svg with doctype": (b"<!DOCTYPE svg PUBLIC '-//W3C//DTD SVG 1.1//EN' 'x.dtd'>" + svg, "SVG"),
         "svg of entities": (b"<?xml version='1.0'?><!DOCTYPE svg [<!ENTITY a 'aa'>]>" + svg, "SVG"),
-        "jpeg cut in half": (jpeg[: len(jpeg) // 2], "ends before"),
-        "jpeg cut near its end": (jpeg[:-200], "ends before"),
+        "jpeg of its first lines": (jpeg[: jpeg.index(b"\xff\xda") + 300], "ends before"),
+        "raw without a preview": (b"IIRO" + bytes(500), "no preview"),
+        "jpeg 2000 cut in half": (encoded(photo(), "JPEG2000")[:500], "JPEG2000"),
+        "jpeg xl of a header only": (b"\xff\x0a" + bytes(30), "JXL"),
         "jpeg of a header only": (jpeg[:20], "JPEG"),
         "jpeg of a marker only": (b"\xff\xd8\xff", "JPEG"),
         "jpeg of 500 scans": (_jpeg_of_many_scans(), "scans"),

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.unit.imaging.images_hostile import BAD, GOOD, SEEDS, Expected, encoded, photo, quarters
+from tests.unit.imaging.images_hostile import BAD, GOOD, SEEDS, Expected, encoded, frames, photo, quarters
 
 from visor.errors import UndecodableImage
 from visor.imaging.decode import FORMATS, FRAMES_MAX, DecodedImage, decode_image
 
 PIXELS_MAX = 60_000_000
+
+MEASURE = """
+import re, sys
+from pathlib import Path
+from visor.imaging.decode import decode_image
+data, status = Path(sys.argv[1]).read_bytes(), Path("/proc/self/status")
+Path("/proc/self/clear_refs").write_text("5")
+before = int(re.search(r"VmRSS:\\s+(\\d+)", status.read_text())[1])
+decode_image(data, pixels_max=60_000_000, side_hint=299)
+print((int(re.search(r"VmHWM:\\s+(\\d+)", status.read_text())[1]) - before) * 1024)
+"""
+"""Prints by how many bytes decoding a file makes the process grow at most."""
+SIDE = (2048, 2048)
+SHADES = [Image.new("RGB", SIDE, (90, 20, 30 + shade)) for shade in range(4)]
+"""Hardly different, so that none is worth stopping at."""
+MEMORY: dict[str, Callable[[], bytes]] = {
+    form: lambda form=form: encoded(photo().resize(SIDE), form)  # type: ignore[misc]
+    for form in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF", "HEIF", "JPEG2000")
+}
+MEMORY["JPEG progressive"] = lambda: encoded(photo().resize(SIDE), "JPEG", progressive=True, subsampling=0)
+MEMORY["PNG alpha"] = lambda: encoded(Image.new("RGBA", SIDE, (90, 20, 30, 40)), "PNG")
+MEMORY["TIFF float"] = lambda: encoded(Image.new("F", SIDE, 0.5), "TIFF", compression="tiff_lzw")
+for moving in ("WEBP", "GIF", "PNG", "AVIF"):
+    MEMORY[f"{moving} moving"] = lambda form=moving: frames(*SHADES, form=form, duration=40)  # type: ignore[misc]
+A_PIXEL = dict.fromkeys(MEMORY, 6) | {"WEBP": 17, "WEBP moving": 17, "GIF moving": 14, "PNG moving": 14}
+A_PIXEL |= {"AVIF": 10, "AVIF moving": 17, "HEIF": 8, "JPEG": 4}
 
 # Pillow warns of what decode_image() then refuses or does without. Outside of tests a warning does not end a decode.
 pytestmark = [
@@ -100,6 +134,105 @@ def test_an_animation_that_breaks_off_later_is_still_a_picture() -> None:
     data = encoded(faint, "GIF", save_all=True, append_images=[photo().convert("L")])
     assert decode_image(data, pixels_max=PIXELS_MAX).frame == 1
     assert decode_image(data[: len(data) // 2], pixels_max=PIXELS_MAX).frame == 0
+
+
+@pytest.mark.parametrize("share", [0.6, 0.8, 0.98])
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_rows": 1}], ids=str)
+def test_a_jpeg_whose_end_is_missing_is_what_browsers_show(share: float, options: dict[str, Any]) -> None:
+    large = photo().resize((640, 480))
+    data = encoded(large, "JPEG", quality=90, **options)
+    start = data.index(b"\xff\xda")
+    decoded = decode_image(data[: start + int((len(data) - start) * share)], pixels_max=PIXELS_MAX)
+    assert decoded.pixels.size == (640, 480)
+    upper = (0, 0, 640, int(480 * (share - 0.15)))
+    there, whole = (np.asarray(one.crop(upper), int) for one in (decoded.pixels, large))
+    assert np.abs(there - whole).mean() < (20 if options.get("progressive") else 4)
+
+
+def large_file(name: str) -> bytes:
+    """A picture of 1,600 × 900 pixels."""
+    picture = photo().resize((1600, 900))
+    form, mode, options = LARGE[name]
+    return encoded(picture.convert(mode), form, **options)
+
+
+LARGE: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "jpeg": ("JPEG", "RGB", {}),
+    "jpeg 2000": ("JPEG2000", "RGB", {}),
+    "png": ("PNG", "RGB", {}),
+    "png with alpha": ("PNG", "RGBA", {}),
+    "png palette": ("PNG", "P", {}),
+    "png grey": ("PNG", "L", {}),
+    "png grey with alpha": ("PNG", "LA", {}),
+    "tiff lzw": ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+    "tiff raw": ("TIFF", "RGB", {}),
+    "tiff deflate": ("TIFF", "RGB", {"compression": "tiff_adobe_deflate"}),
+    "tiff cmyk": ("TIFF", "CMYK", {"compression": "tiff_lzw"}),
+    "tiff turned": ("TIFF", "RGB", {"compression": "tiff_lzw", "tiffinfo": {0x0112: 6}}),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_what_is_too_large_as_a_whole_is_scaled_while_it_is_decoded(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = large_file(name)
+    whole = decode_image(data, pixels_max=PIXELS_MAX, side_hint=200)
+    monkeypatch.setattr("visor.imaging.decode.BYTES_MAX", 0)
+    monkeypatch.setattr("visor.imaging.bands.BAND_BYTES", 300_000)
+    decoded = decode_image(data, pixels_max=1600 * 900 // (9 if name == "jpeg" else 3), side_hint=200)
+    assert (decoded.width, decoded.height) == (whole.width, whole.height)
+    assert min(decoded.pixels.size) >= 180
+    same = whole.pixels.resize(decoded.pixels.size, Image.Resampling.BOX)
+    assert np.abs(np.asarray(same, int) - np.asarray(decoded.pixels, int)).mean() < 4
+
+
+@pytest.mark.parametrize("form", ["WEBP", "AVIF", "GIF"])
+def test_what_cannot_be_scaled_is_refused_with_what_to_do(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visor.imaging.decode.BYTES_MAX", 0)
+    data = frames(photo().resize((1600, 900)), quarters().resize((1600, 900)), form=form, duration=50)
+    with pytest.raises(UndecodableImage, match="too much memory") as caught:
+        decode_image(data, pixels_max=1_000_000, side_hint=200)
+    assert "VISOR_PIXELS_MAX" in str(caught.value)
+
+
+@pytest.mark.parametrize("side", [901, 1000, 1023, 1024, 1025])
+def test_a_jpeg_2000_of_any_size_is_scaled(side: int) -> None:
+    data = encoded(photo().resize((side, side + 6)), "JPEG2000")
+    for hint in (16, 33, 70, 130, 300):
+        assert hint <= min(decode_image(data, pixels_max=PIXELS_MAX, side_hint=hint).pixels.size) < 2 * hint
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 4000), (4000, 1), (79, 3686), (3, 7)])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "TIFF", "JPEG2000"])
+@pytest.mark.parametrize("side", [None, 1, 299])
+def test_thin_and_tiny_pictures(width: int, height: int, form: str, side: int | None) -> None:
+    data = encoded(photo().resize((width, height)), form)
+    decoded = decode_image(data, pixels_max=PIXELS_MAX, side_hint=side)
+    assert (decoded.width, decoded.height) == (width, height)
+    assert min(decoded.pixels.size) >= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("name", MEMORY)
+def test_no_decoder_takes_more_memory_than_is_counted(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "picture"
+    file.write_bytes(MEMORY[name]())
+    found = subprocess.run([sys.executable, "-c", MEASURE, str(file)], capture_output=True, text=True, check=True)
+    assert int(found.stdout) < 2048 * 2048 * A_PIXEL[name] + 32_000_000
+
+
+def test_jpeg_xl_is_decoded_or_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = pytest.importorskip("imagecodecs")
+    for size, options in (((96, 64), {}), ((1, 1), {}), ((1024, 768), {}), ((333, 999), {"usecontainer": True})):
+        picture = quarters().resize(size)
+        decoded = decode_image(codec.jpegxl_encode(np.asarray(picture), **options), pixels_max=PIXELS_MAX)
+        assert (decoded.format, decoded.pixels.size) == ("JXL", size)
+        assert np.abs(np.asarray(decoded.pixels, int) - np.asarray(picture, int)).mean() < 8
+    data = codec.jpegxl_encode(np.zeros((900, 1600, 3), np.uint8))
+    with pytest.raises(UndecodableImage, match="1,600 x 900 pixels"):
+        decode_image(data, pixels_max=1_000_000)
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(UndecodableImage, match=re.escape("visor-search[formats]")):
+        decode_image(data, pixels_max=PIXELS_MAX)
 
 
 @pytest.mark.parametrize("name", SEEDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -15,6 +16,8 @@ from tests.unit.index.index_fixtures import DIMENSION, Shop, clustered, hash_of,
 from visor.errors import BadRequest
 from visor.index.format.projection import Projection
 from visor.index.merge.merge import merge
+from visor.index.search import candidates as candidates_module
+from visor.index.search import searcher as searcher_module
 from visor.index.search.metrics import BOOLEAN, METRICS, PLAIN, Metric
 from visor.index.search.searcher import Searcher
 from visor.schema.items import FacetRow, item_id
@@ -215,6 +218,43 @@ def test_mahalanobis_is_scipys() -> None:
     expected = 1 / (1 + cdist(vectors[:1], vectors[:20], "mahalanobis", VI=inverse)[0])
     given = Metric("mahalanobis", vectors).similarities(vectors[0], vectors[:20])
     assert given == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_metric_s_statistics_are_taken_once_a_snapshot(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, vectors = fill(shop, 50)
+    searcher = shop.searcher()
+    made: list[str] = []
+    prepare = searcher_module.prepare_metric
+    monkeypatch.setattr(searcher_module, "prepare_metric", lambda of, name: (made.append(name), prepare(of, name))[1])
+    answers = [searcher.search(vectors[3], k=3, metric="mahalanobis").hits for _ in range(3)]
+    assert made == ["mahalanobis"]
+    assert answers[0] == answers[1] == answers[2]
+    shop.add(["more"], vectors[:1])
+    searcher.refresh(force=True)
+    searcher.search(vectors[3], k=3, metric="mahalanobis")
+    assert len(made) == 2
+
+
+def test_a_metric_goes_through_so_many_items_only(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, vectors = fill(shop, 50)
+    monkeypatch.setattr(candidates_module, "METRIC_IMAGES_MAX", 49)
+    with pytest.raises(BadRequest, match="50 items") as refused:
+        shop.searcher().search(vectors[3], k=3, metric="cityblock")
+    assert "exact" in refused.value.remedy
+
+
+@pytest.mark.slow
+def test_mahalanobis_takes_less_than_half_of_the_function_s_memory() -> None:
+    """In a process of its own: 4,096 vectors of the default model's 3,328 numbers."""
+    code = (
+        "import resource, numpy as np; from visor.index.search.metrics import Metric\n"
+        "v = np.random.default_rng(0).random((4096, 3328)).astype(np.float16); import scipy.linalg\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "Metric('mahalanobis', v).similarities(v[0], v[:1024])\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(run.stdout) * 1024 < 300_000_000
 
 
 def test_without_scipy_a_metric_is_refused_with_a_sentence(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

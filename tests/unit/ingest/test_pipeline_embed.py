@@ -14,7 +14,17 @@ import pytest
 from PIL import Image, ImageDraw
 from tests.unit.imaging.images_hostile import BAD, GOOD
 
-from visor.errors import CorruptObject, FetchFailed, FetchUnavailable, StoreUnavailable
+from visor.errors import (
+    CorruptObject,
+    FetchFailed,
+    FetchRefused,
+    FetchUnavailable,
+    ImageError,
+    StoreUnavailable,
+    UndecodableImage,
+    UndecodableNow,
+    UnsafeImage,
+)
 from visor.index.search.searcher import Searcher
 from visor.ingest.embed import BatchEmbedder, BatchIncomplete
 from visor.ingest.worker import Worker
@@ -188,11 +198,35 @@ def test_a_deleted_item_can_come_back(batches: BatchEmbedder, searchable: Any) -
     assert searchable()["count"] == 1
 
 
-def test_an_item_whose_new_picture_is_gone_is_no_longer_shown_with_the_old_one(
+@pytest.mark.parametrize(
+    ("error", "is_certain"),
+    [
+        (FetchFailed("The origin answers 403", status=403), False),
+        (FetchFailed("The origin answers 410", status=410), False),
+        (UndecodableNow("This is an HTML page, not a picture"), False),
+        (UndecodableImage("The JPEG file is broken"), True),
+        (FetchRefused("It is outside of the folders", remedy="Name it in VISOR_ALLOW_FOLDERS"), False),
+    ],
+)
+def test_an_item_whose_new_picture_fails_is_found_with_its_old_one(
+    error: ImageError, is_certain: bool, batches: BatchEmbedder, origin: Origin, searchable: Any, stores: Stores
+) -> None:
+    batches.embed(body(change("a"), change("b")))
+    origin.errors = {"a": error}
+    batches.embed(body(change("a", version=2)))
+    assert searchable()["count"] == 2
+    failure = failures(stores)[item_id("s", "a")]
+    assert (failure.get("certain", False), failure.get("next_at") is None) == (is_certain, is_certain)
+    origin.errors = {}
+    batches.embed(body(change("a", version=3)))
+    assert failures(stores) == {}
+
+
+def test_an_item_whose_new_picture_is_unsafe_is_no_longer_shown(
     batches: BatchEmbedder, origin: Origin, searchable: Any
 ) -> None:
     batches.embed(body(change("a"), change("b")))
-    origin.errors = {"a": FetchFailed("The origin answers 410")}
+    origin.errors = {"a": UnsafeImage("The safety head says porn")}
     batches.embed(body(change("a", version=2)))
     assert searchable()["ids"] == [item_id("s", "b")]
 

@@ -48,7 +48,7 @@ def home(built_settings: visor.Settings, folder: Path, tmp_path_factory: pytest.
 
 @contextmanager
 def served(home: Path, name: str) -> Iterator[Server]:
-    settings = visor.Settings(home=home, index=name, freshness_s=0.0)
+    settings = visor.Settings(home=home, index=name, freshness_s=0.0, owner_key="the owner's")
     with App(settings) as app:
         server = Server(app.site({})).start()
         yield server

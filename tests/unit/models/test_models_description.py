@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from visor.errors import SettingsError
-from visor.models.registry import AUTO_ORDER, EFFICIENTNET, MODELS, ModelDescription, WeightedNetwork, describe
+from visor.models.registry import BUILT, DEFAULT, EFFICIENTNET, MODELS, ModelDescription, WeightedNetwork, describe
 
 JOINED = describe("nsfwjs+efficientnet_lite0")
 
@@ -24,12 +24,12 @@ def test_names_and_fingerprints_are_unique() -> None:
     assert all(networks[part.network.name] == part.network for model in MODELS for part in model.parts)
 
 
-@pytest.mark.parametrize("name", AUTO_ORDER)
-def test_what_auto_tries_sees_labels_and_safety_and_keeps_inception(name: str) -> None:
-    model = describe(name)
+def test_auto_is_the_default_sees_all_and_its_package_is_of_its_fingerprint() -> None:
+    model = describe("auto")
+    assert model == describe(DEFAULT)
     assert model.sees_labels
     assert model.sees_safety
-    assert any(part.network.architecture == "inception_v3" and part.weight > 0 for part in model.parts)
+    assert set(BUILT) == {model.fingerprint()}
 
 
 def test_dimension_must_be_what_the_parts_make() -> None:

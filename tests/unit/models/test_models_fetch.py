@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from visor.errors import WeightsUnavailable
-from visor.models.build import fetch as fetching
-from visor.models.build.fetch import fetch, probe
+from visor.models.build.fetch import fetch
 from visor.models.registry import Download, Package
 
 CONTENT = b"weights" * 1000
@@ -93,21 +91,6 @@ def test_says_that_the_origin_said_no(origin: Origin, tmp_path: Path) -> None:
     missing = download(origin, url=f"{origin.base}/other.h5")
     with pytest.raises(WeightsUnavailable, match="404"):
         fetch(missing, tmp_path, str)
-    assert probe(missing) == "its address answers 404"
-    assert probe(download(origin)) is None
-
-
-def test_probe_gives_up_on_an_origin_that_does_not_answer(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetching, "PROBE_TIMEOUT_S", 0.2)
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        url = f"http://127.0.0.1:{silent.getsockname()[1]}/weights.h5"
-        assert "does not answer" in (probe(download(origin, url=url)) or "")
-
-
-def test_probe_names_a_refused_connection(origin: Origin) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        url = f"http://127.0.0.1:{closed.getsockname()[1]}/weights.h5"
-    assert probe(download(origin, url=url)) == "its address does not answer (ConnectError)"
 
 
 def test_names_the_client_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,13 @@ import pytest
 from tests.unit.sources.catalogue_server import Reply, Request, Server, context_for, serving
 
 from visor.errors import SettingsError, SourceError, SourceUnavailable
+from visor.http.fetch import Fetched
 from visor.schema.items import Item, item_id
 from visor.sources.contract import Page, Source, SourceContext
+from visor.sources.parse.mapping import Expressions
 from visor.sources.registry import open_source
+from visor.sources.secrets import Secrets
+from visor.sources.shop_api.paging import Pager, Paging
 
 MARKET = {
     "kind": "shop_api",
@@ -565,6 +569,23 @@ def test_the_next_page_stands_in_a_header(where: str) -> None:
     assert keys_of(pages) == ["1", "2"]
 
 
+@pytest.mark.parametrize(
+    ("url", "following"),
+    [
+        ("https://shop.example/all", "http://shop.example/all?page=2"),
+        ("https://shop.example/all", "?page=2"),
+        ("https://shop.example/all", "//shop.example/all?page=2"),
+        ("http://shop.example/all", "http://shop.example/all?page=2"),
+    ],
+)
+def test_no_next_page_is_asked_for_without_tls_behind_one_with_it(url: str, following: str) -> None:
+    paging = Paging(style="next", next="next")
+    pager = Pager(paging, Expressions({"next": "next"}, "s"), Secrets())
+    after = pager.following(pager.first(), [1], {"next": following}, Fetched(url=url, body=b""))
+    assert after is not None
+    assert pager.url(after, url) == f"{url}?page=2"
+
+
 def test_a_cursor_that_the_last_page_repeats_is_the_end() -> None:
     def answer(request: Request) -> Reply:
         at = int(request.query.get("cursor", 0))
@@ -607,6 +628,73 @@ def test_a_number_is_the_same_key_however_it_is_written() -> None:
     body = b'[{"id": 7, "img": "/a"}, {"id": 7.0, "img": "/a"}, {"id": "7", "img": "/a"}, {"id": 1e21, "img": "/b"}]'
     pages, _ = read_paged(lambda request: Reply(body), style="none")
     assert keys_of(pages) == ["7", "7", "7", "1000000000000000000000"]
+
+
+@pytest.mark.parametrize(
+    ("style", "url", "query", "asked"),
+    [
+        ("start", "/all", {"limit": "{start},{count}"}, ["/all?limit=0,2", "/all?limit=2,2", "/all?limit=4,2"]),
+        (
+            "page",
+            "/{count}/{page}.json",
+            {"lang": "de"},
+            ["/2/1.json?lang=de", "/2/2.json?lang=de", "/2/3.json?lang=de"],
+        ),
+        ("page", "/all?p={page}-{page}", {}, ["/all?p=1-1&n=2", "/all?p=2-2&n=2", "/all?p=3-3&n=2"]),
+        ("page", "/all", {"v": '{"page":{page}}'}, [f'/all?v={{"page":{at}}}&n=2' for at in (1, 2, 3)]),
+        (
+            "cursor",
+            "/all",
+            {"v": '{"after":"{cursor}"}'},
+            [f'/all?v={{"after":"{at}"}}&n=2' for at in ("", "a&b", "c")],
+        ),
+    ],
+    ids=["offset and count in one", "path", "query of the url", "json", "cursor"],
+)
+def test_an_api_gets_its_place_where_it_wants_it(style: str, url: str, query: dict[str, str], asked: list[str]) -> None:
+    left = [{"rows": things(1, 2), "after": "a&b"}, {"rows": things(3, 4), "after": "c"}, {"rows": things(5)}]
+    paging = {"style": style, "count": 2, "count_param": "n", "total": "total", "next": "after"}
+    config = {**API, "items": "rows", "query": query, "paging": paging}
+    with (
+        serving(lambda request: Reply.json({**left.pop(0), "total": 5})) as server,
+        context_for(server.host) as context,
+    ):
+        pages = list(open_source("s", {**config, "url": server.url + url}, context).read(None))
+        assert server.targets == asked
+    assert keys_of(pages) == ["1", "2", "3", "4", "5"]
+
+
+def test_a_collection_may_stand_in_the_query() -> None:
+    config = {
+        **API,
+        "query": {"filter": "[cat={collection}]"},
+        "collections": ["a&b", "c"],
+        "paging": {"style": "none"},
+    }
+    with serving(lambda request: Reply.json(things(request.query["filter"]))) as server, context_for(server.host) as at:
+        pages = list(open_source("s", {**config, "url": f"{server.url}/all"}, at).read(None))
+    assert keys_of(pages) == ["[cat=a&b]", "[cat=c]"]
+
+
+@pytest.mark.parametrize("nothing", [[], {"rows": {}}, {"rows": None}, {"rows": []}], ids=str)
+def test_an_answer_without_rows_is_an_empty_page_however_it_is_written(nothing: Any) -> None:
+    def answer(request: Request) -> Reply:
+        return Reply.json({"rows": things(1, 2)} if request.query["page"] == "1" else nothing)
+
+    config = {**API, "items": "rows", "paging": {"style": "page", "count": 3}}
+    with serving(answer) as server, context_for(server.host) as context:
+        pages = list(open_source("s", {**config, "url": f"{server.url}/all"}, context).read(None))
+    assert (keys_of(pages), [failure for page in pages for failure in page.failed]) == (["1", "2"], [])
+
+
+@pytest.mark.parametrize("style", ["next", "cursor"])
+def test_an_empty_page_that_names_the_next_one_is_no_hole(style: str) -> None:
+    left = [{"rows": things(1, 2), "cursor": "/all?a"}, {"rows": [], "cursor": "/all?b"}, {"rows": things(3)}]
+    config = {**CURSOR, "paging": {"style": style, "next": "cursor", "count": 3}}
+    with serving(lambda request: Reply.json(left.pop(0))) as server, context_for(server.host) as context:
+        pages = list(open_source("s", {**config, "url": f"{server.url}/all"}, context).read(None))
+    assert (keys_of(pages), [failure for page in pages for failure in page.failed]) == (["1", "2", "3"], [])
+    assert not any(page.partial for page in pages)
 
 
 @pytest.mark.parametrize(

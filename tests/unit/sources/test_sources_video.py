@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import struct
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from visor.image_readers.thumbnails import THUMBNAIL_SCHEME, get_thumbnail
 from visor.settings import Settings
 from visor.sources.contract import Page, Source, SourceContext
 from visor.sources.registry import open_source
+from visor.sources.video.hls import is_playlist, parse_playlist
 from visor.storage import Stores, open_stores
 from visor.testing import check_source
 
@@ -168,9 +171,135 @@ def test_a_stream_that_cannot_be_read_says_why(body: bytes, says: str, stores: S
             list(source.read(None))
 
 
-def test_a_playlist_of_local_files_is_no_video(stores: Stores) -> None:
-    body = b"#EXTM3U\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n"
-    with serving(lambda _: Reply(body)) as server, context_for(server.host) as context:
-        source = opened(context, stores, f"{server.url}/film.mp4")
-        with pytest.raises(SourceError, match="not a video"):
-            list(source.read(None))
+def test_a_playlist_reads_no_files_of_this_machine(stores: Stores, tmp_path: Path) -> None:
+    secret = tmp_path / "film.ts"
+    secret.write_bytes(video([scene(1)], container="mpegts"))
+    body = f"#EXTM3U\n#EXTINF:1,\n{secret}\n#EXTINF:1,\n{secret.as_uri()}\n#EXT-X-ENDLIST\n".encode()
+    reply = {"/film": Reply(body)}
+    with serving(lambda one: reply.get(one.path, Reply())) as server, context_for(server.host) as context:
+        pages = list(opened(context, stores, f"{server.url}/film").read(None))
+    assert not any(page.items for page in pages)
+    assert all(page.failed[0].unread for page in pages)
+    (tmp_path / "film.mp4").write_bytes(body)
+    with context_for() as context, pytest.raises(SourceError, match="no video in it"):
+        list(opened(context, stores, str(tmp_path / "film.mp4")).read(None))
+
+
+def shown(stores: Stores, page: Page) -> list[Image.Image]:
+    names = [item.image_url.removeprefix(THUMBNAIL_SCHEME) for item in page.items]
+    return [Image.open(io.BytesIO(get_thumbnail(stores.objects, name))) for name in names]
+
+
+def file_of(name: str) -> bytes:
+    """A film of one second in the shapes that cameras write."""
+    film = video([scene(1)], container="mov" if name == "old quicktime" else "mpegts" if "packets" in name else "mp4")
+    if name == "192-byte packets":
+        return b"".join(b"\0\0\0\0" + film[at : at + 188] for at in range(0, len(film), 188))
+    if name == "old quicktime":
+        return film.replace(b"ftyp", b"wide", 1)
+    matrices = {"turned right": (0, 1, -1, 0), "turned left": (0, -1, 1, 0), "head down": (-1, 0, 0, -1)}
+    at = film.index(b"tkhd") + 44
+    a, b, c, d = (part << 16 for part in matrices[name])
+    return film[:at] + struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30) + film[at + 36 :]
+
+
+@pytest.mark.parametrize(
+    ("name", "turn"),
+    [
+        ("192-byte packets", None),
+        ("old quicktime", None),
+        ("turned right", Image.Transpose.ROTATE_270),
+        ("turned left", Image.Transpose.ROTATE_90),
+        ("head down", Image.Transpose.ROTATE_180),
+    ],
+)
+def test_what_cameras_write_is_read_and_stands_upright(
+    name: str, turn: Image.Transpose | None, stores: Stores, tmp_path: Path
+) -> None:
+    (tmp_path / "00001").write_bytes(file_of(name))
+    with context_for() as context:
+        (page,) = opened(context, stores, str(tmp_path / "00001")).read(None)
+    expected = scene(1) if turn is None else scene(1).transpose(turn)
+    (found,) = shown(stores, page)
+    assert np.abs(np.asarray(found, int) - np.asarray(expected, int)).mean() < 20
+
+
+@pytest.mark.parametrize(("aspect", "size"), [((16, 11), (372, 256)), ((8, 9), (228, 256)), ((1, 1), (256, 256))])
+def test_pixels_that_are_not_square_are_made_so(
+    aspect: tuple[int, int], size: tuple[int, int], stores: Stores, tmp_path: Path
+) -> None:
+    with av.open(str(tmp_path / "film.mp4"), "w") as output:
+        stream: Any = output.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 256, 256, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(*aspect)
+        output.mux(stream.encode(av.VideoFrame.from_image(scene(1))))
+        output.mux(stream.encode(None))
+    with context_for() as context:
+        (page,) = opened(context, stores, str(tmp_path / "film.mp4")).read(None)
+    assert [one.size for one in shown(stores, page)] == [size]
+
+
+@pytest.mark.parametrize(
+    ("lines", "variant"),
+    [
+        (['BANDWIDTH=1,CODECS="mp4a.40.2"', 'BANDWIDTH=9,CODECS="avc1.4d,mp4a.40.2"'], 1),
+        (["BANDWIDTH=1", "BANDWIDTH=9,RESOLUTION=640x360"], 1),
+        (["BANDWIDTH=9,RESOLUTION=640x360", 'BANDWIDTH=5,RESOLUTION=320x180,CODECS="hvc1.1"'], 1),
+        (["BANDWIDTH=9", "BANDWIDTH=5"], 1),
+        (['BANDWIDTH=1,CODECS="ec-3"', 'BANDWIDTH=2,CODECS="opus,stpp.ttml"'], None),
+    ],
+)
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_smallest_variant_with_pictures_is_read(lines: list[str], variant: int | None, mark: str) -> None:
+    parts = [f"#EXT-X-STREAM-INF:{line}\r\nv{number}/i.m3u8" for number, line in enumerate(lines)]
+    data = (mark + "\r\n".join(["#EXTM3U", *parts])).encode()
+    assert is_playlist(data)
+    if variant is None:
+        with pytest.raises(SourceError, match="no video in"):
+            parse_playlist(data, "https://x.test/a/m")
+    else:
+        assert parse_playlist(data, "https://x.test/a/m").variant == f"https://x.test/a/v{variant}/i.m3u8"
+
+
+def recording(dead: int | None) -> Any:
+    segments = [video([scene(n)], container="mpegts") for n in range(3)]
+
+    def answer(request: Request) -> Reply:
+        number = request.path.removeprefix("/").removesuffix(".ts")
+        if not number.isdigit():
+            listed = "".join(f"#EXTINF:1.0,\n{n}.ts\n" for n in range(3))
+            return Reply(f"#EXTM3U\n{listed}#EXT-X-ENDLIST\n".encode())
+        return Reply(status=404) if int(number) == dead else Reply(segments[int(number)])
+
+    return answer
+
+
+def test_a_recording_is_read_over_several_runs_and_anew_once_it_was_read_to_its_end(stores: Stores) -> None:
+    with serving(recording(None)) as server, context_for(server.host) as context:
+        pages = list(opened(context, stores, f"{server.url}/play(format=m3u8)").read(None))
+        assert seconds(pages) == [0, 1, 2]
+        assert seconds(list(opened(context, stores, f"{server.url}/play").read(pages[0].checkpoint))) == [1, 2]
+        assert seconds(list(opened(context, stores, f"{server.url}/play").read(pages[-1].next_pass))) == [0, 1, 2]
+
+
+def test_a_dead_segment_fails_for_itself(stores: Stores) -> None:
+    with serving(recording(1)) as server, context_for(server.host) as context:
+        pages = list(opened(context, stores, f"{server.url}/live").read(None))
+    assert seconds(pages) == [0, 2]
+    (failed,) = [failure for page in pages for failure in page.failed]
+    assert (failed.key, failed.unread) == (f"{server.url}/1.ts", True)
+
+
+def test_sound_alone_is_no_video_and_what_is_left_out_is_counted(stores: Stores, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "song.m4a"), "w", format="mp4") as output:
+        stream: Any = output.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.rate = 8000
+        output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+    (tmp_path / "dark.mp4").write_bytes(video([BLACK, scene(1)]))
+    with context_for() as context:
+        with pytest.raises(SourceError, match="no video in it"):
+            list(opened(context, stores, str(tmp_path / "song.m4a")).read(None))
+        (page,) = opened(context, stores, str(tmp_path / "dark.mp4"), interval_s=1).read(None)
+    assert page.passed_over == {"the frame is black": 1}

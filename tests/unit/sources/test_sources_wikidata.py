@@ -210,3 +210,56 @@ def test_a_question_that_is_not_understood_is_an_error(monkeypatch: pytest.Monke
 def test_what_to_read_has_to_be_said(keys: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=r"(?s)instances_of and classes.*Either"):
         read(museum(1), **keys)
+
+
+def test_long_names_are_asked_for_in_short_addresses() -> None:
+    wiki = museum(0)
+    for at in range(50):
+        name = f"საქართველოს ეროვნული მუზეუმი, ხატი {at} - თამარ მეფის დროის ჭედური ხელოვნების ნიმუში.jpg"
+        wiki.files[name] = File()
+        wiki.entities[10_000 + at] = Entity(instance_of=PAINTING, pictures=[(name, "normal")])
+    assert len(items_of(read(wiki))) == 50
+
+
+@pytest.mark.parametrize(("width", "asked"), [(120, 120), (121, 250), (400, 500), (600, 960), (1280, 1280)])
+def test_widths_are_those_that_wikimedia_makes(width: int, asked: int) -> None:
+    wiki = museum(1)
+    (item,) = items_of(read(wiki, width=width)).values()
+    assert wiki.widths == {asked}
+    assert f"/{asked}px-" in item.image_url
+
+
+@pytest.mark.parametrize(
+    ("html", "author"),
+    [
+        ('Unknown author<span style="display: none;">Unknown author</span>', "Unknown author"),
+        ('<div class="fn"><bdi><a href="/w">Ann</a><br>Lee</bdi></div><div hidden>creator QS:P170</div>', "Ann Lee"),
+        ('<table style="display:none"><tr><td>x<td>y</table>Bo &amp; Co', "Bo & Co"),
+        ("Jos\u00e9 <small>(1900\u20131980)</small></div>", "Jos\u00e9 (1900\u20131980)"),
+    ],
+)
+def test_an_author_is_what_is_shown(html: str, author: str) -> None:
+    wiki = museum(1)
+    wiki.files["Painting 0.jpg"].author = html
+    assert [item.author for item in items_of(read(wiki)).values()] == [author]
+
+
+def test_a_refusal_says_how_to_say_who_asks() -> None:
+    wiki = museum(1)
+    wiki.refuses = True
+    with pytest.raises(SourceError, match="VISOR_USER_AGENT"):
+        read(wiki)
+
+
+@pytest.mark.parametrize("mime", ["video/webm", "application/pdf", "image/vnd.djvu", "audio/ogg", "image/x-xcf"])
+def test_what_is_no_picture_is_told_by_its_format(mime: str) -> None:
+    wiki = museum(2)
+    wiki.files["Painting 1.jpg"].mime = mime
+    pages = read(wiki)
+    assert [item.title for item in items_of(pages).values()] == ["Painting 0"]
+    assert failures_of(pages) == {"Q10007": f"its picture has the format {mime}"}
+
+
+def test_a_class_without_instances_is_told() -> None:
+    (page,) = read(museum(0))
+    assert [PAINTING in reason for reason in page.passed_over] == [True]

@@ -50,11 +50,19 @@ class Wikimedia:
         """A query for more does not end in time."""
         self.lagging = 0
         """So many more requests are refused because of replication lag."""
+        self.refuses = False
+        """As a robot that does not say who it is."""
+        self.widths: set[int] = set()
+        """That were asked for."""
         self.problems: list[str] = []
 
     def __call__(self, request: Request) -> Reply:
         if "visor" not in request.headers.get("user-agent", "").lower() or "http" not in request.headers["user-agent"]:
             return Reply(b"Please set a user agent with contact information", 403)
+        if self.refuses:
+            return Reply(b"Please respect our robot policy https://w.wiki/4wJS", 403)
+        if len(request.target) > 8000:
+            return Reply(b"<title>414 Request-URI Too Long</title>", 414)
         if request.path == "/sparql":
             return self._query(request.query["query"])
         if self.lagging:
@@ -135,6 +143,7 @@ class Wikimedia:
         normalised = [{"from": title, "to": _normal(title)} for title in titles if _normal(title) != title]
         names = [_normal(title) for title in titles]
         if "imageinfo" in query["prop"]:
+            self.widths.add(int(query["iiurlwidth"]))
             pages = [self._file(name, int(query["iiurlwidth"])) for name in names]
             return Reply.json({"query": {"normalized": normalised, "pages": pages}, "batchcomplete": True})
         return self._articles(wiki, names, normalised, query)

@@ -14,10 +14,10 @@ from PIL import Image
 from tests.unit.imaging.empty_pictures import EMPTY, as_jpeg, as_png, scene, transparent_ghost
 
 from visor.app import App
-from visor.cli.stats import _live_failures
 from visor.demo.catalogue import DemoCatalogue
 from visor.index.merge.merge import merge
 from visor.ingest.embed import BatchEmbedder
+from visor.ingest.schedule import live_failures
 from visor.link_check.duplicate_lookup import find_duplicates
 from visor.models.embedder import Embedder
 from visor.schema.items import Batch, Change, Item, item_id
@@ -169,7 +169,7 @@ def test_items_of_nothing_are_recorded_with_the_reason(app: App) -> None:
     assert failures[item_id("s", "disc")]["reason"].startswith("This picture is nearly blank: there is nothing")
     assert failures[item_id("s", "grey noise")]["reason"].startswith("This picture is noise")
     assert failures[item_id("s", "half a picture")]["reason"].startswith("The lower part of this picture is missing")
-    assert _live_failures(app) == {"nothing_to_compare": len(SHEETS)}
+    assert [f.code for f in live_failures(app.stores.documents)] == ["nothing_to_compare"] * len(SHEETS)
 
 
 def test_an_item_that_shows_something_at_last_has_claims_again(tmp_path: Path, embedder: Embedder) -> None:
@@ -177,9 +177,9 @@ def test_an_item_that_shows_something_at_last_has_claims_again(tmp_path: Path, e
     with App(Settings(home=tmp_path, freshness_s=0.0), embedder=embedder) as app:
         app.batch_embedder.read_image = lambda item: picture(item.key)
         embed(app.batch_embedder, "disc", "white")
-        assert _live_failures(app) == {"nothing_to_compare": 2}
+        assert len(live_failures(app.stores.documents)) == 2
         app.batch_embedder.read_image = lambda item: shown
         embed(app.batch_embedder, "disc", version=2)
-        assert _live_failures(app) == {"nothing_to_compare": 1}
+        assert len(live_failures(app.stores.documents)) == 1
         best = app.search_service().search(SearchRequest(k=1), shown).matches[0]
         assert (best.item.key, best.verdict) == ("disc", "exact")

@@ -17,11 +17,12 @@ from visor.app import App
 from visor.cli.main import cli
 from visor.confidence.features import FEATURES
 from visor.demo.catalogue import DemoCatalogue
-from visor.schema.collections import FEEDBACK
+from visor.schema.collections import FEEDBACK, FEEDBACK_INBOX
 from visor.search.feedback import Feedback, FeedbackLog, all_feedback, query_key, rejected_features
 from visor.search.recall_monitor import RecallMonitor
 from visor.settings import Settings
 from visor.storage import Stores
+from visor.web.access import KEY_FILE, KEY_HEADER
 from visor.web.site import Server
 
 
@@ -34,6 +35,12 @@ def client(demo_server: Server) -> Iterator[httpx.Client]:
 @pytest.fixture
 def picture(demo_catalogue: DemoCatalogue) -> bytes:
     return demo_catalogue.picture(demo_catalogue.products[11]).read_bytes()
+
+
+@pytest.fixture
+def owner(demo_server: Server, demo_app: App) -> dict[str, str]:
+    """The header with the owner's key."""
+    return {KEY_HEADER: (demo_app.settings.home / KEY_FILE).read_text()}
 
 
 def png(text: str) -> np.ndarray:
@@ -83,18 +90,20 @@ def test_items_are_explained_and_vectors_are_not(client: httpx.Client, picture: 
     assert client.post("/v1/explain", json={"item": first, "match": "0" * 32}).status_code == 404
 
 
-def test_what_was_called_no_match_is_hidden_for_that_query_only(client: httpx.Client, picture: bytes) -> None:
+def test_what_was_called_no_match_is_hidden_for_that_query_only(
+    client: httpx.Client, picture: bytes, owner: dict[str, str]
+) -> None:
     before = client.post("/v1/search", files={"image": picture}).json()
     ids = [match["item"]["id"] for match in before["matches"]]
     vector = before["query"]["vector"]
-    kept = client.post("/v1/feedback", json={"item": ids[0], "query_vector": vector})
+    kept = client.post("/v1/feedback", json={"item": ids[0], "query_vector": vector}, headers=owner)
     assert kept.json() == {"kept": True}
     for request in ({"files": {"image": picture}}, {"json": {"vector": vector}}):
         after = client.post("/v1/search", **request).json()  # type: ignore[arg-type]
         assert [match["item"]["id"] for match in after["matches"]][:5] == ids[1:6]
     like = client.post("/v1/search", json={"item": ids[1]}).json()
     assert ids[0] in [match["item"]["id"] for match in like["matches"]]
-    assert client.post("/v1/feedback", json={"item": ids[2], "query_item": ids[1]}).status_code == 200
+    assert client.post("/v1/feedback", json={"item": ids[2], "query_item": ids[1]}, headers=owner).status_code == 200
     like = client.post("/v1/search", json={"item": ids[1]}).json()
     assert ids[2] not in [match["item"]["id"] for match in like["matches"]]
 
@@ -129,7 +138,7 @@ def test_a_query_called_harmless_is_kept_and_moves_nothing(client: httpx.Client,
     assert after["safety"] == before["safety"]
     assert [match["item"]["id"] for match in after["matches"]] == [match["item"]["id"] for match in before["matches"]]
     assert rejected_features(demo_app.stores.documents).tolist() == learned
-    harmless = [one for one in all_feedback(demo_app.stores.documents) if one.verdict == "harmless"]
+    harmless = [one for one in all_feedback(demo_app.stores.documents, FEEDBACK_INBOX) if one.verdict == "harmless"]
     assert [(one.query[:7], one.item) for one in harmless] == [("vector:", "")], "said three times, kept once"
 
 

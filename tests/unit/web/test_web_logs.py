@@ -6,10 +6,12 @@ import json
 import logging
 
 import flask
+import httpx
 import pytest
 from tests.unit.ingest.test_pipeline_embed import batches, body, change, origin, stores  # noqa: F401 — fixtures
 
 from visor.errors import FetchFailed
+from visor.http.response import status_error
 from visor.ingest.embed import BatchEmbedder
 from visor.web.cloud_logging import CloudFormatter
 
@@ -51,6 +53,28 @@ def test_a_line_of_a_request_carries_its_trace(header: str, trace: str | None) -
     with flask.Flask("test").test_request_context(headers={"X-Cloud-Trace-Context": header}):
         assert line(record()).get("logging.googleapis.com/trace") == trace
         assert "logging.googleapis.com/trace" not in line(record(), project="")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "a.example answered 403 for '/img/1.jpg?X-Amz-Signature=SECRET&X-Amz-Expires=60'",
+        "https://a.example/1.jpg?sig=SECRET cannot be read",
+        "gs://bucket/1.jpg?GoogleAccessId=a&Signature=SECRET%3D: gone",
+        "Item x: <http://a.example/?SECRET>",
+    ],
+)
+def test_no_line_has_what_opens_an_address(message: str) -> None:
+    found = str(line(record(message))["message"])
+    assert "SECRET" not in found
+    assert "?" in found
+
+
+def test_a_failure_names_the_path_and_not_what_opens_it() -> None:
+    asked = httpx.Request("GET", "https://a.example/img/1.jpg?X-Amz-Signature=SECRET")
+    error = status_error(httpx.Response(403, request=asked))
+    assert "/img/1.jpg" in str(error)
+    assert "SECRET" not in str(error)
 
 
 def test_outside_of_a_request_there_is_no_trace() -> None:

@@ -8,7 +8,15 @@ from visor.schema.items import Record, as_document, as_record
 from visor.storage.documents import DocumentStore, Put
 
 KEY = "model"
-_EMPTY = {"building": None, "until": "", "cursor": "", "published": 0, "previous": None, "switched": 0.0}
+_EMPTY = {
+    "building": None,
+    "until": "",
+    "cursor": "",
+    "published": 0,
+    "loses": False,
+    "previous": None,
+    "switched": 0.0,
+}
 
 
 class CurrentModel(Record, frozen=True, kw_only=True):
@@ -23,6 +31,8 @@ class CurrentModel(Record, frozen=True, kw_only=True):
     cursor: str = ""
     """… and those indexed before this one are published."""
     published: int = 0
+    loses: bool = False
+    """The owner has said that items which cannot be embedded with the new model need not be."""
     previous: str | None = None
     """Fingerprint whose index is still there, `KEPT_S` from `switched` on."""
     switched: float = 0.0

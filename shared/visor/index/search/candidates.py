@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from visor.errors import BadRequest
 from visor.index.format.container import Array, rows_in_blocks
 from visor.index.format.projection import Projection
 from visor.index.format.segment import RowBlock
@@ -26,6 +27,8 @@ RERANK_PER_SEGMENT = 128
 """… and of each segment at least."""
 METRIC_ROWS = 1024
 """Full vectors that a metric goes through at once."""
+METRIC_IMAGES_MAX = 200_000
+"""Items that a metric goes through: their full vectors are some 1.3 GB to read, and a minute of work."""
 PARALLEL_ROWS = 300_000
 """Rows from which segments are scanned side by side."""
 
@@ -105,7 +108,7 @@ def nearest_rows(
     want: int,
     *,
     way: Way,
-    metric: str | None,
+    metric: Metric | None,
     pool: Executor,
     fusion: Fusion | None = None,
 ) -> Candidates:
@@ -116,7 +119,7 @@ def nearest_rows(
         projected: (m,) the same in the similarity space, of length 1.
         allowed: For each block the rows that may be given, (n,) bool, or None for all.
         want: How many at most.
-        metric: The metric's name, if `way` is metric.
+        metric: What to rank by, if `way` is metric.
         pool: Scans large segments side by side.
         fusion: Compare across the gap; not with a metric.
     """
@@ -188,10 +191,18 @@ def _fusion_scan(
     return scan
 
 
-def _metric_scan(snapshot: Snapshot, query: Array, allowed: Sequence[Array | None], want: int, name: str) -> Scan:
-    sample = _sample(snapshot) if Metric.needs_sample(name) else np.empty((0, 0))
-    metric = Metric(name, sample)
+def prepare_metric(snapshot: Snapshot, name: str) -> Metric:
+    """The metric with the statistics of this snapshot. Raises `BadRequest` for more items than can be gone through."""
+    if snapshot.images > METRIC_IMAGES_MAX:
+        raise BadRequest(
+            f"The metric {name} would go through the full vectors of {snapshot.images:,} items",
+            valid=f"At most {METRIC_IMAGES_MAX:,}",
+            remedy="Leave the metric out: the mode `exact` goes through any number",
+        )
+    return Metric(name, _sample(snapshot) if Metric.needs_sample(name) else np.empty((0, 0)))
 
+
+def _metric_scan(snapshot: Snapshot, query: Array, allowed: Sequence[Array | None], want: int, metric: Metric) -> Scan:
     def scan(number: int) -> tuple[Array, Array]:
         block, mask = snapshot.blocks[number].block, allowed[number]
         scores = np.empty(len(block), np.float32)
@@ -218,7 +229,7 @@ def group_duplicates(found: Candidates, vectors: Array, k: int, leave_out: Colle
         return ()
     hashes = found.hashes()
     members: dict[int, list[int]] = {}
-    for place, first in enumerate(first_duplicate(hashes, vectors).tolist()):
+    for place, first in enumerate(first_duplicate(hashes, vectors, k).tolist()):
         members.setdefault(first, []).append(place)
     hits = []
     for first, places in islice(members.items(), k):

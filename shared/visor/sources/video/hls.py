@@ -8,6 +8,11 @@ import m3u8
 
 from visor.errors import SourceError
 from visor.schema.items import Record
+from visor.sources.parse.encoding import decoded
+
+_START = "#EXTM3U"
+_SOUND = ("mp4a", "ac-3", "ec-3", "ac-4", "opus", "flac", "alac", "vorbis", "mp3", "dts", "stpp", "wvtt")
+"""How codecs begin that have no pictures (RFC 6381), subtitles among them."""
 
 
 class HlsSegment(Record, frozen=True, kw_only=True):
@@ -22,16 +27,22 @@ class HlsPlaylist(Record, frozen=True, kw_only=True):
     ended: bool = False
     """Nothing will be added: a recording, not a live stream."""
     variant: str | None = None
-    """URL of a master playlist's variant with the lowest bandwidth, which is read instead."""
+    """URL of a master playlist's variant with pictures and the lowest bandwidth, which is read instead."""
 
 
-def parse_playlist(text: str, url: str) -> HlsPlaylist:
+def is_playlist(start: bytes) -> bool:
+    """Whether a file that begins so is a playlist, whatever its address."""
+    return decoded(start[:64]).lstrip().startswith(_START)
+
+
+def parse_playlist(data: bytes, url: str) -> HlsPlaylist:
     """A playlist that was read from `url`.
 
     Raises:
         SourceError: It is not a playlist, or its segments cannot be read without a key or a header of their own.
     """
-    if not text.lstrip().startswith("#EXTM3U"):
+    text = decoded(data).strip()
+    if not text.startswith(_START):
         raise SourceError(f"{url:.200} is not an HLS playlist", valid="A text that starts with #EXTM3U")
     try:
         parsed = m3u8.loads(text)
@@ -43,12 +54,23 @@ def parse_playlist(text: str, url: str) -> HlsPlaylist:
         if found:
             raise SourceError(f"{url:.200} has EXT-X-{tag}", valid="Segments that are whole MPEG transport streams")
     first = parsed.media_sequence or 0
-    variants = [(variant.stream_info.bandwidth or 0, urljoin(url, variant.uri)) for variant in parsed.playlists]
+    variants = [(_has_pictures(info := one.stream_info), info.bandwidth or 0, one.uri) for one in parsed.playlists]
+    if variants and not max(variants)[0]:
+        raise SourceError(f"There is no video in {url:.200}, only sound", valid="A variant with pictures")
+    best = [variant for variant in variants if variant[0] == max(variants)[0]]
     return HlsPlaylist(
         segments=tuple(
             HlsSegment(url=urljoin(url, segment.uri), sequence=first + at, seconds=segment.duration or 0.0)
             for at, segment in enumerate(parsed.segments)
         ),
-        ended=parsed.is_endlist,
-        variant=min(variants)[1] if variants else None,
+        ended=parsed.is_endlist or parsed.playlist_type == "vod",
+        variant=urljoin(url, min(best)[-1]) if best else None,
     )
+
+
+def _has_pictures(info: m3u8.StreamInfo) -> float:
+    """1 where a variant says that it has pictures, 0 where it says that it has none, between where it says nothing."""
+    if info.resolution:
+        return 1.0
+    codecs = [codec.strip().lower() for codec in (info.codecs or "").split(",") if codec.strip()]
+    return float(not all(codec.startswith(_SOUND) for codec in codecs)) if codecs else 0.5

@@ -13,18 +13,20 @@ import av  # noqa: F401 — a missing library is reported when the source is ope
 from msgspec import Meta
 from PIL import Image
 
-from visor.errors import NotConfigured, SettingsError, SourceError
+from visor.errors import FetchFailed, NotConfigured, SettingsError, SourceError, SourceUnavailable
 from visor.http.retry import RetryPolicy
 from visor.image_readers.thumbnails import put_thumbnail
 from visor.schema.items import Item
 from visor.sources.client import RetryingClient
-from visor.sources.contract import Page, SourceConfig, SourceContext
+from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext
 from visor.sources.parse.item import make_item
 from visor.sources.video.frame_selector import FrameSelector, as_jpeg, sampled
-from visor.sources.video.hls import HlsPlaylist, parse_playlist
+from visor.sources.video.hls import HlsPlaylist, HlsSegment, is_playlist, parse_playlist
 
 PAGE_SIZE = 32
 """Frames in one page."""
+PLAYLIST_LOOK_BYTES = 64
+VALIDATORS = ("etag", "modified")
 READS_MIN = 2
 """Complete reads of a video, after which the source only asks whether it has changed."""
 SCENE_STEP_S = 0.5
@@ -35,7 +37,7 @@ class VideoConfig(SourceConfig, frozen=True, kw_only=True):
     """The keys of a `video` source."""
 
     url: str
-    """Of a video, a playlist (`.m3u8`), or a file of this machine."""
+    """Of a video, a playlist (HLS), or a file of this machine."""
     interval_s: Annotated[float, Meta(ge=0.1)] = 10.0
     """Seconds between two frames."""
     scenes: bool = False
@@ -61,42 +63,55 @@ class VideoSource:
             raise NotConfigured("A video's frames need an object store to be kept in")
         self.name, self._config, self._objects = name, config, context.objects
         self._client = RetryingClient(name, context, patience=config.patience)
+        self._url = config.url
         self._step_s = SCENE_STEP_S if config.scenes else config.interval_s
         scheme = urlsplit(config.url).scheme
         self._is_file = len(scheme) <= 1
         if scheme not in ("http", "https") and not self._is_file:
             raise SettingsError(f"sources.{name}.url has the scheme {scheme!r}", valid="http, https or a file's path")
-        self._is_playlist = urlsplit(config.url).path.endswith((".m3u8", ".m3u"))
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
-        with self._client.required():
-            yield from self._read_stream(checkpoint) if self._is_playlist else self._read_file(checkpoint or {})
+        at = checkpoint or {}
+        with self._client.required(), tempfile.TemporaryFile() as file:
+            # A frame counts as deleted only after two passes have missed it, so a changed video is read twice.
+            is_known = at.get("at") is None and int(at.get("reads", 0)) >= READS_MIN
+            validators = self._download(file, {name: at.get(name) for name in VALIDATORS} if is_known else {})
+            file.seek(0)
+            named = urlsplit(self._config.url).path.endswith((".m3u8", ".m3u"))
+            is_stream = not self._is_file and (named or is_playlist(file.read(PLAYLIST_LOOK_BYTES)))
+            file.seek(0)
+            if validators is None:
+                yield Page(partial=True, next_pass=dict(at))
+            elif is_stream:
+                yield from self._read_stream(parse_playlist(file.read(), self._url), at)
+            else:
+                yield from self._read_file(file, validators, at)
 
-    def _read_file(self, checkpoint: Mapping[str, Any]) -> Iterator[Page]:
+    def _read_file(
+        self, file: IO[bytes], validators: Mapping[str, Any], checkpoint: Mapping[str, Any]
+    ) -> Iterator[Page]:
         after_s = checkpoint.get("at")
         selector = FrameSelector(scenes=self._config.scenes, recent=checkpoint.get("recent"))
-        known = {name: checkpoint.get(name) for name in ("etag", "modified")}
-        reads = int(checkpoint.get("reads", 0))
-        # A frame counts as deleted only after two passes have missed it, so a changed video is read twice.
-        held = known if after_s is None and reads >= READS_MIN else {}
-        with tempfile.TemporaryFile() as file:
-            validators = self._download(file, held)
-            if validators is None:
-                yield Page(partial=True, next_pass=dict(checkpoint))
-                return
-            file.seek(0)
-            items: list[Item] = []
-            for seconds, frame in sampled(file, self._step_s, after_s):
-                if not selector.skip_reason(frame):
-                    items.append(self._item(f"{seconds:.3f}", seconds, frame, link=True))
-                    if len(items) == PAGE_SIZE:
-                        yield Page(items=tuple(items), checkpoint={"at": seconds, "recent": selector.recent})
-                        items = []
+        items: list[Item] = []
+        errors = RowErrors()
+        for seconds, frame in sampled(file, self._step_s, after_s):
+            if self._is_wanted(frame, selector, errors):
+                items.append(self._item(f"{seconds:.3f}", seconds, frame, link=True))
+                if len(items) == PAGE_SIZE:
+                    yield errors.page(items, checkpoint={"at": seconds, "recent": selector.recent})
+                    items, errors = [], RowErrors()
         # A video that changed while its pass was under way is read again: frames of both would be mixed.
         is_whole = after_s is None and any(validators.values())
-        reads = reads + 1 if validators == known else 1
-        yield Page(items=tuple(items), next_pass={**validators, "reads": reads} if is_whole else None)
+        known = {name: checkpoint.get(name) for name in VALIDATORS}
+        reads = int(checkpoint.get("reads", 0)) + 1 if validators == known else 1
+        yield errors.page(items, next_pass={**validators, "reads": reads} if is_whole else None)
+
+    def _is_wanted(self, frame: Image.Image, selector: FrameSelector, errors: RowErrors) -> bool:
+        reason = selector.skip_reason(frame)
+        if reason:
+            errors.pass_over(f"the frame is {reason}")
+        return not reason
 
     def _download(self, file: IO[bytes], held: Mapping[str, Any]) -> dict[str, Any] | None:
         """Put the video into `file`; returns its validators, None if those that are held still apply."""
@@ -107,6 +122,7 @@ class VideoSource:
         ) as stream:
             if stream.not_modified:
                 return None
+            self._url = stream.url
             for piece in stream.chunks:
                 file.write(piece)
             return {"etag": stream.etag, "modified": stream.modified}
@@ -125,12 +141,12 @@ class VideoSource:
             raise SourceError(f"Source '{self.name}': {path} cannot be read: {exc.strerror}") from exc
         return {"etag": None, "modified": validator}
 
-    def _read_stream(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
+    def _read_stream(self, playlist: HlsPlaylist, checkpoint: Mapping[str, Any]) -> Iterator[Page]:
         """Segments after the one that was read last. What a live stream no longer lists is gone, its frames stay."""
-        at = dict(checkpoint or {})
-        playlist = self._playlist(self._config.url)
-        if playlist.ended and at.get("ended"):
-            at = {}
+        if playlist.variant is not None:
+            answer = self._client.get(playlist.variant)
+            playlist = parse_playlist(answer.body, answer.url)
+        at = {} if playlist.ended and checkpoint.get("ended") else dict(checkpoint)
         at = {"sequence": -1, "seconds": 0.0, "recent": [], **at}
         selector = FrameSelector(scenes=self._config.scenes, recent=at["recent"])
         new = [segment for segment in playlist.segments if segment.sequence > at["sequence"]]
@@ -139,36 +155,37 @@ class VideoSource:
             new = list(playlist.segments)
         live = not playlist.ended
         for segment in new:
-            data = io.BytesIO(self._client.get(segment.url).body)
-            # A segment is shorter than most intervals: at least its first frame is considered.
-            items = tuple(
-                self._item(f"{segment.sequence}/{seconds:.3f}", at["seconds"] + seconds, frame, link=not live)
-                for seconds, frame in sampled(data, self._step_s, None)
-                if not selector.skip_reason(frame)
-            )
+            errors = RowErrors()
+            items = self._frames(segment, at["seconds"], selector, errors, link=not live)
+            is_last = segment is new[-1]
             at = {
                 "sequence": segment.sequence,
                 "seconds": at["seconds"] + segment.seconds,
                 "recent": selector.recent,
-                "ended": playlist.ended,
+                # Of a recording that was read to its end, the next pass begins anew.
+                "ended": playlist.ended and is_last,
             }
-            is_last = segment is new[-1]
-            yield Page(
-                items=items,
-                partial=live,
-                checkpoint=None if is_last else at,
-                next_pass=at if is_last else None,
-            )
+            place = {"next_pass": at} if is_last else {"checkpoint": at}
+            yield errors.page(items, partial=live, **place)
         if not new:
             yield Page(partial=True, next_pass=at)
 
-    def _playlist(self, url: str) -> HlsPlaylist:
-        answer = self._client.get(url)
-        playlist = parse_playlist(answer.body.decode("utf-8", "replace"), answer.url)
-        if playlist.variant is None:
-            return playlist
-        answer = self._client.get(playlist.variant)
-        return parse_playlist(answer.body.decode("utf-8", "replace"), answer.url)
+    def _frames(
+        self, segment: HlsSegment, start_s: float, selector: FrameSelector, errors: RowErrors, *, link: bool
+    ) -> list[Item]:
+        """What is worth a search in a segment, nothing of one that cannot be read: the others still can."""
+        items: list[Item] = []
+        try:
+            data = io.BytesIO(self._client.get(segment.url).body)
+            # A segment is shorter than most intervals: at least its first frame is considered.
+            for seconds, frame in sampled(data, self._step_s, None):
+                if self._is_wanted(frame, selector, errors):
+                    items.append(self._item(f"{segment.sequence}/{seconds:.3f}", start_s + seconds, frame, link=link))
+        except SourceUnavailable:
+            raise
+        except (FetchFailed, SourceError) as exc:
+            errors.add(Place(segment.url), exc.found)
+        return items
 
     def _item(self, key: str, seconds: float, frame: Image.Image, *, link: bool) -> Item:
         config = self._config

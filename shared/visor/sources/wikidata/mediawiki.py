@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from html.parser import HTMLParser
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
-from visor.errors import FetchUnavailable, SourceError
+from visor.errors import FetchFailed, FetchUnavailable, SourceError
 from visor.schema.items import Record
 from visor.sources.client import RetryingClient
 from visor.sources.parse.text import plain_text
@@ -19,7 +22,14 @@ LAG_WAIT_S = 5.0
 CONTINUED_MAX = 50
 """Requests in which one question may be continued."""
 
+TITLES_LENGTH_MAX = 5000
+"""Of the titles of one request as they stand in its address; many servers take no more than 8 kB in all."""
+THUMBNAIL_WIDTHS = (20, 40, 60, 120, 250, 330, 500, 960, 1280, 1920, 3840)
+"""In pixels; Wikimedia makes no others (https://www.mediawiki.org/wiki/Common_thumbnail_sizes)."""
+
 _PASSING = ("maxlag", "ratelimited", "readonly", "internal_api_error", "cirrussearch-too-busy", "timeout")
+_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
+_VOID = frozenset({"br", "hr", "img", "input", "link", "meta", "source", "wbr"})
 _SUITABLE = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/tiff", "image/svg+xml"})
 
 
@@ -29,11 +39,17 @@ class WikiImage(Record, frozen=True, kw_only=True):
     name: str
     """Without `File:`, with blanks."""
     url: str
+    mime: str = "image/jpeg"
     sha1: str | None = None
     licence: str | None = None
     licence_url: str | None = None
     author: str | None = None
     page_url: str | None = None
+
+    @property
+    def is_suitable(self) -> bool:
+        """Whether it is a picture: not a video, a book or a drawing program's own file."""
+        return self.mime in _SUITABLE
 
 
 class MediaWiki:
@@ -57,7 +73,7 @@ class MediaWiki:
         more: Mapping[str, str] = {}
         for _ in range(CONTINUED_MAX):
             query = {"format": "json", "formatversion": "2", "maxlag": str(MAXLAG_S), **parameters, **more}
-            with self._client.required():
+            with polite(self._client):
                 answer, _ = self._client.get_json(f"{self._url}?{urlencode(query)}", check=_check)
             yield answer
             more = answer.get("continue") or {}
@@ -82,13 +98,13 @@ class MediaWiki:
         return found
 
     def images(self, names: Iterable[str], width: int) -> dict[str, WikiImage]:
-        """The files of those names that are images, by name."""
+        """The files of those names, by name, as pictures of at least that width, if they have it."""
         pages = self._pages(
             sorted({f"File:{name}" for name in names}),
             prop="imageinfo",
             iiprop="url|size|mime|sha1|extmetadata",
             iiextmetadatafilter="LicenseShortName|LicenseUrl|Artist|Credit",
-            iiurlwidth=str(width),
+            iiurlwidth=str(next((step for step in THUMBNAIL_WIDTHS if step >= width), THUMBNAIL_WIDTHS[-1])),
         )
         found = ((titles, _image(page)) for page, titles in pages)
         return {title.partition(":")[2]: image for titles, image in found if image for title in titles}
@@ -118,6 +134,18 @@ class MediaWiki:
                     yield page, _asked_as(page["title"], renamed)
 
 
+@contextmanager
+def polite(client: RetryingClient) -> Iterator[None]:
+    """Within it, a refusal ends the run, as with `required`; one of who asks says how to say it."""
+    with client.required():
+        try:
+            yield
+        except FetchFailed as exc:
+            if exc.status == 403:
+                exc.remedy = "Set VISOR_USER_AGENT to a name with a way to reach you: Wikimedia refuses those without"
+            raise
+
+
 def _check(answer: Any) -> None:
     """Errors come with status 200 (https://www.mediawiki.org/wiki/API:Errors_and_warnings)."""
     if not isinstance(answer, Mapping):
@@ -133,15 +161,19 @@ def _check(answer: Any) -> None:
 
 def _image(page: Mapping[str, Any]) -> WikiImage | None:
     info = next(iter(page.get("imageinfo") or ()), None)
-    if info is None or info.get("mime") not in _SUITABLE:
+    if info is None:
         return None
     url = info.get("thumburl") or info.get("url")
     if not url:
         return None
-    meta = {name: plain_text(value.get("value"), 300) for name, value in (info.get("extmetadata") or {}).items()}
+    meta = {
+        name: plain_text(_shown(str(value.get("value") or "")), 300)
+        for name, value in (info.get("extmetadata") or {}).items()
+    }
     return WikiImage(
         name=page["title"].partition(":")[2],
         url=url,
+        mime=str(info.get("mime")),
         sha1=info.get("sha1"),
         licence=meta.get("LicenseShortName") or None,
         licence_url=meta.get("LicenseUrl") or None,
@@ -160,4 +192,51 @@ def _asked_as(title: str, renamed: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (values[at : at + TITLES_MAX] for at in range(0, len(values), TITLES_MAX))
+    """As many at a time as an answer and an address may hold."""
+    some: list[str] = []
+    length = 0
+    for value in values:
+        added = len(quote_plus(f"{value}|"))
+        if len(some) == TITLES_MAX or (some and length + added > TITLES_LENGTH_MAX):
+            yield some
+            some, length = [], 0
+        some.append(value)
+        length += added
+    if some:
+        yield some
+
+
+class _Shown(HTMLParser):
+    """Collects what a browser shows of some HTML."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+        self._open: list[tuple[str, bool]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        hidden = "hidden" in named or bool(_HIDDEN.search(named.get("style") or "")) or tag in ("script", "style")
+        if tag not in _VOID:
+            self._open.append((tag, hidden or self._is_hidden))
+        self.parts.append(" ")
+
+    def handle_endtag(self, tag: str) -> None:
+        at = next((at for at, (name, _) in reversed(list(enumerate(self._open))) if name == tag), None)
+        del self._open[len(self._open) if at is None else at :]
+        self.parts.append(" ")
+
+    def handle_data(self, data: str) -> None:
+        if not self._is_hidden:
+            self.parts.append(data)
+
+    @property
+    def _is_hidden(self) -> bool:
+        return bool(self._open) and self._open[-1][1]
+
+
+def _shown(html: str) -> str:
+    parser = _Shown()
+    parser.feed(html)
+    parser.close()
+    return "".join(parser.parts)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 from urllib.parse import quote, urlencode
 
+import msgspec
 from msgspec import Meta
 
 from visor.errors import DropItem, FetchUnavailable, SettingsError, SourceUnavailable
@@ -21,7 +22,7 @@ from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, RowErrors, SourceConfig, SourceContext, page_of, slices
 from visor.sources.parse.item import make_item
 from visor.sources.parse.text import TITLE_LENGTH_MAX
-from visor.sources.wikidata.mediawiki import MediaWiki, WikiImage
+from visor.sources.wikidata.mediawiki import MediaWiki, WikiImage, polite
 
 IDS_PER_QUERY = 500
 IDS_PER_QUERY_MIN = 25
@@ -45,6 +46,11 @@ INSTANCES = """SELECT ?n WHERE {{
   FILTER(?n > {after})
 }} ORDER BY ?n LIMIT {limit}"""
 
+_NO_INSTANCE = (
+    "the query service lists no instance of {}; scholarly articles have a graph of their own, with"
+    ' query_url = "https://query-scholarly.wikidata.org/sparql"'
+)
+
 # A class is what is a subclass of something and has an instance.
 CLASSES = """SELECT DISTINCT ?n WHERE {{
   ?item wdt:P279 [] ; wdt:P18 [] .
@@ -64,7 +70,7 @@ class WikidataConfig(SourceConfig, frozen=True, kw_only=True):
     languages: Annotated[tuple[str, ...], Meta(min_length=1)] = ("en",)
     """Of names, descriptions and articles, the first that there is."""
     width: Annotated[int, Meta(ge=120, le=1280)] = 500
-    """Of the pictures, in pixels. Wikimedia keeps 120, 250, 330, 500, 960 and 1280 ready."""
+    """Of the pictures, in pixels. Wikimedia makes 120, 250, 330, 500, 960 and 1280: others are rounded up to these."""
     articles: bool = True
     """Take a picture of the article where Wikidata names none."""
     query_url: str = "https://query.wikidata.org/sparql"
@@ -117,7 +123,11 @@ class WikidataSource:
             numbers = self._numbers(class_, int(before.get("after", 0)) if class_ == at else 0)
             for some, is_last in slices(numbers, PAGE_SIZE):
                 ids = [f"Q{number}" for number in some]
-                yield self._page(ids, class_, done if is_last else {"class": class_, "after": some[-1]})
+                page = self._page(ids, class_, done if is_last else {"class": class_, "after": some[-1]})
+                if not some and class_ != at:
+                    # Nothing at all: the class may be a wrong one, or in another graph.
+                    page = msgspec.structs.replace(page, passed_over={_NO_INSTANCE.format(class_): 1})
+                yield page
 
     def _numbers(self, class_: str, after: int) -> Iterator[int]:
         """The numbers of a class's entities after that one, in order."""
@@ -126,7 +136,7 @@ class WikidataSource:
             query = (INSTANCES if class_ else CLASSES).format(class_=class_, after=after, limit=limit)
             url = f"{self._config.query_url}?{urlencode({'query': query, 'format': 'json'})}"
             try:
-                with self._queries.required():
+                with polite(self._queries):
                     answer, _ = self._queries.get_json(url, check=_check)
             except SourceUnavailable:
                 if limit <= IDS_PER_QUERY_MIN:
@@ -143,7 +153,8 @@ class WikidataSource:
         entities = self._wikidata.entities(ids, self._config.languages, "labels|descriptions|sitelinks|claims")
         names = {id_: name for id_, entity in entities.items() if (name := _image_name(entity))}
         files = self._commons.images(names.values(), self._config.width)
-        images = {id_: files[name] for id_, name in names.items() if name in files}
+        its_own = {id_: files[name] for id_, name in names.items() if name in files}
+        images = {id_: image for id_, image in its_own.items() if image.is_suitable}
         if self._config.articles:
             images |= self._article_images({id_: entities[id_] for id_ in entities.keys() - images.keys()})
         kinds = {id_: class_ or next(iter(_values(entity, "P279")), "") for id_, entity in entities.items()}
@@ -152,6 +163,8 @@ class WikidataSource:
         def make(id_: str, errors: RowErrors) -> Item:
             if id_ not in entities:
                 raise DropItem("it was deleted")
+            if id_ not in images and id_ in its_own:
+                raise DropItem(f"its picture has the format {its_own[id_].mime}")
             if id_ not in images:
                 raise DropItem("neither it nor its article has a picture")
             return self._item(id_, entities[id_], images[id_], collections.get(kinds[id_]))
@@ -192,7 +205,7 @@ class WikidataSource:
             }
             files = wikipedia.images((name for names in candidates.values() for name in names), self._config.width)
             for id_, names in candidates.items():
-                suitable = [files[name] for name in names if name in files]
+                suitable = [files[name] for name in names if name in files and files[name].is_suitable]
                 found |= {id_: suitable[0]} if suitable else {}
         return found
 

@@ -17,7 +17,7 @@ from visor.storage.queue import BODY_BYTES_MAX, DeadLetter, Message, check_bodie
 _LEASE_MAX_S = 600
 _COUNT = "CloudPubSubDeadLetterSourceDeliveryCount"
 _ERROR = "CloudPubSubDeadLetterSourceDeliveryErrorMessage"
-"""Attributes that Pub/Sub gives a message when it forwards it to the dead-letter topic."""
+"""Attributes that Pub/Sub gives a message when it forwards it to the dead-letter topic; `bury` gives the same."""
 
 
 class CloudQueue:
@@ -28,6 +28,7 @@ class CloudQueue:
         topic: Name of the topic that batches are published to.
         subscription: Name of a pull subscription to it.
         dead_letter_subscription: Name of a pull subscription to the dead-letter topic.
+        dead_letter_topic: Name of that topic, for `bury`.
         deadline_s: How long a failing call is tried again.
         receive_wait_s: How long `receive` and `dead_letters` wait for a first message.
         dead_lease_s: How long a dead letter that was shown stays with this process, to be retried; `close` gives it
@@ -41,6 +42,7 @@ class CloudQueue:
         subscription: str,
         dead_letter_subscription: str,
         *,
+        dead_letter_topic: str = "",
         deadline_s: float = 30.0,
         receive_wait_s: float = 2.0,
         dead_lease_s: float = 60.0,
@@ -56,6 +58,7 @@ class CloudQueue:
             )
             self._subscriber = pubsub_v1.SubscriberClient()
         self._topic = self._publisher.topic_path(project, topic)
+        self._dead_topic = self._publisher.topic_path(project, dead_letter_topic)
         self._subscription = self._subscriber.subscription_path(project, subscription)
         self._dead = self._subscriber.subscription_path(project, dead_letter_subscription)
         self._deadline_s = deadline_s
@@ -67,16 +70,25 @@ class CloudQueue:
         self._closed = False
 
     def publish(self, bodies: Sequence[bytes]) -> list[str]:
+        ids = self._publish(self._topic, bodies)
+        self._open.update(ids)
+        return ids
+
+    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
+        # An attribute takes 1,024 bytes.
+        attributes = {_COUNT: str(attempts), _ERROR: why.encode()[:1024].decode(errors="ignore")}
+        self._publish(self._dead_topic, [body], **attributes)
+
+    def _publish(self, topic: str, bodies: Sequence[bytes], **attributes: str) -> list[str]:
         check_bodies(bodies)
-        with map_errors(f"Topic {self._topic}"):
+        retry = retrying(self._deadline_s)
+        with map_errors(f"Topic {topic}"):
             waiting = [
-                self._publisher.publish(self._topic, body, retry=retrying(self._deadline_s), timeout=self._deadline_s)
+                self._publisher.publish(topic, body, retry=retry, timeout=self._deadline_s, **attributes)
                 for body in bodies
             ]
             # Longer than the calls' own deadline, whose error says more.
-            ids = [str(future.result(timeout=2 * self._deadline_s)) for future in waiting]
-        self._open.update(ids)
-        return ids
+            return [str(future.result(timeout=2 * self._deadline_s)) for future in waiting]
 
     def receive(self, limit: int, *, lease_s: float) -> list[Message]:
         received = self._pull(self._subscription, limit, lease_s)
@@ -97,7 +109,7 @@ class CloudQueue:
         self._acknowledge(self._subscription, message.receipt)
         self._open.discard(message.id)
 
-    def release(self, message: Message, *, delay_s: float, why: str = "") -> None:
+    def release(self, message: Message, *, delay_s: float, why: str = "", counts: bool = True) -> None:
         """As the protocol says. Pub/Sub keeps no reason; the subscription's retry policy may add to the delay."""
         self._lease(self._subscription, [message.receipt], delay_s)
 

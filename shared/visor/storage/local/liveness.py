@@ -7,6 +7,8 @@ import os
 import secrets
 from pathlib import Path
 
+from visor.storage import private_folder
+
 
 class ProcessLock:
     """The lock that shows that this process, a holder of leases, is alive.
@@ -16,7 +18,7 @@ class ProcessLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         self._folder = folder
         self.name = f"{os.getpid()}-{secrets.token_hex(4)}"
         # A bare descriptor: the lock is meant to last as long as the process, if nobody closes it before.

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from visor.errors import Conflict, NotFound, StoreError, StoreUnavailable, VisorError
+from visor.storage import private_folder
 from visor.storage.objects import ObjectInfo, check_name
 
 _RETRIABLE = {errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOLCK}
@@ -38,7 +39,7 @@ class FolderObjects:
         self._unfinished = root / ".unfinished"
         self._lock_path = root / ".lock"
         with _translated(str(root)):
-            self._unfinished.mkdir(parents=True, exist_ok=True)
+            private_folder(self._unfinished)
             self._lock_path.touch(exist_ok=True)
             with self._locked():
                 self._sweep()

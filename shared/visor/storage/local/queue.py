@@ -32,6 +32,11 @@ MIGRATIONS = (
 """Never edited, only added to: the version of a file is how many of them it has had."""
 
 
+DELAY_S_MAX = 3600
+"""Longest lease and longest delay: what is due later is of a clock that was ahead."""
+_DUE = f"dead_at IS NULL AND (due_at <= ?1 OR due_at > ?1 + {DELAY_S_MAX})"
+
+
 class SqliteQueue:
     """The queue of the embedded setting. Several threads and processes may use one file at once.
 
@@ -57,23 +62,22 @@ class SqliteQueue:
         check_bodies(bodies)
         if not bodies:
             return []
-        now = self._clock()
         with self._database.write() as connection:
-            insert = "INSERT INTO messages (body, due_at) VALUES (?, ?)"
-            return [str(connection.execute(insert, (body, now)).lastrowid) for body in bodies]
+            # At once, whatever the clock says now and later.
+            insert = "INSERT INTO messages (body, due_at) VALUES (?, 0)"
+            return [str(connection.execute(insert, (body,)).lastrowid) for body in bodies]
 
     def receive(self, limit: int, *, lease_s: float) -> list[Message]:
         now = self._clock()
-        due = "dead_at IS NULL AND due_at <= ?"
         with self._database.read() as connection:
             # Waiting workers poll often: an empty queue should not cost a write lock and an fsync.
-            nothing = connection.execute(f"SELECT 1 FROM messages WHERE {due} LIMIT 1", (now,)).fetchone() is None  # noqa: S608
+            nothing = connection.execute(f"SELECT 1 FROM messages WHERE {_DUE} LIMIT 1", (now,)).fetchone() is None  # noqa: S608
         if nothing and not self._take_from_the_dead(now):
             return []
         with self._database.write() as connection:
             self._bury_worn_out(connection, now)
             rows = connection.execute(
-                f"SELECT id, body, attempts FROM messages WHERE {due} ORDER BY due_at, id LIMIT ?",  # noqa: S608
+                f"SELECT id, body, attempts FROM messages WHERE {_DUE} ORDER BY due_at, id LIMIT ?2",  # noqa: S608
                 (now, limit),
             ).fetchall()
             messages = [
@@ -93,15 +97,22 @@ class SqliteQueue:
                 (int(message.id), message.receipt),
             )
 
-    def release(self, message: Message, *, delay_s: float, why: str = "") -> None:
+    def release(self, message: Message, *, delay_s: float, why: str = "", counts: bool = True) -> None:
         now = self._clock()
         with self._database.write() as connection:
             connection.execute(
-                "UPDATE messages SET due_at = ?, receipt = NULL, why = ?,"
-                " dead_at = CASE WHEN attempts >= ? THEN ? END"
+                "UPDATE messages SET due_at = ?, receipt = NULL, why = ?, attempts = attempts - ?,"
+                " dead_at = CASE WHEN attempts - ? >= ? THEN ? END"
                 " WHERE id = ? AND receipt = ? AND dead_at IS NULL",
-                (now + delay_s, why, self._attempts_max, now, int(message.id), message.receipt),
+                (now + delay_s, why, not counts, not counts, self._attempts_max, now, int(message.id), message.receipt),
             )
+
+    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
+        check_bodies([body])
+        now = self._clock()
+        with self._database.write() as connection:
+            insert = "INSERT INTO messages (body, attempts, due_at, why, dead_at) VALUES (?, ?, ?, ?, ?)"
+            connection.execute(insert, (body, attempts, now, why, now))
 
     def waiting(self) -> int:
         with self._database.read() as connection:
@@ -125,9 +136,9 @@ class SqliteQueue:
     def retry(self, letter: DeadLetter) -> None:
         with self._database.write() as connection:
             connection.execute(
-                "UPDATE messages SET attempts = 0, due_at = ?, receipt = NULL, why = '', dead_at = NULL"
+                "UPDATE messages SET attempts = 0, due_at = 0, receipt = NULL, why = '', dead_at = NULL"
                 " WHERE id = ? AND dead_at IS NOT NULL",
-                (self._clock(), int(letter.receipt)),
+                (int(letter.receipt),),
             )
 
     def close(self) -> None:
@@ -159,9 +170,9 @@ class SqliteQueue:
     def _bury_worn_out(self, connection: sqlite3.Connection, now: float) -> None:
         """Messages whose last lease ran out: their worker died or hung each time."""
         connection.execute(
-            "UPDATE messages SET dead_at = ?, receipt = NULL,"
+            f"UPDATE messages SET dead_at = ?1, receipt = NULL,"  # noqa: S608
             " why = CASE WHEN receipt IS NULL AND why != '' THEN why"
             " ELSE 'Its worker neither finished nor failed within the lease' END"
-            " WHERE dead_at IS NULL AND due_at <= ? AND attempts >= ?",
-            (now, now, self._attempts_max),
+            f" WHERE {_DUE} AND attempts >= ?2",
+            (now, self._attempts_max),
         )

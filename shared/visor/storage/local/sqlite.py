@@ -11,8 +11,11 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from visor.errors import CorruptObject, NewerFormat, StoreError, StoreUnavailable, VisorError
+from visor.storage import private_folder
+from visor.storage.documents import check_key
 
 BUSY_TIMEOUT_S = 30.0
 
@@ -38,7 +41,7 @@ class Database:
         self.path = path
         self._start_pool()
         with self._translated():
-            path.parent.mkdir(parents=True, exist_ok=True)
+            private_folder(path.parent)
             connection = self._connect()
             try:
                 _migrate(connection, path, migrations)
@@ -144,8 +147,7 @@ def damage(path: Path, migrations: Sequence[str]) -> str:
                     return f"no such table: {', '.join(sorted(missing))}"
             for table in _tables(connection):
                 for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
-                    if table == "documents":
-                        json.loads(row[3])
+                    _check_row(table, row)
         except (sqlite3.Error, ValueError, TypeError) as exc:
             return str(exc)
     return "" if said == ["ok"] else said[0]
@@ -167,10 +169,18 @@ def salvage(path: Path, migrations: Sequence[str]) -> Path:
             columns = [column[1] for column in target.execute(f"PRAGMA table_info({table})")]
             marks = ", ".join("?" * len(columns))
             for row in _readable_rows(source, table, ", ".join(columns)):
-                with suppress(sqlite3.Error):
+                with suppress(sqlite3.Error, ValueError, TypeError):
+                    _check_row(table, row)
                     target.execute(f"INSERT OR REPLACE INTO {table} ({', '.join(columns)}) VALUES ({marks})", row)  # noqa: S608
     new.close()
     return old
+
+
+def _check_row(table: str, row: Sequence[Any]) -> None:
+    """Raises ValueError or TypeError unless a document has a name and is JSON."""
+    if table == "documents":
+        check_key(row[0], row[1])
+        json.loads(row[3])
 
 
 def _tables(connection: sqlite3.Connection) -> list[str]:
@@ -178,7 +188,7 @@ def _tables(connection: sqlite3.Connection) -> list[str]:
     return [row[0] for row in connection.execute(sql)]
 
 
-def _readable_rows(source: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[object, ...]]:
+def _readable_rows(source: sqlite3.Connection, table: str, columns: str) -> Iterator[tuple[Any, ...]]:
     """The rows of a damaged table. Damaged places are jumped over, further each time, at most as far again."""
     after, jump = -1, 1
     while jump < 1 << 40:

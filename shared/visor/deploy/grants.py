@@ -1,0 +1,61 @@
+"""Gives the account as which Cloud Build deploys its roles, and waits until they hold.
+
+python -m visor.deploy.grants PROJECT [BILLING_ACCOUNT]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from visor.deploy.process import parsed_output, run
+from visor.deploy.steps import DEPLOYER_ROLES, deployer
+from visor.errors import DeployError
+
+HOLD_S = 120.0
+"""What Google gives as the usual time until a role that was just given holds everywhere."""
+POLL_S = 5.0
+POLLS = 24
+
+
+def missing_roles(project: str) -> list[str]:
+    """Which of `DEPLOYER_ROLES` the account does not have."""
+    policy = parsed_output(["gcloud", "projects", "get-iam-policy", project, "--format=json"]) or {}
+    member = f"serviceAccount:{deployer(project)}"
+    own = {b["role"] for b in policy.get("bindings", []) if member in b["members"] and "condition" not in b}
+    return [role for role in DEPLOYER_ROLES if role not in own]
+
+
+def grant(project: str, billing_account: str | None) -> None:
+    """Give what is missing; with a billing account, also the role that a budget takes.
+
+    Raises:
+        DeployError: gcloud refused, or the roles do not show after two minutes.
+    """
+    missing, member = missing_roles(project), f"--member=serviceAccount:{deployer(project)}"
+    for role in missing:
+        add = ["gcloud", "projects", "add-iam-policy-binding", project, member, f"--role={role}"]
+        run([*add, "--condition=None", "--quiet", "--format=none"], cwd=Path())
+    if billing_account:
+        add = ["gcloud", "billing", "accounts", "add-iam-policy-binding", billing_account, member]
+        run([*add, "--role=roles/billing.costsManager", "--quiet", "--format=none"], cwd=Path())
+    if not missing:
+        return
+    for _ in range(POLLS):
+        if not missing_roles(project):
+            print(f"Roles were given; in {HOLD_S:.0f} s they hold", file=sys.stderr, flush=True)
+            time.sleep(HOLD_S)
+            return
+        time.sleep(POLL_S)
+    raise DeployError(
+        f"{deployer(project)} lacks {', '.join(missing_roles(project))}",
+        remedy="Run it again",
+    )
+
+
+if __name__ == "__main__":
+    try:
+        grant(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None)
+    except DeployError as exc:
+        sys.exit(str(exc))

@@ -1,0 +1,66 @@
+"""Metered stores: what a search does with them is counted as it happens, whatever the request asked for.
+
+Counted is what Google bills: a query that finds nothing and a document that is missing are a read each.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from visor.free_tier.quota import Meter
+from visor.storage.documents import Delete, DocumentStore
+from visor.storage.objects import ObjectStore
+
+Counts = Mapping[str, Callable[..., Mapping[str, int]]]
+"""By method: what a call used, by resource, from its result and its arguments."""
+OBJECTS: Counts = {
+    "get": lambda result, *_: {"class_b": 1},
+    "get_with_info": lambda result, *_: {"class_b": 1},
+    "stat": lambda result, *_: {"class_b": 1},
+}
+"""A search writes and lists no objects."""
+DOCUMENTS: Counts = {
+    "get": lambda result, collection, keys: {"firestore_reads": len(set(keys))},
+    "query": lambda result, *_: {"firestore_reads": max(1, len(result))},
+    "commit": lambda result, writes: {
+        "firestore_writes": sum(not isinstance(write, Delete) for write in writes),
+        "firestore_deletes": sum(isinstance(write, Delete) for write in writes),
+    },
+}
+_REQUEST: ContextVar[Counter[str] | None] = ContextVar("request", default=None)
+
+
+@contextmanager
+def request_usage(used: Counter[str] | None) -> Iterator[None]:
+    """Add what this thread uses within the block to `used`, by resource; None: tell the meter at once."""
+    before = _REQUEST.set(used)
+    try:
+        yield
+    finally:
+        _REQUEST.reset(before)
+
+
+class _Metered:
+    def __init__(self, store: Any, meter: Meter, counts: Counts) -> None:
+        self._store, self._meter, self._counts = store, meter, counts
+
+    def __getattr__(self, name: str) -> Any:
+        method, count = getattr(self._store, name), self._counts.get(name)
+        return method if count is None else lambda *args, **options: self._call(method, count, *args, **options)
+
+    def _call(
+        self, method: Callable[..., Any], count: Callable[..., Mapping[str, int]], *args: Any, **rest: Any
+    ) -> Any:
+        result = method(*args, **rest)
+        amounts, used = count(result, *args), _REQUEST.get()
+        self._meter.use(amounts) if used is None else used.update(amounts)
+        return result
+
+
+def metered(objects: ObjectStore, documents: DocumentStore, meter: Meter) -> tuple[ObjectStore, DocumentStore]:
+    """The same stores, metered."""
+    return _Metered(objects, meter, OBJECTS), _Metered(documents, meter, DOCUMENTS)

@@ -1,0 +1,135 @@
+"""Large PNG and TIFF files a few rows at a time, for pictures that as a whole would take too much memory.
+
+Pillow decodes whole files only. So each band becomes a small file of its own: a PNG that begins with the last row of
+the band before, to which the filters of the next row refer; a TIFF of some of the strips, or of one row of tiles.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+BAND_BYTES = 8_000_000
+PIECE_BYTES = 1 << 16
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_ROWS = {"L": "L", "RGB": "RGB", "LA": "LA", "RGBA": "RGBA", "P": "P", "I;16": "I;16B"}
+"""Mode of Pillow, and its raw mode that gives a row's bytes as they stand in the file."""
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+
+_TIFF_KEPT = {
+    **dict.fromkeys((258, 259, 262, 266, 277, 284, 317, 320, 332, 338, 339, 530), "H"),
+    **dict.fromkeys((292, 293, 322, 323), "I"),
+    347: "B",
+}
+"""Tags without which a strip or a tile cannot be decoded, and the format of their values."""
+_TIFF_TYPES = {"B": 7, "H": 3, "I": 4}
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSETS, _ROWS, _COUNTS, _PLANES = 256, 257, 258, 259, 273, 278, 279, 284
+_TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
+
+
+def png_bands(data: bytes, image: Image.Image) -> Iterator[Image.Image]:
+    """The rows of an opened PNG; nothing if it cannot be read so: interlaced, or 16 bits in several channels."""
+    depth, colour, interlaced = data[24], data[25], data[28]
+    if interlaced or image.mode not in _PNG_ROWS or depth != (16 if image.mode == "I;16" else 8):
+        return
+    row_bytes = 1 + image.width * _CHANNELS[colour] * depth // 8
+    step, left, before = max(1, BAND_BYTES // row_bytes), image.height, b""
+    head = b"".join(_chunk(kind, bytes(body)) for kind, body in _chunks(data) if kind in (b"PLTE", b"tRNS"))
+    inflate, rows = zlib.decompressobj(), bytearray()
+    for piece in _pieces(data):
+        rows += inflate.decompress(piece)
+        while left and len(rows) >= row_bytes * min(step, left):
+            count = min(step, left)
+            stored = zlib.compressobj(0)
+            with memoryview(rows) as view:
+                raw = [stored.compress(before), stored.compress(view[: count * row_bytes]), stored.flush()]
+            del rows[: count * row_bytes]
+            size = struct.pack(">II", image.width, count + bool(before))
+            # The sum of the pixels' chunk, left out here, is not looked at.
+            length = struct.pack(">I", sum(map(len, raw)))
+            body = b"".join([_chunk(b"IHDR", size + data[24:29]), head, length, b"IDAT", *raw, bytes(4)])
+            with PngImageFile(BytesIO(_PNG_START + body + _chunk(b"IEND", b""))) as band:
+                yield band.crop((0, int(bool(before)), *band.size))
+                last = band.crop((0, band.height - 1, *band.size))
+            before, left = b"\0" + last.tobytes("raw", _PNG_ROWS[image.mode]), left - count
+        if not left:
+            return
+    raise EOFError("image file is truncated")
+
+
+def tiff_bands(data: bytes, image: TiffImageFile) -> Iterator[Image.Image]:
+    """The rows of an opened TIFF; nothing if it cannot be read so: a plane for each channel, or one huge strip."""
+    tags: Mapping[int, Any] = image.tag_v2
+    width, height, tiled = tags[_WIDTH], tags[_HEIGHT], _TILE_OFFSETS in tags
+    offsets, counts = tags[_TILE_OFFSETS if tiled else _OFFSETS], tags[_TILE_COUNTS if tiled else _COUNTS]
+    rows = tags[_TILE_HEIGHT] if tiled else min(tags.get(_ROWS, height), height)
+    across = -(-width // tags[_TILE_WIDTH]) if tiled else 1
+    if not tiled and tags.get(_COMPRESSION, 1) == 1 and len(offsets) == 1:
+        # Nothing is compressed, so that the rows of the one strip are strips as well.
+        rows, row_bytes = 1, -(-width * sum(tags.get(_BITS, (1,))) // 8)
+        offsets, counts = range(offsets[0], offsets[0] + row_bytes * height, row_bytes), [row_bytes] * height
+    # Strips are small, sometimes one row each: as many at once as a band may have.
+    step = 1 if tiled else max(1, BAND_BYTES // (rows * width * 4))
+    if tags.get(_PLANES, 1) != 1 or rows * width > BAND_BYTES or len(offsets) < -(-height // rows) * across:
+        return
+    for first in range(0, height, rows * step):
+        which = range(first // rows * across, min(first // rows + step, -(-height // rows)) * across)
+        parts = [data[offsets[i] : offsets[i] + counts[i]] for i in which]
+        own = {_WIDTH: width, _HEIGHT: min(rows * step, height - first)} | ({} if tiled else {_ROWS: rows})
+        with TiffImageFile(BytesIO(_tiff(tags, own, parts, tiled))) as band:
+            yield band.crop((0, 0, *band.size))
+
+
+def _tiff(tags: Mapping[int, Any], own: Mapping[int, int], parts: Sequence[bytes], tiled: bool) -> bytes:
+    """A TIFF with the byte order of those tags."""
+    order = "<" if getattr(tags, "prefix", b"II") == b"II" else ">"
+    values: dict[int, tuple[str, Sequence[int]]] = {tag: ("I", [value]) for tag, value in own.items()}
+    for tag, kind in _TIFF_KEPT.items():
+        if tag in tags:
+            value = tags[tag]
+            values[tag] = kind, [value] if isinstance(value, int) else list(value)
+    where, lengths = (_TILE_OFFSETS, _TILE_COUNTS) if tiled else (_OFFSETS, _COUNTS)
+    values[lengths] = "I", [len(part) for part in parts]
+    values[where] = "I", [0] * len(parts)
+    end = 8 + 2 + 12 * len(values) + 4
+    spilt = {tag: len(v) * struct.calcsize(f"={kind}") for tag, (kind, v) in values.items()}
+    at = end + sum(size for size in spilt.values() if size > 4)
+    starts = []
+    for part in parts:
+        starts.append(at)
+        at += len(part)
+    values[where] = "I", starts
+    entries, tail = bytearray(), bytearray()
+    for tag, (kind, numbers) in sorted(values.items()):
+        packed = struct.pack(f"{order}{len(numbers)}{kind}", *numbers)
+        entries += struct.pack(f"{order}HHI", tag, _TIFF_TYPES[kind], len(numbers))
+        entries += packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack(f"{order}I", end + len(tail))
+        tail += packed if len(packed) > 4 else b""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(values))
+    return head + bytes(entries) + bytes(4) + bytes(tail) + b"".join(parts)
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview]]:
+    at = len(_PNG_START)
+    while at + 12 <= len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        yield data[at + 4 : at + 8], memoryview(data)[at + 8 : at + 8 + length]
+        at += 12 + length
+
+
+def _pieces(data: bytes) -> Iterator[memoryview]:
+    """What is to be inflated, in pieces: each may become a thousand times as large."""
+    for kind, body in _chunks(data):
+        if kind == b"IDAT":
+            yield from (body[at : at + PIECE_BYTES] for at in range(0, len(body), PIECE_BYTES))

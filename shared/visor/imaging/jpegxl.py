@@ -1,0 +1,66 @@
+"""JPEG XL for Pillow, decoded by imagecodecs, which is there only if asked for (`visor-search[formats]`)."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from visor.errors import UndecodableImage
+
+_START = b"\xff\x0a"
+_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+"""Width to height, by the number that stands for them (ISO 18181-1, D.2)."""
+_SIZE_BITS = (9, 13, 18, 30)
+
+
+class JpegXLImageFile(ImageFile.ImageFile):
+    """The first frame, upright."""
+
+    format = "JXL"
+
+    def _open(self) -> None:
+        assert self.fp is not None
+        try:
+            self._codec: Any = import_module("imagecodecs")
+        except ImportError as exc:
+            raise UndecodableImage(
+                "JPEG XL is not decoded here",
+                valid="JPEG, PNG, WebP, AVIF, HEIC, TIFF",
+                remedy="Install visor-search[formats], or send it as a JPEG",
+            ) from exc
+        self._data = self.fp.read()
+        self._size, self._mode = _size(self._data), "RGB"
+        self.tile = []
+
+    def load(self) -> Any:
+        if self._data:
+            pixels = self._codec.jpegxl_decode(self._data, index=0, numthreads=1)
+            self._data = b""
+            if pixels.dtype != np.uint8:
+                highest = 1.0 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
+                pixels = np.clip(np.nan_to_num(pixels) * (255.0 / highest), 0, 255).astype(np.uint8)
+            loaded = Image.fromarray(pixels)
+            self.im, self._mode, self._size = loaded.im, loaded.mode, loaded.size
+        return super().load()
+
+
+def _size(data: bytes) -> tuple[int, int]:
+    """Width and height, as the beginning of the codestream has them."""
+    start = data.find(_START, 0 if data.startswith(_START) else data.find(b"jxlc") + 4 or data.find(b"jxlp") + 4) + 2
+    bits, at = int.from_bytes(data[start : start + 16], "little"), 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        at += count
+        return bits >> (at - count) & ((1 << count) - 1)
+
+    small = take(1)
+
+    def side() -> int:
+        return (take(5) + 1) * 8 if small else take(_SIZE_BITS[take(2)]) + 1
+
+    height, ratio = side(), take(3)
+    return (height * _RATIOS[ratio - 1][0] // _RATIOS[ratio - 1][1] if ratio else side()), height

@@ -1,0 +1,75 @@
+"""What an index on this machine remembers of its sources: the folders and buckets that it was filled from.
+
+So a later process may read their images, without the argument or the visor.toml that named them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from visor.errors import SettingsError
+from visor.schema.collections import SOURCES
+from visor.schema.items import item_id
+from visor.storage.documents import Delete, DocumentStore, Put
+
+WHERE = {"folder": "path", "bucket": "url"}
+"""By kind that is remembered: the key that says what is read."""
+
+
+def remember(documents: DocumentStore, name: str, config: Mapping[str, Any], folders: Iterable[str] = ()) -> bool:
+    """Note what a source reads; true if that is news. Sources of other kinds need no permission.
+
+    Args:
+        config: The keys of its section. Values that could be secrets are not kept.
+        folders: Others whose files its items name.
+
+    Raises:
+        SettingsError: The index knows that name as another folder or bucket.
+    """
+    where = WHERE.get(str(config.get("kind")), "")
+    own = {key: value for key, value in config.items() if key in ("kind", where) or _is_plain(key, value)}
+    if where == "path":
+        own["path"] = str(Path(str(own["path"])).expanduser().resolve())
+    before = _documents(documents).get(_key(name), {})
+    earlier = before.get("config") or own
+    if where and earlier.get(where) != own[where]:
+        raise SettingsError(
+            f"The source '{name}' of this index is {earlier.get(where)}, not {own[where]}",
+            valid="One name for one place: items are known by the name of their source",
+            remedy=f"Give the new one another name; or, if it has moved for good: visor source forget '{name}'",
+        )
+    data = {"name": name, "folders": sorted({*before.get("folders", ()), *folders})} | (
+        {"config": own} if where else {}
+    )
+    if data == before or not (where or folders):
+        return False
+    documents.commit([Put(collection=SOURCES, key=_key(name), data=data)])
+    return True
+
+
+def remembered(documents: DocumentStore) -> Iterator[tuple[str, dict[str, Any] | None, list[str]]]:
+    """Name, configuration and further folders of each source that the index remembers."""
+    for data in _documents(documents).values():
+        yield data["name"], data.get("config"), data.get("folders", [])
+
+
+def forget(documents: DocumentStore, name: str) -> None:
+    """Allow no longer what the source was allowed."""
+    documents.commit([Delete(collection=SOURCES, key=_key(name))])
+
+
+def _documents(documents: DocumentStore) -> dict[str, dict[str, Any]]:
+    return {document.key: document.data for document in documents.query(SOURCES)}
+
+
+def _key(name: str) -> str:
+    """Names of folders may hold what no document's key takes."""
+    return item_id("source", name)
+
+
+def _is_plain(key: str, value: Any) -> bool:
+    if key == "options" and isinstance(value, Mapping):
+        return all(_is_plain("", inner) for inner in value.values())
+    return isinstance(value, bool | int) or (isinstance(value, str) and value.startswith(("${", "http")))

@@ -1,0 +1,25 @@
+# What is here: what the page says of itself, and whether there will be anything on it.
+
+locals {
+  no_source = "No source is named yet: nothing is crawled until visor.toml names one (docs/sources.md)."
+
+  # bundle.py leaves this beside the bundles; without bundles nothing is known.
+  sources_file = "${var.bundles}/sources.json"
+  sources      = fileexists(local.sources_file) ? jsondecode(file(local.sources_file)) : null
+
+  page_config = jsonencode({
+    for key, value in {
+      title    = var.page.title
+      tagline  = var.page.tagline
+      language = var.page.language
+      notes    = concat(var.page.notes, try(length(local.sources), 1) == 0 ? [{ text = local.no_source, href = null }] : [])
+    } : key => value if value != null
+  })
+}
+
+check "sources" {
+  assert {
+    condition     = try(length(local.sources), 1) > 0
+    error_message = local.no_source
+  }
+}
