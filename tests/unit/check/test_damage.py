@@ -18,8 +18,13 @@ from tests.unit.ingest.test_pipeline_reindex import OLD as MODEL
 from visor.app import App
 from visor.cli.doctor import _index, _try
 from visor.cli.main import cli, main
+from visor.image_readers.thumbnails import put_thumbnail
+from visor.ingest.seen_set import SeenSet
+from visor.ingest.worker import Worker
+from visor.schema.items import Change, Item, item_id
 from visor.schema.search import SearchRequest
 from visor.settings import Settings
+from visor.storage.publish import publish
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
 TABLE = PAGE[PAGE.index("\n## Damage") : PAGE.index("\n## A change of model")]
@@ -162,7 +167,27 @@ DAMAGES: dict[str, Callable[[Home], object]] = {
 
 
 def test_the_table_lists_every_damage() -> None:
-    assert list(ROWS) == list(DAMAGES)
+    assert set(ROWS) == {*DAMAGES, "frame-missing"}
+
+
+@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"x")], ids=["missing", "damaged"])
+def test_a_lost_frame_is_named_and_its_item_forgotten(
+    harm: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    set_up(tmp_path, monkeypatch)
+    with App(Settings.read()) as app:
+        url = put_thumbnail(app.stores.objects, "film", "1", drawing(1))
+        item = Item(id=item_id("film", "1"), source="film", key="1", image_url=url)
+        publish(app.stores.queue, [Change(action="embed", item=item, version=1)], run="r")
+        Worker(app.stores.queue, app.batch_embedder).drain()
+        seen = SeenSet.load(app.stores.objects, "film")
+        seen.see([item])
+        seen.save(app.stores.objects, "film")
+    assert run("check").exit_code == 0
+    harm(Home(tmp_path).only("frames/*"))
+    assert "video frames are missing or damaged" in run("check", "--repair").output
+    with App(Settings.read()) as app:
+        assert not len(SeenSet.load(app.stores.objects, "film"))
 
 
 def test_a_healthy_index_is_called_so(healthy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

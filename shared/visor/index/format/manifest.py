@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from visor.errors import NewerFormat, NotFound
-from visor.index.format.container import FORMAT_VERSION, corrupt
+from visor.index.format.container import FORMAT_VERSION, checksum, corrupt
 from visor.schema.collections import COMMITS
 from visor.schema.items import Record, ShardCommit, as_record
 from visor.storage.documents import Document, DocumentStore
@@ -75,6 +75,8 @@ class Manifest(Record, frozen=True, kw_only=True):
     """When orphans were last looked for, seconds since 1970."""
     calibration: dict[str, Any] = msgspec.field(default_factory=dict)
     """Belongs to confidence; a merge carries it over unread."""
+    digest: str = ""
+    """BLAKE2b-64 of the manifest without this, in the object alone."""
 
     @property
     def images(self) -> int:
@@ -140,9 +142,13 @@ def _read(objects: ObjectStore, name: str) -> tuple[Manifest | None, int]:
                 valid=f"This Visor reads versions up to {FORMAT_VERSION}",
                 remedy="Install the Visor that wrote it, or a later one",
             )
-        return msgspec.json.decode(view, type=Manifest), info.generation
+        manifest = msgspec.json.decode(view, type=Manifest)
     except msgspec.DecodeError as exc:
         raise corrupt(name, f"it is not a manifest ({exc})") from exc
+    plain = msgspec.structs.replace(manifest, digest="")
+    if manifest.digest not in ("", checksum(_encode(plain))):
+        raise corrupt(name, "it does not match its digest")
+    return plain, info.generation
 
 
 def swap_manifest(objects: ObjectStore, manifest: Manifest, generation: int) -> int:
@@ -151,8 +157,12 @@ def swap_manifest(objects: ObjectStore, manifest: Manifest, generation: int) -> 
     Raises:
         Conflict: Somebody else was faster; nothing changed.
     """
-    data = msgspec.json.encode(manifest, order="deterministic")
+    data = _encode(msgspec.structs.replace(manifest, digest=checksum(_encode(manifest))))
     return objects.put(manifest_object(manifest.model), data, if_generation=generation).generation
+
+
+def _encode(manifest: Manifest) -> bytes:
+    return msgspec.json.encode(manifest, order="deterministic")
 
 
 class _Version(msgspec.Struct):

@@ -179,7 +179,7 @@ def salvage(path: Path, migrations: Sequence[str]) -> Path:
 def _check_row(table: str, row: Sequence[Any]) -> None:
     """Raises ValueError or TypeError unless a document has a name and is JSON."""
     if table == "documents":
-        check_key(row[0], row[1])
+        check_key(str(row[0] or ""), str(row[1] or ""))
         json.loads(row[3])
 
 
