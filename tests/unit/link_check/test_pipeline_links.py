@@ -394,7 +394,7 @@ def test_two_checks_at_once_do_not_both_stand(shop: Shop) -> None:
 
 def test_a_damaged_state_is_named_and_stops_no_crawl(shop: Shop) -> None:
     shop.app.stores.objects.put("links.json", b"{")
-    with pytest.raises(CorruptObject, match=r"links\.json cannot be read: .*Delete it"):
+    with pytest.raises(CorruptObject, match=r"links\.json cannot be read: .*visor check --repair"):
         shop.check()
     shop.price = 7
     shop.crawl()
