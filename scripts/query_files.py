@@ -31,7 +31,7 @@ from visor.ingest.worker import Worker
 from visor.models.embedder import load_embedder
 from visor.settings import Settings
 
-MOST = 34
+MOST = 35
 IMAGES = 136
 """Enough for a projection and a calibration of their own."""
 PACKAGE = str(Path(visor.__file__).parent)

@@ -4,18 +4,19 @@
 locals {
   # Collection to the single fields that the code queries by. All else is exempt.
   queried = {
-    items       = ["indexed_at"]
-    commits     = ["committed_at"]
-    failures    = ["next_at"]
-    tries       = []
-    checkpoints = []
-    runs        = ["started_at"]
-    meters      = []
-    requests    = []
-    feedback    = ["given_at"]
-    index       = []
-    sources     = []
-    visitors    = ["added_at"]
+    items          = ["indexed_at"]
+    commits        = ["committed_at"]
+    failures       = ["next_at"]
+    tries          = []
+    checkpoints    = []
+    runs           = ["started_at"]
+    meters         = []
+    requests       = []
+    feedback       = ["given_at"]
+    feedback_inbox = ["given_at"]
+    index          = []
+    sources        = []
+    visitors       = ["added_at"]
   }
 
   single_fields = merge([

@@ -9,6 +9,7 @@ from visor.errors import EmbedCrashed as EmbedCrashed
 from visor.errors import FetchFailed as FetchFailed
 from visor.errors import FetchRefused as FetchRefused
 from visor.errors import FetchUnavailable as FetchUnavailable
+from visor.errors import Forbidden as Forbidden
 from visor.errors import FormatError as FormatError
 from visor.errors import HostDead as HostDead
 from visor.errors import ImageError as ImageError

@@ -35,7 +35,8 @@ def test_a_recrawl_reads_no_document_of_an_unchanged_item(used: dict[str, Usage]
 
 def test_a_warm_search_reads_no_object_and_at_most_twelve_documents(used: dict[str, Usage]) -> None:
     # The worst ones: the twelve items of each page are new to the instance.
-    assert used["search"].document_reads == 12 * SEARCHES
+    # Besides, what visitors' photos teach is written now and then, after a look at how much of it there is.
+    assert 12 * SEARCHES <= used["search"].document_reads <= 12 * SEARCHES + SEARCHES // 50
     assert (used["search"].class_a, used["search"].class_b) == (0, 0)
     # As they go on: items are remembered, and each search comes so late that it has to look for news first.
     assert Settings().freshness_s < APART_S

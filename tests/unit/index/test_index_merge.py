@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.unit.index.index_fixtures import DIMENSION, MODEL, Shop, clustered, hash_of, ids_of, keys_of
 
-from visor.errors import Conflict, CorruptObject
+from visor.errors import Conflict
 from visor.index.format.manifest import ProjectionEntry, SegmentEntry, manifest_object, read_manifest
 from visor.index.merge.merge import MergeReport, merge
 from visor.index.merge.policy import MergePolicy, choose_segments, is_learning_due

@@ -30,6 +30,7 @@ from visor.web.access import KEY_HEADER, AccessPolicy
 from visor.web.site import Server
 
 LINES = {"Content-Type": "application/x-ndjson"}
+KEY = "the owner's key"
 
 
 def picture(seed: int) -> bytes:
@@ -53,7 +54,7 @@ def shop() -> Iterator[CatalogueServer]:
 
 @pytest.fixture
 def app(shop: CatalogueServer, embedder: Embedder, tmp_path: Path) -> Iterator[App]:
-    settings = Settings(home=tmp_path, allow_hosts=(shop.host,), freshness_s=0.0, batch_size=4)
+    settings = Settings(home=tmp_path, allow_hosts=(shop.host,), freshness_s=0.0, batch_size=4, owner_key=KEY)
     with App(settings, embedder=embedder) as app:
         yield app
 
@@ -61,7 +62,7 @@ def app(shop: CatalogueServer, embedder: Embedder, tmp_path: Path) -> Iterator[A
 @pytest.fixture
 def client(app: App) -> Iterator[httpx.Client]:
     server = Server(app.site({})).start()
-    with httpx.Client(base_url=server.address, timeout=60) as client:
+    with httpx.Client(base_url=server.address, headers={KEY_HEADER: KEY}, timeout=60) as client:
         yield client
     server.stop()
 
@@ -134,7 +135,7 @@ def test_what_cannot_be_taken_as_a_whole_is_a_problem(client: httpx.Client, app:
     many = lines(*({"key": str(n), "deleted": True} for n in range(LINES_MAX + 1)))
     assert client.post("/v1/items", content=many, headers=LINES).status_code == 413
     assert client.delete("/v1/items/nonsense").status_code == 404
-    assert client.post("/v1/items", json={"key": "a"}, headers={"Origin": "https://else.test"}).status_code == 401
+    assert client.post("/v1/items", json={"key": "a"}, headers={"Origin": "https://else.test"}).status_code == 403
     assert app.stores.queue.waiting() == 0
 
 

@@ -94,5 +94,5 @@ def test_a_sweep_happens_once_a_week_and_goes_on_where_it_was(film: Film, monkey
 
 def test_a_film_that_is_no_film_says_so(film: Film) -> None:
     film.path.write_bytes(b"no video at all")
-    with pytest.raises(SourceError, match="This is not a video"):
+    with pytest.raises(SourceError, match="there is no video in it"):
         film.crawl()

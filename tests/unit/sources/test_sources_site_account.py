@@ -158,7 +158,7 @@ def test_pages_that_are_dead_in_every_run_stop_only_one() -> None:
         ({"/": html("<img src=/a.jpg width=20><img src=/b.jpg width=20>")}, {}, "pictures smaller than", 2),
         ({"/": html("<img src=/logo.png>")}, {}, "file name calls decoration", 1),
         ({"/": html("".join(f"<img src=/{at}.jpg>" for at in range(70)))}, {}, "beyond the 60 of one page", 10),
-        ({"/robots.txt": "Sitemap: /s.txt", "/s.txt": "http://a.example/1", "/": ""}, {}, "hosts in sitemaps", 1),
+        ({"/robots.txt": "Sitemap: /s.txt", "/s.txt": "http://a.example/1", "/": html("")}, {}, "hosts in sitemaps", 1),
     ],
 )
 def test_what_is_passed_over_is_counted_by_its_reason(
@@ -279,7 +279,7 @@ def test_sitemaps_in_all_forms(written: Callable[..., str]) -> None:
     def make(server: Server) -> dict[str, Any]:
         listed = [f"{server.url}/p?id={at}&lang=en&copy=1" for at in (1, 2)]
         found = {f"/p?id={at}&lang=en&copy=1": image(at) for at in (1, 2)}
-        return {"/robots.txt": "Sitemap: /map.xml", "/map.xml": written(*listed), "/": "", **found}
+        return {"/robots.txt": "Sitemap: /map.xml", "/map.xml": written(*listed), "/": html(""), **found}
 
     assert paths(served(make)) == {"/1.jpg", "/2.jpg"}
 
@@ -292,7 +292,7 @@ def test_sitemaps_on_another_host_and_in_each_other() -> None:
         chain: dict[str, Any] = {f"/{at}.xml": index(at + 1) for at in range(6)}
         chain["/6.xml"] = sitemap(f"{server.url}/a", f"{other(server)}/b")
         robots = f"Sitemap: {other(server)}/0.xml\nSitemap: /missing.xml"
-        return {"/robots.txt": robots, **chain, "/": "", "/a": image("a"), "/b": image("b")}
+        return {"/robots.txt": robots, **chain, "/": html(""), "/a": image("a"), "/b": image("b")}
 
     pages = served(make)
     assert paths(pages) == {"/a.jpg"}

@@ -99,7 +99,7 @@ def test_embed_tells_batches_and_items_and_never_a_picture(
 ) -> None:
     origin.errors = {"1": FetchFailed("The origin answers 404")}
     with caplog.at_level(logging.INFO, "visor.embed"):
-        batches.embed(body(change("0"), change("1")), attempt=3)
+        batches.embed(body(change("0"), change("1")), attempt=2)
     lines = [line(made) for made in caplog.records if made.name == "visor.embed"]
     failed, done = lines
     assert failed["items"] == [change("1").item.id]
@@ -107,5 +107,5 @@ def test_embed_tells_batches_and_items_and_never_a_picture(
     assert failed["severity"] == "WARNING"
     assert set(done["items"]) == {change("0").item.id, change("1").item.id}  # type: ignore[arg-type]
     assert done["batch"] == failed["batch"]
-    assert "attempt 3: 1 embedded" in str(done["message"])
+    assert "attempt 2: 1 embedded" in str(done["message"])
     assert all(len(json.dumps(one)) < 2_000 for one in lines)
