@@ -32,7 +32,7 @@ def need_terraform() -> None:
     if shutil.which("terraform") is None:
         if os.environ.get("TEST_REQUIRE_TERRAFORM") == "1":
             pytest.fail("TEST_REQUIRE_TERRAFORM=1, and terraform is not installed")
-        pytest.skip("terraform is not installed")
+        pytest.skip("terraform is not installed, and nothing else can judge its files")
 
 
 def prepared(**more: Any) -> Project:

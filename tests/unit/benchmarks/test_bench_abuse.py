@@ -15,7 +15,7 @@ from visor_bench import abuse
 def test_strangers_leave_nothing_behind(
     built_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("functions_framework")
+    pytest.importorskip("functions_framework", reason="serves the deployed function: in the extra `gcp`")
     for name, value in {"ITEMS_MADE": 200, "ALIKE": 100, "BATCH": 50, "QUERIES": 9}.items():
         monkeypatch.setattr(abuse, name, value)
     said: list[Any] = []

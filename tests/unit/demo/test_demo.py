@@ -333,4 +333,4 @@ def test_the_emulated_demo_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setitem(sys.modules, "visor_emulators.demo", None)
     wanted = r"--backend gcp-emulators needs visor_emulators.demo: .*\./devtools"
     with pytest.raises(click.UsageError, match=wanted), _emulated(Settings(home=tmp_path), ("demo", {}), {}):
-        pass
+        pass  # entering fails

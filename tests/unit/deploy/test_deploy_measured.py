@@ -47,7 +47,7 @@ class Monitoring(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        pass
+        """Keep the test's output free of requests."""
 
 
 @pytest.fixture

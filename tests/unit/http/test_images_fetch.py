@@ -205,7 +205,7 @@ def test_no_header_silences_a_host_for_ever() -> None:
     throttle = HostThrottle(2, 1)
     throttle.pause("shop:80", 1e12)
     with pytest.raises(FetchUnavailable) as caught, throttle.slot("shop:80", 0):
-        pass
+        pass  # not reached: entering is refused
     assert caught.value.retry_after_s is not None
     assert caught.value.retry_after_s <= PAUSE_MAX_S
 
@@ -219,7 +219,7 @@ def test_a_host_that_goes_on_saying_too_many_requests_is_left_alone_for_longer(m
         throttle.refused("shop:80", None)
         throttle.refused("shop:80", None)
         with pytest.raises(FetchUnavailable) as caught, throttle.slot("shop:80", 0):
-            pass
+            pass  # not reached: entering is refused
         waits.append(caught.value.retry_after_s)
         now += waits[-1] or 0
     assert waits[:4] == [10, 20, 40, 80]

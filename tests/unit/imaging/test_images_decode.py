@@ -211,7 +211,7 @@ def test_thin_and_tiny_pictures(width: int, height: int, form: str, side: int | 
     assert min(decoded.pixels.size) >= 1
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize("name", MEMORY)
 def test_no_decoder_takes_more_memory_than_is_counted(name: str, tmp_path: Path) -> None:
     file = tmp_path / "picture"
@@ -221,7 +221,7 @@ def test_no_decoder_takes_more_memory_than_is_counted(name: str, tmp_path: Path)
 
 
 def test_jpeg_xl_is_decoded_or_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    codec = pytest.importorskip("imagecodecs")
+    codec = pytest.importorskip("imagecodecs", reason="in the extra `formats`, which is optional")
     for size, options in (((96, 64), {}), ((1, 1), {}), ((1024, 768), {}), ((333, 999), {"usecontainer": True})):
         picture = quarters().resize(size)
         decoded = decode_image(codec.jpegxl_encode(np.asarray(picture), **options), pixels_max=PIXELS_MAX)

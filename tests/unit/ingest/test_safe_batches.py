@@ -205,7 +205,7 @@ def test_items_that_end_the_process_end_alone(poison: tuple[str, ...], settings:
             embedder.embed(body, attempt=attempt)
             break
         except Killed:
-            pass
+            pass  # the next delivery goes on
     assert live(stores) == {str(n) for n in range(10)} - set(poison)
     assert {d.data["wanted"]["key"]: d.data["code"] for d in stores.documents.query("failures")} == dict.fromkeys(
         poison, "embed_crashed"

@@ -171,13 +171,13 @@ def test_few_wait_for_what_is_slow() -> None:
     slots = Slots("search by metric", at_once=1, waiting=1, wait_s=0.05)
     with slots.slot():
         with pytest.raises(QuotaReached) as waited, slots.slot():
-            pass
+            pass  # not reached: entering is refused
         assert waited.value.retry_after_s
     with slots.slot():
-        pass
+        pass  # free again
     none = Slots("search by metric", at_once=1, waiting=0, wait_s=60)
     with none.slot(), pytest.raises(QuotaReached), none.slot():
-        pass
+        pass  # not reached: nobody may wait
 
 
 def noise(seed: int) -> str:
