@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from visor.settings import Settings
 
 if TYPE_CHECKING:
-    from visor.check.check import CheckReport
+    from visor.check.damage import CheckReport
     from visor.free_tier.quota import Meter
     from visor.http.client import Fetcher
     from visor.image_readers.readers import ImageReaders
@@ -196,8 +196,9 @@ class App:
         from visor.sources.remembered import remember
 
         if self.settings.backend == "local" and remember(self.stores.documents, name, config, folders):
-            self.__dict__.pop("configuration", None)
-            self.__dict__.pop("_readers", None)
+            for part in ("configuration", "_readers"):
+                with suppress(AttributeError):
+                    delattr(self, part)
 
     def try_again(self, source: str | None = None) -> int:
         """Have everything that failed and may succeed now embedded once more, of one source or of all; returns how

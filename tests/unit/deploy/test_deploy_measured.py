@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import stat
 import sys
-import threading
 from collections.abc import Iterator
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from click.testing import CliRunner
+from tests.unit.sources.catalogue_server import Reply, Request, serving
 
 from visor.cli.cost import cost_command
 from visor.deploy import measured as module
@@ -29,45 +26,36 @@ print("token" if sys.argv[1] == "auth" else json.dumps({repositories}))
 REPOSITORIES = [{"name": "p/repositories/visor-functions", "sizeBytes": str(2**29)}, {"name": "p/repositories/other"}]
 
 
-class Monitoring(BaseHTTPRequestHandler):
+class Monitoring:
     """Cloud Monitoring's time series, three days of each metric, newest first; by the documented parameters."""
 
-    def do_GET(self) -> None:
-        asked = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-        server: Any = self.server
-        server.asked.append(asked)
-        assert urlsplit(self.path).path == "/v3/projects/p/timeSeries"
-        assert self.headers["Authorization"] == "Bearer token"
-        points = [{"value": {"int64Value": "10"}}, {"value": {"doubleValue": 40.0}}, {"value": {"int64Value": "20"}}]
-        series = [] if "Pub/Sub" in server.silent and "pubsub" in asked["filter"] else [{"points": points}]
-        body = json.dumps({"timeSeries": series} if series else {}).encode()
-        self.send_response(server.status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def __init__(self) -> None:
+        self.silent, self.status = "", 200
+        self.address = ""
+        self.asked: list[dict[str, str]] = []
 
-    def log_message(self, *_: object) -> None:
-        """Keep the test's output free of requests."""
+    def answer(self, request: Request) -> Reply:
+        self.asked.append(request.query)
+        assert request.path == "/v3/projects/p/timeSeries"
+        assert request.headers["authorization"] == "Bearer token"
+        points = [{"value": {"int64Value": "10"}}, {"value": {"doubleValue": 40.0}}, {"value": {"int64Value": "20"}}]
+        is_silent = self.silent and self.silent in request.query["filter"]
+        return Reply.json({} if is_silent else {"timeSeries": [{"points": points}]}, self.status)
 
 
 @pytest.fixture
-def monitoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def monitoring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitoring]:
     program = tmp_path / "gcloud"
     program.write_text(GCLOUD.format(python=sys.executable, repositories=REPOSITORIES))
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(tmp_path))
-    server: Any = ThreadingHTTPServer(("127.0.0.1", 0), Monitoring)
-    server.asked, server.silent, server.status = [], (), 200
-    server.address = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    monitoring = Monitoring()
+    with serving(monitoring.answer) as server:
+        monitoring.address = server.url
+        yield monitoring
 
 
-def test_sums_are_scaled_to_a_month_days_are_the_worst_and_sizes_the_newest(monitoring: Any) -> None:
+def test_sums_are_scaled_to_a_month_days_are_the_worst_and_sizes_the_newest(monitoring: Monitoring) -> None:
     found = {
         (one.service, one.metric): one.used for one in measured("p", days=3, address=monitoring.address, say=print)
     }
@@ -81,7 +69,7 @@ def test_sums_are_scaled_to_a_month_days_are_the_worst_and_sizes_the_newest(moni
     assert (ended - begun).days == 3
 
 
-def test_every_metric_is_of_an_allowance_and_operations_are_told_apart(monitoring: Any) -> None:
+def test_every_metric_is_of_an_allowance_and_operations_are_told_apart(monitoring: Monitoring) -> None:
     assert METRICS.keys() <= {(one.service, one.metric) for one in allowances().allowances}
     measured("p", days=7, address=monitoring.address, say=print)
     storage = [asked["filter"] for asked in monitoring.asked if "api/request_count" in asked["filter"]]
@@ -91,22 +79,22 @@ def test_every_metric_is_of_an_allowance_and_operations_are_told_apart(monitorin
     assert " AND NOT (" in class_a
 
 
-def test_what_was_not_measured_is_said(monitoring: Any) -> None:
-    monitoring.silent = ("Pub/Sub",)
+def test_what_was_not_measured_is_said(monitoring: Monitoring) -> None:
+    monitoring.silent = "pubsub"
     said: list[str] = []
     found = measured("p", days=7, address=monitoring.address, say=said.append)
     assert said == ["Pub/Sub throughput: nothing was measured"]
     assert "Pub/Sub" not in {one.service for one in found}
 
 
-def test_a_project_that_cannot_be_read_is_explained(monitoring: Any) -> None:
+def test_a_project_that_cannot_be_read_is_explained(monitoring: Monitoring) -> None:
     monitoring.status = 403
     with pytest.raises(DeployError, match="Cloud Monitoring") as refused:
         measured("p", days=7, address=monitoring.address, say=print)
     assert "roles/monitoring.viewer" in refused.value.valid
 
 
-def test_the_command_prints_it_beside_the_plan(monitoring: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_prints_it_beside_the_plan(monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MONITORING", monitoring.address)
     monkeypatch.setattr(module.measured, "__kwdefaults__", {"address": monitoring.address})
     done = CliRunner().invoke(cost_command, ["--measured", "p"])

@@ -1,0 +1,387 @@
+"""Check: reads every object and document of an index, says what is wrong, and makes again what can be made.
+
+Three things have to agree: the rows of the index, the documents of its items, and what crawls remember (seen-sets).
+A repair takes out what cannot be read and then settles the differences:
+
+- an item without a row is published to be embedded again;
+- a row without an item gets a tombstone;
+- what a seen-set remembers, and no document or failure knows, is forgotten: the next crawl publishes it.
+
+The index is read before the documents, so what is embedded meanwhile is at worst embedded twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from visor.check.damage import Damage, Kind
+from visor.errors import CorruptObject, NotFound
+from visor.image_readers.thumbnails import FOLDER as FRAMES
+from visor.image_readers.thumbnails import ID_LENGTH, THUMBNAIL_SCHEME
+from visor.index.format.current_model import CurrentModel
+from visor.index.format.ids import id_text
+from visor.index.format.manifest import (
+    MANIFEST_KEY,
+    Commit,
+    Manifest,
+    Trash,
+    decode_commit,
+    manifest_object,
+    read_manifest,
+    swap_manifest,
+)
+from visor.index.format.pending_deletes import PendingDeletes
+from visor.index.format.projection import FullSpace, Space, read_projection
+from visor.index.format.segment import Segment, open_segment
+from visor.index.format.shard import Shard, read_shard
+from visor.index.merge.learn import SAMPLES_MIN
+from visor.index.merge.recover import recover_manifest
+from visor.index.search.snapshot import apply_deletes, fresh_block, superseded
+from visor.ingest.seen_set import ROW, Progress, SeenSet, object_name
+from visor.link_check.state import OBJECT as LINKS
+from visor.link_check.state import LinkState
+from visor.link_check.thumbnail_gc import OBJECT as SWEEP
+from visor.link_check.thumbnail_gc import SweepState
+from visor.schema.collections import COMMITS, CURRENT_MODEL, FAILURES, FEEDBACK, FEEDBACK_INBOX, ITEMS, RUNS
+from visor.schema.items import (
+    Change,
+    CrawlRun,
+    FacetRow,
+    FacetUpdate,
+    Failure,
+    IndexedItem,
+    Item,
+    Record,
+    ShardCommit,
+    Tombstone,
+    as_document,
+    is_live,
+)
+from visor.search.feedback import Feedback
+from visor.storage import Stores
+from visor.storage.documents import SERVER_TIME, WRITES_MAX, Delete, Document, Put, Write
+from visor.storage.publish import decode_batch, publish
+from visor.storage.state_object import load_state
+
+SHAPES: dict[str, type[Record]] = {
+    COMMITS: ShardCommit,
+    CURRENT_MODEL: CurrentModel,
+    FAILURES: Failure,
+    FEEDBACK: Feedback,
+    FEEDBACK_INBOX: Feedback,
+    ITEMS: IndexedItem,
+    RUNS: CrawlRun,
+}
+"""What the documents of each collection are."""
+RECORDS_A_COMMIT = 64
+
+
+@dataclass
+class IndexCheck:
+    """One check of one model's index.
+
+    Args:
+        model: Fingerprint.
+        repair: Also do what each remedy says.
+    """
+
+    stores: Stores
+    model: str
+    repair: bool = False
+    found: list[Damage] = field(default_factory=list)
+
+    def run(self) -> list[Damage]:
+        """Everything that is wrong.
+
+        Raises:
+            NewerFormat: A later Visor wrote something of this index; nothing was changed after it was found.
+            Conflict: A merge or crawl ran meanwhile: check again.
+        """
+        is_waiting = self.stores.queue.waiting() > 0
+        broken = {collection: self._broken(collection) for collection in SHAPES}
+        manifest = self._manifest()
+        segments, is_whole = self._segments(manifest)
+        versions = self._rows(manifest, segments, self._shards(manifest, broken[COMMITS]))
+        self._items(versions, broken[ITEMS], is_whole=is_whole, is_waiting=is_waiting)
+        return self.found
+
+    def _note(self, kind: Kind, found: str, remedy: str, items: Sequence[str] = ()) -> bool:
+        """Note a damage. Returns whether to mend it."""
+        self.found.append(Damage(kind=kind, found=found, remedy=remedy, items=tuple(items)))
+        return self.repair
+
+    def _broken(self, collection: str) -> dict[str, Document]:
+        """Documents that are not what belongs there, deleted by a repair."""
+        broken = {}
+        for document in self.stores.documents.query(collection):
+            try:
+                if collection != ITEMS or is_live(document.data):
+                    msgspec.convert(document.data, SHAPES[collection])
+                wanted = "version" if collection == ITEMS else "committed_at" if collection == COMMITS else None
+                if wanted and not isinstance(document.data.get(wanted), int | float):
+                    raise msgspec.ValidationError(f"it has no `{wanted}`")
+            except msgspec.ValidationError as exc:
+                broken[document.key] = document
+                ids = [document.key] if collection in (ITEMS, FAILURES) else []
+                self._note("document", f"Document {collection}/{document.key} is damaged: {exc}", "Delete it", ids)
+        if self.repair:
+            self._write([Delete(collection=collection, key=key) for key in broken])
+        return broken
+
+    def _manifest(self) -> Manifest | None:
+        objects, name = self.stores.objects, manifest_object(self.model)
+        try:
+            manifest, generation = read_manifest(objects, self.model)
+            signal = self.stores.documents.get(COMMITS, [MANIFEST_KEY]).get(MANIFEST_KEY)
+            recovered, found = recover_manifest(objects, self.model), f"{name} is missing"
+            if manifest is not None:
+                themselves = {entry.name: entry for entry in recovered.segments}
+                wrong = [entry.name for entry in manifest.segments if themselves.get(entry.name, entry) != entry]
+                if not wrong and manifest.model == self.model:
+                    return manifest
+                found = f"{name} is damaged: it says other things than {', '.join(wrong) or 'its name'}"
+            elif signal.data.get("model") != self.model if signal is not None else not recovered.segments:
+                return None
+        except CorruptObject as exc:
+            recovered, found = recover_manifest(objects, self.model), exc.found
+            generation = objects.stat(name).generation
+        if self._note("manifest", found, f"Make it again of the {len(recovered.segments)} segments that are there"):
+            swap_manifest(objects, recovered, generation)
+        return recovered
+
+    def _segments(self, manifest: Manifest | None) -> tuple[list[Segment], bool]:
+        """The segments that can be read, whole; and whether that is all of them."""
+        objects = self.stores.objects
+        if manifest is None:
+            return [], True
+        space: Space = FullSpace(manifest.dimension)
+        lost = ""
+        if manifest.projection is not None:
+            try:
+                space = read_projection(manifest.projection.name, objects.get(manifest.projection.name))
+                if any(entry.projection != space.name for entry in manifest.segments):
+                    lost, space = f"The segments were not all coded with {space.name}", FullSpace(manifest.dimension)
+            except (CorruptObject, NotFound) as exc:
+                lost = exc.found
+        readable: list[Segment] = []
+        damaged = {}
+        for entry in manifest.segments:
+            try:
+                segment = open_segment(objects, entry, space)
+                for _ in segment.checked_blocks():
+                    pass
+                _ = segment.looks, segment.augmented
+                readable.append(segment)
+            except (CorruptObject, NotFound) as exc:
+                damaged[entry.name] = exc.found
+        for found in damaged.values():
+            self._note("segment", found, "Leave it out, and embed its items again")
+        if lost:
+            learnable = sum(map(len, readable)) >= SAMPLES_MIN
+            remedy = "Learn one anew" if learnable else "Embed all items again: too few are left to learn one of"
+            self._note("projection", lost, remedy)
+            if not learnable:
+                damaged |= {entry.name: lost for entry in manifest.segments}
+                manifest, readable = msgspec.structs.replace(manifest, projection=None), []
+        if damaged and self.repair:
+            kept = tuple(entry for entry in manifest.segments if entry.name not in damaged)
+            trash = tuple(Trash(name=name, since=time.time()) for name in sorted(damaged))
+            after = msgspec.structs.replace(manifest, segments=kept, trash=(*manifest.trash, *trash))
+            swap_manifest(objects, after, read_manifest(objects, self.model)[1])
+        return readable, not damaged
+
+    def _shards(self, manifest: Manifest | None, broken: Collection[str]) -> list[tuple[Commit, Shard | None]]:
+        """The commits that are in no segment, with their shards."""
+        opened: list[tuple[Commit, Shard | None]] = []
+        for document in self.stores.documents.query(COMMITS):
+            if document.key == MANIFEST_KEY or document.key in broken:
+                continue
+            commit = decode_commit(document)
+            if manifest is not None and manifest.contains(commit):
+                continue
+            name, shard = commit.record.shard, None
+            if name is not None and commit.record.model == self.model:
+                try:
+                    shard = read_shard(self.stores.objects.get(name), name=name)
+                except (CorruptObject, NotFound) as exc:
+                    if self._note("shard", exc.found, "Leave it out, and embed its items again"):
+                        record = msgspec.structs.replace(commit.record, shard=None, count=0)
+                        self._commit(commit.key, record)
+            opened.append((commit, shard))
+        return opened
+
+    def _rows(
+        self, manifest: Manifest | None, segments: Sequence[Segment], commits: Sequence[tuple[Commit, Shard | None]]
+    ) -> dict[str, int]:
+        """Versions of the live rows by item id, as a search sees them."""
+        blocks = [segment for segment in segments if len(segment)]
+        space = FullSpace(manifest.dimension if manifest else 0)
+        fresh = fresh_block([shard for _, shard in commits if shard is not None], space)
+        incoming = PendingDeletes.of_commits([commit.record for commit, _ in commits])
+        pending = PendingDeletes.concat([incoming, *(segment.pending for segment in segments)])
+        versions: dict[str, int] = {}
+        for live in apply_deletes(blocks, superseded(blocks), fresh, pending):
+            alive = np.arange(len(live)) if live.alive is None else np.flatnonzero(live.alive)
+            versions |= {id_text(live.block.ids[row]): int(live.block.versions[row]) for row in alive}
+        return versions
+
+    def _items(
+        self, versions: dict[str, int], broken: dict[str, Document], *, is_whole: bool, is_waiting: bool
+    ) -> None:
+        """Compare rows, documents and seen-sets."""
+        documents = self.stores.documents
+        live: dict[str, IndexedItem] = {}
+        gone: set[str] = set()
+        for document in documents.query(ITEMS):
+            if document.key in broken:
+                continue
+            if is_live(document.data):
+                live[document.key] = msgspec.convert(document.data, IndexedItem)
+            else:
+                gone.add(document.key)
+        again = {key: one.item for key, one in live.items() if one.model == self.model and key not in versions}
+        if again:
+            some = f"{len(again)} items have a document and no vector"
+            self._note("item without a vector", some, "Embed them again", sorted(again))
+        salvaged = {key: item for key, document in broken.items() if (item := _item_in(document.data)) is not None}
+        rows = sorted(versions.keys() - live.keys() - salvaged.keys())
+        if rows:
+            some = f"{len(rows)} vectors have no item's document"
+            self._note("vector without an item", some, "Delete them: a crawl, or a push, brings the items back", rows)
+        if self.repair:
+            stored = {key: one.version for key, one in live.items()}
+            self._publish(
+                again | salvaged, versions | stored | {key: _version_in(broken[key].data) for key in salvaged}
+            )
+            tombstones = [Tombstone(id=key, version=versions[key]) for key in rows]
+            updates = []
+            if not is_whole:
+                # The updates that a lost segment had for rows of others are lost with it.
+                stale = [(key, one) for key, one in live.items() if versions.get(key, one.version) < one.version]
+                updates = [FacetUpdate(id=k, version=o.version, facets=FacetRow.of(o.item, o.labels)) for k, o in stale]
+            self._commit_records(tombstones, updates)
+        frames = self._frames({key: one.item for key, one in live.items()})
+        taken_out = self._links()
+        known = {*live, *salvaged, *(() if taken_out is None else gone)} - frames
+        known |= {failure.key for failure in documents.query(FAILURES)} | (taken_out or set()) | self._dead_letters()
+        self._seen_sets(live, None if is_waiting else known)
+
+    def _publish(self, items: dict[str, Item], versions: dict[str, int]) -> None:
+        """Publish items at the next version that embed takes."""
+        changes = [Change(action="embed", item=i, version=versions.get(k, 0) + 1) for k, i in sorted(items.items())]
+        publish(self.stores.queue, changes, run="check")
+
+    def _commit_records(self, tombstones: Sequence[Tombstone], updates: Sequence[FacetUpdate]) -> None:
+        for start in range(0, max(len(tombstones), len(updates)), RECORDS_A_COMMIT):
+            part = slice(start, start + RECORDS_A_COMMIT)
+            record = ShardCommit(batch="check", tombstones=tuple(tombstones[part]), updates=tuple(updates[part]))
+            name = hashlib.blake2b(msgspec.json.encode(record), digest_size=16).hexdigest()
+            self._commit(f"check-{name}", record)
+
+    def _commit(self, key: str, record: ShardCommit) -> None:
+        data = {**as_document(record), "committed_at": SERVER_TIME}
+        self.stores.documents.commit([Put(collection=COMMITS, key=key, data=data)])
+
+    def _write(self, writes: Sequence[Write]) -> None:
+        for start in range(0, len(writes), WRITES_MAX):
+            self.stores.documents.commit(writes[start : start + WRITES_MAX])
+
+    def _frames(self, items: dict[str, Item]) -> set[str]:
+        """Ids of the items whose video frame is lost."""
+        whole = set()
+        shown = {i.image_url.removeprefix(THUMBNAIL_SCHEME) for i in items.values() if _is_frame(i)}
+        for name in shown:
+            try:
+                digest = hashlib.blake2b(self.stores.objects.get(FRAMES + name), digest_size=8).hexdigest()
+            except NotFound:
+                continue
+            if name[ID_LENGTH:].startswith(digest):
+                whole.add(name)
+        lost = {k for k, i in items.items() if _is_frame(i) and i.image_url.removeprefix(THUMBNAIL_SCHEME) not in whole}
+        if lost:
+            some = f"{len(lost)} video frames are missing or damaged"
+            self._note("frame", some, "Read their videos again: crawl their sources", sorted(lost))
+        return lost
+
+    def _links(self) -> set[str] | None:
+        """Ids of the items that the link check took out; None if that is lost."""
+        load: list[tuple[str, Callable[[], object]]] = [
+            (SWEEP, lambda: load_state(self.stores.objects, SWEEP, SweepState(), newest_format=1)),
+            (LINKS, lambda: LinkState.load(self.stores.objects)[0]),
+        ]
+        state: Any = None
+        for name, read in load:
+            try:
+                state = read()
+            except CorruptObject as exc:
+                state = None
+                remedy = "Delete it: links are checked from the beginning, and crawls bring back what was taken out"
+                if self._note("link state", exc.found, remedy):
+                    self.stores.objects.delete(name)
+        return None if state is None else {key for key, one in state.problems.items() if one.state == "gone"}
+
+    def _dead_letters(self) -> set[str]:
+        """Ids of the items in dead letters."""
+        items: set[str] = set()
+        for letter in self.stores.queue.dead_letters():
+            with suppress(CorruptObject):
+                items |= {change.item.id for change in decode_batch(letter.body).changes}
+        return items
+
+    def _seen_sets(self, live: dict[str, IndexedItem], known: set[str] | None) -> None:
+        """Args: known: ids of which the index knows what became of them; None while some wait in the queue."""
+        objects = self.stores.objects
+        of_source: dict[str, list[Item]] = defaultdict(list)
+        for one in live.values():
+            of_source[one.item.source].append(one.item)
+        crawled = {str(run.data.get("source")) for run in self.stores.documents.query(RUNS)}
+        there = {info.name for info in objects.list("seen/")}
+        for name in sorted(there | {object_name(source) for source in crawled & of_source.keys()}):
+            source = name.removeprefix("seen/").removesuffix(".npz")
+            try:
+                if name not in there:
+                    raise CorruptObject(f"Seen-set {name} is missing")
+                seen = SeenSet.load(objects, source)
+            except CorruptObject as exc:
+                if self._note("seen-set", exc.found, "Make it again of the documents of its items"):
+                    generation = objects.stat(name).generation if name in there else 0
+                    seen = SeenSet(Progress(number=1), np.empty(0, ROW), generation)
+                    seen.see(of_source[source])
+                    seen.save(objects, source)
+                continue
+            forgotten = [] if known is None else [item for item in seen.ids() if item not in known]
+            if not forgotten:
+                continue
+            some = f"{len(forgotten)} items that source {source} has listed are neither indexed nor recorded as failed"
+            remedy = f"Crawl it again: `visor crawl {source}`, or `visor index` with its folder"
+            if self._note("forgotten item", some, remedy, forgotten):
+                seen.drop(forgotten)
+                # Without its checkpoint the source reads everything again.
+                seen.advance(checkpoint=None, open=False)
+                seen.save(objects, source)
+
+
+def _item_in(data: Any) -> Item | None:
+    """The item within a damaged document, if that much is whole."""
+    try:
+        return msgspec.convert(data.get("item"), Item)
+    except msgspec.ValidationError:
+        return None
+
+
+def _version_in(data: Any) -> int:
+    version = data.get("version")
+    return version if isinstance(version, int) else round(time.time() * 1000)
+
+
+def _is_frame(item: Item) -> bool:
+    return item.image_url.startswith(THUMBNAIL_SCHEME)
