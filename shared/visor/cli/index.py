@@ -120,27 +120,27 @@ def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ..
     from visor.ingest.schedule import live_failures
     from visor.storage import existing
 
-    app = App(existing(Settings.read()))
+    with App(existing(Settings.read())) as app:
 
-    def wanted() -> list[Failure]:
-        failures = live_failures(app.stores.documents)
-        return [f for f in failures if (not codes or f.code in codes) and (not sources or f.source in sources)]
+        def wanted() -> list[Failure]:
+            failures = live_failures(app.stores.documents)
+            return [f for f in failures if (not codes or f.code in codes) and (not sources or f.source in sources)]
 
-    found = wanted()
-    if retry:
-        count = app.crawler.try_again(found) + (0 if codes else sum(map(app.try_again, sources or (None,))))
-        say(f"{count} items are tried again")
-        if app.settings.backend == "local":
-            embed_queued(app, count)
-            tried, found = {f.item for f in found}, wanted()
-            sys.exit(2 * sum(f.item in tried for f in found) >= len(tried) > 0)
-        return
-    if as_json:
-        print_json({"failures": found})
-        return
-    for failure in found:
-        click.echo(f"{failure.source}  {failure.name}  {failure.code}: {failure.reason}{_next_try(failure)}")
-    say(f"{len(found)} items failed" + ("; `visor failures --retry` tries them again" if found else ""))
+        found = wanted()
+        if retry:
+            count = app.crawler.try_again(found) + (0 if codes else sum(map(app.try_again, sources or (None,))))
+            say(f"{count} items are tried again")
+            if app.settings.backend == "local":
+                embed_queued(app, count)
+                tried, found = {f.item for f in found}, wanted()
+                sys.exit(2 * sum(f.item in tried for f in found) >= len(tried) > 0)
+            return
+        if as_json:
+            print_json({"failures": found})
+            return
+        for failure in found:
+            click.echo(f"{failure.source}  {failure.name}  {failure.code}: {failure.reason}{_next_try(failure)}")
+        say(f"{len(found)} items failed" + ("; `visor failures --retry` tries them again" if found else ""))
 
 
 def _next_try(failure: Failure) -> str:

@@ -50,7 +50,8 @@ def grant(project: str, billing_account: str | None) -> None:
         time.sleep(POLL_S)
     raise DeployError(
         f"{deployer(project)} lacks {', '.join(missing_roles(project))}",
-        remedy="Run it again",
+        valid="All of them, two minutes after they were given",
+        remedy="Run `visor deploy --cloud` again; if they still lack, who may give roles in the project?",
     )
 
 

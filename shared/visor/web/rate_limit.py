@@ -80,7 +80,7 @@ class Slots:
 
     def _busy(self) -> QuotaReached:
         return QuotaReached(
-            f"More than one {self._what} waits already",
+            f"Too many requests wait already for a {self._what}",
             valid=f"{self._at_once} at once",
             remedy=f"Ask again in {self._wait_s:.0f} s",
             retry_after_s=self._wait_s,

@@ -124,7 +124,6 @@ class Site:
         return response
 
     def _sent(self, response: Response) -> Response:
-        response.headers.update(HEADERS)
         if self.read_image is None:
             size = response.calculate_content_length() or 0
             self.api.access.count("reading", seconds=0, response_bytes=size, used={})
