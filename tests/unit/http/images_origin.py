@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
 
+PICTURE = b"\xff\xd8\xff\xe0" + bytes(500)
+
 
 class Origin:
     """Use in a `with`. `routes` maps a path to its answer; `requests` collects (path, headers) as they come."""

@@ -1,16 +1,20 @@
-"""A host that is dead is left alone, and tried again later."""
+"""A host that is dead, busy or asks for it is left alone, and tried again later."""
 
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from threading import Event, Lock
 
 import msgspec
 import pytest
-from tests.unit.http.images_origin import Origin, status
+from tests.unit.http.images_origin import PICTURE, Origin, status
 from tests.unit.sources.catalogue_server import Reply, Server, serving
 
 from visor.app import App
@@ -18,6 +22,7 @@ from visor.errors import FetchUnavailable, SourceUnavailable
 from visor.http import throttle as throttle_module
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
+from visor.http.response import retry_after_s
 from visor.http.throttle import DEAD_AFTER, DEAD_PAUSE_S, HostThrottle
 from visor.schema.items import Item, item_id
 from visor.search.query import PAUSE_MAX_S
@@ -127,3 +132,122 @@ def test_the_limit_per_host_is_divided_by_instances(instances: int, at_once: int
             )
     assert answers == [b"here"] * 16
     assert most == at_once
+
+
+@pytest.mark.parametrize("code", [429, 503])
+def test_a_host_that_asks_for_it_is_left_alone(origin: Origin, fetcher: Fetcher, code: int) -> None:
+    origin.routes["/x"] = status(code, Retry_After="120")
+    with pytest.raises(FetchUnavailable) as first:
+        fetcher.fetch(origin.base + "/x")
+    assert first.value.retry_after_s == 120
+    with pytest.raises(FetchUnavailable, match="left alone") as second:
+        fetcher.fetch(origin.base + "/a.jpg")
+    assert second.value.retry_after_s is not None
+    assert 100 < second.value.retry_after_s <= 120
+    assert len(origin.requests) == 1
+
+
+def test_another_host_is_not_left_alone_with_it(origin: Origin) -> None:
+    with Origin() as other:
+        other.routes["/b.jpg"] = status(200, PICTURE)
+        origin.routes["/x"] = status(429, Retry_After="120")
+        allowed = (f"127.0.0.1:{origin.port}", f"127.0.0.1:{other.port}")
+        with Fetcher(Settings(allow_hosts=allowed)) as fetcher:
+            with pytest.raises(FetchUnavailable):
+                fetcher.fetch(origin.base + "/x")
+            assert fetcher.fetch(other.base + "/b.jpg").body == PICTURE
+
+
+def test_retry_after_is_read_as_seconds_and_as_a_date() -> None:
+    now = datetime(2025, 7, 1, 12, tzinfo=UTC)
+    assert retry_after_s("30") == 30
+    assert retry_after_s(" 0 ") == 0
+    assert retry_after_s(format_datetime(now + timedelta(seconds=90), usegmt=True), now) == 90
+    assert retry_after_s(format_datetime(now - timedelta(days=1), usegmt=True), now) == 0
+    for unreadable in (None, "", "soon", "-5", "1.5", "9" * 40, "Tue, 99 Foo 2025 00:00:00 GMT"):
+        assert retry_after_s(unreadable, now) is None
+
+
+def test_no_header_silences_a_host_for_ever() -> None:
+    throttle = HostThrottle(2, 1)
+    throttle.pause("shop:80", 1e12)
+    with pytest.raises(FetchUnavailable) as caught, throttle.slot("shop:80", 0):
+        pass  # not reached: entering is refused
+    assert caught.value.retry_after_s is not None
+    assert caught.value.retry_after_s <= throttle_module.PAUSE_MAX_S
+
+
+def test_a_host_that_goes_on_saying_too_many_requests_is_left_alone_for_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("visor.http.throttle.time.monotonic", lambda: now)
+    throttle = HostThrottle(2, 1)
+    waits = []
+    for _ in range(12):
+        throttle.refused("shop:80", None)
+        throttle.refused("shop:80", None)
+        with pytest.raises(FetchUnavailable) as caught, throttle.slot("shop:80", 0):
+            pass  # not reached: entering is refused
+        waits.append(caught.value.retry_after_s)
+        now += waits[-1] or 0
+    assert waits[:4] == [10, 20, 40, 80]
+    assert waits[-1] == throttle_module.PAUSE_MAX_S
+    throttle.served("shop:80")
+    throttle.refused("shop:80", None)
+    with pytest.raises(FetchUnavailable, match="for another 10 s"), throttle.slot("shop:80", 0):
+        pass
+
+
+def test_no_more_than_the_limit_run_at_once_per_host(origin: Origin) -> None:
+    lock, enough = threading.Lock(), threading.Event()
+    active, most = 0, 0
+
+    def counted(handler: object) -> None:
+        nonlocal active, most
+        with lock:
+            active += 1
+            most = max(most, active)
+            if active == 3:
+                enough.set()
+        enough.wait(10)
+        time.sleep(0.02)
+        with lock:
+            active -= 1
+        status(200, PICTURE)(handler)  # type: ignore[arg-type]
+
+    origin.routes["/a.jpg"] = counted
+    settings = Settings(
+        allow_hosts=(f"127.0.0.1:{origin.port}",), fetch_parallel=12, fetch_parallel_per_host=3, fetch_timeout_s=30
+    )
+    with Fetcher(settings) as fetcher, ThreadPoolExecutor(12) as threads:
+        bodies = list(threads.map(lambda _: fetcher.fetch(origin.base + "/a.jpg").body, range(24)))
+    assert bodies == [PICTURE] * 24
+    assert most == 3
+
+
+def test_the_limit_in_all_holds_across_hosts() -> None:
+    throttle = HostThrottle(parallel=2, per_host=2)
+    held = throttle.slot("a:80", 0), throttle.slot("b:80", 0)
+    with held[0], held[1], pytest.raises(FetchUnavailable, match="busy"), throttle.slot("c:80", 0.01):
+        pass
+    with throttle.slot("c:80", 0) as waited_s:
+        assert waited_s >= 0
+
+
+def test_waiting_for_a_turn_has_an_end_and_a_failed_fetch_gives_its_turn_back(origin: Origin) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    def blocked(handler: object) -> None:
+        entered.set()
+        leave.wait(10)
+        status(500)(handler)  # type: ignore[arg-type]
+
+    origin.routes["/blocked"] = blocked
+    settings = Settings(allow_hosts=(f"127.0.0.1:{origin.port}",), fetch_parallel_per_host=1)
+    with Fetcher(settings) as fetcher, ThreadPoolExecutor(1) as threads:
+        first = threads.submit(fetcher.fetch, origin.base + "/blocked")
+        assert entered.wait(10)
+        with pytest.raises(FetchUnavailable, match="busy"):
+            fetcher.fetch(origin.base + "/a.jpg", FetchOptions(slot_wait_s=0.01))
+        leave.set()
+        assert isinstance(first.exception(10), FetchUnavailable)
+        assert fetcher.fetch(origin.base + "/a.jpg").body == PICTURE
