@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import stat
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pathspec
 import pytest
-from click.testing import CliRunner, Result
+from tests.unit.deploy.deploying import ROOT, World, deploy, findings
 
-from visor.cli.deploy import deploy_command
 from visor.deploy import grants
-from visor.deploy.readiness import CHECKS, ProjectCheck, examine
 from visor.deploy.steps import (
     CLOUD_VARIABLES,
     DEPLOYER_ROLES,
@@ -31,134 +26,6 @@ from visor.deploy.steps import (
     steps_of,
 )
 from visor.errors import DeployError
-
-ROOT = Path(__file__).resolve().parents[3]
-
-FAKE = """#!{python}
-import json, sys
-from pathlib import Path
-name, world = Path(sys.argv[0]).name, json.loads(Path({world!r}).read_text())
-arguments = sys.argv[1:]
-with Path({log!r}).open("a") as log:
-    log.write(json.dumps([name, *arguments]) + "\\n")
-line = " ".join([name, *arguments])
-for prefix, answer in world.items():
-    if line.startswith(prefix):
-        if "reads" in answer:
-            Path({world!r}).with_name("read").write_text(Path(answer["reads"]).read_text())
-        if "stdout" in answer:
-            print(answer["stdout"] if isinstance(answer["stdout"], str) else json.dumps(answer["stdout"]))
-        if answer.get("stderr"):
-            print(answer["stderr"], file=sys.stderr)
-        sys.exit(answer.get("status", 0))
-print(f"{{name}}: unknown command {{line}}", file=sys.stderr)
-sys.exit(2)
-"""
-
-
-class World:
-    """What the fake programs know, and what they were asked."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path, self.log, self.programs = folder / "world.json", folder / "log", folder / "bin"
-        self.programs.mkdir()
-        self.answers: dict[str, Any] = {
-            "terraform version -json": {"stdout": {"terraform_version": "1.11.4"}},
-            "terraform init": {},
-            "terraform apply": {},
-            "terraform output -raw endpoint": {"stdout": "https://visor-search-x.a.run.app"},
-            "terraform output -raw page": {"stdout": "https://storage.googleapis.com/my-project-visor-site/index.html"},
-            "terraform output -raw site": {"stdout": "gs://my-project-visor-site"},
-            "terraform output -raw page_config": {"stdout": '{"title": "Mine"}'},
-            "terraform output -raw crawl_now": {"stdout": "gcloud scheduler jobs run visor-crawl"},
-            "gcloud version": {"stdout": "Google Cloud SDK 550.0.0\nbq 2.1"},
-            "gcloud config get-value project": {"stdout": "my-project"},
-            "gcloud auth list": {"stdout": "me@example.org"},
-            "gcloud auth application-default print-access-token": {"stdout": "token"},
-            "gcloud projects describe my-project": {"stdout": {"lifecycleState": "ACTIVE"}},
-            "gcloud billing projects describe": {"stdout": {"billingEnabled": True, "billingAccountName": "b/1"}},
-            "gcloud services list": {
-                "stdout": [
-                    {"config": {"name": f"{name}.googleapis.com"}} for name in ("cloudresourcemanager", "serviceusage")
-                ]
-            },
-            "gcloud services enable": {},
-            "gcloud beta services identity create": {},
-            "gcloud resource-manager org-policies describe": {"stdout": {}},
-            "gcloud org-policies describe": {"status": 1, "stderr": "NOT_FOUND"},
-            "gcloud functions list": {"stdout": []},
-            "gcloud scheduler jobs run": {},
-            "gcloud projects get-iam-policy": {
-                "stdout": {"bindings": [{"role": "roles/owner", "members": ["user:me@example.org"]}]}
-            },
-            "gcloud projects add-iam-policy-binding": {},
-            "gcloud firestore databases list": {"stdout": []},
-            "gcloud scheduler jobs list": {"stdout": []},
-            "gcloud artifacts repositories list": {"stdout": []},
-            "gcloud storage": {},
-            "gcloud storage ls": {"status": 1},
-            "gcloud iam service-accounts create": {},
-            "gcloud builds submit": {"reads": CLOUD_VARIABLES},
-            "npm --version": {"stdout": "10.9.0"},
-            "npm ci": {},
-            "npm run build": {},
-        }
-        for name in ("gcloud", "terraform", "npm"):
-            program = self.programs / name
-            program.write_text(FAKE.format(python=sys.executable, world=str(self.path), log=str(self.log)))
-            program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        self.save()
-
-    def save(self) -> None:
-        longest_first = sorted(self.answers.items(), key=lambda item: -len(item[0]))
-        self.path.write_text(json.dumps(dict(longest_first)))
-
-    def says(self, prefix: str, **answer: Any) -> None:
-        self.answers[prefix] = answer
-        self.save()
-
-    def asked(self, *prefix: str) -> list[list[str]]:
-        if not self.log.exists():
-            return []
-        calls = [json.loads(line) for line in self.log.read_text().splitlines()]
-        return [call for call in calls if call[: len(prefix)] == list(prefix)]
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    made = World(tmp_path)
-    monkeypatch.setenv("PATH", str(made.programs))
-    for name in [name for name in os.environ if name.startswith("VISOR_")]:
-        monkeypatch.delenv(name)
-    return made
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A checkout whose own scripts only write down that they ran."""
-    root = tmp_path / "checkout"
-    shutil.copytree(ROOT / "terraform", root / "terraform", ignore=shutil.ignore_patterns(".terraform*", "*.tfstate*"))
-    for name in ("functions", "frontend", "scripts"):
-        (root / name).mkdir()
-    (root / "cloudbuild.yaml").write_text("steps: []\n")
-    (root / "visor.toml").write_text('[sources.shop]\nkind = "site"\nurl = "https://shop.example/"\n')
-    note = "import sys, pathlib; pathlib.Path(__file__).with_suffix('.ran').write_text(' '.join(sys.argv[1:]))\n"
-    for name in ("bundle", "publish", "smoke"):
-        (root / "scripts" / f"{name}.py").write_text(note)
-    (root / "visor").mkdir()
-    (root / "visor" / "__init__.py").touch()
-    (root / "visor" / "deploy").mkdir()
-    for module in ("__main__.py", "deploy/grants.py"):
-        (root / "visor" / module).write_text(note)
-    return root
-
-
-def deploy(checkout: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(deploy_command, ["--root", str(checkout), *arguments])
-
-
-def findings(checkout: Path, region: str = "us-central1") -> dict[str, ProjectCheck]:
-    return {f.check: f for f in examine(Target(root=checkout, project="my-project", region=region))}
 
 
 def test_plan_needs_no_program_and_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -382,130 +249,3 @@ def test_every_command_that_is_planned_names_files_that_are_there() -> None:
                 assert (ROOT / part).is_file()
             if "=terraform/" in part:
                 assert (ROOT / part.partition("=")[2]).is_file()
-
-
-def test_doctor_finds_a_ready_project_ready(world: World, checkout: Path) -> None:
-    found = findings(checkout)
-    assert {name: f.found for name, f in found.items() if not f.ok} == {}
-    assert set(found) >= {
-        "terraform",
-        "account",
-        "credentials",
-        "billing",
-        "services",
-        "roles",
-        "database",
-        "schedules",
-    }
-    assert deploy(checkout, "--doctor", "--project", "my-project").exit_code == 0
-
-
-DOES_NOT_FIT = {
-    "terraform": ("terraform version -json", {"stdout": {"terraform_version": "1.5.7"}}, "1.11.0"),
-    "account": ("gcloud auth list", {"stdout": ""}, "gcloud auth login"),
-    "credentials": (
-        "gcloud auth application-default print-access-token",
-        {"status": 1, "stderr": "none"},
-        "application-default login",
-    ),
-    "project": ("gcloud projects describe my-project", {"status": 1, "stderr": "not found"}, "gcloud projects create"),
-    "billing": ("gcloud billing projects describe", {"stdout": {"billingEnabled": False}}, "--billing-account"),
-    "services": ("gcloud services list", {"stdout": []}, "gcloud services enable"),
-    "roles": ("gcloud projects get-iam-policy", {"stdout": {"bindings": []}}, "roles/owner"),
-    "database": (
-        "gcloud firestore databases list",
-        {"stdout": [{"name": "p/databases/(default)", "type": "DATASTORE_MODE", "locationId": "nam5"}]},
-        "another project",
-    ),
-    "schedules": (
-        "gcloud scheduler jobs list",
-        {"stdout": [{"name": "p/jobs/backup"}, {"name": "p/jobs/report"}, {"name": "p/jobs/visor-crawl"}]},
-        "Pause or delete",
-    ),
-    "repositories": (
-        "gcloud artifacts repositories list",
-        {"stdout": [{"name": "p/repositories/gcf-artifacts", "sizeBytes": "400000000"}]},
-        "Delete images",
-    ),
-}
-
-
-CLOSED = {"listPolicy": {"allowedValues": ["C01abc"]}}
-POLICY = "gcloud resource-manager org-policies describe"
-BY_ORGANISATION: dict[str, tuple[dict[str, Any], tuple[str, ...], str]] = {
-    "no organisation": ({}, (), ""),
-    "domains": ({"iam.allowedPolicyMemberDomains": CLOSED}, (), 'public = "function"'),
-    "nobody at all": ({"iam.allowedPolicyMemberDomains": {"listPolicy": {"allValues": "DENY"}}}, (), "function"),
-    "everybody": ({"iam.allowedPolicyMemberDomains": {"listPolicy": {"allValues": "ALLOW"}}}, (), ""),
-    "buckets": ({"storage.publicAccessPrevention": {"booleanPolicy": {"enforced": True}}}, (), "function"),
-    "buckets are free": ({"storage.publicAccessPrevention": {"booleanPolicy": {}}}, (), ""),
-    "domains, by function": ({"iam.allowedPolicyMemberDomains": CLOSED}, ("public=function",), ""),
-    "invoker check, by function": (
-        {"run.managed.requireInvokerIam": {"spec": {"rules": [{"enforce": True}]}}},
-        ("public=function",),
-        "administrator",
-    ),
-    "domains and a budget": (
-        {"iam.allowedPolicyMemberDomains": CLOSED},
-        ("public=function", "billing_account=0A1B2C-3D4E5F-6A7B8C"),
-        "Leave billing_account out",
-    ),
-    "Europe only": ({"gcp.resourceLocations": {"listPolicy": {"allowedValues": ["in:eu-locations"]}}}, (), "exception"),
-    "the United States": ({"gcp.resourceLocations": {"listPolicy": {"allowedValues": ["in:us-locations"]}}}, (), ""),
-    "our region": (
-        {"gcp.resourceLocations": {"listPolicy": {"allowedValues": ["in:us-central1-locations"]}}},
-        (),
-        "",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BY_ORGANISATION)
-def test_doctor_reads_the_organisation_s_policies(case: str, world: World, checkout: Path) -> None:
-    policies, variables, remedy = BY_ORGANISATION[case]
-    for constraint, policy in policies.items():
-        describe = "gcloud org-policies describe" if ".managed." in constraint else POLICY
-        world.says(f"{describe} {constraint}", stdout=policy)
-    target = Target(root=checkout, project="my-project", variables=variables)
-    if not remedy:
-        assert CHECKS["policies"](target)
-        return
-    with pytest.raises(DeployError) as refused:
-        CHECKS["policies"](target)
-    assert remedy in refused.value.remedy
-
-
-def test_two_states_of_one_project_are_refused(world: World, checkout: Path) -> None:
-    state = checkout / "terraform" / "terraform.tfstate"
-    here, cloud = Target(root=checkout, project="my-project"), Target(root=checkout, project="my-project", cloud=True)
-    assert CHECKS["state"](here) == "on this machine"
-    state.write_text('{"resources": [{"type": "google_pubsub_topic"}]}')
-    with pytest.raises(DeployError, match="deployed from here"):
-        CHECKS["state"](cloud)
-    state.write_text('{"resources": []}')
-    assert CHECKS["state"](cloud) == "in a bucket"
-    world.says("gcloud storage ls", stdout="gs://my-project-visor-state/visor/terraform/default.tfstate")
-    with pytest.raises(DeployError, match="deployed with its state in"):
-        CHECKS["state"](here)
-
-
-@pytest.mark.parametrize("check", DOES_NOT_FIT)
-def test_doctor_says_what_to_do(check: str, world: World, checkout: Path) -> None:
-    prefix, answer, remedy = DOES_NOT_FIT[check]
-    world.says(prefix, **answer)
-    found = findings(checkout)[check]
-    assert not found.ok
-    assert remedy in found.remedy
-    done = deploy(checkout, "--doctor", "--project", "my-project", "--json")
-    assert done.exit_code == (1 if found.fatal else 0)
-    assert [f["check"] for f in json.loads(done.stdout)["findings"] if not f["well"]] == [check]
-
-
-def test_doctor_knows_the_free_regions(world: World, checkout: Path) -> None:
-    assert not findings(checkout, "europe-west1")["region"].ok
-    assert findings(checkout, "us-west1")["region"].ok
-
-
-def test_an_unreadable_answer_is_no_crash(world: World, checkout: Path) -> None:
-    world.says("gcloud services list", stdout="<html>")
-    assert "no JSON" in findings(checkout)["services"].found
