@@ -226,7 +226,7 @@ class _File:
             image.load()
             loaded = stretched(image, self.open()) if deep else image
             frame = reduced(bands_of(loaded), loaded.size, self._factor(*loaded.size))
-            if self.is_cut and _missing_share(frame) > MISSING_MAX:
+            if self.is_cut and _filled_in_share(frame) > MISSING_MAX:
                 raise EOFError("more than half of its rows are missing")
             return frame
         bands: Iterator[Image.Image] = iter(())
@@ -344,7 +344,7 @@ def _levels(data: bytes) -> int:
     return data[at] if 9 <= at < len(data) else 0
 
 
-def _missing_share(frame: Image.Image) -> float:
+def _filled_in_share(frame: Image.Image) -> float:
     """Share of the rows, from the bottom up, that are nothing but what a decoder fills in."""
     values = np.asarray(frame)
     low, high = _FILLED_IN
