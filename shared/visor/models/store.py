@@ -44,7 +44,7 @@ class ModelManifest(Record, frozen=True, kw_only=True):
 
 
 def models_folder(settings: Settings) -> Path:
-    return settings.home / "models"
+    return Path(settings.models).expanduser() if settings.models else settings.home / "models"
 
 
 def model_directory(settings: Settings, name: str, variant: Variant = "int8") -> Path:
