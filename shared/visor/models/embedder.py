@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,17 +14,17 @@ from PIL import Image
 
 from visor.errors import ModelError
 from visor.models.description import (
+    CENTRE_SHARE,
     SAFETY_CLASSES,
     ModelDescription,
     Network,
     Preprocessing,
     View,
     WeightedNetwork,
-    share_of,
 )
 from visor.models.runtime import Vector, open_runtime
 from visor.models.store import NetworkFile, check_file, label_words, model_directory, read_manifest
-from visor.schema.items import Label
+from visor.schema.items import Label, Safety
 from visor.schema.labels import short_name
 from visor.settings import Settings
 
@@ -147,12 +147,27 @@ def load_embedder(settings: Settings) -> Embedder:
     return Embedder(model_directory(settings, settings.model), threads=settings.threads)
 
 
+def unsafe_score(probabilities: Mapping[str, float]) -> float:
+    """How unsafe an image is, in [0, 1]: hentai and porn count in full, sexy by half."""
+    return probabilities.get("hentai", 0.0) + probabilities.get("porn", 0.0) + 0.5 * probabilities.get("sexy", 0.0)
+
+
+def moderate(probabilities: Mapping[str, float] | None, threshold: float) -> Safety | None:
+    """The verdict on an image, unsafe from a score of `threshold` on; None where the model has no safety head.
+
+    One rule for queries and items, each with a threshold of its own in the settings.
+    """
+    if probabilities is None:
+        return None
+    return Safety(probabilities=dict(probabilities), unsafe=unsafe_score(probabilities) >= threshold)
+
+
 def view_of(image: Image.Image, view: View) -> tuple[float, float, float, float]:
     """The box of the view within the picture, in pixels: left, upper, right, lower."""
     width, height = image.size
     if view == "whole":
         return 0.0, 0.0, float(width), float(height)
-    edge = min(width, height) * share_of(view)
+    edge = min(width, height) * (CENTRE_SHARE if view == "centre" else view)
     left, upper = (width - edge) / 2, (height - edge) / 2
     return left, upper, left + edge, upper + edge
 

@@ -1,4 +1,4 @@
-"""Runs one network: a .tflite file with LiteRT, an ONNX file with ONNX Runtime. Each is imported when it is needed."""
+"""Runs one network: a .tflite file with LiteRT, an ONNX file with ONNX Runtime, which is imported when it is needed."""
 
 from __future__ import annotations
 
@@ -7,15 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
+from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from visor.errors import ModelError
-
-if TYPE_CHECKING:
-    from ai_edge_litert.interpreter import Interpreter
 
 Vector = NDArray[np.float32]
 
@@ -107,8 +105,6 @@ def open_interpreter(path: Path, *, threads: int) -> Interpreter:
     Raises:
         ModelError: LiteRT does not take the file.
     """
-    from ai_edge_litert.interpreter import Interpreter
-
     try:
         with _native_stderr_dropped():
             interpreter = Interpreter(model_path=str(path), num_threads=threads)
