@@ -9,12 +9,12 @@ model of kind `keras` has a fingerprint where TensorFlow is not installed. A tes
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -94,7 +94,8 @@ def main() -> None:
     for name in network_names():
         rows[name] = described(name)
         print(name, rows[name], file=sys.stderr)
-    TABLE.write_bytes(msgspec.json.format(msgspec.json.encode(rows), indent=1) + b"\n")
+    lines = ",\n".join(f" {json.dumps(name)}: {json.dumps(row)}" for name, row in rows.items())
+    TABLE.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
