@@ -20,7 +20,7 @@ from visor.console import as_json, print_json, say
 from visor.settings import Settings
 
 if TYPE_CHECKING:
-    from visor.models.registry import Variant
+    from visor.models.description import Variant
 
 SIZE = 2448, 1632
 """Pixels of the JPEG that is looked at: 4 megapixels."""
