@@ -14,7 +14,7 @@ import numpy as np
 from visor.confidence.model import SCORE_EDGES, Calibration
 from visor.console import as_json, print_json, say
 from visor.errors import BadRequest
-from visor.evaluation.confidence import first_of, fitted, surroundings
+from visor.evaluation.confidence import fitted, surroundings
 from visor.evaluation.folder import EmbeddedFolder, embedded_folder
 from visor.evaluation.scores import NEAREST, area_under_roc
 from visor.index.format.container import Array
@@ -26,6 +26,7 @@ from visor_bench.reliability import Said, draw
 
 SPLITS = 6
 HERE, FIRST, EACH = "Is it in here?", "Is the first match it?", "Is each match it?"
+HELD_FIRST = "The first match, if it is here"
 """What is said, with a probability each."""
 HELD_CONFIDENT = 0.8
 """Share of in-catalogue queries that are called confident, at which false ones are counted."""
@@ -36,7 +37,7 @@ class Trial:
     """One catalogue and its queries: scores and probabilities (n,), best similarities (n,), and which are held (n,).
 
     Of each query's first page: likely (n, 12), the probability of each result, and right (n, 12), which have its kind;
-    first (n,), the confidence in its first match.
+    first (n,), the probability of the first if the catalogue holds what was asked for.
     """
 
     scores: Array
@@ -51,8 +52,9 @@ class Trial:
     @property
     def said(self) -> dict[str, Said]:
         return {
-            HERE: Said(self.probabilities, self.held, even=True),
-            FIRST: Said(self.first[self.held], self.right[self.held, 0]),
+            HERE: Said(self.probabilities, self.held, by=self.held),
+            FIRST: Said(self.likely[:, 0], self.right[:, 0], by=self.held),
+            HELD_FIRST: Said(self.first[self.held], self.right[self.held, 0]),
             EACH: Said(self.likely.ravel(), self.right.ravel()),
         }
 
@@ -118,12 +120,12 @@ def across_the_gap(
     first, held = np.array([one.first for one in asked]), np.array([one.confidence for one in asked])
     both = np.concatenate([held, [one.stranger for one in asked]])
     is_held = np.arange(len(both)) < len(held)
-    said = {HERE: Said(both, is_held, even=True), FIRST: Said(first, right)}
+    said = {HERE: Said(both, is_held, by=is_held), HELD_FIRST: Said(first, right)}
     return {
         "auroc": round(_area(both, is_held), 4),
         **_errors("", [said[HERE]]),
         "first_auroc": round(_area(first, right), 4),
-        **_errors("first_", [said[FIRST]]),
+        **_errors("held_first_", [said[HELD_FIRST]]),
         "queries": len(asked),
         "learned_from": learned,
         **measured,
@@ -165,9 +167,10 @@ def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder) -> Trial:
         share = calibration.learned_share(counts)
         calibration = msgspec.structs.replace(calibration, out_of_domain_share=share)
         for i in judged:
-            likely[i] = calibration.confidences(arounds[i], range(NEAREST))
             probabilities[i] = calibration.confidence(scores[i])
-            first[i] = first_of(calibration, arounds[i])
+            likely[i] = calibration.confidences(arounds[i], range(NEAREST), probabilities[i])
+            if_held = calibration.first_if_held(arounds[i])
+            first[i] = likely[i, 0] if if_held is None else if_held
     return Trial(
         np.array(scores), probabilities, np.array(best), np.array(held), likely, np.stack(right), first, calibration
     )
@@ -175,7 +178,8 @@ def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder) -> Trial:
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:
     """Means over trials. `auroc` is over what an answer says; `match_…` over single results of first pages, right where
-    they have the query's kind; `first_…` over the first results of held queries."""
+    they have the query's kind; `first_…` over first results, those of held queries and of strangers counting the same
+    in the calibration error; `held_first_…` over what is said of first results if the catalogue holds them."""
     return {
         "auroc": _mean([_area(t.probabilities, t.held) for t in trials]),
         "baseline_auroc": _mean([_area(t.best, t.held) for t in trials]),
@@ -184,9 +188,10 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
         "baseline_false_confident_at_80": _mean([_false_confident(t.best, t.held) for t in trials]),
         "match_auroc": _mean([_area(t.likely.ravel(), t.right.ravel()) for t in trials]),
         **_errors("match_", [t.said[EACH] for t in trials]),
-        "first_auroc": _mean([_area(t.first[t.held], t.right[t.held, 0]) for t in trials]),
+        "first_auroc": _mean([_area(t.likely[t.held, 0], t.right[t.held, 0]) for t in trials]),
         "first_baseline_auroc": _mean([_area(t.best[t.held], t.right[t.held, 0]) for t in trials]),
         **_errors("first_", [t.said[FIRST] for t in trials]),
+        **_errors("held_first_", [t.said[HELD_FIRST] for t in trials]),
         "mean_confidence_held": _mean([t.probabilities[t.held].mean() for t in trials]),
         "mean_confidence_strangers": _mean([t.probabilities[~t.held].mean() for t in trials]),
         "trust_in_groups": _mean([t.calibration.cluster_weight for t in trials]),
@@ -202,7 +207,8 @@ def all_said(trials: Sequence[Trial]) -> dict[str, Said]:
     for question in trials[0].said:
         parts = [trial.said[question] for trial in trials]
         probabilities, true = (np.concatenate([getattr(p, name) for p in parts]) for name in ("probabilities", "true"))
-        joined[question] = Said(probabilities, true, even=parts[0].even)
+        by = None if parts[0].by is None else np.concatenate([p.by for p in parts if p.by is not None])
+        joined[question] = Said(probabilities, true, by)
     return joined
 
 

@@ -20,18 +20,18 @@ DRAWN_FROM = 5
 
 @dataclass(frozen=True)
 class Said:
-    """Probabilities (n,) in [0, 1], and what came true (n,) bool; if `even`, what did and did not weigh the same."""
+    """Probabilities (n,) in [0, 1], and what came true (n,) bool; both sides of `by` (n,) bool weigh the same."""
 
     probabilities: Array
     true: Array
-    even: bool = False
+    by: Array | None = None
 
     @property
     def weights(self) -> Array:
         """(n,) of sum 1."""
-        if not self.even:
+        if self.by is None:
             return np.full(len(self.true), 1 / len(self.true))
-        each: Array = np.where(self.true, 0.5 / max(self.true.sum(), 1), 0.5 / max((~self.true).sum(), 1))
+        each: Array = np.where(self.by, 0.5 / max(self.by.sum(), 1), 0.5 / max((~self.by).sum(), 1))
         return each
 
     def bins(self) -> tuple[Array, Array, Array]:

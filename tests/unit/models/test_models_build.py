@@ -118,7 +118,9 @@ def test_a_package_that_is_not_the_pinned_one_is_not_used(
     assert "so it is built here" in said[1]
 
 
-def test_a_model_of_before_labels_had_other_names_gets_them(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_before_labels_had_other_names_gets_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The same files and fingerprint answered otherwise in an old home than in a new one."""
     monkeypatch.setattr(build, "_convert", lambda *_: pytest.fail("nothing has to be converted"))
     file = model_directory(settings, settings.model) / MANIFEST

@@ -191,8 +191,13 @@ def _is_whole(directory: Path, description: ModelDescription) -> bool:
         return False
     # A head that adds nothing to the vector is not in the fingerprint, nor are names: older builds have fewer.
     named = bool(manifest.label_synonyms) or not description.sees_labels
-    return named and manifest.description.parts == description.parts and all(
-        (directory / f.file).is_file() and (directory / f.file).stat().st_size == f.size_bytes for f in manifest.files
+    return (
+        named
+        and manifest.description.parts == description.parts
+        and all(
+            (directory / f.file).is_file() and (directory / f.file).stat().st_size == f.size_bytes
+            for f in manifest.files
+        )
     )
 
 
