@@ -147,7 +147,7 @@ def test_builders_at_the_same_time_build_once(tmp_path: Path, monkeypatch: pytes
         assert not model_directory(settings, "efficientnet_lite0").exists()
         manifest = ModelManifest(
             fingerprint=model.fingerprint(), variant="int8", description=model, files=(), built_at="now",
-            label_names=("x",) * 1000,
+            label_names=("x",) * 1000, label_synonyms=("y",) * 1000,
         )  # fmt: skip
         (scratch / MANIFEST).write_bytes(msgspec.json.encode(manifest))
 
