@@ -63,6 +63,8 @@ class Item(Record, frozen=True, kw_only=True):
     """ISO 8601 date or date-time at which the source published or changed it."""
     licence: str | None = None
     author: str | None = None
+    group: str | None = None
+    """The source's own key of the product that it is a picture or variant of."""
     image_etag: str | None = None
     """The image's own validators, where the catalogue tells them: a change means that the picture changed. With an
     `image_etag`, nothing else means that: the same picture may move, and its address may be signed anew each time."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -242,7 +243,7 @@ class FacetCounts:
                     sums[column][name] = sums[column].get(name, 0) + count
         lows = [part.price_min for part in parts if part.price_min is not None]
         highs = [part.price_max for part in parts if part.price_max is not None]
-        listed = {
+        listed: dict[str, Any] = {
             column: tuple(
                 FacetValue(value=name, count=count)
                 for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:VALUES_MAX]
