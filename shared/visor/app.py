@@ -137,6 +137,7 @@ class App:
             *self._metered,
             model=self.embedder.fingerprint,
             freshness_s=self.settings.freshness_s,
+            languages=self.settings.languages,
         )
 
     @cached_property
@@ -297,6 +298,7 @@ class App:
             relearn=relearn,
             progress=progress,
             calibrate=Calibrator(objects, lambda: rejected_features(documents), visitors.fold, self.label_words),
+            languages=self.settings.languages,
         )
         if report.generation and report.finished and not report.unreadable:
             finish_reindex(objects, documents, self.fingerprint)

@@ -22,6 +22,10 @@ ITEM_BYTES_MAX = 131_072
 NAME_BYTES_MAX = 500
 """Of the name of an attribute."""
 PRICE_MAX = 1e15
+SEARCHED = ("brand", "category")
+"""Attributes that items are found by in words."""
+TEXT_BYTES_MAX = 2_000
+"""Of what an item is found by in words: so many times 64 stay far below the 1 MiB of a document of Firestore."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -267,6 +271,8 @@ class FacetRow(Record, frozen=True, kw_only=True):
     """Those of `labels` that the item is filtered by; None: all of them."""
     words: tuple[str, ...] = ()
     """Stems of what it is called, to compare with the names of a query's labels."""
+    texts: dict[str, str] | None = None
+    """What it is found by in words, by field: title, description and attributes; None in objects of before."""
 
     @classmethod
     def of(cls, item: Item, labels: tuple[Label, ...] = ()) -> FacetRow:
@@ -282,7 +288,28 @@ class FacetRow(Record, frozen=True, kw_only=True):
             facet_labels=tuple(
                 label.name for label in labels if is_facet(label.name, label.probability, item.title, item.collection)
             ),
+            texts=item_texts(item),
         )
+
+
+def item_texts(item: Item) -> dict[str, str]:
+    """What an item is found by in words, by field, without its collection and labels: 2,000 bytes at most."""
+    extra = {name: item.extra[name] for name in SEARCHED if item.extra.get(name)}
+    texts, left = {}, TEXT_BYTES_MAX
+    for name, text in ({"title": item.title} | extra | {"description": item.description or ""}).items():
+        kept = text.encode()[:left].decode(errors="ignore")
+        left -= len(kept.encode())
+        if kept:
+            texts[name] = kept
+    return texts
+
+
+def said_of(row: FacetRow) -> dict[str, str]:
+    """All that an item is found by in words, by field; nothing where it was not kept."""
+    if row.texts is None:
+        return {}
+    labels = row.labels if row.facet_labels is None else row.facet_labels
+    return row.texts | {"collection": row.collection or "", "labels": ", ".join(labels)}
 
 
 class FacetUpdate(Record, frozen=True, kw_only=True):

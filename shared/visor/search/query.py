@@ -20,6 +20,7 @@ from visor.imaging.content import QUERY_INNER_MIN, content_of
 from visor.imaging.decode import DecodedImage, decode_image
 from visor.index.format.looks import LOOK_BYTES, pack_look, traits
 from visor.index.format.projection import query_vector
+from visor.index.words.analysis import words_of
 from visor.models.embedder import Embedder
 from visor.models.moderation import moderate
 from visor.near_duplicates.alignment import Aligner
@@ -41,6 +42,7 @@ class Query:
     """What is known of a query once it is a vector."""
 
     vector: np.ndarray
+    """(d,) float32, or (0,) where only words were asked for."""
     hashes: np.ndarray | None = None
     aligner: Aligner | None = None
     labels: tuple[Label, ...] = ()
@@ -89,20 +91,44 @@ class QueryReader:
         # Pixels are what takes memory, and threads of their own keep a heap of that size each.
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
 
-    def check(self, request: SearchRequest, upload: bytes | None) -> None:
-        """Raise `BadRequest` unless exactly one thing is searched for."""
+    def check(self, request: SearchRequest, upload: bytes | None, *, words_alone: bool = False) -> None:
+        """Raise `BadRequest` unless exactly one thing is searched for; `words_alone` may be it."""
         given = [name for name in ("image", "url", "vector", "item") if getattr(request, name) is not None]
         if upload is not None:
             given.insert(0, "image")
+        if words_alone and request.text is not None:
+            self._check_text(request, given)
+            if not given:
+                return
         if len(given) != 1:
             raise BadRequest(
                 f"The request has {' and '.join(given) or 'nothing to search for'}",
-                valid="Exactly one of image, url, vector, item",
+                valid="Exactly one of image, url, vector, item; text stands alone or goes with one",
                 remedy="Send one",
             )
         if (request.box or request.exclude) and given[0] in ("vector", "item"):
             raise BadRequest(
                 f"A box or excluded parts do not go with {given[0]}",
+                valid="They go with a picture: image or url",
+                remedy="Send the picture, or leave them out",
+            )
+
+    def _check_text(self, request: SearchRequest, given: Sequence[str]) -> None:
+        if request.metric is not None:
+            raise BadRequest(
+                "A metric does not go with text",
+                valid="Text alone, or beside a picture in mode fast or exact",
+                remedy="Leave the metric or the text out",
+            )
+        if not given and not any(words_of(request.text or "")):
+            raise BadRequest(
+                f"The text {request.text!r:.80} has no word",
+                valid="Letters or digits",
+                remedy="Send words or a picture",
+            )
+        if not given and (request.box or request.exclude):
+            raise BadRequest(
+                "A box or excluded parts do not go with text alone",
                 valid="They go with a picture: image or url",
                 remedy="Send the picture, or leave them out",
             )
@@ -257,7 +283,8 @@ def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
 
 def query_answer(query: Query) -> QueryAnswer:
     # A vector alone does not say that nothing is in the picture, so none is given to link to.
-    vector = None if query.blank else encode_vector(query.vector, query.look if query.is_across else None)
+    is_blank = query.blank is not None or not len(query.vector)
+    vector = None if is_blank else encode_vector(query.vector, query.look if query.is_across else None)
     return QueryAnswer(
         vector=vector,
         item=query.item,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,14 +19,16 @@ from visor.free_tier.quota import Meter, Strangers
 from visor.http.client import Fetcher
 from visor.index.search.fusion import query_words
 from visor.index.search.searcher import Hit, Hits, Searcher
+from visor.index.words.query import TextQuery
 from visor.models.embedder import Embedder
 from visor.near_duplicates.verdict import Verdict, classify_matches
-from visor.schema.items import ITEM_ID, IndexedItem, Item, Safety
+from visor.schema.items import ITEM_ID, FacetRow, IndexedItem, Item, Safety, said_of
 from visor.schema.search import (
     FacetsAnswer,
     FeedbackRequest,
     Filters,
     Guess,
+    Highlight,
     IndexAnswer,
     Match,
     SafetyAnswer,
@@ -45,6 +48,8 @@ GUESS_FROM = 12
 DOCUMENTS_LOST = (
     "Similar pictures are indexed, but what is known of their items is lost. `visor check` says what to do."
 )
+WORDS_CONFIDENCE = 0.9
+"""Confidence of a match that says all words that were asked for (docs/decisions/words.md)."""
 COPY_CONFIDENCE: dict[Verdict, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
 """What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
 
@@ -239,9 +244,12 @@ class SearchService:
 
     def _query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch, across: Across | None) -> Query:
         """The query, with a closer look where it stands on the visitors' side of a gap."""
-        self.queries.check(request, upload)
+        self.queries.check(request, upload, words_alone=True)
         if request.item is not None:
             return self._item_query(request.item)
+        if upload is None and request.image is None and request.url is None and request.vector is None:
+            # Where the model reads texts, their vector belongs here.
+            return Query(vector=np.empty(0, np.float32))
         query = self.queries.query(request, upload, watch, closer=across is not None)
         closer = query if request.vector is not None else query.closer
         if (
@@ -265,6 +273,8 @@ class SearchService:
 
     def _hidden(self, query: Query) -> frozenset[str]:
         """Items that were said to be no match for this query. A search does not wait for a store that is away."""
+        if not len(query.vector):
+            return frozenset()
         try:
             with request_usage(None):
                 return self.feedback.hidden(query_key(query.vector, query.item))
@@ -277,17 +287,23 @@ class SearchService:
             words = query_words(query.look, self.embedder.label_words)
             fusion = across.fusion(query.traits, self.searcher.space, words)
         return self.searcher.search(
-            query.vector,
+            query.vector if len(query.vector) else None,
             k=min(request.k, self.settings.k_max),
             filters=request.filters,
             mode=request.mode,
             metric=request.metric,
             leave_out=hidden if query.item is None else hidden | {query.item},
             fusion=fusion,
+            text=request.text,
         )
 
+    def complete(self, text: str, limit: int) -> list[str]:
+        """Words of the catalogue that the last word of a text begins, the most frequent first."""
+        self.refresh()
+        return self.searcher.complete(text, limit)
+
     def _judge(self, request: SearchRequest, query: Query, hits: Hits, across: Across | None) -> Judgement:
-        is_plain = query.item is None and request.filters == Filters() and across is None
+        is_plain = query.item is None and request.filters == Filters() and across is None and not request.text
         if hits.hits and is_plain and hits.mode == "fast":
             self.recall_monitor.sample(query.vector)
         return self.confidence.judge(hits, [label.name for label in query.labels], across)
@@ -312,30 +328,45 @@ class SearchService:
         )
         is_blank = query.blank is not None
         matches = [
-            self._match(hit, verdict, max(confidence, COPY_CONFIDENCE[verdict]), found, is_blank)
+            self._match(hit, verdict, max(confidence, COPY_CONFIDENCE[verdict]), found, is_blank, hits.text)
             for hit, verdict, confidence in zip(hits.hits, verdicts, confidences, strict=True)
         ]
         return tuple(match for match in matches if match is not None)[:k]
 
     def _match(
-        self, hit: Hit, verdict: Verdict, confidence: float, found: dict[str, IndexedItem], is_blank: bool
+        self,
+        hit: Hit,
+        verdict: Verdict,
+        confidence: float,
+        found: dict[str, IndexedItem],
+        is_blank: bool,
+        text: TextQuery | None,
     ) -> Match | None:
         """None where the item was deleted a moment ago and the index has not heard of it."""
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
             return None
-        places.sort(key=offer_sort_key)
+        worded = text is not None and hit.text_score is not None
+        # The place whose words met comes first.
+        places.sort(key=lambda place: (worded and place.item.id != hit.id, *offer_sort_key(place)))
         first = self._shown(places[0])
         if is_blank or first.blank is not None:
             verdict, confidence = "similar", 0.0
+        highlights: tuple[Highlight, ...] = ()
+        if worded and text is not None:
+            highlights, share = text.where(said_of(FacetRow.of(first.item, first.labels)))
+            if math.isnan(hit.similarity):
+                confidence = words_confidence(share)
         return Match(
             item=first.item,
-            similarity=round(hit.similarity, 6),
+            similarity=None if math.isnan(hit.similarity) else round(hit.similarity, 6),
             confidence=round(confidence, 4),
             verdict=verdict,
             places=tuple(offer_of(self._shown(indexed)) for indexed in places) if len(places) > 1 else (),
             labels=first.labels,
             indexed_at=first.indexed_at,
+            text_score=None if hit.text_score is None else round(hit.text_score, 4),
+            highlights=highlights,
         )
 
     def _shown(self, indexed: IndexedItem) -> IndexedItem:
@@ -345,6 +376,12 @@ class SearchService:
             return indexed
         item = msgspec.structs.replace(indexed.item, image_url=address)
         return msgspec.structs.replace(indexed, item=item)
+
+
+def words_confidence(share: float) -> float:
+    """Confidence of a match that says this share of the words that were asked for, by their rarity: none where it says
+    half of it or less, since a thing that lacks the rarer word is another one."""
+    return WORDS_CONFIDENCE * max(0.0, 2 * share - 1)
 
 
 def _guess(matches: Sequence[Match], confidence: float) -> Guess | None:

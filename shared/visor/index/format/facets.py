@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from visor.errors import BadRequest
@@ -36,6 +38,9 @@ class FacetColumns:
     labels: ListColumn
     words: ListColumn
     """Stems of the item's title, collection and category; empty in objects of before."""
+    texts: Array
+    """(n,) objects: `FacetRow.texts` as JSON in bytes; empty where it was not kept, and in a segment, whose texts lie
+    apart."""
 
     def __len__(self) -> int:
         return len(self.price)
@@ -55,6 +60,7 @@ class FacetColumns:
             date=np.array([NO_DATE if row.date is None else _day(row.date) for row in rows], np.int32),
             labels=labels,
             words=words,
+            texts=_objects([b"" if row.texts is None else msgspec.json.encode(row.texts) for row in rows]),
         )
 
     @classmethod
@@ -80,6 +86,7 @@ class FacetColumns:
             date=np.concatenate([part.date for part in parts]),
             labels=labels,
             words=words,
+            texts=np.concatenate([part.texts for part in parts]),
         )
 
     def take(self, rows: Array) -> FacetColumns:
@@ -91,6 +98,7 @@ class FacetColumns:
             date=self.date[rows],
             labels=self.labels.take(rows),
             words=self.words.take(rows),
+            texts=self.texts[rows],
         )
 
     def mask(self, filters: Filters) -> Array:
@@ -148,6 +156,12 @@ class FacetColumns:
             arrays |= {f"{prefix}{name}_starts": column.starts, f"{prefix}{name}_codes": column.codes}
         return arrays | {prefix + "label_counts": self.labels.counts}
 
+    def text_tensors(self, prefix: str = "") -> dict[str, Array]:
+        """The texts, for a container; `with_texts` reads them back. None where no row has any."""
+        if not any(self.texts):
+            return {}
+        return {prefix + "texts": np.frombuffer(zlib.compress(msgspec.msgpack.encode(self.texts.tolist())), np.uint8)}
+
     @classmethod
     def from_container(cls, container: Container, prefix: str = "") -> FacetColumns:
         names = container.json(prefix + "names", dict[str, tuple[str, ...]])
@@ -162,6 +176,15 @@ class FacetColumns:
             date=container.array(prefix + "date"),
             labels=ListColumn.read(container, prefix + "label"),
             words=words,
+            texts=no_texts(len(price)),
+        )
+
+    def with_texts(self, packed: Array | None) -> FacetColumns:
+        """With the texts of `text_tensors`; None: with none."""
+        return (
+            self
+            if packed is None
+            else replace(self, texts=_objects(msgspec.msgpack.decode(zlib.decompress(packed.data))))
         )
 
 
@@ -213,6 +236,11 @@ class ListColumn:
 
     def row(self, row: int) -> Array:
         codes: Array = self.codes[self.starts[row] : self.starts[row + 1]]
+        return codes
+
+    def counted(self, row: int) -> Array:
+        """Those of a row that it is filtered by."""
+        codes: Array = self.row(row)[self.counts[self.starts[row] : self.starts[row + 1]] > 0]
         return codes
 
     def sums(self, weights: Array, *, counted: bool = False) -> Array:
@@ -277,6 +305,17 @@ def bound(text: str, *, last: bool) -> int:
             remedy="Correct date_from or date_to",
         ) from exc
     return int(day.astype(np.int64))
+
+
+def no_texts(count: int) -> Array:
+    """(count,) empty texts, which take no memory."""
+    return np.broadcast_to(np.array(b"", object), count)
+
+
+def _objects(values: Sequence[bytes]) -> Array:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
 
 
 def _day(text: str) -> int:

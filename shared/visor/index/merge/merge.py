@@ -32,6 +32,7 @@ from visor.index.merge.policy import MergePolicy, choose_segments, is_learning_d
 from visor.index.merge.segment_builder import SegmentBuilder, kept_rows, segment_reader, shard_reader, still_pending
 from visor.schema.collections import COMMITS
 from visor.schema.items import Record, ShardCommit, as_document
+from visor.settings import LANGUAGES
 from visor.storage.documents import SERVER_TIME, DocumentStore, Put
 from visor.storage.objects import ObjectStore
 
@@ -78,6 +79,7 @@ def merge(
     clock: Callable[[], float] = time.time,
     progress: Callable[[str], None] = lambda line: None,
     calibrate: Calibrate | None = None,
+    languages: Sequence[str] = LANGUAGES,
 ) -> MergeReport:
     """Take up what was committed, and put small segments together.
 
@@ -89,12 +91,13 @@ def merge(
         clock: Seconds since 1970.
         progress: Told each step in one line.
         calibrate: Fits the confidence of answers to what is indexed, once the segments stand.
+        languages: What words are stemmed in.
 
     Raises:
         FormatError: The manifest cannot be read, or neither a projection nor all of what it is learned from.
     """
     inputs = Inputs(objects, documents, model)
-    return _Merge(inputs, policy, clock, progress, calibrate).run(budget_s, relearn)
+    return _Merge(inputs, policy, clock, progress, languages, calibrate).run(budget_s, relearn)
 
 
 @dataclass
@@ -105,6 +108,7 @@ class _Merge:
     policy: MergePolicy
     clock: Callable[[], float]
     progress: Callable[[str], None]
+    languages: Sequence[str]
     calibrate: Calibrate | None = None
     commits: int = 0
     steps: int = 0
@@ -200,7 +204,12 @@ class _Merge:
                 if len(rows) or len(pending):
                     most = self.policy.rows_max(sum(len(segment) for segment in readable) + len(rows))
                     builder = SegmentBuilder(
-                        objects=objects, model=self.index.model, space=space, segment_rows=most, folder=Path(folder)
+                        objects=objects,
+                        model=self.index.model,
+                        space=space,
+                        segment_rows=most,
+                        folder=Path(folder),
+                        languages=self.languages,
                     )
                     entries = builder.build(rows, [*inputs, *shards], readers, pending)
             manifest = self._manifest(inputs, group, entries, space, projection, now)

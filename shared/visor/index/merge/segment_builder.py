@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,6 +22,7 @@ from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import PQ_ROWS_MIN, FastScan, Projection, Space
 from visor.index.format.segment import BLOCK_ROWS, FOLDER, Segment, SegmentWriter, common_hashes
 from visor.index.format.shard import Shard
+from visor.index.words.text_index import pack_words
 from visor.near_duplicates.hamming import PDQ_BYTES, same_hash_groups
 from visor.storage.objects import ObjectStore
 
@@ -84,7 +86,7 @@ def kept_rows(
         older = np.zeros(len(keep), bool)
         older[there] = other.versions[rows[there]] > versions[keep][there]
         keep = keep[~older]
-    columns = [part.columns if isinstance(part, Segment) else FacetColumns.of(part.facets) for part in parts]
+    columns = [part.worded_columns if isinstance(part, Segment) else FacetColumns.of(part.facets) for part in parts]
     facets = _updated(FacetColumns.concat(columns).take(keep), ids[keep], versions[keep], pending)
     hashes = common_hashes([part.hashes for part in parts])[keep]
     return KeptRows(ids[keep], versions[keep], hashes, facets, source[keep], place[keep])
@@ -108,6 +110,7 @@ class SegmentBuilder:
     """Writes segments and puts them; memory for one segment's hot part and a block.
 
     space: what to code with. segment_rows: rows in one segment at most. folder: for one local file at a time.
+    languages: what words are stemmed in.
     """
 
     objects: ObjectStore
@@ -115,6 +118,7 @@ class SegmentBuilder:
     space: Space
     segment_rows: int
     folder: Path
+    languages: Sequence[str]
 
     def build(
         self, rows: KeptRows, sources: Sequence[Segment | Shard], readers: Sequence[RowReader], pending: PendingDeletes
@@ -132,7 +136,7 @@ class SegmentBuilder:
         entries = []
         for start, stop in pairwise(bounds):
             part = rows.part(start, stop)
-            cold = _looks(part, sources) | ({} if start else augmented)
+            cold = _looks(part, sources) | ({} if start else augmented) | part.columns.text_tensors()
             entries.append(self._build(part, readers, nothing if start else pending, cold))
         return entries
 
@@ -141,10 +145,14 @@ class SegmentBuilder:
     ) -> SegmentEntry:
         path, space = self.folder / "segment", self.space
         fast = space.fast if isinstance(space, Projection) and len(rows) >= PQ_ROWS_MIN else None
+        about: dict[str, Any] = {"count": len(rows), "dimension": space.dimension, "projection": space.name}
+        hot = _hot(rows, pending)
+        if any(rows.columns.texts):
+            hot["words"], about["words"] = pack_words(rows.columns, self.languages)
         writer = SegmentWriter(
             path=path,
-            about={"count": len(rows), "dimension": space.dimension, "projection": space.name, "model": self.model},
-            hot=_hot(rows, pending),
+            about={**about, "model": self.model},
+            hot=hot,
             cold=cold,
             count=len(rows),
             dimension=space.dimension,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -19,13 +20,25 @@ from visor.index.format.facets import FacetCounts
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import Manifest
 from visor.index.format.projection import EMPTY_SPACE, Space, query_vector
-from visor.index.search.candidates import RERANK, Way, full_vectors, group_duplicates, nearest_rows, prepare_metric
+from visor.index.search.candidates import (
+    RERANK,
+    Candidates,
+    Way,
+    full_vectors,
+    group_duplicates,
+    nearest_rows,
+    prepare_metric,
+    worded_rows,
+)
 from visor.index.search.fusion import Fusion
 from visor.index.search.hits import Hit, Hits, NearestRows
 from visor.index.search.metrics import Metric, check_metric
 from visor.index.search.reader import IndexReader
 from visor.index.search.snapshot import FreshBlock, LiveBlock, Snapshot
+from visor.index.search.worded import TEXT_WEIGHT, TEXT_WEIGHT_ACROSS, Said, open_words
+from visor.index.words.text_index import Words
 from visor.schema.search import FacetsAnswer, Filters
+from visor.settings import LANGUAGES
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
@@ -43,6 +56,7 @@ class Searcher:
         model: Fingerprint; shards of other models are not looked at.
         freshness_s: Longest time between two looks for new commits.
         clock: Seconds, never going back.
+        languages: What words of fresh items are stemmed in.
     """
 
     def __init__(
@@ -53,8 +67,9 @@ class Searcher:
         model: str,
         freshness_s: float,
         clock: Callable[[], float] = time.monotonic,
+        languages: tuple[str, ...] = LANGUAGES,
     ) -> None:
-        self.model = model
+        self.model, self._languages = model, languages
         self._freshness_s, self._clock = freshness_s, clock
         self._reader = IndexReader(objects, documents, model, clock=clock)
         self._snapshot = Snapshot(EMPTY_SPACE, (), 0)
@@ -63,6 +78,8 @@ class Searcher:
         self._on_change: list[Callable[[Collection[str] | None], None]] = []
         self._metric: tuple[Snapshot, Metric] | None = None
         self._metric_lock = threading.Lock()
+        self._words: tuple[Snapshot, Words] | None = None
+        self._words_lock = threading.Lock()
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
 
     def refresh(self, force: bool = False) -> bool:
@@ -151,7 +168,7 @@ class Searcher:
 
     def search(
         self,
-        vector: Array,
+        vector: Array | None,
         *,
         k: int,
         filters: Filters = Filters(),  # noqa: B008 - a frozen record
@@ -159,16 +176,18 @@ class Searcher:
         metric: str | None = None,
         leave_out: Collection[str] = (),
         fusion: Fusion | None = None,
+        text: str | None = None,
     ) -> Hits:
         """The k nearest different pictures that pass the filters, as many as there are.
 
         Args:
-            vector: (d,) full vector of the index's model; its length does not matter.
+            vector: (d,) full vector of the index's model; its length does not matter. None: by `text` alone.
             k: At least 1.
             mode: `fast` or `exact`, two ways through one similarity space.
             metric: A SciPy metric on the full vectors; overrides `mode`.
             leave_out: Ids that are no results.
             fusion: How to compare across the gap, instead of by `vector` alone.
+            text: Words that count beside the vector; not with a metric.
 
         Raises:
             BadRequest: k, the vector, the metric or a filter is not valid.
@@ -181,12 +200,22 @@ class Searcher:
         way: Way = "metric" if metric is not None else mode
         if not snapshot.images:
             return Hits((), way, metric, snapshot.notice)
-        query = query_vector(vector, snapshot.space.dimension)
         allowed = [live.allowed(filters) for live in snapshot.blocks]
         matching = sum(_count(live, mask) for live, mask in zip(snapshot.blocks, allowed, strict=True))
+        words = self._opened_words(snapshot) if text is not None or vector is None else Words(())
+        asked = words.query(text or "")
+        notice = " ".join(filter(None, (snapshot.notice, words.notice))) or None
+        if vector is None:
+            by_words = partial(worded_rows, snapshot, partial(words.find, asked))
+            hits, _, _, _ = _different(by_words, allowed, k, leave_out, 0, matching)
+            worded = (replace(hit, similarity=math.nan, text_score=hit.similarity) for hit in hits)
+            return Hits(tuple(worded), way, None, notice, None, asked)
+        query = query_vector(vector, snapshot.space.dimension)
         unnormalised = snapshot.space.project_unnormalised(query)
         projected = unit(unnormalised[None])[0]
         prepared = self._prepared(snapshot, metric)
+        worth = TEXT_WEIGHT_ACROSS if fusion else TEXT_WEIGHT
+        said = Said.of(words, asked, len(allowed), worth) if asked.words else None
         nearest = partial(
             nearest_rows,
             snapshot,
@@ -197,20 +226,15 @@ class Searcher:
             pool=self._pool,
             fusion=fusion,
         )
-        want = k + len(leave_out) + min(k, 20)
-        for _ in range(WIDENINGS):
-            most = max(want, (RERANK if fusion else NEAREST) + len(leave_out))
-            found = nearest(allowed, most)
-            shown = found.without(leave_out)
-            vectors = shown.unit_vectors() if len(shown) else np.empty((0, snapshot.space.dimensions), np.float32)
-            hits = group_duplicates(shown.take(slice(want)), vectors[:want], k, leave_out)
-            if len(hits) >= k or len(found) >= matching:
-                break
-            want *= 4
-        if fusion:
+        least = RERANK if fusion else NEAREST
+        hits, shown, vectors, most = _different(partial(nearest, said=said), allowed, k, leave_out, least, matching)
+        if fusion or said:
             # What is shown and judged as a copy is the cosine, whatever brought it to its place.
             hits = tuple(replace(hit, similarity=float(vectors[hit.rank] @ projected)) for hit in hits)
-        if filters != Filters():
+        if said:
+            scores = [said.of_rows(said.scores, shown.owners[hit.rank], shown.rows[hit.rank, None])[0] for hit in hits]
+            hits = tuple(replace(hit, text_score=float(s) or None) for hit, s in zip(hits, scores, strict=True))
+        if filters != Filters() or said:
             # What is known of the query does not depend on which items are asked.
             shown = nearest([live.alive for live in snapshot.blocks], most).without(leave_out)
             vectors = shown.unit_vectors() if len(shown) else vectors
@@ -218,7 +242,7 @@ class Searcher:
             hits = tuple(replace(hit, rank=ranks.get(hit.id, len(ranks))) for hit in hits)
         rows = shown.take(slice(NEAREST)).block_rows()
         around = NearestRows(snapshot, query, unnormalised, rows, vectors[:NEAREST], shown.similarities)
-        return Hits(hits, way, metric, snapshot.notice, around)
+        return Hits(hits, way, metric, notice, around, asked)
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""
@@ -243,6 +267,17 @@ class Searcher:
         place = _find(self._snapshot, item_id)
         return None if place is None else place[0].block.hashes[place[1]]
 
+    def complete(self, text: str, limit: int) -> list[str]:
+        """Words of the catalogue that the last word of a text begins, the most frequent first."""
+        return self._opened_words(self._snapshot).completions(text, limit)
+
+    def _opened_words(self, snapshot: Snapshot) -> Words:
+        """What the snapshot says in words, which is opened once. The last one is kept."""
+        with self._words_lock:
+            if self._words is None or self._words[0] is not snapshot:
+                self._words = snapshot, open_words(snapshot, self._languages)
+            return self._words[1]
+
     def _prepared(self, snapshot: Snapshot, name: str | None) -> Metric | None:
         """The metric, with statistics that are taken once a snapshot. The last one is kept."""
         if name is None:
@@ -258,6 +293,37 @@ class Searcher:
 
 
 __all__ = ["Hit", "Hits", "Searcher"]
+
+
+def _different(
+    nearest: Callable[[Sequence[Array | None], int], Candidates],
+    allowed: Sequence[Array | None],
+    k: int,
+    leave_out: Collection[str],
+    least: int,
+    matching: int,
+) -> tuple[tuple[Hit, ...], Candidates, Array, int]:
+    """The first k different pictures.
+
+    Args:
+        nearest: Gives so many of the allowed rows at most, the best first.
+        least: Rows to ask for at least.
+        matching: Rows that there are.
+
+    Returns:
+        The hits; the rows they are from with their vectors; how many were asked for.
+    """
+    want = k + len(leave_out) + min(k, 20)
+    for _ in range(WIDENINGS):
+        most = max(want, least + len(leave_out))
+        found = nearest(allowed, most)
+        shown = found.without(leave_out)
+        vectors = shown.unit_vectors() if len(shown) else np.empty((0, 0), np.float32)
+        hits = group_duplicates(shown.take(slice(want)), vectors[:want], k, leave_out)
+        if len(hits) >= k or len(found) < most or len(found) >= matching:
+            break
+        want *= 4
+    return hits, shown, vectors, most
 
 
 def _count(live: LiveBlock, mask: Array | None) -> int:
