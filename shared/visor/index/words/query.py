@@ -9,6 +9,8 @@ from visor.index.format.container import Array
 from visor.index.words.analysis import terms_of, words_of
 from visor.schema.search import Highlight
 
+TYPO_SHARE = 0.8
+"""Of a word, where it is met with a letter more, less or another."""
 AROUND = 80
 """Characters of a long text that are shown before and behind the first word that met."""
 
@@ -17,24 +19,22 @@ AROUND = 80
 class QueryWord:
     """A word that is searched for, as this catalogue has it.
 
-    counts: how many items have each of its terms in each field. completions: words that it begins, if it is the last.
-    weight: its rarity, the natural logarithm of how much rarer than everywhere it is.
+    ways: what each term of a field that it is found by is worth. typos: terms that it is found by with a letter wrong,
+    where nothing has it as it stands. is_prefix: these are beginnings. weight: its rarity, the natural logarithm of how
+    much rarer than everywhere it is.
     """
 
-    text: str
     is_extra: bool
-    counts: Mapping[tuple[str, str], int]
-    completions: tuple[str, ...] = ()
-    has_typo: bool = False
-    is_prefix: bool = False
-    weight: float = 0.0
+    ways: Mapping[tuple[str, str], float]
+    typos: tuple[str, ...]
+    is_prefix: bool
+    weight: float
 
     def meets(self, terms: Sequence[str]) -> bool:
         """Whether a word of a text, by its terms, is what is searched for."""
-        wanted = {term for _, term in self.counts}
-        if not wanted.isdisjoint(terms) or terms[0] in self.completions:
+        if not {term for _, term in self.ways}.isdisjoint(terms):
             return True
-        return self.has_typo and _is_near(self.text, terms[0], self.is_prefix)
+        return any(_is_near(typo, term, self.is_prefix) for typo in self.typos for term in terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class TextQuery:
 
     def where(self, texts: Mapping[str, str]) -> tuple[tuple[Highlight, ...], float]:
         """Where the words stand in these texts by field, and how much of what was asked for that is: the share of the
-        words that met, each counted by its rarity, and half where a letter is wrong."""
+        words that met, each counted by its rarity, and for less where a letter is wrong."""
         met: set[int] = set()
         shown = []
         for name, text in texts.items():
@@ -78,7 +78,7 @@ class TextQuery:
             if spans:
                 shown.append(_cut(name, text, _joined(spans)))
         words = [self.words[number] for number in met if not self.words[number].is_extra]
-        share = sum(word.weight * (0.5 if word.has_typo else 1) for word in words)
+        share = sum(word.weight * (TYPO_SHARE if word.typos else 1) for word in words)
         return tuple(shown), share / (self.weight or 1)
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import io
 import math
+import shutil
 import tempfile
+import weakref
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from tantivy import Document, Index, Occur, Query, Schema, SchemaBuilder, TextAn
 
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
-from visor.index.words.analysis import fold, query_terms, terms_of, words_of
+from visor.index.words.analysis import STEM, fold, query_terms, terms_of, words_of
 from visor.index.words.query import Found, QueryWord, TextQuery
 
 FIELDS = {"title": 1.0, "about": 1.0, "description": 0.7, "labels": 0.4}
@@ -31,7 +33,7 @@ VERSION = 1
 """Of what is written here. Words that a later Visor wrote are left out."""
 STEM_WEIGHT, COMPLETION_WEIGHT, TYPO_WEIGHT = 0.9, 0.7, 0.5
 """What another form of a word is worth, a word that it begins, and one that has a letter more, less or another."""
-COMPLETIONS_MAX = 50
+COMPLETIONS_MAX = 20
 COMPLETION_FROM = 3
 """Letters from which a whole word may also be the beginning of another."""
 TYPO_FROM = 5
@@ -64,10 +66,9 @@ def texts_of(columns: FacetColumns) -> Iterator[Texts | None]:
 class TextIndex:
     """One Tantivy index of rows from 0."""
 
-    def __init__(self, index: Index, folder: tempfile.TemporaryDirectory[str] | None = None) -> None:
-        """folder: What it reads, for as long as it is used."""
+    def __init__(self, index: Index) -> None:
         index.reload()
-        self.searcher, self._folder = index.searcher(), folder
+        self.searcher = index.searcher()
 
     @classmethod
     def of(cls, texts: Iterable[Texts | None], languages: Sequence[str]) -> TextIndex:
@@ -83,10 +84,16 @@ class TextIndex:
         Raises:
             ValueError: Another version of Tantivy wrote it.
         """
-        folder = tempfile.TemporaryDirectory(prefix="visor-words-", ignore_cleanup_errors=True)
-        with zipfile.ZipFile(io.BytesIO(data.data)) as files:
-            files.extractall(folder.name)
-        return cls(Index.open(folder.name), folder)
+        folder = tempfile.mkdtemp(prefix="visor-words-")
+        try:
+            with zipfile.ZipFile(io.BytesIO(data.data)) as files:
+                files.extractall(folder)
+            opened = cls(Index.open(folder))
+        finally:
+            # It stays readable while it is open, and is gone however the process ends. Windows keeps it until then.
+            shutil.rmtree(folder, ignore_errors=True)
+        weakref.finalize(opened, shutil.rmtree, folder, ignore_errors=True)
+        return opened
 
     def count(self, query: Query) -> int:
         return int(self.searcher.search(query, 1).count)  # type: ignore[attr-defined]
@@ -162,8 +169,9 @@ class Words:
         """That some items are not found by words, if so."""
         if not self.unknown:
             return None
+        pictures = "1 picture is" if self.unknown == 1 else f"{self.unknown:,} pictures are"
         return (
-            f"{self.unknown:,} pictures are not found by words: an older Visor indexed them without their texts. "
+            f"{pictures} not found by words: an older Visor indexed them without their texts. "
             "`visor compact --texts` reads these from the items."
         )
 
@@ -199,7 +207,7 @@ class Words:
                 continue
             found, score = part.index.search(Query.boolean_query(asked), limit)
             is_cut |= len(found) == limit
-            score = score / (query.weight or 1) if shares else score
+            score = (score / (query.weight or 1)).astype(np.float32) if shares else score
             keep = np.ones(len(found), bool) if part.hidden is None else ~part.hidden[found]
             owners.append(part.owners[found[keep]])
             rows.append(part.rows[found[keep]])
@@ -228,47 +236,45 @@ class Words:
     def _expanded(self, text: str, is_last: bool, is_pair: bool, is_extra: bool) -> QueryWord:
         """A word with what it may mean in this catalogue."""
         terms = query_terms(text, self.languages)
-        counts = {(name, term): self._frequency(name, term) for name in FIELDS for term in dict.fromkeys(terms)}
-        counts = {key: count for key, count in counts.items() if count}
-        completions: list[tuple[str, int]] = []
-        if is_last and (is_pair or len(terms[0]) >= COMPLETION_FROM or not counts):
-            completions = [one for one in self._with_prefix(terms[0], COMPLETIONS_MAX) if one[0] != terms[0]]
-        word = QueryWord(terms[0], is_extra, counts, tuple(term for term, _ in completions))
-        frequency = max([*counts.values(), sum(count for _, count in completions)]) if counts or completions else 0
+        worth = dict.fromkeys(terms, STEM_WEIGHT) | {terms[0]: 1.0}
+        counts = {term: self._frequency(term) for term in worth}
+        typos: tuple[str, ...] = ()
+        if is_last and (is_pair or len(terms[0]) >= COMPLETION_FROM or not any(counts.values())):
+            completions = dict(self._with_prefix(terms[0], COMPLETIONS_MAX))
+            worth = dict.fromkeys(completions, COMPLETION_WEIGHT) | worth
+            counts = completions | counts
+        frequency = max(max(counts[term] for term in terms), sum(counts.values()) - sum(counts[term] for term in terms))
         if not frequency and len(terms[0]) >= TYPO_FROM and not is_pair:
-            typo = [(part, _typo(name, terms[0], is_last)) for part in self.parts for name in FIELDS]
-            frequency = sum(part.index.count(query) for part, query in typo)
-            word = replace(word, has_typo=frequency > 0, is_prefix=is_last)
-        return replace(word, weight=self._rarity(frequency))
+            typos = tuple(term for term in terms if term == terms[0] or len(term) >= len(STEM) + TYPO_FROM - 1)
+            queries = [(part, _typo(name, typos, is_last)) for part in self.parts for name in FIELDS]
+            frequency = sum(part.index.count(query) for part, query in queries)
+        weight = self._rarity(frequency, self.total)
+        ways = {(name, term): part * worth[term] for name, part in FIELDS.items() for term, n in counts.items() if n}
+        return QueryWord(is_extra, ways, typos, is_last, weight)
 
-    def _frequency(self, name: str, term: str) -> int:
-        return sum(part.index.searcher.doc_freq(name, term) for part in self.parts)
+    def _frequency(self, term: str) -> int:
+        """Items that say a term, counted in the field that has it most."""
+        return sum(max(part.index.searcher.doc_freq(name, term) for name in FIELDS) for part in self.parts)
 
-    def _rarity(self, count: int, total: int | None = None) -> float:
-        total = self.total if total is None else total
-        count = min(count, total)
-        return math.log(1 + (total - count + 0.5) / (count + 0.5))
+    def _rarity(self, count: int, total: int) -> float:
+        """As BM25 has it."""
+        return math.log(1 + (total - min(count, total) + 0.5) / (min(count, total) + 0.5))
 
     def _query(self, part: Part, word: QueryWord, shares: bool) -> Query | None:
         """What a part is asked for a word; None where it holds nothing of it."""
-        ways = []
-        own_total = part.index.searcher.num_docs
-        for (name, term), count in word.counts.items():
-            if own := part.index.searcher.doc_freq(name, term):
-                weight = FIELDS[name] * (1.0 if term == word.text else STEM_WEIGHT)
+        ways, searcher = [], part.index.searcher
+        for (name, term), worth in word.ways.items():
+            if count := searcher.doc_freq(name, term):
                 query = Query.term_query(_schema(), name, term, "freq")
                 if shares:
-                    ways.append(Query.const_score_query(query, weight * word.weight))
+                    ways.append(Query.const_score_query(query, worth * word.weight))
                 else:
-                    weight *= self._rarity(count) / self._rarity(own, own_total)
+                    # Each part weighs a word by itself: what all parts know of it stands in for that.
+                    weight = worth * word.weight / self._rarity(count, searcher.num_docs)
                     ways.append(Query.boost_query(query, weight))
-        for name, worth in FIELDS.items():
-            if word.completions:
-                query = Query.term_set_query(_schema(), name, list(word.completions))
-                ways.append(Query.const_score_query(query, worth * COMPLETION_WEIGHT * word.weight))
-            if word.has_typo:
-                query = _typo(name, word.text, word.is_prefix)
-                ways.append(Query.const_score_query(query, worth * TYPO_WEIGHT * word.weight))
+        if word.typos:
+            typos = [(worth, _typo(name, word.typos, word.is_prefix)) for name, worth in FIELDS.items()]
+            ways += [Query.const_score_query(query, worth * TYPO_WEIGHT * word.weight) for worth, query in typos]
         return Query.disjunction_max_query(ways, 0.0 if shares else REST) if ways else None
 
 
@@ -280,8 +286,10 @@ def _schema() -> Schema:
     return builder.build()
 
 
-def _typo(name: str, text: str, is_prefix: bool) -> Query:
-    return Query.fuzzy_term_query(_schema(), name, text, 1, True, is_prefix)
+def _typo(name: str, terms: Sequence[str], is_prefix: bool) -> Query:
+    """Items that say one of these with a letter more, less or another."""
+    near = [Query.fuzzy_term_query(_schema(), name, term, 1, True, is_prefix) for term in terms]
+    return Query.disjunction_max_query(near)
 
 
 def _fill(index: Index, texts: Iterable[Texts | None], languages: Sequence[str]) -> None:
