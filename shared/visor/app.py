@@ -279,9 +279,11 @@ class App:
         *,
         budget_s: float | None = None,
         relearn: bool = False,
+        fill: bool = False,
         progress: Callable[[str], None] = lambda line: None,
     ) -> MergeReport:
-        """Merge shards and small segments once, and fit the confidence of answers. As `visor.index.merge`."""
+        """Merge shards and small segments once, and fit the confidence of answers. As `visor.index.merge`; on this
+        machine, where reads are free, it always fills in texts."""
         from visor.confidence.fit_index import Calibrator
         from visor.index.merge.merge import merge
         from visor.ingest.reindex import finish_reindex
@@ -299,6 +301,7 @@ class App:
             progress=progress,
             calibrate=Calibrator(objects, lambda: rejected_features(documents), visitors.fold, self.label_words),
             languages=self.settings.languages,
+            fill=fill or self.settings.backend == "local",
         )
         if report.generation and report.finished and not report.unreadable:
             finish_reindex(objects, documents, self.fingerprint)

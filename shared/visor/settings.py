@@ -13,11 +13,11 @@ from visor.errors import SettingsError
 
 PREFIX = "VISOR_"
 Language = Literal[
-    "ar", "da", "de", "el", "en", "es", "fi", "fr", "hu", "it", "nl", "no", "pt", "ro", "ru", "sv", "ta", "tr"
-]
-"""ISO 639-1 codes of the languages that words can be stemmed in."""
-
-LANGUAGES: tuple[Language, ...] = ("en", "de", "fr", "es")
+    "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian", "norwegian",
+    "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
+]  # fmt: skip
+"""Languages that words can be stemmed in."""
+LANGUAGES: tuple[Language, ...] = ("english", "german", "french", "spanish")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

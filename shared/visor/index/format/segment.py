@@ -99,6 +99,12 @@ class Segment(RowBlock):
         """`columns` with their texts, which only a merge needs."""
         return self.columns.with_texts(self._cold("texts") if "texts" in self.container else None)
 
+    @property
+    def unknown_texts(self) -> int:
+        """Rows whose texts were not kept."""
+        about = self.container.about.get("words")
+        return len(self) if about is None else int(about["unknown"])
+
     @cached_property
     def words(self) -> SegmentWords | None:
         """What the segment says in words, opened when it is first asked for; None if it cannot be."""

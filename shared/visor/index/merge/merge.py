@@ -80,6 +80,7 @@ def merge(
     progress: Callable[[str], None] = lambda line: None,
     calibrate: Calibrate | None = None,
     languages: Sequence[str] = LANGUAGES,
+    fill: bool = False,
 ) -> MergeReport:
     """Take up what was committed, and put small segments together.
 
@@ -92,12 +93,13 @@ def merge(
         progress: Told each step in one line.
         calibrate: Fits the confidence of answers to what is indexed, once the segments stand.
         languages: What words are stemmed in.
+        fill: Read the texts of items that an older Visor indexed from their documents, one read each.
 
     Raises:
         FormatError: The manifest cannot be read, or neither a projection nor all of what it is learned from.
     """
     inputs = Inputs(objects, documents, model)
-    return _Merge(inputs, policy, clock, progress, languages, calibrate).run(budget_s, relearn)
+    return _Merge(inputs, policy, clock, progress, languages, fill, calibrate).run(budget_s, relearn)
 
 
 @dataclass
@@ -109,6 +111,7 @@ class _Merge:
     clock: Callable[[], float]
     progress: Callable[[str], None]
     languages: Sequence[str]
+    fill: bool
     calibrate: Calibrate | None = None
     commits: int = 0
     steps: int = 0
@@ -169,7 +172,8 @@ class _Merge:
         else:
             weights = [(segment.entry, live_rows(segment, readable)) for segment in readable]
             names = choose_segments(self.policy, weights, sum(len(shard) for shard in shards), bool(group))
-            inputs = [segment for segment in readable if segment.entry.name in names]
+            lacking = [segment.entry.name for segment in readable if self.fill and segment.unknown_texts][:1]
+            inputs = [segment for segment in readable if segment.entry.name in names.union(lacking)]
         if not group and not inputs:
             return False
         self._rewrite(inputs, readable, group, shards, learning)
@@ -194,7 +198,7 @@ class _Merge:
             space = FullSpace(shards[0].vectors.shape[1])
         incoming = PendingDeletes.of_commits([commit.record for commit in group], now)
         known = PendingDeletes.concat([incoming, *(segment.pending for segment in readable)])
-        rows = kept_rows(inputs, shards, others, known)
+        rows = kept_rows(inputs, shards, others, known, self.index.documents if self.fill else None)
         carried = PendingDeletes.concat([incoming, *(segment.pending for segment in inputs)])
         pending = still_pending(carried, others, now, self.policy.late_s)
         readers = [segment_reader(segment) for segment in inputs] + [shard_reader(shard) for shard in shards]

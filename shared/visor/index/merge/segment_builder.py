@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
-from visor.index.format.ids import IdIndex, newest
+from visor.index.format.ids import IdIndex, id_text, newest
 from visor.index.format.looks import Augmented, no_looks
 from visor.index.format.manifest import SegmentEntry
 from visor.index.format.pending_deletes import PendingDeletes
@@ -24,8 +24,13 @@ from visor.index.format.segment import BLOCK_ROWS, FOLDER, Segment, SegmentWrite
 from visor.index.format.shard import Shard
 from visor.index.words.text_index import pack_words
 from visor.near_duplicates.hamming import PDQ_BYTES, same_hash_groups
+from visor.schema.collections import ITEMS
+from visor.schema.items import item_texts, live_item
+from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
+READ_AT_ONCE = 500
+"""Documents that are read at once."""
 RowReader = Callable[[Array], Array]
 """Full vectors (len(rows), d) float16 of rows; every call asks for greater rows than the one before."""
 
@@ -61,7 +66,11 @@ _NO_ROWS = KeptRows(
 
 
 def kept_rows(
-    segments: Sequence[Segment], shards: Sequence[Shard], others: Sequence[Segment], pending: PendingDeletes
+    segments: Sequence[Segment],
+    shards: Sequence[Shard],
+    others: Sequence[Segment],
+    pending: PendingDeletes,
+    documents: DocumentStore | None = None,
 ) -> KeptRows:
     """What stays of the inputs: newest versions that no tombstone hides and no other live segment has newer.
 
@@ -69,6 +78,7 @@ def kept_rows(
         segments, shards: Inputs, in this order the sources 0, 1, …
         others: Live segments that are not rewritten.
         pending: All tombstones and updates known; updated facets replace the rows' own.
+        documents: Where texts are read that rows lack; None: they go on lacking them.
     """
     parts: list[Segment | Shard] = [*segments, *shards]
     if not parts:
@@ -88,6 +98,8 @@ def kept_rows(
         keep = keep[~older]
     columns = [part.worded_columns if isinstance(part, Segment) else FacetColumns.of(part.facets) for part in parts]
     facets = _updated(FacetColumns.concat(columns).take(keep), ids[keep], versions[keep], pending)
+    if documents is not None:
+        facets = _filled(facets, ids[keep], documents)
     hashes = common_hashes([part.hashes for part in parts])[keep]
     return KeptRows(ids[keep], versions[keep], hashes, facets, source[keep], place[keep])
 
@@ -228,6 +240,19 @@ def _hot(rows: KeptRows, pending: PendingDeletes) -> dict[str, Array]:
         "group_leaders": group_leaders.astype(np.uint32),
         **pending.tensors(),
     }
+
+
+def _filled(facets: FacetColumns, ids: Array, documents: DocumentStore) -> FacetColumns:
+    """The facets of rows with the texts that they lack; none at all where the item has no document."""
+    texts = facets.texts.copy()
+    lacking = [row for row, packed in enumerate(texts) if not packed]
+    for start in range(0, len(lacking), READ_AT_ONCE):
+        names = {id_text(ids[row]): row for row in lacking[start : start + READ_AT_ONCE]}
+        found = documents.get(ITEMS, list(names))
+        for name, row in names.items():
+            indexed = live_item(found[name].data) if name in found else None
+            texts[row] = msgspec.json.encode(item_texts(indexed.item) if indexed else {})
+    return replace(facets, texts=texts)
 
 
 def _updated(facets: FacetColumns, ids: Array, versions: Array, pending: PendingDeletes) -> FacetColumns:

@@ -107,21 +107,19 @@ class TextIndex:
 
 @dataclass(frozen=True, slots=True)
 class SegmentWords:
-    """The words of a segment. index: None if they cannot be read. unknown: rows whose texts were not kept."""
+    """The words of a segment. index: None if they cannot be read."""
 
     index: TextIndex | None
     languages: tuple[str, ...]
-    unknown: int
 
     @classmethod
     def open(cls, files: Array, about: Mapping[str, Any]) -> SegmentWords:
         """What `pack_words` gave."""
-        languages, unknown = tuple(about["languages"]), int(about["unknown"])
         try:
             index = TextIndex.unpack(files) if about["version"] <= VERSION else None
         except ValueError:
             index = None
-        return cls(index, languages, unknown)
+        return cls(index, tuple(about["languages"]))
 
 
 def pack_words(columns: FacetColumns, languages: Sequence[str]) -> tuple[Array, dict[str, Any]]:
