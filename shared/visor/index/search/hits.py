@@ -70,5 +70,7 @@ class Hits:
     """What confidence is computed from; None if nothing was searched."""
     next: Cursor | None = None
     """Where the hits behind these begin; None at the end."""
+    is_listed: bool = False
+    """The hits are those of a page or another order, so that the first of them need not be the nearest."""
     total: int | None = None
     """Items that pass, near-duplicates counted one by one and each product once; None where that is not known."""

@@ -207,10 +207,14 @@ class Searcher:
             cosine=replace(ask, metric=None, fusion=None).likeness if fusion else None,
             leave_out=leave_out,
         )
-        nearest, most = None, ask.depth + len(leave_out)
+        notice = " ".join(filter(None, (snapshot.notice, *_notices(snapshot, filters, order)))) or None
+        nearest: tuple[Candidates, Array] | None = None
+        total: int | None = None
+        most = ask.depth + len(leave_out)
         if order.is_plain and (fusion is None or order.similarity_min is None):
             total = _total(snapshot, allowed, leave_out, order.by_product, is_all=filters == Filters())
-            page, nearest, most = self._first_page(ask, allowed, k, order, leave_out, total)
+            page, nearest, total, most = self._first_page(ask, allowed, k, order, leave_out, total)
+        is_listed = nearest is None
         if nearest is None:
             way, listed = "exact" if way == "fast" else way, listing()
             page = listed.page(k, order.after or Cursor(snapshot.generation), order.variety)
@@ -220,7 +224,7 @@ class Searcher:
             products = ask.products(hits)
             wanted = np.unique(products[products > 0])
             hits = with_products(hits, products, listing(only=lambda live: np.isin(live.products, wanted)).in_order)
-        if nearest is None or filters != Filters() or judged is not None:
+        if nearest is None or is_listed or filters != Filters() or judged is not None:
             # What is known of the query does not depend on which items are asked.
             ask = ask if judged is None else replace(ask, vector=judged)
             shown = ask.nearest([live.alive for live in snapshot.blocks], most).without(leave_out)
@@ -230,7 +234,7 @@ class Searcher:
         shown, vectors = nearest
         rows = shown.take(slice(NEAREST)).block_rows()
         around = NearestRows(snapshot, ask.query, ask.unnormalised, rows, vectors[:NEAREST], shown.similarities)
-        return Hits(hits, way, metric, snapshot.notice, around, cursor, total)
+        return Hits(hits, way, metric, notice, around, cursor, is_listed, total)
 
     def _first_page(
         self,
@@ -240,9 +244,10 @@ class Searcher:
         order: Order,
         leave_out: Collection[str],
         total: int,
-    ) -> tuple[Page, tuple[Candidates, Array] | None, int]:
-        """The nearest k, found without going through all; the nearest rows with their vectors, and how many were asked
-        for. None for the rows where too many of the nearest are of too few products."""
+    ) -> tuple[Page, tuple[Candidates, Array] | None, int | None, int]:
+        """The nearest k, found without going through all; the nearest rows with their vectors, how many pass where that
+        is known, and how many were asked for. None for the rows where too many of the nearest are of too few products.
+        """
         matching = sum(_count(live, mask) for live, mask in zip(ask.snapshot.blocks, allowed, strict=True))
         want = k + len(leave_out) + min(k, 20)
         for _ in range(WIDENINGS):
@@ -260,15 +265,18 @@ class Searcher:
             want *= 4
         else:
             if order.by_product:
-                return ((), None), None, most
+                return ((), None), None, None, most
         if ask.fusion:
             # What is shown and judged as a copy is the cosine, whatever brought it to its place.
             hits = tuple(replace(hit, similarity=float(vectors[hit.rank] @ ask.projected)) for hit in hits)
-        if order.similarity_min is not None and hits and hits[-1].similarity < order.similarity_min:
-            hits, is_more, total = tuple(h for h in hits if h.similarity >= order.similarity_min), False, 0
         is_more |= not (is_whole and len(near) <= want) and total > len(hits)
+        known: int | None = total
+        if order.similarity_min is not None:
+            near_enough = tuple(hit for hit in hits if hit.similarity >= order.similarity_min)
+            is_more &= len(near_enough) == len(hits)
+            hits, known = near_enough, None if is_more else len(near_enough)
         cursor = Cursor(ask.snapshot.generation, shown=heads_of(hits)) if is_more else None
-        return (hits, cursor), (near, vectors), most
+        return (hits, cursor), (near, vectors), known, most
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""
@@ -359,6 +367,19 @@ class _Ask:
         """(len(hits),) uint64 of `FacetColumns`."""
         places = [_find(self.snapshot, hit.id) for hit in hits]
         return np.array([place[0].products[place[1]] if place else 0 for place in places], np.uint64)
+
+
+def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[str]:
+    """What somebody has to know who filters by what older items do not say, or goes on in a new generation."""
+    if order.after is not None and order.after.generation != snapshot.generation:
+        yield "The index was merged since the page before: a match at the seam may be missing or come twice."
+    for name in filters.attributes:
+        known = snapshot.declared.get((name, snapshot.types[name])) if name in snapshot.types else None
+        if known is not None and known < snapshot.images:
+            yield (
+                f"{name} is known of {known} of {snapshot.images} items: the others were indexed before it was "
+                "declared, and say nothing until they are crawled or pushed again."
+            )
 
 
 def _total(

@@ -77,13 +77,21 @@ class LiveBlock:
 
     @property
     def declared(self) -> Counter[str]:
-        """How many rows were written under which declaration of attributes, as JSON; dead ones and updates too."""
-        parts = [self.block.columns, *([] if self.overlay is None else [self.overlay])]
+        """How many rows are of which declaration of attributes, as JSON."""
         found: Counter[str] = Counter()
-        for part in parts:
-            sums = np.bincount(part.codes["declared"], minlength=len(part.names["declared"]) + 1)[1:]
-            found.update(dict(zip(part.names["declared"], sums.tolist(), strict=True)))
+        for columns, keep in self._parts(self.alive):
+            sums = np.bincount(columns.codes["declared"][keep], minlength=len(columns.names["declared"]) + 1)[1:]
+            found.update(dict(zip(columns.names["declared"], sums.tolist(), strict=True)))
         return found
+
+    def _parts(self, allowed: Array | None) -> list[tuple[FacetColumns, Array]]:
+        """The columns of the rows as they are now, and which of them are allowed, (n,) bool."""
+        keep = np.ones(len(self.block), bool) if allowed is None else allowed
+        if self.overlay is None:
+            return [(self.block.columns, keep)]
+        changed, keep = keep[self.overlay_rows], keep.copy()
+        keep[self.overlay_rows] = False
+        return [(self.block.columns, keep), (self.overlay, changed)]
 
     def word_sums(self, weights: Mapping[str, float]) -> Array:
         """(n,) float64: what the words of each item weigh together."""
@@ -91,13 +99,7 @@ class LiveBlock:
 
     def counts(self, filters: Filters, types: Mapping[str, AttributeType]) -> list[FacetCounts]:
         allowed = self.allowed(filters, types)
-        keep = np.ones(len(self.block), bool) if allowed is None else allowed
-        if self.overlay is None:
-            return [FacetCounts.of(self.block.columns, keep, types)]
-        changed = keep[self.overlay_rows]
-        keep = keep.copy()
-        keep[self.overlay_rows] = False
-        return [FacetCounts.of(self.block.columns, keep, types), FacetCounts.of(self.overlay, changed, types)]
+        return [FacetCounts.of(columns, keep, types) for columns, keep in self._parts(allowed)]
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ class Snapshot:
 
     @cached_property
     def declared(self) -> Mapping[AttributeKey, int]:
-        """How many rows were written when each attribute was declared so."""
+        """How many items were written when each attribute was declared so."""
         found: Counter[AttributeKey] = Counter()
         for live in self.blocks:
             for text, count in live.declared.items():
