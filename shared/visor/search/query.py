@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageStat
 
 from visor.errors import BadRequest
+from visor.free_tier.metered import note_work
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
 from visor.imaging.colour_signature import colour_signature
@@ -116,8 +117,11 @@ class QueryReader:
                 remedy="Send the picture, or leave them out",
             )
 
-    def picture(self, request: SearchRequest, upload: bytes | None) -> Image.Image:
+    def picture(self, request: SearchRequest, upload: bytes | None, *, side: int | None = None) -> Image.Image:
         """What counts of the picture that a request brings.
+
+        Args:
+            side: Longest side in pixels of what is given; None: about what the model needs.
 
         Raises:
             BadRequest: It brings none.
@@ -128,7 +132,10 @@ class QueryReader:
                 "A vector shows nothing", valid="image, url or item", remedy="Send the picture that was searched for"
             )
         data = self._bytes(request, upload, Stopwatch())
-        return self.decoding.submit(self._focused, data, request).result()[1]
+        focused = self.decoding.submit(self._focused, data, request, side or self.side).result()[1]
+        if side is not None:
+            focused.thumbnail((side, side))
+        return focused
 
     def pixels(self, data: bytes) -> Image.Image:
         """An image decoded no larger than the model needs. Raises `ImageError`."""
@@ -145,11 +152,12 @@ class QueryReader:
             vector, look = decode_vector(request.vector, self.embedder.dimension)
             return Query(vector=vector, look=look)
         data = self._bytes(request, upload, watch)
+        note_work("pictures")
         return self.decoding.submit(self._seen, data, request, watch, closer).result()
 
     def _seen(self, data: bytes, request: SearchRequest, watch: Stopwatch, closer: bool) -> Query:
         with watch.stage("decode"):
-            image, pixels = self._focused(data, request)
+            image, pixels = self._focused(data, request, self.side)
             hashes = np.frombuffer(perceptual_hash(pixels), np.uint8)
             blank = content_of(pixels).emptiness(QUERY_INNER_MIN)
         with watch.stage("embed"):
@@ -174,9 +182,8 @@ class QueryReader:
             blank=blank and blank.value,
         )
 
-    def _focused(self, data: bytes, request: SearchRequest) -> tuple[DecodedImage, Image.Image]:
-        """The picture, no larger than what counts of it needs, and what counts of it."""
-        side = self.side
+    def _focused(self, data: bytes, request: SearchRequest, side: int) -> tuple[DecodedImage, Image.Image]:
+        """The picture, no larger than what counts of it needs to have that side, and what counts of it."""
         if request.box:
             side = round(side / max(min(request.box[2:]), 1e-3))
         if request.exclude:

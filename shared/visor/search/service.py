@@ -15,7 +15,7 @@ from PIL import Image
 from visor.confidence.across import Across
 from visor.confidence.model import ConfidenceEstimator, Judgement
 from visor.errors import BadRequest, StoreUnavailable
-from visor.free_tier.metered import request_usage
+from visor.free_tier.metered import note_work, request_usage
 from visor.free_tier.quota import Meter, Strangers
 from visor.http.client import Fetcher
 from visor.index.format.container import unit
@@ -101,6 +101,7 @@ class SearchService:
             ImageError: The picture cannot be fetched or decoded.
         """
         watch = Stopwatch()
+        note_work("searches")
         with watch.stage("total"):
             self.refresh()
             across = self.confidence.across(self.searcher.manifest) if request.metric is None else None
