@@ -271,7 +271,7 @@ def _push_item(item: NewItem) -> PushItem:
     try:
         fields = dict(msgspec.to_builtins(item, enc_hook=os.fspath))
         if isinstance(item, Item):
-            del fields["id"], fields["source"]
+            fields = {name: value for name, value in fields.items() if name not in ("id", "source", "attributes")}
         return msgspec.convert(fields, PushItem)
     except (TypeError, ValueError) as exc:
         raise BadRequest(f"{item!r:.200} cannot be added: {exc}", valid="The fields of visor.PushItem") from exc

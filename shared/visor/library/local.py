@@ -13,7 +13,6 @@ import msgspec
 
 from visor.app import App
 from visor.errors import NotConfigured, NothingToCompare, SettingsError
-from visor.ingest.push import Pusher
 from visor.ingest.worker import Worker
 from visor.library.index import Index, Progress, SearchResult, id_of
 from visor.schema.collections import FAILURES, ITEMS
@@ -123,9 +122,8 @@ class LocalIndex(Index):
             items[number] = msgspec.structs.replace(items[number], image_url=path.as_uri(), image_modified=modified)
         app = self._app
         app.remember(PUSHED, {}, {str(path.parent) for path in paths.values()})
-        queue, documents = app.stores.queue, app.stores.documents
-        pusher = Pusher(queue=queue, documents=documents, settings=app.settings, meter=app.meter, files=True)
-        answer = pusher.push_lines(msgspec.json.Encoder().encode_lines(items))
+        documents = app.stores.documents
+        answer = app.open_pusher(files=True).push_lines(msgspec.json.Encoder().encode_lines(items))
         _embed(app, answer.accepted, progress)
         ids = [pushed.id for pushed in answer.items if pushed.id is not None]
         failures, indexed = documents.get(FAILURES, ids), documents.get(ITEMS, ids)

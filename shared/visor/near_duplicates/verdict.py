@@ -51,8 +51,8 @@ def classify_matches(
             nearest match's stands in where the vectors are the same.
         metric: A named metric, whose similarities are on another scale, so that the sketches decide alone.
     """
-    nearest = int(np.argmax(similarities)) if hashes else 0
     if aligner is None and query_hash is None and metric is None and hashes:
+        nearest = int(np.argmax(similarities))
         query_hash = hashes[nearest] if similarities[nearest] >= SAME_VECTOR_MIN else None
     if aligner is None and query_hash is not None:
         aligner = Aligner(sketch_picture(np.frombuffer(query_hash, np.uint8)))

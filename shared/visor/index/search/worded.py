@@ -10,7 +10,7 @@ import numpy as np
 
 from visor.index.format.container import Array
 from visor.index.format.segment import Segment
-from visor.index.search.snapshot import Snapshot
+from visor.index.search.snapshot import LiveBlock, Snapshot
 from visor.index.words.query import TextQuery
 from visor.index.words.text_index import Part, TextIndex, Texts, Words, texts_of
 
@@ -86,6 +86,10 @@ class Said:
             return np.zeros(len(rows), np.float32)
         places = np.minimum(np.searchsorted(known, rows), len(known) - 1)
         return np.where(known[places] == rows, values[number][places], np.float32(0))
+
+    def masks(self, blocks: Sequence[LiveBlock], allowed: Sequence[Array | None]) -> list[Array | None]:
+        """For each block the rows that say something and are allowed."""
+        return [self.mask(number, len(live), allowed[number]) for number, live in enumerate(blocks)]
 
     def mask(self, number: int, count: int, allowed: Array | None, best: int | None = None) -> Array:
         """(count,) bool: the rows of a block that say something and are allowed, or the best of them."""
