@@ -18,7 +18,7 @@ from visor.library.index import Index, Progress, SearchResult, id_of
 from visor.schema.collections import FAILURES, ITEMS
 from visor.schema.items import CrawlRun, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
-from visor.schema.search import SearchRequest
+from visor.schema.search import CompareAnswer, CompareRequest, SearchRequest
 from visor.settings import Settings
 from visor.sources.config import PUSHED
 from visor.web.schema import ItemAnswer, StatsAnswer
@@ -66,6 +66,11 @@ class LocalIndex(Index):
 
     def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult:
         return SearchResult(**msgspec.structs.asdict(self._service.search(request, upload)))
+
+    def _compare(self, request: CompareRequest, uploads: tuple[bytes | None, bytes | None]) -> CompareAnswer:
+        from visor.search.compare import Comparer
+
+        return Comparer(self._service, self._app.read_image).compare(request, uploads)
 
     def _name_of(self, folder: Path) -> str:
         from visor.ingest.crawler import folder_source_name

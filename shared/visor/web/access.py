@@ -141,7 +141,10 @@ class AccessPolicy:
         used: Mapping[str, float],
     ) -> None:
         """Count one answered request of n searches, also a refused one: Cloud Run bills each for at least 0.1 s."""
-        self.meter.add(kind, n, seconds=max(seconds, BILLED_S), response_bytes=response_bytes, used=used)
+        self.meter.add(kind, seconds=max(seconds, BILLED_S), response_bytes=response_bytes, used=used)
+        if n > 1:
+            # One request to Cloud Run, and as busy as it was.
+            self.meter.use({}, {kind: n - 1.0})
 
     def charge(
         self,
