@@ -114,11 +114,12 @@ class Index(ABC):
             k: How many matches, from 1 to 200.
             filters: What a match must be.
             options: `text` (words that matches are about), `mode` ("exact" compares with every vector, "fast" scans
-                codes first), `metric` (a SciPy metric by name, on the full vectors), `box` (x, y, width and height, as
-                fractions, of the part to search for), `exclude` (boxes that do not count), `facets` (True also counts the facet values), `examples` (further
-                queries, each alone or with a weight from -1 to 1: `[(other, -0.5)]` is not to be like it; `query` may
-                then be None), `sort`, `min_confidence`, `min_similarity`, `variety`, `group` (False: every picture of
-                a product) and `after` (the `next` of an earlier result), as `visor.SearchRequest` has them.
+                codes first), `metric` (a SciPy metric by name, on the full vectors), `box` (x, y, width and height,
+                as fractions, of the part to search for), `exclude` (boxes that do not count), `facets` (True also
+                counts the facet values), `examples` (further queries, each alone or with a weight from -1 to 1:
+                `[(other, -0.5)]` is not to be like it; `query` may then be None), `sort`, `min_confidence`,
+                `min_similarity`, `variety`, `group` (False: every picture of a product) and `after` (the `next` of
+                an earlier result), as `visor.SearchRequest` has them.
 
         Raises:
             BadRequest: The query is of another kind, a path cannot be read, or an option is not valid.

@@ -12,6 +12,7 @@ from tests.unit.index.index_fixtures import MODEL, Shop, clustered, ids_of, keys
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.words.analysis import query_terms, terms_of, words_of
+from visor.index.words.text_index import SegmentWords
 from visor.schema.collections import ITEMS
 from visor.schema.items import BATCH_SIZE_MAX, FacetRow, IndexedItem, Item, as_document, item_id, item_texts, said_of
 from visor.schema.search import Filters
@@ -284,3 +285,8 @@ def test_the_shares_of_words_do_not_depend_on_how_often_they_are_said(tmp_path: 
     vector = np.asarray(clustered(3)[2])
     hits = shop.searcher().search(vector, k=3, text="apple").hits
     assert hits[0].id == item_id("test", "k2")
+
+
+@pytest.mark.parametrize("about", [{"version": 99, "languages": []}, {"version": 1, "languages": ["klingon"]}])
+def test_words_of_a_later_visor_are_left_out(about: dict[str, Any]) -> None:
+    assert SegmentWords.open(np.frombuffer(b"what it may be", np.uint8), about).index is None

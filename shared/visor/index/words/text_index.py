@@ -114,12 +114,15 @@ class SegmentWords:
 
     @classmethod
     def open(cls, files: Array, about: Mapping[str, Any]) -> SegmentWords:
-        """What `pack_words` gave."""
+        """What `pack_words` gave, of this Visor or another."""
+        languages = tuple(about["languages"])
         try:
+            terms_of("", languages)
             index = TextIndex.unpack(files) if about["version"] <= VERSION else None
         except ValueError:
+            # A language, or the files of a Tantivy, that this one does not know.
             index = None
-        return cls(index, tuple(about["languages"]))
+        return cls(index, languages)
 
 
 def pack_words(columns: FacetColumns, languages: Sequence[str]) -> tuple[Array, dict[str, Any]]:
