@@ -153,7 +153,11 @@ def _next_try(failure: Failure) -> str:
 @click.command("compact")
 @click.option("--budget-s", type=float, help="Start no new step after this many seconds; the next run continues.")
 @click.option("--relearn", is_flag=True, help="Fit the projection again even if the index has not grown enough.")
-@click.option("--texts", is_flag=True, help="Read the texts of items that an older Visor indexed: one read an item.")
+@click.option(
+    "--texts",
+    is_flag=True,
+    help="Also make whole what words are found in: reads each item that lacks its texts, stems in VISOR_LANGUAGES.",
+)
 @as_json
 def compact_command(budget_s: float | None, relearn: bool, texts: bool, as_json: bool) -> None:
     """Merge shards and small segments into larger segments."""

@@ -198,6 +198,8 @@ def test_what_was_indexed_without_texts_is_named_and_the_rest_is_found(shop: Sho
     assert {hit.id for hit in hits.hits} == {*ids_of(["lemon", "lime", "old"])}
     assert hits.notice is None
     assert merge(shop.objects, shop.documents, model=MODEL, clock=shop.clock, fill=True).steps == 0
+    merged(shop, fill=True, languages=("arabic",))
+    assert found(shop, "strawberry ") == []
 
 
 def test_filters_hold_for_words_however_rare_the_value(tmp_path: Path) -> None:

@@ -105,6 +105,11 @@ class Segment(RowBlock):
         about = self.container.about.get("words")
         return len(self) if about is None else int(about["unknown"])
 
+    def has_words_in(self, languages: Sequence[str]) -> bool:
+        """Whether all texts were kept, and are stemmed in these languages."""
+        about = self.container.about.get("words", {"languages": []})
+        return not self.unknown_texts and about["languages"] == list(languages)
+
     @cached_property
     def words(self) -> SegmentWords | None:
         """What the segment says in words, opened when it is first asked for; None if it cannot be."""

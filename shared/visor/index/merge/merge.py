@@ -93,7 +93,8 @@ def merge(
         progress: Told each step in one line.
         calibrate: Fits the confidence of answers to what is indexed, once the segments stand.
         languages: What words are stemmed in.
-        fill: Read the texts of items that an older Visor indexed from their documents, one read each.
+        fill: Read the texts of items that an older Visor indexed from their documents, one read each; and stem all
+            words in these languages.
 
     Raises:
         FormatError: The manifest cannot be read, or neither a projection nor all of what it is learned from.
@@ -172,8 +173,8 @@ class _Merge:
         else:
             weights = [(segment.entry, live_rows(segment, readable)) for segment in readable]
             names = choose_segments(self.policy, weights, sum(len(shard) for shard in shards), bool(group))
-            lacking = [segment.entry.name for segment in readable if self.fill and segment.unknown_texts][:1]
-            inputs = [segment for segment in readable if segment.entry.name in names.union(lacking)]
+            lacking = [one.entry.name for one in readable if self.fill and not one.has_words_in(self.languages)]
+            inputs = [segment for segment in readable if segment.entry.name in names.union(lacking[:1])]
         if not group and not inputs:
             return False
         self._rewrite(inputs, readable, group, shards, learning)

@@ -36,7 +36,8 @@ def open_words(snapshot: Snapshot, languages: tuple[str, ...]) -> Words:
         here = {row: text for row, text in here.items() if text is not None}
         if isinstance(live.block, Segment):
             words = live.block.words
-            unknown += live.block.unknown_texts if words is None or words.index is not None else len(live)
+            is_readable = words is None or words.index is not None
+            unknown += max(0, (live.block.unknown_texts if is_readable else len(live)) - len(here))
             if words is not None and words.index is not None:
                 hidden = np.zeros(len(live), bool)
                 hidden[list(here)] = True

@@ -172,8 +172,8 @@ class Words:
             return None
         pictures = "1 picture is" if self.unknown == 1 else f"{self.unknown:,} pictures are"
         return (
-            f"{pictures} not found by words: an older Visor indexed them without their texts. "
-            "`visor compact --texts` reads these from the items."
+            f"{pictures} not found by words: another Visor indexed them, without their texts or for other languages. "
+            "`visor compact --texts` reads them from the items."
         )
 
     @cached_property
