@@ -23,8 +23,7 @@ from visor.index.format.container import unit
 from visor.index.format.looks import LOOK_BYTES, pack_look, traits
 from visor.index.format.projection import query_vector
 from visor.index.words.analysis import words_of
-from visor.models.embedder import Embedder
-from visor.models.moderation import moderate
+from visor.models.embedder import Embedder, moderate
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import Label, Safety
