@@ -214,6 +214,7 @@ def test_what_moved_for_good_is_followed_and_what_moved_for_now_is_not(anywhere:
 
 
 REFUSALS = [Reply(status=403), Reply(status=429, headers={"Retry-After": "1"}), Reply(b"<html>", status=429)]
+REFUSALS.append(Reply(b"Use thumbnail steps, see https://w.wiki/GHai", status=429))
 
 
 @pytest.mark.parametrize("reply", REFUSALS)
