@@ -25,7 +25,6 @@ from visor.sources.parse.encoding import open_text, unpacked
 from visor.sources.parse.item import make_item, page_url_of, resolve_url
 from visor.sources.parse.json import NotJson, parse_json
 from visor.sources.parse.price import DecimalSign, PriceReader, currency_in
-from visor.sources.parse.schema_org import product_row, type_names
 from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
 
 PAGE_SIZE = 1000
@@ -37,7 +36,7 @@ DOCUMENT_LENGTH_MAX = 64_000_000
 EXTRA = ("availability", "brand", "condition", "gtin", "color", "size", "material", "item_group_id")
 """Attributes that the page may show."""
 OUT_OF_STOCK = frozenset({"out_of_stock", "outofstock", "discontinued", "soldout"})
-SCHEMA_TYPES = ("Product", "ProductGroup", "ImageObject")
+SCHEMA_TYPES = (*schema_org.PRODUCTS, "ImageObject")
 
 Format = Literal["auto", "xml", "table", "json_lines", "json", "json_ld"]
 
@@ -165,7 +164,7 @@ class FeedSource:
             content = parse_json(document)
         except NotJson as exc:
             raise SourceError(f"Source '{self.name}': the feed is not JSON: {exc}") from exc
-        products: list[Any] = list(schema_org.products(content, SCHEMA_TYPES))
+        products: list[Any] = list(schema_org.products(schema_org.graph(content), SCHEMA_TYPES))
         if not products and isinstance(content, list):
             products = content
         elif not products:
@@ -180,8 +179,8 @@ class FeedSource:
 
     def _google(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """The row with Google's attribute names."""
-        if type_names(row) & frozenset(SCHEMA_TYPES):
-            return product_row(row)
+        if schema_org.type_names(row) & frozenset(SCHEMA_TYPES):
+            return schema_org.product_row(schema_org.graph(row))
         named = {attribute_name(name): value for name, value in row.items()}
         ours = {self._renamed[name]: value for name, value in named.items() if name in self._renamed}
         return named | ours
