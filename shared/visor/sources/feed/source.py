@@ -207,8 +207,9 @@ class FeedSource:
         written = _first(row.get("sale_price" if on_sale else "price"))
         named: str | None = said("currency") or self._config.currency or (currency_in(regular) if on_sale else None)
         if isinstance(written, Mapping):
-            named = scalar_text(written.get("currency")) or named
-            written = written.get("value")
+            named = scalar_text(written.get("currency") or written.get("currencyCode")) or named
+            micros = scalar_text(written.get("amountMicros"))
+            written = int(micros) / 1e6 if micros.isdecimal() else written.get("value")
         money = self._prices.read(key, written, named, errors, machine=self._is_machine)
         extra = {name: plain_text(said(name), 200) for name in EXTRA} | money.extra
         if on_sale and money.amount is not None:
@@ -251,11 +252,14 @@ def _sniffed(start: str, url: str) -> Format:
         return "table"
     line = start.partition("\n")[0]
     try:
-        parse_json(line)
+        row = parse_json(line)
     except NotJson:
         is_lines = Path(unquote(urlsplit(url).path)).suffix in (".jsonl", ".ndjson")
     else:
-        is_lines = '"@graph"' not in line
+        # A row of products has a name or a picture itself; a document on one line has a list of them.
+        lists = [value for value in row.values() if isinstance(value, list) and isinstance(_first(value), dict)]
+        names = {attribute_name(name) for name in row if not name.startswith("@")}
+        is_lines = not lists or not names.isdisjoint({"id", "image_link", "image"})
     return "json_lines" if is_lines else "json"
 
 
@@ -277,7 +281,7 @@ def _one(value: Any) -> str:
 
 
 def _key(row: Mapping[str, Any]) -> str:
-    return _one(row.get("id")) or _one(row.get("link"))
+    return _one(row.get("id")) or _one(row.get("link")) or _one(row.get("guid"))
 
 
 def _numbered(key: str, number: int) -> str:
