@@ -30,6 +30,7 @@ REPAIRED_MAX = 100_000
 _VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
 """What robots are told with a value, after a colon as the name of one robot has."""
 _WRAPPERS = re.compile(r"(?://|/\*)?\s*(?:<!\[CDATA\[|\]\]>)\s*(?:\*/)?|<!--|-->")
+_REFRESH = re.compile(r"\s*\d+(?:\.\d*)?\s*[;,]\s*url\s*=\s*['\"]?([^'\"]+)", re.IGNORECASE)
 _BETWEEN = re.compile(r"\}\s*;?\s*\{")
 _NESTED = re.compile(r"(?:[{\[]\s*){9}")
 
@@ -216,10 +217,14 @@ def _shared(document: Any) -> Mapping[str, Any] | None:
 
 def _links(document: Any, base_url: str, encoding: str) -> Iterator[str]:
     seen: set[str] = set()
-    for anchor in document.iter("a", "area"):
-        if "nofollow" in (anchor.get("rel") or "").lower():
+    for element in document.iter("a", "area", "frame", "iframe", "link", "meta"):
+        named, rels = element.get("href") or element.get("src"), (element.get("rel") or "").lower().split()
+        if element.tag == "meta":
+            refreshed = _REFRESH.match(element.get("content") or "") if element.get("http-equiv") else None
+            named = refreshed[1] if refreshed else None
+        if not named or "nofollow" in rels or (element.tag == "link" and "next" not in rels):
             continue
-        url = absolute(anchor.get("href"), base_url, encoding) if anchor.get("href") else None
+        url = absolute(named, base_url, encoding)
         if url and url not in seen:
             seen.add(url)
             yield url
