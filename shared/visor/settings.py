@@ -21,6 +21,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     backend: Literal["local", "gcp"] = "local"
     home: Path = Path("~/.visor")
     """Embedded setting: models, and a folder for each index."""
+    models: str = ""
+    """Where built models are; empty: the folder `models` in `home`."""
     index: str = "default"
     """Name of the index: a folder under `home`, or the prefix of object names and collections on Google Cloud."""
     config: Path = Path("visor.toml")
