@@ -12,6 +12,7 @@ from visor.errors import FetchUnavailable as FetchUnavailable
 from visor.errors import Forbidden as Forbidden
 from visor.errors import FormatError as FormatError
 from visor.errors import HostDead as HostDead
+from visor.errors import HostPaused as HostPaused
 from visor.errors import ImageError as ImageError
 from visor.errors import KeyRequired as KeyRequired
 from visor.errors import ModelError as ModelError
