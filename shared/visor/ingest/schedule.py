@@ -10,7 +10,7 @@ import msgspec
 
 from visor.link_check.state import LinkState
 from visor.schema.collections import FAILURES, ITEMS, RUNS
-from visor.schema.items import BATCH_SIZE_MAX, Change, CrawlRun, Failure, Record, as_document, is_live
+from visor.schema.items import BATCH_SIZE_MAX, Change, CrawlRun, Failure, Record, as_document, as_records, is_live
 from visor.settings import Settings
 from visor.sources.config import SourceEntry, SourcesFile
 from visor.storage.documents import DocumentStore, Put, Where
@@ -50,8 +50,7 @@ def live_failures(documents: DocumentStore) -> list[Failure]:
     found = documents.query(FAILURES, limit=FAILURES_MAX)
     items = documents.get(ITEMS, [one.key for one in found])
     live = []
-    for one in found:
-        failure = msgspec.convert(one.data, Failure)
+    for one, failure in as_records(found, Failure):
         data = items[one.key].data if one.key in items else None
         overtaken = data is not None and (
             data["version"] > failure.version
@@ -72,7 +71,7 @@ def due_failures(documents: DocumentStore, now: datetime) -> list[Failure]:
     """The failures that a scheduled crawl tries again, the longest waiting first."""
     due = Where(field="next_at", op="<=", value=now.timestamp())
     found = documents.query(FAILURES, where=[due], order_by="next_at", limit=AGAIN_MAX)
-    return [msgspec.convert(one.data, Failure) for one in found]
+    return [failure for _, failure in as_records(found, Failure)]
 
 
 def publish_again(
@@ -115,7 +114,7 @@ def runs_of(documents: DocumentStore, configuration: SourcesFile, limit: int) ->
             limit=limit,
         )
         if runs:
-            found[name] = [msgspec.convert(run.data, CrawlRun) for run in runs]
+            found[name] = [run for _, run in as_records(runs, CrawlRun)]
     return found
 
 
