@@ -48,15 +48,14 @@ class SourceState(Record, frozen=True, kw_only=True):
 def live_failures(documents: DocumentStore) -> list[Failure]:
     """The failures that no later success has overtaken. Items with nothing to compare are searchable, and count."""
     found = documents.query(FAILURES, limit=FAILURES_MAX)
-    items = documents.get(ITEMS, [one.key for one in found])
+    items = documents.get(ITEMS, [one.key for one in found]).values()
+    known = {one.key: one.data for one in items if isinstance(one.data.get("version"), int)}
     live = []
     for one, failure in as_records(found, Failure):
-        data = items[one.key].data if one.key in items else None
-        overtaken = data is not None and (
-            data["version"] > failure.version
-            or (data["version"] == failure.version and failure.model in ("", data.get("model")))
-        )
-        if data is None or not overtaken or not is_live(data) or data.get("blank"):
+        data = known.get(one.key, {"version": -1})
+        newer, same = data["version"] > failure.version, data["version"] == failure.version
+        embedded = same and is_live(data) and failure.model in ("", data.get("model"))
+        if not (newer or embedded) or data.get("blank"):
             live.append(failure)
     return live
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from visor.index.format.current_model import KEY
-from visor.index.format.manifest import MANIFEST_KEY
+from visor.index.format.manifest import MANIFEST_KEY, MANIFESTS, read_manifest_object
 from visor.schema.collections import (
     COMMITS,
     CURRENT_MODEL,
@@ -47,10 +47,13 @@ def replaced(new: bytes) -> Callable[[bytes], bytes]:
 
 
 def harmed(prefix: str, harm: Callable[[bytes], bytes] | None = None, *, every: bool = False) -> Damage:
-    """Harm the largest object below a prefix, or `every`; without a `harm` it is deleted."""
+    """Harm the largest live object below a prefix, or `every`; without a `harm` it is deleted."""
 
     def do(stores: Stores) -> None:
-        found = sorted(stores.objects.list(prefix), key=lambda info: -info.size_bytes)
+        manifests = [read_manifest_object(stores.objects, info.name) for info in stores.objects.list(MANIFESTS)]
+        trash = {one.name for manifest in manifests if manifest is not None for one in manifest.trash}
+        found = [info for info in stores.objects.list(prefix) if info.name not in trash]
+        found.sort(key=lambda info: -info.size_bytes)
         assert found, prefix
         for info in found if every else found[:1]:
             data = bytes(stores.objects.get(info.name))
