@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from visor.ingest.push import Pusher
     from visor.ingest.reindex import ReindexReport
     from visor.ingest.request_budget import RequestBudget
-    from visor.ingest.worker import PushedBatches
+    from visor.ingest.worker import PushedBatches, Scheduler
     from visor.models.embedder import Embedder
     from visor.schema.items import CrawlRun, IndexedItem, Item
     from visor.search.active_index import ActiveIndex
@@ -196,9 +196,13 @@ class App:
         from visor.sources.remembered import remember
 
         if self.settings.backend == "local" and remember(self.stores.documents, name, config, folders):
-            for part in ("configuration", "_readers"):
-                with suppress(AttributeError):
-                    delattr(self, part)
+            self._read_anew()
+
+    def _read_anew(self) -> None:
+        """Have the configuration read again when it is next used."""
+        for part in ("configuration", "_readers"):
+            with suppress(AttributeError):
+                delattr(self, part)
 
     def try_again(self, source: str | None = None) -> int:
         """Have everything that failed and may succeed now embedded once more, of one source or of all; returns how
@@ -273,6 +277,20 @@ class App:
         """Crawl the sources that are due, then check links. As `Crawler.crawl_due`."""
         return self.crawler.crawl_due(self.configuration, self.named_source)
 
+    def scheduler(self) -> Scheduler:
+        """What crawls, embeds and merges beside `site` in one process."""
+        from datetime import UTC, datetime
+
+        from visor.ingest.worker import Scheduler
+
+        began = datetime.now(UTC)
+
+        def crawl_due() -> None:
+            self._read_anew()
+            self.crawler.crawl_due(self.configuration, self.named_source, alone_since=began)
+
+        return Scheduler(self.stores.queue, self.batch_embedder, crawl_due=crawl_due, merge=self.merge)
+
     def merge(
         self,
         *,
@@ -301,6 +319,7 @@ class App:
         if report.generation and report.finished and not report.unreadable:
             finish_reindex(objects, documents, self.fingerprint)
         trim_inbox(documents)
+        self.meter.note_images(report.images)
         self.meter.add("compact_run")
         self.meter.flush()
         return report

@@ -20,8 +20,7 @@ from visor.imaging.content import QUERY_INNER_MIN, content_of
 from visor.imaging.decode import DecodedImage, decode_image
 from visor.index.format.looks import LOOK_BYTES, pack_look, traits
 from visor.index.format.projection import query_vector
-from visor.models.embedder import Embedder
-from visor.models.moderation import moderate
+from visor.models.embedder import Embedder, moderate
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import Label, Safety
