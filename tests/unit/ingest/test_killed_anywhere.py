@@ -1,6 +1,6 @@
 """`kill -9` at random moments of every command that writes: every picture is findable once, none is lost.
 
-`VISOR_TEST_KILLS=100 pytest -s` of this file is the long run. `VISOR_TEST_SEED` chooses other moments.
+`TEST_KILLS=100 pytest -s` of this file is the long run. `TEST_KILLS_SEED` chooses other moments.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from visor.schema.items import item_id
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(3600)]
 
-KILLS = int(os.environ.get("VISOR_TEST_KILLS", "10"))
-SEED = os.environ.get("VISOR_TEST_SEED", "kills")
+KILLS = int(os.environ.get("TEST_KILLS", "10"))
+SEED = os.environ.get("TEST_KILLS_SEED", "kills")
 BETWEEN_CHECKS = 10
 PROGRAM = Path(__file__).with_name("killed_commands.py")
 SOLD, PUSHED, FILES = 12, 12, 40
