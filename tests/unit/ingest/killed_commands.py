@@ -24,6 +24,7 @@ from visor.cli import crawl, doctor, index, search  # noqa: F401
 from visor.cli.main import main
 from visor.index.merge import merge  # noqa: F401
 from visor.ingest import embed, reindex, worker  # noqa: F401
+from visor.ingest.schedule import live_failures
 from visor.link_check.check import LinkCheck
 from visor.schema.items import item_id
 from visor.schema.push import PushItem
@@ -53,7 +54,7 @@ def verify(expected: str) -> None:
     with App(Settings.read()) as app:
         assert app.stores.queue.waiting() == 0
         assert app.stores.queue.dead_letters() == []
-        assert app.stores.documents.query("failures") == []
+        assert live_failures(app.stores.documents) == []
         service = app.search_service()
         service.refresh()
         assert app.searcher.notice is None, app.searcher.notice
