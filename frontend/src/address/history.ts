@@ -1,6 +1,6 @@
 import type { SearchAnswer } from "../endpoint/contract";
 import { type Edit, type Query, subjectOf } from "../state";
-import { type LinkState, type Options, writeLink } from "./link";
+import { asksWithoutPicture, type LinkState, type Options, writeLink } from "./link";
 
 /** One searched page. A link holds only the vector; in this tab the picture itself is remembered as well. */
 export interface Visit {
@@ -21,7 +21,8 @@ let shown: Visit | null = null;
 export function linkOf({ query, options, answer }: Visit): LinkState | null {
   const { generation, model } = answer.index;
   const subject = subjectOf(query, answer);
-  return subject && { query: subject, ...options, generation, model };
+  const isNamed = subject || (query.kind === "words" && asksWithoutPicture(options));
+  return isNamed ? { query: subject, ...options, generation, model } : null;
 }
 
 /** A step for a search that is under way: going back gives it up. */
