@@ -9,6 +9,7 @@ import { fieldName, valueName } from "../../words/filters";
 import { formatCount } from "../../words/format";
 import { t } from "../../words/messages";
 import { Icon } from "../elements/icons";
+import { Order } from "./Order";
 import { AttributeRange, Dates, Price } from "./Ranges";
 
 const SHOWN = 7;
@@ -40,12 +41,16 @@ export function Filters() {
       <summary class="panel-title filters-head">
         <Icon name="filter" size={18} />
         <span>
-          {t("filters.title")}
+          <span class="where-wide">{t("filters.title")}</span>
+          <span class="where-narrow">{t("filters.title.order")}</span>
           {count > 0 && <span class="badge">{count}</span>}
         </span>
         <Icon name="chevron" size={18} />
       </summary>
       <div class="filter-body">
+        <div class="where-narrow">
+          <Order />
+        </div>
         {count > 0 && (
           <p class="filter-state">
             <span class="muted">{passing === null ? "" : t("filters.passing", { count: passing })}</span>

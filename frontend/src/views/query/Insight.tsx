@@ -16,11 +16,12 @@ export function Insight() {
   const current = answer.value;
   if (!current) return isBusy.value ? <Expected /> : null;
   const { safety } = current;
-  // Of a picture with nothing in it nothing can be said.
-  const found = current.query.blank ? [] : (current.labels ?? []);
+  // Of a picture with nothing in it nothing can be said, nor of none.
+  const isSilent = current.query.blank || query.value?.kind === "words";
+  const found = isSilent ? [] : (current.labels ?? []);
   const labels = found.filter(({ probability }) => owner.value || probability >= LABEL_MIN);
   const named = labels.map((label) => ({ ...label, name: labelName(label.name) }));
-  const guess = !current.query.blank && current.guess && current.guess.probability >= GUESS_MIN ? current.guess : null;
+  const guess = !isSilent && current.guess && current.guess.probability >= GUESS_MIN ? current.guess : null;
   return (
     <section class="panel insight" aria-label={t("insight.region")}>
       {(named.length > 0 || guess) && <h2 class="panel-title">{t("insight.shows")}</h2>}

@@ -1,12 +1,12 @@
-import { SORTS, UNLIKE } from "../../address/link";
-import type { Sort } from "../../endpoint/contract";
+import { UNLIKE } from "../../address/link";
 import { partsOf } from "../../filters";
 import { changeOptions, dropPicture } from "../../search";
-import { facets, options, query, seen } from "../../state";
+import { options, query, seen } from "../../state";
 import { partName } from "../../words/filters";
 import { t } from "../../words/messages";
 import { Icon } from "../elements/icons";
 import { Thumb } from "../elements/Thumb";
+import { Order } from "../query/Order";
 
 interface Chip {
   key: string;
@@ -72,26 +72,4 @@ function chipsNow(): Chip[] {
       ? [{ key: "picture", name: t("page.query"), picture: current.picture.src ?? undefined, drop: dropPicture }]
       : [];
   return [...picture, ...joined, ...parts];
-}
-
-/** Whether the catalogue and the question have what an order needs. */
-function isOffered(sort: Sort): boolean {
-  if (sort.startsWith("price")) return typeof facets.value?.price_max === "number";
-  return sort !== "most_changed" || query.value?.kind !== "words";
-}
-
-function Order() {
-  const { sort } = options.value;
-  return (
-    <label class="order">
-      <span>{t("order.label")}</span>
-      <select value={sort} onChange={(event) => void changeOptions({ sort: event.currentTarget.value as Sort })}>
-        {SORTS.filter((one) => one === sort || isOffered(one)).map((one) => (
-          <option key={one} value={one}>
-            {t(`order.${one}`)}
-          </option>
-        ))}
-      </select>
-    </label>
-  );
 }

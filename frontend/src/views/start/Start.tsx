@@ -32,8 +32,8 @@ export function Start() {
             </p>
           </div>
           <Lately />
-          <Collections />
           <Examples />
+          <Collections />
           {stats.value?.images === 0 && <p class="lead">{t("start.empty")}</p>}
         </>
       )}
