@@ -2,7 +2,7 @@ import type { Options } from "./address/link";
 import type { SearchRequest } from "./endpoint/contract";
 import { partsOf } from "./filters";
 import { requestNow } from "./search";
-import { api, options, subject } from "./state";
+import { api, options, pictureOf, query } from "./state";
 import { partName } from "./words/filters";
 import { t } from "./words/messages";
 
@@ -21,7 +21,7 @@ export async function loosenings(signal: AbortSignal): Promise<Loosening[]> {
   const { filters, text } = options.value;
   const { mode, metric, examples, group } = requestNow().request;
   const asked: SearchRequest = {
-    ...subject.value,
+    ...(query.value && pictureOf(query.value)),
     ...(text && { text }),
     ...(examples && { examples }),
     ...(metric && { metric }),

@@ -57,7 +57,7 @@ export async function searchUrl(address: string): Promise<void> {
 
 /** 'More like this': the filters stay, the picture changes, and words and examples go with the question before. */
 export async function searchItem(item: Item): Promise<void> {
-  const query: Query = { kind: "item", id: item.id, item, picture: pictureOf(item) };
+  const query: Query = { kind: "item", id: item.id, item, picture: pictureOfItem(item) };
   await start(query, { text: "", examples: [], sort: "likeness" });
 }
 
@@ -105,12 +105,11 @@ export async function showMore(): Promise<void> {
   stop();
   const controller = new AbortController();
   running = controller;
-  const { request, picture } = requestNow();
   const edit = state.edit.value;
   state.phase.value = "searching";
   try {
-    const asked = { ...request, k: K_STEP, after: shown.next, facets: false, regions: false };
-    const more = await state.api.value.search(asked, picture, controller.signal);
+    const { request, picture } = requestBehind(shown.next);
+    const more = await state.api.value.search(request, picture, controller.signal);
     if (running !== controller) return;
     const known = new Set(shown.matches.map(({ item }) => item.id));
     const fresh = more.matches.filter(({ item }) => !known.has(item.id));
@@ -131,6 +130,8 @@ export async function showMore(): Promise<void> {
 /** Takes a change of the box or of the paint, and searches when the hand rests. */
 export function changeEdit(change: Partial<Edit>): void {
   state.edit.value = { ...state.edit.value, ...change };
+  const query = state.query.value;
+  if (query?.kind === "upload" || query?.kind === "url") state.query.value = { ...query, vector: null };
   clearTimeout(pause);
   pause = setTimeout(() => void run("replace"), PAUSE_MS);
 }
@@ -251,6 +252,20 @@ export async function pictureNow(): Promise<ComparedPicture> {
   return { image: blob ? await toBase64(blob) : null, ...part };
 }
 
+/** The request for what lies behind; a picture that was sent is not sent and looked at again where its vector will do. */
+function requestBehind(after: string): ReturnType<typeof requestNow> {
+  const now = requestNow();
+  const { box, exclude, url, regions, facets, ...kept } = now.request;
+  const request = { ...kept, k: K_STEP, after };
+  const query = state.query.value;
+  const vector = query && (query.kind === "upload" || query.kind === "url") ? query.vector : null;
+  if (vector && kept.sort !== "most_changed") return { request: { ...request, vector }, picture: null };
+  return {
+    request: { ...request, ...(box && { box }), ...(exclude && { exclude }), ...(url && { url }) },
+    picture: now.picture,
+  };
+}
+
 async function start(query: Query, change: Partial<Options> = {}): Promise<void> {
   batch(() => {
     reset(query);
@@ -282,7 +297,7 @@ async function run(how: "push" | "replace"): Promise<void> {
     const answer = await state.api.value.search(request, picture, controller.signal);
     if (running !== controller) return;
     batch(() => {
-      if (request.regions) keepRegions(answer);
+      keepTold(request, answer);
       showAnswer(answer);
     });
     const visit = { query: state.query.value ?? query, edit, options, answer, scroll: scrollY };
@@ -295,9 +310,11 @@ async function run(how: "push" | "replace"): Promise<void> {
 }
 
 /** What can be looked for in the whole picture is still offered when only a part of it is searched. */
-function keepRegions({ regions = [] }: SearchAnswer): void {
+function keepTold(request: SearchRequest, { regions = [], query: { vector } }: SearchAnswer): void {
   const query = state.query.value;
-  if (query?.kind === "upload" || query?.kind === "url") state.query.value = { ...query, regions };
+  if (query?.kind !== "upload" && query?.kind !== "url") return;
+  const found = request.regions ? { regions } : {};
+  state.query.value = { ...query, ...found, ...(!request.examples && { vector: vector ?? null }) };
 }
 
 function showAnswer(answer: SearchAnswer): void {
@@ -354,7 +371,7 @@ async function showItem(id: string): Promise<void> {
   try {
     const { item } = await state.api.value.item(id);
     const query = state.query.value;
-    if (query?.kind === "item" && query.id === id) state.query.value = { ...query, item, picture: pictureOf(item) };
+    if (query?.kind === "item" && query.id === id) state.query.value = { ...query, item, picture: pictureOfItem(item) };
   } catch {
     // The search itself tells what is wrong with the item.
   }
@@ -382,7 +399,7 @@ function linkedQuery({ query }: LinkState): Query {
     : { kind: "vector", vector: query.vector, picture: { ...NO_PICTURE, name: t("picture.linked") } };
 }
 
-const pictureOf = (item: Item): Picture => ({
+const pictureOfItem = (item: Item): Picture => ({
   blob: null,
   src: state.pictureAddress(item.image_url),
   name: item.title || t("card.untitled"),

@@ -10,11 +10,18 @@ import type { Asked } from "./words/sureness";
 
 /** What is searched for: a picture, or (`words`) what the options say. */
 export type Query =
-  | { kind: "upload"; picture: Picture; regions?: readonly Region[] }
-  | { kind: "url"; url: string; picture: Picture; regions?: readonly Region[] }
+  | ({ kind: "upload"; picture: Picture } & Told)
+  | ({ kind: "url"; url: string; picture: Picture } & Told)
   | { kind: "words"; picture: Picture }
   | { kind: "item"; id: string; item: Item | null; picture: Picture }
   | { kind: "vector"; vector: string; picture: Picture };
+
+/** What an answer told of a picture that was sent. */
+interface Told {
+  regions?: readonly Region[];
+  /** Of the picture as it is edited, without what was asked for beside it. */
+  vector?: string | null;
+}
 
 /** The part of the picture that counts. */
 export interface Edit {
@@ -71,6 +78,12 @@ export function subjectOf(
   return vector ? { vector } : null;
 }
 export const subject = computed(() => subjectOf(query.value, answer.value));
+
+/** What names the picture alone, where words and examples are told beside it; null where nothing does. */
+export function pictureOf(asked: Query): { item: string } | { vector: string } | null {
+  if (asked.kind === "item") return { item: asked.id };
+  return asked.kind !== "words" && asked.vector ? { vector: asked.vector } : null;
+}
 
 /** Items are judged by other words than pictures, and words by none. */
 export const askedAs = computed((): Asked => {

@@ -1,5 +1,5 @@
 import type { SearchAnswer } from "../endpoint/contract";
-import { type Edit, type Query, subjectOf } from "../state";
+import { type Edit, pictureOf, type Query, subjectOf } from "../state";
 import { asksWithoutPicture, type LinkState, type Options, writeLink } from "./link";
 
 /** One searched page. A link holds only the vector; in this tab the picture itself is remembered as well. */
@@ -20,9 +20,12 @@ let shown: Visit | null = null;
 /** The link to a visit, or null where the answer gave nothing to link to. */
 export function linkOf({ query, options, answer }: Visit): LinkState | null {
   const { generation, model } = answer.index;
+  const picture = pictureOf(query);
+  if (picture || (query.kind === "words" && asksWithoutPicture(options)))
+    return { query: picture, ...options, generation, model };
+  // The vector of the answer is that of the picture and the examples together.
   const subject = subjectOf(query, answer);
-  const isNamed = subject || (query.kind === "words" && asksWithoutPicture(options));
-  return isNamed ? { query: subject, ...options, generation, model } : null;
+  return subject && { query: subject, ...options, examples: [], generation, model };
 }
 
 /** A step for a search that is under way: going back gives it up. */

@@ -18,6 +18,10 @@ export function Menu(props: { label: string; title: string; children: ComponentC
     shown.style.top = `${(below ? from.bottom + 4 : from.top - height - 4) + scrollY}px`;
     shown.querySelector<HTMLElement>("button")?.focus({ preventScroll: true });
   };
+  // Before its button does anything: what that opens gives the focus back to where it is now.
+  const close = (event: Event) => {
+    if (event.target !== panel.current) panel.current?.hidePopover();
+  };
   return (
     <>
       <button
@@ -30,15 +34,7 @@ export function Menu(props: { label: string; title: string; children: ComponentC
       >
         <Icon name="more" size={18} />
       </button>
-      {/* biome-ignore lint/a11y/noStaticElementInteractions lint/a11y/useKeyWithClickEvents: a press of one of its buttons closes it */}
-      <div
-        id={id}
-        ref={panel}
-        popover="auto"
-        class="menu"
-        onToggle={place}
-        onClick={() => panel.current?.hidePopover()}
-      >
+      <div id={id} ref={panel} popover="auto" class="menu" onToggle={place} onClickCapture={close}>
         {props.children}
       </div>
     </>
