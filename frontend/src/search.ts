@@ -223,7 +223,8 @@ export function requestNow(): { request: SearchRequest; picture: Blob | null } {
   const query = state.query.value;
   const { filters, mode, metric, k, text, examples, sort, group } = state.options.value;
   const request: SearchRequest = { k, mode, ...(countFilters(filters) > 0 && { filters, facets: true }) };
-  if (metric) request.metric = metric;
+  // A metric compares vectors; words have none.
+  if (metric && !text) request.metric = metric;
   if (text) request.text = text;
   if (examples.length > 0) request.examples = [...examples];
   if (sort !== "likeness") request.sort = sort;
@@ -235,7 +236,7 @@ export function requestNow(): { request: SearchRequest; picture: Blob | null } {
     const { box, mask } = state.edit.value;
     const exclude = boxesOf(mask);
     if (box) request.box = box;
-    else if (state.can("regions")) request.regions = true;
+    else request.regions = true;
     if (exclude.length > 0) request.exclude = exclude;
   }
   return { request, picture: query?.kind === "upload" ? query.picture.blob : null };

@@ -13,15 +13,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.browser.page_driver import drop, drop_picture, paste, search_by
+from tests.browser.page_driver import drop, drop_picture, paste, search_by, titles
 
 from visor.app import App
 from visor.demo.catalogue import Product
 from visor.web.site import Server
-
-
-def titles(page: Any) -> list[str]:
-    return [card.get_attribute("aria-label") for card in page.query_selector_all(".card[data-verdict]")]
 
 
 def test_a_dropped_file_leads_to_results(new_page: Any, picture: Path, product: Product) -> None:

@@ -21,7 +21,9 @@ AXE_RUN = """async () => {
 
 def violations(page: Any) -> list[str]:
     # What stays in sight covers other things only for as long as nobody scrolls.
-    page.evaluate("() => document.querySelectorAll('.show-results').forEach((one) => { one.style.position = 'static'; })")
+    page.evaluate(
+        "() => document.querySelectorAll('.show-results').forEach((one) => { one.style.position = 'static'; })"
+    )
     page.evaluate(AXE.read_text())
     found: list[str] = page.evaluate(AXE_RUN)
     return found

@@ -58,7 +58,8 @@ function surenessOf(answer: SearchAnswer, asked: Asked): Band {
     const short = t("band.blank.short");
     return { level: 0, title: blankSentence(query.blank), short, advice: t("blank.advice") };
   }
-  if (asked === "words") return band(null, "band.words", "band.words.short", "band.words.advice");
+  if (asked === "words")
+    return band(null, isUnsure ? "band.words.unsure" : "band.words", "band.words.short", "band.words.advice");
   if (asked === "browse") return band(null, "band.browse", "band.words.short", "band.browse.advice");
   if (asked === "examples") return band(null, "band.like", "band.words.short", "band.nearest");
   if (isUnsure) return unsure(asked);

@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { announcement, api, can } from "../../state";
+import { announcement, api } from "../../state";
 import { t } from "../../words/messages";
 
 /** Typing faster than this asks for nothing. */
@@ -18,7 +18,7 @@ export function useSuggestions(text: string, asked: string) {
   useEffect(() => {
     setAt(-1);
     const typed = text.trim();
-    if (!isOpen || !typed || typed === asked || !can("suggest")) return setTexts([]);
+    if (!isOpen || !typed || typed === asked) return setTexts([]);
     const controller = new AbortController();
     const ask = async () => {
       try {

@@ -170,7 +170,7 @@ function Actions({ match, title }: { match: Match; title: string }) {
       <Menu label={t("card.menu", { name: title })} title={t("card.menu.title")}>
         <MenuButton icon="plus" text={t("card.like")} {...example(LIKE)} />
         <MenuButton icon="minus" text={t("card.unlike")} {...example(UNLIKE)} />
-        {hasPicture && can("compare") && (
+        {hasPicture && can("explain") && (
           <MenuButton icon="compare" text={t("card.compare")} onClick={() => setDialog("compare")} />
         )}
         {hasPicture && can("explain") && (
