@@ -250,7 +250,7 @@ export async function pictureNow(): Promise<ComparedPicture> {
   if (query?.kind === "item") return { item: query.id };
   if (query?.kind === "url") return { url: query.url, ...part };
   const blob = query?.kind === "upload" ? query.picture.blob : null;
-  return { image: blob ? await toBase64(blob) : null, ...part };
+  return { image: blob ? await toBase64(blob) : "", ...part };
 }
 
 /** The request for what lies behind; a picture that was sent is not sent and looked at again where its vector will do. */
