@@ -2,13 +2,17 @@
 # Only with `billing_account`; budgets know of a cost some hours after it arose.
 
 locals {
+  # Where money may be spent, the alert and the switch follow that sum; Visor's own meters stop below it.
+  alert_amount = var.budget.spend > 0 ? ceil(var.budget.spend) : var.budget.amount
+  close_at     = var.budget.spend > 0 ? 1 : var.budget.close_at
+
   guarded = var.billing_account == null ? toset([]) : toset(["budget"])
 
   # Read by functions/switch/main.py, which knows nothing of visor.settings.
   switch_environment = {
     SWITCH_SERVICE  = "projects/${var.project}/locations/${var.region}/services/visor-search"
     SWITCH_BUCKET   = var.public == "function" ? "" : google_storage_bucket.bucket["site"].name
-    SWITCH_CLOSE_AT = tostring(var.budget.close_at)
+    SWITCH_CLOSE_AT = tostring(local.close_at)
   }
 }
 
@@ -47,12 +51,12 @@ resource "google_billing_budget" "budget" {
   amount {
     specified_amount {
       currency_code = var.budget.currency
-      units         = tostring(var.budget.amount)
+      units         = tostring(local.alert_amount)
     }
   }
 
   threshold_rules {
-    threshold_percent = var.budget.close_at
+    threshold_percent = local.close_at
     spend_basis       = "CURRENT_SPEND"
   }
 

@@ -3,6 +3,9 @@
 locals {
   internal = "ALLOW_INTERNAL_ONLY"
 
+  # With a sum to spend: as many of embed and search as it pays for a day and a night, at 2.29 US dollars a vCPU with 1 GiB.
+  paid_instances = min(20, floor(var.budget.spend / var.budget.dollar / (2 * 2.29)))
+
   # Cloud Run functions bill vCPU and memory from a request's start to its end, rounded up to 100 ms.
   functions = merge({
     crawl = {
@@ -20,7 +23,7 @@ locals {
       account     = "embed"
       cpu         = var.sizes.embed.cpu
       memory_gib  = var.sizes.embed.memory_gib
-      instances   = var.sizes.embed.instances
+      instances   = max(var.sizes.embed.instances, local.paid_instances)
       concurrency = 1
       timeout     = 540
       ingress     = local.internal
@@ -40,7 +43,7 @@ locals {
       account     = "search"
       cpu         = var.sizes.search.cpu
       memory_gib  = var.sizes.search.memory_gib
-      instances   = var.sizes.search.instances
+      instances   = max(var.sizes.search.instances, local.paid_instances)
       concurrency = var.search_concurrency
       timeout     = 60
       ingress     = "ALLOW_ALL"
@@ -85,6 +88,8 @@ locals {
     VISOR_FRESHNESS_S              = tostring(var.freshness_s)
     VISOR_CORS_ORIGINS             = join(",", local.cors_origins)
     VISOR_QUOTA_SHARE              = tostring(var.quota_share)
+    VISOR_BUDGET                   = tostring(var.budget.spend)
+    VISOR_BUDGET_DOLLAR            = tostring(var.budget.dollar)
     VISOR_KEY_REQUIRED             = tostring(var.key_required)
     VISOR_UNSAFE_QUERY             = tostring(var.unsafe_query)
     VISOR_UNSAFE_ITEM              = tostring(var.unsafe_item)

@@ -272,13 +272,20 @@ variable "budget" {
     amount   = optional(number, 1)
     currency = optional(string)
     close_at = optional(number, 0.5)
+    spend    = optional(number, 0)
+    dollar   = optional(number, 1)
   })
   default     = {}
-  description = "Monthly budget in the billing account's currency, and the share of it at which the endpoint closes."
+  description = "In the billing account's currency: what Visor may spend a month (0: nothing), what a US dollar costs in it, and, where nothing may be spent, the amount of the alert and the share of it at which the endpoint closes."
 
   validation {
     condition     = var.budget.amount >= 1 && floor(var.budget.amount) == var.budget.amount && var.budget.close_at > 0
     error_message = "The amount is a whole number from 1, the share more than 0."
+  }
+
+  validation {
+    condition     = var.budget.spend >= 0 && var.budget.dollar > 0
+    error_message = "What may be spent is 0 or more, what a dollar costs more than 0."
   }
 
   validation {
@@ -338,7 +345,7 @@ variable "settings" {
 
   validation {
     condition = length(setintersection([for name in keys(var.settings) : trimprefix(lower(name), "visor_")], [
-      "allow_buckets", "backend", "bucket", "cors_origins", "crawl_budget_s", "database", "dead_letter_subscription", "dead_letter_topic",
+      "allow_buckets", "backend", "bucket", "budget", "budget_dollar", "cors_origins", "crawl_budget_s", "database", "dead_letter_subscription", "dead_letter_topic",
       "embed_attempts_max", "fetch_instances", "freshness_s", "function_cpu", "function_memory_gib", "home", "index", "key_required",
       "model", "owner_key", "page_config", "pixels_max", "project", "quota_share", "subscription", "threads", "topic", "unsafe_item", "unsafe_query",
     ])) == 0

@@ -18,6 +18,8 @@ MADE = {
     "google_firestore_database.database.name": "(default)",
     'google_pubsub_topic.topic["dead-letters"].name': "visor-dead-letters",
     'join(",", local.cors_origins)': "https://storage.googleapis.com",
+    "tostring(var.budget.spend)": "0",
+    "tostring(var.budget.dollar)": "1",
     'var.public == "function" ? local.page_config : ""': "",
 }
 """What settings are made of, as `terraform/` makes it."""

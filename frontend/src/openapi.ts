@@ -663,6 +663,10 @@ export interface components {
             /** @default [] */
             meters?: components["schemas"]["MeterAnswer"][];
             /** @default 0 */
+            budget?: number;
+            /** @default 0 */
+            spent?: number;
+            /** @default 0 */
             learned_from?: number;
             /** @default null */
             notice?: string | null;

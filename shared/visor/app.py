@@ -301,6 +301,7 @@ class App:
         if report.generation and report.finished and not report.unreadable:
             finish_reindex(objects, documents, self.fingerprint)
         trim_inbox(documents)
+        self.meter.note_images(report.images)
         self.meter.add("compact_run")
         self.meter.flush()
         return report

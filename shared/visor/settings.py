@@ -103,6 +103,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Share of each free allowance that Visor may use before it postpones crawls and answers 429."""
     owner_reserve: float = 0.1
     """Share of what Visor may use that is kept for the owner."""
+    budget: float = 0.0
+    """What Visor may spend a month past the free tier, in the billing account's currency; 0: nothing."""
+    budget_dollar: float = 1.0
+    """What a US dollar, in which the prices are, costs in that currency."""
     function_cpu: float = 1.0
     """vCPUs of the function that runs this, for its meter."""
     function_memory_gib: float = 1.0

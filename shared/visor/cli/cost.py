@@ -16,12 +16,16 @@ from visor.free_tier.cost_model import (
     GIB,
     Line,
     UsagePlan,
+    cost,
     first_limit,
     first_load_bytes,
     first_load_days,
+    first_load_days_for,
     growth_limits,
     lines,
+    roomy,
 )
+from visor.settings import Settings
 
 TERRAFORM = Path("terraform")
 TYPES = {bool: click.BOOL, int: click.IntRange(0), float: click.FloatRange(0)}
@@ -43,6 +47,7 @@ HELP = {
     "compact_runs_a_day": "Runs of the compact function a day.",
     "deployments_a_month": "Deployments a month.",
     "vector_numbers": "Dimension of the model's vectors.",
+    "embed_instances": "Most instances of the embed function.",
     "search_instances": "Most instances of the search function.",
     "owner_key": "Whether there is an owner's key, a secret.",
     "switch": "Whether a budget closes the endpoint, which takes one more function.",
@@ -77,6 +82,7 @@ def plan_options(command: Any) -> Any:
 @click.option("--fit", "fits", is_flag=True, help="How many images and searches fit, and which limit comes first.")
 @click.option("--measured", "project", metavar="PROJECT", help="Beside it, what a deployed project has used (gcloud).")
 @click.option("--days", type=click.IntRange(1, 42), default=7, show_default=True, help="Days that --measured reads.")
+@click.option("--budget", type=click.FloatRange(0), help="What a sum a month buys, in the currency of VISOR_BUDGET.")
 @click.option("--share", type=click.FloatRange(0.01, 1), default=1.0, show_default=True, help="--fit into this share.")
 @as_json
 def cost_command(
@@ -85,14 +91,19 @@ def cost_command(
     fits: bool,
     project: str | None,
     days: int,
+    budget: float | None,
     share: float,
     as_json: bool,
     **given: Any,
 ) -> None:
-    """What a plan would use of the free tier, service by service. Defaults are what terraform/ would deploy."""
+    """What a plan would use of the free tier, and cost past it. Defaults are what terraform/ would deploy."""
     changes = {name: value for name, value in given.items() if value is not None}
     plan = msgspec.structs.replace(deployed_plan(terraform), **changes)
     _check(plan)
+    settings = Settings.read()
+    budget = settings.budget if budget is None else budget
+    if budget or cost(plan):
+        plan = roomy(plan)
     found = lines(plan)
     worst, load = first_limit(found), first_load_days(plan, share=0.9)
     document: dict[str, Any] = {
@@ -100,10 +111,15 @@ def cost_command(
         "lines": found,
         "first_limit": {"service": worst.service, "metric": worst.metric, "share": worst.share},
         "free": all(line.share <= 1 for line in found),
+        "cost": sum(line.cost for line in found) * settings.budget_dollar,
         "first_load_days": load,
         "first_load_bytes": first_load_bytes(plan),
         "looked_up": allowances().looked_up,
     }
+    if budget:
+        document |= bought(plan, settings, budget)
+        document["next"] = bought(plan, settings, budget + 1)
+        load = document["first_load_days"]
     if fits:
         document["fit"] = growth_limits(plan, share=share)
     real: dict[tuple[str, str], float] = {}
@@ -118,13 +134,33 @@ def cost_command(
     click.echo(f"{plan.images:,} images, {plan.churn:.0%} changed every {plan.recrawl_days:g} days, ")
     click.echo(f"{plan.searches_a_day:,.0f} searches and {plan.visits_a_day:,.0f} first visits of the page a day\n")
     _table(found, explain=explain, real=real)
-    _verdict(found, worst, load)
+    _verdict(found, worst, load, paid=bool(budget))
+    if found_cost := document["cost"]:
+        click.echo(f"What is not free costs {found_cost:,.2f} a month.")
+    for one in (document, document["next"]) if budget else ():
+        growth = f"{one['images']:,} images, or {one['searches_a_day']:,} searches a day"
+        click.echo(
+            f"{one['budget']:,.2f} a month buy {growth}, and a first crawl in {one['first_load_days']:.1f} days."
+        )
     sent = first_load_bytes(plan) / GIB
     click.echo(f"It sends {sent:.2f} GiB of requests in all, data out of Cloud Run in the month in which it runs.")
     for one in document.get("fit", []):
         click.echo(f"{one.largest:>12,}  {one.what}; the next limit is {one.limit}")
     if explain:
         _sources()
+
+
+def bought(plan: UsagePlan, settings: Settings, budget: float) -> dict[str, Any]:
+    """How far a plan can grow for a sum a month: images, or searches a day, with all else as planned."""
+    dollars = budget / settings.budget_dollar
+    limits = {one.what: one.largest for one in growth_limits(plan, budget=dollars)}
+    polite = plan.images / (settings.host_requests_a_day * max(1, plan.sources)) if settings.host_requests_a_day else 0
+    return {
+        "budget": budget,
+        "images": limits["images"],
+        "searches_a_day": limits["searches a day, visits in proportion"],
+        "first_load_days": max(polite, first_load_days_for(plan, dollars)),
+    }
 
 
 def _check(plan: UsagePlan) -> None:
@@ -152,7 +188,7 @@ def _table(found: list[Line], *, explain: bool, real: dict[tuple[str, str], floa
             click.echo(f"    = {line.arithmetic}")
 
 
-def _verdict(found: list[Line], worst: Line, load: float) -> None:
+def _verdict(found: list[Line], worst: Line, load: float, *, paid: bool) -> None:
     over = [line for line in found if line.share > 1]
     tight = max(line.share for line in found)
     if over:
@@ -160,7 +196,8 @@ def _verdict(found: list[Line], worst: Line, load: float) -> None:
     else:
         click.echo(f"\nFree in every service, with {1 - tight:.0%} to spare where it is tightest.")
     click.echo(f"The first limit to growth: {worst.service}, {worst.metric} ({worst.share:.0%} used).")
-    click.echo(f"The first crawl of everything takes {load:.1f} days, because Firestore's free allowance is daily.")
+    if not paid:
+        click.echo(f"The first crawl of everything takes {load:.1f} days, because Firestore's free allowance is daily.")
 
 
 def _sources() -> None:
@@ -169,6 +206,7 @@ def _sources() -> None:
     for one in free.allowances:
         note = f" ({one.note})" if one.note else ""
         click.echo(f"  {one.service} {one.metric}: {one.free:,g} {one.unit}{note} [{one.read}] {one.title}, {one.url}")
+        click.echo(f"    then {one.price:.10g} US dollars each [{one.price_read}, {free.prices_looked_up}]")
     click.echo("\nCounts for a thousand:")
     for name, operation in counted().operations.items():
         for resource, figure in operation.counts.items():

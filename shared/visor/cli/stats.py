@@ -40,6 +40,8 @@ def stats_command(as_json: bool) -> None:
         say(app.searcher.notice)
     click.echo(f"{stats.images} images in {stats.segments} segments, {stats.fresh} of them fresh")
     click.echo(f"model {stats.model.name} ({stats.model.fingerprint[:12]}), {stats.model.dimension} numbers")
+    if stats.budget:
+        click.echo(f"spent {stats.spent:,.2f} of this month's {stats.budget:,.2f}")
     if stats.learned_from:
         click.echo(f"learned from {stats.learned_from} visitors' photos what these look like")
     click.echo(f"{document['waiting_batches']} batches wait, {document['dead_letters']} dead letters")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,10 @@ def deployed_plan(folder: Path) -> UsagePlan:
     values = given_variables(folder)
     for function in FUNCTIONS:
         sizes[function] |= values.get("sizes", {}).get(function, {})
-    changes: dict[str, Any] = {"search_instances": int(sizes["search"]["instances"])}
+    changes: dict[str, Any] = {
+        f"{function}_instances": int(sizes[function]["instances"]) for function in ("embed", "search")
+    }
+    changes |= {name: max(least, paid_instances(values)) for name, least in changes.items()}
     for function in FUNCTIONS:
         changes[f"{function}_cpu"] = float(sizes[function]["cpu"])
         changes[f"{function}_memory_gib"] = float(sizes[function]["memory_gib"])
@@ -42,6 +46,12 @@ def deployed_plan(folder: Path) -> UsagePlan:
     changes["metrics"] = bool(values.get("metrics"))
     changes["owner_key"] = bool(values.get("owner_key_version"))
     return msgspec.structs.replace(UsagePlan(), **changes)
+
+
+def paid_instances(values: Mapping[str, Any]) -> int:
+    """How many instances the sum to spend pays for a day and a night, as functions.tf reckons."""
+    budget = values.get("budget") or {}
+    return min(20, int(float(budget.get("spend", 0)) / float(budget.get("dollar", 1)) / (2 * 2.29)))
 
 
 def default_sizes(config: Terraform) -> dict[str, dict[str, Any]]:

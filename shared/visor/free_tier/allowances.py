@@ -19,6 +19,10 @@ class Allowance(Record, frozen=True, kw_only=True):
     unit: str
     per: Literal["day", "month", "always"]
     free: float
+    price: float
+    """US dollars for one unit more (a month, where `per` is `always`), in the regions that have free storage."""
+    price_read: str
+    """How the price was looked up, as `read`."""
     title: str
     """Of the page of Google's that says so."""
     url: str
@@ -31,6 +35,7 @@ class Allowances(Record, frozen=True, kw_only=True):
     """allowances.json."""
 
     looked_up: str
+    prices_looked_up: str
     reading: dict[str, str]
     allowances: tuple[Allowance, ...]
 

@@ -25,6 +25,8 @@ RESTARTS_A_DAY = 4.0
 """Starts of an instance for other reasons than idleness: Cloud Run moves instances."""
 READINGS_A_VISIT = 3.0
 """What the page asks when it is opened: statistics, facets, examples."""
+MEMORIES_GIB = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
+"""Memory that a function can have."""
 ENOUGH = 0.75
 """The share up to which a plan has a quarter to spare."""
 
@@ -65,6 +67,7 @@ class UsagePlan(Record, frozen=True, kw_only=True):
     compact_memory_gib: float = 2.0
     search_cpu: float = 1.0
     search_memory_gib: float = 1.0
+    embed_instances: int = 2
     search_instances: int = 2
     owner_key: bool = False
     switch: bool = False
@@ -89,6 +92,8 @@ class Line(Record, frozen=True, kw_only=True):
     share: float
     unit: str
     per: str
+    cost: float
+    """US dollars a month for what is not free."""
     arithmetic: str
 
 
@@ -267,12 +272,24 @@ def lines(plan: UsagePlan, counts: Counted | None = None, free: Allowances | Non
         ("Secret Manager", "accesses"): usage.monthly("secret_accesses") if plan.owner_key else Sum(),
         ("Cloud Logging", "taken in"): usage.monthly("log_bytes"),
     }
-    return [_line(a, used[a.service, a.metric]) for a in free.allowances]
+    return [_line(a, used[a.service, a.metric], _days(usage, a)) for a in free.allowances]
 
 
-def _line(allowance: Allowance, total: Sum) -> Line:
+def _days(usage: PlanUsage, allowance: Allowance) -> list[tuple[float, float]]:
+    """Of a daily allowance: what a day after a crawl and any other day use, and how many of them a month has."""
+    if allowance.per != "day":
+        return []
+    resource = f"firestore_{allowance.metric}"
+    worst, month = usage.worst_day(resource).total, usage.monthly(resource).total
+    crawls = min(DAYS / usage.plan.recrawl_days, DAYS)
+    others = max(DAYS - crawls, 1e-9)
+    return [(worst, crawls), (max(month - worst * crawls, 0.0) / others, others)]
+
+
+def _line(allowance: Allowance, total: Sum, days: list[tuple[float, float]]) -> Line:
     in_gib = allowance.unit == "GiB" and bool(total.terms)
     used = total.total / (GIB if in_gib else 1)
+    billed = sum(max(0.0, amount - allowance.free) * times for amount, times in days or [(used, 1.0)])
     return Line(
         service=allowance.service,
         metric=allowance.metric,
@@ -281,8 +298,16 @@ def _line(allowance: Allowance, total: Sum) -> Line:
         share=used / allowance.free,
         unit=allowance.unit,
         per=allowance.per,
+        cost=billed * allowance.price,
         arithmetic=total.text("2^30" if in_gib else ""),
     )
+
+
+@functools.lru_cache(maxsize=8)
+def stored_cost(images: float) -> float:
+    """US dollars a month to keep so many images."""
+    kept = lines(UsagePlan(images=round(images)))
+    return sum(line.cost for line in kept if line.per == "always" and line.service not in FIXED)
 
 
 def first_limit(found: list[Line]) -> Line:
@@ -300,11 +325,27 @@ class GrowthLimit(Record, frozen=True, kw_only=True):
     what: str
     largest: int
     limit: str
-    """The service and metric that more would exceed."""
+    """The service and metric that more would exceed, or that costs most."""
 
 
-def growth_limits(plan: UsagePlan, *, share: float = 1.0) -> list[GrowthLimit]:
-    """How many images, how many searches a day, and how much of both fit `share` of every allowance."""
+def cost(plan: UsagePlan) -> float:
+    """US dollars a month for what is past the allowances."""
+    return sum(line.cost for line in lines(plan))
+
+
+def roomy(plan: UsagePlan) -> UsagePlan:
+    """The plan with a search function large enough for its index."""
+    size = counted().size
+    needed = (plan.images * size("resident_bytes") + size("resident_base_bytes")) / GIB
+    memory = next((gib for gib in MEMORIES_GIB if gib >= needed), None)
+    if memory is None:
+        return plan
+    return msgspec.structs.replace(plan, search_memory_gib=max(plan.search_memory_gib, memory))
+
+
+def growth_limits(plan: UsagePlan, *, share: float = 1.0, budget: float = 0.0) -> list[GrowthLimit]:
+    """How many images, how many searches a day, and how much of both fit `share` of every allowance, or cost at most
+    `budget` (US dollars a month)."""
 
     change = functools.partial(msgspec.structs.replace, plan)
     per_search = {name: getattr(plan, name) / max(plan.searches_a_day, 1) for name in ("visits_a_day", "returns_a_day")}
@@ -322,18 +363,59 @@ def growth_limits(plan: UsagePlan, *, share: float = 1.0) -> list[GrowthLimit]:
         "searches a day, visits as planned": lambda n: change(searches_a_day=n),
         "percent of this plan": both,
     }
-    return [_largest(what, make, share) for what, make in ways.items()]
+    return [_largest(what, make, share, budget) for what, make in ways.items()]
 
 
-def _largest(what: str, make: Callable[[int], UsagePlan], share: float) -> GrowthLimit:
+def _largest(what: str, make: Callable[[int], UsagePlan], share: float, budget: float) -> GrowthLimit:
     """The largest n whose plan fits, by bisection: every line grows with n."""
-
-    def worst(n: int) -> Line:
-        return first_limit(lines(make(n)))
-
-    largest = bisect.bisect_right(range(1, 2**40), share, key=lambda n: worst(n).share)
-    limit = worst(largest + 1)
+    if budget:
+        largest = bisect.bisect_right(range(1, 2**40), budget, key=lambda n: cost(roomy(make(n))))
+        limit = max(lines(roomy(make(largest + 1))), key=lambda line: line.cost)
+    else:
+        largest = bisect.bisect_right(range(1, 2**40), share, key=lambda n: first_limit(lines(make(n))).share)
+        limit = first_limit(lines(make(largest + 1)))
     return GrowthLimit(what=what, largest=largest, limit=f"{limit.service}, {limit.metric}")
+
+
+def first_load_cost(plan: UsagePlan, days: float) -> float:
+    """US dollars for the first crawl of all images within so many days, beside the plan's searches.
+
+    A load of more than a month has several months' allowances.
+    """
+    months = max(1.0, days / DAYS)
+    loading = msgspec.structs.replace(plan, churn=1.0, recrawl_days=DAYS, images=round(plan.images / months))
+    usage = PlanUsage(loading, counted())
+    total = 0.0
+    for line, allowance in zip(lines(loading), allowances().allowances, strict=True):
+        if line.per == "day":
+            at_rest = msgspec.structs.replace(loading, images=0)
+            resource = f"firestore_{allowance.metric}"
+            rest = PlanUsage(at_rest, counted()).worst_day(resource).total
+            a_day = (usage.worst_day(resource).total - rest) * months / days + rest
+            total += max(0.0, a_day - line.free) * days * allowance.price
+        elif line.per == "month":
+            total += line.cost * months
+    return total
+
+
+def first_load_days_for(plan: UsagePlan, budget: float) -> float:
+    """The fewest days in which the first crawl of all images costs at most `budget` (US dollars) in each of its months,
+    and the embed functions get through it."""
+    shortest = plan.images * counted().each("embed", "seconds") / plan.embed_instances / 86_400
+
+    def is_paid(days: float) -> bool:
+        return first_load_cost(plan, days) <= budget * max(1.0, days / DAYS)
+
+    longest = max(shortest, 1 / 24)
+    if is_paid(longest):
+        return longest
+    shortest, longest = longest, first_load_days(plan, share=1.0) + 1
+    while not is_paid(longest):
+        longest *= 2
+    for _ in range(40):
+        middle = (shortest + longest) / 2
+        shortest, longest = (shortest, middle) if is_paid(middle) else (middle, longest)
+    return longest
 
 
 def first_load_days(plan: UsagePlan, *, share: float) -> float:

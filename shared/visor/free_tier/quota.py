@@ -6,6 +6,9 @@ allowance: some 150 writes and reads a day and instance, under 1 % of what it gu
 see what other instances use; `quota_share` leaves room for that.
 
 Days and months are Google's: they end at midnight in California.
+
+With a budget, what is past an allowance is let through as long as its price, with all that the month has cost so far,
+stays within the sum.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Literal, get_args
 
 from visor.errors import QuotaReached
 from visor.free_tier.allowances import Allowances, Counted, allowances, counted
+from visor.free_tier.cost_model import stored_cost
 from visor.schema.collections import METERS
 from visor.settings import Settings
 from visor.storage.documents import DocumentStore
@@ -29,6 +33,9 @@ FLUSH_S = 600.0
 PENDING_SHARE = 0.01
 BACKGROUND_SHARE = 0.8
 """Share of what Visor may use that crawl and embed may take; the rest is for searches."""
+
+BACKGROUND_OF_BUDGET, VISITORS_OF_BUDGET = 0.93, 0.97
+"""Shares of the budget: what is behind them is for searches, and for the owner's."""
 
 Background = Literal["embed", "crawl", "crawl_run", "link", "merge", "compact_run"]
 Strangers = Literal["feedback", "learn"]
@@ -157,6 +164,11 @@ class Meter:
         for reading in self.readings():
             amount = amounts.get(reading.resource, 0.0)
             if amount and reading.used + amount > reading.limit * share:
+                if self._left_of_budget(kind, owner) >= self._price(amounts):
+                    return
+                if self.settings.budget:
+                    found = f"This month's budget is used up for a {kind}"
+                    raise self._reached(found, self.spent(), self.settings.budget, "month")
                 found = f"This {reading.per}'s free {reading.service} {reading.metric} are used up for a {kind}"
                 raise self._reached(found, reading.used, reading.limit, reading.per)
 
@@ -170,7 +182,28 @@ class Meter:
             return 2**53
         amounts, share = self._amounts(kind, 1), self._share(kind, owner)
         left = [(r.limit * share - r.used) / amounts[r.resource] for r in self.readings() if amounts.get(r.resource)]
-        return max(0, int(min(left, default=2**53)))
+        paid = self._left_of_budget(kind, owner) / (self._price(amounts) or 1.0)
+        return max(0, int(min(left, default=2**53)), int(paid))
+
+    def month_cost(self) -> float:
+        """US dollars that this month has cost so far, with what it costs until its end to keep what is stored."""
+        month, _ = self._keys()
+        total = stored_cost(self._used.get(month, "images"))
+        for resource, (service, metric, unit) in GUARDED.items():
+            allowance = self._allowances.of(service, metric)
+            days = [f"d{day:02d}" for day in range(1, 32)] if allowance.per == "day" else ["month"]
+            used = (self._used.get(month, f"{period}_{resource}") / unit for period in days)
+            total += sum(max(0.0, one - allowance.free) for one in used) * allowance.price
+        return total
+
+    def spent(self) -> float:
+        """This month's cost in the budget's currency, to two decimals."""
+        return round(self.month_cost() * self.settings.budget_dollar, 2)
+
+    def note_images(self, images: int) -> None:
+        """Say how many images are stored, which costs by the month."""
+        month, _ = self._keys()
+        self._used.add(month, {"images": images - self._used.get(month, "images")})
 
     def flush(self) -> None:
         """Add what was counted to the store and read what others counted; a store that is unavailable is tolerated."""
@@ -216,6 +249,20 @@ class Meter:
             return 1.0
         return (1 - self.settings.owner_reserve) * (BACKGROUND_SHARE if kind in BACKGROUND else 1.0)
 
+    def _left_of_budget(self, kind: Kind, owner: bool) -> float:
+        """US dollars that this month's budget still has for such operations; 0 where there is none."""
+        if not self.settings.budget:
+            return 0.0
+        share = 1.0 if owner else BACKGROUND_OF_BUDGET if kind in BACKGROUND else VISITORS_OF_BUDGET
+        return self.settings.budget / self.settings.budget_dollar * share - self.month_cost()
+
+    def _price(self, amounts: Mapping[str, float]) -> float:
+        """US dollars for amounts of which nothing is free."""
+        return sum(
+            amount / GUARDED[resource][2] * self._allowances.of(*GUARDED[resource][:2]).price
+            for resource, amount in amounts.items()
+        )
+
     def _free(self, resource: str) -> float:
         service, metric, unit = GUARDED[resource]
         return self._allowances.of(service, metric).free * unit
@@ -232,9 +279,15 @@ class Meter:
             ends = midnight + datetime.timedelta(days=1)
         else:
             ends = (midnight.replace(day=1) + datetime.timedelta(days=32)).replace(day=1)
+        digits = 0 if limit >= 100 else 2
         return QuotaReached(
             found,
-            valid=f"{used:,.0f} of {limit:,.0f} are used; Visor stops before it costs its owner money",
+            valid=f"{used:,.{digits}f} of {limit:,.{digits}f} are used; "
+            + (
+                "Visor stops before it costs more"
+                if self.settings.budget
+                else "Visor stops before it costs its owner money"
+            ),
             remedy=f"Come back after {ends.isoformat(timespec='minutes')}",
             retry_after_s=(ends - now).total_seconds(),
         )

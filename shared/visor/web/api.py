@@ -235,6 +235,8 @@ class HttpApi:
             meters=tuple(
                 msgspec.convert(reading, MeterAnswer, from_attributes=True) for reading in self.access.meter.readings()
             ),
+            budget=self.access.meter.settings.budget,
+            spent=self.access.meter.spent() if self.access.meter.settings.budget else 0.0,
             learned_from=service.learned_from,
             notice=searcher.notice,
         )

@@ -104,6 +104,10 @@ class StatsAnswer(Record, frozen=True, kw_only=True):
     audit: Audit | None = None
     """None before the first check."""
     meters: tuple[MeterAnswer, ...] = ()
+    budget: float = 0.0
+    """What may be spent this month past what is free, in the owner's currency."""
+    spent: float = 0.0
+    """Of this, what the meters say was spent."""
     learned_from: int = 0
     """Visitors' photos whose mean look answers reckon with; nothing is kept of any one of them."""
     notice: str | None = None

@@ -16,15 +16,20 @@ from visor.demo.catalogue import DemoCatalogue
 from visor.deploy.plan import deployed_plan, runs_a_day
 from visor.free_tier.allowances import allowances, counted, image_sizes
 from visor.free_tier.cost_model import (
+    DAYS,
     ENOUGH,
     Line,
     UsagePlan,
     cold_starts_a_day,
+    cost,
     first_limit,
     first_load_bytes,
+    first_load_cost,
+    first_load_days_for,
     growth_limits,
     lines,
     looks_a_day,
+    roomy,
 )
 from visor.schema.items import BATCH_SIZE_MAX
 from visor.settings import Settings
@@ -156,6 +161,32 @@ def test_fit_is_the_edge() -> None:
     over = [x for x in lines(msgspec.structs.replace(UsagePlan(), images=images + 2)) if x.share > 1]
     assert [f"{x.service}, {x.metric}" for x in over] == [found["images"].limit]
     assert found["percent of this plan"].largest >= 110
+
+
+def test_a_budget_buys_what_costs_no_more() -> None:
+    plan = UsagePlan()
+    small, large = (growth_limits(plan, budget=budget) for budget in (5.0, 6.0))
+    for little, more, free in zip(small, large, growth_limits(plan), strict=True):
+        assert free.largest < little.largest < more.largest
+    images = msgspec.structs.replace(plan, images=small[0].largest)
+    assert 4.9 < cost(roomy(images)) <= 5.0 < cost(roomy(msgspec.structs.replace(images, images=images.images + 1)))
+
+
+@pytest.mark.parametrize("budget", [0.01, 0.1, 1.0, 50.0])
+def test_a_first_load_costs_what_its_days_allow(budget: float) -> None:
+    plan = msgspec.structs.replace(UsagePlan(), images=3_000_000)
+    days = first_load_days_for(plan, budget)
+    assert first_load_cost(plan, days) <= budget * max(1, days / DAYS) * 1.001
+    assert first_load_days_for(plan, budget * 2) <= days
+    assert days >= plan.images * counted().each("embed", "seconds") / 2 / 86_400
+
+
+def test_what_is_free_costs_nothing_and_the_rest_its_price() -> None:
+    assert cost(UsagePlan()) == 0
+    for line in lines(msgspec.structs.replace(UsagePlan(), images=1_000_000, searches_a_day=20_000.0)):
+        assert (line.cost > 0) <= (line.share > 1), line
+    (stored,) = [x for x in lines(UsagePlan(images=1_000_000)) if (x.service, x.metric) == ("Firestore", "stored")]
+    assert stored.cost == pytest.approx((stored.used - 1) * 0.15)
 
 
 def test_what_is_easily_left_out_is_counted() -> None:

@@ -198,3 +198,52 @@ def test_the_embedded_setting_counts_and_never_stops(documents: CountingDocument
     one.add("search", 10**7)
     one.allow("search")
     assert one.headroom("embed") > 10**12
+
+
+MONTH_BEGINS = datetime.datetime(2026, 11, 1, 0, 5, tzinfo=california()).timestamp()
+
+
+@pytest.mark.parametrize(("budget", "dollar"), [(5.0, 1.0), (5.0, 0.8), (1.0, 1.0)])
+def test_a_month_past_the_allowance_stops_at_the_budget(
+    documents: CountingDocuments, clock: Clock, budget: float, dollar: float
+) -> None:
+    """Two instances with all the load there could be, which see each other's counts only now and then."""
+    clock.now = MONTH_BEGINS
+    both = [meter(documents, clock, budget=budget, budget_dollar=dollar) for _ in range(2)]
+    both[0].note_images(2_000_000)
+    refused = set()
+    for _half_day in range(29 * 2):
+        for one in both:
+            for kind, n in (("embed", 10_000), ("search", 2_000)):
+                try:
+                    one.allow(kind, n)
+                    one.add(kind, n)
+                except QuotaReached as reached:
+                    refused.add(f"{kind}: {reached}"[:47])
+        clock.now += 12 * 3600
+    assert refused == {f"{kind}: This month's budget is used up for a {kind}"[:47] for kind in ("embed", "search")}
+    for one in both:
+        one.flush()
+    assert 0.9 * budget <= both[0].spent() <= budget
+    both[0].allow("search", owner=True)
+
+
+def test_without_a_budget_nothing_past_an_allowance_is_let_through(documents: CountingDocuments, clock: Clock) -> None:
+    one = meter(documents, clock)
+    clock.now = MONTH_BEGINS
+    while True:
+        try:
+            one.allow("embed", 500)
+        except QuotaReached:
+            break
+        one.add("embed", 500)
+    one.note_images(100_000)
+    assert one.spent() == 0
+
+
+def test_with_a_budget_a_crawl_may_go_on_past_the_day(documents: CountingDocuments, clock: Clock) -> None:
+    free, paid = meter(documents, clock), meter(documents, clock, budget=5.0)
+    assert free.headroom("embed") < 20_000 < 100_000 < paid.headroom("embed")
+    while n := paid.headroom("embed"):
+        paid.add("embed", n)
+    assert 4.5 <= paid.spent() <= 5
