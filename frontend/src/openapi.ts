@@ -289,7 +289,11 @@ export interface components {
             vector: string;
         } | {
             item: string;
-        });
+        } | ({
+            text: string;
+        } | {
+            examples: unknown;
+        }));
         /**
          * Filters
          * @description What a match must be. Within one list any value will do; the lists must all hold.
@@ -366,7 +370,15 @@ export interface components {
             ] | null;
             /** @default 1 */
             weight?: number;
-        };
+        } & ({
+            image: string;
+        } | {
+            url: string;
+        } | {
+            vector: string;
+        } | {
+            item: string;
+        });
         /**
          * SearchAnswer
          * @description The answer of `POST /v1/search`.
@@ -462,6 +474,10 @@ export interface components {
             /** @default {} */
             extra?: {
                 [key: string]: string;
+            };
+            /** @default {} */
+            attributes?: {
+                [key: string]: "date" | "flag" | "keyword" | "number";
             };
         };
         /**
@@ -780,7 +796,13 @@ export interface components {
                 number,
                 number
             ] | null;
-        };
+        } & ({
+            image: string;
+        } | {
+            url: string;
+        } | {
+            item: string;
+        });
         /**
          * CompareAnswer
          * @description What two pictures have in common (`POST /v1/compare`).
@@ -940,6 +962,8 @@ export interface components {
             licence?: string | null;
             /** @default null */
             author?: string | null;
+            /** @default null */
+            group?: string | null;
             /** @default null */
             image_etag?: string | null;
             /** @default null */

@@ -19,7 +19,7 @@ _NAMES = {
     "visor.library.remote": "connect",
     "visor.schema.items": "Item item_id",
     "visor.schema.push": "PushItem",
-    "visor.schema.search": "Filters Match PriceRange",
+    "visor.schema.search": "CompareAnswer Condition Example Filters Match PriceRange",
     "visor.settings": "Settings",
     "visor.sources.contract": "Page Source SourceConfig SourceContext",
 }

@@ -43,6 +43,9 @@ from visor.library.remote import connect as connect
 from visor.schema.items import Item as Item
 from visor.schema.items import item_id as item_id
 from visor.schema.push import PushItem as PushItem
+from visor.schema.search import CompareAnswer as CompareAnswer
+from visor.schema.search import Condition as Condition
+from visor.schema.search import Example as Example
 from visor.schema.search import Filters as Filters
 from visor.schema.search import Match as Match
 from visor.schema.search import PriceRange as PriceRange

@@ -160,10 +160,20 @@ class App:
 
     @cached_property
     def pusher(self) -> Pusher:
+        return self.open_pusher()
+
+    def open_pusher(self, *, files: bool = False) -> Pusher:
+        """`files` as that of `Pusher`."""
         from visor.ingest.push import Pusher
 
-        queue, documents = self.stores.queue, self.stores.documents
-        return Pusher(queue=queue, documents=documents, settings=self.settings, meter=self.meter)
+        return Pusher(
+            queue=self.stores.queue,
+            documents=self.stores.documents,
+            settings=self.settings,
+            meter=self.meter,
+            files=files,
+            attributes=self.configuration.attributes,
+        )
 
     @cached_property
     def request_budget(self) -> RequestBudget:
@@ -255,7 +265,7 @@ class App:
 
         names = [entry.name for entry in self.configuration.entries.values() if entry.common.kind == "bucket"]
         sources = [cast("BucketSource", self.named_source(name)) for name in names]
-        return BucketEventHandler(sources, self.stores.queue)
+        return BucketEventHandler(sources, self.stores.queue, attributes=self.configuration.attributes)
 
     @cached_property
     def crawler(self) -> Crawler:
@@ -267,6 +277,7 @@ class App:
             settings=self.settings,
             meter=self.meter,
             request_budget=self.request_budget,
+            attributes=self.configuration.attributes,
         )
 
     def crawl_due(self) -> list[CrawlRun]:

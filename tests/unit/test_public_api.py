@@ -22,7 +22,20 @@ ERRORS = [
     *("UnsafeImage", "UnsupportedMediaType", "VisorError", "WeightsUnavailable"),
 ]
 NAMES = [
-    *("Filters", "Index", "Item", "Match", "Page", "PriceRange", "PushItem", "SearchResult", "Settings"),
+    *(
+        "CompareAnswer",
+        "Condition",
+        "Example",
+        "Filters",
+        "Index",
+        "Item",
+        "Match",
+        "Page",
+        "PriceRange",
+        "PushItem",
+        "SearchResult",
+        "Settings",
+    ),
     *("Source", "SourceConfig", "SourceContext", "connect", "item_id", "open"),
 ]
 IMPORT_S_MAX = 0.05

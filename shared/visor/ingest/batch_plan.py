@@ -172,7 +172,7 @@ class BatchPlan:
             indexed = msgspec.convert(self.documents[change.item.id].data, IndexedItem)
             indexed = msgspec.structs.replace(indexed, item=change.item, version=change.version)
             writes.append(self.put_item(change.item.id, as_document(indexed)))
-            facets = FacetRow.of(change.item, indexed.labels)
+            facets = FacetRow.of(change.item, indexed.labels, (indexed.width, indexed.height))
             updates.append(FacetUpdate(id=change.item.id, version=change.version, facets=facets))
         for change, exc in self.failures:
             writes.append(_put(FAILURES, change.item.id, as_document(self._failure(change, exc, now))))

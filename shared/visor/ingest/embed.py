@@ -279,7 +279,7 @@ class BatchEmbedder:
             versions=[image.change.version for image in images],
             vectors=np.stack([image.vector for image in images]).astype(np.float16),
             hashes=np.stack([np.frombuffer(image.hashes, np.uint8) for image in images]),
-            facets=[FacetRow.of(image.change.item, image.labels) for image in images],
+            facets=[FacetRow.of(image.change.item, image.labels, (image.width, image.height)) for image in images],
             looks=np.stack([image.look for image in images]),
             augmented=plan.augmented.kept(self.embedder.dimension),
         )

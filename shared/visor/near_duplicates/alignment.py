@@ -42,6 +42,23 @@ _TURNS = (
     Image.Transpose.TRANSPOSE,
     Image.Transpose.TRANSVERSE,
 )
+_BACK = {
+    Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+    Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+}
+"""What undoes a turn that does not undo itself."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a candidate lies over the query: turned first, then within a rectangle, then rotated about the middle.
+
+    rectangle: in the frame that just holds the query turned back by `angle` (degrees, counter-clockwise).
+    """
+
+    rectangle: Rectangle = ((0.0, 1.0), (0.0, 1.0))
+    turn: Image.Transpose | None = None
+    angle: float = 0.0
 
 
 class Aligner:
@@ -55,9 +72,11 @@ class Aligner:
         self.planes = ycbcr_planes(pixels)
         """(PLANE, PLANE, 3) float32: Y, Cb, Cr."""
         luma = self.planes[..., 0]
-        parts = [grid.cells(luma) for grid in _grids()] + [_covered(luma), _turned(pixels), _rotated(pixels)]
+        covered, turned, (rotated, self._rotations) = _covered(luma), _turned(pixels), _rotated(pixels)
+        parts = [*(grid.cells(luma) for grid in _grids()), covered, turned, rotated]
         self._templates = np.concatenate([templates for templates, _ in parts])
         self._masks = np.concatenate([masks for _, masks in parts])
+        self._covered = len(covered[0])
 
     def best_correlation(self, candidates: Floats, *, enough: float = 1.0) -> Floats:
         """How well candidates fit: the correlation (k,), -1…1, under the best hypothesis of each.
@@ -72,11 +91,24 @@ class Aligner:
         rectangles = _rectangles()
         for k in np.flatnonzero((found > enough - REFINED_WITHIN) & (found < enough)):
             if best[k] < len(rectangles):
-                found[k] = max(found[k], self._refined(rectangles[best[k]], candidates[k : k + 1]))
+                found[k] = max(found[k], self._refined(rectangles[best[k]], candidates[k : k + 1])[0])
         return found
 
-    def _refined(self, rectangle: Rectangle, candidate: Floats) -> float:
-        """The best correlation near a hypothesis: both ends of both intervals moved in ever smaller steps."""
+    def placement(self, candidate: Floats) -> Placement:
+        """The best hypothesis of where one candidate, (1, CELLS * CELLS) as for `best_correlation`, lies."""
+        best = int(correlate(self._templates, self._masks, candidate)[:, 0].argmax())
+        rectangles = _rectangles()
+        if best < len(rectangles):
+            return Placement(self._refined(rectangles[best], candidate)[1])
+        best -= len(rectangles) + self._covered
+        if best < 0:
+            return Placement()
+        if best < len(_TURNS):
+            return Placement(turn=_BACK.get(_TURNS[best], _TURNS[best]))
+        return self._rotations[best - len(_TURNS)]
+
+    def _refined(self, rectangle: Rectangle, candidate: Floats) -> tuple[float, Rectangle]:
+        """The best correlation near a hypothesis, and where: both ends of both intervals moved in smaller steps."""
         best, (x, y) = -1.0, rectangle
         for step in (0.02, 0.01, 0.005):
             xs, ys = _around(x, step), _around(y, step)
@@ -84,7 +116,7 @@ class Aligner:
             at = int(correlations.argmax())
             best = max(best, float(correlations[at]))
             y, x = ys[at // len(xs)], xs[at % len(xs)]
-        return best
+        return best, (x, y)
 
 
 def correlate(templates: Floats, masks: Mask, candidates: Floats) -> Floats:
@@ -197,14 +229,14 @@ def _turned(pixels: Image.Image) -> Cells:
     return cells, np.ones(cells.shape, dtype=bool)
 
 
-def _rotated(pixels: Image.Image) -> Cells:
+def _rotated(pixels: Image.Image) -> tuple[Cells, list[Placement]]:
     """The query turned back by each angle, the candidate lying in its middle as large as three habits leave it.
 
     Rotating keeps the size (corners are cut), grows it until all corners fit, or cuts out what has no empty corners.
     """
     small = pixels.convert("L") if max(pixels.size) <= 160 else _shrunk(pixels).convert("L")
     width, height = small.size
-    templates, masks = [], []
+    templates, masks, placements = [], [], []
     for angle in _ANGLES:
         back = small.rotate(-angle, Image.Resampling.BILINEAR, expand=True)
         there = Image.new("L", small.size, 255).rotate(-angle, Image.Resampling.BILINEAR, expand=True)
@@ -219,7 +251,8 @@ def _rotated(pixels: Image.Image) -> Cells:
             (cells, inside), (whole, _) = grid.cells(luma), grid.cells(valid)
             templates.append(cells.ravel())
             masks.append((inside & (whole > 250)).ravel())
-    return np.stack(templates), np.stack(masks)
+            placements.append(Placement((xs[0], ys[0]), angle=angle))
+    return (np.stack(templates), np.stack(masks)), placements
 
 
 def _plane(picture: Image.Image) -> Floats:

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from visor.errors import CorruptObject, DropItem
+from visor.schema.attributes import AttributeType
 from visor.schema.labels import is_facet
 from visor.schema.words import stems
 
@@ -71,6 +72,8 @@ class Item(Record, frozen=True, kw_only=True):
     image_modified: str | None = None
     extra: dict[str, str] = {}
     """What else a source knows and the page may show: availability, brand, seconds into a video …"""
+    attributes: dict[str, AttributeType] = {}
+    """What its owner had declared of `extra` when it was read, to filter and count by."""
 
     def image_signature(self) -> bytes:
         """8 bytes that change when the picture has to be embedded anew: its validator, or else its address, is new."""
@@ -83,14 +86,19 @@ class Item(Record, frozen=True, kw_only=True):
         return _digest(msgspec.json.encode(self, order="deterministic").decode())
 
 
-def checked_item(item: Item) -> Item:
+def checked_item(item: Item, attributes: Mapping[str, AttributeType] | None = None) -> Item:
     """The item as every store, queue and answer takes it: half an emoji becomes U+FFFD, a price that is none nothing.
 
     All that is published passes here once, whoever made it.
 
+    Args:
+        attributes: What its owner declares of `extra`; None: as the item has it.
+
     Raises:
         DropItem: A value is of another type than its field, an attribute has no usable name, or all is too large.
     """
+    if attributes is not None:
+        item = msgspec.structs.replace(item, attributes=dict(attributes))
     try:
         text = msgspec.json.encode(_without_surrogates(msgspec.to_builtins(item)))
         item = msgspec.json.decode(text, type=Item)
@@ -267,9 +275,18 @@ class FacetRow(Record, frozen=True, kw_only=True):
     """Those of `labels` that the item is filtered by; None: all of them."""
     words: tuple[str, ...] = ()
     """Stems of what it is called, to compare with the names of a query's labels."""
+    product: str | None = None
+    """16 hex digits, the same for all items of one product."""
+    pixels: int = 0
+    """Of its picture, width by height; 0 where unknown."""
+    declared: dict[str, AttributeType] = {}
+    """The attributes that were declared when it was read, …"""
+    values: dict[str, str] = {}
+    """… and what it says to them."""
 
     @classmethod
-    def of(cls, item: Item, labels: tuple[Label, ...] = ()) -> FacetRow:
+    def of(cls, item: Item, labels: tuple[Label, ...] = (), size: tuple[int, int] = (0, 0)) -> FacetRow:
+        """`size`: width and height of the picture."""
         return cls(
             collection=item.collection,
             source=item.source,
@@ -282,6 +299,10 @@ class FacetRow(Record, frozen=True, kw_only=True):
             facet_labels=tuple(
                 label.name for label in labels if is_facet(label.name, label.probability, item.title, item.collection)
             ),
+            product=None if item.group is None else _digest(item.source, item.group).hex(),
+            pixels=size[0] * size[1],
+            declared=item.attributes,
+            values={name: item.extra[name] for name in item.attributes if name in item.extra},
         )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, field
 
+from visor.schema.attributes import AttributeType
 from visor.schema.items import Item, Label, Record
 
 ItemId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
@@ -205,7 +206,7 @@ class FacetValue(Record, frozen=True, kw_only=True):
 class AttributeFacet(Record, frozen=True, kw_only=True):
     """How the items that pass spread over one declared attribute."""
 
-    type: Literal["keyword", "number", "flag", "date"]
+    type: AttributeType
     values: tuple[FacetValue, ...] = ()
     min: float | str | None = None
     max: float | str | None = None

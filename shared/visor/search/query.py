@@ -13,11 +13,13 @@ import numpy as np
 from PIL import Image, ImageStat
 
 from visor.errors import BadRequest
+from visor.free_tier.metered import note_work
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
 from visor.imaging.colour_signature import colour_signature
 from visor.imaging.content import QUERY_INNER_MIN, content_of
 from visor.imaging.decode import DecodedImage, decode_image
+from visor.index.format.container import unit
 from visor.index.format.looks import LOOK_BYTES, pack_look, traits
 from visor.index.format.projection import query_vector
 from visor.models.embedder import Embedder
@@ -32,6 +34,8 @@ EXCLUDED_FROM = 4
 """How many times finer than the model needs it a picture is decoded that parts are left out of: little may be left."""
 PAUSE_MAX_S = 60.0
 """Longest pause of a host, for everybody, that one visitor's URL may bring about."""
+SUM_MIN = 0.05
+"""Length of a weighted mean of unit vectors below which it points nowhere."""
 BOX_SIDE_MIN = 8
 """Pixels: a smaller box holds nothing to look at."""
 
@@ -57,6 +61,12 @@ class Query:
     """It stands on the visitors' side of the gap, and is answered across it."""
     closer: Query | None = None
     """The same with a closer look at the middle, where answers across the gap are possible."""
+    wanted: tuple[Query, ...] = ()
+    """Where several pictures make the query: those that matches are to be like."""
+    judged: np.ndarray | None = None
+    """(d,) What confidence is computed of, where some are not to be like: those that are alone."""
+    items: frozenset[str] = frozenset()
+    """Ids of the items among several pictures."""
 
     @property
     def traits(self) -> np.ndarray | None:
@@ -90,25 +100,28 @@ class QueryReader:
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
 
     def check(self, request: SearchRequest, upload: bytes | None) -> None:
-        """Raise `BadRequest` unless exactly one thing is searched for."""
+        """Raise `BadRequest` unless exactly one thing is searched for, or several as examples."""
         given = [name for name in ("image", "url", "vector", "item") if getattr(request, name) is not None]
         if upload is not None:
             given.insert(0, "image")
-        if len(given) != 1:
+        if len(given) > 1 or not (given or request.examples):
             raise BadRequest(
                 f"The request has {' and '.join(given) or 'nothing to search for'}",
-                valid="Exactly one of image, url, vector, item",
+                valid="Exactly one of image, url, vector, item; further pictures are examples, which also stand alone",
                 remedy="Send one",
             )
-        if (request.box or request.exclude) and given[0] in ("vector", "item"):
+        if (request.box or request.exclude) and given not in (["image"], ["url"]):
             raise BadRequest(
-                f"A box or excluded parts do not go with {given[0]}",
+                f"A box or excluded parts do not go with {given[0] if given else 'examples alone'}",
                 valid="They go with a picture: image or url",
                 remedy="Send the picture, or leave them out",
             )
 
-    def picture(self, request: SearchRequest, upload: bytes | None) -> Image.Image:
+    def picture(self, request: SearchRequest, upload: bytes | None, *, side: int | None = None) -> Image.Image:
         """What counts of the picture that a request brings.
+
+        Args:
+            side: Longest side in pixels of what is given; None: about what the model needs.
 
         Raises:
             BadRequest: It brings none.
@@ -119,7 +132,10 @@ class QueryReader:
                 "A vector shows nothing", valid="image, url or item", remedy="Send the picture that was searched for"
             )
         data = self._bytes(request, upload, Stopwatch())
-        return self.decoding.submit(self._focused, data, request).result()[1]
+        focused = self.decoding.submit(self._focused, data, request, side or self.side).result()[1]
+        if side is not None:
+            focused.thumbnail((side, side))
+        return focused
 
     def pixels(self, data: bytes) -> Image.Image:
         """An image decoded no larger than the model needs. Raises `ImageError`."""
@@ -136,11 +152,12 @@ class QueryReader:
             vector, look = decode_vector(request.vector, self.embedder.dimension)
             return Query(vector=vector, look=look)
         data = self._bytes(request, upload, watch)
+        note_work("pictures")
         return self.decoding.submit(self._seen, data, request, watch, closer).result()
 
     def _seen(self, data: bytes, request: SearchRequest, watch: Stopwatch, closer: bool) -> Query:
         with watch.stage("decode"):
-            image, pixels = self._focused(data, request)
+            image, pixels = self._focused(data, request, self.side)
             hashes = np.frombuffer(perceptual_hash(pixels), np.uint8)
             blank = content_of(pixels).emptiness(QUERY_INNER_MIN)
         with watch.stage("embed"):
@@ -165,9 +182,8 @@ class QueryReader:
             blank=blank and blank.value,
         )
 
-    def _focused(self, data: bytes, request: SearchRequest) -> tuple[DecodedImage, Image.Image]:
-        """The picture, no larger than what counts of it needs, and what counts of it."""
-        side = self.side
+    def _focused(self, data: bytes, request: SearchRequest, side: int) -> tuple[DecodedImage, Image.Image]:
+        """The picture, no larger than what counts of it needs to have that side, and what counts of it."""
         if request.box:
             side = round(side / max(min(request.box[2:]), 1e-3))
         if request.exclude:
@@ -189,6 +205,41 @@ class QueryReader:
             raise BadRequest(
                 f"image is no base64: {exc}", valid="The picture's bytes in base64", remedy="Encode them"
             ) from exc
+
+
+def combined(queries: Sequence[tuple[Query, float]], origin: np.ndarray) -> Query:
+    """One query of several pictures with their weights: the direction of their weighted sum, seen from the origin.
+
+    Args:
+        queries: At least one, weights from -1 to 1 and not 0.
+        origin: (d,) what all pictures of the catalogue have in common.
+
+    Raises:
+        BadRequest: They cancel each other out.
+    """
+    wanted = [(query, weight) for query, weight in queries if weight > 0]
+
+    def towards(some: Sequence[tuple[Query, float]]) -> np.ndarray:
+        moved = np.stack([query.vector for query, _ in some]) - origin
+        direction = np.array([weight for _, weight in some], np.float32) @ unit(moved)
+        length = float(np.linalg.norm(direction))
+        if length < SUM_MIN * sum(abs(weight) for _, weight in some):
+            raise BadRequest(
+                f"The {len(some)} pictures and their weights cancel each other out",
+                valid="Something to be like, or to be unlike",
+                remedy="Leave an example out, or give it another weight",
+            )
+        around: np.ndarray = origin + direction / length * np.linalg.norm(moved, axis=1).mean()
+        return query_vector(around, len(origin))
+
+    return Query(
+        vector=towards(queries),
+        labels=wanted[0][0].labels if wanted else (),
+        safety=queries[0][0].safety,
+        wanted=tuple(query for query, _ in wanted),
+        judged=towards(wanted) if 0 < len(wanted) < len(queries) else None,
+        items=frozenset(query.item for query, _ in queries if query.item is not None),
+    )
 
 
 def encode_vector(vector: np.ndarray, look: np.ndarray | None) -> str:

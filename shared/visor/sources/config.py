@@ -8,6 +8,9 @@ limit = 100_000          # or after this many items
 requests_a_day = 5_000   # or after this many requests, until tomorrow
 enabled = true
 …                        # the keys of the kind
+
+[attributes]             # what of items' `extra` they are filtered and counted by
+colour = "keyword"       # or "number", "flag", "date"
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ import msgspec
 from msgspec import Meta
 
 from visor.errors import NotConfigured, SettingsError
+from visor.schema.attributes import ATTRIBUTES_MAX, TYPES, AttributeType
 from visor.schema.items import Record
+from visor.schema.search import FACETS
 from visor.sources.config_errors import parse_config
 from visor.sources.contract import Source, SourceContext
 from visor.sources.registry import open_source, source_class
@@ -82,11 +87,12 @@ class SourcesFile:
             raise SettingsError(
                 f"{self.path} is not valid TOML: {exc}", valid="https://toml.io", remedy="Correct that line"
             ) from exc
-        unknown = sorted(document.keys() - {"sources"})
+        unknown = sorted(document.keys() - {"sources", "attributes"})
         if unknown:
             raise self._error_at(
-                unknown[0], f"{unknown[0]} is not a key of {CONFIGURATION_FILE}", valid="Keys are sources"
+                unknown[0], f"{unknown[0]} is not a key of {CONFIGURATION_FILE}", valid="Keys are sources, attributes"
             )
+        self.attributes = self._declared(document.get("attributes", {}))
         tables = document.get("sources", {})
         if not isinstance(tables, dict):
             raise self._error_at("sources", "sources is not a table", valid="[sources.NAME] starts a source")
@@ -138,6 +144,24 @@ class SourcesFile:
         """The buckets that its sources of kind `bucket` read, with the options to open each with."""
         found = (entry.own for entry in self.entries.values() if entry.common.kind == "bucket")
         return {str(own["url"]): dict(own.get("options", {})) for own in found}
+
+    def _declared(self, table: Any) -> dict[str, AttributeType]:
+        """The attributes by name, with their types."""
+        if not isinstance(table, dict) or len(table) > ATTRIBUTES_MAX:
+            found = f"it has {len(table)} keys" if isinstance(table, dict) else "it is not a table"
+            raise self._error_at("attributes", f"[attributes]: {found}", valid=f"At most {ATTRIBUTES_MAX} attributes")
+        for name, type_ in table.items():
+            if name in (*FACETS, "price", "date") or not name.strip():
+                raise self._error_at(
+                    f"attributes.{name}",
+                    f"{name!r} cannot name an attribute",
+                    valid=f"A name in `extra` other than {', '.join(FACETS)}, price and date, which items always have",
+                )
+            if type_ not in TYPES:
+                raise self._error_at(
+                    f"attributes.{name}", f"attributes.{name} = {type_!r}", valid=f"One of {', '.join(TYPES)}"
+                )
+        return dict(table)
 
     def _entry(self, name: str, table: Any) -> SourceEntry:
         where = f"sources.{name}"

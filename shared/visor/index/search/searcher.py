@@ -5,23 +5,33 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
 
 from visor.errors import BadRequest, StoreUnavailable
 from visor.index.format.container import Array, unit
-from visor.index.format.facets import FacetCounts
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import Manifest
 from visor.index.format.projection import EMPTY_SPACE, Space, query_vector
-from visor.index.search.candidates import RERANK, Way, full_vectors, group_duplicates, nearest_rows, prepare_metric
+from visor.index.search.candidates import (
+    RERANK,
+    Candidates,
+    Way,
+    full_vectors,
+    likeness,
+    nearest_rows,
+    prepare_metric,
+)
+from visor.index.search.facet_counts import FacetCounts
 from visor.index.search.fusion import Fusion
-from visor.index.search.hits import Hit, Hits, NearestRows
+from visor.index.search.grouping import first_of_product, group_hits, with_products
+from visor.index.search.hits import Cursor, Hit, Hits, NearestRows
+from visor.index.search.listing import Listing, Order, Page, heads_of
 from visor.index.search.metrics import Metric, check_metric
 from visor.index.search.reader import IndexReader
 from visor.index.search.snapshot import FreshBlock, LiveBlock, Snapshot
@@ -159,8 +169,10 @@ class Searcher:
         metric: str | None = None,
         leave_out: Collection[str] = (),
         fusion: Fusion | None = None,
+        order: Order = Order(),  # noqa: B008 - a frozen record
+        judged: Array | None = None,
     ) -> Hits:
-        """The k nearest different pictures that pass the filters, as many as there are.
+        """The k nearest different pictures that pass the filters, as many as there are; or the next k of a listing.
 
         Args:
             vector: (d,) full vector of the index's model; its length does not matter.
@@ -169,6 +181,8 @@ class Searcher:
             metric: A SciPy metric on the full vectors; overrides `mode`.
             leave_out: Ids that are no results.
             fusion: How to compare across the gap, instead of by `vector` alone.
+            order: What is given of all that passes, and in which order.
+            judged: (d,) What confidence is computed of, if that is not `vector`.
 
         Raises:
             BadRequest: k, the vector, the metric or a filter is not valid.
@@ -181,49 +195,93 @@ class Searcher:
         way: Way = "metric" if metric is not None else mode
         if not snapshot.images:
             return Hits((), way, metric, snapshot.notice)
-        query = query_vector(vector, snapshot.space.dimension)
-        allowed = [live.allowed(filters) for live in snapshot.blocks]
-        matching = sum(_count(live, mask) for live, mask in zip(snapshot.blocks, allowed, strict=True))
-        unnormalised = snapshot.space.project_unnormalised(query)
-        projected = unit(unnormalised[None])[0]
-        prepared = self._prepared(snapshot, metric)
-        nearest = partial(
-            nearest_rows,
-            snapshot,
-            query,
-            projected,
-            way=way,
-            metric=prepared,
-            pool=self._pool,
-            fusion=fusion,
+        ask = _Ask(snapshot, vector, way, self._prepared(snapshot, metric), fusion, self._pool)
+        allowed = [live.allowed(filters, snapshot.types) for live in snapshot.blocks]
+        order = order if snapshot.has_products else replace(order, by_product=False)
+        listing = partial(
+            Listing.of,
+            snapshot.blocks,
+            allowed,
+            order,
+            likeness=ask.likeness,
+            cosine=replace(ask, metric=None, fusion=None).likeness if fusion else None,
+            leave_out=leave_out,
         )
-        want = k + len(leave_out) + min(k, 20)
-        for _ in range(WIDENINGS):
-            most = max(want, (RERANK if fusion else NEAREST) + len(leave_out))
-            found = nearest(allowed, most)
-            shown = found.without(leave_out)
-            vectors = shown.unit_vectors() if len(shown) else np.empty((0, snapshot.space.dimensions), np.float32)
-            hits = group_duplicates(shown.take(slice(want)), vectors[:want], k, leave_out)
-            if len(hits) >= k or len(found) >= matching:
-                break
-            want *= 4
-        if fusion:
-            # What is shown and judged as a copy is the cosine, whatever brought it to its place.
-            hits = tuple(replace(hit, similarity=float(vectors[hit.rank] @ projected)) for hit in hits)
-        if filters != Filters():
+        notice = " ".join(filter(None, (snapshot.notice, *_notices(snapshot, filters, order)))) or None
+        nearest: tuple[Candidates, Array] | None = None
+        total: int | None = None
+        most = ask.depth + len(leave_out)
+        if order.is_plain and (fusion is None or order.similarity_min is None):
+            total = _total(snapshot, allowed, leave_out, order.by_product, is_all=filters == Filters())
+            page, nearest, total, most = self._first_page(ask, allowed, k, order, leave_out, total)
+        is_listed = nearest is None
+        if nearest is None:
+            way, listed = "exact" if way == "fast" else way, listing()
+            page = listed.page(k, order.after or Cursor(snapshot.generation), order.variety)
+            total = listed.total
+        hits, cursor = page
+        if order.by_product:
+            products = ask.products(hits)
+            wanted = np.unique(products[products > 0])
+            hits = with_products(hits, products, listing(only=lambda live: np.isin(live.products, wanted)).in_order)
+        if nearest is None or is_listed or filters != Filters() or judged is not None:
             # What is known of the query does not depend on which items are asked.
-            shown = nearest([live.alive for live in snapshot.blocks], most).without(leave_out)
-            vectors = shown.unit_vectors() if len(shown) else vectors
+            ask = ask if judged is None else replace(ask, vector=judged)
+            shown = ask.nearest([live.alive for live in snapshot.blocks], most).without(leave_out)
+            nearest = shown, shown.unit_vectors() if len(shown) else np.empty((0, len(ask.projected)), np.float32)
             ranks = {id_text(row): rank for rank, row in enumerate(shown.ids)}
             hits = tuple(replace(hit, rank=ranks.get(hit.id, len(ranks))) for hit in hits)
+        shown, vectors = nearest
         rows = shown.take(slice(NEAREST)).block_rows()
-        around = NearestRows(snapshot, query, unnormalised, rows, vectors[:NEAREST], shown.similarities)
-        return Hits(hits, way, metric, snapshot.notice, around)
+        around = NearestRows(snapshot, ask.query, ask.unnormalised, rows, vectors[:NEAREST], shown.similarities)
+        return Hits(hits, way, metric, notice, around, cursor, is_listed, total)
+
+    def _first_page(
+        self,
+        ask: _Ask,
+        allowed: Sequence[Array | None],
+        k: int,
+        order: Order,
+        leave_out: Collection[str],
+        total: int,
+    ) -> tuple[Page, tuple[Candidates, Array] | None, int | None, int]:
+        """The nearest k, found without going through all; the nearest rows with their vectors, how many pass where that
+        is known, and how many were asked for. None for the rows where too many of the nearest are of too few products.
+        """
+        matching = sum(_count(live, mask) for live, mask in zip(ask.snapshot.blocks, allowed, strict=True))
+        want = k + len(leave_out) + min(k, 20)
+        for _ in range(WIDENINGS):
+            most = max(want, ask.depth + len(leave_out))
+            found = ask.nearest(allowed, most)
+            near = found.without(leave_out)
+            vectors = near.unit_vectors() if len(near) else np.empty((0, len(ask.projected)), np.float32)
+            hits, is_more = group_hits(
+                near.take(slice(want)), vectors[:want], k, leave_out, by_product=order.by_product
+            )
+            if is_whole := len(found) >= matching:
+                break
+            if len(hits) >= k:
+                break
+            want *= 4
+        else:
+            if order.by_product:
+                return ((), None), None, None, most
+        if ask.fusion:
+            # What is shown and judged as a copy is the cosine, whatever brought it to its place.
+            hits = tuple(replace(hit, similarity=float(vectors[hit.rank] @ ask.projected)) for hit in hits)
+        is_more |= not (is_whole and len(near) <= want) and total > len(hits)
+        known: int | None = total
+        if order.similarity_min is not None:
+            near_enough = tuple(hit for hit in hits if hit.similarity >= order.similarity_min)
+            is_more &= len(near_enough) == len(hits)
+            hits, known = near_enough, None if is_more else len(near_enough)
+        cursor = Cursor(ask.snapshot.generation, shown=heads_of(hits)) if is_more else None
+        return (hits, cursor), (near, vectors), known, most
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""
-        parts = [part for live in self._snapshot.blocks for part in live.counts(filters)]
-        return FacetCounts.answer(parts)
+        snapshot = self._snapshot
+        return FacetCounts.answer([part for live in snapshot.blocks for part in live.counts(filters, snapshot.types)])
 
     def full_vectors(self) -> Iterator[tuple[Array, Array]]:
         """Full vectors (b, d) float16 of all live items with their ids (b, 16) uint8, some rows at a time."""
@@ -258,6 +316,95 @@ class Searcher:
 
 
 __all__ = ["Hit", "Hits", "Searcher"]
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What is asked of one snapshot."""
+
+    snapshot: Snapshot
+    vector: Array
+    way: Way
+    metric: Metric | None
+    fusion: Fusion | None
+    pool: ThreadPoolExecutor
+
+    @cached_property
+    def query(self) -> Array:
+        return query_vector(self.vector, self.snapshot.space.dimension)
+
+    @cached_property
+    def unnormalised(self) -> Array:
+        return self.snapshot.space.project_unnormalised(self.query)
+
+    @cached_property
+    def projected(self) -> Array:
+        projected: Array = unit(self.unnormalised[None])[0]
+        return projected
+
+    @property
+    def depth(self) -> int:
+        """Nearest rows that are looked at, at least."""
+        return RERANK if self.fusion else NEAREST
+
+    def nearest(self, allowed: Sequence[Array | None], want: int) -> Candidates:
+        return nearest_rows(
+            self.snapshot,
+            self.query,
+            self.projected,
+            allowed,
+            want,
+            way=self.way,
+            metric=self.metric,
+            pool=self.pool,
+            fusion=self.fusion,
+        )
+
+    def likeness(self, live: LiveBlock, rows: Array) -> Array:
+        return likeness(self.snapshot, live, rows, self.query, self.projected, self.metric, self.fusion)
+
+    def products(self, hits: Sequence[Hit]) -> Array:
+        """(len(hits),) uint64 of `FacetColumns`."""
+        places = [_find(self.snapshot, hit.id) for hit in hits]
+        return np.array([place[0].products[place[1]] if place else 0 for place in places], np.uint64)
+
+
+def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[str]:
+    """What somebody has to know who filters by what older items do not say, or goes on in a new generation."""
+    if order.after is not None and order.after.generation != snapshot.generation:
+        yield "The index was merged since the page before: a match at the seam may be missing or come twice."
+    for name in filters.attributes:
+        known = snapshot.declared.get((name, snapshot.types[name])) if name in snapshot.types else None
+        if known is not None and known < snapshot.images:
+            yield (
+                f"{name} is known of {known} of {snapshot.images} items: the others were indexed before it was "
+                "declared, and say nothing until they are crawled or pushed again."
+            )
+
+
+def _total(
+    snapshot: Snapshot,
+    allowed: Sequence[Array | None],
+    leave_out: Collection[str],
+    by_product: bool,
+    *,
+    is_all: bool,
+) -> int:
+    """Rows that may be given, or products. `is_all`: no filter leaves any out."""
+    left_out = [place for i in leave_out if (place := _find(snapshot, i)) is not None]
+    if by_product and is_all and not left_out:
+        return snapshot.products
+    if by_product:
+        products = np.concatenate(
+            [
+                live.products if mask is None else live.products[mask]
+                for live, mask in zip(snapshot.blocks, allowed, strict=True)
+            ]
+        )
+        return len(first_of_product(products))
+    masks = {id(live): mask for live, mask in zip(snapshot.blocks, allowed, strict=True)}
+    counted = sum(_count(live, mask) for live, mask in zip(snapshot.blocks, allowed, strict=True))
+    return counted - sum((mask := masks[id(live)]) is None or bool(mask[row]) for live, row in left_out)
 
 
 def _count(live: LiveBlock, mask: Array | None) -> int:

@@ -228,6 +228,8 @@ class FeedSource:
             date=iso_date(said("date") or said("updated") or said("pubdate")),
             licence=said("licence") or self._config.licence,
             author=said("author") or None,
+            group=said("item_group_id")
+            or (_key(row) if self._config.pictures == "all" and len(pictures) > 1 else None),
             extra=extra,
         )
 

@@ -53,5 +53,5 @@ def described(key: str, values: Mapping[str, Any], prices: PriceReader, errors: 
         "country": country_code(text("country")),
         "date": iso_date(date),
         "extra": texts | money.extra,
-        **{name: text(name) for name in ("description", "collection", "licence", "author")},
+        **{name: text(name) for name in ("description", "collection", "licence", "author", "group")},
     }

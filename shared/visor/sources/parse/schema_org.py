@@ -92,7 +92,13 @@ def products(document: Any, types: tuple[str, ...] = PRODUCTS) -> Iterator[Mappi
     for thing, group in members.values():
         if id(thing) not in in_use:
             said = {key: value for key, value in thing.items() if value not in ("", None, [])}
-            yield {"@type": "Product", **{key: group[key] for key in _OF_A_GROUP if key in group}, **said}
+            named = {"inProductGroupWithID": _group_id(group)} if group else {}
+            yield {"@type": "Product", **{key: group[key] for key in _OF_A_GROUP if key in group}, **named, **said}
+
+
+def _group_id(group: Mapping[str, Any]) -> str:
+    """What tells a group from others of its shop."""
+    return next(filter(None, (_text(group.get(key)) for key in ("productGroupID", "sku", "@id", "url", "name"))), "")
 
 
 def product_rows(document: Any) -> list[dict[str, Any]]:
@@ -151,6 +157,7 @@ def product_row(thing: Mapping[str, Any]) -> dict[str, Any]:
         "availability": _text(offer.get("availability")).rpartition("/")[2],
         "condition": _text(offer.get("itemCondition")).rpartition("/")[2],
         "brand": _text(thing.get("brand")),
+        "item_group_id": _text(thing.get("inProductGroupWithID")),
         "product_type": _text(thing.get("category")),
         "gtin": next((_text(thing.get(key)) for key in ("gtin", "gtin13", "gtin14", "gtin12") if thing.get(key)), ""),
         "licence": _text(thing.get("license")) or _address(thing.get("license")),
