@@ -68,7 +68,7 @@ def source_kinds() -> list[str]:
 
 def required(name: str, extras: Sequence[str] = ()) -> list[str]:
     """Names of the distributions that a function requires, with those of its requirements-EXTRA.txt: a kind of source
-    for crawl, `metrics` for search. Extras that it has no such file for add nothing."""
+    for crawl, `metrics` for search, what the model needs. Extras that it has no such file for add nothing."""
     files = [FUNCTIONS / name / "requirements.txt", *(FUNCTIONS / name / f"requirements-{one}.txt" for one in extras)]
     return sorted({line for file in files if file.is_file() for line in _lines(file)})
 
@@ -77,6 +77,13 @@ def kinds_of(config: Path) -> list[str]:
     """The kinds of sources that an owner's visor.toml names."""
     sources = tomllib.loads(config.read_text(encoding="utf-8")).get("sources", {})
     return sorted({str(source.get("kind")) for source in sources.values()})
+
+
+def model_extras(*models: Path | None) -> list[str]:
+    """The extras that models need to run: `onnx`, `words`."""
+    files = [path for model in models if model is not None for path in model.iterdir()]
+    needs = {"onnx": any(path.suffix == ".onnx" for path in files), "words": any("tokenizer" in p.name for p in files)}
+    return [extra for extra, needed in needs.items() if needed]
 
 
 def pinned(name: str, extras: Sequence[str] = ()) -> str:
@@ -114,6 +121,7 @@ def contents(
         page: Folder of the built page; for search.
     """
     extras = [*(kinds_of(config) if config is not None else ()), *(["metrics"] if metrics else ())]
+    extras += model_extras(model, previous if name == "search" else None)
     files = {
         "main.py": (FUNCTIONS / name / "main.py").read_bytes(),
         "requirements.txt": pinned(name, extras).encode(),
@@ -164,7 +172,7 @@ def _model(model: Path, *, whole: bool) -> dict[str, bytes]:
         if path.is_file() and (whole or path.suffix == ".json")
     }
     suffixes = {path.rpartition(".")[2] for path in files}
-    if not {"json", *(["tflite"] if whole else [])} <= suffixes:
+    if "json" not in suffixes or (whole and not {"tflite", "onnx"} & suffixes):
         sys.exit(f"{model} holds no whole model. Run `visor model build` and try again.")
     return files
 

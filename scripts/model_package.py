@@ -21,7 +21,9 @@ import msgspec
 
 from visor.models.build.builder import convert_into
 from visor.models.build.fetch import fetch
-from visor.models.registry import BUILT, DEFAULT, LABEL_NAMES, Package, describe
+from visor.models.builtin import LABEL_NAMES
+from visor.models.description import Package
+from visor.models.registry import BUILT, DEFAULT, describe
 from visor.models.store import MANIFEST, check_file, models_folder, read_manifest
 from visor.settings import Settings
 

@@ -347,7 +347,7 @@ variable "settings" {
     condition = length(setintersection([for name in keys(var.settings) : trimprefix(lower(name), "visor_")], [
       "allow_buckets", "backend", "bucket", "budget", "budget_dollar", "cors_origins", "crawl_budget_s", "database", "dead_letter_subscription", "dead_letter_topic",
       "embed_attempts_max", "fetch_instances", "freshness_s", "function_cpu", "function_memory_gib", "home", "index", "key_required",
-      "model", "owner_key", "page_config", "pixels_max", "project", "quota_share", "subscription", "threads", "topic", "unsafe_item", "unsafe_query",
+      "model", "models", "owner_key", "page_config", "pixels_max", "project", "quota_share", "subscription", "threads", "topic", "unsafe_item", "unsafe_query",
     ])) == 0
     error_message = "Terraform sets one of these itself: backend, project, names of resources, sizes; or from a variable of its own, as index, model, cors_origins, quota_share, unsafe_item, read_buckets, page."
   }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from visor.ingest.push import Pusher
     from visor.ingest.reindex import ReindexReport
     from visor.ingest.request_budget import RequestBudget
-    from visor.ingest.worker import PushedBatches
+    from visor.ingest.worker import PushedBatches, Scheduler
     from visor.models.embedder import Embedder
     from visor.schema.items import CrawlRun, IndexedItem, Item
     from visor.search.active_index import ActiveIndex
@@ -137,6 +137,7 @@ class App:
             *self._metered,
             model=self.embedder.fingerprint,
             freshness_s=self.settings.freshness_s,
+            languages=self.settings.languages,
         )
 
     @cached_property
@@ -206,9 +207,13 @@ class App:
         from visor.sources.remembered import remember
 
         if self.settings.backend == "local" and remember(self.stores.documents, name, config, folders):
-            for part in ("configuration", "_readers"):
-                with suppress(AttributeError):
-                    delattr(self, part)
+            self._read_anew()
+
+    def _read_anew(self) -> None:
+        """Have the configuration read again when it is next used."""
+        for part in ("configuration", "_readers"):
+            with suppress(AttributeError):
+                delattr(self, part)
 
     def try_again(self, source: str | None = None) -> int:
         """Have everything that failed and may succeed now embedded once more, of one source or of all; returns how
@@ -284,14 +289,30 @@ class App:
         """Crawl the sources that are due, then check links. As `Crawler.crawl_due`."""
         return self.crawler.crawl_due(self.configuration, self.named_source)
 
+    def scheduler(self) -> Scheduler:
+        """What crawls, embeds and merges beside `site` in one process."""
+        from datetime import UTC, datetime
+
+        from visor.ingest.worker import Scheduler
+
+        began = datetime.now(UTC)
+
+        def crawl_due() -> None:
+            self._read_anew()
+            self.crawler.crawl_due(self.configuration, self.named_source, alone_since=began)
+
+        return Scheduler(self.stores.queue, self.batch_embedder, crawl_due=crawl_due, merge=self.merge)
+
     def merge(
         self,
         *,
         budget_s: float | None = None,
         relearn: bool = False,
+        fill: bool = False,
         progress: Callable[[str], None] = lambda line: None,
     ) -> MergeReport:
-        """Merge shards and small segments once, and fit the confidence of answers. As `visor.index.merge`."""
+        """Merge shards and small segments once, and fit the confidence of answers. As `visor.index.merge`; on this
+        machine, where reads are free, it always fills in texts."""
         from visor.confidence.fit_index import Calibrator
         from visor.index.merge.merge import merge
         from visor.ingest.reindex import finish_reindex
@@ -308,6 +329,8 @@ class App:
             relearn=relearn,
             progress=progress,
             calibrate=Calibrator(objects, lambda: rejected_features(documents), visitors.fold, self.label_words),
+            languages=self.settings.languages,
+            fill=fill or self.settings.backend == "local",
         )
         if report.generation and report.finished and not report.unreadable:
             finish_reindex(objects, documents, self.fingerprint)

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import pytest
 from PIL import Image
 
-from visor.models.registry import NSFWJS
+from visor.models.builtin import NSFWJS
 from visor.settings import Settings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -13,6 +13,7 @@ from visor import __version__
 from visor.errors import VisorError
 
 COMMANDS = {
+    "backup": ("serve", "Copy the index into a file while it is in use."),
     "check": ("doctor", "Read all that the index is made of, and repair what is damaged."),
     "compact": ("index", "Merge shards and small segments into larger segments."),
     "cost": ("cost", "What a plan would use of the free tier, service by service."),
@@ -29,6 +30,7 @@ COMMANDS = {
     "links": ("crawl", "Check whether images and pages still exist, and replace those that do not."),
     "model": ("model", "List, build and show models."),
     "reindex": ("index", "Embed all items again with another model, while searches continue."),
+    "restore": ("serve", "Make an index of a backup."),
     "search": ("search", "Search the index for an image."),
     "serve": ("serve", "Serve the page and the HTTP API."),
     "source": ("sources", "List kinds of sources, and start a new one."),

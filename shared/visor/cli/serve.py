@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import signal
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,24 +35,86 @@ if TYPE_CHECKING:
 @click.command("serve")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
-def serve_command(host: str, port: int) -> None:
-    """Serve the page and the HTTP API, until control-C."""
+@click.option("--crawl", is_flag=True, help="Crawl the sources of visor.toml, too, when they are due.")
+@click.option(
+    "--log", type=click.Path(path_type=Path, dir_okay=False), help="Log into this file; five of 10 MB are kept."
+)
+def serve_command(host: str, port: int, crawl: bool, log: Path | None) -> None:
+    """Serve the page and the HTTP API, until control-C or SIGTERM."""
     from visor.app import App
-    from visor.storage import existing
+    from visor.storage import INDEXES, existing
+    from visor.storage.local.liveness import only_one
     from visor.web.site import Server
 
-    settings = existing(Settings.read())
-    settings = msgspec.structs.replace(settings, hosts=(*settings.hosts, host))
-    site = App(settings).site({"title": "Visor"})
-    server = Server(site, host=host, port=port).start()
-    say(f"Visor is at {server.address} (control-C stops it)")
-    say(f"As its owner, who may push and delete items: {owner_link(server, site)}")
-    try:
-        server.wait()
-    except KeyboardInterrupt:
-        say("Stopping")
-    finally:
-        server.stop()
+    settings = Settings.read()
+    if crawl and settings.backend != "local":
+        raise click.UsageError("--crawl is for an index on this machine; on Google Cloud the functions do it")
+    if log is not None or crawl:
+        _log_to(log)
+    settings = msgspec.structs.replace(settings if crawl else existing(settings), hosts=(*settings.hosts, host))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ExitStack() as stack:
+        app = stack.enter_context(App(settings))
+        site = app.site({"title": "Visor"})
+        if crawl:
+            lock = settings.home / INDEXES / settings.index / "serve.lock"
+            stack.enter_context(only_one(lock, f"visor serve --crawl of index '{settings.index}'"))
+        server = Server(site, host=host, port=port).start()
+        stack.callback(server.stop)
+        if crawl:
+            if not app.configuration.entries:
+                say(f"{app.configuration.path} has no sources yet; it is read again every minute (docs/sources.md)")
+            scheduler = app.scheduler()
+            scheduler.start()
+            stack.callback(scheduler.stop)
+        say(f"Visor is at {server.address} (control-C stops it)")
+        say(f"As its owner, who may push and delete items: {owner_link(server, site)}")
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            say("Stopping")
+
+
+def _log_to(path: Path | None) -> None:
+    """Log what happens, to standard error or to a file that is rotated."""
+    handler = logging.StreamHandler() if path is None else RotatingFileHandler(path, maxBytes=10_000_000, backupCount=4)
+    logging.basicConfig(
+        handlers=[handler], level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
+    )
+    for chatty in ("httpx", "httpcore", "PIL", "waitress.queue"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+@click.command("backup")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def backup_command(file: Path) -> None:
+    """Copy the index into FILE, in one consistent state, while it is in use."""
+    from visor.storage import existing
+    from visor.storage.local.backup import back_up
+
+    settings = existing(_on_this_machine("backup"))
+    size = back_up(settings.home, settings.index, file)
+    say(f"{file}: {size / 1e6:,.1f} MB. The model is not in it, nor are visor.toml and pictures of folders")
+
+
+@click.command("restore")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def restore_command(file: Path) -> None:
+    """Make an index of what `visor backup` wrote into FILE, under the name in VISOR_INDEX."""
+    from visor.storage.local.backup import restore
+
+    settings = _on_this_machine("restore")
+    restore(settings.home, settings.index, file)
+    say(f"Index '{settings.index}' is restored; `visor check` reads all of it")
+
+
+def _on_this_machine(command: str) -> Settings:
+    settings = Settings.read()
+    if settings.backend != "local":
+        raise click.UsageError(
+            f"`visor {command}` is for an index on this machine; Firestore and Cloud Storage have backups of their own"
+        )
+    return settings
 
 
 @click.command("demo")

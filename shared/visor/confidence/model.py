@@ -233,7 +233,7 @@ class ConfidenceEstimator:
             across: The hits were found across this gap; None: by the catalogue's own look.
         """
         if hits.nearest is None or not hits.hits:
-            return Judgement(0.0, CONFIDENT, [])
+            return Judgement(0.0, CONFIDENT, [0.0] * len(hits.hits))
         ranks = [hit.rank for hit in hits.hits]
         if hits.is_listed:
             # A page, or another order: each as sure as the match of its rank would be in an answer of the nearest.

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -34,6 +34,8 @@ from visor.storage import Stores
 from visor.storage.publish import publish
 
 LOG = logging.getLogger("visor.crawl")
+RUN_AT_MOST = timedelta(hours=1)
+"""Longer than a function may run."""
 LINKS_SHARE = 0.1
 """Share of a run's time that is kept for checking links, however much there is to crawl."""
 
@@ -112,8 +114,13 @@ class Crawler:
         self.meter.flush()
         return run
 
-    def crawl_due(self, configuration: SourcesFile, open_source: Callable[[str], Source]) -> list[CrawlRun]:
+    def crawl_due(
+        self, configuration: SourcesFile, open_source: Callable[[str], Source], *, alone_since: datetime | None = None
+    ) -> list[CrawlRun]:
         """Crawl the sources that are due, the longest waiting first, then check links: in `settings.crawl_budget_s`.
+
+        A run that began before `alone_since` (an hour ago, where nobody says otherwise) and has not ended, ended with
+        its process: its source is due.
 
         A source that fails, in whatever way, is logged and recorded, and does not keep the others from running. Items
         that failed and are due are tried again.
@@ -121,15 +128,23 @@ class Crawler:
         budget_s, checks_links = self.settings.crawl_budget_s, self.settings.links_a_day > 0
         ends_at = time.monotonic() + budget_s
         links_s = budget_s * LINKS_SHARE if checks_links else 0.0
-        latest = {name: found[0] for name, found in runs_of(self.stores.documents, configuration, 1).items()}
+        now = datetime.now(UTC)
+        given_up = (alone_since or now - RUN_AT_MOST).isoformat()
+        latest = {
+            name: run
+            for name, (run, *_) in runs_of(self.stores.documents, configuration, 1).items()
+            if run.state != "running" or run.started_at >= given_up
+        }
         runs, documents = [], self.stores.documents
-        for entry in due(configuration, latest, datetime.now(UTC)):
+        for entry in due(configuration, latest, now):
             left_s = min(ends_at - links_s - time.monotonic(), entry.common.budget_s or budget_s)
             if left_s <= 0:
                 LOG.info("Source %s waits for the next run: the time of this one is used up", entry.name)
                 continue
             try:
-                runs.append(self.crawl(open_source(entry.name), budget_s=left_s, limit=entry.common.limit))
+                run = self.crawl(open_source(entry.name), budget_s=left_s, limit=entry.common.limit)
+                LOG.info("Source %s: %s", entry.name, run)
+                runs.append(run)
             except (VisorError, NotConfigured) as exc:
                 LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
             except Exception:

@@ -28,8 +28,7 @@ from visor.imaging.decode import decode_image
 from visor.index.format.looks import pack_look
 from visor.index.format.shard import shard_object, write_shard
 from visor.ingest.batch_plan import BatchPlan, EmbeddedImage, EmbedReport, nothing_to_compare
-from visor.models.embedder import Embedder
-from visor.models.moderation import moderate
+from visor.models.embedder import Embedder, moderate
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.near_duplicates.unmatchable import unmatchable_hash
 from visor.schema.collections import FAILURES, ITEMS

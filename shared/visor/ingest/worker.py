@@ -26,6 +26,10 @@ BACK_OFF_MAX_S = 300.0
 OURS_MAX = 5
 """Times in a row that something of ours fails, until `drain` gives up: a store that is away, a full disk."""
 POLL_S = 0.25
+CRAWL_EVERY_S, WORKER_PAUSE_S, MERGE_LOOK_S = 60.0, 30.0, 15.0
+"""How often `Scheduler` looks for due sources and for something to merge; its pause after an error of the worker."""
+MERGE_AFTER = 5_000
+"""Items embedded since the last merge, after which there is another one in the middle of a crawl."""
 
 
 class Worker:
@@ -119,6 +123,56 @@ class Worker:
         self.queue.acknowledge(message)
         if self.on_report:
             self.on_report(report)
+
+
+class Scheduler:
+    """Crawls what is due, embeds what is queued and merges, in threads of this process, until it is stopped."""
+
+    def __init__(
+        self, queue: Queue, embedder: BatchEmbedder, *, crawl_due: Callable[[], object], merge: Callable[[], object]
+    ) -> None:
+        self._crawl_due, self._merge = crawl_due, merge
+        self._embedded = 0
+        self._worker = Worker(queue, embedder, on_report=self._count)
+        self._queue = queue
+        self._stop = threading.Event()
+        tasks = (
+            (self._worker.work, WORKER_PAUSE_S),
+            (self._crawl_due, CRAWL_EVERY_S),
+            (self._merge_if_due, MERGE_LOOK_S),
+        )
+        self._threads = [
+            threading.Thread(target=self._repeat, args=task, name=f"scheduler-{number}", daemon=True)
+            for number, task in enumerate(tasks)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, wait_s: float = 30.0) -> None:
+        """End after the batches in hand, or leave them after `wait_s`: what is not finished is taken up again by the
+        next process, as after a power cut."""
+        self._stop.set()
+        self._worker.stop()
+        self._threads[0].join(wait_s)
+
+    def _repeat(self, task: Callable[[], object], pause_s: float) -> None:
+        while not self._stop.is_set():
+            try:
+                task()
+            except Exception:
+                LOG.exception("%s; tried again in %d s", getattr(task, "__name__", task), pause_s)
+            self._stop.wait(pause_s)
+
+    def _count(self, report: EmbedReport) -> None:
+        self._embedded += report.embedded
+
+    def _merge_if_due(self) -> None:
+        """Once all that waited is embedded, or when much was."""
+        if self._embedded and (self._embedded >= MERGE_AFTER or not self._queue.waiting()):
+            self._embedded = 0
+            LOG.info("Merged: %s", self._merge())
 
 
 class PushedBatches:

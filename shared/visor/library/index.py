@@ -97,26 +97,29 @@ class Index(ABC):
         """Give back what was opened. May be called twice."""
 
     @overload
-    def search(self, query: Query | None, k: int = 12, filters: Filters = ANY, **options: Any) -> SearchResult: ...
+    def search(
+        self, query: Query | None = None, k: int = 12, filters: Filters = ANY, **options: Any
+    ) -> SearchResult: ...
     @overload
     def search(
         self, query: Sequence[Query], k: int = 12, filters: Filters = ANY, **options: Any
     ) -> list[SearchResult]: ...
-    def search(self, query: Any, k: int = 12, filters: Filters = ANY, **options: Any) -> Any:
-        """The nearest items to an image.
+    def search(self, query: Any = None, k: int = 12, filters: Filters = ANY, **options: Any) -> Any:
+        """The nearest items to an image, or those that words are about.
 
         Args:
             query: The path of an image (`str` or `Path`), its http(s) URL, its encoded bytes, a Pillow image, a vector
                 of shape (d,) as `SearchResult.vector` gives it, an item or an item's id (32 hexadecimal digits). A
-                list of these, or an array of shape (n, d), gives a list of results.
+                list of these, or an array of shape (n, d), gives a list of results. None: `text` or `examples` alone.
             k: How many matches, from 1 to 200.
             filters: What a match must be.
-            options: `mode` ("exact" compares with every vector, "fast" scans codes first), `metric` (a SciPy metric by
-                name, on the full vectors), `box` (x, y, width and height, as fractions, of the part to search for),
-                `exclude` (boxes that do not count), `facets` (True also counts the facet values), `examples` (further
-                queries, each alone or with a weight from -1 to 1: `[(other, -0.5)]` is not to be like it; `query` may
-                then be None), `sort`, `min_confidence`, `min_similarity`, `variety`, `group` (False: every picture of
-                a product) and `after` (the `next` of an earlier result), as `visor.SearchRequest` has them.
+            options: `text` (words that matches are about), `mode` ("exact" compares with every vector, "fast" scans
+                codes first), `metric` (a SciPy metric by name, on the full vectors), `box` (x, y, width and height,
+                as fractions, of the part to search for), `exclude` (boxes that do not count), `facets` (True also
+                counts the facet values), `examples` (further queries, each alone or with a weight from -1 to 1:
+                `[(other, -0.5)]` is not to be like it; `query` may then be None), `sort`, `min_confidence`,
+                `min_similarity`, `variety`, `group` (False: every picture of a product) and `after` (the `next` of
+                an earlier result), as `visor.SearchRequest` has them.
 
         Raises:
             BadRequest: The query is of another kind, a path cannot be read, or an option is not valid.

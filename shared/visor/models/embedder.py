@@ -1,23 +1,19 @@
-"""Images to vectors, labels and safety with LiteRT. Never imports TensorFlow: functions start fast."""
+"""Images to vectors, labels and safety. Never imports TensorFlow: functions start fast."""
 
 from __future__ import annotations
 
-import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
-from numpy.typing import NDArray
 from PIL import Image
 
 from visor.errors import ModelError
-from visor.models.registry import (
+from visor.models.description import (
     CENTRE_SHARE,
     SAFETY_CLASSES,
     ModelDescription,
@@ -26,16 +22,15 @@ from visor.models.registry import (
     View,
     WeightedNetwork,
 )
-from visor.models.store import check_file, label_words, model_directory, read_manifest
-from visor.schema.items import Label
+from visor.models.runtime import Vector, open_runtime
+from visor.models.store import NetworkFile, check_file, label_words, model_directory, read_manifest
+from visor.schema.items import Label, Safety
 from visor.schema.labels import short_name
 from visor.settings import Settings
 
 LABELS_KEPT = 5
 CLOSER_VIEWS = (0.6, 0.4)
 """Centres, as shares of the shorter side, that are looked at besides the two views of a network."""
-
-Vector = NDArray[np.float32]
 
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -51,7 +46,7 @@ class Embedded:
     safety: list[dict[str, float] | None]
     """Probability of each of `SAFETY_CLASSES` (sum 1), or None without such a head."""
     probabilities: list[Vector | None]
-    """(1000,) of the content labels of each image, or None without such a head."""
+    """Of all content labels of each image (1,000 of ImageNet's), or None without such a head."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +54,14 @@ class _Seen:
     """One network's outputs for one picture."""
 
     taps: list[Vector]
-    head: Vector
+    head: Vector | None
     maps: list[Vector]
 
     def mean(self, other: _Seen) -> _Seen:
         """Of two looks at one image, without maps."""
         taps = [(a + b) / np.float32(2) for a, b in zip(self.taps, other.taps, strict=True)]
-        return _Seen(taps, (self.head + other.head) / np.float32(2), [])
+        head = None if self.head is None or other.head is None else (self.head + other.head) / np.float32(2)
+        return _Seen(taps, head, [])
 
 
 class Embedder:
@@ -83,14 +79,14 @@ class Embedder:
             ModelError: A file in it is not what `model.json` says.
         """
         manifest = read_manifest(directory)
-        paths = {file.network: check_file(directory, file) for file in manifest.files}
+        self._files = {file.network: (check_file(directory, file), file) for file in manifest.files}
         self.directory = directory
         self.description: ModelDescription = manifest.description
         self.fingerprint: str = manifest.fingerprint
         self.dimension: int = manifest.description.dimension
         self._label_names = tuple(short_name(label) for label in manifest.label_names)
         self.label_words = label_words(manifest)
-        self._networks = [(part.network, paths[part.network.name]) for part in self.description.parts]
+        self._networks = [(part.network, *self._files[part.network.name]) for part in self.description.parts]
         self._threads = threads
         self._wide = InterpreterPool(self._networks, count=1, threads=threads)
         self._narrow = InterpreterPool(self._networks, count=threads, threads=1) if threads > 1 else self._wide
@@ -151,8 +147,23 @@ def load_embedder(settings: Settings) -> Embedder:
     return Embedder(model_directory(settings, settings.model), threads=settings.threads)
 
 
-def view_of(image: Image.Image, view: View | float) -> tuple[float, float, float, float]:
-    """The box of the view within the picture, in pixels: left, upper, right, lower. A number is a centre's share."""
+def unsafe_score(probabilities: Mapping[str, float]) -> float:
+    """How unsafe an image is, in [0, 1]: hentai and porn count in full, sexy by half."""
+    return probabilities.get("hentai", 0.0) + probabilities.get("porn", 0.0) + 0.5 * probabilities.get("sexy", 0.0)
+
+
+def moderate(probabilities: Mapping[str, float] | None, threshold: float) -> Safety | None:
+    """The verdict on an image, unsafe from a score of `threshold` on; None where the model has no safety head.
+
+    One rule for queries and items, each with a threshold of its own in the settings.
+    """
+    if probabilities is None:
+        return None
+    return Safety(probabilities=dict(probabilities), unsafe=unsafe_score(probabilities) >= threshold)
+
+
+def view_of(image: Image.Image, view: View) -> tuple[float, float, float, float]:
+    """The box of the view within the picture, in pixels: left, upper, right, lower."""
     width, height = image.size
     if view == "whole":
         return 0.0, 0.0, float(width), float(height)
@@ -161,7 +172,7 @@ def view_of(image: Image.Image, view: View | float) -> tuple[float, float, float
     return left, upper, left + edge, upper + edge
 
 
-def prepare(image: Image.Image, how: Preprocessing, view: View | float = "whole") -> Vector:
+def prepare(image: Image.Image, how: Preprocessing, view: View = "whole") -> Vector:
     """A picture of any size as network input: (size, size, 3) float32, `(pixel / 255 - mean) / deviation`."""
     if image.mode != "RGB":
         image = image.convert("RGB")
@@ -170,59 +181,30 @@ def prepare(image: Image.Image, how: Preprocessing, view: View | float = "whole"
     scaled: Vector = np.asarray(square, np.float32) / np.float32(255)
     centred: Vector = scaled - np.array(how.mean, np.float32)
     np.divide(centred, np.array(how.deviation, np.float32), out=centred)
-    return centred
+    return centred if how.order == "rgb" else np.ascontiguousarray(centred[..., ::-1])
 
 
 def joined_vector(parts: Sequence[WeightedNetwork], taps: Sequence[Sequence[Vector]]) -> Vector:
     """One vector of unit length, (dimension,) float32, out of the pooled taps of each part.
 
-    Each tap is made non-negative, raised to its network's power and made unit length; a network's taps are joined and
-    made unit length; the parts are joined with their weights, and the whole is made unit length. Power 0.5 makes the
-    dot product of two vectors the Hellinger kernel (Arandjelović & Zisserman, CVPR 2012).
+    Each tap is made non-negative (unless its network is signed), raised to its network's power and made unit length; a
+    network's taps are joined and made unit length; the parts are joined with their weights, and the whole is made unit
+    length. Power 0.5 of non-negative taps makes the dot product of two vectors the Hellinger kernel (Arandjelović &
+    Zisserman, CVPR 2012).
     """
     shares = [
-        np.float32(part.weight) * _unit(np.concatenate([_unit(_powered(tap, part.network.power)) for tap in part_taps]))
+        np.float32(part.weight) * _unit(np.concatenate([_unit(_powered(tap, part.network)) for tap in part_taps]))
         for part, part_taps in zip(parts, taps, strict=True)
         if part.weight > 0
     ]
     return _unit(np.concatenate(shares))
 
 
-def open_interpreter(path: Path, *, threads: int) -> Interpreter:
-    """A LiteRT interpreter for the file, tensors allocated.
-
-    Raises:
-        ModelError: LiteRT does not take the file.
-    """
-    try:
-        with _native_stderr_dropped():
-            interpreter = Interpreter(model_path=str(path), num_threads=threads)
-            interpreter.allocate_tensors()
-    except (ValueError, RuntimeError) as exc:
-        raise ModelError(
-            f"LiteRT does not take {path.name}: {exc}",
-            valid="A .tflite file that `visor model build` made",
-            remedy=f"Delete {path.parent} and build the model again",
-        ) from exc
-    return interpreter
-
-
-@contextmanager
-def _native_stderr_dropped() -> Iterator[None]:
-    """Drop what is written to file descriptor 2: LiteRT announces its delegate there and has no setting against it."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-def _powered(tap: Vector, power: float) -> Vector:
+def _powered(tap: Vector, network: Network) -> Vector:
+    if network.signed:
+        return np.copysign(np.power(np.abs(tap), np.float32(network.power), dtype=np.float32), tap)
     clipped: Vector = np.maximum(tap, np.float32(0))
-    return np.power(clipped, np.float32(power), dtype=np.float32)
+    return np.power(clipped, np.float32(network.power), dtype=np.float32)
 
 
 def _unit(vector: Vector) -> Vector:
@@ -232,20 +214,23 @@ def _unit(vector: Vector) -> Vector:
 
 
 class _Runner:
-    """One network in one interpreter. One thread at a time may use it."""
+    """One network in one runtime. One thread at a time may use it."""
 
-    def __init__(self, network: Network, path: Path, threads: int) -> None:
-        self._how = network.preprocessing
-        self._taps = len(network.taps)
-        self._interpreter = open_interpreter(path, threads=threads)
-        self._input = self._interpreter.get_input_details()[0]["index"]
-        self._outputs = [output["index"] for output in self._interpreter.get_output_details()]
-        if len(self._outputs) != 2 * self._taps + 1:
+    def __init__(self, network: Network, path: Path, file: NetworkFile, threads: int) -> None:
+        self._network, self._how = network, network.preprocessing
+        self._runtime = open_runtime(path, threads=threads)
+        self._is_ours = not file.outputs
+        count, has_head = len(network.taps), network.head is not None
+        maps = sum(tap.edge > 0 for tap in network.taps)
+        if self._is_ours and len(self._runtime.outputs) != count + has_head + maps:
             raise ModelError(
-                f"{path.name} has {len(self._outputs)} outputs",
-                valid=f"{network.name} has {self._taps} taps, a head and {self._taps} feature maps",
+                f"{path.name} has {len(self._runtime.outputs)} outputs",
+                valid=f"{network.name} has {count} taps{', a head' * has_head} and {maps} feature maps",
                 remedy=f"Delete {path.parent} and build the model again",
             )
+        self._outputs = list(file.outputs or range(count + has_head + maps))
+        [self._input] = self._runtime.inputs
+        self._is_planar = is_planar(self._input.shape)
 
     @property
     def looks_closer(self) -> bool:
@@ -253,23 +238,57 @@ class _Runner:
 
     def see(self, image: Image.Image, *, maps: bool = False, closer: bool = False) -> _Seen:
         """The outputs averaged over the network's views, without maps; or of the whole picture alone, with maps."""
-        views: Sequence[View | float] = ("whole",) if maps else CLOSER_VIEWS if closer else self._how.views
-        wanted = self._outputs if maps else self._outputs[: self._taps + 1]
-        sums: list[Vector] = []
+        views: Sequence[View] = ("whole",) if maps else CLOSER_VIEWS if closer else self._how.views
+        means: list[Vector] = []
         for view in views:
-            self._interpreter.set_tensor(self._input, prepare(image, self._how, view)[None])
-            self._interpreter.invoke()
-            # get_tensor copies, so that the next picture cannot change what was given out.
-            values = [self._interpreter.get_tensor(index)[0] for index in wanted]
-            sums = [a + b for a, b in zip(sums, values, strict=True)] if sums else values
-        means = [total / np.float32(len(views)) for total in sums]
-        return _Seen(taps=means[: self._taps], head=means[self._taps], maps=means[self._taps + 1 :])
+            values = self._outputs_of(prepare(image, self._how, view), maps)
+            means = [a + b for a, b in zip(means, values, strict=True)] if means else values
+        means = [total / np.float32(len(views)) for total in means]
+        count, has_head = len(self._network.taps), self._network.head is not None
+        head = means[count] if has_head else None
+        return _Seen(taps=means[:count], head=head, maps=means[count + has_head :])
+
+    def _outputs_of(self, picture: Vector, maps: bool) -> list[Vector]:
+        """Pooled taps, the head, and the feature maps if they are wanted, of one prepared picture."""
+        given = picture.transpose(2, 0, 1) if self._is_planar else picture
+        taps, has_head = self._network.taps, self._network.head is not None
+        if self._is_ours:
+            wanted = self._outputs if maps else self._outputs[: len(taps) + has_head]
+            return [values[0] for values in self._runtime.run([given[None]], wanted)]
+        values = self._runtime.run([given.reshape(self._shape(given))], self._outputs)
+        raw = [channels_last(one, self._is_planar) for one in values[: len(taps)]]
+        pooled = [one.reshape(-1, one.shape[-1]).mean(0, dtype=np.float32) for one in raw]
+        if has_head:
+            pooled.append(probabilities(values[-1].ravel().astype(np.float32), self._network.logits))
+        return pooled + [one for one, tap in zip(raw, taps, strict=True) if maps and tap.edge]
+
+    def _shape(self, given: Vector) -> tuple[int, ...]:
+        """The picture's shape as the network takes it: with one axis before it, or none."""
+        return (1, *given.shape) if len(self._input.shape) == 4 else given.shape
+
+
+def is_planar(shape: Sequence[int]) -> bool:
+    """Whether an input of a picture has its channels before its rows (as PyTorch has them)."""
+    return len(shape) >= 3 and shape[-3] == 3 and shape[-1] != 3
+
+
+def channels_last(values: Vector, is_planar: bool) -> Vector:
+    """An output for one picture as (…, channels): a feature map, a row of tokens, or a vector."""
+    one = values[0] if values.ndim > 1 and values.shape[0] == 1 else values
+    return one.transpose(1, 2, 0) if is_planar and one.ndim == 3 else one
+
+
+def probabilities(head: Vector, logits: bool) -> Vector:
+    """What a head gives as probabilities that add up to 1."""
+    if logits:
+        head = np.exp(head - head.max())
+    return head / max(float(head.sum()), 1e-12)
 
 
 class InterpreterPool:
-    """Up to `count` copies of a model's interpreters, made when they are first needed and lent to one thread each."""
+    """Up to `count` copies of a model's runtimes, made when they are first needed and lent to one thread each."""
 
-    def __init__(self, networks: Sequence[tuple[Network, Path]], *, count: int, threads: int) -> None:
+    def __init__(self, networks: Sequence[tuple[Network, Path, NetworkFile]], *, count: int, threads: int) -> None:
         self._networks, self._threads = networks, threads
         self._to_make = count
         self._free: SimpleQueue[list[_Runner]] = SimpleQueue()
@@ -299,7 +318,7 @@ class InterpreterPool:
     def _lend(self) -> list[_Runner]:
         with self._making:
             if self._free.empty() and self._to_make:
-                runners = [_Runner(network, path, self._threads) for network, path in self._networks]
+                runners = [_Runner(*network, self._threads) for network in self._networks]
                 self._to_make -= 1
                 return runners
         return self._free.get()

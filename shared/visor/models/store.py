@@ -1,14 +1,18 @@
-"""Where model directories are, and what one holds: `model.json` and a .tflite file for each network."""
+"""Where model directories are, and what one holds: `model.json`, a file for each network, and what goes with it."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
-from visor.errors import ModelError, ModelNotBuilt
-from visor.models.registry import ModelDescription, Variant, describe
+from visor.errors import ModelError, ModelNotBuilt, SettingsError
+from visor.models.description import ModelDescription, Variant
+from visor.models.registry import describe
 from visor.schema.items import Record
 from visor.schema.words import name_weights
 from visor.settings import Settings
@@ -18,15 +22,19 @@ MANIFEST = "model.json"
 
 
 class NetworkFile(Record, frozen=True, kw_only=True):
-    """One .tflite file of a model directory."""
+    """One file of a model directory: a network, or what goes with one."""
 
     network: str
+    """Whose; of what goes with a network its name and the role, such as `mine/tokenizer`."""
     file: str
     sha256: str
     size_bytes: int
     cosine: float
-    """Smallest cosine between a tap of the file and of Keras, measured when it was built."""
+    """Smallest cosine between a tap of the file and of what it was made of, measured when it was built."""
     converter: str
+    outputs: tuple[int, ...] = ()
+    """Places of the taps, then of the head, among the outputs of a file that Visor did not make; they are pooled when
+    they have been computed. None: the file gives pooled taps, head and feature maps, in this order."""
 
 
 class ModelManifest(Record, frozen=True, kw_only=True):
@@ -44,29 +52,45 @@ class ModelManifest(Record, frozen=True, kw_only=True):
 
 
 def models_folder(settings: Settings) -> Path:
-    return settings.home / "models"
+    return Path(settings.models).expanduser() if settings.models else settings.home / "models"
 
 
 def model_directory(settings: Settings, name: str, variant: Variant = "int8") -> Path:
     """Where the model of that name is or would be.
 
+    A model that nobody describes here, but that was built, is the latest one of that name: the functions have no
+    visor.toml.
+
     Raises:
         SettingsError: There is no such model.
     """
-    description = describe(name)
+    try:
+        description = describe(name, settings)
+    except SettingsError:
+        built = [path for path in built_models(settings) if path.manifest.description.name == name]
+        if not built or settings.config.is_file():
+            raise
+        return max(built, key=lambda one: one.manifest.built_at).directory
     suffix = "" if variant == "int8" else f"-{variant}"
     return models_folder(settings) / f"{description.name}-{description.fingerprint(variant)[:12]}{suffix}"
 
 
+class BuiltModel(NamedTuple):
+    directory: Path
+    manifest: ModelManifest
+
+
+def built_models(settings: Settings) -> Iterator[BuiltModel]:
+    """The models that are built here, by the names of their directories; damaged ones are passed over."""
+    for path in sorted(models_folder(settings).glob(f"[!.]*/{MANIFEST}")):
+        with suppress(ModelError):
+            yield BuiltModel(path.parent, read_manifest(path.parent))
+
+
 def find_model_directory(settings: Settings, fingerprint: str) -> Path | None:
     """Where the model with that fingerprint is; None if it is not here."""
-    for path in sorted(models_folder(settings).glob(f"[!.]*/{MANIFEST}")):
-        try:
-            if read_manifest(path.parent).fingerprint == fingerprint:
-                return path.parent
-        except ModelError:
-            continue
-    return None
+    found = (one.directory for one in built_models(settings) if one.manifest.fingerprint == fingerprint)
+    return next(found, None)
 
 
 def model_fingerprint(settings: Settings) -> str:
@@ -91,15 +115,16 @@ def read_manifest(directory: Path) -> ModelManifest:
     except FileNotFoundError as exc:
         raise ModelNotBuilt(
             f"There is no model in {directory}",
-            valid=f"A model directory holds {MANIFEST} and a .tflite file for each network",
+            valid=f"A model directory holds {MANIFEST} and a file for each network",
             remedy="Run `visor model build`",
         ) from exc
     except msgspec.DecodeError as exc:
         raise _damaged(path, f"is not valid: {exc}") from exc
     if manifest.format != FORMAT:
         raise _damaged(path, f"has format {manifest.format}, this Visor reads {FORMAT}")
-    if manifest.description.sees_labels and len(manifest.label_names) != 1000:
-        raise _damaged(path, f"names {len(manifest.label_names)} of 1000 labels")
+    classes = next((p.network.classes for p in manifest.description.parts if p.network.head == "labels"), 0)
+    if len(manifest.label_names) != classes:
+        raise _damaged(path, f"names {len(manifest.label_names)} of {classes} labels")
     return manifest
 
 

@@ -44,7 +44,7 @@ def classify_matches(
     """A verdict for each of k matches; `similar` where there is nothing to align with them.
 
     Args:
-        similarities: (k,) to the query.
+        similarities: (k,) to the query; NaN where only words were asked for.
         hashes: (k,) of `perceptual_hash`.
         aligner: The image that was searched for, if it was one. Otherwise a stored sketch stands in.
         query_hash: Hash of the item that was searched for, if it was one. A vector (a link to an answer) has none: the

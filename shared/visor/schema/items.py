@@ -23,6 +23,10 @@ ITEM_BYTES_MAX = 131_072
 NAME_BYTES_MAX = 500
 """Of the name of an attribute."""
 PRICE_MAX = 1e15
+SEARCHED = ("brand", "category")
+"""Attributes that items are found by in words, besides the keywords that are declared."""
+TEXT_BYTES_MAX = 2_000
+"""Of what an item is found by in words: so many times 64 stay far below the 1 MiB of a document of Firestore."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -275,6 +279,8 @@ class FacetRow(Record, frozen=True, kw_only=True):
     """Those of `labels` that the item is filtered by; None: all of them."""
     words: tuple[str, ...] = ()
     """Stems of what it is called, to compare with the names of a query's labels."""
+    texts: dict[str, str] | None = None
+    """What it is found by in words, by field: title, description and attributes; None in objects of before."""
     product: str | None = None
     """16 hex digits, the same for all items of one product."""
     pixels: int = 0
@@ -299,11 +305,33 @@ class FacetRow(Record, frozen=True, kw_only=True):
             facet_labels=tuple(
                 label.name for label in labels if is_facet(label.name, label.probability, item.title, item.collection)
             ),
+            texts=item_texts(item),
             product=None if item.group is None else _digest(item.source, item.group).hex(),
             pixels=size[0] * size[1],
             declared=item.attributes,
             values={name: item.extra[name] for name in item.attributes if name in item.extra},
         )
+
+
+def item_texts(item: Item) -> dict[str, str]:
+    """What an item is found by in words, by field, without its collection and labels: 2,000 bytes at most."""
+    named = (*SEARCHED, *(name for name, type_ in item.attributes.items() if type_ == "keyword"))
+    extra = {name: item.extra[name] for name in named if item.extra.get(name)}
+    texts, left = {}, TEXT_BYTES_MAX
+    for name, text in ({"title": item.title} | extra | {"description": item.description or ""}).items():
+        kept = text.encode()[:left].decode(errors="ignore")
+        left -= len(kept.encode())
+        if kept:
+            texts[name] = kept
+    return texts
+
+
+def said_of(row: FacetRow) -> dict[str, str]:
+    """All that an item is found by in words, by field; nothing where it was not kept."""
+    if row.texts is None:
+        return {}
+    labels = row.labels if row.facet_labels is None else row.facet_labels
+    return row.texts | {"collection": row.collection or "", "labels": ", ".join(labels)}
 
 
 class FacetUpdate(Record, frozen=True, kw_only=True):

@@ -17,8 +17,8 @@ from PIL import Image
 
 from visor.errors import BadRequest
 from visor.index.format.container import Array
+from visor.models.description import ModelDescription
 from visor.models.embedder import Embedder, joined_vector
-from visor.models.registry import ModelDescription
 from visor.schema.items import Item
 from visor.schema.search import ExplainAnswer, ExplainRequest, HeatMap
 from visor.search.service import SearchService
@@ -56,6 +56,13 @@ class Explainer:
             ImageError: A picture cannot be had or decoded.
         """
         match = self.service.found(request.match)
+        model = self.service.embedder.description
+        if not model.has_maps:
+            raise BadRequest(
+                f"The model {model.name} has no heat-map: its vector is not made of feature maps",
+                valid="A model that `visor model list` shows with heat-map",
+                remedy="Search without the heat-map, or tap a layer that gives a feature map",
+            )
         query = self.service.query_picture(request, upload, self._item_picture)
         likeness = explain(
             self.service.embedder, query, self._item_picture(match.item), mean=self.service.common_vector()

@@ -22,8 +22,8 @@ from visor.imaging.decode import DecodedImage, decode_image
 from visor.index.format.container import unit
 from visor.index.format.looks import LOOK_BYTES, pack_look, traits
 from visor.index.format.projection import query_vector
-from visor.models.embedder import Embedder
-from visor.models.moderation import moderate
+from visor.index.words.analysis import words_of
+from visor.models.embedder import Embedder, moderate
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import Label, Safety
@@ -45,6 +45,7 @@ class Query:
     """What is known of a query once it is a vector."""
 
     vector: np.ndarray
+    """(d,) float32, or (0,) where only words were asked for."""
     hashes: np.ndarray | None = None
     aligner: Aligner | None = None
     labels: tuple[Label, ...] = ()
@@ -99,22 +100,45 @@ class QueryReader:
         # Pixels are what takes memory, and threads of their own keep a heap of that size each.
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
 
-    def check(self, request: SearchRequest, upload: bytes | None) -> None:
-        """Raise `BadRequest` unless exactly one thing is searched for, or several as examples."""
+    def check(self, request: SearchRequest, upload: bytes | None, *, words_alone: bool = False) -> None:
+        """Raise `BadRequest` unless exactly one thing is searched for, or several as examples; `words_alone` may be it,
+        too."""
         given = [name for name in ("image", "url", "vector", "item") if getattr(request, name) is not None]
         if upload is not None:
             given.insert(0, "image")
-        if len(given) > 1 or not (given or request.examples):
+        if words_alone and request.text is not None:
+            self._check_text(request, bool(given or request.examples))
+        if len(given) > 1 or not (given or request.examples or (words_alone and request.text is not None)):
             raise BadRequest(
                 f"The request has {' and '.join(given) or 'nothing to search for'}",
-                valid="Exactly one of image, url, vector, item; further pictures are examples, which also stand alone",
+                valid="Exactly one of image, url, vector, item; text and examples go with it or stand alone",
                 remedy="Send one",
             )
         if (request.box or request.exclude) and given not in (["image"], ["url"]):
             raise BadRequest(
-                f"A box or excluded parts do not go with {given[0] if given else 'examples alone'}",
+                f"A box or excluded parts do not go with {given[0] if given else 'examples or text alone'}",
                 valid="They go with a picture: image or url",
                 remedy="Send the picture, or leave them out",
+            )
+
+    def _check_text(self, request: SearchRequest, has_picture: bool) -> None:
+        if request.metric is not None:
+            raise BadRequest(
+                "A metric does not go with text",
+                valid="Text alone, or beside a picture in mode fast or exact",
+                remedy="Leave the metric or the text out",
+            )
+        if not has_picture and not any(words_of(request.text or "")):
+            raise BadRequest(
+                f"The text {request.text!r:.80} has no word",
+                valid="Letters or digits",
+                remedy="Send words or a picture",
+            )
+        if not has_picture and request.min_similarity is not None:
+            raise BadRequest(
+                "min_similarity does not go with text alone",
+                valid="It goes with a picture",
+                remedy="Send a picture, or use min_confidence",
             )
 
     def picture(self, request: SearchRequest, upload: bytes | None, *, side: int | None = None) -> Image.Image:
@@ -308,7 +332,8 @@ def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
 
 def query_answer(query: Query) -> QueryAnswer:
     # A vector alone does not say that nothing is in the picture, so none is given to link to.
-    vector = None if query.blank else encode_vector(query.vector, query.look if query.is_across else None)
+    is_blank = query.blank is not None or not len(query.vector)
+    vector = None if is_blank else encode_vector(query.vector, query.look if query.is_across else None)
     return QueryAnswer(
         vector=vector,
         item=query.item,

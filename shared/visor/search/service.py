@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,14 +26,16 @@ from visor.index.search.fusion import query_words
 from visor.index.search.hits import Hit, Hits, NearestRows
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
+from visor.index.words.query import TextQuery
 from visor.models.embedder import Embedder
 from visor.near_duplicates.verdict import Verdict, classify_matches
-from visor.schema.items import ITEM_ID, IndexedItem, Item, Safety
+from visor.schema.items import ITEM_ID, FacetRow, IndexedItem, Item, Safety, said_of
 from visor.schema.search import (
     FacetsAnswer,
     FeedbackRequest,
     Filters,
     Guess,
+    Highlight,
     IndexAnswer,
     Match,
     SafetyAnswer,
@@ -56,6 +59,8 @@ GUESS_FROM = 12
 DOCUMENTS_LOST = (
     "Similar pictures are indexed, but what is known of their items is lost. `visor check` says what to do."
 )
+WORDS_CONFIDENCE = 0.9
+"""Confidence of a match that says all words that were asked for (docs/decisions/words.md)."""
 COPY_CONFIDENCE: dict[Verdict, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
 """What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
 
@@ -253,11 +258,14 @@ class SearchService:
 
     def _query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch, across: Across | None) -> Query:
         """The query, with a closer look where it stands on the visitors' side of a gap."""
-        self.queries.check(request, upload)
+        self.queries.check(request, upload, words_alone=True)
         if request.examples:
             return self._combined_query(request, upload, watch, across)
         if request.item is not None:
             return self._item_query(request.item)
+        if upload is None and request.image is None and request.url is None and request.vector is None:
+            # Where the model reads texts, their vector belongs here.
+            return Query(vector=np.empty(0, np.float32))
         query = self.queries.query(request, upload, watch, closer=across is not None)
         closer = query if request.vector is not None else query.closer
         if (
@@ -304,6 +312,8 @@ class SearchService:
 
     def _hidden(self, query: Query) -> frozenset[str]:
         """Items that were said to be no match for this query. A search does not wait for a store that is away."""
+        if not len(query.vector):
+            return frozenset()
         try:
             with request_usage(None):
                 return self.feedback.hidden(query_key(query.vector, query.item))
@@ -317,11 +327,12 @@ class SearchService:
             fusion = across.fusion(query.traits, self.searcher.space, words)
         search = partial(
             self.searcher.search,
-            query.vector,
+            query.vector if len(query.vector) else None,
             mode=request.mode,
             metric=request.metric,
             leave_out=hidden | query.items | ({query.item} if query.item is not None else set()),
             fusion=fusion,
+            text=request.text,
             judged=query.judged,
         )
         order = Order(
@@ -331,7 +342,7 @@ class SearchService:
             by_product=request.group,
             similarity_min=request.min_similarity,
         )
-        if request.min_confidence > 0 or request.sort == "most_changed":
+        if len(query.vector) and (request.min_confidence > 0 or request.sort == "most_changed"):
             near = hits_of(search(k=1).nearest, request.metric)
             sure = self.confidence.judge(near, [label.name for label in query.labels], across).matches
             verdicts = _verdicts(query, near)
@@ -343,8 +354,13 @@ class SearchService:
             order = replace(order, among=among, copies=copies)
         return search(k=min(request.k, self.settings.k_max), filters=request.filters, order=order)
 
+    def complete(self, text: str, limit: int) -> list[str]:
+        """Words of the catalogue that the last word of a text begins, the most frequent first."""
+        self.refresh()
+        return self.searcher.complete(text, limit)
+
     def _judge(self, request: SearchRequest, query: Query, hits: Hits, across: Across | None) -> Judgement:
-        is_plain = query.item is None and request.filters == Filters() and across is None
+        is_plain = query.item is None and request.filters == Filters() and across is None and not request.text
         if hits.hits and is_plain and hits.mode == "fast":
             self.recall_monitor.sample(query.vector)
         return self.confidence.judge(hits, [label.name for label in query.labels], across)
@@ -366,32 +382,48 @@ class SearchService:
         verdicts = _verdicts(query, hits)
         is_blank = query.blank is not None
         matches = [
-            self._match(hit, verdict, max(confidence, COPY_CONFIDENCE[verdict]), found, is_blank, request.sort)
-            for hit, verdict, confidence in zip(hits.hits, verdicts, confidences, strict=True)
+            self._match(hit, verdict, max(one, COPY_CONFIDENCE[verdict]), found, is_blank, request.sort, hits.text)
+            for hit, verdict, one in zip(hits.hits, verdicts, confidences, strict=True)
         ]
         sure = (match for match in matches if match is not None and match.confidence >= request.min_confidence)
         return tuple(islice(sure, request.k))
 
     def _match(
-        self, hit: Hit, verdict: Verdict, confidence: float, found: dict[str, IndexedItem], is_blank: bool, sort: Sort
+        self,
+        hit: Hit,
+        verdict: Verdict,
+        confidence: float,
+        found: dict[str, IndexedItem],
+        is_blank: bool,
+        sort: Sort,
+        text: TextQuery | None,
     ) -> Match | None:
         """None where the item was deleted a moment ago and the index has not heard of it."""
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
             return None
-        # What an order is by is the hit's own.
-        places.sort(key=lambda place: (sort != "likeness" and place.item.id != hit.id, *offer_sort_key(place)))
+        worded = text is not None and hit.text_score is not None
+        # What an order is by, and whose words met, is the hit's own.
+        is_own = worded or sort != "likeness"
+        places.sort(key=lambda place: (is_own and place.item.id != hit.id, *offer_sort_key(place)))
         first = self._shown(places[0])
         if is_blank or first.blank is not None:
             verdict, confidence = "similar", 0.0
+        highlights: tuple[Highlight, ...] = ()
+        if worded and text is not None:
+            highlights, share = text.where(said_of(FacetRow.of(first.item, first.labels)))
+            if math.isnan(hit.similarity):
+                confidence = words_confidence(share)
         return Match(
             item=first.item,
-            similarity=round(hit.similarity, 6),
+            similarity=None if math.isnan(hit.similarity) else round(hit.similarity, 6),
             confidence=round(confidence, 4),
             verdict=verdict,
             places=tuple(offer_of(self._shown(indexed)) for indexed in places) if len(places) > 1 else (),
             labels=first.labels,
             indexed_at=first.indexed_at,
+            text_score=None if hit.text_score is None else round(hit.text_score, 4),
+            highlights=highlights,
             product=tuple(offer_of(self._shown(found[i])) for i in hit.product if i in found),
         )
 
@@ -402,6 +434,12 @@ class SearchService:
             return indexed
         item = msgspec.structs.replace(indexed.item, image_url=address)
         return msgspec.structs.replace(indexed, item=item)
+
+
+def words_confidence(share: float) -> float:
+    """Confidence of a match that says this share of the words that were asked for, by their rarity: none where it says
+    half of it or less, since a thing that lacks the rarer word is another one."""
+    return WORDS_CONFIDENCE * max(0.0, 2 * share - 1)
 
 
 def hits_of(nearest: NearestRows | None, metric: str | None) -> Hits:

@@ -16,7 +16,6 @@ colour = "keyword"       # or "number", "flag", "date"
 from __future__ import annotations
 
 import re
-import tomllib
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,18 +23,17 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
+from visor.config_errors import parse_config
 from visor.errors import NotConfigured, SettingsError
+from visor.owner_file import CONFIGURATION_FILE, OwnerFile
 from visor.schema.attributes import ATTRIBUTES_MAX, TYPES, AttributeType
 from visor.schema.items import Record
 from visor.schema.search import FACETS
-from visor.sources.config_errors import parse_config
 from visor.sources.contract import Source, SourceContext
 from visor.sources.registry import open_source, source_class
 
-CONFIGURATION_FILE = "visor.toml"
 PUSHED = "push"
 """The source of items that their owner sends; no crawled source may have this name."""
-NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 
 _EVERY = re.compile(r"(\d{1,4})\s*(min|h|d|w)\Z")
 _SECONDS = {"min": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -79,34 +77,15 @@ class SourcesFile:
     """
 
     def __init__(self, text: str, path: str | Path = CONFIGURATION_FILE) -> None:
-        self.path = str(path)
-        self._text = text
-        try:
-            document = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as exc:
-            raise SettingsError(
-                f"{self.path} is not valid TOML: {exc}", valid="https://toml.io", remedy="Correct that line"
-            ) from exc
-        unknown = sorted(document.keys() - {"sources", "attributes"})
-        if unknown:
-            raise self._error_at(
-                unknown[0], f"{unknown[0]} is not a key of {CONFIGURATION_FILE}", valid="Keys are sources, attributes"
-            )
-        self.attributes = self._declared(document.get("attributes", {}))
-        tables = document.get("sources", {})
-        if not isinstance(tables, dict):
-            raise self._error_at("sources", "sources is not a table", valid="[sources.NAME] starts a source")
-        self.entries = {name: self._entry(name, table) for name, table in tables.items()}
+        self._file = OwnerFile(text, path)
+        self.path = self._file.path
+        self.attributes = self._declared(self._file.document.get("attributes", {}))
+        self.entries = {name: self._entry(name, table) for name, table in self._file.tables("sources").items()}
 
     @classmethod
     def load(cls, path: Path) -> SourcesFile:
         """The sources of a file; none if the file does not exist."""
-        try:
-            return cls(path.read_text("utf-8"), path)
-        except FileNotFoundError:
-            return cls("", path)
-        except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError(f"{path} cannot be read: {exc}") from exc
+        return cls(*OwnerFile.text_of(path))
 
     def entry(self, name: str) -> SourceEntry:
         """The source of that name. Raises `SettingsError` if it does not exist."""
@@ -128,9 +107,9 @@ class SourcesFile:
         try:
             return open_source(name, entry.own, context)
         except SettingsError as exc:
-            raise self._located(exc, f"sources.{name}") from exc
+            raise self._file.located(exc, f"sources.{name}") from exc
         except NotConfigured as exc:
-            raise self._error_at(f"sources.{name}", exc.reason) from exc
+            raise self._file.error_at(f"sources.{name}", exc.reason) from exc
 
     def remember(self, name: str, own: dict[str, Any]) -> None:
         """Add a source that the index remembers, unless the file itself has one of that name."""
@@ -149,16 +128,18 @@ class SourcesFile:
         """The attributes by name, with their types."""
         if not isinstance(table, dict) or len(table) > ATTRIBUTES_MAX:
             found = f"it has {len(table)} keys" if isinstance(table, dict) else "it is not a table"
-            raise self._error_at("attributes", f"[attributes]: {found}", valid=f"At most {ATTRIBUTES_MAX} attributes")
+            raise self._file.error_at(
+                "attributes", f"[attributes]: {found}", valid=f"At most {ATTRIBUTES_MAX} attributes"
+            )
         for name, type_ in table.items():
             if name in (*FACETS, "price", "date") or not name.strip():
-                raise self._error_at(
+                raise self._file.error_at(
                     f"attributes.{name}",
                     f"{name!r} cannot name an attribute",
                     valid=f"A name in `extra` other than {', '.join(FACETS)}, price and date, which items always have",
                 )
             if type_ not in TYPES:
-                raise self._error_at(
+                raise self._file.error_at(
                     f"attributes.{name}", f"attributes.{name} = {type_!r}", valid=f"One of {', '.join(TYPES)}"
                 )
         return dict(table)
@@ -166,13 +147,8 @@ class SourcesFile:
     def _entry(self, name: str, table: Any) -> SourceEntry:
         where = f"sources.{name}"
         if name == PUSHED:
-            raise self._error_at(where, f"'{name}' is reserved for pushed items (POST /v1/items)", valid="Another name")
-        if not NAME.match(name):
-            raise self._error_at(
-                where, f"'{name}' cannot name a source", valid="At most 63 of a-z, 0-9, - and _, not - or _ first"
-            )
-        if not isinstance(table, dict):
-            raise self._error_at(where, f"{where} is not a table", valid=f"[{where}] starts a source")
+            found = f"'{name}' is reserved for pushed items (POST /v1/items)"
+            raise self._file.error_at(where, found, valid="Another name")
         names = set(CommonKeys.__struct_fields__)
         own = {key: value for key, value in table.items() if key not in names or key == "kind"}
         try:
@@ -186,16 +162,8 @@ class SourcesFile:
                 kind, cls, keys = source_class(name, own)
                 parse_config(keys, cls.Config, where=where, what=f"a source of kind {kind}")
         except SettingsError as exc:
-            raise self._located(exc, where) from exc
+            raise self._file.located(exc, where) from exc
         return SourceEntry(name=name, common=common, own=own)
-
-    def _located(self, exc: SettingsError, where: str) -> SettingsError:
-        """The error with the line of the deepest key that it names."""
-        named = re.search(rf"{re.escape(where)}[\w.-]*", exc.found)
-        return self._error_at(named[0].rstrip(".") if named else where, exc.found, valid=exc.valid, remedy=exc.remedy)
-
-    def _error_at(self, key: str, found: str, *, valid: str = "", remedy: str = "") -> SettingsError:
-        return SettingsError(f"{self.path}, line {line_of(self._text, key)}: {found}", valid=valid, remedy=remedy)
 
 
 def _seconds(text: str, key: str) -> int:
@@ -203,30 +171,3 @@ def _seconds(text: str, key: str) -> int:
     if match is None or int(match[1]) == 0:
         raise SettingsError(f"{key} = {text!r} is not an interval", valid="A number and min, h, d or w: '30min', '1d'")
     return int(match[1]) * _SECONDS[match[2]]
-
-
-def line_of(text: str, key: str) -> int:
-    """The line, from 1, at which a dotted key stands in a valid TOML text, or the nearest table that could hold it.
-
-    tomllib does not report positions, so the text is parsed statement by statement: as many lines as parse on their
-    own, below the header of their table.
-    """
-    lines = text.splitlines()
-    header, start = "", 0
-    best, best_depth = 1, 0
-    for end in range(1, len(lines) + 1):
-        statement = "\n".join(lines[start:end])
-        is_header = statement.lstrip().startswith("[")
-        try:
-            value: Any = tomllib.loads(statement if is_header else f"{header}\n{statement}")
-        except tomllib.TOMLDecodeError:
-            continue
-        depth = 0
-        for part in key.split("."):
-            if not isinstance(value, dict) or part not in value:
-                break
-            value, depth = value[part], depth + 1
-        if depth > best_depth:
-            best, best_depth = start + 1, depth
-        header, start = statement if is_header else header, end
-    return best

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any, cast
 
+from visor.config_errors import parse_config
 from visor.errors import NotConfigured, SettingsError
-from visor.sources.config_errors import parse_config
+from visor.plugins import plugins
 from visor.sources.contract import Source, SourceConfig, SourceContext, SourceKind
 from visor.sources.gate import GuardedSource
 from visor.sources.secrets import Secrets
@@ -22,17 +23,7 @@ def kinds(found: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint]:
     Raises:
         SettingsError: Two plug-ins register the same name.
     """
-    by_name: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=GROUP) if found is None else found:
-        other = by_name.setdefault(entry.name, entry)
-        # A development install can list the same entry point twice.
-        if other.value != entry.value:
-            raise SettingsError(
-                f"Two plug-ins register the source kind '{entry.name}': {_described(other)} and {_described(entry)}",
-                valid="A kind has one name of its own",
-                remedy="Uninstall one of them, or rename its entry point in its pyproject.toml",
-            )
-    return dict(sorted(by_name.items()))
+    return plugins(GROUP, "source kind", found)
 
 
 def load_kind(kind: str, key: str = "kind") -> SourceKind:
@@ -99,7 +90,3 @@ def source_class(name: str, config: Mapping[str, Any]) -> tuple[str, SourceKind,
             remedy="Give its class one, as docs/sources.md shows",
         )
     return kind, cls, {key: value for key, value in config.items() if key != "kind"}
-
-
-def _described(entry: EntryPoint) -> str:
-    return f"{entry.value} ({entry.dist.name if entry.dist else 'unknown package'})"

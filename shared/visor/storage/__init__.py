@@ -97,7 +97,8 @@ def has_any(settings: Settings) -> bool:
 
 def _indexes(settings: Settings) -> list[str]:
     folder = settings.home / INDEXES
-    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted(path.name for path in found if path.is_dir() and not path.name.startswith("."))
 
 
 def existing(settings: Settings) -> Settings:

@@ -17,7 +17,7 @@ CHECKPOINT_BYTES_MAX = 32_000_000
 
 
 class BrokenContract(AssertionError):
-    """A source breaks the contract."""
+    """A source or a model breaks the contract."""
 
 
 @contextmanager

@@ -52,10 +52,12 @@ from visor.web.schema import (
     SearchesAnswer,
     SearchOutcome,
     StatsAnswer,
+    SuggestAnswer,
 )
 
 LOG = logging.getLogger("visor.web")
 SEARCHES_REMEMBERED = 1_000
+TEXT_MAX, SUGGESTIONS = 400, 8
 FEEDBACK_BYTES_MAX = 100_000
 """A vector in base64 is 9 KB."""
 
@@ -241,6 +243,12 @@ class HttpApi:
 
     def _facets(self, request: Request, owner: bool) -> Response:
         return _json(self.service().facets(parse_filters(request.args)))
+
+    def _suggest(self, request: Request, owner: bool) -> Response:
+        text = request.args.get("text", "")
+        if len(text) > TEXT_MAX:
+            raise BadRequest(f"text has {len(text)} characters", valid=f"At most {TEXT_MAX}", remedy="Shorten it")
+        return _json(SuggestAnswer(words=tuple(self.service().complete(text, SUGGESTIONS))))
 
     def _items(self, request: Request, owner: bool) -> Response:
         limit = request.args.get("limit", str(ITEMS_DEFAULT))

@@ -21,7 +21,7 @@ import yaml
 from scripts import publish
 from scripts.model_key import model_key
 
-from visor.models.registry import NSFWJS
+from visor.models.builtin import NSFWJS
 from visor.settings import Settings
 
 pytestmark = pytest.mark.build

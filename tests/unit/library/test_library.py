@@ -106,6 +106,15 @@ def test_options_are_those_of_the_endpoint(index: visor.Index, folder: Path) -> 
     assert index.search(path, metric="cityblock").metric == "cityblock"
 
 
+def test_words_are_searched_for(index: visor.Index, folder: Path) -> None:
+    found = index.search(text="ambre")
+    assert [(match.item.title, match.similarity) for match in found] == [("amber", None)]
+    assert found[0].highlights[0].spans == ((0, 5),)
+    both = index.search(folder / "warm" / "red.png", text="blue")
+    assert {match.item.title for match in both[:2]} == {"red", "blue"}
+    assert [match.text_score is not None for match in both].count(True) == 1
+
+
 def test_a_picture_is_turned_as_its_exif_says(index: visor.Index, folder: Path) -> None:
     with Image.open(folder / "warm" / "amber.png") as image:
         turned = image.transpose(Image.Transpose.ROTATE_90)

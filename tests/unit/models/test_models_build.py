@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import http.server
 import importlib.util
 import os
 import shutil
@@ -11,21 +10,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from tests.small_networks import Origin
 
 from visor.errors import ModelError, ModelNotBuilt
-from visor.models import registry as description
+from visor.models import builtin
 from visor.models.build import builder as build
 from visor.models.build.builder import ensure_model
 from visor.models.build.fetch import fetch
+from visor.models.builtin import EFFICIENTNET
+from visor.models.description import Download, ModelDescription, Network
 from visor.models.embedder import Embedder, joined_vector, load_embedder, prepare
-from visor.models.registry import BUILT, DEFAULT, EFFICIENTNET, Download, Network, describe
+from visor.models.registry import BUILT, DEFAULT, describe
 from visor.models.store import MANIFEST, ModelManifest, model_directory, read_manifest
 from visor.settings import Settings
 
@@ -40,11 +41,10 @@ needs_tensorflow = pytest.mark.skipif(
 
 def with_imagenet_from(source: Download, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the model `imagenet` take its weights from elsewhere."""
-    imagenet = describe("imagenet")
+    imagenet = builtin.IMAGENET_MODEL
     network = msgspec.structs.replace(imagenet.parts[0].network, source=source)
     parts = (msgspec.structs.replace(imagenet.parts[0], network=network), *imagenet.parts[1:])
-    models = [m for m in description.MODELS if m.name != "imagenet"]
-    monkeypatch.setattr(description, "MODELS", (msgspec.structs.replace(imagenet, parts=parts), *models))
+    monkeypatch.setattr(builtin, "IMAGENET_MODEL", msgspec.structs.replace(imagenet, parts=parts))
 
 
 def shared_data() -> Path:
@@ -130,7 +130,7 @@ def test_builders_at_the_same_time_build_once(tmp_path: Path, monkeypatch: pytes
     started = threading.Barrier(4, timeout=20)
     built: list[Path] = []
 
-    def slow(scratch: Path, model: description.ModelDescription, *_: object) -> None:
+    def slow(scratch: Path, model: ModelDescription, *_: object) -> None:
         built.append(scratch)
         assert not model_directory(settings, "efficientnet_lite0").exists()
         manifest = ModelManifest(
@@ -205,19 +205,10 @@ def random_weights(tmp_path: Path) -> Iterator[Download]:
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
     content = path.read_bytes()
-    handler = partial(_Quiet, directory=str(folder))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_address[1]}/weights.h5"
-        yield Download(url=url, checksum=f"md5:{hashlib.md5(content).hexdigest()}", size_bytes=len(content))
-        server.shutdown()
-        thread.join()
-
-
-class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args: object) -> None:
-        pass
+    with Origin(folder) as url:
+        yield Download(
+            url=f"{url}/weights.h5", checksum=f"md5:{hashlib.md5(content).hexdigest()}", size_bytes=len(content)
+        )
 
 
 @needs_tensorflow
@@ -250,10 +241,10 @@ KERAS = """
 import sys
 from pathlib import Path
 import msgspec, numpy as np
-from visor.models.registry import Network
+from visor.models.description import Network
 from visor.models.build.networks import keras_network
 network = msgspec.json.decode(sys.argv[1], type=Network)
-model = keras_network(network, Path(sys.argv[2]))
+model, _ = keras_network(network, Path(sys.argv[2]))
 outputs = model.predict(np.load(sys.argv[3]), batch_size=4, verbose=0)
 np.savez(sys.argv[4], *[np.asarray(o) for o in outputs[: len(network.taps) + 1]])
 """

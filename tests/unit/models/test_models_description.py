@@ -6,9 +6,12 @@ import msgspec
 import pytest
 
 from visor.errors import SettingsError
-from visor.models.registry import BUILT, DEFAULT, EFFICIENTNET, MODELS, ModelDescription, WeightedNetwork, describe
+from visor.models.builtin import EFFICIENTNET
+from visor.models.description import ModelDescription, WeightedNetwork
+from visor.models.registry import BUILT, DEFAULT, describe, installed
 
 JOINED = describe("nsfwjs+efficientnet_lite0")
+MODELS = [describe(name) for name in installed()]
 
 
 def with_network(model: ModelDescription, part: int, **changes: object) -> ModelDescription:
@@ -40,7 +43,7 @@ def test_dimension_must_be_what_the_parts_make() -> None:
 
 
 def test_unknown_model_is_told_with_what_there_is() -> None:
-    with pytest.raises(SettingsError, match=r"no model named 'resnet'.*auto, imagenet, nsfwjs"):
+    with pytest.raises(SettingsError, match=r"no model named 'resnet'.*auto, efficientnet_lite0, imagenet, nsfwjs"):
         describe("resnet")
 
 

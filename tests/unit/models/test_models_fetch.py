@@ -12,7 +12,7 @@ import pytest
 
 from visor.errors import WeightsUnavailable
 from visor.models.build.fetch import fetch
-from visor.models.registry import Download, Package
+from visor.models.description import Download, Package
 
 CONTENT = b"weights" * 1000
 

@@ -15,8 +15,9 @@ from PIL import Image
 
 from visor.errors import ModelError, ModelNotBuilt
 from visor.models.build.convert import sample_picture
+from visor.models.builtin import EFFICIENTNET, NSFWJS
+from visor.models.description import SAFETY_CLASSES, Preprocessing, WeightedNetwork
 from visor.models.embedder import Embedder, joined_vector, prepare, view_of
-from visor.models.registry import EFFICIENTNET, NSFWJS, SAFETY_CLASSES, Preprocessing, WeightedNetwork
 from visor.models.store import MANIFEST
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "models"

@@ -15,8 +15,9 @@ from tests.unit.sources.catalogue_server import context_for
 from visor.cli.main import cli
 from visor.errors import NotConfigured, SettingsError
 from visor.ingest.schedule import due, next_run, states
+from visor.owner_file import line_of
 from visor.schema.items import CrawlRun
-from visor.sources.config import SourcesFile, line_of
+from visor.sources.config import SourcesFile
 from visor.sources.registry import kinds, load_kind
 
 TEXT = '''# An owner's sources

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 
 from visor.errors import BadRequest
@@ -48,6 +50,9 @@ class FacetColumns:
     labels: ListColumn
     words: ListColumn
     """Stems of the item's title, collection and category; empty in objects of before."""
+    texts: Array
+    """(n,) objects: `FacetRow.texts` as JSON in bytes; empty where it was not kept, and in a segment, whose texts lie
+    apart."""
     products: Array
     pixels: Array
     attributes: Mapping[AttributeKey, AttributeColumn]
@@ -72,6 +77,7 @@ class FacetColumns:
             date=np.array([NO_DATE if row.date is None else day_of(row.date) for row in rows], np.int32),
             labels=labels,
             words=words,
+            texts=_objects([b"" if row.texts is None else msgspec.json.encode(row.texts) for row in rows]),
             products=np.array([int(row.product or "0", 16) for row in rows], np.uint64),
             pixels=np.array([min(row.pixels, 0xFFFFFFFF) for row in rows], np.uint32),
             attributes={
@@ -106,6 +112,7 @@ class FacetColumns:
             date=np.concatenate([part.date for part in parts]),
             labels=labels,
             words=words,
+            texts=np.concatenate([part.texts for part in parts]),
             products=np.concatenate([part.products for part in parts]),
             pixels=np.concatenate([part.pixels for part in parts]),
             attributes={key: AttributeColumn.concat([part.attribute(key) for part in parts]) for key in keys},
@@ -120,6 +127,7 @@ class FacetColumns:
             date=self.date[rows],
             labels=self.labels.take(rows),
             words=self.words.take(rows),
+            texts=self.texts[rows],
             products=self.products[rows],
             pixels=self.pixels[rows],
             attributes={key: column.take(rows) for key, column in self.attributes.items()},
@@ -201,6 +209,12 @@ class FacetColumns:
         arrays |= {prefix + name: values for name, values in also.items() if values.any()}
         return arrays | attribute_tensors(self.attributes, prefix)
 
+    def text_tensors(self, prefix: str = "") -> dict[str, Array]:
+        """The texts, for a container; `with_texts` reads them back. None where no row has any."""
+        if not any(self.texts):
+            return {}
+        return {prefix + "texts": np.frombuffer(zlib.compress(msgspec.msgpack.encode(self.texts.tolist())), np.uint8)}
+
     @classmethod
     def from_container(cls, container: Container, prefix: str = "") -> FacetColumns:
         names = container.json(prefix + "names", dict[str, tuple[str, ...]])
@@ -221,9 +235,18 @@ class FacetColumns:
             date=container.array(prefix + "date"),
             labels=ListColumn.read(container, prefix + "label"),
             words=words,
+            texts=no_texts(len(price)),
             products=later("products", np.uint64),
             pixels=later("pixels", np.uint32),
             attributes=read_attributes(container, prefix),
+        )
+
+    def with_texts(self, packed: Array | None) -> FacetColumns:
+        """With the texts of `text_tensors`; None: with none."""
+        return (
+            self
+            if packed is None
+            else replace(self, texts=_objects(msgspec.msgpack.decode(zlib.decompress(packed.data))))
         )
 
 
@@ -277,6 +300,11 @@ class ListColumn:
         codes: Array = self.codes[self.starts[row] : self.starts[row + 1]]
         return codes
 
+    def counted(self, row: int) -> Array:
+        """Those of a row that it is filtered by."""
+        codes: Array = self.row(row)[self.counts[self.starts[row] : self.starts[row + 1]] > 0]
+        return codes
+
     def sums(self, weights: Array, *, counted: bool = False) -> Array:
         """(n,) float64: the sum over each row's values, or those that count, of weights (names,)."""
         owners = np.repeat(np.arange(len(self.starts) - 1), np.diff(self.starts))
@@ -284,3 +312,14 @@ class ListColumn:
             return np.zeros(len(self.starts) - 1)
         values = weights[self.codes] * self.counts if counted else weights[self.codes]
         return np.bincount(owners, values, len(self.starts) - 1)
+
+
+def no_texts(count: int) -> Array:
+    """(count,) empty texts, which take no memory."""
+    return np.broadcast_to(np.array(b"", object), count)
+
+
+def _objects(values: Sequence[bytes]) -> Array:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array

@@ -25,14 +25,15 @@ def pack_look(probabilities: Array | None, colours: Array) -> Array:
     """One look (258,) uint8: the best labels (32 little-endian uint16), 255 · their roots (32), the colours (162).
 
     Args:
-        probabilities: (1000,) of the labels; None without such a head.
+        probabilities: (labels,) of the first 1,000 labels at most; None without such a head.
         colours: (162,) uint8 of `colour_signature`.
     """
     look = np.zeros(LOOK_BYTES, np.uint8)
     if probabilities is not None:
-        best = np.argsort(-probabilities, kind="stable")[:LABELS_KEPT]
-        look[: 2 * LABELS_KEPT] = best.astype("<u2").view(np.uint8)
-        look[2 * LABELS_KEPT : 3 * LABELS_KEPT] = np.rint(255 * np.sqrt(np.clip(probabilities[best], 0, 1)))
+        best = np.argsort(-probabilities[:LABELS], kind="stable")[:LABELS_KEPT]
+        look[: 2 * len(best)] = best.astype("<u2").view(np.uint8)
+        roots = look[2 * LABELS_KEPT : 2 * LABELS_KEPT + len(best)]
+        roots[:] = np.rint(255 * np.sqrt(np.clip(probabilities[best], 0, 1)))
     look[3 * LABELS_KEPT :] = colours
     return look
 

@@ -16,6 +16,8 @@ from visor.index.format.segment import RowBlock
 from visor.index.search.fusion import WORDS_MIN, Fusion
 from visor.index.search.metrics import STATISTICS_SAMPLES, Metric
 from visor.index.search.snapshot import LiveBlock, Snapshot
+from visor.index.search.worded import Said
+from visor.index.words.query import Found
 
 RERANK = 400
 """Rows that a first pass hands to re-ranking, over all segments together, at least."""
@@ -117,6 +119,7 @@ def nearest_rows(
     metric: Metric | None,
     pool: Executor,
     fusion: Fusion | None = None,
+    said: Said | None = None,
 ) -> Candidates:
     """The nearest rows of all blocks.
 
@@ -128,23 +131,53 @@ def nearest_rows(
         metric: What to rank by, if `way` is metric.
         pool: Scans large segments side by side.
         fusion: Compare across the gap; not with a metric.
+        said: What words count as well; not with a metric.
     """
-    if metric is not None:
-        scan = _metric_scan(snapshot, query, allowed, want, metric)
-    elif fusion is not None:
-        scan = _fusion_scan(snapshot, fusion, allowed, want, exact=way == "exact")
-    else:
-        scan = _space_scan(snapshot, projected, allowed, want, exact=way == "exact")
+
+    def scan_of(allowed: Sequence[Array | None]) -> Scan:
+        if metric is not None:
+            return _metric_scan(snapshot, query, allowed, want, metric)
+        if fusion is not None:
+            return _fusion_scan(snapshot, fusion, allowed, want, exact=way == "exact")
+        return _space_scan(snapshot, projected, allowed, want, exact=way == "exact")
+
+    scan = scan_of(allowed) if said is None else _worded_scan(snapshot, scan_of, allowed, said)
     numbers = range(len(snapshot.blocks))
     parallel = len(numbers) > 1 and sum(len(live) for live in snapshot.blocks) >= PARALLEL_ROWS
     parts = list(pool.map(scan, numbers)) if parallel else [scan(number) for number in numbers]
     rows = np.concatenate([rows for rows, _ in parts])
     scores = np.concatenate([scores for _, scores in parts])
     owners = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
+    return best_rows(snapshot, allowed, owners, rows, scores, want)
+
+
+def worded_rows(
+    snapshot: Snapshot, find: Callable[[int | None], Found], allowed: Sequence[Array | None], want: int
+) -> Candidates:
+    """The rows that say most of what was asked for.
+
+    Args:
+        find: Gives so many rows of each index of words, or all.
+    """
+    for limit in (2 * want, None):
+        found = find(limit)
+        keep = np.ones(len(found.rows), bool)
+        for number, mask in enumerate(allowed):
+            mine = found.owners == number
+            keep[mine] = True if mask is None else mask[found.rows[mine]]
+        if not found.is_cut or np.count_nonzero(keep) >= want:
+            break
+    return best_rows(snapshot, allowed, found.owners[keep], found.rows[keep], found.scores[keep], want)
+
+
+def best_rows(
+    snapshot: Snapshot, allowed: Sequence[Array | None], owners: Array, rows: Array, scores: Array, want: int
+) -> Candidates:
+    """The best of these rows as candidates."""
     best = np.argsort(-scores, kind="stable")[: want + 1]
     rows, scores, owners = rows[best], scores[best], owners[best]
     ids = np.empty((len(rows), 16), np.uint8)
-    for number in numbers:
+    for number in range(len(snapshot.blocks)):
         mine = owners == number
         ids[mine] = snapshot.blocks[number].block.ids[rows[mine]]
     high, low = ids.view(">u8").T
@@ -193,6 +226,27 @@ def _fusion_scan(
         return rows, fusion.similarities(
             live.block.vectors.unit(rows), live.block.looks[rows], words[rows], coded=coded
         )
+
+    return scan
+
+
+def _worded_scan(
+    snapshot: Snapshot,
+    scan_of: Callable[[Sequence[Array | None]], Scan],
+    allowed: Sequence[Array | None],
+    said: Said,
+) -> Scan:
+    """The nearest of all, the nearest of those that say something, and those that say most, by both."""
+    sizes = [len(live) for live in snapshot.blocks]
+    masks = said.masks(snapshot.blocks, allowed)
+    best = [said.mask(number, size, allowed[number], RERANK) for number, size in enumerate(sizes)]
+    scans = [scan_of(allowed), scan_of(masks), scan_of(best)]
+
+    def scan(number: int) -> tuple[Array, Array]:
+        found = [one(number) for one in scans]
+        rows, first = np.unique(np.concatenate([rows for rows, _ in found]), return_index=True)
+        scores = np.concatenate([scores for _, scores in found])[first]
+        return rows, scores + said.of_rows(said.added, number, rows)
 
     return scan
 

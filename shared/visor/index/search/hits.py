@@ -9,6 +9,7 @@ from typing import Literal
 from visor.index.format.container import Array
 from visor.index.format.segment import RowBlock
 from visor.index.search.snapshot import Snapshot
+from visor.index.words.query import TextQuery
 
 DUPLICATES_MAX = 20
 
@@ -31,6 +32,7 @@ class Hit:
 
     id: str
     similarity: float
+    """Not a number (NaN) where only words were asked for."""
     rank: int
     """Its position among all rows that no filter leaves out, from 0: near-duplicates count one by one."""
     duplicates: tuple[str, ...] = ()
@@ -39,6 +41,8 @@ class Hit:
     """Ids of the other items of its product, best first, at most 20."""
     hash: bytes = b""
     """Its whole stored hash."""
+    text_score: float | None = None
+    """BM25 of the words that were asked for; None where none met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,9 @@ class Hits:
     metric: str | None = None
     notice: str | None = None
     nearest: NearestRows | None = field(default=None, repr=False)
-    """What confidence is computed from; None if nothing was searched."""
+    """What confidence is computed from; None if no picture was searched for."""
+    text: TextQuery | None = field(default=None, repr=False)
+    """What was asked for in words."""
     next: Cursor | None = None
     """Where the hits behind these begin; None at the end."""
     is_listed: bool = False

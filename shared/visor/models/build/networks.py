@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import zipfile
 from pathlib import Path
@@ -9,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import keras
+import msgspec
 import numpy as np
 from keras import layers
 from numpy.typing import NDArray
@@ -16,29 +18,86 @@ from numpy.typing import NDArray
 from visor.errors import ModelError
 from visor.models.build.nsfwjs import read_weights
 from visor.models.build.torch_legacy import read_state_dict
-from visor.models.registry import SAFETY_CLASSES, Network
+from visor.models.description import SAFETY_CLASSES, Network, Tap
 
 Weights = dict[str, NDArray[Any]]
 
 
-def keras_network(network: Network, weights: Path) -> Any:
-    """A Keras model: (n, size, size, 3) float32, preprocessed, to [taps …, head, feature maps …].
+def keras_network(network: Network, weights: Path) -> tuple[Any, Network]:
+    """A Keras model: (n, size, size, 3) float32, preprocessed, to [taps …, head, feature maps …]; and its description.
 
-    A tap is (n, channels), the head (n, classes) probabilities, a feature map (n, edge, edge, channels).
+    A tap is (n, channels), the head (n, classes) probabilities, a feature map (n, edge, edge, channels). The
+    description names the taps of a network that was only given by name.
 
     Raises:
-        ModelError: The weights do not fit the architecture.
+        ModelError: The weights do not fit the architecture, or a layer does not exist or gives no vector.
     """
-    base = _BUILDERS[network.weights](weights)
-    maps = [base.get_layer(tap.layer).output for tap in network.taps]
-    for tap, feature_map in zip(network.taps, maps, strict=True):
-        found = tuple(feature_map.shape[1:])
-        if found != (tap.edge, tap.edge, tap.channels):
-            raise ModelError(f"Layer {tap.layer} of {network.name} gives {found}, not what its description says")
+    base = _BUILDERS[network.weights](weights) if network.given is None else _application(network, weights)
+    outputs = {name: _layer_output(network, base, name) for name in _tapped(network, base)}
+    taps = tuple(Tap(layer=name, channels=out.shape[-1], edge=_edge(out)) for name, out in outputs.items())
+    if network.given is None and taps != network.taps:
+        raise ModelError(f"The layers of {network.name} give {taps}", valid=f"Its description says {network.taps}")
     pooled = [
-        layers.GlobalAveragePooling2D(name=f"tap_{tap.layer}")(m) for tap, m in zip(network.taps, maps, strict=True)
+        layers.GlobalAveragePooling2D(name=f"tap_{name}")(out) if len(out.shape) == 4 else out
+        for name, out in outputs.items()
     ]
-    return keras.Model(base.input, [*pooled, base.output, *maps], name=network.name)
+    maps = [out for out in outputs.values() if _edge(out)]
+    model = keras.Model(base.input, [*pooled, base.output, *maps], name=network.name)
+    return model, msgspec.structs.replace(network, taps=taps)
+
+
+def _tapped(network: Network, base: Any) -> list[str]:
+    """Names of the layers to tap: those that are wanted, or the last one that is pooled."""
+    if network.given is None:
+        return [tap.layer for tap in network.taps]
+    pools = [one for one in base.layers if isinstance(one, layers.GlobalAveragePooling2D)] or [
+        one for one in base.layers if isinstance(one, layers.MaxPooling2D | layers.AveragePooling2D)
+    ]
+    return list(network.given.taps or [pools[-1].name])
+
+
+def _layer_output(network: Network, base: Any, name: str) -> Any:
+    """What a layer gives; of one that averages a whole feature map that map, for the heat-map's sake."""
+    names = [layer.name for layer in base.layers]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, cutoff=0.5) or [
+            layer.name for layer in base.layers if isinstance(layer, layers.Add | layers.Activation)
+        ]
+        raise ModelError(
+            f"{network.name} has no layer '{name}'",
+            valid=f"It has {len(names)} layers, such as {', '.join(near[-8:])}",
+            remedy="Correct `layers`, or leave it out to tap the last pooled layer",
+        )
+    layer = base.get_layer(name)
+    output = layer.input if isinstance(layer, layers.GlobalAveragePooling2D) else layer.output
+    if isinstance(output, list) or len(output.shape) not in (2, 4) or None in output.shape[1:]:
+        raise ModelError(
+            f"Layer '{name}' of {network.name} gives {getattr(output, 'shape', 'several tensors')}",
+            valid="(n, channels) or (n, rows, columns, channels)",
+            remedy="Name another layer",
+        )
+    return output
+
+
+def _edge(output: Any) -> int:
+    """Height and width of a feature map; 0 of a vector and of what has no more than one place."""
+    shape = tuple(output.shape)
+    return int(shape[1]) if len(shape) == 4 and shape[1] == shape[2] > 1 else 0
+
+
+def _application(network: Network, weights: Path) -> Any:
+    """A network of `keras.applications` with the weights of a file."""
+    name = network.given.application if network.given else ""
+    size = network.preprocessing.size
+    try:
+        return getattr(keras.applications, name)(weights=str(weights), input_shape=(size, size, 3))
+    except (ValueError, OSError, KeyError, AttributeError) as exc:
+        first = str(exc).strip().splitlines()[0]
+        raise ModelError(
+            f"The weights in {weights.name} do not fit {name}: {first}",
+            valid=f"The ImageNet weights of keras.applications.{name}, with the classifier",
+            remedy="Correct `url` and `checksum`, or leave them out",
+        ) from exc
 
 
 def _imagenet(weights: Path) -> Any:

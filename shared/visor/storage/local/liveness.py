@@ -5,9 +5,30 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from visor.errors import Conflict
 from visor.storage import private_folder
+
+
+@contextmanager
+def only_one(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path` within the block.
+
+    Raises:
+        Conflict: Another process holds it.
+    """
+    private_folder(path.parent)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise Conflict(
+                f"{what} runs already", valid="One a machine and index", remedy="End the other one, or set VISOR_INDEX"
+            ) from exc
+        yield
 
 
 class ProcessLock:

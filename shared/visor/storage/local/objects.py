@@ -99,6 +99,12 @@ class FolderObjects:
         with _translated(prefix or "/"):
             yield from self._walk(self.root / folder, f"{folder}/" if folder else "", prefix)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """No object is written or deleted within the block: whoever wants to waits."""
+        with self._locked():
+            yield
+
     def close(self) -> None:
         """Nothing is held open."""
 

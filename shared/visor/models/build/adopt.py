@@ -1,0 +1,148 @@
+"""Takes a .tflite or ONNX file as it is into a model's directory, after a look at what it takes and gives."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from visor.errors import ModelError
+from visor.models.build.convert import prepared_sample
+from visor.models.build.tensors import check_input, find_name, is_logits, no_tensor, tap_of
+from visor.models.description import Given, Network
+from visor.models.embedder import channels_last, is_planar
+from visor.models.runtime import Runtime, Tensor, Vector, open_runtime
+from visor.models.store import NetworkFile
+
+EMBEDDINGS = ("image_embeds", "text_embeds", "sentence_embedding", "pooler_output")
+"""Outputs that model hubs' files call the vector, the best first."""
+
+
+def adopt(network: Network, path: Path, scratch: Path) -> tuple[Network, list[NetworkFile]]:
+    """Copy the file and find its taps and head.
+
+    Raises:
+        ModelError: It cannot be loaded, an output is not there, or input or outputs have other shapes.
+    """
+    target = scratch / f"{network.name}{path.suffix}"
+    given = network.given or Given()
+    asked = [*given.taps, *([given.head] if given.head else [])]
+    if path.suffix == ".onnx":
+        _copy_onnx(network, path, target, asked)
+    else:
+        shutil.copyfile(path, target)
+    runtime = open_runtime(target, threads=2)
+    names = [one.name for one in runtime.outputs]
+    head = [_place(network, "head", given.head, names)] if given.head else []
+    taps = [_place(network, "taps", name, names) for name in given.taps] or [vector_output(network.name, runtime, head)]
+    places = [*taps, *head]
+    source = the_input(network, runtime)
+    planar = is_planar(source.shape)
+    check_input(network, source.name, source.shape, whole_numbers=source.dtype.kind in "iu")
+    values = _run(network, runtime, source, prepared_sample(network.preprocessing), places)
+    found = [
+        tap_of(network, names[place], channels_last(one, planar)) for place, one in zip(taps, values, strict=False)
+    ]
+    logits = bool(head) and is_logits(network, given.head, values[-1].ravel())
+    built = msgspec.structs.replace(network, taps=tuple(found), logits=logits)
+    file = file_record(target, network.name, cosine=1.0, converter="none: the file as it is")
+    return built, [msgspec.structs.replace(file, outputs=tuple(places))]
+
+
+def file_record(path: Path, name: str, *, cosine: float, converter: str) -> NetworkFile:
+    """What model.json says of a file."""
+    content = path.read_bytes()
+    return NetworkFile(
+        network=name,
+        file=path.name,
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        cosine=round(cosine, 6),
+        converter=converter,
+    )
+
+
+def network_files(files: Iterable[NetworkFile], name: str) -> list[NetworkFile]:
+    """Those of one network and of what goes with it."""
+    return [file for file in files if file.network.partition("/")[0] == name]
+
+
+def the_input(network: Network, runtime: Runtime) -> Tensor:
+    """The one input of a network of pictures."""
+    if len(runtime.inputs) != 1:
+        raise ModelError(
+            f"{network.name} has {len(runtime.inputs)} inputs: {', '.join(map(str, runtime.inputs))}",
+            valid="One, which takes the picture",
+            remedy="Export the network of pictures alone",
+        )
+    return runtime.inputs[0]
+
+
+def vector_output(name: str, runtime: Runtime, without: Sequence[int] = ()) -> int:
+    """The place of the output that is the vector: the only one, one that hubs name so, or the only one of one row."""
+    places = [n for n, one in enumerate(runtime.outputs) if n not in without and one.dtype.kind == "f"]
+    usual = [n for wanted in EMBEDDINGS for n in places if runtime.outputs[n].name == wanted]
+    rows = [n for n in places if len(runtime.outputs[n].shape) == 2]
+    for found in (places, usual[:1], rows):
+        if len(found) == 1:
+            return found[0]
+    raise ModelError(
+        f"{name} has {len(places)} outputs that could be the vector: "
+        + ", ".join(str(runtime.outputs[n]) for n in places),
+        valid="One, or those that `taps` names",
+        remedy="Add `taps` in visor.toml",
+    )
+
+
+def _run(network: Network, runtime: Runtime, source: Tensor, picture: Vector, places: list[int]) -> list[Vector]:
+    given = picture.transpose(2, 0, 1) if is_planar(source.shape) else picture
+    try:
+        values = runtime.run([given if len(source.shape) == 3 else given[None]], places)
+    except Exception as exc:
+        raise ModelError(
+            f"{network.name} does not run on a picture: {str(exc).strip().splitlines()[0]}",
+            valid=f"Its input is {source}",
+            remedy="Correct `size` in visor.toml",
+        ) from exc
+    return [np.asarray(one, np.float32) for one in values]
+
+
+def _place(network: Network, key: str, wanted: str, names: Sequence[str]) -> int:
+    name = find_name(wanted, names)
+    if name is None:
+        raise no_tensor(network, key, wanted, names)
+    return names.index(name)
+
+
+def _copy_onnx(network: Network, path: Path, target: Path, asked: Sequence[str]) -> None:
+    """Copy an ONNX file; inner tensors that are asked for become outputs, and weights beside it come into it."""
+    try:
+        import onnx
+    except ImportError as exc:
+        raise ModelError(
+            f"{path.name} is taken in with the library onnx, which cannot be loaded: {exc}",
+            remedy="Run `pip install 'visor-search[onnx]'`",
+        ) from exc
+    try:
+        model = onnx.load(str(path))
+    except Exception as exc:
+        raise ModelError(
+            f"{path.name} of {network.name} cannot be read: {str(exc).strip().splitlines()[0]}",
+            valid="An ONNX file, with the file of its weights beside it if it has one",
+            remedy="Put the weights there, or export the network again",
+        ) from exc
+    outputs = [one.name for one in model.graph.output]
+    inner = [name for node in model.graph.node for name in node.output if name]
+    for wanted in asked:
+        if find_name(wanted, outputs) is None:
+            name = find_name(wanted, inner)
+            if name is None:
+                key = "head" if network.given and wanted == network.given.head else "taps"
+                raise no_tensor(network, key, wanted, [*inner, *outputs])
+            model.graph.output.append(onnx.ValueInfoProto(name=name))
+            outputs.append(name)
+    onnx.save(model, str(target))

@@ -1,0 +1,106 @@
+"""Finds the tensors that an owner names: input, taps and head of a network that Visor does not know."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visor.errors import ModelError
+from visor.models.description import Network, Preprocessing, Tap
+from visor.models.embedder import is_planar
+
+NAMES_SHOWN = 8
+
+
+def find_name(wanted: str, names: Sequence[str]) -> str | None:
+    """The name among `names` that is meant: itself, with or without the `:0` of TensorFlow's tensors, or without its
+    first part, which is the scope that a program imported the file under (`incept/pool_3:0` of a file's `pool_3`).
+    """
+    known = {name.removesuffix(":0"): name for name in names}
+    base = wanted.removesuffix(":0")
+    return known.get(base, known.get(base.partition("/")[2]))
+
+
+def no_tensor(network: Network, key: str, wanted: str, names: Sequence[str]) -> ModelError:
+    """The error of a name that is not there."""
+    near = difflib.get_close_matches(wanted, names, n=NAMES_SHOWN, cutoff=0.5)
+    shown = near or list(names)[-NAMES_SHOWN:]
+    more = f"; {len(names)} in all" if len(names) > len(shown) else ""
+    return ModelError(
+        f"{network.name} has no tensor '{wanted}', which its `{key}` names",
+        valid=f"There are {', '.join(shown)}{more}",
+        remedy=f"Correct `{key}` in visor.toml",
+    )
+
+
+def check_input(network: Network, name: str, shape: Sequence[int], *, whole_numbers: bool) -> None:
+    """Check that an input takes a picture as it will be prepared.
+
+    Args:
+        shape: 0 is an axis of any length; empty: not known.
+        whole_numbers: Whether it takes integers that are not scaled.
+
+    Raises:
+        ModelError: It does not.
+    """
+    how = network.preprocessing
+    told = f"Input '{name}' of {network.name} takes {'×'.join(str(edge or '?') for edge in shape)}"
+    sides = [*shape[-2:]] if is_planar(shape) else [*shape[-3:-1]]
+    channels = shape[-3] if is_planar(shape) else shape[-1] if shape else 3
+    if shape and (len(shape) not in (3, 4) or channels not in (0, 3) or (len(shape) == 4 and shape[0] > 1)):
+        raise ModelError(
+            told, valid="One picture: 1×height×width×3, or 1×3×height×width", remedy="Name another tensor as `input`"
+        )
+    if any(side not in (0, how.size) for side in sides):
+        raise ModelError(told, valid=f"A square of `size` = {how.size}", remedy="Correct `size` in visor.toml")
+    if whole_numbers and _span(how) <= 2:
+        raise ModelError(
+            f"Input '{name}' of {network.name} takes whole numbers, and mean and deviation make fractions",
+            valid="white = 255 gives it 0 to 255",
+            remedy="Correct `white`, `mean` and `deviation` in visor.toml",
+        )
+
+
+def _span(how: Preprocessing) -> float:
+    """From black to white, after mean and deviation."""
+    return max(abs(1 / deviation) for deviation in how.deviation)
+
+
+def tap_of(network: Network, name: str, values: NDArray[np.float32]) -> Tap:
+    """The tap that an output for one picture makes, its channels in the last axis.
+
+    Raises:
+        ModelError: It is no vector, map or row of tokens, or holds numbers that are not finite.
+    """
+    if values.ndim not in (1, 2, 3) or values.shape[-1] < 2:
+        raise ModelError(
+            f"Tap '{name}' of {network.name} gives {'×'.join(map(str, values.shape))}",
+            valid="A vector, or a feature map of vectors",
+            remedy="Name another tensor in `taps`",
+        )
+    if not np.isfinite(values).all():
+        raise ModelError(
+            f"Tap '{name}' of {network.name} gives numbers that are not finite",
+            valid="Finite numbers for a picture prepared as visor.toml says",
+            remedy="Check `mean`, `deviation` and `white`",
+        )
+    square = values.ndim == 3 and values.shape[0] == values.shape[1] > 1
+    return Tap(layer=name, channels=values.shape[-1], edge=values.shape[0] if square else 0)
+
+
+def is_logits(network: Network, name: str, head: NDArray[np.float32]) -> bool:
+    """Whether a head gives log-odds: some are below 0 or above 1.
+
+    Raises:
+        ModelError: It does not give a number for each label.
+    """
+    if head.size != network.classes:
+        raise ModelError(
+            f"Head '{name}' of {network.name} gives {head.size} numbers for {network.classes} labels",
+            valid="One number for each of `labels`",
+            remedy="Correct `head` or `labels` in visor.toml",
+        )
+    return bool(head.min() < 0 or head.max() > 1 + 1e-3)

@@ -1,0 +1,34 @@
+"""Finds what is installed of one group of entry points: kinds of sources, or models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+
+from visor.errors import SettingsError
+
+
+def plugins(group: str, what: str, found: Iterable[EntryPoint] | None = None) -> dict[str, EntryPoint]:
+    """The entry points of a group, by name.
+
+    Args:
+        what: What one of them registers, for the error.
+
+    Raises:
+        SettingsError: Two plug-ins register the same name.
+    """
+    by_name: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=group) if found is None else found:
+        other = by_name.setdefault(entry.name, entry)
+        # A development install can list the same entry point twice.
+        if other.value != entry.value:
+            raise SettingsError(
+                f"Two plug-ins register the {what} '{entry.name}': {_described(other)} and {_described(entry)}",
+                valid=f"A {what.rpartition(' ')[2]} has one name of its own",
+                remedy="Uninstall one of them, or rename its entry point in its pyproject.toml",
+            )
+    return dict(sorted(by_name.items()))
+
+
+def _described(entry: EntryPoint) -> str:
+    return f"{entry.value} ({entry.dist.name if entry.dist else 'unknown package'})"

@@ -1,0 +1,36 @@
+"""Models of visor.toml on Google's emulators: indexed, found, served, and reindexed from one kind to another."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.model_kinds import check_end_to_end, pictures, write_toml
+from tests.small_networks import make_networks
+
+from visor.models.store import model_directory
+from visor.settings import Settings
+
+pytestmark = pytest.mark.slow
+pytest.importorskip("tensorflow", reason="building models takes TensorFlow (pip install '.[build]')")
+
+KINDS = ["prototype", "lite", "onnx"]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory, built_settings: Settings) -> Path:
+    """A home with the default model, beside visor.toml and the networks that it names."""
+    folder = tmp_path_factory.mktemp("networks")
+    make_networks(folder)
+    write_toml(folder)
+    default = model_directory(built_settings, "auto")
+    shutil.copytree(default, folder / "home" / "models" / default.name)
+    return folder / "home"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_end_to_end(name: str, home: Path, cloud_settings: Settings, tmp_path: Path) -> None:
+    settings = msgspec.structs.replace(cloud_settings, home=home, config=home.parent / "visor.toml")
+    check_end_to_end(settings, pictures(tmp_path / "pictures"), name, KINDS[KINDS.index(name) - 1])

@@ -1,0 +1,99 @@
+"""A backup taken while others write is one state, and comes back as it was."""
+
+from __future__ import annotations
+
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+
+from visor.errors import Conflict, CorruptObject, NotFound, VisorError
+from visor.settings import Settings
+from visor.storage import Stores, open_stores
+from visor.storage.documents import Put
+from visor.storage.local.backup import back_up, restore
+
+
+def write_on(stores: Stores, ends: threading.Event) -> None:
+    """Objects, each followed by the document that names it and, then, the end of the message that asked for it."""
+    for number in range(10_000):
+        if ends.is_set():
+            return
+        name = f"shards/{number:05}"
+        stores.queue.publish([name.encode()])
+        (message,) = stores.queue.receive(1, lease_s=60)
+        stores.objects.put(name, name.encode() * 100)
+        stores.objects.put("manifest", name.encode())
+        stores.documents.commit([Put(collection="commits", key=f"{number:05}", data={"shard": name})])
+        stores.queue.acknowledge(message)
+
+
+def test_a_backup_under_load_is_one_state(tmp_path: Path) -> None:
+    home, ends = tmp_path / "home", threading.Event()
+    with open_stores(Settings(home=home, index="mine")) as stores:
+        writer = threading.Thread(target=write_on, args=(stores, ends))
+        writer.start()
+        try:
+            for number in range(8):
+                back_up(home, "mine", tmp_path / f"{number}.tar")
+        finally:
+            ends.set()
+            writer.join()
+    for number in range(8):
+        restore(home, f"again-{number}", tmp_path / f"{number}.tar")
+        with open_stores(Settings(home=home, index=f"again-{number}")) as stores:
+            committed = {document.data["shard"] for document in stores.documents.query("commits")}
+            kept = {info.name for info in stores.objects.list("shards/")}
+            assert committed <= kept, "what a document names is there"
+            waiting = {message.body.decode() for message in stores.queue.receive(10, lease_s=1)}
+            assert kept - committed <= waiting, "what is not finished is asked for still"
+            for name in committed:
+                assert bytes(stores.objects.get(name)) == name.encode() * 100
+
+
+def test_what_is_written_later_does_not_change_a_backup(tmp_path: Path) -> None:
+    with open_stores(Settings(home=tmp_path, index="mine")) as stores:
+        stores.objects.put("manifest", b"old")
+        back_up(tmp_path, "mine", tmp_path / "one.tar")
+        stores.objects.put("manifest", b"new")
+    restore(tmp_path, "before", tmp_path / "one.tar")
+    with open_stores(Settings(home=tmp_path, index="before")) as stores:
+        assert bytes(stores.objects.get("manifest")) == b"old"
+        stores.objects.put("manifest", b"newer")
+    assert not list((tmp_path / "indexes").glob(".*")), "nothing is left behind"
+    assert (tmp_path / "one.tar").stat().st_mode & 0o077 == 0
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _empty(path: Path) -> None:
+    with tarfile.open(path, "w"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [(_cut, CorruptObject), (_empty, CorruptObject), (lambda p: p.write_bytes(b"x" * 9999), CorruptObject),
+     (Path.unlink, NotFound)],
+)  # fmt: skip
+def test_a_damaged_backup_makes_no_index(tmp_path: Path, damage: object, error: type[VisorError]) -> None:
+    with open_stores(Settings(home=tmp_path, index="mine")) as stores:
+        stores.objects.put("segments/a", bytes(100_000))
+        back_up(tmp_path, "mine", tmp_path / "one.tar")
+    damage(tmp_path / "one.tar")  # type: ignore[operator]
+    with pytest.raises(error):
+        restore(tmp_path, "again", tmp_path / "one.tar")
+    assert sorted(path.name for path in (tmp_path / "indexes").iterdir()) == ["mine"]
+
+
+def test_neither_overwrites(tmp_path: Path) -> None:
+    with open_stores(Settings(home=tmp_path, index="mine")) as stores:
+        stores.objects.put("manifest", b"old")
+    back_up(tmp_path, "mine", tmp_path / "one.tar")
+    with pytest.raises(Conflict, match="exists already"):
+        back_up(tmp_path, "mine", tmp_path / "one.tar")
+    with pytest.raises(Conflict, match="There is an index 'mine'"):
+        restore(tmp_path, "mine", tmp_path / "one.tar")
