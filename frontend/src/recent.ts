@@ -1,6 +1,6 @@
 import { effect, signal } from "@preact/signals";
 import type { Visit } from "./address/history";
-import { type LinkState, writeLink } from "./address/link";
+import { K_DEFAULT, type LinkState, toUrlSafe, writeLink } from "./address/link";
 import { nameOfFilters } from "./words/filters";
 
 /** A search that this browser made. */
@@ -14,7 +14,7 @@ export interface Recent {
 
 const KEPT = "visor-recent";
 const RECENT_MAX = 8;
-const SIDE = 96;
+const SIDE = 192;
 
 /** The searches of this browser, the latest first. Nobody else is told. */
 export const recent = signal<readonly Recent[]>([]);
@@ -36,16 +36,23 @@ export function followRecent(): void {
   });
 }
 
-/** Notes an answered search, unless the picture was held back; a refined one takes the place of the one before it. */
+/** The small picture of an earlier search by its vector, which a link to it does not hold; null where it is forgotten. */
+export const pictureOfVector = (vector: string): string | null =>
+  recent.value.find(({ link }) => link.endsWith(`q=${toUrlSafe(vector)}`))?.picture || null;
+
+/** Notes an answered search, unless the picture was held back. Made again, it is the latest; a stranger's is not noted. */
 export async function keepRecent({ query, options, answer }: Visit, link: LinkState | null): Promise<void> {
   if (!link || answer.safety?.unsafe || answer.query.blank) return;
   const { text, filters } = options;
   const name = [query.picture.name, text].filter(Boolean).join(", ") || nameOfFilters(filters);
   if (!name) return;
+  const address = writeLink({ ...link, k: K_DEFAULT, generation: null });
+  const known = recent.value.find((one) => one.link === address);
+  if (!known && query.kind === "vector") return;
   const picture = query.picture.blob ? await shrink(query.picture.blob) : (query.picture.src ?? "");
   // The generation and the model are for telling whether a link is out of date; a recent search is made anew.
-  const found = { link: writeLink({ ...link, k: 12, generation: null }), name, picture };
-  const others = recent.value.filter((one) => one.name !== name);
+  const found = known ?? { link: address, name, picture };
+  const others = recent.value.filter((one) => one.name !== found.name);
   recent.value = [found, ...others].slice(0, RECENT_MAX);
 }
 

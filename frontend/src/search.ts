@@ -15,7 +15,7 @@ import type { Picture as ComparedPicture, Item, SearchAnswer, SearchRequest } fr
 import { countFilters } from "./filters";
 import { boxesOf } from "./picture/mask";
 import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture, toBase64 } from "./picture/picture";
-import { keepRecent } from "./recent";
+import { keepRecent, pictureOfVector } from "./recent";
 import { restoreScroll, showTop } from "./scroll";
 import * as state from "./state";
 import { type Edit, NO_EDIT, type Query } from "./state";
@@ -397,7 +397,11 @@ function linkedQuery({ query }: LinkState): Query {
   if (!query) return { ...WORDS };
   return "item" in query
     ? { kind: "item", id: query.item, item: null, picture: NO_PICTURE }
-    : { kind: "vector", vector: query.vector, picture: { ...NO_PICTURE, name: t("picture.linked") } };
+    : {
+        kind: "vector",
+        vector: query.vector,
+        picture: { ...NO_PICTURE, name: t("picture.linked"), src: pictureOfVector(query.vector) },
+      };
 }
 
 const pictureOfItem = (item: Item): Picture => ({

@@ -21,8 +21,10 @@ LISTEN = """(() => {
   const ask = window.fetch;
   window.requestDocuments = [];
   window.fetch = (address, init) => {
-    if (init?.body) window.lastBody = init.body;
-    if (init?.body) window.requestDocuments.push(init.body instanceof FormData ? init.body.get("request") : init.body);
+    if (String(address).endsWith("/v1/search")) {
+      window.lastBody = init.body;
+      window.requestDocuments.push(init.body instanceof FormData ? init.body.get("request") : init.body);
+    }
     return ask(address, init);
   };
 })()"""

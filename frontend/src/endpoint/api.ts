@@ -131,12 +131,13 @@ export class Api {
 /** Filters as `GET /v1/facets` takes them. */
 export function filterParameters(filters: Filters): URLSearchParams {
   const parameters = new URLSearchParams();
-  const { price, date_from, date_to } = filters;
+  const { price, date_from, date_to, attributes } = filters;
   for (const name of LISTS) for (const value of filters[name] ?? []) parameters.append(name, value);
   if (typeof price?.min === "number") parameters.set("price_min", String(price.min));
   if (typeof price?.max === "number") parameters.set("price_max", String(price.max));
   if (date_from) parameters.set("date_from", date_from);
   if (date_to) parameters.set("date_to", date_to);
+  if (attributes) parameters.set("attributes", JSON.stringify(attributes));
   return parameters;
 }
 

@@ -27,7 +27,7 @@ from visor.models.embedder import Embedder, moderate
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import Label, Safety
-from visor.schema.search import Box, QueryAnswer, SearchRequest
+from visor.schema.search import Box, Filters, QueryAnswer, SearchRequest
 from visor.settings import Settings
 
 EXCLUDED_FROM = 4
@@ -101,17 +101,18 @@ class QueryReader:
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
 
     def check(self, request: SearchRequest, upload: bytes | None, *, words_alone: bool = False) -> None:
-        """Raise `BadRequest` unless exactly one thing is searched for, or several as examples; `words_alone` may be it,
-        too."""
+        """Raise `BadRequest` unless exactly one thing is searched for, or several as examples; with `words_alone`, text or
+        filters may be it, too."""
         given = [name for name in ("image", "url", "vector", "item") if getattr(request, name) is not None]
         if upload is not None:
             given.insert(0, "image")
         if words_alone and request.text is not None:
             self._check_text(request, bool(given or request.examples))
-        if len(given) > 1 or not (given or request.examples or (words_alone and request.text is not None)):
+        is_asked = words_alone and (request.text is not None or request.filters != Filters())
+        if len(given) > 1 or not (given or request.examples or is_asked):
             raise BadRequest(
                 f"The request has {' and '.join(given) or 'nothing to search for'}",
-                valid="Exactly one of image, url, vector, item; text and examples go with it or stand alone",
+                valid="Exactly one of image, url, vector, item; text, examples and filters go with it or stand alone",
                 remedy="Send one",
             )
         if (request.box or request.exclude) and given not in (["image"], ["url"]):
