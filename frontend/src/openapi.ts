@@ -216,8 +216,8 @@ export interface components {
     schemas: {
         /**
          * SearchRequest
-         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item` says which picture to search
-         *         for; `text` and `examples` go with it or stand alone. Something must be given.
+         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which
+         *         picture to search for; `text` and `examples` go with it or stand alone. Something must be given.
          *
          *         The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
          *         this document without an image.
@@ -231,6 +231,8 @@ export interface components {
             vector?: string | null;
             /** @default null */
             item?: string | null;
+            /** @default null */
+            handle?: string | null;
             /** @default null */
             box?: [
                 number,
@@ -289,6 +291,8 @@ export interface components {
             vector: string;
         } | {
             item: string;
+        } | {
+            handle: string;
         } | ({
             text: string;
         } | {
@@ -350,7 +354,7 @@ export interface components {
         };
         /**
          * Example
-         * @description One picture among several. Exactly one of `image`, `url`, `vector`, `item` says which.
+         * @description One picture among several. Exactly one of `image`, `url`, `vector`, `item`, `handle` says which.
          */
         Example: {
             /** @default null */
@@ -361,6 +365,8 @@ export interface components {
             vector?: string | null;
             /** @default null */
             item?: string | null;
+            /** @default null */
+            handle?: string | null;
             /** @default null */
             box?: [
                 number,
@@ -378,6 +384,8 @@ export interface components {
             vector: string;
         } | {
             item: string;
+        } | {
+            handle: string;
         });
         /**
          * SearchAnswer
@@ -549,6 +557,8 @@ export interface components {
             format?: string | null;
             /** @default null */
             blank?: string | null;
+            /** @default null */
+            handle?: string | null;
         };
         /** IndexAnswer */
         IndexAnswer: {
@@ -833,6 +843,8 @@ export interface components {
             /** @default null */
             item?: string | null;
             /** @default null */
+            handle?: string | null;
+            /** @default null */
             box?: [
                 number,
                 number,
@@ -1024,7 +1036,7 @@ export interface operations {
                 "multipart/form-data": {
                     /** Format: binary */
                     image: string;
-                    /** @description A SearchRequest without image, url, vector and item */
+                    /** @description A SearchRequest without image, url, vector, item, handle */
                     request?: Record<string, never>;
                 };
             };
@@ -1412,7 +1424,7 @@ export interface operations {
                 "multipart/form-data": {
                     /** Format: binary */
                     image: string;
-                    /** @description A ExplainRequest without image, url, vector and item */
+                    /** @description A ExplainRequest without image, url, vector, item, handle */
                     request?: Record<string, never>;
                 };
             };

@@ -31,6 +31,8 @@ export const EXAMPLES = 8;
 
 let running: AbortController | null = null;
 let pause: ReturnType<typeof setTimeout> | undefined;
+/** What was last looked at, and how the server names it. */
+let seen: { picture: Picture; shown: string; handle: string } | null = null;
 /** Whether the address bar stands on a step that waits for its answer. */
 let stepped = false;
 
@@ -108,8 +110,9 @@ export async function showMore(): Promise<void> {
   const edit = state.edit.value;
   state.phase.value = "searching";
   try {
-    const { request, picture } = requestBehind(shown.next);
-    const more = await state.api.value.search(request, picture, controller.signal);
+    const { request, picture } = requestNow();
+    const behind = { ...request, k: K_STEP, after: shown.next, facets: false, regions: false };
+    const more = await ask(query, behind, picture, controller.signal);
     if (running !== controller) return;
     const known = new Set(shown.matches.map(({ item }) => item.id));
     const fresh = more.matches.filter(({ item }) => !known.has(item.id));
@@ -253,20 +256,6 @@ export async function pictureNow(): Promise<ComparedPicture> {
   return { image: blob ? await toBase64(blob) : "", ...part };
 }
 
-/** The request for what lies behind; a picture that was sent is not sent and looked at again where its vector will do. */
-function requestBehind(after: string): ReturnType<typeof requestNow> {
-  const now = requestNow();
-  const { box, exclude, url, regions, facets, ...kept } = now.request;
-  const request = { ...kept, k: K_STEP, after };
-  const query = state.query.value;
-  const vector = query && (query.kind === "upload" || query.kind === "url") ? query.vector : null;
-  if (vector && kept.sort !== "most_changed") return { request: { ...request, vector }, picture: null };
-  return {
-    request: { ...request, ...(box && { box }), ...(exclude && { exclude }), ...(url && { url }) },
-    picture: now.picture,
-  };
-}
-
 async function start(query: Query, change: Partial<Options> = {}): Promise<void> {
   batch(() => {
     reset(query);
@@ -295,7 +284,7 @@ async function run(how: "push" | "replace"): Promise<void> {
     state.problem.value = null;
   });
   try {
-    const answer = await state.api.value.search(request, picture, controller.signal);
+    const answer = await ask(query, request, picture, controller.signal);
     if (running !== controller) return;
     batch(() => {
       keepTold(request, answer);
@@ -308,6 +297,26 @@ async function run(how: "push" | "replace"): Promise<void> {
   } catch (error) {
     if (running === controller) fail(problemOf(error));
   }
+}
+
+/** The server remembers for some minutes what it saw in a picture, so another filter or a page does not send it again. */
+async function ask(query: Query, request: SearchRequest, picture: Blob | null, signal: AbortSignal) {
+  const shown = JSON.stringify([request.box, request.exclude]);
+  if (seen && seen.picture === query.picture && seen.shown === shown) {
+    const again = { ...request, handle: seen.handle };
+    delete again.url;
+    try {
+      return await state.api.value.search(again, null, signal);
+    } catch (error) {
+      if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
+    }
+  }
+  const answer = await state.api.value.search(request, picture, signal);
+  const { handle } = answer.query;
+  // Of a picture and examples together it is no name of the picture.
+  const isSent = (query.kind === "upload" || query.kind === "url") && !request.examples;
+  seen = handle && isSent ? { picture: query.picture, shown, handle } : null;
+  return answer;
 }
 
 /** What can be looked for in the whole picture is still offered when only a part of it is searched. */
@@ -423,6 +432,8 @@ function problemOf(error: unknown): Trouble {
     isOurs: true,
   };
 }
+
+const UNKNOWN_HANDLE = "urn:visor:unknown_handle";
 
 const otherModel = (): Trouble => ({
   type: "urn:visor:other_model",

@@ -22,7 +22,6 @@ LISTEN = """(() => {
   window.requestDocuments = [];
   window.fetch = (address, init) => {
     if (String(address).endsWith("/v1/search")) {
-      window.lastBody = init.body;
       window.requestDocuments.push(init.body instanceof FormData ? init.body.get("request") : init.body);
     }
     return ask(address, init);

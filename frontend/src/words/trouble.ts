@@ -11,6 +11,7 @@ const KINDS: Readonly<Record<string, readonly [title: Key, remedy?: Key]>> = {
   request_too_large: ["problem.request_too_large", "problem.request_too_large.remedy"],
   request_too_slow: ["problem.request_too_slow", "problem.moment"],
   key_required: ["problem.key_required", "problem.ask"],
+  unknown_handle: ["problem.unknown_handle", "problem.model.remedy"],
   unknown_item: ["problem.unknown_item", "problem.unknown_item.remedy"],
   store_unavailable: ["problem.store_unavailable", "problem.moment"],
   quota_reached: ["problem.quota_reached", "problem.moment"],

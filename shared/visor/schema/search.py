@@ -57,17 +57,20 @@ FACETS = ("collection", "source", "country", "currency", "label")
 """Filters that take several values, and whose values are counted."""
 
 
+PICTURES = ("image", "url", "vector", "item", "handle")
+"""What says which picture, in a request and in each of its examples."""
 Weight = Annotated[float, Meta(ge=-1, le=1)]
 
 
 class Example(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One picture among several. Exactly one of `image`, `url`, `vector`, `item` says which."""
+    """One picture among several. Exactly one of `image`, `url`, `vector`, `item`, `handle` says which."""
 
     image: str | None = None
     """A picture, base64."""
     url: str | None = None
     vector: str | None = None
     item: str | None = None
+    handle: str | None = None
     box: Box | None = None
     weight: Weight = 1.0
     """How much it counts beside the others; below 0, matches are not to be like it."""
@@ -77,8 +80,8 @@ Sort = Literal["likeness", "price_up", "price_down", "newest", "oldest", "larges
 
 
 class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item` says which picture to search
-    for; `text`, `examples` and `filters` go with it or stand alone. Something must be given.
+    """The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which
+    picture to search for; `text`, `examples` and `filters` go with it or stand alone. Something must be given.
 
     The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
     this document without an image.
@@ -91,6 +94,9 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base64 of little-endian float16, as an answer's `query.vector` gives it."""
     item: str | None = None
     """Id of an indexed item: 'more like this'."""
+    handle: str | None = None
+    """A picture that was searched for minutes ago, as an answer's `query.handle` names it, with the same `box` and
+    `exclude`. If it is forgotten (`unknown_handle`), send the picture again."""
     box: Box | None = None
     """Search within this part of the picture."""
     exclude: Annotated[tuple[Box, ...], Meta(max_length=64)] = ()
@@ -190,6 +196,8 @@ class QueryAnswer(Record, frozen=True, kw_only=True):
     blank: str | None = None
     """Why there is nothing to compare in the picture, where that is so: no match is a copy of it or has a confidence.
     There is no `vector` then."""
+    handle: str | None = None
+    """To ask about this picture again within minutes without sending it: other filters, more matches."""
 
 
 class IndexAnswer(Record, frozen=True, kw_only=True):

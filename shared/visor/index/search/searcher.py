@@ -186,7 +186,8 @@ class Searcher:
         """The k nearest different pictures that pass the filters, as many as there are; or the next k of a listing.
 
         Args:
-            vector: (d,) full vector of the index's model; its length does not matter. None: by `text` alone, or without one all that passes.
+            vector: (d,) full vector of the index's model; its length does not matter. None: by `text` alone, or
+                without one all that passes.
             k: At least 1.
             mode: `fast` or `exact`, two ways through one similarity space.
             metric: A SciPy metric on the full vectors; overrides `mode`.
