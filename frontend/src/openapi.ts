@@ -217,7 +217,7 @@ export interface components {
         /**
          * SearchRequest
          * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which
-         *         picture to search for; `text` and `examples` go with it or stand alone. Something must be given.
+         *         picture to search for; `text`, `examples` and `filters` go with it or stand alone. Something must be given.
          *
          *         The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
          *         this document without an image.
@@ -297,6 +297,8 @@ export interface components {
             text: string;
         } | {
             examples: unknown;
+        } | {
+            filters: unknown;
         }));
         /**
          * Filters
@@ -1648,6 +1650,7 @@ export interface operations {
                 price_max?: number;
                 date_from?: string;
                 date_to?: string;
+                attributes?: string;
             };
             header?: never;
             path?: never;
