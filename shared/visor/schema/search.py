@@ -128,7 +128,8 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     group: bool = True
     """One result a product, with its best picture; false: every picture."""
     regions: bool = False
-    """Also say what parts of the picture one may want to search for."""
+    """Also say what parts of the picture one may want to search for: up to four, which takes about as long again as to
+    look at the picture, and counts as up to five. None for `item`, `vector` or `text`."""
 
 
 class Place(Record, frozen=True, kw_only=True):
@@ -249,7 +250,9 @@ class Region(Record, frozen=True, kw_only=True):
     """A part of the query's picture that one may want to search for."""
 
     box: Box
+    """Within the whole picture, whatever part of it was searched for."""
     label: str | None = None
+    """What the model sees there, where it is fairly sure."""
 
 
 class SearchAnswer(Record, frozen=True, kw_only=True):

@@ -140,6 +140,7 @@ class SearchService:
             facets=facets,
             next=write_cursor(hits.next, request),
             total=hits.total,
+            regions=query.regions or (),
             timing_ms=watch.timing_ms,
             notice=hits.notice or (DOCUMENTS_LOST if hits.hits and not matches else None),
         )
@@ -265,7 +266,7 @@ class SearchService:
         if upload is None and not any(getattr(request, name) is not None for name in PICTURES):
             # Where the model reads texts, their vector belongs here.
             return Query(vector=np.empty(0, np.float32))
-        query = self.queries.query(request, upload, watch, closer=across is not None)
+        query = self.queries.query(request, upload, watch, closer=across is not None, mean=self.common_vector())
         closer = query if request.vector is not None else query.closer
         if (
             across is None

@@ -185,6 +185,56 @@ def test_a_picture_and_its_opposite_are_refused(client: httpx.Client, pictures: 
     assert "cancel" in response.json()["found"]
 
 
+def on_paper(*places: tuple[str, tuple[int, int]]) -> str:
+    """Pictures, each at a place on a large white sheet, as a photo in base64."""
+    sheet = Image.new("RGB", (640, 480), "white")
+    for picture, place in places:
+        drawn = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGBA")
+        drawn = drawn.resize((200, 160))
+        sheet.paste(drawn, place, drawn)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize("part", [{}, {"box": [0.5, 0.5, 0.5, 0.5]}], ids=["whole", "part"])
+def test_what_in_a_photo_to_look_for_is_told_when_asked(
+    client: httpx.Client, pictures: list[str], part: dict[str, Any]
+) -> None:
+    """Of the whole picture, whatever part is searched for; and by its handle once it was told."""
+    image = on_paper((pictures[3], (30, 20)), (pictures[9], (400, 300)))
+    assert "regions" not in search(client, image=image, **part)
+    told = search(client, image=image, regions=True, **part)
+    regions = told["regions"]
+    assert 1 <= len(regions) <= 4
+    for x, y, width, height in (region["box"] for region in regions):
+        middle = x + width / 2, y + height / 2
+        assert 0 <= x < x + width <= 1
+        assert 0 <= y < y + height <= 1
+        assert 0.03 <= width * height <= 0.8
+        assert min(abs(middle[0] - 0.2) + abs(middle[1] - 0.21), abs(middle[0] - 0.78) + abs(middle[1] - 0.79)) < 0.3
+    again = search(client, handle=told["query"]["handle"], regions=True, **part)
+    assert (again["regions"], "embed" in again["timing_ms"]) == (regions, False)
+    assert "regions" not in search(client, item=told["matches"][0]["item"]["id"], regions=True)
+
+
+def test_a_handle_knows_of_regions_only_what_was_asked(client: httpx.Client, pictures: list[str]) -> None:
+    image = on_paper((pictures[4], (200, 200)))
+    handle = search(client, image=image)["query"]["handle"]
+    response = client.post("/v1/search", json={"handle": handle, "regions": True})
+    assert (response.status_code, response.json()["type"]) == (404, "urn:visor:unknown_handle")
+
+
+@pytest.mark.parametrize("after", [{"k": 3}, {"sort": "newest"}], ids=str)
+def test_examples_and_pages_by_handle(client: httpx.Client, pictures: list[str], after: dict[str, Any]) -> None:
+    first, second = (search(client, image=picture, k=1)["query"]["handle"] for picture in pictures[5:7])
+    by_handle = search(client, handle=first, examples=[{"handle": second}], **after)
+    by_picture = search(client, image=pictures[5], examples=[{"image": pictures[6]}], **after)
+    assert ids(by_handle) == ids(by_picture)
+    page = search(client, handle=first, examples=[{"handle": second}], **after, after=by_picture["next"])
+    assert not {*ids(page)} & {*ids(by_picture)}
+
+
 def test_many_searches_have_an_answer_or_a_problem_each(client: httpx.Client, pictures: list[str]) -> None:
     before = client.get("/v1/stats").json()["searches"]
     asked = [{"image": pictures[3], "k": 2}, {"item": "0" * 32}, {"vector": "!"}, {"image": pictures[5], "k": 1}]
