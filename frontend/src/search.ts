@@ -1,5 +1,5 @@
 import { batch } from "@preact/signals";
-import { leave, linkOf, recall, remember, step } from "./address/history";
+import { amend, leave, linkOf, recall, remember, step } from "./address/history";
 import {
   asksWithoutPicture,
   DEFAULT_OPTIONS,
@@ -11,7 +11,7 @@ import {
   readLink,
 } from "./address/link";
 import { Failure, type Trouble } from "./endpoint/api";
-import type { Picture as ComparedPicture, Item, SearchAnswer, SearchRequest } from "./endpoint/contract";
+import type { Box, Picture as ComparedPicture, Item, SearchAnswer, SearchRequest } from "./endpoint/contract";
 import { countFilters } from "./filters";
 import { boxesOf } from "./picture/mask";
 import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture, toBase64 } from "./picture/picture";
@@ -111,7 +111,7 @@ export async function showMore(): Promise<void> {
   state.phase.value = "searching";
   try {
     const { request, picture } = requestNow();
-    const behind = { ...request, k: K_STEP, after: shown.next, facets: false, regions: false };
+    const behind = { ...request, k: K_STEP, after: shown.next, facets: false };
     const more = await ask(query, behind, picture, controller.signal);
     if (running !== controller) return;
     const known = new Set(shown.matches.map(({ item }) => item.id));
@@ -239,7 +239,6 @@ export function requestNow(): { request: SearchRequest; picture: Blob | null } {
     const { box, mask } = state.edit.value;
     const exclude = boxesOf(mask);
     if (box) request.box = box;
-    else request.regions = true;
     if (exclude.length > 0) request.exclude = exclude;
   }
   return { request, picture: query?.kind === "upload" ? query.picture.blob : null };
@@ -287,13 +286,14 @@ async function run(how: "push" | "replace"): Promise<void> {
     const answer = await ask(query, request, picture, controller.signal);
     if (running !== controller) return;
     batch(() => {
-      keepTold(request, answer);
+      keepVector(request, answer);
       showAnswer(answer);
     });
     const visit = { query: state.query.value ?? query, edit, options, answer, scroll: scrollY };
     remember(visit);
     stepped = false;
     void keepRecent(visit, linkOf(visit));
+    void lookForParts(answer);
   } catch (error) {
     if (running === controller) fail(problemOf(error));
   }
@@ -319,12 +319,32 @@ async function ask(query: Query, request: SearchRequest, picture: Blob | null, s
   return answer;
 }
 
-/** What can be looked for in the whole picture is still offered when only a part of it is searched. */
-function keepTold(request: SearchRequest, { regions = [], query: { vector } }: SearchAnswer): void {
+function keepVector(request: SearchRequest, { query: { vector } }: SearchAnswer): void {
   const query = state.query.value;
-  if (query?.kind !== "upload" && query?.kind !== "url") return;
-  const found = request.regions ? { regions } : {};
-  state.query.value = { ...query, ...found, ...(!request.examples && { vector: vector ?? null }) };
+  if (request.examples || (query?.kind !== "upload" && query?.kind !== "url")) return;
+  state.query.value = { ...query, vector: vector ?? null };
+}
+
+/**
+ * Where a whole picture did not find its like, asks once which parts of it one may want to search for: that takes the
+ * work of several pictures, and is of no use to those who have found it. What the answer says of likeness is not read.
+ */
+async function lookForParts(answer: SearchAnswer): Promise<void> {
+  const query = state.query.value;
+  if ((query?.kind !== "upload" && query?.kind !== "url") || query.regions || state.isEdited.value) return;
+  const { level } = bandOf(answer, "picture");
+  if (answer.safety?.unsafe || level === 0 || level === 3) return;
+  try {
+    const whole: Box = [0, 0, 1, 1];
+    const asked = { ...(await pictureNow()), box: whole, regions: true, k: 1 };
+    const { outcomes } = await state.api.value.searches([asked]);
+    const now = state.query.value;
+    if (now?.picture !== query.picture || (now.kind !== "upload" && now.kind !== "url")) return;
+    state.query.value = { ...now, regions: outcomes[0]?.answer?.regions ?? [] };
+    amend(state.query.value);
+  } catch {
+    // A courtesy: a box can still be drawn by hand.
+  }
 }
 
 function showAnswer(answer: SearchAnswer): void {

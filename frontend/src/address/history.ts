@@ -47,6 +47,11 @@ export function remember(visit: Visit): void {
   history.replaceState({ visit: id }, "", address);
 }
 
+/** Notes what became known of the picture that is on the page. */
+export function amend(query: Query): void {
+  if (shown) shown.query = query;
+}
+
 /** The remembered visit that the browser stands on, if this tab has made it. */
 export function recall(): Visit | null {
   keepScroll();
