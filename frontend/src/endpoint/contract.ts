@@ -42,4 +42,4 @@ export type StatsAnswer = Schemas["StatsAnswer"];
 export type SuggestAnswer = Schemas["SuggestAnswer"];
 
 /** The stages of `timing_ms`, in their order. */
-export const STAGES = ["fetch", "decode", "embed", "text", "scan", "confidence", "items"] as const;
+export const STAGES = ["fetch", "decode", "embed", "scan", "confidence", "items"] as const;
