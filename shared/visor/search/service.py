@@ -31,8 +31,7 @@ from visor.models.embedder import Embedder
 from visor.near_duplicates.verdict import Verdict, classify_matches
 from visor.schema.items import ITEM_ID, FacetRow, IndexedItem, Item, Safety, said_of
 from visor.schema.search import (
-    EXAMPLE_OF,
-    PICTURE_OF,
+    PICTURES,
     FacetsAnswer,
     FeedbackRequest,
     Filters,
@@ -141,6 +140,7 @@ class SearchService:
             facets=facets,
             next=write_cursor(hits.next, request),
             total=hits.total,
+            regions=query.regions or (),
             timing_ms=watch.timing_ms,
             notice=hits.notice or (DOCUMENTS_LOST if hits.hits and not matches else None),
         )
@@ -263,10 +263,10 @@ class SearchService:
             return self._combined_query(request, upload, watch, across)
         if request.item is not None:
             return self._item_query(request.item)
-        if upload is None and all(getattr(request, name) is None for name in PICTURE_OF):
+        if upload is None and not any(getattr(request, name) is not None for name in PICTURES):
             # Where the model reads texts, their vector belongs here.
             return Query(vector=np.empty(0, np.float32))
-        query = self.queries.query(request, upload, watch, closer=across is not None)
+        query = self.queries.query(request, upload, watch, closer=across is not None, mean=self.common_vector())
         closer = query if request.vector is not None else query.closer
         if (
             across is None
@@ -283,10 +283,10 @@ class SearchService:
     ) -> Query:
         """The query of several pictures; that of the first unsafe one, if there is any."""
         asked: list[tuple[SearchRequest, bytes | None, float]] = [
-            (SearchRequest(**{name: getattr(e, name) for name in (*EXAMPLE_OF, "box")}), None, e.weight)
+            (SearchRequest(**{name: getattr(e, name) for name in (*PICTURES, "box")}), None, e.weight)
             for e in request.examples
         ]
-        if upload is not None or any(getattr(request, name) is not None for name in PICTURE_OF):
+        if upload is not None or any(getattr(request, name) is not None for name in PICTURES):
             asked.insert(0, (msgspec.structs.replace(request, examples=()), upload, 1.0))
         is_one = sum(weight != 0 for _, _, weight in asked) == 1
         # Several are compared by the catalogue's own look: what is known of the gap is of single photos.
