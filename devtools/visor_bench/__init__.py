@@ -19,6 +19,7 @@ BENCHES = {
     "peers": "Visor and what else there is on the same vectors.",
     "search": "Latency, recall, memory and size of one index.",
     "serve": "Searches a second of a server, and how long each takes, with more and more clients.",
+    "words": "Latency, memory and size of finding by words, beside SQLite's FTS5.",
 }
 """Name of each sub-command and its line of help; `visor_bench.NAME` holds `NAME_command`, dashes as underscores."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from tests.unit.index.index_fixtures import MODEL, Shop, clustered, ids_of, keys_of
@@ -235,12 +236,39 @@ def test_a_word_in_a_language_that_is_not_set_is_found_as_it_stands(shop: Shop) 
     assert found(shop, "strawberry jam") == []
 
 
-def test_suggestions_are_whole_words_and_the_most_frequent_first(shop: Shop) -> None:
-    shop.add(keys_of(3), clustered(3, seed=8), facets=[row("Apricot")] * 3)
-    searcher = shop.searcher()
-    assert searcher.complete("fresh AP", 5) == ["apricot", "apple"]
-    assert searcher.complete("ap", 1) == ["apricot"]
-    assert searcher.complete("apple ", 5) == searcher.complete("", 5) == searcher.complete("xyz", 5) == []
+@pytest.mark.parametrize(
+    ("text", "limit", "words"),
+    [
+        ("fresh AP", 5, ["Apricot", "Apple"]),
+        ("ap", 1, ["Apricot"]),
+        ("CREM", 5, ["Crème"]),
+        ("kas", 5, ["Käse"]),
+        ("ts", 5, ["T-Shirt"]),
+        ("t-sh", 5, ["Shirt"]),
+        ("白", 5, ["白い"]),
+        ("елоч", 5, ["Ёлочные"]),
+        ("acm", 5, ["ACME"]),
+        ("beach", 5, ["Beachwear"]),
+        ("sand", 5, ["sandal"]),
+        ("however", 5, []),
+        ("apple ", 5, []),
+        ("", 5, []),
+        ("xyz", 5, []),
+    ],
+)
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_suggestions_are_words_as_the_catalogue_writes_them(
+    shop: Shop, text: str, limit: int, words: list[str], is_merged: bool
+) -> None:
+    known = row("Apricot", description="However it is said.", collection="Beachwear", extra={"brand": "ACME"})
+    shop.add(
+        keys_of(3),
+        clustered(3, seed=8),
+        facets=[msgspec.structs.replace(known, labels=("sandal",), facet_labels=("sandal",))] * 3,
+    )
+    if is_merged:
+        merged(shop)
+    assert shop.searcher().complete(text, limit) == words
 
 
 def test_words_cost_a_cold_start_no_operation(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
