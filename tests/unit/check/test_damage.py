@@ -19,6 +19,7 @@ from visor.app import App
 from visor.cli.doctor import _index, _try
 from visor.cli.main import cli, main
 from visor.image_readers.thumbnails import put_thumbnail
+from visor.index.format.container import Container
 from visor.ingest.seen_set import SeenSet
 from visor.ingest.worker import Worker
 from visor.schema.items import Change, Item, item_id
@@ -100,6 +101,11 @@ def flip(place: int | float) -> Callable[[Path], None]:
     return do
 
 
+def place_of(tensor: str, path: Path) -> int:
+    spec = Container.open(path.name, memoryview(path.read_bytes()), kind="segment").tensors[tensor]
+    return (spec.start + spec.end) // 2
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
@@ -139,6 +145,7 @@ DAMAGES: dict[str, Callable[[Home], object]] = {
     "segment-truncated": lambda home: cut(home.only("segments/*")),
     "segment-missing": lambda home: home.only("segments/*").unlink(),
     "segment-vectors-damaged": lambda home: flip(0.7)(home.only("segments/*")),
+    "segment-words-damaged": lambda home: flip(place_of("words", home.only("segments/*")))(home.only("segments/*")),
     "projection-damaged": lambda home: flip(0.5)(home.only("projections/*")),
     "projection-missing": lambda home: home.only("projections/*").unlink(),
     "shard-damaged": lambda home: [flip(0.5)(path) for path in home.objects.glob("shards/*")],
@@ -215,7 +222,8 @@ def test_a_damage_is_seen_named_and_mended(
 def mend(damage: str, home: Home, pictures: Path) -> None:
     seen, _, then, _ = ROWS[damage]
     DAMAGES[damage](home)
-    searched = said(lambda: main(["search", str(pictures / "3.png")]))
+    asked = ["--text", "3"] if "words" in damage else [str(pictures / "3.png")]
+    searched = said(lambda: main(["search", *asked]))
     if "error" in seen or "notice" in seen:
         assert "`visor check" in searched, searched
 
@@ -236,6 +244,9 @@ def mend(damage: str, home: Home, pictures: Path) -> None:
         service.refresh()
         assert len(app.searcher) == MERGED + FRESH
         assert app.searcher.notice is None
+        worded = service.search(SearchRequest(k=1, text="77"))
+        assert worded.notice is None
+        assert worded.matches[0].item.key == "77.png"
         for number in (0, 3, 77, MERGED - 1, MERGED, MERGED + FRESH - 1):
             answer = service.search(SearchRequest(k=1), drawing(number))
             assert answer.matches[0].item.key == f"{number}.png"

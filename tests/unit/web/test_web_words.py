@@ -51,6 +51,19 @@ def test_words_and_a_picture_make_one_answer(client: httpx.Client, demo_catalogu
     assert answer["matches"][0]["highlights"]
 
 
+def test_all_of_a_title_is_sure_and_half_of_it_is_not(client: httpx.Client, demo_catalogue: DemoCatalogue) -> None:
+    wanted, other = demo_catalogue.products[7], demo_catalogue.products[40]
+    assert not search(client, text=wanted.title)["no_confident_match"]
+    half = search(client, text=wanted.title.split()[0] + " xylophonist")
+    assert half["matches"]
+    assert half["no_confident_match"]
+    photo = demo_catalogue.picture(other).read_bytes()
+    form = {"request": json.dumps({"k": 5, "text": "xylophonist " + other.title.split()[0]})}
+    alone = client.post("/v1/search", files={"image": photo}).json()
+    beside = client.post("/v1/search", files={"image": photo}, data=form).json()
+    assert beside["confidence"] == pytest.approx(alone["confidence"], abs=0.02)
+
+
 def test_what_nothing_says_is_not_found(client: httpx.Client) -> None:
     answer = search(client, text="xylophonist qwertz")
     assert answer["matches"] == []

@@ -179,8 +179,8 @@ class Words:
             return None
         pictures = "1 picture is" if self.unknown == 1 else f"{self.unknown:,} pictures are"
         return (
-            f"{pictures} not found by words: another Visor indexed them, without their texts or for other languages. "
-            "`visor compact --texts` reads them from the items."
+            f"{pictures} not found by words: another Visor indexed them, without their texts or for other languages, "
+            "or their words are damaged. `visor compact --texts` reads them from the items; `visor check` finds damage."
         )
 
     @cached_property
