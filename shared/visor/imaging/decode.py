@@ -52,6 +52,8 @@ FRAME_DEVIATION_MIN = 10.0
 """Standard deviation of grey values (0…255) from which a frame counts as not blank."""
 SCANS_MAX = 64
 """A progressive JPEG has about ten scans; thousands of them are a way to keep a processor busy."""
+PIECES_MAX = 200_000
+"""Strips or tiles of a TIFF. Each takes 7 µs, and a scan of 366 megapixels with a strip for each row has 20,000."""
 MISSING_MAX = 0.5
 """Share of a JPEG's rows that may be missing at its end."""
 
@@ -139,9 +141,13 @@ class _File:
     def open(self) -> ImageFile.ImageFile:
         """Not by `Image.open`, which judges by the size of the file, and not by that which it is decoded to."""
         try:
-            return _OPENERS[self.form](BytesIO(self.data))
+            image = _OPENERS[self.form](BytesIO(self.data))
         except (SyntaxError, IndexError, TypeError, KeyError, struct.error) as exc:
             raise UnidentifiedImageError(str(exc)) from exc
+        if len(image.tile) > PIECES_MAX:
+            found = f"The {self.form} is cut into {len(image.tile):,} pieces"
+            raise UndecodableImage(found, valid=f"At most {PIECES_MAX:,} strips or tiles", remedy=_SAVE_ANEW)
+        return image
 
     def decoded(self, orientation: int = 1) -> DecodedImage:
         """Its picture, turned by `orientation` if the file itself says nothing."""

@@ -378,6 +378,14 @@ def _tiff(entries: list[tuple[int, int, int, int]], next_directory: int = 0) -> 
     return b"II*\0" + struct.pack("<IH", 8, len(entries)) + body + struct.pack("<I", next_directory)
 
 
+def _tiff_of_many_strips(count: int) -> bytes:
+    tags = {256: 1, 257: count, 258: 8, 259: 1, 262: 1, 277: 1, 278: 1}
+    entries = [(tag, 4, 1, value) for tag, value in tags.items()]
+    start = 8 + 2 + 12 * 9 + 4
+    head = _tiff(sorted([*entries, (273, 4, count, start), (279, 4, count, start + 4 * count)]))
+    return head + struct.pack("<I", 8) * count + struct.pack("<I", 1) * count
+
+
 def _bad() -> dict[str, tuple[bytes, str]]:
     jpeg, still = encoded(photo(), "JPEG"), encoded(photo(), "PNG")
     wrong_sum = bytearray(still)
@@ -412,6 +420,7 @@ def _bad() -> dict[str, tuple[bytes, str]]:
         "jpeg of a header only": (jpeg[:20], "JPEG"),
         "jpeg of a marker only": (b"\xff\xd8\xff", "JPEG"),
         "jpeg of 500 scans": (_jpeg_of_many_scans(), "scans"),
+        "tiff of very many strips": (_tiff_of_many_strips(200_001), "200,001 pieces"),
         "png cut in half": (still[: len(still) // 2], "PNG"),
         "png of a signature only": (still[:8], "PNG"),
         "png with a wrong checksum": (bytes(wrong_sum), "PNG"),
