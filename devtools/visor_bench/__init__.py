@@ -11,12 +11,14 @@ BENCHES = {
     "cold-start": "From the start of a search process to its first answer, and where the time goes.",
     "confidence": "Whether answers know what the catalogue holds: ROC area and calibration on labelled folders.",
     "copies": "Whether edited copies are found first and told from similar pictures, edit by edit.",
+    "embed": "What a look costs: from a JPEG to vector, labels and safety, beside the float32 files.",
     "life": "Photos from life asked for in the demo's drawings: what is found, hidden and claimed.",
     "metrics": "P@1, P@12, mAP and time of every metric on a labelled folder.",
     "operations": "Operations of the free tier that each step uses.",
     "packshots": "Phone photos asked for in a shop's packshots: what is found, hidden and claimed.",
     "peers": "Visor and what else there is on the same vectors.",
     "search": "Latency, recall, memory and size of one index.",
+    "serve": "Searches a second of a server, and how long each takes, with more and more clients.",
 }
 """Name of each sub-command and its line of help; `visor_bench.NAME` holds `NAME_command`, dashes as underscores."""
 

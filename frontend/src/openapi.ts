@@ -165,7 +165,8 @@ export interface components {
     schemas: {
         /**
          * SearchRequest
-         * @description The JSON body of `POST /v1/search`. Exactly one of `image`, `url`, `vector`, `item` says what to search for.
+         * @description The JSON body of `POST /v1/search`. Exactly one of `image`, `url`, `vector`, `item`, `handle` says what to search
+         *         for.
          *
          *         The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
          *         this document without an image.
@@ -179,6 +180,8 @@ export interface components {
             vector?: string | null;
             /** @default null */
             item?: string | null;
+            /** @default null */
+            handle?: string | null;
             /** @default null */
             box?: [
                 number,
@@ -389,6 +392,8 @@ export interface components {
             format?: string | null;
             /** @default null */
             blank?: string | null;
+            /** @default null */
+            handle?: string | null;
         };
         /** IndexAnswer */
         IndexAnswer: {
@@ -529,6 +534,8 @@ export interface components {
             vector?: string | null;
             /** @default null */
             item?: string | null;
+            /** @default null */
+            handle?: string | null;
             /** @default null */
             box?: [
                 number,

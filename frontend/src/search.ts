@@ -18,6 +18,8 @@ export const EXAMPLES = 8;
 
 let running: AbortController | null = null;
 let pause: ReturnType<typeof setTimeout> | undefined;
+/** What was last looked at, and how the server names it. */
+let seen: { picture: Picture; shown: string; handle: string } | null = null;
 /** Whether the address bar stands on a step that waits for its answer. */
 let stepped = false;
 
@@ -192,7 +194,7 @@ async function run(how: "push" | "replace"): Promise<void> {
     state.problem.value = null;
   });
   try {
-    const answer = await state.api.value.search(request, picture, controller.signal);
+    const answer = await ask(query, request, picture, controller.signal);
     if (running !== controller) return;
     batch(() => showAnswer(answer));
     remember({ query: state.query.value ?? query, edit, options, answer, scroll: scrollY });
@@ -200,6 +202,24 @@ async function run(how: "push" | "replace"): Promise<void> {
   } catch (error) {
     if (running === controller) fail(problemOf(error));
   }
+}
+
+/** The server remembers for some minutes what it saw in a picture, so another filter does not send it again. */
+async function ask(query: Query, request: SearchRequest, picture: Blob | null, signal: AbortSignal) {
+  const shown = JSON.stringify([request.box, request.exclude]);
+  if (seen && seen.picture === query.picture && seen.shown === shown) {
+    const again = { ...request, handle: seen.handle };
+    delete again.url;
+    try {
+      return await state.api.value.search(again, null, signal);
+    } catch (error) {
+      if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
+    }
+  }
+  const answer = await state.api.value.search(request, picture, signal);
+  const { handle } = answer.query;
+  seen = handle ? { picture: query.picture, shown, handle } : null;
+  return answer;
 }
 
 function showAnswer(answer: SearchAnswer): void {
@@ -286,6 +306,8 @@ function problemOf(error: unknown): Trouble {
     remedy: "Load the page again. If it stays, tell the owner.",
   };
 }
+
+const UNKNOWN_HANDLE = "urn:visor:unknown_handle";
 
 const OTHER_MODEL: Trouble = {
   type: "urn:visor:other_model",

@@ -13,7 +13,8 @@ _NAMES = {
     "FetchUnavailable Forbidden FormatError HostDead ImageError KeyRequired ModelError ModelNotBuilt "
     "NewerFormat NotConfigured NotFound NothingToCompare QuotaReached RequestError RequestTooLarge "
     "RequestTooSlow SettingsError SourceError SourceUnavailable StoreError StoreUnavailable "
-    "UndecodableImage UndecodableNow UnknownItem UnsafeImage UnsupportedMediaType VisorError WeightsUnavailable",
+    "UndecodableImage UndecodableNow UnknownHandle UnknownItem UnsafeImage UnsupportedMediaType VisorError "
+    "WeightsUnavailable",
     "visor.library.index": "Index SearchResult",
     "visor.library.local": "open",
     "visor.library.remote": "connect",

@@ -28,6 +28,7 @@
     └── RequestError                  a caller asked for something that cannot be
         ├── BadRequest
         ├── UnknownItem
+        ├── UnknownHandle             what was seen in that picture is forgotten: send it again
         ├── UnsupportedMediaType
         ├── RequestTooLarge
         ├── RequestTooSlow
@@ -196,6 +197,11 @@ class BadRequest(RequestError):
 
 class UnknownItem(RequestError):
     code = "unknown_item"
+    status = 404
+
+
+class UnknownHandle(RequestError):
+    code = "unknown_handle"
     status = 404
 
 

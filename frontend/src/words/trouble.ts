@@ -10,6 +10,7 @@ const TITLES: Readonly<Record<string, string>> = {
   request_too_large: "The picture is too large",
   request_too_slow: "The picture took too long to arrive",
   key_required: "This search is not open to everybody",
+  unknown_handle: "The server has forgotten this picture",
   unknown_item: "That item is not in the catalogue any more",
   store_unavailable: "The search does not work for now",
 };

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
 import httpx
 import msgspec
+from cachetools import LRUCache
 
-from visor.errors import BadRequest, RequestError, StoreUnavailable, VisorError
+from visor.errors import BadRequest, RequestError, StoreUnavailable, UnknownHandle, VisorError
 from visor.library.index import Index, Progress, SearchResult, id_of
 from visor.schema.items import Item, Record
 from visor.schema.push import PushAnswer, PushItem
@@ -16,6 +18,8 @@ from visor.schema.search import SearchRequest
 from visor.web.schema import ItemAnswer, Problem, StatsAnswer
 
 T = TypeVar("T", bound=Record)
+HANDLES_KEPT = 256
+"""Pictures whose handles are remembered, by their checksums."""
 JSON, LINES = {"Content-Type": "application/json"}, {"Content-Type": "application/x-ndjson"}
 
 
@@ -38,6 +42,7 @@ class RemoteIndex(Index):
             raise BadRequest(f"{url!r:.200} is not the URL of a server", valid="e.g. https://search.example")
         headers = {"X-Visor-Key": key} if key else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, follow_redirects=True)
+        self._handles: LRUCache[bytes, str] = LRUCache(HANDLES_KEPT)
 
     def close(self) -> None:
         self._http.close()
@@ -46,8 +51,19 @@ class RemoteIndex(Index):
         document = msgspec.json.encode(request)
         if upload is None:
             return self._ask("POST", "search", SearchResult, content=document, headers=JSON)
-        parts = {"image": ("image", upload), "request": (None, document)}
-        return self._ask("POST", "search", SearchResult, files=parts)
+        picture = hashlib.sha256(upload).digest()
+        handle = self._handles.pop(picture, None)
+        try:
+            if handle is None:
+                raise UnknownHandle("It was not sent yet")
+            again = msgspec.json.encode(msgspec.structs.replace(request, handle=handle))
+            answer = self._ask("POST", "search", SearchResult, content=again, headers=JSON)
+        except UnknownHandle:
+            parts = {"image": ("image", upload), "request": (None, document)}
+            answer = self._ask("POST", "search", SearchResult, files=parts)
+        if answer.query.handle is not None:
+            self._handles[picture] = answer.query.handle
+        return answer
 
     def get(self, item: str | Item) -> ItemAnswer:
         return self._ask("GET", f"items/{quote(id_of(item), safe='')}", ItemAnswer)

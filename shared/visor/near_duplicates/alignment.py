@@ -32,6 +32,8 @@ CONTRAST_FLOOR = 4.0
 """Standard deviation of luma below which cells count as flat: noise and quantisation, not likeness."""
 REFINED_WITHIN = 0.1
 """A correlation this far below what would be enough is worth a closer look at where the candidate lies."""
+SMALL = 160
+"""Pixels of the longer side of what is turned."""
 _ANGLES = (-10.0, -7.5, -5.0, -2.5, 2.5, 5.0, 7.5, 10.0)
 _TURNS = (
     Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,10 +56,19 @@ class Aligner:
     def __init__(self, pixels: Image.Image) -> None:
         self.planes = ycbcr_planes(pixels)
         """(PLANE, PLANE, 3) float32: Y, Cb, Cr."""
+        self._square = _squeezed(pixels)
+        self._small = pixels.convert("L") if max(pixels.size) <= SMALL else _shrunk(pixels).convert("L")
+
+    @property
+    def size_bytes(self) -> int:
+        return self.planes.nbytes + PLANE * PLANE + self._small.width * self._small.height
+
+    def _hypotheses(self) -> Cells:
+        """Made when there is something to align: it takes longer than all else that is known of a query."""
         luma = self.planes[..., 0]
-        parts = [grid.cells(luma) for grid in _grids()] + [_covered(luma), _turned(pixels), _rotated(pixels)]
-        self._templates = np.concatenate([templates for templates, _ in parts])
-        self._masks = np.concatenate([masks for _, masks in parts])
+        parts = [grid.cells(luma) for grid in _grids()]
+        parts += [_covered(luma), _turned(self._square), _rotated(self._small)]
+        return np.concatenate([templates for templates, _ in parts]), np.concatenate([masks for _, masks in parts])
 
     def best_correlation(self, candidates: Floats, *, enough: float = 1.0) -> Floats:
         """How well candidates fit: the correlation (k,), -1…1, under the best hypothesis of each.
@@ -66,7 +77,7 @@ class Aligner:
             candidates: (k, CELLS * CELLS) float32 luma, 0…255.
             enough: A correlation that need not be made better; those below it but near are refined.
         """
-        correlations = correlate(self._templates, self._masks, candidates)
+        correlations = correlate(*self._hypotheses(), candidates)
         best = correlations.argmax(axis=0)
         found: Floats = correlations.max(axis=0)
         rectangles = _rectangles()
@@ -189,20 +200,19 @@ def _covered(luma: Floats) -> Cells:
     return np.repeat(cell_means(luma, CELLS).reshape(1, -1), len(covers), axis=0), np.stack(covers)
 
 
-def _turned(pixels: Image.Image) -> Cells:
-    """The mirrored and the quarter-turned query."""
-    small = pixels.resize((PLANE, PLANE), Image.Resampling.BILINEAR, reducing_gap=3.0).convert("L")
-    planes = [np.asarray(small.transpose(turn), dtype=np.float32) for turn in _TURNS]
+def _turned(square: Image.Image) -> Cells:
+    """The mirrored and the quarter-turned query, a grey square."""
+    planes = [np.asarray(square.transpose(turn), dtype=np.float32) for turn in _TURNS]
     cells = np.stack([cell_means(plane, CELLS).ravel() for plane in planes])
     return cells, np.ones(cells.shape, dtype=bool)
 
 
-def _rotated(pixels: Image.Image) -> Cells:
-    """The query turned back by each angle, the candidate lying in its middle as large as three habits leave it.
+def _rotated(small: Image.Image) -> Cells:
+    """The query, small and grey, turned back by each angle, the candidate in its middle as large as three habits leave
+    it.
 
     Rotating keeps the size (corners are cut), grows it until all corners fit, or cuts out what has no empty corners.
     """
-    small = pixels.convert("L") if max(pixels.size) <= 160 else _shrunk(pixels).convert("L")
     width, height = small.size
     templates, masks = [], []
     for angle in _ANGLES:
@@ -226,8 +236,13 @@ def _plane(picture: Image.Image) -> Floats:
     return np.asarray(picture.resize((PLANE, PLANE), Image.Resampling.BILINEAR), dtype=np.float32)
 
 
+def _squeezed(pixels: Image.Image) -> Image.Image:
+    """The whole image as a grey square."""
+    return pixels.resize((PLANE, PLANE), Image.Resampling.BILINEAR, reducing_gap=3.0).convert("L")
+
+
 def _shrunk(pixels: Image.Image) -> Image.Image:
-    scale = 160 / max(pixels.size)
+    scale = SMALL / max(pixels.size)
     size = max(1, round(pixels.width * scale)), max(1, round(pixels.height * scale))
     return pixels.resize(size, Image.Resampling.BILINEAR, reducing_gap=3.0)
 

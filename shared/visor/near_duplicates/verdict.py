@@ -58,21 +58,28 @@ def classify_matches(
     if aligner is None:
         return ["similar"] * len(hashes)
     rows = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), HASH_BYTES)
-    by_sketch = zip(verdicts(aligner, rows), similarities, hashes, strict=True)
-    return [_by_all(verdict, s, h == query_hash, metric) for verdict, s, h in by_sketch]
+    # Sketches of less similar images fit by chance, so they are not aligned.
+    near = [metric is not None or similarity >= EDITED_SIMILARITY_MIN for similarity in similarities]
+    by_sketch = zip(verdicts(aligner, rows, near), hashes, strict=True)
+    # A sketch made into an image loses its brightest colours, and would no longer match itself.
+    return ["exact" if h == query_hash else verdict for verdict, h in by_sketch]
 
 
-def verdicts(aligner: Aligner, hashes: Bytes) -> list[Verdict]:
-    """What the sketches alone say about each candidate.
+def verdicts(aligner: Aligner, hashes: Bytes, near: Sequence[bool] | None = None) -> list[Verdict]:
+    """What the sketches say about each candidate.
 
     Args:
         aligner: The query. Without its pixels, `Aligner(sketch_picture(hash))` stands in.
         hashes: (k, HASH_BYTES) uint8 of `perceptual_hash`.
+        near: Which of them may be edited copies; all if None.
     """
     if len(hashes) == 0:
         return []
     same = _same(aligner, hashes)
-    copied = aligner.best_correlation(sketch_luma(hashes), enough=EDITED_CORRELATION_MIN) >= EDITED_CORRELATION_MIN
+    copied = ~same if near is None else ~same & np.array(near)
+    if copied.any():
+        fits = aligner.best_correlation(sketch_luma(hashes[copied]), enough=EDITED_CORRELATION_MIN)
+        copied[copied] = fits >= EDITED_CORRELATION_MIN
     return ["exact" if s else "edited" if c else "similar" for s, c in zip(same, copied, strict=True)]
 
 
@@ -82,13 +89,6 @@ def sketch_picture(one: Bytes) -> Image.Image:
     cb, cr = sketch_chroma(one[None]).reshape(2, CHROMA_CELLS, CHROMA_CELLS)
     planes = [np.kron(p, np.ones((PLANE // len(p), PLANE // len(p)))) for p in (luma, cb, cr)]
     return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8), mode="YCbCr").convert("RGB")
-
-
-def _by_all(verdict: Verdict, similarity: float, is_itself: bool, metric: str | None) -> Verdict:
-    if is_itself:  # A sketch made into an image loses its brightest colours, and would no longer match itself.
-        return "exact"
-    by_chance = verdict == "edited" and metric is None and similarity < EDITED_SIMILARITY_MIN
-    return "similar" if by_chance else verdict
 
 
 def _same(aligner: Aligner, hashes: Bytes) -> np.ndarray:

@@ -38,7 +38,8 @@ FACETS = ("collection", "source", "country", "currency", "label")
 
 
 class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON body of `POST /v1/search`. Exactly one of `image`, `url`, `vector`, `item` says what to search for.
+    """The JSON body of `POST /v1/search`. Exactly one of `image`, `url`, `vector`, `item`, `handle` says what to search
+    for.
 
     The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
     this document without an image.
@@ -51,6 +52,9 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Base64 of little-endian float16, as an answer's `query.vector` gives it."""
     item: str | None = None
     """Id of an indexed item: 'more like this'."""
+    handle: str | None = None
+    """A picture that was searched for minutes ago, as an answer's `query.handle` names it, with the same `box` and
+    `exclude`. If it is forgotten (`unknown_handle`), send the picture again."""
     box: Box | None = None
     """Search within this part of the picture."""
     exclude: Annotated[tuple[Box, ...], Meta(max_length=64)] = ()
@@ -114,6 +118,8 @@ class QueryAnswer(Record, frozen=True, kw_only=True):
     blank: str | None = None
     """Why there is nothing to compare in the picture, where that is so: no match is a copy of it or has a confidence.
     There is no `vector` then."""
+    handle: str | None = None
+    """To ask about this picture again within minutes without sending it: other filters, more matches."""
 
 
 class IndexAnswer(Record, frozen=True, kw_only=True):

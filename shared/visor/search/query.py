@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from PIL import Image, ImageStat
 
-from visor.errors import BadRequest
+from visor.errors import BadRequest, UnknownHandle
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
 from visor.imaging.colour_signature import colour_signature
@@ -25,6 +25,7 @@ from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import Label, Safety
 from visor.schema.search import Box, QueryAnswer, SearchRequest
+from visor.search.recent import RecentQueries
 from visor.settings import Settings
 
 EXCLUDED_FROM = 4
@@ -56,6 +57,15 @@ class Query:
     """It stands on the visitors' side of the gap, and is answered across it."""
     closer: Query | None = None
     """The same with a closer look at the middle, where answers across the gap are possible."""
+    handle: str | None = None
+    """By which it can be asked for again, for some minutes, without its picture."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that it takes, but for small change."""
+        held = self.vector, self.hashes, self.look
+        arrays = sum(one.nbytes for one in held if one is not None)
+        return arrays + sum(part.size_bytes for part in (self.aligner, self.closer) if part is not None)
 
     @property
     def traits(self) -> np.ndarray | None:
@@ -87,22 +97,23 @@ class QueryReader:
         self.side = embedder.description.input_side
         # Pixels are what takes memory, and threads of their own keep a heap of that size each.
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
+        self.recent: RecentQueries[Query] = RecentQueries()
 
     def check(self, request: SearchRequest, upload: bytes | None) -> None:
         """Raise `BadRequest` unless exactly one thing is searched for."""
-        given = [name for name in ("image", "url", "vector", "item") if getattr(request, name) is not None]
+        given = [name for name in ("image", "url", "vector", "item", "handle") if getattr(request, name) is not None]
         if upload is not None:
             given.insert(0, "image")
         if len(given) != 1:
             raise BadRequest(
                 f"The request has {' and '.join(given) or 'nothing to search for'}",
-                valid="Exactly one of image, url, vector, item",
+                valid="Exactly one of image, url, vector, item, handle",
                 remedy="Send one",
             )
         if (request.box or request.exclude) and given[0] in ("vector", "item"):
             raise BadRequest(
                 f"A box or excluded parts do not go with {given[0]}",
-                valid="They go with a picture: image or url",
+                valid="They go with a picture: image, url or handle",
                 remedy="Send the picture, or leave them out",
             )
 
@@ -113,10 +124,10 @@ class QueryReader:
             BadRequest: It brings none.
             ImageError: It cannot be had or decoded.
         """
-        if request.vector is not None:
-            raise BadRequest(
-                "A vector shows nothing", valid="image, url or item", remedy="Send the picture that was searched for"
-            )
+        for name in ("vector", "handle"):
+            if getattr(request, name) is not None:
+                remedy = "Send the picture that was searched for"
+                raise BadRequest(f"A {name} shows nothing", valid="image, url or item", remedy=remedy)
         data = self._bytes(request, upload, Stopwatch())
         return self.decoding.submit(self._focused, data, request).result()[1]
 
@@ -130,12 +141,30 @@ class QueryReader:
         )
 
     def query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch, *, closer: bool = False) -> Query:
-        """The query of a picture or a vector; with a `closer` look, too, if that is wanted. Raises as `picture`."""
+        """The query of a picture or a vector; with a `closer` look, too, if that is wanted.
+
+        Raises as `picture`, and:
+            UnknownHandle: It is not, or not any more, known what was seen in that picture.
+        """
         if request.vector is not None:
             vector, look = decode_vector(request.vector, self.embedder.dimension)
             return Query(vector=vector, look=look)
-        data = self._bytes(request, upload, watch)
-        return self.decoding.submit(self._seen, data, request, watch, closer).result()
+        data = None if request.handle is not None else self._bytes(request, upload, watch)
+        handle = request.handle if data is None else self.recent.handle(data)
+        key = handle, request.box, request.exclude
+        query = self.recent.get(key)
+        if query is not None and (query.closer is not None or not closer):
+            return query
+        if data is None:
+            raise UnknownHandle(
+                f"Nothing is remembered of the picture {handle:.40}, or not of this part of it",
+                valid="query.handle of an answer of the last minutes, with the same box and exclude",
+                remedy="Send the picture again",
+            )
+        query = self.decoding.submit(self._seen, data, request, watch, closer).result()
+        query.handle = handle
+        self.recent.put(key, query)
+        return query
 
     def _seen(self, data: bytes, request: SearchRequest, watch: Stopwatch, closer: bool) -> Query:
         with watch.stage("decode"):
@@ -264,4 +293,5 @@ def query_answer(query: Query) -> QueryAnswer:
         height=query.size[1] if query.size else None,
         format=query.format,
         blank=query.blank,
+        handle=query.handle,
     )

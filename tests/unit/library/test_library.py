@@ -16,6 +16,7 @@ from tests.unit.imaging.empty_pictures import scene
 
 import visor
 from visor.app import App
+from visor.library.remote import RemoteIndex
 from visor.schema.search import IndexAnswer, QueryAnswer
 from visor.web.site import Server
 
@@ -104,6 +105,18 @@ def test_options_are_those_of_the_endpoint(index: visor.Index, folder: Path) -> 
     found = index.search(path, filters=visor.Filters(collection=["cold"]), mode="exact", box=(0, 0, 1, 0.9))
     assert ([match.item.title for match in found], found.mode) == (["blue"], "exact")
     assert index.search(path, metric="cityblock").metric == "cityblock"
+
+
+def test_a_picture_is_sent_and_looked_at_once(index: visor.Index, folder: Path) -> None:
+    path = folder / "warm" / "amber.png"
+    assert index.search(path)[0].item.title == "amber"
+    again = index.search(path, filters=visor.Filters(collection=["cold"]))
+    assert ([match.item.title for match in again], "embed" in again.timing_ms) == (["blue"], False)
+    if isinstance(index, RemoteIndex):
+        for picture in index._handles:  # as a server that was started anew answers
+            index._handles[picture] = "0" * 32
+        assert index.search(path)[0].item.title == "amber"
+        assert "0" * 32 not in index._handles.values()
 
 
 def test_a_picture_is_turned_as_its_exif_says(index: visor.Index, folder: Path) -> None:

@@ -1,0 +1,120 @@
+"""`visor bench serve`: how many searches by picture a server answers, and how long each takes, with more and more
+clients at once."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+import numpy as np
+from PIL import Image
+
+from visor.console import as_json, print_json, say
+from visor.settings import PREFIX, Settings
+from visor_bench.embed import jpeg
+
+CLIENTS = (1, 2, 4, 16)
+DIFFERENT = 32
+"""Pictures that are searched for in turn, so that none is answered from what is kept of the last queries."""
+
+
+@click.command("serve")
+@click.option("--images", default=10_000, show_default=True, type=click.IntRange(min=100))
+@click.option("--requests", default=96, show_default=True, type=click.IntRange(1), help="For each number of clients.")
+@click.option("--picture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Photo to search for.")
+@as_json
+def serve_command(images: int, requests: int, picture: Path | None, as_json: bool) -> None:
+    """Search a server on this machine with 4-megapixel JPEGs from 1, 2, 4 and 16 clients at once."""
+    with tempfile.TemporaryDirectory(prefix="visor-bench-") as home:
+        document = measure(Settings.read(), images, requests, jpeg(picture), Path(home), say)
+    if as_json:
+        print_json(document)
+        return
+    for row in document["clients"]:
+        click.echo("  ".join(f"{name} {value}" for name, value in row.items()))
+
+
+def measure(
+    own: Settings, images: int, requests: int, data: bytes, home: Path, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """Fill an index of made vectors, serve it, and ask.
+
+    Returns:
+        `images`, and for each number of `clients`: `requests_per_s`, and `p50_ms` and `p99_ms` of one request.
+    """
+    from visor.models.build.builder import ensure_model
+    from visor.models.store import model_fingerprint
+    from visor_bench.cold_start import fill
+
+    ensure_model(own, say=progress)
+    (home / "models").symlink_to(own.home / "models")
+    settings = Settings(backend="local", home=home, model=own.model)
+    (home / "filling").mkdir()
+    fill(settings, model_fingerprint(own), images, home / "filling", progress)
+    pictures = different(data)
+    rows = []
+    with serving(settings) as address, httpx.Client(base_url=address, timeout=120) as client:
+
+        def ask(body: bytes) -> float:
+            start = time.perf_counter()
+            client.post("/v1/search", files={"image": body}).raise_for_status()
+            return (time.perf_counter() - start) * 1000
+
+        for body in pictures[:4]:
+            ask(body)
+        turns = itertools.cycle(pictures)
+        for clients in CLIENTS:
+            asked, start = [next(turns) for _ in range(requests)], time.perf_counter()
+            with ThreadPoolExecutor(clients) as pool:
+                took = list(pool.map(ask, asked))
+            seconds = time.perf_counter() - start
+            p50, p99 = (round(float(np.percentile(took, share)), 1) for share in (50, 99))
+            row = {"clients": clients, "requests_per_s": round(requests / seconds, 2), "p50_ms": p50, "p99_ms": p99}
+            rows.append(row)
+            progress(str(row))
+    return {"images": images, "clients": rows, "load": [round(load, 2) for load in os.getloadavg()]}
+
+
+def different(data: bytes) -> list[bytes]:
+    """The JPEG with something else in a corner, `DIFFERENT` times."""
+    made = []
+    with Image.open(BytesIO(data)) as image:
+        for number in range(DIFFERENT):
+            image.paste((number * 8, 90, 160), (0, 0, 160, 160))
+            buffer = BytesIO()
+            image.save(buffer, "JPEG", quality=90)
+            made.append(buffer.getvalue())
+    return made
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[str]:
+    """The address of `visor serve` in a process of its own, whose clients may search as often as they like."""
+    often = {"SEARCHES_PER_MINUTE": "1000000", "SEARCHES_BURST": "1000000"}
+    values = {"HOME": str(settings.home), "MODEL": settings.model, **often}
+    mine = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    environ = mine | {PREFIX + name: value for name, value in values.items()}
+    command = [sys.executable, "-m", "visor", "serve", "--port", "0"]
+    process = subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True)  # noqa: S603
+    try:
+        assert process.stderr is not None
+        found = re.search(r"http://127\.0\.0\.1:\d+", next((line for line in process.stderr if "http://" in line), ""))
+        if found is None:
+            raise RuntimeError("The server did not start")
+        yield found[0]
+    finally:
+        process.terminate()
+        process.wait(20)
