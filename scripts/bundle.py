@@ -41,6 +41,7 @@ from visor.errors import VisorError
 from visor.free_tier.allowances import ImageSize, ImageSizes
 from visor.models.store import model_directory
 from visor.settings import Settings
+from visor.sources.config import SourcesFile
 
 ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONS = ROOT / "functions"
@@ -115,7 +116,7 @@ def contents(
         name: The function.
         model: Directory of the built model; none leaves it out.
         previous: Directory of the model whose index is searched until a reindex is done; for search.
-        config: The owner's visor.toml, which names the sources; for crawl.
+        config: The owner's visor.toml, which names the sources; for crawl. For search its attributes alone.
         metrics: With SciPy; for search.
         page: Folder of the built page; for search.
     """
@@ -140,6 +141,9 @@ def contents(
         }
     if config is not None and name == "crawl":
         files["visor.toml"] = config.read_bytes()
+    if config is not None and name == "search" and (attributes := SourcesFile.load(config).attributes):
+        lines = ["[attributes]", *(f'{json.dumps(key)} = "{type_}"' for key, type_ in attributes.items())]
+        files["visor.toml"] = "\n".join(lines).encode()
     return files
 
 

@@ -21,6 +21,57 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/searches": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Up to 16 searches at once */
+        post: operations["searches"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/compare": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** What two pictures have in common */
+        post: operations["compare"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/suggest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Words of the catalogue that go on what was typed */
+        get: operations["suggest"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/explain": {
         parameters: {
             query?: never;
@@ -165,8 +216,8 @@ export interface components {
     schemas: {
         /**
          * SearchRequest
-         * @description The JSON body of `POST /v1/search`. Exactly one of `image`, `url`, `vector`, `item`, `handle` says what to search
-         *         for.
+         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which picture
+         *         to search for; `text` and `examples` go with it or stand alone. Something must be given.
          *
          *         The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
          *         this document without an image.
@@ -211,6 +262,27 @@ export interface components {
             leave_out?: string[];
             /** @default false */
             facets?: boolean;
+            /** @default null */
+            text?: string | null;
+            /** @default [] */
+            examples?: components["schemas"]["Example"][];
+            /**
+             * @default likeness
+             * @enum {unknown}
+             */
+            sort?: "largest" | "likeness" | "most_changed" | "newest" | "oldest" | "price_down" | "price_up" | "smallest";
+            /** @default 0 */
+            min_confidence?: number;
+            /** @default null */
+            min_similarity?: number | null;
+            /** @default null */
+            after?: string | null;
+            /** @default 0 */
+            variety?: number;
+            /** @default true */
+            group?: boolean;
+            /** @default false */
+            regions?: boolean;
         } & ({
             image: string;
         } | {
@@ -219,7 +291,11 @@ export interface components {
             vector: string;
         } | {
             item: string;
-        });
+        } | ({
+            text: string;
+        } | {
+            examples: unknown;
+        }));
         /**
          * Filters
          * @description What a match must be. Within one list any value will do; the lists must all hold.
@@ -241,6 +317,10 @@ export interface components {
             date_from?: string | null;
             /** @default null */
             date_to?: string | null;
+            /** @default {} */
+            attributes?: {
+                [key: string]: components["schemas"]["Condition"];
+            };
         };
         /**
          * PriceRange
@@ -252,6 +332,55 @@ export interface components {
             /** @default null */
             max?: number | null;
         };
+        /**
+         * Condition
+         * @description What one attribute of a match must be; all that is given must hold.
+         *
+         *         Numbers compare as numbers and dates by the day; `flag` attributes are `true` or `false`.
+         */
+        Condition: {
+            /** @default [] */
+            any?: string[];
+            /** @default [] */
+            none?: string[];
+            /** @default null */
+            min?: number | string | null;
+            /** @default null */
+            max?: number | string | null;
+            /** @default null */
+            missing?: boolean | null;
+        };
+        /**
+         * Example
+         * @description One picture among several. Exactly one of `image`, `url`, `vector`, `item` says which.
+         */
+        Example: {
+            /** @default null */
+            image?: string | null;
+            /** @default null */
+            url?: string | null;
+            /** @default null */
+            vector?: string | null;
+            /** @default null */
+            item?: string | null;
+            /** @default null */
+            box?: [
+                number,
+                number,
+                number,
+                number
+            ] | null;
+            /** @default 1 */
+            weight?: number;
+        } & ({
+            image: string;
+        } | {
+            url: string;
+        } | {
+            vector: string;
+        } | {
+            item: string;
+        });
         /**
          * SearchAnswer
          * @description The answer of `POST /v1/search`.
@@ -274,6 +403,12 @@ export interface components {
             index: components["schemas"]["IndexAnswer"];
             /** @default null */
             facets?: components["schemas"]["FacetsAnswer"] | null;
+            /** @default null */
+            next?: string | null;
+            /** @default null */
+            total?: number | null;
+            /** @default [] */
+            regions?: components["schemas"]["Region"][];
             timing_ms: {
                 [key: string]: number;
             };
@@ -286,7 +421,7 @@ export interface components {
          */
         Match: {
             item: components["schemas"]["Item"];
-            similarity: number;
+            similarity: number | null;
             confidence: number;
             /** @enum {unknown} */
             verdict: "edited" | "exact" | "similar";
@@ -296,6 +431,12 @@ export interface components {
             labels?: components["schemas"]["Label"][];
             /** @default null */
             indexed_at?: string | null;
+            /** @default null */
+            text_score?: number | null;
+            /** @default [] */
+            highlights?: components["schemas"]["Highlight"][];
+            /** @default [] */
+            product?: components["schemas"]["Place"][];
         };
         /**
          * Item
@@ -327,12 +468,18 @@ export interface components {
             /** @default null */
             author?: string | null;
             /** @default null */
+            group?: string | null;
+            /** @default null */
             image_etag?: string | null;
             /** @default null */
             image_modified?: string | null;
             /** @default {} */
             extra?: {
                 [key: string]: string;
+            };
+            /** @default {} */
+            attributes?: {
+                [key: string]: "date" | "flag" | "keyword" | "number";
             };
         };
         /**
@@ -359,6 +506,18 @@ export interface components {
         Label: {
             name: string;
             probability: number;
+        };
+        /**
+         * Highlight
+         * @description Where the words that were asked for stand in an item.
+         */
+        Highlight: {
+            field: string;
+            text: string;
+            spans: [
+                number,
+                number
+            ][];
         };
         /**
          * Guess
@@ -421,11 +580,66 @@ export interface components {
             price_min?: number | null;
             /** @default null */
             price_max?: number | null;
+            /** @default [] */
+            price_ranges?: components["schemas"]["RangeCount"][];
+            /** @default [] */
+            date_ranges?: components["schemas"]["RangeCount"][];
+            /** @default {} */
+            attributes?: {
+                [key: string]: components["schemas"]["AttributeFacet"];
+            };
         };
         /** FacetValue */
         FacetValue: {
             value: string;
             count: number;
+        };
+        /**
+         * RangeCount
+         * @description How many items lie in a range: `min` included, `max` not, but for the last range. Numbers, or ISO 8601 dates.
+         */
+        RangeCount: {
+            min: number | string;
+            max: number | string;
+            count: number;
+        };
+        /**
+         * AttributeFacet
+         * @description How the items that pass spread over one declared attribute.
+         */
+        AttributeFacet: {
+            /** @enum {unknown} */
+            type: "date" | "flag" | "keyword" | "number";
+            /** @default [] */
+            values?: components["schemas"]["FacetValue"][];
+            /** @default null */
+            min?: number | string | null;
+            /** @default null */
+            max?: number | string | null;
+            /** @default 0 */
+            missing?: number;
+        };
+        /**
+         * Region
+         * @description A part of the query's picture that one may want to search for.
+         */
+        Region: {
+            /** @description x, y, width, height as fractions */
+            box: [
+                number,
+                number,
+                number,
+                number
+            ];
+            /** @default null */
+            label?: string | null;
+        };
+        /**
+         * SuggestAnswer
+         * @description Words of the catalogue that go on what was typed (`GET /v1/suggest`), the most frequent first.
+         */
+        SuggestAnswer: {
+            words: string[];
         };
         /**
          * ItemsAnswer
@@ -521,6 +735,94 @@ export interface components {
             version: string;
         };
         /**
+         * SearchesRequest
+         * @description The JSON body of `POST /v1/searches`: up to 16 searches at once, each counted as one.
+         */
+        SearchesRequest: {
+            searches: components["schemas"]["SearchRequest"][];
+        };
+        /**
+         * SearchesAnswer
+         * @description The answer of `POST /v1/searches`, in the order of the searches.
+         */
+        SearchesAnswer: {
+            outcomes: components["schemas"]["SearchOutcome"][];
+        };
+        /**
+         * SearchOutcome
+         * @description What became of one search among several: its answer, or the problem.
+         */
+        SearchOutcome: {
+            /** @default null */
+            answer?: components["schemas"]["SearchAnswer"] | null;
+            /** @default null */
+            problem?: components["schemas"]["Problem"] | null;
+        };
+        /**
+         * Problem
+         * @description RFC 9457 problem document (`application/problem+json`).
+         */
+        Problem: {
+            type: string;
+            title: string;
+            status: number;
+            detail: string;
+            /** @default  */
+            found?: string;
+            /** @default  */
+            valid?: string;
+            /** @default  */
+            remedy?: string;
+        };
+        /**
+         * CompareRequest
+         * @description The JSON body of `POST /v1/compare`.
+         */
+        CompareRequest: {
+            first: components["schemas"]["Picture"];
+            second: components["schemas"]["Picture"];
+        };
+        /**
+         * Picture
+         * @description A picture to compare. Exactly one of `image`, `url`, `item` says which.
+         */
+        Picture: {
+            /** @default null */
+            image?: string | null;
+            /** @default null */
+            url?: string | null;
+            /** @default null */
+            item?: string | null;
+            /** @default null */
+            box?: [
+                number,
+                number,
+                number,
+                number
+            ] | null;
+        } & ({
+            image: string;
+        } | {
+            url: string;
+        } | {
+            item: string;
+        });
+        /**
+         * CompareAnswer
+         * @description What two pictures have in common (`POST /v1/compare`).
+         */
+        CompareAnswer: {
+            /** @enum {unknown} */
+            verdict: "edited" | "exact" | "similar";
+            similarity: number;
+            confidence: number;
+            first: string;
+            second: string;
+            is_aligned: boolean;
+            /** @default null */
+            difference?: string | null;
+        };
+        /**
          * ExplainRequest
          * @description The JSON body of `POST /v1/explain`: a search, and one of its matches. Of the search, what says which picture was
          *         searched for counts: `image`, `url` or `item`, `box` and `exclude`.
@@ -565,6 +867,27 @@ export interface components {
             leave_out?: string[];
             /** @default false */
             facets?: boolean;
+            /** @default null */
+            text?: string | null;
+            /** @default [] */
+            examples?: components["schemas"]["Example"][];
+            /**
+             * @default likeness
+             * @enum {unknown}
+             */
+            sort?: "largest" | "likeness" | "most_changed" | "newest" | "oldest" | "price_down" | "price_up" | "smallest";
+            /** @default 0 */
+            min_confidence?: number;
+            /** @default null */
+            min_similarity?: number | null;
+            /** @default null */
+            after?: string | null;
+            /** @default 0 */
+            variety?: number;
+            /** @default true */
+            group?: boolean;
+            /** @default false */
+            regions?: boolean;
             match: string;
         };
         /**
@@ -646,6 +969,8 @@ export interface components {
             /** @default null */
             author?: string | null;
             /** @default null */
+            group?: string | null;
+            /** @default null */
             image_etag?: string | null;
             /** @default null */
             image_modified?: string | null;
@@ -682,22 +1007,6 @@ export interface components {
             state: "accepted" | "refused";
             /** @default null */
             reason?: string | null;
-        };
-        /**
-         * Problem
-         * @description RFC 9457 problem document (`application/problem+json`).
-         */
-        Problem: {
-            type: string;
-            title: string;
-            status: number;
-            detail: string;
-            /** @default  */
-            found?: string;
-            /** @default  */
-            valid?: string;
-            /** @default  */
-            remedy?: string;
         };
     };
     responses: never;
@@ -801,6 +1110,274 @@ export interface operations {
             };
             /** @description The picture cannot be fetched, decoded or shown */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The quota is reached; `Retry-After` says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A store did not answer; try again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    searches: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SearchesRequest"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SearchesAnswer"];
+                };
+            };
+            /** @description The request cannot be answered as it stands */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Only the owner may do this, and the request has no valid key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request's body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is of a type that is not read here */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The quota is reached; `Retry-After` says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A store did not answer; try again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    compare: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["CompareRequest"];
+            };
+        };
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CompareAnswer"];
+                };
+            };
+            /** @description The request cannot be answered as it stands */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Only the owner may do this, and the request has no valid key */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such item */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request's body did not arrive in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The request is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is of a type that is not read here */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The picture cannot be fetched, decoded or shown */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The quota is reached; `Retry-After` says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A store did not answer; try again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    suggest: {
+        parameters: {
+            query?: {
+                text?: string;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SuggestAnswer"];
+                };
+            };
+            /** @description The request cannot be answered as it stands */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

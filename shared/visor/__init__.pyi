@@ -12,6 +12,7 @@ from visor.errors import FetchUnavailable as FetchUnavailable
 from visor.errors import Forbidden as Forbidden
 from visor.errors import FormatError as FormatError
 from visor.errors import HostDead as HostDead
+from visor.errors import HostPaused as HostPaused
 from visor.errors import ImageError as ImageError
 from visor.errors import KeyRequired as KeyRequired
 from visor.errors import ModelError as ModelError
@@ -43,6 +44,9 @@ from visor.library.remote import connect as connect
 from visor.schema.items import Item as Item
 from visor.schema.items import item_id as item_id
 from visor.schema.push import PushItem as PushItem
+from visor.schema.search import CompareAnswer as CompareAnswer
+from visor.schema.search import Condition as Condition
+from visor.schema.search import Example as Example
 from visor.schema.search import Filters as Filters
 from visor.schema.search import Match as Match
 from visor.schema.search import PriceRange as PriceRange

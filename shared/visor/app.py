@@ -137,6 +137,7 @@ class App:
             *self._metered,
             model=self.embedder.fingerprint,
             freshness_s=self.settings.freshness_s,
+            languages=self.settings.languages,
         )
 
     @cached_property
@@ -160,10 +161,20 @@ class App:
 
     @cached_property
     def pusher(self) -> Pusher:
+        return self.open_pusher()
+
+    def open_pusher(self, *, files: bool = False) -> Pusher:
+        """`files` as that of `Pusher`."""
         from visor.ingest.push import Pusher
 
-        queue, documents = self.stores.queue, self.stores.documents
-        return Pusher(queue=queue, documents=documents, settings=self.settings, meter=self.meter)
+        return Pusher(
+            queue=self.stores.queue,
+            documents=self.stores.documents,
+            settings=self.settings,
+            meter=self.meter,
+            files=files,
+            attributes=self.configuration.attributes,
+        )
 
     @cached_property
     def request_budget(self) -> RequestBudget:
@@ -259,7 +270,7 @@ class App:
 
         names = [entry.name for entry in self.configuration.entries.values() if entry.common.kind == "bucket"]
         sources = [cast("BucketSource", self.named_source(name)) for name in names]
-        return BucketEventHandler(sources, self.stores.queue)
+        return BucketEventHandler(sources, self.stores.queue, attributes=self.configuration.attributes)
 
     @cached_property
     def crawler(self) -> Crawler:
@@ -271,6 +282,7 @@ class App:
             settings=self.settings,
             meter=self.meter,
             request_budget=self.request_budget,
+            attributes=self.configuration.attributes,
         )
 
     def crawl_due(self) -> list[CrawlRun]:
@@ -296,9 +308,11 @@ class App:
         *,
         budget_s: float | None = None,
         relearn: bool = False,
+        fill: bool = False,
         progress: Callable[[str], None] = lambda line: None,
     ) -> MergeReport:
-        """Merge shards and small segments once, and fit the confidence of answers. As `visor.index.merge`."""
+        """Merge shards and small segments once, and fit the confidence of answers. As `visor.index.merge`; on this
+        machine, where reads are free, it always fills in texts."""
         from visor.confidence.fit_index import Calibrator
         from visor.index.merge.merge import merge
         from visor.ingest.reindex import finish_reindex
@@ -315,6 +329,8 @@ class App:
             relearn=relearn,
             progress=progress,
             calibrate=Calibrator(objects, lambda: rejected_features(documents), visitors.fold, self.label_words),
+            languages=self.settings.languages,
+            fill=fill or self.settings.backend == "local",
         )
         if report.generation and report.finished and not report.unreadable:
             finish_reindex(objects, documents, self.fingerprint)

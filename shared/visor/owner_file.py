@@ -1,4 +1,4 @@
-"""An owner's `visor.toml` as a whole: its tables of sources and of models, and errors that name its lines."""
+"""An owner's `visor.toml` as a whole: its tables of sources, models and attributes, and errors that name its lines."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from visor.errors import SettingsError
 
 CONFIGURATION_FILE = "visor.toml"
-TABLES = ("sources", "models")
+TABLES = ("sources", "models", "attributes")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 """Of a source or a model."""
 
@@ -29,12 +29,12 @@ class OwnerFile:
     def __init__(self, text: str, path: str | Path = CONFIGURATION_FILE) -> None:
         self.path, self._text = str(path), text
         try:
-            self._document = tomllib.loads(text)
+            self.document = tomllib.loads(text)
         except tomllib.TOMLDecodeError as exc:
             raise SettingsError(
                 f"{self.path} is not valid TOML: {exc}", valid="https://toml.io", remedy="Correct that line"
             ) from exc
-        for key in sorted(self._document.keys() - set(TABLES)):
+        for key in sorted(self.document.keys() - set(TABLES)):
             found = f"{key} is not a key of {CONFIGURATION_FILE}"
             raise self.error_at(key, found, valid="Keys are " + ", ".join(TABLES))
 
@@ -50,7 +50,7 @@ class OwnerFile:
 
     def tables(self, kind: str) -> dict[str, dict[str, Any]]:
         """The tables below `[sources]` or `[models]`, by name. Raises `SettingsError` if one is no table."""
-        found = self._document.get(kind, {})
+        found = self.document.get(kind, {})
         thing = kind.removesuffix("s")
         if not isinstance(found, dict):
             raise self.error_at(kind, f"{kind} is not a table", valid=f"[{kind}.NAME] starts a {thing}")

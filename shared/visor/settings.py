@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_origin
 
 import msgspec
 
 from visor.errors import SettingsError
 
 PREFIX = "VISOR_"
+Language = Literal[
+    "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian", "norwegian",
+    "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
+]  # fmt: skip
+"""Languages that words can be stemmed in."""
+LANGUAGES: tuple[Language, ...] = ("english", "german", "french", "spanish")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +47,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Models
     model: str = "auto"
     threads: int = 2
+
+    # Words
+    languages: tuple[Language, ...] = LANGUAGES
+    """Of the catalogue: an item is found by other forms of its words in these."""
 
     # Safety of pictures: probability of hentai + porn (+ half of sexy) from which a picture is unsafe
     unsafe_query: float = 0.9
@@ -132,7 +142,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                     valid="Settings are " + ", ".join(PREFIX + f.upper() for f in fields),
                     remedy="Correct the name or unset it",
                 )
-            is_list = fields[name] == tuple[str, ...]
+            is_list = get_origin(fields[name]) is tuple
             values[name] = tuple(p.strip() for p in text.split(",") if p.strip()) if is_list else text
         try:
             settings = msgspec.convert(values, cls, strict=False, dec_hook=_path)

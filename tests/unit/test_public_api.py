@@ -15,14 +15,36 @@ from visor import errors
 
 ERRORS = [
     *("BadRequest", "Conflict", "CorruptObject", "DeployError", "DropItem", "EmbedCrashed", "FetchFailed"),
-    *("FetchRefused", "FetchUnavailable", "Forbidden", "FormatError", "HostDead", "ImageError", "KeyRequired"),
+    *(
+        "FetchRefused",
+        "FetchUnavailable",
+        "Forbidden",
+        "FormatError",
+        "HostDead",
+        "HostPaused",
+        "ImageError",
+        "KeyRequired",
+    ),
     *("ModelError", "ModelNotBuilt", "NewerFormat", "NotConfigured", "NotFound", "NothingToCompare", "QuotaReached"),
     *("RequestError", "RequestTooLarge", "RequestTooSlow", "SettingsError", "SourceError"),
     *("SourceUnavailable", "StoreError", "StoreUnavailable", "UndecodableImage", "UndecodableNow", "UnknownItem"),
     *("UnsafeImage", "UnsupportedMediaType", "VisorError", "WeightsUnavailable"),
 ]
 NAMES = [
-    *("Filters", "Index", "Item", "Match", "Page", "PriceRange", "PushItem", "SearchResult", "Settings"),
+    *(
+        "CompareAnswer",
+        "Condition",
+        "Example",
+        "Filters",
+        "Index",
+        "Item",
+        "Match",
+        "Page",
+        "PriceRange",
+        "PushItem",
+        "SearchResult",
+        "Settings",
+    ),
     *("Source", "SourceConfig", "SourceContext", "connect", "item_id", "open"),
 ]
 IMPORT_S_MAX = 0.05

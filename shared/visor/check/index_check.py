@@ -267,7 +267,10 @@ class IndexCheck:
             if not is_whole:
                 # The updates that a lost segment had for rows of others are lost with it.
                 stale = [(key, one) for key, one in live.items() if versions.get(key, one.version) < one.version]
-                updates = [FacetUpdate(id=k, version=o.version, facets=FacetRow.of(o.item, o.labels)) for k, o in stale]
+                updates = [
+                    FacetUpdate(id=k, version=o.version, facets=FacetRow.of(o.item, o.labels, (o.width, o.height)))
+                    for k, o in stale
+                ]
             self._commit_records(tombstones, updates)
         frames = self._frames({key: one.item for key, one in live.items()})
         taken_out = self._links()

@@ -153,8 +153,13 @@ def _next_try(failure: Failure) -> str:
 @click.command("compact")
 @click.option("--budget-s", type=float, help="Start no new step after this many seconds; the next run continues.")
 @click.option("--relearn", is_flag=True, help="Fit the projection again even if the index has not grown enough.")
+@click.option(
+    "--texts",
+    is_flag=True,
+    help="Also make whole what words are found in: reads each item that lacks its texts, stems in VISOR_LANGUAGES.",
+)
 @as_json
-def compact_command(budget_s: float | None, relearn: bool, as_json: bool) -> None:
+def compact_command(budget_s: float | None, relearn: bool, texts: bool, as_json: bool) -> None:
     """Merge shards and small segments into larger segments."""
     from visor.app import App
     from visor.storage import existing
@@ -162,6 +167,7 @@ def compact_command(budget_s: float | None, relearn: bool, as_json: bool) -> Non
     report = App(existing(Settings.read())).merge(
         budget_s=budget_s,
         relearn=relearn,
+        fill=texts,
         progress=say,
     )
     if as_json:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 @click.command("search")
-@click.argument("image")
+@click.argument("image", required=False)
+@click.option("--text", help="Words that matches are about, alone or beside IMAGE.")
 @click.option("-k", default=12, show_default=True, type=click.IntRange(1, 200), help="How many matches.")
 @click.option("--exact", is_flag=True, help="Compare with every vector instead of scanning codes first.")
 @click.option("--metric", help="A SciPy metric by name, on the full vectors.")
@@ -28,22 +29,30 @@ if TYPE_CHECKING:
 @click.option("--box", metavar="X,Y,W,H", help="Search within this box, in fractions of the sides.")
 @as_json
 def search_command(
-    image: str, k: int, exact: bool, metric: str | None, filters: tuple[str, ...], box: str | None, as_json: bool
+    image: str | None,
+    text: str | None,
+    k: int,
+    exact: bool,
+    metric: str | None,
+    filters: tuple[str, ...],
+    box: str | None,
+    as_json: bool,
 ) -> None:
-    """Find the nearest items to IMAGE, a file or a URL."""
+    """Find the nearest items to IMAGE, a file or a URL, or those that TEXT is about."""
     from visor.app import App
     from visor.storage import existing
 
-    remote = image.startswith(("http://", "https://"))
+    remote = image is not None and image.startswith(("http://", "https://"))
     request = SearchRequest(
         url=image if remote else None,
+        text=text,
         k=k,
         mode="exact" if exact else "fast",
         metric=metric,
         filters=filters_from_options(filters),
         box=_parse_box(box),
     )
-    upload = None if remote else _read(image)
+    upload = None if remote or image is None else _read(image)
     answer = App(existing(Settings.read())).search_service().search(request, upload)
     if as_json:
         print_json(answer)
@@ -64,7 +73,8 @@ def search_command(
         item = match.item
         price = "" if item.price is None else f"{item.price:,.2f} {item.currency or ''}".strip()
         where = item.page_url or item.image_url or item.key
-        found = f"{number:3}  {match.similarity:.3f}  {match.confidence:4.0%}  {match.verdict:7}"
+        likeness = "     " if match.similarity is None else f"{match.similarity:.3f}"
+        found = f"{number:3}  {likeness}  {match.confidence:4.0%}  {match.verdict:7}"
         click.echo(f"{found}  {item.title[:40]:40}  {price:>14}  {where}")
     took = answer.timing_ms["total"]
     click.echo(f"{len(answer.matches)} of {answer.index.images} items in {took:.0f} ms ({answer.mode})")

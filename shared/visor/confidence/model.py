@@ -191,9 +191,10 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         """
         found, least = [], held
         for number, rank in enumerate(ranks):
-            if number < JUDGED and rank < len(around.rows):
-                first = self.first_if_held(around) if rank == 0 else None
-                rest = replace(around, rows=around.rows[rank:], labels=around.labels[rank:])
+            if number < JUDGED and len(around.rows) > (rank if number else 0):
+                at = min(rank, len(around.rows) - 1)
+                first = self.first_if_held(around) if at == 0 else None
+                rest = replace(around, rows=around.rows[at:], labels=around.labels[at:])
                 least = min(least, sigmoid(self.score(rest)) if first is None else held * first)
             found.append(least)
         return found
@@ -232,8 +233,15 @@ class ConfidenceEstimator:
             across: The hits were found across this gap; None: by the catalogue's own look.
         """
         if hits.nearest is None or not hits.hits:
-            return Judgement(0.0, CONFIDENT, [])
+            return Judgement(0.0, CONFIDENT, [0.0] * len(hits.hits))
         ranks = [hit.rank for hit in hits.hits]
+        if hits.is_listed:
+            # A page, or another order: each as sure as the match of its rank would be in an answer of the nearest.
+            lead = range(min(JUDGED, len(hits.nearest.rows)))
+            nearest = replace(hits, hits=tuple(replace(hits.hits[0], rank=rank) for rank in lead), is_listed=False)
+            judged = self.judge(nearest, query_labels, across)
+            curve = judged.matches or [0.0]
+            return replace(judged, matches=[curve[min(rank, len(curve) - 1)] for rank in ranks])
         if across is not None:
             similarities = hits.nearest.similarities
             return Judgement(across.held(similarities), CONFIDENT_ACROSS, is_it(similarities, ranks))

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Literal
 
 from visor.free_tier.quota import Meter
 from visor.storage.documents import Delete, DocumentStore
@@ -42,6 +42,12 @@ def request_usage(used: Counter[str] | None) -> Iterator[None]:
         yield
     finally:
         _REQUEST.reset(before)
+
+
+def note_work(kind: Literal["searches", "pictures"]) -> None:
+    """Count one search, or one picture that was embedded for it, in what this request uses."""
+    if (used := _REQUEST.get()) is not None:
+        used[kind] += 1
 
 
 class _Metered:

@@ -118,9 +118,10 @@ class BatchPlan:
 
     def mark(self, change: Change) -> Put:
         """The write, before an item is embedded alone, that its process ended meanwhile."""
-        self.failed_before[change.item.id] = Document(key=change.item.id, data={"version": change.version}, revision=1)
         ended = EmbedCrashed("The process ended while it was embedded", remedy="Look at the image: memory may lack")
-        return _put(FAILURES, change.item.id, as_document(self._failure(change, ended, self.now)))
+        data = as_document(self._failure(change, ended, self.now))
+        self.failed_before[change.item.id] = Document(key=change.item.id, data=data, revision=1)
+        return _put(FAILURES, change.item.id, data)
 
     def put_item(self, item: str, data: Mapping[str, object]) -> Put:
         """The write of an item's document. For a new one, the guard needs no second read."""
@@ -172,12 +173,13 @@ class BatchPlan:
             indexed = msgspec.convert(self.documents[change.item.id].data, IndexedItem)
             indexed = msgspec.structs.replace(indexed, item=change.item, version=change.version)
             writes.append(self.put_item(change.item.id, as_document(indexed)))
-            facets = FacetRow.of(change.item, indexed.labels)
+            facets = FacetRow.of(change.item, indexed.labels, (indexed.width, indexed.height))
             updates.append(FacetUpdate(id=change.item.id, version=change.version, facets=facets))
         for change, exc in self.failures:
-            writes.append(_put(FAILURES, change.item.id, as_document(self._failure(change, exc, now))))
-            self.report.unavailable += exc.retriable
-            self.report.failed += not exc.retriable
+            failure = self._failure(change, exc, now)
+            writes.append(_put(FAILURES, change.item.id, as_document(failure)))
+            self.report.unavailable += failure.retriable
+            self.report.failed += not failure.retriable
             if isinstance(exc, UnsafeImage) and 0 <= self.stored_version(change.item.id) < change.version:
                 # Any other failure leaves the older picture searchable: the link check finds out whether it is gone.
                 tombstones.append(Tombstone(id=change.item.id, version=change.version))
@@ -234,7 +236,7 @@ class BatchPlan:
     def _failure(self, change: Change, exc: ImageError, now: datetime) -> Failure:
         before = self.failed_before.get(change.item.id)
         is_same = before is not None and before.data["version"] == change.version
-        tries = before.data.get("tries", 1) + (self.attempt == 1) if before is not None and is_same else 1
+        tries = before.data.get("tries", 1) + bool(before.data.get("again")) if before is not None and is_same else 1
         pause = timedelta(days=min(2 ** (tries - 1), PAUSE_DAYS_MAX))
         return Failure(
             item=change.item.id,
@@ -244,7 +246,8 @@ class BatchPlan:
             batch=self.batch.id,
             code=exc.code,
             reason=str(exc),
-            retriable=exc.retriable,
+            # The last try leaves it to the crawl at `next_at`: an origin that is away is no fault of the batch.
+            retriable=exc.retriable and self.attempt < self.settings.embed_attempts_max,
             at=now.isoformat(timespec="seconds"),
             model=self.model,
             wanted=None if isinstance(exc, NothingToCompare) else _writable(change.item),

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from visor.errors import BadRequest, DropItem
+from visor.schema.attributes import AttributeType
 from visor.schema.items import Change, checked_item, item_id
 from visor.sources.bucket.source import BucketSource
 from visor.storage.bucket_clients import Stored
@@ -56,6 +57,7 @@ class BucketEventHandler:
     Args:
         sources: The bucket sources of the configuration.
         clock: Now.
+        attributes: What the owner declares of items' `extra`.
     """
 
     def __init__(
@@ -64,8 +66,9 @@ class BucketEventHandler:
         queue: Queue,
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        attributes: Mapping[str, AttributeType] | None = None,
     ) -> None:
-        self.sources, self.queue, self.clock = sources, queue, clock
+        self.sources, self.queue, self.clock, self.attributes = sources, queue, clock, attributes
 
     def handle(self, kind: str, data: Mapping[str, Any]) -> int:
         """Publish what one notification says. Returns the number of changes; 0 if it concerns no source.
@@ -111,7 +114,7 @@ class BucketEventHandler:
             gone_ms = int(self.clock().timestamp() * 1000)
             return Change.deletion(item_id(source.name, key), source.name, gone_ms, key=key)
         try:
-            item = checked_item(source.item(stored))
+            item = checked_item(source.item(stored), self.attributes)
         except DropItem:
             return None
         # New metadata leaves the generation as it is, and an update is embedded where the picture is another.

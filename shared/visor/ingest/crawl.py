@@ -21,6 +21,7 @@ from visor.ingest.request_budget import RequestBudget, host_of
 from visor.ingest.run_record import RunRecord
 from visor.ingest.seen_set import Difference, SeenSet
 from visor.link_check.state import LinkState
+from visor.schema.attributes import AttributeType
 from visor.schema.items import Change, CrawlRun, Item, RunState, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, RowFailure, Source, checked_page
@@ -50,6 +51,7 @@ class Crawl:
         requests: Counts the downloads of what is published; stop once a host has had its requests of today.
         confirm_loss: Delete what is gone even if that is most of the catalogue.
         dry_run: Report what would be published, through `on_change`; publish and save nothing.
+        attributes: What the owner declares of items' `extra`; where that is new, all items are updated.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Crawl:
         confirm_loss: bool = False,
         dry_run: bool = False,
         on_change: Callable[[Change], None] | None = None,
+        attributes: Mapping[str, AttributeType] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.source = source
@@ -75,7 +78,7 @@ class Crawl:
         self.budget_s = settings.crawl_budget_s if budget_s is None else budget_s
         self.limit, self.changes_max, self.requests = limit, changes_max, requests
         self.dry_run, self.on_change, self.clock = dry_run, on_change, clock
-        self.confirm_loss = confirm_loss
+        self.confirm_loss, self.attributes = confirm_loss, attributes
         self.seen = SeenSet.load(objects, source.name)
         self._busy_host = ""
         self._waiting: list[Change] = []
@@ -186,7 +189,7 @@ class Crawl:
         if page.partial or page.failed_more:
             # Rows that failed without a name may be items that are still listed: nothing may be called missing.
             self.seen.advance(partial=True)
-        page = checked_page(page)
+        page = checked_page(page, self.attributes)
         self.seen.note_unread(failure.key for failure in page.failed if failure.unread)
         self.record.add_page(page)
         for item, difference in zip(page.items, self.seen.see(page.items), strict=True):

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -23,6 +23,7 @@ from visor.ingest.seen_set import SeenSet, object_name
 from visor.link_check.check import LinkCheck, LinksReport
 from visor.link_check.probe import is_web
 from visor.link_check.thumbnail_gc import sweep_frames
+from visor.schema.attributes import AttributeType
 from visor.schema.collections import ITEMS
 from visor.schema.items import Change, CrawlRun, Failure, live_item
 from visor.settings import Settings
@@ -63,10 +64,18 @@ class Crawler:
     """The crawl runs and link checks of one process."""
 
     def __init__(
-        self, *, stores: Stores, fetcher: Fetcher, settings: Settings, meter: Meter, request_budget: RequestBudget
+        self,
+        *,
+        stores: Stores,
+        fetcher: Fetcher,
+        settings: Settings,
+        meter: Meter,
+        request_budget: RequestBudget,
+        attributes: Mapping[str, AttributeType] | None = None,
     ) -> None:
+        """`attributes`: what the owner declares of items' `extra`; None: each stays as its item has it."""
         self.stores, self.fetcher, self.settings = stores, fetcher, settings
-        self.meter, self.request_budget = meter, request_budget
+        self.meter, self.request_budget, self.attributes = meter, request_budget, attributes
 
     def crawl(
         self,
@@ -92,6 +101,7 @@ class Crawler:
             requests=self.request_budget,
             on_change=on_change,
             confirm_loss=confirm_loss,
+            attributes=self.attributes,
         )
         try:
             run = crawl.run()

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 
 from visor.errors import DropItem, RequestTooLarge, UnknownItem
 from visor.free_tier.quota import Meter
+from visor.schema.attributes import AttributeType
 from visor.schema.collections import ITEMS
 from visor.schema.items import ITEM_ID, Change, Item, checked_item, item_id
 from visor.schema.push import PushAnswer, PushedItem, PushItem
@@ -30,7 +32,7 @@ LINES_MAX = 1_000
 """Items in one request: some 16 batches."""
 LINE_BYTES_MAX = 65_536
 URL_LENGTH_MAX = 2_000
-TEXTS = ("collection", "licence", "author")
+TEXTS = ("collection", "licence", "author", "group")
 
 
 class Pusher:
@@ -39,6 +41,7 @@ class Pusher:
     Args:
         clock: Seconds since 1970.
         files: Also take `file:` URLs: for the library, whose caller may read those files anyway.
+        attributes: What the owner declares of items' `extra`.
     """
 
     def __init__(
@@ -50,7 +53,9 @@ class Pusher:
         meter: Meter,
         clock: Callable[[], float] = time.time,
         files: bool = False,
+        attributes: Mapping[str, AttributeType] | None = None,
     ) -> None:
+        self.attributes = attributes or {}
         self._schemes = ("http", "https", *(["file"] if files else []))
         self.queue, self.documents, self.settings, self.meter, self.clock = queue, documents, settings, meter, clock
         self._lock = threading.Lock()
@@ -101,7 +106,7 @@ class Pusher:
         changes: dict[str, tuple[int, Change]] = {}
         for line, pushed in read:
             try:
-                change = _change(pushed, version, self._schemes)
+                change = _change(pushed, version, self._schemes, self.attributes)
             except (ValueError, DropItem) as exc:
                 key = pushed.key if isinstance(pushed, PushItem) else None
                 answers[line] = PushedItem(line=line, key=key, state="refused", reason=str(exc))
@@ -144,7 +149,9 @@ def _read(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, PushItem | 
             yield number, f"it cannot be read: {exc}"
 
 
-def _change(pushed: PushItem | str, version: int, schemes: Collection[str]) -> Change:
+def _change(
+    pushed: PushItem | str, version: int, schemes: Collection[str], attributes: Mapping[str, AttributeType]
+) -> Change:
     """The change to publish for an item. Raises `ValueError` with the reason if it is refused."""
     if isinstance(pushed, str):
         raise ValueError(pushed)
@@ -154,7 +161,7 @@ def _change(pushed: PushItem | str, version: int, schemes: Collection[str]) -> C
     identity = item_id(PUSHED, key)
     if pushed.deleted:
         return Change.deletion(identity, PUSHED, version, key=key)
-    texts = {name: plain_text(getattr(pushed, name), TITLE_LENGTH_MAX) or None for name in TEXTS}
+    texts: dict[str, Any] = {name: plain_text(getattr(pushed, name), TITLE_LENGTH_MAX) or None for name in TEXTS}
     item = Item(
         **texts,
         id=identity,
@@ -172,7 +179,7 @@ def _change(pushed: PushItem | str, version: int, schemes: Collection[str]) -> C
         image_modified=pushed.image_modified,
         extra={name: plain_text(value) for name, value in pushed.extra.items()},
     )
-    return Change(action="update", item=checked_item(item), version=version)
+    return Change(action="update", item=checked_item(item, attributes), version=version)
 
 
 def _checked_url(text: str | None, name: str, schemes: Collection[str] = ("http", "https")) -> str:

@@ -16,7 +16,16 @@ import msgspec
 from visor.errors import BadRequest
 from visor.schema.items import ITEM_ID, CrawlRun, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
-from visor.schema.search import Filters, Match, SearchAnswer, SearchRequest
+from visor.schema.search import (
+    CompareAnswer,
+    CompareRequest,
+    Example,
+    Filters,
+    Match,
+    Picture,
+    SearchAnswer,
+    SearchRequest,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,38 +97,61 @@ class Index(ABC):
         """Give back what was opened. May be called twice."""
 
     @overload
-    def search(self, query: Query, k: int = 12, filters: Filters = ANY, **options: Any) -> SearchResult: ...
+    def search(
+        self, query: Query | None = None, k: int = 12, filters: Filters = ANY, **options: Any
+    ) -> SearchResult: ...
     @overload
     def search(
         self, query: Sequence[Query], k: int = 12, filters: Filters = ANY, **options: Any
     ) -> list[SearchResult]: ...
-    def search(self, query: Any, k: int = 12, filters: Filters = ANY, **options: Any) -> Any:
-        """The nearest items to an image.
+    def search(self, query: Any = None, k: int = 12, filters: Filters = ANY, **options: Any) -> Any:
+        """The nearest items to an image, or those that words are about.
 
         Args:
             query: The path of an image (`str` or `Path`), its http(s) URL, its encoded bytes, a Pillow image, a vector
                 of shape (d,) as `SearchResult.vector` gives it, an item or an item's id (32 hexadecimal digits). A
-                list of these, or an array of shape (n, d), gives a list of results.
+                list of these, or an array of shape (n, d), gives a list of results. None: `text` or `examples` alone.
             k: How many matches, from 1 to 200.
             filters: What a match must be.
-            options: `mode` ("exact" compares with every vector, "fast" scans codes first), `metric` (a SciPy metric by
-                name, on the full vectors), `box` (x, y, width and height, as fractions, of the part to search for),
-                `exclude` (boxes that do not count) and `facets` (True also counts the facet values).
+            options: `text` (words that matches are about), `mode` ("exact" compares with every vector, "fast" scans
+                codes first), `metric` (a SciPy metric by name, on the full vectors), `box` (x, y, width and height,
+                as fractions, of the part to search for), `exclude` (boxes that do not count), `facets` (True also
+                counts the facet values), `examples` (further queries, each alone or with a weight from -1 to 1:
+                `[(other, -0.5)]` is not to be like it; `query` may then be None), `sort`, `min_confidence`,
+                `min_similarity`, `variety`, `group` (False: every picture of a product) and `after` (the `next` of
+                an earlier result), as `visor.SearchRequest` has them.
 
         Raises:
             BadRequest: The query is of another kind, a path cannot be read, or an option is not valid.
             UnknownItem: The item is not in the index.
             ImageError: The image cannot be fetched or decoded.
         """
-        if isinstance(query, list | tuple) or getattr(query, "ndim", 1) == 2:
-            return [self.search(one, k, filters, **options) for one in query]
-        field, value = _query_field(query)
-        fields = {"k": k, "filters": filters, **options} | ({field: value} if field else {})
-        try:
-            request = msgspec.convert(msgspec.to_builtins(fields), SearchRequest)
-        except msgspec.ValidationError as exc:
-            raise BadRequest(f"The search cannot be understood: {exc}", valid="As Index.search says") from exc
-        return self._search(request, None if field else value)
+        several = isinstance(query, list | tuple) or getattr(query, "ndim", 1) == 2
+        asked = [_request(one, {"k": k, "filters": filters, **options}) for one in (query if several else [query])]
+        found = self._search_all(asked)
+        return found if several else found[0]
+
+    def pages(
+        self, query: Query | None, k: int = 200, filters: Filters = ANY, **options: Any
+    ) -> Iterator[SearchResult]:
+        """The results of a search, `k` at a time, to the end. Arguments and errors as those of `search`."""
+        page = self.search(query, k, filters, **options)
+        yield page
+        while page.next is not None:
+            page = self.search(query, k, filters, **options | {"after": page.next})
+            yield page
+
+    def compare(self, first: Query, second: Query) -> CompareAnswer:
+        """What two pictures have in common, whether or not they are in the index.
+
+        Args:
+            first, second: As `query` of `search`, but no vectors.
+
+        Returns:
+            `verdict`, `similarity`, `confidence`, and the pictures as they lie over each other (base64).
+        """
+        pictures, uploads = zip(*(_picture(one) for one in (first, second)), strict=True)
+        return self._compare(CompareRequest(first=pictures[0], second=pictures[1]), uploads)
 
     def add(self, items: Iterable[NewItem], *, progress: Progress | None = None) -> PushAnswer:
         """Add items, or replace those of the same key. Their source is `push`, whatever an `Item` says.
@@ -217,11 +249,45 @@ class Index(ABC):
     def stats(self) -> StatsAnswer:
         """How many images it holds, of which model, and how its searches do."""
 
+    def _search_all(self, asked: list[tuple[SearchRequest, bytes | None]]) -> list[SearchResult]:
+        return [self._search(request, upload) for request, upload in asked]
+
     @abstractmethod
     def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult: ...
 
     @abstractmethod
+    def _compare(self, request: CompareRequest, uploads: tuple[bytes | None, bytes | None]) -> CompareAnswer: ...
+
+    @abstractmethod
     def _push(self, items: list[PushItem], progress: Progress | None) -> PushAnswer: ...
+
+
+def _request(query: Query | None, options: dict[str, Any]) -> tuple[SearchRequest, bytes | None]:
+    """What is asked, and the image that goes with it."""
+    field, value = ("", None) if query is None else _query_field(query)
+    fields = options | ({field: value} if field else {})
+    if "examples" in fields:
+        fields["examples"] = [
+            one if isinstance(one, Mapping | Example) else _example(one) for one in fields["examples"]
+        ]
+    try:
+        request = msgspec.convert(msgspec.to_builtins(fields), SearchRequest)
+    except msgspec.ValidationError as exc:
+        raise BadRequest(f"The search cannot be understood: {exc}", valid="As Index.search says") from exc
+    return request, None if field else value
+
+
+def _example(one: Any) -> dict[str, Any]:
+    query, weight = one if isinstance(one, tuple) else (one, 1.0)
+    field, value = _query_field(query)
+    return {"weight": weight, field or "image": value if field else base64.b64encode(value).decode()}
+
+
+def _picture(query: Query) -> tuple[Picture, bytes | None]:
+    field, value = _query_field(query)
+    if field == "vector":
+        raise BadRequest("A vector shows nothing to compare", valid="A path, URL, item, bytes or Pillow image")
+    return (Picture(**{field: value}), None) if field else (Picture(), value)
 
 
 def _query_field(query: object) -> tuple[str, Any]:
@@ -271,7 +337,7 @@ def _push_item(item: NewItem) -> PushItem:
     try:
         fields = dict(msgspec.to_builtins(item, enc_hook=os.fspath))
         if isinstance(item, Item):
-            del fields["id"], fields["source"]
+            fields = {name: value for name, value in fields.items() if name not in ("id", "source", "attributes")}
         return msgspec.convert(fields, PushItem)
     except (TypeError, ValueError) as exc:
         raise BadRequest(f"{item!r:.200} cannot be added: {exc}", valid="The fields of visor.PushItem") from exc

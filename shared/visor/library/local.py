@@ -13,13 +13,12 @@ import msgspec
 
 from visor.app import App
 from visor.errors import NotConfigured, NothingToCompare, SettingsError
-from visor.ingest.push import Pusher
 from visor.ingest.worker import Worker
 from visor.library.index import Index, Progress, SearchResult, id_of
 from visor.schema.collections import FAILURES, ITEMS
 from visor.schema.items import CrawlRun, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
-from visor.schema.search import SearchRequest
+from visor.schema.search import CompareAnswer, CompareRequest, SearchRequest
 from visor.settings import Settings
 from visor.sources.config import PUSHED
 from visor.web.schema import ItemAnswer, StatsAnswer
@@ -67,6 +66,11 @@ class LocalIndex(Index):
 
     def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult:
         return SearchResult(**msgspec.structs.asdict(self._service.search(request, upload)))
+
+    def _compare(self, request: CompareRequest, uploads: tuple[bytes | None, bytes | None]) -> CompareAnswer:
+        from visor.search.compare import Comparer
+
+        return Comparer(self._service, self._app.read_image).compare(request, uploads)
 
     def _name_of(self, folder: Path) -> str:
         from visor.ingest.crawler import folder_source_name
@@ -123,9 +127,8 @@ class LocalIndex(Index):
             items[number] = msgspec.structs.replace(items[number], image_url=path.as_uri(), image_modified=modified)
         app = self._app
         app.remember(PUSHED, {}, {str(path.parent) for path in paths.values()})
-        queue, documents = app.stores.queue, app.stores.documents
-        pusher = Pusher(queue=queue, documents=documents, settings=app.settings, meter=app.meter, files=True)
-        answer = pusher.push_lines(msgspec.json.Encoder().encode_lines(items))
+        documents = app.stores.documents
+        answer = app.open_pusher(files=True).push_lines(msgspec.json.Encoder().encode_lines(items))
         _embed(app, answer.accepted, progress)
         ids = [pushed.id for pushed in answer.items if pushed.id is not None]
         failures, indexed = documents.get(FAILURES, ids), documents.get(ITEMS, ids)

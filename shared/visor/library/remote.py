@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
@@ -14,9 +15,11 @@ from visor.errors import BadRequest, RequestError, StoreUnavailable, UnknownHand
 from visor.library.index import Index, Progress, SearchResult, id_of
 from visor.schema.items import Item, Record
 from visor.schema.push import PushAnswer, PushItem
-from visor.schema.search import SearchRequest
-from visor.web.schema import ItemAnswer, Problem, StatsAnswer
+from visor.schema.search import CompareAnswer, CompareRequest, SearchesRequest, SearchRequest
+from visor.web.schema import ItemAnswer, Problem, SearchesAnswer, StatsAnswer
 
+SEARCHES_MAX = 16
+"""Searches that a server takes at once."""
 T = TypeVar("T", bound=Record)
 HANDLES_KEPT = 256
 """Pictures whose handles are remembered, by their checksums."""
@@ -65,6 +68,26 @@ class RemoteIndex(Index):
             self._handles[picture] = answer.query.handle
         return answer
 
+    def _search_all(self, asked: list[tuple[SearchRequest, bytes | None]]) -> list[SearchResult]:
+        if len(asked) == 1:
+            return super()._search_all(asked)
+        found: list[SearchResult] = []
+        for start in range(0, len(asked), SEARCHES_MAX):
+            some = [_whole(request, upload) for request, upload in asked[start : start + SEARCHES_MAX]]
+            content = msgspec.json.encode(SearchesRequest(searches=tuple(some)))
+            for outcome in self._ask("POST", "searches", SearchesAnswer, content=content, headers=JSON).outcomes:
+                if outcome.problem is not None:
+                    raise error_from(outcome.problem)
+                found.append(msgspec.convert(outcome.answer, SearchResult, from_attributes=True))
+        return found
+
+    def _compare(self, request: CompareRequest, uploads: tuple[bytes | None, bytes | None]) -> CompareAnswer:
+        first, second = (
+            _whole(picture, upload) for picture, upload in zip((request.first, request.second), uploads, strict=True)
+        )
+        content = msgspec.json.encode(CompareRequest(first=first, second=second))
+        return self._ask("POST", "compare", CompareAnswer, content=content, headers=JSON)
+
     def get(self, item: str | Item) -> ItemAnswer:
         return self._ask("GET", f"items/{quote(id_of(item), safe='')}", ItemAnswer)
 
@@ -103,19 +126,29 @@ class RemoteIndex(Index):
             raise RequestError(found, remedy="Correct the URL, or install the server's version of Visor") from exc
 
 
+def _whole(request: T, upload: bytes | None) -> T:
+    """The request with the image that goes with it."""
+    return request if upload is None else msgspec.structs.replace(request, image=base64.b64encode(upload).decode())
+
+
 def error_of(response: httpx.Response) -> VisorError:
     """The error that the server raised, as its problem document describes it."""
     try:
         problem = msgspec.json.decode(response.content, type=Problem)
     except msgspec.DecodeError:
         problem = Problem(type="", title="", status=response.status_code, detail="", found=response.text[:200])
-    other = StoreUnavailable if response.status_code >= 500 else RequestError
-    kind = _classes(VisorError).get(problem.type.removeprefix("urn:visor:"), other)
-    error = kind(problem.found or problem.title, valid=problem.valid, remedy=problem.remedy)
+    error = error_from(problem)
     wait_s = response.headers.get("Retry-After", "")
     if hasattr(error, "retry_after_s") and wait_s.isdigit():
         error.retry_after_s = float(wait_s)
     return error
+
+
+def error_from(problem: Problem) -> VisorError:
+    """The error that a problem document describes."""
+    other = StoreUnavailable if problem.status >= 500 else RequestError
+    kind = _classes(VisorError).get(problem.type.removeprefix("urn:visor:"), other)
+    return kind(problem.found or problem.title, valid=problem.valid, remedy=problem.remedy)
 
 
 def _classes(kind: type[VisorError]) -> dict[str, type[VisorError]]:

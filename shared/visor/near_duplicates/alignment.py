@@ -44,6 +44,23 @@ _TURNS = (
     Image.Transpose.TRANSPOSE,
     Image.Transpose.TRANSVERSE,
 )
+_BACK = {
+    Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
+    Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
+}
+"""What undoes a turn that does not undo itself."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a candidate lies over the query: turned first, then within a rectangle, then rotated about the middle.
+
+    rectangle: in the frame that just holds the query turned back by `angle` (degrees, counter-clockwise).
+    """
+
+    rectangle: Rectangle = ((0.0, 1.0), (0.0, 1.0))
+    turn: Image.Transpose | None = None
+    angle: float = 0.0
 
 
 class Aligner:
@@ -63,12 +80,15 @@ class Aligner:
     def size_bytes(self) -> int:
         return self.planes.nbytes + PLANE * PLANE + self._small.width * self._small.height
 
-    def _hypotheses(self) -> Cells:
-        """Made when there is something to align: it takes longer than all else that is known of a query."""
+    def _hypotheses(self) -> tuple[Cells, int, list[Placement]]:
+        """The hypotheses, how many of them are covers, and where those of a rotation lie.
+
+        Made when there is something to align: it takes longer than all else that is known of a query."""
         luma = self.planes[..., 0]
-        parts = [grid.cells(luma) for grid in _grids()]
-        parts += [_covered(luma), _turned(self._square), _rotated(self._small)]
-        return np.concatenate([templates for templates, _ in parts]), np.concatenate([masks for _, masks in parts])
+        covered, (rotated, rotations) = _covered(luma), _rotated(self._small)
+        parts = [*(grid.cells(luma) for grid in _grids()), covered, _turned(self._square), rotated]
+        cells = np.concatenate([templates for templates, _ in parts]), np.concatenate([masks for _, masks in parts])
+        return cells, len(covered[0]), rotations
 
     def best_correlation(self, candidates: Floats, *, enough: float = 1.0) -> Floats:
         """How well candidates fit: the correlation (k,), -1…1, under the best hypothesis of each.
@@ -77,17 +97,31 @@ class Aligner:
             candidates: (k, CELLS * CELLS) float32 luma, 0…255.
             enough: A correlation that need not be made better; those below it but near are refined.
         """
-        correlations = correlate(*self._hypotheses(), candidates)
+        correlations = correlate(*self._hypotheses()[0], candidates)
         best = correlations.argmax(axis=0)
         found: Floats = correlations.max(axis=0)
         rectangles = _rectangles()
         for k in np.flatnonzero((found > enough - REFINED_WITHIN) & (found < enough)):
             if best[k] < len(rectangles):
-                found[k] = max(found[k], self._refined(rectangles[best[k]], candidates[k : k + 1]))
+                found[k] = max(found[k], self._refined(rectangles[best[k]], candidates[k : k + 1])[0])
         return found
 
-    def _refined(self, rectangle: Rectangle, candidate: Floats) -> float:
-        """The best correlation near a hypothesis: both ends of both intervals moved in ever smaller steps."""
+    def placement(self, candidate: Floats) -> Placement:
+        """The best hypothesis of where one candidate, (1, CELLS * CELLS) as for `best_correlation`, lies."""
+        cells, covered, rotations = self._hypotheses()
+        best = int(correlate(*cells, candidate)[:, 0].argmax())
+        rectangles = _rectangles()
+        if best < len(rectangles):
+            return Placement(self._refined(rectangles[best], candidate)[1])
+        best -= len(rectangles) + covered
+        if best < 0:
+            return Placement()
+        if best < len(_TURNS):
+            return Placement(turn=_BACK.get(_TURNS[best], _TURNS[best]))
+        return rotations[best - len(_TURNS)]
+
+    def _refined(self, rectangle: Rectangle, candidate: Floats) -> tuple[float, Rectangle]:
+        """The best correlation near a hypothesis, and where: both ends of both intervals moved in smaller steps."""
         best, (x, y) = -1.0, rectangle
         for step in (0.02, 0.01, 0.005):
             xs, ys = _around(x, step), _around(y, step)
@@ -95,7 +129,7 @@ class Aligner:
             at = int(correlations.argmax())
             best = max(best, float(correlations[at]))
             y, x = ys[at // len(xs)], xs[at % len(xs)]
-        return best
+        return best, (x, y)
 
 
 def correlate(templates: Floats, masks: Mask, candidates: Floats) -> Floats:
@@ -207,14 +241,14 @@ def _turned(square: Image.Image) -> Cells:
     return cells, np.ones(cells.shape, dtype=bool)
 
 
-def _rotated(small: Image.Image) -> Cells:
+def _rotated(small: Image.Image) -> tuple[Cells, list[Placement]]:
     """The query, small and grey, turned back by each angle, the candidate in its middle as large as three habits leave
     it.
 
     Rotating keeps the size (corners are cut), grows it until all corners fit, or cuts out what has no empty corners.
     """
     width, height = small.size
-    templates, masks = [], []
+    templates, masks, placements = [], [], []
     for angle in _ANGLES:
         back = small.rotate(-angle, Image.Resampling.BILINEAR, expand=True)
         there = Image.new("L", small.size, 255).rotate(-angle, Image.Resampling.BILINEAR, expand=True)
@@ -229,7 +263,8 @@ def _rotated(small: Image.Image) -> Cells:
             (cells, inside), (whole, _) = grid.cells(luma), grid.cells(valid)
             templates.append(cells.ravel())
             masks.append((inside & (whole > 250)).ravel())
-    return np.stack(templates), np.stack(masks)
+            placements.append(Placement((xs[0], ys[0]), angle=angle))
+    return (np.stack(templates), np.stack(masks)), placements
 
 
 def _plane(picture: Image.Image) -> Floats:

@@ -44,15 +44,16 @@ def classify_matches(
     """A verdict for each of k matches; `similar` where there is nothing to align with them.
 
     Args:
-        similarities: (k,) to the query, falling.
+        similarities: (k,) to the query; NaN where only words were asked for.
         hashes: (k,) of `perceptual_hash`.
         aligner: The image that was searched for, if it was one. Otherwise a stored sketch stands in.
         query_hash: Hash of the item that was searched for, if it was one. A vector (a link to an answer) has none: the
-            first match's stands in where the vectors are the same.
+            nearest match's stands in where the vectors are the same.
         metric: A named metric, whose similarities are on another scale, so that the sketches decide alone.
     """
-    if aligner is None and query_hash is None and metric is None and hashes and similarities[0] >= SAME_VECTOR_MIN:
-        query_hash = hashes[0]
+    if aligner is None and query_hash is None and metric is None and hashes:
+        nearest = int(np.argmax(similarities))
+        query_hash = hashes[nearest] if similarities[nearest] >= SAME_VECTOR_MIN else None
     if aligner is None and query_hash is not None:
         aligner = Aligner(sketch_picture(np.frombuffer(query_hash, np.uint8)))
     if aligner is None:

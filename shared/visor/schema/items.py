@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from visor.errors import CorruptObject, DropItem
+from visor.schema.attributes import AttributeType
 from visor.schema.labels import is_facet
 from visor.schema.words import stems
 
@@ -22,6 +23,10 @@ ITEM_BYTES_MAX = 131_072
 NAME_BYTES_MAX = 500
 """Of the name of an attribute."""
 PRICE_MAX = 1e15
+SEARCHED = ("brand", "category")
+"""Attributes that items are found by in words, besides the keywords that are declared."""
+TEXT_BYTES_MAX = 2_000
+"""Of what an item is found by in words: so many times 64 stay far below the 1 MiB of a document of Firestore."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -63,12 +68,16 @@ class Item(Record, frozen=True, kw_only=True):
     """ISO 8601 date or date-time at which the source published or changed it."""
     licence: str | None = None
     author: str | None = None
+    group: str | None = None
+    """The source's own key of the product that it is a picture or variant of."""
     image_etag: str | None = None
     """The image's own validators, where the catalogue tells them: a change means that the picture changed. With an
     `image_etag`, nothing else means that: the same picture may move, and its address may be signed anew each time."""
     image_modified: str | None = None
     extra: dict[str, str] = {}
     """What else a source knows and the page may show: availability, brand, seconds into a video …"""
+    attributes: dict[str, AttributeType] = {}
+    """What its owner had declared of `extra` when it was read, to filter and count by."""
 
     def image_signature(self) -> bytes:
         """8 bytes that change when the picture has to be embedded anew: its validator, or else its address, is new."""
@@ -81,14 +90,19 @@ class Item(Record, frozen=True, kw_only=True):
         return _digest(msgspec.json.encode(self, order="deterministic").decode())
 
 
-def checked_item(item: Item) -> Item:
+def checked_item(item: Item, attributes: Mapping[str, AttributeType] | None = None) -> Item:
     """The item as every store, queue and answer takes it: half an emoji becomes U+FFFD, a price that is none nothing.
 
     All that is published passes here once, whoever made it.
 
+    Args:
+        attributes: What its owner declares of `extra`; None: as the item has it.
+
     Raises:
         DropItem: A value is of another type than its field, an attribute has no usable name, or all is too large.
     """
+    if attributes is not None:
+        item = msgspec.structs.replace(item, attributes=dict(attributes))
     try:
         text = msgspec.json.encode(_without_surrogates(msgspec.to_builtins(item)))
         item = msgspec.json.decode(text, type=Item)
@@ -265,9 +279,20 @@ class FacetRow(Record, frozen=True, kw_only=True):
     """Those of `labels` that the item is filtered by; None: all of them."""
     words: tuple[str, ...] = ()
     """Stems of what it is called, to compare with the names of a query's labels."""
+    texts: dict[str, str] | None = None
+    """What it is found by in words, by field: title, description and attributes; None in objects of before."""
+    product: str | None = None
+    """16 hex digits, the same for all items of one product."""
+    pixels: int = 0
+    """Of its picture, width by height; 0 where unknown."""
+    declared: dict[str, AttributeType] = {}
+    """The attributes that were declared when it was read, …"""
+    values: dict[str, str] = {}
+    """… and what it says to them."""
 
     @classmethod
-    def of(cls, item: Item, labels: tuple[Label, ...] = ()) -> FacetRow:
+    def of(cls, item: Item, labels: tuple[Label, ...] = (), size: tuple[int, int] = (0, 0)) -> FacetRow:
+        """`size`: width and height of the picture."""
         return cls(
             collection=item.collection,
             source=item.source,
@@ -280,7 +305,33 @@ class FacetRow(Record, frozen=True, kw_only=True):
             facet_labels=tuple(
                 label.name for label in labels if is_facet(label.name, label.probability, item.title, item.collection)
             ),
+            texts=item_texts(item),
+            product=None if item.group is None else _digest(item.source, item.group).hex(),
+            pixels=size[0] * size[1],
+            declared=item.attributes,
+            values={name: item.extra[name] for name in item.attributes if name in item.extra},
         )
+
+
+def item_texts(item: Item) -> dict[str, str]:
+    """What an item is found by in words, by field, without its collection and labels: 2,000 bytes at most."""
+    named = (*SEARCHED, *(name for name, type_ in item.attributes.items() if type_ == "keyword"))
+    extra = {name: item.extra[name] for name in named if item.extra.get(name)}
+    texts, left = {}, TEXT_BYTES_MAX
+    for name, text in ({"title": item.title} | extra | {"description": item.description or ""}).items():
+        kept = text.encode()[:left].decode(errors="ignore")
+        left -= len(kept.encode())
+        if kept:
+            texts[name] = kept
+    return texts
+
+
+def said_of(row: FacetRow) -> dict[str, str]:
+    """All that an item is found by in words, by field; nothing where it was not kept."""
+    if row.texts is None:
+        return {}
+    labels = row.labels if row.facet_labels is None else row.facet_labels
+    return row.texts | {"collection": row.collection or "", "labels": ", ".join(labels)}
 
 
 class FacetUpdate(Record, frozen=True, kw_only=True):

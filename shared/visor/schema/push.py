@@ -29,6 +29,8 @@ class PushItem(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """ISO 8601."""
     licence: str | None = None
     author: str | None = None
+    group: str | None = None
+    """The sender's own key of the product that it is a picture or variant of."""
     image_etag: str | None = None
     """Anything that changes when the picture at `image_url` does; it is then embedded anew."""
     image_modified: str | None = None

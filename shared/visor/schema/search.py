@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
+from visor.schema.attributes import AttributeType
 from visor.schema.items import Item, Label, Record
 
 ItemId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
@@ -20,6 +21,23 @@ class PriceRange(Record, frozen=True, kw_only=True):
     max: float | None = None
 
 
+class Condition(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What one attribute of a match must be; all that is given must hold.
+
+    Numbers compare as numbers and dates by the day; `flag` attributes are `true` or `false`.
+    """
+
+    any: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
+    """One of these values."""
+    none: Annotated[tuple[str, ...], Meta(max_length=100)] = ()
+    """None of these values; an item without the attribute passes."""
+    min: float | str | None = None
+    """At least this number, or this ISO 8601 date."""
+    max: float | str | None = None
+    missing: bool | None = None
+    """True: only items without it; false: only items with it."""
+
+
 class Filters(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a match must be. Within one list any value will do; the lists must all hold."""
 
@@ -31,15 +49,36 @@ class Filters(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     price: PriceRange | None = None
     date_from: str | None = None
     date_to: str | None = None
+    attributes: Annotated[dict[str, Condition], Meta(max_length=32)] = field(default_factory=dict)
+    """By the name of a facet (`collection` … `label`), `price`, `date`, or an attribute declared in `visor.toml`."""
 
 
 FACETS = ("collection", "source", "country", "currency", "label")
 """Filters that take several values, and whose values are counted."""
 
 
+Weight = Annotated[float, Meta(ge=-1, le=1)]
+
+
+class Example(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One picture among several. Exactly one of `image`, `url`, `vector`, `item` says which."""
+
+    image: str | None = None
+    """A picture, base64."""
+    url: str | None = None
+    vector: str | None = None
+    item: str | None = None
+    box: Box | None = None
+    weight: Weight = 1.0
+    """How much it counts beside the others; below 0, matches are not to be like it."""
+
+
+Sort = Literal["likeness", "price_up", "price_down", "newest", "oldest", "largest", "smallest", "most_changed"]
+
+
 class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON body of `POST /v1/search`. Exactly one of `image`, `url`, `vector`, `item`, `handle` says what to search
-    for.
+    """The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which picture
+    to search for; `text` and `examples` go with it or stand alone. Something must be given.
 
     The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
     this document without an image.
@@ -68,6 +107,25 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Ids of items that are not wanted, such as those that this searcher said are no match."""
     facets: bool = False
     """Also count the facet values over the items that pass the filters."""
+    text: Annotated[str, Meta(max_length=400)] | None = None
+    """Words that matches are about, alone or beside a picture."""
+    examples: Annotated[tuple[Example, ...], Meta(max_length=8)] = ()
+    """Further pictures, wanted or not."""
+    sort: Sort = "likeness"
+    """Order of what passes; `largest` and `smallest` by the pixels of the picture, `most_changed` by least likeness
+    among copies of the query. Items without the value come last."""
+    min_confidence: Fraction = 0.0
+    """Leave out matches that are less sure."""
+    min_similarity: Annotated[float, Meta(ge=-1, le=1)] | None = None
+    """Leave out matches that are less like the picture."""
+    after: Annotated[str, Meta(max_length=2000)] | None = None
+    """Go on behind an earlier answer: its `next`, with the same request otherwise."""
+    variety: Fraction = 0.0
+    """0: the nearest first. Towards 1: less of the same (maximal marginal relevance)."""
+    group: bool = True
+    """One result a product, with its best picture; false: every picture."""
+    regions: bool = False
+    """Also say what parts of the picture one may want to search for."""
 
 
 class Place(Record, frozen=True, kw_only=True):
@@ -81,18 +139,35 @@ class Place(Record, frozen=True, kw_only=True):
     currency: str | None = None
 
 
+class Highlight(Record, frozen=True, kw_only=True):
+    """Where the words that were asked for stand in an item."""
+
+    field: str
+    """`title`, `description`, `collection`, `brand`, `labels`, or the name of an attribute."""
+    text: str
+    """The field's text, cut to the part around the words."""
+    spans: tuple[tuple[int, int], ...]
+    """Start and end of each word that met, in characters of `text`."""
+
+
 class Match(Record, frozen=True, kw_only=True):
     """One result."""
 
     item: Item
-    similarity: float
-    """Cosine in the similarity space, or 1 − distance of a named metric where that is bounded; greater is nearer."""
+    similarity: float | None
+    """Cosine in the similarity space, or 1 − distance of a named metric where that is bounded; greater is nearer. None
+    where only words were asked for."""
     confidence: Fraction
     """Calibrated probability that this is such a match."""
     verdict: Literal["exact", "edited", "similar"]
     places: tuple[Place, ...] = ()
     labels: tuple[Label, ...] = ()
     indexed_at: str | None = None
+    text_score: float | None = None
+    """BM25 of the words that were asked for; None without words, or where none met."""
+    highlights: tuple[Highlight, ...] = ()
+    product: tuple[Place, ...] = ()
+    """The other items of its product, best first."""
 
 
 class Guess(Record, frozen=True, kw_only=True):
@@ -133,6 +208,24 @@ class FacetValue(Record, frozen=True, kw_only=True):
     count: int
 
 
+class AttributeFacet(Record, frozen=True, kw_only=True):
+    """How the items that pass spread over one declared attribute."""
+
+    type: AttributeType
+    values: tuple[FacetValue, ...] = ()
+    min: float | str | None = None
+    max: float | str | None = None
+    missing: int = 0
+
+
+class RangeCount(Record, frozen=True, kw_only=True):
+    """How many items lie in a range: `min` included, `max` not, but for the last range. Numbers, or ISO 8601 dates."""
+
+    min: float | str
+    max: float | str
+    count: int
+
+
 class FacetsAnswer(Record, frozen=True, kw_only=True):
     """Counts over the items that pass the filters (`GET /v1/facets` without filters: over all)."""
 
@@ -144,6 +237,16 @@ class FacetsAnswer(Record, frozen=True, kw_only=True):
     label: tuple[FacetValue, ...] = ()
     price_min: float | None = None
     price_max: float | None = None
+    price_ranges: tuple[RangeCount, ...] = ()
+    date_ranges: tuple[RangeCount, ...] = ()
+    attributes: dict[str, AttributeFacet] = field(default_factory=dict)
+
+
+class Region(Record, frozen=True, kw_only=True):
+    """A part of the query's picture that one may want to search for."""
+
+    box: Box
+    label: str | None = None
 
 
 class SearchAnswer(Record, frozen=True, kw_only=True):
@@ -163,10 +266,53 @@ class SearchAnswer(Record, frozen=True, kw_only=True):
     query: QueryAnswer
     index: IndexAnswer
     facets: FacetsAnswer | None = None
+    next: str | None = None
+    """What to send as `after` for the matches behind these; None at the end."""
+    total: int | None = None
+    """How many matches there are in all, where that is known."""
+    regions: tuple[Region, ...] = ()
     timing_ms: dict[str, float]
     """Milliseconds by stage: fetch, decode, embed, scan, items, total; only stages that ran."""
     notice: str | None = None
     """A sentence when part of the index could not be read and the answer is right without it."""
+
+
+class SearchesRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The JSON body of `POST /v1/searches`: up to 16 searches at once, each counted as one."""
+
+    searches: Annotated[tuple[SearchRequest, ...], Meta(min_length=1, max_length=16)]
+
+
+class Picture(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A picture to compare. Exactly one of `image`, `url`, `item` says which."""
+
+    image: str | None = None
+    url: str | None = None
+    item: str | None = None
+    box: Box | None = None
+
+
+class CompareRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The JSON body of `POST /v1/compare`."""
+
+    first: Picture
+    second: Picture
+
+
+class CompareAnswer(Record, frozen=True, kw_only=True):
+    """What two pictures have in common (`POST /v1/compare`)."""
+
+    verdict: Literal["exact", "edited", "similar"]
+    similarity: float
+    confidence: Fraction
+    """Calibrated probability that the one would be found as a match of the other."""
+    first: str
+    """The first picture as JPEG in base64, no larger than 800 pixels."""
+    second: str
+    """The second one, laid over the first where they were aligned: then of the same size."""
+    is_aligned: bool
+    difference: str | None = None
+    """Grey PNG in base64, bright where aligned pictures differ."""
 
 
 class ExplainRequest(SearchRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -13,13 +13,16 @@ import numpy as np
 from PIL import Image, ImageStat
 
 from visor.errors import BadRequest, UnknownHandle
+from visor.free_tier.metered import note_work
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
 from visor.imaging.colour_signature import colour_signature
 from visor.imaging.content import QUERY_INNER_MIN, content_of
 from visor.imaging.decode import DecodedImage, decode_image
+from visor.index.format.container import unit
 from visor.index.format.looks import LOOK_BYTES, pack_look, traits
 from visor.index.format.projection import query_vector
+from visor.index.words.analysis import words_of
 from visor.models.embedder import Embedder, moderate
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
@@ -32,6 +35,8 @@ EXCLUDED_FROM = 4
 """How many times finer than the model needs it a picture is decoded that parts are left out of: little may be left."""
 PAUSE_MAX_S = 60.0
 """Longest pause of a host, for everybody, that one visitor's URL may bring about."""
+SUM_MIN = 0.05
+"""Length of a weighted mean of unit vectors below which it points nowhere."""
 BOX_SIDE_MIN = 8
 """Pixels: a smaller box holds nothing to look at."""
 
@@ -41,6 +46,7 @@ class Query:
     """What is known of a query once it is a vector."""
 
     vector: np.ndarray
+    """(d,) float32, or (0,) where only words were asked for."""
     hashes: np.ndarray | None = None
     aligner: Aligner | None = None
     labels: tuple[Label, ...] = ()
@@ -66,6 +72,13 @@ class Query:
         held = self.vector, self.hashes, self.look
         arrays = sum(one.nbytes for one in held if one is not None)
         return arrays + sum(part.size_bytes for part in (self.aligner, self.closer) if part is not None)
+
+    wanted: tuple[Query, ...] = ()
+    """Where several pictures make the query: those that matches are to be like."""
+    judged: np.ndarray | None = None
+    """(d,) What confidence is computed of, where some are not to be like: those that are alone."""
+    items: frozenset[str] = frozenset()
+    """Ids of the items among several pictures."""
 
     @property
     def traits(self) -> np.ndarray | None:
@@ -99,26 +112,52 @@ class QueryReader:
         self.decoding = ThreadPoolExecutor(settings.threads, thread_name_prefix="visor-decode")
         self.recent: RecentQueries[Query] = RecentQueries()
 
-    def check(self, request: SearchRequest, upload: bytes | None) -> None:
-        """Raise `BadRequest` unless exactly one thing is searched for."""
+    def check(self, request: SearchRequest, upload: bytes | None, *, words_alone: bool = False) -> None:
+        """Raise `BadRequest` unless exactly one thing is searched for, or several as examples; `words_alone` may be it,
+        too."""
         given = [name for name in ("image", "url", "vector", "item", "handle") if getattr(request, name) is not None]
         if upload is not None:
             given.insert(0, "image")
-        if len(given) != 1:
+        if words_alone and request.text is not None:
+            self._check_text(request, bool(given or request.examples))
+        if len(given) > 1 or not (given or request.examples or (words_alone and request.text is not None)):
             raise BadRequest(
                 f"The request has {' and '.join(given) or 'nothing to search for'}",
-                valid="Exactly one of image, url, vector, item, handle",
+                valid="Exactly one of image, url, vector, item, handle; text and examples go with it or stand alone",
                 remedy="Send one",
             )
-        if (request.box or request.exclude) and given[0] in ("vector", "item"):
+        if (request.box or request.exclude) and given not in (["image"], ["url"], ["handle"]):
             raise BadRequest(
-                f"A box or excluded parts do not go with {given[0]}",
+                f"A box or excluded parts do not go with {given[0] if given else 'examples or text alone'}",
                 valid="They go with a picture: image, url or handle",
                 remedy="Send the picture, or leave them out",
             )
 
-    def picture(self, request: SearchRequest, upload: bytes | None) -> Image.Image:
+    def _check_text(self, request: SearchRequest, has_picture: bool) -> None:
+        if request.metric is not None:
+            raise BadRequest(
+                "A metric does not go with text",
+                valid="Text alone, or beside a picture in mode fast or exact",
+                remedy="Leave the metric or the text out",
+            )
+        if not has_picture and not any(words_of(request.text or "")):
+            raise BadRequest(
+                f"The text {request.text!r:.80} has no word",
+                valid="Letters or digits",
+                remedy="Send words or a picture",
+            )
+        if not has_picture and request.min_similarity is not None:
+            raise BadRequest(
+                "min_similarity does not go with text alone",
+                valid="It goes with a picture",
+                remedy="Send a picture, or use min_confidence",
+            )
+
+    def picture(self, request: SearchRequest, upload: bytes | None, *, side: int | None = None) -> Image.Image:
         """What counts of the picture that a request brings.
+
+        Args:
+            side: Longest side in pixels of what is given; None: about what the model needs.
 
         Raises:
             BadRequest: It brings none.
@@ -129,7 +168,10 @@ class QueryReader:
                 remedy = "Send the picture that was searched for"
                 raise BadRequest(f"A {name} shows nothing", valid="image, url or item", remedy=remedy)
         data = self._bytes(request, upload, Stopwatch())
-        return self.decoding.submit(self._focused, data, request).result()[1]
+        focused = self.decoding.submit(self._focused, data, request, side or self.side).result()[1]
+        if side is not None:
+            focused.thumbnail((side, side))
+        return focused
 
     def pixels(self, data: bytes) -> Image.Image:
         """An image decoded no larger than the model needs. Raises `ImageError`."""
@@ -161,6 +203,7 @@ class QueryReader:
                 valid="query.handle of an answer of the last minutes, with the same box and exclude",
                 remedy="Send the picture again",
             )
+        note_work("pictures")
         query = self.decoding.submit(self._seen, data, request, watch, closer).result()
         query.handle = handle
         self.recent.put(key, query)
@@ -168,7 +211,7 @@ class QueryReader:
 
     def _seen(self, data: bytes, request: SearchRequest, watch: Stopwatch, closer: bool) -> Query:
         with watch.stage("decode"):
-            image, pixels = self._focused(data, request)
+            image, pixels = self._focused(data, request, self.side)
             hashes = np.frombuffer(perceptual_hash(pixels), np.uint8)
             blank = content_of(pixels).emptiness(QUERY_INNER_MIN)
         with watch.stage("embed"):
@@ -193,9 +236,8 @@ class QueryReader:
             blank=blank and blank.value,
         )
 
-    def _focused(self, data: bytes, request: SearchRequest) -> tuple[DecodedImage, Image.Image]:
-        """The picture, no larger than what counts of it needs, and what counts of it."""
-        side = self.side
+    def _focused(self, data: bytes, request: SearchRequest, side: int) -> tuple[DecodedImage, Image.Image]:
+        """The picture, no larger than what counts of it needs to have that side, and what counts of it."""
         if request.box:
             side = round(side / max(min(request.box[2:]), 1e-3))
         if request.exclude:
@@ -217,6 +259,41 @@ class QueryReader:
             raise BadRequest(
                 f"image is no base64: {exc}", valid="The picture's bytes in base64", remedy="Encode them"
             ) from exc
+
+
+def combined(queries: Sequence[tuple[Query, float]], origin: np.ndarray) -> Query:
+    """One query of several pictures with their weights: the direction of their weighted sum, seen from the origin.
+
+    Args:
+        queries: At least one, weights from -1 to 1 and not 0.
+        origin: (d,) what all pictures of the catalogue have in common.
+
+    Raises:
+        BadRequest: They cancel each other out.
+    """
+    wanted = [(query, weight) for query, weight in queries if weight > 0]
+
+    def towards(some: Sequence[tuple[Query, float]]) -> np.ndarray:
+        moved = np.stack([query.vector for query, _ in some]) - origin
+        direction = np.array([weight for _, weight in some], np.float32) @ unit(moved)
+        length = float(np.linalg.norm(direction))
+        if length < SUM_MIN * sum(abs(weight) for _, weight in some):
+            raise BadRequest(
+                f"The {len(some)} pictures and their weights cancel each other out",
+                valid="Something to be like, or to be unlike",
+                remedy="Leave an example out, or give it another weight",
+            )
+        around: np.ndarray = origin + direction / length * np.linalg.norm(moved, axis=1).mean()
+        return query_vector(around, len(origin))
+
+    return Query(
+        vector=towards(queries),
+        labels=wanted[0][0].labels if wanted else (),
+        safety=queries[0][0].safety,
+        wanted=tuple(query for query, _ in wanted),
+        judged=towards(wanted) if 0 < len(wanted) < len(queries) else None,
+        items=frozenset(query.item for query, _ in queries if query.item is not None),
+    )
 
 
 def encode_vector(vector: np.ndarray, look: np.ndarray | None) -> str:
@@ -285,7 +362,8 @@ def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
 
 def query_answer(query: Query) -> QueryAnswer:
     # A vector alone does not say that nothing is in the picture, so none is given to link to.
-    vector = None if query.blank else encode_vector(query.vector, query.look if query.is_across else None)
+    is_blank = query.blank is not None or not len(query.vector)
+    vector = None if is_blank else encode_vector(query.vector, query.look if query.is_across else None)
     return QueryAnswer(
         vector=vector,
         item=query.item,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 
 import msgspec
 import numpy as np
@@ -13,38 +16,51 @@ from PIL import Image
 from visor.confidence.across import Across
 from visor.confidence.model import ConfidenceEstimator, Judgement
 from visor.errors import BadRequest, StoreUnavailable
-from visor.free_tier.metered import request_usage
+from visor.free_tier.metered import note_work, request_usage
 from visor.free_tier.quota import Meter, Strangers
 from visor.http.client import Fetcher
+from visor.index.format.container import unit
+from visor.index.format.ids import id_text
+from visor.index.format.projection import Projection
 from visor.index.search.fusion import query_words
-from visor.index.search.searcher import Hit, Hits, Searcher
+from visor.index.search.hits import Hit, Hits, NearestRows
+from visor.index.search.listing import Order
+from visor.index.search.searcher import Searcher
+from visor.index.words.query import TextQuery
 from visor.models.embedder import Embedder
 from visor.near_duplicates.verdict import Verdict, classify_matches
-from visor.schema.items import ITEM_ID, IndexedItem, Item, Safety
+from visor.schema.items import ITEM_ID, FacetRow, IndexedItem, Item, Safety, said_of
 from visor.schema.search import (
     FacetsAnswer,
     FeedbackRequest,
     Filters,
     Guess,
+    Highlight,
     IndexAnswer,
     Match,
     SafetyAnswer,
     SearchAnswer,
     SearchRequest,
+    Sort,
 )
+from visor.search.cursor import read_cursor, write_cursor
 from visor.search.feedback import Feedback, FeedbackLog, query_key
 from visor.search.item_cache import ItemCache, offer_of, offer_sort_key, unknown_item, web_address
-from visor.search.query import Query, QueryReader, Stopwatch, query_answer
+from visor.search.query import Query, QueryReader, Stopwatch, combined, query_answer
 from visor.search.recall_monitor import RecallMonitor
 from visor.search.visitors import VisitorLog
 from visor.settings import Settings
 from visor.storage.documents import DocumentStore
 
+PICTURE = ("image", "url", "vector", "item", "box")
+"""What says which picture, in a request and in each of its examples."""
 GUESS_FROM = 12
 """Matches whose collections vote on the kind."""
 DOCUMENTS_LOST = (
     "Similar pictures are indexed, but what is known of their items is lost. `visor check` says what to do."
 )
+WORDS_CONFIDENCE = 0.9
+"""Confidence of a match that says all words that were asked for (docs/decisions/words.md)."""
 COPY_CONFIDENCE: dict[Verdict, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
 """What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
 
@@ -90,6 +106,7 @@ class SearchService:
             ImageError: The picture cannot be fetched or decoded.
         """
         watch = Stopwatch()
+        note_work("searches")
         with watch.stage("total"):
             self.refresh()
             across = self.confidence.across(self.searcher.manifest) if request.metric is None else None
@@ -103,7 +120,7 @@ class SearchService:
             with watch.stage("confidence"):
                 judgement = self._judge(request, query, hits, across)
             with watch.stage("items"):
-                matches = self._matches(query, hits, judgement.matches, request.k)
+                matches = self._matches(query, hits, judgement.matches, request)
             self._learn(request, query, matches, judgement.score, client)
             facets = self.searcher.facets(request.filters) if request.facets else None
         # Matches that show nothing have none, and say nothing of the others.
@@ -122,6 +139,8 @@ class SearchService:
             query=query_answer(query),
             index=self.index_answer(),
             facets=facets,
+            next=write_cursor(hits.next, request),
+            total=hits.total,
             timing_ms=watch.timing_ms,
             notice=hits.notice or (DOCUMENTS_LOST if hits.hits and not matches else None),
         )
@@ -239,9 +258,14 @@ class SearchService:
 
     def _query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch, across: Across | None) -> Query:
         """The query, with a closer look where it stands on the visitors' side of a gap."""
-        self.queries.check(request, upload)
+        self.queries.check(request, upload, words_alone=True)
+        if request.examples:
+            return self._combined_query(request, upload, watch, across)
         if request.item is not None:
             return self._item_query(request.item)
+        if upload is None and request.image is None and request.url is None and request.vector is None:
+            # Where the model reads texts, their vector belongs here.
+            return Query(vector=np.empty(0, np.float32))
         query = self.queries.query(request, upload, watch, closer=across is not None)
         closer = query if request.vector is not None else query.closer
         if (
@@ -254,6 +278,29 @@ class SearchService:
             return query
         return replace(query, vector=closer.vector, look=closer.look, is_across=True)
 
+    def _combined_query(
+        self, request: SearchRequest, upload: bytes | None, watch: Stopwatch, across: Across | None
+    ) -> Query:
+        """The query of several pictures; that of the first unsafe one, if there is any."""
+        asked: list[tuple[SearchRequest, bytes | None, float]] = [
+            (SearchRequest(**{name: getattr(e, name) for name in PICTURE}), None, e.weight) for e in request.examples
+        ]
+        if upload is not None or any(getattr(request, name) is not None for name in PICTURE[:4]):
+            asked.insert(0, (msgspec.structs.replace(request, examples=()), upload, 1.0))
+        is_one = sum(weight != 0 for _, _, weight in asked) == 1
+        # Several are compared by the catalogue's own look: what is known of the gap is of single photos.
+        read = [(self._query(a, u, watch, across if is_one else None), weight) for a, u, weight in asked]
+        if unsafe := [query for query, _ in read if query.safety is not None and query.safety.unsafe]:
+            return unsafe[0]
+        shown = [(query, weight) for query, weight in read if query.blank is None and weight]
+        if not shown:
+            return read[0][0]
+        if len(shown) == 1 and shown[0][1] > 0:
+            return shown[0][0]
+        space = self.searcher.space
+        origin = space.origin if isinstance(space, Projection) else self.common_vector()
+        return combined(shown, np.zeros(self.embedder.dimension, np.float32) if origin is None else origin)
+
     def _item_query(self, item: str) -> Query:
         vector = self.searcher.vector_of(item) if ITEM_ID.match(item) else None
         if vector is None:
@@ -265,6 +312,8 @@ class SearchService:
 
     def _hidden(self, query: Query) -> frozenset[str]:
         """Items that were said to be no match for this query. A search does not wait for a store that is away."""
+        if not len(query.vector):
+            return frozenset()
         try:
             with request_usage(None):
                 return self.feedback.hidden(query_key(query.vector, query.item))
@@ -276,18 +325,42 @@ class SearchService:
         if across is not None and query.traits is not None and query.look is not None:
             words = query_words(query.look, self.embedder.label_words)
             fusion = across.fusion(query.traits, self.searcher.space, words)
-        return self.searcher.search(
-            query.vector,
-            k=min(request.k, self.settings.k_max),
-            filters=request.filters,
+        search = partial(
+            self.searcher.search,
+            query.vector if len(query.vector) else None,
             mode=request.mode,
             metric=request.metric,
-            leave_out=hidden if query.item is None else hidden | {query.item},
+            leave_out=hidden | query.items | ({query.item} if query.item is not None else set()),
             fusion=fusion,
+            text=request.text,
+            judged=query.judged,
         )
+        order = Order(
+            sort=request.sort,
+            after=read_cursor(request),
+            variety=request.variety,
+            by_product=request.group,
+            similarity_min=request.min_similarity,
+        )
+        if len(query.vector) and (request.min_confidence > 0 or request.sort == "most_changed"):
+            near = hits_of(search(k=1).nearest, request.metric)
+            sure = self.confidence.judge(near, [label.name for label in query.labels], across).matches
+            verdicts = _verdicts(query, near)
+            sure = [max(one, COPY_CONFIDENCE[verdict]) for one, verdict in zip(sure, verdicts, strict=True)]
+            passes = [hit.id for hit, one in zip(near.hits, sure, strict=True) if one >= request.min_confidence]
+            # As sure as the last of the nearest is all that lies behind them.
+            among = None if sure and sure[-1] >= request.min_confidence else passes
+            copies = {h.id: h.similarity for h, v in zip(near.hits, verdicts, strict=True) if v != "similar"}
+            order = replace(order, among=among, copies=copies)
+        return search(k=min(request.k, self.settings.k_max), filters=request.filters, order=order)
+
+    def complete(self, text: str, limit: int) -> list[str]:
+        """Words of the catalogue that the last word of a text begins, the most frequent first."""
+        self.refresh()
+        return self.searcher.complete(text, limit)
 
     def _judge(self, request: SearchRequest, query: Query, hits: Hits, across: Across | None) -> Judgement:
-        is_plain = query.item is None and request.filters == Filters() and across is None
+        is_plain = query.item is None and request.filters == Filters() and across is None and not request.text
         if hits.hits and is_plain and hits.mode == "fast":
             self.recall_monitor.sample(query.vector)
         return self.confidence.judge(hits, [label.name for label in query.labels], across)
@@ -298,44 +371,60 @@ class SearchService:
         """Add a photo to what the next merge learns of visitors: whole photos, that are no catalogue image."""
         traits = (query.closer or query).traits
         is_photo = query.size is not None and query.blank is None and not (request.box or request.exclude)
+        is_photo &= request.after is None and not request.examples
         if is_photo and traits is not None and matches and all(match.verdict == "similar" for match in matches):
             self.visitors.add(traits, score if request.filters == Filters() else None, client=client)
 
-    def _matches(self, query: Query, hits: Hits, confidences: Sequence[float], k: int) -> tuple[Match, ...]:
-        found = self.items.get([hit.id for hit in hits.hits] + [d for hit in hits.hits for d in hit.duplicates])
-        verdicts = classify_matches(
-            [hit.similarity for hit in hits.hits],
-            [hit.hash for hit in hits.hits],
-            aligner=query.aligner,
-            query_hash=None if query.item is None or query.hashes is None else query.hashes.tobytes(),
-            metric=hits.metric,
-        )
+    def _matches(
+        self, query: Query, hits: Hits, confidences: Sequence[float], request: SearchRequest
+    ) -> tuple[Match, ...]:
+        found = self.items.get([i for hit in hits.hits for i in (hit.id, *hit.duplicates, *hit.product)])
+        verdicts = _verdicts(query, hits)
         is_blank = query.blank is not None
         matches = [
-            self._match(hit, verdict, max(confidence, COPY_CONFIDENCE[verdict]), found, is_blank)
-            for hit, verdict, confidence in zip(hits.hits, verdicts, confidences, strict=True)
+            self._match(hit, verdict, max(one, COPY_CONFIDENCE[verdict]), found, is_blank, request.sort, hits.text)
+            for hit, verdict, one in zip(hits.hits, verdicts, confidences, strict=True)
         ]
-        return tuple(match for match in matches if match is not None)[:k]
+        sure = (match for match in matches if match is not None and match.confidence >= request.min_confidence)
+        return tuple(islice(sure, request.k))
 
     def _match(
-        self, hit: Hit, verdict: Verdict, confidence: float, found: dict[str, IndexedItem], is_blank: bool
+        self,
+        hit: Hit,
+        verdict: Verdict,
+        confidence: float,
+        found: dict[str, IndexedItem],
+        is_blank: bool,
+        sort: Sort,
+        text: TextQuery | None,
     ) -> Match | None:
         """None where the item was deleted a moment ago and the index has not heard of it."""
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
             return None
-        places.sort(key=offer_sort_key)
+        worded = text is not None and hit.text_score is not None
+        # What an order is by, and whose words met, is the hit's own.
+        is_own = worded or sort != "likeness"
+        places.sort(key=lambda place: (is_own and place.item.id != hit.id, *offer_sort_key(place)))
         first = self._shown(places[0])
         if is_blank or first.blank is not None:
             verdict, confidence = "similar", 0.0
+        highlights: tuple[Highlight, ...] = ()
+        if worded and text is not None:
+            highlights, share = text.where(said_of(FacetRow.of(first.item, first.labels)))
+            if math.isnan(hit.similarity):
+                confidence = words_confidence(share)
         return Match(
             item=first.item,
-            similarity=round(hit.similarity, 6),
+            similarity=None if math.isnan(hit.similarity) else round(hit.similarity, 6),
             confidence=round(confidence, 4),
             verdict=verdict,
             places=tuple(offer_of(self._shown(indexed)) for indexed in places) if len(places) > 1 else (),
             labels=first.labels,
             indexed_at=first.indexed_at,
+            text_score=None if hit.text_score is None else round(hit.text_score, 4),
+            highlights=highlights,
+            product=tuple(offer_of(self._shown(found[i])) for i in hit.product if i in found),
         )
 
     def _shown(self, indexed: IndexedItem) -> IndexedItem:
@@ -345,6 +434,42 @@ class SearchService:
             return indexed
         item = msgspec.structs.replace(indexed.item, image_url=address)
         return msgspec.structs.replace(indexed, item=item)
+
+
+def words_confidence(share: float) -> float:
+    """Confidence of a match that says this share of the words that were asked for, by their rarity: none where it says
+    half of it or less, since a thing that lacks the rarer word is another one."""
+    return WORDS_CONFIDENCE * max(0.0, 2 * share - 1)
+
+
+def hits_of(nearest: NearestRows | None, metric: str | None) -> Hits:
+    """Each of the nearest rows as a hit of its own; `similarity` as a search gives it."""
+    if nearest is None or not nearest.rows:
+        return Hits((), "exact", metric, nearest=nearest)
+    cosines = nearest.vectors @ unit(nearest.unnormalised[None])[0]
+    similarities = nearest.similarities if metric is not None else cosines
+    rows = zip(nearest.rows, similarities.tolist(), strict=False)
+    hits = [
+        Hit(id_text(block.ids[row]), similarity, rank, hash=block.hashes[row].tobytes())
+        for rank, ((block, row), similarity) in enumerate(rows)
+    ]
+    return Hits(tuple(hits), "exact", metric, nearest=nearest)
+
+
+def _verdicts(query: Query, hits: Hits) -> list[Verdict]:
+    """Of each hit, the strongest that one of the query's pictures gives it."""
+    similarities, hashes = [hit.similarity for hit in hits.hits], [hit.hash for hit in hits.hits]
+    found = [
+        classify_matches(
+            similarities,
+            hashes,
+            aligner=one.aligner,
+            query_hash=None if one.item is None or one.hashes is None else one.hashes.tobytes(),
+            metric=hits.metric,
+        )
+        for one in query.wanted or (query,)
+    ]
+    return [max(of_hit, key=lambda verdict: COPY_CONFIDENCE[verdict]) for of_hit in zip(*found, strict=True)]
 
 
 def _guess(matches: Sequence[Match], confidence: float) -> Guess | None:

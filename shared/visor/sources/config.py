@@ -8,6 +8,9 @@ limit = 100_000          # or after this many items
 requests_a_day = 5_000   # or after this many requests, until tomorrow
 enabled = true
 …                        # the keys of the kind
+
+[attributes]             # what of items' `extra` they are filtered and counted by
+colour = "keyword"       # or "number", "flag", "date"
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ from msgspec import Meta
 from visor.config_errors import parse_config
 from visor.errors import NotConfigured, SettingsError
 from visor.owner_file import CONFIGURATION_FILE, OwnerFile
+from visor.schema.attributes import ATTRIBUTES_MAX, TYPES, AttributeType
 from visor.schema.items import Record
+from visor.schema.search import FACETS
 from visor.sources.contract import Source, SourceContext
 from visor.sources.registry import open_source, source_class
 
@@ -74,6 +79,7 @@ class SourcesFile:
     def __init__(self, text: str, path: str | Path = CONFIGURATION_FILE) -> None:
         self._file = OwnerFile(text, path)
         self.path = self._file.path
+        self.attributes = self._declared(self._file.document.get("attributes", {}))
         self.entries = {name: self._entry(name, table) for name, table in self._file.tables("sources").items()}
 
     @classmethod
@@ -117,6 +123,26 @@ class SourcesFile:
         """The buckets that its sources of kind `bucket` read, with the options to open each with."""
         found = (entry.own for entry in self.entries.values() if entry.common.kind == "bucket")
         return {str(own["url"]): dict(own.get("options", {})) for own in found}
+
+    def _declared(self, table: Any) -> dict[str, AttributeType]:
+        """The attributes by name, with their types."""
+        if not isinstance(table, dict) or len(table) > ATTRIBUTES_MAX:
+            found = f"it has {len(table)} keys" if isinstance(table, dict) else "it is not a table"
+            raise self._file.error_at(
+                "attributes", f"[attributes]: {found}", valid=f"At most {ATTRIBUTES_MAX} attributes"
+            )
+        for name, type_ in table.items():
+            if name in (*FACETS, "price", "date") or not name.strip():
+                raise self._file.error_at(
+                    f"attributes.{name}",
+                    f"{name!r} cannot name an attribute",
+                    valid=f"A name in `extra` other than {', '.join(FACETS)}, price and date, which items always have",
+                )
+            if type_ not in TYPES:
+                raise self._file.error_at(
+                    f"attributes.{name}", f"attributes.{name} = {type_!r}", valid=f"One of {', '.join(TYPES)}"
+                )
+        return dict(table)
 
     def _entry(self, name: str, table: Any) -> SourceEntry:
         where = f"sources.{name}"

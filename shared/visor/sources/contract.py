@@ -39,6 +39,7 @@ import msgspec
 
 from visor.errors import DropItem
 from visor.http.fetch import StreamingFetch
+from visor.schema.attributes import AttributeType
 from visor.schema.items import Item, Record, checked_item
 from visor.settings import Settings
 from visor.sources.secrets import Secrets
@@ -164,13 +165,13 @@ class RowErrors:
         )
 
 
-def checked_page(page: Page) -> Page:
+def checked_page(page: Page, attributes: Mapping[str, AttributeType] | None = None) -> Page:
     """The page with each item as `checked_item` gives it; one that it refuses is a row that failed."""
     errors = RowErrors()
     items = []
     for item in page.items:
         try:
-            items.append(checked_item(item))
+            items.append(checked_item(item, attributes))
         except DropItem as drop:
             errors.add(str(item.key), drop.reason)
     failed, more = (*page.failed, *errors.sample), page.failed_more + errors.more

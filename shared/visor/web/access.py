@@ -132,17 +132,35 @@ class AccessPolicy:
         return client_of(forwarded, request.remote_addr, behind_cloud_run=not self.is_local)
 
     def count(
-        self, kind: Literal["search", "reading"], *, seconds: float, response_bytes: int, used: Mapping[str, float]
+        self,
+        kind: Literal["search", "reading"],
+        n: int = 1,
+        *,
+        seconds: float,
+        response_bytes: int,
+        used: Mapping[str, float],
     ) -> None:
-        """Count one answered request, also a refused one: Cloud Run bills each for at least 0.1 s."""
+        """Count one answered request of n searches, also a refused one: Cloud Run bills each for at least 0.1 s."""
         self.meter.add(kind, seconds=max(seconds, BILLED_S), response_bytes=response_bytes, used=used)
+        if n > 1:
+            # One request to Cloud Run, and as busy as it was.
+            self.meter.use({}, {kind: n - 1.0})
 
-    def charge(self, access: Access, request: Request, owner: bool, used: Mapping[str, float]) -> None:
-        """Take from the client's rate what the request read beyond a usual one."""
+    def charge(
+        self,
+        access: Access,
+        request: Request,
+        owner: bool,
+        used: Mapping[str, float],
+        *,
+        admitted: int = 1,
+        pictures: int = 0,
+    ) -> None:
+        """Take from the client's rate what the request read or embedded beyond the usual ones that were admitted."""
         if owner or self.is_local or (access != "search" and access != "reading"):
             return
         reads = used.get("firestore_reads", 0) + used.get("class_b", 0)
-        if (extra := reads / self.meter.usual_reads(access) - 1) > 0:
+        if (extra := max(reads / self.meter.usual_reads(access), pictures) - admitted) > 0:
             self._limiters[access].take(self.client(request), extra, owed=True)
 
     def _is_owner(self, request: Request, *, must: bool) -> bool:

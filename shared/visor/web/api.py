@@ -7,6 +7,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -22,7 +23,15 @@ from visor.image_readers.thumbnails import NAME, get_thumbnail
 from visor.ingest.push import Pusher
 from visor.schema.items import Item, Record
 from visor.schema.push import PushItem
-from visor.schema.search import ExplainRequest, FeedbackRequest, SearchRequest
+from visor.schema.search import (
+    CompareRequest,
+    ExplainRequest,
+    FeedbackRequest,
+    SearchAnswer,
+    SearchesRequest,
+    SearchRequest,
+)
+from visor.search.compare import Comparer
 from visor.search.explain import Explainer
 from visor.search.service import SearchService
 from visor.settings import Settings
@@ -31,7 +40,7 @@ from visor.web import openapi
 from visor.web.access import KEY_HEADER, AccessPolicy
 from visor.web.body import drain, read_document, read_request_body, read_search, unsupported_type
 from visor.web.endpoints import ALL_PATHS, ITEMS_DEFAULT, ITEMS_MAX, JPEG, JSON, LINES, ROUTES, Endpoint, parse_filters
-from visor.web.problems import http_problem, problem
+from visor.web.problems import http_problem, problem, problem_of
 from visor.web.rate_limit import Slots
 from visor.web.schema import (
     FeedbackAnswer,
@@ -40,11 +49,15 @@ from visor.web.schema import (
     ItemsAnswer,
     MeterAnswer,
     ModelAnswer,
+    SearchesAnswer,
+    SearchOutcome,
     StatsAnswer,
+    SuggestAnswer,
 )
 
 LOG = logging.getLogger("visor.web")
 SEARCHES_REMEMBERED = 1_000
+TEXT_MAX, SUGGESTIONS = 400, 8
 FEEDBACK_BYTES_MAX = 100_000
 """A vector in base64 is 9 KB."""
 
@@ -74,7 +87,7 @@ class HttpApi:
         self._metrics = Slots("search by metric", at_once=1, waiting=2, wait_s=20)
         self._fetches = Slots("fetch of a picture", at_once=3, waiting=3, wait_s=settings.fetch_timeout_s)
         self._stages: deque[dict[str, float]] = deque(maxlen=SEARCHES_REMEMBERED)
-        self._searches = 0
+        self._searched = 0
 
     def __call__(self, request: Request) -> Response:
         """Answer one request. Never raises: an error becomes an RFC 9457 problem document."""
@@ -102,17 +115,22 @@ class HttpApi:
             finally:
                 request.close()
         drain(request)
-        self._count(endpoint, response, time.perf_counter() - started, used)
+        searches, pictures = max(1, used.pop("searches", 1)), used.pop("pictures", 0)
+        self._count(endpoint, response, time.perf_counter() - started, used, searches)
         if endpoint is not None:
-            self.access.charge(endpoint.access, request, owner, used)
+            self.access.charge(endpoint.access, request, owner, used, admitted=searches, pictures=pictures)
         return self._with_headers(request, response)
 
-    def _count(self, endpoint: Endpoint | None, response: Response, seconds: float, used: Mapping[str, float]) -> None:
+    def _count(
+        self, endpoint: Endpoint | None, response: Response, seconds: float, used: Mapping[str, float], searches: int
+    ) -> None:
         """Meter the request. If the meters cannot be written, the answer is sent all the same."""
         is_search = endpoint is not None and endpoint.access == "search" and response.status_code == 200
         try:
             size = response.content_length or 0
-            self.access.count("search" if is_search else "reading", seconds=seconds, response_bytes=size, used=used)
+            kind: Literal["search", "reading"] = "search" if is_search else "reading"
+            n = searches if is_search else 1
+            self.access.count(kind, n, seconds=seconds, response_bytes=size, used=used)
         except VisorError as exc:
             LOG.error("A request was not counted: %s", exc)
 
@@ -130,15 +148,35 @@ class HttpApi:
     def _search(self, request: Request, owner: bool) -> Response:
         body, upload = read_search(request, self._body(request), SearchRequest)
         service = self.service()
+        response = _json(self._answer(service, request, owner, body, upload))
+        response.call_on_close(service.recall_monitor.check)
+        return response
+
+    def _searches(self, request: Request, owner: bool) -> Response:
+        if request.mimetype != JSON:
+            raise unsupported_type(request, JSON)
+        body, service = read_document(self._body(request), SearchesRequest), self.service()
+
+        def outcome(number: int, search: SearchRequest) -> SearchOutcome:
+            try:
+                if number:
+                    self.access.admit("search", request)
+                return SearchOutcome(answer=self._answer(service, request, owner, search, None))
+            except VisorError as exc:
+                return SearchOutcome(problem=problem_of(exc))
+
+        return _json(SearchesAnswer(outcomes=tuple(outcome(*one) for one in enumerate(body.searches))))
+
+    def _answer(
+        self, service: SearchService, request: Request, owner: bool, body: SearchRequest, upload: bytes | None
+    ) -> SearchAnswer:
         if body.metric is not None:
             self.access.check_metric(owner)
         with self._slot(body):
             answer = service.search(body, upload, client=None if owner else self.access.client(request))
-        self._searches += 1
+        self._searched += 1
         self._stages.append(answer.timing_ms)
-        response = _json(answer)
-        response.call_on_close(service.recall_monitor.check)
-        return response
+        return answer
 
     def _explain(self, request: Request, owner: bool) -> Response:
         if self._read_image is None:
@@ -149,9 +187,17 @@ class HttpApi:
         with self._fetches.slot():
             return _json(Explainer(service, self._read_image).explain(body, upload))
 
+    def _compare(self, request: Request, owner: bool) -> Response:
+        if request.mimetype != JSON:
+            raise unsupported_type(request, JSON)
+        body, service = read_document(self._body(request), CompareRequest), self.service()
+        with self._fetches.slot() if body.first.image is None or body.second.image is None else nullcontext():
+            return _json(Comparer(service, self._read_image).compare(body))
+
     def _slot(self, body: SearchRequest) -> AbstractContextManager[None]:
         """What a search waits for that costs more than others, so that it does not keep all threads."""
-        slots = self._metrics if body.metric is not None else self._fetches if body.url is not None else None
+        fetches = body.url is not None or any(one.url is not None for one in body.examples)
+        slots = self._metrics if body.metric is not None else self._fetches if fetches else None
         return slots.slot() if slots is not None else nullcontext()
 
     def _feedback(self, request: Request, owner: bool) -> Response:
@@ -198,6 +244,12 @@ class HttpApi:
     def _facets(self, request: Request, owner: bool) -> Response:
         return _json(self.service().facets(parse_filters(request.args)))
 
+    def _suggest(self, request: Request, owner: bool) -> Response:
+        text = request.args.get("text", "")
+        if len(text) > TEXT_MAX:
+            raise BadRequest(f"text has {len(text)} characters", valid=f"At most {TEXT_MAX}", remedy="Shorten it")
+        return _json(SuggestAnswer(words=tuple(self.service().complete(text, SUGGESTIONS))))
+
     def _items(self, request: Request, owner: bool) -> Response:
         limit = request.args.get("limit", str(ITEMS_DEFAULT))
         if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= ITEMS_MAX):
@@ -228,7 +280,7 @@ class HttpApi:
             ),
             segments=searcher.segments,
             fresh=searcher.fresh,
-            searches=self._searches,
+            searches=self._searched,
             stages_ms=_percentiles(list(self._stages)),
             capabilities=("explain", "feedback") if self._read_image else ("feedback",),
             audit=service.recall_monitor.result(),

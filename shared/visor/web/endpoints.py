@@ -17,15 +17,26 @@ from visor.schema.items import Record
 from visor.schema.push import PushAnswer, PushItem
 from visor.schema.search import (
     FACETS,
+    CompareAnswer,
+    CompareRequest,
     ExplainAnswer,
     ExplainRequest,
     FacetsAnswer,
     FeedbackRequest,
     Filters,
     SearchAnswer,
+    SearchesRequest,
     SearchRequest,
 )
-from visor.web.schema import FeedbackAnswer, HealthAnswer, ItemAnswer, ItemsAnswer, StatsAnswer
+from visor.web.schema import (
+    FeedbackAnswer,
+    HealthAnswer,
+    ItemAnswer,
+    ItemsAnswer,
+    SearchesAnswer,
+    StatsAnswer,
+    SuggestAnswer,
+)
 
 JSON, FORM, LINES, JPEG = "application/json", "multipart/form-data", "application/x-ndjson", "image/jpeg"
 Access = Literal["search", "reading", "owner", "free"]
@@ -89,6 +100,12 @@ _KEY = "; needs the owner's key in the header X-Visor-Key"
 ENDPOINTS = (
     Endpoint("POST", "/v1/search", "search", "search", "The nearest items to a picture, and how sure that is",
              request=SearchRequest, also=FORM, answer=SearchAnswer, fails=(404, 422)),
+    Endpoint("POST", "/v1/searches", "searches", "search", "Up to 16 searches at once",
+             request=SearchesRequest, answer=SearchesAnswer),
+    Endpoint("POST", "/v1/compare", "compare", "search", "What two pictures have in common",
+             request=CompareRequest, answer=CompareAnswer, fails=(404, 422)),
+    Endpoint("GET", "/v1/suggest", "suggest", "reading", "Words of the catalogue that go on what was typed",
+             answer=SuggestAnswer, parameters=(_query("text", {"type": "string", "maxLength": 400}),), fails=(400,)),
     Endpoint("POST", "/v1/explain", "explain", "search", "Where in two pictures their likeness sits",
              request=ExplainRequest, also=FORM, answer=ExplainAnswer, fails=(404, 422)),
     Endpoint("POST", "/v1/feedback", "feedback", "search",

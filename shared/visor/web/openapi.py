@@ -33,7 +33,13 @@ def document() -> dict[str, Any]:
     in_order = sorted(described, key=lambda one: one.name != "search" and one.method != "GET")
     records = [record for one in in_order for record in (one.request, one.answer) if record]
     _, components = msgspec.json.schema_components([*records, Problem], ref_template="#/components/schemas/{name}")
-    components["SearchRequest"]["oneOf"] = [_only(name) for name in ("image", "url", "vector", "item")]
+    one = [_only(name) for name in ("image", "url", "vector", "item")]
+    none = {
+        "not": {"anyOf": one},
+        "anyOf": [_only("text"), {"required": ["examples"], "properties": {"examples": {"minItems": 1}}}],
+    }
+    components["SearchRequest"]["oneOf"] = [*one, none]
+    components["Example"]["oneOf"], components["Picture"]["oneOf"] = one, [*one[:2], one[3]]
     components["FeedbackRequest"]["oneOf"] = [_only(name) for name in ("query_item", "query_vector")]
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in described:

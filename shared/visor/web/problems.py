@@ -23,24 +23,33 @@ def status_of(exc: VisorError) -> int:
 
 def problem(exc: VisorError) -> Response:
     """The response for an error that Visor raised."""
-    status, title = status_of(exc), exc.code.replace("_", " ").capitalize()
-    response = _response(
-        status, f"urn:visor:{exc.code}", title, str(exc), found=exc.found, valid=exc.valid, remedy=exc.remedy
-    )
+    document = problem_of(exc)
+    response = _response(document)
     retry_after_s = getattr(exc, "retry_after_s", None)
-    if status in (429, 503):
+    if document.status in (429, 503):
         response.headers["Retry-After"] = str(max(1, math.ceil(retry_after_s or 30)))
     return response
+
+
+def problem_of(exc: VisorError) -> Problem:
+    """The document for an error that Visor raised."""
+    return Problem(
+        type=f"urn:visor:{exc.code}",
+        title=exc.code.replace("_", " ").capitalize(),
+        status=status_of(exc),
+        detail=str(exc),
+        found=exc.found,
+        valid=exc.valid,
+        remedy=exc.remedy,
+    )
 
 
 def http_problem(request: Request, status: int, found: str, *, valid: str = "") -> Response:
     """The response for a request that no endpoint answered: a wrong path or method, or a bug of ours."""
     title = {404: "Not found", 405: "Method not allowed", 500: "Internal error"}.get(status, "Bad request")
-    return _response(
-        status, "about:blank", title, f"{request.method} {request.path}: {found}", found=found, valid=valid
-    )
+    detail = f"{request.method} {request.path}: {found}"
+    return _response(Problem(type="about:blank", title=title, status=status, detail=detail, found=found, valid=valid))
 
 
-def _response(status: int, kind: str, title: str, detail: str, **parts: str) -> Response:
-    document = Problem(type=kind, title=title, status=status, detail=detail, **parts)
-    return Response(msgspec.json.encode(document), status=status, mimetype=PROBLEM)
+def _response(document: Problem) -> Response:
+    return Response(msgspec.json.encode(document), status=document.status, mimetype=PROBLEM)

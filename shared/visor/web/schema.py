@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from visor.schema.items import Item, Label, Record
-from visor.schema.search import Audit
+from visor.schema.search import Audit, SearchAnswer
 
 
 class Problem(Record, frozen=True, kw_only=True):
@@ -19,6 +19,25 @@ class Problem(Record, frozen=True, kw_only=True):
     found: str = ""
     valid: str = ""
     remedy: str = ""
+
+
+class SearchOutcome(Record, frozen=True, kw_only=True):
+    """What became of one search among several: its answer, or the problem."""
+
+    answer: SearchAnswer | None = None
+    problem: Problem | None = None
+
+
+class SearchesAnswer(Record, frozen=True, kw_only=True):
+    """The answer of `POST /v1/searches`, in the order of the searches."""
+
+    outcomes: tuple[SearchOutcome, ...]
+
+
+class SuggestAnswer(Record, frozen=True, kw_only=True):
+    """Words of the catalogue that go on what was typed (`GET /v1/suggest`), the most frequent first."""
+
+    words: tuple[str, ...]
 
 
 class ItemsAnswer(Record, frozen=True, kw_only=True):

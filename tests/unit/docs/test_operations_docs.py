@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import msgspec
 import pytest
@@ -25,7 +25,7 @@ def rows() -> dict[str, tuple[str, str]]:
 def kind_of(kind: Any) -> str:
     if kind in TYPES:
         return TYPES[kind]
-    if kind == tuple[str, ...]:
+    if get_origin(kind) is tuple:
         return "list, by commas"
     return " or ".join(f"`{choice}`" for choice in kind.__args__)
 

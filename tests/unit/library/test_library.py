@@ -119,6 +119,15 @@ def test_a_picture_is_sent_and_looked_at_once(index: visor.Index, folder: Path) 
         assert "0" * 32 not in index._handles.values()
 
 
+def test_words_are_searched_for(index: visor.Index, folder: Path) -> None:
+    found = index.search(text="ambre")
+    assert [(match.item.title, match.similarity) for match in found] == [("amber", None)]
+    assert found[0].highlights[0].spans == ((0, 5),)
+    both = index.search(folder / "warm" / "red.png", text="blue")
+    assert {match.item.title for match in both[:2]} == {"red", "blue"}
+    assert [match.text_score is not None for match in both].count(True) == 1
+
+
 def test_a_picture_is_turned_as_its_exif_says(index: visor.Index, folder: Path) -> None:
     with Image.open(folder / "warm" / "amber.png") as image:
         turned = image.transpose(Image.Transpose.ROTATE_90)

@@ -200,9 +200,21 @@ SEARCH_COSTS: dict[str, tuple[dict[str, Any], int]] = {
     "metric": ({"image": noise(7), "metric": "mahalanobis"}, 12),
     "leave_out": ({"image": noise(8), "leave_out": ["0" * 32] * 200}, 12),
     "facets": ({"image": noise(9), "facets": True}, 12),
+    "text": ({"image": noise(10), "text": "x " * 200}, 12),
+    "examples": ({"examples": [{"image": noise(20 + n), "weight": 1 - n / 4} for n in range(8)]}, 12),
+    "sort": ({"image": noise(11), "sort": "most_changed"}, 12),
+    "min_confidence": ({"image": noise(12), "min_confidence": 0.1}, 12),
+    "min_similarity": ({"image": noise(13), "min_similarity": 0.1, "sort": "newest"}, 12),
+    "after": ({"image": noise(14), "after": "A" * 2000}, 12),
+    "variety": ({"image": noise(15), "variety": 1}, 12),
+    "group": ({"image": noise(16), "group": False}, 12),
+    "regions": ({"image": noise(17), "regions": True}, 12),
 }
 """By option of a search: a request with as much of it as may be, and the documents that it may read."""
 COSTS: dict[str, tuple[str, Any, int]] = {
+    "searches": ("/v1/searches", {"searches": [{"item": "ITEM"}, {"image": noise(18)}, {"item": "0" * 32}]}, 25),
+    "compare": ("/v1/compare", {"first": {"image": noise(19)}, "second": {"item": "ITEM"}}, 1),
+    "suggest": ("/v1/suggest?text=a", None, 0),
     "explain": ("/v1/explain", {"item": "ITEM", "match": "ITEM"}, 2),
     "feedback": ("/v1/feedback", {"item": "ITEM", "query_item": "ITEM"}, 2),
     "facets": ("/v1/facets?collection=a&price_min=1", None, 0),

@@ -96,7 +96,9 @@ class PendingDeletes:
             PendingRecords(*(container.array(f"{what}_{part}") for part in ("ids", "versions", "since")))
             for what in ("tombstone", "update")
         )
-        return cls(tombstones, updates, FacetColumns.from_container(container, "update_"))
+        columns = FacetColumns.from_container(container, "update_")
+        texts = container.array("update_texts") if "update_texts" in container else None
+        return cls(tombstones, updates, columns.with_texts(texts))
 
     def tensors(self) -> dict[str, Array]:
         """For a container; `from_container` reads them back."""
@@ -105,7 +107,7 @@ class PendingDeletes:
             for what, records in (("tombstone", self.tombstones), ("update", self.updates))
             for part in ("ids", "versions", "since")
         }
-        return tensors | self.update_columns.tensors("update_")
+        return tensors | self.update_columns.tensors("update_") | self.update_columns.text_tensors("update_")
 
     def __len__(self) -> int:
         return len(self.tombstones) + len(self.updates)

@@ -33,6 +33,7 @@ from visor.index.format.looks import Augmented, no_looks
 from visor.index.format.manifest import SegmentEntry
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import CodedVectors, FastScan, FullVectors, Projection, Space, encode
+from visor.index.words.text_index import SegmentWords
 from visor.storage.objects import ObjectStore
 
 FOLDER = "segments/"
@@ -93,13 +94,47 @@ class Segment(RowBlock):
     def augmented(self) -> Augmented:
         return Augmented.read(self.container, self.dimension, self._cold)
 
+    @property
+    def worded_columns(self) -> FacetColumns:
+        """`columns` with their texts, which only a merge needs."""
+        return self.columns.with_texts(self._cold("texts") if "texts" in self.container else None)
+
+    @property
+    def unknown_texts(self) -> int:
+        """Rows whose texts were not kept."""
+        about = self.container.about.get("words")
+        return len(self) if about is None else int(about["unknown"])
+
+    def has_words_in(self, languages: Sequence[str]) -> bool:
+        """Whether all texts were kept, and are stemmed in these languages."""
+        about = self.container.about.get("words", {"languages": []})
+        return not self.unknown_texts and about["languages"] == list(languages)
+
+    @cached_property
+    def words(self) -> SegmentWords | None:
+        """What the segment says in words, opened when it is first asked for; None if it cannot be."""
+        about = self.container.about.get("words")
+        return None if about is None else SegmentWords.open(self.container.array("words"), about)
+
     def _cold(self, name: str) -> Array:
-        """A tensor behind the full vectors, read from the object now."""
+        """A tensor behind the full vectors, read from the object now; all but the looks at once, and once."""
         spec = self.container.tensors[name]
-        view = self.objects.get(self.container.name, start=spec.start, end=spec.end)
+        if name == "looks":
+            view = self.objects.get(self.container.name, start=spec.start, end=spec.end)
+        else:
+            start, tail = self._tail
+            view = tail[spec.start - start : spec.end - start]
         if checksum(view) != self.container.checksums[name]:
             raise corrupt(self.container.name, f"tensor {name} does not match its checksum")
         return np.frombuffer(view, spec.dtype).reshape(spec.shape)
+
+    @cached_property
+    def _tail(self) -> tuple[int, memoryview]:
+        """What lies behind vectors and looks, and where that starts."""
+        vectors = self.container.tensors["vectors"].end
+        looks = self.container.tensors.get("looks")
+        start = max(vectors, looks.end if looks else 0)
+        return start, self.objects.get(self.container.name, start=start, end=self.entry.size_bytes)
 
     def checked_blocks(self) -> Iterator[tuple[int, Array]]:
         """All full vectors in blocks of `BLOCK_ROWS`, with the row each starts at.

@@ -32,6 +32,7 @@ from visor.index.merge.policy import MergePolicy, choose_segments, is_learning_d
 from visor.index.merge.segment_builder import SegmentBuilder, kept_rows, segment_reader, shard_reader, still_pending
 from visor.schema.collections import COMMITS
 from visor.schema.items import Record, ShardCommit, as_document
+from visor.settings import LANGUAGES
 from visor.storage.documents import SERVER_TIME, DocumentStore, Put
 from visor.storage.objects import ObjectStore
 
@@ -78,6 +79,8 @@ def merge(
     clock: Callable[[], float] = time.time,
     progress: Callable[[str], None] = lambda line: None,
     calibrate: Calibrate | None = None,
+    languages: Sequence[str] = LANGUAGES,
+    fill: bool = False,
 ) -> MergeReport:
     """Take up what was committed, and put small segments together.
 
@@ -89,12 +92,15 @@ def merge(
         clock: Seconds since 1970.
         progress: Told each step in one line.
         calibrate: Fits the confidence of answers to what is indexed, once the segments stand.
+        languages: What words are stemmed in.
+        fill: Read the texts of items that an older Visor indexed from their documents, one read each; and stem all
+            words in these languages.
 
     Raises:
         FormatError: The manifest cannot be read, or neither a projection nor all of what it is learned from.
     """
     inputs = Inputs(objects, documents, model)
-    return _Merge(inputs, policy, clock, progress, calibrate).run(budget_s, relearn)
+    return _Merge(inputs, policy, clock, progress, languages, fill, calibrate).run(budget_s, relearn)
 
 
 @dataclass
@@ -105,6 +111,8 @@ class _Merge:
     policy: MergePolicy
     clock: Callable[[], float]
     progress: Callable[[str], None]
+    languages: Sequence[str]
+    fill: bool
     calibrate: Calibrate | None = None
     commits: int = 0
     steps: int = 0
@@ -165,7 +173,8 @@ class _Merge:
         else:
             weights = [(segment.entry, live_rows(segment, readable)) for segment in readable]
             names = choose_segments(self.policy, weights, sum(len(shard) for shard in shards), bool(group))
-            inputs = [segment for segment in readable if segment.entry.name in names]
+            lacking = [one.entry.name for one in readable if self.fill and not one.has_words_in(self.languages)]
+            inputs = [segment for segment in readable if segment.entry.name in names.union(lacking[:1])]
         if not group and not inputs:
             return False
         self._rewrite(inputs, readable, group, shards, learning)
@@ -190,7 +199,7 @@ class _Merge:
             space = FullSpace(shards[0].vectors.shape[1])
         incoming = PendingDeletes.of_commits([commit.record for commit in group], now)
         known = PendingDeletes.concat([incoming, *(segment.pending for segment in readable)])
-        rows = kept_rows(inputs, shards, others, known)
+        rows = kept_rows(inputs, shards, others, known, self.index.documents if self.fill else None)
         carried = PendingDeletes.concat([incoming, *(segment.pending for segment in inputs)])
         pending = still_pending(carried, others, now, self.policy.late_s)
         readers = [segment_reader(segment) for segment in inputs] + [shard_reader(shard) for shard in shards]
@@ -200,7 +209,12 @@ class _Merge:
                 if len(rows) or len(pending):
                     most = self.policy.rows_max(sum(len(segment) for segment in readable) + len(rows))
                     builder = SegmentBuilder(
-                        objects=objects, model=self.index.model, space=space, segment_rows=most, folder=Path(folder)
+                        objects=objects,
+                        model=self.index.model,
+                        space=space,
+                        segment_rows=most,
+                        folder=Path(folder),
+                        languages=self.languages,
                     )
                     entries = builder.build(rows, [*inputs, *shards], readers, pending)
             manifest = self._manifest(inputs, group, entries, space, projection, now)

@@ -5,25 +5,32 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
 
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
-from visor.index.format.ids import IdIndex, newest
+from visor.index.format.ids import IdIndex, id_text, newest
 from visor.index.format.looks import Augmented, no_looks
 from visor.index.format.manifest import SegmentEntry
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import PQ_ROWS_MIN, FastScan, Projection, Space
 from visor.index.format.segment import BLOCK_ROWS, FOLDER, Segment, SegmentWriter, common_hashes
 from visor.index.format.shard import Shard
+from visor.index.words.text_index import pack_words
 from visor.near_duplicates.hamming import PDQ_BYTES, same_hash_groups
+from visor.schema.collections import ITEMS
+from visor.schema.items import item_texts, live_item
+from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
+READ_AT_ONCE = 500
+"""Documents that are read at once."""
 RowReader = Callable[[Array], Array]
 """Full vectors (len(rows), d) float16 of rows; every call asks for greater rows than the one before."""
 
@@ -59,7 +66,11 @@ _NO_ROWS = KeptRows(
 
 
 def kept_rows(
-    segments: Sequence[Segment], shards: Sequence[Shard], others: Sequence[Segment], pending: PendingDeletes
+    segments: Sequence[Segment],
+    shards: Sequence[Shard],
+    others: Sequence[Segment],
+    pending: PendingDeletes,
+    documents: DocumentStore | None = None,
 ) -> KeptRows:
     """What stays of the inputs: newest versions that no tombstone hides and no other live segment has newer.
 
@@ -67,6 +78,7 @@ def kept_rows(
         segments, shards: Inputs, in this order the sources 0, 1, …
         others: Live segments that are not rewritten.
         pending: All tombstones and updates known; updated facets replace the rows' own.
+        documents: Where texts are read that rows lack; None: they go on lacking them.
     """
     parts: list[Segment | Shard] = [*segments, *shards]
     if not parts:
@@ -84,8 +96,10 @@ def kept_rows(
         older = np.zeros(len(keep), bool)
         older[there] = other.versions[rows[there]] > versions[keep][there]
         keep = keep[~older]
-    columns = [part.columns if isinstance(part, Segment) else FacetColumns.of(part.facets) for part in parts]
+    columns = [part.worded_columns if isinstance(part, Segment) else FacetColumns.of(part.facets) for part in parts]
     facets = _updated(FacetColumns.concat(columns).take(keep), ids[keep], versions[keep], pending)
+    if documents is not None:
+        facets = _filled(facets, ids[keep], documents)
     hashes = common_hashes([part.hashes for part in parts])[keep]
     return KeptRows(ids[keep], versions[keep], hashes, facets, source[keep], place[keep])
 
@@ -108,6 +122,7 @@ class SegmentBuilder:
     """Writes segments and puts them; memory for one segment's hot part and a block.
 
     space: what to code with. segment_rows: rows in one segment at most. folder: for one local file at a time.
+    languages: what words are stemmed in.
     """
 
     objects: ObjectStore
@@ -115,6 +130,7 @@ class SegmentBuilder:
     space: Space
     segment_rows: int
     folder: Path
+    languages: Sequence[str]
 
     def build(
         self, rows: KeptRows, sources: Sequence[Segment | Shard], readers: Sequence[RowReader], pending: PendingDeletes
@@ -132,7 +148,7 @@ class SegmentBuilder:
         entries = []
         for start, stop in pairwise(bounds):
             part = rows.part(start, stop)
-            cold = _looks(part, sources) | ({} if start else augmented)
+            cold = _looks(part, sources) | ({} if start else augmented) | part.columns.text_tensors()
             entries.append(self._build(part, readers, nothing if start else pending, cold))
         return entries
 
@@ -141,10 +157,14 @@ class SegmentBuilder:
     ) -> SegmentEntry:
         path, space = self.folder / "segment", self.space
         fast = space.fast if isinstance(space, Projection) and len(rows) >= PQ_ROWS_MIN else None
+        about: dict[str, Any] = {"count": len(rows), "dimension": space.dimension, "projection": space.name}
+        hot = _hot(rows, pending)
+        if any(rows.columns.texts):
+            hot["words"], about["words"] = pack_words(rows.columns, self.languages)
         writer = SegmentWriter(
             path=path,
-            about={"count": len(rows), "dimension": space.dimension, "projection": space.name, "model": self.model},
-            hot=_hot(rows, pending),
+            about={**about, "model": self.model},
+            hot=hot,
             cold=cold,
             count=len(rows),
             dimension=space.dimension,
@@ -220,6 +240,19 @@ def _hot(rows: KeptRows, pending: PendingDeletes) -> dict[str, Array]:
         "group_leaders": group_leaders.astype(np.uint32),
         **pending.tensors(),
     }
+
+
+def _filled(facets: FacetColumns, ids: Array, documents: DocumentStore) -> FacetColumns:
+    """The facets of rows with the texts that they lack; none at all where the item has no document."""
+    texts = facets.texts.copy()
+    lacking = [row for row, packed in enumerate(texts) if not packed]
+    for start in range(0, len(lacking), READ_AT_ONCE):
+        names = {id_text(ids[row]): row for row in lacking[start : start + READ_AT_ONCE]}
+        found = documents.get(ITEMS, list(names))
+        for name, row in names.items():
+            indexed = live_item(found[name].data) if name in found else None
+            texts[row] = msgspec.json.encode(item_texts(indexed.item) if indexed else {})
+    return replace(facets, texts=texts)
 
 
 def _updated(facets: FacetColumns, ids: Array, versions: Array, pending: PendingDeletes) -> FacetColumns:

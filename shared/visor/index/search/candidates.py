@@ -1,25 +1,23 @@
-"""Candidates: the nearest rows of a snapshot, found fast, exactly or by a metric; near-duplicates become one hit."""
+"""Candidates: the nearest rows of a snapshot, found fast, exactly or by a metric."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Literal
 
 import numpy as np
 
 from visor.errors import BadRequest
 from visor.index.format.container import Array, rows_in_blocks
-from visor.index.format.projection import Projection
+from visor.index.format.projection import Projection, dot
 from visor.index.format.segment import RowBlock
 from visor.index.search.fusion import WORDS_MIN, Fusion
-from visor.index.search.hits import DUPLICATES_MAX, Hit
 from visor.index.search.metrics import STATISTICS_SAMPLES, Metric
 from visor.index.search.snapshot import LiveBlock, Snapshot
-from visor.near_duplicates.hamming import first_duplicate
-from visor.near_duplicates.thresholds import SAME_SIMILARITY
+from visor.index.search.worded import Said
+from visor.index.words.query import Found
 
 RERANK = 400
 """Rows that a first pass hands to re-ranking, over all segments together, at least."""
@@ -35,6 +33,8 @@ PARALLEL_ROWS = 300_000
 Way = Literal["fast", "exact", "metric"]
 Scan = Callable[[int], tuple[Array, Array]]
 """The number of a block to its nearest rows (r,) int64 and their similarities (r,) float32, unordered."""
+LIKENESS_ROWS = 8192
+"""Rows whose likeness is computed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +88,14 @@ class Candidates:
         gathered[order] = np.concatenate([part[:, :width] for part in parts])
         return gathered
 
+    def products(self) -> Array:
+        """(c,) uint64 of `FacetColumns`."""
+        products = np.zeros(len(self), np.uint64)
+        for number, live in enumerate(self.blocks):
+            mine = self.owners == number
+            products[mine] = live.products[self.rows[mine]]
+        return products
+
     def unit_vectors(self) -> Array:
         """In the similarity space, (c, m) float32 of unit length; c at least 1."""
         return self.gather(lambda block, rows: block.vectors.unit(rows))
@@ -111,6 +119,7 @@ def nearest_rows(
     metric: Metric | None,
     pool: Executor,
     fusion: Fusion | None = None,
+    said: Said | None = None,
 ) -> Candidates:
     """The nearest rows of all blocks.
 
@@ -122,23 +131,53 @@ def nearest_rows(
         metric: What to rank by, if `way` is metric.
         pool: Scans large segments side by side.
         fusion: Compare across the gap; not with a metric.
+        said: What words count as well; not with a metric.
     """
-    if metric is not None:
-        scan = _metric_scan(snapshot, query, allowed, want, metric)
-    elif fusion is not None:
-        scan = _fusion_scan(snapshot, fusion, allowed, want, exact=way == "exact")
-    else:
-        scan = _space_scan(snapshot, projected, allowed, want, exact=way == "exact")
+
+    def scan_of(allowed: Sequence[Array | None]) -> Scan:
+        if metric is not None:
+            return _metric_scan(snapshot, query, allowed, want, metric)
+        if fusion is not None:
+            return _fusion_scan(snapshot, fusion, allowed, want, exact=way == "exact")
+        return _space_scan(snapshot, projected, allowed, want, exact=way == "exact")
+
+    scan = scan_of(allowed) if said is None else _worded_scan(snapshot, scan_of, allowed, said)
     numbers = range(len(snapshot.blocks))
     parallel = len(numbers) > 1 and sum(len(live) for live in snapshot.blocks) >= PARALLEL_ROWS
     parts = list(pool.map(scan, numbers)) if parallel else [scan(number) for number in numbers]
     rows = np.concatenate([rows for rows, _ in parts])
     scores = np.concatenate([scores for _, scores in parts])
     owners = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
+    return best_rows(snapshot, allowed, owners, rows, scores, want)
+
+
+def worded_rows(
+    snapshot: Snapshot, find: Callable[[int | None], Found], allowed: Sequence[Array | None], want: int
+) -> Candidates:
+    """The rows that say most of what was asked for.
+
+    Args:
+        find: Gives so many rows of each index of words, or all.
+    """
+    for limit in (2 * want, None):
+        found = find(limit)
+        keep = np.ones(len(found.rows), bool)
+        for number, mask in enumerate(allowed):
+            mine = found.owners == number
+            keep[mine] = True if mask is None else mask[found.rows[mine]]
+        if not found.is_cut or np.count_nonzero(keep) >= want:
+            break
+    return best_rows(snapshot, allowed, found.owners[keep], found.rows[keep], found.scores[keep], want)
+
+
+def best_rows(
+    snapshot: Snapshot, allowed: Sequence[Array | None], owners: Array, rows: Array, scores: Array, want: int
+) -> Candidates:
+    """The best of these rows as candidates."""
     best = np.argsort(-scores, kind="stable")[: want + 1]
     rows, scores, owners = rows[best], scores[best], owners[best]
     ids = np.empty((len(rows), 16), np.uint8)
-    for number in numbers:
+    for number in range(len(snapshot.blocks)):
         mine = owners == number
         ids[mine] = snapshot.blocks[number].block.ids[rows[mine]]
     high, low = ids.view(">u8").T
@@ -191,6 +230,59 @@ def _fusion_scan(
     return scan
 
 
+def _worded_scan(
+    snapshot: Snapshot,
+    scan_of: Callable[[Sequence[Array | None]], Scan],
+    allowed: Sequence[Array | None],
+    said: Said,
+) -> Scan:
+    """The nearest of all, the nearest of those that say something, and those that say most, by both."""
+    sizes = [len(live) for live in snapshot.blocks]
+    masks = said.masks(snapshot.blocks, allowed)
+    best = [said.mask(number, size, allowed[number], RERANK) for number, size in enumerate(sizes)]
+    scans = [scan_of(allowed), scan_of(masks), scan_of(best)]
+
+    def scan(number: int) -> tuple[Array, Array]:
+        found = [one(number) for one in scans]
+        rows, first = np.unique(np.concatenate([rows for rows, _ in found]), return_index=True)
+        scores = np.concatenate([scores for _, scores in found])[first]
+        return rows, scores + said.of_rows(said.added, number, rows)
+
+    return scan
+
+
+def likeness(
+    snapshot: Snapshot,
+    live: LiveBlock,
+    rows: Array,
+    query: Array,
+    projected: Array,
+    metric: Metric | None,
+    fusion: Fusion | None,
+) -> Array:
+    """How near any rows (r,) int64 of a block, rising, are: (r,) float32, as `nearest_rows` says it of the nearest.
+
+    Of one row and query it is the same number whatever the other rows are.
+    """
+    if metric is not None:
+        scores = np.empty(len(live), np.float32)
+        for start, stop in rows_in_blocks(len(live), METRIC_ROWS):
+            if np.searchsorted(rows, start) < np.searchsorted(rows, stop):
+                scores[start:stop] = metric.similarities(query, live.block.read_full(start, stop))
+        return scores[rows]
+    scores = np.empty(len(rows), np.float32)
+    words = None if fusion is None else live.word_sums(fusion.words)
+    for start, stop in rows_in_blocks(len(rows), LIKENESS_ROWS):
+        some = rows[start:stop]
+        vectors = live.block.vectors.unit(some)
+        if fusion is not None and words is not None:
+            coded = isinstance(snapshot.space, Projection)
+            scores[start:stop] = fusion.similarities(vectors, live.block.looks[some], words[some], coded=coded)
+        else:
+            scores[start:stop] = dot(vectors, projected)
+    return scores
+
+
 def prepare_metric(snapshot: Snapshot, name: str) -> Metric:
     """The metric with the statistics of this snapshot. Raises `BadRequest` for more items than can be gone through."""
     if snapshot.images > METRIC_IMAGES_MAX:
@@ -215,60 +307,6 @@ def _metric_scan(snapshot: Snapshot, query: Array, allowed: Sequence[Array | Non
         return rows, scores[rows]
 
     return scan
-
-
-def group_duplicates(found: Candidates, vectors: Array, k: int, leave_out: Collection[str]) -> tuple[Hit, ...]:
-    """The first k different images.
-
-    Args:
-        found: Nearest first.
-        vectors: (len(found), m) float32, what `found.unit_vectors` gives.
-        leave_out: Ids that are not named as duplicates either.
-    """
-    if not len(found):
-        return ()
-    hashes = found.hashes()
-    members: dict[int, list[int]] = {}
-    for place, first in enumerate(first_duplicate(hashes, vectors, k).tolist()):
-        members.setdefault(first, []).append(place)
-    hits = []
-    for first, places in islice(members.items(), k):
-        own, *copies = [found.id(place) for place in places]
-        others = dict.fromkeys(copies)
-        others |= dict.fromkeys(i for i in _stored_copies(found, first, vectors[first]) if i not in leave_out)
-        others.pop(own, None)
-        hits.append(
-            Hit(
-                id=own,
-                similarity=float(found.similarities[first]),
-                rank=first,
-                duplicates=tuple(islice(others, DUPLICATES_MAX)),
-                hash=hashes[first].tobytes(),
-            )
-        )
-    return tuple(hits)
-
-
-def _stored_copies(found: Candidates, place: int, vector: Array) -> list[str]:
-    """Ids of rows that a merge grouped with this one, if they may be shown and their vectors agree."""
-    owner = int(found.owners[place])
-    block, allowed = found.blocks[owner].block, found.allowed[owner]
-    rows = _group_of(block, int(found.rows[place]))
-    rows = rows if allowed is None else rows[allowed[rows]]
-    if not len(rows):
-        return []
-    same = block.vectors.unit(rows) @ vector >= SAME_SIMILARITY
-    return [block.ids[row].tobytes().hex() for row in rows[same]]
-
-
-def _group_of(block: RowBlock, row: int) -> Array:
-    """Other rows (g,) int64 that a merge found to have nearly the hash of this one."""
-    at = int(np.searchsorted(block.group_rows, row))
-    if at == len(block.group_rows) or block.group_rows[at] != row:
-        return np.empty(0, np.int64)
-    members = block.group_rows[block.group_leaders == block.group_leaders[at]]
-    others: Array = members[members != row]
-    return others
 
 
 def full_vectors(snapshot: Snapshot, every: int = 1) -> Iterator[tuple[Array, Array]]:

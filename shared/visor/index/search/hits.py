@@ -9,8 +9,21 @@ from typing import Literal
 from visor.index.format.container import Array
 from visor.index.format.segment import RowBlock
 from visor.index.search.snapshot import Snapshot
+from visor.index.words.query import TextQuery
 
 DUPLICATES_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """What a listing has given already: what comes no later than `last`, or else the ids that begin as `shown` says.
+
+    last: value, likeness and id (16 bytes) of a row. shown: 4 bytes of each id.
+    """
+
+    generation: int
+    last: tuple[float, float, bytes] | None = None
+    shown: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +32,17 @@ class Hit:
 
     id: str
     similarity: float
+    """Not a number (NaN) where only words were asked for."""
     rank: int
     """Its position among all rows that no filter leaves out, from 0: near-duplicates count one by one."""
     duplicates: tuple[str, ...] = ()
     """Other ids of the same image, nearest first, at most 20."""
+    product: tuple[str, ...] = ()
+    """Ids of the other items of its product, best first, at most 20."""
     hash: bytes = b""
     """Its whole stored hash."""
+    text_score: float | None = None
+    """BM25 of the words that were asked for; None where none met."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,4 +71,12 @@ class Hits:
     metric: str | None = None
     notice: str | None = None
     nearest: NearestRows | None = field(default=None, repr=False)
-    """What confidence is computed from; None if nothing was searched."""
+    """What confidence is computed from; None if no picture was searched for."""
+    text: TextQuery | None = field(default=None, repr=False)
+    """What was asked for in words."""
+    next: Cursor | None = None
+    """Where the hits behind these begin; None at the end."""
+    is_listed: bool = False
+    """The hits are those of a page or another order, so that the first of them need not be the nearest."""
+    total: int | None = None
+    """Items that pass, near-duplicates counted one by one and each product once; None where that is not known."""

@@ -2,30 +2,46 @@
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Literal
 
 import numpy as np
 
 from visor.errors import BadRequest, StoreUnavailable
 from visor.index.format.container import Array, unit
-from visor.index.format.facets import FacetCounts
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import Manifest
 from visor.index.format.projection import EMPTY_SPACE, Space, query_vector
-from visor.index.search.candidates import RERANK, Way, full_vectors, group_duplicates, nearest_rows, prepare_metric
+from visor.index.search.candidates import (
+    RERANK,
+    Candidates,
+    Way,
+    full_vectors,
+    likeness,
+    nearest_rows,
+    prepare_metric,
+    worded_rows,
+)
+from visor.index.search.facet_counts import FacetCounts
 from visor.index.search.fusion import Fusion
-from visor.index.search.hits import Hit, Hits, NearestRows
+from visor.index.search.grouping import first_of_product, group_hits, with_products
+from visor.index.search.hits import Cursor, Hit, Hits, NearestRows
+from visor.index.search.listing import Listing, Order, Page, heads_of
 from visor.index.search.metrics import Metric, check_metric
 from visor.index.search.reader import IndexReader
 from visor.index.search.snapshot import FreshBlock, LiveBlock, Snapshot
+from visor.index.search.worded import TEXT_WEIGHT, TEXT_WEIGHT_ACROSS, Said, open_words
+from visor.index.words.query import TextQuery
+from visor.index.words.text_index import Words
 from visor.schema.search import FacetsAnswer, Filters
+from visor.settings import LANGUAGES
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
@@ -43,6 +59,7 @@ class Searcher:
         model: Fingerprint; shards of other models are not looked at.
         freshness_s: Longest time between two looks for new commits.
         clock: Seconds, never going back.
+        languages: What words of fresh items are stemmed in.
     """
 
     def __init__(
@@ -53,8 +70,9 @@ class Searcher:
         model: str,
         freshness_s: float,
         clock: Callable[[], float] = time.monotonic,
+        languages: tuple[str, ...] = LANGUAGES,
     ) -> None:
-        self.model = model
+        self.model, self._languages = model, languages
         self._freshness_s, self._clock = freshness_s, clock
         self._reader = IndexReader(objects, documents, model, clock=clock)
         self._snapshot = Snapshot(EMPTY_SPACE, (), 0)
@@ -63,6 +81,8 @@ class Searcher:
         self._on_change: list[Callable[[Collection[str] | None], None]] = []
         self._metric: tuple[Snapshot, Metric] | None = None
         self._metric_lock = threading.Lock()
+        self._words: tuple[Snapshot, Words] | None = None
+        self._words_lock = threading.Lock()
         self._pool = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="scan")
 
     def refresh(self, force: bool = False) -> bool:
@@ -151,7 +171,7 @@ class Searcher:
 
     def search(
         self,
-        vector: Array,
+        vector: Array | None,
         *,
         k: int,
         filters: Filters = Filters(),  # noqa: B008 - a frozen record
@@ -159,16 +179,22 @@ class Searcher:
         metric: str | None = None,
         leave_out: Collection[str] = (),
         fusion: Fusion | None = None,
+        text: str | None = None,
+        order: Order = Order(),  # noqa: B008 - a frozen record
+        judged: Array | None = None,
     ) -> Hits:
-        """The k nearest different pictures that pass the filters, as many as there are.
+        """The k nearest different pictures that pass the filters, as many as there are; or the next k of a listing.
 
         Args:
-            vector: (d,) full vector of the index's model; its length does not matter.
+            vector: (d,) full vector of the index's model; its length does not matter. None: by `text` alone.
             k: At least 1.
             mode: `fast` or `exact`, two ways through one similarity space.
             metric: A SciPy metric on the full vectors; overrides `mode`.
             leave_out: Ids that are no results.
             fusion: How to compare across the gap, instead of by `vector` alone.
+            text: Words that count beside the vector; not with a metric.
+            order: What is given of all that passes, and in which order.
+            judged: (d,) What confidence is computed of, if that is not `vector`.
 
         Raises:
             BadRequest: k, the vector, the metric or a filter is not valid.
@@ -181,49 +207,106 @@ class Searcher:
         way: Way = "metric" if metric is not None else mode
         if not snapshot.images:
             return Hits((), way, metric, snapshot.notice)
-        query = query_vector(vector, snapshot.space.dimension)
-        allowed = [live.allowed(filters) for live in snapshot.blocks]
-        matching = sum(_count(live, mask) for live, mask in zip(snapshot.blocks, allowed, strict=True))
-        unnormalised = snapshot.space.project_unnormalised(query)
-        projected = unit(unnormalised[None])[0]
-        prepared = self._prepared(snapshot, metric)
-        nearest = partial(
-            nearest_rows,
-            snapshot,
-            query,
-            projected,
-            way=way,
-            metric=prepared,
-            pool=self._pool,
-            fusion=fusion,
+        words = self._opened_words(snapshot) if text is not None or vector is None else Words(())
+        asked = words.query(text or "")
+        said = asked if asked.words else None
+        ask = _Ask(snapshot, vector, way, self._prepared(snapshot, metric), fusion, self._pool, words, said)
+        allowed = [live.allowed(filters, snapshot.types) for live in snapshot.blocks]
+        order = order if snapshot.has_products else replace(order, by_product=False)
+        listing = partial(
+            Listing.of,
+            snapshot.blocks,
+            allowed,
+            order,
+            likeness=ask.likeness,
+            cosine=replace(ask, metric=None, fusion=None, text=None).likeness if ask.is_mixed else None,
+            leave_out=leave_out,
         )
-        want = k + len(leave_out) + min(k, 20)
-        for _ in range(WIDENINGS):
-            most = max(want, (RERANK if fusion else NEAREST) + len(leave_out))
-            found = nearest(allowed, most)
-            shown = found.without(leave_out)
-            vectors = shown.unit_vectors() if len(shown) else np.empty((0, snapshot.space.dimensions), np.float32)
-            hits = group_duplicates(shown.take(slice(want)), vectors[:want], k, leave_out)
-            if len(hits) >= k or len(found) >= matching:
-                break
-            want *= 4
-        if fusion:
-            # What is shown and judged as a copy is the cosine, whatever brought it to its place.
-            hits = tuple(replace(hit, similarity=float(vectors[hit.rank] @ projected)) for hit in hits)
-        if filters != Filters():
+        notice = " ".join(filter(None, (snapshot.notice, words.notice, *_notices(snapshot, filters, order)))) or None
+        nearest: tuple[Candidates, Array] | None = None
+        total: int | None = None
+        most = ask.depth + len(leave_out)
+        if order.is_plain and not (ask.is_mixed and order.similarity_min is not None):
+            if vector is not None:
+                total = _total(snapshot, allowed, leave_out, order.by_product, is_all=filters == Filters())
+            page, nearest, total, most = self._first_page(ask, allowed, k, order, leave_out, total)
+        is_listed = nearest is None
+        if nearest is None:
+            if vector is None:
+                listing.keywords["allowed"] = ask.said.masks(snapshot.blocks, allowed)
+            way, listed = "exact" if way == "fast" else way, listing()
+            page = listed.page(k, order.after or Cursor(snapshot.generation), order.variety)
+            total = listed.total
+        hits, cursor = page
+        if order.by_product:
+            products = ask.products(hits)
+            wanted = np.unique(products[products > 0])
+            hits = with_products(hits, products, listing(only=lambda live: np.isin(live.products, wanted)).in_order)
+        if ask.text is not None:
+            hits = tuple(replace(hit, text_score=score) for hit, score in zip(hits, ask.text_scores(hits), strict=True))
+        if vector is None:
+            hits = tuple(replace(hit, similarity=math.nan) for hit in hits)
+            return Hits(hits, way, metric, notice, None, asked, cursor, is_listed, total)
+        if nearest is None or is_listed or filters != Filters() or judged is not None or ask.text is not None:
             # What is known of the query does not depend on which items are asked.
-            shown = nearest([live.alive for live in snapshot.blocks], most).without(leave_out)
-            vectors = shown.unit_vectors() if len(shown) else vectors
+            ask = replace(ask, vector=vector if judged is None else judged, text=None)
+            shown = ask.nearest([live.alive for live in snapshot.blocks], most).without(leave_out)
+            nearest = shown, shown.unit_vectors() if len(shown) else np.empty((0, len(ask.projected)), np.float32)
             ranks = {id_text(row): rank for rank, row in enumerate(shown.ids)}
             hits = tuple(replace(hit, rank=ranks.get(hit.id, len(ranks))) for hit in hits)
+        shown, vectors = nearest
         rows = shown.take(slice(NEAREST)).block_rows()
-        around = NearestRows(snapshot, query, unnormalised, rows, vectors[:NEAREST], shown.similarities)
-        return Hits(hits, way, metric, snapshot.notice, around)
+        around = NearestRows(snapshot, ask.query, ask.unnormalised, rows, vectors[:NEAREST], shown.similarities)
+        return Hits(hits, way, metric, notice, around, asked, cursor, is_listed, total)
+
+    def _first_page(
+        self,
+        ask: _Ask,
+        allowed: Sequence[Array | None],
+        k: int,
+        order: Order,
+        leave_out: Collection[str],
+        total: int | None,
+    ) -> tuple[Page, tuple[Candidates, Array] | None, int | None, int]:
+        """The nearest k, found without going through all; the nearest rows with their vectors, how many pass where that
+        is known, and how many were asked for. None for the rows where too many of the nearest are of too few products.
+        """
+        matching = sum(_count(live, mask) for live, mask in zip(ask.snapshot.blocks, allowed, strict=True))
+        want = k + len(leave_out) + min(k, 20)
+        for _ in range(WIDENINGS):
+            most = max(want, ask.depth + len(leave_out))
+            found = ask.nearest(allowed, most)
+            near = found.without(leave_out)
+            vectors = near.unit_vectors() if len(near) else np.empty((0, 0), np.float32)
+            hits, is_more = group_hits(
+                near.take(slice(want)), vectors[:want], k, leave_out, by_product=order.by_product
+            )
+            if is_whole := len(found) < most or len(found) >= matching:
+                break
+            if len(hits) >= k:
+                break
+            want *= 4
+        else:
+            if order.by_product:
+                return ((), None), None, None, most
+        if is_whole and total is None:
+            total = len(first_of_product(near.products())) if order.by_product else len(near)
+        if ask.is_mixed:
+            # What is shown and judged as a copy is the cosine, whatever brought it to its place.
+            hits = tuple(replace(hit, similarity=float(vectors[hit.rank] @ ask.projected)) for hit in hits)
+        is_more |= not (is_whole and len(near) <= want) and (total is None or total > len(hits))
+        known = total
+        if order.similarity_min is not None:
+            near_enough = tuple(hit for hit in hits if hit.similarity >= order.similarity_min)
+            is_more &= len(near_enough) == len(hits)
+            hits, known = near_enough, None if is_more else len(near_enough)
+        cursor = Cursor(ask.snapshot.generation, shown=heads_of(hits)) if is_more else None
+        return (hits, cursor), (near, vectors), known, most
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""
-        parts = [part for live in self._snapshot.blocks for part in live.counts(filters)]
-        return FacetCounts.answer(parts)
+        snapshot = self._snapshot
+        return FacetCounts.answer([part for live in snapshot.blocks for part in live.counts(filters, snapshot.types)])
 
     def full_vectors(self) -> Iterator[tuple[Array, Array]]:
         """Full vectors (b, d) float16 of all live items with their ids (b, 16) uint8, some rows at a time."""
@@ -243,6 +326,17 @@ class Searcher:
         place = _find(self._snapshot, item_id)
         return None if place is None else place[0].block.hashes[place[1]]
 
+    def complete(self, text: str, limit: int) -> list[str]:
+        """Words of the catalogue that the last word of a text begins, the most frequent first."""
+        return self._opened_words(self._snapshot).completions(text, limit)
+
+    def _opened_words(self, snapshot: Snapshot) -> Words:
+        """What the snapshot says in words, which is opened once. The last one is kept."""
+        with self._words_lock:
+            if self._words is None or self._words[0] is not snapshot:
+                self._words = snapshot, open_words(snapshot, self._languages)
+            return self._words[1]
+
     def _prepared(self, snapshot: Snapshot, name: str | None) -> Metric | None:
         """The metric, with statistics that are taken once a snapshot. The last one is kept."""
         if name is None:
@@ -258,6 +352,132 @@ class Searcher:
 
 
 __all__ = ["Hit", "Hits", "Searcher"]
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What is asked of one snapshot."""
+
+    snapshot: Snapshot
+    vector: Array | None
+    """None: words alone."""
+    way: Way
+    metric: Metric | None
+    fusion: Fusion | None
+    pool: ThreadPoolExecutor
+    words: Words
+    text: TextQuery | None
+
+    @cached_property
+    def query(self) -> Array:
+        assert self.vector is not None
+        return query_vector(self.vector, self.snapshot.space.dimension)
+
+    @cached_property
+    def unnormalised(self) -> Array:
+        return self.snapshot.space.project_unnormalised(self.query)
+
+    @cached_property
+    def projected(self) -> Array:
+        projected: Array = unit(self.unnormalised[None])[0]
+        return projected
+
+    @property
+    def depth(self) -> int:
+        """Nearest rows that are looked at, at least."""
+        return RERANK if self.fusion else NEAREST
+
+    @property
+    def is_mixed(self) -> bool:
+        """What is ordered by is another number than the cosine."""
+        return self.fusion is not None or (self.text is not None and self.vector is not None)
+
+    @cached_property
+    def said(self) -> Said:
+        """Of all rows that say something."""
+        weight = TEXT_WEIGHT if self.fusion is None else TEXT_WEIGHT_ACROSS
+        asked = self.text or self.words.query("")
+        return Said.of(self.words, asked, len(self.snapshot.blocks), weight)
+
+    def nearest(self, allowed: Sequence[Array | None], want: int) -> Candidates:
+        if self.vector is None:
+            asked = self.text or self.words.query("")
+            return worded_rows(self.snapshot, partial(self.words.find, asked), allowed, want)
+        return nearest_rows(
+            self.snapshot,
+            self.query,
+            self.projected,
+            allowed,
+            want,
+            way=self.way,
+            metric=self.metric,
+            pool=self.pool,
+            fusion=self.fusion,
+            said=None if self.text is None else self.said,
+        )
+
+    def likeness(self, live: LiveBlock, rows: Array) -> Array:
+        number = next(number for number, block in enumerate(self.snapshot.blocks) if block is live)
+        if self.vector is None:
+            return self.said.of_rows(self.said.scores, number, rows)
+        near = likeness(self.snapshot, live, rows, self.query, self.projected, self.metric, self.fusion)
+        return near if self.text is None else near + self.said.of_rows(self.said.added, number, rows)
+
+    def text_scores(self, hits: Sequence[Hit]) -> list[float | None]:
+        """BM25 of the hits; None where nothing is said."""
+        if self.vector is None:
+            return [hit.similarity for hit in hits]
+        places = [_find(self.snapshot, hit.id) for hit in hits]
+        numbers = {id(live): number for number, live in enumerate(self.snapshot.blocks)}
+        return [
+            float(self.said.of_rows(self.said.scores, numbers[id(place[0])], np.array([place[1]]))[0]) or None
+            if place
+            else None
+            for place in places
+        ]
+
+    def products(self, hits: Sequence[Hit]) -> Array:
+        """(len(hits),) uint64 of `FacetColumns`."""
+        places = [_find(self.snapshot, hit.id) for hit in hits]
+        return np.array([place[0].products[place[1]] if place else 0 for place in places], np.uint64)
+
+
+def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[str]:
+    """What somebody has to know who filters by what older items do not say, or goes on in a new generation."""
+    if order.after is not None and order.after.generation != snapshot.generation:
+        yield "The index was merged since the page before: a match at the seam may be missing or come twice."
+    for name in filters.attributes:
+        known = snapshot.declared.get((name, snapshot.types[name])) if name in snapshot.types else None
+        if known is not None and known < snapshot.images:
+            yield (
+                f"{name} is known of {known} of {snapshot.images} items: the others were indexed before it was "
+                "declared, and say nothing until they are crawled or pushed again."
+            )
+
+
+def _total(
+    snapshot: Snapshot,
+    allowed: Sequence[Array | None],
+    leave_out: Collection[str],
+    by_product: bool,
+    *,
+    is_all: bool,
+) -> int:
+    """Rows that may be given, or products. `is_all`: no filter leaves any out."""
+    left_out = [place for i in leave_out if (place := _find(snapshot, i)) is not None]
+    if by_product and is_all and not left_out:
+        return snapshot.products
+    if by_product:
+        products = np.concatenate(
+            [
+                live.products if mask is None else live.products[mask]
+                for live, mask in zip(snapshot.blocks, allowed, strict=True)
+            ]
+        )
+        return len(first_of_product(products))
+    masks = {id(live): mask for live, mask in zip(snapshot.blocks, allowed, strict=True)}
+    counted = sum(_count(live, mask) for live, mask in zip(snapshot.blocks, allowed, strict=True))
+    return counted - sum((mask := masks[id(live)]) is None or bool(mask[row]) for live, row in left_out)
 
 
 def _count(live: LiveBlock, mask: Array | None) -> int:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
 from visor.index.format.container import Array
-from visor.index.format.facets import FacetColumns, FacetCounts
+from visor.index.format.facets import AttributeKey, FacetColumns
 from visor.index.format.ids import IdIndex, newest
 from visor.index.format.manifest import Manifest
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import CodedVectors, FullVectors, Projection, Space
 from visor.index.format.segment import RowBlock, common_hashes
 from visor.index.format.shard import Shard
+from visor.index.search.facet_counts import FacetCounts
+from visor.schema.attributes import AttributeType
 from visor.schema.search import Filters
 
 
@@ -33,7 +37,7 @@ class FreshBlock(RowBlock):
         return np.stack([shard.looks[row] for shard, row in self.sources])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LiveBlock:
     """A block and what newer records say of it.
 
@@ -51,34 +55,54 @@ class LiveBlock:
         """Rows, dead ones too."""
         return len(self.block.versions)
 
-    def allowed(self, filters: Filters) -> Array | None:
-        """(n,) bool of the rows that are alive and pass, or None for all."""
+    def allowed(self, filters: Filters, types: Mapping[str, AttributeType]) -> Array | None:
+        """(n,) bool of the rows that are alive and pass, or None for all. `types` and errors as `FacetColumns.mask`."""
         if filters == Filters():
             return self.alive
-        keep = self.block.columns.mask(filters)
-        if self.overlay is not None:
-            keep[self.overlay_rows] = self.overlay.mask(filters)
+        keep = self.column(lambda columns: columns.mask(filters, types))
         return keep if self.alive is None else keep & self.alive
+
+    def column(self, read: Callable[[FacetColumns], Array]) -> Array:
+        """What `read` gives for each row (n,), of the columns as they are now."""
+        values = read(self.block.columns)
+        if self.overlay is not None:
+            values = values.copy()
+            values[self.overlay_rows] = read(self.overlay)
+        return values
+
+    @cached_property
+    def products(self) -> Array:
+        """(n,) uint64 of `FacetColumns`."""
+        return self.column(lambda columns: columns.products)
+
+    @property
+    def declared(self) -> Counter[str]:
+        """How many rows are of which declaration of attributes, as JSON."""
+        found: Counter[str] = Counter()
+        for columns, keep in self._parts(self.alive):
+            sums = np.bincount(columns.codes["declared"][keep], minlength=len(columns.names["declared"]) + 1)[1:]
+            found.update(dict(zip(columns.names["declared"], sums.tolist(), strict=True)))
+        return found
+
+    def _parts(self, allowed: Array | None) -> list[tuple[FacetColumns, Array]]:
+        """The columns of the rows as they are now, and which of them are allowed, (n,) bool."""
+        keep = np.ones(len(self.block), bool) if allowed is None else allowed
+        if self.overlay is None:
+            return [(self.block.columns, keep)]
+        changed, keep = keep[self.overlay_rows], keep.copy()
+        keep[self.overlay_rows] = False
+        return [(self.block.columns, keep), (self.overlay, changed)]
 
     def word_sums(self, weights: Mapping[str, float]) -> Array:
         """(n,) float64: what the words of each item weigh together."""
-        sums = self.block.columns.word_sums(weights)
-        if self.overlay is not None:
-            sums[self.overlay_rows] = self.overlay.word_sums(weights)
-        return sums
+        return self.column(lambda columns: columns.word_sums(weights))
 
-    def counts(self, filters: Filters) -> list[FacetCounts]:
-        allowed = self.allowed(filters)
-        keep = np.ones(len(self.block), bool) if allowed is None else allowed
-        if self.overlay is None:
-            return [self.block.columns.count(keep)]
-        changed = keep[self.overlay_rows]
-        keep = keep.copy()
-        keep[self.overlay_rows] = False
-        return [self.block.columns.count(keep), self.overlay.count(changed)]
+    def counts(self, filters: Filters, types: Mapping[str, AttributeType]) -> list[FacetCounts]:
+        allowed = self.allowed(filters, types)
+        return [FacetCounts.of(columns, keep, types) for columns, keep in self._parts(allowed)]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
     """One consistent state of an index."""
 
@@ -89,6 +113,31 @@ class Snapshot:
     manifest: Manifest | None = None
     notice: str | None = None
     images: int = field(default=0)
+
+    @cached_property
+    def declared(self) -> Mapping[AttributeKey, int]:
+        """How many items were written when each attribute was declared so."""
+        found: Counter[AttributeKey] = Counter()
+        for live in self.blocks:
+            for text, count in live.declared.items():
+                found.update(dict.fromkeys(json.loads(text).items(), count))
+        return found
+
+    @cached_property
+    def types(self) -> dict[str, AttributeType]:
+        """The attributes by name. Where one was declared anew with another type, that of most rows."""
+        return dict(sorted(self.declared, key=lambda key: self.declared[key]))
+
+    @cached_property
+    def has_products(self) -> bool:
+        return any(live.products.any() for live in self.blocks)
+
+    @cached_property
+    def products(self) -> int:
+        """How many there are; an item of none counts as one."""
+        parts = [live.products if live.alive is None else live.products[live.alive] for live in self.blocks]
+        products = np.concatenate(parts)
+        return int(np.count_nonzero(products == 0)) + len(np.unique(products[products > 0]))
 
 
 def fresh_block(shards: Sequence[Shard], space: Space) -> FreshBlock | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from visor.schema.items import SEARCHED
 from visor.sources.contract import RowErrors
 from visor.sources.parse.item import page_url_of
 from visor.sources.parse.price import PriceReader, currency_code
@@ -44,6 +45,7 @@ def described(key: str, values: Mapping[str, Any], prices: PriceReader, errors: 
     texts = {str(name): plain_text(scalar_text(value)) for name, value in extra.items()}
     if lost := [name for name, value in extra.items() if value not in (None, "") and not texts[str(name)]]:
         errors.add(key, f"extra has values that are not texts: {', '.join(map(str, lost)):.60}", dropped=False)
+    texts = {name: said for name in SEARCHED if (said := text(name))} | texts
     money = prices.read(key, values.get("price"), named, errors)
     return {
         "title": text("title", TITLE_LENGTH_MAX),
@@ -53,5 +55,5 @@ def described(key: str, values: Mapping[str, Any], prices: PriceReader, errors: 
         "country": country_code(text("country")),
         "date": iso_date(date),
         "extra": texts | money.extra,
-        **{name: text(name) for name in ("description", "collection", "licence", "author")},
+        **{name: text(name) for name in ("description", "collection", "licence", "author", "group")},
     }

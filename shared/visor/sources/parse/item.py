@@ -20,12 +20,12 @@ def make_item(
     price: float | None = None,
     currency: str | None = None,
     extra: Mapping[str, str] | None = None,
-    **others: str | None,
+    **others: Any,
 ) -> Item:
     """The item of a source's key. A currency without a price and blank extras are left out.
 
     Args:
-        others: The other fields of `Item`.
+        others: The other fields of `Item`, texts or None.
     """
     return Item(
         id=item_id(source, key),

@@ -35,6 +35,8 @@ class Fields(SourceConfig, frozen=True, kw_only=True):
     date: str | None = None
     licence: str | None = None
     author: str | None = None
+    group: str | None = None
+    """The source's own key of the product that it is a picture or variant of."""
     image_etag: str | None = None
     image_modified: str | None = None
     extra: dict[str, str] = msgspec.field(default_factory=dict)
@@ -151,12 +153,15 @@ class RowMapping:
         found = scalar_text(self._row.find("price_in_minor_units", row))
         return int(found) if re.fullmatch(r"\d", found) else True
 
-    def item(self, row: Any, *, base_url: str, collection: str | None, errors: RowErrors) -> Item | None:
+    def item(
+        self, row: Any, *, base_url: str, collection: str | None, errors: RowErrors, group: str | None = None
+    ) -> Item | None:
         """The item of a row; None for one that `only` leaves out.
 
         Args:
             base_url: What relative URLs in the row are relative to.
             collection: The collection that is being read, for rows that do not name one.
+            group: Likewise the product.
 
         Raises:
             DropItem: The row has no key or no URL of an image, or is not a JSON object.
@@ -196,6 +201,7 @@ class RowMapping:
             date=iso_date(value("date")),
             licence=text("licence") or defaults.licence,
             author=text("author") or defaults.author,
+            group=scalar_text(value("group")) or group,
             image_etag=text("image_etag"),
             image_modified=text("image_modified"),
             extra=defaults.extra | {name: found for name, found in extra.items() if found} | money.extra,

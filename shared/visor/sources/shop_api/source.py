@@ -42,7 +42,8 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     only: str | None = None
     """Rows for which this finds nothing true are left out: `in_stock`, `status == 'active'`."""
     variants: str | None = None
-    """Where a row's variants stand: each becomes a row, with what it lacks from its product, which is `parent`."""
+    """Where a row's variants stand: each becomes a row, with what it lacks from its product, which is `parent`. They
+    are one group unless `fields.group` says another."""
     price_in_minor_units: bool | str = False
     """True: by the currency. Or an expression that finds the number of decimals in a row."""
     decimal: DecimalSign | None = None
@@ -58,8 +59,8 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     """Pages of one collection, beyond which the API is taken to page for ever."""
 
 
-GONE = (404, 410)
-PAST_THE_END = (400, 404, 410, 416, 422)
+GONE = (204, 404, 410)
+PAST_THE_END = (*GONE, 400, 416, 422)
 """What APIs answer to a page behind their last."""
 FAILING_MAX = 3
 """Pages in a row that fail for themselves; one more, and it is the API that fails."""
@@ -231,7 +232,7 @@ class ShopApiSource:
         rows = self._page.find("items", answer)
         if isinstance(rows, list):
             return rows
-        if answer == [] or rows == {} or (isinstance(answer, dict) and answer.get(self._config.items, answer) is None):
+        if not answer or rows == {} or (isinstance(answer, dict) and answer.get(self._config.items, answer) is None):
             # PHP writes an object without members as a list and the other way round, Go an empty list as null.
             return []
         keys = ", ".join(list(answer)[:20]) if isinstance(answer, dict) else type(answer).__name__
@@ -281,7 +282,10 @@ class ShopApiSource:
 
     def _page_of(self, rows: list[Any], collection: ShopCollection, url: str, errors: RowErrors, **fields: Any) -> Page:
         def make(row: Any, errors: RowErrors) -> Item | None:
-            return self._mapping.item(row, base_url=url, collection=collection.name or None, errors=errors)
+            parent = row.get("parent") if self._config.variants and isinstance(row, Mapping) else None
+            group = self._mapping.key(parent) or None if isinstance(parent, Mapping) else None
+            named = collection.name or None
+            return self._mapping.item(row, base_url=url, collection=named, errors=errors, group=group)
 
         keyed = [
             (self._mapping.key(variant) or Place(f"row {at} of {self._secrets.hide(url)}"), variant)

@@ -154,5 +154,6 @@ class PageItems:
             date=iso_date(said.get("date")),
             licence=plain_text(said.get("licence"), 200) or self._licence,
             author=plain_text(said.get("author"), 200) or None,
+            group=said.get("item_group_id") or None,
             extra={name: plain_text(said.get(name), 200) for name in EXTRA} | money.extra,
         )

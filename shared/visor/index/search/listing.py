@@ -1,0 +1,239 @@
+"""Listings: all rows that pass, in one order, given page by page to the end.
+
+The order is a value that rises (a price, an age; the same for all where likeness alone orders), then likeness that
+falls, then the id. A page goes on behind a row of that order, not behind a number of rows: what is deleted between two
+pages moves nothing. Near-duplicates and other items of the product of an earlier row are not given again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from visor.index.format.attributes import NO_DATE
+from visor.index.format.container import Array
+from visor.index.search.candidates import Candidates
+from visor.index.search.grouping import first_of_product, group_hits, repeats, varied
+from visor.index.search.hits import Cursor, Hit
+from visor.index.search.snapshot import LiveBlock
+from visor.schema.search import Sort
+
+Page = tuple[tuple[Hit, ...], Cursor | None]
+"""Hits, and where those behind them begin; None at the end."""
+Likeness = Callable[[LiveBlock, Array], Array]
+"""Some rows (r,) int64 of a block, rising, to their similarities (r,) float32."""
+VARIED = 300
+"""Nearest different images among which variety chooses; those behind them follow by likeness."""
+ID_HEAD = 4
+"""Bytes by which a cursor knows an id; ids are digests."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Order:
+    """What a search gives of all that passes its filters, and in which order."""
+
+    sort: Sort = "likeness"
+    after: Cursor | None = None
+    variety: float = 0.0
+    by_product: bool = False
+    similarity_min: float | None = None
+    among: Collection[str] | None = None
+    """Ids of the only items that are given."""
+    copies: Mapping[str, float] | None = None
+    """Ids of the query's copies with their similarity, for `most_changed`."""
+
+    @property
+    def is_plain(self) -> bool:
+        """The first page of what is nearest: no listing is needed."""
+        return self.sort == "likeness" and self.after is None and not self.variety and self.among is None
+
+
+def sort_values(live: LiveBlock, order: Order) -> Array:
+    """What rises along the listing, (n,) float64 for each row; infinite where there is no value."""
+    if order.sort == "most_changed":
+        values = np.full(len(live), np.inf)
+        ids = np.frombuffer(b"".join(map(bytes.fromhex, order.copies or ())), np.uint8).reshape(-1, 16)
+        rows = live.block.index.find(ids)
+        values[rows[rows >= 0]] = np.array([*(order.copies or {}).values()])[rows >= 0]
+        return values
+    read, nothing, sign = _SORTS[order.sort]
+    values = live.column(read).astype(np.float64)
+    return np.where((values == nothing) | np.isnan(values), np.inf, sign * values)
+
+
+_SORTS: dict[str, tuple[Any, float, int]] = {
+    "price_up": (lambda columns: columns.price, np.nan, 1),
+    "price_down": (lambda columns: columns.price, np.nan, -1),
+    "newest": (lambda columns: columns.date, NO_DATE, -1),
+    "oldest": (lambda columns: columns.date, NO_DATE, 1),
+    "largest": (lambda columns: columns.pixels, 0, -1),
+    "smallest": (lambda columns: columns.pixels, 0, 1),
+}
+"""By sort: the column, the number that stands for no value, and whether it rises (1) or falls (-1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """c rows that may be given, in no order. values (c,) float64, rising along the listing; products (c,) uint64, 0 for
+    those that are given one by one."""
+
+    rows: Candidates
+    values: Array
+    products: Array
+    leave_out: Collection[str]
+    cosine: Likeness | None
+
+    @classmethod
+    def of(
+        cls,
+        blocks: Sequence[LiveBlock],
+        allowed: Sequence[Array | None],
+        order: Order,
+        *,
+        likeness: Likeness,
+        cosine: Likeness | None,
+        leave_out: Collection[str],
+        only: Callable[[LiveBlock], Array] | None = None,
+    ) -> Listing:
+        """The rows that may be given.
+
+        Args:
+            allowed: For each block the rows that are alive and pass the filters, (n,) bool, or None for all.
+            likeness: What they are ordered by.
+            cosine: What is shown, and compared with `order.similarity_min`, if that is another number.
+            only: (n,) bool of the rows of a block that are asked for.
+        """
+        parts: list[tuple[Array, ...]] = []
+        among = None if order.among is None else _ids(order.among)
+        for number, (live, mask) in enumerate(zip(blocks, allowed, strict=True)):
+            keep = np.ones(len(live), bool) if mask is None else mask.copy()
+            if only is not None:
+                keep &= only(live)
+            if among is not None:
+                named = np.zeros(len(live), bool)
+                named[_found(live, among)] = True
+                keep &= named
+            keep[_found(live, _ids(leave_out))] = False
+            rows = np.flatnonzero(keep)
+            near = likeness(live, rows)
+            if order.similarity_min is not None:
+                like = near if cosine is None else cosine(live, rows)
+                passes = like >= np.float32(order.similarity_min)
+                rows, near = rows[passes], near[passes]
+            values = np.zeros(len(rows)) if order.sort == "likeness" else sort_values(live, order)[rows]
+            products = live.products[rows] if order.by_product else np.zeros(len(rows), np.uint64)
+            owners = np.full(len(rows), number, np.int64)
+            parts.append((near, owners, rows, live.block.ids[rows], values, products))
+        similarities, owners, rows, ids, values, products = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return cls(Candidates(blocks, allowed, similarities, owners, rows, ids), values, products, leave_out, cosine)
+
+    @property
+    def total(self) -> int:
+        return len(first_of_product(self.products)) if self.products.any() else len(self.products)
+
+    @property
+    def in_order(self) -> Candidates:
+        """All rows, in order."""
+        return self.rows.take(self.ordered(np.arange(len(self.values))))
+
+    def ordered(self, among: Array, want: int | None = None) -> Array:
+        """The first of these places (p,) int64, in order."""
+        first = self.values if self.values.any() else -self.rows.similarities.astype(np.float64)
+        if want is not None and len(among) > want:
+            limit = np.partition(first[among], want - 1)[want - 1]
+            among = among[first[among] <= limit]
+        high, low = np.ascontiguousarray(self.rows.ids[among]).view(">u8").T
+        return among[np.lexsort((low, high, -self.rows.similarities[among], self.values[among]))][:want]
+
+    def before(self, cursor: Cursor) -> Array:
+        """(c,) bool: what was given up to there."""
+        if cursor.last is None:
+            return self._is_shown(cursor.shown)
+        value, likeness, own = cursor.last
+        mine, ids = self.rows.similarities.astype(np.float64), np.ascontiguousarray(self.rows.ids).view(">u8")
+        high, low = np.frombuffer(own, ">u8")
+        not_later = (ids[:, 0] < high) | ((ids[:, 0] == high) & (ids[:, 1] <= low))
+        nearer = (mine > likeness) | ((mine == likeness) & not_later)
+        given: Array = (self.values < value) | ((self.values == value) & nearer)
+        return given
+
+    def page(self, k: int, cursor: Cursor, variety: float) -> Page:
+        """The next k hits behind a cursor."""
+        if not variety or cursor.last is not None:
+            return self._page(k, cursor)
+        pool, places, _ = self._hits(np.zeros(len(self.rows), bool), VARIED)
+        if not pool:
+            return (), None
+        vectors = self.rows.take(places).unit_vectors()
+        is_chosen = self._is_shown(cursor.shown)[places]
+        picked = varied(self.rows.similarities[places], vectors, is_chosen, k, variety)
+        hits = tuple(pool[place] for place in picked)
+        is_chosen[picked] = True
+        if not is_chosen.all():
+            return hits, replace(cursor, shown=cursor.shown + heads_of(hits))
+        more, behind = self._page(k - len(hits), self._behind(cursor, int(places[-1])))
+        return hits + more, behind
+
+    def _page(self, k: int, cursor: Cursor) -> Page:
+        before = self.before(cursor)
+        hits, places, is_more = self._hits(before, k)
+        if k and not hits:
+            return (), None
+        behind = self._behind(cursor, int(places[-1])) if k else cursor
+        if not is_more:
+            return hits, None
+        return hits, behind
+
+    def _hits(self, before: Array, k: int) -> tuple[tuple[Hit, ...], Array, bool]:
+        """The first k hits that are no repetition of rows before, their places (k,), and whether there are more."""
+        free = ~before
+        if self.products.any():
+            free &= ~np.isin(self.products, self.products[before & (self.products > 0)])
+        left, want = np.flatnonzero(free), k + min(k, 20) + 1
+        earlier = self.rows.take(np.flatnonzero(before))
+        while True:
+            places = self.ordered(left, want)
+            found = self.rows.take(places)
+            vectors = found.unit_vectors() if len(found) else np.empty((0, 0), np.float32)
+            new = ~repeats(found, vectors, earlier)
+            places = places[new]
+            by_product = bool(self.products.any())
+            hits, is_more = group_hits(self.rows.take(places), vectors[new], k, self.leave_out, by_product=by_product)
+            if is_more or want >= len(left):
+                own = places[[hit.rank for hit in hits]]
+                return tuple(self._shown_as(*one) for one in zip(hits, own.tolist(), strict=True)), own, is_more
+            want *= 4
+
+    def _behind(self, cursor: Cursor, place: int) -> Cursor:
+        key = float(self.values[place]), float(self.rows.similarities[place]), self.rows.ids[place].tobytes()
+        return Cursor(cursor.generation, key)
+
+    def _is_shown(self, heads: bytes) -> Array:
+        return np.isin(_heads(self.rows.ids), np.frombuffer(heads, np.uint32))
+
+    def _shown_as(self, hit: Hit, place: int) -> Hit:
+        if self.cosine is None:
+            return hit
+        live, rows = self.rows.blocks[self.rows.owners[place]], self.rows.rows[place : place + 1]
+        return replace(hit, similarity=float(self.cosine(live, rows)[0]))
+
+
+def heads_of(hits: Sequence[Hit]) -> bytes:
+    """The ids of hits as a cursor keeps them."""
+    return b"".join(bytes.fromhex(hit.id)[:ID_HEAD] for hit in hits)
+
+
+def _heads(ids: Array) -> Array:
+    return np.ascontiguousarray(ids[:, :ID_HEAD]).view(np.uint32)[:, 0] if len(ids) else np.empty(0, np.uint32)
+
+
+def _ids(ids: Collection[str]) -> Array:
+    return np.frombuffer(b"".join(map(bytes.fromhex, ids)), np.uint8).reshape(-1, 16)
+
+
+def _found(live: LiveBlock, ids: Array) -> Array:
+    rows = live.block.index.find(ids)
+    return rows[rows >= 0]

@@ -1,0 +1,1 @@
+"""Words: which items say what somebody typed."""

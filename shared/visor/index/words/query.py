@@ -1,0 +1,114 @@
+"""What was asked for in words, and where it is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from visor.index.format.container import Array
+from visor.index.words.analysis import terms_of, words_of
+from visor.schema.search import Highlight
+
+TYPO_SHARE = 0.8
+"""Of a word, where it is met with a letter more, less or another."""
+AROUND = 80
+"""Characters of a long text that are shown before and behind the first word that met."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryWord:
+    """A word that is searched for, as this catalogue has it.
+
+    ways: what each term of a field that it is found by is worth. typos: terms that it is found by with a letter wrong,
+    where nothing has it as it stands. is_prefix: these are beginnings. weight: its rarity, the natural logarithm of how
+    much rarer than everywhere it is.
+    """
+
+    is_extra: bool
+    ways: Mapping[tuple[str, str], float]
+    typos: tuple[str, ...]
+    is_prefix: bool
+    weight: float
+
+    def meets(self, terms: Sequence[str]) -> bool:
+        """Whether a word of a text, by its terms, is what is searched for."""
+        if not {term for _, term in self.ways}.isdisjoint(terms):
+            return True
+        return any(_is_near(typo, term, self.is_prefix) for typo in self.typos for term in terms)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The rows that say what was asked for, the best first.
+
+    owners (r,), rows (r,) int64: block and row. scores (r,) float32: BM25. is_cut: there are more.
+    """
+
+    owners: Array
+    rows: Array
+    scores: Array
+    is_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TextQuery:
+    """What was asked for, as this catalogue has it. languages: what its words are stemmed in."""
+
+    words: tuple[QueryWord, ...]
+    languages: tuple[str, ...]
+
+    @property
+    def weight(self) -> float:
+        """Of all words together."""
+        return sum(word.weight for word in self.words if not word.is_extra)
+
+    def where(self, texts: Mapping[str, str]) -> tuple[tuple[Highlight, ...], float]:
+        """Where the words stand in these texts by field, and how much of what was asked for that is: the share of the
+        words that met, each counted by its rarity, and for less where a letter is wrong."""
+        met: set[int] = set()
+        shown = []
+        for name, text in texts.items():
+            spans = []
+            for word in words_of(text):
+                terms = terms_of(word.text, self.languages)
+                here = [number for number, wanted in enumerate(self.words) if wanted.meets(terms)]
+                if here:
+                    met.update(here)
+                    spans.append((word.start, word.end))
+            if spans:
+                shown.append(_cut(name, text, _joined(spans)))
+        words = [self.words[number] for number in met if not self.words[number].is_extra]
+        share = sum(word.weight * (TYPO_SHARE if word.typos else 1) for word in words)
+        return tuple(shown), share / (self.weight or 1)
+
+
+def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans in order, those that overlap as one."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if joined and start < joined[-1][1]:
+            start, end = joined[-1][0], max(end, joined.pop()[1])
+        joined.append((start, end))
+    return joined
+
+
+def _cut(name: str, text: str, spans: list[tuple[int, int]]) -> Highlight:
+    """The part of a text around the first of these spans, whole words."""
+    first, last = max(0, spans[0][0] - AROUND), min(len(text), spans[0][1] + 2 * AROUND)
+    if first:
+        first = text.find(" ", first, spans[0][0]) + 1 or first
+    if last < len(text):
+        last = max(text.rfind(" ", spans[0][1], last), spans[0][1])
+    inside = tuple((start - first, end - first) for start, end in spans if end <= last)
+    return Highlight(field=name, text=text[first:last], spans=inside)
+
+
+def _is_near(word: str, other: str, is_prefix: bool) -> bool:
+    """Whether one letter more, less, another or two exchanged make the one of the other, or of its beginning."""
+    if is_prefix:
+        return any(_is_near(word, other[:length], False) for length in range(len(word) - 1, len(word) + 2))
+    if word[:1] == other[:1] and word:
+        return _is_near(word[1:], other[1:], False)
+    if word[-1:] == other[-1:] and word:
+        return _is_near(word[:-1], other[:-1], False)
+    return max(len(word), len(other)) <= 1 or (len(word) == 2 and word == other[::-1])

@@ -1,0 +1,312 @@
+"""Text indexes: one Tantivy index a segment and one of what is fresh, searched as if they were one.
+
+Each counts words for itself, so that a word's weight is set right by what all of them hold of it. Tantivy reads files:
+those of a segment lie in its object as one tensor, and are unpacked where they are first asked for.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import shutil
+import tempfile
+import weakref
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from tantivy import Document, Index, Occur, Query, Schema, SchemaBuilder, TextAnalyzerBuilder, Tokenizer
+
+from visor.index.format.container import Array
+from visor.index.format.facets import FacetColumns
+from visor.index.words.analysis import STEM, fold, query_terms, terms_of, words_of
+from visor.index.words.query import Found, QueryWord, TextQuery
+
+FIELDS = {"title": 1.0, "about": 1.0, "description": 0.7, "labels": 0.4}
+"""What a word is worth where it stands; `about` has collection, brand and other attributes."""
+VERSION = 1
+"""Of what is written here. Words that a later Visor wrote are left out."""
+STEM_WEIGHT, COMPLETION_WEIGHT, TYPO_WEIGHT = 0.9, 0.7, 0.5
+"""What another form of a word is worth, a word that it begins, and one that has a letter more, less or another."""
+COMPLETIONS_MAX = 20
+COMPLETION_FROM = 3
+"""Letters from which a whole word may also be the beginning of another."""
+TYPO_FROM = 5
+"""Letters of a word from which one may be wrong."""
+REST = 0.1
+"""Share of BM25 that a word's other forms and fields are worth beside the best."""
+HEAP_BYTES = 30_000_000
+Texts = Mapping[str, Sequence[str]]
+"""Texts by the field of `FIELDS` that they belong in."""
+
+
+def texts_of(columns: FacetColumns) -> Iterator[Texts | None]:
+    """What is said of each item; None where an older Visor wrote the row and did not keep it."""
+    collections, labels = columns.names["collection"], columns.names["label"]
+    for row, packed in enumerate(columns.texts):
+        if not packed:
+            yield None
+            continue
+        own = msgspec.json.decode(packed, type=dict[str, str])
+        code = int(columns.codes["collection"][row])
+        about = [text for name, text in own.items() if name not in ("title", "description")]
+        yield {
+            "title": [own.get("title", "")],
+            "description": [own.get("description", "")],
+            "about": about + ([collections[code - 1]] if code else []),
+            "labels": [labels[label] for label in columns.labels.counted(row)],
+        }
+
+
+class TextIndex:
+    """One Tantivy index of rows from 0."""
+
+    def __init__(self, index: Index) -> None:
+        index.reload()
+        self.searcher = index.searcher()
+
+    @classmethod
+    def of(cls, texts: Iterable[Texts | None], languages: Sequence[str]) -> TextIndex:
+        """In memory."""
+        index = Index(_schema())
+        _fill(index, texts, languages)
+        return cls(index)
+
+    @classmethod
+    def unpack(cls, data: Array) -> TextIndex:
+        """What `_pack` gave.
+
+        Raises:
+            ValueError: Another version of Tantivy wrote it.
+        """
+        folder = tempfile.mkdtemp(prefix="visor-words-")
+        try:
+            with zipfile.ZipFile(io.BytesIO(data.data)) as files:
+                files.extractall(folder)
+            opened = cls(Index.open(folder))
+        finally:
+            # It stays readable while it is open, and is gone however the process ends. Windows keeps it until then.
+            shutil.rmtree(folder, ignore_errors=True)
+        weakref.finalize(opened, shutil.rmtree, folder, ignore_errors=True)
+        return opened
+
+    def count(self, query: Query) -> int:
+        return int(self.searcher.search(query, 1).count)  # type: ignore[attr-defined]
+
+    def search(self, query: Query, limit: int | None) -> tuple[Array, Array]:
+        """Rows (r,) int64 and scores (r,) float32, the best first."""
+        hits = self.searcher.search(query, limit or max(1, self.searcher.num_docs), count=False).hits
+        rows = self.searcher.fast_field_values("row", [address for _, address in hits])
+        return np.array(rows, np.int64), np.array([score for score, _ in hits], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentWords:
+    """The words of a segment. index: None if they cannot be read."""
+
+    index: TextIndex | None
+    languages: tuple[str, ...]
+
+    @classmethod
+    def open(cls, files: Array, about: Mapping[str, Any]) -> SegmentWords:
+        """What `pack_words` gave, of this Visor or another."""
+        languages = tuple(about["languages"])
+        try:
+            terms_of("", languages)
+            index = TextIndex.unpack(files) if about["version"] <= VERSION else None
+        except ValueError:
+            # A language, or the files of a Tantivy, that this one does not know.
+            index = None
+        return cls(index, languages)
+
+
+def pack_words(columns: FacetColumns, languages: Sequence[str]) -> tuple[Array, dict[str, Any]]:
+    """The files of an index of these rows, as (b,) uint8, and what a segment says of them."""
+    unknown = sum(not packed for packed in columns.texts)
+    about = {"version": VERSION, "languages": list(languages), "unknown": unknown}
+    return _pack(texts_of(columns), languages), about
+
+
+def _pack(texts: Iterable[Texts | None], languages: Sequence[str]) -> Array:
+    with tempfile.TemporaryDirectory(prefix="visor-words-", ignore_cleanup_errors=True) as folder:
+        _fill(Index(_schema(), folder), texts, languages)
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w") as files:
+            for path in sorted(Path(folder).iterdir()):
+                if path.suffix != ".lock":
+                    files.write(path, path.name)
+    return np.frombuffer(buffer.getbuffer(), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One of the indexes, and where its rows are: owners (n,) and rows (n,) int64 by its own row; rows of which
+    another part knows better are hidden (n,) bool. languages: what it was stemmed in."""
+
+    index: TextIndex
+    languages: tuple[str, ...]
+    owners: Array
+    rows: Array
+    hidden: Array | None = None
+
+
+@dataclass(frozen=True)
+class Words:
+    """What one snapshot says in words.
+
+    unknown: items whose texts were not kept.
+    """
+
+    parts: Sequence[Part]
+    unknown: int = 0
+
+    @property
+    def notice(self) -> str | None:
+        """That some items are not found by words, if so."""
+        if not self.unknown:
+            return None
+        pictures = "1 picture is" if self.unknown == 1 else f"{self.unknown:,} pictures are"
+        return (
+            f"{pictures} not found by words: another Visor indexed them, without their texts or for other languages. "
+            "`visor compact --texts` reads them from the items."
+        )
+
+    @cached_property
+    def total(self) -> int:
+        return sum(part.index.searcher.num_docs for part in self.parts)
+
+    @cached_property
+    def languages(self) -> tuple[str, ...]:
+        return tuple(sorted({language for part in self.parts for language in part.languages}))
+
+    def query(self, text: str) -> TextQuery:
+        """What a text asks for."""
+        words = [
+            self._expanded(word.text, word.end == len(text), word.is_pair, word.is_extra) for word in words_of(text)
+        ]
+        return TextQuery(tuple(words), self.languages)
+
+    def find(self, query: TextQuery, limit: int | None, *, shares: bool = False) -> Found:
+        """The rows that say it, the best first; `limit` of each part at most, None: all.
+
+        Args:
+            shares: Scores are the share of the words that are said, by their rarity and where, instead of BM25: however
+                often, and in how long a text.
+        """
+        owners, rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
+        is_cut = False
+        for part in self.parts:
+            asked = [
+                (Occur.Should, one) for word in query.words if (one := self._query(part, word, shares)) is not None
+            ]
+            if not asked:
+                continue
+            found, score = part.index.search(Query.boolean_query(asked), limit)
+            is_cut |= len(found) == limit
+            score = (score / (query.weight or 1)).astype(np.float32) if shares else score
+            keep = np.ones(len(found), bool) if part.hidden is None else ~part.hidden[found]
+            owners.append(part.owners[found[keep]])
+            rows.append(part.rows[found[keep]])
+            scores.append(score[keep])
+        every = np.concatenate(scores)
+        order = np.argsort(-every, kind="stable")
+        return Found(np.concatenate(owners)[order], np.concatenate(rows)[order], every[order], is_cut)
+
+    def completions(self, text: str, limit: int) -> list[str]:
+        """Words that the last word of a text begins, the most frequent first."""
+        last = [word.text for word in words_of(text) if word.end == len(text)]
+        return [term for term, _ in self._with_prefix(fold(last[0]), limit)] if last else []
+
+    def _with_prefix(self, prefix: str, limit: int) -> list[tuple[str, int]]:
+        """Words with the number of items that say them."""
+        counts: dict[str, int] = {}
+        for part in self.parts:
+            here: dict[str, int] = {}
+            for name in FIELDS:
+                for term, count in part.index.searcher.terms_with_prefix(name, prefix, limit=2 * limit):
+                    here[term] = max(here.get(term, 0), count)
+            for term, count in here.items():
+                counts[term] = counts.get(term, 0) + count
+        return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:limit]
+
+    def _expanded(self, text: str, is_last: bool, is_pair: bool, is_extra: bool) -> QueryWord:
+        """A word with what it may mean in this catalogue."""
+        terms = query_terms(text, self.languages)
+        worth = dict.fromkeys(terms, STEM_WEIGHT) | {terms[0]: 1.0}
+        counts = {term: self._frequency(term) for term in worth}
+        typos: tuple[str, ...] = ()
+        if is_last and (is_pair or len(terms[0]) >= COMPLETION_FROM or not any(counts.values())):
+            completions = dict(self._with_prefix(terms[0], COMPLETIONS_MAX))
+            worth = dict.fromkeys(completions, COMPLETION_WEIGHT) | worth
+            counts = completions | counts
+        frequency = max(max(counts[term] for term in terms), sum(counts.values()) - sum(counts[term] for term in terms))
+        if not frequency and len(terms[0]) >= TYPO_FROM and not is_pair:
+            typos = tuple(term for term in terms if term == terms[0] or len(term) >= len(STEM) + TYPO_FROM - 1)
+            queries = [(part, _typo(name, typos, is_last)) for part in self.parts for name in FIELDS]
+            frequency = sum(part.index.count(query) for part, query in queries)
+        weight = self._rarity(frequency, self.total)
+        ways = {(name, term): part * worth[term] for name, part in FIELDS.items() for term, n in counts.items() if n}
+        return QueryWord(is_extra, ways, typos, is_last, weight)
+
+    def _frequency(self, term: str) -> int:
+        """Items that say a term, counted in the field that has it most."""
+        return sum(max(part.index.searcher.doc_freq(name, term) for name in FIELDS) for part in self.parts)
+
+    def _rarity(self, count: int, total: int) -> float:
+        """As BM25 has it."""
+        return math.log(1 + (total - min(count, total) + 0.5) / (min(count, total) + 0.5))
+
+    def _query(self, part: Part, word: QueryWord, shares: bool) -> Query | None:
+        """What a part is asked for a word; None where it holds nothing of it."""
+        ways, searcher = [], part.index.searcher
+        for (name, term), worth in word.ways.items():
+            if count := searcher.doc_freq(name, term):
+                query = Query.term_query(_schema(), name, term, "freq")
+                if shares:
+                    ways.append(Query.const_score_query(query, worth * word.weight))
+                else:
+                    # Each part weighs a word by itself: what all parts know of it stands in for that.
+                    weight = worth * word.weight / self._rarity(count, searcher.num_docs)
+                    ways.append(Query.boost_query(query, weight))
+        if word.typos:
+            typos = [(worth, _typo(name, word.typos, word.is_prefix)) for name, worth in FIELDS.items()]
+            ways += [Query.const_score_query(query, worth * TYPO_WEIGHT * word.weight) for worth, query in typos]
+        return Query.disjunction_max_query(ways, 0.0 if shares else REST) if ways else None
+
+
+@cache
+def _schema() -> Schema:
+    builder = SchemaBuilder().add_unsigned_field("row", fast=True)
+    for name in FIELDS:
+        builder.add_text_field(name, tokenizer_name="terms", index_option="freq")
+    return builder.build()
+
+
+def _typo(name: str, terms: Sequence[str], is_prefix: bool) -> Query:
+    """Items that say one of these with a letter more, less or another."""
+    near = [Query.fuzzy_term_query(_schema(), name, term, 1, True, is_prefix) for term in terms]
+    return Query.disjunction_max_query(near)
+
+
+def _fill(index: Index, texts: Iterable[Texts | None], languages: Sequence[str]) -> None:
+    index.register_tokenizer("terms", TextAnalyzerBuilder(Tokenizer.whitespace()).build())
+    # One thread, so that rows lie in their order.
+    writer = index.writer(HEAP_BYTES, 1)
+    languages = tuple(languages)
+    for row, fields in enumerate(texts):
+        if fields is None:
+            continue
+        document = Document()
+        document.add_unsigned("row", row)
+        for name, values in fields.items():
+            terms = [term for text in values for word in words_of(text) for term in terms_of(word.text, languages)]
+            if terms:
+                document.add_text(name, " ".join(terms))
+        writer.add_document(document)
+    writer.commit()
+    writer.wait_merging_threads()

@@ -1,0 +1,124 @@
+"""Compare: what two pictures have in common, whether or not the index holds them."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+from PIL import Image
+
+from visor.errors import BadRequest, UnsafeImage
+from visor.free_tier.metered import note_work
+from visor.imaging.content import QUERY_INNER_MIN, content_of
+from visor.models.embedder import moderate
+from visor.near_duplicates.alignment import Aligner
+from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.near_duplicates.overlay import difference, lay_over
+from visor.near_duplicates.verdict import Verdict, classify_matches
+from visor.schema.items import Item
+from visor.schema.search import CompareAnswer, CompareRequest, Picture, SearchRequest
+from visor.search.service import COPY_CONFIDENCE, SearchService, hits_of
+
+SHOWN_SIDE = 800
+"""Longest side in pixels of the pictures in an answer."""
+QUALITY = 85
+ALIGNED_MIN = 0.9
+"""Correlation of their lumas from which pictures lie over each other, though neither is a copy: a part was replaced, or
+the light is another. docs/decisions/compare.md."""
+
+
+class Comparer:
+    """Answers `POST /v1/compare`.
+
+    Args:
+        read_image: Gives the bytes of an item's picture, or raises an `ImageError`; None: items cannot be compared.
+    """
+
+    def __init__(self, service: SearchService, read_image: Callable[[Item], bytes] | None) -> None:
+        self.service, self.read_image = service, read_image
+
+    def compare(
+        self, request: CompareRequest, uploads: tuple[bytes | None, bytes | None] = (None, None)
+    ) -> CompareAnswer:
+        """What two pictures have in common.
+
+        Args:
+            uploads: The pictures themselves, where they are not in the request.
+
+        Raises:
+            BadRequest: Not exactly two pictures.
+            UnknownItem: One of the items is not in the index.
+            ImageError: A picture cannot be had or decoded, or is unsafe.
+        """
+        service = self.service
+        service.refresh()
+        asked = zip((request.first, request.second), uploads, strict=True)
+        first, second = (self._picture(one, upload) for one, upload in asked)
+        embedded = service.embedder.embed([first, second])
+        for scores in embedded.safety:
+            safety = moderate(scores, service.settings.unsafe_query)
+            if safety is not None and safety.unsafe:
+                raise UnsafeImage(
+                    "The model considers one of the pictures unsafe, so they are not compared",
+                    valid="Pictures that may be shown",
+                    remedy="Compare others; the owner sets VISOR_UNSAFE_QUERY",
+                )
+        vectors = service.searcher.space.project(embedded.vectors)
+        similarity = float(vectors[0] @ vectors[1])
+        is_blank = any(content_of(one).emptiness(QUERY_INNER_MIN) is not None for one in (first, second))
+        verdict: Verdict = "similar" if is_blank else _verdict(first, second, similarity)
+        confidence = (
+            0.0 if is_blank else max(self._confidence(embedded.vectors[0], similarity), COPY_CONFIDENCE[verdict])
+        )
+        over, covered, likeness = lay_over(first, second)
+        is_aligned = verdict != "similar" or likeness >= ALIGNED_MIN
+        return CompareAnswer(
+            verdict=verdict,
+            similarity=round(similarity, 6),
+            confidence=round(confidence, 4),
+            first=_encoded(first, "JPEG"),
+            second=_encoded(over if is_aligned else second, "JPEG"),
+            is_aligned=is_aligned,
+            difference=_encoded(difference(first, over, covered), "PNG") if is_aligned else None,
+        )
+
+    def _picture(self, picture: Picture, upload: bytes | None) -> Image.Image:
+        queries = self.service.queries
+        asked = SearchRequest(**msgspec.structs.asdict(picture))
+        queries.check(asked, upload)
+        if picture.item is not None and self.read_image is None:
+            raise BadRequest("This server cannot fetch pictures of items", valid="image or url")
+        note_work("pictures")
+        if picture.item is not None and self.read_image is not None:
+            upload = self.read_image(self.service.found(picture.item).item)
+            asked = msgspec.structs.replace(asked, item=None)
+        return queries.picture(asked, upload, side=SHOWN_SIDE)
+
+    def _confidence(self, vector: np.ndarray, similarity: float) -> float:
+        """Of a match that is as similar as this, among what the index has."""
+        nearest = self.service.searcher.search(vector, k=1).nearest
+        hits = hits_of(nearest, None)
+        if not hits.hits:
+            return 0.0
+        rank = sum(hit.similarity > similarity for hit in hits.hits)
+        asked = replace(hits, hits=(replace(hits.hits[0], rank=rank),), is_listed=True)
+        return self.service.confidence.judge(asked, (), None).matches[0]
+
+
+def _verdict(first: Image.Image, second: Image.Image, similarity: float) -> Verdict:
+    """Of whichever is laid over the other: the one may be a part of the other, or the other of the one."""
+    found = [
+        classify_matches([similarity], [perceptual_hash(candidate)], aligner=Aligner(query))[0]
+        for query, candidate in ((first, second), (second, first))
+    ]
+    return max(found, key=lambda verdict: COPY_CONFIDENCE[verdict])
+
+
+def _encoded(picture: Image.Image, kind: str) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **({"quality": QUALITY} if kind == "JPEG" else {}))
+    return base64.b64encode(buffer.getvalue()).decode()

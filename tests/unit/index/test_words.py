@@ -1,0 +1,294 @@
+"""Words: how texts are cut, folded and stemmed, which items are found by them, and in which order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.unit.index.index_fixtures import MODEL, Shop, clustered, ids_of, keys_of
+
+from visor.index.merge.merge import merge
+from visor.index.merge.policy import MergePolicy
+from visor.index.words.analysis import query_terms, terms_of, words_of
+from visor.index.words.text_index import SegmentWords
+from visor.schema.collections import ITEMS
+from visor.schema.items import BATCH_SIZE_MAX, FacetRow, IndexedItem, Item, as_document, item_id, item_texts, said_of
+from visor.schema.search import Filters
+from visor.settings import LANGUAGES
+from visor.storage.documents import Put
+
+TITLES = {
+    "lemon": "Lemon",
+    "lime": "Lime, not a lemon",
+    "granny": "Granny Smith, a green apple",
+    "juice": "Apple juice",
+    "berries": "Strawberries",
+    "creme": "Crème brûlée à l'eau",
+    "kaese": "Käse aus Öttingen",
+    "nino": "Zapatos para niños",
+    "shirt": "T-Shirt",
+    "cat": "白い猫の皿",
+    "rouble": "Ёлочные игрушки",
+}
+
+
+def row(title: str, **more: Any) -> FacetRow:
+    return FacetRow.of(Item(id="0" * 32, source="test", key="k", image_url="", title=title, **more))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    """All titles, in one shard."""
+    shop = Shop(tmp_path)
+    shop.add(list(TITLES), clustered(len(TITLES)), facets=[row(title) for title in TITLES.values()])
+    return shop
+
+
+def found(shop: Shop, text: str, **options: Any) -> list[str]:
+    keys = dict(zip(ids_of(list(TITLES)), TITLES, strict=True))
+    hits = shop.searcher(**options).search(None, k=12, text=text).hits
+    return [keys.get(hit.id, hit.id) for hit in hits]
+
+
+def merged(shop: Shop, **options: Any) -> None:
+    merge(shop.objects, shop.documents, model=MODEL, clock=shop.clock, **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Red SHOES, 42", ["Red", "SHOES", "42"]),
+        ("men's T-Shirt", ["men", "s", "mens", "T", "Shirt", "TShirt"]),
+        ("白い猫", ["白い", "い猫", "猫"]),
+        ("猫", ["猫"]),
+        ("iPhone用ケース", ["iPhone", "用ケ", "ケー", "ース", "ス"]),
+        ("हिन्दी", ["हिन्दी"]),
+        ("👍 — …", []),
+        ("", []),
+    ],
+)
+def test_a_text_is_cut_into_words_with_their_places(text: str, words: list[str]) -> None:
+    cut = list(words_of(text))
+    assert [word.text for word in cut] == words
+    assert all(text[word.start : word.end] == word.text for word in cut if "-" not in text and "'" not in text)
+
+
+@pytest.mark.parametrize(
+    ("word", "other", "language"),
+    [
+        ("Apples", "apple", "english"),
+        ("ＡＰＰＬＥ", "apple", "english"),
+        ("Schuhe", "Schuhen", "german"),
+        ("STRASSE", "Straße", "german"),
+        ("kase", "Käse", "german"),
+        ("brulees", "brûlée", "french"),
+        ("zapatos", "zapato", "spanish"),
+        ("nino", "niños", "spanish"),
+        ("smorrebrod", "Smørrebrød", "danish"),
+        ("игрушка", "игрушки", "russian"),
+        ("елка", "Ёлка", "russian"),
+        ("ΚΑΦΈΣ", "καφες", "greek"),
+        ("ｶﾞﾗｽ", "ガラス", "english"),
+        ("Ｃafé", "cafe\u0301", "french"),
+    ],
+)
+def test_a_word_is_found_by_its_other_forms(word: str, other: str, language: str) -> None:
+    assert {*query_terms(word, (language,))} & {*terms_of(other, (language,))}
+
+
+@pytest.mark.parametrize(("word", "other"), [("lemon", "melon"), ("pear", "pea"), ("pineapple", "apple")])
+def test_other_words_are_not_taken_for_one(word: str, other: str) -> None:
+    assert not {*query_terms(word, LANGUAGES)} & {*terms_of(other, LANGUAGES)}
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("lemon", ["lemon", "lime"]),
+        ("LEMONS", ["lemon", "lime"]),
+        ("lemno", ["lime", "lemon"]),
+        ("leomn x", ["lime", "lemon"]),
+        ("appls", ["juice", "granny"]),
+        ("appels ", ["granny", "juice"]),
+        ("lemo", ["lemon", "lime"]),
+        ("straw", ["berries"]),
+        ("strwaberry ", ["berries"]),
+        ("lemn", []),
+        ("straw ", []),
+        ("green apples", ["granny", "juice"]),
+        ("apple juice", ["juice", "granny"]),
+        ("creme brulee", ["creme"]),
+        ("eau", ["creme"]),
+        ("kase", ["kaese"]),
+        ("zapatos niño", ["nino"]),
+        ("tshirt", ["shirt"]),
+        ("t-shirts", ["shirt"]),
+        ("白い猫", ["cat"]),
+        ("猫", ["cat"]),
+        ("елочные", ["rouble"]),
+        ("bicycle", []),
+    ],
+)
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_items_are_found_by_what_is_said_of_them(shop: Shop, text: str, keys: list[str], is_merged: bool) -> None:
+    if is_merged:
+        merged(shop)
+    assert found(shop, text) == keys
+
+
+def test_an_item_that_was_just_added_is_weighed_as_the_others(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.add(keys_of(60), clustered(60), facets=[row("Red shoes")] * 30 + [row("Green apple")] * 30)
+    merged(shop)
+    shop.add(["new"], clustered(1, seed=3), facets=[row("Green shoes for apples")])
+    hit = shop.searcher().search(None, k=1, text="green shoes").hits[0]
+    assert hit.id == item_id("test", "new")
+
+
+def test_updates_and_tombstones_hold_for_words(shop: Shop) -> None:
+    merged(shop)
+    shop.update("lemon", 2, row("Citron"))
+    shop.update("granny", 0, row("Older than what is there"))
+    shop.delete("lime", 2)
+    for _ in range(2):
+        assert found(shop, "lemon") == []
+        assert found(shop, "citrno") == ["lemon"]
+        assert found(shop, "older") == []
+        merged(shop)
+    shop.add(["lemon"], clustered(1), version=3, facets=[row("Lemon once more")])
+    assert found(shop, "citron") == []
+    assert found(shop, "lemon") == ["lemon"]
+
+
+def test_an_update_that_was_merged_before_its_item_came_holds(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.add(["other"], clustered(1))
+    shop.update("lemon", 2, row("Citron"))
+    merged(shop)
+    shop.add(["lemon"], clustered(1), facets=[row("Lemon")])
+    for _ in range(2):
+        assert found(shop, "lemon") == []
+        assert found(shop, "citron") == ["lemon"]
+        merged(shop)
+
+
+def test_what_was_indexed_without_texts_is_named_and_the_rest_is_found(shop: Shop) -> None:
+    shop.add(["old"], clustered(1, seed=5), facets=[FacetRow(collection="Lemons")])
+    merged(shop)
+    searcher = shop.searcher()
+    hits = searcher.search(None, k=5, text="lemon")
+    assert [hit.id for hit in hits.hits] == ids_of(["lemon", "lime"])
+    assert hits.notice is not None
+    assert hits.notice.startswith("1 picture is not found by words")
+    assert searcher.search(clustered(1)[0], k=5).notice is None
+    old = IndexedItem(
+        item=Item(id=item_id("test", "old"), source="test", key="old", image_url="", title="Old lemons"),
+        version=1,
+        model=MODEL,
+        shard="s",
+        indexed_at="2026-01-01",
+        width=1,
+        height=1,
+    )
+    shop.documents.commit([Put(collection=ITEMS, key=old.item.id, data=as_document(old))])
+    merged(shop, fill=True)
+    hits = shop.searcher().search(None, k=5, text="lemon")
+    assert {hit.id for hit in hits.hits} == {*ids_of(["lemon", "lime", "old"])}
+    assert hits.notice is None
+    assert merge(shop.objects, shop.documents, model=MODEL, clock=shop.clock, fill=True).steps == 0
+    merged(shop, fill=True, languages=("arabic",))
+    assert found(shop, "strawberry ") == []
+
+
+def test_filters_hold_for_words_however_rare_the_value(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    facets = [row("Red shoes", collection="rare" if number == 1_999 else "shoes") for number in range(2_000)]
+    shop.add(keys_of(2_000), clustered(2_000), facets=facets)
+    merged(shop, policy=MergePolicy(step_rows=4_096))
+    hits = shop.searcher().search(None, k=5, text="shoes", filters=Filters(collection=("rare",))).hits
+    assert [hit.id for hit in hits] == ids_of(["k1999"])
+    every = shop.searcher().search(None, k=200, text="red shoe").hits
+    assert len({hit.id for hit in every}) == 200
+
+
+def test_a_picture_and_words_make_one_ranking(shop: Shop) -> None:
+    vectors = clustered(len(TITLES))
+    searcher = shop.searcher()
+    like_juice = vectors[list(TITLES).index("juice")]
+    plain = searcher.search(like_juice, k=11).hits
+    assert [hit.text_score for hit in plain] == [None] * 11
+    said = {hit.id: hit for hit in searcher.search(like_juice, k=11, text="apple").hits}
+    order, before = list(said), [hit.id for hit in plain]
+    juice, granny = ids_of(["juice", "granny"])
+    assert order[0] == before[0] == juice
+    assert said[juice].similarity == pytest.approx(1, abs=1e-3)
+    assert order.index(granny) < before.index(granny)
+    assert {i for i, hit in said.items() if hit.text_score} == {juice, granny}
+    assert [i for i in order if i != granny] == [i for i in before if i != granny]
+
+
+def test_a_word_in_a_language_that_is_not_set_is_found_as_it_stands(shop: Shop) -> None:
+    merged(shop, languages=("arabic",))
+    assert found(shop, "strawberries") == ["berries"]
+    assert found(shop, "strawberry jam") == []
+
+
+def test_suggestions_are_whole_words_and_the_most_frequent_first(shop: Shop) -> None:
+    shop.add(keys_of(3), clustered(3, seed=8), facets=[row("Apricot")] * 3)
+    searcher = shop.searcher()
+    assert searcher.complete("fresh AP", 5) == ["apricot", "apple"]
+    assert searcher.complete("ap", 1) == ["apricot"]
+    assert searcher.complete("apple ", 5) == searcher.complete("", 5) == searcher.complete("xyz", 5) == []
+
+
+def test_words_cost_a_cold_start_no_operation(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    merged(shop)
+    reads: list[str] = []
+    get = shop.objects.get
+    monkeypatch.setattr(shop.objects, "get", lambda name, **part: (reads.append(name), get(name, **part))[1])
+    searcher = shop.searcher()
+    before = len(reads)
+    assert searcher.search(None, k=1, text="lemon").hits
+    assert len(reads) == before
+
+
+def test_highlights_say_where_the_words_stand(shop: Shop) -> None:
+    hits = shop.searcher().search(None, k=1, text="green aplpe")
+    assert hits.text is not None
+    long = "It is said. " * 40 + "At last a green thing, and an Apple." + " And so on." * 40
+    highlights, share = hits.text.where(said_of(row("Äpples T-shirt", description=long, collection="Fruit")))
+    assert share == pytest.approx(0.9, abs=0.06)
+    marked = {one.field: [one.text[start:end] for start, end in one.spans] for one in highlights}
+    assert marked == {"title": ["Äpples"], "description": ["green", "Apple"]}
+    assert len(highlights[1].text) < 300
+
+
+def test_no_item_brings_a_commit_near_the_limit_of_a_document() -> None:
+    item = Item(id="0" * 32, source="s", key="k", image_url="", title="é" * 900, description="猫" * 30_000)
+    texts = item_texts(item)
+    size = sum(len(text.encode()) for text in texts.values())
+    assert texts["title"] == item.title
+    assert texts["description"]
+    assert size <= 2_000
+    assert size * BATCH_SIZE_MAX < 0.2 * 2**20
+
+
+def test_what_is_said_is_title_description_collection_brand_category_and_labels() -> None:
+    said = said_of(row("Title", description="About", collection="Things", extra={"brand": "Acme", "sku": "X1"}))
+    assert said == {"title": "Title", "description": "About", "brand": "Acme", "collection": "Things", "labels": ""}
+
+
+def test_the_shares_of_words_do_not_depend_on_how_often_they_are_said(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    titles = ["apple", "apple apple apple apple", "apple and many other words beside it which make the text longer"]
+    shop.add(keys_of(3), clustered(3), facets=[row(title) for title in titles])
+    vector = np.asarray(clustered(3)[2])
+    hits = shop.searcher().search(vector, k=3, text="apple").hits
+    assert hits[0].id == item_id("test", "k2")
+
+
+@pytest.mark.parametrize("about", [{"version": 99, "languages": []}, {"version": 1, "languages": ["klingon"]}])
+def test_words_of_a_later_visor_are_left_out(about: dict[str, Any]) -> None:
+    assert SegmentWords.open(np.frombuffer(b"what it may be", np.uint8), about).index is None

@@ -1,0 +1,198 @@
+"""Several pictures, orders, pages, many searches at once and two pictures compared, over real HTTP."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from visor.demo.catalogue import DemoCatalogue
+from visor.web.site import Server
+
+
+@pytest.fixture(scope="module")
+def client(demo_server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=demo_server.address, timeout=120) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def pictures(demo_catalogue: DemoCatalogue) -> list[str]:
+    """Each product's picture in base64."""
+    paths = [demo_catalogue.picture(product) for product in demo_catalogue.products]
+    return [base64.b64encode(path.read_bytes()).decode() for path in paths]
+
+
+def search(client: httpx.Client, **request: Any) -> dict[str, Any]:
+    response = client.post("/v1/search", json=request)
+    assert response.status_code == 200, response.text
+    return dict(response.json())
+
+
+def ids(answer: dict[str, Any]) -> list[str]:
+    return [match["item"]["id"] for match in answer["matches"]]
+
+
+@pytest.mark.parametrize(
+    "order",
+    [{}, {"sort": "price_up"}, {"sort": "newest"}, {"variety": 0.6}, {"min_similarity": 0.5}, {"min_confidence": 0.01}],
+    ids=str,
+)
+def test_pages_go_on_by_the_vector_to_the_end_and_repeat_nothing(
+    client: httpx.Client, pictures: list[str], order: dict[str, Any]
+) -> None:
+    answer = search(client, image=pictures[3], k=7, **order)
+    found, vector, total = ids(answer), answer["query"]["vector"], answer.get("total")
+    while answer.get("next"):
+        answer = search(client, vector=vector, k=7, after=answer["next"], **order)
+        assert answer["matches"]
+        found += ids(answer)
+    assert len(found) == len(set(found))
+    whole = search(client, image=pictures[3], k=200, **order)
+    assert sorted(found) == sorted(ids(whole))
+    assert whole["total"] >= len(found)
+    assert total is None or total >= len(found)
+    assert "next" not in whole
+
+
+def test_confidence_of_a_page_goes_on_where_that_of_the_page_before_ended(
+    client: httpx.Client, pictures: list[str]
+) -> None:
+    whole = search(client, image=pictures[3], k=40)
+    first = search(client, image=pictures[3], k=10)
+    second = search(client, image=pictures[3], k=10, after=first["next"])
+    assert max(m["confidence"] for m in second["matches"]) <= min(m["confidence"] for m in first["matches"])
+    known = {m["item"]["id"]: m["confidence"] for m in whole["matches"]}
+    for match in second["matches"]:
+        assert match["confidence"] == pytest.approx(known[match["item"]["id"]], abs=0.05)
+
+
+def test_an_order_by_price_with_a_threshold_gives_the_sure_ones_only(client: httpx.Client, pictures: list[str]) -> None:
+    plain = search(client, image=pictures[3], k=50)
+    least = plain["matches"][4]["confidence"]
+    answer = search(client, image=pictures[3], k=50, sort="price_up", min_confidence=least)
+    assert 1 <= len(answer["matches"]) < len(plain["matches"])
+    assert all(match["confidence"] >= least for match in answer["matches"])
+    prices = [match["item"]["price"] for match in answer["matches"]]
+    assert prices == sorted(prices)
+    copy = search(client, image=pictures[3], k=3, sort="most_changed")["matches"][0]
+    assert copy["verdict"] == "exact"
+
+
+@pytest.mark.parametrize(
+    "changed", [{"sort": "oldest"}, {"after": "AAAA"}, {"after": "!"}, {"after": ""}, {"group": False}], ids=str
+)
+def test_a_cursor_of_something_else_is_refused(
+    client: httpx.Client, pictures: list[str], changed: dict[str, Any]
+) -> None:
+    after = search(client, image=pictures[3], k=5)["next"]
+    response = client.post("/v1/search", json={"image": pictures[3], "after": after} | changed)
+    assert response.status_code == 400
+    assert "after" in response.json()["found"]
+
+
+def test_one_example_is_the_picture_and_two_are_near_both(client: httpx.Client, pictures: list[str]) -> None:
+    alone = search(client, image=pictures[3])
+    assert ids(search(client, examples=[{"image": pictures[3]}])) == ids(alone)
+    both = search(client, image=pictures[3], examples=[{"image": pictures[20], "weight": 1}], k=4)
+    first = ids(alone)[0], ids(search(client, image=pictures[20]))[0]
+    assert set(first) <= set(ids(both))
+    assert {match["verdict"] for match in both["matches"] if match["item"]["id"] in first} == {"exact"}
+    linked = search(client, vector=both["query"]["vector"], k=4)
+    assert ids(linked) == ids(both)
+
+
+def test_what_it_should_not_be_like_goes_back(client: httpx.Client, pictures: list[str]) -> None:
+    alone = search(client, image=pictures[3], k=30)
+    unlike = alone["matches"][1]["item"]["id"]
+    answer = search(client, image=pictures[3], examples=[{"item": unlike, "weight": -0.6}], k=30)
+    assert unlike not in ids(answer)
+    assert ids(answer)[0] == ids(alone)[0]
+    assert ids(answer) != [i for i in ids(alone) if i != unlike]
+    # What is judged is what is wanted, so that what is not wanted makes nothing surer.
+    assert answer["confidence"] <= alone["confidence"] + 0.02
+
+
+@pytest.mark.parametrize(
+    ("request_body", "says"),
+    [
+        ({"examples": [{}]}, "nothing to search for"),
+        ({"examples": [{"item": "0" * 32}, {"item": "0" * 32}] * 5}, "examples"),
+        ({"examples": [{"item": "0" * 32, "weight": 2}]}, "weight"),
+        ({"examples": [{"item": "0" * 32}], "box": [0, 0, 1, 1]}, "box"),
+        ({"item": "0" * 32, "variety": 1.5}, "variety"),
+    ],
+)
+def test_wrong_examples_are_refused(client: httpx.Client, request_body: dict[str, Any], says: str) -> None:
+    response = client.post("/v1/search", json=request_body)
+    assert response.status_code == 400
+    assert says in response.json()["found"]
+
+
+def test_a_picture_and_its_opposite_are_refused(client: httpx.Client, pictures: list[str]) -> None:
+    response = client.post(
+        "/v1/search", json={"image": pictures[3], "examples": [{"image": pictures[3], "weight": -1}]}
+    )
+    assert response.status_code == 400
+    assert "cancel" in response.json()["found"]
+
+
+def test_many_searches_have_an_answer_or_a_problem_each(client: httpx.Client, pictures: list[str]) -> None:
+    before = client.get("/v1/stats").json()["searches"]
+    asked = [{"image": pictures[3], "k": 2}, {"item": "0" * 32}, {"vector": "!"}, {"image": pictures[5], "k": 1}]
+    outcomes = client.post("/v1/searches", json={"searches": asked}).json()["outcomes"]
+    assert [outcome.get("problem", {}).get("status") for outcome in outcomes] == [None, 404, 400, None]
+    assert ids(outcomes[0]["answer"]) == ids(search(client, **asked[0]))
+    assert client.get("/v1/stats").json()["searches"] >= before + 2
+    assert client.post("/v1/searches", json={"searches": []}).status_code == 400
+    assert client.post("/v1/searches", json={"searches": [asked[1]] * 17}).status_code == 400
+
+
+def edited(picture: str, edit: Callable[[Image.Image], Image.Image]) -> str:
+    drawn = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGBA")
+    paper = Image.new("RGBA", drawn.size, "white")
+    buffer = io.BytesIO()
+    edit(Image.alpha_composite(paper, drawn).convert("RGB")).save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    ("edit", "verdict"),
+    [
+        (lambda image: image, "exact"),
+        (lambda image: image.crop((image.width // 10, image.height // 9, image.width, image.height)), "edited"),
+        (lambda image: image.transpose(Image.Transpose.FLIP_LEFT_RIGHT), "edited"),
+        (lambda image: image.transpose(Image.Transpose.ROTATE_90), "edited"),
+    ],
+    ids=["same", "crop", "mirrored", "turned"],
+)
+def test_an_edited_picture_is_laid_over_the_original(
+    client: httpx.Client, pictures: list[str], edit: Callable[[Image.Image], Image.Image], verdict: str
+) -> None:
+    body = {"first": {"image": pictures[3]}, "second": {"image": edited(pictures[3], edit)}}
+    for asked in (body, {"first": body["second"], "second": body["first"]}):
+        answer = client.post("/v1/compare", json=asked).json()
+        assert answer["verdict"] == verdict
+        assert answer["confidence"] >= 0.95
+        assert answer["is_aligned"]
+        first, second, unlike = (
+            Image.open(io.BytesIO(base64.b64decode(answer[name]))) for name in ("first", "second", "difference")
+        )
+        assert first.size == second.size == unlike.size
+        assert sum(n * count for n, count in enumerate(unlike.histogram())) / unlike.width / unlike.height < 16
+
+
+def test_other_pictures_are_compared_without_being_laid_over(client: httpx.Client, pictures: list[str]) -> None:
+    item = ids(search(client, image=pictures[30]))[0]
+    answer = client.post("/v1/compare", json={"first": {"image": pictures[3]}, "second": {"item": item}}).json()
+    assert answer["verdict"] == "similar"
+    assert not answer["is_aligned"]
+    assert "difference" not in answer
+    assert answer["confidence"] < 0.5
+    wrong = client.post("/v1/compare", json={"first": {"image": pictures[3]}, "second": {}})
+    assert wrong.status_code == 400

@@ -1,0 +1,85 @@
+"""Words over real HTTP, on the crawled demo shop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from visor.demo.catalogue import DemoCatalogue
+from visor.web.site import Server
+
+
+@pytest.fixture
+def client(demo_server: Server) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=demo_server.address, timeout=60) as client:
+        yield client
+
+
+def search(client: httpx.Client, **request: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = client.post("/v1/search", json=request).raise_for_status().json()
+    return answer
+
+
+def test_words_alone_find_what_says_them(client: httpx.Client, demo_catalogue: DemoCatalogue) -> None:
+    product = demo_catalogue.products[7]
+    answer = search(client, text=product.title, k=5)
+    best = answer["matches"][0]
+    assert best["item"]["title"] == product.title
+    assert best["similarity"] is None
+    assert best["text_score"] > 0
+    assert best["verdict"] == "similar"
+    title = next(one for one in best["highlights"] if one["field"] == "title")
+    assert title["text"][slice(*title["spans"][0])] in product.title
+    assert answer["confidence"] > 0.5
+    assert not answer["no_confident_match"]
+    assert "vector" not in answer["query"]
+    scores = [match["text_score"] for match in answer["matches"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_words_and_a_picture_make_one_answer(client: httpx.Client, demo_catalogue: DemoCatalogue) -> None:
+    product = demo_catalogue.products[7]
+    image = demo_catalogue.picture(product).read_bytes()
+    form = {"request": json.dumps({"k": 5, "text": product.title.split()[0]})}
+    answer = client.post("/v1/search", files={"image": image}, data=form).json()
+    assert answer["matches"][0]["item"]["title"] == product.title
+    assert answer["matches"][0]["verdict"] == "exact"
+    assert answer["matches"][0]["highlights"]
+
+
+def test_what_nothing_says_is_not_found(client: httpx.Client) -> None:
+    answer = search(client, text="xylophonist qwertz")
+    assert answer["matches"] == []
+    assert answer["confidence"] == 0
+    assert answer["no_confident_match"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "found"),
+    [
+        ({"text": "…!"}, "The text '…!' has no word"),
+        ({"text": ""}, "The text '' has no word"),
+        ({"text": "red", "metric": "cosine"}, "A metric does not go with text"),
+        ({"text": "red", "box": [0, 0, 0.5, 0.5]}, "A box or excluded parts do not go with examples or text alone"),
+        ({"text": "a" * 401}, "`$.text`"),
+    ],
+)
+def test_words_that_cannot_be_searched_for_are_refused(
+    client: httpx.Client, request_: dict[str, Any], found: str
+) -> None:
+    response = client.post("/v1/search", json=request_)
+    assert response.status_code == 400
+    assert found in response.json()["found"]
+
+
+def test_suggestions_go_on_what_was_typed(client: httpx.Client, demo_catalogue: DemoCatalogue) -> None:
+    word = demo_catalogue.products[7].title.split()[0].lower()
+    words = client.get("/v1/suggest", params={"text": word[:2]}).json()["words"]
+    assert words
+    assert all(one.startswith(word[:2]) for one in words)
+    assert client.get("/v1/suggest").json() == {"words": []}
+    assert client.get("/v1/suggest", params={"text": "a" * 401}).status_code == 400
