@@ -121,8 +121,8 @@ class Embedder:
 
     def embed_wish(self, text: str) -> Vector:
         """What sets a text apart from others, (dimension,) float32: to be added to what pictures have in common."""
-        [vector] = self._of_texts(lambda name: self._texts[name]([text]) - self._words[name][:1])
-        return vector
+        wish: Vector = self._of_texts(lambda name: self._texts[name]([text]) - self._words[name][:1])[0]
+        return wish
 
     def _of_texts(self, vectors_of: Callable[[str], Vector]) -> Vector:
         """Networks that read no words have nothing in the vector."""

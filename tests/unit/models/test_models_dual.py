@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import numpy as np
 import pytest
 from PIL import Image
 from tests.dual_network import COLOURS, LAYOUT, MEAN, PATTERNS, TOML, make_dual
-from tests.model_kinds import check_end_to_end, pictures, write_toml
+from tests.model_kinds import check_end_to_end, indexed, pictures, write_toml
 from tests.small_networks import Origin, checksum, make_onnx
 from tokenizers import Tokenizer
 
+from visor.app import App
 from visor.errors import ModelError
 from visor.models.build.builder import ensure_model
 from visor.models.build.dual import preprocessing_of
 from visor.models.embedder import Embedder, load_embedder
 from visor.models.store import read_manifest
 from visor.settings import Settings
+from visor.web.site import Server
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +88,34 @@ def test_a_model_without_words_says_so(own: Settings) -> None:
 
 def test_end_to_end(own: Settings, folder: Path) -> None:
     check_end_to_end(msgspec.structs.replace(own, index="ends"), folder / "pictures", "mine", "other")
+
+
+def test_words_find_over_http(own: Settings, folder: Path) -> None:
+    """Alone and beside a picture; the index knows English titles only. Many pictures, so that a space is learned."""
+    settings = msgspec.structs.replace(own, index="words", allow_folders=(str(folder),), searches_burst=1000)
+    names, images = pieces(folder)
+    many = folder / "many"
+    many.mkdir()
+    for number, (name, image) in enumerate(zip(names * 10, images * 10, strict=True)):
+        image.crop((number % 17, number % 13, 100 + number % 11, 90 + number % 7)).save(many / f"{name} {number}.png")
+    ensure_model(settings, say=str)
+    with App(settings) as app:
+        indexed(app, many)
+        server = Server(app.site({})).start()
+        try:
+            ask = partial(httpx.post, f"{server.address}/v1/search", timeout=60)
+            for text, wanted in (("rote Punkte", "red dots"), ("gelbe", "yellow"), ("KAROS", "checks")):
+                alone = ask(json={"text": text, "k": 5}).raise_for_status().json()
+                assert all(wanted in match["item"]["title"] for match in alone["matches"]), text
+                assert {match.get("similarity") for match in alone["matches"]} == {None}
+            shown = base64.b64encode((folder / "pictures" / "green bars.png").read_bytes()).decode()
+            both = ask(json={"text": "blaue", "image": shown, "k": 3}).raise_for_status().json()
+            assert {match["item"]["title"].rpartition(" ")[0] for match in both["matches"]} == {"blue bars"}
+            said = ask(json={"text": "yellow rows 77", "k": 3}).raise_for_status().json()["matches"][0]
+            assert said["confidence"] > 0
+            assert app.searcher.space.name is not None
+        finally:
+            server.stop()
 
 
 def test_from_an_address(own: Settings, folder: Path, tmp_path: Path) -> None:

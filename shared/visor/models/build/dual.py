@@ -19,10 +19,10 @@ from visor.models.text_encoder import TEXT_INPUTS, TextEncoder, load_tokenizer
 TOKENS_MAX = 4096
 """A longer text is not meant: configurations write 10³⁰ for no limit."""
 THINGS = (
-    "animal bag ball beach bicycle bird book bottle bowl box bread bridge building car cat chair child city clock cloud "
-    "computer cup dog dress face fish flower food fruit garden hand hat horse house kitchen lamp landscape man meal "
-    "mountain night painting pattern people person phone plant river road room screen sea shirt shoe sky snow street "
-    "table text toy tree watch window woman"
+    "animal bag ball beach bicycle bird book bottle bowl box bread bridge building car cat chair child city clock "
+    "cloud computer cup dog dress face fish flower food fruit garden hand hat horse house kitchen lamp landscape man "
+    "meal mountain night painting pattern people person phone plant river road room screen sea shirt shoe sky snow "
+    "street table text toy tree watch window woman"
 )
 """Different things, to find what the vectors of all texts have in common."""
 
