@@ -32,6 +32,7 @@ from visor.errors import StoreError as StoreError
 from visor.errors import StoreUnavailable as StoreUnavailable
 from visor.errors import UndecodableImage as UndecodableImage
 from visor.errors import UndecodableNow as UndecodableNow
+from visor.errors import UnknownHandle as UnknownHandle
 from visor.errors import UnknownItem as UnknownItem
 from visor.errors import UnsafeImage as UnsafeImage
 from visor.errors import UnsupportedMediaType as UnsupportedMediaType

@@ -27,8 +27,8 @@ ERRORS = [
     ),
     *("ModelError", "ModelNotBuilt", "NewerFormat", "NotConfigured", "NotFound", "NothingToCompare", "QuotaReached"),
     *("RequestError", "RequestTooLarge", "RequestTooSlow", "SettingsError", "SourceError"),
-    *("SourceUnavailable", "StoreError", "StoreUnavailable", "UndecodableImage", "UndecodableNow", "UnknownItem"),
-    *("UnsafeImage", "UnsupportedMediaType", "VisorError", "WeightsUnavailable"),
+    *("SourceUnavailable", "StoreError", "StoreUnavailable", "UndecodableImage", "UndecodableNow", "UnknownHandle"),
+    *("UnknownItem", "UnsafeImage", "UnsupportedMediaType", "VisorError", "WeightsUnavailable"),
 ]
 NAMES = [
     *(
