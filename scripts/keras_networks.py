@@ -95,7 +95,7 @@ def described(name: str) -> dict[str, Any]:
 
 
 def cost(name: str) -> str:
-    """A row of the table of docs/models.md: the network with random weights, built and run as a model of kind `keras`."""
+    """A row of the table of docs/models.md: the network with random weights, built and run as a model."""
     import h5py
     import keras
     from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group

@@ -233,6 +233,8 @@ export interface components {
             item?: string | null;
             /** @default null */
             handle?: string | null;
+            /** @default false */
+            remember?: boolean;
             /** @default null */
             box?: [
                 number,
@@ -291,6 +293,8 @@ export interface components {
             vector: string;
         } | {
             item: string;
+        } | {
+            handle: string;
         } | ({
             text: string;
         } | {
@@ -838,6 +842,8 @@ export interface components {
             item?: string | null;
             /** @default null */
             handle?: string | null;
+            /** @default false */
+            remember?: boolean;
             /** @default null */
             box?: [
                 number,

@@ -216,7 +216,7 @@ async function ask(query: Query, request: SearchRequest, picture: Blob | null, s
       if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
     }
   }
-  const answer = await state.api.value.search(request, picture, signal);
+  const answer = await state.api.value.search({ ...request, remember: true }, picture, signal);
   const { handle } = answer.query;
   seen = handle ? { picture: query.picture, shown, handle } : null;
   return answer;

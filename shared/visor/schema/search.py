@@ -73,6 +73,11 @@ class Example(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much it counts beside the others; below 0, matches are not to be like it."""
 
 
+EXAMPLE_OF = ("image", "url", "vector", "item")
+"""What says which picture an example is; one of them does."""
+PICTURE_OF = (*EXAMPLE_OF, "handle")
+"""What says which picture is searched for."""
+
 Sort = Literal["likeness", "price_up", "price_down", "newest", "oldest", "largest", "smallest", "most_changed"]
 
 
@@ -94,6 +99,8 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     handle: str | None = None
     """A picture that was searched for minutes ago, as an answer's `query.handle` names it, with the same `box` and
     `exclude`. If it is forgotten (`unknown_handle`), send the picture again."""
+    remember: bool = False
+    """Give the picture a `query.handle`."""
     box: Box | None = None
     """Search within this part of the picture."""
     exclude: Annotated[tuple[Box, ...], Meta(max_length=64)] = ()

@@ -31,6 +31,8 @@ from visor.models.embedder import Embedder
 from visor.near_duplicates.verdict import Verdict, classify_matches
 from visor.schema.items import ITEM_ID, FacetRow, IndexedItem, Item, Safety, said_of
 from visor.schema.search import (
+    EXAMPLE_OF,
+    PICTURE_OF,
     FacetsAnswer,
     FeedbackRequest,
     Filters,
@@ -52,8 +54,6 @@ from visor.search.visitors import VisitorLog
 from visor.settings import Settings
 from visor.storage.documents import DocumentStore
 
-PICTURE = ("image", "url", "vector", "item", "box")
-"""What says which picture, in a request and in each of its examples."""
 GUESS_FROM = 12
 """Matches whose collections vote on the kind."""
 DOCUMENTS_LOST = (
@@ -136,7 +136,7 @@ class SearchService:
             guess=_guess(matches, confidence),
             labels=query.labels,
             safety=_safety_answer(query.safety),
-            query=query_answer(query),
+            query=query_answer(query, with_handle=request.remember or request.handle is not None),
             index=self.index_answer(),
             facets=facets,
             next=write_cursor(hits.next, request),
@@ -263,7 +263,7 @@ class SearchService:
             return self._combined_query(request, upload, watch, across)
         if request.item is not None:
             return self._item_query(request.item)
-        if upload is None and request.image is None and request.url is None and request.vector is None:
+        if upload is None and all(getattr(request, name) is None for name in PICTURE_OF):
             return Query(vector=np.empty(0, np.float32))
         query = self.queries.query(request, upload, watch, closer=across is not None)
         closer = query if request.vector is not None else query.closer
@@ -282,9 +282,10 @@ class SearchService:
     ) -> Query:
         """The query of several pictures; that of the first unsafe one, if there is any."""
         asked: list[tuple[SearchRequest, bytes | None, float]] = [
-            (SearchRequest(**{name: getattr(e, name) for name in PICTURE}), None, e.weight) for e in request.examples
+            (SearchRequest(**{name: getattr(e, name) for name in (*EXAMPLE_OF, "box")}), None, e.weight)
+            for e in request.examples
         ]
-        if upload is not None or any(getattr(request, name) is not None for name in PICTURE[:4]):
+        if upload is not None or any(getattr(request, name) is not None for name in PICTURE_OF):
             asked.insert(0, (msgspec.structs.replace(request, examples=()), upload, 1.0))
         is_one = sum(weight != 0 for _, _, weight in asked) == 1
         # Several are compared by the catalogue's own look: what is known of the gap is of single photos.
