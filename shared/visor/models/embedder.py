@@ -25,6 +25,7 @@ from visor.models.description import (
 )
 from visor.models.runtime import Vector, open_runtime
 from visor.models.store import NetworkFile, check_file, label_words, model_directory, read_manifest
+from visor.models.text_encoder import TextEncoder
 from visor.schema.items import Label, Safety
 from visor.schema.labels import short_name
 from visor.settings import Settings
@@ -91,6 +92,10 @@ class Embedder:
         each = max(1, threads // len(self._networks))
         self._single = RunnerPool(self._networks, count=max(1, threads // each), threads=each)
         self._many = self._single if each == 1 else RunnerPool(self._networks, count=threads, threads=1)
+        self._words = {
+            name.rpartition("/")[0]: np.load(path) for name, (path, _) in self._files.items() if name.endswith("/words")
+        }
+        self._texts = {name: self._text_encoder(name) for name in self._words}
 
     def embed(self, images: Sequence[Image.Image]) -> Embedded:
         """Vectors, labels and safety of RGB pictures of any size, in their order."""
@@ -103,6 +108,42 @@ class Embedder:
         seen, closer = self._single.see_closer(image)
         both = [one if more is None else one.mean(more) for one, more in zip(seen, closer, strict=True)]
         return self._embedded([seen]), self._embedded([both])
+
+    def embed_text(self, texts: Sequence[str]) -> Vector:
+        """Texts as (n, dimension) float32, rows of unit length: the dot product with a picture's vector tells how well
+        it fits. It is smaller than that of two pictures.
+
+        Raises:
+            ModelError: The model reads no words.
+        """
+        if not texts:
+            return np.zeros((0, self.dimension), np.float32)
+        return self._of_texts(lambda name: self._texts[name](texts))
+
+    def embed_wish(self, text: str) -> Vector:
+        """What sets a text apart from others, (dimension,) float32: to be added to what pictures have in common."""
+        wish: Vector = self._of_texts(lambda name: self._texts[name]([text]) - self._words[name][:1])[0]
+        return wish
+
+    def _of_texts(self, vectors_of: Callable[[str], Vector]) -> Vector:
+        """Networks that read no words have nothing in the vector."""
+        if not self.description.reads_words:
+            raise ModelError(
+                f"The model {self.description.name} reads no words",
+                valid='One of kind = "dual" does',
+                remedy="Describe one in visor.toml (docs/models.md), and reindex with it",
+            )
+        named = [(part.network, part.weight) for part in self.description.parts if part.weight > 0]
+        given = {one.name: vectors_of(one.name) * np.float32(w) for one, w in named if one.name in self._texts}
+        count = len(next(iter(given.values())))
+        nothing = ((one.name, np.zeros((count, one.dimension), np.float32)) for one, _ in named)
+        joined = np.hstack([given.get(name, zeros) for name, zeros in nothing])
+        unit: Vector = joined / np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), np.float32(1e-12))
+        return unit
+
+    def _text_encoder(self, name: str) -> TextEncoder:
+        path, file = self._files[f"{name}/text"]
+        return TextEncoder(path, self._files[f"{name}/tokenizer"][0], file.outputs[0])
 
     def _embedded(self, seen: Sequence[list[_Seen]]) -> Embedded:
         return Embedded(
@@ -124,7 +165,15 @@ class Embedder:
 
     def _head(self, seen: list[_Seen], kind: str) -> Vector | None:
         parts = zip(self.description.parts, seen, strict=True)
-        return next((one.head for part, one in parts if part.network.head == kind), None)
+        for part, one in parts:
+            if part.network.head == kind:
+                return one.head if part.network.weights != "dual" else self._compared(part.network, one.taps[0])
+        return None
+
+    def _compared(self, network: Network, picture: Vector) -> Vector:
+        """Probabilities of labels that a picture is compared with."""
+        scale = network.given.logit_scale if network.given else 1.0
+        return probabilities(self._words[network.name][1:] @ _unit(picture) * np.float32(scale), logits=True)
 
     def _labels(self, seen: list[_Seen]) -> tuple[Label, ...]:
         head = self._head(seen, "labels")
@@ -225,7 +274,7 @@ class _Runner:
         self._network, self._how = network, network.preprocessing
         self._runtime = open_runtime(path, threads=threads)
         self._is_ours = not file.outputs
-        count, has_head = len(network.taps), network.head is not None
+        count, has_head = len(network.taps), network.gives_head
         maps = sum(tap.edge > 0 for tap in network.taps)
         if self._is_ours and len(self._runtime.outputs) != count + has_head + maps:
             raise ModelError(
@@ -245,14 +294,14 @@ class _Runner:
             values = self._outputs_of(prepare(image, self._how, view), maps)
             means = [a + b for a, b in zip(means, values, strict=True)] if means else values
         means = [total / np.float32(len(views)) for total in means]
-        count, has_head = len(self._network.taps), self._network.head is not None
+        count, has_head = len(self._network.taps), self._network.gives_head
         head = means[count] if has_head else None
         return _Seen(taps=means[:count], head=head, maps=means[count + has_head :])
 
     def _outputs_of(self, picture: Vector, maps: bool) -> list[Vector]:
         """Pooled taps, the head, and the feature maps if they are wanted, of one prepared picture."""
         given = picture.transpose(2, 0, 1) if self._is_planar else picture
-        taps, has_head = self._network.taps, self._network.head is not None
+        taps, has_head = self._network.taps, self._network.gives_head
         if self._is_ours:
             wanted = self._outputs if maps else self._outputs[: len(taps) + has_head]
             return [values[0] for values in self._runtime.run([given[None]], wanted)]
