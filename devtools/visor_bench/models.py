@@ -25,9 +25,10 @@ from visor.models.embedder import Embedder
 from visor.settings import Settings
 from visor_bench.confidence import SPLITS, run_trial, splits_of, summary
 from visor_bench.copies import measure as measure_copies
-from visor_bench.embed import _process, _timed, jpeg
+from visor_bench.embed import _process, jpeg
 from visor_bench.gap import FILE, FOLDER, both_halves, figures, index_of
 from visor_bench.life import drawings_and_photos
+from visor_bench.look import timed
 from visor_bench.packshots import articles_of, photos_of
 
 LOOKS = 15
@@ -110,7 +111,7 @@ def costs(settings: Settings, directory: Path) -> dict[str, Any]:
     took: dict[int, list[float]] = {threads: [] for threads in embedders}
     for _ in range(LOOKS + 1):
         for threads, embedder in embedders.items():
-            took[threads].append(_timed(lambda embedder=embedder: embedder.embed([pixels]))[0])  # type: ignore[misc]
+            took[threads].append(timed(lambda embedder=embedder: embedder.embed([pixels]))[0])
     return {
         "dimension": plan["vector_numbers"],
         "file_mb": round(plan["model_bytes"] / 1e6, 1),
