@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def costs(settings: Settings, directory: Path) -> dict[str, Any]:
     took: dict[int, list[float]] = {threads: [] for threads in embedders}
     for _ in range(LOOKS + 1):
         for threads, embedder in embedders.items():
-            took[threads].append(timed(lambda embedder=embedder: embedder.embed([pixels]))[0])
+            took[threads].append(timed(partial(embedder.embed, [pixels]))[0])
     return {
         "dimension": plan["vector_numbers"],
         "file_mb": round(plan["model_bytes"] / 1e6, 1),
