@@ -117,7 +117,7 @@ variable "freshness_s" {
 variable "embed_attempts_max" {
   type        = number
   default     = 5
-  description = "Tries of a batch before it becomes a dead letter. A delivery that finds every instance busy is no try."
+  description = "Tries of a batch, until items that cannot be fetched count as failed and a batch that crashes is a dead letter. A delivery that finds every instance busy is no try."
 
   validation {
     condition     = var.embed_attempts_max >= 1 && var.embed_attempts_max <= 50 && floor(var.embed_attempts_max) == var.embed_attempts_max

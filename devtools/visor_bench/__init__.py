@@ -17,6 +17,7 @@ BENCHES = {
     "operations": "Operations of the free tier that each step uses.",
     "packshots": "Phone photos asked for in a shop's packshots: what is found, hidden and claimed.",
     "peers": "Visor and what else there is on the same vectors.",
+    "soak": "An hour of `visor serve` under mixed load, beside crawls, merges and a reindex: errors and memory.",
     "search": "Latency, recall, memory and size of one index.",
     "serve": "Searches a second of a server, and how long each takes, with more and more clients.",
 }

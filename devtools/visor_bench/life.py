@@ -26,10 +26,7 @@ def life_command(queries: Path, map_file: Path, as_json: bool) -> None:
     What photos look like is learned from half of all of them, whatever they show, and the other half is asked for.
     """
     settings = Settings.read()
-    articles = drawings(ensure_demo_pictures(settings.home, say))
-    patterns = msgspec.json.decode(map_file.read_bytes(), type=dict[str, str])
-    right = {kind: frozenset(a.id for a in articles if re.search(p, a.title)) for kind, p in patterns.items()}
-    photos = [Photo(path, kind, right.get(kind, frozenset())) for path, kind in labelled_files(queries)]
+    articles, photos = drawings_and_photos(queries, map_file, settings)
     with index_of(articles, settings) as bench:
         asked, before, learned = both_halves(bench, photos)
     measured = figures(asked)
@@ -46,6 +43,14 @@ def life_command(queries: Path, map_file: Path, as_json: bool) -> None:
         return
     for name, value in document.items():
         click.echo(f"{name:32} {value}")
+
+
+def drawings_and_photos(queries: Path, map_file: Path, settings: Settings) -> tuple[list[Article], list[Photo]]:
+    """The demo's catalogue, and all photos with what is right for them: nothing for kinds that the map leaves out."""
+    articles = drawings(ensure_demo_pictures(settings.home, say))
+    patterns = msgspec.json.decode(map_file.read_bytes(), type=dict[str, str])
+    right = {kind: frozenset(a.id for a in articles if re.search(p, a.title)) for kind, p in patterns.items()}
+    return articles, [Photo(path, kind, right.get(kind, frozenset())) for path, kind in labelled_files(queries)]
 
 
 def drawings(catalogue: DemoCatalogue) -> list[Article]:

@@ -216,8 +216,8 @@ export interface components {
     schemas: {
         /**
          * SearchRequest
-         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which
-         *         picture to search for; `text` and `examples` go with it or stand alone. Something must be given.
+         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which picture
+         *         to search for; `text` and `examples` go with it or stand alone. Something must be given.
          *
          *         The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
          *         this document without an image.

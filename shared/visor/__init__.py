@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "visor.errors": "BadRequest Conflict CorruptObject DeployError DropItem EmbedCrashed FetchFailed FetchRefused "
-    "FetchUnavailable Forbidden FormatError HostDead ImageError KeyRequired ModelError ModelNotBuilt "
+    "FetchUnavailable Forbidden FormatError HostDead HostPaused ImageError KeyRequired ModelError ModelNotBuilt "
     "NewerFormat NotConfigured NotFound NothingToCompare QuotaReached RequestError RequestTooLarge "
     "RequestTooSlow SettingsError SourceError SourceUnavailable StoreError StoreUnavailable "
     "UndecodableImage UndecodableNow UnknownHandle UnknownItem UnsafeImage UnsupportedMediaType VisorError "

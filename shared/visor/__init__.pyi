@@ -12,6 +12,7 @@ from visor.errors import FetchUnavailable as FetchUnavailable
 from visor.errors import Forbidden as Forbidden
 from visor.errors import FormatError as FormatError
 from visor.errors import HostDead as HostDead
+from visor.errors import HostPaused as HostPaused
 from visor.errors import ImageError as ImageError
 from visor.errors import KeyRequired as KeyRequired
 from visor.errors import ModelError as ModelError
@@ -31,6 +32,7 @@ from visor.errors import StoreError as StoreError
 from visor.errors import StoreUnavailable as StoreUnavailable
 from visor.errors import UndecodableImage as UndecodableImage
 from visor.errors import UndecodableNow as UndecodableNow
+from visor.errors import UnknownHandle as UnknownHandle
 from visor.errors import UnknownItem as UnknownItem
 from visor.errors import UnsafeImage as UnsafeImage
 from visor.errors import UnsupportedMediaType as UnsupportedMediaType

@@ -8,6 +8,7 @@
     │   ├── FetchRefused              its address is not one that Visor fetches (scheme, private network, too many hops)
     │   ├── FetchFailed               its origin said no for good (404, 403, not a picture, too large)
     │   ├── FetchUnavailable          its origin did not answer, for now (retriable)
+    │   │   ├── HostPaused            … because its host wants to be left alone for a while: it was not asked
     │   │   └── HostDead              … because its host did not, again and again
     │   ├── UndecodableImage          its bytes are no picture that Visor decodes
     │   │   └── UndecodableNow        … which says little about the next try: an HTML page, nothing, too little memory
@@ -110,6 +111,10 @@ class FetchUnavailable(ImageError):
     def __init__(self, found: str, *, valid: str = "", remedy: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(found, valid=valid, remedy=remedy)
         self.retry_after_s = retry_after_s
+
+
+class HostPaused(FetchUnavailable):
+    """It was not asked: its host wants to be left alone for a while."""
 
 
 class HostDead(FetchUnavailable):

@@ -15,11 +15,20 @@ from visor import errors
 
 ERRORS = [
     *("BadRequest", "Conflict", "CorruptObject", "DeployError", "DropItem", "EmbedCrashed", "FetchFailed"),
-    *("FetchRefused", "FetchUnavailable", "Forbidden", "FormatError", "HostDead", "ImageError", "KeyRequired"),
+    *(
+        "FetchRefused",
+        "FetchUnavailable",
+        "Forbidden",
+        "FormatError",
+        "HostDead",
+        "HostPaused",
+        "ImageError",
+        "KeyRequired",
+    ),
     *("ModelError", "ModelNotBuilt", "NewerFormat", "NotConfigured", "NotFound", "NothingToCompare", "QuotaReached"),
     *("RequestError", "RequestTooLarge", "RequestTooSlow", "SettingsError", "SourceError"),
-    *("SourceUnavailable", "StoreError", "StoreUnavailable", "UndecodableImage", "UndecodableNow", "UnknownItem"),
-    *("UnsafeImage", "UnsupportedMediaType", "VisorError", "WeightsUnavailable"),
+    *("SourceUnavailable", "StoreError", "StoreUnavailable", "UndecodableImage", "UndecodableNow", "UnknownHandle"),
+    *("UnknownItem", "UnsafeImage", "UnsupportedMediaType", "VisorError", "WeightsUnavailable"),
 ]
 NAMES = [
     *(

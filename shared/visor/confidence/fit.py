@@ -26,7 +26,7 @@ from visor.confidence.features import (
     features,
     first_log_odds,
 )
-from visor.confidence.model import Calibration
+from visor.confidence.model import FIRST_INTERCEPT, FIRST_SLOPE, Calibration
 from visor.index.format.container import Array, unit
 from visor.near_duplicates.thresholds import COPY
 
@@ -65,6 +65,8 @@ catalogue's own spread."""
 BIAS_CORRECTION = 0.2
 """Log-odds by which strangers are likelier than comparisons make them: held-out groups stand apart, where kinds run
 together, and the share of strangers from elsewhere, which is reckoned with while searching, is never quite 0."""
+GROUPED_WITH_NEAREST = 1.0
+"""Log-odds by which an image's nearest is likelier of its group than of its kind: groups are made of what is near."""
 NONE_REJECTED: Array = np.empty((0, len(FEATURES)))
 REJECTED_WEIGHT = 3
 REJECTED_MAX = 0.5
@@ -127,7 +129,7 @@ def fit(
     drawn = unit(unit(sample.vectors[some]) - mean)
     similarities = centred_similarities(sample.vectors, mean, drawn)
     different = (some != np.arange(n)[:, None]) & (sample.vectors @ unit(sample.vectors[some]).T < COPY)
-    own, strange, first = [], [], []
+    own, strange, first, alike = [], [], [], []
     for i, one in enumerate(near):
         others = row_groups[rows.places(one.rows)] != groups[i]
         foreign = different[i] & (groups[some] != groups[i])
@@ -135,6 +137,7 @@ def fit(
             around = _around(one, rows, sample, i, _sampled(similarities[i], drawn, different[i]))
             own.append(features(around, mean))
             first.append(first_log_odds(around, mean, images))
+            alike.append(not others[0])
         if others.sum() >= 2:
             sampled = _sampled(similarities[i], drawn, foreign)
             strange.append(features(_around(one, rows, sample, i, sampled, others), mean))
@@ -142,7 +145,32 @@ def fit(
         return Calibration()
     fitted = _fitted(np.stack(own), np.stack(strange), sample, mean, space, clearness, rejected)
     centre, spread = float(np.median(first)), max(float(np.std(first)), 1e-3)
-    return msgspec.structs.replace(fitted, first_centre=round(centre, 6), first_spread=round(spread, 6), images=images)
+    slope, intercept = _first((np.array(first) - centre) / spread, np.array(alike), clarity(clearness))
+    return msgspec.structs.replace(
+        fitted,
+        first_centre=round(centre, 6),
+        first_spread=round(spread, 6),
+        first_slope=round(slope, 4),
+        first_intercept=round(intercept, 4),
+        images=images,
+    )
+
+
+def clarity(clearness: float) -> float:
+    """How far groups of this silhouette are to be believed, 0 to 1."""
+    return float(np.clip((clearness - CLUSTER_WEIGHT_FROM) / (CLUSTER_WEIGHT_FULL - CLUSTER_WEIGHT_FROM), 0, 1))
+
+
+def _first(odds: Array, alike: Array, trust: float) -> tuple[float, float]:
+    """Slope and intercept of `Calibration.first_if_held`, from standardised log-odds (n,) of images left out and which
+    of their nearest are of the same group (n,), as far as groups are to be trusted."""
+    slope, intercept = FIRST_SLOPE, 0.0
+    if alike.any() and not alike.all():
+        slope, intercept = logistic(odds[alike, None], odds[~alike, None], np.array([FIRST_SLOPE]), RIDGE)
+    # `logistic` weighs both sides alike, but far more are right than wrong.
+    intercept += np.log((alike.sum() + 1) / ((~alike).sum() + 1)) - GROUPED_WITH_NEAREST
+    mixed = trust * np.array([slope, intercept]) + (1 - trust) * np.array([FIRST_SLOPE, FIRST_INTERCEPT])
+    return float(mixed[0]), float(mixed[1])
 
 
 def _fitted(
@@ -165,8 +193,7 @@ def _fitted(
         # With fixed weights, what somebody rejected moves the intercept.
         without = logistic(held, strangers[: len(strange)], default[:-1], FIXED)[-1]
         default[-1] += logistic(held, strangers, default[:-1], FIXED)[-1] - without
-    clarity = (clearness - CLUSTER_WEIGHT_FROM) / (CLUSTER_WEIGHT_FULL - CLUSTER_WEIGHT_FROM)
-    weight = CLUSTER_WEIGHT_MAX * float(np.clip(clarity, 0, 1))
+    weight = CLUSTER_WEIGHT_MAX * clarity(clearness)
     weights = weight * learned + (1 - weight) * default
     weights[-1] -= BIAS_CORRECTION
     scores = strangers @ weights[:-1] + weights[-1]

@@ -48,8 +48,8 @@ STRANGERS_KNOWN = 20.0
 SCORE_EDGES = np.arange(-12.0, 12.5, 1.0)
 """Edges of the bins in which scores of searches are counted; the outer bins take what lies beyond."""
 FIRST_SLOPE, FIRST_INTERCEPT = 0.8, 1.2
-"""Log-odds that a first match is right, over its log-odds among all in units of the catalogue's own spread: the least
-over-sure on clothing and on groceries."""
+"""Log-odds that a first match is right if the catalogue holds what was asked for, over its log-odds among all in units
+of the catalogue's own spread: on clothing. Where groups are clear, as on groceries, a merge learns both from them."""
 JUDGED = 24
 """Results of an answer that are judged one by one: two pages."""
 SHORT_FROM = 2.0
@@ -103,6 +103,8 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Median of `features.first_log_odds` over the catalogue's own images, each left out …"""
     first_spread: float = 0.0
     """… and their standard deviation; 0 where that was not measured."""
+    first_slope: float = FIRST_SLOPE
+    first_intercept: float = FIRST_INTERCEPT
     across: Across | None = None
     """What is known of visitors' photos; None before a merge that knows of looks."""
 
@@ -169,33 +171,31 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
             far = (elsewhere + STRANGERS_KNOWN * OUT_OF_DOMAIN_SHARE) / (near + elsewhere + STRANGERS_KNOWN)
         return round(min(float(far), OUT_OF_DOMAIN_MAX), 4)
 
-    def first(self, around: Neighbourhood, held: float) -> float | None:
-        """Confidence in [0, 1] that the nearest row is right; None where that was not fitted.
-
-        Args:
-            held: Confidence that the catalogue holds what was asked for; where it does not, nothing is right.
-        """
+    def first_if_held(self, around: Neighbourhood) -> float | None:
+        """Probability that the nearest row is right if the catalogue holds it; None where that was not fitted."""
         if not self.first_spread or len(around.query) != len(self.mean_vector) or not len(around.rows):
             return None
         odds = first_log_odds(around, self.mean_vector, self.images)
-        first = sigmoid(FIRST_INTERCEPT + FIRST_SLOPE * (odds - self.first_centre) / self.first_spread)
-        return first if held >= CONFIDENT else min(first, held)
+        return sigmoid(self.first_intercept + self.first_slope * (odds - self.first_centre) / self.first_spread)
 
-    def confidences(self, around: Neighbourhood, ranks: Sequence[int]) -> list[float]:
-        """Confidence in [0, 1] of each result: that of the answer if there were none nearer.
+    def confidences(self, around: Neighbourhood, ranks: Sequence[int], held: float) -> list[float]:
+        """Confidence in [0, 1] of each result: of the first that it is right, of others what the answer's would be if
+        there were none nearer. Results look like pictures of the same shop, wherever the query is from.
 
-        It never rises from one result to the next. How right it is: docs/benchmarks-confidence.md.
+        It never rises from one result to the next, nor above `held`. How right it is: docs/benchmarks-confidence.md.
 
         Args:
             around: As for `score`.
             ranks: Of each result in `around`, rising; results behind its end have the confidence of the last.
+            held: Confidence that the catalogue holds what was asked for.
         """
-        found, least = [], 1.0
+        found, least = [], held
         for number, rank in enumerate(ranks):
             if number < JUDGED and len(around.rows) > (rank if number else 0):
                 at = min(rank, len(around.rows) - 1)
+                first = self.first_if_held(around) if at == 0 else None
                 rest = replace(around, rows=around.rows[at:], labels=around.labels[at:])
-                least = min(least, self.confidence(self.score(rest)))
+                least = min(least, sigmoid(self.score(rest)) if first is None else held * first)
             found.append(least)
         return found
 
@@ -248,11 +248,8 @@ class ConfidenceEstimator:
         calibration = self._context.calibration(hits.nearest.snapshot.manifest)
         around = self._context.neighbourhood(hits.nearest, query_labels)
         score = calibration.score(around)
-        held, matches = calibration.confidence(score), calibration.confidences(around, ranks)
-        first = calibration.first(around, held) if ranks[0] == 0 else None
-        if first is not None:
-            matches = [first, *(min(first, confidence) for confidence in matches[1:])]
-        return Judgement(held, CONFIDENT, matches, score)
+        held = calibration.confidence(score)
+        return Judgement(held, CONFIDENT, calibration.confidences(around, ranks, held), score)
 
     def of_picture(self, nearest: NearestRows, vector: Array, labels: tuple[Sequence[str], Sequence[str]]) -> float:
         """Confidence that a picture would have as a match of a query if the index held it.
@@ -268,9 +265,8 @@ class ConfidenceEstimator:
         known = [*around.labels[:rank], labels[1], *around.labels[rank:]]
         around = replace(around, rows=np.insert(around.rows, rank, row, axis=0), labels=known)
         calibration = self._context.calibration(nearest.snapshot.manifest)
-        confidence = calibration.confidences(around, range(rank + 1))[rank]
-        first = calibration.first(around, calibration.confidence(calibration.score(around)))
-        return confidence if first is None else first if rank == 0 else min(first, confidence)
+        held = calibration.confidence(calibration.score(around))
+        return calibration.confidences(around, range(rank + 1), held)[rank]
 
     def features(self, hits: Hits) -> tuple[float, ...]:
         """What an answer was judged by, to learn from at the next merge; nothing where it was not fitted."""

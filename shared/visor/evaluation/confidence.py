@@ -16,7 +16,8 @@ from visor.index.format.container import Array, unit
 
 
 def first_confidences(catalogue: EmbeddedFolder, queries: EmbeddedFolder | None) -> tuple[Array, NDArray[np.bool_]]:
-    """The confidence (q,) in each query's nearest picture of a catalogue, and which of these have the query's kind.
+    """The confidence (q,) in each query's nearest picture of a catalogue, which holds what is asked for, and which of
+    these have the query's kind.
 
     Args:
         queries: None: the catalogue's own pictures, each left out in turn.
@@ -24,16 +25,10 @@ def first_confidences(catalogue: EmbeddedFolder, queries: EmbeddedFolder | None)
     calibration, asked = fitted(catalogue), queries or catalogue
     likely, right = [], []
     for around, of_kind in surroundings(catalogue, asked, calibration, leave_out=queries is None):
-        likely.append(first_of(calibration, around))
+        first = calibration.first_if_held(around)
+        likely.append(calibration.confidence(calibration.score(around)) if first is None else first)
         right.append(of_kind[0])
     return np.array(likely), np.array(right)
-
-
-def first_of(calibration: Calibration, around: Neighbourhood) -> float:
-    """The confidence in the first match."""
-    held = calibration.confidence(calibration.score(around))
-    first = calibration.first(around, held)
-    return held if first is None else first
 
 
 def fitted(catalogue: EmbeddedFolder) -> Calibration:

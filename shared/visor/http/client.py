@@ -198,7 +198,7 @@ class Fetcher:
         if isinstance(error, FetchUnavailable):
             wait_s = error.retry_after_s
             if response.status_code == 429 or (response.status_code == 503 and wait_s is not None):
-                self._throttle.refused(host, wait_s, pause_max_s)
+                error.retry_after_s = self._throttle.refused(host, wait_s, pause_max_s)
         raise error
 
 

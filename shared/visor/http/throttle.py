@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
 
-from visor.errors import FetchUnavailable, HostDead
+from visor.errors import FetchUnavailable, HostDead, HostPaused
 
 PAUSE_MAX_S = 3600.0
 """Longest pause that a host can ask for, so that no header silences it forever."""
@@ -73,15 +73,18 @@ class HostThrottle:
             self._paused_until = {h: t for h, t in self._paused_until.items() if t > now}
             self._paused_until[host] = max(until, self._paused_until.get(host, 0.0))
 
-    def refused(self, host: str, wait_s: float | None, most_s: float = PAUSE_MAX_S) -> None:
+    def refused(self, host: str, wait_s: float | None, most_s: float = PAUSE_MAX_S) -> float:
         """Note that `host` asked to be left alone, for `wait_s` if it said so, `most_s` at most. Answers to one burst
-        count as one."""
+        count as one. Returns the seconds that it asked for, or is given if it named none."""
         with self._changed:
-            if wait_s is None and self._paused_until.get(host, 0.0) > time.monotonic():
-                return
+            left_s = self._paused_until.get(host, 0.0) - time.monotonic()
+            if wait_s is None and left_s > 0:
+                return left_s
             self._refused[host] += 1
-            growing_s = PAUSE_UNNAMED_S * 2.0 ** min(self._refused[host] - 1, 10)
-        self.pause(host, min(growing_s if wait_s is None else wait_s, most_s))
+            if wait_s is None:
+                wait_s = min(PAUSE_UNNAMED_S * 2.0 ** min(self._refused[host] - 1, 10), most_s)
+        self.pause(host, min(wait_s, most_s))
+        return wait_s
 
     def served(self, host: str) -> None:
         """Note that `host` gave what it was asked for."""
@@ -109,7 +112,7 @@ class HostThrottle:
         if left > 0:
             dead = self._failed[host] >= DEAD_AFTER
             why = "could not be connected to again and again, and is left alone" if dead else "asked to be left alone"
-            raise (HostDead if dead else FetchUnavailable)(
+            raise (HostDead if dead else HostPaused)(
                 f"{host} {why} for another {left:.0f} s",
                 remedy="Try again after that",
                 retry_after_s=left,

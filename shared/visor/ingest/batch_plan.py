@@ -97,6 +97,8 @@ class BatchPlan:
     updates: list[Change] = field(default_factory=list)
     deletes: list[Change] = field(default_factory=list)
     failures: list[tuple[Change, ImageError]] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
+    """Items that are newer, or deleted: their failures, which may have been recorded after that, are of the past."""
 
     @property
     def changes_done(self) -> int:
@@ -118,9 +120,10 @@ class BatchPlan:
 
     def mark(self, change: Change) -> Put:
         """The write, before an item is embedded alone, that its process ended meanwhile."""
-        self.failed_before[change.item.id] = Document(key=change.item.id, data={"version": change.version}, revision=1)
         ended = EmbedCrashed("The process ended while it was embedded", remedy="Look at the image: memory may lack")
-        return _put(FAILURES, change.item.id, as_document(self._failure(change, ended, self.now)))
+        data = as_document(self._failure(change, ended, self.now))
+        self.failed_before[change.item.id] = Document(key=change.item.id, data=data, revision=1)
+        return _put(FAILURES, change.item.id, data)
 
     def put_item(self, item: str, data: Mapping[str, object]) -> Put:
         """The write of an item's document. For a new one, the guard needs no second read."""
@@ -140,6 +143,7 @@ class BatchPlan:
             hopeless = change.action != "delete" and self.failed_version(change.item.id) >= change.version
             if superseded or hopeless:
                 self.report.already_done += 1
+                self.superseded += [change.item.id] if stored > change.version else []
             elif change.action == "delete":
                 self.deletes.append(change)
             elif change.action == "update" and live and same_model and _same_image(document, change.item):
@@ -175,9 +179,10 @@ class BatchPlan:
             facets = FacetRow.of(change.item, indexed.labels, (indexed.width, indexed.height))
             updates.append(FacetUpdate(id=change.item.id, version=change.version, facets=facets))
         for change, exc in self.failures:
-            writes.append(_put(FAILURES, change.item.id, as_document(self._failure(change, exc, now))))
-            self.report.unavailable += exc.retriable
-            self.report.failed += not exc.retriable
+            failure = self._failure(change, exc, now)
+            writes.append(_put(FAILURES, change.item.id, as_document(failure)))
+            self.report.unavailable += failure.retriable
+            self.report.failed += not failure.retriable
             if isinstance(exc, UnsafeImage) and 0 <= self.stored_version(change.item.id) < change.version:
                 # Any other failure leaves the older picture searchable: the link check finds out whether it is gone.
                 tombstones.append(Tombstone(id=change.item.id, version=change.version))
@@ -186,11 +191,13 @@ class BatchPlan:
             if image.blank is not None:
                 failure = self._failure(image.change, nothing_to_compare(image.blank), now)
                 writes.append(_put(FAILURES, image.change.item.id, as_document(failure)))
-        done = [image.change for image in self.images if image.blank is None] + self.deletes
+        done = {image.change.item.id: image.change.version for image in self.images if image.blank is None}
+        done |= {change.item.id: change.version for change in self.deletes}
+        done |= {key: self.stored_version(key) - 1 for key in self.superseded}
         writes += [
-            Delete(collection=FAILURES, key=c.item.id, field="version", value=c.version)
-            for c in done
-            if c.item.id in self.failed_before
+            Delete(collection=FAILURES, key=key, field="version", value=version)
+            for key, version in done.items()
+            if key in self.failed_before
         ]
         if shard or updates or tombstones:
             commit = ShardCommit(
@@ -234,7 +241,7 @@ class BatchPlan:
     def _failure(self, change: Change, exc: ImageError, now: datetime) -> Failure:
         before = self.failed_before.get(change.item.id)
         is_same = before is not None and before.data["version"] == change.version
-        tries = before.data.get("tries", 1) + (self.attempt == 1) if before is not None and is_same else 1
+        tries = before.data.get("tries", 1) + bool(before.data.get("again")) if before is not None and is_same else 1
         pause = timedelta(days=min(2 ** (tries - 1), PAUSE_DAYS_MAX))
         return Failure(
             item=change.item.id,
@@ -244,7 +251,8 @@ class BatchPlan:
             batch=self.batch.id,
             code=exc.code,
             reason=str(exc),
-            retriable=exc.retriable,
+            # The last try leaves it to the crawl at `next_at`: an origin that is away is no fault of the batch.
+            retriable=exc.retriable and self.attempt < self.settings.embed_attempts_max,
             at=now.isoformat(timespec="seconds"),
             model=self.model,
             wanted=None if isinstance(exc, NothingToCompare) else _writable(change.item),

@@ -20,7 +20,15 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from visor.errors import Conflict, EmbedCrashed, FetchUnavailable, ImageError, UnsafeImage, VisorError
+from visor.errors import (
+    Conflict,
+    EmbedCrashed,
+    FetchUnavailable,
+    HostPaused,
+    ImageError,
+    UnsafeImage,
+    VisorError,
+)
 from visor.free_tier.quota import Meter
 from visor.imaging.colour_signature import colour_signature
 from visor.imaging.content import ITEM_INNER_MIN, content_of
@@ -47,6 +55,8 @@ ALONE_FROM = 3
 """Attempt from which the items of a batch are embedded one by one: its process has ended twice."""
 OURS = (VisorError, OSError, MemoryError)
 """What stops a whole delivery: it says nothing about an item."""
+PAUSE_WAITED_S = 300.0
+"""A host that wants to be left alone for no longer is waited for; a longer pause counts as a try."""
 EMBED_AT_ONCE = 4
 """Images embedded at once while others still download."""
 
@@ -55,6 +65,8 @@ class BatchIncomplete(FetchUnavailable):
     """Part of a batch has to be delivered again because an origin did not answer. The rest is committed."""
 
     code = "batch_incomplete"
+    counts = True
+    """False: the try embedded something, or asked no origin because all want to be left alone for now."""
 
 
 class _Decoded(NamedTuple):
@@ -102,7 +114,8 @@ class BatchEmbedder:
 
         Raises:
             CorruptObject: The message does not hold a batch. Retrying does not help; it belongs to the dead letters.
-            BatchIncomplete: Some origins did not answer; the rest is committed. Deliver again later.
+            BatchIncomplete: Some origins did not answer; the rest is committed. Deliver again later. After the last try
+                of `embed_attempts_max` these items are recorded as failed instead.
             StoreUnavailable: A store did not answer; deliver again later.
             Conflict: Other deliveries kept writing the same items; deliver again later.
         """
@@ -117,12 +130,15 @@ class BatchEmbedder:
         if report.unavailable:
             late = [e for plan in plans for _, e in plan.failures if e.retriable]
             waits = [e.retry_after_s or 0 for e in late if isinstance(e, FetchUnavailable)]
-            raise BatchIncomplete(
+            incomplete = BatchIncomplete(
                 f"{report.unavailable} of {len(batch.changes)} pictures of batch {batch.id} cannot be fetched now",
                 valid=f"The first of them: {late[0].found}",
                 remedy="The queue delivers the batch again; what was embedded is not embedded twice",
                 retry_after_s=max(waits, default=0) or None,
             )
+            unasked = all(isinstance(e, HostPaused) for e in late) and max(waits) <= PAUSE_WAITED_S
+            incomplete.counts = not (report.embedded or unasked)
+            raise incomplete
         return report
 
     def _plans(self, batch: Batch, attempt: int) -> Iterator[BatchPlan]:

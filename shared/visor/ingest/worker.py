@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from visor.errors import CorruptObject, FormatError, ImageError, StoreUnavailable, VisorError
+from visor.errors import CorruptObject, FormatError, ImageError, VisorError
 from visor.ingest.batch_plan import EmbedReport
-from visor.ingest.embed import OURS, BatchEmbedder
+from visor.ingest.embed import OURS, BatchEmbedder, BatchIncomplete
 from visor.schema.collections import TRIES
 from visor.storage import Stores
 from visor.storage.documents import Delete, Put
@@ -26,6 +26,8 @@ BACK_OFF_MAX_S = 300.0
 OURS_MAX = 5
 """Times in a row that something of ours fails, until `drain` gives up: a store that is away, a full disk."""
 POLL_S = 0.25
+DELIVERIES_MAX = 90
+"""From this delivery on each try is the last: Pub/Sub itself gives up after 100."""
 CRAWL_EVERY_S, WORKER_PAUSE_S, MERGE_LOOK_S = 60.0, 30.0, 15.0
 """How often `Scheduler` looks for due sources and for something to merge; its pause after an error of the worker."""
 MERGE_AFTER = 5_000
@@ -109,15 +111,15 @@ class Worker:
         except VisorError as exc:
             wait_s = getattr(exc, "retry_after_s", None) or BACK_OFF_S * 2 ** (message.attempt - 1)
             LOG.warning("Message %s, attempt %d: %s", message.id, message.attempt, exc)
-            is_ours = not isinstance(exc, ImageError | FormatError)
-            self.queue.release(message, delay_s=min(wait_s, BACK_OFF_MAX_S), why=str(exc), counts=not is_ours)
-            self._ours, self._why = self._ours + is_ours, str(exc)
+            counts = _counts(exc)
+            self.queue.release(message, delay_s=min(wait_s, BACK_OFF_MAX_S), why=str(exc), counts=counts)
+            self._ours += not counts and not isinstance(exc, BatchIncomplete)
+            self._why = str(exc)
             if until_empty and self._ours >= OURS_MAX:
                 raise
             return
         except Exception as exc:
-            is_ours = isinstance(exc, OURS)
-            self.queue.release(message, delay_s=BACK_OFF_S, why=f"{type(exc).__name__}: {exc}", counts=not is_ours)
+            self.queue.release(message, delay_s=BACK_OFF_S, why=f"{type(exc).__name__}: {exc}", counts=_counts(exc))
             raise
         self._ours = 0
         self.queue.acknowledge(message)
@@ -179,8 +181,8 @@ class PushedBatches:
     """Embeds what is pushed, and makes a dead letter of a batch that was tried `attempts_max` times.
 
     Pub/Sub counts deliveries, also those for which no instance was free. The tries that ran are counted here: but for
-    the first delivery before each, so that one that ends with its process counts. One during which a store did not
-    answer does not.
+    the first delivery before each, so that one that ends with its process counts. One that fails by something of ours
+    does not (a store that is away, a model that is missing), nor one for which a host wants to be left alone.
     """
 
     def __init__(self, embedder: BatchEmbedder, stores: Stores, attempts_max: int) -> None:
@@ -205,20 +207,20 @@ class PushedBatches:
         if is_counted:
             self._count(key, tries)
         try:
-            report = self.embedder.embed(body, attempt=tries)
+            last = attempt >= DELIVERIES_MAX
+            report = self.embedder.embed(body, attempt=self.attempts_max if last else tries)
         except CorruptObject as exc:
             self._bury(key, body, tries, str(exc))
             return None
-        except StoreUnavailable:
-            if is_counted:
-                with suppress(VisorError):
-                    self._count(key, tries - 1)
-            raise
-        except VisorError as exc:
-            if tries >= self.attempts_max:
+        except (VisorError, OSError) as exc:
+            if not _counts(exc):
+                if is_counted:
+                    with suppress(VisorError):
+                        self._count(key, tries - 1)
+            elif tries >= self.attempts_max:
                 self._bury(key, body, tries, str(exc))
                 return None
-            if not is_counted:
+            elif not is_counted:
                 self._count(key, tries)
             raise
         if is_counted:
@@ -232,3 +234,10 @@ class PushedBatches:
         LOG.error("Batch given up after %d tries: %s", tries, why)
         self.stores.queue.bury(body, attempts=tries, why=why)
         self.stores.documents.commit([Delete(collection=TRIES, key=key)])
+
+
+def _counts(error: Exception) -> bool:
+    """Whether a try that ended so says something about its batch: not if something of ours failed."""
+    if isinstance(error, BatchIncomplete):
+        return error.counts
+    return isinstance(error, ImageError | FormatError) or not isinstance(error, OURS)

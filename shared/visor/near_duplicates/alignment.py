@@ -80,16 +80,15 @@ class Aligner:
     def size_bytes(self) -> int:
         return self.planes.nbytes + PLANE * PLANE + self._small.width * self._small.height
 
-    def _hypotheses(self) -> tuple[Floats, Mask, list[Placement]]:
-        """Templates, their masks, and where the last of them, the rotated ones, lie.
+    def _hypotheses(self) -> tuple[Cells, int, list[Placement]]:
+        """The hypotheses, how many of them are covers, and where those of a rotation lie.
 
-        Made when there is something to align: it takes longer than all else that is known of a query.
-        """
+        Made when there is something to align: it takes longer than all else that is known of a query."""
         luma = self.planes[..., 0]
-        rotated, placements = _rotated(self._small)
-        parts = [*(grid.cells(luma) for grid in _grids()), _covered(luma), _turned(self._square), rotated]
-        templates, masks = (np.concatenate(cells) for cells in zip(*parts, strict=True))
-        return templates, masks, placements
+        covered, (rotated, rotations) = _covered(luma), _rotated(self._small)
+        parts = [*(grid.cells(luma) for grid in _grids()), covered, _turned(self._square), rotated]
+        cells = np.concatenate([templates for templates, _ in parts]), np.concatenate([masks for _, masks in parts])
+        return cells, len(covered[0]), rotations
 
     def best_correlation(self, candidates: Floats, *, enough: float = 1.0) -> Floats:
         """How well candidates fit: the correlation (k,), -1…1, under the best hypothesis of each.
@@ -98,8 +97,7 @@ class Aligner:
             candidates: (k, CELLS * CELLS) float32 luma, 0…255.
             enough: A correlation that need not be made better; those below it but near are refined.
         """
-        templates, masks, _ = self._hypotheses()
-        correlations = correlate(templates, masks, candidates)
+        correlations = correlate(*self._hypotheses()[0], candidates)
         best = correlations.argmax(axis=0)
         found: Floats = correlations.max(axis=0)
         rectangles = _rectangles()
@@ -110,13 +108,13 @@ class Aligner:
 
     def placement(self, candidate: Floats) -> Placement:
         """The best hypothesis of where one candidate, (1, CELLS * CELLS) as for `best_correlation`, lies."""
-        templates, masks, rotations = self._hypotheses()
-        best = int(correlate(templates, masks, candidate)[:, 0].argmax())
+        cells, covered, rotations = self._hypotheses()
+        best = int(correlate(*cells, candidate)[:, 0].argmax())
         rectangles = _rectangles()
         if best < len(rectangles):
             return Placement(self._refined(rectangles[best], candidate)[1])
-        best -= len(templates) - len(rotations) - len(_TURNS)
-        if best < 0:  # a part of the candidate is covered
+        best -= len(rectangles) + covered
+        if best < 0:
             return Placement()
         if best < len(_TURNS):
             return Placement(turn=_BACK.get(_TURNS[best], _TURNS[best]))

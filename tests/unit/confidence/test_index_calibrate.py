@@ -13,6 +13,7 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scripts import confidence_weights
 from tests.unit.index.index_fixtures import MODEL, Shop, unit_rows
 
+from visor.confidence.across import sigmoid
 from visor.confidence.clustering import cut, silhouette, ward
 from visor.confidence.features import (
     FEATURES,
@@ -26,6 +27,7 @@ from visor.confidence.features import (
 from visor.confidence.fit import SAMPLE_MIN, CatalogueRows, Sample, fit
 from visor.confidence.fit_index import Calibrator
 from visor.confidence.model import (
+    FIRST_INTERCEPT,
     OUT_OF_DOMAIN_SHARE,
     SCORE_EDGES,
     Calibration,
@@ -39,7 +41,7 @@ from visor.index.merge.learn import learn
 from visor.index.merge.merge import merge
 from visor.index.search.searcher import Searcher
 from visor.schema.items import as_document
-from visor_bench.confidence import calibration_error, run_trial, splits_of
+from visor_bench.confidence import HERE, run_trial, splits_of
 
 Array = np.ndarray[Any, Any]
 DIMENSION = 96
@@ -84,7 +86,7 @@ def test_held_queries_are_told_from_strangers_of_the_same_shop() -> None:
     area = area_under_roc(trial.probabilities[trial.held], trial.probabilities[~trial.held])
     assert area is not None
     assert area > 0.9
-    assert calibration_error(trial.probabilities, trial.held) < 0.12
+    assert trial.said[HERE].error() < 0.12
 
 
 def test_strangers_from_elsewhere_are_refused() -> None:
@@ -177,12 +179,20 @@ def test_a_match_is_as_likely_as_if_none_were_nearer() -> None:
     catalogue = pictures(20, 8, seed=1)
     calibration = fitted(catalogue)
     around = nearest(catalogue, catalogue.vectors[0], 0)
-    likely = calibration.confidences(around, [0, 1, 2, 30, 500])
-    assert likely[0] == calibration.confidence(calibration.score(around))
+    likely = calibration.confidences(around, [0, 1, 2, 30, 500], held=0.9)
+    assert likely[0] == pytest.approx(0.9 * calibration.first_if_held(around))
     without = dataclasses.replace(around, rows=around.rows[1:], labels=around.labels[1:])
-    assert likely[1] == min(likely[0], calibration.confidence(calibration.score(without)))
+    assert likely[1] == min(likely[0], sigmoid(calibration.score(without)))
     assert likely == sorted(likely, reverse=True)
     assert likely[3] < likely[0] / 2, "the kind has eight pictures; the thirtieth is of another"
+    assert calibration.confidences(around, [0, 3], held=0.1) <= [0.1, 0.1], "nothing is likelier than that it is here"
+
+
+def test_clear_groups_teach_how_far_a_first_match_is_right() -> None:
+    """Of kinds far apart nearly all nearest are right, of kinds that run together as many as elsewhere."""
+    apart, together = fitted(pictures(20, 8, seed=1)), fitted(pictures(1, 160, seed=1))
+    assert apart.first_intercept > FIRST_INTERCEPT
+    assert together.first_intercept == pytest.approx(FIRST_INTERCEPT, abs=0.3)
 
 
 def test_features_are_finite_for_any_number_of_rows() -> None:

@@ -147,6 +147,19 @@ def test_a_host_that_asks_for_it_is_left_alone(origin: Origin, fetcher: Fetcher,
     assert len(origin.requests) == 1
 
 
+def test_a_pause_that_no_header_names_grows_and_is_told(
+    origin: Origin, fetcher: Fetcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin.routes["/x"] = status(429, b"<html>Too many requests")
+    asked_to_wait = []
+    for _ in range(3):
+        with pytest.raises(FetchUnavailable, match="answered 429") as busy:
+            fetcher.fetch(origin.base + "/x")
+        asked_to_wait.append(busy.value.retry_after_s)
+        fetcher._throttle._paused_until.clear()
+    assert asked_to_wait == [10, 20, 40]
+
+
 def test_another_host_is_not_left_alone_with_it(origin: Origin) -> None:
     with Origin() as other:
         other.routes["/b.jpg"] = status(200, PICTURE)

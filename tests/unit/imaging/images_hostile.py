@@ -269,6 +269,30 @@ def adobe(transform: int | None) -> bytes:
     return data[: start + 15] + bytes([transform]) + data[start + 16 :]
 
 
+def turned(form: str, box: int, orientation: int) -> bytes:
+    """The four quarters in a HEIC or AVIF: turned so in its own boxes, and so in EXIF (values of EXIF, 1: not at all).
+
+    The boxes decide, as the standard says (ISO 23000-22, 7.3.6.2) and browsers do.
+    """
+    image = quarters()
+    if box != 1:
+        image = image.transpose({3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[box])
+    tags = Image.Exif()
+    # Pillow writes no orientation into an AVIF's EXIF: another tag is renamed to it.
+    tags[0x0112], tags[0x0113] = box, 9
+    data = encoded(image, form, quality=95, exif=tags.tobytes(), chroma=444, subsampling="4:4:4")
+    entry = (0x0112, 3, 1, box) if form == "HEIF" else (0x0113, 3, 1, 9)
+    assert data.count(struct.pack(">HHIH", *entry)) == 1
+    return data.replace(struct.pack(">HHIH", *entry), struct.pack(">HHIH", 0x0112, 3, 1, orientation))
+
+
+def heic_of_many_auxiliary_images() -> bytes:
+    """What a phone adds (depth, mattes, a gain map), without what each of them is."""
+    data = encoded(quarters(), "HEIF", quality=95, chroma=444, thumbnails=list(range(16, 64)))
+    assert data.count(b"thmb") == 48
+    return data.replace(b"thmb", b"auxl")
+
+
 def _of_cameras_and_scanners() -> dict[str, tuple[bytes, Expected]]:
     image = quarters()
     jpeg = encoded(image, "JPEG", quality=95, subsampling=0)
@@ -311,6 +335,15 @@ def _of_cameras_and_scanners() -> dict[str, tuple[bytes, Expected]]:
         made[f"png rgb {bits} bit in 16"] = deep_png(bits, 3), Expected("PNG")
         made[f"png rgba {bits} bit in 16"] = deep_png(bits, 4), Expected("PNG")
         made[f"tiff rgb {bits} bit in 16"] = deep_tiff(bits, "<"), Expected("TIFF")
+    for form in ("HEIF", "AVIF"):
+        for box, orientation in ((3, 3), (6, 6), (3, 1), (6, 3), (3, 6), (1, 6)):
+            how = f"{form} turned by {box} in its boxes, {orientation} in exif"
+            made[how] = turned(form, box, orientation), Expected(form)
+    made["heic of several images"] = (
+        frames(image, Image.new("RGB", (9, 9)), form="HEIF", quality=95, chroma=444),
+        Expected("HEIF"),
+    )
+    made["avif of one frame as a sequence"] = frames(image, form="AVIF", quality=95, append=True), Expected("AVIF")
     made["tiff rgb 12 bit in 16, big-endian"] = deep_tiff(12, ">"), Expected("TIFF")
     return made
 
@@ -408,6 +441,7 @@ def _bad() -> dict[str, tuple[bytes, str]]:
         "avif cut in half": (encoded(photo(), "AVIF")[:300], "AVIF"),
         "avif of a header only": (b"\0\0\0\x1cftypavif" + bytes(16), "AVIF"),
         "heic cut in half": (encoded(photo(), "HEIF")[:500], "HEIF"),
+        "heic of many auxiliary images": (heic_of_many_auxiliary_images(), "auxiliary image unspecified"),
         "heic of a header only": (b"\0\0\0\x18ftypheic" + bytes(12), "HEIF"),
     }
     return made

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from visor.errors import (
     FetchFailed,
     FetchRefused,
     FetchUnavailable,
+    HostDead,
+    HostPaused,
     ImageError,
     StoreUnavailable,
     UndecodableImage,
@@ -27,9 +31,10 @@ from visor.errors import (
 )
 from visor.index.search.searcher import Searcher
 from visor.ingest.embed import BatchEmbedder, BatchIncomplete
+from visor.ingest.schedule import publish_again
 from visor.ingest.worker import Worker
 from visor.models.embedder import Embedder
-from visor.schema.items import Batch, Change, FacetRow, Item, item_id
+from visor.schema.items import Batch, Change, FacetRow, Failure, Item, item_id
 from visor.schema.search import Filters
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
@@ -292,25 +297,60 @@ def test_a_store_that_fails_at_any_step_leaves_a_batch_that_can_be_repeated(
     assert failures(stores) == {}
 
 
-def test_a_worker_retries_dead_letters_what_stays_broken_and_empties_the_queue(
-    batches: BatchEmbedder, origin: Origin, searchable: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_retries_records_what_stays_away_and_empties_the_queue(
+    batches: BatchEmbedder,
+    origin: Origin,
+    searchable: Any,
+    stores: Stores,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("visor.ingest.worker.BACK_OFF_S", 0.01)
-    settings = Settings(home=tmp_path / "queue", embed_attempts_max=3)
+    batches.settings = settings = Settings(home=tmp_path / "queue", embed_attempts_max=3)
     with open_stores(settings) as own:
         origin.errors = {"1": FetchUnavailable("No answer")}
         own.queue.publish([body(change("0"), change("1")), b"not a batch", body(change("2"))])
         Worker(own.queue, batches).drain()
-        letters = own.queue.dead_letters()
-        assert len(letters) == 2
-        assert any("No answer" in letter.why for letter in letters)
+        assert [letter.body for letter in own.queue.dead_letters()] == [b"not a batch"]
         assert searchable()["count"] == 2
+        pauses = []
+        for _ in range(3):
+            away = msgspec.convert(*failures(stores).values(), Failure)
+            assert (away.code, away.retriable) == ("fetch_unavailable", False)
+            pauses.append((away.next_at or 0) - time.time())
+            publish_again(stores.documents, own.queue, [away], batch_size=9, now=datetime.now(UTC))
+            Worker(own.queue, batches).drain()
+        assert [round(pause_s / 86_400) for pause_s in pauses] == [1, 2, 4], "the pause grows"
         origin.errors.clear()
-        for letter in letters:
-            own.queue.retry(letter)
+        publish_again(
+            stores.documents, own.queue, [msgspec.convert(away, Failure)], batch_size=9, now=datetime.now(UTC)
+        )
         Worker(own.queue, batches).drain()
         assert searchable()["count"] == 3
-        assert len(own.queue.dead_letters()) == 1
+        assert failures(stores) == {}
+
+
+@pytest.mark.parametrize(
+    ("errors", "counts"),
+    [
+        ({"1": FetchUnavailable("No answer")}, True),
+        ({"1": FetchUnavailable("No answer"), "2": HostPaused("left alone", retry_after_s=9)}, True),
+        ({"1": HostPaused("left alone", retry_after_s=9), "2": HostPaused("left alone", retry_after_s=60)}, False),
+        ({"1": HostPaused("left alone", retry_after_s=3600)}, True),
+        ({"1": HostDead("left alone", retry_after_s=9)}, True),
+    ],
+)
+def test_a_try_counts_that_asked_an_origin_in_vain(
+    errors: dict[str, Exception], counts: bool, batches: BatchEmbedder, origin: Origin
+) -> None:
+    origin.errors = errors
+    message = body(*map(change, errors))
+    with pytest.raises(BatchIncomplete) as incomplete:
+        batches.embed(message)
+    assert incomplete.value.counts is counts
+    with pytest.raises(BatchIncomplete) as some:
+        batches.embed(body(*map(change, [*errors, "9"])))
+    assert not some.value.counts, "it embedded something"
 
 
 def test_writes_stay_below_what_one_commit_takes(stores: Stores, embedder: Embedder, origin: Origin) -> None:

@@ -82,6 +82,9 @@ def test_killed_at_random_moments_nothing_is_lost_or_twice(box: Box, embedder: E
         assert process.wait() == -signal.SIGKILL
     process, address = box.start()
     try:
+        # What was in hand when three processes ended is suspected of having ended them, until its owner says otherwise.
+        retried = box.run("failures", "--retry")
+        assert retried.returncode == 0, retried.stderr
         ends_at = time.monotonic() + 300
         while box.images(address) < PICTURES:
             assert time.monotonic() < ends_at, box.log.read_text()

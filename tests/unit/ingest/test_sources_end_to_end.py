@@ -148,6 +148,41 @@ def test_a_private_bucket(embedder: Embedder, tmp_path: Path) -> None:
         assert (best.title, best.image_url) == ("Number 1", ""), "a browser could not open it"
 
 
+ODD_NAMES = (
+    "a b.png", " c.png", "it's \"d\".png", "e~f.png", "g\\h.png", "i#j?k.png", "%41.png", "😀.png",
+    "\u00e9.png", "e\u0301.png", "l&m=n+o;p.png", "q.PNG.png",
+)  # fmt: skip
+"""Two of them are the same word, composed and decomposed."""
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_names_of_all_kinds_are_indexed_and_shown(kind: str, embedder: Embedder, tmp_path: Path) -> None:
+    root, bucket = tmp_path / "pictures", uuid.uuid4().hex
+    root.mkdir()
+    for n, name in enumerate(ODD_NAMES):
+        if kind == "folder":
+            (root / name).write_bytes(picture(n))
+        else:
+            fsspec.filesystem("memory").pipe_file(f"/{bucket}/{name}", picture(n))
+    own = {"path": str(root)} if kind == "folder" else {"url": f"memory://{bucket}/"}
+    key, value = next(iter(own.items()))
+    config = tmp_path / "visor.toml"
+    config.write_text(f"[sources.mine]\nkind = '{kind}'\n{key} = '{value}'\n")
+    with made(embedder, tmp_path, config=config, allow_buckets=(f"memory://{bucket}/",)) as app:
+        indexed(app, {"kind": kind, **own})
+        server = SiteServer(app.site({})).start()
+        try:
+            with httpx.Client(base_url=server.address + "/", timeout=60) as client:
+                for n, name in enumerate(ODD_NAMES):
+                    best = client.post("/v1/search", files={"image": picture(n)}).json()["matches"][0]
+                    assert (best["verdict"], best["item"]["key"]) == ("exact", name)
+                    if kind == "folder":
+                        shown = client.get(best["item"]["image_url"])
+                        assert (shown.status_code, shown.headers["content-type"][:6]) == (200, "image/")
+        finally:
+            server.stop()
+
+
 def test_a_video_whose_frames_the_page_can_show(app: App, tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(video([scene(n) for n in range(COUNT)]))
     indexed(app, {"kind": "video", "url": str(tmp_path / "film.mp4"), "interval_s": 1})

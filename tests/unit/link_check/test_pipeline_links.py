@@ -213,7 +213,11 @@ def test_what_moved_for_good_is_followed_and_what_moved_for_now_is_not(anywhere:
     assert shop.best(4).item.image_url == f"{shop.server.url}/new.png"
 
 
-@pytest.mark.parametrize("reply", [Reply(status=403), Reply(status=429, headers={"Retry-After": "1"})])
+REFUSALS = [Reply(status=403), Reply(status=429, headers={"Retry-After": "1"}), Reply(b"<html>", status=429)]
+REFUSALS.append(Reply(b"Use thumbnail steps, see https://w.wiki/GHai", status=429))
+
+
+@pytest.mark.parametrize("reply", REFUSALS)
 def test_a_refusal_says_nothing_about_the_picture(shop: Shop, reply: Reply) -> None:
     shop.answers["/2.png"] = reply
     reports = shop.days(4)

@@ -118,6 +118,18 @@ def test_a_package_that_is_not_the_pinned_one_is_not_used(
     assert "so it is built here" in said[1]
 
 
+def test_a_model_of_before_labels_had_other_names_gets_them(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same files and fingerprint answered otherwise in an old home than in a new one."""
+    monkeypatch.setattr(build, "_convert", lambda *_: pytest.fail("nothing has to be converted"))
+    file = model_directory(settings, settings.model) / MANIFEST
+    old = msgspec.structs.replace(read_manifest(file.parent), label_synonyms=())
+    file.write_bytes(msgspec.json.encode(old))
+    ensure_model(settings, say=lambda _: None)
+    assert "agaric" in str(read_manifest(file.parent).label_synonyms)
+
+
 def test_nothing_built_says_what_to_do(tmp_path: Path) -> None:
     for model in ("auto", "nsfwjs"):
         with pytest.raises(ModelNotBuilt, match=r"There is no model in.*Run `visor model build`"):
@@ -135,7 +147,7 @@ def test_builders_at_the_same_time_build_once(tmp_path: Path, monkeypatch: pytes
         assert not model_directory(settings, "efficientnet_lite0").exists()
         manifest = ModelManifest(
             fingerprint=model.fingerprint(), variant="int8", description=model, files=(), built_at="now",
-            label_names=("x",) * 1000,
+            label_names=("x",) * 1000, label_synonyms=("y",) * 1000,
         )  # fmt: skip
         (scratch / MANIFEST).write_bytes(msgspec.json.encode(manifest))
 

@@ -192,6 +192,23 @@ def test_flat_pictures_are_the_same_only_if_their_colour_is() -> None:
     assert scenes_of_flat_query == ["similar", "similar"]
 
 
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_an_alpha_channel_that_hides_nothing_makes_no_other_picture(
+    form: str, scenes: list[Image.Image], rows: Bytes
+) -> None:
+    opaque = scenes[1].convert("RGBA")
+    files = [encoded(opaque, form), encoded(scenes[1], "JPEG", quality=90)]
+    with_alpha, jpeg = (decode_image(data, pixels_max=1_000_000).pixels for data in files)
+    assert verdicts(Aligner(with_alpha), row(jpeg)[None]) == ["exact"]
+    assert verdicts(Aligner(jpeg), row(with_alpha)[None]) == ["exact"]
+
+
+@pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (790, 36_861), (3, 900)])
+def test_a_thin_picture_is_no_copy_of_another(size: tuple[int, int], scenes: list[Image.Image], rows: Bytes) -> None:
+    thin = scenes[2].resize(size)
+    assert set(verdicts(Aligner(thin), rows[3:])) == {"similar"}
+
+
 def test_no_candidates_get_no_verdicts() -> None:
     assert verdicts(Aligner(scene(1)), np.zeros((0, HASH_BYTES), np.uint8)) == []
 

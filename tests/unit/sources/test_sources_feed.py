@@ -10,6 +10,7 @@ import textwrap
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from tests.unit.sources.catalogue_server import Reply, Request, Server, context_for, serving
@@ -20,6 +21,7 @@ from visor.sources.contract import Page, RowFailure, SourceContext
 from visor.sources.feed import source as feed
 from visor.sources.registry import open_source
 
+GOOGLE = "http://base.google.com/ns/1.0"
 RSS = """<?xml version="1.0"?>
 <rss xmlns:g="http://base.google.com/ns/1.0" version="2.0">
 <channel>
@@ -137,7 +139,7 @@ def test_broken_xml_costs_only_the_broken_rows() -> None:
 <item><g:id>1</g:id><g:title>Salt & pepper &nbsp;&copy; AT&T</g:title><g:image_link>/1.jpg?a=1&b=2</g:image_link></item>
 <item><g:id>2</g:id><g:title>Unclosed <b>bold</g:title><g:image_link>/2.jpg</g:image_link></item>
 <item><g:id>3</g:id><g:title>a < b</g:title><g:image_link>/3.jpg</g:image_link></item>
-<item><g:id>4</g:id><x:unknown>?</x:unknown><g:title>Bell\x07</g:title><g:image_link>/4.jpg</g:image_link></item>
+<item><g:id>4</g:id><x:unknown>?</x:unknown><g:title>Bell\x07&#x1F;</g:title><g:image_link>/4.jpg</g:image_link></item>
 <item><g:id>5</g:id><g:title>Never closed</g:title>
 <item><g:id>6</g:id><g:title>Last</g:title><g:image_link>/6.jpg</g:image_link></item>
 <item><g:id>7</g:id><g:title>Cut off"""
@@ -320,14 +322,65 @@ def test_what_a_resumed_run_learned_about_prices_is_kept(monkeypatch: pytest.Mon
     assert items_of(resumed) == items_of(whole[1:])
 
 
+MEDIA = "xmlns:media='http://search.yahoo.com/mrss/'"
+
+
+@pytest.mark.parametrize(
+    ("picture", "found"),
+    [
+        ("<enclosure url='/a.jpg' type='image/jpeg' length='1'/>", "/a.jpg"),
+        ("<enclosure url='/a.mp3' type='audio/mpeg'/><media:thumbnail url='/a.jpg'/>", "/a.jpg"),
+        (
+            "<media:group><media:content url='/a.jpg' medium='image'/><media:content url='/b.jpg'/></media:group>",
+            "/a.jpg",
+        ),
+        ("<media:content url='/a.mp4' medium='video'><media:thumbnail url='/a.jpg'/></media:content>", "/a.jpg"),
+        ("<link rel='enclosure' type='image/png' href='/a.jpg'/>", "/a.jpg"),
+        ("<enclosure url='/b.jpg' type='image/jpeg'/><g:image_link>/a.jpg</g:image_link>", "/a.jpg"),
+    ],
+)
+def test_pictures_as_blogs_and_photo_sites_write_them(picture: str, found: str) -> None:
+    item_ = f"<item><guid>7</guid><title>Red</title>{picture}</item>"
+    (item,) = items_of(read(f"<rss xmlns:g='{GOOGLE}' {MEDIA}><channel>{item_}</channel></rss>"))
+    assert (item.key, item.title, urlsplit(item.image_url).path) == ("7", "Red", found)
+
+
+PRODUCT = {
+    "@type": "Product",
+    "sku": "1",
+    "name": "Red",
+    "image": "/1.jpg",
+    "offers": {"price": 9, "priceCurrency": "EUR"},
+}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"@type": "ItemList", "itemListElement": [{"@type": "ListItem", "item": PRODUCT}]},
+        {"@type": "DataFeed", "dataFeedElement": [PRODUCT]},
+        {"@graph": [PRODUCT]},
+        PRODUCT,
+        {"schema:itemListElement": [{"@type": "schema:Product", **{f"schema:{k}": v for k, v in PRODUCT.items()}}]},
+        [{"id": 1, "title": "Red", "imageLink": "/1.jpg", "price": {"amountMicros": "9000000", "currencyCode": "EUR"}}],
+    ],
+)
+@pytest.mark.parametrize("indent", [None, 1])
+def test_json_documents_on_one_line_and_on_many(document: Any, indent: int | None) -> None:
+    (item,) = items_of(read(json.dumps(document, indent=indent)))
+    assert (item.key, item.title, item.price, item.currency) == ("1", "Red", 9, "EUR")
+
+
 def test_a_document_without_products_says_what_it_holds() -> None:
     with pytest.raises(SourceError, match=r"holds no product, but products, total(?s:.*)shop_api"):
         read('{\n"products": [{"id": 1}],\n"total": 1}')
+    with pytest.raises(SourceError, match=r"holds no product, but version, items"):
+        read('{"version": "https://jsonfeed.org/version/1.1", "items": [{"id": "1", "image": "/1.jpg"}]}')
 
 
 def test_json_lines_and_their_mistakes() -> None:
     rows = [
-        json.dumps({"id": 1, "title": "One", "image_link": "/1.jpg", "price": "3 EUR"}),
+        json.dumps({"id": 1, "title": "One", "image_link": "/1.jpg", "shipping": [{"country": "DE"}]}),
         "{broken",
         "[1]",
         "",

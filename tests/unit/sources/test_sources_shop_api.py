@@ -506,11 +506,12 @@ REFUSED = Reply.json({"code": "rest_post_invalid_page_number", "message": "No su
         (paged([1, 2, 3], [4], REFUSED), "1234", "123", False),
         (paged([1, 2, 3], [4, 5, 6], REFUSED), "123456", "123", True),
         (paged([1, 2, 3], [4, 5, 6], Reply(status=404)), "123456", "123", False),
+        (paged([1, 2, 3], [4, 5, 6], Reply(status=204)), "123456", "123", False),
         (lambda request: Reply.json(things(1, 2)), "12", "12", False),
     ],
     ids=[
         "short", "clamped", "sold out in the middle", "full", "hole", "shifted", "pinned", "refused after a short one",
-        "refused after a full one", "no such page", "takes no page",
+        "refused after a full one", "no such page", "no content", "takes no page",
     ],
 )  # fmt: skip
 def test_pages_end_where_there_is_evidence_of_it(server: Any, keys: str, asked: str, is_partial: bool) -> None:
@@ -567,6 +568,21 @@ def test_the_next_page_stands_in_a_header(where: str) -> None:
 
     pages, _ = read_paged(answer, style="next", next=where, count_param=None)
     assert keys_of(pages) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "</all?p=2>; rel=next",
+        '</all?p=2>; REL="NEXT"',
+        '</all?p=2>; rel="last next"',
+        '</all?p=2&f=a,b;c>; title="a, <b>; c"; rel="next"',
+        '</all?p=0>; rel="prev", </all?p=2>;rel="next"',
+    ],
+)
+def test_a_link_header_in_any_form_of_its_standard(header: str) -> None:
+    answer = lambda r: Reply.json(things(r.query.get("p", "1")), Link="" if "p" in r.query else header)  # noqa: E731
+    assert keys_of(read_paged(answer, style="next", next="links.next", count_param=None)[0]) == ["1", "2"]
 
 
 @pytest.mark.parametrize(
@@ -676,7 +692,7 @@ def test_a_collection_may_stand_in_the_query() -> None:
     assert keys_of(pages) == ["[cat=a&b]", "[cat=c]"]
 
 
-@pytest.mark.parametrize("nothing", [[], {"rows": {}}, {"rows": None}, {"rows": []}], ids=str)
+@pytest.mark.parametrize("nothing", [[], {}, None, {"rows": {}}, {"rows": None}, {"rows": []}], ids=str)
 def test_an_answer_without_rows_is_an_empty_page_however_it_is_written(nothing: Any) -> None:
     def answer(request: Request) -> Reply:
         return Reply.json({"rows": things(1, 2)} if request.query["page"] == "1" else nothing)

@@ -281,6 +281,22 @@ def test_one_page_under_many_addresses_is_one_page() -> None:
     assert paths(pages) == {"/a.jpg", "/b.jpg"}
 
 
+@pytest.mark.parametrize(
+    "link",
+    [
+        "<a href=/a>a</a>",
+        "<a href=' /a\n'>a</a>",
+        "<map><area href=/a></map>",
+        "<frameset><frame src=/a></frameset>",
+        "<iframe src=/a></iframe>",
+        "<link rel=next href=/a>",
+        "<meta http-equiv=Refresh content=\"0; URL='/a'\">",
+    ],
+)
+def test_a_page_leads_to_others_in_several_ways(link: str) -> None:
+    assert paths(crawl({"/": link, "/a": product("A", "/a.jpg")})[0]) == {"/a.jpg"}
+
+
 def test_redirects_are_followed_and_counted_once() -> None:
     pages, _ = crawl(
         {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -38,6 +39,11 @@ GIF = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
         ("<img srcset='/a.jpg 400w 300h, /b.jpg 800w 600h'>", "/b.jpg"),
         ("<picture><source type=image/jxl srcset='/a.jxl 3000w'><img src=/a.jpg></picture>", "/a.jpg"),
         ("<picture><source type=image/webp srcset='/a.webp 2x'><img src=/a.jpg></picture>", "/a.webp"),
+        ("<picture><source media='(max-width: 600px)' srcset=/phone.jpg><img src=/a.jpg></picture>", "/a.jpg"),
+        ("<picture><source media='(min-width: 900px)' srcset=/a.jpg><img src=/phone.jpg></picture>", "/a.jpg"),
+        ("<picture><source media='(prefers-color-scheme: dark)' srcset=/d.jpg><img src=/a.jpg></picture>", "/a.jpg"),
+        ("<picture><source media=print srcset=/p.jpg><img src=/a.jpg></picture>", "/a.jpg"),
+        ("<picture><source media='(max-width: 600px)' srcset=/a.jpg></source><img></picture>", "/a.jpg"),
         # What scripts for lazy loading know.
         (f"<img src='{GIF}' data-src=/a.jpg>", "/a.jpg"),
         (f"<img src='{GIF}' data-lazy-src=/a.jpg>", "/a.jpg"),
@@ -55,15 +61,27 @@ GIF = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
         (f"<img src='{GIF}' data-src=/a.jpg><noscript><img src=/a-again.jpg></noscript>", "/a.jpg"),
         ("<div style=\"background-image: url('/a.jpg')\"></div>", "/a.jpg"),
         ("<a class=lazy data-bg=/a.jpg></a>", "/a.jpg"),
+        ("<div data-bg='url(/a.jpg)'></div>", "/a.jpg"),
+        ("<div data-bgset='/s.jpg 300w, /a.jpg 900w'></div>", "/a.jpg"),
+        ("<div data-setbg=/a.jpg></div>", "/a.jpg"),
+        ("<div data-lazy-background=/a.jpg></div>", "/a.jpg"),
+        ("<div class=parallax data-image-src=/a.jpg></div>", "/a.jpg"),
+        ("<amp-img src=/a.jpg><noscript><img src=/b.jpg></noscript></amp-img>", "/a.jpg"),
+        (f"<img src='{GIF}' data-cfsrc=/a.jpg>", "/a.jpg"),
+        (f"<img src='{GIF}' file=/a.jpg>", "/a.jpg"),
         # The large picture behind a small one.
         ("<img src=/s.jpg width=90 height=90 data-zoom-image=/a.jpg>", "/a.jpg"),
         ("<img src=/s.jpg data-large_image=/a.jpg data-large_image_width=900>", "/a.jpg"),
         ("<img src=/s.jpg data-medium-file=/m.jpg data-large-file=/l.jpg data-orig-file=/a.jpg>", "/a.jpg"),
         ("<a href=/a.jpg><img src=/s.jpg width=90 height=90></a>", "/a.jpg"),
+        ("<img src=/s.jpg data-full-size-image-url=/a.jpg>", "/a.jpg"),
+        ("<img src=/a.jpg data-second-image=/back.jpg data-rollover=/back.jpg>", "/a.jpg"),
         # Templates of addresses.
         ("<img src=/1_300x.jpg data-src='/1_{width}x.jpg' data-widths='[180, 360]'>", "/1.jpg"),
         ("<img src=/s.jpg data-src='/i?w={width}' data-widths='[180, 360]'>", "/i?w=360"),
         ("<img src=/s.jpg data-src='/{quality}/a.jpg'>", "/s.jpg"),
+        ("<img src='<%= image %>'>", None),
+        ("<img src='[[image]]'>", None),
         # Attributes that are no address of the picture.
         ("<img src=/a.jpg data-thumb=/t.jpg data-product-name='Lens 2x' data-name=b.jpg data-url=/page>", "/a.jpg"),
         ('<img src=/a.jpg data-placeholder-src=/p.jpg data-options=\'{"src": "/b.jpg"}\'>', "/a.jpg"),
@@ -291,6 +309,8 @@ def test_a_product_that_is_described_twice_is_one(others: list[Any], count: int)
         ({"@type": "ImageObject", "url": {"@id": "/1.jpg"}}, "/1.jpg"),
         ({"@id": "https://e.org/1.jpg"}, "https://e.org/1.jpg"),
         ({"@value": "/1.jpg"}, "/1.jpg"),
+        ({"@list": ["/1.jpg", "/2.jpg"]}, "/1.jpg"),
+        ([["/1.jpg"], ["/2.jpg"]], "/1.jpg"),
         ({"@id": "#primaryimage"}, None),
         (None, None),
     ],
@@ -310,6 +330,13 @@ def test_the_picture_of_a_product(image: Any, found: str | None) -> None:
             7,
             "EUR",
         ),
+        (
+            {"priceCurrency": "EUR", "priceSpecification": [{"price": 9, "referenceQuantity": {}}, {"price": 7}]},
+            7,
+            "EUR",
+        ),
+        ({"price": 9, "priceSpecification": {"priceCurrency": "EUR"}}, 9, "EUR"),
+        ([[{"price": 9, "priceCurrency": "EUR"}]], 9, "EUR"),
         ({"price": 1.125, "priceCurrency": "EUR"}, 1.125, "EUR"),
         ({"price": 0, "priceCurrency": "EUR"}, 0, "EUR"),
         ({"price": ""}, None, None),
@@ -319,6 +346,55 @@ def test_the_picture_of_a_product(image: Any, found: str | None) -> None:
 def test_the_price_of_a_product(offers: Any, price: Any, currency: str | None) -> None:
     (row,) = described({**THING, "offers": offers})
     assert (row.get("price"), row.get("currency")) == (price, currency)
+
+
+BARE = {name: value for name, value in THING.items() if name != "offers"}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        *({**THING, "@type": kind} for kind in ("Car", "SomeProducts", ["Product", "Vehicle"], "Book", " Product ")),
+        {**OFFER, "itemOffered": BARE},
+        {"@type": "OfferCatalog", "itemListElement": [{**OFFER, "itemOffered": [BARE]}]},
+        {"@graph": [{**BARE, "@id": "#p"}, {**OFFER, "itemOffered": {"@id": "#p"}}]},
+        json.loads(re.sub(r'"(\w+)":', r'"schema:\1":', WRITTEN)),
+        json.loads(re.sub(r'"(\w+)":', r'"https://schema.org/\1":', WRITTEN)),
+        {**THING, "name": [{"@value": "Thing", "@language": "en"}, {"@value": "Ding", "@language": "de"}]},
+    ],
+)
+def test_what_is_offered_in_any_form_of_the_vocabulary(document: Any) -> None:
+    (row,) = described(document)
+    assert (row["title"], row["image_link"], row["price"], row["currency"]) == ("Thing", "/1.jpg", "9.50", "EUR")
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        '<meta name="og:image" content=" /1.jpg ">',
+        '<meta property="og:image" content=""><meta property="og:image" content="/1.jpg">',
+        '<meta name="twitter:image:src" content="/1.jpg">',
+        '<meta itemprop="image" content="/1.jpg">',
+        '<link rel="image_src" href="/1.jpg">',
+    ],
+)
+def test_the_picture_that_a_page_is_shared_with(head: str) -> None:
+    assert (page("", head).shared or {})["image_link"] == "/1.jpg"
+
+
+@pytest.mark.parametrize(
+    ("said", "price"),
+    [
+        ({"price:amount": "9.50"}, "9.50"),
+        ({"price": "9.50 EUR"}, "9.50 EUR"),
+        ({"price:amount": "19", "sale_price:amount": "9.50"}, "9.50"),
+        ({"price:amount": "19", "sale_price:amount": "9.50", "sale_price_dates:end": "2020-01-01"}, "19"),
+    ],
+)
+def test_the_price_that_a_page_is_shared_with(said: dict[str, str], price: str) -> None:
+    metas = [f'<meta property="product:{name}" content="{value}">' for name, value in said.items()]
+    shared = page("", '<meta property="og:image" content="/1.jpg">' + "".join(metas)).shared
+    assert (shared or {})["price"] == price
 
 
 def test_microdata_of_a_lazy_picture() -> None:
@@ -344,6 +420,7 @@ def test_microdata_of_a_lazy_picture() -> None:
         (["otherbot: noindex, nofollow"], ""),
         (["notranslate, otherbot: noindex, Visor: nofollow"], "nofollow"),
         (["unavailable_after: 2020-01-01"], "noindex"),
+        (["unavailable_after: 2020-01-01T00:00:00Z"], "noindex"),
         (["unavailable_after: 2090-01-01"], ""),
         (["unavailable_after: 25 Jun 2010 15:00:00 PST, nofollow"], "nofollow"),
     ],

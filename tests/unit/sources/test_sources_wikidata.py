@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from tests.unit.sources.catalogue_server import Server, context_for, serving
@@ -219,6 +220,18 @@ def test_long_names_are_asked_for_in_short_addresses() -> None:
         wiki.files[name] = File()
         wiki.entities[10_000 + at] = Entity(instance_of=PAINTING, pictures=[(name, "normal")])
     assert len(items_of(read(wiki))) == 50
+
+
+def test_names_of_files_with_what_addresses_reserve() -> None:
+    names = ['Say "yes" & no?.jpg', "50% + 50%.jpg", "L'été #1.jpg", "A;B=C~(1)!.jpg", "Plan.svg", "Scan.tif"]
+    wiki = museum(0)
+    for at, name in enumerate(names):
+        wiki.files[name] = File(mime={"svg": "image/svg+xml", "tif": "image/tiff"}.get(name[-3:], "image/jpeg"))
+        wiki.entities[10_000 + at] = Entity(
+            instance_of=PAINTING, pictures=[(name, "normal"), ("Lost.pdf", "deprecated")]
+        )
+    found = items_of(read(wiki)).values()
+    assert {unquote(item.image_url).rpartition("px-")[2].replace("_", " ") for item in found} == set(names)
 
 
 @pytest.mark.parametrize(("width", "asked"), [(120, 120), (121, 250), (400, 500), (600, 960), (1280, 1280)])

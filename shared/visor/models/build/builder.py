@@ -212,7 +212,11 @@ def _is_whole(directory: Path, description: ModelDescription) -> bool:
     except ModelError:
         return False
     # A head that adds nothing to the vector is not in the fingerprint, so the parts are compared as well.
-    return manifest.description.is_built_from(description) and all(
+    if not manifest.description.is_built_from(description):
+        return False
+    # Nor are the labels' names, of which older builds have fewer; names that an owner gave have no others.
+    named = manifest.label_synonyms or description.label_names or not manifest.description.sees_labels
+    return bool(named) and all(
         (directory / f.file).is_file() and (directory / f.file).stat().st_size == f.size_bytes for f in manifest.files
     )
 

@@ -121,6 +121,11 @@ def _xml_row(text: str, opening: str) -> Mapping[str, Any] | BadRow:
             return BadRow(f"it is not well-formed XML: {exc.msg.partition(':')[0]}")
     google: dict[str, list[str]] = {}
     others: dict[str, list[str]] = {}
+    for child in element.iter():
+        # RSS's and Atom's enclosures, and Media RSS (https://www.rssboard.org/media-rss).
+        enclosed = child.get("url") or (child.get("href") if child.get("rel") == "enclosure" else None)
+        if enclosed and (child.get("type") or child.get("medium") or "image").startswith("image"):
+            others.setdefault("image_link", []).append(enclosed)
     for child in element:
         namespace, _, name = child.tag.rpartition("}")
         value = (child.text or "").strip() or child.get("href", "")

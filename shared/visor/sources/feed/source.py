@@ -25,7 +25,6 @@ from visor.sources.parse.encoding import open_text, unpacked
 from visor.sources.parse.item import make_item, page_url_of, resolve_url
 from visor.sources.parse.json import NotJson, parse_json
 from visor.sources.parse.price import DecimalSign, PriceReader, currency_in
-from visor.sources.parse.schema_org import product_row, type_names
 from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
 
 PAGE_SIZE = 1000
@@ -37,7 +36,7 @@ DOCUMENT_LENGTH_MAX = 64_000_000
 EXTRA = ("availability", "brand", "condition", "gtin", "color", "size", "material", "item_group_id")
 """Attributes that the page may show."""
 OUT_OF_STOCK = frozenset({"out_of_stock", "outofstock", "discontinued", "soldout"})
-SCHEMA_TYPES = ("Product", "ProductGroup", "ImageObject")
+SCHEMA_TYPES = (*schema_org.PRODUCTS, "ImageObject")
 
 Format = Literal["auto", "xml", "table", "json_lines", "json", "json_ld"]
 
@@ -165,7 +164,7 @@ class FeedSource:
             content = parse_json(document)
         except NotJson as exc:
             raise SourceError(f"Source '{self.name}': the feed is not JSON: {exc}") from exc
-        products: list[Any] = list(schema_org.products(content, SCHEMA_TYPES))
+        products: list[Any] = list(schema_org.products(schema_org.graph(content), SCHEMA_TYPES))
         if not products and isinstance(content, list):
             products = content
         elif not products:
@@ -180,8 +179,8 @@ class FeedSource:
 
     def _google(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """The row with Google's attribute names."""
-        if type_names(row) & frozenset(SCHEMA_TYPES):
-            return product_row(row)
+        if schema_org.type_names(row) & frozenset(SCHEMA_TYPES):
+            return schema_org.product_row(schema_org.graph(row))
         named = {attribute_name(name): value for name, value in row.items()}
         ours = {self._renamed[name]: value for name, value in named.items() if name in self._renamed}
         return named | ours
@@ -208,8 +207,9 @@ class FeedSource:
         written = _first(row.get("sale_price" if on_sale else "price"))
         named: str | None = said("currency") or self._config.currency or (currency_in(regular) if on_sale else None)
         if isinstance(written, Mapping):
-            named = scalar_text(written.get("currency")) or named
-            written = written.get("value")
+            named = scalar_text(written.get("currency") or written.get("currencyCode")) or named
+            micros = scalar_text(written.get("amountMicros"))
+            written = int(micros) / 1e6 if micros.isdecimal() else written.get("value")
         money = self._prices.read(key, written, named, errors, machine=self._is_machine)
         extra = {name: plain_text(said(name), 200) for name in EXTRA} | money.extra
         if on_sale and money.amount is not None:
@@ -254,11 +254,14 @@ def _sniffed(start: str, url: str) -> Format:
         return "table"
     line = start.partition("\n")[0]
     try:
-        parse_json(line)
+        row = parse_json(line)
     except NotJson:
         is_lines = Path(unquote(urlsplit(url).path)).suffix in (".jsonl", ".ndjson")
     else:
-        is_lines = '"@graph"' not in line
+        # A row of products has a name or a picture itself; a document on one line has a list of them.
+        lists = [value for value in row.values() if isinstance(value, list) and isinstance(_first(value), dict)]
+        names = {attribute_name(name) for name in row if not name.startswith("@")}
+        is_lines = not lists or not names.isdisjoint({"id", "image_link", "image"})
     return "json_lines" if is_lines else "json"
 
 
@@ -280,7 +283,7 @@ def _one(value: Any) -> str:
 
 
 def _key(row: Mapping[str, Any]) -> str:
-    return _one(row.get("id")) or _one(row.get("link"))
+    return _one(row.get("id")) or _one(row.get("link")) or _one(row.get("guid"))
 
 
 def _numbered(key: str, number: int) -> str:

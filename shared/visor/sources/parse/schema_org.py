@@ -3,51 +3,57 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from visor.sources.parse.text import scalar_text
 
-PRODUCTS = ("Product", "ProductGroup", "ProductModel", "IndividualProduct")
+PRODUCTS = ("Product", "ProductGroup", "ProductModel", "IndividualProduct", "SomeProducts", "Vehicle", "Car")
 _DEPTH_MAX = 12
 _OF_A_GROUP = ("name", "description", "image", "brand", "category", "material", "offers", "url")
 """What a variant has of its group where it says nothing itself."""
 _SIZED = re.compile(r"[-_](?:\d+x\d*|x\d+|pico|thumb|small|compact|medium|large|grande)(?=\.\w+\Z)")
-_ADDRESSES = ("contentUrl", "url", "@value", "thumbnailUrl", "@id")
+_ADDRESSES = ("contentUrl", "url", "thumbnailUrl", "@id")
 _LIST_PRICE = re.compile(r"ListPrice|StrikethroughPrice|SRP|MSRP")
 
 
 def things(document: Any, *types: str, outside: tuple[str, ...] = ()) -> Iterator[Mapping[str, Any]]:
-    """The objects of those types in a document, each once, in their order, those in other objects included.
+    """The objects of those types in a `graph`, each once, in their order, those in other objects included.
 
     Args:
         outside: Types of objects that are not looked into: the logo of an Organization is no picture of its page.
     """
-    return _walk(document, frozenset(types), frozenset(outside), set(), 0)
+    return _walk(document, lambda thing: not type_names(thing).isdisjoint(types), frozenset(outside), set(), 0)
 
 
 def _walk(
-    part: Any, types: frozenset[str], outside: frozenset[str], seen: set[int], depth: int
+    part: Any, is_wanted: Callable[[Mapping[str, Any]], bool], outside: frozenset[str], seen: set[int], depth: int
 ) -> Iterator[Mapping[str, Any]]:
     if not isinstance(part, list | Mapping) or depth > _DEPTH_MAX or id(part) in seen:
         return
     seen.add(id(part))
-    named = type_names(part) if isinstance(part, Mapping) else frozenset()
-    if named & types and isinstance(part, Mapping):
+    if isinstance(part, Mapping) and is_wanted(part):
         yield part
-    elif not named & outside:
+    elif isinstance(part, list) or not type_names(part) & outside:
         for inner in part if isinstance(part, list) else part.values():
-            yield from _walk(inner, types, outside, seen, depth + 1)
+            yield from _walk(inner, is_wanted, outside, seen, depth + 1)
 
 
 def type_names(thing: Mapping[str, Any]) -> frozenset[str]:
     """`Product` of `"Product"`, `["Product"]`, `"schema:Product"` and `"https://schema.org/Product"`."""
-    return frozenset(re.split(r"[:/#]", str(name))[-1] for name in _list(thing.get("@type", thing.get("type"))))
+    return frozenset(_bare(str(name)) for name in _list(thing.get("@type", thing.get("type"))))
 
 
-def resolve_references(document: Any) -> None:
-    """Put each object in the place of the `{"@id": …}` that name it, so that all of a page is one graph."""
+def _bare(name: str) -> str:
+    """A name without the vocabulary's address or prefix before it."""
+    return name if name.startswith("@") else re.split(r"[:/#]", name.strip())[-1]
+
+
+def graph(document: Any) -> Any:
+    """A document (JSON-LD, or microdata in its form) with plain names, values and lists, and with each object in the
+    place of the `{"@id": …}` that name it. An offer of something is that thing's."""
     nodes: dict[str, dict[str, Any]] = {}
+    document = _plain(document)
     for node in list(_nodes(document)):
         name = node.get("@id")
         if isinstance(name, str) and not node.keys() <= {"@id", "@type"}:
@@ -62,6 +68,25 @@ def resolve_references(document: Any) -> None:
     for node in list(_nodes(document)):
         for key, value in node.items():
             node[key] = [referred(part) for part in value] if isinstance(value, list) else referred(value)
+        offered = _first(node.pop("itemOffered", None))
+        if isinstance(offered, dict):
+            offered.setdefault("offers", node.copy())
+            node["itemOffered"] = offered
+    return document
+
+
+def _plain(part: Any, depth: int = 0) -> Any:
+    if depth > 2 * _DEPTH_MAX:
+        return None
+    if isinstance(part, list):
+        values = [_plain(inner, depth + 1) for inner in part]
+        return [inner for value in values for inner in (value if isinstance(value, list) else [value])]
+    if not isinstance(part, dict):
+        return part
+    for wrapper in ("@value", "@list", "@set"):
+        if wrapper in part:
+            return _plain(part[wrapper], depth + 1)
+    return {_bare(key): _plain(value, depth + 1) for key, value in part.items()}
 
 
 def _nodes(part: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
@@ -73,12 +98,13 @@ def _nodes(part: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
 
 
 def products(document: Any, types: tuple[str, ...] = PRODUCTS) -> Iterator[Mapping[str, Any]]:
-    """The products of a document; of a group its variants, with what the group says of all of them.
+    """The products of a `graph`, and whatever else it offers; of a group its variants, with what the group says of all
+    of them."""
 
-    Changes `document`, as `resolve_references` does.
-    """
-    resolve_references(document)
-    found = list(things(document, *types))
+    def is_product(thing: Mapping[str, Any]) -> bool:
+        return not type_names(thing).isdisjoint(types) or ("offers" in thing and "name" in thing)
+
+    found = list(_walk(document, is_product, frozenset(), set(), 0))
     groups = {name: thing for thing in found if (name := _text(thing.get("productGroupID")))}
     members: dict[int, tuple[Mapping[str, Any], Mapping[str, Any]]] = {}
     for thing in found:
@@ -179,11 +205,17 @@ def _offer(thing: Mapping[str, Any]) -> Mapping[str, Any]:
     for offer in offers:
         inner = [part for name in ("priceSpecification", "offers") for part in _list(offer.get(name))]
         inner = [part for part in inner if isinstance(part, Mapping)]
-        current = [part for part in inner if not _LIST_PRICE.search(_text(part.get("priceType")))]
-        for part in (offer, *current, *inner):
+        currency = next((part["priceCurrency"] for part in inner if "priceCurrency" in part), None)
+        for part in (offer, *sorted(inner, key=_is_other_price)):
             if any(_value(part.get(name)) != "" for name in ("price", "lowPrice")):
-                return {**offer, **part}
+                return {"priceCurrency": currency, **offer, **part}
     return offers[0] if offers else {}
+
+
+def _is_other_price(specification: Mapping[str, Any]) -> bool:
+    """Whether it is not what everybody pays for one now: a list price, one of a litre, one for members."""
+    is_list_price = _LIST_PRICE.search(_text(specification.get("priceType")))
+    return bool(is_list_price) or not specification.keys().isdisjoint({"referenceQuantity", "validForMemberTier"})
 
 
 def _list(value: Any) -> list[Any]:
@@ -210,12 +242,12 @@ def _address(value: Any, depth: int = 3) -> str:
 
 def _value(value: Any) -> Any:
     """A number as a number, anything else as `_text`."""
-    value = _mapping(value).get("@value", _first(value))
+    value = _first(value)
     return value if isinstance(value, int | float) and not isinstance(value, bool) else _text(value)
 
 
 def _text(value: Any) -> str:
     value = _first(value)
     if isinstance(value, Mapping):
-        value = _first(value.get("name", value.get("@value")))
+        value = _first(value.get("name"))
     return scalar_text(value)

@@ -15,6 +15,7 @@ DESCRIPTION_LENGTH_MAX = 2000
 
 _TAG = re.compile(r"<(?:!--.*?--|/?[A-Za-z][^>]*)>", re.S)
 _HIDDEN = re.compile(r"<(script|style)\b.*?</\1\s*>", re.S | re.I)
+_DOTNET_DATE = re.compile(r"/Date\((-?\d+)(?:[+-]\d{4})?\)/\Z")
 _MILLISECONDS_FROM = 1e11
 """Seconds since 1970 stay below this until the year 5138; milliseconds are above it since 1973."""
 
@@ -42,9 +43,12 @@ def scalar_text(value: Any) -> str:
 
 
 def iso_date(value: Any) -> str | None:
-    """ISO 8601 of an ISO text, an HTTP date, or seconds or milliseconds since 1970; None for anything else."""
+    """ISO 8601 of an ISO text, an HTTP date, or seconds or milliseconds since 1970 (also as `/Date(…)/`, which .NET
+    writes); None for anything else, and for the year 1, which stands for none."""
     if isinstance(value, bool) or value in (None, ""):
         return None
+    if isinstance(value, str):
+        value = re.sub(r"\s(?:UTC|GMT)\Z", " +0000", _DOTNET_DATE.sub(r"\1", value.strip()))
     if isinstance(value, int | float) or re.fullmatch(r"\d{9,13}(\.\d+)?", str(value)):
         seconds = float(value)
         seconds = seconds / 1000 if seconds >= _MILLISECONDS_FROM else seconds
@@ -52,7 +56,9 @@ def iso_date(value: Any) -> str | None:
             return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         except (ValueError, OverflowError, OSError):
             return None
-    text = str(value).strip()
+    text = str(value)
+    if text.startswith("0001"):
+        return None
     try:
         if len(text) <= 10:
             return date.fromisoformat(text).isoformat()

@@ -5,13 +5,16 @@ from __future__ import annotations
 import html
 import re
 
-_KNOWN_ENTITY = r"(?:amp|lt|gt|quot|apos|#\d{1,7}|#x[0-9A-Fa-f]{1,6});"
-_MISTAKES = re.compile(rf"<!\[CDATA\[.*?\]\]>|&(?!{_KNOWN_ENTITY})(?:[A-Za-z][A-Za-z0-9]{{1,31}};)?", re.S)
+_MISTAKES = re.compile(
+    r"<!\[CDATA\[.*?\]\]>|&(?!(?:amp|lt|gt|quot|apos);)(?:#\d{1,7};|#x[0-9A-Fa-f]{1,6};|[A-Za-z][A-Za-z0-9]{1,31};)?",
+    re.S,
+)
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 def repaired(text: str) -> str:
-    """The text without what is most often wrong in it: HTML's entities, a lone `&`, control characters."""
+    """The text without what is most often wrong in it: HTML's entities, a lone `&`, control characters,
+    also as `&#x1F;`."""
     return _MISTAKES.sub(_without_mistake, _NOT_XML.sub("", text))
 
 

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
-import httpx
 import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
@@ -19,6 +18,9 @@ from visor.sources.contract import SourceConfig
 from visor.sources.parse.mapping import Expressions
 from visor.sources.parse.text import scalar_text
 from visor.sources.secrets import Secrets
+
+_LINK = re.compile(r'<([^>]*)>((?:[^,"]|"(?:[^"\\]|\\.)*")*)')
+_REL = re.compile(r';\s*rel\s*=\s*"?([^";]+)', re.IGNORECASE)
 
 
 class Paging(SourceConfig, frozen=True, kw_only=True):
@@ -209,5 +211,5 @@ class Pager:
 
 def _links(header: str) -> dict[str, str]:
     """The URLs of a header `Link` (RFC 8288), by what they are to the page (`rel`)."""
-    found = httpx.Response(200, headers=[(b"link", header.encode("latin-1", "replace"))]).links
-    return {rel: link["url"] for rels, link in found.items() for rel in (rels or "").lower().split()}
+    found = [(url, _REL.search(parameters)) for url, parameters in _LINK.findall(header)]
+    return {rel: url for url, rels in found if rels for rel in rels[1].lower().split()}

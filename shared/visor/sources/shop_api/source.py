@@ -59,8 +59,8 @@ class ShopApiConfig(SourceConfig, frozen=True, kw_only=True):
     """Pages of one collection, beyond which the API is taken to page for ever."""
 
 
-GONE = (404, 410)
-PAST_THE_END = (400, 404, 410, 416, 422)
+GONE = (204, 404, 410)
+PAST_THE_END = (*GONE, 400, 416, 422)
 """What APIs answer to a page behind their last."""
 FAILING_MAX = 3
 """Pages in a row that fail for themselves; one more, and it is the API that fails."""
@@ -232,7 +232,7 @@ class ShopApiSource:
         rows = self._page.find("items", answer)
         if isinstance(rows, list):
             return rows
-        if answer == [] or rows == {} or (isinstance(answer, dict) and answer.get(self._config.items, answer) is None):
+        if not answer or rows == {} or (isinstance(answer, dict) and answer.get(self._config.items, answer) is None):
             # PHP writes an object without members as a list and the other way round, Go an empty list as null.
             return []
         keys = ", ".join(list(answer)[:20]) if isinstance(answer, dict) else type(answer).__name__

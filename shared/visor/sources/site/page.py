@@ -18,7 +18,7 @@ from w3lib.encoding import html_to_unicode
 
 from visor.http.fetch import Fetched
 from visor.sources.parse.json import parse_json
-from visor.sources.parse.schema_org import product_row, product_rows, things
+from visor.sources.parse.schema_org import graph, product_row, product_rows, things
 from visor.sources.parse.text import iso_date, plain_text
 from visor.sources.site.pictures import PICTURES_MAX, Picture, chosen, pictures
 from visor.sources.site.urls import absolute
@@ -30,6 +30,7 @@ REPAIRED_MAX = 100_000
 _VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
 """What robots are told with a value, after a colon as the name of one robot has."""
 _WRAPPERS = re.compile(r"(?://|/\*)?\s*(?:<!\[CDATA\[|\]\]>)\s*(?:\*/)?|<!--|-->")
+_REFRESH = re.compile(r"\s*\d+(?:\.\d*)?\s*[;,]\s*url\s*=\s*['\"]?([^'\"]+)", re.IGNORECASE)
 _BETWEEN = re.compile(r"\}\s*;?\s*\{")
 _NESTED = re.compile(r"(?:[{\[]\s*){9}")
 
@@ -75,7 +76,7 @@ def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
     base_url = absolute(document.xpath("string(//base/@href)"), fetched.url) or fetched.url
     metas = [meta.get("content") or "" for meta in document.iter("meta") if _name(meta) in ("robots", "visor")]
     robots |= asked_of_robots(metas, now)
-    structured = _structured(document, base_url)
+    structured = graph(_structured(document, base_url))
     named = document.xpath("string(//link[translate(@rel,'CANOIL','canoil')='canonical']/@href)").strip()
     left_out: Counter[str] = Counter()
     is_hidden = not robots.isdisjoint({"noindex", "noimageindex"})
@@ -107,7 +108,7 @@ def asked_of_robots(values: Iterable[str], now: str = "") -> frozenset[str]:
             robot, directive = (name, rest) if is_robot else (robot, name)
             if robot not in ("visor", "*"):
                 continue
-            ends = iso_date(rest) if directive == "unavailable_after" and now else None
+            ends = iso_date(rest.upper()) if directive == "unavailable_after" and now else None
             asked |= {"noindex", "nofollow"} if directive == "none" else {directive}
             asked |= {"noindex"} if ends and ends[:10] < now[:10] else set()
     return frozenset(asked & {"noindex", "nofollow", "noimageindex"})
@@ -190,17 +191,20 @@ def _breadcrumb(structured: list[Any]) -> str | None:
 def _shared(document: Any) -> Mapping[str, Any] | None:
     meta: dict[str, str] = {}
     for element in document.xpath("//meta[@content]"):
-        name = _name(element)
-        if name.startswith(("og:", "product:", "article:", "twitter:")):
-            meta.setdefault(name, element.get("content").strip())
+        name, content = _name(element), element.get("content").strip()
+        if content:
+            meta.setdefault(name, content)
 
     def first(*names: str) -> str:
-        return next((meta[name] for name in names if meta.get(name)), "")
+        return next((meta[name] for name in names if name in meta), "")
 
-    amount = first("product:price:amount", "og:price:amount")
+    is_on_sale = not any(name.startswith("product:sale_price_dates") for name in meta)
+    sale = first("product:sale_price:amount") if is_on_sale else ""
+    amount = sale or first("product:price:amount", "og:price:amount", "product:price")
     currency = first("product:price:currency", "og:price:currency")
     row = {
-        "image_link": first("og:image:secure_url", "og:image", "og:image:url", "twitter:image"),
+        "image_link": first("og:image:secure_url", "og:image", "og:image:url", "twitter:image", "twitter:image:src")
+        or document.xpath("string(//link[@rel='image_src']/@href | //meta[@itemprop='image']/@content)").strip(),
         "title": first("og:title"),
         "description": first("og:description"),
         "price": amount,
@@ -213,10 +217,14 @@ def _shared(document: Any) -> Mapping[str, Any] | None:
 
 def _links(document: Any, base_url: str, encoding: str) -> Iterator[str]:
     seen: set[str] = set()
-    for anchor in document.iter("a", "area"):
-        if "nofollow" in (anchor.get("rel") or "").lower():
+    for element in document.iter("a", "area", "frame", "iframe", "link", "meta"):
+        named, rels = element.get("href") or element.get("src"), (element.get("rel") or "").lower().split()
+        if element.tag == "meta":
+            refreshed = _REFRESH.match(element.get("content") or "") if element.get("http-equiv") else None
+            named = refreshed[1] if refreshed else None
+        if not named or "nofollow" in rels or (element.tag == "link" and "next" not in rels):
             continue
-        url = absolute(anchor.get("href"), base_url, encoding) if anchor.get("href") else None
+        url = absolute(named, base_url, encoding)
         if url and url not in seen:
             seen.add(url)
             yield url

@@ -21,19 +21,23 @@ _URL = re.compile(r"[\s,]*(\S+)")
 _DESCRIPTORS = re.compile(r"(?:\([^)]*\)?|[^(,])*")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([wx])(?=[\s,]|\Z)")
 _SIZES = re.compile(r"\s" + _SIZE.pattern)
-_BACKGROUND = re.compile(r"background(?:-image)?\s*:[^;]*?url\(\s*['\"]?([^'\")]+)", re.IGNORECASE)
+_BACKGROUND = re.compile(r"(?:background(?:-image)?\s*:[^;]*?|\A)url\(\s*['\"]?([^'\")]+)", re.IGNORECASE)
 _PICTURE = re.compile(r"\.(?:jpe?g|jfif|png|webp|avif|gif|bmp|tiff?|heic)\Z", re.IGNORECASE)
 _TYPES = re.compile(r"image/(?:jpe?g|pjpeg|png|webp|avif|gif)\b|\Z", re.IGNORECASE)
+_TEMPLATE = re.compile(r"\{|%7B|<%|\[\[", re.IGNORECASE)
+_OTHER_SCREENS = re.compile(r"max-(?:device-)?width|print|dark|portrait", re.IGNORECASE)
+"""What a `source` says with its `media` that is not for a large screen by day."""
 _WIDTH_TEMPLATE = re.compile(r"_?(?:\{|%7B)width(?:\}|%7D)x(?:(?:\{|%7B)height(?:\}|%7D))?", re.IGNORECASE)
 
 _LAZY = {
-    "background", "bg", "echo", "full", "image", "img", "large", "lazy", "lazyload", "original", "src", "zoom",
+    "background", "bg", "bgset", "echo", "full", "image", "img", "large", "lazy", "lazyload", "original", "setbg",
+    "src", "zoom",
 }  # fmt: skip
 """Words of attributes that scripts for lazy loading read addresses from, and of attributes that they do not."""
 _LESSER = {
     "alt", "blur", "caption", "class", "error", "fallback", "height", "hover", "href", "id", "itemprop", "link",
-    "loading", "low", "lowsrc", "lqip", "media", "name", "page", "placeholder", "preview", "ratio", "size", "sizes",
-    "small", "thumb", "thumbnail", "tiny", "title", "type", "width", "widths",
+    "loading", "low", "lowsrc", "lqip", "media", "name", "page", "placeholder", "preview", "ratio", "rollover",
+    "second", "secondary", "sizes", "small", "swap", "thumb", "thumbnail", "tiny", "title", "type", "width", "widths",
 }  # fmt: skip
 _LARGE = {"large": 1, "zoom": 2, "big": 2, "full": 3, "hires": 3, "orig": 3, "original": 3, "master": 3}
 _DECORATION = {
@@ -48,6 +52,11 @@ _GENERIC = {
     "big", "black", "color", "dark", "default", "footer", "header", "image", "img", "large", "lazy", "light", "main",
     "medium", "mini", "new", "photo", "pic", "picture", "retina", "site", "small", "web", "white",
 }  # fmt: skip
+_BEHIND = (
+    "//*[not(self::img)][@*[contains(., 'url(') or (starts-with(name(), 'data-') and (contains(name(), 'bg')"
+    " or contains(name(), 'background') or contains(name(), 'image-src')))]]"
+)
+"""Elements with a picture behind them."""
 _FURNITURE = {"nav", "aside", "template"}
 _OF_A_SECTION = {"article", "main", "section"}
 
@@ -90,10 +99,12 @@ def chosen(image: Any, base_url: str) -> Candidate | None:
     sources = picture.iter("source") if picture is not None else ()
     elements = [image, *(source for source in sources if _TYPES.match((source.get("type") or "").strip()))]
     found = []
-    for candidate in (candidate for element in elements for candidate in _candidates(element)):
-        url = absolute(_filled(candidate.url, image), base_url)
-        if url and "{" not in url and "%7B" not in url and not urlsplit(url).path.lower().endswith(".svg"):
-            found.append(candidate._replace(url=url))
+    for element in elements:
+        is_other = _OTHER_SCREENS.search(element.get("media") or "") is not None
+        for candidate in _candidates(element):
+            url = None if _TEMPLATE.search(filled := _filled(candidate.url, image)) else absolute(filled, base_url)
+            if url and not urlsplit(url).path.lower().endswith(".svg"):
+                found.append(candidate._replace(url=url, rank=1.5 if is_other else candidate.rank))
     # Of equal ones the first.
     return max(found, key=lambda candidate: candidate[:2], default=None)
 
@@ -104,12 +115,12 @@ def _candidates(element: Any) -> Iterator[Candidate]:
         is_lazy = name not in ("src", "srcset", "style")
         if not value or (is_lazy and words & _LESSER):
             continue
-        if name.endswith("srcset") or (words & _LAZY and _SIZES.search(value)):
+        if name.endswith(("srcset", "bgset")) or (words & _LAZY and _SIZES.search(value)):
             for url, described in srcset_candidates(value):
                 size = _SIZE.search(described)
                 width, by_width = (float(size[1]), size[2] == "w") if size else (1.0, False)
                 yield Candidate((4.0 if width >= SIDE_MIN else 1.0) if by_width else 2.5 + is_lazy, width, url)
-        elif name == "style":
+        elif name == "style" or value.startswith("url("):
             yield from (Candidate(2.0, 0.0, match[1]) for match in _BACKGROUND.finditer(value))
         elif not is_lazy:
             yield Candidate(2.0, 0.0, value)
@@ -130,11 +141,12 @@ def pictures(document: Any, base_url: str, left_out: Counter[str]) -> Iterator[P
     """The pictures of a page's content; what is not one is counted in `left_out` by its reason."""
     seen: set[str] = set()
     taken = set()
-    behind = document.xpath("//*[not(self::img)][@*[contains(., 'url(')] or @data-bg or @data-background-image]")
+    behind = document.xpath(_BEHIND)
     for image in (*document.iter("img", "amp-img"), *behind):
         within = next(image.iterancestors("noscript"), None)
         beside = within.getprevious() if within is not None else None
-        if beside is not None and any(other in taken for other in beside.iter()):
+        same = [*image.iterancestors("amp-img"), *(beside.iter() if beside is not None else ())]
+        if any(other in taken for other in same):
             continue
         href = next((a.get("href") for a in image.iterancestors("a") if a.get("href")), None)
         link = absolute(href, base_url) if href else None
