@@ -216,8 +216,8 @@ export interface components {
     schemas: {
         /**
          * SearchRequest
-         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which picture
-         *         to search for; `text` and `examples` go with it or stand alone. Something must be given.
+         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which
+         *         picture to search for; `text`, `examples` and `filters` go with it or stand alone. Something must be given.
          *
          *         The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
          *         this document without an image.
@@ -233,6 +233,8 @@ export interface components {
             item?: string | null;
             /** @default null */
             handle?: string | null;
+            /** @default false */
+            remember?: boolean;
             /** @default null */
             box?: [
                 number,
@@ -297,6 +299,8 @@ export interface components {
             text: string;
         } | {
             examples: unknown;
+        } | {
+            filters: unknown;
         }));
         /**
          * Filters
@@ -844,6 +848,8 @@ export interface components {
             item?: string | null;
             /** @default null */
             handle?: string | null;
+            /** @default false */
+            remember?: boolean;
             /** @default null */
             box?: [
                 number,
@@ -1648,6 +1654,7 @@ export interface operations {
                 price_max?: number;
                 date_from?: string;
                 date_to?: string;
+                attributes?: string;
             };
             header?: never;
             path?: never;

@@ -80,8 +80,8 @@ Sort = Literal["likeness", "price_up", "price_down", "newest", "oldest", "larges
 
 
 class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which picture
-    to search for; `text` and `examples` go with it or stand alone. Something must be given.
+    """The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which
+    picture to search for; `text`, `examples` and `filters` go with it or stand alone. Something must be given.
 
     The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
     this document without an image.
@@ -97,6 +97,8 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     handle: str | None = None
     """A picture that was searched for minutes ago, as an answer's `query.handle` names it, with the same `box` and
     `exclude`. If it is forgotten (`unknown_handle`), send the picture again."""
+    remember: bool = False
+    """Give the picture a `query.handle`."""
     box: Box | None = None
     """Search within this part of the picture."""
     exclude: Annotated[tuple[Box, ...], Meta(max_length=64)] = ()

@@ -27,7 +27,7 @@ from visor.models.embedder import Embedder, moderate
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import Label, Safety
-from visor.schema.search import PICTURES, Box, QueryAnswer, Region, SearchRequest
+from visor.schema.search import PICTURES, Box, Filters, QueryAnswer, Region, SearchRequest
 from visor.search.heat import regions
 from visor.search.recent import RecentQueries
 from visor.settings import Settings
@@ -115,17 +115,18 @@ class QueryReader:
         self.recent: RecentQueries[Query] = RecentQueries()
 
     def check(self, request: SearchRequest, upload: bytes | None, *, words_alone: bool = False) -> None:
-        """Raise `BadRequest` unless exactly one thing is searched for, or several as examples; `words_alone` may be it,
-        too."""
+        """Raise `BadRequest` unless exactly one thing is searched for, or several as examples; with `words_alone`, text
+        or filters may be it, too."""
         given = [name for name in PICTURES if getattr(request, name) is not None]
         if upload is not None:
             given.insert(0, "image")
         if words_alone and request.text is not None:
             self._check_text(request, bool(given or request.examples))
-        if len(given) > 1 or not (given or request.examples or (words_alone and request.text is not None)):
+        is_asked = words_alone and (request.text is not None or request.filters != Filters())
+        if len(given) > 1 or not (given or request.examples or is_asked):
             raise BadRequest(
                 f"The request has {' and '.join(given) or 'nothing to search for'}",
-                valid=f"Exactly one of {', '.join(PICTURES)}; text and examples go with it or stand alone",
+                valid=f"Exactly one of {', '.join(PICTURES)}; text, examples and filters go with it or stand alone",
                 remedy="Send one",
             )
         if (request.box or request.exclude) and given not in (["image"], ["url"], ["handle"]):
@@ -383,7 +384,7 @@ def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
     return round(x * columns), round(y * rows), round(right * columns), round(bottom * rows)
 
 
-def query_answer(query: Query) -> QueryAnswer:
+def query_answer(query: Query, *, with_handle: bool) -> QueryAnswer:
     # A vector alone does not say that nothing is in the picture, so none is given to link to.
     is_blank = query.blank is not None or not len(query.vector)
     vector = None if is_blank else encode_vector(query.vector, query.look if query.is_across else None)
@@ -394,5 +395,5 @@ def query_answer(query: Query) -> QueryAnswer:
         height=query.size[1] if query.size else None,
         format=query.format,
         blank=query.blank,
-        handle=query.handle,
+        handle=query.handle if with_handle else None,
     )

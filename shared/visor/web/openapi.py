@@ -37,7 +37,11 @@ def document() -> dict[str, Any]:
     one = [_only(name) for name in PICTURES]
     none = {
         "not": {"anyOf": one},
-        "anyOf": [_only("text"), {"required": ["examples"], "properties": {"examples": {"minItems": 1}}}],
+        "anyOf": [
+            _only("text"),
+            {"required": ["examples"], "properties": {"examples": {"minItems": 1}}},
+            {"required": ["filters"], "properties": {"filters": {"minProperties": 1}}},
+        ],
     }
     components["SearchRequest"]["oneOf"] = [*one, none]
     components["Example"]["oneOf"] = one

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -58,6 +60,47 @@ def test_pages_go_on_by_the_vector_to_the_end_and_repeat_nothing(
     assert whole["total"] >= len(found)
     assert total is None or total >= len(found)
     assert "next" not in whole
+
+
+@pytest.mark.parametrize("sort", ["likeness", "price_up", "newest"])
+def test_filters_alone_give_all_that_passes(client: httpx.Client, sort: str) -> None:
+    [largest, *_] = client.get("/v1/facets").json()["collection"]
+    filters = {"collection": [largest["value"]]}
+    answer = search(client, filters=filters, k=3, sort=sort)
+    found, total = ids(answer), answer["total"]
+    while answer.get("next"):
+        answer = search(client, filters=filters, k=3, sort=sort, after=answer["next"])
+        found += ids(answer)
+        assert all(match["similarity"] is None for match in answer["matches"])
+    assert len(found) == len(set(found)) == total == largest["count"]
+    prices = [match["item"].get("price", math.inf) for match in search(client, filters=filters, sort=sort)["matches"]]
+    assert sort != "price_up" or prices == sorted(prices)
+
+
+def test_nothing_at_all_is_still_refused(client: httpx.Client) -> None:
+    for nothing in ({}, {"filters": {}}, {"filters": {"collection": []}, "sort": "newest"}):
+        response = client.post("/v1/search", json=nothing)
+        assert response.status_code == 400
+        assert "nothing to search for" in response.json()["found"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "status"),
+    [
+        ('{"price": {"max": 0}}', 200),
+        ('{"collection": {"none": ["x"]}}', 200),
+        ('{"colour": {"any": "red"}}', 400),
+        ("{", 400),
+        ("[]", 400),
+    ],
+)
+def test_facets_are_counted_under_conditions_on_attributes(client: httpx.Client, attributes: str, status: int) -> None:
+    response = client.get("/v1/facets", params={"attributes": attributes})
+    assert response.status_code == status, response.text
+    if status == 200:
+        asked = {"item": client.get("/v1/items").json()["items"][0]["id"], "facets": True}
+        both = search(client, **asked, filters={"attributes": json.loads(attributes)})["facets"]
+        assert response.json() == both
 
 
 def test_confidence_of_a_page_goes_on_where_that_of_the_page_before_ended(
