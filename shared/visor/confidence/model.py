@@ -265,9 +265,8 @@ class ConfidenceEstimator:
         known = [*around.labels[:rank], labels[1], *around.labels[rank:]]
         around = replace(around, rows=np.insert(around.rows, rank, row, axis=0), labels=known)
         calibration = self._context.calibration(nearest.snapshot.manifest)
-        confidence = calibration.confidences(around, range(rank + 1))[rank]
-        first = calibration.first(around, calibration.confidence(calibration.score(around)))
-        return confidence if first is None else first if rank == 0 else min(first, confidence)
+        held = calibration.confidence(calibration.score(around))
+        return calibration.confidences(around, range(rank + 1), held)[rank]
 
     def features(self, hits: Hits) -> tuple[float, ...]:
         """What an answer was judged by, to learn from at the next merge; nothing where it was not fitted."""
