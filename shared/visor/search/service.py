@@ -30,6 +30,7 @@ from visor.models.embedder import Embedder
 from visor.near_duplicates.verdict import Verdict, classify_matches
 from visor.schema.items import ITEM_ID, FacetRow, IndexedItem, Item, Safety, said_of
 from visor.schema.search import (
+    PICTURES,
     FacetsAnswer,
     FeedbackRequest,
     Filters,
@@ -51,8 +52,6 @@ from visor.search.visitors import VisitorLog
 from visor.settings import Settings
 from visor.storage.documents import DocumentStore
 
-PICTURE = ("image", "url", "vector", "item", "box")
-"""What says which picture, in a request and in each of its examples."""
 GUESS_FROM = 12
 """Matches whose collections vote on the kind."""
 DOCUMENTS_LOST = (
@@ -138,11 +137,12 @@ class SearchService:
             guess=_guess(matches, confidence),
             labels=query.labels,
             safety=_safety_answer(query.safety),
-            query=query_answer(query),
+            query=query_answer(query, with_handle=request.remember or request.handle is not None),
             index=self.index_answer(),
             facets=facets,
             next=write_cursor(hits.next, request),
             total=hits.total,
+            regions=query.regions or (),
             timing_ms=watch.timing_ms,
             notice=hits.notice or (DOCUMENTS_LOST if hits.hits and not matches else None),
         )
@@ -265,10 +265,10 @@ class SearchService:
             return self._combined_query(request, upload, watch, across)
         if request.item is not None:
             return self._item_query(request.item)
-        if upload is None and request.image is None and request.url is None and request.vector is None:
+        if upload is None and not any(getattr(request, name) is not None for name in PICTURES):
             # Where the model reads texts, their vector belongs here.
             return Query(vector=np.empty(0, np.float32))
-        query = self.queries.query(request, upload, watch, closer=across is not None)
+        query = self.queries.query(request, upload, watch, closer=across is not None, mean=self.common_vector())
         closer = query if request.vector is not None else query.closer
         if (
             across is None
@@ -285,9 +285,10 @@ class SearchService:
     ) -> Query:
         """The query of several pictures; that of the first unsafe one, if there is any."""
         asked: list[tuple[SearchRequest, bytes | None, float]] = [
-            (SearchRequest(**{name: getattr(e, name) for name in PICTURE}), None, e.weight) for e in request.examples
+            (SearchRequest(**{name: getattr(e, name) for name in (*PICTURES, "box")}), None, e.weight)
+            for e in request.examples
         ]
-        if upload is not None or any(getattr(request, name) is not None for name in PICTURE[:4]):
+        if upload is not None or any(getattr(request, name) is not None for name in PICTURES):
             asked.insert(0, (msgspec.structs.replace(request, examples=()), upload, 1.0))
         is_one = sum(weight != 0 for _, _, weight in asked) == 1
         # Several are compared by the catalogue's own look: what is known of the gap is of single photos.

@@ -186,7 +186,8 @@ class Searcher:
         """The k nearest different pictures that pass the filters, as many as there are; or the next k of a listing.
 
         Args:
-            vector: (d,) full vector of the index's model; its length does not matter. None: by `text` alone.
+            vector: (d,) full vector of the index's model; its length does not matter. None: by `text` alone, or
+                without one all that passes.
             k: At least 1.
             mode: `fast` or `exact`, two ways through one similarity space.
             metric: A SciPy metric on the full vectors; overrides `mode`.
@@ -226,13 +227,14 @@ class Searcher:
         nearest: tuple[Candidates, Array] | None = None
         total: int | None = None
         most = ask.depth + len(leave_out)
-        if order.is_plain and not (ask.is_mixed and order.similarity_min is not None):
+        is_everything = vector is None and text is None
+        if order.is_plain and not is_everything and not (ask.is_mixed and order.similarity_min is not None):
             if vector is not None:
                 total = _total(snapshot, allowed, leave_out, order.by_product, is_all=filters == Filters())
             page, nearest, total, most = self._first_page(ask, allowed, k, order, leave_out, total)
         is_listed, say_as_much = nearest is None, 1
         if nearest is None:
-            if vector is None:
+            if vector is None and not is_everything:
                 listing.keywords["allowed"] = ask.said.masks(snapshot.blocks, allowed)
             way, listed = "exact" if way == "fast" else way, listing()
             page = listed.page(k, order.after or Cursor(snapshot.generation), order.variety)
