@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -72,7 +73,7 @@ class Embedder:
 
         Args:
             directory: What `visor model build` made.
-            threads: Cores to use. A single picture is computed on all of them; of many pictures, one on each.
+            threads: Cores to use. They share the networks of a single picture; of many pictures, each has its own.
 
         Raises:
             ModelNotBuilt: The directory is missing or incomplete.
@@ -87,19 +88,19 @@ class Embedder:
         self._label_names = tuple(short_name(label) for label in manifest.label_names)
         self.label_words = label_words(manifest)
         self._networks = [(part.network, *self._files[part.network.name]) for part in self.description.parts]
-        self._threads = threads
-        self._wide = InterpreterPool(self._networks, count=1, threads=threads)
-        self._narrow = InterpreterPool(self._networks, count=threads, threads=1) if threads > 1 else self._wide
+        each = max(1, threads // len(self._networks))
+        self._single = RunnerPool(self._networks, count=max(1, threads // each), threads=each)
+        self._many = self._single if each == 1 else RunnerPool(self._networks, count=threads, threads=1)
 
     def embed(self, images: Sequence[Image.Image]) -> Embedded:
         """Vectors, labels and safety of RGB pictures of any size, in their order."""
         if not images:
             return Embedded(vectors=np.zeros((0, self.dimension), np.float32), labels=[], safety=[], probabilities=[])
-        return self._embedded([self._wide.see(images[0])] if len(images) == 1 else self._narrow.see_all(images))
+        return self._embedded([self._single.see(images[0])] if len(images) == 1 else self._many.see_all(images))
 
     def embed_closer(self, image: Image.Image) -> tuple[Embedded, Embedded]:
         """What `embed` gives for one image, and the same with a closer look at its middle, which photos need."""
-        seen, closer = self._wide.see(image), self._wide.see_closer(image)
+        seen, closer = self._single.see_closer(image)
         both = [one if more is None else one.mean(more) for one, more in zip(seen, closer, strict=True)]
         return self._embedded([seen]), self._embedded([both])
 
@@ -117,7 +118,7 @@ class Embedder:
         Each is of the whole picture squeezed to a square, so that place (row, column) of a map lies over the same
         fraction of the picture's height and width.
         """
-        seen = self._wide.see(image, maps=True)
+        seen = self._single.see(image, maps=True)
         shares = zip(self.description.parts, seen, strict=True)
         return [feature_map for part, one in shares if part.weight > 0 for feature_map in one.maps]
 
@@ -178,10 +179,14 @@ def prepare(image: Image.Image, how: Preprocessing, view: View = "whole") -> Vec
         image = image.convert("RGB")
     box = view_of(image, view)
     square = image.resize((how.size, how.size), _RESAMPLE[how.resample], box=box, reducing_gap=3.0)
-    scaled: Vector = np.asarray(square, np.float32) / np.float32(255)
-    centred: Vector = scaled - np.array(how.mean, np.float32)
-    np.divide(centred, np.array(how.deviation, np.float32), out=centred)
-    return centred if how.order == "rgb" else np.ascontiguousarray(centred[..., ::-1])
+    # In rows of numbers, because NumPy is slow where the last axis has three.
+    rows: Vector = np.divide(np.asarray(square).reshape(how.size, -1), np.float32(255), dtype=np.float32)
+    if any(how.mean):
+        rows -= np.tile(np.array(how.mean, np.float32), how.size)
+    if set(how.deviation) != {1.0}:
+        rows /= np.tile(np.array(how.deviation, np.float32), how.size)
+    given: Vector = rows.reshape(how.size, how.size, 3)
+    return given if how.order == "rgb" else np.ascontiguousarray(given[..., ::-1])
 
 
 def joined_vector(parts: Sequence[WeightedNetwork], taps: Sequence[Sequence[Vector]]) -> Vector:
@@ -232,10 +237,6 @@ class _Runner:
         [self._input] = self._runtime.inputs
         self._is_planar = is_planar(self._input.shape)
 
-    @property
-    def looks_closer(self) -> bool:
-        return len(self._how.views) == len(CLOSER_VIEWS)
-
     def see(self, image: Image.Image, *, maps: bool = False, closer: bool = False) -> _Seen:
         """The outputs averaged over the network's views, without maps; or of the whole picture alone, with maps."""
         views: Sequence[View] = ("whole",) if maps else CLOSER_VIEWS if closer else self._how.views
@@ -285,40 +286,68 @@ def probabilities(head: Vector, logits: bool) -> Vector:
     return head / max(float(head.sum()), 1e-12)
 
 
-class InterpreterPool:
-    """Up to `count` copies of a model's runtimes, made when they are first needed and lent to one thread each."""
+class _Copies:
+    """Up to `count` runners of one network, made when they are first needed and lent to one thread each."""
+
+    def __init__(self, network: tuple[Network, Path, NetworkFile], *, count: int, threads: int) -> None:
+        self.network, self._threads = network, threads
+        self._to_make = count
+        self._free: SimpleQueue[_Runner] = SimpleQueue()
+        self._making = threading.Lock()
+
+    def see(self, image: Image.Image, *, maps: bool = False, closer: bool = False) -> _Seen:
+        runner = self._lend()
+        try:
+            return runner.see(image, maps=maps, closer=closer)
+        finally:
+            self._free.put(runner)
+
+    @property
+    def looks_closer(self) -> bool:
+        """Not those that only look at the whole."""
+        return len(self.network[0].preprocessing.views) == len(CLOSER_VIEWS)
+
+    def _lend(self) -> _Runner:
+        with self._making:
+            if self._free.empty() and self._to_make:
+                self._to_make -= 1
+                return _Runner(*self.network, self._threads)
+        return self._free.get()
+
+
+class RunnerPool:
+    """A model's networks, `count` copies of each at most. Any number of threads may look with it."""
 
     def __init__(self, networks: Sequence[tuple[Network, Path, NetworkFile]], *, count: int, threads: int) -> None:
-        self._networks, self._threads = networks, threads
-        self._to_make = count
-        self._free: SimpleQueue[list[_Runner]] = SimpleQueue()
-        self._making = threading.Lock()
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="visor-embed")
+        self._networks = [_Copies(network, count=count, threads=threads) for network in networks]
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="visor-embed") if count > 1 else None
 
     def see(self, image: Image.Image, *, maps: bool = False) -> list[_Seen]:
         """What each network sees in one image."""
-        runners = self._lend()
-        try:
-            return [runner.see(image, maps=maps) for runner in runners]
-        finally:
-            self._free.put(runners)
+        return self._side_by_side([partial(one.see, image, maps=maps) for one in self._networks])
 
-    def see_closer(self, image: Image.Image) -> list[_Seen | None]:
-        """What each network sees in the middle; None for those that only look at the whole."""
-        runners = self._lend()
-        try:
-            return [runner.see(image, closer=True) if runner.looks_closer else None for runner in runners]
-        finally:
-            self._free.put(runners)
+    def see_closer(self, image: Image.Image) -> tuple[list[_Seen], list[_Seen | None]]:
+        """What each network sees in one image, and in its middle; None for those that only look at the whole."""
+        nearer = [one for one in self._networks if one.looks_closer]
+        looks = [partial(one.see, image) for one in self._networks]
+        seen = self._side_by_side(looks + [partial(one.see, image, closer=True) for one in nearer])
+        closer = iter(seen[len(self._networks) :])
+        return seen[: len(self._networks)], [next(closer) if one in nearer else None for one in self._networks]
 
     def see_all(self, images: Sequence[Image.Image]) -> list[list[_Seen]]:
-        """What each network sees in each image, in their order, on all copies at once."""
-        return list(self._pool.map(self.see, images))
+        """What each network sees in each image, in their order, one image on each copy."""
 
-    def _lend(self) -> list[_Runner]:
-        with self._making:
-            if self._free.empty() and self._to_make:
-                runners = [_Runner(*network, self._threads) for network in self._networks]
-                self._to_make -= 1
-                return runners
-        return self._free.get()
+        def see(image: Image.Image) -> list[_Seen]:
+            return [one.see(image) for one in self._networks]
+
+        return list(self._pool.map(see, images) if self._pool else map(see, images))
+
+    def _side_by_side(self, looks: Sequence[Callable[[], _Seen]]) -> list[_Seen]:
+        """What the looks give. Of those that the pool has not begun in the meantime, the caller takes the next."""
+        if self._pool is None:
+            return [look() for look in looks]
+        others = [self._pool.submit(look) for look in looks[1:]]
+        first = looks[0]()
+        return [first] + [
+            look() if future.cancel() else future.result() for look, future in zip(looks[1:], others, strict=True)
+        ]
