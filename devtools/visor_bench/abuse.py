@@ -47,6 +47,11 @@ ITEMS_MADE, ALIKE, BATCH = 10_000, 2_500, 500
 AT_ONCE = 8
 """Requests that Cloud Run sends one instance at once."""
 QUERIES = 50
+WORDS = (
+    *("red", "blue", "green", "old", "new", "cotton", "leather", "silver", "wood"),
+    *("glass", "shirt", "shoe", "lamp", "chair", "vase", "ring", "clock", "print"),
+)
+"""Of the items' titles."""
 USAGE = "/bench/usage"
 MAIN = """
 import functions_framework
@@ -99,7 +104,7 @@ def fill(settings: Settings, dimension: int, model: str) -> list[str]:
                 versions=[1] * BATCH,
                 vectors=vectors.astype(np.float16),
                 hashes=hashes,
-                facets=[FacetRow(collection=f"c{start % 7}", source="bench", price=float(start))] * BATCH,
+                facets=[FacetRow.of(_item(i, model, name).item) for i in some],
             )
             app.stores.objects.put(shard_object(name), data)
             record = ShardCommit(batch=name, model=model, shard=shard_object(name), count=BATCH)
@@ -112,7 +117,16 @@ def fill(settings: Settings, dimension: int, model: str) -> list[str]:
 
 
 def _item(item: str, model: str, shard: str) -> IndexedItem:
-    shown = Item(id=item, source="bench", key=item, image_url=f"http://127.0.0.1:9/{item}.jpg", title=item * 3)
+    rng = random.Random(item)  # noqa: S311
+    shown = Item(
+        id=item,
+        source="bench",
+        key=item,
+        image_url=f"http://127.0.0.1:9/{item}.jpg",
+        title=" ".join((*rng.sample(WORDS, 4), item)),
+        collection=f"c{rng.randrange(7)}",
+        price=float(rng.randrange(5_000)),
+    )
     return IndexedItem(item=shown, version=1, model=model, shard=shard, indexed_at="2026-11-01", width=9, height=9)
 
 
@@ -123,6 +137,10 @@ def picture(seed: int, *, noise: bool = False) -> bytes:
     buffer = io.BytesIO()
     made.filter(ImageFilter.GaussianBlur(0 if noise else 2)).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def encoded(seed: int) -> str:
+    return base64.b64encode(picture(seed, noise=seed % 2 == 0)).decode()
 
 
 def hostile(number: int, ids: list[str], vectors: list[str]) -> Request:
@@ -147,6 +165,17 @@ def hostile(number: int, ids: list[str], vectors: list[str]) -> Request:
         (4, lambda: search(vector=vector, metric=rng.choice(["mahalanobis", "jaccard", "cityblock"]))),
         (8, lambda: ("POST", "/v1/feedback", {"json": {"item": item, "query_vector": vector}})),
         (8, lambda: ("POST", "/v1/feedback", {"json": {"item": ids[number % 99], "query_item": item}})),
+        (4, lambda: search(text=" ".join(rng.choices(WORDS, k=60)), k=200, facets=True)),
+        (2, lambda: search(text=" ".join(f"{rng.choice(WORDS)[:3]}{rng.randrange(99)}" for _ in range(50)))),
+        (2, lambda: search(examples=[{"vector": rng.choice(vectors), "weight": 1 - n / 4} for n in range(8)], k=200)),
+        (1, lambda: search(examples=[{"image": encoded(number + n)} for n in range(8)])),
+        (2, lambda: search(filters={"price": {"min": number % 9}}, sort="newest", k=200, group=False)),
+        (2, lambda: search(vector=vector, variety=1, k=200, sort="most_changed")),
+        (1, lambda: search(image=encoded(number), regions=True, remember=True)),
+        (1, lambda: search(handle="A" * 22, after="A" * 2000)),
+        (2, lambda: ("GET", f"/v1/suggest?text={rng.choice(WORDS)[:2]}", {})),
+        (1, lambda: ("POST", "/v1/searches", {"json": {"searches": [{"item": i} for i in ids[:16]]}})),
+        (1, lambda: ("POST", "/v1/compare", {"json": {"first": {"image": encoded(number)}, "second": {"item": item}}})),
         (3, lambda: search(url=f"http://169.254.169.254/{number}")),
         (3, lambda: ("POST", "/v1/explain", {"json": {"item": item, "match": ids[0]}})),
         (5, lambda: ("GET", "/v1/items?limit=48", {})),

@@ -48,7 +48,7 @@ KEPT, CHANGED, SOLD, PUSHED_KEYS = 240, 60, 40, 30
 OTHER_MODEL = "efficientnet_lite0"
 CLIENTS = 4
 SAMPLE_S = 10.0
-WARM_UP = 0.25
+WARM_UP = 0.5
 """Share of the time after which memory has to be flat."""
 TROUBLE = re.compile(r"Traceback|\bERROR\b|has a bug here")
 

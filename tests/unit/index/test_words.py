@@ -206,6 +206,17 @@ def test_what_was_indexed_without_texts_is_named_and_the_rest_is_found(shop: Sho
     assert found(shop, "strawberry ") == []
 
 
+def test_a_merge_ends_where_texts_are_nowhere_to_be_had(shop: Shop) -> None:
+    # Neither a document that is lost, nor rows that are all deleted, have words to wait for.
+    shop.add(["old"], clustered(1, seed=5), facets=[FacetRow(collection="Lemons")])
+    options: dict[str, Any] = {"model": MODEL, "clock": shop.clock, "fill": True, "budget_s": 20}
+    assert merge(shop.objects, shop.documents, **options).finished
+    for key in (*TITLES, "old"):
+        shop.delete(key, version=9)
+    assert merge(shop.objects, shop.documents, **options).finished
+    assert found(shop, "lemon") == []
+
+
 def test_filters_hold_for_words_however_rare_the_value(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     facets = [row("Red shoes", collection="rare" if number == 1_999 else "shoes") for number in range(2_000)]

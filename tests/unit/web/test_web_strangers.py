@@ -192,6 +192,8 @@ SEARCH_COSTS: dict[str, tuple[dict[str, Any], int]] = {
     "url": ({"url": "http://169.254.169.254/"}, 0),
     "vector": ({"vector": "AAAA"}, 0),
     "item": ({"item": "ITEM"}, 13),
+    "handle": ({"handle": "A" * 22}, 0),
+    "remember": ({"image": noise(30), "remember": True}, 12),
     "box": ({"image": noise(2), "box": [0, 0, 0.5, 0.5]}, 12),
     "exclude": ({"image": noise(3), "exclude": [[0, 0, 0.1, 0.1]] * 64}, 12),
     "k": ({"image": noise(4), "k": 200}, 200),

@@ -109,7 +109,7 @@ class Segment(RowBlock):
     def has_words_in(self, languages: Sequence[str]) -> bool:
         """Whether all texts were kept, and are stemmed in these languages."""
         about = self.container.about.get("words", {"languages": []})
-        return not self.unknown_texts and about["languages"] == list(languages)
+        return not len(self) or (not self.unknown_texts and about["languages"] == list(languages))
 
     @property
     def words_files(self) -> Array | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +118,8 @@ class _Merge:
     steps: int = 0
     learned: bool = False
     conflicts: int = 0
+    written: set[str] = field(default_factory=set)
+    """Segments of this run."""
 
     def run(self, budget_s: float | None, relearn: bool) -> MergeReport:
         started = time.monotonic()
@@ -173,7 +175,9 @@ class _Merge:
         else:
             weights = [(segment.entry, live_rows(segment, readable)) for segment in readable]
             names = choose_segments(self.policy, weights, sum(len(shard) for shard in shards), bool(group))
-            lacking = [one.entry.name for one in readable if self.fill and not one.has_words_in(self.languages)]
+            # Once a run: a text that is in no document cannot be had the second time either.
+            old = [one for one in readable if self.fill and one.entry.name not in self.written]
+            lacking = [one.entry.name for one in old if not one.has_words_in(self.languages)]
             inputs = [segment for segment in readable if segment.entry.name in names.union(lacking[:1])]
         if not group and not inputs:
             return False
@@ -231,6 +235,7 @@ class _Merge:
                 objects.delete(entry.name)
             raise
         self.steps += 1
+        self.written |= {entry.name for entry in entries}
         self.commits += len(group)
         self.learned |= learning
         taken = f"{len(group)} commits and {len(inputs)} segments"
