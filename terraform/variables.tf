@@ -383,7 +383,7 @@ variable "page" {
     notes    = optional(list(object({ text = string, href = optional(string) })), [])
   })
   default     = {}
-  description = "What the page says of itself: title, tagline, language of numbers and names (otherwise the visitor's), and notes, each with a text and perhaps an href."
+  description = "What the page says of itself: title, tagline, language (en, de, fr, es, or a region's such as de-CH; otherwise the visitor's), and notes, each with a text and perhaps an href."
 
   validation {
     condition     = var.page.language == null || can(regex("^[a-z]{2,3}(-[A-Za-z0-9]+)*$", var.page.language))

@@ -3,22 +3,24 @@ import { render } from "preact";
 import { loadConfig } from "./config";
 import { followFacets } from "./endpoint/facets";
 import { followRejected } from "./endpoint/feedback";
+import { followRecent } from "./recent";
 import { begin, follow } from "./search";
-import { answer, askedAs, config, query } from "./state";
+import { answer, askedAs, config, options, query } from "./state";
 import "./styles/index.css";
 import { followTheme } from "./theme";
 import { App } from "./views/App";
-import { preferred } from "./words/format";
+import { speakBest } from "./words/messages";
 import { bandOf } from "./words/sureness";
 import { titleOf } from "./words/title";
 
 followTheme();
 followRejected();
+followRecent();
 config.value = await loadConfig();
-preferred.language = config.value.language ?? "";
+await speakBest(config.value.language);
 effect(() => {
   const found = answer.value?.matches.length ? bandOf(answer.value, askedAs.value) : null;
-  document.title = titleOf(query.value, config.value.title, found);
+  document.title = titleOf(query.value, options.value.text, config.value.title, found);
 });
 const root = document.getElementById("page");
 if (root) render(<App />, root);

@@ -216,8 +216,8 @@ export interface components {
     schemas: {
         /**
          * SearchRequest
-         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which picture
-         *         to search for; `text` and `examples` go with it or stand alone. Something must be given.
+         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which
+         *         picture to search for; `text`, `examples` and `filters` go with it or stand alone. Something must be given.
          *
          *         The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
          *         this document without an image.
@@ -233,6 +233,8 @@ export interface components {
             item?: string | null;
             /** @default null */
             handle?: string | null;
+            /** @default false */
+            remember?: boolean;
             /** @default null */
             box?: [
                 number,
@@ -291,10 +293,14 @@ export interface components {
             vector: string;
         } | {
             item: string;
+        } | {
+            handle: string;
         } | ({
             text: string;
         } | {
             examples: unknown;
+        } | {
+            filters: unknown;
         }));
         /**
          * Filters
@@ -352,7 +358,7 @@ export interface components {
         };
         /**
          * Example
-         * @description One picture among several. Exactly one of `image`, `url`, `vector`, `item` says which.
+         * @description One picture among several. Exactly one of `image`, `url`, `vector`, `item`, `handle` says which.
          */
         Example: {
             /** @default null */
@@ -363,6 +369,8 @@ export interface components {
             vector?: string | null;
             /** @default null */
             item?: string | null;
+            /** @default null */
+            handle?: string | null;
             /** @default null */
             box?: [
                 number,
@@ -380,6 +388,8 @@ export interface components {
             vector: string;
         } | {
             item: string;
+        } | {
+            handle: string;
         });
         /**
          * SearchAnswer
@@ -838,6 +848,8 @@ export interface components {
             item?: string | null;
             /** @default null */
             handle?: string | null;
+            /** @default false */
+            remember?: boolean;
             /** @default null */
             box?: [
                 number,
@@ -1030,7 +1042,7 @@ export interface operations {
                 "multipart/form-data": {
                     /** Format: binary */
                     image: string;
-                    /** @description A SearchRequest without image, url, vector and item */
+                    /** @description A SearchRequest without image, url, vector, item, handle */
                     request?: Record<string, never>;
                 };
             };
@@ -1418,7 +1430,7 @@ export interface operations {
                 "multipart/form-data": {
                     /** Format: binary */
                     image: string;
-                    /** @description A ExplainRequest without image, url, vector and item */
+                    /** @description A ExplainRequest without image, url, vector, item, handle */
                     request?: Record<string, never>;
                 };
             };
@@ -1642,6 +1654,7 @@ export interface operations {
                 price_max?: number;
                 date_from?: string;
                 date_to?: string;
+                attributes?: string;
             };
             header?: never;
             path?: never;

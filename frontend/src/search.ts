@@ -1,18 +1,31 @@
 import { batch } from "@preact/signals";
-import { leave, recall, remember, step } from "./address/history";
-import { countFilters, K_DEFAULT, type LinkState, type Options, readLink } from "./address/link";
+import { amend, leave, linkOf, recall, remember, step } from "./address/history";
+import {
+  asksWithoutPicture,
+  DEFAULT_OPTIONS,
+  type ItemExample,
+  K_DEFAULT,
+  K_MAX,
+  type LinkState,
+  type Options,
+  readLink,
+} from "./address/link";
 import { Failure, type Trouble } from "./endpoint/api";
-import type { Item, SearchAnswer, SearchRequest } from "./endpoint/contract";
+import type { Box, Picture as ComparedPicture, Item, SearchAnswer, SearchRequest } from "./endpoint/contract";
+import { countFilters } from "./filters";
 import { boxesOf } from "./picture/mask";
-import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture } from "./picture/picture";
+import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture, toBase64 } from "./picture/picture";
+import { keepRecent, pictureOfVector } from "./recent";
 import { restoreScroll, showTop } from "./scroll";
 import * as state from "./state";
-import { DEFAULT_OPTIONS, type Edit, NO_EDIT, type Query } from "./state";
-import { formatCount } from "./words/format";
+import { type Edit, NO_EDIT, type Query } from "./state";
+import { t } from "./words/messages";
 import { bandOf } from "./words/sureness";
 
 /** After a stroke or a moved edge, this long a pause means that it is meant. */
 const PAUSE_MS = 350;
+/** So many more at once. */
+const K_STEP = 24;
 
 export const EXAMPLES = 8;
 
@@ -26,7 +39,7 @@ let stepped = false;
 /** Searches for what somebody dropped, pasted, picked, photographed or typed. */
 export async function searchOffered(offered: Offered): Promise<void> {
   if (!offered) {
-    state.toast.value = { text: "There is no picture in that. Try a picture file, or the address of one." };
+    state.toast.value = { text: t("ask.nothing") };
     return;
   }
   if ("url" in offered) return searchUrl(offered.url);
@@ -44,23 +57,84 @@ export async function searchUrl(address: string): Promise<void> {
   await start({ kind: "url", url, picture: { blob: null, src: url, name: nameOfAddress(url), aspect: null } });
 }
 
-/** 'More like this': the filters stay, the picture changes. */
+/** 'More like this': the filters stay, the picture changes, and words and examples go with the question before. */
 export async function searchItem(item: Item): Promise<void> {
-  await start({ kind: "item", id: item.id, item, picture: pictureOf(item) });
+  const query: Query = { kind: "item", id: item.id, item, picture: pictureOfItem(item) };
+  await start(query, { text: "", examples: [], sort: "likeness" });
 }
 
-/** Searches anew with other filters, another way, or for more. */
+/** Searches for words: beside the picture that is on the page, or alone. */
+export async function searchWords(text: string): Promise<void> {
+  if (state.query.value) await changeOptions({ text });
+  else if (text) await start(WORDS, { text });
+}
+
+/** What a collection holds, before anything is asked for. */
+export const browse = (collection: string): Promise<void> =>
+  start(WORDS, { ...DEFAULT_OPTIONS, filters: { collection: [collection] } });
+
+/** Asks for what is like an item as well, or not like it; once more takes it back. */
+export async function toggleExample(item: Item, weight: number): Promise<void> {
+  const { examples } = state.options.value;
+  const others = examples.filter((one) => one.item !== item.id);
+  const isSet = examples.some((one) => one.item === item.id && one.weight === weight);
+  know([item]);
+  await changeOptions({ examples: isSet ? others : [...others, { item: item.id, weight }].slice(-8) });
+}
+
+/** Searches anew with other filters, words, examples or order, another way, or for more. */
 export async function changeOptions(change: Partial<Options>): Promise<void> {
-  state.options.value = { ...state.options.value, k: K_DEFAULT, ...change };
-  if (!state.query.value) return;
-  // Fewer results begin where they can be seen, also for those who ticked far down beside them.
-  if (change.filters) showTop(document.getElementById("results"));
+  const options = { ...state.options.value, k: K_DEFAULT, ...change };
+  const query = state.query.value;
+  if (query?.kind === "words" && !asksWithoutPicture(options)) return startOver();
+  state.options.value = options;
+  if (!query) return;
+  // Other results begin where they can be seen, also for those who ticked far down beside them.
+  showTop(document.getElementById("results"));
   await run("push");
+}
+
+/** The words and the examples stay, the picture goes. */
+export async function dropPicture(): Promise<void> {
+  if (asksWithoutPicture(state.options.value)) await start(WORDS);
+  else startOver();
+}
+
+/** The matches behind those that are shown. */
+export async function showMore(): Promise<void> {
+  const [shown, query] = [state.answer.value, state.query.value];
+  if (!shown?.next || !query) return;
+  stop();
+  const controller = new AbortController();
+  running = controller;
+  const edit = state.edit.value;
+  state.phase.value = "searching";
+  try {
+    const { request, picture } = requestNow();
+    const behind = { ...request, k: K_STEP, after: shown.next, facets: false };
+    const more = await ask(query, behind, picture, controller.signal);
+    if (running !== controller) return;
+    const known = new Set(shown.matches.map(({ item }) => item.id));
+    const fresh = more.matches.filter(({ item }) => !known.has(item.id));
+    const matches = [...shown.matches, ...fresh];
+    const answer = { ...shown, matches, next: more.next ?? null };
+    const options = { ...state.options.value, k: Math.min(matches.length, K_MAX) };
+    batch(() => {
+      state.options.value = options;
+      showAnswer(answer);
+      state.announcement.value = t("results.more.said", { count: fresh.length });
+    });
+    remember({ query, edit, options, answer, scroll: scrollY });
+  } catch (error) {
+    if (running === controller) fail(problemOf(error));
+  }
 }
 
 /** Takes a change of the box or of the paint, and searches when the hand rests. */
 export function changeEdit(change: Partial<Edit>): void {
   state.edit.value = { ...state.edit.value, ...change };
+  const query = state.query.value;
+  if (query?.kind === "upload" || query?.kind === "url") state.query.value = { ...query, vector: null };
   clearTimeout(pause);
   pause = setTimeout(() => void run("replace"), PAUSE_MS);
 }
@@ -101,12 +175,11 @@ export async function follow(): Promise<void> {
     reset(linkedQuery(link));
     state.options.value = options;
   });
-  if ("vector" in query && known && model && model !== known.model.fingerprint) return fail(OTHER_MODEL);
-  await Promise.all([run("replace"), "item" in query ? showItem(query.item) : null]);
+  if (query && "vector" in query && known && model && model !== known.model.fingerprint) return fail(otherModel());
+  const named = query && "item" in query ? showItem(query.item) : null;
+  await Promise.all([run("replace"), named, ...options.examples.map(nameExample)]);
   const now = state.answer.value?.index.generation;
-  if (generation !== null && now !== undefined && now !== generation) {
-    state.linkNotice.value = "The catalogue has changed since this link was made, so the results may differ.";
-  }
+  if (generation !== null && now !== undefined && now !== generation) state.linkNotice.value = t("results.changed");
 }
 
 /** Asks the endpoint what it holds. Until it answers, the page says so and offers to try again. */
@@ -151,9 +224,14 @@ export async function begin(): Promise<void> {
 /** The request for what is on the page, without its picture's bytes. */
 export function requestNow(): { request: SearchRequest; picture: Blob | null } {
   const query = state.query.value;
-  const { filters, mode, metric, k } = state.options.value;
+  const { filters, mode, metric, k, text, examples, sort, group } = state.options.value;
   const request: SearchRequest = { k, mode, ...(countFilters(filters) > 0 && { filters, facets: true }) };
-  if (metric) request.metric = metric;
+  // A metric compares vectors; words have none.
+  if (metric && !text) request.metric = metric;
+  if (text) request.text = text;
+  if (examples.length > 0) request.examples = [...examples];
+  if (sort !== "likeness") request.sort = sort;
+  if (!group) request.group = false;
   if (query?.kind === "url") request.url = query.url;
   if (query?.kind === "item") request.item = query.id;
   if (query?.kind === "vector") request.vector = query.vector;
@@ -166,10 +244,21 @@ export function requestNow(): { request: SearchRequest; picture: Blob | null } {
   return { request, picture: query?.kind === "upload" ? query.picture.blob : null };
 }
 
-async function start(query: Query): Promise<void> {
+/** The picture that is on the page, as it is compared with another. */
+export async function pictureNow(): Promise<ComparedPicture> {
+  const query = state.query.value;
+  const { box } = state.edit.value;
+  const part = box ? { box } : {};
+  if (query?.kind === "item") return { item: query.id };
+  if (query?.kind === "url") return { url: query.url, ...part };
+  const blob = query?.kind === "upload" ? query.picture.blob : null;
+  return { image: blob ? await toBase64(blob) : "", ...part };
+}
+
+async function start(query: Query, change: Partial<Options> = {}): Promise<void> {
   batch(() => {
     reset(query);
-    state.options.value = { ...state.options.value, k: K_DEFAULT };
+    state.options.value = { ...state.options.value, k: K_DEFAULT, ...change };
   });
   const answered = run("push");
   // 'More like this' is asked from far down a page, and its answer begins at the top.
@@ -196,15 +285,21 @@ async function run(how: "push" | "replace"): Promise<void> {
   try {
     const answer = await ask(query, request, picture, controller.signal);
     if (running !== controller) return;
-    batch(() => showAnswer(answer));
-    remember({ query: state.query.value ?? query, edit, options, answer, scroll: scrollY });
+    batch(() => {
+      keepVector(request, answer);
+      showAnswer(answer);
+    });
+    const visit = { query: state.query.value ?? query, edit, options, answer, scroll: scrollY };
+    remember(visit);
     stepped = false;
+    void keepRecent(visit, linkOf(visit));
+    void lookForParts(answer);
   } catch (error) {
     if (running === controller) fail(problemOf(error));
   }
 }
 
-/** The server remembers for some minutes what it saw in a picture, so another filter does not send it again. */
+/** The server remembers for some minutes what it saw in a picture, so another filter or a page does not send it again. */
 async function ask(query: Query, request: SearchRequest, picture: Blob | null, signal: AbortSignal) {
   const shown = JSON.stringify([request.box, request.exclude]);
   if (seen && seen.picture === query.picture && seen.shown === shown) {
@@ -216,10 +311,40 @@ async function ask(query: Query, request: SearchRequest, picture: Blob | null, s
       if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
     }
   }
-  const answer = await state.api.value.search(request, picture, signal);
+  const answer = await state.api.value.search({ ...request, remember: true }, picture, signal);
   const { handle } = answer.query;
-  seen = handle ? { picture: query.picture, shown, handle } : null;
+  // Of a picture and examples together it is no name of the picture.
+  const isSent = (query.kind === "upload" || query.kind === "url") && !request.examples;
+  seen = handle && isSent ? { picture: query.picture, shown, handle } : null;
   return answer;
+}
+
+function keepVector(request: SearchRequest, { query: { vector } }: SearchAnswer): void {
+  const query = state.query.value;
+  if (request.examples || (query?.kind !== "upload" && query?.kind !== "url")) return;
+  state.query.value = { ...query, vector: vector ?? null };
+}
+
+/**
+ * Where a whole picture did not find its like, asks once which parts of it one may want to search for: that takes the
+ * work of several pictures, and is of no use to those who have found it. What the answer says of likeness is not read.
+ */
+async function lookForParts(answer: SearchAnswer): Promise<void> {
+  const query = state.query.value;
+  if ((query?.kind !== "upload" && query?.kind !== "url") || query.regions || state.isEdited.value) return;
+  const { level } = bandOf(answer, "picture");
+  if (answer.safety?.unsafe || level === 0 || level === 3) return;
+  try {
+    const whole: Box = [0, 0, 1, 1];
+    const asked = { ...(await pictureNow()), box: whole, regions: true, k: 1 };
+    const { outcomes } = await state.api.value.searches([asked]);
+    const now = state.query.value;
+    if (now?.picture !== query.picture || (now.kind !== "upload" && now.kind !== "url")) return;
+    state.query.value = { ...now, regions: outcomes[0]?.answer?.regions ?? [] };
+    amend(state.query.value);
+  } catch {
+    // A courtesy: a box can still be drawn by hand.
+  }
 }
 
 function showAnswer(answer: SearchAnswer): void {
@@ -227,15 +352,16 @@ function showAnswer(answer: SearchAnswer): void {
   state.phase.value = "done";
   state.problem.value = null;
   state.announcement.value = spoken(answer);
+  know(answer.matches.map(({ item }) => item));
 }
 
 /** The answer for those who hear the page: how many, and how sure. */
 function spoken(answer: SearchAnswer): string {
-  if (answer.safety?.unsafe) return "This picture is held back.";
-  const count = answer.matches.length;
-  if (count === 0) return answer.query.blank ?? "No matches.";
+  if (answer.safety?.unsafe) return t("unsafe.title");
   const band = bandOf(answer, state.askedAs.value);
-  return `${formatCount(count)} ${count === 1 ? "match" : "matches"}. ${band.title.replace(/[.]?$/, ".")}`;
+  const count = answer.matches.length;
+  if (count === 0) return answer.query.blank ? band.title : t("results.none");
+  return `${t("results.matches", { count })} ${band.title.replace(/[.]?$/, ".")}`;
 }
 
 function fail(problem: Trouble): void {
@@ -275,23 +401,42 @@ async function showItem(id: string): Promise<void> {
   try {
     const { item } = await state.api.value.item(id);
     const query = state.query.value;
-    if (query?.kind === "item" && query.id === id) state.query.value = { ...query, item, picture: pictureOf(item) };
+    if (query?.kind === "item" && query.id === id) state.query.value = { ...query, item, picture: pictureOfItem(item) };
   } catch {
     // The search itself tells what is wrong with the item.
   }
 }
 
-const linkedQuery = ({ query }: LinkState): Query =>
-  "item" in query
-    ? { kind: "item", id: query.item, item: null, picture: NO_PICTURE }
-    : { kind: "vector", vector: query.vector, picture: { ...NO_PICTURE, name: "Picture from a link" } };
+async function nameExample({ item }: ItemExample): Promise<void> {
+  try {
+    know([(await state.api.value.item(item)).item]);
+  } catch {
+    // As above.
+  }
+}
+
+function know(items: readonly Item[]): void {
+  state.seen.value = new Map([...state.seen.value, ...items.map((item) => [item.id, item] as const)]);
+}
 
 const NO_PICTURE: Picture = { blob: null, src: null, name: "", aspect: null };
+const WORDS: Query = { kind: "words", picture: NO_PICTURE };
 
-const pictureOf = (item: Item): Picture => ({
+function linkedQuery({ query }: LinkState): Query {
+  if (!query) return { ...WORDS };
+  return "item" in query
+    ? { kind: "item", id: query.item, item: null, picture: NO_PICTURE }
+    : {
+        kind: "vector",
+        vector: query.vector,
+        picture: { ...NO_PICTURE, name: t("picture.linked"), src: pictureOfVector(query.vector) },
+      };
+}
+
+const pictureOfItem = (item: Item): Picture => ({
   blob: null,
   src: state.pictureAddress(item.image_url),
-  name: item.title || "Untitled item",
+  name: item.title || t("card.untitled"),
   aspect: null,
 });
 
@@ -299,21 +444,23 @@ function problemOf(error: unknown): Trouble {
   if (error instanceof Failure) return error.problem;
   return {
     type: "about:blank",
-    title: "This page made a mistake",
+    title: t("problem.bug"),
     status: 0,
     detail: String(error),
     found: String(error),
-    remedy: "Load the page again. If it stays, tell the owner.",
+    remedy: t("problem.bug.remedy"),
+    isOurs: true,
   };
 }
 
 const UNKNOWN_HANDLE = "urn:visor:unknown_handle";
 
-const OTHER_MODEL: Trouble = {
+const otherModel = (): Trouble => ({
   type: "urn:visor:other_model",
-  title: "This link was made with another model",
+  title: t("problem.model"),
   status: 0,
   detail: "",
-  found: "The catalogue has been indexed with a new model since, and the two cannot be compared.",
-  remedy: "Search with the picture itself again.",
-};
+  found: t("problem.model.found"),
+  remedy: t("problem.model.remedy"),
+  isOurs: true,
+});

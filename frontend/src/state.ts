@@ -1,19 +1,27 @@
 import { computed, signal } from "@preact/signals";
-import type { Options } from "./address/link";
-import { K_DEFAULT } from "./address/link";
+import { DEFAULT_OPTIONS, type Options } from "./address/link";
 import type { Config } from "./config";
 import { Api, type Trouble } from "./endpoint/api";
-import type { Box, FacetsAnswer, Item, SearchAnswer, StatsAnswer } from "./endpoint/contract";
+import type { Box, FacetsAnswer, Item, Region, SearchAnswer, StatsAnswer } from "./endpoint/contract";
 import { ownerKey } from "./owner";
 import { isEmpty, type Mask } from "./picture/mask";
 import type { Picture } from "./picture/picture";
+import type { Asked } from "./words/sureness";
 
-/** What is searched for. */
+/** What is searched for: a picture, or (`words`) what the options say. */
 export type Query =
-  | { kind: "upload"; picture: Picture }
-  | { kind: "url"; url: string; picture: Picture }
+  | ({ kind: "upload"; picture: Picture } & Told)
+  | ({ kind: "url"; url: string; picture: Picture } & Told)
+  | { kind: "words"; picture: Picture }
   | { kind: "item"; id: string; item: Item | null; picture: Picture }
   | { kind: "vector"; vector: string; picture: Picture };
+
+/** What an answer told of a picture that was sent. */
+interface Told {
+  regions?: readonly Region[];
+  /** Of the picture as it is edited, without what was asked for beside it. */
+  vector?: string | null;
+}
 
 /** The part of the picture that counts. */
 export interface Edit {
@@ -22,7 +30,6 @@ export interface Edit {
 }
 
 export const NO_EDIT: Edit = { box: null, mask: null };
-export const DEFAULT_OPTIONS: Options = { filters: {}, mode: "fast", metric: null, k: K_DEFAULT };
 
 export type Phase = "idle" | "preparing" | "searching" | "done" | "failed";
 
@@ -72,8 +79,21 @@ export function subjectOf(
 }
 export const subject = computed(() => subjectOf(query.value, answer.value));
 
-/** Items are judged by other words than pictures. */
-export const askedAs = computed(() => (query.value?.kind === "item" ? "item" : "picture"));
+/** What names the picture alone, where words and examples are told beside it; null where nothing does. */
+export function pictureOf(asked: Query): { item: string } | { vector: string } | null {
+  if (asked.kind === "item") return { item: asked.id };
+  return asked.kind !== "words" && asked.vector ? { vector: asked.vector } : null;
+}
+
+/** Items are judged by other words than pictures, and words by none. */
+export const askedAs = computed((): Asked => {
+  const { text, examples } = options.value;
+  if (query.value?.kind !== "words") return query.value?.kind === "item" ? "item" : "picture";
+  return text ? "words" : examples.length > 0 ? "examples" : "browse";
+});
+
+/** Items that the page has seen, by their ids: examples are named by an id alone. */
+export const seen = signal<ReadonlyMap<string, Item>>(new Map());
 
 export const isBusy = computed(() => phase.value === "preparing" || phase.value === "searching");
 export const isEdited = computed(() => edit.value.box !== null || !isEmpty(edit.value.mask));

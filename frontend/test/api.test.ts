@@ -75,6 +75,11 @@ it("names the endpoint that does not answer", async () => {
   expect(error?.problem).toMatchObject({ status: 0, found: "https://e.example cannot be reached." });
 });
 
+it("writes conditions on attributes as the facets endpoint reads them", () => {
+  const parameters = filterParameters({ attributes: { colour: { any: ["red"] } } });
+  expect(parameters.get("attributes")).toBe('{"colour":{"any":["red"]}}');
+});
+
 it("writes filters as the facets endpoint reads them", () => {
   const filters = { collection: ["a", "b c"], price: { min: 1 }, date_to: "2026-01-01", country: [] };
   expect(filterParameters(filters).toString()).toBe("collection=a&collection=b+c&price_min=1&date_to=2026-01-01");

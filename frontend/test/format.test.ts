@@ -3,6 +3,7 @@ import {
   formatAmount,
   formatClock,
   formatCountry,
+  formatDay,
   formatGeneration,
   formatMilliseconds,
   formatPercent,
@@ -40,13 +41,21 @@ it.each([
 });
 
 it.each([
-  [0, "< 1 %"],
-  [0.004, "< 1 %"],
-  [0.5, "50 %"],
-  [0.994, "> 99 %"],
-  [1, "> 99 %"],
-])("never says that %s is certain", (probability, text) => {
-  expect(formatPercent(probability).replaceAll("\u00a0", " ")).toBe(text);
+  [0, "en", "< 1%"],
+  [0.004, "de", "< 1 %"],
+  [0.5, "fr", "50 %"],
+  [0.994, "es", "> 99 %"],
+  [1, "en", "> 99%"],
+])("never says that %s is certain, in %s", (probability, language, text) => {
+  expect(formatPercent(probability, language).replaceAll(/\s/g, " ")).toBe(text);
+});
+
+it.each([
+  ["2026-02-03", "en-GB", "3 Feb 2026"],
+  ["2026-02-03T23:59:00Z", "de", "03.02.2026"],
+  ["last spring", "en", "last spring"],
+])("writes the day of %s as %s does", (date, language, text) => {
+  expect(formatDay(date, language)).toBe(text);
 });
 
 it.each([
@@ -54,7 +63,7 @@ it.each([
   [71.3, "71 ms"],
   [2345, "2.3 s"],
 ])("gives %s ms the digits that mean something", (ms, text) => {
-  expect(formatMilliseconds(ms)).toBe(text);
+  expect(formatMilliseconds(ms, "en")).toBe(text);
 });
 
 it.each([
@@ -70,7 +79,7 @@ it.each([
 });
 
 it("says all of it where all of it was measured", () => {
-  expect(formatShare(1, "en")).toBe("100\u00a0%");
+  expect(formatShare(1, "en")).toBe("100%");
   expect(formatShare(0.9912, "de")).toBe("99,1\u00a0%");
 });
 

@@ -51,5 +51,5 @@ it("knows what lies within", () => {
 });
 
 it("says where a box is", () => {
-  expect(describeBox([0.1, 0.2, 0.5, 0.25])).toBe("Box 50 % wide and 25 % high, 10 % from the left, 20 % from the top");
+  expect(describeBox([0.1, 0.2, 0.5, 0.25])).toBe("Box 50% wide and 25% high, 10% from the left, 20% from the top");
 });

@@ -1,12 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { countFilters, fromUrlSafe, type LinkState, readLink, toUrlSafe, writeLink } from "../src/address/link";
+import { DEFAULT_OPTIONS, fromUrlSafe, type LinkState, readLink, toUrlSafe, writeLink } from "../src/address/link";
+import { countFilters, partsOf } from "../src/filters";
 
 const plain: LinkState = {
   query: { item: "a".repeat(32) },
-  filters: {},
-  mode: "fast",
-  metric: null,
-  k: 12,
+  ...DEFAULT_OPTIONS,
   generation: null,
   model: null,
 };
@@ -22,16 +20,32 @@ const full: LinkState = {
     price: { min: 2.5, max: 40 },
     date_from: "2026-01-01",
     date_to: "2026-02-01",
+    attributes: {
+      colour: { any: ["red & white", "blue"], none: ["green"] },
+      "size.eu": { min: 36, max: 42.5 },
+      made: { min: "2025-06-01" },
+      vegan: { missing: false },
+    },
   },
   mode: "exact",
   metric: "cosine",
   k: 36,
+  text: "100 % wool, “grün” + 羊毛",
+  examples: [
+    { item: "b".repeat(32), weight: 1 },
+    { item: "c".repeat(32), weight: -0.5 },
+  ],
+  sort: "price_up",
+  group: false,
   generation: 7,
   model: "nsfwjs-1d6df2568ae2",
 };
 
+const words: LinkState = { ...plain, query: null, text: "green apple" };
+const browsed: LinkState = { ...plain, query: null, filters: { collection: ["Fruit"] } };
+
 describe("a link", () => {
-  it.each([plain, full])("is read as it was written", (state) => {
+  it.each([plain, full, words, browsed, { ...full, query: null }])("is read as it was written", (state) => {
     expect(readLink(`#${writeLink(state)}`)).toEqual(state);
   });
 
@@ -43,12 +57,15 @@ describe("a link", () => {
     expect(writeLink({ ...plain, query: { vector: "+/8AAA==" } })).toBe("q=-_8AAA");
   });
 
-  it.each(["", "#", "#main", "#mode=exact", "#q=", "#q=a b", "#q=<script>"])("of %j asks for nothing", (hash) => {
-    expect(readLink(hash)).toBeNull();
-  });
+  it.each(["", "#", "#main", "#mode=exact", "#q=", "#q=a b", "#q=<script>", "#text=", "#sort=newest", "#unlike=a"])(
+    "of %j asks for nothing",
+    (hash) => {
+      expect(readLink(hash)).toBeNull();
+    },
+  );
 
   it("leaves out parts that make no sense", () => {
-    const state = readLink("#item=x&k=9999&mode=slow&price=a..b&generation=z");
+    const state = readLink("#item=x&k=9999&mode=slow&price=a..b&generation=z&sort=luck&any.=a&min.size=");
     expect(state).toEqual({ ...plain, query: { item: "x" } });
   });
 
@@ -68,6 +85,10 @@ describe("URL-safe base64", () => {
 });
 
 it("counts each value and each range as one filter", () => {
-  expect(countFilters(full.filters)).toBe(8);
+  expect(countFilters(full.filters)).toBe(14);
   expect(countFilters({ price: { min: null }, collection: [] })).toBe(0);
+});
+
+it("takes each part of the filters away and leaves the others", () => {
+  for (const { without } of partsOf(full.filters)) expect(countFilters(without)).toBe(13);
 });

@@ -103,17 +103,21 @@ describe("a problem as visitors read it", () => {
 
 describe("the window's title", () => {
   it("is the page's own before a search", () => {
-    expect(titleOf(null, "Shop", null)).toBe("Shop");
+    expect(titleOf(null, "", "Shop", null)).toBe("Shop");
   });
 
   it("says what is shown", () => {
     const picture = { blob: null, src: null, name: "tiger.jpg", aspect: null };
-    expect(titleOf({ kind: "upload", picture }, "Shop", null)).toBe("tiger.jpg – Shop");
-    expect(titleOf({ kind: "upload", picture }, "Shop", bandOf(answer({}), "picture"))).toBe(
+    expect(titleOf({ kind: "upload", picture }, "", "Shop", null)).toBe("tiger.jpg – Shop");
+    expect(titleOf({ kind: "upload", picture }, "", "Shop", bandOf(answer({}), "picture"))).toBe(
       "tiger.jpg: perhaps here – Shop",
     );
-    expect(titleOf({ kind: "item", id: "a", item: null, picture: { ...picture, name: "Tiger" } }, "Shop", null)).toBe(
-      "More like Tiger – Shop",
+    expect(
+      titleOf({ kind: "item", id: "a", item: null, picture: { ...picture, name: "Tiger" } }, "", "Shop", null),
+    ).toBe("More like Tiger – Shop");
+    expect(titleOf({ kind: "upload", picture }, "red", "Shop", bandOf(answer({}), "picture"))).toBe(
+      "tiger.jpg, red: perhaps here – Shop",
     );
+    expect(titleOf({ kind: "words", picture }, "red", "Shop", bandOf(answer({}), "words"))).toBe("red – Shop");
   });
 });

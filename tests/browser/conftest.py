@@ -9,10 +9,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.browser.page_driver import LISTEN
 
+from visor.app import App
 from visor.demo.catalogue import DemoCatalogue, Product
+from visor.demo.shop import DemoShop
+from visor.ingest.worker import Worker
+from visor.models.embedder import Embedder
+from visor.schema.push import PushItem
+from visor.settings import Settings
 from visor.web.site import Server
 
 FRONTEND = Path(__file__).parents[2] / "frontend"
@@ -70,6 +77,49 @@ def built_page() -> Path:
 def address(built_page: Path, demo_server: Server) -> str:
     """Where the page and the endpoint are."""
     return demo_server.address
+
+
+COLOURS = ("red", "green", "blue")
+
+
+@pytest.fixture(scope="session")
+def shelf(
+    built_page: Path, embedder: Embedder, demo_catalogue: DemoCatalogue, demo_shop: DemoShop, tmp_path_factory: Any
+) -> Iterator[str]:
+    """Where some of the shop's pictures are searched that were pushed with all that one can filter and order by: three
+    colours in turn, weights from 1, every second one fragile, made a month apart, the first four of one product."""
+    home = tmp_path_factory.mktemp("shelf")
+    (home / "visor.toml").write_text(
+        '[attributes]\ncolour = "keyword"\nweight = "number"\nfragile = "flag"\nmade = "date"\n'
+    )
+    settings = Settings(home=home, config=home / "visor.toml", allow_hosts=(demo_shop.host,), freshness_s=0.0)
+    with App(settings, embedder=embedder) as app:
+        items = [
+            PushItem(
+                key=str(product.id),
+                title=product.title,
+                description=product.description,
+                image_url=f"{demo_shop.url}/pictures/{product.id}",
+                page_url=f"{demo_shop.url}/products/{product.id}",
+                collection=("Garden", "Kitchen")[number % 2],
+                price=10.0 + number,
+                currency="EUR",
+                date=f"20{22 + number // 12}-{1 + number % 12:02}-01",
+                group="set" if number < 4 else None,
+                extra={
+                    "colour": COLOURS[number % 3],
+                    "weight": f"{1 + number} kg",
+                    "fragile": "yes" if number % 2 else "no",
+                    "made": f"20{20 + number // 12}-{1 + number % 12:02}-15",
+                },
+            )
+            for number, product in enumerate(demo_catalogue.products[:40])
+        ]
+        app.pusher.push_lines(msgspec.json.Encoder().encode_lines(items))
+        Worker(app.stores.queue, app.batch_embedder).drain()
+        server = Server(app.site({"title": "Shelf"})).start()
+        yield server.address
+        server.stop()
 
 
 @pytest.fixture

@@ -21,7 +21,9 @@ LISTEN = """(() => {
   const ask = window.fetch;
   window.requestDocuments = [];
   window.fetch = (address, init) => {
-    if (init?.body) window.requestDocuments.push(init.body instanceof FormData ? init.body.get("request") : init.body);
+    if (String(address).endsWith("/v1/search")) {
+      window.requestDocuments.push(init.body instanceof FormData ? init.body.get("request") : init.body);
+    }
     return ask(address, init);
   };
 })()"""
@@ -59,6 +61,11 @@ def drop_picture(page: Any, picture: Path) -> None:
     """Drop a picture and wait for its results."""
     drop(page, picture.name, picture.read_bytes(), f"image/{picture.suffix[1:]}")
     page.wait_for_selector(".card[data-verdict]")
+
+
+def titles(page: Any) -> list[str]:
+    """The titles of the results, in their order."""
+    return [card.get_attribute("aria-label") for card in page.query_selector_all(".card[data-verdict]")]
 
 
 def settled(page: Any) -> None:

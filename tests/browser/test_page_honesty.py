@@ -32,7 +32,8 @@ def other_picture(demo_catalogue: DemoCatalogue, picture: Path) -> Path:
 def test_why_it_matched_is_drawn_over_both_pictures(new_page: Any, picture: Path) -> None:
     page = new_page()
     drop_picture(page, picture)
-    page.get_by_role("button", name=re.compile("^Why ")).first.click()
+    page.get_by_role("button", name="More to do with").first.click()
+    page.get_by_role("button", name="Why it matched").click()
     page.get_by_text("The warmer a part, the more it adds").wait_for()
     for heated in page.locator(".heated").all():
         page.wait_for_function(
@@ -41,7 +42,7 @@ def test_why_it_matched_is_drawn_over_both_pictures(new_page: Any, picture: Path
         map_box, picture_box = (heated.locator(tag).bounding_box() for tag in ("canvas", "img"))
         assert map_box == picture_box
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("Why ")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("More to do with ")
 
 
 def test_what_is_no_match_is_hidden_from_the_next_search(new_page: Any, other_picture: Path) -> None:
@@ -120,7 +121,7 @@ def test_the_about_panel_tells_the_live_recall_and_what_was_used(
     # The check runs when the answer is out.
     page.wait_for_function("async () => 'audit' in await (await fetch('./v1/stats')).json()")
     page.get_by_role("button", name="About").click()
-    dialog.get_by_text(re.compile(r"^[\d.]+.% of the nearest twelve were found, in 1 fast answer")).wait_for()
+    dialog.get_by_text(re.compile(r"^[\d.]+% of the nearest twelve were found, in 1 fast answer")).wait_for()
     assert dialog.get_by_role("row", name=re.compile(r"^Embed .*ms")).is_visible()
     assert dialog.get_by_text(re.compile(r"^[\d.]+ (bytes?|kB|MB) of 1 GB$")).is_visible()
 
@@ -137,7 +138,7 @@ def test_a_picture_from_elsewhere_is_called_that(new_page: Any, tmp_path: Path) 
     assert page.locator(".card[data-verdict=similar]").count() == 12
     page.get_by_text("Answered in").click()
     chance = page.locator(".timing .facts > div", has_text="Chance that the catalogue has it").locator("dd")
-    assert re.fullmatch(r"(\d+|< 1)\s%", chance.inner_text().replace("\u00a0", " "))
+    assert re.fullmatch(r"(\d+|< 1)%", chance.inner_text().replace("\u00a0", " "))
 
 
 def test_each_picture_s_author_and_a_video_s_second_are_told(new_page: Any, picture: Path) -> None:

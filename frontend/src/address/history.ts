@@ -1,6 +1,6 @@
 import type { SearchAnswer } from "../endpoint/contract";
-import { type Edit, type Query, subjectOf } from "../state";
-import { type LinkState, type Options, writeLink } from "./link";
+import { type Edit, pictureOf, type Query, subjectOf } from "../state";
+import { asksWithoutPicture, type LinkState, type Options, writeLink } from "./link";
 
 /** One searched page. A link holds only the vector; in this tab the picture itself is remembered as well. */
 export interface Visit {
@@ -20,8 +20,12 @@ let shown: Visit | null = null;
 /** The link to a visit, or null where the answer gave nothing to link to. */
 export function linkOf({ query, options, answer }: Visit): LinkState | null {
   const { generation, model } = answer.index;
+  const picture = pictureOf(query);
+  if (picture || (query.kind === "words" && asksWithoutPicture(options)))
+    return { query: picture, ...options, generation, model };
+  // The vector of the answer is that of the picture and the examples together.
   const subject = subjectOf(query, answer);
-  return subject && { query: subject, ...options, generation, model };
+  return subject && { query: subject, ...options, examples: [], generation, model };
 }
 
 /** A step for a search that is under way: going back gives it up. */
@@ -41,6 +45,11 @@ export function remember(visit: Visit): void {
   if (visits.size > VISITS_MAX && oldest) visits.delete(oldest);
   const address = link ? `#${writeLink(link)}` : location.pathname + location.search;
   history.replaceState({ visit: id }, "", address);
+}
+
+/** Notes what became known of the picture that is on the page. */
+export function amend(query: Query): void {
+  if (shown) shown.query = query;
 }
 
 /** The remembered visit that the browser stands on, if this tab has made it. */

@@ -1,41 +1,83 @@
-import type { Filters, Mode } from "../endpoint/contract";
+import type { Condition, Filters, Mode, Sort } from "../endpoint/contract";
+import { countFilters, isBound, LISTS } from "../filters";
 
-/** How to search, apart from what for. */
+/** An item of the catalogue that what is found should be like (`weight` above 0) or not like. */
+export interface ItemExample {
+  item: string;
+  weight: number;
+}
+
+/** How to search, apart from what picture for. */
 export interface Options {
   filters: Filters;
   mode: Mode;
   metric: string | null;
   k: number;
+  /** Words, alone or beside a picture. */
+  text: string;
+  examples: readonly ItemExample[];
+  sort: Sort;
+  /** One result a product. */
+  group: boolean;
 }
 
 /** What a link to a result page holds. */
 export interface LinkState extends Options {
-  query: { vector: string } | { item: string };
+  /** Null where words, examples or filters alone say what is looked for. */
+  query: { vector: string } | { item: string } | null;
   /** The index and model that the page was made with, to tell when they have changed. */
   generation: number | null;
   model: string | null;
 }
 
 export const K_DEFAULT = 12;
-const LISTS = ["collection", "source", "country", "currency", "label"] as const;
+export const K_MAX = 200;
+const EXAMPLES_MAX = 8;
+const TEXT_MAX = 400;
+/** How much an item counts that is, or is not, what is looked for. */
+export const LIKE = 1;
+export const UNLIKE = -0.5;
+export const SORTS: readonly Sort[] = [
+  "likeness",
+  "price_up",
+  "price_down",
+  "newest",
+  "oldest",
+  "largest",
+  "smallest",
+  "most_changed",
+];
+export const DEFAULT_OPTIONS: Options = {
+  filters: {},
+  mode: "fast",
+  metric: null,
+  k: K_DEFAULT,
+  text: "",
+  examples: [],
+  sort: "likeness",
+  group: true,
+};
+
+/** Whether there is something to search for without a picture. */
+export const asksWithoutPicture = ({ text, examples, filters }: Options): boolean =>
+  text !== "" || examples.some(({ weight }) => weight > 0) || countFilters(filters) > 0;
 
 /** The link's part after `#`, without it. */
 export function writeLink(state: LinkState): string {
   const parts = new URLSearchParams();
-  if ("item" in state.query) parts.set("item", state.query.item);
-  for (const name of LISTS) for (const value of state.filters[name] ?? []) parts.append(name, value);
-  const { price, date_from, date_to } = state.filters;
-  if (price && (isNumber(price.min) || isNumber(price.max)))
-    parts.set("price", `${price.min ?? ""}..${price.max ?? ""}`);
-  if (date_from) parts.set("from", date_from);
-  if (date_to) parts.set("to", date_to);
+  if (state.query && "item" in state.query) parts.set("item", state.query.item);
+  if (state.text) parts.set("text", state.text);
+  for (const { item, weight } of state.examples) parts.append(weight > 0 ? "like" : "unlike", item);
+  writeFilters(parts, state.filters);
+  if (state.sort !== "likeness") parts.set("sort", state.sort);
+  if (!state.group) parts.set("group", "false");
   if (state.mode !== "fast") parts.set("mode", state.mode);
   if (state.metric) parts.set("metric", state.metric);
   if (state.k !== K_DEFAULT) parts.set("k", String(state.k));
   if (state.generation !== null) parts.set("generation", String(state.generation));
   if (state.model) parts.set("model", state.model);
   // The vector is long: at the end, so that the rest can be read.
-  if ("vector" in state.query) parts.set("q", toUrlSafe(state.query.vector));
+  if (state.query && "vector" in state.query) parts.set("q", toUrlSafe(state.query.vector));
   return parts.toString();
 }
 
@@ -43,7 +85,41 @@ export function writeLink(state: LinkState): string {
 export function readLink(hash: string): LinkState | null {
   const parts = new URLSearchParams(hash.replace(/^#/, ""));
   const [item, vector] = [parts.get("item"), parts.get("q")];
-  if (!item && !(vector && /^[A-Za-z0-9_-]+$/.test(vector))) return null;
+  const k = readNumber(parts.get("k")) ?? K_DEFAULT;
+  const sort = SORTS.find((one) => one === parts.get("sort"));
+  const liked = ["like", "unlike"].flatMap((name) =>
+    parts.getAll(name).map((one) => ({ item: one, weight: name === "like" ? LIKE : UNLIKE })),
+  );
+  const options: Options = {
+    filters: readFilters(parts),
+    mode: parts.get("mode") === "exact" ? "exact" : "fast",
+    metric: parts.get("metric") || null,
+    k: Number.isInteger(k) && k >= 1 && k <= K_MAX ? k : K_DEFAULT,
+    text: (parts.get("text") ?? "").trim().slice(0, TEXT_MAX),
+    examples: liked.filter((one) => one.item).slice(0, EXAMPLES_MAX),
+    sort: sort ?? "likeness",
+    group: parts.get("group") !== "false",
+  };
+  const query = item ? { item } : vector && /^[\w-]+$/.test(vector) ? { vector: fromUrlSafe(vector) } : null;
+  if (!query && !asksWithoutPicture(options)) return null;
+  return { query, ...options, generation: readNumber(parts.get("generation")), model: parts.get("model") || null };
+}
+
+function writeFilters(parts: URLSearchParams, { price, date_from, date_to, attributes, ...lists }: Filters): void {
+  for (const name of LISTS) for (const value of lists[name] ?? []) parts.append(name, value);
+  if (isBound(price?.min) || isBound(price?.max)) parts.set("price", `${price?.min ?? ""}..${price?.max ?? ""}`);
+  if (date_from) parts.set("from", date_from);
+  if (date_to) parts.set("to", date_to);
+  for (const [name, { any = [], none = [], min, max, missing }] of Object.entries(attributes ?? {})) {
+    for (const value of any) parts.append(`any.${name}`, value);
+    for (const value of none) parts.append(`none.${name}`, value);
+    if (isBound(min)) parts.set(`min.${name}`, String(min));
+    if (isBound(max)) parts.set(`max.${name}`, String(max));
+    if (typeof missing === "boolean") parts.set(`missing.${name}`, String(missing));
+  }
+}
+
+function readFilters(parts: URLSearchParams): Filters {
   const filters: Filters = {};
   for (const name of LISTS) {
     const values = parts.getAll(name).filter(Boolean);
@@ -55,23 +131,17 @@ export function readLink(hash: string): LinkState | null {
   const [from, to] = [parts.get("from"), parts.get("to")];
   if (from) filters.date_from = from;
   if (to) filters.date_to = to;
-  const k = readNumber(parts.get("k")) ?? K_DEFAULT;
-  return {
-    query: item ? { item } : { vector: fromUrlSafe(vector ?? "") },
-    filters,
-    mode: parts.get("mode") === "exact" ? "exact" : "fast",
-    metric: parts.get("metric") || null,
-    k: Number.isInteger(k) && k >= 1 && k <= 200 ? k : K_DEFAULT,
-    generation: readNumber(parts.get("generation")),
-    model: parts.get("model") || null,
-  };
-}
-
-/** How many filters are set; a price range counts once. */
-export function countFilters(filters: Filters): number {
-  const lists = LISTS.reduce((sum, name) => sum + (filters[name]?.length ?? 0), 0);
-  const { price, date_from, date_to } = filters;
-  return lists + (price && (isNumber(price.min) || isNumber(price.max)) ? 1 : 0) + (date_from || date_to ? 1 : 0);
+  const attributes: Record<string, Condition> = {};
+  for (const [key, value] of parts) {
+    const [, how, name] = /^(any|none|min|max|missing)\.(.+)$/s.exec(key) ?? [];
+    if (!how || !name || !value) continue;
+    const condition = attributes[name] ?? {};
+    attributes[name] = condition;
+    if (how === "any" || how === "none") condition[how] = [...(condition[how] ?? []), value];
+    else if (how === "missing") condition.missing = value === "true";
+    else condition[how as "min" | "max"] = readNumber(value) ?? value;
+  }
+  return Object.keys(attributes).length > 0 ? { ...filters, attributes } : filters;
 }
 
 /** Base64 whose signs need no escaping in an address. */
@@ -82,8 +152,6 @@ export function fromUrlSafe(text: string): string {
   const base64 = text.replaceAll("-", "+").replaceAll("_", "/");
   return base64 + "=".repeat((4 - (base64.length % 4)) % 4);
 }
-
-const isNumber = (value: number | null | undefined): value is number => typeof value === "number";
 
 function readNumber(text: string | null | undefined): number | null {
   if (!text) return null;

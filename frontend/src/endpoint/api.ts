@@ -1,4 +1,8 @@
+import { LISTS } from "../filters";
+import { t } from "../words/messages";
 import type {
+  CompareAnswer,
+  CompareRequest,
   FacetsAnswer,
   FeedbackRequest,
   Filters,
@@ -6,8 +10,10 @@ import type {
   ItemsAnswer,
   Problem,
   SearchAnswer,
+  SearchesAnswer,
   SearchRequest,
   StatsAnswer,
+  SuggestAnswer,
 } from "./contract";
 
 /** A cold start and a slow connection fit; beyond it nobody waits. */
@@ -23,6 +29,8 @@ export class Failure extends Error {
 /** A problem document, and after how long the server wants to be asked again, where it says so. */
 export interface Trouble extends Problem {
   retryAfterS?: number;
+  /** Whether this page wrote it, in the visitor's language. */
+  isOurs?: boolean;
 }
 
 /** Where heat-maps of a pair come as PNG images in base64: bright where the likeness sits. */
@@ -41,6 +49,19 @@ export class Api {
 
   search(request: SearchRequest, picture: Blob | null, signal: AbortSignal): Promise<SearchAnswer> {
     return this.ask("/v1/search", { method: "POST", ...body(request, picture) }, signal);
+  }
+
+  searches(searches: SearchRequest[], signal?: AbortSignal): Promise<SearchesAnswer> {
+    return this.ask("/v1/searches", { method: "POST", ...body({ searches }, null) }, signal);
+  }
+
+  compare(request: CompareRequest, signal: AbortSignal): Promise<CompareAnswer> {
+    return this.ask("/v1/compare", { method: "POST", ...body(request, null) }, signal);
+  }
+
+  /** Words of the catalogue that go on with what is typed. */
+  suggest(text: string, signal: AbortSignal): Promise<SuggestAnswer> {
+    return this.ask(`/v1/suggest?${new URLSearchParams({ text })}`, {}, signal);
   }
 
   explain(request: SearchRequest, picture: Blob | null, match: string, signal: AbortSignal): Promise<Explanation> {
@@ -94,14 +115,15 @@ export class Api {
   }
 
   private silence(late: boolean): Trouble {
-    const where = this.endpoint || "The search endpoint";
+    const endpoint = this.endpoint || t("problem.endpoint");
     return {
       type: "about:blank",
-      title: late ? "The search takes too long" : "The search does not answer",
+      title: t(late ? "problem.late" : "problem.silent"),
       status: 0,
       detail: "",
-      found: late ? `${where} gave no answer within a minute.` : `${where} cannot be reached.`,
-      remedy: navigator.onLine ? "Try again in a moment." : "You seem to be offline: check your connection.",
+      found: t(late ? "problem.late.found" : "problem.silent.found", { endpoint }),
+      remedy: t(navigator.onLine ? "problem.moment" : "problem.offline"),
+      isOurs: true,
     };
   }
 }
@@ -109,12 +131,13 @@ export class Api {
 /** Filters as `GET /v1/facets` takes them. */
 export function filterParameters(filters: Filters): URLSearchParams {
   const parameters = new URLSearchParams();
-  const { price, date_from, date_to, ...lists } = filters;
-  for (const [name, values] of Object.entries(lists)) for (const value of values ?? []) parameters.append(name, value);
+  const { price, date_from, date_to, attributes } = filters;
+  for (const name of LISTS) for (const value of filters[name] ?? []) parameters.append(name, value);
   if (typeof price?.min === "number") parameters.set("price_min", String(price.min));
   if (typeof price?.max === "number") parameters.set("price_max", String(price.max));
   if (date_from) parameters.set("date_from", date_from);
   if (date_to) parameters.set("date_to", date_to);
+  if (attributes) parameters.set("attributes", JSON.stringify(attributes));
   return parameters;
 }
 
@@ -142,13 +165,15 @@ async function readProblem(response: Response): Promise<Trouble> {
 }
 
 function unreadable(response: Response): Trouble {
+  const host = new URL(response.url || "about:blank").host || t("problem.server");
   return {
     type: "about:blank",
-    title: "That was not a Visor that answered",
+    title: t("problem.stranger"),
     status: response.status,
     detail: "",
-    found: `${new URL(response.url || "about:blank").host || "The server"} answered with status ${response.status} and no readable document.`,
-    valid: "A running Visor search endpoint.",
-    remedy: "Check the endpoint in config.json, or try again in a moment.",
+    found: t("problem.stranger.found", { host, status: String(response.status) }),
+    valid: t("problem.stranger.valid"),
+    remedy: t("problem.stranger.remedy"),
+    isOurs: true,
   };
 }

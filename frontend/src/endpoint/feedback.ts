@@ -1,5 +1,6 @@
 import { effect } from "@preact/signals";
 import { announcement, api, rejected, subject, toast } from "../state";
+import { t } from "../words/messages";
 import type { Item } from "./contract";
 
 /** This long it can be taken back; only then it is sent. */
@@ -35,14 +36,13 @@ export function followRejected(): void {
 export async function callHarmless(asked: Subject): Promise<boolean> {
   try {
     await api.value.feedback(null, asked);
-    announcement.value = HARMLESS_KEPT;
+    announcement.value = t("unsafe.kept");
     return true;
   } catch {
-    toast.value = { text: "That could not be kept. Try again in a moment." };
+    toast.value = { text: t("unsafe.notKept") };
     return false;
   }
 }
-export const HARMLESS_KEPT = "Thank you. It is kept for the owner of this catalogue to look at.";
 
 /** Whether an item was said to be no match for what is on the page. */
 export function isRejected(item: string): boolean {
@@ -54,15 +54,15 @@ export function isRejected(item: string): boolean {
 export function rejectMatch(item: Item): void {
   const asked = subject.value;
   if (!asked) return;
-  const name = item.title || "The item";
+  const name = item.title || t("reject.item");
   const pair = pairOf(asked, item.id);
   const endpoint = api.value;
   rejected.value = new Set([...rejected.value, pair]);
-  announcement.value = `${name} is hidden: not a match.`;
+  announcement.value = t("reject.hidden.name", { name });
   const send = () => {
     settle();
     endpoint.feedback(item.id, asked).catch(() => {
-      toast.value = { text: `${name} is hidden here, but that could not be kept.` };
+      toast.value = { text: t("reject.notKept", { name }) };
     });
   };
   const timer = setTimeout(send, REGRET_MS);
@@ -73,9 +73,9 @@ export function rejectMatch(item: Item): void {
   const undo = () => {
     settle();
     rejected.value = new Set([...rejected.value].filter((one) => one !== pair));
-    announcement.value = `${name} is shown again.`;
+    announcement.value = t("reject.shown", { name });
     toast.value = null;
   };
   addEventListener("pagehide", send);
-  toast.value = { text: "Hidden: not a match.", action: { label: "Undo", run: undo } };
+  toast.value = { text: t("reject.hidden"), action: { label: t("reject.undo"), run: undo } };
 }

@@ -1,4 +1,6 @@
 import type { Box } from "../endpoint/contract";
+import { formatShare } from "../words/format";
+import { t } from "../words/messages";
 
 /** A point in fractions of the picture's sides. */
 export interface Point {
@@ -53,6 +55,7 @@ export function isInside([x, y, width, height]: Box, { x: px, y: py }: Point): b
 
 /** The box in words, for those who hear the page. */
 export function describeBox([x, y, width, height]: Box): string {
-  const percent = (value: number) => `${Math.round(value * 100)} %`;
-  return `Box ${percent(width)} wide and ${percent(height)} high, ${percent(x)} from the left, ${percent(y)} from the top`;
+  const percent = (value: number) => formatShare(value, undefined, 0);
+  const sides = { width: percent(width), height: percent(height), left: percent(x), top: percent(y) };
+  return t("editor.box.is", sides);
 }

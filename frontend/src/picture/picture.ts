@@ -1,3 +1,5 @@
+import { t } from "../words/messages";
+
 /** Longer side of what is sent: several times what the model looks at, and small on any connection. */
 export const SIDE_MAX = 1024;
 const QUALITY = 0.92;
@@ -77,7 +79,7 @@ export async function readTransfer(transfer: DataTransfer | null): Promise<Offer
   if (!transfer) return null;
   const files = [...transfer.files];
   const file = files.find((one) => one.type.startsWith("image/")) ?? files[0];
-  if (file) return { file, name: file.name || "Pasted picture" };
+  if (file) return { file, name: file.name || t("picture.pasted") };
   const inPage = imageInHtml(transfer.getData("text/html"));
   const listed = transfer
     .getData("text/uri-list")
@@ -89,7 +91,7 @@ export async function readTransfer(transfer: DataTransfer | null): Promise<Offer
 /** A picture by its address: http(s) is fetched by the server, data: is taken apart here. */
 export async function readAddress(text: string): Promise<Offered> {
   const address = text.trim();
-  if (/^data:image\//i.test(address)) return { file: fromDataUrl(address), name: "Pasted picture" };
+  if (/^data:image\//i.test(address)) return { file: fromDataUrl(address), name: t("picture.pasted") };
   return isWebAddress(address) ? { url: address } : null;
 }
 
@@ -112,6 +114,17 @@ export function fromDataUrl(address: string): Blob {
   const [head, data] = [address.slice(5, comma), address.slice(comma + 1)];
   const bytes = head.endsWith(";base64") ? atob(data) : decodeURIComponent(data);
   return new Blob([Uint8Array.from(bytes, (sign) => sign.charCodeAt(0))], { type: head.split(";")[0] ?? "" });
+}
+
+/** A picture's bytes as a document holds them. */
+export async function toBase64(blob: Blob): Promise<string> {
+  const reader = new FileReader();
+  await new Promise((resolve, reject) => {
+    reader.onload = resolve;
+    reader.onerror = () => reject(reader.error);
+    reader.readAsDataURL(blob);
+  });
+  return String(reader.result).replace(/^[^,]*,/, "");
 }
 
 function imageInHtml(html: string): string | null {

@@ -4,14 +4,15 @@ import { readTransfer } from "../picture/picture";
 import { searchOffered, startOver } from "../search";
 import { announcement, config, isBusy, query, toast } from "../state";
 import { theme, toggleTheme } from "../theme";
+import { chooseLanguage, LANGUAGES, language, nameOf, rich, t } from "../words/messages";
 import { About } from "./about/About";
+import { Ask } from "./ask/Ask";
 import { Icon, Mark } from "./elements/icons";
 import { Notes } from "./elements/Notes";
 import { Filters } from "./query/Filters";
 import { Insight } from "./query/Insight";
 import { PictureEditor } from "./query/PictureEditor";
 import { Results } from "./results/Results";
-import { Intake } from "./start/Intake";
 import { Start } from "./start/Start";
 
 export function App() {
@@ -24,24 +25,30 @@ export function App() {
         class="skip"
         onClick={() => document.getElementById(searching ? "results" : "main")?.focus()}
       >
-        Skip to the {searching ? "results" : "content"}
+        {t(searching ? "page.skip.results" : "page.skip.content")}
       </button>
       <header class={searching ? "top top-searching" : "top"}>
-        <button type="button" class="brand" onClick={startOver} aria-label={`${config.value.title}: start over`}>
+        <button
+          type="button"
+          class="brand"
+          onClick={startOver}
+          aria-label={t("page.over", { title: config.value.title })}
+        >
           <Mark />
           <span>{config.value.title}</span>
         </button>
-        {searching && <Intake compact />}
+        {searching && <Ask compact />}
         <div class="top-actions">
+          <LanguageChoice />
           <button
             type="button"
             class="icon-button"
             onClick={toggleTheme}
-            aria-label={theme.value === "dark" ? "Light colours" : "Dark colours"}
+            aria-label={t(theme.value === "dark" ? "page.light" : "page.dark")}
           >
             <Icon name={theme.value === "dark" ? "sun" : "moon"} />
           </button>
-          <button type="button" class="icon-button" onClick={() => setAbout(true)} aria-label="About">
+          <button type="button" class="icon-button" onClick={() => setAbout(true)} aria-label={t("page.about")}>
             <Icon name="info" />
           </button>
         </div>
@@ -61,21 +68,43 @@ export function App() {
   );
 }
 
+/** The page's language by hand; a sign that is a list. */
+function LanguageChoice() {
+  return (
+    <span class="icon-button language" title={t("page.language")}>
+      <Icon name="language" />
+      <select
+        aria-label={t("page.language")}
+        value={language.value}
+        onChange={(event) => void chooseLanguage(event.currentTarget.value)}
+      >
+        {LANGUAGES.map((one) => (
+          <option key={one} value={one} lang={one}>
+            {nameOf(one)}
+          </option>
+        ))}
+      </select>
+    </span>
+  );
+}
+
 function Searched() {
   const current = query.value;
   return (
     <div class="searched">
-      <h1 class="visually-hidden">Results</h1>
+      <h1 class="visually-hidden">{t("page.results")}</h1>
       <div class="side">
-        <section class={current?.kind === "item" ? "query query-item" : "query"} aria-label="Your picture">
-          {/* Tools, strokes and their undoing belong to one picture. */}
-          {current && <PictureEditor key={current.picture.src ?? current.picture.name} query={current} />}
-          {current?.kind === "item" && (
-            <p class="query-name">
-              More like <strong dir="auto">{current.item?.title || "this item"}</strong>
-            </p>
-          )}
-        </section>
+        {current && current.kind !== "words" && (
+          <section class={current.kind === "item" ? "query query-item" : "query"} aria-label={t("page.query")}>
+            {/* Tools, strokes and their undoing belong to one picture. */}
+            <PictureEditor key={current.picture.src ?? current.picture.name} query={current} />
+            {current.kind === "item" && (
+              <p class="query-name">
+                {rich("page.title.more", { name: <strong dir="auto">{current.item?.title || t("item.this")}</strong> })}
+              </p>
+            )}
+          </section>
+        )}
         <Insight />
         <Filters />
       </div>
@@ -88,7 +117,7 @@ function Foot() {
   return (
     <footer class="foot">
       <Notes />
-      <p>Reverse image search by Visor</p>
+      <p>{t("page.foot")}</p>
     </footer>
   );
 }
@@ -133,7 +162,7 @@ function DropTarget() {
     <div class="drop-veil" aria-hidden="true">
       <span>
         <Icon name="upload" size={36} />
-        Drop to search
+        {t("page.drop")}
       </span>
     </div>
   );

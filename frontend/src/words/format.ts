@@ -1,12 +1,8 @@
-/** Numbers, prices and places as people read them, in the browser's own language. */
-
-/** What the owner set (config.json); otherwise the visitor's. */
-export const preferred = { language: "" };
-
-const locale = () => preferred.language || (typeof navigator === "undefined" ? "en" : navigator.language || "en");
+/** Numbers, prices, dates and places as people read them in the page's language. */
+import { locale } from "./messages";
 
 /** A price, with its currency where one is known and real. */
-export function formatPrice(price: number, currency: string | null | undefined, language = locale()): string {
+export function formatPrice(price: number, currency: string | null | undefined, language = locale.value): string {
   const whole = Number.isInteger(price) && price >= 100;
   if (currency) {
     try {
@@ -20,7 +16,7 @@ export function formatPrice(price: number, currency: string | null | undefined, 
 }
 
 /** The country's name for an ISO 3166-1 code; what a source wrote otherwise. */
-export function formatCountry(country: string, language = locale()): string {
+export function formatCountry(country: string, language = locale.value): string {
   if (!/^[A-Za-z]{2}$/.test(country)) return country;
   try {
     return new Intl.DisplayNames([language], { type: "region" }).of(country.toUpperCase()) ?? country;
@@ -29,18 +25,30 @@ export function formatCountry(country: string, language = locale()): string {
   }
 }
 
-export const formatCount = (count: number, language = locale()): string =>
+export const formatCount = (count: number, language = locale.value): string =>
   new Intl.NumberFormat(language).format(count);
 
 /** A probability as a whole percentage that never says 0 % or 100 %: nothing here is that sure. */
-export function formatPercent(probability: number): string {
-  if (probability < 0.01) return "<\u00a01\u00a0%";
-  return probability > 0.99 ? ">\u00a099\u00a0%" : `${Math.round(probability * 100)}\u00a0%`;
+export function formatPercent(probability: number, language = locale.value): string {
+  const whole = (share: number) => formatShare(share, language, 0);
+  if (probability < 0.01) return `<\u00a0${whole(0.01)}`;
+  return probability > 0.99 ? `>\u00a0${whole(0.99)}` : whole(probability);
 }
 
 /** A measured share with one decimal; unlike a probability it may well be all. */
-export const formatShare = (share: number, language = locale()): string =>
-  `${new Intl.NumberFormat(language, { maximumFractionDigits: 1 }).format(share * 100)}\u00a0%`;
+export const formatShare = (share: number, language = locale.value, digits = 1): string =>
+  new Intl.NumberFormat(language, { style: "percent", maximumFractionDigits: digits }).format(share);
+
+/** A number with so many decimals. */
+export const formatDecimal = (value: number, digits: number, language = locale.value): string =>
+  new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
+
+/** The day of an ISO 8601 date or time; what a source wrote otherwise. */
+export function formatDay(date: string, language = locale.value): string {
+  const [, year, month, day] = /^(\d{4})-(\d\d)-(\d\d)/.exec(date)?.map(Number) ?? [];
+  if (!year || !month || !day) return date;
+  return new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(new Date(year, month - 1, day));
+}
 
 const BYTES = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"] as const;
 const SECONDS = [
@@ -50,7 +58,7 @@ const SECONDS = [
 ] as const;
 
 /** An amount of a free allowance, in the unit that its name ends with (`_bytes`, `_s`), else a count. */
-export function formatAmount(resource: string, amount: number, language = locale()): string {
+export function formatAmount(resource: string, amount: number, language = locale.value): string {
   const inUnit = (value: number, unit: string, unitDisplay: "short" | "long" = "short") => {
     const digits = { maximumFractionDigits: value >= 10 ? 0 : 1 };
     return new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay, ...digits }).format(value);
@@ -74,16 +82,16 @@ export function formatClock(seconds: number): string {
 }
 
 /** When an object store wrote a generation, whose number is microseconds since 1970; "" where it is none. */
-export function formatGeneration(generation: number, language = locale()): string {
+export function formatGeneration(generation: number, language = locale.value): string {
   const date = new Date(generation / 1000);
   if (!(date.getFullYear() >= 2020 && date.getFullYear() < 2200)) return "";
   return new Intl.DateTimeFormat(language, { dateStyle: "medium", timeStyle: "short" }).format(date);
 }
 
 /** Milliseconds with as many digits as mean something. */
-export function formatMilliseconds(ms: number): string {
-  if (ms >= 1000) return `${(ms / 1000).toFixed(1)} s`;
-  return ms >= 10 ? `${Math.round(ms)} ms` : `${ms.toFixed(1)} ms`;
+export function formatMilliseconds(ms: number, language = locale.value): string {
+  if (ms >= 1000) return `${formatDecimal(ms / 1000, 1, language)} s`;
+  return `${formatDecimal(ms, ms >= 10 ? 0 : 1, language)} ms`;
 }
 
 /** The start of a sentence from a name such as `screwdriver` or `n02_cat`. */

@@ -1,9 +1,10 @@
 import type { SearchAnswer } from "../endpoint/contract";
+import { type Key, language, t } from "./messages";
 
 /** How sure an answer is, as a shopper would say it. */
 export interface Band {
-  /** How many of three marks are filled. */
-  level: 0 | 1 | 2 | 3;
+  /** How many of three marks are filled; null where it is no question of that. */
+  level: 0 | 1 | 2 | 3 | null;
   title: string;
   /** The same in a word or three, after the picture's name. */
   short: string;
@@ -11,94 +12,84 @@ export interface Band {
   advice: string;
 }
 
-type Asked = "picture" | "item";
-interface Step extends Band {
+/** What was asked with: a picture, an item of the catalogue, words alone, items that somebody chose, or filters. */
+export type Asked = "picture" | "item" | "words" | "examples" | "browse";
+
+const band = (level: Band["level"], title: Key, short: Key, advice: Key): Band => ({
+  level,
+  title: t(title),
+  short: t(short),
+  advice: t(advice),
+});
+
+interface Step {
   /** From this confidence of the answer on. */
   from: number;
+  band: () => Band;
 }
 
-const BETTER_PHOTO = "A tighter photo of the thing alone, on a plain ground in good light, often helps.";
-
 /** From the surest down; the first whose confidence is reached counts. For items the words are more cautious. */
-const STEPS: Readonly<Record<Asked, readonly Step[]>> = {
+const STEPS: Readonly<Record<"picture" | "item", readonly Step[]>> = {
   picture: [
-    {
-      from: 0.8,
-      level: 3,
-      title: "Very likely what you are looking for",
-      short: "very likely here",
-      advice: "The nearest come first.",
-    },
-    {
-      from: 0,
-      level: 2,
-      title: "Perhaps one of these",
-      short: "perhaps here",
-      advice: `The nearest come first. ${BETTER_PHOTO}`,
-    },
+    { from: 0.8, band: () => band(3, "band.likely", "band.likely.short", "band.nearest") },
+    { from: 0, band: () => band(2, "band.perhaps", "band.perhaps.short", "band.nearest.photo") },
   ],
   item: [
-    {
-      from: 0.9,
-      level: 3,
-      title: "Probably more of its kind",
-      short: "probably here",
-      advice: "The nearest come first.",
-    },
-    { from: 0, level: 2, title: "Perhaps more of its kind", short: "perhaps here", advice: "The nearest come first." },
+    { from: 0.9, band: () => band(3, "band.item.likely", "band.item.likely.short", "band.nearest") },
+    { from: 0, band: () => band(2, "band.item.perhaps", "band.perhaps.short", "band.nearest") },
   ],
 };
 
 /** What stands above matches that the endpoint calls unsure. */
-const UNSURE: Readonly<Record<Asked, Band>> = {
-  picture: {
-    level: 1,
-    title: "We probably don't have it: these are the nearest",
-    short: "probably not here",
-    advice: BETTER_PHOTO,
-  },
-  item: {
-    level: 1,
-    title: "Little is like it: these are the nearest",
-    short: "little like it",
-    advice: "Another picture of it may find more.",
-  },
-};
+const unsure = (asked: Asked): Band =>
+  asked === "picture"
+    ? band(1, "band.unsure", "band.unsure.short", "band.photo")
+    : band(1, "band.item.unsure", "band.item.unsure.short", "band.item.photo");
 
-const SAME: Band = {
-  level: 3,
-  title: "The same picture is in the catalogue",
-  short: "the same picture",
-  advice: "It comes first.",
-};
+/** What stands above the matches of an answer. `sorted`: they are in another order than likeness. */
+export function bandOf(answer: SearchAnswer, asked: Asked, sorted = false): Band {
+  const found = surenessOf(answer, asked);
+  return sorted && found.level !== 0 ? { ...found, advice: t("band.sorted") } : found;
+}
 
-export const bandOf = (answer: SearchAnswer, asked: Asked): Band => {
-  const { confidence, matches, no_confident_match: unsure, query } = answer;
-  if (query.blank) return { level: 0, title: query.blank, short: "nothing to compare", advice: ADVICE_BLANK };
-  if (unsure) return UNSURE[asked];
-  if (asked === "picture" && matches[0]?.verdict === "exact") return SAME;
+function surenessOf(answer: SearchAnswer, asked: Asked): Band {
+  const { confidence, matches, no_confident_match: isUnsure, query } = answer;
+  if (query.blank) {
+    const short = t("band.blank.short");
+    return { level: 0, title: blankSentence(query.blank), short, advice: t("blank.advice") };
+  }
+  if (asked === "words")
+    return band(null, isUnsure ? "band.words.unsure" : "band.words", "band.words.short", "band.words.advice");
+  if (asked === "browse") return band(null, "band.browse", "band.words.short", "band.browse.advice");
+  if (asked === "examples") return band(null, "band.like", "band.words.short", "band.nearest");
+  if (isUnsure) return unsure(asked);
+  if (asked === "picture" && matches.some(({ verdict }) => verdict === "exact"))
+    return band(3, "band.same", "band.same.short", "band.same.advice");
   const steps = STEPS[asked];
   // The catalogue may hold a photo's thing although no match is likely to be it.
-  const surest = asked === "picture" ? (matches[0]?.confidence ?? 0) : confidence;
-  return (steps.find(({ from }) => surest >= from) ?? steps.at(-1)) as Band;
-};
+  const surest = asked === "picture" ? Math.max(...matches.map((match) => match.confidence), 0) : confidence;
+  return (steps.find(({ from }) => surest >= from) ?? (steps.at(-1) as Step)).band();
+}
 
-/** What to do about a picture with nothing in it. */
-export const ADVICE_BLANK = "Try a picture in which the thing can be seen.";
+/** Why there is nothing to compare in a picture. Servers say it in English. */
+export function blankSentence(told: string): string {
+  if (language.value === "en") return told;
+  return t(/noise/.test(told) ? "blank.noise" : /missing/.test(told) ? "blank.cut" : "blank.nothing");
+}
 
 /** Words for one match of a picture, by the percentage that stands beside them. */
 export function likelihood(exact: number): string {
   const probability = Math.round(exact * 100) / 100;
-  if (probability >= 0.95) return "Almost certainly";
-  if (probability >= 0.8) return "Very likely";
-  if (probability >= 0.5) return "Likely";
-  return probability >= 0.2 ? "Possibly" : "Unlikely";
+  if (probability >= 0.95) return t("sure.certain");
+  if (probability >= 0.8) return t("sure.very");
+  if (probability >= 0.5) return t("sure.likely");
+  return t(probability >= 0.2 ? "sure.possible" : "sure.unlikely");
 }
 
 /** Words for one match of an item: never surer than the whole answer, and none where it is not sure. */
 export function kinship(match: number, answer: SearchAnswer): string {
   if (answer.no_confident_match) return "";
   const surest = Math.min(match, answer.confidence);
-  if (surest >= 0.9) return "Probably alike";
-  return surest >= 0.8 ? "Perhaps alike" : "";
+  if (surest >= 0.9) return t("sure.alike");
+  return surest >= 0.8 ? t("sure.alike.perhaps") : "";
 }

@@ -1,43 +1,51 @@
 import type { Trouble } from "../endpoint/api";
+import { type Key, language, t } from "./messages";
 
-/** Kinds of problem documents by what a visitor calls them. */
-const TITLES: Readonly<Record<string, string>> = {
-  undecodable_image: "This picture cannot be read",
-  unsafe_image: "This picture is held back",
-  fetch_refused: "Pictures from that address are not searched for",
-  fetch_failed: "No picture came from that address",
-  fetch_unavailable: "That address does not answer for now",
-  request_too_large: "The picture is too large",
-  request_too_slow: "The picture took too long to arrive",
-  key_required: "This search is not open to everybody",
-  unknown_handle: "The server has forgotten this picture",
-  unknown_item: "That item is not in the catalogue any more",
-  store_unavailable: "The search does not work for now",
-};
-
-/** What a visitor can do where the document names what only the owner can. */
-const REMEDIES: Readonly<Record<string, string>> = {
-  fetch_refused: "Save the picture, and choose the file instead",
-  fetch_failed: "Save the picture, and choose the file instead",
-  key_required: "Ask its owner",
+/** Kinds of problem documents by what a visitor calls them, and what a visitor can do about them. */
+const KINDS: Readonly<Record<string, readonly [title: Key, remedy?: Key]>> = {
+  undecodable_image: ["problem.undecodable_image", "problem.undecodable_image.remedy"],
+  unsafe_image: ["problem.unsafe_image"],
+  fetch_refused: ["problem.fetch_refused", "problem.save"],
+  fetch_failed: ["problem.fetch_failed", "problem.save"],
+  fetch_unavailable: ["problem.fetch_unavailable", "problem.save"],
+  request_too_large: ["problem.request_too_large", "problem.request_too_large.remedy"],
+  request_too_slow: ["problem.request_too_slow", "problem.moment"],
+  key_required: ["problem.key_required", "problem.ask"],
+  unknown_handle: ["problem.unknown_handle", "problem.model.remedy"],
+  unknown_item: ["problem.unknown_item", "problem.unknown_item.remedy"],
+  store_unavailable: ["problem.store_unavailable", "problem.moment"],
+  quota_reached: ["problem.quota_reached", "problem.moment"],
 };
 
 const OWNERS_WORDS = /VISOR_|config\.json|\bvisor [a-z]+\b|make [a-z]+ [A-Z]+=|header X-/;
 
-/** A problem in the words of those who cannot change the server; its owner reads the document as it is. */
+/**
+ * A problem in the words of those who cannot change the server; its owner reads the document as it is. Servers write
+ * English: to those who read another language, the page says what it knows of the kind.
+ */
 export function forVisitors(problem: Trouble): Trouble {
-  const kind = problem.type.replace(/^urn:visor:/, "");
+  const [title, remedy] = KINDS[problem.type.replace(/^urn:visor:/, "")] ?? [];
+  const known = remedy ? t(remedy) : problem.remedy ? t("problem.owner") : "";
+  if (!problem.isOurs && language.value !== "en") {
+    return {
+      ...problem,
+      title: t(title ?? "problem.other"),
+      detail: "",
+      found: "",
+      valid: "",
+      remedy: known,
+    };
+  }
   const plain = (text: string | undefined): string => {
     const kept = (text ?? "").replace(/, or [^,.]*VISOR_\w+[^,.]*/g, "");
     return OWNERS_WORDS.test(kept) ? "" : kept;
   };
-  const asked = plain(problem.remedy);
   return {
     ...problem,
-    title: TITLES[kind] ?? problem.title,
+    title: title ? t(title) : problem.title,
     detail: plain(problem.detail),
     found: plain(problem.found),
     valid: plain(problem.valid),
-    remedy: asked || (REMEDIES[kind] ?? (problem.remedy ? "Try again in a moment, or tell its owner" : "")),
+    remedy: plain(problem.remedy) || (problem.remedy ? known : ""),
   };
 }

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,10 +27,11 @@ from visor.check.damage import Damage, Kind
 from visor.errors import CorruptObject, NotFound
 from visor.image_readers.thumbnails import FOLDER as FRAMES
 from visor.image_readers.thumbnails import ID_LENGTH, THUMBNAIL_SCHEME
-from visor.index.format.current_model import CurrentModel
+from visor.index.format.current_model import KEY, CurrentModel, write_current
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import (
     MANIFEST_KEY,
+    MANIFESTS,
     Commit,
     Manifest,
     Trash,
@@ -51,7 +52,20 @@ from visor.link_check.state import OBJECT as LINKS
 from visor.link_check.state import LinkState
 from visor.link_check.thumbnail_gc import OBJECT as SWEEP
 from visor.link_check.thumbnail_gc import SweepState
-from visor.schema.collections import COMMITS, CURRENT_MODEL, FAILURES, FEEDBACK, FEEDBACK_INBOX, ITEMS, RUNS
+from visor.schema.collections import (
+    COMMITS,
+    CURRENT_MODEL,
+    FAILURES,
+    FEEDBACK,
+    FEEDBACK_INBOX,
+    ITEMS,
+    METERS,
+    REQUESTS,
+    RUNS,
+    SOURCES,
+    TRIES,
+    VISITORS,
+)
 from visor.schema.items import (
     Change,
     CrawlRun,
@@ -60,28 +74,43 @@ from visor.schema.items import (
     Failure,
     IndexedItem,
     Item,
-    Record,
     ShardCommit,
     Tombstone,
     as_document,
     is_live,
 )
 from visor.search.feedback import Feedback
+from visor.search.visitors import VisitorSum
+from visor.sources.remembered import Remembered
 from visor.storage import Stores
 from visor.storage.documents import SERVER_TIME, WRITES_MAX, Delete, Document, Put, Write
 from visor.storage.publish import decode_batch, publish
 from visor.storage.state_object import load_state
 
-SHAPES: dict[str, type[Record]] = {
+SHAPES: dict[str, Any] = {
     COMMITS: ShardCommit,
     CURRENT_MODEL: CurrentModel,
     FAILURES: Failure,
     FEEDBACK: Feedback,
     FEEDBACK_INBOX: Feedback,
     ITEMS: IndexedItem,
+    METERS: dict[str, float],
+    REQUESTS: dict[str, float],
     RUNS: CrawlRun,
+    SOURCES: Remembered,
+    TRIES: dict[str, int],
+    VISITORS: VisitorSum,
 }
 """What the documents of each collection are."""
+NUMBERS = {
+    COMMITS: "committed_at",
+    FEEDBACK: "given_at",
+    FEEDBACK_INBOX: "given_at",
+    ITEMS: "version",
+    TRIES: "tries",
+    VISITORS: "added_at",
+}
+"""The number that each document of a collection has besides."""
 RECORDS_A_COMMIT = 64
 
 
@@ -126,7 +155,7 @@ class IndexCheck:
             try:
                 if collection != ITEMS or is_live(document.data):
                     msgspec.convert(document.data, SHAPES[collection])
-                wanted = "version" if collection == ITEMS else "committed_at" if collection == COMMITS else None
+                wanted = NUMBERS.get(collection)
                 if wanted and not isinstance(document.data.get(wanted), int | float):
                     raise msgspec.ValidationError(f"it has no `{wanted}`")
             except msgspec.ValidationError as exc:
@@ -248,6 +277,7 @@ class IndexCheck:
                 live[document.key] = msgspec.convert(document.data, IndexedItem)
             else:
                 gone.add(document.key)
+        self._current(Counter(one.model for one in live.values()))
         again = {key: one.item for key, one in live.items() if one.model == self.model and key not in versions}
         if again:
             some = f"{len(again)} items have a document and no vector"
@@ -277,6 +307,17 @@ class IndexCheck:
         known = {*live, *salvaged, *(() if taken_out is None else gone)} - frames
         known |= {failure.key for failure in documents.query(FAILURES)} | (taken_out or set()) | self._dead_letters()
         self._seen_sets(live, None if is_waiting else known)
+
+    def _current(self, models: Counter[str]) -> None:
+        """Args: models: how many live items each has."""
+        documents = self.stores.documents
+        merged = next(iter(self.stores.objects.list(MANIFESTS)), None) is not None
+        if not models or not merged or documents.get(CURRENT_MODEL, [KEY]):
+            return
+        ((most, _),) = models.most_common(1)
+        found = f"Document {CURRENT_MODEL}/{KEY}, which says whose index is searched, is missing"
+        if self._note("document", found, f"Write it again: model {most[:12]} has most items"):
+            write_current(documents, CurrentModel(current=most), 0)
 
     def _publish(self, items: dict[str, Item], versions: dict[str, int]) -> None:
         """Publish items at the next version that embed takes."""

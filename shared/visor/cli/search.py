@@ -1,16 +1,18 @@
-"""`visor search` and `visor feedback`: the nearest items to an image, and what searchers said of them."""
+"""`visor search`, `compare` and `feedback`: the nearest items to an image, and what searchers said of them."""
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import msgspec
 
 from visor.console import as_json, print_json, say
-from visor.errors import BadRequest
-from visor.schema.search import FACETS, Filters, SearchRequest
+from visor.errors import BadRequest, VisorError
+from visor.schema.search import FACETS, CompareRequest, Filters, Match, SearchAnswer, Sort
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -20,40 +22,64 @@ if TYPE_CHECKING:
 @click.command("search")
 @click.argument("image", required=False)
 @click.option("--text", help="Words that matches are about, alone or beside IMAGE.")
+@click.option("--like", multiple=True, metavar="IMAGE", help="Another picture that matches are to be like.")
+@click.option("--unlike", multiple=True, metavar="IMAGE", help="A picture that matches are not to be like.")
 @click.option("-k", default=12, show_default=True, type=click.IntRange(1, 200), help="How many matches.")
+@click.option("--sort", type=click.Choice(get_args(Sort)), help="Order of what passes; the nearest first by default.")
+@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Leave out matches that are less sure.")
+@click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Leave out matches that are less like IMAGE.")
+@click.option("--variety", type=click.FloatRange(0, 1), help="Towards 1: less of the same.")
+@click.option("--group/--no-group", default=True, show_default=True, help="One match a product, or every picture.")
+@click.option("--after", metavar="NEXT", help="Go on behind an earlier answer: its `next`.")
+@click.option("--all", "to_the_end", is_flag=True, help="All that passes, to the end.")
 @click.option("--exact", is_flag=True, help="Compare with every vector instead of scanning codes first.")
 @click.option("--metric", help="A SciPy metric by name, on the full vectors.")
 @click.option(
-    "--filter", "filters", multiple=True, metavar="K=V", help="e.g. collection=animals, price=..20, date=2024.."
+    "--filter",
+    "filters",
+    multiple=True,
+    metavar="K=V",
+    help="e.g. collection=animals, price=..20, date=2024..; also size!=L, and colour= for items without one",
 )
 @click.option("--box", metavar="X,Y,W,H", help="Search within this box, in fractions of the sides.")
-@as_json
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document; of a folder, one a line and picture.")
 def search_command(
     image: str | None,
-    text: str | None,
-    k: int,
-    exact: bool,
-    metric: str | None,
+    like: tuple[str, ...],
+    unlike: tuple[str, ...],
     filters: tuple[str, ...],
     box: str | None,
+    exact: bool,
+    to_the_end: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
-    """Find the nearest items to IMAGE, a file or a URL, or those that TEXT is about."""
+    """Find the nearest items to IMAGE, or those that TEXT is about.
+
+    IMAGE is a file, a URL or an item's id; of a folder, each of its pictures is searched for.
+    """
     from visor.app import App
+    from visor.library.index import request_of
     from visor.storage import existing
 
-    remote = image is not None and image.startswith(("http://", "https://"))
-    request = SearchRequest(
-        url=image if remote else None,
-        text=text,
-        k=k,
-        mode="exact" if exact else "fast",
-        metric=metric,
-        filters=filters_from_options(filters),
-        box=_parse_box(box),
-    )
-    upload = None if remote or image is None else _read(image)
-    answer = App(existing(Settings.read())).search_service().search(request, upload)
+    given = {name: value for name, value in options.items() if value is not None}
+    given |= {"filters": filters_from_options(filters), "box": _parse_box(box), "mode": "exact" if exact else "fast"}
+    given["examples"] = [*like, *((one, -1.0) for one in unlike)]
+    service = App(existing(Settings.read())).search_service()
+
+    def answer_to(query: str | None) -> SearchAnswer:
+        request, upload = request_of(query, given)
+        answer = first = service.search(request, upload)
+        while to_the_end and answer.next is not None:
+            request = msgspec.structs.replace(request, after=answer.next)
+            answer = service.search(request, upload)
+            first = msgspec.structs.replace(first, matches=first.matches + answer.matches, next=answer.next)
+        return first
+
+    if image is not None and Path(image).is_dir():
+        _search_each(_pictures_below(Path(image)), answer_to, as_json=as_json)
+        return
+    answer = answer_to(image)
     if as_json:
         print_json(answer)
         return
@@ -70,44 +96,121 @@ def search_command(
     elif answer.no_confident_match:
         click.echo(f"The index probably does not have it (confidence {answer.confidence:.2f}). The nearest items:")
     for number, match in enumerate(answer.matches, 1):
-        item = match.item
-        price = "" if item.price is None else f"{item.price:,.2f} {item.currency or ''}".strip()
-        where = item.page_url or item.image_url or item.key
-        likeness = "     " if match.similarity is None else f"{match.similarity:.3f}"
-        found = f"{number:3}  {likeness}  {match.confidence:4.0%}  {match.verdict:7}"
-        click.echo(f"{found}  {item.title[:40]:40}  {price:>14}  {where}")
+        click.echo(f"{number:3}  {_line(match)}")
     took = answer.timing_ms["total"]
     click.echo(f"{len(answer.matches)} of {answer.index.images} items in {took:.0f} ms ({answer.mode})")
+    if answer.next:
+        click.echo(f"There are more: --all, or --after {answer.next}")
+
+
+def _line(match: Match) -> str:
+    item = match.item
+    price = "" if item.price is None else f"{item.price:,.2f} {item.currency or ''}".strip()
+    likeness = "     " if match.similarity is None else f"{match.similarity:.3f}"
+    found = f"{likeness}  {match.confidence:4.0%}  {match.verdict:7}"
+    return f"{found}  {item.title[:40]:40}  {price:>14}  {item.page_url or item.image_url or item.key}"
+
+
+def _pictures_below(folder: Path) -> list[Path]:
+    from visor.imaging.sniff import ENDINGS
+
+    if found := sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()):
+        return found
+    raise BadRequest(f"{folder} holds no picture", valid="Files such as .jpg, .png or .webp, also in its sub-folders")
+
+
+def _search_each(paths: list[Path], answer_to: Callable[[str], SearchAnswer], *, as_json: bool) -> None:
+    """A line for each picture as soon as it was searched for; exit status 1 if one could not be."""
+    from visor.web.problems import problem_of
+
+    failed = 0
+    for path in paths:
+        try:
+            answer = answer_to(str(path))
+        except VisorError as exc:
+            failed += 1
+            outcome = {"image": str(path), "problem": problem_of(exc)}
+            line = f"{path}: {exc}"
+        else:
+            outcome = {"image": str(path), "answer": answer}
+            line = f"{path}: {_line(answer.matches[0]) if answer.matches else answer.query.blank or 'no match'}"
+        click.echo(msgspec.json.encode(outcome) if as_json else line)
+    if failed:
+        say(f"{failed} of {len(paths)} pictures could not be searched for")
+        raise SystemExit(1)
+
+
+@click.command("compare")
+@click.argument("first")
+@click.argument("second")
+@click.option("--overlay", type=click.Path(path_type=Path), metavar="FILE", help="Write SECOND as it lies over FIRST.")
+@click.option("--difference", type=click.Path(path_type=Path), metavar="FILE", help="Write where they differ, a PNG.")
+@as_json
+def compare_command(first: str, second: str, overlay: Path | None, difference: Path | None, as_json: bool) -> None:
+    """Say what two pictures have in common: files, URLs or items' ids, whether or not the index has them."""
+    from visor.app import App
+    from visor.library.index import picture_of
+    from visor.search.compare import Comparer
+    from visor.storage import existing
+
+    app = App(existing(Settings.read()))
+    (one, upload), (other, other_upload) = picture_of(first), picture_of(second)
+    comparer = Comparer(app.search_service(), app.read_image)
+    answer = comparer.compare(CompareRequest(first=one, second=other), (upload, other_upload))
+    for path, encoded in ((overlay, answer.second), (difference, answer.difference)):
+        if path is not None and answer.is_aligned and encoded is not None:
+            path.write_bytes(base64.b64decode(encoded))
+    if as_json:
+        print_json(answer)
+        return
+    click.echo(f"{answer.verdict}  similarity {answer.similarity:.3f}  confidence {answer.confidence:.0%}")
+    if not answer.is_aligned:
+        click.echo(
+            "They are too different to be laid over each other" + "; no file was written" * bool(overlay or difference)
+        )
 
 
 def filters_from_options(texts: tuple[str, ...]) -> Filters:
-    """`Filters` from `name=value` texts; a repeated name takes any of its values.
+    """`Filters` from `name=value` texts: a repeated name takes any of its values, `name!=value` none of them,
+    `name=low..high` a range, `name=` items without it.
 
     Raises:
         BadRequest: A text is not a filter.
     """
     values: dict[str, Any] = {}
+    conditions: dict[str, dict[str, Any]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
-        if not equals or name not in (*FACETS, "price", "date"):
+        is_none, name = name.endswith("!"), name.removesuffix("!").strip()
+        if not equals or not name:
             raise BadRequest(
                 f"--filter {text} is not a filter",
-                valid=f"NAME=VALUE with NAME one of {', '.join(FACETS)}, price, date",
+                valid=f"NAME=VALUE with NAME one of {', '.join(FACETS)}, price, date, or a declared attribute",
                 remedy="Ranges are LOW..HIGH, and either end may be omitted",
             )
-        if name in FACETS:
-            values.setdefault(name, []).append(value)
-            continue
         low, dots, high = value.partition("..")
-        high = high if dots else low
-        if name == "date":
-            values["date_from"], values["date_to"] = low or None, high or None
-            continue
-        try:
-            values["price"] = {"min": float(low) if low else None, "max": float(high) if high else None}
-        except ValueError as exc:
-            raise BadRequest(f"--filter {text} is not a price", valid="e.g. price=5..20") from exc
-    return msgspec.convert(values, Filters)
+        is_range = bool(dots) and all(not end or end[0] in "+-0123456789" for end in (low, high))
+        if is_none:
+            conditions.setdefault(name, {}).setdefault("none", []).append(value)
+        elif not value:
+            conditions.setdefault(name, {})["missing"] = True
+        elif name in FACETS:
+            values.setdefault(name, []).append(value)
+        elif name == "date":
+            values["date_from"], values["date_to"] = low or None, (high if dots else low) or None
+        elif name == "price":
+            try:
+                ends = [float(end) if end else None for end in (low, high if dots else low)]
+            except ValueError as exc:
+                raise BadRequest(f"--filter {text} is not a price", valid="e.g. price=5..20") from exc
+            values["price"] = {"min": ends[0], "max": ends[1]}
+        elif is_range:
+            condition = conditions.setdefault(name, {})
+            condition |= {end: limit for end, limit in (("min", low), ("max", high)) if limit}
+            condition |= {} if low or high else {"missing": False}
+        else:
+            conditions.setdefault(name, {}).setdefault("any", []).append(value)
+    return msgspec.convert({**values, "attributes": conditions}, Filters)
 
 
 def _parse_box(text: str | None) -> Any:
@@ -120,13 +223,6 @@ def _parse_box(text: str | None) -> Any:
     if len(box) != 4 or not all(0 <= part <= 1 for part in box):
         raise BadRequest(f"--box is {text!r}", valid="x,y,width,height, four fractions from 0 to 1")
     return box
-
-
-def _read(path: str) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as exc:
-        raise BadRequest(f"{path} cannot be read: {exc.strerror}", valid="An image file, or an http(s) URL") from exc
 
 
 @click.group("feedback")

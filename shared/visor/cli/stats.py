@@ -9,7 +9,13 @@ import click
 
 from visor.console import as_json, print_json, say
 from visor.schema.collections import RUNS
+from visor.schema.search import Filters
 from visor.settings import Settings
+
+SAMPLED = 200
+"""Items whose attributes are looked at."""
+FEW = 0.5
+"""Share of the items below which a declared attribute is known of few."""
 
 
 @click.command("stats")
@@ -32,6 +38,7 @@ def stats_command(as_json: bool) -> None:
         "runs": runs,
         "failures": failures,
         "links": _links(app),
+        "attributes": _attributes(app),
     }
     if as_json:
         print_json(document)
@@ -52,8 +59,30 @@ def stats_command(as_json: bool) -> None:
         click.echo(f"{run['started_at']}  {run['source']}  {run.get('state', 'running')}: {counts}")
     for code, count in failures.items():
         click.echo(f"{count} items failed: {code}")
+    for name, one in document["attributes"].items():
+        what = one["type"] or "undeclared; [attributes] in visor.toml makes it a filter"
+        if one["type"] is None or one["known"] < FEW * one["of"]:
+            click.echo(f"attribute {name}: known of {one['known']:,} of {one['of']:,} items ({what})")
     if document["links"]:
         click.echo("links: " + ", ".join(f"{count:,} {what}" for what, count in document["links"].items()))
+
+
+def _attributes(app: Any) -> dict[str, dict[str, Any]]:
+    """By name: the type of what is declared, None where items only say it, and of how many items it is known.
+
+    What is undeclared is known of `SAMPLED` items that are spread over the index: `of` is how many were looked at.
+    """
+    images = len(app.searcher)
+    counted = app.searcher.facets(Filters()).attributes
+    found: dict[str, dict[str, Any]] = {
+        name: {"type": type_, "known": images - counted[name].missing if name in counted else 0, "of": images}
+        for name, type_ in app.configuration.attributes.items()
+    }
+    sampled = app.search_service().sample(SAMPLED)
+    said = Counter(name for indexed in sampled for name in indexed.item.extra)
+    for name, count in said.most_common():
+        found.setdefault(name, {"type": None, "known": count, "of": len(sampled)})
+    return found
 
 
 def _links(app: Any) -> dict[str, int]:

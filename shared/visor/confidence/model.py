@@ -257,6 +257,24 @@ class ConfidenceEstimator:
         held = calibration.confidence(score)
         return Judgement(held, CONFIDENT, calibration.confidences(around, ranks, held), score)
 
+    def of_picture(self, nearest: NearestRows, vector: Array, labels: tuple[Sequence[str], Sequence[str]]) -> float:
+        """Confidence that a picture would have as a match of a query if the index held it.
+
+        Args:
+            nearest: What the index holds near the query.
+            vector: (d,) float32, the picture's full vector of unit length.
+            labels: Content labels of the query and of the picture, most probable first.
+        """
+        around = self._context.neighbourhood(nearest, labels[0])
+        row = vector if around.query is nearest.query else nearest.snapshot.space.project(vector[None])[0]
+        rank = int((around.rows @ around.query > row @ around.query).sum())
+        known = [*around.labels[:rank], labels[1], *around.labels[rank:]]
+        around = replace(around, rows=np.insert(around.rows, rank, row, axis=0), labels=known)
+        calibration = self._context.calibration(nearest.snapshot.manifest)
+        confidence = calibration.confidences(around, range(rank + 1))[rank]
+        first = calibration.first(around, calibration.confidence(calibration.score(around)))
+        return confidence if first is None else first if rank == 0 else min(first, confidence)
+
     def features(self, hits: Hits) -> tuple[float, ...]:
         """What an answer was judged by, to learn from at the next merge; nothing where it was not fitted."""
         if hits.nearest is None or not hits.nearest.rows:

@@ -44,10 +44,10 @@ def request_usage(used: Counter[str] | None) -> Iterator[None]:
         _REQUEST.reset(before)
 
 
-def note_work(kind: Literal["searches", "pictures"]) -> None:
-    """Count one search, or one picture that was embedded for it, in what this request uses."""
+def note_work(kind: Literal["searches", "pictures"], count: int = 1) -> None:
+    """Count searches, or pictures that were looked at for one, in what this request uses."""
     if (used := _REQUEST.get()) is not None:
-        used[kind] += 1
+        used[kind] += count
 
 
 class _Metered:

@@ -97,6 +97,8 @@ class BatchPlan:
     updates: list[Change] = field(default_factory=list)
     deletes: list[Change] = field(default_factory=list)
     failures: list[tuple[Change, ImageError]] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
+    """Items that are newer, or deleted: their failures, which may have been recorded after that, are of the past."""
 
     @property
     def changes_done(self) -> int:
@@ -141,6 +143,7 @@ class BatchPlan:
             hopeless = change.action != "delete" and self.failed_version(change.item.id) >= change.version
             if superseded or hopeless:
                 self.report.already_done += 1
+                self.superseded += [change.item.id] if stored > change.version else []
             elif change.action == "delete":
                 self.deletes.append(change)
             elif change.action == "update" and live and same_model and _same_image(document, change.item):
@@ -188,11 +191,13 @@ class BatchPlan:
             if image.blank is not None:
                 failure = self._failure(image.change, nothing_to_compare(image.blank), now)
                 writes.append(_put(FAILURES, image.change.item.id, as_document(failure)))
-        done = [image.change for image in self.images if image.blank is None] + self.deletes
+        done = {image.change.item.id: image.change.version for image in self.images if image.blank is None}
+        done |= {change.item.id: change.version for change in self.deletes}
+        done |= {key: self.stored_version(key) - 1 for key in self.superseded}
         writes += [
-            Delete(collection=FAILURES, key=c.item.id, field="version", value=c.version)
-            for c in done
-            if c.item.id in self.failed_before
+            Delete(collection=FAILURES, key=key, field="version", value=version)
+            for key, version in done.items()
+            if key in self.failed_before
         ]
         if shard or updates or tombstones:
             commit = ShardCommit(

@@ -10,7 +10,7 @@ import msgspec
 
 from visor.link_check.state import LinkState
 from visor.schema.collections import FAILURES, ITEMS, RUNS
-from visor.schema.items import BATCH_SIZE_MAX, Change, CrawlRun, Failure, Record, as_document, is_live
+from visor.schema.items import BATCH_SIZE_MAX, Change, CrawlRun, Failure, Record, as_document, as_records, is_live
 from visor.settings import Settings
 from visor.sources.config import SourceEntry, SourcesFile
 from visor.storage.documents import DocumentStore, Put, Where
@@ -48,16 +48,14 @@ class SourceState(Record, frozen=True, kw_only=True):
 def live_failures(documents: DocumentStore) -> list[Failure]:
     """The failures that no later success has overtaken. Items with nothing to compare are searchable, and count."""
     found = documents.query(FAILURES, limit=FAILURES_MAX)
-    items = documents.get(ITEMS, [one.key for one in found])
+    items = documents.get(ITEMS, [one.key for one in found]).values()
+    known = {one.key: one.data for one in items if isinstance(one.data.get("version"), int)}
     live = []
-    for one in found:
-        failure = msgspec.convert(one.data, Failure)
-        data = items[one.key].data if one.key in items else None
-        overtaken = data is not None and (
-            data["version"] > failure.version
-            or (data["version"] == failure.version and failure.model in ("", data.get("model")))
-        )
-        if data is None or not overtaken or not is_live(data) or data.get("blank"):
+    for one, failure in as_records(found, Failure):
+        data = known.get(one.key, {"version": -1})
+        newer, same = data["version"] > failure.version, data["version"] == failure.version
+        embedded = same and is_live(data) and failure.model in ("", data.get("model"))
+        if not (newer or embedded) or data.get("blank"):
             live.append(failure)
     return live
 
@@ -72,7 +70,7 @@ def due_failures(documents: DocumentStore, now: datetime) -> list[Failure]:
     """The failures that a scheduled crawl tries again, the longest waiting first."""
     due = Where(field="next_at", op="<=", value=now.timestamp())
     found = documents.query(FAILURES, where=[due], order_by="next_at", limit=AGAIN_MAX)
-    return [msgspec.convert(one.data, Failure) for one in found]
+    return [failure for _, failure in as_records(found, Failure)]
 
 
 def publish_again(
@@ -115,7 +113,7 @@ def runs_of(documents: DocumentStore, configuration: SourcesFile, limit: int) ->
             limit=limit,
         )
         if runs:
-            found[name] = [msgspec.convert(run.data, CrawlRun) for run in runs]
+            found[name] = [run for _, run in as_records(runs, CrawlRun)]
     return found
 
 

@@ -127,12 +127,12 @@ class Index(ABC):
             ImageError: The image cannot be fetched or decoded.
         """
         several = isinstance(query, list | tuple) or getattr(query, "ndim", 1) == 2
-        asked = [_request(one, {"k": k, "filters": filters, **options}) for one in (query if several else [query])]
+        asked = [request_of(one, {"k": k, "filters": filters, **options}) for one in (query if several else [query])]
         found = self._search_all(asked)
         return found if several else found[0]
 
     def pages(
-        self, query: Query | None, k: int = 200, filters: Filters = ANY, **options: Any
+        self, query: Query | None = None, k: int = 200, filters: Filters = ANY, **options: Any
     ) -> Iterator[SearchResult]:
         """The results of a search, `k` at a time, to the end. Arguments and errors as those of `search`."""
         page = self.search(query, k, filters, **options)
@@ -150,7 +150,7 @@ class Index(ABC):
         Returns:
             `verdict`, `similarity`, `confidence`, and the pictures as they lie over each other (base64).
         """
-        pictures, uploads = zip(*(_picture(one) for one in (first, second)), strict=True)
+        pictures, uploads = zip(*(picture_of(one) for one in (first, second)), strict=True)
         return self._compare(CompareRequest(first=pictures[0], second=pictures[1]), uploads)
 
     def add(self, items: Iterable[NewItem], *, progress: Progress | None = None) -> PushAnswer:
@@ -262,9 +262,9 @@ class Index(ABC):
     def _push(self, items: list[PushItem], progress: Progress | None) -> PushAnswer: ...
 
 
-def _request(query: Query | None, options: dict[str, Any]) -> tuple[SearchRequest, bytes | None]:
+def request_of(query: Query | None, options: dict[str, Any]) -> tuple[SearchRequest, bytes | None]:
     """What is asked, and the image that goes with it."""
-    field, value = ("", None) if query is None else _query_field(query)
+    field, value = ("", None) if query is None else query_field(query)
     fields = options | ({field: value} if field else {})
     if "examples" in fields:
         fields["examples"] = [
@@ -279,18 +279,18 @@ def _request(query: Query | None, options: dict[str, Any]) -> tuple[SearchReques
 
 def _example(one: Any) -> dict[str, Any]:
     query, weight = one if isinstance(one, tuple) else (one, 1.0)
-    field, value = _query_field(query)
+    field, value = query_field(query)
     return {"weight": weight, field or "image": value if field else base64.b64encode(value).decode()}
 
 
-def _picture(query: Query) -> tuple[Picture, bytes | None]:
-    field, value = _query_field(query)
+def picture_of(query: Query) -> tuple[Picture, bytes | None]:
+    field, value = query_field(query)
     if field == "vector":
         raise BadRequest("A vector shows nothing to compare", valid="A path, URL, item, bytes or Pillow image")
     return (Picture(**{field: value}), None) if field else (Picture(), value)
 
 
-def _query_field(query: object) -> tuple[str, Any]:
+def query_field(query: object) -> tuple[str, Any]:
     """The field of a `SearchRequest` that a query belongs in, and its value; "" for the bytes of an image."""
     if isinstance(query, bytes | bytearray | memoryview):
         return "", bytes(query)

@@ -51,6 +51,8 @@ class RemoteIndex(Index):
         self._http.close()
 
     def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult:
+        if upload is not None:
+            request = msgspec.structs.replace(request, remember=True)
         document = msgspec.json.encode(request)
         if upload is None:
             return self._ask("POST", "search", SearchResult, content=document, headers=JSON)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import NamedTuple
 
-import msgspec
-
 from visor.link_check.state import LinkProblem, LinkState
 from visor.schema.collections import ITEMS
-from visor.schema.items import IndexedItem, Item
+from visor.schema.items import IndexedItem, Item, as_records, is_live
 from visor.storage.documents import Document, DocumentStore, Where
 
 READ_AT_ONCE = 300
@@ -64,7 +62,7 @@ class Rotation:
         for item in ids:
             document, problem = documents.get(item), self.state.problems[item]
             indexed = live(document)
-            deleted_here = document is not None and document.data["version"] == problem.version
+            deleted_here = document is not None and document.data.get("version") == problem.version
             if indexed is not None and problem.state == "gone" and indexed.version >= problem.version:
                 # Its catalogue brought it back.
                 del self.state.problems[item]
@@ -109,7 +107,6 @@ class Rotation:
 
 
 def live(document: Document | None) -> IndexedItem | None:
-    """The item of a document; None if it is missing or deleted."""
-    if document is None or document.data.get("gone"):
-        return None
-    return msgspec.convert(document.data, IndexedItem)
+    """The item of a document; None if it is missing, deleted or damaged."""
+    there = [document] if document is not None and is_live(document.data) else []
+    return next((indexed for _, indexed in as_records(there, IndexedItem)), None)

@@ -21,18 +21,24 @@ CONTRAST_MIN = 2.0
 """Standard deviation of luma below which pictures agree in nothing."""
 
 
-def lay_over(first: Image.Image, second: Image.Image) -> tuple[Image.Image, Image.Image, float]:
+def lay_over(
+    first: Image.Image, second: Image.Image, aligners: tuple[Aligner, Aligner] | None = None
+) -> tuple[Image.Image, Image.Image, float]:
     """The second picture as it lies over the first, and what of the first it covers.
 
     Args:
         first, second: RGB, of the same motif: whole, cropped, with a border, mirrored or turned.
+        aligners: Of both, where they are there already.
 
     Returns:
         RGB and L of the first one's size; L is 255 where it is covered. And the correlation of their lumas there, -1 to
         1.
     """
-    over = Aligner(first).placement(cell_means(Aligner(second).planes[..., 0], CELLS).reshape(1, -1))
-    under = Aligner(second).placement(cell_means(Aligner(first).planes[..., 0], CELLS).reshape(1, -1))
+    one, two = aligners or (Aligner(first), Aligner(second))
+    over, under = (
+        query.placement(cell_means(candidate.planes[..., 0], CELLS).reshape(1, -1))
+        for query, candidate in ((one, two), (two, one))
+    )
     candidates = [Placement(), over, _inverse(under)]
     small, other = (_shrunk(one, FITTED_SIDE) for one in (first.convert("L"), second.convert("L")))
     best = max(candidates, key=lambda placement: _likeness(small, other, placement))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -14,6 +15,7 @@ from visor.schema.attributes import AttributeType
 from visor.schema.labels import is_facet
 from visor.schema.words import stems
 
+LOG = logging.getLogger("visor.documents")
 BATCH_SIZE_MAX = 64
 """Items in one batch, so that a commit stays far below Firestore's 500 writes and a message below 10 MB."""
 
@@ -408,6 +410,18 @@ def as_document(record: Record) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise TypeError(f"{type(record).__name__} does not become a document")
     return document
+
+
+def as_records(found: Iterable[Any], type_: type[RecordType]) -> Iterator[tuple[Any, RecordType]]:
+    """Those of the stored documents that are such records, with their records.
+
+    One that is damaged is left out and logged, so that it harms nobody else: `visor check` names it.
+    """
+    for document in found:
+        try:
+            yield document, as_record(document.data, type_)
+        except CorruptObject as exc:
+            LOG.warning("Document %s is left out: %s", document.key, exc)
 
 
 def _digest(*parts: str | None) -> bytes:

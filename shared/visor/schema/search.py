@@ -57,17 +57,20 @@ FACETS = ("collection", "source", "country", "currency", "label")
 """Filters that take several values, and whose values are counted."""
 
 
+PICTURES = ("image", "url", "vector", "item", "handle")
+"""What says which picture, in a request and in each of its examples."""
 Weight = Annotated[float, Meta(ge=-1, le=1)]
 
 
 class Example(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One picture among several. Exactly one of `image`, `url`, `vector`, `item` says which."""
+    """One picture among several. Exactly one of `image`, `url`, `vector`, `item`, `handle` says which."""
 
     image: str | None = None
     """A picture, base64."""
     url: str | None = None
     vector: str | None = None
     item: str | None = None
+    handle: str | None = None
     box: Box | None = None
     weight: Weight = 1.0
     """How much it counts beside the others; below 0, matches are not to be like it."""
@@ -77,8 +80,8 @@ Sort = Literal["likeness", "price_up", "price_down", "newest", "oldest", "larges
 
 
 class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which picture
-    to search for; `text` and `examples` go with it or stand alone. Something must be given.
+    """The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which
+    picture to search for; `text`, `examples` and `filters` go with it or stand alone. Something must be given.
 
     The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
     this document without an image.
@@ -94,6 +97,8 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     handle: str | None = None
     """A picture that was searched for minutes ago, as an answer's `query.handle` names it, with the same `box` and
     `exclude`. If it is forgotten (`unknown_handle`), send the picture again."""
+    remember: bool = False
+    """Give the picture a `query.handle`."""
     box: Box | None = None
     """Search within this part of the picture."""
     exclude: Annotated[tuple[Box, ...], Meta(max_length=64)] = ()
@@ -125,7 +130,8 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     group: bool = True
     """One result a product, with its best picture; false: every picture."""
     regions: bool = False
-    """Also say what parts of the picture one may want to search for."""
+    """Also say what parts of the picture one may want to search for: up to four, which takes about as long again as to
+    look at the picture, and counts as up to five. None for `item`, `vector` or `text`."""
 
 
 class Place(Record, frozen=True, kw_only=True):
@@ -246,7 +252,9 @@ class Region(Record, frozen=True, kw_only=True):
     """A part of the query's picture that one may want to search for."""
 
     box: Box
+    """Within the whole picture, whatever part of it was searched for."""
     label: str | None = None
+    """What the model sees there, where it is fairly sure."""
 
 
 class SearchAnswer(Record, frozen=True, kw_only=True):

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Callable
-from dataclasses import replace
 
 import msgspec
-import numpy as np
 from PIL import Image
 
 from visor.errors import BadRequest, UnsafeImage
@@ -21,7 +19,7 @@ from visor.near_duplicates.overlay import difference, lay_over
 from visor.near_duplicates.verdict import Verdict, classify_matches
 from visor.schema.items import Item
 from visor.schema.search import CompareAnswer, CompareRequest, Picture, SearchRequest
-from visor.search.service import COPY_CONFIDENCE, SearchService, hits_of
+from visor.search.service import COPY_CONFIDENCE, SearchService
 
 SHOWN_SIDE = 800
 """Longest side in pixels of the pictures in an answer."""
@@ -70,11 +68,15 @@ class Comparer:
         vectors = service.searcher.space.project(embedded.vectors)
         similarity = float(vectors[0] @ vectors[1])
         is_blank = any(content_of(one).emptiness(QUERY_INNER_MIN) is not None for one in (first, second))
-        verdict: Verdict = "similar" if is_blank else _verdict(first, second, similarity)
-        confidence = (
-            0.0 if is_blank else max(self._confidence(embedded.vectors[0], similarity), COPY_CONFIDENCE[verdict])
-        )
-        over, covered, likeness = lay_over(first, second)
+        aligners = Aligner(first), Aligner(second)
+        verdict: Verdict = "similar" if is_blank else _verdict(first, second, aligners, similarity)
+        nearest = service.searcher.search(embedded.vectors[0], k=1).nearest
+        confidence = 0.0
+        if nearest is not None and not is_blank:
+            one, other = (tuple(label.name for label in labels) for labels in embedded.labels)
+            confidence = service.confidence.of_picture(nearest, embedded.vectors[1], (one, other))
+        confidence = 0.0 if is_blank else max(confidence, COPY_CONFIDENCE[verdict])
+        over, covered, likeness = lay_over(first, second, aligners)
         is_aligned = verdict != "similar" or likeness >= ALIGNED_MIN
         return CompareAnswer(
             verdict=verdict,
@@ -98,22 +100,12 @@ class Comparer:
             asked = msgspec.structs.replace(asked, item=None)
         return queries.picture(asked, upload, side=SHOWN_SIDE)
 
-    def _confidence(self, vector: np.ndarray, similarity: float) -> float:
-        """Of a match that is as similar as this, among what the index has."""
-        nearest = self.service.searcher.search(vector, k=1).nearest
-        hits = hits_of(nearest, None)
-        if not hits.hits:
-            return 0.0
-        rank = sum(hit.similarity > similarity for hit in hits.hits)
-        asked = replace(hits, hits=(replace(hits.hits[0], rank=rank),), is_listed=True)
-        return self.service.confidence.judge(asked, (), None).matches[0]
 
-
-def _verdict(first: Image.Image, second: Image.Image, similarity: float) -> Verdict:
+def _verdict(first: Image.Image, second: Image.Image, aligners: tuple[Aligner, Aligner], similarity: float) -> Verdict:
     """Of whichever is laid over the other: the one may be a part of the other, or the other of the one."""
     found = [
-        classify_matches([similarity], [perceptual_hash(candidate)], aligner=Aligner(query))[0]
-        for query, candidate in ((first, second), (second, first))
+        classify_matches([similarity], [perceptual_hash(candidate)], aligner=aligner)[0]
+        for aligner, candidate in zip(aligners, (second, first), strict=True)
     ]
     return max(found, key=lambda verdict: COPY_CONFIDENCE[verdict])
 

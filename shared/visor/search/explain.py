@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +17,11 @@ from PIL import Image
 
 from visor.errors import BadRequest
 from visor.index.format.container import Array
-from visor.models.description import ModelDescription
-from visor.models.embedder import Embedder, joined_vector
+from visor.models.embedder import Embedder
 from visor.schema.items import Item
 from visor.schema.search import ExplainAnswer, ExplainRequest, HeatMap
+from visor.search.heat import heat, vector_of
 from visor.search.service import SearchService
-
-GRID = 16
-"""Cells along each side of a heat-map: about what the finest feature map has."""
-LOW = 50.0
-"""Percentile of a picture's places below which nothing is shown."""
 
 
 @dataclass(frozen=True)
@@ -85,48 +80,12 @@ def explain(embedder: Embedder, query: Image.Image, item: Image.Image, *, mean: 
         mean: (d,) float32, mean of the catalogue's vectors, whose channels tell nothing; None: nothing is left out.
     """
     maps = embedder.features(query), embedder.features(item)
-    vectors = [_vector(embedder.description, one) for one in maps]
+    vectors = [vector_of(embedder.description, one) for one in maps]
     common = np.zeros_like(vectors[0]) if mean is None else mean
     shares = (vectors[0] - common) * (vectors[1] - common)
     # Channels that one has more of than usual and the other less are no likeness.
     shares = np.where((vectors[0] > common) & (vectors[1] > common), shares, 0)
-    return Likeness(_heat(maps[0], shares), _heat(maps[1], shares))
-
-
-def contributions(maps: Sequence[Array], shares: Array) -> list[Array]:
-    """For each map (e, e, c), how much (e, e) of the sum of its channels' `shares` each place accounts for.
-
-    The contributions of all maps add up to the sum of `shares`, as far as channels have any activation.
-    """
-    dealt, start = [], 0
-    for one in maps:
-        active = np.maximum(one, 0).astype(np.float64)
-        total = active.sum((0, 1))
-        mine = shares[start : start + one.shape[2]]
-        dealt.append((active * np.where(total > 0, mine / np.maximum(total, 1e-12), 0)).sum(2))
-        start += one.shape[2]
-    return dealt
-
-
-def _heat(maps: Sequence[Array], shares: Array) -> Array:
-    heat = np.zeros((GRID, GRID), np.float32)
-    for dealt in contributions(maps, shares):
-        cells = Image.fromarray(dealt.astype(np.float32) * dealt.size).resize((GRID, GRID), Image.Resampling.BICUBIC)
-        heat += np.asarray(cells)
-    heat = np.maximum(heat - np.percentile(heat, LOW), 0)
-    return np.asarray(heat / max(float(heat.max()), 1e-9), np.float32)
-
-
-def _vector(description: ModelDescription, maps: Sequence[Array]) -> Array:
-    """The vector (d,) of the maps' means, as the model makes it."""
-    taps, left = [], list(maps)
-    for part in description.parts:
-        count = len(part.network.taps) if part.weight > 0 else 0
-        taps.append([one.mean((0, 1)) for one in left[:count]])
-        left = left[count:]
-    if left:
-        raise BadRequest(f"The model {description.name} gives maps that its taps do not name")
-    return joined_vector(description.parts, taps)
+    return Likeness(heat(maps[0], shares), heat(maps[1], shares))
 
 
 def _heat_map(heat: Array) -> HeatMap:

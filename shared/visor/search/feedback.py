@@ -21,7 +21,7 @@ from visor.confidence.features import FEATURES
 from visor.confidence.fit import NONE_REJECTED
 from visor.index.format.container import Array
 from visor.schema.collections import FEEDBACK, FEEDBACK_INBOX
-from visor.schema.items import Record, as_document
+from visor.schema.items import Record, as_document, as_records
 from visor.storage.documents import SERVER_TIME, WRITES_MAX, Delete, DocumentStore, Put, Where, Write
 
 REMEMBERED_MAX = 20_000
@@ -106,10 +106,10 @@ class FeedbackLog:
             found = self._documents.query(
                 FEEDBACK, where=where, order_by="given_at", descending=True, limit=REMEMBERED_MAX
             )
-            for document in found:
-                if item := document.data.get("item"):
-                    hidden = self._hidden[document.data["query"]]
-                    (hidden.discard if document.data.get("verdict") == REJECTED else hidden.add)(item)
+            for document, one in as_records(found, Feedback):
+                if one.item:
+                    hidden = self._hidden[one.query]
+                    (hidden.discard if one.verdict == REJECTED else hidden.add)(one.item)
                 self._read_to = max(self._read_to, float(document.data["given_at"]))
             self._looked_at = now
 
@@ -143,16 +143,7 @@ def trim_inbox(documents: DocumentStore) -> None:
 def all_feedback(documents: DocumentStore, collection: str = FEEDBACK) -> list[Feedback]:
     """What is kept, or waits, the newest first, at most `REMEMBERED_MAX`; nothing that was taken back."""
     found = documents.query(collection, order_by="given_at", descending=True, limit=REMEMBERED_MAX)
-    return [
-        Feedback(
-            query=document.data["query"],
-            item=document.data.get("item", ""),
-            verdict=document.data.get("verdict", "not_a_match"),
-            features=tuple(document.data.get("features", ())),
-        )
-        for document in found
-        if document.data.get("verdict") != REJECTED
-    ]
+    return [one for _, one in as_records(found, Feedback) if one.verdict != REJECTED]
 
 
 def rejected_features(documents: DocumentStore) -> Array:

@@ -27,7 +27,8 @@ from visor.models.embedder import Embedder, moderate
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.items import Label, Safety
-from visor.schema.search import Box, QueryAnswer, SearchRequest
+from visor.schema.search import PICTURES, Box, Filters, QueryAnswer, Region, SearchRequest
+from visor.search.heat import regions
 from visor.search.recent import RecentQueries
 from visor.settings import Settings
 
@@ -63,6 +64,14 @@ class Query:
     """It stands on the visitors' side of the gap, and is answered across it."""
     closer: Query | None = None
     """The same with a closer look at the middle, where answers across the gap are possible."""
+    wanted: tuple[Query, ...] = ()
+    """Where several pictures make the query: those that matches are to be like."""
+    judged: np.ndarray | None = None
+    """(d,) What confidence is computed of, where some are not to be like: those that are alone."""
+    items: frozenset[str] = frozenset()
+    """Ids of the items among several pictures."""
+    regions: tuple[Region, ...] | None = None
+    """What in the whole picture one may want to search for; None where that was not asked."""
     handle: str | None = None
     """By which it can be asked for again, for some minutes, without its picture."""
 
@@ -72,13 +81,6 @@ class Query:
         held = self.vector, self.hashes, self.look
         arrays = sum(one.nbytes for one in held if one is not None)
         return arrays + sum(part.size_bytes for part in (self.aligner, self.closer) if part is not None)
-
-    wanted: tuple[Query, ...] = ()
-    """Where several pictures make the query: those that matches are to be like."""
-    judged: np.ndarray | None = None
-    """(d,) What confidence is computed of, where some are not to be like: those that are alone."""
-    items: frozenset[str] = frozenset()
-    """Ids of the items among several pictures."""
 
     @property
     def traits(self) -> np.ndarray | None:
@@ -113,17 +115,18 @@ class QueryReader:
         self.recent: RecentQueries[Query] = RecentQueries()
 
     def check(self, request: SearchRequest, upload: bytes | None, *, words_alone: bool = False) -> None:
-        """Raise `BadRequest` unless exactly one thing is searched for, or several as examples; `words_alone` may be it,
-        too."""
-        given = [name for name in ("image", "url", "vector", "item", "handle") if getattr(request, name) is not None]
+        """Raise `BadRequest` unless exactly one thing is searched for, or several as examples; with `words_alone`, text
+        or filters may be it, too."""
+        given = [name for name in PICTURES if getattr(request, name) is not None]
         if upload is not None:
             given.insert(0, "image")
         if words_alone and request.text is not None:
             self._check_text(request, bool(given or request.examples))
-        if len(given) > 1 or not (given or request.examples or (words_alone and request.text is not None)):
+        is_asked = words_alone and (request.text is not None or request.filters != Filters())
+        if len(given) > 1 or not (given or request.examples or is_asked):
             raise BadRequest(
                 f"The request has {' and '.join(given) or 'nothing to search for'}",
-                valid="Exactly one of image, url, vector, item, handle; text and examples go with it or stand alone",
+                valid=f"Exactly one of {', '.join(PICTURES)}; text, examples and filters go with it or stand alone",
                 remedy="Send one",
             )
         if (request.box or request.exclude) and given not in (["image"], ["url"], ["handle"]):
@@ -182,8 +185,19 @@ class QueryReader:
             .pixels
         )
 
-    def query(self, request: SearchRequest, upload: bytes | None, watch: Stopwatch, *, closer: bool = False) -> Query:
+    def query(
+        self,
+        request: SearchRequest,
+        upload: bytes | None,
+        watch: Stopwatch,
+        *,
+        closer: bool = False,
+        mean: np.ndarray | None = None,
+    ) -> Query:
         """The query of a picture or a vector; with a `closer` look, too, if that is wanted.
+
+        Args:
+            mean: As for `heat.regions`.
 
         Raises as `picture`, and:
             UnknownHandle: It is not, or not any more, known what was seen in that picture.
@@ -195,7 +209,11 @@ class QueryReader:
         handle = request.handle if data is None else self.recent.handle(data)
         key = handle, request.box, request.exclude
         query = self.recent.get(key)
-        if query is not None and (query.closer is not None or not closer):
+        if (
+            query is not None
+            and (query.closer is not None or not closer)
+            and (query.regions is not None or not request.regions)
+        ):
             return query
         if data is None:
             raise UnknownHandle(
@@ -204,12 +222,16 @@ class QueryReader:
                 remedy="Send the picture again",
             )
         note_work("pictures")
-        query = self.decoding.submit(self._seen, data, request, watch, closer).result()
+        query, whole = self.decoding.submit(self._seen, data, request, watch, closer).result()
         query.handle = handle
+        if request.regions and not (query.safety and query.safety.unsafe):
+            with watch.stage("regions"):
+                query.regions = regions(self.embedder, whole, mean)
         self.recent.put(key, query)
         return query
 
-    def _seen(self, data: bytes, request: SearchRequest, watch: Stopwatch, closer: bool) -> Query:
+    def _seen(self, data: bytes, request: SearchRequest, watch: Stopwatch, closer: bool) -> tuple[Query, Image.Image]:
+        """The query, and the whole picture."""
         with watch.stage("decode"):
             image, pixels = self._focused(data, request, self.side)
             hashes = np.frombuffer(perceptual_hash(pixels), np.uint8)
@@ -223,7 +245,7 @@ class QueryReader:
                 # As links carry it, so that a link is answered as the picture was.
                 vector, look = decode_vector(encode_vector(more[0].vectors[0], looks[1]), self.embedder.dimension)
                 also = Query(vector=vector, look=look)
-        return Query(
+        query = Query(
             look=looks[0],
             closer=also,
             vector=embedded.vectors[0],
@@ -235,6 +257,7 @@ class QueryReader:
             format=image.format,
             blank=blank and blank.value,
         )
+        return query, image.pixels
 
     def _focused(self, data: bytes, request: SearchRequest, side: int) -> tuple[DecodedImage, Image.Image]:
         """The picture, no larger than what counts of it needs to have that side, and what counts of it."""
@@ -292,6 +315,7 @@ def combined(queries: Sequence[tuple[Query, float]], origin: np.ndarray) -> Quer
         safety=queries[0][0].safety,
         wanted=tuple(query for query, _ in wanted),
         judged=towards(wanted) if 0 < len(wanted) < len(queries) else None,
+        regions=next((query.regions for query, _ in queries if query.regions), ()),
         items=frozenset(query.item for query, _ in queries if query.item is not None),
     )
 
@@ -360,7 +384,7 @@ def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
     return round(x * columns), round(y * rows), round(right * columns), round(bottom * rows)
 
 
-def query_answer(query: Query) -> QueryAnswer:
+def query_answer(query: Query, *, with_handle: bool) -> QueryAnswer:
     # A vector alone does not say that nothing is in the picture, so none is given to link to.
     is_blank = query.blank is not None or not len(query.vector)
     vector = None if is_blank else encode_vector(query.vector, query.look if query.is_across else None)
@@ -371,5 +395,5 @@ def query_answer(query: Query) -> QueryAnswer:
         height=query.size[1] if query.size else None,
         format=query.format,
         blank=query.blank,
-        handle=query.handle,
+        handle=query.handle if with_handle else None,
     )

@@ -26,11 +26,11 @@ from visor.index.search.fusion import query_words
 from visor.index.search.hits import Hit, Hits, NearestRows
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
-from visor.index.words.query import TextQuery
 from visor.models.embedder import Embedder
 from visor.near_duplicates.verdict import Verdict, classify_matches
 from visor.schema.items import ITEM_ID, FacetRow, IndexedItem, Item, Safety, said_of
 from visor.schema.search import (
+    PICTURES,
     FacetsAnswer,
     FeedbackRequest,
     Filters,
@@ -52,15 +52,16 @@ from visor.search.visitors import VisitorLog
 from visor.settings import Settings
 from visor.storage.documents import DocumentStore
 
-PICTURE = ("image", "url", "vector", "item", "box")
-"""What says which picture, in a request and in each of its examples."""
 GUESS_FROM = 12
 """Matches whose collections vote on the kind."""
 DOCUMENTS_LOST = (
     "Similar pictures are indexed, but what is known of their items is lost. `visor check` says what to do."
 )
 WORDS_CONFIDENCE = 0.9
-"""Confidence of a match that says all words that were asked for (docs/decisions/words.md)."""
+"""Confidence of a match that says all words that were asked for …"""
+AS_MUCH_POWER = 0.15
+"""… and, where a picture shows which of those that say as much is meant, to which power their number divides it
+(docs/decisions/words.md)."""
 COPY_CONFIDENCE: dict[Verdict, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
 """What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
 
@@ -136,11 +137,12 @@ class SearchService:
             guess=_guess(matches, confidence),
             labels=query.labels,
             safety=_safety_answer(query.safety),
-            query=query_answer(query),
+            query=query_answer(query, with_handle=request.remember or request.handle is not None),
             index=self.index_answer(),
             facets=facets,
             next=write_cursor(hits.next, request),
             total=hits.total,
+            regions=query.regions or (),
             timing_ms=watch.timing_ms,
             notice=hits.notice or (DOCUMENTS_LOST if hits.hits and not matches else None),
         )
@@ -263,10 +265,10 @@ class SearchService:
             return self._combined_query(request, upload, watch, across)
         if request.item is not None:
             return self._item_query(request.item)
-        if upload is None and request.image is None and request.url is None and request.vector is None:
+        if upload is None and not any(getattr(request, name) is not None for name in PICTURES):
             # Where the model reads texts, their vector belongs here.
             return Query(vector=np.empty(0, np.float32))
-        query = self.queries.query(request, upload, watch, closer=across is not None)
+        query = self.queries.query(request, upload, watch, closer=across is not None, mean=self.common_vector())
         closer = query if request.vector is not None else query.closer
         if (
             across is None
@@ -283,9 +285,10 @@ class SearchService:
     ) -> Query:
         """The query of several pictures; that of the first unsafe one, if there is any."""
         asked: list[tuple[SearchRequest, bytes | None, float]] = [
-            (SearchRequest(**{name: getattr(e, name) for name in PICTURE}), None, e.weight) for e in request.examples
+            (SearchRequest(**{name: getattr(e, name) for name in (*PICTURES, "box")}), None, e.weight)
+            for e in request.examples
         ]
-        if upload is not None or any(getattr(request, name) is not None for name in PICTURE[:4]):
+        if upload is not None or any(getattr(request, name) is not None for name in PICTURES):
             asked.insert(0, (msgspec.structs.replace(request, examples=()), upload, 1.0))
         is_one = sum(weight != 0 for _, _, weight in asked) == 1
         # Several are compared by the catalogue's own look: what is known of the gap is of single photos.
@@ -342,14 +345,16 @@ class SearchService:
             by_product=request.group,
             similarity_min=request.min_similarity,
         )
-        if len(query.vector) and (request.min_confidence > 0 or request.sort == "most_changed"):
+        # Words make some surer than their picture does, which only the answer knows.
+        least = 0.0 if request.text else request.min_confidence
+        if len(query.vector) and (least > 0 or request.sort == "most_changed"):
             near = hits_of(search(k=1).nearest, request.metric)
             sure = self.confidence.judge(near, [label.name for label in query.labels], across).matches
             verdicts = _verdicts(query, near)
             sure = [max(one, COPY_CONFIDENCE[verdict]) for one, verdict in zip(sure, verdicts, strict=True)]
-            passes = [hit.id for hit, one in zip(near.hits, sure, strict=True) if one >= request.min_confidence]
+            passes = [hit.id for hit, one in zip(near.hits, sure, strict=True) if one >= least]
             # As sure as the last of the nearest is all that lies behind them.
-            among = None if sure and sure[-1] >= request.min_confidence else passes
+            among = None if sure and sure[-1] >= least else passes
             copies = {h.id: h.similarity for h, v in zip(near.hits, verdicts, strict=True) if v != "similar"}
             order = replace(order, among=among, copies=copies)
         return search(k=min(request.k, self.settings.k_max), filters=request.filters, order=order)
@@ -382,7 +387,7 @@ class SearchService:
         verdicts = _verdicts(query, hits)
         is_blank = query.blank is not None
         matches = [
-            self._match(hit, verdict, max(one, COPY_CONFIDENCE[verdict]), found, is_blank, request.sort, hits.text)
+            self._match(hit, verdict, max(one, COPY_CONFIDENCE[verdict]), found, is_blank, request.sort, hits)
             for hit, verdict, one in zip(hits.hits, verdicts, confidences, strict=True)
         ]
         sure = (match for match in matches if match is not None and match.confidence >= request.min_confidence)
@@ -396,12 +401,13 @@ class SearchService:
         found: dict[str, IndexedItem],
         is_blank: bool,
         sort: Sort,
-        text: TextQuery | None,
+        among: Hits,
     ) -> Match | None:
         """None where the item was deleted a moment ago and the index has not heard of it."""
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
             return None
+        text = among.text
         worded = text is not None and hit.text_score is not None
         # What an order is by, and whose words met, is the hit's own.
         is_own = worded or sort != "likeness"
@@ -412,8 +418,9 @@ class SearchService:
         highlights: tuple[Highlight, ...] = ()
         if worded and text is not None:
             highlights, share = text.where(said_of(FacetRow.of(first.item, first.labels)))
-            if math.isnan(hit.similarity):
-                confidence = words_confidence(share)
+            said = words_confidence(share)
+            is_alone = math.isnan(hit.similarity)
+            confidence = said if is_alone else max(confidence, said / among.say_as_much**AS_MUCH_POWER)
         return Match(
             item=first.item,
             similarity=None if math.isnan(hit.similarity) else round(hit.similarity, 6),

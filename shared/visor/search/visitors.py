@@ -18,9 +18,10 @@ from visor.confidence.across import Across, Learned, packed, unpacked
 from visor.confidence.model import SCORE_EDGES
 from visor.errors import QuotaReached, StoreUnavailable
 from visor.index.format.container import Array
+from visor.schema.collections import VISITORS
+from visor.schema.items import Record, as_document, as_records
 from visor.storage.documents import SERVER_TIME, Delete, DocumentStore, Put
 
-COLLECTION = "visitors"
 FORGET = "forget"
 """Key of the document with which `visor feedback forget-visitors` tells the next merge to begin anew."""
 BATCH = 10
@@ -39,6 +40,17 @@ FRESH_SHARE, FRESH_MIN = 0.1, 10.0
 """Where something is known, what came since counts at most as this share of the photos before, or as so many photos."""
 REMEMBERED = 500
 """Photos that a process knows again: one that is asked again teaches nothing new."""
+
+
+class VisitorSum(Record, frozen=True, kw_only=True):
+    """Some photos of one process (collection `visitors`); or the owner's word to forget all."""
+
+    model: str
+    photos: int = 0
+    mean: str = ""
+    """As in `Across`."""
+    scores: tuple[int, ...] = ()
+    """How many had which score, in bins of `SCORE_EDGES`."""
 
 
 class VisitorLog:
@@ -87,13 +99,14 @@ class VisitorLog:
             spent = len(self._written) == WRITES_A_DAY and now - self._written[0] < 86_400
             if self._photos < BATCH or spent:
                 return
-            data = {"model": self._model, "photos": self._photos, "mean": packed(self._sum / self._photos)}
-            data["scores"] = np.histogram(np.clip(self._scores, *SCORE_EDGES[[0, -1]]), SCORE_EDGES)[0].tolist()
+            scores = np.histogram(np.clip(self._scores, *SCORE_EDGES[[0, -1]]), SCORE_EDGES)[0].tolist()
+            mean = packed(self._sum / self._photos)
+            data = as_document(VisitorSum(model=self._model, photos=self._photos, mean=mean, scores=tuple(scores)))
             self._sum, self._photos, self._scores = None, 0, []
             self._written.append(now)
         try:
             self._on_write()
-            put = Put(collection=COLLECTION, key=secrets.token_hex(16), data={**data, "added_at": SERVER_TIME})
+            put = Put(collection=VISITORS, key=secrets.token_hex(16), data={**data, "added_at": SERVER_TIME})
             self._documents.commit([put])
         except (StoreUnavailable, QuotaReached):
             pass
@@ -121,12 +134,22 @@ class VisitorSums:
         Documents that the manifest says it has are deleted: a merge that dies in between counts nothing twice.
         """
         before = before or Across(catalogue="")
-        found = self._documents.query(COLLECTION, order_by="added_at", limit=READ_MAX)
-        forget = bool(self._documents.get(COLLECTION, [FORGET]))
-        fresh = [d for d in found if d.key not in before.folded and d.data["model"] == self._model and not forget]
-        stale = {d.key for d in found} - {d.key for d in fresh} | ({FORGET} if forget else set())
+        found = self._documents.query(VISITORS, order_by="added_at", limit=READ_MAX)
+        forget = bool(self._documents.get(VISITORS, [FORGET]))
+        fresh = {
+            document.key: one
+            for document, one in as_records(found, VisitorSum)
+            if document.key not in before.folded and one.model == self._model and not forget
+        }
+        # What another version of Visor wrote, or is damaged, cannot be added up with the rest.
+        sizes = Counter(len(one.mean) for one in fresh.values()).most_common(1)
+        size = len(before.visitors) or (sizes[0][0] if sizes else 0)
+        fresh = {
+            k: one for k, one in fresh.items() if len(one.mean) == size and len(one.scores) in (0, len(SCORE_EDGES) - 1)
+        }
+        stale = {d.key for d in found} - fresh.keys() | ({FORGET} if forget else set())
         if stale:
-            self._documents.commit([Delete(collection=COLLECTION, key=key) for key in sorted(stale)])
+            self._documents.commit([Delete(collection=VISITORS, key=key) for key in sorted(stale)])
         if not fresh and not forget:
             return None
         parts = [(unpacked(before.visitors), before.photos)] if before.visitors and not forget else []
@@ -134,16 +157,16 @@ class VisitorSums:
         if before.scores and not forget:
             scores += before.scores
         if fresh:
-            means = np.stack([unpacked(d.data["mean"]) for d in fresh])
-            came = [float(d.data["photos"]) for d in fresh]
+            means = np.stack([unpacked(one.mean) for one in fresh.values()])
+            came = [float(one.photos) for one in fresh.values()]
             most = max(FRESH_MIN, FRESH_SHARE * parts[0][1]) if parts else PHOTOS_MAX
             share = min(1.0, most / sum(came))
             parts.append((robust_mean(means, came), share * sum(came)))
-            scores += share * np.sum([np.asarray(d.data.get("scores", 0.0)) + 0 * scores for d in fresh], axis=0)
+            scores += share * np.sum([np.array(one.scores or 0 * scores) for one in fresh.values()], axis=0)
         photos = sum(n for _, n in parts)
         total = np.sum([part * n for part, n in parts], axis=0)
         kept = min(photos, PHOTOS_MAX)
-        return Learned(total / max(photos, 1), kept, scores * kept / max(photos, 1), tuple(d.key for d in fresh))
+        return Learned(total / max(photos, 1), kept, scores * kept / max(photos, 1), tuple(fresh))
 
 
 def robust_mean(means: Array, weights: Sequence[float]) -> Array:
@@ -158,4 +181,4 @@ def robust_mean(means: Array, weights: Sequence[float]) -> Array:
 
 def forget_visitors(documents: DocumentStore) -> None:
     """Have the next merge forget what was learned from visitors' photos."""
-    documents.commit([Put(collection=COLLECTION, key=FORGET, data={"added_at": SERVER_TIME, "model": ""})])
+    documents.commit([Put(collection=VISITORS, key=FORGET, data={"added_at": SERVER_TIME, "model": ""})])

@@ -11,11 +11,19 @@ from typing import Any
 
 from visor.errors import SettingsError
 from visor.schema.collections import SOURCES
-from visor.schema.items import item_id
+from visor.schema.items import Record, as_document, as_records, item_id
 from visor.storage.documents import Delete, DocumentStore, Put
 
 WHERE = {"folder": "path", "bucket": "url"}
 """By kind that is remembered: the key that says what is read."""
+
+
+class Remembered(Record, frozen=True, kw_only=True):
+    """One source (collection `sources`)."""
+
+    name: str
+    config: dict[str, Any] | None = None
+    folders: tuple[str, ...] = ()
 
 
 def remember(documents: DocumentStore, name: str, config: Mapping[str, Any], folders: Iterable[str] = ()) -> bool:
@@ -32,27 +40,26 @@ def remember(documents: DocumentStore, name: str, config: Mapping[str, Any], fol
     own = {key: value for key, value in config.items() if key in ("kind", where) or _is_plain(key, value)}
     if where == "path":
         own["path"] = str(Path(str(own["path"])).expanduser().resolve())
-    before = _documents(documents).get(_key(name), {})
-    earlier = before.get("config") or own
+    before = next((one for one in _all(documents) if one.name == name), Remembered(name=name))
+    earlier = before.config or own
     if where and earlier.get(where) != own[where]:
         raise SettingsError(
             f"The source '{name}' of this index is {earlier.get(where)}, not {own[where]}",
             valid="One name for one place: items are known by the name of their source",
             remedy=f"Give the new one another name; or, if it has moved for good: visor source forget '{name}'",
         )
-    data = {"name": name, "folders": sorted({*before.get("folders", ()), *folders})} | (
-        {"config": own} if where else {}
-    )
-    if data == before or not (where or folders):
+    both = tuple(sorted({*before.folders, *folders}))
+    after = Remembered(name=name, config=own if where else None, folders=both)
+    if after == before or not (where or folders):
         return False
-    documents.commit([Put(collection=SOURCES, key=_key(name), data=data)])
+    documents.commit([Put(collection=SOURCES, key=_key(name), data=as_document(after))])
     return True
 
 
 def remembered(documents: DocumentStore) -> Iterator[tuple[str, dict[str, Any] | None, list[str]]]:
     """Name, configuration and further folders of each source that the index remembers."""
-    for data in _documents(documents).values():
-        yield data["name"], data.get("config"), data.get("folders", [])
+    for one in _all(documents):
+        yield one.name, one.config, list(one.folders)
 
 
 def forget(documents: DocumentStore, name: str) -> None:
@@ -60,8 +67,8 @@ def forget(documents: DocumentStore, name: str) -> None:
     documents.commit([Delete(collection=SOURCES, key=_key(name))])
 
 
-def _documents(documents: DocumentStore) -> dict[str, dict[str, Any]]:
-    return {document.key: document.data for document in documents.query(SOURCES)}
+def _all(documents: DocumentStore) -> list[Remembered]:
+    return [one for _, one in as_records(documents.query(SOURCES), Remembered)]
 
 
 def _key(name: str) -> str:

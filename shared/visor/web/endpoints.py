@@ -93,6 +93,7 @@ _FILTERS = (
     *(_query(name, {"type": "array", "items": {"type": "string"}}) for name in FACETS),
     *(_query(name, {"type": "number"}) for name in ("price_min", "price_max")),
     *(_query(name, {"type": "string", "format": "date"}) for name in ("date_from", "date_to")),
+    _query("attributes", {"type": "string"}),
 )
 _LIMIT = _query("limit", {"type": "integer", "minimum": 1, "maximum": ITEMS_MAX, "default": ITEMS_DEFAULT})
 _KEY = "; needs the owner's key in the header X-Visor-Key"
@@ -139,7 +140,8 @@ ALL_PATHS = ", ".join(sorted(f"{one.method} {one.path}" for one in ENDPOINTS))
 
 
 def parse_filters(arguments: MultiDict[str, str]) -> Filters:
-    """The filters of a query string, e.g. `?collection=socks&collection=hats&price_max=20`.
+    """The filters of a query string, e.g. `?collection=socks&collection=hats&price_max=20`; `attributes` is JSON, as a
+    search has it.
 
     Raises:
         BadRequest: A parameter is not a filter, or its value is not valid.
@@ -156,11 +158,14 @@ def parse_filters(arguments: MultiDict[str, str]) -> Filters:
             (text,) = texts
             if name.startswith("price_"):
                 values.setdefault("price", {})[name.removeprefix("price_")] = float(text)
+            elif name == "attributes":
+                values[name] = msgspec.json.decode(text)
             else:
                 values[name] = text
-        except ValueError as exc:
+        except (ValueError, msgspec.DecodeError) as exc:
             raise BadRequest(
-                f"{name} is {texts}", valid="One number for a price, one ISO 8601 date for a date"
+                f"{name} is {texts}",
+                valid="One number for a price, one ISO 8601 date for a date, one JSON object for attributes",
             ) from exc
     try:
         return msgspec.convert(values, Filters)

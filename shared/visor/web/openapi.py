@@ -8,6 +8,7 @@ import msgspec
 
 from visor import __version__
 from visor.schema.items import Record
+from visor.schema.search import PICTURES
 from visor.web.endpoints import ENDPOINTS, FORM, JPEG, JSON, Endpoint
 from visor.web.schema import Problem
 
@@ -33,13 +34,18 @@ def document() -> dict[str, Any]:
     in_order = sorted(described, key=lambda one: one.name != "search" and one.method != "GET")
     records = [record for one in in_order for record in (one.request, one.answer) if record]
     _, components = msgspec.json.schema_components([*records, Problem], ref_template="#/components/schemas/{name}")
-    one = [_only(name) for name in ("image", "url", "vector", "item")]
+    one = [_only(name) for name in PICTURES]
     none = {
         "not": {"anyOf": one},
-        "anyOf": [_only("text"), {"required": ["examples"], "properties": {"examples": {"minItems": 1}}}],
+        "anyOf": [
+            _only("text"),
+            {"required": ["examples"], "properties": {"examples": {"minItems": 1}}},
+            {"required": ["filters"], "properties": {"filters": {"minProperties": 1}}},
+        ],
     }
     components["SearchRequest"]["oneOf"] = [*one, none]
-    components["Example"]["oneOf"], components["Picture"]["oneOf"] = one, [*one[:2], one[3]]
+    components["Example"]["oneOf"] = one
+    components["Picture"]["oneOf"] = [_only(name) for name in ("image", "url", "item")]
     components["FeedbackRequest"]["oneOf"] = [_only(name) for name in ("query_item", "query_vector")]
     paths: dict[str, dict[str, Any]] = {}
     for endpoint in described:
@@ -84,7 +90,7 @@ def _bodies(request: type[Record], also: str) -> dict[str, Any]:
         name = request.__name__
         parts = {
             "image": {"type": "string", "contentMediaType": "image/*", "format": "binary"},
-            "request": {"type": "object", "description": f"A {name} without image, url, vector and item"},
+            "request": {"type": "object", "description": f"A {name} without {', '.join(PICTURES)}"},
         }
         schema = {"type": "object", "required": ["image"], "properties": parts}
         bodies[FORM] = {"schema": schema, "encoding": {"request": {"contentType": JSON}}}

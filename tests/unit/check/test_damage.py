@@ -7,23 +7,26 @@ import io
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.unit.check.damages import DAMAGES, harmed, replaced
 from tests.unit.ingest.test_pipeline_embed import drawing
 from tests.unit.ingest.test_pipeline_reindex import OLD as MODEL
 
 from visor.app import App
 from visor.cli.doctor import _index, _try
 from visor.cli.main import cli, main
+from visor.errors import VisorError
 from visor.image_readers.thumbnails import put_thumbnail
 from visor.ingest.seen_set import SeenSet
 from visor.ingest.worker import Worker
 from visor.schema.items import Change, Item, item_id
 from visor.schema.search import SearchRequest
 from visor.settings import Settings
+from visor.storage import open_stores
 from visor.storage.publish import publish
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -83,26 +86,6 @@ class Home:
         self.index = root / "home" / "indexes" / "default"
         self.objects = self.index / "objects"
 
-    def only(self, pattern: str) -> Path:
-        return max(self.objects.glob(pattern), key=lambda path: path.stat().st_size)
-
-    def sql(self, statement: str) -> None:
-        with contextlib.closing(sqlite3.connect(self.index / "documents.sqlite")) as connection, connection:
-            connection.execute(statement)
-
-
-def flip(place: int | float) -> Callable[[Path], None]:
-    def do(path: Path) -> None:
-        data = bytearray(path.read_bytes())
-        data[place if isinstance(place, int) else int(len(data) * place)] ^= 0x5A
-        path.write_bytes(bytes(data))
-
-    return do
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-
 
 def scatter(path: Path) -> None:
     """Damage on some pages of a database, and in its text."""
@@ -112,11 +95,6 @@ def scatter(path: Path) -> None:
     for start in range(5 * 4096, len(data), 9 * 4096):
         data[start : start + 256] = b"\xff" * 256
     path.write_bytes(bytes(data))
-
-
-def in_items(data: str) -> Callable[[Home], None]:
-    one = "SELECT key FROM documents WHERE collection = 'items' ORDER BY key LIMIT 1"
-    return lambda home: home.sql(f"UPDATE documents SET data = {data} WHERE key = ({one})")
 
 
 def drop(name: str) -> Callable[[Home], None]:
@@ -131,27 +109,7 @@ def put(where: str, data: bytes) -> Callable[[Home], None]:
     return lambda home: (home.index / where).write_bytes(data) and None
 
 
-COMMIT = "collection = 'commits' AND key != 'manifest'"
-DAMAGES: dict[str, Callable[[Home], object]] = {
-    "manifest-damaged": lambda home: cut(home.only("manifest-*")),
-    "manifest-missing": lambda home: home.only("manifest-*").unlink(),
-    "segment-damaged": lambda home: flip(700)(home.only("segments/*")),
-    "segment-truncated": lambda home: cut(home.only("segments/*")),
-    "segment-missing": lambda home: home.only("segments/*").unlink(),
-    "segment-vectors-damaged": lambda home: flip(0.7)(home.only("segments/*")),
-    "projection-damaged": lambda home: flip(0.5)(home.only("projections/*")),
-    "projection-missing": lambda home: home.only("projections/*").unlink(),
-    "shard-damaged": lambda home: [flip(0.5)(path) for path in home.objects.glob("shards/*")],
-    "shard-missing": lambda home: shutil.rmtree(home.objects / "shards"),
-    "commit-missing": lambda home: home.sql(f"DELETE FROM documents WHERE {COMMIT}"),
-    "commit-damaged": lambda home: home.sql(
-        f"UPDATE documents SET data = json_set(data, '$.count', 'x') WHERE {COMMIT}"
-    ),
-    "item-damaged": in_items("json_set(data, '$.width', 'wide')"),
-    "item-unreadable": in_items("'{\"a\": 1}'"),
-    "items-missing": lambda home: home.sql("DELETE FROM documents WHERE collection = 'items'"),
-    "current-model-damaged": lambda home: home.sql("UPDATE documents SET data = '{}' WHERE collection = 'index'"),
-    "failure-damaged": lambda home: home.sql("INSERT INTO documents VALUES ('failures', 'x', 1, '{}')"),
+FILES: dict[str, Callable[[Home], object]] = {
     "documents-missing": drop("documents.sqlite"),
     "documents-damaged": lambda home: scatter(home.index / "documents.sqlite"),
     "documents-no-database": lambda home: [drop("documents.sqlite")(home), put("documents.sqlite", b"x" * 9000)(home)],
@@ -160,19 +118,20 @@ DAMAGES: dict[str, Callable[[Home], object]] = {
         shutil.copy(home.index / "queue.sqlite", home.index / "documents.sqlite"),
     ],
     "queue-damaged": lambda home: [drop("queue.sqlite")(home), put("queue.sqlite", b"x" * 9000)(home)],
-    "seen-set-damaged": lambda home: cut(home.only("seen/*")),
-    "seen-set-missing": lambda home: home.only("seen/*").unlink(),
-    "links-damaged": put("objects/links.json", b'{"format": 1, "cur'),
 }
+"""Damages to the files of a laptop."""
+
+
+LOOKS = [("stats",), ("sources",), ("failures",), ("dlq", "list"), ("feedback", "list")]
 
 
 def test_the_table_lists_every_damage() -> None:
-    assert set(ROWS) == {*DAMAGES, "frame-missing"}
+    assert set(ROWS) == {*DAMAGES, *FILES, "frame-missing"}
 
 
-@pytest.mark.parametrize("harm", [Path.unlink, lambda path: path.write_bytes(b"x")], ids=["missing", "damaged"])
+@pytest.mark.parametrize("harm", [None, replaced(b"x")], ids=["missing", "damaged"])
 def test_a_lost_frame_is_named_and_its_item_forgotten(
-    harm: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    harm: Callable[[bytes], bytes] | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     set_up(tmp_path, monkeypatch)
     with App(Settings.read()) as app:
@@ -184,7 +143,8 @@ def test_a_lost_frame_is_named_and_its_item_forgotten(
         seen.see([item])
         seen.save(app.stores.objects, "film")
     assert run("check").exit_code == 0
-    harm(Home(tmp_path).only("frames/*"))
+    with open_stores(Settings.read()) as stores:
+        harmed("frames/", harm)(stores)
     assert "video frames are missing or damaged" in run("check", "--repair").output
     with App(Settings.read()) as app:
         assert not len(SeenSet.load(app.stores.objects, "film"))
@@ -197,27 +157,45 @@ def test_a_healthy_index_is_called_so(healthy: Path, tmp_path: Path, monkeypatch
     assert checked.exit_code == 0, checked.output
 
 
-@pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damage_is_seen_named_and_mended(
-    damage: str, healthy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    # The pictures' place is part of the sources' names, so the copy goes where the index was made.
+@pytest.fixture
+def pictures(healthy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The healthy index's, in its place: that is part of the sources' names. What is done to it is undone."""
     kept = tmp_path / "kept"
     shutil.copytree(healthy / "home", kept)
-    pictures = set_up(healthy, monkeypatch)
-    try:
-        mend(damage, Home(healthy), pictures)
-    finally:
-        shutil.rmtree(healthy / "home")
-        shutil.copytree(kept, healthy / "home", copy_function=shutil.copy2)
+    yield set_up(healthy, monkeypatch)
+    shutil.rmtree(healthy / "home")
+    shutil.copytree(kept, healthy / "home", copy_function=shutil.copy2)
 
 
-def mend(damage: str, home: Home, pictures: Path) -> None:
+def do(damage: str, root: Path) -> None:
+    if damage in FILES:
+        FILES[damage](Home(root))
+        return
+    with open_stores(Settings.read()) as stores:
+        DAMAGES[damage](stores)
+
+
+def no_tracebacks(*commands: tuple[str, ...]) -> None:
+    for command in commands:
+        ended = run(*command).exception
+        assert ended is None or isinstance(ended, SystemExit | VisorError), (command, ended)
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, *FILES])
+def test_what_is_damaged_ends_no_command_in_a_traceback(damage: str, healthy: Path, pictures: Path) -> None:
+    do(damage, healthy)
+    no_tracebacks(("compact",), ("links",), ("index", str(pictures)), ("compact", "--relearn"))
+
+
+@pytest.mark.parametrize("damage", [*DAMAGES, *FILES])
+def test_a_damage_is_seen_named_and_mended(damage: str, healthy: Path, pictures: Path) -> None:
     seen, _, then, _ = ROWS[damage]
-    DAMAGES[damage](home)
-    searched = said(lambda: main(["search", str(pictures / "3.png")]))
+    do(damage, healthy)
+    asked = ["--text", "3"] if "words" in damage else [str(pictures / "3.png")]
+    searched = said(lambda: main(["search", *asked]))
     if "error" in seen or "notice" in seen:
         assert "`visor check" in searched, searched
+    no_tracebacks(*LOOKS)
 
     assert _try("index", lambda: _index(Settings.read())).state == "missing"
     checked = run("check")
@@ -239,6 +217,7 @@ def mend(damage: str, home: Home, pictures: Path) -> None:
         for number in (0, 3, 77, MERGED - 1, MERGED, MERGED + FRESH - 1):
             answer = service.search(SearchRequest(k=1), drawing(number))
             assert answer.matches[0].item.key == f"{number}.png"
+        assert service.search(SearchRequest(k=1, text="3")).notice is None
 
 
 def said(call: Callable[[], object]) -> str:

@@ -14,8 +14,9 @@ from visor.imaging.colour_signature import colour_signature
 from visor.index.format.looks import TRAITS, Augmented, label_roots, no_looks, pack_look, traits
 from visor.index.format.projection import FullSpace
 from visor.index.search.fusion import Fusion, query_words
+from visor.schema.collections import VISITORS
 from visor.schema.words import name_weights, stems
-from visor.search.visitors import BATCH, COLLECTION, VisitorLog, VisitorSums, forget_visitors
+from visor.search.visitors import BATCH, VisitorLog, VisitorSums, forget_visitors
 from visor.storage import Stores
 
 Array = np.ndarray[Any, Any]
@@ -163,7 +164,7 @@ def test_sums_are_written_in_batches_folded_once_and_forgotten(local_stores: Sto
     photos = traits(unit_rows(rng, 25), looks_of(rng, 25))
     for number, photo in enumerate([*photos, *photos]):
         log.add(photo, -50.0 if number % 2 else None)
-    assert len(written) == len(documents.query(COLLECTION)) == 25 // BATCH
+    assert len(written) == len(documents.query(VISITORS)) == 25 // BATCH
     sums = VisitorSums(documents, "m")
     learned = sums.fold(None)
     assert learned is not None
@@ -173,7 +174,7 @@ def test_sums_are_written_in_batches_folded_once_and_forgotten(local_stores: Sto
     scores = tuple(learned.scores.tolist())
     before = Across(catalogue="", visitors=packed(learned.mean), photos=20, scores=scores, folded=learned.keys)
     assert sums.fold(before) is None
-    assert documents.query(COLLECTION) == []
+    assert documents.query(VISITORS) == []
     forget_visitors(documents)
     again = sums.fold(before)
     assert again is not None

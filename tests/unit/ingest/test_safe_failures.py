@@ -11,16 +11,17 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
-from tests.unit.ingest.test_pipeline_embed import drawing
+from tests.unit.ingest.test_pipeline_embed import change, drawing
 from tests.unit.ingest.test_pipeline_reindex import Model
 from tests.unit.sources.catalogue_server import Reply, Request, serving
 
 from visor.app import App
 from visor.cli.main import cli
-from visor.errors import SettingsError
+from visor.errors import FetchFailed, SettingsError
 from visor.index.format.current_model import read_current
+from visor.ingest.schedule import live_failures
 from visor.ingest.worker import Worker
-from visor.schema.items import item_id
+from visor.schema.items import Batch, Item, item_id
 from visor.settings import Settings
 
 MODELS = {"auto": Model("first-model", 8), "imagenet": Model("second-model", 6)}
@@ -167,6 +168,25 @@ def test_failures_are_listed_and_tried_again_by_one_command(laptop: Laptop, fold
     (folder / "page.png").write_bytes(drawing(10))
     again = laptop.run("failures", "--retry")
     assert (again.exit_code, laptop.failed(), laptop.searchable()) == (0, {}, ITEMS + 2)
+
+
+def test_the_failure_of_an_item_that_is_deleted_meanwhile_is_forgotten(laptop: Laptop, tmp_path: Path) -> None:
+    embed, delete = (
+        msgspec.json.encode(Batch.of("s", "run", [change("a", version=version, action=action)]))
+        for version, action in ((1, "embed"), (2, "delete"))
+    )
+
+    def read_image(item: Item) -> bytes:
+        # The other worker is faster.
+        app.batch_embedder.embed(delete)
+        raise FetchFailed("It is gone")
+
+    settings = Settings(home=tmp_path / "home")
+    with App(settings, embedder=MODELS["auto"], read_image=read_image) as app:  # type: ignore[arg-type]
+        app.batch_embedder.embed(embed)
+        assert live_failures(app.stores.documents) == []
+        app.batch_embedder.embed(embed)
+        assert app.stores.documents.query("failures") == []
 
 
 def test_a_scheduled_crawl_tries_again_after_growing_pauses(

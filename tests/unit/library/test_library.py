@@ -20,32 +20,6 @@ from visor.library.remote import RemoteIndex
 from visor.schema.search import IndexAnswer, QueryAnswer
 from visor.web.site import Server
 
-COLOURS = {"red": (200, 30, 30), "amber": (220, 120, 20), "blue": (30, 60, 200)}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three images in two sub-folders."""
-    root = tmp_path_factory.mktemp("pictures")
-    for number, (name, colour) in enumerate(COLOURS.items()):
-        image = Image.blend(Image.new("RGB", (320, 240), colour), scene(number).resize((320, 240)), 0.5)
-        path = root / ("cold" if name == "blue" else "warm") / f"{name}.png"
-        path.parent.mkdir(exist_ok=True)
-        image.save(path)
-    return root
-
-
-@pytest.fixture(scope="module")
-def home(built_settings: visor.Settings, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the default model and the index `small` of those images."""
-    home = tmp_path_factory.mktemp("home")
-    (home / "models").symlink_to(built_settings.home / "models")
-    with visor.open(home, name="small") as index:
-        done: list[tuple[int, int]] = []
-        run = index.add_folder(folder, name="pictures", progress=lambda count, total: done.append((count, total)))
-    assert (run.published, run.failed, done) == (3, 0, [(3, 3)])
-    return home
-
 
 @contextmanager
 def served(home: Path, name: str) -> Iterator[Server]:
@@ -107,6 +81,43 @@ def test_options_are_those_of_the_endpoint(index: visor.Index, folder: Path) -> 
     assert index.search(path, metric="cityblock").metric == "cityblock"
 
 
+def test_pages_examples_and_orders(index: visor.Index, folder: Path) -> None:
+    red, blue = folder / "warm" / "red.png", folder / "cold" / "blue.png"
+    pages = list(index.pages(red, k=2))
+    assert [len(page) for page in pages] == [2, 1]
+    assert {match.item.title for page in pages for match in page} == {"red", "amber", "blue"}
+    both = index.search(red, examples=[blue], k=2)
+    assert {match.item.title for match in both} == {"red", "blue"}
+    assert index.search(examples=[red, (blue, -0.5)])[0].item.title == "red"
+    assert len(index.search(red, min_similarity=0.999, sort="newest")) == 1
+
+
+def test_more_searches_than_a_server_takes_at_once(index: visor.Index, folder: Path) -> None:
+    paths = [folder / "warm" / "red.png", folder / "cold" / "blue.png"] * 9
+    found = index.search(paths, k=1)
+    assert [result[0].item.title for result in found] == ["red", "blue"] * 9
+    with pytest.raises(visor.UnknownItem):
+        index.search([paths[0], "0" * 32], k=1)
+
+
+def test_two_pictures_are_compared(index: visor.Index, folder: Path) -> None:
+    red, blue = folder / "warm" / "red.png", folder / "cold" / "blue.png"
+    same, other = index.compare(red, red.read_bytes()), index.compare(index.search(red)[0].item, blue)
+    assert (same.verdict, same.is_aligned, same.confidence > 0.9) == ("exact", True, True)
+    assert other.similarity < same.similarity
+    with pytest.raises(visor.BadRequest, match="shows nothing"):
+        index.compare(red, index.search(blue).vector)
+
+
+def test_words_are_searched_for(index: visor.Index, folder: Path) -> None:
+    found = index.search(text="ambre")
+    assert [(match.item.title, match.similarity) for match in found] == [("amber", None)]
+    assert found[0].highlights[0].spans == ((0, 5),)
+    both = index.search(folder / "warm" / "red.png", text="blue")
+    assert {match.item.title for match in both[:2]} == {"red", "blue"}
+    assert [match.text_score is not None for match in both].count(True) == 1
+
+
 def test_a_picture_is_sent_and_looked_at_once(index: visor.Index, folder: Path) -> None:
     path = folder / "warm" / "amber.png"
     assert index.search(path)[0].item.title == "amber"
@@ -117,15 +128,6 @@ def test_a_picture_is_sent_and_looked_at_once(index: visor.Index, folder: Path) 
             index._handles[picture] = "0" * 32
         assert index.search(path)[0].item.title == "amber"
         assert "0" * 32 not in index._handles.values()
-
-
-def test_words_are_searched_for(index: visor.Index, folder: Path) -> None:
-    found = index.search(text="ambre")
-    assert [(match.item.title, match.similarity) for match in found] == [("amber", None)]
-    assert found[0].highlights[0].spans == ((0, 5),)
-    both = index.search(folder / "warm" / "red.png", text="blue")
-    assert {match.item.title for match in both[:2]} == {"red", "blue"}
-    assert [match.text_score is not None for match in both].count(True) == 1
 
 
 def test_a_picture_is_turned_as_its_exif_says(index: visor.Index, folder: Path) -> None:

@@ -18,6 +18,7 @@ from visor.web.site import Server
 
 LOOKED = {"decode", "embed"}
 BOX = [0.1, 0.1, 0.8, 0.8]
+REMEMBER = {"request": '{"remember": true}'}
 
 
 @pytest.fixture
@@ -40,10 +41,12 @@ def shown(answer: dict[str, Any]) -> dict[str, Any]:
 def test_a_handle_answers_as_its_picture(
     client: httpx.Client, picture: bytes, part: dict[str, Any], change: dict[str, Any]
 ) -> None:
-    first = client.post("/v1/search", files={"image": picture}, data={"request": json.dumps(part)}).json()
+    first = client.post(
+        "/v1/search", files={"image": picture}, data={"request": json.dumps({"remember": True, **part})}
+    ).json()
     by_handle = client.post("/v1/search", json={"handle": first["query"]["handle"], **part, **change}).json()
     image = {"image": base64.b64encode(picture).decode()}
-    by_picture = client.post("/v1/search", json={**image, **part, **change}).json()
+    by_picture = client.post("/v1/search", json={**image, "remember": True, **part, **change}).json()
     assert shown(by_handle) == shown(by_picture)
     # The same picture again, by whatever way it comes, is not looked at again either.
     assert not LOOKED & (set(by_handle["timing_ms"]) | set(by_picture["timing_ms"]))
@@ -63,7 +66,7 @@ def test_a_handle_answers_as_its_picture(
 def test_what_is_not_remembered_is_said(
     client: httpx.Client, picture: bytes, asked: dict[str, Any], status: int, code: str
 ) -> None:
-    handle = client.post("/v1/search", files={"image": picture}).json()["query"]["handle"]
+    handle = client.post("/v1/search", files={"image": picture}, data=REMEMBER).json()["query"]["handle"]
     asked = {**asked, "handle": handle if asked["handle"] == "known" else asked["handle"]}
     answer = client.post("/v1/search", json=asked)
     assert (answer.status_code, answer.json()["type"]) == (status, f"urn:visor:{code}")
@@ -71,7 +74,7 @@ def test_what_is_not_remembered_is_said(
 
 
 def test_a_handle_shows_nothing_to_explain(client: httpx.Client, picture: bytes) -> None:
-    first = client.post("/v1/search", files={"image": picture}).json()
+    first = client.post("/v1/search", files={"image": picture}, data=REMEMBER).json()
     match = first["matches"][0]["item"]["id"]
     refused = client.post("/v1/explain", json={"handle": first["query"]["handle"], "match": match})
     assert (refused.status_code, refused.json()["type"]) == (400, "urn:visor:bad_request")
@@ -109,3 +112,8 @@ def test_handles_of_one_process_say_nothing_to_another() -> None:
     one, other = RecentQueries[Seen](), RecentQueries[Seen]()
     assert one.handle(b"a picture") == one.handle(b"a picture") != one.handle(b"another")
     assert one.handle(b"a picture") != other.handle(b"a picture")
+
+
+def test_only_who_asks_for_a_handle_gets_one(client: httpx.Client, picture: bytes) -> None:
+    """An answer is the same from every process, so it has no handle of one."""
+    assert "handle" not in client.post("/v1/search", files={"image": picture}).json()["query"]

@@ -27,10 +27,10 @@ def test_the_document_is_served_and_kept(demo_server: Server) -> None:
 @pytest.mark.parametrize(
     "part",
     [
-        ["--exclude-path-regex", "/v1/(search|explain|feedback)"],
+        ["--exclude-path-regex", "/v1/(search|explain|feedback|compare|facets)"],
         # No generator makes a picture that decodes or a vector of the right length, so valid requests are refused;
         # and of a form with parts taken out it sends one that is whole.
-        ["--include-path-regex", "/v1/(search|explain|feedback)", "--exclude-checks", UNDECIDABLE],
+        ["--include-path-regex", "/v1/(search|explain|feedback|compare|facets)", "--exclude-checks", UNDECIDABLE],
     ],
     ids=["reading", "searching"],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import json
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -58,6 +60,47 @@ def test_pages_go_on_by_the_vector_to_the_end_and_repeat_nothing(
     assert whole["total"] >= len(found)
     assert total is None or total >= len(found)
     assert "next" not in whole
+
+
+@pytest.mark.parametrize("sort", ["likeness", "price_up", "newest"])
+def test_filters_alone_give_all_that_passes(client: httpx.Client, sort: str) -> None:
+    [largest, *_] = client.get("/v1/facets").json()["collection"]
+    filters = {"collection": [largest["value"]]}
+    answer = search(client, filters=filters, k=3, sort=sort)
+    found, total = ids(answer), answer["total"]
+    while answer.get("next"):
+        answer = search(client, filters=filters, k=3, sort=sort, after=answer["next"])
+        found += ids(answer)
+        assert all(match["similarity"] is None for match in answer["matches"])
+    assert len(found) == len(set(found)) == total == largest["count"]
+    prices = [match["item"].get("price", math.inf) for match in search(client, filters=filters, sort=sort)["matches"]]
+    assert sort != "price_up" or prices == sorted(prices)
+
+
+def test_nothing_at_all_is_still_refused(client: httpx.Client) -> None:
+    for nothing in ({}, {"filters": {}}, {"filters": {"collection": []}, "sort": "newest"}):
+        response = client.post("/v1/search", json=nothing)
+        assert response.status_code == 400
+        assert "nothing to search for" in response.json()["found"]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "status"),
+    [
+        ('{"price": {"max": 0}}', 200),
+        ('{"collection": {"none": ["x"]}}', 200),
+        ('{"colour": {"any": "red"}}', 400),
+        ("{", 400),
+        ("[]", 400),
+    ],
+)
+def test_facets_are_counted_under_conditions_on_attributes(client: httpx.Client, attributes: str, status: int) -> None:
+    response = client.get("/v1/facets", params={"attributes": attributes})
+    assert response.status_code == status, response.text
+    if status == 200:
+        asked = {"item": client.get("/v1/items").json()["items"][0]["id"], "facets": True}
+        both = search(client, **asked, filters={"attributes": json.loads(attributes)})["facets"]
+        assert response.json() == both
 
 
 def test_confidence_of_a_page_goes_on_where_that_of_the_page_before_ended(
@@ -140,6 +183,56 @@ def test_a_picture_and_its_opposite_are_refused(client: httpx.Client, pictures: 
     )
     assert response.status_code == 400
     assert "cancel" in response.json()["found"]
+
+
+def on_paper(*places: tuple[str, tuple[int, int]]) -> str:
+    """Pictures, each at a place on a large white sheet, as a photo in base64."""
+    sheet = Image.new("RGB", (640, 480), "white")
+    for picture, place in places:
+        drawn = Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGBA")
+        drawn = drawn.resize((200, 160))
+        sheet.paste(drawn, place, drawn)
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+@pytest.mark.parametrize("part", [{}, {"box": [0.5, 0.5, 0.5, 0.5]}], ids=["whole", "part"])
+def test_what_in_a_photo_to_look_for_is_told_when_asked(
+    client: httpx.Client, pictures: list[str], part: dict[str, Any]
+) -> None:
+    """Of the whole picture, whatever part is searched for; and by its handle once it was told."""
+    image = on_paper((pictures[3], (30, 20)), (pictures[9], (400, 300)))
+    assert "regions" not in search(client, image=image, **part)
+    told = search(client, image=image, regions=True, **part)
+    regions = told["regions"]
+    assert 1 <= len(regions) <= 4
+    for x, y, width, height in (region["box"] for region in regions):
+        middle = x + width / 2, y + height / 2
+        assert 0 <= x < x + width <= 1
+        assert 0 <= y < y + height <= 1
+        assert 0.03 <= width * height <= 0.8
+        assert min(abs(middle[0] - 0.2) + abs(middle[1] - 0.21), abs(middle[0] - 0.78) + abs(middle[1] - 0.79)) < 0.3
+    again = search(client, handle=told["query"]["handle"], regions=True, **part)
+    assert (again["regions"], "embed" in again["timing_ms"]) == (regions, False)
+    assert "regions" not in search(client, item=told["matches"][0]["item"]["id"], regions=True)
+
+
+def test_a_handle_knows_of_regions_only_what_was_asked(client: httpx.Client, pictures: list[str]) -> None:
+    image = on_paper((pictures[4], (200, 200)))
+    handle = search(client, image=image)["query"]["handle"]
+    response = client.post("/v1/search", json={"handle": handle, "regions": True})
+    assert (response.status_code, response.json()["type"]) == (404, "urn:visor:unknown_handle")
+
+
+@pytest.mark.parametrize("after", [{"k": 3}, {"sort": "newest"}], ids=str)
+def test_examples_and_pages_by_handle(client: httpx.Client, pictures: list[str], after: dict[str, Any]) -> None:
+    first, second = (search(client, image=picture, k=1)["query"]["handle"] for picture in pictures[5:7])
+    by_handle = search(client, handle=first, examples=[{"handle": second}], **after)
+    by_picture = search(client, image=pictures[5], examples=[{"image": pictures[6]}], **after)
+    assert ids(by_handle) == ids(by_picture)
+    page = search(client, handle=first, examples=[{"handle": second}], **after, after=by_picture["next"])
+    assert not {*ids(page)} & {*ids(by_picture)}
 
 
 def test_many_searches_have_an_answer_or_a_problem_each(client: httpx.Client, pictures: list[str]) -> None:

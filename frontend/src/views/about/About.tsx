@@ -3,14 +3,8 @@ import { STAGES, type StatsAnswer } from "../../endpoint/contract";
 import { owner, toggleOwner } from "../../owner";
 import { refreshStats } from "../../search";
 import { config, stats } from "../../state";
-import {
-  formatAmount,
-  formatCount,
-  formatGeneration,
-  formatMilliseconds,
-  formatShare,
-  sentenceCase,
-} from "../../words/format";
+import { formatAmount, formatCount, formatGeneration, formatMilliseconds, formatShare } from "../../words/format";
+import { t } from "../../words/messages";
 import { Bar } from "../elements/Bar";
 import { Dialog } from "../elements/Dialog";
 import { Notes } from "../elements/Notes";
@@ -21,22 +15,18 @@ export function About({ onClose }: { onClose: () => void }) {
   // What it says is of now, not of when the page was opened. Without an answer, the old numbers are the best there are.
   useEffect(() => void refreshStats().catch(() => undefined), []);
   return (
-    <Dialog title={`About ${config.value.title}`} wide onClose={onClose}>
+    <Dialog title={t("about.title", { title: config.value.title })} wide onClose={onClose}>
       <div class="about">
-        <p>
-          A picture becomes a list of numbers that tells what it looks like; the catalogue's pictures have become such
-          lists before. Those nearest to yours are the answer. The picture you search with is scaled down in your
-          browser, and the server forgets it after answering.
-        </p>
-        {now ? <Facts stats={now} /> : <p class="muted">The search endpoint has not answered yet.</p>}
+        <p>{t("about.text")}</p>
+        {now ? <Facts stats={now} /> : <p class="muted">{t("about.silent")}</p>}
         {config.value.notes.length > 0 && (
           <section>
-            <h3>Credits and notes</h3>
+            <h3>{t("about.credits")}</h3>
             <Notes />
           </section>
         )}
         <button type="button" class="text-button about-owner" aria-pressed={owner.value} onClick={toggleOwner}>
-          Show what concerns the owner
+          {t("about.owner")}
         </button>
       </div>
     </Dialog>
@@ -59,27 +49,27 @@ function Facts({ stats: now }: { stats: StatsAnswer }) {
   return (
     <>
       <section>
-        <h3>The catalogue</h3>
+        <h3>{t("about.catalogue")}</h3>
         {rows([
-          ["Pictures", formatCount(now.images)],
-          ["Not merged yet", now.fresh > 0 && formatCount(now.fresh)],
-          ["Segments", formatCount(now.segments)],
-          ["Last merged", formatGeneration(now.generation)],
+          [t("about.pictures"), formatCount(now.images)],
+          [t("about.fresh"), now.fresh > 0 && formatCount(now.fresh)],
+          [t("about.segments"), formatCount(now.segments)],
+          [t("about.merged"), formatGeneration(now.generation)],
         ])}
         {now.notice && <p class="notice">{now.notice}</p>}
       </section>
       <section>
-        <h3>The model</h3>
+        <h3>{t("about.model")}</h3>
         {rows([
-          ["Name", now.model.name],
-          ["Numbers per picture", formatCount(now.model.dimension)],
-          ["Made of", now.model.summary],
-          ["Licences", now.model.licences],
-          ["Learned from visitors' photos", formatCount(now.learned_from ?? 0)],
+          [t("about.name"), now.model.name],
+          [t("about.dimension"), formatCount(now.model.dimension)],
+          [t("about.made"), now.model.summary],
+          [t("about.licences"), now.model.licences],
+          [t("about.learned"), formatCount(now.learned_from ?? 0)],
         ])}
       </section>
       <section>
-        <h3>How it does</h3>
+        <h3>{t("about.how")}</h3>
         <Audit audit={now.audit} />
         <Stages stages={now.stages_ms} searches={now.searches} />
       </section>
@@ -93,8 +83,8 @@ function Audit({ audit }: { audit: StatsAnswer["audit"] | undefined }) {
   return (
     <p>
       {audit?.samples
-        ? `${formatShare(audit.recall_at_12)} of the nearest twelve were found, in ${formatCount(audit.samples)} fast ${audit.samples === 1 ? "answer" : "answers"} checked against exact ones.`
-        : "Some fast answers are checked against exact ones in idle time; none has been so far."}
+        ? t("about.audit", { share: formatShare(audit.recall_at_12), count: audit.samples })
+        : t("about.audit.none")}
     </p>
   );
 }
@@ -104,19 +94,16 @@ function Meters({ meters }: { meters: NonNullable<StatsAnswer["meters"]> }) {
   if (!first) return null;
   return (
     <section>
-      <h3>Used of what Google Cloud gives for free</h3>
-      <p class="muted">
-        On Google Cloud, Visor stops and waits at {formatShare(first.limit / first.free)} of any of these. Elsewhere it
-        only counts.
-      </p>
+      <h3>{t("about.free")}</h3>
+      <p class="muted">{t("about.free.text", { share: formatShare(first.limit / first.free) })}</p>
       <ul class="labels">
         {meters.map(({ resource, service, metric, per, used, free }) => (
           <li key={resource}>
             <span>
-              {service}: {metric} <span class="muted">{per === "day" ? "today" : "this month"}</span>
+              {service}: {metric} <span class="muted">{t(per === "day" ? "about.today" : "about.month")}</span>
             </span>
             <span class="label-value">
-              {formatAmount(resource, used)} of {formatAmount(resource, free)}
+              {t("about.used", { used: formatAmount(resource, used), free: formatAmount(resource, free) })}
             </span>
             <Bar value={free > 0 ? Math.min(used / free, 1) : 1} />
           </li>
@@ -127,22 +114,22 @@ function Meters({ meters }: { meters: NonNullable<StatsAnswer["meters"]> }) {
 }
 
 function Stages({ stages, searches }: { stages: StatsAnswer["stages_ms"]; searches: number }) {
-  const names = [...STAGES, "total"].filter((name) => stages[name]);
-  if (names.length === 0) return <p class="muted">No searches since this server started.</p>;
+  const names = ([...STAGES, "total"] as const).filter((name) => stages[name]);
+  if (names.length === 0) return <p class="muted">{t("about.noSearches")}</p>;
   return (
     <table class="stages-table">
-      <caption>Over the latest of {formatCount(searches)} searches since this server started</caption>
+      <caption>{t("about.latest", { count: searches })}</caption>
       <thead>
         <tr>
-          <th scope="col">Stage</th>
-          <th scope="col">Typical</th>
-          <th scope="col">Slowest 1 %</th>
+          <th scope="col">{t("about.stage")}</th>
+          <th scope="col">{t("about.typical")}</th>
+          <th scope="col">{t("about.slowest")}</th>
         </tr>
       </thead>
       <tbody>
         {names.map((name) => (
           <tr key={name}>
-            <th scope="row">{sentenceCase(name)}</th>
+            <th scope="row">{t(`stage.${name}`)}</th>
             <td>{formatMilliseconds(stages[name]?.["p50"] ?? 0)}</td>
             <td>{formatMilliseconds(stages[name]?.["p99"] ?? 0)}</td>
           </tr>

@@ -1,5 +1,6 @@
 import type { ComponentChildren } from "preact";
 import { useId, useLayoutEffect, useRef } from "preact/hooks";
+import { t } from "../../words/messages";
 import { Icon } from "./icons";
 
 /** A modal dialog; the browser keeps the focus in it, closes it on Escape and gives the focus back. */
@@ -27,7 +28,7 @@ export function Dialog(props: { title: string; wide?: boolean; onClose: () => vo
       <div class="dialog-body">
         <header class="dialog-head">
           <h2 id={title}>{props.title}</h2>
-          <button type="button" class="icon-button" aria-label="Close" onClick={props.onClose}>
+          <button type="button" class="icon-button" aria-label={t("page.close")} onClick={props.onClose}>
             <Icon name="close" />
           </button>
         </header>

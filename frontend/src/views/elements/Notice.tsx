@@ -3,6 +3,7 @@ import { useEffect, useState } from "preact/hooks";
 import type { Trouble } from "../../endpoint/api";
 import { owner } from "../../owner";
 import { startOver } from "../../search";
+import { locale, rich, t } from "../../words/messages";
 import { forVisitors } from "../../words/trouble";
 import { Icon, type IconName } from "./icons";
 
@@ -25,18 +26,16 @@ export function ProblemCard({ problem: told, onRetry }: { problem: Trouble; onRe
   const found = problem.found || problem.detail;
   return (
     <Notice icon="alert" title={problem.title} warning>
-      {found && <p>{asSentence(found)}</p>}
+      {found && <p lang={languageOf(told)}>{asSentence(found)}</p>}
       {problem.valid && (
-        <p>
-          <strong>What works:</strong> {asSentence(problem.valid)}
-        </p>
+        <p>{rich("problem.works", { valid: <span lang={languageOf(told)}>{asSentence(problem.valid)}</span> })}</p>
       )}
       {problem.remedy && <p>{asSentence(problem.remedy)}</p>}
       {mayPass(problem) ? (
         <RetryButton key={told} after={problem.status === 429 ? (problem.retryAfterS ?? 0) : 0} onRetry={onRetry} />
       ) : (
         <button type="button" class="button button-primary" onClick={startOver}>
-          Search with another picture
+          {t("problem.another")}
         </button>
       )}
     </Notice>
@@ -56,18 +55,23 @@ function RetryButton({ after, onRetry }: { after: number; onRetry: () => Promise
   }, []);
   return (
     <button type="button" class="button button-primary" disabled={left > 0} onClick={() => void onRetry()}>
-      {left > 0 ? `Try again ${inTime(left)}` : "Try again"}
+      {left > 0 ? inTime(left) : t("problem.retry")}
     </button>
   );
 }
 
 function inTime(seconds: number): string {
-  if (seconds < 100) return `in ${seconds} s`;
+  if (seconds < 100) return t("problem.retry.in", { seconds });
   const until = new Date(Date.now() + seconds * 1000);
-  const sameDay = until.getDate() === new Date().getDate();
-  const format: Intl.DateTimeFormatOptions = sameDay ? { timeStyle: "short" } : { dateStyle: "medium" };
-  return `${sameDay ? "at" : "on"} ${new Intl.DateTimeFormat(undefined, format).format(until)}`;
+  if (until.getDate() !== new Date().getDate())
+    return t("problem.retry.on", {
+      date: new Intl.DateTimeFormat(locale.value, { dateStyle: "medium" }).format(until),
+    });
+  return t("problem.retry.at", { time: new Intl.DateTimeFormat(locale.value, { timeStyle: "short" }).format(until) });
 }
+
+/** Servers write English. */
+const languageOf = ({ isOurs }: Trouble): string | undefined => (isOurs ? undefined : "en");
 
 /** The documents name facts without a full stop. */
 const asSentence = (text: string): string => (/[.!?…]$/.test(text) ? text : `${text}.`);

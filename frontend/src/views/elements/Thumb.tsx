@@ -1,5 +1,6 @@
 import { useState } from "preact/hooks";
 import { pictureAddress } from "../../state";
+import { t } from "../../words/messages";
 import { Icon } from "./icons";
 
 /** A catalogue's picture. Its host is not ours: where it does not come, a sign says so. */
@@ -10,10 +11,10 @@ export function Thumb({ src, alt, eager = false }: { src: string; alt: string; e
       <span
         class="thumb thumb-broken"
         role="img"
-        aria-label={alt ? `${alt} (picture not available)` : "Picture not available"}
+        aria-label={alt ? t("picture.missing.name", { name: alt }) : t("picture.missing")}
       >
         <Icon name="picture" size={28} />
-        <span aria-hidden="true">Picture not available</span>
+        <span aria-hidden="true">{t("picture.missing")}</span>
       </span>
     );
   }

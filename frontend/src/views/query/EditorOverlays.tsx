@@ -1,6 +1,9 @@
 import type { Box } from "../../endpoint/contract";
 import { EDGES, type Point } from "../../picture/geometry";
 import { boxesOf, isEmpty, type Mask } from "../../picture/mask";
+import type { Query } from "../../state";
+import { labelName } from "../../words/labels";
+import { t } from "../../words/messages";
 
 const percent = (value: number) => `${value * 100}%`;
 
@@ -43,5 +46,31 @@ export function BrushCursor({ at, radius, aspect }: { at: Point; radius: number;
       class="brush-cursor"
       style={{ left: percent(at.x), top: percent(at.y), width: percent(width), height: percent(height) }}
     />
+  );
+}
+
+/** What in the picture one may want to look for: a dot on each, and its outline while it is pointed at. */
+export function Regions({ query, onChoose }: { query: Query; onChoose: (box: Box) => void }) {
+  const regions = "regions" in query ? (query.regions ?? []) : [];
+  return (
+    <>
+      {regions.map(({ box, label }, index) => {
+        const [x, y, width, height] = box;
+        const name = label ? labelName(label) : t("editor.region", { number: index + 1 });
+        return (
+          <button
+            key={box.join()}
+            type="button"
+            class="region"
+            style={{ left: percent(x + width / 2), top: percent(y + height / 2) }}
+            aria-label={t("editor.region.label", { name })}
+            title={t("editor.region.label", { name })}
+            onClick={() => onChoose(box)}
+          >
+            <span class="region-dot" />
+          </button>
+        );
+      })}
+    </>
   );
 }

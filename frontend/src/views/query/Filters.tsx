@@ -1,13 +1,16 @@
-import { useEffect, useState } from "preact/hooks";
-import { countFilters } from "../../address/link";
-import type { Filters as FilterSet } from "../../endpoint/contract";
-import { type Facet, itemsPassing, valuesOf } from "../../endpoint/facets";
+import { useState } from "preact/hooks";
+import type { AttributeFacet, Filters as FilterSet } from "../../endpoint/contract";
+import { chosenOf, type Facet, itemsPassing, valuesOf, withValues } from "../../endpoint/facets";
+import { countFilters } from "../../filters";
 import { owner } from "../../owner";
 import { changeOptions } from "../../search";
 import { answer, facets, isBusy, options } from "../../state";
-import { formatCount, formatCountry, sentenceCase } from "../../words/format";
-import { labelName } from "../../words/labels";
+import { fieldName, valueName } from "../../words/filters";
+import { formatCount } from "../../words/format";
+import { t } from "../../words/messages";
 import { Icon } from "../elements/icons";
+import { Order } from "./Order";
+import { AttributeRange, Dates, Price } from "./Ranges";
 
 const SHOWN = 7;
 /** SciPy's metrics that suit real vectors. */
@@ -25,34 +28,46 @@ const METRICS = [
   "sqeuclidean",
 ];
 
-const change = (filters: FilterSet) => changeOptions({ filters: { ...options.value.filters, ...filters } });
+const change = (filters: FilterSet) => changeOptions({ filters });
 
 /** What a match must be, and how to look for it. */
 export function Filters() {
   const [open, setOpen] = useState(() => matchMedia("(min-width: 60rem)").matches);
   const count = countFilters(options.value.filters);
   const passing = itemsPassing();
+  const attributes = Object.entries(facets.value?.attributes ?? {});
   return (
     <details class="panel filters" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
       <summary class="panel-title filters-head">
         <Icon name="filter" size={18} />
-        <span>Filters{count > 0 && <span class="badge">{count}</span>}</span>
+        <span>
+          <span class="where-wide">{t("filters.title")}</span>
+          <span class="where-narrow">{t("filters.title.order")}</span>
+          {count > 0 && <span class="badge">{count}</span>}
+        </span>
         <Icon name="chevron" size={18} />
       </summary>
       <div class="filter-body">
+        <div class="where-narrow">
+          <Order />
+        </div>
         {count > 0 && (
           <p class="filter-state">
-            <span class="muted">{passing === null ? "" : `${formatCount(passing)} items pass`}</span>
-            <button type="button" class="text-button" onClick={() => void changeOptions({ filters: {} })}>
-              Clear all
+            <span class="muted">{passing === null ? "" : t("filters.passing", { count: passing })}</span>
+            <button type="button" class="text-button" onClick={() => void change({})}>
+              {t("filters.clear")}
             </button>
           </p>
         )}
-        <FacetGroup facet="collection" title="Collection" name={sentenceCase} />
+        <FacetGroup facet="collection" />
         <Price />
-        <FacetGroup facet="country" title="Country" name={formatCountry} />
-        <FacetGroup facet="label" title="Seems to show" name={labelName} />
-        <FacetGroup facet="source" title="Source" name={(value) => value} onlyIfSeveral />
+        {attributes.map(([name, found]) => (
+          <Attribute key={name} name={name} found={found} />
+        ))}
+        <FacetGroup facet="country" />
+        <FacetGroup facet="label" />
+        <Dates />
+        <FacetGroup facet="source" onlyIfSeveral />
         <Advanced />
         <ShowResults passing={passing} />
       </div>
@@ -71,118 +86,59 @@ function ShowResults({ passing }: { passing: number | null }) {
   };
   return (
     <button type="button" class="button button-primary show-results" disabled={isBusy.value || !count} onClick={show}>
-      Show {formatCount(count)} {count === 1 ? "result" : "results"}
+      {t("filters.show", { count })}
     </button>
   );
 }
 
-function FacetGroup(props: { facet: Facet; title: string; name: (value: string) => string; onlyIfSeveral?: boolean }) {
+/** An attribute that the owner declared: values to tick, or a range. */
+function Attribute({ name, found }: { name: string; found: AttributeFacet }) {
+  if (found.type === "keyword" || found.type === "flag") return <FacetGroup facet={`@${name}`} />;
+  return <AttributeRange name={name} found={found} />;
+}
+
+function FacetGroup({ facet, onlyIfSeveral = false }: { facet: Facet; onlyIfSeveral?: boolean }) {
   const [all, setAll] = useState(false);
-  const { facet, title, name } = props;
-  const chosen = options.value.filters[facet] ?? [];
+  const { filters } = options.value;
+  const chosen = chosenOf(filters, facet);
   const values = valuesOf(facet);
-  if (values.length === 0 || (props.onlyIfSeveral && values.length < 2)) return null;
+  if (values.length === 0 || (onlyIfSeveral && values.length < 2)) return null;
   const shown = all ? values : values.filter(({ value }, index) => index < SHOWN || chosen.includes(value));
-  const toggle = (value: string) =>
-    change({ [facet]: chosen.includes(value) ? chosen.filter((one) => one !== value) : [...chosen, value] });
+  const toggle = (value: string) => {
+    const others = chosen.filter((one) => one !== value);
+    return change(withValues(filters, facet, others.length < chosen.length ? others : [...chosen, value]));
+  };
   return (
     <fieldset class="facet">
-      <legend>{title}</legend>
+      <legend dir="auto">{fieldName(facet)}</legend>
       {shown.map(({ value, count }) => (
         <label key={value} class={count === 0 ? "check check-empty" : "check"}>
           <input type="checkbox" checked={chosen.includes(value)} onChange={() => void toggle(value)} />
-          <span class="check-name">{name(value)}</span>
+          <span class="check-name" dir="auto">
+            {valueName(facet, value)}
+          </span>
           <span class="check-count">{formatCount(count)}</span>
         </label>
       ))}
       {values.length > SHOWN && (
         <button type="button" class="text-button" aria-expanded={all} onClick={() => setAll(!all)}>
-          {all ? "Show fewer" : `Show all ${values.length}`}
+          {all ? t("filters.fewer") : t("filters.all", { count: values.length })}
         </button>
       )}
     </fieldset>
   );
 }
 
-function Price() {
-  const { price, currency = [] } = options.value.filters;
-  // Bounds of one currency mean something; of several together they do not.
-  const all = facets.value;
-  const mixed = (all?.currency?.length ?? 0) > 1 && currency.length === 0;
-  const bounds = currency.length > 0 ? (answer.value?.facets ?? null) : all;
-  const [min, setMin] = useState("");
-  const [max, setMax] = useState("");
-  useEffect(() => {
-    setMin(price?.min?.toString() ?? "");
-    setMax(price?.max?.toString() ?? "");
-  }, [price?.min, price?.max]);
-  const currencies = (all?.currency ?? []).map(({ value }) => value);
-  if (typeof all?.price_max !== "number" && currencies.length === 0) return null;
-  const apply = () => {
-    const [low, high] = [read(min), read(max)];
-    if (low === (price?.min ?? null) && high === (price?.max ?? null)) return;
-    const range = { ...(low !== null && { min: low }), ...(high !== null && { max: high }) };
-    void change({ price: low === null && high === null ? null : range });
-  };
-  const field = (label: string, value: string, set: (value: string) => void, bound: number | null | undefined) => (
-    <label class="price-field">
-      <span class="visually-hidden">{label} price</span>
-      <input
-        type="number"
-        inputMode="decimal"
-        min="0"
-        step="any"
-        value={value}
-        placeholder={
-          typeof bound === "number" && !mixed ? String(Math.round(bound)) : label === "Lowest" ? "From" : "To"
-        }
-        onInput={(event) => set(event.currentTarget.value)}
-        onBlur={apply}
-        onKeyDown={(event) => event.key === "Enter" && apply()}
-      />
-    </label>
-  );
-  return (
-    <fieldset class="facet">
-      <legend>Price</legend>
-      <div class="price">
-        {field("Lowest", min, setMin, bounds?.price_min)}
-        <span aria-hidden="true">–</span>
-        {field("Highest", max, setMax, bounds?.price_max)}
-        {currencies.length > 1 ? (
-          <select
-            aria-label="Currency"
-            value={currency[0] ?? ""}
-            onChange={(event) =>
-              void change({ currency: event.currentTarget.value ? [event.currentTarget.value] : [] })
-            }
-          >
-            <option value="">Any</option>
-            {currencies.map((code) => (
-              <option key={code}>{code}</option>
-            ))}
-          </select>
-        ) : (
-          <span class="muted">{currencies[0]}</span>
-        )}
-      </div>
-      {typeof price?.min === "number" && typeof price.max === "number" && price.min > price.max && (
-        <p class="hint">The lowest price is above the highest, so nothing fits.</p>
-      )}
-      {mixed && price && <p class="hint">Numbers of different currencies are compared as they stand. Choose one.</p>}
-    </fieldset>
-  );
-}
-
 function Advanced() {
-  const { mode, metric } = options.value;
+  const { mode, metric, group } = options.value;
+  const grouped = !group || answer.value?.matches.some(({ product = [] }) => product.length > 0);
   return (
     <details class="advanced">
       <summary>
-        <span>Advanced</span>
+        <span>{t("filters.advanced")}</span>
         <Icon name="chevron" size={18} />
       </summary>
-      <div class="segmented" role="radiogroup" aria-label="How to search">
+      <div class="segmented" role="radiogroup" aria-label={t("filters.how")}>
         {(["fast", "exact"] as const).map((one) => (
           <label key={one}>
             <input
@@ -192,25 +148,27 @@ function Advanced() {
               disabled={metric !== null}
               onChange={() => void changeOptions({ mode: one })}
             />
-            <span>{sentenceCase(one)}</span>
+            <span>{t(`mode.${one}`)}</span>
           </label>
         ))}
       </div>
       <p class="hint">
-        {metric
-          ? "A named metric compares with every full vector."
-          : mode === "exact"
-            ? "Compares with every vector in the catalogue."
-            : "Looks through compact codes first, then compares the best with care."}
+        {t(metric ? "filters.metric.hint" : mode === "exact" ? "filters.exact.hint" : "filters.fast.hint")}
       </p>
+      {grouped && (
+        <label class="check">
+          <input type="checkbox" checked={group} onChange={() => void changeOptions({ group: !group })} />
+          <span class="check-name">{t("filters.group")}</span>
+        </label>
+      )}
       {(owner.value || metric) && (
         <label class="metric">
-          <span>Metric</span>
+          <span>{t("filters.metric")}</span>
           <select
             value={metric ?? ""}
             onChange={(event) => void changeOptions({ metric: event.currentTarget.value || null })}
           >
-            <option value="">As indexed</option>
+            <option value="">{t("filters.metric.none")}</option>
             {METRICS.map((name) => (
               <option key={name}>{name}</option>
             ))}
@@ -220,6 +178,3 @@ function Advanced() {
     </details>
   );
 }
-
-const read = (text: string): number | null =>
-  text.trim() === "" || !Number.isFinite(Number(text)) ? null : Number(text);

@@ -1,8 +1,9 @@
 import { STAGES } from "../../endpoint/contract";
 import { owner } from "../../owner";
-import { answer, isBusy } from "../../state";
+import { answer, isBusy, query } from "../../state";
 import { formatCount, formatMilliseconds, formatPercent, sentenceCase } from "../../words/format";
 import { LABEL_MIN, labelName } from "../../words/labels";
+import { rich, t } from "../../words/messages";
 import { Bar } from "../elements/Bar";
 import { Icon } from "../elements/icons";
 
@@ -15,14 +16,15 @@ export function Insight() {
   const current = answer.value;
   if (!current) return isBusy.value ? <Expected /> : null;
   const { safety } = current;
-  // Of a picture with nothing in it nothing can be said.
-  const found = current.query.blank ? [] : (current.labels ?? []);
+  // Of a picture with nothing in it nothing can be said, nor of none.
+  const isSilent = current.query.blank || query.value?.kind === "words";
+  const found = isSilent ? [] : (current.labels ?? []);
   const labels = found.filter(({ probability }) => owner.value || probability >= LABEL_MIN);
   const named = labels.map((label) => ({ ...label, name: labelName(label.name) }));
-  const guess = !current.query.blank && current.guess && current.guess.probability >= GUESS_MIN ? current.guess : null;
+  const guess = !isSilent && current.guess && current.guess.probability >= GUESS_MIN ? current.guess : null;
   return (
-    <section class="panel insight" aria-label="About this search">
-      {(named.length > 0 || guess) && <h2 class="panel-title">What it seems to show</h2>}
+    <section class="panel insight" aria-label={t("insight.region")}>
+      {(named.length > 0 || guess) && <h2 class="panel-title">{t("insight.shows")}</h2>}
       {named.length > 0 && (
         <ul class="labels">
           {named.slice(0, LABELS_SHOWN).map(({ name, probability }) => (
@@ -36,8 +38,10 @@ export function Insight() {
       )}
       {guess && (
         <p class="guess">
-          {guess.probability >= 0.5 ? "Probably" : "Perhaps"} <strong>{sentenceCase(guess.collection)}</strong>
-          <span class="muted"> · {formatPercent(guess.probability)}, by its neighbours</span>
+          {rich(guess.probability >= 0.5 ? "insight.probably" : "insight.perhaps", {
+            name: <strong dir="auto">{sentenceCase(guess.collection)}</strong>,
+          })}
+          <span class="muted"> · {t("insight.neighbours", { percent: formatPercent(guess.probability) })}</span>
         </p>
       )}
       {safety && <Safety unsafe={safety.unsafe} probabilities={safety.probabilities} />}
@@ -48,9 +52,10 @@ export function Insight() {
 
 /** The panel before it has an answer, so that what is below it stays where it is. */
 function Expected() {
+  if (query.value?.kind === "words") return null;
   return (
     <section class="panel insight insight-expected" aria-hidden="true">
-      <h2 class="panel-title">What it seems to show</h2>
+      <h2 class="panel-title">{t("insight.shows")}</h2>
       <span class="line" />
       <span class="line line-short" />
       <span class="line" />
@@ -66,7 +71,7 @@ function Safety({ unsafe, probabilities }: { unsafe: boolean; probabilities: Rec
     <div class="safety">
       <Icon name={unsafe ? "alert" : "shield"} size={18} />
       <p>
-        {unsafe ? "Held back" : "Safe to show"}
+        {t(unsafe ? "insight.unsafe" : "insight.safe")}
         {owner.value && (
           <span class="muted"> · {sorted.map(([name, value]) => `${name} ${formatPercent(value)}`).join(", ")}</span>
         )}
@@ -74,6 +79,8 @@ function Safety({ unsafe, probabilities }: { unsafe: boolean; probabilities: Rec
     </div>
   );
 }
+
+const modeName = (mode: string): string => t(mode === "exact" ? "mode.exact" : "mode.fast");
 
 function Timing() {
   const current = answer.value;
@@ -85,8 +92,8 @@ function Timing() {
     <details class="timing">
       <summary>
         <span>
-          Answered in {formatMilliseconds(timing["total"] ?? sum)}
-          {(metric || mode !== "fast" || owner.value) && <span class="muted"> · {metric ?? mode}</span>}
+          {t("insight.answered", { time: formatMilliseconds(timing["total"] ?? sum) })}
+          {(metric || mode !== "fast" || owner.value) && <span class="muted"> · {metric ?? modeName(mode)}</span>}
         </span>
         <Icon name="chevron" size={18} />
       </summary>
@@ -100,17 +107,17 @@ function Timing() {
           <div key={name}>
             <dt>
               <span class={`key stage-${name}`} aria-hidden="true" />
-              {sentenceCase(name)}
+              {t(`stage.${name}`)}
             </dt>
             <dd>{formatMilliseconds(timing[name] ?? 0)}</dd>
           </div>
         ))}
         <div>
-          <dt>Chance that the catalogue has it</dt>
+          <dt>{t("insight.chance")}</dt>
           <dd>{formatPercent(current.confidence)}</dd>
         </div>
         <div>
-          <dt>Pictures searched</dt>
+          <dt>{t("insight.searched")}</dt>
           <dd>{formatCount(index.images)}</dd>
         </div>
       </dl>

@@ -4,8 +4,10 @@ import { boxBetween, describeBox, type Edge, isInside, moveBox, type Point, resi
 import { emptyMask, isEmpty, type Mask, paint, paintedShare } from "../../picture/mask";
 import { changeEdit } from "../../search";
 import { announcement, canEdit, type Edit, edit, isBusy, isEdited, phase, type Query } from "../../state";
+import { formatShare } from "../../words/format";
+import { type Key, t } from "../../words/messages";
 import { Icon } from "../elements/icons";
-import { BoxFrame, BrushCursor, Painted } from "./EditorOverlays";
+import { BoxFrame, BrushCursor, Painted, Regions } from "./EditorOverlays";
 
 type Tool = "box" | "paint";
 type Gesture =
@@ -22,20 +24,10 @@ const KEYS: Record<string, Point> = {
   ArrowDown: { x: 0, y: STEP },
 };
 const BRUSHES = [
-  { name: "Fine", radius: 0.025 },
-  { name: "Medium", radius: 0.05 },
-  { name: "Broad", radius: 0.1 },
-];
-const HINTS: Record<Tool, { hand: string; keys: string }> = {
-  box: {
-    hand: "Drag a box around what counts.",
-    keys: "Enter adds one, arrows move it, Shift and arrows resize it, Delete removes it.",
-  },
-  paint: {
-    hand: "Paint over what should not count.",
-    keys: "arrows move the brush, Space paints, Delete clears.",
-  },
-};
+  { name: "editor.fine", radius: 0.025 },
+  { name: "editor.medium", radius: 0.05 },
+  { name: "editor.broad", radius: 0.1 },
+] as const satisfies readonly { name: Key; radius: number }[];
 
 /** The query's picture, with a box to search within and a brush for what does not count. */
 export function PictureEditor({ query: current }: { query: Query }) {
@@ -72,17 +64,18 @@ export function PictureEditor({ query: current }: { query: Query }) {
     const before = past.at(-1);
     if (!before) return;
     setPast(past.slice(0, -1));
-    announcement.value = "Undone";
+    announcement.value = t("editor.undone");
     changeEdit(before);
   };
-  const clear = () => commit({ box: null, mask: null }, "The whole picture counts again");
+  const choose = (box: Box) => commit({ box }, describeBox(box));
+  const clear = () => commit({ box: null, mask: null }, t("editor.whole"));
 
   const at = (event: PointerEvent): Point => {
     const frame = surface.current?.getBoundingClientRect() ?? new DOMRect();
     return { x: (event.clientX - frame.left) / frame.width, y: (event.clientY - frame.top) / frame.height };
   };
   const press = (event: PointerEvent) => {
-    if (!editable || !tool || event.button !== 0) return;
+    if (!editable || !tool || event.button !== 0 || event.target instanceof HTMLButtonElement) return;
     const point = at(event);
     surface.current?.setPointerCapture(event.pointerId);
     const edge = (event.target as HTMLElement).dataset["edge"] as Edge | undefined;
@@ -113,15 +106,15 @@ export function PictureEditor({ query: current }: { query: Query }) {
     setDraft(null);
     if (!done || !draft) {
       // A click beside the box takes it away.
-      if (done?.kind === "draw" && edit.value.box) commit({ box: null }, "Box removed");
+      if (done?.kind === "draw" && edit.value.box) commit({ box: null }, t("editor.box.removed"));
       return;
     }
     if (done.kind === "paint") commit({ mask: draft.mask }, spokenMask(draft.mask));
-    else commit({ box: draft.box }, draft.box ? describeBox(draft.box) : "Box removed");
+    else commit({ box: draft.box }, draft.box ? describeBox(draft.box) : t("editor.box.removed"));
   };
 
   const key = (event: KeyboardEvent) => {
-    if (!editable || !tool) return;
+    if (!editable || !tool || event.target !== surface.current) return;
     if ((event.ctrlKey || event.metaKey) && event.key === "z") undo();
     else if (event.ctrlKey || event.metaKey || event.altKey) return;
     else if (tool === "box" ? !keyBox(event) : !keyPaint(event)) return;
@@ -133,7 +126,8 @@ export function PictureEditor({ query: current }: { query: Query }) {
     const set = (next: Box) => commit({ box: next }, describeBox(next));
     if (!box && (event.key === "Enter" || event.key === " ")) set([0.25, 0.25, 0.5, 0.5]);
     else if (box && step) set(event.shiftKey ? resizeBox(box, "se", step.x, step.y) : moveBox(box, step.x, step.y));
-    else if (box && (event.key === "Delete" || event.key === "Backspace")) commit({ box: null }, "Box removed");
+    else if (box && (event.key === "Delete" || event.key === "Backspace"))
+      commit({ box: null }, t("editor.box.removed"));
     else return false;
     return true;
   };
@@ -147,7 +141,7 @@ export function PictureEditor({ query: current }: { query: Query }) {
       const mask = paint(edit.value.mask ?? emptyMask(aspect), here, here, radius);
       setCursor(here);
       commit({ mask }, spokenMask(mask));
-    } else if (event.key === "Delete" || event.key === "Backspace") commit({ mask: null }, "Paint removed");
+    } else if (event.key === "Delete" || event.key === "Backspace") commit({ mask: null }, t("editor.paint.removed"));
     else return false;
     return true;
   };
@@ -165,9 +159,7 @@ export function PictureEditor({ query: current }: { query: Query }) {
         style={{ "--aspect": aspect }}
         role={editable ? "application" : undefined}
         tabIndex={editable && tool ? 0 : undefined}
-        aria-label={
-          editable ? `Your picture, ${tool === "paint" ? "painting out" : "searching within a box"}` : undefined
-        }
+        aria-label={editable ? t(tool === "paint" ? "editor.paint.label" : "editor.box.label") : undefined}
         aria-describedby={editable && tool ? "tool-hint" : undefined}
         data-testid="stage"
         onPointerDown={press}
@@ -179,7 +171,7 @@ export function PictureEditor({ query: current }: { query: Query }) {
       >
         <img
           src={src}
-          alt={name ? `Searched picture: ${name}` : "Searched picture"}
+          alt={name ? t("picture.searched.name", { name }) : t("picture.searched")}
           draggable={false}
           referrerpolicy="no-referrer"
           onLoad={(event) => setAspect(event.currentTarget.naturalWidth / event.currentTarget.naturalHeight || 1)}
@@ -188,6 +180,7 @@ export function PictureEditor({ query: current }: { query: Query }) {
         <Painted mask={shown.mask} aspect={aspect} />
         {shown.box && <BoxFrame box={shown.box} />}
         {tool === "paint" && editable && cursor && <BrushCursor at={cursor} radius={radius} aspect={aspect} />}
+        {editable && !shown.box && !gesture.current && <Regions query={current} onChoose={choose} />}
         {isBusy.value && <span class="scan" />}
       </div>
       {/* biome-ignore-end lint/a11y/noStaticElementInteractions lint/a11y/useAriaPropsSupportedByRole: it has the role where it acts */}
@@ -201,8 +194,8 @@ export function PictureEditor({ query: current }: { query: Query }) {
           />
           {tool === "paint" && <Brushes chosen={brush} onChoose={setBrush} />}
           <p class="hint" id="tool-hint">
-            {tool && HINTS[tool].hand}
-            {tool && <span class="hint-keys"> By keyboard: {HINTS[tool].keys}</span>}
+            {tool && t(`editor.${tool}.hint`)}
+            {tool && <span class="hint-keys"> {t(`editor.${tool}.keys`)}</span>}
           </p>
         </>
       )}
@@ -218,21 +211,21 @@ function Tools(props: {
 }) {
   const { tool, onPick, onUndo, onClear } = props;
   return (
-    <div class="tools" role="toolbar" aria-label="What counts in the picture">
+    <div class="tools" role="toolbar" aria-label={t("editor.tools")}>
       <button type="button" class="tool" aria-pressed={tool === "box"} onClick={() => onPick("box")}>
         <Icon name="box" />
-        <span>Box</span>
+        <span>{t("editor.box")}</span>
       </button>
       <button type="button" class="tool" aria-pressed={tool === "paint"} onClick={() => onPick("paint")}>
         <Icon name="brush" />
-        <span>Paint out</span>
+        <span>{t("editor.paint")}</span>
       </button>
       <span class="tools-space" />
-      <button type="button" class="tool" disabled={!onUndo} aria-label="Undo drawing" onClick={() => onUndo?.()}>
+      <button type="button" class="tool" disabled={!onUndo} aria-label={t("editor.undo")} onClick={() => onUndo?.()}>
         <Icon name="undo" />
       </button>
       <button type="button" class="tool" disabled={!onClear} onClick={() => onClear?.()}>
-        <span>Clear</span>
+        <span>{t("editor.clear")}</span>
       </button>
     </div>
   );
@@ -240,11 +233,11 @@ function Tools(props: {
 
 function Brushes({ chosen, onChoose }: { chosen: number; onChoose: (brush: number) => void }) {
   return (
-    <div class="brushes" role="radiogroup" aria-label="Brush">
+    <div class="brushes" role="radiogroup" aria-label={t("editor.brush")}>
       {BRUSHES.map(({ name }, index) => (
         <label key={name} class="brush">
           <input type="radio" name="brush" checked={index === chosen} onChange={() => onChoose(index)} />
-          <span>{name}</span>
+          <span>{t(name)}</span>
         </label>
       ))}
     </div>
@@ -253,17 +246,16 @@ function Brushes({ chosen, onChoose }: { chosen: number; onChoose: (brush: numbe
 
 /** Why a picture is not shown. */
 function reasonForBlank({ kind, picture }: Query): string {
-  if (kind === "vector")
-    return "Searched by a link. The picture is not in it, so copies cannot be told from look-alikes.";
+  if (kind === "vector") return t("picture.byLink");
   if (phase.value === "failed") return picture.name;
-  if (kind === "item") return "The picture is not available";
-  if (kind === "url") return "The picture cannot be shown here; it is searched all the same";
+  if (kind === "item") return t("picture.gone");
+  if (kind === "url") return t("picture.unseen");
   const format = /\.(heic|heif|avif|tiff?)$/i.exec(picture.name)?.[1]?.toUpperCase();
-  return `This browser cannot show ${format ? `${format} pictures` : "this picture"}; it is searched all the same`;
+  return format ? t("picture.unshown.format", { format }) : t("picture.unshown");
 }
 
 function spokenMask(mask: Mask | null): string {
   return mask && !isEmpty(mask)
-    ? `${Math.round(paintedShare(mask) * 100)} % of the picture is painted out`
-    : "Nothing painted out";
+    ? t("editor.painted", { share: formatShare(paintedShare(mask), undefined, 0) })
+    : t("editor.painted.none");
 }

@@ -1,31 +1,39 @@
 import { useState } from "preact/hooks";
-import type { Match, Verdict } from "../../endpoint/contract";
+import { LIKE, UNLIKE } from "../../address/link";
+import type { Highlight, Match, Verdict } from "../../endpoint/contract";
 import { rejectMatch } from "../../endpoint/feedback";
-import { searchItem } from "../../search";
-import { answer, can, canEdit, query, subject } from "../../state";
-import { formatClock, formatPercent, hostOf, safeLink } from "../../words/format";
+import { searchItem, toggleExample } from "../../search";
+import { answer, askedAs, can, canEdit, options, query, subject } from "../../state";
+import { fieldName } from "../../words/filters";
+import { formatClock, formatDecimal, formatPercent, hostOf, safeLink } from "../../words/format";
+import { type Key, t } from "../../words/messages";
 import { kinship, likelihood } from "../../words/sureness";
 import { Bar } from "../elements/Bar";
 import { Icon } from "../elements/icons";
+import { Menu, MenuButton } from "../elements/Menu";
 import { Thumb } from "../elements/Thumb";
-import { Credit, Facts, Places } from "./ItemFacts";
+import { Compare } from "./Compare";
+import { Credit, Facts, Others } from "./ItemFacts";
 import { Why } from "./Why";
 
 /** `similar` goes without saying. */
-const VERDICTS: Partial<Record<Verdict, { text: string; title: string }>> = {
-  exact: { text: "Same picture", title: "The same picture, perhaps resized or saved anew" },
-  edited: { text: "Edited copy", title: "The same picture, cropped, recoloured or otherwise changed" },
+const VERDICTS: Partial<Record<Verdict, { text: Key; title: Key }>> = {
+  exact: { text: "card.exact", title: "card.exact.title" },
+  edited: { text: "card.edited", title: "card.edited.title" },
 };
 
 /** One result. `credited`: whose picture it is stands elsewhere already. */
 export function Card({ match, credited }: { match: Match; credited: boolean }) {
-  const { item, verdict } = match;
-  const title = item.title || "Untitled item";
+  const { item, verdict, highlights = [], places = [], product = [] } = match;
+  const title = item.title || t("card.untitled");
   const page = safeLink(item.page_url);
   const seconds = item.extra?.["seconds"];
   const at = seconds ? formatClock(Number(seconds)) : null;
   const picture = <Thumb src={item.image_url} alt={title} />;
   const said = VERDICTS[verdict];
+  const inTitle = highlights.find(({ field }) => field === "title");
+  const shown = inTitle && inTitle.text === item.title ? <Marked {...inTitle} /> : title;
+  const elsewhere = highlights.find(({ field }) => field !== "title");
   return (
     <article class="card" aria-label={title} data-verdict={verdict}>
       {/* biome-ignore-start lint/a11y/useAnchorContent: the title below is the same link, for everybody */}
@@ -38,8 +46,8 @@ export function Card({ match, credited }: { match: Match; credited: boolean }) {
           picture
         )}
         {said && (
-          <span class={`verdict verdict-${verdict}`} title={said.title}>
-            {said.text}
+          <span class={`verdict verdict-${verdict}`} title={t(said.title)}>
+            {t(said.text)}
           </span>
         )}
         {at && <span class="moment">{at}</span>}
@@ -48,98 +56,140 @@ export function Card({ match, credited }: { match: Match; credited: boolean }) {
       <div class="card-text">
         <h3 title={title} dir="auto">
           {page ? (
-            <a
-              href={page}
-              target="_blank"
-              rel="noopener noreferrer"
-              title={`${title}\nOpen on ${hostOf(page)}${at ? ` at ${at}` : ""}`}
-            >
-              {title}
+            <a href={page} target="_blank" rel="noopener noreferrer" title={`${title}\n${opensOn(page, at)}`}>
+              {shown}
               <Icon name="out" size={16} />
             </a>
           ) : (
-            title
+            shown
           )}
         </h3>
         <Facts item={item} />
+        {elsewhere && <Found highlight={elsewhere} />}
         {!credited && <Credit item={item} />}
         <Sureness match={match} />
-        <Places match={match} />
+        {places.length > 1 && <Others title={t("card.places", { count: places.length })} places={places} />}
+        {product.length > 0 && (
+          <Others title={t("card.product", { count: product.length })} places={product} pictures />
+        )}
       </div>
       <Actions match={match} title={title} />
     </article>
   );
 }
 
+const opensOn = (page: string, time: string | null): string =>
+  time ? t("card.open.at", { host: hostOf(page), time }) : t("card.open", { host: hostOf(page) });
+
+/** The words that were asked for, where they stand in an item besides its title. */
+function Found({ highlight }: { highlight: Highlight }) {
+  const { field } = highlight;
+  return (
+    <p class="found" dir="auto" title={FIELDS[field] ? t(FIELDS[field]) : fieldName(field)}>
+      <Marked {...highlight} />
+    </p>
+  );
+}
+
+const FIELDS: Readonly<Record<string, Key>> = {
+  description: "field.description",
+  collection: "filters.collection",
+  brand: "field.brand",
+  labels: "filters.label",
+};
+
+/** A text with the words that met. Its spans count characters, of which JavaScript's strings may need two each. */
+function Marked({ text, spans }: Highlight) {
+  const signs = [...text];
+  const between = (from: number, to?: number) => signs.slice(from, to).join("");
+  return (
+    <>
+      {spans.map(([start, end], index) => (
+        <>
+          {between(spans[index - 1]?.[1] ?? 0, start)}
+          <mark>{between(start, end)}</mark>
+        </>
+      ))}
+      {between(spans.at(-1)?.[1] ?? 0)}
+    </>
+  );
+}
+
 /** How near it is, and in words how sure that makes of it, where words would not mislead. */
 function Sureness({ match: { confidence, similarity } }: { match: Match }) {
   const current = answer.value;
-  if (!current) return null;
-  const ofItem = query.value?.kind === "item";
+  if (!current || typeof similarity !== "number") return null;
+  const asked = askedAs.value;
   // Where the answer as a whole is unsure, its band says so once for all.
-  const numbered = !ofItem && !current.no_confident_match && !current.query.blank;
-  const words = ofItem ? kinship(confidence, current) : numbered ? likelihood(confidence) : "";
+  const numbered = asked === "picture" && !current.no_confident_match && !current.query.blank;
+  const words = asked === "item" ? kinship(confidence, current) : numbered ? likelihood(confidence) : "";
   return (
     <div class="sureness">
       {words && (
-        <p title={numbered ? "Probability that this is what you look for" : undefined}>
+        <p title={numbered ? t("card.probability") : undefined}>
           <span>{words}</span>
           {numbered && <span>{formatPercent(confidence)}</span>}
         </p>
       )}
       <Bar value={numbered ? confidence : Math.max(similarity, 0)} />
-      <p class="muted" title="Likeness to your picture; 1 is the same">
-        <span>Similarity</span> <span>{similarity.toFixed(3)}</span>
+      <p class="muted" title={t("card.similarity.title")}>
+        <span>{t("card.similarity")}</span> <span>{formatDecimal(similarity, 3)}</span>
       </p>
     </div>
   );
 }
 
 function Actions({ match, title }: { match: Match; title: string }) {
-  const [asking, setAsking] = useState(false);
-  const comparable = can("explain") && (canEdit.value || query.value?.kind === "item");
+  const [dialog, setDialog] = useState<"why" | "compare" | null>(null);
+  const { item } = match;
+  const close = () => setDialog(null);
+  const hasPicture = canEdit.value || query.value?.kind === "item";
   const reject = (event: { currentTarget: HTMLElement }) => {
     // The card goes and takes the focus with it, so that moves on first.
     const card = event.currentTarget.closest("li");
     const next = card?.nextElementSibling ?? card?.previousElementSibling;
     next?.querySelector<HTMLElement>(".reject")?.focus({ preventScroll: true });
-    rejectMatch(match.item);
+    rejectMatch(item);
   };
+  const example = (weight: number) => ({
+    pressed: options.value.examples.some((one) => one.item === item.id && one.weight === weight),
+    onClick: () => void toggleExample(item, weight),
+  });
   return (
     <div class="card-actions">
       <button
         type="button"
         class="text-button"
-        aria-label={`More like this: ${title}`}
-        onClick={() => void searchItem(match.item)}
+        aria-label={t("card.more.name", { name: title })}
+        onClick={() => void searchItem(item)}
       >
         <Icon name="similar" size={18} />
-        <span>More like this</span>
+        <span>{t("card.more")}</span>
       </button>
       <span class="tools-space" />
-      {comparable && (
-        <button
-          type="button"
-          class="icon-button"
-          aria-label={`Why ${title} matched`}
-          title="Why it matched"
-          onClick={() => setAsking(true)}
-        >
-          <Icon name="why" size={18} />
-        </button>
-      )}
+      <Menu label={t("card.menu", { name: title })} title={t("card.menu.title")}>
+        <MenuButton icon="plus" text={t("card.like")} {...example(LIKE)} />
+        <MenuButton icon="minus" text={t("card.unlike")} {...example(UNLIKE)} />
+        {hasPicture && can("explain") && (
+          <MenuButton icon="compare" text={t("card.compare")} onClick={() => setDialog("compare")} />
+        )}
+        {hasPicture && can("explain") && (
+          <MenuButton icon="why" text={t("card.why")} onClick={() => setDialog("why")} />
+        )}
+      </Menu>
       {can("feedback") && subject.value && (
         <button
           type="button"
           class="icon-button reject"
-          aria-label={`${title} is not a match`}
-          title="Not a match"
+          aria-label={t("card.reject.name", { name: title })}
+          title={t("card.reject")}
           onClick={reject}
         >
           <Icon name="reject" size={18} />
         </button>
       )}
-      {asking && <Why match={match} onClose={() => setAsking(false)} />}
+      {dialog === "why" && <Why match={match} onClose={close} />}
+      {dialog === "compare" && <Compare match={match} onClose={close} />}
     </div>
   );
 }

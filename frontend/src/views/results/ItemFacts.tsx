@@ -1,7 +1,9 @@
-import type { Item, Match } from "../../endpoint/contract";
+import type { Item, Place } from "../../endpoint/contract";
 import { formatCountry, formatPrice, hostOf, safeLink, sentenceCase } from "../../words/format";
+import { t } from "../../words/messages";
 import { Icon } from "../elements/icons";
 import { MaybeLink } from "../elements/Notes";
+import { Thumb } from "../elements/Thumb";
 
 const IN_STOCK = /^(https?:\/\/schema\.org\/)?in[ _]?stock$/i;
 
@@ -18,7 +20,7 @@ export function Facts({ item }: { item: Item }) {
           <strong>{formatPrice(price, currency)}</strong>
           {regular && (
             <s class="muted">
-              <span class="visually-hidden">instead of </span>
+              <span class="visually-hidden">{t("card.insteadOf")} </span>
               {regular}
             </s>
           )}
@@ -54,13 +56,20 @@ export function sharedCredit(items: readonly Item[]): Item | null {
   return rest.every((item) => credit(item) === credit(first)) ? first : null;
 }
 
-/** Where else the same picture stands. */
-export function Places({ match: { places = [] } }: { match: Match }) {
-  if (places.length < 2) return null;
+/** Other items behind one result: where else the same picture stands, or the rest of its product with its pictures. */
+export function Others({
+  title,
+  places,
+  pictures = false,
+}: {
+  title: string;
+  places: readonly Place[];
+  pictures?: boolean;
+}) {
   return (
     <details class="places">
       <summary>
-        <span>{places.length} places</span>
+        <span>{title}</span>
         <Icon name="chevron" size={16} />
       </summary>
       <ul>
@@ -68,8 +77,13 @@ export function Places({ match: { places = [] } }: { match: Match }) {
           const page = safeLink(place.page_url);
           return (
             <li key={place.item}>
+              {pictures && (
+                <span class="place-picture">
+                  <Thumb src={place.image_url ?? ""} alt="" />
+                </span>
+              )}
               <span class="place-name" dir="auto">
-                <MaybeLink href={page}>{place.title || (page && hostOf(page)) || "Untitled item"}</MaybeLink>
+                <MaybeLink href={page}>{place.title || (page && hostOf(page)) || t("card.untitled")}</MaybeLink>
               </span>
               {typeof place.price === "number" && (
                 <span class="place-price">{formatPrice(place.price, place.currency)}</span>

@@ -1,22 +1,28 @@
 import type { SearchAnswer } from "../../endpoint/contract";
-import { askedAs, query, subject, toast } from "../../state";
+import { askedAs, options, query, subject, toast } from "../../state";
+import { t } from "../../words/messages";
 import { type Band, bandOf } from "../../words/sureness";
 import { Icon } from "../elements/icons";
 
 /** How sure the answer is and what would help, above the matches and never in their place. */
 export function SurenessBand({ current }: { current: SearchAnswer }) {
-  const band = bandOf(current, askedAs.value);
+  const band = bandOf(current, askedAs.value, options.value.sort !== "likeness");
   return (
     <header class="band" data-level={band.level}>
-      <Marks level={band.level} />
+      {band.level !== null && <Marks level={band.level} />}
       <div class="band-words">
         <h2>{band.title}</h2>
         <p>{band.advice}</p>
       </div>
-      {subject.value && (
-        <button type="button" class="button button-quiet" aria-label="Copy link" onClick={() => void copyLink()}>
+      {(subject.value || query.value?.kind === "words") && (
+        <button
+          type="button"
+          class="button button-quiet"
+          aria-label={t("results.copy")}
+          onClick={() => void copyLink()}
+        >
           <Icon name="link" />
-          <span>Copy link</span>
+          <span>{t("results.copy")}</span>
         </button>
       )}
     </header>
@@ -24,7 +30,7 @@ export function SurenessBand({ current }: { current: SearchAnswer }) {
 }
 
 /** Three marks, as many filled as the words are sure. */
-function Marks({ level }: { level: Band["level"] }) {
+function Marks({ level }: { level: NonNullable<Band["level"]> }) {
   return (
     <span class="band-marks" aria-hidden="true">
       {[1, 2, 3].map((mark) => (
@@ -35,11 +41,10 @@ function Marks({ level }: { level: Band["level"] }) {
 }
 
 async function copyLink(): Promise<void> {
-  const held = query.value?.kind === "item" ? "" : " It holds the picture's vector, not the picture.";
   try {
     await navigator.clipboard.writeText(location.href);
-    toast.value = { text: `Link copied.${held}` };
+    toast.value = { text: t(subject.value && "vector" in subject.value ? "results.copied.vector" : "results.copied") };
   } catch {
-    toast.value = { text: "The browser did not allow copying. The link is in the address bar." };
+    toast.value = { text: t("results.notCopied") };
   }
 }

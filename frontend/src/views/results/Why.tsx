@@ -4,6 +4,7 @@ import type { Match } from "../../endpoint/contract";
 import { requestNow } from "../../search";
 import { api, pictureAddress, query } from "../../state";
 import { formatPercent } from "../../words/format";
+import { t } from "../../words/messages";
 import { likelihood } from "../../words/sureness";
 import { Dialog } from "../elements/Dialog";
 
@@ -23,7 +24,7 @@ export function Why({ match, onClose }: { match: Match; onClose: () => void }) {
     return () => controller.abort();
   }, [match.item.id]);
   return (
-    <Dialog title="Why it matched" wide onClose={onClose}>
+    <Dialog title={t("why.title")} wide onClose={onClose}>
       {error ? (
         <p class="dialog-text" role="alert">
           {error}
@@ -31,22 +32,22 @@ export function Why({ match, onClose }: { match: Match; onClose: () => void }) {
       ) : (
         <>
           <div class="pair">
-            <Heated caption="Your picture" src={query.value?.picture.src ?? ""} heat={found?.query} />
+            <Heated caption={t("page.query")} src={query.value?.picture.src ?? ""} heat={found?.query} />
             <Heated
-              caption={match.item.title || "The match"}
+              caption={match.item.title || t("why.match")}
               src={pictureAddress(match.item.image_url)}
               heat={found?.item}
             />
           </div>
           <p class="heat-key" aria-hidden="true">
-            <span>adds little</span>
+            <span>{t("why.little")}</span>
             <span class="heat-scale" />
-            <span>adds much</span>
+            <span>{t("why.much")}</span>
           </p>
           <p class="dialog-text muted" role="status">
             {found
-              ? `The warmer a part, the more it adds to the likeness. ${likelihood(match.confidence)} what you look for (${formatPercent(match.confidence)}).`
-              : "Comparing the two…"}
+              ? t("why.text", { words: likelihood(match.confidence), percent: formatPercent(match.confidence) })
+              : t("why.comparing")}
           </p>
         </>
       )}

@@ -1,50 +1,111 @@
-import { connect, EXAMPLES, searchItem } from "../../search";
-import { config, examples, offline, stats } from "../../state";
-import { formatCount } from "../../words/format";
+import { useState } from "preact/hooks";
+import { forget, type Recent, recent } from "../../recent";
+import { browse, connect, EXAMPLES, searchItem } from "../../search";
+import { announcement, config, examples, facets, offline, stats } from "../../state";
+import { formatCount, sentenceCase } from "../../words/format";
+import { rich, t } from "../../words/messages";
+import { Ask } from "../ask/Ask";
 import { Icon } from "../elements/icons";
 import { ProblemCard } from "../elements/Notice";
 import { Thumb } from "../elements/Thumb";
-import { Intake } from "./Intake";
+
+const COLLECTIONS_SHOWN = 12;
 
 /** The page before anything is searched for. */
 export function Start() {
   const count = stats.value?.images;
-  const paste = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘ V" : "Ctrl V";
+  const keys = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘ V" : "Ctrl V";
   return (
     <div class="start">
-      <h1>Search by picture</h1>
-      <p class="lead">
-        {config.value.tagline ??
-          `Show a photo and see what is most like it${count ? ` among ${formatCount(count)} pictures` : ""}, how sure that is, and where to find it.`}
-      </p>
+      <h1>{t("start.title")}</h1>
+      <p class="lead">{config.value.tagline ?? (count ? t("start.lead.count", { count }) : t("start.lead"))}</p>
       {offline.value ? (
         <ProblemCard problem={offline.value} onRetry={connect} />
       ) : (
         <>
           <div class="drop-card">
-            <span class="drop-sign">
-              <Icon name="picture" size={34} />
-            </span>
-            <p class="drop-title">
-              <span class="with-mouse">Drop a picture anywhere</span>
-              <span class="with-finger">Show a picture</span>
-            </p>
-            <p class="drop-sub with-mouse">
-              or paste one with <kbd>{paste}</kbd>
-            </p>
-            <Intake />
+            <Ask />
+            <p class="drop-sub with-mouse">{rich("start.drop", { keys: <kbd>{keys}</kbd> })}</p>
             <p class="drop-note">
               <Icon name="shield" size={16} />
-              <span>Scaled down in your browser, and forgotten after the answer.</span>
+              <span>{t("start.private")}</span>
             </p>
           </div>
+          <Lately />
           <Examples />
-          {stats.value?.images === 0 && (
-            <p class="lead">The catalogue is empty so far. Once something is indexed, it can be found here.</p>
-          )}
+          <Collections />
+          {stats.value?.images === 0 && <p class="lead">{t("start.empty")}</p>}
         </>
       )}
     </div>
+  );
+}
+
+/** What this browser has searched for. */
+function Lately() {
+  if (recent.value.length === 0) return null;
+  const drop = (which: Recent | null) => {
+    forget(which);
+    announcement.value = t("start.recent.deleted");
+  };
+  return (
+    <section class="lately" aria-labelledby="lately-title">
+      <h2 id="lately-title">{t("start.recent")}</h2>
+      <ul>
+        {recent.value.map((one) => (
+          <li key={one.link} class="lately-one">
+            <a href={`#${one.link}`} dir="auto">
+              {one.picture ? <Thumb src={one.picture} alt="" /> : <Icon name="search" size={18} />}
+              <span>{one.name}</span>
+            </a>
+            <button
+              type="button"
+              class="icon-button"
+              aria-label={t("start.recent.delete", { name: one.name })}
+              onClick={() => drop(one)}
+            >
+              <Icon name="close" size={16} />
+            </button>
+          </li>
+        ))}
+      </ul>
+      <p class="lately-foot">
+        <span>{t("start.recent.kept")}</span>
+        <button type="button" class="text-button" onClick={() => drop(null)}>
+          {t("start.recent.clear")}
+        </button>
+      </p>
+    </section>
+  );
+}
+
+/** What there is, for those who do not know yet what to ask for. */
+function Collections() {
+  const [all, setAll] = useState(false);
+  const found = facets.value?.collection ?? [];
+  if (found.length < 2) return null;
+  return (
+    <section class="collections" aria-labelledby="collections-title">
+      <h2 id="collections-title">{t("start.collections")}</h2>
+      <ul>
+        {(all ? found : found.slice(0, COLLECTIONS_SHOWN)).map(({ value, count }) => (
+          <li key={value}>
+            <button type="button" class="chip" onClick={() => void browse(value)}>
+              <span dir="auto">{sentenceCase(value)}</span>
+              <span class="muted" aria-hidden="true">
+                {formatCount(count)}
+              </span>
+              <span class="visually-hidden">, {t("start.items", { count })}</span>
+            </button>
+          </li>
+        ))}
+      </ul>
+      {found.length > COLLECTIONS_SHOWN && (
+        <button type="button" class="text-button" aria-expanded={all} onClick={() => setAll(!all)}>
+          {all ? t("filters.fewer") : t("filters.all", { count: found.length })}
+        </button>
+      )}
+    </section>
   );
 }
 
@@ -53,13 +114,13 @@ function Examples() {
   if (items.length === 0) return null;
   return (
     <section class="examples" aria-labelledby="examples-title">
-      <h2 id="examples-title">Or start from one of these</h2>
+      <h2 id="examples-title">{t("start.examples")}</h2>
       <ul>
         {items.map((item, index) => (
           <li key={item?.id ?? index}>
             {item ? (
               <button type="button" class="example" onClick={() => void searchItem(item)}>
-                <Thumb src={item.image_url} alt={item.title || "Untitled item"} eager />
+                <Thumb src={item.image_url} alt={item.title || t("card.untitled")} eager />
               </button>
             ) : (
               <span class="example-expected" />

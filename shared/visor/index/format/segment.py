@@ -7,6 +7,7 @@ of `BLOCK_ROWS` rows, so that a merge can check what it streams.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from visor.errors import CorruptObject
 from visor.index.format.container import (
     Array,
     Container,
@@ -114,7 +116,11 @@ class Segment(RowBlock):
     def words(self) -> SegmentWords | None:
         """What the segment says in words, opened when it is first asked for; None if it cannot be."""
         about = self.container.about.get("words")
-        return None if about is None else SegmentWords.open(self.container.array("words"), about)
+        if about is None:
+            return None
+        with contextlib.suppress(CorruptObject):
+            return SegmentWords.open(self.container.array("words"), about)
+        return SegmentWords(None, tuple(about["languages"]))
 
     def _cold(self, name: str) -> Array:
         """A tensor behind the full vectors, read from the object now; all but the looks at once, and once."""

@@ -186,7 +186,8 @@ class Searcher:
         """The k nearest different pictures that pass the filters, as many as there are; or the next k of a listing.
 
         Args:
-            vector: (d,) full vector of the index's model; its length does not matter. None: by `text` alone.
+            vector: (d,) full vector of the index's model; its length does not matter. None: by `text` alone, or
+                without one all that passes.
             k: At least 1.
             mode: `fast` or `exact`, two ways through one similarity space.
             metric: A SciPy metric on the full vectors; overrides `mode`.
@@ -216,8 +217,8 @@ class Searcher:
         listing = partial(
             Listing.of,
             snapshot.blocks,
-            allowed,
-            order,
+            allowed=allowed,
+            order=order,
             likeness=ask.likeness,
             cosine=replace(ask, metric=None, fusion=None, text=None).likeness if ask.is_mixed else None,
             leave_out=leave_out,
@@ -226,13 +227,14 @@ class Searcher:
         nearest: tuple[Candidates, Array] | None = None
         total: int | None = None
         most = ask.depth + len(leave_out)
-        if order.is_plain and not (ask.is_mixed and order.similarity_min is not None):
+        is_everything = vector is None and text is None
+        if order.is_plain and not is_everything and not (ask.is_mixed and order.similarity_min is not None):
             if vector is not None:
                 total = _total(snapshot, allowed, leave_out, order.by_product, is_all=filters == Filters())
             page, nearest, total, most = self._first_page(ask, allowed, k, order, leave_out, total)
-        is_listed = nearest is None
+        is_listed, say_as_much = nearest is None, 1
         if nearest is None:
-            if vector is None:
+            if vector is None and not is_everything:
                 listing.keywords["allowed"] = ask.said.masks(snapshot.blocks, allowed)
             way, listed = "exact" if way == "fast" else way, listing()
             page = listed.page(k, order.after or Cursor(snapshot.generation), order.variety)
@@ -243,6 +245,8 @@ class Searcher:
             wanted = np.unique(products[products > 0])
             hits = with_products(hits, products, listing(only=lambda live: np.isin(live.products, wanted)).in_order)
         if ask.text is not None:
+            if vector is not None:
+                say_as_much = ask.said.most
             hits = tuple(replace(hit, text_score=score) for hit, score in zip(hits, ask.text_scores(hits), strict=True))
         if vector is None:
             hits = tuple(replace(hit, similarity=math.nan) for hit in hits)
@@ -257,7 +261,7 @@ class Searcher:
         shown, vectors = nearest
         rows = shown.take(slice(NEAREST)).block_rows()
         around = NearestRows(snapshot, ask.query, ask.unnormalised, rows, vectors[:NEAREST], shown.similarities)
-        return Hits(hits, way, metric, notice, around, asked, cursor, is_listed, total)
+        return Hits(hits, way, metric, notice, around, asked, cursor, is_listed, total, say_as_much)
 
     def _first_page(
         self,

@@ -1,5 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { searchOffered } from "../../search";
+import { type Key, t } from "../../words/messages";
 import { Dialog } from "../elements/Dialog";
 import { Icon } from "../elements/icons";
 
@@ -12,7 +13,7 @@ export const hasLiveCamera = (): boolean => window.isSecureContext && Boolean(na
 
 export function CameraDialog({ onClose }: { onClose: () => void }) {
   const video = useRef<HTMLVideoElement>(null);
-  const [error, setError] = useState("");
+  const [error, setError] = useState<Key | null>(null);
   const [ready, setReady] = useState(false);
   useEffect(() => {
     let stream: MediaStream | null = null;
@@ -39,14 +40,14 @@ export function CameraDialog({ onClose }: { onClose: () => void }) {
     canvas.toBlob((blob) => {
       if (!blob) return;
       onClose();
-      void searchOffered({ file: blob, name: "Photo" });
+      void searchOffered({ file: blob, name: t("picture.photo") });
     }, "image/png");
   };
   return (
-    <Dialog title="Take a photo" onClose={onClose}>
+    <Dialog title={t("camera.title")} onClose={onClose}>
       {error ? (
         <p class="dialog-text" role="alert">
-          {error}
+          {t(error)}
         </p>
       ) : (
         <div class="camera">
@@ -55,12 +56,12 @@ export function CameraDialog({ onClose }: { onClose: () => void }) {
             autoPlay
             playsInline
             muted
-            aria-label="What the camera sees"
+            aria-label={t("camera.sees")}
             onLoadedMetadata={() => setReady(true)}
           />
           <button type="button" class="button button-primary" disabled={!ready} onClick={shoot}>
             <Icon name="camera" />
-            <span>Search with this photo</span>
+            <span>{t("camera.search")}</span>
           </button>
         </div>
       )}
@@ -68,9 +69,7 @@ export function CameraDialog({ onClose }: { onClose: () => void }) {
   );
 }
 
-function sentenceFor(name: string): string {
-  if (name === "NotAllowedError")
-    return "The browser does not let this page use the camera. Allow it in the address bar.";
-  if (name === "NotFoundError") return "This device has no camera. Choose a picture instead.";
-  return "The camera cannot be opened: another program may be using it.";
+function sentenceFor(name: string): Key {
+  if (name === "NotAllowedError") return "camera.denied";
+  return name === "NotFoundError" ? "camera.none" : "camera.busy";
 }

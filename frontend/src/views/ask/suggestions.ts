@@ -1,0 +1,58 @@
+import { useEffect, useState } from "preact/hooks";
+import { announcement, api } from "../../state";
+import { t } from "../../words/messages";
+
+/** Typing faster than this asks for nothing. */
+const PAUSE_MS = 120;
+const SHOWN = 6;
+
+/** What is typed, gone on with a word of the catalogue in place of its last one. */
+export const goOn = (typed: string, word: string): string =>
+  word.toLowerCase().startsWith(typed.toLowerCase()) ? word : typed.replace(/\S*$/, word);
+
+/** Texts that go on with what is typed, and which of them the arrow keys are on. `asked`: what is searched for already. */
+export function useSuggestions(text: string, asked: string) {
+  const [texts, setTexts] = useState<readonly string[]>([]);
+  const [at, setAt] = useState(-1);
+  const [isOpen, setOpen] = useState(false);
+  useEffect(() => {
+    setAt(-1);
+    const typed = text.trim();
+    if (!isOpen || !typed || typed === asked) return setTexts([]);
+    const controller = new AbortController();
+    const ask = async () => {
+      try {
+        const { words } = await api.value.suggest(typed, controller.signal);
+        const found = [...new Set(words.map((word) => goOn(typed, word)))].filter((one) => one !== typed);
+        setTexts(found.slice(0, SHOWN));
+        if (found.length > 0) announcement.value = t("ask.suggested", { count: Math.min(found.length, SHOWN) });
+      } catch {
+        // Suggestions are a courtesy.
+      }
+    };
+    const timer = setTimeout(() => void ask(), PAUSE_MS);
+    return () => {
+      clearTimeout(timer);
+      controller.abort();
+    };
+  }, [text, asked, isOpen]);
+  const close = () => setOpen(false);
+  const shown = isOpen ? texts : [];
+  return {
+    texts: shown,
+    at,
+    /** The text that the arrow keys are on. */
+    chosen: shown[at] ?? null,
+    open: () => setOpen(true),
+    close,
+    /** Whether a key was for the suggestions. */
+    key: (name: string): boolean => {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[name];
+      if (shown.length === 0 || (!step && name !== "Escape")) return false;
+      // One place more than there are texts: the one where the typed text stands again.
+      if (step) setAt(((at + 1 + step + shown.length + 1) % (shown.length + 1)) - 1);
+      else close();
+      return true;
+    },
+  };
+}

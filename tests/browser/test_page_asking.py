@@ -1,0 +1,359 @@
+"""Asking on the page: words, order, filters, examples, products and more of them, against the real endpoint."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.browser.page_driver import PHONE, drop_picture, search_by, settled, titles
+
+from visor.demo.catalogue import DemoCatalogue, Product
+
+DEVICES = pytest.mark.parametrize("device", [{}, PHONE], ids=["desktop", "phone"])
+
+
+def ask(page: Any, words: str) -> None:
+    """Type words into the field and search for them."""
+    page.get_by_role("combobox", name="Words, or the address").fill(words)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".chips")
+    settled(page)
+
+
+def open_filters(page: Any) -> None:
+    page.evaluate("() => document.querySelector('.filters').open = true")
+
+
+def choose_order(page: Any, order: str) -> None:
+    """Take another order, above the results or, on a phone, among the filters."""
+    open_filters(page)
+    page.get_by_label("Order").locator("visible=true").select_option(label=order)
+
+
+def card_menu(page: Any, number: int, action: str) -> None:
+    """Choose something from the menu of a result."""
+    page.get_by_role("button", name="More to do with").nth(number).click()
+    page.get_by_role("button", name=action).locator("visible=true").click()
+
+
+@DEVICES
+def test_words_are_searched_alone(new_page: Any, product: Product, device: dict[str, Any]) -> None:
+    page = new_page(**device)
+    with search_by(page) as asked:
+        ask(page, product.title.lower())
+    assert asked.request["text"] == product.title.lower()
+    assert not {"image", "url", "vector", "item"} & asked.request.keys()
+    assert titles(page)[0] == product.title
+    assert page.locator(".card mark").first.inner_text().lower() in product.title.lower()
+    assert page.get_by_role("heading", name="What is described like that").is_visible()
+    assert page.locator(".sureness").count() == 0
+    assert f"text={product.title.lower().replace(' ', '+')}" in page.url
+    other = new_page(page.url)
+    other.wait_for_selector(".card[data-verdict]")
+    assert titles(other) == titles(page)
+    assert other.get_by_role("combobox", name="Words").input_value() == product.title.lower()
+
+
+def test_a_typing_error_is_forgiven(new_page: Any, demo_catalogue: DemoCatalogue) -> None:
+    word = next(one.title for one in demo_catalogue.products if re.fullmatch(r"[A-Z][a-z]{6,}", one.title))
+    page = new_page()
+    ask(page, word[:2] + word[3] + word[2] + word[4:])
+    assert word in titles(page)[:3]
+
+
+def test_suggestions_go_on_with_what_is_typed(new_page: Any, product: Product) -> None:
+    page = new_page()
+    field = page.get_by_role("combobox", name="Words")
+    field.press_sequentially(product.title[:3].lower())
+    options = page.get_by_role("listbox", name="Suggestions").get_by_role("option")
+    options.first.wait_for()
+    assert field.get_attribute("aria-expanded") == "true"
+    page.keyboard.press("ArrowDown")
+    chosen = field.get_attribute("aria-activedescendant")
+    assert page.locator(f"[id='{chosen}']").get_attribute("aria-selected") == "true"
+    assert field.input_value().startswith(product.title[:3].lower())
+    page.keyboard.press("Escape")
+    assert options.count() == 0
+    field.press_sequentially(product.title[3].lower())
+    options.first.wait_for()
+    words = options.first.inner_text()
+    with search_by(page) as asked:
+        options.first.click()
+    assert asked.request["text"] == words
+
+
+def test_words_join_a_picture_and_go_again(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    with search_by(page) as asked:
+        ask(page, "animal")
+    assert asked.request["text"] == "animal"
+    assert asked.request["handle"], "the server has seen the picture"
+    chips = page.get_by_role("list", name="What is asked for").get_by_role("button")
+    assert chips.all_inner_texts() == ["Your picture", "“animal”"]
+    with search_by(page) as asked:
+        chips.filter(has_text="animal").click()
+    assert "text" not in asked.request
+    with search_by(page) as asked:
+        ask(page, "animal")
+    with search_by(page) as asked:
+        chips.filter(has_text="Your picture").click()
+    assert asked.request.keys() >= {"text"}
+    assert not page.get_by_test_id("stage").is_visible()
+    page.get_by_role("button", name="Empty the field").click()
+    page.get_by_role("heading", name="Search by picture").wait_for()
+
+
+@DEVICES
+def test_the_order_is_chosen_and_kept_in_the_link(new_page: Any, picture: Path, device: dict[str, Any]) -> None:
+    page = new_page(**device)
+    drop_picture(page, picture)
+    with search_by(page) as asked:
+        choose_order(page, "Highest price")
+    assert asked.request["sort"] == "price_down"
+    assert "sort=price_down" in page.url
+    assert page.get_by_text("In the order that you chose.").is_visible()
+    prices = [match["item"].get("price") for match in asked.answer["matches"]]
+    assert prices == sorted((one for one in prices if one is not None), reverse=True)
+    page.go_back()
+    page.get_by_text("It comes first.").wait_for()
+    assert "sort=" not in page.url
+
+
+def test_more_is_shown_without_searching_anew(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    before = titles(page)
+    with search_by(page) as asked:
+        page.get_by_role("button", name="Show more").click()
+    assert asked.request["after"]
+    assert asked.request["handle"], "the picture is not sent again"
+    assert titles(page)[: len(before)] == before
+    assert len(titles(page)) == len(before) + len(asked.answer["matches"])
+    while page.get_by_role("button", name="Show more").count():
+        with search_by(page):
+            page.get_by_role("button", name="Show more").click()
+    ids = page.evaluate("() => [...document.querySelectorAll('.card h3 a')].map((link) => link.href)")
+    assert len(ids) == len(set(ids))
+    assert f"k={len(titles(page))}" in page.url
+
+
+def test_the_end_of_a_catalogue_is_its_end(new_page: Any, shelf: str) -> None:
+    page = new_page(f"{shelf}/#any.colour=red&any.colour=green&any.colour=blue&group=false")
+    page.wait_for_selector(".card[data-verdict]")
+    while page.get_by_role("button", name="Show more").count():
+        with search_by(page):
+            page.get_by_role("button", name="Show more").click()
+    assert page.locator(".card").count() == 40
+
+
+def test_more_like_these_and_not_like_that(new_page: Any, demo_catalogue: DemoCatalogue, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    like, unlike = titles(page)[1:3]
+    with search_by(page) as asked:
+        card_menu(page, 1, "Look for this as well")
+    (example,) = asked.request["examples"]
+    assert example["weight"] == 1
+    assert like not in titles(page)
+    number = titles(page).index(unlike)
+    with search_by(page) as asked:
+        card_menu(page, number, "But not like this")
+    assert [one["weight"] < 0 for one in asked.request["examples"]] == [False, True]
+    found = titles(page)
+    assert re.search("like=[0-9a-f]{32}&unlike=[0-9a-f]{32}.*&q=", page.url)
+    other = new_page(page.url)
+    chips = other.get_by_role("list", name="What is asked for").get_by_role("button")
+    other.get_by_role("button", name=f"Remove: Not like {unlike}").wait_for()
+    assert chips.all_inner_texts() == ["Your picture", f"Like {like}", f"Not like {unlike}"]
+    settled(other)
+    assert titles(other) == found
+    with search_by(other) as asked:
+        chips.filter(has_text="Your picture").click()
+    assert len(asked.request["examples"]) == 2
+    assert "vector" not in asked.request
+    assert other.get_by_role("heading", name="Most like what you chose").is_visible()
+
+
+@DEVICES
+def test_attributes_dates_and_prices_are_filtered(new_page: Any, shelf: str, device: dict[str, Any]) -> None:
+    page = new_page(shelf, **device)
+    page.locator(".example").first.click()
+    page.wait_for_selector(".card[data-verdict]")
+    open_filters(page)
+    with search_by(page) as asked:
+        page.get_by_role("group", name="Colour").get_by_label("red").check()
+    assert asked.request["filters"]["attributes"] == {"colour": {"any": ["red"]}}
+    assert page.get_by_text("14 items pass").is_visible()
+    with search_by(page) as asked:
+        page.get_by_role("group", name="Fragile").get_by_label("Yes").check()
+    assert asked.request["filters"]["attributes"]["fragile"] == {"any": ["true"]}
+    assert page.get_by_text("7 items pass").is_visible()
+    # Counts of a chosen list are those without it, under all other filters.
+    blue = page.get_by_role("group", name="Colour").locator("label", has_text="blue").locator(".check-count")
+    page.wait_for_function("(one) => one.textContent === '6'", arg=blue.element_handle())
+    with search_by(page) as asked:
+        page.get_by_label("Lowest Weight").fill("10.5")
+        page.keyboard.press("Enter")
+    assert asked.request["filters"]["attributes"]["weight"] == {"min": 10.5}
+    with search_by(page) as asked:
+        page.get_by_label("Latest Made").fill("2022-06-30")
+        page.keyboard.press("Enter")
+    assert asked.request["filters"]["attributes"]["made"] == {"max": "2022-06-30"}
+    with search_by(page) as asked:
+        page.get_by_role("group", name="Price").get_by_role("checkbox").first.check()
+    assert asked.request["filters"]["price"].keys() == {"min", "max"}
+    with search_by(page) as asked:
+        page.get_by_label("Earliest date").fill("2022-01-01")
+        page.get_by_label("Earliest date").blur()
+    assert asked.request["filters"]["date_from"] == "2022-01-01"
+    chips = page.get_by_role("list", name="What is asked for").get_by_role("button")
+    assert chips.count() == 6
+    assert re.search(r"any\.colour=red.*min\.weight=10\.5.*max\.made=2022-06-30", page.url)
+    other = new_page(page.url, **device)
+    settled(other)
+    assert other.get_by_role("list", name="What is asked for").get_by_role("button").all_inner_texts() == (
+        chips.all_inner_texts()
+    )
+    with search_by(page) as asked:
+        chips.filter(has_text="Weight").click()
+    assert "weight" not in asked.request["filters"]["attributes"]
+
+
+def test_a_product_is_one_result_with_its_other_pictures_behind_it(new_page: Any, shelf: str) -> None:
+    page = new_page(f"{shelf}/#any.colour=red&any.colour=green&any.colour=blue&sort=price_up")
+    page.get_by_text("3 more of this product").click()
+    others = page.locator(".places[open] li")
+    assert others.count() == 3
+    assert re.search(r"/products/\d+$", others.get_by_role("link").first.get_attribute("href"))
+    page.wait_for_function("() => [...document.querySelectorAll('.places[open] img')].every((i) => i.naturalWidth)")
+    open_filters(page)
+    page.get_by_text("Advanced").click()
+    with search_by(page) as asked:
+        page.get_by_role("checkbox", name="One result a product").uncheck()
+    assert asked.request["group"] is False
+    assert page.get_by_text("more of this product").count() == 0
+    assert "group=false" in page.url
+
+
+@DEVICES
+def test_where_nothing_passes_it_says_which_filter_to_loosen(new_page: Any, shelf: str, device: dict[str, Any]) -> None:
+    page = new_page(shelf, **device)
+    page.locator(".example").first.click()
+    page.wait_for_selector(".card[data-verdict]")
+    link = page.url.partition("#")[2]
+    other = new_page(f"{shelf}/#{link}&any.colour=red&any.fragile=true&min.weight=500", **device)
+    other.get_by_role("heading", name="No item passes these filters").wait_for()
+    offers = other.get_by_role("list", name="What would help").get_by_role("button")
+    offers.first.wait_for()
+    assert offers.all_inner_texts() == ["Without Weight: from 500: 7 items"]
+    with search_by(other) as asked:
+        offers.first.click()
+    assert asked.request["filters"]["attributes"].keys() == {"colour", "fragile"}
+    assert titles(other)
+
+
+@DEVICES
+def test_two_pictures_are_compared(
+    new_page: Any, picture: Path, product: Product, tmp_path: Path, device: dict[str, Any]
+) -> None:
+    from PIL import Image
+
+    with Image.open(picture) as opened:
+        drawn = Image.alpha_composite(Image.new("RGBA", opened.size, "white"), opened.convert("RGBA")).convert("RGB")
+    drawn.paste((200, 20, 20), (150, 150, 230, 230))
+    drawn.save(tmp_path / "changed.png")
+    page = new_page(**device)
+    drop_picture(page, tmp_path / "changed.png")
+    card_menu(page, titles(page).index(product.title), "Compare the pictures")
+    dialog = page.get_by_role("dialog", name="Two pictures")
+    dialog.get_by_text("The same picture, changed").wait_for()
+    slider = dialog.get_by_role("slider")
+    slider.focus()
+    before = page.locator(".overlaid-first").evaluate("(one) => getComputedStyle(one).clipPath")
+    page.keyboard.press("End")
+    assert page.locator(".overlaid-first").evaluate("(one) => getComputedStyle(one).clipPath") != before
+    dialog.get_by_role("switch", name="Show where they differ").check()
+    assert dialog.get_by_role("img", name="The brighter a part").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("More to do with")
+
+
+@DEVICES
+def test_what_can_be_looked_for_in_a_picture_is_tapped(
+    new_page: Any, demo_catalogue: DemoCatalogue, picture: Path, tmp_path: Path, device: dict[str, Any]
+) -> None:
+    from PIL import Image
+
+    scene = Image.new("RGB", (1000, 700), "white")
+    for one, place in zip(
+        (picture, demo_catalogue.picture(demo_catalogue.products[20])), ((30, 40), (600, 300)), strict=True
+    ):
+        with Image.open(one) as opened:
+            drawn = opened.convert("RGBA").resize((350, 350))
+        scene.paste(drawn, place, drawn)
+    scene.save(tmp_path / "scene.png")
+    page = new_page(**device)
+    drop_picture(page, tmp_path / "scene.png")
+    regions = page.get_by_role("button", name="Look for: ")
+    regions.first.wait_for()
+    with search_by(page) as asked:
+        regions.first.press("Enter")
+    x, y, width, height = asked.request["box"]
+    assert 0 <= x < x + width <= 1
+    assert 0 <= y < y + height <= 1
+    assert regions.count() == 0
+    with search_by(page) as asked:
+        page.get_by_role("button", name="Clear").click()
+    assert "box" not in asked.request
+    assert regions.first.is_visible()
+
+
+@DEVICES
+def test_collections_are_looked_through_before_anything_is_asked(new_page: Any, device: dict[str, Any]) -> None:
+    page = new_page(**device)
+    first = page.locator(".collections button").first
+    first.wait_for()
+    name, count = first.inner_text().split("\n")[:2]
+    with search_by(page) as asked:
+        first.click()
+    assert len(titles(page)) == int(count)
+    assert {match["item"]["collection"] for match in asked.answer["matches"]} == {
+        asked.request["filters"]["collection"][0]
+    }
+    assert page.get_by_role("heading", name="What there is").is_visible()
+    assert page.get_by_role("button", name=f"Remove: Collection: {name}").is_visible()
+    with search_by(page) as asked:
+        choose_order(page, "Lowest price")
+    page.go_back()
+    page.go_back()
+    page.get_by_role("heading", name="Search by picture").wait_for()
+
+
+@DEVICES
+def test_recent_searches_are_kept_here_and_deleted(
+    new_page: Any, picture: Path, product: Product, device: dict[str, Any]
+) -> None:
+    page = new_page(**device)
+    drop_picture(page, picture)
+    found = titles(page)
+    page.get_by_role("button", name="start over").click()
+    ask(page, product.title)
+    page.get_by_role("button", name="start over").click()
+    recent = page.get_by_role("region", name="Searched for lately")
+    assert recent.get_by_role("link").all_inner_texts() == [product.title, picture.name]
+    page.reload()
+    recent.get_by_role("link", name=picture.name).click()
+    page.wait_for_selector(".card[data-verdict]")
+    assert titles(page) == found
+    page.get_by_role("button", name="start over").click()
+    page.get_by_role("button", name=f"Delete {product.title}", exact=True).click()
+    assert recent.get_by_role("link").all_inner_texts() == [picture.name]
+    page.get_by_role("button", name="Delete all").click()
+    assert recent.count() == 0
+    page.reload()
+    page.wait_for_selector(".example")
+    assert page.evaluate("localStorage.getItem('visor-recent')") is None

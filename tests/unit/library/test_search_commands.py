@@ -1,0 +1,136 @@
+"""`visor search` and `visor compare` in a terminal."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from visor.cli.main import cli
+from visor.cli.search import filters_from_options
+from visor.errors import BadRequest, VisorError
+from visor.schema.search import Condition, Filters, PriceRange
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(home: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    for name, value in {"VISOR_HOME": str(home), "VISOR_INDEX": "small", "VISOR_FRESHNESS_S": "0"}.items():
+        monkeypatch.setenv(name, value)
+    return lambda *words: CliRunner().invoke(cli, [str(word) for word in words])
+
+
+def titles(result: Result) -> list[str]:
+    assert result.exit_code == 0, result.output
+    return [match["item"]["title"] for match in json.loads(result.stdout)["matches"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        (["-k", "1"], ["red"]),
+        (["-k", "1", "--all"], ["red", "amber", "blue"]),
+        (["--filter", "collection=cold"], ["blue"]),
+        (["--filter", "collection!=warm"], ["blue"]),
+        (["--filter", "price=", "--min-similarity", "0.999"], ["red"]),
+        (["--filter", "price=.."], []),
+        (["--min-confidence", "0.98"], ["red"]),
+        (["--variety", "0.5", "--sort", "largest", "--no-group", "-k", "1"], ["red"]),
+    ],
+)
+def test_options_of_a_search(run: Run, folder: Path, options: list[str], found: list[str]) -> None:
+    got = titles(run("search", folder / "warm" / "red.png", "--json", *options))
+    assert (got[:1], sorted(got)) == (found[:1], sorted(found))
+
+
+def test_a_search_goes_on_behind_the_last_answer(run: Run, folder: Path) -> None:
+    path = folder / "warm" / "red.png"
+    first = run("search", path, "-k", 1)
+    after = first.stdout.split("--after ")[1].split()[0]
+    second = json.loads(run("search", path, "-k", 2, "--after", after, "--json").stdout)
+    assert ("red" in first.stdout, {match["item"]["title"] for match in second["matches"]}) == (True, {"amber", "blue"})
+    assert "next" not in second
+
+
+def test_examples_go_with_a_picture_or_stand_alone(run: Run, folder: Path) -> None:
+    red, amber, blue = folder / "warm" / "red.png", folder / "warm" / "amber.png", folder / "cold" / "blue.png"
+    both = titles(run("search", red, "--like", blue, "--json"))
+    assert set(both[:2]) == {"red", "blue"}
+    assert titles(run("search", "--like", amber, "--unlike", blue, "--json"))[0] == "amber"
+
+
+def test_a_folder_gives_one_line_a_picture(run: Run, folder: Path, tmp_path: Path) -> None:
+    for name in ("b.png", "a.png"):
+        (tmp_path / name).write_bytes((folder / "warm" / "red.png").read_bytes())
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "c.jpg").write_bytes(b"not a picture")
+    (tmp_path / "notes.txt").write_text("no picture either")
+    result = run("search", tmp_path, "--json", "-k", 1)
+    lines: list[dict[str, Any]] = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert [Path(line["image"]).name for line in lines] == ["a.png", "b.png", "c.jpg"]
+    assert [line["answer"]["matches"][0]["item"]["title"] for line in lines[:2]] == ["red", "red"]
+    assert lines[2]["problem"]["status"] == 422
+    assert (result.exit_code, "1 of 3 pictures" in result.stderr) == (1, True)
+    told = run("search", tmp_path, "-k", 1).stdout.splitlines()
+    assert [("exact" in line, "not an image" in line) for line in told[:3]] == [(True, False)] * 2 + [(False, True)]
+
+
+def test_a_folder_without_pictures_is_refused(run: Run, tmp_path: Path) -> None:
+    assert "holds no picture" in str(run("search", tmp_path).exception)
+
+
+def test_two_pictures_are_compared(run: Run, folder: Path, tmp_path: Path) -> None:
+    red = folder / "warm" / "red.png"
+    part = tmp_path / "part.png"
+    with Image.open(red) as image:
+        image.crop((20, 10, 320, 240)).save(part)
+    over, difference = tmp_path / "over.jpg", tmp_path / "difference.png"
+    told = run("compare", red, part, "--overlay", over, "--difference", difference)
+    assert told.stdout.startswith("edited")
+    assert [Image.open(io.BytesIO(path.read_bytes())).size for path in (over, difference)] == [(320, 240)] * 2
+    item = json.loads(run("search", red, "--json").stdout)["matches"][0]["item"]["id"]
+    assert json.loads(run("compare", item, red, "--json").stdout)["verdict"] == "exact"
+    other = run("compare", red, folder / "cold" / "blue.png", "--overlay", tmp_path / "none.jpg")
+    assert ("similar" in other.stdout, "no file" in other.stdout) == (True, True)
+    assert not (tmp_path / "none.jpg").exists()
+
+
+@pytest.mark.parametrize(
+    ("texts", "filters"),
+    [
+        (["collection=a", "collection=b"], Filters(collection=("a", "b"))),
+        (["price=..20"], Filters(price=PriceRange(max=20))),
+        (["date=2024..2025-03"], Filters(date_from="2024", date_to="2025-03")),
+        (["size=L", "size=XL"], Filters(attributes={"size": Condition(any=("L", "XL"))})),
+        (["size!=L", "size!=S"], Filters(attributes={"size": Condition(none=("L", "S"))})),
+        (["weight=1.5..20"], Filters(attributes={"weight": Condition(min="1.5", max="20")})),
+        (["weight=-3.."], Filters(attributes={"weight": Condition(min="-3")})),
+        (["made=..2024-05-31"], Filters(attributes={"made": Condition(max="2024-05-31")})),
+        (["size="], Filters(attributes={"size": Condition(missing=True)})),
+        (["size=.."], Filters(attributes={"size": Condition(missing=False)})),
+        (["label!=cat"], Filters(attributes={"label": Condition(none=("cat",))})),
+        (["name=a..b"], Filters(attributes={"name": Condition(any=("a..b",))})),
+        (["url=https://a.example/?b=c"], Filters(attributes={"url": Condition(any=("https://a.example/?b=c",))})),
+    ],
+)
+def test_filters_as_texts(texts: list[str], filters: Filters) -> None:
+    assert filters_from_options(tuple(texts)) == filters
+
+
+@pytest.mark.parametrize("text", ["collection", "=a", "!=a", "price=cheap"])
+def test_what_is_no_filter_is_refused(text: str) -> None:
+    with pytest.raises(BadRequest, match="--filter"):
+        filters_from_options((text,))
+
+
+def test_an_attribute_that_is_not_declared_is_named(run: Run, folder: Path) -> None:
+    failed = run("search", folder / "warm" / "red.png", "--filter", "colour=red").exception
+    assert isinstance(failed, VisorError)
+    assert "'colour' is no attribute" in str(failed)
