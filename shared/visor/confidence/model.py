@@ -44,7 +44,7 @@ HELD_SHARE, OUT_OF_DOMAIN_SHARE = 0.5, 0.25
 HELD_LEAST, HELD_MOST, NEAR_LEAST = 0.25, 0.9, 0.05
 """The most that searches can teach, the last being the share of those for strangers of the same shop: a probability of
 .5 stays between .25 and .95, whatever somebody searches for all day."""
-SEARCHES_KNOWN, STRANGERS_KNOWN = 20.0, 5.0
+SEARCHES_KNOWN, STRANGERS_KNOWN = 40.0, 5.0
 """Searches and strangers that these assumptions count as, beside those seen."""
 SCORE_EDGES = np.arange(-12.0, 12.5, 1.0)
 """Edges of the bins in which scores of searches are counted; the outer bins take what lies beyond."""
