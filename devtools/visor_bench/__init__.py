@@ -14,6 +14,7 @@ BENCHES = {
     "embed": "What a look costs: from a JPEG to vector, labels and safety, beside the float32 files.",
     "life": "Photos from life asked for in the demo's drawings: what is found, hidden and claimed.",
     "metrics": "P@1, P@12, mAP and time of every metric on a labelled folder.",
+    "models": "What models find and cost, one beside the other: the built-in ones and those of visor.toml.",
     "operations": "Operations of the free tier that each step uses.",
     "packshots": "Phone photos asked for in a shop's packshots: what is found, hidden and claimed.",
     "peers": "Visor and what else there is on the same vectors.",

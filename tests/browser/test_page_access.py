@@ -74,6 +74,44 @@ def test_axe_finds_nothing_where_there_is_no_answer(new_page: Any, picture: Path
     assert violations(page) == []
 
 
+@pytest.mark.parametrize("colours", ["light", "dark"])
+@pytest.mark.parametrize("device", ["desktop", "phone"])
+def test_axe_finds_nothing_while_one_asks(new_page: Any, shelf: str, colours: str, device: str) -> None:
+    page = new_page(shelf, color_scheme=colours, reduced_motion="reduce", **(PHONE if device == "phone" else {}))
+    field = page.get_by_role("combobox", name="Words")
+    field.press_sequentially("a")
+    page.get_by_role("listbox", name="Suggestions").wait_for()
+    page.keyboard.press("ArrowDown")
+    assert violations(page) == []
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".card[data-verdict]")
+    page.evaluate("() => document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    with search_by(page):
+        page.get_by_role("group", name="Fragile").get_by_label("Yes").check()
+    with search_by(page):
+        page.get_by_role("button", name="More like this").first.click()
+    with search_by(page):
+        page.get_by_role("button", name="More to do with").first.click()
+        page.get_by_role("button", name="But not like this").locator("visible=true").click()
+    assert page.locator(".chip-against").is_visible()
+    assert violations(page) == []
+    assert device == "desktop" or page.evaluate(SMALL_TARGETS) == []
+    page.get_by_role("button", name="More to do with").first.click()
+    page.get_by_role("button", name="Compare the pictures").locator("visible=true").click()
+    page.locator(".overlaid, .compared").first.wait_for()
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    with search_by(page):
+        page.get_by_label("Lowest Weight").fill("9000")
+        page.keyboard.press("Enter")
+    page.locator(".loosen button").first.wait_for()
+    assert violations(page) == []
+    page.get_by_role("button", name="start over").click()
+    page.get_by_role("region", name="Searched for lately").wait_for()
+    assert violations(page) == []
+    assert device == "desktop" or page.evaluate(SMALL_TARGETS) == []
+
+
 SMALL_TARGETS = """() => [...document.querySelectorAll("button, summary, select, input, label.check, .grip")]
   .map((one) => [one, (one.closest("label") ?? one).getBoundingClientRect()])
   .filter(([one, { width, height }]) => width > 1 && height > 1 && (width < 44 || height < 44))

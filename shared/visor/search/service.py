@@ -266,7 +266,6 @@ class SearchService:
         if request.item is not None:
             return self._item_query(request.item)
         if upload is None and not any(getattr(request, name) is not None for name in PICTURES):
-            # Where the model reads texts, their vector belongs here.
             return Query(vector=np.empty(0, np.float32))
         query = self.queries.query(request, upload, watch, closer=across is not None, mean=self.common_vector())
         closer = query if request.vector is not None else query.closer
@@ -300,9 +299,22 @@ class SearchService:
             return read[0][0]
         if len(shown) == 1 and shown[0][1] > 0:
             return shown[0][0]
+        return combined(shown, self._origin())
+
+    def _origin(self) -> np.ndarray:
+        """(d,) float32: what all pictures of the catalogue have in common, as far as the index knows."""
         space = self.searcher.space
         origin = space.origin if isinstance(space, Projection) else self.common_vector()
-        return combined(shown, np.zeros(self.embedder.dimension, np.float32) if origin is None else origin)
+        return np.zeros(self.embedder.dimension, np.float32) if origin is None else origin
+
+    def _worded(self, request: SearchRequest, query: Query) -> np.ndarray:
+        """(d,) what is searched near to: the query, drawn to where pictures of the text are if the model reads words;
+        (0,) where there is nothing that is near."""
+        if request.text is None or request.metric is not None or not self.embedder.description.reads_words:
+            return query.vector
+        origin = self._origin()
+        wish = origin + self.embedder.embed_wish(request.text)
+        return combined([(query, 1.0), (Query(wish), 1.0)], origin).vector if len(query.vector) else wish
 
     def _item_query(self, item: str) -> Query:
         vector = self.searcher.vector_of(item) if ITEM_ID.match(item) else None
@@ -328,15 +340,19 @@ class SearchService:
         if across is not None and query.traits is not None and query.look is not None:
             words = query_words(query.look, self.embedder.label_words)
             fusion = across.fusion(query.traits, self.searcher.space, words)
+        vector = query.vector if fusion is not None else self._worded(request, query)
+        judged = query.judged
+        if judged is None and len(query.vector) > 0 and vector is not query.vector:
+            judged = query.vector
         search = partial(
             self.searcher.search,
-            query.vector if len(query.vector) else None,
+            vector if len(vector) else None,
             mode=request.mode,
             metric=request.metric,
             leave_out=hidden | query.items | ({query.item} if query.item is not None else set()),
             fusion=fusion,
             text=request.text,
-            judged=query.judged,
+            judged=judged,
         )
         order = Order(
             sort=request.sort,
@@ -357,7 +373,8 @@ class SearchService:
             among = None if sure and sure[-1] >= least else passes
             copies = {h.id: h.similarity for h, v in zip(near.hits, verdicts, strict=True) if v != "similar"}
             order = replace(order, among=among, copies=copies)
-        return search(k=min(request.k, self.settings.k_max), filters=request.filters, order=order)
+        hits = search(k=min(request.k, self.settings.k_max), filters=request.filters, order=order)
+        return hits if len(query.vector) else without_likeness(hits)
 
     def complete(self, text: str, limit: int) -> list[str]:
         """Words of the catalogue that the last word of a text begins, the most frequent first."""
@@ -447,6 +464,11 @@ def words_confidence(share: float) -> float:
     """Confidence of a match that says this share of the words that were asked for, by their rarity: none where it says
     half of it or less, since a thing that lacks the rarer word is another one."""
     return WORDS_CONFIDENCE * max(0.0, 2 * share - 1)
+
+
+def without_likeness(hits: Hits) -> Hits:
+    """Hits of words alone: how near a text is to a picture is not how alike two pictures are."""
+    return replace(hits, hits=tuple(replace(hit, similarity=math.nan) for hit in hits.hits), nearest=None)
 
 
 def hits_of(nearest: NearestRows | None, metric: str | None) -> Hits:

@@ -7,7 +7,6 @@ of `BLOCK_ROWS` rows, so that a merge can check what it streams.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -112,15 +111,19 @@ class Segment(RowBlock):
         about = self.container.about.get("words", {"languages": []})
         return not self.unknown_texts and about["languages"] == list(languages)
 
+    @property
+    def words_files(self) -> Array | None:
+        """What `words` is opened from; None where it was not kept. Raises `CorruptObject`."""
+        return self.container.array("words") if "words" in self.container.about else None
+
     @cached_property
     def words(self) -> SegmentWords | None:
         """What the segment says in words, opened when it is first asked for; None if it cannot be."""
-        about = self.container.about.get("words")
-        if about is None:
-            return None
-        with contextlib.suppress(CorruptObject):
-            return SegmentWords.open(self.container.array("words"), about)
-        return SegmentWords(None, tuple(about["languages"]))
+        try:
+            files = self.words_files
+        except CorruptObject:
+            return SegmentWords(None, ())
+        return None if files is None else SegmentWords.open(files, self.container.about["words"])
 
     def _cold(self, name: str) -> Array:
         """A tensor behind the full vectors, read from the object now; all but the looks at once, and once."""
