@@ -51,14 +51,17 @@ bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what el
 	  $(BIN)/visor bench packshots --queries '$(PHOTOS)'/grocery --catalogue '$(PHOTOS)'/grocery-catalogue \
 	    --map '$(PHOTOS)'/packshots.json --json; \
 	  $(BIN)/visor bench confidence --queries '$(PHOTOS)'/grocery --catalogue '$(PHOTOS)'/grocery-catalogue \
-	    --map '$(PHOTOS)'/packshots.json --json; \
+	    --map '$(PHOTOS)'/packshots.json --plot docs/img/confidence-packshots.svg --json; \
+	  $(BIN)/visor bench confidence --queries '$(PHOTOS)'/grocery --map '$(PHOTOS)'/life.json \
+	    --plot docs/img/confidence-demo.svg --json; \
 	  $(BIN)/visor bench life --queries '$(PHOTOS)'/grocery --map '$(PHOTOS)'/life.json --json; fi
 	if [ -d '$(PHOTOS)' ]; then for kinds in clothing/grocery grocery/clothing; do \
 	  kind=$${kinds%/*} other=$${kinds#*/}; \
 	  $(BIN)/visor eval '$(PHOTOS)'/$$kind --json; \
 	  $(BIN)/visor bench metrics '$(PHOTOS)'/$$kind --model nsfwjs --model auto --plot docs/img/metrics-$$kind.png; \
-	  $(BIN)/visor bench confidence --in '$(PHOTOS)'/$$kind --json; \
-	  $(BIN)/visor bench confidence --in '$(PHOTOS)'/$$kind --out '$(PHOTOS)'/$$other --json; \
+	  $(BIN)/visor bench confidence --in '$(PHOTOS)'/$$kind --plot docs/img/confidence-$$kind.svg --json; \
+	  $(BIN)/visor bench confidence --in '$(PHOTOS)'/$$kind --out '$(PHOTOS)'/$$other \
+	    --plot docs/img/confidence-$$kind-$$other.svg --json; \
 	  $(BIN)/visor bench copies '$(PHOTOS)'/$$kind --json; done; fi
 
 audit: $(STAMPS)/dev  ## the pinned versions against published vulnerabilities, where those can be reached

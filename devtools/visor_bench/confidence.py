@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 import numpy as np
 
-from visor.confidence.model import SCORE_EDGES, Calibration
+from visor.confidence.model import CONFIDENT, SCORE_EDGES, Calibration
 from visor.console import as_json, print_json, say
 from visor.errors import BadRequest
 from visor.evaluation.confidence import fitted, surroundings
@@ -27,6 +26,7 @@ from visor_bench.reliability import Said, draw
 SPLITS = 6
 HERE, FIRST, EACH = "Is it in here?", "Is the first match it?", "Is each match it?"
 HELD_FIRST = "The first match, if it is here"
+HOME_FIRST = "The first match, of queries all at home"
 """What is said, with a probability each."""
 HELD_CONFIDENT = 0.8
 """Share of in-catalogue queries that are called confident, at which false ones are counted."""
@@ -37,7 +37,8 @@ class Trial:
     """One catalogue and its queries: scores and probabilities (n,), best similarities (n,), and which are held (n,).
 
     Of each query's first page: likely (n, 12), the probability of each result, and right (n, 12), which have its kind;
-    first (n,), the probability of the first if the catalogue holds what was asked for.
+    first (n,), the probability of the first if the catalogue holds what was asked for; at_home (n,), what
+    `probabilities` are where nobody asks for anything else, as far as merges learn that from searches.
     """
 
     scores: Array
@@ -47,7 +48,13 @@ class Trial:
     likely: Array
     right: Array
     first: Array
+    at_home: Array
     calibration: Calibration
+
+    @property
+    def untaught(self) -> Array:
+        """What `probabilities` (n,) are before a merge has learned from searches."""
+        return np.array([self.calibration.confidence(score) for score in self.scores])
 
     @property
     def said(self) -> dict[str, Said]:
@@ -55,6 +62,7 @@ class Trial:
             HERE: Said(self.probabilities, self.held, by=self.held),
             FIRST: Said(self.likely[:, 0], self.right[:, 0], by=self.held),
             HELD_FIRST: Said(self.first[self.held], self.right[self.held, 0]),
+            HOME_FIRST: Said((self.at_home * self.first)[self.held], self.right[self.held, 0]),
             EACH: Said(self.likely.ravel(), self.right.ravel()),
         }
 
@@ -98,7 +106,7 @@ def confidence_command(
         for number, (held, others) in enumerate(pairs):
             trials.append(run_trial(held, others))
             say(f"trial {number + 1}: area under the ROC curve {_area(trials[-1].scores, trials[-1].held):.3f}")
-        document, said = summary(trials), all_said(trials)
+        document, said = summary(trials), joined([trial.said for trial in trials])
     else:
         raise click.UsageError("Name --in, or --queries with --map")
     if plot is not None:
@@ -115,21 +123,23 @@ def across_the_gap(
 ) -> tuple[dict[str, Any], dict[str, Said]]:
     """Each photo once with what is right for it in the catalogue and once without, having learned from others."""
     with index_of(articles, settings) as bench:
-        asked, _, learned = both_halves(bench, photos)
-    measured, right = figures(asked), np.array([one.rank == 0 for one in asked])
-    first, held = np.array([one.first for one in asked]), np.array([one.confidence for one in asked])
-    both = np.concatenate([held, [one.stranger for one in asked]])
-    is_held = np.arange(len(both)) < len(held)
-    said = {HERE: Said(both, is_held, by=is_held), HELD_FIRST: Said(first, right)}
+        draws, before, learned = both_halves(bench, photos)
+    said = []
+    for asked in draws:
+        both = np.array([one.confidence for one in asked] + [one.stranger for one in asked])
+        is_held = np.arange(len(both)) < len(asked)
+        first, right = np.array([(one.first, one.rank == 0) for one in asked]).T
+        said.append({HERE: Said(both, is_held, by=is_held), HELD_FIRST: Said(first, right > 0)})
+    here, firsts = ([one[question] for one in said] for question in (HERE, HELD_FIRST))
     return {
-        "auroc": round(_area(both, is_held), 4),
-        **_errors("", [said[HERE]]),
-        "first_auroc": round(_area(first, right), 4),
-        **_errors("held_first_", [said[HELD_FIRST]]),
-        "queries": len(asked),
+        "auroc": _mean([_area(one.probabilities, one.true) for one in here]),
+        **_errors("", here),
+        "first_auroc": _mean([_area(one.probabilities, one.true) for one in firsts]),
+        **_errors("held_first_", firsts),
+        "queries": len(before),
         "learned_from": learned,
-        **measured,
-    }, said
+        **figures(*draws),
+    }, joined(said)
 
 
 def splits_of(pictures: EmbeddedFolder, splits: int) -> Iterator[tuple[EmbeddedFolder, EmbeddedFolder]]:
@@ -150,7 +160,8 @@ def splits_of(pictures: EmbeddedFolder, splits: int) -> Iterator[tuple[EmbeddedF
 
 
 def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder) -> Trial:
-    """Fit a calibration to the catalogue, then ask for everything: each half with what the other's scores teach."""
+    """Fit a calibration to the catalogue, then ask for everything: each half with what the other's scores teach, held
+    queries and strangers counting the same."""
     calibration = fitted(catalogue)
     scores, best, arounds, right, held = [], [], [], [], []
     for asked, is_held in ((catalogue, True), (strangers, False)):
@@ -160,26 +171,37 @@ def run_trial(catalogue: EmbeddedFolder, strangers: EmbeddedFolder) -> Trial:
             arounds.append(around)
             right.append(of_kind & is_held)
             held.append(is_held)
-    order = np.random.default_rng(0).permutation(len(scores))
-    likely, probabilities, first = np.empty((len(scores), NEAREST)), np.empty(len(scores)), np.empty(len(scores))
+    order, is_home = np.random.default_rng(0).permutation(len(scores)), np.array(held)
+    likely, (probabilities, first, at_home) = np.empty((len(scores), NEAREST)), np.empty((3, len(scores)))
     for known, judged in ((order[::2], order[1::2]), (order[1::2], order[::2])):
-        counts = np.histogram(np.clip(np.array(scores)[known], *SCORE_EDGES[[0, -1]]), SCORE_EDGES)[0]
-        share = calibration.learned_share(counts)
-        calibration = msgspec.structs.replace(calibration, out_of_domain_share=share)
+        clipped = np.clip(np.array(scores)[known], *SCORE_EDGES[[0, -1]])
+        sides = [np.histogram(clipped[is_home[known] == side], SCORE_EDGES, density=True)[0] for side in (True, False)]
+        home = calibration.learned_shares(len(known) * sides[0])
+        taught = calibration.learned_shares(len(known) / 2 * (sides[0] + sides[1]))
         for i in judged:
-            probabilities[i] = calibration.confidence(scores[i])
-            likely[i] = calibration.confidences(arounds[i], range(NEAREST), probabilities[i])
+            probabilities[i], at_home[i] = taught.confidence(scores[i]), home.confidence(scores[i])
+            likely[i] = taught.confidences(arounds[i], range(NEAREST), probabilities[i])
             if_held = calibration.first_if_held(arounds[i])
             first[i] = likely[i, 0] if if_held is None else if_held
     return Trial(
-        np.array(scores), probabilities, np.array(best), np.array(held), likely, np.stack(right), first, calibration
+        scores=np.array(scores),
+        probabilities=probabilities,
+        best=np.array(best),
+        held=is_home,
+        likely=likely,
+        right=np.stack(right),
+        first=first,
+        at_home=at_home,
+        calibration=calibration,
     )
 
 
 def summary(trials: Sequence[Trial]) -> dict[str, Any]:
     """Means over trials. `auroc` is over what an answer says; `match_…` over single results of first pages, right where
     they have the query's kind; `first_…` over first results, those of held queries and of strangers counting the same
-    in the calibration error; `held_first_…` over what is said of first results if the catalogue holds them."""
+    in the calibration error; `held_first_…` over what is said of first results if the catalogue holds them; `home_…`
+    where all searches are for what the catalogue holds: `home_first_hidden` of right first results, and
+    `home_first_hidden_at_first` before a merge has learned that."""
     return {
         "auroc": _mean([_area(t.probabilities, t.held) for t in trials]),
         "baseline_auroc": _mean([_area(t.best, t.held) for t in trials]),
@@ -192,6 +214,9 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
         "first_baseline_auroc": _mean([_area(t.best[t.held], t.right[t.held, 0]) for t in trials]),
         **_errors("first_", [t.said[FIRST] for t in trials]),
         **_errors("held_first_", [t.said[HELD_FIRST] for t in trials]),
+        **_errors("home_first_", [t.said[HOME_FIRST] for t in trials]),
+        "home_first_hidden": _mean([_hidden(t, t.at_home) for t in trials]),
+        "home_first_hidden_at_first": _mean([_hidden(t, t.untaught) for t in trials]),
         "mean_confidence_held": _mean([t.probabilities[t.held].mean() for t in trials]),
         "mean_confidence_strangers": _mean([t.probabilities[~t.held].mean() for t in trials]),
         "trust_in_groups": _mean([t.calibration.cluster_weight for t in trials]),
@@ -201,15 +226,15 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
     }
 
 
-def all_said(trials: Sequence[Trial]) -> dict[str, Said]:
+def joined(trials: Sequence[dict[str, Said]]) -> dict[str, Said]:
     """What was said in all trials together."""
-    joined = {}
-    for question in trials[0].said:
-        parts = [trial.said[question] for trial in trials]
+    found = {}
+    for question in trials[0]:
+        parts = [said[question] for said in trials]
         probabilities, true = (np.concatenate([getattr(p, name) for p in parts]) for name in ("probabilities", "true"))
         by = None if parts[0].by is None else np.concatenate([p.by for p in parts if p.by is not None])
-        joined[question] = Said(probabilities, true, by)
-    return joined
+        found[question] = Said(probabilities, true, by)
+    return found
 
 
 def _errors(prefix: str, said: Sequence[Said]) -> dict[str, float]:
@@ -218,6 +243,11 @@ def _errors(prefix: str, said: Sequence[Said]) -> dict[str, float]:
         f"{prefix}calibration_error": _mean([one.error() for one in said]),
         f"{prefix}calibration_error_by_chance": _mean([one.error_by_chance() for one in said]),
     }
+
+
+def _hidden(trial: Trial, probabilities: Array) -> float:
+    """Share of held queries' right first results for which the answer would say that there is no confident match."""
+    return float(np.mean(probabilities[trial.held & trial.right[:, 0]] < CONFIDENT))
 
 
 def _false_confident(values: Array, held: Array) -> float:

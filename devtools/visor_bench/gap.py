@@ -38,6 +38,8 @@ PAGE = 12
 ASKED = 50
 """Matches among which the right one is looked for."""
 VERY_LIKELY = 0.8
+DRAWS = 3
+"""Which half is learned from moves a figure by a photo or three."""
 
 
 class RememberingEmbedder(Embedder):
@@ -203,35 +205,38 @@ class Bench:
         )
 
 
-def both_halves(bench: Bench, photos: Sequence[Photo], seed: int = 0) -> tuple[list[Asked], list[Asked], float]:
-    """Each photo asked after the other half was, and before anybody asked; and how many photos were learned from.
+def both_halves(bench: Bench, photos: Sequence[Photo]) -> tuple[list[list[Asked]], list[Asked], float]:
+    """Each photo asked after the other half was, in each of `DRAWS` draws of the halves, and before anybody asked; and
+    how many photos were learned from.
 
     Photos of which the catalogue has nothing are learned from only.
     """
-    order = np.random.default_rng(seed).permutation(len(photos))
-    halves = order[: len(order) // 2], order[len(order) // 2 :]
     before: dict[int, Asked] = {}
-    after: dict[int, Asked] = {}
-    learned = []
-    with progress("Asking", 2 * len(photos)) as done:
-        for visitors, asked in (halves, halves[::-1]):
-            for number in visitors:
-                before[number] = bench.ask(photos[number])
-                done(1)
-            bench.merge()
-            calibration = bench.service.confidence.across(bench.service.searcher.manifest)
-            learned.append(calibration.photos if calibration else 0.0)
-            for number in asked:
-                if photos[number].right:
-                    after[number] = bench.ask(photos[number])
-                done(1)
-            bench.forget()
+    draws, learned = list[list[Asked]](), []
     known = [number for number in range(len(photos)) if photos[number].right]
-    return [after[i] for i in known], [before[i] for i in known], float(np.mean(learned))
+    with progress("Asking", 2 * DRAWS * len(photos)) as done:
+        for seed in range(DRAWS):
+            order = np.random.default_rng(seed).permutation(len(photos))
+            halves, after = (order[: len(order) // 2], order[len(order) // 2 :]), dict[int, Asked]()
+            for visitors, asked in (halves, halves[::-1]):
+                for number in visitors:
+                    before[number] = bench.ask(photos[number])
+                    done(1)
+                bench.merge()
+                calibration = bench.service.confidence.across(bench.service.searcher.manifest)
+                learned.append(calibration.photos if calibration else 0.0)
+                for number in asked:
+                    if photos[number].right:
+                        after[number] = bench.ask(photos[number])
+                    done(1)
+                bench.forget()
+            draws.append([after[i] for i in known])
+    return draws, [before[i] for i in known], float(np.mean(learned))
 
 
-def figures(asked: Sequence[Asked]) -> dict[str, float]:
+def figures(*draws: Sequence[Asked]) -> dict[str, float]:
     """Shares of the queries, and means over them."""
+    asked = [one for draw in draws for one in draw]
     ranks, plain = np.array([a.rank for a in asked]), np.array([a.plain_rank for a in asked])
     shown, first = np.array([a.shown for a in asked]), np.array([a.first for a in asked])
     values = {

@@ -28,10 +28,10 @@ def life_command(queries: Path, map_file: Path, as_json: bool) -> None:
     settings = Settings.read()
     articles, photos = drawings_and_photos(queries, map_file, settings)
     with index_of(articles, settings) as bench:
-        asked, before, learned = both_halves(bench, photos)
-    measured = figures(asked)
+        draws, before, learned = both_halves(bench, photos)
+    measured = figures(*draws)
     document = {
-        "queries": len(asked),
+        "queries": len(before),
         "learned_from": learned,
         "first": measured["p_at_1"],
         "within_12": measured["p_at_12"],

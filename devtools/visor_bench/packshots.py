@@ -22,9 +22,9 @@ def packshots_command(queries: Path, catalogue: Path, map_file: Path, as_json: b
     """Find a photo's thing among packshots, having learned from the other half of the photos what photos look like."""
     articles, photos = articles_of(catalogue), photos_of(queries, map_file)
     with index_of(articles, Settings.read()) as bench:
-        asked, before, learned = both_halves(bench, photos)
+        draws, before, learned = both_halves(bench, photos)
     start = {f"start_{name}": value for name, value in figures(before).items() if not name.startswith("plain")}
-    document = {"queries": len(photos), "learned_from": learned, **figures(asked), **start}
+    document = {"queries": len(photos), "learned_from": learned, **figures(*draws), **start}
     if as_json:
         print_json(document)
         return

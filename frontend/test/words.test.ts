@@ -23,7 +23,8 @@ describe("the band above the matches", () => {
     [0.95, false, "Very likely what you are looking for"],
     [0.8, false, "Very likely what you are looking for"],
     [0.79, false, "Perhaps one of these"],
-    [0.1, false, "Perhaps one of these"],
+    [0.2, false, "Perhaps one of these"],
+    [0.19, false, "We may have it, but no match stands out"],
     [0.1, true, "We probably don't have it: these are the nearest"],
     [0.9, true, "We probably don't have it: these are the nearest"],
   ])("at %s (no confident match: %s) says %s", (confidence, no_confident_match, title) => {

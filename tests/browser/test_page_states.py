@@ -95,14 +95,20 @@ def test_the_nearest_are_shown_at_once_under_what_is_said_of_them(new_page: Any,
 
 
 @pytest.mark.parametrize(
-    ("confidence", "words"), [(0.86, "Very likely what you are looking for"), (0.6, "Perhaps one of these")]
+    ("confidence", "words"),
+    [
+        (0.86, "Very likely what you are looking for"),
+        (0.6, "Perhaps one of these"),
+        (0.14, "We may have it, but no match stands out"),
+    ],
 )
 def test_the_band_says_how_sure_the_answer_is(new_page: Any, picture: Path, confidence: float, words: str) -> None:
     page = new_page()
 
     def change(answer: dict[str, Any]) -> None:
         answer.update(no_confident_match=False, confidence=confidence)
-        answer["matches"][0].update(confidence=confidence, verdict="similar")
+        for match in answer["matches"]:
+            match.update(confidence=confidence, verdict="similar")
 
     changed_answer(page, "/v1/search", change)
     drop_picture(page, picture)

@@ -28,11 +28,15 @@ interface Step {
   band: () => Band;
 }
 
+/** Confidence below which a match is called unlikely. */
+const UNLIKELY = 0.2;
+
 /** From the surest down; the first whose confidence is reached counts. For items the words are more cautious. */
 const STEPS: Readonly<Record<"picture" | "item", readonly Step[]>> = {
   picture: [
     { from: 0.8, band: () => band(3, "band.likely", "band.likely.short", "band.nearest") },
-    { from: 0, band: () => band(2, "band.perhaps", "band.perhaps.short", "band.nearest.photo") },
+    { from: UNLIKELY, band: () => band(2, "band.perhaps", "band.perhaps.short", "band.nearest.photo") },
+    { from: 0, band: () => band(1, "band.faint", "band.faint.short", "band.photo") },
   ],
   item: [
     { from: 0.9, band: () => band(3, "band.item.likely", "band.item.likely.short", "band.nearest") },
@@ -83,7 +87,7 @@ export function likelihood(exact: number): string {
   if (probability >= 0.95) return t("sure.certain");
   if (probability >= 0.8) return t("sure.very");
   if (probability >= 0.5) return t("sure.likely");
-  return t(probability >= 0.2 ? "sure.possible" : "sure.unlikely");
+  return t(probability >= UNLIKELY ? "sure.possible" : "sure.unlikely");
 }
 
 /** Words for one match of an item: never surer than the whole answer, and none where it is not sure. */

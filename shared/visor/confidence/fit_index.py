@@ -12,7 +12,7 @@ from visor.confidence.across import Across, Learned
 from visor.confidence.features import CoverageProjection
 from visor.confidence.fit import NONE_REJECTED, SAMPLE_MAX, CatalogueRows, Sample, fit
 from visor.confidence.fit_across import fit_across
-from visor.confidence.model import FULL_MAX, OUT_OF_DOMAIN_SHARE, Calibration
+from visor.confidence.model import FULL_MAX, NO_SEARCHES, Calibration
 from visor.index.format.container import Array, rows_in_blocks, unit
 from visor.index.format.facets import FacetColumns
 from visor.index.format.manifest import Manifest
@@ -60,9 +60,9 @@ class Calibrator:
         if fits and across is None:
             return None
         fitted = old if fits else self.fit(segments, space, rejected, full=measured_in is None)
-        share = fitted.learned_share(np.array(across.scores)) if across and across.scores else OUT_OF_DOMAIN_SHARE
-        new = {"images": old.images if fits else images, "across": across, "out_of_domain_share": share}
-        return as_document(msgspec.structs.replace(fitted, **new))
+        scores = np.array(across.scores) if across and across.scores and fitted.is_fitted else NO_SEARCHES
+        new = {"images": old.images if fits else images, "across": across}
+        return as_document(msgspec.structs.replace(fitted.learned_shares(scores), **new))
 
     def fit(self, segments: Sequence[Segment], space: Space, rejected: Array, *, full: bool) -> Calibration:
         """See `visor.confidence.fit.fit`."""

@@ -1,9 +1,9 @@
 """Calibration: from what is around a query to the probability that the catalogue holds what was asked for.
 
 Learned at a merge and without labels (`visor.confidence.fit`): how the catalogue's own images differ from strangers of
-the same shop. That half of the queries ask for something that the catalogue holds is an assumption. Which share of the
-others comes from elsewhere, where any match is weaker, is a quarter until a merge has learned it from the scores of
-searches. Nothing is learned between merges.
+the same shop. How many queries ask for something that the catalogue holds, and which share of the others comes from
+elsewhere, where any match is weaker, are a half and a quarter until a merge has learned them from searches' scores.
+Nothing is learned between merges.
 """
 
 from __future__ import annotations
@@ -39,14 +39,16 @@ from visor.schema.items import Record
 
 CONFIDENT = 0.5
 """Probability below which an answer says that there is no confident match."""
-OUT_OF_DOMAIN_SHARE = 0.25
-"""Share of strangers taken to be from elsewhere, where little is known."""
-OUT_OF_DOMAIN_MAX = 0.9
-"""The most that searches can teach: it moves a probability of .5 to .88."""
-STRANGERS_KNOWN = 20.0
-"""Strangers that this assumption counts as, beside those seen."""
+HELD_SHARE, OUT_OF_DOMAIN_SHARE = 0.5, 0.25
+"""Share of searches for what the catalogue holds, and of the others from elsewhere, where little is known."""
+HELD_LEAST, HELD_MOST, NEAR_LEAST = 0.25, 0.9, 0.05
+"""The most that searches can teach, the last being the share of those for strangers of the same shop: a probability of
+.5 stays between .25 and .95, whatever somebody searches for all day."""
+SEARCHES_KNOWN, STRANGERS_KNOWN = 40.0, 5.0
+"""Searches and strangers that these assumptions count as, beside those seen."""
 SCORE_EDGES = np.arange(-12.0, 12.5, 1.0)
 """Edges of the bins in which scores of searches are counted; the outer bins take what lies beyond."""
+NO_SEARCHES: Array = np.zeros(len(SCORE_EDGES) - 1)
 FIRST_SLOPE, FIRST_INTERCEPT = 0.8, 1.2
 """Log-odds that a first match is right if the catalogue holds what was asked for, over its log-odds among all in units
 of the catalogue's own spread: on clothing. Where groups are clear, as on groceries, a merge learns both from them."""
@@ -92,8 +94,10 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Score at which a stranger is as likely from elsewhere as from the same shop."""
     out_of_domain_width: float = msgspec.field(default=0.7, name="far_width")
     """Scores over which that likelihood ratio changes by a factor of e."""
+    held_share: float = HELD_SHARE
+    """Share of searches for something that the catalogue holds."""
     out_of_domain_share: float = OUT_OF_DOMAIN_SHARE
-    """Share of strangers who come from elsewhere."""
+    """Share of the others that come from elsewhere."""
     fitted_on: int = 0
     """Pictures that it was learned on; 0 for the default."""
     images: int = 0
@@ -151,25 +155,27 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
 
     def confidence(self, score: float) -> float:
         """Confidence in [0, 1] that the catalogue holds what was asked for."""
-        share = self.out_of_domain_share
-        strangers = 1.0 - share + share * float(self.out_of_domain_ratio(np.array(score)))
+        share, held = self.out_of_domain_share, self.held_share
+        strangers = (1.0 - held) / held * (1.0 - share + share * float(self.out_of_domain_ratio(np.array(score))))
         return 1.0 / (1.0 + math.exp(min(60.0, max(-60.0, math.log(strangers) - score))))
 
-    def learned_share(self, counts: Array) -> float:
-        """Share of strangers from elsewhere among searches, by expectation maximisation over a mixture of three.
+    def learned_shares(self, counts: Array) -> Calibration:
+        """With `held_share` and `out_of_domain_share` of searches, by expectation maximisation over a mixture of three.
 
         Args:
             counts: (25,) searches in each bin of `SCORE_EDGES`.
         """
         scores = (SCORE_EDGES[:-1] + SCORE_EDGES[1:]) / 2
         held_odds, far_odds = np.exp(scores), self.out_of_domain_ratio(scores)
-        held, far, searches = 0.5, OUT_OF_DOMAIN_SHARE, float(counts.sum())
+        held, far, searches = HELD_SHARE, OUT_OF_DOMAIN_SHARE, float(counts.sum())
         for _ in range(100):
             parts = np.stack([held * held_odds, (1 - held) * (1 - far) + 0 * scores, (1 - held) * far * far_odds])
             of_held, near, elsewhere = (parts / parts.sum(0)) @ counts
-            held = (of_held + STRANGERS_KNOWN / 2) / (searches + STRANGERS_KNOWN)
+            held = (of_held + SEARCHES_KNOWN * HELD_SHARE) / (searches + SEARCHES_KNOWN)
             far = (elsewhere + STRANGERS_KNOWN * OUT_OF_DOMAIN_SHARE) / (near + elsewhere + STRANGERS_KNOWN)
-        return round(min(float(far), OUT_OF_DOMAIN_MAX), 4)
+        held = round(min(max(float(held), HELD_LEAST), HELD_MOST), 4)
+        far = round(min(float(far), 1 - NEAR_LEAST / (1 - held)), 4)
+        return msgspec.structs.replace(self, held_share=held, out_of_domain_share=far)
 
     def first_if_held(self, around: Neighbourhood) -> float | None:
         """Probability that the nearest row is right if the catalogue holds it; None where that was not fitted."""

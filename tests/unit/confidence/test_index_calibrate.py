@@ -28,7 +28,7 @@ from visor.confidence.fit import SAMPLE_MIN, CatalogueRows, Sample, fit
 from visor.confidence.fit_index import Calibrator
 from visor.confidence.model import (
     FIRST_INTERCEPT,
-    OUT_OF_DOMAIN_SHARE,
+    NO_SEARCHES,
     SCORE_EDGES,
     Calibration,
     ConfidenceContext,
@@ -129,17 +129,38 @@ def test_nothing_indexed_is_no_match() -> None:
     assert Calibration().confidence(Calibration().score(empty)) < 1e-6
 
 
-@pytest.mark.parametrize(("elsewhere", "low", "high"), [(0.0, 0.0, 0.1), (0.5, 0.35, 0.65), (1.0, 0.8, 0.9)])
+@pytest.mark.parametrize(("elsewhere", "low", "high"), [(0.0, 0.0, 0.1), (0.5, 0.35, 0.65), (1.0, 0.8, 0.92)])
 def test_the_share_of_strangers_from_elsewhere_is_learned(elsewhere: float, low: float, high: float) -> None:
     calibration, rng = Calibration(out_of_domain_at=-3.0, out_of_domain_width=0.5), np.random.default_rng(4)
     far = rng.random(200) < elsewhere
     scores = np.concatenate([rng.normal(2.0, 1.5, 200), np.where(far, rng.normal(-6, 1, 200), rng.normal(-1, 1, 200))])
     counts = np.histogram(scores, SCORE_EDGES)[0]
-    assert low <= calibration.learned_share(counts) <= high
-    known = msgspec.structs.replace(calibration, out_of_domain_share=calibration.learned_share(counts))
+    known = calibration.learned_shares(counts)
+    assert low <= known.out_of_domain_share <= high
     assert known.confidence(3.0) >= known.confidence(0.0) >= known.confidence(-6.0)
-    nothing = np.zeros(len(SCORE_EDGES) - 1)
-    assert calibration.learned_share(nothing) == OUT_OF_DOMAIN_SHARE
+    assert calibration.learned_shares(NO_SEARCHES) == calibration
+
+
+@pytest.mark.parametrize(("at_home", "low", "high"), [(0.0, 0.25, 0.35), (0.5, 0.4, 0.6), (1.0, 0.8, 0.9)])
+@pytest.mark.parametrize("searches", [200, 5_000])
+def test_the_share_of_searches_at_home_is_learned(at_home: float, low: float, high: float, searches: int) -> None:
+    calibration, rng = Calibration(out_of_domain_at=-6.0, out_of_domain_width=0.5), np.random.default_rng(5)
+    # Normal scores of these means and variance are the log-odds of which side they are of.
+    scores = rng.normal(np.where(rng.random(searches) < at_home, 1.5, -1.5), 3**0.5)
+    known = calibration.learned_shares(np.histogram(np.clip(scores, -12, 12), SCORE_EDGES)[0])
+    assert low <= known.held_share <= high
+    assert low - 0.1 <= known.confidence(0.0) <= high + 0.05
+
+
+@pytest.mark.parametrize("bins", [slice(0, 1), slice(23, 24), slice(0, 24, 23), slice(0, 24)])
+def test_whatever_is_searched_for_all_day_teaches_little(bins: slice) -> None:
+    counts = NO_SEARCHES.copy()
+    counts[bins] = 100_000
+    counts[-1] *= 9
+    known = Calibration().learned_shares(counts)
+    at_even_odds = [known.confidence(score) for score in (0.0, 3.0)]
+    assert 0.2 <= at_even_odds[0] <= 0.951
+    assert at_even_odds[1] >= 0.8
 
 
 @pytest.mark.parametrize("common", [0.0, 0.4, 0.9])
