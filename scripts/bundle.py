@@ -39,7 +39,7 @@ from visor import __version__
 from visor.deploy.owner import check_owner, given_variables
 from visor.errors import VisorError
 from visor.free_tier.allowances import ImageSize, ImageSizes
-from visor.models.store import model_directory
+from visor.models.store import model_directory, read_manifest
 from visor.settings import Settings
 from visor.sources.config import SourcesFile
 
@@ -211,7 +211,8 @@ def installed(bundle: Path) -> ImageSize:
 
 
 def measured(names: Sequence[str], model: Path | None, previous: Path | None) -> ImageSizes:
-    """The size of each function's image, and what each kind of source adds to crawl and SciPy to search."""
+    """The size of each function's image, and what each kind of source adds to crawl, SciPy to search, and a model's
+    libraries to embed or search."""
 
     def of(name: str, extras: Sequence[str] = ()) -> ImageSize:
         with tempfile.TemporaryDirectory() as scratch:
@@ -227,11 +228,14 @@ def measured(names: Sequence[str], model: Path | None, previous: Path | None) ->
         return ImageSize(bytes=size.bytes - base.bytes, packages=packages)
 
     functions = {name: of(name) for name in names}
+    runtimes = {extra: name for extra, name in (("onnx", "embed"), ("words", "search")) if name in functions}
     return ImageSizes(
         model=model.name if model else None,
+        model_bytes=sum(file.size_bytes for file in read_manifest(model).files) if model else 0,
         functions=functions,
         sources={kind: added("crawl", kind) for kind in source_kinds() if "crawl" in functions},
         metrics=added("search", "metrics") if "search" in functions else None,
+        runtimes={extra: added(name, extra) for extra, name in runtimes.items()},
     )
 
 

@@ -1,6 +1,7 @@
 """Write down what Keras says of each network of `keras.applications`: where its ImageNet weights are, and its input.
 
     python scripts/keras_networks.py
+    python scripts/keras_networks.py --cost MobileNetV2 ResNet50 …    # what they cost here, with random weights
 
 Builds every network once without weights (minutes, 3 GB) and writes shared/visor/models/keras_applications.json. So a
 model of kind `keras` has a fingerprint where TensorFlow is not installed. A test compares the file with Keras.
@@ -11,10 +12,14 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import statistics
 import sys
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -89,7 +94,47 @@ def described(name: str) -> dict[str, Any]:
     }
 
 
+def cost(name: str) -> str:
+    """A row of the table of docs/models.md: the network with random weights, built and run as a model."""
+    import h5py
+    import keras
+    from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
+    from PIL import Image
+
+    from visor.models.build.builder import build
+    from visor.models.description import LocalFile
+    from visor.models.embedder import Embedder
+    from visor.models.owner import KerasKeys, checksum_of
+
+    with tempfile.TemporaryDirectory() as scratch:
+        weights = Path(scratch) / "weights.h5"
+        with h5py.File(weights, "w") as file:
+            save_weights_to_hdf5_group(file, getattr(keras.applications, name)(weights=None))
+        source = LocalFile(path=str(weights), checksum=checksum_of(weights))
+        keys = KerasKeys(kind="keras", network=name, checksum=source.checksum, borrow=())
+        model = keys.model("mine", Path(scratch))
+        network = msgspec.structs.replace(model.parts[0].network, source=source)
+        model = msgspec.structs.replace(model, parts=(msgspec.structs.replace(model.parts[0], network=network),))
+        directory = build(model, Path(scratch) / "models" / name, Path(scratch), "int8", lambda line: None)
+        picture, took = Image.effect_noise((640, 480), 60).convert("RGB"), []
+        for threads in (1, 2):
+            embedder = Embedder(directory, threads=threads)
+            times = []
+            for _ in range(12):
+                start = time.perf_counter()
+                embedder.embed([picture])
+                times.append((time.perf_counter() - start) * 1000)
+            took.append(statistics.median(times[2:]))
+        [size] = [path.stat().st_size for path in directory.glob("*.tflite")]
+        dimension, edge = embedder.dimension, embedder.description.input_side
+    return f"| {name} | {dimension} | {edge} | {size / 1e6:.1f} | {took[0]:.0f} | {took[1]:.0f} |"
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--cost"]:
+        for name in sys.argv[2:]:
+            print(cost(name), flush=True)
+        return
     rows = {}
     for name in network_names():
         rows[name] = described(name)

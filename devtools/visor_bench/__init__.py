@@ -14,12 +14,14 @@ BENCHES = {
     "embed": "What a look costs: from a JPEG to vector, labels and safety, beside the float32 files.",
     "life": "Photos from life asked for in the demo's drawings: what is found, hidden and claimed.",
     "metrics": "P@1, P@12, mAP and time of every metric on a labelled folder.",
+    "models": "What models find and cost, one beside the other: the built-in ones and those of visor.toml.",
     "operations": "Operations of the free tier that each step uses.",
     "packshots": "Phone photos asked for in a shop's packshots: what is found, hidden and claimed.",
     "peers": "Visor and what else there is on the same vectors.",
     "soak": "An hour of `visor serve` under mixed load, beside crawls, merges and a reindex: errors and memory.",
     "search": "Latency, recall, memory and size of one index.",
     "serve": "Searches a second of a server, and how long each takes, with more and more clients.",
+    "words": "Latency, memory and size of finding by words, beside SQLite's FTS5.",
 }
 """Name of each sub-command and its line of help; `visor_bench.NAME` holds `NAME_command`, dashes as underscores."""
 

@@ -7,8 +7,10 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +20,7 @@ import numpy as np
 
 from visor.console import as_json, print_json, say
 from visor.settings import Settings
+from visor_bench.look import timed
 
 if TYPE_CHECKING:
     from visor.models.description import Variant
@@ -32,10 +35,15 @@ FLOAT: Final = "float32"
 @click.command("embed")
 @click.option("--rounds", default=15, show_default=True, type=click.IntRange(1), help="Looks; the medians count.")
 @click.option("--picture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Photo to look at.")
+@click.option(
+    "--against",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Checkout of another version, which looks in turn with this one; its model has to be built.",
+)
 @as_json
-def embed_command(rounds: int, picture: Path | None, as_json: bool) -> None:
+def embed_command(rounds: int, picture: Path | None, against: Path | None, as_json: bool) -> None:
     """Time a query from the bytes of a 4-megapixel JPEG to vector, labels and safety, and many pictures at once."""
-    document = measure(Settings.read(), rounds, jpeg(picture))
+    document = compare(against, rounds, jpeg(picture)) if against else measure(Settings.read(), rounds, jpeg(picture))
     if as_json:
         print_json(document)
         return
@@ -75,6 +83,44 @@ def measure(settings: Settings, rounds: int, data: bytes) -> dict[str, Any]:
     }
 
 
+def compare(other: Path, rounds: int, data: bytes) -> dict[str, Any]:
+    """This version and that of the checkout `other` in turn, each in a process of its own.
+
+    Returns:
+        Medians of `query_ms`, `query_cpu_ms`, `decode_ms` and `images_per_s` of `this` and of the `other`; `ratio`: the
+        median of this one's figure by the other's in the same round.
+    """
+    trees = {"this": Path(__file__).resolve().parents[2], "other": other.resolve()}
+    took: dict[str, list[dict[str, float]]] = {name: [] for name in trees}
+    with tempfile.TemporaryDirectory(prefix="visor-bench-") as scratch, ExitStack() as stack:
+        picture = Path(scratch, "picture.jpg")
+        picture.write_bytes(data)
+        looking = {name: stack.enter_context(_looking(tree, picture)) for name, tree in trees.items()}
+        for _ in range(rounds):
+            for name, process in looking.items():
+                process.stdin.write("\n")
+                process.stdin.flush()
+                took[name].append(json.loads(process.stdout.readline()))
+    pairs = list(zip(took["this"], took["other"], strict=True))
+    return {
+        **{name: _medians(rows) for name, rows in took.items()},
+        "ratio": _medians([{name: a[name] / b[name] for name in a} for a, b in pairs]),
+        "load": [round(load, 2) for load in os.getloadavg()],
+    }
+
+
+@contextmanager
+def _looking(tree: Path, picture: Path) -> Iterator[Any]:
+    """The process of `visor_bench.look` with the Visor of that checkout."""
+    environ = os.environ | {"PYTHONPATH": str(tree / "shared")}
+    command = [sys.executable, "-P", str(Path(__file__).with_name("look.py")), str(picture)]
+    with subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
 def jpeg(picture: Path | None = None) -> bytes:
     """A 4-megapixel JPEG of quality 90: of a photo, or of blurred noise and edges."""
     from PIL import Image, ImageFilter
@@ -95,23 +141,16 @@ def _round(embedder: Any, data: bytes, pixels_max: int) -> dict[str, float]:
     def decoded() -> Any:
         return decode_image(data, pixels_max=pixels_max, side_hint=embedder.description.input_side).pixels
 
-    decode_ms, _ = _timed(decoded)
-    query_ms, query_cpu_ms = _timed(lambda: embedder.embed([decoded()]))
+    decode_ms, _ = timed(decoded)
+    query_ms, query_cpu_ms = timed(lambda: embedder.embed([decoded()]))
     pixels = decoded()
-    many_ms, _ = _timed(lambda: embedder.embed([pixels] * MANY))
+    many_ms, _ = timed(lambda: embedder.embed([pixels] * MANY))
     return {
         "query_ms": query_ms,
         "query_cpu_ms": query_cpu_ms,
         "decode_ms": decode_ms,
         "images_per_s": MANY / many_ms * 1000,
     }
-
-
-def _timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Milliseconds by the clock, and of the processor."""
-    start, cpu = time.perf_counter(), time.process_time()
-    work()
-    return (time.perf_counter() - start) * 1000, (time.process_time() - cpu) * 1000
 
 
 def _medians(rows: list[dict[str, float]]) -> dict[str, float]:

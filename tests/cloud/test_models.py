@@ -7,7 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.model_kinds import check_end_to_end, pictures, write_toml
+from tests.dual_network import TOML, make_dual
+from tests.model_kinds import MODELS, check_end_to_end, pictures, write_toml
 from tests.small_networks import make_networks
 
 from visor.models.store import model_directory
@@ -16,7 +17,7 @@ from visor.settings import Settings
 pytestmark = pytest.mark.slow
 pytest.importorskip("tensorflow", reason="building models takes TensorFlow (pip install '.[build]')")
 
-KINDS = ["prototype", "lite", "onnx"]
+KINDS = ["prototype", "lite", "onnx", "dual"]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,8 @@ def home(tmp_path_factory: pytest.TempPathFactory, built_settings: Settings) -> 
     """A home with the default model, beside visor.toml and the networks that it names."""
     folder = tmp_path_factory.mktemp("networks")
     make_networks(folder)
-    write_toml(folder)
+    make_dual(folder / "dual", pictures(folder / "pictures"))
+    write_toml(folder, MODELS | {"dual": TOML})
     default = model_directory(built_settings, "auto")
     shutil.copytree(default, folder / "home" / "models" / default.name)
     return folder / "home"

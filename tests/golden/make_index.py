@@ -1,4 +1,5 @@
-"""Made `tests/golden/index-1/` once, with format version 1. Run it again only for a new version, into a new folder."""
+"""Made `tests/golden/index-1/` once, with format version 1, and `words-1/` with version 1 of words. Run it again only
+for a new version, into a new folder: `python tests/golden/make_index.py index|words`."""
 
 from __future__ import annotations
 
@@ -20,10 +21,32 @@ from visor.index.format.container import FORMAT_VERSION  # noqa: E402
 from visor.index.merge import segment_builder as rewrite  # noqa: E402
 from visor.index.merge.merge import merge  # noqa: E402
 from visor.index.merge.policy import MergePolicy  # noqa: E402
-from visor.schema.items import FacetRow  # noqa: E402
+from visor.index.words.text_index import VERSION  # noqa: E402
+from visor.schema.items import FacetRow, Item  # noqa: E402
+
+TITLES = ("Crème brûlée", "Red T-Shirts", "Granny Smith, a green apple", "Зелёные яблоки", "白い猫の皿")
+ASKED = ("creme", "shirt", "grren appel ", "яблоко", "猫", "straw")
 
 
-def main() -> None:
+def words() -> None:
+    target = Path(__file__).parent / f"words-{VERSION}"
+    with tempfile.TemporaryDirectory() as folder:
+        shop = Shop(Path(folder))
+        rows = [FacetRow.of(Item(id="0" * 32, source="t", key="k", image_url="", title=title)) for title in TITLES]
+        shop.add(keys_of(len(TITLES)), clustered(len(TITLES), dimension=8), facets=rows)
+        merge(shop.objects, shop.documents, model=MODEL, clock=shop.clock, languages=("english", "french", "russian"))
+        searcher = shop.searcher()
+        found = {text: [hit.id for hit in searcher.search(None, k=5, text=text).hits] for text in ASKED}
+        shutil.rmtree(target, ignore_errors=True)
+        for info in shop.objects.list():
+            if not info.name.startswith("shards/"):
+                path = target / info.name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(bytes(shop.objects.get(info.name)))
+        (target / "expected.json").write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def index() -> None:
     target = Path(__file__).parent / f"index-{FORMAT_VERSION}"
     scan.PQ_SAMPLES_MIN = rewrite.PQ_ROWS_MIN = 16
     with tempfile.TemporaryDirectory() as folder:
@@ -54,4 +77,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    {"index": index, "words": words}[sys.argv[1]]()

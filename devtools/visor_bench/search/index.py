@@ -27,8 +27,17 @@ RARE = 10_000
 """One item in so many has the collection `rare`."""
 
 
-def build(home: Path, base: Array, images: int, say: Callable[[str], None]) -> dict[str, Any]:
+def build(
+    home: Path,
+    base: Array,
+    images: int,
+    say: Callable[[str], None],
+    facets_of: Callable[[int], FacetRow] | None = None,
+) -> dict[str, Any]:
     """Write shards of `images` made vectors and merge them.
+
+    Args:
+        facets_of: What is known of an item, by its number.
 
     Returns:
         `merge_s`, `merge_peak_mb` (of the merging process), `segments`, `stored_bytes_per_image`, of these
@@ -39,7 +48,7 @@ def build(home: Path, base: Array, images: int, say: Callable[[str], None]) -> d
     for number, vectors in enumerate(mixed(base, images, seed=1)):
         rows = np.arange(len(vectors)) + number * BLOCK
         ids = rng.integers(0, 256, (len(vectors), 16), np.uint8)
-        facets = [_facets(int(row)) for row in rows]
+        facets = [(facets_of or _facets)(int(row)) for row in rows]
         data = write_shard(
             model=MODEL,
             ids=ids,

@@ -208,7 +208,7 @@ class IndexCheck:
                 segment = open_segment(objects, entry, space)
                 for _ in segment.checked_blocks():
                     pass
-                _ = segment.looks, segment.augmented
+                _ = segment.looks, segment.augmented, segment.worded_columns, segment.words_files
                 readable.append(segment)
             except (CorruptObject, NotFound) as exc:
                 damaged[entry.name] = exc.found

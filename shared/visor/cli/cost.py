@@ -10,6 +10,7 @@ import msgspec
 
 from visor.console import as_json, print_json, say
 from visor.deploy.plan import deployed_plan
+from visor.errors import VisorError
 from visor.free_tier.allowances import allowances, counted
 from visor.free_tier.cost_model import (
     ENOUGH,
@@ -25,6 +26,7 @@ from visor.free_tier.cost_model import (
     lines,
     roomy,
 )
+from visor.models.store import model_directory, read_manifest
 from visor.settings import Settings
 
 TERRAFORM = Path("terraform")
@@ -46,7 +48,10 @@ HELP = {
     "crawl_runs_a_day": "Runs of the crawl function a day.",
     "compact_runs_a_day": "Runs of the compact function a day.",
     "deployments_a_month": "Deployments a month.",
-    "vector_numbers": "Dimension of the model's vectors.",
+    "vector_numbers": "Dimension of the model's vectors. As below, by default of the model that is built here.",
+    "model_bytes": "Size of the model's files; 0: of the default model.",
+    "onnx": "Whether the model runs on ONNX Runtime.",
+    "words": "Whether the model reads words.",
     "embed_instances": "Most instances of the embed function.",
     "search_instances": "Most instances of the search function.",
     "owner_key": "Whether there is an owner's key, a secret.",
@@ -75,6 +80,19 @@ def plan_options(command: Any) -> Any:
     return command
 
 
+def built_model(settings: Settings) -> dict[str, Any]:
+    """What the model of the settings makes of a plan; nothing where it is not built here."""
+    try:
+        manifest = read_manifest(model_directory(settings, settings.model))
+    except VisorError:
+        return {}
+    return {
+        "vector_numbers": manifest.description.dimension,
+        "model_bytes": sum(file.size_bytes for file in manifest.files),
+        **{extra: extra in manifest.description.extras for extra in ("onnx", "words")},
+    }
+
+
 @click.command("cost")
 @plan_options
 @click.option("--terraform", type=click.Path(path_type=Path), default=TERRAFORM, help="Folder with what is deployed.")
@@ -98,9 +116,9 @@ def cost_command(
 ) -> None:
     """What a plan would use of the free tier, and cost past it. Defaults are what terraform/ would deploy."""
     changes = {name: value for name, value in given.items() if value is not None}
-    plan = msgspec.structs.replace(deployed_plan(terraform), **changes)
-    _check(plan)
     settings = Settings.read()
+    plan = msgspec.structs.replace(deployed_plan(terraform), **(built_model(settings) | changes))
+    _check(plan)
     budget = settings.budget if budget is None else budget
     if budget or cost(plan):
         plan = roomy(plan)

@@ -59,7 +59,7 @@ def search_command(
     IMAGE is a file, a URL or an item's id; of a folder, each of its pictures is searched for.
     """
     from visor.app import App
-    from visor.library.index import request_of
+    from visor.search.request import request_of
     from visor.storage import existing
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -149,8 +149,8 @@ def _search_each(paths: list[Path], answer_to: Callable[[str], SearchAnswer], *,
 def compare_command(first: str, second: str, overlay: Path | None, difference: Path | None, as_json: bool) -> None:
     """Say what two pictures have in common: files, URLs or items' ids, whether or not the index has them."""
     from visor.app import App
-    from visor.library.index import picture_of
     from visor.search.compare import Comparer
+    from visor.search.request import picture_of
     from visor.storage import existing
 
     app = App(existing(Settings.read()))

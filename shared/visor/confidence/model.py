@@ -61,14 +61,20 @@ FULL_MAX = 2_000
 learned on nearer than what it was not. 13 MB as float16."""
 FULL_KEPT_MAX = 4 * FULL_MAX
 """Pictures up to which full vectors stay in memory for that; a merge long before has fitted anew."""
+ROWS_COMPARED = 40
+NEARER = 4.0
+"""Log-odds of a match that is as much nearer than usual as a copy is nearer than any picture: fits joined vectors, each
+network's alone, and catalogues of 5 to 40 labelled photos (docs/benchmarks-confidence.md)."""
+ALONE = 0.6, 0.9
+"""Cosines of any two pictures and of a picture and its nearest, where there is one picture to learn them from: what is
+less than nearly the same is no match in any model."""
 _BEST = FEATURES.index("best_similarity")
 
 
 class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Kept in the manifest. The default is for an index that was never merged or is too small to learn from.
 
-    Without `weights` the score is a line over the best similarity. Its numbers are cautious: over cosines of joined
-    vectors, two photos of different things have 0.4 to 0.6, and it takes 0.72 to be called a match.
+    Without `weights` the score tells by how much the best match is nearer than these pictures are to each other.
     """
 
     weights: tuple[float, ...] = ()
@@ -88,8 +94,6 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Scores over which that likelihood ratio changes by a factor of e."""
     out_of_domain_share: float = OUT_OF_DOMAIN_SHARE
     """Share of strangers who come from elsewhere."""
-    middle: float = 0.72
-    steepness: float = 14.0
     fitted_on: int = 0
     """Pictures that it was learned on; 0 for the default."""
     images: int = 0
@@ -136,14 +140,10 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         if not len(around.rows):
             return -60.0
         if not self.is_fitted or len(around.query) != len(self.mean_vector):
-            return self.score_of_similarity(float((around.rows @ around.query).max()))
+            return score_of_rows(float((around.rows @ around.query).max()), around.rows[:ROWS_COMPARED])
         standard = (features(around, self.mean_vector) - self.centre) / self.spread
         shortfall = max(0.0, -SHORT_FROM - float(standard[_BEST]))
         return float(standard @ np.array(self.weights)) + self.intercept - SHORT_WEIGHT * shortfall
-
-    def score_of_similarity(self, best: float) -> float:
-        """The default's log-odds, from the best similarity alone."""
-        return self.steepness * (best - self.middle)
 
     def out_of_domain_ratio(self, scores: Array) -> Array:
         """How much likelier each score is among strangers from elsewhere than among those of the same shop."""
@@ -198,6 +198,17 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
                 least = min(least, sigmoid(self.score(rest)) if first is None else held * first)
             found.append(least)
         return found
+
+
+def score_of_rows(best: float, rows: Array) -> float:
+    """Log-odds of a match with the similarity `best`, by how alike rows (h, m) of unit length are to each other: models
+    differ in how alike any two pictures are (0.4 in EfficientNet, 0.9 in Inception)."""
+    common, usual = ALONE
+    if len(rows) > 1:
+        alike = rows @ rows.T
+        np.fill_diagonal(alike, np.nan)
+        common, usual = float(np.nanmean(alike)), float(np.median(np.nanmax(alike, 1)))
+    return NEARER * (best - usual) / max(1.0 - common, 1e-3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,11 +88,15 @@ class ImageSizes(Record, frozen=True, kw_only=True):
 
     model: str | None
     """Which the embed and search images hold."""
+    model_bytes: int = 0
+    """Of its files."""
     functions: dict[str, ImageSize]
     sources: dict[str, ImageSize]
     """What a kind of source adds to crawl, where visor.toml names one."""
     metrics: ImageSize | None = None
     """What SciPy adds to search, where named metrics are wanted; None if search was not measured."""
+    runtimes: dict[str, ImageSize] = msgspec.field(default_factory=dict)
+    """What a model's libraries add: `onnx` to embed and search each, `words` to search."""
 
 
 @functools.cache

@@ -59,6 +59,12 @@ class UsagePlan(Record, frozen=True, kw_only=True):
     compact_runs_a_day: float = 4.0
     deployments_a_month: float = 4.0
     vector_numbers: int = 3328
+    model_bytes: int = 0
+    """Of the model's files; 0: as many as the default model's."""
+    onnx: bool = False
+    """Whether the model runs on ONNX Runtime, which is then in the images of embed and search."""
+    words: bool = False
+    """Whether the model reads words, for which search has a tokenizer."""
     crawl_cpu: float = 0.5
     crawl_memory_gib: float = 0.5
     embed_cpu: float = 1.0
@@ -224,6 +230,12 @@ class PlanUsage:
                 total.add(f"crawl of {kind}", size.bytes)
         if self.plan.metrics and sizes.metrics is not None:
             total.add("metrics of search", sizes.metrics.bytes)
+        if self.plan.onnx:
+            total.add("ONNX Runtime of embed and search", 2, sizes.runtimes["onnx"].bytes)
+        if self.plan.words:
+            total.add("tokenizers of search", sizes.runtimes["words"].bytes)
+        if self.plan.model_bytes:
+            total.add("another model in embed and search", 2, self.plan.model_bytes - sizes.model_bytes)
         kept = self.counts.size("old_image_days") / DAYS
         total.add("replaced images", self.plan.deployments_a_month, self.counts.size("bundle_bytes"), 0.5, kept)
         return total.add("runtime, stored once", self.counts.size("runtime_bytes"))

@@ -10,11 +10,11 @@ import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from io import BytesIO
-from typing import Any
+from itertools import accumulate
 
-from PIL import Image
+from PIL import Image, TiffTags
 from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
+from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
 BAND_BYTES = 8_000_000
 PIECE_BYTES = 1 << 16
@@ -23,13 +23,8 @@ _PNG_ROWS = {"L": "L", "RGB": "RGB", "LA": "LA", "RGBA": "RGBA", "P": "P", "I;16
 """Mode of Pillow, and its raw mode that gives a row's bytes as they stand in the file."""
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 
-_TIFF_KEPT = {
-    **dict.fromkeys((258, 259, 262, 266, 277, 284, 317, 320, 332, 338, 339, 530), "H"),
-    **dict.fromkeys((292, 293, 322, 323), "I"),
-    347: "B",
-}
-"""Tags without which a strip or a tile cannot be decoded, and the format of their values."""
-_TIFF_TYPES = {"B": 7, "H": 3, "I": 4}
+_TIFF_KEPT = {258, 259, 262, 266, 277, 284, 292, 293, 317, 320, 322, 323, 332, 338, 339, 347, 530}
+"""Tags without which a strip or a tile cannot be decoded."""
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _OFFSETS, _ROWS, _COUNTS, _PLANES = 256, 257, 258, 259, 273, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
 
@@ -66,7 +61,7 @@ def png_bands(data: bytes, image: Image.Image) -> Iterator[Image.Image]:
 
 def tiff_bands(data: bytes, image: TiffImageFile) -> Iterator[Image.Image]:
     """The rows of an opened TIFF; nothing if it cannot be read so: a plane for each channel, or one huge strip."""
-    tags: Mapping[int, Any] = image.tag_v2
+    tags = image.tag_v2
     width, height, tiled = tags[_WIDTH], tags[_HEIGHT], _TILE_OFFSETS in tags
     offsets, counts = tags[_TILE_OFFSETS if tiled else _OFFSETS], tags[_TILE_COUNTS if tiled else _COUNTS]
     rows = tags[_TILE_HEIGHT] if tiled else min(tags.get(_ROWS, height), height)
@@ -87,33 +82,22 @@ def tiff_bands(data: bytes, image: TiffImageFile) -> Iterator[Image.Image]:
             yield band.crop((0, 0, *band.size))
 
 
-def _tiff(tags: Mapping[int, Any], own: Mapping[int, int], parts: Sequence[bytes], tiled: bool) -> bytes:
+def _tiff(tags: ImageFileDirectory_v2, own: Mapping[int, int], parts: Sequence[bytes], tiled: bool) -> bytes:
     """A TIFF with the byte order of those tags."""
-    order = "<" if getattr(tags, "prefix", b"II") == b"II" else ">"
-    values: dict[int, tuple[str, Sequence[int]]] = {tag: ("I", [value]) for tag, value in own.items()}
-    for tag, kind in _TIFF_KEPT.items():
-        if tag in tags:
-            value = tags[tag]
-            values[tag] = kind, [value] if isinstance(value, int) else list(value)
     where, lengths = (_TILE_OFFSETS, _TILE_COUNTS) if tiled else (_OFFSETS, _COUNTS)
-    values[lengths] = "I", [len(part) for part in parts]
-    values[where] = "I", [0] * len(parts)
-    end = 8 + 2 + 12 * len(values) + 4
-    spilt = {tag: len(v) * struct.calcsize(f"={kind}") for tag, (kind, v) in values.items()}
-    at = end + sum(size for size in spilt.values() if size > 4)
-    starts = []
-    for part in parts:
-        starts.append(at)
-        at += len(part)
-    values[where] = "I", starts
-    entries, tail = bytearray(), bytearray()
-    for tag, (kind, numbers) in sorted(values.items()):
-        packed = struct.pack(f"{order}{len(numbers)}{kind}", *numbers)
-        entries += struct.pack(f"{order}HHI", tag, _TIFF_TYPES[kind], len(numbers))
-        entries += packed.ljust(4, b"\0") if len(packed) <= 4 else struct.pack(f"{order}I", end + len(tail))
-        tail += packed if len(packed) > 4 else b""
-    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(values))
-    return head + bytes(entries) + bytes(4) + bytes(tail) + b"".join(parts)
+    header = b"II*\0\x08\0\0\0" if tags.prefix == b"II" else b"MM\0*\0\0\0\x08"
+    directory = ImageFileDirectory_v2(header)
+    for tag in _TIFF_KEPT & tags.keys():
+        directory[tag] = tags[tag]
+    starts = tuple(accumulate(map(len, parts[:-1]), initial=0))
+    for tag, value in {**own, lengths: tuple(map(len, parts)), where: starts}.items():
+        directory.tagtype[tag] = TiffTags.LONG
+        directory[tag] = value
+    if tiled:
+        # What Pillow itself does for strips: they begin behind the directory.
+        size = len(header) + len(directory.tobytes(len(header)))
+        directory[where] = tuple(size + start for start in starts)
+    return header + directory.tobytes(len(header)) + b"".join(parts)
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -14,27 +13,24 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 import msgspec
 
 from visor.errors import BadRequest
-from visor.schema.items import ITEM_ID, CrawlRun, Item
+from visor.schema.items import CrawlRun, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.schema.search import (
     CompareAnswer,
     CompareRequest,
-    Example,
     Filters,
     Match,
-    Picture,
     SearchAnswer,
     SearchRequest,
 )
+from visor.search.request import Query, picture_of, request_of
 
 if TYPE_CHECKING:
     import numpy as np
-    from PIL import Image
 
     from visor.index.merge.merge import MergeReport
     from visor.web.schema import ItemAnswer, StatsAnswer
 
-Query: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | np.ndarray | Item"
 NewItem: TypeAlias = PushItem | Item | Mapping[str, Any]
 Progress: TypeAlias = Callable[[int, int], None]
 """Called with the number of items that are done, and of all."""
@@ -260,75 +256,6 @@ class Index(ABC):
 
     @abstractmethod
     def _push(self, items: list[PushItem], progress: Progress | None) -> PushAnswer: ...
-
-
-def request_of(query: Query | None, options: dict[str, Any]) -> tuple[SearchRequest, bytes | None]:
-    """What is asked, and the image that goes with it."""
-    field, value = ("", None) if query is None else query_field(query)
-    fields = options | ({field: value} if field else {})
-    if "examples" in fields:
-        fields["examples"] = [
-            one if isinstance(one, Mapping | Example) else _example(one) for one in fields["examples"]
-        ]
-    try:
-        request = msgspec.convert(msgspec.to_builtins(fields), SearchRequest)
-    except msgspec.ValidationError as exc:
-        raise BadRequest(f"The search cannot be understood: {exc}", valid="As Index.search says") from exc
-    return request, None if field else value
-
-
-def _example(one: Any) -> dict[str, Any]:
-    query, weight = one if isinstance(one, tuple) else (one, 1.0)
-    field, value = query_field(query)
-    return {"weight": weight, field or "image": value if field else base64.b64encode(value).decode()}
-
-
-def picture_of(query: Query) -> tuple[Picture, bytes | None]:
-    field, value = query_field(query)
-    if field == "vector":
-        raise BadRequest("A vector shows nothing to compare", valid="A path, URL, item, bytes or Pillow image")
-    return (Picture(**{field: value}), None) if field else (Picture(), value)
-
-
-def query_field(query: object) -> tuple[str, Any]:
-    """The field of a `SearchRequest` that a query belongs in, and its value; "" for the bytes of an image."""
-    if isinstance(query, bytes | bytearray | memoryview):
-        return "", bytes(query)
-    if isinstance(query, Item):
-        return "item", query.id
-    if isinstance(query, str) and ITEM_ID.match(query):
-        return "item", query
-    if isinstance(query, str) and query.startswith(("http://", "https://")):
-        return "url", query
-    if isinstance(query, str | os.PathLike):
-        try:
-            return "", Path(query).expanduser().read_bytes()
-        except OSError as exc:
-            valid = "The path of an image, its http(s) URL or an item's id"
-            raise BadRequest(f"{os.fspath(query)!r:.200} cannot be read: {exc.strerror}", valid=valid) from exc
-    if getattr(query, "ndim", 0) == 1:
-        import numpy as np
-
-        vector = np.asarray(query, np.float32)
-        unit = vector / (np.linalg.norm(vector) or 1)
-        return "vector", base64.b64encode(unit.astype("<f2").tobytes()).decode()
-    if hasattr(query, "save") and hasattr(query, "mode"):
-        return "", _png(query)
-    raise BadRequest(
-        f"A {type(query).__name__} cannot be searched for",
-        valid="A path, URL, item id, Item, bytes, Pillow image, or vector of shape (d,); or a list of these",
-    )
-
-
-def _png(image: Any) -> bytes:
-    """A Pillow image, turned as its EXIF says."""
-    from PIL import ImageOps
-
-    upright = ImageOps.exif_transpose(image)
-    upright = upright if upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA") else upright.convert("RGB")
-    buffer = io.BytesIO()
-    upright.save(buffer, "PNG", compress_level=1)
-    return buffer.getvalue()
 
 
 def _push_item(item: NewItem) -> PushItem:

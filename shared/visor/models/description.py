@@ -55,7 +55,7 @@ class Download(Record, frozen=True, kw_only=True, tag="download"):
 
 
 class LocalFile(Record, frozen=True, kw_only=True, tag="file"):
-    """A file of this machine, or a folder: a SavedModel, or the files of a dual encoder."""
+    """A file of this machine, or a folder: a SavedModel."""
 
     path: str
     checksum: str
@@ -105,8 +105,8 @@ class Given(Record, frozen=True, kw_only=True):
     """Whether the weights stay float32 where it is converted."""
     logit_scale: float = 100.0
     """Of a dual encoder: what its cosines are multiplied with before labels become probabilities."""
-    prompt: str = "{}"
-    """Of a dual encoder: the sentence that a label's name is put into."""
+    prompts: tuple[str, ...] = ()
+    """Of a dual encoder: the sentence of each label."""
     text_output: str = ""
     """Of a dual encoder: tensor that gives the vector of a text; empty: the one that is."""
 
@@ -120,7 +120,7 @@ class Network(Record, frozen=True, kw_only=True):
     """Which builder reads them."""
     source: Source
     files: dict[str, Source] = msgspec.field(default_factory=dict)
-    """Further files of a dual encoder by their role: text, tokenizer, preprocessor."""
+    """Further files of a dual encoder by their role: text, tokenizer, preprocessor, config, tokenizer_config."""
     licence: str
     preprocessing: Preprocessing
     taps: tuple[Tap, ...]
@@ -141,6 +141,11 @@ class Network(Record, frozen=True, kw_only=True):
     def dimension(self) -> int:
         """Numbers of the vector; 0 where the taps are not known yet."""
         return sum(tap.channels for tap in self.taps)
+
+    @property
+    def gives_head(self) -> bool:
+        """Whether its file gives the head. Pictures of a dual encoder are compared with the labels' texts instead."""
+        return self.head is not None and self.weights != "dual"
 
     @property
     def source_name(self) -> str:

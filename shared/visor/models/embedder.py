@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -24,6 +25,7 @@ from visor.models.description import (
 )
 from visor.models.runtime import Vector, open_runtime
 from visor.models.store import NetworkFile, check_file, label_words, model_directory, read_manifest
+from visor.models.text_encoder import TextEncoder
 from visor.schema.items import Label, Safety
 from visor.schema.labels import short_name
 from visor.settings import Settings
@@ -72,7 +74,7 @@ class Embedder:
 
         Args:
             directory: What `visor model build` made.
-            threads: Cores to use. A single picture is computed on all of them; of many pictures, one on each.
+            threads: Cores to use. They share the networks of a single picture; of many pictures, each has its own.
 
         Raises:
             ModelNotBuilt: The directory is missing or incomplete.
@@ -87,21 +89,61 @@ class Embedder:
         self._label_names = tuple(short_name(label) for label in manifest.label_names)
         self.label_words = label_words(manifest)
         self._networks = [(part.network, *self._files[part.network.name]) for part in self.description.parts]
-        self._threads = threads
-        self._wide = InterpreterPool(self._networks, count=1, threads=threads)
-        self._narrow = InterpreterPool(self._networks, count=threads, threads=1) if threads > 1 else self._wide
+        each = max(1, threads // len(self._networks))
+        self._single = RunnerPool(self._networks, count=max(1, threads // each), threads=each)
+        self._many = self._single if each == 1 else RunnerPool(self._networks, count=threads, threads=1)
+        self._words = {
+            name.rpartition("/")[0]: np.load(path) for name, (path, _) in self._files.items() if name.endswith("/words")
+        }
+        self._texts = {name: self._text_encoder(name) for name in self._words}
 
     def embed(self, images: Sequence[Image.Image]) -> Embedded:
         """Vectors, labels and safety of RGB pictures of any size, in their order."""
         if not images:
             return Embedded(vectors=np.zeros((0, self.dimension), np.float32), labels=[], safety=[], probabilities=[])
-        return self._embedded([self._wide.see(images[0])] if len(images) == 1 else self._narrow.see_all(images))
+        return self._embedded([self._single.see(images[0])] if len(images) == 1 else self._many.see_all(images))
 
     def embed_closer(self, image: Image.Image) -> tuple[Embedded, Embedded]:
         """What `embed` gives for one image, and the same with a closer look at its middle, which photos need."""
-        seen, closer = self._wide.see(image), self._wide.see_closer(image)
+        seen, closer = self._single.see_closer(image)
         both = [one if more is None else one.mean(more) for one, more in zip(seen, closer, strict=True)]
         return self._embedded([seen]), self._embedded([both])
+
+    def embed_text(self, texts: Sequence[str]) -> Vector:
+        """Texts as (n, dimension) float32, rows of unit length: the dot product with a picture's vector tells how well
+        it fits. It is smaller than that of two pictures.
+
+        Raises:
+            ModelError: The model reads no words.
+        """
+        if not texts:
+            return np.zeros((0, self.dimension), np.float32)
+        return self._of_texts(lambda name: self._texts[name](texts))
+
+    def embed_wish(self, text: str) -> Vector:
+        """What sets a text apart from others, (dimension,) float32: to be added to what pictures have in common."""
+        wish: Vector = self._of_texts(lambda name: self._texts[name]([text]) - self._words[name][:1])[0]
+        return wish
+
+    def _of_texts(self, vectors_of: Callable[[str], Vector]) -> Vector:
+        """Networks that read no words have nothing in the vector."""
+        if not self.description.reads_words:
+            raise ModelError(
+                f"The model {self.description.name} reads no words",
+                valid='One of kind = "dual" does',
+                remedy="Describe one in visor.toml (docs/models.md), and reindex with it",
+            )
+        named = [(part.network, part.weight) for part in self.description.parts if part.weight > 0]
+        given = {one.name: vectors_of(one.name) * np.float32(w) for one, w in named if one.name in self._texts}
+        count = len(next(iter(given.values())))
+        nothing = ((one.name, np.zeros((count, one.dimension), np.float32)) for one, _ in named)
+        joined = np.hstack([given.get(name, zeros) for name, zeros in nothing])
+        unit: Vector = joined / np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), np.float32(1e-12))
+        return unit
+
+    def _text_encoder(self, name: str) -> TextEncoder:
+        path, file = self._files[f"{name}/text"]
+        return TextEncoder(path, self._files[f"{name}/tokenizer"][0], file.outputs[0])
 
     def _embedded(self, seen: Sequence[list[_Seen]]) -> Embedded:
         return Embedded(
@@ -117,13 +159,21 @@ class Embedder:
         Each is of the whole picture squeezed to a square, so that place (row, column) of a map lies over the same
         fraction of the picture's height and width.
         """
-        seen = self._wide.see(image, maps=True)
+        seen = self._single.see(image, maps=True)
         shares = zip(self.description.parts, seen, strict=True)
         return [feature_map for part, one in shares if part.weight > 0 for feature_map in one.maps]
 
     def _head(self, seen: list[_Seen], kind: str) -> Vector | None:
         parts = zip(self.description.parts, seen, strict=True)
-        return next((one.head for part, one in parts if part.network.head == kind), None)
+        for part, one in parts:
+            if part.network.head == kind:
+                return one.head if part.network.weights != "dual" else self._compared(part.network, one.taps[0])
+        return None
+
+    def _compared(self, network: Network, picture: Vector) -> Vector:
+        """Probabilities of labels that a picture is compared with."""
+        scale = network.given.logit_scale if network.given else 1.0
+        return probabilities(self._words[network.name][1:] @ _unit(picture) * np.float32(scale), logits=True)
 
     def _labels(self, seen: list[_Seen]) -> tuple[Label, ...]:
         head = self._head(seen, "labels")
@@ -178,10 +228,14 @@ def prepare(image: Image.Image, how: Preprocessing, view: View = "whole") -> Vec
         image = image.convert("RGB")
     box = view_of(image, view)
     square = image.resize((how.size, how.size), _RESAMPLE[how.resample], box=box, reducing_gap=3.0)
-    scaled: Vector = np.asarray(square, np.float32) / np.float32(255)
-    centred: Vector = scaled - np.array(how.mean, np.float32)
-    np.divide(centred, np.array(how.deviation, np.float32), out=centred)
-    return centred if how.order == "rgb" else np.ascontiguousarray(centred[..., ::-1])
+    # In rows of numbers, because NumPy is slow where the last axis has three.
+    rows: Vector = np.divide(np.asarray(square).reshape(how.size, -1), np.float32(255), dtype=np.float32)
+    if any(how.mean):
+        rows -= np.tile(np.array(how.mean, np.float32), how.size)
+    if set(how.deviation) != {1.0}:
+        rows /= np.tile(np.array(how.deviation, np.float32), how.size)
+    given: Vector = rows.reshape(how.size, how.size, 3)
+    return given if how.order == "rgb" else np.ascontiguousarray(given[..., ::-1])
 
 
 def joined_vector(parts: Sequence[WeightedNetwork], taps: Sequence[Sequence[Vector]]) -> Vector:
@@ -220,7 +274,7 @@ class _Runner:
         self._network, self._how = network, network.preprocessing
         self._runtime = open_runtime(path, threads=threads)
         self._is_ours = not file.outputs
-        count, has_head = len(network.taps), network.head is not None
+        count, has_head = len(network.taps), network.gives_head
         maps = sum(tap.edge > 0 for tap in network.taps)
         if self._is_ours and len(self._runtime.outputs) != count + has_head + maps:
             raise ModelError(
@@ -232,10 +286,6 @@ class _Runner:
         [self._input] = self._runtime.inputs
         self._is_planar = is_planar(self._input.shape)
 
-    @property
-    def looks_closer(self) -> bool:
-        return len(self._how.views) == len(CLOSER_VIEWS)
-
     def see(self, image: Image.Image, *, maps: bool = False, closer: bool = False) -> _Seen:
         """The outputs averaged over the network's views, without maps; or of the whole picture alone, with maps."""
         views: Sequence[View] = ("whole",) if maps else CLOSER_VIEWS if closer else self._how.views
@@ -244,14 +294,14 @@ class _Runner:
             values = self._outputs_of(prepare(image, self._how, view), maps)
             means = [a + b for a, b in zip(means, values, strict=True)] if means else values
         means = [total / np.float32(len(views)) for total in means]
-        count, has_head = len(self._network.taps), self._network.head is not None
+        count, has_head = len(self._network.taps), self._network.gives_head
         head = means[count] if has_head else None
         return _Seen(taps=means[:count], head=head, maps=means[count + has_head :])
 
     def _outputs_of(self, picture: Vector, maps: bool) -> list[Vector]:
         """Pooled taps, the head, and the feature maps if they are wanted, of one prepared picture."""
         given = picture.transpose(2, 0, 1) if self._is_planar else picture
-        taps, has_head = self._network.taps, self._network.head is not None
+        taps, has_head = self._network.taps, self._network.gives_head
         if self._is_ours:
             wanted = self._outputs if maps else self._outputs[: len(taps) + has_head]
             return [values[0] for values in self._runtime.run([given[None]], wanted)]
@@ -285,40 +335,68 @@ def probabilities(head: Vector, logits: bool) -> Vector:
     return head / max(float(head.sum()), 1e-12)
 
 
-class InterpreterPool:
-    """Up to `count` copies of a model's runtimes, made when they are first needed and lent to one thread each."""
+class _Copies:
+    """Up to `count` runners of one network, made when they are first needed and lent to one thread each."""
+
+    def __init__(self, network: tuple[Network, Path, NetworkFile], *, count: int, threads: int) -> None:
+        self.network, self._threads = network, threads
+        self._to_make = count
+        self._free: SimpleQueue[_Runner] = SimpleQueue()
+        self._making = threading.Lock()
+
+    def see(self, image: Image.Image, *, maps: bool = False, closer: bool = False) -> _Seen:
+        runner = self._lend()
+        try:
+            return runner.see(image, maps=maps, closer=closer)
+        finally:
+            self._free.put(runner)
+
+    @property
+    def looks_closer(self) -> bool:
+        """Not those that only look at the whole."""
+        return len(self.network[0].preprocessing.views) == len(CLOSER_VIEWS)
+
+    def _lend(self) -> _Runner:
+        with self._making:
+            if self._free.empty() and self._to_make:
+                self._to_make -= 1
+                return _Runner(*self.network, self._threads)
+        return self._free.get()
+
+
+class RunnerPool:
+    """A model's networks, `count` copies of each at most. Any number of threads may look with it."""
 
     def __init__(self, networks: Sequence[tuple[Network, Path, NetworkFile]], *, count: int, threads: int) -> None:
-        self._networks, self._threads = networks, threads
-        self._to_make = count
-        self._free: SimpleQueue[list[_Runner]] = SimpleQueue()
-        self._making = threading.Lock()
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="visor-embed")
+        self._networks = [_Copies(network, count=count, threads=threads) for network in networks]
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="visor-embed") if count > 1 else None
 
     def see(self, image: Image.Image, *, maps: bool = False) -> list[_Seen]:
         """What each network sees in one image."""
-        runners = self._lend()
-        try:
-            return [runner.see(image, maps=maps) for runner in runners]
-        finally:
-            self._free.put(runners)
+        return self._side_by_side([partial(one.see, image, maps=maps) for one in self._networks])
 
-    def see_closer(self, image: Image.Image) -> list[_Seen | None]:
-        """What each network sees in the middle; None for those that only look at the whole."""
-        runners = self._lend()
-        try:
-            return [runner.see(image, closer=True) if runner.looks_closer else None for runner in runners]
-        finally:
-            self._free.put(runners)
+    def see_closer(self, image: Image.Image) -> tuple[list[_Seen], list[_Seen | None]]:
+        """What each network sees in one image, and in its middle; None for those that only look at the whole."""
+        nearer = [one for one in self._networks if one.looks_closer]
+        looks = [partial(one.see, image) for one in self._networks]
+        seen = self._side_by_side(looks + [partial(one.see, image, closer=True) for one in nearer])
+        closer = iter(seen[len(self._networks) :])
+        return seen[: len(self._networks)], [next(closer) if one in nearer else None for one in self._networks]
 
     def see_all(self, images: Sequence[Image.Image]) -> list[list[_Seen]]:
-        """What each network sees in each image, in their order, on all copies at once."""
-        return list(self._pool.map(self.see, images))
+        """What each network sees in each image, in their order, one image on each copy."""
 
-    def _lend(self) -> list[_Runner]:
-        with self._making:
-            if self._free.empty() and self._to_make:
-                runners = [_Runner(*network, self._threads) for network in self._networks]
-                self._to_make -= 1
-                return runners
-        return self._free.get()
+        def see(image: Image.Image) -> list[_Seen]:
+            return [one.see(image) for one in self._networks]
+
+        return list(self._pool.map(see, images) if self._pool else map(see, images))
+
+    def _side_by_side(self, looks: Sequence[Callable[[], _Seen]]) -> list[_Seen]:
+        """What the looks give. Of those that the pool has not begun in the meantime, the caller takes the next."""
+        if self._pool is None:
+            return [look() for look in looks]
+        others = [self._pool.submit(look) for look in looks[1:]]
+        first = looks[0]()
+        return [first] + [
+            look() if future.cancel() else future.result() for look, future in zip(looks[1:], others, strict=True)
+        ]

@@ -59,9 +59,6 @@ class CommonKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     licence: str = "not told"
     borrow: tuple[Literal["safety", "labels"], ...] = ("safety",)
     """Heads of Visor's own networks that run beside it."""
-    views: Annotated[tuple[Literal["whole", "centre"] | Share, ...], Meta(min_length=1)] = ("whole",)
-    resample: Literal["bilinear", "bicubic"] = "bilinear"
-    power: Annotated[float, Meta(gt=0, le=1)] = 0.5
 
     def model(self, name: str, folder: Path) -> ModelDescription:
         """The model that the keys describe; paths are relative to `folder`. Raises `SettingsError`."""
@@ -78,7 +75,15 @@ class CommonKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         )
 
 
-class KerasKeys(CommonKeys, frozen=True, kw_only=True):
+class PictureKeys(CommonKeys, frozen=True, kw_only=True):
+    """Those of a network of pictures alone."""
+
+    views: Annotated[tuple[Literal["whole", "centre"] | Share, ...], Meta(min_length=1)] = ("whole",)
+    resample: Literal["bilinear", "bicubic"] = "bilinear"
+    power: Annotated[float, Meta(gt=0, le=1)] = 0.5
+
+
+class KerasKeys(PictureKeys, frozen=True, kw_only=True):
     """`kind = "keras"`: a network of `keras.applications`, with its ImageNet weights."""
 
     network: str
@@ -135,7 +140,7 @@ class KerasKeys(CommonKeys, frozen=True, kw_only=True):
         return self._joined(name, network, f"{self.network} of keras.applications, trained on ImageNet.")
 
 
-class FileKeys(CommonKeys, frozen=True, kw_only=True):
+class FileKeys(PictureKeys, frozen=True, kw_only=True):
     """`kind = "file"`: a .tflite or ONNX file, a frozen .pb, or a SavedModel."""
 
     file: str | None = None
@@ -205,14 +210,13 @@ class DualKeys(CommonKeys, frozen=True, kw_only=True):
     picture: str = ""
     """Path of the network of pictures within the folder; empty: where hubs keep it."""
     text: str = ""
-    taps: tuple[str, ...] = ()
+    picture_output: str = ""
+    """Tensor that is the vector; empty: the one that hubs name so, or the only one."""
     text_output: str = ""
     labels: tuple[str, ...] | str = ()
     """Words that each picture is compared with; they become its content labels."""
     prompt: str = "a photo of {}"
     logit_scale: Annotated[float, Meta(gt=0)] = 100.0
-    power: Annotated[float, Meta(gt=0, le=1)] = 1.0
-    resample: Literal["bilinear", "bicubic"] = "bicubic"
 
     def model(self, name: str, folder: Path) -> ModelDescription:
         where = f"models.{name}"
@@ -223,9 +227,9 @@ class DualKeys(CommonKeys, frozen=True, kw_only=True):
                 f"{where}.prompt = {self.prompt!r} has no place for a label", valid='Such as "a photo of {}"'
             )
         given = Given(
-            taps=self.taps,
+            taps=(self.picture_output,) if self.picture_output else (),
             text_output=self.text_output,
-            prompt=self.prompt,
+            prompts=tuple(self.prompt.replace("{}", label) for label in labels),
             logit_scale=self.logit_scale,
         )
         network = Network(
@@ -235,9 +239,9 @@ class DualKeys(CommonKeys, frozen=True, kw_only=True):
             source=sources.pop("picture"),
             files=sources,
             licence=self.licence,
-            preprocessing=Preprocessing(size=0, resample=self.resample, mean=(0, 0, 0), deviation=(1, 1, 1)),
+            preprocessing=Preprocessing(size=0, resample="bicubic", mean=(0, 0, 0), deviation=(1, 1, 1)),
             taps=(),
-            power=self.power,
+            power=1.0,
             head="labels" if labels else None,
             classes=len(labels) or 1000,
             signed=True,

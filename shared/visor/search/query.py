@@ -64,6 +64,8 @@ class Query:
     """It stands on the visitors' side of the gap, and is answered across it."""
     closer: Query | None = None
     """The same with a closer look at the middle, where answers across the gap are possible."""
+    handle: str | None = None
+    """By which it can be asked for again, for some minutes, without its picture."""
     wanted: tuple[Query, ...] = ()
     """Where several pictures make the query: those that matches are to be like."""
     judged: np.ndarray | None = None
@@ -72,8 +74,6 @@ class Query:
     """Ids of the items among several pictures."""
     regions: tuple[Region, ...] | None = None
     """What in the whole picture one may want to search for; None where that was not asked."""
-    handle: str | None = None
-    """By which it can be asked for again, for some minutes, without its picture."""
 
     @property
     def size_bytes(self) -> int:

@@ -26,7 +26,6 @@ from visor.index.search.fusion import query_words
 from visor.index.search.hits import Hit, Hits, NearestRows
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
-from visor.index.words.query import TextQuery
 from visor.models.embedder import Embedder
 from visor.near_duplicates.verdict import Verdict, classify_matches
 from visor.schema.items import ITEM_ID, FacetRow, IndexedItem, Item, Safety, said_of
@@ -59,7 +58,10 @@ DOCUMENTS_LOST = (
     "Similar pictures are indexed, but what is known of their items is lost. `visor check` says what to do."
 )
 WORDS_CONFIDENCE = 0.9
-"""Confidence of a match that says all words that were asked for (docs/decisions/words.md)."""
+"""Confidence of a match that says all words that were asked for …"""
+AS_MUCH_POWER = 0.15
+"""… and, where a picture shows which of those that say as much is meant, to which power their number divides it
+(docs/decisions/words.md)."""
 COPY_CONFIDENCE: dict[Verdict, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
 """What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
 
@@ -264,7 +266,6 @@ class SearchService:
         if request.item is not None:
             return self._item_query(request.item)
         if upload is None and not any(getattr(request, name) is not None for name in PICTURES):
-            # Where the model reads texts, their vector belongs here.
             return Query(vector=np.empty(0, np.float32))
         query = self.queries.query(request, upload, watch, closer=across is not None, mean=self.common_vector())
         closer = query if request.vector is not None else query.closer
@@ -298,9 +299,22 @@ class SearchService:
             return read[0][0]
         if len(shown) == 1 and shown[0][1] > 0:
             return shown[0][0]
+        return combined(shown, self._origin())
+
+    def _origin(self) -> np.ndarray:
+        """(d,) float32: what all pictures of the catalogue have in common, as far as the index knows."""
         space = self.searcher.space
         origin = space.origin if isinstance(space, Projection) else self.common_vector()
-        return combined(shown, np.zeros(self.embedder.dimension, np.float32) if origin is None else origin)
+        return np.zeros(self.embedder.dimension, np.float32) if origin is None else origin
+
+    def _worded(self, request: SearchRequest, query: Query) -> np.ndarray:
+        """(d,) what is searched near to: the query, drawn to where pictures of the text are if the model reads words;
+        (0,) where there is nothing that is near."""
+        if request.text is None or request.metric is not None or not self.embedder.description.reads_words:
+            return query.vector
+        origin = self._origin()
+        wish = origin + self.embedder.embed_wish(request.text)
+        return combined([(query, 1.0), (Query(wish), 1.0)], origin).vector if len(query.vector) else wish
 
     def _item_query(self, item: str) -> Query:
         vector = self.searcher.vector_of(item) if ITEM_ID.match(item) else None
@@ -326,15 +340,19 @@ class SearchService:
         if across is not None and query.traits is not None and query.look is not None:
             words = query_words(query.look, self.embedder.label_words)
             fusion = across.fusion(query.traits, self.searcher.space, words)
+        vector = query.vector if fusion is not None else self._worded(request, query)
+        judged = query.judged
+        if judged is None and len(query.vector) > 0 and vector is not query.vector:
+            judged = query.vector
         search = partial(
             self.searcher.search,
-            query.vector if len(query.vector) else None,
+            vector if len(vector) else None,
             mode=request.mode,
             metric=request.metric,
             leave_out=hidden | query.items | ({query.item} if query.item is not None else set()),
             fusion=fusion,
             text=request.text,
-            judged=query.judged,
+            judged=judged,
         )
         order = Order(
             sort=request.sort,
@@ -343,17 +361,20 @@ class SearchService:
             by_product=request.group,
             similarity_min=request.min_similarity,
         )
-        if len(query.vector) and (request.min_confidence > 0 or request.sort == "most_changed"):
+        # Words make some surer than their picture does, which only the answer knows.
+        least = 0.0 if request.text else request.min_confidence
+        if len(query.vector) and (least > 0 or request.sort == "most_changed"):
             near = hits_of(search(k=1).nearest, request.metric)
             sure = self.confidence.judge(near, [label.name for label in query.labels], across).matches
             verdicts = _verdicts(query, near)
             sure = [max(one, COPY_CONFIDENCE[verdict]) for one, verdict in zip(sure, verdicts, strict=True)]
-            passes = [hit.id for hit, one in zip(near.hits, sure, strict=True) if one >= request.min_confidence]
+            passes = [hit.id for hit, one in zip(near.hits, sure, strict=True) if one >= least]
             # As sure as the last of the nearest is all that lies behind them.
-            among = None if sure and sure[-1] >= request.min_confidence else passes
+            among = None if sure and sure[-1] >= least else passes
             copies = {h.id: h.similarity for h, v in zip(near.hits, verdicts, strict=True) if v != "similar"}
             order = replace(order, among=among, copies=copies)
-        return search(k=min(request.k, self.settings.k_max), filters=request.filters, order=order)
+        hits = search(k=min(request.k, self.settings.k_max), filters=request.filters, order=order)
+        return hits if len(query.vector) else without_likeness(hits)
 
     def complete(self, text: str, limit: int) -> list[str]:
         """Words of the catalogue that the last word of a text begins, the most frequent first."""
@@ -383,7 +404,7 @@ class SearchService:
         verdicts = _verdicts(query, hits)
         is_blank = query.blank is not None
         matches = [
-            self._match(hit, verdict, max(one, COPY_CONFIDENCE[verdict]), found, is_blank, request.sort, hits.text)
+            self._match(hit, verdict, max(one, COPY_CONFIDENCE[verdict]), found, is_blank, request.sort, hits)
             for hit, verdict, one in zip(hits.hits, verdicts, confidences, strict=True)
         ]
         sure = (match for match in matches if match is not None and match.confidence >= request.min_confidence)
@@ -397,12 +418,13 @@ class SearchService:
         found: dict[str, IndexedItem],
         is_blank: bool,
         sort: Sort,
-        text: TextQuery | None,
+        among: Hits,
     ) -> Match | None:
         """None where the item was deleted a moment ago and the index has not heard of it."""
         places = [found[i] for i in (hit.id, *hit.duplicates) if i in found]
         if not places:
             return None
+        text = among.text
         worded = text is not None and hit.text_score is not None
         # What an order is by, and whose words met, is the hit's own.
         is_own = worded or sort != "likeness"
@@ -413,8 +435,9 @@ class SearchService:
         highlights: tuple[Highlight, ...] = ()
         if worded and text is not None:
             highlights, share = text.where(said_of(FacetRow.of(first.item, first.labels)))
-            if math.isnan(hit.similarity):
-                confidence = words_confidence(share)
+            said = words_confidence(share)
+            is_alone = math.isnan(hit.similarity)
+            confidence = said if is_alone else max(confidence, said / among.say_as_much**AS_MUCH_POWER)
         return Match(
             item=first.item,
             similarity=None if math.isnan(hit.similarity) else round(hit.similarity, 6),
@@ -441,6 +464,11 @@ def words_confidence(share: float) -> float:
     """Confidence of a match that says this share of the words that were asked for, by their rarity: none where it says
     half of it or less, since a thing that lacks the rarer word is another one."""
     return WORDS_CONFIDENCE * max(0.0, 2 * share - 1)
+
+
+def without_likeness(hits: Hits) -> Hits:
+    """Hits of words alone: how near a text is to a picture is not how alike two pictures are."""
+    return replace(hits, hits=tuple(replace(hit, similarity=math.nan) for hit in hits.hits), nearest=None)
 
 
 def hits_of(nearest: NearestRows | None, metric: str | None) -> Hits:

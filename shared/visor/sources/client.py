@@ -101,35 +101,32 @@ class RetryingClient:
             raise SourceError(f"Source '{self.source}': {exc.found}", valid=exc.valid, remedy=exc.remedy) from exc
 
     def _mapped(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        try:
+        with self._translated():
             yield from chunks
-        except FetchUnavailable as exc:
-            raise self._unavailable(self._shown(exc)) from None
-        except (FetchFailed, FetchRefused) as exc:
-            raise self._failed(exc) from None
 
     def _retrying(self, ask: Callable[[], Answer]) -> Answer:
         def counted() -> Answer:
             self.requests += 1
             return ask()
 
-        try:
+        with self._translated(f" ({self._patience.attempts} attempts)"):
             return self._patience.call(counted, on=FetchUnavailable, sleep=self._context.sleep)
+
+    @contextmanager
+    def _translated(self, tried: str = "") -> Iterator[None]:
+        """Within it, what a fetcher raises is what a source does."""
+        try:
+            yield
         except FetchUnavailable as exc:
-            why = self._shown(exc).rstrip(".")
             wait_s = exc.retry_after_s or 0.0
-            if wait_s > self._patience.delay_max_s:
-                raise self._unavailable(f"{why}, and asks to wait {wait_s:.0f} s") from None
-            raise self._unavailable(f"{why} ({self._patience.attempts} attempts)") from None
+            is_long = tried and wait_s > self._patience.delay_max_s
+            why = self._shown(exc).rstrip(".") + (f", and asks to wait {wait_s:.0f} s" if is_long else tried)
+            raise SourceUnavailable(
+                f"Source '{self.source}': {why}", remedy="The next run goes on from the checkpoint"
+            ) from None
         except (FetchFailed, FetchRefused) as exc:
-            raise self._failed(exc) from None
-
-    def _failed(self, exc: FetchFailed | FetchRefused) -> FetchFailed:
-        status = exc.status if isinstance(exc, FetchFailed) else None
-        return FetchFailed(self._shown(exc), valid=exc.valid, remedy=exc.remedy, status=status)
-
-    def _unavailable(self, why: str) -> SourceUnavailable:
-        return SourceUnavailable(f"Source '{self.source}': {why}", remedy="The next run goes on from the checkpoint")
+            status = exc.status if isinstance(exc, FetchFailed) else None
+            raise FetchFailed(self._shown(exc), valid=exc.valid, remedy=exc.remedy, status=status) from None
 
     def _shown(self, exc: ImageError) -> str:
         """What was found, with what the origin itself says of it, and without secrets."""

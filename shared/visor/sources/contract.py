@@ -165,19 +165,6 @@ class RowErrors:
         )
 
 
-def checked_page(page: Page, attributes: Mapping[str, AttributeType] | None = None) -> Page:
-    """The page with each item as `checked_item` gives it; one that it refuses is a row that failed."""
-    errors = RowErrors()
-    items = []
-    for item in page.items:
-        try:
-            items.append(checked_item(item, attributes))
-        except DropItem as drop:
-            errors.add(str(item.key), drop.reason)
-    failed, more = (*page.failed, *errors.sample), page.failed_more + errors.more
-    return msgspec.structs.replace(page, items=tuple(items), failed=failed, failed_more=more)
-
-
 def page_of(
     rows: Iterable[tuple[str, Row]],
     make: Callable[[Row, RowErrors], Item | None],
@@ -203,6 +190,18 @@ def page_of(
             if item is not None:
                 items.append(item)
     return errors.page(items, **fields)
+
+
+def remade(page: Page, make: Callable[[Item, RowErrors], Item | None]) -> Page:
+    """The page with each item as `make` gives it; as in `page_of`, one that it refuses is a row that failed."""
+    made = page_of(((str(item.key), item) for item in page.items), make)
+    failed, more = page.failed + made.failed, page.failed_more + made.failed_more
+    return msgspec.structs.replace(page, items=made.items, failed=failed, failed_more=more)
+
+
+def checked_page(page: Page, attributes: Mapping[str, AttributeType] | None = None) -> Page:
+    """The page with each item as `checked_item` gives it."""
+    return remade(page, lambda item, _: checked_item(item, attributes))
 
 
 def slices(rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], bool]]:

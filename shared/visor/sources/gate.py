@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from visor.schema.items import Item
-from visor.sources.contract import Page, Place, RowErrors, Source
+from visor.sources.contract import Page, Place, RowErrors, Source, remade
 from visor.sources.secrets import Secrets
 
 _OWN = frozenset({"id", "source"})
@@ -34,20 +34,10 @@ class GuardedSource:
             yield self._guarded(page)
 
     def _guarded(self, page: Page) -> Page:
-        errors = RowErrors()
-        items = tuple(item for one in page.items if (item := self._without_secrets(one, errors)) is not None)
-        hide = self._secrets.hide
-        failed = tuple(
-            msgspec.structs.replace(failure, key=hide(failure.key), reason=hide(failure.reason))
-            for failure in page.failed
-        )
-        return msgspec.structs.replace(
-            page,
-            items=items,
-            failed=failed + tuple(errors.sample),
-            failed_more=page.failed_more + errors.more,
-            passed_over={hide(reason): count for reason, count in page.passed_over.items()},
-        )
+        page, hide = remade(page, self._without_secrets), self._secrets.hide
+        failed = [msgspec.structs.replace(one, key=hide(one.key), reason=hide(one.reason)) for one in page.failed]
+        passed_over = {hide(reason): count for reason, count in page.passed_over.items()}
+        return msgspec.structs.replace(page, failed=tuple(failed), passed_over=passed_over)
 
     def _without_secrets(self, item: Item, errors: RowErrors) -> Item | None:
         lost: dict[str, Any] = {}

@@ -65,6 +65,11 @@ def _check_embedder(model: ModelDescription, embedder: Embedder) -> None:
     alone = embedder.embed(pictures[1:2]).vectors[0]
     _check(float(alone @ seen.vectors[1]) > 0.999, "a picture has another vector alone than among others")
     _check_heads(model, embedder, seen)
+    if model.reads_words:
+        texts = embedder.embed_text(["a tree", "a blue ball on sand"])
+        _check(texts.shape == (2, wanted), f"it gives vectors of the shape {texts.shape} for texts")
+        lengths = np.linalg.norm(texts, axis=1)
+        _check(bool(np.allclose(lengths, 1, atol=1e-3)), f"texts have vectors of the lengths {lengths.tolist()}, not 1")
     if embedder.description.has_maps:
         maps = embedder.features(square)
         _check(sum(one.shape[2] for one in maps) == wanted, "its feature maps have other channels than its vector")

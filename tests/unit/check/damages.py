@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from visor.index.format.container import Container
 from visor.index.format.current_model import KEY
 from visor.index.format.manifest import MANIFEST_KEY, MANIFESTS, read_manifest_object
 from visor.schema.collections import (
@@ -34,6 +35,16 @@ def flip(place: int | float) -> Callable[[bytes], bytes]:
     def harm(data: bytes) -> bytes:
         at = place if isinstance(place, int) else int(len(data) * place)
         return data[:at] + bytes([data[at] ^ 0x5A]) + data[at + 1 :]
+
+    return harm
+
+
+def flip_in(tensor: str) -> Callable[[bytes], bytes]:
+    """Change the middle byte of a tensor of a segment."""
+
+    def harm(data: bytes) -> bytes:
+        spec = Container.open("it", memoryview(data), kind="segment").tensors[tensor]
+        return flip((spec.start + spec.end) // 2)(data)
 
     return harm
 
@@ -96,6 +107,7 @@ DAMAGES: dict[str, Damage] = {
     "segment-truncated": harmed("segments/", cut),
     "segment-missing": harmed("segments/"),
     "segment-vectors-damaged": harmed("segments/", flip(0.7)),
+    "segment-words-damaged": harmed("segments/", flip_in("words")),
     "projection-damaged": harmed("projections/", flip(0.5)),
     "projection-missing": harmed("projections/"),
     "shard-damaged": harmed("shards/", flip(0.5), every=True),

@@ -191,7 +191,8 @@ def test_what_is_damaged_ends_no_command_in_a_traceback(damage: str, healthy: Pa
 def test_a_damage_is_seen_named_and_mended(damage: str, healthy: Path, pictures: Path) -> None:
     seen, _, then, _ = ROWS[damage]
     do(damage, healthy)
-    searched = said(lambda: main(["search", str(pictures / "3.png")]))
+    asked = ["--text", "3"] if "words" in damage else [str(pictures / "3.png")]
+    searched = said(lambda: main(["search", *asked]))
     if "error" in seen or "notice" in seen:
         assert "`visor check" in searched, searched
     no_tracebacks(*LOOKS)
@@ -216,6 +217,7 @@ def test_a_damage_is_seen_named_and_mended(damage: str, healthy: Path, pictures:
         for number in (0, 3, 77, MERGED - 1, MERGED, MERGED + FRESH - 1):
             answer = service.search(SearchRequest(k=1), drawing(number))
             assert answer.matches[0].item.key == f"{number}.png"
+        assert service.search(SearchRequest(k=1, text="3")).notice is None
 
 
 def said(call: Callable[[], object]) -> str:

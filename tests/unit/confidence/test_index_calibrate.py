@@ -32,6 +32,7 @@ from visor.confidence.model import (
     SCORE_EDGES,
     Calibration,
     ConfidenceContext,
+    score_of_rows,
 )
 from visor.evaluation.folder import EmbeddedFolder
 from visor.evaluation.scores import area_under_roc
@@ -141,10 +142,28 @@ def test_the_share_of_strangers_from_elsewhere_is_learned(elsewhere: float, low:
     assert calibration.learned_share(nothing) == OUT_OF_DOMAIN_SHARE
 
 
-def test_the_default_grows_with_similarity() -> None:
-    says = [Calibration().confidence(Calibration().score_of_similarity(s)) for s in (0.3, 0.6, 0.72, 0.9, 1.0)]
-    assert says == sorted(says)
-    assert says[1] < 0.25 < says[2] < 0.6 < says[3]
+@pytest.mark.parametrize("common", [0.0, 0.4, 0.9])
+def test_the_default_is_the_same_for_models_in_which_all_pictures_are_more_alike(common: float) -> None:
+    """A copy of a photo of a kind that the catalogue holds, one of another kind, and noise."""
+    few = pictures(4, 6, seed=2)
+    centred = unit((few.vectors - few.vectors.mean(0)).astype(np.float32))
+    axis = np.zeros((1, 1), np.float32) + np.sqrt(common)
+    rows = np.hstack([np.repeat(axis, len(centred), 0), np.sqrt(1 - common) * centred]).astype(np.float32)
+    strangers = np.random.default_rng(1).normal(size=(24, centred.shape[1])).astype(np.float32)
+    away = np.hstack([np.repeat(axis, 24, 0), np.sqrt(1 - common) * unit(strangers)]).astype(np.float32)
+    calibration = Calibration()
+    assert np.allclose(
+        [calibration.score(Neighbourhood(rows[0], np.delete(rows, 0, 0))), score_of_rows(1.0, rows)],
+        [calibration.score(Neighbourhood(centred[0], np.delete(centred, 0, 0))), score_of_rows(1.0, centred)],
+        atol=1e-3,
+    )
+    held = [
+        calibration.confidence(calibration.score(Neighbourhood(r, np.delete(rows, i, 0)))) for i, r in enumerate(rows)
+    ]
+    strange = [calibration.confidence(calibration.score(Neighbourhood(one, rows))) for one in away]
+    assert np.median(strange) < 0.3 < 0.4 < np.median(held)
+    one = Neighbourhood(rows[0], rows[1:2])
+    assert calibration.confidence(calibration.score(one)) < 0.7
 
 
 def test_rejected_answers_make_the_next_calibration_more_careful() -> None:

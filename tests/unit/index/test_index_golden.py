@@ -12,7 +12,8 @@ from tests.unit.index.index_fixtures import MODEL, Shop
 
 from visor.index.format.container import FORMAT_VERSION
 from visor.index.merge.merge import merge
-from visor.schema.items import ShardCommit
+from visor.index.words.text_index import VERSION
+from visor.schema.items import FacetRow, ShardCommit
 from visor.schema.search import Filters
 
 GOLDEN = Path(__file__).resolve().parents[2] / "golden"
@@ -56,3 +57,18 @@ def test_every_version_can_be_merged_on(golden: tuple[Shop, dict[str, Any], Any]
     assert report.unreadable == ()
     assert report.images == 67
     assert len(shop.searcher()) == 67
+
+
+@pytest.mark.parametrize("version", range(1, VERSION + 1))
+def test_words_of_every_version_are_found_as_when_they_were_written(version: int, tmp_path: Path) -> None:
+    folder, shop = GOLDEN / f"words-{version}", Shop(tmp_path)
+    for path in (p for p in folder.rglob("*") if p.suffix == ".seg" or "manifest" in p.name):
+        shop.objects.put(path.relative_to(folder).as_posix(), path.read_bytes())
+    expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))
+    for _ in range(2):
+        searcher = shop.searcher()
+        assert {text: [h.id for h in searcher.search(None, k=5, text=text).hits] for text in expected} == expected
+        assert searcher.search(None, k=5, text="creme").notice is None
+        assert searcher.complete("cre", 5) == ["Crème"]
+        shop.add(["new"], np.ones((1, 8), np.float32), facets=[FacetRow(texts={})])
+        merge(shop.objects, shop.documents, model=MODEL, clock=shop.clock, languages=("english", "french", "russian"))

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from tests.unit.index.index_fixtures import MODEL, Shop, clustered, ids_of, keys_of
 
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
+from visor.index.search.listing import Order
 from visor.index.words.analysis import query_terms, terms_of, words_of
 from visor.index.words.text_index import SegmentWords
 from visor.schema.collections import ITEMS
@@ -18,6 +20,8 @@ from visor.schema.items import BATCH_SIZE_MAX, FacetRow, IndexedItem, Item, as_d
 from visor.schema.search import Filters
 from visor.settings import LANGUAGES
 from visor.storage.documents import Put
+
+NONE = Filters()
 
 TITLES = {
     "lemon": "Lemon",
@@ -235,12 +239,39 @@ def test_a_word_in_a_language_that_is_not_set_is_found_as_it_stands(shop: Shop) 
     assert found(shop, "strawberry jam") == []
 
 
-def test_suggestions_are_whole_words_and_the_most_frequent_first(shop: Shop) -> None:
-    shop.add(keys_of(3), clustered(3, seed=8), facets=[row("Apricot")] * 3)
-    searcher = shop.searcher()
-    assert searcher.complete("fresh AP", 5) == ["apricot", "apple"]
-    assert searcher.complete("ap", 1) == ["apricot"]
-    assert searcher.complete("apple ", 5) == searcher.complete("", 5) == searcher.complete("xyz", 5) == []
+@pytest.mark.parametrize(
+    ("text", "limit", "words"),
+    [
+        ("fresh AP", 5, ["Apricot", "Apple"]),
+        ("ap", 1, ["Apricot"]),
+        ("CREM", 5, ["Crème"]),
+        ("kas", 5, ["Käse"]),
+        ("ts", 5, ["T-Shirt"]),
+        ("t-sh", 5, ["Shirt"]),
+        ("白", 5, ["白い"]),
+        ("елоч", 5, ["Ёлочные"]),
+        ("acm", 5, ["ACME"]),
+        ("beach", 5, ["Beachwear"]),
+        ("sand", 5, ["sandal"]),
+        ("however", 5, []),
+        ("apple ", 5, []),
+        ("", 5, []),
+        ("xyz", 5, []),
+    ],
+)
+@pytest.mark.parametrize("is_merged", [False, True])
+def test_suggestions_are_words_as_the_catalogue_writes_them(
+    shop: Shop, text: str, limit: int, words: list[str], is_merged: bool
+) -> None:
+    known = row("Apricot", description="However it is said.", collection="Beachwear", extra={"brand": "ACME"})
+    shop.add(
+        keys_of(3),
+        clustered(3, seed=8),
+        facets=[msgspec.structs.replace(known, labels=("sandal",), facet_labels=("sandal",))] * 3,
+    )
+    if is_merged:
+        merged(shop)
+    assert shop.searcher().complete(text, limit) == words
 
 
 def test_words_cost_a_cold_start_no_operation(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,3 +323,74 @@ def test_the_shares_of_words_do_not_depend_on_how_often_they_are_said(tmp_path: 
 @pytest.mark.parametrize("about", [{"version": 99, "languages": []}, {"version": 1, "languages": ["klingon"]}])
 def test_words_of_a_later_visor_are_left_out(about: dict[str, Any]) -> None:
     assert SegmentWords.open(np.frombuffer(b"what it may be", np.uint8), about).index is None
+
+
+def listed(shop: Shop, text: str, k: int = 7, vector: Any = None, filters: Filters = NONE, **order: Any) -> list[str]:
+    """The ids of all pages."""
+    searcher, after, ids = shop.searcher(), None, []
+    while True:
+        hits = searcher.search(vector, k=k, text=text, filters=filters, order=Order(**order, after=after))
+        ids += [hit.id for hit in hits.hits]
+        after = hits.next
+        if after is None:
+            return ids
+
+
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """Sixty red shoes, four of a product, and sixty green apples; half of each merged."""
+    shop = Shop(tmp_path_factory.mktemp("shelf"))
+    rows = [
+        row(
+            f"Red shoe {number}" if number % 2 else f"Green apple {number}",
+            price=float((number * 7) % 41),
+            collection=f"c{number % 3}",
+            group=f"g{number // 8}" if number % 2 else None,
+        )
+        for number in range(120)
+    ]
+    vectors = clustered(120, kinds=12)
+    shop.add(keys_of(60), vectors[:60], facets=rows[:60])
+    merged(shop)
+    shop.add(keys_of(120)[60:], vectors[60:], facets=rows[60:])
+    return shop
+
+
+SHOES = {*ids_of([f"k{number}" for number in range(1, 120, 2)])}
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        {},
+        {"sort": "price_up"},
+        {"sort": "price_down", "similarity_min": None},
+        {"variety": 0.5},
+    ],
+)
+@pytest.mark.parametrize("text", ["red shoe", "shoes", "red"])
+def test_pages_of_words_give_each_that_says_them_once(shelf: Shop, text: str, order: dict[str, Any]) -> None:
+    ids = listed(shelf, text, **order)
+    assert len(ids) == 60
+    assert {*ids} == SHOES
+    if "sort" in order:
+        prices = [float((7 * number) % 41) for number in (ids_of(keys_of(120)).index(i) for i in ids)]
+        assert prices == sorted(prices, reverse=order["sort"] == "price_down")
+
+
+def test_pages_of_words_hold_to_filters_and_products(shelf: Shop) -> None:
+    places = {i: number for number, i in enumerate(ids_of(keys_of(120)))}
+    assert {places[i] % 3 for i in listed(shelf, "shoe", filters=Filters(collection=("c1",)))} == {1}
+    products = [places[i] // 8 for i in listed(shelf, "shoe", by_product=True)]
+    assert sorted(products) == [*range(15)]
+
+
+def test_pages_of_a_picture_with_words_go_to_the_end_of_all(shelf: Shop) -> None:
+    vector = clustered(120, kinds=12)[3]
+    ids = listed(shelf, "red shoe", k=50, vector=vector)
+    assert sorted(ids) == sorted(ids_of(keys_of(120)))
+    near = listed(shelf, "red shoe", vector=vector, similarity_min=0.6)
+    assert near == [i for i in ids if i in near]
+    assert len(near) < 120
+    first = shelf.searcher().search(vector, k=12, text="red shoe").hits
+    assert [hit.id for hit in first] == ids[:12]

@@ -204,7 +204,7 @@ def test_what_in_a_photo_to_look_for_is_told_when_asked(
     """Of the whole picture, whatever part is searched for; and by its handle once it was told."""
     image = on_paper((pictures[3], (30, 20)), (pictures[9], (400, 300)))
     assert "regions" not in search(client, image=image, **part)
-    told = search(client, image=image, regions=True, **part)
+    told = search(client, image=image, regions=True, remember=True, **part)
     regions = told["regions"]
     assert 1 <= len(regions) <= 4
     for x, y, width, height in (region["box"] for region in regions):
@@ -220,14 +220,14 @@ def test_what_in_a_photo_to_look_for_is_told_when_asked(
 
 def test_a_handle_knows_of_regions_only_what_was_asked(client: httpx.Client, pictures: list[str]) -> None:
     image = on_paper((pictures[4], (200, 200)))
-    handle = search(client, image=image)["query"]["handle"]
+    handle = search(client, image=image, remember=True)["query"]["handle"]
     response = client.post("/v1/search", json={"handle": handle, "regions": True})
     assert (response.status_code, response.json()["type"]) == (404, "urn:visor:unknown_handle")
 
 
 @pytest.mark.parametrize("after", [{"k": 3}, {"sort": "newest"}], ids=str)
 def test_examples_and_pages_by_handle(client: httpx.Client, pictures: list[str], after: dict[str, Any]) -> None:
-    first, second = (search(client, image=picture, k=1)["query"]["handle"] for picture in pictures[5:7])
+    first, second = (search(client, image=picture, k=1, remember=True)["query"]["handle"] for picture in pictures[5:7])
     by_handle = search(client, handle=first, examples=[{"handle": second}], **after)
     by_picture = search(client, image=pictures[5], examples=[{"image": pictures[6]}], **after)
     assert ids(by_handle) == ids(by_picture)

@@ -51,6 +51,19 @@ def test_words_and_a_picture_make_one_answer(client: httpx.Client, demo_catalogu
     assert answer["matches"][0]["highlights"]
 
 
+def test_all_of_a_title_is_sure_and_half_of_it_is_not(client: httpx.Client, demo_catalogue: DemoCatalogue) -> None:
+    wanted, other = demo_catalogue.products[7], demo_catalogue.products[40]
+    assert not search(client, text=wanted.title)["no_confident_match"]
+    half = search(client, text=wanted.title.split()[0] + " xylophonist")
+    assert half["matches"]
+    assert half["no_confident_match"]
+    photo = demo_catalogue.picture(other).read_bytes()
+    form = {"request": json.dumps({"k": 5, "text": "xylophonist " + other.title.split()[0]})}
+    alone = client.post("/v1/search", files={"image": photo}).json()
+    beside = client.post("/v1/search", files={"image": photo}, data=form).json()
+    assert beside["confidence"] == pytest.approx(alone["confidence"], abs=0.02)
+
+
 def test_what_nothing_says_is_not_found(client: httpx.Client) -> None:
     answer = search(client, text="xylophonist qwertz")
     assert answer["matches"] == []
@@ -77,9 +90,9 @@ def test_words_that_cannot_be_searched_for_are_refused(
 
 
 def test_suggestions_go_on_what_was_typed(client: httpx.Client, demo_catalogue: DemoCatalogue) -> None:
-    word = demo_catalogue.products[7].title.split()[0].lower()
-    words = client.get("/v1/suggest", params={"text": word[:2]}).json()["words"]
-    assert words
-    assert all(one.startswith(word[:2]) for one in words)
+    word = demo_catalogue.products[7].title.split()[0]
+    words = client.get("/v1/suggest", params={"text": word[:-1].upper()}).json()["words"]
+    assert word in words
+    assert all(one.lower().startswith(word[:-1].lower()) for one in words)
     assert client.get("/v1/suggest").json() == {"words": []}
     assert client.get("/v1/suggest", params={"text": "a" * 401}).status_code == 400

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from visor.errors import CorruptObject
 from visor.index.format.container import (
     Array,
     Container,
@@ -110,11 +111,19 @@ class Segment(RowBlock):
         about = self.container.about.get("words", {"languages": []})
         return not self.unknown_texts and about["languages"] == list(languages)
 
+    @property
+    def words_files(self) -> Array | None:
+        """What `words` is opened from; None where it was not kept. Raises `CorruptObject`."""
+        return self.container.array("words") if "words" in self.container.about else None
+
     @cached_property
     def words(self) -> SegmentWords | None:
         """What the segment says in words, opened when it is first asked for; None if it cannot be."""
-        about = self.container.about.get("words")
-        return None if about is None else SegmentWords.open(self.container.array("words"), about)
+        try:
+            files = self.words_files
+        except CorruptObject:
+            return SegmentWords(None, ())
+        return None if files is None else SegmentWords.open(files, self.container.about["words"])
 
     def _cold(self, name: str) -> Array:
         """A tensor behind the full vectors, read from the object now; all but the looks at once, and once."""

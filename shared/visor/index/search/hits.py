@@ -80,3 +80,5 @@ class Hits:
     """The hits are those of a page or another order, so that the first of them need not be the nearest."""
     total: int | None = None
     """Items that pass, near-duplicates counted one by one and each product once; None where that is not known."""
+    say_as_much: int = 1
+    """Rows that say as much of the words as the best one, where a picture was asked for with them."""

@@ -90,9 +90,9 @@ class Listing:
     def of(
         cls,
         blocks: Sequence[LiveBlock],
+        *,
         allowed: Sequence[Array | None],
         order: Order,
-        *,
         likeness: Likeness,
         cosine: Likeness | None,
         leave_out: Collection[str],

@@ -217,8 +217,8 @@ class Searcher:
         listing = partial(
             Listing.of,
             snapshot.blocks,
-            allowed,
-            order,
+            allowed=allowed,
+            order=order,
             likeness=ask.likeness,
             cosine=replace(ask, metric=None, fusion=None, text=None).likeness if ask.is_mixed else None,
             leave_out=leave_out,
@@ -232,7 +232,7 @@ class Searcher:
             if vector is not None:
                 total = _total(snapshot, allowed, leave_out, order.by_product, is_all=filters == Filters())
             page, nearest, total, most = self._first_page(ask, allowed, k, order, leave_out, total)
-        is_listed = nearest is None
+        is_listed, say_as_much = nearest is None, 1
         if nearest is None:
             if vector is None and not is_everything:
                 listing.keywords["allowed"] = ask.said.masks(snapshot.blocks, allowed)
@@ -245,6 +245,8 @@ class Searcher:
             wanted = np.unique(products[products > 0])
             hits = with_products(hits, products, listing(only=lambda live: np.isin(live.products, wanted)).in_order)
         if ask.text is not None:
+            if vector is not None:
+                say_as_much = ask.said.most
             hits = tuple(replace(hit, text_score=score) for hit, score in zip(hits, ask.text_scores(hits), strict=True))
         if vector is None:
             hits = tuple(replace(hit, similarity=math.nan) for hit in hits)
@@ -259,7 +261,7 @@ class Searcher:
         shown, vectors = nearest
         rows = shown.take(slice(NEAREST)).block_rows()
         around = NearestRows(snapshot, ask.query, ask.unnormalised, rows, vectors[:NEAREST], shown.similarities)
-        return Hits(hits, way, metric, notice, around, asked, cursor, is_listed, total)
+        return Hits(hits, way, metric, notice, around, asked, cursor, is_listed, total, say_as_much)
 
     def _first_page(
         self,

@@ -18,6 +18,8 @@ TEXT_WEIGHT, TEXT_WEIGHT_ACROSS = 0.4, 1.5
 """Similarity that saying all that was asked for is worth, in cosines and across the gap (docs/decisions/words.md)."""
 TEXT_REST = 0.1
 """… and that part of it, of saying it best."""
+AS_MUCH = 0.02
+"""Share of what was asked for by which rows may differ that say as much."""
 
 
 def open_words(snapshot: Snapshot, languages: tuple[str, ...]) -> Words:
@@ -58,11 +60,12 @@ def open_words(snapshot: Snapshot, languages: tuple[str, ...]) -> Words:
 @dataclass(frozen=True)
 class Said:
     """What is said of the rows of a snapshot: rows (r,) int64 of each block in rising order, their BM25 (r,) float32,
-    and what each adds to a similarity (r,) float32."""
+    and what each adds to a similarity (r,) float32. most: how many rows say as much as the best."""
 
     rows: Sequence[Array]
     scores: Sequence[Array]
     added: Sequence[Array]
+    most: int
 
     @classmethod
     def of(cls, words: Words, query: TextQuery, blocks: int, weight: float) -> Said:
@@ -71,14 +74,14 @@ class Said:
         for found in (words.find(query, None), words.find(query, None, shares=True)):
             order = np.lexsort((found.rows, found.owners))
             by_row.append(found.scores[order])
-        most = by_row[0].max(initial=1e-9)
-        together = weight * (by_row[1] + TEXT_REST * by_row[0] / most)
+        together = weight * (by_row[1] + TEXT_REST * by_row[0] / by_row[0].max(initial=1e-9))
         bounds = np.searchsorted(found.owners[order], np.arange(blocks + 1))
         for start, stop in pairwise(bounds):
             rows.append(found.rows[order][start:stop])
             scores.append(by_row[0][start:stop])
             added.append(together[start:stop].astype(np.float32))
-        return cls(rows, scores, added)
+        most = int(np.count_nonzero(by_row[1] >= by_row[1].max(initial=0.0) - AS_MUCH))
+        return cls(rows, scores, added, most)
 
     def of_rows(self, values: Sequence[Array], number: int, rows: Array) -> Array:
         """(len(rows),) float32 of rows of one block, 0 where nothing is said. values: `scores` or `added`."""

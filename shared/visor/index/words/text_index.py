@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import weakref
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -29,11 +30,17 @@ from visor.index.words.query import Found, QueryWord, TextQuery
 
 FIELDS = {"title": 1.0, "about": 1.0, "description": 0.7, "labels": 0.4}
 """What a word is worth where it stands; `about` has collection, brand and other attributes."""
+SPELLED = "spelled"
+"""A field of words as the catalogue writes them, each behind its folded form; without `description`, which is full of
+words that nobody looks for."""
 VERSION = 1
 """Of what is written here. Words that a later Visor wrote are left out."""
 STEM_WEIGHT, COMPLETION_WEIGHT, TYPO_WEIGHT = 0.9, 0.7, 0.5
 """What another form of a word is worth, a word that it begins, and one that has a letter more, less or another."""
 COMPLETIONS_MAX = 20
+SPELLINGS = 4
+"""Ways to write a suggested word that are looked at."""
+_BEFORE_SPELLING = "~"
 COMPLETION_FROM = 3
 """Letters from which a whole word may also be the beginning of another."""
 TYPO_FROM = 5
@@ -172,8 +179,8 @@ class Words:
             return None
         pictures = "1 picture is" if self.unknown == 1 else f"{self.unknown:,} pictures are"
         return (
-            f"{pictures} not found by words: another Visor indexed them, without their texts or for other languages. "
-            "`visor compact --texts` reads them from the items."
+            f"{pictures} not found by words: another Visor indexed them, without their texts or for other languages, "
+            "or their words are damaged. `visor compact --texts` reads them from the items; `visor check` finds damage."
         )
 
     @cached_property
@@ -218,20 +225,27 @@ class Words:
         return Found(np.concatenate(owners)[order], np.concatenate(rows)[order], every[order], is_cut)
 
     def completions(self, text: str, limit: int) -> list[str]:
-        """Words that the last word of a text begins, the most frequent first."""
-        last = [word.text for word in words_of(text) if word.end == len(text)]
-        return [term for term, _ in self._with_prefix(fold(last[0]), limit)] if last else []
+        """Words that the last word of a text begins, as the catalogue writes them, the most frequent first."""
+        last = next((word.text for word in words_of(text) if word.end == len(text)), None)
+        if last is None:
+            return []
+        counts: Counter[str] = Counter()
+        spelled: dict[str, str] = {}
+        for term, count in self._with_prefix(fold(last), SPELLINGS * limit, (SPELLED,)):
+            folded, _, spelling = term.partition(_BEFORE_SPELLING)
+            counts[folded] += count
+            spelled.setdefault(folded, spelling)
+        return [spelled[folded] for folded, _ in counts.most_common(limit)]
 
-    def _with_prefix(self, prefix: str, limit: int) -> list[tuple[str, int]]:
-        """Words with the number of items that say them."""
-        counts: dict[str, int] = {}
+    def _with_prefix(self, prefix: str, limit: int, fields: Iterable[str] = FIELDS) -> list[tuple[str, int]]:
+        """Words with the number of items that say them, the most frequent first."""
+        counts: Counter[str] = Counter()
         for part in self.parts:
             here: dict[str, int] = {}
-            for name in FIELDS:
+            for name in fields:
                 for term, count in part.index.searcher.terms_with_prefix(name, prefix, limit=2 * limit):
                     here[term] = max(here.get(term, 0), count)
-            for term, count in here.items():
-                counts[term] = counts.get(term, 0) + count
+            counts.update(here)
         return sorted(counts.items(), key=lambda one: (-one[1], one[0]))[:limit]
 
     def _expanded(self, text: str, is_last: bool, is_pair: bool, is_extra: bool) -> QueryWord:
@@ -284,6 +298,7 @@ def _schema() -> Schema:
     builder = SchemaBuilder().add_unsigned_field("row", fast=True)
     for name in FIELDS:
         builder.add_text_field(name, tokenizer_name="terms", index_option="freq")
+    builder.add_text_field(SPELLED, tokenizer_name="terms", index_option="basic")
     return builder.build()
 
 
@@ -303,10 +318,14 @@ def _fill(index: Index, texts: Iterable[Texts | None], languages: Sequence[str])
             continue
         document = Document()
         document.add_unsigned("row", row)
+        spelled: set[str] = set()
         for name, values in fields.items():
-            terms = [term for text in values for word in words_of(text) for term in terms_of(word.text, languages)]
-            if terms:
-                document.add_text(name, " ".join(terms))
+            words = [(word.text, text[word.start : word.end]) for text in values for word in words_of(text)]
+            if words:
+                document.add_text(name, " ".join(term for word, _ in words for term in terms_of(word, languages)))
+            if name != "description":
+                spelled.update(fold(word) + _BEFORE_SPELLING + spelling for word, spelling in words)
+        document.add_text(SPELLED, " ".join(spelled))
         writer.add_document(document)
     writer.commit()
     writer.wait_merging_threads()

@@ -28,17 +28,14 @@ def adopt(network: Network, path: Path, scratch: Path) -> tuple[Network, list[Ne
     Raises:
         ModelError: It cannot be loaded, an output is not there, or input or outputs have other shapes.
     """
-    target = scratch / f"{network.name}{path.suffix}"
     given = network.given or Given()
-    asked = [*given.taps, *([given.head] if given.head else [])]
-    if path.suffix == ".onnx":
-        _copy_onnx(network, path, target, asked)
-    else:
-        shutil.copyfile(path, target)
+    key = "picture_output" if network.weights == "dual" else "taps"
+    asked = [(key, tap) for tap in given.taps] + [("head", given.head)] * bool(given.head)
+    target = copy_network(network.name, path, scratch / network.name, asked)
     runtime = open_runtime(target, threads=2)
     names = [one.name for one in runtime.outputs]
-    head = [_place(network, "head", given.head, names)] if given.head else []
-    taps = [_place(network, "taps", name, names) for name in given.taps] or [vector_output(network.name, runtime, head)]
+    head = [output_of(network.name, "head", runtime, given.head)] if given.head else []
+    taps = [output_of(network.name, key, runtime, tap, head) for tap in given.taps or ("",)]
     places = [*taps, *head]
     source = the_input(network, runtime)
     planar = is_planar(source.shape)
@@ -82,19 +79,26 @@ def the_input(network: Network, runtime: Runtime) -> Tensor:
     return runtime.inputs[0]
 
 
-def vector_output(name: str, runtime: Runtime, without: Sequence[int] = ()) -> int:
-    """The place of the output that is the vector: the only one, one that hubs name so, or the only one of one row."""
+def output_of(name: str, key: str, runtime: Runtime, wanted: str, without: Sequence[int] = ()) -> int:
+    """The place of the output `wanted`, which `key` of visor.toml names. If it names none, that of the vector: the only
+    output, one that hubs name so, or the only one of one row."""
+    names = [one.name for one in runtime.outputs]
+    if wanted:
+        found = find_name(wanted, names)
+        if found is None:
+            raise no_tensor(name, key, wanted, names)
+        return names.index(found)
     places = [n for n, one in enumerate(runtime.outputs) if n not in without and one.dtype.kind == "f"]
     usual = [n for wanted in EMBEDDINGS for n in places if runtime.outputs[n].name == wanted]
     rows = [n for n in places if len(runtime.outputs[n].shape) == 2]
-    for found in (places, usual[:1], rows):
-        if len(found) == 1:
-            return found[0]
+    for some in (places, usual[:1], rows):
+        if len(some) == 1:
+            return some[0]
     raise ModelError(
         f"{name} has {len(places)} outputs that could be the vector: "
         + ", ".join(str(runtime.outputs[n]) for n in places),
-        valid="One, or those that `taps` names",
-        remedy="Add `taps` in visor.toml",
+        valid=f"One, or what `{key}` names",
+        remedy=f"Add `{key}` in visor.toml",
     )
 
 
@@ -111,15 +115,20 @@ def _run(network: Network, runtime: Runtime, source: Tensor, picture: Vector, pl
     return [np.asarray(one, np.float32) for one in values]
 
 
-def _place(network: Network, key: str, wanted: str, names: Sequence[str]) -> int:
-    name = find_name(wanted, names)
-    if name is None:
-        raise no_tensor(network, key, wanted, names)
-    return names.index(name)
+def copy_network(name: str, path: Path, target: Path, asked: Sequence[tuple[str, str]]) -> Path:
+    """Copy a network to `target` with its ending. Of an ONNX file inner tensors that are asked for become outputs, and
+    weights beside it come into it.
 
+    Args:
+        asked: Keys of visor.toml, and the tensor that each names.
 
-def _copy_onnx(network: Network, path: Path, target: Path, asked: Sequence[str]) -> None:
-    """Copy an ONNX file; inner tensors that are asked for become outputs, and weights beside it come into it."""
+    Raises:
+        ModelError: It cannot be read, or such a tensor is not there.
+    """
+    target = target.with_name(target.name + path.suffix)
+    if path.suffix != ".onnx":
+        shutil.copyfile(path, target)
+        return target
     try:
         import onnx
     except ImportError as exc:
@@ -131,18 +140,18 @@ def _copy_onnx(network: Network, path: Path, target: Path, asked: Sequence[str])
         model = onnx.load(str(path))
     except Exception as exc:
         raise ModelError(
-            f"{path.name} of {network.name} cannot be read: {str(exc).strip().splitlines()[0]}",
+            f"{path.name} of {name} cannot be read: {str(exc).strip().splitlines()[0]}",
             valid="An ONNX file, with the file of its weights beside it if it has one",
             remedy="Put the weights there, or export the network again",
         ) from exc
     outputs = [one.name for one in model.graph.output]
-    inner = [name for node in model.graph.node for name in node.output if name]
-    for wanted in asked:
+    inner = [tensor for node in model.graph.node for tensor in node.output if tensor]
+    for key, wanted in asked:
         if find_name(wanted, outputs) is None:
-            name = find_name(wanted, inner)
-            if name is None:
-                key = "head" if network.given and wanted == network.given.head else "taps"
-                raise no_tensor(network, key, wanted, [*inner, *outputs])
-            model.graph.output.append(onnx.ValueInfoProto(name=name))
-            outputs.append(name)
+            found = find_name(wanted, inner)
+            if found is None:
+                raise no_tensor(name, key, wanted, [*inner, *outputs])
+            model.graph.output.append(onnx.ValueInfoProto(name=found))
+            outputs.append(found)
     onnx.save(model, str(target))
+    return target

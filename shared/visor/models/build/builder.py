@@ -20,6 +20,7 @@ import msgspec
 from visor.errors import ModelError, SettingsError, WeightsUnavailable
 from visor.models.build.adopt import adopt, file_record, network_files
 from visor.models.build.convert import Converted, Failed, Job
+from visor.models.build.dual import adopt_dual
 from visor.models.build.fetch import fetch
 from visor.models.builtin import LABEL_NAMES
 from visor.models.description import ModelDescription, Network, Package, Variant, WeightedNetwork
@@ -157,6 +158,9 @@ def _made(
 ) -> tuple[Network, list[NetworkFile]]:
     """The network as it was found to be, and its files, made in `scratch`."""
     weights = fetch(network.source, downloads, say)
+    if network.weights == "dual":
+        files = {role: fetch(file, downloads, say) for role, file in network.files.items()}
+        return adopt_dual(network, weights, files, scratch)
     if network.stays_as_it_is:
         return adopt(network, weights, scratch)
     if importlib.util.find_spec("tensorflow") is None:

@@ -36,7 +36,7 @@ def graph_network(network: Network, path: Path) -> tuple[Run, Network]:
     asked = given.input or named_input
     source = find_name(asked, names) if asked else None
     if asked and source is None:
-        raise no_tensor(network, "input", asked, names)
+        raise no_tensor(network.name, "input", asked, names)
     source = _after_decoding(graph, source or _only_input(network, graph))
     taps = [_tensor(network, "taps", name, names, outputs) for name in given.taps or _only_output(network, outputs)]
     head = [_tensor(network, "head", given.head, names, outputs)] if given.head else []
@@ -205,7 +205,7 @@ def _tensor(network: Network, key: str, wanted: str, names: list[str], outputs: 
         return outputs[wanted]
     name = find_name(wanted, names)
     if name is None:
-        raise no_tensor(network, key, wanted, [*outputs, *names])
+        raise no_tensor(network.name, key, wanted, [*outputs, *names])
     place = wanted.rpartition(":")[2]
     return f"{name}:{place}" if place.isdigit() else f"{name}:0"
 

@@ -24,13 +24,13 @@ def find_name(wanted: str, names: Sequence[str]) -> str | None:
     return known.get(base, known.get(base.partition("/")[2]))
 
 
-def no_tensor(network: Network, key: str, wanted: str, names: Sequence[str]) -> ModelError:
+def no_tensor(network: str, key: str, wanted: str, names: Sequence[str]) -> ModelError:
     """The error of a name that is not there."""
-    near = difflib.get_close_matches(wanted, names, n=NAMES_SHOWN, cutoff=0.5)
-    shown = near or list(names)[-NAMES_SHOWN:]
+    near = difflib.get_close_matches(wanted, names, n=NAMES_SHOWN // 2, cutoff=0.5)
+    shown = list(dict.fromkeys([*near, *names[len(near) - NAMES_SHOWN :]]))
     more = f"; {len(names)} in all" if len(names) > len(shown) else ""
     return ModelError(
-        f"{network.name} has no tensor '{wanted}', which its `{key}` names",
+        f"{network} has no tensor '{wanted}', which its `{key}` names",
         valid=f"There are {', '.join(shown)}{more}",
         remedy=f"Correct `{key}` in visor.toml",
     )

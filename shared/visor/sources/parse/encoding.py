@@ -127,7 +127,7 @@ def _encoding(head: bytes, promised: str | None) -> tuple[str, str, int]:
     high, low = head[:64:2], head[1:64:2]
     if not named and 2 * max(high.count(0), low.count(0)) > len(low):
         named = "utf-16-be" if high.count(0) > low.count(0) else "utf-16-le"
-    if not named and not head.isascii() and _is_utf_8(head):
+    if not named and not head.isascii() and is_utf_8(head):
         named = "utf-8"
     if not named:
         declared = _DECLARED.search(head[:256])
@@ -135,7 +135,8 @@ def _encoding(head: bytes, promised: str | None) -> tuple[str, str, int]:
     return named, "visor_windows_1252" if named in ("utf-8", "cp1252") else "replace", skip
 
 
-def _is_utf_8(head: bytes) -> bool:
+def is_utf_8(head: bytes) -> bool:
+    """Whether a text, or its beginning of the length that is peeked at, is valid UTF-8."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head, final=len(head) != _BUFFER_BYTES)
     except UnicodeDecodeError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+from contextlib import suppress
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -59,16 +60,10 @@ def iso_date(value: Any) -> str | None:
     text = str(value)
     if text.startswith("0001"):
         return None
-    try:
-        if len(text) <= 10:
-            return date.fromisoformat(text).isoformat()
-        return datetime.fromisoformat(text).isoformat().replace("+00:00", "Z")
-    except ValueError:
-        pass
-    try:
-        return parsedate_to_datetime(text).isoformat().replace("+00:00", "Z")
-    except ValueError:
-        return None
+    for read in (date.fromisoformat if len(text) <= 10 else datetime.fromisoformat, parsedate_to_datetime):
+        with suppress(ValueError):
+            return read(text).isoformat().replace("+00:00", "Z")
+    return None
 
 
 def country_code(value: Any) -> str | None:

@@ -17,6 +17,7 @@ from lxml.etree import LxmlError, ParserError
 from w3lib.encoding import html_to_unicode
 
 from visor.http.fetch import Fetched
+from visor.sources.parse.encoding import is_utf_8
 from visor.sources.parse.json import parse_json
 from visor.sources.parse.schema_org import graph, product_row, product_rows, things
 from visor.sources.parse.text import iso_date, plain_text
@@ -65,7 +66,9 @@ def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
         now: Time in ISO 8601, for pages that ask to be forgotten from some day on.
     """
     header = (fetched.media_type or "text/html") + (f"; charset={fetched.charset}" if fetched.charset else "")
-    encoding, text = html_to_unicode(header, fetched.body, auto_detect_fun=_detected)
+    encoding, text = html_to_unicode(
+        header, fetched.body, auto_detect_fun=lambda b: "utf-8" if is_utf_8(b) else "cp1252"
+    )
     robots = asked_of_robots(fetched.robots, now)
     try:
         document = lxml.html.document_fromstring(
@@ -116,14 +119,6 @@ def asked_of_robots(values: Iterable[str], now: str = "") -> frozenset[str]:
 
 def _name(meta: Any) -> str:
     return str(meta.get("property") or meta.get("name") or "").strip().lower()
-
-
-def _detected(body: bytes) -> str:
-    try:
-        body.decode("utf-8")
-    except UnicodeDecodeError:
-        return "cp1252"
-    return "utf-8"
 
 
 def _structured(document: Any, url: str) -> list[Any]:

@@ -212,17 +212,14 @@ class WikidataSource:
     def _article(self, entity: Mapping[str, Any]) -> tuple[str, str] | None:
         """Language and title of the entity's article in the first language that has one."""
         links = entity.get("sitelinks") or {}
-        for language in self._config.languages:
-            if f"{language}wiki" in links:
-                return language, str(links[f"{language}wiki"]["title"])
-        return None
+        found = [
+            (language, links[f"{language}wiki"]) for language in self._config.languages if f"{language}wiki" in links
+        ]
+        return next(((language, str(link["title"])) for language, link in found), None)
 
     def _said(self, entity: Mapping[str, Any], what: str) -> str | None:
         said = entity.get(what) or {}
-        for language in self._config.languages:
-            if language in said:
-                return str(said[language]["value"])
-        return None
+        return next((str(said[language]["value"]) for language in self._config.languages if language in said), None)
 
     def _names_of(self, ids: Sequence[str]) -> dict[str, str]:
         unknown = [id_ for id_ in ids if id_ not in self._names]
