@@ -51,7 +51,7 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
     },
     "suggest": {"The beginning of a word": {"text": "green app"}},
 }
-"""By the endpoint's name: what to send, by what it shows. Items, addresses, handles and `after` are the reader's own."""
+"""By the endpoint's name: what to send, by what it shows. Items, addresses, handles and cursors are the reader's."""
 
 
 def document() -> dict[str, Any]:
