@@ -59,7 +59,8 @@ MISSING_MAX = 0.5
 
 _BYTES = {"WEBP": 17, "AVIF": 10, "HEIF": 8, "JPEG2000": 20, "JXL": 8}
 """What a decoder takes for each pixel, as measured; the others take what Pillow's image takes."""
-_ALPHA_BYTES = {"AVIF": 3}
+_ALPHA_BYTES = {"AVIF": 3, "HEIF": 5}
+"""Besides, where there is an alpha channel, at 4:4:4."""
 _MOVING_BYTES = {"GIF": 14, "PNG": 14, "AVIF": 17}
 """Of animations, with the frame before and one of both."""
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
