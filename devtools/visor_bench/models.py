@@ -139,7 +139,7 @@ def finds(pictures: EmbeddedFolder, splits: int) -> dict[str, float]:
 
 
 def asked(bench: Any, photos: Sequence[Any]) -> dict[str, float]:
-    measured = figures(both_halves(bench, photos)[0])
+    measured = figures(*both_halves(bench, photos)[0])
     return {name: round(measured[name], 4) for name in ("p_at_1", "p_at_12", "plain_p_at_1")}
 
 

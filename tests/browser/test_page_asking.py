@@ -73,7 +73,7 @@ def test_suggestions_go_on_with_what_is_typed(new_page: Any, product: Product) -
     page.keyboard.press("ArrowDown")
     chosen = field.get_attribute("aria-activedescendant")
     assert page.locator(f"[id='{chosen}']").get_attribute("aria-selected") == "true"
-    assert field.input_value().startswith(product.title[:3].lower())
+    assert field.input_value().lower().startswith(product.title[:3].lower())
     page.keyboard.press("Escape")
     assert options.count() == 0
     field.press_sequentially(product.title[3].lower())

@@ -67,7 +67,7 @@ ROWS_COMPARED = 40
 NEARER = 4.0
 """Log-odds of a match that is as much nearer than usual as a copy is nearer than any picture: fits joined vectors, each
 network's alone, and catalogues of 5 to 40 labelled photos (docs/benchmarks-confidence.md)."""
-ALONE = 0.6, 0.9
+ALONE = 0.6, 0.88
 """Cosines of any two pictures and of a picture and its nearest, where there is one picture to learn them from: what is
 less than nearly the same is no match in any model."""
 _BEST = FEATURES.index("best_similarity")

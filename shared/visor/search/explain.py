@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from visor.errors import BadRequest
+from visor.free_tier.metered import note_work
 from visor.index.format.container import Array
 from visor.models.embedder import Embedder
 from visor.schema.items import Item
@@ -79,6 +80,7 @@ def explain(embedder: Embedder, query: Image.Image, item: Image.Image, *, mean: 
     Args:
         mean: (d,) float32, mean of the catalogue's vectors, whose channels tell nothing; None: nothing is left out.
     """
+    note_work("pictures", 2)
     maps = embedder.features(query), embedder.features(item)
     vectors = [vector_of(embedder.description, one) for one in maps]
     common = np.zeros_like(vectors[0]) if mean is None else mean

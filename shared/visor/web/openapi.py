@@ -26,6 +26,33 @@ PROBLEMS: dict[int, str] = {
     503: "A store did not answer; try again",
 }
 
+_ITEM, _OTHER = {"item": "0123456789abcdef0123456789abcdef"}, {"item": "fedcba9876543210fedcba9876543210"}
+_URL, _HANDLE = {"url": "https://shop.example/photo.jpg"}, {"handle": "0123456789abcdef"}
+_WITHIN = {"collection": {"none": ["Shoes", "Hats"]}, "price": {"min": 5, "max": 20}, "date": {"missing": True}}
+EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
+    "search": {
+        "Words": {"text": "juicy green apple"},
+        "A picture and words": {**_URL, "text": "apple"},
+        "Like these, and not like that": {
+            "examples": [_ITEM, {**_URL, "box": [0, 0, 0.5, 1]}, {**_OTHER, "weight": -0.5}]
+        },
+        "Conditions on attributes": {**_ITEM, "filters": {"attributes": _WITHIN}, "facets": True},
+        "All that passes, the cheapest first": {"filters": {"currency": ["EUR", "USD"]}, "sort": "price_up", "k": 50},
+        "The next page": {**_ITEM, "sort": "newest", "k": 20, "after": "the `next` of the answer before"},
+        "Different from each other": {**_ITEM, "variety": 0.5},
+        "Only what is sure": {**_URL, "min_confidence": 0.5, "min_similarity": 0.6},
+        "Every picture of a product": {**_ITEM, "group": False},
+        "What in it to look for": {**_URL, "regions": True, "remember": True},
+        "A picture that was sent minutes ago": {**_HANDLE, "sort": "price_down", "min_similarity": 0.5},
+    },
+    "searches": {"A picture and words, each by itself": {"searches": [{**_ITEM, "k": 3}, {"text": "lemon"}]}},
+    "compare": {
+        "A picture of the web and an item": {"first": {**_URL, "box": [0.25, 0.25, 0.5, 0.5]}, "second": _ITEM}
+    },
+    "suggest": {"The beginning of a word": {"text": "green app"}},
+}
+"""By the endpoint's name: what to send, by what it shows. Items, addresses, handles and cursors are the reader's."""
+
 
 def document() -> dict[str, Any]:
     """OpenAPI 3.1 of every endpoint."""
@@ -73,14 +100,21 @@ def _operation(endpoint: Endpoint) -> dict[str, Any]:
     operation: dict[str, Any] = {"operationId": endpoint.name, "summary": endpoint.summary}
     if endpoint.request:
         operation["requestBody"] = {"required": True, "content": _bodies(endpoint.request, endpoint.also)}
+        if shown := EXAMPLES.get(endpoint.name):
+            operation["requestBody"]["content"][JSON]["examples"] = {name: {"value": shown[name]} for name in shown}
     operation["responses"] = {str(endpoint.status): _success(endpoint)} | {
         str(status): _json(PROBLEMS[status], Problem, PROBLEM) for status in endpoint.problems
     }
     if endpoint.parameters:
-        operation["parameters"] = list(endpoint.parameters)
+        operation["parameters"] = [parameter | _shown(endpoint, parameter["name"]) for parameter in endpoint.parameters]
     if endpoint.name in ("delete", "thumbnail"):
         operation["responses"] = operation.pop("responses")  # the order of keys, as above
     return operation
+
+
+def _shown(endpoint: Endpoint, parameter: str) -> dict[str, Any]:
+    shown = EXAMPLES.get(endpoint.name, {})
+    return {"examples": {name: {"value": shown[name][parameter]} for name in shown}} if shown else {}
 
 
 def _bodies(request: type[Record], also: str) -> dict[str, Any]:

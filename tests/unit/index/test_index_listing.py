@@ -15,6 +15,7 @@ from visor.errors import BadRequest
 from visor.index.merge import segment_builder
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
+from visor.index.search import searcher as searcher_module
 from visor.index.search.hits import Hit
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
@@ -128,6 +129,25 @@ def test_an_order_is_that_of_the_values_with_the_rest_behind(
     assert found[: len(known)] == known
 
 
+@pytest.mark.parametrize("sort", ["price_up", "price_down", "newest", "smallest"])
+def test_an_order_by_value_compares_only_what_can_be_on_the_page(
+    filled: tuple[Shop, dict[str, FacetRow]], sort: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[int] = []
+    likeness = searcher_module.likeness
+    monkeypatch.setattr(searcher_module, "likeness", lambda *a: compared.append(len(a[2])) or likeness(*a))
+    searcher = filled[0].searcher()
+    first = searcher.search(QUERY, k=12, order=Order(sort=sort)).hits
+    assert sum(compared) < IMAGES / 4
+    found = list(pages(searcher, QUERY, k=97, order=Order(sort=sort)))
+    # With a threshold, which all pass, every row is compared.
+    compared.clear()
+    whole = list(pages(searcher, QUERY, k=97, order=Order(sort=sort, similarity_min=-1.0)))
+    assert compared[0] > IMAGES / 4
+    assert found == whole
+    assert found[0][:12] == first
+
+
 def test_variety_never_costs_a_match_and_brings_other_kinds_forward(filled: tuple[Shop, dict[str, FacetRow]]) -> None:
     shop, _ = filled
     searcher, spread = shop.searcher(), []
@@ -160,6 +180,27 @@ def test_what_is_deleted_between_pages_vanishes_and_nothing_comes_twice(tmp_path
     assert not gone & set(found)
     if not order.by_product:
         assert set(found) == set(ids_of(keys)) - gone
+
+
+@pytest.mark.parametrize("order", [Order(), Order(sort="price_up")], ids=lambda order: order.sort)
+def test_ten_thousand_are_given_to_the_end_and_a_deleted_one_vanishes(tmp_path: Path, order: Order) -> None:
+    shop, keys = Shop(tmp_path), keys_of(10_000)
+    shop.add(keys, clustered(10_000, 16, kinds=3000), facets=[row(n, declared={}, product=None) for n in range(10_000)])
+    merge(shop.objects, shop.documents, model="model-a", clock=shop.clock)
+    searcher, query = shop.searcher(), clustered(3, 16, kinds=3000, seed=4)[1]
+    whole = [hit.id for page in pages(searcher, query, k=200, order=order) for hit in page]
+    assert len(whole) == 10_000
+    assert set(whole) == set(ids_of(keys))
+    key = dict(zip(ids_of(keys), keys, strict=True))
+    # One that was given, the next page's first, the one that a page ended with, and one near the end.
+    gone = {0: whole[3], 1: whole[400], 2: whole[599], 20: whole[-7]}
+    found: list[str] = []
+    for number, page in enumerate(pages(searcher, query, k=200, order=order)):
+        found += [hit.id for hit in page]
+        if number in gone:
+            shop.delete(key[gone[number]], 2)
+            searcher.refresh(force=True)
+    assert found == [one for one in whole if one not in (gone[1], gone[20])]
 
 
 def test_near_duplicates_are_given_once_over_all_pages(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ class Model:
 
     def __init__(self, fingerprint: str, side: int) -> None:
         self.fingerprint, self.side, self.dimension = fingerprint, side, 3 * side * side
-        self.description = SimpleNamespace(input_side=128, name=fingerprint, summary="", licences=())
+        self.description = SimpleNamespace(input_side=128, name=fingerprint, summary="", licences=(), reads_words=False)
         self.label_words: list[dict[str, float]] = []
 
     def embed(self, images: list[Image.Image]) -> Any:

@@ -25,7 +25,7 @@ from visor.settings import Settings
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1800)]
 PICTURES = 40
-KILLS = int(os.environ.pop("VISOR_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("TEST_BOX_KILLS", "3"))
 
 
 class Box:

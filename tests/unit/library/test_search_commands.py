@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+import visor
 from visor.cli.main import cli
 from visor.cli.search import filters_from_options
 from visor.errors import BadRequest, VisorError
@@ -134,3 +136,30 @@ def test_an_attribute_that_is_not_declared_is_named(run: Run, folder: Path) -> N
     failed = run("search", folder / "warm" / "red.png", "--filter", "colour=red").exception
     assert isinstance(failed, VisorError)
     assert "'colour' is no attribute" in str(failed)
+
+
+def test_attributes_that_are_undeclared_or_rare_are_named(
+    run: Run, home: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"red": {"size": "M", "brand": "Acme"}, "amber": {"size": "L", "care": "wash"}, "blue": {"size": "S"}}
+    for path in folder.glob("*/*.png"):
+        shutil.copy(path, tmp_path)
+        (tmp_path / path.with_suffix(".json").name).write_text(json.dumps({"extra": said[path.stem]}))
+    config = tmp_path / "visor.toml"
+    config.write_text('[attributes]\nsize = "keyword"\nbrand = "keyword"\nmade = "date"\n')
+    monkeypatch.setenv("VISOR_CONFIG", str(config))
+    monkeypatch.setenv("VISOR_INDEX", "described")
+    with visor.open(settings=visor.Settings.read()) as index:
+        index.add_folder(tmp_path, name="described")
+    assert json.loads(run("stats", "--json").stdout)["attributes"] == {
+        "size": {"type": "keyword", "known": 3, "of": 3},
+        "brand": {"type": "keyword", "known": 1, "of": 3},
+        "made": {"type": "date", "known": 0, "of": 3},
+        "care": {"type": None, "known": 1, "of": 3},
+    }
+    lines = [line for line in run("stats").stdout.splitlines() if line.startswith("attribute ")]
+    assert lines == [
+        "attribute brand: known of 1 of 3 items (keyword)",
+        "attribute made: known of 0 of 3 items (date)",
+        "attribute care: known of 1 of 3 items (undeclared; [attributes] in visor.toml makes it a filter)",
+    ]

@@ -48,7 +48,11 @@ def bucket(cloud: storage.Client) -> storage.Bucket:
     bucket = cloud.create_bucket(f"b{uuid.uuid4().hex[:12]}")
     for number, name in enumerate(NAMES):
         blob = bucket.blob(name)
-        blob.metadata = {"title": "Named", "price": "12.5", "page_url": "https://x.test/a"} if number == 0 else None
+        blob.metadata = (
+            {"title": "Named", "price": "12.5", "page_url": "https://x.test/a", "group": "tent"}
+            if number == 0
+            else None
+        )
         blob.upload_from_string(b"" if "zero" in name else picture(number), "image/png")
     return bucket
 
@@ -70,6 +74,7 @@ def test_lists_the_pictures_below_the_prefix_with_what_their_owner_says(bucket: 
     assert list(found) == ["a.jpg", "b/c.png", "b/d e.JPG", "é.webp"]
     first = found["a.jpg"]
     assert (first.title, first.price, first.page_url, first.collection) == ("Named", 12.5, "https://x.test/a", None)
+    assert [item.group for item in found.values()] == ["tent", None, None, None]
     assert (found["b/d e.JPG"].title, found["b/d e.JPG"].collection) == ("d e", "b")
     assert first.image_etag
     (page,) = source(bucket).read(None)

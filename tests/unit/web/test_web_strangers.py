@@ -34,7 +34,7 @@ from visor.settings import Settings
 from visor.storage import Stores
 from visor.web.access import KEY_FILE, KEY_HEADER, local_key
 from visor.web.endpoints import ENDPOINTS
-from visor.web.rate_limit import Slots
+from visor.web.rate_limit import FIRST_SHARE, Slots
 from visor.web.site import Server
 from visor_bench.counting import Tally, counting
 
@@ -278,6 +278,33 @@ def test_who_reads_much_waits_longer(demo_app: App) -> None:
     asked, _ = deployed(demo_app, reads_per_minute=120.0, reads_burst=60)
     assert asked.get("/v1/items?limit=48").status_code == 200
     assert asked.get("/v1/items?limit=1").status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "pictures"),
+    [
+        ("search", {"image": noise(40)}, 1),
+        ("search", {"image": noise(41), "text": "x"}, 1),
+        ("search", {"image": noise(42), "examples": [{"image": noise(43), "weight": -0.5}, {"item": "ITEM"}]}, 2),
+        ("search", {"examples": [{"image": noise(50 + n), "weight": 1 - n / 4} for n in range(8)]}, 8),
+        ("search", {"item": "ITEM", "examples": [{"item": "ITEM", "weight": 0.5}]}, 1),
+        ("searches", {"searches": [{"image": noise(44)}, {"image": noise(45)}, {"text": "x"}]}, 3),
+        ("searches", {"searches": [{"examples": [{"image": noise(n)} for n in (46, 47, 48)]}, {"text": "x"}]}, 3),
+        ("compare", {"first": {"image": noise(60)}, "second": {"image": noise(61)}}, 2),
+        ("compare", {"first": {"image": noise(62)}, "second": {"item": "ITEM"}}, 2),
+        ("explain", {"item": "ITEM", "match": "ITEM"}, 2),
+    ],
+)
+def test_each_picture_that_is_looked_at_is_taken_from_the_rate(
+    demo_app: App, path: str, body: dict[str, Any], pictures: int
+) -> None:
+    asked, _ = deployed(demo_app, searches_burst=40, searches_per_minute=0.001)
+    item = asked.get("/v1/items?limit=1").get_json()["items"][0]["id"]
+    text = json.dumps(body).replace("ITEM", item)
+    assert asked.post(f"/v1/{path}", data=text, content_type="application/json").status_code == 200
+    unknown = {"item": "0" * 32}
+    statuses = [asked.post("/v1/search", json=unknown).status_code for _ in range(41)]
+    assert statuses.count(404) == 40 * FIRST_SHARE - pictures
 
 
 # Nobody moves an answer

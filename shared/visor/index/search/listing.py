@@ -78,12 +78,14 @@ _SORTS: dict[str, tuple[Any, float, int]] = {
 @dataclass(frozen=True, slots=True)
 class Listing:
     """c rows that may be given, in no order. values (c,) float64, rising along the listing; products (c,) uint64, 0 for
-    those that are given one by one."""
+    those that are given one by one. Similarities of `rows` are not numbers until `_likeness_of` is asked for them, for
+    only rows of one value are told apart by them."""
 
     rows: Candidates
     values: Array
     products: Array
     leave_out: Collection[str]
+    likeness: Likeness
     cosine: Likeness | None
 
     @classmethod
@@ -118,7 +120,8 @@ class Listing:
                 keep &= named
             keep[_found(live, _ids(leave_out))] = False
             rows = np.flatnonzero(keep)
-            near = likeness(live, rows)
+            is_needed = order.sort == "likeness" or order.similarity_min is not None
+            near = likeness(live, rows) if is_needed else np.full(len(rows), np.nan, np.float32)
             if order.similarity_min is not None:
                 like = near if cosine is None else cosine(live, rows)
                 passes = like >= np.float32(order.similarity_min)
@@ -128,7 +131,8 @@ class Listing:
             owners = np.full(len(rows), number, np.int64)
             parts.append((near, owners, rows, live.block.ids[rows], values, products))
         similarities, owners, rows, ids, values, products = (np.concatenate(part) for part in zip(*parts, strict=True))
-        return cls(Candidates(blocks, allowed, similarities, owners, rows, ids), values, products, leave_out, cosine)
+        listed = Candidates(blocks, allowed, similarities, owners, rows, ids)
+        return cls(listed, values, products, leave_out, likeness, cosine)
 
     @property
     def total(self) -> int:
@@ -140,24 +144,35 @@ class Listing:
         return self.rows.take(self.ordered(np.arange(len(self.values))))
 
     def ordered(self, among: Array, want: int | None = None) -> Array:
-        """The first of these places (p,) int64, in order."""
-        first = self.values if self.values.any() else -self.rows.similarities.astype(np.float64)
+        """The first of these places (p,) int64, rising, in order."""
+        first = self.values if self.values.any() else -self._likeness_of(np.arange(len(self.rows))).astype(np.float64)
         if want is not None and len(among) > want:
             limit = np.partition(first[among], want - 1)[want - 1]
             among = among[first[among] <= limit]
         high, low = np.ascontiguousarray(self.rows.ids[among]).view(">u8").T
-        return among[np.lexsort((low, high, -self.rows.similarities[among], self.values[among]))][:want]
+        return among[np.lexsort((low, high, -self._likeness_of(among), self.values[among]))][:want]
+
+    def _likeness_of(self, places: Array) -> Array:
+        """Similarities (p,) float32 of places (p,) int64, rising; each is computed once."""
+        new = places[np.isnan(self.rows.similarities[places])]
+        for number, live in enumerate(self.rows.blocks):
+            mine = new[self.rows.owners[new] == number]
+            if len(mine):
+                self.rows.similarities[mine] = self.likeness(live, self.rows.rows[mine])
+        near: Array = self.rows.similarities[places]
+        return near
 
     def before(self, cursor: Cursor) -> Array:
         """(c,) bool: what was given up to there."""
         if cursor.last is None:
             return self._is_shown(cursor.shown)
         value, likeness, own = cursor.last
-        mine, ids = self.rows.similarities.astype(np.float64), np.ascontiguousarray(self.rows.ids).view(">u8")
+        given: Array = self.values < value
+        same = np.flatnonzero(self.values == value)
+        mine, ids = self._likeness_of(same).astype(np.float64), np.ascontiguousarray(self.rows.ids[same]).view(">u8")
         high, low = np.frombuffer(own, ">u8")
         not_later = (ids[:, 0] < high) | ((ids[:, 0] == high) & (ids[:, 1] <= low))
-        nearer = (mine > likeness) | ((mine == likeness) & not_later)
-        given: Array = (self.values < value) | ((self.values == value) & nearer)
+        given[same] = (mine > likeness) | ((mine == likeness) & not_later)
         return given
 
     def page(self, k: int, cursor: Cursor, variety: float) -> Page:
