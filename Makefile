@@ -65,8 +65,11 @@ bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what el
 	  $(BIN)/visor bench copies '$(PHOTOS)'/$$kind --json; done; fi
 
 audit: $(STAMPS)/dev  ## the pinned versions against published vulnerabilities, where those can be reached
-	$(BIN)/python -m pip install --quiet pip-audit
-	$(BIN)/python -m pip_audit --no-deps --disable-pip --requirement $(CONSTRAINTS)
+	@mkdir -p build && rm -f build/audit.json
+	@$(BIN)/python -m pip install --quiet pip-audit && $(BIN)/python -m pip_audit --no-deps --disable-pip --timeout 10 \
+	  --format json --output build/audit.json --requirement $(CONSTRAINTS) 2>build/audit.log || \
+	  if [ -s build/audit.json ]; then cat build/audit.json; exit 1; \
+	  else tail -n 1 build/audit.log; echo "Nothing was audited: the advisories cannot be reached"; fi
 
 setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page  ## everything that the other targets need
 

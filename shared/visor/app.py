@@ -249,7 +249,8 @@ class App:
         from visor.ingest.crawler import folder_source_name
 
         folder = folder.resolve()
-        return self.open_source(folder_source_name(folder, self.stores), {"kind": "folder", "path": str(folder)})
+        name = folder_source_name(folder, self.stores, self.configuration)
+        return self.open_source(name, {"kind": "folder", "path": str(folder)})
 
     def named_source(self, name: str) -> Source:
         """The source of that name in the owner's visor.toml. Raises as `SourcesFile.open`."""

@@ -59,6 +59,8 @@ MISSING_MAX = 0.5
 
 _BYTES = {"WEBP": 17, "AVIF": 10, "HEIF": 8, "JPEG2000": 20, "JXL": 8}
 """What a decoder takes for each pixel, as measured; the others take what Pillow's image takes."""
+_ALPHA_BYTES = {"AVIF": 3, "HEIF": 5}
+"""Besides, where there is an alpha channel, at 4:4:4."""
 _MOVING_BYTES = {"GIF": 14, "PNG": 14, "AVIF": 17}
 """Of animations, with the frame before and one of both."""
 _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
@@ -210,6 +212,7 @@ class _File:
         """Whether there is the memory to decode it to that size."""
         is_deep = has_sixteen_bits(image) or image.info.get("bit_depth", 8) > 8
         a_pixel = _BYTES.get(self.form) or _MODE_BYTES.get(image.mode, 4) + 1
+        a_pixel += _ALPHA_BYTES.get(self.form, 0) * (image.mode == "RGBA")
         if getattr(image, "is_animated", False):
             a_pixel = _MOVING_BYTES.get(self.form, a_pixel)
         needed = a_pixel * (2 if is_deep else 1) * size[0] * size[1]
@@ -230,8 +233,8 @@ class _File:
         if self._fits(image, size):
             deep = has_sixteen_bits(image)
             image.load()
-            loaded = stretched(image, self.open()) if deep else image
-            frame = reduced(bands_of(loaded), loaded.size, self._factor(*loaded.size))
+            whole = stretched(image, self.open()) if deep else bands_of(image)
+            frame = reduced(whole, image.size, self._factor(*image.size))
             if self.is_cut and _filled_in_share(frame) > MISSING_MAX:
                 raise EOFError("more than half of its rows are missing")
             return frame

@@ -26,12 +26,16 @@ _OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "lit
 
 def bands_of(image: Image.Image) -> Iterator[Image.Image]:
     """The rows of a loaded image of any mode as L, RGB, RGBA or CMYK."""
-    step = max(1, BAND_PIXELS // image.width)
-    boxes = [(0, top, image.width, min(top + step, image.height)) for top in range(0, image.height, step)]
+    boxes = _boxes(image)
     if image.mode not in DEEP_MODES:
         return (plain(image.crop(box)) for box in boxes)
     span = _span(np.asarray(image.crop(box)) for box in boxes)
     return (Image.fromarray(_eight_bits(np.asarray(image.crop(box)), *span)) for box in boxes)
+
+
+def _boxes(image: Image.Image) -> list[tuple[int, int, int, int]]:
+    step = max(1, BAND_PIXELS // image.width)
+    return [(0, top, image.width, min(top + step, image.height)) for top in range(0, image.height, step)]
 
 
 def plain(band: Image.Image) -> Image.Image:
@@ -93,8 +97,8 @@ def has_sixteen_bits(image: ImageFile.ImageFile) -> bool:
     return image.mode in ("RGB", "RGBA") and any(f"{image.mode};16" in str(tile.args) for tile in image.tile)
 
 
-def stretched(upper: Image.Image, again: ImageFile.ImageFile) -> Image.Image:
-    """The 8 bits that hold something, of 16-bit channels whose upper bits are empty.
+def stretched(upper: Image.Image, again: ImageFile.ImageFile) -> Iterator[Image.Image]:
+    """As `bands_of`, with the 8 bits that hold something, of 16-bit channels whose upper bits are empty.
 
     Args:
         upper: Loaded: the upper 8 bits of each.
@@ -104,12 +108,12 @@ def stretched(upper: Image.Image, again: ImageFile.ImageFile) -> Image.Image:
     colour, *alpha = max(highest[:3]), *highest[3:]
     unused = [16 - _depth(256 * high + 255) for high in (colour, colour, colour, *alpha)]
     if not any(unused):
-        return upper
+        return bands_of(upper)
     again.tile = [tile._replace(args=_other_byte(tile.args)) for tile in again.tile]
     again.load()
     higher = [min(value << bits, 255) for bits in unused for value in range(256)]
     lower = [value >> (8 - bits) if bits else 0 for bits in unused for value in range(256)]
-    return ImageChops.add(upper.point(higher), again.point(lower))
+    return (plain(ImageChops.add(upper.crop(box).point(higher), again.crop(box).point(lower))) for box in _boxes(upper))
 
 
 def _other_byte(args: Any) -> Any:

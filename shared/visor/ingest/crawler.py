@@ -27,7 +27,7 @@ from visor.schema.attributes import AttributeType
 from visor.schema.collections import ITEMS
 from visor.schema.items import Change, CrawlRun, Failure, live_item
 from visor.settings import Settings
-from visor.sources.config import SourcesFile
+from visor.sources.config import SourcesFile, is_source_name
 from visor.sources.contract import Source
 from visor.sources.remembered import forget, remembered
 from visor.storage import Stores
@@ -40,13 +40,21 @@ LINKS_SHARE = 0.1
 """Share of a run's time that is kept for checking links, however much there is to crawl."""
 
 
-def folder_source_name(folder: Path, stores: Stores) -> str:
+def folder_source_name(folder: Path, stores: Stores, configuration: SourcesFile) -> str:
     """The name of the source that reads a folder, which is given without one: the folder's own name, and a mark of its
-    path behind it if the source of that name reads another folder.
+    path behind it if the source of that name reads something else, or none can be called so.
 
     Args:
         folder: Resolved.
+        configuration: The owner's other sources.
     """
+    mark = hashlib.blake2b(os.fsencode(folder), digest_size=3).hexdigest()
+    if not is_source_name(folder.name):
+        plain = "".join(c for c in folder.name if c.isprintable() and c != "\\").lstrip(".")
+        return f"{plain[:50] or 'folder'}-{mark}"
+    other = configuration.entries.get(folder.name)
+    if other is not None and Path(str(other.own.get("path", ""))).expanduser().resolve() != folder:
+        return f"{folder.name}-{mark}"
     seen = SeenSet.load(stores.objects, folder.name)
     root = (seen.progress.checkpoint or {}).get("root")
     if root is None:
@@ -56,7 +64,6 @@ def folder_source_name(folder: Path, stores: Stores) -> str:
         is_ours = all(url.startswith(f"{folder.as_uri()}/") for url in urls)
     else:
         is_ours = root == str(folder)
-    mark = hashlib.blake2b(os.fsencode(folder), digest_size=3).hexdigest()
     return folder.name if is_ours else f"{folder.name}-{mark}"
 
 

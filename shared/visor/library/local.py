@@ -20,7 +20,7 @@ from visor.schema.items import CrawlRun, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.schema.search import CompareAnswer, CompareRequest, SearchRequest
 from visor.settings import Settings
-from visor.sources.config import PUSHED
+from visor.sources.config import PUSHED, SOURCE_NAMES, is_source_name
 from visor.web.schema import ItemAnswer, StatsAnswer
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LocalIndex(Index):
     def _name_of(self, folder: Path) -> str:
         from visor.ingest.crawler import folder_source_name
 
-        return folder_source_name(folder, self._app.stores)
+        return folder_source_name(folder, self._app.stores, self._app.configuration)
 
     def crawl(
         self,
@@ -92,6 +92,8 @@ class LocalIndex(Index):
             opened = app.named_source(source) if isinstance(source, str) else app.open_source(named, keys)
         except NotConfigured as exc:
             raise SettingsError(f"Source '{named}': {exc.reason}") from exc
+        if not is_source_name(named):
+            raise SettingsError(f"{named!r} cannot name a source", valid=SOURCE_NAMES)
         app.remember(opened.name, keys or app.configuration.entry(opened.name).own)
         before = {found.key: found.revision for found in documents.query(FAILURES)}
         again = app.try_again(opened.name)

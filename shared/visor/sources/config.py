@@ -34,6 +34,11 @@ from visor.sources.registry import open_source, source_class
 
 PUSHED = "push"
 """The source of items that their owner sends; no crawled source may have this name."""
+NAME_BYTES_MAX = 200
+SOURCE_NAMES = (
+    f"Printable text without backslashes that begins with no dot, {NAME_BYTES_MAX} bytes at most; not '{PUSHED}', "
+    "which is of pushed items (POST /v1/items)"
+)
 
 _EVERY = re.compile(r"(\d{1,4})\s*(min|h|d|w)\Z")
 _SECONDS = {"min": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -63,6 +68,12 @@ class SourceEntry(Record, frozen=True, kw_only=True):
     common: CommonKeys
     own: dict[str, Any]
     """The keys of its kind, `kind` included."""
+
+
+def is_source_name(name: str) -> bool:
+    """Whether a source can be called so: objects are named after it, and pushed items have a name of their own."""
+    plain = name.isprintable() and "\\" not in name and all(p and p[0] != "." for p in name.split("/"))
+    return name != PUSHED and plain and len(name.encode()) <= NAME_BYTES_MAX
 
 
 class SourcesFile:
@@ -146,9 +157,12 @@ class SourcesFile:
 
     def _entry(self, name: str, table: Any) -> SourceEntry:
         where = f"sources.{name}"
-        if name == PUSHED:
-            found = f"'{name}' is reserved for pushed items (POST /v1/items)"
-            raise self._file.error_at(where, found, valid="Another name")
+        if not is_source_name(name):
+            raise self._file.error_at(
+                where,
+                f"{name!r} cannot name a source",
+                valid=SOURCE_NAMES,
+            )
         names = set(CommonKeys.__struct_fields__)
         own = {key: value for key, value in table.items() if key not in names or key == "kind"}
         try:

@@ -109,7 +109,8 @@ class AccessPolicy:
             )
         origin = request.headers.get("Origin")
         others = self.settings.cors_origins
-        if origin is None or urlsplit(origin).netloc == request.host or origin in others or "*" in others:
+        own = (f"http://{request.host}", f"https://{request.host}")
+        if origin is None or origin in (*own, *others) or "*" in others:
             return
         raise Forbidden(
             f"A page of {origin!r:.100} asks",

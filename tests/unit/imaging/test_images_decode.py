@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from tests.unit.imaging.images_hostile import BAD, GOOD, SEEDS, Expected, encoded, frames, photo, quarters
+from tests.unit.imaging.images_hostile import (
+    BAD,
+    GOOD,
+    SEEDS,
+    Expected,
+    chunk,
+    encoded,
+    frames,
+    photo,
+    png,
+    quarters,
+)
 
 from visor.errors import UndecodableImage
 from visor.imaging.decode import FORMATS, FRAMES_MAX, DecodedImage, decode_image
@@ -41,11 +53,16 @@ MEMORY: dict[str, Callable[[], bytes]] = {
 }
 MEMORY["JPEG progressive"] = lambda: encoded(photo().resize(SIDE), "JPEG", progressive=True, subsampling=0)
 MEMORY["PNG alpha"] = lambda: encoded(Image.new("RGBA", SIDE, (90, 20, 30, 40)), "PNG")
+MEMORY["PNG deep"] = lambda: png(
+    *SIDE, chunk(b"IDAT", zlib.compress(bytes(SIDE[1] * (1 + 8 * SIDE[0])))), depth=16, colour=6
+)
+MEMORY["AVIF alpha"] = lambda: encoded(Image.new("RGBA", SIDE, (90, 20, 30, 40)), "AVIF", subsampling="4:4:4")
+MEMORY["HEIF alpha"] = lambda: encoded(photo().convert("RGBA").resize(SIDE), "HEIF", chroma=444)
 MEMORY["TIFF float"] = lambda: encoded(Image.new("F", SIDE, 0.5), "TIFF", compression="tiff_lzw")
 for moving in ("WEBP", "GIF", "PNG", "AVIF"):
     MEMORY[f"{moving} moving"] = lambda form=moving: frames(*SHADES, form=form, duration=40)  # type: ignore[misc]
 A_PIXEL = dict.fromkeys(MEMORY, 6) | {"WEBP": 17, "WEBP moving": 17, "GIF moving": 14, "PNG moving": 14}
-A_PIXEL |= {"AVIF": 10, "AVIF moving": 17, "HEIF": 8, "JPEG": 4}
+A_PIXEL |= {"AVIF": 10, "AVIF moving": 17, "HEIF": 8, "JPEG": 4, "AVIF alpha": 13, "HEIF alpha": 12.5, "PNG deep": 10}
 
 # Pillow warns of what decode_image() then refuses or does without. Outside of tests a warning does not end a decode.
 pytestmark = [

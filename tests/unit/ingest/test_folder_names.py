@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from PIL import Image
 
 from visor.app import App
+from visor.errors import SettingsError
 from visor.ingest.seen_set import SeenSet
 from visor.schema.collections import ITEMS
 from visor.schema.items import CrawlRun, IndexedItem, as_document
@@ -65,3 +67,26 @@ def test_an_index_of_an_older_visor_goes_on_under_its_name(tmp_path: Path, crawl
         app.stores.documents.commit([Put(collection=ITEMS, key=one.item.id, data=as_document(one)) for one in indexed])
         assert app.open_folder(first).name == "Holiday" != app.open_folder(second).name
     assert crawl(first).source == "Holiday"
+
+
+@pytest.mark.parametrize("name", ["push", ".hidden", "..odd", "a\\b", "new\nline", "é" * 120, "shop"])
+def test_a_folder_has_a_name_of_its_own_whatever_it_is_called(
+    name: str, tmp_path: Path, crawl: Callable[[Path], CrawlRun]
+) -> None:
+    (tmp_path / "visor.toml").write_text('[sources.shop]\nkind = "feed"\nurl = "https://shop.test/feed"\n')
+    try:
+        folder = holiday(tmp_path, 2).rename(tmp_path / name)
+    except (OSError, UnicodeError):
+        pytest.skip("This file system takes no such name")
+    run, again = crawl(folder), crawl(folder)
+    assert (run.published, again.published, again.unchanged) == (2, 0, 2)
+    assert run.source == again.source
+    assert run.source not in ("push", "shop")
+    run.source.encode()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_folder_whose_name_is_no_text_is_refused(tmp_path: Path, crawl: Callable[[Path], CrawlRun]) -> None:
+    folder = holiday(tmp_path, 2).rename(tmp_path / "me\udcff")
+    with pytest.raises(SettingsError, match="Rename it"):
+        crawl(folder)

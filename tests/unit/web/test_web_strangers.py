@@ -76,6 +76,9 @@ def picture(demo_catalogue: DemoCatalogue) -> bytes:
         ({"Host": "[::1"}, False),
         ({"Origin": "https://evil.example"}, False),
         ({"Origin": "null"}, False),
+        ({"Origin": ""}, False),
+        ({"Origin": "http://["}, False),
+        ({"Host": "localhost:8080", "Origin": "evil://localhost:8080"}, False),
         ({"Host": "localhost:8080", "Origin": "http://localhost:9090"}, False),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 from unicodedata import normalize
 
-from visor.errors import DropItem, SourceError
+from visor.errors import DropItem, SettingsError, SourceError
 from visor.imaging.sniff import ENDINGS
 from visor.schema.items import Item
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of, slices
@@ -86,6 +86,11 @@ class FolderSource:
         self.name = name
         self._config = config
         self._root = Path(config.path).expanduser().resolve()
+        if any("\ud800" <= character <= "\udfff" for character in str(self._root)):
+            raise SettingsError(
+                f"The folder {str(self._root)!r} has a name that is no UTF-8",
+                remedy="Rename it: an index keeps paths as text",
+            )
         self._prices = PriceReader(config.decimal)
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
