@@ -237,7 +237,8 @@ class Soak:
             if models and (time.monotonic() - started) / (until - started) > models[0][0]:
                 # The first leaves the index to the other model, and the second brings it back.
                 self.index_twice()
-                self.visor("reindex", MODEL=models.pop(0)[1])
+                self.model = models.pop(0)[1]
+                self.visor("reindex")
             self.stop.wait(15)
 
     def index_twice(self) -> None:

@@ -341,6 +341,16 @@ class App:
         self.meter.flush()
         return report
 
+    def check_model(self) -> None:
+        """Refuse to embed on this machine for an index of another model. Raises as `visor.ingest.reindex.check_model`.
+
+        On Google Cloud the functions are deployed with a new model before its reindex begins.
+        """
+        from visor.ingest.reindex import check_model
+
+        if self.settings.backend == "local":
+            check_model(self.stores.documents, self.fingerprint, self.settings.model)
+
     def reindex(
         self, progress: Callable[[int], None] = lambda published: None, *, confirm_loss: bool = False
     ) -> ReindexReport:

@@ -53,6 +53,7 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
 
 def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> CrawlRun:
     """Crawl one source to its end, embed what is queued and merge it. Reports progress on standard error."""
+    app.check_model()
     say(f"Crawling {source.name}")
     if again := app.try_again(source.name):
         say(f"{again} items that failed before are tried again")

@@ -64,6 +64,7 @@ def serve_command(host: str, port: int, crawl: bool, log: Path | None) -> None:
         if crawl:
             if not app.configuration.entries:
                 say(f"{app.configuration.path} has no sources yet; it is read again every minute (docs/sources.md)")
+            app.check_model()
             scheduler = app.scheduler()
             scheduler.start()
             stack.callback(scheduler.stop)

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from visor.errors import Conflict
+from visor.errors import Conflict, SettingsError
 from visor.index.format.current_model import CurrentModel, read_current, write_current
 from visor.index.merge.garbage import drop_model
 from visor.schema.collections import FAILURES, ITEMS
@@ -128,6 +128,25 @@ class Reindex:
             return None
         indexed = msgspec.convert(document.data, IndexedItem)
         return Change(action="embed", item=indexed.item, version=indexed.version)
+
+
+def check_model(documents: DocumentStore, model: str, name: str) -> None:
+    """Refuse to embed for an index that nobody searches.
+
+    Args:
+        model: Fingerprint of the model that would embed.
+        name: What it is called.
+
+    Raises:
+        SettingsError: The index is of another model, and no reindex to this one has begun.
+    """
+    state, _ = read_current(documents)
+    if state is not None and model not in (state.current, state.building):
+        raise SettingsError(
+            f"This index is searched with model {state.current[:12]}, and VISOR_MODEL is {name} ({model[:12]})",
+            valid="One model for all items: `visor stats` names it",
+            remedy="Set VISOR_MODEL to the index's model; or change it for all items: `visor reindex`",
+        )
 
 
 def switch_if_done(documents: DocumentStore, model: str, *, clock: Callable[[], float] = time.time) -> ReindexReport:

@@ -155,4 +155,5 @@ def _embed(app: App, count: int, progress: Progress | None) -> None:
         if progress is not None:
             progress(done, count)
 
+    app.check_model()
     Worker(app.stores.queue, app.batch_embedder, on_report=on_report).drain()

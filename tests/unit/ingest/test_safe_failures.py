@@ -256,6 +256,17 @@ def test_reindex_does_not_switch_to_a_smaller_index_unless_told(laptop: Laptop, 
     assert laptop.searchable("imagenet") == ITEMS
 
 
+def test_nothing_is_embedded_for_an_index_that_nobody_searches(laptop: Laptop, folder: Path) -> None:
+    laptop.run("index", str(folder))
+    assert laptop.run("reindex", VISOR_MODEL="imagenet").exit_code == 0
+    (folder / "new.png").write_bytes(drawing(77))
+    refused = laptop.run("index", str(folder))
+    assert isinstance(refused.exception, SettingsError)
+    assert "`visor reindex`" in str(refused.exception)
+    assert laptop.run("index", str(folder), VISOR_MODEL="imagenet").exit_code == 0
+    assert laptop.searchable("imagenet") == ITEMS + 1
+
+
 def test_an_unfinished_reindex_ends_once_the_file_is_back(laptop: Laptop, folder: Path) -> None:
     laptop.run("index", str(folder))
     away = (folder / "3.png").rename(folder / "away")
