@@ -120,7 +120,7 @@ def test_the_language_is_chosen_by_hand_and_kept(new_page: Any, picture: Path, d
     assert page.get_by_label("Sprache").is_visible()
     assert page.title().startswith(f"{picture.name}: dasselbe Bild")
     page.reload()
-    page.get_by_text("Sehr wahrscheinlich das, was Sie suchen").wait_for()
+    page.get_by_role("heading", name="Sehr wahrscheinlich das, was Sie suchen").wait_for()
     assert page.evaluate("document.documentElement.lang") == "de"
     assert violations(page) == []
 
