@@ -373,10 +373,12 @@ class RunnerPool:
 
     def see(self, image: Image.Image, *, maps: bool = False) -> list[_Seen]:
         """What each network sees in one image."""
+        image.load()  # which one thread alone may do
         return self._side_by_side([partial(one.see, image, maps=maps) for one in self._networks])
 
     def see_closer(self, image: Image.Image) -> tuple[list[_Seen], list[_Seen | None]]:
         """What each network sees in one image, and in its middle; None for those that only look at the whole."""
+        image.load()
         nearer = [one for one in self._networks if one.looks_closer]
         looks = [partial(one.see, image) for one in self._networks]
         seen = self._side_by_side(looks + [partial(one.see, image, closer=True) for one in nearer])

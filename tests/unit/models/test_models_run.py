@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import subprocess
 import sys
@@ -154,3 +155,15 @@ def test_running_never_imports_the_heavy_libraries(embedder: Embedder) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_picture_whose_file_was_not_read_yet_is_read_once(embedder: Embedder) -> None:
+    """Networks look side by side, and Pillow reads a file when its pixels are first asked for."""
+    file = io.BytesIO()
+    Image.effect_noise((900, 700), 60).convert("RGB").save(file, "PNG")
+    whole = Image.open(io.BytesIO(file.getvalue()))
+    whole.load()
+    expected = embedder.embed([whole]).vectors
+    for _ in range(20):
+        assert np.allclose(embedder.embed([Image.open(io.BytesIO(file.getvalue()))]).vectors, expected, atol=1e-5)
+        embedder.embed_closer(Image.open(io.BytesIO(file.getvalue())))
