@@ -346,10 +346,12 @@ class App:
 
         On Google Cloud the functions are deployed with a new model before its reindex begins.
         """
+        from visor.errors import ModelNotBuilt
         from visor.ingest.reindex import check_model
 
         if self.settings.backend == "local":
-            check_model(self.stores.documents, self.fingerprint, self.settings.model)
+            with suppress(ModelNotBuilt):  # which embeds nothing
+                check_model(self.stores.documents, self.fingerprint, self.settings.model)
 
     def reindex(
         self, progress: Callable[[int], None] = lambda published: None, *, confirm_loss: bool = False
