@@ -217,7 +217,7 @@ SEARCH_COSTS: dict[str, tuple[dict[str, Any], int]] = {
 }
 """By option of a search: a request with as much of it as may be, and the documents that it may read."""
 COSTS: dict[str, tuple[str, Any, int]] = {
-    "searches": ("/v1/searches", {"searches": [{"item": "ITEM"}, {"image": noise(18)}, {"item": "0" * 32}]}, 25),
+    "searches": ("/v1/searches", {"searches": [{"item": "ITEM"}, {"image": noise(18)}, {"item": "0" * 32}]}, 36),
     "compare": ("/v1/compare", {"first": {"image": noise(19)}, "second": {"item": "ITEM"}}, 1),
     "suggest": ("/v1/suggest?text=a", None, 0),
     "explain": ("/v1/explain", {"item": "ITEM", "match": "ITEM"}, 2),
