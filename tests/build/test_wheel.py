@@ -96,7 +96,8 @@ def test_serve_shows_the_page(binaries: Path, home: Path) -> None:
     ) as server:
         try:
             assert server.stderr is not None
-            address = re.search(r"http://127\.0\.0\.1:\d+", server.stderr.readline())
+            found = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in server.stderr)
+            address = next((one for one in found if one), None)
             assert address is not None
             with urlopen(address[0] + "/") as answer:  # a server of this test
                 assert (answer.status, answer.headers.get_content_type()) == (200, "text/html")
