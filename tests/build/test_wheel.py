@@ -90,6 +90,7 @@ def test_command_tells_its_version(binaries: Path, home: Path) -> None:
 
 
 def test_serve_shows_the_page(binaries: Path, home: Path) -> None:
+    (home / ".visor" / "indexes" / "default").mkdir(parents=True)
     command = [binaries / "visor", "serve", "--port", "0"]
     with subprocess.Popen(
         command, cwd=home / "empty", env=environment(home), stderr=subprocess.PIPE, text=True
