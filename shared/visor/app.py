@@ -210,8 +210,8 @@ class App:
             self._read_anew()
 
     def _read_anew(self) -> None:
-        """Have the configuration read again when it is next used."""
-        for part in ("configuration", "_readers"):
+        """Have the configuration read again when it, or what was made of it, is next used."""
+        for part in ("configuration", "_readers", "crawler", "pusher", "notified"):
             with suppress(AttributeError):
                 delattr(self, part)
 

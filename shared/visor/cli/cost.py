@@ -12,20 +12,8 @@ from visor.console import as_json, print_json, say
 from visor.deploy.plan import deployed_plan
 from visor.errors import VisorError
 from visor.free_tier.allowances import allowances, counted
-from visor.free_tier.cost_model import (
-    ENOUGH,
-    GIB,
-    Line,
-    UsagePlan,
-    cost,
-    first_limit,
-    first_load_bytes,
-    first_load_days,
-    first_load_days_for,
-    growth_limits,
-    lines,
-    roomy,
-)
+from visor.free_tier.cost_model import ENOUGH, GIB, Line, UsagePlan, first_limit, lines
+from visor.free_tier.growth import cost, first_load_bytes, first_load_days, first_load_days_for, growth_limits, roomy
 from visor.models.store import model_directory, read_manifest
 from visor.settings import Settings
 

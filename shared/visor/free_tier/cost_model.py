@@ -1,17 +1,13 @@
-"""The cost model: what a plan uses of each free allowance, with the arithmetic, and how far a plan can grow.
+"""The cost model: what a plan uses of each free allowance, with the arithmetic, and what it costs past them.
 
 Daily allowances are compared with the worst day: the one on which all of a crawl period's changes come at once.
 """
 
 from __future__ import annotations
 
-import bisect
 import functools
 import math
-from collections.abc import Callable
 from typing import NamedTuple
-
-import msgspec
 
 from visor.free_tier.allowances import Allowance, Allowances, Counted, allowances, counted, image_sizes
 from visor.schema.items import Record
@@ -25,8 +21,6 @@ RESTARTS_A_DAY = 4.0
 """Starts of an instance for other reasons than idleness: Cloud Run moves instances."""
 READINGS_A_VISIT = 3.0
 """What the page asks when it is opened: statistics, facets, examples."""
-MEMORIES_GIB = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Memory that a function can have."""
 ENOUGH = 0.75
 """The share up to which a plan has a quarter to spare."""
 
@@ -329,122 +323,6 @@ def first_limit(found: list[Line]) -> Line:
 
 FIXED = frozenset({"Cloud Scheduler", "Cloud Build", "Artifact Registry", "Secret Manager"})
 """Services whose use does not grow with images and searches."""
-
-
-class GrowthLimit(Record, frozen=True, kw_only=True):
-    """How far one thing can grow with all else as planned, and what it meets then."""
-
-    what: str
-    largest: int
-    limit: str
-    """The service and metric that more would exceed, or that costs most."""
-
-
-def cost(plan: UsagePlan) -> float:
-    """US dollars a month for what is past the allowances."""
-    return sum(line.cost for line in lines(plan))
-
-
-def roomy(plan: UsagePlan) -> UsagePlan:
-    """The plan with a search function large enough for its index."""
-    size = counted().size
-    needed = (plan.images * size("resident_bytes") + size("resident_base_bytes")) / GIB
-    memory = next((gib for gib in MEMORIES_GIB if gib >= needed), None)
-    if memory is None:
-        return plan
-    return msgspec.structs.replace(plan, search_memory_gib=max(plan.search_memory_gib, memory))
-
-
-def growth_limits(plan: UsagePlan, *, share: float = 1.0, budget: float = 0.0) -> list[GrowthLimit]:
-    """How many images, how many searches a day, and how much of both fit `share` of every allowance, or cost at most
-    `budget` (US dollars a month)."""
-
-    change = functools.partial(msgspec.structs.replace, plan)
-    per_search = {name: getattr(plan, name) / max(plan.searches_a_day, 1) for name in ("visits_a_day", "returns_a_day")}
-
-    def searching(searches: int, **more: float) -> UsagePlan:
-        return change(searches_a_day=searches, **{name: each * searches for name, each in per_search.items()}, **more)
-
-    def both(percent: int) -> UsagePlan:
-        images = round(plan.images * percent / 100)
-        return searching(round(plan.searches_a_day * percent / 100), images=images)
-
-    ways: dict[str, Callable[[int], UsagePlan]] = {
-        "images": lambda n: change(images=n),
-        "searches a day, visits in proportion": searching,
-        "searches a day, visits as planned": lambda n: change(searches_a_day=n),
-        "percent of this plan": both,
-    }
-    return [_largest(what, make, share, budget) for what, make in ways.items()]
-
-
-def _largest(what: str, make: Callable[[int], UsagePlan], share: float, budget: float) -> GrowthLimit:
-    """The largest n whose plan fits, by bisection: every line grows with n."""
-    if budget:
-        largest = bisect.bisect_right(range(1, 2**40), budget, key=lambda n: cost(roomy(make(n))))
-        limit = max(lines(roomy(make(largest + 1))), key=lambda line: line.cost)
-    else:
-        largest = bisect.bisect_right(range(1, 2**40), share, key=lambda n: first_limit(lines(make(n))).share)
-        limit = first_limit(lines(make(largest + 1)))
-    return GrowthLimit(what=what, largest=largest, limit=f"{limit.service}, {limit.metric}")
-
-
-def first_load_cost(plan: UsagePlan, days: float) -> float:
-    """US dollars for the first crawl of all images within so many days, beside the plan's searches.
-
-    A load of more than a month has several months' allowances.
-    """
-    months = max(1.0, days / DAYS)
-    loading = msgspec.structs.replace(plan, churn=1.0, recrawl_days=DAYS, images=round(plan.images / months))
-    usage = PlanUsage(loading, counted())
-    total = 0.0
-    for line, allowance in zip(lines(loading), allowances().allowances, strict=True):
-        if line.per == "day":
-            at_rest = msgspec.structs.replace(loading, images=0)
-            resource = f"firestore_{allowance.metric}"
-            rest = PlanUsage(at_rest, counted()).worst_day(resource).total
-            a_day = (usage.worst_day(resource).total - rest) * months / days + rest
-            total += max(0.0, a_day - line.free) * days * allowance.price
-        elif line.per == "month":
-            total += line.cost * months
-    return total
-
-
-def first_load_days_for(plan: UsagePlan, budget: float) -> float:
-    """The fewest days in which the first crawl of all images costs at most `budget` (US dollars) in each of its months,
-    and the embed functions get through it."""
-    shortest = plan.images * counted().each("embed", "seconds") / plan.embed_instances / 86_400
-
-    def is_paid(days: float) -> bool:
-        return first_load_cost(plan, days) <= budget * max(1.0, days / DAYS)
-
-    longest = max(shortest, 1 / 24)
-    if is_paid(longest):
-        return longest
-    shortest, longest = longest, first_load_days(plan, share=1.0) + 1
-    while not is_paid(longest):
-        longest *= 2
-    for _ in range(40):
-        middle = (shortest + longest) / 2
-        shortest, longest = (shortest, middle) if is_paid(middle) else (middle, longest)
-    return longest
-
-
-def first_load_days(plan: UsagePlan, *, share: float) -> float:
-    """Days that the first crawl of all images takes, if each day writes `share` of the free documents."""
-    per_image = counted().each("embed", "firestore_writes")
-    per_read = counted().each("embed", "firestore_reads")
-    free = allowances()
-    searches = plan.searches_a_day * counted().each("search", "firestore_reads")
-    writes = free.of("Firestore", "writes").free * share / per_image
-    reads = max(free.of("Firestore", "reads").free * share - searches, 1) / per_read
-    return plan.images / min(writes, reads)
-
-
-def first_load_bytes(plan: UsagePlan) -> float:
-    """What the first crawl sends, all of it data out of the months in which it runs."""
-    counts = counted()
-    return plan.images * (counts.each("embed", "response_bytes") + counts.each("crawl", "response_bytes"))
 
 
 def _number(value: float) -> str:

@@ -15,22 +15,8 @@ from visor.cli.cost import cost_command
 from visor.demo.catalogue import DemoCatalogue
 from visor.deploy.plan import deployed_plan, runs_a_day
 from visor.free_tier.allowances import allowances, counted, image_sizes
-from visor.free_tier.cost_model import (
-    DAYS,
-    ENOUGH,
-    Line,
-    UsagePlan,
-    cold_starts_a_day,
-    cost,
-    first_limit,
-    first_load_bytes,
-    first_load_cost,
-    first_load_days_for,
-    growth_limits,
-    lines,
-    looks_a_day,
-    roomy,
-)
+from visor.free_tier.cost_model import DAYS, ENOUGH, Line, UsagePlan, cold_starts_a_day, first_limit, lines, looks_a_day
+from visor.free_tier.growth import cost, first_load_bytes, first_load_cost, first_load_days_for, growth_limits, roomy
 from visor.schema.items import BATCH_SIZE_MAX
 from visor.settings import Settings
 from visor.web.site import PAGE, Server
