@@ -60,10 +60,6 @@ class CommonKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     borrow: tuple[Literal["safety", "labels"], ...] = ("safety",)
     """Heads of Visor's own networks that run beside it."""
 
-    def model(self, name: str, folder: Path) -> ModelDescription:
-        """The model that the keys describe; paths are relative to `folder`. Raises `SettingsError`."""
-        raise NotImplementedError
-
     def _joined(self, name: str, network: Network, summary: str, labels: tuple[str, ...] = ()) -> ModelDescription:
         has_labels = network.head == "labels"
         borrowed = [NSFWJS] * ("safety" in self.borrow) + [EFFICIENTNET] * ("labels" in self.borrow and not has_labels)
@@ -301,7 +297,7 @@ def keras_applications() -> dict[str, KerasApplication]:
     return msgspec.json.decode(table, type=dict[str, KerasApplication])
 
 
-KINDS: dict[str, type[CommonKeys]] = {"keras": KerasKeys, "file": FileKeys, "dual": DualKeys}
+KINDS: dict[str, type[KerasKeys | FileKeys | DualKeys]] = {"keras": KerasKeys, "file": FileKeys, "dual": DualKeys}
 
 
 def owner_models(config: Path, taken: Collection[str] = ()) -> dict[str, Callable[[], ModelDescription]]:

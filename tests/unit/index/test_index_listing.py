@@ -15,7 +15,7 @@ from visor.errors import BadRequest
 from visor.index.merge import segment_builder
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
-from visor.index.search import searcher as searcher_module
+from visor.index.search import ask as ask_module
 from visor.index.search.hits import Hit
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
@@ -134,8 +134,8 @@ def test_an_order_by_value_compares_only_what_can_be_on_the_page(
     filled: tuple[Shop, dict[str, FacetRow]], sort: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[int] = []
-    likeness = searcher_module.likeness
-    monkeypatch.setattr(searcher_module, "likeness", lambda *a: compared.append(len(a[2])) or likeness(*a))
+    likeness = ask_module.likeness
+    monkeypatch.setattr(ask_module, "likeness", lambda *a: compared.append(len(a[2])) or likeness(*a))
     searcher = filled[0].searcher()
     first = searcher.search(QUERY, k=12, order=Order(sort=sort)).hits
     assert sum(compared) < IMAGES / 4

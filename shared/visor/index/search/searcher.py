@@ -8,26 +8,23 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 import numpy as np
 
 from visor.errors import BadRequest, StoreUnavailable
-from visor.index.format.container import Array, unit
+from visor.index.format.container import Array
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import Manifest
-from visor.index.format.projection import EMPTY_SPACE, Space, query_vector
+from visor.index.format.projection import EMPTY_SPACE, Space
+from visor.index.search.ask import NEAREST, Ask
 from visor.index.search.candidates import (
-    RERANK,
     Candidates,
     Way,
     full_vectors,
-    likeness,
-    nearest_rows,
     prepare_metric,
-    worded_rows,
 )
 from visor.index.search.facet_counts import FacetCounts
 from visor.index.search.fusion import Fusion
@@ -37,16 +34,13 @@ from visor.index.search.listing import Listing, Order, Page, heads_of
 from visor.index.search.metrics import Metric, check_metric
 from visor.index.search.reader import IndexReader
 from visor.index.search.snapshot import FreshBlock, LiveBlock, Snapshot
-from visor.index.search.worded import TEXT_WEIGHT, TEXT_WEIGHT_ACROSS, Said, open_words
-from visor.index.words.query import TextQuery
+from visor.index.search.worded import open_words
 from visor.index.words.text_index import Words
 from visor.schema.search import FacetsAnswer, Filters
 from visor.settings import LANGUAGES
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
-NEAREST = 64
-"""Nearest rows that an answer carries for confidence."""
 WIDENINGS = 6
 """Times that a search asks for four times as many rows before it gives up on filling k with different pictures."""
 
@@ -211,7 +205,7 @@ class Searcher:
         words = self._opened_words(snapshot) if text is not None or vector is None else Words(())
         asked = words.query(text or "")
         said = asked if asked.words else None
-        ask = _Ask(snapshot, vector, way, self._prepared(snapshot, metric), fusion, self._pool, words, said)
+        ask = Ask(snapshot, vector, way, self._prepared(snapshot, metric), fusion, self._pool, words, said)
         allowed = [live.allowed(filters, snapshot.types) for live in snapshot.blocks]
         order = order if snapshot.has_products else replace(order, by_product=False)
         listing = partial(
@@ -265,7 +259,7 @@ class Searcher:
 
     def _first_page(
         self,
-        ask: _Ask,
+        ask: Ask,
         allowed: Sequence[Array | None],
         k: int,
         order: Order,
@@ -318,7 +312,7 @@ class Searcher:
 
     def vector_of(self, item_id: str) -> Array | None:
         """The full vector (d,) float32 of an indexed item; None if there is no such item."""
-        place = _find(self._snapshot, item_id)
+        place = self._snapshot.find(item_id)
         if place is None:
             return None
         live, row = place
@@ -327,7 +321,7 @@ class Searcher:
 
     def hashes_of(self, item_id: str) -> Array | None:
         """The perceptual hashes (h,) uint8 of an indexed item; None if there is no such item."""
-        place = _find(self._snapshot, item_id)
+        place = self._snapshot.find(item_id)
         return None if place is None else place[0].block.hashes[place[1]]
 
     def complete(self, text: str, limit: int) -> list[str]:
@@ -358,94 +352,6 @@ class Searcher:
 __all__ = ["Hit", "Hits", "Searcher"]
 
 
-@dataclass(frozen=True)
-class _Ask:
-    """What is asked of one snapshot."""
-
-    snapshot: Snapshot
-    vector: Array | None
-    """None: words alone."""
-    way: Way
-    metric: Metric | None
-    fusion: Fusion | None
-    pool: ThreadPoolExecutor
-    words: Words
-    text: TextQuery | None
-
-    @cached_property
-    def query(self) -> Array:
-        assert self.vector is not None
-        return query_vector(self.vector, self.snapshot.space.dimension)
-
-    @cached_property
-    def unnormalised(self) -> Array:
-        return self.snapshot.space.project_unnormalised(self.query)
-
-    @cached_property
-    def projected(self) -> Array:
-        projected: Array = unit(self.unnormalised[None])[0]
-        return projected
-
-    @property
-    def depth(self) -> int:
-        """Nearest rows that are looked at, at least."""
-        return RERANK if self.fusion else NEAREST
-
-    @property
-    def is_mixed(self) -> bool:
-        """What is ordered by is another number than the cosine."""
-        return self.fusion is not None or (self.text is not None and self.vector is not None)
-
-    @cached_property
-    def said(self) -> Said:
-        """Of all rows that say something."""
-        weight = TEXT_WEIGHT if self.fusion is None else TEXT_WEIGHT_ACROSS
-        asked = self.text or self.words.query("")
-        return Said.of(self.words, asked, len(self.snapshot.blocks), weight)
-
-    def nearest(self, allowed: Sequence[Array | None], want: int) -> Candidates:
-        if self.vector is None:
-            asked = self.text or self.words.query("")
-            return worded_rows(self.snapshot, partial(self.words.find, asked), allowed, want)
-        return nearest_rows(
-            self.snapshot,
-            self.query,
-            self.projected,
-            allowed,
-            want,
-            way=self.way,
-            metric=self.metric,
-            pool=self.pool,
-            fusion=self.fusion,
-            said=None if self.text is None else self.said,
-        )
-
-    def likeness(self, live: LiveBlock, rows: Array) -> Array:
-        number = next(number for number, block in enumerate(self.snapshot.blocks) if block is live)
-        if self.vector is None:
-            return self.said.of_rows(self.said.scores, number, rows)
-        near = likeness(self.snapshot, live, rows, self.query, self.projected, self.metric, self.fusion)
-        return near if self.text is None else near + self.said.of_rows(self.said.added, number, rows)
-
-    def text_scores(self, hits: Sequence[Hit]) -> list[float | None]:
-        """BM25 of the hits; None where nothing is said."""
-        if self.vector is None:
-            return [hit.similarity for hit in hits]
-        places = [_find(self.snapshot, hit.id) for hit in hits]
-        numbers = {id(live): number for number, live in enumerate(self.snapshot.blocks)}
-        return [
-            float(self.said.of_rows(self.said.scores, numbers[id(place[0])], np.array([place[1]]))[0]) or None
-            if place
-            else None
-            for place in places
-        ]
-
-    def products(self, hits: Sequence[Hit]) -> Array:
-        """(len(hits),) uint64 of `FacetColumns`."""
-        places = [_find(self.snapshot, hit.id) for hit in hits]
-        return np.array([place[0].products[place[1]] if place else 0 for place in places], np.uint64)
-
-
 def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[str]:
     """What somebody has to know who filters by what older items do not say, or goes on in a new generation."""
     if order.after is not None and order.after.generation != snapshot.generation:
@@ -468,7 +374,7 @@ def _total(
     is_all: bool,
 ) -> int:
     """Rows that may be given, or products. `is_all`: no filter leaves any out."""
-    left_out = [place for i in leave_out if (place := _find(snapshot, i)) is not None]
+    left_out = [place for i in leave_out if (place := snapshot.find(i)) is not None]
     if by_product and is_all and not left_out:
         return snapshot.products
     if by_product:
@@ -486,15 +392,3 @@ def _total(
 
 def _count(live: LiveBlock, mask: Array | None) -> int:
     return len(live) if mask is None else int(np.count_nonzero(mask))
-
-
-def _find(snapshot: Snapshot, item_id: str) -> tuple[LiveBlock, int] | None:
-    try:
-        key = np.frombuffer(bytes.fromhex(item_id), np.uint8).reshape(1, 16)
-    except ValueError:
-        return None
-    for live in snapshot.blocks:
-        row = int(live.block.index.find(key)[0])
-        if row >= 0 and (live.alive is None or live.alive[row]):
-            return live, row
-    return None

@@ -114,6 +114,18 @@ class Snapshot:
     notice: str | None = None
     images: int = field(default=0)
 
+    def find(self, item_id: str) -> tuple[LiveBlock, int] | None:
+        """The live block that has an item, and its row in it; None where there is no such item."""
+        try:
+            key = np.frombuffer(bytes.fromhex(item_id), np.uint8).reshape(1, 16)
+        except ValueError:
+            return None
+        for live in self.blocks:
+            row = int(live.block.index.find(key)[0])
+            if row >= 0 and (live.alive is None or live.alive[row]):
+                return live, row
+        return None
+
     @cached_property
     def declared(self) -> Mapping[AttributeKey, int]:
         """How many items were written when each attribute was declared so."""
