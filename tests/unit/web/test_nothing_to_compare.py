@@ -24,17 +24,10 @@ from visor.schema.items import Batch, Change, Item, item_id
 from visor.schema.search import SearchAnswer, SearchRequest
 from visor.search.service import SearchService
 from visor.settings import Settings
-from visor.web.site import Server
 
 CONFIDENCE_MAX = 0.2
 SHEETS = ("white", "white again", "one pixel", "disc", "linear gradient", "grey noise", "half a picture")
 SCENES = range(5)
-
-
-@pytest.fixture
-def client(demo_server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=demo_server.address, timeout=60) as client:
-        yield client
 
 
 def assert_claims_nothing(answer: dict[str, Any]) -> None:

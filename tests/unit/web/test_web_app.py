@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -14,13 +13,6 @@ from PIL import Image
 
 from visor.app import App
 from visor.demo.catalogue import DemoCatalogue
-from visor.web.site import Server
-
-
-@pytest.fixture
-def client(demo_server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=demo_server.address, timeout=60) as client:
-        yield client
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Iterator
 
 import httpx
 import numpy as np
@@ -24,12 +23,6 @@ from visor.settings import Settings
 from visor.storage import Stores
 from visor.web.access import KEY_FILE, KEY_HEADER
 from visor.web.site import Server
-
-
-@pytest.fixture
-def client(demo_server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=demo_server.address, timeout=60) as client:
-        yield client
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,17 +13,10 @@ import pytest
 from visor.demo.catalogue import DemoCatalogue
 from visor.search import recent
 from visor.search.recent import KEPT_S, RecentQueries
-from visor.web.site import Server
 
 LOOKED = {"decode", "embed"}
 BOX = [0.1, 0.1, 0.8, 0.8]
 REMEMBER = {"request": '{"remember": true}'}
-
-
-@pytest.fixture
-def client(demo_server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=demo_server.address, timeout=60) as client:
-        yield client
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -14,13 +14,6 @@ import pytest
 from PIL import Image
 
 from visor.demo.catalogue import DemoCatalogue
-from visor.web.site import Server
-
-
-@pytest.fixture(scope="module")
-def client(demo_server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=demo_server.address, timeout=120) as client:
-        yield client
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import io
 import json
 import socket
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,12 +36,6 @@ from visor.web.endpoints import ENDPOINTS
 from visor.web.rate_limit import FIRST_SHARE, Slots
 from visor.web.site import Server
 from visor_bench.counting import Tally, counting
-
-
-@pytest.fixture
-def client(demo_server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=demo_server.address, timeout=60) as client:
-        yield client
 
 
 @pytest.fixture

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
 
 from visor.demo.catalogue import DemoCatalogue
-from visor.web.site import Server
-
-
-@pytest.fixture
-def client(demo_server: Server) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=demo_server.address, timeout=60) as client:
-        yield client
 
 
 def search(client: httpx.Client, **request: Any) -> dict[str, Any]:
