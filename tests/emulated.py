@@ -14,6 +14,10 @@ from visor_emulators.emulators import Emulators
 
 PROJECT = "visor-tests"
 
+if required := os.environ.pop("VISOR_REQUIRE_EMULATORS", ""):
+    # Also known by this name; as a variable of Visor it would be a setting that is misspelt.
+    os.environ["TEST_REQUIRE_EMULATORS"] = required
+
 
 @pytest.fixture(scope="session")
 def emulators() -> Iterator[Emulators]:

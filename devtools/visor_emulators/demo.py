@@ -120,9 +120,7 @@ def subscribe_push(settings: Settings, address: str) -> None:
                 "topic": topic,
                 "push_config": PushConfig(push_endpoint=address),
                 "ack_deadline_seconds": 600,
-                "dead_letter_policy": DeadLetterPolicy(
-                    dead_letter_topic=dead, max_delivery_attempts=settings.embed_attempts_max
-                ),
+                "dead_letter_policy": DeadLetterPolicy(dead_letter_topic=dead, max_delivery_attempts=100),
                 "retry_policy": RetryPolicy(minimum_backoff=Duration(seconds=1), maximum_backoff=Duration(seconds=60)),
             }
         )

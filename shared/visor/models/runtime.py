@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -106,7 +106,7 @@ def open_interpreter(path: Path, *, threads: int) -> Interpreter:
         ModelError: LiteRT does not take the file.
     """
     try:
-        with _native_stderr_dropped():
+        with _NATIVE_STDERR_DROPPED:
             interpreter = Interpreter(model_path=str(path), num_threads=threads)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as exc:
@@ -160,14 +160,28 @@ def _value(about: Any) -> Tensor:
     return Tensor(about.name, shape, dtype)
 
 
-@contextmanager
-def _native_stderr_dropped() -> Iterator[None]:
-    """Drop what is written to file descriptor 2: LiteRT announces its delegate there and has no setting against it."""
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+class _NativeStderrDropped:
+    """While at least one thread is in it, what is written to file descriptor 2 is dropped: LiteRT announces its
+    delegate there and has no setting against it. The descriptor is the process's, so threads that load networks at once
+    share one exchange; each with its own, the last would restore what another had dropped."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._kept = threading.Lock(), 0, -1
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, 2)
+                os.close(nowhere)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                os.dup2(self._kept, 2)
+                os.close(self._kept)
+
+
+_NATIVE_STDERR_DROPPED = _NativeStderrDropped()

@@ -113,6 +113,7 @@ def swapped_profile() -> bytes:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     count = struct.unpack(">I", srgb[128:132])[0]
     table = bytearray(srgb)
+    table[24:36] = bytes(12)  # when it was made: the file is to be the same at any time
     at = {srgb[132 + 12 * i : 136 + 12 * i]: 132 + 12 * i for i in range(count)}
     red, green = at[b"rXYZ"], at[b"gXYZ"]
     table[red : red + 4], table[green : green + 4] = b"gXYZ", b"rXYZ"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from visor.errors import ModelError, ModelNotBuilt
+from visor.models import runtime
 from visor.models.build.convert import sample_picture
 from visor.models.builtin import EFFICIENTNET, NSFWJS
 from visor.models.description import SAFETY_CLASSES, Preprocessing, WeightedNetwork
@@ -167,3 +169,15 @@ def test_a_picture_whose_file_was_not_read_yet_is_read_once(embedder: Embedder) 
     for _ in range(20):
         assert np.allclose(embedder.embed([Image.open(io.BytesIO(file.getvalue()))]).vectors, expected, atol=1e-5)
         embedder.embed_closer(Image.open(io.BytesIO(file.getvalue())))
+
+
+def test_networks_that_are_loaded_at_once_leave_standard_error_as_it_was(capfd: pytest.CaptureFixture[str]) -> None:
+    dropped = runtime._NATIVE_STDERR_DROPPED
+    with ThreadPoolExecutor(2) as threads:
+        for _ in range(2):
+            threads.submit(dropped.__enter__).result()
+            os.write(2, b"lost")
+        for _ in range(2):
+            threads.submit(dropped.__exit__).result()
+    os.write(2, b"written")
+    assert capfd.readouterr().err == "written"
