@@ -94,14 +94,12 @@ const MIDDLE = 128;
 export class CodedVectors implements Vectors {
   readonly count: number;
   private readonly lengths: Floats;
-  private readonly found: Floats;
 
   constructor(
     private readonly codes: Uint8Array,
     private readonly m: number,
   ) {
     this.count = codes.length / m;
-    this.found = new Float32Array(this.count);
     this.lengths = Float32Array.from({ length: this.count }, (_, row) => {
       let sum = 0;
       for (let at = row * m; at < row * m + m; at += 1) sum += ((codes[at] as number) - MIDDLE) ** 2;
@@ -126,7 +124,8 @@ export class CodedVectors implements Vectors {
   }
 
   all(query: Floats): Floats {
-    const { codes, lengths, m, found } = this;
+    const { codes, lengths, m } = this;
+    const found = new Float32Array(this.count);
     const all = MIDDLE * query.reduce((sum, value) => sum + value, 0);
     let at = 0;
     for (let row = 0; row < found.length; row += 1) {
