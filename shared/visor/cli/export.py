@@ -31,8 +31,8 @@ def export_command(folder: Path, title: str, originals: bool, as_json: bool) -> 
 
     with App(existing(Settings.read())) as app:
         exporter = app.exporter({"title": title}, originals=originals)
-        with progress("Exported", exporter.snapshot.images) as advance:
-            report = exporter.write(site_in(folder), now=time.time(), advance=advance)
+        with site_in(folder) as site, progress("Exported", exporter.snapshot.images) as advance:
+            report = exporter.write(site, now=time.time(), advance=advance)
     if as_json:
         print_json(report)
         return

@@ -1,13 +1,15 @@
 """Export: writes an index as files for a page that needs no server. Called again, it writes what changed.
 
-The manifest is written last. So an export that is interrupted anywhere leaves the one before whole, and the next goes on
-with the files that are there.
+The manifest is written last, so an export that is interrupted anywhere leaves the one before whole. The next goes on with
+the files that are there.
 """
 
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -278,7 +280,8 @@ class Exporter:
         return msgspec.json.encode({"format": FORMAT, "id": digest, **written})
 
 
-def site_in(folder: Path) -> ObjectStore:
+@contextmanager
+def site_in(folder: Path) -> Iterator[ObjectStore]:
     """The files of a folder, which is made if it is missing. Raises `BadRequest` where it cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -286,7 +289,10 @@ def site_in(folder: Path) -> ObjectStore:
         raise BadRequest(
             f"{folder} cannot be written to: {exc.strerror}", valid="A folder", remedy="Name another one"
         ) from exc
-    return FolderObjects(folder)
+    yield FolderObjects(folder)
+    # Nothing that only a store needs goes to a server.
+    (folder / ".lock").unlink(missing_ok=True)
+    shutil.rmtree(folder / ".unfinished", ignore_errors=True)
 
 
 def page_folder(page: Path) -> Path:
