@@ -1,7 +1,7 @@
 """Export: writes an index as files for a page that needs no server. Called again, it writes what changed.
 
-The manifest is written last, so an export that is interrupted anywhere leaves the one before whole. The next goes on with
-the files that are there.
+The manifest is written last, so an export that is interrupted anywhere leaves the one before whole. The next one takes up
+what is there.
 """
 
 from __future__ import annotations
