@@ -54,7 +54,7 @@ from visor.near_duplicates.unmatchable import unmatchable_hash
 from visor.schema.collections import ITEMS
 from visor.schema.items import FacetRow, FacetUpdate, IndexedItem, Item, Label, ShardCommit, Tombstone, as_document
 from visor.schema.items import item_id as id_of
-from visor.schema.search import PICTURES, Condition, Filters, PriceRange, SearchRequest
+from visor.schema.search import Condition, Filters, PriceRange, SearchRequest
 from visor.schema.words import name_weights
 from visor.search.feedback import Feedback, FeedbackLog, all_feedback
 from visor.search.item_cache import ItemCache
@@ -237,10 +237,14 @@ def label_words() -> list[dict[str, float]]:
 def description() -> ModelDescription:
     """A model whose vectors have `DIMENSION` numbers."""
     builtin = describe(DEFAULT, Settings())
-    part = next(part for part in builtin.parts if part.network.head == "labels")
-    tap = msgspec.structs.replace(part.network.taps[0], channels=DIMENSION)
-    part = msgspec.structs.replace(part, network=msgspec.structs.replace(part.network, taps=(tap,)))
-    return msgspec.structs.replace(builtin, name=MODEL, dimension=DIMENSION, parts=(part,))
+    parts = []
+    for part in builtin.parts:
+        network, weight = part.network, 0.0
+        if network.head == "labels":
+            tap = msgspec.structs.replace(network.taps[0], channels=DIMENSION)
+            network, weight = msgspec.structs.replace(network, taps=(tap,)), 1.0
+        parts.append(msgspec.structs.replace(part, network=network, weight=weight))
+    return msgspec.structs.replace(builtin, name=MODEL, dimension=DIMENSION, parts=tuple(parts))
 
 
 def make_export(stores: Stores, home: Path, site: Path) -> None:
@@ -304,7 +308,6 @@ def requests_of(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     yield "item", {"item": item_id(30)}
     yield "item with feedback", {"item": item_id(10)}
     yield "blank item", {"item": item_id(7)}
-    # What a device saw; an index of before knows nothing of that.
     for seen, pixels, row in (
         ("the same picture", picture(20), rows[20]),
         ("a smaller one", picture(20).resize((60, 60)), rows[20]),
@@ -367,8 +370,6 @@ def answers(name: str, service: SearchService) -> list[dict[str, Any]]:
     """Each request with Python's answer; where it asks for pages, the ids of each."""
     found = []
     for what, asked in requests_of(name):
-        if "seen" in asked and "seen" not in PICTURES:
-            continue
         pages = asked.get("pages", 1)
         asked = {key: value for key, value in asked.items() if key != "pages"}
         request = msgspec.convert(asked, SearchRequest)

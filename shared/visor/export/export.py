@@ -132,16 +132,13 @@ class Exporter:
         # First of all, so that an interrupted export is known for one.
         files.put(CONFIG, msgspec.json.encode({**self.config, "export": f"./{DATA}"}))
         page_bytes = self._page(files)
-        model_bytes = self._model(files)
         calibration = Calibration.of(self.snapshot.manifest.calibration if self.snapshot.manifest else {})
         projection = self.snapshot.space if isinstance(self.snapshot.space, Projection) else None
         is_measured_full = calibration.is_fitted and calibration.space is None and self.snapshot.images <= FULL_KEPT_MAX
-        writer = PartWriter(
-            files,
-            self.snapshot,
-            has_vectors=projection is None or is_measured_full,
-            is_across=calibration.across is not None and calibration.across.is_on,
-        )
+        is_across = calibration.across is not None and calibration.across.is_on
+        model_bytes = self._model(files, closer=is_across)
+        has_vectors = projection is None or is_measured_full
+        writer = PartWriter(files, self.snapshot, has_vectors=has_vectors, is_across=is_across)
         shown = ItemWriter(files, self.read_image, self.settings.pixels_max, self.originals)
         rows = list(parts_of(self.snapshot))
         unknown = 0
@@ -209,9 +206,9 @@ class Exporter:
                     files.put(name, path.read_bytes())
         return size
 
-    def _model(self, files: ExportFiles) -> int:
+    def _model(self, files: ExportFiles, *, closer: bool) -> int:
         manifest = read_manifest(self.model)
-        described = device_model(manifest)
+        described = device_model(manifest, closer=closer)
         wanted = {file.sha256 for file in described.files}
         for file in manifest.files:
             if file.sha256 in wanted:
