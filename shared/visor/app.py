@@ -13,6 +13,7 @@ from visor.settings import Settings
 
 if TYPE_CHECKING:
     from visor.check.damage import CheckReport
+    from visor.export.export import Exporter
     from visor.free_tier.quota import Meter
     from visor.http.client import Fetcher
     from visor.image_readers.readers import ImageReaders
@@ -340,6 +341,36 @@ class App:
         self.meter.add("compact_run")
         self.meter.flush()
         return report
+
+    def exporter(self, config: Mapping[str, Any], *, originals: bool = False) -> Exporter:
+        """What writes the index, as it is now, as files for a page without a server. Arguments as those of `Exporter`.
+
+        Raises:
+            ModelNotBuilt, SettingsError: The model, or the page, is not there.
+        """
+        from visor.export.export import Exporter, page_folder
+        from visor.index.search.reader import IndexReader
+        from visor.models.store import model_directory
+        from visor.search.feedback import all_feedback
+        from visor.search.item_cache import ItemCache
+        from visor.web.site import PAGE
+
+        page, documents = page_folder(PAGE), self.stores.documents
+        news = IndexReader(self.stores.objects, documents, self.fingerprint).poll()
+        assert news is not None  # which the first poll never gives
+        return Exporter(
+            snapshot=news.snapshot,
+            fingerprint=self.fingerprint,
+            items=ItemCache(documents).get,
+            feedback=all_feedback(documents),
+            model=model_directory(self.settings, self.settings.model),
+            label_words=self.label_words,
+            page=page,
+            config=config,
+            settings=self.settings,
+            read_image=self.read_image,
+            originals=originals,
+        )
 
     def check_model(self) -> None:
         """Refuse to embed on this machine for an index of another model. Raises as `visor.ingest.reindex.check_model`.
