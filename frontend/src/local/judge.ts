@@ -69,7 +69,7 @@ export class Judge {
       const { similarities } = hits.nearest;
       return {
         held: this.across.held(similarities),
-        confident: across.confident,
+        confident: across.confident_across,
         matches: this.across.isIt(similarities, ranks),
       };
     }

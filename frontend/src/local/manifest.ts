@@ -56,7 +56,6 @@ export interface Constants {
     varied: number;
     guess_from: number;
     copy_confidence: Record<"exact" | "edited" | "similar", number>;
-    words_min: number;
   };
   confidence: {
     confident: number;
@@ -74,7 +73,7 @@ export interface Constants {
     far: Slice;
   };
   across: {
-    confident: number;
+    confident_across: number;
     visitors_min: number;
     side: number;
     held_slope: number;
@@ -86,6 +85,7 @@ export interface Constants {
     labels_weight: number;
     words_weight: number;
     colours_weight: number;
+    words_min: number;
     labels: number;
     labels_kept: number;
     colours: number;
@@ -106,6 +106,7 @@ export interface Constants {
     chroma_cells: number;
     plane: number;
     luma_bits: number;
+    hash_bytes: number;
     pdq_bytes: number;
   };
   facets: { values_max: number; price_ranges: number; date_ranges: number };

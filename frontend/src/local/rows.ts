@@ -67,7 +67,11 @@ export class Rows {
       if (this.looks && mine.looks) {
         this.looks.set(tensorOf(part.looks?.name, mine.looks, "export_looks", "looks"), start * lookSize);
       }
-      if (codes) unpackCodes(codes.subarray(start * space.dimensions), part, mine, space.dimensions);
+      if (codes) {
+        const { high, covered } = highCodes(part, mine);
+        this.covered.set(covered, start);
+        unpackCodes(codes.subarray(start * space.dimensions), high, lowCodes(part, mine), space.dimensions);
+      }
       if (vectors && mine.vectors) {
         const halves = Container.open(part.vectors?.name ?? "", mine.vectors, "export_vectors").tensor("vectors");
         vectors.set(unitRows(fromHalves(halves as Uint16Array), space.dimension), start * space.dimension);
@@ -167,7 +171,6 @@ export class Rows {
     const container = Container.open(part.columns.name, bytes ?? new Uint8Array(), "export_columns");
     const columns = new Columns(container, part.rows);
     this.ids.set(container.tensor("ids") as Uint8Array, start * ID_BYTES);
-    this.covered.set(container.tensor("covered") as Float32Array, start);
     columns.products?.forEach((product, row) => {
       if (product === 0n) return;
       if (!products.has(product)) products.set(product, products.size + 1);
@@ -190,12 +193,22 @@ const tensorOf = (name: string | undefined, bytes: Bytes | undefined, kind: stri
 
 const wordsOf = (bytes: Uint8Array): Uint32Array => new Uint32Array(bytes.slice().buffer);
 
+function highCodes(part: Part, files: PartFiles): { high: Uint8Array; covered: Float32Array } {
+  const container = Container.open(
+    part.codes_high?.name ?? "",
+    files.codes_high ?? new Uint8Array(),
+    "export_codes_high",
+  );
+  return { high: container.tensor("codes") as Uint8Array, covered: container.tensor("covered") as Float32Array };
+}
+
+const lowCodes = (part: Part, files: PartFiles): Uint8Array | null =>
+  files.codes_low ? tensorOf(part.codes_low?.name, files.codes_low, "export_codes_low", "codes") : null;
+
 /** Codes of their upper four bits, and of the lower ones if they are here; else these are in the middle. */
-function unpackCodes(codes: Uint8Array, part: Part, files: PartFiles, m: number): void {
-  const high = tensorOf(part.codes_high?.name, files.codes_high, "export_codes_high", "codes");
-  const low = files.codes_low ? tensorOf(part.codes_low?.name, files.codes_low, "export_codes_low", "codes") : null;
+function unpackCodes(codes: Uint8Array, high: Uint8Array, low: Uint8Array | null, m: number): void {
   const h = Math.ceil(m / 2);
-  for (let row = 0; row < part.rows; row += 1) {
+  for (let row = 0; row * h < high.length; row += 1) {
     for (let at = 0; at < h; at += 1) {
       const upper = high[row * h + at] as number;
       const lower = low ? (low[row * h + at] as number) : 0x88;

@@ -77,9 +77,9 @@ class Likeness {
   }
 
   /** The nearest rows that may be given, at most `want`. */
-  nearest(allowed: Uint8Array | null, want: number, { search }: Constants): Candidates {
+  nearest(allowed: Uint8Array | null, want: number, constants: Constants): Candidates {
     const { rows } = this;
-    const among = this.words ? this.candidates(this.words, allowed, want, search) : ([0, rows.count] as const);
+    const among = this.words ? this.candidates(this.words, allowed, want, constants) : ([0, rows.count] as const);
     const byId = (a: number, b: number) => rows.compareIds(a, b);
     const found = leastRows(among, (row) => -this.of(row), want, byId, allowed);
     return { rows: found, similarities: found.map((row) => this.of(row)) };
@@ -90,23 +90,23 @@ class Likeness {
     words: Float64Array,
     allowed: Uint8Array | null,
     want: number,
-    numbers: Constants["search"],
+    { search, fusion }: Constants,
   ): Set<number> {
     const { rows, scanned } = this;
     const byId = (a: number, b: number) => rows.compareIds(a, b);
     return new Set(
       rows.segments.flatMap(([start, stop]) => {
-        const share = Math.floor((numbers.rerank * (stop - start)) / rows.count);
-        const depth = Math.max(want, numbers.rerank_per_segment, share);
+        const share = Math.floor((search.rerank * (stop - start)) / rows.count);
+        const depth = Math.max(want, search.rerank_per_segment, share);
         const near = leastRows([start, stop], (row) => -(scanned[row] as number), depth, byId, allowed);
         const isWorded = new Uint8Array(rows.count);
         for (let row = start; row < stop; row += 1) {
-          isWorded[row] = Number((words[row] as number) > numbers.words_min && (!allowed || allowed[row] === 1));
+          isWorded[row] = Number((words[row] as number) > fusion.words_min && (!allowed || allowed[row] === 1));
         }
         const worded = leastRows(
           [start, stop],
           (row) => -(words[row] as number),
-          numbers.rerank,
+          search.rerank,
           (a, b) => a - b,
           isWorded,
         );

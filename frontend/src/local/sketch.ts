@@ -3,11 +3,10 @@ import type { Grey } from "./grey";
 import type { Floats } from "./linear";
 import type { Constants } from "./manifest";
 
-export type Layout = Pick<Constants["verdict"], "cells" | "chroma_cells" | "plane" | "luma_bits" | "pdq_bytes">;
-
-/** Bytes of a whole stored hash. */
-export const hashBytes = (layout: Layout): number => lumaEnd(layout) + 2 * layout.chroma_cells ** 2;
-const lumaEnd = ({ pdq_bytes, cells, luma_bits }: Layout): number => pdq_bytes + (cells ** 2 * luma_bits) / 8;
+export type Layout = Pick<
+  Constants["verdict"],
+  "cells" | "chroma_cells" | "plane" | "luma_bits" | "pdq_bytes" | "hash_bytes"
+>;
 
 /** Luma of the cells, row by row, 0 to 255, in the middle of each step. */
 export function lumaOf(hash: Uint8Array, layout: Layout): Floats {
@@ -24,7 +23,7 @@ export function lumaOf(hash: Uint8Array, layout: Layout): Floats {
 
 /** Cb, then Cr, of the coarse cells, 0 to 255. */
 export const chromaOf = (hash: Uint8Array, layout: Layout): Floats =>
-  Float32Array.from(hash.subarray(lumaEnd(layout), hashBytes(layout)));
+  Float32Array.from(hash.subarray(layout.hash_bytes - 2 * layout.chroma_cells ** 2, layout.hash_bytes));
 
 /** A picture as it is compared: planes of `plane` × `plane` pixels, 0 to 255, and a grey one. */
 export interface Planes {
