@@ -135,6 +135,13 @@ export class LocalSearch {
     return { item, indexed_at, width, height, labels };
   }
 
+  /** What an answer is judged by, without labels, as merges learn from it; nothing where it was not fitted. */
+  async features(request: Sought): Promise<Record<string, number>> {
+    const query = await this.reader.read(request);
+    const { nearest } = await this.scan(request, query);
+    return nearest ? this.judge.features(nearest) : {};
+  }
+
   /** Some items, spread over the index, the same ones as long as the index is the same. */
   async sample(limit: number): Promise<ItemsAnswer> {
     const { count } = this.rows;
@@ -310,7 +317,7 @@ export class LocalSearch {
     const { attributes, index, id } = this.manifest;
     const after = readCursor(request);
     const asked = Object.keys(request.filters?.attributes ?? {});
-    const partly = attributes.filter(({ name, items }) => asked.includes(name) && items < index.images);
+    const partly = asked.flatMap((name) => attributes.filter((one) => one.name === name && one.items < index.images));
     return [
       ...(hits.hits.length > 0 && matches.length === 0 && !request.min_confidence
         ? ["Similar pictures are indexed, but what is known of their items is lost."]

@@ -1,7 +1,7 @@
 /** How sure an answer is (`confidence/model.py`: the estimator). It follows from the hits and the export alone. */
 import { Across } from "./across";
 import { Calibration, type StoredCalibration } from "./calibration";
-import { centredSimilarities, type Neighbourhood } from "./features";
+import { centredSimilarities, features, type Neighbourhood } from "./features";
 import { type Floats, meanRow, minusRows, unitRows } from "./linear";
 import type { Constants } from "./manifest";
 import type { Rows } from "./rows";
@@ -78,7 +78,14 @@ export class Judge {
     return { held, confident: confidence.confident, matches: this.calibration.confidences(around, ranks, held) };
   }
 
-  neighbourhood({ query, rows }: Nearest, queryLabels: readonly string[]): Neighbourhood {
+  /** The numbers that a query is judged by, without its labels. */
+  features(nearest: Nearest): Record<string, number> {
+    const around = this.neighbourhood(nearest, []);
+    const { mean } = this.calibration;
+    return mean.length === around.query.length ? features(around, mean, this.constants.confidence) : {};
+  }
+
+  private neighbourhood({ query, rows }: Nearest, queryLabels: readonly string[]): Neighbourhood {
     const placed = this.placed(query);
     const { mean } = this.calibration;
     const { sample } = this;

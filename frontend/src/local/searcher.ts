@@ -272,7 +272,7 @@ class Listing {
     const least = order.similarityMin;
     if (least !== null) {
       const enough = hits.filter(({ similarity }) => similarity >= least);
-      isMore ||= enough.length === hits.length;
+      isMore &&= enough.length === hits.length;
       [hits, total] = [enough, isMore ? null : enough.length];
     }
     const next = isMore ? { generation: rows.manifest.id, last: null, shown: this.headsOf(hits) } : null;
