@@ -189,6 +189,11 @@ export async function connect(): Promise<void> {
   try {
     await refreshStats();
   } catch (error) {
+    if (state.isLocal.value && state.config.value.hasServer) {
+      state.isServed.value = true;
+      state.toast.value = { text: t("local.served") };
+      return connect();
+    }
     state.offline.value = problemOf(error);
     return;
   }

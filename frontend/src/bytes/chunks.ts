@@ -39,7 +39,7 @@ export class Chunks {
       try {
         const raw = await download(chunk.url, how, signal, progress);
         if (await isWhole(raw, chunk)) {
-          await this.keep(cache, chunk.url, raw);
+          await this.keep(chunk.url, raw);
           return await inflated(raw);
         }
       } catch (error) {
@@ -63,13 +63,26 @@ export class Chunks {
     return found;
   }
 
+  /** Fetches a file that is needed later, if it is not kept already. */
+  async keepAhead(chunk: Chunk): Promise<void> {
+    if (!(await (await this.cache())?.match(chunk.url))) await this.get(chunk);
+  }
+
+  /** What is kept under an address, unchecked; null for nothing. */
+  async kept(url: string): Promise<Uint8Array<ArrayBuffer> | null> {
+    const found = await (await this.cache())?.match(url);
+    return found ? new Uint8Array(await found.arrayBuffer()) : null;
+  }
+
   /** Removes what is kept beside these. */
   async keepOnly(urls: ReadonlySet<string>): Promise<void> {
     const cache = await this.cache();
     for (const { url } of (await cache?.keys()) ?? []) if (!urls.has(url)) await cache?.delete(url);
   }
 
-  private async keep(cache: Cache | null, url: string, raw: Uint8Array<ArrayBuffer>): Promise<void> {
+  /** Keeps bytes under an address. */
+  async keep(url: string, raw: Uint8Array<ArrayBuffer>): Promise<void> {
+    const cache = await this.cache();
     try {
       if (cache) await cache.put(url, new Response(raw));
       else this.isKept = false;
