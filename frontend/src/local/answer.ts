@@ -22,6 +22,7 @@ import { type IndexedItem, Items, type Known } from "./items";
 import { Judge, type Judgement, type StoredJudge } from "./judge";
 import { rounded } from "./linear";
 import type { Manifest } from "./manifest";
+import { noticesOf } from "./notices";
 import { type Order, readCursor, writeCursor } from "./order";
 import { encodeVector, type Query, QueryReader, type Sought, unknownItem } from "./query";
 import { type PartFiles, Rows } from "./rows";
@@ -99,7 +100,8 @@ export class LocalSearch {
     const confidence = rounded(held, 4);
     const guess = this.guess(matches, confidence);
     times["total"] = rounded(performance.now() - started, 2);
-    const notice = this.notices(request, hits, matches);
+    const isLost = hits.hits.length > 0 && matches.length === 0 && !request.min_confidence;
+    const notice = noticesOf(this.manifest, request, readCursor(request), isLost);
     return {
       matches,
       confidence,
@@ -311,26 +313,6 @@ export class LocalSearch {
       ...(size && { width: size[0], height: size[1] }),
       ...(blank !== null && { blank }),
     };
-  }
-
-  private notices(request: Sought, hits: Hits, matches: readonly Match[]): string {
-    const { attributes, index, id } = this.manifest;
-    const after = readCursor(request);
-    const asked = Object.keys(request.filters?.attributes ?? {});
-    const partly = asked.flatMap((name) => attributes.filter((one) => one.name === name && one.items < index.images));
-    return [
-      ...(hits.hits.length > 0 && matches.length === 0 && !request.min_confidence
-        ? ["Similar pictures are indexed, but what is known of their items is lost."]
-        : []),
-      ...(after && after.generation !== id
-        ? ["The index was merged since the page before: a match at the seam may be missing or come twice."]
-        : []),
-      ...partly.map(
-        ({ name, items }) =>
-          `${name} is known of ${items} of ${index.images} items: the others were indexed before it was ` +
-          "declared, and say nothing until they are crawled or pushed again.",
-      ),
-    ].join(" ");
   }
 }
 

@@ -32,7 +32,7 @@ export class LocalIndex implements Backend {
 
   /** @param base Address of the export's files. */
   constructor(base: string) {
-    this.worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module" });
+    this.worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: base });
     this.worker.addEventListener("message", ({ data }: MessageEvent<Told>) => this.hear(data));
     this.worker.addEventListener("error", (event) => {
       // It could not start, or memory did not suffice: nobody answers any more.
@@ -40,7 +40,6 @@ export class LocalIndex implements Backend {
       for (const { reject } of this.pending.values()) reject(new Failure(troubleOf("memory", "")));
       this.pending.clear();
     });
-    void this.ask("open", base);
   }
 
   async search(request: SearchRequest, picture: Blob | null, signal: AbortSignal): Promise<SearchAnswer> {

@@ -5,7 +5,6 @@ import type { Sought } from "./query";
 
 /** What a page can ask, by name: what goes in, and what comes back. */
 export interface Questions {
-  open: { asked: string; answer: null };
   search: { asked: Sought; answer: SearchAnswer };
   facets: { asked: Filters; answer: FacetsAnswer };
   item: { asked: string; answer: ItemAnswer };

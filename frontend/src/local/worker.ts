@@ -4,8 +4,12 @@ import { Keeper } from "./keeper";
 import type { Asked, Told, Trouble } from "./messages";
 import { Refusal } from "./refusal";
 
-let keeper: Keeper | null = null;
 const tell = (told: Told): void => postMessage(told);
+// A worker's name is where its export is.
+const keeper: Keeper = new Keeper(self.name, {
+  progress: (received, total) => tell({ progress: [received, total] }),
+  changed: () => tell({ changed: true, isKept: keeper.isKept }),
+});
 
 addEventListener("message", ({ data }: MessageEvent<Asked>) => {
   answer(data).then(
@@ -15,15 +19,6 @@ addEventListener("message", ({ data }: MessageEvent<Asked>) => {
 });
 
 async function answer(question: Asked): Promise<unknown> {
-  if (question.name === "open") {
-    const made = new Keeper(question.asked, {
-      progress: (received, total) => tell({ progress: [received, total] }),
-      changed: () => tell({ changed: true, isKept: made.isKept }),
-    });
-    keeper = made;
-    return null;
-  }
-  if (!keeper) throw new Error("No export was opened");
   switch (question.name) {
     case "search":
       return keeper.ask((local) => local.search(question.asked));
