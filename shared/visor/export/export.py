@@ -1,6 +1,6 @@
 """Export: writes an index as files for a page that needs no server. Called again, it writes what changed.
 
-The manifest is written last, so an export that is interrupted anywhere leaves the one before whole. The next one takes up
+The manifest is written last, so an export that is interrupted anywhere leaves the one before whole. The next one uses
 what is there.
 """
 
@@ -286,10 +286,12 @@ def site_in(folder: Path) -> Iterator[ObjectStore]:
         raise BadRequest(
             f"{folder} cannot be written to: {exc.strerror}", valid="A folder", remedy="Name another one"
         ) from exc
-    yield FolderObjects(folder)
-    # Nothing that only a store needs goes to a server.
-    (folder / ".lock").unlink(missing_ok=True)
-    shutil.rmtree(folder / ".unfinished", ignore_errors=True)
+    try:
+        yield FolderObjects(folder)
+    finally:
+        # Nothing that only a store needs goes to a server.
+        (folder / ".lock").unlink(missing_ok=True)
+        shutil.rmtree(folder / ".unfinished", ignore_errors=True)
 
 
 def page_folder(page: Path) -> Path:
