@@ -34,7 +34,7 @@ from PIL import Image, ImageOps
 
 from visor.confidence import fit_index
 from visor.confidence.across import Learned
-from visor.export.export import Exporter, site_in
+from visor.export.export import Exporter, ExportReport, site_in
 from visor.free_tier.quota import Meter
 from visor.http.client import Fetcher
 from visor.imaging.content import Emptiness
@@ -71,7 +71,6 @@ DIMENSION = 48
 INDEXES = ("projected", "full", "small", "across")
 LABELS = ("dress", "hat", "shoe", "coat", "bag", *(f"thing {n}" for n in range(5, 1000)))
 DECLARED: dict[str, Any] = {"size": "number", "colour": "keyword", "new": "flag", "since": "date"}
-NOW = 1_790_000_000.0
 
 
 def unit(vectors: Array) -> Array:
@@ -247,10 +246,11 @@ def description() -> ModelDescription:
     return msgspec.structs.replace(builtin, name=MODEL, dimension=DIMENSION, parts=tuple(parts))
 
 
-def make_export(stores: Stores, home: Path, site: Path) -> None:
+def make_export(stores: Stores, home: Path, site: Path, *, now: float = 0.0) -> ExportReport:
+    """Export an index with a page and a model that are only names."""
     model, page = home / "model", home / "page"
     for folder in (model, page):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
     manifest = ModelManifest(
         fingerprint=MODEL, variant="int8", description=description(), files=(), label_names=LABELS, built_at=""
     )
@@ -271,7 +271,7 @@ def make_export(stores: Stores, home: Path, site: Path) -> None:
         read_image=None,
     )
     with site_in(site) as files:
-        exporter.write(files, now=NOW)
+        return exporter.write(files, now=now)
 
 
 def service_of(stores: Stores) -> SearchService:

@@ -1,6 +1,6 @@
 """Export: writes an index as files for a page that needs no server. Called again, it writes what changed.
 
-The manifest is written last, so an export that is interrupted anywhere leaves the one before whole. The next one takes up
+The manifest is written last, so an export that is interrupted anywhere leaves the one before whole. The next one uses
 what is there.
 """
 
@@ -10,7 +10,7 @@ import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,14 @@ from visor.errors import BadRequest, SettingsError, StoreError
 from visor.export.files import CONFIG, DATA, ExportFiles, File
 from visor.export.items import ItemWriter, page_records
 from visor.export.judge import constants, judged_by, sample_numbers
-from visor.export.rows import PAGE_ROWS, Part, PartRows, PartWriter, parts_of
+from visor.export.rows import Part, PartRows, PartWriter, parts_of
 from visor.index.format.container import json_tensor, rows_in_blocks
 from visor.index.format.ids import id_text
 from visor.index.format.projection import Projection
 from visor.index.search.snapshot import Snapshot
 from visor.models.device import device_model
 from visor.models.store import check_file, read_manifest
-from visor.near_duplicates.fingerprint import HASH_BYTES
+from visor.near_duplicates.sketch import HASH_BYTES
 from visor.schema.items import ITEM_ID, IndexedItem, Item, Record
 from visor.search.feedback import Feedback
 from visor.settings import Settings
@@ -39,6 +39,8 @@ from visor.storage.local.objects import FolderObjects
 from visor.storage.objects import ObjectStore
 
 FORMAT = 1
+INDEX = "index.html"
+PAGE_ROWS, PAGES_MAX = 256, 512
 
 
 class Space(Record, frozen=True, kw_only=True):
@@ -78,7 +80,7 @@ class Exporter:
         feedback: What was said of matches.
         model: The directory of the model that made the vectors.
         label_words: As `App.label_words`.
-        page: Folder of the built page.
+        page: Folder of the built page; None: it lies there already, and so may the model's files.
         config: What the page's config.json says.
         read_image, originals: As those of `ItemWriter`.
     """
@@ -89,10 +91,10 @@ class Exporter:
     feedback: Iterable[Feedback]
     model: Path
     label_words: list[dict[str, float]]
-    page: Path
-    config: Mapping[str, Any]
+    page: Path | None
     settings: Settings
-    read_image: Callable[[Item], bytes] | None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    read_image: Callable[[Item], bytes] | None = None
     originals: bool = False
 
     def write(
@@ -112,8 +114,8 @@ class Exporter:
             raise BadRequest(
                 "The index holds no images", valid="One image or more", remedy="Index some: visor index FOLDER"
             )
-        files = ExportFiles(site, now)
-        if files.is_taken:
+        files = ExportFiles(site, now, "" if self.page else DATA)
+        if self.page is not None and files.is_taken:
             raise BadRequest(
                 "The folder is not empty, and what is in it is no export",
                 valid="A new or empty folder, or one that `visor export` wrote",
@@ -129,9 +131,7 @@ class Exporter:
             ) from exc
 
     def _write(self, files: ExportFiles, advance: Callable[[int], None]) -> ExportReport:
-        # First of all, so that an interrupted export is known for one.
-        files.put(CONFIG, msgspec.json.encode({**self.config, "export": f"./{DATA}"}))
-        page_bytes = self._page(files)
+        page_bytes = 0 if self.page is None else self._page(files, self.page)
         calibration = Calibration.of(self.snapshot.manifest.calibration if self.snapshot.manifest else {})
         projection = self.snapshot.space if isinstance(self.snapshot.space, Projection) else None
         is_measured_full = calibration.is_fitted and calibration.space is None and self.snapshot.images <= FULL_KEPT_MAX
@@ -145,10 +145,10 @@ class Exporter:
         parts: list[Part] = []
         for one in rows:
             pages = []
-            for page, missing in self._pages(files, shown, one):
+            for page, count, missing in self._pages(files, shown, one):
                 pages.append(page)
                 unknown += missing
-                advance(min(PAGE_ROWS, len(one.rows) - PAGE_ROWS * (len(pages) - 1)))
+                advance(count)
             parts.append(writer.write(one, pages))
         judge = files.content(
             "judge",
@@ -170,9 +170,8 @@ class Exporter:
             "model": model_bytes,
         }
         manifest = self._manifest(parts, space, judge, hidden, sizes)
-        for name in ("index.html", "manifest.webmanifest"):
-            if (self.page / name).is_file():
-                files.put(name, (self.page / name).read_bytes())
+        if self.page is not None:
+            files.put(INDEX, (self.page / INDEX).read_bytes())
         removed = files.publish(manifest)
         return ExportReport(
             images=self.snapshot.images,
@@ -185,35 +184,42 @@ class Exporter:
             unknown=unknown,
         )
 
-    def _pages(self, files: ExportFiles, shown: ItemWriter, part: PartRows) -> Iterator[tuple[File, int]]:
-        """The pages of items, each with how many of its rows have none."""
+    def _pages(self, files: ExportFiles, shown: ItemWriter, part: PartRows) -> Iterator[tuple[File, int, int]]:
+        """The pages of items, each with how many rows it has, and how many of them have none."""
         hashes = part.live.block.hashes
-        for start, stop in rows_in_blocks(len(part.rows), PAGE_ROWS):
+        for start, stop in rows_in_blocks(len(part.rows), page_rows(self.snapshot.images)):
             ids = [id_text(row) for row in part.ids[start:stop]]
             records = page_records(shown, self.items(ids), ids)
             whole = hashes[part.rows[start:stop], :HASH_BYTES]
-            yield files.content("page", {"hashes": whole, "items": json_tensor(records)}), records.count(None)
+            page = files.content("page", {"hashes": whole, "items": json_tensor(records)})
+            yield page, len(records), records.count(None)
 
-    def _page(self, files: ExportFiles) -> int:
+    def _page(self, files: ExportFiles, page: Path) -> int:
         """The built page but for its first file, which is written when all that it needs is there."""
+        # First of all, so that an interrupted export is known for one.
+        files.put(CONFIG, msgspec.json.encode({**self.config, "export": f"./{DATA}"}))
+        files.need(INDEX)
         size = 0
-        for path in sorted(self.page.rglob("*")):
-            name = path.relative_to(self.page).as_posix()
-            if path.is_file() and name != CONFIG:
-                size += path.stat().st_size
-                files.need(name)
-                if name not in ("index.html", "manifest.webmanifest"):
-                    files.put(name, path.read_bytes())
+        for path in sorted(path for path in page.rglob("*") if path.is_file()):
+            name = path.relative_to(page).as_posix()
+            size += path.stat().st_size
+            if name not in (CONFIG, INDEX):
+                files.put(name, path.read_bytes())
         return size
 
     def _model(self, files: ExportFiles, *, closer: bool) -> int:
         manifest = read_manifest(self.model)
         described = device_model(manifest, closer=closer)
         wanted = {file.sha256 for file in described.files}
-        for file in manifest.files:
-            if file.sha256 in wanted:
-                path = check_file(self.model, file)
-                files.keep(f"{DATA}{file.sha256}.tflite", path.read_bytes)
+        for file in (file for file in manifest.files if file.sha256 in wanted):
+            name = f"{DATA}{file.sha256}.tflite"
+            if name in files:
+                files.need(name)
+            elif self.page is not None or (self.model / file.file).is_file():
+                files.keep(name, check_file(self.model, file).read_bytes)
+            else:
+                # A merge has no networks. Then pictures are looked at on the server.
+                described = device_model(manifest, allowed=False)
         files.put(f"{DATA}model.json", msgspec.json.encode(described))
         return described.size_bytes
 
@@ -265,7 +271,7 @@ class Exporter:
                 {"name": name, "type": type_, "items": snapshot.declared[name, type_]}
                 for name, type_ in sorted(snapshot.types.items())
             ],
-            "page_rows": PAGE_ROWS,
+            "page_rows": page_rows(snapshot.images),
             "parts": parts,
             "judge": judge,
             **known,
@@ -277,6 +283,14 @@ class Exporter:
         return msgspec.json.encode({"format": FORMAT, "id": digest, **written})
 
 
+def page_rows(images: int) -> int:
+    """Rows of one page of items, so that there are no more than `PAGES_MAX`: each may be a write that is billed."""
+    rows = PAGE_ROWS
+    while images > PAGES_MAX * rows:
+        rows *= 2
+    return rows
+
+
 @contextmanager
 def site_in(folder: Path) -> Iterator[ObjectStore]:
     """The files of a folder, which is made if it is missing. Raises `BadRequest` where it cannot be."""
@@ -286,10 +300,12 @@ def site_in(folder: Path) -> Iterator[ObjectStore]:
         raise BadRequest(
             f"{folder} cannot be written to: {exc.strerror}", valid="A folder", remedy="Name another one"
         ) from exc
-    yield FolderObjects(folder)
-    # Nothing that only a store needs goes to a server.
-    (folder / ".lock").unlink(missing_ok=True)
-    shutil.rmtree(folder / ".unfinished", ignore_errors=True)
+    try:
+        yield FolderObjects(folder)
+    finally:
+        # Nothing that only a store needs goes to a server.
+        (folder / ".lock").unlink(missing_ok=True)
+        shutil.rmtree(folder / ".unfinished", ignore_errors=True)
 
 
 def page_folder(page: Path) -> Path:

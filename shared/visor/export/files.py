@@ -36,11 +36,12 @@ class ExportFiles:
     Args:
         site: Where the export lies.
         now: Seconds since 1970.
+        whose: What the names of its files begin with: all, or those below `data/` where the page is somebody else's.
     """
 
-    def __init__(self, site: ObjectStore, now: float) -> None:
+    def __init__(self, site: ObjectStore, now: float, whose: str = "") -> None:
         self.site, self._now = site, now
-        self._there = {info.name: info.size_bytes for info in site.list()}
+        self._there = {info.name: info.size_bytes for info in site.list(whose)}
         self._by_key = {name[len(DATA) :].partition("-")[0]: name for name in self._there if name.endswith(".vsr")}
         self._needed = {MANIFEST, TRASH}
         self.written: dict[str, int] = {}
@@ -55,6 +56,9 @@ class ExportFiles:
             return "export" not in msgspec.json.decode(bytes(self.site.get(CONFIG)), type=dict[str, Any])
         except (NotFound, msgspec.DecodeError):
             return True
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._there
 
     def need(self, name: str) -> None:
         self._needed.add(name)

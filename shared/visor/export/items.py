@@ -14,11 +14,9 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import msgspec
-from PIL import Image
 
 from visor.errors import VisorError
 from visor.export.files import DATA, ExportFiles
-from visor.imaging.decode import decode_image
 from visor.link_check.state import PICTURE_GONE
 from visor.schema.items import IndexedItem, Item, Label, Record
 
@@ -38,7 +36,14 @@ class ShownItem(Record, frozen=True, kw_only=True):
     height: int
     labels: tuple[Label, ...] = ()
     indexed_at: str
+    version: int
     blank: str | None = None
+
+    @property
+    def indexed(self) -> IndexedItem:
+        """The item that it was made of, as far as it tells."""
+        told = {name: getattr(self, name) for name in self.__struct_fields__}
+        return IndexedItem(**told, model="", shard="")
 
 
 @dataclass
@@ -75,6 +80,7 @@ class ItemWriter:
             height=indexed.height,
             labels=indexed.labels,
             indexed_at=indexed.indexed_at,
+            version=indexed.version,
             blank=indexed.blank,
         )
 
@@ -104,6 +110,10 @@ class ItemWriter:
 
 def small_picture(data: bytes, pixels_max: int) -> bytes:
     """A picture as WebP of at most `SIDE` pixels a side, without what a camera wrote. Raises an `ImageError`."""
+    from PIL import Image
+
+    from visor.imaging.decode import decode_image
+
     pixels = decode_image(data, pixels_max=pixels_max, side_hint=SIDE).pixels
     pixels.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

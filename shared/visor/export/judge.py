@@ -14,8 +14,8 @@ from visor.index.format import attributes, container, looks
 from visor.index.format.container import Array
 from visor.index.search import ask, candidates, facet_counts, fusion, hits, listing, searcher
 from visor.index.search.snapshot import Snapshot
-from visor.near_duplicates import alignment, fingerprint, hamming, thresholds
-from visor.search import service
+from visor.near_duplicates import hamming, sketch, thresholds
+from visor.schema import search
 
 _NUMBERS: dict[str, list[tuple[ModuleType, str]]] = {
     "container": [(container, "FORMAT_VERSION")],
@@ -25,7 +25,8 @@ _NUMBERS: dict[str, list[tuple[ModuleType, str]]] = {
         (searcher, "WIDENINGS"),
         (hits, "DUPLICATES_MAX"),
         (listing, "VARIED ID_HEAD"),
-        (service, "GUESS_FROM COPY_CONFIDENCE"),
+        (search, "GUESS_FROM"),
+        (thresholds, "COPY_CONFIDENCE"),
     ],
     "confidence": [
         (model, "CONFIDENT JUDGED SHORT_FROM SHORT_WEIGHT FULL_KEPT_MAX ROWS_COMPARED NEARER ALONE"),
@@ -42,8 +43,10 @@ _NUMBERS: dict[str, list[tuple[ModuleType, str]]] = {
             "SAME_BITS SAME_SIMILARITY EXACT_LUMA_MAX EXACT_CHROMA_MAX EDITED_CORRELATION_MIN EDITED_SIMILARITY_MIN "
             "SAME_VECTOR_MIN",
         ),
-        (alignment, "COVERED_MIN CONTRAST_FLOOR REFINED_WITHIN SMALL _ANGLES"),
-        (fingerprint, "CELLS CHROMA_CELLS PLANE LUMA_BITS HASH_BYTES"),
+        (
+            sketch,
+            "CELLS CHROMA_CELLS PLANE LUMA_BITS HASH_BYTES COVERED_MIN CONTRAST_FLOOR REFINED_WITHIN SMALL ANGLES",
+        ),
         (hamming, "PDQ_BYTES"),
     ],
     "facets": [(attributes, "VALUES_MAX"), (facet_counts, "PRICE_RANGES DATE_RANGES")],

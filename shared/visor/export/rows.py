@@ -17,7 +17,6 @@ from visor.near_duplicates.hamming import PDQ_BYTES
 from visor.schema.items import Record
 
 PART_ROWS = 16_384
-PAGE_ROWS = 256
 READ_ROWS = 1024
 """Full vectors that are looked at at once."""
 
