@@ -16,10 +16,21 @@ const shellList = (): Plugin => ({
   },
 });
 
+/** Assembles WebAssembly text into its bytes, as base64. */
+const wat = (): Plugin => ({
+  name: "wat",
+  async transform(text, id) {
+    if (!id.endsWith(".wat")) return null;
+    const { default: load } = await import("wabt");
+    const { buffer } = (await load()).parseWat(id, text, { simd: true }).toBinary({});
+    return { code: `export default "${Buffer.from(buffer).toString("base64")}"`, map: null };
+  },
+});
+
 // The bucket's path-style address has a prefix and no index rewriting, so every link is relative.
 export default defineConfig({
   base: "./",
-  plugins: [shellList()],
+  plugins: [shellList(), wat()],
   esbuild: { jsx: "automatic", jsxImportSource: "preact" },
   build: {
     target: "es2022",
@@ -34,7 +45,7 @@ export default defineConfig({
       },
     },
   },
-  worker: { format: "es" },
+  worker: { format: "es", plugins: () => [wat()] },
   test: { setupFiles: ["test/setup.ts"] },
   server: { proxy: { "/v1": process.env["VISOR_ENDPOINT"] ?? "http://127.0.0.1:8080" } },
 });

@@ -58,7 +58,8 @@ export class Calibration {
     );
     const best = standard[numbers.features.indexOf("best_similarity")] as number;
     const shortfall = Math.max(0, -numbers.short_from - best);
-    return dot(standard, stored.weights) + stored.intercept - numbers.short_weight * shortfall;
+    const odds = standard.reduce((sum, value, at) => sum + value * (stored.weights[at] as number), stored.intercept);
+    return odds - numbers.short_weight * shortfall;
   }
 
   /** Confidence that the catalogue holds what was asked for. */

@@ -2,21 +2,36 @@
 
 export type Floats = Float32Array<ArrayBuffer>;
 
-/** Inner product of `length` numbers, from a place in each. */
-export function dot(a: ArrayLike<number>, b: ArrayLike<number>, length = b.length, from = 0, other = 0): number {
+/** Inner product of `length` floats, from a place in each. Of one kind of array alone: engines make it fast then. */
+export function dot(a: Floats, b: Floats, length = b.length, from = 0, other = 0): number {
+  let at = 0;
+  // Four sums, so that no product waits for the one before.
+  let [p, q, r, s] = [0, 0, 0, 0];
+  for (; at < length - 3; at += 4) {
+    p += (a[from + at] as number) * (b[other + at] as number);
+    q += (a[from + at + 1] as number) * (b[other + at + 1] as number);
+    r += (a[from + at + 2] as number) * (b[other + at + 2] as number);
+    s += (a[from + at + 3] as number) * (b[other + at + 3] as number);
+  }
+  for (; at < length; at += 1) p += (a[from + at] as number) * (b[other + at] as number);
+  return p + q + r + s;
+}
+
+/** The length of a vector of any numbers. */
+export function lengthOf(vector: ArrayLike<number>): number {
   let sum = 0;
-  for (let at = 0; at < length; at += 1) sum += (a[from + at] as number) * (b[other + at] as number);
-  return sum;
+  for (let at = 0; at < vector.length; at += 1) sum += (vector[at] as number) ** 2;
+  return Math.sqrt(sum);
 }
 
 /** Length 1; zeros stay zeros. */
 export function unit(vector: ArrayLike<number>): Floats {
-  const length = Math.sqrt(dot(vector, vector));
-  return Float32Array.from(vector, (value) => value / (length > 0 ? length : 1));
+  const length = lengthOf(vector) || 1;
+  return Float32Array.from(vector, (value) => value / length);
 }
 
 /** Rows (n, m), each at length 1; a zero row stays zero. */
-export function unitRows(rows: ArrayLike<number>, m: number): Floats {
+export function unitRows(rows: Floats, m: number): Floats {
   const found = new Float32Array(rows.length);
   for (let from = 0; from < rows.length; from += m) {
     const length = Math.sqrt(dot(rows, rows, m, from, from)) || 1;
@@ -30,8 +45,11 @@ export const minus = (a: ArrayLike<number>, b: ArrayLike<number>): Floats =>
 
 /** Rows (n, m), each less a vector (m,). */
 export function minusRows(rows: Floats, vector: Floats): Floats {
-  const m = vector.length;
-  return rows.map((value, at) => value - (vector[at % m] as number));
+  const found = new Float32Array(rows.length);
+  for (let at = 0, place = 0; at < rows.length; at += 1, place = place + 1 === vector.length ? 0 : place + 1) {
+    found[at] = (rows[at] as number) - (vector[place] as number);
+  }
+  return found;
 }
 
 export const mean = (values: ArrayLike<number>, from = 0, to = values.length): number => {

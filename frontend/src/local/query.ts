@@ -5,7 +5,7 @@ import type { Example, Label, SearchRequest } from "../endpoint/contract";
 import { lookBytes } from "./fusion";
 import type { Items } from "./items";
 import type { Judge } from "./judge";
-import { dot, type Floats, unit } from "./linear";
+import { type Floats, lengthOf, unit } from "./linear";
 import type { Manifest } from "./manifest";
 import { Refusal } from "./refusal";
 import type { Rows } from "./rows";
@@ -236,12 +236,12 @@ export class QueryReader {
     for (const [{ placed }, weight] of some) {
       const vector = this.space.unplaced(placed as Placed);
       const moved = vector.map((value, at) => value - (origin[at] as number));
-      far += Math.sqrt(dot(moved, moved)) / some.length;
+      far += lengthOf(moved) / some.length;
       unit(moved).forEach((value, at) => {
         direction[at] = (direction[at] as number) + weight * value;
       });
     }
-    const length = Math.sqrt(dot(direction, direction));
+    const length = lengthOf(direction);
     if (length < SUM_MIN * some.reduce((sum, [, weight]) => sum + Math.abs(weight), 0)) {
       throw new Refusal(
         `The ${some.length} pictures and their weights cancel each other out`,

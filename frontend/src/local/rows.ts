@@ -5,6 +5,7 @@ import type { Filters } from "../endpoint/contract";
 import { Columns } from "./columns";
 import { unitRows } from "./linear";
 import type { AttributeType, Manifest, Part } from "./manifest";
+import { Codes } from "./scan";
 import { CodedVectors, FullVectors, type Vectors } from "./space";
 
 const ID_BYTES = 16;
@@ -56,7 +57,7 @@ export class Rows {
     this.types = Object.fromEntries(manifest.attributes.map(({ name, type }) => [name, type]));
     const lookSize = 3 * manifest.constants.fusion.labels_kept + manifest.constants.fusion.colours;
     this.looks = parts.some(({ looks }) => looks) ? new Uint8Array(n * lookSize) : null;
-    const codes = space.file ? new Uint8Array(n * space.dimensions) : null;
+    const codes = space.file ? new Codes(n, space.dimensions) : null;
     const vectors = parts.some((part) => part.vectors) ? new Float32Array(n * space.dimension) : null;
     const products = new Map<bigint, number>();
     let start = 0;
@@ -70,7 +71,7 @@ export class Rows {
       if (codes) {
         const { high, covered } = highCodes(part, mine);
         this.covered.set(covered, start);
-        unpackCodes(codes.subarray(start * space.dimensions), high, lowCodes(part, mine), space.dimensions);
+        unpackCodes(codes, start, high, lowCodes(part, mine));
       }
       if (vectors && mine.vectors) {
         const halves = Container.open(part.vectors?.name ?? "", mine.vectors, "export_vectors").tensor("vectors");
@@ -81,9 +82,7 @@ export class Rows {
       return loaded;
     });
     const whole = vectors ? new FullVectors(vectors, space.dimension) : null;
-    this.vectors = codes
-      ? new CodedVectors(codes, space.dimensions)
-      : (whole ?? new FullVectors(new Float32Array(), 1));
+    this.vectors = codes ? new CodedVectors(codes) : (whole ?? new FullVectors(new Float32Array(), 1));
     this.full = codes ? whole : null;
     this.segments = [...new Set(this.parts.map(({ segment }) => segment))].map((segment) => {
       const mine = this.parts.filter((part) => part.segment === segment);
@@ -206,14 +205,15 @@ const lowCodes = (part: Part, files: PartFiles): Uint8Array | null =>
   files.codes_low ? tensorOf(part.codes_low?.name, files.codes_low, "export_codes_low", "codes") : null;
 
 /** Codes of their upper four bits, and of the lower ones if they are here; else these are in the middle. */
-function unpackCodes(codes: Uint8Array, high: Uint8Array, low: Uint8Array | null, m: number): void {
+function unpackCodes({ bytes, stride, m }: Codes, start: number, high: Uint8Array, low: Uint8Array | null): void {
   const h = Math.ceil(m / 2);
   for (let row = 0; row * h < high.length; row += 1) {
+    const to = (start + row) * stride;
     for (let at = 0; at < h; at += 1) {
       const upper = high[row * h + at] as number;
       const lower = low ? (low[row * h + at] as number) : 0x88;
-      codes[row * m + at] = (upper & 0xf0) | (lower >> 4);
-      if (at + h < m) codes[row * m + at + h] = ((upper & 0x0f) << 4) | (lower & 0x0f);
+      bytes[to + at] = (upper & 0xf0) | (lower >> 4);
+      if (at + h < m) bytes[to + at + h] = ((upper & 0x0f) << 4) | (lower & 0x0f);
     }
   }
 }

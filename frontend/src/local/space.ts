@@ -1,5 +1,6 @@
 /** The similarity space, and rows in it: int8 codes of a projection, or full vectors (`index/format/projection.py`). */
 import { dot, type Floats, minus, unit } from "./linear";
+import type { Codes } from "./scan";
 
 /** Maps full vectors (d,) to m numbers whose inner product is the similarity. */
 export interface Projection {
@@ -90,32 +91,31 @@ export interface Vectors {
 
 const MIDDLE = 128;
 
-/** Rows as codes: rounded coordinates plus 128, (n, m) uint8. */
+/** Rows as codes. */
 export class CodedVectors implements Vectors {
   readonly count: number;
   private readonly lengths: Floats;
 
-  constructor(
-    private readonly codes: Uint8Array,
-    private readonly m: number,
-  ) {
-    this.count = codes.length / m;
-    this.lengths = Float32Array.from({ length: this.count }, (_, row) => {
+  constructor(private readonly codes: Codes) {
+    const { bytes, stride, m, count } = codes;
+    this.count = count;
+    this.lengths = Float32Array.from({ length: count }, (_, row) => {
       let sum = 0;
-      for (let at = row * m; at < row * m + m; at += 1) sum += ((codes[at] as number) - MIDDLE) ** 2;
+      for (let at = row * stride; at < row * stride + m; at += 1) sum += ((bytes[at] as number) - MIDDLE) ** 2;
       return Math.sqrt(sum) || 1;
     });
   }
 
   unit(row: number): Floats {
-    const from = row * this.m;
+    const { bytes, stride, m } = this.codes;
     const length = this.lengths[row] as number;
-    return Float32Array.from(this.codes.subarray(from, from + this.m), (code) => (code - MIDDLE) / length);
+    return Float32Array.from(bytes.subarray(row * stride, row * stride + m), (code) => (code - MIDDLE) / length);
   }
 
   units(rows: ArrayLike<number>): Floats {
-    const found = new Float32Array(rows.length * this.m);
-    for (let at = 0; at < rows.length; at += 1) found.set(this.unit(rows[at] as number), at * this.m);
+    const { m } = this.codes;
+    const found = new Float32Array(rows.length * m);
+    for (let at = 0; at < rows.length; at += 1) found.set(this.unit(rows[at] as number), at * m);
     return found;
   }
 
@@ -124,26 +124,9 @@ export class CodedVectors implements Vectors {
   }
 
   all(query: Floats): Floats {
-    const { codes, lengths, m } = this;
-    const found = new Float32Array(this.count);
-    const all = MIDDLE * query.reduce((sum, value) => sum + value, 0);
-    let at = 0;
+    const found = this.codes.products(query);
     for (let row = 0; row < found.length; row += 1) {
-      // Four sums, so that no product waits for the one before.
-      let [a, b, c, d] = [0, 0, 0, 0];
-      let place = 0;
-      for (; place < m - 3; place += 4) {
-        a += (codes[at] as number) * (query[place] as number);
-        b += (codes[at + 1] as number) * (query[place + 1] as number);
-        c += (codes[at + 2] as number) * (query[place + 2] as number);
-        d += (codes[at + 3] as number) * (query[place + 3] as number);
-        at += 4;
-      }
-      for (; place < m; place += 1) {
-        a += (codes[at] as number) * (query[place] as number);
-        at += 1;
-      }
-      found[row] = (a + b + c + d - all) / (lengths[row] as number);
+      found[row] = (found[row] as number) / (this.lengths[row] as number);
     }
     return found;
   }
