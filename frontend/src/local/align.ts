@@ -50,7 +50,9 @@ export class Aligner {
   private correlation({ cells, mask, count, contrast }: Template, { around, squares }: Candidate): number {
     const { covered_min, contrast_floor: floor } = this.numbers;
     if (count < covered_min * cells.length) return -1;
-    let [sum, square, product] = [0, 0, 0];
+    let sum = 0;
+    let square = 0;
+    let product = 0;
     for (let at = 0; at < cells.length; at += 1) {
       if (mask[at]) {
         sum += around[at] as number;

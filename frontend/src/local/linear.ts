@@ -6,7 +6,10 @@ export type Floats = Float32Array<ArrayBuffer>;
 export function dot(a: Floats, b: Floats, length = b.length, from = 0, other = 0): number {
   let at = 0;
   // Four sums, so that no product waits for the one before.
-  let [p, q, r, s] = [0, 0, 0, 0];
+  let p = 0;
+  let q = 0;
+  let r = 0;
+  let s = 0;
   for (; at < length - 3; at += 4) {
     p += (a[from + at] as number) * (b[other + at] as number);
     q += (a[from + at + 1] as number) * (b[other + at + 1] as number);

@@ -59,7 +59,10 @@ export class Codes {
     const all = MIDDLE * query.reduce((sum, value) => sum + value, 0);
     for (let row = 0; row < count; row += 1) {
       // Four sums, so that no product waits for the one before.
-      let [a, b, c, d] = [0, 0, 0, 0];
+      let a = 0;
+      let b = 0;
+      let c = 0;
+      let d = 0;
       const from = row * stride;
       for (let at = 0; at < m; at += 4) {
         a += (bytes[from + at] as number) * (query[at] as number);
