@@ -1,0 +1,107 @@
+import { Chunks, type Progress } from "../bytes/chunks";
+
+/** What `GET /v1/model` tells (visor/models/device.py): what a device needs to look as the index's model does. */
+export interface DeviceModel {
+  fingerprint: string;
+  allowed: boolean;
+  /** Why not, as a sentence. */
+  reason: string;
+  description: { name: string; dimension: number; parts: Part[] };
+  label_names: string[];
+  files: ModelFile[];
+  /** Of all files. */
+  size_bytes: number;
+  licences: string;
+  centre_share: number;
+  closer_views: number[];
+  /** Whether the index wants a closer look as well. */
+  closer: boolean;
+}
+
+export interface Part {
+  network: Network;
+  weight: number;
+}
+
+export interface Network {
+  name: string;
+  preprocessing: Preprocessing;
+  taps: { layer: string; channels: number; edge: number }[];
+  power: number;
+  signed: boolean;
+  head: "labels" | "safety" | null;
+  logits: boolean;
+}
+
+export type View = "whole" | "centre" | number;
+
+export interface Preprocessing {
+  size: number;
+  resample: "bilinear" | "bicubic";
+  mean: number[];
+  deviation: number[];
+  views: View[];
+  order: "rgb" | "bgr";
+}
+
+export interface ModelFile {
+  network: string;
+  /** Relative to the address of the description. */
+  url: string;
+  size_bytes: number;
+  sha256: string;
+  /** Places of taps and head in a file that Visor did not make; none: averaged taps, the head, then the maps. */
+  outputs: number[];
+}
+
+/** Order of the head of safety. */
+export const SAFETY_CLASSES = ["drawing", "hentai", "neutral", "porn", "sexy"];
+
+const CACHE = "visor-model";
+
+/** A model's description and where it stands. */
+export interface Described {
+  model: DeviceModel;
+  /** Address that the files' addresses are relative to. */
+  base: string;
+}
+
+const addressOf = (file: ModelFile, base: string): string => new URL(file.url, base).href;
+
+/** The files' bytes by the names of their networks: kept ones, or fetched, checked and kept. Raises `ChunkTrouble`. */
+export async function modelFiles(
+  { model, base }: Described,
+  signal?: AbortSignal,
+  progress?: Progress,
+): Promise<{ files: Map<string, Uint8Array<ArrayBuffer>>; isKept: boolean }> {
+  const chunks = new Chunks(CACHE);
+  const files = new Map<string, Uint8Array<ArrayBuffer>>();
+  // One after the other: what has come whole is kept when the tab is closed before the rest has.
+  for (const file of model.files) {
+    files.set(file.network, await chunks.get({ ...file, url: addressOf(file, base) }, signal, progress));
+  }
+  await chunks.keepOnly(new Set(model.files.map((file) => addressOf(file, base)))).catch(() => undefined);
+  return { files, isKept: chunks.isKept };
+}
+
+/** Bytes of a model's files that are not kept yet. */
+export async function missingBytes({ model, base }: Described): Promise<number> {
+  const cache = await openCache();
+  const missing = await Promise.all(
+    model.files.map(async (file) => ((await cache?.match(addressOf(file, base))) ? 0 : file.size_bytes)),
+  );
+  return missing.reduce((sum, bytes) => sum + bytes, 0);
+}
+
+/** Removes all that is kept of models. */
+export async function forgetModels(): Promise<void> {
+  await globalThis.caches?.delete(CACHE).catch(() => false);
+}
+
+async function openCache(): Promise<Cache | null> {
+  try {
+    return await caches.open(CACHE);
+  } catch {
+    return null;
+  }
+}
