@@ -105,3 +105,17 @@ async function openCache(): Promise<Cache | null> {
     return null;
   }
 }
+
+const USUAL = { reason: "", label_names: [], files: [], size_bytes: 0, closer: false };
+const USUAL_LOOK = { centre_share: 0.875, closer_views: [0.6, 0.4] };
+const USUAL_PREPROCESSING: Pick<Preprocessing, "views" | "order"> = { views: ["whole"], order: "rgb" };
+
+/** A description as it was sent: what is as usual was left out of it. */
+export function readModel(found: DeviceModel): DeviceModel {
+  const parts = found.description.parts.map(({ network, weight }) => {
+    const preprocessing = { ...USUAL_PREPROCESSING, ...network.preprocessing };
+    return { weight, network: { ...network, preprocessing } };
+  });
+  const model = { ...USUAL, ...USUAL_LOOK, ...found, description: { ...found.description, parts } };
+  return { ...model, files: model.files.map((file) => ({ ...file, outputs: file.outputs ?? [] })) };
+}

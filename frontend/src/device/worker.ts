@@ -13,7 +13,7 @@ import { focus, TooLittle } from "./focus";
 import type { Tensor } from "./look";
 import { Looker, type Runner, sideFor } from "./look";
 import type { Looked, Report, Task } from "./messages";
-import { type Described, type DeviceModel, type ModelFile, modelFiles } from "./model";
+import { type Described, type DeviceModel, type ModelFile, modelFiles, readModel } from "./model";
 
 /** Cosine of what the graphics card and the processor make of one input, from which the card is trusted. */
 const ALIKE_MIN = 0.9995;
@@ -57,7 +57,8 @@ async function done(task: Task, progress: (bytes: number) => void): Promise<unkn
 }
 
 /** Makes the networks ready; gives whether their files could be kept, and what runs them. */
-async function load(described: Described, progress: (bytes: number) => void) {
+async function load({ base, model }: Described, progress: (bytes: number) => void) {
+  const described = { base, model: readModel(model) };
   if (loaded?.model.fingerprint === described.model.fingerprint) return { isKept: true };
   const { files, isKept } = await modelFiles(described, undefined, progress);
   await startRuntime();
