@@ -18,7 +18,8 @@ from visor.models.store import model_directory, read_manifest
 from visor.settings import Settings
 
 TERRAFORM = Path("terraform")
-TYPES = {bool: click.BOOL, int: click.IntRange(0), float: click.FloatRange(0)}
+MODELS_FROM = click.Choice(["function", "bucket", "elsewhere"])
+TYPES = {bool: click.BOOL, int: click.IntRange(0), float: click.FloatRange(0), str: MODELS_FROM}
 HELP = {
     "images": "Images in the index.",
     "recrawl_days": "Days between two crawls of everything.",
@@ -29,6 +30,8 @@ HELP = {
     "explained": "Share of the searches after which a match is explained.",
     "visits_a_day": "People a day who open the page for the first time.",
     "returns_a_day": "Visits a day of people who opened the page before.",
+    "device": "Share of the searches whose picture the visitor's own device looks at.",
+    "models_from": "Where a device has the model from, at its first visit.",
     "page_from_function": "Whether the search function serves the page (public = function).",
     "sources": "Sources that are crawled.",
     "links_a_day": "Items a day whose image and page are checked.",

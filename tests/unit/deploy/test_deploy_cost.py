@@ -229,10 +229,11 @@ def test_answers_are_no_larger_than_they_are_counted(demo_server: Server, demo_c
         explained = client.post("/v1/explain", files={"image": picture}, data={"request": f'{{"match": "{match}"}}'})
         asked = [client.get(f"/v1/{path}") for path in ("stats", "facets", "items?limit=8")]
     sizes = {
-        "search": len(searched.content),
-        "explain": len(explained.content),
-        "reading": sum(len(one.content) for one in asked) / len(asked),
+        "search": int(searched.headers["Content-Length"]),
+        "explain": int(explained.headers["Content-Length"]),
+        "reading": sum(int(one.headers["Content-Length"]) for one in asked) / len(asked),
     }
+    print(sizes)
     for operation, size in sizes.items():
         known = counted().each(operation, "response_bytes")
         assert known / 2 < size <= known, (operation, size)
