@@ -39,7 +39,7 @@ export async function decode(file: Blob, side: number): Promise<Decoded> {
     // What came before a broken frame is a picture all the same.
     if (!best) throw new Undecodable(String(error));
   }
-  if (!best) throw new Undecodable("There is no frame in it");
+  if (!best) throw new Undecodable("no frame");
   return best;
 }
 

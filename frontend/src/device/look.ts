@@ -1,5 +1,5 @@
 import { toBase64 } from "../bytes/base64";
-import type { Box, Region } from "../endpoint/contract";
+import type { Box, Region, Seen } from "../endpoint/contract";
 import { colourSignature } from "./colours";
 import { emptiness } from "./content";
 import type { Decoded } from "./decode";
@@ -39,19 +39,6 @@ export interface Runner {
   /** Places of taps and head among its outputs, where Visor did not make the file. */
   outputs: number[];
   run(input: Float32Array): Promise<Tensor[]>;
-}
-
-/** What a search says of a picture in its place: `Seen` of the contract. */
-export interface Seen {
-  model: string;
-  vector: string;
-  closer?: string;
-  hash: string;
-  labels: { name: string; probability: number }[];
-  safety: Record<string, number> | null;
-  blank: string | null;
-  width: number;
-  height: number;
 }
 
 /** Pixels that the shorter side needs so that no view of any network is enlarged, for this part of the picture. */
@@ -191,7 +178,7 @@ export class Looker {
     return seen[place]?.head ?? null;
   }
 
-  private labels(seen: readonly Outputs[]): Seen["labels"] {
+  private labels(seen: readonly Outputs[]): NonNullable<Seen["labels"]> {
     const head = this.head(seen, "labels");
     if (!head) return [];
     return greatest(head, LABELS_KEPT).map((place) => ({

@@ -1,4 +1,5 @@
 import { Chunks, type Progress } from "../bytes/chunks";
+import type { DeviceModel as Told } from "../endpoint/contract";
 
 /** What `GET /v1/model` tells (visor/models/device.py): what a device needs to look as the index's model does. */
 export interface DeviceModel {
@@ -64,38 +65,37 @@ export interface Described {
   model: DeviceModel;
   /** Address that the files' addresses are relative to. */
   base: string;
+  /** Folder of files named by their checksums, where the owner has them served from elsewhere. */
+  models?: string;
 }
 
-const addressOf = (file: ModelFile, base: string): string => new URL(file.url, base).href;
+const addressOf = (file: ModelFile, { base, models }: Described): string =>
+  models ? new URL(`${file.sha256}.tflite`, models).href : new URL(file.url, base).href;
 
 /** The files' bytes by the names of their networks: kept ones, or fetched, checked and kept. Raises `ChunkTrouble`. */
 export async function modelFiles(
-  { model, base }: Described,
+  described: Described,
   signal?: AbortSignal,
   progress?: Progress,
 ): Promise<{ files: Map<string, Uint8Array<ArrayBuffer>>; isKept: boolean }> {
+  const { model } = described;
   const chunks = new Chunks(CACHE);
   const files = new Map<string, Uint8Array<ArrayBuffer>>();
   // One after the other: what has come whole is kept when the tab is closed before the rest has.
   for (const file of model.files) {
-    files.set(file.network, await chunks.get({ ...file, url: addressOf(file, base) }, signal, progress));
+    files.set(file.network, await chunks.get({ ...file, url: addressOf(file, described) }, signal, progress));
   }
-  await chunks.keepOnly(new Set(model.files.map((file) => addressOf(file, base)))).catch(() => undefined);
+  await chunks.keepOnly(new Set(model.files.map((file) => addressOf(file, described)))).catch(() => undefined);
   return { files, isKept: chunks.isKept };
 }
 
 /** Bytes of a model's files that are not kept yet. */
-export async function missingBytes({ model, base }: Described): Promise<number> {
+export async function missingBytes(described: Described): Promise<number> {
   const cache = await openCache();
   const missing = await Promise.all(
-    model.files.map(async (file) => ((await cache?.match(addressOf(file, base))) ? 0 : file.size_bytes)),
+    described.model.files.map(async (file) => ((await cache?.match(addressOf(file, described))) ? 0 : file.size_bytes)),
   );
   return missing.reduce((sum, bytes) => sum + bytes, 0);
-}
-
-/** Removes all that is kept of models. */
-export async function forgetModels(): Promise<void> {
-  await globalThis.caches?.delete(CACHE).catch(() => false);
 }
 
 async function openCache(): Promise<Cache | null> {
@@ -108,12 +108,12 @@ async function openCache(): Promise<Cache | null> {
 
 const USUAL = { reason: "", label_names: [], files: [], size_bytes: 0, closer: false };
 const USUAL_LOOK = { centre_share: 0.875, closer_views: [0.6, 0.4] };
-const USUAL_PREPROCESSING: Pick<Preprocessing, "views" | "order"> = { views: ["whole"], order: "rgb" };
+const USUAL_PREPROCESSING = { views: ["whole"] satisfies View[], order: "rgb" } as const;
 
 /** A description as it was sent: what is as usual was left out of it. */
-export function readModel(found: DeviceModel): DeviceModel {
+export function readModel(found: Told): DeviceModel {
   const parts = found.description.parts.map(({ network, weight }) => {
-    const preprocessing = { ...USUAL_PREPROCESSING, ...network.preprocessing };
+    const preprocessing = { ...USUAL_PREPROCESSING, ...network.preprocessing } as Preprocessing;
     return { weight, network: { ...network, preprocessing } };
   });
   const model = { ...USUAL, ...USUAL_LOOK, ...found, description: { ...found.description, parts } };

@@ -13,7 +13,7 @@ import { focus, TooLittle } from "./focus";
 import type { Tensor } from "./look";
 import { Looker, type Runner, sideFor } from "./look";
 import type { Looked, Report, Task } from "./messages";
-import { type Described, type DeviceModel, type ModelFile, modelFiles, readModel } from "./model";
+import { type Described, type DeviceModel, type ModelFile, modelFiles } from "./model";
 
 /** Cosine of what the graphics card and the processor make of one input, from which the card is trusted. */
 const ALIKE_MIN = 0.9995;
@@ -57,8 +57,7 @@ async function done(task: Task, progress: (bytes: number) => void): Promise<unkn
 }
 
 /** Makes the networks ready; gives whether their files could be kept, and what runs them. */
-async function load({ base, model }: Described, progress: (bytes: number) => void) {
-  const described = { base, model: readModel(model) };
+async function load(described: Described, progress: (bytes: number) => void) {
   if (loaded?.model.fingerprint === described.model.fingerprint) return { isKept: true };
   const { files, isKept } = await modelFiles(described, undefined, progress);
   await startRuntime();
@@ -76,8 +75,10 @@ function startRuntime(): Promise<unknown> {
   runtime ??= (async () => {
     const isNew = await supportsFeature("relaxedSimd");
     const [code, wasm] = isNew ? [plainCode, plainWasm] : [compatCode, compatWasm];
-    // Emscripten asks here where its other file is; built files carry a digest in their names.
-    Object.assign(self, { Module: { locateFile: () => new URL(wasm, self.location.href).href } });
+    // Emscripten asks here where its other file is, as built files carry a digest in their names; what it has to say
+    // is for those who write runtimes.
+    const locateFile = () => new URL(wasm, self.location.href).href;
+    Object.assign(self, { Module: { locateFile, print: () => undefined, printErr: () => undefined } });
     await loadLiteRt(new URL(code, self.location.href).href);
   })().catch((error) => {
     runtime = null;

@@ -7,6 +7,7 @@ import { theme, toggleTheme } from "../theme";
 import { chooseLanguage, LANGUAGES, language, nameOf, rich, t } from "../words/messages";
 import { About } from "./about/About";
 import { Ask } from "./ask/Ask";
+import { DeviceSwitch } from "./elements/DeviceSwitch";
 import { Icon, Mark } from "./elements/icons";
 import { Notes } from "./elements/Notes";
 import { Filters } from "./query/Filters";
@@ -103,6 +104,7 @@ function Searched() {
                 {rich("page.title.more", { name: <strong dir="auto">{current.item?.title || t("item.this")}</strong> })}
               </p>
             )}
+            {current.kind === "upload" && <DeviceSwitch />}
           </section>
         )}
         <Insight />
