@@ -11,6 +11,7 @@ BENCHES = {
     "cold-start": "From the start of a search process to its first answer, and where the time goes.",
     "confidence": "Whether answers know what the catalogue holds: ROC area and calibration on labelled folders.",
     "copies": "Whether edited copies are found first and told from similar pictures, edit by edit.",
+    "device": "What a browser sees itself, beside what the server sees in the same files.",
     "embed": "What a look costs: from a JPEG to vector, labels and safety, beside the float32 files.",
     "life": "Photos from life asked for in the demo's drawings: what is found, hidden and claimed.",
     "metrics": "P@1, P@12, mAP and time of every metric on a labelled folder.",

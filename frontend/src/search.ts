@@ -11,7 +11,6 @@ import {
   readLink,
 } from "./address/link";
 import { DeviceTrouble } from "./device/device";
-import { readModel } from "./device/model";
 import { described, isOn, lookAt, meetModel, permit, regionsIn, staysHere } from "./device/switch";
 import { Failure, type Trouble } from "./endpoint/api";
 import type { Box, Picture as ComparedPicture, Item, Region, SearchAnswer, SearchRequest } from "./endpoint/contract";
@@ -215,7 +214,7 @@ export async function connect(): Promise<void> {
 async function meet(): Promise<void> {
   const found = await state.api.value.model();
   const { models } = state.config.value;
-  await meetModel(found && { ...found, model: readModel(found.model), ...(models && { models }) });
+  await meetModel(found && { ...found, ...(models && { models }) });
 }
 
 /** What the index holds and how the server does, as of now. */

@@ -62,14 +62,14 @@ const CACHE = "visor-model";
 
 /** A model's description and where it stands. */
 export interface Described {
-  model: DeviceModel;
+  model: Told;
   /** Address that the files' addresses are relative to. */
   base: string;
   /** Folder of files named by their checksums, where the owner has them served from elsewhere. */
   models?: string;
 }
 
-const addressOf = (file: ModelFile, { base, models }: Described): string =>
+const addressOf = (file: Pick<ModelFile, "url" | "sha256">, { base, models }: Described): string =>
   models ? new URL(`${file.sha256}.tflite`, models).href : new URL(file.url, base).href;
 
 /** The files' bytes by the names of their networks: kept ones, or fetched, checked and kept. Raises `ChunkTrouble`. */
@@ -78,14 +78,14 @@ export async function modelFiles(
   signal?: AbortSignal,
   progress?: Progress,
 ): Promise<{ files: Map<string, Uint8Array<ArrayBuffer>>; isKept: boolean }> {
-  const { model } = described;
+  const wanted = described.model.files ?? [];
   const chunks = new Chunks(CACHE);
   const files = new Map<string, Uint8Array<ArrayBuffer>>();
   // One after the other: what has come whole is kept when the tab is closed before the rest has.
-  for (const file of model.files) {
+  for (const file of wanted) {
     files.set(file.network, await chunks.get({ ...file, url: addressOf(file, described) }, signal, progress));
   }
-  await chunks.keepOnly(new Set(model.files.map((file) => addressOf(file, described)))).catch(() => undefined);
+  await chunks.keepOnly(new Set(wanted.map((file) => addressOf(file, described)))).catch(() => undefined);
   return { files, isKept: chunks.isKept };
 }
 
@@ -93,7 +93,9 @@ export async function modelFiles(
 export async function missingBytes(described: Described): Promise<number> {
   const cache = await openCache();
   const missing = await Promise.all(
-    described.model.files.map(async (file) => ((await cache?.match(addressOf(file, described))) ? 0 : file.size_bytes)),
+    (described.model.files ?? []).map(async (file) =>
+      (await cache?.match(addressOf(file, described))) ? 0 : file.size_bytes,
+    ),
   );
   return missing.reduce((sum, bytes) => sum + bytes, 0);
 }

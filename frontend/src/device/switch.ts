@@ -139,7 +139,7 @@ async function start(): Promise<void> {
   const found = described.value;
   if (!found) throw new DeviceTrouble("unable", "no model");
   received.value = 0;
-  const { size_bytes: size } = found.model;
+  const size = found.model.size_bytes ?? 0;
   const loaded = await device.ask<{ isKept: boolean }>({ do: "load", ...found }, (bytes) => {
     received.value = Math.min((received.value ?? 0) + bytes, size);
     // From here on it is memory that may fail, and take the tab with it.

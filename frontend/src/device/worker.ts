@@ -13,7 +13,7 @@ import { focus, TooLittle } from "./focus";
 import type { Tensor } from "./look";
 import { Looker, type Runner, sideFor } from "./look";
 import type { Looked, Report, Task } from "./messages";
-import { type Described, type DeviceModel, type ModelFile, modelFiles } from "./model";
+import { type Described, type DeviceModel, type ModelFile, modelFiles, readModel } from "./model";
 
 /** Cosine of what the graphics card and the processor make of one input, from which the card is trusted. */
 const ALIKE_MIN = 0.9995;
@@ -62,10 +62,11 @@ async function load(described: Described, progress: (bytes: number) => void) {
   const { files, isKept } = await modelFiles(described, undefined, progress);
   await startRuntime();
   const runners = new Map<string, Runner>();
-  for (const file of described.model.files) {
+  const model = readModel(described.model);
+  for (const file of model.files) {
     runners.set(file.network, await runnerOf(file, files.get(file.network) as Uint8Array));
   }
-  loaded = { model: described.model, looker: new Looker(described.model, runners) };
+  loaded = { model, looker: new Looker(model, runners) };
   return { isKept };
 }
 
