@@ -61,7 +61,7 @@ def measure(
 
     Returns:
         `first_answer_s`, the median from process start to the answer; `parts`, the medians of its parts in seconds,
-        which make up the whole but for the interpreter's own start; `resident_mb`; `starts`, all of them; `against`,
+        which make up the whole but for the interpreter's own start; `cpu_s` and `resident_mb`; `starts`, all of them; `against`,
         the same of another checkout.
     """
     from visor.models.build.builder import ensure_model
@@ -92,7 +92,7 @@ def measure(
 def _medians(starts: list[dict[str, float]]) -> dict[str, Any]:
     return {
         "first_answer_s": statistics.median(start["first_answer_s"] for start in starts),
-        "resident_mb": statistics.median(start["resident_mb"] for start in starts),
+        **{name: statistics.median(start[name] for start in starts) for name in ("cpu_s", "resident_mb")},
         "parts": {part: statistics.median(start[part] for start in starts) for part in PARTS},
         "starts": starts,
     }
