@@ -271,6 +271,8 @@ export interface components {
             seen?: components["schemas"]["Seen"] | null;
             /** @default false */
             remember?: boolean;
+            /** @default true */
+            link?: boolean;
             /** @default null */
             box?: [
                 number,
@@ -620,6 +622,8 @@ export interface components {
         QueryAnswer: {
             /** @default null */
             vector?: string | null;
+            /** @default false */
+            is_across?: boolean;
             /** @default null */
             item?: string | null;
             /** @default null */
@@ -1031,6 +1035,8 @@ export interface components {
             seen?: components["schemas"]["Seen"] | null;
             /** @default false */
             remember?: boolean;
+            /** @default true */
+            link?: boolean;
             /** @default null */
             box?: [
                 number,

@@ -134,6 +134,8 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """What the sender's own device saw in a picture that it keeps to itself."""
     remember: bool = False
     """Give the picture a `query.handle`."""
+    link: bool = True
+    """Give `query.vector`, which is half of an answer's bytes; a device that sent `seen` has it."""
     box: Box | None = None
     """Search within this part of the picture."""
     exclude: Annotated[tuple[Box, ...], Meta(max_length=64)] = ()
@@ -227,6 +229,8 @@ class QueryAnswer(Record, frozen=True, kw_only=True):
     """What was searched for, to link to it."""
 
     vector: str | None = None
+    is_across: bool = False
+    """Whether it was compared by more than its vector: then `vector` is the closer look, as in `seen.closer`."""
     item: str | None = None
     width: int | None = None
     height: int | None = None

@@ -444,12 +444,13 @@ def seen_of(query: Query, model: str) -> Seen:
     )
 
 
-def query_answer(query: Query, *, with_handle: bool) -> QueryAnswer:
+def query_answer(query: Query, *, with_handle: bool, with_vector: bool) -> QueryAnswer:
     # A vector alone does not say that nothing is in the picture, so none is given to link to.
-    is_blank = query.blank is not None or not len(query.vector)
+    is_blank = query.blank is not None or not len(query.vector) or not with_vector
     vector = None if is_blank else encode_vector(query.vector, query.look if query.is_across else None)
     return QueryAnswer(
         vector=vector,
+        is_across=query.is_across,
         item=query.item,
         width=query.size[0] if query.size else None,
         height=query.size[1] if query.size else None,

@@ -137,7 +137,9 @@ class SearchService:
             guess=_guess(matches, confidence),
             labels=query.labels,
             safety=_safety_answer(query.safety),
-            query=query_answer(query, with_handle=request.remember or request.handle is not None),
+            query=query_answer(
+                query, with_handle=request.remember or request.handle is not None, with_vector=request.link
+            ),
             index=self.index_answer(),
             facets=facets,
             next=write_cursor(hits.next, request),

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import io
 import math
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +25,7 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 from PIL import Image, ImageOps
 from tests.unit.imaging.empty_pictures import disc, noise, scene
+from werkzeug.test import Client
 
 from visor.app import App
 from visor.confidence.across import Across, packed
@@ -27,6 +35,7 @@ from visor.free_tier.quota import Meter
 from visor.index.format.looks import LOOK_BYTES, no_looks, traits
 from visor.models.device import device_model
 from visor.models.embedder import Embedder, is_made_by
+from visor.models.store import models_folder
 from visor.near_duplicates.fingerprint import HASH_BYTES
 from visor.schema.search import SearchRequest, Seen
 from visor.search.query import Stopwatch, decode_vector, encode_vector, seen_of
@@ -35,9 +44,32 @@ from visor.search.visitors import VisitorLog, VisitorSums
 from visor.settings import Settings
 from visor.storage import open_stores
 
+SEARCH = Path(__file__).parents[3] / "functions" / "search" / "main.py"
 NUMBERS = 3328
 TESTED = {"labels", "safety", "facets", "no_confident_match", "index", "total"}
 """Of an answer, what is the same to the last digit."""
+
+
+@dataclass
+class Function:
+    """A function's address, and the process that began it."""
+
+    client: httpx.Client
+    pid: int
+
+    def has_loaded(self, library: str) -> bool:
+        """Whether it, or a worker of it, has the library in its memory."""
+        found = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.pid)], capture_output=True, text=True, check=False
+        )
+        pids = [str(self.pid), *found.stdout.split()]
+        return any(library in Path(f"/proc/{pid}/maps").read_text() for pid in pids)
+
+
+def unused_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
 
 
 def data_of(image: Image.Image) -> bytes:
@@ -48,7 +80,9 @@ def data_of(image: Image.Image) -> bytes:
 
 @pytest.fixture(scope="module")
 def service(demo_app: App) -> SearchService:
-    return demo_app.search_service()
+    made = demo_app.search_service()
+    made.refresh()
+    return made
 
 
 @pytest.fixture(scope="module")
@@ -314,7 +348,58 @@ def test_the_model_tells_what_a_device_needs(client: httpx.Client, embedder: Emb
     assert client.get("/v1/model", headers={"If-None-Match": tag}).status_code == 304
 
 
-def test_its_files_come_whole_in_ranges_and_once(client: httpx.Client, embedder: Embedder) -> None:
+@pytest.fixture(scope="module")
+def function(demo_app: App, built_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Function]:
+    """functions/search/main.py over the demo's index, as Cloud Run starts it."""
+    port, log = unused_port(), tmp_path_factory.mktemp("function") / "log"
+    mine = {name: value for name, value in os.environ.items() if not name.startswith("VISOR_")}
+    variables = {"HOME": str(demo_app.settings.home), "MODELS": str(models_folder(built_settings)), "AUDIT_RATE": "0"}
+    environ = mine | {f"VISOR_{name}": value for name, value in variables.items()}
+    command = [sys.executable, "-m", "functions_framework", "--target=search", f"--source={SEARCH}"]
+    with log.open("wb") as told:
+        process = subprocess.Popen([*command, "--host=127.0.0.1", f"--port={port}"], env=environ, stderr=told)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+            for _ in range(300):
+                with contextlib.suppress(httpx.TransportError):
+                    if client.get("/v1/health").status_code == 200:
+                        break
+                assert process.poll() is None, log.read_text()
+                time.sleep(0.2)
+            yield Function(client, process.pid)
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what a process has loaded")
+def test_a_function_answers_without_a_network(function: Function, service: SearchService, own: Image.Image) -> None:
+    """LiteRT is no part of the processes that have answered, until one looks at a picture itself."""
+    seen, item = msgspec.to_builtins(look(service, own)), service.searcher.sample(1)[0]
+    asked = [
+        {"seen": seen},
+        {"vector": seen["vector"]},
+        {"item": item},
+        {"text": "fish"},
+        {"filters": {"source": ["demo-shop"]}},
+    ]
+    for one in asked:
+        answer = function.client.post("/v1/search", json=one)
+        assert answer.status_code == 200
+        assert answer.json()["matches"], one
+    function.client.get("/v1/model").raise_for_status()
+    assert not function.has_loaded("litert")
+    pictured = function.client.post("/v1/search", files={"image": data_of(own)}).json()
+    assert function.has_loaded("litert")
+    by_seen = function.client.post("/v1/search", json={"seen": seen}).json()
+    assert [m["item"]["id"] for m in by_seen["matches"]] == [m["item"]["id"] for m in pictured["matches"]]
+
+
+@pytest.mark.parametrize("where", ["visor serve", "function"])
+def test_its_files_come_whole_in_ranges_and_once(
+    client: httpx.Client, function: Function, embedder: Embedder, where: str
+) -> None:
+    client = function.client if where == "function" else client
     for file in client.get("/v1/model").json()["files"]:
         address = str(client.base_url.join("/v1/model").join(file["url"]))
         whole = client.get(address)
@@ -382,13 +467,13 @@ def test_a_client_has_the_model_some_times_and_searches_keep_their_share(
     before = {one.resource: one.used for one in meter.readings()}["response_bytes"]
     for _ in range(3):
         assert asked.head(address).status_code == 200
-    part = asked.get(address, headers={"Range": "bytes=0-999", **page})
+    part = asked.get(address, headers={"Range": "bytes=0-999", **page}, buffered=True)
     assert len(part.data) == 1000
     assert part.headers["Access-Control-Allow-Origin"] == "https://page.example"
     assert "Content-Range" in part.headers["Access-Control-Expose-Headers"]
     used = {one.resource: one.used for one in meter.readings()}["response_bytes"] - before
     assert used < 100_000, "what was not sent is not counted"
-    assert len(asked.get(address).data) == largest["size_bytes"]
+    assert len(asked.get(address, buffered=True).data) == largest["size_bytes"]
     again = asked.get(address)
     assert (again.status_code, again.get_json()["type"]) == (429, "urn:visor:quota_reached")
     assert int(again.headers["Retry-After"]) > 60
@@ -398,6 +483,21 @@ def test_a_client_has_the_model_some_times_and_searches_keep_their_share(
     assert late.status_code == 429
     assert "data out" in late.get_json()["found"]
     assert asked.get("/v1/items", headers=other).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("models", "asked"),
+    [
+        ("https://files.example/models/", "connect-src 'self' https://files.example;"),
+        ("./models/", "connect-src 'self';"),
+        (None, "connect-src 'self';"),
+    ],
+)
+def test_a_page_may_ask_where_its_models_are(demo_app: App, models: str | None, asked: str) -> None:
+    site = demo_app.site({"models": models})
+    answer = Client(site).get("/config.json")
+    assert asked in answer.headers["Content-Security-Policy"]
+    assert answer.get_json()["models"] == models
 
 
 def test_a_model_that_browsers_do_not_run_says_so(embedder: Embedder) -> None:
