@@ -104,11 +104,11 @@ function Searched() {
                 {rich("page.title.more", { name: <strong dir="auto">{current.item?.title || t("item.this")}</strong> })}
               </p>
             )}
-            {current.kind === "upload" && <DeviceSwitch />}
           </section>
         )}
         <Insight />
         <Filters />
+        {current?.kind === "upload" && <DeviceSwitch />}
       </div>
       <Results />
     </div>
