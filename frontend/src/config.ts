@@ -6,6 +6,8 @@ export interface Config {
   exported?: string;
   /** Whether there is a server beside an export, to answer where its files cannot. */
   hasServer?: boolean;
+  /** Address of a folder with the model's files, where they are not to come from the endpoint. */
+  models?: string;
   title: string;
   /** One sentence under the headline. */
   tagline?: string;
@@ -39,10 +41,17 @@ export function readConfig(found: unknown): Config {
     notes: Array.isArray(given["notes"]) ? given["notes"].flatMap(readNote) : [],
   };
   const tagline = text("tagline");
+  const models = text("models").replace(/\/*$/, "/");
   const language = /^[a-z]{2,3}(-[A-Za-z0-9]+)*$/.test(text("language")) ? text("language") : "";
   const exported = text("export").replace(/\/*$/, "/");
   const own = exported === "/" ? {} : { exported: new URL(exported, baseOf()).href, hasServer: "endpoint" in given };
-  return { ...config, ...own, ...(tagline ? { tagline } : {}), ...(language ? { language } : {}) };
+  return {
+    ...config,
+    ...own,
+    ...(models === "/" ? {} : { models: new URL(models, baseOf()).href }),
+    ...(tagline ? { tagline } : {}),
+    ...(language ? { language } : {}),
+  };
 }
 
 const baseOf = (): string => (typeof document === "undefined" ? "http://localhost/" : document.baseURI);

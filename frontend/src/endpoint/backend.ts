@@ -2,6 +2,7 @@ import type { Explanation } from "./api";
 import type {
   CompareAnswer,
   CompareRequest,
+  DeviceModel,
   FacetsAnswer,
   Filters,
   ItemAnswer,
@@ -26,5 +27,7 @@ export interface Backend {
   facets(filters: Filters, signal?: AbortSignal): Promise<FacetsAnswer>;
   examples(limit: number): Promise<ItemsAnswer>;
   item(id: string): Promise<ItemAnswer>;
+  /** What a device needs to look at pictures itself, and where that was told; null where it may not. */
+  model(): Promise<{ model: DeviceModel; base: string } | null>;
   stats(): Promise<StatsAnswer>;
 }

@@ -4,6 +4,7 @@ import { type Explanation, Failure, type Trouble } from "../endpoint/api";
 import type { Backend } from "../endpoint/backend";
 import type {
   CompareAnswer,
+  DeviceModel,
   FacetsAnswer,
   Filters,
   ItemAnswer,
@@ -31,7 +32,7 @@ export class LocalIndex implements Backend {
   private asked = 0;
 
   /** @param base Address of the export's files. */
-  constructor(base: string) {
+  constructor(private readonly base: string) {
     this.worker = new Worker(new URL("./worker.ts", import.meta.url), { type: "module", name: base });
     this.worker.addEventListener("message", ({ data }: MessageEvent<Told>) => this.hear(data));
     this.worker.addEventListener("error", (event) => {
@@ -77,6 +78,12 @@ export class LocalIndex implements Backend {
 
   stats(): Promise<StatsAnswer> {
     return this.ask("stats", null);
+  }
+
+  async model(): Promise<{ model: DeviceModel; base: string } | null> {
+    const base = new URL("model.json", this.base).href;
+    const response = await fetch(base, { cache: "no-cache" }).catch(() => null);
+    return response?.ok ? { model: await response.json(), base } : null;
   }
 
   /** There is no index of words. */

@@ -1,7 +1,7 @@
 /** What a request searches for, as a place in the index (`search/query.py`, `search/service.py`). */
 import { fromBase64, toBase64 } from "../bytes/base64";
 import { fromHalves, halvesOf, toHalves } from "../bytes/float16";
-import type { Example, Label, SearchRequest } from "../endpoint/contract";
+import type { Label, SearchRequest, Seen } from "../endpoint/contract";
 import { lookBytes } from "./fusion";
 import type { Items } from "./items";
 import type { Judge } from "./judge";
@@ -12,21 +12,8 @@ import type { Rows } from "./rows";
 import type { Placed, Space } from "./space";
 import { type Asked, alignerOf } from "./verdict";
 
-/** What was seen in a picture elsewhere: all that the server would have made of it. */
-export interface Seen {
-  /** Fingerprint of the model that looked. */
-  model: string;
-  vector: string;
-  closer?: string;
-  hash: string;
-  labels?: Label[];
-  safety?: Record<string, number> | null;
-  blank?: string | null;
-  width: number;
-  height: number;
-}
-
-export type Sought = SearchRequest & { seen?: Seen; examples?: (Example & { seen?: Seen })[] };
+/** What the page asks for: of a picture, what its device saw. */
+export type Sought = SearchRequest;
 
 export interface Query {
   /** Null: nothing is near to it; all that passes is given. */

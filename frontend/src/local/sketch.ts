@@ -33,47 +33,23 @@ export interface Planes {
   grey: Grey;
 }
 
-/** The picture that stands in for a hash whose pixels are not here: its own hash has the same sketch, but for rounding. */
+/** The picture that stands in for a hash whose pixels are not here. */
 export function pictureOf(hash: Uint8Array, layout: Layout): Planes {
   const { plane, cells, chroma_cells: coarse } = layout;
   const chroma = chromaOf(hash, layout);
-  const luma = lumaOf(hash, layout);
-  const planes = [0, 1, 2].map(() => new Float32Array(plane ** 2)) as [Floats, Floats, Floats];
-  const levels = new Uint8Array(plane ** 2);
-  for (let y = 0, at = 0; y < plane; y += 1) {
-    for (let x = 0; x < plane; x += 1, at += 1) {
-      const cellOf = (edge: number) => Math.floor((y * edge) / plane) * edge + Math.floor((x * edge) / plane);
-      const of = cellOf(coarse);
-      const [cb, cr] = [chroma[of] as number, chroma[coarse ** 2 + of] as number];
-      const rgb = rgbOf(Math.trunc(luma[cellOf(cells)] as number), cb, cr);
-      ycbcrOf(rgb).forEach((value, channel) => {
-        (planes[channel] as Floats)[at] = value;
-      });
-      levels[at] = greyOf(rgb);
-    }
-  }
-  return { luma: planes[0], cb: planes[1], cr: planes[2], grey: { width: plane, height: plane, levels } };
+  const spread = (values: Floats, edge: number): Floats =>
+    Float32Array.from({ length: plane ** 2 }, (_, at) => {
+      const [y, x] = [Math.floor(at / plane), at % plane];
+      return Math.trunc(values[Math.floor((y * edge) / plane) * edge + Math.floor((x * edge) / plane)] as number);
+    });
+  const luma = spread(lumaOf(hash, layout), cells);
+  return {
+    luma,
+    cb: spread(chroma.subarray(0, coarse ** 2), coarse),
+    cr: spread(chroma.subarray(coarse ** 2), coarse),
+    grey: { width: plane, height: plane, levels: Uint8Array.from(luma) },
+  };
 }
-
-type Triple = [number, number, number];
-
-/** Pillow's conversions: products in 64ths, rounded one by one. */
-const part = (weight: number, value: number): number => Math.floor(weight * 64 * value + 0.5);
-const level = (value: number): number => Math.min(255, Math.max(0, value));
-
-const rgbOf = (y: number, cb: number, cr: number): Triple => [
-  level(y + (part(1.402, cr - 128) >> 6)),
-  level(y + ((part(-0.34414, cb - 128) + part(-0.71414, cr - 128)) >> 6)),
-  level(y + (part(1.772, cb - 128) >> 6)),
-];
-
-const ycbcrOf = ([r, g, b]: Triple): Triple => [
-  (part(0.299, r) + part(0.587, g) + part(0.114, b)) >> 6,
-  ((part(-0.16874, r) + part(-0.33126, g) + part(0.5, b)) >> 6) + 128,
-  ((part(0.5, r) + part(-0.41869, g) + part(-0.08131, b)) >> 6) + 128,
-];
-
-const greyOf = ([r, g, b]: Triple): number => (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16;
 
 /** Means (cells * cells,) of a square plane. */
 export function cellMeans(plane: Floats, edge: number, cells: number): Floats {

@@ -38,7 +38,6 @@ export function classify(
   if (!aligner && hash) aligner = alignerOf(hash, numbers);
   return hashes.map((found, at) => {
     if (!aligner || !found) return "similar";
-    if (hash && found.every((byte, place) => byte === hash[place])) return "exact";
     if (isSame(aligner, found, numbers)) return "exact";
     // Sketches of less similar images fit by chance, so they are not aligned.
     if (!((similarities[at] as number) >= numbers.edited_similarity_min)) return "similar";

@@ -1,10 +1,11 @@
 import { useState } from "preact/hooks";
 import { forget, type Recent, recent } from "../../recent";
 import { browse, connect, EXAMPLES, searchItem } from "../../search";
-import { announcement, config, examples, facets, isLocal, offline, stats } from "../../state";
+import { announcement, config, examples, facets, offline, stats } from "../../state";
 import { formatCount, sentenceCase } from "../../words/format";
 import { rich, t } from "../../words/messages";
 import { Ask } from "../ask/Ask";
+import { DeviceSwitch } from "../elements/DeviceSwitch";
 import { Icon } from "../elements/icons";
 import { Loading } from "../elements/Loading";
 import { ProblemCard } from "../elements/Notice";
@@ -27,11 +28,8 @@ export function Start() {
           <div class="drop-card">
             <Ask />
             <p class="drop-sub with-mouse">{rich("start.drop", { keys: <kbd>{keys}</kbd> })}</p>
-            <p class="drop-note">
-              <Icon name="shield" size={16} />
-              <span>{t(isLocal.value ? "start.local" : "start.private")}</span>
-            </p>
             <Loading />
+            <DeviceSwitch />
           </div>
           <Lately />
           <Examples />
