@@ -86,7 +86,7 @@ export class Keeper {
       if (hasMore) this.current = Promise.resolve(await loadExport(manifest, this.base, this.chunks, "whole"));
       await this.keepManifest(manifest);
       await this.chunks.keepOnly(new Set([...filesOf(manifest, this.base), this.manifestUrl]));
-      if (hasMore) this.events.changed();
+      this.events.changed();
       const pages = manifest.parts.flatMap((part) => part.pages);
       if (manifest.parts.reduce((sum, part) => sum + part.pages_bytes, 0) > AHEAD_BYTES) return;
       for (const name of pages) await this.chunks.keepAhead(chunkOf(name, this.base));

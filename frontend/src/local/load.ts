@@ -15,7 +15,8 @@ export async function fetchManifest(base: string): Promise<Manifest> {
   const url = new URL("visor.json", base).href;
   let response: Response;
   try {
-    response = await fetch(url, { cache: "no-cache", credentials: "omit" });
+    // Servers compare times by the second, in which an export may be written anew.
+    response = await fetch(url, { cache: "no-store", credentials: "omit" });
   } catch {
     throw new ChunkTrouble("silent", url);
   }
