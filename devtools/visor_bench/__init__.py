@@ -10,6 +10,7 @@ BENCHES = {
     "abuse": "What strangers can do to the search function: memory, answers and meters under the worst requests.",
     "cold-start": "From the start of a search process to its first answer, and where the time goes.",
     "confidence": "Whether answers know what the catalogue holds: ROC area and calibration on labelled folders.",
+    "seen": "How far an answer to what a device saw is from the answer to its picture.",
     "copies": "Whether edited copies are found first and told from similar pictures, edit by edit.",
     "embed": "What a look costs: from a JPEG to vector, labels and safety, beside the float32 files.",
     "life": "Photos from life asked for in the demo's drawings: what is found, hidden and claimed.",

@@ -91,6 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_s: float = 20.0
     """How long the body of a request may take to arrive; 20 s of a mobile line are more than a page's picture needs."""
     k_max: int = 200
+    device: bool = True
+    """Let visitors' own devices look at their pictures: give out the model, and answer what they saw (`seen`)."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the endpoint, besides its own page; `*`: all."""
     page_config: str = ""

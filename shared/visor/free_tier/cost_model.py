@@ -43,6 +43,11 @@ class UsagePlan(Record, frozen=True, kw_only=True):
     """People who open the page without it in their browser's cache."""
     returns_a_day: float = 100.0
     """Visits of people who have it there."""
+    device: float = 0.0
+    """Share of the searches whose picture the visitor's own device looks at, for which it has the model."""
+    models_from: str = "function"
+    """Where a device has the model's files from, at its first visit: `function`, `bucket` (the site's) or `elsewhere`,
+    which costs nothing here."""
     page_from_function: bool = False
     """Whether the search function serves the page (public = "function")."""
     sources: int = 1
@@ -145,6 +150,9 @@ class PlanUsage:
         looks, starts = looks_a_day(plan), cold_starts_a_day(plan)
         shards = changed / plan.batch_size + plan.sources
         self.starts = (runs + compactions) * DAYS + 2 * crawls
+        seen, mb = searches * plan.device, (plan.model_bytes or image_sizes().model_bytes) / 1e6
+        downloads = 0.0 if plan.models_from == "elsewhere" else visits * plan.device
+        from_bucket = plan.models_from == "bucket"
         served = "served_" if plan.page_from_function else ""
         by = "search" if served else ""
         self.loads = (
@@ -154,7 +162,8 @@ class PlanUsage:
             Load("links", "link", (links * DAYS,), (links,), "crawl"),
             Load("merge", "merge", (embeds,), (changed,), "compact"),
             Load("compact runs", "compact_run", (min(compactions * DAYS, batches),), (compactions,), "compact"),
-            Load("searches", "search", (searches * DAYS,), (searches,), "search"),
+            Load("searches", "search", ((searches - seen) * DAYS,), (searches - seen,), "search"),
+            Load("searches of devices", "seen", (seen * DAYS,), (seen,), "search"),
             Load("looks for news", "look", (looks * DAYS,), (looks,)),
             Load("visitors' look", "learn", (searches * DAYS / 10,), (searches / 10,)),
             Load("explanations", "explain", (explained * DAYS,), (explained,), "search"),
@@ -163,6 +172,12 @@ class PlanUsage:
             Load("fresh shards", "fresh_shard", (batches, plan.search_instances), (shards, plan.search_instances)),
             Load("page", f"{served}visit", (visits * DAYS,), function=by),
             Load("page again", f"{served}return", (plan.returns_a_day * DAYS,), function=by),
+            Load(
+                "model for devices",
+                "bucket_model" if from_bucket else "model",
+                (downloads * DAYS, mb),
+                function="" if from_bucket else "search",
+            ),
             Load("deployments", "deploy", (plan.deployments_a_month,)),
         )
 
