@@ -116,7 +116,8 @@ class Index(ABC):
                 counts the facet values), `examples` (further queries, each alone or with a weight from -1 to 1:
                 `[(other, -0.5)]` is not to be like it; `query` may then be None), `sort`, `min_confidence`,
                 `min_similarity`, `variety`, `group` (False: every picture of a product), `seen` (what a device saw in a
-                picture that is not sent, in place of `query`) and `after` (the `next` of an earlier result), as `visor.SearchRequest` has them.
+                picture that is not sent, in place of `query`) and `after` (the `next` of an earlier result), as
+                `visor.SearchRequest` has them.
 
         Raises:
             BadRequest: The query is of another kind, a path cannot be read, or an option is not valid.

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from flask import Request, Response
@@ -61,7 +62,7 @@ class Site:
 
     Args:
         page: Folder of the built page, or None to answer the API only.
-        config: What the page's `config.json` says.
+        config: What the page's `config.json` says. Where `models` names another origin, the page may ask that, too.
         read_image: Gives the bytes of an item's image, for images that have no web address; None: they are not shown,
             and what is read of the page is counted, because it is read from a function.
     """
@@ -75,6 +76,9 @@ class Site:
         read_image: Callable[[Item], bytes] | None,
     ) -> None:
         self.api, self.page, self.config, self.read_image = api, page, config, read_image
+        models = urlsplit(str(config.get("models") or ""))
+        allowed = f"connect-src 'self' {models.scheme}://{models.netloc}" if models.netloc else "connect-src 'self'"
+        self.headers = {name: value.replace("connect-src 'self'", allowed) for name, value in HEADERS.items()}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
@@ -91,7 +95,7 @@ class Site:
         except Exception:
             LOG.exception("A request to %s failed", request.path)
             response = http_problem(request, 500, "Visor has a bug here; its log says more")
-        for name, value in {**HEADERS, "Cross-Origin-Resource-Policy": "same-origin"}.items():
+        for name, value in {**self.headers, "Cross-Origin-Resource-Policy": "same-origin"}.items():
             response.headers.setdefault(name, value)
         return response
 

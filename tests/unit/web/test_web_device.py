@@ -25,6 +25,7 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 from PIL import Image, ImageOps
 from tests.unit.imaging.empty_pictures import disc, noise, scene
+from werkzeug.test import Client
 
 from visor.app import App
 from visor.confidence.across import Across, packed
@@ -482,6 +483,21 @@ def test_a_client_has_the_model_some_times_and_searches_keep_their_share(
     assert late.status_code == 429
     assert "data out" in late.get_json()["found"]
     assert asked.get("/v1/items", headers=other).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("models", "asked"),
+    [
+        ("https://files.example/models/", "connect-src 'self' https://files.example;"),
+        ("./models/", "connect-src 'self';"),
+        (None, "connect-src 'self';"),
+    ],
+)
+def test_a_page_may_ask_where_its_models_are(demo_app: App, models: str | None, asked: str) -> None:
+    site = demo_app.site({"models": models})
+    answer = Client(site).get("/config.json")
+    assert asked in answer.headers["Content-Security-Policy"]
+    assert answer.get_json()["models"] == models
 
 
 def test_a_model_that_browsers_do_not_run_says_so(embedder: Embedder) -> None:
