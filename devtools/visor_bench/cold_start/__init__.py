@@ -61,8 +61,8 @@ def measure(
 
     Returns:
         `first_answer_s`, the median from process start to the answer; `parts`, the medians of its parts in seconds,
-        which make up the whole but for the interpreter's own start; `cpu_s` and `resident_mb`; `starts`, all of them; `against`,
-        the same of another checkout.
+        which make up the whole but for the interpreter's own start; `cpu_s` and `resident_mb`; `starts`, all of
+        them; `against`, the same of another checkout.
     """
     from visor.models.build.builder import ensure_model
     from visor.models.store import model_fingerprint
