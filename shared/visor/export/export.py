@@ -25,6 +25,7 @@ from visor.export.files import CONFIG, DATA, ExportFiles, File
 from visor.export.items import ItemWriter, page_records
 from visor.export.judge import constants, judged_by, sample_numbers
 from visor.export.rows import Part, PartRows, PartWriter, parts_of
+from visor.free_tier.cost_model import PAGE_ROWS, PAGES_MAX
 from visor.index.format.container import json_tensor, rows_in_blocks
 from visor.index.format.ids import id_text
 from visor.index.format.projection import Projection
@@ -40,7 +41,6 @@ from visor.storage.objects import ObjectStore
 
 FORMAT = 1
 INDEX = "index.html"
-PAGE_ROWS, PAGES_MAX = 256, 512
 
 
 class Space(Record, frozen=True, kw_only=True):
