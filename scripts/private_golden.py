@@ -44,6 +44,7 @@ from visor.index.format.shard import shard_object, write_shard
 from visor.index.merge.merge import merge
 from visor.index.search.reader import IndexReader
 from visor.index.search.searcher import Searcher
+from visor.index.search.snapshot import Snapshot
 from visor.link_check.state import PICTURE_GONE
 from visor.models.description import ModelDescription
 from visor.models.embedder import Embedder
@@ -221,9 +222,10 @@ def make_index(name: str, stores: Stores) -> None:
         merge(stores.objects, stores.documents, model=MODEL, calibrate=None if name == "small" else calibrate)
     put_shard(stores, "c", rows[fresh:])
     gone = tuple(Tombstone(id=item_id(n), version=2) for n in (3, fresh + 3))
-    facets = FacetRow.of(rows[5].indexed.item, rows[5].labels)
-    changed = msgspec.structs.replace(facets, collection="updated", price=1.0)
-    updates = (FacetUpdate(id=item_id(5), version=2, facets=changed),)
+    item = msgspec.structs.replace(rows[5].indexed.item, collection="updated", price=1.0)
+    changed = msgspec.structs.replace(rows[5].indexed, item=item, version=2)
+    stores.documents.commit([Put(collection=ITEMS, key=item.id, data=as_document(changed))])
+    updates = (FacetUpdate(id=item.id, version=2, facets=FacetRow.of(item, rows[5].labels)),)
     put_commit(stores, "d", ShardCommit(batch="d", tombstones=gone, updates=updates))
     said = FeedbackLog(stores.documents, freshness_s=0)
     said.add(Feedback(query=item_id(10), item=item_id(11)))
@@ -247,8 +249,8 @@ def description() -> ModelDescription:
     return msgspec.structs.replace(builtin, name=MODEL, dimension=DIMENSION, parts=tuple(parts))
 
 
-def make_export(stores: Stores, home: Path, site: Path, *, now: float = 0.0) -> ExportReport:
-    """Export an index with a page and a model that are only names."""
+def exporter_of(snapshot: Snapshot, stores: Stores, home: Path, **options: Any) -> Exporter:
+    """What exports an index with a page and a model that are only names."""
     model, page = home / "model", home / "page"
     for folder in (model, page):
         folder.mkdir(exist_ok=True)
@@ -257,22 +259,24 @@ def make_export(stores: Stores, home: Path, site: Path, *, now: float = 0.0) -> 
     )
     (model / "model.json").write_bytes(msgspec.json.encode(manifest))
     (page / "index.html").write_text("<title>golden</title>")
-    news = IndexReader(stores.objects, stores.documents, MODEL).poll()
-    assert news is not None
-    exporter = Exporter(
-        snapshot=news.snapshot,
+    told: dict[str, Any] = {"items": ItemCache(stores.documents).get, "page": page, **options}
+    return Exporter(
+        snapshot=snapshot,
         fingerprint=MODEL,
-        items=ItemCache(stores.documents).get,
         feedback=all_feedback(stores.documents),
         model=model,
         label_words=label_words(),
-        page=page,
-        config={},
         settings=Settings(),
-        read_image=None,
+        **told,
     )
+
+
+def make_export(stores: Stores, home: Path, site: Path, *, now: float = 0.0) -> ExportReport:
+    """Export an index into a folder."""
+    news = IndexReader(stores.objects, stores.documents, MODEL).poll()
+    assert news is not None
     with site_in(site) as files:
-        return exporter.write(files, now=now)
+        return exporter_of(news.snapshot, stores, home).write(files, now=now)
 
 
 def service_of(stores: Stores) -> SearchService:

@@ -25,6 +25,7 @@ from visor.export.files import CONFIG, DATA, ExportFiles, File
 from visor.export.items import ItemWriter, page_records
 from visor.export.judge import constants, judged_by, sample_numbers
 from visor.export.rows import Part, PartRows, PartWriter, parts_of
+from visor.free_tier.cost_model import PAGE_ROWS, PAGES_MAX
 from visor.index.format.container import json_tensor, rows_in_blocks
 from visor.index.format.ids import id_text
 from visor.index.format.projection import Projection
@@ -39,8 +40,6 @@ from visor.storage.local.objects import FolderObjects
 from visor.storage.objects import ObjectStore
 
 FORMAT = 1
-INDEX = "index.html"
-PAGE_ROWS, PAGES_MAX = 256, 512
 
 
 class Space(Record, frozen=True, kw_only=True):
@@ -171,7 +170,9 @@ class Exporter:
         }
         manifest = self._manifest(parts, space, judge, hidden, sizes)
         if self.page is not None:
-            files.put(INDEX, (self.page / INDEX).read_bytes())
+            for path in sorted(self.page.glob("*.*")):
+                if path.name != CONFIG:
+                    files.put(path.name, path.read_bytes())
         removed = files.publish(manifest)
         return ExportReport(
             images=self.snapshot.images,
@@ -195,15 +196,14 @@ class Exporter:
             yield page, len(records), records.count(None)
 
     def _page(self, files: ExportFiles, page: Path) -> int:
-        """The built page but for its first file, which is written when all that it needs is there."""
+        """What of the built page is named by its content. The rest, which names it, is written with the manifest."""
         # First of all, so that an interrupted export is known for one.
         files.put(CONFIG, msgspec.json.encode({**self.config, "export": f"./{DATA}"}))
-        files.need(INDEX)
         size = 0
         for path in sorted(path for path in page.rglob("*") if path.is_file()):
             name = path.relative_to(page).as_posix()
             size += path.stat().st_size
-            if name not in (CONFIG, INDEX):
+            if "/" in name:
                 files.put(name, path.read_bytes())
         return size
 

@@ -18,6 +18,7 @@ from visor.errors import QuotaReached, VisorError
 from visor.export.export import Exporter, ExportReport
 from visor.export.files import DATA, MANIFEST
 from visor.export.items import ShownItem
+from visor.free_tier.cost_model import PUBLISHED_FILE_S
 from visor.free_tier.quota import Meter
 from visor.index.format.container import Container
 from visor.index.format.ids import id_text
@@ -32,8 +33,6 @@ from visor.storage.objects import ObjectStore
 LOG = logging.getLogger("visor.export")
 KEY = "site"
 DAY_S = 86_400.0
-FILE_S = 1_300.0
-"""Time that one file that was written has to last: 2,000 a month, of 5,000 that are free."""
 WAIT_MAX_S = 6 * DAY_S
 """… at most."""
 
@@ -98,7 +97,7 @@ class Publisher:
             return False
         if not last.behind_since:
             self._note(msgspec.structs.replace(last, behind_since=self.now), last.published_at)
-        wait = DAY_S if last.unknown else min(last.files * FILE_S, WAIT_MAX_S)
+        wait = DAY_S if last.unknown else min(last.files * PUBLISHED_FILE_S, WAIT_MAX_S)
         return self.now - last.published_at >= wait
 
     def _note(self, done: Publication, at: float | ServerTime) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from visor.confidence.features import CoverageProjection
 from visor.export.files import ExportFiles, File
+from visor.free_tier.cost_model import PART_ROWS
 from visor.index.format.container import Array, json_tensor, rows_in_blocks
 from visor.index.format.facets import FacetColumns, ListColumn
 from visor.index.format.projection import CodedVectors, Projection
@@ -16,7 +17,6 @@ from visor.index.search.snapshot import LiveBlock, Snapshot
 from visor.near_duplicates.hamming import PDQ_BYTES
 from visor.schema.items import Record
 
-PART_ROWS = 16_384
 READ_ROWS = 1024
 """Full vectors that are looked at at once."""
 
