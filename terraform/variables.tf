@@ -381,12 +381,18 @@ variable "page" {
     tagline  = optional(string)
     language = optional(string)
     notes    = optional(list(object({ text = string, href = optional(string) })), [])
+    models   = optional(string)
   })
   default     = {}
-  description = "What the page says of itself: title, tagline, language (en, de, fr, es, or a region's such as de-CH; otherwise the visitor's), and notes, each with a text and perhaps an href."
+  description = "What the page says of itself: title, tagline, language (en, de, fr, es, or a region's such as de-CH; otherwise the visitor's), and notes, each with a text and perhaps an href; and models, the address of a folder that serves the model's files to visitors' devices in place of the search function."
 
   validation {
     condition     = var.page.language == null || can(regex("^[a-z]{2,3}(-[A-Za-z0-9]+)*$", var.page.language))
     error_message = "A language reads like en or pt-BR."
+  }
+
+  validation {
+    condition     = var.page.models == null || can(regex("^https://.+/$", var.page.models))
+    error_message = "The address of a folder begins with https:// and ends with a slash."
   }
 }

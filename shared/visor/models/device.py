@@ -5,15 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from visor.models.description import (
-    CENTRE_SHARE,
-    CLOSER_VIEWS,
-    ModelDescription,
-    Network,
-    Preprocessing,
-    Tap,
-    WeightedNetwork,
-)
+import msgspec
+
+from visor.models.description import CENTRE_SHARE, CLOSER_VIEWS, Preprocessing, Tap
 from visor.models.store import ModelManifest, NetworkFile
 from visor.schema.items import Record
 from visor.schema.labels import short_name
@@ -109,18 +103,10 @@ def device_model(
         fingerprint=manifest.fingerprint,
         allowed=not reason,
         reason=reason,
-        description=_described(description),
+        # Without where its weights come from, which may name folders of the owner's machine.
+        description=msgspec.convert(description, DeviceDescription, from_attributes=True),
         label_names=tuple(short_name(label) for label in manifest.label_names),
-        files=tuple(
-            DeviceFile(
-                network=file.network,
-                url=url(file),
-                size_bytes=file.size_bytes,
-                sha256=file.sha256,
-                outputs=file.outputs,
-            )
-            for file in files
-        ),
+        files=tuple(msgspec.convert({**msgspec.structs.asdict(file), "url": url(file)}, DeviceFile) for file in files),
         size_bytes=sum(file.size_bytes for file in files),
         licences=description.licences,
         closer=closer,
@@ -135,22 +121,3 @@ def _reason(manifest: ModelManifest) -> str:
         if network.weights == "dual" or not files.get(network.name, "").endswith(SUFFIX):
             return f"The network {network.name} does not run in browsers: that takes a {SUFFIX} file."
     return ""
-
-
-def _described(description: ModelDescription) -> DeviceDescription:
-    """The description without where its weights come from, which may name folders of the owner's machine."""
-    parts = tuple(DevicePart(network=_network(part), weight=part.weight) for part in description.parts)
-    return DeviceDescription(name=description.name, dimension=description.dimension, parts=parts)
-
-
-def _network(part: WeightedNetwork) -> DeviceNetwork:
-    network: Network = part.network
-    return DeviceNetwork(
-        name=network.name,
-        preprocessing=network.preprocessing,
-        taps=network.taps,
-        power=network.power,
-        signed=network.signed,
-        head=network.head,
-        logits=network.logits,
-    )

@@ -60,12 +60,14 @@ FACETS = ("collection", "source", "country", "currency", "label")
 PICTURES = ("image", "url", "vector", "item", "handle", "seen")
 """What says which picture, in a request and in each of its examples."""
 Side = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Probability = Annotated[float, Meta(ge=0, le=1.000001)]
+"""In [0, 1], but for what a network's float32 rounds."""
 
 
 class SeenLabel(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     name: str
     """One of `label_names` of `GET /v1/model`."""
-    probability: Fraction
+    probability: Probability
 
 
 class Seen(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -82,7 +84,7 @@ class Seen(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base64 of the 140 bytes of its perceptual hash and sketch."""
     labels: Annotated[tuple[SeenLabel, ...], Meta(max_length=5)] = ()
     """The most probable ones, most probable first."""
-    safety: Annotated[dict[str, Fraction], Meta(max_length=5)] | None = None
+    safety: Annotated[dict[str, Probability], Meta(max_length=5)] | None = None
     """Probability of each class of the safety head; None without such a head."""
     blank: str | None = None
     """Why there is nothing to compare in the picture, in the words of an answer's `query.blank`."""

@@ -17,7 +17,15 @@ from visor.demo.catalogue import DemoCatalogue
 from visor.deploy.plan import deployed_plan, runs_a_day
 from visor.free_tier.allowances import allowances, counted, image_sizes
 from visor.free_tier.cost_model import DAYS, ENOUGH, Line, UsagePlan, cold_starts_a_day, first_limit, lines, looks_a_day
-from visor.free_tier.growth import cost, first_load_bytes, first_load_cost, first_load_days_for, growth_limits, roomy
+from visor.free_tier.growth import (
+    cost,
+    device_use,
+    first_load_bytes,
+    first_load_cost,
+    first_load_days_for,
+    growth_limits,
+    roomy,
+)
 from visor.schema.items import BATCH_SIZE_MAX
 from visor.schema.search import SearchRequest
 from visor.search.query import Stopwatch, seen_of
@@ -316,3 +324,26 @@ def test_nonsense_is_refused() -> None:
     done = CliRunner().invoke(cost_command, ["--recrawl-days", "0"])
     assert done.exit_code == 2
     assert "more than 0" in done.output
+
+
+@pytest.mark.parametrize(
+    ("models_from", "allowance", "fewer"),
+    [("function", "Cloud Run's data out", 1), ("bucket", "Cloud Storage's data out", 100), ("elsewhere", "", 0)],
+)
+def test_devices_that_look_search_more_and_have_the_model_sent(models_from: str, allowance: str, fewer: int) -> None:
+    plan = UsagePlan(device=1.0, models_from=models_from)
+    use = device_use(plan)
+    assert use.searches_a_day > use.today > plan.searches_a_day
+    assert use.allowance.startswith(allowance)
+    assert use.downloads_a_month <= fewer * 2**30 / use.model_bytes
+    assert use.planned == round(plan.visits_a_day * DAYS)
+    over = {line.metric for line in lines(plan) if line.share > 1}
+    assert ("data out" in over) == bool(allowance)
+    told = CliRunner().invoke(cost_command, ["--device", "1", "--models-from", models_from], catch_exceptions=False)
+    assert f"{use.searches_a_day:,} searches a day fit" in told.output
+    assert ("tighter limit" in told.output) == bool(allowance)
+
+
+def test_devices_share_of_the_searches_is_a_share() -> None:
+    assert lines(UsagePlan(device=0.0, models_from="bucket")) == lines(UsagePlan())
+    assert CliRunner().invoke(cost_command, ["--device", "1.5"]).exit_code == 2

@@ -27,6 +27,7 @@ from PIL import Image, ImageOps
 from tests.unit.imaging.empty_pictures import disc, noise, scene
 from werkzeug.test import Client
 
+import visor
 from visor.app import App
 from visor.confidence.across import Across, packed
 from visor.demo.catalogue import DemoCatalogue
@@ -43,6 +44,7 @@ from visor.search.service import SearchService
 from visor.search.visitors import VisitorLog, VisitorSums
 from visor.settings import Settings
 from visor.storage import open_stores
+from visor.web.site import Server
 
 SEARCH = Path(__file__).parents[3] / "functions" / "search" / "main.py"
 NUMBERS = 3328
@@ -187,6 +189,13 @@ def test_a_handle_and_examples_go_with_it(client: httpx.Client, service: SearchS
     assert one["matches"] == first["matches"] != other["matches"]
 
 
+def test_the_library_sends_it(demo_server: Server, service: SearchService, own: Image.Image) -> None:
+    with visor.connect(demo_server.address) as index:
+        found = index.search(seen=look(service, own), k=3)
+        assert found.matches[0].verdict == "exact"
+        assert index.search(seen=look(service, own), link=False).query.vector is None
+
+
 def test_a_match_is_explained_by_shares(client: httpx.Client, service: SearchService, own: Image.Image) -> None:
     """They are what the server deals out itself, where it has the picture."""
     match = client.post("/v1/search", files={"image": data_of(own)}).json()["matches"][1]["item"]["id"]
@@ -278,6 +287,12 @@ def test_what_does_not_go_with_it_is_said(
     answer = client.post("/v1/search", json={"seen": {**seen, **inside}, **beside})
     assert (answer.status_code, answer.json()["type"]) == (status, f"urn:visor:{code}"), answer.text
     assert answer.json()["remedy"]
+
+
+def test_what_float32_rounds_beyond_1_is_taken(service: SearchService) -> None:
+    seen = msgspec.to_builtins(look(service, scene(6)))
+    sure = {**dict.fromkeys(seen["safety"], 0.0), "neutral": float(np.nextafter(np.float32(1), np.float32(2)))}
+    assert service.search(msgspec.convert({"seen": {**seen, "safety": sure}}, SearchRequest)).matches
 
 
 def test_nan_of_python_is_refused_too(service: SearchService, own: Image.Image) -> None:
