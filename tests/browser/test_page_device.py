@@ -131,12 +131,13 @@ def test_a_model_that_arrives_damaged_is_fetched_again_and_then_refused(new_page
         body[len(body) // 2] ^= 1
         route.fulfill(response=response, body=bytes(body))
 
-    page.context.route("**/v1/model/*", damage)
+    *_, small = page.evaluate("async () => (await fetch('./v1/model')).json()")["files"]
+    page.context.route(f"**/v1/model/{small['sha256']}", damage)
     page.get_by_role("switch", name=SWITCH).check()
     page.get_by_text("came twice with other bytes").wait_for(timeout=60_000)
     assert len(asked) == 2
     assert not page.get_by_role("switch", name=SWITCH).is_checked()
-    page.context.unroute("**/v1/model/*")
+    page.context.unroute(f"**/v1/model/{small['sha256']}")
     switch_on(page)
     with search_by(page) as searched:
         drop_picture(page, picture)
