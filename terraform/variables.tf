@@ -322,6 +322,18 @@ variable "public" {
   }
 }
 
+variable "publish" {
+  type        = bool
+  default     = false
+  description = "Whether merges also publish the index to the site's bucket, where the page searches it by itself, without the function. `visor cost --publish true` says what that takes."
+  nullable    = false
+
+  validation {
+    condition     = !var.publish || var.public == "bucket"
+    error_message = "Publishing takes the site's bucket: public = \"bucket\"."
+  }
+}
+
 variable "permissions_wait_s" {
   type        = number
   default     = 120

@@ -44,6 +44,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store_deadline_s: float = 30.0
     """How long a store on Google Cloud tries again before it is unavailable; several fit in a function's time."""
 
+    site: str = ""
+    """Google Cloud: bucket of the page, into which merges publish the index (docs/formats.md); empty: none."""
+
     # Models
     model: str = "auto"
     threads: int = 2

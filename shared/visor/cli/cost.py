@@ -41,6 +41,7 @@ HELP = {
     "returns_a_day": "Visits a day of people who opened the page before.",
     "device": "Share of the searches whose picture the visitor's own device looks at.",
     "models_from": "Where a device has the model from, at its first visit.",
+    "publish": "Whether merges publish the index, which the page then searches by itself.",
     "page_from_function": "Whether the search function serves the page (public = function).",
     "sources": "Sources that are crawled.",
     "links_a_day": "Items a day whose image and page are checked.",

@@ -40,7 +40,7 @@ MODEL_SHARE = 0.5
 BACKGROUND_OF_BUDGET, VISITORS_OF_BUDGET = 0.93, 0.97
 """Shares of the budget: what is behind them is for searches, and for the owner's."""
 
-Background = Literal["embed", "crawl", "crawl_run", "link", "merge", "compact_run"]
+Background = Literal["embed", "crawl", "crawl_run", "link", "merge", "compact_run", "publish", "published_item"]
 Strangers = Literal["feedback", "learn"]
 Kind = Background | Strangers | Literal["search", "look", "reading", "model", "cold_start", "fresh_shard"]
 """An operation of counted.json."""

@@ -28,6 +28,7 @@ from visor.search.request import Query, picture_of, request_of
 if TYPE_CHECKING:
     import numpy as np
 
+    from visor.export.export import ExportReport
     from visor.index.merge.merge import MergeReport
     from visor.web.schema import ItemAnswer, StatsAnswer
 
@@ -240,6 +241,28 @@ class Index(ABC):
 
         Raises:
             BadRequest: The index is on a server, which compacts on its own.
+        """
+
+    @abstractmethod
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        title: str = "Visor",
+        originals: bool = False,
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """Write page, model and index into a folder that any server of static files can serve. Called again, it writes
+        what changed.
+
+        Args:
+            title: What the page is called.
+            originals: Copy the pictures of local folders, too, with all that is in the files. A small copy of each is
+                there in any case.
+
+        Raises:
+            BadRequest: The index is empty or on a server, or something else lies in the folder.
+            StoreError: The folder cannot be written to, or is full; the export before is whole.
         """
 
     @abstractmethod

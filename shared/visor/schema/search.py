@@ -215,6 +215,10 @@ class Match(Record, frozen=True, kw_only=True):
     """The other items of its product, best first."""
 
 
+GUESS_FROM = 12
+"""Matches whose collections vote on the kind."""
+
+
 class Guess(Record, frozen=True, kw_only=True):
     """The kind that the neighbours' collections suggest."""
 

@@ -291,20 +291,11 @@ class QueryReader:
             raise BadRequest(
                 f"seen.hash has {len(hashes)} bytes", valid=f"{HASH_BYTES}: PDQ and the sketch", remedy="Send all"
             )
-        # A head that is not there sees nothing, and one that is sees all of its classes.
         classes = SAFETY_CLASSES if embedder.description.sees_safety else ()
-        for what, found, valid, known in (
-            ("safety", seen.safety, classes, seen.safety is None or (bool(classes) and set(seen.safety) == {*classes})),
-            ("labels", [one.name for one in seen.labels], "label_names of GET /v1/model",
-             {one.name for one in seen.labels} <= {*embedder.label_names}),
-            ("blank", seen.blank, [one.value for one in Emptiness], seen.blank in (None, *Emptiness)),
-        ):  # fmt: skip
-            if not known:
-                raise BadRequest(
-                    f"seen.{what} is {found!r:.100}, which the model does not say",
-                    valid=f"{valid or 'None: it has no such head'}",
-                    remedy="Send what the model sees, or leave it out",
-                )
+        names = [one.name for one in seen.labels]
+        _expect("safety", seen.safety, seen.safety is None or {*seen.safety} == {*classes}, valid=", ".join(classes))
+        _expect("labels", names, {*names} <= {*embedder.label_names}, valid="label_names of GET /v1/model")
+        _expect("blank", seen.blank, seen.blank in (None, *Emptiness), valid=" ".join(Emptiness))
         texts = ("vector", seen.vector), ("closer", seen.closer or seen.vector)
         plain, closer = (decode_vector(text, embedder.dimension, f"seen.{name}") for name, text in texts)
         if plain[1] is None or closer[1] is None:
@@ -419,6 +410,16 @@ def _decoded(name: str, text: str) -> bytes:
         return base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
     except ValueError as exc:
         raise BadRequest(f"{name} is no base64: {exc}", valid="Base64 of bytes", remedy="Encode them") from exc
+
+
+def _expect(what: str, found: object, is_known: bool, *, valid: str) -> None:
+    """Raise `BadRequest` unless it is something that the model says of a picture."""
+    if not is_known:
+        raise BadRequest(
+            f"seen.{what} is {found!r:.100}, which the model does not say",
+            valid=valid or "Nothing: it has no such head",
+            remedy="Send what the model sees, or leave it out",
+        )
 
 
 def seen_of(query: Query, model: str) -> Seen:

@@ -27,9 +27,11 @@ from visor.index.search.hits import Hit, Hits, NearestRows
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
 from visor.models.embedder import Embedder, is_made_by
+from visor.near_duplicates.thresholds import COPY_CONFIDENCE
 from visor.near_duplicates.verdict import Verdict, classify_matches
 from visor.schema.items import ITEM_ID, FacetRow, IndexedItem, Item, Safety, said_of
 from visor.schema.search import (
+    GUESS_FROM,
     PICTURES,
     FacetsAnswer,
     FeedbackRequest,
@@ -52,8 +54,6 @@ from visor.search.visitors import VisitorLog
 from visor.settings import Settings
 from visor.storage.documents import DocumentStore
 
-GUESS_FROM = 12
-"""Matches whose collections vote on the kind."""
 DOCUMENTS_LOST = (
     "Similar pictures are indexed, but what is known of their items is lost. `visor check` says what to do."
 )
@@ -62,8 +62,6 @@ WORDS_CONFIDENCE = 0.9
 AS_MUCH_POWER = 0.15
 """… and, where a picture shows which of those that say as much is meant, to which power their number divides it
 (docs/decisions/words.md)."""
-COPY_CONFIDENCE: dict[Verdict, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
-"""What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
 
 
 class SearchService:

@@ -30,7 +30,7 @@ SOMETIMES = {
     "from visor.sources.parse.encoding import decoded; decoded(b'', 'latin-1')",
     "embed": "import ai_edge_litert.interpreter, visor.image_readers.readers, "
     "visor.storage.bucket_clients, visor.storage.gcp.queue",
-    "compact": "import visor.index.merge.garbage, visor.index.format.projection",
+    "compact": "import visor.index.merge.garbage, visor.index.format.projection, visor.export.publish",
     "search": "import ai_edge_litert.interpreter, visor.ingest.push, visor.search.explain, visor.storage.gcp.queue, "
     "visor.index.search.metrics, visor.near_duplicates.alignment",
 }
