@@ -449,9 +449,9 @@ def pack_index(home: Path, target: Path) -> None:
 
 
 def main() -> None:
-    shutil.rmtree(GOLDEN, ignore_errors=True)
-    GOLDEN.mkdir(parents=True)
+    GOLDEN.mkdir(parents=True, exist_ok=True)
     for name in INDEXES:
+        shutil.rmtree(GOLDEN / name, ignore_errors=True)
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder)
             with open_stores(Settings(home=home)) as stores:

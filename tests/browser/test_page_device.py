@@ -131,16 +131,62 @@ def test_a_model_that_arrives_damaged_is_fetched_again_and_then_refused(new_page
         body[len(body) // 2] ^= 1
         route.fulfill(response=response, body=bytes(body))
 
-    page.context.route("**/v1/model/*", damage)
+    *_, small = page.evaluate("async () => (await fetch('./v1/model')).json()")["files"]
+    page.context.route(f"**/v1/model/{small['sha256']}", damage)
     page.get_by_role("switch", name=SWITCH).check()
     page.get_by_text("came twice with other bytes").wait_for(timeout=60_000)
     assert len(asked) == 2
     assert not page.get_by_role("switch", name=SWITCH).is_checked()
-    page.context.unroute("**/v1/model/*")
+    page.context.unroute(f"**/v1/model/{small['sha256']}")
     switch_on(page)
     with search_by(page) as searched:
         drop_picture(page, picture)
     assert "seen" in searched.request
+
+
+def test_a_download_that_breaks_goes_on_with_what_has_come(new_page: Any) -> None:
+    page = new_page(expect_failures=True)
+    asked: list[str] = []
+    page.context.on("request", lambda request: asked.append(request.url))
+    first, second = (
+        file["sha256"] for file in page.evaluate("async () => (await fetch('./v1/model')).json()")["files"]
+    )
+    page.context.route(f"**/v1/model/{second}", lambda route: route.abort())
+    page.get_by_role("switch", name=SWITCH).check()
+    page.get_by_text("The connection broke").wait_for(timeout=60_000)
+    page.context.unroute(f"**/v1/model/{second}")
+    asked.clear()
+    switch_on(page)
+    assert [url.rpartition("/")[2] for url in asked if "/v1/model/" in url] == [second] != [first]
+
+
+def test_what_cannot_be_kept_is_fetched_at_each_visit(new_page: Any, address: str, picture: Path) -> None:
+    page = new_page()
+    page.context.new_cdp_session(page).send("Storage.overrideQuotaForOrigin", {"origin": address, "quotaSize": 1000})
+    switch_on(page)
+    page.get_by_text("does not keep the model").wait_for()
+    with search_by(page) as asked:
+        drop_picture(page, picture)
+    assert "seen" in asked.request
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        ("delete window.WebAssembly", "cannot look at pictures itself"),
+        ("localStorage.setItem('visor-device', 'starting')", "too little memory"),
+    ],
+)
+def test_where_a_device_is_not_able_its_picture_is_sent_and_the_page_says_so(
+    new_page: Any, address: str, picture: Path, script: str, says: str
+) -> None:
+    page = new_page("about:blank")
+    page.add_init_script(script)
+    page.goto(address)
+    page.get_by_text(says).wait_for()
+    with search_by(page) as asked:
+        drop_picture(page, picture)
+    assert "seen" not in asked.request
 
 
 def test_an_owner_may_forbid_it(new_page: Any, address: str, picture: Path) -> None:

@@ -76,6 +76,13 @@ export function turnOff(): void {
   forget();
 }
 
+// Whoever leaves while the model starts has not met its limits: a tab that dies of them tells nobody.
+if (typeof addEventListener === "function") {
+  addEventListener("pagehide", () => {
+    if (readChoice() === "starting") keepChoice("on");
+  });
+}
+
 function failed(reason: Reason): void {
   if (isAlone.value) forget();
   else turnOff();

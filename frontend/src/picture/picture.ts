@@ -40,7 +40,9 @@ export async function preparePicture(file: Blob, name: string): Promise<Picture>
   context.drawImage(source, 0, 0, canvas.width, canvas.height);
   if (source instanceof ImageBitmap) source.close();
   const blob = await new Promise<Blob | null>((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
-  return { file, blob: blob ?? file, src: URL.createObjectURL(blob ?? file), name, aspect };
+  // A drawing has pixels only now.
+  const own = source instanceof ImageBitmap ? file : (blob ?? file);
+  return { file: own, blob: blob ?? file, src: URL.createObjectURL(blob ?? file), name, aspect };
 }
 
 interface Decoded {

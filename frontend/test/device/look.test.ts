@@ -7,10 +7,11 @@ import { emptiness } from "../../src/device/content";
 import { focus, TooLittle } from "../../src/device/focus";
 import { perceptualHash } from "../../src/device/hash";
 import { heat, tellingParts } from "../../src/device/heat";
-import type { Part, Preprocessing, View } from "../../src/device/model";
+import { Looker, type Runner } from "../../src/device/look";
+import { type Part, type Preprocessing, readModel, type View } from "../../src/device/model";
 import { cropped, type Pixels, scaledDown } from "../../src/device/pixels";
 import { joinedVector, packLook, prepare, readHalves, vectorBytes, viewOf } from "../../src/device/vector";
-import type { Box } from "../../src/endpoint/contract";
+import type { Box, DeviceModel } from "../../src/endpoint/contract";
 
 interface Golden {
   sizes: [number, "bilinear" | "bicubic", View][];
@@ -153,4 +154,62 @@ it("finds heat and telling parts as Python does", () => {
 it("says how little is left of a picture", () => {
   expect(() => focus(picture("small"), [0, 0, 0.1, 1], [])).toThrow(TooLittle);
   expect(() => focus(picture("disc"), null, [[0, 0, 1, 1]])).toThrow(TooLittle);
+});
+
+describe("of a file that Visor did not make", () => {
+  const told = {
+    fingerprint: "f",
+    allowed: true,
+    licences: "",
+    label_names: ["cat", "dog"],
+    description: {
+      name: "own",
+      dimension: 2,
+      parts: [
+        {
+          weight: 1,
+          network: {
+            name: "net",
+            preprocessing: how(8, "bilinear"),
+            taps: [{ layer: "map", channels: 2, edge: 2 }],
+            power: 1,
+            signed: false,
+            head: "labels",
+            logits: true,
+          },
+        },
+      ],
+    },
+    files: [{ network: "net", url: "", size_bytes: 1, sha256: "" }],
+  };
+
+  it("taps are averaged over their places, also with the channels first, and log-odds become probabilities", async () => {
+    // Two channels of 2 × 2 places: means 4 and 3.
+    const last = [4, 0, 4, 0, 4, 6, 4, 6];
+    const first = [4, 4, 4, 4, 0, 0, 6, 6];
+    for (const [input, shape, data] of [
+      [[1, 8, 8, 3], [1, 2, 2, 2], last],
+      [[1, 3, 8, 8], [1, 2, 2, 2], first],
+    ] as const) {
+      const runner: Runner = {
+        input: [...input],
+        outputs: [1, 0],
+        run: async () => [
+          { shape: [1, 2], data: Float32Array.of(0, Math.log(3)) },
+          { shape: [...shape], data: Float32Array.from(data) },
+        ],
+      };
+      const looker = new Looker(readModel(told as unknown as DeviceModel), new Map([["net", runner]]));
+      const seen = await looker.look(picture("small"), { width: 23, height: 17 });
+      expect(furthest(readHalves(fromBase64(seen.vector), 2), [0.8, 0.6])).toBeLessThan(1e-3);
+      expect(seen.labels).toEqual([
+        { name: "dog", probability: 0.75 },
+        { name: "cat", probability: 0.25 },
+      ]);
+      expect([seen.safety, seen.closer, seen.width]).toEqual([null, undefined, 23]);
+      const heated = await looker.warmth(picture("small"), Float32Array.of(0, 1));
+      expect(heated[15 * 16]).toBeGreaterThan(0.5);
+      expect(heated[0]).toBe(0);
+    }
+  });
 });
