@@ -45,7 +45,7 @@ export default defineConfig({
       },
     },
   },
-  worker: { format: "es", plugins: () => [wat()] },
+  worker: { plugins: () => [wat()] },
   test: { setupFiles: ["test/setup.ts"] },
   server: { proxy: { "/v1": process.env["VISOR_ENDPOINT"] ?? "http://127.0.0.1:8080" } },
 });

@@ -1,7 +1,8 @@
 /** Keeps an export in memory and up to date: what is asked is answered by one state of it, never by a mixture of two. */
 import { Chunks, type Progress } from "../bytes/chunks";
+import { Container } from "../bytes/container";
 import { ChunkTrouble } from "../bytes/trouble";
-import type { StatsAnswer } from "../endpoint/contract";
+import type { DeviceModel, Item, StatsAnswer } from "../endpoint/contract";
 import type { LocalSearch } from "./answer";
 import { bytesOf, fetchManifest, loadExport } from "./load";
 import { chunkOf, filesOf, type Manifest, readManifest } from "./manifest";
@@ -11,6 +12,8 @@ const AHEAD_BYTES = 64_000_000;
 /** How often a page that stays open looks for a newer export. */
 const LOOK_AGAIN_MS = 10 * 60_000;
 const CACHE = "visor-export";
+/** As the service worker looks for them. */
+const PICTURES = "visor-pictures";
 
 export interface KeeperEvents {
   /** Bytes that have come of those that the first search needs. */
@@ -22,7 +25,6 @@ export interface KeeperEvents {
 export class Keeper {
   private readonly chunks: Chunks;
   private current: Promise<LocalSearch> | null = null;
-  private model: Promise<StatsAnswer["model"]> | null = null;
   private lookedAt = 0;
 
   constructor(
@@ -59,8 +61,19 @@ export class Keeper {
 
   async stats(): Promise<StatsAnswer> {
     const local = await this.ready();
-    this.model ??= this.readModel(local.manifest);
-    return local.stats(await this.model);
+    const { index, space } = local.manifest;
+    const { description, licences = "" } = (await this.model()) ?? {};
+    const { name = "", summary = "" } = (description ?? {}) as { name?: string; summary?: string };
+    return local.stats({ name, fingerprint: index.model, dimension: space.dimension, summary, licences });
+  }
+
+  /** What a device needs to look at pictures, as the server says it now or was kept; null where nobody says it. */
+  async model(): Promise<DeviceModel | null> {
+    const response = await fetch(this.modelUrl, { cache: "no-cache", credentials: "omit" }).catch(() => null);
+    const told = response?.ok ? new Uint8Array(await response.arrayBuffer()) : null;
+    if (told) await this.chunks.keep(this.modelUrl, told);
+    const bytes = told ?? (await this.chunks.kept(this.modelUrl));
+    return bytes && JSON.parse(new TextDecoder().decode(bytes));
   }
 
   private async first(): Promise<LocalSearch> {
@@ -85,11 +98,12 @@ export class Keeper {
       const hasMore = manifest.parts.some((part) => part.codes_low);
       if (hasMore) this.current = Promise.resolve(await loadExport(manifest, this.base, this.chunks, "whole"));
       await this.keepManifest(manifest);
-      await this.chunks.keepOnly(new Set([...filesOf(manifest, this.base), this.manifestUrl]));
+      await this.chunks.keepOnly(new Set([...filesOf(manifest, this.base), this.manifestUrl, this.modelUrl]));
       this.events.changed();
       const pages = manifest.parts.flatMap((part) => part.pages);
       if (manifest.parts.reduce((sum, part) => sum + part.pages_bytes, 0) > AHEAD_BYTES) return;
       for (const name of pages) await this.chunks.keepAhead(chunkOf(name, this.base));
+      if (manifest.bytes.pictures <= AHEAD_BYTES) await this.keepPictures(pages);
     } catch {
       // What is there answers; the rest is fetched at another visit.
     }
@@ -103,7 +117,6 @@ export class Keeper {
       const manifest = await fetchManifest(this.base);
       if (manifest.id === before) return false;
       this.current = Promise.resolve(await loadExport(manifest, this.base, this.chunks, "whole"));
-      this.model = null;
       void this.complete(manifest);
       this.events.changed();
       return true;
@@ -125,24 +138,28 @@ export class Keeper {
     }
   }
 
+  /** Keeps the small pictures that lie beside the catalogue; those of other sites are theirs to keep. */
+  private async keepPictures(pages: readonly string[]): Promise<void> {
+    const cache = await caches.open(PICTURES);
+    for (const name of pages) {
+      const bytes = await this.chunks.get(chunkOf(name, this.base));
+      for (const one of Container.open(name, bytes, "export_page").json<({ item: Item } | null)[]>("items")) {
+        // Addresses are relative to the page, in whose folder that of the catalogue lies.
+        const url = new URL(one?.item.image_url ?? "", new URL("..", this.base)).href;
+        if (url.startsWith(this.base) && url !== this.base && !(await cache.match(url))) await cache.add(url);
+      }
+    }
+  }
+
+  private get modelUrl(): string {
+    return new URL("model.json", this.base).href;
+  }
+
   private get manifestUrl(): string {
     return new URL("visor.json", this.base).href;
   }
 
   private keepManifest(manifest: Manifest): Promise<void> {
     return this.chunks.keep(this.manifestUrl, new TextEncoder().encode(JSON.stringify(manifest)));
-  }
-
-  private async readModel({ index, space }: Manifest): Promise<StatsAnswer["model"]> {
-    const nameless = { name: "", fingerprint: index.model, dimension: space.dimension, summary: "", licences: "" };
-    try {
-      const url = new URL("model.json", this.base).href;
-      const response = await fetch(url, { cache: "no-cache", credentials: "omit" });
-      const { description, licences } = await response.json();
-      const said = typeof licences === "string" ? licences : (licences ?? []).join(", ");
-      return { ...nameless, name: description?.name ?? "", summary: description?.summary ?? "", licences: said };
-    } catch {
-      return nameless;
-    }
   }
 }

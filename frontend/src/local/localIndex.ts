@@ -81,9 +81,8 @@ export class LocalIndex implements Backend {
   }
 
   async model(): Promise<{ model: DeviceModel; base: string } | null> {
-    const base = new URL("model.json", this.base).href;
-    const response = await fetch(base, { cache: "no-cache" }).catch(() => null);
-    return response?.ok ? { model: await response.json(), base } : null;
+    const model = await this.ask("model", null);
+    return model && { model, base: new URL("model.json", this.base).href };
   }
 
   /** There is no index of words. */

@@ -41,6 +41,7 @@ export interface Manifest {
   hidden?: FileEntry;
   constants: Constants;
   settings: { unsafe_query: number; k_max: number };
+  bytes: { pages: number; pictures: number };
 }
 
 type Slice = [from: number, to: number];

@@ -1,6 +1,14 @@
 /** What page and worker say to each other. */
 import type { ChunkTroubleKind } from "../bytes/trouble";
-import type { FacetsAnswer, Filters, ItemAnswer, ItemsAnswer, SearchAnswer, StatsAnswer } from "../endpoint/contract";
+import type {
+  DeviceModel,
+  FacetsAnswer,
+  Filters,
+  ItemAnswer,
+  ItemsAnswer,
+  SearchAnswer,
+  StatsAnswer,
+} from "../endpoint/contract";
 import type { Sought } from "./query";
 
 /** What a page can ask, by name: what goes in, and what comes back. */
@@ -9,6 +17,7 @@ export interface Questions {
   facets: { asked: Filters; answer: FacetsAnswer };
   item: { asked: string; answer: ItemAnswer };
   examples: { asked: number; answer: ItemsAnswer };
+  model: { asked: null; answer: DeviceModel | null };
   stats: { asked: null; answer: StatsAnswer };
 }
 

@@ -28,6 +28,8 @@ async function answer(question: Asked): Promise<unknown> {
       return keeper.ask((local) => local.item(question.asked));
     case "examples":
       return keeper.ask((local) => local.sample(question.asked));
+    case "model":
+      return keeper.model();
     case "stats":
       return keeper.stats();
   }
