@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.browser.page_driver import drop_picture
+
+import visor
+from visor.demo.catalogue import DemoCatalogue
+from visor.settings import Settings
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "private"
 CARD = ".card[data-verdict]"
@@ -174,3 +179,38 @@ def test_without_storage_the_catalogue_is_searched_and_it_is_said(new_page: Any,
     page.goto(address)
     page.wait_for_selector(".example")
     page.get_by_text("This browser keeps no files for this site").wait_for()
+
+
+def test_a_folder_of_ones_own_pictures_is_searched_by_a_picture_and_nothing_leaves(
+    new_page: Any, site: Site, built_settings: Settings, demo_catalogue: DemoCatalogue, tmp_path: Path
+) -> None:
+    address, served = site()
+    folder, home = tmp_path / "Pictures", tmp_path / "home"
+    folder.mkdir()
+    for product in demo_catalogue.products[:12]:
+        shutil.copy(demo_catalogue.picture(product), folder)
+    home.mkdir()
+    shutil.rmtree(served / "data")
+    (home / "models").symlink_to(built_settings.home / "models")
+    with visor.open(home) as index:
+        index.add_folder(folder)
+        index.export(served, title="Mine")
+    page = new_page("about:blank", expect_failures=True)
+    asked: list[str] = []
+    page.context.on("request", lambda one: asked.append(f"{one.method} {one.url}"))
+    page.goto(address)
+    picture = demo_catalogue.picture(demo_catalogue.products[3])
+    page.wait_for_selector(".example img")
+    drop_picture(page, picture)
+    first = page.query_selector(CARD)
+    assert first is not None
+    assert first.get_attribute("data-verdict") == "exact"
+    assert first.query_selector("img").evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 0
+    wait_until_kept(page, len(list((served / "data").glob("*.vsr"))))
+    page.context.set_offline(True)
+    page.goto("about:blank")
+    page.goto(address)
+    page.wait_for_selector(".example img")
+    drop_picture(page, picture)
+    outside = [one for one in asked if not one.startswith((f"GET {address}/", f"GET blob:{address}/", "GET data:"))]
+    assert outside == []
