@@ -10,8 +10,10 @@ import {
   type Options,
   readLink,
 } from "./address/link";
+import { DeviceTrouble } from "./device/device";
+import { described, isOn, lookAt, meetModel, permit, regionsIn, staysHere } from "./device/switch";
 import { Failure, type Trouble } from "./endpoint/api";
-import type { Box, Picture as ComparedPicture, Item, SearchAnswer, SearchRequest } from "./endpoint/contract";
+import type { Box, Picture as ComparedPicture, Item, Region, SearchAnswer, SearchRequest } from "./endpoint/contract";
 import { countFilters } from "./filters";
 import { boxesOf } from "./picture/mask";
 import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture, toBase64 } from "./picture/picture";
@@ -141,6 +143,12 @@ export function changeEdit(change: Partial<Edit>): void {
 
 export const retry = (): Promise<void> => run("replace");
 
+/** Has the server look at the picture that is on the page. */
+export function sendPicture(): Promise<void> {
+  if (state.query.value) permit(state.query.value.picture);
+  return retry();
+}
+
 /** Back to the empty page. */
 export function startOver(): void {
   stepped = false;
@@ -194,11 +202,19 @@ export async function connect(): Promise<void> {
   }
   // Without these the page lacks filters and examples, and works.
   const ignore = () => undefined;
+  void meet().catch(ignore);
   void api.facets({}).then((found) => (state.facets.value = found), ignore);
   void api.examples(EXAMPLES).then(
     ({ items }) => (state.examples.value = items),
     () => (state.examples.value = []),
   );
+}
+
+/** Learns what the index is searched with, and whether this device may look with it. */
+async function meet(): Promise<void> {
+  const found = await state.api.value.model();
+  const { models } = state.config.value;
+  await meetModel(found && { ...found, ...(models && { models }) });
 }
 
 /** What the index holds and how the server does, as of now. */
@@ -299,11 +315,20 @@ async function run(how: "push" | "replace"): Promise<void> {
   }
 }
 
-/** The server remembers for some minutes what it saw in a picture, so another filter or a page does not send it again. */
+/**
+ * The server remembers for some minutes what it saw in a picture, or what this device told of it, so another filter or a
+ * page does not send it again.
+ */
 async function ask(query: Query, request: SearchRequest, picture: Blob | null, signal: AbortSignal) {
-  const shown = JSON.stringify([request.box, request.exclude]);
+  // Whoever wanted pictures to stay here before is not to have one sent while the page still learns of the model.
+  if (isOn.value && described.value === undefined && query.picture.file) await meet();
+  const isHere = staysHere(query.picture);
+  const shown = JSON.stringify([request.box, request.exclude, isHere]);
+  // What this device looks at is what is left of the picture.
+  const { box, exclude, ...rest } = request;
+  const asked = isHere ? rest : request;
   if (seen && seen.picture === query.picture && seen.shown === shown) {
-    const again = { ...request, handle: seen.handle };
+    const again = { ...asked, handle: seen.handle };
     delete again.url;
     try {
       return await state.api.value.search(again, null, signal);
@@ -311,7 +336,17 @@ async function ask(query: Query, request: SearchRequest, picture: Blob | null, s
       if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
     }
   }
-  const answer = await state.api.value.search({ ...request, remember: true }, picture, signal);
+  const send = async () =>
+    isHere
+      ? { ...asked, remember: true, seen: await lookAt(query.picture, box ?? null, exclude ?? []) }
+      : { ...asked, remember: true };
+  const search = async () => state.api.value.search(await send(), isHere ? null : picture, signal);
+  const answer = await search().catch(async (error) => {
+    if (!(isHere && error instanceof Failure && error.problem.type === OTHER_MODEL)) throw error;
+    await meet();
+    if (!staysHere(query.picture)) throw error;
+    return search();
+  });
   const { handle } = answer.query;
   // Of a picture and examples together it is no name of the picture.
   const isSent = (query.kind === "upload" || query.kind === "url") && !request.examples;
@@ -335,16 +370,20 @@ async function lookForParts(answer: SearchAnswer): Promise<void> {
   const { level } = bandOf(answer, "picture");
   if (answer.safety?.unsafe || level === 0 || level === 3) return;
   try {
-    const whole: Box = [0, 0, 1, 1];
-    const asked = { ...(await pictureNow()), box: whole, regions: true, k: 1 };
-    const { outcomes } = await state.api.value.searches([asked]);
+    const regions = await (staysHere(query.picture) ? regionsIn(query.picture) : askForParts());
     const now = state.query.value;
     if (now?.picture !== query.picture || (now.kind !== "upload" && now.kind !== "url")) return;
-    state.query.value = { ...now, regions: outcomes[0]?.answer?.regions ?? [] };
+    state.query.value = { ...now, regions };
     amend(state.query.value);
   } catch {
     // A courtesy: a box can still be drawn by hand.
   }
+}
+
+async function askForParts(): Promise<readonly Region[]> {
+  const whole: Box = [0, 0, 1, 1];
+  const { outcomes } = await state.api.value.searches([{ ...(await pictureNow()), box: whole, regions: true, k: 1 }]);
+  return outcomes[0]?.answer?.regions ?? [];
 }
 
 function showAnswer(answer: SearchAnswer): void {
@@ -442,6 +481,7 @@ const pictureOfItem = (item: Item): Picture => ({
 
 function problemOf(error: unknown): Trouble {
   if (error instanceof Failure) return error.problem;
+  if (error instanceof DeviceTrouble) return troubleOfDevice(error);
   return {
     type: "about:blank",
     title: t("problem.bug"),
@@ -453,6 +493,23 @@ function problemOf(error: unknown): Trouble {
   };
 }
 
+/** What the device could not do, and that the server may. */
+function troubleOfDevice({ reason, size }: DeviceTrouble): Trouble {
+  const [width, height] = size ?? [0, 0];
+  return {
+    type: reason === "little" ? "urn:visor:too_little" : DEVICE_FAILED,
+    title: t(`device.${reason}`),
+    status: 0,
+    detail: "",
+    found: size ? t("device.little.found", { width, height }) : t(`device.${reason}.found` as "device.unable.found"),
+    remedy: t(reason === "little" ? "device.little.remedy" : "device.send.remedy"),
+    isOurs: true,
+  };
+}
+
+/** What the server may do in the device's place. */
+export const DEVICE_FAILED = "urn:visor:device_failed";
+const OTHER_MODEL = "urn:visor:other_model";
 const UNKNOWN_HANDLE = "urn:visor:unknown_handle";
 
 const otherModel = (): Trouble => ({

@@ -38,8 +38,12 @@ class Model:
 
     def __init__(self, fingerprint: str, side: int) -> None:
         self.fingerprint, self.side, self.dimension = fingerprint, side, 3 * side * side
-        self.description = SimpleNamespace(input_side=128, name=fingerprint, summary="", licences=(), reads_words=False)
+        about = {"name": fingerprint, "summary": "", "licences": (), "reads_words": False, "parts": ()}
+        self.description = SimpleNamespace(input_side=128, **about)
         self.label_words: list[dict[str, float]] = []
+
+    def check_files(self) -> None:
+        """There are none."""
 
     def embed(self, images: list[Image.Image]) -> Any:
         rows = [np.asarray(image.resize((self.side, self.side)), np.float32).ravel() + 1 for image in images]
@@ -257,6 +261,18 @@ def test_a_reindex_that_is_stopped_goes_on_where_it_was(old: App, new: App, monk
     assert (state.current, state.previous) == (NEW.fingerprint, OLD.fingerprint)
     models = {document.data["model"] for document in new.stores.documents.query("items")}
     assert models == {NEW.fingerprint}
+
+
+def test_what_the_old_model_took_for_done_is_published_anew(old: App, new: App) -> None:
+    new.reindex()
+    work(new, batches=1)
+    work(old)
+    new.merge()
+    report = new.reindex()
+    assert ITEMS < report.published < 2 * ITEMS, "those that are left"
+    work(new)
+    new.merge()
+    assert new.reindex().switched
 
 
 def test_many_items_of_one_second_are_all_published(old: App, new: App, monkeypatch: pytest.MonkeyPatch) -> None:

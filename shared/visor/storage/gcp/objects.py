@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import uuid
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import count
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from google.api_core.exceptions import PreconditionFailed, RequestRangeNotSatisfiable
 from google.cloud import storage
@@ -18,6 +20,7 @@ from visor.storage.objects import ObjectInfo, check_name
 
 _TICKET = "visor-put"
 """Metadata key under which each put leaves a number of its own."""
+ANEW, FOR_EVER = "no-cache", "public, max-age=31536000, immutable"
 REPLACED_READS = 5
 """Reads of an object that is replaced while it is read, before the last one."""
 
@@ -31,6 +34,7 @@ class CloudObjects:
         project: For quota and billing; the environment's own if empty.
         deadline_s: How long failed requests are tried again. An answer that stalls for a third of it has failed.
         client: A client to use instead of an own one.
+        is_public: Browsers read the objects: they get a type, and are kept for ever but for the `.json` ones.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class CloudObjects:
         project: str = "",
         deadline_s: float = 30.0,
         client: storage.Client | None = None,
+        is_public: bool = False,
     ) -> None:
         with map_errors(f"Cloud Storage bucket {bucket}"):
             self._client = client or storage.Client(project=project or None)
@@ -49,7 +54,7 @@ class CloudObjects:
             # missing, for traces that nobody takes here. Each time is a Class B operation.
             self._client._bucket_metadata_cache = None
         self._bucket = self._client.bucket(bucket)
-        self._prefix = prefix
+        self._prefix, self._is_public = prefix, is_public
         self._deadline_s = deadline_s
         self._stall_s = deadline_s / 3
 
@@ -68,40 +73,31 @@ class CloudObjects:
             self.stat(name)
             return memoryview(b"")
         whole = start == 0 and end is None
-        blob = self._blob(name)
-        with map_errors(f"Object {name}"):
-            try:
-                return memoryview(
-                    blob.download_as_bytes(
-                        start=None if whole else start,
-                        end=None if end is None else end - 1,
-                        raw_download=True,
-                        checksum="crc32c" if whole else None,
-                        timeout=self._stall_s,
-                        retry=retrying(self._deadline_s),
-                    )
-                )
-            except RequestRangeNotSatisfiable:
-                return memoryview(b"")
+        return self._reading(
+            name,
+            start=None if whole else start,
+            end=None if end is None else end - 1,
+            checksum="crc32c" if whole else None,
+        )[0]
 
     def get_with_info(self, name: str) -> tuple[memoryview, ObjectInfo]:
-        for _ in range(REPLACED_READS):
+        data, generation = self._reading(name, checksum="crc32c")
+        return data, ObjectInfo(name=name, size_bytes=len(data), generation=generation)
+
+    def _reading(self, name: str, **how: Any) -> tuple[memoryview, int]:
+        """What is read, and its generation, which comes with the bytes as a header of the one answer."""
+        for number in count():
             blob = self._blob(name)
             try:
-                return self._get_with_info(blob, name)
-            except NotFound:
+                with map_errors(f"Object {name}"):
+                    data = _downloaded(blob, timeout=self._stall_s, retry=retrying(self._deadline_s), **how)
+                return memoryview(data), int(blob.generation or 0)
+            except NotFound as exc:
                 # A transfer that broke is taken up at the generation that it began with, which may be replaced by now.
-                if blob.generation is None:
+                answer = getattr(exc.__cause__, "response", None)
+                if number == REPLACED_READS or "generation=" not in getattr(answer, "url", ""):
                     raise
-        return self._get_with_info(self._blob(name), name)
-
-    def _get_with_info(self, blob: storage.Blob, name: str) -> tuple[memoryview, ObjectInfo]:
-        with map_errors(f"Object {name}"):
-            data = blob.download_as_bytes(
-                raw_download=True, checksum="crc32c", timeout=self._stall_s, retry=retrying(self._deadline_s)
-            )
-            # The generation comes with the bytes, as a header of the one answer.
-            return memoryview(data), ObjectInfo(name=name, size_bytes=len(data), generation=int(blob.generation))
+        raise AssertionError("unreachable")
 
     def stat(self, name: str) -> ObjectInfo:
         blob = self._blob(name)
@@ -141,6 +137,10 @@ class CloudObjects:
 
     def _upload(self, name: str, file: IO[bytes], size_bytes: int, if_generation: int | None) -> ObjectInfo:
         blob = self._blob(name)
+        content_type = "application/octet-stream"
+        if self._is_public:
+            content_type = mimetypes.guess_type(name)[0] or content_type
+            blob.cache_control = ANEW if name.endswith(".json") else FOR_EVER
         ticket = uuid.uuid4().hex
         blob.metadata = {_TICKET: ticket}
         failures: list[Exception] = []
@@ -149,7 +149,7 @@ class CloudObjects:
                 blob.upload_from_file(
                     file,
                     size=size_bytes,
-                    content_type="application/octet-stream",
+                    content_type=content_type,
                     if_generation_match=if_generation,
                     checksum="crc32c",
                     timeout=self._stall_s,
@@ -176,3 +176,11 @@ class CloudObjects:
             valid="An answer, which says who won",
             remedy="Read it again; it may have been built upon what this put wrote",
         )
+
+
+def _downloaded(blob: storage.Blob, **how: Any) -> bytes:
+    try:
+        data: bytes = blob.download_as_bytes(raw_download=True, **how)
+    except RequestRangeNotSatisfiable:
+        return b""
+    return data
