@@ -295,6 +295,7 @@ def test_a_second_photo_of_ones_own_is_like_or_unlike(
 
     def add(how: str) -> dict[str, Any]:
         """Add the second picture from the menu, by keyboard; what was asked for then."""
+        open_filters(page)
         page.get_by_role("button", name="Add a picture").press("Enter")
         with page.expect_file_chooser() as chooser:
             page.get_by_role("button", name=how).locator("visible=true").press("Enter")
@@ -330,7 +331,7 @@ def test_a_second_photo_of_ones_own_is_like_or_unlike(
 def test_a_picture_that_the_server_forgot_is_asked_for_by_its_vector(new_page: Any, picture: Path) -> None:
     page = new_page(expect_failures=True)
     ask(page, "animal")
-    page.get_by_test_id("added").set_input_files(picture)
+    page.get_by_test_id("added").first.set_input_files(picture)
     page.locator(".chip", has_text=picture.name).wait_for()
     settled(page)
 
@@ -355,7 +356,7 @@ def test_a_picture_with_nothing_in_it_is_not_added(new_page: Any, picture: Path,
     Image.new("RGB", (300, 300), "white").save(tmp_path / "blank.png")
     page = new_page()
     drop_picture(page, picture)
-    page.get_by_test_id("added").set_input_files(tmp_path / "blank.png")
+    page.get_by_test_id("added").first.set_input_files(tmp_path / "blank.png")
     page.get_by_text("This picture cannot be added").wait_for()
     settled(page)
     assert page.locator(".chip").count() == 0

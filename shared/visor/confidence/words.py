@@ -13,7 +13,8 @@ from visor.index.words.query import Met
 
 ALL, MISSING, TOLD, GUESSED = 3.75, 5.75, 12.0, 2.0
 """Log-odds of an item whose name is all that was asked for; and what they lose where a word is missing, where one is
-only told of the item, divided by how many words were asked for, and where all are guessed."""
+only told of the item, divided by how many words were asked for, and where all are guessed. Where one word names it, the
+others may be told: `green apple`. Where two do, they are part of a name that goes on otherwise: `green bell pepper`."""
 PART = 0.2
 """Share of what was asked for that counts like a whole word."""
 CHOSEN, AS_MUCH = 2.3, 0.77
@@ -29,7 +30,9 @@ def words_confidence(met: Met, pictured: Array | float | None = None, as_much: i
         as_much: How many items say as much.
     """
     missing, told = (np.minimum(1.0, share / PART) for share in (1.0 - met.said, met.said - met.named))
-    said = sigmoid(ALL - MISSING * missing - TOLD * told / max(met.words, 1) - GUESSED * met.guessed) * (met.said > 0)
+    said = sigmoid(
+        ALL - MISSING * missing - TOLD * told * (met.names != 1) / max(met.words, 1) - GUESSED * met.guessed
+    ) * (met.said > 0)
     if pictured is None:
         return said
     picture = np.clip(pictured, 1e-6, 1 - 1e-6)

@@ -9,6 +9,7 @@ import { fieldName, valueName } from "../../words/filters";
 import { formatShare } from "../../words/format";
 import { t } from "../../words/messages";
 import { Icon } from "../elements/icons";
+import { AddPicture } from "./AddPicture";
 import { Choice, Unknown } from "./Choice";
 import { Order } from "./Order";
 import { AttributeRange, Dates, Price } from "./Ranges";
@@ -51,6 +52,7 @@ export function Filters() {
       <div class="filter-body">
         <div class="where-narrow">
           <Order />
+          <AddPicture />
         </div>
         {count > 0 && (
           <p class="filter-state">

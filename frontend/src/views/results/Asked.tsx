@@ -1,15 +1,13 @@
-import { useRef } from "preact/hooks";
-import { EXAMPLES_MAX, idOf, LIKE, UNLIKE } from "../../address/link";
+import { idOf, UNLIKE } from "../../address/link";
 import { partsOf } from "../../filters";
-import { addPicture, changeOptions, dropPicture } from "../../search";
+import { changeOptions, dropPicture } from "../../search";
 import { added, options, query, seen } from "../../state";
 import { partName } from "../../words/filters";
 import { formatShare } from "../../words/format";
 import { t } from "../../words/messages";
-import { ACCEPT } from "../ask/Ask";
 import { Icon } from "../elements/icons";
-import { Menu, MenuButton } from "../elements/Menu";
 import { Thumb } from "../elements/Thumb";
+import { AddPicture } from "../query/AddPicture";
 import { Order } from "../query/Order";
 
 interface Chip {
@@ -44,34 +42,9 @@ export function Asked() {
           ))}
         </ul>
       )}
-      {options.value.examples.length < EXAMPLES_MAX && <AddPicture />}
+      <AddPicture />
       <Order />
     </div>
-  );
-}
-
-/** A further picture of one's own, to find what is like it as well, or not like it. */
-function AddPicture() {
-  const input = useRef<HTMLInputElement>(null);
-  const weight = useRef(LIKE);
-  const pick = (wanted: number) => {
-    weight.current = wanted;
-    input.current?.click();
-  };
-  const take = ({ currentTarget }: { currentTarget: HTMLInputElement }) => {
-    const [picked] = currentTarget.files ?? [];
-    if (picked) void addPicture(picked, weight.current);
-    // So that picking the same file again is a change.
-    currentTarget.value = "";
-  };
-  return (
-    <>
-      <input ref={input} type="file" accept={ACCEPT} hidden data-testid="added" onChange={take} />
-      <Menu label={t("ask.add")} title={t("ask.add")} icon="picture" isNamed>
-        <MenuButton icon="plus" text={t("card.like")} onClick={() => pick(LIKE)} />
-        <MenuButton icon="minus" text={t("card.unlike")} onClick={() => pick(UNLIKE)} />
-      </Menu>
-    </>
   );
 }
 

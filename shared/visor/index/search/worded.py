@@ -12,7 +12,7 @@ from visor.index.format.container import Array
 from visor.index.format.segment import Segment
 from visor.index.search.snapshot import LiveBlock, Snapshot
 from visor.index.words.query import Met, TextQuery
-from visor.index.words.text_index import Part, TextIndex, Texts, Words, texts_of
+from visor.index.words.text_index import Part, Score, TextIndex, Texts, Words, texts_of
 
 TEXT_WEIGHT, TEXT_WEIGHT_ACROSS = 0.4, 1.5
 """Similarity that saying all that was asked for is worth, in cosines and across the gap (docs/decisions/words.md)."""
@@ -86,14 +86,17 @@ class Said:
     def met(self, words: Words, query: TextQuery) -> list[Met]:
         """What each of `rows` says of the query, by block."""
         shares = []
-        for score in ("said", "named", "own"):
+        scores: tuple[Score, ...] = ("said", "named", "names", "own")
+        for score in scores:
             found, of_blocks = words.find(query, None, score), []
             for number, rows in enumerate(self.rows):
                 mine = found.owners == number
                 of_blocks.append(share := np.zeros(len(rows), np.float32))
                 share[np.searchsorted(rows, found.rows[mine])] = found.scores[mine]
             shares.append(of_blocks)
-        return [Met(said, named, said - own, query.count) for said, named, own in zip(*shares, strict=True)]
+        return [
+            Met(said, named, names, said - own, query.count) for said, named, names, own in zip(*shares, strict=True)
+        ]
 
     def of_rows(self, values: Sequence[Array], number: int, rows: Array) -> Array:
         """(len(rows),) float32 of rows of one block, 0 where nothing is said. values: `scores` or `added`."""

@@ -70,12 +70,13 @@ class Met:
     """What of a text that was asked for an item says, or each of (r,) items, as shares of its words from 0 to 1, each
     counted by its rarity.
 
-    said: anywhere. named: outside of `TOLD`. guessed: said only if a word was not typed to its end, or with a letter
-    wrong. words: how many were asked for.
+    said: anywhere. named: outside of `TOLD`; names: by how many words. guessed: said only if a word was not typed to
+    its end, or with a letter wrong. words: how many were asked for.
     """
 
     said: Array | float
     named: Array | float
+    names: Array | int
     guessed: Array | float
     words: int
 
@@ -116,7 +117,8 @@ class TextQuery:
                     spans.append((word.start, word.end))
             if spans:
                 shown.append(_cut(name, text, _joined(spans)))
-        return tuple(shown), Met(self._share(met), self._share(named), self._share(met - sure), self.count)
+        names = sum(not self.words[number].is_extra for number in named)
+        return tuple(shown), Met(self._share(met), self._share(named), names, self._share(met - sure), self.count)
 
     def _share(self, numbers: Collection[int]) -> float:
         words = (self.words[number] for number in numbers)

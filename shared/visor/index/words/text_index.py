@@ -48,9 +48,10 @@ COMPLETION_FROM = 3
 REST = 0.1
 """Share of BM25 that a word's other forms and fields are worth beside the best."""
 HEAP_BYTES = 30_000_000
-Score = Literal["bm25", "shares", "said", "named", "own"]
+Score = Literal["bm25", "shares", "said", "named", "names", "own"]
 """What rows are scored by: BM25; the share of the words that are said, by their rarity and where, however often, and in
-how long a text; or how large that share is at all, outside of `TOLD`, and as they were typed (`query.Met`)."""
+how long a text; or how large that share is at all, outside of `TOLD`, by how many words there, and of words as they
+were typed (`query.Met`)."""
 Texts = Mapping[str, Sequence[str]]
 """Texts by the field of `FIELDS` that they belong in."""
 
@@ -211,7 +212,7 @@ class Words:
                 continue
             found, given = part.index.search(Query.boolean_query(asked), limit)
             is_cut |= len(found) == limit
-            given = given if score == "bm25" else (given / (query.weight or 1)).astype(np.float32)
+            given = given if score in ("bm25", "names") else (given / (query.weight or 1)).astype(np.float32)
             keep = np.ones(len(found), bool) if part.hidden is None else ~part.hidden[found]
             owners.append(part.owners[found[keep]])
             rows.append(part.rows[found[keep]])
@@ -273,11 +274,12 @@ class Words:
 
     def _query(self, part: Part, word: QueryWord, score: Score) -> Query | None:
         """What a part is asked for a word; None where it holds nothing of it, or it does not count."""
-        ways, searcher, is_met = [], part.index.searcher, score in ("said", "named", "own")
+        ways, searcher, is_met = [], part.index.searcher, score not in ("bm25", "shares")
         if is_met and word.is_extra:
             return None
+        whole, is_named = 1.0 if score == "names" else word.weight, score in ("named", "names")
         for (name, term), worth in word.ways.items():
-            if (score == "named" and name in TOLD) or (score == "own" and term not in word.own):
+            if (is_named and name in TOLD) or (score == "own" and term not in word.own):
                 continue
             if count := searcher.doc_freq(name, term):
                 query = Query.term_query(_schema(), name, term, "freq")
@@ -286,10 +288,10 @@ class Words:
                     weight = worth * word.weight / self._rarity(count, searcher.num_docs)
                     ways.append(Query.boost_query(query, weight))
                 else:
-                    ways.append(Query.const_score_query(query, word.weight * (1 if is_met else worth)))
+                    ways.append(Query.const_score_query(query, whole * (1 if is_met else worth)))
         for name, worth in FIELDS.items() if word.typos and score != "own" else ():
-            if score != "named" or name not in TOLD:
-                weight = word.weight * (1 if is_met else worth * TYPO_WEIGHT)
+            if not is_named or name not in TOLD:
+                weight = whole * (1 if is_met else worth * TYPO_WEIGHT)
                 ways.append(Query.const_score_query(_typo(name, word.typos, word.is_prefix), weight))
         return Query.disjunction_max_query(ways, REST if score == "bm25" else 0.0) if ways else None
 
