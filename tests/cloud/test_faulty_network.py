@@ -134,6 +134,19 @@ def test_a_swap_whose_answer_was_lost_may_have_lost(objects: ObjectStore, proxy:
         objects.put("manifest", b"2", if_generation=first.generation)
 
 
+def test_what_is_replaced_while_it_is_read_is_read_anew(objects: ObjectStore, proxy: FaultyProxy) -> None:
+    objects.put("manifest", b"1" * 1000)
+    replaced = []
+    proxy.between = lambda: replaced.append(objects.put("manifest", b"2" * 1000))
+    for read in (objects.get_with_info, lambda name: (objects.get(name), replaced[-1])):
+        proxy.plan = ["half answer"]
+        data, info = read("manifest")
+        assert (bytes(data), info) == (b"2" * 1000, replaced[-1])
+    assert len(replaced) == 2
+    with pytest.raises(NotFound):
+        objects.get_with_info("missing")
+
+
 def test_swaps_over_a_bad_network_lose_and_repeat_nothing(objects: ObjectStore, proxy: FaultyProxy) -> None:
     objects.put("list", b"")
 

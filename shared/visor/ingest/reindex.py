@@ -94,6 +94,9 @@ class Reindex:
             previous = state.building if state.current == self.model else state.previous
             state = CurrentModel(current=state.current, building=self.model, until=until, previous=previous)
             revision = self._save(state, revision)
+        elif state.cursor and not self.queue.waiting():
+            # Whoever embedded with another model meanwhile took what was published for done: what is left is anew.
+            state = msgspec.structs.replace(state, cursor="")
         if confirm_loss and not state.loses:
             state = msgspec.structs.replace(state, loses=True)
             revision = self._save(state, revision)

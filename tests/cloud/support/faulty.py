@@ -6,7 +6,7 @@ import http.client
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Literal
@@ -31,6 +31,8 @@ class FaultyProxy:
         self.upstream = urlsplit(upstream).netloc
         self.plan: list[Fault] = []
         self.always: Fault | None = None
+        self.between: Callable[[], object] = lambda: None
+        """What happens while half an answer is under way."""
         self.requests: list[str] = []
         self.lock = threading.Lock()
 
@@ -99,6 +101,7 @@ class FaultyProxy:
             request.end_headers()
             if fault == "half answer":
                 request.wfile.write(content[: len(content) // 2])
+                self.between()
                 _hang_up(request)
                 return
             request.wfile.write(content)

@@ -1,9 +1,9 @@
 """Runs `visor` commands that the parent names, each in a process of its own, and kills them (SIGKILL) when it says.
 
-A line of JSON on standard input is one run: `command` (the words after `visor`, or those of `OWN`), `model` (`old` or
-`new`), `day` (by which links' clock is ahead) and `after_s` (seconds until the kill, or null). A line of JSON on
-standard output answers it: `status` as `waitpid` gives it, and `seconds`. This process has one thread, so that it may
-fork.
+A line of JSON on standard input is one run: `command` (the words after `visor`, or those of `OWN`), `model` (`old`,
+`new`, or `served`: the index's own), `day` (by which links' clock is ahead) and `after_s` (seconds until the kill, or
+null). A line of JSON on standard output answers it: `status` as `waitpid` gives it, and `seconds`. This process has one
+thread, so that it may fork.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import time
 from pathlib import Path
 
 from tests.unit.ingest.test_pipeline_embed import drawing
-from tests.unit.ingest.test_pipeline_reindex import NEW, OLD
+from tests.unit.ingest.test_pipeline_reindex import NEW, OLD, Model
 
 from visor.app import App
 from visor.check import check  # noqa: F401  (imported once, before the forks, like those below)
 from visor.cli import crawl, doctor, index, search  # noqa: F401
 from visor.cli.main import main
+from visor.index.format.current_model import read_current
 from visor.index.merge import merge  # noqa: F401
 from visor.ingest import embed, reindex, worker  # noqa: F401
 from visor.ingest.schedule import live_failures
@@ -32,6 +33,7 @@ from visor.schema.search import FeedbackRequest, SearchRequest
 from visor.search.service import SearchService  # noqa: F401
 from visor.settings import Settings
 from visor.sources.config import PUSHED
+from visor.storage import open_stores
 
 DAY_S = 86_400
 
@@ -72,8 +74,14 @@ def verify(expected: str) -> None:
 OWN = {"push": push, "say": feedback, "verify": verify}
 
 
+def served() -> Model:
+    with open_stores(Settings.read()) as stores:
+        current, _ = read_current(stores.documents)
+    return NEW if current is not None and current.current == NEW.fingerprint else OLD
+
+
 def run(command: list[str], model: str, day: float) -> None:
-    App.embedder = OLD if model == "old" else NEW  # type: ignore[assignment]
+    App.embedder = served() if model == "served" else OLD if model == "old" else NEW  # type: ignore[assignment]
     App.fingerprint = App.embedder.fingerprint  # type: ignore[assignment,method-assign]
     links = LinkCheck.__init__.__kwdefaults__
     links |= {"clock": lambda: time.time() + day * DAY_S, "sleep": lambda seconds: None}

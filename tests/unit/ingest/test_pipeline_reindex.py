@@ -259,6 +259,18 @@ def test_a_reindex_that_is_stopped_goes_on_where_it_was(old: App, new: App, monk
     assert models == {NEW.fingerprint}
 
 
+def test_what_the_old_model_took_for_done_is_published_anew(old: App, new: App) -> None:
+    new.reindex()
+    work(new, batches=1)
+    work(old)
+    new.merge()
+    report = new.reindex()
+    assert ITEMS < report.published < 2 * ITEMS, "those that are left"
+    work(new)
+    new.merge()
+    assert new.reindex().switched
+
+
 def test_many_items_of_one_second_are_all_published(old: App, new: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reindex, "PAGE", 4)
     for document in old.stores.documents.query("items"):

@@ -6,8 +6,9 @@ import os
 import uuid
 from collections.abc import Iterator
 from io import BytesIO
+from itertools import count
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from google.api_core.exceptions import PreconditionFailed, RequestRangeNotSatisfiable
 from google.cloud import storage
@@ -68,40 +69,31 @@ class CloudObjects:
             self.stat(name)
             return memoryview(b"")
         whole = start == 0 and end is None
-        blob = self._blob(name)
-        with map_errors(f"Object {name}"):
-            try:
-                return memoryview(
-                    blob.download_as_bytes(
-                        start=None if whole else start,
-                        end=None if end is None else end - 1,
-                        raw_download=True,
-                        checksum="crc32c" if whole else None,
-                        timeout=self._stall_s,
-                        retry=retrying(self._deadline_s),
-                    )
-                )
-            except RequestRangeNotSatisfiable:
-                return memoryview(b"")
+        return self._reading(
+            name,
+            start=None if whole else start,
+            end=None if end is None else end - 1,
+            checksum="crc32c" if whole else None,
+        )[0]
 
     def get_with_info(self, name: str) -> tuple[memoryview, ObjectInfo]:
-        for _ in range(REPLACED_READS):
+        data, generation = self._reading(name, checksum="crc32c")
+        return data, ObjectInfo(name=name, size_bytes=len(data), generation=generation)
+
+    def _reading(self, name: str, **how: Any) -> tuple[memoryview, int]:
+        """What is read, and its generation, which comes with the bytes as a header of the one answer."""
+        for number in count():
             blob = self._blob(name)
             try:
-                return self._get_with_info(blob, name)
-            except NotFound:
+                with map_errors(f"Object {name}"):
+                    data = _downloaded(blob, timeout=self._stall_s, retry=retrying(self._deadline_s), **how)
+                return memoryview(data), int(blob.generation or 0)
+            except NotFound as exc:
                 # A transfer that broke is taken up at the generation that it began with, which may be replaced by now.
-                if blob.generation is None:
+                answer = getattr(exc.__cause__, "response", None)
+                if number == REPLACED_READS or "generation=" not in getattr(answer, "url", ""):
                     raise
-        return self._get_with_info(self._blob(name), name)
-
-    def _get_with_info(self, blob: storage.Blob, name: str) -> tuple[memoryview, ObjectInfo]:
-        with map_errors(f"Object {name}"):
-            data = blob.download_as_bytes(
-                raw_download=True, checksum="crc32c", timeout=self._stall_s, retry=retrying(self._deadline_s)
-            )
-            # The generation comes with the bytes, as a header of the one answer.
-            return memoryview(data), ObjectInfo(name=name, size_bytes=len(data), generation=int(blob.generation))
+        raise AssertionError("unreachable")
 
     def stat(self, name: str) -> ObjectInfo:
         blob = self._blob(name)
@@ -176,3 +168,11 @@ class CloudObjects:
             valid="An answer, which says who won",
             remedy="Read it again; it may have been built upon what this put wrote",
         )
+
+
+def _downloaded(blob: storage.Blob, **how: Any) -> bytes:
+    try:
+        data: bytes = blob.download_as_bytes(raw_download=True, **how)
+    except RequestRangeNotSatisfiable:
+        return b""
+    return data
