@@ -24,6 +24,7 @@ BENCHES = {
     "soak": "An hour of `visor serve` under mixed load, beside crawls, merges and a reindex: errors and memory.",
     "search": "Latency, recall, memory and size of one index.",
     "serve": "Searches a second of a server, and how long each takes, with more and more clients.",
+    "worded": "How sure answers to words are, alone and beside photos, and how often they are right.",
     "words": "Latency, memory and size of finding by words, beside SQLite's FTS5.",
 }
 """Name of each sub-command and its line of help; `visor_bench.NAME` holds `NAME_command`, dashes as underscores."""

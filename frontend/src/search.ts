@@ -3,9 +3,12 @@ import { amend, leave, linkOf, recall, remember, step } from "./address/history"
 import {
   asksWithoutPicture,
   DEFAULT_OPTIONS,
-  type ItemExample,
+  EXAMPLES_MAX,
+  type Example,
+  idOf,
   K_DEFAULT,
   K_MAX,
+  LIKE,
   type LinkState,
   type Options,
   readLink,
@@ -13,7 +16,15 @@ import {
 import { DeviceTrouble } from "./device/device";
 import { described, isAlone, isOn, lookAt, meetModel, permit, regionsIn, staysHere } from "./device/switch";
 import { Failure, type Trouble } from "./endpoint/api";
-import type { Box, Picture as ComparedPicture, Item, Region, SearchAnswer, SearchRequest } from "./endpoint/contract";
+import type {
+  Box,
+  Picture as ComparedPicture,
+  Item,
+  Region,
+  Example as RequestExample,
+  SearchAnswer,
+  SearchRequest,
+} from "./endpoint/contract";
 import { countFilters } from "./filters";
 import { boxesOf } from "./picture/mask";
 import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture, toBase64 } from "./picture/picture";
@@ -77,11 +88,40 @@ export const browse = (collection: string): Promise<void> =>
 
 /** Asks for what is like an item as well, or not like it; once more takes it back. */
 export async function toggleExample(item: Item, weight: number): Promise<void> {
-  const { examples } = state.options.value;
-  const others = examples.filter((one) => one.item !== item.id);
-  const isSet = examples.some((one) => one.item === item.id && one.weight === weight);
+  const isSet = state.options.value.examples.some((one) => idOf(one) === item.id && one.weight === weight);
   know([item]);
-  await changeOptions({ examples: isSet ? others : [...others, { item: item.id, weight }].slice(-8) });
+  await changeOptions({ examples: withExample({ item: item.id, weight }, !isSet) });
+}
+
+/** Asks for what is like a picture of the visitor's own as well, or not like it. */
+export async function addPicture(file: File, weight: number): Promise<void> {
+  stop();
+  const controller = new AbortController();
+  running = controller;
+  state.phase.value = "preparing";
+  try {
+    const picture = await preparePicture(file, file.name);
+    // The server is asked what it sees in it first: a link and the searches after this one then name it by that.
+    const isHere = await isLookedAtHere(picture);
+    const asked = { k: 1, remember: true, ...(isHere && { seen: await lookAt(picture, null, []) }) };
+    const seen = await state.api.value.search(asked, isHere ? null : picture.blob, controller.signal);
+    if (running !== controller) return;
+    const { vector, handle = null } = seen.query;
+    if (!vector || seen.safety?.unsafe) {
+      state.toast.value = { text: t(seen.safety?.unsafe ? "unsafe.title" : "ask.add.failed") };
+      state.phase.value = state.answer.value ? "done" : "idle";
+      return;
+    }
+    state.added.value = new Map(state.added.value).set(vector, { picture, handle });
+    await changeOptions({ examples: withExample({ vector, weight }, true) });
+  } catch (error) {
+    if (running === controller) fail(problemOf(error));
+  }
+}
+
+function withExample(example: Example, isWanted: boolean): Example[] {
+  const others = state.options.value.examples.filter((one) => idOf(one) !== idOf(example));
+  return isWanted ? [...others, example].slice(-EXAMPLES_MAX) : others;
 }
 
 /** Searches anew with other filters, words, examples or order, another way, or for more. */
@@ -183,7 +223,8 @@ export async function follow(): Promise<void> {
     reset(linkedQuery(link));
     state.options.value = options;
   });
-  if (query && "vector" in query && known && model && model !== known.model.fingerprint) return fail(otherModel());
+  const hasVector = [query, ...options.examples].some((one) => one && "vector" in one);
+  if (hasVector && known && model && model !== known.model.fingerprint) return fail(otherModel());
   const named = query && "item" in query ? showItem(query.item) : null;
   await Promise.all([run("replace"), named, ...options.examples.map(nameExample)]);
   const now = state.answer.value?.index.generation;
@@ -246,13 +287,14 @@ export async function begin(): Promise<void> {
 /** The request for what is on the page, without its picture's bytes. */
 export function requestNow(): { request: SearchRequest; picture: Blob | null } {
   const query = state.query.value;
-  const { filters, mode, metric, k, text, examples, sort, group } = state.options.value;
+  const { filters, mode, metric, k, text, examples, sort, variety, group } = state.options.value;
   const request: SearchRequest = { k, mode, ...(countFilters(filters) > 0 && { filters, facets: true }) };
   // A metric compares vectors; words have none.
   if (metric && !text) request.metric = metric;
   if (text) request.text = text;
   if (examples.length > 0) request.examples = [...examples];
   if (sort !== "likeness") request.sort = sort;
+  if (variety > 0 && sort === "likeness") request.variety = variety;
   if (!group) request.group = false;
   if (query?.kind === "url") request.url = query.url;
   if (query?.kind === "item") request.item = query.id;
@@ -326,26 +368,27 @@ async function run(how: "push" | "replace"): Promise<void> {
  * page does not send it again.
  */
 async function ask(query: Query, request: SearchRequest, picture: Blob | null, signal: AbortSignal) {
-  // Whoever wanted pictures to stay here before is not to have one sent while the page still learns of the model.
-  if ((isOn.value || isAlone.value) && described.value === undefined && query.picture.file) await meet();
-  const isHere = staysHere(query.picture);
+  const isHere = await isLookedAtHere(query.picture);
   const shown = JSON.stringify([request.box, request.exclude, isHere]);
   // What this device looks at is what is left of the picture.
   const { box, exclude, ...rest } = request;
   const asked = isHere ? rest : request;
-  if (seen && seen.picture === query.picture && seen.shown === shown) {
-    const again = { ...asked, handle: seen.handle };
-    delete again.url;
-    try {
-      return await state.api.value.search(again, null, signal);
-    } catch (error) {
-      if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
-    }
-  }
-  const send = async () =>
+  const again = seen && seen.picture === query.picture && seen.shown === shown ? { handle: seen.handle } : null;
+  const examples = request.examples?.map(byHandle);
+  const send = async (): Promise<SearchRequest> =>
     isHere
       ? { ...asked, remember: true, seen: await lookAt(query.picture, box ?? null, exclude ?? []) }
       : { ...asked, remember: true };
+  if (again || examples?.some((one) => one.handle)) {
+    const known = { ...(again ? { ...asked, ...again } : await send()), ...(examples && { examples }) };
+    if (again) delete known.url;
+    try {
+      return await state.api.value.search(known, again || isHere ? null : picture, signal);
+    } catch (error) {
+      if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
+      state.added.value = new Map([...state.added.value].map(([vector, one]) => [vector, { ...one, handle: null }]));
+    }
+  }
   const search = async () => state.api.value.search(await send(), isHere ? null : picture, signal);
   const answer = await search().catch(async (error) => {
     if (!(isHere && error instanceof Failure && error.problem.type === OTHER_MODEL)) throw error;
@@ -358,6 +401,18 @@ async function ask(query: Query, request: SearchRequest, picture: Blob | null, s
   const isSent = (query.kind === "upload" || query.kind === "url") && !request.examples;
   seen = handle && isSent ? { picture: query.picture, shown, handle } : null;
   return answer;
+}
+
+/** Whoever wanted pictures to stay here before is not to have one sent while the page still learns of the model. */
+async function isLookedAtHere(picture: Picture): Promise<boolean> {
+  if ((isOn.value || isAlone.value) && described.value === undefined && picture.file) await meet();
+  return staysHere(picture);
+}
+
+/** Of a picture that the server remembers it knows more than its vector. */
+function byHandle(example: RequestExample): RequestExample {
+  const handle = example.vector ? state.added.value.get(example.vector)?.handle : null;
+  return handle ? { handle, weight: example.weight ?? LIKE } : example;
 }
 
 function keepVector(request: SearchRequest, { query: { vector } }: SearchAnswer): void {
@@ -452,9 +507,10 @@ async function showItem(id: string): Promise<void> {
   }
 }
 
-async function nameExample({ item }: ItemExample): Promise<void> {
+async function nameExample(example: Example): Promise<void> {
+  if (!("item" in example)) return;
   try {
-    know([(await state.api.value.item(item)).item]);
+    know([(await state.api.value.item(example.item)).item]);
   } catch {
     // As above.
   }

@@ -101,6 +101,9 @@ export const askedAs = computed((): Asked => {
   return text ? "words" : examples.length > 0 ? "examples" : "browse";
 });
 
+/** Pictures of the visitor's own that were added, by their vectors; handle: how the server names one for some minutes. */
+export const added = signal<ReadonlyMap<string, { picture: Picture; handle: string | null }>>(new Map());
+
 /** Items that the page has seen, by their ids: examples are named by an id alone. */
 export const seen = signal<ReadonlyMap<string, Item>>(new Map());
 

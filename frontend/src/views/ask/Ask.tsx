@@ -7,7 +7,7 @@ import { Icon } from "../elements/icons";
 import { CameraDialog, hasLiveCamera, opensCameraFromFile } from "./Camera";
 import { useSuggestions } from "./suggestions";
 
-const ACCEPT = "image/*,.heic,.heif,.avif";
+export const ACCEPT = "image/*,.heic,.heif,.avif";
 const TEXT_MAX = 400;
 
 /** The one field to ask with: words, the address of a picture, or a picture itself; large on the start page. */
