@@ -61,12 +61,16 @@ function Fetching({ received: bytes }: { received: number }) {
 
 /** What leaves this device of a picture, and what it takes that it does not. */
 function whatIsSent(): string {
-  if (isAlone.value) return isAble() && described.value !== null ? t("start.local") : t("device.cannot");
+  const size = formatAmount("model_bytes", toFetch.value);
+  const offer = toFetch.value > 0 ? t("device.offer", { size }) : "";
+  if (isAlone.value) {
+    if (!isAble() || described.value === null) return t("device.cannot");
+    return [t("start.local"), offer].join(" ").trim();
+  }
   if (isOn.value) return [t("device.on"), isKept.value ? "" : t("device.unkept")].join(" ").trim();
   if (failure.value) return t("device.off", { why: t(`device.${failure.value}.found` as "device.unable.found") });
   const sent = t("start.private");
   if (described.value && !isAble()) return `${sent} ${t("device.cannot")}`;
   if (!canSwitch.value) return sent;
-  const size = formatAmount("model_bytes", toFetch.value);
-  return `${sent} ${toFetch.value > 0 ? t("device.offer", { size }) : t("device.ready")}`;
+  return `${sent} ${offer || t("device.ready")}`;
 }
