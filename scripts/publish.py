@@ -1,6 +1,6 @@
 """Put the built page into the site bucket: the endpoint into its config.json, right types, right cache headers.
 
-    python scripts/publish.py frontend/dist gs://BUCKET --endpoint URL [--config JSON] [--dry-run]
+    python scripts/publish.py frontend/dist gs://BUCKET --endpoint URL [--config JSON] [--model DIR] [--dry-run]
     python scripts/publish.py frontend/dist run://PROJECT/REGION/SERVICE --endpoint URL
 
 Files with a hash in their name are kept by browsers for ever; index.html and config.json are asked for anew, so that a
@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from visor.models.store import model_directory, read_manifest
+from visor.settings import Settings
+
 HASHED = re.compile(r"-[A-Za-z0-9_-]{8,}\.\w+$")
 FOR_EVER = "public, max-age=31536000, immutable"
 A_DAY = "public, max-age=86400"
@@ -36,6 +39,7 @@ TYPES = {
     ".png": "image/png",
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
+    ".wasm": "application/wasm",
     ".webmanifest": "application/manifest+json",
     ".webp": "image/webp",
     ".woff2": "font/woff2",
@@ -71,12 +75,21 @@ def uploads(dist: Path, bucket: str) -> Iterator[list[str]]:
         yield ["gcloud", "storage", "cp", f"--content-type={type_}", f"--cache-control={cache}", *paths, target]
 
 
+def model_uploads(model: Path, bucket: str) -> Iterator[list[str]]:
+    """One `gcloud` call for each network, under the name by which a published index asks for it."""
+    for file in read_manifest(model).files:
+        if file.file.endswith(".tflite"):
+            how = ["--content-type=application/octet-stream", f"--cache-control={FOR_EVER}", "--no-clobber"]
+            yield ["gcloud", "storage", "cp", *how, str(model / file.file), f"{bucket}/data/{file.sha256}.tflite"]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dist", type=Path)
     parser.add_argument("bucket", help="gs://NAME, or run://PROJECT/REGION/SERVICE")
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--config", type=json.loads, default={}, help="title, tagline, language and notes, as JSON")
+    parser.add_argument("--model", type=Path, help="model of a published index (default: that of VISOR_MODEL)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     args = parser.parse_args()
     if not (args.dist / "index.html").is_file():
@@ -87,7 +100,11 @@ def main() -> None:
         commands = [["gcloud", "run", "services", "update", name, "--no-invoker-iam-check", *where]]
     elif args.bucket.startswith("gs://"):
         write_config(args.dist, args.endpoint, args.config)
-        commands = list(uploads(args.dist, args.bucket.rstrip("/")))
+        bucket = args.bucket.rstrip("/")
+        commands = list(uploads(args.dist, bucket))
+        if "export" in args.config:
+            settings = Settings.read()
+            commands[:0] = model_uploads(args.model or model_directory(settings, settings.model), bucket)
     else:
         sys.exit(f"{args.bucket!r} is neither a bucket (gs://NAME) nor a service (run://PROJECT/REGION/SERVICE)")
     for command in commands:

@@ -15,6 +15,7 @@ locals {
     feedback       = ["given_at"]
     feedback_inbox = ["given_at"]
     index          = []
+    sites          = []
     sources        = []
     visitors       = ["added_at"]
   }

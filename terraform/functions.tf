@@ -37,7 +37,7 @@ locals {
       concurrency = 1
       timeout     = 1800
       ingress     = local.internal
-      environment = local.every_setting
+      environment = merge(local.every_setting, var.publish ? { VISOR_SITE = google_storage_bucket.bucket["site"].name } : {})
     }
     search = {
       account     = "search"

@@ -62,6 +62,14 @@ resource "google_storage_bucket_iam_member" "role" {
   member = google_service_account.account[each.key].member
 }
 
+resource "google_storage_bucket_iam_member" "publish" {
+  count = var.publish ? 1 : 0
+
+  bucket = google_storage_bucket.bucket["site"].name
+  role   = "roles/storage.objectUser"
+  member = google_service_account.account["compact"].member
+}
+
 resource "google_pubsub_topic_iam_member" "crawl" {
   project = var.project
   topic   = google_pubsub_topic.topic["batches"].name

@@ -12,6 +12,8 @@ locals {
       title    = var.page.title
       tagline  = var.page.tagline
       language = var.page.language
+      export   = var.publish ? "./data/" : null
+      models   = var.page.models
       notes    = concat(var.page.notes, try(length(local.sources), 1) == 0 ? [{ text = local.no_source, href = null }] : [])
     } : key => value if value != null
   })

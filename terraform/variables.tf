@@ -322,6 +322,18 @@ variable "public" {
   }
 }
 
+variable "publish" {
+  type        = bool
+  default     = false
+  description = "Whether merges also publish the index to the site's bucket, where the page searches it by itself, without the function. `visor cost --publish true` says what that takes."
+  nullable    = false
+
+  validation {
+    condition     = !var.publish || var.public == "bucket"
+    error_message = "Publishing takes the site's bucket: public = \"bucket\"."
+  }
+}
+
 variable "permissions_wait_s" {
   type        = number
   default     = 120
@@ -381,12 +393,18 @@ variable "page" {
     tagline  = optional(string)
     language = optional(string)
     notes    = optional(list(object({ text = string, href = optional(string) })), [])
+    models   = optional(string)
   })
   default     = {}
-  description = "What the page says of itself: title, tagline, language (en, de, fr, es, or a region's such as de-CH; otherwise the visitor's), and notes, each with a text and perhaps an href."
+  description = "What the page says of itself: title, tagline, language (en, de, fr, es, or a region's such as de-CH; otherwise the visitor's), and notes, each with a text and perhaps an href; and models, the address of a folder that serves the model's files to visitors' devices in place of the search function."
 
   validation {
     condition     = var.page.language == null || can(regex("^[a-z]{2,3}(-[A-Za-z0-9]+)*$", var.page.language))
     error_message = "A language reads like en or pt-BR."
+  }
+
+  validation {
+    condition     = var.page.models == null || can(regex("^https://.+/$", var.page.models))
+    error_message = "The address of a folder begins with https:// and ends with a slash."
   }
 }

@@ -96,9 +96,12 @@ class MadeUpModel:
 
     fingerprint: str = "made-up"
     dimension: int = DIMENSION
-    description: Any = field(default_factory=lambda: SimpleNamespace(input_side=32))
+    description: Any = field(default_factory=lambda: SimpleNamespace(input_side=32, parts=()))
     random: np.random.Generator = field(default_factory=lambda: np.random.default_rng(3))
     label_words: tuple[dict[str, float], ...] = ()
+
+    def check_files(self) -> None:
+        """There are none."""
 
     def embed(self, images: list[Image.Image]) -> Any:
         vectors = self.random.standard_normal((len(images), DIMENSION)).astype(np.float32)

@@ -2,6 +2,8 @@
 export interface Config {
   /** Address of the search function, or "" where it serves this page itself. */
   endpoint: string;
+  /** Address of a folder with the model's files, where they are not to come from the endpoint. */
+  models?: string;
   title: string;
   /** One sentence under the headline. */
   tagline?: string;
@@ -35,8 +37,14 @@ export function readConfig(found: unknown): Config {
     notes: Array.isArray(given["notes"]) ? given["notes"].flatMap(readNote) : [],
   };
   const tagline = text("tagline");
+  const models = text("models").replace(/\/*$/, "/");
   const language = /^[a-z]{2,3}(-[A-Za-z0-9]+)*$/.test(text("language")) ? text("language") : "";
-  return { ...config, ...(tagline ? { tagline } : {}), ...(language ? { language } : {}) };
+  return {
+    ...config,
+    ...(models === "/" ? {} : { models: new URL(models, document.baseURI).href }),
+    ...(tagline ? { tagline } : {}),
+    ...(language ? { language } : {}),
+  };
 }
 
 function readNote(found: unknown): Note[] {

@@ -176,6 +176,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/model": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What a device needs to look at pictures itself */
+        get: operations["model"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/model/{sha256}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** One of the model's files, or a range of it */
+        get: operations["model_file"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/v1/stats": {
         parameters: {
             query?: never;
@@ -216,7 +250,7 @@ export interface components {
     schemas: {
         /**
          * SearchRequest
-         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which
+         * @description The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle`, `seen` says which
          *         picture to search for; `text`, `examples` and `filters` go with it or stand alone. Something must be given.
          *
          *         The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
@@ -233,8 +267,12 @@ export interface components {
             item?: string | null;
             /** @default null */
             handle?: string | null;
+            /** @default null */
+            seen?: components["schemas"]["Seen"] | null;
             /** @default false */
             remember?: boolean;
+            /** @default true */
+            link?: boolean;
             /** @default null */
             box?: [
                 number,
@@ -295,6 +333,8 @@ export interface components {
             item: string;
         } | {
             handle: string;
+        } | {
+            seen: Record<string, never>;
         } | ({
             text: string;
         } | {
@@ -302,6 +342,33 @@ export interface components {
         } | {
             filters: unknown;
         }));
+        /**
+         * Seen
+         * @description A picture that the sender's own device looked at, with the model that `GET /v1/model` describes. The picture
+         *         itself is not sent; a box or excluded parts were applied before.
+         */
+        Seen: {
+            model: string;
+            vector: string;
+            /** @default null */
+            closer?: string | null;
+            hash: string;
+            /** @default [] */
+            labels?: components["schemas"]["SeenLabel"][];
+            /** @default null */
+            safety?: {
+                [key: string]: number;
+            } | null;
+            /** @default null */
+            blank?: string | null;
+            width: number;
+            height: number;
+        };
+        /** SeenLabel */
+        SeenLabel: {
+            name: string;
+            probability: number;
+        };
         /**
          * Filters
          * @description What a match must be. Within one list any value will do; the lists must all hold.
@@ -358,7 +425,7 @@ export interface components {
         };
         /**
          * Example
-         * @description One picture among several. Exactly one of `image`, `url`, `vector`, `item`, `handle` says which.
+         * @description One picture among several. Exactly one of `image`, `url`, `vector`, `item`, `handle`, `seen` says which.
          */
         Example: {
             /** @default null */
@@ -371,6 +438,8 @@ export interface components {
             item?: string | null;
             /** @default null */
             handle?: string | null;
+            /** @default null */
+            seen?: components["schemas"]["Seen"] | null;
             /** @default null */
             box?: [
                 number,
@@ -390,6 +459,8 @@ export interface components {
             item: string;
         } | {
             handle: string;
+        } | {
+            seen: Record<string, never>;
         });
         /**
          * SearchAnswer
@@ -551,6 +622,8 @@ export interface components {
         QueryAnswer: {
             /** @default null */
             vector?: string | null;
+            /** @default false */
+            is_across?: boolean;
             /** @default null */
             item?: string | null;
             /** @default null */
@@ -669,6 +742,116 @@ export interface components {
             height: number;
             /** @default [] */
             labels?: components["schemas"]["Label"][];
+        };
+        /**
+         * DeviceModel
+         * @description The answer of `GET /v1/model`: what makes the index's vectors, and whether a device may look with it.
+         */
+        DeviceModel: {
+            fingerprint: string;
+            allowed: boolean;
+            /** @default  */
+            reason?: string;
+            description: components["schemas"]["DeviceDescription"];
+            /** @default [] */
+            label_names?: string[];
+            /** @default [] */
+            files?: components["schemas"]["DeviceFile"][];
+            /** @default 0 */
+            size_bytes?: number;
+            licences: string;
+            /** @default 0.875 */
+            centre_share?: number;
+            /**
+             * @default [
+             *       0.6,
+             *       0.4
+             *     ]
+             */
+            closer_views?: number[];
+            /** @default false */
+            closer?: boolean;
+        };
+        /**
+         * DeviceDescription
+         * @description How the parts make a vector of `dimension` numbers, in this order.
+         */
+        DeviceDescription: {
+            name: string;
+            dimension: number;
+            parts: components["schemas"]["DevicePart"][];
+        };
+        /**
+         * DevicePart
+         * @description One network's share in the vector; a share of 0 is asked for its head only.
+         */
+        DevicePart: {
+            network: components["schemas"]["DeviceNetwork"];
+            weight: number;
+        };
+        /**
+         * DeviceNetwork
+         * @description One network: what goes in, and what its outputs are.
+         */
+        DeviceNetwork: {
+            name: string;
+            preprocessing: components["schemas"]["Preprocessing"];
+            taps: components["schemas"]["Tap"][];
+            power: number;
+            signed: boolean;
+            head: ("labels" | "safety") | null;
+            logits: boolean;
+        };
+        /**
+         * Preprocessing
+         * @description How a picture becomes the network's input: RGB resized to a square, then `(pixel / 255 - mean) / deviation`.
+         */
+        Preprocessing: {
+            size: number;
+            /** @enum {unknown} */
+            resample: "bicubic" | "bilinear";
+            mean: [
+                number,
+                number,
+                number
+            ];
+            deviation: [
+                number,
+                number,
+                number
+            ];
+            /**
+             * @default [
+             *       "whole"
+             *     ]
+             */
+            views?: (("centre" | "whole") | number)[];
+            /**
+             * @default rgb
+             * @enum {unknown}
+             */
+            order?: "bgr" | "rgb";
+        };
+        /**
+         * Tap
+         * @description One layer whose feature map, averaged over its places, is taken into the vector.
+         */
+        Tap: {
+            layer: string;
+            channels: number;
+            edge: number;
+        };
+        /**
+         * DeviceFile
+         * @description One network's file.
+         */
+        DeviceFile: {
+            network: string;
+            url: string;
+            size_bytes: number;
+            sha256: string;
+            /** @default [] */
+            outputs?: number[];
         };
         /**
          * StatsAnswer
@@ -835,7 +1018,7 @@ export interface components {
         /**
          * ExplainRequest
          * @description The JSON body of `POST /v1/explain`: a search, and one of its matches. Of the search, what says which picture was
-         *         searched for counts: `image`, `url` or `item`, `box` and `exclude`.
+         *         searched for counts: `image`, `url`, `item` or `seen`, `box` and `exclude`.
          */
         ExplainRequest: {
             /** @default null */
@@ -848,8 +1031,12 @@ export interface components {
             item?: string | null;
             /** @default null */
             handle?: string | null;
+            /** @default null */
+            seen?: components["schemas"]["Seen"] | null;
             /** @default false */
             remember?: boolean;
+            /** @default true */
+            link?: boolean;
             /** @default null */
             box?: [
                 number,
@@ -905,13 +1092,17 @@ export interface components {
         /**
          * ExplainAnswer
          * @description Where in two pictures their likeness sits (`POST /v1/explain`). `query` and `item` are the same as grey PNG in
-         *         base64, bright where it is hot.
+         *         base64, bright where it is hot. Of a picture that was `seen` elsewhere there are `shares` in place of `query`.
          */
         ExplainAnswer: {
-            query: string;
+            /** @default null */
+            query?: string | null;
             item: string;
-            query_grid: components["schemas"]["HeatMap"];
+            /** @default null */
+            query_grid?: components["schemas"]["HeatMap"] | null;
             item_grid: components["schemas"]["HeatMap"];
+            /** @default null */
+            shares?: string | null;
         };
         /**
          * HeatMap
@@ -1042,7 +1233,7 @@ export interface operations {
                 "multipart/form-data": {
                     /** Format: binary */
                     image: string;
-                    /** @description A SearchRequest without image, url, vector, item, handle */
+                    /** @description A SearchRequest without image, url, vector, item, handle, seen */
                     request?: Record<string, never>;
                 };
             };
@@ -1075,7 +1266,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1189,7 +1380,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1285,7 +1476,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1388,7 +1579,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1430,7 +1621,7 @@ export interface operations {
                 "multipart/form-data": {
                     /** Format: binary */
                     image: string;
-                    /** @description A ExplainRequest without image, url, vector, item, handle */
+                    /** @description A ExplainRequest without image, url, vector, item, handle, seen */
                     request?: Record<string, never>;
                 };
             };
@@ -1463,7 +1654,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1577,7 +1768,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1680,7 +1871,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1738,7 +1929,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1808,7 +1999,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1884,7 +2075,7 @@ export interface operations {
                     "application/json": components["schemas"]["ItemAnswer"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -1951,7 +2142,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2009,7 +2200,112 @@ export interface operations {
                     "image/jpeg": string;
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No such item */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The quota is reached; `Retry-After` says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A store did not answer; try again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    model: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The answer */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeviceModel"];
+                };
+            };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The quota is reached; `Retry-After` says when to come back */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A store did not answer; try again */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    model_file: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                sha256: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A file that never changes */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2065,7 +2361,7 @@ export interface operations {
                     "application/json": components["schemas"]["StatsAnswer"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;
@@ -2112,7 +2408,7 @@ export interface operations {
                     "application/json": components["schemas"]["HealthAnswer"];
                 };
             };
-            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours */
+            /** @description On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give the model out */
             403: {
                 headers: {
                     [name: string]: unknown;

@@ -13,11 +13,14 @@ import {
   type Options,
   readLink,
 } from "./address/link";
+import { DeviceTrouble } from "./device/device";
+import { described, isOn, lookAt, meetModel, permit, regionsIn, staysHere } from "./device/switch";
 import { Failure, type Trouble } from "./endpoint/api";
 import type {
   Box,
   Picture as ComparedPicture,
   Item,
+  Region,
   Example as RequestExample,
   SearchAnswer,
   SearchRequest,
@@ -98,12 +101,14 @@ export async function addPicture(file: File, weight: number): Promise<void> {
   state.phase.value = "preparing";
   try {
     const picture = await preparePicture(file, file.name);
-    // The server is asked what it sees in it first: a link and the searches after this one then name it by that.
-    const seen = await state.api.value.search({ k: 1, remember: true }, picture.blob, controller.signal);
+    // What is seen in it is asked for first: a link and the searches after this one then name it by that.
+    const kept = seen;
+    const found = await ask({ kind: "upload", picture }, { k: 1 }, picture.blob, controller.signal);
+    seen = kept;
     if (running !== controller) return;
-    const { vector, handle = null } = seen.query;
-    if (!vector || seen.safety?.unsafe) {
-      state.toast.value = { text: t(seen.safety?.unsafe ? "unsafe.title" : "ask.add.failed") };
+    const { vector, handle = null } = found.query;
+    if (!vector || found.safety?.unsafe) {
+      state.toast.value = { text: t(found.safety?.unsafe ? "unsafe.title" : "ask.add.failed") };
       state.phase.value = state.answer.value ? "done" : "idle";
       return;
     }
@@ -178,6 +183,12 @@ export function changeEdit(change: Partial<Edit>): void {
 
 export const retry = (): Promise<void> => run("replace");
 
+/** Has the server look at the picture that is on the page. */
+export function sendPicture(): Promise<void> {
+  if (state.query.value) permit(state.query.value.picture);
+  return retry();
+}
+
 /** Back to the empty page. */
 export function startOver(): void {
   stepped = false;
@@ -232,11 +243,19 @@ export async function connect(): Promise<void> {
   }
   // Without these the page lacks filters and examples, and works.
   const ignore = () => undefined;
+  void meet().catch(ignore);
   void api.facets({}).then((found) => (state.facets.value = found), ignore);
   void api.examples(EXAMPLES).then(
     ({ items }) => (state.examples.value = items),
     () => (state.examples.value = []),
   );
+}
+
+/** Learns what the index is searched with, and whether this device may look with it. */
+async function meet(): Promise<void> {
+  const found = await state.api.value.model();
+  const { models } = state.config.value;
+  await meetModel(found && { ...found, ...(models && { models }) });
 }
 
 /** What the index holds and how the server does, as of now. */
@@ -338,22 +357,43 @@ async function run(how: "push" | "replace"): Promise<void> {
   }
 }
 
-/** The server remembers for some minutes what it saw in a picture, so another filter or a page does not send it again. */
+/**
+ * The server remembers for some minutes what it saw in a picture, or what this device told of it, so another filter or a
+ * page does not send it again.
+ */
 async function ask(query: Query, request: SearchRequest, picture: Blob | null, signal: AbortSignal) {
-  const shown = JSON.stringify([request.box, request.exclude]);
-  const again = seen && seen.picture === query.picture && seen.shown === shown ? { handle: seen.handle } : null;
+  // Whoever wanted pictures to stay here before is not to have one sent while the page still learns of the model.
+  if (isOn.value && described.value === undefined && query.picture.file) await meet();
+  const isHere = staysHere(query.picture);
+  const shown = JSON.stringify([request.box, request.exclude, isHere]);
+  // What this device looks at is what is left of the picture.
+  const { box, exclude, ...rest } = request;
+  const asked = isHere ? rest : request;
+  const send = async (more: SearchRequest) => {
+    const looked = isHere ? { seen: await lookAt(query.picture, box ?? null, exclude ?? []) } : {};
+    return state.api.value.search({ ...asked, ...looked, remember: true, ...more }, isHere ? null : picture, signal);
+  };
+  const sendAnew = (more: SearchRequest = {}) =>
+    send(more).catch(async (error) => {
+      if (!(isHere && error instanceof Failure && error.problem.type === OTHER_MODEL)) throw error;
+      await meet();
+      if (!staysHere(query.picture)) throw error;
+      return send(more);
+    });
   const examples = request.examples?.map(byHandle);
-  if (again || examples?.some((one) => one.handle)) {
-    const known: SearchRequest = { ...request, ...(examples && { examples }), ...(again ?? { remember: true }) };
-    if (again) delete known.url;
-    try {
-      return await state.api.value.search(known, again ? null : picture, signal);
-    } catch (error) {
-      if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
-      state.added.value = new Map([...state.added.value].map(([vector, one]) => [vector, { ...one, handle: null }]));
+  const known: SearchRequest = examples ? { examples } : {};
+  try {
+    if (seen && seen.picture === query.picture && seen.shown === shown) {
+      const again = { ...asked, ...known, handle: seen.handle };
+      delete again.url;
+      return await state.api.value.search(again, null, signal);
     }
+    if (examples?.some((one) => one.handle)) return await sendAnew(known);
+  } catch (error) {
+    if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
+    state.added.value = new Map([...state.added.value].map(([vector, one]) => [vector, { ...one, handle: null }]));
   }
-  const answer = await state.api.value.search({ ...request, remember: true }, picture, signal);
+  const answer = await sendAnew();
   const { handle } = answer.query;
   // Of a picture and examples together it is no name of the picture.
   const isSent = (query.kind === "upload" || query.kind === "url") && !request.examples;
@@ -383,16 +423,20 @@ async function lookForParts(answer: SearchAnswer): Promise<void> {
   const { level } = bandOf(answer, "picture");
   if (answer.safety?.unsafe || level === 0 || level === 3) return;
   try {
-    const whole: Box = [0, 0, 1, 1];
-    const asked = { ...(await pictureNow()), box: whole, regions: true, k: 1 };
-    const { outcomes } = await state.api.value.searches([asked]);
+    const regions = await (staysHere(query.picture) ? regionsIn(query.picture) : askForParts());
     const now = state.query.value;
     if (now?.picture !== query.picture || (now.kind !== "upload" && now.kind !== "url")) return;
-    state.query.value = { ...now, regions: outcomes[0]?.answer?.regions ?? [] };
+    state.query.value = { ...now, regions };
     amend(state.query.value);
   } catch {
     // A courtesy: a box can still be drawn by hand.
   }
+}
+
+async function askForParts(): Promise<readonly Region[]> {
+  const whole: Box = [0, 0, 1, 1];
+  const { outcomes } = await state.api.value.searches([{ ...(await pictureNow()), box: whole, regions: true, k: 1 }]);
+  return outcomes[0]?.answer?.regions ?? [];
 }
 
 function showAnswer(answer: SearchAnswer): void {
@@ -491,6 +535,7 @@ const pictureOfItem = (item: Item): Picture => ({
 
 function problemOf(error: unknown): Trouble {
   if (error instanceof Failure) return error.problem;
+  if (error instanceof DeviceTrouble) return troubleOfDevice(error);
   return {
     type: "about:blank",
     title: t("problem.bug"),
@@ -502,6 +547,23 @@ function problemOf(error: unknown): Trouble {
   };
 }
 
+/** What the device could not do, and that the server may. */
+function troubleOfDevice({ reason, size }: DeviceTrouble): Trouble {
+  const [width, height] = size ?? [0, 0];
+  return {
+    type: reason === "little" ? "urn:visor:too_little" : DEVICE_FAILED,
+    title: t(`device.${reason}`),
+    status: 0,
+    detail: "",
+    found: size ? t("device.little.found", { width, height }) : t(`device.${reason}.found` as "device.unable.found"),
+    remedy: t(reason === "little" ? "device.little.remedy" : "device.send.remedy"),
+    isOurs: true,
+  };
+}
+
+/** What the server may do in the device's place. */
+export const DEVICE_FAILED = "urn:visor:device_failed";
+const OTHER_MODEL = "urn:visor:other_model";
 const UNKNOWN_HANDLE = "urn:visor:unknown_handle";
 
 const otherModel = (): Trouble => ({

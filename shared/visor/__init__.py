@@ -11,8 +11,8 @@ __version__ = "0.1.0"
 _NAMES = {
     "visor.errors": "BadRequest Conflict CorruptObject DeployError DropItem EmbedCrashed FetchFailed FetchRefused "
     "FetchUnavailable Forbidden FormatError HostDead HostPaused ImageError KeyRequired ModelError ModelNotBuilt "
-    "NewerFormat NotConfigured NotFound NothingToCompare QuotaReached RequestError RequestTooLarge "
-    "RequestTooSlow SettingsError SourceError SourceUnavailable StoreError StoreUnavailable "
+    "NewerFormat NotConfigured NotFound NothingToCompare OtherModel QuotaReached RequestError "
+    "RequestTooLarge RequestTooSlow SettingsError SourceError SourceUnavailable StoreError StoreUnavailable "
     "UndecodableImage UndecodableNow UnknownHandle UnknownItem UnsafeImage UnsupportedMediaType VisorError "
     "WeightsUnavailable",
     "visor.library.index": "Index SearchResult",

@@ -21,6 +21,7 @@ from visor.errors import NewerFormat as NewerFormat
 from visor.errors import NotConfigured as NotConfigured
 from visor.errors import NotFound as NotFound
 from visor.errors import NothingToCompare as NothingToCompare
+from visor.errors import OtherModel as OtherModel
 from visor.errors import QuotaReached as QuotaReached
 from visor.errors import RequestError as RequestError
 from visor.errors import RequestTooLarge as RequestTooLarge

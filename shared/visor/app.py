@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,13 @@ from visor.settings import Settings
 
 if TYPE_CHECKING:
     from visor.check.damage import CheckReport
+    from visor.export.export import Exporter, ExportReport
     from visor.free_tier.quota import Meter
     from visor.http.client import Fetcher
     from visor.image_readers.readers import ImageReaders
     from visor.index.merge.merge import MergeReport
     from visor.index.search.searcher import Searcher
+    from visor.index.search.snapshot import Snapshot
     from visor.ingest.bucket_events import BucketEventHandler
     from visor.ingest.crawler import Crawler
     from visor.ingest.embed import BatchEmbedder
@@ -338,8 +340,69 @@ class App:
         trim_inbox(documents)
         self.meter.note_images(report.images)
         self.meter.add("compact_run")
+        if self.settings.site and report.finished:
+            self.publish()
         self.meter.flush()
         return report
+
+    def publish(self) -> ExportReport | None:
+        """Write the index to the site's bucket, if that is due. As `Publisher.publish`."""
+        import time
+
+        from visor.export.publish import Publisher
+        from visor.storage import open_site
+
+        site = self._opened.enter_context(closing(open_site(self.settings)))
+        publisher = Publisher(
+            site=site,
+            documents=self.stores.documents,
+            meter=self.meter,
+            exporter=lambda snapshot, items: self._exporter(snapshot, items, page=None),
+            model=self.fingerprint,
+            now=time.time(),
+        )
+        return publisher.publish(self._indexed())
+
+    def exporter(self, config: Mapping[str, Any], *, originals: bool = False) -> Exporter:
+        """What writes the index, as it is now, as files for a page without a server. Arguments as those of `Exporter`.
+
+        Raises:
+            ModelNotBuilt, SettingsError: The model, or the page, is not there.
+        """
+        from visor.export.export import page_folder
+        from visor.search.item_cache import ItemCache
+        from visor.web.site import PAGE
+
+        page, items = page_folder(PAGE), ItemCache(self.stores.documents)
+        return self._exporter(
+            self._indexed(), items.get, page=page, config=config, read_image=self.read_image, originals=originals
+        )
+
+    def _exporter(
+        self, snapshot: Snapshot, items: Callable[[Sequence[str]], Mapping[str, IndexedItem]], **options: Any
+    ) -> Exporter:
+        from visor.export.export import Exporter
+        from visor.models.store import model_directory
+        from visor.search.feedback import all_feedback
+
+        return Exporter(
+            snapshot=snapshot,
+            fingerprint=self.fingerprint,
+            items=items,
+            feedback=all_feedback(self.stores.documents),
+            model=model_directory(self.settings, self.settings.model),
+            label_words=self.label_words,
+            settings=self.settings,
+            **options,
+        )
+
+    def _indexed(self) -> Snapshot:
+        """The index as it is now."""
+        from visor.index.search.reader import IndexReader
+
+        news = IndexReader(self.stores.objects, self.stores.documents, self.fingerprint).poll()
+        assert news is not None  # which the first poll never gives
+        return news.snapshot
 
     def check_model(self) -> None:
         """Refuse to embed on this machine for an index of another model. Raises as `visor.ingest.reindex.check_model`.

@@ -30,6 +30,7 @@
         ├── BadRequest
         ├── UnknownItem
         ├── UnknownHandle             what was seen in that picture is forgotten: send it again
+        ├── OtherModel                a device looked at that picture with another model than the index's
         ├── UnsupportedMediaType
         ├── RequestTooLarge
         ├── RequestTooSlow
@@ -208,6 +209,10 @@ class UnknownItem(RequestError):
 class UnknownHandle(RequestError):
     code = "unknown_handle"
     status = 404
+
+
+class OtherModel(RequestError):
+    code = "other_model"
 
 
 class UnsupportedMediaType(RequestError):

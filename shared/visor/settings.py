@@ -44,6 +44,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     store_deadline_s: float = 30.0
     """How long a store on Google Cloud tries again before it is unavailable; several fit in a function's time."""
 
+    site: str = ""
+    """Google Cloud: bucket of the page, into which merges publish the index (docs/formats.md); empty: none."""
+
     # Models
     model: str = "auto"
     threads: int = 2
@@ -91,6 +94,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     request_timeout_s: float = 20.0
     """How long the body of a request may take to arrive; 20 s of a mobile line are more than a page's picture needs."""
     k_max: int = 200
+    device: bool = True
+    """Let visitors' own devices look at their pictures: give out the model, and answer what they saw (`seen`)."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the endpoint, besides its own page; `*`: all."""
     page_config: str = ""

@@ -31,30 +31,38 @@ if TYPE_CHECKING:
 STARTS = 5
 WRITES = 400
 """Documents in one commit."""
+ASKED = ("picture", "vector")
 PARTS = ("imports", "model", "manifest", "segments", "first_query")
 
 
 @click.command("cold-start")
 @click.option("--images", default=100_000, show_default=True, type=click.IntRange(min=100))
 @click.option("--starts", default=STARTS, show_default=True, type=click.IntRange(min=1))
+@click.option("--ask", type=click.Choice(ASKED), default="picture", show_default=True, help="What is searched for.")
+@click.option("--against", type=click.Path(path_type=Path, exists=True), help="Time another checkout in turn.")
 @as_json
-def cold_start_command(images: int, starts: int, as_json: bool) -> None:
+def cold_start_command(images: int, starts: int, ask: str, against: Path | None, as_json: bool) -> None:
     """Start search processes on an index of made vectors and time each part; prints medians."""
-    document = measure(images, starts, lambda line: click.echo(line, err=True))
+    document = measure(images, starts, lambda line: click.echo(line, err=True), ask=ask, against=against)
     if as_json:
         print_json(document)
         return
     say(f"{images:,} images: first answer after {document['first_answer_s']:.2f} s (median of {starts})")
     for part in PARTS:
         say(f"  {part:12} {document['parts'][part]:6.2f} s")
+    if against is not None:
+        say(f"{against}: {document['against']['first_answer_s']:.2f} s")
 
 
-def measure(images: int, starts: int, progress: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    images: int, starts: int, progress: Callable[[str], None], *, ask: str = "picture", against: Path | None = None
+) -> dict[str, Any]:
     """Build the index on the emulators, then start `starts` processes, one after the other.
 
     Returns:
         `first_answer_s`, the median from process start to the answer; `parts`, the medians of its parts in seconds,
-        which make up the whole but for the interpreter's own start; `starts`, all of them.
+        which make up the whole but for the interpreter's own start; `cpu_s` and `resident_mb`; `starts`, all of
+        them; `against`, the same of another checkout.
     """
     from visor.models.build.builder import ensure_model
     from visor.models.store import model_fingerprint
@@ -67,20 +75,26 @@ def measure(images: int, starts: int, progress: Callable[[str], None]) -> dict[s
         picture = Path(folder) / "query.png"
         _draw(picture)
         environ = {**os.environ, **environ_of(settings)}
-        command = [sys.executable, "-m", "visor_bench.cold_start.process", str(picture)]
-        runs: list[dict[str, float]] = []
+        command = [sys.executable, "-m", "visor_bench.cold_start.process", ask, str(picture)]
+        others = [] if against is None else [{**environ, "PYTHONPATH": str(against.resolve() / "shared")}]
+        runs: list[list[dict[str, float]]] = [[] for _ in (environ, *others)]
         # The first start reads the files of the libraries from the disk; a function's image is read by then.
         for _ in range(starts + 1):
-            done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
-            runs.append(json.loads(done.stdout.splitlines()[-1]))
-            progress(f"first answer after {runs[-1]['first_answer_s']:.2f} s")
-    kept = runs[1:]
+            for own, some in zip(runs, (environ, *others), strict=True):
+                done = subprocess.run(command, env=some, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603
+                own.append(json.loads(done.stdout.splitlines()[-1]))
+                progress(f"first answer after {own[-1]['first_answer_s']:.2f} s")
+    figures = [_medians(own[1:]) for own in runs]
+    load = [round(load, 2) for load in os.getloadavg()]
+    return {"images": images, "ask": ask, **figures[0], "load": load, **({"against": figures[1]} if others else {})}
+
+
+def _medians(starts: list[dict[str, float]]) -> dict[str, Any]:
     return {
-        "images": images,
-        "first_answer_s": statistics.median(run["first_answer_s"] for run in kept),
-        "parts": {part: statistics.median(run[part] for run in kept) for part in PARTS},
-        "starts": kept,
-        "load": [round(load, 2) for load in os.getloadavg()],
+        "first_answer_s": statistics.median(start["first_answer_s"] for start in starts),
+        **{name: statistics.median(start[name] for start in starts) for name in ("cpu_s", "resident_mb")},
+        "parts": {part: statistics.median(start[part] for start in starts) for part in PARTS},
+        "starts": starts,
     }
 
 

@@ -12,9 +12,14 @@ ENTERED = time.time()
 
 
 def main() -> None:
-    """Argument: the picture to search for. Prints one JSON document, times in seconds."""
+    """Arguments: `picture` or `vector`, and the picture to search for. Prints one JSON document, times in seconds."""
+    import base64
     import json
+    import resource
     from pathlib import Path
+    from typing import Any
+
+    import numpy as np
 
     from visor_bench.search.process import process_start
 
@@ -54,15 +59,21 @@ def main() -> None:
     parts["manifest"] = mark()
     app.searcher.refresh()
     parts["segments"] = mark()
-    picture = Path(sys.argv[1]).read_bytes()
-    builder = EnvironBuilder("/v1/search", method="POST", data=picture, content_type="image/png")
+    sent: dict[str, Any]
+    if sys.argv[1] == "vector":
+        numbers = np.full(app.embedder.dimension, app.embedder.dimension**-0.5, "<f2").tobytes()
+        sent = {"json": {"vector": base64.b64encode(numbers).decode()}}
+    else:
+        sent = {"data": Path(sys.argv[2]).read_bytes(), "content_type": "image/png"}
+    builder = EnvironBuilder("/v1/search", method="POST", **sent)
     answer = api(Request(builder.get_environ()))
     parts["first_query"] = mark()
     assert answer.status_code == 200, answer.get_data(as_text=True)
     document = json.loads(answer.get_data())
-    print(
-        json.dumps({"first_answer_s": round(time.time() - started, 4), **parts, "images": document["index"]["images"]})
-    )
+    took, images = round(time.time() - started, 4), document["index"]["images"]
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    used = {"cpu_s": time.process_time(), "resident_mb": pages * resource.getpagesize() / 1e6}
+    print(json.dumps({"first_answer_s": took, **parts, **used, "images": images}))
 
 
 if __name__ == "__main__":

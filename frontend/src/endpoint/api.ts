@@ -3,6 +3,7 @@ import { t } from "../words/messages";
 import type {
   CompareAnswer,
   CompareRequest,
+  DeviceModel,
   FacetsAnswer,
   FeedbackRequest,
   Filters,
@@ -35,8 +36,11 @@ export interface Trouble extends Problem {
 
 /** Where heat-maps of a pair come as PNG images in base64: bright where the likeness sits. */
 export interface Explanation {
-  query: string;
+  /** Not of a picture that a device has looked at: it deals out the shares itself. */
+  query?: string | null;
   item: string;
+  /** Base64 of halves: what each number of the vector has to do with the likeness. */
+  shares?: string | null;
 }
 
 /** The search function behind an address. */
@@ -86,6 +90,17 @@ export class Api {
 
   item(id: string): Promise<ItemAnswer> {
     return this.ask(`/v1/items/${encodeURIComponent(id)}`);
+  }
+
+  /** What a device needs to look at pictures itself; null where the server knows nothing of it. */
+  async model(): Promise<{ model: DeviceModel; base: string } | null> {
+    const path = "/v1/model";
+    try {
+      return { model: await this.ask<DeviceModel>(path), base: new URL(this.endpoint + path, document.baseURI).href };
+    } catch (error) {
+      if (error instanceof Failure && error.problem.status === 404) return null;
+      throw error;
+    }
   }
 
   stats(): Promise<StatsAnswer> {

@@ -25,6 +25,7 @@ import numpy as np
 
 from visor.check.damage import Damage, Kind
 from visor.errors import CorruptObject, NotFound
+from visor.export.publish import Publication
 from visor.image_readers.thumbnails import FOLDER as FRAMES
 from visor.image_readers.thumbnails import ID_LENGTH, THUMBNAIL_SCHEME
 from visor.index.format.current_model import KEY, CurrentModel, write_current
@@ -62,6 +63,7 @@ from visor.schema.collections import (
     METERS,
     REQUESTS,
     RUNS,
+    SITES,
     SOURCES,
     TRIES,
     VISITORS,
@@ -97,6 +99,7 @@ SHAPES: dict[str, Any] = {
     METERS: dict[str, float],
     REQUESTS: dict[str, float],
     RUNS: CrawlRun,
+    SITES: Publication,
     SOURCES: Remembered,
     TRIES: dict[str, int],
     VISITORS: VisitorSum,
@@ -107,6 +110,7 @@ NUMBERS = {
     FEEDBACK: "given_at",
     FEEDBACK_INBOX: "given_at",
     ITEMS: "version",
+    SITES: "published_at",
     TRIES: "tries",
     VISITORS: "added_at",
 }

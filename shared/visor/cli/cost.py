@@ -13,12 +13,22 @@ from visor.deploy.plan import deployed_plan
 from visor.errors import VisorError
 from visor.free_tier.allowances import allowances, counted
 from visor.free_tier.cost_model import ENOUGH, GIB, Line, UsagePlan, first_limit, lines
-from visor.free_tier.growth import cost, first_load_bytes, first_load_days, first_load_days_for, growth_limits, roomy
+from visor.free_tier.growth import (
+    DeviceUse,
+    cost,
+    device_use,
+    first_load_bytes,
+    first_load_days,
+    first_load_days_for,
+    growth_limits,
+    roomy,
+)
 from visor.models.store import model_directory, read_manifest
 from visor.settings import Settings
 
 TERRAFORM = Path("terraform")
-TYPES = {bool: click.BOOL, int: click.IntRange(0), float: click.FloatRange(0)}
+MODELS_FROM = click.Choice(["function", "bucket", "elsewhere"])
+TYPES = {bool: click.BOOL, int: click.IntRange(0), float: click.FloatRange(0), str: MODELS_FROM}
 HELP = {
     "images": "Images in the index.",
     "recrawl_days": "Days between two crawls of everything.",
@@ -29,6 +39,9 @@ HELP = {
     "explained": "Share of the searches after which a match is explained.",
     "visits_a_day": "People a day who open the page for the first time.",
     "returns_a_day": "Visits a day of people who opened the page before.",
+    "device": "Share of the searches whose picture the visitor's own device looks at.",
+    "models_from": "Where a device has the model from, at its first visit.",
+    "publish": "Whether merges publish the index, which the page then searches by itself.",
     "page_from_function": "Whether the search function serves the page (public = function).",
     "sources": "Sources that are crawled.",
     "links_a_day": "Items a day whose image and page are checked.",
@@ -128,6 +141,8 @@ def cost_command(
         load = document["first_load_days"]
     if fits:
         document["fit"] = growth_limits(plan, share=share)
+    if plan.device:
+        document["device"] = device_use(plan, share=share)
     real: dict[tuple[str, str], float] = {}
     if project is not None:
         from visor.deploy.measured import measured
@@ -152,8 +167,31 @@ def cost_command(
     click.echo(f"It sends {sent:.2f} GiB of requests in all, data out of Cloud Run in the month in which it runs.")
     for one in document.get("fit", []):
         click.echo(f"{one.largest:>12,}  {one.what}; the next limit is {one.limit}")
+    if plan.device:
+        _tell_device(document["device"])
     if explain:
         _sources()
+
+
+def _tell_device(use: DeviceUse) -> None:
+    """How many searches fit where devices look, and whether the model itself is the tighter limit."""
+    size = f"{use.model_bytes / 1e6:.1f} MB"
+    click.echo(
+        f"\nWhere devices look, {use.searches_a_day:,} searches a day fit (visits as planned; the next limit is "
+        f"{use.limit}), next to {use.today:,} where the function looks at all pictures."
+    )
+    if not use.allowance:
+        click.echo(f"Each first visit has {size} of model, from elsewhere.")
+        return
+    click.echo(
+        f"Each first visit has {size} of model, from {use.allowance}: {use.downloads_a_month:,} a month fit, "
+        f"{use.planned:,} are planned."
+    )
+    if use.planned > use.downloads_a_month:
+        click.echo(
+            "That is the tighter limit. Whoever comes later sends the picture, as before. The key `models` of the "
+            "page's config.json may name another address that serves the files (docs/http.md)."
+        )
 
 
 def bought(plan: UsagePlan, settings: Settings, budget: float) -> dict[str, Any]:
@@ -171,9 +209,10 @@ def bought(plan: UsagePlan, settings: Settings, budget: float) -> dict[str, Any]
 
 def _check(plan: UsagePlan) -> None:
     periods = (plan.recrawl_days, plan.active_hours, plan.freshness_s)
-    if min(periods) <= 0 or plan.batch_size < 1 or plan.churn > 1:
+    if min(periods) <= 0 or plan.batch_size < 1 or max(plan.churn, plan.device) > 1:
         raise click.UsageError(
-            "--recrawl-days, --batch-size, --active-hours and --freshness-s must be more than 0, and --churn at most 1."
+            "--recrawl-days, --batch-size, --active-hours and --freshness-s must be more than 0, --churn and --device "
+            "at most 1."
         )
 
 

@@ -130,6 +130,7 @@ def _model(settings: Settings) -> str:
     from visor.models.embedder import load_embedder
 
     embedder = load_embedder(settings)
+    embedder.check_files()
     return f"{embedder.description.name}, {embedder.dimension} numbers, fingerprint {embedder.fingerprint[:12]}"
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "dlq": ("crawl", "List and retry batches that could not be processed."),
     "doctor": ("doctor", "Check what is installed, and say how to install what is missing."),
     "eval": ("eval", "Measure how well the images of a labelled folder are found."),
+    "export": ("export", "Write the index as a site that needs no server."),
     "failures": ("index", "List the items that could not be embedded, and try them again."),
     "feedback": ("search", "Show, take in or reject what searchers said."),
     "index": ("index", "Read a folder or source, embed its images and make them searchable."),

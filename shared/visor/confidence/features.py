@@ -89,16 +89,16 @@ class CoverageProjection:
 
     def __init__(self, space: Space) -> None:
         self.space = space
-        self._inverse: Array = np.empty((0, 0), np.float32)
+        self.inverse: Array = np.empty((0, 0), np.float32)
         if isinstance(space, Projection):
-            self._inverse = np.linalg.pinv((space.matrix.T @ space.matrix).astype(np.float64)).astype(np.float32)
+            self.inverse = np.linalg.pinv((space.matrix.T @ space.matrix).astype(np.float64)).astype(np.float32)
 
     def project_one(self, vector: Array, unnormalised: Array) -> Array:
         """One full vector (d,) float32 as (m,), as `project` does; `unnormalised` is its part in the space."""
         if not isinstance(self.space, Projection):
             return vector
         moved = vector - self.space.origin
-        energy, whole = float(dot(self._inverse, unnormalised) @ unnormalised), float(moved @ moved)
+        energy, whole = float(dot(self.inverse, unnormalised) @ unnormalised), float(moved @ moved)
         covered = np.float32(np.sqrt(min(max(energy / max(whole, 1e-12), 0.0), 1.0)))
         placed: Array = unit(unnormalised[None])[0] * covered
         return placed
@@ -109,7 +109,7 @@ class CoverageProjection:
             return self.space.project(vectors)
         moved = np.asarray(vectors, np.float32) - self.space.origin
         inside = moved @ self.space.matrix
-        energy = np.einsum("ij,jk,ik->i", inside, self._inverse, inside, optimize=True)
+        energy = np.einsum("ij,jk,ik->i", inside, self.inverse, inside, optimize=True)
         whole = np.einsum("ij,ij->i", moved, moved)
         covered = np.sqrt(np.clip(energy / np.maximum(whole, 1e-12), 0, 1))
         placed: Array = unit(inside) * covered[:, None].astype(np.float32)

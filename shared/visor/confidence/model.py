@@ -345,12 +345,9 @@ class ConfidenceContext:
             return None
         kept, fitted, sample, middle = self._sample
         if kept is not snapshot or fitted is not calibration:
-            step = max(1, -(-snapshot.images // SAMPLED))
             full = calibration.space is None and isinstance(snapshot.space, Projection)
             parts = []
-            for live in snapshot.blocks:
-                rows = np.arange(step // 2, len(live.block), step)
-                rows = rows if live.alive is None else rows[live.alive[rows]]
+            for live, rows in zip(snapshot.blocks, sampled_rows(snapshot), strict=True):
                 parts.append(self._full_vectors(snapshot, live.block)[rows] if full else live.block.vectors.unit(rows))
             sample = unit(unit(np.concatenate(parts).astype(np.float32)) - mean)
             middle = sample.mean(0)
@@ -366,6 +363,13 @@ class ConfidenceContext:
         live = {id(one.block) for one in snapshot.blocks}
         self._full = {**{i: one for i, one in self._full.items() if i in live}, id(block): (block, vectors)}
         return vectors
+
+
+def sampled_rows(snapshot: Snapshot) -> list[Array]:
+    """For each block the rows (s,) int64 that stand for the whole catalogue, about `SAMPLED` together."""
+    step = max(1, -(-snapshot.images // SAMPLED))
+    found = [np.arange(step // 2, len(live.block), step) for live in snapshot.blocks]
+    return [r if v.alive is None else r[v.alive[r]] for v, r in zip(snapshot.blocks, found, strict=True)]
 
 
 class RowLabels(Sequence[tuple[str, ...]]):

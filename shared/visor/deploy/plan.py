@@ -42,6 +42,7 @@ def deployed_plan(folder: Path) -> UsagePlan:
         cron = values.get(name) or text_of(config.of("variable")[f"var.{name}"].attributes["default"])
         changes[f"{function}_runs_a_day"] = runs_a_day(cron or "0 * * * *")
     changes["page_from_function"] = values.get("public") == "function"
+    changes["publish"] = bool(values.get("publish"))
     changes["switch"] = bool(values.get("billing_account"))
     changes["metrics"] = bool(values.get("metrics"))
     changes["owner_key"] = bool(values.get("owner_key_version"))

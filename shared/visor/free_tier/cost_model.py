@@ -9,6 +9,8 @@ import functools
 import math
 from typing import NamedTuple
 
+import msgspec
+
 from visor.free_tier.allowances import Allowance, Allowances, Counted, allowances, counted, image_sizes
 from visor.schema.items import Record
 
@@ -21,6 +23,10 @@ RESTARTS_A_DAY = 4.0
 """Starts of an instance for other reasons than idleness: Cloud Run moves instances."""
 READINGS_A_VISIT = 3.0
 """What the page asks when it is opened: statistics, facets, examples."""
+PART_ROWS, PAGE_ROWS, PAGES_MAX = 16_384, 256, 512
+"""Of a published index: rows of a part and of a page of items, and its most pages."""
+PUBLISHED_FILE_S = 1_300.0
+"""Time that one file which a publication wrote has to last: 2,000 a month, of 5,000 that are free."""
 ENOUGH = 0.75
 """The share up to which a plan has a quarter to spare."""
 
@@ -43,6 +49,13 @@ class UsagePlan(Record, frozen=True, kw_only=True):
     """People who open the page without it in their browser's cache."""
     returns_a_day: float = 100.0
     """Visits of people who have it there."""
+    device: float = 0.0
+    """Share of the searches whose picture the visitor's own device looks at, for which it has the model."""
+    models_from: str = "function"
+    """Where a device has the model's files from, at its first visit: `function`, `bucket` (the site's) or `elsewhere`,
+    which costs nothing here."""
+    publish: bool = False
+    """Whether merges publish the index to the site's bucket, where the page then searches it by itself."""
     page_from_function: bool = False
     """Whether the search function serves the page (public = "function")."""
     sources: int = 1
@@ -132,6 +145,10 @@ class PlanUsage:
     """A plan's monthly and worst-day amounts, from which the lines are made."""
 
     def __init__(self, plan: UsagePlan, counts: Counted) -> None:
+        searched_there = plan.searches_a_day if plan.publish else 0.0
+        if plan.publish:
+            models_from = "bucket" if plan.models_from == "function" else plan.models_from
+            plan = msgspec.structs.replace(plan, searches_a_day=0.0, device=1.0, models_from=models_from)
         self.plan, self.counts = plan, counts
         crawls = DAYS / plan.recrawl_days
         # Images embedded after one re-crawl, all on one day at worst.
@@ -145,16 +162,28 @@ class PlanUsage:
         looks, starts = looks_a_day(plan), cold_starts_a_day(plan)
         shards = changed / plan.batch_size + plan.sources
         self.starts = (runs + compactions) * DAYS + 2 * crawls
+        seen, mb = searches * plan.device, (plan.model_bytes or image_sizes().model_bytes) / 1e6
+        downloads = 0.0 if plan.models_from == "elsewhere" else visits * plan.device
+        from_bucket = plan.models_from == "bucket"
         served = "served_" if plan.page_from_function else ""
         by = "search" if served else ""
+        published = float(plan.publish)
+        # Nearly every page of items has one that changed.
+        files = min(math.ceil(plan.images / PAGE_ROWS), PAGES_MAX) + 3 * plan.images / PART_ROWS
         self.loads = (
+            Load("publications", "publish", (published * min(crawls * files, DAYS * 86_400 / PUBLISHED_FILE_S),)),
+            Load("items published", "published_item", (published * embeds,), (published * changed,)),
+            Load("visits of the index", "index_visit", (published * (visits + plan.returns_a_day) * DAYS,)),
+            Load("the index for visits", "index_row", (published * visits * DAYS, plan.images)),
+            Load("searches in browsers", "published_search", (searched_there * DAYS,)),
             Load("embed", "embed", (embeds,), (changed,), "embed"),
             Load("crawl", "crawl", (plan.images * crawls,), (plan.images,), "crawl"),
             Load("crawl runs", "crawl_run", (runs * DAYS * plan.sources,), (runs, plan.sources), "crawl"),
             Load("links", "link", (links * DAYS,), (links,), "crawl"),
             Load("merge", "merge", (embeds,), (changed,), "compact"),
             Load("compact runs", "compact_run", (min(compactions * DAYS, batches),), (compactions,), "compact"),
-            Load("searches", "search", (searches * DAYS,), (searches,), "search"),
+            Load("searches", "search", ((searches - seen) * DAYS,), (searches - seen,), "search"),
+            Load("searches of devices", "seen", (seen * DAYS,), (seen,), "search"),
             Load("looks for news", "look", (looks * DAYS,), (looks,)),
             Load("visitors' look", "learn", (searches * DAYS / 10,), (searches / 10,)),
             Load("explanations", "explain", (explained * DAYS,), (explained,), "search"),
@@ -163,6 +192,12 @@ class PlanUsage:
             Load("fresh shards", "fresh_shard", (batches, plan.search_instances), (shards, plan.search_instances)),
             Load("page", f"{served}visit", (visits * DAYS,), function=by),
             Load("page again", f"{served}return", (plan.returns_a_day * DAYS,), function=by),
+            Load(
+                "model for devices",
+                "bucket_model" if from_bucket else "model",
+                (downloads * DAYS, mb),
+                function="" if from_bucket else "search",
+            ),
             Load("deployments", "deploy", (plan.deployments_a_month,)),
         )
 
@@ -205,6 +240,7 @@ class PlanUsage:
         total.add("full vectors", images, self.plan.vector_numbers, 2, size("copies"))
         total.add("codes", images, size("code_bytes"), size("copies"))
         total.add("seen-set", images, size("seen_bytes"))
+        total.add("published index", float(self.plan.publish), images, size("published_bytes"), 2)
         total.add("bundles", size("bundle_bytes")).add("page", size("site_bytes"))
         return total.add("state and kept models", size("state_bytes"))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from visor.free_tier.allowances import allowances, counted
+from visor.free_tier.allowances import allowances, counted, image_sizes
 from visor.free_tier.cost_model import DAYS, GIB, PlanUsage, UsagePlan, first_limit, lines
 from visor.schema.items import Record
 
@@ -61,6 +61,52 @@ def growth_limits(plan: UsagePlan, *, share: float = 1.0, budget: float = 0.0) -
         "percent of this plan": both,
     }
     return [_largest(what, make, share, budget) for what, make in ways.items()]
+
+
+class DeviceUse(Record, frozen=True, kw_only=True):
+    """What it changes that visitors' devices look at their pictures."""
+
+    searches_a_day: int
+    """That fit, visits as planned; those of first visits that `downloads_a_month` lets have the model."""
+    today: int
+    """That fit where the function looks at all pictures."""
+    limit: str
+    """What more searches would exceed."""
+    model_bytes: int
+    downloads_a_month: int
+    """First visits that fit into the allowance that the model is sent from; 0: it is not sent from here."""
+    planned: int
+    """First visits a month of the plan."""
+    allowance: str = ""
+    """Which that is, with its size."""
+
+
+def device_use(plan: UsagePlan, *, share: float = 1.0) -> DeviceUse:
+    """How many searches fit `share` of the allowances with devices that look, and how many downloads of the model."""
+    size = plan.model_bytes or image_sizes().model_bytes
+    what, elsewhere = "searches a day, visits as planned", msgspec.structs.replace(plan, models_from="elsewhere")
+    with_devices, today = (
+        next(one for one in growth_limits(each, share=share) if one.what == what)
+        for each in (elsewhere, msgspec.structs.replace(elsewhere, device=0.0))
+    )
+    service = {"function": "Cloud Run", "bucket": "Cloud Storage"}.get(plan.models_from)
+    found = DeviceUse(
+        searches_a_day=with_devices.largest,
+        today=today.largest,
+        limit=with_devices.limit,
+        model_bytes=size,
+        downloads_a_month=0,
+        planned=round(plan.visits_a_day * plan.device * DAYS),
+    )
+    if service is None:
+        return found
+    line = next(one for one in lines(elsewhere) if (one.service, one.metric) == (service, "data out"))
+    left = max(0.0, line.free * share - line.used) * GIB
+    return msgspec.structs.replace(
+        found,
+        downloads_a_month=int(left / size),
+        allowance=f"{service}'s data out ({line.free:g} GiB a month, of which all else takes {line.used:.2f})",
+    )
 
 
 def _largest(what: str, make: Callable[[int], UsagePlan], share: float, budget: float) -> GrowthLimit:

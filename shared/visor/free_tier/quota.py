@@ -34,12 +34,15 @@ PENDING_SHARE = 0.01
 BACKGROUND_SHARE = 0.8
 """Share of what Visor may use that crawl and embed may take; the rest is for searches."""
 
+MODEL_SHARE = 0.5
+"""The same of downloads of the model: whose device cannot have it sends the picture, and that has to fit."""
+
 BACKGROUND_OF_BUDGET, VISITORS_OF_BUDGET = 0.93, 0.97
 """Shares of the budget: what is behind them is for searches, and for the owner's."""
 
-Background = Literal["embed", "crawl", "crawl_run", "link", "merge", "compact_run"]
+Background = Literal["embed", "crawl", "crawl_run", "link", "merge", "compact_run", "publish", "published_item"]
 Strangers = Literal["feedback", "learn"]
-Kind = Background | Strangers | Literal["search", "look", "reading", "cold_start", "fresh_shard"]
+Kind = Background | Strangers | Literal["search", "look", "reading", "model", "cold_start", "fresh_shard"]
 """An operation of counted.json."""
 BACKGROUND, STRANGERS = frozenset(get_args(Background)), frozenset(get_args(Strangers))
 STRANGERS_A_DAY = 300
@@ -247,7 +250,8 @@ class Meter:
     def _share(self, kind: Kind, owner: bool) -> float:
         if owner:
             return 1.0
-        return (1 - self.settings.owner_reserve) * (BACKGROUND_SHARE if kind in BACKGROUND else 1.0)
+        of_kind = BACKGROUND_SHARE if kind in BACKGROUND else MODEL_SHARE if kind == "model" else 1.0
+        return (1 - self.settings.owner_reserve) * of_kind
 
     def _left_of_budget(self, kind: Kind, owner: bool) -> float:
         """US dollars that this month's budget still has for such operations; 0 where there is none."""

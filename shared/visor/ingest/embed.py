@@ -86,6 +86,9 @@ class BatchEmbedder:
 
     Args:
         read_image: Returns the bytes of an item's image, or raises an `ImageError`.
+
+    Raises:
+        ModelError: A file of the model is damaged: that is no failure of the items.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class BatchEmbedder:
         meter: Meter | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        embedder.check_files()
         self.embedder, self.read_image, self.meter, self.clock = embedder, read_image, meter, clock
         self.objects, self.documents, self.settings = objects, documents, settings
         # Decoding has threads of its own, fewer than the downloads: pixels take most of the memory, and each thread

@@ -28,6 +28,7 @@ from visor.search.request import Query, picture_of, request_of
 if TYPE_CHECKING:
     import numpy as np
 
+    from visor.export.export import ExportReport
     from visor.index.merge.merge import MergeReport
     from visor.web.schema import ItemAnswer, StatsAnswer
 
@@ -114,8 +115,9 @@ class Index(ABC):
                 as fractions, of the part to search for), `exclude` (boxes that do not count), `facets` (True also
                 counts the facet values), `examples` (further queries, each alone or with a weight from -1 to 1:
                 `[(other, -0.5)]` is not to be like it; `query` may then be None), `sort`, `min_confidence`,
-                `min_similarity`, `variety`, `group` (False: every picture of a product) and `after` (the `next` of
-                an earlier result), as `visor.SearchRequest` has them.
+                `min_similarity`, `variety`, `group` (False: every picture of a product), `seen` (what a device saw in a
+                picture that is not sent, in place of `query`) and `after` (the `next` of an earlier result), as
+                `visor.SearchRequest` has them.
 
         Raises:
             BadRequest: The query is of another kind, a path cannot be read, or an option is not valid.
@@ -239,6 +241,28 @@ class Index(ABC):
 
         Raises:
             BadRequest: The index is on a server, which compacts on its own.
+        """
+
+    @abstractmethod
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        title: str = "Visor",
+        originals: bool = False,
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """Write page, model and index into a folder that any server of static files can serve. Called again, it writes
+        what changed.
+
+        Args:
+            title: What the page is called.
+            originals: Copy the pictures of local folders, too, with all that is in the files. A small copy of each is
+                there in any case.
+
+        Raises:
+            BadRequest: The index is empty or on a server, or something else lies in the folder.
+            StoreError: The folder cannot be written to, or is full; the export before is whole.
         """
 
     @abstractmethod

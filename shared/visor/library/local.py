@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
@@ -24,6 +25,7 @@ from visor.sources.config import PUSHED, SOURCE_NAMES, is_source_name
 from visor.web.schema import ItemAnswer, StatsAnswer
 
 if TYPE_CHECKING:
+    from visor.export.export import ExportReport
     from visor.index.merge.merge import MergeReport
     from visor.ingest.batch_plan import EmbedReport
     from visor.search.service import SearchService
@@ -116,6 +118,28 @@ class LocalIndex(Index):
 
     def compact(self) -> MergeReport:
         return self._app.merge()
+
+    def export(
+        self,
+        folder: str | Path,
+        *,
+        title: str = "Visor",
+        originals: bool = False,
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        from visor.export.export import site_in
+
+        exporter = self._app.exporter({"title": title}, originals=originals)
+        total, done = exporter.snapshot.images, 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            if progress is not None:
+                progress(done, total)
+
+        with site_in(Path(folder).expanduser()) as site:
+            return exporter.write(site, now=time.time(), advance=advance)
 
     def stats(self) -> StatsAnswer:
         return self._app.http_api().stats()

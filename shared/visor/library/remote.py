@@ -100,6 +100,9 @@ class RemoteIndex(Index):
     def compact(self) -> NoReturn:
         raise BadRequest("A server compacts on its own, not over HTTP", valid="An index of visor.open")
 
+    def export(self, folder: object, **options: Any) -> NoReturn:
+        raise BadRequest("A server is not exported over HTTP", valid="An index of visor.open")
+
     def delete(self, item: str | Item) -> None:
         self._ask("DELETE", f"items/{quote(id_of(item), safe='')}", PushAnswer)
 

@@ -28,6 +28,8 @@ number: the central square with that share of the shorter side."""
 
 CENTRE_SHARE = 0.875
 """ImageNet networks are measured on such crops (224 of 256 pixels), and their features fit them best."""
+CLOSER_VIEWS = (0.6, 0.4)
+"""Centres, as shares of the shorter side, that are looked at besides the two views of a network."""
 
 
 DOWNLOAD_BYTES_MAX = 4_000_000_000

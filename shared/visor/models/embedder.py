@@ -16,6 +16,7 @@ from PIL import Image
 from visor.errors import ModelError
 from visor.models.description import (
     CENTRE_SHARE,
+    CLOSER_VIEWS,
     SAFETY_CLASSES,
     ModelDescription,
     Network,
@@ -24,15 +25,13 @@ from visor.models.description import (
     WeightedNetwork,
 )
 from visor.models.runtime import Vector, open_runtime
-from visor.models.store import NetworkFile, check_file, label_words, model_directory, read_manifest
+from visor.models.store import ModelFile, label_words, model_directory, read_manifest
 from visor.models.text_encoder import TextEncoder
 from visor.schema.items import Label, Safety
 from visor.schema.labels import short_name
 from visor.settings import Settings
 
 LABELS_KEPT = 5
-CLOSER_VIEWS = (0.6, 0.4)
-"""Centres, as shares of the shorter side, that are looked at besides the two views of a network."""
 
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -70,7 +69,7 @@ class Embedder:
     """Runs the model of one directory. Any number of threads may call it."""
 
     def __init__(self, directory: Path, *, threads: int = 2) -> None:
-        """Load the model.
+        """Open the model. A network is loaded, and its file compared with its checksum, when it first looks.
 
         Args:
             directory: What `visor model build` made.
@@ -78,24 +77,33 @@ class Embedder:
 
         Raises:
             ModelNotBuilt: The directory is missing or incomplete.
-            ModelError: A file in it is not what `model.json` says.
+            ModelError: A file in it has another size than `model.json` says.
         """
-        manifest = read_manifest(directory)
-        self._files = {file.network: (check_file(directory, file), file) for file in manifest.files}
+        self.manifest = manifest = read_manifest(directory)
+        self._files = {file.network: ModelFile(directory, file) for file in manifest.files}
         self.directory = directory
         self.description: ModelDescription = manifest.description
         self.fingerprint: str = manifest.fingerprint
         self.dimension: int = manifest.description.dimension
-        self._label_names = tuple(short_name(label) for label in manifest.label_names)
+        self.label_names = tuple(short_name(label) for label in manifest.label_names)
         self.label_words = label_words(manifest)
-        self._networks = [(part.network, *self._files[part.network.name]) for part in self.description.parts]
+        self._networks = [(part.network, self._files[part.network.name]) for part in self.description.parts]
         each = max(1, threads // len(self._networks))
         self._single = RunnerPool(self._networks, count=max(1, threads // each), threads=each)
         self._many = self._single if each == 1 else RunnerPool(self._networks, count=threads, threads=1)
         self._words = {
-            name.rpartition("/")[0]: np.load(path) for name, (path, _) in self._files.items() if name.endswith("/words")
+            name.rpartition("/")[0]: np.load(file.path) for name, file in self._files.items() if name.endswith("/words")
         }
         self._texts = {name: self._text_encoder(name) for name in self._words}
+
+    def path_of(self, sha256: str) -> Path:
+        """Where the model's file with that checksum is. Raises as `check_files`, and `KeyError` where there is none."""
+        return {file.record.sha256: file for file in self._files.values()}[sha256].path
+
+    def check_files(self) -> None:
+        """Compare every file with its checksum (20 ms for 22 MB). Raises `ModelError` where one is another."""
+        for file in self._files.values():
+            _ = file.path
 
     def embed(self, images: Sequence[Image.Image]) -> Embedded:
         """Vectors, labels and safety of RGB pictures of any size, in their order."""
@@ -142,8 +150,8 @@ class Embedder:
         return unit
 
     def _text_encoder(self, name: str) -> TextEncoder:
-        path, file = self._files[f"{name}/text"]
-        return TextEncoder(path, self._files[f"{name}/tokenizer"][0], file.outputs[0])
+        text, tokenizer = self._files[f"{name}/text"], self._files[f"{name}/tokenizer"]
+        return TextEncoder(lambda: text.path, lambda: tokenizer.path, text.record.outputs[0])
 
     def _embedded(self, seen: Sequence[list[_Seen]]) -> Embedded:
         return Embedded(
@@ -180,7 +188,7 @@ class Embedder:
         if head is None:
             return ()
         best = np.argsort(-head, kind="stable")[:LABELS_KEPT]
-        return tuple(Label(name=self._label_names[i], probability=round(float(head[i]), 4)) for i in best)
+        return tuple(Label(name=self.label_names[i], probability=round(float(head[i]), 4)) for i in best)
 
     def _safety(self, seen: list[_Seen]) -> dict[str, float] | None:
         head = self._head(seen, "safety")
@@ -192,7 +200,7 @@ def load_embedder(settings: Settings) -> Embedder:
 
     Raises:
         ModelNotBuilt: It is not there; the message says how to build it.
-        ModelError: It is there and damaged.
+        ModelError: It is there and a file of it was cut.
     """
     return Embedder(model_directory(settings, settings.model), threads=settings.threads)
 
@@ -254,6 +262,22 @@ def joined_vector(parts: Sequence[WeightedNetwork], taps: Sequence[Sequence[Vect
     return _unit(np.concatenate(shares))
 
 
+def is_made_by(parts: Sequence[WeightedNetwork], vector: Vector) -> bool:
+    """Whether a vector (d,) of unit length has the form that `joined_vector` gives: each tap its share of the length,
+    to a hundredth, and no number below 0 where its network is not signed."""
+    shares = [(part.network, part.weight) for part in parts if part.weight > 0]
+    whole = sum(weight**2 for _, weight in shares) ** 0.5
+    start = 0
+    for network, weight in shares:
+        for tap in network.taps:
+            numbers = vector[start : start + tap.channels]
+            share = weight / whole / len(network.taps) ** 0.5
+            if abs(float(np.linalg.norm(numbers)) - share) > 0.01 or (not network.signed and (numbers < 0).any()):
+                return False
+            start += tap.channels
+    return True
+
+
 def _powered(tap: Vector, network: Network) -> Vector:
     if network.signed:
         return np.copysign(np.power(np.abs(tap), np.float32(network.power), dtype=np.float32), tap)
@@ -270,10 +294,11 @@ def _unit(vector: Vector) -> Vector:
 class _Runner:
     """One network in one runtime. One thread at a time may use it."""
 
-    def __init__(self, network: Network, path: Path, file: NetworkFile, threads: int) -> None:
+    def __init__(self, network: Network, file: ModelFile, threads: int) -> None:
         self._network, self._how = network, network.preprocessing
+        path, outputs = file.path, file.record.outputs
         self._runtime = open_runtime(path, threads=threads)
-        self._is_ours = not file.outputs
+        self._is_ours = not outputs
         count, has_head = len(network.taps), network.gives_head
         maps = sum(tap.edge > 0 for tap in network.taps)
         if self._is_ours and len(self._runtime.outputs) != count + has_head + maps:
@@ -282,7 +307,7 @@ class _Runner:
                 valid=f"{network.name} has {count} taps{', a head' * has_head} and {maps} feature maps",
                 remedy=f"Delete {path.parent} and build the model again",
             )
-        self._outputs = list(file.outputs or range(count + has_head + maps))
+        self._outputs = list(outputs or range(count + has_head + maps))
         [self._input] = self._runtime.inputs
         self._is_planar = is_planar(self._input.shape)
 
@@ -338,7 +363,7 @@ def probabilities(head: Vector, logits: bool) -> Vector:
 class _Copies:
     """Up to `count` runners of one network, made when they are first needed and lent to one thread each."""
 
-    def __init__(self, network: tuple[Network, Path, NetworkFile], *, count: int, threads: int) -> None:
+    def __init__(self, network: tuple[Network, ModelFile], *, count: int, threads: int) -> None:
         self.network, self._threads = network, threads
         self._to_make = count
         self._free: SimpleQueue[_Runner] = SimpleQueue()
@@ -367,7 +392,7 @@ class _Copies:
 class RunnerPool:
     """A model's networks, `count` copies of each at most. Any number of threads may look with it."""
 
-    def __init__(self, networks: Sequence[tuple[Network, Path, NetworkFile]], *, count: int, threads: int) -> None:
+    def __init__(self, networks: Sequence[tuple[Network, ModelFile]], *, count: int, threads: int) -> None:
         self._networks = [_Copies(network, count=count, threads=threads) for network in networks]
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="visor-embed") if count > 1 else None
 

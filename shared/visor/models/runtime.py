@@ -1,4 +1,4 @@
-"""Runs one network: a .tflite file with LiteRT, an ONNX file with ONNX Runtime, which is imported when it is needed."""
+"""Runs one network: a .tflite file with LiteRT, an ONNX file with ONNX Runtime, each imported when it is needed."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 
 from visor.errors import ModelError
+
+if TYPE_CHECKING:
+    from ai_edge_litert.interpreter import Interpreter
 
 Vector = NDArray[np.float32]
 
@@ -105,6 +107,8 @@ def open_interpreter(path: Path, *, threads: int) -> Interpreter:
     Raises:
         ModelError: LiteRT does not take the file.
     """
+    from ai_edge_litert.interpreter import Interpreter  # late, for cold starts
+
     try:
         with _NATIVE_STDERR_DROPPED:
             interpreter = Interpreter(model_path=str(path), num_threads=threads)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,14 +147,42 @@ def check_file(directory: Path, file: NetworkFile) -> Path:
         with path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
     except FileNotFoundError as exc:
-        raise ModelNotBuilt(
-            f"{path.name} is missing in {directory}",
-            valid=f"{MANIFEST} names it",
-            remedy="Delete the folder and run `visor model build`",
-        ) from exc
+        raise _missing(path) from exc
     if digest != file.sha256:
         raise _damaged(path, f"has the checksum {digest[:12]}…, not {file.sha256[:12]}…")
     return path
+
+
+class ModelFile:
+    """A file of a model directory that is there in its size, and whose bytes are looked at when they are needed.
+
+    Raises:
+        ModelNotBuilt: It is missing.
+        ModelError: It has another size.
+    """
+
+    def __init__(self, directory: Path, record: NetworkFile) -> None:
+        self._directory, self.record = directory, record
+        path = directory / record.file
+        try:
+            size_bytes = path.stat().st_size
+        except FileNotFoundError as exc:
+            raise _missing(path) from exc
+        if size_bytes != record.size_bytes:
+            raise _damaged(path, f"has {size_bytes:,} bytes, not {record.size_bytes:,}")
+
+    @cached_property
+    def path(self) -> Path:
+        """Where it is. Raises as `check_file`, which compares it once."""
+        return check_file(self._directory, self.record)
+
+
+def _missing(path: Path) -> ModelNotBuilt:
+    return ModelNotBuilt(
+        f"{path.name} is missing in {path.parent}",
+        valid=f"{MANIFEST} names it",
+        remedy="Delete the folder and run `visor model build`",
+    )
 
 
 def _damaged(path: Path, what: str) -> ModelError:

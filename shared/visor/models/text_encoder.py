@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ def load_tokenizer(path: Path) -> Any:
 class TextEncoder:
     """Texts to unit vectors of the space that pictures are in. Any number of threads may call it."""
 
-    def __init__(self, network: Path, tokenizer: Path, output: int) -> None:
-        """output: place of the vector among the network's outputs."""
+    def __init__(self, network: Callable[[], Path], tokenizer: Callable[[], Path], output: int) -> None:
+        """network, tokenizer: tell where the files are. output: place of the vector among the network's outputs."""
         self._paths, self._output = (network, tokenizer), output
         self._loaded: tuple[Runtime, Any] | None = None
         self._lock = threading.Lock()
@@ -55,7 +55,7 @@ class TextEncoder:
         with self._lock:
             if self._loaded is None:
                 network, tokenizer = self._paths
-                self._loaded = open_runtime(network, threads=2), load_tokenizer(tokenizer)
+                self._loaded = open_runtime(network(), threads=2), load_tokenizer(tokenizer())
             runtime, read = self._loaded
             rows = [runtime.run(tokens_of(runtime, read, text), [self._output])[0] for text in texts]
         vectors = np.stack([np.asarray(row, np.float32).ravel() for row in rows])

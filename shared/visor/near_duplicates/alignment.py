@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from visor.near_duplicates.fingerprint import CELLS, PLANE, Floats, cell_means, ycbcr_planes
+from visor.near_duplicates.sketch import ANGLES, CONTRAST_FLOOR, COVERED_MIN, REFINED_WITHIN, SMALL
 
 Interval = tuple[float, float]
 Intervals = tuple[Interval, ...]
@@ -26,15 +27,6 @@ Mask = NDArray[np.bool_]
 Cells = tuple[Floats, Mask]
 """(h, CELLS * CELLS) means of the query under h hypotheses, and which of them the query covers."""
 
-COVERED_MIN = 0.3
-"""Least share of a candidate's cells that a hypothesis must cover."""
-CONTRAST_FLOOR = 4.0
-"""Standard deviation of luma below which cells count as flat: noise and quantisation, not likeness."""
-REFINED_WITHIN = 0.1
-"""A correlation this far below what would be enough is worth a closer look at where the candidate lies."""
-SMALL = 160
-"""Pixels of the longer side of what is turned."""
-_ANGLES = (-10.0, -7.5, -5.0, -2.5, 2.5, 5.0, 7.5, 10.0)
 _TURNS = (
     Image.Transpose.FLIP_LEFT_RIGHT,
     Image.Transpose.FLIP_TOP_BOTTOM,
@@ -249,7 +241,7 @@ def _rotated(small: Image.Image) -> tuple[Cells, list[Placement]]:
     """
     width, height = small.size
     templates, masks, placements = [], [], []
-    for angle in _ANGLES:
+    for angle in ANGLES:
         back = small.rotate(-angle, Image.Resampling.BILINEAR, expand=True)
         there = Image.new("L", small.size, 255).rotate(-angle, Image.Resampling.BILINEAR, expand=True)
         luma, valid = _plane(back), _plane(there)

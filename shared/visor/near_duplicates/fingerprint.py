@@ -23,19 +23,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from visor.near_duplicates.hamming import PDQ_BYTES
+from visor.near_duplicates.sketch import CELLS as CELLS
+from visor.near_duplicates.sketch import CHROMA_CELLS as CHROMA_CELLS
+from visor.near_duplicates.sketch import HASH_BYTES as HASH_BYTES
+from visor.near_duplicates.sketch import LUMA_BITS as LUMA_BITS
+from visor.near_duplicates.sketch import PLANE as PLANE
 
-CELLS = 12
-"""Luma cells along each side."""
-CHROMA_CELLS = 3
-LUMA_BITS = 5
-PLANE = 96
-"""Pixels along each side of the square that cells are averaged in; a multiple of both numbers of cells."""
 PDQ_EDGE = 256
 """Pixels along each side of the square that is hashed."""
 PDQ_LUMA = np.array([0.299, 0.587, 0.114])
 PDQ_SAMPLES = slice(2, None, 4)
 """The 64 rows and columns that are kept of the blurred square."""
-HASH_BYTES = PDQ_BYTES + CELLS * CELLS * LUMA_BITS // 8 + 2 * CHROMA_CELLS * CHROMA_CELLS
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]

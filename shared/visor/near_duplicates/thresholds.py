@@ -31,5 +31,7 @@ to its original had 0.52; of chance fits among clothing, half have less."""
 SAME_VECTOR_MIN = 0.995
 """Similarity from which a vector is that of the match's own image: of 786 photos in two labelled folders, the two most
 similar have 0.989."""
+COPY_CONFIDENCE: dict[str, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
+"""What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
 COPY = 0.985
 """Similarity from which a row shows the same image again."""

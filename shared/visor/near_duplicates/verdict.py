@@ -61,9 +61,7 @@ def classify_matches(
     rows = np.frombuffer(b"".join(hashes), np.uint8).reshape(len(hashes), HASH_BYTES)
     # Sketches of less similar images fit by chance, so they are not aligned.
     near = [metric is not None or similarity >= EDITED_SIMILARITY_MIN for similarity in similarities]
-    by_sketch = zip(verdicts(aligner, rows, near), hashes, strict=True)
-    # A sketch made into an image loses its brightest colours, and would no longer match itself.
-    return ["exact" if h == query_hash else verdict for verdict, h in by_sketch]
+    return verdicts(aligner, rows, near)
 
 
 def verdicts(aligner: Aligner, hashes: Bytes, near: Sequence[bool] | None = None) -> list[Verdict]:
@@ -85,11 +83,12 @@ def verdicts(aligner: Aligner, hashes: Bytes, near: Sequence[bool] | None = None
 
 
 def sketch_picture(one: Bytes) -> Image.Image:
-    """A (PLANE, PLANE) RGB image of a hash (HASH_BYTES,) whose own hash has the same sketch, but for rounding."""
+    """A (PLANE, PLANE) YCbCr image of a hash (HASH_BYTES,), which is aligned as its picture: as RGB it would lose its
+    brightest colours."""
     luma = sketch_luma(one[None]).reshape(CELLS, CELLS)
     cb, cr = sketch_chroma(one[None]).reshape(2, CHROMA_CELLS, CHROMA_CELLS)
     planes = [np.kron(p, np.ones((PLANE // len(p), PLANE // len(p)))) for p in (luma, cb, cr)]
-    return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8), mode="YCbCr").convert("RGB")
+    return Image.fromarray(np.stack(planes, axis=-1).astype(np.uint8), mode="YCbCr")
 
 
 def _same(aligner: Aligner, hashes: Bytes) -> np.ndarray:

@@ -57,13 +57,47 @@ FACETS = ("collection", "source", "country", "currency", "label")
 """Filters that take several values, and whose values are counted."""
 
 
-PICTURES = ("image", "url", "vector", "item", "handle")
+PICTURES = ("image", "url", "vector", "item", "handle", "seen")
 """What says which picture, in a request and in each of its examples."""
+Side = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+Probability = Annotated[float, Meta(ge=0, le=1.000001)]
+"""In [0, 1], but for what a network's float32 rounds."""
+
+
+class SeenLabel(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    name: str
+    """One of `label_names` of `GET /v1/model`."""
+    probability: Probability
+
+
+class Seen(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A picture that the sender's own device looked at, with the model that `GET /v1/model` describes. The picture
+    itself is not sent; a box or excluded parts were applied before."""
+
+    model: str
+    """Fingerprint of the model that looked. Another than the index's is refused (`other_model`)."""
+    vector: str
+    """Base64 of the vector, little-endian float16, and the 258 bytes of its look."""
+    closer: str | None = None
+    """The same of a closer look at the middle, where `GET /v1/model` wants one (`closer`)."""
+    hash: str
+    """Base64 of the 140 bytes of its perceptual hash and sketch."""
+    labels: Annotated[tuple[SeenLabel, ...], Meta(max_length=5)] = ()
+    """The most probable ones, most probable first."""
+    safety: Annotated[dict[str, Probability], Meta(max_length=5)] | None = None
+    """Probability of each class of the safety head; None without such a head."""
+    blank: str | None = None
+    """Why there is nothing to compare in the picture, in the words of an answer's `query.blank`."""
+    width: Side
+    height: Side
+    """In pixels, of the picture as it came."""
+
+
 Weight = Annotated[float, Meta(ge=-1, le=1)]
 
 
 class Example(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One picture among several. Exactly one of `image`, `url`, `vector`, `item`, `handle` says which."""
+    """One picture among several. Exactly one of `image`, `url`, `vector`, `item`, `handle`, `seen` says which."""
 
     image: str | None = None
     """A picture, base64."""
@@ -71,6 +105,7 @@ class Example(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     vector: str | None = None
     item: str | None = None
     handle: str | None = None
+    seen: Seen | None = None
     box: Box | None = None
     weight: Weight = 1.0
     """How much it counts beside the others; below 0, matches are not to be like it."""
@@ -80,7 +115,7 @@ Sort = Literal["likeness", "price_up", "price_down", "newest", "oldest", "larges
 
 
 class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle` says which
+    """The JSON body of `POST /v1/search`. At most one of `image`, `url`, `vector`, `item`, `handle`, `seen` says which
     picture to search for; `text`, `examples` and `filters` go with it or stand alone. Something must be given.
 
     The same endpoint takes `multipart/form-data` with a file part `image` and an optional part `request` that holds
@@ -97,8 +132,12 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     handle: str | None = None
     """A picture that was searched for minutes ago, as an answer's `query.handle` names it, with the same `box` and
     `exclude`. If it is forgotten (`unknown_handle`), send the picture again."""
+    seen: Seen | None = None
+    """What the sender's own device saw in a picture that it keeps to itself."""
     remember: bool = False
     """Give the picture a `query.handle`."""
+    link: bool = True
+    """Give `query.vector`, which is half of an answer's bytes; a device that sent `seen` has it."""
     box: Box | None = None
     """Search within this part of the picture."""
     exclude: Annotated[tuple[Box, ...], Meta(max_length=64)] = ()
@@ -131,7 +170,7 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """One result a product, with its best picture; false: every picture."""
     regions: bool = False
     """Also say what parts of the picture one may want to search for: up to four, which takes about as long again as to
-    look at the picture, and counts as up to five. None for `item`, `vector` or `text`."""
+    look at the picture, and counts as up to five. None for `item`, `vector`, `seen` or `text`."""
 
 
 class Place(Record, frozen=True, kw_only=True):
@@ -176,6 +215,10 @@ class Match(Record, frozen=True, kw_only=True):
     """The other items of its product, best first."""
 
 
+GUESS_FROM = 12
+"""Matches whose collections vote on the kind."""
+
+
 class Guess(Record, frozen=True, kw_only=True):
     """The kind that the neighbours' collections suggest."""
 
@@ -192,6 +235,8 @@ class QueryAnswer(Record, frozen=True, kw_only=True):
     """What was searched for, to link to it."""
 
     vector: str | None = None
+    is_across: bool = False
+    """Whether it was compared by more than its vector: then `vector` is the closer look, as in `seen.closer`."""
     item: str | None = None
     width: int | None = None
     height: int | None = None
@@ -325,7 +370,7 @@ class CompareAnswer(Record, frozen=True, kw_only=True):
 
 class ExplainRequest(SearchRequest, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The JSON body of `POST /v1/explain`: a search, and one of its matches. Of the search, what says which picture was
-    searched for counts: `image`, `url` or `item`, `box` and `exclude`."""
+    searched for counts: `image`, `url`, `item` or `seen`, `box` and `exclude`."""
 
     match: str
     """Id of the item to compare with."""
@@ -341,12 +386,15 @@ class HeatMap(Record, frozen=True, kw_only=True):
 
 class ExplainAnswer(Record, frozen=True, kw_only=True):
     """Where in two pictures their likeness sits (`POST /v1/explain`). `query` and `item` are the same as grey PNG in
-    base64, bright where it is hot."""
+    base64, bright where it is hot. Of a picture that was `seen` elsewhere there are `shares` in place of `query`."""
 
-    query: str
+    query: str | None = None
     item: str
-    query_grid: HeatMap
+    query_grid: HeatMap | None = None
     item_grid: HeatMap
+    shares: str | None = None
+    """Base64 of little-endian float16: what each number of the vector has to do with the likeness, not below 0. The
+    device deals each one out to the places of its feature map, by their activation."""
 
 
 class FeedbackRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -16,10 +16,11 @@ from visor.models.embedder import moderate
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.near_duplicates.overlay import difference, lay_over
+from visor.near_duplicates.thresholds import COPY_CONFIDENCE
 from visor.near_duplicates.verdict import Verdict, classify_matches
 from visor.schema.items import Item
 from visor.schema.search import CompareAnswer, CompareRequest, Picture, SearchRequest
-from visor.search.service import COPY_CONFIDENCE, SearchService
+from visor.search.service import SearchService
 
 SHOWN_SIDE = 800
 """Longest side in pixels of the pictures in an answer."""

@@ -22,6 +22,7 @@ from visor.models.embedder import Embedder
 from visor.schema.items import Item
 from visor.schema.search import ExplainAnswer, ExplainRequest, HeatMap
 from visor.search.heat import heat, vector_of
+from visor.search.query import Stopwatch
 from visor.search.service import SearchService
 
 
@@ -59,10 +60,16 @@ class Explainer:
                 valid="A model that `visor model list` shows with heat-map",
                 remedy="Search without the heat-map, or tap a layer that gives a feature map",
             )
-        query = self.service.query_picture(request, upload, self._item_picture)
-        likeness = explain(
-            self.service.embedder, query, self._item_picture(match.item), mean=self.service.common_vector()
-        )
+        embedder, mean = self.service.embedder, self.service.common_vector()
+        if request.seen is not None:
+            self.service.queries.check(request, upload)
+            query = self.service.queries.query(request, upload, Stopwatch())
+            item, shares = _look(embedder, self._item_picture(match.item), query.vector, mean)
+            warm = heat(item, shares)
+            given = base64.b64encode(shares.astype("<f2").tobytes()).decode()
+            return ExplainAnswer(item=_png(warm), item_grid=_heat_map(warm), shares=given)
+        picture = self.service.query_picture(request, upload, self._item_picture)
+        likeness = explain(embedder, picture, self._item_picture(match.item), mean=mean)
         return ExplainAnswer(
             query=_png(likeness.query),
             item=_png(likeness.item),
@@ -80,14 +87,21 @@ def explain(embedder: Embedder, query: Image.Image, item: Image.Image, *, mean: 
     Args:
         mean: (d,) float32, mean of the catalogue's vectors, whose channels tell nothing; None: nothing is left out.
     """
-    note_work("pictures", 2)
-    maps = embedder.features(query), embedder.features(item)
-    vectors = [vector_of(embedder.description, one) for one in maps]
-    common = np.zeros_like(vectors[0]) if mean is None else mean
-    shares = (vectors[0] - common) * (vectors[1] - common)
+    note_work("pictures")
+    maps = embedder.features(query)
+    others, shares = _look(embedder, item, vector_of(embedder.description, maps), mean)
+    return Likeness(heat(maps, shares), heat(others, shares))
+
+
+def _look(embedder: Embedder, item: Image.Image, vector: Array, mean: Array | None) -> tuple[list[Array], Array]:
+    """The feature maps of an item's picture, and what each number (d,) has to do with its likeness to a vector (d,)."""
+    note_work("pictures")
+    maps = embedder.features(item)
+    other = vector_of(embedder.description, maps)
+    common = np.zeros_like(other) if mean is None else mean
     # Channels that one has more of than usual and the other less are no likeness.
-    shares = np.where((vectors[0] > common) & (vectors[1] > common), shares, 0)
-    return Likeness(heat(maps[0], shares), heat(maps[1], shares))
+    is_shared = (vector > common) & (other > common)
+    return maps, np.where(is_shared, (vector - common) * (other - common), 0)
 
 
 def _heat_map(heat: Array) -> HeatMap:

@@ -9,25 +9,29 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import msgspec
 import numpy as np
-from PIL import Image, ImageStat
+from PIL import Image
 
-from visor.errors import BadRequest, UnknownHandle
+from visor.errors import BadRequest, OtherModel, UnknownHandle
 from visor.free_tier.metered import note_work
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
 from visor.imaging.colour_signature import colour_signature
-from visor.imaging.content import QUERY_INNER_MIN, content_of
+from visor.imaging.content import QUERY_INNER_MIN, Emptiness, content_of
 from visor.imaging.decode import DecodedImage, decode_image
+from visor.imaging.focus import focus
 from visor.index.format.container import unit
 from visor.index.format.looks import LOOK_BYTES, pack_look, traits
 from visor.index.format.projection import query_vector
 from visor.index.words.analysis import words_of
+from visor.models.description import SAFETY_CLASSES
 from visor.models.embedder import Embedder, moderate
 from visor.near_duplicates.alignment import Aligner
-from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.near_duplicates.fingerprint import HASH_BYTES, perceptual_hash
+from visor.near_duplicates.verdict import sketch_picture
 from visor.schema.items import Label, Safety
-from visor.schema.search import PICTURES, Box, Filters, QueryAnswer, Region, SearchRequest
+from visor.schema.search import PICTURES, Filters, QueryAnswer, Region, SearchRequest, Seen, SeenLabel
 from visor.search.heat import regions
 from visor.search.recent import RecentQueries
 from visor.settings import Settings
@@ -38,8 +42,6 @@ PAUSE_MAX_S = 60.0
 """Longest pause of a host, for everybody, that one visitor's URL may bring about."""
 SUM_MIN = 0.05
 """Length of a weighted mean of unit vectors below which it points nowhere."""
-BOX_SIDE_MIN = 8
-"""Pixels: a smaller box holds nothing to look at."""
 
 
 @dataclass
@@ -133,7 +135,7 @@ class QueryReader:
             raise BadRequest(
                 f"A box or excluded parts do not go with {given[0] if given else 'examples or text alone'}",
                 valid="They go with a picture: image, url or handle",
-                remedy="Send the picture, or leave them out",
+                remedy="Send the picture, leave them out, or apply them before a device looks",
             )
 
     def _check_text(self, request: SearchRequest, has_picture: bool) -> None:
@@ -166,7 +168,7 @@ class QueryReader:
             BadRequest: It brings none.
             ImageError: It cannot be had or decoded.
         """
-        for name in ("vector", "handle"):
+        for name in ("vector", "handle", "seen"):
             if getattr(request, name) is not None:
                 remedy = "Send the picture that was searched for"
                 raise BadRequest(f"A {name} shows nothing", valid="image, url or item", remedy=remedy)
@@ -205,6 +207,11 @@ class QueryReader:
         if request.vector is not None:
             vector, look = decode_vector(request.vector, self.embedder.dimension)
             return Query(vector=vector, look=look)
+        if request.seen is not None:
+            seen = self._seen_elsewhere(request.seen)
+            seen.handle = self.recent.handle(msgspec.json.encode(request.seen))
+            self.recent.put((seen.handle, None, ()), seen)
+            return seen
         data = None if request.handle is not None else self._bytes(request, upload, watch)
         handle = request.handle if data is None else self.recent.handle(data)
         key = handle, request.box, request.exclude
@@ -258,6 +265,57 @@ class QueryReader:
             blank=blank and blank.value,
         )
         return query, image.pixels
+
+    def _seen_elsewhere(self, seen: Seen) -> Query:
+        """The query of what a device saw. No network is needed for it.
+
+        Raises:
+            OtherModel: Another model looked than that of the index.
+            BadRequest: It is nothing that this model sees, or the owner does not let devices look.
+        """
+        embedder = self.embedder
+        if not self.settings.device:
+            raise BadRequest(
+                "The owner has pictures looked at on the server",
+                valid="image, url, vector, item or handle",
+                remedy="Send the picture",
+            )
+        if seen.model != embedder.fingerprint:
+            raise OtherModel(
+                f"The model {seen.model:.12} looked at the picture",
+                valid=f"The model of this index: {embedder.fingerprint}",
+                remedy="Fetch what GET /v1/model names, and look at the picture again",
+            )
+        hashes = np.frombuffer(_decoded("seen.hash", seen.hash), np.uint8)
+        if len(hashes) != HASH_BYTES:
+            raise BadRequest(
+                f"seen.hash has {len(hashes)} bytes", valid=f"{HASH_BYTES}: PDQ and the sketch", remedy="Send all"
+            )
+        classes = SAFETY_CLASSES if embedder.description.sees_safety else ()
+        names = [one.name for one in seen.labels]
+        _expect("safety", seen.safety, seen.safety is None or {*seen.safety} == {*classes}, valid=", ".join(classes))
+        _expect("labels", names, {*names} <= {*embedder.label_names}, valid="label_names of GET /v1/model")
+        _expect("blank", seen.blank, seen.blank in (None, *Emptiness), valid=" ".join(Emptiness))
+        texts = ("vector", seen.vector), ("closer", seen.closer or seen.vector)
+        plain, closer = (decode_vector(text, embedder.dimension, f"seen.{name}") for name, text in texts)
+        if plain[1] is None or closer[1] is None:
+            raise BadRequest(
+                "seen has a vector without a look",
+                valid=f"{2 * embedder.dimension + LOOK_BYTES} bytes: the numbers, then labels and colours",
+                remedy="Send the look behind the vector",
+            )
+        return Query(
+            vector=plain[0],
+            look=plain[1],
+            closer=Query(vector=closer[0], look=closer[1]),
+            hashes=hashes,
+            aligner=Aligner(sketch_picture(hashes)),
+            labels=tuple(Label(name=one.name, probability=one.probability) for one in seen.labels),
+            safety=moderate(seen.safety, self.settings.unsafe_query),
+            size=(seen.width, seen.height),
+            blank=seen.blank,
+            regions=(),
+        )
 
     def _focused(self, data: bytes, request: SearchRequest, side: int) -> tuple[DecodedImage, Image.Image]:
         """The picture, no larger than what counts of it needs to have that side, and what counts of it."""
@@ -325,20 +383,20 @@ def encode_vector(vector: np.ndarray, look: np.ndarray | None) -> str:
     return base64.b64encode(vector.astype("<f2").tobytes() + (b"" if look is None else look.tobytes())).decode()
 
 
-def decode_vector(text: str, dimension: int) -> tuple[np.ndarray, np.ndarray | None]:
+def decode_vector(text: str, dimension: int, name: str = "vector") -> tuple[np.ndarray, np.ndarray | None]:
     """The unit vector, float32 of shape `(dimension,)`, in base64 (also URL-safe) of little-endian float16, and the
     look (258,) uint8 that may follow it.
+
+    Args:
+        name: Of the field, for the error.
 
     Raises:
         BadRequest: It is no base64, of another length, or not finite.
     """
-    try:
-        data = base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
-    except ValueError as exc:
-        raise BadRequest(f"vector is no base64: {exc}", valid="Base64 of little-endian float16") from exc
+    data = _decoded(name, text)
     if len(data) not in (2 * dimension, 2 * dimension + LOOK_BYTES):
         raise BadRequest(
-            f"vector has {len(data)} bytes",
+            f"{name} has {len(data)} bytes",
             valid=f"This index takes {2 * dimension}: {dimension} numbers of 2 bytes",
             remedy="Take query.vector from an answer of this index; after a change of model search the picture again",
         )
@@ -346,50 +404,54 @@ def decode_vector(text: str, dimension: int) -> tuple[np.ndarray, np.ndarray | N
     return query_vector(np.frombuffer(data, "<f2", dimension), dimension), look if len(look) else None
 
 
-def focus(pixels: Image.Image, box: Box | None, exclude: Sequence[Box]) -> Image.Image:
-    """What counts of a picture: the part within `box`, cut down to what `exclude` leaves of it.
+def _decoded(name: str, text: str) -> bytes:
+    """The bytes of base64, also URL-safe and without its padding. Raises `BadRequest`."""
+    try:
+        return base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
+    except ValueError as exc:
+        raise BadRequest(f"{name} is no base64: {exc}", valid="Base64 of bytes", remedy="Encode them") from exc
 
-    Excluded parts that remain inside are filled with the mean colour of the rest, which says the least to the model.
+
+def _expect(what: str, found: object, is_known: bool, *, valid: str) -> None:
+    """Raise `BadRequest` unless it is something that the model says of a picture."""
+    if not is_known:
+        raise BadRequest(
+            f"seen.{what} is {found!r:.100}, which the model does not say",
+            valid=valid or "Nothing: it has no such head",
+            remedy="Send what the model sees, or leave it out",
+        )
+
+
+def seen_of(query: Query, model: str) -> Seen:
+    """What a device sends of a picture that it looked at: all that the server would have made of it.
 
     Args:
-        box, exclude: x, y, width, height as fractions of the sides.
-
-    Raises:
-        BadRequest: Fewer than 8 × 8 pixels are left.
+        query: Of the picture, as `QueryReader.query` gives it.
+        model: Fingerprint of the model that looked.
     """
-    if box is None and not exclude:
-        return pixels
-    edges = (0, 0, *pixels.size) if box is None else _corners(pixels, box)
-    part = pixels.crop(edges)
-    rest = Image.new("L", part.size, 255)
-    for excluded in exclude:
-        x0, y0, x1, y1 = _corners(pixels, excluded)
-        rest.paste(0, (x0 - edges[0], y0 - edges[1], x1 - edges[0], y1 - edges[1]))
-    left, top, right, bottom = rest.getbbox() or (0, 0, 0, 0)
-    if right - left < BOX_SIDE_MIN or bottom - top < BOX_SIDE_MIN:
-        raise BadRequest(
-            f"Of this picture {right - left} × {bottom - top} pixels are left to search for",
-            valid=f"At least {BOX_SIDE_MIN} × {BOX_SIDE_MIN}",
-            remedy="Draw a larger box, or paint out less",
-        )
-    part, rest = part.crop((left, top, right, bottom)), rest.crop((left, top, right, bottom))
-    mean = tuple(round(channel) for channel in ImageStat.Stat(part, rest).mean)
-    return Image.composite(part, Image.new("RGB", part.size, mean), rest)
+    assert query.hashes is not None
+    assert query.size is not None
+    closer = query.closer
+    return Seen(
+        model=model,
+        vector=encode_vector(query.vector, query.look),
+        closer=None if closer is None else encode_vector(closer.vector, closer.look),
+        hash=base64.b64encode(query.hashes.tobytes()).decode(),
+        labels=tuple(SeenLabel(name=one.name, probability=one.probability) for one in query.labels),
+        safety=query.safety.probabilities if query.safety is not None else None,
+        blank=query.blank,
+        width=query.size[0],
+        height=query.size[1],
+    )
 
 
-def _corners(pixels: Image.Image, box: Box) -> tuple[int, int, int, int]:
-    x, y, width, height = box
-    columns, rows = pixels.size
-    right, bottom = min(x + width, 1.0), min(y + height, 1.0)
-    return round(x * columns), round(y * rows), round(right * columns), round(bottom * rows)
-
-
-def query_answer(query: Query, *, with_handle: bool) -> QueryAnswer:
+def query_answer(query: Query, *, with_handle: bool, with_vector: bool) -> QueryAnswer:
     # A vector alone does not say that nothing is in the picture, so none is given to link to.
-    is_blank = query.blank is not None or not len(query.vector)
+    is_blank = query.blank is not None or not len(query.vector) or not with_vector
     vector = None if is_blank else encode_vector(query.vector, query.look if query.is_across else None)
     return QueryAnswer(
         vector=vector,
+        is_across=query.is_across,
         item=query.item,
         width=query.size[0] if query.size else None,
         height=query.size[1] if query.size else None,

@@ -28,10 +28,12 @@ from visor.index.search.hits import Hit, Hits, NearestRows
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
 from visor.index.words.query import Met
-from visor.models.embedder import Embedder
+from visor.models.embedder import Embedder, is_made_by
+from visor.near_duplicates.thresholds import COPY_CONFIDENCE
 from visor.near_duplicates.verdict import Verdict, classify_matches
 from visor.schema.items import ITEM_ID, FacetRow, IndexedItem, Item, Safety, said_of
 from visor.schema.search import (
+    GUESS_FROM,
     PICTURES,
     FacetsAnswer,
     FeedbackRequest,
@@ -54,13 +56,9 @@ from visor.search.visitors import VisitorLog
 from visor.settings import Settings
 from visor.storage.documents import DocumentStore
 
-GUESS_FROM = 12
-"""Matches whose collections vote on the kind."""
 DOCUMENTS_LOST = (
     "Similar pictures are indexed, but what is known of their items is lost. `visor check` says what to do."
 )
-COPY_CONFIDENCE: dict[Verdict, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
-"""What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
 
 
 class SearchService:
@@ -134,7 +132,9 @@ class SearchService:
             guess=_guess(matches, confidence),
             labels=query.labels,
             safety=_safety_answer(query.safety),
-            query=query_answer(query, with_handle=request.remember or request.handle is not None),
+            query=query_answer(
+                query, with_handle=request.remember or request.handle is not None, with_vector=request.link
+            ),
             index=self.index_answer(),
             facets=facets,
             next=write_cursor(hits.next, request),
@@ -265,14 +265,8 @@ class SearchService:
         if upload is None and not any(getattr(request, name) is not None for name in PICTURES):
             return Query(vector=np.empty(0, np.float32))
         query = self.queries.query(request, upload, watch, closer=across is not None, mean=self.common_vector())
-        closer = query if request.vector is not None else query.closer
-        if (
-            across is None
-            or query.blank
-            or closer is None
-            or closer.look is None
-            or not across.is_visitor(closer.vector)
-        ):
+        closer = query.closer or query
+        if across is None or query.blank or closer.look is None or not across.is_visitor(closer.vector):
             return query
         return replace(query, vector=closer.vector, look=closer.look, is_across=True)
 
@@ -390,9 +384,12 @@ class SearchService:
         self, request: SearchRequest, query: Query, matches: Sequence[Match], score: float | None, client: str | None
     ) -> None:
         """Add a photo to what the next merge learns of visitors: whole photos, that are no catalogue image."""
-        traits = (query.closer or query).traits
+        closer = query.closer or query
+        traits = closer.traits
         is_photo = query.size is not None and query.blank is None and not (request.box or request.exclude)
         is_photo &= request.after is None and not request.examples
+        # What a stranger's device says that it saw may be nothing that any picture looks like.
+        is_photo = is_photo and is_made_by(self.embedder.description.parts, closer.vector)
         if is_photo and traits is not None and matches and all(match.verdict == "similar" for match in matches):
             self.visitors.add(traits, score if request.filters == Filters() else None, client=client)
 

@@ -74,8 +74,7 @@ class VisitorLog:
         self._clients, self._day_ends_at = Counter[str](), 0.0
         self._seen: deque[int] = deque(maxlen=REMEMBERED)
         self._written: deque[float] = deque(maxlen=WRITES_A_DAY)
-        self._sum: Array | None = None
-        self._photos = 0
+        self._photos: list[Array] = []
         self._scores: list[float] = []
         self._lock = threading.Lock()
 
@@ -91,18 +90,19 @@ class VisitorLog:
             digest = hash(traits.tobytes())
             if digest in self._seen or not self._may_teach(client):
                 return
-            self._seen.append(digest)
-            self._sum = traits.astype(np.float64) + (0 if self._sum is None else self._sum)
-            self._photos += 1
-            self._scores += [] if score is None else [score]
             now = self._clock()
             spent = len(self._written) == WRITES_A_DAY and now - self._written[0] < 86_400
-            if self._photos < BATCH or spent:
+            if spent:
+                return
+            self._seen.append(digest)
+            self._photos.append(traits.astype(np.float64))
+            self._scores += [] if score is None else [score]
+            if len(self._photos) < BATCH:
                 return
             scores = np.histogram(np.clip(self._scores, *SCORE_EDGES[[0, -1]]), SCORE_EDGES)[0].tolist()
-            mean = packed(self._sum / self._photos)
-            data = as_document(VisitorSum(model=self._model, photos=self._photos, mean=mean, scores=tuple(scores)))
-            self._sum, self._photos, self._scores = None, 0, []
+            mean = packed(robust_mean(np.stack(self._photos), [1.0] * BATCH))
+            data = as_document(VisitorSum(model=self._model, photos=BATCH, mean=mean, scores=tuple(scores)))
+            self._photos, self._scores = [], []
             self._written.append(now)
         try:
             self._on_write()

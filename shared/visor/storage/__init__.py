@@ -131,6 +131,16 @@ def open_objects(settings: Settings) -> ObjectStore:
     )
 
 
+def open_site(settings: Settings) -> ObjectStore:
+    """The bucket of the page, whose objects browsers read. Raises as `open_stores`."""
+    _need(settings, "site")
+    from visor.storage.gcp.objects import CloudObjects
+
+    return CloudObjects(
+        settings.site, "", project=settings.project, deadline_s=settings.store_deadline_s, is_public=True
+    )
+
+
 def open_documents(settings: Settings) -> DocumentStore:
     """The document store alone."""
     if settings.backend == "local":

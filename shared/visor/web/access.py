@@ -24,6 +24,8 @@ from visor.web.rate_limit import RateLimiter, client_of
 KEY_HEADER = "X-Visor-Key"
 KEY_FILE = "owner_key"
 """Below `VISOR_HOME`: the key that a laptop makes for its owner."""
+DOWNLOADS = 3
+"""Times that one client may download the model at once; then once an hour."""
 BILLED_S = 0.1
 """The shortest time that Cloud Run bills for a request."""
 _SEND_KEY = f"Send the owner's key in the header {KEY_HEADER}"
@@ -66,6 +68,7 @@ class AccessPolicy:
             "search": RateLimiter(per_minute=settings.searches_per_minute, burst=settings.searches_burst),
             "reading": RateLimiter(per_minute=settings.reads_per_minute, burst=settings.reads_burst),
         }
+        self._downloads = RateLimiter(per_minute=1 / 60, burst=DOWNLOADS)
         self._guesses = RateLimiter(per_minute=10, burst=40)
 
     def admit(self, access: Access, request: Request) -> bool:
@@ -90,6 +93,20 @@ class AccessPolicy:
             self._limiters[access].take(self.client(request))
         self.meter.allow(access, owner=owner)
         return owner
+
+    def admit_download(self, request: Request, owner: bool, sent_bytes: int, model_bytes: int) -> None:
+        """Admit so many bytes of a model's files, before they are sent.
+
+        Raises:
+            QuotaReached: This client has had the model often enough, or searches need what is left of the free tier.
+        """
+        if self.is_local or not sent_bytes:
+            return
+        if not owner:
+            self._downloads.take(self.client(request), sent_bytes / model_bytes)
+        self.meter.allow("model", sent_bytes / 1e6, owner=owner)
+        # Its bytes are counted with the answer, but not how long they take to be sent.
+        self.meter.add("model", sent_bytes / 1e6, response_bytes=0)
 
     def check_address(self, request: Request) -> None:
         """On a laptop, refuse names that are not this machine's, and pages of others.

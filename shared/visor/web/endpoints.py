@@ -13,6 +13,7 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.routing import Map, Rule
 
 from visor.errors import BadRequest
+from visor.models.device import DeviceModel
 from visor.schema.items import Record
 from visor.schema.push import PushAnswer, PushItem
 from visor.schema.search import (
@@ -39,6 +40,7 @@ from visor.web.schema import (
 )
 
 JSON, FORM, LINES, JPEG = "application/json", "multipart/form-data", "application/x-ndjson", "image/jpeg"
+BYTES = "application/octet-stream"
 Access = Literal["search", "reading", "owner", "free"]
 """`search`: counted as a search and limited as one. `reading`: limited by the read rate. `owner`: needs the owner's
 key. `free`: neither."""
@@ -63,7 +65,8 @@ class Endpoint:
     also: str = ""
     """Another media type that the body may have."""
     answer: type[Record] | None = None
-    """The JSON document of a successful answer; None: a JPEG."""
+    """The JSON document of a successful answer; None: bytes of `media`, which never change."""
+    media: str = JPEG
     status: int = 200
     """Of a successful answer."""
     parameters: tuple[Parameter, ...] = ()
@@ -125,6 +128,10 @@ ENDPOINTS = (
              answer=PushAnswer, status=202, parameters=(_path("id"),), fails=(404,)),
     Endpoint("GET", "/v1/thumbnails/{name}", "thumbnail", "reading", "A frame of a video",
              parameters=(_path("name"),), fails=(404,)),
+    Endpoint("GET", "/v1/model", "model", "reading", "What a device needs to look at pictures itself",
+             answer=DeviceModel),
+    Endpoint("GET", "/v1/model/{sha256}", "model_file", "reading", "One of the model's files, or a range of it",
+             media=BYTES, parameters=(_path("sha256"),), fails=(404,)),
     Endpoint("GET", "/v1/stats", "stats", "reading", "What the index holds and how this process is doing",
              answer=StatsAnswer),
     Endpoint("GET", "/v1/health", "health", "free", "Is this process up?", answer=HealthAnswer),

@@ -16,7 +16,8 @@ PROBLEM = "application/problem+json"
 PROBLEMS: dict[int, str] = {
     400: "The request cannot be answered as it stands",
     401: "Only the owner may do this, and the request has no valid key",
-    403: "On a laptop: the page that asks, or the name that it asks by, is not one of ours",
+    403: "On a laptop: the page that asks, or the name that it asks by, is not one of ours. Or the owner does not give "
+    "the model out",
     404: "No such item",
     408: "The request's body did not arrive in time",
     413: "The request is too large",
@@ -28,6 +29,15 @@ PROBLEMS: dict[int, str] = {
 
 _ITEM, _OTHER = {"item": "0123456789abcdef0123456789abcdef"}, {"item": "fedcba9876543210fedcba9876543210"}
 _URL, _HANDLE = {"url": "https://shop.example/photo.jpg"}, {"handle": "0123456789abcdef"}
+_SEEN = {
+    "model": "fingerprint of GET /v1/model",
+    "vector": "base64 of the numbers and the look",
+    "hash": "base64 of the perceptual hash and sketch",
+    "labels": [{"name": "lemon", "probability": 0.93}],
+    "safety": {"drawing": 0.02, "hentai": 0.0, "neutral": 0.97, "porn": 0.0, "sexy": 0.01},
+    "width": 1024,
+    "height": 768,
+}
 _WITHIN = {"collection": {"none": ["Shoes", "Hats"]}, "price": {"min": 5, "max": 20}, "date": {"missing": True}}
 EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
     "search": {
@@ -43,6 +53,7 @@ EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
         "Only what is sure": {**_URL, "min_confidence": 0.5, "min_similarity": 0.6},
         "Every picture of a product": {**_ITEM, "group": False},
         "What in it to look for": {**_URL, "regions": True, "remember": True},
+        "A picture that your own device looked at": {"seen": _SEEN, "filters": {"currency": ["EUR"]}, "k": 3},
         "A picture that was sent minutes ago": {**_HANDLE, "sort": "price_down", "min_similarity": 0.5},
     },
     "searches": {"A picture and words, each by itself": {"searches": [{**_ITEM, "k": 3}, {"text": "lemon"}]}},
@@ -93,7 +104,7 @@ def document() -> dict[str, Any]:
 
 def _only(name: str) -> dict[str, Any]:
     """That this field of a request is the one that is there."""
-    return {"required": [name], "properties": {name: {"type": "string"}}}
+    return {"required": [name], "properties": {name: {"type": "object" if name == "seen" else "string"}}}
 
 
 def _operation(endpoint: Endpoint) -> dict[str, Any]:
@@ -136,8 +147,9 @@ def _bodies(request: type[Record], also: str) -> dict[str, Any]:
 def _success(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.answer:
         return _json("The answer", endpoint.answer, JSON)
-    image = {"schema": {"type": "string", "format": "binary"}}
-    return {"description": "A JPEG that never changes", "content": {JPEG: image}}
+    sent = {"schema": {"type": "string", "format": "binary"}}
+    what = "A JPEG" if endpoint.media == JPEG else "A file"
+    return {"description": f"{what} that never changes", "content": {endpoint.media: sent}}
 
 
 def _json(description: str, record: type[Record], media_type: str) -> dict[str, Any]:

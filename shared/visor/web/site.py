@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from flask import Request, Response
@@ -40,15 +41,16 @@ CONNECTIONS_MAX, IDLE_S = 1000, 15
 """Open connections, and seconds after which one on which nothing moves is closed."""
 LOG = logging.getLogger("visor.web")
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' https: http: data: blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
+    "connect-src 'self'; img-src 'self' https: http: data: blob:; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every file of the page. All of it is of this origin but for the catalogue's pictures."""
+"""Of every file of the page. All of it is of this origin but for the catalogue's pictures. `wasm-unsafe-eval` lets it
+compile WebAssembly, with which a device looks itself; it evaluates no script."""
 _NAMED_BY_CONTENT = re.compile(r"-[A-Za-z0-9_-]{8,}\.\w+\Z")
-_COMPRESSED = (".css", ".html", ".js", ".json", ".svg", ".txt")
+_COMPRESSED = (".css", ".html", ".js", ".json", ".svg", ".txt", ".wasm")
 
 
 def picture_address(indexed: IndexedItem) -> str:
@@ -61,7 +63,7 @@ class Site:
 
     Args:
         page: Folder of the built page, or None to answer the API only.
-        config: What the page's `config.json` says.
+        config: What the page's `config.json` says. Where `models` names another origin, the page may ask that, too.
         read_image: Gives the bytes of an item's image, for images that have no web address; None: they are not shown,
             and what is read of the page is counted, because it is read from a function.
     """
@@ -75,6 +77,9 @@ class Site:
         read_image: Callable[[Item], bytes] | None,
     ) -> None:
         self.api, self.page, self.config, self.read_image = api, page, config, read_image
+        models = urlsplit(str(config.get("models") or ""))
+        allowed = f"connect-src 'self' {models.scheme}://{models.netloc}" if models.netloc else "connect-src 'self'"
+        self.headers = {name: value.replace("connect-src 'self'", allowed) for name, value in HEADERS.items()}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
@@ -91,7 +96,7 @@ class Site:
         except Exception:
             LOG.exception("A request to %s failed", request.path)
             response = http_problem(request, 500, "Visor has a bug here; its log says more")
-        for name, value in {**HEADERS, "Cross-Origin-Resource-Policy": "same-origin"}.items():
+        for name, value in {**self.headers, "Cross-Origin-Resource-Policy": "same-origin"}.items():
             response.headers.setdefault(name, value)
         return response
 
@@ -194,6 +199,12 @@ class Server:
         """Finish what is being answered, then close all connections in the thread that reads them."""
         from waitress.wasyncore import close_all
 
+        def close() -> None:
+            # What is not yet sent of a large answer lies in a file, which only the channel closes.
+            for channel in list(self._server.active_channels.values()):
+                channel.handle_close()
+            close_all(self._server._map, ignore_all=True)
+
         self._server.task_dispatcher.shutdown()
-        self._server.trigger.pull_trigger(lambda: close_all(self._server._map, ignore_all=True))
+        self._server.trigger.pull_trigger(close)
         self._thread.join(5)

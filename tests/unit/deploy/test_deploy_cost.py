@@ -11,13 +11,24 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from visor.app import App
 from visor.cli.cost import cost_command
 from visor.demo.catalogue import DemoCatalogue
 from visor.deploy.plan import deployed_plan, runs_a_day
 from visor.free_tier.allowances import allowances, counted, image_sizes
 from visor.free_tier.cost_model import DAYS, ENOUGH, Line, UsagePlan, cold_starts_a_day, first_limit, lines, looks_a_day
-from visor.free_tier.growth import cost, first_load_bytes, first_load_cost, first_load_days_for, growth_limits, roomy
+from visor.free_tier.growth import (
+    cost,
+    device_use,
+    first_load_bytes,
+    first_load_cost,
+    first_load_days_for,
+    growth_limits,
+    roomy,
+)
 from visor.schema.items import BATCH_SIZE_MAX
+from visor.schema.search import SearchRequest
+from visor.search.query import Stopwatch, seen_of
 from visor.settings import Settings
 from visor.web.site import PAGE, Server
 from visor_bench.counting import drift, record
@@ -35,7 +46,6 @@ def test_the_defaults_are_free_everywhere() -> None:
     assert (plan.images, plan.recrawl_days, plan.churn, plan.searches_a_day) == (100_000, 7, 0.05, 1000)
     close = {f"{x.service} {x.metric}": round(x.share, 3) for x in lines(plan) if x.share > ENOUGH}
     assert close.keys() == {
-        "Cloud Run data out",
         "Cloud Storage Class B operations",
         "Artifact Registry stored",
     }, "docs/deploy.md says which are close"
@@ -221,18 +231,25 @@ def test_batches_cost_one_write_each_as_the_design_says() -> None:
     assert counted().each("crawl", "firestore_reads") == 0
 
 
-def test_answers_are_no_larger_than_they_are_counted(demo_server: Server, demo_catalogue: DemoCatalogue) -> None:
+def test_answers_are_no_larger_than_they_are_counted(
+    demo_app: App, demo_server: Server, demo_catalogue: DemoCatalogue
+) -> None:
     with httpx.Client(base_url=demo_server.address, timeout=60) as client:
         picture = demo_catalogue.picture(demo_catalogue.products[7]).read_bytes()
         searched = client.post("/v1/search", files={"image": picture})
+        service = demo_app.search_service()
+        seen = seen_of(service.queries.query(SearchRequest(), picture, Stopwatch()), service.embedder.fingerprint)
+        on_device = client.post("/v1/search", json={"seen": msgspec.to_builtins(seen), "link": False})
         match = searched.json()["matches"][0]["item"]["id"]
         explained = client.post("/v1/explain", files={"image": picture}, data={"request": f'{{"match": "{match}"}}'})
         asked = [client.get(f"/v1/{path}") for path in ("stats", "facets", "items?limit=8")]
     sizes = {
-        "search": len(searched.content),
-        "explain": len(explained.content),
-        "reading": sum(len(one.content) for one in asked) / len(asked),
+        "search": int(searched.headers["Content-Length"]),
+        "seen": int(on_device.headers["Content-Length"]),
+        "explain": int(explained.headers["Content-Length"]),
+        "reading": sum(int(one.headers["Content-Length"]) for one in asked) / len(asked),
     }
+    print(sizes)
     for operation, size in sizes.items():
         known = counted().each(operation, "response_bytes")
         assert known / 2 < size <= known, (operation, size)
@@ -307,3 +324,26 @@ def test_nonsense_is_refused() -> None:
     done = CliRunner().invoke(cost_command, ["--recrawl-days", "0"])
     assert done.exit_code == 2
     assert "more than 0" in done.output
+
+
+@pytest.mark.parametrize(
+    ("models_from", "allowance", "fewer"),
+    [("function", "Cloud Run's data out", 1), ("bucket", "Cloud Storage's data out", 100), ("elsewhere", "", 0)],
+)
+def test_devices_that_look_search_more_and_have_the_model_sent(models_from: str, allowance: str, fewer: int) -> None:
+    plan = UsagePlan(device=1.0, models_from=models_from)
+    use = device_use(plan)
+    assert use.searches_a_day > use.today > plan.searches_a_day
+    assert use.allowance.startswith(allowance)
+    assert use.downloads_a_month <= fewer * 2**30 / use.model_bytes
+    assert use.planned == round(plan.visits_a_day * DAYS)
+    over = {line.metric for line in lines(plan) if line.share > 1}
+    assert ("data out" in over) == bool(allowance)
+    told = CliRunner().invoke(cost_command, ["--device", "1", "--models-from", models_from], catch_exceptions=False)
+    assert f"{use.searches_a_day:,} searches a day fit" in told.output
+    assert ("tighter limit" in told.output) == bool(allowance)
+
+
+def test_devices_share_of_the_searches_is_a_share() -> None:
+    assert lines(UsagePlan(device=0.0, models_from="bucket")) == lines(UsagePlan())
+    assert CliRunner().invoke(cost_command, ["--device", "1.5"]).exit_code == 2

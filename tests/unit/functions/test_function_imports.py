@@ -28,17 +28,18 @@ SOMETIMES = {
     "crawl": "from visor.sources.registry import load_kind; "
     "[load_kind(k) for k in ('shop_api', 'feed', 'wikidata', *{kinds})]; "
     "from visor.sources.parse.encoding import decoded; decoded(b'', 'latin-1')",
-    "embed": "import visor.image_readers.readers, visor.storage.bucket_clients, visor.storage.gcp.queue",
-    "compact": "import visor.index.merge.garbage, visor.index.format.projection",
-    "search": "import visor.ingest.push, visor.search.explain, visor.storage.gcp.queue, visor.index.search.metrics, "
-    "visor.near_duplicates.alignment",
+    "embed": "import ai_edge_litert.interpreter, visor.image_readers.readers, "
+    "visor.storage.bucket_clients, visor.storage.gcp.queue",
+    "compact": "import visor.index.merge.garbage, visor.index.format.projection, visor.export.publish",
+    "search": "import ai_edge_litert.interpreter, visor.ingest.push, visor.search.explain, visor.storage.gcp.queue, "
+    "visor.index.search.metrics, visor.near_duplicates.alignment",
 }
 """What it imports where a request or source needs it."""
 UNWANTED = {
     "crawl": {"ai_edge_litert", "faiss", "scipy", "tensorflow", "pillow_heif", "PIL", "lxml", "extruct", "av"},
     "embed": {"faiss", "scipy", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "iso4217", "lxml"},
     "compact": {"ai_edge_litert", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "httpx", "scipy", "PIL"},
-    "search": {"scipy", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "iso4217", "lxml"},
+    "search": {"ai_edge_litert", "scipy", "jmespath", "google.cloud.pubsub_v1", "tensorflow", "iso4217", "lxml"},
 }
 """What would delay a function's start for nothing."""
 CLOUD = {

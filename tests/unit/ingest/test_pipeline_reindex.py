@@ -38,8 +38,12 @@ class Model:
 
     def __init__(self, fingerprint: str, side: int) -> None:
         self.fingerprint, self.side, self.dimension = fingerprint, side, 3 * side * side
-        self.description = SimpleNamespace(input_side=128, name=fingerprint, summary="", licences=(), reads_words=False)
+        about = {"name": fingerprint, "summary": "", "licences": (), "reads_words": False, "parts": ()}
+        self.description = SimpleNamespace(input_side=128, **about)
         self.label_words: list[dict[str, float]] = []
+
+    def check_files(self) -> None:
+        """There are none."""
 
     def embed(self, images: list[Image.Image]) -> Any:
         rows = [np.asarray(image.resize((self.side, self.side)), np.float32).ravel() + 1 for image in images]

@@ -12,8 +12,11 @@ import httpx
 import msgspec
 import pytest
 
+from visor.app import App
 from visor.demo.catalogue import DemoCatalogue
 from visor.demo.shop import DemoShop
+from visor.schema.search import SearchRequest
+from visor.search.query import Stopwatch, seen_of
 from visor.web import openapi
 from visor.web.endpoints import ENDPOINTS
 from visor.web.site import Server
@@ -51,7 +54,7 @@ EXAMPLES = [(name, shown) for name, examples in openapi.EXAMPLES.items() for sho
 
 @pytest.mark.parametrize(("name", "shown"), EXAMPLES)
 def test_every_example_is_answered(
-    demo_server: Server, demo_shop: DemoShop, demo_catalogue: DemoCatalogue, name: str, shown: str
+    demo_app: App, demo_server: Server, demo_shop: DemoShop, demo_catalogue: DemoCatalogue, name: str, shown: str
 ) -> None:
     [endpoint] = [one for one in ENDPOINTS if one.name == name]
     value = openapi.EXAMPLES[name][shown]
@@ -71,6 +74,10 @@ def test_every_example_is_answered(
             for known, mine in zip(named, theirs, strict=False):
                 text = text.replace(known, mine)
         asked = json.loads(text)
+        if "seen" in asked:
+            service, data = demo_app.search_service(), demo_catalogue.picture(demo_catalogue.products[3]).read_bytes()
+            seen = seen_of(service.queries.query(SearchRequest(), data, Stopwatch()), service.embedder.fingerprint)
+            asked["seen"] = msgspec.to_builtins(seen)
         if "after" in asked:
             before = client.post(endpoint.path, json={key: asked[key] for key in asked if key != "after"})
             asked["after"] = before.json()["next"]

@@ -28,6 +28,7 @@ from visor.free_tier.quota import STRANGERS_A_DAY, Meter
 from visor.schema.collections import FEEDBACK
 from visor.schema.search import ExplainRequest, FeedbackRequest, SearchRequest
 from visor.search.feedback import all_feedback
+from visor.search.query import Stopwatch, seen_of
 from visor.search.visitors import PER_CLIENT_A_DAY, VisitorLog, VisitorSums, robust_mean
 from visor.settings import Settings
 from visor.storage import Stores
@@ -207,6 +208,8 @@ SEARCH_COSTS: dict[str, tuple[dict[str, Any], int]] = {
     "variety": ({"image": noise(15), "variety": 1}, 12),
     "group": ({"image": noise(16), "group": False}, 12),
     "regions": ({"image": noise(17), "regions": True}, 12),
+    "seen": ({"seen": "SEEN", "k": 200}, 200),
+    "link": ({"image": noise(18), "link": False}, 12),
 }
 """By option of a search: a request with as much of it as may be, and the documents that it may read."""
 COSTS: dict[str, tuple[str, Any, int]] = {
@@ -220,11 +223,20 @@ COSTS: dict[str, tuple[str, Any, int]] = {
     "item": ("/v1/items/ITEM", None, 1),
     "thumbnail": ("/v1/thumbnails/" + "0" * 32 + ".jpg", None, 0),
     "stats": ("/v1/stats", None, 0),
+    "model": ("/v1/model", None, 0),
+    "model_file": ("/v1/model/" + "0" * 64, None, 0),
     "health": ("/v1/health", None, 0),
     "openapi": ("/openapi.json", None, 0),
     "push": ("/v1/items", {"key": "a", "image_url": "https://a.example/a.png"}, 0),
     "delete": ("/v1/items/" + "0" * 32, None, 0),
 }
+
+
+def seen_by(app: App) -> str:
+    """What a device sends of noise."""
+    service = app.search_service()
+    query = service.queries.query(SearchRequest(image=noise(80)), None, Stopwatch())
+    return msgspec.json.encode(seen_of(query, service.embedder.fingerprint)).decode()
 
 
 def test_every_option_s_cost_is_known() -> None:
@@ -248,7 +260,7 @@ def test_each_costs_what_is_bounded_and_is_metered_as_it_is_counted(
     asked, meter = deployed(demo_app, counting(demo_app.stores, tally), searches_burst=100, reads_burst=100)
     item = asked.get("/v1/items?limit=1").get_json()["items"][0]["id"]
     before, used = tally.usage, {r.resource: r.used for r in meter.readings()}
-    text = json.dumps(body).replace("ITEM", item)
+    text = json.dumps(body).replace("ITEM", item).replace('"SEEN"', seen_by(demo_app))
     headers = {"Content-Type": "application/json"}
     if body and "metric" in body:
         headers[KEY_HEADER] = "the owner's key"
@@ -281,6 +293,7 @@ def test_who_reads_much_waits_longer(demo_app: App) -> None:
         ("search", {"image": noise(42), "examples": [{"image": noise(43), "weight": -0.5}, {"item": "ITEM"}]}, 2),
         ("search", {"examples": [{"image": noise(50 + n), "weight": 1 - n / 4} for n in range(8)]}, 8),
         ("search", {"item": "ITEM", "examples": [{"item": "ITEM", "weight": 0.5}]}, 1),
+        ("search", {"examples": [{"seen": "SEEN", "weight": 1 - n / 4} for n in range(8)]}, 1),
         ("searches", {"searches": [{"image": noise(44)}, {"image": noise(45)}, {"text": "x"}]}, 3),
         ("searches", {"searches": [{"examples": [{"image": noise(n)} for n in (46, 47, 48)]}, {"text": "x"}]}, 3),
         ("compare", {"first": {"image": noise(60)}, "second": {"image": noise(61)}}, 2),
@@ -293,7 +306,7 @@ def test_each_picture_that_is_looked_at_is_taken_from_the_rate(
 ) -> None:
     asked, _ = deployed(demo_app, searches_burst=40, searches_per_minute=0.001)
     item = asked.get("/v1/items?limit=1").get_json()["items"][0]["id"]
-    text = json.dumps(body).replace("ITEM", item)
+    text = json.dumps(body).replace("ITEM", item).replace('"SEEN"', seen_by(demo_app))
     assert asked.post(f"/v1/{path}", data=text, content_type="application/json").status_code == 200
     unknown = {"item": "0" * 32}
     statuses = [asked.post("/v1/search", json=unknown).status_code for _ in range(41)]

@@ -63,6 +63,13 @@ class AttributeColumn:
     def take(self, rows: Array) -> AttributeColumn:
         return replace(self, values=self.values[rows])
 
+    def pruned(self) -> AttributeColumn:
+        """The same values, with no name that none of them is."""
+        if self.type != "keyword":
+            return self
+        values, names = used(self.values, self.names)
+        return replace(self, values=values, names=names)
+
     def has(self) -> Array:
         """(n,) bool: which items have one."""
         if self.type == "number":
@@ -226,6 +233,14 @@ def union(lists: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], list[Array
     names = tuple(sorted(set().union(*lists)))
     number = {name: i for i, name in enumerate(names)}
     return names, [np.array([number[name] for name in old], np.int64) for old in lists]
+
+
+def used(codes: Array, names: tuple[str, ...]) -> tuple[Array, tuple[str, ...]]:
+    """Codes from 1 (0 for none) of these names, as codes of those that occur, and these."""
+    found = np.unique(codes[codes > 0])
+    renumbered = np.zeros(len(names) + 1, np.int64)
+    renumbered[found] = 1 + np.arange(len(found))
+    return small(renumbered[codes], len(found) + 1), tuple(names[i - 1] for i in found.tolist())
 
 
 def small(values: Array, count: int) -> Array:

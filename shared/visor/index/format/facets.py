@@ -20,6 +20,7 @@ from visor.index.format.attributes import (
     read_attributes,
     small,
     union,
+    used,
 )
 from visor.index.format.container import Array, Container, json_tensor
 from visor.schema.attributes import AttributeType
@@ -132,6 +133,16 @@ class FacetColumns:
             pixels=self.pixels[rows],
             attributes={key: column.take(rows) for key, column in self.attributes.items()},
         )
+
+    def pruned(self) -> FacetColumns:
+        """The same rows, with no name that none of them has."""
+        codes, names = {}, {}
+        for column in STORED:
+            codes[column], names[column] = used(self.codes[column], self.names[column])
+        labels, names["label"] = self.labels.pruned(self.names["label"])
+        words, names["word"] = self.words.pruned(self.names["word"])
+        attributes = {key: column.pruned() for key, column in self.attributes.items()}
+        return replace(self, codes=codes, names=names, labels=labels, words=words, attributes=attributes)
 
     def attribute(self, key: AttributeKey) -> AttributeColumn:
         """The column of that name and type, or one without values."""
@@ -295,6 +306,11 @@ class ListColumn:
         inside = np.arange(int(starts[-1])) - np.repeat(starts[:-1], lengths)
         values = np.repeat(self.starts[:-1][rows], lengths) + inside
         return ListColumn(starts, self.codes[values], self.counts[values])
+
+    def pruned(self, names: tuple[str, ...]) -> tuple[ListColumn, tuple[str, ...]]:
+        """With the names, of these, that some row has."""
+        codes, names = used(self.codes.astype(np.int64) + 1, names)
+        return replace(self, codes=small(codes.astype(np.int64) - 1, len(names))), names
 
     def row(self, row: int) -> Array:
         codes: Array = self.codes[self.starts[row] : self.starts[row + 1]]

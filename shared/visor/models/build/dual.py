@@ -48,7 +48,7 @@ def adopt_dual(
     tokenizer = scratch / f"{network.name}-tokenizer.json"
     prepare_tokenizer(network.name, files, runtime).save(str(tokenizer))
     output = output_of(network.name, "text_output", runtime, given.text_output)
-    encoder = TextEncoder(text, tokenizer, output)
+    encoder = TextEncoder(lambda: text, lambda: tokenizer, output)
     try:
         plain = encoder([f"a photo of {thing}" for thing in THINGS.split()])
         labels = encoder(given.prompts) if given.prompts else plain[:0]

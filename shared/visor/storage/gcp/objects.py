@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from visor.storage.objects import ObjectInfo, check_name
 
 _TICKET = "visor-put"
 """Metadata key under which each put leaves a number of its own."""
+ANEW, FOR_EVER = "no-cache", "public, max-age=31536000, immutable"
 REPLACED_READS = 5
 """Reads of an object that is replaced while it is read, before the last one."""
 
@@ -32,6 +34,7 @@ class CloudObjects:
         project: For quota and billing; the environment's own if empty.
         deadline_s: How long failed requests are tried again. An answer that stalls for a third of it has failed.
         client: A client to use instead of an own one.
+        is_public: Browsers read the objects: they get a type, and are kept for ever but for the `.json` ones.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class CloudObjects:
         project: str = "",
         deadline_s: float = 30.0,
         client: storage.Client | None = None,
+        is_public: bool = False,
     ) -> None:
         with map_errors(f"Cloud Storage bucket {bucket}"):
             self._client = client or storage.Client(project=project or None)
@@ -50,7 +54,7 @@ class CloudObjects:
             # missing, for traces that nobody takes here. Each time is a Class B operation.
             self._client._bucket_metadata_cache = None
         self._bucket = self._client.bucket(bucket)
-        self._prefix = prefix
+        self._prefix, self._is_public = prefix, is_public
         self._deadline_s = deadline_s
         self._stall_s = deadline_s / 3
 
@@ -133,6 +137,10 @@ class CloudObjects:
 
     def _upload(self, name: str, file: IO[bytes], size_bytes: int, if_generation: int | None) -> ObjectInfo:
         blob = self._blob(name)
+        content_type = "application/octet-stream"
+        if self._is_public:
+            content_type = mimetypes.guess_type(name)[0] or content_type
+            blob.cache_control = ANEW if name.endswith(".json") else FOR_EVER
         ticket = uuid.uuid4().hex
         blob.metadata = {_TICKET: ticket}
         failures: list[Exception] = []
@@ -141,7 +149,7 @@ class CloudObjects:
                 blob.upload_from_file(
                     file,
                     size=size_bytes,
-                    content_type="application/octet-stream",
+                    content_type=content_type,
                     if_generation_match=if_generation,
                     checksum="crc32c",
                     timeout=self._stall_s,

@@ -1,0 +1,467 @@
+"""What a search of an export has to answer: small indexes of generated rows, their exports, and Python's own answers.
+
+`python scripts/private_golden.py` makes tests/golden/private/ anew: for each index NAME the index itself
+(`NAME.tar.xz`), its export (`NAME/`), and requests with what `SearchService` answers (`search-NAME.json`). The tests of
+Python and of the page read them; run it only where the format, or what a search says, changes on purpose.
+
+| index | what it has |
+| --- | --- |
+| projected | 320 rows, a projection, a calibration measured in it |
+| full | 300 rows, a projection, a calibration measured in full vectors |
+| small | 60 rows, too few for a projection or a calibration |
+| across | 300 rows whose visitors' photos look unlike the catalogue |
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import shutil
+import sys
+import tarfile
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import patch
+
+import msgspec
+import numpy as np
+from PIL import Image, ImageOps
+
+from visor.confidence import fit_index
+from visor.confidence.across import Learned
+from visor.export.export import Exporter, ExportReport, site_in
+from visor.free_tier.quota import Meter
+from visor.http.client import Fetcher
+from visor.imaging.content import Emptiness
+from visor.index.format.container import unit as unit_rows
+from visor.index.format.looks import pack_look, traits
+from visor.index.format.shard import shard_object, write_shard
+from visor.index.merge.merge import merge
+from visor.index.search.reader import IndexReader
+from visor.index.search.searcher import Searcher
+from visor.index.search.snapshot import Snapshot
+from visor.link_check.state import PICTURE_GONE
+from visor.models.description import ModelDescription
+from visor.models.embedder import Embedder
+from visor.models.registry import DEFAULT, describe
+from visor.models.store import ModelManifest
+from visor.near_duplicates.fingerprint import perceptual_hash
+from visor.near_duplicates.unmatchable import unmatchable_hash
+from visor.schema.collections import ITEMS
+from visor.schema.items import FacetRow, FacetUpdate, IndexedItem, Item, Label, ShardCommit, Tombstone, as_document
+from visor.schema.items import item_id as id_of
+from visor.schema.search import Condition, Filters, PriceRange, SearchRequest
+from visor.schema.words import name_weights
+from visor.search.feedback import Feedback, FeedbackLog, all_feedback
+from visor.search.item_cache import ItemCache
+from visor.search.query import Stopwatch, encode_vector
+from visor.search.service import SearchService
+from visor.settings import Settings
+from visor.storage import Stores, open_stores
+from visor.storage.documents import SERVER_TIME, Put
+
+Array = np.ndarray[Any, Any]
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "private"
+MODEL = "golden"
+DIMENSION = 48
+INDEXES = ("projected", "full", "small", "across")
+LABELS = ("dress", "hat", "shoe", "coat", "bag", *(f"thing {n}" for n in range(5, 1000)))
+DECLARED: dict[str, Any] = {"size": "number", "colour": "keyword", "new": "flag", "since": "date"}
+
+
+def unit(vectors: Array) -> Array:
+    return unit_rows(vectors.astype(np.float32))
+
+
+def item_id(number: int) -> str:
+    return id_of("shop", f"k{number}")
+
+
+def picture(number: int) -> Image.Image:
+    """A smooth picture of its own, 96 x 96."""
+    coarse = np.random.default_rng(number).integers(0, 256, (7, 7, 3), np.uint8)
+    return Image.fromarray(coarse).resize((96, 96), Image.Resampling.BICUBIC)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One generated item. Every tenth shows the picture of the one before, a little smaller."""
+
+    number: int
+    vector: Array
+    kind: int
+
+    @property
+    def original(self) -> int:
+        return self.number - 1 if self.number % 10 == 9 else self.number
+
+    @property
+    def is_blank(self) -> bool:
+        return self.number % 50 == 7
+
+    @property
+    def pixels(self) -> Image.Image:
+        one = picture(self.original)
+        return one if self.original == self.number else one.resize((80, 80), Image.Resampling.BICUBIC)
+
+    @property
+    def look(self) -> Array:
+        random = np.random.default_rng(1000 + self.number)
+        probabilities = np.zeros(len(LABELS), np.float32)
+        probabilities[[self.kind, 5 + self.number % 40, 50 + self.kind]] = 0.6, 0.25, 0.1
+        return pack_look(probabilities, random.integers(0, 256, 162).astype(np.uint8))
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        return (
+            Label(name=LABELS[self.kind], probability=0.6),
+            Label(name=LABELS[5 + self.number % 40], probability=0.25),
+        )
+
+    @property
+    def indexed(self) -> IndexedItem:
+        n, known = self.number, self.number % 3 > 0
+        extra = {"size": str(n % 17 / 2), "colour": ("red", "blue", "grün")[n % 3], "new": str(n % 2 == 0).lower()}
+        extra["since"] = f"20{10 + n % 15}-0{1 + n % 9}-1{n % 10}"
+        item = Item(
+            id=item_id(n),
+            source="shop",
+            key=f"k{n}",
+            image_url=f"https://shop.example/{n}.jpg",
+            page_url=f"https://shop.example/{n}",
+            title=f"{LABELS[self.kind]} number {n}",
+            price=None if n % 7 == 0 else round(3.5 + 1.37 * (n % 61), 2),
+            currency=(None, "EUR", "USD")[n % 7 and 1 + n % 2],
+            collection=(None, "dresses", "hats", "shoes", "coats")[n % 5],
+            country=("DE", "FR", None)[n % 3],
+            date=None if n % 11 == 0 else f"20{15 + n % 10}-{1 + n % 12:02}-{1 + n % 28:02}",
+            group=f"product {n // 3}" if n % 30 < 6 else None,
+            extra=extra | ({PICTURE_GONE: "2026-01-01"} if n == 19 else {}),
+            attributes=DECLARED if known else {},
+        )
+        return IndexedItem(
+            item=item,
+            version=1,
+            model=MODEL,
+            shard="shards/s.shard",
+            indexed_at="2026-11-26T00:00:00Z",
+            width=640 + n,
+            height=480,
+            labels=self.labels,
+            blank=Emptiness.BLANK.value if self.is_blank else None,
+        )
+
+
+def rows_of(count: int) -> list[Row]:
+    """The first of 320 rows."""
+    return all_rows()[:count]
+
+
+@cache
+def all_rows(count: int = 320) -> list[Row]:
+    random = np.random.default_rng(7)
+    centres = random.random((5, DIMENSION)) ** 3
+    kinds = random.integers(5, size=count)
+    vectors = unit(np.abs(centres[kinds] + 0.12 * random.standard_normal((count, DIMENSION))).astype(np.float32))
+    for number in range(9, count, 10):
+        vectors[number] = unit((vectors[number - 1] + 0.004 * random.standard_normal(DIMENSION))[None])[0]
+        kinds[number] = kinds[number - 1]
+    return [Row(n, vectors[n].astype(np.float16), int(kinds[n])) for n in range(count)]
+
+
+def put_shard(stores: Stores, name: str, rows: list[Row]) -> None:
+    hashes = [unmatchable_hash(item_id(row.number)) if row.is_blank else perceptual_hash(row.pixels) for row in rows]
+    data = write_shard(
+        model=MODEL,
+        ids=[item_id(row.number) for row in rows],
+        versions=[1] * len(rows),
+        vectors=np.stack([row.vector for row in rows]),
+        hashes=np.frombuffer(b"".join(hashes), np.uint8).reshape(len(rows), -1),
+        facets=[FacetRow.of(one.item, one.labels, (one.width, one.height)) for one in (row.indexed for row in rows)],
+        looks=np.stack([row.look for row in rows]),
+    )
+    stores.objects.put(shard_object(name), data)
+    put_commit(stores, name, ShardCommit(batch=name, model=MODEL, shard=shard_object(name), count=len(rows)))
+    # The item of one row is lost.
+    kept = [row for row in rows if row.number != 23]
+    for start in range(0, len(kept), 100):
+        puts = [
+            Put(collection=ITEMS, key=item_id(r.number), data=as_document(r.indexed)) for r in kept[start : start + 100]
+        ]
+        stores.documents.commit(puts)
+
+
+def put_commit(stores: Stores, key: str, commit: ShardCommit) -> None:
+    data = {**as_document(commit), "committed_at": SERVER_TIME}
+    stores.documents.commit([Put(collection="commits", key=key, data=data)])
+
+
+def photos(rows: list[Row]) -> Array:
+    """Vectors of visitors' photos of the rows: all moved the same way, away from the catalogue."""
+    random = np.random.default_rng(99)
+    away = np.abs(random.standard_normal(DIMENSION)) ** 2
+    moved = np.stack([row.vector.astype(np.float32) for row in rows]) + 0.25 * away
+    return unit((moved + 0.02 * random.standard_normal(moved.shape)).astype(np.float32))
+
+
+def make_index(name: str, stores: Stores) -> None:
+    """Fill the stores: most rows are merged, some are fresh, deleted, updated or said to be no match."""
+    rows = rows_of({"small": 60, "projected": 320}.get(name, 300))
+    fresh = len(rows) - 20
+    put_shard(stores, "a", rows[: fresh // 2])
+    put_shard(stores, "b", rows[fresh // 2 : fresh])
+    mean = traits(photos(rows[:20]), np.stack([row.look for row in rows[:20]])).mean(0)
+    learned = Learned(mean, 20.0, np.zeros(24), ("secret",)) if name == "across" else None
+    calibrate = fit_index.Calibrator(stores.objects, learn=lambda before: learned, label_words=label_words())
+    with patch.object(fit_index, "FULL_MAX", 100 if name == "projected" else 2000):
+        merge(stores.objects, stores.documents, model=MODEL, calibrate=None if name == "small" else calibrate)
+    put_shard(stores, "c", rows[fresh:])
+    gone = tuple(Tombstone(id=item_id(n), version=2) for n in (3, fresh + 3))
+    item = msgspec.structs.replace(rows[5].indexed.item, collection="updated", price=1.0)
+    changed = msgspec.structs.replace(rows[5].indexed, item=item, version=2)
+    stores.documents.commit([Put(collection=ITEMS, key=item.id, data=as_document(changed))])
+    updates = (FacetUpdate(id=item.id, version=2, facets=FacetRow.of(item)),)
+    put_commit(stores, "d", ShardCommit(batch="d", tombstones=gone, updates=updates))
+    said = FeedbackLog(stores.documents, freshness_s=0)
+    said.add(Feedback(query=item_id(10), item=item_id(11)))
+    said.add(Feedback(query="vector:" + "0" * 32, item=item_id(12)))
+
+
+def label_words() -> list[dict[str, float]]:
+    return [name_weights((name,)) for name in LABELS]
+
+
+def description() -> ModelDescription:
+    """A model whose vectors have `DIMENSION` numbers."""
+    builtin = describe(DEFAULT, Settings())
+    parts = []
+    for part in builtin.parts:
+        network, weight = part.network, 0.0
+        if network.head == "labels":
+            tap = msgspec.structs.replace(network.taps[0], channels=DIMENSION)
+            network, weight = msgspec.structs.replace(network, taps=(tap,)), 1.0
+        parts.append(msgspec.structs.replace(part, network=network, weight=weight))
+    return msgspec.structs.replace(builtin, name=MODEL, dimension=DIMENSION, parts=tuple(parts))
+
+
+def exporter_of(snapshot: Snapshot, stores: Stores, home: Path, **options: Any) -> Exporter:
+    """What exports an index with a page and a model that are only names."""
+    model, page = home / "model", home / "page"
+    for folder in (model, page):
+        folder.mkdir(exist_ok=True)
+    manifest = ModelManifest(
+        fingerprint=MODEL, variant="int8", description=description(), files=(), label_names=LABELS, built_at=""
+    )
+    (model / "model.json").write_bytes(msgspec.json.encode(manifest))
+    (page / "index.html").write_text("<title>golden</title>")
+    told: dict[str, Any] = {"items": ItemCache(stores.documents).get, "page": page, **options}
+    return Exporter(
+        snapshot=snapshot,
+        fingerprint=MODEL,
+        feedback=all_feedback(stores.documents),
+        model=model,
+        label_words=label_words(),
+        settings=Settings(),
+        **told,
+    )
+
+
+def make_export(stores: Stores, home: Path, site: Path, *, now: float = 0.0) -> ExportReport:
+    """Export an index into a folder."""
+    news = IndexReader(stores.objects, stores.documents, MODEL).poll()
+    assert news is not None
+    with site_in(site) as files:
+        return exporter_of(news.snapshot, stores, home).write(files, now=now)
+
+
+def service_of(stores: Stores) -> SearchService:
+    settings = Settings(freshness_s=0.0, audit_rate=0.0)
+    # What only a picture needs of a model is never asked.
+    model = SimpleNamespace(
+        fingerprint=MODEL,
+        dimension=DIMENSION,
+        description=description(),
+        label_names=LABELS,
+        label_words=label_words(),
+    )
+    service = SearchService(
+        searcher=Searcher(stores.objects, stores.documents, model=MODEL, freshness_s=0.0),
+        embedder=cast("Embedder", model),
+        fetcher=cast("Fetcher", None),
+        documents=stores.documents,
+        settings=settings,
+        meter=Meter(stores.documents, settings),
+    )
+    service.refresh()
+    return service
+
+
+def requests_of(name: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Requests by name, as JSON."""
+    rows = rows_of(60)
+    near = unit((rows[20].vector.astype(np.float32) + 0.01 * np.random.default_rng(3).standard_normal(DIMENSION))[None])
+    strange = unit(np.random.default_rng(4).standard_normal((1, DIMENSION)).astype(np.float32))
+    own = encode_vector(rows[8].vector, None)
+    yield "vector of an item with a copy", {"vector": own}
+    yield "vector near an item", {"vector": encode_vector(near[0], None), "facets": True}
+    yield "vector of a stranger", {"vector": encode_vector(strange[0], None)}
+    yield "item", {"item": item_id(30)}
+    yield "item with feedback", {"item": item_id(10)}
+    yield "blank item", {"item": item_id(7)}
+    for seen, pixels, row in (
+        ("the same picture", picture(20), rows[20]),
+        ("a smaller one", picture(20).resize((60, 60)), rows[20]),
+        ("a part of it", picture(20).crop((10, 8, 90, 90)), rows[20]),
+        ("mirrored", ImageOps.mirror(picture(20)), rows[20]),
+        ("with a border", ImageOps.expand(picture(20), 8, (255, 255, 255)), rows[20]),
+        ("another one", picture(5000), rows[31]),
+    ):
+        yield f"seen: {seen}", {"seen": seen_of(pixels, row)}
+    yield "seen: unsafe", {"seen": {**seen_of(picture(20), rows[20]), "safety": SAFETY}}
+    yield "seen: blank", {"seen": {**seen_of(picture(20), rows[20]), "blank": Emptiness.BLANK.value}}
+    if name == "across":
+        for number, vector in zip((4, 14, 24, 34), photos(rows[4:44:10]), strict=True):
+            yield f"photo of {number}", {"vector": encode_vector(vector, rows[number].look)}
+        return
+    yield "not grouped", {"vector": own, "group": False, "k": 20}
+    yield "varied", {"vector": own, "variety": 0.4, "pages": 3, "k": 5}
+    yield "pages", {"vector": own, "k": 7, "pages": 4}
+    yield "no nearer than", {"vector": own, "min_similarity": 0.8, "k": 50}
+    yield "sure ones", {"vector": own, "min_confidence": 0.4, "k": 50}
+    yield "left out", {"vector": own, "leave_out": [item_id(8), item_id(9)]}
+    for sort in ("price_up", "price_down", "newest", "oldest", "largest", "smallest", "most_changed"):
+        yield f"sorted: {sort}", {"vector": own, "sort": sort, "k": 8, "pages": 2}
+    for filtered, filters in {
+        "collections": Filters(collection=("hats", "shoes")),
+        "updated": Filters(collection=("updated",)),
+        "country and currency": Filters(country=("DE",), currency=("EUR",)),
+        "label": Filters(label=(LABELS[0],)),
+        "price": Filters(price=PriceRange(min=10, max=20.5)),
+        "dates": Filters(date_from="2019", date_to="2021-06"),
+        "attributes": Filters(attributes={"size": Condition(min=2, max=6), "colour": Condition(none=("red",))}),
+        "flag": Filters(attributes={"new": Condition(any=("true",))}),
+        "since": Filters(attributes={"since": Condition(min="2015-03", max="2020")}),
+        "missing": Filters(attributes={"price": Condition(missing=True), "country": Condition(missing=False)}),
+        "nothing": Filters(source=("nobody",)),
+    }.items():
+        asked = msgspec.to_builtins(filters)
+        yield f"filtered: {filtered}", {"vector": own, "filters": asked, "facets": True, "k": 6}
+        yield f"only filtered: {filtered}", {"filters": asked, "k": 6}
+    examples = [
+        {"vector": encode_vector(rows[40].vector, None)},
+        {"vector": encode_vector(rows[41].vector, None), "weight": -0.5},
+    ]
+    yield "examples", {"examples": examples}
+    yield "two wanted examples", {"examples": [examples[0], {"item": item_id(30), "weight": 0.7}]}
+
+
+SAFETY = {"drawing": 0.01, "hentai": 0.01, "neutral": 0.01, "porn": 0.96, "sexy": 0.01}
+
+
+def seen_of(pixels: Image.Image, row: Row) -> dict[str, Any]:
+    vector = row.vector.astype(np.float32) + np.float32(0.003)
+    look = encode_vector(unit(vector[None])[0], row.look)
+    hashed = base64.b64encode(perceptual_hash(pixels)).decode()
+    labels = [msgspec.to_builtins(label) for label in row.labels]
+    return {"model": MODEL, "vector": look, "hash": hashed, "labels": labels, "width": 96, "height": 96}
+
+
+def answers(name: str, service: SearchService) -> list[dict[str, Any]]:
+    """Each request with Python's answer; where it asks for pages, the ids of each."""
+    found = []
+    for what, asked in requests_of(name):
+        pages = asked.get("pages", 1)
+        asked = {key: value for key, value in asked.items() if key != "pages"}
+        request = msgspec.convert(asked, SearchRequest)
+        answer = msgspec.to_builtins(service.search(request))
+        del answer["timing_ms"]
+        answer["query"].pop("handle", None)
+        del answer["index"]["generation"]
+        ids = [[match["item"]["id"] for match in answer["matches"]]]
+        # One is told whole.
+        answer["matches"] = [
+            match if what == "vector near an item" and place < 2 else briefly(match)
+            for place, match in enumerate(answer["matches"])
+        ]
+        after = answer.pop("next", None)
+        while after is not None and len(ids) < pages:
+            page = service.search(msgspec.structs.replace(request, after=after))
+            ids.append([match.item.id for match in page.matches])
+            after = page.next
+        found.append(
+            {"name": what, "request": asked, "answer": answer, "pages": ids, "more": after is not None}
+            | judged(service, request)
+        )
+    return found
+
+
+def briefly(match: dict[str, Any]) -> dict[str, Any]:
+    """A match without what is said of its item."""
+    offers = {name: [place["item"] for place in match.get(name, ())] for name in ("places", "product")}
+    return {"id": match["item"]["id"], **{n: match[n] for n in ("similarity", "confidence", "verdict")}, **offers}
+
+
+def judged(service: SearchService, request: SearchRequest) -> dict[str, Any]:
+    """What the answer's confidence was made of: the similarities of the nearest rows, the features and the score."""
+    gap = service.confidence.across(service.searcher.manifest)
+    query = service._query(request, None, Stopwatch(), gap)
+    if not len(query.vector) or (query.safety is not None and query.safety.unsafe):
+        return {}
+    across = gap if query.is_across else None
+    hits = service._scan(request, query, service._hidden(query).union(request.leave_out), across)
+    judgement = service.confidence.judge(hits, [label.name for label in query.labels], across)
+    assert hits.nearest is not None
+    return {
+        "is_across": query.is_across,
+        "nearest": [block.ids[row].tobytes().hex() for block, row in hits.nearest.rows[:12]],
+        "similarities": [round(float(one), 6) for one in hits.nearest.similarities[:12]],
+        "features": () if query.is_across else service.confidence.features(hits),
+        "score": judgement.score,
+        "held": judgement.held,
+        "hits": [
+            {"id": h.id, "similarity": h.similarity, "rank": h.rank, "duplicates": h.duplicates, "product": h.product}
+            for h in hits.hits
+        ],
+    }
+
+
+def open_index(name: str, home: Path) -> Stores:
+    """The stores of the index as it was committed, unpacked below `home`."""
+    with tarfile.open(GOLDEN / f"{name}.tar.xz") as tar:
+        tar.extractall(home, filter="data")
+    return open_stores(Settings(home=home))
+
+
+def pack_index(home: Path, target: Path) -> None:
+    with tarfile.open(target, "w:xz") as tar:
+        for path in sorted((home / "indexes").rglob("*")):
+            name = path.relative_to(home).as_posix()
+            if path.is_file() and "/." not in name and "queue" not in name:
+                info = tarfile.TarInfo(name)
+                data = path.read_bytes()
+                info.size, info.mtime = len(data), int(path.stat().st_mtime)
+                tar.addfile(info, io.BytesIO(data))
+
+
+def main() -> None:
+    shutil.rmtree(GOLDEN, ignore_errors=True)
+    GOLDEN.mkdir(parents=True)
+    for name in INDEXES:
+        with tempfile.TemporaryDirectory() as folder:
+            home = Path(folder)
+            with open_stores(Settings(home=home)) as stores:
+                make_index(name, stores)
+                make_export(stores, home, GOLDEN / name)
+                found = answers(name, service_of(stores))
+            pack_index(home, GOLDEN / f"{name}.tar.xz")
+        (GOLDEN / f"search-{name}.json").write_bytes(msgspec.json.format(msgspec.json.encode(found), indent=1))
+        print(f"{name}: {len(found)} requests", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The files of one export: written once, named by what is in them, and deleted some time after they are not needed."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from visor.errors import CorruptObject, NotFound
+from visor.index.format.container import Array, pack
+from visor.schema.items import Record
+from visor.storage.objects import ObjectStore
+
+DATA = "data/"
+CONFIG = "config.json"
+MANIFEST, TRASH = DATA + "visor.json", DATA + "trash.json"
+GRACE_S = 86_400.0
+"""How long a file stays that no manifest names any more: for tabs that are open, and for caches of the manifest."""
+PAYS = 0.9
+"""Share of its size that a file has to shrink to for being compressed."""
+
+
+class File(Record, frozen=True, kw_only=True):
+    """A file below `data/`, and how many bytes a download of it takes."""
+
+    name: str
+    bytes: int
+
+
+class ExportFiles:
+    """Not thread-safe.
+
+    Args:
+        site: Where the export lies.
+        now: Seconds since 1970.
+        whose: What the names of its files begin with: all, or those below `data/` where the page is somebody else's.
+    """
+
+    def __init__(self, site: ObjectStore, now: float, whose: str = "") -> None:
+        self.site, self._now = site, now
+        self._there = {info.name: info.size_bytes for info in site.list(whose)}
+        self._by_key = {name[len(DATA) :].partition("-")[0]: name for name in self._there if name.endswith(".vsr")}
+        self._needed = {MANIFEST, TRASH}
+        self.written: dict[str, int] = {}
+        """Bytes of each file that was new."""
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether something else than an export is there."""
+        if not self._there:
+            return False
+        try:
+            return "export" not in msgspec.json.decode(bytes(self.site.get(CONFIG)), type=dict[str, Any])
+        except (NotFound, msgspec.DecodeError):
+            return True
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._there
+
+    def need(self, name: str) -> None:
+        self._needed.add(name)
+
+    def put(self, name: str, data: bytes) -> None:
+        """Write a file that is not there, or has other bytes, or is one of those that change."""
+        self._needed.add(name)
+        if self._there.get(name) != len(data) or bytes(self.site.get(name)) != data:
+            self.site.put(name, data)
+            self._there[name] = self.written[name] = len(data)
+
+    def keep(self, name: str, make: Callable[[], bytes]) -> int:
+        """Write an immutable file if it is not there. Returns its size in bytes."""
+        self._needed.add(name)
+        if name not in self._there:
+            data = make()
+            self.site.put(name, data)
+            self._there[name] = self.written[name] = len(data)
+        return self._there[name]
+
+    def chunk(
+        self,
+        kind: str,
+        made_of: Iterable[bytes],
+        tensors: Callable[[], Mapping[str, Array]],
+        *,
+        about: Mapping[str, Any] | None = None,
+    ) -> File:
+        """The chunk of that kind that was made of just this; it is made if it is not there."""
+        digest = hashlib.blake2b(kind.encode(), digest_size=8)
+        for part in made_of:
+            digest.update(len(part).to_bytes(8, "little") + part)
+        key = digest.hexdigest()
+        name = self._by_key.get(key)
+        if name is None:
+            data = packed(pack(f"export_{kind}", about or {}, tensors()))
+            name = f"{DATA}{key}-{hashlib.sha256(data).hexdigest()[:16]}.vsr"
+            self.keep(name, lambda: data)
+            self._by_key[key] = name
+        self._needed.add(name)
+        return File(name=name.removeprefix(DATA), bytes=self._there[name])
+
+    def content(self, kind: str, tensors: Mapping[str, Array]) -> File:
+        """The chunk with these tensors, which is named by them alone."""
+        parts = (part for name, array in tensors.items() for part in (name.encode(), array.tobytes()))
+        return self.chunk(kind, parts, lambda: tensors)
+
+    def publish(self, manifest: bytes) -> int:
+        """Write the manifest, if it is another one, then delete what has not been needed for long. Returns how many
+        files went."""
+        self.put(MANIFEST, manifest)
+        before = self._trash()
+        since = {name: before.get(name, self._now) for name in self._there if name not in self._needed}
+        ripe = [name for name, at in since.items() if self._now - at >= GRACE_S]
+        kept = {name: at for name, at in sorted(since.items()) if name not in ripe}
+        if kept != before:
+            self.put(TRASH, msgspec.json.encode(kept))
+        for name in ripe:
+            self.site.delete(name)
+        return len(ripe)
+
+    def _trash(self) -> dict[str, float]:
+        try:
+            return msgspec.json.decode(bytes(self.site.get(TRASH)), type=dict[str, float])
+        except (NotFound, CorruptObject, msgspec.DecodeError):
+            return {}
+
+
+def packed(data: bytes) -> bytes:
+    """The bytes gzipped, where that pays; the same ones for the same bytes."""
+    small = gzip.compress(data, 6, mtime=0)
+    return small if len(small) < PAYS * len(data) else data

@@ -1,0 +1,23 @@
+"""The numbers of a sketch, and of how two are aligned. Nothing here needs a picture."""
+
+from __future__ import annotations
+
+from visor.near_duplicates.hamming import PDQ_BYTES
+
+CELLS = 12
+"""Luma cells along each side."""
+CHROMA_CELLS = 3
+LUMA_BITS = 5
+PLANE = 96
+"""Pixels along each side of the square that cells are averaged in; a multiple of both numbers of cells."""
+HASH_BYTES = PDQ_BYTES + CELLS * CELLS * LUMA_BITS // 8 + 2 * CHROMA_CELLS * CHROMA_CELLS
+
+COVERED_MIN = 0.3
+"""Least share of a candidate's cells that a hypothesis must cover."""
+CONTRAST_FLOOR = 4.0
+"""Standard deviation of luma below which cells count as flat: noise and quantisation, not likeness."""
+REFINED_WITHIN = 0.1
+"""A correlation this far below what would be enough is worth a closer look at where the candidate lies."""
+SMALL = 160
+"""Pixels of the longer side of what is turned."""
+ANGLES = (-10.0, -7.5, -5.0, -2.5, 2.5, 5.0, 7.5, 10.0)
