@@ -1,6 +1,17 @@
 import { useId } from "preact/hooks";
 import { isAble } from "../../device/device";
-import { canSwitch, described, failure, isKept, isOn, received, toFetch, turnOff, turnOn } from "../../device/switch";
+import {
+  canSwitch,
+  described,
+  failure,
+  isAlone,
+  isKept,
+  isOn,
+  received,
+  toFetch,
+  turnOff,
+  turnOn,
+} from "../../device/switch";
 import { formatAmount } from "../../words/format";
 import { t } from "../../words/messages";
 import { Icon } from "./icons";
@@ -50,6 +61,7 @@ function Fetching({ received: bytes }: { received: number }) {
 
 /** What leaves this device of a picture, and what it takes that it does not. */
 function whatIsSent(): string {
+  if (isAlone.value) return isAble() && described.value !== null ? t("start.local") : t("device.cannot");
   if (isOn.value) return [t("device.on"), isKept.value ? "" : t("device.unkept")].join(" ").trim();
   if (failure.value) return t("device.off", { why: t(`device.${failure.value}.found` as "device.unable.found") });
   const sent = t("start.private");
