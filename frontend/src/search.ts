@@ -101,14 +101,14 @@ export async function addPicture(file: File, weight: number): Promise<void> {
   state.phase.value = "preparing";
   try {
     const picture = await preparePicture(file, file.name);
-    // The server is asked what it sees in it first: a link and the searches after this one then name it by that.
-    const isHere = await isLookedAtHere(picture);
-    const asked = { k: 1, remember: true, ...(isHere && { seen: await lookAt(picture, null, []) }) };
-    const seen = await state.api.value.search(asked, isHere ? null : picture.blob, controller.signal);
+    // What is seen in it is asked for first: a link and the searches after this one then name it by that.
+    const kept = seen;
+    const found = await ask({ kind: "upload", picture }, { k: 1 }, picture.blob, controller.signal);
+    seen = kept;
     if (running !== controller) return;
-    const { vector, handle = null } = seen.query;
-    if (!vector || seen.safety?.unsafe) {
-      state.toast.value = { text: t(seen.safety?.unsafe ? "unsafe.title" : "ask.add.failed") };
+    const { vector, handle = null } = found.query;
+    if (!vector || found.safety?.unsafe) {
+      state.toast.value = { text: t(found.safety?.unsafe ? "unsafe.title" : "ask.add.failed") };
       state.phase.value = state.answer.value ? "done" : "idle";
       return;
     }
@@ -373,29 +373,31 @@ async function ask(query: Query, request: SearchRequest, picture: Blob | null, s
   // What this device looks at is what is left of the picture.
   const { box, exclude, ...rest } = request;
   const asked = isHere ? rest : request;
-  const again = seen && seen.picture === query.picture && seen.shown === shown ? { handle: seen.handle } : null;
+  const send = async (more: SearchRequest) => {
+    const looked = isHere ? { seen: await lookAt(query.picture, box ?? null, exclude ?? []) } : {};
+    return state.api.value.search({ ...asked, ...looked, remember: true, ...more }, isHere ? null : picture, signal);
+  };
+  const sendAnew = (more: SearchRequest = {}) =>
+    send(more).catch(async (error) => {
+      if (!(isHere && error instanceof Failure && error.problem.type === OTHER_MODEL)) throw error;
+      await meet();
+      if (!staysHere(query.picture)) throw error;
+      return send(more);
+    });
   const examples = request.examples?.map(byHandle);
-  const send = async (): Promise<SearchRequest> =>
-    isHere
-      ? { ...asked, remember: true, seen: await lookAt(query.picture, box ?? null, exclude ?? []) }
-      : { ...asked, remember: true };
-  if (again || examples?.some((one) => one.handle)) {
-    const known = { ...(again ? { ...asked, ...again } : await send()), ...(examples && { examples }) };
-    if (again) delete known.url;
-    try {
-      return await state.api.value.search(known, again || isHere ? null : picture, signal);
-    } catch (error) {
-      if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
-      state.added.value = new Map([...state.added.value].map(([vector, one]) => [vector, { ...one, handle: null }]));
+  const known: SearchRequest = examples ? { examples } : {};
+  try {
+    if (seen && seen.picture === query.picture && seen.shown === shown) {
+      const again = { ...asked, ...known, handle: seen.handle };
+      delete again.url;
+      return await state.api.value.search(again, null, signal);
     }
+    if (examples?.some((one) => one.handle)) return await sendAnew(known);
+  } catch (error) {
+    if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
+    state.added.value = new Map([...state.added.value].map(([vector, one]) => [vector, { ...one, handle: null }]));
   }
-  const search = async () => state.api.value.search(await send(), isHere ? null : picture, signal);
-  const answer = await search().catch(async (error) => {
-    if (!(isHere && error instanceof Failure && error.problem.type === OTHER_MODEL)) throw error;
-    await meet();
-    if (!staysHere(query.picture)) throw error;
-    return search();
-  });
+  const answer = await sendAnew();
   const { handle } = answer.query;
   // Of a picture and examples together it is no name of the picture.
   const isSent = (query.kind === "upload" || query.kind === "url") && !request.examples;

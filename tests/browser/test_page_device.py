@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from tests.browser.page_driver import drop, drop_picture, search_by, settled, titles
 from tests.browser.test_page_honesty import WARM_PIXELS
 
+from visor.demo.catalogue import DemoCatalogue
 from visor.imaging.decode import decode_image
 from visor.models.embedder import Embedder
 from visor.near_duplicates.fingerprint import perceptual_hash
@@ -51,7 +52,9 @@ def switch_on(page: Any) -> None:
     assert page.get_by_role("switch", name=SWITCH).is_checked()
 
 
-def test_no_picture_leaves_a_device_that_looks_itself(new_page: Any, picture: Path, address: str) -> None:
+def test_no_picture_leaves_a_device_that_looks_itself(
+    new_page: Any, picture: Path, address: str, demo_catalogue: DemoCatalogue
+) -> None:
     sent = new_page()
     with search_by(sent) as by_server:
         drop_picture(sent, picture)
@@ -80,6 +83,13 @@ def test_no_picture_leaves_a_device_that_looks_itself(new_page: Any, picture: Pa
         page.wait_for_function(f"(canvas) => ({WARM_PIXELS})(canvas) > 0", arg=canvas)
     page.keyboard.press("Escape")
     assert not watch.carried(picture.read_bytes())
+
+    second = demo_catalogue.picture(demo_catalogue.products[20])
+    page.get_by_test_id("added").first.set_input_files(second)
+    page.locator(".chip", has_text=second.name).wait_for()
+    settled(page)
+    assert not watch.carried(picture.read_bytes())
+    assert not watch.carried(second.read_bytes())
 
     # Only the server lays pictures over each other: it is asked before.
     page.get_by_role("button", name="More to do with").first.click()
