@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from visor.errors import Conflict, SettingsError
+from visor.errors import Conflict, NothingToCompare, SettingsError
 from visor.index.format.current_model import CurrentModel, read_current, write_current
 from visor.index.format.manifest import read_commits
 from visor.index.merge.garbage import keep_only
@@ -101,7 +101,7 @@ class Reindex:
         if confirm_loss and not state.loses:
             state = msgspec.structs.replace(state, loses=True)
             revision = self._save(state, revision)
-        lacking = _lacking(self.documents, self.model)
+        lacking = lacking_items(self.documents, self.model)
         for page in _pages(self.documents, state.cursor, state.until):
             changes = [change for one in page if one.key not in lacking and (change := self._change(one)) is not None]
             run = f"reindex-{self.model[:12]}"
@@ -111,7 +111,7 @@ class Reindex:
             )
             revision = self._save(state, revision)
             progress(state.published)
-        left = len(_lacking(self.documents, self.model))
+        left = len(lacking_items(self.documents, self.model))
         return ReindexReport(current=state.current, building=state.building, published=state.published, left=left)
 
     def _until(self) -> str:
@@ -164,7 +164,7 @@ def switch_if_done(documents: DocumentStore, model: str, *, clock: Callable[[], 
         write_current(documents, CurrentModel(current=model), 0)
         return ReindexReport(current=model, building=None, done=True, switched=True)
     report = ReindexReport(current=state.current, building=state.building, published=state.published)
-    excused = _lacking(documents, model) if state.loses else set()
+    excused = lacking_items(documents, model) if state.loses else set()
     if state.building != model or any(one.key not in excused for one in _left(documents, model)):
         return report
     now = clock()
@@ -202,7 +202,7 @@ def _drop_others(objects: ObjectStore, documents: DocumentStore, model: str) -> 
     if state is None or not is_old_index_free(documents, model):
         return  # a reindex has begun, and what is read above may be its
     # What could not be embedded loses its vector now: another reindex takes it for an item of no model.
-    lost = documents.get(ITEMS, sorted(_lacking(documents, model)))
+    lost = documents.get(ITEMS, sorted(lacking_items(documents, model)))
     for one in lost.values():
         data = {**one.data, "model": ""}
         with suppress(Conflict):
@@ -217,9 +217,10 @@ def _left(documents: DocumentStore, model: str) -> Iterator[Document]:
         yield from (one for one in page if is_live(one.data) and one.data.get("model") != model)
 
 
-def _lacking(documents: DocumentStore, model: str) -> set[str]:
-    """Ids of the items that could not be embedded with `model`, and are in another model's index."""
-    failed = {one.key: one.data["version"] for one in documents.query(FAILURES) if one.data.get("model") == model}
+def lacking_items(documents: DocumentStore, model: str) -> set[str]:
+    """Ids of the items that only another model's index has, and whose embedding failed: embed leaves them out."""
+    failures = documents.query(FAILURES)
+    failed = {one.key: one.data["version"] for one in failures if one.data["code"] != NothingToCompare.code}
     items = documents.get(ITEMS, list(failed)).values()
     return {
         one.key

@@ -19,7 +19,7 @@ from werkzeug.test import EnvironBuilder
 
 from visor.app import App
 from visor.check.index_check import IndexCheck
-from visor.errors import StoreUnavailable
+from visor.errors import FetchFailed, StoreUnavailable
 from visor.index.format.current_model import read_current
 from visor.index.merge import garbage
 from visor.index.merge.merge import merge
@@ -280,6 +280,7 @@ def test_what_the_old_model_took_for_done_is_published_anew(old: App, new: App) 
 def completed(app: App) -> None:
     """A reindex to the app's model, from its begin or from where it was, to the switch."""
     app.reindex()
+    app.try_again()
     work(app)
     app.merge()
     assert app.reindex().switched
@@ -368,6 +369,60 @@ def test_what_the_old_model_adds_during_a_long_reindex_is_published_too(
     assert state is not None
     assert state.current == OLD.fingerprint, "an item is left"
     completed(new)
+
+
+def test_an_item_that_the_old_model_embeds_after_the_switch_is_found_by_check(old: App, new: App) -> None:
+    completed(new)
+    old.batch_embedder.embed(batch(change("2000"), change("1003", version=2)))
+    (damage,) = check(new)
+    assert damage.items == tuple(sorted(item_id("s", key) for key in ("2000", "1003")))
+    IndexCheck(new.stores, new.fingerprint, repair=True).run()
+    work(new)
+    new.merge()
+    completed(new)
+
+
+def test_what_was_given_up_at_the_switch_is_embedded_by_a_reindex_back(
+    old: App, new: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(item: Any) -> bytes:
+        if item.key == "1003":
+            raise FetchFailed("Gone")
+        return drawing(int(item.key))
+
+    new.batch_embedder.read_image = read
+    new.reindex()
+    work(new)
+    new.merge()
+    report = new.reindex()
+    assert (report.left, report.switched, new.stores.queue.waiting()) == (1, False, 0)
+    new.reindex(confirm_loss=True)
+    monkeypatch.setattr(reindex, "KEPT_S", 0.0)
+    for _ in range(2):
+        new.merge()
+    assert new.reindex().switched
+    assert [info.name for info in new.stores.objects.list("manifest-")] == ["manifest-new-model.json"]
+    assert check(new) == [], "its owner knows"
+    completed(old)
+    assert item_id("s", "1003") in old.searcher.sample(99)
+
+
+def test_an_item_whose_next_picture_failed_before_the_reindex_is_counted_and_may_be_given_up(
+    old: App, new: App
+) -> None:
+    def read(item: Any) -> bytes:
+        raise FetchFailed("Gone")
+
+    old.batch_embedder.read_image = read
+    old.batch_embedder.embed(batch(change("1003", version=2)))
+    new.reindex()
+    work(new)
+    new.merge()
+    report = new.reindex()
+    assert (report.left, report.switched, new.stores.queue.waiting()) == (1, False, 0)
+    new.reindex(confirm_loss=True)
+    new.merge()
+    assert new.reindex().switched
 
 
 @pytest.mark.parametrize("step", ["manifest", "commits", "state"])
