@@ -12,6 +12,7 @@ BENCHES = {
     "confidence": "Whether answers know what the catalogue holds: ROC area and calibration on labelled folders.",
     "seen": "How far an answer to what a device saw is from the answer to its picture.",
     "copies": "Whether edited copies are found first and told from similar pictures, edit by edit.",
+    "device": "What a browser sees itself, beside what the server sees in the same files.",
     "export": "The size of an export, and what a browser makes of it at 20 Mbit/s.",
     "embed": "What a look costs: from a JPEG to vector, labels and safety, beside the float32 files.",
     "life": "Photos from life asked for in the demo's drawings: what is found, hidden and claimed.",
@@ -23,6 +24,7 @@ BENCHES = {
     "soak": "An hour of `visor serve` under mixed load, beside crawls, merges and a reindex: errors and memory.",
     "search": "Latency, recall, memory and size of one index.",
     "serve": "Searches a second of a server, and how long each takes, with more and more clients.",
+    "worded": "How sure answers to words are, alone and beside photos, and how often they are right.",
     "words": "Latency, memory and size of finding by words, beside SQLite's FTS5.",
 }
 """Name of each sub-command and its line of help; `visor_bench.NAME` holds `NAME_command`, dashes as underscores."""

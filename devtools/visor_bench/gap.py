@@ -73,6 +73,7 @@ class Article:
     title: str
     collection: str = ""
     category: str = ""
+    description: str = ""
 
     @property
     def id(self) -> str:
@@ -155,6 +156,7 @@ class Bench:
                     key=a.key,
                     image_url=a.path.as_uri(),
                     title=a.title,
+                    description=a.description or None,
                     collection=a.collection or None,
                     extra={"category": a.category} if a.category else {},
                 ),

@@ -42,6 +42,7 @@ def articles_of(folder: Path) -> list[Article]:
             title=str(row["title"]),
             collection=str(row.get("collection", "")),
             category=str(row.get("category", "")),
+            description=str(row.get("description", "")),
         )
         for row in rows
     ]

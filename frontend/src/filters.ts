@@ -4,7 +4,7 @@ import type { Condition, Filters } from "./endpoint/contract";
 export const LISTS = ["collection", "source", "country", "currency", "label"] as const;
 type Bound = number | string;
 
-/** One thing that somebody chose: a value, a range, or whether an attribute is known. */
+/** One thing that somebody chose or refused: a value, a range, or whether it is known. */
 export interface FilterPart {
   /** The name of a list, `price`, `date`, or an attribute after `@`. */
   field: string;
@@ -65,9 +65,37 @@ export function withAttribute(filters: Filters, name: string, condition: Conditi
   return Object.keys(attributes).length > 0 ? { ...rest, attributes } : rest;
 }
 
+/** What is asked of a list, a range or an attribute beyond its values and ends. */
+export const conditionOf = (filters: Filters, field: string): Condition =>
+  filters.attributes?.[field.replace(/^@/, "")] ?? {};
+
+/** The filters without anything that is asked of a field. */
+export function withoutField(filters: Filters, field: string): Filters {
+  const rest = withAttribute(filters, field.replace(/^@/, ""), {});
+  if (field === "price") return { ...rest, price: null };
+  if (field === "date") return { ...rest, date_from: null, date_to: null };
+  return isList(field) ? { ...rest, [field]: [] } : rest;
+}
+
+/** The filters with a value of a field refused, or not any more. What is refused is not chosen. */
+export function toggleRefused(filters: Filters, field: string, value: string): Filters {
+  const name = field.replace(/^@/, "");
+  const { any, none = [], ...rest } = conditionOf(filters, field);
+  const refused = none.includes(value) ? less(none, value) : [...none, value];
+  const kept = isList(field) ? { ...filters, [field]: less(filters[field], value) } : filters;
+  return withAttribute(kept, name, { ...rest, any: less(any, value), none: refused });
+}
+
+/** The filters with only the items of which a field is unknown, only those of which it is known, or both (null). */
+export function withMissing(filters: Filters, field: string, missing: boolean | null): Filters {
+  const kept = missing ? withoutField(filters, field) : filters;
+  return withAttribute(kept, field.replace(/^@/, ""), { ...conditionOf(kept, field), missing });
+}
+
 /** How many filters are set; a range counts once. */
 export const countFilters = (filters: Filters): number => partsOf(filters).length;
 
+const isList = (field: string): field is (typeof LISTS)[number] => LISTS.some((one) => one === field);
 const less = (values: readonly string[] | undefined, value: string) => (values ?? []).filter((one) => one !== value);
 export const isBound = (value: Bound | null | undefined): value is Bound =>
   typeof value === "number" || (typeof value === "string" && value !== "");

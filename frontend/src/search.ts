@@ -3,15 +3,28 @@ import { amend, leave, linkOf, recall, remember, step } from "./address/history"
 import {
   asksWithoutPicture,
   DEFAULT_OPTIONS,
-  type ItemExample,
+  EXAMPLES_MAX,
+  type Example,
+  idOf,
   K_DEFAULT,
   K_MAX,
+  LIKE,
   type LinkState,
   type Options,
   readLink,
 } from "./address/link";
+import { DeviceTrouble } from "./device/device";
+import { described, isAlone, isOn, lookAt, meetModel, permit, regionsIn, staysHere } from "./device/switch";
 import { Failure, type Trouble } from "./endpoint/api";
-import type { Box, Picture as ComparedPicture, Item, SearchAnswer, SearchRequest } from "./endpoint/contract";
+import type {
+  Box,
+  Picture as ComparedPicture,
+  Item,
+  Region,
+  Example as RequestExample,
+  SearchAnswer,
+  SearchRequest,
+} from "./endpoint/contract";
 import { countFilters } from "./filters";
 import { boxesOf } from "./picture/mask";
 import { isWebAddress, nameOfAddress, type Offered, type Picture, preparePicture, toBase64 } from "./picture/picture";
@@ -75,11 +88,40 @@ export const browse = (collection: string): Promise<void> =>
 
 /** Asks for what is like an item as well, or not like it; once more takes it back. */
 export async function toggleExample(item: Item, weight: number): Promise<void> {
-  const { examples } = state.options.value;
-  const others = examples.filter((one) => one.item !== item.id);
-  const isSet = examples.some((one) => one.item === item.id && one.weight === weight);
+  const isSet = state.options.value.examples.some((one) => idOf(one) === item.id && one.weight === weight);
   know([item]);
-  await changeOptions({ examples: isSet ? others : [...others, { item: item.id, weight }].slice(-8) });
+  await changeOptions({ examples: withExample({ item: item.id, weight }, !isSet) });
+}
+
+/** Asks for what is like a picture of the visitor's own as well, or not like it. */
+export async function addPicture(file: File, weight: number): Promise<void> {
+  stop();
+  const controller = new AbortController();
+  running = controller;
+  state.phase.value = "preparing";
+  try {
+    const picture = await preparePicture(file, file.name);
+    // What is seen in it is asked for first: a link and the searches after this one then name it by that.
+    const kept = seen;
+    const found = await ask({ kind: "upload", picture }, { k: 1 }, picture.blob, controller.signal);
+    seen = kept;
+    if (running !== controller) return;
+    const { vector, handle = null } = found.query;
+    if (!vector || found.safety?.unsafe) {
+      state.toast.value = { text: t(found.safety?.unsafe ? "unsafe.title" : "ask.add.failed") };
+      state.phase.value = state.answer.value ? "done" : "idle";
+      return;
+    }
+    state.added.value = new Map(state.added.value).set(vector, { picture, handle });
+    await changeOptions({ examples: withExample({ vector, weight }, true) });
+  } catch (error) {
+    if (running === controller) fail(problemOf(error));
+  }
+}
+
+function withExample(example: Example, isWanted: boolean): Example[] {
+  const others = state.options.value.examples.filter((one) => idOf(one) !== idOf(example));
+  return isWanted ? [...others, example].slice(-EXAMPLES_MAX) : others;
 }
 
 /** Searches anew with other filters, words, examples or order, another way, or for more. */
@@ -141,6 +183,12 @@ export function changeEdit(change: Partial<Edit>): void {
 
 export const retry = (): Promise<void> => run("replace");
 
+/** Has the server look at the picture that is on the page. */
+export function sendPicture(): Promise<void> {
+  if (state.query.value) permit(state.query.value.picture);
+  return retry();
+}
+
 /** Back to the empty page. */
 export function startOver(): void {
   stepped = false;
@@ -175,7 +223,8 @@ export async function follow(): Promise<void> {
     reset(linkedQuery(link));
     state.options.value = options;
   });
-  if (query && "vector" in query && known && model && model !== known.model.fingerprint) return fail(otherModel());
+  const hasVector = [query, ...options.examples].some((one) => one && "vector" in one);
+  if (hasVector && known && model && model !== known.model.fingerprint) return fail(otherModel());
   const named = query && "item" in query ? showItem(query.item) : null;
   await Promise.all([run("replace"), named, ...options.examples.map(nameExample)]);
   const now = state.answer.value?.index.generation;
@@ -186,19 +235,33 @@ export async function follow(): Promise<void> {
 export async function connect(): Promise<void> {
   const api = state.api.value;
   state.offline.value = null;
+  isAlone.value = state.isLocal.value;
   try {
     await refreshStats();
   } catch (error) {
+    if (state.isLocal.value && state.config.value.hasServer) {
+      state.isServed.value = true;
+      state.toast.value = { text: t("local.served") };
+      return connect();
+    }
     state.offline.value = problemOf(error);
     return;
   }
   // Without these the page lacks filters and examples, and works.
   const ignore = () => undefined;
+  void meet().catch(ignore);
   void api.facets({}).then((found) => (state.facets.value = found), ignore);
   void api.examples(EXAMPLES).then(
     ({ items }) => (state.examples.value = items),
     () => (state.examples.value = []),
   );
+}
+
+/** Learns what the index is searched with, and whether this device may look with it. */
+async function meet(): Promise<void> {
+  const found = await state.api.value.model();
+  const { models } = state.config.value;
+  await meetModel(found && { ...found, ...(models && { models }) });
 }
 
 /** What the index holds and how the server does, as of now. */
@@ -224,13 +287,14 @@ export async function begin(): Promise<void> {
 /** The request for what is on the page, without its picture's bytes. */
 export function requestNow(): { request: SearchRequest; picture: Blob | null } {
   const query = state.query.value;
-  const { filters, mode, metric, k, text, examples, sort, group } = state.options.value;
+  const { filters, mode, metric, k, text, examples, sort, variety, group } = state.options.value;
   const request: SearchRequest = { k, mode, ...(countFilters(filters) > 0 && { filters, facets: true }) };
   // A metric compares vectors; words have none.
   if (metric && !text) request.metric = metric;
   if (text) request.text = text;
   if (examples.length > 0) request.examples = [...examples];
   if (sort !== "likeness") request.sort = sort;
+  if (variety > 0 && sort === "likeness") request.variety = variety;
   if (!group) request.group = false;
   if (query?.kind === "url") request.url = query.url;
   if (query?.kind === "item") request.item = query.id;
@@ -299,24 +363,58 @@ async function run(how: "push" | "replace"): Promise<void> {
   }
 }
 
-/** The server remembers for some minutes what it saw in a picture, so another filter or a page does not send it again. */
+/**
+ * The server remembers for some minutes what it saw in a picture, or what this device told of it, so another filter or a
+ * page does not send it again.
+ */
 async function ask(query: Query, request: SearchRequest, picture: Blob | null, signal: AbortSignal) {
-  const shown = JSON.stringify([request.box, request.exclude]);
-  if (seen && seen.picture === query.picture && seen.shown === shown) {
-    const again = { ...request, handle: seen.handle };
-    delete again.url;
-    try {
+  const isHere = await isLookedAtHere(query.picture);
+  const shown = JSON.stringify([request.box, request.exclude, isHere]);
+  // What this device looks at is what is left of the picture.
+  const { box, exclude, ...rest } = request;
+  const asked = isHere ? rest : request;
+  const send = async (more: SearchRequest) => {
+    const looked = isHere ? { seen: await lookAt(query.picture, box ?? null, exclude ?? []) } : {};
+    return state.api.value.search({ ...asked, ...looked, remember: true, ...more }, isHere ? null : picture, signal);
+  };
+  const sendAnew = (more: SearchRequest = {}) =>
+    send(more).catch(async (error) => {
+      if (!(isHere && error instanceof Failure && error.problem.type === OTHER_MODEL)) throw error;
+      await meet();
+      if (!staysHere(query.picture)) throw error;
+      return send(more);
+    });
+  const examples = request.examples?.map(byHandle);
+  const known: SearchRequest = examples ? { examples } : {};
+  try {
+    if (seen && seen.picture === query.picture && seen.shown === shown) {
+      const again = { ...asked, ...known, handle: seen.handle };
+      delete again.url;
       return await state.api.value.search(again, null, signal);
-    } catch (error) {
-      if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
     }
+    if (examples?.some((one) => one.handle)) return await sendAnew(known);
+  } catch (error) {
+    if (!(error instanceof Failure && error.problem.type === UNKNOWN_HANDLE)) throw error;
+    state.added.value = new Map([...state.added.value].map(([vector, one]) => [vector, { ...one, handle: null }]));
   }
-  const answer = await state.api.value.search({ ...request, remember: true }, picture, signal);
+  const answer = await sendAnew();
   const { handle } = answer.query;
   // Of a picture and examples together it is no name of the picture.
   const isSent = (query.kind === "upload" || query.kind === "url") && !request.examples;
   seen = handle && isSent ? { picture: query.picture, shown, handle } : null;
   return answer;
+}
+
+/** Whoever wanted pictures to stay here before is not to have one sent while the page still learns of the model. */
+async function isLookedAtHere(picture: Picture): Promise<boolean> {
+  if ((isOn.value || isAlone.value) && described.value === undefined && picture.file) await meet();
+  return staysHere(picture);
+}
+
+/** Of a picture that the server remembers it knows more than its vector. */
+function byHandle(example: RequestExample): RequestExample {
+  const handle = example.vector ? state.added.value.get(example.vector)?.handle : null;
+  return handle ? { handle, weight: example.weight ?? LIKE } : example;
 }
 
 function keepVector(request: SearchRequest, { query: { vector } }: SearchAnswer): void {
@@ -335,16 +433,20 @@ async function lookForParts(answer: SearchAnswer): Promise<void> {
   const { level } = bandOf(answer, "picture");
   if (answer.safety?.unsafe || level === 0 || level === 3) return;
   try {
-    const whole: Box = [0, 0, 1, 1];
-    const asked = { ...(await pictureNow()), box: whole, regions: true, k: 1 };
-    const { outcomes } = await state.api.value.searches([asked]);
+    const regions = await (staysHere(query.picture) ? regionsIn(query.picture) : askForParts());
     const now = state.query.value;
     if (now?.picture !== query.picture || (now.kind !== "upload" && now.kind !== "url")) return;
-    state.query.value = { ...now, regions: outcomes[0]?.answer?.regions ?? [] };
+    state.query.value = { ...now, regions };
     amend(state.query.value);
   } catch {
     // A courtesy: a box can still be drawn by hand.
   }
+}
+
+async function askForParts(): Promise<readonly Region[]> {
+  const whole: Box = [0, 0, 1, 1];
+  const { outcomes } = await state.api.value.searches([{ ...(await pictureNow()), box: whole, regions: true, k: 1 }]);
+  return outcomes[0]?.answer?.regions ?? [];
 }
 
 function showAnswer(answer: SearchAnswer): void {
@@ -407,9 +509,10 @@ async function showItem(id: string): Promise<void> {
   }
 }
 
-async function nameExample({ item }: ItemExample): Promise<void> {
+async function nameExample(example: Example): Promise<void> {
+  if (!("item" in example)) return;
   try {
-    know([(await state.api.value.item(item)).item]);
+    know([(await state.api.value.item(example.item)).item]);
   } catch {
     // As above.
   }
@@ -442,6 +545,7 @@ const pictureOfItem = (item: Item): Picture => ({
 
 function problemOf(error: unknown): Trouble {
   if (error instanceof Failure) return error.problem;
+  if (error instanceof DeviceTrouble) return troubleOfDevice(error);
   return {
     type: "about:blank",
     title: t("problem.bug"),
@@ -453,6 +557,24 @@ function problemOf(error: unknown): Trouble {
   };
 }
 
+/** What the device could not do, and that the server may. */
+function troubleOfDevice({ reason, size }: DeviceTrouble): Trouble {
+  const [width, height] = size ?? [0, 0];
+  const remedy = isAlone.value ? "local.picture.remedy" : "device.send.remedy";
+  return {
+    type: reason === "little" ? "urn:visor:too_little" : isAlone.value ? "about:blank" : DEVICE_FAILED,
+    title: t(`device.${reason}`),
+    status: 0,
+    detail: "",
+    found: size ? t("device.little.found", { width, height }) : t(`device.${reason}.found` as "device.unable.found"),
+    remedy: t(reason === "little" ? "device.little.remedy" : remedy),
+    isOurs: true,
+  };
+}
+
+/** What the server may do in the device's place. */
+export const DEVICE_FAILED = "urn:visor:device_failed";
+const OTHER_MODEL = "urn:visor:other_model";
 const UNKNOWN_HANDLE = "urn:visor:unknown_handle";
 
 const otherModel = (): Trouble => ({

@@ -34,8 +34,11 @@ const full: LinkState = {
   examples: [
     { item: "b".repeat(32), weight: 1 },
     { item: "c".repeat(32), weight: -0.5 },
+    { vector: "/+8AAA==", weight: 1 },
+    { vector: "AAAA", weight: -0.5 },
   ],
   sort: "price_up",
+  variety: 0.3,
   group: false,
   generation: 7,
   model: "nsfwjs-1d6df2568ae2",
@@ -57,12 +60,23 @@ describe("a link", () => {
     expect(writeLink({ ...plain, query: { vector: "+/8AAA==" } })).toBe("q=-_8AAA");
   });
 
-  it.each(["", "#", "#main", "#mode=exact", "#q=", "#q=a b", "#q=<script>", "#text=", "#sort=newest", "#unlike=a"])(
-    "of %j asks for nothing",
-    (hash) => {
-      expect(readLink(hash)).toBeNull();
-    },
-  );
+  it.each([
+    "",
+    "#",
+    "#main",
+    "#mode=exact",
+    "#q=",
+    "#q=a b",
+    "#q=<script>",
+    "#text=",
+    "#sort=newest",
+    "#unlike=a",
+    "#unlike.q=AAAA",
+    "#like.q=a b",
+    "#variety=0.5",
+  ])("of %j asks for nothing", (hash) => {
+    expect(readLink(hash)).toBeNull();
+  });
 
   it("leaves out parts that make no sense", () => {
     const state = readLink("#item=x&k=9999&mode=slow&price=a..b&generation=z&sort=luck&any.=a&min.size=");

@@ -87,10 +87,11 @@ def shelf(
     built_page: Path, embedder: Embedder, demo_catalogue: DemoCatalogue, demo_shop: DemoShop, tmp_path_factory: Any
 ) -> Iterator[str]:
     """Where some of the shop's pictures are searched that were pushed with all that one can filter and order by: three
-    colours in turn, weights from 1, every second one fragile, made a month apart, the first four of one product."""
+    colours in turn, weights from 1, every second one fragile, made a month apart, the first four of one product; of the
+    first ten one knows who makes them."""
     home = tmp_path_factory.mktemp("shelf")
     (home / "visor.toml").write_text(
-        '[attributes]\ncolour = "keyword"\nweight = "number"\nfragile = "flag"\nmade = "date"\n'
+        '[attributes]\ncolour = "keyword"\nweight = "number"\nfragile = "flag"\nmade = "date"\nmaker = "keyword"\n'
     )
     settings = Settings(home=home, config=home / "visor.toml", allow_hosts=(demo_shop.host,), freshness_s=0.0)
     with App(settings, embedder=embedder) as app:
@@ -111,6 +112,7 @@ def shelf(
                     "weight": f"{1 + number} kg",
                     "fragile": "yes" if number % 2 else "no",
                     "made": f"20{20 + number // 12}-{1 + number % 12:02}-15",
+                    **({"maker": ("Acme", "Bolt")[number % 2]} if number < 10 else {}),
                 },
             )
             for number, product in enumerate(demo_catalogue.products[:40])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -220,6 +221,145 @@ def test_attributes_dates_and_prices_are_filtered(new_page: Any, shelf: str, dev
     with search_by(page) as asked:
         chips.filter(has_text="Weight").click()
     assert "weight" not in asked.request["filters"]["attributes"]
+
+
+@DEVICES
+def test_values_are_refused_and_what_is_unknown_is_asked_for(new_page: Any, shelf: str, device: dict[str, Any]) -> None:
+    page = new_page(f"{shelf}/#any.fragile=true&any.fragile=false&group=false", **device)
+    page.wait_for_selector(".card[data-verdict]")
+    open_filters(page)
+    colour, maker = page.get_by_role("group", name="Colour"), page.get_by_role("group", name="Maker")
+    with search_by(page) as asked:
+        colour.get_by_role("button", name="Not red").press("Enter")
+    assert asked.request["filters"]["attributes"]["colour"] == {"none": ["red"]}
+    assert page.get_by_text("26 items pass").is_visible()
+    assert colour.get_by_role("button", name="Not red").get_attribute("aria-pressed") == "true"
+    with search_by(page) as asked:
+        maker.get_by_label("Unknown").press("Space")
+    assert asked.request["filters"]["attributes"]["maker"] == {"missing": True}
+    assert asked.answer["total"] == 20
+    chips = page.get_by_role("list", name="What is asked for").get_by_role("button")
+    assert {"Colour: not red", "Maker: unknown"} <= {*chips.all_inner_texts()}
+    assert "none.colour=red" in page.url
+    assert "missing.maker=true" in page.url
+    other = new_page(page.url, **device)
+    settled(other)
+    assert other.get_by_role("list", name="What is asked for").get_by_role("button").all_inner_texts() == (
+        chips.all_inner_texts()
+    )
+    with search_by(page) as asked:
+        maker.get_by_role("button", name="Not where it is unknown").press("Enter")
+    assert asked.request["filters"]["attributes"]["maker"] == {"missing": False}
+    assert asked.answer["total"] == 6
+    with search_by(page) as asked:
+        maker.get_by_label("Acme").check()
+    with search_by(page) as asked:
+        colour.get_by_label("red").check()
+    # What is chosen is not refused.
+    assert asked.request["filters"]["attributes"]["colour"] == {"any": ["red"]}
+    assert asked.request["filters"]["attributes"]["maker"] == {"any": ["Acme"], "missing": False}
+    with search_by(page) as asked:
+        page.get_by_role("group", name="Collection").get_by_role("button", name="Not Garden").press("Enter")
+    assert asked.request["filters"]["attributes"]["collection"] == {"none": ["Garden"]}
+    assert page.get_by_role("button", name="Remove: Collection: not Garden").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@DEVICES
+def test_variety_is_chosen_and_kept_in_the_link(new_page: Any, picture: Path, device: dict[str, Any]) -> None:
+    page = new_page(**device)
+    drop_picture(page, picture)
+    open_filters(page)
+    page.get_by_text("Advanced").click()
+    with search_by(page) as asked:
+        page.get_by_role("slider", name="Variety").press("End")
+    assert asked.request["variety"] == 1
+    assert "variety=1" in page.url
+    found = titles(page)
+    other = new_page(page.url, **device)
+    settled(other)
+    assert titles(other) == found
+    with search_by(page) as asked:
+        page.get_by_role("button", name="Remove: Variety: 100").click()
+    assert "variety" not in asked.request
+    assert titles(page) != found
+
+
+@DEVICES
+def test_a_second_photo_of_ones_own_is_like_or_unlike(
+    new_page: Any, demo_catalogue: DemoCatalogue, picture: Path, device: dict[str, Any]
+) -> None:
+    second = demo_catalogue.picture(demo_catalogue.products[20])
+    page = new_page(**device)
+    drop_picture(page, picture)
+
+    def add(how: str) -> dict[str, Any]:
+        """Add the second picture from the menu, by keyboard; what was asked for then."""
+        open_filters(page)
+        page.get_by_role("button", name="Add a picture").press("Enter")
+        with page.expect_file_chooser() as chooser:
+            page.get_by_role("button", name=how).locator("visible=true").press("Enter")
+        chooser.value.set_files(second)
+        page.locator(".chip", has_text=second.name).wait_for()
+        settled(page)
+        asked: dict[str, Any] = json.loads(page.evaluate("() => window.requestDocuments.at(-1)"))
+        return asked
+
+    (example,) = add("Look for this as well")["examples"]
+    assert example.keys() == {"handle", "weight"}, "it is not sent twice"
+    chips = page.get_by_role("list", name="What is asked for").get_by_role("button")
+    assert chips.all_inner_texts() == ["Your picture", f"Like {second.name}"]
+    page.wait_for_function("() => [...document.querySelectorAll('.chip img')].every((one) => one.naturalWidth > 0)")
+    found = titles(page)
+    assert re.search(r"like\.q=[\w-]+&q=[\w-]+$", page.url)
+    assert second.name not in page.url
+    other = new_page(page.url, **device)
+    settled(other)
+    assert titles(other)[:3] == found[:3]
+    assert other.get_by_role("button", name="Remove: Like Picture from a link").is_visible()
+    with search_by(page) as asked:
+        choose_order(page, "Lowest price")
+    assert asked.request["examples"] == [example]
+    with search_by(page) as asked:
+        chips.last.click()
+    assert "examples" not in asked.request
+    assert add("But not like this")["examples"][0]["weight"] < 0
+    assert page.locator(".chip-against").is_visible()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_picture_that_the_server_forgot_is_asked_for_by_its_vector(new_page: Any, picture: Path) -> None:
+    page = new_page(expect_failures=True)
+    ask(page, "animal")
+    page.get_by_test_id("added").first.set_input_files(picture)
+    page.locator(".chip", has_text=picture.name).wait_for()
+    settled(page)
+
+    def forget(route: Any) -> None:
+        if '"handle"' in (route.request.post_data or ""):
+            problem = {"type": "urn:visor:unknown_handle", "title": "Forgotten", "status": 404}
+            route.fulfill(status=404, content_type="application/problem+json", body=json.dumps(problem))
+        else:
+            route.continue_()
+
+    page.route("**/v1/search", forget)
+    choose_order(page, "Lowest price")
+    page.get_by_text("In the order that you chose.").wait_for()
+    settled(page)
+    (example,) = json.loads(page.evaluate("() => window.requestDocuments.at(-1)"))["examples"]
+    assert example.keys() == {"vector", "weight"}
+
+
+def test_a_picture_with_nothing_in_it_is_not_added(new_page: Any, picture: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (300, 300), "white").save(tmp_path / "blank.png")
+    page = new_page()
+    drop_picture(page, picture)
+    page.get_by_test_id("added").first.set_input_files(tmp_path / "blank.png")
+    page.get_by_text("This picture cannot be added").wait_for()
+    settled(page)
+    assert page.locator(".chip").count() == 0
 
 
 def test_a_product_is_one_result_with_its_other_pictures_behind_it(new_page: Any, shelf: str) -> None:

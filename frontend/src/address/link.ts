@@ -1,11 +1,10 @@
 import type { Condition, Filters, Mode, Sort } from "../endpoint/contract";
 import { countFilters, isBound, LISTS } from "../filters";
 
-/** An item of the catalogue that what is found should be like (`weight` above 0) or not like. */
-export interface ItemExample {
-  item: string;
-  weight: number;
-}
+/** A picture that what is found should be like (`weight` above 0) or not like: an item's, or the visitor's own by its vector. */
+export type Example = ({ item: string } | { vector: string }) & { weight: number };
+
+export const idOf = (example: Example): string => ("item" in example ? example.item : example.vector);
 
 /** How to search, apart from what picture for. */
 export interface Options {
@@ -15,8 +14,10 @@ export interface Options {
   k: number;
   /** Words, alone or beside a picture. */
   text: string;
-  examples: readonly ItemExample[];
+  examples: readonly Example[];
   sort: Sort;
+  /** How much less of the same is wanted, 0 to 1. */
+  variety: number;
   /** One result a product. */
   group: boolean;
 }
@@ -32,8 +33,9 @@ export interface LinkState extends Options {
 
 export const K_DEFAULT = 12;
 export const K_MAX = 200;
-const EXAMPLES_MAX = 8;
+export const EXAMPLES_MAX = 8;
 const TEXT_MAX = 400;
+const VECTOR = /^[\w-]+$/;
 /** How much an item counts that is, or is not, what is looked for. */
 export const LIKE = 1;
 export const UNLIKE = -0.5;
@@ -55,6 +57,7 @@ export const DEFAULT_OPTIONS: Options = {
   text: "",
   examples: [],
   sort: "likeness",
+  variety: 0,
   group: true,
 };
 
@@ -67,16 +70,19 @@ export function writeLink(state: LinkState): string {
   const parts = new URLSearchParams();
   if (state.query && "item" in state.query) parts.set("item", state.query.item);
   if (state.text) parts.set("text", state.text);
-  for (const { item, weight } of state.examples) parts.append(weight > 0 ? "like" : "unlike", item);
+  const named = (example: Example) => (example.weight > 0 ? "like" : "unlike");
+  for (const one of state.examples) if ("item" in one) parts.append(named(one), one.item);
   writeFilters(parts, state.filters);
   if (state.sort !== "likeness") parts.set("sort", state.sort);
+  if (state.variety > 0) parts.set("variety", String(state.variety));
   if (!state.group) parts.set("group", "false");
   if (state.mode !== "fast") parts.set("mode", state.mode);
   if (state.metric) parts.set("metric", state.metric);
   if (state.k !== K_DEFAULT) parts.set("k", String(state.k));
   if (state.generation !== null) parts.set("generation", String(state.generation));
   if (state.model) parts.set("model", state.model);
-  // The vector is long: at the end, so that the rest can be read.
+  // Vectors are long: at the end, so that the rest can be read.
+  for (const one of state.examples) if ("vector" in one) parts.append(`${named(one)}.q`, toUrlSafe(one.vector));
   if (state.query && "vector" in state.query) parts.set("q", toUrlSafe(state.query.vector));
   return parts.toString();
 }
@@ -87,20 +93,25 @@ export function readLink(hash: string): LinkState | null {
   const [item, vector] = [parts.get("item"), parts.get("q")];
   const k = readNumber(parts.get("k")) ?? K_DEFAULT;
   const sort = SORTS.find((one) => one === parts.get("sort"));
-  const liked = ["like", "unlike"].flatMap((name) =>
-    parts.getAll(name).map((one) => ({ item: one, weight: name === "like" ? LIKE : UNLIKE })),
-  );
+  const variety = readNumber(parts.get("variety")) ?? 0;
+  const liked = [...parts].flatMap(([key, value]): Example[] => {
+    const [, name, isVector] = /^(like|unlike)(\.q)?$/.exec(key) ?? [];
+    if (!name || !value || (isVector && !VECTOR.test(value))) return [];
+    const weight = name === "like" ? LIKE : UNLIKE;
+    return [isVector ? { vector: fromUrlSafe(value), weight } : { item: value, weight }];
+  });
   const options: Options = {
     filters: readFilters(parts),
     mode: parts.get("mode") === "exact" ? "exact" : "fast",
     metric: parts.get("metric") || null,
     k: Number.isInteger(k) && k >= 1 && k <= K_MAX ? k : K_DEFAULT,
     text: (parts.get("text") ?? "").trim().slice(0, TEXT_MAX),
-    examples: liked.filter((one) => one.item).slice(0, EXAMPLES_MAX),
+    examples: liked.slice(0, EXAMPLES_MAX),
     sort: sort ?? "likeness",
+    variety: variety > 0 && variety <= 1 ? variety : 0,
     group: parts.get("group") !== "false",
   };
-  const query = item ? { item } : vector && /^[\w-]+$/.test(vector) ? { vector: fromUrlSafe(vector) } : null;
+  const query = item ? { item } : vector && VECTOR.test(vector) ? { vector: fromUrlSafe(vector) } : null;
   if (!query && !asksWithoutPicture(options)) return null;
   return { query, ...options, generation: readNumber(parts.get("generation")), model: parts.get("model") || null };
 }

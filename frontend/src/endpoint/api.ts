@@ -1,8 +1,10 @@
 import { LISTS } from "../filters";
 import { t } from "../words/messages";
+import type { Backend } from "./backend";
 import type {
   CompareAnswer,
   CompareRequest,
+  DeviceModel,
   FacetsAnswer,
   FeedbackRequest,
   Filters,
@@ -35,12 +37,15 @@ export interface Trouble extends Problem {
 
 /** Where heat-maps of a pair come as PNG images in base64: bright where the likeness sits. */
 export interface Explanation {
-  query: string;
+  /** Not of a picture that a device has looked at: it deals out the shares itself. */
+  query?: string | null;
   item: string;
+  /** Base64 of halves: what each number of the vector has to do with the likeness. */
+  shares?: string | null;
 }
 
 /** The search function behind an address. */
-export class Api {
+export class Api implements Backend {
   /** The owner's key goes to the server of this page only. */
   constructor(
     readonly endpoint: string,
@@ -59,7 +64,6 @@ export class Api {
     return this.ask("/v1/compare", { method: "POST", ...body(request, null) }, signal);
   }
 
-  /** Words of the catalogue that go on with what is typed. */
   suggest(text: string, signal: AbortSignal): Promise<SuggestAnswer> {
     return this.ask(`/v1/suggest?${new URLSearchParams({ text })}`, {}, signal);
   }
@@ -68,7 +72,6 @@ export class Api {
     return this.ask("/v1/explain", { method: "POST", ...body({ ...request, match }, picture) }, signal);
   }
 
-  /** Keeps that a result is no match, or, without one, that the query is harmless. Also when the page is being left. */
   async feedback(item: string | null, query: { item: string } | { vector: string }): Promise<void> {
     const asked = "item" in query ? { query_item: query.item } : { query_vector: query.vector };
     const said: FeedbackRequest = item ? { item, ...asked } : { ...asked, verdict: "harmless" };
@@ -86,6 +89,16 @@ export class Api {
 
   item(id: string): Promise<ItemAnswer> {
     return this.ask(`/v1/items/${encodeURIComponent(id)}`);
+  }
+
+  async model(): Promise<{ model: DeviceModel; base: string } | null> {
+    const path = "/v1/model";
+    try {
+      return { model: await this.ask<DeviceModel>(path), base: new URL(this.endpoint + path, document.baseURI).href };
+    } catch (error) {
+      if (error instanceof Failure && error.problem.status === 404) return null;
+      throw error;
+    }
   }
 
   stats(): Promise<StatsAnswer> {

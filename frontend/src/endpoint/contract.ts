@@ -16,6 +16,7 @@ export type AttributeFacet = Schemas["AttributeFacet"];
 export type CompareAnswer = Schemas["CompareAnswer"];
 export type CompareRequest = Schemas["CompareRequest"];
 export type Condition = Schemas["Condition"];
+export type DeviceModel = Schemas["DeviceModel"];
 export type Example = Schemas["Example"];
 export type FacetsAnswer = Schemas["FacetsAnswer"];
 export type FacetValue = Schemas["FacetValue"];
@@ -37,6 +38,7 @@ export type SearchAnswer = Schemas["SearchAnswer"];
 export type SearchesAnswer = Schemas["SearchesAnswer"];
 /** What to search for is named here, or is the picture beside it. */
 export type SearchRequest = Partial<Schemas["SearchRequest"]>;
+export type Seen = Schemas["Seen"];
 export type Sort = NonNullable<SearchRequest["sort"]>;
 export type StatsAnswer = Schemas["StatsAnswer"];
 export type SuggestAnswer = Schemas["SuggestAnswer"];

@@ -1,15 +1,20 @@
 import { effect, signal } from "@preact/signals";
-import { partsOf, withAttribute } from "../filters";
+import { conditionOf, partsOf, withAttribute, withoutField } from "../filters";
 import { answer, api, facets, options } from "../state";
-import type { FacetsAnswer, FacetValue, Filters } from "./contract";
+import type { Condition, FacetsAnswer, FacetValue, Filters } from "./contract";
 
 /** A list of values to choose from: a facet, or an attribute after `@`. */
 export type Facet = "collection" | "country" | "label" | "source" | `@${string}`;
+/** What some items may have nothing of. */
+export type Known = Exclude<Facet, "label"> | "price" | "date";
 
-/** For each filtered facet, the counts under all other filters; asked for once per answer. */
-const others = signal<Partial<Record<Facet, readonly FacetValue[]>>>({});
+/** Values that an answer counts at most: what is behind them is not known. */
+const COUNTED_MAX = 100;
 
-const isAttribute = (facet: Facet): facet is `@${string}` => facet.startsWith("@");
+/** For each filtered field, the counts under all other filters; asked for once per answer. */
+const others = signal<Readonly<Record<string, FacetsAnswer>>>({});
+
+const isAttribute = (facet: string): facet is `@${string}` => facet.startsWith("@");
 const countedIn = (found: FacetsAnswer | null | undefined, facet: Facet): readonly FacetValue[] | undefined =>
   isAttribute(facet) ? found?.attributes?.[facet.slice(1)]?.values : found?.[facet as "collection"];
 
@@ -17,21 +22,45 @@ const countedIn = (found: FacetsAnswer | null | undefined, facet: Facet): readon
 export const chosenOf = (filters: Filters, facet: Facet): readonly string[] =>
   (isAttribute(facet) ? filters.attributes?.[facet.slice(1)]?.any : filters[facet as "collection"]) ?? [];
 
-/** The filters with other values of a facet. */
+/** The filters with other values of a facet. What is chosen is known, and not refused. */
 export function withValues(filters: Filters, facet: Facet, values: readonly string[]): Filters {
-  if (!isAttribute(facet)) return { ...filters, [facet]: values };
-  const name = facet.slice(1);
-  return withAttribute(filters, name, { ...filters.attributes?.[name], any: [...values] });
+  const { none = [], missing, ...rest } = conditionOf(filters, facet);
+  const condition: Condition = {
+    ...rest,
+    none: none.filter((one) => !values.includes(one)),
+    missing: missing === false ? false : null,
+  };
+  const name = facet.replace(/^@/, "");
+  if (isAttribute(facet)) return withAttribute(filters, name, { ...condition, any: [...values] });
+  return withAttribute({ ...filters, [facet]: values }, name, condition);
 }
 
 /** Values of a facet with the number of items that choosing one of them would leave. */
 export function valuesOf(facet: Facet): FacetValue[] {
   const all = countedIn(facets.value, facet) ?? [];
-  const counted = others.value[facet] ?? countedIn(answer.value?.facets, facet) ?? all;
+  const counted = countedIn(others.value[facet], facet) ?? countedIn(answer.value?.facets, facet) ?? all;
   const counts = new Map(counted.map(({ value, count }) => [value, count]));
-  const unlisted = chosenOf(options.value.filters, facet).filter((value) => !all.some((one) => one.value === value));
+  const { filters } = options.value;
+  const named = [...chosenOf(filters, facet), ...(conditionOf(filters, facet).none ?? [])];
+  const unlisted = named.filter((value) => !all.some((one) => one.value === value));
   const values = [...unlisted, ...all.map(({ value }) => value)];
   return values.map((value) => ({ value, count: counts.get(value) ?? 0 }));
+}
+
+/** How many items have nothing there, under all other filters; null where none of the catalogue is known to. */
+export function missingOf(field: Known): number | null {
+  const all = missingIn(facets.value, field);
+  const isAsked = typeof conditionOf(options.value.filters, field).missing === "boolean";
+  if (!all && !isAsked) return null;
+  return missingIn(others.value[field] ?? answer.value?.facets, field) ?? all ?? 0;
+}
+
+function missingIn(found: FacetsAnswer | null | undefined, field: Known): number | null {
+  if (!found) return null;
+  if (isAttribute(field)) return found.attributes?.[field.slice(1)]?.missing ?? 0;
+  const counted = field === "price" ? found.price_ranges : field === "date" ? found.date_ranges : found[field];
+  if (!counted || counted.length === 0 || counted.length >= COUNTED_MAX) return null;
+  return found.images - counted.reduce((sum, { count }) => sum + count, 0);
 }
 
 /** Items that pass all filters, where the answer counted them. */
@@ -41,15 +70,17 @@ export const itemsPassing = (): number | null => answer.value?.facets?.images ??
 export function followFacets(): void {
   effect(() => {
     const { filters } = options.value;
-    const filtered = new Set(partsOf(filters).flatMap(({ field, is }) => (is === undefined ? [] : [field as Facet])));
+    const isDeclared = (field: string) => facets.value?.attributes?.[field.slice(1)] !== undefined;
+    const filtered = new Set(
+      partsOf(filters).map(({ field }) => (isDeclared(field) ? field : field.replace(/^@/, ""))),
+    );
     others.value = {};
     if (!answer.value || filtered.size === 0) return;
     const counted = answer.value;
-    const ask = async (facet: Facet) => [facet, await api.value.facets(withValues(filters, facet, []))] as const;
+    const ask = async (field: string) => [field, await api.value.facets(withoutField(filters, field))] as const;
     void Promise.all([...filtered].map(ask))
       .then((found) => {
-        if (answer.value !== counted) return;
-        others.value = Object.fromEntries(found.map(([facet, one]) => [facet, countedIn(one, facet) ?? []]));
+        if (answer.value === counted) others.value = Object.fromEntries(found);
       })
       // Counts are a courtesy: without them the filters still work.
       .catch(() => undefined);

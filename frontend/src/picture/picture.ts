@@ -6,6 +6,8 @@ const QUALITY = 0.92;
 
 /** A picture to search for. */
 export interface Picture {
+  /** As somebody gave it, where it is on this device, which may look at it itself. */
+  file?: Blob;
   /** What is uploaded, or null for one that the server fetches or knows by itself. */
   blob: Blob | null;
   /** What the page shows, or null where there is nothing to show (an undecodable format, a link's vector). */
@@ -22,23 +24,25 @@ export interface Picture {
  */
 export async function preparePicture(file: Blob, name: string): Promise<Picture> {
   const decoded = await decode(file);
-  if (!decoded) return { blob: file, src: null, name, aspect: null };
+  if (!decoded) return { file, blob: file, src: null, name, aspect: null };
   const { source, width, height } = decoded;
   const aspect = width / height;
-  if (file.type === "image/gif") return { blob: file, src: URL.createObjectURL(file), name, aspect };
+  if (file.type === "image/gif") return { file, blob: file, src: URL.createObjectURL(file), name, aspect };
   const scale = Math.min(1, SIDE_MAX / Math.max(width, height));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(width * scale));
   canvas.height = Math.max(1, Math.round(height * scale));
   const context = canvas.getContext("2d");
-  if (!context) return { blob: file, src: URL.createObjectURL(file), name, aspect };
+  if (!context) return { file, blob: file, src: URL.createObjectURL(file), name, aspect };
   context.fillStyle = "#fff";
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
   context.drawImage(source, 0, 0, canvas.width, canvas.height);
   if (source instanceof ImageBitmap) source.close();
   const blob = await new Promise<Blob | null>((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
-  return { blob: blob ?? file, src: URL.createObjectURL(blob ?? file), name, aspect };
+  // A drawing has pixels only now.
+  const own = source instanceof ImageBitmap ? file : (blob ?? file);
+  return { file: own, blob: blob ?? file, src: URL.createObjectURL(blob ?? file), name, aspect };
 }
 
 interface Decoded {

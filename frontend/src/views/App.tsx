@@ -7,6 +7,7 @@ import { theme, toggleTheme } from "../theme";
 import { chooseLanguage, LANGUAGES, language, nameOf, rich, t } from "../words/messages";
 import { About } from "./about/About";
 import { Ask } from "./ask/Ask";
+import { DeviceSwitch } from "./elements/DeviceSwitch";
 import { Icon, Mark } from "./elements/icons";
 import { Notes } from "./elements/Notes";
 import { Filters } from "./query/Filters";
@@ -107,6 +108,7 @@ function Searched() {
         )}
         <Insight />
         <Filters />
+        {current?.kind === "upload" && <DeviceSwitch />}
       </div>
       <Results />
     </div>

@@ -16,12 +16,14 @@ const FIELDS: Readonly<Record<string, Key>> = {
 
 /** The name of a list, a range or an attribute (`@colour`). */
 export function fieldName(field: string): string {
-  const key = FIELDS[field];
-  return key ? t(key) : sentenceCase(field.replace(/^@/, ""));
+  const name = field.replace(/^@/, "");
+  const key = FIELDS[name];
+  return key ? t(key) : sentenceCase(name);
 }
 
 /** A value of a field as people read it. */
-export function valueName(field: string, value: string): string {
+export function valueName(of: string, value: string): string {
+  const field = of.replace(/^@/, "");
   if (field === "country") return formatCountry(value);
   if (field === "label") return labelName(value);
   if (field === "collection") return sentenceCase(value);

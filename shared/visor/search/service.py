@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -15,6 +15,7 @@ from PIL import Image
 
 from visor.confidence.across import Across
 from visor.confidence.model import ConfidenceEstimator, Judgement
+from visor.confidence.words import words_confidence
 from visor.errors import BadRequest, StoreUnavailable
 from visor.free_tier.metered import note_work, request_usage
 from visor.free_tier.quota import Meter, Strangers
@@ -26,6 +27,7 @@ from visor.index.search.fusion import query_words
 from visor.index.search.hits import Hit, Hits, NearestRows
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
+from visor.index.words.query import Met
 from visor.models.embedder import Embedder, is_made_by
 from visor.near_duplicates.thresholds import COPY_CONFIDENCE
 from visor.near_duplicates.verdict import Verdict, classify_matches
@@ -57,11 +59,6 @@ from visor.storage.documents import DocumentStore
 DOCUMENTS_LOST = (
     "Similar pictures are indexed, but what is known of their items is lost. `visor check` says what to do."
 )
-WORDS_CONFIDENCE = 0.9
-"""Confidence of a match that says all words that were asked for …"""
-AS_MUCH_POWER = 0.15
-"""… and, where a picture shows which of those that say as much is meant, to which power their number divides it
-(docs/decisions/words.md)."""
 
 
 class SearchService:
@@ -355,18 +352,20 @@ class SearchService:
             by_product=request.group,
             similarity_min=request.min_similarity,
         )
-        # Words make some surer than their picture does, which only the answer knows.
-        least = 0.0 if request.text else request.min_confidence
+        least, pictured = request.min_confidence, dict[str, float]()
         if len(query.vector) and (least > 0 or request.sort == "most_changed"):
             near = hits_of(search(k=1).nearest, request.metric)
             sure = self.confidence.judge(near, [label.name for label in query.labels], across).matches
             verdicts = _verdicts(query, near)
-            sure = [max(one, COPY_CONFIDENCE[verdict]) for one, verdict in zip(sure, verdicts, strict=True)]
-            passes = [hit.id for hit, one in zip(near.hits, sure, strict=True) if one >= least]
+            sure = [round(max(one, COPY_CONFIDENCE[verdict]), 4) for one, verdict in zip(sure, verdicts, strict=True)]
+            pictured = {hit.id: one for hit, one in zip(near.hits, sure, strict=True)}
             # As sure as the last of the nearest is all that lies behind them.
-            among = None if sure and sure[-1] >= least else passes
+            is_all = bool(sure) and sure[-1] >= least
+            among = None if is_all else [item for item, one in pictured.items() if one >= least]
             copies = {h.id: h.similarity for h, v in zip(near.hits, verdicts, strict=True) if v != "similar"}
             order = replace(order, among=among, copies=copies)
+        if request.text and least > 0 and (order.among is not None or not len(query.vector)):
+            order = replace(order, sure=partial(_sure, least, pictured if len(query.vector) else None))
         hits = search(k=min(request.k, self.settings.k_max), filters=request.filters, order=order)
         return hits if len(query.vector) else without_likeness(hits)
 
@@ -431,10 +430,9 @@ class SearchService:
             verdict, confidence = "similar", 0.0
         highlights: tuple[Highlight, ...] = ()
         if worded and text is not None:
-            highlights, share = text.where(said_of(FacetRow.of(first.item, first.labels)))
-            said = words_confidence(share)
+            highlights, met = text.where(said_of(FacetRow.of(first.item, first.labels)))
             is_alone = math.isnan(hit.similarity)
-            confidence = said if is_alone else max(confidence, said / among.say_as_much**AS_MUCH_POWER)
+            confidence = float(words_confidence(met, None if is_alone else confidence, among.say_as_much))
         return Match(
             item=first.item,
             similarity=None if math.isnan(hit.similarity) else round(hit.similarity, 6),
@@ -457,12 +455,6 @@ class SearchService:
         return msgspec.structs.replace(indexed, item=item)
 
 
-def words_confidence(share: float) -> float:
-    """Confidence of a match that says this share of the words that were asked for, by their rarity: none where it says
-    half of it or less, since a thing that lacks the rarer word is another one."""
-    return WORDS_CONFIDENCE * max(0.0, 2 * share - 1)
-
-
 def without_likeness(hits: Hits) -> Hits:
     """Hits of words alone: how near a text is to a picture is not how alike two pictures are."""
     return replace(hits, hits=tuple(replace(hit, similarity=math.nan) for hit in hits.hits), nearest=None)
@@ -480,6 +472,17 @@ def hits_of(nearest: NearestRows | None, metric: str | None) -> Hits:
         for rank, ((block, row), similarity) in enumerate(rows)
     ]
     return Hits(tuple(hits), "exact", metric, nearest=nearest)
+
+
+def _sure(least: float, pictured: Mapping[str, float] | None, ids: np.ndarray, met: Met, as_much: int) -> np.ndarray:
+    """Which items (r,) bool are at least so sure, by what they say, and how sure each was by the picture; None: by
+    words alone. Those that are not named are as sure as the last one."""
+    by_picture = None
+    if pictured is not None:
+        by_picture = np.full(len(ids), [0.0, *pictured.values()][-1])
+        for item, one in pictured.items():
+            by_picture[(ids == np.frombuffer(bytes.fromhex(item), np.uint8)).all(1)] = one
+    return np.round(words_confidence(met, by_picture, as_much), 4) >= least
 
 
 def _verdicts(query: Query, hits: Hits) -> list[Verdict]:

@@ -41,15 +41,16 @@ CONNECTIONS_MAX, IDLE_S = 1000, 15
 """Open connections, and seconds after which one on which nothing moves is closed."""
 LOG = logging.getLogger("visor.web")
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-    "img-src 'self' https: http: data: blob:; manifest-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self'; "
+    "connect-src 'self'; img-src 'self' https: http: data: blob:; manifest-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Of every file of the page. All of it is of this origin but for the catalogue's pictures."""
+"""Of every file of the page. All of it is of this origin but for the catalogue's pictures. `wasm-unsafe-eval` lets it
+compile WebAssembly, with which a device looks itself; it evaluates no script."""
 _NAMED_BY_CONTENT = re.compile(r"-[A-Za-z0-9_-]{8,}\.\w+\Z")
-_COMPRESSED = (".css", ".html", ".js", ".json", ".svg", ".txt")
+_COMPRESSED = (".css", ".html", ".js", ".json", ".svg", ".txt", ".wasm")
 
 
 def picture_address(indexed: IndexedItem) -> str:
@@ -198,6 +199,12 @@ class Server:
         """Finish what is being answered, then close all connections in the thread that reads them."""
         from waitress.wasyncore import close_all
 
+        def close() -> None:
+            # What is not yet sent of a large answer lies in a file, which only the channel closes.
+            for channel in list(self._server.active_channels.values()):
+                channel.handle_close()
+            close_all(self._server._map, ignore_all=True)
+
         self._server.task_dispatcher.shutdown()
-        self._server.trigger.pull_trigger(lambda: close_all(self._server._map, ignore_all=True))
+        self._server.trigger.pull_trigger(close)
         self._thread.join(5)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 from tests.unit.index.index_fixtures import MODEL, Shop, clustered, ids_of, keys_of
 
+from visor.confidence.model import CONFIDENT
+from visor.confidence.words import words_confidence
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.search.listing import Order
@@ -119,7 +121,11 @@ def test_other_words_are_not_taken_for_one(word: str, other: str) -> None:
         ("lemo", ["lemon", "lime"]),
         ("straw", ["berries"]),
         ("strwaberry ", ["berries"]),
-        ("lemn", []),
+        ("lemn", ["lime", "lemon"]),
+        ("aple ", ["granny", "juice"]),
+        ("lmie", []),
+        ("limes green", ["lime", "granny"]),
+        ("mango", []),
         ("straw ", []),
         ("green apples", ["granny", "juice"]),
         ("apple juice", ["juice", "granny"]),
@@ -300,11 +306,43 @@ def test_highlights_say_where_the_words_stand(shop: Shop) -> None:
     hits = shop.searcher().search(None, k=1, text="green aplpe")
     assert hits.text is not None
     long = "It is said. " * 40 + "At last a green thing, and an Apple." + " And so on." * 40
-    highlights, share = hits.text.where(said_of(row("Äpples T-shirt", description=long, collection="Fruit")))
-    assert share == pytest.approx(0.9, abs=0.06)
+    highlights, met = hits.text.where(said_of(row("Äpples T-shirt", description=long, collection="Fruit")))
+    assert met.said == pytest.approx(1.0)
+    assert 0 < met.named == met.guessed < 1
+    assert met.words == 2
     marked = {one.field: [one.text[start:end] for start, end in one.spans] for one in highlights}
     assert marked == {"title": ["Äpples"], "description": ["green", "Apple"]}
     assert len(highlights[1].text) < 300
+
+
+@pytest.mark.parametrize(
+    ("asked", "title", "description", "is_it"),
+    [
+        ("Granny Smith", "Granny Smith", "", True),
+        ("granny smiht", "Granny Smith", "", True),
+        ("Granny Smi", "Granny Smith", "", True),
+        ("a Granny Smith for the pie", "Granny Smith pie", "", True),
+        ("Orange Juice", "God Morgon Orange Juice", "", True),
+        ("Royal Gala", "Pink Lady", "It reminds of Royal Gala.", False),
+        ("Lemon", "Lime", "Tastes like a lemon, only stronger.", False),
+        ("Green Bell Pepper", "Yellow Bell Pepper", "Sweeter than green peppers.", False),
+        ("Vine Tomato", "Beef Tomato", "", False),
+        ("Brown Cap Mushroom", "Brown Bread", "", False),
+        ("crispy and very juicy apple", "Royal Gala", "A crispy and very juicy apple.", True),
+    ],
+)
+def test_a_name_is_surer_than_what_is_told_of_a_thing(
+    tmp_path: Path, asked: str, title: str, description: str, is_it: bool
+) -> None:
+    shop = Shop(tmp_path)
+    others = ["Banana", "Pear", "Oat Milk", "Carrot"] * 5
+    rows = [row(title, description=description), *(row(other) for other in others)]
+    shop.add(keys_of(len(rows)), clustered(len(rows)), facets=rows)
+    hits = shop.searcher().search(None, k=1, text=asked)
+    assert hits.text is not None
+    met = hits.text.where(said_of(rows[0]))[1]
+    assert (words_confidence(met) >= CONFIDENT) is np.bool_(is_it)
+    assert words_confidence(met, 0.4, as_much=3) < words_confidence(met, 0.6, as_much=3) <= words_confidence(met, 0.6)
 
 
 def test_no_item_brings_a_commit_near_the_limit_of_a_document() -> None:

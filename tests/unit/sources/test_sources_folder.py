@@ -202,6 +202,35 @@ def test_pictures_that_cannot_be_decoded_are_still_items(tmp_path: Path) -> None
     assert set(items_of(read(tmp_path))) == {"broken.jpg", "empty.png"}
 
 
+@pytest.mark.parametrize("name", ["image", "file_name", "path"])
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_a_list_describes_the_pictures_below_it(tmp_path: Path, name: str, is_wrapped: bool) -> None:
+    for one in "abé":
+        picture(tmp_path / f"shop/images/{one}.png")
+    rows = [
+        {name: "images/a.png", "title": "Granny Smith", "collection": "Fruit", "category": "Apple", "price": 2},
+        {name: "./images/e\u0301.png", "title": "Éclair"},
+        {name: "images/b.png", "title": "Told by its own file"},
+        {name: "images/none.png", "title": "Nowhere"},
+        {"title": "No picture"},
+        "no object",
+    ]
+    document = {"version": 1, "items": rows} if is_wrapped else rows
+    (tmp_path / "shop/catalogue.json").write_text(json.dumps(document))
+    (tmp_path / "shop/images/b.json").write_text('{"title": "Its own"}')
+    (tmp_path / "shop/settings.json").write_text('{"colour": "red"}')
+    items = items_of(read(tmp_path))
+    first = items["shop/images/a.png"]
+    assert (first.title, first.collection, first.price, first.extra["category"]) == (
+        "Granny Smith",
+        "Fruit",
+        2,
+        "Apple",
+    )
+    assert [items[f"shop/images/{one}.png"].title for one in "bé"] == ["Its own", "Éclair"]
+    assert items.keys() == {"shop/images/a.png", "shop/images/b.png", "shop/images/é.png"}
+
+
 def test_a_broken_file_beside_a_picture_is_told_and_left_out(tmp_path: Path) -> None:
     picture(tmp_path / "a.jpg")
     (tmp_path / "a.jpg.json").write_text('{"price": "much"}')

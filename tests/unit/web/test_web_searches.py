@@ -120,6 +120,44 @@ def test_an_order_by_price_with_a_threshold_gives_the_sure_ones_only(client: htt
     assert copy["verdict"] == "exact"
 
 
+@pytest.mark.parametrize("with_picture", [False, True])
+@pytest.mark.parametrize(
+    ("text", "more"),
+    [("red circle", {}), ("red heart", {"sort": "price_up"}), ("red circle", {"variety": 0.5})],
+    ids=str,
+)
+def test_a_page_of_words_is_as_full_as_there_are_sure_matches(
+    client: httpx.Client, pictures: list[str], text: str, more: dict[str, Any], with_picture: bool
+) -> None:
+    asked = {"text": text, "group": False} | more
+    if with_picture:
+        asked["vector"] = search(client, image=pictures[3], k=1)["query"]["vector"]
+    every = pages(client, asked | {"k": 50})
+    sure = sorted((match["confidence"] for match in every), reverse=True)
+    for least in {sure[0], sure[len(sure) // 3]}:
+        found = pages(client, asked | {"k": 4, "min_confidence": least})
+        assert all(match["confidence"] >= least for match in found)
+        # Of a picture's matches behind each other, confidence is given by the page.
+        slack = 0.05 if with_picture else 0.0
+        named = {match["item"]["id"] for match in found}
+        assert {match["item"]["id"] for match in every if match["confidence"] >= least + slack} <= named
+        assert named <= {match["item"]["id"] for match in every if match["confidence"] >= least - slack}
+
+
+def pages(client: httpx.Client, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """All matches, once each, on pages that are full but for the last."""
+    found = list[dict[str, Any]]()
+    after = dict[str, str]()
+    while True:
+        page = search(client, **asked, **after)
+        found += page["matches"]
+        if "next" not in page:
+            assert len({match["item"]["id"] for match in found}) == len(found)
+            return found
+        assert len(page["matches"]) == asked["k"]
+        after = {"after": page["next"]}
+
+
 @pytest.mark.parametrize(
     "changed", [{"sort": "oldest"}, {"after": "AAAA"}, {"after": "!"}, {"after": ""}, {"group": False}], ids=str
 )

@@ -1,4 +1,5 @@
 import { useEffect } from "preact/hooks";
+import { isOn } from "../../device/switch";
 import { STAGES, type StatsAnswer } from "../../endpoint/contract";
 import { owner, toggleOwner } from "../../owner";
 import { refreshStats } from "../../search";
@@ -17,7 +18,9 @@ export function About({ onClose }: { onClose: () => void }) {
   return (
     <Dialog title={t("about.title", { title: config.value.title })} wide onClose={onClose}>
       <div class="about">
-        <p>{t("about.text")}</p>
+        <p>
+          {t("about.text")} {t(isOn.value ? "device.on" : "about.sent")}
+        </p>
         {now ? <Facts stats={now} /> : <p class="muted">{t("about.silent")}</p>}
         {config.value.notes.length > 0 && (
           <section>

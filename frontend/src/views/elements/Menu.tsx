@@ -3,7 +3,14 @@ import { useId, useRef } from "preact/hooks";
 import { Icon, type IconName } from "./icons";
 
 /** A button that opens a few more; the browser closes them on Escape and on a click elsewhere, and gives the focus back. */
-export function Menu(props: { label: string; title: string; children: ComponentChildren }) {
+export function Menu(props: {
+  label: string;
+  title: string;
+  icon?: IconName;
+  /** The title stands beside the sign. */
+  isNamed?: boolean;
+  children: ComponentChildren;
+}) {
   const id = useId();
   const panel = useRef<HTMLDivElement>(null);
   const button = useRef<HTMLButtonElement>(null);
@@ -27,12 +34,13 @@ export function Menu(props: { label: string; title: string; children: ComponentC
       <button
         ref={button}
         type="button"
-        class="icon-button"
+        class={props.isNamed ? "text-button" : "icon-button"}
         aria-label={props.label}
         title={props.title}
         popovertarget={id}
       >
-        <Icon name="more" size={18} />
+        <Icon name={props.icon ?? "more"} size={18} />
+        {props.isNamed && <span>{props.title}</span>}
       </button>
       <div id={id} ref={panel} popover="auto" class="menu" onToggle={place} onClickCapture={close}>
         {props.children}

@@ -2,7 +2,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { Trouble } from "../../endpoint/api";
 import { owner } from "../../owner";
-import { startOver } from "../../search";
+import { DEVICE_FAILED, sendPicture, startOver } from "../../search";
 import { locale, rich, t } from "../../words/messages";
 import { forVisitors } from "../../words/trouble";
 import { Icon, type IconName } from "./icons";
@@ -31,6 +31,11 @@ export function ProblemCard({ problem: told, onRetry }: { problem: Trouble; onRe
         <p>{rich("problem.works", { valid: <span lang={languageOf(told)}>{asSentence(problem.valid)}</span> })}</p>
       )}
       {problem.remedy && <p>{asSentence(problem.remedy)}</p>}
+      {problem.type === DEVICE_FAILED && (
+        <button type="button" class="button button-primary" onClick={() => void sendPicture()}>
+          {t("device.send")}
+        </button>
+      )}
       {mayPass(problem) ? (
         <RetryButton key={told} after={problem.status === 429 ? (problem.retryAfterS ?? 0) : 0} onRetry={onRetry} />
       ) : (
@@ -44,7 +49,7 @@ export function ProblemCard({ problem: told, onRetry }: { problem: Trouble; onRe
 
 /** Whether the same request may be answered later: nobody answered, it came too slowly or too often, the server failed. */
 const mayPass = ({ status, type }: Trouble): boolean =>
-  (status === 0 && !type.startsWith("urn:")) || [408, 429].includes(status) || status >= 500;
+  type === DEVICE_FAILED || (status === 0 && !type.startsWith("urn:")) || [408, 429].includes(status) || status >= 500;
 
 /** A button that waits with those who are asked to. */
 function RetryButton({ after, onRetry }: { after: number; onRetry: () => Promise<void> }) {

@@ -1,14 +1,16 @@
 import { useState } from "preact/hooks";
 import type { AttributeFacet, Filters as FilterSet } from "../../endpoint/contract";
 import { chosenOf, type Facet, itemsPassing, valuesOf, withValues } from "../../endpoint/facets";
-import { countFilters } from "../../filters";
+import { conditionOf, countFilters, toggleRefused } from "../../filters";
 import { owner } from "../../owner";
 import { changeOptions } from "../../search";
-import { answer, facets, isBusy, options } from "../../state";
+import { answer, askedAs, facets, isBusy, options } from "../../state";
 import { fieldName, valueName } from "../../words/filters";
-import { formatCount } from "../../words/format";
+import { formatShare } from "../../words/format";
 import { t } from "../../words/messages";
 import { Icon } from "../elements/icons";
+import { AddPicture } from "./AddPicture";
+import { Choice, Unknown } from "./Choice";
 import { Order } from "./Order";
 import { AttributeRange, Dates, Price } from "./Ranges";
 
@@ -50,6 +52,7 @@ export function Filters() {
       <div class="filter-body">
         <div class="where-narrow">
           <Order />
+          <AddPicture />
         </div>
         {count > 0 && (
           <p class="filter-state">
@@ -101,9 +104,12 @@ function FacetGroup({ facet, onlyIfSeveral = false }: { facet: Facet; onlyIfSeve
   const [all, setAll] = useState(false);
   const { filters } = options.value;
   const chosen = chosenOf(filters, facet);
+  const { none: refused = [] } = conditionOf(filters, facet);
   const values = valuesOf(facet);
   if (values.length === 0 || (onlyIfSeveral && values.length < 2)) return null;
-  const shown = all ? values : values.filter(({ value }, index) => index < SHOWN || chosen.includes(value));
+  const shown = all
+    ? values
+    : values.filter(({ value }, index) => index < SHOWN || chosen.includes(value) || refused.includes(value));
   const toggle = (value: string) => {
     const others = chosen.filter((one) => one !== value);
     return change(withValues(filters, facet, others.length < chosen.length ? others : [...chosen, value]));
@@ -112,19 +118,23 @@ function FacetGroup({ facet, onlyIfSeveral = false }: { facet: Facet; onlyIfSeve
     <fieldset class="facet">
       <legend dir="auto">{fieldName(facet)}</legend>
       {shown.map(({ value, count }) => (
-        <label key={value} class={count === 0 ? "check check-empty" : "check"}>
-          <input type="checkbox" checked={chosen.includes(value)} onChange={() => void toggle(value)} />
-          <span class="check-name" dir="auto">
-            {valueName(facet, value)}
-          </span>
-          <span class="check-count">{formatCount(count)}</span>
-        </label>
+        <Choice
+          key={value}
+          name={valueName(facet, value)}
+          count={count}
+          not={t("filters.not", { value: valueName(facet, value) })}
+          isChosen={chosen.includes(value)}
+          isRefused={refused.includes(value)}
+          onChoose={() => void toggle(value)}
+          onRefuse={() => void change(toggleRefused(filters, facet, value))}
+        />
       ))}
       {values.length > SHOWN && (
         <button type="button" class="text-button" aria-expanded={all} onClick={() => setAll(!all)}>
           {all ? t("filters.fewer") : t("filters.all", { count: values.length })}
         </button>
       )}
+      {facet !== "label" && <Unknown field={facet} />}
     </fieldset>
   );
 }
@@ -155,6 +165,7 @@ function Advanced() {
       <p class="hint">
         {t(metric ? "filters.metric.hint" : mode === "exact" ? "filters.exact.hint" : "filters.fast.hint")}
       </p>
+      <Variety />
       {grouped && (
         <label class="check">
           <input type="checkbox" checked={group} onChange={() => void changeOptions({ group: !group })} />
@@ -176,5 +187,25 @@ function Advanced() {
         </label>
       )}
     </details>
+  );
+}
+
+/** Among the nearest, how much less of the same is wanted; an order of another kind leaves nothing to choose. */
+function Variety() {
+  const { sort, variety } = options.value;
+  if (sort !== "likeness" || askedAs.value === "browse") return null;
+  return (
+    <label class="metric variety">
+      <span>{t("filters.variety")}</span>
+      <input
+        type="range"
+        min={0}
+        max={1}
+        step={0.1}
+        value={variety}
+        aria-valuetext={formatShare(variety)}
+        onChange={(event) => void changeOptions({ variety: Number(event.currentTarget.value) })}
+      />
+    </label>
   );
 }

@@ -1,12 +1,13 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import type { AttributeFacet, FacetsAnswer, RangeCount } from "../../endpoint/contract";
-import { isBound, withAttribute } from "../../filters";
+import type { AttributeFacet, FacetsAnswer, Filters, RangeCount } from "../../endpoint/contract";
+import { conditionOf, isBound, withAttribute, withMissing } from "../../filters";
 import { changeOptions } from "../../search";
 import { answer, facets, options } from "../../state";
 import { fieldName, rangeName } from "../../words/filters";
 import { formatCount } from "../../words/format";
 import { t } from "../../words/messages";
+import { Unknown } from "./Choice";
 
 type Bound = number | string;
 interface Ends {
@@ -16,7 +17,7 @@ interface Ends {
 
 /** Two fields for the ends of a range, and the ranges that the endpoint counted; a field that is left counts. */
 function Range(props: {
-  field: string;
+  field: "price" | "date" | `@${string}`;
   type: "number" | "date";
   ends: Ends;
   /** The ends of what there is. */
@@ -80,6 +81,7 @@ function Range(props: {
             <span class="check-count">{formatCount(one.count)}</span>
           </label>
         ))}
+      <Unknown field={field} />
       {crossed && <p class="hint">{t(field === "price" ? "filters.crossed" : "filters.crossed.range")}</p>}
     </fieldset>
   );
@@ -96,7 +98,9 @@ export function Price() {
   if (typeof all?.price_max !== "number" && currencies.length === 0) return null;
   const change = ({ low, high }: Ends) => {
     const range = { ...(low !== null && { min: Number(low) }), ...(high !== null && { max: Number(high) }) };
-    void changeOptions({ filters: { ...filters, price: low === null && high === null ? null : range } });
+    void changeOptions({
+      filters: { ...known(filters, "price"), price: low === null && high === null ? null : range },
+    });
   };
   return (
     <>
@@ -131,6 +135,10 @@ export function Price() {
   );
 }
 
+/** What lies in a range is known. */
+const known = (filters: Filters, field: string): Filters =>
+  conditionOf(filters, field).missing ? withMissing(filters, field, null) : filters;
+
 const NO_ENDS: Ends = { low: null, high: null };
 
 /** When an item was put into the catalogue, or what its source says of that. */
@@ -149,7 +157,7 @@ export function Dates() {
       onChange={({ low, high }) =>
         void changeOptions({
           filters: {
-            ...filters,
+            ...known(filters, "date"),
             date_from: low === null ? null : String(low),
             date_to: high === null ? null : String(high),
           },
@@ -176,7 +184,9 @@ export function AttributeRange({ name, found }: { name: string; found: Attribute
         high: t(isDate ? "filters.latest" : "filters.highest", { name: label }),
       }}
       onChange={({ low, high }) =>
-        void changeOptions({ filters: withAttribute(filters, name, { ...condition, min: low, max: high }) })
+        void changeOptions({
+          filters: withAttribute(filters, name, { ...conditionOf(known(filters, name), name), min: low, max: high }),
+        })
       }
     />
   );

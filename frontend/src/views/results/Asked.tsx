@@ -1,11 +1,13 @@
-import { UNLIKE } from "../../address/link";
+import { idOf, UNLIKE } from "../../address/link";
 import { partsOf } from "../../filters";
 import { changeOptions, dropPicture } from "../../search";
-import { options, query, seen } from "../../state";
+import { added, options, query, seen } from "../../state";
 import { partName } from "../../words/filters";
+import { formatShare } from "../../words/format";
 import { t } from "../../words/messages";
 import { Icon } from "../elements/icons";
 import { Thumb } from "../elements/Thumb";
+import { AddPicture } from "../query/AddPicture";
 import { Order } from "../query/Order";
 
 interface Chip {
@@ -40,23 +42,24 @@ export function Asked() {
           ))}
         </ul>
       )}
+      <AddPicture />
       <Order />
     </div>
   );
 }
 
 function chipsNow(): Chip[] {
-  const { text, examples, filters } = options.value;
+  const { text, examples, filters, sort, variety } = options.value;
   const current = query.value;
   const words: Chip[] = text
     ? [{ key: "text", name: t("chips.words", { words: text }), drop: () => changeOptions({ text: "" }) }]
     : [];
-  const items = examples.map(({ item, weight }): Chip => {
-    const known = seen.value.get(item);
-    const name = t(weight < 0 ? "chips.unlike" : "chips.like", { name: known?.title || t("card.untitled") });
-    const others = examples.filter((one) => one.item !== item);
-    const drop = () => changeOptions({ examples: others });
-    return { key: item, name, picture: known?.image_url, isAgainst: weight <= UNLIKE, drop };
+  const items = examples.map((example): Chip => {
+    const key = idOf(example);
+    const shown = "item" in example ? itemShown(example.item) : pictureShown(example.vector);
+    const name = t(example.weight < 0 ? "chips.unlike" : "chips.like", { name: shown.name });
+    const drop = () => changeOptions({ examples: examples.filter((one) => idOf(one) !== key) });
+    return { key, name, picture: shown.src ?? undefined, isAgainst: example.weight <= UNLIKE, drop };
   });
   const parts = partsOf(filters).map(
     (part): Chip => ({
@@ -71,5 +74,22 @@ function chipsNow(): Chip[] {
     current && current.kind !== "words" && joined.length > 0
       ? [{ key: "picture", name: t("page.query"), picture: current.picture.src ?? undefined, drop: dropPicture }]
       : [];
-  return [...picture, ...joined, ...parts];
+  const varied: Chip[] =
+    variety > 0 && sort === "likeness"
+      ? [
+          {
+            key: "variety",
+            name: t("chips.variety", { share: formatShare(variety) }),
+            drop: () => changeOptions({ variety: 0 }),
+          },
+        ]
+      : [];
+  return [...picture, ...joined, ...parts, ...varied];
 }
+
+function itemShown(id: string) {
+  const item = seen.value.get(id);
+  return { name: item?.title || t("card.untitled"), src: item?.image_url };
+}
+
+const pictureShown = (vector: string) => added.value.get(vector)?.picture ?? { name: t("picture.linked"), src: null };

@@ -1,5 +1,5 @@
 import { useState } from "preact/hooks";
-import { LIKE, UNLIKE } from "../../address/link";
+import { idOf, LIKE, UNLIKE } from "../../address/link";
 import type { Highlight, Match, Verdict } from "../../endpoint/contract";
 import { rejectMatch } from "../../endpoint/feedback";
 import { searchItem, toggleExample } from "../../search";
@@ -152,7 +152,7 @@ function Actions({ match, title }: { match: Match; title: string }) {
     rejectMatch(item);
   };
   const example = (weight: number) => ({
-    pressed: options.value.examples.some((one) => one.item === item.id && one.weight === weight),
+    pressed: options.value.examples.some((one) => idOf(one) === item.id && one.weight === weight),
     onClick: () => void toggleExample(item, weight),
   });
   return (

@@ -1,8 +1,9 @@
 import { useEffect, useId, useState } from "preact/hooks";
+import { permit, staysHere } from "../../device/switch";
 import { Failure } from "../../endpoint/api";
 import type { CompareAnswer, Match, Picture } from "../../endpoint/contract";
 import { pictureNow } from "../../search";
-import { api } from "../../state";
+import { api, query } from "../../state";
 import { formatDecimal, formatPercent } from "../../words/format";
 import { t } from "../../words/messages";
 import { Dialog } from "../elements/Dialog";
@@ -11,7 +12,14 @@ import { Dialog } from "../elements/Dialog";
 export function Compare({ match, onClose }: { match: Match; onClose: () => void }) {
   const [found, setFound] = useState<CompareAnswer | null>(null);
   const [error, setError] = useState("");
+  const asked = query.value?.picture;
+  const [isAsked, setIsAsked] = useState(asked !== undefined && staysHere(asked));
+  const send = () => {
+    if (asked) permit(asked);
+    setIsAsked(false);
+  };
   useEffect(() => {
+    if (isAsked) return;
     const controller = new AbortController();
     const ask = async () => {
       try {
@@ -23,10 +31,17 @@ export function Compare({ match, onClose }: { match: Match; onClose: () => void 
     };
     void ask();
     return () => controller.abort();
-  }, [match.item.id]);
+  }, [match.item.id, isAsked]);
   return (
     <Dialog title={t("compare.title")} wide onClose={onClose}>
-      {error ? (
+      {isAsked ? (
+        <>
+          <p class="dialog-text">{t("device.send.compare")}</p>
+          <button type="button" class="button button-primary" onClick={send}>
+            {t("device.send")}
+          </button>
+        </>
+      ) : error ? (
         <p class="dialog-text" role="alert">
           {error}
         </p>

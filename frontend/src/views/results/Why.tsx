@@ -1,5 +1,8 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { type Explanation, Failure } from "../../endpoint/api";
+import { fromBase64 } from "../../bytes/base64";
+import { fromHalves, halvesOf } from "../../bytes/float16";
+import { lookAt, staysHere, warmthIn } from "../../device/switch";
+import { Failure } from "../../endpoint/api";
 import type { Match } from "../../endpoint/contract";
 import { requestNow } from "../../search";
 import { api, pictureAddress, query } from "../../state";
@@ -8,15 +11,36 @@ import { t } from "../../words/messages";
 import { likelihood } from "../../words/sureness";
 import { Dialog } from "../elements/Dialog";
 
+/** A heat-map: a grey PNG in base64, or a square of numbers from 0 to 1. */
+type Map = string | Float32Array;
+
+interface Heat {
+  query: Map;
+  item: Map;
+}
+
+/** Of a picture that stays here, the device draws its own map. */
+async function explainNow(id: string, signal: AbortSignal): Promise<Heat> {
+  const { request, picture } = requestNow();
+  const asked = query.value?.picture;
+  if (!asked || !staysHere(asked)) {
+    const { query: heat, item } = await api.value.explain(request, picture, id, signal);
+    return { query: heat ?? "", item };
+  }
+  const { box = null, exclude = [], ...rest } = request;
+  const seen = await lookAt(asked, box, exclude);
+  const { item, shares } = await api.value.explain({ ...rest, seen }, null, id, signal);
+  const halves = fromBase64(shares ?? "");
+  return { item, query: await warmthIn(asked, box, exclude, fromHalves(halvesOf(halves))) };
+}
+
 /** Where in the two pictures the likeness sits. */
 export function Why({ match, onClose }: { match: Match; onClose: () => void }) {
-  const [found, setFound] = useState<Explanation | null>(null);
+  const [found, setFound] = useState<Heat | null>(null);
   const [error, setError] = useState("");
   useEffect(() => {
     const controller = new AbortController();
-    const { request, picture } = requestNow();
-    api.value
-      .explain(request, picture, match.item.id, controller.signal)
+    explainNow(match.item.id, controller.signal)
       .then(setFound)
       .catch((reason) => {
         if (!controller.signal.aborted) setError(reason instanceof Failure ? reason.problem.title : String(reason));
@@ -55,7 +79,7 @@ export function Why({ match, onClose }: { match: Match; onClose: () => void }) {
   );
 }
 
-function Heated({ caption, src, heat }: { caption: string; src: string; heat: string | undefined }) {
+function Heated({ caption, src, heat }: { caption: string; src: string; heat: Map | undefined }) {
   const canvas = useRef<HTMLCanvasElement>(null);
   const [aspect, setAspect] = useState(1);
   useEffect(() => {
@@ -96,16 +120,30 @@ function warm(value: number): number[] {
   return low.map((part, index) => part + ((high[index] ?? part) - part) * share);
 }
 
-/** Draws a grey map as warmth over the picture. */
-async function colour(base64: string, canvas: HTMLCanvasElement): Promise<void> {
+/** Draws a map as warmth over the picture. */
+async function colour(map: Map, canvas: HTMLCanvasElement): Promise<void> {
+  const context = canvas.getContext("2d");
+  if (!context) return;
+  const values = typeof map === "string" ? await greysOf(map, canvas, context) : map;
+  const edge = Math.sqrt(values.length);
+  const pixels = context.createImageData(edge, edge);
+  values.forEach((value, place) => {
+    pixels.data.set(warm(value), place * 4);
+  });
+  [canvas.width, canvas.height] = [edge, edge];
+  context.putImageData(pixels, 0, 0);
+}
+
+async function greysOf(
+  base64: string,
+  canvas: HTMLCanvasElement,
+  context: CanvasRenderingContext2D,
+): Promise<Float32Array> {
   const image = new Image();
   image.src = `data:image/png;base64,${base64}`;
   await image.decode();
-  const context = canvas.getContext("2d");
-  if (!context) return;
   [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
   context.drawImage(image, 0, 0);
-  const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
-  for (let i = 0; i < pixels.data.length; i += 4) pixels.data.set(warm((pixels.data[i] ?? 0) / 255), i);
-  context.putImageData(pixels, 0, 0);
+  const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+  return Float32Array.from({ length: data.length / 4 }, (_, place) => (data[place * 4] ?? 0) / 255);
 }

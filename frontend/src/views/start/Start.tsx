@@ -5,7 +5,9 @@ import { announcement, config, examples, facets, offline, stats } from "../../st
 import { formatCount, sentenceCase } from "../../words/format";
 import { rich, t } from "../../words/messages";
 import { Ask } from "../ask/Ask";
+import { DeviceSwitch } from "../elements/DeviceSwitch";
 import { Icon } from "../elements/icons";
+import { Loading } from "../elements/Loading";
 import { ProblemCard } from "../elements/Notice";
 import { Thumb } from "../elements/Thumb";
 
@@ -26,10 +28,8 @@ export function Start() {
           <div class="drop-card">
             <Ask />
             <p class="drop-sub with-mouse">{rich("start.drop", { keys: <kbd>{keys}</kbd> })}</p>
-            <p class="drop-note">
-              <Icon name="shield" size={16} />
-              <span>{t("start.private")}</span>
-            </p>
+            <Loading />
+            <DeviceSwitch />
           </div>
           <Lately />
           <Examples />

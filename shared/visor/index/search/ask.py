@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -14,6 +14,7 @@ from visor.index.format.projection import query_vector
 from visor.index.search.candidates import RERANK, Candidates, Way, likeness, nearest_rows, worded_rows
 from visor.index.search.fusion import Fusion
 from visor.index.search.hits import Hit
+from visor.index.search.listing import Sureness, rows_of
 from visor.index.search.metrics import Metric
 from visor.index.search.snapshot import LiveBlock, Snapshot
 from visor.index.search.worded import TEXT_WEIGHT, TEXT_WEIGHT_ACROSS, Said
@@ -68,6 +69,16 @@ class Ask:
         weight = TEXT_WEIGHT if self.fusion is None else TEXT_WEIGHT_ACROSS
         asked = self.text or self.words.query("")
         return Said.of(self.words, asked, len(self.snapshot.blocks), weight)
+
+    def sure(self, sure: Sureness, among: Collection[str], allowed: Sequence[Array | None]) -> list[Array | None]:
+        """For each block the rows that are allowed, and are sure enough by what they say or are among these ids."""
+        met = self.said.met(self.words, self.text or self.words.query(""))
+        masks: list[Array | None] = []
+        for number, (live, mask) in enumerate(zip(self.snapshot.blocks, allowed, strict=True)):
+            keep, rows = rows_of(live, among), self.said.rows[number]
+            keep[rows] |= sure(live.block.ids[rows], met[number], self.said.most)
+            masks.append(keep if mask is None else keep & mask)
+        return masks
 
     def nearest(self, allowed: Sequence[Array | None], want: int) -> Candidates:
         if self.vector is None:

@@ -19,12 +19,15 @@ from visor.index.search.candidates import Candidates
 from visor.index.search.grouping import first_of_product, group_hits, repeats, varied
 from visor.index.search.hits import Cursor, Hit
 from visor.index.search.snapshot import LiveBlock
+from visor.index.words.query import Met
 from visor.schema.search import Sort
 
 Page = tuple[tuple[Hit, ...], Cursor | None]
 """Hits, and where those behind them begin; None at the end."""
 Likeness = Callable[[LiveBlock, Array], Array]
 """Some rows (r,) int64 of a block, rising, to their similarities (r,) float32."""
+Sureness = Callable[[Array, Met, int], Array]
+"""Ids (r, 16) uint8, what these items say, and how many say as much as the best, to whether (r,) bool each is given."""
 VARIED = 300
 """Nearest different images among which variety chooses; those behind them follow by likeness."""
 ID_HEAD = 4
@@ -42,6 +45,8 @@ class Order:
     similarity_min: float | None = None
     among: Collection[str] | None = None
     """Ids of the only items that are given."""
+    sure: Sureness | None = None
+    """Which of the items that say something of the text are sure enough; beside a picture `among` names others."""
     copies: Mapping[str, float] | None = None
     """Ids of the query's copies with their similarity, for `most_changed`."""
 
@@ -109,16 +114,13 @@ class Listing:
             only: (n,) bool of the rows of a block that are asked for.
         """
         parts: list[tuple[Array, ...]] = []
-        among = None if order.among is None else _ids(order.among)
         for number, (live, mask) in enumerate(zip(blocks, allowed, strict=True)):
             keep = np.ones(len(live), bool) if mask is None else mask.copy()
             if only is not None:
                 keep &= only(live)
-            if among is not None:
-                named = np.zeros(len(live), bool)
-                named[_found(live, among)] = True
-                keep &= named
-            keep[_found(live, _ids(leave_out))] = False
+            if order.among is not None:
+                keep &= rows_of(live, order.among)
+            keep &= ~rows_of(live, leave_out)
             rows = np.flatnonzero(keep)
             is_needed = order.sort == "likeness" or order.similarity_min is not None
             near = likeness(live, rows) if is_needed else np.full(len(rows), np.nan, np.float32)
@@ -245,10 +247,9 @@ def _heads(ids: Array) -> Array:
     return np.ascontiguousarray(ids[:, :ID_HEAD]).view(np.uint32)[:, 0] if len(ids) else np.empty(0, np.uint32)
 
 
-def _ids(ids: Collection[str]) -> Array:
-    return np.frombuffer(b"".join(map(bytes.fromhex, ids)), np.uint8).reshape(-1, 16)
-
-
-def _found(live: LiveBlock, ids: Array) -> Array:
-    rows = live.block.index.find(ids)
-    return rows[rows >= 0]
+def rows_of(live: LiveBlock, ids: Collection[str]) -> Array:
+    """(n,) bool: the rows of a block that have one of these ids."""
+    rows = live.block.index.find(np.frombuffer(b"".join(map(bytes.fromhex, ids)), np.uint8).reshape(-1, 16))
+    mask = np.zeros(len(live), bool)
+    mask[rows[rows >= 0]] = True
+    return mask

@@ -207,6 +207,10 @@ class Searcher:
         said = asked if asked.words else None
         ask = Ask(snapshot, vector, way, self._prepared(snapshot, metric), fusion, self._pool, words, said)
         allowed = [live.allowed(filters, snapshot.types) for live in snapshot.blocks]
+        is_all = filters == Filters() and order.sure is None
+        if order.sure is not None:
+            allowed = ask.sure(order.sure, order.among or (), allowed)
+            order = replace(order, among=None)
         order = order if snapshot.has_products else replace(order, by_product=False)
         listing = partial(
             Listing.of,
@@ -224,7 +228,7 @@ class Searcher:
         is_everything = vector is None and text is None
         if order.is_plain and not is_everything and not (ask.is_mixed and order.similarity_min is not None):
             if vector is not None:
-                total = _total(snapshot, allowed, leave_out, order.by_product, is_all=filters == Filters())
+                total = _total(snapshot, allowed, leave_out, order.by_product, is_all=is_all)
             page, nearest, total, most = self._first_page(ask, allowed, k, order, leave_out, total)
         is_listed, say_as_much = nearest is None, 1
         if nearest is None:
@@ -245,7 +249,7 @@ class Searcher:
         if vector is None:
             hits = tuple(replace(hit, similarity=math.nan) for hit in hits)
             return Hits(hits, way, metric, notice, None, asked, cursor, is_listed, total)
-        if nearest is None or is_listed or filters != Filters() or judged is not None or ask.text is not None:
+        if nearest is None or is_listed or not is_all or judged is not None or ask.text is not None:
             # What is known of the query does not depend on which items are asked.
             ask = replace(ask, vector=vector if judged is None else judged, text=None)
             shown = ask.nearest([live.alive for live in snapshot.blocks], most).without(leave_out)

@@ -11,8 +11,8 @@ import numpy as np
 from visor.index.format.container import Array
 from visor.index.format.segment import Segment
 from visor.index.search.snapshot import LiveBlock, Snapshot
-from visor.index.words.query import TextQuery
-from visor.index.words.text_index import Part, TextIndex, Texts, Words, texts_of
+from visor.index.words.query import Met, TextQuery
+from visor.index.words.text_index import Part, Score, TextIndex, Texts, Words, texts_of
 
 TEXT_WEIGHT, TEXT_WEIGHT_ACROSS = 0.4, 1.5
 """Similarity that saying all that was asked for is worth, in cosines and across the gap (docs/decisions/words.md)."""
@@ -71,7 +71,7 @@ class Said:
     def of(cls, words: Words, query: TextQuery, blocks: int, weight: float) -> Said:
         """weight: what saying all is worth."""
         by_row, rows, scores, added = [], [], [], []
-        for found in (words.find(query, None), words.find(query, None, shares=True)):
+        for found in (words.find(query, None), words.find(query, None, "shares")):
             order = np.lexsort((found.rows, found.owners))
             by_row.append(found.scores[order])
         together = weight * (by_row[1] + TEXT_REST * by_row[0] / by_row[0].max(initial=1e-9))
@@ -82,6 +82,21 @@ class Said:
             added.append(together[start:stop].astype(np.float32))
         most = int(np.count_nonzero(by_row[1] >= by_row[1].max(initial=0.0) - AS_MUCH))
         return cls(rows, scores, added, most)
+
+    def met(self, words: Words, query: TextQuery) -> list[Met]:
+        """What each of `rows` says of the query, by block."""
+        shares = []
+        scores: tuple[Score, ...] = ("said", "named", "names", "own")
+        for score in scores:
+            found, of_blocks = words.find(query, None, score), []
+            for number, rows in enumerate(self.rows):
+                mine = found.owners == number
+                of_blocks.append(share := np.zeros(len(rows), np.float32))
+                share[np.searchsorted(rows, found.rows[mine])] = found.scores[mine]
+            shares.append(of_blocks)
+        return [
+            Met(said, named, names, said - own, query.count) for said, named, names, own in zip(*shares, strict=True)
+        ]
 
     def of_rows(self, values: Sequence[Array], number: int, rows: Array) -> Array:
         """(len(rows),) float32 of rows of one block, 0 where nothing is said. values: `scores` or `added`."""

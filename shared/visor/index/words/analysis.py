@@ -19,6 +19,15 @@ _ASCII = TextAnalyzerBuilder(Tokenizer.raw()).filter(Filter.ascii_fold()).build(
 _MARKS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
 """Accents of Latin, Greek and Cyrillic, and the vowel points of Hebrew and Arabic."""
 _PART = re.compile("[^-'’]+")
+_FILLERS = (
+    "a an the of or and in on with for to from by at "
+    "der die das den dem des ein eine einer eines einem einen und oder mit für von vom im am aus zu zum zur bei auf "
+    "le la les un une du de et ou avec pour en sur dans à au aux "
+    "el los las una del y o con para por al"
+)
+FILLERS = frozenset(_FILLERS.split())
+"""Words of English, German, French and Spanish that join others and name nothing. Longer lists hold `hat`, a German
+verb."""
 STEM = "~~"
 """Before a term that is no word but a stem: so far from every word that no typo leads there."""
 CACHED = 20_000

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from visor.index.format.container import Array
 from visor.index.words.analysis import terms_of, words_of
 from visor.schema.search import Highlight
 
-TYPO_SHARE = 0.8
-"""Of a word, where it is met with a letter more, less or another."""
+TOLD = ("description", "labels")
+"""Fields that tell of a thing what it need not be called."""
+TYPO_FROM = 5
+"""Letters of a word of the catalogue from which one may be wrong, or missing."""
 AROUND = 80
 """Characters of a long text that are shown before and behind the first word that met."""
 
@@ -19,22 +21,35 @@ AROUND = 80
 class QueryWord:
     """A word that is searched for, as this catalogue has it.
 
-    ways: what each term of a field that it is found by is worth. typos: terms that it is found by with a letter wrong,
-    where nothing has it as it stands. is_prefix: these are beginnings. weight: its rarity, the natural logarithm of how
-    much rarer than everywhere it is.
+    own: terms that are it, or another form of it. ways: what each term of a field that it is found by is worth, also of
+    words that it begins. typos: terms that it is found by with a letter wrong, where nothing has it as it stands; first
+    the word itself, then its stems. is_prefix: the word is a beginning. weight: its rarity, the natural logarithm of
+    how much rarer than everywhere it is.
     """
 
     is_extra: bool
+    own: frozenset[str]
     ways: Mapping[tuple[str, str], float]
     typos: tuple[str, ...]
     is_prefix: bool
     weight: float
 
-    def meets(self, terms: Sequence[str]) -> bool:
-        """Whether a word of a text, by its terms, is what is searched for."""
-        if not {term for _, term in self.ways}.isdisjoint(terms):
-            return True
-        return any(_is_near(typo, term, self.is_prefix) for typo in self.typos for term in terms)
+    @property
+    def guesses(self) -> frozenset[str]:
+        """Terms of the words that it begins."""
+        return frozenset(term for _, term in self.ways) - self.own
+
+    def meets(self, terms: Sequence[str], *, guessed: bool) -> bool:
+        """Whether a word of a text, by its terms, is what is searched for; if `guessed`, whether it goes on as that
+        begins, or is that but for a letter."""
+        if not guessed:
+            return bool(self.ways) and not self.own.isdisjoint(terms)
+        return not self.guesses.isdisjoint(terms) or any(
+            _is_near(typo, term, self.is_prefix and not number)
+            for number, typo in enumerate(self.typos)
+            for term in terms
+            if len(typo) >= TYPO_FROM or len(term) == TYPO_FROM
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +66,22 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
+class Met:
+    """What of a text that was asked for an item says, or each of (r,) items, as shares of its words from 0 to 1, each
+    counted by its rarity.
+
+    said: anywhere. named: outside of `TOLD`; names: by how many words. guessed: said only if a word was not typed to
+    its end, or with a letter wrong. words: how many were asked for.
+    """
+
+    said: Array | float
+    named: Array | float
+    names: Array | int
+    guessed: Array | float
+    words: int
+
+
+@dataclass(frozen=True, slots=True)
 class TextQuery:
     """What was asked for, as this catalogue has it. languages: what its words are stemmed in."""
 
@@ -62,24 +93,36 @@ class TextQuery:
         """Of all words together."""
         return sum(word.weight for word in self.words if not word.is_extra)
 
-    def where(self, texts: Mapping[str, str]) -> tuple[tuple[Highlight, ...], float]:
-        """Where the words stand in these texts by field, and how much of what was asked for that is: the share of the
-        words that met, each counted by its rarity, and for less where a letter is wrong."""
+    @property
+    def count(self) -> int:
+        """Of the words."""
+        return sum(not word.is_extra for word in self.words)
+
+    def where(self, texts: Mapping[str, str]) -> tuple[tuple[Highlight, ...], Met]:
+        """Where the words stand in these texts by field, and how much of what was asked for that is."""
         met: set[int] = set()
+        named: set[int] = set()
+        sure: set[int] = set()
         shown = []
         for name, text in texts.items():
             spans = []
             for word in words_of(text):
                 terms = terms_of(word.text, self.languages)
-                here = [number for number, wanted in enumerate(self.words) if wanted.meets(terms)]
+                own = {number for number, wanted in enumerate(self.words) if wanted.meets(terms, guessed=False)}
+                here = own | {number for number, wanted in enumerate(self.words) if wanted.meets(terms, guessed=True)}
                 if here:
-                    met.update(here)
+                    met |= here
+                    sure |= own
+                    named |= here if name not in TOLD else set()
                     spans.append((word.start, word.end))
             if spans:
                 shown.append(_cut(name, text, _joined(spans)))
-        words = [self.words[number] for number in met if not self.words[number].is_extra]
-        share = sum(word.weight * (TYPO_SHARE if word.typos else 1) for word in words)
-        return tuple(shown), share / (self.weight or 1)
+        names = sum(not self.words[number].is_extra for number in named)
+        return tuple(shown), Met(self._share(met), self._share(named), names, self._share(met - sure), self.count)
+
+    def _share(self, numbers: Collection[int]) -> float:
+        words = (self.words[number] for number in numbers)
+        return sum(word.weight for word in words if not word.is_extra) / (self.weight or 1)
 
 
 def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -25,8 +25,8 @@ from tantivy import Document, Index, Occur, Query, Schema, SchemaBuilder, TextAn
 
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
-from visor.index.words.analysis import STEM, fold, query_terms, terms_of, words_of
-from visor.index.words.query import Found, QueryWord, TextQuery
+from visor.index.words.analysis import FILLERS, STEM, fold, query_terms, terms_of, words_of
+from visor.index.words.query import TOLD, TYPO_FROM, Found, QueryWord, TextQuery
 
 FIELDS = {"title": 1.0, "about": 1.0, "description": 0.7, "labels": 0.4}
 """What a word is worth where it stands; `about` has collection, brand and other attributes."""
@@ -37,17 +37,21 @@ VERSION = 1
 """Of what is written here. Words that a later Visor wrote are left out."""
 STEM_WEIGHT, COMPLETION_WEIGHT, TYPO_WEIGHT = 0.9, 0.7, 0.5
 """What another form of a word is worth, a word that it begins, and one that has a letter more, less or another."""
+FILLER_WEIGHT = 0.1
+"""What a word that only joins others is worth beside one that is as rare."""
 COMPLETIONS_MAX = 20
 SPELLINGS = 4
 """Ways to write a suggested word that are looked at."""
 _BEFORE_SPELLING = "~"
 COMPLETION_FROM = 3
 """Letters from which a whole word may also be the beginning of another."""
-TYPO_FROM = 5
-"""Letters of a word from which one may be wrong."""
 REST = 0.1
 """Share of BM25 that a word's other forms and fields are worth beside the best."""
 HEAP_BYTES = 30_000_000
+Score = Literal["bm25", "shares", "said", "named", "names", "own"]
+"""What rows are scored by: BM25; the share of the words that are said, by their rarity and where, however often, and in
+how long a text; or how large that share is at all, outside of `TOLD`, by how many words there, and of words as they
+were typed (`query.Met`)."""
 Texts = Mapping[str, Sequence[str]]
 """Texts by the field of `FIELDS` that they belong in."""
 
@@ -198,28 +202,21 @@ class Words:
         ]
         return TextQuery(tuple(words), self.languages)
 
-    def find(self, query: TextQuery, limit: int | None, *, shares: bool = False) -> Found:
-        """The rows that say it, the best first; `limit` of each part at most, None: all.
-
-        Args:
-            shares: Scores are the share of the words that are said, by their rarity and where, instead of BM25: however
-                often, and in how long a text.
-        """
+    def find(self, query: TextQuery, limit: int | None, score: Score = "bm25") -> Found:
+        """The rows that say it, the best first; `limit` of each part at most, None: all."""
         owners, rows, scores = [np.empty(0, np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.float32)]
         is_cut = False
         for part in self.parts:
-            asked = [
-                (Occur.Should, one) for word in query.words if (one := self._query(part, word, shares)) is not None
-            ]
+            asked = [(Occur.Should, one) for word in query.words if (one := self._query(part, word, score)) is not None]
             if not asked:
                 continue
-            found, score = part.index.search(Query.boolean_query(asked), limit)
+            found, given = part.index.search(Query.boolean_query(asked), limit)
             is_cut |= len(found) == limit
-            score = (score / (query.weight or 1)).astype(np.float32) if shares else score
+            given = given if score in ("bm25", "names") else (given / (query.weight or 1)).astype(np.float32)
             keep = np.ones(len(found), bool) if part.hidden is None else ~part.hidden[found]
             owners.append(part.owners[found[keep]])
             rows.append(part.rows[found[keep]])
-            scores.append(score[keep])
+            scores.append(given[keep])
         every = np.concatenate(scores)
         order = np.argsort(-every, kind="stable")
         return Found(np.concatenate(owners)[order], np.concatenate(rows)[order], every[order], is_cut)
@@ -259,13 +256,13 @@ class Words:
             worth = dict.fromkeys(completions, COMPLETION_WEIGHT) | worth
             counts = completions | counts
         frequency = max(max(counts[term] for term in terms), sum(counts.values()) - sum(counts[term] for term in terms))
-        if not frequency and len(terms[0]) >= TYPO_FROM and not is_pair:
-            typos = tuple(term for term in terms if term == terms[0] or len(term) >= len(STEM) + TYPO_FROM - 1)
+        if not frequency and len(terms[0]) >= TYPO_FROM - 1 and not is_pair:
+            typos = tuple(term for term in terms if term == terms[0] or len(term.removeprefix(STEM)) >= TYPO_FROM)
             queries = [(part, _typo(name, typos, is_last)) for part in self.parts for name in FIELDS]
             frequency = sum(part.index.count(query) for part, query in queries)
-        weight = self._rarity(frequency, self.total)
+        weight = self._rarity(frequency, self.total) * (FILLER_WEIGHT if text.casefold() in FILLERS else 1.0)
         ways = {(name, term): part * worth[term] for name, part in FIELDS.items() for term, n in counts.items() if n}
-        return QueryWord(is_extra, ways, typos, is_last, weight)
+        return QueryWord(is_extra, frozenset(terms), ways, typos, is_last, weight)
 
     def _frequency(self, term: str) -> int:
         """Items that say a term, counted in the field that has it most."""
@@ -275,22 +272,28 @@ class Words:
         """As BM25 has it."""
         return math.log(1 + (total - min(count, total) + 0.5) / (min(count, total) + 0.5))
 
-    def _query(self, part: Part, word: QueryWord, shares: bool) -> Query | None:
-        """What a part is asked for a word; None where it holds nothing of it."""
-        ways, searcher = [], part.index.searcher
+    def _query(self, part: Part, word: QueryWord, score: Score) -> Query | None:
+        """What a part is asked for a word; None where it holds nothing of it, or it does not count."""
+        ways, searcher, is_met = [], part.index.searcher, score not in ("bm25", "shares")
+        if is_met and word.is_extra:
+            return None
+        whole, is_named = 1.0 if score == "names" else word.weight, score in ("named", "names")
         for (name, term), worth in word.ways.items():
+            if (is_named and name in TOLD) or (score == "own" and term not in word.own):
+                continue
             if count := searcher.doc_freq(name, term):
                 query = Query.term_query(_schema(), name, term, "freq")
-                if shares:
-                    ways.append(Query.const_score_query(query, worth * word.weight))
-                else:
+                if score == "bm25":
                     # Each part weighs a word by itself: what all parts know of it stands in for that.
                     weight = worth * word.weight / self._rarity(count, searcher.num_docs)
                     ways.append(Query.boost_query(query, weight))
-        if word.typos:
-            typos = [(worth, _typo(name, word.typos, word.is_prefix)) for name, worth in FIELDS.items()]
-            ways += [Query.const_score_query(query, worth * TYPO_WEIGHT * word.weight) for worth, query in typos]
-        return Query.disjunction_max_query(ways, 0.0 if shares else REST) if ways else None
+                else:
+                    ways.append(Query.const_score_query(query, whole * (1 if is_met else worth)))
+        for name, worth in FIELDS.items() if word.typos and score != "own" else ():
+            if not is_named or name not in TOLD:
+                weight = whole * (1 if is_met else worth * TYPO_WEIGHT)
+                ways.append(Query.const_score_query(_typo(name, word.typos, word.is_prefix), weight))
+        return Query.disjunction_max_query(ways, REST if score == "bm25" else 0.0) if ways else None
 
 
 @cache
@@ -303,8 +306,15 @@ def _schema() -> Schema:
 
 
 def _typo(name: str, terms: Sequence[str], is_prefix: bool) -> Query:
-    """Items that say one of these with a letter more, less or another."""
-    near = [Query.fuzzy_term_query(_schema(), name, term, 1, True, is_prefix) for term in terms]
+    """Items that say one of these but for a letter. The first is the word itself, which may be a beginning."""
+    if len(terms[0]) < TYPO_FROM:
+        # Of a word of five letters, one is missing.
+        some = "|".join(f"{terms[0][:place]}.{terms[0][place:]}" for place in range(TYPO_FROM))
+        return Query.regex_query(_schema(), name, some)
+    near = [
+        Query.fuzzy_term_query(_schema(), name, term, 1, True, is_prefix and not number)
+        for number, term in enumerate(terms)
+    ]
     return Query.disjunction_max_query(near)
 
 

@@ -1,4 +1,5 @@
-"""`folder`: a tree of images. The sub-folder is the collection; EXIF and a JSON file beside an image describe it."""
+"""`folder`: a tree of images. The sub-folder is the collection; EXIF, a JSON file beside an image and a JSON list of
+images describe them."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import re
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
+from posixpath import normpath
 from typing import Any, ClassVar
 from unicodedata import normalize
 
@@ -30,6 +32,9 @@ SYSTEM = (
 """Names, in lower case, of what systems and not people put among pictures: thumbnails, bins, halves of files."""
 SILENT = frozenset({".json", ".xmp", ".db", ".ini"})
 """Endings of what belongs to pictures or to the system: not told as left out."""
+NAMED_BY = ("image", "file_name", "filename", "file", "path")
+"""Names under which an entry of a list may have the path of its image, from where the list lies."""
+LIST_BYTES_MAX = 64 * 2**20
 _TAKEOUT = ".supplemental-metadata"
 _TAKEOUT_LENGTH = 46
 """Characters that Google Takeout leaves of a side-car's name, without its ending."""
@@ -92,6 +97,7 @@ class FolderSource:
                 remedy="Rename it: an index keeps paths as text",
             )
         self._prices = PriceReader(config.decimal)
+        self._listed: dict[str, Mapping[str, Any]] = {}
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
@@ -103,6 +109,7 @@ class FolderSource:
         after = tuple(str(checkpoint["path"]).split("/")) if checkpoint and "path" in checkpoint else ()
         root, found = {"root": str(self._root)}, bool(after)
         told = RowErrors()
+        self._listed = {}
         for files, is_last in slices(self._walk(self._root, after, told), PAGE_SIZE):
             found = found or bool(files)
             if is_last and not found:
@@ -130,6 +137,10 @@ class FolderSource:
         beside = {
             normalize("NFC", name): name for name, is_folder, _ in names if not is_folder and name.endswith(".json")
         }
+        pictures = (name for name, is_folder, _ in names if not is_folder and Path(name).suffix.lower() in ENDINGS)
+        sidecars = {sidecar for name in pictures for sidecar in sidecar_names(name)}
+        for name in sorted(beside.keys() - sidecars):
+            self._list(folder / beside[name], told)
         for name, is_folder, is_link in names:
             if name.startswith(".") and not self._config.hidden:
                 continue
@@ -169,10 +180,27 @@ class FolderSource:
         said = self._said(key, beside, errors)
         return file_item(self.name, key, path.as_uri(), said, self._config, read_exif(real), modified=modified)
 
+    def _list(self, path: Path, errors: RowErrors) -> None:
+        """Take in what a JSON list of images says of them, if the file is one."""
+        try:
+            found = parse_json(path.read_bytes()) if path.stat().st_size <= LIST_BYTES_MAX else None
+        except (OSError, NotJson) as exc:
+            errors.add(self._key(path), f"it is left out: {exc}", dropped=False)
+            return
+        rows = (
+            next((one for one in found.values() if isinstance(one, list)), ()) if isinstance(found, Mapping) else found
+        )
+        for row in rows if isinstance(rows, list) else ():
+            named = (row.get(name) for name in NAMED_BY) if isinstance(row, Mapping) else ()
+            if image := next((one for one in named if isinstance(one, str)), None):
+                place = PurePosixPath(self._key(path)).parent / image.replace("\\", "/")
+                self._listed[normalize("NFC", normpath(place))] = row
+
     def _said(self, key: str, beside: Path | None, errors: RowErrors) -> dict[str, Any]:
-        """What the file beside an image says; one that cannot be read is reported."""
+        """What the file beside an image or a list says; one that cannot be read is reported."""
         if beside is None:
-            return {}
+            listed = self._listed.get(normalize("NFC", key))
+            return {} if listed is None else described(key, listed, self._prices, errors)
         try:
             values = parse_json(beside.read_bytes())
             if not isinstance(values, Mapping):

@@ -1,0 +1,125 @@
+import { type Pixels, scaledDown } from "./pixels";
+
+/** As in visor/imaging/decode.py and ground.py. */
+const FRAMES_MAX = 32;
+const FRAME_DEVIATION_MIN = 10;
+const SAMPLES_SIDE = 256;
+const VISIBLE_MIN = 0.2;
+const VISIBLE_DISTANCE = 24;
+const GROUNDS = { white: "#fff", grey: "#606060" };
+
+/** This browser cannot decode the file. */
+export class Undecodable extends Error {}
+
+/** A picture, upright, in sRGB, and no larger than needed. */
+export interface Decoded {
+  pixels: Pixels;
+  /** As it came. */
+  width: number;
+  height: number;
+}
+
+/**
+ * The picture in a file: of an animation the first frame that is not blank.
+ *
+ * `side`: what the shorter side keeps at least where the picture is scaled down by a whole factor, as the server does.
+ */
+export async function decode(file: Blob, side: number): Promise<Decoded> {
+  const frames = await framesOf(file);
+  let best: (Decoded & { deviation: number }) | null = null;
+  try {
+    for await (const frame of frames) {
+      const found = scaled(frame, side);
+      frame.close();
+      const deviation = deviationOf(found.pixels);
+      if (!best || deviation > best.deviation) best = { ...found, deviation };
+      if (deviation >= FRAME_DEVIATION_MIN) break;
+    }
+  } catch (error) {
+    // What came before a broken frame is a picture all the same.
+    if (!best) throw new Undecodable(String(error));
+  }
+  if (!best) throw new Undecodable("no frame");
+  return best;
+}
+
+async function framesOf(file: Blob): Promise<AsyncIterable<ImageBitmap | VideoFrame> | [ImageBitmap]> {
+  const { type } = file;
+  const canMove = ["image/gif", "image/webp", "image/png", "image/apng", "image/avif"].includes(type);
+  if (canMove && "ImageDecoder" in globalThis) {
+    const decoder = new ImageDecoder({ type: type === "image/apng" ? "image/png" : type, data: file.stream() });
+    try {
+      await decoder.tracks.ready;
+      await decoder.completed;
+      const track = decoder.tracks.selectedTrack;
+      if (track && track.frameCount > 1) return moving(decoder, Math.min(track.frameCount, FRAMES_MAX));
+    } catch {
+      // The other way says whether it is a picture.
+    }
+    decoder.close();
+  }
+  try {
+    return [await createImageBitmap(file, { imageOrientation: "from-image" })];
+  } catch (error) {
+    throw new Undecodable(String(error));
+  }
+}
+
+async function* moving(decoder: ImageDecoder, count: number): AsyncGenerator<VideoFrame> {
+  try {
+    for (let frameIndex = 0; frameIndex < count; frameIndex++) yield (await decoder.decode({ frameIndex })).image;
+  } finally {
+    decoder.close();
+  }
+}
+
+function scaled(source: ImageBitmap | VideoFrame, side: number): Decoded {
+  const [width, height] =
+    source instanceof ImageBitmap ? [source.width, source.height] : [source.displayWidth, source.displayHeight];
+  const factor = Math.max(1, Math.trunc(Math.min(width, height) / side));
+  const ground = groundOf(source, width, height);
+  const rowsOf = (top: number, bottom: number): Pixels => {
+    const context = contextOf(width, bottom - top);
+    context.fillStyle = ground;
+    context.fillRect(0, 0, width, bottom - top);
+    context.drawImage(source, 0, -top);
+    const { data } = context.getImageData(0, 0, width, bottom - top);
+    return { data, width, height: bottom - top, step: 4 };
+  };
+  return { pixels: scaledDown(width, height, factor, rowsOf), width, height };
+}
+
+/** What a transparent picture is laid on: white, unless it shows something white. */
+function groundOf(source: ImageBitmap | VideoFrame, width: number, height: number): string {
+  const [columns, rows] = [Math.min(width, SAMPLES_SIDE), Math.min(height, SAMPLES_SIDE)];
+  const context = contextOf(columns, rows);
+  context.imageSmoothingEnabled = false;
+  context.drawImage(source, 0, 0, columns, rows);
+  const { data } = context.getImageData(0, 0, columns, rows);
+  let [visible, total] = [0, 0];
+  for (let i = 0; i < data.length; i += 4) {
+    const alpha = (data[i + 3] as number) / 255;
+    const least = Math.min(data[i] as number, data[i + 1] as number, data[i + 2] as number);
+    total += alpha;
+    if ((255 - least) * alpha > VISIBLE_DISTANCE) visible += alpha;
+  }
+  return total === columns * rows || visible >= VISIBLE_MIN * total ? GROUNDS.white : GROUNDS.grey;
+}
+
+function contextOf(width: number, height: number): OffscreenCanvasRenderingContext2D {
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  if (!context) throw new Error("no canvas");
+  return context;
+}
+
+/** Standard deviation of its greys. */
+function deviationOf({ data }: Pixels): number {
+  let [sum, squares] = [0, 0];
+  for (let i = 0; i < data.length; i += 3) {
+    const grey = 0.299 * (data[i] as number) + 0.587 * (data[i + 1] as number) + 0.114 * (data[i + 2] as number);
+    sum += grey;
+    squares += grey * grey;
+  }
+  const count = data.length / 3;
+  return Math.sqrt(Math.max(squares / count - (sum / count) ** 2, 0));
+}

@@ -1,0 +1,203 @@
+import { toBase64 } from "../bytes/base64";
+import type { Box, Region, Seen } from "../endpoint/contract";
+import { colourSignature } from "./colours";
+import { emptiness } from "./content";
+import type { Decoded } from "./decode";
+import { perceptualHash } from "./hash";
+import { heat, meansOf, tellingParts } from "./heat";
+import { type DeviceModel, type Network, SAFETY_CLASSES, type View } from "./model";
+import { cropped, edgesOf, type Pixels } from "./pixels";
+import {
+  type FeatureMap,
+  greatest,
+  joinedVector,
+  LABELS_KEPT,
+  meanOf,
+  type Outputs,
+  packLook,
+  prepare,
+  probabilities,
+  vectorBytes,
+  viewOf,
+} from "./vector";
+
+/** Probability of a label from which a part of a picture has it. */
+const LABEL_MIN = 0.25;
+/** How many times finer a picture is decoded that parts are left out of: little may be left. */
+const EXCLUDED_FROM = 4;
+
+/** One output of a network, for one picture. */
+export interface Tensor {
+  shape: number[];
+  data: Float32Array;
+}
+
+/** A network that is ready to run. */
+export interface Runner {
+  /** Shape of its input. */
+  input: number[];
+  /** Places of taps and head among its outputs, where Visor did not make the file. */
+  outputs: number[];
+  run(input: Float32Array): Promise<Tensor[]>;
+}
+
+/** Pixels that the shorter side needs so that no view of any network is enlarged, for this part of the picture. */
+export function sideFor(model: DeviceModel, box: Box | null, exclude: readonly Box[]): number {
+  const shareOf = (view: View) => (view === "whole" ? 1 : view === "centre" ? model.centre_share : view);
+  const sides = model.description.parts.flatMap(({ network: { preprocessing: how } }) =>
+    how.views.map((view) => Math.ceil(how.size / shareOf(view))),
+  );
+  const side = Math.max(...sides) / (box ? Math.max(Math.min(box[2], box[3]), 1e-3) : 1);
+  return Math.round(side) * (exclude.length > 0 ? EXCLUDED_FROM : 1);
+}
+
+/** Looks at pictures as the server would (visor/search/query.py, `_seen`). */
+export class Looker {
+  constructor(
+    private readonly model: DeviceModel,
+    private readonly runners: ReadonlyMap<string, Runner>,
+  ) {}
+
+  /** What counts of a picture; the size is that of the whole one. */
+  async look(pixels: Pixels, { width, height }: Omit<Decoded, "pixels">): Promise<Seen> {
+    const { parts } = this.model.description;
+    const seen = await this.outputsOf(pixels);
+    const colours = colourSignature(pixels);
+    const bytesOf = (looks: Outputs[]) => {
+      const vector = joinedVector(
+        parts,
+        looks.map((one) => one.taps),
+      );
+      return toBase64(vectorBytes(vector, packLook(this.head(looks, "labels"), colours)));
+    };
+    const safety = this.head(seen, "safety");
+    const found: Seen = {
+      model: this.model.fingerprint,
+      vector: bytesOf(seen),
+      hash: toBase64(perceptualHash(pixels)),
+      labels: this.labels(seen),
+      safety: safety && Object.fromEntries(SAFETY_CLASSES.map((name, place) => [name, safety[place] ?? 0])),
+      blank: emptiness(pixels),
+      width,
+      height,
+    };
+    if (!this.model.closer) return found;
+    return { ...found, closer: bytesOf(await this.closer(pixels, seen)) };
+  }
+
+  /** Up to four parts of a picture in which what is special about it sits, each with its label. */
+  async regions(pixels: Pixels): Promise<Region[]> {
+    const maps = await this.maps(pixels);
+    if (maps.length === 0) return [];
+    const boxes = tellingParts(
+      heat(
+        maps,
+        this.vectorOf(maps).map((value) => value * value),
+      ),
+    );
+    const found: Region[] = [];
+    for (const box of boxes) {
+      const [best] = this.labels(await this.outputsOf(cropped(pixels, edgesOf(pixels, box))));
+      found.push({ box, label: best && best.probability >= LABEL_MIN ? best.name : null });
+    }
+    return found;
+  }
+
+  /** Where in a picture sits what has these shares of a likeness: `GRID` rows of cells from 0 to 1. */
+  async warmth(pixels: Pixels, shares: Float32Array): Promise<Float32Array> {
+    return heat(await this.maps(pixels), shares);
+  }
+
+  private async outputsOf(pixels: Pixels): Promise<Outputs[]> {
+    const found: Outputs[] = [];
+    for (const { network } of this.model.description.parts) {
+      found.push(await this.views(network, pixels, network.preprocessing.views));
+    }
+    return found;
+  }
+
+  /** Networks that look at the whole only gain nothing by a closer look. */
+  private async closer(pixels: Pixels, seen: readonly Outputs[]): Promise<Outputs[]> {
+    const found: Outputs[] = [];
+    for (const [place, { network }] of this.model.description.parts.entries()) {
+      const one = seen[place] as Outputs;
+      const views = this.model.closer_views;
+      const isNearer = network.preprocessing.views.length === views.length;
+      found.push(isNearer ? meanOf([one, await this.views(network, pixels, views)]) : one);
+    }
+    return found;
+  }
+
+  private async views(network: Network, pixels: Pixels, views: readonly View[]): Promise<Outputs> {
+    const looks: Outputs[] = [];
+    for (const view of views) looks.push(await this.outputs(network, pixels, view));
+    return meanOf(looks);
+  }
+
+  private async outputs(network: Network, pixels: Pixels, view: View): Promise<Outputs> {
+    const runner = this.runners.get(network.name) as Runner;
+    const isPlanar = runner.input.at(-3) === 3 && runner.input.at(-1) !== 3;
+    const box = viewOf(pixels, view, this.model.centre_share);
+    const all = await runner.run(prepare(pixels, network.preprocessing, box, isPlanar));
+    const count = network.taps.length;
+    if (runner.outputs.length === 0) {
+      const head = network.head ? ((all[count] as Tensor).data as Float32Array) : null;
+      const maps = all.slice(count + (head ? 1 : 0)).map(mapOf);
+      return { taps: all.slice(0, count).map(({ data }) => data), head, maps };
+    }
+    const wanted = runner.outputs.map((place) => all[place] as Tensor);
+    const raw = wanted.slice(0, count).map((one) => mapOf(channelsLast(one, isPlanar)));
+    const head = network.head ? probabilities((wanted.at(-1) as Tensor).data, network.logits) : null;
+    return { taps: raw.map(meansOf), head, maps: raw.filter((_, place) => network.taps[place]?.edge) };
+  }
+
+  /** The feature maps behind the vector, of the whole picture. */
+  private async maps(pixels: Pixels): Promise<FeatureMap[]> {
+    const found: FeatureMap[] = [];
+    for (const { network, weight } of this.model.description.parts) {
+      if (weight <= 0) continue;
+      if (network.taps.some((tap) => tap.edge === 0)) return [];
+      found.push(...(await this.outputs(network, pixels, "whole")).maps);
+    }
+    return found;
+  }
+
+  private vectorOf(maps: readonly FeatureMap[]): Float32Array {
+    let start = 0;
+    const { parts } = this.model.description;
+    const taps = parts.map(({ network, weight }) => {
+      const count = weight > 0 ? network.taps.length : 0;
+      start += count;
+      return maps.slice(start - count, start).map(meansOf);
+    });
+    return joinedVector(parts, taps);
+  }
+
+  private head(seen: readonly Outputs[], kind: "labels" | "safety"): Float32Array | null {
+    const place = this.model.description.parts.findIndex(({ network }) => network.head === kind);
+    return seen[place]?.head ?? null;
+  }
+
+  private labels(seen: readonly Outputs[]): NonNullable<Seen["labels"]> {
+    const head = this.head(seen, "labels");
+    if (!head) return [];
+    return greatest(head, LABELS_KEPT).map((place) => ({
+      name: this.model.label_names[place] ?? "",
+      probability: Math.round((head[place] as number) * 10_000) / 10_000,
+    }));
+  }
+}
+
+const mapOf = ({ shape, data }: Tensor): FeatureMap => {
+  const channels = shape.at(-1) as number;
+  return { edge: Math.round(Math.sqrt(data.length / channels)), channels, data };
+};
+
+/** PyTorch's order of axes as the other one. */
+function channelsLast({ shape, data }: Tensor, isPlanar: boolean): Tensor {
+  if (!isPlanar || shape.length < 4) return { shape, data };
+  const [channels, rows, columns] = shape.slice(-3) as [number, number, number];
+  const places = rows * columns;
+  const turned = data.map((_, i) => data[(i % channels) * places + Math.floor(i / channels)] as number);
+  return { shape: [rows, columns, channels], data: turned };
+}

@@ -1,0 +1,33 @@
+import { useRef } from "preact/hooks";
+import { EXAMPLES_MAX, LIKE, UNLIKE } from "../../address/link";
+import { addPicture } from "../../search";
+import { options } from "../../state";
+import { t } from "../../words/messages";
+import { ACCEPT } from "../ask/Ask";
+import { Menu, MenuButton } from "../elements/Menu";
+
+/** A further picture of one's own, to find what is like it as well, or not like it: above the results, and on a phone among the filters. */
+export function AddPicture() {
+  const input = useRef<HTMLInputElement>(null);
+  const weight = useRef(LIKE);
+  const pick = (wanted: number) => {
+    weight.current = wanted;
+    input.current?.click();
+  };
+  const take = ({ currentTarget }: { currentTarget: HTMLInputElement }) => {
+    const [picked] = currentTarget.files ?? [];
+    if (picked) void addPicture(picked, weight.current);
+    // So that picking the same file again is a change.
+    currentTarget.value = "";
+  };
+  if (options.value.examples.length >= EXAMPLES_MAX) return null;
+  return (
+    <span class="add-picture">
+      <input ref={input} type="file" accept={ACCEPT} hidden data-testid="added" onChange={take} />
+      <Menu label={t("ask.add")} title={t("ask.add")} icon="picture" isNamed>
+        <MenuButton icon="plus" text={t("card.like")} onClick={() => pick(LIKE)} />
+        <MenuButton icon="minus" text={t("card.unlike")} onClick={() => pick(UNLIKE)} />
+      </Menu>
+    </span>
+  );
+}
