@@ -3,7 +3,7 @@
 Three things have to agree: the rows of the index, the documents of its items, and what crawls remember (seen-sets).
 A repair takes out what cannot be read and then settles the differences:
 
-- an item without a row is published to be embedded again;
+- an item without a row, or of another model while no reindex runs, is published to be embedded again;
 - a row without an item gets a tombstone;
 - what a seen-set remembers, and no document or failure knows, is forgotten: the next crawl publishes it.
 
@@ -28,7 +28,7 @@ from visor.errors import CorruptObject, NotFound
 from visor.export.publish import Publication
 from visor.image_readers.thumbnails import FOLDER as FRAMES
 from visor.image_readers.thumbnails import ID_LENGTH, THUMBNAIL_SCHEME
-from visor.index.format.current_model import KEY, CurrentModel, write_current
+from visor.index.format.current_model import KEY, CurrentModel, read_current, write_current
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import (
     MANIFEST_KEY,
@@ -48,6 +48,7 @@ from visor.index.format.shard import Shard, read_shard
 from visor.index.merge.learn import SAMPLES_MIN
 from visor.index.merge.recover import recover_manifest
 from visor.index.search.snapshot import apply_deletes, fresh_block, superseded
+from visor.ingest.reindex import lacking_items
 from visor.ingest.seen_set import ROW, Progress, SeenSet, object_name
 from visor.link_check.state import OBJECT as LINKS
 from visor.link_check.state import LinkState
@@ -286,6 +287,10 @@ class IndexCheck:
         if again:
             some = f"{len(again)} items have a document and no vector"
             self._note("item without a vector", some, "Embed them again", sorted(again))
+        if strangers := self._strangers(live, is_waiting=is_waiting):
+            some = f"{len(strangers)} items were embedded with another model than the index's"
+            self._note("item without a vector", some, "Embed them again", sorted(strangers))
+            again |= strangers
         salvaged = {key: item for key, document in broken.items() if (item := _item_in(document.data)) is not None}
         rows = sorted(versions.keys() - live.keys() - salvaged.keys())
         if rows:
@@ -311,6 +316,16 @@ class IndexCheck:
         known = {*live, *salvaged, *(() if taken_out is None else gone)} - frames
         known |= {failure.key for failure in documents.query(FAILURES)} | (taken_out or set()) | self._dead_letters()
         self._seen_sets(live, None if is_waiting else known)
+
+    def _strangers(self, live: dict[str, IndexedItem], *, is_waiting: bool) -> dict[str, Item]:
+        """Items that another model embedded though no reindex runs, but those that this one could not embed."""
+        state = None
+        with suppress(CorruptObject):  # which is named
+            state, _ = read_current(self.stores.documents)
+        if is_waiting or state is None or (state.current, state.building) != (self.model, None):
+            return {}
+        failed = lacking_items(self.stores.documents, self.model)
+        return {key: one.item for key, one in live.items() if one.model != self.model and key not in failed}
 
     def _current(self, models: Counter[str]) -> None:
         """Args: models: how many live items each has."""

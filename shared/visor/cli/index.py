@@ -197,9 +197,12 @@ def reindex_command(confirm_loss: bool, as_json: bool) -> None:
 
     with App(existing(Settings.read())) as app:
         report = app.reindex(lambda published: say(f"{published} items published"), confirm_loss=confirm_loss)
-        if app.settings.backend == "local" and not report.switched:
+        published = -1
+        # Again, if what runs beside this took something up with the old model, or added items.
+        while app.settings.backend == "local" and not report.switched and report.published > published:
+            published = report.published
             app.try_again()
-            embed_queued(app, report.published)
+            embed_queued(app, published)
             app.merge()
             report = app.reindex()
     if report.left and not report.switched:

@@ -11,17 +11,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
 
-from visor.errors import Conflict, SettingsError
+from visor.errors import Conflict, NothingToCompare, SettingsError
 from visor.index.format.current_model import CurrentModel, read_current, write_current
-from visor.index.merge.garbage import drop_model
+from visor.index.format.manifest import read_commits
+from visor.index.merge.garbage import keep_only
 from visor.schema.collections import FAILURES, ITEMS
 from visor.schema.items import Change, IndexedItem, Record, is_live
 from visor.settings import Settings
-from visor.storage.documents import Document, DocumentStore, Where
+from visor.storage.documents import Document, DocumentStore, Put, Where
 from visor.storage.objects import ObjectStore
 from visor.storage.publish import publish
 from visor.storage.queue import Queue
@@ -80,9 +82,7 @@ class Reindex:
         """
         state, revision = read_current(self.documents)
         if state is None:
-            other = next(
-                (str(one.data["model"]) for one in _left(self.documents, self.model, self._until())), self.model
-            )
+            other = next((str(one.data["model"]) for one in _left(self.documents, self.model)), self.model)
             state = CurrentModel(current=other)
             write_current(self.documents, state, 0)
             revision = read_current(self.documents)[1]
@@ -95,13 +95,15 @@ class Reindex:
             state = CurrentModel(current=state.current, building=self.model, until=until, previous=previous)
             revision = self._save(state, revision)
         elif state.cursor and not self.queue.waiting():
-            # Whoever embedded with another model meanwhile took what was published for done: what is left is anew.
-            state = msgspec.structs.replace(state, cursor="")
+            # Whoever embedded with another model meanwhile took what was published for done, or added items: what is
+            # left is published anew.
+            state = msgspec.structs.replace(state, cursor="", until=self._until())
         if confirm_loss and not state.loses:
             state = msgspec.structs.replace(state, loses=True)
             revision = self._save(state, revision)
+        lacking = lacking_items(self.documents, self.model)
         for page in _pages(self.documents, state.cursor, state.until):
-            changes = [change for document in page if (change := self._change(document)) is not None]
+            changes = [change for one in page if one.key not in lacking and (change := self._change(one)) is not None]
             run = f"reindex-{self.model[:12]}"
             publish(self.queue, changes, run=run, batch_size=self.settings.batch_size)
             state = msgspec.structs.replace(
@@ -109,7 +111,7 @@ class Reindex:
             )
             revision = self._save(state, revision)
             progress(state.published)
-        left = len(_lacking(self.documents, self.model))
+        left = len(lacking_items(self.documents, self.model))
         return ReindexReport(current=state.current, building=state.building, published=state.published, left=left)
 
     def _until(self) -> str:
@@ -162,8 +164,8 @@ def switch_if_done(documents: DocumentStore, model: str, *, clock: Callable[[], 
         write_current(documents, CurrentModel(current=model), 0)
         return ReindexReport(current=model, building=None, done=True, switched=True)
     report = ReindexReport(current=state.current, building=state.building, published=state.published)
-    excused = _lacking(documents, model) if state.loses else set()
-    if state.building != model or any(one.key not in excused for one in _left(documents, model, state.until)):
+    excused = lacking_items(documents, model) if state.loses else set()
+    if state.building != model or any(one.key not in excused for one in _left(documents, model)):
         return report
     now = clock()
     previous = state.current if state.current != model else state.previous
@@ -179,28 +181,46 @@ def finish_reindex(objects: ObjectStore, documents: DocumentStore, model: str) -
     report = switch_if_done(documents, model)
     if report.switched and report.published:
         LOG.info("The index of model %s is complete and is searched from now on", report.current)
-    elif report.current == model and (old := to_drop(documents, model)):
-        drop_model(objects, documents, old)
+    elif report.current == model and is_old_index_free(documents, model):
+        _drop_others(objects, documents, model)
 
 
-def to_drop(documents: DocumentStore, model: str, *, clock: Callable[[], float] = time.time) -> str | None:
-    """Fingerprint of the index that the switch to `model` replaced, once it may be deleted."""
+def is_old_index_free(documents: DocumentStore, model: str, *, clock: Callable[[], float] = time.time) -> bool:
+    """Whether the index that the switch to `model` replaced may be deleted.
+
+    Never while a reindex runs: documents name each of its models for the vectors that only that index has.
+    """
+    state, _ = read_current(documents)
+    is_served = state is not None and state.current == model and state.building is None
+    return state is not None and is_served and state.previous is not None and clock() - state.switched >= KEPT_S
+
+
+def _drop_others(objects: ObjectStore, documents: DocumentStore, model: str) -> None:
+    """Delete every index but that of `model`: the one it replaced, and those whose reindex was never completed."""
+    commits = read_commits(documents)
     state, revision = read_current(documents)
-    if state is None or state.current != model or state.previous is None or clock() - state.switched < KEPT_S:
-        return None
+    if state is None or not is_old_index_free(documents, model):
+        return  # a reindex has begun, and what is read above may be its
+    # What could not be embedded loses its vector now: another reindex takes it for an item of no model.
+    lost = documents.get(ITEMS, sorted(lacking_items(documents, model)))
+    for one in lost.values():
+        data = {**one.data, "model": ""}
+        with suppress(Conflict):
+            documents.commit([Put(collection=ITEMS, key=one.key, data=data, if_revision=one.revision)])
+    keep_only(objects, documents, model, commits)
     write_current(documents, msgspec.structs.replace(state, previous=None), revision)
-    return state.previous
 
 
-def _left(documents: DocumentStore, model: str, until: str) -> Iterator[Document]:
-    """Items that were indexed before `until` and have a vector of another model only."""
-    for page in _pages(documents, "", until):
+def _left(documents: DocumentStore, model: str) -> Iterator[Document]:
+    """Items that have a vector of another model only, those indexed first first."""
+    for page in _pages(documents, "", "~"):
         yield from (one for one in page if is_live(one.data) and one.data.get("model") != model)
 
 
-def _lacking(documents: DocumentStore, model: str) -> set[str]:
-    """Ids of the items that could not be embedded with `model`, and are in another model's index."""
-    failed = {one.key: one.data["version"] for one in documents.query(FAILURES) if one.data.get("model") == model}
+def lacking_items(documents: DocumentStore, model: str) -> set[str]:
+    """Ids of the items that only another model's index has, and whose embedding failed: embed leaves them out."""
+    failures = documents.query(FAILURES)
+    failed = {one.key: one.data["version"] for one in failures if one.data["code"] != NothingToCompare.code}
     items = documents.get(ITEMS, list(failed)).values()
     return {
         one.key

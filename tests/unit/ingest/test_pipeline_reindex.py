@@ -18,12 +18,14 @@ from tests.unit.ingest.test_pipeline_embed import change, drawing
 from werkzeug.test import EnvironBuilder
 
 from visor.app import App
-from visor.errors import StoreUnavailable
+from visor.check.index_check import IndexCheck
+from visor.errors import FetchFailed, StoreUnavailable
 from visor.index.format.current_model import read_current
+from visor.index.merge import garbage
 from visor.index.merge.merge import merge
 from visor.ingest import reindex
 from visor.ingest.worker import Worker
-from visor.schema.items import Batch, item_id
+from visor.schema.items import Batch, is_live, item_id
 from visor.search.active_index import ActiveIndex
 from visor.settings import Settings
 from visor.storage.documents import Put
@@ -275,6 +277,183 @@ def test_what_the_old_model_took_for_done_is_published_anew(old: App, new: App) 
     assert new.reindex().switched
 
 
+def completed(app: App) -> None:
+    """A reindex to the app's model, from its begin or from where it was, to the switch."""
+    app.reindex()
+    app.try_again()
+    work(app)
+    app.merge()
+    assert app.reindex().switched
+    app.searcher.refresh(force=True)
+    assert app.searcher.sample(99) == sorted(live(app))
+    assert check(app) == []
+
+
+def live(app: App) -> list[str]:
+    return [document.key for document in app.stores.documents.query("items") if is_live(document.data)]
+
+
+def check(app: App) -> list[Any]:
+    return IndexCheck(app.stores, app.fingerprint).run()
+
+
+@pytest.mark.parametrize("begun", [0, 1, None], ids=["published", "partly embedded", "embedded"])
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("kept_s", [reindex.KEPT_S, 0.0], ids=["within the hour", "later"])
+def test_a_reindex_back_loses_nothing_to_the_merges_of_the_index_that_is_served_meanwhile(
+    begun: int | None, merged: bool, kept_s: float, old: App, new: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reindex, "KEPT_S", kept_s)
+    completed(new)
+    old.reindex()
+    work(old, batches=begun)
+    if merged:
+        merge_late(old, hours=0)
+    new.batch_embedder.embed(batch(change("2000"), change("1004", version=2, action="delete")))
+    for _ in range(2):
+        new.merge()
+    work(new)
+    completed(old)
+
+
+@pytest.mark.parametrize("begun", [0, 2, None], ids=["published", "partly embedded", "embedded"])
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_reindex_that_is_called_off_and_then_wanted_after_all_is_complete(
+    begun: int | None, merged: bool, old: App, new: App
+) -> None:
+    new.reindex()
+    work(new, batches=2)
+    if merged:
+        new.merge()
+    old.reindex()
+    work(old, batches=begun)
+    for _ in range(2):
+        old.merge()
+    completed(new)
+
+
+def test_a_third_model_leaves_nothing_of_the_two_before(
+    old: App, new: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new.reindex()
+    work(new, batches=2)
+    new.merge()
+    new.batch_embedder.embed(batch(change("2000"), change("1004", version=2, action="delete")))
+    with app_of(tmp_path, Model("third-model", 7)) as third:
+        third.reindex()
+        work(third, batches=1)
+        old.batch_embedder.embed(batch(change("2001"), change("1005", version=2, action="delete")))
+        completed(third)
+        monkeypatch.setattr(reindex, "KEPT_S", 0.0)
+        third.merge()
+        merge_late(third, hours=48)
+        merge_late(third, hours=96)
+        left = [info.name.partition("-")[2] for info in third.stores.objects.list("manifest-")]
+        assert left == ["third-model.json"]
+        assert {d.key for d in third.stores.documents.query("commits")} == {"manifest"}
+        assert list(third.stores.objects.list("shards/")) == []
+        assert len(list(third.stores.objects.list("segments/"))) == 1
+        third.searcher.refresh(force=True)
+        assert third.searcher.sample(99) == sorted(live(third))
+
+
+def test_what_the_old_model_adds_during_a_long_reindex_is_published_too(
+    old: App, new: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reindex, "OVERLAP_S", -60.0)
+    new.reindex()
+    work(new)
+    old.batch_embedder.embed(batch(change("2000")))
+    new.merge()
+    state, _ = read_current(new.stores.documents)
+    assert state is not None
+    assert state.current == OLD.fingerprint, "an item is left"
+    completed(new)
+
+
+def test_an_item_that_the_old_model_embeds_after_the_switch_is_found_by_check(old: App, new: App) -> None:
+    completed(new)
+    old.batch_embedder.embed(batch(change("2000"), change("1003", version=2)))
+    (damage,) = check(new)
+    assert damage.items == tuple(sorted(item_id("s", key) for key in ("2000", "1003")))
+    IndexCheck(new.stores, new.fingerprint, repair=True).run()
+    work(new)
+    new.merge()
+    completed(new)
+
+
+def test_what_was_given_up_at_the_switch_is_embedded_by_a_reindex_back(
+    old: App, new: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(item: Any) -> bytes:
+        if item.key == "1003":
+            raise FetchFailed("Gone")
+        return drawing(int(item.key))
+
+    new.batch_embedder.read_image = read
+    new.reindex()
+    work(new)
+    new.merge()
+    report = new.reindex()
+    assert (report.left, report.switched, new.stores.queue.waiting()) == (1, False, 0)
+    new.reindex(confirm_loss=True)
+    monkeypatch.setattr(reindex, "KEPT_S", 0.0)
+    for _ in range(2):
+        new.merge()
+    assert new.reindex().switched
+    assert [info.name for info in new.stores.objects.list("manifest-")] == ["manifest-new-model.json"]
+    assert check(new) == [], "its owner knows"
+    completed(old)
+    assert item_id("s", "1003") in old.searcher.sample(99)
+
+
+def test_an_item_whose_next_picture_failed_before_the_reindex_is_counted_and_may_be_given_up(
+    old: App, new: App
+) -> None:
+    def read(item: Any) -> bytes:
+        raise FetchFailed("Gone")
+
+    old.batch_embedder.read_image = read
+    old.batch_embedder.embed(batch(change("1003", version=2)))
+    new.reindex()
+    work(new)
+    new.merge()
+    report = new.reindex()
+    assert (report.left, report.switched, new.stores.queue.waiting()) == (1, False, 0)
+    new.reindex(confirm_loss=True)
+    new.merge()
+    assert new.reindex().switched
+
+
+@pytest.mark.parametrize("step", ["manifest", "commits", "state"])
+def test_an_old_index_is_dropped_for_good_though_the_merge_is_killed(
+    step: str, old: App, new: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class KilledError(Exception):
+        pass
+
+    def kill(*arguments: Any, **options: Any) -> None:
+        raise KilledError
+
+    old.batch_embedder.embed(batch(change("1004", version=2, action="delete")))
+    completed(new)
+    monkeypatch.setattr(reindex, "KEPT_S", 0.0)
+    with monkeypatch.context() as patched:
+        if step == "manifest":
+            patched.setattr(type(new.stores.objects), "delete", kill)
+        elif step == "commits":
+            patched.setattr(garbage, "WRITES_MAX", None)
+        else:
+            patched.setattr(reindex, "write_current", kill)
+        with pytest.raises((KilledError, TypeError)):
+            reindex.finish_reindex(new.stores.objects, new.stores.documents, new.fingerprint)
+    new.merge()
+    merge_late(new)
+    assert [info.name for info in new.stores.objects.list("manifest-")] == ["manifest-new-model.json"]
+    assert {d.key for d in new.stores.documents.query("commits")} == {"manifest"}
+    assert check(new) == []
+
+
 def test_many_items_of_one_second_are_all_published(old: App, new: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reindex, "PAGE", 4)
     for document in old.stores.documents.query("items"):
@@ -292,10 +471,12 @@ def test_the_old_index_is_dropped_when_no_search_can_hold_it(old: App, new: App)
     new.merge()
     manifests = [info.name for info in new.stores.objects.list("manifest-")]
     assert len(manifests) == 2
-    assert reindex.to_drop(new.stores.documents, NEW.fingerprint) is None
-    later = reindex.KEPT_S + 10 + read_current(new.stores.documents)[0].switched  # type: ignore[union-attr]
-    assert reindex.to_drop(new.stores.documents, NEW.fingerprint, clock=lambda: later) == OLD.fingerprint
-    assert reindex.to_drop(new.stores.documents, NEW.fingerprint, clock=lambda: later) is None
+    documents = new.stores.documents
+    assert not reindex.is_old_index_free(documents, NEW.fingerprint)
+    later = reindex.KEPT_S + 10 + read_current(documents)[0].switched  # type: ignore[union-attr]
+    assert reindex.is_old_index_free(documents, NEW.fingerprint, clock=lambda: later)
+    old.reindex()
+    assert not reindex.is_old_index_free(documents, NEW.fingerprint, clock=lambda: later), "it is built upon"
 
 
 def test_a_search_without_the_old_model_serves_its_own_and_says_so(

@@ -22,7 +22,8 @@ from visor.index.format.manifest import (
 )
 from visor.index.merge.policy import MergePolicy
 from visor.schema.collections import COMMITS
-from visor.storage.documents import WRITES_MAX, Delete, DocumentStore
+from visor.schema.items import as_document
+from visor.storage.documents import WRITES_MAX, Delete, DocumentStore, Put, Write
 from visor.storage.objects import ObjectStore
 
 DELIVERY_S = 600.0
@@ -113,13 +114,26 @@ class GarbageCollector:
         return tuple(Trash(name=name, since=self.now) for name in names if name not in named)
 
 
-def drop_model(objects: ObjectStore, documents: DocumentStore, model: str) -> None:
-    """Forget a model's index and the commits that wait for it; the next merge of another model collects the rest."""
-    objects.delete(manifest_object(model))
-    left = [c.key for c in read_commits(documents) if c.record.model == model and not c.record.tombstones]
-    deletes = [Delete(collection=COMMITS, key=key) for key in left]
-    for start in range(0, len(deletes), WRITES_MAX):
-        documents.commit(deletes[start : start + WRITES_MAX])
+def keep_only(objects: ObjectStore, documents: DocumentStore, model: str, commits: Sequence[Commit]) -> None:
+    """Forget the indexes of all other models, and their part of these commits; the next merge collects the rest.
+
+    May be repeated, and may stop anywhere.
+    """
+    for info in list(objects.list(MANIFESTS)):
+        if info.name != manifest_object(model):
+            objects.delete(info.name)
+    others = [commit for commit in commits if commit.record.model not in (None, model)]
+    writes: list[Write] = []
+    for commit in others:
+        if commit.record.tombstones:
+            # They hide rows of the index that stays, too. No index has to take up the rest.
+            record = msgspec.structs.replace(commit.record, model=None, shard=None, count=0, updates=())
+            data = {**as_document(record), "committed_at": commit.committed_at}
+            writes.append(Put(collection=COMMITS, key=commit.key, data=data, newer_than="committed_at"))
+        else:
+            writes.append(Delete(collection=COMMITS, key=commit.key, field="committed_at", value=commit.committed_at))
+    for start in range(0, len(writes), WRITES_MAX):
+        documents.commit(writes[start : start + WRITES_MAX])
 
 
 def _is_done(commit: Commit, manifest: Manifest, others: Sequence[Manifest]) -> bool:
