@@ -1,7 +1,7 @@
 import { useState } from "preact/hooks";
 import { forget, type Recent, recent } from "../../recent";
 import { browse, connect, EXAMPLES, searchItem } from "../../search";
-import { announcement, config, examples, facets, offline, stats } from "../../state";
+import { announcement, config, examples, facets, isLocal, offline, stats } from "../../state";
 import { formatCount, sentenceCase } from "../../words/format";
 import { rich, t } from "../../words/messages";
 import { Ask } from "../ask/Ask";
@@ -17,10 +17,12 @@ const COLLECTIONS_SHOWN = 12;
 export function Start() {
   const count = stats.value?.images;
   const keys = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘ V" : "Ctrl V";
+  const asked = count ? t("start.lead.count", { count }) : t("start.lead");
+  const lead = isLocal.value ? t("start.local.lead") : asked;
   return (
     <div class="start">
-      <h1>{t("start.title")}</h1>
-      <p class="lead">{config.value.tagline ?? (count ? t("start.lead.count", { count }) : t("start.lead"))}</p>
+      <h1>{t(isLocal.value ? "start.local.title" : "start.title")}</h1>
+      <p class="lead">{config.value.tagline ?? lead}</p>
       {offline.value ? (
         <ProblemCard problem={offline.value} onRetry={connect} />
       ) : (
