@@ -225,7 +225,7 @@ def make_index(name: str, stores: Stores) -> None:
     item = msgspec.structs.replace(rows[5].indexed.item, collection="updated", price=1.0)
     changed = msgspec.structs.replace(rows[5].indexed, item=item, version=2)
     stores.documents.commit([Put(collection=ITEMS, key=item.id, data=as_document(changed))])
-    updates = (FacetUpdate(id=item.id, version=2, facets=FacetRow.of(item)),)
+    updates = (FacetUpdate(id=item.id, version=2, facets=FacetRow.of(item, rows[5].labels)),)
     put_commit(stores, "d", ShardCommit(batch="d", tombstones=gone, updates=updates))
     said = FeedbackLog(stores.documents, freshness_s=0)
     said.add(Feedback(query=item_id(10), item=item_id(11)))
@@ -449,9 +449,9 @@ def pack_index(home: Path, target: Path) -> None:
 
 
 def main() -> None:
-    shutil.rmtree(GOLDEN, ignore_errors=True)
-    GOLDEN.mkdir(parents=True)
+    GOLDEN.mkdir(parents=True, exist_ok=True)
     for name in INDEXES:
+        shutil.rmtree(GOLDEN / name, ignore_errors=True)
         with tempfile.TemporaryDirectory() as folder:
             home = Path(folder)
             with open_stores(Settings(home=home)) as stores:

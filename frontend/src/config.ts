@@ -2,6 +2,10 @@
 export interface Config {
   /** Address of the search function, or "" where it serves this page itself. */
   endpoint: string;
+  /** Address of the files of an export, which the page searches itself. */
+  exported?: string;
+  /** Whether there is a server beside an export, to answer where its files cannot. */
+  hasServer?: boolean;
   /** Address of a folder with the model's files, where they are not to come from the endpoint. */
   models?: string;
   title: string;
@@ -39,13 +43,18 @@ export function readConfig(found: unknown): Config {
   const tagline = text("tagline");
   const models = text("models").replace(/\/*$/, "/");
   const language = /^[a-z]{2,3}(-[A-Za-z0-9]+)*$/.test(text("language")) ? text("language") : "";
+  const exported = text("export").replace(/\/*$/, "/");
+  const own = exported === "/" ? {} : { exported: new URL(exported, baseOf()).href, hasServer: "endpoint" in given };
   return {
     ...config,
-    ...(models === "/" ? {} : { models: new URL(models, document.baseURI).href }),
+    ...own,
+    ...(models === "/" ? {} : { models: new URL(models, baseOf()).href }),
     ...(tagline ? { tagline } : {}),
     ...(language ? { language } : {}),
   };
 }
+
+const baseOf = (): string => (typeof document === "undefined" ? "http://localhost/" : document.baseURI);
 
 function readNote(found: unknown): Note[] {
   if (typeof found === "string") return [{ text: found }];

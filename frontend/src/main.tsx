@@ -22,6 +22,7 @@ effect(() => {
   const found = answer.value?.matches.length ? bandOf(answer.value, askedAs.value) : null;
   document.title = titleOf(query.value, options.value.text, config.value.title, found);
 });
+if (config.value.exported) void navigator.serviceWorker?.register("./serviceWorker.js").catch(() => undefined);
 const root = document.getElementById("page");
 if (root) render(<App />, root);
 followFacets();

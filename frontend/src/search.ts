@@ -14,7 +14,7 @@ import {
   readLink,
 } from "./address/link";
 import { DeviceTrouble } from "./device/device";
-import { described, isOn, lookAt, meetModel, permit, regionsIn, staysHere } from "./device/switch";
+import { described, isAlone, isOn, lookAt, meetModel, permit, regionsIn, staysHere } from "./device/switch";
 import { Failure, type Trouble } from "./endpoint/api";
 import type {
   Box,
@@ -235,9 +235,15 @@ export async function follow(): Promise<void> {
 export async function connect(): Promise<void> {
   const api = state.api.value;
   state.offline.value = null;
+  isAlone.value = state.isLocal.value;
   try {
     await refreshStats();
   } catch (error) {
+    if (state.isLocal.value && state.config.value.hasServer) {
+      state.isServed.value = true;
+      state.toast.value = { text: t("local.served") };
+      return connect();
+    }
     state.offline.value = problemOf(error);
     return;
   }
@@ -362,9 +368,7 @@ async function run(how: "push" | "replace"): Promise<void> {
  * page does not send it again.
  */
 async function ask(query: Query, request: SearchRequest, picture: Blob | null, signal: AbortSignal) {
-  // Whoever wanted pictures to stay here before is not to have one sent while the page still learns of the model.
-  if (isOn.value && described.value === undefined && query.picture.file) await meet();
-  const isHere = staysHere(query.picture);
+  const isHere = await isLookedAtHere(query.picture);
   const shown = JSON.stringify([request.box, request.exclude, isHere]);
   // What this device looks at is what is left of the picture.
   const { box, exclude, ...rest } = request;
@@ -399,6 +403,12 @@ async function ask(query: Query, request: SearchRequest, picture: Blob | null, s
   const isSent = (query.kind === "upload" || query.kind === "url") && !request.examples;
   seen = handle && isSent ? { picture: query.picture, shown, handle } : null;
   return answer;
+}
+
+/** Whoever wanted pictures to stay here before is not to have one sent while the page still learns of the model. */
+async function isLookedAtHere(picture: Picture): Promise<boolean> {
+  if ((isOn.value || isAlone.value) && described.value === undefined && picture.file) await meet();
+  return staysHere(picture);
 }
 
 /** Of a picture that the server remembers it knows more than its vector. */
@@ -550,13 +560,14 @@ function problemOf(error: unknown): Trouble {
 /** What the device could not do, and that the server may. */
 function troubleOfDevice({ reason, size }: DeviceTrouble): Trouble {
   const [width, height] = size ?? [0, 0];
+  const remedy = isAlone.value ? "local.picture.remedy" : "device.send.remedy";
   return {
-    type: reason === "little" ? "urn:visor:too_little" : DEVICE_FAILED,
+    type: reason === "little" ? "urn:visor:too_little" : isAlone.value ? "about:blank" : DEVICE_FAILED,
     title: t(`device.${reason}`),
     status: 0,
     detail: "",
     found: size ? t("device.little.found", { width, height }) : t(`device.${reason}.found` as "device.unable.found"),
-    remedy: t(reason === "little" ? "device.little.remedy" : "device.send.remedy"),
+    remedy: t(reason === "little" ? "device.little.remedy" : remedy),
     isOurs: true,
   };
 }

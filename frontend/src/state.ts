@@ -2,7 +2,9 @@ import { computed, signal } from "@preact/signals";
 import { DEFAULT_OPTIONS, type Options } from "./address/link";
 import type { Config } from "./config";
 import { Api, type Trouble } from "./endpoint/api";
+import type { Backend } from "./endpoint/backend";
 import type { Box, FacetsAnswer, Item, Region, SearchAnswer, StatsAnswer } from "./endpoint/contract";
+import { LocalIndex } from "./local/localIndex";
 import { ownerKey } from "./owner";
 import { isEmpty, type Mask } from "./picture/mask";
 import type { Picture } from "./picture/picture";
@@ -34,7 +36,14 @@ export const NO_EDIT: Edit = { box: null, mask: null };
 export type Phase = "idle" | "preparing" | "searching" | "done" | "failed";
 
 export const config = signal<Config>({ endpoint: "", title: "Visor", notes: [] });
-export const api = computed(() => new Api(config.value.endpoint, ownerKey));
+/** Whether the files of an export cannot be used, and the server beside them answers. */
+export const isServed = signal(false);
+export const api = computed((): Backend => {
+  const { exported, endpoint } = config.value;
+  return exported && !isServed.value ? new LocalIndex(exported) : new Api(endpoint, ownerKey);
+});
+/** Whether the page searches files by itself: no words, no addresses, nothing that is sent. */
+export const isLocal = computed(() => api.value instanceof LocalIndex);
 
 export const stats = signal<StatsAnswer | null>(null);
 /** Why the start failed: the endpoint does not answer. */

@@ -5,10 +5,8 @@ import { ChunkTrouble } from "./trouble";
 /** One file, as a manifest names it. */
 export interface Chunk {
   url: string;
-  /** Hex, of its bytes as they are used: inflated, if it lies compressed on the server. */
+  /** Hex digits of the file as it lies on the server, compressed or not: all 64, or the first of them. */
   sha256: string;
-  /** Of these bytes. */
-  size_bytes: number;
 }
 
 /** How much of what is wanted is here: bytes as they come over the wire. */
@@ -29,10 +27,10 @@ export class Chunks {
     const cache = await this.cache();
     const kept = await cache?.match(chunk.url).catch(() => undefined);
     if (kept) {
-      const bytes = await inflated(new Uint8Array(await kept.arrayBuffer()));
-      if (bytes && (await isWhole(bytes, chunk))) {
-        progress?.(Number(kept.headers.get("Content-Length")));
-        return bytes;
+      const raw = new Uint8Array(await kept.arrayBuffer());
+      if (await isWhole(raw, chunk)) {
+        progress?.(raw.length);
+        return inflated(raw);
       }
       await cache?.delete(chunk.url);
     }
@@ -40,10 +38,9 @@ export class Chunks {
     for (const how of ["default", "reload"] as const) {
       try {
         const raw = await download(chunk.url, how, signal, progress);
-        const bytes = await inflated(raw);
-        if (bytes && (await isWhole(bytes, chunk))) {
-          await this.keep(cache, chunk.url, raw);
-          return bytes;
+        if (await isWhole(raw, chunk)) {
+          await this.keep(chunk.url, raw);
+          return await inflated(raw);
         }
       } catch (error) {
         if (!(error instanceof ChunkTrouble) || error.kind !== "silent") throw error;
@@ -66,16 +63,28 @@ export class Chunks {
     return found;
   }
 
+  /** Fetches a file that is needed later, if it is not kept already. */
+  async keepAhead(chunk: Chunk): Promise<void> {
+    if (!(await (await this.cache())?.match(chunk.url))) await this.get(chunk);
+  }
+
+  /** What is kept under an address, unchecked; null for nothing. */
+  async kept(url: string): Promise<Uint8Array<ArrayBuffer> | null> {
+    const found = await (await this.cache())?.match(url);
+    return found ? new Uint8Array(await found.arrayBuffer()) : null;
+  }
+
   /** Removes what is kept beside these. */
   async keepOnly(urls: ReadonlySet<string>): Promise<void> {
     const cache = await this.cache();
     for (const { url } of (await cache?.keys()) ?? []) if (!urls.has(url)) await cache?.delete(url);
   }
 
-  private async keep(cache: Cache | null, url: string, raw: Uint8Array<ArrayBuffer>): Promise<void> {
+  /** Keeps bytes under an address. */
+  async keep(url: string, raw: Uint8Array<ArrayBuffer>): Promise<void> {
+    const cache = await this.cache();
     try {
-      const headers = { "Content-Length": String(raw.length) };
-      if (cache) await cache.put(url, new Response(raw, { headers }));
+      if (cache) await cache.put(url, new Response(raw));
       else this.isKept = false;
     } catch {
       // Storage is full: the visit goes on with what is in memory.
@@ -121,20 +130,15 @@ async function download(
   }
 }
 
-/** The bytes, inflated if they are gzip: some servers inflate by themselves. Null for gzip that was cut. */
-export async function inflated(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer> | null> {
+/** The bytes, inflated if they are gzip. */
+async function inflated(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
   if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
-  try {
-    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
-  } catch {
-    return null;
-  }
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-async function isWhole(bytes: Uint8Array<ArrayBuffer>, { sha256: wanted, size_bytes }: Chunk): Promise<boolean> {
-  return bytes.length === size_bytes && (await digestOf(bytes)) === wanted;
-}
+const isWhole = async (bytes: Uint8Array<ArrayBuffer>, { sha256: wanted }: Chunk): Promise<boolean> =>
+  (await digestOf(bytes)).startsWith(wanted);
 
 /** SHA-256 in hex. Browsers keep their own to pages that came by HTTPS or from this machine. */
 export async function digestOf(bytes: Uint8Array<ArrayBuffer>): Promise<string> {

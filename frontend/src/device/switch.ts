@@ -13,6 +13,8 @@ const RUNTIME_BYTES = 9_650_000;
 
 /** What the server tells of its model; null where it tells nothing, or forbids it; undefined until it was asked. */
 export const described = signal<Described | null | undefined>(undefined);
+/** Whether there is no server that a picture could be sent to: then this device looks, or nobody does. */
+export const isAlone = signal(false);
 /** Whether pictures stay here. */
 export const isOn = signal(readChoice() === "on");
 /** Bytes that are still to be fetched before the first look. */
@@ -25,7 +27,7 @@ export const failure = signal<Reason | null>(null);
 export const isKept = signal(true);
 
 /** Whether there is something to switch. */
-export const canSwitch = computed(() => Boolean(described.value) && isAble());
+export const canSwitch = computed(() => Boolean(described.value) && isAble() && !isAlone.value);
 
 const device = new Device();
 let loading: Promise<void> | null = null;
@@ -44,7 +46,7 @@ export async function meetModel(found: Described | null): Promise<void> {
     return;
   }
   toFetch.value = await bytesToFetch(described.value);
-  const chosen = readChoice();
+  const chosen = isAlone.value ? "on" : readChoice();
   // The tab did not live through the last start: its memory did not suffice.
   if (chosen === "starting") failed("unable");
   else isOn.value = chosen === "on" || (chosen === null && toFetch.value === 0);
@@ -82,7 +84,8 @@ if (typeof addEventListener === "function") {
 }
 
 function failed(reason: Reason): void {
-  turnOff();
+  if (isAlone.value) forget();
+  else turnOff();
   failure.value = reason;
 }
 
@@ -94,7 +97,8 @@ function forget(): void {
 }
 
 /** Whether this picture is looked at here, and not sent. */
-export const staysHere = (picture: Picture): boolean => isOn.value && picture.file !== undefined && !sent.has(picture);
+export const staysHere = (picture: Picture): boolean =>
+  (isOn.value || isAlone.value) && picture.file !== undefined && !sent.has(picture);
 
 /** Lets the server have this one picture. */
 export function permit(picture: Picture): void {

@@ -1,5 +1,6 @@
 import { LISTS } from "../filters";
 import { t } from "../words/messages";
+import type { Backend } from "./backend";
 import type {
   CompareAnswer,
   CompareRequest,
@@ -44,7 +45,7 @@ export interface Explanation {
 }
 
 /** The search function behind an address. */
-export class Api {
+export class Api implements Backend {
   /** The owner's key goes to the server of this page only. */
   constructor(
     readonly endpoint: string,
@@ -63,7 +64,6 @@ export class Api {
     return this.ask("/v1/compare", { method: "POST", ...body(request, null) }, signal);
   }
 
-  /** Words of the catalogue that go on with what is typed. */
   suggest(text: string, signal: AbortSignal): Promise<SuggestAnswer> {
     return this.ask(`/v1/suggest?${new URLSearchParams({ text })}`, {}, signal);
   }
@@ -72,7 +72,6 @@ export class Api {
     return this.ask("/v1/explain", { method: "POST", ...body({ ...request, match }, picture) }, signal);
   }
 
-  /** Keeps that a result is no match, or, without one, that the query is harmless. Also when the page is being left. */
   async feedback(item: string | null, query: { item: string } | { vector: string }): Promise<void> {
     const asked = "item" in query ? { query_item: query.item } : { query_vector: query.vector };
     const said: FeedbackRequest = item ? { item, ...asked } : { ...asked, verdict: "harmless" };
@@ -92,7 +91,6 @@ export class Api {
     return this.ask(`/v1/items/${encodeURIComponent(id)}`);
   }
 
-  /** What a device needs to look at pictures itself; null where the server knows nothing of it. */
   async model(): Promise<{ model: DeviceModel; base: string } | null> {
     const path = "/v1/model";
     try {

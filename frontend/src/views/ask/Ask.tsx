@@ -1,7 +1,7 @@
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { readAddress, readTransfer, withScheme } from "../../picture/picture";
 import { searchOffered, searchWords } from "../../search";
-import { options, query } from "../../state";
+import { isLocal, options, query } from "../../state";
 import { t } from "../../words/messages";
 import { Icon } from "../elements/icons";
 import { CameraDialog, hasLiveCamera, opensCameraFromFile } from "./Camera";
@@ -13,6 +13,8 @@ const TEXT_MAX = 400;
 /** The one field to ask with: words, the address of a picture, or a picture itself; large on the start page. */
 export function Ask({ compact = false }: { compact?: boolean }) {
   const pictures = <Pictures compact={compact} />;
+  // An export has neither an index of words nor somebody who fetches an address.
+  if (isLocal.value) return <search class={compact ? "ask ask-compact" : "ask"}>{pictures}</search>;
   return (
     <search class={compact ? "ask ask-compact" : "ask"}>
       <Field>{compact && pictures}</Field>

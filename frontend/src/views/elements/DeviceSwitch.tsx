@@ -1,6 +1,17 @@
 import { useId } from "preact/hooks";
 import { isAble } from "../../device/device";
-import { canSwitch, described, failure, isKept, isOn, received, toFetch, turnOff, turnOn } from "../../device/switch";
+import {
+  canSwitch,
+  described,
+  failure,
+  isAlone,
+  isKept,
+  isOn,
+  received,
+  toFetch,
+  turnOff,
+  turnOn,
+} from "../../device/switch";
 import { formatAmount } from "../../words/format";
 import { t } from "../../words/messages";
 import { Icon } from "./icons";
@@ -50,11 +61,16 @@ function Fetching({ received: bytes }: { received: number }) {
 
 /** What leaves this device of a picture, and what it takes that it does not. */
 function whatIsSent(): string {
+  const size = formatAmount("model_bytes", toFetch.value);
+  const offer = toFetch.value > 0 ? t("device.offer", { size }) : "";
+  if (isAlone.value) {
+    if (!isAble() || described.value === null) return t("device.cannot");
+    return [t("start.local"), offer].join(" ").trim();
+  }
   if (isOn.value) return [t("device.on"), isKept.value ? "" : t("device.unkept")].join(" ").trim();
   if (failure.value) return t("device.off", { why: t(`device.${failure.value}.found` as "device.unable.found") });
   const sent = t("start.private");
   if (described.value && !isAble()) return `${sent} ${t("device.cannot")}`;
   if (!canSwitch.value) return sent;
-  const size = formatAmount("model_bytes", toFetch.value);
-  return `${sent} ${toFetch.value > 0 ? t("device.offer", { size }) : t("device.ready")}`;
+  return `${sent} ${offer || t("device.ready")}`;
 }

@@ -7,6 +7,7 @@ import { rich, t } from "../../words/messages";
 import { Ask } from "../ask/Ask";
 import { DeviceSwitch } from "../elements/DeviceSwitch";
 import { Icon } from "../elements/icons";
+import { Loading } from "../elements/Loading";
 import { ProblemCard } from "../elements/Notice";
 import { Thumb } from "../elements/Thumb";
 
@@ -27,6 +28,7 @@ export function Start() {
           <div class="drop-card">
             <Ask />
             <p class="drop-sub with-mouse">{rich("start.drop", { keys: <kbd>{keys}</kbd> })}</p>
+            <Loading />
             <DeviceSwitch />
           </div>
           <Lately />

@@ -1,0 +1,70 @@
+/** How sure answers are across the gap between visitors' photos and the catalogue (`confidence/across.py`). */
+import { fromBase64 } from "../bytes/base64";
+import { fromHalves, halvesOf } from "../bytes/float16";
+import { clip, type Floats, mean, sigmoid } from "./linear";
+import type { Constants } from "./manifest";
+
+type Numbers = Constants["across"];
+
+/** As the calibration has it. */
+export interface StoredAcross {
+  catalogue: string;
+  visitors: string;
+  photos: number;
+  augmented: string;
+  is_on: boolean;
+  intercept: number;
+}
+
+const unpacked = (text: string): Floats => fromHalves(halvesOf(fromBase64(text)));
+
+export class Across {
+  readonly catalogue: Floats;
+  /** What a query is compared less: augmented images tell a side, but not what photos have in common. */
+  readonly subtracted: Floats;
+  private readonly visitors: Floats;
+
+  constructor(
+    private readonly stored: StoredAcross,
+    private readonly numbers: Numbers,
+  ) {
+    const isLearned = stored.photos >= numbers.visitors_min;
+    this.catalogue = unpacked(stored.catalogue);
+    this.visitors = unpacked(isLearned ? stored.visitors : stored.augmented);
+    this.subtracted = isLearned ? this.visitors : this.catalogue;
+  }
+
+  /** Whether a query (d,) stands on the visitors' side of the gap, where copies of catalogue images never do. */
+  isVisitor(vector: Floats): boolean {
+    let sum = 0;
+    for (let at = 0; at < vector.length; at += 1) {
+      const apart = (this.visitors[at] as number) - (this.catalogue[at] as number);
+      sum += ((vector[at] as number) - (this.catalogue[at] as number) - this.numbers.side * apart) * apart;
+    }
+    return sum > 0;
+  }
+
+  /** Probability that the catalogue holds what was asked for, of falling similarities. */
+  held(similarities: ArrayLike<number>): number {
+    if (similarities.length === 0) return 0;
+    return sigmoid(this.numbers.held_slope * (similarities[0] as number) + this.stored.intercept);
+  }
+
+  /** Probability of the matches at these ranks that each is what was asked for, were there none nearer; never rising. */
+  isIt(similarities: ArrayLike<number>, ranks: readonly number[]): number[] {
+    const { first, sharpness, others } = this.numbers;
+    let least = 1;
+    return ranks.map((rank) => {
+      const rest = Array.from(similarities).slice(rank);
+      if (rest.length > 0) {
+        const best = rest[0] as number;
+        const powers = rest.slice(1).reduce((sum, value) => sum + Math.exp(sharpness * (value - best)), 0);
+        const odds = Math.log(1 / Math.max(powers, 1e-6));
+        const ahead = best - (rest.length > others[0] ? mean(rest, ...others) : (rest.at(-1) as number));
+        const sum = first[0] * odds + first[1] * best + first[2] * ahead + first[3];
+        least = Math.min(least, sigmoid(clip(sum, -60, 60)));
+      }
+      return least;
+    });
+  }
+}

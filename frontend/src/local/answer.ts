@@ -1,0 +1,352 @@
+/** From what somebody asks for to the nearest items, and how sure that is (`search/service.py`). */
+
+import type { Chunks } from "../bytes/chunks";
+import { Container } from "../bytes/container";
+import { fromHalves } from "../bytes/float16";
+import type {
+  FacetsAnswer,
+  Filters,
+  Item,
+  ItemAnswer,
+  ItemsAnswer,
+  Match,
+  Place,
+  SearchAnswer,
+  StatsAnswer,
+  Verdict,
+} from "../endpoint/contract";
+import { countFacets } from "./facetCounts";
+import { Fusion, queryWords } from "./fusion";
+import type { Hit } from "./grouping";
+import { type IndexedItem, Items, type Known } from "./items";
+import { Judge, type Judgement, type StoredJudge } from "./judge";
+import { rounded } from "./linear";
+import type { Manifest } from "./manifest";
+import { noticesOf } from "./notices";
+import { type Order, readCursor, writeCursor } from "./order";
+import { encodeVector, type Query, QueryReader, type Sought, unknownItem } from "./query";
+import { type PartFiles, Rows } from "./rows";
+import { type Hits, Searcher } from "./searcher";
+import { type Projection, Space } from "./space";
+import { classify } from "./verdict";
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+/** The files of an export that are there before the first search. */
+export interface ExportFiles {
+  space: Bytes | null;
+  judge: Bytes;
+  hidden: Bytes | null;
+  parts: PartFiles[];
+}
+
+const RANK: Record<Verdict, number> = { similar: 0, edited: 1, exact: 2 };
+
+/** An export that is in memory, and answers. */
+export class LocalSearch {
+  readonly rows: Rows;
+  readonly judge: Judge;
+  private readonly space: Space;
+  private readonly searcher: Searcher;
+  private readonly items: Items;
+  private readonly reader: QueryReader;
+  /** Items that were said to be no match of an item. */
+  private readonly hidden: Readonly<Record<string, string[]>>;
+
+  constructor(
+    readonly manifest: Manifest,
+    files: ExportFiles,
+    chunks: Chunks,
+    base: string,
+  ) {
+    const { constants, space } = manifest;
+    this.rows = new Rows(manifest, files.parts);
+    this.space = new Space(
+      space.file && files.space ? readProjection(space.file.name, files.space) : null,
+      space.dimension,
+    );
+    const judge = Container.open(manifest.judge.name, files.judge, "export_judge");
+    const sampled = judge.tensor("sample_rows") as Uint32Array;
+    this.judge = new Judge(judge.json<StoredJudge>("judge"), sampled, this.rows, this.space, constants);
+    this.hidden = files.hidden
+      ? Container.open(manifest.hidden?.name ?? "", files.hidden, "export_hidden").json("hidden")
+      : {};
+    this.searcher = new Searcher(this.rows, constants);
+    this.items = new Items(manifest, this.rows, chunks, base);
+    this.reader = new QueryReader(manifest, this.rows, this.space, this.judge, this.items);
+  }
+
+  async search(request: Sought, signal?: AbortSignal): Promise<SearchAnswer> {
+    const started = performance.now();
+    const times: Record<string, number> = {};
+    let last = started;
+    const took = (stage: string): void => {
+      times[stage] = rounded(performance.now() - last, 2);
+      last = performance.now();
+    };
+    const query = await this.reader.read(request, signal);
+    const isUnsafe = this.reader.isUnsafe(query);
+    const nothing: Hits = { hits: [], nearest: null, next: null, isListed: false, total: null };
+    last = performance.now();
+    const hits = isUnsafe ? nothing : await this.scan(request, query, signal);
+    took("scan");
+    const judgement = this.judge.judge(hits, namesOf(query), query.isAcross);
+    took("confidence");
+    const matches = await this.matches(query, hits, judgement, request, signal);
+    took("items");
+    const surest = matches.reduce((best, { confidence }) => Math.max(best, confidence), 0);
+    // Matches that show nothing have none, and say nothing of the others.
+    const held = surest > 0 ? Math.max(judgement.held, surest) : 0;
+    const confidence = rounded(held, 4);
+    const guess = this.guess(matches, confidence);
+    times["total"] = rounded(performance.now() - started, 2);
+    const isLost = hits.hits.length > 0 && matches.length === 0 && !request.min_confidence;
+    const notice = noticesOf(this.manifest, request, readCursor(request), isLost);
+    return {
+      matches,
+      confidence,
+      no_confident_match: held < judgement.confident,
+      mode: request.mode ?? "fast",
+      ...(guess && { guess }),
+      labels: [...query.labels],
+      ...(query.safety && { safety: { unsafe: isUnsafe, probabilities: query.safety } }),
+      query: this.queryAnswer(query),
+      index: this.manifest.index,
+      ...(request.facets && { facets: this.facets(request.filters ?? {}) }),
+      next: writeCursor(hits.next, request),
+      total: hits.total,
+      timing_ms: times,
+      ...(notice && { notice }),
+    };
+  }
+
+  facets(filters: Filters): FacetsAnswer {
+    const allowed = this.rows.allowed(filters);
+    const parts = this.rows.parts.map(({ columns, start, stop }) => ({
+      columns,
+      rows: Array.from({ length: stop - start }, (_, row) => row).filter((row) => !allowed || allowed[start + row]),
+    }));
+    return countFacets(parts, this.rows.types, this.manifest.constants.facets);
+  }
+
+  async item(id: string): Promise<ItemAnswer> {
+    const row = this.rows.find(id);
+    const indexed = row === null ? null : (await this.items.get([row])).get(row)?.indexed;
+    if (!indexed) throw unknownItem(id);
+    const { item, indexed_at, width, height, labels = [] } = indexed;
+    return { item, indexed_at, width, height, labels };
+  }
+
+  /** What an answer is judged by, without labels, as merges learn from it; nothing where it was not fitted. */
+  async features(request: Sought): Promise<Record<string, number>> {
+    const query = await this.reader.read(request);
+    const { nearest } = await this.scan(request, query);
+    return nearest ? this.judge.features(nearest) : {};
+  }
+
+  /** Some items, spread over the index, the same ones as long as the index is the same. */
+  async sample(limit: number): Promise<ItemsAnswer> {
+    const { count } = this.rows;
+    const most = Math.min(limit, count);
+    const rows = Array.from({ length: most }, (_, at) => Math.trunc((at * (count - 1)) / Math.max(most - 1, 1)));
+    const found = await this.items.get(rows);
+    return { items: rows.flatMap((row) => found.get(row)?.indexed?.item ?? []) };
+  }
+
+  /** @param model As `model.json` describes it. */
+  stats(model: StatsAnswer["model"]): StatsAnswer {
+    const { images, generation } = this.manifest.index;
+    const segments = this.rows.segments.length;
+    return { images, generation, model, segments, fresh: 0, searches: 0, stages_ms: {}, capabilities: [] };
+  }
+
+  private async scan(request: Sought, query: Query, signal?: AbortSignal): Promise<Hits> {
+    const { constants, settings } = this.manifest;
+    const { across, labelWords } = this.judge;
+    const { placed, look } = query;
+    const fusion =
+      query.isAcross && across && placed?.full && look
+        ? new Fusion(
+            placed.full,
+            look,
+            across.subtracted,
+            across.catalogue,
+            this.space,
+            constants.fusion,
+            queryWords(look, labelWords, constants.fusion),
+          )
+        : null;
+    const hidden = query.item === null ? [] : (this.hidden[this.rows.id(query.item)] ?? []);
+    const named = [...hidden, ...(request.leave_out ?? [])].map((id) => this.rows.find(id));
+    const leaveOut = new Set([...named, ...query.items, query.item].filter((row) => row !== null));
+    const base = { query: placed, leaveOut, fusion, judged: query.judged };
+    let order: Order = {
+      sort: request.sort ?? "likeness",
+      after: readCursor(request),
+      variety: request.variety ?? 0,
+      byProduct: request.group ?? true,
+      similarityMin: request.min_similarity ?? null,
+      among: null,
+      copies: new Map(),
+    };
+    const least = request.min_confidence ?? 0;
+    if (placed && (least > 0 || order.sort === "most_changed")) {
+      order = { ...order, ...(await this.sureRows(query, least, base, order, signal)) };
+    }
+    const k = Math.min(request.k ?? 12, settings.k_max);
+    return this.searcher.search({ ...base, k, filters: request.filters ?? {}, order });
+  }
+
+  /** The only rows that are sure enough, null for all, and the query's copies. */
+  private async sureRows(
+    query: Query,
+    least: number,
+    base: Pick<Parameters<Searcher["search"]>[0], "query" | "leaveOut" | "fusion" | "judged">,
+    order: Order,
+    signal?: AbortSignal,
+  ): Promise<Pick<Order, "among" | "copies">> {
+    const { copy_confidence: worth } = this.manifest.constants.search;
+    const plain: Order = { ...order, sort: "likeness", after: null, variety: 0, byProduct: false, similarityMin: null };
+    const { nearest } = this.searcher.search({ ...base, k: 1, filters: {}, order: plain });
+    if (!nearest) return { among: null, copies: new Map() };
+    const asked = nearest.query.unit;
+    const hits = nearest.rows.map((row, rank): Hit => {
+      return { row, rank, similarity: this.rows.vectors.similarity(row, asked), duplicates: [], product: [] };
+    });
+    const near: Hits = { hits, nearest, next: null, isListed: false, total: null };
+    const known = await this.items.get(nearest.rows, signal);
+    const verdicts = this.verdicts(query, hits, known);
+    const sure = this.judge
+      .judge(near, namesOf(query), query.isAcross)
+      .matches.map((one, at) => Math.max(one, worth[verdicts[at] ?? "similar"]));
+    // As sure as the last of the nearest is all that lies behind them.
+    const isEndless = sure.length > 0 && (sure.at(-1) as number) >= least;
+    return {
+      among: isEndless ? null : new Set(nearest.rows.filter((_, at) => (sure[at] as number) >= least)),
+      copies: new Map(hits.filter((_, at) => verdicts[at] !== "similar").map((hit) => [hit.row, hit.similarity])),
+    };
+  }
+
+  /** Of each hit, the strongest verdict that one of the query's pictures gives it. */
+  private verdicts(query: Query, hits: readonly Hit[], known: ReadonlyMap<number, Known>): Verdict[] {
+    const similarities = hits.map(({ similarity }) => similarity);
+    const hashes = hits.map(({ row }) => known.get(row)?.hash ?? null);
+    const found = query.asked.map((asked) => classify(similarities, hashes, asked, this.manifest.constants.verdict));
+    return hits.map((_, at) =>
+      found.reduce<Verdict>(
+        (best, one) => (RANK[one[at] as Verdict] > RANK[best] ? (one[at] as Verdict) : best),
+        "similar",
+      ),
+    );
+  }
+
+  private async matches(
+    query: Query,
+    { hits }: Hits,
+    { matches }: Judgement,
+    request: Sought,
+    signal?: AbortSignal,
+  ): Promise<Match[]> {
+    const shown = hits.flatMap(({ row, duplicates, product }) => [row, ...duplicates, ...product]);
+    const known = await this.items.get(shown, signal);
+    const verdicts = this.verdicts(query, hits, known);
+    const { copy_confidence: worth } = this.manifest.constants.search;
+    const isOwn = (request.sort ?? "likeness") !== "likeness";
+    const found = hits.flatMap((hit, at): Match[] => {
+      const verdict = verdicts[at] as Verdict;
+      const sure = Math.max(matches[at] as number, worth[verdict]);
+      const match = this.match(hit, verdict, sure, known, query.blank !== null, isOwn);
+      return match && match.confidence >= (request.min_confidence ?? 0) ? [match] : [];
+    });
+    return found.slice(0, request.k ?? 12);
+  }
+
+  /** Null where the item is lost. */
+  private match(
+    hit: Hit,
+    found: Verdict,
+    sure: number,
+    known: ReadonlyMap<number, Known>,
+    isBlank: boolean,
+    isOwn: boolean,
+  ): Match | null {
+    const indexedOf = (row: number) => known.get(row)?.indexed ?? [];
+    const own = known.get(hit.row)?.indexed;
+    const places = [hit.row, ...hit.duplicates].flatMap(indexedOf).sort((a, b) => {
+      // What an order is by is the hit's own.
+      if (isOwn && (a === own) !== (b === own)) return a === own ? -1 : 1;
+      return compareOffers(a, b);
+    });
+    const [first] = places;
+    if (!first) return null;
+    const isEmpty = isBlank || first.blank !== undefined;
+    return {
+      item: first.item,
+      similarity: Number.isNaN(hit.similarity) ? null : rounded(hit.similarity, 6),
+      confidence: rounded(isEmpty ? 0 : sure, 4),
+      verdict: isEmpty ? "similar" : found,
+      ...(places.length > 1 && { places: places.map(offerOf) }),
+      ...(first.labels && { labels: first.labels }),
+      indexed_at: first.indexed_at,
+      product: hit.product.flatMap(indexedOf).map(offerOf),
+    };
+  }
+
+  /** The collection that the nearest matches vote for with their odds; null where nobody names one. */
+  private guess(matches: readonly Match[], confidence: number): SearchAnswer["guess"] {
+    const votes = new Map<string, number>();
+    for (const { item, confidence: sure } of matches.slice(0, this.manifest.constants.search.guess_from)) {
+      if (item.collection) votes.set(item.collection, (votes.get(item.collection) ?? 0) + sure / (1.001 - sure));
+    }
+    const total = [...votes.values()].reduce((sum, one) => sum + one, 0);
+    const [best] = [...votes].sort(([, a], [, b]) => b - a);
+    if (!best || total <= 0) return null;
+    return { collection: best[0], probability: rounded((best[1] / total) * confidence, 4) };
+  }
+
+  private queryAnswer({ placed, blank, look, isAcross, item, size }: Query): SearchAnswer["query"] {
+    // A vector alone does not say that nothing is in the picture, so none is given to link to.
+    const vector = blank === null && placed?.full ? encodeVector(placed.full, isAcross ? look : null) : null;
+    return {
+      ...(vector && { vector }),
+      ...(item !== null && { item: this.rows.id(item) }),
+      ...(size && { width: size[0], height: size[1] }),
+      ...(blank !== null && { blank }),
+    };
+  }
+}
+
+const namesOf = ({ labels }: Query): string[] => labels.map(({ name }) => name);
+
+function readProjection(name: string, bytes: Bytes): Projection {
+  const container = Container.open(name, bytes, "export_space");
+  return {
+    origin: new Float32Array(container.tensor("origin") as Float32Array),
+    matrix: fromHalves(container.tensor("matrix") as Uint16Array),
+    inverse: new Float32Array(container.tensor("inverse") as Float32Array),
+  };
+}
+
+/** Places whose picture is gone come last, then the newest and the cheapest first. */
+function compareOffers(a: IndexedItem, b: IndexedItem): number {
+  const keys = [a, b].map(({ item, indexed_at }) => {
+    const day = (item.date || indexed_at).slice(0, 10).replaceAll("-", "");
+    const isGone = "picture_gone" in ((item as Item).extra ?? {});
+    return [Number(isGone), /^\d+$/.test(day) ? -Number(day) : 0, item.price ?? Number.POSITIVE_INFINITY] as const;
+  });
+  const [mine, theirs] = keys as [(typeof keys)[0], (typeof keys)[0]];
+  for (let at = 0; at < mine.length; at += 1) {
+    const [x, y] = [mine[at] as number, theirs[at] as number];
+    if (x !== y) return x < y ? -1 : 1;
+  }
+  return 0;
+}
+
+const offerOf = ({ item: { id, title, page_url, image_url, price, currency } }: IndexedItem): Place => ({
+  item: id,
+  ...(title && { title }),
+  page_url: page_url ?? null,
+  image_url,
+  price: price ?? null,
+  currency: currency ?? null,
+});

@@ -1,0 +1,94 @@
+/** Similarity across the gap between visitors' photos and catalogue images (`index/search/fusion.py`). */
+import { dot, type Floats, minus, unit } from "./linear";
+import type { Constants } from "./manifest";
+import type { Rows } from "./rows";
+import type { Space } from "./space";
+
+export type Numbers = Constants["fusion"];
+
+export const lookBytes = ({ labels_kept, colours }: Numbers): number => 3 * labels_kept + colours;
+
+/** Square roots of the label probabilities of a look, by label. */
+function rootsOf(look: Uint8Array, { labels, labels_kept: kept }: Numbers): Map<number, number> {
+  const roots = new Map<number, number>();
+  for (let at = 0; at < kept; at += 1) {
+    const label = Math.min((look[2 * at] as number) | ((look[2 * at + 1] as number) << 8), labels - 1);
+    roots.set(label, Math.max(roots.get(label) ?? 0, (look[2 * kept + at] as number) / 255));
+  }
+  return roots;
+}
+
+/** Unit roots of the labels (1000,) and unit colours (162,) of a look. */
+function traits(look: Uint8Array, numbers: Numbers): [labels: Floats, colours: Floats] {
+  const labels = new Float32Array(numbers.labels);
+  for (const [label, root] of rootsOf(look, numbers)) labels[label] = root;
+  return [unit(labels), unit(look.subarray(3 * numbers.labels_kept))];
+}
+
+/** Weight of each word for a query: what its labels' names say, by their probability. */
+export function queryWords(
+  look: Uint8Array,
+  names: readonly Readonly<Record<string, number>>[],
+  numbers: Numbers,
+): Record<string, number> {
+  const weights: Record<string, number> = {};
+  if (names.length === 0) return weights;
+  for (const [label, root] of rootsOf(look, numbers)) {
+    for (const [word, share] of root > 0 ? Object.entries(names[label] ?? {}) : []) {
+      weights[word] = (weights[word] ?? 0) + root * root * share;
+    }
+  }
+  return weights;
+}
+
+/** A query on the visitors' side of the gap. Means have d + 1162 numbers: vector, labels, colours. */
+export class Fusion {
+  /** (m,) what rows are scanned with. */
+  readonly projected: Floats;
+  private readonly query: [vector: Floats, labels: Floats, colours: Floats];
+  private readonly catalogue: [vector: Floats, labels: Floats, colours: Floats];
+
+  constructor(
+    vector: Floats,
+    look: Uint8Array,
+    visitors: Floats,
+    catalogue: Floats,
+    private readonly space: Space,
+    private readonly numbers: Numbers,
+    /** Weight of each word. */
+    readonly wordWeights: Readonly<Record<string, number>>,
+  ) {
+    const d = vector.length;
+    const partsOf = (mean: Floats): [Floats, Floats, Floats] => [
+      mean.subarray(0, d),
+      mean.subarray(d, d + numbers.labels),
+      mean.subarray(d + numbers.labels),
+    ];
+    const seen = partsOf(visitors);
+    this.catalogue = partsOf(catalogue);
+    const own = [unit(vector), ...traits(look, numbers)] as [Floats, Floats, Floats];
+    this.query = own.map((part, at) => unit(minus(part, seen[at] as Floats))) as [Floats, Floats, Floats];
+    const moved = own[0].map((value, at) => value - (visitors[at] as number) + (catalogue[at] as number));
+    this.projected = space.place(moved).unit;
+  }
+
+  /**
+   * How near a row is; beyond 1 where everything agrees.
+   *
+   * @param words What its words weigh together.
+   */
+  similarity({ vectors, looks }: Rows, row: number, words: number): number {
+    const size = lookBytes(this.numbers);
+    const look = looks?.subarray(row * size, (row + 1) * size) ?? new Uint8Array(size);
+    const { labels_weight, words_weight, colours_weight } = this.numbers;
+    const near = this.space.projection
+      ? vectors.similarity(row, this.projected)
+      : dot(unit(minus(vectors.unit(row), this.catalogue[0])), this.query[0]);
+    const [labels, colours] = traits(look, this.numbers).map((part, at) =>
+      part.some((value) => value !== 0)
+        ? dot(unit(minus(part, this.catalogue[at + 1] as Floats)), this.query[at + 1] as Floats)
+        : 0,
+    ) as [number, number];
+    return Math.fround(near + labels_weight * labels + words_weight * words + colours_weight * colours);
+  }
+}

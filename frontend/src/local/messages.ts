@@ -1,0 +1,38 @@
+/** What page and worker say to each other. */
+import type { ChunkTroubleKind } from "../bytes/trouble";
+import type {
+  DeviceModel,
+  FacetsAnswer,
+  Filters,
+  ItemAnswer,
+  ItemsAnswer,
+  SearchAnswer,
+  StatsAnswer,
+} from "../endpoint/contract";
+import type { Sought } from "./query";
+
+/** What a page can ask, by name: what goes in, and what comes back. */
+export interface Questions {
+  search: { asked: Sought; answer: SearchAnswer };
+  facets: { asked: Filters; answer: FacetsAnswer };
+  item: { asked: string; answer: ItemAnswer };
+  examples: { asked: number; answer: ItemsAnswer };
+  model: { asked: null; answer: DeviceModel | null };
+  stats: { asked: null; answer: StatsAnswer };
+}
+
+export type Asked = {
+  [Name in keyof Questions]: { id: number; name: Name; asked: Questions[Name]["asked"] };
+}[keyof Questions];
+
+/** Why there is no answer, as an error does not travel. */
+export type Trouble =
+  | { kind: "refusal"; type: string; found: string; valid: string; remedy: string }
+  | { kind: ChunkTroubleKind; file: string; status: number }
+  | { kind: "bug"; found: string };
+
+export type Told =
+  | { id: number; answer: unknown }
+  | { id: number; trouble: Trouble }
+  | { progress: readonly [received: number, total: number] }
+  | { changed: true; isKept: boolean };

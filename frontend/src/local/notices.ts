@@ -1,0 +1,29 @@
+/** Sentences that somebody has to know with an answer, as servers say them. */
+import type { Manifest } from "./manifest";
+import type { Cursor } from "./order";
+import type { Sought } from "./query";
+
+/**
+ * @param after Where the request goes on, if it does.
+ * @param isLost Whether there are hits of which no item is known any more.
+ */
+export function noticesOf(
+  { attributes, index, id }: Manifest,
+  request: Sought,
+  after: Cursor | null,
+  isLost: boolean,
+): string {
+  const asked = Object.keys(request.filters?.attributes ?? {});
+  const partly = asked.flatMap((name) => attributes.filter((one) => one.name === name && one.items < index.images));
+  return [
+    ...(isLost ? ["Similar pictures are indexed, but what is known of their items is lost."] : []),
+    ...(after && after.generation !== id
+      ? ["The index was merged since the page before: a match at the seam may be missing or come twice."]
+      : []),
+    ...partly.map(
+      ({ name, items }) =>
+        `${name} is known of ${items} of ${index.images} items: the others were indexed before it was ` +
+        "declared, and say nothing until they are crawled or pushed again.",
+    ),
+  ].join(" ");
+}

@@ -1,0 +1,90 @@
+/** In which order rows are given, and where a page of them ends (`index/search/listing.py`, `search/cursor.py`). */
+import { fromBase64, toBase64 } from "../bytes/base64";
+import type { SearchRequest, Sort } from "../endpoint/contract";
+import { NO_DATE } from "./attributes";
+import type { Columns } from "./columns";
+import { Refusal } from "./refusal";
+import type { Rows } from "./rows";
+
+/** What a listing has given already: what comes no later than `last`, or else the ids that begin as `shown` says. */
+export interface Cursor {
+  /** Of the export. */
+  generation: string;
+  last: readonly [value: number, likeness: number, id: string] | null;
+  shown: readonly string[];
+}
+
+export interface Order {
+  sort: Sort;
+  after: Cursor | null;
+  variety: number;
+  byProduct: boolean;
+  similarityMin: number | null;
+  /** The only rows that are given. */
+  among: ReadonlySet<number> | null;
+  /** The query's copies with their similarity, for `most_changed`. */
+  copies: ReadonlyMap<number, number>;
+}
+
+/** The first page of what is nearest: no listing is needed. */
+export const isPlain = ({ sort, after, variety, among }: Order): boolean =>
+  sort === "likeness" && !after && !variety && !among;
+
+const ID_HEAD = 8;
+export const headOf = (id: string): string => id.slice(0, ID_HEAD);
+
+type Read = (columns: Columns) => ArrayLike<number>;
+const SORTS: Partial<Record<Sort, readonly [read: Read, nothing: number, sign: 1 | -1]>> = {
+  price_up: [({ price }) => price, Number.NaN, 1],
+  price_down: [({ price }) => price, Number.NaN, -1],
+  newest: [({ date }) => date, NO_DATE, -1],
+  oldest: [({ date }) => date, NO_DATE, 1],
+  largest: [({ pixels }) => pixels, 0, -1],
+  smallest: [({ pixels }) => pixels, 0, 1],
+};
+
+/** What rises along the listing, (n,); infinite where there is no value; null where likeness alone orders. */
+export function sortValues(rows: Rows, { sort, copies }: Order): Float64Array | null {
+  if (sort === "likeness") return null;
+  const values = new Float64Array(rows.count).fill(Number.POSITIVE_INFINITY);
+  for (const [row, similarity] of sort === "most_changed" ? copies : []) values[row] = similarity;
+  const [read, nothing, sign] = SORTS[sort] ?? [];
+  if (!read) return values;
+  for (const { columns, start, stop } of rows.parts) {
+    const column = read(columns);
+    for (let row = start; row < stop; row += 1) {
+      const value = column[row - start] as number;
+      if (!Number.isNaN(value) && value !== nothing) values[row] = value * (sign ?? 1);
+    }
+  }
+  return values;
+}
+
+const BOUND_TO = ["filters", "metric", "text", "sort", "min_confidence", "min_similarity", "variety", "group"] as const;
+/** What two pages of one listing have in common. */
+const boundTo = (request: SearchRequest): string => JSON.stringify(BOUND_TO.map((name) => request[name] ?? null));
+
+/** The cursor as a request's `after` takes it. Infinity is no JSON. */
+export function writeCursor(cursor: Cursor | null, request: SearchRequest): string | null {
+  if (!cursor) return null;
+  const last = cursor.last && [String(cursor.last[0]), cursor.last[1], cursor.last[2]];
+  const text = JSON.stringify([cursor.generation, last, cursor.shown, boundTo(request)]);
+  return toBase64(new TextEncoder().encode(text));
+}
+
+/** Where a request goes on; null at the beginning. Raises `Refusal` for another search's cursor. */
+export function readCursor(request: SearchRequest): Cursor | null {
+  if (typeof request.after !== "string") return null;
+  try {
+    const text = new TextDecoder().decode(fromBase64(request.after));
+    const [generation, last, shown, bound] = JSON.parse(text);
+    if (bound !== boundTo(request)) throw new Error("another search");
+    return { generation, last: last && [Number(last[0]), last[1], last[2]], shown };
+  } catch {
+    throw new Refusal(
+      "after is no cursor of this search",
+      "`next` of an answer to a request that is the same otherwise",
+      "Send it unchanged, or begin without `after`",
+    );
+  }
+}

@@ -1,0 +1,163 @@
+/** The similarity space, and rows in it: int8 codes of a projection, or full vectors (`index/format/projection.py`). */
+import { dot, type Floats, minus, unit } from "./linear";
+import type { Codes } from "./scan";
+
+/** Maps full vectors (d,) to m numbers whose inner product is the similarity. */
+export interface Projection {
+  /** (d,) */
+  origin: Floats;
+  /** (d, m), row by row. */
+  matrix: Floats;
+  /** (m, m): the inverse of what the matrix makes of lengths. */
+  inverse: Floats;
+}
+
+/** A place in the space. */
+export interface Placed {
+  /** (d,), length 1; null where only the place is known: the device has no full vectors of a projected index. */
+  full: Floats | null;
+  /** (m,), length 1. */
+  unit: Floats;
+  /** Share of the full vector's length, seen from the origin, that lies in the space. */
+  covered: number;
+}
+
+export class Space {
+  /** m, and d where nothing is projected. */
+  readonly dimensions: number;
+
+  constructor(
+    readonly projection: Projection | null,
+    /** d */
+    readonly dimension: number,
+  ) {
+    this.dimensions = projection ? projection.matrix.length / dimension : dimension;
+  }
+
+  /** Places a full vector of length 1. */
+  place(vector: Floats): Placed {
+    if (!this.projection) return { full: vector, unit: unit(vector), covered: 1 };
+    const moved = minus(vector, this.projection.origin);
+    const inside = this.inside(moved);
+    const energy = dot(this.byInverse(inside), inside);
+    const covered = Math.sqrt(Math.min(1, Math.max(0, energy / Math.max(dot(moved, moved), 1e-12))));
+    return { full: vector, unit: unit(inside), covered };
+  }
+
+  /**
+   * A full vector (d,) of length 1 of which the space sees as much as of a place: what lies outside of it is lost.
+   */
+  unplaced({ full, unit: inside }: Placed): Floats {
+    if (full || !this.projection) return full ?? inside;
+    const { origin, matrix } = this.projection;
+    const weights = this.byInverse(inside);
+    const towards = Float32Array.from(origin, (_, row) => dot(matrix, weights, weights.length, row * weights.length));
+    // Full vectors have length 1, which says how far from the origin this one lies.
+    const [a, b] = [dot(towards, towards), dot(towards, origin)];
+    const far = (-b + Math.sqrt(Math.max(0, b * b + a * (1 - dot(origin, origin))))) / a;
+    return unit(origin.map((value, at) => value + far * (towards[at] as number)));
+  }
+
+  private inside(moved: Floats): Floats {
+    const { matrix } = this.projection as Projection;
+    const m = this.dimensions;
+    const sums = new Float64Array(m);
+    for (let row = 0; row < moved.length; row += 1) {
+      const value = moved[row] as number;
+      for (let at = 0; at < m; at += 1) sums[at] = (sums[at] as number) + value * (matrix[row * m + at] as number);
+    }
+    return Float32Array.from(sums);
+  }
+
+  private byInverse(inside: Floats): Floats {
+    const m = this.dimensions;
+    const { inverse } = this.projection as Projection;
+    return Float32Array.from({ length: m }, (_, row) => dot(inverse, inside, m, row * m));
+  }
+}
+
+/** n rows of a space. */
+export interface Vectors {
+  readonly count: number;
+  /** One row, (m,), length 1. */
+  unit(row: number): Floats;
+  /** Rows (r, m), each of length 1. */
+  units(rows: ArrayLike<number>): Floats;
+  /** Similarity of one row to a query (m,) of length 1. */
+  similarity(row: number, query: Floats): number;
+  /** (n,) similarities of all rows, as exact as orders them but for close ones. */
+  all(query: Floats): Floats;
+}
+
+const MIDDLE = 128;
+
+/** Rows as codes. */
+export class CodedVectors implements Vectors {
+  readonly count: number;
+  private readonly lengths: Floats;
+
+  constructor(private readonly codes: Codes) {
+    const { bytes, stride, m, count } = codes;
+    this.count = count;
+    this.lengths = Float32Array.from({ length: count }, (_, row) => {
+      let sum = 0;
+      for (let at = row * stride; at < row * stride + m; at += 1) sum += ((bytes[at] as number) - MIDDLE) ** 2;
+      return Math.sqrt(sum) || 1;
+    });
+  }
+
+  unit(row: number): Floats {
+    const { bytes, stride, m } = this.codes;
+    const length = this.lengths[row] as number;
+    return Float32Array.from(bytes.subarray(row * stride, row * stride + m), (code) => (code - MIDDLE) / length);
+  }
+
+  units(rows: ArrayLike<number>): Floats {
+    const { m } = this.codes;
+    const found = new Float32Array(rows.length * m);
+    for (let at = 0; at < rows.length; at += 1) found.set(this.unit(rows[at] as number), at * m);
+    return found;
+  }
+
+  similarity(row: number, query: Floats): number {
+    return Math.fround(dot(this.unit(row), query));
+  }
+
+  all(query: Floats): Floats {
+    const found = this.codes.products(query);
+    for (let row = 0; row < found.length; row += 1) {
+      found[row] = (found[row] as number) / (this.lengths[row] as number);
+    }
+    return found;
+  }
+}
+
+/** Rows as they are, (n, d) float32 of length 1, in an index without a projection. */
+export class FullVectors implements Vectors {
+  readonly count: number;
+
+  constructor(
+    private readonly vectors: Floats,
+    private readonly d: number,
+  ) {
+    this.count = vectors.length / d;
+  }
+
+  unit(row: number): Floats {
+    return this.vectors.slice(row * this.d, (row + 1) * this.d);
+  }
+
+  units(rows: ArrayLike<number>): Floats {
+    const found = new Float32Array(rows.length * this.d);
+    for (let at = 0; at < rows.length; at += 1) found.set(this.unit(rows[at] as number), at * this.d);
+    return found;
+  }
+
+  similarity(row: number, query: Floats): number {
+    return Math.fround(dot(this.vectors, query, this.d, row * this.d));
+  }
+
+  all(query: Floats): Floats {
+    return Float32Array.from({ length: this.count }, (_, row) => this.similarity(row, query));
+  }
+}

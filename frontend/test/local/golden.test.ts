@@ -1,0 +1,107 @@
+/** What Python answers of the committed exports (`scripts/private_golden.py`), answered here. */
+import { readFileSync } from "node:fs";
+import type { Server } from "node:http";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { Chunks } from "../../src/bytes/chunks";
+import type { FacetsAnswer, Match, Place, SearchAnswer } from "../../src/endpoint/contract";
+import type { LocalSearch } from "../../src/local/answer";
+import { fetchManifest, loadExport } from "../../src/local/load";
+import type { Sought } from "../../src/local/query";
+import { GOLDEN, serve } from "./site";
+
+interface Brief extends Pick<Match, "verdict" | "confidence"> {
+  id: string;
+  similarity: number | null;
+  places: string[];
+  product: string[];
+}
+
+interface Case {
+  name: string;
+  request: Sought;
+  answer: Omit<SearchAnswer, "matches"> & { matches: (Brief | Match)[]; facets?: FacetsAnswer };
+  pages: string[][];
+  more: boolean;
+  features?: number[];
+  is_across?: boolean;
+}
+
+const idsOf = (places: readonly Place[] | undefined) => (places ?? []).map(({ item }) => item);
+const idOf = (match: Brief | Match) => ("id" in match ? match.id : match.item.id);
+const similaritiesOf = (matches: readonly (Brief | Match)[]) =>
+  matches.map((match) => [idOf(match), match.similarity ?? 0] as const);
+
+/** How far similarities and confidences may be off: the matrix is in half precision, and of an item the code is known. */
+const NEAR = { similarity: 1e-4, confidence: 1e-3 };
+const NEAR_OF_CODES = { similarity: 2e-3, confidence: 0.03 };
+
+describe.each(["small", "projected", "full", "across"])("the index %s", (name) => {
+  let local: LocalSearch;
+  let server: Server;
+  const cases = JSON.parse(readFileSync(new URL(`search-${name}.json`, GOLDEN), "utf8")) as Case[];
+
+  beforeAll(async () => {
+    const site = await serve(new URL(`${name}/`, GOLDEN));
+    server = site.server;
+    local = await loadExport(await fetchManifest(site.base), site.base, new Chunks("test"), "whole");
+  });
+  afterAll(() => server.close());
+
+  test.each(cases.map((one) => [one.name, one] as const))("answers %s", async (_, one) => {
+    const { request, answer, pages, more } = one;
+    // Across the gap, and where variety is asked for, another number than the similarity orders.
+    const isByOther = one.is_across || Boolean(request.variety);
+    const near = name === "projected" && JSON.stringify(request).includes('"item"') ? NEAR_OF_CODES : NEAR;
+    const found = await local.search(request);
+    const shown = [found];
+    while (shown.at(-1)?.next && shown.length < pages.length) {
+      shown.push(await local.search({ ...request, after: shown.at(-1)?.next ?? null }));
+    }
+    expect(Boolean(shown.at(-1)?.next)).toBe(more);
+    const ids = shown.map(({ matches }) => matches.map(({ item }) => item.id));
+    expect(ids.map(({ length }) => length)).toEqual(pages.map(({ length }) => length));
+    const mine = new Map(shown.flatMap(({ matches }) => similaritiesOf(matches)));
+    const theirs = new Map(similaritiesOf(answer.matches));
+    ids.flat().forEach((id, at) => {
+      // Neighbours that rounding tells apart may stand the other way round.
+      const other = pages.flat()[at] ?? "";
+      const apart = Math.abs((mine.get(id) ?? 9) - (mine.get(other) ?? theirs.get(other) ?? -9));
+      if (id !== other) expect(apart, `${id} for ${other}`).toBeLessThan(isByOther ? 0.03 : near.similarity);
+    });
+    const byId = new Map(answer.matches.map((match) => [idOf(match), match]));
+    for (const match of found.matches) {
+      const wanted = byId.get(match.item.id);
+      if (!wanted) continue;
+      expect(match.verdict).toBe(wanted.verdict);
+      expect(Math.abs(match.confidence - wanted.confidence)).toBeLessThan(near.confidence);
+      if (wanted.similarity === null) expect(match.similarity).toBeNull();
+      else expect(Math.abs((match.similarity ?? 9) - (wanted.similarity ?? 0))).toBeLessThan(near.similarity);
+      if ("id" in wanted) {
+        expect(idsOf(match.places)).toEqual(wanted.places);
+        expect(idsOf(match.product)).toEqual(wanted.product);
+      } else {
+        const { similarity, confidence, ...told } = wanted;
+        expect(match).toMatchObject(told);
+      }
+    }
+    expect(Math.abs(found.confidence - answer.confidence)).toBeLessThan(near.confidence);
+    expect(found.no_confident_match).toBe(answer.no_confident_match);
+    expect(found.total ?? null).toBe(answer.total ?? null);
+    expect(found.guess?.collection).toBe(answer.guess?.collection);
+    expect(Math.abs((found.guess?.probability ?? 0) - (answer.guess?.probability ?? 0))).toBeLessThan(near.confidence);
+    expect(found.safety).toEqual(answer.safety);
+    expect(found.labels ?? []).toEqual(answer.labels ?? []);
+    expect(found.query.blank).toBe(answer.query.blank);
+    expect(found.query.item).toBe(answer.query.item);
+    expect(found.notice).toBe(answer.notice);
+    if (answer.facets) expect(found.facets).toMatchObject(answer.facets);
+  });
+
+  const judged = cases.filter((one) => one.features?.length && one.request.vector && !one.request.filters);
+  test.each(judged.map((one) => [one.name, one] as const))("measures %s", async (_, one) => {
+    const found = await local.features(one.request);
+    Object.entries(found).forEach(([feature, value], at) => {
+      expect(Math.abs(value - (one.features?.[at] ?? 9)), feature).toBeLessThan(1e-4);
+    });
+  });
+});
