@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from visor.index.merge import segment_builder
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.search import ask as ask_module
+from visor.index.search import searcher as searcher_module
 from visor.index.search.hits import Hit
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
@@ -146,6 +148,41 @@ def test_an_order_by_value_compares_only_what_can_be_on_the_page(
     assert compared[0] > IMAGES / 4
     assert found == whole
     assert found[0][:12] == first
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        Order(),
+        Order(similarity_min=0.4),
+        Order(by_product=True),
+        Order(sort="price_up", similarity_min=0.6),
+        Order(sort="newest", similarity_min=0.6, by_product=True),
+    ],
+)
+@pytest.mark.parametrize("filters", [Filters(), Filters(collection=("c1", "c2", "c3", "c4"))], ids=["all", "some"])
+def test_a_page_that_is_found_among_the_nearest_is_that_of_all(
+    filled: tuple[Shop, dict[str, FacetRow]], monkeypatch: pytest.MonkeyPatch, order: Order, filters: Filters
+) -> None:
+    compared: list[int] = []
+    compare = ask_module.likeness
+
+    def counting(snapshot: Any, live: Any, rows: Any, *rest: Any) -> Any:
+        compared.append(len(rows))
+        return compare(snapshot, live, rows, *rest)
+
+    monkeypatch.setattr(ask_module, "likeness", counting)
+    searcher, found, rows = filled[0].searcher(), [], []
+    for within in (20, IMAGES):
+        monkeypatch.setattr(searcher_module, "WITHIN", within)
+        compared.clear()
+        every = list(pages(searcher, QUERY, k=6, order=order, filters=filters))
+        found.append([[(hit.id, hit.similarity, hit.product) for hit in page] for page in every[:12]])
+        compared.clear()
+        list(islice(pages(searcher, QUERY, k=6, order=order, filters=filters), 4))
+        rows.append(sum(compared))
+    assert found[0] == found[1]
+    assert rows[0] < 0.7 * rows[1]
 
 
 def test_variety_never_costs_a_match_and_brings_other_kinds_forward(filled: tuple[Shop, dict[str, FacetRow]]) -> None:

@@ -9,7 +9,9 @@ numbers it works in integers (about 8 ms for 1,000,000 × 256 on two cores of 20
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import faiss
@@ -178,7 +180,7 @@ def int8_scan(codes: Array, query: Array, want: int, allowed: Array | None = Non
     want = min(want, n)
     if want == 0:
         return np.empty(0, np.int64)
-    whole = np.rint(query * (CODE_RANGE / max(float(np.abs(query).max()), 1e-12))).astype(np.float32)
+    whole, _ = rounded_query(query)
     quantizer: Any = faiss.ScalarQuantizer(m, faiss.ScalarQuantizer.QT_8bit_direct_signed)
     origin = faiss.IndexFlatIP(m)
     selector = None
@@ -192,6 +194,12 @@ def int8_scan(codes: Array, query: Array, want: int, allowed: Array | None = Non
     rows = np.full(want, -1, np.int64)
     scanner.scan_codes(n, faiss.swig_ptr(codes), None, faiss.swig_ptr(scores), faiss.swig_ptr(rows), want)
     return rows[rows >= 0]
+
+
+def rounded_query(query: Array) -> tuple[Array, float]:
+    """A query (m,) times a number, rounded to int8, as float32; and that number."""
+    size = CODE_RANGE / max(float(np.abs(query).max()), 1e-12)
+    return np.rint(query * size).astype(np.float32), size
 
 
 def rerank(codes: Array, query: Array, rows: Array) -> Array:
@@ -251,7 +259,7 @@ def train_fast_scan(sample: Array) -> Array | None:
     return FastScan.train(sample).write()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CodedVectors:
     """n rows as codes (n, m) uint8, scanned as integers, and perhaps a fast scan of the same rows."""
 
@@ -276,6 +284,23 @@ class CodedVectors:
         else:
             rows = int8_scan(self.codes, query, want, allowed)
         return rows, rerank(self.codes, query, rows)
+
+    def within(self, query: Array, want: int, allowed: Array | None) -> tuple[Array, float]:
+        """About the `want` nearest allowed rows, and a similarity that no other reaches."""
+        rows = int8_scan(self.codes, query, want, allowed)
+        if len(rows) < want:
+            return rows, -math.inf
+        whole, size = rounded_query(query)
+        least = float(dot(self.codes[rows].astype(np.float32) - np.float32(128), whole).min()) / size
+        # |c·q - c·q'| <= |c| |q - q'| for the query q, its rounded form q' and any code c.
+        rounding = float(np.linalg.norm(whole / size - query))
+        return rows, max(least, 0.0) / max(self.shortest, 1e-9) + rounding + 1e-5
+
+    @cached_property
+    def shortest(self) -> float:
+        """Least length of the codes; computed once."""
+        parts = (self.codes[i : i + EXACT_ROWS].astype(np.float32) - 128 for i in range(0, len(self.codes), EXACT_ROWS))
+        return math.sqrt(min(float(np.einsum("ij,ij->i", part, part).min()) for part in parts))
 
     @property
     def has_fast(self) -> bool:

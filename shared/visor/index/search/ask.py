@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from visor.index.format.container import Array, unit
-from visor.index.format.projection import query_vector
+from visor.index.format.projection import CodedVectors, query_vector
 from visor.index.search.candidates import RERANK, Candidates, Way, likeness, nearest_rows, worded_rows
 from visor.index.search.fusion import Fusion
 from visor.index.search.hits import Hit
@@ -79,6 +80,24 @@ class Ask:
             keep[rows] |= sure(live.block.ids[rows], met[number], self.said.most)
             masks.append(keep if mask is None else keep & mask)
         return masks
+
+    def within(self, allowed: Sequence[Array | None], want: int) -> tuple[list[Array], float] | None:
+        """For each block its allowed rows among about the `want` nearest, with all that say something, (n,) bool; and a
+        likeness that no other row reaches. None where that cannot be told without comparing all."""
+        if self.vector is None or self.metric is not None or self.fusion is not None:
+            return None
+        masks, ceiling = [], -math.inf
+        for number, (live, mask) in enumerate(zip(self.snapshot.blocks, allowed, strict=True)):
+            vectors = live.block.vectors
+            if not isinstance(vectors, CodedVectors):
+                return None
+            rows, bound = vectors.within(self.projected, want, mask)
+            masks.append(np.zeros(len(live), bool))
+            masks[-1][rows] = True
+            if self.text is not None:
+                masks[-1][self.said.rows[number]] = True
+            ceiling = max(ceiling, bound)
+        return masks, ceiling
 
     def nearest(self, allowed: Sequence[Array | None], want: int) -> Candidates:
         if self.vector is None:

@@ -41,6 +41,8 @@ from visor.settings import LANGUAGES
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 
+WITHIN, WITHIN_MAX = 1_000, 4_000
+"""Nearest rows of each block among which a later page is looked for, at first and at most."""
 WIDENINGS = 6
 """Times that a search asks for four times as many rows before it gives up on filling k with different pictures."""
 
@@ -234,9 +236,10 @@ class Searcher:
         if nearest is None:
             if vector is None and not is_everything:
                 listing.keywords["allowed"] = ask.said.masks(snapshot.blocks, allowed)
-            way, listed = "exact" if way == "fast" else way, listing()
-            page = listed.page(k, order.after or Cursor(snapshot.generation), order.variety)
-            total = listed.total
+            way = "exact" if way == "fast" else way
+            page, total = _page(ask, listing, allowed, k, order)
+            if total is None:
+                total = _total(snapshot, allowed, leave_out, order.by_product, is_all=is_all)
         hits, cursor = page
         if order.by_product:
             products = ask.products(hits)
@@ -354,6 +357,32 @@ class Searcher:
 
 
 __all__ = ["Hit", "Hits", "Searcher"]
+
+
+def _page(
+    ask: Ask, listing: Callable[..., Listing], allowed: Sequence[Array | None], k: int, order: Order
+) -> tuple[Page, int | None]:
+    """A page of a listing, and how many it holds in all. Where it can only be made of the nearest rows, no others are
+    listed; then it is not known how many there are, unless all others are too unlike."""
+    cursor, least = order.after or Cursor(ask.snapshot.generation), order.similarity_min
+    is_near = order.among is None and not order.variety and (order.sort == "likeness" or least is not None)
+    want = WITHIN
+    while is_near and want <= min(WITHIN_MAX, ask.snapshot.images // 4):
+        found = ask.within(allowed, want)
+        if found is None:
+            break
+        masks, ceiling = found
+        only = {id(live): mask for live, mask in zip(ask.snapshot.blocks, masks, strict=True)}
+        if least is not None and ceiling < least:
+            listed = listing(only=lambda live: only[id(live)])  # noqa: B023 - used at once
+            return listed.page(k, cursor, order.variety), listed.total
+        if order.sort == "likeness" and least is None:
+            page = listing(only=lambda live: only[id(live)]).page(k, cursor, 0.0)  # noqa: B023 - used at once
+            if page[1] is not None and page[1].last is not None and page[1].last[1] > ceiling:
+                return page, None
+        want *= 4
+    listed = listing()
+    return listed.page(k, cursor, order.variety), listed.total
 
 
 def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[str]:
