@@ -22,7 +22,7 @@ effect(() => {
   const found = answer.value?.matches.length ? bandOf(answer.value, askedAs.value) : null;
   document.title = titleOf(query.value, options.value.text, config.value.title, found);
 });
-if (config.value.exported) void navigator.serviceWorker?.register("./serviceWorker.js").catch(() => undefined);
+if (config.value.exported) install();
 const root = document.getElementById("page");
 if (root) render(<App />, root);
 followFacets();
@@ -30,3 +30,9 @@ followFacets();
 history.scrollRestoration = "manual";
 addEventListener("popstate", () => void follow());
 void begin();
+
+/** Has the browser keep the page, and offer to install it. */
+function install(): void {
+  document.head.append(Object.assign(document.createElement("link"), { rel: "manifest", href: "./app.webmanifest" }));
+  void navigator.serviceWorker?.register("./serviceWorker.js").catch(() => undefined);
+}

@@ -220,7 +220,12 @@ def _left(documents: DocumentStore, model: str) -> Iterator[Document]:
 def lacking_items(documents: DocumentStore, model: str) -> set[str]:
     """Ids of the items that only another model's index has, and whose embedding failed: embed leaves them out."""
     failures = documents.query(FAILURES)
-    failed = {one.key: one.data["version"] for one in failures if one.data["code"] != NothingToCompare.code}
+    # A damaged one says nothing of its item: `visor check` names it.
+    failed = {
+        one.key: int(one.data["version"])
+        for one in failures
+        if "version" in one.data and one.data.get("code") != NothingToCompare.code
+    }
     items = documents.get(ITEMS, list(failed)).values()
     return {
         one.key

@@ -18,11 +18,11 @@ export function Start() {
   const count = stats.value?.images;
   const keys = /Mac|iPhone|iPad/.test(navigator.platform) ? "⌘ V" : "Ctrl V";
   const asked = count ? t("start.lead.count", { count }) : t("start.lead");
-  const lead = isLocal.value ? t("start.local.lead") : asked;
+  const shown = count ? t("start.local.lead.count", { count }) : t("start.local.lead");
   return (
     <div class="start">
       <h1>{t(isLocal.value ? "start.local.title" : "start.title")}</h1>
-      <p class="lead">{config.value.tagline ?? lead}</p>
+      <p class="lead">{config.value.tagline ?? (isLocal.value ? shown : asked)}</p>
       {offline.value ? (
         <ProblemCard problem={offline.value} onRetry={connect} />
       ) : (
