@@ -21,8 +21,8 @@ IDLE_S = 900.0
 """Cloud Run keeps an idle instance for up to 15 minutes."""
 RESTARTS_A_DAY = 4.0
 """Starts of an instance for other reasons than idleness: Cloud Run moves instances."""
-READINGS_A_VISIT = 3.0
-"""What the page asks when it is opened: statistics, facets, examples."""
+READINGS_A_VISIT = 4.0
+"""What the page asks when it is opened: statistics, the model, facets, examples."""
 PART_ROWS, PAGE_ROWS, PAGES_MAX = 16_384, 256, 512
 """Of a published index: rows of a part and of a page of items, and its most pages."""
 PUBLISHED_FILE_S = 1_300.0
