@@ -236,7 +236,7 @@ def timed(page: Any, photos: list[Path]) -> dict[str, Any]:
         known = page.evaluate("window.timings.length")
         began = time.perf_counter()
         page.set_input_files(PICTURE, photo)
-        page.wait_for_function(f"window.timings.length > {known}")
+        page.wait_for_function("known => window.timings.length > known", arg=known)
         page.wait_for_selector(f".results[aria-busy=false] {MATCH}")
         search_ms.append((time.perf_counter() - began) * 1000)
         timing = page.evaluate("window.timings.at(-1)")
