@@ -11,6 +11,8 @@ import { chunkOf, filesOf, type Manifest, readManifest } from "./manifest";
 const AHEAD_BYTES = 64_000_000;
 /** How often a page that stays open looks for a newer export. */
 const LOOK_AGAIN_MS = 10 * 60_000;
+/** How often a page that fetches ahead looks whether somebody asks. */
+const QUIET_MS = 200;
 const CACHE = "visor-export";
 /** As the service worker looks for them. */
 const PICTURES = "visor-pictures";
@@ -26,6 +28,8 @@ export class Keeper {
   private readonly chunks: Chunks;
   private current: Promise<LocalSearch> | null = null;
   private lookedAt = 0;
+  /** Questions that are not answered yet. */
+  private asked = 0;
 
   constructor(
     private readonly base: string,
@@ -51,12 +55,21 @@ export class Keeper {
 
   /** Asks what answers now; once more of a newer export where a file of this one is gone. */
   async ask<Answer>(question: (local: LocalSearch) => Promise<Answer> | Answer): Promise<Answer> {
+    this.asked += 1;
     try {
       return await question(await this.ready());
     } catch (error) {
       if (!(error instanceof ChunkTrouble) || error.kind !== "missing" || !(await this.renew())) throw error;
-      return question(await this.ready());
+      return await question(await this.ready());
+    } finally {
+      this.asked -= 1;
     }
+  }
+
+  /** Waits until nobody waits for an answer, whose files would share the line with what is fetched ahead. */
+  private async quiet(): Promise<void> {
+    do await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
+    while (this.asked > 0);
   }
 
   async stats(): Promise<StatsAnswer> {
@@ -95,6 +108,7 @@ export class Keeper {
   /** Fetches what close results are put in order by, and what a visit without a network needs. */
   private async complete(manifest: Manifest): Promise<void> {
     try {
+      await this.quiet();
       const hasMore = manifest.parts.some((part) => part.codes_low);
       if (hasMore) this.current = Promise.resolve(await loadExport(manifest, this.base, this.chunks, "whole"));
       await this.keepManifest(manifest);
@@ -102,7 +116,10 @@ export class Keeper {
       this.events.changed();
       const pages = manifest.parts.flatMap((part) => part.pages);
       if (manifest.parts.reduce((sum, part) => sum + part.pages_bytes, 0) > AHEAD_BYTES) return;
-      for (const name of pages) await this.chunks.keepAhead(chunkOf(name, this.base));
+      for (const name of pages) {
+        if (this.asked > 0) await this.quiet();
+        await this.chunks.keepAhead(chunkOf(name, this.base));
+      }
       if (manifest.bytes.pictures <= AHEAD_BYTES) await this.keepPictures(pages);
     } catch {
       // What is there answers; the rest is fetched at another visit.
