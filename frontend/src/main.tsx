@@ -4,7 +4,7 @@ import { loadConfig } from "./config";
 import { followFacets } from "./endpoint/facets";
 import { followRejected } from "./endpoint/feedback";
 import { followRecent } from "./recent";
-import { begin, follow } from "./search";
+import { begin, follow } from "./search/links";
 import { answer, askedAs, config, options, query } from "./state";
 import "./styles/index.css";
 import { followTheme } from "./theme";

@@ -1,7 +1,7 @@
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
 import { REGRET_MS } from "../endpoint/feedback";
 import { readTransfer } from "../picture/picture";
-import { searchOffered, startOver } from "../search";
+import { searchOffered, startOver } from "../search/search";
 import { announcement, config, isBusy, query, toast } from "../state";
 import { theme, toggleTheme } from "../theme";
 import { chooseLanguage, LANGUAGES, language, nameOf, rich, t } from "../words/messages";

@@ -1,6 +1,6 @@
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { readAddress, readTransfer, withScheme } from "../../picture/picture";
-import { searchOffered, searchWords } from "../../search";
+import { searchOffered, searchWords } from "../../search/search";
 import { isLocal, options, query } from "../../state";
 import { t } from "../../words/messages";
 import { Icon } from "../elements/icons";

@@ -1,6 +1,6 @@
 import { useRef } from "preact/hooks";
 import { EXAMPLES_MAX, LIKE, UNLIKE } from "../../address/link";
-import { addPicture } from "../../search";
+import { addPicture } from "../../search/examples";
 import { options } from "../../state";
 import { t } from "../../words/messages";
 import { ACCEPT } from "../ask/Ask";

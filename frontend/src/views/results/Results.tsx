@@ -1,7 +1,7 @@
 import { useEffect, useRef } from "preact/hooks";
 import type { SearchAnswer } from "../../endpoint/contract";
 import { isRejected } from "../../endpoint/feedback";
-import { retry, showMore } from "../../search";
+import { retry, showMore } from "../../search/search";
 import { answer, askedAs, isBusy, linkNotice, phase, problem } from "../../state";
 import { rich, t } from "../../words/messages";
 import { ProblemCard } from "../elements/Notice";
