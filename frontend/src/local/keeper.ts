@@ -73,11 +73,12 @@ export class Keeper {
   }
 
   async stats(): Promise<StatsAnswer> {
-    const local = await this.ready();
+    const [local, told] = await Promise.all([this.ready(), this.model()]);
     const { index, space } = local.manifest;
-    const { description, licences = "" } = (await this.model()) ?? {};
+    const { description, licences = "", allowed = false, size_bytes = 0, closer = false } = told ?? {};
     const { name = "", summary = "" } = (description ?? {}) as { name?: string; summary?: string };
-    return local.stats({ name, fingerprint: index.model, dimension: space.dimension, summary, licences });
+    const model = { name, fingerprint: index.model, dimension: space.dimension, summary, licences };
+    return local.stats(model, { allowed, by_default: true, size_bytes, closer });
   }
 
   /** What a device needs to look at pictures, as the server says it now or was kept; null where nobody says it. */

@@ -1,7 +1,7 @@
 /** How a question is put: with a picture, with what the server calls it, or with what this device saw in it. */
 
 import { LIKE } from "../address/link";
-import { described, isAlone, isOn, lookAt, regionsIn, staysHere } from "../device/switch";
+import { isUndecided, lookAt, regionsIn, staysHere } from "../device/switch";
 import { Failure } from "../endpoint/api";
 import type {
   Box,
@@ -72,9 +72,9 @@ export async function askBeside(query: Query, request: SearchRequest, signal: Ab
   return answer;
 }
 
-/** Whoever wanted pictures to stay here before is not to have one sent while the page still learns of the model. */
+/** No picture is sent before it is known whether it stays here. */
 async function isLookedAtHere(picture: Picture): Promise<boolean> {
-  if ((isOn.value || isAlone.value) && described.value === undefined && picture.file) await meet();
+  if (picture.file && isUndecided()) await meet();
   return staysHere(picture);
 }
 

@@ -1,5 +1,7 @@
 /** What answers, and what it holds. */
-import { isAlone, meetModel } from "../device/switch";
+import type { Described } from "../device/model";
+import { isAlone, lookAlone, meetOffer } from "../device/switch";
+import type { StatsAnswer } from "../endpoint/contract";
 import * as state from "../state";
 import { t } from "../words/messages";
 import { problemOf } from "./problems";
@@ -10,9 +12,10 @@ export const EXAMPLES = 8;
 export async function connect(): Promise<void> {
   const api = state.api.value;
   state.offline.value = null;
-  isAlone.value = state.isLocal.value;
+  if (state.isLocal.value) lookAlone(describe);
+  else isAlone.value = false;
   try {
-    await refreshStats();
+    await meet();
   } catch (error) {
     if (state.isLocal.value && state.config.value.hasServer) {
       state.isServed.value = true;
@@ -24,7 +27,6 @@ export async function connect(): Promise<void> {
   }
   // Without these the page lacks filters and examples, and works.
   const ignore = () => undefined;
-  void meet().catch(ignore);
   void api.facets({}).then((found) => (state.facets.value = found), ignore);
   void api.examples(EXAMPLES).then(
     ({ items }) => (state.examples.value = items),
@@ -32,11 +34,26 @@ export async function connect(): Promise<void> {
   );
 }
 
-/** Learns what the index is searched with, and whether this device may look with it. */
-export async function meet(): Promise<void> {
+let meeting: Promise<void> | null = null;
+
+/** Learns what the index holds, and whether this device may look; the same promise for all who wait. */
+export function meet(): Promise<void> {
+  meeting ??= (async () => {
+    await refreshStats();
+    const { device, model } = state.stats.value as StatsAnswer;
+    const { size_bytes: bytes = 0, by_default: isDefault = false, closer = false } = device ?? {};
+    await meetOffer(device?.allowed ? { model: model.fingerprint, isDefault, bytes, closer } : null, describe);
+  })().finally(() => {
+    meeting = null;
+  });
+  return meeting;
+}
+
+/** What a device has to know of the model. */
+async function describe(): Promise<Described | null> {
   const found = await state.api.value.model();
   const { models } = state.config.value;
-  await meetModel(found && { ...found, ...(models && { models }) });
+  return found && { ...found, ...(models && { models }) };
 }
 
 /** What the index holds and how the server does, as of now. */

@@ -1,5 +1,6 @@
 /** What is to be like a question's answers as well, or unlike them. */
 import { EXAMPLES_MAX, type Example, idOf } from "../address/link";
+import { expectPicture } from "../device/switch";
 import type { Item } from "../endpoint/contract";
 import { preparePicture } from "../picture/picture";
 import * as state from "../state";
@@ -21,6 +22,7 @@ export async function toggleExample(item: Item, weight: number): Promise<void> {
 export async function addPicture(file: File, weight: number): Promise<void> {
   const controller = takeTurn();
   state.phase.value = "preparing";
+  expectPicture();
   try {
     const picture = await preparePicture(file, file.name);
     // What is seen in it is asked for first: a link and the searches after this one then name it by that.

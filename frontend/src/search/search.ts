@@ -2,7 +2,7 @@
 import { batch } from "@preact/signals";
 import { leave, remember } from "../address/history";
 import { asksWithoutPicture, DEFAULT_OPTIONS, K_DEFAULT, K_MAX, type Options } from "../address/link";
-import { permit } from "../device/switch";
+import { expectPicture, permit } from "../device/switch";
 import type { Item } from "../endpoint/contract";
 import { isWebAddress, nameOfAddress, type Offered, preparePicture } from "../picture/picture";
 import { showTop } from "../scroll";
@@ -29,6 +29,7 @@ export async function searchOffered(offered: Offered): Promise<void> {
   if ("url" in offered) return searchUrl(offered.url);
   const controller = takeTurn();
   state.phase.value = "preparing";
+  expectPicture();
   const picture = await preparePicture(offered.file, offered.name);
   if (hasTurn(controller)) await start({ kind: "upload", picture });
 }
