@@ -68,6 +68,11 @@ export class LocalIndex implements Backend {
     return this.ask("stats", null);
   }
 
+  /** While the model comes or somebody waits, nothing is fetched ahead. */
+  hold(isHeld: boolean): void {
+    this.ask("hold", isHeld).catch(() => undefined);
+  }
+
   async model() {
     const model = await this.ask("model", null);
     return model && { model, base: new URL("model.json", this.base).href };

@@ -1,12 +1,17 @@
 /** What answers, and what it holds. */
+import { computed, effect } from "@preact/signals";
+import { isFit } from "../device/able";
 import type { Described } from "../device/model";
-import { isAlone, lookAlone, meetOffer } from "../device/switch";
+import { expectPicture, isAlone, lookAlone, meetOffer, received } from "../device/switch";
 import type { StatsAnswer } from "../endpoint/contract";
+import { LocalIndex } from "../local/localIndex";
 import * as state from "../state";
 import { t } from "../words/messages";
 import { problemOf } from "./problems";
 
 export const EXAMPLES = 8;
+/** After so long nobody waits for anything. */
+const IDLE_MS = 1500;
 
 /** Asks the endpoint what it holds. Until it answers, the page says so and offers to try again. */
 export async function connect(): Promise<void> {
@@ -32,6 +37,18 @@ export async function connect(): Promise<void> {
     ({ items }) => (state.examples.value = items),
     () => (state.examples.value = []),
   );
+}
+
+/** Follows the model: what an export fetches ahead waits for it, and where nobody else could look it comes as soon as nobody waits. */
+export function followModel(): void {
+  effect(() => {
+    const { value: api } = state.api;
+    if (api instanceof LocalIndex) api.hold(received.value !== null || state.isBusy.value);
+  });
+  const isIdle = computed(() => isAlone.value && state.stats.value !== null && !state.isBusy.value);
+  effect(() => {
+    if (isIdle.value && isFit()) setTimeout(() => isIdle.value && expectPicture(), IDLE_MS);
+  });
 }
 
 let meeting: Promise<void> | null = null;

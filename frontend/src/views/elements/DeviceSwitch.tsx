@@ -84,7 +84,7 @@ function whatIsSent(): string {
   const first = toFetch.value > 0 && received.value === null ? t("device.first", { size }) : "";
   if (isAlone.value) {
     if (!isAble() || offer.value === null) return t("device.cannot");
-    return [t("start.local"), first].join(" ").trim();
+    return [t("start.local"), first && t("device.offer", { size })].join(" ").trim();
   }
   if (isUndecided()) return "";
   if (isOn.value) return [t("device.on"), first, isKept.value ? "" : t("device.unkept")].filter(Boolean).join(" ");
