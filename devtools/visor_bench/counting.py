@@ -175,8 +175,8 @@ class CountingQueue:
         self._queue = queue
         self._tally = tally
 
-    def publish(self, bodies: Sequence[bytes]) -> list[str]:
-        ids = self._queue.publish(bodies)
+    def publish(self, bodies: Sequence[bytes], attributes: Mapping[str, str] | None = None) -> list[str]:
+        ids = self._queue.publish(bodies, attributes)
         self._count(bodies)
         return ids
 
@@ -191,12 +191,15 @@ class CountingQueue:
     def release(self, message: Message, *, delay_s: float, why: str = "", counts: bool = True) -> None:
         self._queue.release(message, delay_s=delay_s, why=why, counts=counts)
 
-    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
-        self._queue.bury(body, attempts=attempts, why=why)
+    def bury(self, body: bytes, *, attempts: int, why: str, attributes: Mapping[str, str] | None = None) -> None:
+        self._queue.bury(body, attempts=attempts, why=why, attributes=attributes)
         self._count([body])
 
     def waiting(self) -> int:
         return self._queue.waiting()
+
+    def dead(self) -> int:
+        return self._queue.dead()
 
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         letters = self._queue.dead_letters(limit)

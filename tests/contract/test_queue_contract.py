@@ -58,6 +58,34 @@ def test_published_messages_are_received(queue: Queue) -> None:
     assert len({message.receipt for message in messages}) == 3
 
 
+def test_attributes_go_with_a_message_into_its_dead_letter_and_back(queue: Queue) -> None:
+    said = {"traceparent": "00-" + "ab" * 24 + "-01", "note": "ü"}
+    queue.publish([b"one"], said)
+    (first,) = receive(queue, 1)
+    assert said.items() <= first.attributes.items()
+    queue.acknowledge(first)
+    queue.bury(b"one", attempts=2, why="it is broken", attributes=said)
+    (letter,) = until(queue.dead_letters, 1)
+    assert letter.attributes == said
+    queue.retry(letter)
+    (again,) = receive(queue, 1)
+    assert again.attributes == said
+    queue.acknowledge(again)
+    queue.publish([b"two"])
+    (other,) = receive(queue, 1)
+    assert other.attributes == {}
+
+
+def test_dead_letters_are_counted(queue: Queue) -> None:
+    assert queue.dead() == 0
+    queue.publish([b"one"])
+    queue.bury(b"bad", attempts=1, why="it is broken")
+    (letter,) = until(queue.dead_letters, 1)
+    assert (queue.dead(), queue.waiting()) == (1, 1)
+    queue.retry(letter)
+    assert queue.dead() == 0
+
+
 def test_publishing_nothing(queue: Queue) -> None:
     assert queue.publish([]) == []
 

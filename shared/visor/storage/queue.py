@@ -5,6 +5,7 @@ Contract, the same on every backend:
   least one byte and at most `BODY_BYTES_MAX`; else it raises `ValueError` and publishes nothing.
 - `receive` leases messages for `lease_s`; one that is neither acknowledged nor released by then is delivered again.
 - `release` gives a message back, to be delivered again after `delay_s`.
+- Attributes go with a message, to every delivery and into its dead letter, and back when that is retried.
 - A message that was delivered `attempts_max` times without acknowledgement becomes a dead letter, with why if known.
 - Acknowledging twice, or after the lease, does nothing worse than a redelivery.
 
@@ -13,7 +14,7 @@ On Google Cloud embed is pushed to, and Pub/Sub does the leasing; `receive` then
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -42,13 +43,14 @@ class DeadLetter:
     attempts: int
     why: str
     dead_at: float
+    attributes: dict[str, str] = field(default_factory=dict)
 
 
 class Queue(Protocol):
     """See the module for the contract."""
 
-    def publish(self, bodies: Sequence[bytes]) -> list[str]:
-        """Messages' ids, in the order of `bodies`."""
+    def publish(self, bodies: Sequence[bytes], attributes: Mapping[str, str] | None = None) -> list[str]:
+        """Messages' ids, in the order of `bodies`; each message has the attributes."""
         ...
 
     def receive(self, limit: int, *, lease_s: float) -> list[Message]:
@@ -61,12 +63,16 @@ class Queue(Protocol):
         """`counts=False`: the failure was not the message's; the attempt does not count (it does on Google Cloud)."""
         ...
 
-    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
+    def bury(self, body: bytes, *, attempts: int, why: str, attributes: Mapping[str, str] | None = None) -> None:
         """Make a dead letter of a message that was pushed here, before its attempts are used up. Durable."""
         ...
 
     def waiting(self) -> int:
         """Messages that are not acknowledged and not dead, leased ones included (an estimate on Google Cloud)."""
+        ...
+
+    def dead(self) -> int:
+        """Dead letters (an estimate on Google Cloud)."""
         ...
 
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]: ...
