@@ -6,12 +6,10 @@ from flask import Request, Response
 
 from visor.app import App
 from visor.settings import Settings
-from visor.telemetry.traces import start
 from visor.web.cloud_logging import log_to_cloud
 
 settings = Settings.read()
 log_to_cloud(settings.project)
-start()
 app = App(settings)
 
 

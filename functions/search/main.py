@@ -7,12 +7,10 @@ from werkzeug.wrappers import Response
 
 from visor.app import App
 from visor.settings import Settings
-from visor.telemetry.traces import start
 from visor.web.cloud_logging import log_to_cloud
 
 settings = Settings.read()
 log_to_cloud(settings.project)
-start()
 app = App(settings)
 answer = app.site(msgspec.json.decode(settings.page_config)).answer if settings.page_config else app.http_api()
 

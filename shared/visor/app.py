@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from visor.settings import Settings
 from visor.telemetry.metrics import Metrics
-from visor.telemetry.traces import span
+from visor.telemetry.traces import span, start
 
 if TYPE_CHECKING:
     from visor.check.damage import CheckReport
@@ -60,7 +60,8 @@ class App:
         read_image: Callable[[Item], bytes] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """A part that is passed in is used instead of one made from the settings; whoever made it closes it.
+        """Traces begin here, if the environment asks for them. A part that is passed in is used instead of one made
+        from the settings; whoever made it closes it.
 
         Args:
             read_image: Gives the bytes of an item's image, or raises an `ImageError`. By default they are read from
@@ -72,6 +73,7 @@ class App:
         self._meter, self._searcher, self._request_budget = meter, searcher, request_budget
         self.metrics = metrics or Metrics()
         self._opened = ExitStack()
+        start()
 
     def close(self) -> None:
         """Close what this app opened."""

@@ -11,7 +11,6 @@ import click
 
 from visor import __version__
 from visor.errors import VisorError
-from visor.telemetry.traces import start
 
 COMMANDS = {
     "backup": ("serve", "Copy the index into a file while it is in use."),
@@ -76,7 +75,6 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line. A `VisorError` becomes one line on standard error and exit status 1."""
-    start()
     try:
         return cli.main(args=argv, prog_name="visor")
     except VisorError as exc:

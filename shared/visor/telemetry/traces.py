@@ -30,7 +30,8 @@ Value = str | bool | int | float
 _tracer: Any = None
 _provider: Any = None
 _flushes = False
-"""Send what is ended before a function's request is: between requests it has no CPU."""
+"""Send what a function's work ended before it is over: between requests a function has no CPU. Somebody who asks over
+HTTP does not wait for that; their spans are sent during later requests, or when the instance ends."""
 
 
 class Span:
@@ -78,7 +79,7 @@ class _OpenSpan(Span):
 
 
 def start(environ: Mapping[str, str] = os.environ) -> bool:
-    """Begin to trace if the environment asks for it; returns whether it does. For entry points, once a process."""
+    """Begin to trace if the environment asks for it; returns whether it does. The first call of a process counts."""
     global _tracer, _provider, _flushes
     names = _exporter_names(environ)
     if not names or _tracer is not None:
@@ -172,7 +173,7 @@ def _span(name: str, kind: str, parent: object, attributes: Mapping[str, Value |
                 found.fail(str(getattr(exc, "code", None) or type(exc).__name__))
                 raise
     finally:
-        if is_outermost and _flushes:
+        if is_outermost and _flushes and kind != "server":
             _provider.force_flush(FLUSH_MS)
 
 

@@ -29,13 +29,12 @@ from pathlib import Path
 from visor.app import App
 from visor.settings import Settings
 from visor.telemetry import traces
-started = traces.start()
 folder, home = Path(sys.argv[1]), Path(sys.argv[2])
 app = App(Settings(home=home, allow_folders=(str(folder),)))
 app.crawler.crawl(app.open_folder(folder))
 (message,) = app.stores.queue.receive(1, lease_s=9)
 import visor.web.api, visor.web.metrics, visor.search.service, visor.ingest.embed
-print(json.dumps([started, message.attributes, sorted(sys.modules)]))
+print(json.dumps([traces.start(), message.attributes, sorted(sys.modules)]))
 """
 
 
