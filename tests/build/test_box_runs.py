@@ -86,7 +86,8 @@ def test_the_container_does_all_that_a_box_does(container: str, tmp_path: Path) 
             ends = time.monotonic() + 180
             told: dict[str, float] = {}
             while told.get("visor_merges_total") != 1:
-                assert process.poll() is None and time.monotonic() < ends, told
+                assert process.poll() is None
+                assert time.monotonic() < ends, told
                 time.sleep(1)
                 try:
                     text = httpx.get(f"http://127.0.0.1:{private}/metrics").text

@@ -14,6 +14,9 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from visor.telemetry import traces
 
+SERVER, CONSUMER = 2, 5
+"""Kinds of spans, as OTLP numbers them."""
+
 
 @dataclass(frozen=True)
 class Received:

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from tests.unit.telemetry.conftest import Collector, Received
+from tests.unit.telemetry.conftest import CONSUMER, SERVER, Collector, Received
 
 from visor.app import App
 from visor.errors import BadRequest
@@ -21,8 +21,6 @@ from visor.settings import Settings
 from visor.telemetry import traces
 from visor.web.site import Server
 
-SERVER, PRODUCER, CONSUMER = 2, 4, 5
-"""Kinds of spans, as OTLP numbers them."""
 PROGRAM = """
 import json, sys
 from pathlib import Path
