@@ -175,8 +175,8 @@ class CountingQueue:
         self._queue = queue
         self._tally = tally
 
-    def publish(self, bodies: Sequence[bytes], attributes: Mapping[str, str] | None = None) -> list[str]:
-        ids = self._queue.publish(bodies, attributes)
+    def publish(self, bodies: Sequence[bytes]) -> list[str]:
+        ids = self._queue.publish(bodies)
         self._count(bodies)
         return ids
 
@@ -191,8 +191,8 @@ class CountingQueue:
     def release(self, message: Message, *, delay_s: float, why: str = "", counts: bool = True) -> None:
         self._queue.release(message, delay_s=delay_s, why=why, counts=counts)
 
-    def bury(self, body: bytes, *, attempts: int, why: str, attributes: Mapping[str, str] | None = None) -> None:
-        self._queue.bury(body, attempts=attempts, why=why, attributes=attributes)
+    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
+        self._queue.bury(body, attempts=attempts, why=why)
         self._count([body])
 
     def waiting(self) -> int:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -46,7 +46,7 @@ from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 from visor.storage.publish import decode_batch
 from visor.telemetry.metrics import Metrics
-from visor.telemetry.traces import span
+from visor.telemetry.traces import current, span
 
 LOG = logging.getLogger("visor.embed")
 RACES_MAX = 3
@@ -114,13 +114,12 @@ class BatchEmbedder:
         # that decodes keeps a heap of that size.
         self._decoding = ThreadPoolExecutor(settings.threads, "visor-decode")
 
-    def embed(self, body: bytes, *, attempt: int = 1, attributes: Mapping[str, str] | None = None) -> EmbedReport:
+    def embed(self, body: bytes, *, attempt: int = 1) -> EmbedReport:
         """Process one delivery of one message.
 
         Args:
             body: A `Batch` as JSON.
             attempt: 1 for the first delivery, as the queue counts.
-            attributes: Of the message: its trace goes on here.
 
         Raises:
             CorruptObject: The message does not hold a batch. Retrying does not help; it belongs to the dead letters.
@@ -129,15 +128,13 @@ class BatchEmbedder:
             StoreUnavailable: A store did not answer; deliver again later.
             Conflict: Other deliveries kept writing the same items; deliver again later.
         """
-        with span("embed", kind="consumer", parent=attributes or {}, attempt=attempt) as traced:
-            batch = decode_batch(body)
-            traced.set(batch=batch.id, run=batch.run, source=batch.source)
-            plans = list(self._plans(batch, attempt))
-            report = self._reported(plans)
-            traced.set(**{f"visor.items.{outcome}": count for outcome, count in vars(report).items() if count})
-            if report.unavailable:
-                raise self._incomplete(batch, plans, report)
-            return report
+        batch = decode_batch(body)
+        current().set(batch=batch.id, run=batch.run, source=batch.source)
+        plans = list(self._plans(batch, attempt))
+        report = self._reported(plans)
+        if report.unavailable:
+            raise self._incomplete(batch, plans, report)
+        return report
 
     def _reported(self, plans: Sequence[BatchPlan]) -> EmbedReport:
         """What was done in all, logged and counted."""
@@ -149,6 +146,7 @@ class BatchEmbedder:
                 self.meter.add("embed", plan.changes_done)
         for outcome, count in vars(report).items():
             self.metrics.count("visor_embed_items_total", count, outcome=outcome)
+            current().set(**{f"visor.items.{outcome}": count or None})
         return report
 
     def _incomplete(self, batch: Batch, plans: Sequence[BatchPlan], report: EmbedReport) -> BatchIncomplete:

@@ -7,7 +7,7 @@ import hashlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 
 from visor.errors import CorruptObject, FormatError, ImageError, VisorError
@@ -17,6 +17,7 @@ from visor.schema.collections import TRIES
 from visor.storage import Stores
 from visor.storage.documents import Delete, Put
 from visor.storage.queue import Message, Queue
+from visor.telemetry.traces import span
 
 LOG = logging.getLogger("visor.worker")
 LEASE_S = 900.0
@@ -107,7 +108,8 @@ class Worker:
 
     def _process(self, message: Message, *, until_empty: bool) -> None:
         try:
-            report = self.embedder.embed(message.body, attempt=message.attempt, attributes=message.attributes)
+            with span("embed", kind="consumer", parent=message.attributes, attempt=message.attempt):
+                report = self.embedder.embed(message.body, attempt=message.attempt)
         except VisorError as exc:
             wait_s = getattr(exc, "retry_after_s", None) or BACK_OFF_S * 2 ** (message.attempt - 1)
             LOG.warning("Message %s, attempt %d: %s", message.id, message.attempt, exc)
@@ -188,12 +190,11 @@ class PushedBatches:
     def __init__(self, embedder: BatchEmbedder, stores: Stores, attempts_max: int) -> None:
         self.embedder, self.stores, self.attempts_max = embedder, stores, attempts_max
 
-    def embed(self, body: bytes, *, attempt: int, attributes: Mapping[str, str] | None = None) -> EmbedReport | None:
+    def embed(self, body: bytes, *, attempt: int) -> EmbedReport | None:
         """Process one delivery; None if it became a dead letter, which acknowledges it, too.
 
         Args:
             attempt: 1 for the first delivery, as Pub/Sub counts.
-            attributes: Of the message; a dead letter keeps them.
 
         Raises:
             VisorError: As `BatchEmbedder.embed`; deliver again later.
@@ -202,16 +203,16 @@ class PushedBatches:
         counted = self.stores.documents.get(TRIES, [key]).get(key)
         tries = 1 + (int(counted.data["tries"]) if counted else 0)
         if tries > self.attempts_max:
-            self._bury(key, body, tries - 1, "The function ended during its last try", attributes)
+            self._bury(key, body, tries - 1, "The function ended during its last try")
             return None
         is_counted = attempt > 1 or tries > 1
         if is_counted:
             self._count(key, tries)
         try:
             last = attempt >= DELIVERIES_MAX
-            report = self.embedder.embed(body, attempt=self.attempts_max if last else tries, attributes=attributes)
+            report = self.embedder.embed(body, attempt=self.attempts_max if last else tries)
         except CorruptObject as exc:
-            self._bury(key, body, tries, str(exc), attributes)
+            self._bury(key, body, tries, str(exc))
             return None
         except (VisorError, OSError) as exc:
             if not _counts(exc):
@@ -219,7 +220,7 @@ class PushedBatches:
                     with suppress(VisorError):
                         self._count(key, tries - 1)
             elif tries >= self.attempts_max:
-                self._bury(key, body, tries, str(exc), attributes)
+                self._bury(key, body, tries, str(exc))
                 return None
             elif not is_counted:
                 self._count(key, tries)
@@ -231,9 +232,9 @@ class PushedBatches:
     def _count(self, key: str, tries: int) -> None:
         self.stores.documents.commit([Put(collection=TRIES, key=key, data={"tries": tries})])
 
-    def _bury(self, key: str, body: bytes, tries: int, why: str, attributes: Mapping[str, str] | None) -> None:
+    def _bury(self, key: str, body: bytes, tries: int, why: str) -> None:
         LOG.error("Batch given up after %d tries: %s", tries, why)
-        self.stores.queue.bury(body, attempts=tries, why=why, attributes=attributes)
+        self.stores.queue.bury(body, attempts=tries, why=why)
         self.stores.documents.commit([Delete(collection=TRIES, key=key)])
 
 

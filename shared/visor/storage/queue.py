@@ -5,7 +5,8 @@ Contract, the same on every backend:
   least one byte and at most `BODY_BYTES_MAX`; else it raises `ValueError` and publishes nothing.
 - `receive` leases messages for `lease_s`; one that is neither acknowledged nor released by then is delivered again.
 - `release` gives a message back, to be delivered again after `delay_s`.
-- Attributes go with a message, to every delivery and into its dead letter, and back when that is retried.
+- A message that is published or buried within a span carries its trace (attributes `traceparent` and the like) to every
+  delivery and into its dead letter, and back when that is retried.
 - A message that was delivered `attempts_max` times without acknowledgement becomes a dead letter, with why if known.
 - Acknowledging twice, or after the lease, does nothing worse than a redelivery.
 
@@ -14,7 +15,7 @@ On Google Cloud embed is pushed to, and Pub/Sub does the leasing; `receive` then
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -49,8 +50,8 @@ class DeadLetter:
 class Queue(Protocol):
     """See the module for the contract."""
 
-    def publish(self, bodies: Sequence[bytes], attributes: Mapping[str, str] | None = None) -> list[str]:
-        """Messages' ids, in the order of `bodies`; each message has the attributes."""
+    def publish(self, bodies: Sequence[bytes]) -> list[str]:
+        """Messages' ids, in the order of `bodies`."""
         ...
 
     def receive(self, limit: int, *, lease_s: float) -> list[Message]:
@@ -63,7 +64,7 @@ class Queue(Protocol):
         """`counts=False`: the failure was not the message's; the attempt does not count (it does on Google Cloud)."""
         ...
 
-    def bury(self, body: bytes, *, attempts: int, why: str, attributes: Mapping[str, str] | None = None) -> None:
+    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
         """Make a dead letter of a message that was pushed here, before its attempts are used up. Durable."""
         ...
 

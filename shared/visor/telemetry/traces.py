@@ -177,6 +177,15 @@ def _span(name: str, kind: str, parent: object, attributes: Mapping[str, Value |
             _provider.force_flush(FLUSH_MS)
 
 
+def current() -> Span:
+    """The span of the block around."""
+    if _tracer is None:
+        return Span()
+    from opentelemetry import trace
+
+    return _OpenSpan(trace.get_current_span())
+
+
 def carrier() -> dict[str, str]:
     """What a message carries so that whoever receives it goes on with this trace (W3C `traceparent`); empty where
     nothing is traced."""

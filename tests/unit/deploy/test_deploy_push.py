@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,9 @@ class Recorder:
 
     def __init__(self) -> None:
         self.calls: list[tuple[bytes, int]] = []
-        self.attributes: Mapping[str, str] | None = None
 
-    def embed(self, body: bytes, *, attempt: int = 1, attributes: Mapping[str, str] | None = None) -> None:
+    def embed(self, body: bytes, *, attempt: int = 1) -> None:
         self.calls.append((body, attempt))
-        self.attributes = attributes
 
 
 @pytest.fixture
@@ -66,15 +64,6 @@ def test_a_push_is_embedded_with_its_attempt(embed: tuple[Any, Recorder], attemp
     answer = client.post(f"/{TOPIC}", json=push(attempt))
     assert answer.status_code == 200, answer.get_data(as_text=True)
     assert recorder.calls == [(b'{"id":"b"}', seen)]
-    assert not recorder.attributes
-
-
-def test_a_push_is_embedded_with_its_attributes(embed: tuple[Any, Recorder]) -> None:
-    client, recorder = embed
-    body = push(1)
-    body["message"]["attributes"] = {"traceparent": "00-" + "ab" * 24 + "-01"}
-    assert client.post(f"/{TOPIC}", json=body).status_code == 200
-    assert recorder.attributes == body["message"]["attributes"]
 
 
 def test_a_cloud_event_is_embedded_too(embed: tuple[Any, Recorder]) -> None:

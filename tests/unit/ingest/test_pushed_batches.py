@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ class Script:
     def __init__(self, *ends: BaseException | None) -> None:
         self.ends = list(ends)
 
-    def embed(self, body: bytes, *, attempt: int, attributes: Mapping[str, str] | None = None) -> EmbedReport:
+    def embed(self, body: bytes, *, attempt: int) -> EmbedReport:
         if end := self.ends.pop(0):
             raise end
         return EmbedReport(embedded=1)
@@ -76,7 +75,7 @@ def test_the_last_deliveries_are_last_tries(local_stores: Stores) -> None:
     attempts = []
 
     class Noting:
-        def embed(self, body: bytes, *, attempt: int, attributes: Mapping[str, str] | None = None) -> EmbedReport:
+        def embed(self, body: bytes, *, attempt: int) -> EmbedReport:
             attempts.append(attempt)
             raise PAUSED
 

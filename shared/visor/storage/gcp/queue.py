@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Sequence, Sized
 
 from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
@@ -13,6 +13,7 @@ from visor.errors import StoreError
 from visor.storage.gcp.backlog import Backlog
 from visor.storage.gcp.errors import map_errors, retrying
 from visor.storage.queue import BODY_BYTES_MAX, DeadLetter, Message, check_bodies
+from visor.telemetry.traces import carrier
 
 _LEASE_MAX_S = 600
 _OWN = "CloudPubSub"
@@ -73,15 +74,18 @@ class CloudQueue:
         self._shown: dict[str, str] = {}
         self._closed = False
 
-    def publish(self, bodies: Sequence[bytes], attributes: Mapping[str, str] | None = None) -> list[str]:
-        ids = self._publish(self._topic, bodies, **(attributes or {}))
+    def publish(self, bodies: Sequence[bytes]) -> list[str]:
+        return self._publish_open(bodies, carrier())
+
+    def _publish_open(self, bodies: Sequence[bytes], attributes: dict[str, str]) -> list[str]:
+        ids = self._publish(self._topic, bodies, **attributes)
         self._open.update(ids)
         return ids
 
-    def bury(self, body: bytes, *, attempts: int, why: str, attributes: Mapping[str, str] | None = None) -> None:
+    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
         # An attribute takes 1,024 bytes.
-        reason = {_COUNT: str(attempts), _ERROR: why.encode()[:1024].decode(errors="ignore")}
-        self._publish(self._dead_topic, [body], **{**(attributes or {}), **reason})
+        attributes = carrier() | {_COUNT: str(attempts), _ERROR: why.encode()[:1024].decode(errors="ignore")}
+        self._publish(self._dead_topic, [body], **attributes)
 
     def _publish(self, topic: str, bodies: Sequence[bytes], **attributes: str) -> list[str]:
         check_bodies(bodies)
@@ -158,7 +162,7 @@ class CloudQueue:
 
     def retry(self, letter: DeadLetter) -> None:
         # In this order a crash in between makes a second delivery, not a lost message.
-        self.publish([letter.body], letter.attributes)
+        self._publish_open([letter.body], letter.attributes)
         self._acknowledge(self._dead, letter.receipt)
         self._shown.pop(letter.receipt, None)
 

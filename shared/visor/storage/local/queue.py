@@ -7,12 +7,13 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from visor.storage.local.liveness import ProcessLock
 from visor.storage.local.sqlite import Database
 from visor.storage.queue import DeadLetter, Message, check_bodies
+from visor.telemetry.traces import carrier
 
 MIGRATIONS = (
     """
@@ -60,13 +61,13 @@ class SqliteQueue:
         self._process: ProcessLock | None = None
         self._lock = threading.Lock()
 
-    def publish(self, bodies: Sequence[bytes], attributes: Mapping[str, str] | None = None) -> list[str]:
+    def publish(self, bodies: Sequence[bytes]) -> list[str]:
         check_bodies(bodies)
         if not bodies:
             return []
         with self._database.write() as connection:
             # At once, whatever the clock says now and later.
-            insert, said = "INSERT INTO messages (body, due_at, attributes) VALUES (?, 0, ?)", _written(attributes)
+            insert, said = "INSERT INTO messages (body, due_at, attributes) VALUES (?, 0, ?)", json.dumps(carrier())
             return [str(connection.execute(insert, (body, said)).lastrowid) for body in bodies]
 
     def receive(self, limit: int, *, lease_s: float) -> list[Message]:
@@ -115,12 +116,12 @@ class SqliteQueue:
                 (now + delay_s, why, not counts, not counts, self._attempts_max, now, int(message.id), message.receipt),
             )
 
-    def bury(self, body: bytes, *, attempts: int, why: str, attributes: Mapping[str, str] | None = None) -> None:
+    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
         check_bodies([body])
         now = self._clock()
         with self._database.write() as connection:
             insert = "INSERT INTO messages (body, attempts, due_at, why, dead_at, attributes) VALUES (?, ?, ?, ?, ?, ?)"
-            connection.execute(insert, (body, attempts, now, why, now, _written(attributes)))
+            connection.execute(insert, (body, attempts, now, why, now, json.dumps(carrier())))
 
     def waiting(self) -> int:
         with self._database.read() as connection:
@@ -202,7 +203,3 @@ class SqliteQueue:
             f" WHERE {_DUE} AND attempts >= ?2",
             (now, self._attempts_max),
         )
-
-
-def _written(attributes: Mapping[str, str] | None) -> str:
-    return json.dumps(dict(attributes or {}))
