@@ -22,12 +22,16 @@ LONG_SECONDS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0)
 """Upper bounds of the buckets of a histogram, in seconds."""
 
 Labels = Mapping[str, str]
-COUNTERS = {
-    "visor_http_requests_total": "Requests that were answered, by endpoint and status.",
-    "visor_searches_total": "Searches by outcome: confident, doubtful, unsafe, or the code of the problem.",
-    "visor_embed_items_total": "Items that this process processed, by what became of them.",
-    "visor_merges_total": "Merges that this process ran, by outcome.",
+COUNTERS: Mapping[str, tuple[str, Sequence[str]]] = {
+    "visor_http_requests_total": ("Requests that were answered, by endpoint and status.", ()),
+    "visor_searches_total": (
+        "Searches by outcome: confident, doubtful, unsafe, or the code of the problem.",
+        ("confident", "doubtful", "unsafe"),
+    ),
+    "visor_embed_items_total": ("Items that this process processed, by what became of them.", ("embedded", "failed")),
+    "visor_merges_total": ("Merges that this process ran, by outcome.", ("done", "failed")),
 }
+"""By name: what it counts, and the outcomes that are told from the start, as 0."""
 HISTOGRAMS: Mapping[str, tuple[str, Sequence[float]]] = {
     "visor_http_request_duration_seconds": ("From a request's first byte to its answer, by endpoint.", SECONDS),
     "visor_search_duration_seconds": ("How long searches that were answered took.", SECONDS),
@@ -57,7 +61,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._counts: dict[str, dict[tuple[tuple[str, str], ...], float]] = {name: {} for name in COUNTERS}
+        self._counts: dict[str, dict[tuple[tuple[str, str], ...], float]] = {
+            name: {(("outcome", one),): 0.0 for one in outcomes} for name, (_, outcomes) in COUNTERS.items()
+        }
         self._buckets: dict[str, dict[tuple[tuple[str, str], ...], list[float]]] = {name: {} for name in HISTOGRAMS}
 
     def count(self, name: str, value: float = 1, **labels: str) -> None:
@@ -91,7 +97,7 @@ class Metrics:
             counts = {name: dict(found) for name, found in self._counts.items()}
             buckets = {name: {key: list(one) for key, one in found.items()} for name, found in self._buckets.items()}
         for name, found in counts.items():
-            yield Family(name, "counter", COUNTERS[name], [("", dict(key), value) for key, value in found.items()])
+            yield Family(name, "counter", COUNTERS[name][0], [("", dict(key), value) for key, value in found.items()])
         for name, (about, bounds) in HISTOGRAMS.items():
             samples: list[tuple[str, Labels, float]] = []
             for key, (*numbers, total) in buckets[name].items():

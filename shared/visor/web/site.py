@@ -186,6 +186,8 @@ class Server:
         from waitress.server import create_server
 
         try:
+            if not 0 <= port < 2**16:
+                raise ValueError("there is no such port")
             self._server: Any = create_server(
                 site,
                 host=host,
@@ -198,10 +200,10 @@ class Server:
                 cleanup_interval=5,
                 asyncore_use_poll=hasattr(select, "poll"),
             )
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             raise SettingsError(
-                f"Port {port} of {host} cannot be used: {exc.strerror}",
-                valid="A free port",
+                f"Port {port} of {host} cannot be used: {getattr(exc, 'strerror', None) or exc}",
+                valid="A free port up to 65535",
                 remedy=f"Stop what uses it, or choose another: make demo PORT={port + 1000}, visor serve --port …",
             ) from exc
         self.address = f"http://{host}:{self._server.effective_port}"

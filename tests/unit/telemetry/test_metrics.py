@@ -18,7 +18,7 @@ from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
 from visor.app import App
-from visor.errors import StoreUnavailable
+from visor.errors import SettingsError, StoreUnavailable
 from visor.ingest.worker import Worker
 from visor.models.embedder import Embedder
 from visor.settings import Settings
@@ -98,7 +98,7 @@ def test_an_owner_reads_what_happened(app: App, server: Server) -> None:
     assert found["visor_index_items"] == {(): 4}
     assert found["visor_index_segments"] == {(): 1}
     assert abs(found["visor_index_generation_timestamp_seconds"][()] - time.time()) < 600
-    assert found["visor_merges_total"] == {(("outcome", "done"),): 1}
+    assert found["visor_merges_total"] == {(("outcome", "done"),): 1, (("outcome", "failed"),): 0}
     assert found["visor_merge_duration_seconds_count"] == {(): 1}
     assert found["visor_embed_items_total"][(("outcome", "embedded"),)] == 4
     assert found["visor_queue_messages"] == {(("state", "waiting"),): 0, (("state", "dead"),): 0}
@@ -213,3 +213,9 @@ def test_serve_tells_them_on_the_port_that_its_owner_chose(app: App, built_setti
         process.communicate(timeout=30)
     assert parsed(answer.text)["visor_index_items"] == {(): 4}
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("port", [70_000, -1])
+def test_a_port_that_is_none_is_said(port: int) -> None:
+    with pytest.raises(SettingsError, match=str(port)):
+        Server(lambda environ, start_response: [], port=port)
