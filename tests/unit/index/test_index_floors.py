@@ -13,10 +13,12 @@ from visor.index.merge import segment_builder
 from visor.index.merge.merge import merge
 
 
-def test_fast_finds_what_exact_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cells_from", [10_000, 16])
+def test_fast_finds_what_exact_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells_from: int) -> None:
     """Guards how many rows of the fast scan are ranked again: recall is 1.0 with 400, and 0.76 with 40."""
     monkeypatch.setattr(projection, "PQ_SAMPLES_MIN", 16)
     monkeypatch.setattr(segment_builder, "PQ_ROWS_MIN", 16)
+    monkeypatch.setattr(projection, "CELLS_ROWS_MIN", cells_from)
     shop, vectors = Shop(tmp_path), clustered(3_000)
     keys = keys_of(len(vectors))
     for start in range(0, len(keys), 1_000):
