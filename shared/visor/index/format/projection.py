@@ -308,9 +308,9 @@ class FastScan:
 
 def cell_centres(codes: Array) -> Array:
     """Centres (`CELLS`, m) float32 of unit length, learned on some of the rows with codes (n, m) uint8."""
-    means = faiss.Kmeans(codes.shape[1], CELLS, niter=CELLS_ROUNDS, spherical=True, min_points_per_centroid=1)
+    means: Any = faiss.Kmeans(codes.shape[1], CELLS, niter=CELLS_ROUNDS, spherical=True, min_points_per_centroid=1)
     means.train(decode(codes[:: max(1, len(codes) // CELLS_LEARNED_ON)]))
-    centres: Any = means.centroids
+    centres: Array = means.centroids
     return centres
 
 

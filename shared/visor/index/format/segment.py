@@ -49,6 +49,8 @@ from visor.storage.objects import ObjectStore
 FOLDER = "segments/"
 BLOCK_ROWS = 1024
 """Rows of full vectors that are read, checked and projected at once."""
+CELL_BLOCK_ROWS = 8192
+"""Rows that are put into cells at once: a thousand take twice the time each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -287,7 +289,7 @@ class SegmentWriter:
         """The fast scan in cells, which can be learned only when all rows are known."""
         assert self.fast is not None
         fast = self.fast.in_cells(cell_centres(codes))
-        for start, stop in rows_in_blocks(len(codes), BLOCK_ROWS):
+        for start, stop in rows_in_blocks(len(codes), CELL_BLOCK_ROWS):
             fast.add(decode(codes[start:stop]))
         return fast
 
