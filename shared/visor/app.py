@@ -492,7 +492,14 @@ class App:
                 Worker(self.stores.queue, self.batch_embedder).drain()
             self.merge()
 
-        return check_index(self.settings, self.stores, self.fingerprint, repair=repair, embed_and_merge=embed_and_merge)
+        return check_index(
+            self.settings,
+            self.stores,
+            self.fingerprint,
+            repair=repair,
+            embed_and_merge=embed_and_merge,
+            engine=lambda: self.engine,
+        )
 
     def search_service(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchService:
         """The search service of this process's model. `picture_address` as that of `SearchService`."""
