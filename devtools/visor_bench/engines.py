@@ -34,9 +34,9 @@ WARM = 10
 def engines_command(folder: Path, engine: str, url: str, queries: int, as_json: bool) -> None:
     """Index FOLDER once, merge it into segments and into a vector engine, and ask both the same.
 
-    The queries are parts of its pictures, smaller, darker or brighter, and compressed anew. `same_twelve`: share of the queries with the same
-    first twelve items in the same order; `confidence_gap`: the largest difference of the confidence of an answer or of
-    one of its matches. Each engine is asked in a process of its own; `ms` is the time of the scan alone.
+    The queries are parts of its pictures, smaller, darker or brighter, and compressed anew. `same_twelve`: share of the
+    queries with the same first twelve items in the same order; `confidence_gap`: the largest difference of the
+    confidence of an answer or of one of its matches. Each is asked in a process of its own; `ms` is of the scan alone.
     """
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as home:
         document = measure(folder.resolve(), engine, url, queries, Path(home))
@@ -122,7 +122,7 @@ def _ask(settings: Settings, folder: Path, queries: int) -> dict[str, Any]:
                     "confidence": answer.confidence,
                 }
             )
-            scans.append(answer.timing_ms["scan"])
+            scans += [answer.timing_ms["scan"]] if "scan" in answer.timing_ms else []
         pages = int(Path("/proc/self/statm").read_text().split()[1]) if Path("/proc/self/statm").exists() else 0
     return {
         "images": images,

@@ -8,6 +8,7 @@ until then, so that it counts once. One merge at a time writes: the manifest nam
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import tempfile
@@ -31,7 +32,6 @@ from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import FullSpace, Space, train_fast_scan
 from visor.index.format.segment import BLOCK_ROWS, Segment
 from visor.index.format.shard import Shard
-from visor.index.merge.inputs import sample
 from visor.index.merge.learn import SAMPLES_MAX, learn
 from visor.index.merge.merge import Merge
 from visor.index.merge.policy import is_learning_due
@@ -113,22 +113,18 @@ class EngineMerge(Merge):
 
     def _learn(self, inputs: Sequence[Segment], shards: Sequence[Shard]) -> Any:
         """As `Merge._learn`, on the engine's rows and these shards."""
-        stored, fresh = self.entry.images, sum(map(len, shards))
-        share = min(1.0, SAMPLES_MAX / max(stored + fresh, 1))
-        known = sample([], shards, max(1, int(SAMPLES_MAX * fresh / (stored + fresh)))) if fresh else None
-        parts, ids = [], []
-        for start, stop in (
-            id_parts(stored, PART_ROWS)[: max(1, round(share * -(-stored // PART_ROWS)))] if stored else ()
-        ):
-            some = self.rows.scan(self.entry.collection, (), "all", start=start, stop=stop)
-            parts += [row.full for row in some]
-            ids += [row.id for row in some]
-        if parts:
-            mine = np.stack(parts)[sort_order(ids_to_bytes(ids))]
-            known = mine if known is None else np.concatenate([mine, known])
-        assert known is not None
-        space, data = learn(known, learned_on=stored + fresh, train_fast_scan=train_fast_scan)
-        return self._put_projection(space, data, stored + fresh)
+        stored, total = self.entry.images, self.entry.images + sum(map(len, shards))
+        share = min(1.0, SAMPLES_MAX / total)
+        ranges = id_parts(stored, PART_ROWS) if stored else []
+        some: list[Row] = []
+        for start, stop in ranges[: max(1, round(share * len(ranges)))]:
+            some += self.rows.scan(self.entry.collection, (), "all", start=start, stop=stop)
+        taken = [math.ceil(len(shard) * share) for shard in shards]
+        ids = [ids_to_bytes([row.id for row in some]), *(s.ids[:n] for s, n in zip(shards, taken, strict=True))]
+        full = [row.full[None] for row in some] + [s.vectors[:n] for s, n in zip(shards, taken, strict=True)]
+        known = np.concatenate(full)[sort_order(np.concatenate(ids))]
+        space, data = learn(known, learned_on=total, train_fast_scan=train_fast_scan)
+        return self._put_projection(space, data, total)
 
     def _new_collection(self, space: Space) -> EngineEntry:
         name = f"{_family(self.index.model)}{secrets.token_hex(4)}"

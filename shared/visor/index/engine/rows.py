@@ -15,7 +15,7 @@ from visor.index.format.container import Array
 from visor.index.format.facets import CODED, FacetColumns
 from visor.index.format.ids import IdIndex, id_text, ids_to_bytes
 from visor.index.format.looks import LOOK_BYTES
-from visor.index.format.projection import FullVectors, Projection, Space, decode
+from visor.index.format.projection import FullVectors, Projection, Space, decode, dot
 from visor.index.format.segment import RowBlock
 from visor.near_duplicates.hamming import PDQ_BYTES, same_hash_groups
 from visor.schema.attributes import AttributeType, flag_of
@@ -28,6 +28,14 @@ class _Facts(Record, frozen=True, kw_only=True):
     facets: FacetRow
     hash: bytes
     look: bytes = b""
+
+
+class NearVectors(FullVectors):
+    """As the codes of a segment, decoded: with the same similarities to the last digit."""
+
+    def scan(self, query: Array, want: int, allowed: Array | None, *, exact: bool) -> tuple[Array, Array]:
+        rows = np.arange(len(self.vectors)) if allowed is None else np.flatnonzero(allowed)
+        return rows, dot(self.vectors[rows], query)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +63,7 @@ class EngineBlock(RowBlock):
             versions=np.array([row.version for row in kept], np.int64),
             hashes=hashes,
             columns=FacetColumns.of([one.facets for one in facts]),
-            vectors=FullVectors(near),
+            vectors=NearVectors(near),
             index=IdIndex.of(ids),
             group_rows=groups[0],
             group_leaders=groups[1],
