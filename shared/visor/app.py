@@ -462,13 +462,15 @@ class App:
         return news.snapshot
 
     def check_model(self) -> None:
-        """Refuse to embed on this machine for an index of another model. Raises as `visor.ingest.reindex.check_model`.
+        """Refuse to embed on this machine for an index of another model, or with settings of an engine that is none.
+        Raises as `visor.ingest.reindex.check_model` and `visor.storage.engine.open_engine`.
 
         On Google Cloud the functions are deployed with a new model before its reindex begins.
         """
         from visor.errors import ModelNotBuilt
         from visor.ingest.reindex import check_model
 
+        _ = self.engine
         if self.settings.backend == "local":
             with suppress(ModelNotBuilt):  # which embeds nothing
                 check_model(self.stores.documents, self.fingerprint, self.settings.model)

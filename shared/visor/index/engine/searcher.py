@@ -80,8 +80,8 @@ class EngineSearcher(Searcher):
         if self._sample is None or self._sample[0] != base.generation:
             some = self.engine.get(base.entry.collection, base.entry.sampled)
             self._sample = base.generation, self._block(base, some)
-        sample = _with(base, self._sample[1]).blocks[:1]
-        catalogue = replace(snapshot, blocks=sample, images=1)
+        step = max(1, -(-base.entry.images // max(1, len(base.entry.sampled))))
+        catalogue = replace(snapshot, blocks=_thinned(_with(base, self._sample[1]).blocks, step), images=1)
         touched = self.engine.get(base.entry.collection, {id_text(row) for row in snapshot.changed})
         block = self._block(base, touched)
         whole = _with(base, block)
@@ -244,3 +244,13 @@ def _with(base: EngineSnapshot, block: EngineBlock) -> EngineSnapshot:
     segments = [block] if len(block) else []
     blocks = apply_deletes(segments, [None] * len(segments), base.fresh, base.pending)
     return replace(base, blocks=blocks, images=sum(live.count for live in blocks))
+
+
+def _thinned(blocks: Sequence[LiveBlock], step: int) -> tuple[LiveBlock, ...]:
+    """The blocks, with one row in `step` of those that no merge has taken up: of the others so many are there."""
+    thinned = []
+    for live in blocks:
+        alive = np.zeros(len(live), bool)
+        alive[slice(None) if isinstance(live.block, EngineBlock) else slice(step // 2, None, step)] = True
+        thinned.append(replace(live, alive=alive if live.alive is None else alive & live.alive))
+    return tuple(thinned)
