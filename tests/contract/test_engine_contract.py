@@ -212,6 +212,24 @@ def test_what_is_stored_is_given_back(shop: EngineShop) -> None:
     assert shop.merge().commits == 0
 
 
+def test_an_empty_index_may_change_its_engine(shop: EngineShop) -> None:
+    """A begun and empty one has no rows anywhere."""
+    vectors = fill(shop, 3)
+    shop.merge()
+    for key in keys_of(3, "k0-"):
+        shop.delete(key, 9)
+    shop.merge()
+    shop.now[0] += 8 * 86_400
+    shop.merge(relearn=True)
+    assert len(shop.searcher()) == 0
+    if shop.engine is not None:
+        shop.engine.close()
+        shop.engine = None
+        shop.add(["back"], vectors[:1], version=10)
+        shop.merge()
+        assert len(shop.searcher()) == 1
+
+
 @pytest.mark.parametrize("value", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_value_is_read_as_an_expression(shop: EngineShop, value: str) -> None:
     vectors = fill(shop, 130)
@@ -255,6 +273,27 @@ def test_a_merge_that_dies_is_done_by_the_next(
     twin.merge()
     assert told(shop, vectors[:3]) == told(twin, vectors[:3])
     assert len(engine.collections()) <= 2, "one, and the one that searches may still hold"
+
+
+def test_a_search_keeps_what_it_holds_while_an_engine_is_away(
+    shop: EngineShop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shop.engine is None:
+        pytest.skip("test_index_search.py does it with stores")
+    vectors = fill(shop, 130)
+    shop.merge()
+    searcher = shop.searcher()
+    shop.add(["new"], vectors[:1])
+
+    def away(*arguments: Any, **options: Any) -> Any:
+        raise StoreUnavailable("It is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(shop.engine), "count", away)
+        searcher.refresh(force=True)
+        assert len(searcher) == 130
+    searcher.refresh(force=True)
+    assert len(searcher) == 131, "the commit is not forgotten"
 
 
 def test_an_index_elsewhere_is_refused(shop: EngineShop, twin: EngineShop) -> None:

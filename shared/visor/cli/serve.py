@@ -96,7 +96,7 @@ def backup_command(file: Path) -> None:
     settings = existing(_on_this_machine("backup"))
     if settings.engine != "segments":
         raise click.UsageError(
-            f"The vectors of this index are in {settings.engine}, which `visor backup` does not copy: use its own tools "
+            f"The vectors of this index are in {settings.engine}, which `visor backup` does not copy: use its tools "
             "beside a copy of the index's folder, or `visor engine migrate segments` first"
         )
     size = back_up(settings.home, settings.index, file)

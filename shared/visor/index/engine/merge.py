@@ -69,8 +69,10 @@ class EngineMerge(Merge):
 
     @property
     def entry(self) -> EngineEntry:
-        manifest = self.index.manifest
-        return (manifest and manifest.engine) or EngineEntry(name=self.rows.name, collection="")
+        entry = self.index.manifest.engine if self.index.manifest else None
+        if entry is not None and entry.name == self.rows.name:
+            return entry
+        return EngineEntry(name=self.rows.name, collection="")
 
     def _step(self, relearn: bool) -> bool:
         group = self.index.group(self.policy.step_rows)

@@ -297,6 +297,7 @@ class Merge:
             segments=(*kept, *entries),
             merged={**base.merged, **{commit.key: commit.committed_at for commit in group}},
             trash=(*base.trash, *(Trash(name=name, since=now) for name in sorted(trash))),
+            engine=None,
         )
 
     def _calibrate(self) -> None:

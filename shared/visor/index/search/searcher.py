@@ -32,7 +32,7 @@ from visor.index.search.grouping import first_of_product, group_hits, with_produ
 from visor.index.search.hits import Cursor, Hit, Hits, NearestRows
 from visor.index.search.listing import Listing, Order, Page, heads_of
 from visor.index.search.metrics import Metric, check_metric
-from visor.index.search.reader import IndexReader
+from visor.index.search.reader import IndexReader, News
 from visor.index.search.snapshot import FreshBlock, LiveBlock, Snapshot
 from visor.index.search.worded import open_words
 from visor.index.words.text_index import Words
@@ -87,6 +87,7 @@ class Searcher:
         self._freshness_s, self._clock = freshness_s, clock
         self._reader = IndexReader(objects, documents, model, clock=clock)
         self._snapshot = Snapshot(EMPTY_SPACE, (), 0)
+        self._news: News | None = None
         self._refreshed_at: float | None = None
         self._lock = threading.Lock()
         self._on_change: list[Callable[[Collection[str] | None], None]] = []
@@ -115,14 +116,17 @@ class Searcher:
                 return False
             try:
                 news = self._reader.poll()
+                if news is not None:
+                    # What could not be opened before changed, too.
+                    self._news = news if self._news is None else News(news.snapshot, None)
+                if self._news is not None:
+                    self._snapshot = self._opened(self._news.snapshot)
+                    news, self._news = self._news, None
+                    for changed in self._on_change:
+                        changed(news.changed)
             except StoreUnavailable:
                 if self._refreshed_at is None:
                     raise
-                news = None
-            if news is not None:
-                self._snapshot = self._opened(news.snapshot)
-                for changed in self._on_change:
-                    changed(news.changed)
             self._refreshed_at = self._clock()
             return True
         finally:
