@@ -73,8 +73,8 @@ class App:
         self.read_image = read_image or self._read_image
         self._stores, self._fetcher, self._embedder = stores, fetcher, embedder
         self._meter, self._searcher, self._request_budget = meter, searcher, request_budget
-        self._engine = engine
         self.metrics = metrics or Metrics()
+        self._engine = engine
         self._opened = ExitStack()
         start()
 
