@@ -163,6 +163,22 @@ def test_a_whole_life(settings: Settings) -> None:
     engine.close()
 
 
+def test_pictures_get_the_same_twelve_and_the_same_confidence(settings: Settings, tmp_path: Path) -> None:
+    """200 drawings, which are enough for a projection; half of the queries are of none of them."""
+    answers: list[list[Any]] = []
+    for name, own in (("a", settings), ("b", msgspec.structs.replace(settings, engine="segments"))):
+        with app_of(msgspec.structs.replace(own, home=tmp_path / name), OLD) as app:
+            publish(app, *(change(str(2000 + number), price=number) for number in range(200)))
+            app.merge()
+            service, found = app.search_service(), []
+            for key in (*range(2000, 2200, 20), *range(5000, 5010)):
+                answer = service.search(SearchRequest(k=12), drawing(key))
+                matches = [(match.item.id, match.verdict, round(match.confidence, 2)) for match in answer.matches]
+                found.append((matches, round(answer.confidence, 2), answer.total))
+            answers.append(found)
+    assert answers[0] == answers[1]
+
+
 def _vectors(app: App) -> Iterator[tuple[bytes, bytes]]:
     app.searcher.refresh(force=True)
     for vectors, ids in app.searcher.full_vectors():
