@@ -13,6 +13,7 @@ TERRAFORM = Path(__file__).parents[1] / "terraform"
 VARIABLE = re.compile(r"\$\{(?:tostring\()?(?:2 \* )?(?:join\(\",\", )?var\.(\w+)\)?\}")
 GIVEN = {"project": "my-project"}
 MADE = {
+    'var.page.models != null ? "elsewhere" : var.public == "function" ? "function" : "bucket"': "bucket",
     'google_storage_bucket.bucket["index"].name': "my-project-visor-index",
     'google_pubsub_topic.topic["batches"].name': "visor-batches",
     "google_firestore_database.database.name": "(default)",

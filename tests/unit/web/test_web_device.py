@@ -550,11 +550,12 @@ def test_models_from_the_bucket_are_counted_and_no_longer_offered_before_they_co
 
 
 def test_a_client_asks_for_the_model_some_times(demo_app: App) -> None:
-    own = msgspec.structs.replace(demo_app.settings, backend="gcp", models_from="bucket")
-    with App(own, stores=demo_app.stores, embedder=demo_app.embedder) as app:
+    own = msgspec.structs.replace(demo_app.settings, backend="gcp", models_from="bucket", reads_burst=1000)
+    meter = Meter(demo_app.stores.documents, own, limited=False)
+    with App(own, stores=demo_app.stores, embedder=demo_app.embedder, meter=meter) as app:
         asked = flask_client(app)
-        statuses = [asked.get("/v1/model").status_code for _ in range(31)]
-    assert statuses == [200] * 30 + [429]
+        answers = [asked.get("/v1/model") for _ in range(31)]
+    assert [one.status_code for one in answers] == [200] * 30 + [429], answers[-1].get_json()
 
 
 @pytest.mark.parametrize(

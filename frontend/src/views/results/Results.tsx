@@ -84,7 +84,7 @@ function ModelWaitedFor() {
   const current = query.value;
   if (received.value === null || !current || !staysHere(current.picture)) return null;
   return (
-    <div class="device">
+    <div class="device waiting">
       <p>{t("device.waiting")}</p>
       <Fetching>
         {!isAlone.value && (
