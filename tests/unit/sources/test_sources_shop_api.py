@@ -768,6 +768,30 @@ def test_no_item_holds_a_secret_of_the_configuration(row: dict[str, str], page_u
     assert [failure.dropped for failure in page.failed] == ([] if clean else [page_url == "lost"])
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply.json({"error": "bad key s3cr3t/k3y"}),
+        Reply.json({"s3cr3t/k3y": 1}),
+        Reply.json({"error": "bad key s3cr3t/k3y"}, 401),
+        Reply.json({"error": "bad key s3cr3t%2Fk3y"}, 500),
+        Reply(b"<html>bad key s3cr3t/k3y</html>", headers={"Content-Type": "text/html"}),
+        Reply(b"<x>" + b"." * 50 + b"s3cr3t/k3y", headers={"Content-Type": "text/xml"}),
+        Reply(b'{"id": 1, "img": "s3cr3t/k3y" "x"}', headers={"Content-Type": "application/json"}),
+        Reply(status=302, headers={"Location": "http://127.0.0.1:9/?key=s3cr3t%2Fk3y"}),
+    ],
+)
+@pytest.mark.parametrize("where", ["headers", "query"])
+def test_no_error_tells_a_secret_that_an_api_echoes(reply: Reply, where: str) -> None:
+    config = {**API, where: {"key": "${KEY}"}, "paging": {"style": "none"}, "patience": {"attempts": 1}}
+    with serving(lambda request: reply) as server, context_for(server.host, KEY="s3cr3t/k3y") as context:
+        source = open_source("s", {**config, "url": f"{server.url}/all"}, context)
+        with pytest.raises(SourceError) as caught:
+            list(source.read(None))
+    told = f"{caught.value} {caught.value.found} {caught.value.valid} {caught.value.remedy}"
+    assert "s3c" not in unquote(told)
+
+
 def test_the_name_of_a_host_is_no_secret() -> None:
     with (
         serving(lambda request: Reply.json(things(1))) as server,

@@ -41,7 +41,7 @@ _SIGNS = {
     "฿": "THB", "₴": "UAH", "₦": "NGN", "₱": "PHP", "Kč": "CZK", "Ft": "HUF", "₸": "KZT", "₾": "GEL", "₡": "CRC",
     "US$": "USD", "R$": "BRL", "A$": "AUD", "AU$": "AUD", "C$": "CAD", "CA$": "CAD", "NZ$": "NZD", "HK$": "HKD",
     "S$": "SGD", "NT$": "TWD", "MX$": "MXN", "CN¥": "CNY", "JP¥": "JPY", "RMB": "CNY", "TL": "TRY", "S/": "PEN",
-    "Fr": "CHF", "SFr": "CHF", "R": "ZAR", "lei": "RON", "Lei": "RON", "zl": "PLN", "đ": "VND", "KSh": "KES", "лв": "BGN",
+    "Fr": "CHF", "SFr": "CHF", "R": "ZAR", "lei": "RON", "Lei": "RON", "zl": "PLN", "đ": "VND", "KSh": "KES",
     "руб": "RUB", "грн": "UAH", "円": "JPY", "元": "CNY", "원": "KRW", "RM": "MYR", "B/.": "PAB", "Rp": "IDR",
     "د.إ": "AED", "ر.س": "SAR", "ر.ق": "QAR", "د.ك": "KWD", "د.ب": "BHD", "ر.ع": "OMR", "ج.م": "EGP", "د.ت": "TND",
 }  # fmt: skip
@@ -228,7 +228,8 @@ def _parse_text(value: str, named: str | None, machine: bool, decimal: str | Non
         found = [_amount(number.digits, code, custom, decimal, is_bare=is_bare) for number in others]
     except ValueError as exc:
         raise UnreadablePrice(f"price {value!r:.60} {exc}") from None
-    if not found or _AT_MOST.search(others[0].before) or any(map(_is_no_price, others)) or any(_PIECES.match(number.after) for number in numbers):
+    is_other = any(_PIECES.match(number.after) for number in numbers) or any(map(_is_no_price, others))
+    if not found or is_other or _AT_MOST.search(others[0].before):
         raise _no_amount(value)
     if len(set(found)) > 1 and not (written and found[0] < found[1]):
         raise UnreadablePrice(f"price {value!r:.60} names several amounts")

@@ -195,7 +195,7 @@ def product_row(thing: Mapping[str, Any]) -> dict[str, Any]:
 
 def addresses(value: Any) -> list[str]:
     """Addresses of pictures: texts, ImageObjects, or lists of these."""
-    found = [_address(part) for part in _list(value)]
+    found = [url for part in _list(value) for url in re.split(r",\s+(?=https?:|/)", _address(part))]
     return list(dict.fromkeys(address for address in found if address and not address.startswith("data:")))
 
 

@@ -35,7 +35,7 @@ class Paging(SourceConfig, frozen=True, kw_only=True):
     """Name of the parameter; by default the style's own name. None is sent where the source's `url` or `query` says
     itself where the value goes (`{start}`, `{page}` or `{cursor}`): `limit = "{start},{count}"`."""
     count_param: str | None = "count"
-    """None: the API does not take one. Nor is it sent where `url` or `query` have `{count}`."""
+    """Empty: the API does not take one. Nor is it sent where `url` or `query` have `{count}`."""
     count: Annotated[int, Meta(ge=1, le=10_000)] = 100
     """Rows to ask for in one page."""
     first: int | None = None
@@ -121,7 +121,7 @@ class Pager:
         query: dict[str, str] = {}
         for placeholder, (name, value) in values.items():
             filled = fill(template, placeholder, value)
-            if filled == template and name is not None and value:
+            if filled == template and name and value:
                 query[name] = value
             template = filled
         return add_query(template, query)
