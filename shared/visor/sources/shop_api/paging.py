@@ -140,9 +140,9 @@ class Pager:
         return replace(after, before=position.fullest, rows=position.rows + position.fullest)
 
     def total(self, fetched: Fetched, answer: Any) -> int | None:
-        """How many rows the collection has, if the API says so."""
-        found = scalar_text(self._found("total", fetched, answer))
-        return int(found) if found.isdigit() else None
+        """How many rows the collection has, if the API says so, also as `Content-Range` does: `0-24/812`."""
+        found = re.fullmatch(r"(?:.*/)?(\d+)", scalar_text(self._found("total", fetched, answer)))
+        return int(found[1]) if found else None
 
     def following(self, position: Position, rows: Sequence[Any], answer: Any, fetched: Fetched) -> Position | None:
         """The position after a page that has those rows, None if it was the last.
