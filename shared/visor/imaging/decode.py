@@ -11,7 +11,7 @@ from itertools import chain
 
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageFile, ImageStat, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageStat, PngImagePlugin, UnidentifiedImageError
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -83,6 +83,8 @@ _UPRIGHT = {
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 
 pillow_heif.register_heif_opener()
+# ImageMagick writes profiles as texts of some megabytes.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY // 4
 
 
 @dataclass(frozen=True)

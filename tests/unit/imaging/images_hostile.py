@@ -154,6 +154,7 @@ def _good() -> dict[str, tuple[bytes, Expected]]:
         "jpeg with junk after it": (encoded(image, "JPEG", quality=95) + b"\0" * 999, Expected("JPEG")),
         "png": (encoded(image, "PNG"), Expected("PNG")),
         "png interlaced 16 bit": (rgb16(), Expected("PNG")),
+        "png with a long text": (_png_of_long_text(), Expected("PNG")),
         "png grey 16 bit": (grey16(), grey),
         "png 1 bit": (
             encoded(image.convert("1", dither=Image.Dither.NONE), "PNG"),
@@ -362,6 +363,10 @@ def lab(image: Image.Image) -> Image.Image:
 
 def _text_bomb() -> bytes:
     return png_with(chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(60_000_000))))
+
+
+def _png_of_long_text() -> bytes:
+    return png_with(chunk(b"zTXt", b"Raw profile type 8bim\0\0" + zlib.compress(bytes(3_000_000))))
 
 
 def _jpeg_of_many_scans() -> bytes:

@@ -1,7 +1,7 @@
 """Crawls of catalogues that change while every answer may be a fault: nothing is deleted that is still there.
 
-`VISOR_TEST_CRAWLS=1050 VISOR_TEST_CRAWLS_SEED=NAME pytest -s` of this file is the long run (docs/benchmarks-sources.md);
-each name draws other shops and other faults.
+`VISOR_TEST_CRAWLS=1050 VISOR_TEST_CRAWLS_SEED=NAME pytest -s` of this file is the long run
+(docs/benchmarks-sources.md); each name draws other shops and other faults.
 """
 
 from __future__ import annotations

@@ -551,6 +551,16 @@ def test_a_collection_that_cannot_be_read_does_not_hide_the_next(broken: Reply) 
     assert [failure.unread for page in pages for failure in page.failed] == [True]
 
 
+def test_a_page_may_be_a_part_of_all_rows_by_its_status_and_range() -> None:
+    def answer(request: Request) -> Reply:
+        start = 3 * (int(request.query["page"]) - 1)
+        numbers = range(start, min(start + 3, 5))
+        return Reply.json(things(*numbers), 206, **{"Content-Range": f"{start}-{start + len(numbers) - 1}/5"})
+
+    pages, numbers = read_paged(answer, total='headers."content-range"')
+    assert (keys_of(pages), numbers) == (["0", "1", "2", "3", "4"], ["1", "2"])
+
+
 def test_rows_that_are_counted_and_not_given_are_told() -> None:
     headers = {"X-WP-Total": "5"}
     answer = lambda request: Reply.json(things(1, 2, 3) if request.query["page"] == "1" else [], **headers)  # noqa: E731
