@@ -162,10 +162,7 @@ def _image(page: Mapping[str, Any]) -> WikiImage | None:
     url = info.get("thumburl") or info.get("url")
     if not url:
         return None
-    meta = {
-        name: plain_text(value.get("value"), 300)
-        for name, value in (info.get("extmetadata") or {}).items()
-    }
+    meta = {name: plain_text(value.get("value"), 300) for name, value in (info.get("extmetadata") or {}).items()}
     return WikiImage(
         name=page["title"].partition(":")[2],
         url=url,
