@@ -329,7 +329,6 @@ def test_the_picture_of_a_product(image: Any, found: str | None) -> None:
         ({"@type": "AggregateOffer", "lowPrice": "3", "highPrice": "4", "priceCurrency": "EUR"}, "3", "EUR"),
         ({"@type": "AggregateOffer", "offers": [{"price": 5, "priceCurrency": "EUR"}]}, 5, "EUR"),
         ([{"price": 0, "priceCurrency": "EUR"}, {"price": "5.50", "priceCurrency": "EUR"}], "5.50", "EUR"),
-        ({"price": 0, "priceCurrency": "EUR"}, 0, "EUR"),
         (
             {"priceCurrency": "EUR", "priceSpecification": [{"priceType": "ListPrice", "price": 9}, {"price": 7}]},
             7,

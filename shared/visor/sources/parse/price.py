@@ -41,7 +41,7 @@ _SIGNS = {
     "฿": "THB", "₴": "UAH", "₦": "NGN", "₱": "PHP", "Kč": "CZK", "Ft": "HUF", "₸": "KZT", "₾": "GEL", "₡": "CRC",
     "US$": "USD", "R$": "BRL", "A$": "AUD", "AU$": "AUD", "C$": "CAD", "CA$": "CAD", "NZ$": "NZD", "HK$": "HKD",
     "S$": "SGD", "NT$": "TWD", "MX$": "MXN", "CN¥": "CNY", "JP¥": "JPY", "RMB": "CNY", "TL": "TRY", "S/": "PEN",
-    "Fr": "CHF", "SFr": "CHF", "R": "ZAR", "lei": "RON", "Lei": "RON", "zl": "PLN", "đ": "VND", "KSh": "KES",
+    "R": "ZAR", "lei": "RON", "Lei": "RON", "zl": "PLN", "đ": "VND", "KSh": "KES",
     "руб": "RUB", "грн": "UAH", "円": "JPY", "元": "CNY", "원": "KRW", "RM": "MYR", "B/.": "PAB", "Rp": "IDR",
     "د.إ": "AED", "ر.س": "SAR", "ر.ق": "QAR", "د.ك": "KWD", "د.ب": "BHD", "ر.ع": "OMR", "ج.م": "EGP", "د.ت": "TND",
 }  # fmt: skip
