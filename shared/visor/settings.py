@@ -47,6 +47,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     site: str = ""
     """Google Cloud: bucket of the page, into which merges publish the index (docs/formats.md); empty: none."""
 
+    # Vector engine (docs/decisions/engine.md)
+    engine: Literal["segments", "milvus", "pgvector"] = "segments"
+    """What holds vectors and finds the nearest: Visor's own segments, or a server beside it."""
+    engine_url: str = ""
+    """milvus: a file that ends in .db (Milvus Lite) or an address; pgvector: postgresql://user@host/database."""
+    engine_token: str = ""
+    """Of Milvus or Zilliz Cloud; the password of PostgreSQL. A secret: keep it out of files that others read."""
+
     # Models
     model: str = "auto"
     threads: int = 2
@@ -98,6 +106,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Let visitors' own devices look at their pictures: give out the model, and answer what they saw (`seen`)."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the endpoint, besides its own page; `*`: all."""
+    metrics_port: int = 0
+    """Port on which `visor serve` tells its metrics to whoever reaches it, without a key; 0: none."""
+    metrics_host: str = "127.0.0.1"
+    """Address of this machine that it listens on there."""
     page_config: str = ""
     """The page's config.json; where it is set, the search function serves the page, too."""
     hosts: tuple[str, ...] = ()

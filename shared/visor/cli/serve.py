@@ -44,7 +44,7 @@ def serve_command(host: str, port: int, crawl: bool, log: Path | None) -> None:
     from visor.app import App
     from visor.storage import INDEXES, existing
     from visor.storage.local.liveness import only_one
-    from visor.web.site import Server
+    from visor.web.site import Server, metrics_site
 
     settings = Settings.read()
     if crawl and settings.backend != "local":
@@ -68,6 +68,10 @@ def serve_command(host: str, port: int, crawl: bool, log: Path | None) -> None:
             scheduler = app.scheduler()
             scheduler.start()
             stack.callback(scheduler.stop)
+        if settings.metrics_port:
+            private = Server(metrics_site(site.api), host=settings.metrics_host, port=settings.metrics_port, threads=2)
+            stack.callback(private.start().stop)
+            say(f"Its metrics are at {private.address}/metrics, for whoever reaches that port")
         say(f"Visor is at {server.address} (control-C stops it)")
         say(f"As its owner, who may push and delete items: {owner_link(server, site)}")
         try:
@@ -94,6 +98,11 @@ def backup_command(file: Path) -> None:
     from visor.storage.local.backup import back_up
 
     settings = existing(_on_this_machine("backup"))
+    if settings.engine != "segments":
+        raise click.UsageError(
+            f"The vectors of this index are in {settings.engine}, which `visor backup` does not copy: use its tools "
+            "beside a copy of the index's folder, or `visor engine migrate segments` first"
+        )
     size = back_up(settings.home, settings.index, file)
     say(f"{file}: {size / 1e6:,.1f} MB. The model is not in it, nor are visor.toml and pictures of folders")
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from visor.errors import CorruptObject, FormatError, NotFound
 from visor.index.format.container import Array, corrupt
 from visor.index.format.ids import id_text
@@ -20,6 +22,7 @@ from visor.index.search.snapshot import Snapshot, apply_deletes, fresh_block, su
 from visor.schema.collections import COMMITS
 from visor.storage.documents import Document, DocumentStore, Where
 from visor.storage.objects import ObjectStore
+from visor.telemetry.traces import Span, span
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +93,16 @@ class IndexReader:
         """What happened since the last call; None if nothing did.
 
         Costs one query, which is one read where there is nothing new and has been nothing for `OVERLAP_S`, and reads of
-        objects only where there is something new. Never lists the bucket.
+        objects only where there is something new. Never lists the bucket. In traces, its span is linked to those of the
+        commits that it takes in.
 
         Raises:
             FormatError: What cannot be left out without making answers wrong cannot be read; it is named.
         """
+        with span("refresh") as traced:
+            return self._poll(traced)
+
+    def _poll(self, traced: Span) -> News | None:
         if self._is_first:
             self._open = self._open_manifest()
         asked_at = self._clock()
@@ -102,6 +110,7 @@ class IndexReader:
         signal = next((commit for commit in found if commit.key == MANIFEST_KEY), None)
         is_swapped = signal is not None and signal.committed_at > self._manifest_seen
         commits = self._open_commits([c for c in found if c.key != MANIFEST_KEY and self._is_new(c)])
+        traced.link(one.commit.record.trace for one in commits)
         is_lost = signal is not None and signal.record.model == self._model and self._open.manifest is None
         is_swapped |= is_lost or bool(self._open.problems) or any(one.problem is not None for one in commits)
         if is_lost:
@@ -209,7 +218,8 @@ class IndexReader:
             space = FullSpace(shards[0].vectors.shape[1])
         fresh = PendingDeletes.of_commits([one.commit.record for one in commits])
         pending = PendingDeletes.concat([fresh, *(segment.pending for segment in opened.segments)])
-        blocks = apply_deletes(opened.blocks, opened.base, fresh_block(shards, space), pending)
+        block = fresh_block(shards, space)
+        blocks = apply_deletes(opened.blocks, opened.base, block, pending)
         problems = [*opened.problems]
         problems += [f"{one.problem} ({one.commit.record.count} pictures)" for one in commits if one.problem]
         notice = None
@@ -217,7 +227,17 @@ class IndexReader:
             notice = "Part of the index could not be read and was left out: " + "; ".join(problems)
             notice += ". `visor check` says what to do."
             log.warning(notice)
-        return Snapshot(space, blocks, opened.generation, opened.manifest, notice, sum(live.count for live in blocks))
+        return Snapshot(
+            space,
+            blocks,
+            opened.generation,
+            opened.manifest,
+            notice,
+            sum(live.count for live in blocks),
+            block,
+            pending,
+            np.concatenate([fresh.tombstones.ids, fresh.updates.ids, *([] if block is None else [block.ids])]),
+        )
 
 
 def _changed_items(commits: Sequence[OpenCommit]) -> frozenset[str] | None:
