@@ -1,3 +1,6 @@
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { basename, join } from "node:path";
+import { gzipSync } from "node:zlib";
 import type { Plugin, Rollup } from "vite";
 import { defineConfig } from "vitest/config";
 
@@ -27,10 +30,27 @@ const wat = (): Plugin => ({
   },
 });
 
+/** Gives the address of a file that is packed: servers of static files rarely do so, and none says how large it is. */
+const packed = (): Plugin => ({
+  name: "packed",
+  enforce: "pre",
+  async resolveId(source, importer) {
+    if (!source.endsWith("?packed")) return null;
+    const found = await this.resolve(source.replace("?packed", "?url"), importer, { skipSelf: true });
+    if (!found) return null;
+    const path = found.id.replace("?url", "");
+    const folder = join(import.meta.dirname, "node_modules", ".packed");
+    const target = join(folder, `${basename(path, ".wasm")}.gz`);
+    mkdirSync(folder, { recursive: true });
+    writeFileSync(target, gzipSync(readFileSync(path), { level: 9 }));
+    return `${target}?url`;
+  },
+});
+
 // The bucket's path-style address has a prefix and no index rewriting, so every link is relative.
 export default defineConfig({
   base: "./",
-  plugins: [shellList(), wat()],
+  plugins: [shellList(), wat(), packed()],
   esbuild: { jsx: "automatic", jsxImportSource: "preact" },
   build: {
     target: "es2022",
@@ -45,7 +65,7 @@ export default defineConfig({
       },
     },
   },
-  worker: { plugins: () => [wat()] },
+  worker: { plugins: () => [wat(), packed()] },
   test: { setupFiles: ["test/setup.ts"] },
   server: { proxy: { "/v1": process.env["VISOR_ENDPOINT"] ?? "http://127.0.0.1:8080" } },
 });

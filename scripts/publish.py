@@ -20,16 +20,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from visor.models.store import model_directory, read_manifest
-from visor.settings import Settings
-
 HASHED = re.compile(r"-[A-Za-z0-9_-]{8,}\.\w+$")
 FOR_EVER = "public, max-age=31536000, immutable"
 A_DAY = "public, max-age=86400"
 ANEW = "no-cache"
+MODELS = Path(__file__).parents[1] / "build" / "bundles" / "search" / "models"
 LAST = ("config.json", "index.html")
 TYPES = {
     ".css": "text/css; charset=utf-8",
+    ".gz": "application/gzip",
     ".html": "text/html; charset=utf-8",
     ".ico": "image/vnd.microsoft.icon",
     ".jpg": "image/jpeg",
@@ -75,12 +74,27 @@ def uploads(dist: Path, bucket: str) -> Iterator[list[str]]:
         yield ["gcloud", "storage", "cp", f"--content-type={type_}", f"--cache-control={cache}", *paths, target]
 
 
-def model_uploads(model: Path, bucket: str) -> Iterator[list[str]]:
-    """One `gcloud` call for each network, under the name by which a published index asks for it."""
-    for file in read_manifest(model).files:
-        if file.file.endswith(".tflite"):
-            how = ["--content-type=application/octet-stream", f"--cache-control={FOR_EVER}", "--no-clobber"]
-            yield ["gcloud", "storage", "cp", *how, str(model / file.file), f"{bucket}/data/{file.sha256}.tflite"]
+def model_uploads(models: Path, folder: str) -> Iterator[list[str]]:
+    """One `gcloud` call for each network of the bundled models, under the name by which devices ask for it. It is sent
+    compressed, and browsers unpack it."""
+    manifests = sorted(models.glob("*/model.json"))
+    if not manifests:
+        sys.exit(f"{models} holds no model. Run `visor deploy`, which bundles it, or name one with --models.")
+    for manifest in manifests:
+        for file in json.loads(manifest.read_text(encoding="utf-8"))["files"]:
+            path = manifest.with_name(file["file"])
+            if path.suffix == ".tflite":
+                how = ["--content-type=application/octet-stream", f"--cache-control={FOR_EVER}", "--no-clobber"]
+                target = f"{folder}{file['sha256']}.tflite"
+                yield ["gcloud", "storage", "cp", *how, "--gzip-local-all", str(path), target]
+
+
+def models_folder(config: dict[str, Any], bucket: str) -> str | None:
+    """Where devices look for the model: beside a published index, or where the page says; None: not in this bucket."""
+    if "export" in config:
+        return f"{bucket}/data/"
+    models = config.get("models", "")
+    return f"{bucket}/{models.removeprefix('./')}" if models.startswith("./") else None
 
 
 def main() -> None:
@@ -89,7 +103,7 @@ def main() -> None:
     parser.add_argument("bucket", help="gs://NAME, or run://PROJECT/REGION/SERVICE")
     parser.add_argument("--endpoint", required=True)
     parser.add_argument("--config", type=json.loads, default={}, help="title, tagline, language and notes, as JSON")
-    parser.add_argument("--model", type=Path, help="model of a published index (default: that of VISOR_MODEL)")
+    parser.add_argument("--models", type=Path, default=MODELS, help="what devices look with (default: as bundled)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     args = parser.parse_args()
     if not (args.dist / "index.html").is_file():
@@ -102,9 +116,8 @@ def main() -> None:
         write_config(args.dist, args.endpoint, args.config)
         bucket = args.bucket.rstrip("/")
         commands = list(uploads(args.dist, bucket))
-        if "export" in args.config:
-            settings = Settings.read()
-            commands[:0] = model_uploads(args.model or model_directory(settings, settings.model), bucket)
+        if folder := models_folder(args.config, bucket):
+            commands[:0] = model_uploads(args.models, folder)
     else:
         sys.exit(f"{args.bucket!r} is neither a bucket (gs://NAME) nor a service (run://PROJECT/REGION/SERVICE)")
     for command in commands:

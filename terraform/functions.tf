@@ -105,6 +105,7 @@ locals {
   # the middle of its upload keeps its thread for a while.
   # Three calls to a store that does not answer, and a picture that is slow to come, fit in search's 60 s.
   search_environment = {
+    VISOR_MODELS_FROM      = var.page.models != null ? "elsewhere" : var.public == "function" ? "function" : "bucket"
     VISOR_PAGE_CONFIG      = var.public == "function" ? local.page_config : ""
     THREADS                = tostring(2 * var.search_concurrency)
     VISOR_STORE_DEADLINE_S = "8"

@@ -7,13 +7,16 @@ locals {
   sources_file = "${var.bundles}/sources.json"
   sources      = fileexists(local.sources_file) ? jsondecode(file(local.sources_file)) : null
 
+  # Of a published index the files lie beside it, and its page knows where.
+  models = var.page.models != null ? var.page.models : var.public == "function" || var.publish ? null : "./models/"
+
   page_config = jsonencode({
     for key, value in {
       title    = var.page.title
       tagline  = var.page.tagline
       language = var.page.language
       export   = var.publish ? "./data/" : null
-      models   = var.page.models
+      models   = local.models
       notes    = concat(var.page.notes, try(length(local.sources), 1) == 0 ? [{ text = local.no_source, href = null }] : [])
     } : key => value if value != null
   })

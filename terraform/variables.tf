@@ -370,7 +370,7 @@ variable "settings" {
     condition = length(setintersection([for name in keys(var.settings) : trimprefix(lower(name), "visor_")], [
       "allow_buckets", "backend", "bucket", "budget", "budget_dollar", "cors_origins", "crawl_budget_s", "database", "dead_letter_subscription", "dead_letter_topic",
       "embed_attempts_max", "fetch_instances", "freshness_s", "function_cpu", "function_memory_gib", "home", "index", "key_required",
-      "model", "models", "owner_key", "page_config", "pixels_max", "project", "quota_share", "subscription", "threads", "topic", "unsafe_item", "unsafe_query",
+      "model", "models", "models_from", "owner_key", "page_config", "pixels_max", "project", "quota_share", "subscription", "threads", "topic", "unsafe_item", "unsafe_query",
     ])) == 0
     error_message = "Terraform sets one of these itself: backend, project, names of resources, sizes; or from a variable of its own, as index, model, cors_origins, quota_share, unsafe_item, read_buckets, page."
   }
@@ -407,7 +407,7 @@ variable "page" {
     models   = optional(string)
   })
   default     = {}
-  description = "What the page says of itself: title, tagline, language (en, de, fr, es, or a region's such as de-CH; otherwise the visitor's), and notes, each with a text and perhaps an href; and models, the address of a folder that serves the model's files to visitors' devices in place of the search function."
+  description = "What the page says of itself: title, tagline, language (en, de, fr, es, or a region's such as de-CH; otherwise the visitor's), and notes, each with a text and perhaps an href; and models, the address of a folder that serves the model's files to visitors' devices in place of the site's bucket."
 
   validation {
     condition     = var.page.language == null || can(regex("^[a-z]{2,3}(-[A-Za-z0-9]+)*$", var.page.language))

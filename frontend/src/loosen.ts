@@ -1,7 +1,7 @@
 import type { Options } from "./address/link";
 import type { SearchRequest } from "./endpoint/contract";
 import { partsOf } from "./filters";
-import { requestNow } from "./search";
+import { requestNow } from "./search/ask";
 import { api, options, pictureOf, query } from "./state";
 import { partName } from "./words/filters";
 import { t } from "./words/messages";

@@ -4,7 +4,8 @@ import { loadConfig } from "./config";
 import { followFacets } from "./endpoint/facets";
 import { followRejected } from "./endpoint/feedback";
 import { followRecent } from "./recent";
-import { begin, follow } from "./search";
+import { followModel } from "./search/connect";
+import { begin, follow } from "./search/links";
 import { answer, askedAs, config, options, query } from "./state";
 import "./styles/index.css";
 import { followTheme } from "./theme";
@@ -26,6 +27,7 @@ if (config.value.exported) install();
 const root = document.getElementById("page");
 if (root) render(<App />, root);
 followFacets();
+followModel();
 // The browser would restore it before the page is drawn.
 history.scrollRestoration = "manual";
 addEventListener("popstate", () => void follow());

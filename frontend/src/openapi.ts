@@ -889,6 +889,8 @@ export interface components {
             /** @default [] */
             capabilities?: string[];
             /** @default null */
+            device?: components["schemas"]["DeviceOffer"] | null;
+            /** @default null */
             audit?: components["schemas"]["Audit"] | null;
             /** @default [] */
             meters?: components["schemas"]["MeterAnswer"][];
@@ -911,6 +913,19 @@ export interface components {
             dimension: number;
             summary: string;
             licences: string;
+        };
+        /**
+         * DeviceOffer
+         * @description Whether a visitor's own device may look at pictures, and what that takes.
+         */
+        DeviceOffer: {
+            allowed: boolean;
+            /** @default false */
+            by_default?: boolean;
+            /** @default 0 */
+            size_bytes?: number;
+            /** @default false */
+            closer?: boolean;
         };
         /**
          * Audit

@@ -52,7 +52,7 @@ async function renewShell(): Promise<void> {
     const response = await fetch(address(path), { cache: "no-cache" });
     if (response.ok) await shell.put(address(path), response);
   }
-  const isRuntime = (url: string) => url.endsWith(".wasm");
+  const isRuntime = (url: string) => url.endsWith(".gz");
   const kept = new Set([...wanted, address("./"), address("config.json")]);
   for (const { url } of await shell.keys()) if (!kept.has(url) && !isRuntime(url)) await shell.delete(url);
 }

@@ -104,6 +104,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     k_max: int = 200
     device: bool = True
     """Let visitors' own devices look at their pictures: give out the model, and answer what they saw (`seen`)."""
+    models_from: Literal["function", "bucket", "elsewhere"] = "function"
+    """Where the page has the model's files from. On Google Cloud devices look by default unless that is the function,
+    whose data out is the tightest allowance."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the endpoint, besides its own page; `*`: all."""
     metrics_port: int = 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.browser.page_driver import LISTEN
+from tests.browser.page_driver import CHOOSE_THE_SERVER, LISTEN
 
 from visor.app import App
 from visor.demo.catalogue import DemoCatalogue, Product
@@ -130,10 +130,15 @@ def new_page(chromium: Any, address: str) -> Iterator[NewPage]:
     contexts: list[Any] = []
     mistakes: list[str] = []
 
-    def open_page(at: str | None = None, *, expect_failures: bool = False, **options: Any) -> Any:
+    def open_page(
+        at: str | None = None, *, expect_failures: bool = False, is_visitor_new: bool = False, **options: Any
+    ) -> Any:
+        """`is_visitor_new`: nothing was chosen before; else pictures are sent, and the server looks at them."""
         context = chromium.new_context(**({"viewport": {"width": 1280, "height": 860}} | options))
         contexts.append(context)
         context.add_init_script(LISTEN)
+        if not is_visitor_new:
+            context.add_init_script(CHOOSE_THE_SERVER)
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("pageerror", lambda error: mistakes.append(f"exception: {error}"))

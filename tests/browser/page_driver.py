@@ -29,6 +29,10 @@ LISTEN = """(() => {
 })()"""
 """The browser does not tell what a form with a file holds, so the page is listened to on its way out."""
 
+CHOOSE_THE_SERVER = """try {
+  if (!localStorage.getItem("visor-device")) localStorage.setItem("visor-device", "off");
+} catch {}"""
+
 DROP = """([data, type, name]) => {
   const bytes = Uint8Array.from(atob(data), (sign) => sign.charCodeAt(0));
   const transfer = new DataTransfer();

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from tests.browser.page_driver import drop, drop_picture, search_by, settled, titles
+from tests.browser.page_driver import changed_answer, drop, drop_picture, search_by, settled, titles
 from tests.browser.test_page_honesty import WARM_PIXELS
 
 from visor.demo.catalogue import DemoCatalogue
@@ -38,6 +38,10 @@ class Watch:
         if request.method != "GET":
             self.sent.append((request.url, request.post_data_buffer or b""))
 
+    def fetched(self) -> list[str]:
+        """What was asked for that only a look takes: the model, its description and the runtime."""
+        return [url for url in self.asked if "/v1/model" in url or "litert" in url]
+
     def carried(self, data: bytes) -> bool:
         """Whether anything that was sent may be a picture: a form, a field for one, or the file's own bytes."""
         marks = (b'"image"', b"multipart", b"\xff\xd8\xff", b"/9j/", b"iVBOR", data[64:96])
@@ -58,13 +62,15 @@ def test_no_picture_leaves_a_device_that_looks_itself(
     sent = new_page()
     with search_by(sent) as by_server:
         drop_picture(sent, picture)
-    page = new_page()
+    page = new_page(is_visitor_new=True)
     watch = Watch(page)
-    page.get_by_text("are fetched once").wait_for()
-    switch_on(page)
     page.get_by_text("stay on this device").wait_for()
+    page.get_by_text("are fetched for that once").wait_for()
+    assert page.get_by_role("switch", name=SWITCH).is_checked()
+    assert not watch.fetched(), "nothing large is fetched before there is a sign of a picture"
     with search_by(page) as by_device:
         drop_picture(page, picture)
+    assert watch.fetched()
     seen = by_device.request["seen"]
     assert not {"image", "box", "exclude"} & set(by_device.request)
     assert titles(page)[0] == titles(sent)[0]
@@ -110,7 +116,7 @@ def test_the_model_stays_and_the_device_looks_at_the_next_visit(new_page: Any, p
     with search_by(page) as asked:
         drop_picture(page, picture)
     assert "seen" in asked.request
-    assert not [url for url in watch.asked if "/v1/model/" in url]
+    assert not [url for url in watch.asked if "/v1/model" in url]
     page.get_by_role("switch", name=SWITCH).uncheck()
     # The link would be searched for first, without a picture.
     page.evaluate("history.replaceState(null, '', location.pathname)")
@@ -201,9 +207,102 @@ def test_where_a_device_is_not_able_its_picture_is_sent_and_the_page_says_so(
     assert "seen" not in asked.request
 
 
+def offers(page: Any, **changes: bool) -> None:
+    """Let the owner's side offer something else."""
+    changed_answer(page, "/v1/stats", lambda stats: stats["device"].update(changes))
+
+
+@pytest.mark.parametrize(
+    ("script", "default"),
+    [
+        ("", True),
+        ("Object.defineProperty(Navigator.prototype, 'deviceMemory', {get: () => 2})", False),
+        ("Object.defineProperty(Navigator.prototype, 'connection', {get: () => ({saveData: true})})", False),
+        ("Object.defineProperty(Navigator.prototype, 'connection', {get: () => ({effectiveType: '3g'})})", False),
+        ("Object.defineProperty(Navigator.prototype, 'connection', {get: () => ({type: 'cellular'})})", False),
+        ("Object.defineProperty(Navigator.prototype, 'connection', {get: () => undefined})", True),
+        ("delete Object.getPrototypeOf(window).caches; delete window.caches", False),
+        ("localStorage.setItem('visor-device', 'off')", False),
+    ],
+)
+def test_it_is_on_where_the_device_is_able_and_its_line_is_good(
+    new_page: Any, address: str, script: str, default: bool
+) -> None:
+    page = new_page("about:blank", is_visitor_new=True)
+    page.add_init_script(script)
+    page.goto(address)
+    page.get_by_role("switch", name=SWITCH).wait_for()
+    assert page.get_by_role("switch", name=SWITCH).is_checked() == default
+
+
+def test_where_the_owner_pays_for_each_download_it_is_off_until_somebody_says_so(
+    new_page: Any, address: str, picture: Path
+) -> None:
+    page = new_page("about:blank", is_visitor_new=True)
+    offers(page, by_default=False)
+    page.goto(address)
+    page.get_by_text("are fetched once").wait_for()
+    assert not page.get_by_role("switch", name=SWITCH).is_checked()
+    with search_by(page) as asked:
+        drop_picture(page, picture)
+    assert "seen" not in asked.request
+
+
+@pytest.mark.parametrize("sign", ["choose", "drag", "camera"])
+def test_the_model_comes_at_the_first_sign_of_a_picture(new_page: Any, sign: str) -> None:
+    page = new_page(is_visitor_new=True)
+    watch = Watch(page)
+    page.get_by_role("switch", name=SWITCH).wait_for()
+    page.wait_for_timeout(500)
+    assert not watch.fetched()
+    if sign == "drag":
+        page.evaluate(
+            """() => {
+              const transfer = new DataTransfer();
+              transfer.items.add(new File(["a"], "a.png", { type: "image/png" }));
+              document.body.dispatchEvent(new DragEvent("dragenter", { dataTransfer: transfer, bubbles: true }));
+            }"""
+        )
+    else:
+        page.get_by_role("button", name={"choose": "Choose a picture", "camera": "Take a photo"}[sign]).click()
+    page.locator(".device-fetching progress").wait_for()
+    page.wait_for_function("() => !document.querySelector('.device-fetching')", timeout=60_000)
+    assert watch.sent == []
+
+
+def test_who_does_not_want_to_wait_for_the_model_sends_the_picture(new_page: Any, picture: Path) -> None:
+    page = new_page(is_visitor_new=True, expect_failures=True)
+    watch = Watch(page)
+    held: list[Any] = []
+    page.context.route("**/v1/model/*", lambda route: held.append(route))
+    page.get_by_role("switch", name=SWITCH).wait_for()
+    drop(page, picture.name, picture.read_bytes(), "image/png")
+    page.get_by_text("Your picture waits here").wait_for()
+    assert not watch.carried(picture.read_bytes())
+    with search_by(page) as asked:
+        page.get_by_role("button", name="Send the picture instead").click()
+    assert "seen" not in asked.request
+    assert asked.answer["matches"]
+    for route in held:
+        route.continue_()
+    page.context.unroute("**/v1/model/*")
+
+
+def test_a_model_that_the_owner_has_no_more_of_sends_nothing_by_itself(new_page: Any, picture: Path) -> None:
+    page = new_page(is_visitor_new=True, expect_failures=True)
+    watch = Watch(page)
+    page.route("**/v1/model", lambda route: route.fulfill(status=429, json={"title": "Used up", "status": 429}))
+    page.get_by_role("switch", name=SWITCH).wait_for()
+    drop(page, picture.name, picture.read_bytes(), "image/png")
+    page.get_by_role("heading", name="The model has not arrived").wait_for()
+    assert not watch.carried(picture.read_bytes())
+    page.get_by_role("button", name="Send this picture").click()
+    page.wait_for_selector(".card[data-verdict]")
+
+
 def test_an_owner_may_forbid_it(new_page: Any, address: str, picture: Path) -> None:
-    page = new_page("about:blank")
-    page.route("**/v1/model", lambda route: route.fulfill(json=route.fetch().json() | {"allowed": False}))
+    page = new_page("about:blank", is_visitor_new=True)
+    offers(page, allowed=False)
     page.goto(address)
     with search_by(page) as asked:
         drop_picture(page, picture)

@@ -18,23 +18,6 @@ interface Waiting {
   progress: ((bytes: number) => void) | undefined;
 }
 
-/** Whether this browser has what a look takes: WebAssembly with SIMD, a worker, and a canvas in it. */
-export function isAble(): boolean {
-  // A function that makes a vector of 128 bits: WebAssembly as it was before does not take it.
-  const simd = [
-    0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11,
-  ];
-  try {
-    return (
-      typeof Worker === "function" &&
-      typeof OffscreenCanvas === "function" &&
-      WebAssembly.validate(Uint8Array.from(simd))
-    );
-  } catch {
-    return false;
-  }
-}
-
 /** The worker that looks, started when it is first needed. What it dies of fails what waits for it. */
 export class Device {
   private worker: Worker | null = null;

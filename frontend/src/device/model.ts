@@ -85,8 +85,21 @@ export async function modelFiles(
   for (const file of wanted) {
     files.set(file.network, await chunks.get({ ...file, url: addressOf(file, described) }, signal, progress));
   }
-  await chunks.keepOnly(new Set(wanted.map((file) => addressOf(file, described)))).catch(() => undefined);
+  // A visit that has all of it asks for nothing.
+  await chunks.keep(keptAs(described), new TextEncoder().encode(JSON.stringify(described)));
+  const kept = [...wanted.map((file) => addressOf(file, described)), keptAs(described)];
+  await chunks.keepOnly(new Set(kept)).catch(() => undefined);
   return { files, isKept: chunks.isKept };
+}
+
+const keptAs = ({ model, base }: Described): string => new URL(`?kept=${model.fingerprint}`, base).href;
+
+/** The description of a model as it was kept with its files; null where it was not. */
+export async function keptModel(fingerprint: string): Promise<Described | null> {
+  const cache = await openCache();
+  const found = (await cache?.keys())?.find(({ url }) => url.endsWith(`?kept=${fingerprint}`));
+  const kept = found && (await cache?.match(found));
+  return kept ? await kept.json() : null;
 }
 
 /** Bytes of a model's files that are not kept yet. */

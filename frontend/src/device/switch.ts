@@ -2,24 +2,37 @@ import { computed, signal } from "@preact/signals";
 import { ChunkTrouble } from "../bytes/trouble";
 import type { Box, Region, Seen } from "../endpoint/contract";
 import type { Picture } from "../picture/picture";
-import { Device, DeviceTrouble, isAble } from "./device";
+import { isAble, isFit } from "./able";
+import { Device, DeviceTrouble } from "./device";
 import type { Looked, Reason } from "./messages";
-import { type Described, missingBytes } from "./model";
+import { type Described, keptModel, missingBytes } from "./model";
 
 /** Whether this device looks at pictures, as somebody chose it; `starting` while it is tried. */
 const KEPT = "visor-device";
 /** The runtime, which the page itself serves, as it lies there. */
-const RUNTIME_BYTES = 9_650_000;
+const RUNTIME_BYTES = 3_100_000;
 
-/** What the server tells of its model; null where it tells nothing, or forbids it; undefined until it was asked. */
-export const described = signal<Described | null | undefined>(undefined);
+/** What the index's owner offers to devices (`device` of `GET /v1/stats`). */
+export interface Offer {
+  /** The model's fingerprint. */
+  model: string;
+  /** Whether an able device looks without being told to. */
+  isDefault: boolean;
+  bytes: number;
+  closer: boolean;
+}
+
+/** What is offered; null where nothing is; undefined until the server said so. */
+export const offer = signal<Offer | null | undefined>(undefined);
 /** Whether there is no server that a picture could be sent to: then this device looks, or nobody does. */
 export const isAlone = signal(false);
-/** Whether pictures stay here. */
+/** Whether pictures stay here. Nobody knows before the offer is there. */
 export const isOn = signal(readChoice() === "on");
 /** Bytes that are still to be fetched before the first look. */
 export const toFetch = signal(0);
-/** Bytes of the model that have come, while they do; null otherwise. */
+/** Bytes of the model, as they are fetched. */
+export const modelBytes = signal(0);
+/** … that have come, while they do; null otherwise. */
 export const received = signal<number | null>(null);
 /** Why the device could not look; the switch is off then. */
 export const failure = signal<Reason | null>(null);
@@ -27,29 +40,52 @@ export const failure = signal<Reason | null>(null);
 export const isKept = signal(true);
 
 /** Whether there is something to switch. */
-export const canSwitch = computed(() => Boolean(described.value) && isAble() && !isAlone.value);
+export const canSwitch = computed(() => Boolean(offer.value) && isAble() && !isAlone.value);
 
 const device = new Device();
 let loading: Promise<void> | null = null;
+/** Asks for the description of the model. */
+let describe: () => Promise<Described | null> = () => Promise.resolve(null);
 /** Pictures that somebody had sent although the device looks. */
 const sent = new WeakSet<Picture>();
 /** The last look: another filter or page takes no new one. */
 let last: { picture: Picture; part: string; seen: Promise<Seen> } | null = null;
 
-/** Meets the model that the index is searched with. The device looks where it did so before. */
-export async function meetModel(found: Described | null): Promise<void> {
-  const isNew = found?.model.fingerprint !== described.value?.model.fingerprint;
-  if (isNew) forget();
-  described.value = found?.model.allowed ? found : null;
-  if (!described.value || !isAble()) {
+/**
+ * Learns what is offered, and how to ask for the rest, which is done when a picture is expected. The device looks where
+ * somebody said so, and where nobody said otherwise if it can easily, or has the model already.
+ */
+export async function meetOffer(found: Offer | null, ask: () => Promise<Described | null>): Promise<void> {
+  if (offer.value && found?.model !== offer.value.model) forget();
+  describe = ask;
+  if (!found || !isAble()) {
+    offer.value = found;
     isOn.value = false;
     return;
   }
-  toFetch.value = await bytesToFetch(described.value);
+  const kept = await keptModel(found.model).catch(() => null);
+  toFetch.value = kept ? await bytesToFetch(kept) : found.bytes + RUNTIME_BYTES;
   const chosen = isAlone.value ? "on" : readChoice();
   // The tab did not live through the last start: its memory did not suffice.
   if (chosen === "starting") failed("unable");
-  else isOn.value = chosen === "on" || (chosen === null && toFetch.value === 0);
+  else isOn.value = chosen === "on" || (chosen === null && (toFetch.value === 0 || (found.isDefault && isFit())));
+  offer.value = found;
+}
+
+/** Where there is nobody else who could look, a picture need not wait for what is offered. */
+export function lookAlone(ask: () => Promise<Described | null>): void {
+  isAlone.value = true;
+  describe = ask;
+}
+
+/** Whether a picture has to wait until it is known whether it stays here. */
+export const isUndecided = (): boolean =>
+  offer.value === undefined && !isAlone.value && isAble() && readChoice() !== "off";
+
+/** At the first sign of a picture: the model is ready sooner. */
+export function expectPicture(): void {
+  // What is wrong with it is said when there is a picture.
+  if (isOn.value || isAlone.value) load().catch(() => undefined);
 }
 
 async function bytesToFetch(found: Described): Promise<number> {
@@ -107,7 +143,7 @@ export function permit(picture: Picture): void {
 
 /** What a search says of a picture in its place. */
 export function lookAt(picture: Picture, box: Box | null, exclude: readonly Box[]): Promise<Seen> {
-  const part = JSON.stringify([described.value?.model.fingerprint, box, exclude]);
+  const part = JSON.stringify([offer.value?.model, box, exclude]);
   if (last?.picture === picture && last.part === part) return last.seen;
   const seen = ask<Seen>("look", picture, box, exclude);
   const made = { picture, part, seen };
@@ -147,19 +183,33 @@ function load(): Promise<void> {
 }
 
 async function start(): Promise<void> {
-  const found = described.value;
-  if (!found) throw new DeviceTrouble("unable", "no model");
   received.value = 0;
-  const size = found.model.size_bytes ?? 0;
-  const loaded = await device.ask<{ isKept: boolean }>({ do: "load", ...found }, (bytes) => {
-    received.value = Math.min((received.value ?? 0) + bytes, size);
+  const found = await description();
+  const bytes = found.model.size_bytes ?? 0;
+  modelBytes.value = bytes;
+  const loaded = await device.ask<{ isKept: boolean }>({ do: "load", ...found }, (more) => {
+    received.value = Math.min((received.value ?? 0) + more, bytes);
     // From here on it is memory that may fail, and take the tab with it.
-    if (received.value === size) keepChoice("starting");
+    if (received.value === bytes) keepChoice("starting");
   });
   keepChoice("on");
   isKept.value = loaded.isKept;
   received.value = null;
   toFetch.value = await bytesToFetch(found);
+}
+
+/** The model as it was kept, or as the server tells it now. */
+async function description(): Promise<Described> {
+  const known = offer.value;
+  const kept = known && !isAlone.value ? await keptModel(known.model).catch(() => null) : null;
+  try {
+    const found = kept ?? (await describe());
+    if (found?.model.allowed)
+      return { ...found, model: { ...found.model, closer: known?.closer ?? found.model.closer ?? false } };
+  } catch (error) {
+    throw new DeviceTrouble("download", String(error));
+  }
+  throw new DeviceTrouble("unable", "no model");
 }
 
 const reasonOf = (error: unknown): Reason =>

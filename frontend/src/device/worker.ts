@@ -4,9 +4,10 @@
  */
 import { type CompiledModel, Tensor as LiteTensor, loadAndCompile, loadLiteRt, supportsFeature } from "@litertjs/core";
 import compatCode from "@litertjs/core/wasm/litert_wasm_compat_internal.js?url";
-import compatWasm from "@litertjs/core/wasm/litert_wasm_compat_internal.wasm?url";
+import compatWasm from "@litertjs/core/wasm/litert_wasm_compat_internal.wasm?packed";
 import plainCode from "@litertjs/core/wasm/litert_wasm_internal.js?url";
-import plainWasm from "@litertjs/core/wasm/litert_wasm_internal.wasm?url";
+import plainWasm from "@litertjs/core/wasm/litert_wasm_internal.wasm?packed";
+import { inflated } from "../bytes/chunks";
 import { ChunkTrouble } from "../bytes/trouble";
 import { decode, Undecodable } from "./decode";
 import { focus, TooLittle } from "./focus";
@@ -59,8 +60,11 @@ async function done(task: Task, progress: (bytes: number) => void): Promise<unkn
 /** Makes the networks ready; gives whether their files could be kept, and what runs them. */
 async function load(described: Described, progress: (bytes: number) => void) {
   if (loaded?.model.fingerprint === described.model.fingerprint) return { isKept: true };
+  const runtime = startRuntime();
+  // What is wrong with it is said when it is needed.
+  runtime.catch(() => undefined);
   const { files, isKept } = await modelFiles(described, undefined, progress);
-  await startRuntime();
+  await runtime;
   const runners = new Map<string, Runner>();
   const model = readModel(described.model);
   for (const file of model.files) {
@@ -70,22 +74,27 @@ async function load(described: Described, progress: (bytes: number) => void) {
   return { isKept };
 }
 
-let runtime: Promise<unknown> | null = null;
+let starting: Promise<unknown> | null = null;
 
 function startRuntime(): Promise<unknown> {
-  runtime ??= (async () => {
+  starting ??= (async () => {
     const isNew = await supportsFeature("relaxedSimd");
     const [code, wasm] = isNew ? [plainCode, plainWasm] : [compatCode, compatWasm];
-    // Emscripten asks here where its other file is, as built files carry a digest in their names; what it has to say
-    // is for those who write runtimes.
-    const locateFile = () => new URL(wasm, self.location.href).href;
-    Object.assign(self, { Module: { locateFile, print: () => undefined, printErr: () => undefined } });
+    const wasmBinary = await inflated(await bytesOf(new URL(wasm, self.location.href).href));
+    // Emscripten takes its other file from here; what it has to say is for those who write runtimes.
+    Object.assign(self, { Module: { wasmBinary, print: () => undefined, printErr: () => undefined } });
     await loadLiteRt(new URL(code, self.location.href).href);
   })().catch((error) => {
-    runtime = null;
+    starting = null;
     throw error;
   });
-  return runtime;
+  return starting;
+}
+
+async function bytesOf(url: string): Promise<Uint8Array<ArrayBuffer>> {
+  const response = await fetch(url).catch(() => null);
+  if (!response?.ok) throw new ChunkTrouble("silent", url);
+  return new Uint8Array(await response.arrayBuffer());
 }
 
 /** On the graphics card where there is one that computes what the processor does, and not slower. */

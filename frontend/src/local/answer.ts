@@ -154,10 +154,10 @@ export class LocalSearch {
   }
 
   /** @param model As `model.json` describes it. */
-  stats(model: StatsAnswer["model"]): StatsAnswer {
+  stats(model: StatsAnswer["model"], device: NonNullable<StatsAnswer["device"]>): StatsAnswer {
     const { images, generation } = this.manifest.index;
     const segments = this.rows.segments.length;
-    return { images, generation, model, segments, fresh: 0, searches: 0, stages_ms: {}, capabilities: [] };
+    return { images, generation, model, device, segments, fresh: 0, searches: 0, stages_ms: {}, capabilities: [] };
   }
 
   private async scan(request: Sought, query: Query, signal?: AbortSignal): Promise<Hits> {

@@ -30,6 +30,9 @@ export class Keeper {
   private lookedAt = 0;
   /** Questions that are not answered yet. */
   private asked = 0;
+  /** Whether something else needs the line. */
+  private isHeld = false;
+  private ahead = new AbortController();
 
   constructor(
     private readonly base: string,
@@ -66,18 +69,29 @@ export class Keeper {
     }
   }
 
+  /** Has what is fetched ahead wait, or go on; what has come whole of it is kept. */
+  hold(isHeld: boolean): void {
+    this.isHeld = isHeld;
+    if (isHeld) this.ahead.abort();
+  }
+
   /** Waits until nobody waits for an answer, whose files would share the line with what is fetched ahead. */
   private async quiet(): Promise<void> {
     do await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
-    while (this.asked > 0);
+    while (this.isAwaited);
+  }
+
+  private get isAwaited(): boolean {
+    return this.asked > 0 || this.isHeld;
   }
 
   async stats(): Promise<StatsAnswer> {
-    const local = await this.ready();
+    const [local, told] = await Promise.all([this.ready(), this.model()]);
     const { index, space } = local.manifest;
-    const { description, licences = "" } = (await this.model()) ?? {};
+    const { description, licences = "", allowed = false, size_bytes = 0, closer = false } = told ?? {};
     const { name = "", summary = "" } = (description ?? {}) as { name?: string; summary?: string };
-    return local.stats({ name, fingerprint: index.model, dimension: space.dimension, summary, licences });
+    const model = { name, fingerprint: index.model, dimension: space.dimension, summary, licences };
+    return local.stats(model, { allowed, by_default: true, size_bytes, closer });
   }
 
   /** What a device needs to look at pictures, as the server says it now or was kept; null where nobody says it. */
@@ -108,21 +122,34 @@ export class Keeper {
   /** Fetches what close results are put in order by, and what a visit without a network needs. */
   private async complete(manifest: Manifest): Promise<void> {
     try {
-      await this.quiet();
       const hasMore = manifest.parts.some((part) => part.codes_low);
-      if (hasMore) this.current = Promise.resolve(await loadExport(manifest, this.base, this.chunks, "whole"));
+      if (hasMore) this.current = Promise.resolve(await this.whole(manifest));
       await this.keepManifest(manifest);
       await this.chunks.keepOnly(new Set([...filesOf(manifest, this.base), this.manifestUrl, this.modelUrl]));
       this.events.changed();
       const pages = manifest.parts.flatMap((part) => part.pages);
       if (manifest.parts.reduce((sum, part) => sum + part.pages_bytes, 0) > AHEAD_BYTES) return;
       for (const name of pages) {
-        if (this.asked > 0) await this.quiet();
+        if (this.isAwaited) await this.quiet();
         await this.chunks.keepAhead(chunkOf(name, this.base));
       }
       if (manifest.bytes.pictures <= AHEAD_BYTES) await this.keepPictures(pages);
     } catch {
       // What is there answers; the rest is fetched at another visit.
+    }
+  }
+
+  /** All of an export, when the line is free for it. */
+  private async whole(manifest: Manifest): Promise<LocalSearch> {
+    for (;;) {
+      await this.quiet();
+      this.ahead = new AbortController();
+      const { signal } = this.ahead;
+      try {
+        return await loadExport(manifest, this.base, this.chunks, "whole", signal);
+      } catch (error) {
+        if (!signal.aborted) throw error;
+      }
     }
   }
 

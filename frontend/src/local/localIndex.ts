@@ -1,20 +1,8 @@
 /** An export as what answers the page: it asks a worker, and says in the visitor's language what is not answered. */
 import { signal } from "@preact/signals";
-import { type Explanation, Failure, type Trouble } from "../endpoint/api";
+import { Failure, type Trouble } from "../endpoint/api";
 import type { Backend } from "../endpoint/backend";
-import type {
-  CompareAnswer,
-  DeviceModel,
-  FacetsAnswer,
-  Filters,
-  ItemAnswer,
-  ItemsAnswer,
-  SearchAnswer,
-  SearchesAnswer,
-  SearchRequest,
-  StatsAnswer,
-  SuggestAnswer,
-} from "../endpoint/contract";
+import type { Filters, SearchRequest } from "../endpoint/contract";
 import { type Key, t } from "../words/messages";
 import type { Questions, Told, Trouble as WorkerTrouble } from "./messages";
 import type { Sought } from "./query";
@@ -43,7 +31,7 @@ export class LocalIndex implements Backend {
     });
   }
 
-  async search(request: SearchRequest, picture: Blob | null, signal: AbortSignal): Promise<SearchAnswer> {
+  async search(request: SearchRequest, picture: Blob | null, signal: AbortSignal) {
     if (picture) throw new Failure(troubleOf("picture", ""));
     if (request.url) throw new Failure(troubleOf("address", request.url));
     if (request.text) throw new Failure(troubleOf("words", request.text));
@@ -52,7 +40,7 @@ export class LocalIndex implements Backend {
     return answer;
   }
 
-  async searches(searches: SearchRequest[]): Promise<SearchesAnswer> {
+  async searches(searches: SearchRequest[]) {
     const outcomes = searches.map(async (request) => {
       try {
         return { answer: await this.ask("search", request as Sought) };
@@ -64,44 +52,49 @@ export class LocalIndex implements Backend {
     return { outcomes: await Promise.all(outcomes) };
   }
 
-  facets(filters: Filters): Promise<FacetsAnswer> {
+  facets(filters: Filters) {
     return this.ask("facets", filters);
   }
 
-  examples(limit: number): Promise<ItemsAnswer> {
+  examples(limit: number) {
     return this.ask("examples", limit);
   }
 
-  item(id: string): Promise<ItemAnswer> {
+  item(id: string) {
     return this.ask("item", id);
   }
 
-  stats(): Promise<StatsAnswer> {
+  stats() {
     return this.ask("stats", null);
   }
 
-  async model(): Promise<{ model: DeviceModel; base: string } | null> {
+  /** While the model comes or somebody waits, nothing is fetched ahead. */
+  hold(isHeld: boolean): void {
+    this.ask("hold", isHeld).catch(() => undefined);
+  }
+
+  async model() {
     const model = await this.ask("model", null);
     return model && { model, base: new URL("model.json", this.base).href };
   }
 
   /** There is no index of words. */
-  async suggest(): Promise<SuggestAnswer> {
+  async suggest() {
     return { words: [] };
   }
 
   // What follows takes the pictures themselves, or somebody who keeps what is said. The page does not offer it: an
   // export has no such capability.
 
-  compare(): Promise<CompareAnswer> {
+  compare(): Promise<never> {
     return Promise.reject(new Failure(troubleOf("server", "")));
   }
 
-  explain(): Promise<Explanation> {
+  explain(): Promise<never> {
     return Promise.reject(new Failure(troubleOf("server", "")));
   }
 
-  feedback(): Promise<void> {
+  feedback(): Promise<never> {
     return Promise.reject(new Failure(troubleOf("server", "")));
   }
 

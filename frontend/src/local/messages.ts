@@ -19,6 +19,8 @@ export interface Questions {
   examples: { asked: number; answer: ItemsAnswer };
   model: { asked: null; answer: DeviceModel | null };
   stats: { asked: null; answer: StatsAnswer };
+  /** Whether nothing is to be fetched ahead, because something else needs the line. */
+  hold: { asked: boolean; answer: null };
 }
 
 export type Asked = {

@@ -30,6 +30,9 @@ async function answer(question: Asked): Promise<unknown> {
       return keeper.ask((local) => local.sample(question.asked));
     case "model":
       return keeper.model();
+    case "hold":
+      keeper.hold(question.asked);
+      return null;
     case "stats":
       return keeper.stats();
   }

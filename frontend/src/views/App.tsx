@@ -1,8 +1,9 @@
 import { useEffect, useLayoutEffect, useState } from "preact/hooks";
+import { expectPicture } from "../device/switch";
 import { REGRET_MS } from "../endpoint/feedback";
 import { readTransfer } from "../picture/picture";
-import { searchOffered, startOver } from "../search";
-import { announcement, config, isBusy, query, toast } from "../state";
+import { searchOffered, startOver } from "../search/search";
+import { announcement, answer, config, isBusy, query, toast } from "../state";
 import { theme, toggleTheme } from "../theme";
 import { chooseLanguage, LANGUAGES, language, nameOf, rich, t } from "../words/messages";
 import { About } from "./about/About";
@@ -108,7 +109,7 @@ function Searched() {
         )}
         <Insight />
         <Filters />
-        {current?.kind === "upload" && <DeviceSwitch />}
+        {current?.kind === "upload" && <DeviceSwitch isWaitedFor={answer.value === null} />}
       </div>
       <Results />
     </div>
@@ -134,6 +135,7 @@ function DropTarget() {
     const enter = (event: DragEvent) => {
       if (!isOurs(event)) return;
       depth += 1;
+      if (event.dataTransfer?.types.includes("Files")) expectPicture();
       setOver(true);
     };
     const leave = () => {

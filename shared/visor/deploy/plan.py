@@ -42,11 +42,20 @@ def deployed_plan(folder: Path) -> UsagePlan:
         cron = values.get(name) or text_of(config.of("variable")[f"var.{name}"].attributes["default"])
         changes[f"{function}_runs_a_day"] = runs_a_day(cron or "0 * * * *")
     changes["page_from_function"] = values.get("public") == "function"
+    changes["models_from"] = "elsewhere" if values.get("page", {}).get("models") else "bucket"
+    if not _is_on(values.get("settings", {})):
+        changes["device"] = 0.0
     changes["publish"] = bool(values.get("publish"))
     changes["switch"] = bool(values.get("billing_account"))
     changes["metrics"] = bool(values.get("metrics"))
     changes["owner_key"] = bool(values.get("owner_key_version"))
     return msgspec.structs.replace(UsagePlan(), **changes)
+
+
+def _is_on(settings: Mapping[str, Any]) -> bool:
+    """Whether the owner lets visitors' devices look."""
+    given = {name.lower().removeprefix("visor_"): str(value) for name, value in settings.items()}
+    return given.get("device", "true").lower() not in ("false", "0")
 
 
 def paid_instances(values: Mapping[str, Any]) -> int:

@@ -21,8 +21,8 @@ IDLE_S = 900.0
 """Cloud Run keeps an idle instance for up to 15 minutes."""
 RESTARTS_A_DAY = 4.0
 """Starts of an instance for other reasons than idleness: Cloud Run moves instances."""
-READINGS_A_VISIT = 4.0
-"""What the page asks when it is opened: statistics, the model, facets, examples."""
+READINGS_A_VISIT = 3.0
+"""What the page asks when it is opened: statistics, facets, examples."""
 PART_ROWS, PAGE_ROWS, PAGES_MAX = 16_384, 256, 512
 """Of a published index: rows of a part and of a page of items, and its most pages."""
 PUBLISHED_FILE_S = 1_300.0
@@ -49,9 +49,10 @@ class UsagePlan(Record, frozen=True, kw_only=True):
     """People who open the page without it in their browser's cache."""
     returns_a_day: float = 100.0
     """Visits of people who have it there."""
-    device: float = 0.0
-    """Share of the searches whose picture the visitor's own device looks at, for which it has the model."""
-    models_from: str = "function"
+    device: float = 0.1
+    """Share of the searches whose picture the visitor's own device looks at, and of the first visits that fetch the
+    model for it."""
+    models_from: str = "bucket"
     """Where a device has the model's files from, at its first visit: `function`, `bucket` (the site's) or `elsewhere`,
     which costs nothing here."""
     publish: bool = False
@@ -149,6 +150,9 @@ class PlanUsage:
         if plan.publish:
             models_from = "bucket" if plan.models_from == "function" else plan.models_from
             plan = msgspec.structs.replace(plan, searches_a_day=0.0, device=1.0, models_from=models_from)
+        if plan.page_from_function and plan.models_from == "bucket":
+            # There is no bucket that is public, so devices look only where they are told to.
+            plan = msgspec.structs.replace(plan, device=0.0)
         self.plan, self.counts = plan, counts
         crawls = DAYS / plan.recrawl_days
         # Images embedded after one re-crawl, all on one day at worst.
@@ -158,11 +162,12 @@ class PlanUsage:
         batches = embeds / plan.batch_size + crawls * plan.sources
         runs, compactions = plan.crawl_runs_a_day, plan.compact_runs_a_day
         searches, links, visits = plan.searches_a_day, plan.links_a_day, plan.visits_a_day
-        readings, explained = visits * READINGS_A_VISIT, searches * plan.explained
+        readings, explained = visits * (READINGS_A_VISIT + plan.device), searches * plan.explained
         looks, starts = looks_a_day(plan), cold_starts_a_day(plan)
         shards = changed / plan.batch_size + plan.sources
         self.starts = (runs + compactions) * DAYS + 2 * crawls
-        seen, mb = searches * plan.device, (plan.model_bytes or image_sizes().model_bytes) / 1e6
+        seen = searches * plan.device
+        self.model_mb = mb = (plan.model_bytes or image_sizes().model_bytes) / 1e6
         downloads = 0.0 if plan.models_from == "elsewhere" else visits * plan.device
         from_bucket = plan.models_from == "bucket"
         served = "served_" if plan.page_from_function else ""
@@ -198,6 +203,7 @@ class PlanUsage:
                 (downloads * DAYS, mb),
                 function="" if from_bucket else "search",
             ),
+            Load("runtime for devices", f"{served}runtime", (visits * plan.device * DAYS,), function=by),
             Load("deployments", "deploy", (plan.deployments_a_month,)),
         )
 
@@ -242,6 +248,8 @@ class PlanUsage:
         total.add("seen-set", images, size("seen_bytes"))
         total.add("published index", float(self.plan.publish), images, size("published_bytes"), 2)
         total.add("bundles", size("bundle_bytes")).add("page", size("site_bytes"))
+        if self.plan.device and self.plan.models_from == "bucket":
+            total.add("model for devices", self.model_mb, self.counts.each("bucket_model", "page_bytes"))
         return total.add("state and kept models", size("state_bytes"))
 
     def documents(self) -> Sum:

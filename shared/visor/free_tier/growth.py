@@ -100,11 +100,14 @@ def device_use(plan: UsagePlan, *, share: float = 1.0) -> DeviceUse:
     )
     if service is None:
         return found
+    sent = float(size)
+    if plan.models_from == "bucket":
+        sent = size / 1e6 * counted().each("bucket_model", "page_bytes")
     line = next(one for one in lines(elsewhere) if (one.service, one.metric) == (service, "data out"))
     left = max(0.0, line.free * share - line.used) * GIB
     return msgspec.structs.replace(
         found,
-        downloads_a_month=int(left / size),
+        downloads_a_month=int(left / sent),
         allowance=f"{service}'s data out ({line.free:g} GiB a month, of which all else takes {line.used:.2f})",
     )
 

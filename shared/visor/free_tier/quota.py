@@ -38,14 +38,16 @@ HARDLY_SEARCHED = {"firestore_writes": 0.96, "class_a": 1.0, "pubsub_bytes": 1.0
 most of its days' writes so, which is what it waits for."""
 
 MODEL_SHARE = 0.5
-"""The same of downloads of the model: whose device cannot have it sends the picture, and that has to fit."""
+"""The same of downloads of the model: whose device cannot have it sends the picture, and that has to fit. The rest of
+the bucket's data out is for the page, which no meter sees."""
 
 BACKGROUND_OF_BUDGET, VISITORS_OF_BUDGET = 0.93, 0.97
 """Shares of the budget: what is behind them is for searches, and for the owner's."""
 
 Background = Literal["embed", "crawl", "crawl_run", "link", "merge", "compact_run", "publish", "published_item"]
 Strangers = Literal["feedback", "learn"]
-Kind = Background | Strangers | Literal["search", "look", "reading", "model", "cold_start", "fresh_shard"]
+Download = Literal["model", "bucket_model", "runtime"]
+Kind = Background | Strangers | Download | Literal["search", "look", "reading", "cold_start", "fresh_shard"]
 """An operation of counted.json."""
 BACKGROUND, STRANGERS = frozenset(get_args(Background)), frozenset(get_args(Strangers))
 STRANGERS_A_DAY = 300
@@ -60,6 +62,7 @@ GUARDED: Mapping[str, tuple[str, str, float]] = {
     "response_bytes": ("Cloud Run", "data out", 2**30),
     "class_a": ("Cloud Storage", "Class A operations", 1),
     "class_b": ("Cloud Storage", "Class B operations", 1),
+    "page_bytes": ("Cloud Storage", "data out", 2**30),
     "firestore_reads": ("Firestore", "reads", 1),
     "firestore_writes": ("Firestore", "writes", 1),
     "firestore_deletes": ("Firestore", "deletes", 1),
@@ -257,7 +260,7 @@ class Meter:
         if owner:
             return 1.0
         background = HARDLY_SEARCHED.get(resource, BACKGROUND_SHARE)
-        of_kind = background if kind in BACKGROUND else MODEL_SHARE if kind == "model" else 1.0
+        of_kind = background if kind in BACKGROUND else MODEL_SHARE if kind in get_args(Download) else 1.0
         return (1 - self.settings.owner_reserve) * of_kind
 
     def _left_of_budget(self, kind: Kind, owner: bool) -> float:

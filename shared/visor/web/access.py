@@ -69,6 +69,7 @@ class AccessPolicy:
             "reading": RateLimiter(per_minute=settings.reads_per_minute, burst=settings.reads_burst),
         }
         self._downloads = RateLimiter(per_minute=1 / 60, burst=DOWNLOADS)
+        self._models = RateLimiter(per_minute=1, burst=10 * DOWNLOADS)
         self._guesses = RateLimiter(per_minute=10, burst=40)
 
     def admit(self, access: Access, request: Request) -> bool:
@@ -107,6 +108,26 @@ class AccessPolicy:
         self.meter.allow("model", sent_bytes / 1e6, owner=owner)
         # Its bytes are counted with the answer, but not how long they take to be sent.
         self.meter.add("model", sent_bytes / 1e6, response_bytes=0)
+
+    def admit_model(self, request: Request, owner: bool, model_bytes: int) -> None:
+        """Admit that a device, which asks what the model is, has its files from the owner's bucket: no meter sees that.
+
+        Raises:
+            QuotaReached: This client has asked too often, or no download is left of the bucket's share.
+        """
+        if self.is_local or self.settings.models_from != "bucket" or not model_bytes:
+            return
+        if not owner:
+            self._models.take(self.client(request))
+        self.meter.allow("bucket_model", model_bytes / 1e6, owner=owner)
+        self.meter.add("bucket_model", model_bytes / 1e6)
+        self.meter.add("runtime")
+
+    def offers_model(self, model_bytes: int) -> bool:
+        """Whether devices may have the model without being told to."""
+        if self.is_local or self.settings.models_from == "elsewhere":
+            return True
+        return self.settings.models_from == "bucket" and self.meter.headroom("bucket_model") * 1e6 >= model_bytes
 
     def check_address(self, request: Request) -> None:
         """On a laptop, refuse names that are not this machine's, and pages of others.

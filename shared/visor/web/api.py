@@ -24,7 +24,7 @@ from visor.errors import BadRequest, FetchFailed, Forbidden, KeyRequired, Reques
 from visor.free_tier.metered import request_usage
 from visor.image_readers.thumbnails import NAME, get_thumbnail
 from visor.ingest.push import Pusher
-from visor.models.device import device_model
+from visor.models.device import DeviceModel, device_model
 from visor.schema.items import Item, Record
 from visor.schema.push import PushItem
 from visor.schema.search import (
@@ -62,6 +62,7 @@ from visor.web.metrics import Collector, index_families, meter_families, metrics
 from visor.web.problems import http_problem, problem, problem_of
 from visor.web.rate_limit import Slots
 from visor.web.schema import (
+    DeviceOffer,
     FeedbackAnswer,
     HealthAnswer,
     ItemAnswer,
@@ -327,21 +328,26 @@ class HttpApi:
         return _json(msgspec.convert(self.service().item(id), ItemAnswer, from_attributes=True))
 
     def _model(self, request: Request, owner: bool) -> WerkzeugResponse:
-        service = self.service()
-        service.refresh()
-        model = device_model(
-            service.embedder.manifest,
-            allowed=self.settings.device,
-            closer=service.confidence.across(service.searcher.manifest) is not None,
-            url=lambda file: f"model/{file.sha256}",
-        )
+        self.service().refresh()
+        model = self._device_model()
+        if request.method != "HEAD":
+            self.access.admit_model(request, owner, model.size_bytes)
         response = _json(model)
         response.headers["Cache-Control"] = "no-cache"
         response.add_etag(weak=True)
         return response.make_conditional(request)
 
+    def _device_model(self) -> DeviceModel:
+        service = self.service()
+        return device_model(
+            service.embedder.manifest,
+            allowed=self.settings.device,
+            closer=service.confidence.across(service.searcher.manifest) is not None,
+            url=lambda file: f"model/{file.sha256}",
+        )
+
     def _model_file(self, request: Request, owner: bool, sha256: str) -> WerkzeugResponse:
-        model = device_model(self.service().embedder.manifest, allowed=self.settings.device)
+        model = self._device_model()
         if not model.allowed:
             raise Forbidden(model.reason, valid="image, url, vector, item or handle", remedy="Send the picture")
         if sha256 not in {file.sha256 for file in model.files}:
@@ -367,6 +373,7 @@ class HttpApi:
         service = self.service()
         searcher, model = service.searcher, service.embedder.description
         searcher.refresh()
+        device = self._device_model()
         return StatsAnswer(
             images=len(searcher),
             generation=searcher.generation,
@@ -382,6 +389,12 @@ class HttpApi:
             searches=self._searched,
             stages_ms=_percentiles(list(self._stages)),
             capabilities=("explain", "feedback") if self._read_image else ("feedback",),
+            device=DeviceOffer(
+                allowed=device.allowed,
+                by_default=device.allowed and self.access.offers_model(device.size_bytes),
+                size_bytes=device.size_bytes,
+                closer=device.closer,
+            ),
             audit=service.recall_monitor.result(),
             meters=tuple(
                 msgspec.convert(reading, MeterAnswer, from_attributes=True) for reading in self.access.meter.readings()

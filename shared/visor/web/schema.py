@@ -86,6 +86,19 @@ class MeterAnswer(Record, frozen=True, kw_only=True):
     """What Google gives."""
 
 
+class DeviceOffer(Record, frozen=True, kw_only=True):
+    """Whether a visitor's own device may look at pictures, and what that takes."""
+
+    allowed: bool
+    by_default: bool = False
+    """Whether a device that is able looks without being told to: the files come from this machine, or from a bucket
+    within what is free, not from the search function."""
+    size_bytes: int = 0
+    """Of the model's files."""
+    closer: bool = False
+    """As `closer` of `GET /v1/model`, which says the rest."""
+
+
 class StatsAnswer(Record, frozen=True, kw_only=True):
     """What the index holds and how this process is doing (`GET /v1/stats`)."""
 
@@ -101,6 +114,7 @@ class StatsAnswer(Record, frozen=True, kw_only=True):
     """By stage: p50 and p99 over this process's last searches."""
     capabilities: tuple[str, ...] = ()
     """What this server offers beyond searching: explain, feedback."""
+    device: DeviceOffer | None = None
     audit: Audit | None = None
     """None before the first check."""
     meters: tuple[MeterAnswer, ...] = ()

@@ -120,7 +120,8 @@ class Site:
 
     def _file(self, path: Path, request: Request) -> Response:
         packed = path.suffix in _COMPRESSED and request.accept_encodings["gzip"] > 0
-        response = Response(_read(path, packed), mimetype=mimetypes.guess_type(path.name)[0])
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        response = Response(_read(path, packed), mimetype=kind)
         response.headers["Cache-Control"] = (
             "public, max-age=31536000, immutable" if _NAMED_BY_CONTENT.search(path.name) else "no-cache"
         )

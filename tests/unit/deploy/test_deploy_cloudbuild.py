@@ -178,7 +178,9 @@ if sys.argv[1] == "output":
             path = fakes / tool if (fakes / tool).exists() else real.get(tool) or shutil.which(tool)
             program = tools_of(tmp_path, image) / tool
             program.parent.mkdir(parents=True, exist_ok=True)
-            program.write_text(f'#!/bin/sh\necho {tool} >> "{program.parent}.used"\nexec {path} "$@"\n')
+            # Nothing is installed beside Python where gcloud is.
+            bare = " -S" if tool == "python3" else ""
+            program.write_text(f'#!/bin/sh\necho {tool} >> "{program.parent}.used"\nexec {path}{bare} "$@"\n')
             program.chmod(0o755)
     return tmp_path
 
@@ -187,7 +189,7 @@ OUTPUTS = {
     "endpoint": "https://visor-search-x.run.app",
     "page": "https://h/index.html",
     "site": "gs://my-project-visor-site",
-    "page_config": '{"title": "Mine"}',
+    "page_config": '{"title": "Mine", "models": "./models/"}',
     "crawl_now": "gcloud scheduler jobs run visor-crawl --location=us-central1 --project=my-project",
 }
 
@@ -324,6 +326,31 @@ def test_what_the_owner_says_of_the_page_is_published(dist: Path) -> None:
     publish.write_config(dist, "https://x.run.app/", {"title": "Shop", "notes": [{"text": "Hand-made"}]})
     config = json.loads((dist / "config.json").read_text())
     assert config == {"endpoint": "https://x.run.app", "title": "Shop", "notes": [{"text": "Hand-made"}]}
+
+
+@pytest.mark.parametrize(
+    ("config", "folder"),
+    [
+        ({"models": "./models/"}, "gs://b/models/"),
+        ({"export": "./data/"}, "gs://b/data/"),
+        ({"models": "https://files.example/models/"}, None),
+        ({}, None),
+    ],
+)
+def test_devices_have_the_bundled_model_from_the_bucket(
+    tmp_path: Path, config: dict[str, str], folder: str | None
+) -> None:
+    assert publish.models_folder(config, "gs://b") == folder
+    model = tmp_path / "models" / "made-0123456789ab"
+    model.mkdir(parents=True)
+    files = [{"network": "a", "file": "a.tflite", "sha256": "12ab"}, {"network": "b", "file": "b.onnx", "sha256": "3"}]
+    (model / "model.json").write_text(json.dumps({"files": files}))
+    (model / "a.tflite").write_bytes(b"a")
+    [command] = publish.model_uploads(tmp_path / "models", "gs://b/models/")
+    assert command[-2:] == [str(model / "a.tflite"), "gs://b/models/12ab.tflite"]
+    assert {f"--cache-control={publish.FOR_EVER}", "--gzip-local-all", "--no-clobber"} <= set(command)
+    with pytest.raises(SystemExit, match="no model"):
+        list(publish.model_uploads(tmp_path / "none", "gs://b/models/"))
 
 
 def test_a_file_of_unknown_type_is_not_published(dist: Path) -> None:

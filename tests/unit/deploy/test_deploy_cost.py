@@ -26,10 +26,12 @@ from visor.free_tier.growth import (
     growth_limits,
     roomy,
 )
+from visor.free_tier.quota import Meter
 from visor.schema.items import BATCH_SIZE_MAX
 from visor.schema.search import SearchRequest
 from visor.search.query import Stopwatch, seen_of
 from visor.settings import Settings
+from visor.storage.local.documents import SqliteDocuments
 from visor.web.site import PAGE, Server
 from visor_bench.counting import drift, record
 
@@ -73,6 +75,35 @@ def test_what_the_owner_sets_is_what_is_counted(tmp_path: Path) -> None:
     assert not plan.page_from_function
     (folder / "more.auto.tfvars").write_text('public = "function"\n')
     assert deployed_plan(folder).page_from_function
+    assert (plan.device, plan.models_from) == (UsagePlan().device, "bucket")
+
+
+@pytest.mark.parametrize(
+    ("variables", "device", "models_from"),
+    [
+        ("", UsagePlan().device, "bucket"),
+        ('page = { models = "https://files.example/models/" }', UsagePlan().device, "elsewhere"),
+        ('settings = { device = "false" }', 0.0, "bucket"),
+        ('settings = { VISOR_DEVICE = "False" }', 0.0, "bucket"),
+    ],
+)
+def test_where_devices_look_by_default_is_what_is_counted(
+    tmp_path: Path, variables: str, device: float, models_from: str
+) -> None:
+    folder = shutil.copytree(ROOT / "terraform", tmp_path / "terraform", ignore=shutil.ignore_patterns(".terraform*"))
+    (folder / "terraform.tfvars").write_text(f'project = "p"\n{variables}\n', encoding="utf-8")
+    plan = deployed_plan(folder)
+    assert (plan.device, plan.models_from) == (device, models_from)
+
+
+def test_devices_stop_looking_by_default_before_the_bucket_costs_anything(tmp_path: Path) -> None:
+    """As many downloads as the meter lets through, beside all else that is planned, are free."""
+    plan, meter = UsagePlan(), Meter(SqliteDocuments(tmp_path / "visor.sqlite"), Settings(), limited=True)
+    most = meter.headroom("bucket_model") * 1e6 / image_sizes().model_bytes
+    share = most / (plan.visits_a_day * DAYS)
+    assert plan.device < share < 1
+    over = [line for line in lines(msgspec.structs.replace(plan, device=share)) if line.share > 1]
+    assert over == []
 
 
 def test_looks_for_news_are_at_most_one_a_search_and_one_a_period() -> None:
@@ -256,6 +287,16 @@ def test_answers_are_no_larger_than_they_are_counted(
 
 
 @pytest.mark.skipif(not PAGE.is_dir(), reason="the page is not built")
+def test_a_device_reads_no_more_of_the_page_than_it_is_counted() -> None:
+    """One of the two builds of the runtime, its code, and the workers."""
+    runtimes = [path.stat().st_size for path in PAGE.rglob("litert*") if path.suffix != ".js"]
+    code = [path.stat().st_size for path in PAGE.rglob("litert*.js")]
+    workers = [path.stat().st_size for path in PAGE.rglob("worker*.js")]
+    known = counted().each("runtime", "page_bytes")
+    assert known * 0.9 < max(runtimes) + max(code) + max(workers) <= known
+
+
+@pytest.mark.skipif(not PAGE.is_dir(), reason="the page is not built")
 def test_a_visit_reads_no_more_than_it_is_counted() -> None:
     languages = {path.stem for path in (PAGE.parent / "src/words/messages").iterdir()}
     # What looks at pictures is read by those alone who want that, and the rest by visitors of an export.
@@ -336,19 +377,22 @@ def test_nonsense_is_refused() -> None:
     [("function", "Cloud Run's data out", 1), ("bucket", "Cloud Storage's data out", 100), ("elsewhere", "", 0)],
 )
 def test_devices_that_look_search_more_and_have_the_model_sent(models_from: str, allowance: str, fewer: int) -> None:
-    plan = UsagePlan(device=1.0, models_from=models_from)
+    plan = UsagePlan(models_from=models_from)
     use = device_use(plan)
     assert use.searches_a_day > use.today > plan.searches_a_day
     assert use.allowance.startswith(allowance)
-    assert use.downloads_a_month <= fewer * 2**30 / use.model_bytes
-    assert use.planned == round(plan.visits_a_day * DAYS)
+    assert use.downloads_a_month <= fewer * 2**30 / (0.79 * use.model_bytes)
+    assert use.planned == round(plan.visits_a_day * plan.device * DAYS)
     over = {line.metric for line in lines(plan) if line.share > 1}
-    assert ("data out" in over) == bool(allowance)
-    told = CliRunner().invoke(cost_command, ["--device", "1", "--models-from", models_from], catch_exceptions=False)
+    assert ("data out" in over) == (models_from == "function")
+    told = CliRunner().invoke(cost_command, ["--models-from", models_from], catch_exceptions=False)
     assert f"{use.searches_a_day:,} searches a day fit" in told.output
-    assert ("tighter limit" in told.output) == bool(allowance)
+    assert ("tighter limit" in told.output) == (models_from == "function")
 
 
 def test_devices_share_of_the_searches_is_a_share() -> None:
-    assert lines(UsagePlan(device=0.0, models_from="bucket")) == lines(UsagePlan())
+    none, planned, all_ = ({one.metric: one for one in lines(UsagePlan(device=share))} for share in (0.0, 0.1, 1.0))
+    assert "devices" not in none["data out"].arithmetic
+    assert lines(UsagePlan(device=0.1)) == lines(UsagePlan())
+    assert none["Class B operations"].used < planned["Class B operations"].used < all_["Class B operations"].used
     assert CliRunner().invoke(cost_command, ["--device", "1.5"]).exit_code == 2

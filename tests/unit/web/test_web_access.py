@@ -104,7 +104,6 @@ def test_allowances_that_are_guarded_are_those_that_a_stranger_can_use_up() -> N
     grows = {(a.service, a.metric) for a in allowances().allowances if a.per != "always"}
     unguarded = grows - {(service, metric) for service, metric, _ in GUARDED.values()}
     assert unguarded == {
-        ("Cloud Storage", "data out"),  # the page's files, which no function sees
         ("Firestore", "data out"),  # inside the region
         ("Cloud Build", "build time"),
         ("Secret Manager", "accesses"),  # one a cold start

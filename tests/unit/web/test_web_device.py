@@ -500,6 +500,63 @@ def test_a_client_has_the_model_some_times_and_searches_keep_their_share(
     assert asked.get("/v1/items", headers=other).status_code == 200
 
 
+def test_a_server_on_this_machine_offers_the_model_to_all(client: httpx.Client, embedder: Embedder) -> None:
+    size = sum(file.size_bytes for file in embedder.manifest.files)
+    offer = client.get("/v1/stats").json()["device"]
+    assert offer == {"allowed": True, "by_default": True, "size_bytes": size}
+
+
+@pytest.mark.parametrize(
+    ("changes", "offered"),
+    [
+        ({"models_from": "function"}, {"allowed": True}),
+        ({"models_from": "bucket"}, {"allowed": True, "by_default": True}),
+        ({"models_from": "elsewhere"}, {"allowed": True, "by_default": True}),
+        ({"models_from": "bucket", "device": False}, {"allowed": False}),
+    ],
+)
+def test_on_google_cloud_it_is_on_by_default_where_the_model_is_not_the_functions(
+    demo_app: App, changes: dict[str, Any], offered: dict[str, Any]
+) -> None:
+    own = msgspec.structs.replace(demo_app.settings, backend="gcp", **changes)
+    with App(own, stores=demo_app.stores, embedder=demo_app.embedder) as app:
+        told = flask_client(app).get("/v1/stats").get_json()["device"]
+    assert {name: value for name, value in told.items() if name != "size_bytes"} == offered
+
+
+def test_models_from_the_bucket_are_counted_and_no_longer_offered_before_they_cost(demo_app: App) -> None:
+    own = msgspec.structs.replace(demo_app.settings, backend="gcp", models_from="bucket")
+    meter = Meter(demo_app.stores.documents, own, limited=True)
+    with App(own, stores=demo_app.stores, embedder=demo_app.embedder, meter=meter) as app:
+        asked = flask_client(app)
+
+        def used() -> float:
+            return {one.resource: one.used for one in meter.readings()}["page_bytes"]
+
+        before = used()
+        size = asked.get("/v1/model").get_json()["size_bytes"]
+        assert 0.7 * size < used() - before < 1.2 * size
+        before = used()
+        assert asked.get("/v1/stats").get_json()["device"]["by_default"]
+        assert asked.head("/v1/model").status_code == 200
+        assert used() == before, "only who is told what the model is fetches it"
+        meter.use({"page_bytes": 50 * 2**30})
+        assert "by_default" not in asked.get("/v1/stats").get_json()["device"]
+        refused = asked.get("/v1/model")
+        assert (refused.status_code, refused.get_json()["type"]) == (429, "urn:visor:quota_reached")
+        assert "Cloud Storage data out" in refused.get_json()["found"]
+        meter.use({"page_bytes": -50 * 2**30})
+        meter.flush()
+
+
+def test_a_client_asks_for_the_model_some_times(demo_app: App) -> None:
+    own = msgspec.structs.replace(demo_app.settings, backend="gcp", models_from="bucket")
+    with App(own, stores=demo_app.stores, embedder=demo_app.embedder) as app:
+        asked = flask_client(app)
+        statuses = [asked.get("/v1/model").status_code for _ in range(31)]
+    assert statuses == [200] * 30 + [429]
+
+
 @pytest.mark.parametrize(
     ("models", "asked"),
     [

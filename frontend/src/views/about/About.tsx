@@ -2,7 +2,7 @@ import { useEffect } from "preact/hooks";
 import { isOn } from "../../device/switch";
 import { STAGES, type StatsAnswer } from "../../endpoint/contract";
 import { owner, toggleOwner } from "../../owner";
-import { refreshStats } from "../../search";
+import { refreshStats } from "../../search/connect";
 import { config, stats } from "../../state";
 import {
   formatAmount,

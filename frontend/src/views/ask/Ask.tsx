@@ -1,6 +1,7 @@
 import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { expectPicture } from "../../device/switch";
 import { readAddress, readTransfer, withScheme } from "../../picture/picture";
-import { searchOffered, searchWords } from "../../search";
+import { searchOffered, searchWords } from "../../search/search";
 import { isLocal, options, query } from "../../state";
 import { t } from "../../words/messages";
 import { Icon } from "../elements/icons";
@@ -34,9 +35,17 @@ function Pictures({ compact }: { compact: boolean }) {
     // So that picking the same file again is a change.
     input.value = "";
   };
-  const shoot = () => (opensCameraFromFile() ? camera.current?.click() : setLive(true));
+  const choose = () => {
+    expectPicture();
+    file.current?.click();
+  };
+  const shoot = () => {
+    expectPicture();
+    if (opensCameraFromFile()) camera.current?.click();
+    else setLive(true);
+  };
   const choices = [
-    { icon: "picture", name: t("ask.choose"), act: () => file.current?.click(), isMain: true },
+    { icon: "picture", name: t("ask.choose"), act: choose, isMain: true },
     ...(opensCameraFromFile() || hasLiveCamera()
       ? [{ icon: "camera", name: t("ask.photo"), act: shoot, isMain: false } as const]
       : []),

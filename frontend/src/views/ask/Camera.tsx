@@ -1,5 +1,5 @@
 import { useEffect, useRef, useState } from "preact/hooks";
-import { searchOffered } from "../../search";
+import { searchOffered } from "../../search/search";
 import { type Key, t } from "../../words/messages";
 import { Dialog } from "../elements/Dialog";
 import { Icon } from "../elements/icons";

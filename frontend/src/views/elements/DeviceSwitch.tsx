@@ -1,12 +1,15 @@
+import type { ComponentChildren } from "preact";
 import { useId } from "preact/hooks";
-import { isAble } from "../../device/device";
+import { isAble } from "../../device/able";
 import {
   canSwitch,
-  described,
   failure,
   isAlone,
   isKept,
   isOn,
+  isUndecided,
+  modelBytes,
+  offer,
   received,
   toFetch,
   turnOff,
@@ -16,9 +19,14 @@ import { formatAmount } from "../../words/format";
 import { t } from "../../words/messages";
 import { Icon } from "./icons";
 
-/** Who looks at a picture, what of it leaves this device, and a switch for it where the device is able. */
-export function DeviceSwitch() {
+/**
+ * Who looks at a picture, what of it leaves this device, and a switch for it where the device is able.
+ *
+ * @param isWaitedFor Whether the model is waited for where results will be, which shows how much of it has come.
+ */
+export function DeviceSwitch({ isWaitedFor = false }: { isWaitedFor?: boolean }) {
   const note = useId();
+  const said = whatIsSent();
   return (
     <div class="device">
       {canSwitch.value && (
@@ -34,27 +42,38 @@ export function DeviceSwitch() {
           <span class="check-name">{t("device.switch")}</span>
         </label>
       )}
-      {isOn.value && received.value !== null && <Fetching received={received.value} />}
-      <p class="drop-note" id={note} role={failure.value ? "alert" : undefined}>
-        <Icon name={failure.value ? "alert" : "shield"} size={16} />
-        <span>{whatIsSent()}</span>
-      </p>
+      {!isWaitedFor && (
+        <Fetching>
+          {!isAlone.value && (
+            <button type="button" class="text-button" onClick={turnOff}>
+              {t("device.cancel")}
+            </button>
+          )}
+        </Fetching>
+      )}
+      {said && (
+        <p class="drop-note" id={note} role={failure.value ? "alert" : undefined}>
+          <Icon name={failure.value ? "alert" : "shield"} size={16} />
+          <span>{said}</span>
+        </p>
+      )}
     </div>
   );
 }
 
-function Fetching({ received: bytes }: { received: number }) {
-  const size = described.value?.model.size_bytes ?? 0;
+/** How much of the model has come, while it does, and what can be done meanwhile. */
+export function Fetching({ children }: { children?: ComponentChildren }) {
+  const bytes = received.value;
+  if (bytes === null) return null;
+  const total = modelBytes.value;
   const amount = (part: number) => formatAmount("model_bytes", part);
   const text =
-    bytes < size ? t("device.fetching", { received: amount(bytes), size: amount(size) }) : t("device.starting");
+    bytes < total ? t("device.fetching", { received: amount(bytes), size: amount(total) }) : t("device.starting");
   return (
     <div class="device-fetching">
-      <progress value={bytes} max={size} aria-label={t("device.switch")} aria-valuetext={text} />
+      <progress value={bytes} max={total} aria-label={t("device.switch")} aria-valuetext={text} />
       <span>{text}</span>
-      <button type="button" class="text-button" onClick={turnOff}>
-        {t("device.cancel")}
-      </button>
+      {children}
     </div>
   );
 }
@@ -62,15 +81,16 @@ function Fetching({ received: bytes }: { received: number }) {
 /** What leaves this device of a picture, and what it takes that it does not. */
 function whatIsSent(): string {
   const size = formatAmount("model_bytes", toFetch.value);
-  const offer = toFetch.value > 0 ? t("device.offer", { size }) : "";
+  const first = toFetch.value > 0 && received.value === null ? t("device.first", { size }) : "";
   if (isAlone.value) {
-    if (!isAble() || described.value === null) return t("device.cannot");
-    return [t("start.local"), offer].join(" ").trim();
+    if (!isAble() || offer.value === null) return t("device.cannot");
+    return [t("start.local"), first && t("device.offer", { size })].join(" ").trim();
   }
-  if (isOn.value) return [t("device.on"), isKept.value ? "" : t("device.unkept")].join(" ").trim();
+  if (isUndecided()) return "";
+  if (isOn.value) return [t("device.on"), first, isKept.value ? "" : t("device.unkept")].filter(Boolean).join(" ");
   if (failure.value) return t("device.off", { why: t(`device.${failure.value}.found` as "device.unable.found") });
   const sent = t("start.private");
-  if (described.value && !isAble()) return `${sent} ${t("device.cannot")}`;
+  if (offer.value && !isAble()) return `${sent} ${t("device.cannot")}`;
   if (!canSwitch.value) return sent;
-  return `${sent} ${offer || t("device.ready")}`;
+  return `${sent} ${toFetch.value > 0 ? t("device.offer", { size }) : t("device.ready")}`;
 }

@@ -1,6 +1,7 @@
 import { useRef } from "preact/hooks";
 import { EXAMPLES_MAX, LIKE, UNLIKE } from "../../address/link";
-import { addPicture } from "../../search";
+import { expectPicture } from "../../device/switch";
+import { addPicture } from "../../search/examples";
 import { options } from "../../state";
 import { t } from "../../words/messages";
 import { ACCEPT } from "../ask/Ask";
@@ -12,6 +13,7 @@ export function AddPicture() {
   const weight = useRef(LIKE);
   const pick = (wanted: number) => {
     weight.current = wanted;
+    expectPicture();
     input.current?.click();
   };
   const take = ({ currentTarget }: { currentTarget: HTMLInputElement }) => {

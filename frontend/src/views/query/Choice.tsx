@@ -1,7 +1,7 @@
 import type { Known } from "../../endpoint/facets";
 import { missingOf } from "../../endpoint/facets";
 import { conditionOf, withMissing } from "../../filters";
-import { changeOptions } from "../../search";
+import { changeOptions } from "../../search/search";
 import { options } from "../../state";
 import { formatCount } from "../../words/format";
 import { t } from "../../words/messages";

@@ -3,7 +3,7 @@ import type { AttributeFacet, Filters as FilterSet } from "../../endpoint/contra
 import { chosenOf, type Facet, itemsPassing, valuesOf, withValues } from "../../endpoint/facets";
 import { conditionOf, countFilters, toggleRefused } from "../../filters";
 import { owner } from "../../owner";
-import { changeOptions } from "../../search";
+import { changeOptions } from "../../search/search";
 import { answer, askedAs, facets, isBusy, options } from "../../state";
 import { fieldName, valueName } from "../../words/filters";
 import { formatShare } from "../../words/format";

@@ -1,6 +1,6 @@
 import { SORTS } from "../../address/link";
 import type { Sort } from "../../endpoint/contract";
-import { changeOptions } from "../../search";
+import { changeOptions } from "../../search/search";
 import { facets, options, query } from "../../state";
 import { t } from "../../words/messages";
 

@@ -2,7 +2,7 @@ import { useRef, useState } from "preact/hooks";
 import type { Box } from "../../endpoint/contract";
 import { boxBetween, describeBox, type Edge, isInside, moveBox, type Point, resizeBox } from "../../picture/geometry";
 import { emptyMask, isEmpty, type Mask, paint, paintedShare } from "../../picture/mask";
-import { changeEdit } from "../../search";
+import { changeEdit } from "../../search/search";
 import { announcement, canEdit, type Edit, edit, isBusy, isEdited, phase, type Query } from "../../state";
 import { formatShare } from "../../words/format";
 import { type Key, t } from "../../words/messages";

@@ -2,7 +2,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import type { AttributeFacet, FacetsAnswer, Filters, RangeCount } from "../../endpoint/contract";
 import { conditionOf, isBound, withAttribute, withMissing } from "../../filters";
-import { changeOptions } from "../../search";
+import { changeOptions } from "../../search/search";
 import { answer, facets, options } from "../../state";
 import { fieldName, rangeName } from "../../words/filters";
 import { formatCount } from "../../words/format";

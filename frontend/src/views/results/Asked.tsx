@@ -1,6 +1,6 @@
 import { idOf, UNLIKE } from "../../address/link";
 import { partsOf } from "../../filters";
-import { changeOptions, dropPicture } from "../../search";
+import { changeOptions, dropPicture } from "../../search/search";
 import { added, options, query, seen } from "../../state";
 import { partName } from "../../words/filters";
 import { formatShare } from "../../words/format";

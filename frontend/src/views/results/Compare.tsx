@@ -2,7 +2,7 @@ import { useEffect, useId, useState } from "preact/hooks";
 import { permit, staysHere } from "../../device/switch";
 import { Failure } from "../../endpoint/api";
 import type { CompareAnswer, Match, Picture } from "../../endpoint/contract";
-import { pictureNow } from "../../search";
+import { pictureNow } from "../../search/ask";
 import { api, query } from "../../state";
 import { formatDecimal, formatPercent } from "../../words/format";
 import { t } from "../../words/messages";

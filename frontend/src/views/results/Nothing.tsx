@@ -3,7 +3,7 @@ import type { SearchAnswer } from "../../endpoint/contract";
 import { callHarmless } from "../../endpoint/feedback";
 import { countFilters } from "../../filters";
 import { type Loosening, loosenings } from "../../loosen";
-import { changeOptions } from "../../search";
+import { changeOptions } from "../../search/search";
 import { can, canEdit, options, subject } from "../../state";
 import { t } from "../../words/messages";
 import { blankSentence } from "../../words/sureness";

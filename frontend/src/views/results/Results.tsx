@@ -1,9 +1,11 @@
 import { useEffect, useRef } from "preact/hooks";
+import { isAlone, received, staysHere } from "../../device/switch";
 import type { SearchAnswer } from "../../endpoint/contract";
 import { isRejected } from "../../endpoint/feedback";
-import { retry, showMore } from "../../search";
-import { answer, askedAs, isBusy, linkNotice, phase, problem } from "../../state";
+import { retry, sendPicture, showMore } from "../../search/search";
+import { answer, askedAs, isBusy, linkNotice, phase, problem, query } from "../../state";
 import { rich, t } from "../../words/messages";
+import { Fetching } from "../elements/DeviceSwitch";
 import { ProblemCard } from "../elements/Notice";
 import { Asked } from "./Asked";
 import { Card } from "./Card";
@@ -77,6 +79,24 @@ function shownOf({ matches, total, index }: SearchAnswer): string {
   return ofAll ? t("results.nearest", { shown, count: index.images }) : t("results.shown", { count: shown });
 }
 
+/** The model that looks is still to come: how much of it is there, and another way that needs none. */
+function ModelWaitedFor() {
+  const current = query.value;
+  if (received.value === null || !current || !staysHere(current.picture)) return null;
+  return (
+    <div class="device">
+      <p>{t("device.waiting")}</p>
+      <Fetching>
+        {!isAlone.value && (
+          <button type="button" class="button" onClick={() => void sendPicture()}>
+            {t("device.instead")}
+          </button>
+        )}
+      </Fetching>
+    </div>
+  );
+}
+
 /** Where the cards will be. After a pause of its owner's free server, the first answer takes some seconds. */
 function Skeleton() {
   const words = useRef<HTMLParagraphElement>(null);
@@ -91,6 +111,7 @@ function Skeleton() {
       <p class="waiting" ref={words} role="status">
         {t("results.looking")}
       </p>
+      <ModelWaitedFor />
       <ol class="grid" aria-hidden="true">
         {Array.from({ length: 8 }, (_, index) => (
           <li key={index} class="card card-skeleton">

@@ -4,7 +4,7 @@ import { fromHalves, halvesOf } from "../../bytes/float16";
 import { lookAt, staysHere, warmthIn } from "../../device/switch";
 import { Failure } from "../../endpoint/api";
 import type { Match } from "../../endpoint/contract";
-import { requestNow } from "../../search";
+import { requestNow } from "../../search/ask";
 import { api, pictureAddress, query } from "../../state";
 import { formatPercent } from "../../words/format";
 import { t } from "../../words/messages";

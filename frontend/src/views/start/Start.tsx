@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import { forget, type Recent, recent } from "../../recent";
-import { browse, connect, EXAMPLES, searchItem } from "../../search";
+import { connect, EXAMPLES } from "../../search/connect";
+import { browse, searchItem } from "../../search/search";
 import { announcement, config, examples, facets, isLocal, offline, stats } from "../../state";
 import { formatCount, sentenceCase } from "../../words/format";
 import { rich, t } from "../../words/messages";

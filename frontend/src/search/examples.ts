@@ -1,0 +1,47 @@
+/** What is to be like a question's answers as well, or unlike them. */
+import { EXAMPLES_MAX, type Example, idOf } from "../address/link";
+import { expectPicture } from "../device/switch";
+import type { Item } from "../endpoint/contract";
+import { preparePicture } from "../picture/picture";
+import * as state from "../state";
+import { t } from "../words/messages";
+import { askBeside } from "./ask";
+import { fail, know } from "./page";
+import { problemOf } from "./problems";
+import { changeOptions } from "./search";
+import { hasTurn, takeTurn } from "./turn";
+
+/** Asks for what is like an item as well, or not like it; once more takes it back. */
+export async function toggleExample(item: Item, weight: number): Promise<void> {
+  const isSet = state.options.value.examples.some((one) => idOf(one) === item.id && one.weight === weight);
+  know([item]);
+  await changeOptions({ examples: withExample({ item: item.id, weight }, !isSet) });
+}
+
+/** Asks for what is like a picture of the visitor's own as well, or not like it. */
+export async function addPicture(file: File, weight: number): Promise<void> {
+  const controller = takeTurn();
+  state.phase.value = "preparing";
+  expectPicture();
+  try {
+    const picture = await preparePicture(file, file.name);
+    // What is seen in it is asked for first: a link and the searches after this one then name it by that.
+    const found = await askBeside({ kind: "upload", picture }, { k: 1 }, controller.signal);
+    if (!hasTurn(controller)) return;
+    const { vector, handle = null } = found.query;
+    if (!vector || found.safety?.unsafe) {
+      state.toast.value = { text: t(found.safety?.unsafe ? "unsafe.title" : "ask.add.failed") };
+      state.phase.value = state.answer.value ? "done" : "idle";
+      return;
+    }
+    state.added.value = new Map(state.added.value).set(vector, { picture, handle });
+    await changeOptions({ examples: withExample({ vector, weight }, true) });
+  } catch (error) {
+    if (hasTurn(controller)) fail(problemOf(error));
+  }
+}
+
+function withExample(example: Example, isWanted: boolean): Example[] {
+  const others = state.options.value.examples.filter((one) => idOf(one) !== idOf(example));
+  return isWanted ? [...others, example].slice(-EXAMPLES_MAX) : others;
+}
