@@ -12,9 +12,8 @@ import signal
 import sys
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import apache_beam as beam
 import msgspec
@@ -29,57 +28,22 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from visor.app import App
-from visor.bulk.waiting import Waiting, WaitingBatches
+from visor.bulk.lanes import DIRECT, PacedReader, Politeness, lanes_of
+from visor.bulk.waiting import WaitingBatches
 from visor.errors import Conflict, CorruptObject, NotFound, SettingsError, StoreUnavailable
 from visor.http.throttle import PAUSE_MAX_S
 from visor.ingest.batch_plan import EmbedReport
 from visor.ingest.embed import BatchIncomplete
-from visor.ingest.request_budget import host_of
 from visor.ingest.worker import BACK_OFF_MAX_S, BACK_OFF_S
-from visor.link_check.probe import is_web
-from visor.schema.items import Item
 from visor.settings import Settings
 from visor.storage import LazyStores
 
-DIRECT = "DirectRunner"
 METRICS = "visor"
 STORE_TRIES = 5
 """Times that a worker asks a store which does not answer, before its bundle fails."""
 
 Lane = tuple[str, Iterable[str]]
 """A lane's name, and the names of its batches."""
-
-
-class Politeness(NamedTuple):
-    """How a host is asked, by all workers together.
-
-    A host has `lanes`, each of which one worker goes along at a time, with one download at a time.
-    """
-
-    lanes: int
-    per_second: float
-    """Downloads a second."""
-
-
-class PacedReader:
-    """Reads pictures, those of one host one after the other and no faster than a lane may. Thread-safe."""
-
-    def __init__(self, read: Callable[[Item], bytes], politeness: Politeness) -> None:
-        self._read, self._pause_s = read, politeness.lanes / politeness.per_second
-        self._lock = threading.Lock()
-        self._hosts: dict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._next: dict[str, float] = {}
-
-    def __call__(self, item: Item) -> bytes:
-        if not is_web(item.image_url):
-            return self._read(item)
-        host = host_of(item.image_url)
-        with self._lock:
-            lock = self._hosts[host]
-        with lock:
-            time.sleep(max(0.0, self._next.get(host, 0.0) - time.monotonic()))
-            self._next[host] = time.monotonic() + self._pause_s
-            return self._read(item)
 
 
 class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are untyped here
@@ -145,15 +109,6 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
                 continue
             waiting.acknowledge(message)
             return report
-
-
-def lanes_of(waiting: Iterable[Waiting], lanes: int) -> Iterator[tuple[str, str]]:
-    """The lane and name of each batch: a host has so many lanes, and its batches take turns; one that asks no host has
-    a lane of its own."""
-    turns: dict[str, int] = defaultdict(int)
-    for one in waiting:
-        turns[one.host] += 1
-        yield (f"{one.host}.{turns[one.host] % lanes}" if one.host else one.name), one.name
 
 
 def _waiting_lanes(_: None, settings: Settings, lanes: int) -> Iterator[tuple[str, str]]:

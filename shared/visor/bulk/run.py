@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 
 from visor.app import App
-from visor.bulk.pipeline import DIRECT, Politeness, run_pass
+from visor.bulk.lanes import DIRECT, Politeness
 from visor.bulk.waiting import WaitingBatches, host_digest
 from visor.errors import VisorError
 from visor.free_tier.allowances import counted
@@ -166,9 +166,8 @@ def run(
     while left:
         passes += 1
         try:
-            counts.update(
-                _pass(queue, runner, (flags, app.settings, politeness, 1 + max(0, idle - IDLE_USUAL)), advance)
-            )
+            attempt = 1 + max(0, idle - IDLE_USUAL)
+            counts.update(_pass(queue, runner, (flags, app.settings, politeness, attempt), advance))
         except Exception as exc:
             still = list(queue.all())
             idle = 0 if len(still) < len(left) else idle + 1
@@ -193,6 +192,8 @@ def _pass(
 ) -> dict[str, int]:
     """One run of the pipeline. On this machine in a process, whose group is ended with it: no worker outlives it."""
     if runner != DIRECT:
+        from visor.bulk.pipeline import run_pass
+
         return run_pass(*arguments)
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -226,6 +227,8 @@ def _pass(
 
 
 def _send_pass(sender: Connection, *arguments: Any) -> None:
+    from visor.bulk.pipeline import run_pass
+
     if hasattr(os, "setsid"):
         os.setsid()
     try:

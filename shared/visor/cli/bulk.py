@@ -77,7 +77,8 @@ def bulk_command(
         what = None
     if (what is None) != reindex or (reindex and dry_run):
         raise click.UsageError("Name what to embed, before options of Beam; or give --reindex, which has no --dry-run")
-    from visor.bulk.pipeline import Politeness, checked_options
+    from visor.bulk.lanes import Politeness
+    from visor.bulk.pipeline import checked_options
     from visor.bulk.run import BulkReport, bulk_app, estimate, run, waiting_of
     from visor.bulk.waiting import pictures_by_host
 
