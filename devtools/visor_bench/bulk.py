@@ -77,7 +77,7 @@ def measure(pictures: int, workers: int, kills: int = 0) -> dict[str, Any]:
             "passes": report["passes"],
             "missing": len(searchable(one).keys() - items.keys()),
             "twice": sum(count > 1 for count in items.values()),
-            "added": sum(again["counts"].values()) + len(stored(many) ^ before),
+            "added": sum(again.get("counts", {}).values()) + len(stored(many) ^ before),
             "same_answers": answers(one, folder) == answers(many, folder),
             "load": [round(load, 2) for load in os.getloadavg()],
         }
@@ -92,9 +92,11 @@ def write_pictures(folder: Path, count: int) -> None:
         image.save(folder / f"{seed:06}.jpg", quality=88)
 
 
-def bulk(folder: Path, home: Path, workers: int, kills: int = 0) -> tuple[int, dict[str, Any]]:
+def bulk(
+    folder: Path, home: Path, workers: int, kills: int = 0, program: Path | None = None
+) -> tuple[int, dict[str, Any]]:
     """Run `visor bulk` on a folder, while random workers are killed. Returns how many were, and what it reported."""
-    command = [_visor(), "bulk", str(folder), "--workers", str(workers), "--json"]
+    command = [str(program or _visor()), "bulk", str(folder), "--workers", str(workers), "--json"]
     killed, chance = 0, random.Random(0)  # noqa: S311
     with subprocess.Popen(command, env=_environ(home), stdout=subprocess.PIPE) as process:  # noqa: S603
         deadline = time.monotonic() + RUN_MAX_S

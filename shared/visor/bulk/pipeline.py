@@ -140,11 +140,8 @@ def checked_options(runner: str, arguments: Sequence[str], settings: Settings, w
         wrong += PipelineOptionsValidator(options, create_runner(runner)).validate()
     except (SystemExit, ValueError, ImportError) as exc:
         wrong = [str(exc)]
-    if runner == "DataflowRunner":
-        if settings.backend == "local":
-            wrong.append("VISOR_BACKEND is 'local', whose files no worker elsewhere can read: set VISOR_BACKEND=gcp")
-        elif not options.view_as(GoogleCloudOptions).region:
-            wrong.append("--region is missing")
+    if runner == "DataflowRunner" and settings.backend == "local":
+        wrong.append("VISOR_BACKEND is 'local', whose files no worker elsewhere can read: set VISOR_BACKEND=gcp")
     if wrong:
         raise SettingsError(
             f"{runner} cannot be started so: " + "; ".join(wrong),
