@@ -7,7 +7,8 @@ A bundle holds the function's main.py, its requirements with every version pinne
 parts that only a laptop runs, and, where the function looks at pictures, the model. Kinds of sources that bring large
 libraries have requirements of their own (functions/crawl/requirements-KIND.txt), which are added where the owner's
 visor.toml names one; the built page lies in search. Beside search.zip lies metrics/search.zip, with SciPy for named
-metrics: the Terraform variable `metrics` chooses. A visor.toml that cannot work on Google Cloud, with what Terraform's
+metrics: the Terraform variable `metrics` chooses. Where the variable `telemetry` is set, all have what sends traces. A
+visor.toml that cannot work on Google Cloud, with what Terraform's
 variables set, is refused; the names of its sources go into sources.json, where Terraform reads them. The
 same input makes the same bytes, so Terraform redeploys only what changed.
 
@@ -32,6 +33,7 @@ import zipfile
 from collections.abc import Sequence
 from importlib.metadata import distributions
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -47,7 +49,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONS = ROOT / "functions"
 PACKAGE = ROOT / "shared" / "visor"
 IMAGES = PACKAGE / "free_tier" / "images.json"
-LAPTOP_ONLY = {"cli", "demo", "library"}
+LAPTOP_ONLY = {"bulk", "cli", "demo", "library"}
 WHOLE_MODEL = {"embed", "search"}
 MODEL_MANIFEST = {"compact"}
 """compact has to know which model's vectors it merges, and runs none."""
@@ -68,8 +70,10 @@ def source_kinds() -> list[str]:
 
 def required(name: str, extras: Sequence[str] = ()) -> list[str]:
     """Names of the distributions that a function requires, with those of its requirements-EXTRA.txt: a kind of source
-    for crawl, `metrics` for search, what the model needs. Extras that it has no such file for add nothing."""
+    for crawl, `metrics` for search, what the model needs; `telemetry`, which is the same for all. Extras that it has no
+    such file for add nothing."""
     files = [FUNCTIONS / name / "requirements.txt", *(FUNCTIONS / name / f"requirements-{one}.txt" for one in extras)]
+    files += [FUNCTIONS / f"requirements-{one}.txt" for one in extras if name not in WITHOUT_PACKAGE]
     return sorted({line for file in files if file.is_file() for line in _lines(file)})
 
 
@@ -108,6 +112,7 @@ def contents(
     previous: Path | None = None,
     *,
     metrics: bool = False,
+    telemetry: bool = False,
     page: Path | None = None,
 ) -> dict[str, bytes]:
     """Path in the bundle to the bytes of each file.
@@ -118,9 +123,11 @@ def contents(
         previous: Directory of the model whose index is searched until a reindex is done; for search.
         config: The owner's visor.toml, which names the sources; for crawl. For search its attributes alone.
         metrics: With SciPy; for search.
+        telemetry: With what sends traces.
         page: Folder of the built page; for search.
     """
     extras = [*(kinds_of(config) if config is not None else ()), *(["metrics"] if metrics else ())]
+    extras += ["telemetry"] if telemetry else []
     extras += model_extras(model, previous if name == "search" else None)
     files = {
         "main.py": (FUNCTIONS / name / "main.py").read_bytes(),
@@ -261,9 +268,11 @@ def main() -> None:
     )
     args = parser.parse_args()
     settings = Settings.read()
+    given: dict[str, Any] = {}
     if args.terraform is not None:
         try:
-            sources = check_owner(given_variables(args.terraform, args.var), args.config)
+            given = given_variables(args.terraform, args.var)
+            sources = check_owner(given, args.config)
         except VisorError as exc:
             sys.exit(str(exc))
         args.out.mkdir(parents=True, exist_ok=True)
@@ -278,7 +287,8 @@ def main() -> None:
         sys.exit(f"{model} is no model directory. Run `visor model build`, or name one with --model.")
     for name, metrics in [*((name, False) for name in names), *((name, True) for name in names if name == "search")]:
         target = args.out / ("metrics" if metrics else "") / f"{name}.zip"
-        write(contents(name, model, args.config, args.previous, metrics=metrics, page=args.page), target)
+        options = {"metrics": metrics, "telemetry": bool(given.get("telemetry"))}
+        write(contents(name, model, args.config, args.previous, page=args.page, **options), target)
         print(f"{target}: {target.stat().st_size:,} bytes", file=sys.stderr)
     if args.measure:
         sizes = measured(names, model, args.previous)

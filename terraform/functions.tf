@@ -99,7 +99,7 @@ locals {
   cors_origins = var.cors_origins != null ? var.cors_origins : var.public == "function" ? [] : ["https://storage.googleapis.com"]
 
   # What the owner sets beside them; Terraform's own win.
-  every_setting = merge({ for name, value in var.settings : "VISOR_${trimprefix(upper(name), "VISOR_")}" => value }, local.settings)
+  every_setting = merge(var.telemetry, { for name, value in var.settings : "VISOR_${trimprefix(upper(name), "VISOR_")}" => value }, local.settings)
 
   # Read by functions-framework. As many threads again as Cloud Run sends requests at once: one whose client went away in
   # the middle of its upload keeps its thread for a while.

@@ -59,6 +59,17 @@ variable "metrics" {
   description = "Whether searches may name SciPy's metrics: true deploys the search function with SciPy, whose size `visor cost --metrics true` shows."
 }
 
+variable "telemetry" {
+  type        = map(string)
+  default     = {}
+  description = "OpenTelemetry's variables for the functions, such as OTEL_EXPORTER_OTLP_ENDPOINT: each then sends traces there. Empty: none does."
+
+  validation {
+    condition     = alltrue([for name in keys(var.telemetry) : can(regex("^OTEL_[A-Z_]+$", name))])
+    error_message = "OpenTelemetry's variables read like OTEL_EXPORTER_OTLP_ENDPOINT."
+  }
+}
+
 variable "time_zone" {
   type        = string
   default     = "Etc/UTC"

@@ -1,4 +1,4 @@
-"""The vectors that a benchmark mixes: of real pictures where there are some, else stand-ins; and words that say so."""
+"""What benchmarks share: the vectors that they mix (of real pictures, else stand-ins), and how figures are printed."""
 
 from __future__ import annotations
 
@@ -33,6 +33,15 @@ def vector_options(command: Command) -> Command:
     command = click.option("--model", help="The model for --pictures, instead of the one that is set.")(command)
     command = click.option("--vectors", "file", type=npy, help="A .npy of real vectors (n, d) to mix.")(command)
     return click.option("--pictures", type=folder, help=beside)(command)
+
+
+def print_figures(document: dict[str, Any], as_json: bool) -> None:
+    """Print what was measured: one line of JSON, or a line a figure."""
+    if as_json:
+        click.echo(msgspec.json.encode(document))
+        return
+    for name, value in document.items():
+        click.echo(f"{name:32} {value}")
 
 
 def base_vectors(pictures: Path | None, file: Path | None, model: str | None = None) -> tuple[Array, str]:

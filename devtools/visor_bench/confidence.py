@@ -11,13 +11,14 @@ import click
 import numpy as np
 
 from visor.confidence.model import CONFIDENT, SCORE_EDGES, Calibration
-from visor.console import as_json, print_json, say
+from visor.console import as_json, say
 from visor.errors import BadRequest
 from visor.evaluation.confidence import fitted, surroundings
 from visor.evaluation.folder import EmbeddedFolder, embedded_folder
 from visor.evaluation.scores import NEAREST, area_under_roc
 from visor.index.format.container import Array
 from visor.settings import Settings
+from visor_bench.base import print_figures
 from visor_bench.gap import FILE, FOLDER, Article, Photo, both_halves, figures, index_of
 from visor_bench.life import drawings_and_photos
 from visor_bench.packshots import articles_of, photos_of
@@ -111,11 +112,7 @@ def confidence_command(
         raise click.UsageError("Name --in, or --queries with --map")
     if plot is not None:
         draw({plot.stem: said}, plot)
-    if as_json:
-        print_json(document)
-        return
-    for name, value in document.items():
-        click.echo(f"{name:24} {value}")
+    print_figures(document, as_json)
 
 
 def across_the_gap(

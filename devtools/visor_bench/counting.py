@@ -198,6 +198,9 @@ class CountingQueue:
     def waiting(self) -> int:
         return self._queue.waiting()
 
+    def dead(self) -> int:
+        return self._queue.dead()
+
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         letters = self._queue.dead_letters(limit)
         self._count([letter.body for letter in letters])

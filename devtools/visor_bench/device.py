@@ -16,7 +16,7 @@ import click
 import msgspec
 import numpy as np
 
-from visor.console import as_json, print_json, progress
+from visor.console import as_json, progress
 from visor.errors import SettingsError
 from visor.models.device import device_model
 from visor.near_duplicates.hamming import PDQ_BYTES
@@ -24,6 +24,7 @@ from visor.schema.search import SearchAnswer, SearchRequest, Seen
 from visor.search.query import Stopwatch, decode_vector
 from visor.settings import Settings
 from visor.web.site import PAGE, Server
+from visor_bench.base import print_figures
 from visor_bench.gap import FOLDER, Article, Bench, index_of
 
 if TYPE_CHECKING:
@@ -66,11 +67,7 @@ def device_command(pictures: Path, queries: int, items: int, seed: int, as_json:
     with index_of(articles, Settings.read()) as bench:
         rows = list(_rows(bench, asked))
     document = {"queries": len(rows), "catalogue": len(catalogue), **_figures(rows)}
-    if as_json:
-        print_json(document)
-        return
-    for name, value in document.items():
-        click.echo(f"{name:32} {value}")
+    print_figures(document, as_json)
 
 
 def _rows(bench: Bench, files: Sequence[Path]) -> Iterator[dict[str, float]]:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 import numpy as np
 
-from visor.console import as_json, print_json, say
+from visor.console import as_json, say
 from visor.settings import Settings
+from visor_bench.base import print_figures
 from visor_bench.look import timed
 
 if TYPE_CHECKING:
@@ -44,11 +45,7 @@ FLOAT: Final = "float32"
 def embed_command(rounds: int, picture: Path | None, against: Path | None, as_json: bool) -> None:
     """Time a query from the bytes of a 4-megapixel JPEG to vector, labels and safety, and many pictures at once."""
     document = compare(against, rounds, jpeg(picture)) if against else measure(Settings.read(), rounds, jpeg(picture))
-    if as_json:
-        print_json(document)
-        return
-    for name, value in document.items():
-        click.echo(f"{name:16} {value}")
+    print_figures(document, as_json)
 
 
 def measure(settings: Settings, rounds: int, data: bytes) -> dict[str, Any]:

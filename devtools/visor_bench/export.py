@@ -34,7 +34,7 @@ from visor.settings import Settings
 from visor.storage.documents import WRITES_MAX, Put
 from visor.storage.local.documents import SqliteDocuments
 from visor.web.site import PAGE
-from visor_bench.base import PHOTOS, base_vectors, vector_options
+from visor_bench.base import PHOTOS, base_vectors, print_figures, vector_options
 from visor_bench.search import index as search_index
 from visor_bench.search.process import MODEL, open_index
 from visor_bench.words import titles
@@ -92,11 +92,7 @@ def export_command(
         if browser:
             document |= visited(home / "site", pictures or PHOTOS, say)
     document["vectors"] = origin
-    if as_json:
-        click.echo(json.dumps(document))
-        return
-    for name, value in document.items():
-        click.echo(f"{name:24} {value}")
+    print_figures(document, as_json)
 
 
 def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) -> dict[str, Any]:

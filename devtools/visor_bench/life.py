@@ -8,11 +8,12 @@ from pathlib import Path
 import click
 import msgspec
 
-from visor.console import as_json, print_json, say
+from visor.console import as_json, say
 from visor.demo.catalogue import DemoCatalogue
 from visor.demo.pictures import ensure_demo_pictures
 from visor.evaluation.folder import labelled_files
 from visor.settings import Settings
+from visor_bench.base import print_figures
 from visor_bench.gap import FILE, FOLDER, Article, Photo, both_halves, figures, index_of
 
 
@@ -38,11 +39,7 @@ def life_command(queries: Path, map_file: Path, as_json: bool) -> None:
         **measured,
         **{f"start_{name}": value for name, value in figures(before).items() if not name.startswith("plain")},
     }
-    if as_json:
-        print_json(document)
-        return
-    for name, value in document.items():
-        click.echo(f"{name:32} {value}")
+    print_figures(document, as_json)
 
 
 def drawings_and_photos(queries: Path, map_file: Path, settings: Settings) -> tuple[list[Article], list[Photo]]:

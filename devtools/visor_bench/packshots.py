@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 import msgspec
 
-from visor.console import as_json, print_json
+from visor.console import as_json
 from visor.evaluation.folder import labelled_files
 from visor.settings import Settings
+from visor_bench.base import print_figures
 from visor_bench.gap import FILE, FOLDER, Article, Photo, both_halves, figures, index_of
 
 
@@ -25,11 +26,7 @@ def packshots_command(queries: Path, catalogue: Path, map_file: Path, as_json: b
         draws, before, learned = both_halves(bench, photos)
     start = {f"start_{name}": value for name, value in figures(before).items() if not name.startswith("plain")}
     document = {"queries": len(photos), "learned_from": learned, **figures(*draws), **start}
-    if as_json:
-        print_json(document)
-        return
-    for name, value in document.items():
-        click.echo(f"{name:32} {value}")
+    print_figures(document, as_json)
 
 
 def articles_of(folder: Path) -> list[Article]:

@@ -14,13 +14,14 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from visor.console import as_json, print_json, progress
+from visor.console import as_json, progress
 from visor.imaging.decode import decode_image
 from visor.imaging.sniff import ENDINGS
 from visor.schema.search import SearchAnswer, SearchRequest
 from visor.search.query import Stopwatch, seen_of
 from visor.search.service import SearchService
 from visor.settings import Settings
+from visor_bench.base import print_figures
 from visor_bench.copies import SIDE
 from visor_bench.edits import EDITS
 
@@ -60,11 +61,7 @@ def seen_command(folder: Path, pictures: int, as_json: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as home:
         own = msgspec.structs.replace(settings, models=settings.models or str(settings.home / "models"))
         document = measure(folder, pictures, msgspec.structs.replace(own, home=Path(home)))
-    if as_json:
-        print_json(document)
-        return
-    for name, value in document.items():
-        click.echo(f"{name:24} {value}")
+    print_figures(document, as_json)
 
 
 def measure(folder: Path, pictures: int, settings: Settings) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import numpy as np
 from visor.console import as_json, say
 from visor.index.format.container import Array, Container
 from visor.schema.items import FacetRow
-from visor_bench.base import base_vectors, vector_options
+from visor_bench.base import base_vectors, print_figures, vector_options
 from visor_bench.search import index as search_index
 from visor_bench.search.process import MODEL, open_index, process_start
 from visor_bench.vectors import mixed
@@ -67,11 +67,7 @@ def words_command(images: int, pictures: Path | None, file: Path | None, model: 
     base, _ = base_vectors(pictures, file, model)
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
         document = measure(images, base, Path(folder), say)
-    if as_json:
-        click.echo(json.dumps(document))
-        return
-    for name, value in document.items():
-        click.echo(f"{name:32} {value}")
+    print_figures(document, as_json)
 
 
 def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) -> dict[str, Any]:

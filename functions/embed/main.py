@@ -8,6 +8,7 @@ from cloudevents.http import CloudEvent
 
 from visor.app import App
 from visor.settings import Settings
+from visor.telemetry.traces import span
 from visor.web.cloud_logging import log_to_cloud
 
 settings = Settings.read()
@@ -21,4 +22,6 @@ def embed(event: CloudEvent) -> None:
     # functions-framework makes the event of the pushed request, and leaves out how often it was delivered.
     pushed = flask.request.get_json(silent=True)
     attempt = int(pushed.get("deliveryAttempt") or 1) if isinstance(pushed, dict) else 1
-    app.pushed_batches.embed(base64.b64decode(event.data["message"]["data"]), attempt=attempt)
+    message = event.data["message"]
+    with span("embed", kind="consumer", parent=message.get("attributes") or {}, attempt=attempt):
+        app.pushed_batches.embed(base64.b64decode(message["data"]), attempt=attempt)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from visor.settings import Settings
+from visor.telemetry.metrics import Metrics
+from visor.telemetry.traces import span, start
 
 if TYPE_CHECKING:
     from visor.check.damage import CheckReport
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from visor.storage.documents import DocumentStore
     from visor.storage.objects import ObjectStore
     from visor.web.api import HttpApi
+    from visor.web.metrics import Collector
     from visor.web.site import Site
 
 
@@ -55,8 +58,10 @@ class App:
         searcher: Searcher | None = None,
         request_budget: RequestBudget | None = None,
         read_image: Callable[[Item], bytes] | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
-        """A part that is passed in is used instead of one made from the settings; whoever made it closes it.
+        """Traces begin here, if the environment asks for them. A part that is passed in is used instead of one made
+        from the settings; whoever made it closes it.
 
         Args:
             read_image: Gives the bytes of an item's image, or raises an `ImageError`. By default they are read from
@@ -66,7 +71,9 @@ class App:
         self.read_image = read_image or self._read_image
         self._stores, self._fetcher, self._embedder = stores, fetcher, embedder
         self._meter, self._searcher, self._request_budget = meter, searcher, request_budget
+        self.metrics = metrics or Metrics()
         self._opened = ExitStack()
+        start()
 
     def close(self) -> None:
         """Close what this app opened."""
@@ -153,6 +160,7 @@ class App:
             documents=self.stores.documents,
             settings=self.settings,
             meter=self.meter,
+            metrics=self.metrics,
         )
 
     @cached_property
@@ -316,6 +324,14 @@ class App:
     ) -> MergeReport:
         """Merge shards and small segments once, and fit the confidence of answers. As `visor.index.merge`; on this
         machine, where reads are free, it always fills in texts."""
+        with span("merge") as traced, self.metrics.merge():
+            report = self._merged(budget_s, relearn, fill, progress)
+            traced.set(generation=report.generation, images=report.images, commits=report.commits)
+        return report
+
+    def _merged(
+        self, budget_s: float | None, relearn: bool, fill: bool, progress: Callable[[str], None]
+    ) -> MergeReport:
         from visor.confidence.fit_index import Calibrator
         from visor.index.merge.merge import merge
         from visor.ingest.reindex import finish_reindex
@@ -485,7 +501,17 @@ class App:
             pusher=lambda: self.pusher,
             objects=self._metered[0],
             read_image=self.read_image,
+            metrics=self.metrics,
+            pipeline=self._pipeline(),
         )
+
+    def _pipeline(self) -> Collector:
+        """What `GET /metrics` tells of queue and sources: nothing on Google Cloud, where it would be paid for."""
+        from visor.web.metrics import Pipeline
+
+        if self.settings.backend != "local":
+            return tuple
+        return Pipeline(self.stores, lambda: self.configuration, self.settings.freshness_s)
 
     def site(self, config: Mapping[str, Any]) -> Site:
         """The page and the HTTP API at one address; `config` is what the page's config.json says.

@@ -98,6 +98,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """Let visitors' own devices look at their pictures: give out the model, and answer what they saw (`seen`)."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may call the endpoint, besides its own page; `*`: all."""
+    metrics_port: int = 0
+    """Port on which `visor serve` tells its metrics to whoever reaches it, without a key; 0: none."""
+    metrics_host: str = "127.0.0.1"
+    """Address of this machine that it listens on there."""
     page_config: str = ""
     """The page's config.json; where it is set, the search function serves the page, too."""
     hosts: tuple[str, ...] = ()

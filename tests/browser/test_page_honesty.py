@@ -13,7 +13,9 @@ from tests.browser.page_driver import NOT_HERE, changed_answer, drop_picture
 
 from visor.app import App
 from visor.demo.catalogue import DemoCatalogue
+from visor.free_tier.quota import Meter
 from visor.models.embedder import Embedder
+from visor.storage.local.documents import SqliteDocuments
 from visor.web.access import KEY_FILE
 from visor.web.site import Server
 
@@ -124,6 +126,29 @@ def test_the_about_panel_tells_the_live_recall_and_what_was_used(
     dialog.get_by_text(re.compile(r"^[\d.]+% of the nearest twelve were found, in 1 fast answer")).wait_for()
     assert dialog.get_by_role("row", name=re.compile(r"^Embed .*ms")).is_visible()
     assert dialog.get_by_text(re.compile(r"^[\d.]+ (bytes?|kB|MB) of 1 GB$")).is_visible()
+
+
+def test_the_about_panel_tells_what_the_month_has_cost(
+    new_page: Any, built_page: Path, demo_app: App, embedder: Embedder, tmp_path: Path
+) -> None:
+    settings = msgspec.structs.replace(demo_app.settings, budget=5.0, budget_dollar=0.9)
+    with App(settings, embedder=embedder, meter=Meter(SqliteDocuments(tmp_path / "meters.sqlite"), settings)) as app:
+        free = next(one.free for one in app.meter.readings() if one.resource == "vcpu_s")
+        app.meter.use({"vcpu_s": free + 50_000})
+        spent = app.meter.spent()
+        assert 0 < spent < 5
+        server = Server(app.site({})).start()
+        try:
+            page = new_page(f"{server.address}/?owner")
+            page.get_by_role("button", name="About").click()
+            dialog = page.get_by_role("dialog")
+            dialog.get_by_text("until the month has cost 5.00").wait_for()
+            row = dialog.get_by_role("listitem").filter(has_text="Spent past what is free")
+            assert f"{spent:.2f} of 5.00" in row.inner_text()
+            dialog.get_by_role("button", name="Show what concerns the owner").click()
+            assert dialog.get_by_text("Spent past what is free").count() == 0, "it concerns the owner alone"
+        finally:
+            server.stop()
 
 
 def test_a_picture_from_elsewhere_is_called_that(new_page: Any, tmp_path: Path) -> None:

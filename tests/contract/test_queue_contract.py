@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from tests.contract.processes import in_processes
 from visor.settings import Settings
 from visor.storage import open_queue
 from visor.storage.queue import BODY_BYTES_MAX, DeadLetter, Message, Queue
+from visor.telemetry import traces
 
 PATIENCE_S = 60
 LEASE_S = 60
@@ -56,6 +57,44 @@ def test_published_messages_are_received(queue: Queue) -> None:
     assert {message.id: message.body for message in messages} == dict(zip(ids, bodies, strict=True))
     assert [message.attempt for message in messages] == [1, 1, 1]
     assert len({message.receipt for message in messages}) == 3
+
+
+@pytest.fixture
+def said() -> Iterator[dict[str, str]]:
+    """What carries the trace of the test."""
+    assert traces.start({"OTEL_TRACES_EXPORTER": "console"})
+    with traces.span("test"):
+        yield traces.carrier()
+    traces.stop()
+
+
+def test_a_trace_goes_with_a_message_into_its_dead_letter_and_back(queue: Queue, said: dict[str, str]) -> None:
+    assert set(said) == {"traceparent"}
+    queue.publish([b"one"])
+    (first,) = receive(queue, 1)
+    assert said.items() <= first.attributes.items()
+    queue.acknowledge(first)
+    queue.bury(b"one", attempts=2, why="it is broken")
+    traces.stop()
+    (letter,) = until(queue.dead_letters, 1)
+    assert letter.attributes == said
+    queue.retry(letter)
+    (again,) = receive(queue, 1)
+    assert again.attributes == said
+    queue.acknowledge(again)
+    queue.publish([b"two"])
+    (other,) = receive(queue, 1)
+    assert other.attributes == {}
+
+
+def test_dead_letters_are_counted(queue: Queue) -> None:
+    assert queue.dead() == 0
+    queue.publish([b"one"])
+    queue.bury(b"bad", attempts=1, why="it is broken")
+    (letter,) = until(queue.dead_letters, 1)
+    assert (queue.dead(), queue.waiting()) == (1, 1)
+    queue.retry(letter)
+    assert queue.dead() == 0
 
 
 def test_publishing_nothing(queue: Queue) -> None:

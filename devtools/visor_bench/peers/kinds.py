@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,13 @@ K = 12
 BLOCK_ROWS = 8192
 """Vectors that are handed on at once: they are a mapped file, greater than memory can be."""
 GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512)
+GRAPH_LINKS, GRAPH_BUILD_EFFORT = 32, 100
+CELL_EFFORTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Cells that are visited."""
+REFINED = 400
+"""Rows that peers with coarse codes put in order by finer ones, as many as Visor does."""
+TRAIN_ROWS = 100_000
+"""Vectors that peers learn cells and codes from, about."""
 Search = Callable[[Array, int], Array]
 """A query (m,) float32 of unit length and an effort to the rows (k,) of its nearest vectors."""
 
@@ -38,11 +46,16 @@ def _blocks(vectors: Array) -> Iterator[Array]:
         yield np.ascontiguousarray(vectors[start : start + BLOCK_ROWS])
 
 
-def _faiss(make: Callable[[int], Any]) -> tuple[Callable[[Array, Path], None], Callable[[Path], Search]]:
+def _faiss(
+    make: Callable[[int, int], Any], tune: Callable[[Any, int], None] = lambda index, effort: None
+) -> tuple[Callable[[Array, Path], None], Callable[[Path], Search]]:
+    """`make(rows, dimension)` gives an empty index; `tune(index, effort)` sets what it trades for recall."""
     import faiss
 
     def build(vectors: Array, path: Path) -> None:
-        index = make(vectors.shape[1])
+        index = make(*vectors.shape)
+        if not index.is_trained:
+            index.train(np.ascontiguousarray(vectors[:: max(1, len(vectors) // TRAIN_ROWS)]))
         for block in _blocks(vectors):
             index.add(block)
         faiss.write_index(index, str(path))
@@ -51,8 +64,7 @@ def _faiss(make: Callable[[int], Any]) -> tuple[Callable[[Array, Path], None], C
         index: Any = faiss.read_index(str(path))
 
         def search(query: Array, effort: int) -> Array:
-            if effort:
-                index.hnsw.efSearch = effort
+            tune(index, effort)
             rows: Array = index.search(query[None], K)[1][0]
             return rows
 
@@ -61,25 +73,87 @@ def _faiss(make: Callable[[int], Any]) -> tuple[Callable[[Array, Path], None], C
     return build, open_
 
 
-def _hnsw(dimension: int) -> Any:
+def _hnsw(rows: int, dimension: int) -> Any:
     import faiss
 
-    index = faiss.IndexHNSWFlat(dimension, 32, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction = 100
+    index = faiss.IndexHNSWFlat(dimension, GRAPH_LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = GRAPH_BUILD_EFFORT
     return index
 
 
-def _flat(dimension: int) -> Any:
+def _hnsw_8bit(rows: int, dimension: int) -> Any:
+    import faiss
+
+    eight: Any = faiss.ScalarQuantizer.QT_8bit
+    index = faiss.IndexHNSWSQ(dimension, eight, GRAPH_LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = GRAPH_BUILD_EFFORT
+    return index
+
+
+def _tune_graph(index: Any, effort: int) -> None:
+    index.hnsw.efSearch = effort
+
+
+def _ivf_fast_scan(rows: int, dimension: int) -> Any:
+    """Cells, four-bit codes in them, and eight bits a number to put the best of them in order."""
+    import faiss
+
+    kind = f"IVF{cells_of(rows)},PQ{dimension // 4}x4fs,Refine(SQ8)"
+    index: Any = faiss.index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
+    index.k_factor = REFINED / K
+    return index
+
+
+def _tune_cells(index: Any, effort: int) -> None:
+    import faiss
+
+    cells: Any = faiss.downcast_index(index.base_index)
+    cells.nprobe = effort
+
+
+def cells_of(rows: int) -> int:
+    """As FAISS's and ScaNN's guides have it: about the root of the rows, and enough of them in each to learn from."""
+    return max(1, min(int(rows**0.5), rows // 40))
+
+
+def _flat(rows: int, dimension: int) -> Any:
     import faiss
 
     return faiss.IndexFlatIP(dimension)
+
+
+def _scann() -> Any:
+    """ScaNN without its TensorFlow operations, which load with one version of TensorFlow only."""
+    sys.modules.setdefault("tensorflow", None)  # type: ignore[arg-type] # an import of it is then refused
+    from scann import scann_ops_pybind
+
+    return scann_ops_pybind
+
+
+def _scann_build(vectors: Array, path: Path) -> None:
+    rows = len(vectors)
+    builder = _scann().builder(np.ascontiguousarray(vectors), K, "dot_product")
+    tree = builder.tree(cells_of(rows), 1, training_sample_size=min(rows, TRAIN_ROWS))
+    searcher = tree.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(REFINED, quantize=True).build()
+    path.mkdir()
+    searcher.serialize(str(path.absolute()))
+
+
+def _scann_open(path: Path) -> Search:
+    searcher = _scann().load_searcher(str(path.absolute()))
+
+    def search(query: Array, effort: int) -> Array:
+        rows: Array = searcher.search(query, leaves_to_search=effort, pre_reorder_num_neighbors=REFINED)[0]
+        return rows
+
+    return search
 
 
 def _hnswlib_build(vectors: Array, path: Path) -> None:
     import hnswlib
 
     index = hnswlib.Index("ip", vectors.shape[1])
-    index.init_index(len(vectors), ef_construction=100, M=32, random_seed=1)
+    index.init_index(len(vectors), ef_construction=GRAPH_BUILD_EFFORT, M=GRAPH_LINKS, random_seed=1)
     for block in _blocks(vectors):
         index.add_items(block)
     index.save_index(str(path))
@@ -99,26 +173,45 @@ def _hnswlib_open(path: Path) -> Search:
     return search
 
 
-def _usearch_build(vectors: Array, path: Path) -> None:
-    from usearch.index import Index
+def _usearch(dtype: str) -> tuple[Callable[[Array, Path], None], Callable[[Path], Search]]:
+    def told(vectors: Array, path: Path) -> Array:
+        """Whole numbers as wide as they can be: what USearch makes of unit vectors itself uses a few of the 256."""
+        if dtype != "i8":
+            return vectors
+        scale = float(path.with_suffix(".scale").read_text())
+        whole: Array = np.clip(np.rint(vectors * scale), -127, 127).astype(np.int8)
+        return whole
 
-    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=32, expansion_add=100)
-    for number, block in enumerate(_blocks(vectors)):
-        index.add(number * BLOCK_ROWS + np.arange(len(block)), block)
-    index.save(str(path))
+    def build(vectors: Array, path: Path) -> None:
+        from usearch.index import Index
 
+        widest = float(np.quantile(np.abs(vectors[:BLOCK_ROWS]), 0.99999))
+        path.with_suffix(".scale").write_text(str(127 / max(widest, 1e-6)))
+        metric = "cos" if dtype == "i8" else "ip"
+        index = Index(
+            ndim=vectors.shape[1],
+            metric=metric,
+            dtype=dtype,
+            connectivity=GRAPH_LINKS,
+            expansion_add=GRAPH_BUILD_EFFORT,
+        )
+        for number, block in enumerate(_blocks(vectors)):
+            index.add(number * BLOCK_ROWS + np.arange(len(block)), told(block, path))
+        index.save(str(path))
 
-def _usearch_open(path: Path) -> Search:
-    from usearch.index import Index
+    def open_(path: Path) -> Search:
+        from usearch.index import Index
 
-    index = Index.restore(str(path), view=True)
+        index = Index.restore(str(path), view=True)
 
-    def search(query: Array, effort: int) -> Array:
-        index.expansion_search = effort
-        rows: Array = index.search(query, K).keys
-        return rows
+        def search(query: Array, effort: int) -> Array:
+            index.expansion_search = effort
+            rows: Array = index.search(told(query, path), K).keys
+            return rows
 
-    return search
+        return search
+
+    return build, open_
 
 
 def _lance_build(vectors: Array, path: Path) -> None:
@@ -202,7 +295,12 @@ def _scipy_open(path: Path) -> Search:
 
 _GRAPH = "a graph visits few rows, but wants every full vector in memory, minutes to build, and filters afterwards"
 _FLAT = "it holds nothing but the vectors"
-_FAISS_FLAT, _FAISS_HNSW = _faiss(_flat), _faiss(_hnsw)
+_CELLS = "it visits few of its cells, and neither groups copies nor filters while it searches"
+_GRAPH_8BIT = "a graph visits few rows, but takes minutes to build, links beside every code, and filters afterwards"
+_MAPPED = "a graph visits few rows of its mapped file, but takes minutes to build and filters afterwards"
+_FAISS_FLAT, _FAISS_HNSW = _faiss(_flat), _faiss(_hnsw, _tune_graph)
+_HNSW_8BIT, _IVF_FAST_SCAN = _faiss(_hnsw_8bit, _tune_graph), _faiss(_ivf_fast_scan, _tune_cells)
+_USEARCH_F16, _USEARCH_I8 = _usearch("f16"), _usearch("i8")
 _BRUTE, _BALL_TREE = _sklearn("brute"), _sklearn("ball_tree")
 
 PEERS = {
@@ -211,13 +309,17 @@ PEERS = {
         Peer(name="faiss-flat", build=_FAISS_FLAT[0], open=_FAISS_FLAT[1], why=_FLAT),
         Peer(name="faiss-hnsw", build=_FAISS_HNSW[0], open=_FAISS_HNSW[1], efforts=GRAPH_EFFORTS, why=_GRAPH),
         Peer(name="hnswlib", build=_hnswlib_build, open=_hnswlib_open, efforts=GRAPH_EFFORTS, why=_GRAPH),
+        Peer(name="faiss-hnsw-8bit", build=_HNSW_8BIT[0], open=_HNSW_8BIT[1], efforts=GRAPH_EFFORTS, why=_GRAPH_8BIT),
         Peer(
-            name="usearch-f16",
-            build=_usearch_build,
-            open=_usearch_open,
-            efforts=GRAPH_EFFORTS,
-            why="a graph visits few rows of its mapped file, but takes minutes to build and filters afterwards",
+            name="faiss-ivf-fast-scan",
+            build=_IVF_FAST_SCAN[0],
+            open=_IVF_FAST_SCAN[1],
+            efforts=CELL_EFFORTS,
+            why=_CELLS,
         ),
+        Peer(name="usearch-f16", build=_USEARCH_F16[0], open=_USEARCH_F16[1], efforts=GRAPH_EFFORTS, why=_MAPPED),
+        Peer(name="usearch-i8", build=_USEARCH_I8[0], open=_USEARCH_I8[1], efforts=GRAPH_EFFORTS, why=_MAPPED),
+        Peer(name="scann", build=_scann_build, open=_scann_open, efforts=CELL_EFFORTS, why=_CELLS),
         Peer(
             name="lancedb",
             build=_lance_build,

@@ -19,7 +19,7 @@ from visor.console import as_json, say
 from visor.index.format.container import Array
 from visor.settings import Settings
 from visor_bench import vectors
-from visor_bench.base import base_vectors, vector_options
+from visor_bench.base import base_vectors, print_figures, vector_options
 from visor_bench.search import index as search_index
 
 QUERIES = 500
@@ -65,11 +65,7 @@ def search_command(
     if less is not None:
         document["growth"] = growth(less, document)
     document["vectors"] = origin
-    if as_json:
-        click.echo(json.dumps(document))
-        return
-    for name, value in document.items():
-        click.echo(f"{name:24} {value}")
+    print_figures(document, as_json)
 
 
 def _measure_in(home: Path | None, images: int, base: Array) -> dict[str, Any]:

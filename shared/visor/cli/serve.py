@@ -44,7 +44,7 @@ def serve_command(host: str, port: int, crawl: bool, log: Path | None) -> None:
     from visor.app import App
     from visor.storage import INDEXES, existing
     from visor.storage.local.liveness import only_one
-    from visor.web.site import Server
+    from visor.web.site import Server, metrics_site
 
     settings = Settings.read()
     if crawl and settings.backend != "local":
@@ -68,6 +68,10 @@ def serve_command(host: str, port: int, crawl: bool, log: Path | None) -> None:
             scheduler = app.scheduler()
             scheduler.start()
             stack.callback(scheduler.stop)
+        if settings.metrics_port:
+            private = Server(metrics_site(site.api), host=settings.metrics_host, port=settings.metrics_port, threads=2)
+            stack.callback(private.start().stop)
+            say(f"Its metrics are at {private.address}/metrics, for whoever reaches that port")
         say(f"Visor is at {server.address} (control-C stops it)")
         say(f"As its owner, who may push and delete items: {owner_link(server, site)}")
         try:

@@ -33,6 +33,9 @@ FLUSH_S = 600.0
 PENDING_SHARE = 0.01
 BACKGROUND_SHARE = 0.8
 """Share of what Visor may use that crawl and embed may take; the rest is for searches."""
+HARDLY_SEARCHED = {"firestore_writes": 0.96, "class_a": 1.0, "pubsub_bytes": 1.0}
+"""The same of resources that no search needs: all but the `STRANGERS_A_DAY` documents of each kind. A first load has
+most of its days' writes so, which is what it waits for."""
 
 MODEL_SHARE = 0.5
 """The same of downloads of the model: whose device cannot have it sends the picture, and that has to fit."""
@@ -163,10 +166,9 @@ class Meter:
         if not self.limited:
             return
         amounts = self._amounts(kind, n)
-        share = self._share(kind, owner)
         for reading in self.readings():
             amount = amounts.get(reading.resource, 0.0)
-            if amount and reading.used + amount > reading.limit * share:
+            if amount and reading.used + amount > reading.limit * self._share(kind, owner, reading.resource):
                 if self._left_of_budget(kind, owner) >= self._price(amounts):
                     return
                 if self.settings.budget:
@@ -183,8 +185,12 @@ class Meter:
         """How many operations still fit: what crawl may publish today. A very large number where nothing is limited."""
         if not self.limited:
             return 2**53
-        amounts, share = self._amounts(kind, 1), self._share(kind, owner)
-        left = [(r.limit * share - r.used) / amounts[r.resource] for r in self.readings() if amounts.get(r.resource)]
+        amounts = self._amounts(kind, 1)
+        left = [
+            (r.limit * self._share(kind, owner, r.resource) - r.used) / amounts[r.resource]
+            for r in self.readings()
+            if amounts.get(r.resource)
+        ]
         paid = self._left_of_budget(kind, owner) / (self._price(amounts) or 1.0)
         return max(0, int(min(left, default=2**53)), int(paid))
 
@@ -247,10 +253,11 @@ class Meter:
             amounts["response_bytes"] = response_bytes
         return {resource: amount for resource, amount in amounts.items() if amount}
 
-    def _share(self, kind: Kind, owner: bool) -> float:
+    def _share(self, kind: Kind, owner: bool, resource: str) -> float:
         if owner:
             return 1.0
-        of_kind = BACKGROUND_SHARE if kind in BACKGROUND else MODEL_SHARE if kind == "model" else 1.0
+        background = HARDLY_SEARCHED.get(resource, BACKGROUND_SHARE)
+        of_kind = background if kind in BACKGROUND else MODEL_SHARE if kind == "model" else 1.0
         return (1 - self.settings.owner_reserve) * of_kind
 
     def _left_of_budget(self, kind: Kind, owner: bool) -> float:

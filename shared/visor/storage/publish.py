@@ -10,6 +10,7 @@ import msgspec
 from visor.errors import CorruptObject
 from visor.schema.items import BATCH_SIZE_MAX, Batch, Change
 from visor.storage.queue import BODY_BYTES_MAX, Queue
+from visor.telemetry.traces import span
 
 BATCH_BYTES_MAX = BODY_BYTES_MAX // 2
 """Of the changes of one batch: embed's commit writes them twice at most, and Firestore takes 10 MiB."""
@@ -30,7 +31,8 @@ def publish(queue: Queue, changes: Iterable[Change], *, run: str, batch_size: in
         Batch.of(source, run, some) for source, of_source in by_source.items() for some in _cut(of_source, batch_size)
     ]
     if batches:
-        queue.publish([msgspec.json.encode(batch) for batch in batches])
+        with span("publish", kind="producer", batches=len(batches)):
+            queue.publish([msgspec.json.encode(batch) for batch in batches])
 
 
 def _cut(changes: Iterable[Change], batch_size: int) -> Iterator[tuple[Change, ...]]:

@@ -5,6 +5,8 @@ Contract, the same on every backend:
   least one byte and at most `BODY_BYTES_MAX`; else it raises `ValueError` and publishes nothing.
 - `receive` leases messages for `lease_s`; one that is neither acknowledged nor released by then is delivered again.
 - `release` gives a message back, to be delivered again after `delay_s`.
+- A message that is published or buried within a span carries its trace (attributes `traceparent` and the like) to every
+  delivery and into its dead letter, and back when that is retried.
 - A message that was delivered `attempts_max` times without acknowledgement becomes a dead letter, with why if known.
 - Acknowledging twice, or after the lease, does nothing worse than a redelivery.
 
@@ -42,6 +44,7 @@ class DeadLetter:
     attempts: int
     why: str
     dead_at: float
+    attributes: dict[str, str] = field(default_factory=dict)
 
 
 class Queue(Protocol):
@@ -67,6 +70,10 @@ class Queue(Protocol):
 
     def waiting(self) -> int:
         """Messages that are not acknowledged and not dead, leased ones included (an estimate on Google Cloud)."""
+        ...
+
+    def dead(self) -> int:
+        """Dead letters (an estimate on Google Cloud)."""
         ...
 
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]: ...

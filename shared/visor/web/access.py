@@ -83,7 +83,7 @@ class AccessPolicy:
         owner = self._is_owner(request, must=access == "owner")
         if access == "owner":
             if not owner:
-                raise self._no_key("Only the owner may change what is indexed")
+                raise self._no_key("Only the owner may do this")
             return True
         if access == "search" and self.settings.key_required and not owner:
             raise self._no_key("This endpoint answers only its owner")

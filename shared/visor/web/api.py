@@ -40,6 +40,8 @@ from visor.search.explain import Explainer
 from visor.search.service import SearchService
 from visor.settings import Settings
 from visor.storage.objects import ObjectStore
+from visor.telemetry.metrics import CONTENT_TYPE, Metrics
+from visor.telemetry.traces import span
 from visor.web import openapi
 from visor.web.access import KEY_HEADER, AccessPolicy
 from visor.web.body import drain, read_document, read_request_body, read_search, unsupported_type
@@ -52,9 +54,11 @@ from visor.web.endpoints import (
     JSON,
     LINES,
     ROUTES,
+    TEXT,
     Endpoint,
     parse_filters,
 )
+from visor.web.metrics import Collector, index_families, meter_families, metrics_text
 from visor.web.problems import http_problem, problem, problem_of
 from visor.web.rate_limit import Slots
 from visor.web.schema import (
@@ -71,6 +75,7 @@ from visor.web.schema import (
 )
 
 LOG = logging.getLogger("visor.web")
+METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 SEARCHES_REMEMBERED = 1_000
 TEXT_MAX, SUGGESTIONS = 400, 8
 FEEDBACK_BYTES_MAX = 100_000
@@ -92,6 +97,8 @@ class HttpApi:
         pusher: Callable[[], Pusher] | None = None,
         objects: ObjectStore | None = None,
         read_image: Callable[[Item], bytes] | None = None,
+        metrics: Metrics | None = None,
+        pipeline: Collector = tuple,
     ) -> None:
         """
         Args:
@@ -99,16 +106,31 @@ class HttpApi:
             pusher: Makes what accepts pushed items, when the first of them arrives; None: they are refused.
             objects: Where video frames are stored, for their thumbnails.
             read_image: Gives the bytes of an item's image, to explain matches; None: they are not explained.
+            metrics: What the process counts, told by `GET /metrics`.
+            pipeline: Gives what is told there of queue and sources.
         """
         self.service, self.settings, self.access, self.objects = service, settings, access, objects
         self._pusher, self._read_image = pusher, read_image
-        self._metrics = Slots("search by metric", at_once=1, waiting=2, wait_s=20)
+        self.metrics, self._pipeline = metrics or Metrics(), pipeline
+        self._metric_slots = Slots("search by metric", at_once=1, waiting=2, wait_s=20)
         self._fetches = Slots("fetch of a picture", at_once=3, waiting=3, wait_s=settings.fetch_timeout_s)
         self._stages: deque[dict[str, float]] = deque(maxlen=SEARCHES_REMEMBERED)
         self._searched = 0
 
     def __call__(self, request: Request) -> WerkzeugResponse:
         """Answer one request. Never raises: an error becomes an RFC 9457 problem document."""
+        method = request.method if request.method in METHODS else "_OTHER"
+        attributes = {"http.request.method": method}
+        with span(method, kind="server", parent=request.headers, **attributes) as traced:
+            endpoint, response = self._answered(request)
+            traced.name(f"{method} {endpoint.path}" if endpoint else method)
+            traced.set(**{"http.route": endpoint.path if endpoint else None})
+            traced.set(**{"http.response.status_code": response.status_code})
+            if response.status_code >= 500:
+                traced.fail(str(response.status_code))
+        return response
+
+    def _answered(self, request: Request) -> tuple[Endpoint | None, WerkzeugResponse]:
         started = time.perf_counter()
         endpoint: Endpoint | None = None
         response: WerkzeugResponse
@@ -124,6 +146,8 @@ class HttpApi:
                     response = getattr(self, f"_{endpoint.name}")(request, owner, **arguments)
             except VisorError as exc:
                 response = problem(exc)
+                if endpoint is not None and endpoint.name in ("search", "searches"):
+                    self.metrics.count("visor_searches_total", outcome=exc.code)
             except FormTooLarge:
                 response = problem(RequestTooLarge("The form has too many parts", valid="image, and perhaps request"))
             except HTTPException as exc:
@@ -140,7 +164,7 @@ class HttpApi:
         self._count(endpoint, response, seconds, used, searches, is_head=is_head)
         if endpoint is not None:
             self.access.charge(endpoint.access, request, owner, used, admitted=searches, pictures=pictures)
-        return self._with_headers(request, response)
+        return endpoint, self._with_headers(request, response)
 
     def _count(
         self,
@@ -154,6 +178,9 @@ class HttpApi:
     ) -> None:
         """Meter the request. If the meters cannot be written, the answer is sent all the same."""
         is_search = endpoint is not None and endpoint.access == "search" and response.status_code == 200
+        name = endpoint.name if endpoint is not None else "none"
+        self.metrics.count("visor_http_requests_total", endpoint=name, status=str(response.status_code))
+        self.metrics.observe("visor_http_request_duration_seconds", seconds, endpoint=name)
         try:
             size = 0 if is_head else response.content_length or 0
             kind: Literal["search", "reading"] = "search" if is_search else "reading"
@@ -193,6 +220,7 @@ class HttpApi:
                     self.access.admit("search", request)
                 return SearchOutcome(answer=self._answer(service, request, owner, search, None))
             except VisorError as exc:
+                self.metrics.count("visor_searches_total", outcome=exc.code)
                 return SearchOutcome(problem=problem_of(exc))
 
         return _json(SearchesAnswer(outcomes=tuple(outcome(*one) for one in enumerate(body.searches))))
@@ -206,6 +234,14 @@ class HttpApi:
             answer = service.search(body, upload, client=None if owner else self.access.client(request))
         self._searched += 1
         self._stages.append(answer.timing_ms)
+        is_unsafe = answer.safety is not None and answer.safety.unsafe
+        outcome = "unsafe" if is_unsafe else "doubtful" if answer.no_confident_match else "confident"
+        self.metrics.count("visor_searches_total", outcome=outcome)
+        for stage, taken_ms in answer.timing_ms.items():
+            if stage == "total":
+                self.metrics.observe("visor_search_duration_seconds", taken_ms / 1000)
+            else:
+                self.metrics.observe("visor_search_stage_duration_seconds", taken_ms / 1000, stage=stage)
         return answer
 
     def _explain(self, request: Request, owner: bool) -> Response:
@@ -227,7 +263,7 @@ class HttpApi:
     def _slot(self, body: SearchRequest) -> AbstractContextManager[None]:
         """What a search waits for that costs more than others, so that it does not keep all threads."""
         fetches = body.url is not None or any(one.url is not None for one in body.examples)
-        slots = self._metrics if body.metric is not None else self._fetches if fetches else None
+        slots = self._metric_slots if body.metric is not None else self._fetches if fetches else None
         return slots.slot() if slots is not None else nullcontext()
 
     def _feedback(self, request: Request, owner: bool) -> Response:
@@ -356,6 +392,18 @@ class HttpApi:
             notice=searcher.notice,
         )
 
+    def _metrics(self, request: Request, owner: bool) -> Response:
+        return Response(self.metrics_text(), content_type=CONTENT_TYPE)
+
+    def metrics_text(self) -> str:
+        """What `GET /metrics` tells, for whoever asks by the private port, too."""
+        collectors: dict[str, Collector] = {
+            "index": lambda: index_families(self.service()),
+            "meters": lambda: meter_families(self.access.meter),
+            "pipeline": self._pipeline,
+        }
+        return metrics_text(self.metrics, collectors)
+
     def _health(self, request: Request, owner: bool) -> Response:
         return _json(HealthAnswer(images=len(self.service().searcher), version=__version__))
 
@@ -382,7 +430,7 @@ class HttpApi:
 
 def _pack(request: Request, response: WerkzeugResponse) -> None:
     """Compress what is worth it, where its reader takes that: what is sent is free up to an allowance."""
-    if not response.is_json:
+    if not (response.is_json or response.mimetype == TEXT):
         return
     response.vary.add("Accept-Encoding")
     if request.accept_encodings["gzip"] > 0 and (response.content_length or 0) >= PACKED_FROM:

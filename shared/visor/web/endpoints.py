@@ -40,7 +40,7 @@ from visor.web.schema import (
 )
 
 JSON, FORM, LINES, JPEG = "application/json", "multipart/form-data", "application/x-ndjson", "image/jpeg"
-BYTES = "application/octet-stream"
+BYTES, TEXT = "application/octet-stream", "text/plain"
 Access = Literal["search", "reading", "owner", "free"]
 """`search`: counted as a search and limited as one. `reading`: limited by the read rate. `owner`: needs the owner's
 key. `free`: neither."""
@@ -65,7 +65,7 @@ class Endpoint:
     also: str = ""
     """Another media type that the body may have."""
     answer: type[Record] | None = None
-    """The JSON document of a successful answer; None: bytes of `media`, which never change."""
+    """The JSON document of a successful answer; None: bytes of `media`, which never change but for text."""
     media: str = JPEG
     status: int = 200
     """Of a successful answer."""
@@ -135,6 +135,8 @@ ENDPOINTS = (
     Endpoint("GET", "/v1/stats", "stats", "reading", "What the index holds and how this process is doing",
              answer=StatsAnswer),
     Endpoint("GET", "/v1/health", "health", "free", "Is this process up?", answer=HealthAnswer),
+    Endpoint("GET", "/metrics", "metrics", "owner", f"Metrics of this process, as Prometheus reads them{_KEY}",
+             media=TEXT),
     Endpoint("GET", "/openapi.json", "openapi", "free", "This description", is_described=False),
 )  # fmt: skip
 

@@ -9,7 +9,7 @@ import msgspec
 from visor import __version__
 from visor.schema.items import Record
 from visor.schema.search import PICTURES
-from visor.web.endpoints import ENDPOINTS, FORM, JPEG, JSON, Endpoint
+from visor.web.endpoints import ENDPOINTS, FORM, JPEG, JSON, TEXT, Endpoint
 from visor.web.schema import Problem
 
 PROBLEM = "application/problem+json"
@@ -147,6 +147,8 @@ def _bodies(request: type[Record], also: str) -> dict[str, Any]:
 def _success(endpoint: Endpoint) -> dict[str, Any]:
     if endpoint.answer:
         return _json("The answer", endpoint.answer, JSON)
+    if endpoint.media == TEXT:
+        return {"description": "One metric a line", "content": {TEXT: {"schema": {"type": "string"}}}}
     sent = {"schema": {"type": "string", "format": "binary"}}
     what = "A JPEG" if endpoint.media == JPEG else "A file"
     return {"description": f"{what} that never changes", "content": {endpoint.media: sent}}

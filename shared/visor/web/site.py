@@ -26,7 +26,9 @@ from visor.errors import SettingsError, UnknownItem, VisorError
 from visor.imaging.decode import decode_image
 from visor.schema.items import IndexedItem, Item
 from visor.search.item_cache import web_address
+from visor.telemetry.metrics import CONTENT_TYPE
 from visor.web.api import HttpApi
+from visor.web.endpoints import ENDPOINTS
 from visor.web.problems import http_problem, problem
 
 if TYPE_CHECKING:
@@ -35,7 +37,8 @@ if TYPE_CHECKING:
 _BUILT = Path(__file__).parents[3] / "frontend" / "dist"
 PAGE = _BUILT if _BUILT.is_dir() else Path(__file__).with_name("page")
 """The built page: of a checkout, or the one that lies in an installed package."""
-PICTURES = "/pictures/"
+API_PATHS = frozenset(one.path for one in ENDPOINTS)
+METRICS, PICTURES = "/metrics", "/pictures/"
 THUMBNAIL_SIDE = 480
 CONNECTIONS_MAX, IDLE_S = 1000, 15
 """Open connections, and seconds after which one on which nothing moves is closed."""
@@ -102,7 +105,7 @@ class Site:
 
     def _answer(self, request: Request) -> WerkzeugResponse:
         path = request.path
-        if request.method not in ("GET", "HEAD") or path.startswith("/v1/") or path == "/openapi.json":
+        if request.method not in ("GET", "HEAD") or path.startswith("/v1/") or path in API_PATHS:
             return self.api(request)
         self.api.access.check_address(request)
         if path == "/config.json":
@@ -158,6 +161,24 @@ def _read(path: Path, packed: bool) -> bytes:
     return gzip.compress(data, mtime=0) if packed else data
 
 
+def metrics_site(api: HttpApi) -> WSGIApplication:
+    """A WSGI application that tells the metrics of `api`, without a key: for a port that only its owner reaches."""
+
+    def answer(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        if request.path != METRICS or request.method not in ("GET", "HEAD"):
+            response = http_problem(request, 404, f"{request.path} does not exist", valid=f"GET {METRICS}")
+        else:
+            try:
+                api.access.check_address(request)
+                response = Response(api.metrics_text(), content_type=CONTENT_TYPE)
+            except VisorError as exc:
+                response = problem(exc)
+        return response(environ, start_response)
+
+    return answer
+
+
 class Server:
     """A WSGI application on a local port, served by waitress in its own thread."""
 
@@ -165,6 +186,8 @@ class Server:
         from waitress.server import create_server
 
         try:
+            if not 0 <= port < 2**16:
+                raise ValueError("there is no such port")
             self._server: Any = create_server(
                 site,
                 host=host,
@@ -177,10 +200,10 @@ class Server:
                 cleanup_interval=5,
                 asyncore_use_poll=hasattr(select, "poll"),
             )
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             raise SettingsError(
-                f"Port {port} of {host} cannot be used: {exc.strerror}",
-                valid="A free port",
+                f"Port {port} of {host} cannot be used: {getattr(exc, 'strerror', None) or exc}",
+                valid="A free port up to 65535",
                 remedy=f"Stop what uses it, or choose another: make demo PORT={port + 1000}, visor serve --port …",
             ) from exc
         self.address = f"http://{host}:{self._server.effective_port}"

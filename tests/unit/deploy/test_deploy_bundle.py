@@ -134,6 +134,16 @@ def test_scipy_is_in_search_where_metrics_are_wanted() -> None:
     assert recorded.packages == {"scipy": pins()["scipy"]}, "run scripts/bundle.py build/bundles --measure --record"
 
 
+def test_what_sends_traces_is_in_each_function_where_it_is_wanted() -> None:
+    def names(name: str, **options: bool) -> set[str]:
+        text = bundle.contents(name, None, **options)["requirements.txt"].decode()
+        return {line.partition("==")[0] for line in text.splitlines()}
+
+    extra = {"opentelemetry-exporter-otlp-proto-http", "opentelemetry-sdk"}
+    added = {name: names(name, telemetry=True) - names(name) for name in bundle.function_names()}
+    assert added == {name: set() if name == "switch" else extra for name in added}
+
+
 def test_libraries_of_a_kind_are_in_the_bundle_where_a_source_of_it_is_named(tmp_path: Path) -> None:
     config = tmp_path / "visor.toml"
     config.write_text('[sources.film]\nkind = "video"\nurl = "https://x.test/a.mp4"\n', encoding="utf-8")

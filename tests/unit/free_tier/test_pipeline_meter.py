@@ -10,7 +10,7 @@ import pytest
 
 from visor.errors import QuotaReached, StoreUnavailable
 from visor.free_tier.allowances import allowances, counted
-from visor.free_tier.quota import BACKGROUND_SHARE, FLUSH_S, Meter, california
+from visor.free_tier.quota import FLUSH_S, HARDLY_SEARCHED, STRANGERS_A_DAY, Meter, california
 from visor.schema.collections import METERS
 from visor.settings import Settings
 from visor.storage import open_stores
@@ -155,10 +155,10 @@ def test_crawl_leaves_room_for_searches(documents: CountingDocuments, clock: Clo
     with pytest.raises(QuotaReached):
         one.allow("embed", 64)
     one.allow("search")
+    one.allow("feedback", STRANGERS_A_DAY)
     writes = allowances().of("Firestore", "writes").free
-    assert first == pytest.approx(
-        writes * 0.9 * 0.9 * BACKGROUND_SHARE / counted().each("embed", "firestore_writes"), rel=0.01
-    )
+    share = HARDLY_SEARCHED["firestore_writes"]
+    assert first == pytest.approx(writes * 0.9 * 0.9 * share / counted().each("embed", "firestore_writes"), rel=0.01)
 
 
 def test_a_new_day_is_california_s(documents: CountingDocuments, clock: Clock) -> None:

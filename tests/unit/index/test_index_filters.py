@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from tests.unit.index.index_fixtures import Shop, clustered, hash_of, ids_of, keys_of
 
+from visor.index.format import projection
 from visor.index.merge import segment_builder as rewrite
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
@@ -48,14 +49,18 @@ def facet(number: int, **changed: Any) -> FacetRow:
     return FacetRow(**fields | changed)
 
 
-@pytest.fixture(scope="module")
-def in_use(tmp_path_factory: pytest.TempPathFactory) -> InUse:
+@pytest.fixture(scope="module", params=[0, 32])
+def in_use(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> InUse:
+    """Three segments, whose fast scans lie in no cells or in 32, and fresh shards."""
     shop = Shop(tmp_path_factory.mktemp("filters"))
     keys, vectors = keys_of(IMAGES), clustered(IMAGES, kinds=40)
     facets = [facet(n, **({"collection": RARE} if n == 1234 else {})) for n in range(IMAGES)]
     policy = MergePolicy(segment_rows=1000, step_rows=1000, samples_min=64, ratio=0.5, small_rows=16)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rewrite, "PQ_ROWS_MIN", 500)
+        patch.setattr(projection, "CELLS_ROWS_MIN", 500 if request.param else IMAGES)
+        patch.setattr(projection, "CELLS", request.param)
+        patch.setattr(projection, "CELLS_VISITED", 4)
         for start in range(0, IMAGES, 1000):
             part = slice(start, start + 1000)
             shop.add(keys[part], vectors[part], facets=facets[part], version=1)
@@ -76,7 +81,8 @@ def in_use(tmp_path_factory: pytest.TempPathFactory) -> InUse:
         del shown[ids_of([key])[0]]
     searcher = shop.searcher()
     blocks = [live.block for live in searcher._snapshot.blocks]
-    assert sum(block.vectors.has_fast for block in blocks) == 3
+    scans = [block.vectors.fast for block in blocks if block.vectors.has_fast]
+    assert [scan.cells for scan in scans] == [request.param] * 3
     assert isinstance(blocks[-1], FreshBlock)
     return InUse(searcher, shown, stored)
 

@@ -11,22 +11,30 @@ from tests.unit.index.index_fixtures import Shop, clustered, hash_of, keys_of
 from visor.index.format import projection
 from visor.index.merge import segment_builder
 from visor.index.merge.merge import merge
+from visor.index.search.ask import NEAREST
 
 
-def test_fast_finds_what_exact_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("cells_from", [10_000, 16])
+def test_fast_finds_what_exact_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells_from: int) -> None:
     """Guards how many rows of the fast scan are ranked again: recall is 1.0 with 400, and 0.76 with 40."""
     monkeypatch.setattr(projection, "PQ_SAMPLES_MIN", 16)
     monkeypatch.setattr(segment_builder, "PQ_ROWS_MIN", 16)
+    monkeypatch.setattr(projection, "CELLS_ROWS_MIN", cells_from)
     shop, vectors = Shop(tmp_path), clustered(3_000)
     keys = keys_of(len(vectors))
     for start in range(0, len(keys), 1_000):
         shop.add(keys[start : start + 1_000], vectors[start : start + 1_000])
     merge(shop.objects, shop.documents, model="model-a", clock=shop.clock)
-    searcher, recalls = shop.searcher(), []
+    searcher, recalls, apart = shop.searcher(), [], []
     for vector in vectors[:60]:
-        exact = {hit.id for hit in searcher.search(vector, k=12, mode="exact").hits}
-        recalls.append(len(exact & {hit.id for hit in searcher.search(vector, k=12).hits}) / 12)
+        fast, exact = searcher.search(vector, k=12), searcher.search(vector, k=12, mode="exact")
+        recalls.append(len({hit.id for hit in fast.hits} & {hit.id for hit in exact.hits}) / 12)
+        # What confidence is made of is as near.
+        assert fast.nearest is not None
+        assert exact.nearest is not None
+        apart.append(exact.nearest.similarities[:NEAREST] - fast.nearest.similarities[:NEAREST])
     assert np.mean(recalls) >= 0.99
+    assert np.mean(apart) < 0.001
 
 
 @pytest.mark.parametrize(("bits", "results"), [(24, 1), (25, 2), (31, 2)])

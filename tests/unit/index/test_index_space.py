@@ -7,9 +7,11 @@ import pytest
 from tests.unit.index.index_fixtures import clustered
 
 from visor.errors import CorruptObject
+from visor.index.format import projection
 from visor.index.format.projection import (
     FastScan,
     FullSpace,
+    cell_centres,
     decode,
     encode,
     int8_scan,
@@ -91,6 +93,33 @@ def test_the_fast_scan_is_laid_out_as_long_as_it_says() -> None:
         assert len(fast) == rows
     assert 7 in FastScan.read(fast.write()).scan(projected[7], 50)
     assert train_fast_scan(projected[:10]) is None
+
+
+def test_a_scan_in_cells_visits_few_rows_but_gives_as_many_as_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projection, "CELLS_ROWS_MIN", 1000)
+    monkeypatch.setattr(projection, "CELLS", 16)
+    monkeypatch.setattr(projection, "CELLS_VISITED", 4)
+    vectors = np.concatenate(list(mixed(stand_ins(200, 128), 3000, seed=3)))
+    space, _ = learn(vectors, learned_on=3000, train_fast_scan=train_fast_scan)
+    projected, codes = space.project(vectors), space.code(vectors)
+    assert space.fast is not None
+    flat = FastScan.read(space.fast)
+    assert flat.fit_for(999) is flat
+    cells = flat.in_cells(cell_centres(codes))
+    assert cells.cells == 16
+    for rows in (0, 1, 33, 3000):
+        fitted = flat.fit_for(3000).in_cells(cell_centres(codes))
+        size = flat.fit_for(3000).size_bytes(rows)
+        fitted.add(decode(codes[:rows]))
+        # A cell's last block is not full.
+        assert size - 16 * 32 * 16 <= len(fitted.write()) <= size
+    # As it is stored: with zeros behind it.
+    cells = FastScan.read(np.concatenate([fitted.write(), np.zeros(999, np.uint8)]))
+    truth = np.argsort(-(projected @ projected[::100].T), axis=0)[:12].T
+    found = [cells.scan(query, 200) for query in projected[::100]]
+    assert np.mean([len(set(rows) & set(wanted)) / 12 for rows, wanted in zip(found, truth, strict=True)]) > 0.95
+    assert sorted(cells.scan(projected[0], 3000)) == list(range(3000))
+    assert len(cells.scan(projected[0], 2500)) == 2500
 
 
 def test_without_a_projection_vectors_only_become_unit() -> None:

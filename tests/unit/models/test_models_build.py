@@ -136,6 +136,18 @@ def test_nothing_built_says_what_to_do(tmp_path: Path) -> None:
             load_embedder(Settings(home=tmp_path, model=model))
 
 
+@needs_tensorflow
+def test_a_larger_lite_network_names_what_the_default_names(
+    photos: list[Image.Image], embedder: Embedder, tmp_path: Path
+) -> None:
+    """Weights in the wrong places name nothing: two networks of 1,000 labels agree by chance once in a thousand."""
+    settings = Settings(home=tmp_path, model="efficientnet_lite2")
+    ensure_model(settings, say=lambda _: None)
+    larger, usual = (one.embed(photos).labels for one in (load_embedder(settings), embedder))
+    same = [bool({a.name for a in one} & {b.name for b in other}) for one, other in zip(larger, usual, strict=True)]
+    assert np.mean(same) > 0.7
+
+
 def test_builders_at_the_same_time_build_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each thread opens the lock file anew, so they exclude each other as processes do."""
     settings = Settings(home=tmp_path, model="efficientnet_lite0")

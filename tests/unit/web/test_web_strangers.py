@@ -227,6 +227,7 @@ COSTS: dict[str, tuple[str, Any, int]] = {
     "model_file": ("/v1/model/" + "0" * 64, None, 0),
     "health": ("/v1/health", None, 0),
     "openapi": ("/openapi.json", None, 0),
+    "metrics": ("/metrics", None, 0),
     "push": ("/v1/items", {"key": "a", "image_url": "https://a.example/a.png"}, 0),
     "delete": ("/v1/items/" + "0" * 32, None, 0),
 }

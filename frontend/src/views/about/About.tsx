@@ -4,7 +4,14 @@ import { STAGES, type StatsAnswer } from "../../endpoint/contract";
 import { owner, toggleOwner } from "../../owner";
 import { refreshStats } from "../../search";
 import { config, stats } from "../../state";
-import { formatAmount, formatCount, formatGeneration, formatMilliseconds, formatShare } from "../../words/format";
+import {
+  formatAmount,
+  formatCount,
+  formatDecimal,
+  formatGeneration,
+  formatMilliseconds,
+  formatShare,
+} from "../../words/format";
 import { t } from "../../words/messages";
 import { Bar } from "../elements/Bar";
 import { Dialog } from "../elements/Dialog";
@@ -76,7 +83,7 @@ function Facts({ stats: now }: { stats: StatsAnswer }) {
         <Audit audit={now.audit} />
         <Stages stages={now.stages_ms} searches={now.searches} />
       </section>
-      {owner.value && <Meters meters={now.meters ?? []} />}
+      {owner.value && <Month stats={now} />}
     </>
   );
 }
@@ -92,14 +99,29 @@ function Audit({ audit }: { audit: StatsAnswer["audit"] | undefined }) {
   );
 }
 
-function Meters({ meters }: { meters: NonNullable<StatsAnswer["meters"]> }) {
+/** What was used of the free allowances, and what the month has cost past them of the sum that the owner set. */
+function Month({ stats: { meters = [], budget = 0, spent = 0 } }: { stats: StatsAnswer }) {
   const [first] = meters;
   if (!first) return null;
+  const sum = (amount: number) => formatDecimal(amount, 2);
   return (
     <section>
       <h3>{t("about.free")}</h3>
-      <p class="muted">{t("about.free.text", { share: formatShare(first.limit / first.free) })}</p>
+      <p class="muted">
+        {budget > 0
+          ? t("about.budget.text", { budget: sum(budget) })
+          : t("about.free.text", { share: formatShare(first.limit / first.free) })}
+      </p>
       <ul class="labels">
+        {budget > 0 && (
+          <li>
+            <span>
+              {t("about.spent")} <span class="muted">{t("about.month")}</span>
+            </span>
+            <span class="label-value">{t("about.used", { used: sum(spent), free: sum(budget) })}</span>
+            <Bar value={Math.min(spent / budget, 1)} />
+          </li>
+        )}
         {meters.map(({ resource, service, metric, per, used, free }) => (
           <li key={resource}>
             <span>

@@ -29,6 +29,17 @@ PQ_TRAIN_MAX = 65_536
 PQ_SAMPLES_MIN = 1000
 PQ_ROWS_MIN = 20_000
 """Below this many rows the int8 scan is as fast as the fast scan."""
+CELLS_ROWS_MIN = 65_536
+"""Rows from which a fast scan lies in cells, of which a search visits the nearest; fewer are scanned as soon."""
+CELLS = 128
+CELLS_VISITED = 8
+"""Cells that a search visits at least …"""
+CELLS_WITHIN = 0.15
+"""… and all whose centre is so much less similar to the query than the nearest one: a query that is near to none needs
+many. See docs/decisions/index-cells.md."""
+CELLS_LEARNED_ON = 16_384
+"""Rows that the centres of cells are learned on, about."""
+CELLS_ROUNDS = 8
 EXACT_ROWS = 5_000
 """Rows that a float scan goes through at once."""
 
@@ -212,6 +223,11 @@ class FastScan:
 
     def __init__(self, index: Any) -> None:
         self._index = index
+        self.cells = int(getattr(index, "nlist", 0))
+        """In how many cells the rows lie; 0: in none, so that each search goes through all."""
+        self._centres: Array = np.empty((0, 0), np.float32)
+        if self.cells:
+            self._centres = faiss.downcast_index(index.quantizer).reconstruct_n(0, self.cells)
 
     @classmethod
     def train(cls, sample: Array) -> FastScan:
@@ -232,9 +248,29 @@ class FastScan:
         return blob
 
     def size_bytes(self, rows: int) -> int:
-        """Bytes that `write` gives once the index, empty now, holds so many rows."""
-        block = int(self._index.bbs)
-        return len(self.write()) + -(-rows // block) * block * int(self._index.M2) // 2
+        """Bytes that `write` gives once the index, empty now, holds so many rows; with cells, at most."""
+        block, cells = int(self._index.bbs), self.cells
+        blocks = -(-rows // block) if not cells else (rows + (block - 1) * cells) // block
+        ids = 8 * rows if cells else 0
+        return len(self.write()) + blocks * block * int(self._index.M2) // 2 + ids
+
+    def fit_for(self, rows: int) -> FastScan:
+        """An empty index of the same code book, in cells if it is to hold enough rows."""
+        return self.in_cells(np.zeros((CELLS, self._index.d), np.float32)) if rows >= CELLS_ROWS_MIN else self
+
+    def in_cells(self, centres: Array) -> FastScan:
+        """An empty index of the same code book whose rows lie in cells around centres (c, m) float32.
+
+        One table of a query's products serves all cells, for what is coded is the row and not what is left of it.
+        """
+        flat, m = self._index, centres.shape[1]
+        nearest = faiss.IndexFlatIP(m)
+        nearest.add(centres)
+        index = faiss.IndexIVFPQFastScan(nearest, m, len(centres), flat.pq.M, PQ_BITS, faiss.METRIC_INNER_PRODUCT)
+        index.by_residual, index.pq, index.is_trained = False, flat.pq, True
+        # What a reader visits that knows of no cells.
+        index.nprobe = max(1, len(centres) // 8)
+        return FastScan(index)
 
     def add(self, projected: Array) -> None:
         """Append unit vectors (n, m) float32."""
@@ -246,10 +282,36 @@ class FastScan:
         return int(self._index.ntotal)
 
     def scan(self, query: Array, want: int) -> Array:
-        """At most `want` rows whose estimated similarity to the query (m,) is greatest, int64."""
-        _, rows = self._index.search(query[None], min(want, len(self)))
+        """At most `want` rows whose estimated similarity to the query (m,) is greatest, int64.
+
+        Of rows in cells those in the nearest cells; in all, where these hold fewer rows than are wanted.
+        """
+        want = min(want, len(self))
+        found = self._search(query, want, self._visited(query))
+        return found if len(found) == want else self._search(query, want, self.cells)
+
+    def _visited(self, query: Array) -> int:
+        """How many cells a search visits, the nearest ones."""
+        if not self.cells:
+            return 0
+        near = dot(self._centres, query)
+        within = int(np.count_nonzero(near >= near.max() - np.float32(CELLS_WITHIN)))
+        return min(max(within, CELLS_VISITED), self.cells)
+
+    def _search(self, query: Array, want: int, visited: int) -> Array:
+        options: Any = {"nprobe": visited}
+        parameters = faiss.SearchParametersIVF(**options) if visited else None
+        _, rows = self._index.search(query[None], want, params=parameters)
         found: Array = rows[0][rows[0] >= 0]
         return found
+
+
+def cell_centres(codes: Array) -> Array:
+    """Centres (`CELLS`, m) float32 of unit length, learned on some of the rows with codes (n, m) uint8."""
+    means: Any = faiss.Kmeans(codes.shape[1], CELLS, niter=CELLS_ROUNDS, spherical=True, min_points_per_centroid=1)
+    means.train(decode(codes[:: max(1, len(codes) // CELLS_LEARNED_ON)]))
+    centres: Array = means.centroids
+    return centres
 
 
 def train_fast_scan(sample: Array) -> Array | None:

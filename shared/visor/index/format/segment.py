@@ -33,13 +33,24 @@ from visor.index.format.ids import IdIndex
 from visor.index.format.looks import Augmented, no_looks
 from visor.index.format.manifest import SegmentEntry
 from visor.index.format.pending_deletes import PendingDeletes
-from visor.index.format.projection import CodedVectors, FastScan, FullVectors, Projection, Space, encode
+from visor.index.format.projection import (
+    CodedVectors,
+    FastScan,
+    FullVectors,
+    Projection,
+    Space,
+    cell_centres,
+    decode,
+    encode,
+)
 from visor.index.words.text_index import SegmentWords
 from visor.storage.objects import ObjectStore
 
 FOLDER = "segments/"
 BLOCK_ROWS = 1024
 """Rows of full vectors that are read, checked and projected at once."""
+CELL_BLOCK_ROWS = 8192
+"""Rows that are put into cells at once: a thousand take twice the time each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +222,7 @@ class SegmentWriter:
         cold: Tensors behind the full vectors, which a search reads only where it needs them.
         count, dimension: Shape of the full vectors.
         space: What the codes are made with.
-        fast: A trained, empty fast scan, or None.
+        fast: A trained, empty fast scan, or None. If it has cells, their centres are learned anew on all rows.
     """
 
     path: Path
@@ -251,7 +262,9 @@ class SegmentWriter:
             if coder:
                 tensors["codes"] = codes
             if self.fast is not None:
-                tensors["fast"] = self.fast.write()
+                tensors["fast"] = np.zeros(layout.tensors["fast"].shape, np.uint8)
+                written = (self._in_cells(codes) if self.fast.cells else self.fast).write()
+                tensors["fast"][: len(written)] = written
             head = self._write_hot(file, layout, tensors)
             file.flush()
             os.fsync(file.fileno())
@@ -269,8 +282,16 @@ class SegmentWriter:
     def _code(self, space: Projection, block: Array, codes: Array) -> None:
         projected = space.project(block)
         codes[:] = encode(projected, space.scale)
-        if self.fast is not None:
+        if self.fast is not None and not self.fast.cells:
             self.fast.add(projected)
+
+    def _in_cells(self, codes: Array) -> FastScan:
+        """The fast scan in cells, which can be learned only when all rows are known."""
+        assert self.fast is not None
+        fast = self.fast.in_cells(cell_centres(codes))
+        for start, stop in rows_in_blocks(len(codes), CELL_BLOCK_ROWS):
+            fast.add(decode(codes[start:stop]))
+        return fast
 
     def _layout(self) -> Layout:
         specs = [TensorSpec(name, array.dtype, array.shape) for name, array in self.hot.items()]

@@ -169,7 +169,7 @@ class SegmentBuilder:
             count=len(rows),
             dimension=space.dimension,
             space=space,
-            fast=None if fast is None else FastScan.read(fast),
+            fast=None if fast is None else FastScan.read(fast).fit_for(len(rows)),
         )
         entry = writer.write(_blocks(rows, readers, space.dimension))
         # Never the same name twice: a name that was thrown away can be deleted at any later time.

@@ -20,6 +20,7 @@ from visor.index.search.snapshot import Snapshot, apply_deletes, fresh_block, su
 from visor.schema.collections import COMMITS
 from visor.storage.documents import Document, DocumentStore, Where
 from visor.storage.objects import ObjectStore
+from visor.telemetry.traces import Span, span
 
 log = logging.getLogger(__name__)
 
@@ -90,11 +91,16 @@ class IndexReader:
         """What happened since the last call; None if nothing did.
 
         Costs one query, which is one read where there is nothing new and has been nothing for `OVERLAP_S`, and reads of
-        objects only where there is something new. Never lists the bucket.
+        objects only where there is something new. Never lists the bucket. In traces, its span is linked to those of the
+        commits that it takes in.
 
         Raises:
             FormatError: What cannot be left out without making answers wrong cannot be read; it is named.
         """
+        with span("refresh") as traced:
+            return self._poll(traced)
+
+    def _poll(self, traced: Span) -> News | None:
         if self._is_first:
             self._open = self._open_manifest()
         asked_at = self._clock()
@@ -102,6 +108,7 @@ class IndexReader:
         signal = next((commit for commit in found if commit.key == MANIFEST_KEY), None)
         is_swapped = signal is not None and signal.committed_at > self._manifest_seen
         commits = self._open_commits([c for c in found if c.key != MANIFEST_KEY and self._is_new(c)])
+        traced.link(one.commit.record.trace for one in commits)
         is_lost = signal is not None and signal.record.model == self._model and self._open.manifest is None
         is_swapped |= is_lost or bool(self._open.problems) or any(one.problem is not None for one in commits)
         if is_lost:

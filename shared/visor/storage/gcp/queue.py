@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 
 from google.api_core.exceptions import DeadlineExceeded
 from google.cloud import pubsub_v1
@@ -13,8 +13,10 @@ from visor.errors import StoreError
 from visor.storage.gcp.backlog import Backlog
 from visor.storage.gcp.errors import map_errors, retrying
 from visor.storage.queue import BODY_BYTES_MAX, DeadLetter, Message, check_bodies
+from visor.telemetry.traces import carrier
 
 _LEASE_MAX_S = 600
+_OWN = "CloudPubSub"
 _COUNT = "CloudPubSubDeadLetterSourceDeliveryCount"
 _ERROR = "CloudPubSubDeadLetterSourceDeliveryErrorMessage"
 """Attributes that Pub/Sub gives a message when it forwards it to the dead-letter topic; `bury` gives the same."""
@@ -64,19 +66,25 @@ class CloudQueue:
         self._deadline_s = deadline_s
         self._receive_wait_s = receive_wait_s
         self._dead_lease_s = dead_lease_s
-        self._backlog: Backlog | None = Backlog(project, subscription)
+        self._backlogs = {
+            "waiting": Backlog(project, subscription),
+            "dead": Backlog(project, dead_letter_subscription),
+        }
         self._open: set[str] = set()
         self._shown: dict[str, str] = {}
         self._closed = False
 
     def publish(self, bodies: Sequence[bytes]) -> list[str]:
-        ids = self._publish(self._topic, bodies)
+        return self._publish_open(bodies, carrier())
+
+    def _publish_open(self, bodies: Sequence[bytes], attributes: dict[str, str]) -> list[str]:
+        ids = self._publish(self._topic, bodies, **attributes)
         self._open.update(ids)
         return ids
 
     def bury(self, body: bytes, *, attempts: int, why: str) -> None:
         # An attribute takes 1,024 bytes.
-        attributes = {_COUNT: str(attempts), _ERROR: why.encode()[:1024].decode(errors="ignore")}
+        attributes = carrier() | {_COUNT: str(attempts), _ERROR: why.encode()[:1024].decode(errors="ignore")}
         self._publish(self._dead_topic, [body], **attributes)
 
     def _publish(self, topic: str, bodies: Sequence[bytes], **attributes: str) -> list[str]:
@@ -116,13 +124,20 @@ class CloudQueue:
     def waiting(self) -> int:
         """As Cloud Monitoring tells it, minutes old. Where that cannot be asked: what this process published or
         received and did not acknowledge, as far as it knows."""
-        if self._backlog is not None:
+        return self._monitored("waiting", self._open)
+
+    def dead(self) -> int:
+        """As `waiting`. Where that cannot be asked: the dead letters that this process shows."""
+        return self._monitored("dead", self._shown)
+
+    def _monitored(self, what: str, known: Sized) -> int:
+        if (backlog := self._backlogs.get(what)) is not None:
             try:
-                return self._backlog.count()
+                return backlog.count()
             except StoreError:
                 # It will not get credentials while it runs, and looking for them takes seconds.
-                self._backlog = None
-        return len(self._open)
+                self._backlogs.clear()
+        return len(known)
 
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         received: list[ReceivedMessage] = []
@@ -139,6 +154,7 @@ class CloudQueue:
                 attempts=int(attributes.get(_COUNT, 0)),
                 why=attributes.get(_ERROR, ""),
                 dead_at=r.message.publish_time.timestamp(),
+                attributes={name: value for name, value in attributes.items() if not name.startswith(_OWN)},
             )
             self._shown[letter.receipt] = letter.id
             letters.append(letter)
@@ -146,7 +162,7 @@ class CloudQueue:
 
     def retry(self, letter: DeadLetter) -> None:
         # In this order a crash in between makes a second delivery, not a lost message.
-        self.publish([letter.body])
+        self._publish_open([letter.body], letter.attributes)
         self._acknowledge(self._dead, letter.receipt)
         self._shown.pop(letter.receipt, None)
 

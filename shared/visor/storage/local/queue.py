@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import sqlite3
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 from visor.storage.local.liveness import ProcessLock
 from visor.storage.local.sqlite import Database
 from visor.storage.queue import DeadLetter, Message, check_bodies
+from visor.telemetry.traces import carrier
 
 MIGRATIONS = (
     """
@@ -28,6 +30,7 @@ MIGRATIONS = (
     CREATE INDEX by_dead_at ON messages (dead_at, id) WHERE dead_at IS NOT NULL
     """,
     "ALTER TABLE messages ADD COLUMN worker TEXT",
+    "ALTER TABLE messages ADD COLUMN attributes TEXT NOT NULL DEFAULT '{}'",
 )
 """Never edited, only added to: the version of a file is how many of them it has had."""
 
@@ -64,8 +67,8 @@ class SqliteQueue:
             return []
         with self._database.write() as connection:
             # At once, whatever the clock says now and later.
-            insert = "INSERT INTO messages (body, due_at) VALUES (?, 0)"
-            return [str(connection.execute(insert, (body,)).lastrowid) for body in bodies]
+            insert, said = "INSERT INTO messages (body, due_at, attributes) VALUES (?, 0, ?)", json.dumps(carrier())
+            return [str(connection.execute(insert, (body, said)).lastrowid) for body in bodies]
 
     def receive(self, limit: int, *, lease_s: float) -> list[Message]:
         now = self._clock()
@@ -77,12 +80,18 @@ class SqliteQueue:
         with self._database.write() as connection:
             self._bury_worn_out(connection, now)
             rows = connection.execute(
-                f"SELECT id, body, attempts FROM messages WHERE {_DUE} ORDER BY due_at, id LIMIT ?2",  # noqa: S608
+                f"SELECT id, body, attempts, attributes FROM messages WHERE {_DUE} ORDER BY due_at, id LIMIT ?2",  # noqa: S608
                 (now, limit),
             ).fetchall()
             messages = [
-                Message(id=str(id_), body=body, receipt=secrets.token_hex(8), attempt=attempts + 1)
-                for id_, body, attempts in rows
+                Message(
+                    id=str(id_),
+                    body=body,
+                    receipt=secrets.token_hex(8),
+                    attempt=attempts + 1,
+                    attributes=json.loads(attributes),
+                )
+                for id_, body, attempts, attributes in rows
             ]
             connection.executemany(
                 "UPDATE messages SET attempts = ?, receipt = ?, due_at = ?, worker = ? WHERE id = ?",
@@ -111,26 +120,44 @@ class SqliteQueue:
         check_bodies([body])
         now = self._clock()
         with self._database.write() as connection:
-            insert = "INSERT INTO messages (body, attempts, due_at, why, dead_at) VALUES (?, ?, ?, ?, ?)"
-            connection.execute(insert, (body, attempts, now, why, now))
+            insert = "INSERT INTO messages (body, attempts, due_at, why, dead_at, attributes) VALUES (?, ?, ?, ?, ?, ?)"
+            connection.execute(insert, (body, attempts, now, why, now, json.dumps(carrier())))
 
     def waiting(self) -> int:
         with self._database.read() as connection:
             (count,) = connection.execute("SELECT count(*) FROM messages WHERE dead_at IS NULL").fetchone()
             return int(count)
 
+    def dead(self) -> int:
+        with self._database.read() as connection:
+            # Whether by its last release, or because its last lease ran out.
+            is_dead = f"dead_at IS NOT NULL OR ({_DUE} AND attempts >= ?2)"
+            found = connection.execute(
+                f"SELECT count(*) FROM messages WHERE {is_dead}",  # noqa: S608
+                (self._clock(), self._attempts_max),
+            )
+            return int(found.fetchone()[0])
+
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         now = self._clock()
         with self._database.write() as connection:
             self._bury_worn_out(connection, now)
             rows = connection.execute(
-                "SELECT id, body, attempts, why, dead_at FROM messages"
+                "SELECT id, body, attempts, why, dead_at, attributes FROM messages"
                 " WHERE dead_at IS NOT NULL ORDER BY dead_at, id LIMIT ?",
                 (limit,),
             )
             return [
-                DeadLetter(id=str(id_), body=body, receipt=str(id_), attempts=attempts, why=why, dead_at=dead_at)
-                for id_, body, attempts, why, dead_at in rows
+                DeadLetter(
+                    id=str(id_),
+                    body=body,
+                    receipt=str(id_),
+                    attempts=attempts,
+                    why=why,
+                    dead_at=dead_at,
+                    attributes=json.loads(attributes),
+                )
+                for id_, body, attempts, why, dead_at, attributes in rows
             ]
 
     def retry(self, letter: DeadLetter) -> None:
