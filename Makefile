@@ -112,7 +112,7 @@ beam: $(BEAM)/.stamp  ## what `visor bulk` needs, in .venv-beam
 $(BEAM)/.stamp: pyproject.toml $(BEAM_CONSTRAINTS)
 	@echo "Installing Apache Beam into $(BEAM) (versions of $(BEAM_CONSTRAINTS)) …" >&2
 	@$(PYTHON) -m venv $(BEAM)
-	@$(BEAM)/bin/python -m pip install --quiet --constraint $(BEAM_CONSTRAINTS) --editable '.[beam,bucket,formats,gcp]' --editable devtools
+	@$(BEAM)/bin/python -m pip install --quiet --constraint $(BEAM_CONSTRAINTS) --editable '.[beam]' --editable devtools
 	@touch $@
 
 # checkov has an environment of its own, because its pins fight with ours.

@@ -25,8 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
 BEAM_CONSTRAINTS = ROOT / "constraints-beam.txt"
 BEAM = "beam"
-BEAM_EXTRAS = (BEAM, "bucket", "formats", "gcp")
-"""What is installed beside Beam: dataflow/Dockerfile names the same."""
 HEADER = """\
 # Versions that are installed {where}, resolved for Python {python} on Linux.
 # Made by scripts/lock.py; run it again to upgrade.
@@ -55,7 +53,7 @@ def resolve() -> dict[str, str]:
 
 def resolve_beam(kept: dict[str, str]) -> dict[str, str]:
     """The same for Beam's environment: as `kept`, but for what Beam, or what it needs, refuses."""
-    wanted = f"{ROOT}[{','.join(BEAM_EXTRAS)}]"
+    wanted = f"{ROOT}[{BEAM}]"
     found = report_of(wanted)
     needs = [Requirement(line) for one in found for line in one.get("requires_dist", ())]
     pins = []
