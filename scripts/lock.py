@@ -53,15 +53,15 @@ def resolve() -> dict[str, str]:
 
 def resolve_beam(kept: dict[str, str]) -> dict[str, str]:
     """The same for Beam's environment: as `kept`, but for what Beam, or what it needs, refuses."""
-    wanted = f"{ROOT}[{BEAM}]"
-    found = report_of(wanted)
+    wanted = (f"{ROOT}[{BEAM},bucket,formats,gcp]", "apache-beam[gcp]")  # as dataflow/Dockerfile has them
+    found = report_of(*wanted)
     needs = [Requirement(line) for one in found for line in one.get("requires_dist", ())]
     pins = []
     for name in {canonicalize_name(one["name"]) for one in found} & kept.keys():
         limits = [need.specifier for need in needs if canonicalize_name(need.name) == name]
         if all(limit.contains(kept[name]) for limit in limits):
             pins.append(f"{name}=={kept[name]}")
-    return versions_of(wanted, *pins)
+    return versions_of(*wanted, *pins)
 
 
 def versions_of(*arguments: str) -> dict[str, str]:
