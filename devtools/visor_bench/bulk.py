@@ -163,7 +163,7 @@ def answers(home: Path, folder: Path) -> list[bytes]:
     paths = sorted(folder.glob("*.jpg"))
     chosen = paths[:: max(1, len(paths) // QUERIES)][:QUERIES]
     with visor.open(home, settings=_settings(home)) as index:
-        return [_said(index.search(path, limit=12)) for path in chosen]
+        return [_said(index.search(path, k=12)) for path in chosen]
 
 
 def _said(result: Any) -> bytes:

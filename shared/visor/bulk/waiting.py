@@ -85,6 +85,9 @@ class WaitingBatches:
     def bury(self, body: bytes, *, attempts: int, why: str) -> None:
         self._stores.queue.bury(body, attempts=attempts, why=why)
 
+    def dead(self) -> int:
+        return self._stores.queue.dead()
+
     def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
         return self._stores.queue.dead_letters(limit)
 
