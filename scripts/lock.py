@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +57,25 @@ def resolve_beam(kept: dict[str, str]) -> dict[str, str]:
     wanted = (f"{ROOT}[{BEAM},bucket,formats,gcp]", "apache-beam[gcp]")  # as dataflow/Dockerfile has them
     found = report_of(*wanted)
     needs = [Requirement(line) for one in found for line in one.get("requires_dist", ())]
-    pins = []
+    pins: list[str] = []
     for name in {canonicalize_name(one["name"]) for one in found} & kept.keys():
         limits = [need.specifier for need in needs if canonicalize_name(need.name) == name]
         if all(limit.contains(kept[name]) for limit in limits):
             pins.append(f"{name}=={kept[name]}")
-    return versions_of(*wanted, *pins)
+    return versions_of(*wanted, *_that_resolve(pins, [], wanted))
+
+
+def _that_resolve(pins: list[str], good: list[str], wanted: Sequence[str]) -> list[str]:
+    """`good`, and as many of `pins` as can be had beside it: what a pinned version needs may be refused, too."""
+    try:
+        report_of(*wanted, *good, *pins)
+    except subprocess.CalledProcessError:
+        half = len(pins) // 2
+        if not half:
+            return good
+        good = _that_resolve(pins[:half], good, wanted)
+        return _that_resolve(pins[half:], good, wanted)
+    return [*good, *pins]
 
 
 def versions_of(*arguments: str) -> dict[str, str]:

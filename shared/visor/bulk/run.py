@@ -206,7 +206,8 @@ def _pass(
         while not ended:
             ended = receiver.poll(POLL_S)
             left = sum(one.pictures for one in queue.all())
-            advance(pictures - left)
+            if left != pictures:
+                advance(pictures - left)
             pictures = left
         result: dict[str, int] | Exception = receiver.recv()
     except EOFError:

@@ -87,7 +87,8 @@ def bulk_command(
     flags = checked_options(runner, arguments, settings, workers)
     politeness = Politeness(min(settings.fetch_parallel_per_host, workers), host_rate)
     with bulk_app(settings) as app:
-        app.check_model()
+        if not reindex:
+            app.check_model()
         found = _list(app, what, limit=limit, dry_run=dry_run, confirm_loss=confirm_loss)
         queue = waiting_of(app)
         expected = estimate(found or pictures_by_host(queue.all()), workers, politeness, worker_price)
