@@ -35,7 +35,7 @@ RUN_MAX_S = 3600.0
 @click.option("--kills", default=0, show_default=True, help="Workers that are killed at random while a bulk runs.")
 @as_json
 def bulk_command(pictures: int, workers: int, kills: int, as_json: bool) -> None:
-    """Embed the same pictures by crawl and one embed process of one thread, and by `visor bulk`."""
+    """Embed the same pictures by crawl and one embed process on one core, as the function is, and by `visor bulk`."""
     document = measure(pictures, workers, kills)
     if as_json:
         print_json(document)
@@ -205,6 +205,8 @@ def main() -> None:
             app.remember(source.name, {"kind": "folder", "path": sys.argv[2]})
             app.crawler.crawl(source)
         return
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one vCPU, as the function has
     with App(settings) as app:
         Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
 
