@@ -14,6 +14,7 @@ BENCHES = {
     "seen": "How far an answer to what a device saw is from the answer to its picture.",
     "copies": "Whether edited copies are found first and told from similar pictures, edit by edit.",
     "device": "What a browser sees itself, beside what the server sees in the same files.",
+    "engines": "Whether Milvus or pgvector answers as Visor's segments do, and how fast.",
     "export": "The size of an export, and what a browser makes of it at 20 Mbit/s.",
     "embed": "What a look costs: from a JPEG to vector, labels and safety, beside the float32 files.",
     "life": "Photos from life asked for in the demo's drawings: what is found, hidden and claimed.",

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from visor.sources.contract import Source, SourceContext
     from visor.storage import Stores
     from visor.storage.documents import DocumentStore
+    from visor.storage.engine import VectorEngine
     from visor.storage.objects import ObjectStore
     from visor.web.api import HttpApi
     from visor.web.metrics import Collector
@@ -57,6 +58,7 @@ class App:
         meter: Meter | None = None,
         searcher: Searcher | None = None,
         request_budget: RequestBudget | None = None,
+        engine: VectorEngine | None = None,
         read_image: Callable[[Item], bytes] | None = None,
         metrics: Metrics | None = None,
     ) -> None:
@@ -72,6 +74,7 @@ class App:
         self._stores, self._fetcher, self._embedder = stores, fetcher, embedder
         self._meter, self._searcher, self._request_budget = meter, searcher, request_budget
         self.metrics = metrics or Metrics()
+        self._engine = engine
         self._opened = ExitStack()
         start()
 
@@ -137,17 +140,30 @@ class App:
             return []
 
     @cached_property
+    def engine(self) -> VectorEngine | None:
+        """What has the rows of the index; None: its segments."""
+        if self._engine is not None or self.settings.engine == "segments":
+            return self._engine
+        from visor.storage.engine import open_engine
+
+        return self._opened.enter_context(closing(open_engine(self.settings)))
+
+    @cached_property
     def searcher(self) -> Searcher:
         from visor.index.search.searcher import Searcher
 
         if self._searcher is not None:  # one that holds nothing yet is false
             return self._searcher
-        return Searcher(
-            *self._metered,
-            model=self.embedder.fingerprint,
-            freshness_s=self.settings.freshness_s,
-            languages=self.settings.languages,
-        )
+        options: dict[str, Any] = {
+            "model": self.embedder.fingerprint,
+            "freshness_s": self.settings.freshness_s,
+            "languages": self.settings.languages,
+        }
+        if self.engine is None:
+            return Searcher(*self._metered, **options)
+        from visor.index.engine.searcher import EngineSearcher
+
+        return EngineSearcher(*self._metered, engine=self.engine, **options)
 
     @cached_property
     def batch_embedder(self) -> BatchEmbedder:
@@ -350,6 +366,7 @@ class App:
             calibrate=Calibrator(objects, lambda: rejected_features(documents), visitors.fold, self.label_words),
             languages=self.settings.languages,
             fill=fill or self.settings.backend == "local",
+            engine=self.engine,
         )
         if report.generation and report.finished and not report.unreadable:
             finish_reindex(objects, documents, self.fingerprint)
@@ -360,6 +377,37 @@ class App:
             self.publish()
         self.meter.flush()
         return report
+
+    def migrate(self, target: str, progress: Callable[[str], None] = lambda line: None) -> int:
+        """Move the index, as it is, to segments or a vector engine; nothing is embedded. Returns its images.
+
+        Raises:
+            SettingsError: `VISOR_ENGINE_URL` is not an address of that engine.
+            Conflict: A merge ran meanwhile; nothing moved.
+        """
+        import time
+
+        from visor.index.engine.merge import EngineMerge
+        from visor.index.format.manifest import read_manifest
+        from visor.index.merge.inputs import Inputs
+        from visor.index.merge.policy import MergePolicy
+        from visor.storage.engine import open_engine
+
+        objects, documents = self.stores.objects, self.stores.documents
+        manifest = read_manifest(objects, self.fingerprint)[0]
+        own = manifest.engine.name if manifest is not None and manifest.engine is not None else "segments"
+        if own == target or manifest is None:
+            return manifest.images if manifest else 0
+        if "segments" not in (own, target):
+            self.migrate("segments", progress)
+        kind = own if target == "segments" else target
+        if self.engine is not None and self.engine.name == kind:
+            engine = self.engine
+        else:
+            engine = self._opened.enter_context(closing(open_engine(self.settings, kind)))
+        inputs, languages = Inputs(objects, documents, self.fingerprint), self.settings.languages
+        move = EngineMerge(inputs, MergePolicy(), time.time, progress, languages, fill=False, engine=engine)
+        return move.move_out() if target == "segments" else move.move_in()
 
     def publish(self) -> ExportReport | None:
         """Write the index to the site's bucket, if that is due. As `Publisher.publish`."""
@@ -418,16 +466,27 @@ class App:
 
         news = IndexReader(self.stores.objects, self.stores.documents, self.fingerprint).poll()
         assert news is not None  # which the first poll never gives
+        manifest = news.snapshot.manifest
+        if manifest is not None and manifest.engine is not None:
+            from visor.errors import SettingsError
+
+            raise SettingsError(
+                f"An export is made of segments, and this index is in {manifest.engine.name}",
+                valid="An index in segments",
+                remedy="Move it: `visor engine migrate segments`, with VISOR_ENGINE=segments from then on",
+            )
         return news.snapshot
 
     def check_model(self) -> None:
-        """Refuse to embed on this machine for an index of another model. Raises as `visor.ingest.reindex.check_model`.
+        """Refuse to embed on this machine for an index of another model, or with settings of an engine that is none.
+        Raises as `visor.ingest.reindex.check_model` and `visor.storage.engine.open_engine`.
 
         On Google Cloud the functions are deployed with a new model before its reindex begins.
         """
         from visor.errors import ModelNotBuilt
         from visor.ingest.reindex import check_model
 
+        _ = self.engine
         if self.settings.backend == "local":
             with suppress(ModelNotBuilt):  # which embeds nothing
                 check_model(self.stores.documents, self.fingerprint, self.settings.model)
@@ -451,7 +510,14 @@ class App:
                 Worker(self.stores.queue, self.batch_embedder).drain()
             self.merge()
 
-        return check_index(self.settings, self.stores, self.fingerprint, repair=repair, embed_and_merge=embed_and_merge)
+        return check_index(
+            self.settings,
+            self.stores,
+            self.fingerprint,
+            repair=repair,
+            embed_and_merge=embed_and_merge,
+            engine=lambda: self.engine,
+        )
 
     def search_service(self, picture_address: Callable[[IndexedItem], str] | None = None) -> SearchService:
         """The search service of this process's model. `picture_address` as that of `SearchService`."""
@@ -479,7 +545,14 @@ class App:
             from visor.models.embedder import Embedder
 
             embedder = Embedder(directory, threads=self.settings.threads)
-            app = App(self.settings, embedder=embedder, stores=self.stores, fetcher=self.fetcher, meter=self.meter)
+            app = App(
+                self.settings,
+                embedder=embedder,
+                stores=self.stores,
+                fetcher=self.fetcher,
+                meter=self.meter,
+                engine=self.engine,
+            )
             return app.search_service(picture_address)
 
         own = self.search_service(picture_address)

@@ -47,6 +47,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     site: str = ""
     """Google Cloud: bucket of the page, into which merges publish the index (docs/formats.md); empty: none."""
 
+    # Vector engine (docs/decisions/engine.md)
+    engine: Literal["segments", "milvus", "pgvector"] = "segments"
+    """What holds vectors and finds the nearest: Visor's own segments, or a server beside it."""
+    engine_url: str = ""
+    """milvus: a file that ends in .db (Milvus Lite) or an address; pgvector: postgresql://user@host/database."""
+    engine_token: str = ""
+    """Of Milvus or Zilliz Cloud; the password of PostgreSQL. A secret: keep it out of files that others read."""
+
     # Models
     model: str = "auto"
     threads: int = 2

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from tests.contract.engines import EngineShop, milvus_lite, pgvector, postgres
 
 from visor.settings import Settings
 from visor.storage import open_documents, open_objects, open_queue
 from visor.storage.documents import DocumentStore
+from visor.storage.engine import VectorEngine
 from visor.storage.objects import ObjectStore
 from visor.storage.queue import Queue
 
@@ -40,3 +43,42 @@ def queue(settings: Settings) -> Iterator[Queue]:
     store = open_queue(settings)
     yield store
     store.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A PostgreSQL with pgvector, for the whole session."""
+    folder = tmp_path_factory.mktemp("postgres")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        with postgres(folder / "data") as url:
+            yield url
+
+
+@pytest.fixture(params=["milvus", "pgvector"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorEngine]:
+    """Each vector engine in turn, empty."""
+    opened = milvus_lite(tmp_path) if request.param == "milvus" else pgvector(request.getfixturevalue("postgres_url"))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["segments", "milvus", "pgvector"])
+def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineShop]:
+    """An empty index in segments and in each vector engine in turn."""
+    (tmp_path / "index").mkdir()
+    made = EngineShop(tmp_path / "index")
+    if request.param == "milvus":
+        made.engine = milvus_lite(tmp_path)
+    elif request.param == "pgvector":
+        made.engine = pgvector(request.getfixturevalue("postgres_url"))
+    yield made
+    if made.engine is not None:
+        made.engine.close()
+
+
+@pytest.fixture
+def twin(tmp_path: Path) -> EngineShop:
+    """An empty index in segments."""
+    (tmp_path / "twin").mkdir()
+    return EngineShop(tmp_path / "twin")

@@ -10,15 +10,23 @@ from visor.schema.collections import FAILURES, ITEMS
 from visor.schema.items import ITEM_ID, is_live
 from visor.settings import Settings
 from visor.storage import Stores
+from visor.storage.engine import VectorEngine
 
 
 def check_index(
-    settings: Settings, stores: Stores, model: str, *, repair: bool, embed_and_merge: Callable[[], None]
+    settings: Settings,
+    stores: Stores,
+    model: str,
+    *,
+    repair: bool,
+    embed_and_merge: Callable[[], None],
+    engine: Callable[[], VectorEngine | None] = lambda: None,
 ) -> CheckReport:
     """Check an index whose stores nobody has used yet in this process, and repair it.
 
     Args:
         stores: Lazy ones, of these settings.
+        engine: Gives what has the rows, if not segments.
         embed_and_merge: Called after a repair; a laptop embeds what was published, too.
 
     Raises:
@@ -26,11 +34,11 @@ def check_index(
     """
     found = _databases(settings, repair=repair)
     if not found or repair:
-        found += IndexCheck(stores, model, repair=repair).run()
+        found += IndexCheck(stores, model, repair, engine()).run()
     if not found or not repair:
         return CheckReport(found=tuple(found), left=tuple(found))
     embed_and_merge()
-    left = IndexCheck(stores, model).run()
+    left = IndexCheck(stores, model, engine=engine()).run()
     concerned = list(dict.fromkeys(item for damage in found for item in damage.items if ITEM_ID.match(item)))
     items = stores.documents.get(ITEMS, concerned)
     failures = stores.documents.get(FAILURES, concerned)

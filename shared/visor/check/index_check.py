@@ -28,6 +28,7 @@ from visor.errors import CorruptObject, NotFound
 from visor.export.publish import Publication
 from visor.image_readers.thumbnails import FOLDER as FRAMES
 from visor.image_readers.thumbnails import ID_LENGTH, THUMBNAIL_SCHEME
+from visor.index.engine.rows import EngineBlock
 from visor.index.format.current_model import KEY, CurrentModel, read_current, write_current
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import (
@@ -36,6 +37,7 @@ from visor.index.format.manifest import (
     Commit,
     Manifest,
     Trash,
+    check_engine,
     decode_commit,
     manifest_object,
     read_manifest,
@@ -43,7 +45,7 @@ from visor.index.format.manifest import (
 )
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import FullSpace, Space, read_projection
-from visor.index.format.segment import Segment, open_segment
+from visor.index.format.segment import RowBlock, Segment, open_segment
 from visor.index.format.shard import Shard, read_shard
 from visor.index.merge.learn import SAMPLES_MIN
 from visor.index.merge.recover import recover_manifest
@@ -87,6 +89,7 @@ from visor.search.visitors import VisitorSum
 from visor.sources.remembered import Remembered
 from visor.storage import Stores
 from visor.storage.documents import SERVER_TIME, WRITES_MAX, Delete, Document, Put, Write
+from visor.storage.engine import VectorEngine
 from visor.storage.publish import decode_batch, publish
 from visor.storage.state_object import load_state
 
@@ -131,6 +134,7 @@ class IndexCheck:
     stores: Stores
     model: str
     repair: bool = False
+    engine: VectorEngine | None = None
     found: list[Damage] = field(default_factory=list)
 
     def run(self) -> list[Damage]:
@@ -143,6 +147,7 @@ class IndexCheck:
         is_waiting = self.stores.queue.waiting() > 0
         broken = {collection: self._broken(collection) for collection in SHAPES}
         manifest = self._manifest()
+        check_engine(manifest, self.engine.name if self.engine else "segments")
         segments, is_whole = self._segments(manifest)
         versions = self._rows(manifest, segments, self._shards(manifest, broken[COMMITS]))
         self._items(versions, broken[ITEMS], is_whole=is_whole, is_waiting=is_waiting)
@@ -257,8 +262,11 @@ class IndexCheck:
         self, manifest: Manifest | None, segments: Sequence[Segment], commits: Sequence[tuple[Commit, Shard | None]]
     ) -> dict[str, int]:
         """Versions of the live rows by item id, as a search sees them."""
-        blocks = [segment for segment in segments if len(segment)]
+        blocks: list[RowBlock] = [segment for segment in segments if len(segment)]
         space = FullSpace(manifest.dimension if manifest else 0)
+        if self.engine is not None and manifest is not None and manifest.engine is not None:
+            rows = self.engine.scan(manifest.engine.collection, (), "none")
+            blocks += [EngineBlock.of(self.engine, manifest.engine.collection, rows, 0)] if rows else []
         fresh = fresh_block([shard for _, shard in commits if shard is not None], space)
         incoming = PendingDeletes.of_commits([commit.record for commit, _ in commits])
         pending = PendingDeletes.concat([incoming, *(segment.pending for segment in segments)])

@@ -85,6 +85,8 @@ def look() -> Iterator[InstallCheck]:
     tensorflow = "tensorflow-cpu" if cpu else "tensorflow"
     yield _package(tensorflow, "absent", "Only for building other models: pip install 'visor-search[build]'")
     yield _package("google-cloud-firestore", "absent", "Only for VISOR_BACKEND=gcp: pip install 'visor-search[gcp]'")
+    yield _package("pymilvus", "absent", "Only for VISOR_ENGINE=milvus: pip install 'visor-search[milvus]'")
+    yield _package("pgvector", "absent", "Only for VISOR_ENGINE=pgvector: pip install 'visor-search[pgvector]'")
     yield _tool("node", "Only for building the page: install Node 20 or newer", "--version")
     yield _tool("gcloud", "Only for deploying and for the emulators: install the Google Cloud CLI", "--version")
     yield _tool("java", "Only for the Firestore and Pub/Sub emulators: install a Java 11 or newer", "-version")
@@ -99,6 +101,8 @@ def look() -> Iterator[InstallCheck]:
     yield InstallCheck(what="settings", state="ok", found=f"backend {settings.backend}, home {settings.home}")
     yield _try("model", lambda: _model(settings))
     yield _try(f"stores ({settings.backend})", lambda: _stores(settings))
+    if settings.engine != "segments":
+        yield _try(f"engine ({settings.engine})", lambda: _engine(settings))
     if settings.backend == "local" and is_there(settings):
         yield _try("index", lambda: _index(settings))
 
@@ -132,6 +136,15 @@ def _model(settings: Settings) -> str:
     embedder = load_embedder(settings)
     embedder.check_files()
     return f"{embedder.description.name}, {embedder.dimension} numbers, fingerprint {embedder.fingerprint[:12]}"
+
+
+def _engine(settings: Settings) -> str:
+    from contextlib import closing
+
+    from visor.storage.engine import open_engine
+
+    with closing(open_engine(settings)) as engine:
+        return f"it answers; collections of this index: {', '.join(engine.collections()) or 'none yet'}"
 
 
 def _index(settings: Settings) -> str:

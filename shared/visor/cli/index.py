@@ -1,4 +1,4 @@
-"""`visor index`, `visor compact` and `visor reindex`: fill an index, merge it, embed it again with another model."""
+"""`visor index`, `compact`, `reindex` and `engine`: fill an index, merge it, embed it again, move it."""
 
 from __future__ import annotations
 
@@ -217,3 +217,50 @@ def reindex_command(confirm_loss: bool, as_json: bool) -> None:
     else:
         say(f"{report.published} items published; compact switches to {report.building} once all are embedded")
     sys.exit(not report.switched and (app.settings.backend == "local" or bool(report.left)))
+
+
+@click.group("engine")
+def engine_command() -> None:
+    """Show or change what holds the index's vectors: Visor's segments, Milvus or PostgreSQL (VISOR_ENGINE)."""
+
+
+@engine_command.command("show")
+@as_json
+def engine_show_command(as_json: bool) -> None:
+    """Say where the vectors of the index are, and how many there are."""
+    from visor.app import App
+    from visor.index.format.manifest import read_manifest
+    from visor.storage import existing
+
+    with App(existing(Settings.read())) as app:
+        manifest = read_manifest(app.stores.objects, app.fingerprint)[0]
+    entry = manifest.engine if manifest else None
+    found = {
+        "engine": entry.name if entry else "segments",
+        "collection": entry.collection if entry else None,
+        "images": manifest.images if manifest else 0,
+    }
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(f"{found['images']} images in {found['engine']}" + (f", {entry.collection}" if entry else ""))
+
+
+@engine_command.command("migrate")
+@click.argument("target", type=click.Choice(["segments", "milvus", "pgvector"]))
+@as_json
+def engine_migrate_command(target: str, as_json: bool) -> None:
+    """Move the index to TARGET without embedding anything again.
+
+    VISOR_ENGINE_URL names the vector engine, whichever way it goes. Set VISOR_ENGINE to TARGET afterwards, and start
+    searches again: until then they refuse, and say so.
+    """
+    from visor.app import App
+    from visor.storage import existing
+
+    with App(existing(Settings.read())) as app:
+        images = app.migrate(target, progress=say)
+    if as_json:
+        print_json({"engine": target, "images": images})
+    else:
+        click.echo(f"{images} images are in {target}. Set VISOR_ENGINE={target} from now on")

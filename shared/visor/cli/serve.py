@@ -98,6 +98,11 @@ def backup_command(file: Path) -> None:
     from visor.storage.local.backup import back_up
 
     settings = existing(_on_this_machine("backup"))
+    if settings.engine != "segments":
+        raise click.UsageError(
+            f"The vectors of this index are in {settings.engine}, which `visor backup` does not copy: use its tools "
+            "beside a copy of the index's folder, or `visor engine migrate segments` first"
+        )
     size = back_up(settings.home, settings.index, file)
     say(f"{file}: {size / 1e6:,.1f} MB. The model is not in it, nor are visor.toml and pictures of folders")
 

@@ -343,6 +343,7 @@ class ConfidenceContext:
         mean = calibration.mean_vector
         if len(mean) != len(query):
             return None
+        snapshot = snapshot.catalogue or snapshot
         kept, fitted, sample, middle = self._sample
         if kept is not snapshot or fitted is not calibration:
             full = calibration.space is None and isinstance(snapshot.space, Projection)

@@ -70,6 +70,14 @@ class AttributeColumn:
         values, names = used(self.values, self.names)
         return replace(self, values=values, names=names)
 
+    def texts(self) -> list[str | None]:
+        """What `of` makes these values of; None for none."""
+        if self.type in ("keyword", "flag"):
+            return [None if value == 0 else self.names[value - 1] for value in self.values.tolist()]
+        say = iso_day if self.type == "date" else repr
+        pairs = zip(self.values.tolist(), self.has().tolist(), strict=True)
+        return [say(value) if there else None for value, there in pairs]
+
     def has(self) -> Array:
         """(n,) bool: which items have one."""
         if self.type == "number":
@@ -94,7 +102,7 @@ class AttributeColumn:
         for end, limit in (("min", condition.min), ("max", condition.max)):
             if limit is None:
                 continue
-            low, high = self._span(name, limit)
+            low, high = self.span(name, limit)
             keep &= self.has() & (self.values >= low if end == "min" else self.values <= high)
         if condition.missing is not None:
             keep &= self.has() != condition.missing
@@ -102,7 +110,7 @@ class AttributeColumn:
 
     def _is_one(self, name: str, wanted: Sequence[str]) -> Array:
         if self.type in ("number", "date"):
-            spans = [self._span(name, text) for text in wanted]
+            spans = [self.span(name, text) for text in wanted]
             is_one = np.zeros(len(self.values), bool)
             for low, high in spans:
                 is_one |= (self.values >= low) & (self.values <= high)
@@ -116,7 +124,7 @@ class AttributeColumn:
         passes[[i + 1 for i, known in enumerate(self.names) if known in wanted]] = True
         return passes[self.values]
 
-    def _span(self, name: str, text: float | str) -> tuple[Any, Any]:
+    def span(self, name: str, text: float | str) -> tuple[Any, Any]:
         """The least and the greatest value that a number or date means, as the column holds values."""
         if self.type == "date":
             if not isinstance(text, str):

@@ -17,6 +17,7 @@ from visor.index.format.attributes import (
     attribute_tensors,
     code,
     day_of,
+    iso_day,
     read_attributes,
     small,
     union,
@@ -88,6 +89,33 @@ class FacetColumns:
                 for name, type_ in sorted({pair for row in rows for pair in row.declared.items()})
             },
         )
+
+    def rows(self) -> list[FacetRow]:
+        """The rows as `of` takes them; of these it makes these columns again."""
+        named = {column: ("", *self.names[column]) for column in STORED}
+        label, word = self.names["label"], self.names["word"]
+        values = {key: column.texts() for key, column in self.attributes.items()}
+        rows = []
+        for row in range(len(self)):
+            facets = {column: named[column][self.codes[column][row]] or None for column in STORED}
+            declared = json.loads(facets.pop("declared") or "{}")
+            said = {name: values[name, type_][row] for name, type_ in declared.items() if (name, type_) in values}
+            rows.append(
+                FacetRow(
+                    **facets,
+                    price=None if np.isnan(self.price[row]) else float(self.price[row]),
+                    date=None if self.date[row] == NO_DATE else iso_day(int(self.date[row])),
+                    labels=tuple(label[code] for code in self.labels.row(row)),
+                    facet_labels=tuple(label[code] for code in self.labels.counted(row)),
+                    words=tuple(word[code] for code in self.words.row(row)),
+                    texts=msgspec.json.decode(self.texts[row]) if self.texts[row] else None,
+                    product=f"{int(self.products[row]):016x}" if self.products[row] else None,
+                    pixels=int(self.pixels[row]),
+                    declared=declared,
+                    values={name: text for name, text in said.items() if text is not None},
+                )
+            )
+        return rows
 
     @classmethod
     def concat(cls, parts: Sequence[FacetColumns]) -> FacetColumns:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from visor.errors import NewerFormat, NotFound
+from visor.errors import NewerFormat, NotFound, SettingsError
 from visor.index.format.container import FORMAT_VERSION, checksum, corrupt
 from visor.schema.collections import COMMITS
 from visor.schema.items import Record, ShardCommit, as_record
@@ -57,6 +57,25 @@ class Trash(Record, frozen=True, kw_only=True):
     """Seconds since 1970."""
 
 
+class EngineEntry(Record, frozen=True, kw_only=True):
+    """The collection of a vector engine that has the rows; segments carry pending deletes and nothing else then."""
+
+    name: str
+    """milvus or pgvector."""
+    collection: str
+    images: int = 0
+    declared: dict[str, int] = msgspec.field(default_factory=dict)
+    """Items by their declaration of attributes, as JSON."""
+    sampled: tuple[str, ...] = ()
+    """Ids of items, evenly taken, that stand for all of them in a confidence."""
+    old: dict[str, float] = msgspec.field(default_factory=dict)
+    """Collections that this one replaced, and since when (seconds since 1970): searches may still ask them."""
+    writer: str = ""
+    """Who writes to it now, if anybody; …"""
+    writing: float = 0.0
+    """… and when they last said so, seconds since 1970."""
+
+
 class Manifest(Record, frozen=True, kw_only=True):
     """The commit point of one model's index."""
 
@@ -75,12 +94,14 @@ class Manifest(Record, frozen=True, kw_only=True):
     """When orphans were last looked for, seconds since 1970."""
     calibration: dict[str, Any] = msgspec.field(default_factory=dict)
     """Belongs to confidence; a merge carries it over unread."""
+    engine: EngineEntry | None = None
+    """None: the segments have the rows."""
     digest: str = ""
     """BLAKE2b-64 of the manifest without this, in the object alone."""
 
     @property
     def images(self) -> int:
-        return sum(segment.count for segment in self.segments)
+        return sum(segment.count for segment in self.segments) + (self.engine.images if self.engine else 0)
 
     def contains(self, commit: Commit) -> bool:
         """True if the segments hold what that commit says (a later commit under the same key is another one)."""
@@ -122,6 +143,21 @@ def read_manifest(objects: ObjectStore, model: str) -> tuple[Manifest | None, in
         CorruptObject, NewerFormat: It cannot be read.
     """
     return _read(objects, manifest_object(model))
+
+
+def check_engine(manifest: Manifest | None, configured: str) -> None:
+    """Refuse to search or merge an index that is somewhere else.
+
+    Raises:
+        SettingsError: Its rows are not in what VISOR_ENGINE names.
+    """
+    own = configured if manifest is None else manifest.engine.name if manifest.engine else "segments"
+    if own != configured and manifest is not None and manifest.images:
+        raise SettingsError(
+            f"This index is in {own}, and VISOR_ENGINE is {configured}",
+            valid=f"VISOR_ENGINE={own}, or an index that was moved",
+            remedy=f"Set VISOR_ENGINE={own}; or move the index: `visor engine migrate {configured}`",
+        )
 
 
 def read_manifest_object(objects: ObjectStore, name: str) -> Manifest | None:

@@ -20,7 +20,15 @@ import msgspec
 
 from visor.errors import Conflict, CorruptObject, NotFound
 from visor.index.format.container import FORMAT_VERSION, corrupt
-from visor.index.format.manifest import MANIFEST_KEY, Commit, Manifest, ProjectionEntry, SegmentEntry, Trash
+from visor.index.format.manifest import (
+    MANIFEST_KEY,
+    Commit,
+    Manifest,
+    ProjectionEntry,
+    SegmentEntry,
+    Trash,
+    check_engine,
+)
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import FullSpace, Projection, Space, train_fast_scan
 from visor.index.format.segment import Segment
@@ -34,6 +42,7 @@ from visor.schema.collections import COMMITS
 from visor.schema.items import Record, ShardCommit, as_document
 from visor.settings import LANGUAGES
 from visor.storage.documents import SERVER_TIME, DocumentStore, Put
+from visor.storage.engine import VectorEngine
 from visor.storage.objects import ObjectStore
 
 CONFLICTS_MAX = 5
@@ -81,6 +90,7 @@ def merge(
     calibrate: Calibrate | None = None,
     languages: Sequence[str] = LANGUAGES,
     fill: bool = False,
+    engine: VectorEngine | None = None,
 ) -> MergeReport:
     """Take up what was committed, and put small segments together.
 
@@ -95,16 +105,23 @@ def merge(
         languages: What words are stemmed in.
         fill: Read the texts of items that an older Visor indexed from their documents, one read each; and stem all
             words in these languages.
+        engine: Where the rows are, if not in segments.
 
     Raises:
+        SettingsError: The index is somewhere else.
         FormatError: The manifest cannot be read, or neither a projection nor all of what it is learned from.
     """
     inputs = Inputs(objects, documents, model)
-    return _Merge(inputs, policy, clock, progress, languages, fill, calibrate).run(budget_s, relearn)
+    options = inputs, policy, clock, progress, languages, fill, calibrate
+    if engine is None:
+        return Merge(*options).run(budget_s, relearn)
+    from visor.index.engine.merge import EngineMerge
+
+    return EngineMerge(*options, engine=engine).run(budget_s, relearn)
 
 
 @dataclass
-class _Merge:
+class Merge:
     """The state of one call of `merge`."""
 
     index: Inputs
@@ -120,11 +137,13 @@ class _Merge:
     conflicts: int = 0
     written: set[str] = field(default_factory=set)
     """Segments of this run."""
+    engine: VectorEngine | None = None
 
     def run(self, budget_s: float | None, relearn: bool) -> MergeReport:
         started = time.monotonic()
         finished = False
         self.index.load()
+        check_engine(self.index.manifest, self.engine.name if self.engine else "segments")
         while budget_s is None or time.monotonic() - started < budget_s:
             try:
                 if not self._step(relearn and not self.learned):
@@ -246,6 +265,9 @@ class _Merge:
         rows = sum(len(segment) for segment in inputs) + sum(len(shard) for shard in shards)
         known = sample(inputs, shards, SAMPLES_MAX)
         space, data = learn(known, learned_on=rows, train_fast_scan=train_fast_scan)
+        return self._put_projection(space, data, rows)
+
+    def _put_projection(self, space: Projection, data: bytes, rows: int) -> tuple[Projection, ProjectionEntry]:
         self.index.objects.put(space.name, data)
         return space, ProjectionEntry(name=space.name, dimensions=space.dimensions, learned_on=rows)
 
@@ -275,6 +297,7 @@ class _Merge:
             segments=(*kept, *entries),
             merged={**base.merged, **{commit.key: commit.committed_at for commit in group}},
             trash=(*base.trash, *(Trash(name=name, since=now) for name in sorted(trash))),
+            engine=None,
         )
 
     def _calibrate(self) -> None:
@@ -283,14 +306,17 @@ class _Merge:
         if self.calibrate is None or manifest is None:
             return
         try:
-            segments = [segment for segment in self.index.segments().values() if segment is not None and len(segment)]
-            calibration = self.calibrate(manifest, segments, space)
+            calibration = self.calibrate(manifest, self._stored(), space)
             if calibration is None:
                 return
             self.index.swap(msgspec.structs.replace(manifest, calibration=dict(calibration)), space)
             self.progress(f"confidence calibrated on {calibration.get('fitted_on', 0)} images")
         except (Conflict, NotFound):
             self.conflicts += 1
+
+    def _stored(self) -> list[Segment]:
+        """All rows that are merged."""
+        return [segment for segment in self.index.segments().values() if segment is not None and len(segment)]
 
     def _announce(self) -> None:
         """Tell running searches to read the manifest again, if its last swap was not announced yet."""

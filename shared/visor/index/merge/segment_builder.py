@@ -55,7 +55,7 @@ class KeptRows:
         return KeptRows(self.ids[cut], self.versions[cut], self.hashes[cut], columns, self.source[cut], self.place[cut])
 
 
-_NO_ROWS = KeptRows(
+NO_ROWS = KeptRows(
     np.empty((0, 16), np.uint8),
     np.empty(0, np.int64),
     np.empty((0, PDQ_BYTES), np.uint8),
@@ -82,7 +82,7 @@ def kept_rows(
     """
     parts: list[Segment | Shard] = [*segments, *shards]
     if not parts:
-        return _NO_ROWS
+        return NO_ROWS
     ids = np.concatenate([part.ids for part in parts])
     versions = np.concatenate([part.versions for part in parts])
     source = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
@@ -148,7 +148,7 @@ class SegmentBuilder:
         entries = []
         for start, stop in pairwise(bounds):
             part = rows.part(start, stop)
-            cold = _looks(part, sources) | ({} if start else augmented) | part.columns.text_tensors()
+            cold = looks_of(part, sources) | ({} if start else augmented) | part.columns.text_tensors()
             entries.append(self._build(part, readers, nothing if start else pending, cold))
         return entries
 
@@ -171,7 +171,7 @@ class SegmentBuilder:
             space=space,
             fast=None if fast is None else FastScan.read(fast).fit_for(len(rows)),
         )
-        entry = writer.write(_blocks(rows, readers, space.dimension))
+        entry = writer.write(full_blocks(rows, readers, space.dimension))
         # Never the same name twice: a name that was thrown away can be deleted at any later time.
         name = f"{FOLDER}{int(time.time()):x}-{secrets.token_hex(6)}.seg"
         self.objects.put_file(name, str(path), if_generation=0)
@@ -208,7 +208,7 @@ def shard_reader(shard: Shard) -> RowReader:
     return read
 
 
-def _blocks(rows: KeptRows, readers: Sequence[RowReader], dimension: int) -> Iterator[Array]:
+def full_blocks(rows: KeptRows, readers: Sequence[RowReader], dimension: int) -> Iterator[Array]:
     for start in range(0, len(rows), BLOCK_ROWS):
         source = rows.source[start : start + BLOCK_ROWS]
         place = rows.place[start : start + BLOCK_ROWS]
@@ -220,7 +220,7 @@ def _blocks(rows: KeptRows, readers: Sequence[RowReader], dimension: int) -> Ite
         yield block
 
 
-def _looks(rows: KeptRows, sources: Sequence[Segment | Shard]) -> dict[str, Array]:
+def looks_of(rows: KeptRows, sources: Sequence[Segment | Shard]) -> dict[str, Array]:
     """The tensor of looks; none where no source has any."""
     looks = no_looks(len(rows))
     for number in np.unique(rows.source):

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+
 from visor.errors import CorruptObject, FormatError, NotFound
 from visor.index.format.container import Array, corrupt
 from visor.index.format.ids import id_text
@@ -216,7 +218,8 @@ class IndexReader:
             space = FullSpace(shards[0].vectors.shape[1])
         fresh = PendingDeletes.of_commits([one.commit.record for one in commits])
         pending = PendingDeletes.concat([fresh, *(segment.pending for segment in opened.segments)])
-        blocks = apply_deletes(opened.blocks, opened.base, fresh_block(shards, space), pending)
+        block = fresh_block(shards, space)
+        blocks = apply_deletes(opened.blocks, opened.base, block, pending)
         problems = [*opened.problems]
         problems += [f"{one.problem} ({one.commit.record.count} pictures)" for one in commits if one.problem]
         notice = None
@@ -224,7 +227,17 @@ class IndexReader:
             notice = "Part of the index could not be read and was left out: " + "; ".join(problems)
             notice += ". `visor check` says what to do."
             log.warning(notice)
-        return Snapshot(space, blocks, opened.generation, opened.manifest, notice, sum(live.count for live in blocks))
+        return Snapshot(
+            space,
+            blocks,
+            opened.generation,
+            opened.manifest,
+            notice,
+            sum(live.count for live in blocks),
+            block,
+            pending,
+            np.concatenate([fresh.tombstones.ids, fresh.updates.ids, *([] if block is None else [block.ids])]),
+        )
 
 
 def _changed_items(commits: Sequence[OpenCommit]) -> frozenset[str] | None:

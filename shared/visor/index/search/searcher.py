@@ -10,14 +10,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from visor.errors import BadRequest, StoreUnavailable
 from visor.index.format.container import Array
 from visor.index.format.ids import id_text
-from visor.index.format.manifest import Manifest
+from visor.index.format.manifest import Manifest, check_engine
 from visor.index.format.projection import EMPTY_SPACE, Space
 from visor.index.search.ask import NEAREST, Ask
 from visor.index.search.candidates import (
@@ -32,7 +32,7 @@ from visor.index.search.grouping import first_of_product, group_hits, with_produ
 from visor.index.search.hits import Cursor, Hit, Hits, NearestRows
 from visor.index.search.listing import Listing, Order, Page, heads_of
 from visor.index.search.metrics import Metric, check_metric
-from visor.index.search.reader import IndexReader
+from visor.index.search.reader import IndexReader, News
 from visor.index.search.snapshot import FreshBlock, LiveBlock, Snapshot
 from visor.index.search.worded import open_words
 from visor.index.words.text_index import Words
@@ -45,6 +45,21 @@ WITHIN, WITHIN_MAX = 1_000, 4_000
 """Nearest rows of each block among which a later page is looked for, at first and at most."""
 WIDENINGS = 6
 """Times that a search asks for four times as many rows before it gives up on filling k with different pictures."""
+
+
+class Question(NamedTuple):
+    """What `Searcher.search` is asked."""
+
+    vector: Array | None
+    k: int
+    filters: Filters
+    mode: Literal["fast", "exact"]
+    metric: str | None
+    leave_out: Collection[str]
+    fusion: Fusion | None
+    text: str | None
+    order: Order
+    judged: Array | None
 
 
 class Searcher:
@@ -72,6 +87,7 @@ class Searcher:
         self._freshness_s, self._clock = freshness_s, clock
         self._reader = IndexReader(objects, documents, model, clock=clock)
         self._snapshot = Snapshot(EMPTY_SPACE, (), 0)
+        self._news: News | None = None
         self._refreshed_at: float | None = None
         self._lock = threading.Lock()
         self._on_change: list[Callable[[Collection[str] | None], None]] = []
@@ -100,18 +116,26 @@ class Searcher:
                 return False
             try:
                 news = self._reader.poll()
+                if news is not None:
+                    # What could not be opened before changed, too.
+                    self._news = news if self._news is None else News(news.snapshot, None)
+                if self._news is not None:
+                    self._snapshot = self._opened(self._news.snapshot)
+                    news, self._news = self._news, None
+                    for changed in self._on_change:
+                        changed(news.changed)
             except StoreUnavailable:
                 if self._refreshed_at is None:
                     raise
-                news = None
-            if news is not None:
-                self._snapshot = news.snapshot
-                for changed in self._on_change:
-                    changed(news.changed)
             self._refreshed_at = self._clock()
             return True
         finally:
             self._lock.release()
+
+    def _opened(self, snapshot: Snapshot) -> Snapshot:
+        """What is searched from now on."""
+        check_engine(snapshot.manifest, "segments")
+        return snapshot
 
     def on_change(self, call: Callable[[Collection[str] | None], None]) -> None:
         """Call this after every refresh that found something, with the ids of changed items; None: any may have."""
@@ -200,7 +224,14 @@ class Searcher:
             raise BadRequest(f"k is {k}", valid="k is at least 1", remedy="Ask for one result or more")
         if metric is not None:
             check_metric(metric)
-        snapshot = self._snapshot
+        question = Question(vector, k, filters, mode, metric, leave_out, fusion, text, order, judged)
+        return self._answer(question)
+
+    def _answer(self, question: Question) -> Hits:
+        return self._answer_from(self._snapshot, question)
+
+    def _answer_from(self, snapshot: Snapshot, question: Question) -> Hits:
+        vector, k, filters, mode, metric, leave_out, fusion, text, order, judged = question
         way: Way = "metric" if metric is not None else mode
         if not snapshot.images:
             return Hits((), way, metric, snapshot.notice)
@@ -238,7 +269,10 @@ class Searcher:
                 listing.keywords["allowed"] = ask.said.masks(snapshot.blocks, allowed)
             way = "exact" if way == "fast" else way
             page, total = _page(ask, listing, allowed, k, order)
-            if total is None:
+            if total is not None and snapshot.rest:
+                is_known = order.among is None and order.similarity_min is None and not order.by_product
+                total = total + snapshot.rest if is_known else None
+            elif total is None:
                 total = _total(snapshot, allowed, leave_out, order.by_product, is_all=is_all)
         hits, cursor = page
         if order.by_product:
@@ -276,7 +310,8 @@ class Searcher:
         """The nearest k, found without going through all; the nearest rows with their vectors, how many pass where that
         is known, and how many were asked for. None for the rows where too many of the nearest are of too few products.
         """
-        matching = sum(_count(live, mask) for live, mask in zip(ask.snapshot.blocks, allowed, strict=True))
+        rest = ask.snapshot.rest
+        matching = rest + sum(_count(live, mask) for live, mask in zip(ask.snapshot.blocks, allowed, strict=True))
         want = k + len(leave_out) + min(k, 20)
         for _ in range(WIDENINGS):
             most = max(want, ask.depth + len(leave_out))
@@ -286,7 +321,7 @@ class Searcher:
             hits, is_more = group_hits(
                 near.take(slice(want)), vectors[:want], k, leave_out, by_product=order.by_product
             )
-            if is_whole := len(found) < most or len(found) >= matching:
+            if is_whole := (not rest and len(found) < most) or len(found) >= matching:
                 break
             if len(hits) >= k:
                 break
@@ -405,8 +440,11 @@ def _total(
     by_product: bool,
     *,
     is_all: bool,
-) -> int:
-    """Rows that may be given, or products. `is_all`: no filter leaves any out."""
+) -> int | None:
+    """Rows that may be given, or products; None where an engine has rows whose products nobody counted. `is_all`: no
+    filter leaves any out."""
+    if by_product and snapshot.rest:
+        return None
     left_out = [place for i in leave_out if (place := snapshot.find(i)) is not None]
     if by_product and is_all and not left_out:
         return snapshot.products
@@ -420,7 +458,7 @@ def _total(
         return len(first_of_product(products))
     masks = {id(live): mask for live, mask in zip(snapshot.blocks, allowed, strict=True)}
     counted = sum(_count(live, mask) for live, mask in zip(snapshot.blocks, allowed, strict=True))
-    return counted - sum((mask := masks[id(live)]) is None or bool(mask[row]) for live, row in left_out)
+    return snapshot.rest + counted - sum((mask := masks[id(live)]) is None or bool(mask[row]) for live, row in left_out)
 
 
 def _count(live: LiveBlock, mask: Array | None) -> int:

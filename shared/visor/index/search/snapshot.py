@@ -113,6 +113,17 @@ class Snapshot:
     manifest: Manifest | None = None
     notice: str | None = None
     images: int = field(default=0)
+    fresh: FreshBlock | None = None
+    pending: PendingDeletes | None = None
+    """What `apply_deletes` made `blocks` of, beside the segments."""
+    changed: Array = field(default_factory=lambda: np.empty((0, 16), np.uint8))
+    """Ids (c, 16) uint8 that commits name which no merge has taken up."""
+    rest: int = 0
+    """Items that pass a search's filters and are not in `blocks`: an engine has them, and gave only the nearest."""
+    stored: Counter[str] | None = None
+    """Items by their declaration, where `blocks` are not all."""
+    catalogue: Snapshot | None = None
+    """A sample of all items, where `blocks` are not all."""
 
     def find(self, item_id: str) -> tuple[LiveBlock, int] | None:
         """The live block that has an item, and its row in it; None where there is no such item."""
@@ -130,9 +141,9 @@ class Snapshot:
     def declared(self) -> Mapping[AttributeKey, int]:
         """How many items were written when each attribute was declared so."""
         found: Counter[AttributeKey] = Counter()
-        for live in self.blocks:
-            for text, count in live.declared.items():
-                found.update(dict.fromkeys(json.loads(text).items(), count))
+        stored = sum((live.declared for live in self.blocks), Counter[str]()) if self.stored is None else self.stored
+        for text, count in stored.items():
+            found.update(dict.fromkeys(json.loads(text).items(), count))
         return found
 
     @cached_property

@@ -1,0 +1,173 @@
+"""Vector engine: holds one index's vectors where no process can hold them itself, and finds the nearest of them.
+
+An engine knows rows of plain values. What a filter, a facet or a copy is, which version wins and how sure an answer is
+stays in `visor.index`, which is the same code for every engine.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from visor.errors import SettingsError
+from visor.settings import Settings
+
+Array = np.ndarray[Any, Any]
+Vectors = Literal["none", "near", "all"]
+Range = tuple[str, float, float]
+"""Name of a number (`number_name`), and the least and greatest value."""
+
+
+def token(name: str, value: str | None = None) -> int:
+    """What stands for 'this field has this value', or any value: a number of 63 bits. A value that somebody made up
+    never becomes part of an expression."""
+    text = name.encode("utf-8", "surrogatepass") + (b"" if value is None else b"\0" + value.encode(errors="replace"))
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little") >> 1
+
+
+def number_name(name: str) -> str:
+    """What a number is stored under: a letter and 16 hexadecimal digits."""
+    return f"n{token(name):016x}"
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """One of these tokens or ranges; with `negated` none of them. `has`: the token of 'has a value', where ranges
+    are asked for."""
+
+    tokens: tuple[int, ...] = ()
+    ranges: tuple[Range, ...] = ()
+    has: int = 0
+    negated: bool = False
+
+
+Where = Sequence[Clause]
+"""All of them must hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One item.
+
+    id: 32 hexadecimal digits. near: (m,) float32 of length 1, what is searched. facts: Visor's own, opaque here.
+    full: the full vector, (d,) float16. Vectors are empty where they were not asked for.
+    """
+
+    id: str
+    version: int
+    source: str
+    tokens: tuple[int, ...]
+    numbers: Mapping[str, float]
+    facts: bytes
+    near: Array
+    full: Array
+
+
+class VectorEngine(Protocol):
+    """A store of rows in collections, each with vectors of one length. Thread-safe. What a call wrote, the next call
+    of any process reads.
+
+    Raises:
+        StoreUnavailable: It does not answer; all methods.
+    """
+
+    name: str
+    nearest_max: int
+    """Rows that one search gives at most."""
+
+    def collections(self) -> list[str]:
+        """Those of this index."""
+
+    def create(self, collection: str, dimensions: int) -> None:
+        """Make an empty collection. One that is there stays as it is."""
+
+    def drop(self, collection: str) -> None:
+        """Delete a collection with all rows, if it is there."""
+
+    def upsert(self, collection: str, rows: Sequence[Row]) -> None:
+        """Put rows, each with its full vector, in place of those with their ids."""
+
+    def delete(self, collection: str, ids: Collection[str]) -> None: ...
+
+    def nearest(self, collection: str, near: Array, limit: int, where: Where = (), *, deep: bool = False) -> list[Row]:
+        """The rows of the greatest inner products, without full vectors. `deep`: as exactly as it can."""
+
+    def get(self, collection: str, ids: Collection[str], vectors: Vectors = "near") -> list[Row]:
+        """Those of these rows that are there, in any order."""
+
+    def scan(
+        self, collection: str, where: Where = (), vectors: Vectors = "near", *, start: str = "", stop: str = "g"
+    ) -> list[Row]:
+        """All rows with start ≤ id < stop, in any order: ask for parts of a large collection (`id_parts`)."""
+
+    def ids(self, collection: str, *, start: str = "", stop: str = "g") -> list[str]:
+        """Ids of the rows with start ≤ id < stop, in any order."""
+
+    def count(self, collection: str, where: Where = (), *, start: str = "", stop: str = "g") -> int: ...
+
+    def flush(self, collection: str) -> None:
+        """Return once what was written survives a crash."""
+
+    def close(self) -> None: ...
+
+
+def open_engine(settings: Settings, kind: str = "") -> VectorEngine:
+    """The vector engine that the settings name; it is connected to when it is first asked.
+
+    Args:
+        kind: Another than `settings.engine`, at the same address.
+
+    Raises:
+        SettingsError: The address is missing or of another engine, or a library is not installed.
+    """
+    kind = kind or settings.engine
+    url = settings.engine_url
+    found = f"no address of it: {url.rpartition('@')[2]!r:.80}" if url else "empty"
+    if not url or url.startswith(("postgres://", "postgresql://")) != (kind == "pgvector"):
+        raise SettingsError(
+            f"VISOR_ENGINE is {kind}, and VISOR_ENGINE_URL is {found}",
+            valid=_ADDRESSES[kind],
+            remedy="Set VISOR_ENGINE_URL",
+        )
+    where = settings.bucket if settings.backend == "gcp" else str(settings.home.expanduser().resolve())
+    prefix = "visor_" + hashlib.blake2b(f"{where}\0{settings.index}".encode(), digest_size=5).hexdigest() + "_"
+    try:
+        if kind == "pgvector":
+            from visor.storage.engines.pgvector import PgvectorEngine
+
+            return PgvectorEngine(url, settings.engine_token, prefix)
+        from visor.storage.engines.milvus import MilvusEngine
+
+        return MilvusEngine(url, settings.engine_token, prefix)
+    except ImportError as exc:
+        raise SettingsError(
+            f"VISOR_ENGINE is {kind}, and {exc.name} is not installed",
+            valid=f"The extra '{kind}' has it",
+            remedy=f"pip install 'visor-search[{kind}]'",
+        ) from exc
+
+
+_ADDRESSES = {
+    "milvus": "A file that ends in .db (Milvus Lite), or the http(s) address of a Milvus or Zilliz Cloud",
+    "pgvector": "An address such as postgresql://user@host/database; its password is VISOR_ENGINE_TOKEN",
+}
+
+
+def id_parts(count: int, rows: int, start: str = "", stop: str = "g") -> list[tuple[str, str]]:
+    """Ranges of ids, from `start` to `stop`, in which `count` rows are about so many each: ids are digests, and lie
+    evenly."""
+    low, high = int(start or "0", 16), (1 << 128) if stop == "g" else int(stop, 16)
+    parts = max(1, -(-count // rows))
+    ends = [start, *(f"{low + (high - low) * part // parts:032x}" for part in range(1, parts)), stop]
+    return list(pairwise(ends))
+
+
+def in_batches(items: Collection[Any], size: int, call: Callable[[list[Any]], Any]) -> list[Any]:
+    """What `call` gives for so many items at a time."""
+    listed = list(items)
+    return [call(listed[start : start + size]) for start in range(0, len(listed), size)]
