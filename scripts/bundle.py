@@ -49,7 +49,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FUNCTIONS = ROOT / "functions"
 PACKAGE = ROOT / "shared" / "visor"
 IMAGES = PACKAGE / "free_tier" / "images.json"
-LAPTOP_ONLY = {"cli", "demo", "library"}
+LAPTOP_ONLY = {"bulk", "cli", "demo", "library"}
 WHOLE_MODEL = {"embed", "search"}
 MODEL_MANIFEST = {"compact"}
 """compact has to know which model's vectors it merges, and runs none."""

@@ -1,10 +1,11 @@
-"""Write constraints.txt: one version of everything that any function, the tests and the model build install.
+"""Write constraints.txt: one version of everything that any function, the tests and the model build install; and
+constraints-beam.txt: the same for Apache Beam, which has an environment of its own, for its pins fight with the others.
 
     python scripts/lock.py
 
 Resolves the union of functions/*/requirements*.txt and of this project's extras, those for other platforms too, for
-this Python (that of `runtime` in terraform/variables.tf) and installs nothing. The file names versions only, no index
-and no host.
+this Python (that of `runtime` in terraform/variables.tf) and installs nothing. Beam's environment has those versions
+wherever Beam allows. The files name versions only, no index and no host.
 """
 
 from __future__ import annotations
@@ -14,14 +15,19 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / "constraints.txt"
+BEAM_CONSTRAINTS = ROOT / "constraints-beam.txt"
+BEAM = "beam"
 HEADER = """\
-# Versions that are installed here and in the deployed functions, resolved for Python {python} on Linux.
+# Versions that are installed {where}, resolved for Python {python} on Linux.
 # Made by scripts/lock.py; run it again to upgrade.
 """
 
@@ -35,19 +41,53 @@ def runtime() -> str:
 
 
 def resolve() -> dict[str, str]:
-    """Name to version of every distribution that something here needs."""
+    """Name to version of every distribution that something here needs, but for Beam's."""
     optional = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    del optional[BEAM]
     every = [Requirement(line) for lines in optional.values() for line in lines]
     elsewhere = [f"{one.name}{one.specifier}" for one in every if one.marker and not one.marker.evaluate()]
     requirements = sorted((ROOT / "functions").glob("*/requirements*.txt"))
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
-    for path in requirements:
-        command += ["-r", str(path)]
-    done = subprocess.run(
-        [*command, *elsewhere, f"{ROOT}[{','.join(optional)}]"], stdout=subprocess.PIPE, text=True, check=True
+    return versions_of(
+        *(part for path in requirements for part in ("-r", str(path))), *elsewhere, f"{ROOT}[{','.join(optional)}]"
     )
-    installed = [item["metadata"] for item in json.loads(done.stdout)["install"]]
-    return {m["name"].lower().replace("_", "-"): m["version"] for m in installed if m["name"] != "visor-search"}
+
+
+def resolve_beam(kept: dict[str, str]) -> dict[str, str]:
+    """The same for Beam's environment: as `kept`, but for what Beam, or what it needs, refuses."""
+    wanted = (f"{ROOT}[{BEAM},bucket,formats,gcp]", "apache-beam[gcp]")  # as dataflow/Dockerfile has them
+    found = report_of(*wanted)
+    needs = [Requirement(line) for one in found for line in one.get("requires_dist", ())]
+    pins: list[str] = []
+    for name in {canonicalize_name(one["name"]) for one in found} & kept.keys():
+        limits = [need.specifier for need in needs if canonicalize_name(need.name) == name]
+        if all(limit.contains(kept[name]) for limit in limits):
+            pins.append(f"{name}=={kept[name]}")
+    return versions_of(*wanted, *_that_resolve(pins, [], wanted))
+
+
+def _that_resolve(pins: list[str], good: list[str], wanted: Sequence[str]) -> list[str]:
+    """`good`, and as many of `pins` as can be had beside it: what a pinned version needs may be refused, too."""
+    try:
+        report_of(*wanted, *good, *pins)
+    except subprocess.CalledProcessError:
+        half = len(pins) // 2
+        if not half:
+            return good
+        good = _that_resolve(pins[:half], good, wanted)
+        return _that_resolve(pins[half:], good, wanted)
+    return [*good, *pins]
+
+
+def versions_of(*arguments: str) -> dict[str, str]:
+    """Name to version of what pip would install into an empty environment."""
+    return {canonicalize_name(m["name"]): m["version"] for m in report_of(*arguments) if m["name"] != "visor-search"}
+
+
+def report_of(*arguments: str) -> list[dict[str, Any]]:
+    """The metadata of what pip would install into an empty environment."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
+    done = subprocess.run([*command, *arguments], stdout=subprocess.PIPE, text=True, check=True)
+    return [item["metadata"] for item in json.loads(done.stdout)["install"]]
 
 
 def main() -> None:
@@ -55,9 +95,14 @@ def main() -> None:
     if here != runtime():
         sys.exit(f"This is Python {here} and the functions run {runtime()}: run this script with python{runtime()}.")
     versions = resolve()
+    write(CONSTRAINTS, "here and in the deployed functions", here, versions)
+    write(BEAM_CONSTRAINTS, "with Apache Beam, in an environment of its own", here, resolve_beam(versions))
+
+
+def write(path: Path, where: str, python: str, versions: dict[str, str]) -> None:
     lines = [f"{name}=={version}\n" for name, version in sorted(versions.items())]
-    CONSTRAINTS.write_text(HEADER.format(python=here) + "".join(lines), encoding="utf-8")
-    print(f"{CONSTRAINTS.name}: {len(versions)} distributions")
+    path.write_text(HEADER.format(where=where, python=python) + "".join(lines), encoding="utf-8")
+    print(f"{path.name}: {len(versions)} distributions")
 
 
 if __name__ == "__main__":

@@ -2,22 +2,26 @@
 
 locals {
   # Roles on the whole project; Firestore knows no smaller one.
-  project_roles = {
+  project_roles = merge({
     crawl   = ["roles/datastore.user"]
     embed   = ["roles/datastore.user"]
     compact = ["roles/datastore.user"]
     search  = ["roles/datastore.user"]
     build   = ["roles/logging.logWriter"]
-  }
+    },
+    var.bulk ? { bulk = ["roles/datastore.user", "roles/dataflow.worker"] } : {},
+  )
 
   # Roles on one bucket. search reads by name and never lists, so it may not.
-  bucket_roles = {
+  bucket_roles = merge({
     crawl   = { bucket = "index", role = "roles/storage.objectUser" }
     embed   = { bucket = "index", role = "roles/storage.objectUser" }
     compact = { bucket = "index", role = "roles/storage.objectUser" }
     search  = { bucket = "index", role = "roles/storage.legacyObjectReader" }
     build   = { bucket = "sources", role = "roles/storage.objectViewer" }
-  }
+    },
+    var.bulk ? { bulk = { bucket = "index", role = "roles/storage.objectUser" } } : {},
+  )
 
   # Function to whoever may call it.
   invokers = merge({
@@ -60,6 +64,14 @@ resource "google_storage_bucket_iam_member" "role" {
   bucket = google_storage_bucket.bucket[each.value.bucket].name
   role   = each.value.role
   member = google_service_account.account[each.key].member
+}
+
+resource "google_storage_bucket_iam_member" "bulk" {
+  count = var.bulk ? 1 : 0
+
+  bucket = google_storage_bucket.bucket["beam"].name
+  role   = "roles/storage.objectUser"
+  member = google_service_account.account["bulk"].member
 }
 
 resource "google_storage_bucket_iam_member" "publish" {

@@ -15,6 +15,7 @@ locals {
     "storage.googleapis.com",
     ],
     var.billing_account == null ? [] : ["billingbudgets.googleapis.com"],
+    var.bulk ? ["compute.googleapis.com", "dataflow.googleapis.com"] : [],
     var.owner_key_version == 0 && length(var.source_secrets) == 0 ? [] : ["secretmanager.googleapis.com"],
   ))
 
@@ -29,6 +30,7 @@ locals {
     build   = "Cloud Build builds the functions as this"
     },
     var.billing_account == null ? {} : { switch = "Closes the public endpoint when the budget is used" },
+    var.bulk ? { bulk = "Dataflow's workers embed as this" } : {},
   )
 }
 

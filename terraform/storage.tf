@@ -6,6 +6,7 @@ locals {
     index   = { name = "${var.project}-visor-index", public = false }
     sources = { name = "${var.project}-visor-sources", public = false }
     },
+    var.bulk ? { beam = { name = "${var.project}-visor-beam", public = false } } : {},
     var.public == "function" ? {} : { site = { name = "${var.project}-visor-site", public = true } },
   )
 
@@ -38,6 +39,19 @@ resource "google_storage_bucket" "bucket" {
     }
     condition {
       age = 1
+    }
+  }
+
+  # What a bulk's jobs leave is of no use once they have ended.
+  dynamic "lifecycle_rule" {
+    for_each = each.key == "beam" ? [7] : []
+    content {
+      action {
+        type = "Delete"
+      }
+      condition {
+        age = lifecycle_rule.value
+      }
     }
   }
 

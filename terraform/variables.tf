@@ -387,6 +387,12 @@ variable "source_secrets" {
   }
 }
 
+variable "bulk" {
+  type        = bool
+  default     = false
+  description = "Whether `visor bulk` may run on Dataflow: true makes an account for its workers and a bucket for what a job needs while it runs. Neither costs anything by being there; a job does (docs/bulk.md)."
+}
+
 variable "read_buckets" {
   type        = set(string)
   default     = []

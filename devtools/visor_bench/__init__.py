@@ -8,6 +8,7 @@ import click
 
 BENCHES = {
     "abuse": "What strangers can do to the search function: memory, answers and meters under the worst requests.",
+    "bulk": "Pictures a second of `visor bulk` beside one embed process, and whether both answer alike.",
     "cold-start": "From the start of a search process to its first answer, and where the time goes.",
     "confidence": "Whether answers know what the catalogue holds: ROC area and calibration on labelled folders.",
     "seen": "How far an answer to what a device saw is from the answer to its picture.",

@@ -14,6 +14,7 @@ from visor.errors import VisorError
 
 COMMANDS = {
     "backup": ("serve", "Copy the index into a file while it is in use."),
+    "bulk": ("bulk", "Embed a whole catalogue with many workers, on Apache Beam."),
     "check": ("doctor", "Read all that the index is made of, and repair what is damaged."),
     "compact": ("index", "Merge shards and small segments into larger segments."),
     "compare": ("search", "Say what two pictures have in common."),

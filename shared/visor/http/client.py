@@ -104,10 +104,12 @@ class Fetcher:
 
     def fetch(self, url: str, options: FetchOptions = IMAGE) -> Fetched:
         """See `visor.http.fetch.Fetch`."""
-        with self._answered(url, options) as answer:
+        is_image = options.accept.startswith("image/")
+        # To APIs, a page is a part of all rows.
+        with self._answered(url, options, ok=_OK if is_image else _OK | {206}) as answer:
             body = b"".join(answer.chunks(self._bytes_max(options)))
             fetched = Fetched(body=body, **answer.head)
-        if options.accept.startswith("image/") and not fetched.not_modified:
+        if is_image and not fetched.not_modified:
             ensure_image(fetched.body, fetched.media_type)
         return fetched
 

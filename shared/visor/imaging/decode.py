@@ -11,7 +11,7 @@ from itertools import chain
 
 import numpy as np
 import pillow_heif
-from PIL import Image, ImageFile, ImageStat, UnidentifiedImageError
+from PIL import Image, ImageFile, ImageStat, PngImagePlugin, UnidentifiedImageError
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -24,6 +24,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from visor.errors import UndecodableImage, UndecodableNow
 from visor.imaging.bands import png_bands, tiff_bands
 from visor.imaging.jpeg import END, largest_preview, scans
+from visor.imaging.jpeg2000 import levels, structure_bytes
 from visor.imaging.jpegxl import JpegXLImageFile
 from visor.imaging.pixels import bands_of, flattened, has_sixteen_bits, in_srgb, plain, reduced, stretched
 from visor.imaging.sniff import image_format, what_instead
@@ -82,6 +83,8 @@ _UPRIGHT = {
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 
 pillow_heif.register_heif_opener()
+# ImageMagick writes profiles as texts of some megabytes.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY // 4
 
 
 @dataclass(frozen=True)
@@ -210,12 +213,14 @@ class _File:
 
     def _fits(self, image: ImageFile.ImageFile, size: tuple[int, int]) -> bool:
         """Whether there is the memory to decode it to that size."""
-        is_deep = has_sixteen_bits(image) or image.info.get("bit_depth", 8) > 8
+        depth = 16 if has_sixteen_bits(image) else image.info.get("bit_depth", 8)
         a_pixel = _BYTES.get(self.form) or _MODE_BYTES.get(image.mode, 4) + 1
         a_pixel += _ALPHA_BYTES.get(self.form, 0) * (image.mode == "RGBA")
         if getattr(image, "is_animated", False):
             a_pixel = _MOVING_BYTES.get(self.form, a_pixel)
-        needed = a_pixel * (2 if is_deep else 1) * size[0] * size[1]
+        needed = a_pixel * -(-depth // 8) * size[0] * size[1]
+        if self.form == "JPEG2000":
+            needed += structure_bytes(self.data)
         if image.info.get("progressive"):
             # All coefficients are kept, at the size of the file; some channels have fewer of them.
             layers = getattr(image, "layer", ())
@@ -229,7 +234,7 @@ class _File:
 
     def _still(self, image: ImageFile.ImageFile) -> Image.Image:
         """The only picture: as a whole if there is the memory, else in bands."""
-        size = self._scaled(image)
+        whole_size, size = image.size, self._scaled(image)
         if self._fits(image, size):
             deep = has_sixteen_bits(image)
             image.load()
@@ -248,14 +253,14 @@ class _File:
             bands = png_bands(self.data, image)
         first = next(bands, None)
         if first is None:
-            raise self._too_large(image)
+            raise self._too_large(*whole_size)
         frame = reduced((plain(band) for band in chain([first], bands)), size, self._factor(*size))
         return frame.transpose(_UPRIGHT[turn]) if turn in _UPRIGHT else frame
 
     def _scaled(self, image: ImageFile.ImageFile) -> tuple[int, int]:
         """Have the decoder itself scale as far as is wanted, or further where memory is short; returns that size."""
         width, height = image.size
-        powers = 3 if self.form == "JPEG" else _levels(self.data) if self.form == "JPEG2000" else 0
+        powers = 3 if self.form == "JPEG" else levels(self.data) if self.form == "JPEG2000" else 0
         powers *= self.side_hint is not None
         power = min(powers, self._factor(width, height).bit_length() - 1)
         while power < powers and not self._fits(image, (width >> power, height >> power)):
@@ -278,7 +283,7 @@ class _File:
     def _sensible_frame(self, image: ImageFile.ImageFile) -> tuple[Image.Image, int]:
         """The first frame that is not blank, else the one that is least so, and its number."""
         if not self._fits(image, image.size):
-            raise self._too_large(image)
+            raise self._too_large(*image.size)
         frames = max(1, min(FRAMES_MAX, self.pixels_max // (image.width * image.height)))
         best, best_index, best_deviation = None, 0, -1.0
         for index in range(frames):
@@ -299,9 +304,9 @@ class _File:
         assert best is not None
         return best, best_index
 
-    def _too_large(self, image: ImageFile.ImageFile) -> UndecodableImage:
+    def _too_large(self, width: int, height: int) -> UndecodableImage:
         return UndecodableImage(
-            f"The {self.form} of {image.width:,} x {image.height:,} pixels takes too much memory to be decoded",
+            f"The {self.form} of {width:,} x {height:,} pixels takes too much memory to be decoded",
             valid=f"At most {self._bytes_max // 1_000_000} MB: half of the pixels, or a JPEG",
             remedy="Send a smaller version or a JPEG, or raise VISOR_PIXELS_MAX",
         )
@@ -345,12 +350,6 @@ def _raw_orientation(data: bytes) -> int:
     start = 0 if data[:2] in (b"II", b"MM") else data.find(b"CMT1") + 4
     order = data[start : start + 2]
     return _orientation(b"Exif\0\0" + order + (b"*\0" if order == b"II" else b"\0*") + data[start + 4 :])
-
-
-def _levels(data: bytes) -> int:
-    """How often a JPEG 2000 can be halved: what its coding style (ISO 15444-1, A.6.1) says."""
-    at = data.find(b"\xff\x52", data.find(b"\xff\x4f\xff\x51") + 1) + 9
-    return data[at] if 9 <= at < len(data) else 0
 
 
 def _filled_in_share(frame: Image.Image) -> float:

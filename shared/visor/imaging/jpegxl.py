@@ -32,23 +32,26 @@ class JpegXLImageFile(ImageFile.ImageFile):
                 remedy="Install visor-search[formats], or send it as a JPEG",
             ) from exc
         self._data = self.fp.read()
-        self._size, self._mode = _size(self._data), "RGB"
-        self.tile = []
+        self._size, self.info["bit_depth"] = _size_and_depth(self._data)
+        self._mode, self.tile = "RGB", []
 
     def load(self) -> Any:
         if self._data:
             pixels = self._codec.jpegxl_decode(self._data, index=0, numthreads=1)
             self._data = b""
-            if pixels.dtype != np.uint8:
-                highest = 1.0 if pixels.dtype.kind == "f" else np.iinfo(pixels.dtype).max
-                pixels = np.clip(np.nan_to_num(pixels) * (255.0 / highest), 0, 255).astype(np.uint8)
-            loaded = Image.fromarray(pixels)
+            if pixels.dtype.kind == "f":
+                np.clip(np.nan_to_num(pixels, copy=False), 0, 1, out=pixels)
+                pixels *= 255
+            elif pixels.dtype != np.uint8:
+                pixels >>= 8 * (pixels.itemsize - 1)
+            loaded = Image.fromarray(pixels.astype(np.uint8, copy=False))
             self.im, self._mode, self._size = loaded.im, loaded.mode, loaded.size
         return super().load()
 
 
-def _size(data: bytes) -> tuple[int, int]:
-    """Width and height, as the beginning of the codestream has them."""
+def _size_and_depth(data: bytes) -> tuple[tuple[int, int], int]:
+    """Width and height, and the bits of a channel, as the beginning of the codestream has them. Floats are decoded to
+    32 bits."""
     start = data.find(_START, 0 if data.startswith(_START) else data.find(b"jxlc") + 4 or data.find(b"jxlp") + 4) + 2
     bits, at = int.from_bytes(data[start : start + 16], "little"), 0
 
@@ -63,4 +66,11 @@ def _size(data: bytes) -> tuple[int, int]:
         return (take(5) + 1) * 8 if small else take(_SIZE_BITS[take(2)]) + 1
 
     height, ratio = side(), take(3)
-    return (height * _RATIOS[ratio - 1][0] // _RATIOS[ratio - 1][1] if ratio else side()), height
+    width = height * _RATIOS[ratio - 1][0] // _RATIOS[ratio - 1][1] if ratio else side()
+    if take(1):
+        return (width, height), 8
+    if take(1) and take(6) >> 3:
+        # A preview, an animation or another size is described first.
+        return (width, height), 16
+    is_float, which = take(1), take(2)
+    return (width, height), 32 if is_float else (8, 10, 12)[which] if which < 3 else take(6) + 1

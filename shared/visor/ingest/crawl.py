@@ -212,10 +212,10 @@ class Crawl:
     def _end_pass(self, next_pass: Mapping[str, Any] | None) -> None:
         only_changes = self.seen.progress.partial and not self.record.counts["failed"]
         places = len(self.seen.progress.unread_now)
-        ending = self.seen.end_pass()
+        ending = self.seen.end_pass(loss_share=LOSS_SHARE, confirmed=self.confirm_loss)
         listed = len(self.seen)
         nothing = listed > 0 and ending.seen == 0 and not only_changes
-        lost = listed if nothing else max(ending.missing, len(ending.gone))
+        lost = listed if nothing else max(ending.lost, len(ending.gone))
         if lost > LOSS_SHARE * listed and not self.confirm_loss:
             # The next pass starts at the beginning and counts again: a catalogue that is back has lost nothing.
             self.seen.advance(open=False, checkpoint=None)

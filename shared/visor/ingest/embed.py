@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -69,6 +70,8 @@ class BatchIncomplete(FetchUnavailable):
     code = "batch_incomplete"
     counts = True
     """False: the try embedded something, or asked no origin because all want to be left alone for now."""
+    done = EmbedReport()
+    """What was committed."""
 
 
 class _Decoded(NamedTuple):
@@ -160,6 +163,7 @@ class BatchEmbedder:
         )
         unasked = all(isinstance(e, HostPaused) for e in late) and max(waits) <= PAUSE_WAITED_S
         incomplete.counts = not (report.embedded or unasked)
+        incomplete.done = replace(report, unavailable=0)
         return incomplete
 
     def _plans(self, batch: Batch, attempt: int) -> Iterator[BatchPlan]:

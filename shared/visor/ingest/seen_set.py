@@ -59,10 +59,12 @@ class Ending(NamedTuple):
     """What a pass saw, in numbers of items."""
 
     seen: int
+    lost: int
+    """Missing for the first or second time in a row."""
     missing: int
     """Seen before, not seen by this pass, and not where it could not read."""
     gone: list[str]
-    """Ids to delete: missing for the second time in a row, or gone as the catalogue itself says."""
+    """Ids to delete: missing for the second time in a row, or the third, or gone as the catalogue itself says."""
 
 
 class SeenSet:
@@ -151,19 +153,33 @@ class SeenSet:
             now[hashed] = before.get(hashed, self.progress.number)
         self.advance(unread_now=now, partial=self.progress.partial or len(now) > UNREAD_MAX)
 
-    def end_pass(self) -> Ending:
-        """End a pass: count what it did not see. `partial` passes count only what the catalogue says is gone."""
+    def end_pass(self, *, loss_share: float, confirmed: bool) -> Ending:
+        """End a pass: count what it did not see. `partial` passes count only what the catalogue says is gone.
+
+        A pass that misses more than `loss_share` of the items is no evidence that they are gone, unless somebody has
+        `confirmed` it: then they are gone at once.
+
+        A row that is taken out while pages are read moves another one to a page that was read already, which so is
+        missed though it is there. In the pass after that, the one that was taken out is missing for the first time. So
+        where others have just gone, what is missing for the second time waits for a third.
+        """
         self.fold()
         number, missed = self.progress.number, self._rows["missing"]
         absent = self._rows["seen"] != number
         seen = int(np.count_nonzero(~absent))
         since = max(self.progress.unread_now.values(), default=0)
         missing = absent & (self._rows["seen"] >= since) & (not self.progress.partial)
-        # Without the limit the uint8 count would overflow after 255 passes of a catalogue whose loss nobody confirms.
-        missed[missing] = np.where(missed[missing] == SAID_GONE, SAID_GONE, np.minimum(missed[missing], 1) + 1)
-        gone = (missing & (missed >= 2)) | (missed == SAID_GONE)
+        are_others_fresh, again = bool((missed[missing] == 0).any()), missing & (missed == 2)
+        lost = int(np.count_nonzero(missing & ~again))
+        is_loss = lost > loss_share * len(self._rows)
+        if not is_loss:
+            # Without the limit the uint8 count would overflow after 255 passes.
+            missed[missing] = np.where(missed[missing] == SAID_GONE, SAID_GONE, np.minimum(missed[missing], 1) + 1)
+        elif confirmed:
+            missed[missing] = SAID_GONE
+        gone = (again if are_others_fresh else missing & (missed >= 2)) | (missed == SAID_GONE)
         self.advance(unread=self.progress.unread_now, unread_now={})
-        return Ending(seen, int(np.count_nonzero(missing)), [_id(row) for row in self._rows[gone]])
+        return Ending(seen, lost, int(np.count_nonzero(missing)), [_id(row) for row in self._rows[gone]])
 
     def drop(self, ids: Sequence[str]) -> None:
         """Drop many items, once their tombstones are published."""

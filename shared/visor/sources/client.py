@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ PAGE_BYTES_MAX = 64_000_000
 """One page of an API or a document of a site; feeds and videos are streamed and have limits of their own."""
 
 Answer = TypeVar("Answer")
+_XML = re.compile(r"(?:application|text)/(?:(?!xhtml)[\w.-]+\+)?xml\Z")
 
 
 class RetryingClient:
@@ -50,8 +52,8 @@ class RetryingClient:
         return self._retrying(lambda: self._context.fetcher.fetch(url, options))
 
     def get_json(self, url: str, *, check: Callable[[Any], None] | None = None) -> tuple[Any, Fetched]:
-        """`get`, and its body as JSON (`visor.sources.parse.json`). Raises as `get`: a body that was cut off, or is an
-        error page, counts as unavailable, and one that has a mistake as refused.
+        """`get`, and its body as JSON (`visor.sources.parse.json`), or XML as the object of its elements. Raises as
+        `get`: a body that was cut off, or is an error page, counts as unavailable, one that has a mistake as refused.
 
         Args:
             check: Raises `FetchUnavailable` for a response that reports, with status 200, a temporary failure.
@@ -60,10 +62,13 @@ class RetryingClient:
         def read() -> tuple[Any, Fetched]:
             fetched = self._context.fetcher.fetch(url, self._options)
             try:
-                answer = parse_json(fetched.body, fetched.charset)
+                is_xml = _XML.match(fetched.media_type or "")
+                answer = _parse_xml(fetched.body) if is_xml else parse_json(fetched.body, fetched.charset)
             except NotJson as exc:
-                shown, start = url.partition("?")[0], fetched.body[:60].decode("utf-8", "replace")
-                found = f"{shown} answers {start!r}, which is not JSON ({exc})"
+                # Of a key that was cut off, the rest could not be hidden.
+                start = self._context.secrets.hide(fetched.body[:2000].decode("utf-8", "replace"))[:60]
+                where = str(exc).partition(": ")[0]
+                found = f"{url.partition('?')[0]} answers {start!r}, which is not JSON ({where})"
                 if exc.malformed:
                     raise FetchFailed(
                         found, remedy="Tell the API's maker: any program that reads JSON stops there"
@@ -134,3 +139,13 @@ class RetryingClient:
         with suppress(NotJson):
             said = said_by(parse_json(exc.answer)) if exc.answer else ""
         return self._context.secrets.hide(exc.found + (f": {said!r}" if said else ""))
+
+
+def _parse_xml(body: bytes) -> Any:
+    """Elements as keys with their prefixes, `@name` for attributes, `#text` beside these, lists of what is repeated."""
+    import xmltodict
+
+    try:
+        return xmltodict.parse(body)
+    except Exception as exc:  # the parser raises what a broken text leads to, and for entities ValueError
+        raise NotJson(f"nor XML, {exc}") from exc

@@ -1,4 +1,4 @@
-"""The gate through which everything that a source yields passes: no item or reason holds a secret."""
+"""The gate through which everything that a source yields passes: no item, reason or error holds a secret."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from visor.errors import VisorError
 from visor.schema.items import Item
 from visor.sources.contract import Page, Place, RowErrors, Source, remade
 from visor.sources.secrets import Secrets
@@ -30,8 +31,14 @@ class GuardedSource:
 
     def read(self, checkpoint: Mapping[str, Any] | None) -> Iterator[Page]:
         """See `visor.sources.contract` for the contract."""
-        for page in self._source.read(checkpoint):
-            yield self._guarded(page)
+        hide = self._secrets.hide
+        try:
+            for page in self._source.read(checkpoint):
+                yield self._guarded(page)
+        except VisorError as exc:
+            # An API may tell a key in what it says of an error.
+            VisorError.__init__(exc, hide(exc.found), valid=hide(exc.valid), remedy=hide(exc.remedy))
+            raise
 
     def _guarded(self, page: Page) -> Page:
         page, hide = remade(page, self._without_secrets), self._secrets.hide

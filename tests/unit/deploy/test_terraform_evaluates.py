@@ -18,6 +18,7 @@ SET = (
     'source_secrets={MARKET_KEY="market"}',
     'read_buckets=["gs://pictures/a/", "gs://pictures/b/", "gs://more"]',
     'page={title="Shop", language="de", notes=[{text="Hand-made"}]}',
+    "bulk=true",
 )
 Made = dict[str, Values]
 
@@ -170,5 +171,24 @@ def test_secrets_and_buckets_are_read_by_whoever_needs_them(everything: Made) ->
 def test_every_account_is_used(everything: Made) -> None:
     emails = {v["email"] for v in of(everything, "google_service_account").values()}
     used = str([v for a, v in everything.items() if not a.startswith("google_service_account.")])
-    assert len(emails) == 8
+    assert len(emails) == 9
     assert [email for email in emails if email not in used] == []
+
+
+def test_a_bulk_has_an_account_and_a_bucket_that_forgets_and_none_unless_wanted(
+    default: Made, everything: Made
+) -> None:
+    assert not [address for address, values in default.items() if "visor-bulk" in str(values) or "beam" in str(values)]
+    member = everything['google_service_account.account["bulk"]']["member"]
+    roles = {v["role"] for v in of(everything, "google_project_iam_member").values() if v["member"] == member}
+    assert roles == {"roles/dataflow.worker", "roles/datastore.user"}
+    given = {v["bucket"] for v in of(everything, "google_storage_bucket_iam_member").values() if v["member"] == member}
+    assert given == {"my-project-visor-index", "my-project-visor-beam"}
+    buckets = {v["name"]: v["lifecycle_rule"] for v in of(everything, "google_storage_bucket").values()}
+    deleting = {
+        name: rule["condition"][0]["age"]
+        for name, rules in buckets.items()
+        for rule in rules
+        if rule["action"][0]["type"] == "Delete"
+    }
+    assert deleting == {"my-project-visor-beam": 7}

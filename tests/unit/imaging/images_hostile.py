@@ -154,6 +154,7 @@ def _good() -> dict[str, tuple[bytes, Expected]]:
         "jpeg with junk after it": (encoded(image, "JPEG", quality=95) + b"\0" * 999, Expected("JPEG")),
         "png": (encoded(image, "PNG"), Expected("PNG")),
         "png interlaced 16 bit": (rgb16(), Expected("PNG")),
+        "png with a long text": (_png_of_long_text(), Expected("PNG")),
         "png grey 16 bit": (grey16(), grey),
         "png 1 bit": (
             encoded(image.convert("1", dither=Image.Dither.NONE), "PNG"),
@@ -364,6 +365,10 @@ def _text_bomb() -> bytes:
     return png_with(chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(60_000_000))))
 
 
+def _png_of_long_text() -> bytes:
+    return png_with(chunk(b"zTXt", b"Raw profile type 8bim\0\0" + zlib.compress(bytes(3_000_000))))
+
+
 def _jpeg_of_many_scans() -> bytes:
     data = encoded(photo(), "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
@@ -385,6 +390,16 @@ def _tiff_of_many_strips(count: int) -> bytes:
     start = 8 + 2 + 12 * 9 + 4
     head = _tiff(sorted([*entries, (273, 4, count, start), (279, 4, count, start + 4 * count)]))
     return head + struct.pack("<I", 8) * count + struct.pack("<I", 1) * count
+
+
+def jpeg_2000(side: int, tile: int, *, block: int = 4, precinct: int | None = None, layers: int = 1) -> bytes:
+    """Headers of a file in three channels; `block` and `precinct` are exponents of sides, that of blocks less 2."""
+    sizes = b"" if precinct is None else bytes([17 * precinct]) * 6
+    image = struct.pack(">HH8IH", 47, 0, side, side, 0, 0, tile, tile, 0, 0, 3) + b"\x07\x01\x01" * 3
+    style = struct.pack(">HBBHB5B", 12 + len(sizes), bool(sizes), 0, layers, 0, 5, block, block, 0, 1) + sizes
+    tables = b"\xff\x5c\0\x13\x40" + bytes([0x40, 0x48, 0x48, 0x50] * 4)
+    part = b"\xff\x90\0\x0a\0\0\0\0\0\0\0\1\xff\x93" + bytes(1000)
+    return b"\xff\x4f\xff\x51" + image + b"\xff\x52" + style + tables + part
 
 
 def _bad() -> dict[str, tuple[bytes, str]]:
@@ -417,6 +432,11 @@ def _bad() -> dict[str, tuple[bytes, str]]:
         "jpeg of its first lines": (jpeg[: jpeg.index(b"\xff\xda") + 300], "ends before"),
         "raw without a preview": (b"IIRO" + bytes(500), "no preview"),
         "jpeg 2000 cut in half": (encoded(photo(), "JPEG2000")[:500], "JPEG2000"),
+        "jpeg 2000 of 65,025 tiles": (jpeg_2000(1020, 4), "1,020 x 1,020 pixels takes too much memory"),
+        "jpeg 2000 of tiny blocks": (jpeg_2000(3000, 3000, block=0), "too much memory"),
+        "jpeg 2000 of tiny precincts": (jpeg_2000(1000, 1000, precinct=1), "too much memory"),
+        "jpeg 2000 of very many packets": (jpeg_2000(1000, 1000, precinct=5, layers=65535), "too much memory"),
+        "jpeg 2000 of no such blocks": (jpeg_2000(900, 900), "broken"),
         "jpeg xl of a header only": (b"\xff\x0a" + bytes(30), "JXL"),
         "jpeg of a header only": (jpeg[:20], "JPEG"),
         "jpeg of a marker only": (b"\xff\xd8\xff", "JPEG"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -250,6 +251,21 @@ def test_jpeg_xl_is_decoded_or_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     with pytest.raises(UndecodableImage, match=re.escape("visor-search[formats]")):
         decode_image(data, pixels_max=PIXELS_MAX)
+
+
+@pytest.mark.parametrize("depth", [np.uint8, np.uint16, np.float16, np.float32])
+def test_a_deep_jpeg_xl_is_decoded_and_counts_for_more(depth: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    codec = pytest.importorskip("imagecodecs", reason="in the extra `formats`, which is optional")
+    greatest = np.iinfo(depth).max if np.issubdtype(depth, np.integer) else 1
+    picture = np.asarray(quarters())
+    data = codec.jpegxl_encode((picture * (greatest / 255)).astype(depth), lossless=True)
+    decoded = decode_image(data, pixels_max=PIXELS_MAX)
+    assert np.abs(np.asarray(decoded.pixels, int) - picture).max() <= 1
+    a_pixel = {np.uint8: 8, np.uint16: 16}.get(depth, 32)
+    for limit, is_enough in ((96 * 64 * a_pixel, True), (96 * 64 * a_pixel - 1, False)):
+        monkeypatch.setattr("visor.imaging.decode.BYTES_MAX", limit)
+        with nullcontext() if is_enough else pytest.raises(UndecodableImage, match="too much memory"):
+            decode_image(data, pixels_max=96 * 64)
 
 
 @pytest.mark.parametrize("name", SEEDS)

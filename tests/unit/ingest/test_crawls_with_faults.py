@@ -1,6 +1,7 @@
 """Crawls of catalogues that change while every answer may be a fault: nothing is deleted that is still there.
 
-`VISOR_TEST_CRAWLS=1000 pytest -s` of this file is the long run (docs/benchmarks-sources.md).
+`VISOR_TEST_CRAWLS=1050 VISOR_TEST_CRAWLS_SEED=NAME pytest -s` of this file is the long run
+(docs/benchmarks-sources.md); each name draws other shops and other faults.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from visor.sources.registry import open_source
 from visor.storage import Stores, open_stores
 
 CRAWLS = int(os.environ.get("VISOR_TEST_CRAWLS", "100"))
+SEED = os.environ.get("VISOR_TEST_CRAWLS_SEED", "")
 CRAWLS_OF_A_SHOP = 15
 PAGE = 5
 FIELDS = {"key": "id", "image_url": "image", "title": "title"}
@@ -223,7 +225,7 @@ def test_nothing_is_deleted_that_is_there_and_what_was_not_read_is_told(kind: st
     faults: Counter[str] = Counter()
     states: Counter[str] = Counter()
     for seed in range(max(1, round(CRAWLS / CRAWLS_OF_A_SHOP / len(SOURCES)))):
-        shop = Shop(kind, Random(f"{kind} {seed}"))
+        shop = Shop(kind, Random(f"{SEED}{kind} {seed}"))
         with serving(shop.answer) as server, open_stores(Settings(home=tmp_path / f"{seed}")) as stores:
             other = server.host.replace("127.0.0.1", "localhost")
             with context_for(server.host, other) as context:

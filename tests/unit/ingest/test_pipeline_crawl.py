@@ -373,6 +373,26 @@ def test_a_great_loss_waits_for_its_owners_word(stores: Stores) -> None:
     assert {change.action for change in published(stores)} == {"delete"}
 
 
+def test_a_run_that_failed_for_its_losses_is_no_evidence_of_any(stores: Stores) -> None:
+    items = [make_item(str(n)) for n in range(10)]
+    crawl(stores, Catalogue(items))
+    with pytest.raises(SourceError, match="10 of 10"):
+        crawl(stores, Catalogue([]))
+    assert crawl(stores, Catalogue(items[:9])).deleted == 0, "missing for the first time"
+    assert crawl(stores, Catalogue(items)).unchanged == 10
+
+
+def test_what_is_missing_twice_waits_where_others_have_just_gone(stores: Stores) -> None:
+    """Where rows go while pages are read, others move to pages that were read already."""
+    items = [make_item(str(n)) for n in range(20)]
+    crawl(stores, Catalogue(items))
+    # 0 goes while the pages are read: 9 is not seen; then 1 goes, and 9 is not seen again.
+    crawl(stores, Catalogue([*items[:9], *items[10:]]))
+    assert crawl(stores, Catalogue([*items[1:9], *items[10:]])).deleted == 0
+    assert crawl(stores, Catalogue(items[2:])).deleted == 0, "0 is missing for the second time, 1 for the first"
+    assert crawl(stores, Catalogue(items[2:])).deleted == 2
+
+
 def test_half_of_a_catalogue_may_go_without_asking(stores: Stores) -> None:
     items = [make_item(str(n)) for n in range(60)]
     crawl(stores, Catalogue(items))

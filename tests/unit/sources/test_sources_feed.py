@@ -251,12 +251,32 @@ def test_columns_of_another_language_are_named_by_configuration() -> None:
          "<ns1:image_link>/1.jpg</ns1:image_link></ns0:item></ns0:channel></ns0:rss>", {}),
         ("sep=;\nid;image_link;title\n1;/1.jpg;a,b,c,d\n", {}),
         ('"sep=|"\nid|image_link\n1|/1.jpg\n', {}),
+        ("# made on 2026-11-27\nid,image_link\n1,/1.jpg\n", {}),
+        ('id, title, image_link\n1, "a, b", /1.jpg\n', {}),
+        ("id,image_link\n1,\\1.jpg\n", {}),
     ],
 )  # fmt: skip
 def test_names_are_those_of_the_file(body: str, attributes: dict[str, str]) -> None:
     assert [(item.key, item.image_url[-6:]) for item in items_of(read(body, attributes=attributes))] == [
         ("1", "/1.jpg")
     ]
+
+
+def test_empty_rows_of_spreadsheets_are_none_and_hide_nothing() -> None:
+    pages = read('id,title,image_link\n1,a,/1.jpg\n,,\n,\t,\n"",,\n\x1a')
+    assert [item.key for item in items_of(pages)] == ["1"]
+    assert not failures_of(pages)
+
+
+def test_quotes_may_be_escaped_by_backslashes() -> None:
+    assert [i.title for i in items_of(read('id,title,image_link\n1,"a \\"b\\", c",/1.jpg\n'))] == ['a "b", c']
+
+
+def test_a_text_may_have_elements_of_html_within_it() -> None:
+    row = "<g:id>1</g:id><title>A <b>red</b> shoe</title><description><p>Made</p> <p>well</p></description>"
+    rest = "<g:image_link>/1.jpg</g:image_link><g:shipping><g:price>4 EUR</g:price></g:shipping>"
+    (item,) = items_of(read(f"<rss><channel><item>{row}{rest}</item></channel></rss>"))
+    assert (item.title, item.description, item.price) == ("A red shoe", "Made well", None)
 
 
 def test_a_column_that_is_there_twice_has_all_its_values() -> None:

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import pytest
 from tests.unit.sources.catalogue_server import Reply, Request, Server, context_for, serving
 
+from visor.errors import SourceUnavailable
 from visor.sources.config import SourcesFile
 from visor.sources.contract import Page
 
@@ -467,3 +468,46 @@ def test_each_page_of_a_iiif_manifest_is_an_item() -> None:
         for book, at, title in [("cod-1", 1, "1r"), ("cod-1", 2, "2r"), ("cod-2", 1, "1v")]
     ]
     assert not [failure for page in pages for failure in page.failed]
+
+
+def archive(request: Request) -> Reply:
+    """Two pages of OAI-PMH; a token stands alone, as the protocol has it."""
+    token = request.query.get("resumptionToken")
+    wanted = {"verb": "ListRecords"} | ({"resumptionToken": "a:2"} if token else {"metadataPrefix": "oai_dc"})
+    if request.query != wanted:
+        return Reply(OAI.format('<error code="badArgument">No such argument</error>').encode(), headers=XML)
+    host = f"http://{request.headers['host']}"
+    records = "".join(
+        f"<record><header><identifier>oai:{n}</identifier></header><metadata><oai_dc:dc><dc:title>Map &amp; view {n}"
+        f"</dc:title><dc:creator>Blaeu</dc:creator><dc:creator>Hondius</dc:creator><dc:identifier>{host}/item/{n}"
+        f"</dc:identifier><dc:identifier>{host}/files/{n}.jpg</dc:identifier><dc:date>1662</dc:date></oai_dc:dc>"
+        "</metadata></record>"
+        for n in ([1, 2] if token is None else [4])
+    )
+    gone = '<record><header status="deleted"><identifier>oai:3</identifier></header></record>' * (token is None)
+    more = f'<resumptionToken completeListSize="4">{"" if token else "a:2"}</resumptionToken>'
+    return Reply(OAI.format(f"<ListRecords>{records}{gone}{more}</ListRecords>").encode(), headers=XML)
+
+
+XML = {"Content-Type": "text/xml; charset=utf-8"}
+OAI = (
+    '<?xml version="1.0"?><OAI-PMH xmlns="http://www.openarchives.org/OAI/2.0/" xmlns:oai_dc="urn:oai_dc" '
+    'xmlns:dc="http://purl.org/dc/elements/1.1/"><responseDate>2026-11-27T00:00:00Z</responseDate>{}</OAI-PMH>'
+)
+
+
+def test_an_archive_is_read_over_oai_pmh() -> None:
+    with serving(archive) as server:
+        pages = read_recipe("archive", server)
+    host = server.url
+    assert [
+        (item.key, item.title, item.author, item.image_url, item.page_url) for page in pages for item in page.items
+    ] == [(f"oai:{n}", f"Map & view {n}", "Blaeu", f"{host}/files/{n}.jpg", f"{host}/item/{n}") for n in (1, 2, 4)]
+    assert not [failure for page in pages for failure in page.failed]
+    assert pages[0].passed_over == {"left out by only": 1}
+
+
+@pytest.mark.parametrize("body", [b"<OAI-PMH><ListRecords><record>", b"<!DOCTYPE x [<!ENTITY a 'b'>]><x>&a;</x>", b""])
+def test_broken_xml_is_no_empty_catalogue(body: bytes) -> None:
+    with serving(lambda request: Reply(body, headers=XML)) as server, pytest.raises(SourceUnavailable):
+        read_recipe("archive", server)

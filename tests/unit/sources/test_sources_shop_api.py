@@ -551,6 +551,16 @@ def test_a_collection_that_cannot_be_read_does_not_hide_the_next(broken: Reply) 
     assert [failure.unread for page in pages for failure in page.failed] == [True]
 
 
+def test_a_page_may_be_a_part_of_all_rows_by_its_status_and_range() -> None:
+    def answer(request: Request) -> Reply:
+        start = 3 * (int(request.query["page"]) - 1)
+        numbers = range(start, min(start + 3, 5))
+        return Reply.json(things(*numbers), 206, **{"Content-Range": f"{start}-{start + len(numbers) - 1}/5"})
+
+    pages, numbers = read_paged(answer, total='headers."content-range"')
+    assert (keys_of(pages), numbers) == (["0", "1", "2", "3", "4"], ["1", "2"])
+
+
 def test_rows_that_are_counted_and_not_given_are_told() -> None:
     headers = {"X-WP-Total": "5"}
     answer = lambda request: Reply.json(things(1, 2, 3) if request.query["page"] == "1" else [], **headers)  # noqa: E731
@@ -766,6 +776,30 @@ def test_no_item_holds_a_secret_of_the_configuration(row: dict[str, str], page_u
         assert page.items[0].page_url == (page_url and page_url.replace("{base}", server.url))
     clean = page_url is not None and page_url.endswith(("#/product/1", "?v=1"))
     assert [failure.dropped for failure in page.failed] == ([] if clean else [page_url == "lost"])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply.json({"error": "bad key s3cr3t/k3y"}),
+        Reply.json({"s3cr3t/k3y": 1}),
+        Reply.json({"error": "bad key s3cr3t/k3y"}, 401),
+        Reply.json({"error": "bad key s3cr3t%2Fk3y"}, 500),
+        Reply(b"<html>bad key s3cr3t/k3y</html>", headers={"Content-Type": "text/html"}),
+        Reply(b"<x>" + b"." * 50 + b"s3cr3t/k3y", headers={"Content-Type": "text/xml"}),
+        Reply(b'{"id": 1, "img": "s3cr3t/k3y" "x"}', headers={"Content-Type": "application/json"}),
+        Reply(status=302, headers={"Location": "http://127.0.0.1:9/?key=s3cr3t%2Fk3y"}),
+    ],
+)
+@pytest.mark.parametrize("where", ["headers", "query"])
+def test_no_error_tells_a_secret_that_an_api_echoes(reply: Reply, where: str) -> None:
+    config = {**API, where: {"key": "${KEY}"}, "paging": {"style": "none"}, "patience": {"attempts": 1}}
+    with serving(lambda request: reply) as server, context_for(server.host, KEY="s3cr3t/k3y") as context:
+        source = open_source("s", {**config, "url": f"{server.url}/all"}, context)
+        with pytest.raises(SourceError) as caught:
+            list(source.read(None))
+    told = f"{caught.value} {caught.value.found} {caught.value.valid} {caught.value.remedy}"
+    assert "s3c" not in unquote(told)
 
 
 def test_the_name_of_a_host_is_no_secret() -> None:

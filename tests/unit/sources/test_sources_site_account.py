@@ -90,9 +90,20 @@ def test_a_robots_txt_that_is_not_there_allows_everything(reply: Reply) -> None:
     assert paths(crawl({"/robots.txt": reply, "/": product("A", "/a.jpg")})[0]) == {"/a.jpg"}
 
 
-@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b""])
-def test_a_byte_order_mark_does_not_hide_a_rule(mark: bytes) -> None:
-    robots = mark + b"User-agent: *\nDisallow: /private/\n"
+@pytest.mark.parametrize(
+    "robots",
+    [
+        b"\xef\xbb\xbfUser-agent: *\nDisallow: /private/\n",
+        b"User-agent: *\nDisallow: /private/\n",
+        "User-agent: *\nDisallow: /private/\n".encode("utf-16"),
+        b"USER-AGENT:*\rDISALLOW:/private/ # not these\r",
+        b"Useragent: *\nDissallow: /%70rivate/",
+        b"User-agent: x\nUser-agent: Visor/1.0 (+http://visor.example)\nDisallow: /*/a$",
+        b"User agent: *\n\nCrawl-delay: 0\nDisallow: */private",
+        b"User-agent: *\nAllow: /\n\nUser-agent: VISOR\nDisallow: /private",
+    ],
+)
+def test_rules_are_obeyed_however_they_are_written(robots: bytes) -> None:
     pages, visited = crawl({"/robots.txt": robots, "/": html(links("/private/a"))})
     assert visited == ["/"]
     assert passed_over(pages)["pages that robots.txt disallows"] == 1

@@ -68,6 +68,9 @@ GIF = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
         ("<div class=parallax data-image-src=/a.jpg></div>", "/a.jpg"),
         ("<amp-img src=/a.jpg><noscript><img src=/b.jpg></noscript></amp-img>", "/a.jpg"),
         (f"<img src='{GIF}' data-cfsrc=/a.jpg>", "/a.jpg"),
+        (f"<img src='{GIF}' :src=\"'/a.jpg'\">", "/a.jpg"),
+        (f"<img src='{GIF}' v-lazy=\"'/a.jpg'\">", "/a.jpg"),
+        (f"<img src='{GIF}' v-bind:src=product.image data-src=/a.jpg>", "/a.jpg"),
         (f"<img src='{GIF}' file=/a.jpg>", "/a.jpg"),
         # The large picture behind a small one.
         ("<img src=/s.jpg width=90 height=90 data-zoom-image=/a.jpg>", "/a.jpg"),
@@ -325,6 +328,7 @@ def test_the_picture_of_a_product(image: Any, found: str | None) -> None:
         ([{"availability": "x"}, {"price": 2, "priceCurrency": "EUR"}], 2, "EUR"),
         ({"@type": "AggregateOffer", "lowPrice": "3", "highPrice": "4", "priceCurrency": "EUR"}, "3", "EUR"),
         ({"@type": "AggregateOffer", "offers": [{"price": 5, "priceCurrency": "EUR"}]}, 5, "EUR"),
+        ([{"price": 0, "priceCurrency": "EUR"}, {"price": "5.50", "priceCurrency": "EUR"}], "5.50", "EUR"),
         (
             {"priceCurrency": "EUR", "priceSpecification": [{"priceType": "ListPrice", "price": 9}, {"price": 7}]},
             7,
@@ -422,7 +426,9 @@ def test_microdata_of_a_lazy_picture() -> None:
         (["unavailable_after: 2020-01-01"], "noindex"),
         (["unavailable_after: 2020-01-01T00:00:00Z"], "noindex"),
         (["unavailable_after: 2090-01-01"], ""),
-        (["unavailable_after: 25 Jun 2010 15:00:00 PST, nofollow"], "nofollow"),
+        (["unavailable_after: 25 Jun 2010 15:00:00 PST, nofollow"], "nofollow noindex"),
+        (["unavailable_after: Wednesday, 25-Jun-14 15:00:00 GMT"], "noindex"),
+        (["googlebot: unavailable_after: 25 Jun 2010 15:00:00 PST"], ""),
     ],
 )
 def test_directives_are_read_as_words(values: list[str], asked: str) -> None:

@@ -40,9 +40,13 @@ def test_dates(value: object, date: str | None) -> None:
 
 def test_texts_lose_markup_and_length() -> None:
     assert plain_text("<p>Soft &amp; <b>warm</b><br>\n wool</p><script>x()</script>") == "Soft & warm wool"
+    assert plain_text('Red <span class="x" style="display: none">SKU 17</span>shoe <i hidden>sale</i>') == "Red shoe"
+    assert plain_text('<a title="hidden figures">Shown</a>') == "Shown"
     assert plain_text("a < b and c > d") == "a < b and c > d"
     assert plain_text("one two three four", 12) == "one two…"
     assert plain_text("x" * 50, 12) == "x" * 11 + "…"
+    # Found at once, however long the text is.
+    assert len(plain_text("<!--" * 10**7 + "<script" * 10**6 + "<b hidden>" * 10**6)) <= 2000
     assert plain_text(None) == ""
     assert plain_text(12) == "12"
     assert (country_code("de"), country_code("Germany"), country_code("")) == ("DE", "Germany", None)

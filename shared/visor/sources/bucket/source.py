@@ -48,7 +48,6 @@ class BucketSource:
     def __init__(self, name: str, config: BucketConfig, context: SourceContext) -> None:
         self.name, self.config = name, config
         self.scheme, self.bucket_name, self.prefix = _address(name, config.url)
-        self._secrets = context.secrets
         self._prices = PriceReader(config.decimal)
 
     def open(self) -> Bucket:
@@ -66,8 +65,7 @@ class BucketSource:
                 told.clear()
         except StoreError as exc:
             kind = SourceUnavailable if exc.retriable else SourceError
-            found = self._secrets.hide(f"Source '{self.name}': {exc.found}")
-            raise kind(found, valid=exc.valid, remedy=exc.remedy) from exc
+            raise kind(f"Source '{self.name}': {exc.found}", valid=exc.valid, remedy=exc.remedy) from exc
 
     def wants(self, name: str) -> bool:
         """Whether an object of this bucket is one of this source's images."""

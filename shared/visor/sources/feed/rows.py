@@ -32,6 +32,7 @@ _NAMESPACES = re.compile(r"""xmlns:([\w.-]+)\s*=\s*("[^"]*"|'[^']*')""")
 _PREFIXES = re.compile(r"</?([A-Za-z][\w.-]*):")
 _SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=(.)"?\Z', re.I)
 """Excel's first line, which names the separator."""
+_REMARK = re.compile(r"\ufeff?#[^\t,;|]*\Z")
 _QUOTED_COLUMN = re.compile(r'(?:^|[\t,;|])\s*"')
 _GOOGLE = "http://base.google.com/ns/1.0"
 ATTRIBUTES = (
@@ -41,6 +42,7 @@ ATTRIBUTES = (
     "licence", "author",
 )  # fmt: skip
 """What is read of a row, by Google's names and a few of our own."""
+_TEXTS = frozenset({"title", "description", "summary", "content"})
 _GOOGLES = {name.replace("_", ""): name for name in ATTRIBUTES}
 
 
@@ -128,8 +130,10 @@ def _xml_row(text: str, opening: str) -> Mapping[str, Any] | BadRow:
             others.setdefault("image_link", []).append(enclosed)
     for child in element:
         namespace, _, name = child.tag.rpartition("}")
-        value = (child.text or "").strip() or child.get("href", "")
-        if len(child) or not value or (name == "link" and child.get("rel", "alternate") != "alternate"):
+        # Texts may have HTML within them; what else has elements, such as the costs of shipping, is not read.
+        parts = child.itertext() if name in _TEXTS else [] if len(child) else [child.text or ""]
+        value = "".join(parts).strip() or ("" if len(child) else child.get("href", ""))
+        if not value or (name == "link" and child.get("rel", "alternate") != "alternate"):
             continue
         values = google if namespace.lstrip("{").rstrip("/") == _GOOGLE else others
         values.setdefault(attribute_name(name), []).append(value)
@@ -154,13 +158,13 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
     def following() -> tuple[int, str]:
         return waiting.popleft() if waiting else next(lines, (0, ""))
 
-    header = next((line for _, line in lines if line.strip()), None)
+    header = next((line for _, line in lines if line.strip() and not _REMARK.match(line)), None)
     if header is None:
         raise SourceError("The feed is empty", valid="A first line that names the columns")
     if named := _SEPARATOR_LINE.match(header.strip(" \r")):
         delimiter, header = delimiter or named[1], next(lines, (0, ""))[1]
     separator = delimiter or max("\t,;|", key=header.count)
-    names = [attribute_name(name) for name in next(csv.reader([header], delimiter=separator))]
+    names = [attribute_name(name) for name in _read([header], separator)]
     if len(names) < 2:
         raise SourceError(
             f"The feed's first line names no columns: {header!r:.100}",
@@ -176,7 +180,7 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
             joined.append(more)
             is_open ^= bool(more[1].count('"') % 2)
         texts = [line for _, line in joined]
-        if not "".join(texts).strip():
+        if not "".join(texts).strip(f' \r\t\x1a"{separator}'):
             continue
         values = None if is_open else _values(texts, len(names), separator)
         is_lost = values is None or (is_lost and len(values) < len(names))
@@ -197,13 +201,18 @@ def _values(lines: list[str], columns: int, separator: str) -> list[str] | None:
     """
     record, values = "\n".join(lines), list[str]()
     try:
-        values = next(csv.reader([record], delimiter=separator, strict=True))
+        values = _read([record], separator, strict=True)
     except csv.Error:
-        with suppress(csv.Error):
-            values = next(csv.reader([record], delimiter=separator))
+        for options in ({}, {"escapechar": "\\", "strict": True}):
+            with suppress(csv.Error):
+                values = _read([record], separator, **options)
         return values if len(lines) == 1 and len(values) == columns else None
     inner = [line.count(separator) + 1 for line in lines[1:-1]]
     return None if inner and columns in inner and columns > 3 else values
+
+
+def _read(lines: list[str], separator: str, **options: Any) -> list[str]:
+    return next(csv.reader(lines, delimiter=separator, skipinitialspace=True, **options))
 
 
 def _named(names: list[str], values: list[str]) -> Mapping[str, Any] | BadRow:

@@ -49,7 +49,7 @@ def resolve_url(value: Any, base_url: str, what: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise DropItem(f"it has no address of a {what}" + (f" but {str(value)!r:.80}" if value else ""))
     try:
-        url = urljoin(base_url.partition("?")[0], value.strip())
+        url = urljoin(base_url.partition("?")[0], value.strip().replace("\\", "/"))
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("not an http(s) address")

@@ -18,6 +18,7 @@ from iso4217 import Currency
 
 from visor.errors import DropItem
 from visor.sources.contract import RowErrors
+from visor.sources.parse.text import plain_text
 
 DecimalSign = Literal[".", ","]
 
@@ -40,6 +41,7 @@ _SIGNS = {
     "฿": "THB", "₴": "UAH", "₦": "NGN", "₱": "PHP", "Kč": "CZK", "Ft": "HUF", "₸": "KZT", "₾": "GEL", "₡": "CRC",
     "US$": "USD", "R$": "BRL", "A$": "AUD", "AU$": "AUD", "C$": "CAD", "CA$": "CAD", "NZ$": "NZD", "HK$": "HKD",
     "S$": "SGD", "NT$": "TWD", "MX$": "MXN", "CN¥": "CNY", "JP¥": "JPY", "RMB": "CNY", "TL": "TRY", "S/": "PEN",
+    "R": "ZAR", "lei": "RON", "Lei": "RON", "zl": "PLN", "đ": "VND", "KSh": "KES",
     "руб": "RUB", "грн": "UAH", "円": "JPY", "元": "CNY", "원": "KRW", "RM": "MYR", "B/.": "PAB", "Rp": "IDR",
     "د.إ": "AED", "ر.س": "SAR", "ر.ق": "QAR", "د.ك": "KWD", "د.ب": "BHD", "ر.ع": "OMR", "ج.م": "EGP", "د.ت": "TND",
 }  # fmt: skip
@@ -56,11 +58,13 @@ _MARK = "|".join(
 _MARKS = re.compile(_MARK)
 _MARK_BEFORE = re.compile(rf"({_MARK})[\s.:]*\Z")
 _MARK_AFTER = re.compile(rf"\s*({_MARK})")
+_DOLLARS = re.compile(r"\b(AU?|CA?|HK|MX|N[TZ]|S|US)\s+\$")
+"""`US $25.00`, as marketplaces write it."""
 _BLANKS = " \xa0\u2009\u202f"
 _NUMBER = re.compile(
     rf"(?:(?<![^\s'$€£¥(])[.,](?=\d{{1,2}}(?!\d)))?\d+(?:(?:[.,'’`´٫٬]|[{_BLANKS}](?=\d{{3}}(?!\d)))\d+)*"
 )
-_MACHINE = re.compile(r"(?:([A-Z]{3})\s?)?([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?)(?:\s?([A-Z]{3}))?\Z")
+_MACHINE = re.compile(r"(?:([A-Z]{3})\s?)?([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:E[+-]?\d+)?)(?:\s?([A-Z]{3}))?\Z")
 _AMBIGUOUS = re.compile(r"(?!0)\d{1,3}[.,]\d{3}\Z")
 _GROUPED = re.compile(r"\d*|\d{1,3}(\D)\d{3}(?:\1\d{3})*|\d{1,2}(?:([,٬])\d\d)(?:\2\d\d)*\2\d{3}")
 _NO_DECIMALS = re.compile(r"(?<=\d)\s?([.,])\s?[-–—−=]{1,2}(?!\s?\d)")
@@ -200,22 +204,23 @@ def _no_amount(value: Any) -> UnreadablePrice:
 
 
 def _parse_text(value: str, named: str | None, machine: bool, decimal: str | None) -> Money:
-    exact = _MACHINE.match(value.strip())
+    exact = _MACHINE.match(value.strip().upper())
     if exact and {exact[1], exact[3]} <= {None, *MINOR_DIGITS}:
         code, amount = exact[1] or exact[3] or named, float(exact[2])
         is_whole = MINOR_DIGITS.get(code or "") != 0 or amount.is_integer()
         if not _AMBIGUOUS.match(exact[2]) or (machine and decimal != "," and is_whole):
             return Money(amount, code)
-    text = _plain(value)
+    text = _outside(_plain(value))
     numbers = _numbers(text)
     written, others = "", [number for number in numbers if number.marks] or numbers
     for low, high in pairwise(numbers):
         if _RANGE.match(high.before[len(low.before) + len(low.digits) :]):
-            written, others = value, [low, high]
+            written, others = plain_text(value), [low, high]
             break
     marks = [mark for number in others for mark in number.marks]
     code = next((code for mark in marks if (code := _SIGNS.get(mark, _WORDS.get(mark)))), None)
-    code = code or next((mark for mark in marks if mark in MINOR_DIGITS), None) or currency_in(text) or named
+    code = code or next((mark for mark in marks if mark in MINOR_DIGITS), None) or currency_in(text)
+    code = code or (None if marks else currency_in(value)) or named
     custom = "." if (code or "-") in _POINT else "," if (code or "-") in _COMMA else None
     custom = custom or next((_SHARED_SIGNS[mark] for mark in marks if mark in _SHARED_SIGNS), None)
     try:
@@ -223,16 +228,17 @@ def _parse_text(value: str, named: str | None, machine: bool, decimal: str | Non
         found = [_amount(number.digits, code, custom, decimal, is_bare=is_bare) for number in others]
     except ValueError as exc:
         raise UnreadablePrice(f"price {value!r:.60} {exc}") from None
-    if not found or any(map(_is_no_price, others)) or any(_PIECES.match(number.after) for number in numbers):
+    is_other = any(_PIECES.match(number.after) for number in numbers) or any(map(_is_no_price, others))
+    if not found or is_other or _AT_MOST.search(others[0].before):
         raise _no_amount(value)
     if len(set(found)) > 1 and not (written and found[0] < found[1]):
         raise UnreadablePrice(f"price {value!r:.60} names several amounts")
-    return Money(found[0], code, written or (value if _FROM.search(text) else ""))
+    return Money(found[0], code, written or (plain_text(value) if _FROM.search(text) else ""))
 
 
 def _plain(text: str) -> str:
-    """The text with ASCII digits and one form of each sign, without marks of direction."""
-    if len(text) > TEXT_LENGTH_MAX:
+    """The text with ASCII digits and one form of each sign, without HTML and marks of direction."""
+    if len(text := _DOLLARS.sub(r"\1$", plain_text(text))) > TEXT_LENGTH_MAX:
         raise _no_amount(text)
     kept = (unicodedata.normalize("NFKC", c) if "\uff00" <= c <= "\uffef" else c for c in text)
     digits = (str(unicodedata.decimal(c)) if c.isdecimal() else c for c in "".join(kept))
@@ -243,10 +249,14 @@ def _plain(text: str) -> str:
     return re.sub(r"(\d)([€£])(\d\d)(?![\d.,€£])", r"\1.\3 \2", text)
 
 
-def _numbers(text: str) -> list[_Number]:
-    """The numbers of a text that may be amounts: no percentages, and nothing in brackets beside others."""
+def _outside(text: str) -> str:
+    """The text without what brackets say beside an amount."""
     outside = re.sub(r"\([^()]*\)", " ", text)
-    text = outside if re.search(r"\d", outside) else text
+    return outside if re.search(r"\d", outside) else text
+
+
+def _numbers(text: str) -> list[_Number]:
+    """The numbers of a text that may be amounts: no percentages."""
     found = [_Number(match[0], text[: match.start()], text[match.end() :]) for match in _NUMBER.finditer(text)]
     return [n for n in found if not n.after.lstrip().startswith("%") and not n.before.endswith("%")]
 
@@ -257,8 +267,7 @@ def _is_no_price(number: _Number) -> bool:
     beside = number.before[-1:] + number.after[:1]
     is_raised = any(unicodedata.category(character) == "No" for character in beside)
     is_part = re.match(r"[^\w/–—~-]\d", number.after) or re.search(r"\d[^\w/–—~-]\Z", number.before)
-    is_other = _NOT_SO_MANY.match(number.after) or _AT_MOST.search(number.before)
-    return bool(is_negative or is_raised or is_part or is_other)
+    return bool(is_negative or is_raised or is_part or _NOT_SO_MANY.match(number.after))
 
 
 def _amount(digits: str, code: str | None, custom: str | None, decimal: str | None, *, is_bare: bool) -> float:
@@ -294,10 +303,10 @@ def _decimal_sign(digits: str) -> str | None:
 
 def _decimal_signs(text: str) -> set[str]:
     """What the amounts of a text tell about the sign before decimals."""
-    if exact := _MACHINE.match(text):
+    if exact := _MACHINE.match(text.upper()):
         numbers = [_Number(exact[2], "", "")]
     else:
-        numbers = _numbers(_plain(text)) if len(text) <= TEXT_LENGTH_MAX else []
+        numbers = _numbers(_outside(_plain(text))) if len(text) <= TEXT_LENGTH_MAX else []
     return {
         sign
         for number in [number for number in numbers if number.marks] or numbers

@@ -14,6 +14,8 @@ _OF_A_GROUP = ("name", "description", "image", "brand", "category", "material", 
 """What a variant has of its group where it says nothing itself."""
 _SIZED = re.compile(r"[-_](?:\d+x\d*|x\d+|pico|thumb|small|compact|medium|large|grande)(?=\.\w+\Z)")
 _ADDRESSES = ("contentUrl", "url", "thumbnailUrl", "@id")
+_NO_PRICES = frozenset({"", 0, "0", "0.0", "0.00"})
+"""What is said of an offer that is none while another has a price."""
 _LIST_PRICE = re.compile(r"ListPrice|StrikethroughPrice|SRP|MSRP")
 
 
@@ -195,7 +197,7 @@ def product_row(thing: Mapping[str, Any]) -> dict[str, Any]:
 
 def addresses(value: Any) -> list[str]:
     """Addresses of pictures: texts, ImageObjects, or lists of these."""
-    found = [_address(part) for part in _list(value)]
+    found = [url for part in _list(value) for url in re.split(r",\s+(?=https?:|/)", _address(part))]
     return list(dict.fromkeys(address for address in found if address and not address.startswith("data:")))
 
 
@@ -207,7 +209,7 @@ def _offer(thing: Mapping[str, Any]) -> Mapping[str, Any]:
         inner = [part for part in inner if isinstance(part, Mapping)]
         currency = next((part["priceCurrency"] for part in inner if "priceCurrency" in part), None)
         for part in (offer, *sorted(inner, key=_is_other_price)):
-            if any(_value(part.get(name)) != "" for name in ("price", "lowPrice")):
+            if any(_value(part.get(name)) not in _NO_PRICES for name in ("price", "lowPrice")):
                 return {"priceCurrency": currency, **offer, **part}
     return offers[0] if offers else {}
 

@@ -13,9 +13,16 @@ from typing import Any
 
 TITLE_LENGTH_MAX = 300
 DESCRIPTION_LENGTH_MAX = 2000
+READ_MAX = 20_000
+"""Characters of a text that are looked at: what hides its end may be written so that it takes long to find."""
 
 _TAG = re.compile(r"<(?:!--.*?--|/?[A-Za-z][^>]*)>", re.S)
-_HIDDEN = re.compile(r"<(script|style)\b.*?</\1\s*>", re.S | re.I)
+_HIDDEN = re.compile(
+    r"<(script|style)\b.*?</\1\s*>"
+    r"|<(\w+)\b(?=[^<>]*(?:display\s*:\s*none|visibility\s*:\s*hidden|\shidden[\s=>]))[^<>]*>.*?</\2\s*>",
+    re.S | re.I,
+)
+"""Elements that a browser does not show."""
 _DOTNET_DATE = re.compile(r"/Date\((-?\d+)(?:[+-]\d{4})?\)/\Z")
 _MILLISECONDS_FROM = 1e11
 """Seconds since 1970 stay below this until the year 5138; milliseconds are above it since 1973."""
@@ -23,7 +30,7 @@ _MILLISECONDS_FROM = 1e11
 
 def plain_text(value: Any, length_max: int = DESCRIPTION_LENGTH_MAX) -> str:
     """A text without markup, entities, line breaks and double blanks, cut at a blank to at most `length_max`."""
-    text = "" if value is None else str(value)
+    text = "" if value is None else str(value)[:READ_MAX]
     text = _TAG.sub(" ", _HIDDEN.sub(" ", text)) if "<" in text else text
     text = " ".join(html.unescape(text).replace("\0", "").split())
     if len(text) <= length_max:

@@ -35,7 +35,7 @@ class Paging(SourceConfig, frozen=True, kw_only=True):
     """Name of the parameter; by default the style's own name. None is sent where the source's `url` or `query` says
     itself where the value goes (`{start}`, `{page}` or `{cursor}`): `limit = "{start},{count}"`."""
     count_param: str | None = "count"
-    """None: the API does not take one. Nor is it sent where `url` or `query` have `{count}`."""
+    """Empty: the API does not take one. Nor is it sent where `url` or `query` have `{count}`."""
     count: Annotated[int, Meta(ge=1, le=10_000)] = 100
     """Rows to ask for in one page."""
     first: int | None = None
@@ -121,7 +121,7 @@ class Pager:
         query: dict[str, str] = {}
         for placeholder, (name, value) in values.items():
             filled = fill(template, placeholder, value)
-            if filled == template and name is not None and value:
+            if filled == template and name and value:
                 query[name] = value
             template = filled
         return add_query(template, query)
@@ -140,9 +140,9 @@ class Pager:
         return replace(after, before=position.fullest, rows=position.rows + position.fullest)
 
     def total(self, fetched: Fetched, answer: Any) -> int | None:
-        """How many rows the collection has, if the API says so."""
-        found = scalar_text(self._found("total", fetched, answer))
-        return int(found) if found.isdigit() else None
+        """How many rows the collection has, if the API says so, also as `Content-Range` does: `0-24/812`."""
+        found = re.fullmatch(r"(?:.*/)?(\d+)", scalar_text(self._found("total", fetched, answer)))
+        return int(found[1]) if found else None
 
     def following(self, position: Position, rows: Sequence[Any], answer: Any, fetched: Fetched) -> Position | None:
         """The position after a page that has those rows, None if it was the last.

@@ -88,7 +88,6 @@ class ShopApiSource:
             )
         self.name = name
         self._config = config
-        self._secrets = context.secrets
         self._held: list[Page] = []
         """Pages that could not be read since the last one that could: of the same collection, or of several."""
         self._client = RetryingClient(
@@ -143,7 +142,7 @@ class ShopApiSource:
         keys: list[str] = []
         while True:
             url, errors = self._pager.url(position, template), RowErrors()
-            place = Place(self._secrets.hide(url))
+            place = Place(url)
             try:
                 rows, answer, fetched = self._ask(url)
                 if not rows and self._pager.is_doubtful(position):
@@ -238,8 +237,8 @@ class ShopApiSource:
         keys = ", ".join(list(answer)[:20]) if isinstance(answer, dict) else type(answer).__name__
         said = said_by(answer)
         raise SourceError(
-            f"Source '{self.name}': items = {self._config.items!r} finds no list in the answer of "
-            f"{self._secrets.hide(url)}" + (f". The API says {said!r}" if said else ""),
+            f"Source '{self.name}': items = {self._config.items!r} finds no list in the answer of {url}"
+            + (f". The API says {said!r}" if said else ""),
             valid=f"The answer has {keys}",
             remedy=f"Correct sources.{self.name}.items",
         )
@@ -288,7 +287,7 @@ class ShopApiSource:
             return self._mapping.item(row, base_url=url, collection=named, errors=errors, group=group)
 
         keyed = [
-            (self._mapping.key(variant) or Place(f"row {at} of {self._secrets.hide(url)}"), variant)
+            (self._mapping.key(variant) or Place(f"row {at} of {url}"), variant)
             for at, row in enumerate(rows)
             for variant in self._variants(row)
         ]
@@ -311,7 +310,7 @@ class ShopApiSource:
                 found[str(id_)] = ShopCollection(str(id_), str(self._listing.find("name", row) or id_))
         if not found:
             raise SourceError(
-                f"Source '{self.name}': {self._secrets.hide(fetched.url)} lists no collections",
+                f"Source '{self.name}': {fetched.url} lists no collections",
                 valid=f"items = {listing.items!r} has to find a list, id = {listing.id!r} something in each row",
                 remedy=f"Correct [sources.{self.name}.collections]",
             )

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import quote, unquote
 
 import json_repair
 import lxml.html
@@ -30,6 +31,7 @@ REPAIRED_MAX = 100_000
 
 _VALUED = frozenset({"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"})
 """What robots are told with a value, after a colon as the name of one robot has."""
+_DATED = re.compile(r"(?<=unavailable_after):((?:[a-z]+,)?[^,;]*)")
 _WRAPPERS = re.compile(r"(?://|/\*)?\s*(?:<!\[CDATA\[|\]\]>)\s*(?:\*/)?|<!--|-->")
 _REFRESH = re.compile(r"\s*\d+(?:\.\d*)?\s*[;,]\s*url\s*=\s*['\"]?([^'\"]+)", re.IGNORECASE)
 _BETWEEN = re.compile(r"\}\s*;?\s*\{")
@@ -105,13 +107,14 @@ def asked_of_robots(values: Iterable[str], now: str = "") -> frozenset[str]:
     asked: set[str] = set()
     for value in values:
         robot = "visor"
-        for token in re.split(r"[\s,;]+", re.sub(r"\s*:\s*", ":", value.lower())):
+        value = _DATED.sub(lambda match: f":{quote(match[1])}", re.sub(r"\s*:\s*", ":", value.lower()))
+        for token in re.split(r"[\s,;]+", value):
             name, colon, rest = token.partition(":")
             is_robot = colon and name not in _VALUED and re.fullmatch(r"[a-z*][\w.*-]*", name)
             robot, directive = (name, rest) if is_robot else (robot, name)
             if robot not in ("visor", "*"):
                 continue
-            ends = iso_date(rest.upper()) if directive == "unavailable_after" and now else None
+            ends = iso_date(unquote(rest).upper()) if directive == "unavailable_after" and now else None
             asked |= {"noindex", "nofollow"} if directive == "none" else {directive}
             asked |= {"noindex"} if ends and ends[:10] < now[:10] else set()
     return frozenset(asked & {"noindex", "nofollow", "noimageindex"})
@@ -161,7 +164,7 @@ def _described(structured: list[Any]) -> list[dict[str, Any]]:
     """Products, else images that the page describes."""
     rows = [row for row in product_rows(structured) if row.get("image_link")]
     if not rows:
-        kinds = ("ImageObject", "Photograph", "Painting", "VisualArtwork")
+        kinds = ("ImageObject", "Photograph", "Painting", "VisualArtwork", "Sculpture", "Drawing", "Poster", "CoverArt")
         found = things(structured, *kinds, outside=("Organization", "Person", "Brand", "Product", "Review"))
         rows = [row for row in map(product_row, found) if row.get("image_link")]
     return rows[:PICTURES_MAX]

@@ -111,7 +111,8 @@ def chosen(image: Any, base_url: str) -> Candidate | None:
 
 def _candidates(element: Any) -> Iterator[Candidate]:
     for name, text in element.items():
-        value, words = text.strip(), set(re.split(r"[-_]", name.lower()))
+        # Frameworks have expressions here: `:src="'/a.jpg'"`.
+        value, words = text.strip(" \t\r\n'"), set(re.split(r"[^0-9a-z]", name.lower()))
         is_lazy = name not in ("src", "srcset", "style")
         if not value or (is_lazy and words & _LESSER):
             continue

@@ -43,6 +43,8 @@ BARREN_AFTER = 40
 """Pages of one pattern in a row without anything new, after which others are skipped: calendars, facets."""
 DELAY_MAX_S = 30.0
 ROBOT = "Visor"
+_VERSION = re.compile(r"^(\s*user-?\s?agent\s*:\s*[\w-]+)/[^\r\n]*", re.I | re.M)
+"""Behind the name of a robot in robots.txt, where none belongs."""
 
 
 class SiteConfig(SourceConfig, frozen=True, kw_only=True):
@@ -137,7 +139,7 @@ class SiteSource:
             fetched = self._lists.get(urljoin(self._start, "/robots.txt"))
         except FetchFailed:
             return Protego.parse("")
-        return Protego.parse(decoded(fetched.body[:500_000], fetched.charset))
+        return Protego.parse(_VERSION.sub(r"\1", decoded(fetched.body[:500_000], fetched.charset)))
 
     def _begin(self, robots: Protego, before: Frontier | None, errors: RowErrors) -> Frontier:
         """A new pass: the start page and what the sitemaps list."""

@@ -35,7 +35,7 @@ def absolute(url: str, base: str = "", encoding: str = "utf-8") -> str | None:
         encoding: That of the page that links to it, in which browsers write what its query has beyond ASCII.
     """
     try:
-        found = safe_url_string(urldefrag(urljoin(base, url.strip())).url, encoding)
+        found = safe_url_string(urldefrag(urljoin(base, url.strip().replace("\\", "/"))).url, encoding)
         parts = urlsplit(found)
         return found if parts.scheme in ("http", "https") and parts.hostname else None
     except (ValueError, LookupError):

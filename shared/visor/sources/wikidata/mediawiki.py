@@ -3,10 +3,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
@@ -28,8 +26,6 @@ THUMBNAIL_WIDTHS = (20, 40, 60, 120, 250, 330, 500, 960, 1280, 1920, 3840)
 """In pixels; Wikimedia makes no others (https://www.mediawiki.org/wiki/Common_thumbnail_sizes)."""
 
 _PASSING = ("maxlag", "ratelimited", "readonly", "internal_api_error", "cirrussearch-too-busy", "timeout")
-_HIDDEN = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.I)
-_VOID = frozenset({"br", "hr", "img", "input", "link", "meta", "source", "wbr"})
 _SUITABLE = frozenset({"image/jpeg", "image/png", "image/webp", "image/gif", "image/tiff", "image/svg+xml"})
 
 
@@ -166,10 +162,7 @@ def _image(page: Mapping[str, Any]) -> WikiImage | None:
     url = info.get("thumburl") or info.get("url")
     if not url:
         return None
-    meta = {
-        name: plain_text(_shown(str(value.get("value") or "")), 300)
-        for name, value in (info.get("extmetadata") or {}).items()
-    }
+    meta = {name: plain_text(value.get("value"), 300) for name, value in (info.get("extmetadata") or {}).items()}
     return WikiImage(
         name=page["title"].partition(":")[2],
         url=url,
@@ -204,39 +197,3 @@ def _chunks(values: Sequence[str]) -> Iterator[Sequence[str]]:
         length += added
     if some:
         yield some
-
-
-class _Shown(HTMLParser):
-    """Collects what a browser shows of some HTML."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: list[str] = []
-        self._open: list[tuple[str, bool]] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        named = dict(attrs)
-        hidden = "hidden" in named or bool(_HIDDEN.search(named.get("style") or "")) or tag in ("script", "style")
-        if tag not in _VOID:
-            self._open.append((tag, hidden or self._is_hidden))
-        self.parts.append(" ")
-
-    def handle_endtag(self, tag: str) -> None:
-        at = next((at for at, (name, _) in reversed(list(enumerate(self._open))) if name == tag), None)
-        del self._open[len(self._open) if at is None else at :]
-        self.parts.append(" ")
-
-    def handle_data(self, data: str) -> None:
-        if not self._is_hidden:
-            self.parts.append(data)
-
-    @property
-    def _is_hidden(self) -> bool:
-        return bool(self._open) and self._open[-1][1]
-
-
-def _shown(html: str) -> str:
-    parser = _Shown()
-    parser.feed(html)
-    parser.close()
-    return "".join(parser.parts)

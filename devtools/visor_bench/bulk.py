@@ -1,0 +1,215 @@
+"""`visor bench bulk`: pictures a second of `visor bulk` beside one embed process, and whether both answer alike.
+
+Run it in the environment that has Beam: `.venv-beam/bin/visor bench bulk`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import numpy as np
+from PIL import Image
+
+from visor.console import as_json, print_json, say
+from visor.settings import Settings
+
+QUERIES = 100
+RUN_MAX_S = 3600.0
+
+
+@click.command("bulk")
+@click.option("--pictures", default=2000, show_default=True, type=click.IntRange(100))
+@click.option("--workers", default=2, show_default=True, type=click.IntRange(1))
+@click.option("--kills", default=0, show_default=True, help="Workers that are killed at random while a bulk runs.")
+@as_json
+def bulk_command(pictures: int, workers: int, kills: int, as_json: bool) -> None:
+    """Embed the same pictures by crawl and one embed process on one core, as the function is, and by `visor bulk`."""
+    document = measure(pictures, workers, kills)
+    if as_json:
+        print_json(document)
+        return
+    for name, value in document.items():
+        click.echo(f"{name:16} {value}")
+
+
+def measure(pictures: int, workers: int, kills: int = 0) -> dict[str, Any]:
+    """Time both from the start of their processes to the last commit, without the listing and the merge.
+
+    Returns:
+        `embed_per_s`, `bulk_per_s` (all processes and their start included), `speedup`; `same_answers` of `QUERIES`
+        pictures, to the last digit; `missing` and `twice` items after kills and a second run; `added` by that run.
+    """
+    with tempfile.TemporaryDirectory(prefix="visor-bench-") as scratch:
+        folder = Path(scratch, "pictures")
+        write_pictures(folder, pictures)
+        one, many = Path(scratch, "one"), Path(scratch, "many")
+        say(f"{pictures} pictures by one embed process")
+        _run([sys.executable, "-m", "visor_bench.bulk", "crawl", str(folder)], one)
+        started = time.monotonic()
+        _run([sys.executable, "-m", "visor_bench.bulk", "embed"], one)
+        embed_s = time.monotonic() - started
+        _run([_visor(), "compact"], one)
+        say(f"{pictures} pictures by `visor bulk` with {workers} workers")
+        killed, report = bulk(folder, many, workers, kills)
+        before = stored(many)
+        again = bulk(folder, many, workers)[1]
+        items = searchable(many)
+        per_s = pictures / embed_s, pictures / report["seconds"]
+        return {
+            "pictures": pictures,
+            "workers": workers,
+            "embed_per_s": round(per_s[0], 2),
+            "bulk_per_s": round(per_s[1], 2),
+            "speedup": round(per_s[1] / per_s[0], 2),
+            "killed": killed,
+            "passes": report["passes"],
+            "missing": len(searchable(one).keys() - items.keys()),
+            "twice": sum(count > 1 for count in items.values()),
+            "added": sum(again.get("counts", {}).values()) + len(stored(many) ^ before),
+            "same_answers": answers(one, folder) == answers(many, folder),
+            "load": [round(load, 2) for load in os.getloadavg()],
+        }
+
+
+def write_pictures(folder: Path, count: int) -> None:
+    """JPEGs of coloured blocks, 640 × 480, the same in every run."""
+    folder.mkdir()
+    for seed in range(count):
+        blocks = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+        image = Image.fromarray(blocks).resize((640, 480), Image.Resampling.NEAREST)
+        image.save(folder / f"{seed:06}.jpg", quality=88)
+
+
+def bulk(
+    folder: Path, home: Path, workers: int, kills: int = 0, program: Path | None = None
+) -> tuple[int, dict[str, Any]]:
+    """Run `visor bulk` on a folder, while random workers are killed. Returns how many were, and what it reported."""
+    command = [str(program or _visor()), "bulk", str(folder), "--workers", str(workers), "--json"]
+    killed, chance = 0, random.Random(0)  # noqa: S311
+    with subprocess.Popen(command, env=_environ(home), stdout=subprocess.PIPE) as process:  # noqa: S603
+        deadline = time.monotonic() + RUN_MAX_S
+        while killed < kills and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(chance.uniform(2, 8))
+            if found := worker_processes(process.pid):
+                os.kill(chance.choice(found), signal.SIGKILL)
+                killed += 1
+        out, _ = process.communicate(timeout=RUN_MAX_S)
+    if process.returncode:
+        raise click.ClickException(f"visor bulk ended with status {process.returncode}")
+    report: dict[str, Any] = json.loads(out)
+    return killed, report
+
+
+def worker_processes(root: int) -> list[int]:
+    """Beam's workers below a process (Linux)."""
+    children: dict[int, list[tuple[int, bytes]]] = defaultdict(list)
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int(path.joinpath("stat").read_text().rpartition(")")[2].split()[1])
+            children[parent].append((int(path.name), path.joinpath("cmdline").read_bytes()))
+        except OSError:
+            continue
+    found, todo = [], [root]
+    while todo:
+        for pid, command in children[todo.pop()]:
+            todo.append(pid)
+            found += [pid] if b"sdk_worker_main" in command else []
+    return found
+
+
+def stored(home: Path) -> set[tuple[str, int]]:
+    """Name and size of every segment and shard."""
+    from visor.storage import open_stores
+
+    with open_stores(_settings(home)) as stores:
+        return {
+            (info.name, info.size_bytes) for where in ("segments/", "shards/") for info in stores.objects.list(where)
+        }
+
+
+def searchable(home: Path) -> dict[str, int]:
+    """Item id to in how many rows of the index it is."""
+    from visor.app import App
+    from visor.index.format.ids import id_text
+    from visor.schema.collections import ITEMS
+
+    with App(_settings(home)) as app:
+        rows: dict[str, int] = defaultdict(int)
+        app.searcher.refresh()
+        for _, ids in app.searcher.full_vectors():
+            for row in ids:
+                rows[id_text(row)] += 1
+        items = {document.key for document in app.stores.documents.query(ITEMS)}
+    assert rows.keys() == items, "the index and its documents differ"
+    return dict(rows)
+
+
+def answers(home: Path, folder: Path) -> list[bytes]:
+    """What an index says to some of the pictures: items, similarities, confidences and verdicts, each digit of them."""
+    import visor
+
+    paths = sorted(folder.glob("*.jpg"))
+    chosen = paths[:: max(1, len(paths) // QUERIES)][:QUERIES]
+    with visor.open(home, settings=_settings(home)) as index:
+        return [_said(index.search(path, k=12)) for path in chosen]
+
+
+def _said(result: Any) -> bytes:
+    rows = [(m.item.id, m.similarity, m.confidence, m.verdict, [p.id for p in m.places]) for m in result.matches]
+    return msgspec.json.encode([result.confidence, result.no_confident_match, rows])
+
+
+def _settings(home: Path) -> Settings:
+    return msgspec.structs.replace(Settings.read(), home=home, models=str(_models()), threads=1, freshness_s=0.0)
+
+
+def _models() -> Path:
+    settings = Settings.read()
+    return Path(settings.models or settings.home / "models")
+
+
+def _environ(home: Path) -> dict[str, str]:
+    more = {"VISOR_HOME": str(home), "VISOR_MODELS": str(_models()), "VISOR_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    return os.environ | more
+
+
+def _visor() -> str:
+    return str(Path(sys.executable).with_name("visor"))
+
+
+def _run(command: list[str], home: Path) -> None:
+    subprocess.run(command, env=_environ(home), stdout=subprocess.DEVNULL, check=True)  # noqa: S603
+
+
+def main() -> None:
+    """In a process of its own: `crawl FOLDER` publishes what is in a folder, `embed` embeds all that was published."""
+    from visor.app import App
+    from visor.ingest.worker import Worker
+
+    settings = Settings.read()
+    if sys.argv[1] == "crawl":
+        with App(settings) as app:
+            source = app.open_folder(Path(sys.argv[2]))
+            app.remember(source.name, {"kind": "folder", "path": sys.argv[2]})
+            app.crawler.crawl(source)
+        return
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # one vCPU, as the function has
+    with App(settings) as app:
+        Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""How hosts are asked politely by workers that know nothing of each other: each goes along a lane of its own."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+from visor.bulk.waiting import Waiting
+from visor.ingest.request_budget import host_of
+from visor.link_check.probe import is_web
+from visor.schema.items import Item
+
+DIRECT = "DirectRunner"
+
+
+class Politeness(NamedTuple):
+    """How a host is asked, by all workers together.
+
+    A host has `lanes`, each of which one worker goes along at a time, with one download at a time.
+    """
+
+    lanes: int
+    per_second: float
+    """Downloads a second."""
+
+
+class PacedReader:
+    """Reads pictures, those of one host one after the other and no faster than a lane may. Thread-safe."""
+
+    def __init__(self, read: Callable[[Item], bytes], politeness: Politeness) -> None:
+        self._read, self._pause_s = read, politeness.lanes / politeness.per_second
+        self._lock = threading.Lock()
+        self._hosts: dict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._next: dict[str, float] = {}
+
+    def __call__(self, item: Item) -> bytes:
+        if not is_web(item.image_url):
+            return self._read(item)
+        host = host_of(item.image_url)
+        with self._lock:
+            lock = self._hosts[host]
+        with lock:
+            time.sleep(max(0.0, self._next.get(host, 0.0) - time.monotonic()))
+            self._next[host] = time.monotonic() + self._pause_s
+            return self._read(item)
+
+
+def lanes_of(waiting: Iterable[Waiting], lanes: int) -> Iterator[tuple[str, str]]:
+    """The lane and name of each batch: a host has so many lanes, and its batches take turns; one that asks no host has
+    a lane of its own."""
+    turns: dict[str, int] = defaultdict(int)
+    for one in waiting:
+        turns[one.host] += 1
+        yield (f"{one.host}.{turns[one.host] % lanes}" if one.host else one.name), one.name

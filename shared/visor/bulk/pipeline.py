@@ -1,0 +1,194 @@
+"""The pipeline: batches that wait → one worker at a time for each lane of a host → download, decode, embed, commit.
+
+What a worker does with a batch is what embed does with a delivery: the same plan, shard, names and one atomic commit.
+So a bundle that is run again, here or by another worker, leaves out what is done.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import msgspec
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+from apache_beam.portability.api import beam_provision_api_pb2 as provision_api
+from apache_beam.runners import create_runner
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+from visor.app import App
+from visor.bulk.lanes import DIRECT, PacedReader, Politeness, lanes_of
+from visor.bulk.waiting import WaitingBatches
+from visor.errors import Conflict, CorruptObject, NotFound, SettingsError, StoreUnavailable
+from visor.http.throttle import PAUSE_MAX_S
+from visor.ingest.batch_plan import EmbedReport
+from visor.ingest.embed import BatchIncomplete
+from visor.ingest.worker import BACK_OFF_MAX_S, BACK_OFF_S
+from visor.settings import Settings
+from visor.storage import LazyStores
+
+METRICS = "visor"
+STORE_TRIES = 5
+"""Times that a worker asks a store which does not answer, before its bundle fails."""
+
+Lane = tuple[str, Iterable[str]]
+"""A lane's name, and the names of its batches."""
+
+
+class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are untyped here
+    """RunInference's handler. The model is an app with its network: one a process, used by all its threads.
+
+    Args:
+        attempt: As that of `BatchEmbedder.embed`: how often the batches were tried without any of them being done.
+    """
+
+    def __init__(self, settings: Settings, politeness: Politeness, attempt: int) -> None:
+        super().__init__()
+        # The owner's key would stand in the description of the job, and nothing here asks for it.
+        self.settings = msgspec.structs.replace(settings, owner_key="")
+        self._politeness, self._attempt = politeness, attempt
+
+    def load_model(self) -> App:
+        settings = self.settings
+        if settings.backend != "local":
+            here = Settings.read()  # a worker's image says where it has the model
+            settings = msgspec.structs.replace(settings, home=here.home, models=here.models)
+        app = App(settings)
+        app.read_image = PacedReader(app.read_image, self._politeness)
+        return app
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        return {"max_batch_size": 1}
+
+    def run_inference(
+        self, batch: Sequence[Lane], model: App, inference_args: Mapping[str, Any] | None = None
+    ) -> Iterator[dict[str, int]]:
+        """Embed and commit the batches of lanes, one after the other. Yields what came of each batch, in items."""
+        waiting = WaitingBatches(model.stores)
+        for _, names in batch:
+            for name in names:
+                try:
+                    counts = vars(self._deliver(model, waiting, name))
+                except NotFound:
+                    continue  # done, before this bundle was run again
+                for what, count in counts.items():
+                    Metrics.counter(METRICS, what).inc(count)
+                yield counts
+        model.meter.flush()
+
+    def _deliver(self, model: App, waiting: WaitingBatches, name: str) -> EmbedReport:
+        message, report = waiting.message(name), EmbedReport()
+        attempt = self._attempt
+        tries = 0
+        while True:
+            try:
+                report.add(model.batch_embedder.embed(message.body, attempt=attempt))
+            except BatchIncomplete as exc:
+                report.add(exc.done)
+                attempt += exc.counts
+                time.sleep(min(exc.retry_after_s or BACK_OFF_S * 2 ** (attempt - 1), BACK_OFF_MAX_S, PAUSE_MAX_S))
+                continue
+            except CorruptObject as exc:
+                waiting.bury(message.body, attempts=1, why=str(exc))
+            except (StoreUnavailable, Conflict):
+                tries += 1
+                if tries == STORE_TRIES:
+                    raise
+                time.sleep(BACK_OFF_S * 2 ** (tries - 1))
+                continue
+            waiting.acknowledge(message)
+            return report
+
+
+def _waiting_lanes(_: None, settings: Settings, lanes: int) -> Iterator[tuple[str, str]]:
+    with LazyStores(settings) as stores:
+        yield from lanes_of(WaitingBatches(stores).all(), lanes)
+
+
+def checked_options(runner: str, arguments: Sequence[str], settings: Settings, workers: int) -> list[str]:
+    """Beam's options for a run, with what follows from the settings, checked by Beam's own validator.
+
+    Raises:
+        SettingsError: An option is unknown, missing or wrong.
+    """
+    given: dict[str, Any] = {"runner": runner}
+    if runner == DIRECT:
+        given |= {"direct_num_workers": workers, "direct_running_mode": "multi_processing"}
+        given |= {"default_sdk_harness_log_level": "ERROR"}
+    elif runner == "DataflowRunner":
+        folder = f"gs://{settings.bucket}/{settings.index}/beam"
+        given |= {"project": settings.project, "temp_location": folder, "max_num_workers": workers}
+        given |= {"number_of_worker_harness_threads": 2, "sdk_location": "container"}
+    flags = [f"--{name}={value}" for name, value in given.items() if not _names(arguments, name)]
+    try:
+        flags += arguments
+        options = PipelineOptions(flags)
+        known = options.get_all_options().keys()
+        unknown = sorted(options.get_all_options(retain_unknown_options=True).keys() - known)
+        wrong = [f"--{name} is no option of Beam" for name in unknown]
+        wrong += PipelineOptionsValidator(options, create_runner(runner)).validate()
+    except (SystemExit, ValueError, ImportError) as exc:
+        wrong = [str(exc)]
+    if runner == "DataflowRunner" and settings.backend == "local":
+        wrong.append("VISOR_BACKEND is 'local', whose files no worker elsewhere can read: set VISOR_BACKEND=gcp")
+    if wrong:
+        raise SettingsError(
+            f"{runner} cannot be started so: " + "; ".join(wrong),
+            valid="Options of Apache Beam and of its runner, as docs/bulk.md shows them",
+            remedy="Correct the options",
+        )
+    return flags
+
+
+def _names(arguments: Sequence[str], option: str) -> bool:
+    return any(one == f"--{option}" or one.startswith(f"--{option}=") for one in arguments)
+
+
+def run_pass(flags: Sequence[str], settings: Settings, politeness: Politeness, attempt: int) -> dict[str, int]:
+    """Run the pipeline over what waits, to its end. Returns what was done, in items.
+
+    On DirectRunner in a process of its own, for that ends with the first worker that is killed: Beam would wait for
+    such a worker for ever.
+    """
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    options = PipelineOptions(flags)
+    runner = None
+    if options.get_all_options()["runner"] == DIRECT:
+        # Beam's choice of a runner may download one; this is the one that has worker processes.
+        encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+        provision = provision_api.ProvisionInfo(pipeline_options=encoded)
+        runner = FnApiRunner(provision_info=ExtendedProvisionInfo(provision))
+        threading.excepthook = _end_with_worker
+    handler = EmbedBatches(settings, politeness, attempt)
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    _ = (
+        pipeline
+        | "Start" >> beam.Create([None])
+        | "List" >> beam.FlatMap(_waiting_lanes, handler.settings, politeness.lanes)
+        | "Lanes" >> beam.GroupByKey()
+        | "Embed" >> RunInference(handler)
+    )
+    result = pipeline.run()
+    if options.view_as(GoogleCloudOptions).template_location:
+        return {}  # in Dataflow's launcher: the job starts once this process has ended
+    result.wait_until_finish()
+    counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(METRICS))["counters"]
+    return {one.key.metric.name: int(one.result) for one in counters}
+
+
+def _end_with_worker(args: threading.ExceptHookArgs) -> None:
+    if args.thread is not None and args.thread.name == "run_worker":
+        print(f"visor: a worker ended: {args.exc_value}", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
+    threading.__excepthook__(args)

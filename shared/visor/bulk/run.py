@@ -1,0 +1,238 @@
+"""Run a bulk: list what there is to embed, say how long it will take, and have Beam embed it until nothing waits."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from visor.app import App
+from visor.bulk.lanes import DIRECT, Politeness
+from visor.bulk.waiting import WaitingBatches, host_digest
+from visor.errors import VisorError
+from visor.free_tier.allowances import counted
+from visor.ingest.push import LINES_MAX, Pusher
+from visor.schema.items import Record
+from visor.schema.push import PushedItem, PushItem
+from visor.settings import Settings
+from visor.storage import LazyStores, Stores
+
+ERRORS_MAX, IDLE_MAX, IDLE_USUAL = 3, 9, 5
+"""Runs of the pipeline on this machine without one more batch done, after which the bulk gives up: by an error, and by
+a worker that ended; and after which it looks for a picture that ends workers, as embed does from its third try."""
+POLL_S = 1.0
+
+
+class WorkerEnded(VisorError):
+    """A process of a pipeline on this machine was killed, or ran out of memory."""
+
+    code = "worker_ended"
+
+
+class BulkEstimate(Record, frozen=True, kw_only=True):
+    """What a bulk will take."""
+
+    pictures: int
+    hosts: int
+    """That pictures are asked of on the web."""
+    workers: int
+    hours: float
+    limit: str
+    """What it waits for: `workers`, or `host` for the rate at which one may be asked."""
+    cost: float | None
+    """For the workers, at the price of an hour that was named; None where none was."""
+
+
+class BulkReport(Record, frozen=True, kw_only=True):
+    """What a bulk did, in items."""
+
+    estimate: BulkEstimate
+    passes: int = 0
+    """Runs of the pipeline: more than one where a worker ended."""
+    seconds: float = 0.0
+    left: int = 0
+    """Batches that still wait."""
+    counts: dict[str, int] = msgspec.field(default_factory=dict)
+    """What the passes that ended well say was embedded, updated, deleted, done before and failed."""
+
+
+def bulk_app(settings: Settings) -> App:
+    """An app whose crawls, pushes and reindexes publish what a bulk then embeds."""
+    stores = LazyStores(settings)
+    queue = WaitingBatches(stores)
+    return App(settings, stores=Stores(objects=stores.objects, documents=stores.documents, queue=queue))
+
+
+def waiting_of(app: App) -> WaitingBatches:
+    """The queue of an app that `bulk_app` made."""
+    assert isinstance(app.stores.queue, WaitingBatches)
+    return app.stores.queue
+
+
+def push_file(app: App, path: Path, *, limit: int | None = None) -> list[PushedItem]:
+    """Publish the items of JSON Lines, as pushed ones. Their version is the file's time, so that the same file says
+    nothing new. Returns the refused ones."""
+    at = path.stat().st_mtime
+    pusher = Pusher(
+        queue=app.stores.queue,
+        documents=app.stores.documents,
+        settings=app.settings,
+        meter=app.meter,
+        clock=lambda: at,
+        files=app.settings.backend == "local",
+        attributes=app.configuration.attributes,
+    )
+    refused = []
+    with path.open("rb") as lines:
+        wanted = islice((line for line in lines if line.strip()), limit)
+        first = 0
+        while some := list(islice(wanted, LINES_MAX)):
+            answers = pusher.push_lines(b"".join(line.rstrip() + b"\n" for line in some)).items
+            refused += [
+                PushedItem(line=first + one.line, key=one.key, state="refused", reason=one.reason)
+                for one in answers
+                if one.state == "refused"
+            ]
+            first += len(some)
+    return refused
+
+
+def hosts_of_file(path: Path, limit: int | None) -> Counter[str]:
+    """Pictures that the items of JSON Lines name, by host, as far as they can be read."""
+    found: Counter[str] = Counter()
+    with path.open("rb") as lines:
+        for line in islice((line for line in lines if line.strip()), limit):
+            with suppress(msgspec.DecodeError):
+                item = msgspec.json.decode(line, type=PushItem)
+                found[host_digest(item.image_url or "")] += not item.deleted
+    return found
+
+
+def estimate(
+    pictures: Mapping[str, int], workers: int, politeness: Politeness, worker_price: float | None = None
+) -> BulkEstimate:
+    """How long a bulk takes, at what embed takes for a picture by the cost model, and what its workers cost.
+
+    Args:
+        pictures: By host; those under the empty name ask none.
+        worker_price: Of one worker for an hour.
+    """
+    total = sum(pictures.values())
+    busy_h = total * counted().each("embed", "seconds") / workers / 3600
+    asked_h = max((n / politeness.per_second / 3600 for host, n in pictures.items() if host), default=0.0)
+    hours = max(busy_h, asked_h)
+    return BulkEstimate(
+        pictures=total,
+        hosts=sum(1 for host, n in pictures.items() if host and n),
+        workers=workers,
+        hours=hours,
+        limit="host" if asked_h > busy_h else "workers",
+        cost=None if worker_price is None else worker_price * workers * hours,
+    )
+
+
+def run(
+    app: App,
+    flags: Sequence[str],
+    runner: str,
+    politeness: Politeness,
+    expected: BulkEstimate,
+    *,
+    advance: Callable[[int], None],
+    say: Callable[[str], None],
+) -> BulkReport:
+    """Embed all that waits.
+
+    On this machine a worker that ends takes its run of the pipeline with it, and another run takes up what is left.
+    Other runners start workers again by themselves.
+
+    Raises:
+        Exception: As Beam's, for what no run could do.
+    """
+    queue = waiting_of(app)
+    started, passes, idle = time.monotonic(), 0, 0
+    counts: Counter[str] = Counter()
+    left = list(queue.all())
+    while left:
+        passes += 1
+        try:
+            attempt = 1 + max(0, idle - IDLE_USUAL)
+            counts.update(_pass(queue, runner, (flags, app.settings, politeness, attempt), advance))
+        except Exception as exc:
+            still = list(queue.all())
+            idle = 0 if len(still) < len(left) else idle + 1
+            if runner != DIRECT or idle == (IDLE_MAX if isinstance(exc, WorkerEnded) else ERRORS_MAX):
+                raise
+            say(f"{'A worker ended' if isinstance(exc, WorkerEnded) else exc}: {len(still)} batches are left")
+            left = still
+            continue
+        left = list(queue.all())
+        break
+    return BulkReport(
+        estimate=expected,
+        passes=passes,
+        seconds=time.monotonic() - started,
+        left=len(left),
+        counts=dict(counts),
+    )
+
+
+def _pass(
+    queue: WaitingBatches, runner: str, arguments: tuple[Any, ...], advance: Callable[[int], None]
+) -> dict[str, int]:
+    """One run of the pipeline. On this machine in a process, whose group is ended with it: no worker outlives it."""
+    if runner != DIRECT:
+        from visor.bulk.pipeline import run_pass
+
+        return run_pass(*arguments)
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_send_pass, args=(sender, *arguments))
+    pictures = sum(one.pictures for one in queue.all())
+    process.start()
+    sender.close()
+    try:
+        ended = False
+        while not ended:
+            ended = receiver.poll(POLL_S)
+            left = sum(one.pictures for one in queue.all())
+            if left != pictures:
+                advance(pictures - left)
+            pictures = left
+        result: dict[str, int] | Exception = receiver.recv()
+    except EOFError:
+        raise WorkerEnded(
+            "A worker of this machine ended again and again before it had embedded a batch",
+            valid="A worker needs about 1 GB of memory",
+            remedy="Name fewer with --workers; what is done is kept, and `visor bulk` goes on from there",
+        ) from None
+    finally:
+        if hasattr(os, "killpg"):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid or 0, signal.SIGKILL)
+        process.kill()
+        process.join()
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def _send_pass(sender: Connection, *arguments: Any) -> None:
+    from visor.bulk.pipeline import run_pass
+
+    if hasattr(os, "setsid"):
+        os.setsid()
+    try:
+        sender.send(run_pass(*arguments))
+    except Exception as exc:  # noqa: BLE001 — carried to the other process
+        sender.send(VisorError(f"{type(exc).__name__}: {exc!s:.2000}"))

@@ -1,0 +1,111 @@
+"""The queue of a bulk: batches wait as objects until a worker, on whatever machine, has committed them.
+
+Crawl, push and reindex publish to it as to any other queue, so that a bulk has their plan of changes. A batch is named
+by its content and deleted once it is committed: what a killed run leaves waits for the next one, and a bundle that Beam
+runs again finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from visor.ingest.request_budget import host_of
+from visor.link_check.probe import is_web
+from visor.schema.items import Batch, Change
+from visor.storage import Stores
+from visor.storage.publish import decode_batch
+from visor.storage.queue import DeadLetter, Message, check_bodies
+
+FOLDER = "bulk/"
+
+
+class Waiting(NamedTuple):
+    """What the name of a waiting batch says."""
+
+    name: str
+    host: str
+    """Digest of the host that its pictures are asked of; empty: of none on the web."""
+    pictures: int
+
+
+class WaitingBatches:
+    """A `Queue` of objects: durable, seen by every machine, without leases, for Beam shares the work out.
+
+    Args:
+        stores: Their queue takes the dead letters.
+    """
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores, self._objects = stores, stores.objects
+
+    def publish(self, bodies: Sequence[bytes]) -> list[str]:
+        """As `Queue.publish`; each batch is cut into one a host, so that a host can be asked at a rate of its own."""
+        check_bodies(bodies)
+        names = []
+        for batch in map(decode_batch, bodies):
+            by_host: dict[str, list[Change]] = defaultdict(list)
+            for change in batch.changes:
+                url = "" if change.action == "delete" else change.item.image_url
+                by_host[host_digest(url)].append(change)
+            for host, changes in by_host.items():
+                part = Batch.of(batch.source, batch.run, tuple(changes))
+                names.append(f"{FOLDER}{host or '-'}.{sum(c.action != 'delete' for c in changes)}.{part.id}")
+                self._objects.put(names[-1], msgspec.json.encode(part))
+        return names
+
+    def all(self) -> Iterator[Waiting]:
+        """What waits, by name."""
+        for info in self._objects.list(FOLDER):
+            host, pictures, _ = info.name.removeprefix(FOLDER).split(".")
+            yield Waiting(info.name, host.strip("-"), int(pictures))
+
+    def waiting(self) -> int:
+        return sum(1 for _ in self.all())
+
+    def receive(self, limit: int, *, lease_s: float) -> list[Message]:
+        """The first batches, which are not kept from others: embedding one twice changes nothing."""
+        names = [one.name for one, _ in zip(self.all(), range(limit), strict=False)]
+        return [self.message(name) for name in names]
+
+    def message(self, name: str) -> Message:
+        """One batch. Raises NotFound if it is done."""
+        return Message(id=name, body=bytes(self._objects.get(name)), receipt=name, attempt=1)
+
+    def acknowledge(self, message: Message) -> None:
+        self._objects.delete(message.receipt)
+
+    def release(self, message: Message, *, delay_s: float, why: str = "", counts: bool = True) -> None:
+        """Nothing: it still waits."""
+
+    def bury(self, body: bytes, *, attempts: int, why: str) -> None:
+        self._stores.queue.bury(body, attempts=attempts, why=why)
+
+    def dead(self) -> int:
+        return self._stores.queue.dead()
+
+    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        return self._stores.queue.dead_letters(limit)
+
+    def retry(self, letter: DeadLetter) -> None:
+        self._stores.queue.retry(letter)
+
+    def close(self) -> None:
+        """Nothing: the stores are their opener's."""
+
+
+def host_digest(url: str) -> str:
+    """8 hexadecimal digits for the host that a picture is asked of; empty if that is none on the web."""
+    return hashlib.blake2b(host_of(url).encode(), digest_size=4).hexdigest() if is_web(url) else ""
+
+
+def pictures_by_host(waiting: Iterable[Waiting]) -> Counter[str]:
+    """Pictures that wait, by digest of their host."""
+    counts: Counter[str] = Counter()
+    for one in waiting:
+        counts[one.host] += one.pictures
+    return counts

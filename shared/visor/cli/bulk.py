@@ -1,0 +1,189 @@
+"""`visor bulk`: embed a whole catalogue on Apache Beam."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+import msgspec
+
+from visor.console import as_json, print_json, progress, say
+from visor.errors import SettingsError
+from visor.settings import Settings
+
+if TYPE_CHECKING:
+    from visor.app import App
+    from visor.bulk.run import BulkEstimate
+    from visor.schema.items import Change
+    from visor.sources.contract import Source
+
+RUNNERS = ("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner")
+LINES = (".jsonl", ".ndjson")
+REFUSED_SHOWN = 5
+
+
+@click.command("bulk", context_settings={"ignore_unknown_options": True, "allow_extra_args": True})
+@click.argument("what", metavar="SOURCE|FILE.jsonl|FOLDER|gs://BUCKET/PREFIX", required=False)
+@click.option("--runner", type=click.Choice(RUNNERS), default="DirectRunner", show_default=True, help="Beam's runner.")
+@click.option("--workers", type=click.IntRange(1), help="Processes that embed at once. [default: this machine's cores]")
+@click.option(
+    "--host-rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Pictures that all workers together ask of one host in a second.",
+)
+@click.option("--worker-price", type=click.FloatRange(min=0), help="What a worker costs an hour, for the estimate.")
+@click.option("--limit", type=click.IntRange(1), help="Stop listing after about this many items.")
+@click.option("--dry-run", is_flag=True, help="List, and say what it would take; embed and save nothing.")
+@click.option("--reindex", is_flag=True, help="Embed what the index holds with the model of VISOR_MODEL.")
+@click.option("--confirm-loss", is_flag=True, help="As that of `visor crawl` and `visor reindex`.")
+@as_json
+@click.pass_context
+def bulk_command(
+    context: click.Context,
+    what: str | None,
+    runner: str,
+    workers: int | None,
+    host_rate: float,
+    worker_price: float | None,
+    limit: int | None,
+    dry_run: bool,
+    reindex: bool,
+    confirm_loss: bool,
+    as_json: bool,
+) -> None:
+    """Embed a source, a file of items, a folder or a bucket with many workers, on Apache Beam.
+
+    What comes of it is what `visor crawl` and embed make, and the next crawl sees nothing new. It may be stopped and
+    run again at any time. Options that are not listed here are Beam's: --region, --sdk_container_image, --flink_master
+    """
+    if importlib.util.find_spec("apache_beam") is None:
+        raise SettingsError(
+            "Apache Beam is not installed",
+            valid="An environment with visor-search[beam]; one of its own, for Beam wants older libraries",
+            remedy="pip install 'visor-search[beam]'",
+        )
+    arguments = list(context.args)
+    if what is not None and what.startswith("-"):
+        arguments.insert(0, what)
+        what = None
+    if (what is None) != reindex or (reindex and dry_run):
+        raise click.UsageError("Name what to embed, before options of Beam; or give --reindex, which has no --dry-run")
+    from visor.bulk.lanes import Politeness
+    from visor.bulk.pipeline import checked_options
+    from visor.bulk.run import BulkReport, bulk_app, estimate, run, waiting_of
+    from visor.bulk.waiting import pictures_by_host
+
+    settings = _settings(what)
+    workers = workers or os.cpu_count() or 1
+    flags = checked_options(runner, arguments, settings, workers)
+    politeness = Politeness(min(settings.fetch_parallel_per_host, workers), host_rate)
+    with bulk_app(settings) as app:
+        if not reindex:
+            app.check_model()
+        found = _list(app, what, limit=limit, dry_run=dry_run, confirm_loss=confirm_loss)
+        queue = waiting_of(app)
+        expected = estimate(found or pictures_by_host(queue.all()), workers, politeness, worker_price)
+        say(_sentence(expected))
+        report = BulkReport(estimate=expected)
+        if not dry_run:
+            with progress("Done", expected.pictures) as advance:
+                report = run(app, flags, runner, politeness, expected, advance=advance, say=say)
+            if settings.backend == "local":
+                app.merge()
+            switched = app.reindex(confirm_loss=confirm_loss).switched if reindex else True
+            say(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items() if count))
+    if as_json:
+        print_json(report)
+    sys.exit(bool(report.left) or not (dry_run or switched or settings.backend != "local"))
+
+
+def _settings(what: str | None) -> Settings:
+    """The settings, by which what is named may be read. A worker has one core, so one thread, unless set otherwise."""
+    settings = Settings.read()
+    if "VISOR_THREADS" not in os.environ:
+        settings = msgspec.structs.replace(settings, threads=1)
+    if what is not None and "://" in what:
+        return msgspec.structs.replace(settings, allow_buckets=(*settings.allow_buckets, what))
+    if what is not None and Path(what).expanduser().is_dir():
+        folder = str(Path(what).expanduser().resolve())
+        return msgspec.structs.replace(settings, allow_folders=(*settings.allow_folders, folder))
+    return settings
+
+
+def _list(app: App, what: str | None, *, limit: int | None, dry_run: bool, confirm_loss: bool) -> Counter[str]:
+    """Have all that is to be embedded wait. Returns pictures by host for a dry run, after which nothing waits."""
+    from visor.bulk.run import hosts_of_file, push_file
+    from visor.bulk.waiting import host_digest
+
+    found: Counter[str] = Counter()
+    if what is None:
+        app.reindex(lambda published: say(f"{published} items listed"), confirm_loss=confirm_loss)
+        app.try_again()
+        return found
+    path = Path(what).expanduser()
+    if path.suffix in LINES and path.is_file():
+        if dry_run:
+            return hosts_of_file(path, limit)
+        refused = push_file(app, path, limit=limit)
+        for one in refused[:REFUSED_SHOWN]:
+            say(f"  line {one.line}: {one.reason}")
+        say(f"{len(refused)} lines of {path.name} are refused")
+        return found
+
+    def count(change: Change) -> None:
+        found[host_digest(change.item.image_url)] += change.action != "delete"
+
+    source = _source(app, what, path, dry_run=dry_run)
+    say(f"Reading {source.name}")
+    again = 0 if dry_run else app.try_again(source.name)
+    run = app.crawler.crawl(
+        source,
+        dry_run=dry_run,
+        limit=limit,
+        budget_s=math.inf,
+        confirm_loss=confirm_loss,
+        on_change=count if dry_run else None,
+    )
+    say(
+        f"{run.seen} items seen: {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
+        f"{run.unchanged} unchanged, {run.failed} failed, {again} tried again"
+    )
+    for line in run.account():
+        say(line)
+    return found
+
+
+def _source(app: App, what: str, path: Path, *, dry_run: bool) -> Source:
+    """The source that is named, or that reads the folder or bucket that is named."""
+    if path.is_dir():
+        source, config = app.open_folder(path), {"kind": "folder", "path": str(path.resolve())}
+    elif "://" in what:
+        for entry in app.configuration.entries.values():
+            if entry.common.kind == "bucket" and entry.own.get("url") == what:
+                return app.named_source(entry.name)
+        bucket = what.partition("://")[2].partition("/")[0]
+        config = {"kind": "bucket", "url": what}
+        mark = hashlib.blake2b(what.encode(), digest_size=3).hexdigest()
+        source = app.open_source(f"{bucket[:50]}-{mark}", config)
+    else:
+        return app.named_source(what)
+    if not dry_run:
+        app.remember(source.name, config)
+    return source
+
+
+def _sentence(expected: BulkEstimate) -> str:
+    """The estimate in words."""
+    waits = "the rate of one host" if expected.limit == "host" else f"{expected.workers} workers"
+    time = f"{expected.hours:.1f} h" if expected.hours >= 1 else f"{expected.hours * 60:.1f} min"
+    cost = "their cost is not known here: --worker-price names it" if expected.cost is None else f"{expected.cost:.2f}"
+    return f"{expected.pictures} pictures of {expected.hosts} hosts: about {time}, for {waits}; cost: {cost}"

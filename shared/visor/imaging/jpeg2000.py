@@ -1,0 +1,58 @@
+"""The structure of JPEG 2000 files (ISO 15444-1, annex A), which decides how much memory decoding one takes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+TILE_BYTES, CHANNEL_BYTES, PRECINCT_BYTES, BLOCK_BYTES = 8_500, 1_100, 600, 400
+"""What the decoder takes for each tile of a picture, each channel of a tile, and each precinct and code-block of a
+tile's channel, as measured; for each packet two bytes more."""
+_START = b"\xff\x4f\xff\x51"
+_STYLE, _STYLE_OF_ONE, _TILE_PART, _DATA = 0xFF52, 0xFF53, 0xFF90, 0xFF93
+
+
+def levels(data: bytes) -> int:
+    """How often it can be halved."""
+    return next((style[0] for _, style in _coding_styles(data)), 0)
+
+
+def structure_bytes(data: bytes) -> int:
+    """Memory that its tiles, precincts and code-blocks take, at whatever size it is decoded to."""
+    start = data.find(_START)
+    if start < 0 or start + 42 > len(data):
+        return 0
+    found: tuple[int, ...] = struct.unpack_from(">8IH", data, start + 8)
+    width, height, _, _, across, down, _, _, channels = found
+    tiles, most = -(-width // max(1, across)) * -(-height // max(1, down)), 0
+    for layers, (halved, x, y, _, _, *sizes) in _coding_styles(data):
+
+        def parts(x: int, y: int) -> int:
+            return -(-min(width, across) >> x) * -(-min(height, down) >> y)
+
+        wide, high = min((size & 15 for size in sizes), default=15), min((size >> 4 for size in sizes), default=15)
+        # A block is no larger than half of a precinct.
+        blocks = parts(min((x & 15) + 2, max(0, wide - 1)), min((y & 15) + 2, max(0, high - 1)))
+        precincts = parts(wide, high) * (PRECINCT_BYTES + 2 * layers * (halved + 1))
+        most = max(most, blocks * BLOCK_BYTES + precincts)
+    return tiles * (TILE_BYTES + channels * CHANNEL_BYTES) + channels * most
+
+
+def _coding_styles(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Of the picture, of its channels and of its tiles: the number of layers, and how often it is halved, exponents of
+    a block's sides, two other bytes, and those of the precincts."""
+    at = part = data.find(_START) + 2
+    layers = 1
+    while 2 <= at <= len(data) - 12:
+        marker, length = struct.unpack_from(">HH", data, at)
+        if marker == _TILE_PART:
+            part = at
+        elif marker == _DATA:
+            at = part = part + (int.from_bytes(data[part + 6 : part + 10], "big") or len(data))
+            continue
+        elif marker in (_STYLE, _STYLE_OF_ONE):
+            layers = int.from_bytes(data[at + 6 : at + 8], "big") if marker == _STYLE else layers
+            style = data[at + (9 if marker == _STYLE else 6) : at + 2 + length]
+            if len(style) > 4:
+                yield layers, style
+        at += 2 + length

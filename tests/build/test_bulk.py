@@ -1,0 +1,135 @@
+"""`visor bulk` on Apache Beam, in the environment that has it: what it makes, whatever happens to its workers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from visor.app import App
+from visor.ingest.schedule import live_failures
+from visor.ingest.worker import Worker
+from visor.settings import Settings
+from visor_bench.bulk import answers, bulk, searchable, stored, write_pictures
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / ".venv-beam" / "bin" / "visor"
+PICTURES = 100
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def program() -> Path:
+    if not PROGRAM.exists():
+        if os.environ.get("TEST_REQUIRE_EMULATORS") == "1":
+            pytest.fail("TEST_REQUIRE_EMULATORS=1, and .venv-beam is missing: make beam")
+        pytest.skip(".venv-beam is missing: make beam")
+    return PROGRAM
+
+
+@pytest.fixture
+def settings(built_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Of this process and of those that it starts, whose environment these are."""
+    models = str(built_settings.home / "models")
+    for name, value in {"MODELS": models, "HOME": str(tmp_path / "many"), "BATCH_SIZE": "16"}.items():
+        monkeypatch.setenv(f"VISOR_{name}", value)
+    return Settings.read()
+
+
+def test_makes_what_crawl_and_embed_make_though_workers_are_killed(
+    program: Path, settings: Settings, tmp_path: Path
+) -> None:
+    folder, one, many = tmp_path / "pictures", tmp_path / "one", tmp_path / "many"
+    write_pictures(folder, PICTURES)
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    with App(msgspec.structs.replace(settings, home=one, allow_folders=(str(folder),), threads=1)) as app:
+        app.crawler.crawl(app.open_folder(folder))
+        Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
+        app.merge()
+        (expected,) = live_failures(app.stores.documents)
+    killed, report = bulk(folder, many, workers=2, kills=2, program=program)
+    assert killed
+    assert report["passes"] > 1
+    assert searchable(many) == searchable(one) == dict.fromkeys(searchable(one), 1)
+    assert len(searchable(one)) == PICTURES
+    assert answers(many, folder) == answers(one, folder)
+    before = stored(many)
+    _, again = bulk(folder, many, workers=2, program=program)
+    assert not again.get("counts")
+    assert stored(many) == before
+    with App(msgspec.structs.replace(settings, home=many, allow_folders=(str(folder),))) as app:
+        (failure,) = live_failures(app.stores.documents)
+        assert (failure.item, failure.code, failure.reason) == (expected.item, expected.code, expected.reason)
+        run = app.crawler.crawl(app.open_folder(folder))
+        assert (run.unchanged, run.published, run.updated, run.deleted) == (PICTURES + 1, 0, 0, 0)
+
+
+def asked(program: Path, settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([program, "bulk", *arguments], capture_output=True, text=True, timeout=120)
+
+
+def test_a_dry_run_says_what_it_would_take_and_keeps_nothing(program: Path, settings: Settings, tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text("".join(f'{{"key": "{n}", "image_url": "https://shop.example/{n}.jpg"}}\n' for n in range(3600)))
+    done = asked(
+        program, settings, str(file), "--dry-run", "--json", "--host-rate=2", "--workers=4", "--worker-price=1"
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)["estimate"]
+    assert found == {"pictures": 3600, "hosts": 1, "workers": 4, "hours": 0.5, "limit": "host", "cost": 2.0}
+    assert "about 30.0 min, for the rate of one host" in done.stderr
+    assert not [*(settings.home / "indexes").rglob("bulk/*")]
+
+
+GOOGLE = ("--runner=DataflowRunner", "--region=us-central1", "--sdk_container_image=image")
+CLOUD = {"VISOR_BACKEND": "gcp", "VISOR_PROJECT": "my-project", "VISOR_BUCKET": "my-bucket"}
+
+
+OPTIONS = [
+    (CLOUD, GOOGLE, ""),
+    (CLOUD, (*GOOGLE, "--temp_location=gs://my-beam/tmp", "--machine_type=e2-standard-4"), ""),
+    (
+        CLOUD,
+        (*GOOGLE, "--temp_location=/tmp/here"),
+        "Invalid GCS path (/tmp/here)",
+    ),
+    (CLOUD, (*GOOGLE, "--job_name=Visor_Bulk"), "Invalid job_name (Visor_Bulk)"),
+    (CLOUD, (*GOOGLE, "--max_num_worker=3"), "--max_num_worker is no option of Beam"),
+    (CLOUD, GOOGLE[:1], "Missing required option: region"),
+    (CLOUD | {"VISOR_PROJECT": "My Project"}, GOOGLE, "Invalid Project ID (My Project)"),
+    ({}, GOOGLE, "set VISOR_BACKEND=gcp"),
+    ({}, ("--runner=DirectRunner",), ""),
+    ({}, ("--runner=DirectRunner", "--direct_num_workers=3"), ""),
+    ({}, ("--runner=FlinkRunner", "--flink_master=[local]"), ""),
+    ({}, ("--runner=SparkRunner", "--spark_master_url=local[2]"), ""),
+]
+CHECK = """
+import json, sys
+from visor.bulk.pipeline import checked_options
+from visor.errors import SettingsError
+from visor.settings import Settings
+
+said = []
+for environ, (runner, *arguments), _ in json.load(sys.stdin):
+    try:
+        checked_options(runner.partition("=")[2], arguments, Settings.read(environ), 2)
+        said.append("")
+    except SettingsError as exc:
+        said.append(exc.found)
+json.dump(said, sys.stdout)
+"""
+
+
+def test_options_are_checked_by_beams_validator_before_anything_is_read(program: Path) -> None:
+    python = program.with_name("python")
+    done = subprocess.run([python, "-c", CHECK], input=json.dumps(OPTIONS), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    for (_, arguments, wanted), said in zip(OPTIONS, json.loads(done.stdout), strict=True):
+        assert wanted in said, arguments
+        assert bool(wanted) == bool(said), arguments

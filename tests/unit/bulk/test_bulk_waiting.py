@@ -1,0 +1,163 @@
+"""What waits for a bulk: batches of one host each, that survive a process, go once they are done, and take turns."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic, sleep
+
+import msgspec
+import pytest
+from tests.unit.imaging.empty_pictures import scene
+
+from visor.app import App
+from visor.bulk.lanes import PacedReader, Politeness, lanes_of
+from visor.bulk.run import bulk_app, estimate, hosts_of_file, push_file, waiting_of
+from visor.bulk.waiting import FOLDER, Waiting, WaitingBatches, host_digest, pictures_by_host
+from visor.errors import NotFound
+from visor.schema.items import Batch, Change, Item, item_id
+from visor.settings import Settings
+from visor.storage import Stores
+from visor.storage.publish import publish
+
+URLS = (
+    "https://a.example/1.jpg", "https://b.example/2.jpg", "https://a.example/3.jpg", "https://a.example:8443/4.jpg",
+    "file:///pictures/5.jpg", "gs://pictures/6.jpg", "frame:7",
+)  # fmt: skip
+
+
+def change(url: str, version: int = 7) -> Change:
+    return Change(
+        action="embed", item=Item(id=item_id("shop", url), source="shop", key=url, image_url=url), version=version
+    )
+
+
+@pytest.fixture
+def waiting(local_stores: Stores) -> WaitingBatches:
+    return WaitingBatches(local_stores)
+
+
+def test_each_batch_asks_one_host(waiting: WaitingBatches, local_stores: Stores) -> None:
+    gone = Change.deletion(item_id("shop", "x"), "shop", 7)
+    publish(waiting, [*map(change, URLS), gone], run="r")
+    found = {one.host: one for one in waiting.all()}
+    assert {host: one.pictures for host, one in found.items()} == {
+        host_digest(URLS[0]): 2, host_digest(URLS[1]): 1, host_digest(URLS[3]): 1, "": 3,
+    }  # fmt: skip
+    assert pictures_by_host(found.values()).total() == len(URLS)
+    bodies = [msgspec.json.decode(waiting.message(one.name).body, type=Batch) for one in found.values()]
+    wanted = [*(change(url).item.id for url in URLS), gone.item.id]
+    assert sorted(one.item.id for batch in bodies for one in batch.changes) == sorted(wanted)
+
+
+def test_the_same_changes_wait_once(waiting: WaitingBatches) -> None:
+    for _ in range(2):
+        publish(waiting, map(change, URLS), run="r")
+    assert waiting.waiting() == 4
+    publish(waiting, [change(URLS[0], version=8)], run="r")
+    assert waiting.waiting() == 5
+
+
+def test_what_is_done_does_not_wait(waiting: WaitingBatches, local_stores: Stores) -> None:
+    publish(waiting, map(change, URLS), run="r")
+    message, *_ = WaitingBatches(local_stores).receive(10, lease_s=1)
+    waiting.release(message, delay_s=0)
+    assert waiting.waiting() == 4
+    waiting.acknowledge(message)
+    waiting.acknowledge(message)
+    assert waiting.waiting() == 3
+    with pytest.raises(NotFound):
+        waiting.message(message.id)
+
+
+def test_a_damaged_batch_becomes_a_dead_letter_of_the_index(waiting: WaitingBatches, local_stores: Stores) -> None:
+    waiting.bury(b"no batch", attempts=1, why="it is none")
+    assert [letter.body for letter in local_stores.queue.dead_letters()] == [b"no batch"]
+
+
+@pytest.mark.parametrize(("lanes", "most"), [(1, 1), (2, 2), (4, 4)])
+def test_a_host_has_its_lanes_and_what_asks_none_has_no_limit(lanes: int, most: int) -> None:
+    batches = [Waiting(f"{FOLDER}{host}{n}", host, 64) for host in ("aa", "bb", "") for n in range(9)]
+    found = Counter(lane for lane, _ in lanes_of(batches, lanes))
+    for host in ("aa", "bb"):
+        of_host = [count for lane, count in found.items() if lane.startswith(host + ".")]
+        assert len(of_host) == most
+        assert max(of_host) - min(of_host) <= 1
+    assert len(found) == 2 * most + 9
+
+
+def test_a_lane_asks_a_host_one_at_a_time_and_no_faster_than_its_part_of_the_rate() -> None:
+    asked: list[tuple[str, float, float]] = []
+
+    def read(item: Item) -> bytes:
+        began = monotonic()
+        sleep(0.01)
+        asked.append((item.image_url[:16], began, monotonic()))
+        return b""
+
+    reader = PacedReader(read, Politeness(lanes=2, per_second=40))
+    urls = [f"https://{host}.example/{n}" for n in range(6) for host in "ab"] + [f"file:///{n}" for n in range(20)]
+    began = monotonic()
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(reader, [change(url).item for url in urls]))
+    for host in ("https://a.exampl", "https://b.exampl"):
+        times = sorted((at, end) for name, at, end in asked if name == host)
+        assert len(times) == 6
+        for (at, end), (next_at, _) in pairwise(times):
+            assert next_at >= end
+            assert next_at - at >= 0.05 * 0.9
+    assert max(at for name, at, _ in asked if name.startswith("file")) - began < 0.25
+
+
+def test_a_file_of_items_says_nothing_new_the_second_time(tmp_path: Path) -> None:
+    file, url = tmp_path / "items.jsonl", "https://shop.example"
+    lines = [f'{{"key": "{n}", "image_url": "{url}/{n}.jpg"}}' for n in range(5)]
+    file.write_text("\n".join([*lines[:3], "", "no item", *lines[3:], '{"key": "gone", "deleted": true}']))
+    with bulk_app(Settings(home=tmp_path / "home")) as app:
+        (refused,) = push_file(app, file)
+        assert (refused.line, refused.state) == (4, "refused")
+        first = {one.name: one.pictures for one in waiting_of(app).all()}
+        assert sum(first.values()) == 5
+        assert hosts_of_file(file, None) == {host_digest(url): 5, "": 0}
+        assert hosts_of_file(file, 2).total() == 2
+        push_file(app, file)
+        assert {one.name: one.pictures for one in waiting_of(app).all()} == first
+        assert push_file(app, file, limit=2) == []
+        os.utime(file, ns=(0, file.stat().st_mtime_ns + 1_000_000_000))
+        push_file(app, file)
+        assert waiting_of(app).waiting() > len(first)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "workers", "rate", "hours", "limit"),
+    [
+        ({"": 14_400}, 1, 10.0, 1.0, "workers"),
+        ({"": 14_400}, 4, 10.0, 0.25, "workers"),
+        ({"a": 72_000, "b": 36_000}, 100, 10.0, 2.0, "host"),
+        ({}, 2, 10.0, 0.0, "workers"),
+    ],
+)
+def test_estimate_is_of_what_a_bulk_waits_for(
+    pictures: dict[str, int], workers: int, rate: float, hours: float, limit: str
+) -> None:
+    found = estimate(pictures, workers, Politeness(1, rate), worker_price=0.5)
+    assert (found.limit, found.pictures) == (limit, sum(pictures.values()))
+    assert found.hours == pytest.approx(hours)
+    assert found.cost == pytest.approx(hours * workers * 0.5)
+    assert estimate(pictures, workers, Politeness(1, rate)).cost is None
+
+
+def test_a_crawl_of_a_bulk_is_seen_by_the_next_crawl(tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    scene().save(folder / "one.jpg")
+    settings = Settings(home=tmp_path / "home", allow_folders=(str(folder),))
+    with bulk_app(settings) as app:
+        assert app.crawler.crawl(app.open_folder(folder)).published == 1
+        assert waiting_of(app).waiting() == 1
+    with App(settings) as app:
+        assert app.crawler.crawl(app.open_folder(folder)).unchanged == 1
+        assert app.stores.queue.waiting() == 0
