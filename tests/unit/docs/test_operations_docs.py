@@ -9,7 +9,8 @@ from typing import Any, get_origin
 import msgspec
 import pytest
 
-import visor.ingest.embed  # noqa: F401 — errors of its own
+import visor.bulk.run
+import visor.ingest.embed  # noqa: F401 — errors of their own
 from visor.errors import VisorError
 from visor.settings import PREFIX, Settings
 

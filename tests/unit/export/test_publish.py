@@ -135,7 +135,7 @@ def test_what_the_free_tier_leaves_is_read_first(tmp_path: Path) -> None:
 def test_a_quota_that_is_used_up_postpones_it(tmp_path: Path) -> None:
     with open_index("full", tmp_path) as stores:
         site = Site(stores, tmp_path, limited=True)
-        site.meter.use({"class_a": 4000})
+        site.meter.use({"class_a": 4900})
         assert site.publish() is None
         assert not (site.root / "data").exists()
 

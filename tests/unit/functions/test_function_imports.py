@@ -27,7 +27,8 @@ OPENED = {
 SOMETIMES = {
     "crawl": "from visor.sources.registry import load_kind; "
     "[load_kind(k) for k in ('shop_api', 'feed', 'wikidata', *{kinds})]; "
-    "from visor.sources.parse.encoding import decoded; decoded(b'', 'latin-1')",
+    "from visor.sources.parse.encoding import decoded; decoded(b'', 'latin-1'); "
+    "from visor.sources.client import _parse_xml; _parse_xml(b'<a/>')",
     "embed": "import ai_edge_litert.interpreter, visor.image_readers.readers, "
     "visor.storage.bucket_clients, visor.storage.gcp.queue",
     "compact": "import visor.index.merge.garbage, visor.index.format.projection, visor.export.publish",

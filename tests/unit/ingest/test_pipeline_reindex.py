@@ -25,6 +25,8 @@ from visor.index.merge import garbage
 from visor.index.merge.merge import merge
 from visor.ingest import reindex
 from visor.ingest.worker import Worker
+from visor.models.description import ModelDescription
+from visor.models.store import ModelManifest
 from visor.schema.items import Batch, is_live, item_id
 from visor.search.active_index import ActiveIndex
 from visor.settings import Settings
@@ -43,6 +45,8 @@ class Model:
         about = {"name": fingerprint, "summary": "", "licences": (), "reads_words": False, "parts": ()}
         self.description = SimpleNamespace(input_side=128, **about)
         self.label_words: list[dict[str, float]] = []
+        own = ModelDescription(name=fingerprint, summary="", dimension=0, parts=())
+        self.manifest = ModelManifest(fingerprint=fingerprint, variant="int8", description=own, files=(), built_at="")
 
     def check_files(self) -> None:
         """There are none."""

@@ -43,7 +43,7 @@ from visor.search.query import Stopwatch, decode_vector, encode_vector, seen_of
 from visor.search.service import SearchService
 from visor.search.visitors import VisitorLog, VisitorSums
 from visor.settings import Settings
-from visor.storage import open_stores
+from visor.storage import Stores, open_stores
 from visor.web.site import Server
 
 SEARCH = Path(__file__).parents[3] / "functions" / "search" / "main.py"
@@ -463,10 +463,10 @@ def flask_client(app: App, **settings: Any) -> FlaskClient:
 
 
 @pytest.fixture
-def deployed(demo_app: App) -> Iterator[tuple[FlaskClient, Meter]]:
-    """The endpoint in Google's setting, and its meter."""
+def deployed(demo_app: App, local_stores: Stores) -> Iterator[tuple[FlaskClient, Meter]]:
+    """The endpoint in Google's setting, and its meter, which nobody else counts in."""
     own = msgspec.structs.replace(demo_app.settings, backend="gcp", cors_origins=("https://page.example",))
-    meter = Meter(demo_app.stores.documents, own, limited=True)
+    meter = Meter(local_stores.documents, own, limited=True)
     with App(own, stores=demo_app.stores, embedder=demo_app.embedder, meter=meter) as app:
         yield flask_client(app), meter
 
