@@ -106,6 +106,11 @@ class BatchPlan:
         """Changes that this delivery worked on, whatever the result."""
         return len(self.images) + len(self.updates) + len(self.deletes) + len(self.failures)
 
+    @property
+    def is_last(self) -> bool:
+        """Whether what fails now is recorded as failed, and left to a later crawl."""
+        return self.attempt >= self.settings.embed_attempts_max
+
     def stored_version(self, item: str) -> int:
         document = self.documents.get(item)
         return int(document.data["version"]) if document else -1
@@ -254,7 +259,7 @@ class BatchPlan:
             code=exc.code,
             reason=str(exc),
             # The last try leaves it to the crawl at `next_at`: an origin that is away is no fault of the batch.
-            retriable=exc.retriable and self.attempt < self.settings.embed_attempts_max,
+            retriable=exc.retriable and not self.is_last,
             at=now.isoformat(timespec="seconds"),
             model=self.model,
             wanted=None if isinstance(exc, NothingToCompare) else _writable(change.item),

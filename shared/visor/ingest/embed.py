@@ -60,6 +60,8 @@ OURS = (VisorError, OSError, MemoryError)
 """What stops a whole delivery: it says nothing about an item."""
 PAUSE_WAITED_S = 300.0
 """A host that wants to be left alone for no longer is waited for; a longer pause counts as a try."""
+LAST_PAUSE_S = 5.0
+"""A last try waits for a pause as short as this: the items of a batch come one by one then, within `BUDGET_S`."""
 EMBED_AT_ONCE = 4
 """Images embedded at once while others still download."""
 
@@ -262,7 +264,7 @@ class BatchEmbedder:
     def _embed_images(self, plan: BatchPlan, changes: Sequence[Change]) -> None:
         with ThreadPoolExecutor(min(self.settings.fetch_parallel, len(changes)), "fetch") as pool:
             pending: list[_Decoded] = []
-            futures: dict[Future[_Decoded], Change] = {pool.submit(self._read, c): c for c in changes}
+            futures: dict[Future[_Decoded], Change] = {pool.submit(self._read, c, plan.is_last): c for c in changes}
             for future in as_completed(futures):
                 try:
                     pending.append(future.result())
@@ -274,8 +276,15 @@ class BatchEmbedder:
             if pending:
                 self._embed_some(plan, pending)
 
-    def _read(self, change: Change) -> _Decoded:
-        data = self.read_image(change.item)
+    def _read(self, change: Change, is_last: bool) -> _Decoded:
+        try:
+            data = self.read_image(change.item)
+        except HostPaused as exc:
+            # A neighbour's error has its host left alone. No item fails for good without having been asked for.
+            if not is_last or not 0 < (exc.retry_after_s or 0) <= LAST_PAUSE_S:
+                raise
+            time.sleep(exc.retry_after_s or 0)
+            data = self.read_image(change.item)
         return self._decoding.submit(self._decoded, change, data).result()
 
     def _decoded(self, change: Change, data: bytes) -> _Decoded:

@@ -353,6 +353,23 @@ def test_a_try_counts_that_asked_an_origin_in_vain(
     assert not some.value.counts, "it embedded something"
 
 
+def test_a_last_try_waits_for_a_host_that_a_neighbour_had_left_alone(
+    stores: Stores, batches: BatchEmbedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An item that nobody asked for was recorded as failed, since others of its host had just answered 429."""
+    asked: list[str] = []
+
+    def read(item: Item) -> bytes:
+        asked.append(item.key)
+        if len(asked) == 1:
+            raise HostPaused("left alone", retry_after_s=0.01)
+        return drawing(1)
+
+    monkeypatch.setattr(batches, "read_image", read)
+    assert batches.embed(body(change("1")), attempt=batches.settings.embed_attempts_max).embedded == 1
+    assert (asked, failures(stores)) == (["1", "1"], {})
+
+
 def test_writes_stay_below_what_one_commit_takes(stores: Stores, embedder: Embedder, origin: Origin) -> None:
     counts: list[int] = []
 
