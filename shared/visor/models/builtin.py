@@ -86,51 +86,53 @@ EFFICIENTNET_2 = _efficientnet_lite(
     "efficientnet_lite2", 260, "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d"
 )
 
-IMAGENET_MODEL = ModelDescription(
-    name="imagenet",
-    summary="Inception v3 trained on ImageNet (pool_3); safety by nsfwjs. Not measured.",
-    dimension=2048,
-    parts=(WeightedNetwork(network=IMAGENET, weight=1.0), WeightedNetwork(network=NSFWJS, weight=0.0)),
+
+def _model(name: str, summary: str, *networks: Network, borrowed: tuple[Network, ...] = ()) -> ModelDescription:
+    """Networks whose taps are joined with the same weight; of those that are borrowed, the heads alone count."""
+    return ModelDescription(
+        name=name,
+        summary=summary,
+        dimension=sum(tap.channels for network in networks for tap in network.taps),
+        parts=(
+            *(WeightedNetwork(network=network, weight=1.0) for network in networks),
+            *(WeightedNetwork(network=network, weight=0.0) for network in borrowed),
+        ),
+    )
+
+
+IMAGENET_MODEL = _model(
+    "imagenet",
+    "Inception v3 trained on ImageNet (pool_3); safety by nsfwjs. Not measured.",
+    IMAGENET,
+    borrowed=(NSFWJS,),
 )
-JOINED_MODEL = ModelDescription(
-    name="nsfwjs+efficientnet_lite0",
-    summary="Inception v3 of nsfwjs (mixed6 + mixed8) joined with EfficientNet-Lite0. The default.",
-    dimension=3328,
-    parts=(WeightedNetwork(network=NSFWJS, weight=1.0), WeightedNetwork(network=EFFICIENTNET, weight=1.0)),
+NSFWJS_MODEL = _model(
+    "nsfwjs", "Inception v3 of nsfwjs alone (mixed6 + mixed8): safety, but no content labels.", NSFWJS
 )
-NSFWJS_MODEL = ModelDescription(
-    name="nsfwjs",
-    summary="Inception v3 of nsfwjs alone (mixed6 + mixed8): safety, but no content labels.",
-    dimension=2048,
-    parts=(WeightedNetwork(network=NSFWJS, weight=1.0),),
+JOINED_MODEL = _model(
+    "nsfwjs+efficientnet_lite0",
+    "Inception v3 of nsfwjs (mixed6 + mixed8) joined with EfficientNet-Lite0. The default.",
+    NSFWJS,
+    EFFICIENTNET,
 )
-EFFICIENTNET_MODEL = ModelDescription(
-    name="efficientnet_lite0",
-    summary="EfficientNet-Lite0 alone: small, content labels, but no safety verdict.",
-    dimension=1280,
-    parts=(WeightedNetwork(network=EFFICIENTNET, weight=1.0),),
+JOINED1_MODEL = _model(
+    "nsfwjs+efficientnet_lite1",
+    "Inception v3 of nsfwjs (mixed6 + mixed8) joined with EfficientNet-Lite1.",
+    NSFWJS,
+    EFFICIENTNET_1,
 )
-LITE1_MODEL = ModelDescription(
-    name="efficientnet_lite1",
-    summary="EfficientNet-Lite1 alone: content labels, but no safety verdict.",
-    dimension=1280,
-    parts=(WeightedNetwork(network=EFFICIENTNET_1, weight=1.0),),
+JOINED2_MODEL = _model(
+    "nsfwjs+efficientnet_lite2",
+    "Inception v3 of nsfwjs (mixed6 + mixed8) joined with EfficientNet-Lite2.",
+    NSFWJS,
+    EFFICIENTNET_2,
 )
-LITE2_MODEL = ModelDescription(
-    name="efficientnet_lite2",
-    summary="EfficientNet-Lite2 alone: content labels, but no safety verdict.",
-    dimension=1280,
-    parts=(WeightedNetwork(network=EFFICIENTNET_2, weight=1.0),),
+EFFICIENTNET_MODEL = _model(
+    "efficientnet_lite0", "EfficientNet-Lite0 alone: small, content labels, but no safety verdict.", EFFICIENTNET
 )
-JOINED1_MODEL = ModelDescription(
-    name="nsfwjs+efficientnet_lite1",
-    summary="Inception v3 of nsfwjs (mixed6 + mixed8) joined with EfficientNet-Lite1.",
-    dimension=3328,
-    parts=(WeightedNetwork(network=NSFWJS, weight=1.0), WeightedNetwork(network=EFFICIENTNET_1, weight=1.0)),
+LITE1_MODEL = _model(
+    "efficientnet_lite1", "EfficientNet-Lite1 alone: content labels, but no safety verdict.", EFFICIENTNET_1
 )
-JOINED2_MODEL = ModelDescription(
-    name="nsfwjs+efficientnet_lite2",
-    summary="Inception v3 of nsfwjs (mixed6 + mixed8) joined with EfficientNet-Lite2.",
-    dimension=3328,
-    parts=(WeightedNetwork(network=NSFWJS, weight=1.0), WeightedNetwork(network=EFFICIENTNET_2, weight=1.0)),
+LITE2_MODEL = _model(
+    "efficientnet_lite2", "EfficientNet-Lite2 alone: content labels, but no safety verdict.", EFFICIENTNET_2
 )
