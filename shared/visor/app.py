@@ -379,35 +379,20 @@ class App:
         return report
 
     def migrate(self, target: str, progress: Callable[[str], None] = lambda line: None) -> int:
-        """Move the index, as it is, to segments or a vector engine; nothing is embedded. Returns its images.
-
-        Raises:
-            SettingsError: `VISOR_ENGINE_URL` is not an address of that engine.
-            Conflict: A merge ran meanwhile; nothing moved.
-        """
-        import time
-
-        from visor.index.engine.merge import EngineMerge
-        from visor.index.format.manifest import read_manifest
+        """Move the index to segments or a vector engine. As `visor.index.engine.merge.migrate`."""
+        from visor.index.engine.merge import migrate
         from visor.index.merge.inputs import Inputs
-        from visor.index.merge.policy import MergePolicy
         from visor.storage.engine import open_engine
 
-        objects, documents = self.stores.objects, self.stores.documents
-        manifest = read_manifest(objects, self.fingerprint)[0]
-        own = manifest.engine.name if manifest is not None and manifest.engine is not None else "segments"
-        if own == target or manifest is None:
-            return manifest.images if manifest else 0
-        if "segments" not in (own, target):
-            self.migrate("segments", progress)
-        kind = own if target == "segments" else target
-        if self.engine is not None and self.engine.name == kind:
-            engine = self.engine
-        else:
-            engine = self._opened.enter_context(closing(open_engine(self.settings, kind)))
-        inputs, languages = Inputs(objects, documents, self.fingerprint), self.settings.languages
-        move = EngineMerge(inputs, MergePolicy(), time.time, progress, languages, fill=False, engine=engine)
-        return move.move_out() if target == "segments" else move.move_in()
+        def engine_of(kind: str) -> VectorEngine:
+            if self.engine is not None and self.engine.name == kind:
+                return self.engine
+            return self._opened.enter_context(closing(open_engine(self.settings, kind)))
+
+        def inputs() -> Inputs:
+            return Inputs(self.stores.objects, self.stores.documents, self.fingerprint)
+
+        return migrate(inputs, target, engine_of, progress, self.settings.languages)
 
     def publish(self) -> ExportReport | None:
         """Write the index to the site's bucket, if that is due. As `Publisher.publish`."""

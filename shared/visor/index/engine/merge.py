@@ -12,7 +12,8 @@ import math
 import re
 import secrets
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,14 +28,15 @@ from visor.index.format.container import FORMAT_VERSION, Array, corrupt
 from visor.index.format.facets import FacetColumns
 from visor.index.format.ids import id_text, ids_to_bytes, sort_order
 from visor.index.format.looks import Augmented, no_looks
-from visor.index.format.manifest import MANIFESTS, Commit, EngineEntry, Manifest, read_manifest_object
+from visor.index.format.manifest import MANIFESTS, Commit, EngineEntry, Manifest, read_manifest, read_manifest_object
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import FullSpace, Space, train_fast_scan
 from visor.index.format.segment import BLOCK_ROWS, Segment
 from visor.index.format.shard import Shard
+from visor.index.merge.inputs import Inputs
 from visor.index.merge.learn import SAMPLES_MAX, learn
 from visor.index.merge.merge import Merge
-from visor.index.merge.policy import is_learning_due
+from visor.index.merge.policy import MergePolicy, is_learning_due
 from visor.index.merge.segment_builder import (
     NO_ROWS,
     KeptRows,
@@ -149,7 +151,11 @@ class EngineMerge(Merge):
         if is_mine and now - entry.writing < LEASE_S / 4:
             return
         if entry.writer and not is_mine and now - entry.writing < LEASE_S:
-            raise Conflict("Another merge writes to this index", remedy="Let it end")
+            raise Conflict(
+                "Another merge writes to this index",
+                valid="One merge at a time",
+                remedy=f"Let it end; if it died, call again in {LEASE_S / 60:.0f} minutes",
+            )
         entry = msgspec.structs.replace(entry, writer=self.writer, writing=now)
         base = manifest or Manifest(format=FORMAT_VERSION, model=self.index.model, dimension=0, created_at=now)
         self.index.swap(msgspec.structs.replace(base, engine=entry), self.index.space)
@@ -364,6 +370,37 @@ class EngineMerge(Merge):
         if self.index.unreadable:
             raise corrupt(next(iter(self.index.unreadable)), next(iter(self.index.unreadable.values())))
         return [segment for segment in found.values() if segment is not None]
+
+
+def migrate(
+    inputs: Callable[[], Inputs],
+    target: str,
+    engine_of: Callable[[str], VectorEngine],
+    progress: Callable[[str], None],
+    languages: tuple[str, ...],
+) -> int:
+    """Move an index, as it is, to `target`: "segments" or an engine's name; nothing is embedded. Returns its images.
+
+    Args:
+        inputs: Those of the index, anew for each step.
+        engine_of: Opens the engine of that name.
+
+    Raises:
+        SettingsError: `VISOR_ENGINE_URL` is not an address of that engine.
+        Conflict: A merge ran meanwhile; nothing moved.
+    """
+    first = inputs()
+    manifest = read_manifest(first.objects, first.model)[0]
+    own = manifest.engine.name if manifest is not None and manifest.engine is not None else "segments"
+    if own == target or manifest is None:
+        return manifest.images if manifest else 0
+    steps = [target] if "segments" in (own, target) else ["segments", target]
+    images = 0
+    for step in steps:
+        engine = engine_of(own if step == "segments" else step)
+        move = EngineMerge(inputs(), MergePolicy(), time.time, progress, languages, fill=False, engine=engine)
+        images = move.move_out() if step == "segments" else move.move_in()
+    return images
 
 
 @dataclass
