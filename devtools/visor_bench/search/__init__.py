@@ -21,6 +21,7 @@ from visor.settings import Settings
 from visor_bench import vectors
 from visor_bench.base import base_vectors, print_figures, vector_options
 from visor_bench.search import index as search_index
+from visor_bench.search.turns import ask_in_turns
 
 QUERIES = 500
 PROTOTYPE_IMAGES = 70_000
@@ -45,6 +46,11 @@ GROWTH_FROM = 1_000_000
 @click.option(
     "--keep", type=click.Path(file_okay=False, path_type=Path), help="Build here and leave it (default: /tmp)."
 )
+@click.option(
+    "--against",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The `visor` of another checkout: it indexes the same vectors its own way, and both are asked in turns.",
+)
 @as_json
 def search_command(
     images: int,
@@ -53,6 +59,7 @@ def search_command(
     model: str | None,
     smaller: int | None,
     keep: Path | None,
+    against: Path | None,
     as_json: bool,
 ) -> None:
     """Latency, recall, memory and size of one index of made vectors, and the prototype's latency."""
@@ -61,18 +68,41 @@ def search_command(
     if smaller is None and images >= GROWTH_FROM:
         smaller = images // 10
     less = None if smaller is None else _measure_in(None, smaller, base)
-    document = _measure_in(keep, images, base)
+    document = _measure_in(keep, images, base, against)
     if less is not None:
         document["growth"] = growth(less, document)
     document["vectors"] = origin
     print_figures(document, as_json)
 
 
-def _measure_in(home: Path | None, images: int, base: Array) -> dict[str, Any]:
-    if home is not None:
-        return measure(images, base, home, say)
-    with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
-        return measure(images, base, Path(folder), say)
+def _measure_in(home: Path | None, images: int, base: Array, against: Path | None = None) -> dict[str, Any]:
+    if home is None:
+        with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
+            return _measure_in(Path(folder), images, base, against)
+    document = measure(images, base, home, say)
+    return document if against is None else document | {"against": measure_against(against, images, base, home)}
+
+
+def measure_against(command: Path, images: int, base: Array, home: Path) -> dict[str, Any]:
+    """What another checkout's `visor bench search` says of the same vectors, and what `ask_in_turns` gives.
+
+    Args:
+        command: Its `visor`, with its interpreter beside it.
+        home: The folder of this Visor's index.
+    """
+    say(f"{command} indexes the same vectors")
+    with tempfile.TemporaryDirectory(prefix="visor-bench-against-") as folder:
+        other, file = Path(folder) / "index", Path(folder) / "base.npy"
+        np.save(file, base)
+        options = ["--images", str(images), "--smaller", "100", "--vectors", str(file), "--keep", str(other), "--json"]
+        done = subprocess.run(  # noqa: S603 - the developer's own checkout
+            [str(command), "bench", "search", *options], check=True, stdout=subprocess.PIPE, text=True
+        )
+        theirs: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+        say("asking both in turns")
+        pythons = sys.executable, str(command.parent / "python")
+        turns = ask_in_turns(pythons, (home, other), home / "queries.npy")
+    return {**{name: theirs[name] for name in ("recall_at_12", "resident_mb", "stored_bytes_per_image")}, **turns}
 
 
 def growth(less: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
