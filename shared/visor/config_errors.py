@@ -57,8 +57,8 @@ def _valid(cls: type[msgspec.Struct], path: str) -> str:
             break
         cls = inner
     if field is not None and inner is None:
-        return f"It takes {_in_words(field.type)}"
-    return "Keys are " + ", ".join(f"{field.encode_name}{' (required)' * field.required}" for field in fields(cls))
+        return _in_words(field.type)
+    return "The keys " + ", ".join(f"{field.encode_name}{' (required)' * field.required}" for field in fields(cls))
 
 
 def _structs(hint: Any) -> Iterator[type[msgspec.Struct]]:

@@ -51,7 +51,8 @@ class VisorError(Exception):
 
     Args:
         found: What was found, as one sentence without its full stop.
-        valid: What would have been valid.
+        valid: What would have been valid, as it may stand behind 'Valid:' or 'What works:', wherever else it stands: a
+            list, a range, a thing, and no sentence about what was found.
         remedy: What to do about it.
     """
 
@@ -64,7 +65,8 @@ class VisorError(Exception):
         self.found = found
         self.valid = valid
         self.remedy = remedy
-        super().__init__(". ".join(part.rstrip(".") for part in (found, valid, remedy) if part) + ".")
+        said = (found, valid and f"Valid: {valid}", remedy)
+        super().__init__(". ".join(part.rstrip(".") for part in said if part) + ".")
 
 
 class SettingsError(VisorError):

@@ -36,7 +36,7 @@ class OwnerFile:
             ) from exc
         for key in sorted(self.document.keys() - set(TABLES)):
             found = f"{key} is not a key of {CONFIGURATION_FILE}"
-            raise self.error_at(key, found, valid="Keys are " + ", ".join(TABLES))
+            raise self.error_at(key, found, valid="The keys " + ", ".join(TABLES))
 
     @staticmethod
     def text_of(path: Path) -> tuple[str, Path]:

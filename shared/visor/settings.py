@@ -159,7 +159,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             if name not in fields:
                 raise SettingsError(
                     f"Environment variable {variable} names no setting",
-                    valid="Settings are " + ", ".join(PREFIX + f.upper() for f in fields),
+                    valid=", ".join(PREFIX + f.upper() for f in fields),
                     remedy="Correct the name or unset it",
                 )
             is_list = get_origin(fields[name]) is tuple
@@ -169,7 +169,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         except msgspec.ValidationError as exc:
             raise SettingsError(
                 f"The environment does not make valid settings: {exc}",
-                valid="docs/operations.md lists each variable with its type",
+                valid="Each variable as docs/operations.md lists it",
                 remedy="Correct the variable named in the path above",
             ) from exc
         return msgspec.structs.replace(settings, home=settings.home.expanduser())

@@ -152,7 +152,7 @@ def cost_command(
     if as_json:
         print_json(document)
         return
-    click.echo(f"{plan.images:,} images, {plan.churn:.0%} changed every {plan.recrawl_days:g} days, ")
+    click.echo(f"Images: {plan.images:,}, {plan.churn:.0%} changed every {plan.recrawl_days:g} days, ")
     click.echo(f"{plan.searches_a_day:,.0f} searches and {plan.visits_a_day:,.0f} first visits of the page a day\n")
     _table(found, explain=explain, real=real)
     _verdict(found, worst, load, paid=bool(budget))

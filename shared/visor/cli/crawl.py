@@ -11,6 +11,7 @@ import click
 from visor.console import as_json, print_json, say
 from visor.errors import CorruptObject, NotFound
 from visor.schema.items import Change
+from visor.schema.words import counted
 from visor.settings import Settings
 
 
@@ -73,7 +74,7 @@ def links_command(limit: int | None, budget_s: float | None, trusted: tuple[str,
         print_json(report)
         return
     say(
-        f"{report.checked} items checked: {report.moved} moved, {report.replaced} images replaced by a copy, "
+        f"{counted(report.checked, 'item')} checked: {report.moved} moved, {report.replaced} images replaced, "
         f"{report.marked} shown without their image, {report.gone} gone, {report.back} back, {report.suspect} suspect"
     )
     for part, condition in report.hosts.items():
@@ -112,8 +113,10 @@ def list_letters(as_json: bool) -> None:
         print_json({"dead_letters": rows})
         return
     for row in rows:
-        click.echo(f"{row['id']}  {len(row['items'])} items, {row['attempts']} attempts: {row['why']}")
-    say(f"{len(rows)} dead letters" + ("; `visor dlq retry` sends them again" if rows else ""))
+        click.echo(
+            f"{row['id']}  {counted(len(row['items']), 'item')}, {counted(row['attempts'], 'attempt')}: {row['why']}"
+        )
+    say(f"{counted(len(rows), 'dead letter')}" + ("; `visor dlq retry` sends them again" if rows else ""))
 
 
 @dlq_command.command("retry")
@@ -126,7 +129,7 @@ def retry_letters(ids: tuple[str, ...]) -> None:
         letters = [letter for letter in queue.dead_letters() if not ids or letter.id in ids]
         for letter in letters:
             queue.retry(letter)
-    say(f"{len(letters)} dead letters sent again")
+    say(f"{counted(len(letters), 'dead letter')} sent again")
     if unknown := sorted(set(ids) - {letter.id for letter in letters}):
         raise NotFound(
             f"There is no dead letter {', '.join(unknown)}",

@@ -13,6 +13,7 @@ from visor.evaluation.folder import EmbeddedFolder, embedded_folder
 from visor.evaluation.scores import Labelled, area_under_roc, evaluate
 from visor.models.build.builder import ensure_model
 from visor.models.embedder import load_embedder
+from visor.schema.words import counted
 from visor.settings import Settings
 
 Folder = click.Path(exists=True, file_okay=False, path_type=Path)
@@ -49,7 +50,7 @@ def eval_command(folder: Path, index_folder: Path | None, model_name: str | None
     if as_json:
         print_json(document)
         return
-    where = "leave-one-out" if index is None else f"among {figures.images} pictures"
+    where = "leave-one-out" if index is None else f"among {counted(figures.images, 'picture')}"
     click.echo(f"{figures.queries} queries of {figures.labels} labels, {where}, {embedder.description.name}, {metric}")
     click.echo(f"P@1   {figures.p_at_1:.3f}   the nearest has the query's label")
     click.echo(f"P@12  {figures.p_at_12:.3f}   share of the 12 nearest that have it")

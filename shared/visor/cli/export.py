@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from visor.console import as_json, print_json, progress, say
+from visor.schema.words import counted
 from visor.settings import Settings
 
 
@@ -38,8 +39,8 @@ def export_command(folder: Path, title: str, originals: bool, as_json: bool) -> 
         return
     sizes = {name: f"{size / 1e6:,.1f} MB" for name, size in report.bytes.items()}
     if report.lost:
-        say(f"{report.lost} pictures could not be read, and are not shown")
-    say(f"{report.images:,} images: {report.written:,} files written, {report.written_bytes / 1e6:,.1f} MB")
+        say(f"{counted(report.lost, 'picture')} could not be read and will not be shown")
+    say(f"{counted(report.images, 'image')}: {report.written:,} files written, {report.written_bytes / 1e6:,.1f} MB")
     say(
         f"A first visit loads {sizes['first_visit']} of the index and {sizes['model']} of the model; the whole index "
         f"is {sizes['index']}, its items {sizes['pages']}, pictures {sizes['pictures']}"

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from visor.console import as_json, print_json, progress, say
+from visor.schema.words import counted
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,10 +57,10 @@ def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> 
     app.check_model()
     say(f"Crawling {source.name}")
     if again := app.try_again(source.name):
-        say(f"{again} items that failed before are tried again")
+        say(f"Trying again what failed before: {counted(again, 'item')}")
     run = app.crawler.crawl(source, confirm_loss=confirm_loss)
     say(
-        f"{run.seen} items seen: {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
+        f"{counted(run.seen, 'item')} seen: {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
         f"{run.unchanged} unchanged, {run.failed} failed"
     )
     for line in run.account():
@@ -99,7 +100,8 @@ def tell_failures(app: App, source: str, listed: int) -> bool:
     ]
     if not failures:
         return False
-    say(f"{max(0, listed - len(failures))} of {listed} items are searchable as they are now; {len(failures)} failed:")
+    fit = max(0, listed - len(failures))
+    say(f"Searchable as they are now: {fit:,} of {counted(listed, 'item')}; {len(failures):,} failed:")
     for failure in failures[:FAILURES_SHOWN]:
         say(f"  {failure.name}: {failure.reason}")
     say("`visor failures` lists them all, `visor failures --retry` tries them again")
@@ -130,7 +132,7 @@ def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ..
         found = wanted()
         if retry:
             count = app.crawler.try_again(found) + (0 if codes else sum(map(app.try_again, sources or (None,))))
-            say(f"{count} items are tried again")
+            say(f"Trying {counted(count, 'item')} again")
             if app.settings.backend == "local":
                 embed_queued(app, count)
                 tried, found = {f.item for f in found}, wanted()
@@ -141,14 +143,14 @@ def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ..
             return
         for failure in found:
             click.echo(f"{failure.source}  {failure.name}  {failure.code}: {failure.reason}{_next_try(failure)}")
-        say(f"{len(found)} items failed" + ("; `visor failures --retry` tries them again" if found else ""))
+        say(f"{counted(len(found), 'item')} failed" + ("; `visor failures --retry` tries them again" if found else ""))
 
 
 def _next_try(failure: Failure) -> str:
     if failure.next_at is None:
         return ""
     at = datetime.fromtimestamp(failure.next_at, UTC)
-    return f" Tried {failure.tries} times, on Google Cloud again at {at:%Y-%m-%d}."
+    return f" Tried {counted(failure.tries, 'time')}; the next scheduled crawl after {at:%Y-%m-%d} tries again."
 
 
 @click.command("compact")
@@ -174,7 +176,8 @@ def compact_command(budget_s: float | None, relearn: bool, texts: bool, as_json:
     if as_json:
         print_json(report)
         return
-    click.echo(f"{report.images} images in {report.segments} segments; {report.commits} commits merged")
+    held = f"{counted(report.images, 'image')} in {counted(report.segments, 'segment')}"
+    click.echo(f"{held}; {counted(report.commits, 'commit')} merged")
     for what in report.unreadable:
         say(f"Skipped, unreadable: {what}. `visor check` says what to do")
     if not report.finished:
@@ -207,8 +210,8 @@ def reindex_command(confirm_loss: bool, as_json: bool) -> None:
             report = app.reindex()
     if report.left and not report.switched:
         say(
-            f"{report.left} items cannot be embedded with the new model: searches use the old index. `visor failures` "
-            "says why; then `visor reindex` again, or `visor reindex --confirm-loss` to do without them"
+            f"{counted(report.left, 'item')} cannot be embedded with the new model: searches use the old index. "
+            "`visor failures` says why; then `visor reindex` again, or `visor reindex --confirm-loss` to do without them"
         )
     if as_json:
         print_json(report)

@@ -13,6 +13,7 @@ import msgspec
 from visor.console import as_json, print_json, say
 from visor.errors import BadRequest, VisorError
 from visor.schema.search import FACETS, CompareRequest, Filters, Match, SearchAnswer, Sort
+from visor.schema.words import counted
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -93,12 +94,14 @@ def search_command(
         return
     if answer.query.blank:
         click.echo(answer.query.blank)
+    elif not answer.matches:
+        click.echo("No item matches.")
     elif answer.no_confident_match:
         click.echo(f"The index probably does not have it (confidence {answer.confidence:.2f}). The nearest items:")
     for number, match in enumerate(answer.matches, 1):
         click.echo(f"{number:3}  {_line(match)}")
     took = answer.timing_ms["total"]
-    click.echo(f"{len(answer.matches)} of {answer.index.images} items in {took:.0f} ms ({answer.mode})")
+    click.echo(f"{len(answer.matches)} of {counted(answer.index.images, 'item')} in {took:.0f} ms ({answer.mode})")
     if answer.next:
         click.echo(f"There are more: --all, or --after {answer.next}")
 
@@ -106,8 +109,8 @@ def search_command(
 def _line(match: Match) -> str:
     item = match.item
     price = "" if item.price is None else f"{item.price:,.2f} {item.currency or ''}".strip()
-    likeness = "     " if match.similarity is None else f"{match.similarity:.3f}"
-    found = f"{likeness}  {match.confidence:4.0%}  {match.verdict:7}"
+    likeness, verdict = ("", "") if match.similarity is None else (f"{match.similarity:.3f}", match.verdict)
+    found = f"{likeness:5}  {match.confidence:4.0%}  {verdict:7}"
     return f"{found}  {item.title[:40]:40}  {price:>14}  {item.page_url or item.image_url or item.key}"
 
 
@@ -136,7 +139,7 @@ def _search_each(paths: list[Path], answer_to: Callable[[str], SearchAnswer], *,
             line = f"{path}: {_line(answer.matches[0]) if answer.matches else answer.query.blank or 'no match'}"
         click.echo(msgspec.json.encode(outcome) if as_json else line)
     if failed:
-        say(f"{failed} of {len(paths)} pictures could not be searched for")
+        say(f"{failed} of {counted(len(paths), 'picture')} could not be searched for")
         raise SystemExit(1)
 
 

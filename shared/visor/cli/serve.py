@@ -19,6 +19,7 @@ import msgspec
 
 from visor.console import say
 from visor.demo import SHOP_PORT
+from visor.schema.words import counted
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def demo_command(port: int, shop_port: int, source: Path | None, backend: str, o
         else:
             url, app, variables = stack.enter_context(_emulated(settings, named, config))
         app.searcher.refresh()
-        took = f"{len(app.searcher)} images, {time.monotonic() - started:.0f} s"
+        took = f"{counted(len(app.searcher), 'image')}, {time.monotonic() - started:.0f} s"
         click.echo(f"Indexed: {took}" if once else f"Visor is at {url}  ({took}; control-C stops it)")
         environ = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
         click.echo(f"Search from the terminal: {environ} {sys.argv[0]} search {shlex.quote(example)}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from visor.console import as_json, print_json
+from visor.schema.words import counted
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def sources_command(as_json: bool) -> None:
             click.echo(line)
     limit = app.settings.host_requests_a_day
     for host, count in hosts.items():
-        click.echo(f"{host}: {count:,} requests today{f' of {limit:,}' if limit else ''}")
+        click.echo(f"{host}: {_requests(count, limit)}")
 
 
 def _lines(state: SourceState) -> Iterator[str]:
@@ -73,18 +74,21 @@ def _lines(state: SourceState) -> Iterator[str]:
         if last.why:
             yield f"  {last.why}"
         failed = sum(state.failures.values())
-        yield f"  yield: {last.listed:,} items listed, {failed:,} of them without an image to compare"
+        yield f"  yield: {counted(last.listed, 'item')} listed, {failed:,} of them without an image to compare"
     yield f"  next run {state.next_at or 'none'}"
-    of = f" of {state.requests_a_day:,}" if state.requests_a_day else ""
-    yield f"  {state.requests_today:,}{of} requests today"
+    yield f"  {_requests(state.requests_today, state.requests_a_day)}"
     for code, count in state.failed_runs.items():
-        yield f"  {count} of the last {state.runs} runs failed: {code}"
+        yield f"  {count} of the last {counted(state.runs, 'run')} failed: {code}"
     for line in last.account() if last else ():
         yield f"  {line}"
     for code, count in state.failures.items():
-        yield f"  {count} images: {code}"
+        yield f"  {counted(count, 'image')}: {code}"
     if state.links:
         yield "  links: " + ", ".join(f"{count:,} {what}" for what, count in state.links.items())
+
+
+def _requests(count: int, limit: int | None) -> str:
+    return (f"{count:,} of {counted(limit, 'request')}" if limit else counted(count, "request")) + " today"
 
 
 @click.group("source")
@@ -107,7 +111,7 @@ def forget_source(name: str) -> None:
         count = app.crawler.forget(name)
         if app.settings.backend == "local":
             embed_queued(app, 0)
-    click.echo(f"{count} items of the source '{name}' are deleted")
+    click.echo(f"Deleted from the index: {counted(count, 'item')} of the source '{name}'")
 
 
 @source_command.command("list")

@@ -10,6 +10,7 @@ import click
 from visor.console import as_json, print_json, say
 from visor.schema.collections import RUNS
 from visor.schema.search import Filters
+from visor.schema.words import counted
 from visor.settings import Settings
 
 SAMPLED = 200
@@ -45,20 +46,24 @@ def stats_command(as_json: bool) -> None:
         return
     if app.searcher.notice:
         say(app.searcher.notice)
-    click.echo(f"{stats.images} images in {stats.segments} segments, {stats.fresh} of them fresh")
+    click.echo(
+        f"{counted(stats.images, 'image')} in {counted(stats.segments, 'segment')}, {stats.fresh:,} of them fresh"
+    )
     click.echo(f"model {stats.model.name} ({stats.model.fingerprint[:12]}), {stats.model.dimension} numbers")
     if stats.budget:
         click.echo(f"spent {stats.spent:,.2f} of this month's {stats.budget:,.2f}")
     if stats.learned_from:
-        click.echo(f"learned from {stats.learned_from} visitors' photos what these look like")
-    click.echo(f"{document['waiting_batches']} batches wait, {document['dead_letters']} dead letters")
+        click.echo(f"learned what visitors' photos look like from {stats.learned_from:,}")
+    click.echo(
+        f"waiting: {counted(document['waiting_batches'], 'batch')}, {counted(document['dead_letters'], 'dead letter')}"
+    )
     for run in runs:
         counts = ", ".join(
             f"{run.get(name, 0)} {name}" for name in ("seen", "published", "updated", "deleted", "failed")
         )
         click.echo(f"{run['started_at']}  {run['source']}  {run.get('state', 'running')}: {counts}")
     for code, count in failures.items():
-        click.echo(f"{count} items failed: {code}")
+        click.echo(f"{counted(count, 'item')} failed: {code}")
     for name, one in document["attributes"].items():
         what = one["type"] or "undeclared; [attributes] in visor.toml makes it a filter"
         if one["type"] is None or one["known"] < FEW * one["of"]:

@@ -57,7 +57,7 @@ def download_npm(package: str, version: str, integrity: str, folder: Path) -> Pa
     if base64.b64encode(digest).decode() != expected:
         raise SourceError(
             f"{package}@{version} from npm has the {algorithm} {base64.b64encode(digest).decode()}",
-            valid=f"It was {expected} when Visor was made",
+            valid=f"{expected}, as when Visor was made",
             remedy="Find out who changed it before using it",
         )
     return tarball

@@ -47,7 +47,7 @@ def ensure_demo_pictures(home: Path, say: Callable[[str], None]) -> DemoCatalogu
             say(f"Not available here: {exc.found}")
     raise SourceUnavailable(
         f"The demo's pictures cannot be downloaded ({'; '.join(reasons)})",
-        valid="They come from Debian's archive through apt-get, or from npm",
+        valid="Debian's archive through apt-get, or npm",
         remedy="Go online, or index pictures of your own: make demo SOURCE=~/Pictures",
     )
 

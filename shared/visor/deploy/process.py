@@ -57,8 +57,7 @@ def run(argv: Sequence[str], *, cwd: Path) -> None:
             printed.append(re.sub(r"\x1b\[[\d;]*m|[│╷╵]", " ", line))
     if process.returncode:
         failed = ProgramFailed(
-            f"`{' '.join(argv)}` failed with status {process.returncode}",
-            valid="Its own message is above",
+            f"`{' '.join(argv)}` failed with status {process.returncode}; its own message is above",
             remedy="Correct what it names and run `visor deploy` again: it continues where it stopped",
         )
         failed.errors = " ".join(" ".join(printed).split())

@@ -293,7 +293,7 @@ def _patiently(step: Step, argv: list[str], say: Callable[[str], None]) -> None:
         except ProgramFailed as exc:
             for pattern, refused in REFUSED.items():
                 if re.search(pattern, exc.errors):
-                    raise DeployError(refused, valid="Its own message is above", remedy=PUBLIC_BY_FUNCTION) from exc
+                    raise DeployError(f"{refused}; its own message is above", remedy=PUBLIC_BY_FUNCTION) from exc
             reason = next((why for pattern, why in PASSING.items() if re.search(pattern, exc.errors)), None)
             if not left or reason is None:
                 raise

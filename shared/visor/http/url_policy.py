@@ -42,7 +42,7 @@ def validate_url(text: str, allow: Collection[str]) -> httpx.URL:
     if _port_of(url) not in PORTS and host_key(url) not in allow:
         raise FetchRefused(
             f"{shown} has the port {_port_of(url)}",
-            valid="Fetched are the ports " + ", ".join(str(port) for port in sorted(PORTS)),
+            valid="The ports " + ", ".join(str(port) for port in sorted(PORTS)),
             remedy=f"If this is a server that you trust, name it in VISOR_ALLOW_HOSTS as {host_key(url)}",
         )
     return url

@@ -45,7 +45,7 @@ class FolderReader:
         if parts.netloc not in ("", "localhost") or not any(path.is_relative_to(root) for root in self._roots):
             raise FetchRefused(
                 f"{url:.200} is outside of the folders that may be read",
-                valid="Folders are " + (", ".join(map(str, self._roots)) or "none"),
+                valid=", ".join(map(str, self._roots)) or "no folder so far",
                 remedy="Name its folder in VISOR_ALLOW_FOLDERS",
             )
         limit = self._bytes_max if options.bytes_max is None else options.bytes_max
@@ -94,7 +94,7 @@ class BucketReader:
         if address is None:
             raise FetchRefused(
                 f"{url:.200} is outside of the buckets that may be read",
-                valid="Buckets are " + (", ".join(self._allowed) or "none"),
+                valid=", ".join(self._allowed) or "no bucket so far",
                 remedy="Name its bucket in VISOR_ALLOW_BUCKETS",
             )
         scheme, name, path = split(url)
@@ -123,7 +123,7 @@ class ImageReaders:
         if reader is None:
             raise FetchRefused(
                 f"{url:.200} has the scheme {scheme!r:.40}",
-                valid="Read are " + ", ".join(sorted(self._readers)),
+                valid="The schemes " + ", ".join(sorted(self._readers)),
             )
         return reader.fetch(url, options)
 

@@ -308,14 +308,14 @@ class _File:
         return UndecodableImage(
             f"The {self.form} of {width:,} x {height:,} pixels takes too much memory to be decoded",
             valid=f"At most {self._bytes_max // 1_000_000} MB: half of the pixels, or a JPEG",
-            remedy="Send a smaller version or a JPEG, or raise VISOR_PIXELS_MAX",
+            remedy="Use a smaller version or a JPEG, or raise VISOR_PIXELS_MAX",
         )
 
 
 def _form(data: bytes) -> str:
     """What the bytes begin like. Raises `UndecodableImage` if that is nothing that is decoded."""
     if not data:
-        raise UndecodableNow("The file is empty", valid=_VALID, remedy="Send the picture's bytes")
+        raise UndecodableNow("The file is empty", valid=_VALID, remedy="Use the whole file")
     form = image_format(data)
     if form == "JPEG" and data.count(b"\xff\xda") > SCANS_MAX < scans(data, SCANS_MAX + 1):
         raise UndecodableImage(f"The JPEG has more than {SCANS_MAX} scans", valid=_VALID, remedy=_SAVE_ANEW)
@@ -330,7 +330,7 @@ def _form(data: bytes) -> str:
         )
     if other is not None:
         name = {"HTML": "an HTML page", "JSON": "a JSON document", "XML": "an XML document"}.get(other, other)
-        raise UndecodableNow(f"This is {name}, not a picture", valid=_VALID, remedy="Send the picture itself")
+        raise UndecodableNow(f"This is {name}, not a picture", valid=_VALID, remedy="Use the picture itself")
     raise UndecodableImage(f"The {len(data):,} bytes are not an image", valid=_VALID, remedy=_SAVE_ANEW)
 
 
@@ -364,7 +364,7 @@ def _too_many_pixels(found: str, limit: int) -> UndecodableImage:
     return UndecodableImage(
         f"The picture has {found}",
         valid=f"At most {limit:,} pixels",
-        remedy="Send a smaller version, or raise VISOR_PIXELS_MAX",
+        remedy="Use a smaller version, or raise VISOR_PIXELS_MAX",
     )
 
 

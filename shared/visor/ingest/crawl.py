@@ -23,6 +23,7 @@ from visor.ingest.seen_set import Difference, SeenSet
 from visor.link_check.state import LinkState
 from visor.schema.attributes import AttributeType
 from visor.schema.items import Change, CrawlRun, Item, RunState, item_id
+from visor.schema.words import counted
 from visor.settings import Settings
 from visor.sources.contract import Page, RowFailure, Source, checked_page
 from visor.storage.documents import DocumentStore
@@ -227,9 +228,12 @@ class Crawl:
             )
         if places:
             kept = listed - ending.seen - ending.missing
-            self.record.why.append(f"{places} places could not be read: {kept} items that were not seen stay")
+            stay = f"; kept, though not seen: {counted(kept, 'item')}" if kept else ""
+            self.record.why.append(f"{counted(places, 'place')} could not be read{stay}")
         if missing := ending.missing - len(ending.gone):
-            self.record.why.append(f"{missing} items were not seen, and are deleted if the next pass does not see them")
+            self.record.why.append(
+                f"Not seen, and deleted if the next pass does not see them either: {counted(missing, 'item')}"
+            )
         for item in ending.gone:
             self._delete_later(item)
         self._flush()

@@ -158,8 +158,8 @@ class BatchEmbedder:
         late = [e for plan in plans for _, e in plan.failures if e.retriable]
         waits = [e.retry_after_s or 0 for e in late if isinstance(e, FetchUnavailable)]
         incomplete = BatchIncomplete(
-            f"{report.unavailable} of {len(batch.changes)} pictures of batch {batch.id} cannot be fetched now",
-            valid=f"The first of them: {late[0].found}",
+            f"{report.unavailable} of {len(batch.changes)} pictures of batch {batch.id} cannot be fetched now. "
+            f"The first of them: {late[0].found}",
             remedy="The queue delivers the batch again; what was embedded is not embedded twice",
             retry_after_s=max(waits, default=0) or None,
         )

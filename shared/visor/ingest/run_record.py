@@ -14,7 +14,11 @@ from visor.sources.contract import Page, RowFailure
 from visor.storage.documents import DocumentStore, Put
 
 FAILED_SAMPLES = 5
-FAILURE_CLASSES_MAX = 20
+KINDS_MAX = 20
+REASON_MAX = 200
+"""Characters of a reason."""
+LIKE_IT = " (and others like it)"
+OTHERS = "others of a page with very many"
 
 
 class RunRecord:
@@ -30,7 +34,8 @@ class RunRecord:
         self.run = CrawlRun(id=f"{source}-{int(started * 1000)}", source=source, started_at=_iso(started))
         self.counts = dict.fromkeys(("seen", "published", "updated", "deleted", "unchanged", "failed"), 0)
         self.why: list[str] = []
-        self._failures: Counter[str] = Counter()
+        self._failures, self._lacking = Counter[str](), Counter[str]()
+        self._first: dict[str, str] = {}
         self.passed_over: Counter[str] = Counter()
         """By reason, as `Page.passed_over`."""
 
@@ -46,17 +51,19 @@ class RunRecord:
             self.add_failure(failure)
         if page.failed_more:
             self.counts["failed"] += page.failed_more
-            self._failures["others of a page with very many"] += page.failed_more
+            self._failures[OTHERS] += page.failed_more
 
     def add_failure(self, failure: RowFailure) -> None:
         self.counts["failed"] += failure.dropped
-        self._failures[failure_class(failure.reason)] += 1
+        kind = failure_class(failure.reason)
+        (self._failures if failure.dropped else self._lacking)[kind] += 1
+        self._first.setdefault(kind, failure.reason)
         if len(self.why) < FAILED_SAMPLES:
             self.why.append(f"{failure.key:.200}: {failure.reason}")
 
     def likeliest_cause(self) -> str:
         """Why a pass saw nothing, or much less than before: most of what it failed at and passed over."""
-        reasons = self._failures + self.passed_over
+        reasons = Counter(self._named(self._failures)) + self.passed_over
         if not reasons and not self.counts["seen"]:
             return "The source answered, and listed nothing at all"
         return "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(2))
@@ -74,12 +81,20 @@ class RunRecord:
             why=" | ".join(self.why),
             code=code,
             listed=listed,
-            failures=dict(self._failures.most_common(FAILURE_CLASSES_MAX)),
-            passed_over=dict(self.passed_over.most_common(FAILURE_CLASSES_MAX)),
+            failures=self._named(self._failures),
+            lacking=self._named(self._lacking),
+            passed_over=dict(self.passed_over.most_common(KINDS_MAX)),
             **self.counts,
         )
         self._keep()
         return self.run
+
+    def _named(self, kinds: Counter[str]) -> dict[str, int]:
+        """The most frequent kinds, each by the first reason of it, with how often."""
+        first = (
+            (self._first.get(kind, kind)[:REASON_MAX], kind, count) for kind, count in kinds.most_common(KINDS_MAX)
+        )
+        return {reason + LIKE_IT * (count > 1 and reason != kind): count for reason, kind, count in first}
 
     def _keep(self) -> None:
         if self.documents is not None:

@@ -138,7 +138,7 @@ class Embedder:
         if not self.description.reads_words:
             raise ModelError(
                 f"The model {self.description.name} reads no words",
-                valid='One of kind = "dual" does',
+                valid='A model of kind = "dual"',
                 remedy="Describe one in visor.toml (docs/models.md), and reindex with it",
             )
         named = [(part.network, part.weight) for part in self.description.parts if part.weight > 0]

@@ -96,7 +96,7 @@ class KerasKeys(PictureKeys, frozen=True, kw_only=True):
             near = difflib.get_close_matches(self.network, known) or list(known)
             raise SettingsError(
                 f"models.{name}.network = '{self.network}' is not in keras.applications",
-                valid="Networks are " + ", ".join(near),
+                valid=", ".join(near),
                 remedy="Correct the name",
             )
         about = known[self.network]
@@ -325,7 +325,7 @@ def _model(owner_file: OwnerFile, name: str, table: dict[str, Any]) -> ModelDesc
         if kind not in KINDS:
             raise SettingsError(
                 f"{where}.kind = {kind!r} is not a kind of model" if "kind" in table else f"{where}.kind is missing",
-                valid="Kinds are " + ", ".join(KINDS),
+                valid=", ".join(KINDS),
                 remedy=f'Write kind = "…" in [{where}]',
             )
         keys = parse_config(table, KINDS[kind], where=where, what=f"a model of kind {kind}")

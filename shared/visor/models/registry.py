@@ -81,6 +81,6 @@ def describe(name: str, settings: Settings | None = None) -> ModelDescription:
     where = "" if settings is None else f" here or in {settings.config}"
     raise SettingsError(
         f"There is no model named {name!r}{where}",
-        valid="Models are " + ", ".join([AUTO, *entries, *own]),
+        valid=", ".join([AUTO, *entries, *own]),
         remedy="Set VISOR_MODEL to one of these or unset it, or describe it in visor.toml (docs/models.md)",
     )

@@ -13,7 +13,7 @@ import msgspec
 from visor.errors import CorruptObject, DropItem
 from visor.schema.attributes import AttributeType
 from visor.schema.labels import is_facet
-from visor.schema.words import stems
+from visor.schema.words import counted, stems
 
 LOG = logging.getLogger("visor.documents")
 BATCH_SIZE_MAX = 64
@@ -226,7 +226,7 @@ def as_record(data: object, type_: type[RecordType]) -> RecordType:
     except msgspec.ValidationError as exc:
         raise CorruptObject(
             f"A document is damaged: {exc}",
-            valid=f"It is a {type_.__name__}, as Visor wrote it",
+            valid=f"A {type_.__name__}, as Visor wrote it",
             remedy="Run `visor check --repair`",
         ) from exc
 
@@ -395,15 +395,18 @@ class CrawlRun(Record, frozen=True, kw_only=True):
     listed: int = 0
     """Items that the source lists, as far as the crawl knows after this run."""
     failures: dict[str, int] = {}
-    """Rows that failed, or lack a value, by reason."""
+    """Rows that failed, by reason."""
+    lacking: dict[str, int] = {}
+    """What of rows that did not fail was left out, such as a price that cannot be read, by reason."""
     passed_over: dict[str, int] = {}
     """What the source left out on purpose, by reason."""
 
     def account(self) -> list[str]:
         """What was not taken in, in words: a line each reason, the most frequent first."""
         failed = [(count, f"{count:,} failed: {reason}") for reason, count in self.failures.items()]
+        lacking = [(count, f"{counted(count, 'detail')} left out: {reason}") for reason, count in self.lacking.items()]
         left = [(count, f"{count:,} passed over: {reason}") for reason, count in self.passed_over.items()]
-        return [line for _, line in sorted(failed + left, key=lambda one: -one[0])]
+        return [line for _, line in sorted(failed + lacking + left, key=lambda one: -one[0])]
 
 
 def as_document(record: Record) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Words of a text as they are compared with the names of labels."""
+"""English words: how a text's are compared with the names of labels, and how things are counted."""
 
 from __future__ import annotations
 
@@ -25,6 +25,11 @@ def stem(word: str) -> str:
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
         return word[:-1]
     return word
+
+
+def counted(count: int, thing: str) -> str:
+    """A number with what it counts: `1 item`, `2,000 items`, `0 batches`."""
+    return f"{count:,} {thing}" + ("" if count == 1 else "es" if thing.endswith(("ch", "sh", "s", "x")) else "s")
 
 
 def stems(text: str) -> tuple[str, ...]:

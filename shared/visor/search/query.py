@@ -139,7 +139,7 @@ class QueryReader:
         if (request.box or request.exclude) and given not in (["image"], ["url"], ["handle"]):
             raise BadRequest(
                 f"A box or excluded parts do not go with {given[0] if given else 'examples or text alone'}",
-                valid="They go with a picture: image, url or handle",
+                valid="Beside a picture: image, url or handle",
                 remedy="Send the picture, leave them out, or apply them before a device looks",
             )
 
@@ -159,7 +159,7 @@ class QueryReader:
         if not has_picture and request.min_similarity is not None:
             raise BadRequest(
                 "min_similarity does not go with text alone",
-                valid="It goes with a picture",
+                valid="Beside a picture",
                 remedy="Send a picture, or use min_confidence",
             )
 
@@ -424,7 +424,7 @@ def _expect(what: str, found: object, is_known: bool, *, valid: str) -> None:
     if not is_known:
         raise BadRequest(
             f"seen.{what} is {found!r:.100}, which the model does not say",
-            valid=valid or "Nothing: it has no such head",
+            valid=valid or "Nothing: the model has no such head",
             remedy="Send what the model sees, or leave it out",
         )
 

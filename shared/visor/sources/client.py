@@ -12,6 +12,7 @@ import msgspec
 from visor.errors import FetchFailed, FetchRefused, FetchUnavailable, ImageError, SourceError, SourceUnavailable
 from visor.http.fetch import Fetched, FetchedStream, FetchOptions
 from visor.http.retry import RetryPolicy
+from visor.schema.words import counted
 from visor.sources.contract import SourceContext
 from visor.sources.parse.json import NotJson, parse_json, said_by
 
@@ -110,12 +111,12 @@ class RetryingClient:
             yield from chunks
 
     def _retrying(self, ask: Callable[[], Answer]) -> Answer:
-        def counted() -> Answer:
+        def asked() -> Answer:
             self.requests += 1
             return ask()
 
-        with self._translated(f" ({self._patience.attempts} attempts)"):
-            return self._patience.call(counted, on=FetchUnavailable, sleep=self._context.sleep)
+        with self._translated(f", after {counted(self._patience.attempts, 'attempt')}"):
+            return self._patience.call(asked, on=FetchUnavailable, sleep=self._context.sleep)
 
     @contextmanager
     def _translated(self, tried: str = "") -> Iterator[None]:

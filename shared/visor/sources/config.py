@@ -102,8 +102,8 @@ class SourcesFile:
         """The source of that name. Raises `SettingsError` if it does not exist."""
         if name not in self.entries:
             raise SettingsError(
-                f"{self.path} has no source '{name}'",
-                valid="Its sources are " + ", ".join(self.entries) if self.entries else "It has none yet",
+                f"{self.path} has no source '{name}'" + ("" if self.entries else ", and no other"),
+                valid=", ".join(self.entries),
                 remedy=f"Correct the name, or add [sources.{name}]",
             )
         return self.entries[name]

@@ -37,7 +37,7 @@ def load_kind(kind: str, key: str = "kind") -> SourceKind:
     if kind not in installed:
         raise SettingsError(
             f"{key} = '{kind}' is not a kind of source",
-            valid="Installed kinds are " + ", ".join(installed),
+            valid=", ".join(installed),
             remedy="Correct `kind`, or install the plug-in that brings it",
         )
     try:
@@ -80,7 +80,7 @@ def source_class(name: str, config: Mapping[str, Any]) -> tuple[str, SourceKind,
     if not isinstance(kind, str):
         raise SettingsError(
             f"The source '{name}' does not say its kind",
-            valid="`kind` is one of " + ", ".join(kinds()),
+            valid=", ".join(kinds()),
             remedy=f'Add kind = "…" to [sources.{name}]',
         )
     cls = load_kind(kind, f"sources.{name}.kind")

@@ -110,8 +110,8 @@ def existing(settings: Settings) -> Settings:
     if not is_there(settings):
         names = _indexes(settings)
         raise NotFound(
-            f"There is no index '{settings.index}' in {settings.home}",
-            valid="Its indexes are " + ", ".join(names) if names else "It has none yet",
+            f"There is no index '{settings.index}' in {settings.home}, " + ("but others" if names else "and no other"),
+            valid=", ".join(names),
             remedy="Correct VISOR_INDEX, or begin it: visor index PATH",
         )
     return settings

@@ -247,7 +247,7 @@ class HttpApi:
 
     def _explain(self, request: Request, owner: bool) -> Response:
         if self._read_image is None:
-            raise BadRequest("This server cannot fetch images of items", valid="It answers searches")
+            raise BadRequest("This server cannot fetch images of items", valid="Searches")
         body, upload = read_search(request, self._body(request), ExplainRequest)
         service = self.service()
         service.refresh()
@@ -305,7 +305,7 @@ class HttpApi:
 
     def _open_pusher(self) -> Pusher:
         if self._pusher is None:
-            raise KeyRequired("This endpoint does not accept items", valid="It answers searches")
+            raise KeyRequired("This endpoint does not accept items", valid="Searches")
         return self._pusher()
 
     def _facets(self, request: Request, owner: bool) -> Response:

@@ -157,7 +157,7 @@ def parse_filters(arguments: MultiDict[str, str]) -> Filters:
     """
     known = sorted(str(parameter["name"]) for parameter in _FILTERS)
     if unknown := sorted(set(arguments) - set(known)):
-        raise BadRequest(f"Query parameter {unknown[0]!r} is not a filter", valid=f"Filters are {', '.join(known)}")
+        raise BadRequest(f"Query parameter {unknown[0]!r} is not a filter", valid=", ".join(known))
     values: dict[str, Any] = {}
     for name, texts in arguments.lists():
         if name in FACETS:
@@ -179,4 +179,4 @@ def parse_filters(arguments: MultiDict[str, str]) -> Filters:
     try:
         return msgspec.convert(values, Filters)
     except msgspec.ValidationError as exc:
-        raise BadRequest(f"The filters cannot be read: {exc}", valid="/openapi.json describes them") from exc
+        raise BadRequest(f"The filters cannot be read: {exc}", valid="What /openapi.json describes") from exc

@@ -163,9 +163,9 @@ def test_what_stood_at_a_place_that_could_not_be_read_is_not_missing(stores: Sto
     for _ in range(3):
         run = crawl(stores, Catalogue(ITEMS[5:], failed=unread("/old", "/new")))
         assert (run.deleted, run.failed) == (0, 2)
-        assert "2 places could not be read: 5 items that were not seen stay" in run.why
+        assert "2 places could not be read; kept, though not seen: 5 items" in run.why
     run = crawl(stores, Catalogue(ITEMS[5:], failed=unread("/old")))
-    assert (run.deleted, "5 items were not seen, and are deleted if" in run.why) == (0, True)
+    assert (run.deleted, "deleted if the next pass does not see them either: 5 items" in run.why) == (0, True)
     assert crawl(stores, Catalogue(ITEMS[5:], failed=unread("/old"))).deleted == 5
 
 
@@ -229,6 +229,28 @@ def test_a_pass_without_items_is_empty_and_says_the_likeliest_cause(
     crawl(stores, Catalogue(ITEMS))
     with pytest.raises(SourceError, match=re.escape(cause)):
         crawl(stores, Catalogue([], **given))
+
+
+def test_the_account_says_reasons_whole_and_tells_rows_that_failed_from_details_that_were_left_out(
+    stores: Stores,
+) -> None:
+    def said(reason: str, count: int = 1, *, dropped: bool = True) -> tuple[RowFailure, ...]:
+        return tuple(RowFailure(key=f"r{at}", reason=reason.format(at), dropped=dropped) for at in range(count))
+
+    once = "date 'gestern' is not a date such as 2026-05-01"
+    failed = (
+        *said("price 'USD 1.12{}' may be 1.125 or 1125: set the source's decimal to '.' or ','", 3, dropped=False),
+        *said("it has no key", 2),
+        *said(once, dropped=False),
+    )
+    run = crawl(stores, Catalogue(ITEMS[:10], failed=failed))
+    several = "price 'USD 1.120' may be 1.125 or 1125: set the source's decimal to '.' or ',' (and others like it)"
+    assert run.failed == 2
+    assert run.account() == [
+        f"3 details left out: {several}",
+        "2 failed: it has no key",
+        f"1 detail left out: {once}",
+    ]
 
 
 def test_a_run_that_fails_where_the_last_one_did_reads_from_the_beginning(stores: Stores) -> None:

@@ -109,7 +109,7 @@ def test_what_an_origin_refuses_once_is_had_the_next_time(bad: str, laptop: Lapt
     shop.bad = BAD[bad]
     first = laptop.run("index", "shop")
     assert first.exit_code == 1
-    assert f"0 of {ITEMS} items are searchable as they are now; {ITEMS} failed" in first.stderr
+    assert f"Searchable as they are now: 0 of {ITEMS} items; {ITEMS} failed" in first.stderr
     assert "  0: " in first.stderr, "by the shop's own key"
     shop.bad = None
     again = laptop.run("index", "shop")
@@ -237,7 +237,7 @@ def test_reindex_does_not_switch_to_a_smaller_index_unless_told(laptop: Laptop, 
     away = (folder / "3.png").rename(folder / "away")
     first = laptop.run("reindex", VISOR_MODEL="imagenet")
     assert first.exit_code == 1
-    assert "1 items cannot be embedded with the new model: searches use the old index" in first.stderr
+    assert "1 item cannot be embedded with the new model: searches use the old index" in first.stderr
     assert laptop.searchable() == ITEMS, "the old index is whole"
 
     def current() -> str:
@@ -288,7 +288,7 @@ def test_a_later_process_may_read_what_was_indexed_and_nothing_else(laptop: Lapt
         assert client(f"/pictures/{item['id']}") == 200
         assert app.named_source("pictures").name == "pictures", "as if it were in visor.toml"
     forgotten = laptop.run("source", "forget", "pictures")
-    assert forgotten.stdout == f"{ITEMS} items of the source 'pictures' are deleted\n"
+    assert forgotten.stdout == f"Deleted from the index: {ITEMS} items of the source 'pictures'\n"
     assert laptop.searchable() == 0
     with laptop.app() as app, pytest.raises(SettingsError, match="has no source 'pictures'"):
         app.named_source("pictures")
@@ -332,12 +332,12 @@ COMMANDS = [
 def test_a_misspelt_index_is_refused_with_those_that_there_are(command: str, laptop: Laptop, folder: Path) -> None:
     Path("x.png").write_bytes(drawing(1))
     empty = laptop.run(*command.split())
-    assert ("It has none yet" in str(empty.exception)) == (command != "sources")
+    assert ("and no other" in str(empty.exception)) == (command != "sources")
     assert not laptop.home.exists(), "looking makes nothing"
     laptop.run("index", str(folder), VISOR_INDEX="holiday")
     refused = laptop.run(*command.split(), VISOR_INDEX="holliday")
     assert "There is no index 'holliday'" in str(refused.exception)
-    assert "Its indexes are holiday" in str(refused.exception)
+    assert "but others. Valid: holiday" in str(refused.exception)
     assert not (laptop.home / "indexes" / "holliday").exists()
 
 

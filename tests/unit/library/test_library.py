@@ -224,7 +224,7 @@ def test_an_item_that_is_none_is_refused(index: visor.Index) -> None:
 def test_what_http_does_not_offer_says_so() -> None:
     index = visor.connect("https://search.example")
     for call in (lambda: index.add_folder("."), lambda: index.crawl("shop"), index.compact):
-        with pytest.raises(visor.BadRequest, match=r"on its own, not over HTTP. An index of visor.open"):
+        with pytest.raises(visor.BadRequest, match=r"on its own, not over HTTP. Valid: An index of visor.open"):
             call()
     with pytest.raises(visor.BadRequest, match="not the URL of a server"):
         visor.connect("search.example")

@@ -21,7 +21,7 @@ def test_an_error_comes_back_as_it_was_raised(kind: type[visor.VisorError]) -> N
     error = error_of(httpx.Response(response.status_code, content=response.get_data(), headers=dict(response.headers)))
     assert error.code == kind.code
     assert type(error) is (kind if "code" in vars(kind) else kind.__mro__[1])
-    assert str(error) == "It was found. This is valid. Do that."
+    assert str(error) == "It was found. Valid: This is valid. Do that."
 
 
 def test_when_to_try_again_comes_along() -> None:

@@ -84,6 +84,19 @@ def test_a_folder_gives_one_line_a_picture(run: Run, folder: Path, tmp_path: Pat
     assert [("exact" in line, "not an image" in line) for line in told[:3]] == [(True, False)] * 2 + [(False, True)]
 
 
+@pytest.mark.parametrize(
+    ("words", "said", "unsaid"),
+    [
+        (["--text", "qqqzzz"], "No item matches.\n0 of 3 items", "The nearest items"),
+        (["--text", "red"], "red", "similar"),
+        (["--text", "red", "--filter", "collection=cold"], "No item matches.", "nearest"),
+    ],
+)
+def test_words_alone_claim_no_likeness_and_no_nearest_item(run: Run, words: list[str], said: str, unsaid: str) -> None:
+    shown = run("search", *words).stdout
+    assert (said in shown, unsaid in shown) == (True, False)
+
+
 def test_a_folder_without_pictures_is_refused(run: Run, tmp_path: Path) -> None:
     assert "holds no picture" in str(run("search", tmp_path).exception)
 

@@ -82,7 +82,7 @@ def test_texts_of_any_length(embedder: Embedder) -> None:
 def test_a_model_without_words_says_so(own: Settings) -> None:
     settings = msgspec.structs.replace(own, model="other")
     ensure_model(settings, say=str)
-    with pytest.raises(ModelError, match=r'other reads no words. One of kind = "dual" does'):
+    with pytest.raises(ModelError, match=r'other reads no words. Valid: A model of kind = "dual"'):
         load_embedder(settings).embed_text(["rote"])
 
 

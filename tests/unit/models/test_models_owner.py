@@ -38,14 +38,14 @@ def described(folder: Path, text: str) -> ModelDescription:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", r"line 1: models.mine.kind is missing. Kinds are keras, file, dual"),
-        ('kind = "torch"', r"line 2: models.mine.kind = 'torch' is not a kind of model. Kinds are keras, file, dual"),
+        ("", r"line 1: models.mine.kind is missing. Valid: keras, file, dual"),
+        ('kind = "torch"', r"line 2: models.mine.kind = 'torch' is not a kind of model. Valid: keras, file, dual"),
         ('kind = "keras"', r"models.mine.network is missing from a model of kind keras"),
         ('kind = "keras"\nnetwork = "Resnet50"', r"line 3: models.mine.network = 'Resnet50' is not in keras.*ResNet50"),
         ('kind = "keras"\nnetwork = "MobileNet"', r"no checksum, and Keras pins none for .* of MobileNet.*sha"),
         ('kind = "keras"\nnetwork = "ResNet50"\nchecksum = "md5:1"', r"line 4: models.mine.checksum of a model"),
         ('kind = "keras"\nnetwork = "ResNet50"\nlayer = "x"', r"line 4: models.mine.layer is not a key.*layers"),
-        ('kind = "file"\nsize = 224', r"models.mine has neither file nor url. One of file and url"),
+        ('kind = "file"\nsize = 224', r"models.mine has neither file nor url. Valid: One of file and url"),
         (FILE + 'file = "n.onnx"', r"models.mine has both file and url"),
         ('kind = "file"\nurl = "https://e.org/n.onnx"\nsize = 224', r"models.mine.url has no checksum"),
         ('kind = "file"\nfile = "nets/n.pb"\nsize = 224', r"line 3: models.mine.file = 'nets/n.pb': .* has no n.pb"),
@@ -80,7 +80,7 @@ def test_what_is_wrong_is_told_with_its_line(text: str, told: str, tmp_path: Pat
         ("[models.Mine]\n", "'Mine' cannot name a model"),
         ("models = 1\n", "models is not a table"),
         ("[models]\nmine = 1\n", "line 2: models.mine is not a table"),
-        ("[model.mine]\n", r"model is not a key of visor.toml. Keys are sources, models"),
+        ("[model.mine]\n", r"model is not a key of visor.toml. Valid: The keys sources, models"),
     ],
 )
 def test_names_and_tables(text: str, told: str, tmp_path: Path) -> None:

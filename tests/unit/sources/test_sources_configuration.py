@@ -62,7 +62,7 @@ def test_a_file_of_two_sources() -> None:
 def test_no_file_is_no_sources(tmp_path: Path) -> None:
     configuration = SourcesFile.load(tmp_path / "visor.toml")
     assert configuration.entries == {}
-    with pytest.raises(SettingsError, match=r"(?s)no source 'x'.*none yet.*\[sources\.x\]"):
+    with pytest.raises(SettingsError, match=r"(?s)no source 'x', and no other.*\[sources\.x\]"):
         configuration.entry("x")
 
 

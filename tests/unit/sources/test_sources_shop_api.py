@@ -444,7 +444,7 @@ def test_a_key_is_not_sent_on_to_another_host() -> None:
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
-        ({"feilds": {}}, r"sources\.boutique\.feilds is not a key.*Keys are url \(required\), items"),
+        ({"feilds": {}}, r"sources\.boutique\.feilds is not a key.*The keys url \(required\), items"),
         ({"fields": {"key": "id"}}, r"sources\.boutique\.fields\.image_url is missing"),
         ({"fields": {"key": "id", "image_url": "a["}}, r"sources\.boutique\.fields\.image_url = 'a\['.*JMESPath"),
         ({"paging": {"style": "offset"}}, r"paging\.style.*one of 'start', 'page', 'cursor', 'next', 'none'"),

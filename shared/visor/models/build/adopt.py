@@ -109,7 +109,7 @@ def _run(network: Network, runtime: Runtime, source: Tensor, picture: Vector, pl
     except Exception as exc:
         raise ModelError(
             f"{network.name} does not run on a picture: {str(exc).strip().splitlines()[0]}",
-            valid=f"Its input is {source}",
+            valid=f"A picture for its input {source}",
             remedy="Correct `size` in visor.toml",
         ) from exc
     return [np.asarray(one, np.float32) for one in values]

@@ -57,7 +57,7 @@ def adopt_dual(
     except Exception as exc:
         raise ModelError(
             f"The network of texts of {network.name} does not run: {str(exc).strip().splitlines()[0]}",
-            valid="Inputs are " + ", ".join(map(str, runtime.inputs)),
+            valid="The inputs " + ", ".join(map(str, runtime.inputs)),
             remedy="Take both networks and tokenizer.json from one place",
         ) from exc
     if plain.shape[1] != built.dimension:

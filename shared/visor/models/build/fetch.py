@@ -48,7 +48,7 @@ def fetch(source: Source, folder: Path, say: Say) -> Path:
             algorithm = source.checksum.partition(":")[0]
             raise WeightsUnavailable(
                 f"{_title(source)} came with another checksum, {algorithm}:{_digest(fetched, algorithm).hex()}",
-                valid=f"It is pinned to {source.checksum}",
+                valid=f"The pinned checksum {source.checksum}",
                 remedy="Try again; if it stays so, its origin has changed it and must not be trusted",
             )
         fetched.replace(path)
@@ -63,7 +63,7 @@ def _checked(source: LocalFile) -> Path:
     if found != source.checksum:
         raise WeightsUnavailable(
             f"{path} has the checksum {found}",
-            valid=f"visor.toml says {source.checksum}",
+            valid=f"{source.checksum}, as visor.toml says",
             remedy="Correct the checksum if the file is the right one",
         )
     return path
@@ -117,7 +117,7 @@ def _fetch_download(source: Download, scratch: Path, say: Say) -> Path:
 def _unavailable(source: Package | Download, reason: str, remedy: str) -> WeightsUnavailable:
     return WeightsUnavailable(
         f"{_title(source)} cannot be had from here: {reason}",
-        valid="Models are built from files that their origin serves",
+        valid="A file that its origin serves",
         remedy=remedy,
     )
 

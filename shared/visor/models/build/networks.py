@@ -39,7 +39,7 @@ def keras_network(network: Network, weights: Path) -> tuple[Any, Network]:
     outputs = {name: _layer_output(network, base, name) for name in _tapped(network, base)}
     taps = tuple(Tap(layer=name, channels=out.shape[-1], edge=_edge(out)) for name, out in outputs.items())
     if network.given is None and taps != network.taps:
-        raise ModelError(f"The layers of {network.name} give {taps}", valid=f"Its description says {network.taps}")
+        raise ModelError(f"The layers of {network.name} give {taps}", valid=f"{network.taps}, as its description says")
     pooled = [
         layers.GlobalAveragePooling2D(name=f"tap_{name}")(out) if len(out.shape) == 4 else out
         for name, out in outputs.items()
@@ -68,7 +68,7 @@ def _layer_output(network: Network, base: Any, name: str) -> Any:
         ]
         raise ModelError(
             f"{network.name} has no layer '{name}'",
-            valid=f"It has {len(names)} layers, such as {', '.join(near[-8:])}",
+            valid=f"One of its {len(names)} layers, such as {', '.join(near[-8:])}",
             remedy="Correct `layers`, or leave it out to tap the last pooled layer",
         )
     layer = base.get_layer(name)

@@ -31,7 +31,7 @@ def no_tensor(network: str, key: str, wanted: str, names: Sequence[str]) -> Mode
     more = f"; {len(names)} in all" if len(names) > len(shown) else ""
     return ModelError(
         f"{network} has no tensor '{wanted}', which its `{key}` names",
-        valid=f"There are {', '.join(shown)}{more}",
+        valid=f"{', '.join(shown)}{more}",
         remedy=f"Correct `{key}` in visor.toml",
     )
 

@@ -237,9 +237,9 @@ class ShopApiSource:
         keys = ", ".join(list(answer)[:20]) if isinstance(answer, dict) else type(answer).__name__
         said = said_by(answer)
         raise SourceError(
-            f"Source '{self.name}': items = {self._config.items!r} finds no list in the answer of {url}"
+            f"Source '{self.name}': items = {self._config.items!r} finds no list in what {url} answers: {keys}"
             + (f". The API says {said!r}" if said else ""),
-            valid=f"The answer has {keys}",
+            valid="A JMESPath to the list of rows",
             remedy=f"Correct sources.{self.name}.items",
         )
 
@@ -272,7 +272,7 @@ class ShopApiSource:
             if self._pager.is_doubtful(position) or self._config.paging.style in ("cursor", "next"):
                 raise SourceError(
                     f"Source '{self.name}': the second page of '{collection.id}' is its first one again",
-                    valid="The API's documentation names its paging parameters",
+                    valid="The paging parameters that the API's documentation names",
                     remedy=f'Correct [sources.{self.name}.paging], or set its style = "none" if there is only one page',
                 )
             errors.pass_over("a second page that is the first one again: taken for the only one")

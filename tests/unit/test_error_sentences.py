@@ -1,0 +1,76 @@
+"""What errors say when they are one line, in a log or a terminal: each part stands where a reader expects it."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import visor
+from visor.errors import VisorError
+from visor.ingest.batch_plan import nothing_to_compare
+from visor.schema.words import counted
+
+PACKAGE = Path(visor.__file__).parent
+
+
+@pytest.mark.parametrize(
+    ("parts", "line"),
+    [
+        ({"found": "k is 0"}, "k is 0."),
+        ({"found": "k is 0", "valid": "1 to 200"}, "k is 0. Valid: 1 to 200."),
+        ({"found": "k is 0", "remedy": "Send another"}, "k is 0. Send another."),
+        (
+            {"found": "k is 0.", "valid": "1 to 200.", "remedy": "Send another."},
+            "k is 0. Valid: 1 to 200. Send another.",
+        ),
+    ],
+)
+def test_an_error_in_one_line_says_which_part_is_valid(parts: dict[str, str], line: str) -> None:
+    assert str(VisorError(parts.pop("found"), **parts)) == line
+
+
+def test_what_would_show_something_is_no_stray_fragment() -> None:
+    assert "to compare. Valid: An image that shows something. Look at" in str(nothing_to_compare("Nothing to compare."))
+
+
+def _valid_literals() -> list[tuple[str, str]]:
+    """Where an error is made, and how what it says is valid begins."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg == "valid":
+                texts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
+                found += [(f"{path.relative_to(PACKAGE)}:{node.value.lineno}", t) for t in texts if isinstance(t, str)]
+    return found
+
+
+def test_what_is_valid_is_said_of_what_is_wanted_not_of_what_was_found() -> None:
+    """It stands behind 'Valid:' in a line and 'What works:' on the page: a pronoun there has nothing to stand for,
+    and what happened belongs to what was found."""
+    literals = _valid_literals()
+    assert len(literals) > 200
+    of_the_found = re.compile(r"^(It|Its|They|There|The first of them|The answer)\b")
+    assert not [(where, text) for where, text in literals if of_the_found.search(text)]
+
+
+@pytest.mark.parametrize(
+    ("count", "thing", "said"),
+    [(0, "item", "0 items"), (1, "item", "1 item"), (2000, "item", "2,000 items"), (3, "batch", "3 batches")],
+)
+def test_things_are_counted_as_people_do(count: int, thing: str, said: str) -> None:
+    assert counted(count, thing) == said
+
+
+def test_no_command_says_one_of_something_in_the_plural() -> None:
+    """What a terminal shows of a bare number and a plural is wrong for 1: `counted` says both."""
+    plural = re.compile(
+        r"\{(?:count|again|len\([^}]*\)|[a-z_.]*\.(?:checked|left|lost|runs|tries|failed|images))(?::,)?\} "
+        r"(?:items|images|pictures|places|requests|attempts|runs|times|batches|letters|dead letters)\b"
+    )
+    found = [
+        f"{p.name}: {m[0]}" for p in sorted((PACKAGE / "cli").glob("*.py")) for m in plural.finditer(p.read_text())
+    ]
+    assert not found
