@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from tests.small_networks import LABELS, SIZE
 
+import visor
 from visor.app import App
 from visor.ingest.worker import Worker
 from visor.models.build.builder import ensure_model
@@ -132,6 +133,9 @@ def check_end_to_end(settings: Settings, folder: Path, name: str, other: str) ->
             server.stop()
     settings = msgspec.structs.replace(settings, model=other)
     ensure_model(settings, say=str)
+    with visor.open(settings=settings) as index:
+        found = index.search(folder / "red dots.png", k=1)
+        assert [match.item.title for match in found] == ["red dots"], "until the reindex, the first model answers"
     with App(settings) as app:
         app.reindex()
         Worker(app.stores.queue, app.batch_embedder, threads=1).drain()

@@ -37,6 +37,6 @@ def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
         done += count
         if total and (done * 10 // total > printed * 10 // total or done == total):
             printed = done
-            say(f"{label}: {done} of {total}")
+            say(f"{label}: {done} of {max(done, total)}")
 
     yield add

@@ -66,7 +66,7 @@ class VisorError(Exception):
         self.valid = valid
         self.remedy = remedy
         said = (found, valid and f"Valid: {valid}", remedy)
-        super().__init__(". ".join(part.rstrip(".") for part in said if part) + ".")
+        super().__init__(". ".join(" ".join(part.split()).rstrip(".") for part in said if part) + ".")
 
 
 class SettingsError(VisorError):

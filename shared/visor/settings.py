@@ -9,6 +9,7 @@ from typing import Literal, get_origin
 
 import msgspec
 
+from visor.config_errors import misfit
 from visor.errors import SettingsError
 
 PREFIX = "VISOR_"
@@ -116,7 +117,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     page_config: str = ""
     """The page's config.json; where it is set, the search function serves the page, too."""
     hosts: tuple[str, ...] = ()
-    """Names by which `visor serve` may be called, besides localhost and addresses of numbers."""
+    """Names by which `visor serve` may be called, besides localhost and IP addresses."""
     owner_key: str = ""
     """Key with which the owner may also use the reserve (header `X-Visor-Key`); empty: there is none."""
     key_required: bool = False
@@ -167,11 +168,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         try:
             settings = msgspec.convert(values, cls, strict=False, dec_hook=_path)
         except msgspec.ValidationError as exc:
-            raise SettingsError(
-                f"The environment does not make valid settings: {exc}",
-                valid="Each variable as docs/operations.md lists it",
-                remedy="Correct the variable named in the path above",
-            ) from exc
+            found, valid, _ = misfit(exc, cls, values)
+            name, _, rest = found.partition(" ")
+            variable = PREFIX + name.upper()
+            raise SettingsError(f"{variable} {rest}", valid=valid, remedy="Correct it or unset it") from exc
         return msgspec.structs.replace(settings, home=settings.home.expanduser())
 
 

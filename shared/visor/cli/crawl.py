@@ -55,7 +55,7 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
 
 @click.command("links")
 @click.option("--limit", type=click.IntRange(1), help="Check this many items now, instead of what is left of today's.")
-@click.option("--budget-s", type=float, help="Start nothing new after this many seconds.")
+@click.option("--budget-s", type=click.FloatRange(0), help="Start nothing new after this many seconds.")
 @click.option(
     "--confirm-loss", "trusted", multiple=True, metavar="HOST", help="Believe what this host answers for all."
 )

@@ -11,6 +11,7 @@ import click
 import msgspec
 
 from visor.console import as_json, print_json, progress, say
+from visor.errors import BadRequest
 from visor.schema.words import counted
 from visor.settings import Settings
 
@@ -43,6 +44,13 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
         say(f"Reading the folder {folder.resolve()} as source {source.name}")
     else:
         app = App(settings)
+        if path_or_source not in app.configuration.entries:
+            is_file = "is a file, and" if folder.is_file() else "is no folder, and"
+            raise BadRequest(
+                f"{path_or_source} {is_file} {app.configuration.path} has no source of that name",
+                valid=", ".join(["a folder of images", *app.configuration.entries]),
+                remedy="Correct it, or describe a source in visor.toml (docs/sources.md)",
+            )
         source, config = app.named_source(path_or_source), app.configuration.entry(path_or_source).own
     app.remember(source.name, config)
     run = crawl_and_embed(app, source, confirm_loss=confirm_loss)
@@ -154,7 +162,9 @@ def _next_try(failure: Failure) -> str:
 
 
 @click.command("compact")
-@click.option("--budget-s", type=float, help="Start no new step after this many seconds; the next run continues.")
+@click.option(
+    "--budget-s", type=click.FloatRange(0), help="Start no new step after this many seconds; the next run continues."
+)
 @click.option("--relearn", is_flag=True, help="Fit the projection again even if the index has not grown enough.")
 @click.option(
     "--texts",
@@ -211,7 +221,7 @@ def reindex_command(confirm_loss: bool, as_json: bool) -> None:
     if report.left and not report.switched:
         say(
             f"{counted(report.left, 'item')} cannot be embedded with the new model: searches use the old index. "
-            "`visor failures` says why; then `visor reindex` again, or `visor reindex --confirm-loss` to do without them"
+            "`visor failures` says why; then run `visor reindex` again, or with --confirm-loss to do without them"
         )
     if as_json:
         print_json(report)

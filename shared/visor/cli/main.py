@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from importlib.metadata import entry_points
 from typing import Any
@@ -76,11 +77,21 @@ def cli() -> None:
 
 
 def main(argv: list[str] | None = None) -> Any:
-    """Run the command line. A `VisorError` becomes one line on standard error and exit status 1."""
+    """Run the command line. An error of Visor's or of a file becomes one line on standard error, exit status 1."""
     try:
         return cli.main(args=argv, prog_name="visor")
     except VisorError as exc:
         click.echo(f"visor: {exc}", err=True)
+        sys.exit(1)
+    except OSError as exc:
+        if exc.filename is None:
+            raise
+        unusable = VisorError(
+            f"{os.fsdecode(exc.filename)} cannot be used: {exc.strerror}",
+            valid="A path that this user may read and write, on a disk with free space",
+            remedy="Correct it, its permissions or the space",
+        )
+        click.echo(f"visor: {unusable}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -66,7 +66,7 @@ def search_command(
     given = {name: value for name, value in options.items() if value is not None}
     given |= {"filters": filters_from_options(filters), "box": _parse_box(box), "mode": "exact" if exact else "fast"}
     given["examples"] = [*like, *((one, -1.0) for one in unlike)]
-    service = App(existing(Settings.read())).search_service()
+    service = App(existing(Settings.read())).serving()()
 
     def answer_to(query: str | None) -> SearchAnswer:
         request, upload = request_of(query, given)
@@ -158,7 +158,7 @@ def compare_command(first: str, second: str, overlay: Path | None, difference: P
 
     app = App(existing(Settings.read()))
     (one, upload), (other, other_upload) = picture_of(first), picture_of(second)
-    comparer = Comparer(app.search_service(), app.read_image)
+    comparer = Comparer(app.serving()(), app.read_image)
     answer = comparer.compare(CompareRequest(first=one, second=other), (upload, other_upload))
     for path, encoded in ((overlay, answer.second), (difference, answer.difference)):
         if path is not None and answer.is_aligned and encoded is not None:
@@ -272,14 +272,14 @@ def list_feedback(as_json: bool) -> None:
 
 
 @feedback_command.command("accept")
-@click.argument("keys", nargs=-1)
+@click.argument("keys", nargs=-1, required=True)
 def accept_feedback(keys: tuple[str, ...]) -> None:
     """Take in what visitors said, by KEYS of `visor feedback list` (`all`: what waits): it counts for everybody."""
     _decide(keys, accept=True)
 
 
 @feedback_command.command("reject")
-@click.argument("keys", nargs=-1)
+@click.argument("keys", nargs=-1, required=True)
 def reject_feedback(keys: tuple[str, ...]) -> None:
     """Drop what waits, or take back what counts, by KEYS of `visor feedback list` (`all`: what waits)."""
     _decide(keys, accept=False)
@@ -303,10 +303,10 @@ def _decide(keys: tuple[str, ...], *, accept: bool) -> None:
 
     known, settings = _feedback(), Settings.read()
     chosen = [key for key, (_, waits) in known.items() if waits] if keys == ("all",) else keys
-    if unknown := [key for key in chosen if key not in known] or (not keys and ["(nothing)"]):
+    if unknown := [key for key in chosen if key not in known]:
         raise BadRequest(
             f"{unknown[0]} is no key of feedback",
-            valid=f"The {len(known)} keys that `visor feedback list` prints, or `all` for what waits",
+            valid=f"Keys that `visor feedback list` prints, {len(known)} now, or `all` for what waits",
             remedy="Copy keys from there",
         )
     with open_stores(settings) as stores:

@@ -83,7 +83,7 @@ def _attributes(app: Any) -> dict[str, dict[str, Any]]:
         name: {"type": type_, "known": images - counted[name].missing if name in counted else 0, "of": images}
         for name, type_ in app.configuration.attributes.items()
     }
-    sampled = app.search_service().sample(SAMPLED)
+    sampled = app.serving()().sample(SAMPLED)
     said = Counter(name for indexed in sampled for name in indexed.item.extra)
     for name, count in said.most_common():
         found.setdefault(name, {"type": None, "known": count, "of": len(sampled)})

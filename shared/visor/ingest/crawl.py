@@ -108,6 +108,9 @@ class Crawl:
             self.record.why.append(f"postponed: {exc}")
             state = "postponed"
         except VisorError as exc:
+            if isinstance(exc, SourceError) and self.source.name not in exc.found:
+                found = f"Source '{self.source.name}': {exc.found}"
+                VisorError.__init__(exc, found, valid=exc.valid, remedy=exc.remedy)
             self.record.why.append(str(exc))
             code = exc.code
             raise
@@ -222,7 +225,7 @@ class Crawl:
             self.seen.advance(open=False, checkpoint=None)
             cause = self.record.likeliest_cause()
             raise SourceError(
-                f"Source {self.source.name} no longer lists {lost} of {listed} items" + (f". {cause}" if cause else ""),
+                f"Source {self.source.name} no longer lists {lost} of {listed} items" + (f": {cause}" if cause else ""),
                 valid=f"A crawl by itself deletes at most {LOSS_SHARE:.0%} of a catalogue; none of these was deleted",
                 remedy=f"If they are gone for good: visor crawl {self.source.name} --confirm-loss (confirm_loss=True)",
             )
@@ -244,7 +247,7 @@ class Crawl:
     def _ended_as(self) -> RunState:
         if len(self.seen) or self.record.counts["deleted"]:
             return "complete"
-        self.record.why.insert(0, f"Nothing was found to index. {self.record.likeliest_cause()}")
+        self.record.why.insert(0, f"Nothing was found to index: {self.record.likeliest_cause()}")
         return "empty"
 
     def _publish_later(self, action: Literal["embed", "update"], item: Item) -> None:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from visor.config_errors import misfit
 from visor.errors import DropItem, RequestTooLarge, UnknownItem
 from visor.free_tier.quota import Meter
 from visor.schema.attributes import AttributeType
@@ -145,8 +146,11 @@ def _read(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, PushItem | 
             continue
         try:
             yield number, msgspec.json.decode(line, type=PushItem)
+        except msgspec.ValidationError as exc:
+            found, valid, _ = misfit(exc, PushItem, line)
+            yield number, f"{found}; valid: {valid}"
         except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-            yield number, f"it cannot be read: {exc}"
+            yield number, f"it cannot be read as JSON: {exc}"
 
 
 def _change(

@@ -65,7 +65,7 @@ class RunRecord:
         """Why a pass saw nothing, or much less than before: most of what it failed at and passed over."""
         reasons = Counter(self._named(self._failures)) + self.passed_over
         if not reasons and not self.counts["seen"]:
-            return "The source answered, and listed nothing at all"
+            return "the source answered, and listed nothing at all"
         return "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(2))
 
     @property

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 
 import msgspec
 
+from visor.config_errors import misfit
 from visor.errors import BadRequest
 from visor.schema.items import CrawlRun, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
@@ -285,13 +286,22 @@ class Index(ABC):
 def _push_item(item: NewItem) -> PushItem:
     if isinstance(item, PushItem):
         return item
+    fields: dict[str, Any] = {}
     try:
         fields = dict(msgspec.to_builtins(item, enc_hook=os.fspath))
         if isinstance(item, Item):
             fields = {name: value for name, value in fields.items() if name not in ("id", "source", "attributes")}
         return msgspec.convert(fields, PushItem)
+    except msgspec.ValidationError as exc:
+        found, valid, remedy = misfit(exc, PushItem, fields)
+        key = fields.get("key", "")
+        raise BadRequest(f"The item {key!r:.64} cannot be added: {found}", valid=valid, remedy=remedy) from exc
     except (TypeError, ValueError) as exc:
-        raise BadRequest(f"{item!r:.200} cannot be added: {exc}", valid="The fields of visor.PushItem") from exc
+        raise BadRequest(
+            f"{item!r:.200} of type {type(item).__name__} cannot be added",
+            valid="Mappings with the fields of visor.PushItem, or Items, in a list",
+            remedy="Pass a list of these",
+        ) from exc
 
 
 def id_of(item: str | Item) -> str:

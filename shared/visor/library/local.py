@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from visor.export.export import ExportReport
     from visor.index.merge.merge import MergeReport
     from visor.ingest.batch_plan import EmbedReport
+    from visor.search.active_index import ActiveIndex
     from visor.search.service import SearchService
 
 logging.getLogger("visor").addHandler(logging.NullHandler())
@@ -63,8 +64,12 @@ class LocalIndex(Index):
         self._app.close()
 
     @cached_property
+    def _serving(self) -> ActiveIndex:
+        return self._app.serving(lambda indexed: indexed.item.image_url)
+
+    @property
     def _service(self) -> SearchService:
-        return self._app.search_service(lambda indexed: indexed.item.image_url)
+        return self._serving()
 
     def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult:
         return SearchResult(**msgspec.structs.asdict(self._service.search(request, upload)))

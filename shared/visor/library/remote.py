@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -141,7 +142,9 @@ def error_of(response: httpx.Response) -> VisorError:
     try:
         problem = msgspec.json.decode(response.content, type=Problem)
     except msgspec.DecodeError:
-        problem = Problem(type="", title="", status=response.status_code, detail="", found=response.text[:200])
+        text = " ".join(re.sub(r"<[^>]*>?", " ", response.text[:2000]).split())[:200]
+        found = f"The server answered {response.status_code}, but not as Visor does: {text!r}"
+        problem = Problem(type="", title="", status=response.status_code, detail="", found=found)
     error = error_from(problem)
     wait_s = response.headers.get("Retry-After", "")
     if hasattr(error, "retry_after_s") and wait_s.isdigit():

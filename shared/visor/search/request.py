@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from visor.config_errors import misfit
 from visor.errors import BadRequest
 from visor.schema.items import ITEM_ID, Item
 from visor.schema.search import Example, Picture, SearchRequest
@@ -30,10 +31,12 @@ def request_of(query: Query | None, options: dict[str, Any]) -> tuple[SearchRequ
         fields["examples"] = [
             one if isinstance(one, Mapping | Example) else _example(one) for one in fields["examples"]
         ]
+    built = msgspec.to_builtins(fields)
     try:
-        request = msgspec.convert(msgspec.to_builtins(fields), SearchRequest)
+        request = msgspec.convert(built, SearchRequest)
     except msgspec.ValidationError as exc:
-        raise BadRequest(f"The search cannot be understood: {exc}", valid="As Index.search says") from exc
+        found, valid, remedy = misfit(exc, SearchRequest, built, what="the search")
+        raise BadRequest(found, valid=valid, remedy=remedy) from exc
     return request, None if field else value
 
 
@@ -75,7 +78,7 @@ def query_field(query: object) -> tuple[str, Any]:
     if hasattr(query, "save") and hasattr(query, "mode"):
         return "", _png(query)
     raise BadRequest(
-        f"A {type(query).__name__} cannot be searched for",
+        f"A value of type {type(query).__name__} cannot be searched for",
         valid="A path, URL, item id, Item, bytes, Pillow image, or vector of shape (d,); or a list of these",
     )
 

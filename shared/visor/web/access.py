@@ -142,7 +142,7 @@ class AccessPolicy:
         if not self._is_own(request.host):
             raise Forbidden(
                 f"This server was called {request.host!r:.100}",
-                valid=", ".join(("localhost, addresses of numbers", *self.settings.hosts)),
+                valid=", ".join(("localhost, IP addresses", *self.settings.hosts)),
                 remedy="Call it by one of these, or name it in VISOR_HOSTS",
             )
         origin = request.headers.get("Origin")

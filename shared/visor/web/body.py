@@ -18,6 +18,7 @@ import msgspec
 from flask import Request
 from werkzeug.datastructures import FileStorage
 
+from visor.config_errors import misfit
 from visor.errors import BadRequest, RequestTooLarge, RequestTooSlow, UnsupportedMediaType
 from visor.schema.items import Record
 from visor.schema.search import SearchRequest
@@ -112,11 +113,16 @@ def read_document(body: bytes, kind: type[T]) -> T:
     """
     try:
         return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as exc:
+        found, valid, remedy = misfit(exc, kind, body, what="the request")
+        raise BadRequest(
+            found, valid=valid, remedy=f"{remedy}: {kind.__name__} in /openapi.json describes all"
+        ) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadRequest(
-            f"The request document cannot be read: {exc}",
+            f"The request is not JSON: {exc}",
             valid=f"A JSON object as {kind.__name__} in /openapi.json",
-            remedy="Correct what the path in the message names",
+            remedy="Correct it",
         ) from exc
 
 

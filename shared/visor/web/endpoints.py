@@ -12,6 +12,7 @@ import msgspec
 from werkzeug.datastructures import MultiDict
 from werkzeug.routing import Map, Rule
 
+from visor.config_errors import misfit
 from visor.errors import BadRequest
 from visor.models.device import DeviceModel
 from visor.schema.items import Record
@@ -172,11 +173,12 @@ def parse_filters(arguments: MultiDict[str, str]) -> Filters:
             else:
                 values[name] = text
         except (ValueError, msgspec.DecodeError) as exc:
-            raise BadRequest(
-                f"{name} is {texts}",
-                valid="One number for a price, one ISO 8601 date for a date, one JSON object for attributes",
-            ) from exc
+            valid = (
+                "One number" if name.startswith("price_") else "One JSON object" if name == "attributes" else "One date"
+            )
+            raise BadRequest(f"{name} is {' and '.join(texts)!r:.80}", valid=valid, remedy="Correct it") from exc
     try:
         return msgspec.convert(values, Filters)
     except msgspec.ValidationError as exc:
-        raise BadRequest(f"The filters cannot be read: {exc}", valid="What /openapi.json describes") from exc
+        found, valid, remedy = misfit(exc, Filters, values)
+        raise BadRequest(found, valid=valid, remedy=remedy) from exc

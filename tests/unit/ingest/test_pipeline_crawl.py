@@ -224,7 +224,7 @@ def test_a_pass_without_items_is_empty_and_says_the_likeliest_cause(
 ) -> None:
     run = crawl(stores, Catalogue([], **given))
     assert run.state == "empty"
-    assert run.why.startswith("Nothing was found to index. ")
+    assert run.why.startswith("Nothing was found to index: ")
     assert cause in run.why
     crawl(stores, Catalogue(ITEMS))
     with pytest.raises(SourceError, match=re.escape(cause)):

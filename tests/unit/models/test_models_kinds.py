@@ -93,7 +93,7 @@ def test_formats_of_one_network_give_one_vector(own: Settings) -> None:
 @pytest.mark.parametrize(
     ("name", "old", "new", "told"),
     [
-        ("prototype", "pool_3:0", "pool_4:0", r"no tensor 'incept/pool_4:0', which its `taps`.*There are .*pool_3"),
+        ("prototype", "pool_3:0", "pool_4:0", r"no tensor 'incept/pool_4:0', which its `taps`.*Valid: .*pool_3"),
         ("prototype", "DecodeJpeg/contents:0", "Nothing:0", "no tensor 'incept/Nothing:0', which its `input` names"),
         ("prototype", 'input = "incept/DecodeJpeg/contents:0"', 'input = "softmax"', "Input 'softmax' of .* takes"),
         ("prototype", "white = 255", "white = 1", "takes whole numbers, and mean and deviation make fractions.*white"),
@@ -135,7 +135,9 @@ def test_a_changed_file_is_another_model_and_a_pinned_one_is_refused(
     (tmp_path / "network.onnx").write_bytes(b"another")
     assert describe("free", settings).fingerprint() != before[0]
     assert describe("pinned", settings).fingerprint() == before[1]
-    with pytest.raises(VisorError, match=r"network.onnx has the checksum sha256:[0-9a-f]{64}. visor.toml says"):
+    with pytest.raises(
+        VisorError, match=r"network.onnx has the checksum sha256:[0-9a-f]{64}. Valid: .*as visor.toml says"
+    ):
         ensure_model(settings, say=str)
 
 
