@@ -18,26 +18,11 @@ from visor.errors import SettingsError
 Config = TypeVar("Config", bound=msgspec.Struct)
 
 _FIELD = re.compile(r"(unknown|missing required) field `([^`]+)`")
-_GOT = re.compile(r"got `(\w+)`$")
-_JSON_TYPES = {
-    "int": "a whole number",
-    "float": "a number",
-    "str": "a text",
-    "bool": "true or false",
-    "array": "a list",
-    "object": "a table",
-    "null": "empty",
-}
-_BOUNDS = (
-    ("ge", "at least"),
-    ("gt", "above"),
-    ("le", "at most"),
-    ("lt", "below"),
-    ("min_length", "length at least"),
-    ("max_length", "length at most"),
-    ("pattern", "that matches"),
-)
 _TYPES = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
+_GOT = re.compile(r"got `(\w+)`$")
+_JSON_TYPES = {kind.__name__: words for kind, words in _TYPES.items()} | {"array": "a list", "object": "a table"}
+_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below", "pattern": "that matches"}
+_LENGTHS = {"min_length": "length at least", "max_length": "length at most"}
 
 
 def parse_config(values: Mapping[str, Any], cls: type[Config], *, where: str, what: str) -> Config:
@@ -68,24 +53,18 @@ def misfit(
     """
     message, _, path = str(exc).partition(" - at `$")
     path = path.rstrip("`").lstrip(".").replace("[...]", "")
-    field = _FIELD.search(message)
+    valid, field = _valid(cls, path), _FIELD.search(message)
     key = ".".join(part for part in (where, path, field[2] if field else "") if part)
-    if field is None:
-        subject = f"{key}{what and f' of {what}'}" if key else f"{(what or 'it')[:1].upper()}{(what or 'it')[1:]}"
-        value, got = _value_at(values, path), _GOT.search(message)
-        found = (
-            f"{subject} is {value:.80}"
-            if value is not None
-            else f"{subject} is {_JSON_TYPES.get(got[1], got[1])}"
-            if got
-            else f"{subject} cannot be used: {message[:1].lower()}{message[1:]}"
-        )
-        remedy = "Correct it"
-    elif field[1] == "unknown":
-        found, remedy = f"{key} is not a key{what and f' of {what}'}", "Correct or remove it"
-    else:
-        found, remedy = f"{key} is missing{what and f' from {what}'}", "Add it"
-    return found, _valid(cls, path), remedy
+    of = f" of {what}" if what else ""
+    if field is not None and field[1] == "unknown":
+        return f"{key} is not a key{of}", valid, "Correct or remove it"
+    if field is not None:
+        return f"{key} is missing{of.replace(' of ', ' from ', 1)}", valid, "Add it"
+    subject = key + of if key else (what or "it").capitalize()
+    value, got = _value_at(values, path), _GOT.search(message)
+    if value is None and got is None:
+        return f"{subject} cannot be used: {message[:1].lower()}{message[1:]}", valid, "Correct it"
+    return f"{subject} is {value or _JSON_TYPES.get(got[1] if got else '', 'empty'):.80}", valid, "Correct it"
 
 
 def _value_at(values: Any, path: str) -> str | None:
@@ -133,12 +112,11 @@ def _in_words(hint: Any) -> str:
     if origin is dict:
         return f"a table (each {_in_words(args[1])})"
     if origin is Annotated:
-        bounds = [f"{words} {limit}" for name, words in _BOUNDS for limit in _limits(args[1:], name)]
+        limits = (
+            (words, getattr(meta, name, None)) for name, words in (_BOUNDS | _LENGTHS).items() for meta in args[1:]
+        )
+        bounds = [f"{words} {limit}" for words, limit in limits if limit is not None]
         return _in_words(args[0]) + (f" ({', '.join(bounds)})" if bounds else "")
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         return "a table with the keys " + ", ".join(field.encode_name for field in fields(hint))
     return _TYPES.get(hint, getattr(hint, "__name__", str(hint)))
-
-
-def _limits(metas: tuple[Any, ...], name: str) -> list[float | str]:
-    return [limit for meta in metas if (limit := getattr(meta, name, None)) is not None]

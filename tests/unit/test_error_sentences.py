@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import visor
+from visor.console import progress
 from visor.errors import VisorError
 from visor.ingest.batch_plan import nothing_to_compare
 from visor.schema.words import counted
@@ -74,3 +75,10 @@ def test_no_command_says_one_of_something_in_the_plural() -> None:
         f"{p.name}: {m[0]}" for p in sorted((PACKAGE / "cli").glob("*.py")) for m in plural.finditer(p.read_text())
     ]
     assert not found
+
+
+def test_progress_is_never_more_than_all(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("Done", 4) as advance:
+        for count in (4, 1, 3):
+            advance(count)
+    assert capsys.readouterr().err.split("\n")[:2] == ["Done: 4 of 4", "Done: 5 of 5"]

@@ -42,10 +42,7 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
     if as_json:
         print_json(run)
     else:
-        say(
-            f"{run.state}: {run.seen} seen, {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
-            f"{run.unchanged} unchanged, {run.failed} failed"
-        )
+        say(run.summary())
         for line in run.account():
             say(line)
         for sample in run.why.split(" | ") if run.why else ():
@@ -73,10 +70,7 @@ def links_command(limit: int | None, budget_s: float | None, trusted: tuple[str,
     if as_json:
         print_json(report)
         return
-    say(
-        f"{counted(report.checked, 'item')} checked: {report.moved} moved, {report.replaced} images replaced, "
-        f"{report.marked} shown without their image, {report.gone} gone, {report.back} back, {report.suspect} suspect"
-    )
+    say(report.summary())
     for part, condition in report.hosts.items():
         say(
             f"Nearly all {part} answer alike ({condition}): nothing of them is changed. If that is for good: "

@@ -45,12 +45,9 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
     else:
         app = App(settings)
         if path_or_source not in app.configuration.entries:
-            is_file = "is a file, and" if folder.is_file() else "is no folder, and"
-            raise BadRequest(
-                f"{path_or_source} {is_file} {app.configuration.path} has no source of that name",
-                valid=", ".join(["a folder of images", *app.configuration.entries]),
-                remedy="Correct it, or describe a source in visor.toml (docs/sources.md)",
-            )
+            found = f"{path_or_source} is no folder, and {app.configuration.path} has no source of that name"
+            valid = ", ".join(["a folder of images", *app.configuration.entries])
+            raise BadRequest(found, valid=valid, remedy="Correct it, or describe a source (docs/sources.md)")
         source, config = app.named_source(path_or_source), app.configuration.entry(path_or_source).own
     app.remember(source.name, config)
     run = crawl_and_embed(app, source, confirm_loss=confirm_loss)
@@ -67,10 +64,7 @@ def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> 
     if again := app.try_again(source.name):
         say(f"Trying again what failed before: {counted(again, 'item')}")
     run = app.crawler.crawl(source, confirm_loss=confirm_loss)
-    say(
-        f"{counted(run.seen, 'item')} seen: {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
-        f"{run.unchanged} unchanged, {run.failed} failed"
-    )
+    say(run.summary())
     for line in run.account():
         say(line)
     if run.state == "empty":

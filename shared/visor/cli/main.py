@@ -82,16 +82,11 @@ def main(argv: list[str] | None = None) -> Any:
         return cli.main(args=argv, prog_name="visor")
     except VisorError as exc:
         click.echo(f"visor: {exc}", err=True)
-        sys.exit(1)
     except OSError as exc:
         if exc.filename is None:
             raise
-        unusable = VisorError(
-            f"{os.fsdecode(exc.filename)} cannot be used: {exc.strerror}",
-            valid="A path that this user may read and write, on a disk with free space",
-            remedy="Correct it, its permissions or the space",
-        )
-        click.echo(f"visor: {unusable}", err=True)
-        sys.exit(1)
+        found, valid = f"{os.fsdecode(exc.filename)} cannot be used: {exc.strerror}", "A path that this user may use"
+        click.echo(f"visor: {VisorError(found, valid=valid, remedy='Correct it, or make room')}", err=True)
     except KeyboardInterrupt:
         sys.exit(130)
+    sys.exit(1)

@@ -46,17 +46,13 @@ def stats_command(as_json: bool) -> None:
         return
     if app.searcher.notice:
         say(app.searcher.notice)
-    click.echo(
-        f"{counted(stats.images, 'image')} in {counted(stats.segments, 'segment')}, {stats.fresh:,} of them fresh"
-    )
+    click.echo(f"{counted(stats.images, 'image')} in {counted(stats.segments, 'segment')}, {stats.fresh:,} fresh")
     click.echo(f"model {stats.model.name} ({stats.model.fingerprint[:12]}), {stats.model.dimension} numbers")
     if stats.budget:
         click.echo(f"spent {stats.spent:,.2f} of this month's {stats.budget:,.2f}")
     if stats.learned_from:
-        click.echo(f"learned what visitors' photos look like from {stats.learned_from:,}")
-    click.echo(
-        f"waiting: {counted(document['waiting_batches'], 'batch')}, {counted(document['dead_letters'], 'dead letter')}"
-    )
+        click.echo(f"visitors' photos that the index has learned from: {stats.learned_from:,}")
+    click.echo(f"{counted(document['waiting_batches'], 'batch')} waiting, dead letters: {document['dead_letters']:,}")
     for run in runs:
         counts = ", ".join(
             f"{run.get(name, 0)} {name}" for name in ("seen", "published", "updated", "deleted", "failed")

@@ -108,7 +108,7 @@ class Crawl:
             self.record.why.append(f"postponed: {exc}")
             state = "postponed"
         except VisorError as exc:
-            if isinstance(exc, SourceError) and self.source.name not in exc.found:
+            if isinstance(exc, SourceError) and not exc.found.startswith("Source "):
                 found = f"Source '{self.source.name}': {exc.found}"
                 VisorError.__init__(exc, found, valid=exc.valid, remedy=exc.remedy)
             self.record.why.append(str(exc))
@@ -234,9 +234,7 @@ class Crawl:
             stay = f"; kept, though not seen: {counted(kept, 'item')}" if kept else ""
             self.record.why.append(f"{counted(places, 'place')} could not be read{stay}")
         if missing := ending.missing - len(ending.gone):
-            self.record.why.append(
-                f"Not seen, and deleted if the next pass does not see them either: {counted(missing, 'item')}"
-            )
+            self.record.why.append(f"Not seen; deleted if further passes miss them too: {counted(missing, 'item')}")
         for item in ending.gone:
             self._delete_later(item)
         self._flush()

@@ -153,10 +153,11 @@ class Crawler:
                 continue
             try:
                 run = self.crawl(open_source(entry.name), budget_s=left_s, limit=entry.common.limit)
-                LOG.info("Source %s: %s", entry.name, run)
+                LOG.info("Source %s is %s", entry.name, run.summary())
                 runs.append(run)
             except (VisorError, NotConfigured) as exc:
-                LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
+                said = str(exc) if entry.name in str(exc) else f"Source {entry.name}: {exc}"
+                LOG.error("%s", said, extra={"source": entry.name})
             except Exception:
                 LOG.exception("Source %s", entry.name, extra={"source": entry.name})
         try:
@@ -165,7 +166,7 @@ class Crawler:
             LOG.error("Items that failed are not tried again: %s", exc)
         if checks_links:
             try:
-                LOG.info("Links: %s", self.check_links(budget_s=max(links_s, ends_at - time.monotonic())))
+                LOG.info("Links: %s", self.check_links(budget_s=max(links_s, ends_at - time.monotonic())).summary())
             except VisorError as exc:
                 LOG.error("Links: %s", exc)
         return runs

@@ -16,9 +16,7 @@ from visor.storage.documents import DocumentStore, Put
 FAILED_SAMPLES = 5
 KINDS_MAX = 20
 REASON_MAX = 200
-"""Characters of a reason."""
 LIKE_IT = " (and others like it)"
-OTHERS = "others of a page with very many"
 
 
 class RunRecord:
@@ -51,7 +49,7 @@ class RunRecord:
             self.add_failure(failure)
         if page.failed_more:
             self.counts["failed"] += page.failed_more
-            self._failures[OTHERS] += page.failed_more
+            self._failures["others of a page with very many"] += page.failed_more
 
     def add_failure(self, failure: RowFailure) -> None:
         self.counts["failed"] += failure.dropped

@@ -297,11 +297,8 @@ def _push_item(item: NewItem) -> PushItem:
         key = fields.get("key", "")
         raise BadRequest(f"The item {key!r:.64} cannot be added: {found}", valid=valid, remedy=remedy) from exc
     except (TypeError, ValueError) as exc:
-        raise BadRequest(
-            f"{item!r:.200} of type {type(item).__name__} cannot be added",
-            valid="Mappings with the fields of visor.PushItem, or Items, in a list",
-            remedy="Pass a list of these",
-        ) from exc
+        found, valid = f"{item!r:.200} of type {type(item).__name__} cannot be added", "Mappings, PushItems or Items"
+        raise BadRequest(found, valid=valid, remedy="Pass a list of these") from exc
 
 
 def id_of(item: str | Item) -> str:

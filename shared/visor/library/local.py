@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from visor.index.merge.merge import MergeReport
     from visor.ingest.batch_plan import EmbedReport
     from visor.search.active_index import ActiveIndex
-    from visor.search.service import SearchService
 
 logging.getLogger("visor").addHandler(logging.NullHandler())
 
@@ -67,17 +66,13 @@ class LocalIndex(Index):
     def _serving(self) -> ActiveIndex:
         return self._app.serving(lambda indexed: indexed.item.image_url)
 
-    @property
-    def _service(self) -> SearchService:
-        return self._serving()
-
     def _search(self, request: SearchRequest, upload: bytes | None) -> SearchResult:
-        return SearchResult(**msgspec.structs.asdict(self._service.search(request, upload)))
+        return SearchResult(**msgspec.structs.asdict(self._serving().search(request, upload)))
 
     def _compare(self, request: CompareRequest, uploads: tuple[bytes | None, bytes | None]) -> CompareAnswer:
         from visor.search.compare import Comparer
 
-        return Comparer(self._service, self._app.read_image).compare(request, uploads)
+        return Comparer(self._serving(), self._app.read_image).compare(request, uploads)
 
     def _name_of(self, folder: Path) -> str:
         from visor.ingest.crawler import folder_source_name
@@ -114,7 +109,7 @@ class LocalIndex(Index):
         return msgspec.structs.replace(run, failed=failed, failures={**run.failures, **codes})
 
     def get(self, item: str | Item) -> ItemAnswer:
-        found = self._service.item(id_of(item))
+        found = self._serving().item(id_of(item))
         return ItemAnswer(**{name: getattr(found, name) for name in ItemAnswer.__struct_fields__})
 
     def delete(self, item: str | Item) -> None:

@@ -37,6 +37,7 @@ from visor.link_check.state import (
 )
 from visor.schema.collections import ITEMS
 from visor.schema.items import Change, Item, Record
+from visor.schema.words import counted
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
 from visor.storage.publish import publish
@@ -66,6 +67,13 @@ class LinksReport(Record, frozen=True, kw_only=True):
     """'pages of HOST' or 'images of HOST' for which a host answers alike, with how: nothing of them is changed."""
     finished: bool = True
     """The day's items are done, or there are no more. False: the time or the free tier's allowance ended first."""
+
+    def summary(self) -> str:
+        """What the run did, in words, in one line."""
+        return (
+            f"{counted(self.checked, 'item')} checked: {self.moved} moved, {self.replaced} images replaced, "
+            f"{self.marked} shown without their image, {self.gone} gone, {self.back} back, {self.suspect} suspect"
+        )
 
 
 class LinkCheck:

@@ -401,6 +401,13 @@ class CrawlRun(Record, frozen=True, kw_only=True):
     passed_over: dict[str, int] = {}
     """What the source left out on purpose, by reason."""
 
+    def summary(self) -> str:
+        """What the run did, in words, in one line."""
+        return (
+            f"{self.state}: {counted(self.seen, 'item')} seen, {self.published} to embed, {self.updated} changed, "
+            f"{self.deleted} gone, {self.unchanged} unchanged, {self.failed} failed"
+        )
+
     def account(self) -> list[str]:
         """What was not taken in, in words: a line each reason, the most frequent first."""
         failed = [(count, f"{count:,} failed: {reason}") for reason, count in self.failures.items()]

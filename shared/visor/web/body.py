@@ -115,9 +115,7 @@ def read_document(body: bytes, kind: type[T]) -> T:
         return msgspec.json.decode(body, type=kind)
     except msgspec.ValidationError as exc:
         found, valid, remedy = misfit(exc, kind, body, what="the request")
-        raise BadRequest(
-            found, valid=valid, remedy=f"{remedy}: {kind.__name__} in /openapi.json describes all"
-        ) from exc
+        raise BadRequest(found, valid=valid, remedy=remedy) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise BadRequest(
             f"The request is not JSON: {exc}",

@@ -173,9 +173,7 @@ def parse_filters(arguments: MultiDict[str, str]) -> Filters:
             else:
                 values[name] = text
         except (ValueError, msgspec.DecodeError) as exc:
-            valid = (
-                "One number" if name.startswith("price_") else "One JSON object" if name == "attributes" else "One date"
-            )
+            valid = "One number" if name.startswith("price_") else "One date, or one JSON object"
             raise BadRequest(f"{name} is {' and '.join(texts)!r:.80}", valid=valid, remedy="Correct it") from exc
     try:
         return msgspec.convert(values, Filters)

@@ -165,7 +165,7 @@ def test_what_stood_at_a_place_that_could_not_be_read_is_not_missing(stores: Sto
         assert (run.deleted, run.failed) == (0, 2)
         assert "2 places could not be read; kept, though not seen: 5 items" in run.why
     run = crawl(stores, Catalogue(ITEMS[5:], failed=unread("/old")))
-    assert (run.deleted, "deleted if the next pass does not see them either: 5 items" in run.why) == (0, True)
+    assert (run.deleted, "deleted if further passes miss them too: 5 items" in run.why) == (0, True)
     assert crawl(stores, Catalogue(ITEMS[5:], failed=unread("/old"))).deleted == 5
 
 
@@ -251,6 +251,26 @@ def test_the_account_says_reasons_whole_and_tells_rows_that_failed_from_details_
         "2 failed: it has no key",
         f"1 detail left out: {once}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [("The feed is empty", "Source 'shop': The feed is empty"), ("Source 'shop': no list", "Source 'shop': no list")],
+)
+def test_an_error_names_its_source_once(found: str, said: str, stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(catalogue: Catalogue, checkpoint: object) -> Iterator[Page]:
+        raise SourceError(found, valid="Rows", remedy="Correct it")
+        yield
+
+    monkeypatch.setattr(Catalogue, "read", read)
+    with pytest.raises(SourceError) as failed:
+        crawl(stores, Catalogue(ITEMS))
+    assert str(failed.value) == f"{said}. Valid: Rows. Correct it."
+
+
+def test_a_run_is_summed_up_in_words(stores: Stores) -> None:
+    said = "complete: 1 item seen, 1 to embed, 0 changed, 0 gone, 0 unchanged, 0 failed"
+    assert crawl(stores, Catalogue(ITEMS[:1])).summary() == said
 
 
 def test_a_run_that_fails_where_the_last_one_did_reads_from_the_beginning(stores: Stores) -> None:
