@@ -51,8 +51,7 @@ class VisorError(Exception):
 
     Args:
         found: What was found, as one sentence without its full stop.
-        valid: What would have been valid, as it may stand behind 'Valid:' or 'What works:', wherever else it stands: a
-            list, a range, a thing, and no sentence about what was found.
+        valid: What would have been valid, as it may stand behind 'Valid:' or 'What works:'; nothing of what was found.
         remedy: What to do about it.
     """
 

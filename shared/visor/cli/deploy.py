@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -12,7 +13,7 @@ import click
 from visor.console import as_json, print_json, say
 from visor.deploy.owner import given_variables
 from visor.deploy.process import output, parsed_output
-from visor.deploy.readiness import examine
+from visor.deploy.readiness import FREE_REGIONS, examine
 from visor.deploy.steps import (
     Step,
     Target,
@@ -27,11 +28,11 @@ from visor.deploy.terraform import Terraform, read_terraform
 from visor.errors import DeployError
 
 NEEDED = ("cloudbuild.yaml", "terraform", "functions", "frontend", "scripts")
-
+_VARIABLE = re.compile(r'^variable "(\w+)"', re.MULTILINE)
 
 TARGET_OPTIONS = (
     click.option("--project", envvar="VISOR_PROJECT", help="Google Cloud project (default: gcloud's)."),
-    click.option("--region", default="us-central1", show_default=True, help="us-central1, us-east1 or us-west1."),
+    click.option("--region", type=click.Choice(FREE_REGIONS), default="us-central1", show_default=True),
     click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A further Terraform variable."),
     click.option(
         "--root", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="A checkout of Visor."
@@ -119,6 +120,9 @@ def _target(
     if wrong := [v for v in variables if "=" not in v]:
         raise click.UsageError(f"--var {wrong[0]} is not NAME=VALUE")
     root, config = _checkout(root), config.resolve() if config else None
+    known = {name for path in (root / "terraform").glob("*.tf") for name in _VARIABLE.findall(path.read_text("utf-8"))}
+    if unknown := [v for v in variables if v.partition("=")[0] not in known]:
+        raise click.UsageError(f"--var {unknown[0]} names no variable. Valid: {', '.join(sorted(known))}")
     if cloud and config and not config.is_relative_to(root):
         raise DeployError(
             f"{config} is not in the checkout, and so not uploaded",

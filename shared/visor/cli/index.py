@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
+from visor import errors
 from visor.console import as_json, print_json, progress, say
-from visor.errors import BadRequest
+from visor.errors import BadRequest, ImageError
 from visor.schema.words import counted
 from visor.settings import Settings
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from visor.schema.items import CrawlRun, Failure
     from visor.sources.contract import Source
 
+CODES = sorted({kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ImageError)})
 FAILURES_SHOWN = 5
 
 
@@ -113,7 +115,7 @@ def tell_failures(app: App, source: str, listed: int) -> bool:
 
 @click.command("failures")
 @click.option("--retry", is_flag=True, help="Try them again, whatever the reason was.")
-@click.option("--code", "codes", multiple=True, help="Only these kinds of failure, e.g. fetch_failed.")
+@click.option("--code", "codes", type=click.Choice(CODES), multiple=True, help="Only these kinds of failure.")
 @click.option("--source", "sources", multiple=True, help="Only these sources.")
 @as_json
 def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ...], as_json: bool) -> None:

@@ -36,6 +36,20 @@ def test_plan_needs_no_program_and_no_credentials(tmp_path: Path, monkeypatch: p
     assert "google_cloudfunctions2_function.function[…]" in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--region", "mars"], "'mars' is not one of 'us-central1'"),
+        (["--region", "europe-west1"], "'europe-west1' is not one of"),
+        (["--var", "quatsch=1"], "--var quatsch=1 names no variable. Valid: "),
+        (["--var", "time_zone"], "--var time_zone is not NAME=VALUE"),
+    ],
+)
+def test_what_terraform_would_refuse_makes_no_plan(options: list[str], said: str) -> None:
+    done = deploy(ROOT, "--plan", *options)
+    assert (done.exit_code, said in done.output) == (2, True), done.output
+
+
 def test_plan_as_json_names_every_step_and_resource() -> None:
     document = json.loads(deploy(ROOT, "--plan", "--json", "--project", "my-project").stdout)
     assert [step["name"] for step in document["steps"]][-3:] == ["terraform", "publish", "smoke"]
