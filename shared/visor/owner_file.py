@@ -46,7 +46,7 @@ class OwnerFile:
         except FileNotFoundError:
             return "", path
         except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError(f"{path} cannot be read: {exc}") from exc
+            raise SettingsError(f"{path} cannot be read: {exc}", valid="A text in UTF-8", remedy="Save it so") from exc
 
     def tables(self, kind: str) -> dict[str, dict[str, Any]]:
         """The tables below `[sources]` or `[models]`, by name. Raises `SettingsError` if one is no table."""
