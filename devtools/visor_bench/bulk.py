@@ -1,13 +1,16 @@
-"""`visor bench bulk`: pictures a second of `visor bulk` beside one embed process, and whether both answer alike.
+"""`visor bench bulk`: pictures a second of `visor bulk` beside one embed process, and whether both answer alike; and
+seconds of its merge beside that of one process.
 
 Run it in the environment that has Beam: `.venv-beam/bin/visor bench bulk`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +26,12 @@ import numpy as np
 from PIL import Image
 
 from visor.console import as_json, print_json, say
+from visor.index.format.manifest import read_manifest
 from visor.settings import Settings
+from visor.storage import open_stores
+from visor_bench.search.index import bench_facets, write_shards
+from visor_bench.search.process import MODEL
+from visor_bench.vectors import stand_ins
 
 QUERIES = 100
 RUN_MAX_S = 3600.0
@@ -33,10 +41,12 @@ RUN_MAX_S = 3600.0
 @click.option("--pictures", default=2000, show_default=True, type=click.IntRange(100))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--kills", default=0, show_default=True, help="Workers that are killed at random while a bulk runs.")
+@click.option("--merge", "images", type=click.IntRange(1000), help="Merge so many made vectors instead, both ways.")
+@click.option("--dimension", default=3328, show_default=True, help="Numbers in a made vector, as the default model's.")
 @as_json
-def bulk_command(pictures: int, workers: int, kills: int, as_json: bool) -> None:
+def bulk_command(pictures: int, workers: int, kills: int, images: int | None, dimension: int, as_json: bool) -> None:
     """Embed the same pictures by crawl and one embed process on one core, as the function is, and by `visor bulk`."""
-    document = measure(pictures, workers, kills)
+    document = measure_merge(images, dimension, workers) if images else measure(pictures, workers, kills)
     if as_json:
         print_json(document)
         return
@@ -81,6 +91,97 @@ def measure(pictures: int, workers: int, kills: int = 0) -> dict[str, Any]:
             "same_answers": answers(one, folder) == answers(many, folder),
             "load": [round(load, 2) for load in os.getloadavg()],
         }
+
+
+def measure_merge(images: int, dimension: int, workers: int) -> dict[str, Any]:
+    """Merge the same shards by one process, which has all cores, and by workers; then learn the projection anew.
+
+    Returns:
+        `one_s`, `many_s` and `ratio` of the first merge; `relearn_…` of rewriting that index, `learn_s` what learning
+        takes of each, by one process in both ways; `equal`: the segments are the same to the last byte.
+    """
+    found: dict[str, Any] = {"images": images, "dimension": dimension, "workers": workers}
+    with tempfile.TemporaryDirectory(prefix="visor-bench-") as scratch:
+        one, many = Path(scratch, "one"), Path(scratch, "many")
+        write_index(one, images, dimension)
+        shutil.copytree(one, many)
+        for prefix, relearn in (("", False), ("relearn_", True)):
+            say(f"{images} vectors of {dimension} numbers{', learned anew' if relearn else ''}")
+            ours, theirs = merged(one, relearn=relearn), merged(many, workers, relearn=relearn)
+            found |= {
+                f"{prefix}one_s": ours["seconds"],
+                f"{prefix}many_s": theirs["seconds"],
+                f"{prefix}ratio": round(ours["seconds"] / theirs["seconds"], 2),
+                f"{prefix}learn_s": theirs["learn_s"],
+                f"{prefix}equal": segments(one) == segments(many),
+            }
+        return found | {"segments": theirs["segments"], "load": [round(load, 2) for load in os.getloadavg()]}
+
+
+def write_index(home: Path, images: int, dimension: int) -> None:
+    """Made vectors in shards that wait for a merge."""
+    with open_stores(_settings(home)) as stores:
+        write_shards(stores.objects, stores.documents, stand_ins(dimension=dimension), images, bench_facets)
+
+
+def merged(
+    home: Path, workers: int = 0, *, relearn: bool = False, segment_rows: int = 0, kills: int = 0,
+    python: str = sys.executable,
+) -> dict[str, Any]:  # fmt: skip
+    """Merge an index in a process, by `workers` or by none but itself, while some are killed; gives its report."""
+    command = [python, "-m", "visor_bench.bulk", "merge", str(workers), str(int(relearn)), str(segment_rows)]
+    with subprocess.Popen(command, env=_environ(home), stdout=subprocess.PIPE) as process:  # noqa: S603
+        deadline, killed = time.monotonic() + RUN_MAX_S, 0
+        while killed < kills and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+            for worker in worker_processes(process.pid)[:1]:
+                os.kill(worker, signal.SIGKILL)
+                killed += 1
+        out, _ = process.communicate(timeout=RUN_MAX_S)
+    if process.returncode:
+        raise click.ClickException(f"a merge ended with status {process.returncode}")
+    return {**json.loads(out.splitlines()[-1]), "killed": killed}
+
+
+def _merge(workers: int, relearn: bool, segment_rows: int) -> dict[str, Any]:
+    """All in one step, both ways."""
+    from visor.bulk.lanes import DIRECT
+    from visor.bulk.merging import BeamBuild
+    from visor.bulk.pipeline import checked_options
+    from visor.index.merge import merge as merging
+    from visor.index.merge.policy import MergePolicy
+
+    settings = Settings.read()
+    small = {"segment_rows": segment_rows, "samples_min": 64, "small_rows": 16} if segment_rows else {}
+    build = BeamBuild(settings, checked_options(DIRECT, [], settings, workers), DIRECT, say) if workers else None
+    took: list[float] = []
+
+    def learn(*arguments: Any, **options: Any) -> Any:
+        started = time.monotonic()
+        learned = own(*arguments, **options)
+        took.append(time.monotonic() - started)
+        return learned
+
+    own, merging.learn = merging.learn, learn  # type: ignore[attr-defined]
+    with open_stores(settings) as stores:
+        report = merging.merge(
+            stores.objects,
+            stores.documents,
+            model=MODEL,
+            policy=MergePolicy(step_rows=sys.maxsize, **small),
+            relearn=relearn,
+            build=build,
+            progress=say,
+        )
+    return {**msgspec.to_builtins(report), "learn_s": round(sum(took), 2)}
+
+
+def segments(home: Path) -> dict[str, int]:
+    """Digest and rows of each live segment."""
+    with open_stores(_settings(home)) as stores:
+        manifest, _ = read_manifest(stores.objects, MODEL)
+        entries = manifest.segments if manifest else ()
+        return {hashlib.sha256(stores.objects.get(entry.name)).hexdigest(): entry.count for entry in entries}
 
 
 def write_pictures(folder: Path, count: int) -> None:
@@ -131,8 +232,6 @@ def worker_processes(root: int) -> list[int]:
 
 def stored(home: Path) -> set[tuple[str, int]]:
     """Name and size of every segment and shard."""
-    from visor.storage import open_stores
-
     with open_stores(_settings(home)) as stores:
         return {
             (info.name, info.size_bytes) for where in ("segments/", "shards/") for info in stores.objects.list(where)
@@ -194,11 +293,16 @@ def _run(command: list[str], home: Path) -> None:
 
 
 def main() -> None:
-    """In a process of its own: `crawl FOLDER` publishes what is in a folder, `embed` embeds all that was published."""
+    """In a process of its own: `crawl FOLDER` publishes what is in a folder, `embed` embeds all that was published,
+    `merge WORKERS RELEARN SEGMENT_ROWS` merges what `write_index` wrote."""
     from visor.app import App
     from visor.ingest.worker import Worker
 
     settings = Settings.read()
+    if sys.argv[1] == "merge":
+        workers, relearn, segment_rows = map(int, sys.argv[2:])
+        print(json.dumps(_merge(workers, bool(relearn), segment_rows)))
+        return
     if sys.argv[1] == "crawl":
         with App(settings) as app:
             source = app.open_folder(Path(sys.argv[2]))

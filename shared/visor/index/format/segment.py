@@ -156,14 +156,16 @@ class Segment(RowBlock):
         start = max(vectors, looks.end if looks else 0)
         return start, self.objects.get(self.container.name, start=start, end=self.entry.size_bytes)
 
-    def checked_blocks(self) -> Iterator[tuple[int, Array]]:
-        """All full vectors in blocks of `BLOCK_ROWS`, with the row each starts at.
+    def checked_blocks(self, first: int = 0) -> Iterator[tuple[int, Array]]:
+        """The full vectors in blocks of `BLOCK_ROWS`, from the one with row `first` on, with the row each starts at.
 
         Raises:
             CorruptObject: A block does not match its checksum.
         """
         sums = self.container.array("vector_checksums")
         for number, (start, stop) in enumerate(rows_in_blocks(len(self), BLOCK_ROWS)):
+            if stop <= first:
+                continue
             block = self.read_full(start, stop)
             if checksum(flat_bytes(block)) != sums[number].tobytes().hex():
                 raise corrupt(self.entry.name, f"full vectors {start} to {stop} do not match their checksum")
@@ -318,6 +320,21 @@ class SegmentWriter:
         file.seek(0)
         file.write(head)
         return head
+
+
+def entry_of(container: Container, size_bytes: int) -> SegmentEntry:
+    """What a manifest says of a stored segment, of which the header is enough."""
+    count, _ = container.tensors["vectors"].shape
+    return SegmentEntry(
+        name=container.name,
+        count=count,
+        size_bytes=size_bytes,
+        hot_bytes=container.tensors["vectors"].start,
+        digest=container.array("header_digest", verify=False).tobytes().hex(),
+        projection=container.about["projection"],
+        tombstones=container.tensors["tombstone_ids"].shape[0],
+        updates=container.tensors["update_ids"].shape[0],
+    )
 
 
 def common_hashes(parts: Sequence[Array]) -> Array:
