@@ -6,7 +6,6 @@ Run it in the environment that has Beam: `.venv-beam/bin/visor bench bulk`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import random
@@ -26,9 +25,11 @@ import numpy as np
 from PIL import Image
 
 from visor.console import as_json, print_json, say
-from visor.index.format.manifest import read_manifest
+from visor.index.format.container import Container, checksum
+from visor.index.format.manifest import Manifest, read_manifest
 from visor.settings import Settings
 from visor.storage import open_stores
+from visor.storage.objects import ObjectStore
 from visor_bench.search.index import bench_facets, write_shards
 from visor_bench.search.process import MODEL
 from visor_bench.vectors import stand_ins
@@ -97,8 +98,9 @@ def measure_merge(images: int, dimension: int, workers: int) -> dict[str, Any]:
     """Merge the same shards by one process, which has all cores, and by workers; then learn the projection anew.
 
     Returns:
-        `one_s`, `many_s` and `ratio` of the first merge; `relearn_…` of rewriting that index, `learn_s` what learning
-        takes of each, by one process in both ways; `equal`: the segments are the same to the last byte.
+        `one_s`, `many_s` and `ratio` of the first merge; `one_build_s` and so on without learning the projection, which
+        one process does in both ways; `relearn_…` of rewriting that index; `equal`: all tensors are the same to the
+        last byte.
     """
     found: dict[str, Any] = {"images": images, "dimension": dimension, "workers": workers}
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as scratch:
@@ -108,14 +110,13 @@ def measure_merge(images: int, dimension: int, workers: int) -> dict[str, Any]:
         for prefix, relearn in (("", False), ("relearn_", True)):
             say(f"{images} vectors of {dimension} numbers{', learned anew' if relearn else ''}")
             ours, theirs = merged(one, relearn=relearn), merged(many, workers, relearn=relearn)
-            found |= {
-                f"{prefix}one_s": ours["seconds"],
-                f"{prefix}many_s": theirs["seconds"],
-                f"{prefix}ratio": round(ours["seconds"] / theirs["seconds"], 2),
-                f"{prefix}learn_s": theirs["learn_s"],
-                f"{prefix}equal": segments(one) == segments(many),
-            }
-        return found | {"segments": theirs["segments"], "load": [round(load, 2) for load in os.getloadavg()]}
+            for part, less in (("", 0), ("build_", 1)):
+                took = [round(report["seconds"] - less * report["learn_s"], 1) for report in (ours, theirs)]
+                found |= {f"{prefix}one_{part}s": took[0], f"{prefix}many_{part}s": took[1]}
+                found |= {f"{prefix}{part}ratio": round(took[0] / took[1], 2)}
+            found |= {f"{prefix}equal": segments(one) == segments(many)}
+            found |= {f"{prefix}load": [round(load, 2) for load in os.getloadavg()]}
+        return found | {"segments": theirs["segments"]}
 
 
 def write_index(home: Path, images: int, dimension: int) -> None:
@@ -176,12 +177,18 @@ def _merge(workers: int, relearn: bool, segment_rows: int) -> dict[str, Any]:
     return {**msgspec.to_builtins(report), "learn_s": round(sum(took), 2)}
 
 
-def segments(home: Path) -> dict[str, int]:
-    """Digest and rows of each live segment."""
+def segments(home: Path) -> list[dict[str, str]]:
+    """`digests` of the index under a home."""
     with open_stores(_settings(home)) as stores:
-        manifest, _ = read_manifest(stores.objects, MODEL)
-        entries = manifest.segments if manifest else ()
-        return {hashlib.sha256(stores.objects.get(entry.name)).hexdigest(): entry.count for entry in entries}
+        return digests(stores.objects, read_manifest(stores.objects, MODEL)[0])
+
+
+def digests(objects: ObjectStore, manifest: Manifest | None) -> list[dict[str, str]]:
+    """A checksum of each tensor of each live segment, but of words: in these Tantivy's files have names by chance."""
+    names = [entry.name for entry in (manifest.segments if manifest else ())]
+    opened = [Container.open(name, objects.get(name), kind="segment") for name in names]
+    own = ("words", "header_digest")
+    return [{t: checksum(one.array(t, verify=False).tobytes()) for t in one.tensors if t not in own} for one in opened]
 
 
 def write_pictures(folder: Path, count: int) -> None:

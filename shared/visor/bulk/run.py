@@ -255,6 +255,8 @@ def _send_pass(sender: Connection, *arguments: Any) -> None:
 
     if hasattr(os, "setsid"):
         os.setsid()
+    for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")  # a worker has one core
     try:
         sender.send(run_pass(*arguments))
     except Exception as exc:  # noqa: BLE001 — carried to the other process
