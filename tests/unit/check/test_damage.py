@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from tests.unit.check.damages import DAMAGES, harmed, replaced
+from tests.unit.check.damages import DAMAGES, flip_in, harmed, replaced
 from tests.unit.ingest.test_pipeline_embed import drawing
 from tests.unit.ingest.test_pipeline_reindex import OLD as MODEL
 
@@ -21,12 +21,16 @@ from visor.cli.doctor import _index, _try
 from visor.cli.main import cli, main
 from visor.errors import VisorError
 from visor.image_readers.thumbnails import put_thumbnail
+from visor.index.format import projection
+from visor.index.format.container import Array, Container
+from visor.index.format.projection import FastScan
+from visor.index.merge import segment_builder
 from visor.ingest.seen_set import SeenSet
 from visor.ingest.worker import Worker
 from visor.schema.items import Change, Item, item_id
 from visor.schema.search import SearchRequest
 from visor.settings import Settings
-from visor.storage import open_stores
+from visor.storage import Stores, open_stores
 from visor.storage.publish import publish
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -165,6 +169,52 @@ def pictures(healthy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     yield set_up(healthy, monkeypatch)
     shutil.rmtree(healthy / "home")
     shutil.copytree(kept, healthy / "home", copy_function=shutil.copy2)
+
+
+def one_row_less(fast: FastScan, projected: Array) -> None:
+    """In place of `FastScan.add`: rows in cells lack one."""
+    ADD(fast, projected[1:] if fast.cells else projected)
+
+
+ADD = FastScan.add
+CELLS_DAMAGED: list[tuple[Callable[[Stores], object] | None, str]] = [
+    (harmed("segments/", flip_in("fast")), "tensor fast does not match its checksum"),
+    (None, f"{MERGED + FRESH} have codes and {MERGED + FRESH - 1} are in its fast scan"),
+]
+
+
+@pytest.mark.parametrize(("harm", "said"), CELLS_DAMAGED)
+def test_what_is_wrong_with_cells_is_named_and_mended(
+    harm: Callable[[Stores], object] | None,
+    said: str,
+    healthy: Path,
+    pictures: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(projection, "PQ_SAMPLES_MIN", 16)
+    monkeypatch.setattr(segment_builder, "PQ_ROWS_MIN", 16)
+    monkeypatch.setattr(projection, "CELLS_ROWS_MIN", 64)
+    monkeypatch.setattr(projection, "CELLS", 4)
+    with monkeypatch.context() as patch:
+        if harm is None:
+            patch.setattr(FastScan, "add", one_row_less)
+        assert run("compact", "--relearn").exit_code == 0
+    with open_stores(Settings.read()) as stores:
+        newest = max(info.name for info in stores.objects.list("segments/"))
+        assert FastScan.read(Container.open(newest, stores.objects.get(newest), kind="segment").array("fast")).cells
+        if harm is not None:
+            assert run("check").exit_code == 0
+            harm(stores)
+    checked = run("check")
+    assert checked.exit_code == 1
+    assert said in " ".join(checked.output.split())
+    assert run("check", "--repair").exit_code == 0
+    assert run("index", str(pictures)).exit_code == 0
+    again = run("check")
+    assert again.exit_code == 0, again.output
+    with App(Settings.read()) as app:
+        app.searcher.refresh()
+        assert len(app.searcher) == MERGED + FRESH
 
 
 def do(damage: str, root: Path) -> None:

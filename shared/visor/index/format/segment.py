@@ -193,7 +193,12 @@ def open_segment(objects: ObjectStore, entry: SegmentEntry, space: Space) -> Seg
         codes = container.array("codes")
         if isinstance(space, Projection) and (codes.shape[1] != space.dimensions or entry.projection != space.name):
             raise corrupt(entry.name, f"its codes {codes.shape} were not made by {space.name}")
-        vectors = CodedVectors(codes, FastScan.read(container.array("fast")) if "fast" in container else None)
+        fast = FastScan.read(container.array("fast")) if "fast" in container else None
+        if len(codes) != count or (fast is not None and len(fast) != count):
+            raise corrupt(
+                entry.name, f"it has {count} rows, {len(codes)} codes and {len(fast or codes)} in its fast scan"
+            )
+        vectors = CodedVectors(codes, fast)
     else:
         vectors = FullVectors(space.project(_read_full(objects, container, 0, count)))
     ids = container.array("ids")
