@@ -10,9 +10,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from tests.unit.check.damages import DAMAGES, flip_in, harmed, replaced
+from tests.unit.check.damages import DAMAGES, flip_in, harmed, replaced, rewritten
 from tests.unit.ingest.test_pipeline_embed import drawing
 from tests.unit.ingest.test_pipeline_reindex import OLD as MODEL
 
@@ -21,9 +22,9 @@ from visor.cli.doctor import _index, _try
 from visor.cli.main import cli, main
 from visor.errors import VisorError
 from visor.image_readers.thumbnails import put_thumbnail
-from visor.index.format import projection
-from visor.index.format.container import Array, Container
-from visor.index.format.projection import FastScan
+from visor.index.format import fast_scan
+from visor.index.format.container import Array
+from visor.index.format.fast_scan import FastScan
 from visor.index.merge import segment_builder
 from visor.ingest.seen_set import SeenSet
 from visor.ingest.worker import Worker
@@ -171,50 +172,55 @@ def pictures(healthy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     shutil.copytree(kept, healthy / "home", copy_function=shutil.copy2)
 
 
-def one_row_less(fast: FastScan, projected: Array) -> None:
-    """In place of `FastScan.add`: rows in cells lack one."""
-    ADD(fast, projected[1:] if fast.cells else projected)
+def one_more(fast: Array) -> Array:
+    scan = FastScan.read(fast)
+    scan.add(np.ones((1, scan.quantizer.d), np.float32))
+    return scan.write()
 
 
-ADD = FastScan.add
-CELLS_DAMAGED: list[tuple[Callable[[Stores], object] | None, str]] = [
-    (harmed("segments/", flip_in("fast")), "tensor fast does not match its checksum"),
-    (None, f"{MERGED + FRESH} have codes and {MERGED + FRESH - 1} are in its fast scan"),
-]
+ROWS = MERGED + FRESH
+SCANS_DAMAGED: dict[str, tuple[Callable[[Stores], object], str]] = {
+    "fast": (harmed("segments/", flip_in("fast")), "tensor fast does not match its checksum"),
+    "cells": (harmed("segments/", flip_in("cells")), "tensor cells does not match its checksum"),
+    "fast of other rows": (rewritten("fast", one_more), f"its fast scan has {ROWS + 1} rows, where it has {ROWS}"),
+    "cells of other rows": (
+        rewritten("cells", lambda c: c[:-1]),
+        f"{ROWS} have codes and {ROWS - 1} lie in cells",
+    ),
+    "codes of other rows": (
+        rewritten("codes", lambda c: c[:-1]),
+        f"{ROWS - 1} have codes and {ROWS} lie in cells",
+    ),
+    "unknown cells": (rewritten("cells", lambda c: c + np.uint16(4)), "its rows lie in cells that projections/"),
+}
 
 
-@pytest.mark.parametrize(("harm", "said"), CELLS_DAMAGED)
-def test_what_is_wrong_with_cells_is_named_and_mended(
-    harm: Callable[[Stores], object] | None,
-    said: str,
-    healthy: Path,
-    pictures: Path,
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("damage", SCANS_DAMAGED)
+def test_what_is_wrong_with_a_fast_scan_or_cells_is_named_and_mended(
+    damage: str, healthy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(projection, "PQ_SAMPLES_MIN", 16)
-    monkeypatch.setattr(segment_builder, "PQ_ROWS_MIN", 16)
-    monkeypatch.setattr(projection, "CELLS_ROWS_MIN", 64)
-    monkeypatch.setattr(projection, "CELLS", 4)
-    with monkeypatch.context() as patch:
-        if harm is None:
-            patch.setattr(FastScan, "add", one_row_less)
-        assert run("compact", "--relearn").exit_code == 0
+    harm, said_of_it = SCANS_DAMAGED[damage]
+    for module, name, value in (
+        (fast_scan, "PQ_SAMPLES_MIN", 16),
+        (fast_scan, "CELLS_LEARNED_FROM", 64),
+        (fast_scan, "CELLS", 4),
+        (segment_builder, "PQ_ROWS_MIN", 16),
+    ):
+        monkeypatch.setattr(module, name, value)
+    assert run("compact", "--relearn").exit_code == 0
+    assert run("check").exit_code == 0
     with open_stores(Settings.read()) as stores:
-        newest = max(info.name for info in stores.objects.list("segments/"))
-        assert FastScan.read(Container.open(newest, stores.objects.get(newest), kind="segment").array("fast")).cells
-        if harm is not None:
-            assert run("check").exit_code == 0
-            harm(stores)
+        harm(stores)
     checked = run("check")
     assert checked.exit_code == 1
-    assert said in " ".join(checked.output.split())
+    assert said_of_it in " ".join(checked.output.split())
     assert run("check", "--repair").exit_code == 0
     assert run("index", str(pictures)).exit_code == 0
     again = run("check")
     assert again.exit_code == 0, again.output
     with App(Settings.read()) as app:
         app.searcher.refresh()
-        assert len(app.searcher) == MERGED + FRESH
+        assert len(app.searcher) == ROWS
 
 
 def do(damage: str, root: Path) -> None:

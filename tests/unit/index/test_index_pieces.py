@@ -14,7 +14,7 @@ from tests.unit.index.index_fixtures import MODEL, Shop, clustered, hash_of, ids
 from tests.unit.index.test_index_merge import Killed, killing, names
 
 from visor.errors import CorruptObject, NotFound
-from visor.index.format import projection
+from visor.index.format import fast_scan
 from visor.index.format.container import Container
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import Manifest, SegmentEntry, manifest_object, read_manifest, swap_manifest
@@ -53,10 +53,10 @@ class Elsewhere:
 @pytest.fixture(autouse=True)
 def fast_scans_and_cells(monkeypatch: pytest.MonkeyPatch) -> None:
     """In segments that tests can make."""
-    monkeypatch.setattr(projection, "PQ_SAMPLES_MIN", 16)
+    monkeypatch.setattr(fast_scan, "PQ_SAMPLES_MIN", 16)
     monkeypatch.setattr(segment_builder, "PQ_ROWS_MIN", 16)
-    monkeypatch.setattr(projection, "CELLS_ROWS_MIN", 64)
-    monkeypatch.setattr(projection, "CELLS", 4)
+    monkeypatch.setattr(fast_scan, "CELLS_LEARNED_FROM", 64)
+    monkeypatch.setattr(fast_scan, "CELLS", 4)
 
 
 @pytest.fixture
