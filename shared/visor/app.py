@@ -342,18 +342,11 @@ class App:
         """Merge shards and small segments once, and fit the confidence of answers. As `visor.index.merge`; on this
         machine, where reads are free, it always fills in texts."""
         with span("merge") as traced, self.metrics.merge():
-            report = self._merged(budget_s, relearn, fill, progress, build)
+            report = self._merged(fill, budget_s=budget_s, relearn=relearn, progress=progress, build=build)
             traced.set(generation=report.generation, images=report.images, commits=report.commits)
         return report
 
-    def _merged(
-        self,
-        budget_s: float | None,
-        relearn: bool,
-        fill: bool,
-        progress: Callable[[str], None],
-        build: Build | None,
-    ) -> MergeReport:
+    def _merged(self, fill: bool, **options: Any) -> MergeReport:
         from visor.confidence.fit_index import Calibrator
         from visor.index.merge.merge import merge
         from visor.ingest.reindex import finish_reindex
@@ -366,14 +359,11 @@ class App:
             objects,
             documents,
             model=self.fingerprint,
-            budget_s=budget_s,
-            relearn=relearn,
-            progress=progress,
             calibrate=Calibrator(objects, lambda: rejected_features(documents), visitors.fold, self.label_words),
             languages=self.settings.languages,
             fill=fill or self.settings.backend == "local",
             engine=self.engine,
-            build=build,
+            **options,
         )
         if report.generation and report.finished and not report.unreadable:
             finish_reindex(objects, documents, self.fingerprint)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from visor.bulk.run import work_off
+from visor.bulk.run import run
 from visor.bulk.waiting import Waiting
 from visor.console import progress
-from visor.errors import NotFound
 from visor.index.format.manifest import SegmentEntry
 from visor.index.merge.inputs import Inputs
 from visor.index.merge.pieces import FOLDER, Piece, build_waiting, built, put_piece
@@ -18,10 +17,7 @@ from visor.settings import Settings
 
 @dataclass(frozen=True)
 class BeamBuild:
-    """A merge's `Build`: each piece is an element of a pipeline.
-
-    settings: Of the workers. flags, runner: Beam's, as those of `run_pass`.
-    """
+    """A merge's `Build`: each piece is an element of a pipeline. flags, runner: Beam's."""
 
     settings: Settings
     flags: Sequence[str]
@@ -35,22 +31,12 @@ class BeamBuild:
             found = {info.name.removeprefix(FOLDER) for info in index.objects.list(FOLDER)}
             return [Waiting(name, "", count) for name, count in rows.items() if name in found]
 
+        arguments = self.flags, "merge", self.settings, list(rows)
         self.say(f"{sum(rows.values())} images in {len(rows)} segments, of which {len(waiting())} are to be built")
         if len(waiting()) > 1:  # one alone is built here as soon
-            names = list(rows)
             with progress("Built", sum(one.pictures for one in waiting())) as advance:
-                work_off(
-                    waiting,
-                    self.runner,
-                    lambda _: (self.flags, "merge", self.settings, names),
-                    advance=advance,
-                    say=self.say,
-                )
-        for one in waiting():
-            # Workers leave what cannot be built, or whose manifest was replaced; here it is said.
-            build_waiting(index.objects, index.documents, one.name)
-        try:
-            return [built(index.objects, name) for name in rows]
-        except NotFound:
-            index.refuse_if_replaced()
-            raise
+                run(waiting, self.runner, lambda _: arguments, advance=advance, say=self.say)
+        for name in rows:
+            # Workers leave what cannot be built, or belongs to a manifest that was replaced: here it is said.
+            build_waiting(index.objects, index.documents, name)
+        return [built(index.objects, name) for name in rows]

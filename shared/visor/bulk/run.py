@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -56,7 +56,7 @@ class BulkEstimate(Record, frozen=True, kw_only=True):
 class BulkReport(Record, frozen=True, kw_only=True):
     """What a bulk did, in items."""
 
-    estimate: BulkEstimate
+    estimate: BulkEstimate | None = None
     passes: int = 0
     """Runs of the pipeline: more than one where a worker ended."""
     seconds: float = 0.0
@@ -142,63 +142,32 @@ def estimate(
 
 
 def run(
-    app: App,
-    flags: Sequence[str],
-    runner: str,
-    politeness: Politeness,
-    expected: BulkEstimate,
-    *,
-    advance: Callable[[int], None],
-    say: Callable[[str], None],
-) -> BulkReport:
-    """Embed all that waits. Raises as `work_off`."""
-    started, queue = time.monotonic(), waiting_of(app)
-    passes, counts = work_off(
-        lambda: list(queue.all()),
-        runner,
-        lambda idle: (flags, "embed", app.settings, politeness, 1 + max(0, idle - IDLE_USUAL)),
-        advance=advance,
-        say=say,
-    )
-    return BulkReport(
-        estimate=expected,
-        passes=passes,
-        seconds=time.monotonic() - started,
-        left=queue.waiting(),
-        counts=dict(counts),
-    )
-
-
-def work_off(
     waiting: Callable[[], list[Waiting]],
     runner: str,
     arguments: Callable[[int], tuple[Any, ...]],
     *,
     advance: Callable[[int], None],
     say: Callable[[str], None],
-) -> tuple[int, Counter[str]]:
+) -> BulkReport:
     """Have a pipeline do all that waits.
 
     On this machine a worker that ends takes its run of the pipeline with it, and another run takes up what is left.
     Other runners start workers again by themselves.
 
     Args:
-        arguments: Those of `run_pass`, after so many runs that did nothing.
-        advance: Told of pictures that do not wait any more.
-
-    Returns:
-        Runs of the pipeline, and the counters of those that ended well.
+        arguments: Those of `run_pass`, by the attempt that `EmbedBatches` is told of.
 
     Raises:
         Exception: As Beam's, for what no run could do.
     """
+    started = time.monotonic()
     passes, idle = 0, 0
     counts: Counter[str] = Counter()
     left = waiting()
     while left:
         passes += 1
         try:
-            counts.update(_pass(waiting, runner, arguments(idle), advance))
+            counts.update(_pass(waiting, runner, arguments(1 + max(0, idle - IDLE_USUAL)), advance))
             break
         except Exception as exc:
             still = waiting()
@@ -207,7 +176,7 @@ def work_off(
                 raise
             say(f"{'A worker ended' if isinstance(exc, WorkerEnded) else exc}: {len(still)} batches are left")
             left = still
-    return passes, counts
+    return BulkReport(passes=passes, seconds=time.monotonic() - started, left=len(waiting()), counts=dict(counts))
 
 
 def _pass(

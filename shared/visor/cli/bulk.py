@@ -110,7 +110,14 @@ def bulk_command(
         report = BulkReport(estimate=expected)
         if not dry_run:
             with progress("Done", expected.pictures) as advance:
-                report = run(app, flags, runner, politeness, expected, advance=advance, say=say)
+                done = run(
+                    lambda: list(queue.all()),
+                    runner,
+                    lambda attempt: (flags, "embed", settings, politeness, attempt),
+                    advance=advance,
+                    say=say,
+                )
+                report = msgspec.structs.replace(done, estimate=expected)
             if settings.backend == "local":
                 app.merge(build=build if app.engine is None else None)
             switched = app.reindex(confirm_loss=confirm_loss).switched if reindex else True

@@ -355,7 +355,7 @@ class EngineMerge(Merge):
             worded_columns=FacetColumns.concat([block.columns for block in blocks]),
             looks=np.concatenate([block.looks for block in blocks]),
             augmented=Augmented.join([segment.augmented for segment in segments], space.dimension),
-            vectors=_Vectors(read),
+            read=read,
         )
         most = self.policy.rows_max(len(ids))
         pieces = cut([source], [np.arange(len(ids))], pending, pending, dimension=space.dimension, most=most)
@@ -408,16 +408,8 @@ def migrate(
 
 
 @dataclass
-class _Vectors:
-    read: Callable[[Array], Array]
-
-    def __getitem__(self, rows: Array) -> Array:
-        return self.read(rows)
-
-
-@dataclass
 class _Source:
-    """All rows of a collection, as a source of pieces."""
+    """All rows of a collection, as a source of pieces; its vectors are read by row."""
 
     ids: Array
     versions: Array
@@ -425,10 +417,14 @@ class _Source:
     worded_columns: FacetColumns
     looks: Array
     augmented: Augmented
-    vectors: _Vectors
+    read: Callable[[Array], Array]
 
-    def __len__(self) -> int:
-        return len(self.ids)
+    @property
+    def vectors(self) -> _Source:
+        return self
+
+    def __getitem__(self, rows: Array) -> Array:
+        return self.read(rows)
 
 
 @dataclass

@@ -109,8 +109,8 @@ class Inputs:
     def shards(self, group: Sequence[Commit], take: Callable[[Shard], Shard] = lambda shard: shard) -> list[Shard]:
         """The shards of commits, but those that cannot be read; `take` says what is kept of each."""
         commits = [commit for commit in group if commit.rows(self.model)]
-        shards = []
-        for commit, found in zip(commits, read_shards(self.objects, [_shard(c) for c in commits], take), strict=True):
+        names, shards = [str(commit.record.shard) for commit in commits], []
+        for commit, found in zip(commits, read_shards(self.objects, names, take), strict=True):
             if isinstance(found, Shard):
                 shards.append(found)
             elif isinstance(found, FormatError):
@@ -148,10 +148,6 @@ def read_shards(
 
     with ThreadPoolExecutor(READ_AT_ONCE) as pool:
         return list(pool.map(read, names))
-
-
-def _shard(commit: Commit) -> str:
-    return str(commit.record.shard)
 
 
 def live_rows(segment: Segment, others: Sequence[Segment]) -> int:

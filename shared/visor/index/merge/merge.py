@@ -113,8 +113,7 @@ def merge(
         fill: Read the texts of items that an older Visor indexed from their documents, one read each; and stem all
             words in these languages.
         engine: Where the rows are, if not in segments.
-        build: Builds the segments elsewhere. Then all that was committed is taken up in one step, and a merge that
-            loses a swap ends there, not finished.
+        build: Builds the segments elsewhere. All that was committed is one step then, and a lost swap ends the merge.
 
     Raises:
         SettingsError: The index is somewhere else.

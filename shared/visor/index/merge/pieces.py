@@ -1,8 +1,8 @@
 """Pieces: the independent parts of a merge, one new segment each, built here or by workers elsewhere.
 
-A piece that waits for a worker is an object below `pieces/`, named as the segment that comes of it. Both names are made
-of what the piece says and of the manifest that it belongs to: whoever builds it again writes the same segment, and once
-that manifest is replaced nobody commits to the name any more, so that its garbage can be deleted at any later time.
+A piece that waits for a worker is an object, named as the segment that comes of it. The name is made of what the piece
+says and of its manifest's generation: whoever builds it again writes the same segment, and once that manifest is
+replaced nobody commits to the name any more, so that its garbage can be deleted at any later time.
 """
 
 from __future__ import annotations
@@ -37,12 +37,9 @@ FOLDER = "pieces/"
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """What one new segment is made of.
+    """What one new segment is made of: of each source the rows at `places`, ascending, with facets as updated.
 
-    places: The rows of each source that go into it, ascending.
-    updates: Facet updates, which replace the rows' own facets.
-    pending: What the segment carries for items that arrive late.
-    augmented: Tensors of augmented queries.
+    pending: what the segment carries for items that arrive late. augmented: tensors of augmented queries.
     """
 
     sources: Sequence[Segment | Shard]
@@ -73,20 +70,17 @@ def cut(
     dimension: int,
     most: int,
 ) -> list[Piece]:
-    """Pieces of equal size, of at most `most` rows. Each is of a stretch of the rows as they lie one source after the
-    other, so that each vector is read once. The first carries `pending` and all augmented queries; there is none where
-    there is nothing to write.
-    """
+    """Pieces of equal size, at most `most` rows. Each has a stretch of the rows as they lie one source after the other,
+    so that each vector is read once. The first carries `pending` and all augmented queries."""
     total = sum(map(len, places))
     count = max(-(-total // most), bool(len(pending)))
     starts = np.cumsum([0, *map(len, places)])
     pieces: list[Piece] = []
     for start, stop in pairwise(total * number // max(count, 1) for number in range(count + 1)):
         taken = [p[max(start - at, 0) : max(stop - at, 0)] for p, at in zip(places, starts, strict=False)]
-        given = [(source, some) for source, some in zip(sources, taken, strict=True) if len(some)]
         piece = Piece(
-            sources=[source for source, _ in given],
-            places=[some for _, some in given],
+            sources=[source for source, some in zip(sources, taken, strict=True) if len(some)],
+            places=[some for some in taken if len(some)],
             updates=known.take(np.empty(0, np.int64), known.updates.newest()),
             pending=PendingDeletes.none() if pieces else pending,
             augmented={} if pieces else Augmented.join([source.augmented for source in sources], dimension).tensors(),
@@ -108,12 +102,11 @@ def put_piece(piece: Piece, builder: SegmentBuilder, index: Inputs) -> str:
         "shards": [source.name for source in piece.sources if isinstance(source, Shard)],
         "counts": list(map(len, piece.places)),
     }
-    records = {
-        name: np.frombuffer(pack("pending", {}, part.tensors()), np.uint8)
-        for name, part in (("updates", piece.updates), ("pending", piece.pending))
-    }
+    updates, pending = (
+        np.frombuffer(pack("pending", {}, part.tensors()), np.uint8) for part in (piece.updates, piece.pending)
+    )
     places = np.concatenate([np.empty(0, np.int64), *piece.places])
-    data = pack("piece", about, {"places": places, **records, **piece.augmented})
+    data = pack("piece", about, {"places": places, "updates": updates, "pending": pending, **piece.augmented})
     # Behind all that the manifest names: of segments, the later name is the newer one.
     stems = [PurePosixPath(entry.name).stem for entry in (index.manifest.segments if index.manifest else ())]
     newest = max((int(stem.partition("-")[0], 16) for stem in stems), default=0)

@@ -69,15 +69,8 @@ NO_ROWS = KeptRows(
 def kept_places(
     sources: Sequence[Segment | Shard], others: Sequence[Segment], tombstones: PendingRecords
 ) -> list[Array]:
-    """What stays of each source: newest versions that no tombstone hides and no other live segment has newer.
-
-    Args:
-        others: Live segments that are not rewritten.
-        tombstones: All that are known.
-
-    Returns:
-        Row numbers of each source, ascending.
-    """
+    """The rows that stay of each source, ascending: newest versions that no tombstone hides, and that none of the
+    `others`, the live segments that are not rewritten, has newer."""
     if not sources:
         return []
     ids = np.concatenate([source.ids for source in sources])
@@ -103,28 +96,20 @@ def kept_rows(
     updates: PendingDeletes,
     documents: DocumentStore | None = None,
 ) -> KeptRows:
-    """Rows of sources, with what is known of them by now.
-
-    Args:
-        places: The rows of each source, as `kept_places` gives them.
-        updates: Updated facets replace the rows' own.
-        documents: As that of `SegmentBuilder`.
-    """
+    """The rows of each source at `places`, with facets as updated. `documents` as that of `SegmentBuilder`."""
     if not sources:
         return NO_ROWS
-    ids = np.concatenate([source.ids[rows] for source, rows in zip(sources, places, strict=True)])
+    parts = list(zip(sources, places, strict=True))
+    ids = np.concatenate([part.ids[rows] for part, rows in parts])
     order = sort_order(ids)
-    versions = np.concatenate([source.versions[rows] for source, rows in zip(sources, places, strict=True)])
-    columns = [
-        (FacetColumns.of(source.facets) if isinstance(source, Shard) else source.worded_columns).take(rows)
-        for source, rows in zip(sources, places, strict=True)
-    ]
-    ids, versions = ids[order], versions[order]
-    facets = _updated(FacetColumns.concat(columns).take(order), ids, versions, updates)
+    ids, versions = ids[order], np.concatenate([part.versions[rows] for part, rows in parts])[order]
+    columns = [FacetColumns.of(part.facets) if isinstance(part, Shard) else part.worded_columns for part in sources]
+    facets = FacetColumns.concat([one.take(rows) for one, rows in zip(columns, places, strict=True)]).take(order)
+    facets = _updated(facets, ids, versions, updates)
     if documents is not None:
         facets = _filled(facets, ids, documents)
-    hashes = common_hashes([source.hashes[rows] for source, rows in zip(sources, places, strict=True)])[order]
-    source = np.repeat(np.arange(len(sources)), list(map(len, places)))[order]
+    hashes = common_hashes([part.hashes[rows] for part, rows in parts])[order]
+    source = np.repeat(np.arange(len(parts)), list(map(len, places)))[order]
     return KeptRows(ids, versions, hashes, facets, source, np.concatenate(places)[order])
 
 
@@ -165,11 +150,7 @@ class SegmentBuilder:
         pending: PendingDeletes,
         name: str = "",
     ) -> SegmentEntry:
-        """Write one segment, under a fresh name unless one is given.
-
-        Raises:
-            Conflict: There is one of that name.
-        """
+        """Write one segment, under a fresh name unless one is given; raises Conflict if there is one of that name."""
         path, space = self.folder / "segment", self.space
         fast = space.fast if isinstance(space, Projection) and len(rows) >= PQ_ROWS_MIN else None
         about: dict[str, Any] = {"count": len(rows), "dimension": space.dimension, "projection": space.name}
