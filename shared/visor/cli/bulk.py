@@ -141,7 +141,7 @@ def _merge(settings: Settings, build: BeamBuild, *, relearn: bool, as_json: bool
     with App(existing(settings)) as app:
         report = app.merge(relearn=relearn, progress=say, build=build)
     tell_merge(report, as_json=as_json)
-    if report.conflicts:
+    if not report.finished:
         raise Conflict(
             "Another merge replaced the manifest meanwhile: nothing of this one is used",
             valid="One merge of an index at a time",

@@ -245,7 +245,7 @@ class Merge:
         rows = sum(map(len, places))
         carried = PendingDeletes.concat([incoming, *(segment.pending for segment in inputs)])
         pending = still_pending(carried, others, now, self.policy.late_s)
-        most = self.policy.rows_max(sum(len(segment) for segment in readable) + rows)
+        most = self.policy.rows_max(sum(map(len, others)) + rows)
         pieces = cut(sources, places, known, pending, dimension=space.dimension, most=most)
         entries: list[SegmentEntry] = []
         try:
