@@ -178,18 +178,21 @@ def one_more(fast: Array) -> Array:
     return scan.write()
 
 
-ROWS = MERGED + FRESH
+INDEXED = MERGED + FRESH
 SCANS_DAMAGED: dict[str, tuple[Callable[[Stores], object], str]] = {
     "fast": (harmed("segments/", flip_in("fast")), "tensor fast does not match its checksum"),
     "cells": (harmed("segments/", flip_in("cells")), "tensor cells does not match its checksum"),
-    "fast of other rows": (rewritten("fast", one_more), f"its fast scan has {ROWS + 1} rows, where it has {ROWS}"),
+    "fast of other rows": (
+        rewritten("fast", one_more),
+        f"its fast scan has {INDEXED + 1} rows, where it has {INDEXED}",
+    ),
     "cells of other rows": (
         rewritten("cells", lambda c: c[:-1]),
-        f"{ROWS} have codes and {ROWS - 1} lie in cells",
+        f"{INDEXED} have codes and {INDEXED - 1} lie in cells",
     ),
     "codes of other rows": (
         rewritten("codes", lambda c: c[:-1]),
-        f"{ROWS - 1} have codes and {ROWS} lie in cells",
+        f"{INDEXED - 1} have codes and {INDEXED} lie in cells",
     ),
     "unknown cells": (rewritten("cells", lambda c: c + np.uint16(4)), "its rows lie in cells that projections/"),
 }
@@ -220,7 +223,7 @@ def test_what_is_wrong_with_a_fast_scan_or_cells_is_named_and_mended(
     assert again.exit_code == 0, again.output
     with App(Settings.read()) as app:
         app.searcher.refresh()
-        assert len(app.searcher) == ROWS
+        assert len(app.searcher) == INDEXED
 
 
 def do(damage: str, root: Path) -> None:
