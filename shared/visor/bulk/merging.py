@@ -32,7 +32,7 @@ class BeamBuild:
             return [Waiting(name, "", count) for name, count in rows.items() if name in found]
 
         arguments = self.flags, "merge", self.settings, list(rows)
-        self.say(f"{sum(rows.values())} images in {len(rows)} segments, of which {len(waiting())} are to be built")
+        self.say(f"{len(waiting())} of {len(rows)} segments, with {sum(rows.values())} images, are to be built")
         if len(waiting()) > 1:  # one alone is built here as soon
             with progress("Built", sum(one.pictures for one in waiting())) as advance:
                 run(waiting, self.runner, lambda _: arguments, advance=advance, say=self.say)
