@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from visor.errors import StoreUnavailable
-from visor.storage.documents import Add, DocumentStore
+from visor.storage.documents import Add, DocumentStore, Put
 
 LOG = logging.getLogger(__name__)
 
@@ -31,6 +31,15 @@ class SharedCounts:
             for name, amount in amounts.items():
                 pending[name] += amount
 
+    def put(self, period: str, amounts: Mapping[str, float]) -> None:
+        """Say what a document's numbers are, at once and in place of what it had. Tolerates a store as `flush`."""
+        with self._lock:
+            self._stored[period] = dict(amounts)
+        try:
+            self.documents.commit([Put(collection=self.collection, key=period, data=dict(amounts))])
+        except StoreUnavailable as exc:
+            LOG.warning("The counts in %s are not written now: %s", self.collection, exc)
+
     def get(self, period: str, name: str) -> float:
         """One number: as it was last read, and what was added since."""
         with self._lock:
@@ -44,8 +53,8 @@ class SharedCounts:
     def is_flushed(self) -> bool:
         return not self._pending
 
-    def flush(self, period: str) -> None:
-        """Add what was counted to the store, whatever its period, and read what others counted in `period`.
+    def flush(self, *periods: str) -> None:
+        """Add what was counted to the store, whatever its period, and read what others counted in `periods`.
 
         If the store is unavailable, that is logged, and the counts stay until the next flush.
         """
@@ -55,10 +64,11 @@ class SharedCounts:
             for key in list(pending):
                 self.documents.commit([Add(collection=self.collection, key=key, amounts=dict(pending[key]))])
                 del pending[key]
-            found = self.documents.get(self.collection, [period]).get(period)
-            numbers = {k: v for k, v in found.data.items() if isinstance(v, int | float)} if found else {}
+            found = self.documents.get(self.collection, list(periods))
             with self._lock:
-                self._stored = {period: numbers}
+                for period in periods:
+                    numbers = found[period].data.items() if period in found else ()
+                    self._stored[period] = {k: v for k, v in numbers if isinstance(v, int | float)}
         except StoreUnavailable as exc:
             LOG.warning("The counts in %s are not written now: %s", self.collection, exc)
         finally:
