@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +12,19 @@ import click
 import msgspec
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document on standard output.")
+
+
+class Number(click.FloatRange):
+    """A finite number from `min` to `max`."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            found = float(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a number such as 1234.50.", param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return super().convert(found, param, ctx)
 
 
 def say(message: str) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from visor.console import as_json, print_json, progress, say
+from visor.console import Number, as_json, print_json, progress, say
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ def _next_try(failure: Failure) -> str:
 
 
 @click.command("compact")
-@click.option("--budget-s", type=float, help="Start no new step after this many seconds; the next run continues.")
+@click.option("--budget-s", type=Number(0), help="Start no new step after this many seconds; the next run continues.")
 @click.option("--relearn", is_flag=True, help="Fit the projection again even if the index has not grown enough.")
 @click.option(
     "--texts",
