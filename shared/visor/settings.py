@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_origin
@@ -12,6 +14,11 @@ import msgspec
 from visor.errors import SettingsError
 
 PREFIX = "VISOR_"
+AT_LEAST_ONE = frozenset(
+    {"threads", "fetch_bytes_max", "fetch_parallel", "fetch_parallel_per_host", "fetch_instances", "pixels_max"}
+    | {"batch_size", "embed_attempts_max", "k_max"}
+)
+"""Settings of which 0 would stop everything; elsewhere it means none, or no limit."""
 Language = Literal[
     "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian", "norwegian",
     "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
@@ -163,16 +170,31 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                     remedy="Correct the name or unset it",
                 )
             is_list = get_origin(fields[name]) is tuple
+            if not text.strip() and not is_list and fields[name] is not str:
+                continue
             values[name] = tuple(p.strip() for p in text.split(",") if p.strip()) if is_list else text
         try:
             settings = msgspec.convert(values, cls, strict=False, dec_hook=_path)
         except msgspec.ValidationError as exc:
-            raise SettingsError(
-                f"The environment does not make valid settings: {exc}",
-                valid="docs/operations.md lists each variable with its type",
-                remedy="Correct the variable named in the path above",
-            ) from exc
+            found, _, name = str(exc).partition(" - at `$.")
+            raise _refused(name.partition("[")[0].rstrip("`"), found, values) from exc
+        for name, value in msgspec.structs.asdict(settings).items():
+            least = 1 if name in AT_LEAST_ONE else 0
+            if isinstance(value, int | float) and not least <= value < math.inf:
+                raise _refused(name, f"Expected a finite number of at least {least}", values)
+        if not settings.budget_dollar:
+            raise _refused("budget_dollar", "Expected a number above 0", values)
+        if not re.fullmatch(r"[^/\\\0.][^/\\\0]*", settings.index):
+            raise _refused("index", "Expected a name without slashes, that begins with no dot", values)
         return msgspec.structs.replace(settings, home=settings.home.expanduser())
+
+
+def _refused(name: str, found: str, values: Mapping[str, object]) -> SettingsError:
+    return SettingsError(
+        f"{PREFIX}{name.upper()} is {values.get(name)!r}. {found}",
+        valid="docs/operations.md lists each variable with its type; numbers are written like 1234.50",
+        remedy="Correct or unset it",
+    )
 
 
 def _path(kind: type, value: object) -> object:
