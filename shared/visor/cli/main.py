@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import shutil
 import sys
 from importlib.metadata import entry_points
 from typing import Any
@@ -42,6 +44,8 @@ COMMANDS = {
     "stats": ("stats", "Show what the index holds."),
 }
 """By command: the module of `visor.cli` that has it, as `NAME_command`, and its line of help."""
+FILE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
+"""What the system says of a disk, without the name of a file."""
 PLUGINS = "visor.commands"
 """Entry-point group of click commands that other packages add."""
 
@@ -76,11 +80,21 @@ def cli() -> None:
 
 
 def main(argv: list[str] | None = None) -> Any:
-    """Run the command line. A `VisorError` becomes one line on standard error and exit status 1."""
+    """Run the command line. A `VisorError`, or a file that cannot be used, becomes one line on standard error and exit
+    status 1."""
     try:
         return cli.main(args=argv, prog_name="visor")
     except VisorError as exc:
         click.echo(f"visor: {exc}", err=True)
+        sys.exit(1)
+    except OSError as exc:
+        if exc.filename is None and exc.errno not in FILE_ERRORS and not isinstance(exc, shutil.Error):
+            raise
+        click.echo(
+            f"visor: {exc.filename or 'A file'} cannot be used: {exc.strerror or exc}. A path that exists and this "
+            "user may use, on a disk with free space. Correct the path, its permissions or the space.",
+            err=True,
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
