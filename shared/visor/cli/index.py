@@ -178,7 +178,8 @@ def compact_command(budget_s: float | None, relearn: bool, texts: bool, as_json:
     for what in report.unreadable:
         say(f"Skipped, unreadable: {what}. `visor check` says what to do")
     if not report.finished:
-        say("The time is used up: run it again to continue")
+        why = "Other merges write to this index" if report.conflicts else "The time is used up"
+        say(f"{why}: run it again to continue")
 
 
 @click.command("reindex")

@@ -19,7 +19,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 from visor.errors import StoreUnavailable
 from visor.schema.items import ITEM_ID
-from visor.storage.engine import Array, Clause, Row, Vectors, Where, id_parts, in_batches
+from visor.storage.engine import Array, Clause, Row, Vectors, Where, id_parts, in_batches, without_secrets
 
 PART = 60_000
 PARTS_MAX = 64
@@ -153,8 +153,10 @@ class MilvusEngine:
     def _ask(self, call: Callable[[MilvusClient], T]) -> T:
         try:
             return call(self._connected())
-        except MilvusException as exc:
-            found = f"Milvus at {self._url} does not answer: {str(exc)[:300] or type(exc).__name__}"
+        except (MilvusException, OSError, ValueError) as exc:
+            # It raises ValueError and OSError for some addresses.
+            at, why = (without_secrets(text, self._url, self._password) for text in (self._url, exc))
+            found = f"Milvus at {at} does not answer: {why}"
             raise StoreUnavailable(
                 found,
                 valid="Milvus Lite: a file that no other process has open. A server: its address, and its token",
