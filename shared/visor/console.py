@@ -17,14 +17,13 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON d
 class Number(click.FloatRange):
     """A finite number from `min` to `max`."""
 
+    name = "number"
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        try:
-            found = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is not a number such as 1234.50.", param, ctx)
+        found = super().convert(value, param, ctx)
         if not math.isfinite(found):
-            self.fail(f"{value!r} is not a finite number.", param, ctx)
-        return super().convert(found, param, ctx)
+            self.fail(f"{value!r} is not finite.", param, ctx)
+        return found
 
 
 def say(message: str) -> None:

@@ -14,10 +14,7 @@ import msgspec
 from visor.errors import SettingsError
 
 PREFIX = "VISOR_"
-AT_LEAST_ONE = frozenset(
-    {"threads", "fetch_bytes_max", "fetch_parallel", "fetch_parallel_per_host", "fetch_instances", "pixels_max"}
-    | {"batch_size", "embed_attempts_max", "k_max"}
-)
+POSITIVE = ("budget_dollar", "batch_size", "k_max", "threads", "fetch_parallel", "fetch_parallel_per_host")
 """Settings of which 0 would stop everything; elsewhere it means none, or no limit."""
 Language = Literal[
     "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian", "norwegian",
@@ -179,11 +176,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             found, _, name = str(exc).partition(" - at `$.")
             raise _refused(name.partition("[")[0].rstrip("`"), found, values) from exc
         for name, value in msgspec.structs.asdict(settings).items():
-            least = 1 if name in AT_LEAST_ONE else 0
-            if isinstance(value, int | float) and not least <= value < math.inf:
-                raise _refused(name, f"Expected a finite number of at least {least}", values)
-        if not settings.budget_dollar:
-            raise _refused("budget_dollar", "Expected a number above 0", values)
+            wanted = "above 0" if name in POSITIVE else "of at least 0"
+            if isinstance(value, int | float) and not (0 <= value < math.inf and (value or name not in POSITIVE)):
+                raise _refused(name, f"Expected a finite number {wanted}", values)
         if not re.fullmatch(r"[^/\\\0.][^/\\\0]*", settings.index):
             raise _refused("index", "Expected a name without slashes, that begins with no dot", values)
         return msgspec.structs.replace(settings, home=settings.home.expanduser())

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import importlib
 import shutil
 import sys
+from errno import EDQUOT, EIO, ENOSPC, EROFS
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -44,8 +44,6 @@ COMMANDS = {
     "stats": ("stats", "Show what the index holds."),
 }
 """By command: the module of `visor.cli` that has it, as `NAME_command`, and its line of help."""
-FILE_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
-"""What the system says of a disk, without the name of a file."""
 PLUGINS = "visor.commands"
 """Entry-point group of click commands that other packages add."""
 
@@ -88,7 +86,7 @@ def main(argv: list[str] | None = None) -> Any:
         click.echo(f"visor: {exc}", err=True)
         sys.exit(1)
     except OSError as exc:
-        if exc.filename is None and exc.errno not in FILE_ERRORS and not isinstance(exc, shutil.Error):
+        if exc.filename is None and exc.errno not in (ENOSPC, EDQUOT, EROFS, EIO) and not isinstance(exc, shutil.Error):
             raise
         click.echo(
             f"visor: {exc.filename or 'A file'} cannot be used: {exc.strerror or exc}. A path that exists and this "

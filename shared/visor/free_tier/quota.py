@@ -18,15 +18,16 @@ import threading
 import time
 import zoneinfo
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from visor.errors import QuotaReached
+from visor.errors import QuotaReached, StoreUnavailable
 from visor.free_tier.allowances import Allowances, Counted, allowances, counted
 from visor.free_tier.cost_model import stored_cost
 from visor.schema.collections import METERS
 from visor.settings import Settings
-from visor.storage.documents import DocumentStore
+from visor.storage.documents import DocumentStore, Put
 from visor.storage.shared_counts import SharedCounts
 
 FLUSH_S = 600.0
@@ -120,6 +121,7 @@ class Meter:
         self._lock = threading.Lock()
         self._pending_share = 0.0
         self._due_at = 0.0
+        self._noted = 0
 
     def add(
         self,
@@ -202,7 +204,7 @@ class Meter:
     def month_cost(self) -> float:
         """US dollars that this month has cost so far, with what it costs until its end to keep what is stored."""
         month, _ = self._keys()
-        total = stored_cost(self._used.get(STORED, "images"))
+        total = stored_cost(self._used.get(STORED, "images") or self._noted)
         for resource, (service, metric, unit) in GUARDED.items():
             allowance = self._allowances.of(service, metric)
             days = [f"d{day:02d}" for day in range(1, 32)] if allowance.per == "day" else ["month"]
@@ -216,7 +218,9 @@ class Meter:
 
     def note_images(self, images: int) -> None:
         """Say how many images are stored, which costs by the month."""
-        self._used.put(STORED, {"images": images})
+        self._noted = images
+        with suppress(StoreUnavailable):
+            self.documents.commit([Put(collection=METERS, key=STORED, data={"images": images})])
 
     def flush(self) -> None:
         """Add what was counted to the store and read what others counted; a store that is unavailable is tolerated."""

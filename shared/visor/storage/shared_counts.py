@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from visor.errors import StoreUnavailable
-from visor.storage.documents import Add, DocumentStore, Put
+from visor.storage.documents import Add, DocumentStore
 
 LOG = logging.getLogger(__name__)
 
@@ -30,15 +30,6 @@ class SharedCounts:
             pending = self._pending.setdefault(period, defaultdict(int))
             for name, amount in amounts.items():
                 pending[name] += amount
-
-    def put(self, period: str, amounts: Mapping[str, float]) -> None:
-        """Say what a document's numbers are, at once and in place of what it had. Tolerates a store as `flush`."""
-        with self._lock:
-            self._stored[period] = dict(amounts)
-        try:
-            self.documents.commit([Put(collection=self.collection, key=period, data=dict(amounts))])
-        except StoreUnavailable as exc:
-            LOG.warning("The counts in %s are not written now: %s", self.collection, exc)
 
     def get(self, period: str, name: str) -> float:
         """One number: as it was last read, and what was added since."""

@@ -6,6 +6,7 @@ import errno
 import os
 import tarfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound, VisorEr
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
 from visor.storage.documents import Put
-from visor.storage.local.backup import _held, back_up, restore
+from visor.storage.local.backup import back_up, restore
 
 
 def write_on(stores: Stores, ends: threading.Event) -> None:
@@ -120,10 +121,10 @@ def test_what_killed_backups_left_goes_and_what_runs_stays(tmp_path: Path) -> No
     with open_stores(Settings(home=tmp_path, index="mine")) as stores:
         stores.objects.put("manifest", b"old")
     left, runs = tmp_path / "indexes" / ".backup-left", tmp_path / "indexes" / ".backup-runs"
-    left.mkdir()
-    runs.mkdir()
-    with _held(runs):
-        back_up(tmp_path, "mine", tmp_path / "one.tar")
+    for folder, age_s in ((left, 3 * 86_400), (runs, 3_600)):
+        folder.mkdir()
+        os.utime(folder, (time.time() - age_s,) * 2)
+    back_up(tmp_path, "mine", tmp_path / "one.tar")
     assert (left.exists(), runs.exists()) == (False, True)
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import shutil
 import sqlite3
 import tarfile
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound
@@ -22,6 +22,7 @@ DATABASES = ("queue.sqlite", "documents.sqlite")
 """In the order in which they are copied: a message is gone only after what it led to is written down."""
 FORMAT = "visor-index-1"
 """The name of the folder in the file."""
+LEFT_S = 2 * 86_400
 SUMS = "SHA256SUMS"
 """A file in it that has the sums of all others; backups of the first versions have none."""
 
@@ -108,23 +109,12 @@ def restore(home: Path, index: str, source: Path) -> None:
 
 @contextmanager
 def _own_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A folder for the block. Those that processes left when they were killed are removed."""
+    """A folder for the block. Those that killed processes left days ago are removed."""
     for left in parent.glob(f"{prefix}*"):
-        with suppress(OSError), _held(left):
-            shutil.rmtree(left)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name, _held(Path(name)):
+        if time.time() - left.stat().st_mtime > LEFT_S:
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name:
         yield Path(name)
-
-
-@contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock, which ends with the process. Raises OSError where another process holds it."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _link(source: str, target: str) -> None:
