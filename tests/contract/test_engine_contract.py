@@ -134,6 +134,35 @@ def test_the_same_items_give_the_same_answers_under_every_filter(shop: EngineSho
         assert shop.searcher().facets(filters) == twin.searcher().facets(filters), filters
 
 
+@pytest.mark.parametrize(
+    "order",
+    [Order(), Order(sort="price_up"), Order(variety=0.3), Order(by_product=True), Order(similarity_min=0.3)],
+    ids=str,
+)
+def test_where_nothing_passes_or_is_left_answers_are_empty(shop: EngineShop, twin: EngineShop, order: Order) -> None:
+    found = []
+    for one in (shop, twin):
+        vectors = fill(one, 130)
+        one.merge()
+        answers: list[Any] = []
+
+        def ask(filters: Filters, one: EngineShop = one, answers: list[Any] = answers, first: Any = vectors[0]) -> None:
+            searcher = one.searcher()
+            answers.append(searcher.facets(filters).images)
+            for vector in (None, first):
+                hits = searcher.search(vector, k=3, filters=filters, order=order)
+                answers.append((hits.hits, hits.total, hits.next))
+
+        ask(Filters(collection=("nobody",)))
+        for key in keys_of(130, "k0-"):
+            one.delete(key, 3)
+        ask(Filters())
+        one.merge()
+        ask(Filters())
+        found.append(answers)
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("is_merged", [False, True])
 def test_newest_versions_win_and_tombstones_hide(shop: EngineShop, twin: EngineShop, is_merged: bool) -> None:
     """Adds, updates and deletes in any order, some of them late; before and after a merge has taken them up."""
