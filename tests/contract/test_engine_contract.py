@@ -205,6 +205,21 @@ def test_copies_and_products_are_grouped(shop: EngineShop) -> None:
     assert set(grouped[0].product) == set(ids_of(["k0-50", "k0-100"]))
 
 
+def test_a_product_has_all_its_items_also_the_far_ones(shop: EngineShop, twin: EngineShop) -> None:
+    """Some of them deleted or changed since the merge."""
+    found = []
+    for one in (shop, twin):
+        vectors = fill(one, 400)
+        one.merge()
+        one.delete("k0-50", 5)
+        one.update("k0-100", 5, facets_of(7))
+        for filters in (Filters(), Filters(collection=("hats", "coats"))):
+            hits = one.searcher().search(vectors[0], k=2, filters=filters, order=Order(by_product=True)).hits
+            found.append([(hit.id, set(hit.product)) for hit in hits])
+    assert found[:2] == found[2:]
+    assert len(found[0][0][1]) == 5
+
+
 def test_a_page_goes_on_behind_the_last(shop: EngineShop, twin: EngineShop) -> None:
     for one in (shop, twin):
         vectors = fill(one, 200)

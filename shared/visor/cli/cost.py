@@ -204,10 +204,8 @@ def _tell_device(use: DeviceUse) -> None:
 
 
 def bought(plan: UsagePlan, settings: Settings, budget: float, free_days: float) -> dict[str, Any]:
-    """How far a plan can grow for a sum a month: images, or searches a day, with all else as planned.
-
-    `first_load_days` is None where the sum does not pay for the plan, and `free_days` where there is no sum.
-    """
+    """How far a plan can grow for a sum a month: images, or searches a day, with all else as planned. The days of its
+    first load are None where the sum does not pay for it, and `free_days` where there is no sum."""
     dollars = budget / settings.budget_dollar
     limits = {one.what: one.largest for one in growth_limits(plan, budget=dollars)}
     polite = plan.images / (settings.host_requests_a_day * max(1, plan.sources)) if settings.host_requests_a_day else 0

@@ -169,18 +169,15 @@ def first_load_days_for(plan: UsagePlan, budget: float) -> float:
     if not cost(roomy(plan)) <= budget:
         return math.inf
     budget -= sum(line.cost for line in lines(plan) if line.per == "always")
-    shortest = plan.images * counted().each("embed", "seconds") / plan.embed_instances / 86_400
+    longest = plan.images * counted().each("embed", "seconds") / plan.embed_instances / 86_400
+    shortest = longest = max(longest, 1 / 24)
 
     def is_paid(days: float) -> bool:
         return first_load_cost(plan, days) <= budget * max(1.0, days / DAYS)
 
-    longest = max(shortest, 1 / 24)
-    if is_paid(longest):
-        return longest
-    shortest, longest = longest, first_load_days(plan, share=1.0) + 1
     while not is_paid(longest):
         longest *= 2
-    for _ in range(40):
+    for _ in range(50):
         middle = (shortest + longest) / 2
         shortest, longest = (shortest, middle) if is_paid(middle) else (middle, longest)
     return longest

@@ -136,8 +136,7 @@ class Scheduler:
         self, queue: Queue, embedder: BatchEmbedder, *, crawl_due: Callable[[], object], merge: Callable[[], object]
     ) -> None:
         self._crawl_due, self._merge = crawl_due, merge
-        # What an earlier process left is merged, too.
-        self._changed = 1
+        self._changed = 1  # by an earlier process, perhaps
         self._worker = Worker(queue, embedder, on_report=self._count)
         self._queue = queue
         self._stop = threading.Event()

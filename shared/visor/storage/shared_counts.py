@@ -57,9 +57,9 @@ class SharedCounts:
                 del pending[key]
             found = self.documents.get(self.collection, list(periods))
             with self._lock:
-                for period in periods:
-                    numbers = found[period].data.items() if period in found else ()
-                    self._stored[period] = {k: v for k, v in numbers if isinstance(v, int | float)}
+                for key in periods:
+                    data = found[key].data if key in found else {}
+                    self._stored[key] = {k: v for k, v in data.items() if isinstance(v, int | float)}
         except StoreUnavailable as exc:
             LOG.warning("The counts in %s are not written now: %s", self.collection, exc)
         finally:

@@ -154,7 +154,6 @@ class MilvusEngine:
         try:
             return call(self._connected())
         except (MilvusException, OSError, ValueError) as exc:
-            # It raises ValueError and OSError for some addresses.
             at, why = (without_secrets(text, self._url, self._password) for text in (self._url, exc))
             found = f"Milvus at {at} does not answer: {why}"
             raise StoreUnavailable(

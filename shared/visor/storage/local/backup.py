@@ -131,9 +131,8 @@ def _sums(copy: Path) -> bytes:
     for path in sorted(copy.rglob("*")):
         if path.is_file() and path.name != SUMS:
             with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            lines.append(f"{digest}  {path.relative_to(copy)}\n".encode())
-    return b"".join(lines)
+                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.relative_to(copy)}\n")
+    return "".join(lines).encode()
 
 
 def _copy_database(source: Path, target: Path) -> None:
