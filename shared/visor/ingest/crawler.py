@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from visor.errors import NotConfigured, SourceError, VisorError
+from visor.errors import SourceError, VisorError
 from visor.free_tier.quota import Meter
 from visor.http.client import Fetcher
 from visor.ingest.crawl import Crawl
@@ -155,7 +155,7 @@ class Crawler:
                 run = self.crawl(open_source(entry.name), budget_s=left_s, limit=entry.common.limit)
                 LOG.info("Source %s: %s", entry.name, run)
                 runs.append(run)
-            except (VisorError, NotConfigured) as exc:
+            except VisorError as exc:
                 LOG.error("Source %s: %s", entry.name, exc, extra={"source": entry.name})
             except Exception:
                 LOG.exception("Source %s", entry.name, extra={"source": entry.name})

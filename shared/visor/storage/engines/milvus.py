@@ -51,8 +51,9 @@ class MilvusEngine:
         self._lock = threading.Lock()
         if self._is_lite:
             self._url = str(Path(url).expanduser())
-        # It logs every refusal with its stack, which the caller tells anyway.
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        # They log every refusal with its stack, which the caller tells anyway, and what Lite does not know.
+        for name in ("pymilvus", "grpc._server"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def collections(self) -> list[str]:
         names = self._ask(lambda client: client.list_collections())
