@@ -20,8 +20,7 @@ class Number(click.FloatRange):
     name = "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        found = super().convert(value, param, ctx)
-        if not math.isfinite(found):
+        if not math.isfinite(found := super().convert(value, param, ctx)):
             self.fail(f"{value!r} is not finite.", param, ctx)
         return found
 

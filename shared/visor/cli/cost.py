@@ -22,9 +22,8 @@ from visor.free_tier.growth import (
     first_load_days,
     first_load_days_for,
     growth_limits,
-    is_held,
-    resident_gib,
     roomy,
+    search_size,
 )
 from visor.models.store import model_directory, read_manifest
 from visor.settings import Settings
@@ -135,7 +134,7 @@ def cost_command(
         "first_limit": {"service": worst.service, "metric": worst.metric, "share": worst.share},
         "free": all(line.share <= 1 for line in found),
         "cost": sum(line.cost for line in found),
-        "held": is_held(plan),
+        "held": search_size(plan) is not None,
         "first_load_days": load,
         "first_load_bytes": first_load_bytes(plan),
         "looked_up": allowances().looked_up,
@@ -163,10 +162,7 @@ def cost_command(
     if found_cost := document["cost"]:
         click.echo(f"What is not free costs {found_cost:,.2f} a month.")
     if not document["held"]:
-        click.echo(
-            f"No function holds so many images ({resident_gib(plan):,.0f} GiB): this is with the largest that there "
-            "is. Search wants a machine or an engine of its own (docs/scale.md)."
-        )
+        click.echo("No function holds so many images; this is with the largest. docs/scale.md says what does.")
     for one in (document, document["next"]) if asked else ():
         growth = f"{one['images']:,} images, or {one['searches_a_day']:,} searches a day"
         days = one["first_load_days"]

@@ -44,6 +44,7 @@ COMMANDS = {
     "stats": ("stats", "Show what the index holds."),
 }
 """By command: the module of `visor.cli` that has it, as `NAME_command`, and its line of help."""
+DISK = (ENOSPC, EDQUOT, EROFS, EIO)
 PLUGINS = "visor.commands"
 """Entry-point group of click commands that other packages add."""
 
@@ -84,15 +85,13 @@ def main(argv: list[str] | None = None) -> Any:
         return cli.main(args=argv, prog_name="visor")
     except VisorError as exc:
         click.echo(f"visor: {exc}", err=True)
-        sys.exit(1)
     except OSError as exc:
-        if exc.filename is None and exc.errno not in (ENOSPC, EDQUOT, EROFS, EIO) and not isinstance(exc, shutil.Error):
+        if exc.filename is None and exc.errno not in DISK and not isinstance(exc, shutil.Error):
             raise
+        told = f"visor: {exc.filename or 'A file'} cannot be used: {exc.strerror or exc}. Its folder has to exist,"
         click.echo(
-            f"visor: {exc.filename or 'A file'} cannot be used: {exc.strerror or exc}. A path that exists and this "
-            "user may use, on a disk with free space. Correct the path, its permissions or the space.",
-            err=True,
+            f"{told} with free space, and be this user's. Correct the path, the permissions or the space.", err=True
         )
-        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    sys.exit(1)

@@ -31,21 +31,16 @@ def cost(plan: UsagePlan) -> float:
     return sum(line.cost for line in lines(plan))
 
 
-def resident_gib(plan: UsagePlan) -> float:
-    """Memory that a search instance takes for the plan's index."""
+def search_size(plan: UsagePlan) -> tuple[float, float] | None:
+    """The smallest of `FUNCTION_SIZES` that holds the plan's index; None where none does."""
     size = counted().size
-    return (plan.images * size("resident_bytes") + size("resident_base_bytes")) / GIB
-
-
-def is_held(plan: UsagePlan) -> bool:
-    """Whether there is a function that holds the plan's index."""
-    return resident_gib(plan) <= FUNCTION_SIZES[-1][0]
+    needed = (plan.images * size("resident_bytes") + size("resident_base_bytes")) / GIB
+    return next((one for one in FUNCTION_SIZES if one[0] >= needed), None)
 
 
 def roomy(plan: UsagePlan) -> UsagePlan:
     """The plan with a search function large enough for its index, or the largest that there is."""
-    needed = resident_gib(plan)
-    memory, cpu = next((size for size in FUNCTION_SIZES if size[0] >= needed), FUNCTION_SIZES[-1])
+    memory, cpu = search_size(plan) or FUNCTION_SIZES[-1]
     return msgspec.structs.replace(
         plan, search_memory_gib=max(plan.search_memory_gib, memory), search_cpu=max(plan.search_cpu, cpu)
     )
@@ -127,10 +122,10 @@ def device_use(plan: UsagePlan, *, share: float = 1.0) -> DeviceUse:
 def _largest(what: str, make: Callable[[int], UsagePlan], share: float, budget: float) -> GrowthLimit:
     """The largest n whose plan fits, by bisection: every line grows with n."""
     if budget:
-        grows_out = is_held(make(0))
+        grows_out = search_size(make(0)) is not None
 
         def price(n: int) -> float:
-            return math.inf if grows_out and not is_held(make(n)) else cost(roomy(make(n)))
+            return math.inf if grows_out and search_size(make(n)) is None else cost(roomy(make(n)))
 
         largest = bisect.bisect_right(range(1, 2**40), budget, key=price)
         if math.isinf(price(largest + 1)):

@@ -175,12 +175,9 @@ class Scheduler:
     def _merge_if_due(self) -> None:
         """Once all that waited is done, or when much was; again after a merge that failed."""
         if self._changed and (self._changed >= MERGE_AFTER or not self._queue.waiting()):
-            changed, self._changed = self._changed, 0
-            try:
-                LOG.info("Merged: %s", self._merge())
-            except Exception:
-                self._changed += changed
-                raise
+            changed = self._changed
+            LOG.info("Merged: %s", self._merge())
+            self._changed -= changed
 
 
 class PushedBatches:

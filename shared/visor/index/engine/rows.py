@@ -139,12 +139,8 @@ def _tokens(row: FacetRow, numbers: Mapping[str, float]) -> tuple[int, ...]:
     if row.declared:
         found.add(declared_token(row.declared))
     if row.product:
-        found.add(product_token(row.product))
+        found.add(token("\0product", row.product))
     return tuple(sorted(found))
-
-
-def product_token(product: str) -> int:
-    return token("\0product", product)
 
 
 def declared_token(declared: Mapping[str, AttributeType]) -> int:
@@ -202,4 +198,4 @@ def _conditions(name: str, condition: Condition, type_: AttributeType) -> list[C
     return found
 
 
-__all__ = ["EngineBlock", "clauses", "declared_token", "engine_rows", "near_vectors", "product_token"]
+__all__ = ["EngineBlock", "clauses", "declared_token", "engine_rows", "near_vectors"]

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from visor.errors import BadRequest
-from visor.index.engine.rows import EngineBlock, clauses, product_token, words_clause
+from visor.index.engine.rows import EngineBlock, clauses, words_clause
 from visor.index.format.container import Array, unit
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import EngineEntry, check_engine
@@ -28,7 +28,7 @@ from visor.index.search.hits import Hits
 from visor.index.search.searcher import Question, Searcher
 from visor.index.search.snapshot import LiveBlock, Snapshot, apply_deletes
 from visor.schema.search import FacetsAnswer, Filters
-from visor.storage.engine import Clause, Row, VectorEngine, Vectors, Where, id_parts
+from visor.storage.engine import Clause, Row, VectorEngine, Vectors, Where, id_parts, token
 
 LISTED = 2_000
 """Nearest rows through which pages by likeness go."""
@@ -132,7 +132,7 @@ class EngineSearcher(Searcher):
         """The engine's rows of the products that are given, of which the nearest may be few."""
         assert base.entry is not None
         places = filter(None, (seen.find(hit.id) for hit in hits.hits))
-        tokens = {product_token(f"{product:016x}") for live, row in places if (product := int(live.products[row]))}
+        tokens = {token("\0product", f"{product:016x}") for live, row in places if (product := int(live.products[row]))}
         return self.engine.scan(base.entry.collection, [*where, Clause(tuple(tokens))]) if tokens else []
 
     def _rows(

@@ -9,8 +9,7 @@ import sqlite3
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound
@@ -40,7 +39,8 @@ def back_up(home: Path, index: str, target: Path) -> int:
         raise Conflict(f"{target} exists already", valid="A new file", remedy="Name another, or delete it")
     folder = home / INDEXES / index
     objects = FolderObjects(folder / "objects")
-    with _own_folder(folder.parent, ".backup-") as copy:
+    with _own_folder(folder.parent, ".backup-") as name:
+        copy = Path(name)
         with objects.frozen():
             shutil.copytree(objects.root, copy / "objects", copy_function=_link, ignore=shutil.ignore_patterns(".*"))
             for database in DATABASES:
@@ -89,10 +89,9 @@ def restore(home: Path, index: str, source: Path) -> None:
                 valid="A file that `visor backup` wrote, whole",
                 remedy="Take another backup, or copy it again",
             ) from exc
-        found = sorted(path.name for path in place.iterdir())
-        if found and FORMAT not in found and found[0].startswith(FORMAT.rstrip("1")):
-            raise NewerFormat(f"{source} is a {found[0]}", valid=f"A {FORMAT}", remedy="Install a newer Visor")
-        copy = place / FORMAT
+        copy = Path(place) / FORMAT
+        if not copy.exists() and (newer := sorted(Path(place).glob(FORMAT.replace("1", "*")))):
+            raise NewerFormat(f"{source} is a {newer[0].name}", valid=f"A {FORMAT}", remedy="Install a newer Visor")
         wrong = [part for part in ("objects", *DATABASES) if not (copy / part).exists()]
         if not wrong and (copy / SUMS).exists():
             changed = set(_sums(copy).splitlines()) ^ set((copy / SUMS).read_bytes().splitlines())
@@ -107,14 +106,12 @@ def restore(home: Path, index: str, source: Path) -> None:
         copy.rename(folder)
 
 
-@contextmanager
-def _own_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """A folder for the block. Those that killed processes left days ago are removed."""
+def _own_folder(parent: Path, prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """A folder for a while. Those that killed processes left days ago are removed."""
     for left in parent.glob(f"{prefix}*"):
         if time.time() - left.stat().st_mtime > LEFT_S:
             shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent) as name:
-        yield Path(name)
+    return tempfile.TemporaryDirectory(prefix=prefix, dir=parent)
 
 
 def _link(source: str, target: str) -> None:
