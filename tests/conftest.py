@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,11 @@ FOLDERS = ("contract", "build", "cloud", "browser")
 """Folders of this one whose tests carry its name as their mark; others mark themselves `fault`, `build` or `slow`."""
 
 pytest_plugins = ["tests.emulated"]
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """With `-n auto`, three workers on two cores: many tests wait for processes that they started."""
+    return (os.cpu_count() or 1) * 3 // 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

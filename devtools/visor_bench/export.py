@@ -88,15 +88,20 @@ def export_command(
     say(f"{len(base)} base vectors of {base.shape[1]} numbers: {origin}")
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as folder:
         home = keep or Path(folder)
-        document = measure(images, base, home, say)
+        document = measure(images, base, home, say, model)
         if browser:
             document |= visited(home / "site", pictures or PHOTOS, say)
     document["vectors"] = origin
     print_figures(document, as_json)
 
 
-def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) -> dict[str, Any]:
+def measure(
+    images: int, base: Array, home: Path, say: Callable[[str], None], model: str | None = None
+) -> dict[str, Any]:
     """Build an index of `images` made vectors under `home` and export it into `home/site`, twice.
+
+    Args:
+        model: Which one the export holds; it has to be that of `base` if a browser is to search by picture.
 
     Returns:
         `bytes` of codes, hashes and columns, that is all but items, pictures and model; `first_visit_bytes`,
@@ -112,9 +117,9 @@ def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) ->
     describe(snapshot, documents, titles(images))
     say("exporting")
     shutil.rmtree(home / "site", ignore_errors=True)
-    took, report = exported(snapshot, documents, home / "site", now=0.0)
+    took, report = exported(snapshot, documents, home / "site", model, now=0.0)
     reprice(snapshot, documents)
-    again_s, again = exported(snapshot, documents, home / "site", now=GRACE_S)
+    again_s, again = exported(snapshot, documents, home / "site", model, now=GRACE_S)
     return {
         "images": report.images,
         "bytes": report.bytes["index"],
@@ -129,9 +134,11 @@ def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) ->
     }
 
 
-def exported(snapshot: Snapshot, documents: SqliteDocuments, folder: Path, *, now: float) -> tuple[float, Any]:
+def exported(
+    snapshot: Snapshot, documents: SqliteDocuments, folder: Path, name: str | None, *, now: float
+) -> tuple[float, Any]:
     settings = Settings.read()
-    model = model_directory(settings, settings.model)
+    model = model_directory(settings, name or settings.model)
     exporter = Exporter(
         snapshot=snapshot,
         fingerprint=read_manifest(model).fingerprint,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 from tests.browser.page_driver import changed_answer, drop, drop_picture, search_by, settled, titles
+from tests.browser.test_page_access import violations
 from tests.browser.test_page_honesty import WARM_PIXELS
 
 from visor.demo.catalogue import DemoCatalogue
@@ -270,8 +271,9 @@ def test_the_model_comes_at_the_first_sign_of_a_picture(new_page: Any, sign: str
     assert watch.sent == []
 
 
-def test_who_does_not_want_to_wait_for_the_model_sends_the_picture(new_page: Any, picture: Path) -> None:
-    page = new_page(is_visitor_new=True, expect_failures=True)
+@pytest.mark.parametrize("colours", ["light", "dark"])
+def test_who_does_not_want_to_wait_for_the_model_sends_the_picture(new_page: Any, picture: Path, colours: str) -> None:
+    page = new_page(is_visitor_new=True, expect_failures=True, color_scheme=colours, reduced_motion="reduce")
     watch = Watch(page)
     held: list[Any] = []
     page.context.route("**/v1/model/*", lambda route: held.append(route))
@@ -279,6 +281,7 @@ def test_who_does_not_want_to_wait_for_the_model_sends_the_picture(new_page: Any
     drop(page, picture.name, picture.read_bytes(), "image/png")
     page.get_by_text("Your picture waits here").wait_for()
     assert not watch.carried(picture.read_bytes())
+    assert violations(page) == []
     with search_by(page) as asked:
         page.get_by_role("button", name="Send the picture instead").click()
     assert "seen" not in asked.request
@@ -296,6 +299,7 @@ def test_a_model_that_the_owner_has_no_more_of_sends_nothing_by_itself(new_page:
     drop(page, picture.name, picture.read_bytes(), "image/png")
     page.get_by_role("heading", name="The model has not arrived").wait_for()
     assert not watch.carried(picture.read_bytes())
+    assert violations(page) == []
     page.get_by_role("button", name="Send this picture").click()
     page.wait_for_selector(".card[data-verdict]")
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.browser.page_driver import drop_picture
+from tests.browser.page_driver import PHONE, drop_picture
+from tests.browser.test_page_access import violations
 
 import visor
 from visor.demo.catalogue import DemoCatalogue
@@ -93,6 +94,24 @@ def test_an_export_is_searched_filtered_and_paged_without_a_server(new_page: Any
     page.get_by_role("button", name="More", exact=False).last.click()
     # Pictures stand where the catalogue says; nothing else is asked of anybody.
     assert {url.split("/")[2] for url in outside} <= {"shop.example"}
+
+
+@pytest.mark.parametrize(("colours", "device"), [("light", {}), ("dark", PHONE)], ids=["light", "dark phone"])
+def test_axe_finds_nothing_in_an_export(new_page: Any, site: Site, colours: str, device: dict[str, Any]) -> None:
+    address, folder = site()
+    page = new_page(address, expect_failures=True, color_scheme=colours, reduced_motion="reduce", **device)
+    page.wait_for_selector(".example")
+    assert violations(page) == []
+    page.query_selector_all(".example")[1].click()
+    assert cards(page)
+    page.evaluate("() => document.querySelectorAll('details').forEach((one) => { one.open = true; })")
+    assert violations(page) == []
+    page.get_by_role("button", name="About").click()
+    assert violations(page) == []
+    file_of(folder, "codes_high").unlink()
+    damaged = new_page(address, expect_failures=True, color_scheme=colours, reduced_motion="reduce", **device)
+    damaged.get_by_role("heading", name="A file of this catalogue is missing").wait_for()
+    assert violations(damaged) == []
 
 
 def test_a_second_visit_needs_no_network(new_page: Any, site: Site) -> None:

@@ -16,7 +16,7 @@ sys.path[:0] = [str(ROOT.parent)]
 
 from tests.unit.index.index_fixtures import MODEL, Shop, clustered, ids_of, keys_of  # noqa: E402
 
-from visor.index.format import projection as scan  # noqa: E402
+from visor.index.format import fast_scan as scan  # noqa: E402
 from visor.index.format.container import FORMAT_VERSION  # noqa: E402
 from visor.index.merge import segment_builder as rewrite  # noqa: E402
 from visor.index.merge.merge import merge  # noqa: E402

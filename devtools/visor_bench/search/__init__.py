@@ -24,6 +24,9 @@ from visor_bench.search import index as search_index
 from visor_bench.search.turns import ask_in_turns
 
 QUERIES = 500
+OTHERS = 200
+"""Queries of two other kinds: the photos themselves that the vectors are mixed of, and means of five of them, which are
+near to nothing."""
 PROTOTYPE_IMAGES = 70_000
 """Vectors that the prototype's way is timed on at most; a larger index is reckoned from it, for it grows linearly."""
 PROTOTYPE_RUNS = 3
@@ -118,8 +121,14 @@ def measure(images: int, base: Array, home: Path, say: Callable[[str], None]) ->
     queries = np.concatenate(list(vectors.mixed(base, QUERIES, seed=2)))
     queries_file = home / "queries.npy"
     np.save(queries_file, queries.astype(np.float32))
-    model = _model_directory()
-    command = [sys.executable, "-m", "visor_bench.search.process", str(home), str(queries_file), model]
+    others = {
+        "photos": base[:OTHERS],
+        "far": base[np.random.default_rng(3).integers(len(base), size=(OTHERS, 5))].mean(1),
+    }
+    for name, vectors_of in others.items():
+        np.save(home / f"{name}.npy", vectors_of)
+    files = [str(queries_file), _model_directory(), *(str(home / f"{name}.npy") for name in others)]
+    command = [sys.executable, "-m", "visor_bench.search.process", str(home), *files]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 - our own module
     searched: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     del searched["ids"]

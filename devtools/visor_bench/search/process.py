@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+from visor.index.format.container import Array
 from visor.storage.local.documents import SqliteDocuments
 from visor.storage.local.objects import FolderObjects
 
@@ -22,7 +23,8 @@ def open_index(home: Path) -> tuple[FolderObjects, SqliteDocuments]:
 
 
 def main() -> None:
-    """Arguments: the index's folder, a .npy of queries (q, d), a model directory or ''. Prints one JSON document."""
+    """Arguments: the index's folder, a .npy of queries (q, d), a model directory or '', and .npy files of other queries
+    whose recall is measured, too. Prints one JSON document."""
     home, queries_file, model = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     import numpy as np
 
@@ -44,7 +46,9 @@ def main() -> None:
     searcher.search(queries[0], k=12)
     first_answer_s = time.time() - process_start()
 
-    def run(mode: Literal["fast", "exact"], count: int, **options: Any) -> tuple[list[float], list[list[str]]]:
+    def run(
+        mode: Literal["fast", "exact"], count: int, queries: Array = queries, **options: Any
+    ) -> tuple[list[float], list[list[str]]]:
         took, found = [], []
         for query in queries[:count]:
             started = time.perf_counter()
@@ -60,13 +64,18 @@ def main() -> None:
     exact_ms, exact = run("exact", exact_count)
     rare_ms, rare = run("fast", 50, filters=Filters(collection=("rare",)))
     half_ms, _ = run("fast", 50, filters=Filters(country=("FR", "JP")))
-    overlap = [len(set(a) & set(b)) / max(len(b), 1) for a, b in zip(fast[:exact_count], exact, strict=True)]
+
+    def recall_of(file: str) -> float:
+        others = np.load(file)
+        return recall(*(run(mode, len(others), others)[1] for mode in ("fast", "exact")))
+
     document = {
         "images": len(searcher),
         "fast_p50_ms": round(float(np.percentile(fast_ms, 50)), 3),
         "fast_p99_ms": round(float(np.percentile(fast_ms, 99)), 3),
         "exact_p50_ms": round(float(np.percentile(exact_ms, 50)), 3),
-        "recall_at_12": round(float(np.mean(overlap)), 4),
+        "recall_at_12": recall(fast[:exact_count], exact),
+        **{f"recall_at_12_{Path(file).stem}": recall_of(file) for file in sys.argv[4:]},
         "resident_mb": round(resident_mb()),
         "resident_fast_only_mb": round(resident_fast),
         "first_answer_s": round(first_answer_s, 2),
@@ -77,6 +86,12 @@ def main() -> None:
         "ids": fast,
     }
     print(json.dumps(document))
+
+
+def recall(found: list[list[str]], wanted: list[list[str]]) -> float:
+    """The mean share of the wanted ids that were found."""
+    shares = [len(set(a) & set(b)) / max(len(b), 1) for a, b in zip(found, wanted, strict=True)]
+    return round(sum(shares) / len(shares), 4)
 
 
 def process_start() -> float:

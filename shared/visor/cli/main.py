@@ -90,7 +90,7 @@ def main(argv: list[str] | None = None) -> Any:
             raise
         told = f"visor: {exc.filename or 'A file'} cannot be used: {exc.strerror or exc}. Its folder has to exist,"
         click.echo(
-            f"{told} with free space, and be this user's. Correct the path, the permissions or the space.", err=True
+            f"{told} with free space, and be this user's. Correct the path, the rights or the space.", err=True
         )
     except KeyboardInterrupt:
         sys.exit(130)

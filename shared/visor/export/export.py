@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ import numpy as np
 from visor import __version__
 from visor.confidence.features import CoverageProjection
 from visor.confidence.model import FULL_KEPT_MAX, Calibration
-from visor.errors import BadRequest, SettingsError, StoreError
-from visor.export.files import CONFIG, DATA, ExportFiles, File
+from visor.errors import BadRequest, ModelNotBuilt, SettingsError, StoreError
+from visor.export.files import CONFIG, DATA, NETWORK, ExportFiles, File
 from visor.export.items import ItemWriter, page_records
 from visor.export.judge import constants, judged_by, sample_numbers
 from visor.export.rows import Part, PartRows, PartWriter, parts_of
@@ -31,7 +32,7 @@ from visor.index.format.ids import id_text
 from visor.index.format.projection import Projection
 from visor.index.search.snapshot import Snapshot
 from visor.models.device import device_model
-from visor.models.store import check_file, read_manifest
+from visor.models.store import NetworkFile, check_file, read_manifest
 from visor.near_duplicates.sketch import HASH_BYTES
 from visor.schema.items import ITEM_ID, IndexedItem, Item, Record
 from visor.search.feedback import Feedback
@@ -208,20 +209,31 @@ class Exporter:
         return size
 
     def _model(self, files: ExportFiles, *, closer: bool) -> int:
+        """The description of the model, and its networks as they lie here: a device checks and unpacks those."""
         manifest = read_manifest(self.model)
         described = device_model(manifest, closer=closer)
-        wanted = {file.sha256 for file in described.files}
-        for file in (file for file in manifest.files if file.sha256 in wanted):
-            name = f"{DATA}{file.sha256}.tflite"
-            if name in files:
-                files.need(name)
-            elif self.page is not None or (self.model / file.file).is_file():
-                files.keep(name, check_file(self.model, file).read_bytes)
-            else:
-                # A merge has no networks. Then pictures are looked at on the server.
-                described = device_model(manifest, allowed=False)
-        files.put(f"{DATA}model.json", msgspec.json.encode(described))
-        return described.size_bytes
+        stored = {file.sha256: file for file in manifest.files}
+        lying = []
+        try:
+            for told in described.files:
+                file = stored[told.sha256]
+                there = files.network(file.sha256, partial(self._read, file))
+                digest = there.name.rpartition("-")[2].removesuffix(NETWORK)
+                lying.append(msgspec.structs.replace(told, url=there.name, size_bytes=there.bytes, sha256=digest))
+        except ModelNotBuilt:
+            if self.page is not None:
+                raise
+            # A merge has no networks. Then pictures are looked at on the server.
+            described, lying = device_model(manifest, allowed=False), []
+        size = sum(file.size_bytes for file in lying)
+        files.put(
+            f"{DATA}model.json",
+            msgspec.json.encode(msgspec.structs.replace(described, files=tuple(lying), size_bytes=size)),
+        )
+        return size
+
+    def _read(self, file: NetworkFile) -> bytes:
+        return check_file(self.model, file).read_bytes()
 
     def _space(self, files: ExportFiles, projection: Projection | None) -> Space:
         space = self.snapshot.space

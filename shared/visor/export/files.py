@@ -19,6 +19,8 @@ CONFIG = "config.json"
 MANIFEST, TRASH = DATA + "visor.json", DATA + "trash.json"
 GRACE_S = 86_400.0
 """How long a file stays that no manifest names any more: for tabs that are open, and for caches of the manifest."""
+CHUNK, NETWORK = NAMED = (".vsr", ".tflite")
+"""Endings of files that are named by what they were made from and by their bytes."""
 PAYS = 0.9
 """Share of its size that a file has to shrink to for being compressed."""
 
@@ -42,7 +44,7 @@ class ExportFiles:
     def __init__(self, site: ObjectStore, now: float, whose: str = "") -> None:
         self.site, self._now = site, now
         self._there = {info.name: info.size_bytes for info in site.list(whose)}
-        self._by_key = {name[len(DATA) :].partition("-")[0]: name for name in self._there if name.endswith(".vsr")}
+        self._by_key = {name[len(DATA) :].partition("-")[0]: name for name in self._there if name.endswith(NAMED)}
         self._needed = {MANIFEST, TRASH}
         self.written: dict[str, int] = {}
         """Bytes of each file that was new."""
@@ -56,12 +58,6 @@ class ExportFiles:
             return "export" not in msgspec.json.decode(bytes(self.site.get(CONFIG)), type=dict[str, Any])
         except (NotFound, msgspec.DecodeError):
             return True
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._there
-
-    def need(self, name: str) -> None:
-        self._needed.add(name)
 
     def put(self, name: str, data: bytes) -> None:
         """Write a file that is not there, or has other bytes, or is one of those that change."""
@@ -88,14 +84,18 @@ class ExportFiles:
         about: Mapping[str, Any] | None = None,
     ) -> File:
         """The chunk of that kind that was made of just this; it is made if it is not there."""
-        digest = hashlib.blake2b(kind.encode(), digest_size=8)
-        for part in made_of:
-            digest.update(len(part).to_bytes(8, "little") + part)
-        key = digest.hexdigest()
+        return self.file(_key(kind, made_of), lambda: pack(f"export_{kind}", about or {}, tensors()), CHUNK)
+
+    def network(self, sha256: str, read: Callable[[], bytes]) -> File:
+        """The file of a network whose bytes have that checksum; it is read if it is not there."""
+        return self.file(_key("network", [sha256.encode()]), read, NETWORK)
+
+    def file(self, key: str, make: Callable[[], bytes], ending: str) -> File:
+        """The file that was made of what `key` says; it is made, and gzipped where that pays, if it is not there."""
         name = self._by_key.get(key)
         if name is None:
-            data = packed(pack(f"export_{kind}", about or {}, tensors()))
-            name = f"{DATA}{key}-{hashlib.sha256(data).hexdigest()[:16]}.vsr"
+            data = packed(make())
+            name = f"{DATA}{key}-{hashlib.sha256(data).hexdigest()[:16]}{ending}"
             self.keep(name, lambda: data)
             self._by_key[key] = name
         self._needed.add(name)
@@ -125,6 +125,14 @@ class ExportFiles:
             return msgspec.json.decode(bytes(self.site.get(TRASH)), type=dict[str, float])
         except (NotFound, CorruptObject, msgspec.DecodeError):
             return {}
+
+
+def _key(kind: str, made_of: Iterable[bytes]) -> str:
+    """16 hex digits that tell files apart by what they are made of."""
+    digest = hashlib.blake2b(kind.encode(), digest_size=8)
+    for part in made_of:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return digest.hexdigest()
 
 
 def packed(data: bytes) -> bytes:

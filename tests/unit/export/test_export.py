@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import resource
@@ -29,6 +30,7 @@ from visor.export.items import ItemWriter, without_paths
 from visor.export.rows import nibbles
 from visor.index.format.container import Container
 from visor.index.format.facets import FacetColumns
+from visor.models.store import model_directory, read_manifest
 from visor.schema.items import FacetRow, FacetUpdate, IndexedItem, Item, Safety, ShardCommit, Tombstone
 from visor.storage import Stores
 
@@ -225,8 +227,14 @@ def test_a_private_folder_has_pictures_and_tells_no_path(built_settings: visor.S
             assert (small.format, max(small.size), dict(small.getexif())) == ("WEBP", 320, {})
     assert json.loads((site / "config.json").read_bytes()) == {"title": "Mine", "export": "./data/"}
     model = json.loads((site / "data" / "model.json").read_bytes())
-    assert all((site / "data" / file["url"]).stat().st_size == file["size_bytes"] for file in model["files"])
+    networks = {file.sha256 for file in read_manifest(model_directory(built_settings, built_settings.model)).files}
+    for file in model["files"]:
+        path = site / "data" / file["url"]
+        assert path.stat().st_size == file["size_bytes"]
+        assert hashlib.sha256(path.read_bytes()).hexdigest()[:16] == file["sha256"]
+        assert hashlib.sha256(unpacked(path)).hexdigest() in networks
     assert model["allowed"]
+    assert model["size_bytes"] == report.bytes["model"]
     assert report.bytes["model"] == sum(file["size_bytes"] for file in model["files"])
 
 

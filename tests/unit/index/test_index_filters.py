@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 from tests.unit.index.index_fixtures import Shop, clustered, hash_of, ids_of, keys_of
 
-from visor.index.format import projection
+from visor.index.format import fast_scan
 from visor.index.merge import segment_builder as rewrite
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
+from visor.index.search import snapshot
 from visor.index.search.metrics import METRICS
 from visor.index.search.searcher import Searcher
 from visor.index.search.snapshot import FreshBlock
@@ -58,9 +59,9 @@ def in_use(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     policy = MergePolicy(segment_rows=1000, step_rows=1000, samples_min=64, ratio=0.5, small_rows=16)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rewrite, "PQ_ROWS_MIN", 500)
-        patch.setattr(projection, "CELLS_ROWS_MIN", 500 if request.param else IMAGES)
-        patch.setattr(projection, "CELLS", request.param)
-        patch.setattr(projection, "CELLS_VISITED", 4)
+        patch.setattr(fast_scan, "CELLS_LEARNED_FROM", 500 if request.param else IMAGES + 1)
+        patch.setattr(fast_scan, "CELLS", request.param)
+        patch.setattr(fast_scan, "CELLS_ROWS", 400)
         for start in range(0, IMAGES, 1000):
             part = slice(start, start + 1000)
             shop.add(keys[part], vectors[part], facets=facets[part], version=1)
@@ -79,10 +80,13 @@ def in_use(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     for key in ["k1234", *keys[2000:2100], "f3"]:
         shop.delete(key, 5)
         del shown[ids_of([key])[0]]
-    searcher = shop.searcher()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(snapshot, "CELLS_ROWS_MIN", 500)
+        searcher = shop.searcher()
     blocks = [live.block for live in searcher._snapshot.blocks]
-    scans = [block.vectors.fast for block in blocks if block.vectors.has_fast]
-    assert [scan.cells for scan in scans] == [request.param] * 3
+    assert sum(block.vectors.has_fast for block in blocks) == 3
+    cells = searcher._snapshot.cells
+    assert (cells.numbers if cells else ()) == ((0, 1, 2) if request.param else ())
     assert isinstance(blocks[-1], FreshBlock)
     return InUse(searcher, shown, stored)
 

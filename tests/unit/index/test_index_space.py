@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from tests.unit.index.index_fixtures import clustered
 
 from visor.errors import CorruptObject
-from visor.index.format import projection
-from visor.index.format.projection import (
-    FastScan,
-    FullSpace,
-    cell_centres,
-    decode,
-    encode,
-    int8_scan,
-    read_projection,
-    rerank,
-    train_fast_scan,
-)
+from visor.index.format import fast_scan
+from visor.index.format.container import Array
+from visor.index.format.fast_scan import CellScan, FastScan, nearest_cells, train_fast_scan
+from visor.index.format.projection import FullSpace, decode, encode, int8_scan, read_projection, rerank
 from visor.index.merge.learn import learn
 from visor_bench.vectors import mixed, stand_ins
 
@@ -83,43 +77,53 @@ def test_the_int8_scan_finds_the_nearest_allowed_rows() -> None:
 
 def test_the_fast_scan_is_laid_out_as_long_as_it_says() -> None:
     projected = learn(stand_ins(1200, 128), learned_on=1200)[0].project(stand_ins(1200, 128))
-    empty = train_fast_scan(projected)
-    assert empty is not None
+    empty = train_fast_scan(projected, 1200)["fast"]
     for rows in (0, 1, 31, 32, 33, 1200):
         fast = FastScan.read(empty)
         size = fast.size_bytes(rows)
         fast.add(projected[:rows])
         assert len(fast.write()) == size
-        assert len(fast) == rows
+        assert len(fast) == len(fast.codes()) == rows
+    assert np.array_equal(fast.codes(), fast.quantizer.compute_codes(projected))
     assert 7 in FastScan.read(fast.write()).scan(projected[7], 50)
-    assert train_fast_scan(projected[:10]) is None
+    assert train_fast_scan(projected[:10], 10) == {}
 
 
 def test_a_scan_in_cells_visits_few_rows_but_gives_as_many_as_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projection, "CELLS_ROWS_MIN", 1000)
-    monkeypatch.setattr(projection, "CELLS", 16)
-    monkeypatch.setattr(projection, "CELLS_VISITED", 4)
+    monkeypatch.setattr(fast_scan, "CELLS_LEARNED_FROM", 3000)
+    monkeypatch.setattr(fast_scan, "CELLS", 16)
+    monkeypatch.setattr(fast_scan, "CELLS_ROWS", 400)
     vectors = np.concatenate(list(mixed(stand_ins(200, 128), 3000, seed=3)))
-    space, _ = learn(vectors, learned_on=3000, train_fast_scan=train_fast_scan)
-    projected, codes = space.project(vectors), space.code(vectors)
+    assert learn(vectors, learned_on=2999, train_fast_scan=train_fast_scan)[0].centres is None
+    space, data = learn(vectors, learned_on=3000, train_fast_scan=train_fast_scan)
+    assert data == learn(vectors, learned_on=3000, train_fast_scan=train_fast_scan)[1]
+    projected = space.project(vectors)
     assert space.fast is not None
-    flat = FastScan.read(space.fast)
-    assert flat.fit_for(999) is flat
-    cells = flat.in_cells(cell_centres(codes))
-    assert cells.cells == 16
-    for rows in (0, 1, 33, 3000):
-        fitted = flat.fit_for(3000).in_cells(cell_centres(codes))
-        size = flat.fit_for(3000).size_bytes(rows)
-        fitted.add(decode(codes[:rows]))
-        # A cell's last block is not full.
-        assert size - 16 * 32 * 16 <= len(fitted.write()) <= size
-    # As it is stored: with zeros behind it.
-    cells = FastScan.read(np.concatenate([fitted.write(), np.zeros(999, np.uint8)]))
+    assert space.centres is not None
+    parts, starts = [], np.array([0, 33, 1800, 3000])
+    for start, stop in pairwise(starts.tolist()):
+        fast = FastScan.read(space.fast)
+        fast.add(projected[start:stop])
+        parts.append((fast, nearest_cells(space.centres, projected[start:stop])))
+    cells = CellScan(space.centres, parts)
+    assert len(cells) == 3000
+
+    def scan(query: Array, want: int) -> Array:
+        owners, rows = cells.scan(query, want)
+        assert np.all(np.diff(owners) >= 0)
+        found: Array = starts[owners] + rows
+        return found
+
     truth = np.argsort(-(projected @ projected[::100].T), axis=0)[:12].T
-    found = [cells.scan(query, 200) for query in projected[::100]]
+    found = [scan(query, 200) for query in projected[::100]]
     assert np.mean([len(set(rows) & set(wanted)) / 12 for rows, wanted in zip(found, truth, strict=True)]) > 0.95
-    assert sorted(cells.scan(projected[0], 3000)) == list(range(3000))
-    assert len(cells.scan(projected[0], 2500)) == 2500
+    assert scan(projected[0], 3000).tolist() == list(range(3000))
+    assert len(scan(projected[0], 2500)) == 2500
+    # The rows that it gives lie in the nearest cells, of which three hold 400 rows, about.
+    monkeypatch.setattr(fast_scan, "CELLS_WITHIN", 0)
+    for query in projected[::100]:
+        near = np.argsort(-(space.centres @ query))
+        assert set(np.concatenate([cells for _, cells in parts])[scan(query, 50)].tolist()) <= set(near[:3].tolist())
 
 
 def test_without_a_projection_vectors_only_become_unit() -> None:

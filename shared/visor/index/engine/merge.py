@@ -27,11 +27,12 @@ from visor.errors import Conflict, VisorError
 from visor.index.engine.rows import EngineBlock, declared_token, engine_rows, near_vectors
 from visor.index.format.container import FORMAT_VERSION, Array, corrupt
 from visor.index.format.facets import FacetColumns
+from visor.index.format.fast_scan import train_fast_scan
 from visor.index.format.ids import id_text, ids_to_bytes, sort_order
 from visor.index.format.looks import Augmented, no_looks
 from visor.index.format.manifest import MANIFESTS, Commit, EngineEntry, Manifest, read_manifest, read_manifest_object
 from visor.index.format.pending_deletes import PendingDeletes
-from visor.index.format.projection import FullSpace, Space, train_fast_scan
+from visor.index.format.projection import FullSpace, Space
 from visor.index.format.segment import BLOCK_ROWS, Segment
 from visor.index.format.shard import Shard
 from visor.index.merge.inputs import Inputs

@@ -19,27 +19,10 @@ import numpy as np
 
 from visor.errors import BadRequest
 from visor.index.format.container import Array, Container, corrupt, unit
+from visor.index.format.fast_scan import FastScan
 
 FOLDER = "projections/"
 CODE_RANGE = 127
-PQ_BITS = 4
-PQ_DIMENSIONS = 4
-"""Coordinates in one 4-bit code: 256 numbers make 32 bytes (FAISS's `PQ64x4fs`)."""
-PQ_TRAIN_MAX = 65_536
-PQ_SAMPLES_MIN = 1000
-PQ_ROWS_MIN = 20_000
-"""Below this many rows the int8 scan is as fast as the fast scan."""
-CELLS_ROWS_MIN = 65_536
-"""Rows from which a fast scan lies in cells, of which a search visits the nearest; fewer are scanned as soon."""
-CELLS = 128
-CELLS_VISITED = 8
-"""Cells that a search visits at least …"""
-CELLS_WITHIN = 0.15
-"""… and all whose centre is so much less similar to the query than the nearest one: a query that is near to none needs
-many. See docs/decisions/index-cells.md."""
-CELLS_LEARNED_ON = 16_384
-"""Rows that the centres of cells are learned on, about."""
-CELLS_ROUNDS = 8
 EXACT_ROWS = 5_000
 """Rows that a float scan goes through at once."""
 
@@ -80,9 +63,11 @@ class Projection:
     """(d, m) float32."""
     scale: float
     """A coordinate times this, rounded, is its int8 code."""
+    learned_on: int = 0
     fast: Array | None = None
     """(b,) uint8: an empty FAISS fast scan whose code book was learned with the projection, if there were enough."""
-    learned_on: int = 0
+    centres: Array | None = None
+    """(c, m) float32 of unit length: of the cells that rows of a large index lie in."""
 
     @property
     def dimension(self) -> int:
@@ -171,8 +156,8 @@ def read_projection(name: str, view: memoryview) -> Projection:
     if matrix.ndim != 2 or origin.shape != matrix.shape[:1]:
         raise corrupt(name, f"origin {origin.shape} and matrix {matrix.shape} do not fit")
     about = container.about
-    fast = container.array("fast") if "fast" in container else None
-    return Projection(name, origin, matrix, float(about["scale"]), fast, int(about["learned_on"]))
+    scans = {tensor: container.array(tensor) for tensor in ("fast", "centres") if tensor in container}
+    return Projection(name, origin, matrix, float(about["scale"]), int(about["learned_on"]), **scans)
 
 
 def int8_scan(codes: Array, query: Array, want: int, allowed: Array | None = None) -> Array:
@@ -218,115 +203,17 @@ def rerank(codes: Array, query: Array, rows: Array) -> Array:
     return dot(decode(codes[rows]), query)
 
 
-class FastScan:
-    """The product-quantised codes of one segment, in FAISS's serialised form (which FAISS reads for ever)."""
-
-    def __init__(self, index: Any) -> None:
-        self._index = index
-        self.cells = int(getattr(index, "nlist", 0))
-        """In how many cells the rows lie; 0: in none, so that each search goes through all."""
-        self._centres: Array = np.empty((0, 0), np.float32)
-        if self.cells:
-            self._centres = faiss.downcast_index(index.quantizer).reconstruct_n(0, self.cells)
-
-    @classmethod
-    def train(cls, sample: Array) -> FastScan:
-        """An empty index, its code book learned on unit vectors (s, m) float32; s ≥ 16, m a multiple of 4."""
-        m = sample.shape[1]
-        index = faiss.IndexPQFastScan(m, m // PQ_DIMENSIONS, PQ_BITS, faiss.METRIC_INNER_PRODUCT)
-        index.pq.cp.min_points_per_centroid = 1
-        index.train(np.ascontiguousarray(sample[:PQ_TRAIN_MAX], np.float32))
-        return cls(index)
-
-    @classmethod
-    def read(cls, blob: Array) -> FastScan:
-        """From the bytes (b,) uint8 that `write` gave."""
-        return cls(faiss.deserialize_index(np.ascontiguousarray(blob)))
-
-    def write(self) -> Array:
-        blob: Array = faiss.serialize_index(self._index)
-        return blob
-
-    def size_bytes(self, rows: int) -> int:
-        """Bytes that `write` gives once the index, empty now, holds so many rows; with cells, at most."""
-        block, cells = int(self._index.bbs), self.cells
-        blocks = -(-rows // block) if not cells else (rows + (block - 1) * cells) // block
-        ids = 8 * rows if cells else 0
-        return len(self.write()) + blocks * block * int(self._index.M2) // 2 + ids
-
-    def fit_for(self, rows: int) -> FastScan:
-        """An empty index of the same code book, in cells if it is to hold enough rows."""
-        return self.in_cells(np.zeros((CELLS, self._index.d), np.float32)) if rows >= CELLS_ROWS_MIN else self
-
-    def in_cells(self, centres: Array) -> FastScan:
-        """An empty index of the same code book whose rows lie in cells around centres (c, m) float32.
-
-        One table of a query's products serves all cells, for what is coded is the row and not what is left of it.
-        """
-        flat, m = self._index, centres.shape[1]
-        nearest = faiss.IndexFlatIP(m)
-        nearest.add(centres)
-        index = faiss.IndexIVFPQFastScan(nearest, m, len(centres), flat.pq.M, PQ_BITS, faiss.METRIC_INNER_PRODUCT)
-        index.by_residual, index.pq, index.is_trained = False, flat.pq, True
-        # What a reader visits that knows of no cells.
-        index.nprobe = max(1, len(centres) // 8)
-        return FastScan(index)
-
-    def add(self, projected: Array) -> None:
-        """Append unit vectors (n, m) float32."""
-        # FAISS 1.15 ends the process when a fast scan is given no rows.
-        if len(projected):
-            self._index.add(np.ascontiguousarray(projected, np.float32))
-
-    def __len__(self) -> int:
-        return int(self._index.ntotal)
-
-    def scan(self, query: Array, want: int) -> Array:
-        """At most `want` rows whose estimated similarity to the query (m,) is greatest, int64.
-
-        Of rows in cells those in the nearest cells; in all, where these hold fewer rows than are wanted.
-        """
-        want = min(want, len(self))
-        found = self._search(query, want, self._visited(query))
-        return found if len(found) == want else self._search(query, want, self.cells)
-
-    def _visited(self, query: Array) -> int:
-        """How many cells a search visits, the nearest ones."""
-        if not self.cells:
-            return 0
-        near = dot(self._centres, query)
-        within = int(np.count_nonzero(near >= near.max() - np.float32(CELLS_WITHIN)))
-        return min(max(within, CELLS_VISITED), self.cells)
-
-    def _search(self, query: Array, want: int, visited: int) -> Array:
-        options: Any = {"nprobe": visited}
-        parameters = faiss.SearchParametersIVF(**options) if visited else None
-        _, rows = self._index.search(query[None], want, params=parameters)
-        found: Array = rows[0][rows[0] >= 0]
-        return found
-
-
-def cell_centres(codes: Array) -> Array:
-    """Centres (`CELLS`, m) float32 of unit length, learned on some of the rows with codes (n, m) uint8."""
-    means: Any = faiss.Kmeans(codes.shape[1], CELLS, niter=CELLS_ROUNDS, spherical=True, min_points_per_centroid=1)
-    means.train(decode(codes[:: max(1, len(codes) // CELLS_LEARNED_ON)]))
-    centres: Array = means.centroids
-    return centres
-
-
-def train_fast_scan(sample: Array) -> Array | None:
-    """The bytes of a trained, empty fast scan; None if unit vectors (s, m) are too few or do not divide."""
-    if len(sample) < PQ_SAMPLES_MIN or sample.shape[1] % PQ_DIMENSIONS:
-        return None
-    return FastScan.train(sample).write()
-
-
 @dataclass(frozen=True)
 class CodedVectors:
-    """n rows as codes (n, m) uint8, scanned as integers, and perhaps a fast scan of the same rows."""
+    """n rows as codes (n, m) uint8, scanned as integers.
+
+    fast: the bytes (b,) uint8 of a fast scan of the same rows, if there is one. cells: (n,) uint16, which of the
+    projection's cells each row lies in.
+    """
 
     codes: Array
-    fast: FastScan | None = None
+    fast: Array | None = None
+    cells: Array | None = None
 
     def unit(self, rows: Array) -> Array:
         """(len(rows), m) float32 of unit length."""
@@ -342,7 +229,7 @@ class CodedVectors:
             exact: Compare with every row, even where there is a fast scan.
         """
         if self.fast is not None and not exact and allowed is None:
-            rows = self.fast.scan(query, want)
+            rows = self._fast_scan.scan(query, want)
         else:
             rows = int8_scan(self.codes, query, want, allowed)
         return rows, rerank(self.codes, query, rows)
@@ -367,6 +254,12 @@ class CodedVectors:
     @property
     def has_fast(self) -> bool:
         return self.fast is not None
+
+    @cached_property
+    def _fast_scan(self) -> FastScan:
+        """Opened when it is first needed: a search of cells does without."""
+        assert self.fast is not None
+        return FastScan.read(self.fast)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,28 +29,18 @@ from visor.index.format.container import (
     rows_in_blocks,
 )
 from visor.index.format.facets import FacetColumns
+from visor.index.format.fast_scan import FastScan, nearest_cells
 from visor.index.format.ids import IdIndex
 from visor.index.format.looks import Augmented, no_looks
 from visor.index.format.manifest import SegmentEntry
 from visor.index.format.pending_deletes import PendingDeletes
-from visor.index.format.projection import (
-    CodedVectors,
-    FastScan,
-    FullVectors,
-    Projection,
-    Space,
-    cell_centres,
-    decode,
-    encode,
-)
+from visor.index.format.projection import CodedVectors, FullVectors, Projection, Space, encode
 from visor.index.words.text_index import SegmentWords
 from visor.storage.objects import ObjectStore
 
 FOLDER = "segments/"
 BLOCK_ROWS = 1024
 """Rows of full vectors that are read, checked and projected at once."""
-CELL_BLOCK_ROWS = 8192
-"""Rows that are put into cells at once: a thousand take twice the time each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +181,12 @@ def open_segment(objects: ObjectStore, entry: SegmentEntry, space: Space) -> Seg
         codes = container.array("codes")
         if isinstance(space, Projection) and (codes.shape[1] != space.dimensions or entry.projection != space.name):
             raise corrupt(entry.name, f"its codes {codes.shape} were not made by {space.name}")
-        vectors = CodedVectors(codes, FastScan.read(container.array("fast")) if "fast" in container else None)
+        scans = {tensor: container.array(tensor) for tensor in ("fast", "cells") if tensor in container}
+        vectors = CodedVectors(codes, **scans)
+        if isinstance(space, Projection) and vectors.cells is not None:
+            known = 0 if space.centres is None else len(space.centres)
+            if int(vectors.cells.max(initial=0)) >= known:
+                raise corrupt(entry.name, f"its rows lie in cells that {space.name} does not have ({known})")
     else:
         vectors = FullVectors(space.project(_read_full(objects, container, 0, count)))
     ids = container.array("ids")
@@ -218,11 +213,11 @@ class SegmentWriter:
 
     Args:
         path: The file; it is created.
-        hot: All tensors but `vectors`, `vector_checksums`, `codes`, `fast` and those of `cold`.
+        hot: All tensors but `vectors`, `vector_checksums`, `codes`, `fast`, `cells` and those of `cold`.
         cold: Tensors behind the full vectors, which a search reads only where it needs them.
         count, dimension: Shape of the full vectors.
         space: What the codes are made with.
-        fast: A trained, empty fast scan, or None. If it has cells, their centres are learned anew on all rows.
+        fast: A trained, empty fast scan, or None.
     """
 
     path: Path
@@ -244,6 +239,7 @@ class SegmentWriter:
         tensors = {**self.hot, **self.cold}
         coder = self.space if isinstance(self.space, Projection) else None
         codes = np.empty((self.count if coder else 0, self.space.dimensions), np.uint8)
+        cells = np.empty(self.count if "cells" in layout.tensors else 0, np.uint16)
         sums = np.empty((layout.tensors["vector_checksums"].shape[0], 8), np.uint8)
         with self.path.open("wb") as file:
             file.truncate(layout.size_bytes)
@@ -254,7 +250,8 @@ class SegmentWriter:
                 sums[number] = np.frombuffer(bytes.fromhex(checksum(flat_bytes(data))), np.uint8)
                 file.write(flat_bytes(data))
                 if coder:
-                    self._code(coder, data, codes[done : done + len(data)])
+                    rows = slice(done, done + len(data))
+                    self._code(coder, data, codes[rows], cells[rows])
                 done += len(data)
             if done != self.count:
                 raise ValueError(f"{done} vectors were given for {self.count} rows")
@@ -262,9 +259,9 @@ class SegmentWriter:
             if coder:
                 tensors["codes"] = codes
             if self.fast is not None:
-                tensors["fast"] = np.zeros(layout.tensors["fast"].shape, np.uint8)
-                written = (self._in_cells(codes) if self.fast.cells else self.fast).write()
-                tensors["fast"][: len(written)] = written
+                tensors["fast"] = self.fast.write()
+            if len(cells):
+                tensors["cells"] = cells
             head = self._write_hot(file, layout, tensors)
             file.flush()
             os.fsync(file.fileno())
@@ -279,19 +276,13 @@ class SegmentWriter:
             updates=len(self.hot["update_ids"]),
         )
 
-    def _code(self, space: Projection, block: Array, codes: Array) -> None:
+    def _code(self, space: Projection, block: Array, codes: Array, cells: Array) -> None:
         projected = space.project(block)
         codes[:] = encode(projected, space.scale)
-        if self.fast is not None and not self.fast.cells:
+        if self.fast is not None:
             self.fast.add(projected)
-
-    def _in_cells(self, codes: Array) -> FastScan:
-        """The fast scan in cells, which can be learned only when all rows are known."""
-        assert self.fast is not None
-        fast = self.fast.in_cells(cell_centres(codes))
-        for start, stop in rows_in_blocks(len(codes), CELL_BLOCK_ROWS):
-            fast.add(decode(codes[start:stop]))
-        return fast
+        if space.centres is not None and len(cells):
+            cells[:] = nearest_cells(space.centres, projected)
 
     def _layout(self) -> Layout:
         specs = [TensorSpec(name, array.dtype, array.shape) for name, array in self.hot.items()]
@@ -299,6 +290,8 @@ class SegmentWriter:
             specs.append(TensorSpec("codes", np.dtype("u1"), (self.count, self.space.dimensions)))
         if self.fast is not None:
             specs.append(TensorSpec("fast", np.dtype("u1"), (self.fast.size_bytes(self.count),)))
+            if isinstance(self.space, Projection) and self.space.centres is not None:
+                specs.append(TensorSpec("cells", np.dtype("<u2"), (self.count,)))
         specs.append(TensorSpec("vector_checksums", np.dtype("u1"), (-(-self.count // BLOCK_ROWS), 8)))
         specs.append(TensorSpec("vectors", np.dtype("<f2"), (self.count, self.dimension)))
         specs += [TensorSpec(name, array.dtype, array.shape) for name, array in self.cold.items()]

@@ -39,7 +39,7 @@ def learn(
     power: float | None = None,
     shrinkage: float = SHRINKAGE_SAMPLES,
     seed: int = 0,
-    train_fast_scan: Callable[[Array], Array | None] | None = None,
+    train_fast_scan: Callable[[Array, int], dict[str, Array]] = lambda sample, learned_on: {},
 ) -> tuple[Projection, bytes]:
     """Learn a projection.
 
@@ -50,7 +50,7 @@ def learn(
         power: Whitening power p in [0, 0.5]: an axis of variance v is divided by (v + shrunk mean)^p; by default as
             `POWER_SLOPE` says.
         shrinkage: See `SHRINKAGE_SAMPLES`.
-        train_fast_scan: Makes the bytes of a trained, empty fast scan from projected vectors, if there are enough.
+        train_fast_scan: Makes what fast scans need of projected vectors and `learned_on`, if there are enough.
         seed: Of the rotation that spreads the variance evenly over the codes; it changes no similarity.
 
     Returns:
@@ -73,14 +73,11 @@ def learn(
     projected = np.concatenate([unit((block - origin) @ matrix) for block in _blocks(sample)])
     widest = float(np.quantile(np.abs(projected), 0.99999))
     scale = CODE_RANGE / max(widest, 1e-6)
-    tensors = {"origin": origin, "matrix": matrix}
-    fast = train_fast_scan(projected) if train_fast_scan is not None else None
-    if fast is not None:
-        tensors["fast"] = fast
+    scans = train_fast_scan(projected, learned_on)
     about = {"scale": scale, "learned_on": learned_on, "power": power, "common": common, "samples": len(sample)}
-    data = pack("projection", about, tensors)
+    data = pack("projection", about, {"origin": origin, "matrix": matrix, **scans})
     name = f"{FOLDER}{hashlib.blake2b(data, digest_size=12).hexdigest()}.projection"
-    return Projection(name, origin, matrix, scale, fast, learned_on), data
+    return Projection(name, origin, matrix, scale, learned_on, **scans), data
 
 
 def _blocks(sample: Array) -> Iterator[Array]:

@@ -20,6 +20,7 @@ import msgspec
 
 from visor.errors import Conflict, CorruptObject, NotFound
 from visor.index.format.container import FORMAT_VERSION, corrupt
+from visor.index.format.fast_scan import train_fast_scan
 from visor.index.format.manifest import (
     MANIFEST_KEY,
     Commit,
@@ -30,7 +31,7 @@ from visor.index.format.manifest import (
     check_engine,
 )
 from visor.index.format.pending_deletes import PendingDeletes
-from visor.index.format.projection import FullSpace, Projection, Space, train_fast_scan
+from visor.index.format.projection import FullSpace, Projection, Space
 from visor.index.format.segment import Segment
 from visor.index.format.shard import Shard
 from visor.index.merge.garbage import GarbageCollector

@@ -15,11 +15,12 @@ import numpy as np
 
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
+from visor.index.format.fast_scan import PQ_ROWS_MIN, FastScan
 from visor.index.format.ids import IdIndex, id_text, newest
 from visor.index.format.looks import Augmented, no_looks
 from visor.index.format.manifest import SegmentEntry
 from visor.index.format.pending_deletes import PendingDeletes
-from visor.index.format.projection import PQ_ROWS_MIN, FastScan, Projection, Space
+from visor.index.format.projection import Projection, Space
 from visor.index.format.segment import BLOCK_ROWS, FOLDER, Segment, SegmentWriter, common_hashes
 from visor.index.format.shard import Shard
 from visor.index.words.text_index import pack_words
@@ -169,7 +170,7 @@ class SegmentBuilder:
             count=len(rows),
             dimension=space.dimension,
             space=space,
-            fast=None if fast is None else FastScan.read(fast).fit_for(len(rows)),
+            fast=None if fast is None else FastScan.read(fast),
         )
         entry = writer.write(full_blocks(rows, readers, space.dimension))
         # Never the same name twice: a name that was thrown away can be deleted at any later time.

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 
 from visor.errors import BadRequest
 from visor.index.format.container import Array, rows_in_blocks
-from visor.index.format.projection import Projection, dot
+from visor.index.format.projection import Projection, dot, int8_scan, rerank
 from visor.index.format.segment import RowBlock
 from visor.index.search.fusion import WORDS_MIN, Fusion
 from visor.index.search.metrics import STATISTICS_SAMPLES, Metric
@@ -23,6 +24,8 @@ RERANK = 400
 """Rows that a first pass hands to re-ranking, over all segments together, at least."""
 RERANK_PER_SEGMENT = 128
 """… and of each segment at least."""
+CELLS_DEPTH = 1024
+"""Rows of the nearest cells that a fast scan hands on."""
 METRIC_ROWS = 1024
 """Full vectors that a metric goes through at once."""
 METRIC_IMAGES_MAX = 200_000
@@ -143,7 +146,8 @@ def nearest_rows(
 
     scan = scan_of(allowed) if said is None else _worded_scan(snapshot, scan_of, allowed, said)
     numbers = range(len(snapshot.blocks))
-    parallel = len(numbers) > 1 and sum(len(live) for live in snapshot.blocks) >= PARALLEL_ROWS
+    is_quick = way == "fast" and fusion is None and said is None and _in_cells(snapshot, allowed)
+    parallel = not is_quick and len(numbers) > 1 and sum(len(live) for live in snapshot.blocks) >= PARALLEL_ROWS
     parts = list(pool.map(scan, numbers)) if parallel else [scan(number) for number in numbers]
     rows = np.concatenate([rows for rows, _ in parts])
     scores = np.concatenate([scores for _, scores in parts])
@@ -189,13 +193,50 @@ def _space_scan(
     snapshot: Snapshot, projected: Array, allowed: Sequence[Array | None], want: int, *, exact: bool
 ) -> Scan:
     total = sum(len(live) for live in snapshot.blocks)
+    found = {} if exact else _cells_scan(snapshot, projected, allowed, max(want, RERANK_PER_SEGMENT))
 
     def scan(number: int) -> tuple[Array, Array]:
+        if number in found:
+            return found[number]
         live, mask = snapshot.blocks[number], allowed[number]
         depth = max(want, RERANK_PER_SEGMENT, RERANK * len(live) // total)
         return _scan(live, projected, depth, mask, exact=exact)
 
     return scan
+
+
+def _in_cells(snapshot: Snapshot, allowed: Sequence[Array | None]) -> bool:
+    """Whether the nearest cells are searched: no filter leaves out any of their rows."""
+    numbers = () if snapshot.cells is None else snapshot.cells.numbers
+    masks = [(allowed[number], snapshot.blocks[number].alive) for number in numbers]
+    return bool(masks) and all(mask is None or mask is alive for mask, alive in masks)
+
+
+def _cells_scan(
+    snapshot: Snapshot, query: Array, allowed: Sequence[Array | None], want: int
+) -> dict[int, tuple[Array, Array]]:
+    """About the `want` nearest rows of the blocks that lie in cells, by block, and their similarities. Empty where they
+    have to be gone through one by one."""
+    if snapshot.cells is None or not _in_cells(snapshot, allowed):
+        return {}
+    lives = [snapshot.blocks[number] for number in snapshot.cells.numbers]
+    depth, dead = max(want, CELLS_DEPTH), sum(len(live) - live.count for live in lives)
+    owners, rows = snapshot.cells.scan.scan(query, depth + min(dead, depth))
+    bounds = np.searchsorted(owners, np.arange(len(lives) + 1))
+    parts = [rows[start:stop] for start, stop in pairwise(bounds)]
+    parts = [part if live.alive is None else part[live.alive[part]] for live, part in zip(lives, parts, strict=True)]
+    bounds = np.cumsum([0, *map(len, parts)])
+    if bounds[-1] < min(depth, sum(live.count for live in lives)):
+        return {}
+    codes = np.concatenate([vectors.codes[part] for vectors, part in zip(snapshot.cells.vectors, parts, strict=True)])
+    nearest = np.sort(int8_scan(codes, query, want))
+    scores, cuts = rerank(codes, query, nearest), np.searchsorted(nearest, bounds)
+    return {
+        number: (part[nearest[start:stop] - before], scores[start:stop])
+        for number, part, before, (start, stop) in zip(
+            snapshot.cells.numbers, parts, bounds[:-1], pairwise(cuts), strict=True
+        )
+    }
 
 
 def _scan(live: LiveBlock, query: Array, depth: int, allowed: Array | None, *, exact: bool) -> tuple[Array, Array]:

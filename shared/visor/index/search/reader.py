@@ -18,7 +18,7 @@ from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import EMPTY_SPACE, FullSpace, Space, read_projection
 from visor.index.format.segment import RowBlock, Segment, open_segment
 from visor.index.format.shard import Shard, read_shard
-from visor.index.search.snapshot import Snapshot, apply_deletes, fresh_block, superseded
+from visor.index.search.snapshot import Cells, Snapshot, apply_deletes, fresh_block, superseded
 from visor.schema.collections import COMMITS
 from visor.storage.documents import Document, DocumentStore, Where
 from visor.storage.objects import ObjectStore
@@ -53,6 +53,7 @@ class OpenManifest:
     segments: tuple[Segment, ...] = ()
     blocks: tuple[RowBlock, ...] = ()
     base: tuple[Array | None, ...] = ()
+    cells: Cells | None = None
     problems: tuple[str, ...] = ()
     """Segments that were left out, and why."""
 
@@ -205,8 +206,10 @@ class IndexReader:
             except CorruptObject as exc:
                 problems.append(f"{exc.found} ({entry.count} pictures)")
         blocks = tuple(segment for segment in segments if len(segment))
+        is_same = [*map(id, blocks)] == [*map(id, self._open.blocks)]
+        cells = self._open.cells if is_same else Cells.of(blocks, space)
         return OpenManifest(
-            manifest, generation, space, tuple(segments), blocks, tuple(superseded(blocks)), tuple(problems)
+            manifest, generation, space, tuple(segments), blocks, tuple(superseded(blocks)), cells, tuple(problems)
         )
 
     def _snapshot(self) -> Snapshot:
@@ -237,6 +240,7 @@ class IndexReader:
             block,
             pending,
             np.concatenate([fresh.tombstones.ids, fresh.updates.ids, *([] if block is None else [block.ids])]),
+            cells=opened.cells,
         )
 
 

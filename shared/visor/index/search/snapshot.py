@@ -12,6 +12,7 @@ import numpy as np
 
 from visor.index.format.container import Array
 from visor.index.format.facets import AttributeKey, FacetColumns
+from visor.index.format.fast_scan import CELLS_ROWS_MIN, CellScan, FastScan
 from visor.index.format.ids import IdIndex, newest
 from visor.index.format.manifest import Manifest
 from visor.index.format.pending_deletes import PendingDeletes
@@ -103,6 +104,29 @@ class LiveBlock:
 
 
 @dataclass(frozen=True)
+class Cells:
+    """The fast scans of several blocks as one. numbers: which of the snapshot's blocks its owners are."""
+
+    scan: CellScan
+    numbers: tuple[int, ...]
+    vectors: tuple[CodedVectors, ...]
+
+    @classmethod
+    def of(cls, blocks: Sequence[RowBlock], space: Space) -> Cells | None:
+        """None for so few rows that going through them all is as fast."""
+        centres = space.centres if isinstance(space, Projection) else None
+        found = [
+            (number, vectors, vectors.fast, vectors.cells)
+            for number, vectors in enumerate(block.vectors for block in blocks)
+            if isinstance(vectors, CodedVectors) and vectors.fast is not None and vectors.cells is not None
+        ]
+        if centres is None or sum(len(cells) for *_, cells in found) < CELLS_ROWS_MIN:
+            return None
+        scan = CellScan(centres, ((FastScan.read(fast), cells) for _, _, fast, cells in found))
+        return cls(scan, tuple(number for number, *_ in found), tuple(vectors for _, vectors, _, _ in found))
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One consistent state of an index."""
 
@@ -124,6 +148,7 @@ class Snapshot:
     """Items by their declaration, where `blocks` are not all."""
     catalogue: Snapshot | None = None
     """A sample of all items, where `blocks` are not all."""
+    cells: Cells | None = None
 
     def find(self, item_id: str) -> tuple[LiveBlock, int] | None:
         """The live block that has an item, and its row in it; None where there is no such item."""
