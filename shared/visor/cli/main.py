@@ -89,9 +89,7 @@ def main(argv: list[str] | None = None) -> Any:
         if exc.filename is None and exc.errno not in DISK and not isinstance(exc, shutil.Error):
             raise
         told = f"visor: {exc.filename or 'A file'} cannot be used: {exc.strerror or exc}. Its folder has to exist,"
-        click.echo(
-            f"{told} with free space, and be this user's. Correct the path, the rights or the space.", err=True
-        )
+        click.echo(f"{told} with free space, and be this user's. Correct the path, the rights or the space.", err=True)
     except KeyboardInterrupt:
         sys.exit(130)
     sys.exit(1)
