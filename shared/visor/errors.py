@@ -263,6 +263,8 @@ class DropItem(Exception):
 class NotConfigured(SettingsError):
     """A source cannot be used here as things are: an extra is not installed, a folder is not named."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
+    code = "not_configured"
+
+    @property
+    def reason(self) -> str:
+        return self.found

@@ -253,7 +253,10 @@ class EngineSearcher(Searcher):
 def _with(base: EngineSnapshot, block: EngineBlock) -> EngineSnapshot:
     """The snapshot with these rows of the engine, of which some are dead or changed."""
     assert base.pending is not None
-    blocks = apply_deletes([block], [None], base.fresh, base.pending)
+    segments = [block] if len(block) else []
+    blocks = apply_deletes(segments, [None] * len(segments), base.fresh, base.pending)
+    # A listing wants a block, though an empty one.
+    blocks = blocks or apply_deletes([block], [None], None, base.pending)
     return replace(base, blocks=blocks, images=sum(live.count for live in blocks))
 
 
