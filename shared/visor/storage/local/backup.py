@@ -21,7 +21,6 @@ DATABASES = ("queue.sqlite", "documents.sqlite")
 """In the order in which they are copied: a message is gone only after what it led to is written down."""
 FORMAT = "visor-index-1"
 """The name of the folder in the file."""
-LEFT_S = 2 * 86_400
 SUMS = "SHA256SUMS"
 """A file in it that has the sums of all others; backups of the first versions have none."""
 
@@ -109,7 +108,7 @@ def restore(home: Path, index: str, source: Path) -> None:
 def _own_folder(parent: Path, prefix: str) -> tempfile.TemporaryDirectory[str]:
     """A folder for a while. Those that killed processes left days ago are removed."""
     for left in parent.glob(f"{prefix}*"):
-        if time.time() - left.stat().st_mtime > LEFT_S:
+        if time.time() - left.stat().st_mtime > 2 * 86_400:
             shutil.rmtree(left, ignore_errors=True)
     return tempfile.TemporaryDirectory(prefix=prefix, dir=parent)
 
