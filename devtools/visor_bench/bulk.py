@@ -1,4 +1,5 @@
-"""`visor bench bulk`: pictures a second of `visor bulk` beside one embed process, and whether both answer alike.
+"""`visor bench bulk`: pictures a second of `visor bulk` beside one embed process, and whether both answer alike; and
+seconds of its merge beside that of one process.
 
 Run it in the environment that has Beam: `.venv-beam/bin/visor bench bulk`.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +25,14 @@ import numpy as np
 from PIL import Image
 
 from visor.console import as_json, print_json, say
+from visor.index.format.container import Container, checksum
+from visor.index.format.manifest import Manifest, read_manifest
 from visor.settings import Settings
+from visor.storage import open_stores
+from visor.storage.objects import ObjectStore
+from visor_bench.search.index import bench_facets, write_shards
+from visor_bench.search.process import MODEL
+from visor_bench.vectors import stand_ins
 
 QUERIES = 100
 RUN_MAX_S = 3600.0
@@ -33,10 +42,12 @@ RUN_MAX_S = 3600.0
 @click.option("--pictures", default=2000, show_default=True, type=click.IntRange(100))
 @click.option("--workers", default=2, show_default=True, type=click.IntRange(1))
 @click.option("--kills", default=0, show_default=True, help="Workers that are killed at random while a bulk runs.")
+@click.option("--merge", "images", type=click.IntRange(1000), help="Merge so many made vectors instead, both ways.")
+@click.option("--dimension", default=3328, show_default=True, help="Numbers in a made vector, as the default model's.")
 @as_json
-def bulk_command(pictures: int, workers: int, kills: int, as_json: bool) -> None:
+def bulk_command(pictures: int, workers: int, kills: int, images: int | None, dimension: int, as_json: bool) -> None:
     """Embed the same pictures by crawl and one embed process on one core, as the function is, and by `visor bulk`."""
-    document = measure(pictures, workers, kills)
+    document = measure_merge(images, dimension, workers) if images else measure(pictures, workers, kills)
     if as_json:
         print_json(document)
         return
@@ -83,6 +94,98 @@ def measure(pictures: int, workers: int, kills: int = 0) -> dict[str, Any]:
         }
 
 
+def measure_merge(images: int, dimension: int, workers: int) -> dict[str, Any]:
+    """Merge the same shards by one process, which has all cores, and by workers; then learn the projection anew.
+
+    Returns:
+        `one_s`, `many_s` and `ratio` of the first merge; `one_build_s` and so on without learning the projection, which
+        one process does in both ways; `relearn_…` of rewriting that index; `equal`: all tensors are the same to the
+        last byte.
+    """
+    found: dict[str, Any] = {"images": images, "dimension": dimension, "workers": workers}
+    with tempfile.TemporaryDirectory(prefix="visor-bench-") as scratch:
+        one, many = Path(scratch, "one"), Path(scratch, "many")
+        write_index(one, images, dimension)
+        shutil.copytree(one, many)
+        for prefix, relearn in (("", False), ("relearn_", True)):
+            say(f"{images} vectors of {dimension} numbers{', learned anew' if relearn else ''}")
+            ours, theirs = merged(one, relearn=relearn), merged(many, workers, relearn=relearn)
+            for part, less in (("", 0), ("build_", 1)):
+                took = [round(report["seconds"] - less * report["learn_s"], 1) for report in (ours, theirs)]
+                found |= {f"{prefix}one_{part}s": took[0], f"{prefix}many_{part}s": took[1]}
+                found |= {f"{prefix}{part}ratio": round(took[0] / took[1], 2)}
+            found |= {f"{prefix}equal": segments(one) == segments(many)}
+            found |= {f"{prefix}load": [round(load, 2) for load in os.getloadavg()]}
+        return found | {"segments": theirs["segments"]}
+
+
+def write_index(home: Path, images: int, dimension: int) -> None:
+    """Made vectors in shards that wait for a merge."""
+    with open_stores(_settings(home)) as stores:
+        write_shards(stores.objects, stores.documents, stand_ins(dimension=dimension), images, bench_facets)
+
+
+def merged(
+    home: Path, workers: int = 0, *, relearn: bool = False, segment_rows: int = 0, kills: int = 0,
+    python: str = sys.executable,
+) -> dict[str, Any]:  # fmt: skip
+    """Merge an index in a process, by `workers` or by none but itself, while some are killed; gives its report."""
+    command = [python, "-m", "visor_bench.bulk", "merge", str(workers), str(int(relearn)), str(segment_rows)]
+    with subprocess.Popen(command, env=_environ(home), stdout=subprocess.PIPE) as process:  # noqa: S603
+        killed = _kill(process, kills, 0.2, 3.0)
+        out, _ = process.communicate(timeout=RUN_MAX_S)
+    if process.returncode:
+        raise click.ClickException(f"a merge ended with status {process.returncode}")
+    return {**json.loads(out.splitlines()[-1]), "killed": killed}
+
+
+def _merge(workers: int, relearn: bool, segment_rows: int) -> dict[str, Any]:
+    """All in one step, both ways."""
+    from visor.bulk.lanes import DIRECT
+    from visor.bulk.merging import BeamBuild
+    from visor.bulk.pipeline import checked_options
+    from visor.index.merge import merge as merging
+    from visor.index.merge.policy import MergePolicy
+
+    settings = Settings.read()
+    small = {"segment_rows": segment_rows, "samples_min": 64, "small_rows": 16} if segment_rows else {}
+    build = BeamBuild(settings, checked_options(DIRECT, [], settings, workers), DIRECT, say) if workers else None
+    took: list[float] = []
+
+    def learn(*arguments: Any, **options: Any) -> Any:
+        started = time.monotonic()
+        learned = own(*arguments, **options)
+        took.append(time.monotonic() - started)
+        return learned
+
+    own, merging.learn = merging.learn, learn  # type: ignore[attr-defined]
+    with open_stores(settings) as stores:
+        report = merging.merge(
+            stores.objects,
+            stores.documents,
+            model=MODEL,
+            policy=MergePolicy(step_rows=sys.maxsize, **small),
+            relearn=relearn,
+            build=build,
+            progress=say,
+        )
+    return {**msgspec.to_builtins(report), "learn_s": round(sum(took), 2)}
+
+
+def segments(home: Path) -> list[dict[str, str]]:
+    """`digests` of the index under a home."""
+    with open_stores(_settings(home)) as stores:
+        return digests(stores.objects, read_manifest(stores.objects, MODEL)[0])
+
+
+def digests(objects: ObjectStore, manifest: Manifest | None) -> list[dict[str, str]]:
+    """A checksum of each tensor of each live segment, but of words: in these Tantivy's files have names by chance."""
+    names = [entry.name for entry in (manifest.segments if manifest else ())]
+    opened = [Container.open(name, objects.get(name), kind="segment") for name in names]
+    own = ("words", "header_digest")
+    return [{t: checksum(one.array(t, verify=False).tobytes()) for t in one.tensors if t not in own} for one in opened]
+
+
 def write_pictures(folder: Path, count: int) -> None:
     """JPEGs of coloured blocks, 640 × 480, the same in every run."""
     folder.mkdir()
@@ -97,19 +200,25 @@ def bulk(
 ) -> tuple[int, dict[str, Any]]:
     """Run `visor bulk` on a folder, while random workers are killed. Returns how many were, and what it reported."""
     command = [str(program or _visor()), "bulk", str(folder), "--workers", str(workers), "--json"]
-    killed, chance = 0, random.Random(0)  # noqa: S311
     with subprocess.Popen(command, env=_environ(home), stdout=subprocess.PIPE) as process:  # noqa: S603
-        deadline = time.monotonic() + RUN_MAX_S
-        while killed < kills and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(chance.uniform(2, 8))
-            if found := worker_processes(process.pid):
-                os.kill(chance.choice(found), signal.SIGKILL)
-                killed += 1
+        killed = _kill(process, kills, 2, 8)
         out, _ = process.communicate(timeout=RUN_MAX_S)
     if process.returncode:
         raise click.ClickException(f"visor bulk ended with status {process.returncode}")
     report: dict[str, Any] = json.loads(out)
     return killed, report
+
+
+def _kill(process: subprocess.Popen[bytes], kills: int, least_s: float, most_s: float) -> int:
+    """Kill random workers below a process, one after such a time; returns how many were."""
+    killed, chance = 0, random.Random(0)  # noqa: S311
+    deadline = time.monotonic() + RUN_MAX_S
+    while killed < kills and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(chance.uniform(least_s, most_s))
+        if found := worker_processes(process.pid):
+            os.kill(chance.choice(found), signal.SIGKILL)
+            killed += 1
+    return killed
 
 
 def worker_processes(root: int) -> list[int]:
@@ -131,8 +240,6 @@ def worker_processes(root: int) -> list[int]:
 
 def stored(home: Path) -> set[tuple[str, int]]:
     """Name and size of every segment and shard."""
-    from visor.storage import open_stores
-
     with open_stores(_settings(home)) as stores:
         return {
             (info.name, info.size_bytes) for where in ("segments/", "shards/") for info in stores.objects.list(where)
@@ -194,11 +301,16 @@ def _run(command: list[str], home: Path) -> None:
 
 
 def main() -> None:
-    """In a process of its own: `crawl FOLDER` publishes what is in a folder, `embed` embeds all that was published."""
+    """In a process of its own: `crawl FOLDER` publishes what is in a folder, `embed` embeds all that was published,
+    `merge WORKERS RELEARN SEGMENT_ROWS` merges what `write_index` wrote."""
     from visor.app import App
     from visor.ingest.worker import Worker
 
     settings = Settings.read()
+    if sys.argv[1] == "merge":
+        workers, relearn, segment_rows = map(int, sys.argv[2:])
+        print(json.dumps(_merge(workers, bool(relearn), segment_rows)))
+        return
     if sys.argv[1] == "crawl":
         with App(settings) as app:
             source = app.open_folder(Path(sys.argv[2]))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from visor.free_tier.quota import Meter
     from visor.http.client import Fetcher
     from visor.image_readers.readers import ImageReaders
-    from visor.index.merge.merge import MergeReport
+    from visor.index.merge.merge import Build, MergeReport
     from visor.index.search.searcher import Searcher
     from visor.index.search.snapshot import Snapshot
     from visor.ingest.bucket_events import BucketEventHandler
@@ -337,17 +337,16 @@ class App:
         relearn: bool = False,
         fill: bool = False,
         progress: Callable[[str], None] = lambda line: None,
+        build: Build | None = None,
     ) -> MergeReport:
         """Merge shards and small segments once, and fit the confidence of answers. As `visor.index.merge`; on this
         machine, where reads are free, it always fills in texts."""
         with span("merge") as traced, self.metrics.merge():
-            report = self._merged(budget_s, relearn, fill, progress)
+            report = self._merged(fill, budget_s=budget_s, relearn=relearn, progress=progress, build=build)
             traced.set(generation=report.generation, images=report.images, commits=report.commits)
         return report
 
-    def _merged(
-        self, budget_s: float | None, relearn: bool, fill: bool, progress: Callable[[str], None]
-    ) -> MergeReport:
+    def _merged(self, fill: bool, **options: Any) -> MergeReport:
         from visor.confidence.fit_index import Calibrator
         from visor.index.merge.merge import merge
         from visor.ingest.reindex import finish_reindex
@@ -360,13 +359,11 @@ class App:
             objects,
             documents,
             model=self.fingerprint,
-            budget_s=budget_s,
-            relearn=relearn,
-            progress=progress,
             calibrate=Calibrator(objects, lambda: rejected_features(documents), visitors.fold, self.label_words),
             languages=self.settings.languages,
             fill=fill or self.settings.backend == "local",
             engine=self.engine,
+            **options,
         )
         if report.generation and report.finished and not report.unreadable:
             finish_reindex(objects, documents, self.fingerprint)

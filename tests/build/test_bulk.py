@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,22 @@ import msgspec
 import pytest
 
 from visor.app import App
+from visor.index.format.current_model import read_current
 from visor.ingest.schedule import live_failures
 from visor.ingest.worker import Worker
+from visor.models.build.builder import ensure_model
 from visor.settings import Settings
-from visor_bench.bulk import answers, bulk, searchable, stored, write_pictures
+from visor.storage import open_stores
+from visor_bench.bulk import (
+    answers,
+    bulk,
+    merged,
+    searchable,
+    segments,
+    stored,
+    write_index,
+    write_pictures,
+)
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = ROOT / ".venv-beam" / "bin" / "visor"
@@ -68,6 +81,87 @@ def test_makes_what_crawl_and_embed_make_though_workers_are_killed(
         assert (failure.item, failure.code, failure.reason) == (expected.item, expected.code, expected.reason)
         run = app.crawler.crawl(app.open_folder(folder))
         assert (run.unchanged, run.published, run.updated, run.deleted) == (PICTURES + 1, 0, 0, 0)
+
+
+def test_a_merge_by_workers_makes_what_one_process_makes_though_they_are_killed(
+    program: Path, settings: Settings, tmp_path: Path
+) -> None:
+    one, many, python = tmp_path / "one", tmp_path / "many", str(program.with_name("python"))
+    write_index(one, 9_000, dimension=64)
+    shutil.copytree(one, many)
+    for relearn, kills in ((False, 3), (True, 0)):
+        ours = merged(one, relearn=relearn, segment_rows=2_000, python=python)
+        theirs = merged(many, 2, relearn=relearn, segment_rows=2_000, python=python, kills=kills)
+        assert (bool(theirs["killed"]), theirs["images"], theirs["steps"]) == (bool(kills), 9_000, 1)
+        assert theirs["segments"] == ours["segments"] > 2
+        assert segments(many) == segments(one)
+    before = stored(many)
+    assert merged(many, 2, segment_rows=2_000, python=python).get("steps", 0) == 0
+    assert stored(many) == before
+    assert not [*(many / "indexes").rglob("pieces/*")]
+
+
+def test_a_reindex_by_workers_makes_what_a_reindex_makes(
+    program: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, one, many = tmp_path / "pictures", tmp_path / "one", tmp_path / "many"
+    write_pictures(folder, 40)
+    fingerprints = []
+    for model in ("efficientnet_lite0", "auto"):
+        monkeypatch.setenv("VISOR_MODEL", model)
+        here = msgspec.structs.replace(Settings.read(), home=one, allow_folders=(str(folder),), threads=1)
+        ensure_model(here, say=str)
+        with App(here) as app:
+            if fingerprints:
+                app.reindex()
+            else:
+                app.crawler.crawl(app.open_folder(folder))
+            Worker(app.stores.queue, app.batch_embedder, threads=1).drain()
+            app.merge()
+            fingerprints.append(app.fingerprint)
+        what = "--reindex" if fingerprints[1:] else str(folder)
+        done = asked(program, settings, what, "--workers=2", "--json")
+        assert done.returncode == 0, done.stderr
+        report: dict[str, Any] = json.loads(done.stdout)
+        assert (report["counts"]["embedded"], report.get("left", 0)) == (40, 0)
+    with open_stores(msgspec.structs.replace(settings, home=many)) as stores:
+        state, _ = read_current(stores.documents)
+        assert state is not None
+        assert (state.current, state.previous, state.building) == (fingerprints[1], fingerprints[0], None)
+    assert searchable(many) == searchable(one)
+    assert answers(many, folder) == answers(one, folder)
+    done = asked(program, settings, "--reindex", "--json")
+    assert (done.returncode, json.loads(done.stdout).get("counts")) == (0, None), done.stderr
+    done = asked(program, settings, "--merge", "--relearn", "--workers=2", "--json")
+    assert (done.returncode, json.loads(done.stdout)["images"]) == (0, 40), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "said"),
+    [
+        (("--merge", "--reindex"), {}, "give --reindex or --merge"),
+        (("pictures", "--merge"), {}, "give --reindex or --merge"),
+        (("--merge", "--dry-run"), {}, "have no --dry-run"),
+        (("pictures", "--relearn"), {}, "--relearn belongs to --merge"),
+        (("--merge",), {"VISOR_ENGINE": "milvus"}, "VISOR_ENGINE is milvus, which has no segments to build"),
+        (("--merge",), {}, "There is no index 'default'"),
+        (("--merge", "--no_such_option=1"), {}, "--no_such_option is no option of Beam"),
+    ],
+)
+def test_a_merge_that_cannot_be_is_refused(
+    program: Path,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    environ: dict[str, str],
+    said: str,
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    done = asked(program, settings, *arguments)
+    assert done.returncode != 0
+    assert said in done.stderr.replace("\n", " ")
+    assert not settings.home.exists()
 
 
 def asked(program: Path, settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:

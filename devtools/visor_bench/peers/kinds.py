@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from visor.index.format.container import Array
+from visor.index.search.candidates import CELLS_DEPTH
 
 K = 12
 BLOCK_ROWS = 8192
@@ -20,7 +21,7 @@ GRAPH_EFFORTS = (16, 32, 64, 128, 256, 512)
 GRAPH_LINKS, GRAPH_BUILD_EFFORT = 32, 100
 CELL_EFFORTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Cells that are visited."""
-REFINED = 400
+REFINED = CELLS_DEPTH
 """Rows that peers with coarse codes put in order by finer ones, as many as Visor does."""
 TRAIN_ROWS = 100_000
 """Vectors that peers learn cells and codes from, about."""

@@ -19,7 +19,8 @@ from visor.index.format.shard import shard_object, write_shard
 from visor.near_duplicates.fingerprint import HASH_BYTES
 from visor.schema.collections import COMMITS
 from visor.schema.items import FacetRow, ShardCommit, as_document
-from visor.storage.documents import SERVER_TIME, Put
+from visor.storage.documents import SERVER_TIME, DocumentStore, Put
+from visor.storage.objects import ObjectStore
 from visor_bench.search.process import MODEL, open_index
 from visor_bench.vectors import BLOCK, mixed
 
@@ -44,24 +45,7 @@ def build(
         `besides_bytes_per_image` are not full vectors, and `hot_bytes_per_image` are what a search reads.
     """
     objects, documents = open_index(home)
-    rng = np.random.default_rng(7)
-    for number, vectors in enumerate(mixed(base, images, seed=1)):
-        rows = np.arange(len(vectors)) + number * BLOCK
-        ids = rng.integers(0, 256, (len(vectors), 16), np.uint8)
-        facets = [(facets_of or _facets)(int(row)) for row in rows]
-        data = write_shard(
-            model=MODEL,
-            ids=ids,
-            versions=np.ones(len(vectors), np.int64),
-            vectors=vectors,
-            hashes=rng.integers(0, 256, (len(vectors), HASH_BYTES), np.uint8),
-            facets=facets,
-        )
-        key = f"bench-{number}"
-        objects.put(shard_object(key), data)
-        record = ShardCommit(batch=key, model=MODEL, shard=shard_object(key), count=len(vectors))
-        put = Put(collection=COMMITS, key=key, data={**as_document(record), "committed_at": SERVER_TIME})
-        documents.commit([put])
+    write_shards(objects, documents, base, images, facets_of or bench_facets)
     say(f"{images} vectors in shards; merging")
     command = [sys.executable, "-m", "visor_bench.search.index", str(home)]
     report: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)  # noqa: S603
@@ -77,7 +61,35 @@ def build(
     }
 
 
-def _facets(row: int) -> FacetRow:
+def write_shards(
+    objects: ObjectStore,
+    documents: DocumentStore,
+    base: Array,
+    images: int,
+    facets_of: Callable[[int], FacetRow],
+) -> None:
+    """Write shards of made vectors, and their commits."""
+    rng = np.random.default_rng(7)
+    for number, vectors in enumerate(mixed(base, images, seed=1)):
+        rows = np.arange(len(vectors)) + number * BLOCK
+        ids = rng.integers(0, 256, (len(vectors), 16), np.uint8)
+        facets = [facets_of(int(row)) for row in rows]
+        data = write_shard(
+            model=MODEL,
+            ids=ids,
+            versions=np.ones(len(vectors), np.int64),
+            vectors=vectors,
+            hashes=rng.integers(0, 256, (len(vectors), HASH_BYTES), np.uint8),
+            facets=facets,
+        )
+        key = f"bench-{number}"
+        objects.put(shard_object(key), data)
+        record = ShardCommit(batch=key, model=MODEL, shard=shard_object(key), count=len(vectors))
+        put = Put(collection=COMMITS, key=key, data={**as_document(record), "committed_at": SERVER_TIME})
+        documents.commit([put])
+
+
+def bench_facets(row: int) -> FacetRow:
     return FacetRow(
         collection="rare" if row % RARE == 77 else f"collection {row % 200}",
         source="bench",

@@ -1,4 +1,5 @@
-"""The pipeline: batches that wait → one worker at a time for each lane of a host → download, decode, embed, commit.
+"""The pipelines: batches that wait → one worker at a time for each lane of a host → download, decode, embed, commit;
+and pieces of a merge that wait → a worker for each → segments.
 
 What a worker does with a batch is what embed does with a delivery: the same plan, shard, names and one atomic commit.
 So a bundle that is run again, here or by another worker, leaves out what is done.
@@ -12,7 +13,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import apache_beam as beam
@@ -32,6 +34,7 @@ from visor.bulk.lanes import DIRECT, PacedReader, Politeness, lanes_of
 from visor.bulk.waiting import WaitingBatches
 from visor.errors import Conflict, CorruptObject, NotFound, SettingsError, StoreUnavailable
 from visor.http.throttle import PAUSE_MAX_S
+from visor.index.merge.pieces import build_waiting
 from visor.ingest.batch_plan import EmbedReport
 from visor.ingest.embed import BatchIncomplete
 from visor.ingest.worker import BACK_OFF_MAX_S, BACK_OFF_S
@@ -55,8 +58,7 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
 
     def __init__(self, settings: Settings, politeness: Politeness, attempt: int) -> None:
         super().__init__()
-        # The owner's key would stand in the description of the job, and nothing here asks for it.
-        self.settings = msgspec.structs.replace(settings, owner_key="")
+        self.settings = settings
         self._politeness, self._attempt = politeness, attempt
 
     def load_model(self) -> App:
@@ -155,11 +157,14 @@ def _names(arguments: Sequence[str], option: str) -> bool:
     return any(one == f"--{option}" or one.startswith(f"--{option}=") for one in arguments)
 
 
-def run_pass(flags: Sequence[str], settings: Settings, politeness: Politeness, attempt: int) -> dict[str, int]:
-    """Run the pipeline over what waits, to its end. Returns what was done, in items.
+def run_pass(flags: Sequence[str], what: str, settings: Settings, *arguments: Any) -> dict[str, int]:
+    """Run a pipeline over what waits, to its end. Returns what was done, in items.
 
     On DirectRunner in a process of its own, for that ends with the first worker that is killed: Beam would wait for
     such a worker for ever.
+
+    Args:
+        what: Which of `STAGES`, which have the rest of the arguments.
     """
     logging.getLogger("apache_beam").setLevel(logging.ERROR)
     options = PipelineOptions(flags)
@@ -170,21 +175,45 @@ def run_pass(flags: Sequence[str], settings: Settings, politeness: Politeness, a
         provision = provision_api.ProvisionInfo(pipeline_options=encoded)
         runner = FnApiRunner(provision_info=ExtendedProvisionInfo(provision))
         threading.excepthook = _end_with_worker
-    handler = EmbedBatches(settings, politeness, attempt)
     pipeline = beam.Pipeline(runner=runner, options=options)
-    _ = (
-        pipeline
-        | "Start" >> beam.Create([None])
-        | "List" >> beam.FlatMap(_waiting_lanes, handler.settings, politeness.lanes)
-        | "Lanes" >> beam.GroupByKey()
-        | "Embed" >> RunInference(handler)
-    )
+    # The owner's key would stand in the description of the job, and nothing here asks for it.
+    STAGES[what](pipeline, msgspec.structs.replace(settings, owner_key=""), *arguments)
     result = pipeline.run()
     if options.view_as(GoogleCloudOptions).template_location:
         return {}  # in Dataflow's launcher: the job starts once this process has ended
     result.wait_until_finish()
     counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(METRICS))["counters"]
     return {one.key.metric.name: int(one.result) for one in counters}
+
+
+def _embed_stages(pipeline: Any, settings: Settings, politeness: Politeness, attempt: int) -> None:
+    """What waits is listed by a worker; each lane goes to one worker at a time."""
+    _ = (
+        pipeline
+        | "Start" >> beam.Create([None])
+        | "List" >> beam.FlatMap(_waiting_lanes, settings, politeness.lanes)
+        | "Lanes" >> beam.GroupByKey()
+        | "Embed" >> RunInference(EmbedBatches(settings, politeness, attempt))
+    )
+
+
+def _merge_stages(pipeline: Any, settings: Settings, names: Sequence[str]) -> None:
+    """Each piece of a merge goes to one worker."""
+    _ = (
+        pipeline
+        | "Start" >> beam.Create([(name, None) for name in names])
+        | "Pieces" >> beam.GroupByKey()
+        | "Build" >> beam.Map(_build, settings)
+    )
+
+
+def _build(piece: tuple[str, Any], settings: Settings) -> None:
+    """Build one piece. One that cannot be built goes on waiting: whoever merges says why."""
+    with LazyStores(settings) as stores, suppress(CorruptObject, NotFound):
+        build_waiting(stores.objects, stores.documents, piece[0])
+
+
+STAGES: dict[str, Callable[..., None]] = {"embed": _embed_stages, "merge": _merge_stages}
 
 
 def _end_with_worker(args: threading.ExceptHookArgs) -> None:

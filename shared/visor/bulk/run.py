@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from itertools import islice
 from multiprocessing.connection import Connection
@@ -18,7 +18,7 @@ import msgspec
 
 from visor.app import App
 from visor.bulk.lanes import DIRECT, Politeness
-from visor.bulk.waiting import WaitingBatches, host_digest
+from visor.bulk.waiting import Waiting, WaitingBatches, host_digest
 from visor.errors import VisorError
 from visor.free_tier.allowances import counted
 from visor.ingest.push import LINES_MAX, Pusher
@@ -56,7 +56,7 @@ class BulkEstimate(Record, frozen=True, kw_only=True):
 class BulkReport(Record, frozen=True, kw_only=True):
     """What a bulk did, in items."""
 
-    estimate: BulkEstimate
+    estimate: BulkEstimate | None = None
     passes: int = 0
     """Runs of the pipeline: more than one where a worker ended."""
     seconds: float = 0.0
@@ -135,53 +135,45 @@ def estimate(
 
 
 def run(
-    app: App,
-    flags: Sequence[str],
+    waiting: Callable[[], list[Waiting]],
     runner: str,
-    politeness: Politeness,
-    expected: BulkEstimate,
+    arguments: Callable[[int], tuple[Any, ...]],
     *,
     advance: Callable[[int], None],
     say: Callable[[str], None],
 ) -> BulkReport:
-    """Embed all that waits.
+    """Have a pipeline do all that waits.
 
     On this machine a worker that ends takes its run of the pipeline with it, and another run takes up what is left.
     Other runners start workers again by themselves.
 
+    Args:
+        arguments: Those of `run_pass`, by the attempt that `EmbedBatches` is told of.
+
     Raises:
         Exception: As Beam's, for what no run could do.
     """
-    queue = waiting_of(app)
-    started, passes, idle = time.monotonic(), 0, 0
+    started = time.monotonic()
+    passes, idle = 0, 0
     counts: Counter[str] = Counter()
-    left = list(queue.all())
+    left = waiting()
     while left:
         passes += 1
         try:
-            attempt = 1 + max(0, idle - IDLE_USUAL)
-            counts.update(_pass(queue, runner, (flags, app.settings, politeness, attempt), advance))
+            counts.update(_pass(waiting, runner, arguments(1 + max(0, idle - IDLE_USUAL)), advance))
+            break
         except Exception as exc:
-            still = list(queue.all())
+            still = waiting()
             idle = 0 if len(still) < len(left) else idle + 1
             if runner != DIRECT or idle == (IDLE_MAX if isinstance(exc, WorkerEnded) else ERRORS_MAX):
                 raise
             say(f"{'A worker ended' if isinstance(exc, WorkerEnded) else exc}: {len(still)} batches are left")
             left = still
-            continue
-        left = list(queue.all())
-        break
-    return BulkReport(
-        estimate=expected,
-        passes=passes,
-        seconds=time.monotonic() - started,
-        left=len(left),
-        counts=dict(counts),
-    )
+    return BulkReport(passes=passes, seconds=time.monotonic() - started, left=len(waiting()), counts=dict(counts))
 
 
 def _pass(
-    queue: WaitingBatches, runner: str, arguments: tuple[Any, ...], advance: Callable[[int], None]
+    waiting: Callable[[], list[Waiting]], runner: str, arguments: tuple[Any, ...], advance: Callable[[int], None]
 ) -> dict[str, int]:
     """One run of the pipeline. On this machine in a process, whose group is ended with it: no worker outlives it."""
     if runner != DIRECT:
@@ -191,22 +183,22 @@ def _pass(
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_send_pass, args=(sender, *arguments))
-    pictures = sum(one.pictures for one in queue.all())
+    pictures = sum(one.pictures for one in waiting())
     process.start()
     sender.close()
     try:
         ended = False
         while not ended:
             ended = receiver.poll(POLL_S)
-            left = sum(one.pictures for one in queue.all())
+            left = sum(one.pictures for one in waiting())
             if left != pictures:
                 advance(pictures - left)
             pictures = left
         result: dict[str, int] | Exception = receiver.recv()
     except EOFError:
         raise WorkerEnded(
-            "A worker of this machine ended again and again before it had embedded a batch",
-            valid="A worker needs about 1 GB of memory",
+            "A worker of this machine ended again and again before it had done a batch",
+            valid="A worker needs about 1 GB of memory; for a merge what docs/bulk.md says",
             remedy="Name fewer with --workers; what is done is kept, and `visor bulk` goes on from there",
         ) from None
     finally:
@@ -225,6 +217,8 @@ def _send_pass(sender: Connection, *arguments: Any) -> None:
 
     if hasattr(os, "setsid"):
         os.setsid()
+    for threads in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(threads, "1")  # a worker has one core
     try:
         sender.send(run_pass(*arguments))
     except Exception as exc:  # noqa: BLE001 — carried to the other process

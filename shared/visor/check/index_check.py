@@ -29,7 +29,9 @@ from visor.export.publish import Publication
 from visor.image_readers.thumbnails import FOLDER as FRAMES
 from visor.image_readers.thumbnails import ID_LENGTH, THUMBNAIL_SCHEME
 from visor.index.engine.rows import EngineBlock
+from visor.index.format.container import corrupt
 from visor.index.format.current_model import KEY, CurrentModel, read_current, write_current
+from visor.index.format.fast_scan import FastScan
 from visor.index.format.ids import id_text
 from visor.index.format.manifest import (
     MANIFEST_KEY,
@@ -44,7 +46,7 @@ from visor.index.format.manifest import (
     swap_manifest,
 )
 from visor.index.format.pending_deletes import PendingDeletes
-from visor.index.format.projection import FullSpace, Space, read_projection
+from visor.index.format.projection import CodedVectors, FullSpace, Space, read_projection
 from visor.index.format.segment import RowBlock, Segment, open_segment
 from visor.index.format.shard import Shard, read_shard
 from visor.index.merge.learn import SAMPLES_MIN
@@ -219,6 +221,7 @@ class IndexCheck:
                 for _ in segment.checked_blocks():
                     pass
                 _ = segment.looks, segment.augmented, segment.worded_columns, segment.words_files
+                _check_fast_scan(segment)
                 readable.append(segment)
             except (CorruptObject, NotFound) as exc:
                 damaged[entry.name] = exc.found
@@ -439,6 +442,13 @@ class IndexCheck:
                 # Without its checkpoint the source reads everything again.
                 seen.advance(checkpoint=None, open=False)
                 seen.save(objects, source)
+
+
+def _check_fast_scan(segment: Segment) -> None:
+    if isinstance(segment.vectors, CodedVectors) and segment.vectors.fast is not None:
+        rows = len(FastScan.read(segment.vectors.fast))
+        if rows != len(segment):
+            raise corrupt(segment.entry.name, f"its fast scan has {rows} rows, where it has {len(segment)}")
 
 
 def _item_in(data: Any) -> Item | None:

@@ -15,11 +15,12 @@ import click
 import msgspec
 
 from visor.console import Number, as_json, print_json, progress, say
-from visor.errors import SettingsError
+from visor.errors import Conflict, SettingsError
 from visor.settings import Settings
 
 if TYPE_CHECKING:
     from visor.app import App
+    from visor.bulk.merging import BeamBuild
     from visor.bulk.run import BulkEstimate
     from visor.schema.items import Change
     from visor.sources.contract import Source
@@ -44,6 +45,8 @@ REFUSED_SHOWN = 5
 @click.option("--limit", type=click.IntRange(1), help="Stop listing after about this many items.")
 @click.option("--dry-run", is_flag=True, help="List, and say what it would take; embed and save nothing.")
 @click.option("--reindex", is_flag=True, help="Embed what the index holds with the model of VISOR_MODEL.")
+@click.option("--merge", is_flag=True, help="Merge what was committed, with a worker for each new segment.")
+@click.option("--relearn", is_flag=True, help="With --merge: rewrite the whole index, with a projection learned anew.")
 @click.option("--confirm-loss", is_flag=True, help="As that of `visor crawl` and `visor reindex`.")
 @as_json
 @click.pass_context
@@ -57,13 +60,16 @@ def bulk_command(
     limit: int | None,
     dry_run: bool,
     reindex: bool,
+    merge: bool,
+    relearn: bool,
     confirm_loss: bool,
     as_json: bool,
 ) -> None:
     """Embed a source, a file of items, a folder or a bucket with many workers, on Apache Beam.
 
-    What comes of it is what `visor crawl` and embed make, and the next crawl sees nothing new. It may be stopped and
-    run again at any time. Options that are not listed here are Beam's: --region, --sdk_container_image, --flink_master
+    What comes of it is what `visor crawl` and embed make (of --merge, what `visor compact` makes), and the next crawl
+    sees nothing new. It may be stopped and run again at any time. Options that are not listed here are Beam's:
+    --region, --sdk_container_image, --flink_master
     """
     if importlib.util.find_spec("apache_beam") is None:
         raise SettingsError(
@@ -75,9 +81,13 @@ def bulk_command(
     if what is not None and what.startswith("-"):
         arguments.insert(0, what)
         what = None
-    if (what is None) != reindex or (reindex and dry_run):
-        raise click.UsageError("Name what to embed, before options of Beam; or give --reindex, which has no --dry-run")
+    if (what is not None) + reindex + merge != 1 or (what is None and dry_run) or (relearn and not merge):
+        raise click.UsageError(
+            "Name what to embed, before options of Beam; or give --reindex or --merge, which have no --dry-run. "
+            "--relearn belongs to --merge"
+        )
     from visor.bulk.lanes import Politeness
+    from visor.bulk.merging import BeamBuild
     from visor.bulk.pipeline import checked_options
     from visor.bulk.run import BulkReport, bulk_app, estimate, run, waiting_of
     from visor.bulk.waiting import pictures_by_host
@@ -86,6 +96,10 @@ def bulk_command(
     workers = workers or os.cpu_count() or 1
     flags = checked_options(runner, arguments, settings, workers)
     politeness = Politeness(min(settings.fetch_parallel_per_host, workers), host_rate)
+    build = BeamBuild(settings, flags, runner, say)
+    if merge:
+        _merge(settings, build, relearn=relearn, as_json=as_json)
+        return
     with bulk_app(settings) as app:
         if not reindex:
             app.check_model()
@@ -96,14 +110,43 @@ def bulk_command(
         report = BulkReport(estimate=expected)
         if not dry_run:
             with progress("Done", expected.pictures) as advance:
-                report = run(app, flags, runner, politeness, expected, advance=advance, say=say)
+                done = run(
+                    lambda: list(queue.all()),
+                    runner,
+                    lambda attempt: (flags, "embed", settings, politeness, attempt),
+                    advance=advance,
+                    say=say,
+                )
+                report = msgspec.structs.replace(done, estimate=expected)
             if settings.backend == "local":
-                app.merge()
+                app.merge(build=build if app.engine is None else None)
             switched = app.reindex(confirm_loss=confirm_loss).switched if reindex else True
             say(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items() if count))
     if as_json:
         print_json(report)
     sys.exit(bool(report.left) or not (dry_run or switched or settings.backend != "local"))
+
+
+def _merge(settings: Settings, build: BeamBuild, *, relearn: bool, as_json: bool) -> None:
+    from visor.app import App
+    from visor.cli.index import tell_merge
+    from visor.storage import existing
+
+    if settings.engine != "segments":
+        raise SettingsError(
+            f"VISOR_ENGINE is {settings.engine}, which has no segments to build",
+            valid="--merge with VISOR_ENGINE=segments",
+            remedy="`visor compact` brings what was committed into the engine",
+        )
+    with App(existing(settings)) as app:
+        report = app.merge(relearn=relearn, progress=say, build=build)
+    tell_merge(report, as_json=as_json)
+    if not report.finished:
+        raise Conflict(
+            "Another merge replaced the manifest meanwhile: nothing of this one is used",
+            valid="One merge of an index at a time",
+            remedy="Stop what else merges (on Google Cloud the schedule of compact), and run it again",
+        )
 
 
 def _settings(what: str | None) -> Settings:

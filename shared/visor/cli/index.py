@@ -15,6 +15,7 @@ from visor.settings import Settings
 
 if TYPE_CHECKING:
     from visor.app import App
+    from visor.index.merge.merge import MergeReport
     from visor.schema.items import CrawlRun, Failure
     from visor.sources.contract import Source
 
@@ -171,15 +172,20 @@ def compact_command(budget_s: float | None, relearn: bool, texts: bool, as_json:
         fill=texts,
         progress=say,
     )
+    tell_merge(report, as_json=as_json)
+    if not report.finished and not as_json:
+        why = "Other merges write to this index" if report.conflicts else "The time is used up"
+        say(f"{why}: run it again to continue")
+
+
+def tell_merge(report: MergeReport, *, as_json: bool) -> None:
+    """Print what a merge did, and what it could not read."""
     if as_json:
         print_json(report)
         return
     click.echo(f"{report.images} images in {report.segments} segments; {report.commits} commits merged")
     for what in report.unreadable:
         say(f"Skipped, unreadable: {what}. `visor check` says what to do")
-    if not report.finished:
-        why = "Other merges write to this index" if report.conflicts else "The time is used up"
-        say(f"{why}: run it again to continue")
 
 
 @click.command("reindex")

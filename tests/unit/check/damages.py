@@ -6,9 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from visor.index.format.container import Container
+import msgspec
+
+from visor.index.format.container import Array, Container, pack
 from visor.index.format.current_model import KEY
-from visor.index.format.manifest import MANIFEST_KEY, MANIFESTS, read_manifest_object
+from visor.index.format.manifest import MANIFEST_KEY, MANIFESTS, read_manifest_object, swap_manifest
+from visor.index.format.segment import entry_of
 from visor.schema.collections import (
     COMMITS,
     CURRENT_MODEL,
@@ -71,6 +74,25 @@ def harmed(prefix: str, harm: Callable[[bytes], bytes] | None = None, *, every: 
             stores.objects.delete(info.name)
             if harm is not None:
                 stores.objects.put(info.name, harm(data))
+
+    return do
+
+
+def rewritten(tensor: str, change: Callable[[Array], Array]) -> Damage:
+    """Change a tensor of the live segment of a one-segment index, and have the manifest mean what comes of it."""
+
+    def do(stores: Stores) -> None:
+        (info,) = stores.objects.list(MANIFESTS)
+        manifest = read_manifest_object(stores.objects, info.name)
+        assert manifest is not None
+        (entry,) = manifest.segments
+        old = Container.open(entry.name, stores.objects.get(entry.name), kind="segment")
+        names = [name for name in old.tensors if name != "header_digest" and not name.startswith("padding_")]
+        tensors = {name: old.array(name, verify=False) for name in names}
+        data = pack("segment", old.about, {**tensors, tensor: change(tensors[tensor])})
+        stores.objects.put(entry.name, data)
+        after = entry_of(Container.open(entry.name, memoryview(data), kind="segment"), len(data))
+        swap_manifest(stores.objects, msgspec.structs.replace(manifest, segments=(after,)), info.generation)
 
     return do
 

@@ -10,9 +10,10 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from tests.unit.check.damages import DAMAGES, harmed, replaced
+from tests.unit.check.damages import DAMAGES, flip_in, harmed, replaced, rewritten
 from tests.unit.ingest.test_pipeline_embed import drawing
 from tests.unit.ingest.test_pipeline_reindex import OLD as MODEL
 
@@ -21,12 +22,16 @@ from visor.cli.doctor import _index, _try
 from visor.cli.main import cli, main
 from visor.errors import VisorError
 from visor.image_readers.thumbnails import put_thumbnail
+from visor.index.format import fast_scan
+from visor.index.format.container import Array
+from visor.index.format.fast_scan import FastScan
+from visor.index.merge import segment_builder
 from visor.ingest.seen_set import SeenSet
 from visor.ingest.worker import Worker
 from visor.schema.items import Change, Item, item_id
 from visor.schema.search import SearchRequest
 from visor.settings import Settings
-from visor.storage import open_stores
+from visor.storage import Stores, open_stores
 from visor.storage.publish import publish
 
 PAGE = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
@@ -165,6 +170,60 @@ def pictures(healthy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     yield set_up(healthy, monkeypatch)
     shutil.rmtree(healthy / "home")
     shutil.copytree(kept, healthy / "home", copy_function=shutil.copy2)
+
+
+def one_more(fast: Array) -> Array:
+    scan = FastScan.read(fast)
+    scan.add(np.ones((1, scan.quantizer.d), np.float32))
+    return scan.write()
+
+
+INDEXED = MERGED + FRESH
+SCANS_DAMAGED: dict[str, tuple[Callable[[Stores], object], str]] = {
+    "fast": (harmed("segments/", flip_in("fast")), "tensor fast does not match its checksum"),
+    "cells": (harmed("segments/", flip_in("cells")), "tensor cells does not match its checksum"),
+    "fast of other rows": (
+        rewritten("fast", one_more),
+        f"its fast scan has {INDEXED + 1} rows, where it has {INDEXED}",
+    ),
+    "cells of other rows": (
+        rewritten("cells", lambda c: c[:-1]),
+        f"{INDEXED} have codes and {INDEXED - 1} lie in cells",
+    ),
+    "codes of other rows": (
+        rewritten("codes", lambda c: c[:-1]),
+        f"{INDEXED - 1} have codes and {INDEXED} lie in cells",
+    ),
+    "unknown cells": (rewritten("cells", lambda c: c + np.uint16(4)), "its rows lie in cells that projections/"),
+}
+
+
+@pytest.mark.parametrize("damage", SCANS_DAMAGED)
+def test_what_is_wrong_with_a_fast_scan_or_cells_is_named_and_mended(
+    damage: str, healthy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harm, said_of_it = SCANS_DAMAGED[damage]
+    for module, name, value in (
+        (fast_scan, "PQ_SAMPLES_MIN", 16),
+        (fast_scan, "CELLS_LEARNED_FROM", 64),
+        (fast_scan, "CELLS", 4),
+        (segment_builder, "PQ_ROWS_MIN", 16),
+    ):
+        monkeypatch.setattr(module, name, value)
+    assert run("compact", "--relearn").exit_code == 0
+    assert run("check").exit_code == 0
+    with open_stores(Settings.read()) as stores:
+        harm(stores)
+    checked = run("check")
+    assert checked.exit_code == 1
+    assert said_of_it in " ".join(checked.output.split())
+    assert run("check", "--repair").exit_code == 0
+    assert run("index", str(pictures)).exit_code == 0
+    again = run("check")
+    assert again.exit_code == 0, again.output
+    with App(Settings.read()) as app:
+        app.searcher.refresh()
+        assert len(app.searcher) == INDEXED
 
 
 def do(damage: str, root: Path) -> None:

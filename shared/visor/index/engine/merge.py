@@ -38,12 +38,14 @@ from visor.index.format.shard import Shard
 from visor.index.merge.inputs import Inputs
 from visor.index.merge.learn import SAMPLES_MAX, learn
 from visor.index.merge.merge import Merge, MergeReport
+from visor.index.merge.pieces import cut
 from visor.index.merge.policy import MergePolicy, is_learning_due
 from visor.index.merge.segment_builder import (
     NO_ROWS,
     KeptRows,
     SegmentBuilder,
     full_blocks,
+    kept_places,
     kept_rows,
     looks_of,
     segment_reader,
@@ -188,7 +190,7 @@ class EngineMerge(Merge):
     ) -> None:
         """Bring the collection up to what commits say: newest versions, without what tombstones hide."""
         known = PendingDeletes.concat([incoming, *waiting])
-        kept = kept_rows([], shards, [], known)
+        kept = kept_rows(shards, kept_places(shards, [], known.tombstones), known)
         readers = [shard_reader(shard) for shard in shards]
         dead, changed = ([id_text(row) for row in part.ids] for part in (incoming.tombstones, incoming.updates))
         fresh = [id_text(row) for row in kept.ids]
@@ -261,14 +263,14 @@ class EngineMerge(Merge):
         if not len(pending) and not any(source.augmented.tried for source in sources):
             return []
         with tempfile.TemporaryDirectory(prefix="visor-merge-") as folder:
-            return self._builder(space, Path(folder), 1).build(NO_ROWS, sources, [], pending)
+            augmented = Augmented.join([source.augmented for source in sources], space.dimension).tensors()
+            return [self._builder(space, Path(folder)).write(NO_ROWS, [], [], augmented, pending)]
 
-    def _builder(self, space: Space, folder: Path, rows: int) -> SegmentBuilder:
+    def _builder(self, space: Space, folder: Path) -> SegmentBuilder:
         return SegmentBuilder(
             objects=self.index.objects,
             model=self.index.model,
             space=space,
-            segment_rows=rows,
             folder=folder,
             languages=self.languages,
         )
@@ -318,7 +320,7 @@ class EngineMerge(Merge):
         if manifest is None or manifest.engine is not None:
             return manifest.images if manifest else 0
         pending = PendingDeletes.concat([segment.pending for segment in segments])
-        kept = kept_rows(segments, [], [], pending)
+        kept = kept_rows(segments, kept_places(segments, [], pending.tombstones), pending)
         entry = self._new_collection(space)
         readers, start = [segment_reader(segment) for segment in segments], 0
         looks = looks_of(kept, segments).get("looks", no_looks(len(kept)))
@@ -353,16 +355,6 @@ class EngineMerge(Merge):
         ]
         ids = np.concatenate([block.ids for block in blocks])
         width = min(block.hashes.shape[1] for block in blocks)
-        kept = KeptRows(
-            ids,
-            np.concatenate([block.versions for block in blocks]),
-            np.concatenate([block.hashes[:, :width] for block in blocks]),
-            FacetColumns.concat([block.columns for block in blocks]),
-            np.zeros(len(ids), np.int64),
-            np.arange(len(ids)),
-        )
-        augmented = Augmented.join([segment.augmented for segment in segments], space.dimension)
-        source: Any = _Source(np.concatenate([block.looks for block in blocks]), augmented)
         pending = PendingDeletes.concat([segment.pending for segment in segments])
 
         def read(rows: Array) -> Array:
@@ -372,9 +364,20 @@ class EngineMerge(Merge):
             self.progress(f"{int(rows[-1]) + 1} of {len(ids)} images moved")
             return np.stack([full[name] for name in names])
 
+        source: Any = _Source(
+            ids=ids,
+            versions=np.concatenate([block.versions for block in blocks]),
+            hashes=np.concatenate([block.hashes[:, :width] for block in blocks]),
+            worded_columns=FacetColumns.concat([block.columns for block in blocks]),
+            looks=np.concatenate([block.looks for block in blocks]),
+            augmented=Augmented.join([segment.augmented for segment in segments], space.dimension),
+            read=read,
+        )
+        most = self.policy.rows_max(len(ids))
+        pieces = cut([source], [np.arange(len(ids))], pending, pending, dimension=space.dimension, most=most)
         with tempfile.TemporaryDirectory(prefix="visor-merge-") as folder:
-            builder = self._builder(space, Path(folder), self.policy.rows_max(len(ids)))
-            entries = builder.build(kept, [source], [read], pending) if len(ids) or len(pending) else []
+            builder = self._builder(space, Path(folder))
+            entries = [piece.build(builder) for piece in pieces]
         after = self._manifest(segments, [], entries, space, None, now)
         self.index.swap(msgspec.structs.replace(after, engine=None), space)
         Merge._announce(self)
@@ -424,8 +427,22 @@ def migrate(
 
 @dataclass
 class _Source:
+    """All rows of a collection, as a source of pieces; its vectors are read by row."""
+
+    ids: Array
+    versions: Array
+    hashes: Array
+    worded_columns: FacetColumns
     looks: Array
     augmented: Augmented
+    read: Callable[[Array], Array]
+
+    @property
+    def vectors(self) -> _Source:
+        return self
+
+    def __getitem__(self, rows: Array) -> Array:
+        return self.read(rows)
 
 
 @dataclass

@@ -238,7 +238,7 @@ class FacetColumns:
 
     def tensors(self, prefix: str = "") -> dict[str, Array]:
         """For a container; `from_container` reads them back."""
-        arrays = {prefix + "names": json_tensor(dict(self.names))}
+        arrays = {prefix + "names": json_tensor(dict(sorted(self.names.items())))}
         arrays |= {prefix + column: self.codes[column] for column in CODED}
         arrays |= {prefix + "price": self.price, prefix + "date": self.date}
         for name, column in (("label", self.labels), ("word", self.words)):

@@ -146,14 +146,16 @@ class Segment(RowBlock):
         start = max(vectors, looks.end if looks else 0)
         return start, self.objects.get(self.container.name, start=start, end=self.entry.size_bytes)
 
-    def checked_blocks(self) -> Iterator[tuple[int, Array]]:
-        """All full vectors in blocks of `BLOCK_ROWS`, with the row each starts at.
+    def checked_blocks(self, first: int = 0) -> Iterator[tuple[int, Array]]:
+        """The full vectors in blocks of `BLOCK_ROWS`, from the one with row `first` on, with the row each starts at.
 
         Raises:
             CorruptObject: A block does not match its checksum.
         """
         sums = self.container.array("vector_checksums")
         for number, (start, stop) in enumerate(rows_in_blocks(len(self), BLOCK_ROWS)):
+            if stop <= first:
+                continue
             block = self.read_full(start, stop)
             if checksum(flat_bytes(block)) != sums[number].tobytes().hex():
                 raise corrupt(self.entry.name, f"full vectors {start} to {stop} do not match their checksum")
@@ -183,6 +185,9 @@ def open_segment(objects: ObjectStore, entry: SegmentEntry, space: Space) -> Seg
             raise corrupt(entry.name, f"its codes {codes.shape} were not made by {space.name}")
         scans = {tensor: container.array(tensor) for tensor in ("fast", "cells") if tensor in container}
         vectors = CodedVectors(codes, **scans)
+        rows = len(codes), len(scans.get("cells", codes))
+        if rows != (count, count):
+            raise corrupt(entry.name, f"of its {count} rows {rows[0]} have codes and {rows[1]} lie in cells")
         if isinstance(space, Projection) and vectors.cells is not None:
             known = 0 if space.centres is None else len(space.centres)
             if int(vectors.cells.max(initial=0)) >= known:
@@ -311,6 +316,20 @@ class SegmentWriter:
         file.seek(0)
         file.write(head)
         return head
+
+
+def entry_of(container: Container, size_bytes: int) -> SegmentEntry:
+    """What a manifest says of a stored segment, of which the header is enough."""
+    return SegmentEntry(
+        name=container.name,
+        count=container.tensors["vectors"].shape[0],
+        size_bytes=size_bytes,
+        hot_bytes=container.tensors["vectors"].start,
+        digest=container.array("header_digest", verify=False).tobytes().hex(),
+        projection=container.about["projection"],
+        tombstones=container.tensors["tombstone_ids"].shape[0],
+        updates=container.tensors["update_ids"].shape[0],
+    )
 
 
 def common_hashes(parts: Sequence[Array]) -> Array:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,9 +41,16 @@ class Shard:
     facets: list[FacetRow]
     looks: Array
     augmented: Augmented
+    name: str = ""
+    """Of the object that it was read from."""
 
     def __len__(self) -> int:
         return len(self.versions)
+
+    def reduced(self, vectors: int) -> Shard:
+        """What says which rows there are, with the first vectors, and without the memory of the rest."""
+        few = replace(self, vectors=self.vectors[:vectors], hashes=self.hashes[:0], facets=[], looks=self.looks[:0])
+        return deepcopy(few)
 
 
 def write_shard(
@@ -109,6 +117,7 @@ def read_shard(view: memoryview | bytes, *, name: str = "shard") -> Shard:
         facets=container.json("facets", list[FacetRow]),
         looks=container.array("looks") if "looks" in container else no_looks(len(vectors)),
         augmented=Augmented.read(container, vectors.shape[1], container.array),
+        name=name,
     )
 
 

@@ -20,6 +20,7 @@ from visor.index.format.manifest import (
     read_manifest_object,
     swap_manifest,
 )
+from visor.index.merge import pieces
 from visor.index.merge.policy import MergePolicy
 from visor.schema.collections import COMMITS
 from visor.schema.items import as_document
@@ -108,9 +109,8 @@ class GarbageCollector:
         """Objects that neither a manifest nor a commit names, as trash from now on."""
         named = _named_by((manifest, *others)) | {str(commit.record.shard) for commit in commits}
         named |= {entry.name for one in (manifest, *others) for entry in one.trash}
-        names = [
-            info.name for folder in (shard.FOLDER, segment.FOLDER, space.FOLDER) for info in self.objects.list(folder)
-        ]
+        folders = (shard.FOLDER, segment.FOLDER, space.FOLDER, pieces.FOLDER)
+        names = [info.name for folder in folders for info in self.objects.list(folder)]
         return tuple(Trash(name=name, since=self.now) for name in names if name not in named)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +17,9 @@ from visor.index.format.segment import Segment, open_segment
 from visor.index.format.shard import Shard, read_shard
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
+
+READ_AT_ONCE = 16
+"""Shards."""
 
 
 @dataclass
@@ -50,7 +54,7 @@ class Inputs:
             try:
                 self.space = read_projection(self.projection_name, self.objects.get(self.projection_name))
             except (CorruptObject, NotFound):
-                self._refuse_if_replaced()
+                self.refuse_if_replaced()
                 self.is_projection_lost = True
         entries = self.manifest.segments if self.manifest else ()
         if any(entry.projection != self.space.name for entry in entries):
@@ -74,7 +78,7 @@ class Inputs:
         """Empty if there is none."""
         return self.manifest.projection.name if self.manifest and self.manifest.projection else ""
 
-    def _refuse_if_replaced(self) -> None:
+    def refuse_if_replaced(self) -> None:
         """Raises Conflict if what is missing is so because somebody replaced the manifest."""
         if read_manifest(self.objects, self.model)[1] != self.generation:
             raise Conflict("Another merge replaced the manifest", remedy="Read it again")
@@ -102,19 +106,17 @@ class Inputs:
             rows += count
         return group
 
-    def shards(self, group: Sequence[Commit]) -> list[Shard]:
-        """The shards of commits, but those that cannot be read."""
-        shards = []
-        for commit in group:
-            if not commit.rows(self.model) or commit.record.shard is None:
-                continue
-            try:
-                shards.append(read_shard(self.objects.get(commit.record.shard), name=commit.record.shard))
-            except NotFound:
-                if self.manifest is None or commit.key not in self.manifest.merged:
-                    self.unreadable[commit.key] = f"{commit.record.shard} is missing"
-            except FormatError as exc:
-                self.unreadable[commit.key] = exc.found
+    def shards(self, group: Sequence[Commit], take: Callable[[Shard], Shard] = lambda shard: shard) -> list[Shard]:
+        """The shards of commits, but those that cannot be read; `take` says what is kept of each."""
+        commits = [commit for commit in group if commit.rows(self.model)]
+        names, shards = [str(commit.record.shard) for commit in commits], []
+        for commit, found in zip(commits, read_shards(self.objects, names, take), strict=True):
+            if isinstance(found, Shard):
+                shards.append(found)
+            elif isinstance(found, FormatError):
+                self.unreadable[commit.key] = found.found
+            elif self.manifest is None or commit.key not in self.manifest.merged:
+                self.unreadable[commit.key] = f"{commit.record.shard} is missing"
         return shards
 
     def segments(self) -> dict[str, Segment | None]:
@@ -125,12 +127,27 @@ class Inputs:
                 try:
                     self._opened[entry.name] = open_segment(self.objects, entry, self.space)
                 except NotFound:
-                    self._refuse_if_replaced()
+                    self.refuse_if_replaced()
                     self.unreadable[entry.name] = f"{entry.name} is missing"
                 except FormatError as exc:
                     self.unreadable[entry.name] = exc.found
             segments[entry.name] = self._opened.get(entry.name)
         return segments
+
+
+def read_shards(
+    objects: ObjectStore, names: Sequence[str], take: Callable[[Shard], Shard] = lambda shard: shard
+) -> list[Shard | FormatError | NotFound]:
+    """Shards, some read at once, as a bucket takes its time for each; in place of a shard, why it cannot be read."""
+
+    def read(name: str) -> Shard | FormatError | NotFound:
+        try:
+            return take(read_shard(objects.get(name), name=name))
+        except (FormatError, NotFound) as exc:
+            return exc
+
+    with ThreadPoolExecutor(READ_AT_ONCE) as pool:
+        return list(pool.map(read, names))
 
 
 def live_rows(segment: Segment, others: Sequence[Segment]) -> int:
@@ -141,14 +158,20 @@ def live_rows(segment: Segment, others: Sequence[Segment]) -> int:
     return len(segment) - int(hidden.sum())
 
 
+def sampled(count: int, total: int, most: int) -> int:
+    """How many of a part's rows stand for it in a sample of `most` of all rows."""
+    return int(np.ceil(count * min(1.0, most / max(total, 1))))
+
+
 def sample(inputs: Sequence[Segment], shards: Sequence[Shard], most: int) -> Array:
     """Full vectors to learn on, the same share of each input. Ids are digests, so first rows by id are random rows.
 
     They are in the order of their ids: the same items make the same space, in whatever order they were committed.
     """
     every: list[Segment | Shard] = [*inputs, *shards]
-    share = min(1.0, most / max(sum(map(len, every)), 1))
-    taken = [int(np.ceil(len(one) * share)) for one in every]
+    total = sum(map(len, every))
+    taken = [sampled(len(segment), total, most) for segment in inputs]
+    taken += [min(sampled(len(shard), total, most), len(shard.vectors)) for shard in shards]
     parts = [segment.read_full(0, count) for segment, count in zip(inputs, taken, strict=False)]
     parts += [shard.vectors[:count] for shard, count in zip(shards, taken[len(inputs) :], strict=True)]
     ids = np.concatenate([one.ids[:count] for one, count in zip(every, taken, strict=True)])

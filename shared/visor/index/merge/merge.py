@@ -9,6 +9,7 @@ What a swap makes superfluous stays for a grace time, so that searches that hold
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -35,10 +36,11 @@ from visor.index.format.projection import FullSpace, Projection, Space
 from visor.index.format.segment import Segment
 from visor.index.format.shard import Shard
 from visor.index.merge.garbage import GarbageCollector
-from visor.index.merge.inputs import Inputs, live_rows, sample
+from visor.index.merge.inputs import Inputs, live_rows, sample, sampled
 from visor.index.merge.learn import SAMPLES_MAX, learn
+from visor.index.merge.pieces import Piece, cut
 from visor.index.merge.policy import MergePolicy, choose_segments, is_learning_due
-from visor.index.merge.segment_builder import SegmentBuilder, kept_rows, segment_reader, shard_reader, still_pending
+from visor.index.merge.segment_builder import SegmentBuilder, kept_places, still_pending
 from visor.schema.collections import COMMITS
 from visor.schema.items import Record, ShardCommit, as_document
 from visor.settings import LANGUAGES
@@ -52,6 +54,9 @@ CONFLICTS_MAX = 5
 
 Calibrate = Callable[[Manifest, Sequence[Segment], Space], Mapping[str, Any] | None]
 """Gives the new content of a manifest's `calibration`, or None to leave it."""
+Build = Callable[[Inputs, Sequence[Piece], SegmentBuilder], list[SegmentEntry]]
+"""Builds the segments of pieces, under names that others who build the same use, too. Raises as `build_waiting`, and
+`Conflict` as a swap."""
 
 
 class MergeReport(Record, frozen=True, kw_only=True):
@@ -92,6 +97,7 @@ def merge(
     languages: Sequence[str] = LANGUAGES,
     fill: bool = False,
     engine: VectorEngine | None = None,
+    build: Build | None = None,
 ) -> MergeReport:
     """Take up what was committed, and put small segments together.
 
@@ -107,6 +113,7 @@ def merge(
         fill: Read the texts of items that an older Visor indexed from their documents, one read each; and stem all
             words in these languages.
         engine: Where the rows are, if not in segments.
+        build: Builds the segments elsewhere. All that was committed is one step then, and a lost swap ends the merge.
 
     Raises:
         SettingsError: The index is somewhere else.
@@ -115,7 +122,7 @@ def merge(
     inputs = Inputs(objects, documents, model)
     options = inputs, policy, clock, progress, languages, fill, calibrate
     if engine is None:
-        return Merge(*options).run(budget_s, relearn)
+        return Merge(*options, build=build).run(budget_s, relearn)
     from visor.index.engine.merge import EngineMerge
 
     return EngineMerge(*options, engine=engine).run(budget_s, relearn)
@@ -139,6 +146,7 @@ class Merge:
     written: set[str] = field(default_factory=set)
     """Segments of this run."""
     engine: VectorEngine | None = None
+    build: Build | None = None
 
     def run(self, budget_s: float | None, relearn: bool) -> MergeReport:
         started = time.monotonic()
@@ -153,7 +161,7 @@ class Merge:
             except (Conflict, NotFound):
                 # Somebody swapped the manifest: its segments may be gone, too.
                 self.conflicts += 1
-                if self.conflicts > CONFLICTS_MAX:
+                if self.build or self.conflicts > CONFLICTS_MAX:
                     break
                 self.index.load()
         if finished:
@@ -177,10 +185,10 @@ class Merge:
 
     def _step(self, relearn: bool) -> bool:
         """Do the next thing that is due. Returns False if nothing is."""
-        group = self.index.group(self.policy.step_rows)
+        group = self.index.group(sys.maxsize if self.build else self.policy.step_rows)
         segments = self.index.segments()
         readable = [segment for segment in segments.values() if segment is not None]
-        shards = self.index.shards(group)
+        shards = self._shards(group, sum(map(len, readable)))
         group = [commit for commit in group if commit.key not in self.index.unreadable]
         rows = sum(len(segment) for segment in readable) + sum(len(shard) for shard in shards)
         if self.index.manifest is None and not shards:
@@ -204,6 +212,13 @@ class Merge:
         self._rewrite(inputs, readable, group, shards, learning)
         return True
 
+    def _shards(self, group: Sequence[Commit], others: int) -> list[Shard]:
+        """The shards of commits; where others build of them, only what a plan and a sample need of each."""
+        if self.build is None:
+            return self.index.shards(group)
+        total = others + sum(commit.rows(self.index.model) for commit in group)
+        return self.index.shards(group, lambda one: one.reduced(sampled(len(one), total, SAMPLES_MAX)))
+
     def _rewrite(
         self,
         inputs: Sequence[Segment],
@@ -221,26 +236,32 @@ class Merge:
             space, projection = self._learn(inputs, shards)
         if space.dimension == 0 and shards:
             space = FullSpace(shards[0].vectors.shape[1])
-        incoming = PendingDeletes.of_commits([commit.record for commit in group], now)
-        known = PendingDeletes.concat([incoming, *(segment.pending for segment in readable)])
-        rows = kept_rows(inputs, shards, others, known, self.index.documents if self.fill else None)
+        records = [commit.record for commit in group]
+        incoming = PendingDeletes.of_commits(records, now)
+        # Without the time, so that the same pieces are called the same whenever they are planned.
+        known = PendingDeletes.concat([PendingDeletes.of_commits(records), *(one.pending for one in readable)])
+        sources: list[Segment | Shard] = [*inputs, *shards]
+        places = kept_places(sources, others, known.tombstones)
+        rows = sum(map(len, places))
         carried = PendingDeletes.concat([incoming, *(segment.pending for segment in inputs)])
         pending = still_pending(carried, others, now, self.policy.late_s)
-        readers = [segment_reader(segment) for segment in inputs] + [shard_reader(shard) for shard in shards]
+        most = self.policy.rows_max(sum(map(len, others)) + rows)
+        pieces = cut(sources, places, known, pending, dimension=space.dimension, most=most)
         entries: list[SegmentEntry] = []
         try:
             with tempfile.TemporaryDirectory(prefix="visor-merge-") as folder:
-                if len(rows) or len(pending):
-                    most = self.policy.rows_max(sum(len(segment) for segment in readable) + len(rows))
-                    builder = SegmentBuilder(
-                        objects=objects,
-                        model=self.index.model,
-                        space=space,
-                        segment_rows=most,
-                        folder=Path(folder),
-                        languages=self.languages,
-                    )
-                    entries = builder.build(rows, [*inputs, *shards], readers, pending)
+                builder = SegmentBuilder(
+                    objects=objects,
+                    model=self.index.model,
+                    space=space,
+                    folder=Path(folder),
+                    languages=self.languages,
+                    documents=self.index.documents if self.fill else None,
+                )
+                if self.build is None:
+                    entries = [piece.build(builder) for piece in pieces]
+                else:
+                    entries = self.build(self.index, pieces, builder)
             manifest = self._manifest(inputs, group, entries, space, projection, now)
             self.index.swap(manifest, space)
         except CorruptObject as exc:
@@ -251,7 +272,8 @@ class Merge:
             self.index.damaged(damaged, exc.found)
             return
         except Conflict:
-            for entry in entries:
+            # What others may have built, too, may be live: it is left to the garbage collector.
+            for entry in entries if self.build is None else ():
                 objects.delete(entry.name)
             raise
         self.steps += 1
@@ -259,7 +281,7 @@ class Merge:
         self.commits += len(group)
         self.learned |= learning
         taken = f"{len(group)} commits and {len(inputs)} segments"
-        self.progress(f"{taken} became {len(entries)} segments with {len(rows)} images")
+        self.progress(f"{taken} became {len(entries)} segments with {rows} images")
 
     def _learn(self, inputs: Sequence[Segment], shards: Sequence[Shard]) -> tuple[Projection, ProjectionEntry]:
         """A newly learned space, its object put."""

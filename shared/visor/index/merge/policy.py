@@ -76,7 +76,7 @@ def choose_segments(
             break
         chosen.add(entry.name)
         size += live
-    after = len(segments) - len(chosen) + (1 if must_write else 0)
+    after = len(segments) - len(chosen) + (max(1, -(-size // limit)) if must_write else 0)
     for entry, _ in rising:
         if after > policy.segments_max and entry.name not in chosen:
             # The first segment only makes room for the one that is written in its place.

@@ -11,7 +11,7 @@ from visor.index.format.container import FORMAT_VERSION, Container
 from visor.index.format.ids import IdIndex, newest
 from visor.index.format.manifest import MANIFESTS, Manifest, ProjectionEntry, SegmentEntry, read_manifest_object
 from visor.index.format.projection import read_projection
-from visor.index.format.segment import FOLDER
+from visor.index.format.segment import FOLDER, entry_of
 from visor.storage.objects import ObjectStore
 
 
@@ -38,20 +38,8 @@ def recover_manifest(objects: ObjectStore, model: str) -> Manifest:
         ids, versions = np.concatenate([ids, its_ids]), np.concatenate([versions, its_versions])
         kept = newest(ids, versions)
         ids, versions = ids[kept], versions[kept]
-        vectors = container.tensors["vectors"]
-        dimension = vectors.shape[1]
-        entries.append(
-            SegmentEntry(
-                name=info.name,
-                count=len(its_ids),
-                size_bytes=info.size_bytes,
-                hot_bytes=vectors.start,
-                digest=container.array("header_digest", verify=False).tobytes().hex(),
-                projection=container.about["projection"],
-                tombstones=container.tensors["tombstone_ids"].shape[0],
-                updates=container.tensors["update_ids"].shape[0],
-            )
-        )
+        dimension = container.tensors["vectors"].shape[1]
+        entries.append(entry_of(container, info.size_bytes))
     return Manifest(
         format=FORMAT_VERSION,
         model=model,

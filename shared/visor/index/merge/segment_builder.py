@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,10 +16,10 @@ import numpy as np
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
 from visor.index.format.fast_scan import PQ_ROWS_MIN, FastScan
-from visor.index.format.ids import IdIndex, id_text, newest
-from visor.index.format.looks import Augmented, no_looks
+from visor.index.format.ids import IdIndex, id_text, newest, sort_order
+from visor.index.format.looks import no_looks
 from visor.index.format.manifest import SegmentEntry
-from visor.index.format.pending_deletes import PendingDeletes
+from visor.index.format.pending_deletes import PendingDeletes, PendingRecords
 from visor.index.format.projection import Projection, Space
 from visor.index.format.segment import BLOCK_ROWS, FOLDER, Segment, SegmentWriter, common_hashes
 from visor.index.format.shard import Shard
@@ -66,30 +66,17 @@ NO_ROWS = KeptRows(
 )
 
 
-def kept_rows(
-    segments: Sequence[Segment],
-    shards: Sequence[Shard],
-    others: Sequence[Segment],
-    pending: PendingDeletes,
-    documents: DocumentStore | None = None,
-) -> KeptRows:
-    """What stays of the inputs: newest versions that no tombstone hides and no other live segment has newer.
-
-    Args:
-        segments, shards: Inputs, in this order the sources 0, 1, …
-        others: Live segments that are not rewritten.
-        pending: All tombstones and updates known; updated facets replace the rows' own.
-        documents: Where texts are read that rows lack; None: they go on lacking them.
-    """
-    parts: list[Segment | Shard] = [*segments, *shards]
-    if not parts:
-        return NO_ROWS
-    ids = np.concatenate([part.ids for part in parts])
-    versions = np.concatenate([part.versions for part in parts])
-    source = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
-    place = np.concatenate([np.arange(len(part)) for part in parts])
+def kept_places(
+    sources: Sequence[Segment | Shard], others: Sequence[Segment], tombstones: PendingRecords
+) -> list[Array]:
+    """The rows that stay of each source, ascending: newest versions that no tombstone hides, and that none of the
+    `others`, the live segments that are not rewritten, has newer."""
+    if not sources:
+        return []
+    ids = np.concatenate([source.ids for source in sources])
+    versions = np.concatenate([source.versions for source in sources])
     keep = newest(ids, versions)
-    hidden, _ = pending.tombstones.concerned(IdIndex.of(ids[keep]), versions[keep])
+    hidden, _ = tombstones.concerned(IdIndex.of(ids[keep]), versions[keep])
     keep = np.delete(keep, hidden)
     for other in others:
         rows = other.index.find(ids[keep])
@@ -97,12 +84,33 @@ def kept_rows(
         older = np.zeros(len(keep), bool)
         older[there] = other.versions[rows[there]] > versions[keep][there]
         keep = keep[~older]
-    columns = [part.worded_columns if isinstance(part, Segment) else FacetColumns.of(part.facets) for part in parts]
-    facets = _updated(FacetColumns.concat(columns).take(keep), ids[keep], versions[keep], pending)
+    keep.sort()
+    starts = np.cumsum([0, *map(len, sources)])
+    stretches = pairwise(np.searchsorted(keep, starts))
+    return [keep[a:b] - start for (a, b), start in zip(stretches, starts, strict=False)]
+
+
+def kept_rows(
+    sources: Sequence[Segment | Shard],
+    places: Sequence[Array],
+    updates: PendingDeletes,
+    documents: DocumentStore | None = None,
+) -> KeptRows:
+    """The rows of each source at `places`, with facets as updated. `documents` as that of `SegmentBuilder`."""
+    if not sources:
+        return NO_ROWS
+    parts = list(zip(sources, places, strict=True))
+    ids = np.concatenate([part.ids[rows] for part, rows in parts])
+    order = sort_order(ids)
+    ids, versions = ids[order], np.concatenate([part.versions[rows] for part, rows in parts])[order]
+    columns = [FacetColumns.of(part.facets) if isinstance(part, Shard) else part.worded_columns for part in sources]
+    facets = FacetColumns.concat([one.take(rows) for one, rows in zip(columns, places, strict=True)]).take(order)
+    facets = _updated(facets, ids, versions, updates)
     if documents is not None:
-        facets = _filled(facets, ids[keep], documents)
-    hashes = common_hashes([part.hashes for part in parts])[keep]
-    return KeptRows(ids[keep], versions[keep], hashes, facets, source[keep], place[keep])
+        facets = _filled(facets, ids, documents)
+    hashes = common_hashes([part.hashes[rows] for part, rows in parts])[order]
+    source = np.repeat(np.arange(len(parts)), list(map(len, places)))[order]
+    return KeptRows(ids, versions, hashes, facets, source, np.concatenate(places)[order])
 
 
 def still_pending(pending: PendingDeletes, others: Sequence[Segment], now: float, late_s: float) -> PendingDeletes:
@@ -122,40 +130,27 @@ def still_pending(pending: PendingDeletes, others: Sequence[Segment], now: float
 class SegmentBuilder:
     """Writes segments and puts them; memory for one segment's hot part and a block.
 
-    space: what to code with. segment_rows: rows in one segment at most. folder: for one local file at a time.
-    languages: what words are stemmed in.
+    space: what to code with. folder: for one local file at a time.
+    languages: what words are stemmed in. documents: where texts are read that rows lack; None: they go on lacking them.
     """
 
     objects: ObjectStore
     model: str
     space: Space
-    segment_rows: int
     folder: Path
     languages: Sequence[str]
+    documents: DocumentStore | None = None
 
-    def build(
-        self, rows: KeptRows, sources: Sequence[Segment | Shard], readers: Sequence[RowReader], pending: PendingDeletes
-    ) -> list[SegmentEntry]:
-        """Stream the rows into as many segments as they need.
-
-        Args:
-            readers: Give the full vectors of each source.
-            pending: What the first new segment carries, besides all augmented queries.
-        """
-        pieces = max(1, -(-len(rows) // self.segment_rows))
-        bounds = [len(rows) * piece // pieces for piece in range(pieces + 1)]
-        nothing = PendingDeletes.none()
-        augmented = Augmented.join([source.augmented for source in sources], self.space.dimension).tensors()
-        entries = []
-        for start, stop in pairwise(bounds):
-            part = rows.part(start, stop)
-            cold = looks_of(part, sources) | ({} if start else augmented) | part.columns.text_tensors()
-            entries.append(self._build(part, readers, nothing if start else pending, cold))
-        return entries
-
-    def _build(
-        self, rows: KeptRows, readers: Sequence[RowReader], pending: PendingDeletes, cold: dict[str, Array]
+    def write(
+        self,
+        rows: KeptRows,
+        sources: Sequence[Segment | Shard],
+        readers: Sequence[RowReader],
+        augmented: Mapping[str, Array],
+        pending: PendingDeletes,
+        name: str = "",
     ) -> SegmentEntry:
+        """Write one segment, under a fresh name unless one is given; raises Conflict if there is one of that name."""
         path, space = self.folder / "segment", self.space
         fast = space.fast if isinstance(space, Projection) and len(rows) >= PQ_ROWS_MIN else None
         about: dict[str, Any] = {"count": len(rows), "dimension": space.dimension, "projection": space.name}
@@ -166,7 +161,7 @@ class SegmentBuilder:
             path=path,
             about={**about, "model": self.model},
             hot=hot,
-            cold=cold,
+            cold={**looks_of(rows, sources), **augmented, **rows.columns.text_tensors()},
             count=len(rows),
             dimension=space.dimension,
             space=space,
@@ -174,15 +169,15 @@ class SegmentBuilder:
         )
         entry = writer.write(full_blocks(rows, readers, space.dimension))
         # Never the same name twice: a name that was thrown away can be deleted at any later time.
-        name = f"{FOLDER}{int(time.time()):x}-{secrets.token_hex(6)}.seg"
+        name = name or f"{FOLDER}{int(time.time()):x}-{secrets.token_hex(6)}.seg"
         self.objects.put_file(name, str(path), if_generation=0)
         path.unlink(missing_ok=True)
         return msgspec.structs.replace(entry, name=name)
 
 
-def segment_reader(segment: Segment) -> RowReader:
-    """Streams a segment's full vectors forward, checking each block, holding one block."""
-    blocks = segment.checked_blocks()
+def segment_reader(segment: Segment, first: int = 0) -> RowReader:
+    """Streams a segment's full vectors forward from a row on, checking each block, holding one block."""
+    blocks = segment.checked_blocks(first)
     held = [(0, np.empty((0, segment.dimension), np.float16))]
 
     def read(rows: Array) -> Array:
