@@ -2,6 +2,7 @@
 
     VisorError
     ├── SettingsError                 a setting or configuration file cannot be used
+    │   └── NotConfigured             a source cannot be used here as things are
     ├── SourceError                   a source cannot read its catalogue
     │   └── SourceUnavailable         … for now (retriable)
     ├── ImageError                    one picture cannot become a vector
@@ -260,9 +261,11 @@ class DropItem(Exception):
         super().__init__(reason)
 
 
-class NotConfigured(Exception):
+class NotConfigured(SettingsError):
     """A source cannot be used here as things are: an extra is not installed, a folder is not named."""
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
+    code = "not_configured"
+
+    @property
+    def reason(self) -> str:
+        return self.found

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_origin
@@ -13,6 +15,8 @@ from visor.config_errors import misfit
 from visor.errors import SettingsError
 
 PREFIX = "VISOR_"
+POSITIVE = ("budget_dollar", "batch_size", "k_max", "threads", "fetch_parallel", "fetch_parallel_per_host")
+"""Settings of which 0 would stop everything; elsewhere it means none, or no limit."""
 Language = Literal[
     "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian", "norwegian",
     "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
@@ -164,6 +168,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                     remedy="Correct the name or unset it",
                 )
             is_list = get_origin(fields[name]) is tuple
+            if not text.strip() and not is_list and fields[name] is not str:
+                continue
             values[name] = tuple(p.strip() for p in text.split(",") if p.strip()) if is_list else text
         try:
             settings = msgspec.convert(values, cls, strict=False, dec_hook=_path)
@@ -172,7 +178,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             name, _, rest = found.partition(" ")
             variable = PREFIX + name.upper()
             raise SettingsError(f"{variable} {rest}", valid=valid, remedy="Correct it or unset it") from exc
+        for name, value in msgspec.structs.asdict(settings).items():
+            wanted = "above 0" if name in POSITIVE else "of at least 0"
+            if isinstance(value, int | float) and not (0 <= value < math.inf and (value or name not in POSITIVE)):
+                raise _refused(name, f"a finite number {wanted}", values)
+        if not re.fullmatch(r"[^/\\\0.][^/\\\0]*", settings.index):
+            raise _refused("index", "a name without slashes that begins with no dot", values)
         return msgspec.structs.replace(settings, home=settings.home.expanduser())
+
+
+def _refused(name: str, valid: str, values: Mapping[str, object]) -> SettingsError:
+    found = f'{PREFIX}{name.upper()} is "{values.get(name)}"'
+    return SettingsError(found, valid=valid, remedy="Correct it or unset it")
 
 
 def _path(kind: type, value: object) -> object:

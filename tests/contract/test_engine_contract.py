@@ -134,6 +134,35 @@ def test_the_same_items_give_the_same_answers_under_every_filter(shop: EngineSho
         assert shop.searcher().facets(filters) == twin.searcher().facets(filters), filters
 
 
+@pytest.mark.parametrize(
+    "order",
+    [Order(), Order(sort="price_up"), Order(variety=0.3), Order(by_product=True), Order(similarity_min=0.3)],
+    ids=str,
+)
+def test_where_nothing_passes_or_is_left_answers_are_empty(shop: EngineShop, twin: EngineShop, order: Order) -> None:
+    found = []
+    for one in (shop, twin):
+        vectors = fill(one, 130)
+        one.merge()
+        answers: list[Any] = []
+
+        def ask(filters: Filters, one: EngineShop = one, answers: list[Any] = answers, first: Any = vectors[0]) -> None:
+            searcher = one.searcher()
+            answers.append(searcher.facets(filters).images)
+            for vector in (None, first):
+                hits = searcher.search(vector, k=3, filters=filters, order=order)
+                answers.append((hits.hits, hits.total, hits.next))
+
+        ask(Filters(collection=("nobody",)))
+        for key in keys_of(130, "k0-"):
+            one.delete(key, 3)
+        ask(Filters())
+        one.merge()
+        ask(Filters())
+        found.append(answers)
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("is_merged", [False, True])
 def test_newest_versions_win_and_tombstones_hide(shop: EngineShop, twin: EngineShop, is_merged: bool) -> None:
     """Adds, updates and deletes in any order, some of them late; before and after a merge has taken them up."""
@@ -174,6 +203,21 @@ def test_copies_and_products_are_grouped(shop: EngineShop) -> None:
     assert {hits[0].id, *hits[0].duplicates} >= set(ids_of(["k0-1", "copy"]))
     grouped = shop.searcher().search(vectors[0], k=12, order=Order(by_product=True)).hits
     assert set(grouped[0].product) == set(ids_of(["k0-50", "k0-100"]))
+
+
+def test_a_product_has_all_its_items_also_the_far_ones(shop: EngineShop, twin: EngineShop) -> None:
+    """Some of them deleted or changed since the merge."""
+    found = []
+    for one in (shop, twin):
+        vectors = fill(one, 400)
+        one.merge()
+        one.delete("k0-50", 5)
+        one.update("k0-100", 5, facets_of(7))
+        for filters in (Filters(), Filters(collection=("hats", "coats"))):
+            hits = one.searcher().search(vectors[0], k=2, filters=filters, order=Order(by_product=True)).hits
+            found.append([(hit.id, set(hit.product)) for hit in hits])
+    assert found[:2] == found[2:]
+    assert len(found[0][0][1]) == 5
 
 
 def test_a_page_goes_on_behind_the_last(shop: EngineShop, twin: EngineShop) -> None:
@@ -243,8 +287,9 @@ def test_no_value_is_read_as_an_expression(shop: EngineShop, value: str) -> None
     assert {one.value: one.count for one in searcher.facets(Filters()).collection}[value] == 1
 
 
+@pytest.mark.parametrize("is_killed", [True, False])
 def test_a_merge_that_dies_is_done_by_the_next(
-    shop: EngineShop, twin: EngineShop, monkeypatch: pytest.MonkeyPatch
+    shop: EngineShop, twin: EngineShop, monkeypatch: pytest.MonkeyPatch, is_killed: bool
 ) -> None:
     if shop.engine is None:
         pytest.skip("test_index_merge.py kills merges of segments")
@@ -263,12 +308,15 @@ def test_a_merge_that_dies_is_done_by_the_next(
 
     with monkeypatch.context() as patch:
         patch.setattr(type(engine), "upsert", dies)
+        if is_killed:
+            patch.setattr(engine_merge.EngineMerge, "_release", lambda *_: None)
         with pytest.raises(StoreUnavailable):
             shop.merge()
     assert calls
     assert len(shop.searcher()) == len(twin.searcher())
-    assert shop.merge().finished is False, "the dead merge may be alive"
-    shop.now[0] += engine_merge.LEASE_S + 1
+    if is_killed:
+        assert shop.merge().finished is False, "the dead merge may be alive"
+        shop.now[0] += engine_merge.LEASE_S + 1
     assert shop.merge().finished
     twin.merge()
     assert told(shop, vectors[:3]) == told(twin, vectors[:3])

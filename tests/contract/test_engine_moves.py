@@ -19,7 +19,7 @@ from tests.unit.ingest.test_pipeline_reindex import NEW, OLD, Model, serving, wo
 import visor
 from visor.app import App
 from visor.cli.main import cli
-from visor.errors import SettingsError
+from visor.errors import SettingsError, StoreUnavailable
 from visor.index.engine.merge import EngineMerge
 from visor.index.format.manifest import read_manifest
 from visor.index.format.projection import FullSpace, read_projection
@@ -210,6 +210,48 @@ def test_the_commands(built_settings: Settings, tmp_path: Path, monkeypatch: pyt
     assert run("engine", "migrate", "segments") == {"engine": "segments", "images": 4}
     monkeypatch.setenv("VISOR_ENGINE", "segments")
     assert run("search", str(pictures / "2.png"))["matches"][0]["item"]["title"] == "2"
+
+
+@pytest.mark.parametrize(
+    ("kind", "url"),
+    [
+        ("milvus", "http://user:s3cr3t@127.0.0.1:1"),
+        ("milvus", "http://user:s3cr3t@127.0.0.1:port"),
+        ("milvus", "http://user:s3/cr3t@127.0.0.1:1"),
+        ("milvus", "http://[::1"),
+        ("milvus", "ftp://host"),
+        ("milvus", "no-database"),
+        ("milvus", "/proc/none/milvus.db"),
+        ("pgvector", "postgresql://user:s3cr3t@127.0.0.1:1/db"),
+        ("pgvector", "postgresql://user:s3@cr3t@127.0.0.1:1/db"),
+        ("pgvector", "postgresql://user:s3%cr3t@127.0.0.1:1/db"),
+        ("pgvector", "postgresql://user:s3 cr3t@127.0.0.1:1/db"),
+        ("pgvector", "postgresql://user:s3cr3t@[127.0.0.1:1/db"),
+        ("pgvector", "postgresql://127.0.0.1:1/db?password=s3cr3t&other=1"),
+        ("pgvector", "host=127.0.0.1 port=1 password=s3cr3t"),
+    ],
+)
+def test_an_engine_that_does_not_answer_is_said_without_secrets(kind: Any, url: str, tmp_path: Path) -> None:
+    """Nor does it leave anything: another address, engine or segments go on with the same index."""
+    settings = Settings(home=tmp_path, engine=kind, engine_url=url, engine_token="t0ken-s3cr3t", freshness_s=0.0)
+    with app_of(msgspec.structs.replace(settings, engine="segments"), OLD) as app:
+        publish(app, change("1"))
+
+    def merge() -> None:
+        with app_of(settings, OLD) as app:
+            app.merge()
+
+    def migrate() -> None:
+        with app_of(msgspec.structs.replace(settings, engine="segments"), OLD) as app:
+            app.migrate(kind)
+
+    for action in (merge, merge, migrate):
+        with pytest.raises((SettingsError, StoreUnavailable)) as caught:
+            action()
+        assert "cr3t" not in str(caught.value)
+        assert "VISOR_ENGINE_URL" in str(caught.value)
+    with app_of(msgspec.structs.replace(settings, engine="segments"), OLD) as app:
+        assert app.merge().finished
 
 
 @pytest.mark.parametrize(

@@ -92,18 +92,11 @@ def push_file(app: App, path: Path, *, limit: int | None = None) -> list[PushedI
         files=app.settings.backend == "local",
         attributes=app.configuration.attributes,
     )
-    refused = []
-    with path.open("rb") as lines:
-        wanted = islice((line for line in lines if line.strip()), limit)
-        first = 0
+    refused: list[PushedItem] = []
+    with path.open("rb") as file:
+        wanted = islice(((number, line) for number, line in enumerate(file, 1) if line.strip()), limit)
         while some := list(islice(wanted, LINES_MAX)):
-            answers = pusher.push_lines(b"".join(line.rstrip() + b"\n" for line in some)).items
-            refused += [
-                PushedItem(line=first + one.line, key=one.key, state="refused", reason=one.reason)
-                for one in answers
-                if one.state == "refused"
-            ]
-            first += len(some)
+            refused += (one for one in pusher.push_numbered(some).items if one.state == "refused")
     return refused
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import click
 import msgspec
 
-from visor.console import as_json, print_json, progress, say
+from visor.console import Number, as_json, print_json, progress, say
 from visor.errors import Conflict, SettingsError
 from visor.settings import Settings
 
@@ -36,12 +36,12 @@ REFUSED_SHOWN = 5
 @click.option("--workers", type=click.IntRange(1), help="Processes that embed at once. [default: this machine's cores]")
 @click.option(
     "--host-rate",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Number(min=0, min_open=True),
     default=10.0,
     show_default=True,
     help="Pictures that all workers together ask of one host in a second.",
 )
-@click.option("--worker-price", type=click.FloatRange(min=0), help="What a worker costs an hour, for the estimate.")
+@click.option("--worker-price", type=Number(min=0), help="What a worker costs an hour, for the estimate.")
 @click.option("--limit", type=click.IntRange(1), help="Stop listing after about this many items.")
 @click.option("--dry-run", is_flag=True, help="List, and say what it would take; embed and save nothing.")
 @click.option("--reindex", is_flag=True, help="Embed what the index holds with the model of VISOR_MODEL.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from visor.console import as_json, print_json, say
+from visor.console import Number, as_json, print_json, say
 from visor.deploy.plan import deployed_plan
 from visor.errors import VisorError
 from visor.free_tier.allowances import allowances, counted
@@ -22,13 +23,14 @@ from visor.free_tier.growth import (
     first_load_days_for,
     growth_limits,
     roomy,
+    search_size,
 )
 from visor.models.store import model_directory, read_manifest
 from visor.settings import Settings
 
 TERRAFORM = Path("terraform")
 MODELS_FROM = click.Choice(["function", "bucket", "elsewhere"])
-TYPES = {bool: click.BOOL, int: click.IntRange(0), float: click.FloatRange(0), str: MODELS_FROM}
+TYPES = {bool: click.BOOL, int: click.IntRange(0), float: Number(0), str: MODELS_FROM}
 HELP = {
     "images": "Images in the index.",
     "recrawl_days": "Days between two crawls of everything.",
@@ -101,8 +103,8 @@ def built_model(settings: Settings) -> dict[str, Any]:
 @click.option("--fit", "fits", is_flag=True, help="How many images and searches fit, and which limit comes first.")
 @click.option("--measured", "project", metavar="PROJECT", help="Beside it, what a deployed project has used (gcloud).")
 @click.option("--days", type=click.IntRange(1, 42), default=7, show_default=True, help="Days that --measured reads.")
-@click.option("--budget", type=click.FloatRange(0), help="What a sum a month buys, in the currency of VISOR_BUDGET.")
-@click.option("--share", type=click.FloatRange(0.01, 1), default=1.0, show_default=True, help="--fit into this share.")
+@click.option("--budget", type=Number(0), help="What a sum a month buys, in the currency of VISOR_BUDGET.")
+@click.option("--share", type=Number(0.01, 1), default=1.0, show_default=True, help="--fit into this share.")
 @as_json
 def cost_command(
     terraform: Path,
@@ -120,25 +122,26 @@ def cost_command(
     settings = Settings.read()
     plan = msgspec.structs.replace(deployed_plan(terraform), **(built_model(settings) | changes))
     _check(plan)
+    asked = budget is not None or settings.budget > 0
     budget = settings.budget if budget is None else budget
     if budget or cost(plan):
         plan = roomy(plan)
-    found = lines(plan)
+    found = [msgspec.structs.replace(line, cost=line.cost * settings.budget_dollar) for line in lines(plan)]
     worst, load = first_limit(found), first_load_days(plan, share=0.9)
     document: dict[str, Any] = {
         "plan": plan,
         "lines": found,
         "first_limit": {"service": worst.service, "metric": worst.metric, "share": worst.share},
         "free": all(line.share <= 1 for line in found),
-        "cost": sum(line.cost for line in found) * settings.budget_dollar,
+        "cost": sum(line.cost for line in found),
+        "held": search_size(plan) is not None,
         "first_load_days": load,
         "first_load_bytes": first_load_bytes(plan),
         "looked_up": allowances().looked_up,
     }
-    if budget:
-        document |= bought(plan, settings, budget)
-        document["next"] = bought(plan, settings, budget + 1)
-        load = document["first_load_days"]
+    if asked:
+        document |= bought(plan, settings, budget, load)
+        document["next"] = bought(plan, settings, budget + 1, load)
     if fits:
         document["fit"] = growth_limits(plan, share=share)
     if plan.device:
@@ -158,11 +161,13 @@ def cost_command(
     _verdict(found, worst, load, paid=bool(budget))
     if found_cost := document["cost"]:
         click.echo(f"What is not free costs {found_cost:,.2f} a month.")
-    for one in (document, document["next"]) if budget else ():
+    if not document["held"]:
+        click.echo("No function holds so many images; this is with the largest. docs/scale.md says what does.")
+    for one in (document, document["next"]) if asked else ():
         growth = f"{one['images']:,} images, or {one['searches_a_day']:,} searches a day"
-        click.echo(
-            f"{one['budget']:,.2f} a month buy {growth}, and a first crawl in {one['first_load_days']:.1f} days."
-        )
+        days = one["first_load_days"]
+        first = "but not this plan" if days is None else f"and a first crawl in {days:.1f} days"
+        click.echo(f"{one['budget']:,.2f} a month buy {growth}, {first}.")
     sent = first_load_bytes(plan) / GIB
     click.echo(f"It sends {sent:.2f} GiB of requests in all, data out of Cloud Run in the month in which it runs.")
     for one in document.get("fit", []):
@@ -194,25 +199,27 @@ def _tell_device(use: DeviceUse) -> None:
         )
 
 
-def bought(plan: UsagePlan, settings: Settings, budget: float) -> dict[str, Any]:
-    """How far a plan can grow for a sum a month: images, or searches a day, with all else as planned."""
+def bought(plan: UsagePlan, settings: Settings, budget: float, free_days: float) -> dict[str, Any]:
+    """How far a plan can grow for a sum a month: images, or searches a day, with all else as planned. The days of its
+    first load are None where the sum does not pay for it, and `free_days` where there is no sum."""
     dollars = budget / settings.budget_dollar
     limits = {one.what: one.largest for one in growth_limits(plan, budget=dollars)}
     polite = plan.images / (settings.host_requests_a_day * max(1, plan.sources)) if settings.host_requests_a_day else 0
+    days = max(polite, first_load_days_for(plan, dollars)) if budget else free_days
     return {
         "budget": budget,
         "images": limits["images"],
         "searches_a_day": limits["searches a day, visits in proportion"],
-        "first_load_days": max(polite, first_load_days_for(plan, dollars)),
+        "first_load_days": days if math.isfinite(days) else None,
     }
 
 
 def _check(plan: UsagePlan) -> None:
     periods = (plan.recrawl_days, plan.active_hours, plan.freshness_s)
-    if min(periods) <= 0 or plan.batch_size < 1 or max(plan.churn, plan.device) > 1:
+    if min(periods) <= 0 or min(plan.batch_size, plan.embed_instances) < 1 or max(plan.churn, plan.device) > 1:
         raise click.UsageError(
-            "--recrawl-days, --batch-size, --active-hours and --freshness-s must be more than 0, --churn and --device "
-            "at most 1."
+            "--recrawl-days, --batch-size, --active-hours, --freshness-s and --embed-instances must be more than 0, "
+            "--churn and --device at most 1."
         )
 
 
@@ -221,7 +228,7 @@ def _table(found: list[Line], *, explain: bool, real: dict[tuple[str, str], floa
     click.echo(f"{'service':18} {'metric':20} {'used':>12} {'free':>12} {'':11} {'share':>7}{column}")
     for line in found:
         per = {"always": line.unit, "day": f"{line.unit}/day", "month": line.unit}[line.per][:11]
-        mark = "  over" if line.share > 1 else "  close" if line.share > ENOUGH else ""
+        mark = f"  over: {line.cost:,.2f} a month" if line.share > 1 else "  close" if line.share > ENOUGH else ""
         used, free = _number(line.used), _number(line.free)
         one = real.get((line.service, line.metric))
         told = (

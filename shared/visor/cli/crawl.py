@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from visor.console import as_json, print_json, say
+from visor.console import Number, as_json, print_json, say
 from visor.errors import CorruptObject, NotFound
 from visor.schema.items import Change
 from visor.schema.words import counted
@@ -52,7 +52,7 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
 
 @click.command("links")
 @click.option("--limit", type=click.IntRange(1), help="Check this many items now, instead of what is left of today's.")
-@click.option("--budget-s", type=click.FloatRange(0), help="Start nothing new after this many seconds.")
+@click.option("--budget-s", type=Number(0), help="Start nothing new after this many seconds.")
 @click.option(
     "--confirm-loss", "trusted", multiple=True, metavar="HOST", help="Believe what this host answers for all."
 )

@@ -11,7 +11,7 @@ import click
 import msgspec
 
 from visor import errors
-from visor.console import as_json, print_json, progress, say
+from visor.console import Number, as_json, print_json, progress, say
 from visor.errors import BadRequest, ImageError
 from visor.schema.words import counted
 from visor.settings import Settings
@@ -159,9 +159,7 @@ def _next_try(failure: Failure) -> str:
 
 
 @click.command("compact")
-@click.option(
-    "--budget-s", type=click.FloatRange(0), help="Start no new step after this many seconds; the next run continues."
-)
+@click.option("--budget-s", type=Number(0), help="Start no new step after this many seconds; the next run continues.")
 @click.option("--relearn", is_flag=True, help="Fit the projection again even if the index has not grown enough.")
 @click.option(
     "--texts",
@@ -182,7 +180,8 @@ def compact_command(budget_s: float | None, relearn: bool, texts: bool, as_json:
     )
     tell_merge(report, as_json=as_json)
     if not report.finished and not as_json:
-        say("The time is used up: run it again to continue")
+        why = "Other merges write to this index" if report.conflicts else "The time is used up"
+        say(f"{why}: run it again to continue")
 
 
 def tell_merge(report: MergeReport, *, as_json: bool) -> None:

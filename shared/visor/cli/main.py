@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import sys
+from errno import EDQUOT, EIO, ENOSPC, EROFS
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -43,6 +45,7 @@ COMMANDS = {
     "stats": ("stats", "Show what the index holds."),
 }
 """By command: the module of `visor.cli` that has it, as `NAME_command`, and its line of help."""
+DISK = (ENOSPC, EDQUOT, EROFS, EIO)
 PLUGINS = "visor.commands"
 """Entry-point group of click commands that other packages add."""
 
@@ -83,9 +86,10 @@ def main(argv: list[str] | None = None) -> Any:
     except VisorError as exc:
         click.echo(f"visor: {exc}", err=True)
     except OSError as exc:
-        if exc.filename is None:
+        if exc.filename is None and exc.errno not in DISK and not isinstance(exc, shutil.Error):
             raise
-        found, valid = f"{os.fsdecode(exc.filename)} cannot be used: {exc.strerror}", "A path that this user may use"
+        found = f"{os.fsdecode(exc.filename or 'A file')} cannot be used: {exc.strerror or exc}"
+        valid = "A path in a folder that exists, that this user may use, on a disk with free space"
         click.echo(f"visor: {VisorError(found, valid=valid, remedy='Correct it, or make room')}", err=True)
     except KeyboardInterrupt:
         sys.exit(130)

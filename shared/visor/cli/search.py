@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 import msgspec
 
-from visor.console import as_json, print_json, say
+from visor.console import Number, as_json, print_json, say
 from visor.errors import BadRequest, VisorError
 from visor.schema.search import FACETS, CompareRequest, Filters, Match, SearchAnswer, Sort
 from visor.schema.words import counted
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 @click.option("--unlike", multiple=True, metavar="IMAGE", help="A picture that matches are not to be like.")
 @click.option("-k", default=12, show_default=True, type=click.IntRange(1, 200), help="How many matches.")
 @click.option("--sort", type=click.Choice(get_args(Sort)), help="Order of what passes; the nearest first by default.")
-@click.option("--min-confidence", type=click.FloatRange(0, 1), help="Leave out matches that are less sure.")
-@click.option("--min-similarity", type=click.FloatRange(-1, 1), help="Leave out matches that are less like IMAGE.")
-@click.option("--variety", type=click.FloatRange(0, 1), help="Towards 1: less of the same.")
+@click.option("--min-confidence", type=Number(0, 1), help="Leave out matches that are less sure.")
+@click.option("--min-similarity", type=Number(-1, 1), help="Leave out matches that are less like IMAGE.")
+@click.option("--variety", type=Number(0, 1), help="Towards 1: less of the same.")
 @click.option("--group/--no-group", default=True, show_default=True, help="One match a product, or every picture.")
 @click.option("--after", metavar="NEXT", help="Go on behind an earlier answer: its `next`.")
 @click.option("--all", "to_the_end", is_flag=True, help="All that passes, to the end.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -12,8 +13,8 @@ from visor.free_tier.allowances import allowances, counted, image_sizes
 from visor.free_tier.cost_model import DAYS, GIB, PlanUsage, UsagePlan, first_limit, lines
 from visor.schema.items import Record
 
-MEMORIES_GIB = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
-"""Memory that a function can have."""
+FUNCTION_SIZES = ((1.0, 1.0), (2.0, 1.0), (4.0, 1.0), (8.0, 2.0), (16.0, 4.0), (24.0, 6.0), (32.0, 8.0))
+"""Memory in GiB that a function can have, and the vCPUs that Cloud Run wants for so much."""
 
 
 class GrowthLimit(Record, frozen=True, kw_only=True):
@@ -30,22 +31,28 @@ def cost(plan: UsagePlan) -> float:
     return sum(line.cost for line in lines(plan))
 
 
-def roomy(plan: UsagePlan) -> UsagePlan:
-    """The plan with a search function large enough for its index."""
+def search_size(plan: UsagePlan) -> tuple[float, float] | None:
+    """The smallest of `FUNCTION_SIZES` that holds the plan's index; None where none does."""
     size = counted().size
     needed = (plan.images * size("resident_bytes") + size("resident_base_bytes")) / GIB
-    memory = next((gib for gib in MEMORIES_GIB if gib >= needed), None)
-    if memory is None:
-        return plan
-    return msgspec.structs.replace(plan, search_memory_gib=max(plan.search_memory_gib, memory))
+    return next((one for one in FUNCTION_SIZES if one[0] >= needed), None)
+
+
+def roomy(plan: UsagePlan) -> UsagePlan:
+    """The plan with a search function large enough for its index, or the largest that there is."""
+    memory, cpu = search_size(plan) or FUNCTION_SIZES[-1]
+    return msgspec.structs.replace(
+        plan, search_memory_gib=max(plan.search_memory_gib, memory), search_cpu=max(plan.search_cpu, cpu)
+    )
 
 
 def growth_limits(plan: UsagePlan, *, share: float = 1.0, budget: float = 0.0) -> list[GrowthLimit]:
     """How many images, how many searches a day, and how much of both fit `share` of every allowance, or cost at most
-    `budget` (US dollars a month)."""
+    `budget` (US dollars a month). Visits are as planned where no searches are."""
 
     change = functools.partial(msgspec.structs.replace, plan)
-    per_search = {name: getattr(plan, name) / max(plan.searches_a_day, 1) for name in ("visits_a_day", "returns_a_day")}
+    visits = ("visits_a_day", "returns_a_day") if plan.searches_a_day else ()
+    per_search = {name: getattr(plan, name) / plan.searches_a_day for name in visits}
 
     def searching(searches: int, **more: float) -> UsagePlan:
         return change(searches_a_day=searches, **{name: each * searches for name, each in per_search.items()}, **more)
@@ -115,7 +122,14 @@ def device_use(plan: UsagePlan, *, share: float = 1.0) -> DeviceUse:
 def _largest(what: str, make: Callable[[int], UsagePlan], share: float, budget: float) -> GrowthLimit:
     """The largest n whose plan fits, by bisection: every line grows with n."""
     if budget:
-        largest = bisect.bisect_right(range(1, 2**40), budget, key=lambda n: cost(roomy(make(n))))
+        grows_out = search_size(make(0)) is not None
+
+        def price(n: int) -> float:
+            return math.inf if grows_out and search_size(make(n)) is None else cost(roomy(make(n)))
+
+        largest = bisect.bisect_right(range(1, 2**40), budget, key=price)
+        if math.isinf(price(largest + 1)):
+            return GrowthLimit(what=what, largest=largest, limit="Cloud Run, memory of an instance")
         limit = max(lines(roomy(make(largest + 1))), key=lambda line: line.cost)
     else:
         largest = bisect.bisect_right(range(1, 2**40), share, key=lambda n: first_limit(lines(make(n))).share)
@@ -146,19 +160,19 @@ def first_load_cost(plan: UsagePlan, days: float) -> float:
 
 def first_load_days_for(plan: UsagePlan, budget: float) -> float:
     """The fewest days in which the first crawl of all images costs at most `budget` (US dollars) in each of its months,
-    and the embed functions get through it."""
-    shortest = plan.images * counted().each("embed", "seconds") / plan.embed_instances / 86_400
+    with what is stored, and the embed functions get through it; infinite if the plan itself costs more."""
+    if not cost(roomy(plan)) <= budget:
+        return math.inf
+    budget -= sum(line.cost for line in lines(plan) if line.per == "always")
+    longest = plan.images * counted().each("embed", "seconds") / plan.embed_instances / 86_400
+    shortest = longest = max(longest, 1 / 24)
 
     def is_paid(days: float) -> bool:
         return first_load_cost(plan, days) <= budget * max(1.0, days / DAYS)
 
-    longest = max(shortest, 1 / 24)
-    if is_paid(longest):
-        return longest
-    shortest, longest = longest, first_load_days(plan, share=1.0) + 1
     while not is_paid(longest):
         longest *= 2
-    for _ in range(40):
+    for _ in range(50):
         middle = (shortest + longest) / 2
         shortest, longest = (shortest, middle) if is_paid(middle) else (middle, longest)
     return longest

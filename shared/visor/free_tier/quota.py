@@ -18,19 +18,22 @@ import threading
 import time
 import zoneinfo
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from visor.errors import QuotaReached
+from visor.errors import QuotaReached, StoreUnavailable
 from visor.free_tier.allowances import Allowances, Counted, allowances, counted
 from visor.free_tier.cost_model import stored_cost
 from visor.schema.collections import METERS
 from visor.settings import Settings
-from visor.storage.documents import DocumentStore
+from visor.storage.documents import DocumentStore, Put
 from visor.storage.shared_counts import SharedCounts
 
 FLUSH_S = 600.0
 PENDING_SHARE = 0.01
+STORED = "stored"
+"""Key of the document that says how many images are stored, in whatever month."""
 BACKGROUND_SHARE = 0.8
 """Share of what Visor may use that crawl and embed may take; the rest is for searches."""
 HARDLY_SEARCHED = {"firestore_writes": 0.96, "class_a": 1.0, "pubsub_bytes": 1.0}
@@ -118,6 +121,7 @@ class Meter:
         self._lock = threading.Lock()
         self._pending_share = 0.0
         self._due_at = 0.0
+        self._noted = 0
 
     def add(
         self,
@@ -200,7 +204,7 @@ class Meter:
     def month_cost(self) -> float:
         """US dollars that this month has cost so far, with what it costs until its end to keep what is stored."""
         month, _ = self._keys()
-        total = stored_cost(self._used.get(month, "images"))
+        total = stored_cost(self._used.get(STORED, "images") or self._noted)
         for resource, (service, metric, unit) in GUARDED.items():
             allowance = self._allowances.of(service, metric)
             days = [f"d{day:02d}" for day in range(1, 32)] if allowance.per == "day" else ["month"]
@@ -214,8 +218,9 @@ class Meter:
 
     def note_images(self, images: int) -> None:
         """Say how many images are stored, which costs by the month."""
-        month, _ = self._keys()
-        self._used.add(month, {"images": images - self._used.get(month, "images")})
+        self._noted = images
+        with suppress(StoreUnavailable):
+            self.documents.commit([Put(collection=METERS, key=STORED, data={"images": images})])
 
     def flush(self) -> None:
         """Add what was counted to the store and read what others counted; a store that is unavailable is tolerated."""
@@ -225,7 +230,7 @@ class Meter:
         month, day = self._keys()
         if not self._used.is_flushed:
             self._used.add(month, {f"{period}_firestore_writes": 1 for period in ("month", day)})
-        self._used.flush(month)
+        self._used.flush(month, *([STORED] if self.settings.budget else []))
 
     def readings(self) -> list[Reading]:
         """Every meter, for the page's about panel and `visor stats`."""

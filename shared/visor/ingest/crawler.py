@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from visor.errors import NotConfigured, SourceError, VisorError
+from visor.errors import SourceError, VisorError
 from visor.free_tier.quota import Meter
 from visor.http.client import Fetcher
 from visor.ingest.crawl import Crawl
@@ -155,7 +155,7 @@ class Crawler:
                 run = self.crawl(open_source(entry.name), budget_s=left_s, limit=entry.common.limit)
                 LOG.info("Source %s is %s", entry.name, run.summary())
                 runs.append(run)
-            except (VisorError, NotConfigured) as exc:
+            except VisorError as exc:
                 said = str(exc) if entry.name in str(exc) else f"Source {entry.name}: {exc}"
                 LOG.error("%s", said, extra={"source": entry.name})
             except Exception:

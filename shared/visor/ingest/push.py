@@ -76,6 +76,10 @@ class Pusher:
                 valid=f"At most {LINES_MAX} in one request",
                 remedy="Send the rest in another request",
             )
+        return self.push_numbered(lines)
+
+    def push_numbered(self, lines: Iterable[tuple[int, bytes]]) -> PushAnswer:
+        """As `push_lines`: lines with their numbers, at most `LINES_MAX`."""
         return self._take(_read(lines))
 
     def push_one(self, pushed: PushItem) -> PushAnswer:

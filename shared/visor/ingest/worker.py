@@ -32,7 +32,7 @@ DELIVERIES_MAX = 90
 CRAWL_EVERY_S, WORKER_PAUSE_S, MERGE_LOOK_S = 60.0, 30.0, 15.0
 """How often `Scheduler` looks for due sources and for something to merge; its pause after an error of the worker."""
 MERGE_AFTER = 5_000
-"""Items embedded since the last merge, after which there is another one in the middle of a crawl."""
+"""Items that changed since the last merge, after which there is another one in the middle of a crawl."""
 
 
 class Worker:
@@ -136,7 +136,7 @@ class Scheduler:
         self, queue: Queue, embedder: BatchEmbedder, *, crawl_due: Callable[[], object], merge: Callable[[], object]
     ) -> None:
         self._crawl_due, self._merge = crawl_due, merge
-        self._embedded = 0
+        self._changed = 1  # by an earlier process, perhaps
         self._worker = Worker(queue, embedder, on_report=self._count)
         self._queue = queue
         self._stop = threading.Event()
@@ -170,13 +170,14 @@ class Scheduler:
             self._stop.wait(pause_s)
 
     def _count(self, report: EmbedReport) -> None:
-        self._embedded += report.embedded
+        self._changed += report.embedded + report.updated + report.deleted
 
     def _merge_if_due(self) -> None:
-        """Once all that waited is embedded, or when much was."""
-        if self._embedded and (self._embedded >= MERGE_AFTER or not self._queue.waiting()):
-            self._embedded = 0
+        """Once all that waited is done, or when much was; again after a merge that failed."""
+        if self._changed and (self._changed >= MERGE_AFTER or not self._queue.waiting()):
+            changed = self._changed
             LOG.info("Merged: %s", self._merge())
+            self._changed -= changed
 
 
 class PushedBatches:

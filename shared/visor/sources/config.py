@@ -117,10 +117,10 @@ class SourcesFile:
         entry = self.entry(name)
         try:
             return open_source(name, entry.own, context)
-        except SettingsError as exc:
-            raise self._file.located(exc, f"sources.{name}") from exc
         except NotConfigured as exc:
             raise self._file.error_at(f"sources.{name}", exc.reason) from exc
+        except SettingsError as exc:
+            raise self._file.located(exc, f"sources.{name}") from exc
 
     def remember(self, name: str, own: dict[str, Any]) -> None:
         """Add a source that the index remembers, unless the file itself has one of that name."""

@@ -7,6 +7,7 @@ stays in `visor.index`, which is the same code for every engine.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -127,7 +128,7 @@ def open_engine(settings: Settings, kind: str = "") -> VectorEngine:
     """
     kind = kind or settings.engine
     url = settings.engine_url
-    found = f"no address of it: {url.rpartition('@')[2]!r:.80}" if url else "empty"
+    found = f"no address of it: {without_secrets(url, url)!r:.80}" if url else "empty"
     if not url or url.startswith(("postgres://", "postgresql://")) != (kind == "pgvector"):
         raise SettingsError(
             f"VISOR_ENGINE is {kind}, and VISOR_ENGINE_URL is {found}",
@@ -156,6 +157,15 @@ _ADDRESSES = {
     "milvus": "A file that ends in .db (Milvus Lite), or the http(s) address of a Milvus or Zilliz Cloud",
     "pgvector": "An address such as postgresql://user@host/database; its password is VISOR_ENGINE_TOKEN",
 }
+
+
+def without_secrets(text: object, url: str, token: str = "") -> str:
+    """What a driver says of `url`, in one line; only that it says something, where it quotes a part of a secret."""
+    user, _, password = url.partition("://")[2].rpartition("@")[0].partition(":")
+    named = re.findall(r"password=(\S[^&\s]*)", url)
+    told = " ".join(str(text).replace(f"{user}:{password}@", "").split())[:300] or type(text).__name__
+    parts = set(re.split(r"\W+", " ".join([password, token, *named]))) - {"", user}
+    return "words that quote a secret" if any(part in told for part in parts) else told
 
 
 def id_parts(count: int, rows: int, start: str = "", stop: str = "g") -> list[tuple[str, str]]:

@@ -44,8 +44,8 @@ class SharedCounts:
     def is_flushed(self) -> bool:
         return not self._pending
 
-    def flush(self, period: str) -> None:
-        """Add what was counted to the store, whatever its period, and read what others counted in `period`.
+    def flush(self, *periods: str) -> None:
+        """Add what was counted to the store, whatever its period, and read what others counted in `periods`.
 
         If the store is unavailable, that is logged, and the counts stay until the next flush.
         """
@@ -55,10 +55,11 @@ class SharedCounts:
             for key in list(pending):
                 self.documents.commit([Add(collection=self.collection, key=key, amounts=dict(pending[key]))])
                 del pending[key]
-            found = self.documents.get(self.collection, [period]).get(period)
-            numbers = {k: v for k, v in found.data.items() if isinstance(v, int | float)} if found else {}
+            found = self.documents.get(self.collection, list(periods))
             with self._lock:
-                self._stored = {period: numbers}
+                for key in periods:
+                    data = found[key].data if key in found else {}
+                    self._stored[key] = {k: v for k, v in data.items() if isinstance(v, int | float)}
         except StoreUnavailable as exc:
             LOG.warning("The counts in %s are not written now: %s", self.collection, exc)
         finally:

@@ -18,6 +18,7 @@ from visor.bulk.lanes import PacedReader, Politeness, lanes_of
 from visor.bulk.run import bulk_app, estimate, hosts_of_file, push_file, waiting_of
 from visor.bulk.waiting import FOLDER, Waiting, WaitingBatches, host_digest, pictures_by_host
 from visor.errors import NotFound
+from visor.ingest.push import LINES_MAX
 from visor.schema.items import Batch, Change, Item, item_id
 from visor.settings import Settings
 from visor.storage import Stores
@@ -112,13 +113,23 @@ def test_a_lane_asks_a_host_one_at_a_time_and_no_faster_than_its_part_of_the_rat
     assert max(at for name, at, _ in asked if name.startswith("file")) - began < 0.25
 
 
+def test_lines_are_numbered_as_they_stand_in_a_long_file(tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    line = '{{"key": "{0}", "image_url": "https://shop.example/{0}.jpg"}}\n'
+    file.write_text("\n" + "".join(map(line.format, range(LINES_MAX))) + "\n\nno item\n" + line.format("a") * 2)
+    with bulk_app(Settings(home=tmp_path / "home")) as app:
+        wrong, earlier = push_file(app, file)
+    assert (wrong.line, earlier.line) == (LINES_MAX + 4, LINES_MAX + 5)
+    assert f"line {LINES_MAX + 6} has the same key" in earlier.reason
+
+
 def test_a_file_of_items_says_nothing_new_the_second_time(tmp_path: Path) -> None:
     file, url = tmp_path / "items.jsonl", "https://shop.example"
     lines = [f'{{"key": "{n}", "image_url": "{url}/{n}.jpg"}}' for n in range(5)]
     file.write_text("\n".join([*lines[:3], "", "no item", *lines[3:], '{"key": "gone", "deleted": true}']))
     with bulk_app(Settings(home=tmp_path / "home")) as app:
         (refused,) = push_file(app, file)
-        assert (refused.line, refused.state) == (4, "refused")
+        assert (refused.line, refused.state) == (5, "refused"), "as an editor counts"
         first = {one.name: one.pictures for one in waiting_of(app).all()}
         assert sum(first.values()) == 5
         assert hosts_of_file(file, None) == {host_digest(url): 5, "": 0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from visor.free_tier.growth import (
     first_load_days_for,
     growth_limits,
     roomy,
+    search_size,
 )
 from visor.free_tier.quota import Meter
 from visor.schema.items import BATCH_SIZE_MAX
@@ -199,13 +201,61 @@ def test_a_budget_buys_what_costs_no_more() -> None:
     assert 4.9 < cost(roomy(images)) <= 5.0 < cost(roomy(msgspec.structs.replace(images, images=images.images + 1)))
 
 
-@pytest.mark.parametrize("budget", [0.01, 0.1, 1.0, 50.0])
+@pytest.mark.parametrize(
+    ("plan", "budget"),
+    [
+        (UsagePlan(images=3_000_000), 0.01),
+        (UsagePlan(images=3_000_000), 1.0),
+        (UsagePlan(searches_a_day=100_000.0), 1.0),
+        (UsagePlan(), math.nan),
+    ],
+)
+def test_what_does_not_pay_for_the_plan_never_loads_it(plan: UsagePlan, budget: float) -> None:
+    assert math.isinf(first_load_days_for(plan, budget))
+
+
+@pytest.mark.parametrize("budget", [5.0, 6.0, 10.0, 50.0])
 def test_a_first_load_costs_what_its_days_allow(budget: float) -> None:
     plan = msgspec.structs.replace(UsagePlan(), images=3_000_000)
     days = first_load_days_for(plan, budget)
     assert first_load_cost(plan, days) <= budget * max(1, days / DAYS) * 1.001
     assert first_load_days_for(plan, budget * 2) <= days
     assert days >= plan.images * counted().each("embed", "seconds") / 2 / 86_400
+
+
+GROWING = [10**power * step for power in range(9) for step in (1, 2, 3, 4, 6, 7, 8, 9)]
+
+
+@pytest.mark.parametrize("grows", ["images", "searches_a_day"])
+def test_more_never_costs_less(grows: str) -> None:
+    costs = [cost(roomy(msgspec.structs.replace(UsagePlan(), **{grows: number}))) for number in (0, *GROWING)]
+    assert costs == sorted(costs)
+
+
+@pytest.mark.parametrize(
+    ("images", "memory_gib", "cpu"),
+    [(100_000, 1, 1), (3_000_000, 2, 1), (10_000_000, 8, 2), (40_000_000, 24, 6), (60_000_000, 32, 8), (10**9, 32, 8)],
+)
+def test_a_search_function_has_the_processors_that_google_wants_for_its_memory(
+    images: int, memory_gib: float, cpu: float
+) -> None:
+    plan = roomy(UsagePlan(images=images))
+    assert (plan.search_memory_gib, plan.search_cpu) == (memory_gib, cpu)
+    assert (search_size(plan) is not None) == (images < 10**9)
+
+
+def test_a_larger_budget_never_buys_less() -> None:
+    before = [one.largest for one in growth_limits(UsagePlan())]
+    for budget in (0.0001, 0.01, 0.1, 1.0, 5.0, 6.0, 20.0, 100.0, 200.0, 10_000.0):
+        found = [one.largest for one in growth_limits(UsagePlan(), budget=budget)]
+        assert all(more >= less for more, less in zip(found, before, strict=True)), budget
+        assert search_size(UsagePlan(images=found[0])), "not more than a function holds"
+        before = found
+
+
+def test_where_no_searches_are_planned_visits_are_not_multiplied() -> None:
+    (found,) = [one for one in growth_limits(UsagePlan(searches_a_day=0.0)) if "in proportion" in one.what]
+    assert found.largest > 1000
 
 
 def test_what_is_free_costs_nothing_and_the_rest_its_price() -> None:
@@ -366,10 +416,41 @@ def test_a_plan_that_is_not_free_is_said_so() -> None:
     assert "Not free: " in run("--images", "5000000")
 
 
-def test_nonsense_is_refused() -> None:
-    done = CliRunner().invoke(cost_command, ["--recrawl-days", "0"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("--recrawl-days 0", "more than 0"),
+        ("--embed-instances 0", "more than 0"),
+        ("--budget nan", "is not finite"),
+        ("--budget inf", "is not finite"),
+        ("--budget 5,00", "is not a valid number"),
+        ("--budget €5", "is not a valid number"),
+        ("--budget=-1", "not in the range"),
+        ("--searches-a-day nan", "is not finite"),
+    ],
+)
+def test_nonsense_is_refused(arguments: str, said: str) -> None:
+    done = CliRunner().invoke(cost_command, arguments.split())
     assert done.exit_code == 2
-    assert "more than 0" in done.output
+    assert said in done.output
+
+
+@pytest.mark.parametrize("dollar", ["1", "0.9", "150"])
+@pytest.mark.parametrize("budget", ["0", "0.01", "5", "1000"])
+def test_lines_add_up_in_the_currency_of_the_budget(budget: str, dollar: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISOR_BUDGET_DOLLAR", dollar)
+    document = json.loads(run("--json", "--budget", budget, "--images", "1000000"))
+    plan = msgspec.convert(document["plan"], UsagePlan)
+    assert sum(line["cost"] for line in document["lines"]) == pytest.approx(document["cost"])
+    assert document["cost"] == pytest.approx(cost(plan) * float(dollar))
+    assert document["images"] <= document["next"]["images"]
+    assert document["searches_a_day"] <= document["next"]["searches_a_day"]
+    assert (document["first_load_days"] is None) == (0 < float(budget) < document["cost"])
+
+
+def test_what_no_function_holds_is_said() -> None:
+    assert "No function holds so many images" in run("--images", "100000000")
+    assert json.loads(run("--images", "100000000", "--json"))["held"] is False
 
 
 @pytest.mark.parametrize(

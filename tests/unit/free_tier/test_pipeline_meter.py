@@ -200,32 +200,67 @@ def test_the_embedded_setting_counts_and_never_stops(documents: CountingDocument
     assert one.headroom("embed") > 10**12
 
 
-MONTH_BEGINS = datetime.datetime(2026, 11, 1, 0, 5, tzinfo=california()).timestamp()
+def begins(year: int, month: int) -> float:
+    return datetime.datetime(year, month, 1, 0, 5, tzinfo=california()).timestamp()
 
 
-@pytest.mark.parametrize(("budget", "dollar"), [(5.0, 1.0), (5.0, 0.8), (1.0, 1.0)])
+MONTH_BEGINS = begins(2026, 11)
+
+
+@pytest.mark.parametrize(
+    ("budget", "dollar", "instances", "month", "images"),
+    [
+        (5.0, 1.0, 2, (2026, 11), 2_000_000),
+        (5.0, 0.8, 2, (2026, 11), 2_000_000),
+        (1.0, 1.0, 2, (2026, 11), 1_000_000),
+        (5.0, 1.0, 6, (2027, 2), 2_000_000),
+        (5.0, 1.0, 3, (2028, 2), 0),
+        (20.0, 1.0, 6, (2026, 12), 5_000_000),
+        (750.0, 150.0, 2, (2026, 10), 0),
+    ],
+)
 def test_a_month_past_the_allowance_stops_at_the_budget(
-    documents: CountingDocuments, clock: Clock, budget: float, dollar: float
+    documents: CountingDocuments,
+    clock: Clock,
+    budget: float,
+    dollar: float,
+    instances: int,
+    month: tuple[int, int],
+    images: int,
 ) -> None:
-    """Two instances with all the load there could be, which see each other's counts only now and then."""
-    clock.now = MONTH_BEGINS
-    both = [meter(documents, clock, budget=budget, budget_dollar=dollar) for _ in range(2)]
-    both[0].note_images(2_000_000)
+    """Instances with all the load there could be, which see each other's counts only now and then. What is stored was
+    said in the month before, by two merges, and is said again when the sum is used."""
+    clock.now = begins(*month) - 86_400
+
+    def merge() -> None:
+        merging = meter(documents, clock, budget=budget, budget_dollar=dollar)
+        merging.note_images(images)
+        merging.flush()
+
+    merge()
+    merge()
+    clock.now = begins(*month)
+    every = [meter(documents, clock, budget=budget, budget_dollar=dollar) for _ in range(instances)]
+    size = max(1.0, budget / dollar / 5) * 2 / instances
     refused = set()
-    for _half_day in range(29 * 2):
-        for one in both:
-            for kind, n in (("embed", 10_000), ("search", 2_000)):
+    for _half_day in range(27 * 2):
+        for one in every:
+            for kind, n in (("embed", 10_000 * size), ("search", 2_000 * size)):
                 try:
                     one.allow(kind, n)
                     one.add(kind, n)
                 except QuotaReached as reached:
                     refused.add(f"{kind}: {reached}"[:47])
         clock.now += 12 * 3600
+    merge()
     assert refused == {f"{kind}: This month's budget is used up for a {kind}"[:47] for kind in ("embed", "search")}
-    for one in both:
-        one.flush()
-    assert 0.9 * budget <= both[0].spent() <= budget
-    both[0].allow("search", owner=True)
+    for _ in range(2):
+        for one in every:
+            one.flush()
+    assert {0.9 * budget <= one.spent() <= budget for one in every} == {True}
+    every[0].allow("search", size, owner=True)
+    clock.now = begins(month[0] + month[1] // 12, month[1] % 12 + 1)
+    assert every[0].spent() < 0.5 * budget, "a new month has its own sum, of which what is stored takes its part"
 
 
 def test_without_a_budget_nothing_past_an_allowance_is_let_through(documents: CountingDocuments, clock: Clock) -> None:

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -18,6 +20,9 @@ import pytest
 from PIL import Image
 
 from visor.app import App
+from visor.errors import StoreUnavailable
+from visor.ingest.batch_plan import EmbedReport
+from visor.ingest.worker import Scheduler
 from visor.models.embedder import Embedder
 from visor.schema.items import item_id
 from visor.schema.search import SearchRequest
@@ -26,6 +31,49 @@ from visor.settings import Settings
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1800)]
 PICTURES = 40
 KILLS = int(os.environ.get("TEST_BOX_KILLS", "3"))
+
+
+class Waiting:
+    """A queue in which nothing, or something, waits."""
+
+    def __init__(self, batches: int = 0) -> None:
+        self.batches = batches
+
+    def waiting(self) -> int:
+        return self.batches
+
+
+@pytest.mark.parametrize(
+    ("report", "batches", "merges"),
+    [
+        (EmbedReport(embedded=1), 0, True),
+        (EmbedReport(updated=1), 0, True),
+        (EmbedReport(deleted=1), 0, True),
+        (EmbedReport(already_done=9, failed=2), 0, False),
+        (EmbedReport(embedded=1), 3, False),
+        (EmbedReport(embedded=5_000), 3, True),
+    ],
+)
+def test_merges_whatever_changed_and_again_after_a_failure(report: EmbedReport, batches: int, merges: bool) -> None:
+    ends: list[Exception | None] = [None, OSError("No space left"), StoreUnavailable("It is away"), None]
+    merged = []
+
+    def merge() -> str:
+        merged.append(len(merged))
+        if error := ends[len(merged) - 1]:
+            raise error
+        return "merged"
+
+    queue: Any = Waiting()
+    scheduler = Scheduler(queue, cast(Any, None), crawl_due=list, merge=merge)
+    scheduler._merge_if_due()
+    assert len(merged) == 1, "what an earlier process left"
+    scheduler._count(report)
+    queue.batches = batches
+    for _ in range(5):
+        with suppress(OSError, StoreUnavailable):
+            scheduler._merge_if_due()
+    assert len(merged) == (4 if merges else 1)
 
 
 class Box:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tarfile
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from visor.errors import Conflict, CorruptObject, NotFound, VisorError
+from visor.cli.main import main
+from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound, VisorError
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
 from visor.storage.documents import Put
@@ -74,19 +79,82 @@ def _empty(path: Path) -> None:
         pass
 
 
+def _flip(what: bytes) -> Callable[[Path], None]:
+    def flip(path: Path) -> None:
+        whole = path.read_bytes()
+        assert what in whole
+        path.write_bytes(whole.replace(what, what.swapcase()))
+
+    return flip
+
+
 @pytest.mark.parametrize(
     ("damage", "error"),
     [(_cut, CorruptObject), (_empty, CorruptObject), (lambda p: p.write_bytes(b"x" * 9999), CorruptObject),
+     (_flip(b"an object"), CorruptObject), (_flip(b"a document"), CorruptObject), (_flip(b"a message"), CorruptObject),
      (Path.unlink, NotFound)],
 )  # fmt: skip
 def test_a_damaged_backup_makes_no_index(tmp_path: Path, damage: object, error: type[VisorError]) -> None:
     with open_stores(Settings(home=tmp_path, index="mine")) as stores:
-        stores.objects.put("segments/a", bytes(100_000))
+        stores.objects.put("segments/a", b"an object" + bytes(100_000))
+        stores.documents.commit([Put(collection="items", key="a", data={"title": "a document"})])
+        stores.queue.publish([b"a message"])
         back_up(tmp_path, "mine", tmp_path / "one.tar")
     damage(tmp_path / "one.tar")  # type: ignore[operator]
     with pytest.raises(error):
         restore(tmp_path, "again", tmp_path / "one.tar")
     assert sorted(path.name for path in (tmp_path / "indexes").iterdir()) == ["mine"]
+
+
+def test_what_a_newer_visor_wrote_is_said_so(tmp_path: Path) -> None:
+    with open_stores(Settings(home=tmp_path, index="mine")):
+        back_up(tmp_path, "mine", tmp_path / "one.tar")
+    with tarfile.open(tmp_path / "one.tar") as tar:
+        tar.extractall(tmp_path / "out", filter="data")
+    with tarfile.open(tmp_path / "two.tar", "w") as tar:
+        tar.add(tmp_path / "out" / "visor-index-1", "visor-index-2")
+    with pytest.raises(NewerFormat, match="visor-index-2"):
+        restore(tmp_path, "again", tmp_path / "two.tar")
+
+
+def test_what_killed_backups_left_goes_and_what_runs_stays(tmp_path: Path) -> None:
+    with open_stores(Settings(home=tmp_path, index="mine")) as stores:
+        stores.objects.put("manifest", b"old")
+    left, runs = tmp_path / "indexes" / ".backup-left", tmp_path / "indexes" / ".backup-runs"
+    for folder, age_s in ((left, 3 * 86_400), (runs, 3_600)):
+        folder.mkdir()
+        os.utime(folder, (time.time() - age_s,) * 2)
+    back_up(tmp_path, "mine", tmp_path / "one.tar")
+    assert (left.exists(), runs.exists()) == (False, True)
+
+
+def test_a_disk_without_links_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", no_links)
+    with open_stores(Settings(home=tmp_path, index="mine")) as stores:
+        stores.objects.put("manifest", b"old")
+        back_up(tmp_path, "mine", tmp_path / "one.tar")
+    restore(tmp_path, "again", tmp_path / "one.tar")
+    with open_stores(Settings(home=tmp_path, index="again")) as stores:
+        assert bytes(stores.objects.get("manifest")) == b"old"
+
+
+@pytest.mark.parametrize("command", [["backup", "none/b.tar"], ["serve", "--log", "none/visor.log"]])
+def test_a_path_that_cannot_be_written_is_one_line(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VISOR_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with open_stores(Settings(home=tmp_path)) as stores:
+        stores.objects.put("manifest", b"old")
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert said.startswith("visor: ")
+    assert "cannot be used: No such file or directory" in said
 
 
 def test_neither_overwrites(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +23,7 @@ from typing import Any, cast
 import msgspec
 import numpy as np
 
-from visor.errors import Conflict
+from visor.errors import Conflict, VisorError
 from visor.index.engine.rows import EngineBlock, declared_token, engine_rows, near_vectors
 from visor.index.format.container import FORMAT_VERSION, Array, corrupt
 from visor.index.format.facets import FacetColumns
@@ -36,7 +37,7 @@ from visor.index.format.segment import BLOCK_ROWS, Segment
 from visor.index.format.shard import Shard
 from visor.index.merge.inputs import Inputs
 from visor.index.merge.learn import SAMPLES_MAX, learn
-from visor.index.merge.merge import Merge
+from visor.index.merge.merge import Merge, MergeReport
 from visor.index.merge.pieces import cut
 from visor.index.merge.policy import MergePolicy, is_learning_due
 from visor.index.merge.segment_builder import (
@@ -78,6 +79,20 @@ class EngineMerge(Merge):
         if entry is not None and entry.name == self.rows.name:
             return entry
         return EngineEntry(name=self.rows.name, collection="")
+
+    def run(self, budget_s: float | None, relearn: bool) -> MergeReport:
+        """As `Merge.run`; one that fails lets others write at once."""
+        try:
+            return super().run(budget_s, relearn)
+        except BaseException:
+            with suppress(VisorError):
+                self._release(self.entry)
+            raise
+
+    def _release(self, entry: EngineEntry) -> None:
+        if self.index.manifest is not None and self.entry.writer == self.writer:
+            entry = msgspec.structs.replace(entry, writer="")
+            self.index.swap(msgspec.structs.replace(self.index.manifest, engine=entry), self.index.space)
 
     def _step(self, relearn: bool) -> bool:
         group = self.index.group(self.policy.step_rows)
@@ -159,6 +174,8 @@ class EngineMerge(Merge):
                 valid="One merge at a time",
                 remedy=f"Let it end; if it died, call again in {LEASE_S / 60:.0f} minutes",
             )
+        # One that does not answer is not held.
+        self.rows.collections()
         entry = msgspec.structs.replace(entry, writer=self.writer, writing=now)
         base = manifest or Manifest(format=FORMAT_VERSION, model=self.index.model, dimension=0, created_at=now)
         self.index.swap(msgspec.structs.replace(base, engine=entry), self.index.space)
@@ -289,9 +306,8 @@ class EngineMerge(Merge):
                 is_other = _of_family(name) != _family(self.index.model)
                 if _of_family(name) not in families or not (is_other or name == entry.collection or name in kept):
                     self.rows.drop(name)
-            entry = msgspec.structs.replace(entry, writer="", old=kept)
             try:
-                self.index.swap(msgspec.structs.replace(self.index.manifest, engine=entry), self.index.space)
+                self._release(msgspec.structs.replace(entry, old=kept))
             except Conflict:
                 self.conflicts += 1
         super()._announce()
@@ -393,6 +409,8 @@ def migrate(
         SettingsError: `VISOR_ENGINE_URL` is not an address of that engine.
         Conflict: A merge ran meanwhile; nothing moved.
     """
+    if target != "segments":
+        engine_of(target).collections()
     first = inputs()
     manifest = read_manifest(first.objects, first.model)[0]
     own = manifest.engine.name if manifest is not None and manifest.engine is not None else "segments"

@@ -139,7 +139,7 @@ def _tokens(row: FacetRow, numbers: Mapping[str, float]) -> tuple[int, ...]:
     if row.declared:
         found.add(declared_token(row.declared))
     if row.product:
-        found.add(token("\0product"))
+        found.add(token("\0product", row.product))
     return tuple(sorted(found))
 
 

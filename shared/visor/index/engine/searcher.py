@@ -28,7 +28,7 @@ from visor.index.search.hits import Hits
 from visor.index.search.searcher import Question, Searcher
 from visor.index.search.snapshot import LiveBlock, Snapshot, apply_deletes
 from visor.schema.search import FacetsAnswer, Filters
-from visor.storage.engine import Row, VectorEngine, Vectors, Where, id_parts
+from visor.storage.engine import Clause, Row, VectorEngine, Vectors, Where, id_parts, token
 
 LISTED = 2_000
 """Nearest rows through which pages by likeness go."""
@@ -113,15 +113,27 @@ class EngineSearcher(Searcher):
         want += len(question.leave_out) + min(len(base.touched), want) + SPARE
         while True:
             rows, notice = self._rows(base, question, where, want, total)
+            notice = " ".join(filter(None, (base.notice, notice))) or None
             seen = _with(base, self._block(base, [*rows, *known]))
             masks = [(live, live.allowed(question.filters, base.types)) for live in seen.blocks]
             held = sum(len(live) if mask is None else int(np.count_nonzero(mask)) for live, mask in masks)
-            notice = " ".join(filter(None, (base.notice, notice))) or None
             seen = replace(seen, images=base.images, rest=max(0, total - held), notice=notice)
             hits = self._answer_from(seen, question)
+            have = {row.id for row in (*rows, *known)}
+            grouped = self._siblings(base, seen, hits, where) if order.by_product and seen.rest else []
+            if siblings := [row for row in grouped if row.id not in have]:
+                known += siblings
+                continue
             if len(hits.hits) >= question.k or not seen.rest or not order.is_plain or want >= self.engine.nearest_max:
                 return hits
             want = min(WIDENED * want, self.engine.nearest_max)
+
+    def _siblings(self, base: EngineSnapshot, seen: Snapshot, hits: Hits, where: Where) -> list[Row]:
+        """The engine's rows of the products that are given, of which the nearest may be few."""
+        assert base.entry is not None
+        places = filter(None, (seen.find(hit.id) for hit in hits.hits))
+        tokens = {token("\0product", f"{product:016x}") for live, row in places if (product := int(live.products[row]))}
+        return self.engine.scan(base.entry.collection, [*where, Clause(tuple(tokens))]) if tokens else []
 
     def _rows(
         self, base: EngineSnapshot, question: Question, where: Where, want: int, total: int
@@ -243,6 +255,8 @@ def _with(base: EngineSnapshot, block: EngineBlock) -> EngineSnapshot:
     assert base.pending is not None
     segments = [block] if len(block) else []
     blocks = apply_deletes(segments, [None] * len(segments), base.fresh, base.pending)
+    # A listing wants a block, though an empty one.
+    blocks = blocks or apply_deletes([block], [None], None, base.pending)
     return replace(base, blocks=blocks, images=sum(live.count for live in blocks))
 
 

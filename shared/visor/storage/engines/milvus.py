@@ -19,7 +19,7 @@ from pymilvus import DataType, MilvusClient, MilvusException
 
 from visor.errors import StoreUnavailable
 from visor.schema.items import ITEM_ID
-from visor.storage.engine import Array, Clause, Row, Vectors, Where, id_parts, in_batches
+from visor.storage.engine import Array, Clause, Row, Vectors, Where, id_parts, in_batches, without_secrets
 
 PART = 60_000
 PARTS_MAX = 64
@@ -51,8 +51,9 @@ class MilvusEngine:
         self._lock = threading.Lock()
         if self._is_lite:
             self._url = str(Path(url).expanduser())
-        # It logs every refusal with its stack, which the caller tells anyway.
-        logging.getLogger("pymilvus").setLevel(logging.CRITICAL)
+        # They log every refusal with its stack, which the caller tells anyway, and what Lite does not know.
+        for name in ("pymilvus", "grpc._server"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def collections(self) -> list[str]:
         names = self._ask(lambda client: client.list_collections())
@@ -153,8 +154,9 @@ class MilvusEngine:
     def _ask(self, call: Callable[[MilvusClient], T]) -> T:
         try:
             return call(self._connected())
-        except MilvusException as exc:
-            found = f"Milvus at {self._url} does not answer: {str(exc)[:300] or type(exc).__name__}"
+        except (MilvusException, OSError, ValueError) as exc:
+            at, why = (without_secrets(text, self._url, self._password) for text in (self._url, exc))
+            found = f"Milvus at {at} does not answer: {why}"
             raise StoreUnavailable(
                 found,
                 valid="Milvus Lite: a file that no other process has open. A server: its address, and its token",

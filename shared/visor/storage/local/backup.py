@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import sqlite3
 import tarfile
 import tempfile
+import time
 from contextlib import closing
 from pathlib import Path
 
-from visor.errors import Conflict, CorruptObject, NotFound
+from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound
 from visor.storage import INDEXES, private_folder
 from visor.storage.local.objects import FolderObjects
 from visor.storage.local.sqlite import BUSY_TIMEOUT_S
@@ -19,6 +21,8 @@ DATABASES = ("queue.sqlite", "documents.sqlite")
 """In the order in which they are copied: a message is gone only after what it led to is written down."""
 FORMAT = "visor-index-1"
 """The name of the folder in the file."""
+SUMS = "SHA256SUMS"
+"""A file in it that has the sums of all others; backups of the first versions have none."""
 
 
 def back_up(home: Path, index: str, target: Path) -> int:
@@ -34,12 +38,13 @@ def back_up(home: Path, index: str, target: Path) -> int:
         raise Conflict(f"{target} exists already", valid="A new file", remedy="Name another, or delete it")
     folder = home / INDEXES / index
     objects = FolderObjects(folder / "objects")
-    with tempfile.TemporaryDirectory(prefix=".backup-", dir=folder.parent) as name:
+    with _own_folder(folder.parent, ".backup-") as name:
         copy = Path(name)
         with objects.frozen():
-            shutil.copytree(objects.root, copy / "objects", copy_function=os.link, ignore=shutil.ignore_patterns(".*"))
+            shutil.copytree(objects.root, copy / "objects", copy_function=_link, ignore=shutil.ignore_patterns(".*"))
             for database in DATABASES:
                 _copy_database(folder / database, copy / database)
+        (copy / SUMS).write_bytes(_sums(copy))
         unfinished = target.with_name(f"{target.name}.unfinished")
         try:
             with unfinished.open("wb") as file:
@@ -60,7 +65,8 @@ def restore(home: Path, index: str, source: Path) -> None:
     Raises:
         Conflict: There is such an index.
         NotFound: There is no such file.
-        CorruptObject: The file is no backup, or is cut off.
+        CorruptObject: The file is no backup, or is cut off or damaged.
+        NewerFormat: A newer Visor wrote it.
     """
     folder = home / INDEXES / index
     if folder.exists():
@@ -72,24 +78,57 @@ def restore(home: Path, index: str, source: Path) -> None:
     if not source.is_file():
         raise NotFound(f"There is no file {source}", valid="What `visor backup` wrote", remedy="Correct the path")
     private_folder(folder.parent)
-    with tempfile.TemporaryDirectory(prefix=".restore-", dir=folder.parent) as name:
+    with _own_folder(folder.parent, ".restore-") as place:
         try:
             with tarfile.open(source) as tar:
-                tar.extractall(name, filter="data")
-            missing = [part for part in ("objects", *DATABASES) if not (Path(name) / FORMAT / part).exists()]
+                tar.extractall(place, filter="data")
         except (tarfile.TarError, EOFError, OSError) as exc:
             raise CorruptObject(
                 f"{source} cannot be read as a backup: {exc}",
                 valid="A file that `visor backup` wrote, whole",
                 remedy="Take another backup, or copy it again",
             ) from exc
-        if missing:
+        copy = Path(place) / FORMAT
+        if not copy.exists() and (newer := sorted(Path(place).glob(FORMAT.replace("1", "*")))):
+            raise NewerFormat(f"{source} is a {newer[0].name}", valid=f"A {FORMAT}", remedy="Install a newer Visor")
+        wrong = [part for part in ("objects", *DATABASES) if not (copy / part).exists()]
+        if not wrong and (copy / SUMS).exists():
+            changed = set(_sums(copy).splitlines()) ^ set((copy / SUMS).read_bytes().splitlines())
+            wrong = sorted({line[66:].decode(errors="replace") for line in changed})
+        if wrong:
             raise CorruptObject(
-                f"{source} holds no {', '.join(missing)}",
-                valid="A file that `visor backup` wrote",
-                remedy="Take another backup",
+                f"{source} holds no, or a damaged, {', '.join(wrong[:3])}",
+                valid="A file that `visor backup` wrote, whole",
+                remedy="Take another backup, or copy it again",
             )
-        (Path(name) / FORMAT).rename(folder)
+        (copy / SUMS).unlink(missing_ok=True)
+        copy.rename(folder)
+
+
+def _own_folder(parent: Path, prefix: str) -> tempfile.TemporaryDirectory[str]:
+    """A folder for a while. Those that killed processes left days ago are removed."""
+    for left in parent.glob(f"{prefix}*"):
+        if time.time() - left.stat().st_mtime > 2 * 86_400:
+            shutil.rmtree(left, ignore_errors=True)
+    return tempfile.TemporaryDirectory(prefix=prefix, dir=parent)
+
+
+def _link(source: str, target: str) -> None:
+    """A second name for a file; a copy on a disk that knows no links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
+def _sums(copy: Path) -> bytes:
+    """Of each file its SHA-256 and path, as `sha256sum` writes them."""
+    lines = []
+    for path in sorted(copy.rglob("*")):
+        if path.is_file() and path.name != SUMS:
+            with path.open("rb") as file:
+                lines.append(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {path.relative_to(copy)}\n")
+    return "".join(lines).encode()
 
 
 def _copy_database(source: Path, target: Path) -> None:
