@@ -217,6 +217,13 @@ def _source(app: App, what: str, path: Path, *, dry_run: bool) -> Source:
         config = {"kind": "bucket", "url": what}
         mark = hashlib.blake2b(what.encode(), digest_size=3).hexdigest()
         source = app.open_source(f"{bucket[:50]}-{mark}", config)
+    elif path.suffix and what not in app.configuration.entries:
+        known = f"a source of {app.configuration.path}, a folder, gs://BUCKET/PREFIX or a file of {' or '.join(LINES)}"
+        raise SettingsError(
+            f"{path} is none of what can be embedded" if path.exists() else f"There is no {path}",
+            valid=known,
+            remedy="Correct the path; a CSV or another feed is a source of kind feed (docs/sources.md)",
+        )
     else:
         return app.named_source(what)
     if not dry_run:

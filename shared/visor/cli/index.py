@@ -189,8 +189,7 @@ def tell_merge(report: MergeReport, *, as_json: bool) -> None:
     if as_json:
         print_json(report)
         return
-    held = f"{counted(report.images, 'image')} in {counted(report.segments, 'segment')}"
-    click.echo(f"{held}; {counted(report.commits, 'commit')} merged")
+    click.echo(str(report))
     for what in report.unreadable:
         say(f"Skipped, unreadable: {what}. `visor check` says what to do")
 

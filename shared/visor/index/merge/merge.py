@@ -43,6 +43,7 @@ from visor.index.merge.policy import MergePolicy, choose_segments, is_learning_d
 from visor.index.merge.segment_builder import SegmentBuilder, kept_places, still_pending
 from visor.schema.collections import COMMITS
 from visor.schema.items import Record, ShardCommit, as_document
+from visor.schema.words import counted
 from visor.settings import LANGUAGES
 from visor.storage.documents import SERVER_TIME, DocumentStore, Put
 from visor.storage.engine import VectorEngine
@@ -81,6 +82,10 @@ class MergeReport(Record, frozen=True, kw_only=True):
     finished: bool = True
     """False if the time budget ended first; the next merge goes on."""
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        held = f"{counted(self.images, 'image')} in {counted(self.segments, 'segment')}"
+        return f"{held}; {counted(self.commits, 'commit')} merged"
 
 
 def merge(
