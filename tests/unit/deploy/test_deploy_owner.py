@@ -58,7 +58,7 @@ CASES: dict[str, tuple[str, list[str], str | None]] = {
     "no TOML": ("[sources", [], "not valid TOML"),
     "a setting": ("", ['settings={links_a_day="5"}'], None),
     "a setting that is none": ("", ['settings={links_per_day="5"}'], "VISOR_LINKS_PER_DAY names no setting"),
-    "a setting of another type": ("", ['settings={VISOR_LINKS_A_DAY="many"}'], "VISOR_LINKS_A_DAY is 'many'"),
+    "a setting of another type": ("", ['settings={VISOR_LINKS_A_DAY="many"}'], 'VISOR_LINKS_A_DAY is "many"'),
     "variables that are no HCL": ("", ["settings={"], "cannot be read"),
 }
 

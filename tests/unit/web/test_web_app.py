@@ -183,10 +183,10 @@ def test_answers_that_need_no_picture(client: httpx.Client, demo_app: App) -> No
         ({"vector": "!"}, "base64"),
         ({"image": "!"}, "base64"),
         ({"item": "x", "box": [0, 0, 1, 1]}, "picture"),
-        ({"image": "AA==", "k": 0}, "$.k"),
+        ({"image": "AA==", "k": 0}, "k of the request is 0"),
         ({"image": "AA==", "metric": "chessboard"}, ""),
         ({"image": "AA==", "colour": "red"}, "colour"),
-        ({"image": "AA==", "box": [0, 0, 2, 1]}, "$.box"),
+        ({"image": "AA==", "box": [0, 0, 2, 1]}, "box[2] of the request is 2"),
     ],
 )
 def test_bad_requests_say_what_is_valid(client: httpx.Client, request_body: dict[str, Any], says: str) -> None:
