@@ -376,8 +376,8 @@ class App:
         return report
 
     def migrate(self, target: str, progress: Callable[[str], None] = lambda line: None) -> int:
-        """Move the index to segments or a vector engine. As `visor.index.engine.merge.migrate`."""
-        from visor.index.engine.merge import migrate
+        """Move the index to segments or a vector engine. As `visor.index.engine.moves.migrate`."""
+        from visor.index.engine.moves import migrate
         from visor.index.merge.inputs import Inputs
         from visor.storage.engine import open_engine
 

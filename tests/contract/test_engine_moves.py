@@ -20,7 +20,7 @@ import visor
 from visor.app import App
 from visor.cli.main import cli
 from visor.errors import SettingsError, StoreUnavailable
-from visor.index.engine.merge import EngineMerge
+from visor.index.engine.moves import EngineMove
 from visor.index.format.manifest import read_manifest
 from visor.index.format.projection import FullSpace, read_projection
 from visor.index.format.segment import open_segment
@@ -51,9 +51,9 @@ def contents(shop: EngineShop) -> dict[str, tuple[Any, ...]]:
     return found
 
 
-def mover(shop: EngineShop, engine: VectorEngine) -> EngineMerge:
+def mover(shop: EngineShop, engine: VectorEngine) -> EngineMove:
     inputs = Inputs(shop.objects, shop.documents, MODEL)
-    return EngineMerge(inputs, MergePolicy(), shop.clock, print, ("english",), False, engine=engine)
+    return EngineMove(inputs, MergePolicy(), shop.clock, print, ("english",), False, engine=engine)
 
 
 def there_and_back(shop: EngineShop, engine: VectorEngine, count: int) -> None:

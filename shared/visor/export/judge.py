@@ -12,7 +12,7 @@ from visor.confidence import across, features, model
 from visor.export.rows import PartRows
 from visor.index.format import attributes, container, looks
 from visor.index.format.container import Array
-from visor.index.search import ask, candidates, facet_counts, fusion, hits, listing, searcher
+from visor.index.search import ask, candidates, facet_counts, fusion, hits, listing
 from visor.index.search.snapshot import Snapshot
 from visor.near_duplicates import hamming, sketch, thresholds
 from visor.schema import search
@@ -20,9 +20,8 @@ from visor.schema import search
 _NUMBERS: dict[str, list[tuple[ModuleType, str]]] = {
     "container": [(container, "FORMAT_VERSION")],
     "search": [
-        (ask, "NEAREST"),
+        (ask, "NEAREST WIDENINGS"),
         (candidates, "RERANK RERANK_PER_SEGMENT"),
-        (searcher, "WIDENINGS"),
         (hits, "DUPLICATES_MAX"),
         (listing, "VARIED ID_HEAD"),
         (search, "GUESS_FROM"),

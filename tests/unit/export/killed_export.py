@@ -14,7 +14,7 @@ import signal
 import sys
 from pathlib import Path
 
-from scripts.private_golden import item_id, make_export, open_index, put_commit
+from scripts.private_index import item_id, make_export, open_index, put_commit
 from tests.unit.ingest.killed_crawl import STEPS_MAX, Steps
 
 from visor.export.files import DATA, MANIFEST

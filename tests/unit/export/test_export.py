@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image
-from scripts.private_golden import DIMENSION, item_id, make_export, open_index, put_commit, rows_of
+from scripts.private_index import DIMENSION, item_id, make_export, open_index, put_commit, rows_of
 from tests.unit.imaging.empty_pictures import scene
 
 import visor

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from scripts.private_golden import MODEL, exporter_of, item_id, open_index, put_commit, rows_of
+from scripts.private_index import MODEL, exporter_of, item_id, open_index, put_commit, rows_of
 from tests.unit.export.test_export import items_of
 
 from visor.export.export import page_rows

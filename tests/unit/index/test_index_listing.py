@@ -17,7 +17,6 @@ from visor.index.merge import segment_builder
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.search import ask as ask_module
-from visor.index.search import searcher as searcher_module
 from visor.index.search.hits import Hit
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
@@ -174,7 +173,7 @@ def test_a_page_that_is_found_among_the_nearest_is_that_of_all(
     monkeypatch.setattr(ask_module, "likeness", counting)
     searcher, found, rows = filled[0].searcher(), [], []
     for within in (20, IMAGES):
-        monkeypatch.setattr(searcher_module, "WITHIN", within)
+        monkeypatch.setattr(ask_module, "WITHIN", within)
         compared.clear()
         every = list(pages(searcher, QUERY, k=6, order=order, filters=filters))
         found.append([[(hit.id, hit.similarity, hit.product) for hit in page] for page in every[:12]])

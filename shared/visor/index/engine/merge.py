@@ -1,4 +1,4 @@
-"""Merge into a vector engine: what was committed becomes rows of a collection; and moving an index there and back.
+"""Merge into a vector engine: what was committed becomes rows of a collection.
 
 Segments stay for what an engine has no place for: tombstones and updates that wait for later items, and augmented
 queries. The manifest stays the commit point: what an engine got before a swap is also in the commits that searches hold
@@ -12,7 +12,6 @@ import math
 import re
 import secrets
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -30,25 +29,23 @@ from visor.index.format.facets import FacetColumns
 from visor.index.format.fast_scan import train_fast_scan
 from visor.index.format.ids import id_text, ids_to_bytes, sort_order
 from visor.index.format.looks import Augmented, no_looks
-from visor.index.format.manifest import MANIFESTS, Commit, EngineEntry, Manifest, read_manifest, read_manifest_object
+from visor.index.format.manifest import MANIFESTS, Commit, EngineEntry, Manifest, read_manifest_object
 from visor.index.format.pending_deletes import PendingDeletes
 from visor.index.format.projection import FullSpace, Space
-from visor.index.format.segment import BLOCK_ROWS, Segment
+from visor.index.format.segment import Segment
 from visor.index.format.shard import Shard
-from visor.index.merge.inputs import Inputs
 from visor.index.merge.learn import SAMPLES_MAX, learn
 from visor.index.merge.merge import Merge, MergeReport
-from visor.index.merge.pieces import cut
-from visor.index.merge.policy import MergePolicy, is_learning_due
+from visor.index.merge.policy import is_learning_due
 from visor.index.merge.segment_builder import (
     NO_ROWS,
     KeptRows,
+    RowReader,
     SegmentBuilder,
     full_blocks,
     kept_places,
     kept_rows,
     looks_of,
-    segment_reader,
     shard_reader,
     still_pending,
 )
@@ -197,12 +194,8 @@ class EngineMerge(Merge):
         versions = {row.id: row.version for row in self.rows.get(entry.collection, {*fresh, *dead}, "none")}
         newest = dict(zip(fresh, kept.versions.tolist(), strict=True))
         written = {name for name, version in newest.items() if versions.get(name, -1) <= version}
-        looks, start = looks_of(kept, shards).get("looks", no_looks(len(kept))), 0
-        for full in full_blocks(kept, readers, space.dimension) if len(kept) else ():
-            part, stop = kept.part(start, start + len(full)), start + len(full)
-            rows = _rows(part, looks[start:stop], full, near_vectors(space, full))
+        for rows in self._in_blocks(kept, shards, readers, space.dimension, lambda _, full: near_vectors(space, full)):
             self._put(entry, [row for row in rows if row.id in written])
-            start = stop
         pairs = zip(dead, incoming.tombstones.versions.tolist(), strict=True)
         gone = {name for name, version in pairs if name not in written and versions.get(name, version + 1) <= version}
         self.rows.delete(entry.collection, gone)
@@ -275,6 +268,27 @@ class EngineMerge(Merge):
             languages=self.languages,
         )
 
+    def _in_blocks(
+        self,
+        kept: KeptRows,
+        sources: Sequence[Segment | Shard],
+        readers: Sequence[RowReader],
+        dimension: int,
+        near: Callable[[KeptRows, Array], Array],
+    ) -> Iterator[list[Row]]:
+        """What a merge keeps of its sources, as an engine's rows, some at a time.
+
+        Args:
+            dimension: d.
+            near: Gives the projected vectors (b, m) float32 of some of the rows, of which the full ones are (b, d).
+        """
+        looks, start = looks_of(kept, sources).get("looks", no_looks(len(kept))), 0
+        for full in full_blocks(kept, readers, dimension) if len(kept) else ():
+            part, stop = kept.part(start, start + len(full)), start + len(full)
+            columns = part.ids, part.versions, part.hashes, part.columns, looks[start:stop]
+            yield engine_rows(*columns, full, near(part, full))
+            start = stop
+
     def _stored_rows(self, vectors: Any) -> Iterator[list[Row]]:
         """All rows of the collection, sorted by id, some at a time."""
         for start, stop in id_parts(self.entry.images, PART_ROWS):
@@ -312,138 +326,6 @@ class EngineMerge(Merge):
                 self.conflicts += 1
         super()._announce()
 
-    def move_in(self) -> int:
-        """Bring all rows of the segments into a collection; returns how many there are."""
-        self.index.load()
-        manifest, space, now = self.index.manifest, self.index.space, self.clock()
-        segments = self._all_segments()
-        if manifest is None or manifest.engine is not None:
-            return manifest.images if manifest else 0
-        pending = PendingDeletes.concat([segment.pending for segment in segments])
-        kept = kept_rows(segments, kept_places(segments, [], pending.tombstones), pending)
-        entry = self._new_collection(space)
-        readers, start = [segment_reader(segment) for segment in segments], 0
-        looks = looks_of(kept, segments).get("looks", no_looks(len(kept)))
-        for full in full_blocks(kept, readers, space.dimension) if len(kept) else ():
-            stop = start + len(full)
-            part, near = kept.part(start, stop), np.empty((len(full), space.dimensions), np.float32)
-            for number in np.unique(part.source):
-                mine = part.source == number
-                near[mine] = segments[number].vectors.unit(part.place[mine])
-            self.rows.upsert(entry.collection, _rows(part, looks[start:stop], full, near))
-            self.progress(f"{stop} of {len(kept)} images moved")
-            start = stop
-        self.rows.flush(entry.collection)
-        names = kept.columns.pruned().names["declared"]
-        entries = self._carry(segments, still_pending(pending, [], now, self.policy.late_s), space)
-        entry = self._described(entry, names)
-        after = self._manifest(segments, [], entries, space, None, now)
-        self.index.swap(msgspec.structs.replace(after, engine=entry), space)
-        super()._announce()
-        return entry.images
-
-    def move_out(self) -> int:
-        """Make segments of all rows of the collection, and drop it; returns how many there are."""
-        self.index.load()
-        manifest, space, now = self.index.manifest, self.index.space, self.clock()
-        if manifest is None or manifest.engine is None:
-            return manifest.images if manifest else 0
-        self._hold()
-        segments, entry = self._all_segments(), self.entry
-        blocks = [EngineBlock.of(self.rows, entry.collection, some, 0) for some in self._stored_rows("none")] or [
-            EngineBlock.of(self.rows, entry.collection, [], 0)
-        ]
-        ids = np.concatenate([block.ids for block in blocks])
-        width = min(block.hashes.shape[1] for block in blocks)
-        pending = PendingDeletes.concat([segment.pending for segment in segments])
-
-        def read(rows: Array) -> Array:
-            self._hold()
-            names = [id_text(row) for row in ids[rows]]
-            full = {row.id: row.full for row in self.rows.get(entry.collection, names, "all")}
-            self.progress(f"{int(rows[-1]) + 1} of {len(ids)} images moved")
-            return np.stack([full[name] for name in names])
-
-        source: Any = _Source(
-            ids=ids,
-            versions=np.concatenate([block.versions for block in blocks]),
-            hashes=np.concatenate([block.hashes[:, :width] for block in blocks]),
-            worded_columns=FacetColumns.concat([block.columns for block in blocks]),
-            looks=np.concatenate([block.looks for block in blocks]),
-            augmented=Augmented.join([segment.augmented for segment in segments], space.dimension),
-            read=read,
-        )
-        most = self.policy.rows_max(len(ids))
-        pieces = cut([source], [np.arange(len(ids))], pending, pending, dimension=space.dimension, most=most)
-        with tempfile.TemporaryDirectory(prefix="visor-merge-") as folder:
-            builder = self._builder(space, Path(folder))
-            entries = [piece.build(builder) for piece in pieces]
-        after = self._manifest(segments, [], entries, space, None, now)
-        self.index.swap(msgspec.structs.replace(after, engine=None), space)
-        Merge._announce(self)
-        for name in (entry.collection, *entry.old):
-            self.rows.drop(name)
-        return len(ids)
-
-    def _all_segments(self) -> list[Segment]:
-        found = self.index.segments()
-        if self.index.unreadable:
-            raise corrupt(next(iter(self.index.unreadable)), next(iter(self.index.unreadable.values())))
-        return [segment for segment in found.values() if segment is not None]
-
-
-def migrate(
-    inputs: Callable[[], Inputs],
-    target: str,
-    engine_of: Callable[[str], VectorEngine],
-    progress: Callable[[str], None],
-    languages: tuple[str, ...],
-) -> int:
-    """Move an index, as it is, to `target`: "segments" or an engine's name; nothing is embedded. Returns its images.
-
-    Args:
-        inputs: Those of the index, anew for each step.
-        engine_of: Opens the engine of that name.
-
-    Raises:
-        SettingsError: `VISOR_ENGINE_URL` is not an address of that engine.
-        Conflict: A merge ran meanwhile; nothing moved.
-    """
-    if target != "segments":
-        engine_of(target).collections()
-    first = inputs()
-    manifest = read_manifest(first.objects, first.model)[0]
-    own = manifest.engine.name if manifest is not None and manifest.engine is not None else "segments"
-    if own == target or manifest is None:
-        return manifest.images if manifest else 0
-    steps = [target] if "segments" in (own, target) else ["segments", target]
-    images = 0
-    for step in steps:
-        engine = engine_of(own if step == "segments" else step)
-        move = EngineMerge(inputs(), MergePolicy(), time.time, progress, languages, fill=False, engine=engine)
-        images = move.move_out() if step == "segments" else move.move_in()
-    return images
-
-
-@dataclass
-class _Source:
-    """All rows of a collection, as a source of pieces; its vectors are read by row."""
-
-    ids: Array
-    versions: Array
-    hashes: Array
-    worded_columns: FacetColumns
-    looks: Array
-    augmented: Augmented
-    read: Callable[[Array], Array]
-
-    @property
-    def vectors(self) -> _Source:
-        return self
-
-    def __getitem__(self, rows: Array) -> Array:
-        return self.read(rows)
-
 
 @dataclass
 class StoredPart:
@@ -471,11 +353,6 @@ class StoredPart:
         if name in ("ids", "columns", "vectors", "looks", "read_full"):
             return getattr(self._held, name)
         raise AttributeError(name)
-
-
-def _rows(part: KeptRows, looks: Array, full: Array, near: Array) -> list[Row]:
-    assert len(full) <= BLOCK_ROWS
-    return engine_rows(part.ids, part.versions, part.hashes, part.columns, looks, full, near)
 
 
 def _family(model: str) -> str:

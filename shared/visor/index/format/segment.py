@@ -270,16 +270,7 @@ class SegmentWriter:
             head = self._write_hot(file, layout, tensors)
             file.flush()
             os.fsync(file.fileno())
-        return SegmentEntry(
-            name=str(self.path),
-            count=self.count,
-            size_bytes=layout.size_bytes,
-            hot_bytes=layout.tensors["vectors"].start,
-            digest=head[-16:].hex(),
-            projection=self.space.name,
-            tombstones=len(self.hot["tombstone_ids"]),
-            updates=len(self.hot["update_ids"]),
-        )
+        return entry_of(Container.open(str(self.path), memoryview(head), kind="segment"), layout.size_bytes)
 
     def _code(self, space: Projection, block: Array, codes: Array, cells: Array) -> None:
         projected = space.project(block)

@@ -75,13 +75,14 @@ def cut(
     total = sum(map(len, places))
     count = max(-(-total // most), bool(len(pending)))
     starts = np.cumsum([0, *map(len, places)])
+    updates = known.take(np.empty(0, np.int64), known.updates.newest())
     pieces: list[Piece] = []
     for start, stop in pairwise(total * number // max(count, 1) for number in range(count + 1)):
         taken = [p[max(start - at, 0) : max(stop - at, 0)] for p, at in zip(places, starts, strict=False)]
         piece = Piece(
             sources=[source for source, some in zip(sources, taken, strict=True) if len(some)],
             places=[some for some in taken if len(some)],
-            updates=known.take(np.empty(0, np.int64), known.updates.newest()),
+            updates=updates,
             pending=PendingDeletes.none() if pieces else pending,
             augmented={} if pieces else Augmented.join([source.augmented for source in sources], dimension).tensors(),
         )

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
 import numpy as np
@@ -14,8 +14,9 @@ from visor.index.format.container import Array, unit
 from visor.index.format.projection import CodedVectors, query_vector
 from visor.index.search.candidates import RERANK, Candidates, Way, likeness, nearest_rows, worded_rows
 from visor.index.search.fusion import Fusion
-from visor.index.search.hits import Hit
-from visor.index.search.listing import Sureness, rows_of
+from visor.index.search.grouping import first_of_product, group_hits
+from visor.index.search.hits import Cursor, Hit
+from visor.index.search.listing import Listing, Order, Page, Sureness, heads_of, rows_of
 from visor.index.search.metrics import Metric
 from visor.index.search.snapshot import LiveBlock, Snapshot
 from visor.index.search.worded import TEXT_WEIGHT, TEXT_WEIGHT_ACROSS, Said
@@ -24,6 +25,10 @@ from visor.index.words.text_index import Words
 
 NEAREST = 64
 """Nearest rows that an answer carries for confidence."""
+WITHIN, WITHIN_MAX = 1_000, 4_000
+"""Nearest rows of each block among which a later page is looked for, at first and at most."""
+WIDENINGS = 6
+"""Times that a search asks for four times as many rows before it gives up on filling k with different pictures."""
 
 
 @dataclass(frozen=True)
@@ -140,3 +145,110 @@ class Ask:
         """(len(hits),) uint64 of `FacetColumns`."""
         places = [self.snapshot.find(hit.id) for hit in hits]
         return np.array([place[0].products[place[1]] if place else 0 for place in places], np.uint64)
+
+    def first_page(
+        self,
+        allowed: Sequence[Array | None],
+        k: int,
+        order: Order,
+        leave_out: Collection[str],
+        total: int | None,
+    ) -> tuple[Page, tuple[Candidates, Array] | None, int | None, int]:
+        """The nearest k, found without going through all; the nearest rows with their vectors, how many pass where that
+        is known, and how many were asked for. None for the rows where too many of the nearest are of too few products.
+        """
+        rest = self.snapshot.rest
+        matching = rest + sum(_count(live, mask) for live, mask in zip(self.snapshot.blocks, allowed, strict=True))
+        want = k + len(leave_out) + min(k, 20)
+        for _ in range(WIDENINGS):
+            most = max(want, self.depth + len(leave_out))
+            found = self.nearest(allowed, most)
+            near = found.without(leave_out)
+            vectors = near.unit_vectors() if len(near) else np.empty((0, 0), np.float32)
+            hits, is_more = group_hits(
+                near.take(slice(want)), vectors[:want], k, leave_out, by_product=order.by_product
+            )
+            if is_whole := (not rest and len(found) < most) or len(found) >= matching:
+                break
+            if len(hits) >= k:
+                break
+            want *= 4
+        else:
+            if order.by_product:
+                return ((), None), None, None, most
+        if is_whole and total is None:
+            total = len(first_of_product(near.products())) if order.by_product else len(near)
+        if self.is_mixed:
+            # What is shown and judged as a copy is the cosine, whatever brought it to its place.
+            hits = tuple(replace(hit, similarity=float(vectors[hit.rank] @ self.projected)) for hit in hits)
+        is_more |= not (is_whole and len(near) <= want) and (total is None or total > len(hits))
+        known = total
+        if order.similarity_min is not None:
+            near_enough = tuple(hit for hit in hits if hit.similarity >= order.similarity_min)
+            is_more &= len(near_enough) == len(hits)
+            hits, known = near_enough, None if is_more else len(near_enough)
+        cursor = Cursor(self.snapshot.generation, shown=heads_of(hits)) if is_more else None
+        return (hits, cursor), (near, vectors), known, most
+
+    def page(
+        self, listing: Callable[..., Listing], allowed: Sequence[Array | None], k: int, order: Order
+    ) -> tuple[Page, int | None]:
+        """A page of a listing, and how many it holds in all.
+
+        Where it can only be made of the nearest rows, no others are listed; then it is not known how many there are,
+        unless all others are too unlike.
+        """
+        cursor, least = order.after or Cursor(self.snapshot.generation), order.similarity_min
+        is_near = order.among is None and not order.variety and (order.sort == "likeness" or least is not None)
+        want = WITHIN
+        while is_near and want <= min(WITHIN_MAX, self.snapshot.images // 4):
+            found = self.within(allowed, want)
+            if found is None:
+                break
+            masks, ceiling = found
+            only = {id(live): mask for live, mask in zip(self.snapshot.blocks, masks, strict=True)}
+            if least is not None and ceiling < least:
+                listed = listing(only=lambda live: only[id(live)])  # noqa: B023 - used at once
+                return listed.page(k, cursor, order.variety), listed.total
+            if order.sort == "likeness" and least is None:
+                page = listing(only=lambda live: only[id(live)]).page(k, cursor, 0.0)  # noqa: B023 - used at once
+                if page[1] is not None and page[1].last is not None and page[1].last[1] > ceiling:
+                    return page, None
+            want *= 4
+        listed = listing()
+        return listed.page(k, cursor, order.variety), listed.total
+
+    def total(
+        self,
+        allowed: Sequence[Array | None],
+        leave_out: Collection[str],
+        by_product: bool,
+        *,
+        is_all: bool,
+    ) -> int | None:
+        """Rows that may be given, or products; None where an engine has rows whose products nobody counted.
+
+        Args:
+            is_all: No filter leaves any out.
+        """
+        if by_product and self.snapshot.rest:
+            return None
+        left_out = [place for i in leave_out if (place := self.snapshot.find(i)) is not None]
+        if by_product and is_all and not left_out:
+            return self.snapshot.products
+        if by_product:
+            products = np.concatenate(
+                [
+                    live.products if mask is None else live.products[mask]
+                    for live, mask in zip(self.snapshot.blocks, allowed, strict=True)
+                ]
+            )
+            return len(first_of_product(products))
+        masks = {id(live): mask for live, mask in zip(self.snapshot.blocks, allowed, strict=True)}
+        counted = sum(_count(live, mask) for live, mask in zip(self.snapshot.blocks, allowed, strict=True))
+        hidden = sum((mask := masks[id(live)]) is None or bool(mask[row]) for live, row in left_out)
+        return self.snapshot.rest + counted - hidden
+
+
+def _count(live: LiveBlock, mask: Array | None) -> int:
+    return len(live) if mask is None else int(np.count_nonzero(mask))

@@ -6,7 +6,7 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -28,23 +28,18 @@ from visor.index.search.candidates import (
 )
 from visor.index.search.facet_counts import FacetCounts
 from visor.index.search.fusion import Fusion
-from visor.index.search.grouping import first_of_product, group_hits, with_products
-from visor.index.search.hits import Cursor, Hit, Hits, NearestRows
-from visor.index.search.listing import Listing, Order, Page, heads_of
+from visor.index.search.grouping import with_products
+from visor.index.search.hits import Hit, Hits, NearestRows
+from visor.index.search.listing import Listing, Order
 from visor.index.search.metrics import Metric, check_metric
 from visor.index.search.reader import IndexReader, News
-from visor.index.search.snapshot import FreshBlock, LiveBlock, Snapshot
+from visor.index.search.snapshot import FreshBlock, Snapshot
 from visor.index.search.worded import open_words
 from visor.index.words.text_index import Words
 from visor.schema.search import FacetsAnswer, Filters
 from visor.settings import LANGUAGES
 from visor.storage.documents import DocumentStore
 from visor.storage.objects import ObjectStore
-
-WITHIN, WITHIN_MAX = 1_000, 4_000
-"""Nearest rows of each block among which a later page is looked for, at first and at most."""
-WIDENINGS = 6
-"""Times that a search asks for four times as many rows before it gives up on filling k with different pictures."""
 
 
 class Question(NamedTuple):
@@ -261,19 +256,19 @@ class Searcher:
         is_everything = vector is None and text is None
         if order.is_plain and not is_everything and not (ask.is_mixed and order.similarity_min is not None):
             if vector is not None:
-                total = _total(snapshot, allowed, leave_out, order.by_product, is_all=is_all)
-            page, nearest, total, most = self._first_page(ask, allowed, k, order, leave_out, total)
+                total = ask.total(allowed, leave_out, order.by_product, is_all=is_all)
+            page, nearest, total, most = ask.first_page(allowed, k, order, leave_out, total)
         is_listed, say_as_much = nearest is None, 1
         if nearest is None:
             if vector is None and not is_everything:
                 listing.keywords["allowed"] = ask.said.masks(snapshot.blocks, allowed)
             way = "exact" if way == "fast" else way
-            page, total = _page(ask, listing, allowed, k, order)
+            page, total = ask.page(listing, allowed, k, order)
             if total is not None and snapshot.rest:
                 is_known = order.among is None and order.similarity_min is None and not order.by_product
                 total = total + snapshot.rest if is_known else None
             elif total is None:
-                total = _total(snapshot, allowed, leave_out, order.by_product, is_all=is_all)
+                total = ask.total(allowed, leave_out, order.by_product, is_all=is_all)
         hits, cursor = page
         if order.by_product:
             products = ask.products(hits)
@@ -297,51 +292,6 @@ class Searcher:
         rows = shown.take(slice(NEAREST)).block_rows()
         around = NearestRows(snapshot, ask.query, ask.unnormalised, rows, vectors[:NEAREST], shown.similarities)
         return Hits(hits, way, metric, notice, around, asked, cursor, is_listed, total, say_as_much)
-
-    def _first_page(
-        self,
-        ask: Ask,
-        allowed: Sequence[Array | None],
-        k: int,
-        order: Order,
-        leave_out: Collection[str],
-        total: int | None,
-    ) -> tuple[Page, tuple[Candidates, Array] | None, int | None, int]:
-        """The nearest k, found without going through all; the nearest rows with their vectors, how many pass where that
-        is known, and how many were asked for. None for the rows where too many of the nearest are of too few products.
-        """
-        rest = ask.snapshot.rest
-        matching = rest + sum(_count(live, mask) for live, mask in zip(ask.snapshot.blocks, allowed, strict=True))
-        want = k + len(leave_out) + min(k, 20)
-        for _ in range(WIDENINGS):
-            most = max(want, ask.depth + len(leave_out))
-            found = ask.nearest(allowed, most)
-            near = found.without(leave_out)
-            vectors = near.unit_vectors() if len(near) else np.empty((0, 0), np.float32)
-            hits, is_more = group_hits(
-                near.take(slice(want)), vectors[:want], k, leave_out, by_product=order.by_product
-            )
-            if is_whole := (not rest and len(found) < most) or len(found) >= matching:
-                break
-            if len(hits) >= k:
-                break
-            want *= 4
-        else:
-            if order.by_product:
-                return ((), None), None, None, most
-        if is_whole and total is None:
-            total = len(first_of_product(near.products())) if order.by_product else len(near)
-        if ask.is_mixed:
-            # What is shown and judged as a copy is the cosine, whatever brought it to its place.
-            hits = tuple(replace(hit, similarity=float(vectors[hit.rank] @ ask.projected)) for hit in hits)
-        is_more |= not (is_whole and len(near) <= want) and (total is None or total > len(hits))
-        known = total
-        if order.similarity_min is not None:
-            near_enough = tuple(hit for hit in hits if hit.similarity >= order.similarity_min)
-            is_more &= len(near_enough) == len(hits)
-            hits, known = near_enough, None if is_more else len(near_enough)
-        cursor = Cursor(ask.snapshot.generation, shown=heads_of(hits)) if is_more else None
-        return (hits, cursor), (near, vectors), known, most
 
     def facets(self, filters: Filters) -> FacetsAnswer:
         """How often each value occurs among the items that pass the filters."""
@@ -394,32 +344,6 @@ class Searcher:
 __all__ = ["Hit", "Hits", "Searcher"]
 
 
-def _page(
-    ask: Ask, listing: Callable[..., Listing], allowed: Sequence[Array | None], k: int, order: Order
-) -> tuple[Page, int | None]:
-    """A page of a listing, and how many it holds in all. Where it can only be made of the nearest rows, no others are
-    listed; then it is not known how many there are, unless all others are too unlike."""
-    cursor, least = order.after or Cursor(ask.snapshot.generation), order.similarity_min
-    is_near = order.among is None and not order.variety and (order.sort == "likeness" or least is not None)
-    want = WITHIN
-    while is_near and want <= min(WITHIN_MAX, ask.snapshot.images // 4):
-        found = ask.within(allowed, want)
-        if found is None:
-            break
-        masks, ceiling = found
-        only = {id(live): mask for live, mask in zip(ask.snapshot.blocks, masks, strict=True)}
-        if least is not None and ceiling < least:
-            listed = listing(only=lambda live: only[id(live)])  # noqa: B023 - used at once
-            return listed.page(k, cursor, order.variety), listed.total
-        if order.sort == "likeness" and least is None:
-            page = listing(only=lambda live: only[id(live)]).page(k, cursor, 0.0)  # noqa: B023 - used at once
-            if page[1] is not None and page[1].last is not None and page[1].last[1] > ceiling:
-                return page, None
-        want *= 4
-    listed = listing()
-    return listed.page(k, cursor, order.variety), listed.total
-
-
 def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[str]:
     """What somebody has to know who filters by what older items do not say, or goes on in a new generation."""
     if order.after is not None and order.after.generation != snapshot.generation:
@@ -431,35 +355,3 @@ def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[str
                 f"{name} is known of {known} of {snapshot.images} items: the others were indexed before it was "
                 "declared, and say nothing until they are crawled or pushed again."
             )
-
-
-def _total(
-    snapshot: Snapshot,
-    allowed: Sequence[Array | None],
-    leave_out: Collection[str],
-    by_product: bool,
-    *,
-    is_all: bool,
-) -> int | None:
-    """Rows that may be given, or products; None where an engine has rows whose products nobody counted. `is_all`: no
-    filter leaves any out."""
-    if by_product and snapshot.rest:
-        return None
-    left_out = [place for i in leave_out if (place := snapshot.find(i)) is not None]
-    if by_product and is_all and not left_out:
-        return snapshot.products
-    if by_product:
-        products = np.concatenate(
-            [
-                live.products if mask is None else live.products[mask]
-                for live, mask in zip(snapshot.blocks, allowed, strict=True)
-            ]
-        )
-        return len(first_of_product(products))
-    masks = {id(live): mask for live, mask in zip(snapshot.blocks, allowed, strict=True)}
-    counted = sum(_count(live, mask) for live, mask in zip(snapshot.blocks, allowed, strict=True))
-    return snapshot.rest + counted - sum((mask := masks[id(live)]) is None or bool(mask[row]) for live, row in left_out)
-
-
-def _count(live: LiveBlock, mask: Array | None) -> int:
-    return len(live) if mask is None else int(np.count_nonzero(mask))
