@@ -27,6 +27,7 @@ NSFWJS = Network(
     taps=(Tap(layer="mixed6", channels=768, edge=17), Tap(layer="mixed8", channels=1280, edge=8)),
     power=0.5,
     head="safety",
+    int8_after=0,
 )
 """Fine-tuned from its 56th convolution on, so its last layer has forgotten general pictures; the middle has not."""
 
@@ -69,6 +70,7 @@ EFFICIENTNET = Network(
     taps=(Tap(layer="head_relu", channels=1280, edge=7),),
     power=1.0,
     head="labels",
+    int8_after=3,
 )
 
 IMAGENET_MODEL = ModelDescription(

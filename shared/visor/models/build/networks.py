@@ -33,6 +33,8 @@ def keras_network(network: Network, weights: Path) -> tuple[Any, Network]:
         ModelError: The weights do not fit the architecture, or a layer does not exist or gives no vector.
     """
     base = _BUILDERS[network.weights](weights) if network.given is None else _application(network, weights)
+    if network.int8_after is not None:
+        base = _averages_later(base)
     outputs = {name: _layer_output(network, base, name) for name in _tapped(network, base)}
     taps = tuple(Tap(layer=name, channels=out.shape[-1], edge=_edge(out)) for name, out in outputs.items())
     if network.given is None and taps != network.taps:
@@ -44,6 +46,40 @@ def keras_network(network: Network, weights: Path) -> tuple[Any, Network]:
     maps = [out for out in outputs.values() if _edge(out)]
     model = keras.Model(base.input, [*pooled, base.output, *maps], name=network.name)
     return model, msgspec.structs.replace(network, taps=taps)
+
+
+def _averages_later(base: Any) -> Any:
+    """The same network, which averages neighbours after a 1×1 convolution and its normalisation, and not before.
+
+    Averaging and these are linear, so the numbers are the same. All convolutions then follow one another in int8.
+    """
+    late = {}
+    for pool in base.layers:
+        following = [node.operation for node in pool._outbound_nodes]
+        if isinstance(pool, layers.AveragePooling2D) and isinstance(following[0], layers.Conv2D):
+            [convolution] = following
+            if convolution.kernel_size != (1, 1) or convolution.strides != (1, 1) or convolution.use_bias:
+                continue
+            [normalise] = [node.operation for node in convolution._outbound_nodes]
+            [activate] = [node.operation for node in normalise._outbound_nodes]
+            late[activate.name] = pool
+    passed = {pool.name for pool in late.values()}
+
+    def call(layer: Any, *given: Any, **more: Any) -> Any:
+        if layer.name in passed:
+            return given[0]
+        if layer.name in late:
+            pool = late[layer.name]
+            given = (layers.AveragePooling2D(pool.pool_size, pool.strides, pool.padding)(given[0]), *given[1:])
+        return layer(*given, **more)
+
+    model = keras.models.clone_model(
+        base, call_function=call, clone_function=lambda layer: layer.__class__.from_config(layer.get_config())
+    )
+    for layer in base.layers:
+        if layer.weights:
+            model.get_layer(layer.name).set_weights(layer.get_weights())
+    return model
 
 
 def _tapped(network: Network, base: Any) -> list[str]:
