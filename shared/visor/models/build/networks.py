@@ -40,7 +40,9 @@ def keras_network(network: Network, weights: Path) -> tuple[Any, Network]:
     if network.given is None and taps != network.taps:
         raise ModelError(f"The layers of {network.name} give {taps}", valid=f"Its description says {network.taps}")
     pooled = [
-        layers.GlobalAveragePooling2D(name=f"tap_{name}")(out) if len(out.shape) == 4 else out
+        layers.Flatten(name=f"tap_{name}")(layers.GlobalAveragePooling2D(keepdims=True)(out))
+        if len(out.shape) == 4
+        else out
         for name, out in outputs.items()
     ]
     maps = [out for out in outputs.values() if _edge(out)]
@@ -147,7 +149,7 @@ def _nsfwjs(archive: Path) -> Any:
     them in the same order, so the n-th convolution takes `conv2d_n`. Every shape is checked.
     """
     base = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3))
-    x = layers.GlobalAveragePooling2D()(base.output)
+    x = layers.Flatten()(layers.GlobalAveragePooling2D(keepdims=True)(base.output))
     x = layers.Dense(256, activation="relu", name="dense_1")(x)
     x = layers.Dense(128, activation="relu", name="dense_2")(x)
     model = keras.Model(base.input, layers.Dense(len(SAFETY_CLASSES), activation="softmax", name="dense_3")(x))
@@ -205,7 +207,7 @@ def _efficientnet_lite0(wheel: Path) -> Any:
         x = layers.Add(name=f"block_{n}_add")([x, y]) if stride == 1 and x.shape[-1] == filters else y
     x = layers.Identity(name="head_relu")(convolve(x, "_conv_head", 1280, norm="_bn1"))
     classify = layers.Dense(1000, activation="softmax", name="fc")
-    output = classify(layers.GlobalAveragePooling2D()(x))
+    output = classify(layers.Flatten()(layers.GlobalAveragePooling2D(keepdims=True)(x)))
     left["_fc.weight"] = left["_fc.weight"].T
     _assign(classify, left, ["_fc.weight", "_fc.bias"])
     return _all_used(keras.Model(image, output), left)

@@ -21,6 +21,9 @@ from visor.errors import ModelError
 OPERATIONS = ("CONV_2D", "DEPTHWISE_CONV_2D", "ADD", "CONCATENATION", "MAX_POOL_2D")
 """What computes in int8. Averages and heads stay float32: they cost next to nothing."""
 
+KEPT = 0.99
+"""Share of pictures whose least, and whose largest number is within a range: what is rarer is clipped."""
+
 Ranges = list[tuple[float, float]]
 """Least and largest number of the input, then of the output of each operation, in the order of the file."""
 
@@ -65,7 +68,7 @@ def quantized(content: bytes, ranges: Ranges, *, after: int) -> bytes:
 
 
 def measured_ranges(content: bytes, pictures: Iterable[NDArray[np.float32]]) -> Ranges:
-    """Of the float32 file, the outermost of prepared pictures (size, size, 3), to four digits."""
+    """Of the float32 file, what 99 % of prepared pictures (size, size, 3) stay within, to four digits."""
     interpreter = _every_tensor(content)
     [given] = interpreter.get_input_details()
     places = [given["index"], *(one["outputs"][0] for one in _operations(interpreter))]
@@ -75,7 +78,7 @@ def measured_ranges(content: bytes, pictures: Iterable[NDArray[np.float32]]) -> 
         interpreter.invoke()
         values = [interpreter.get_tensor(place) for place in places]
         found.append([(float(one.min()), float(one.max())) for one in values])
-    least, most = np.min(found, axis=0)[:, 0], np.max(found, axis=0)[:, 1]
+    least, most = np.quantile(found, 1 - KEPT, axis=0)[:, 0], np.quantile(found, KEPT, axis=0)[:, 1]
     return [(float(f"{low:.4g}"), float(f"{high:.4g}")) for low, high in zip(least, most, strict=True)]
 
 
