@@ -138,6 +138,9 @@ class Network(Record, frozen=True, kw_only=True):
     """Labels of a head of labels."""
     logits: bool = False
     """Whether the head gives log-odds, not probabilities."""
+    int8_after: int | None = None
+    """Its file computes in int8, except for so many first operations. None: it has int8 weights and computes in
+    float32 where that is more exact."""
     given: Given | None = None
     """Of a network that Visor does not know. Its taps and preprocessing are known once it is built."""
 
@@ -168,7 +171,8 @@ class Network(Record, frozen=True, kw_only=True):
         """What determines the numbers of its taps and of a head that an owner brings; known before it is built."""
         if self.given is None:
             how = self.preprocessing
-            return (self.architecture, self.source.checksum, how, how.views, self.taps, self.power)
+            int8 = () if self.int8_after is None else ("int8", self.int8_after)
+            return (self.architecture, self.source.checksum, how, how.views, self.taps, self.power, *int8)
         files = {role: file.checksum for role, file in self.files.items()}
         return (self.architecture, self.source.checksum, files, self.given, self.power, self.signed)
 

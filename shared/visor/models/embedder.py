@@ -237,11 +237,10 @@ def prepare(image: Image.Image, how: Preprocessing, view: View = "whole") -> Vec
     box = view_of(image, view)
     square = image.resize((how.size, how.size), _RESAMPLE[how.resample], box=box, reducing_gap=3.0)
     # In rows of numbers, because NumPy is slow where the last axis has three.
-    rows: Vector = np.divide(np.asarray(square).reshape(how.size, -1), np.float32(255), dtype=np.float32)
+    scale = 1 / (255 * np.array(how.deviation))
+    rows = np.multiply(np.asarray(square).reshape(how.size, -1), np.tile(scale.astype(np.float32), how.size))
     if any(how.mean):
-        rows -= np.tile(np.array(how.mean, np.float32), how.size)
-    if set(how.deviation) != {1.0}:
-        rows /= np.tile(np.array(how.deviation, np.float32), how.size)
+        rows -= np.tile(np.divide(how.mean, how.deviation).astype(np.float32), how.size)
     given: Vector = rows.reshape(how.size, how.size, 3)
     return given if how.order == "rgb" else np.ascontiguousarray(given[..., ::-1])
 

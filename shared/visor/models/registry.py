@@ -20,11 +20,11 @@ DEFAULT = "nsfwjs+efficientnet_lite0"
 """What `auto` means: the model whose figures docs/benchmarks.md shows, and that confidence was learned with."""
 
 BUILT = {
-    "ee69785c56337aafd20ee70a6a9987f71f239ad57446364a4d8a044a32231bdf": Package(
+    "c8433c858b39c22437e0b498dfc5ff3786ba6120b87c0c34644fa8f6e9afeafc": Package(
         registry="pypi",
         name="visor-model-nsfwjs-efficientnet-lite0",
-        version="1.0",
-        checksum="sha256:3ddeb915dc31c61be2417c8e27c7deee235e5ef8a0b33b0d6018be0397c557a4",
+        version="2.0",
+        checksum="sha256:a270e6b8550402dddd95279021653469e8614534cdc62840a8b80b623206b3d4",
     )
 }
 """By fingerprint: packages that hold the built model (`make model-package`), so that nobody needs TensorFlow for it."""

@@ -18,7 +18,9 @@ from visor.schema.items import Record
 from visor.schema.words import name_weights
 from visor.settings import Settings
 
-FORMAT = 1
+FORMAT = 2
+"""Of model.json. An older Visor would take its networks for its own of the same name, which compute otherwise."""
+FORMATS_READ = (1, FORMAT)
 MANIFEST = "model.json"
 
 
@@ -41,7 +43,7 @@ class NetworkFile(Record, frozen=True, kw_only=True):
 class ModelManifest(Record, frozen=True, kw_only=True):
     """`model.json` of a model directory: everything that is needed to run it and to say where it is from."""
 
-    format: int = FORMAT
+    format: int = 1
     fingerprint: str
     variant: Variant
     description: ModelDescription
@@ -121,8 +123,8 @@ def read_manifest(directory: Path) -> ModelManifest:
         ) from exc
     except msgspec.DecodeError as exc:
         raise _damaged(path, f"is not valid: {exc}") from exc
-    if manifest.format != FORMAT:
-        raise _damaged(path, f"has format {manifest.format}, this Visor reads {FORMAT}")
+    if manifest.format not in FORMATS_READ:
+        raise _damaged(path, f"has format {manifest.format}, this Visor reads {' and '.join(map(str, FORMATS_READ))}")
     classes = next((p.network.classes for p in manifest.description.parts if p.network.head == "labels"), 0)
     if len(manifest.label_names) != classes:
         raise _damaged(path, f"names {len(manifest.label_names)} of {classes} labels")

@@ -254,15 +254,11 @@ class QueryReader:
             embedded, *more = self.embedder.embed_closer(pixels) if closer else (self.embedder.embed([pixels]),)
             colours = colour_signature(pixels)
             looks = [pack_look(one.probabilities[0], colours) for one in (embedded, *more)]
-            also = None
-            if more:
-                # As links carry it, so that a link is answered as the picture was.
-                vector, look = decode_vector(encode_vector(more[0].vectors[0], looks[1]), self.embedder.dimension)
-                also = Query(vector=vector, look=look)
+            vectors = [as_linked(one.vectors[0]) for one in (embedded, *more)]
         query = Query(
             look=looks[0],
-            closer=also,
-            vector=embedded.vectors[0],
+            closer=Query(vector=vectors[1], look=looks[1]) if more else None,
+            vector=vectors[0],
             hashes=hashes,
             aligner=Aligner(pixels),
             labels=embedded.labels[0],
@@ -372,7 +368,7 @@ def combined(queries: Sequence[tuple[Query, float]], origin: np.ndarray) -> Quer
                 remedy="Leave an example out, or give it another weight",
             )
         around: np.ndarray = origin + direction / length * np.linalg.norm(moved, axis=1).mean()
-        return query_vector(around, len(origin))
+        return as_linked(around)
 
     return Query(
         vector=towards(queries),
@@ -383,6 +379,11 @@ def combined(queries: Sequence[tuple[Query, float]], origin: np.ndarray) -> Quer
         regions=next((query.regions for query, _ in queries if query.regions), ()),
         items=frozenset(query.item for query, _ in queries if query.item is not None),
     )
+
+
+def as_linked(vector: np.ndarray) -> np.ndarray:
+    """The query (d,) as links and pages carry it, in float16: they are answered as the picture was."""
+    return query_vector(vector.astype("<f2"), len(vector))
 
 
 def encode_vector(vector: np.ndarray, look: np.ndarray | None) -> str:

@@ -150,7 +150,7 @@ def test_damage_is_found_and_named(embedder: Embedder, tmp_path: Path) -> None:
 def test_later_format_is_refused(embedder: Embedder, tmp_path: Path) -> None:
     manifest = msgspec.json.decode((embedder.directory / MANIFEST).read_bytes())
     (tmp_path / MANIFEST).write_bytes(msgspec.json.encode({**manifest, "format": 99}))
-    with pytest.raises(ModelError, match="has format 99, this Visor reads 1"):
+    with pytest.raises(ModelError, match="has format 99, this Visor reads 1 and 2"):
         Embedder(tmp_path)
 
 

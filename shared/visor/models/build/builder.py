@@ -26,6 +26,7 @@ from visor.models.builtin import LABEL_NAMES
 from visor.models.description import ModelDescription, Network, Package, Variant, WeightedNetwork
 from visor.models.registry import BUILT, describe
 from visor.models.store import (
+    FORMAT,
     MANIFEST,
     ModelManifest,
     NetworkFile,
@@ -110,6 +111,7 @@ def convert_into(scratch: Path, description: ModelDescription, downloads: Path, 
     if whole.sees_labels and not names:
         names, synonyms = _label_names(downloads, say)
     manifest = ModelManifest(
+        format=FORMAT,
         fingerprint=description.fingerprint(variant),
         variant=variant,
         description=whole,

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visor.errors import ModelError, VisorError
+from visor.models.build.quantize import known_ranges, quantized
 from visor.models.description import Network, Preprocessing, Variant
 from visor.schema.items import Record
 
@@ -84,10 +85,17 @@ def convert(job: Job) -> Converted:
             return model(image, training=False)
 
     size = network.preprocessing.size
+    picture = prepared_sample(network.preprocessing)[None]
+    expected = [np.asarray(output) for output in run(picture)]
+    is_float = job.variant == "float32" or (network.given is not None and network.given.float32)
+    after = None if is_float else network.int8_after
+    if after is not None:
+        from visor.models.build.means import keep_means
+
+        keep_means(model, after=after)
     traced = tf.function(run).get_concrete_function(tf.TensorSpec((1, size, size, 3), tf.float32))
     converter = tf.lite.TFLiteConverter.from_concrete_functions([convert_variables_to_constants_v2(traced)])
-    is_float = job.variant == "float32" or (network.given is not None and network.given.float32)
-    if not is_float:
+    if not is_float and after is None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     try:
         content = converter.convert()
@@ -98,9 +106,10 @@ def convert(job: Job) -> Converted:
             valid="Operations that LiteRT has",
             remedy="Export it as ONNX, and name that file in visor.toml",
         ) from exc
+    if after is not None:
+        content = quantized(content, known_ranges(network.name), after=after)
     Path(job.target).write_bytes(content)
-    picture = prepared_sample(network.preprocessing)[None]
-    cosine = _compare(job, picture, [np.asarray(output) for output in run(picture)], len(network.taps))
+    cosine = _compare(job, picture, expected, len(network.taps))
     if cosine < COSINE_MIN:
         raise ModelError(
             f"The converted {network.name} gives a vector with cosine {cosine:.4f} to the original's",

