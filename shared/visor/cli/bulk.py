@@ -42,7 +42,7 @@ REFUSED_SHOWN = 5
     help="Pictures that all workers together ask of one host in a second.",
 )
 @click.option("--worker-price", type=Number(min=0), help="What a worker costs an hour, for the estimate.")
-@click.option("--limit", type=click.IntRange(1), help="Stop listing after about this many items.")
+@click.option("--limit", type=click.IntRange(1), help="Stop listing after this many items.")
 @click.option("--dry-run", is_flag=True, help="List, and say what it would take; embed and save nothing.")
 @click.option("--reindex", is_flag=True, help="Embed what the index holds with the model of VISOR_MODEL.")
 @click.option("--merge", is_flag=True, help="Merge what was committed, with a worker for each new segment.")
@@ -185,7 +185,7 @@ def _list(app: App, what: str | None, *, limit: int | None, dry_run: bool, confi
     def count(change: Change) -> None:
         found[host_digest(change.item.image_url)] += change.action != "delete"
 
-    source = _source(app, what, path, dry_run=dry_run)
+    source = _source(app, what, path, limit=limit, dry_run=dry_run)
     say(f"Reading {source.name}")
     again = 0 if dry_run else app.try_again(source.name)
     run = app.crawler.crawl(
@@ -205,7 +205,7 @@ def _list(app: App, what: str | None, *, limit: int | None, dry_run: bool, confi
     return found
 
 
-def _source(app: App, what: str, path: Path, *, dry_run: bool) -> Source:
+def _source(app: App, what: str, path: Path, *, limit: int | None, dry_run: bool) -> Source:
     """The source that is named, or that reads the folder or bucket that is named."""
     if path.is_dir():
         source, config = app.open_folder(path), {"kind": "folder", "path": str(path.resolve())}
@@ -225,7 +225,7 @@ def _source(app: App, what: str, path: Path, *, dry_run: bool) -> Source:
             remedy="Correct the path; a CSV or another feed is a source of kind feed (docs/sources.md)",
         )
     else:
-        return app.named_source(what)
+        return app.named_source(what, limit)
     if not dry_run:
         app.remember(source.name, config)
     return source

@@ -131,6 +131,11 @@ class SeenSet:
         """
         return [self._see(item) for item in items]
 
+    def has_seen(self, item: Item) -> bool:
+        """Whether this pass saw the item."""
+        row = self._find(bytes.fromhex(item.id))
+        return row is not None and bool(row["seen"] == self.progress.number)
+
     def see_unreadable(self, ids: Sequence[str]) -> None:
         """Note that these items are still listed, though they could not be read: they are not missing."""
         for item in ids:
