@@ -45,7 +45,7 @@ def check_metric(name: str) -> None:
     if name not in METRICS:
         raise BadRequest(
             f"There is no metric {name!r}",
-            valid="Metrics are " + ", ".join(METRICS),
+            valid=", ".join(METRICS),
             remedy="Name one of these, or none for the similarity that Visor is tuned for",
         )
     load_cdist(name)
