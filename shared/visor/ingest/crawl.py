@@ -173,7 +173,7 @@ class Crawl:
             raise
         raise SourceError(
             f"Source {self.source.name} ended its pages without ending its pass",
-            valid="The last page of a pass has no checkpoint",
+            valid="A last page without a checkpoint",
             remedy="Correct the source: `visor.testing` checks this",
         )
 
@@ -233,8 +233,9 @@ class Crawl:
             cause = self.record.likeliest_cause()
             raise SourceError(
                 f"Source {self.source.name} no longer lists {lost} of {listed} items" + (f": {cause}" if cause else ""),
-                valid=f"A crawl by itself deletes at most {LOSS_SHARE:.0%} of a catalogue; none of these was deleted",
-                remedy=f"If they are gone for good: visor crawl {self.source.name} --confirm-loss (confirm_loss=True)",
+                valid=f"At most {LOSS_SHARE:.0%} of a catalogue less in one pass",
+                remedy="None was deleted. If they are gone for good: "
+                f"visor crawl {self.source.name} --confirm-loss (confirm_loss=True)",
             )
         if places:
             kept = listed - ending.seen - ending.missing

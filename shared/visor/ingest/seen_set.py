@@ -102,7 +102,7 @@ class SeenSet:
         if progress.get("format", FORMAT) > FORMAT:
             raise NewerFormat(
                 f"Seen-set {object_name(source)} has format {progress['format']}",
-                valid=f"This Visor reads up to {FORMAT}",
+                valid=f"Formats up to {FORMAT}",
                 remedy="Update Visor",
             )
         return cls(msgspec.convert(progress, Progress), rows.astype(ROW), info.generation)

@@ -199,7 +199,7 @@ class SearchService:
         if (request.item is None) != (request.verdict == "harmless"):
             raise BadRequest(
                 f"The feedback says {request.verdict} of " + ("no item" if request.item is None else "an item"),
-                valid="not_a_match is said of an item, harmless of the query alone",
+                valid="not_a_match with an item, or harmless without one",
                 remedy="Name the item, or leave it out",
             )
         if request.item is not None:

@@ -58,7 +58,7 @@ def load_cdist(name: str) -> Callable[..., Any]:
     except ModuleNotFoundError as exc:
         raise BadRequest(
             f"The metric {name} is computed by SciPy, which this server does not have",
-            valid="The mode is fast or exact, without a metric",
+            valid="Mode fast or exact, without a metric",
             remedy="Leave the metric out; the owner can add SciPy with the Terraform variable metrics = true",
         ) from exc
     function: Callable[..., Any] = cdist
