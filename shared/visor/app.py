@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from visor.free_tier.quota import Meter
     from visor.http.client import Fetcher
     from visor.image_readers.readers import ImageReaders
+    from visor.index.merge.inputs import Inputs
     from visor.index.merge.merge import Build, MergeReport
     from visor.index.search.searcher import Searcher
     from visor.index.search.snapshot import Snapshot
@@ -383,7 +384,6 @@ class App:
     def migrate(self, target: str, progress: Callable[[str], None] = lambda line: None) -> int:
         """Move the index to segments or a vector engine. As `visor.index.engine.moves.migrate`."""
         from visor.index.engine.moves import migrate
-        from visor.index.merge.inputs import Inputs
         from visor.storage.engine import open_engine
 
         def engine_of(kind: str) -> VectorEngine:
@@ -391,10 +391,18 @@ class App:
                 return self.engine
             return self._opened.enter_context(closing(open_engine(self.settings, kind)))
 
-        def inputs() -> Inputs:
-            return Inputs(self.stores.objects, self.stores.documents, self.fingerprint)
+        return migrate(self._merge_inputs, target, engine_of, progress, self.settings.languages)
 
-        return migrate(inputs, target, engine_of, progress, self.settings.languages)
+    def unmerged(self) -> int:
+        """Images that were committed and that no merge has taken up yet."""
+        inputs = self._merge_inputs()
+        inputs.load()
+        return sum(commit.rows(self.fingerprint) for commit in inputs.pending())
+
+    def _merge_inputs(self) -> Inputs:
+        from visor.index.merge.inputs import Inputs
+
+        return Inputs(self.stores.objects, self.stores.documents, self.fingerprint)
 
     def publish(self) -> ExportReport | None:
         """Write the index to the site's bucket, if that is due. As `Publisher.publish`."""
