@@ -31,7 +31,7 @@ export function Card({ match, credited }: { match: Match; credited: boolean }) {
   const seconds = item.extra?.["seconds"];
   const at = seconds ? formatClock(Number(seconds)) : null;
   const picture = <Thumb src={item.image_url} alt={title} />;
-  const said = VERDICTS[verdict];
+  const said = verdict && VERDICTS[verdict];
   const inTitle = highlights.find(({ field }) => field === "title");
   const shown = inTitle && inTitle.text === item.title ? <Marked {...inTitle} /> : title;
   const elsewhere = highlights.find(({ field }) => field !== "title");
