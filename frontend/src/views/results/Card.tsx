@@ -36,7 +36,7 @@ export function Card({ match, credited }: { match: Match; credited: boolean }) {
   const shown = inTitle && inTitle.text === item.title ? <Marked {...inTitle} /> : title;
   const elsewhere = highlights.find(({ field }) => field !== "title");
   return (
-    <article class="card" aria-label={title} data-verdict={verdict}>
+    <article class="card" aria-label={title} data-verdict={verdict ?? "none"}>
       {/* biome-ignore-start lint/a11y/useAnchorContent: the title below is the same link, for everybody */}
       <div class="card-picture">
         {page ? (
