@@ -521,8 +521,7 @@ export interface components {
             item: components["schemas"]["Item"];
             similarity: number | null;
             confidence: number;
-            /** @enum {unknown} */
-            verdict: "edited" | "exact" | "similar";
+            verdict: ("edited" | "exact" | "similar") | null;
             /** @default [] */
             places?: components["schemas"]["Place"][];
             /** @default [] */
@@ -1250,6 +1249,59 @@ export interface components {
     headers: never;
     pathItems: never;
 }
+export type SearchRequest = components['schemas']['SearchRequest'];
+export type Seen = components['schemas']['Seen'];
+export type SeenLabel = components['schemas']['SeenLabel'];
+export type Filters = components['schemas']['Filters'];
+export type PriceRange = components['schemas']['PriceRange'];
+export type Condition = components['schemas']['Condition'];
+export type Example = components['schemas']['Example'];
+export type SearchAnswer = components['schemas']['SearchAnswer'];
+export type Match = components['schemas']['Match'];
+export type Item = components['schemas']['Item'];
+export type Place = components['schemas']['Place'];
+export type Label = components['schemas']['Label'];
+export type Highlight = components['schemas']['Highlight'];
+export type Guess = components['schemas']['Guess'];
+export type SafetyAnswer = components['schemas']['SafetyAnswer'];
+export type QueryAnswer = components['schemas']['QueryAnswer'];
+export type IndexAnswer = components['schemas']['IndexAnswer'];
+export type FacetsAnswer = components['schemas']['FacetsAnswer'];
+export type FacetValue = components['schemas']['FacetValue'];
+export type RangeCount = components['schemas']['RangeCount'];
+export type AttributeFacet = components['schemas']['AttributeFacet'];
+export type Region = components['schemas']['Region'];
+export type SuggestAnswer = components['schemas']['SuggestAnswer'];
+export type ItemsAnswer = components['schemas']['ItemsAnswer'];
+export type ItemAnswer = components['schemas']['ItemAnswer'];
+export type DeviceModel = components['schemas']['DeviceModel'];
+export type DeviceDescription = components['schemas']['DeviceDescription'];
+export type DevicePart = components['schemas']['DevicePart'];
+export type DeviceNetwork = components['schemas']['DeviceNetwork'];
+export type Preprocessing = components['schemas']['Preprocessing'];
+export type Tap = components['schemas']['Tap'];
+export type DeviceFile = components['schemas']['DeviceFile'];
+export type StatsAnswer = components['schemas']['StatsAnswer'];
+export type ModelAnswer = components['schemas']['ModelAnswer'];
+export type DeviceOffer = components['schemas']['DeviceOffer'];
+export type Audit = components['schemas']['Audit'];
+export type MeterAnswer = components['schemas']['MeterAnswer'];
+export type HealthAnswer = components['schemas']['HealthAnswer'];
+export type SearchesRequest = components['schemas']['SearchesRequest'];
+export type SearchesAnswer = components['schemas']['SearchesAnswer'];
+export type SearchOutcome = components['schemas']['SearchOutcome'];
+export type Problem = components['schemas']['Problem'];
+export type CompareRequest = components['schemas']['CompareRequest'];
+export type Picture = components['schemas']['Picture'];
+export type CompareAnswer = components['schemas']['CompareAnswer'];
+export type ExplainRequest = components['schemas']['ExplainRequest'];
+export type ExplainAnswer = components['schemas']['ExplainAnswer'];
+export type HeatMap = components['schemas']['HeatMap'];
+export type FeedbackRequest = components['schemas']['FeedbackRequest'];
+export type FeedbackAnswer = components['schemas']['FeedbackAnswer'];
+export type PushItem = components['schemas']['PushItem'];
+export type PushAnswer = components['schemas']['PushAnswer'];
+export type PushedItem = components['schemas']['PushedItem'];
 export type $defs = Record<string, never>;
 export interface operations {
     search: {

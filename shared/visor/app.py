@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from visor.free_tier.quota import Meter
     from visor.http.client import Fetcher
     from visor.image_readers.readers import ImageReaders
+    from visor.index.merge.inputs import Inputs
     from visor.index.merge.merge import Build, MergeReport
     from visor.index.search.searcher import Searcher
     from visor.index.search.snapshot import Snapshot
@@ -264,11 +265,12 @@ class App:
 
         return SourceContext(settings=self.settings, fetcher=self.fetcher, objects=self.stores.objects)
 
-    def open_source(self, name: str, config: Mapping[str, Any]) -> Source:
-        """The source that `config` describes. Raises as `visor.sources.registry.open_source`."""
+    def open_source(self, name: str, config: Mapping[str, Any], limit: int | None = None) -> Source:
+        """The source that `config` describes. `limit` as that of `named_source`; raises as
+        `visor.sources.registry.open_source`."""
         from visor.sources.registry import open_source
 
-        return open_source(name, config, self._context_of(name))
+        return open_source(name, config, self._context_of(name, limit))
 
     def open_folder(self, folder: Path) -> Source:
         """The source of a folder that has no name of its own: each folder has one, also where two are called alike."""
@@ -278,17 +280,21 @@ class App:
         name = folder_source_name(folder, self.stores, self.configuration)
         return self.open_source(name, {"kind": "folder", "path": str(folder)})
 
-    def named_source(self, name: str) -> Source:
-        """The source of that name in the owner's visor.toml. Raises as `SourcesFile.open`."""
-        a_day = self.configuration.entry(name).common.requests_a_day
-        return self.configuration.open(name, self._context_of(name, a_day))
+    def named_source(self, name: str, limit: int | None = None) -> Source:
+        """The source of that name in the owner's visor.toml. Raises as `SourcesFile.open`.
 
-    def _context_of(self, name: str, requests_a_day: int | None = None) -> SourceContext:
+        Args:
+            limit: How many items are wanted of it; by default as many as visor.toml says.
+        """
+        common = self.configuration.entry(name).common
+        return self.configuration.open(name, self._context_of(name, limit or common.limit, common.requests_a_day))
+
+    def _context_of(self, name: str, items_max: int | None = None, requests_a_day: int | None = None) -> SourceContext:
         """The context of one source, whose requests are counted."""
         from visor.ingest.request_budget import BudgetedFetcher
 
         fetcher = BudgetedFetcher(self.fetcher, self.request_budget, name, requests_a_day)
-        return replace(self.source_context, fetcher=fetcher)
+        return replace(self.source_context, fetcher=fetcher, items_max=items_max)
 
     @cached_property
     def notified(self) -> BucketEventHandler:
@@ -378,7 +384,6 @@ class App:
     def migrate(self, target: str, progress: Callable[[str], None] = lambda line: None) -> int:
         """Move the index to segments or a vector engine. As `visor.index.engine.moves.migrate`."""
         from visor.index.engine.moves import migrate
-        from visor.index.merge.inputs import Inputs
         from visor.storage.engine import open_engine
 
         def engine_of(kind: str) -> VectorEngine:
@@ -386,10 +391,18 @@ class App:
                 return self.engine
             return self._opened.enter_context(closing(open_engine(self.settings, kind)))
 
-        def inputs() -> Inputs:
-            return Inputs(self.stores.objects, self.stores.documents, self.fingerprint)
+        return migrate(self._merge_inputs, target, engine_of, progress, self.settings.languages)
 
-        return migrate(inputs, target, engine_of, progress, self.settings.languages)
+    def unmerged(self) -> int:
+        """Images that were committed and that no merge has taken up yet."""
+        inputs = self._merge_inputs()
+        inputs.load()
+        return sum(commit.rows(self.fingerprint) for commit in inputs.pending())
+
+    def _merge_inputs(self) -> Inputs:
+        from visor.index.merge.inputs import Inputs
+
+        return Inputs(self.stores.objects, self.stores.documents, self.fingerprint)
 
     def publish(self) -> ExportReport | None:
         """Write the index to the site's bucket, if that is due. As `Publisher.publish`."""

@@ -53,14 +53,14 @@ class OwnerFile:
         found = self.document.get(kind, {})
         thing = kind.removesuffix("s")
         if not isinstance(found, dict):
-            raise self.error_at(kind, f"{kind} is not a table", valid=f"[{kind}.NAME] starts a {thing}")
+            raise self.error_at(kind, f"{kind} is not a table", valid=f"[{kind}.NAME], which starts a {thing}")
         for name, table in found.items():
             where = f"{kind}.{name}"
             if not NAME.match(name):
                 valid = "At most 63 of a-z, 0-9, - and _, not - or _ first"
                 raise self.error_at(where, f"'{name}' cannot name a {thing}", valid=valid)
             if not isinstance(table, dict):
-                raise self.error_at(where, f"{where} is not a table", valid=f"[{where}] starts a {thing}")
+                raise self.error_at(where, f"{where} is not a table", valid=f"[{where}], which starts a {thing}")
         return found
 
     def located(self, exc: SettingsError, where: str) -> SettingsError:

@@ -24,7 +24,7 @@ def plugins(group: str, what: str, found: Iterable[EntryPoint] | None = None) ->
         if other.value != entry.value:
             raise SettingsError(
                 f"Two plug-ins register the {what} '{entry.name}': {_described(other)} and {_described(entry)}",
-                valid=f"A {what.rpartition(' ')[2]} has one name of its own",
+                valid=f"A {what.rpartition(' ')[2]} with a name that no other has",
                 remedy="Uninstall one of them, or rename its entry point in its pyproject.toml",
             )
     return dict(sorted(by_name.items()))

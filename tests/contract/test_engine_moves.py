@@ -205,11 +205,35 @@ def test_the_commands(built_settings: Settings, tmp_path: Path, monkeypatch: pyt
     assert not (tmp_path / "indexes" / "default" / "objects" / "shards").exists(), "nothing was embedded in vain"
     monkeypatch.setenv("VISOR_ENGINE_URL", str(tmp_path / "milvus.db"))
     run("index", str(pictures))
-    assert {**run("engine", "show"), "collection": ""} == {"engine": "milvus", "collection": "", "images": 4}
+    assert {**run("engine", "show"), "collection": ""} == {
+        "engine": "milvus",
+        "collection": "",
+        "images": 4,
+        "unmerged": 0,
+    }
     assert run("search", str(pictures / "2.png"))["matches"][0]["item"]["title"] == "2"
-    assert run("engine", "migrate", "segments") == {"engine": "segments", "images": 4}
+    assert run("engine", "migrate", "segments") == {"engine": "segments", "images": 4, "unmerged": 0}
     monkeypatch.setenv("VISOR_ENGINE", "segments")
     assert run("search", str(pictures / "2.png"))["matches"][0]["item"]["title"] == "2"
+
+
+def test_what_no_merge_has_taken_up_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a first merge there is nothing to move: the first one by the engine brings all there."""
+    settings = Settings(home=tmp_path, freshness_s=0.0)
+    engine: Any = milvus_lite(tmp_path)
+    with app_of(settings, OLD, engine) as app:
+        monkeypatch.setattr("visor.app.App", lambda _: app)
+
+        def said(*arguments: str) -> str:
+            return CliRunner().invoke(cli, ["engine", *arguments], catch_exceptions=False).stdout
+
+        publish(app, *(change(str(number)) for number in range(5)))
+        waits = "Not merged yet: 5 images, which `visor compact` brings there\n"
+        assert said("migrate", "milvus") == f"In milvus: 0 images. Set VISOR_ENGINE=milvus from now on. {waits}"
+        assert said("show") == f"0 images in segments. {waits}"
+    with app_of(settings, OLD, engine) as app:
+        assert (app.merge().images, app.unmerged(), engine.count(engine.collections()[0])) == (5, 0, 5)
+    engine.close()
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,18 @@ def test_what_is_valid_is_said_of_what_is_wanted_not_of_what_was_found() -> None
     assert not [(where, text) for where, text in literals if of_the_found.search(text)]
 
 
+def test_what_is_valid_is_a_thing_and_no_sentence() -> None:
+    """'Valid: At most 5 bytes', not 'Valid: At most 5 bytes are read': a verb stands in a relative clause only."""
+    verb = re.compile(r"\b(is|are|was|were|has|have|holds|reads|needs?|takes|runs|deletes|does|gives|starts|ships)\b")
+    leads_in = re.compile(r"\b(that|which|who|whose|as|if|where|what|when)\b")
+    found = []
+    for where, text in _valid_literals():
+        said = verb.search(text)
+        if said and not leads_in.search(text[: said.start()]):
+            found.append((where, text))
+    assert not found
+
+
 @pytest.mark.parametrize(
     ("count", "thing", "said"),
     [(0, "item", "0 items"), (1, "item", "1 item"), (2000, "item", "2,000 items"), (3, "batch", "3 batches")],

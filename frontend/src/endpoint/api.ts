@@ -5,6 +5,7 @@ import type {
   CompareAnswer,
   CompareRequest,
   DeviceModel,
+  ExplainAnswer,
   FacetsAnswer,
   FeedbackRequest,
   Filters,
@@ -35,15 +36,6 @@ export interface Trouble extends Problem {
   isOurs?: boolean;
 }
 
-/** Where heat-maps of a pair come as PNG images in base64: bright where the likeness sits. */
-export interface Explanation {
-  /** Not of a picture that a device has looked at: it deals out the shares itself. */
-  query?: string | null;
-  item: string;
-  /** Base64 of halves: what each number of the vector has to do with the likeness. */
-  shares?: string | null;
-}
-
 /** The search function behind an address. */
 export class Api implements Backend {
   /** The owner's key goes to the server of this page only. */
@@ -68,7 +60,7 @@ export class Api implements Backend {
     return this.ask(`/v1/suggest?${new URLSearchParams({ text })}`, {}, signal);
   }
 
-  explain(request: SearchRequest, picture: Blob | null, match: string, signal: AbortSignal): Promise<Explanation> {
+  explain(request: SearchRequest, picture: Blob | null, match: string, signal: AbortSignal): Promise<ExplainAnswer> {
     return this.ask("/v1/explain", { method: "POST", ...body({ ...request, match }, picture) }, signal);
   }
 

@@ -1,8 +1,8 @@
-import type { Explanation } from "./api";
 import type {
   CompareAnswer,
   CompareRequest,
   DeviceModel,
+  ExplainAnswer,
   FacetsAnswer,
   Filters,
   ItemAnswer,
@@ -21,7 +21,7 @@ export interface Backend {
   compare(request: CompareRequest, signal: AbortSignal): Promise<CompareAnswer>;
   /** Words of the catalogue that go on with what is typed. */
   suggest(text: string, signal: AbortSignal): Promise<SuggestAnswer>;
-  explain(request: SearchRequest, picture: Blob | null, match: string, signal: AbortSignal): Promise<Explanation>;
+  explain(request: SearchRequest, picture: Blob | null, match: string, signal: AbortSignal): Promise<ExplainAnswer>;
   /** Keeps that a result is no match, or, without one, that the query is harmless. Also when the page is being left. */
   feedback(item: string | null, query: { item: string } | { vector: string }): Promise<void>;
   facets(filters: Filters, signal?: AbortSignal): Promise<FacetsAnswer>;

@@ -280,11 +280,12 @@ export class LocalSearch {
     const [first] = places;
     if (!first) return null;
     const isEmpty = isBlank || first.blank !== undefined;
+    const isPictured = !Number.isNaN(hit.similarity);
     return {
       item: first.item,
-      similarity: Number.isNaN(hit.similarity) ? null : rounded(hit.similarity, 6),
+      similarity: isPictured ? rounded(hit.similarity, 6) : null,
       confidence: rounded(isEmpty ? 0 : sure, 4),
-      verdict: isEmpty ? "similar" : found,
+      verdict: isPictured ? (isEmpty ? "similar" : found) : null,
       ...(places.length > 1 && { places: places.map(offerOf) }),
       ...(first.labels && { labels: first.labels }),
       indexed_at: first.indexed_at,

@@ -109,7 +109,7 @@ export class QueryReader {
     if (given.length > 1 || (given.length === 0 && !request.examples?.length && !isFiltered)) {
       throw new Refusal(
         `The request has ${given.join(" and ") || "nothing to search for"}`,
-        "Exactly one of seen, vector, item; examples and filters go with it or stand alone",
+        "Exactly one of seen, vector, item, or examples or filters, with it or alone",
         "Send one",
       );
     }
@@ -280,7 +280,7 @@ export function encodeVector(vector: Floats, look: Uint8Array | null): string {
 export const unknownItem = (id: string): Refusal =>
   new Refusal(
     `No item ${id.slice(0, 64)} is in the index`,
-    "Ids are 32 hexadecimal digits, as answers give them",
+    "32 hexadecimal digits, as answers give them",
     "It may have been deleted: search for its picture",
     "unknown_item",
   );

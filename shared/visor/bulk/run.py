@@ -23,7 +23,7 @@ from visor.errors import VisorError
 from visor.free_tier.allowances import counted
 from visor.ingest.push import LINES_MAX, Pusher
 from visor.schema.items import Record
-from visor.schema.push import PushedItem, PushItem
+from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.settings import Settings
 from visor.storage import LazyStores, Stores
 
@@ -65,6 +65,11 @@ class BulkReport(Record, frozen=True, kw_only=True):
     counts: dict[str, int] = msgspec.field(default_factory=dict)
     """What the passes that ended well say was embedded, updated, deleted, done before and failed."""
 
+    @property
+    def went_well(self) -> bool:
+        """Whether nothing is left, and not everything failed."""
+        return not self.left and {what for what, count in self.counts.items() if count} != {"failed"}
+
 
 def bulk_app(settings: Settings) -> App:
     """An app whose crawls, pushes and reindexes publish what a bulk then embeds."""
@@ -79,9 +84,9 @@ def waiting_of(app: App) -> WaitingBatches:
     return app.stores.queue
 
 
-def push_file(app: App, path: Path, *, limit: int | None = None) -> list[PushedItem]:
+def push_file(app: App, path: Path, *, limit: int | None = None) -> PushAnswer:
     """Publish the items of JSON Lines, as pushed ones. Their version is the file's time, so that the same file says
-    nothing new. Returns the refused ones."""
+    nothing new. Of the answer's `items`, only those that are refused."""
     at = path.stat().st_mtime
     pusher = Pusher(
         queue=app.stores.queue,
@@ -92,12 +97,14 @@ def push_file(app: App, path: Path, *, limit: int | None = None) -> list[PushedI
         files=app.settings.backend == "local",
         attributes=app.configuration.attributes,
     )
-    refused: list[PushedItem] = []
+    accepted, refused = 0, list[PushedItem]()
     with path.open("rb") as file:
         wanted = islice(((number, line) for number, line in enumerate(file, 1) if line.strip()), limit)
         while some := list(islice(wanted, LINES_MAX)):
-            refused += (one for one in pusher.push_numbered(some).items if one.state == "refused")
-    return refused
+            answer = pusher.push_numbered(some)
+            accepted += answer.accepted
+            refused += (one for one in answer.items if one.state == "refused")
+    return PushAnswer(accepted=accepted, refused=len(refused), items=tuple(refused))
 
 
 def hosts_of_file(path: Path, limit: int | None) -> Counter[str]:
@@ -198,7 +205,7 @@ def _pass(
     except EOFError:
         raise WorkerEnded(
             "A worker of this machine ended again and again before it had done a batch",
-            valid="A worker needs about 1 GB of memory; for a merge what docs/bulk.md says",
+            valid="About 1 GB of memory for a worker; for a merge what docs/bulk.md says",
             remedy="Name fewer with --workers; what is done is kept, and `visor bulk` goes on from there",
         ) from None
     finally:

@@ -16,6 +16,7 @@ import msgspec
 
 from visor.console import Number, as_json, print_json, progress, say
 from visor.errors import Conflict, SettingsError
+from visor.schema.words import counted
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ REFUSED_SHOWN = 5
     help="Pictures that all workers together ask of one host in a second.",
 )
 @click.option("--worker-price", type=Number(min=0), help="What a worker costs an hour, for the estimate.")
-@click.option("--limit", type=click.IntRange(1), help="Stop listing after about this many items.")
+@click.option("--limit", type=click.IntRange(1), help="Stop listing after this many items.")
 @click.option("--dry-run", is_flag=True, help="List, and say what it would take; embed and save nothing.")
 @click.option("--reindex", is_flag=True, help="Embed what the index holds with the model of VISOR_MODEL.")
 @click.option("--merge", is_flag=True, help="Merge what was committed, with a worker for each new segment.")
@@ -68,13 +69,14 @@ def bulk_command(
     """Embed a source, a file of items, a folder or a bucket with many workers, on Apache Beam.
 
     What comes of it is what `visor crawl` and embed make (of --merge, what `visor compact` makes), and the next crawl
-    sees nothing new. It may be stopped and run again at any time. Options that are not listed here are Beam's:
+    sees nothing new. It may be stopped and run again at any time. Exit status 1 if there is nothing to embed, if
+    everything failed, or if batches are left. Options that are not listed here are Beam's:
     --region, --sdk_container_image, --flink_master
     """
     if importlib.util.find_spec("apache_beam") is None:
         raise SettingsError(
             "Apache Beam is not installed",
-            valid="An environment with visor-search[beam]; one of its own, for Beam wants older libraries",
+            valid="An environment with visor-search[beam]; best one of its own, as Beam wants older libraries",
             remedy="pip install 'visor-search[beam]'",
         )
     arguments = list(context.args)
@@ -103,7 +105,7 @@ def bulk_command(
     with bulk_app(settings) as app:
         if not reindex:
             app.check_model()
-        found = _list(app, what, limit=limit, dry_run=dry_run, confirm_loss=confirm_loss)
+        found, listed = _list(app, what, limit=limit, dry_run=dry_run, confirm_loss=confirm_loss)
         queue = waiting_of(app)
         expected = estimate(found or pictures_by_host(queue.all()), workers, politeness, worker_price)
         say(_sentence(expected))
@@ -124,7 +126,7 @@ def bulk_command(
             say(", ".join(f"{count} {name.replace('_', ' ')}" for name, count in report.counts.items() if count))
     if as_json:
         print_json(report)
-    sys.exit(bool(report.left) or not (dry_run or switched or settings.backend != "local"))
+    sys.exit(not (listed and report.went_well) or not (dry_run or switched or settings.backend != "local"))
 
 
 def _merge(settings: Settings, build: BeamBuild, *, relearn: bool, as_json: bool) -> None:
@@ -162,8 +164,11 @@ def _settings(what: str | None) -> Settings:
     return settings
 
 
-def _list(app: App, what: str | None, *, limit: int | None, dry_run: bool, confirm_loss: bool) -> Counter[str]:
-    """Have all that is to be embedded wait. Returns pictures by host for a dry run, after which nothing waits."""
+def _list(
+    app: App, what: str | None, *, limit: int | None, dry_run: bool, confirm_loss: bool
+) -> tuple[Counter[str], bool]:
+    """Have all that is to be embedded wait. Returns pictures by host for a dry run, after which nothing waits; and
+    whether there was anything to list."""
     from visor.bulk.run import hosts_of_file, push_file
     from visor.bulk.waiting import host_digest
 
@@ -171,21 +176,22 @@ def _list(app: App, what: str | None, *, limit: int | None, dry_run: bool, confi
     if what is None:
         app.reindex(lambda published: say(f"{published} items listed"), confirm_loss=confirm_loss)
         app.try_again()
-        return found
+        return found, True
     path = Path(what).expanduser()
     if path.suffix in LINES and path.is_file():
         if dry_run:
-            return hosts_of_file(path, limit)
-        refused = push_file(app, path, limit=limit)
-        for one in refused[:REFUSED_SHOWN]:
+            found = hosts_of_file(path, limit)
+            return found, bool(found)
+        answer = push_file(app, path, limit=limit)
+        for one in answer.items[:REFUSED_SHOWN]:
             say(f"  line {one.line}: {one.reason}")
-        say(f"{len(refused)} lines of {path.name} are refused")
-        return found
+        say(f"{counted(answer.accepted, 'line')} of {path.name} accepted, {answer.refused:,} refused")
+        return found, bool(answer.accepted)
 
     def count(change: Change) -> None:
         found[host_digest(change.item.image_url)] += change.action != "delete"
 
-    source = _source(app, what, path, dry_run=dry_run)
+    source = _source(app, what, path, limit=limit, dry_run=dry_run)
     say(f"Reading {source.name}")
     again = 0 if dry_run else app.try_again(source.name)
     run = app.crawler.crawl(
@@ -202,10 +208,10 @@ def _list(app: App, what: str | None, *, limit: int | None, dry_run: bool, confi
     )
     for line in run.account():
         say(line)
-    return found
+    return found, run.state != "empty"
 
 
-def _source(app: App, what: str, path: Path, *, dry_run: bool) -> Source:
+def _source(app: App, what: str, path: Path, *, limit: int | None, dry_run: bool) -> Source:
     """The source that is named, or that reads the folder or bucket that is named."""
     if path.is_dir():
         source, config = app.open_folder(path), {"kind": "folder", "path": str(path.resolve())}
@@ -225,7 +231,7 @@ def _source(app: App, what: str, path: Path, *, dry_run: bool) -> Source:
             remedy="Correct the path; a CSV or another feed is a source of kind feed (docs/sources.md)",
         )
     else:
-        return app.named_source(what)
+        return app.named_source(what, limit)
     if not dry_run:
         app.remember(source.name, config)
     return source

@@ -18,7 +18,7 @@ from visor.settings import Settings
 @click.command("crawl")
 @click.argument("name")
 @click.option("--dry-run", is_flag=True, help="Show what would be published, and publish nothing.")
-@click.option("--limit", type=click.IntRange(1), help="Stop after about this many items.")
+@click.option("--limit", type=click.IntRange(1), help="Stop after this many items, and delete none.")
 @click.option("--confirm-loss", is_flag=True, help="Delete missing items even if they are most of the catalogue.")
 @as_json
 def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: bool, as_json: bool) -> None:
@@ -32,7 +32,7 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
     on_change = show if dry_run and not as_json else None
     plan = app.configuration.entry(name).common
     run = app.crawler.crawl(
-        app.named_source(name),
+        app.named_source(name, limit),
         dry_run=dry_run,
         limit=limit or plan.limit,
         budget_s=plan.budget_s,

@@ -136,7 +136,7 @@ def _checkout(root: Path) -> Path:
     if missing := [name for name in NEEDED if not (root / name).exists()]:
         raise DeployError(
             f"{root} is not a checkout of Visor: {', '.join(missing)} missing",
-            valid="Deploying needs the functions, terraform/ and the page of the repository",
+            valid="The functions, terraform/ and the page of the repository",
             remedy="Run it in a checkout, or name one with --root",
         )
     return root

@@ -246,17 +246,19 @@ def engine_show_command(as_json: bool) -> None:
     from visor.storage import existing
 
     with App(existing(Settings.read())) as app:
-        manifest = read_manifest(app.stores.objects, app.fingerprint)[0]
+        manifest, unmerged = read_manifest(app.stores.objects, app.fingerprint)[0], app.unmerged()
     entry = manifest.engine if manifest else None
     found = {
         "engine": entry.name if entry else "segments",
         "collection": entry.collection if entry else None,
         "images": manifest.images if manifest else 0,
+        "unmerged": unmerged,
     }
     if as_json:
         print_json(found)
     else:
-        click.echo(f"{found['images']} images in {found['engine']}" + (f", {entry.collection}" if entry else ""))
+        images = counted(manifest.images if manifest else 0, "image")
+        click.echo(f"{images} in {found['engine']}" + (f", {entry.collection}" if entry else "") + _not_yet(unmerged))
 
 
 @engine_command.command("migrate")
@@ -272,8 +274,14 @@ def engine_migrate_command(target: str, as_json: bool) -> None:
     from visor.storage import existing
 
     with App(existing(Settings.read())) as app:
-        images = app.migrate(target, progress=say)
+        images, unmerged = app.migrate(target, progress=say), app.unmerged()
     if as_json:
-        print_json({"engine": target, "images": images})
+        print_json({"engine": target, "images": images, "unmerged": unmerged})
     else:
-        click.echo(f"{images} images are in {target}. Set VISOR_ENGINE={target} from now on")
+        click.echo(
+            f"In {target}: {counted(images, 'image')}. Set VISOR_ENGINE={target} from now on{_not_yet(unmerged)}"
+        )
+
+
+def _not_yet(unmerged: int) -> str:
+    return f". Not merged yet: {counted(unmerged, 'image')}, which `visor compact` brings there" if unmerged else ""

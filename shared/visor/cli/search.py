@@ -109,8 +109,8 @@ def search_command(
 def _line(match: Match) -> str:
     item = match.item
     price = "" if item.price is None else f"{item.price:,.2f} {item.currency or ''}".strip()
-    likeness, verdict = ("", "") if match.similarity is None else (f"{match.similarity:.3f}", match.verdict)
-    found = f"{likeness:5}  {match.confidence:4.0%}  {verdict:7}"
+    likeness = "" if match.similarity is None else f"{match.similarity:.3f}"
+    found = f"{likeness:5}  {match.confidence:4.0%}  {match.verdict or '':7}"
     return f"{found}  {item.title[:40]:40}  {price:>14}  {item.page_url or item.image_url or item.key}"
 
 

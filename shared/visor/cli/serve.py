@@ -19,6 +19,7 @@ import msgspec
 
 from visor.console import say
 from visor.demo import SHOP_PORT
+from visor.errors import BadRequest
 from visor.schema.words import counted
 from visor.settings import Settings
 
@@ -156,12 +157,15 @@ def demo_command(port: int, shop_port: int, source: Path | None, backend: str, o
     # Shells make background processes ignore control-C.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
+    folder = None if source is None else source.expanduser().resolve()
+    if folder is not None and not folder.is_dir():
+        raise BadRequest(f"{folder} is no folder", valid="A folder of images", remedy="Correct --source")
     started = time.monotonic()
     settings = Settings.read()
     ensure_model(settings, say=say)
     with ExitStack() as stack:
         example = "PICTURE"
-        if source is None:
+        if folder is None:
             from visor.demo.pictures import ensure_demo_pictures
             from visor.demo.shop import DemoShop, demo_source
 
@@ -171,7 +175,6 @@ def demo_command(port: int, shop_port: int, source: Path | None, backend: str, o
             named, config = ("demo-shop", demo_source(shop.url)), page_config(catalogue.notice)
             example = str(catalogue.picture(catalogue.products[0]))
         else:
-            folder = source.expanduser().resolve()
             settings = msgspec.structs.replace(settings, index=f"own-{folder.name}", allow_folders=(str(folder),))
             with App(settings) as app:
                 # Another folder of that name has an index of its own.

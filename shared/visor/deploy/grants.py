@@ -50,7 +50,7 @@ def grant(project: str, billing_account: str | None) -> None:
         time.sleep(POLL_S)
     raise DeployError(
         f"{deployer(project)} lacks {', '.join(missing_roles(project))}",
-        valid="All of them, two minutes after they were given",
+        valid="All of them, after two minutes",
         remedy="Run `visor deploy --cloud` again; if they still lack, who may give roles in the project?",
     )
 

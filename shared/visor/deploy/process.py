@@ -31,7 +31,7 @@ def _path_of(program: str) -> str:
     if path is None:
         raise DeployError(
             f"{program} is not installed, or not on PATH",
-            valid="visor deploy runs gcloud, terraform and npm",
+            valid="gcloud, terraform and npm, on the PATH",
             remedy=HOW_TO_INSTALL.get(program, f"Install {program}"),
         )
     return path

@@ -301,12 +301,8 @@ class Meter:
         digits = 0 if limit >= 100 else 2
         return QuotaReached(
             found,
-            valid=f"{used:,.{digits}f} of {limit:,.{digits}f} are used; "
-            + (
-                "Visor stops before it costs more"
-                if self.settings.budget
-                else "Visor stops before it costs its owner money"
-            ),
+            valid=f"At most {limit:,.{digits}f} ({used:,.{digits}f} so far), so that Visor costs its owner "
+            + ("no more" if self.settings.budget else "nothing"),
             remedy=f"Come back after {ends.isoformat(timespec='minutes')}",
             retry_after_s=(ends - now).total_seconds(),
         )

@@ -61,6 +61,6 @@ def _decoded(chunks: Iterable[bytes], coding: str, bytes_max: int) -> Iterator[b
 def _too_large(size: str, bytes_max: int) -> FetchFailed:
     return FetchFailed(
         f"The response has {size}",
-        valid=f"At most {bytes_max:,} bytes are read",
+        valid=f"At most {bytes_max:,} bytes",
         remedy="Link to a smaller version, or raise VISOR_FETCH_BYTES_MAX",
     )

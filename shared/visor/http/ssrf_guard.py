@@ -97,7 +97,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         timeout: float | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.NetworkStream:
-        raise FetchRefused(f"{path} is a socket of this machine", valid="Images are fetched over http and https")
+        raise FetchRefused(f"{path} is a socket of this machine", valid="An image over http or https")
 
     def close(self) -> None:
         self._resolving.shutdown(wait=False, cancel_futures=True)
@@ -118,7 +118,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         if not allowed:
             raise FetchRefused(
                 f"{host} leads to {refusal}",
-                valid="Only public addresses are fetched",
+                valid="A public address",
                 remedy=remedy,
             )
         return allowed
@@ -129,7 +129,7 @@ class GuardedBackend(httpcore.NetworkBackend):
         except ValueError:
             pass
         if is_metadata_name(host):
-            raise FetchRefused(f"{host} is a metadata server", valid="Only public addresses are fetched")
+            raise FetchRefused(f"{host} is a metadata server", valid="A public address")
         try:
             wait_s = left_of(CONNECT_TIMEOUT_S if timeout is None else timeout, CONNECT_TIMEOUT_S)
             texts = self._resolving.submit(self._resolver, host, port).result(wait_s)

@@ -30,13 +30,13 @@ def validate_url(text: str, allow: Collection[str]) -> httpx.URL:
     except (httpx.InvalidURL, UnicodeError, TypeError, ValueError) as exc:
         raise FetchRefused(f"{shown} is not a URL: {exc}", valid="http://… or https://…") from exc
     if url.scheme not in ("http", "https"):
-        raise FetchRefused(f"{shown} has the scheme {url.scheme[:40]!r}", valid="http and https are fetched")
+        raise FetchRefused(f"{shown} has the scheme {url.scheme[:40]!r}", valid="http or https")
     if not host or "%" in host:
         raise FetchRefused(f"{shown} names no host that can be fetched from", valid="http://host/… or https://host/…")
     if url.userinfo:
         raise FetchRefused(
             f"The URL on {host} carries a user name or password",
-            valid="URLs without 'user:password@' are fetched",
+            valid="A URL without 'user:password@'",
             remedy="Remove that part; what needs a password cannot be shown to others",
         )
     if _port_of(url) not in PORTS and host_key(url) not in allow:

@@ -47,7 +47,7 @@ class Crawl:
 
     Args:
         budget_s: Stop once this many seconds have passed; the next run goes on.
-        limit: Stop after this many items, for a try; the pass then stays open.
+        limit: Stop after this many items, for a try; the pass then stays open, and deletes nothing.
         changes_max: Stop after this many changes, because no more fit the free tier today.
         requests: Counts the downloads of what is published; stop once a host has had its requests of today.
         confirm_loss: Delete what is gone even if that is most of the catalogue.
@@ -124,7 +124,7 @@ class Crawl:
 
     def _begin_pass(self) -> None:
         progress = self.seen.progress
-        self._begun_at = progress.checkpoint
+        self._begun_at, self._resumes = progress.checkpoint, progress.open
         if not progress.open:
             version = max(progress.version + 1, int(self._started * 1000))
             self.seen.advance(number=progress.number + 1, version=version, open=True, partial=False)
@@ -155,11 +155,11 @@ class Crawl:
         """Read pages until the pass has ended or has to wait for the next run."""
         try:
             for page in self.source.read(self.seen.progress.checkpoint):
-                self._take(page)
-                if page.checkpoint is None:
-                    self._end_pass(page.next_pass)
-                    return self._ended_as()
-                self.seen.advance(checkpoint=dict(page.checkpoint))
+                if self._take(page):
+                    if page.checkpoint is None:
+                        self._end_pass(page.next_pass)
+                        return self._ended_as()
+                    self.seen.advance(checkpoint=dict(page.checkpoint))
                 if self._unsaved >= SAVE_EVERY:
                     self._save()
                 if reason := self._stop_reason():
@@ -173,7 +173,7 @@ class Crawl:
             raise
         raise SourceError(
             f"Source {self.source.name} ended its pages without ending its pass",
-            valid="The last page of a pass has no checkpoint",
+            valid="A last page without a checkpoint",
             remedy="Correct the source: `visor.testing` checks this",
         )
 
@@ -189,11 +189,17 @@ class Crawl:
             return f"{self._busy_host} gets no more than VISOR_HOST_REQUESTS_A_DAY requests today"
         return ""
 
-    def _take(self, page: Page) -> None:
+    def _take(self, page: Page) -> bool:
+        """Take a page's items up to the limit. Returns whether that is all of them: if not, the next run takes the rest
+        of this page."""
         if page.partial or page.failed_more:
             # Rows that failed without a name may be items that are still listed: nothing may be called missing.
             self.seen.advance(partial=True)
         page = checked_page(page, self.attributes)
+        # Where the last run stopped within a page, it took what this pass has seen of it.
+        left = tuple(item for item in page.items if not (self._resumes and self.seen.has_seen(item)))
+        some = left[: self.limit - self.record.counts["seen"]] if self.limit else left
+        page, self._resumes = msgspec.structs.replace(page, items=some), False
         self.seen.note_unread(failure.key for failure in page.failed if failure.unread)
         self.record.add_page(page)
         for item, difference in zip(page.items, self.seen.see(page.items), strict=True):
@@ -212,6 +218,7 @@ class Crawl:
         listed = [failure.key for failure in page.failed if failure.dropped] + list(page.unchanged)
         self.seen.see_unreadable([item_id(self.source.name, key) for key in listed])
         self.seen.see_gone(item_id(self.source.name, key) for key in page.gone)
+        return len(some) == len(left)
 
     def _end_pass(self, next_pass: Mapping[str, Any] | None) -> None:
         only_changes = self.seen.progress.partial and not self.record.counts["failed"]
@@ -226,8 +233,9 @@ class Crawl:
             cause = self.record.likeliest_cause()
             raise SourceError(
                 f"Source {self.source.name} no longer lists {lost} of {listed} items" + (f": {cause}" if cause else ""),
-                valid=f"A crawl by itself deletes at most {LOSS_SHARE:.0%} of a catalogue; none of these was deleted",
-                remedy=f"If they are gone for good: visor crawl {self.source.name} --confirm-loss (confirm_loss=True)",
+                valid=f"At most {LOSS_SHARE:.0%} of a catalogue less in one pass",
+                remedy="None was deleted. If they are gone for good: "
+                f"visor crawl {self.source.name} --confirm-loss (confirm_loss=True)",
             )
         if places:
             kept = listed - ending.seen - ending.missing

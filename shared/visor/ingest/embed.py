@@ -345,7 +345,7 @@ def unsafe_image(safety: Safety, threshold: float) -> UnsafeImage:
     worst = max(safety.probabilities, key=lambda name: safety.probabilities[name])
     return UnsafeImage(
         f"The safety head says {worst} with probability {safety.probabilities[worst]:.2f}",
-        valid=f"Pictures below {threshold} are taken",
+        valid=f"A score below {threshold}",
         remedy="If the picture is fine, raise VISOR_UNSAFE_ITEM or VISOR_UNSAFE_QUERY",
     )
 

@@ -102,7 +102,7 @@ class SeenSet:
         if progress.get("format", FORMAT) > FORMAT:
             raise NewerFormat(
                 f"Seen-set {object_name(source)} has format {progress['format']}",
-                valid=f"This Visor reads up to {FORMAT}",
+                valid=f"Formats up to {FORMAT}",
                 remedy="Update Visor",
             )
         return cls(msgspec.convert(progress, Progress), rows.astype(ROW), info.generation)
@@ -130,6 +130,11 @@ class SeenSet:
         If a catalogue lists an item twice in one pass, the first one counts.
         """
         return [self._see(item) for item in items]
+
+    def has_seen(self, item: Item) -> bool:
+        """Whether this pass saw the item."""
+        row = self._find(bytes.fromhex(item.id))
+        return row is not None and bool(row["seen"] == self.progress.number)
 
     def see_unreadable(self, ids: Sequence[str]) -> None:
         """Note that these items are still listed, though they could not be read: they are not missing."""

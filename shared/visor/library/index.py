@@ -204,6 +204,7 @@ class Index(ABC):
         source: str | Mapping[str, Any],
         *,
         name: str | None = None,
+        limit: int | None = None,
         confirm_loss: bool = False,
         progress: Progress | None = None,
     ) -> CrawlRun:
@@ -212,6 +213,7 @@ class Index(ABC):
         Args:
             source: The name of a source in visor.toml, or the keys that its section would have (docs/sources.md).
             name: Of a source that is given by its keys; their `kind` by default.
+            limit: Stop after this many items, and delete none: the next call goes on from there.
             confirm_loss: Delete what is gone even if that is more than half of the catalogue.
 
         Raises:

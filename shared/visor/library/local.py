@@ -84,6 +84,7 @@ class LocalIndex(Index):
         source: str | Mapping[str, Any],
         *,
         name: str | None = None,
+        limit: int | None = None,
         confirm_loss: bool = False,
         progress: Progress | None = None,
     ) -> CrawlRun:
@@ -91,7 +92,7 @@ class LocalIndex(Index):
         app, documents = self._app, self._app.stores.documents
         try:
             named = name or str(keys.get("kind"))
-            opened = app.named_source(source) if isinstance(source, str) else app.open_source(named, keys)
+            opened = app.named_source(source, limit) if isinstance(source, str) else app.open_source(named, keys, limit)
         except NotConfigured as exc:
             raise SettingsError(f"Source '{named}': {exc.reason}") from exc
         if not is_source_name(named):
@@ -99,7 +100,7 @@ class LocalIndex(Index):
         app.remember(opened.name, keys or app.configuration.entry(opened.name).own)
         before = {found.key: found.revision for found in documents.query(FAILURES)}
         again = app.try_again(opened.name)
-        run = app.crawler.crawl(opened, confirm_loss=confirm_loss)
+        run = app.crawler.crawl(opened, limit=limit, confirm_loss=confirm_loss)
         _embed(app, run.published + again, progress)
         app.merge()
         failures = [found.data for found in documents.query(FAILURES) if before.get(found.key) != found.revision]

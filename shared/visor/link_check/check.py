@@ -113,13 +113,14 @@ class LinkCheck:
         """Check what is left of this day's items.
 
         Raises:
+            BadRequest: A host to be trusted is none that a check has asked.
             Conflict: Another check ran meanwhile; its result stands.
         """
         self.state, generation = LinkState.load(self.objects)
         self._today = datetime.fromtimestamp(self.clock(), UTC).date()
         self._ends_at = self.clock() + self.budget_s
         before = self.state.totals()
-        self.state.trusted |= {host.lower() for host in self.trusted}
+        self.state.trust(self.trusted)
         self._stopped: set[str] = set()
         # What a run that was killed has decided and not said: the same messages again do no harm.
         self._publish()

@@ -6,12 +6,14 @@ One object an index, `links.json`: one read and a few writes a day, whatever the
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 from datetime import date
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 import msgspec
 
-from visor.errors import FetchUnavailable
+from visor.errors import BadRequest, FetchUnavailable
 from visor.schema.items import Change, Item, Record
 from visor.storage.objects import ObjectStore
 from visor.storage.state_object import load_state
@@ -32,6 +34,8 @@ GOOD_MAX = 3
 """URLs of a host that were there, which are remembered: they tell the host's condition from theirs."""
 HOSTS_MAX = 1_000
 """Hosts that are remembered, those that were looked at last."""
+HOSTS_SHOWN = 20
+"""Hosts that an error names."""
 COUNTED = ("checked", "moved", "replaced", "marked", "gone", "back")
 PICTURE_GONE = "picture_gone"
 """Key in an item's `extra`: since when its image is gone. The item is still found, and shown without its image."""
@@ -151,6 +155,18 @@ class LinkState(msgspec.Struct, kw_only=True, omit_defaults=True):
             Conflict: Another check has written meanwhile.
         """
         return objects.put(OBJECT, msgspec.json.encode(self), if_generation=generation).generation
+
+    def trust(self, hosts: Collection[str]) -> None:
+        """Believe from now on what these hosts answer. Raises `BadRequest` for one that no check has asked."""
+        failing = (url.url for problem in self.problems.values() for url in problem.failing)
+        known = {part.rpartition(" ")[2] for part in self.hosts} | {urlsplit(url).netloc.lower() for url in failing}
+        if strange := sorted({host.lower() for host in hosts} - known - self.trusted):
+            raise BadRequest(
+                f"No check of links has asked {', '.join(map(repr, strange))}",
+                valid=", ".join(sorted(known | self.trusted)[:HOSTS_SHOWN]) or "No host yet",
+                remedy="Name the host as `visor links` says it, which also tells what answers alike",
+            )
+        self.trusted |= {host.lower() for host in hosts}
 
     def see_host(self, part: str, look: HostLook, today: str) -> None:
         """Note whether a host answers alike for nearly all its pages or images, and which of them were there."""

@@ -303,7 +303,7 @@ class _Runner:
         if self._is_ours and len(self._runtime.outputs) != count + has_head + maps:
             raise ModelError(
                 f"{path.name} has {len(self._runtime.outputs)} outputs",
-                valid=f"{network.name} has {count} taps{', a head' * has_head} and {maps} feature maps",
+                valid=f"{count} taps{', a head' * has_head} and {maps} feature maps of {network.name}",
                 remedy=f"Delete {path.parent} and build the model again",
             )
         self._outputs = list(outputs or range(count + has_head + maps))

@@ -174,7 +174,7 @@ class FileKeys(PictureKeys, frozen=True, kw_only=True):
             has, lacks = ("labels", "head") if labels else ("head", "labels")
             raise SettingsError(
                 f"models.{name} has {has} and no {lacks}",
-                valid="`head` names the tensor that gives a number for each of `labels`",
+                valid="A tensor that gives a number for each of `labels`, named by `head`",
                 remedy=f"Add `{lacks}`, or leave `{has}` out",
             )
         given = Given(taps=self.taps, input=self.input, head=self.head, preprocessing=how, float32=self.float32)
@@ -262,7 +262,7 @@ class DualKeys(CommonKeys, frozen=True, kw_only=True):
             if path is None:
                 raise SettingsError(
                     f"{where}: {_there(folder / self.folder) if self.folder else 'checksums'} has no {paths[0]}",
-                    valid="A dual encoder has " + ", ".join(paths[0] for paths in DUAL_FILES.values()),
+                    valid="For a dual encoder " + ", ".join(paths[0] for paths in DUAL_FILES.values()),
                     remedy="Correct `folder`, or name the files with `picture` and `text`"
                     if self.folder
                     else f'Add "{paths[0]}" = "sha256:…" to [{where}.checksums]',

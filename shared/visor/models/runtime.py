@@ -129,7 +129,7 @@ def _onnxruntime(path: Path) -> Any:
     except ImportError as exc:
         raise ModelError(
             f"{path.name} runs on ONNX Runtime, which cannot be loaded: {exc}",
-            valid="Networks that are no .tflite file need it",
+            valid="A library that networks need which are no .tflite file",
             remedy="Run `pip install 'visor-search[onnx]'`",
         ) from exc
     return onnxruntime

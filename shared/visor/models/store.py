@@ -118,7 +118,7 @@ def read_manifest(directory: Path) -> ModelManifest:
     except FileNotFoundError as exc:
         raise ModelNotBuilt(
             f"There is no model in {directory}",
-            valid=f"A model directory holds {MANIFEST} and a file for each network",
+            valid=f"A directory with {MANIFEST} and a file for each network",
             remedy="Run `visor model build`",
         ) from exc
     except msgspec.DecodeError as exc:
@@ -182,7 +182,7 @@ class ModelFile:
 def _missing(path: Path) -> ModelNotBuilt:
     return ModelNotBuilt(
         f"{path.name} is missing in {path.parent}",
-        valid=f"{MANIFEST} names it",
+        valid=f"The one that {MANIFEST} names",
         remedy="Delete the folder and run `visor model build`",
     )
 

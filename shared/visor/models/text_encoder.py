@@ -28,7 +28,7 @@ def load_tokenizer(path: Path) -> Any:
     except ImportError as exc:
         raise ModelError(
             f"{path.name} is read with the library tokenizers, which cannot be loaded: {exc}",
-            valid="Models that read words need it",
+            valid="A library that models need which read words",
             remedy="Run `pip install 'visor-search[words]'`",
         ) from exc
     try:

@@ -204,7 +204,8 @@ class Match(Record, frozen=True, kw_only=True):
     where only words were asked for."""
     confidence: Fraction
     """Calibrated probability that this is such a match."""
-    verdict: Literal["exact", "edited", "similar"]
+    verdict: Literal["exact", "edited", "similar"] | None
+    """How its picture relates to the one that was asked for; None where there is none, as `similarity`."""
     places: tuple[Place, ...] = ()
     labels: tuple[Label, ...] = ()
     indexed_at: str | None = None

@@ -86,7 +86,7 @@ def web_address(indexed: IndexedItem) -> str:
 def unknown_item(item: str) -> UnknownItem:
     return UnknownItem(
         f"No item {item:.64} is in the index",
-        valid="Ids are 32 hexadecimal digits, as answers give them",
+        valid="32 hexadecimal digits, as answers give them",
         remedy="It may have been deleted: search for its picture",
     )
 

@@ -133,7 +133,7 @@ class QueryReader:
         if len(given) > 1 or not (given or request.examples or is_asked):
             raise BadRequest(
                 f"The request has {' and '.join(given) or 'nothing to search for'}",
-                valid=f"Exactly one of {', '.join(PICTURES)}; text, examples and filters go with it or stand alone",
+                valid=f"Exactly one of {', '.join(PICTURES)}, or text, examples or filters, with it or alone",
                 remedy="Send one",
             )
         if (request.box or request.exclude) and given not in (["image"], ["url"], ["handle"]):
@@ -405,7 +405,7 @@ def decode_vector(text: str, dimension: int, name: str = "vector") -> tuple[np.n
     if len(data) not in (2 * dimension, 2 * dimension + LOOK_BYTES):
         raise BadRequest(
             f"{name} has {len(data)} bytes",
-            valid=f"This index takes {2 * dimension}: {dimension} numbers of 2 bytes",
+            valid=f"{2 * dimension}: {dimension} numbers of 2 bytes",
             remedy="Take query.vector from an answer of this index; after a change of model search the picture again",
         )
     look = np.frombuffer(data, np.uint8, offset=2 * dimension)
@@ -425,7 +425,7 @@ def _expect(what: str, found: object, is_known: bool, *, valid: str) -> None:
     if not is_known:
         raise BadRequest(
             f"seen.{what} is {found!r:.100}, which the model does not say",
-            valid=valid or "Nothing: the model has no such head",
+            valid=valid or "None, as the model has no such head",
             remedy="Send what the model sees, or leave it out",
         )
 

@@ -199,7 +199,7 @@ class SearchService:
         if (request.item is None) != (request.verdict == "harmless"):
             raise BadRequest(
                 f"The feedback says {request.verdict} of " + ("no item" if request.item is None else "an item"),
-                valid="not_a_match is said of an item, harmless of the query alone",
+                valid="not_a_match with an item, or harmless without one",
                 remedy="Name the item, or leave it out",
             )
         if request.item is not None:
@@ -435,11 +435,12 @@ class SearchService:
             highlights, met = text.where(said_of(FacetRow.of(first.item, first.labels)))
             is_alone = math.isnan(hit.similarity)
             confidence = float(words_confidence(met, None if is_alone else confidence, among.say_as_much))
+        is_pictured = not math.isnan(hit.similarity)
         return Match(
             item=first.item,
-            similarity=None if math.isnan(hit.similarity) else round(hit.similarity, 6),
+            similarity=round(hit.similarity, 6) if is_pictured else None,
             confidence=round(confidence, 4),
-            verdict=verdict,
+            verdict=verdict if is_pictured else None,
             places=tuple(offer_of(self._shown(indexed)) for indexed in places) if len(places) > 1 else (),
             labels=first.labels,
             indexed_at=first.indexed_at,

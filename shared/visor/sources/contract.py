@@ -100,6 +100,8 @@ class SourceContext:
 
     settings: Settings
     fetcher: StreamingFetch
+    items_max: int | None = None
+    """How many items this run takes, if not all: where each item costs requests, a page need hold no more."""
     objects: ObjectStore | None = None
     """Where a source may keep images that have no URL of their own (frames of a video)."""
     environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)

@@ -45,7 +45,7 @@ def remember(documents: DocumentStore, name: str, config: Mapping[str, Any], fol
     if where and earlier.get(where) != own[where]:
         raise SettingsError(
             f"The source '{name}' of this index is {earlier.get(where)}, not {own[where]}",
-            valid="One name for one place: items are known by the name of their source",
+            valid="One name for one place, as items are known by the name of their source",
             remedy=f"Give the new one another name; or, if it has moved for good: visor source forget '{name}'",
         )
     both = tuple(sorted({*before.folders, *folders}))

@@ -179,7 +179,7 @@ def _need(settings: Settings, *names: str) -> None:
         if not getattr(settings, name):
             variable = PREFIX + name.upper()
             raise SettingsError(
-                f"{variable} is empty", valid="On Google Cloud it names the " + name, remedy=f"Set {variable}"
+                f"{variable} is empty", valid="The " + name + ", on Google Cloud", remedy=f"Set {variable}"
             )
     if importlib.util.find_spec("google") is None or importlib.util.find_spec("google.cloud.storage") is None:
         raise SettingsError(

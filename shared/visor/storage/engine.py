@@ -148,7 +148,7 @@ def open_engine(settings: Settings, kind: str = "") -> VectorEngine:
     except ImportError as exc:
         raise SettingsError(
             f"VISOR_ENGINE is {kind}, and {exc.name} is not installed",
-            valid=f"The extra '{kind}' has it",
+            valid=f"The extra '{kind}', which has it",
             remedy=f"pip install 'visor-search[{kind}]'",
         ) from exc
 

@@ -60,6 +60,6 @@ def decode_batch(body: bytes) -> Batch:
     except msgspec.DecodeError as exc:
         raise CorruptObject(
             f"A message of {len(body)} bytes is no batch: {exc}",
-            valid="A batch is what `visor crawl` publishes",
+            valid="A batch as `visor crawl` publishes it",
             remedy="It stays among the dead letters: see `visor dlq list`",
         ) from exc

@@ -31,7 +31,5 @@ def load_state(objects: ObjectStore, name: str, empty: State, *, newest_format: 
         raise CorruptObject(f"{name} cannot be read: {exc}", remedy="Run `visor check --repair`") from exc
     found = getattr(state, "format", newest_format)
     if found > newest_format:
-        raise NewerFormat(
-            f"{name} has format {found}", valid=f"This Visor reads up to {newest_format}", remedy="Update Visor"
-        )
+        raise NewerFormat(f"{name} has format {found}", valid=f"Formats up to {newest_format}", remedy="Update Visor")
     return state, info.generation

@@ -69,6 +69,7 @@ class AccessPolicy:
             "reading": RateLimiter(per_minute=settings.reads_per_minute, burst=settings.reads_burst),
         }
         self._downloads = RateLimiter(per_minute=1 / 60, burst=DOWNLOADS)
+        # A device asks once for a model and keeps the answer, a page load never: these are devices at one address.
         self._models = RateLimiter(per_minute=1, burst=10 * DOWNLOADS)
         self._guesses = RateLimiter(per_minute=10, burst=40)
 

@@ -15,8 +15,9 @@ from tests.unit.imaging.empty_pictures import scene
 
 from visor.app import App
 from visor.bulk.lanes import PacedReader, Politeness, lanes_of
-from visor.bulk.run import bulk_app, estimate, hosts_of_file, push_file, waiting_of
+from visor.bulk.run import BulkReport, bulk_app, estimate, hosts_of_file, push_file, waiting_of
 from visor.bulk.waiting import FOLDER, Waiting, WaitingBatches, host_digest, pictures_by_host
+from visor.cli.bulk import _list
 from visor.errors import NotFound
 from visor.ingest.push import LINES_MAX
 from visor.schema.items import Batch, Change, Item, item_id
@@ -118,7 +119,7 @@ def test_lines_are_numbered_as_they_stand_in_a_long_file(tmp_path: Path) -> None
     line = '{{"key": "{0}", "image_url": "https://shop.example/{0}.jpg"}}\n'
     file.write_text("\n" + "".join(map(line.format, range(LINES_MAX))) + "\n\nno item\n" + line.format("a") * 2)
     with bulk_app(Settings(home=tmp_path / "home")) as app:
-        wrong, earlier = push_file(app, file)
+        wrong, earlier = push_file(app, file).items
     assert (wrong.line, earlier.line) == (LINES_MAX + 4, LINES_MAX + 5)
     assert f"line {LINES_MAX + 6} has the same key" in earlier.reason
 
@@ -128,7 +129,7 @@ def test_a_file_of_items_says_nothing_new_the_second_time(tmp_path: Path) -> Non
     lines = [f'{{"key": "{n}", "image_url": "{url}/{n}.jpg"}}' for n in range(5)]
     file.write_text("\n".join([*lines[:3], "", "no item", *lines[3:], '{"key": "gone", "deleted": true}']))
     with bulk_app(Settings(home=tmp_path / "home")) as app:
-        (refused,) = push_file(app, file)
+        (refused,) = push_file(app, file).items
         assert (refused.line, refused.state) == (5, "refused"), "as an editor counts"
         first = {one.name: one.pictures for one in waiting_of(app).all()}
         assert sum(first.values()) == 5
@@ -136,7 +137,8 @@ def test_a_file_of_items_says_nothing_new_the_second_time(tmp_path: Path) -> Non
         assert hosts_of_file(file, 2).total() == 2
         push_file(app, file)
         assert {one.name: one.pictures for one in waiting_of(app).all()} == first
-        assert push_file(app, file, limit=2) == []
+        answer = push_file(app, file, limit=2)
+        assert (answer.accepted, answer.refused, answer.items) == (2, 0, ())
         os.utime(file, ns=(0, file.stat().st_mtime_ns + 1_000_000_000))
         push_file(app, file)
         assert waiting_of(app).waiting() > len(first)
@@ -172,3 +174,39 @@ def test_a_crawl_of_a_bulk_is_seen_by_the_next_crawl(tmp_path: Path) -> None:
     with App(settings) as app:
         assert app.crawler.crawl(app.open_folder(folder)).unchanged == 1
         assert app.stores.queue.waiting() == 0
+
+
+GOOD, BAD = '{"key": "a", "image_url": "https://shop.example/a.jpg"}', '{"key": "b", "picture": "b.jpg"}'
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+@pytest.mark.parametrize(
+    ("lines", "listed"), [([GOOD, BAD], True), ([GOOD], True), ([BAD, "no item"], False), (["", ""], False)]
+)
+def test_a_file_of_which_nothing_is_taken_is_no_success(
+    lines: list[str], listed: bool, dry_run: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text("\n".join(lines))
+    with bulk_app(Settings(home=tmp_path / "home")) as app:
+        assert _list(app, str(file), limit=None, dry_run=dry_run, confirm_loss=False)[1] == listed
+
+
+def test_a_folder_without_pictures_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with bulk_app(Settings(home=tmp_path / "home")) as app:
+        assert not _list(app, str(tmp_path / "empty"), limit=None, dry_run=False, confirm_loss=False)[1]
+
+
+@pytest.mark.parametrize(
+    ("left", "counts", "well"),
+    [
+        (0, {}, True),
+        (0, {"embedded": 0, "failed": 2}, False),
+        (0, {"embedded": 1, "failed": 9}, True),
+        (0, {"already_done": 5, "failed": 1}, True),
+        (1, {"embedded": 1}, False),
+    ],
+)
+def test_a_bulk_in_which_everything_failed_is_no_success(left: int, counts: dict[str, int], well: bool) -> None:
+    assert BulkReport(left=left, counts=counts).went_well == well

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from tests.unit.sources.catalogue_server import context_for
 
+from visor.cli.main import cli
 from visor.cli.serve import _emulated
 from visor.demo import pictures
 from visor.demo.catalogue import DemoCatalogue, DemoCollection, Notice, Product, product_id
@@ -334,3 +336,14 @@ def test_the_emulated_demo_says_what_it_lacks(monkeypatch: pytest.MonkeyPatch, t
     wanted = r"--backend gcp-emulators needs visor_emulators.demo: .*\./devtools"
     with pytest.raises(click.UsageError, match=wanted), _emulated(Settings(home=tmp_path), ("demo", {}), {}):
         pass  # entering fails
+
+
+@pytest.mark.parametrize("wrong", ["missing", "file.png"])
+def test_a_folder_that_is_none_is_said_before_anything_begins(
+    wrong: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VISOR_HOME", str(tmp_path / "home"))
+    (tmp_path / "file.png").write_bytes(b"")
+    said = CliRunner().invoke(cli, ["demo", "--once", "--source", str(tmp_path / wrong)])
+    assert f"{wrong} is no folder. Valid: A folder of images" in str(said.exception)
+    assert not (tmp_path / "home").exists()

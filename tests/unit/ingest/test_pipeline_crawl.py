@@ -335,6 +335,23 @@ def test_stops_within_its_budget_and_goes_on_from_the_checkpoint(stores: Stores)
     assert len({c.version for c in changes}) == 1
 
 
+@pytest.mark.parametrize("page", [1, 10, 1000])
+@pytest.mark.parametrize("limit", [1, 2, 10, 13, 24])
+def test_a_limit_is_kept_to_the_item_and_the_next_run_goes_on_behind_it(stores: Stores, limit: int, page: int) -> None:
+    crawl(stores, Catalogue(ITEMS))
+    published(stores)
+    changed, found = [make_item(item.key, price=2.0) for item in ITEMS[1:]], list[str]()
+    for first in range(0, len(changed), limit):
+        run = crawl(stores, Catalogue(changed, page=page), limit=limit)
+        is_last = first + limit >= len(changed)
+        assert run.state == "complete" if is_last else run.state == "postponed"
+        assert (run.seen, run.deleted, run.failed) == (min(limit, len(changed) - first), 0, 0)
+        found += [change.item.key for change in published(stores)]
+    assert found == [item.key for item in changed]
+    # One pass has missed it, however many runs that took.
+    assert crawl(stores, Catalogue(changed)).deleted == 1
+
+
 def test_an_unreachable_catalogue_keeps_what_was_read_and_is_recorded(stores: Stores) -> None:
     with pytest.raises(SourceUnavailable):
         crawl(stores, Catalogue(ITEMS, fail_at=20))

@@ -243,8 +243,10 @@ def test_a_source_by_its_keys_and_by_its_name(home: Path, folder: Path, tmp_path
                 index.crawl("other")
             with pytest.raises(visor.SettingsError, match="cloud"):
                 index.crawl({"kind": "cloud"})
-            again = index.crawl({"kind": "folder", "path": str(folder)}, name="again")
-            assert (again.source, again.published) == ("again", 4)
+            keys = {"kind": "folder", "path": str(folder)}
+            some = index.crawl(keys, name="again", limit=1)
+            assert (some.state, some.source, some.published) == ("postponed", "again", 1)
+            assert index.crawl(keys, name="again").published == 3
     finally:
         (folder / "broken.png").unlink()
 

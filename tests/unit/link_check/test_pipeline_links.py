@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.unit.sources.catalogue_server import Reply, Request, Server, serving
 
 from visor.app import App
 from visor.cli.main import cli
-from visor.errors import Conflict, CorruptObject, FetchUnavailable, HostDead
+from visor.errors import BadRequest, Conflict, CorruptObject, FetchUnavailable, HostDead
 from visor.free_tier.allowances import counted
 from visor.http.client import Fetcher
 from visor.http.fetch import Probed
@@ -312,7 +313,10 @@ def test_most_pages_of_a_host_are_dead_only_if_its_owner_says_so(shop: Shop) -> 
         shop.dies(*(f"/p/{n}" for n in range(3, 20)))
         report = shop.check()
     assert (report.gone, report.hosts) == (0, {f"pages of {shop.server.host}": "http_404 since 2027-01-16"})
-    shop.check(trusted=(shop.server.host,))
+    for strange in ("shop.example", f"http://{shop.server.host}/", shop.server.host.partition(":")[0], ""):
+        with pytest.raises(BadRequest, match=f"has asked '{re.escape(strange)}'. Valid: {shop.server.host}"):
+            shop.check(trusted=(shop.server.host, strange))
+    shop.check(trusted=(shop.server.host.upper(),))
     shop.now += DAY
     assert [report.gone for report in shop.days(2)] == [0, 17]
 

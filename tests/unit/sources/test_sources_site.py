@@ -263,6 +263,16 @@ def test_depth_and_number_of_pages_are_limited() -> None:
     assert pages[-1].partial, "what was not reached is not missing"
 
 
+@pytest.mark.parametrize(("items_max", "asked"), [(2, 4), (7, 7), (1000, 20), (None, 20)])
+def test_a_run_that_takes_few_items_asks_for_few_pages(items_max: int | None, asked: int) -> None:
+    chain = {f"/{at}": html(links(f"/{at + 1}") + f'<img src="/{at}.jpg">') for at in range(30)}
+    with serving(Site({"/": html(links("/0")), **chain})) as server, context_for(server.host) as context:
+        shop = source(server, replace(context, items_max=items_max), depth=100)
+        page = next(shop.read(None))
+        assert len([target for target in server.targets if "." not in target]) == asked
+        assert (len(page.items), page.checkpoint is None) == (asked - 1, False)
+
+
 def test_one_page_under_many_addresses_is_one_page() -> None:
     pages, visited = crawl(
         {

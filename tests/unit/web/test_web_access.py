@@ -75,7 +75,7 @@ def test_when_the_free_tier_is_used_up_searches_are_told_when_to_come_back(meter
     assert 1 <= int(answer.headers["Retry-After"]) <= 86_400
     problem = answer.get_json()
     assert "Firestore reads" in problem["found"]
-    assert "Visor stops before it costs its owner money" in problem["valid"]
+    assert "so that Visor costs its owner nothing" in problem["valid"]
 
 
 @pytest.mark.parametrize("path", ["/v1/facets", "/v1/items", UNKNOWN, "/v1/stats", "/v1/thumbnails/" + "0" * 32])

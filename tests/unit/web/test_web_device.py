@@ -555,8 +555,7 @@ def test_a_client_asks_for_the_model_some_times(demo_app: App) -> None:
     with App(own, stores=demo_app.stores, embedder=demo_app.embedder, meter=meter) as app:
         asked = flask_client(app)
         statuses = [asked.get("/v1/model").status_code for _ in range(31)]
-    assert statuses[:3] == [200] * 3
-    assert 429 in statuses
+    assert statuses.index(429) >= 7, "the devices of a household, of an instance that has just started"
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ def test_words_alone_find_what_says_them(client: httpx.Client, demo_catalogue: D
     assert best["item"]["title"] == product.title
     assert best["similarity"] is None
     assert best["text_score"] > 0
-    assert best["verdict"] == "similar"
+    assert best["verdict"] is None
     title = next(one for one in best["highlights"] if one["field"] == "title")
     assert title["text"][slice(*title["spans"][0])] in product.title
     assert answer["confidence"] > 0.5
@@ -31,6 +31,13 @@ def test_words_alone_find_what_says_them(client: httpx.Client, demo_catalogue: D
     assert "vector" not in answer["query"]
     scores = [match["text_score"] for match in answer["matches"]]
     assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("asked", [{"filters": {"price": {"min": 0}}}, {"text": "a", "sort": "price_up"}])
+def test_without_a_picture_there_is_no_verdict_about_one(client: httpx.Client, asked: dict[str, Any]) -> None:
+    matches = search(client, **asked, k=3)["matches"]
+    assert matches
+    assert {(match["similarity"], match["verdict"]) for match in matches} == {(None, None)}
 
 
 def test_words_and_a_picture_make_one_answer(client: httpx.Client, demo_catalogue: DemoCatalogue) -> None:

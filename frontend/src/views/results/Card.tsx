@@ -31,12 +31,12 @@ export function Card({ match, credited }: { match: Match; credited: boolean }) {
   const seconds = item.extra?.["seconds"];
   const at = seconds ? formatClock(Number(seconds)) : null;
   const picture = <Thumb src={item.image_url} alt={title} />;
-  const said = VERDICTS[verdict];
+  const said = verdict && VERDICTS[verdict];
   const inTitle = highlights.find(({ field }) => field === "title");
   const shown = inTitle && inTitle.text === item.title ? <Marked {...inTitle} /> : title;
   const elsewhere = highlights.find(({ field }) => field !== "title");
   return (
-    <article class="card" aria-label={title} data-verdict={verdict}>
+    <article class="card" aria-label={title} data-verdict={verdict ?? "none"}>
       {/* biome-ignore-start lint/a11y/useAnchorContent: the title below is the same link, for everybody */}
       <div class="card-picture">
         {page ? (

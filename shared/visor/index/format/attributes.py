@@ -258,5 +258,5 @@ def small(values: Array, count: int) -> Array:
 
 def _unfit(name: str, found: object, valid: str) -> BadRequest:
     return BadRequest(
-        f"The condition on {name} names {found!r:.80}", valid=f"{name} is {valid}", remedy="Correct the condition"
+        f"The condition on {name} names {found!r:.80}", valid=f"{name}: {valid}", remedy="Correct the condition"
     )

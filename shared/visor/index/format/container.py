@@ -143,7 +143,7 @@ class Container:
         if version > FORMAT_VERSION:
             raise NewerFormat(
                 f"{name} has format version {version}",
-                valid=f"This Visor reads versions up to {FORMAT_VERSION}",
+                valid=f"Versions up to {FORMAT_VERSION}",
                 remedy="Install the Visor that wrote it, or a later one",
             )
         if hashlib.blake2b(head, digest_size=16).digest() != bytes(view[8 + length : 24 + length]):
@@ -216,7 +216,7 @@ def flat_bytes(array: Array) -> memoryview:
 def corrupt(name: str, why: str) -> CorruptObject:
     return CorruptObject(
         f"{name} is damaged: {why}",
-        valid="A Visor object is read whole and unchanged",
+        valid="An object as Visor wrote it, whole and unchanged",
         remedy="Restore it from a copy, or run `visor check --repair`",
     )
 

@@ -175,7 +175,7 @@ def _read(objects: ObjectStore, name: str) -> tuple[Manifest | None, int]:
         if version > FORMAT_VERSION:
             raise NewerFormat(
                 f"{name} has format version {version}",
-                valid=f"This Visor reads versions up to {FORMAT_VERSION}",
+                valid=f"Versions up to {FORMAT_VERSION}",
                 remedy="Install the Visor that wrote it, or a later one",
             )
         manifest = msgspec.json.decode(view, type=Manifest)

@@ -132,14 +132,14 @@ def query_vector(vector: Array, dimension: int) -> Array:
     if len(flat) != dimension:
         raise BadRequest(
             f"The vector has {len(flat)} numbers",
-            valid=f"The vectors of this index have {dimension}",
+            valid=f"{dimension}, as the vectors of this index have",
             remedy="Send a vector of the index's own model, or a picture",
         )
     length = float(np.linalg.norm(flat))
     if not np.isfinite(length) or length == 0:
         raise BadRequest(
             "The vector is all zeros or holds a number that is not finite",
-            valid="A vector has finite numbers, not all of them 0",
+            valid="Finite numbers, not all of them 0",
             remedy="Send the vector as an answer's query.vector gives it",
         )
     return flat / np.float32(length)

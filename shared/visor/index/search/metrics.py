@@ -45,7 +45,7 @@ def check_metric(name: str) -> None:
     if name not in METRICS:
         raise BadRequest(
             f"There is no metric {name!r}",
-            valid="Metrics are " + ", ".join(METRICS),
+            valid=", ".join(METRICS),
             remedy="Name one of these, or none for the similarity that Visor is tuned for",
         )
     load_cdist(name)
@@ -58,7 +58,7 @@ def load_cdist(name: str) -> Callable[..., Any]:
     except ModuleNotFoundError as exc:
         raise BadRequest(
             f"The metric {name} is computed by SciPy, which this server does not have",
-            valid="The mode is fast or exact, without a metric",
+            valid="Mode fast or exact, without a metric",
             remedy="Leave the metric out; the owner can add SciPy with the Terraform variable metrics = true",
         ) from exc
     function: Callable[..., Any] = cdist

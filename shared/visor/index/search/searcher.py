@@ -216,7 +216,7 @@ class Searcher:
             BadRequest: k, the vector, the metric or a filter is not valid.
         """
         if k < 1:
-            raise BadRequest(f"k is {k}", valid="k is at least 1", remedy="Ask for one result or more")
+            raise BadRequest(f"k is {k}", valid="At least 1", remedy="Ask for one result or more")
         if metric is not None:
             check_metric(metric)
         question = Question(vector, k, filters, mode, metric, leave_out, fusion, text, order, judged)

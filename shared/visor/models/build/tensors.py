@@ -59,7 +59,7 @@ def check_input(network: Network, name: str, shape: Sequence[int], *, whole_numb
     if whole_numbers and _span(how) <= 2:
         raise ModelError(
             f"Input '{name}' of {network.name} takes whole numbers, and mean and deviation make fractions",
-            valid="white = 255 gives it 0 to 255",
+            valid="white = 255, which gives it 0 to 255",
             remedy="Correct `white`, `mean` and `deviation` in visor.toml",
         )
 

@@ -99,7 +99,8 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
     if not opening and not re.search(r"<(?:[\w.-]+:)?(?:rss|feed|RDF|channel)\b", buffer):
         raise SourceError(
             f"The feed begins with {buffer[:60]!r}, which is neither RSS nor Atom",
-            valid="RSS 2.0 with <item>, Atom with <entry>, or name the format",
+            valid="RSS 2.0 with <item>, or Atom with <entry>",
+            remedy="Set the source's format if it is another one",
         )
 
 

@@ -170,7 +170,7 @@ class ShopApiSource:
             if following is not None and len(signatures) >= self._config.pages_max:
                 raise SourceError(
                     f"Source '{self.name}': collection '{collection.id}' has more than {len(signatures)} pages",
-                    valid=f"pages_max is {self._config.pages_max}",
+                    valid=f"At most pages_max = {self._config.pages_max}",
                     remedy="Raise pages_max, or correct [paging] if the API is read in circles",
                 )
             if not rows and (said := said_by(answer)):
@@ -311,7 +311,7 @@ class ShopApiSource:
         if not found:
             raise SourceError(
                 f"Source '{self.name}': {fetched.url} lists no collections",
-                valid=f"items = {listing.items!r} has to find a list, id = {listing.id!r} something in each row",
+                valid=f"A list that items = {listing.items!r} finds, and in each row what id = {listing.id!r} finds",
                 remedy=f"Correct [sources.{self.name}.collections]",
             )
         return [found[id_] for id_ in sorted(found)]

@@ -21,7 +21,7 @@ from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceC
 from visor.sources.parse.encoding import decoded
 from visor.sources.parse.price import DecimalSign, PriceReader
 from visor.sources.site.frontier import Frontier, Visit
-from visor.sources.site.items import PageItems, ReadPage
+from visor.sources.site.items import SHARED_MIN, PageItems, ReadPage
 from visor.sources.site.page import read_page
 from visor.sources.site.sitemap import locations
 from visor.sources.site.urls import (
@@ -175,7 +175,9 @@ class SiteSource:
         gone: list[str] = []
         unchanged: list[str] = []
         visits = 0
-        while state.waiting and visits < PAGE_SIZE and state.visited < self._config.pages_max:
+        # Fewer pages would not show which picture is that of the whole site.
+        visits_max = min(PAGE_SIZE, max(self._context.items_max or PAGE_SIZE, SHARED_MIN + 1))
+        while state.waiting and visits < visits_max and state.visited < self._config.pages_max:
             url, depth, dated = state.waiting.pop(0)
             name = canonical(url) or url
             # What is configured or listed by a sitemap is nobody's trap.

@@ -49,7 +49,7 @@ def parse_playlist(data: bytes, url: str) -> HlsPlaylist:
     except Exception as exc:  # the parser raises whatever a malformed attribute leads to
         raise SourceError(f"{url:.200} is not a valid HLS playlist: {exc!s:.200}") from exc
     if any(key is not None and key.method != "NONE" for key in parsed.keys):
-        raise SourceError(f"{url:.200} is encrypted", valid="Streams without #EXT-X-KEY are read")
+        raise SourceError(f"{url:.200} is encrypted", valid="A stream without #EXT-X-KEY")
     for tag, found in (("MAP", parsed.segment_map), ("BYTERANGE", any(part.byterange for part in parsed.segments))):
         if found:
             raise SourceError(f"{url:.200} has EXT-X-{tag}", valid="Segments that are whole MPEG transport streams")

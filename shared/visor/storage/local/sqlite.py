@@ -240,7 +240,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
         if found > len(migrations):
             raise NewerFormat(
                 f"{path} has format {found}",
-                valid=f"This Visor reads formats up to {len(migrations)}",
+                valid=f"Formats up to {len(migrations)}",
                 remedy="Install a newer Visor",
             )
         for script in migrations[found:]:
