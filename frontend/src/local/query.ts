@@ -236,7 +236,9 @@ export class QueryReader {
         "Leave an example out, or give it another weight",
       );
     }
-    return this.space.place(unit(origin.map((value, at) => value + ((direction[at] as number) / length) * far)));
+    const around = unit(origin.map((value, at) => value + ((direction[at] as number) / length) * far));
+    // As links carry it, so that they are answered as the pictures were.
+    return this.space.place(unit(fromHalves(toHalves(around))));
   }
 
   /** The unit vector in base64 of little-endian halves, and the look that may follow it. */

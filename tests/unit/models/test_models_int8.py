@@ -15,7 +15,9 @@ NETWORKS = [part.network for model in (JOINED_MODEL, LITE1_MODEL, LITE2_MODEL) f
 
 needs_tensorflow = [
     pytest.mark.build,
-    pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="takes TensorFlow (pip install '.[build]')"),
+    pytest.mark.skipif(
+        importlib.util.find_spec("tensorflow") is None, reason="takes TensorFlow (pip install '.[build]')"
+    ),
 ]
 
 
