@@ -85,6 +85,7 @@ def modules_of(distribution: str) -> set[str]:
     return tops - {"google", "__pycache__"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OPENED))
 def test_a_function_imports_only_what_it_needs(name: str) -> None:
     assert imported(OPENED[name]) & UNWANTED[name] == set()
@@ -109,6 +110,7 @@ def test_a_function_requires_all_that_it_imports_and_imports_all_that_it_require
     assert set(unused) <= {"fsspec"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", bundle.source_kinds())
 def test_a_source_whose_libraries_are_missing_says_how_to_get_them(kind: str) -> None:
     names = closure(bundle.required("crawl", [kind])) - closure(bundle.required("crawl"))

@@ -229,6 +229,7 @@ def test_thin_and_tiny_pictures(width: int, height: int, form: str, side: int | 
     assert min(decoded.pixels.size) >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize("name", MEMORY)
 def test_no_decoder_takes_more_memory_than_is_counted(name: str, tmp_path: Path) -> None:
@@ -238,6 +239,7 @@ def test_no_decoder_takes_more_memory_than_is_counted(name: str, tmp_path: Path)
     assert int(found.stdout) < 2048 * 2048 * A_PIXEL[name] + 32_000_000
 
 
+@pytest.mark.slow
 def test_jpeg_xl_is_decoded_or_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = pytest.importorskip("imagecodecs", reason="in the extra `formats`, which is optional")
     for size, options in (((96, 64), {}), ((1, 1), {}), ((1024, 768), {}), ((333, 999), {"usecontainer": True})):

@@ -230,6 +230,7 @@ def test_what_http_does_not_offer_says_so() -> None:
         visor.connect("search.example")
 
 
+@pytest.mark.slow
 def test_a_source_by_its_keys_and_by_its_name(home: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "visor.toml").write_text(f'[sources.mine]\nkind = "folder"\npath = "{folder}"\n')
     settings = visor.Settings(config=tmp_path / "visor.toml")

@@ -101,6 +101,7 @@ def test_a_folder_without_pictures_is_refused(run: Run, tmp_path: Path) -> None:
     assert "holds no picture" in str(run("search", tmp_path).exception)
 
 
+@pytest.mark.slow
 def test_two_pictures_are_compared(run: Run, folder: Path, tmp_path: Path) -> None:
     red = folder / "warm" / "red.png"
     part = tmp_path / "part.png"

@@ -130,6 +130,7 @@ def anywhere(shop: Shop, request: pytest.FixtureRequest) -> Shop:
     return shop
 
 
+@pytest.mark.slow
 def test_a_dead_picture_is_replaced_by_a_living_copy_and_stays_so(anywhere: Shop) -> None:
     shop = anywhere
     shop.dies("/0.png")
@@ -151,6 +152,7 @@ def test_a_dead_picture_is_replaced_by_a_living_copy_and_stays_so(anywhere: Shop
     assert shop.app.stores.documents.query("failures") == []
 
 
+@pytest.mark.slow
 def test_a_dead_picture_without_a_copy_is_marked_and_comes_back(anywhere: Shop) -> None:
     shop = anywhere
     shop.dies("/2.png", status=410)
@@ -169,6 +171,7 @@ def test_a_dead_picture_without_a_copy_is_marked_and_comes_back(anywhere: Shop) 
     assert PICTURE_GONE not in best.item.extra
 
 
+@pytest.mark.slow
 def test_an_item_whose_page_is_gone_is_not_shown_until_it_is_back(anywhere: Shop) -> None:
     shop = anywhere
     shop.dies("/p/3")
@@ -239,6 +242,7 @@ class Silent:
         raise self.error()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [FetchUnavailable, HostDead])
 def test_a_silent_host_is_told_and_dead_only_if_its_owner_says_so(shop: Shop, error: type[FetchUnavailable]) -> None:
     fetcher = Silent(lambda: error("no answer", retry_after_s=60 if error is HostDead else None))
@@ -268,6 +272,7 @@ HOST_WIDE: dict[str, Callable[[Shop, str], Reply]] = {
 
 
 # An image that leads home is no image, and not a host that sends its pages home.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("condition", "path"),
     [
@@ -303,6 +308,7 @@ def test_a_condition_of_the_whole_host_changes_nothing_and_is_told(shop: Shop, c
     assert shop.check().hosts == {}
 
 
+@pytest.mark.slow
 def test_most_pages_of_a_host_are_dead_only_if_its_owner_says_so(shop: Shop) -> None:
     shop.keys = tuple(str(n) for n in range(20))
     shop.crawl()
@@ -317,6 +323,7 @@ def test_most_pages_of_a_host_are_dead_only_if_its_owner_says_so(shop: Shop) -> 
     assert [report.gone for report in shop.days(2)] == [0, 17]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_kill_between_saving_and_publishing_forgets_nothing(shop: Shop, when: str) -> None:
     class Killed(BaseException):

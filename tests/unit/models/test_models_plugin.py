@@ -72,6 +72,7 @@ def visor(site: Path, home: Path, *arguments: str, **more: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_is_found_by_its_name(site: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()

@@ -182,6 +182,7 @@ def test_what_cannot_be_followed_is_a_warning(exporter: str, caplog: pytest.LogC
         raise BadRequest("found")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_wanted", [False, True])
 def test_nothing_is_loaded_where_no_variable_asks(
     is_wanted: bool, folder: Path, tmp_path: Path, embedder: Embedder
