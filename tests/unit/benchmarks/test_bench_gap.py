@@ -84,6 +84,7 @@ def test_an_answer_depends_on_the_query_and_the_generation_alone(bench: Bench, p
     assert bench.service.learned_from == 0
 
 
+@pytest.mark.slow
 def test_a_link_is_answered_as_its_picture_was(bench: Bench, photos: list[Photo]) -> None:
     for photo in photos[:4]:
         answer = ask(bench.service, photo)
@@ -92,6 +93,7 @@ def test_a_link_is_answered_as_its_picture_was(bench: Bench, photos: list[Photo]
         assert again.confidence == pytest.approx(answer.confidence, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_filter_changes_what_is_asked_and_not_what_is_known(bench: Bench, photos: list[Photo]) -> None:
     for photo in photos[:4]:
         answer = ask(bench.service, photo)

@@ -241,6 +241,7 @@ def no_tracebacks(*commands: tuple[str, ...]) -> None:
         assert ended is None or isinstance(ended, SystemExit | VisorError), (command, ended)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [*DAMAGES, *FILES])
 def test_what_is_damaged_ends_no_command_in_a_traceback(damage: str, healthy: Path, pictures: Path) -> None:
     do(damage, healthy)

@@ -312,6 +312,7 @@ def test_batches_cost_one_write_each_as_the_design_says() -> None:
     assert counted().each("crawl", "firestore_reads") == 0
 
 
+@pytest.mark.slow
 def test_answers_are_no_larger_than_they_are_counted(
     demo_app: App, demo_server: Server, demo_catalogue: DemoCatalogue
 ) -> None:

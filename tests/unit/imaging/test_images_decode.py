@@ -282,6 +282,7 @@ def outcome(data: bytes) -> DecodedImage | UndecodableImage:
         return exc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEEDS)
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
