@@ -135,6 +135,7 @@ def test_the_same_items_give_the_same_answers_under_every_filter(shop: EngineSho
         assert shop.searcher().facets(filters) == twin.searcher().facets(filters), filters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "order",
     [Order(), Order(sort="price_up"), Order(variety=0.3), Order(by_product=True), Order(similarity_min=0.3)],

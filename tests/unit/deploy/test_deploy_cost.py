@@ -244,6 +244,7 @@ def test_a_search_function_has_the_processors_that_google_wants_for_its_memory(
     assert (search_size(plan) is not None) == (images < 10**9)
 
 
+@pytest.mark.slow
 def test_a_larger_budget_never_buys_less() -> None:
     before = [one.largest for one in growth_limits(UsagePlan())]
     for budget in (0.0001, 0.01, 0.1, 1.0, 5.0, 6.0, 20.0, 100.0, 200.0, 10_000.0):

@@ -203,6 +203,7 @@ def test_what_is_too_large_as_a_whole_is_scaled_while_it_is_decoded(name: str, m
     assert np.abs(np.asarray(same, int) - np.asarray(decoded.pixels, int)).mean() < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["WEBP", "AVIF", "GIF"])
 def test_what_cannot_be_scaled_is_refused_with_what_to_do(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visor.imaging.decode.BYTES_MAX", 0)

@@ -222,6 +222,7 @@ def test_a_damaged_segment_is_named_and_left_where_it_is(shop: Shop) -> None:
     assert content(other) == content(shop)
 
 
+@pytest.mark.slow
 def test_a_worker_does_nothing_for_a_manifest_that_was_replaced(shop: Shop) -> None:
     fill(shop, 250)
     run(shop)

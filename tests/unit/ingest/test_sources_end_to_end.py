@@ -128,6 +128,7 @@ def test_a_web_catalogue(kind: str, embedder: Embedder, tmp_path: Path) -> None:
             assert (best.verdict, best.item.title, best.item.source) == ("exact", f"Number {n}", "mine")
 
 
+@pytest.mark.slow
 def test_a_folder(app: App, tmp_path: Path) -> None:
     (tmp_path / "pictures" / "kind").mkdir(parents=True)
     for n in range(COUNT):
@@ -139,6 +140,7 @@ def test_a_folder(app: App, tmp_path: Path) -> None:
     assert (best.title, best.collection) == ("Number 2", "kind")
 
 
+@pytest.mark.slow
 def test_a_private_bucket(embedder: Embedder, tmp_path: Path) -> None:
     name = uuid.uuid4().hex
     for n in range(COUNT):
@@ -185,6 +187,7 @@ def test_names_of_all_kinds_are_indexed_and_shown(kind: str, embedder: Embedder,
             server.stop()
 
 
+@pytest.mark.slow
 def test_a_video_whose_frames_the_page_can_show(app: App, tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(video([scene(n) for n in range(COUNT)]))
     indexed(app, {"kind": "video", "url": str(tmp_path / "film.mp4"), "interval_s": 1})

@@ -100,6 +100,7 @@ def test_more_searches_than_a_server_takes_at_once(index: visor.Index, folder: P
         index.search([paths[0], "0" * 32], k=1)
 
 
+@pytest.mark.slow
 def test_two_pictures_are_compared(index: visor.Index, folder: Path) -> None:
     red, blue = folder / "warm" / "red.png", folder / "cold" / "blue.png"
     same, other = index.compare(red, red.read_bytes()), index.compare(index.search(red)[0].item, blue)

@@ -184,6 +184,7 @@ def test_an_item_whose_page_is_gone_is_not_shown_until_it_is_back(anywhere: Shop
     assert shop.best(3).item.title == "Number 3"
 
 
+@pytest.mark.slow
 def test_a_gone_item_that_its_catalogue_deletes_stays_gone(shop: Shop) -> None:
     shop.dies("/p/3", "/3.png")
     shop.days(2)
@@ -220,6 +221,7 @@ REFUSALS = [Reply(status=403), Reply(status=429, headers={"Retry-After": "1"}), 
 REFUSALS.append(Reply(b"Use thumbnail steps, see https://w.wiki/GHai", status=429))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", REFUSALS)
 def test_a_refusal_says_nothing_about_the_picture(shop: Shop, reply: Reply) -> None:
     shop.answers["/2.png"] = reply
@@ -227,6 +229,7 @@ def test_a_refusal_says_nothing_about_the_picture(shop: Shop, reply: Reply) -> N
     assert sum(report.marked + report.gone + report.suspect for report in reports) == 0
 
 
+@pytest.mark.slow
 def test_a_page_in_place_of_a_picture_is_a_dead_picture(shop: Shop) -> None:
     shop.answers["/2.png"] = Reply(b"<!doctype html><title>Not here</title>", headers={"Content-Type": "text/html"})
     assert [report.marked for report in shop.days(2)] == [0, 1]
@@ -372,6 +375,7 @@ def test_the_days_limit_holds_over_runs_and_every_item_has_its_turn(shop: Shop) 
     assert shop.check(a_day=2).checked == 2, "and then the next round begins"
 
 
+@pytest.mark.slow
 def test_no_more_is_looked_at_than_the_free_tier_has_room_for(shop: Shop) -> None:
     report = shop.check(room=2)
     assert (report.checked, report.finished) == (2, False)
@@ -381,6 +385,7 @@ def test_no_more_is_looked_at_than_the_free_tier_has_room_for(shop: Shop) -> Non
     assert rest.finished
 
 
+@pytest.mark.slow
 def test_a_look_costs_a_read_an_item_and_two_small_requests(shop: Shop) -> None:
     shop.app.merge()
     tally, stores = Tally(), shop.app.stores
@@ -396,6 +401,7 @@ def test_a_look_costs_a_read_an_item_and_two_small_requests(shop: Shop) -> None:
     assert (used.document_reads, used.document_writes, used.class_a, used.class_b) == (6, 0, 1, 1)
 
 
+@pytest.mark.slow
 def test_two_checks_at_once_do_not_both_stand(shop: Shop) -> None:
     class Other:
         """Another check ends while this one asks."""
@@ -409,6 +415,7 @@ def test_two_checks_at_once_do_not_both_stand(shop: Shop) -> None:
         shop.check(fetcher=Other())
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_named_and_stops_no_crawl(shop: Shop) -> None:
     shop.app.stores.objects.put("links.json", b"{")
     with pytest.raises(CorruptObject, match=r"links\.json cannot be read: .*visor check --repair"):
@@ -420,6 +427,7 @@ def test_a_damaged_state_is_named_and_stops_no_crawl(shop: Shop) -> None:
     assert item.price == 7.0
 
 
+@pytest.mark.slow
 def test_what_never_comes_back_is_forgotten(shop: Shop) -> None:
     shop.dies("/p/3", "/3.png")
     shop.days(2)
@@ -429,12 +437,14 @@ def test_what_never_comes_back_is_forgotten(shop: Shop) -> None:
     assert item_id("shop", "3") not in LinkState.load(shop.app.stores.objects)[0].problems
 
 
+@pytest.mark.slow
 def test_a_probe_reads_no_more_than_it_needs(shop: Shop) -> None:
     shop.answers["/big.png"] = Reply(picture(1) + bytes(5_000_000), headers=PNG)
     assert probe_url(shop.app.fetcher, f"{shop.server.url}/big.png", is_picture=True).state == "there"
     assert probe_url(shop.app.fetcher, f"{shop.server.url}/p/1", is_picture=False).state == "there"
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISOR_HOME", str(shop.settings.home))
     monkeypatch.setenv("VISOR_ALLOW_HOSTS", shop.server.host)
@@ -449,6 +459,7 @@ def reads(app: App) -> float:
     return next(reading.used for reading in app.meter.readings() if reading.resource == "firestore_reads")
 
 
+@pytest.mark.slow
 def test_a_scheduled_crawl_looks_at_links_afterwards(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     home = shop.settings.home
     (home / "visor.toml").write_text(f'[sources.other]\nkind = "feed"\nurl = "{shop.server.url}/feed"\n')

@@ -65,6 +65,7 @@ def path_of(span: Received, spans: list[Received]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_one_trace_spans_a_crawl_its_messages_and_their_embedding(app: App, folder: Path, collector: Collector) -> None:
     with app:
         app.crawler.crawl(app.open_folder(folder))

@@ -560,6 +560,7 @@ def test_a_client_asks_for_the_model_some_times(demo_app: App) -> None:
     assert 429 in statuses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("models", "asked"),
     [
