@@ -48,7 +48,6 @@ def _valid_literals() -> list[tuple[str, str]]:
     return found
 
 
-@pytest.mark.slow
 def test_what_is_valid_is_said_of_what_is_wanted_not_of_what_was_found() -> None:
     """It stands behind 'Valid:' in a line and 'What works:' on the page: a pronoun there has nothing to stand for,
     and what happened belongs to what was found."""

@@ -147,7 +147,6 @@ def deleted(shop: Shop) -> dict[str, Any]:
     return {}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", [fresh, relearned, changed, small, deleted])
 def test_pieces_built_elsewhere_are_the_segments_of_a_merge(shop: Shop, make: Callable[[Shop], dict[str, Any]]) -> None:
     options = make(shop)
