@@ -85,7 +85,6 @@ def modules_of(distribution: str) -> set[str]:
     return tops - {"google", "__pycache__"}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OPENED))
 def test_a_function_imports_only_what_it_needs(name: str) -> None:
     assert imported(OPENED[name]) & UNWANTED[name] == set()
