@@ -16,8 +16,10 @@ PICTURES := $(if $(wildcard $(PHOTOS)),--pictures '$(PHOTOS)')
 
 # Small products on many threads cost more than they save, most of all on a busy machine.
 export OPENBLAS_NUM_THREADS := 1
+# Tests start Python some hundred times: compiling each module anew takes longer than many of them.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: beam demo check test lint audit bench setup page docs dist model-package clean
+.PHONY: beam demo check fast test lint audit bench setup page docs dist model-package clean
 FAST := not (fault or build or cloud or browser or slow)
 
 # The default model is fetched as a package. Only where it cannot be had is TensorFlow installed, to build it.
@@ -26,11 +28,14 @@ demo: $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed an
 	@$(BIN)/visor model build >/dev/null || $(MAKE) --no-print-directory $(STAMPS)/build
 	@$(BIN)/visor demo --port $(PORT) --backend $(BACKEND) $(if $(SOURCE),--source '$(SOURCE)')
 
-check: lint  ## lint and the fast tests, before every commit
-	$(BIN)/python -m pytest -q -n auto -m '$(FAST)'
+check: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## lint and the fast tests, before every commit
+	@$(MAKE) --no-print-directory -j2 lint fast
+
+fast: $(STAMPS)/dev
+	$(BIN)/python -m pytest -q -n logical --dist loadfile -m '$(FAST)' tests/unit tests/contract
 
 test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security $(BEAM)/.stamp  ## all tests
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 	cd frontend && npm test
 
 lint: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## style, types, front end

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.server
+import importlib.util
 import subprocess
 import sys
 import threading
@@ -12,7 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 from onnx import TensorProto, helper, numpy_helper
+
+NEEDS_TENSORFLOW = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="building models takes TensorFlow (pip install '.[build]')"
+)
+"""Without importing it, which takes every process of the tests four seconds."""
 
 SIZE, CHANNELS, LABELS = 32, 16, ("warm", "cold", "grey", "odd")
 

@@ -9,13 +9,12 @@ import msgspec
 import pytest
 from tests.dual_network import TOML, make_dual
 from tests.model_kinds import MODELS, check_end_to_end, pictures, write_toml
-from tests.small_networks import make_networks
+from tests.small_networks import NEEDS_TENSORFLOW, make_networks
 
 from visor.models.store import model_directory
 from visor.settings import Settings
 
-pytestmark = pytest.mark.slow
-pytest.importorskip("tensorflow", reason="building models takes TensorFlow (pip install '.[build]')")
+pytestmark = [pytest.mark.slow, NEEDS_TENSORFLOW]
 
 KINDS = ["prototype", "lite", "onnx", "dual"]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.contract.engines import EngineShop, milvus_lite, pgvector, postgres
+from tests.contract.engines import MILVUS, EngineShop, milvus_lite, pgvector, postgres
 
 from visor.settings import Settings
 from visor.storage import open_documents, open_objects, open_queue
@@ -55,7 +55,7 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             yield url
 
 
-@pytest.fixture(params=["milvus", "pgvector"])
+@pytest.fixture(params=[MILVUS, "pgvector"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorEngine]:
     """Each vector engine in turn, empty."""
     opened = milvus_lite(tmp_path) if request.param == "milvus" else pgvector(request.getfixturevalue("postgres_url"))
@@ -63,7 +63,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VectorEng
     opened.close()
 
 
-@pytest.fixture(params=["segments", "milvus", "pgvector"])
+@pytest.fixture(params=["segments", MILVUS, "pgvector"])
 def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[EngineShop]:
     """An empty index in segments and in each vector engine in turn."""
     (tmp_path / "index").mkdir()

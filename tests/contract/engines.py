@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.unit.index.index_fixtures import MODEL, Shop
 
 from visor.confidence.fit_index import Calibrator
@@ -15,6 +16,9 @@ from visor.index.engine.searcher import EngineSearcher
 from visor.index.merge.merge import MergeReport, merge
 from visor.index.search.searcher import Searcher
 from visor.storage.engine import VectorEngine
+
+MILVUS = pytest.param("milvus", marks=pytest.mark.slow)
+"""In `make check`, pgvector speaks for both engines."""
 
 
 @contextmanager

@@ -124,6 +124,7 @@ def told(shop: EngineShop, vectors: np.ndarray[Any, Any], **options: Any) -> lis
     return found
 
 
+@pytest.mark.slow
 def test_the_same_items_give_the_same_answers_under_every_filter(shop: EngineShop, twin: EngineShop) -> None:
     for one in (shop, twin):
         vectors = fill(one, 240)
@@ -134,6 +135,7 @@ def test_the_same_items_give_the_same_answers_under_every_filter(shop: EngineSho
         assert shop.searcher().facets(filters) == twin.searcher().facets(filters), filters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "order",
     [Order(), Order(sort="price_up"), Order(variety=0.3), Order(by_product=True), Order(similarity_min=0.3)],
@@ -220,6 +222,7 @@ def test_a_product_has_all_its_items_also_the_far_ones(shop: EngineShop, twin: E
     assert len(found[0][0][1]) == 5
 
 
+@pytest.mark.slow
 def test_a_page_goes_on_behind_the_last(shop: EngineShop, twin: EngineShop) -> None:
     for one in (shop, twin):
         vectors = fill(one, 200)
@@ -287,6 +290,7 @@ def test_no_value_is_read_as_an_expression(shop: EngineShop, value: str) -> None
     assert {one.value: one.count for one in searcher.facets(Filters()).collection}[value] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_killed", [True, False])
 def test_a_merge_that_dies_is_done_by_the_next(
     shop: EngineShop, twin: EngineShop, monkeypatch: pytest.MonkeyPatch, is_killed: bool
@@ -462,6 +466,7 @@ def test_two_merges_do_not_write_at_once(shop: EngineShop) -> None:
     assert len(shop.searcher()) == 140
 
 
+@pytest.mark.slow
 def test_a_file_of_milvus_lite_is_one_process(tmp_path: Any) -> None:
     import subprocess
     import sys

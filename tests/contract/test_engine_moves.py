@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from tests.contract.engines import EngineShop, milvus_lite
+from tests.contract.engines import MILVUS, EngineShop, milvus_lite
 from tests.contract.test_engine_contract import facets_of, fill, told
 from tests.unit.index.index_fixtures import MODEL, clustered, keys_of
 from tests.unit.ingest.test_pipeline_embed import change, drawing
@@ -70,6 +70,7 @@ def there_and_back(shop: EngineShop, engine: VectorEngine, count: int) -> None:
     assert engine.collections() == []
 
 
+@pytest.mark.slow
 def test_moving_there_and_back_loses_nothing(engine: VectorEngine, twin: EngineShop) -> None:
     vectors = fill(twin, 200)
     twin.delete("k0-7", 4)
@@ -97,7 +98,7 @@ def test_ten_thousand_items_move_there_and_back(tmp_path: Path, twin: EngineShop
     engine.close()
 
 
-@pytest.fixture(params=["milvus", "pgvector"])
+@pytest.fixture(params=[MILVUS, "pgvector"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     url = str(tmp_path / "engine" / "milvus.db")
     if request.param == "pgvector":
@@ -115,6 +116,7 @@ def publish(app: App, *changes: Any) -> None:
     work(app)
 
 
+@pytest.mark.slow
 def test_a_whole_life(settings: Settings) -> None:
     """Fill, search, filter, delete, add anew, embed with another model beside, and move back to segments."""
     engine = open_engine(settings)
@@ -163,6 +165,7 @@ def test_a_whole_life(settings: Settings) -> None:
     engine.close()
 
 
+@pytest.mark.slow
 def test_pictures_get_the_same_twelve_and_the_same_confidence(settings: Settings, tmp_path: Path) -> None:
     """200 drawings, which are enough for a projection; half of the queries are of none of them."""
     answers: list[list[Any]] = []
@@ -185,6 +188,7 @@ def _vectors(app: App) -> Iterator[tuple[bytes, bytes]]:
         yield from ((i.tobytes(), np.asarray(v, np.float16).tobytes()) for i, v in zip(ids, vectors, strict=True))
 
 
+@pytest.mark.slow
 def test_the_commands(built_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`visor index`, `search` and `engine` on a folder, with Milvus Lite."""
     pictures = tmp_path / "pictures"

@@ -230,6 +230,7 @@ def test_dead_letters_up_to_a_limit(queue: Queue, settings: Settings) -> None:
     assert {letter.body for letter in seen} <= {b"1", b"2", b"3"}
 
 
+@pytest.mark.slow
 def test_workers_share_the_messages(queue: Queue, settings: Settings) -> None:
     count = 40
     queue.publish([b"%d" % n for n in range(count)])

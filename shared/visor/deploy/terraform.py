@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,10 +76,15 @@ def _parse(path: Path) -> list[TerraformBlock]:
             remedy="Install Visor with its extra `deploy`: pip install 'visor-search[deploy]'",
         ) from exc
     try:
-        parsed = hcl2.loads(path.read_text(encoding="utf-8"))
+        return _parse_text(hcl2.loads, path.read_text(encoding="utf-8"), path.name)
     except Exception as exc:
         raise SettingsError(f"{path} is not Terraform: {exc}", remedy="Run `terraform fmt` on it") from exc
-    return _blocks(parsed, path.name)
+
+
+@functools.lru_cache(maxsize=64)
+def _parse_text(loads: Callable[[str], Mapping[str, Any]], text: str, file: str) -> list[TerraformBlock]:
+    """Plan, checks and steps of one command each read the folder, and python-hcl2 takes a second for it."""
+    return _blocks(loads(text), file)
 
 
 def _blocks(body: Mapping[str, Any], file: str) -> list[TerraformBlock]:

@@ -13,6 +13,7 @@ from visor_bench import embed, serve
 ROOT = Path(__file__).parents[3]
 
 
+@pytest.mark.slow
 def test_the_picture_has_four_megapixels_and_its_variants_differ(tmp_path: Path) -> None:
     photo = tmp_path / "photo.png"
     Image.linear_gradient("L").save(photo)
@@ -22,6 +23,7 @@ def test_the_picture_has_four_megapixels_and_its_variants_differ(tmp_path: Path)
     assert len(set(serve.different(data))) == serve.DIFFERENT
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("built_settings")
 def test_another_checkout_looks_in_turn() -> None:
     document = embed.compare(ROOT, 2, embed.jpeg())

@@ -49,6 +49,7 @@ def ask(service: SearchService, photo: Photo) -> SearchAnswer:
     return service.search(SearchRequest(k=12), photo.path.read_bytes())
 
 
+@pytest.mark.slow
 def test_without_visitors_photos_are_answered_across_the_gap(bench: Bench, photos: list[Photo]) -> None:
     found = figures([bench.ask(photo) for photo in photos])
     assert len(photos) >= PHOTOS // 2
@@ -59,6 +60,7 @@ def test_without_visitors_photos_are_answered_across_the_gap(bench: Bench, photo
     assert found["very_likely_and_wrong"] <= 0.1
 
 
+@pytest.mark.slow
 def test_catalogue_images_are_answered_by_their_own_look(bench: Bench, demo_catalogue: DemoCatalogue) -> None:
     own = [Photo(a.path, a.title, frozenset([a.id])) for a in drawings(demo_catalogue)[:12]]
     found = figures([bench.ask(photo) for photo in own])
@@ -66,6 +68,7 @@ def test_catalogue_images_are_answered_by_their_own_look(bench: Bench, demo_cata
     assert found["p_at_1"] == 1.0
 
 
+@pytest.mark.slow
 def test_an_answer_depends_on_the_query_and_the_generation_alone(bench: Bench, photos: list[Photo]) -> None:
     first = [said(ask(bench.service, photo)) for photo in photos[:4]]
     other = bench.new_service()
@@ -81,6 +84,7 @@ def test_an_answer_depends_on_the_query_and_the_generation_alone(bench: Bench, p
     assert bench.service.learned_from == 0
 
 
+@pytest.mark.slow
 def test_a_link_is_answered_as_its_picture_was(bench: Bench, photos: list[Photo]) -> None:
     for photo in photos[:4]:
         answer = ask(bench.service, photo)
@@ -89,6 +93,7 @@ def test_a_link_is_answered_as_its_picture_was(bench: Bench, photos: list[Photo]
         assert again.confidence == pytest.approx(answer.confidence, abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_filter_changes_what_is_asked_and_not_what_is_known(bench: Bench, photos: list[Photo]) -> None:
     for photo in photos[:4]:
         answer = ask(bench.service, photo)

@@ -31,6 +31,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_models_are_measured_beside_each_other(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISOR_HOME", str(home))
     monkeypatch.setenv("VISOR_CONFIG", str(home / "visor.toml"))

@@ -30,6 +30,7 @@ def test_few_answers_are_off_by_chance() -> None:
     assert many.error_by_chance() < 0.02 < few.error_by_chance()
 
 
+@pytest.mark.slow
 def test_the_diagram_has_the_same_bytes_for_the_same_figures(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="benches draw with it (pip install .[bench])")
     rng = np.random.default_rng(2)

@@ -198,6 +198,7 @@ SCANS_DAMAGED: dict[str, tuple[Callable[[Stores], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", SCANS_DAMAGED)
 def test_what_is_wrong_with_a_fast_scan_or_cells_is_named_and_mended(
     damage: str, healthy: Path, pictures: Path, monkeypatch: pytest.MonkeyPatch
@@ -240,12 +241,14 @@ def no_tracebacks(*commands: tuple[str, ...]) -> None:
         assert ended is None or isinstance(ended, SystemExit | VisorError), (command, ended)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [*DAMAGES, *FILES])
 def test_what_is_damaged_ends_no_command_in_a_traceback(damage: str, healthy: Path, pictures: Path) -> None:
     do(damage, healthy)
     no_tracebacks(("compact",), ("links",), ("index", str(pictures)), ("compact", "--relearn"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [*DAMAGES, *FILES])
 def test_a_damage_is_seen_named_and_mended(damage: str, healthy: Path, pictures: Path) -> None:
     seen, _, then, _ = ROWS[damage]

@@ -80,6 +80,7 @@ def nearest(catalogue: EmbeddedFolder, query: Array, leave_out: int | None = Non
     return Neighbourhood(query, catalogue.vectors[order[order != leave_out]][:64])
 
 
+@pytest.mark.slow
 def test_held_queries_are_told_from_strangers_of_the_same_shop() -> None:
     both = pictures(40, 8, seed=3)
     catalogue, strangers = both.take(np.arange(160)), both.take(np.arange(160, 320))
@@ -90,6 +91,7 @@ def test_held_queries_are_told_from_strangers_of_the_same_shop() -> None:
     assert trial.said[HERE].error() < 0.12
 
 
+@pytest.mark.slow
 def test_strangers_from_elsewhere_are_refused() -> None:
     catalogue, elsewhere = pictures(20, 8, seed=3), pictures(20, 8, seed=9, shift=1.0)
     trial = run_trial(catalogue, elsewhere)
@@ -327,6 +329,7 @@ def test_equal_vectors_are_grouped_and_end() -> None:
     assert cut(ward(np.ones((6, 3))), 2).max() == 1
 
 
+@pytest.mark.slow
 def test_weights_are_learned_from_shops_whose_kinds_are_known() -> None:
     """What `scripts/confidence_weights.py` does with folders, here with two made-up shops."""
     shops = [pictures(12, 20, seed=1, spread=1.2), pictures(30, 6, seed=2, spread=0.8)]
@@ -341,6 +344,7 @@ def test_weights_are_learned_from_shops_whose_kinds_are_known() -> None:
         assert confidence_weights.area(held_back, weights[:-1]) > confidence_weights.area(held_back, best)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kinds", [20, 300])
 def test_a_merge_calibrates_and_a_search_uses_it(tmp_path: Path, kinds: int) -> None:
     """With few pictures on full vectors, with more than 2,000 in the projected space."""

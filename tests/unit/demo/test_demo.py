@@ -311,6 +311,7 @@ def test_npm_content_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         download_npm("@scope/name", "1.2", "sha512-AAAA", tmp_path)
 
 
+@pytest.mark.slow
 def test_the_shop_runs_alone(tmp_path: Path, catalogue: DemoCatalogue) -> None:
     home = tmp_path / "home"
     (home / "demo").mkdir(parents=True)

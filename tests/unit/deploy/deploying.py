@@ -19,7 +19,7 @@ from visor.deploy.steps import (
 
 ROOT = Path(__file__).resolve().parents[3]
 
-FAKE = """#!{python}
+FAKE = """#!{python} -IS
 import json, sys
 from pathlib import Path
 name, world = Path(sys.argv[0]).name, json.loads(Path({world!r}).read_text())

@@ -28,6 +28,7 @@ from visor.deploy.steps import (
 from visor.errors import DeployError
 
 
+@pytest.mark.slow
 def test_plan_needs_no_program_and_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     done = deploy(ROOT, "--plan")
@@ -90,6 +91,7 @@ def test_run_does_every_step_in_order(world: World, checkout: Path) -> None:
     assert last == sorted(last)
 
 
+@pytest.mark.slow
 def test_without_sources_it_is_said_and_nothing_is_crawled(world: World, checkout: Path) -> None:
     (checkout / "visor.toml").unlink()
     assert deploy(checkout).exit_code == 0
@@ -98,6 +100,7 @@ def test_without_sources_it_is_said_and_nothing_is_crawled(world: World, checkou
     assert not findings(checkout)["sources"].ok
 
 
+@pytest.mark.slow
 def test_state_goes_into_a_bucket_where_the_file_says_so(world: World, checkout: Path) -> None:
     (checkout / "terraform" / STATE_FILE).write_text('bucket = "b"\n')
     assert deploy(checkout).exit_code == 0
@@ -108,6 +111,7 @@ def test_state_goes_into_a_bucket_where_the_file_says_so(world: World, checkout:
     assert not (checkout / "terraform" / OVERRIDE).exists()
 
 
+@pytest.mark.slow
 def test_a_failing_step_stops_and_is_named(world: World, checkout: Path) -> None:
     world.says("terraform apply", status=1, stderr="Error: quota")
     done = deploy(checkout)
@@ -147,6 +151,7 @@ def test_no_project_anywhere(world: World, checkout: Path) -> None:
     assert "--project" in done.exception.remedy
 
 
+@pytest.mark.slow
 def test_cloud_needs_gcloud_and_nothing_else(world: World, checkout: Path) -> None:
     for program in ("terraform", "npm"):
         (world.programs / program).unlink()
@@ -182,6 +187,7 @@ VARIABLES = {
 }
 
 
+@pytest.mark.slow
 def test_what_an_owner_sets_is_uploaded_as_a_file(world: World, checkout: Path) -> None:
     (checkout / "terraform" / "terraform.tfvars").write_text('billing_account = "0-1-2"\n')
     given = [part for variable in VARIABLES for part in ("--var", variable)]
@@ -193,6 +199,7 @@ def test_what_an_owner_sets_is_uploaded_as_a_file(world: World, checkout: Path) 
     assert (checkout / "visor" / "deploy" / "grants.ran").read_text() == "my-project 0-1-2"
 
 
+@pytest.mark.slow
 def test_upload_holds_the_owner_s_files_and_not_the_state(tmp_path: Path) -> None:
     """Judged by gcloud itself where it is here, else by the rules of .gitignore, which its file has."""
     for name in (".gitignore", ".gcloudignore"):
@@ -224,6 +231,7 @@ def roles(*given: str) -> dict[str, Any]:
     return {"bindings": [{"role": role, "members": [f"serviceAccount:{deployer('my-project')}"]} for role in given]}
 
 
+@pytest.mark.slow
 def test_grants_are_given_once_and_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
 
@@ -245,6 +253,7 @@ def test_grants_are_given_once_and_waited_for(world: World, monkeypatch: pytest.
     assert len(waited) == 4, "what holds is not waited for"
 
 
+@pytest.mark.slow
 def test_roles_that_cannot_be_given_or_do_not_show_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(grants, "time", SimpleNamespace(sleep=lambda _: None))
     with pytest.raises(DeployError, match=r"lacks .*roles/storage\.admin"):

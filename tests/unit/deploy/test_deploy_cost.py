@@ -244,6 +244,7 @@ def test_a_search_function_has_the_processors_that_google_wants_for_its_memory(
     assert (search_size(plan) is not None) == (images < 10**9)
 
 
+@pytest.mark.slow
 def test_a_larger_budget_never_buys_less() -> None:
     before = [one.largest for one in growth_limits(UsagePlan())]
     for budget in (0.0001, 0.01, 0.1, 1.0, 5.0, 6.0, 20.0, 100.0, 200.0, 10_000.0):
@@ -312,6 +313,7 @@ def test_batches_cost_one_write_each_as_the_design_says() -> None:
     assert counted().each("crawl", "firestore_reads") == 0
 
 
+@pytest.mark.slow
 def test_answers_are_no_larger_than_they_are_counted(
     demo_app: App, demo_server: Server, demo_catalogue: DemoCatalogue
 ) -> None:

@@ -121,6 +121,7 @@ def test_two_states_of_one_project_are_refused(world: World, checkout: Path) -> 
         CHECKS["state"](here)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("check", DOES_NOT_FIT)
 def test_doctor_says_what_to_do(check: str, world: World, checkout: Path) -> None:
     prefix, answer, remedy = DOES_NOT_FIT[check]
@@ -133,11 +134,13 @@ def test_doctor_says_what_to_do(check: str, world: World, checkout: Path) -> Non
     assert [f["check"] for f in json.loads(done.stdout)["findings"] if not f["well"]] == [check]
 
 
+@pytest.mark.slow
 def test_doctor_knows_the_free_regions(world: World, checkout: Path) -> None:
     assert not findings(checkout, "europe-west1")["region"].ok
     assert findings(checkout, "us-west1")["region"].ok
 
 
+@pytest.mark.slow
 def test_an_unreadable_answer_is_no_crash(world: World, checkout: Path) -> None:
     world.says("gcloud services list", stdout="<html>")
     assert "no JSON" in findings(checkout)["services"].found

@@ -94,6 +94,7 @@ def test_a_project_that_cannot_be_read_is_explained(monitoring: Monitoring) -> N
     assert "roles/monitoring.viewer" in refused.value.valid
 
 
+@pytest.mark.slow
 def test_the_command_prints_it_beside_the_plan(monitoring: Monitoring, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MONITORING", monitoring.address)
     monkeypatch.setattr(module.measured, "__kwdefaults__", {"address": monitoring.address})

@@ -39,6 +39,7 @@ def test_the_name_is_ours() -> None:
     assert OURS == "visor-search"
 
 
+@pytest.mark.slow
 def test_no_file_tells_to_install_another_name() -> None:
     assert {name: found for name, text in texts().items() if (found := wrong(text))} == {}
 

@@ -101,6 +101,7 @@ def test_what_is_gone_leaves_no_trace(stores: Stores, tmp_path: Path) -> None:
     assert not any(b"vector:" in unpacked(p) or b"secret" in unpacked(p) for p in tmp_path.rglob("*.vsr"))
 
 
+@pytest.mark.slow
 def test_killed_anywhere_the_export_before_is_whole(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.unit.export.killed_export", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -193,6 +194,7 @@ def test_the_command_says_what_is_missing(built_settings: visor.Settings, tmp_pa
 SECRET = "Erika's secret holidays"
 
 
+@pytest.mark.slow
 def test_a_private_folder_has_pictures_and_tells_no_path(built_settings: visor.Settings, tmp_path: Path) -> None:
     home, pictures, site = tmp_path / "home", tmp_path / SECRET / "photos", tmp_path / "site"
     home.mkdir()
@@ -247,6 +249,7 @@ def items_of(site: Path) -> list[dict[str, Any]]:
     return [record for page in found for record in page]
 
 
+@pytest.mark.slow
 def test_originals_are_copied_where_that_is_asked(built_settings: visor.Settings, tmp_path: Path) -> None:
     home, pictures = tmp_path / "home", tmp_path / "pictures"
     home.mkdir()

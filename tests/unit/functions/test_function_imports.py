@@ -109,6 +109,7 @@ def test_a_function_requires_all_that_it_imports_and_imports_all_that_it_require
     assert set(unused) <= {"fsspec"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", bundle.source_kinds())
 def test_a_source_whose_libraries_are_missing_says_how_to_get_them(kind: str) -> None:
     names = closure(bundle.required("crawl", [kind])) - closure(bundle.required("crawl"))

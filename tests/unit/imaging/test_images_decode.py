@@ -203,6 +203,7 @@ def test_what_is_too_large_as_a_whole_is_scaled_while_it_is_decoded(name: str, m
     assert np.abs(np.asarray(same, int) - np.asarray(decoded.pixels, int)).mean() < 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["WEBP", "AVIF", "GIF"])
 def test_what_cannot_be_scaled_is_refused_with_what_to_do(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visor.imaging.decode.BYTES_MAX", 0)
@@ -229,6 +230,7 @@ def test_thin_and_tiny_pictures(width: int, height: int, form: str, side: int | 
     assert min(decoded.pixels.size) >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read from /proc")
 @pytest.mark.parametrize("name", MEMORY)
 def test_no_decoder_takes_more_memory_than_is_counted(name: str, tmp_path: Path) -> None:
@@ -238,6 +240,7 @@ def test_no_decoder_takes_more_memory_than_is_counted(name: str, tmp_path: Path)
     assert int(found.stdout) < 2048 * 2048 * A_PIXEL[name] + 32_000_000
 
 
+@pytest.mark.slow
 def test_jpeg_xl_is_decoded_or_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     codec = pytest.importorskip("imagecodecs", reason="in the extra `formats`, which is optional")
     for size, options in (((96, 64), {}), ((1, 1), {}), ((1024, 768), {}), ((333, 999), {"usecontainer": True})):
@@ -280,6 +283,7 @@ def outcome(data: bytes) -> DecodedImage | UndecodableImage:
         return exc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SEEDS)
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())

@@ -50,7 +50,7 @@ def facet(number: int, **changed: Any) -> FacetRow:
     return FacetRow(**fields | changed)
 
 
-@pytest.fixture(scope="module", params=[0, 32])
+@pytest.fixture(scope="module", params=[pytest.param(0, marks=pytest.mark.slow), 32])
 def in_use(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> InUse:
     """Three segments, whose fast scans lie in no cells or in 32, and fresh shards."""
     shop = Shop(tmp_path_factory.mktemp("filters"))

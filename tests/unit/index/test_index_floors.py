@@ -15,6 +15,7 @@ from visor.index.search import snapshot
 from visor.index.search.ask import NEAREST
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells_from", [10_000, 1_000])
 def test_fast_finds_what_exact_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cells_from: int) -> None:
     """Guards how many rows of the fast scan are ranked again: recall is 1.0 with 400, and 0.76 with 40."""

@@ -149,6 +149,7 @@ def test_an_order_by_value_compares_only_what_can_be_on_the_page(
     assert found[0][:12] == first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "order",
     [
@@ -218,6 +219,7 @@ def test_what_is_deleted_between_pages_vanishes_and_nothing_comes_twice(tmp_path
         assert set(found) == set(ids_of(keys)) - gone
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [Order(), Order(sort="price_up")], ids=lambda order: order.sort)
 def test_ten_thousand_are_given_to_the_end_and_a_deleted_one_vanishes(tmp_path: Path, order: Order) -> None:
     shop, keys = Shop(tmp_path), keys_of(10_000)

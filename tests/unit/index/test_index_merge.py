@@ -92,6 +92,7 @@ def test_shards_become_segments_and_go(shop: Shop) -> None:
     assert found(shop) == set(ids_of(keys))
 
 
+@pytest.mark.slow
 def test_never_more_than_the_policy_allows(shop: Shop) -> None:
     expected: set[str] = set()
     for number in range(24):

@@ -169,6 +169,7 @@ def test_pieces_built_elsewhere_are_the_segments_of_a_merge(shop: Shop, make: Ca
     assert {entry.name: entry for entry in recovered} == {entry.name: entry for entry in live}
 
 
+@pytest.mark.slow
 def test_a_merge_that_lost_its_swap_uses_nothing_and_says_so(shop: Shop) -> None:
     keys = fill(shop, 330)
     raced = Elsewhere(shop, lambda: run(shop))
@@ -184,6 +185,7 @@ def test_a_merge_that_lost_its_swap_uses_nothing_and_says_so(shop: Shop) -> None
     assert (names(shop, "segments/"), names(shop, FOLDER)) == (live, set())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", range(1, 16))
 def test_a_merge_that_dies_anywhere_goes_on_from_there(shop: Shop, at: int) -> None:
     keys = fill(shop, 330)
@@ -203,6 +205,7 @@ def test_a_merge_that_dies_anywhere_goes_on_from_there(shop: Shop, at: int) -> N
     assert names(shop, FOLDER) == set()
 
 
+@pytest.mark.slow
 def test_a_damaged_segment_is_named_and_left_where_it_is(shop: Shop) -> None:
     fill(shop, 250)
     run(shop)
@@ -218,6 +221,7 @@ def test_a_damaged_segment_is_named_and_left_where_it_is(shop: Shop) -> None:
     assert content(other) == content(shop)
 
 
+@pytest.mark.slow
 def test_a_worker_does_nothing_for_a_manifest_that_was_replaced(shop: Shop) -> None:
     fill(shop, 250)
     run(shop)

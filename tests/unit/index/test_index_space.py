@@ -75,6 +75,7 @@ def test_the_int8_scan_finds_the_nearest_allowed_rows() -> None:
         assert near.tolist() == wanted[:10].tolist()
 
 
+@pytest.mark.slow
 def test_the_fast_scan_is_laid_out_as_long_as_it_says() -> None:
     projected = learn(stand_ins(1200, 128), learned_on=1200)[0].project(stand_ins(1200, 128))
     empty = train_fast_scan(projected, 1200)["fast"]
@@ -89,6 +90,7 @@ def test_the_fast_scan_is_laid_out_as_long_as_it_says() -> None:
     assert train_fast_scan(projected[:10], 10) == {}
 
 
+@pytest.mark.slow
 def test_a_scan_in_cells_visits_few_rows_but_gives_as_many_as_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fast_scan, "CELLS_LEARNED_FROM", 3000)
     monkeypatch.setattr(fast_scan, "CELLS", 16)

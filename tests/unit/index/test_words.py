@@ -223,6 +223,7 @@ def test_a_merge_ends_where_texts_are_nowhere_to_be_had(shop: Shop) -> None:
     assert found(shop, "lemon") == []
 
 
+@pytest.mark.slow
 def test_filters_hold_for_words_however_rare_the_value(tmp_path: Path) -> None:
     shop = Shop(tmp_path)
     facets = [row("Red shoes", collection="rare" if number == 1_999 else "shoes") for number in range(2_000)]

@@ -220,6 +220,7 @@ def check_shop(shop: Shop, url: str, context: SourceContext, stores: Stores) -> 
     return states
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SOURCES)
 def test_nothing_is_deleted_that_is_there_and_what_was_not_read_is_told(kind: str, tmp_path: Path) -> None:
     faults: Counter[str] = Counter()

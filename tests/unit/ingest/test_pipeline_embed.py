@@ -236,6 +236,7 @@ def test_an_item_whose_new_picture_is_unsafe_is_no_longer_shown(
     assert searchable()["ids"] == [item_id("s", "b")]
 
 
+@pytest.mark.slow
 def test_vectors_belong_to_their_items(
     batches: BatchEmbedder, origin: Origin, embedder: Embedder, stores: Stores
 ) -> None:
@@ -370,6 +371,7 @@ def test_a_last_try_waits_for_a_host_that_a_neighbour_had_left_alone(
     assert (asked, failures(stores)) == (["1", "1"], {})
 
 
+@pytest.mark.slow
 def test_writes_stay_below_what_one_commit_takes(stores: Stores, embedder: Embedder, origin: Origin) -> None:
     counts: list[int] = []
 
@@ -396,6 +398,7 @@ def test_writes_stay_below_what_one_commit_takes(stores: Stores, embedder: Embed
 
 
 # Pillow warns of what it reads past, and only here is a warning an error.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_no_hostile_file_stops_a_batch(stores: Stores, embedder: Embedder, searchable: Any, tmp_path: Path) -> None:
     files = {

@@ -143,6 +143,7 @@ def test_searches_go_on_until_the_new_index_is_complete_and_then_switch(old: App
     assert new.reindex().switched
 
 
+@pytest.mark.slow
 def test_what_is_deleted_meanwhile_vanishes_from_both(old: App, new: App) -> None:
     api = HttpApi(serving(new, old), new.settings, AccessPolicy(new.settings, new.meter))
     new.reindex()
@@ -157,6 +158,7 @@ def test_what_is_deleted_meanwhile_vanishes_from_both(old: App, new: App) -> Non
     assert len(api.service().searcher) == ITEMS - 1
 
 
+@pytest.mark.slow
 def test_a_reindex_that_is_called_off_leaves_nothing_behind(
     old: App, new: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +195,7 @@ def batch(*changes: Any) -> bytes:
     return msgspec.json.encode(Batch.of("s", "run2", changes))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_delete_that_the_old_model_merges_before_the_new_ones_first_merge_reaches_both(
     asked: bool, old: App, new: App
@@ -223,6 +226,7 @@ def test_a_delete_that_the_old_model_merges_before_the_new_ones_first_merge_reac
     assert tombstones == []
 
 
+@pytest.mark.slow
 def test_a_delete_that_is_merged_while_the_new_models_first_delivery_is_under_way(old: App, new: App) -> None:
     def read(item: Any) -> bytes:
         if item.key == "1003":
@@ -238,6 +242,7 @@ def test_a_delete_that_is_merged_while_the_new_models_first_delivery_is_under_wa
     assert new.searcher.sample(9) == [item_id("s", "1004")]
 
 
+@pytest.mark.slow
 def test_a_reindex_that_is_stopped_goes_on_where_it_was(old: App, new: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reindex, "PAGE", 4)
     # Not all in one second, as embedding takes its time.
@@ -269,6 +274,7 @@ def test_a_reindex_that_is_stopped_goes_on_where_it_was(old: App, new: App, monk
     assert models == {NEW.fingerprint}
 
 
+@pytest.mark.slow
 def test_what_the_old_model_took_for_done_is_published_anew(old: App, new: App) -> None:
     new.reindex()
     work(new, batches=1)
@@ -301,6 +307,7 @@ def check(app: App) -> list[Any]:
     return IndexCheck(app.stores, app.fingerprint).run()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [0, 1, None], ids=["published", "partly embedded", "embedded"])
 @pytest.mark.parametrize("merged", [False, True])
 @pytest.mark.parametrize("kept_s", [reindex.KEPT_S, 0.0], ids=["within the hour", "later"])
@@ -320,6 +327,7 @@ def test_a_reindex_back_loses_nothing_to_the_merges_of_the_index_that_is_served_
     completed(old)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("begun", [0, 2, None], ids=["published", "partly embedded", "embedded"])
 @pytest.mark.parametrize("merged", [False, True])
 def test_a_reindex_that_is_called_off_and_then_wanted_after_all_is_complete(
@@ -336,6 +344,7 @@ def test_a_reindex_that_is_called_off_and_then_wanted_after_all_is_complete(
     completed(new)
 
 
+@pytest.mark.slow
 def test_a_third_model_leaves_nothing_of_the_two_before(
     old: App, new: App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -361,6 +370,7 @@ def test_a_third_model_leaves_nothing_of_the_two_before(
         assert third.searcher.sample(99) == sorted(live(third))
 
 
+@pytest.mark.slow
 def test_what_the_old_model_adds_during_a_long_reindex_is_published_too(
     old: App, new: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -375,6 +385,7 @@ def test_what_the_old_model_adds_during_a_long_reindex_is_published_too(
     completed(new)
 
 
+@pytest.mark.slow
 def test_an_item_that_the_old_model_embeds_after_the_switch_is_found_by_check(old: App, new: App) -> None:
     completed(new)
     old.batch_embedder.embed(batch(change("2000"), change("1003", version=2)))
@@ -386,6 +397,7 @@ def test_an_item_that_the_old_model_embeds_after_the_switch_is_found_by_check(ol
     completed(new)
 
 
+@pytest.mark.slow
 def test_what_was_given_up_at_the_switch_is_embedded_by_a_reindex_back(
     old: App, new: App, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -411,6 +423,7 @@ def test_what_was_given_up_at_the_switch_is_embedded_by_a_reindex_back(
     assert item_id("s", "1003") in old.searcher.sample(99)
 
 
+@pytest.mark.slow
 def test_an_item_whose_next_picture_failed_before_the_reindex_is_counted_and_may_be_given_up(
     old: App, new: App
 ) -> None:
@@ -429,6 +442,7 @@ def test_an_item_whose_next_picture_failed_before_the_reindex_is_counted_and_may
     assert new.reindex().switched
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["manifest", "commits", "state"])
 def test_an_old_index_is_dropped_for_good_though_the_merge_is_killed(
     step: str, old: App, new: App, monkeypatch: pytest.MonkeyPatch
@@ -458,6 +472,7 @@ def test_an_old_index_is_dropped_for_good_though_the_merge_is_killed(
     assert check(new) == []
 
 
+@pytest.mark.slow
 def test_many_items_of_one_second_are_all_published(old: App, new: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reindex, "PAGE", 4)
     for document in old.stores.documents.query("items"):
@@ -469,6 +484,7 @@ def test_many_items_of_one_second_are_all_published(old: App, new: App, monkeypa
     assert models == {NEW.fingerprint}
 
 
+@pytest.mark.slow
 def test_the_old_index_is_dropped_when_no_search_can_hold_it(old: App, new: App) -> None:
     new.reindex()
     work(new)
@@ -483,6 +499,7 @@ def test_the_old_index_is_dropped_when_no_search_can_hold_it(old: App, new: App)
     assert not reindex.is_old_index_free(documents, NEW.fingerprint, clock=lambda: later), "it is built upon"
 
 
+@pytest.mark.slow
 def test_a_search_without_the_old_model_serves_its_own_and_says_so(
     old: App, new: App, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -491,6 +508,7 @@ def test_a_search_without_the_old_model_serves_its_own_and_says_so(
     assert OLD.fingerprint in caplog.text
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_at_the_switch_delays_it(old: App, new: App) -> None:
     class Away:
         on = False

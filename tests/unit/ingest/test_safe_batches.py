@@ -178,6 +178,7 @@ def poisoned(settings: Settings, stores: Stores, poison: dict[str, BaseException
     return app_of(msgspec.structs.replace(settings, fetch_parallel=1), stores, read).batch_embedder
 
 
+@pytest.mark.slow
 def test_an_item_that_raises_ends_alone(settings: Settings, stores: Stores) -> None:
     embedder = poisoned(settings, stores, {"3": ValueError("planned"), "17": RecursionError("deep")})
     report = embedder.embed(msgspec.json.encode(Batch.of("s", "r", tuple(change(str(n)) for n in range(20)))))

@@ -116,6 +116,7 @@ def test_what_an_origin_refuses_once_is_had_the_next_time(bad: str, laptop: Lapt
     assert (again.exit_code, laptop.searchable(), laptop.failed()) == (0, ITEMS, {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", BAD)
 def test_a_new_picture_that_cannot_be_had_leaves_the_old_one(bad: str, laptop: Laptop, shop: Shop) -> None:
     laptop.run("index", "shop")
@@ -150,6 +151,7 @@ def test_a_folder_that_goes_and_comes_back(laptop: Laptop, folder: Path) -> None
     assert laptop.searchable() == ITEMS
 
 
+@pytest.mark.slow
 def test_failures_are_listed_and_tried_again_by_one_command(laptop: Laptop, folder: Path) -> None:
     (folder / "broken.png").write_bytes(drawing(9)[:300])
     (folder / "page.png").write_bytes(b"<!doctype html><p>Moved")
@@ -222,6 +224,7 @@ def _seconds(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
+@pytest.mark.slow
 def test_reindex_after_index_of_a_folder_loses_nothing(laptop: Laptop, folder: Path) -> None:
     laptop.run("index", str(folder))
     moved = laptop.run("reindex", VISOR_MODEL="imagenet")
@@ -232,6 +235,7 @@ def test_reindex_after_index_of_a_folder_loses_nothing(laptop: Laptop, folder: P
         assert state.current == MODELS["imagenet"].fingerprint
 
 
+@pytest.mark.slow
 def test_reindex_does_not_switch_to_a_smaller_index_unless_told(laptop: Laptop, folder: Path) -> None:
     laptop.run("index", str(folder))
     away = (folder / "3.png").rename(folder / "away")
@@ -256,6 +260,7 @@ def test_reindex_does_not_switch_to_a_smaller_index_unless_told(laptop: Laptop, 
     assert laptop.searchable("imagenet") == ITEMS
 
 
+@pytest.mark.slow
 def test_nothing_is_embedded_for_an_index_that_nobody_searches(laptop: Laptop, folder: Path) -> None:
     laptop.run("index", str(folder))
     assert laptop.run("reindex", VISOR_MODEL="imagenet").exit_code == 0
@@ -267,6 +272,7 @@ def test_nothing_is_embedded_for_an_index_that_nobody_searches(laptop: Laptop, f
     assert laptop.searchable("imagenet") == ITEMS + 1
 
 
+@pytest.mark.slow
 def test_an_unfinished_reindex_ends_once_the_file_is_back(laptop: Laptop, folder: Path) -> None:
     laptop.run("index", str(folder))
     away = (folder / "3.png").rename(folder / "away")
@@ -279,6 +285,7 @@ def test_an_unfinished_reindex_ends_once_the_file_is_back(laptop: Laptop, folder
 # What the index remembers of its sources.
 
 
+@pytest.mark.slow
 def test_a_later_process_may_read_what_was_indexed_and_nothing_else(laptop: Laptop, folder: Path) -> None:
     laptop.run("index", str(folder))
     (folder.parent / "else.png").write_bytes(drawing(1))
@@ -341,6 +348,7 @@ def test_a_misspelt_index_is_refused_with_those_that_there_are(command: str, lap
     assert not (laptop.home / "indexes" / "holliday").exists()
 
 
+@pytest.mark.slow
 def test_doctor_makes_no_index(laptop: Laptop) -> None:
     assert "no index 'default' yet" in laptop.run("doctor").stdout
     assert not (laptop.home / "indexes").exists()

@@ -117,6 +117,7 @@ def found(app: App, data: bytes) -> SearchAnswer:
     return app.search_service().search(SearchRequest(k=3), data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_web_catalogue(kind: str, embedder: Embedder, tmp_path: Path) -> None:
     answer, config = KINDS[kind]
@@ -127,6 +128,7 @@ def test_a_web_catalogue(kind: str, embedder: Embedder, tmp_path: Path) -> None:
             assert (best.verdict, best.item.title, best.item.source) == ("exact", f"Number {n}", "mine")
 
 
+@pytest.mark.slow
 def test_a_folder(app: App, tmp_path: Path) -> None:
     (tmp_path / "pictures" / "kind").mkdir(parents=True)
     for n in range(COUNT):
@@ -138,6 +140,7 @@ def test_a_folder(app: App, tmp_path: Path) -> None:
     assert (best.title, best.collection) == ("Number 2", "kind")
 
 
+@pytest.mark.slow
 def test_a_private_bucket(embedder: Embedder, tmp_path: Path) -> None:
     name = uuid.uuid4().hex
     for n in range(COUNT):
@@ -155,6 +158,7 @@ ODD_NAMES = (
 """Two of them are the same word, composed and decomposed."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "bucket"])
 def test_names_of_all_kinds_are_indexed_and_shown(kind: str, embedder: Embedder, tmp_path: Path) -> None:
     root, bucket = tmp_path / "pictures", uuid.uuid4().hex
@@ -183,6 +187,7 @@ def test_names_of_all_kinds_are_indexed_and_shown(kind: str, embedder: Embedder,
             server.stop()
 
 
+@pytest.mark.slow
 def test_a_video_whose_frames_the_page_can_show(app: App, tmp_path: Path) -> None:
     (tmp_path / "film.mp4").write_bytes(video([scene(n) for n in range(COUNT)]))
     indexed(app, {"kind": "video", "url": str(tmp_path / "film.mp4"), "interval_s": 1})
@@ -203,6 +208,7 @@ def test_a_video_whose_frames_the_page_can_show(app: App, tmp_path: Path) -> Non
         server.stop()
 
 
+@pytest.mark.slow
 def test_wikidata(embedder: Embedder, tmp_path: Path) -> None:
     wiki = museum(COUNT)
     with serving(wiki) as server, made(embedder, tmp_path) as app:
@@ -240,6 +246,7 @@ def a_big_feed(rows: int) -> Answer:
     return lambda request: Reply(body)
 
 
+@pytest.mark.slow
 def test_a_recrawl_of_an_unchanged_feed_costs_few_requests_and_no_read_an_item(
     embedder: Embedder, tmp_path: Path
 ) -> None:
@@ -270,6 +277,7 @@ def test_a_recrawl_of_an_unchanged_feed_costs_few_requests_and_no_read_an_item(
         print(f"{rows} rows: {len(server.requests) - asked} requests, {used}")
 
 
+@pytest.mark.slow
 def test_a_feeds_crawl_that_is_killed_loses_and_repeats_nothing(embedder: Embedder, tmp_path: Path) -> None:
     rows = 6_000
     killed = 0

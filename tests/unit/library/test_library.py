@@ -100,6 +100,7 @@ def test_more_searches_than_a_server_takes_at_once(index: visor.Index, folder: P
         index.search([paths[0], "0" * 32], k=1)
 
 
+@pytest.mark.slow
 def test_two_pictures_are_compared(index: visor.Index, folder: Path) -> None:
     red, blue = folder / "warm" / "red.png", folder / "cold" / "blue.png"
     same, other = index.compare(red, red.read_bytes()), index.compare(index.search(red)[0].item, blue)
@@ -230,6 +231,7 @@ def test_what_http_does_not_offer_says_so() -> None:
         visor.connect("search.example")
 
 
+@pytest.mark.slow
 def test_a_source_by_its_keys_and_by_its_name(home: Path, folder: Path, tmp_path: Path) -> None:
     (tmp_path / "visor.toml").write_text(f'[sources.mine]\nkind = "folder"\npath = "{folder}"\n')
     settings = visor.Settings(config=tmp_path / "visor.toml")

@@ -61,6 +61,7 @@ def test_a_search_goes_on_behind_the_last_answer(run: Run, folder: Path) -> None
     assert "next" not in second
 
 
+@pytest.mark.slow
 def test_examples_go_with_a_picture_or_stand_alone(run: Run, folder: Path) -> None:
     red, amber, blue = folder / "warm" / "red.png", folder / "warm" / "amber.png", folder / "cold" / "blue.png"
     both = titles(run("search", red, "--like", blue, "--json"))
@@ -101,6 +102,7 @@ def test_a_folder_without_pictures_is_refused(run: Run, tmp_path: Path) -> None:
     assert "holds no picture" in str(run("search", tmp_path).exception)
 
 
+@pytest.mark.slow
 def test_two_pictures_are_compared(run: Run, folder: Path, tmp_path: Path) -> None:
     red = folder / "warm" / "red.png"
     part = tmp_path / "part.png"
@@ -151,6 +153,7 @@ def test_an_attribute_that_is_not_declared_is_named(run: Run, folder: Path) -> N
     assert "'colour' is no attribute" in str(failed)
 
 
+@pytest.mark.slow
 def test_attributes_that_are_undeclared_or_rare_are_named(
     run: Run, home: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,6 +67,7 @@ def test_frames_of_deleted_items_are_deleted(film: Film) -> None:
     assert film.app.search_service().sample(9)[0].item.image_url.startswith("./v1/thumbnails/")
 
 
+@pytest.mark.slow
 def test_frames_that_wait_to_be_embedded_stay(film: Film) -> None:
     film.crawl(embed=False)
     assert film.sweep() == 0

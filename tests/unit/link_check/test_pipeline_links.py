@@ -131,6 +131,7 @@ def anywhere(shop: Shop, request: pytest.FixtureRequest) -> Shop:
     return shop
 
 
+@pytest.mark.slow
 def test_a_dead_picture_is_replaced_by_a_living_copy_and_stays_so(anywhere: Shop) -> None:
     shop = anywhere
     shop.dies("/0.png")
@@ -152,6 +153,7 @@ def test_a_dead_picture_is_replaced_by_a_living_copy_and_stays_so(anywhere: Shop
     assert shop.app.stores.documents.query("failures") == []
 
 
+@pytest.mark.slow
 def test_a_dead_picture_without_a_copy_is_marked_and_comes_back(anywhere: Shop) -> None:
     shop = anywhere
     shop.dies("/2.png", status=410)
@@ -170,6 +172,7 @@ def test_a_dead_picture_without_a_copy_is_marked_and_comes_back(anywhere: Shop) 
     assert PICTURE_GONE not in best.item.extra
 
 
+@pytest.mark.slow
 def test_an_item_whose_page_is_gone_is_not_shown_until_it_is_back(anywhere: Shop) -> None:
     shop = anywhere
     shop.dies("/p/3")
@@ -182,6 +185,7 @@ def test_an_item_whose_page_is_gone_is_not_shown_until_it_is_back(anywhere: Shop
     assert shop.best(3).item.title == "Number 3"
 
 
+@pytest.mark.slow
 def test_a_gone_item_that_its_catalogue_deletes_stays_gone(shop: Shop) -> None:
     shop.dies("/p/3", "/3.png")
     shop.days(2)
@@ -218,6 +222,7 @@ REFUSALS = [Reply(status=403), Reply(status=429, headers={"Retry-After": "1"}), 
 REFUSALS.append(Reply(b"Use thumbnail steps, see https://w.wiki/GHai", status=429))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reply", REFUSALS)
 def test_a_refusal_says_nothing_about_the_picture(shop: Shop, reply: Reply) -> None:
     shop.answers["/2.png"] = reply
@@ -225,6 +230,7 @@ def test_a_refusal_says_nothing_about_the_picture(shop: Shop, reply: Reply) -> N
     assert sum(report.marked + report.gone + report.suspect for report in reports) == 0
 
 
+@pytest.mark.slow
 def test_a_page_in_place_of_a_picture_is_a_dead_picture(shop: Shop) -> None:
     shop.answers["/2.png"] = Reply(b"<!doctype html><title>Not here</title>", headers={"Content-Type": "text/html"})
     assert [report.marked for report in shop.days(2)] == [0, 1]
@@ -240,6 +246,7 @@ class Silent:
         raise self.error()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [FetchUnavailable, HostDead])
 def test_a_silent_host_is_told_and_dead_only_if_its_owner_says_so(shop: Shop, error: type[FetchUnavailable]) -> None:
     fetcher = Silent(lambda: error("no answer", retry_after_s=60 if error is HostDead else None))
@@ -269,6 +276,7 @@ HOST_WIDE: dict[str, Callable[[Shop, str], Reply]] = {
 
 
 # An image that leads home is no image, and not a host that sends its pages home.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("condition", "path"),
     [
@@ -304,6 +312,7 @@ def test_a_condition_of_the_whole_host_changes_nothing_and_is_told(shop: Shop, c
     assert shop.check().hosts == {}
 
 
+@pytest.mark.slow
 def test_most_pages_of_a_host_are_dead_only_if_its_owner_says_so(shop: Shop) -> None:
     shop.keys = tuple(str(n) for n in range(20))
     shop.crawl()
@@ -321,6 +330,7 @@ def test_most_pages_of_a_host_are_dead_only_if_its_owner_says_so(shop: Shop) -> 
     assert [report.gone for report in shop.days(2)] == [0, 17]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_kill_between_saving_and_publishing_forgets_nothing(shop: Shop, when: str) -> None:
     class Killed(BaseException):
@@ -369,6 +379,7 @@ def test_the_days_limit_holds_over_runs_and_every_item_has_its_turn(shop: Shop) 
     assert shop.check(a_day=2).checked == 2, "and then the next round begins"
 
 
+@pytest.mark.slow
 def test_no_more_is_looked_at_than_the_free_tier_has_room_for(shop: Shop) -> None:
     report = shop.check(room=2)
     assert (report.checked, report.finished) == (2, False)
@@ -378,6 +389,7 @@ def test_no_more_is_looked_at_than_the_free_tier_has_room_for(shop: Shop) -> Non
     assert rest.finished
 
 
+@pytest.mark.slow
 def test_a_look_costs_a_read_an_item_and_two_small_requests(shop: Shop) -> None:
     shop.app.merge()
     tally, stores = Tally(), shop.app.stores
@@ -393,6 +405,7 @@ def test_a_look_costs_a_read_an_item_and_two_small_requests(shop: Shop) -> None:
     assert (used.document_reads, used.document_writes, used.class_a, used.class_b) == (6, 0, 1, 1)
 
 
+@pytest.mark.slow
 def test_two_checks_at_once_do_not_both_stand(shop: Shop) -> None:
     class Other:
         """Another check ends while this one asks."""
@@ -406,6 +419,7 @@ def test_two_checks_at_once_do_not_both_stand(shop: Shop) -> None:
         shop.check(fetcher=Other())
 
 
+@pytest.mark.slow
 def test_a_damaged_state_is_named_and_stops_no_crawl(shop: Shop) -> None:
     shop.app.stores.objects.put("links.json", b"{")
     with pytest.raises(CorruptObject, match=r"links\.json cannot be read: .*visor check --repair"):
@@ -417,6 +431,7 @@ def test_a_damaged_state_is_named_and_stops_no_crawl(shop: Shop) -> None:
     assert item.price == 7.0
 
 
+@pytest.mark.slow
 def test_what_never_comes_back_is_forgotten(shop: Shop) -> None:
     shop.dies("/p/3", "/3.png")
     shop.days(2)
@@ -426,12 +441,14 @@ def test_what_never_comes_back_is_forgotten(shop: Shop) -> None:
     assert item_id("shop", "3") not in LinkState.load(shop.app.stores.objects)[0].problems
 
 
+@pytest.mark.slow
 def test_a_probe_reads_no_more_than_it_needs(shop: Shop) -> None:
     shop.answers["/big.png"] = Reply(picture(1) + bytes(5_000_000), headers=PNG)
     assert probe_url(shop.app.fetcher, f"{shop.server.url}/big.png", is_picture=True).state == "there"
     assert probe_url(shop.app.fetcher, f"{shop.server.url}/p/1", is_picture=False).state == "there"
 
 
+@pytest.mark.slow
 def test_the_command_prints_what_it_did(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISOR_HOME", str(shop.settings.home))
     monkeypatch.setenv("VISOR_ALLOW_HOSTS", shop.server.host)
@@ -446,6 +463,7 @@ def reads(app: App) -> float:
     return next(reading.used for reading in app.meter.readings() if reading.resource == "firestore_reads")
 
 
+@pytest.mark.slow
 def test_a_scheduled_crawl_looks_at_links_afterwards(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     home = shop.settings.home
     (home / "visor.toml").write_text(f'[sources.other]\nkind = "feed"\nurl = "{shop.server.url}/feed"\n')

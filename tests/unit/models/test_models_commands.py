@@ -45,6 +45,7 @@ def run(*arguments: str) -> tuple[dict[str, Any], str]:
     return msgspec.json.decode(result.stdout), result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("built_settings")
 def test_eval_leave_one_out(labelled: Path) -> None:
     document, told = run(str(labelled))
@@ -54,6 +55,7 @@ def test_eval_leave_one_out(labelled: Path) -> None:
     assert "page.jpg" in told
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("built_settings")
 def test_eval_against_an_index_folder_with_a_metric(labelled: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "queries" / "dots"
@@ -64,6 +66,7 @@ def test_eval_against_an_index_folder_with_a_metric(labelled: Path, tmp_path: Pa
     assert document["p_at_1"] == 1.0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("built_settings")
 def test_eval_for_people(labelled: Path) -> None:
     result = CliRunner().invoke(eval_command, [str(labelled)], catch_exceptions=False)
@@ -87,6 +90,7 @@ def test_label_is_the_first_folder(labelled: Path) -> None:
     assert all(path != "stray.png" for path, _ in found)
 
 
+@pytest.mark.slow
 def test_model_list_and_show(built_settings: Settings) -> None:
     listed = CliRunner().invoke(model_command, ["list", "--json"], catch_exceptions=False)
     document = msgspec.json.decode(listed.stdout)

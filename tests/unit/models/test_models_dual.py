@@ -90,6 +90,7 @@ def test_end_to_end(own: Settings, folder: Path) -> None:
     check_end_to_end(msgspec.structs.replace(own, index="ends"), folder / "pictures", "mine", "other")
 
 
+@pytest.mark.slow
 def test_words_find_over_http(own: Settings, folder: Path) -> None:
     """Alone and beside a picture; the index knows English titles only. Many pictures, so that a space is learned."""
     settings = msgspec.structs.replace(own, index="words", allow_folders=(str(folder),), searches_burst=1000)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.model_kinds import MODELS, check_end_to_end, pictures, write_toml
-from tests.small_networks import KERAS, Origin, checksum, make_networks, run_tensorflow
+from tests.small_networks import KERAS, NEEDS_TENSORFLOW, Origin, checksum, make_networks, run_tensorflow
 
 from visor.errors import ModelError, VisorError
 from visor.models.build.builder import ensure_model
@@ -19,8 +19,7 @@ from visor.models.registry import describe
 from visor.models.store import model_directory, read_manifest
 from visor.settings import Settings
 
-pytestmark = [pytest.mark.build, pytest.mark.slow]
-pytest.importorskip("tensorflow", reason="building models takes TensorFlow (pip install '.[build]')")
+pytestmark = [pytest.mark.build, pytest.mark.slow, NEEDS_TENSORFLOW]
 
 NAMES = list(MODELS)
 

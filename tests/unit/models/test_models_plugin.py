@@ -72,6 +72,7 @@ def visor(site: Path, home: Path, *arguments: str, **more: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_is_found_by_its_name(site: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -112,6 +113,7 @@ def test_the_contract_holds_for_a_plugin(tmp_path: Path) -> None:
     assert (embedder.dimension, embedder.description.has_maps) == (CHANNELS, True)
 
 
+@pytest.mark.slow
 def test_the_contract_holds_for_the_default_model(built_settings: object) -> None:
     from visor.models.registry import describe
 

@@ -90,6 +90,7 @@ def test_answers_are_whole(embedder: Embedder) -> None:
         assert sum(safety.values()) == pytest.approx(1, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_many_threads_get_what_one_gets(embedder: Embedder) -> None:
     pictures = [sample(100 + 40 * n, 300 - 20 * n) for n in range(6)]
     alone = np.concatenate([embedder.embed([picture]).vectors for picture in pictures])
@@ -165,6 +166,7 @@ def test_running_never_imports_the_heavy_libraries(embedder: Embedder) -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_picture_whose_file_was_not_read_yet_is_read_once(embedder: Embedder) -> None:
     """Networks look side by side, and Pillow reads a file when its pixels are first asked for."""
     file = io.BytesIO()

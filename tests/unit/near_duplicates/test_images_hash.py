@@ -213,6 +213,7 @@ def test_no_candidates_get_no_verdicts() -> None:
     assert verdicts(Aligner(scene(1)), np.zeros((0, HASH_BYTES), np.uint8)) == []
 
 
+@pytest.mark.slow
 def test_smaller_decoding_does_not_change_the_verdict() -> None:
     data = encoded(scene(4, (1600, 1200)), "JPEG", quality=90)
     whole, small = (decode_image(data, pixels_max=10**7, side_hint=side).pixels for side in (None, 299))

@@ -51,6 +51,7 @@ def test_the_bits_are_those_that_indexes_hold(kind: str) -> None:
     assert hashlib.blake2b(packed, digest_size=12).hexdigest() == CANONICAL[kind]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="elsewhere the package's compiler may fuse its sums")
 @pytest.mark.parametrize("kind", CANONICAL)
 def test_the_bits_are_those_of_the_package(kind: str) -> None:

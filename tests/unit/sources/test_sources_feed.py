@@ -560,6 +560,7 @@ MEMORY = r"""
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["table", "xml"])
 def test_memory_does_not_grow_with_the_feed(form: str) -> None:
     if form == "xml":

@@ -429,6 +429,7 @@ def test_pages_that_have_not_changed_are_only_asked_about() -> None:
     assert not any(page.partial for page in again)
 
 
+@pytest.mark.slow
 def test_a_sitemap_saves_visiting_what_has_not_changed() -> None:
     count = 200
     with serving(lambda request: Reply(status=404)) as server, context_for(server.host) as context:

@@ -38,6 +38,7 @@ def test_dates(value: object, date: str | None) -> None:
     assert iso_date(value) == date
 
 
+@pytest.mark.slow
 def test_texts_lose_markup_and_length() -> None:
     assert plain_text("<p>Soft &amp; <b>warm</b><br>\n wool</p><script>x()</script>") == "Soft & warm wool"
     assert plain_text('Red <span class="x" style="display: none">SKU 17</span>shoe <i hidden>sale</i>') == "Red shoe"

@@ -93,6 +93,7 @@ def test_scenes_are_found_wherever_they_begin(stores: Stores, tmp_path: Path) ->
     assert all(abs(found - expected) <= 0.7 for found, expected in zip(seconds(pages), (0, 2, 4, 6), strict=True))
 
 
+@pytest.mark.slow
 def test_a_download_is_resumed_anywhere_and_costs_one_request_while_it_is_unchanged(
     stores: Stores, monkeypatch: pytest.MonkeyPatch
 ) -> None:

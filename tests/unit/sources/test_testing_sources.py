@@ -141,6 +141,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path: Path) -> None:
         write_source_package("mine", tmp_path)
 
 
+@pytest.mark.slow
 def test_the_example_is_installed_and_used(tmp_path: Path) -> None:
     """As a stranger's package: built, installed beside Visor, found by its entry point, its own test run."""
     installed = tmp_path / "installed"

@@ -192,6 +192,7 @@ def test_a_family_without_samples_is_left_out() -> None:
     assert exposition([Family("visor_failed_items", "gauge", "None.", [])]).strip() == ""
 
 
+@pytest.mark.slow
 def test_serve_tells_them_on_the_port_that_its_owner_chose(app: App, built_settings: Settings) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -65,6 +65,7 @@ def path_of(span: Received, spans: list[Received]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_one_trace_spans_a_crawl_its_messages_and_their_embedding(app: App, folder: Path, collector: Collector) -> None:
     with app:
         app.crawler.crawl(app.open_folder(folder))
@@ -182,6 +183,7 @@ def test_what_cannot_be_followed_is_a_warning(exporter: str, caplog: pytest.LogC
         raise BadRequest("found")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_wanted", [False, True])
 def test_nothing_is_loaded_where_no_variable_asks(
     is_wanted: bool, folder: Path, tmp_path: Path, embedder: Embedder

@@ -56,6 +56,7 @@ def test_a_plain_part_of_a_picture_claims_nothing(client: httpx.Client) -> None:
     assert_claims_nothing(client.post("/v1/search", files=files, data=box).json())
 
 
+@pytest.mark.slow
 def test_a_picture_of_the_catalogue_still_is_the_same(client: httpx.Client, demo_catalogue: DemoCatalogue) -> None:
     for product in demo_catalogue.products[5:25:5]:
         answer = client.post("/v1/search", files={"image": demo_catalogue.picture(product).read_bytes()}).json()

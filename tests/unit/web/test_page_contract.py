@@ -13,6 +13,7 @@ DOCUMENT = ROOT / "docs" / "openapi.json"
 GENERATOR = ROOT / "frontend" / "node_modules" / ".bin" / "openapi-typescript"
 
 
+@pytest.mark.slow
 def test_the_pages_types_are_the_documents(tmp_path: Path) -> None:
     if not GENERATOR.exists():
         pytest.skip("The front end's packages are not installed: run npm ci in frontend/ (make setup does)")

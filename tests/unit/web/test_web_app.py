@@ -141,6 +141,7 @@ def test_filters_hold_for_every_match(client: httpx.Client, picture: bytes) -> N
     assert all(5 <= m["item"]["price"] <= 20 and m["item"]["currency"] == "USD" for m in answer["matches"])
 
 
+@pytest.mark.slow
 def test_a_box_and_excluded_parts_change_what_is_searched_for(
     client: httpx.Client, demo_catalogue: DemoCatalogue
 ) -> None:

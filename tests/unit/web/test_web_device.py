@@ -143,6 +143,7 @@ def test_what_a_device_saw_is_answered_as_its_picture(
     assert [getattr(found.query, name) for name in same] == [getattr(wanted.query, name) for name in same]
 
 
+@pytest.mark.slow
 def test_across_the_gap_too(service: SearchService, monkeypatch: pytest.MonkeyPatch) -> None:
     photos = [look(service, scene(number), closer=True) for number in range(6)]
     looked = [decode_vector(photo.closer or "", NUMBERS) for photo in photos]
@@ -558,6 +559,7 @@ def test_a_client_asks_for_the_model_some_times(demo_app: App) -> None:
     assert statuses.index(429) >= 7, "the devices of a household, of an instance that has just started"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("models", "asked"),
     [
@@ -573,6 +575,7 @@ def test_a_page_may_ask_where_its_models_are(demo_app: App, models: str | None, 
     assert answer.get_json()["models"] == models
 
 
+@pytest.mark.slow
 def test_a_model_that_browsers_do_not_run_says_so(embedder: Embedder) -> None:
     manifest = embedder.manifest
     files = tuple(msgspec.structs.replace(file, file=f"{file.network}.onnx") for file in manifest.files)

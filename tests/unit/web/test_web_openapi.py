@@ -32,6 +32,7 @@ def test_the_document_is_served_and_kept(demo_server: Server) -> None:
     assert kept == served, "run: python -m visor.web.openapi > docs/openapi.json, then npm run contract in frontend/"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "part",
     [

@@ -120,6 +120,7 @@ def test_an_order_by_price_with_a_threshold_gives_the_sure_ones_only(client: htt
     assert copy["verdict"] == "exact"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_picture", [False, True])
 @pytest.mark.parametrize(
     ("text", "more"),
@@ -228,6 +229,7 @@ def on_paper(*places: tuple[str, tuple[int, int]]) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [{}, {"box": [0.5, 0.5, 0.5, 0.5]}], ids=["whole", "part"])
 def test_what_in_a_photo_to_look_for_is_told_when_asked(
     client: httpx.Client, pictures: list[str], part: dict[str, Any]
@@ -311,6 +313,7 @@ def test_an_edited_picture_is_laid_over_the_original(
         assert sum(n * count for n, count in enumerate(unlike.histogram())) / unlike.width / unlike.height < 16
 
 
+@pytest.mark.slow
 def test_other_pictures_are_compared_without_being_laid_over(client: httpx.Client, pictures: list[str]) -> None:
     item = ids(search(client, image=pictures[30]))[0]
     answer = client.post("/v1/compare", json={"first": {"image": pictures[3]}, "second": {"item": item}}).json()

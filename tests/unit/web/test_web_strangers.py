@@ -155,6 +155,7 @@ def test_guesses_of_the_key_are_limited_by_client(demo_app: App) -> None:
 # What costs more than a search
 
 
+@pytest.mark.slow
 def test_a_metric_is_the_owner_s_where_it_is_paid_for(demo_app: App, picture: bytes) -> None:
     asked, _ = deployed(demo_app)
     body = {"image": base64.b64encode(picture).decode(), "metric": "mahalanobis"}
