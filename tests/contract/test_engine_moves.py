@@ -224,6 +224,7 @@ def test_the_commands(built_settings: Settings, tmp_path: Path, monkeypatch: pyt
 def test_what_no_merge_has_taken_up_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before a first merge there is nothing to move: the first one by the engine brings all there."""
     settings = Settings(home=tmp_path, freshness_s=0.0)
+    monkeypatch.setenv("VISOR_HOME", str(tmp_path))
     engine: Any = milvus_lite(tmp_path)
     with app_of(settings, OLD, engine) as app:
         monkeypatch.setattr("visor.app.App", lambda _: app)
