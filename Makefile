@@ -32,7 +32,7 @@ check: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## lint and the fast tes
 	@$(MAKE) --no-print-directory -j2 lint fast
 
 fast: $(STAMPS)/dev
-	$(BIN)/python -m pytest -q -n logical --dist loadfile -m '$(FAST)' tests/unit tests/contract
+	$(BIN)/python -m pytest -q -n auto --dist loadfile -m '$(FAST)' tests/unit tests/contract
 
 test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security $(BEAM)/.stamp  ## all tests
 	$(BIN)/python -m pytest -n auto --dist worksteal

@@ -29,10 +29,8 @@ pytest_plugins = ["tests.emulated"]
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """With `-n auto`, three workers on two cores: many tests wait for processes that they started. The fast ones seldom
-    do, and what a worker sets up counts more there: `-n logical` is one worker a core."""
-    cores = os.cpu_count() or 1
-    return cores if config.getoption("numprocesses") == "logical" else cores * 3 // 2
+    """With `-n auto`, three workers on two cores: many tests wait for processes that they started."""
+    return (os.cpu_count() or 1) * 3 // 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
