@@ -383,8 +383,8 @@ def combined(queries: Sequence[tuple[Query, float]], origin: np.ndarray) -> Quer
 
 def as_linked(vector: np.ndarray) -> np.ndarray:
     """The query (d,) as links and pages carry it, in float16: they are answered as the picture was."""
-    unit = query_vector(vector, len(vector))
-    return query_vector(unit.astype("<f2"), len(unit))
+    full = query_vector(vector, len(vector))
+    return query_vector(full.astype("<f2"), len(full))
 
 
 def encode_vector(vector: np.ndarray, look: np.ndarray | None) -> str:

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
-from tests.small_networks import Origin
+from tests.small_networks import NEEDS_TENSORFLOW, Origin
 
 from visor.errors import ModelError, ModelNotBuilt
 from visor.models import builtin
@@ -33,10 +33,6 @@ from visor.settings import Settings
 pytestmark = pytest.mark.build
 
 ROOT = Path(__file__).resolve().parents[3]
-
-needs_tensorflow = pytest.mark.skipif(
-    importlib.util.find_spec("tensorflow") is None, reason="building models takes TensorFlow (pip install '.[build]')"
-)
 
 
 def with_imagenet_from(source: Download, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +132,7 @@ def test_nothing_built_says_what_to_do(tmp_path: Path) -> None:
             load_embedder(Settings(home=tmp_path, model=model))
 
 
-@needs_tensorflow
+@NEEDS_TENSORFLOW
 def test_a_larger_lite_network_names_what_the_default_names(
     photos: list[Image.Image], embedder: Embedder, tmp_path: Path
 ) -> None:
@@ -235,7 +231,7 @@ def random_weights(tmp_path: Path) -> Iterator[Download]:
         )
 
 
-@needs_tensorflow
+@NEEDS_TENSORFLOW
 def test_imagenet_is_an_option_where_its_weights_can_be_had(
     settings: Settings, random_weights: Download, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +244,7 @@ def test_imagenet_is_an_option_where_its_weights_can_be_had(
     assert seen.safety[0] is not None
 
 
-@needs_tensorflow
+@NEEDS_TENSORFLOW
 def test_pinned_imagenet_weights_are_those_of_keras() -> None:
     code = (
         "import inspect; from keras.src.applications import inception_v3 as m;"
@@ -284,7 +280,7 @@ def keras_outputs(network: Network, weights: Path, inputs: np.ndarray, scratch: 
         return [arrays[f"arr_{n}"] for n in range(len(network.taps) + 1)]
 
 
-@needs_tensorflow
+@NEEDS_TENSORFLOW
 def test_shipped_int8_networks_are_as_good_as_keras(
     embedder: Embedder, built_settings: Settings, photos: list[Image.Image], tmp_path: Path
 ) -> None:

@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
 import pytest
+from tests.small_networks import NEEDS_TENSORFLOW
 
 from visor.models.build.quantize import known_ranges
 from visor.models.builtin import JOINED_MODEL, LITE1_MODEL, LITE2_MODEL
 
 NETWORKS = [part.network for model in (JOINED_MODEL, LITE1_MODEL, LITE2_MODEL) for part in model.parts]
-
-needs_tensorflow = [
-    pytest.mark.build,
-    pytest.mark.skipif(
-        importlib.util.find_spec("tensorflow") is None, reason="takes TensorFlow (pip install '.[build]')"
-    ),
-]
-
-
-def takes_tensorflow(test: Any) -> Any:
-    for mark in needs_tensorflow:
-        test = mark(test)
-    return test
 
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda one: one.name)
@@ -74,7 +61,8 @@ def rounded(keras: Any, model: Any) -> Any:
     return copy
 
 
-@takes_tensorflow
+@pytest.mark.build
+@NEEDS_TENSORFLOW
 def test_means_stay_where_they_were_when_weights_are_rounded() -> None:
     """Also where a channel has no weights at all, as some of EfficientNet's have none."""
     import keras
@@ -97,7 +85,8 @@ def test_means_stay_where_they_were_when_weights_are_rounded() -> None:
     assert after.mean() < before.mean() / 2
 
 
-@takes_tensorflow
+@pytest.mark.build
+@NEEDS_TENSORFLOW
 def test_averaging_after_a_convolution_gives_the_same_numbers() -> None:
     import keras
 
