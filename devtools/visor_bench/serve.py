@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from io import BytesIO
@@ -27,19 +27,20 @@ from visor.settings import PREFIX, Settings
 from visor_bench.embed import jpeg
 
 CLIENTS = (1, 2, 4, 16)
-DIFFERENT = 32
-"""Pictures that are searched for in turn, so that none is answered from what is kept of the last queries."""
+WARMING = 4
+"""Searches before any counts."""
 
 
 @click.command("serve")
 @click.option("--images", default=10_000, show_default=True, type=click.IntRange(min=100))
 @click.option("--requests", default=96, show_default=True, type=click.IntRange(1), help="For each number of clients.")
 @click.option("--picture", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="Photo to search for.")
+@click.option("--against", metavar="URL", help="A server of another version, which is asked in turn with this one.")
 @as_json
-def serve_command(images: int, requests: int, picture: Path | None, as_json: bool) -> None:
+def serve_command(images: int, requests: int, picture: Path | None, against: str | None, as_json: bool) -> None:
     """Search a server on this machine with 4-megapixel JPEGs from 1, 2, 4 and 16 clients at once."""
     with tempfile.TemporaryDirectory(prefix="visor-bench-") as home:
-        document = measure(Settings.read(), images, requests, jpeg(picture), Path(home), say)
+        document = measure(Settings.read(), images, requests, jpeg(picture), Path(home), say, against)
     if as_json:
         print_json(document)
         return
@@ -48,12 +49,19 @@ def serve_command(images: int, requests: int, picture: Path | None, as_json: boo
 
 
 def measure(
-    own: Settings, images: int, requests: int, data: bytes, home: Path, progress: Callable[[str], None]
+    own: Settings,
+    images: int,
+    requests: int,
+    data: bytes,
+    home: Path,
+    progress: Callable[[str], None],
+    against: str | None = None,
 ) -> dict[str, Any]:
     """Fill an index of made vectors, serve it, and ask.
 
     Returns:
-        `images`, and for each number of `clients`: `requests_per_s`, and `p50_ms` and `p99_ms` of one request.
+        `images`, and for each number of `clients`: `requests_per_s`, and `p50_ms` and `p99_ms` of one request; of
+        another server, `other_requests_per_s` and the `ratio`.
     """
     from visor.models.build.builder import ensure_model
     from visor.models.store import model_fingerprint
@@ -64,40 +72,45 @@ def measure(
     settings = Settings(backend="local", home=home, model=own.model)
     (home / "filling").mkdir()
     fill(settings, model_fingerprint(own), images, home / "filling", progress)
-    pictures = different(data)
     rows = []
-    with serving(settings) as address, httpx.Client(base_url=address, timeout=120) as client:
-
-        def ask(body: bytes) -> float:
-            start = time.perf_counter()
-            client.post("/v1/search", files={"image": body}).raise_for_status()
-            return (time.perf_counter() - start) * 1000
-
-        for body in pictures[:4]:
-            ask(body)
-        turns = itertools.cycle(pictures)
+    with serving(settings) as address, httpx.Client(timeout=120) as client:
+        servers = [address, against] if against else [address]
+        pictures = different(data, len(servers) * (WARMING + requests * len(CLIENTS)))
+        for server in servers:
+            _asked(client, server, list(itertools.islice(pictures, WARMING)), 1)
         for clients in CLIENTS:
-            asked, start = [next(turns) for _ in range(requests)], time.perf_counter()
-            with ThreadPoolExecutor(clients) as pool:
-                took = list(pool.map(ask, asked))
-            seconds = time.perf_counter() - start
-            p50, p99 = (round(float(np.percentile(took, share)), 1) for share in (50, 99))
-            row = {"clients": clients, "requests_per_s": round(requests / seconds, 2), "p50_ms": p50, "p99_ms": p99}
+            found = [_asked(client, one, list(itertools.islice(pictures, requests)), clients) for one in servers]
+            p50, p99 = (round(float(np.percentile(found[0][1], share)), 1) for share in (50, 99))
+            row = {"clients": clients, "requests_per_s": round(found[0][0], 2), "p50_ms": p50, "p99_ms": p99}
+            for speed, _ in found[1:]:
+                row |= {"other_requests_per_s": round(speed, 2), "ratio": round(found[0][0] / speed, 2)}
             rows.append(row)
             progress(str(row))
     return {"images": images, "clients": rows, "load": [round(load, 2) for load in os.getloadavg()]}
 
 
-def different(data: bytes) -> list[bytes]:
-    """The JPEG with something else in a corner, `DIFFERENT` times."""
-    made = []
+def _asked(client: httpx.Client, server: str, pictures: Sequence[bytes], clients: int) -> tuple[float, list[float]]:
+    """Requests a second, and milliseconds of each."""
+
+    def ask(picture: bytes) -> float:
+        start = time.perf_counter()
+        client.post(f"{server}/v1/search", files={"image": picture}).raise_for_status()
+        return (time.perf_counter() - start) * 1000
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(clients) as pool:
+        took = list(pool.map(ask, pictures))
+    return len(pictures) / (time.perf_counter() - start), took
+
+
+def different(data: bytes, count: int) -> Iterator[bytes]:
+    """The JPEG with something else in a corner, so that none is answered from what is kept of the last queries."""
     with Image.open(BytesIO(data)) as image:
-        for number in range(DIFFERENT):
-            image.paste((number * 8, 90, 160), (0, 0, 160, 160))
+        for number in range(count):
+            image.paste((number % 16 * 16, number // 16 % 16 * 16, number // 256 % 256), (0, 0, 160, 160))
             buffer = BytesIO()
             image.save(buffer, "JPEG", quality=90)
-            made.append(buffer.getvalue())
-    return made
+            yield buffer.getvalue()
 
 
 @contextmanager

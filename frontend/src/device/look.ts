@@ -111,7 +111,7 @@ export class Looker {
   private async outputsOf(pixels: Pixels): Promise<Outputs[]> {
     const found: Outputs[] = [];
     for (const { network } of this.model.description.parts) {
-      found.push(await this.views(network, pixels, network.preprocessing.views));
+      found.push(meanOf(await this.looks(network, pixels, network.preprocessing.views)));
     }
     return found;
   }
@@ -121,17 +121,19 @@ export class Looker {
     const found: Outputs[] = [];
     for (const [place, { network }] of this.model.description.parts.entries()) {
       const one = seen[place] as Outputs;
-      const views = this.model.closer_views;
-      const isNearer = network.preprocessing.views.length === views.length;
-      found.push(isNearer ? meanOf([one, await this.views(network, pixels, views)]) : one);
+      const { views } = network.preprocessing;
+      const isWhole = views.length === 1 && views[0] === "whole";
+      const nearer = isWhole ? [] : await this.looks(network, pixels, this.model.closer_views);
+      // Each view counts the same.
+      found.push(nearer.length > 0 ? meanOf([...views.map(() => one), ...nearer]) : one);
     }
     return found;
   }
 
-  private async views(network: Network, pixels: Pixels, views: readonly View[]): Promise<Outputs> {
-    const looks: Outputs[] = [];
-    for (const view of views) looks.push(await this.outputs(network, pixels, view));
-    return meanOf(looks);
+  private async looks(network: Network, pixels: Pixels, views: readonly View[]): Promise<Outputs[]> {
+    const found: Outputs[] = [];
+    for (const view of views) found.push(await this.outputs(network, pixels, view));
+    return found;
   }
 
   private async outputs(network: Network, pixels: Pixels, view: View): Promise<Outputs> {

@@ -212,4 +212,28 @@ describe("of a file that Visor did not make", () => {
       expect(heated[0]).toBe(0);
     }
   });
+
+  it("each view of a closer look counts the same", async () => {
+    const { parts } = told.description;
+    const centred = { ...how(8, "bilinear"), views: ["centre"] };
+    const nearer = parts.map((part) => ({ ...part, network: { ...part.network, preprocessing: centred } }));
+    const model = { ...told, closer: true, description: { ...told.description, parts: nearer } };
+    const maps = [
+      [9, 0],
+      [0, 6],
+      [0, 6],
+    ];
+    const runner: Runner = {
+      input: [1, 8, 8, 3],
+      outputs: [1, 0],
+      run: async () => [
+        { shape: [1, 2], data: Float32Array.of(0, 0) },
+        { shape: [1, 1, 1, 2], data: Float32Array.from(maps.shift() as number[]) },
+      ],
+    };
+    const looker = new Looker(readModel(model as unknown as DeviceModel), new Map([["net", runner]]));
+    const seen = await looker.look(picture("small"), { width: 23, height: 17 });
+    // The means are 3 and 4.
+    expect(furthest(readHalves(fromBase64(seen.closer as string), 2), [0.6, 0.8])).toBeLessThan(1e-3);
+  });
 });

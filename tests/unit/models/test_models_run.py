@@ -20,7 +20,7 @@ from visor.models import runtime
 from visor.models.build.convert import sample_picture
 from visor.models.builtin import EFFICIENTNET, NSFWJS
 from visor.models.description import SAFETY_CLASSES, Preprocessing, WeightedNetwork
-from visor.models.embedder import Embedder, joined_vector, prepare, view_of
+from visor.models.embedder import Embedder, _Seen, joined_vector, prepare, view_of
 from visor.models.store import MANIFEST
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "models"
@@ -166,9 +166,16 @@ def test_running_never_imports_the_heavy_libraries(embedder: Embedder) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_each_view_of_two_looks_counts_the_same() -> None:
+    looks = ((np.full(1, value, np.float32), views) for value, views in ((2.0, 1), (6.5, 2)))
+    one, two = (_Seen(taps=[value], head=value, maps=[], views=views) for value, views in looks)
+    both = one.mean(two)
+    assert (both.views, both.head[0], both.taps[0][0]) == (3, 5.0, 5.0)
+
+
 @pytest.mark.slow
 def test_a_picture_whose_file_was_not_read_yet_is_read_once(embedder: Embedder) -> None:
-    """Networks look side by side, and Pillow reads a file when its pixels are first asked for."""
+    """Views are prepared side by side, and Pillow reads a file when its pixels are first asked for."""
     file = io.BytesIO()
     Image.effect_noise((900, 700), 60).convert("RGB").save(file, "PNG")
     whole = Image.open(io.BytesIO(file.getvalue()))
