@@ -166,6 +166,7 @@ def test_where_nothing_passes_or_is_left_answers_are_empty(shop: EngineShop, twi
 
 
 @pytest.mark.parametrize("is_merged", [False, True])
+@pytest.mark.slow
 def test_newest_versions_win_and_tombstones_hide(shop: EngineShop, twin: EngineShop, is_merged: bool) -> None:
     """Adds, updates and deletes in any order, some of them late; before and after a merge has taken them up."""
     for one in (shop, twin):

@@ -439,6 +439,7 @@ def test_nonsense_is_refused(arguments: str, said: str) -> None:
 
 @pytest.mark.parametrize("dollar", ["1", "0.9", "150"])
 @pytest.mark.parametrize("budget", ["0", "0.01", "5", "1000"])
+@pytest.mark.slow
 def test_lines_add_up_in_the_currency_of_the_budget(budget: str, dollar: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISOR_BUDGET_DOLLAR", dollar)
     document = json.loads(run("--json", "--budget", budget, "--images", "1000000"))

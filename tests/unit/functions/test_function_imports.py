@@ -86,6 +86,7 @@ def modules_of(distribution: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", sorted(OPENED))
+@pytest.mark.slow
 def test_a_function_imports_only_what_it_needs(name: str) -> None:
     assert imported(OPENED[name]) & UNWANTED[name] == set()
 

@@ -92,6 +92,7 @@ def test_what_is_a_picture_comes_upright_in_srgb_on_white(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BAD)
+@pytest.mark.slow
 def test_what_is_none_gets_a_reason(name: str) -> None:
     data, words = BAD[name]
     with pytest.raises(UndecodableImage, match=words) as caught:

@@ -197,6 +197,7 @@ def test_variety_never_costs_a_match_and_brings_other_kinds_forward(filled: tupl
 
 
 @pytest.mark.parametrize("order", [Order(), Order(variety=0.4), Order(sort="price_down"), Order(by_product=True)])
+@pytest.mark.slow
 def test_what_is_deleted_between_pages_vanishes_and_nothing_comes_twice(tmp_path: Path, order: Order) -> None:
     shop = Shop(tmp_path)
     keys = keys_of(400)

@@ -285,6 +285,7 @@ def test_a_merge_that_dies_anywhere_loses_nothing(shop: Shop, at: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.slow
 def test_any_order_of_events_ends_in_the_same_index(tmp_path: Path, seed: int) -> None:
     """Against a plain dictionary: newest version wins, tombstones hide versions up to theirs, updates likewise."""
     rng = random.Random(seed)

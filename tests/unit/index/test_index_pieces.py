@@ -148,6 +148,7 @@ def deleted(shop: Shop) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("make", [fresh, relearned, changed, small, deleted])
+@pytest.mark.slow
 def test_pieces_built_elsewhere_are_the_segments_of_a_merge(shop: Shop, make: Callable[[Shop], dict[str, Any]]) -> None:
     options = make(shop)
     other = twin(shop)

@@ -198,6 +198,7 @@ def test_a_batch_whose_every_item_raises_is_not_the_items_fault(settings: Settin
 
 
 @pytest.mark.parametrize("poison", [("0",), ("9",), ("4",), ("2", "7")])
+@pytest.mark.slow
 def test_items_that_end_the_process_end_alone(poison: tuple[str, ...], settings: Settings, stores: Stores) -> None:
     embedder = poisoned(settings, stores, {key: Killed() for key in poison})
     body = msgspec.json.encode(Batch.of("s", "r", tuple(change(str(n)) for n in range(10))))

@@ -132,6 +132,7 @@ def test_a_new_picture_that_cannot_be_had_leaves_the_old_one(bad: str, laptop: L
 
 
 @pytest.mark.parametrize(("setting", "low"), [("VISOR_PIXELS_MAX", "1000"), ("VISOR_FETCH_BYTES_MAX", "100")])
+@pytest.mark.slow
 def test_a_limit_is_raised_as_the_message_says(setting: str, low: str, laptop: Laptop, folder: Path) -> None:
     first = laptop.run("index", str(folder), **{setting: low})
     assert first.exit_code == 1

@@ -47,6 +47,7 @@ def titles(result: Result) -> list[str]:
         (["--variety", "0.5", "--sort", "largest", "--no-group", "-k", "1"], ["red"]),
     ],
 )
+@pytest.mark.slow
 def test_options_of_a_search(run: Run, folder: Path, options: list[str], found: list[str]) -> None:
     got = titles(run("search", folder / "warm" / "red.png", "--json", *options))
     assert (got[:1], sorted(got)) == (found[:1], sorted(found))

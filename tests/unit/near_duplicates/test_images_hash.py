@@ -204,6 +204,7 @@ def test_an_alpha_channel_that_hides_nothing_makes_no_other_picture(
 
 
 @pytest.mark.parametrize("size", [(1, 4000), (4000, 1), (790, 36_861), (3, 900)])
+@pytest.mark.slow
 def test_a_thin_picture_is_no_copy_of_another(size: tuple[int, int], scenes: list[Image.Image], rows: Bytes) -> None:
     thin = scenes[2].resize(size)
     assert set(verdicts(Aligner(thin), rows[3:])) == {"similar"}
@@ -223,6 +224,7 @@ def test_smaller_decoding_does_not_change_the_verdict() -> None:
 
 
 @pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="the photos of ../shared/data are not here")
+@pytest.mark.slow
 def test_verdicts_on_real_photos_are_right_nine_times_in_ten() -> None:
     paths = (
         sorted((SHARED_DATA / "clothing").glob("*/*.jpg"))[::40]

@@ -30,6 +30,7 @@ def shown(answer: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("part", [{}, {"box": BOX}, {"box": BOX, "exclude": [[0.2, 0.2, 0.1, 0.1]]}])
 @pytest.mark.parametrize("change", [{}, {"k": 3}, {"mode": "exact", "facets": True}, {"metric": "cityblock"}])
+@pytest.mark.slow
 def test_a_handle_answers_as_its_picture(
     client: httpx.Client, picture: bytes, part: dict[str, Any], change: dict[str, Any]
 ) -> None:

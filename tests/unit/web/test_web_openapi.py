@@ -54,6 +54,7 @@ EXAMPLES = [(name, shown) for name, examples in openapi.EXAMPLES.items() for sho
 
 
 @pytest.mark.parametrize(("name", "shown"), EXAMPLES)
+@pytest.mark.slow
 def test_every_example_is_answered(
     demo_app: App, demo_server: Server, demo_shop: DemoShop, demo_catalogue: DemoCatalogue, name: str, shown: str
 ) -> None:

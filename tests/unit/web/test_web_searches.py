@@ -38,6 +38,7 @@ def ids(answer: dict[str, Any]) -> list[str]:
     [{}, {"sort": "price_up"}, {"sort": "newest"}, {"variety": 0.6}, {"min_similarity": 0.5}, {"min_confidence": 0.01}],
     ids=str,
 )
+@pytest.mark.slow
 def test_pages_go_on_by_the_vector_to_the_end_and_repeat_nothing(
     client: httpx.Client, pictures: list[str], order: dict[str, Any]
 ) -> None:

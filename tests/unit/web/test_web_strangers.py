@@ -255,6 +255,7 @@ def test_every_option_s_cost_is_known() -> None:
         *(pytest.param(*cost, id=name) for name, cost in COSTS.items()),
     ],
 )
+@pytest.mark.slow
 def test_each_costs_what_is_bounded_and_is_metered_as_it_is_counted(
     demo_app: App, path: str, body: dict[str, Any] | None, most: int
 ) -> None:
@@ -303,6 +304,7 @@ def test_who_reads_much_waits_longer(demo_app: App) -> None:
         ("explain", {"item": "ITEM", "match": "ITEM"}, 2),
     ],
 )
+@pytest.mark.slow
 def test_each_picture_that_is_looked_at_is_taken_from_the_rate(
     demo_app: App, path: str, body: dict[str, Any], pictures: int
 ) -> None:
