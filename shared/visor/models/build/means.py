@@ -42,7 +42,7 @@ def keep_means(model: Any, *, after: int) -> None:
             means[layer.name] = beta.astype(np.float64)
             if convolutions >= after:
                 added = _added(convolution, layer)
-                # Sums of products in this order are the same on every processor, and so are the file's bytes.
+                # Sums of products in this order are the same on every processor.
                 more = added * given[0] if added.ndim == 1 else (added * given[0][:, None]).sum(0)
                 layer.set_weights([gamma, beta - more.astype(np.float32), *moments])
             convolutions += 1

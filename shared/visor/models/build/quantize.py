@@ -1,7 +1,7 @@
 """Makes a float32 .tflite file compute in int8, with the ranges that its tensors have on real pictures.
 
-The ranges are kept in activation_ranges.json, so that a file is the same wherever it is built and no picture is needed
-for that. scripts/activation_ranges.py measures them.
+The ranges are kept in activation_ranges.json, so that no picture is needed to build a file.
+scripts/activation_ranges.py measures them.
 """
 
 from __future__ import annotations
