@@ -3,8 +3,8 @@
     python scripts/model_package.py [OUT]
 
 The model is the default one. Networks that were not built here are, which takes TensorFlow and npm. The same model
-makes the same bytes: nothing is compressed, no time is kept. A model that was built on another kind of processor may
-differ in what it rounds: the checksum of the wheel that is published, which is printed, is pinned in
+makes the same bytes: nothing is compressed, no time is kept. A model that was built on another processor has
+other bytes: the checksum of the wheel that is published, which is printed, is pinned in
 shared/visor/models/registry.py (`BUILT`), so that nobody installs what somebody else may publish under that name.
 """
 

@@ -238,12 +238,8 @@ class _File:
         if self._fits(image, size):
             deep = has_sixteen_bits(image)
             image.load()
-            factor = self._factor(*image.size)
-            if factor == 1 and image.mode == "RGB" and not (deep or image.has_transparency_data):
-                frame = image.copy()  # what bands of it would be put together to
-            else:
-                whole = stretched(image, self.open()) if deep else bands_of(image)
-                frame = reduced(whole, image.size, factor)
+            whole = stretched(image, self.open()) if deep else bands_of(image)
+            frame = reduced(whole, image.size, self._factor(*image.size))
             if self.is_cut and _filled_in_share(frame) > MISSING_MAX:
                 raise EOFError("more than half of its rows are missing")
             return frame

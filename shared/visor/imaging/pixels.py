@@ -55,6 +55,8 @@ def reduced(bands: Iterable[Image.Image], size: tuple[int, int], factor: int) ->
     width, height = (max(1, side // factor) for side in size)
     scale, out, held, done, above = size[1] / height, None, None, 0, 0
     for band in bands:
+        if band.size == size == (width, height):
+            return band
         held = band if held is None else _stacked(held, band)
         rows = height if above + held.height >= size[1] else int((above + held.height) / scale)
         if rows > done:

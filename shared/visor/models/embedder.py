@@ -33,7 +33,7 @@ from visor.settings import Settings
 
 LABELS_KEPT = 5
 THREADS_EACH = 2
-"""Cores that one picture is worth: on more, a network gains little."""
+"""Most threads that a network has for a lone picture. More than two were not measured."""
 
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -79,7 +79,7 @@ class Embedder:
 
         Args:
             directory: What `visor model build` made.
-            threads: Cores to use. Two share a single picture; of many pictures, each has its own.
+            threads: Cores to use. A lone picture has two of them; of many pictures, each has its own.
 
         Raises:
             ModelNotBuilt: The directory is missing or incomplete.

@@ -69,7 +69,7 @@ def settings(tmp_path: Path, built_settings: Settings) -> Settings:
 @pytest.fixture
 def published(built_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The wheel that `make model-package` makes of the networks that are here, in a folder that pip looks into; pinned,
-    as processors round differently and the one that is published was made on another."""
+    as other processors make other bytes and the one that is published was made on another."""
     wheel = packaged(built_settings, tmp_path / "published")
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
     [(fingerprint, pinned)] = BUILT.items()
