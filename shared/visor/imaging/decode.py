@@ -23,7 +23,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from visor.errors import UndecodableImage, UndecodableNow
 from visor.imaging.bands import png_bands, tiff_bands
-from visor.imaging.jpeg import END, largest_preview, scans
+from visor.imaging.jpeg import END, has_more_scans, largest_preview
 from visor.imaging.jpeg2000 import levels, structure_bytes
 from visor.imaging.jpegxl import JpegXLImageFile
 from visor.imaging.pixels import bands_of, flattened, has_sixteen_bits, in_srgb, plain, reduced, stretched
@@ -290,7 +290,7 @@ class _File:
             try:
                 image.seek(index)
                 image.load()
-                frame = flattened(reduced(bands_of(image), image.size, self._factor(*image.size)))
+                frame = flattened(reduced(bands_of(image.copy()), image.size, self._factor(*image.size)))
             except Exception:
                 # The end, or a broken frame: what came before it is a picture all the same.
                 if best is None:
@@ -317,7 +317,7 @@ def _form(data: bytes) -> str:
     if not data:
         raise UndecodableNow("The file is empty", valid=_VALID, remedy="Use the whole file")
     form = image_format(data)
-    if form == "JPEG" and data.count(b"\xff\xda") > SCANS_MAX < scans(data, SCANS_MAX + 1):
+    if form == "JPEG" and has_more_scans(data, SCANS_MAX):
         raise UndecodableImage(f"The JPEG has more than {SCANS_MAX} scans", valid=_VALID, remedy=_SAVE_ANEW)
     if form is not None:
         return form

@@ -25,10 +25,10 @@ _OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "lit
 
 
 def bands_of(image: Image.Image) -> Iterator[Image.Image]:
-    """The rows of a loaded image of any mode as L, RGB, RGBA or CMYK."""
+    """The rows of a loaded image of any mode as L, RGB, RGBA or CMYK; may be the argument itself."""
     boxes = _boxes(image)
     if image.mode not in DEEP_MODES:
-        return (plain(image.crop(box)) for box in boxes)
+        return (plain(image.crop(box) if len(boxes) > 1 else image) for box in boxes)
     span = _span(np.asarray(image.crop(box)) for box in boxes)
     return (Image.fromarray(_eight_bits(np.asarray(image.crop(box)), *span)) for box in boxes)
 
