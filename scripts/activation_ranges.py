@@ -33,13 +33,16 @@ TARGET = Path(__file__).resolve().parents[1] / "shared" / "visor" / "models" / "
 
 
 def prepared(paths: Sequence[Path], network: Network) -> Iterator[Vector]:
-    """Each view of each picture, on white."""
+    """Each view of each picture, on white; in the larger size, where a network looks in two."""
+    how = network.preprocessing
+    if network.second_look is not None:
+        how = msgspec.structs.replace(how, size=network.second_look)
     for path in paths:
         with Image.open(path) as picture:
             front = picture.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", front.size, "white"), front).convert("RGB")
-        for view in network.preprocessing.views:
-            yield prepare(image, network.preprocessing, view)
+        for view in how.views:
+            yield prepare(image, how, view)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ CONFIDENT_ACROSS = 0.38
 GAP_MIN, VISITORS_MIN = 0.2, 10
 """Gap between the looks of visitors and catalogue, and photos, from which they count as different: the same look has up
 to 0.06, photos against packshots or drawings 0.35 to 0.88."""
-SIDE = 0.4
+SIDE = 0.35
 """Share of the way from the catalogue's mean to the visitors' from which a query is on their side: at half way, a tenth
 of the photos were taken for catalogue images while only augmented ones, or photos of food alone, were known."""
 CUT_OUT_SHARE = 0.5

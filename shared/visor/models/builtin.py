@@ -35,11 +35,12 @@ NSFWJS = Network(
         checksum="sha512:WTKDte0vp1X97N1h34P79G/hG+sVT3+TnDz9di1WseIJR93v11E4viNX7Vg9WsO6HYoR772Nzq2iM8jo3XBZ+g==",
     ),
     licence="MIT",
-    preprocessing=Preprocessing(size=299, resample="bilinear", mean=(0.0, 0.0, 0.0), deviation=(1.0, 1.0, 1.0)),
-    taps=(Tap(layer="mixed6", channels=768, edge=17), Tap(layer="mixed8", channels=1280, edge=8)),
+    preprocessing=Preprocessing(size=251, resample="bilinear", mean=(0.0, 0.0, 0.0), deviation=(1.0, 1.0, 1.0)),
+    taps=(Tap(layer="mixed6", channels=768, edge=14), Tap(layer="mixed8", channels=1280, edge=6)),
     power=0.5,
     head="safety",
     int8_after=0,
+    second_look=299,
 )
 """Fine-tuned from its 56th convolution on, so its last layer has forgotten general pictures; the middle has not."""
 
@@ -99,7 +100,7 @@ EFFICIENTNET_2 = _efficientnet_lite(
 )
 
 
-_WEIGHTS = (1.0, 1.3)
+_WEIGHTS = (1.0, 1.4)
 """Of the first network of a model and of the next: EfficientNet finds better than the middle of nsfwjs' Inception."""
 
 

@@ -141,6 +141,8 @@ class Network(Record, frozen=True, kw_only=True):
     int8_after: int | None = None
     """Its file computes in int8, except for so many first operations. None: it has int8 weights and computes in
     float32 where that is more exact."""
+    second_look: int | None = None
+    """Edge, in pixels, of the square in which its safety head looks again at what may be unsafe. The file takes any."""
     given: Given | None = None
     """Of a network that Visor does not know. Its taps and preprocessing are known once it is built."""
 

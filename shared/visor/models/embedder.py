@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
+import msgspec
 import numpy as np
 from PIL import Image
 
@@ -34,6 +35,10 @@ from visor.settings import Settings
 LABELS_KEPT = 5
 THREADS_EACH = 2
 """Most threads that a network has for a lone picture. More than two were not measured."""
+
+SUSPECTED = 0.05
+"""Unsafe score from which a picture is looked at a second time: 5 % of 1,401 harmless ones. None of the others has more
+than .26 at the second look (docs/decisions/models-resolution.md)."""
 
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -198,7 +203,7 @@ class Embedder:
 
     def _safety(self, seen: list[_Seen]) -> dict[str, float] | None:
         head = self._head(seen, "safety")
-        return None if head is None else dict(zip(SAFETY_CLASSES, (float(p) for p in head), strict=True))
+        return None if head is None else _safety(head)
 
 
 def load_embedder(settings: Settings) -> Embedder:
@@ -214,6 +219,10 @@ def load_embedder(settings: Settings) -> Embedder:
 def unsafe_score(probabilities: Mapping[str, float]) -> float:
     """How unsafe an image is, in [0, 1]: hentai and porn count in full, sexy by half."""
     return probabilities.get("hentai", 0.0) + probabilities.get("porn", 0.0) + 0.5 * probabilities.get("sexy", 0.0)
+
+
+def _safety(head: Vector) -> dict[str, float]:
+    return dict(zip(SAFETY_CLASSES, (float(p) for p in head), strict=True))
 
 
 def moderate(probabilities: Mapping[str, float] | None, threshold: float) -> Safety | None:
@@ -302,8 +311,8 @@ class _Runner:
     def __init__(self, network: Network, file: ModelFile, threads: int) -> None:
         self._network = network
         path, outputs = file.path, file.record.outputs
-        self._runtime = open_runtime(path, threads=threads)
         self._is_ours = not outputs
+        self._runtime = open_runtime(path, threads=threads, edge=network.preprocessing.size if self._is_ours else None)
         count, has_head = len(network.taps), network.gives_head
         maps = sum(tap.edge > 0 for tap in network.taps)
         if self._is_ours and len(self._runtime.outputs) != count + has_head + maps:
@@ -373,13 +382,22 @@ class _Copies:
         self._to_make = count
         self._free: SimpleQueue[_Runner] = SimpleQueue()
         self._making = threading.Lock()
+        self._second = None
+        if network.second_look is not None:
+            how = msgspec.structs.replace(self.how, size=network.second_look)
+            again = msgspec.structs.replace(network, preprocessing=how, second_look=None)
+            self._second = _Copies(again, file, count=1, threads=threads)
 
-    def see(self, views: Sequence[Vector], maps: bool) -> _Seen:
+    def see(self, image: Image.Image, views: Sequence[Vector], maps: bool) -> _Seen:
+        """What the network sees in the prepared views of the image."""
         runner = self._lend()
         try:
-            return runner.see(views, maps)
+            seen = runner.see(views, maps)
         finally:
             self._free.put(runner)
+        if self._second is None or seen.head is None or unsafe_score(_safety(seen.head)) < SUSPECTED:
+            return seen
+        return replace(seen, head=self._second.see(image, [prepare(image, self._second.how)], maps=False).head)
 
     def _lend(self) -> _Runner:
         with self._making:
@@ -424,4 +442,4 @@ class RunnerPool:
         side_by_side = self._pool.map if self._pool and self._threads > 1 else map
         wanted = [(one.how, view) for one, views in plan for view in views]
         prepared = iter(list(side_by_side(lambda view: prepare(image, *view), wanted)))
-        return [one.see([next(prepared) for _ in views], maps) for one, views in plan]
+        return [one.see(image, [next(prepared) for _ in views], maps) for one, views in plan]

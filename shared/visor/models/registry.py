@@ -20,11 +20,11 @@ DEFAULT = "nsfwjs+efficientnet_lite0"
 """What `auto` means: the model whose figures docs/benchmarks.md shows, and that confidence was learned with."""
 
 BUILT = {
-    "c8433c858b39c22437e0b498dfc5ff3786ba6120b87c0c34644fa8f6e9afeafc": Package(
+    "ff8b3bf14a8924561f0e7805f88d9f07b9b6ba15c5bafaefb490f8c6ea75c10d": Package(
         registry="pypi",
         name="visor-model-nsfwjs-efficientnet-lite0",
-        version="2.0",
-        checksum="sha256:a270e6b8550402dddd95279021653469e8614534cdc62840a8b80b623206b3d4",
+        version="3.0",
+        checksum="sha256:e032afc17228aa898fced5ee8d56be5c34a045c601533dbd74cdafe61aa8b1f3",
     )
 }
 """By fingerprint: packages that hold the built model (`make model-package`), so that nobody needs TensorFlow for it."""

@@ -45,8 +45,8 @@ class Runtime(Protocol):
 class LiteRt:
     """A .tflite file. Numbers are float32 outside; what an integer network takes and gives is scaled."""
 
-    def __init__(self, path: Path, threads: int) -> None:
-        self._interpreter = open_interpreter(path, threads=threads)
+    def __init__(self, path: Path, threads: int, edge: int | None = None) -> None:
+        self._interpreter = open_interpreter(path, threads=threads, edge=edge)
         self._in = self._interpreter.get_input_details()
         self._out = self._interpreter.get_output_details()
         names = _signature(self._interpreter)
@@ -92,17 +92,17 @@ class OnnxRuntime:
         return answer
 
 
-def open_runtime(path: Path, *, threads: int) -> Runtime:
-    """The network of a file, by its ending.
+def open_runtime(path: Path, *, threads: int, edge: int | None = None) -> Runtime:
+    """The network of a file, by its ending; of a .tflite file, for squares of `edge` pixels.
 
     Raises:
         ModelError: It cannot be loaded, or the library that runs it is not installed.
     """
-    return OnnxRuntime(path, threads) if path.suffix == ".onnx" else LiteRt(path, threads)
+    return OnnxRuntime(path, threads) if path.suffix == ".onnx" else LiteRt(path, threads, edge)
 
 
-def open_interpreter(path: Path, *, threads: int) -> Interpreter:
-    """A LiteRT interpreter for the file, tensors allocated.
+def open_interpreter(path: Path, *, threads: int, edge: int | None = None) -> Interpreter:
+    """A LiteRT interpreter for the file, tensors allocated; for squares of `edge` pixels, whatever it was made for.
 
     Raises:
         ModelError: LiteRT does not take the file.
@@ -112,6 +112,8 @@ def open_interpreter(path: Path, *, threads: int) -> Interpreter:
     try:
         with _NATIVE_STDERR_DROPPED:
             interpreter = Interpreter(model_path=str(path), num_threads=threads)
+            if edge is not None:
+                interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], (1, edge, edge, 3))
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as exc:
         raise _not_taken("LiteRT", path, exc, "A .tflite file") from exc

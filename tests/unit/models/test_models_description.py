@@ -77,5 +77,5 @@ def test_description_survives_json() -> None:
 
 
 def test_input_side_is_enough_for_every_view() -> None:
-    assert describe("nsfwjs").input_side == 299
+    assert describe("nsfwjs").input_side == 251
     assert describe("efficientnet_lite0").input_side == 256

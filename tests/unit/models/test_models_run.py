@@ -90,6 +90,28 @@ def test_answers_are_whole(embedder: Embedder) -> None:
         assert sum(safety.values()) == pytest.approx(1, abs=1e-4)
 
 
+def test_what_may_be_unsafe_is_looked_at_again_in_more_pixels(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Then its safety is what the network sees there; the rest stays. Nothing else is looked at twice."""
+    monkeypatch.setattr("visor.models.embedder.SUSPECTED", 1.1)
+    once = embedder.embed([sample()])
+    monkeypatch.setattr("visor.models.embedder.SUSPECTED", 0.0)
+    twice = embedder.embed([sample()])
+    np.testing.assert_array_equal(twice.vectors, once.vectors)
+    assert twice.labels == once.labels
+    network, file = embedder._networks[0]
+    assert network.second_look is not None
+    heads = []
+    for size in (network.preprocessing.size, network.second_look):
+        picture = prepare(sample(), msgspec.structs.replace(network.preprocessing, size=size))
+        [head] = runtime.LiteRt(file.path, threads=1, edge=size).run([picture[None]], [len(network.taps)])
+        heads.append(head[0])
+    for seen, head in zip((once, twice), heads, strict=True):
+        assert seen.safety[0] == pytest.approx(dict(zip(SAFETY_CLASSES, head.tolist(), strict=True)), abs=1e-3)
+    assert np.abs(heads[0] - heads[1]).max() > 1e-3
+
+
 @pytest.mark.slow
 def test_many_threads_get_what_one_gets(embedder: Embedder) -> None:
     pictures = [sample(100 + 40 * n, 300 - 20 * n) for n in range(6)]
