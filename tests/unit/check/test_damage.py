@@ -110,6 +110,12 @@ def drop(name: str) -> Callable[[Home], None]:
     return do
 
 
+def in_one_file(path: Path) -> None:
+    """Take what stands in the log beside a database into the database, as its last user does."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
 def put(where: str, data: bytes) -> Callable[[Home], None]:
     return lambda home: (home.index / where).write_bytes(data) and None
 
@@ -120,6 +126,7 @@ FILES: dict[str, Callable[[Home], object]] = {
     "documents-no-database": lambda home: [drop("documents.sqlite")(home), put("documents.sqlite", b"x" * 9000)(home)],
     "documents-another-file": lambda home: [
         drop("documents.sqlite")(home),
+        in_one_file(home.index / "queue.sqlite"),
         shutil.copy(home.index / "queue.sqlite", home.index / "documents.sqlite"),
     ],
     "queue-damaged": lambda home: [drop("queue.sqlite")(home), put("queue.sqlite", b"x" * 9000)(home)],

@@ -241,7 +241,7 @@ def _migrate(connection: sqlite3.Connection, path: Path, migrations: Sequence[st
             raise NewerFormat(
                 f"{path} has format {found}",
                 valid=f"Formats up to {len(migrations)}",
-                remedy="Install a newer Visor",
+                remedy="Install a newer Visor; if none has written it, run `visor check`",
             )
         for script in migrations[found:]:
             for statement in filter(str.strip, script.split(";")):
