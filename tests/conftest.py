@@ -33,14 +33,6 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return (os.cpu_count() or 1) * 3 // 2
 
 
-@pytest.fixture(scope="session", autouse=True)
-def one_core_a_network() -> Iterator[None]:
-    """Two threads of a network wait for each other without sleeping, which workers on the same cores pay for."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("visor.models.embedder.THREADS_EACH", 1)
-        yield
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by its folder."""
     for item in items:
