@@ -25,6 +25,8 @@ export interface StoredCalibration {
   first_spread: number;
   first_slope: number;
   first_intercept: number;
+  /** 0 to 1; absent where an older merge wrote the file: 1. */
+  separability?: number;
   across: StoredAcross | null;
 }
 
@@ -59,7 +61,7 @@ export class Calibration {
     const best = standard[numbers.features.indexOf("best_similarity")] as number;
     const shortfall = Math.max(0, -numbers.short_from - best);
     const odds = standard.reduce((sum, value, at) => sum + value * (stored.weights[at] as number), stored.intercept);
-    return odds - numbers.short_weight * shortfall;
+    return odds - (stored.separability ?? 1) * numbers.short_weight * shortfall;
   }
 
   /** Confidence that the catalogue holds what was asked for. */

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from visor.index.format.container import Array
+from visor.index.format.container import Array, unit
 
 
 def clearest_groups(vectors: Array, sizes: Sequence[int], margin: float) -> tuple[Array, float]:
@@ -16,29 +16,31 @@ def clearest_groups(vectors: Array, sizes: Sequence[int], margin: float) -> tupl
         vectors: (n, m) float32 of unit length, n ≥ 3. Memory: 8 n² bytes thrice.
         sizes: Mean sizes of groups that are tried: the first that is not `margin` less clear than another is taken.
     """
-    merges = ward(vectors)
+    x = np.asarray(vectors, np.float64)
+    alike = x @ x.T
+    merges = ward(alike)
     tried = []
     for size in sizes:
         groups = cut(merges, max(3, len(vectors) // size))
-        tried.append((groups, silhouette(vectors, groups)))
+        tried.append((groups, silhouette(alike, groups)))
     best = max(clearness for _, clearness in tried)
     return next(one for one in tried if one[1] >= best - margin)
 
 
-def ward(vectors: Array) -> Array:
-    """Ward's clustering: (n - 1, 2) int64, pairs of vectors whose groups become one, dearest pair last.
+def ward(alike: Array) -> Array:
+    """Ward's clustering of vectors by their products (n, n) float64: (n - 1, 2) int64, pairs of vectors whose groups
+    become one, dearest pair last.
 
     By chains of nearest neighbours, with distances kept up to date: n² time and memory (Murtagh, 'A survey of recent
     advances in hierarchical clustering algorithms', Computer Journal 1983). Ours, because SciPy's would be all that
     the compact function needs SciPy for, and its image has no room for that.
     """
-    x = np.asarray(vectors, np.float64)
-    lengths = np.einsum("ij,ij->i", x, x)
-    apart = np.maximum(lengths[:, None] + lengths - 2 * (x @ x.T), 0.0)
+    n, lengths = len(alike), np.diag(alike)
+    apart = np.maximum(lengths[:, None] + lengths - 2 * alike, 0.0)
     np.fill_diagonal(apart, np.inf)
-    size, alive = np.ones(len(x)), np.ones(len(x), bool)
+    size, alive = np.ones(n), np.ones(n, bool)
     pairs, costs, chain = list[tuple[int, int]](), list[float](), list[int]()
-    while len(pairs) < len(x) - 1:
+    while len(pairs) < n - 1:
         if not chain:
             chain.append(int(alive.argmax()))
         last = chain[-1]
@@ -77,16 +79,39 @@ def cut(merges: Array, groups: int) -> Array:
     return found
 
 
-def silhouette(vectors: Array, groups: Array) -> float:
-    """Mean simplified silhouette, -1 to 1, of unit vectors by mean cosine distance to their own and the next group."""
-    n, members = len(vectors), np.eye(groups.max() + 1)[groups]
+def silhouette(alike: Array, groups: Array) -> float:
+    """Mean simplified silhouette, -1 to 1, of unit vectors with cosines (n, n): mean cosine distance to their own and
+    to the next group."""
+    n, members = len(alike), np.eye(groups.max() + 1)[groups]
     sizes = members.sum(0)
     if len(sizes) < 2:
         return 0.0
-    sums = (vectors @ vectors.T) @ members
+    sums = alike @ members
     own = 1 - (sums[np.arange(n), groups] - 1) / np.maximum(sizes[groups] - 1, 1)
     others = 1 - sums / sizes
     others[np.arange(n), groups] = np.inf
     other = others.min(1)
     values = np.where(sizes[groups] > 1, (other - own) / np.maximum(np.maximum(own, other), 1e-9), 0)
     return float(values.mean())
+
+
+def without_groups(centred: Array, rng: np.random.Generator) -> Array:
+    """Unit vectors (n, m) float32 that are spread like these but in no groups.
+
+    Normally distributed, with the covariance that Ledoit and Wolf estimate ('A well-conditioned estimator for
+    large-dimensional covariance matrices', Journal of Multivariate Analysis 2004): of few vectors the plain one is too
+    flat, and what is drawn from it stands too near.
+
+    Args:
+        centred: (n, m) float32 whose mean is about 0.
+    """
+    n, dimension = centred.shape
+    gram = (centred @ centred.T).astype(np.float64) / n
+    scale = np.trace(gram) / dimension
+    total = float((gram**2).sum())
+    noise = float((np.diag(gram) ** 2).sum()) * n - total
+    shrinkage = min(1.0, max(0.0, noise / n / max(total - dimension * scale**2, 1e-12)))
+    parts = np.sqrt([(1 - shrinkage) / n, shrinkage * scale]).astype(np.float32)
+    drawn = parts[0] * (rng.standard_normal((n, n), np.float32) @ centred)
+    drawn += parts[1] * rng.standard_normal((n, dimension), np.float32)
+    return unit(drawn - drawn.mean(0))

@@ -1,9 +1,11 @@
 """Fits a calibration to an index without labels.
 
 Every picture of a sample is asked for twice: left out itself (the catalogue holds more of its kind), and with its whole
-group left out (the catalogue holds nothing of its kind). The groups come from clustering. Where the pictures fall into
-clear groups, that comparison moves the default weights half way; where they do not, groups would only mirror the
-similarity that made them, so the default weights stay. The measurements are in docs/decisions/index-confidence.md.
+group left out (the catalogue holds nothing of its kind). The groups come from clustering. How much clearer they are
+than groups among vectors that are spread alike but have none tells two things. It tells how well the vectors separate
+kinds: all that is promised is scaled by that. And it tells whether that comparison may move the default weights, half
+way: groups that are less clear would only mirror the similarity that made them. The measurements are in
+docs/decisions/index-confidence.md.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from visor.confidence.clustering import clearest_groups
+from visor.confidence.clustering import clearest_groups, without_groups
 from visor.confidence.features import (
     FEATURES,
     NEIGHBOURS,
@@ -26,9 +28,9 @@ from visor.confidence.features import (
     features,
     first_log_odds,
 )
-from visor.confidence.model import FIRST_INTERCEPT, FIRST_SLOPE, Calibration
+from visor.confidence.model import FIRST_INTERCEPT, FIRST_LOSS, FIRST_SLOPE, Calibration
 from visor.index.format.container import Array, unit
-from visor.near_duplicates.thresholds import COPY
+from visor.near_duplicates.thresholds import copy_from
 
 SAMPLE_MIN = 40
 """Pictures below which the default stays."""
@@ -39,9 +41,19 @@ KEPT = 256
 GROUP_SIZES = (5, 10, 20)
 """Mean sizes of groups that are tried: the first that is not clearly worse than another is taken."""
 GROUP_MARGIN = 0.03
-CLUSTER_WEIGHT_FROM, CLUSTER_WEIGHT_FULL = 0.14, 0.2
-"""Silhouettes between which the weight of the clusters grows from 0 to its most: ten kinds of clothing have 0.10,
-five of them up to 0.13, groceries 0.24."""
+CLEARNESS_DRAWS = 3
+"""Draws of vectors without groups that a small sample is compared with."""
+CHANCE_MIN = 0.03
+"""Least silhouette that chance is taken to have: in mixed catalogues it nears 0."""
+SEPARABLE = 2.3
+"""Clearness of groups from which vectors separate kinds as well as those that the default weights were learned from.
+Joined vectors have 1.8 to 5.6, Inception alone 1.9 to 4, untrained networks 1 to 1.8, with 40 photos or 240."""
+SEPARABLE_LEAST = 0.05
+RECENTRED = 0.8
+"""Log-odds towards which scores are drawn as vectors tell less: strangers then score as own images do."""
+CLUSTER_WEIGHT_FROM, CLUSTER_WEIGHT_FULL = 3.5, 4.5
+"""Clearness between which the weight of the clusters grows from 0 to its most: clothing has 2.4, groceries have 5, and
+3.1 with three photos a kind."""
 CLUSTER_WEIGHT_MAX = 0.5
 """All the way finds no better, and says 0.02 less well how likely it is."""
 DEFAULT_WEIGHTS = {
@@ -119,16 +131,17 @@ def fit(
     if n < SAMPLE_MIN:
         return Calibration()
     mean = mean.astype(np.float16).astype(np.float32)
-    near, images = _nearest(sample, catalogue())
+    copy = copy_from(mean)
+    near, images = _nearest(sample, catalogue(), copy)
     if sum(len(one.rows) >= 2 for one in near) < SAMPLE_MIN // 2:
         return Calibration()
     rows = _gather(near, catalogue())
-    groups, clearness = clearest_groups(unit(sample.vectors - mean), GROUP_SIZES, GROUP_MARGIN)
+    groups, clearness = _groups(sample.vectors - mean)
     row_groups = _row_groups(rows, groups, sample, mean)
     some = np.unique(np.linspace(0, n - 1, min(n, SAMPLED)).astype(int))
     drawn = unit(unit(sample.vectors[some]) - mean)
     similarities = centred_similarities(sample.vectors, mean, drawn)
-    different = (some != np.arange(n)[:, None]) & (sample.vectors @ unit(sample.vectors[some]).T < COPY)
+    different = (some != np.arange(n)[:, None]) & (sample.vectors @ unit(sample.vectors[some]).T < copy)
     own, strange, first, alike = [], [], [], []
     for i, one in enumerate(near):
         others = row_groups[rows.places(one.rows)] != groups[i]
@@ -145,7 +158,7 @@ def fit(
         return Calibration()
     fitted = _fitted(np.stack(own), np.stack(strange), sample, mean, space, clearness, rejected)
     centre, spread = float(np.median(first)), max(float(np.std(first)), 1e-3)
-    slope, intercept = _first((np.array(first) - centre) / spread, np.array(alike), clarity(clearness))
+    slope, intercept = _first((np.array(first) - centre) / spread, np.array(alike), clearness)
     return msgspec.structs.replace(
         fitted,
         first_centre=round(centre, 6),
@@ -156,20 +169,35 @@ def fit(
     )
 
 
-def clarity(clearness: float) -> float:
-    """How far groups of this silhouette are to be believed, 0 to 1."""
+def _groups(centred: Array) -> tuple[Array, float]:
+    """Group (n,) of each vector (n, m), and how many times clearer these are than groups among vectors without any."""
+    rng, draws = np.random.default_rng(0), min(CLEARNESS_DRAWS, max(1, SAMPLE_MAX // len(centred)))
+    groups, clearness = clearest_groups(unit(centred), GROUP_SIZES, GROUP_MARGIN)
+    by_chance = [clearest_groups(without_groups(centred, rng), GROUP_SIZES, GROUP_MARGIN)[1] for _ in range(draws)]
+    return groups, clearness / max(float(np.mean(by_chance)), CHANCE_MIN)
+
+
+def separability(clearness: float) -> float:
+    """How well vectors with groups so clear separate kinds, nearly 0 to 1."""
+    return float(np.clip((clearness - 1) / (SEPARABLE - 1), SEPARABLE_LEAST, 1))
+
+
+def cluster_weight(clearness: float) -> float:
+    """How far groups so clear are to be believed, 0 to 1."""
     return float(np.clip((clearness - CLUSTER_WEIGHT_FROM) / (CLUSTER_WEIGHT_FULL - CLUSTER_WEIGHT_FROM), 0, 1))
 
 
-def _first(odds: Array, alike: Array, trust: float) -> tuple[float, float]:
+def _first(odds: Array, alike: Array, clearness: float) -> tuple[float, float]:
     """Slope and intercept of `Calibration.first_if_held`, from standardised log-odds (n,) of images left out and which
-    of their nearest are of the same group (n,), as far as groups are to be trusted."""
+    of their nearest are of the same group (n,), as far as groups are to be believed."""
     slope, intercept = FIRST_SLOPE, 0.0
     if alike.any() and not alike.all():
         slope, intercept = logistic(odds[alike, None], odds[~alike, None], np.array([FIRST_SLOPE]), RIDGE)
     # `logistic` weighs both sides alike, but far more are right than wrong.
     intercept += np.log((alike.sum() + 1) / ((~alike).sum() + 1)) - GROUPED_WITH_NEAREST
-    mixed = trust * np.array([slope, intercept]) + (1 - trust) * np.array([FIRST_SLOPE, FIRST_INTERCEPT])
+    trust, apart = cluster_weight(clearness), separability(clearness)
+    default = np.array([apart * FIRST_SLOPE, FIRST_INTERCEPT - (1 - apart) * FIRST_LOSS])
+    mixed = trust * np.array([slope, intercept]) + (1 - trust) * default
     return float(mixed[0]), float(mixed[1])
 
 
@@ -184,7 +212,7 @@ def _fitted(
 ) -> Calibration:
     centre, spread = np.median(own, 0), np.maximum(own.std(0), 1e-6)
     most = max(1, int(REJECTED_MAX * len(strange)))
-    heard = rejected[rejected[:, FEATURES.index("best_similarity")] < COPY]
+    heard = rejected[rejected[:, FEATURES.index("best_similarity")] < copy_from(mean)]
     again = np.repeat(heard[-most:], REJECTED_WEIGHT, axis=0)[-most:]
     held, strangers = (own - centre) / spread, (np.concatenate([strange, again]) - centre) / spread
     default = np.array([*(DEFAULT_WEIGHTS[name] for name in FEATURES), DEFAULT_INTERCEPT])
@@ -193,11 +221,15 @@ def _fitted(
         # With fixed weights, what somebody rejected moves the intercept.
         without = logistic(held, strangers[: len(strange)], default[:-1], FIXED)[-1]
         default[-1] += logistic(held, strangers, default[:-1], FIXED)[-1] - without
-    weight = CLUSTER_WEIGHT_MAX * clarity(clearness)
+    weight = CLUSTER_WEIGHT_MAX * cluster_weight(clearness)
     weights = weight * learned + (1 - weight) * default
     weights[-1] -= BIAS_CORRECTION
     scores = strangers @ weights[:-1] + weights[-1]
     deviation = max(float(scores.std()), 0.3)
+    apart = separability(clearness)
+    shift = -RECENTRED * apart * (1 - apart)
+    weights *= apart
+    weights[-1] += shift
     return Calibration(
         weights=tuple(round(float(w), 5) for w in weights[:-1]),
         intercept=round(float(weights[-1]), 5),
@@ -205,11 +237,12 @@ def _fitted(
         spread=tuple(round(float(s), 6) for s in spread),
         mean=base64.b64encode(mean.astype("<f2").tobytes()).decode(),
         space=space,
-        out_of_domain_at=round(float(scores.mean()) - OUT_OF_DOMAIN_BELOW * deviation, 4),
+        out_of_domain_at=round(apart * (float(scores.mean()) - OUT_OF_DOMAIN_BELOW * deviation) + shift, 4),
         out_of_domain_width=round(OUT_OF_DOMAIN_WIDTH * deviation, 4),
         fitted_on=len(own),
         rejected=len(rejected),
         cluster_weight=round(weight, 3),
+        separability=round(apart, 3),
     )
 
 
@@ -234,14 +267,14 @@ class _Rows:
         return np.searchsorted(self.rows, rows)
 
 
-def _nearest(sample: Sample, catalogue: Iterable[CatalogueRows]) -> tuple[list[_Near], int]:
+def _nearest(sample: Sample, catalogue: Iterable[CatalogueRows], copy: float) -> tuple[list[_Near], int]:
     near = [_Near(np.empty(0, np.float32), np.empty(0, np.int64)) for _ in sample.rows]
     start = 0
     for part in catalogue:
         similarities = sample.vectors @ part.vectors.T
         for i, found in enumerate(near):
             mine = similarities[i]
-            few = np.flatnonzero((mine < COPY) & (np.arange(start, start + len(mine)) != sample.rows[i]))
+            few = np.flatnonzero((mine < copy) & (np.arange(start, start + len(mine)) != sample.rows[i]))
             if len(few) > KEPT:
                 few = few[np.argpartition(-mine[few], KEPT)[:KEPT]]
             merged = np.concatenate([found.similarities, mine[few]])

@@ -44,14 +44,16 @@ HELD_SHARE, OUT_OF_DOMAIN_SHARE = 0.5, 0.25
 HELD_LEAST, HELD_MOST, NEAR_LEAST = 0.25, 0.9, 0.05
 """The most that searches can teach, the last being the share of those for strangers of the same shop: a probability of
 .5 stays between .25 and .95, whatever somebody searches for all day."""
-SEARCHES_KNOWN, STRANGERS_KNOWN = 40.0, 5.0
-"""Searches and strangers that these assumptions count as, beside those seen."""
+SEARCHES_KNOWN, STRANGERS_KNOWN = 20.0, 5.0
+"""Searches and strangers that these assumptions count as, beside those seen: more searches where vectors tell less, as
+their scores then say less of what was asked for."""
 SCORE_EDGES = np.arange(-12.0, 12.5, 1.0)
 """Edges of the bins in which scores of searches are counted; the outer bins take what lies beyond."""
 NO_SEARCHES: Array = np.zeros(len(SCORE_EDGES) - 1)
-FIRST_SLOPE, FIRST_INTERCEPT = 0.8, 1.2
+FIRST_SLOPE, FIRST_INTERCEPT, FIRST_LOSS = 1.05, 1.35, 2.8
 """Log-odds that a first match is right if the catalogue holds what was asked for, over its log-odds among all in units
-of the catalogue's own spread: on clothing. Where groups are clear, as on groceries, a merge learns both from them."""
+of the catalogue's own spread: on clothing. Where groups are clear, as on groceries, a merge learns both from them. The
+loss is for vectors that tell nothing."""
 JUDGED = 24
 """Results of an answer that are judged one by one: two pages."""
 SHORT_FROM = 2.0
@@ -106,6 +108,9 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
     """Answers among them that somebody had called no match."""
     cluster_weight: float = msgspec.field(default=0.0, name="trust")
     """How far the clusters found among the images were followed, 0 to 1; the rest are the default weights."""
+    separability: float = 1.0
+    """How well the vectors separate kinds, from nearly 0 to 1: as well as those that the default weights were learned
+    from. The weights, the intercept and what is promised of first matches are scaled by it."""
 
     first_centre: float = 0.0
     """Median of `features.first_log_odds` over the catalogue's own images, each left out …"""
@@ -147,7 +152,7 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
             return score_of_rows(float((around.rows @ around.query).max()), around.rows[:ROWS_COMPARED])
         standard = (features(around, self.mean_vector) - self.centre) / self.spread
         shortfall = max(0.0, -SHORT_FROM - float(standard[_BEST]))
-        return float(standard @ np.array(self.weights)) + self.intercept - SHORT_WEIGHT * shortfall
+        return float(standard @ np.array(self.weights)) + self.intercept - self.separability * SHORT_WEIGHT * shortfall
 
     def out_of_domain_ratio(self, scores: Array) -> Array:
         """How much likelier each score is among strangers from elsewhere than among those of the same shop."""
@@ -168,10 +173,11 @@ class Calibration(Record, frozen=True, kw_only=True, dict=True):
         scores = (SCORE_EDGES[:-1] + SCORE_EDGES[1:]) / 2
         held_odds, far_odds = np.exp(scores), self.out_of_domain_ratio(scores)
         held, far, searches = HELD_SHARE, OUT_OF_DOMAIN_SHARE, float(counts.sum())
+        known = SEARCHES_KNOWN / self.separability**3
         for _ in range(100):
             parts = np.stack([held * held_odds, (1 - held) * (1 - far) + 0 * scores, (1 - held) * far * far_odds])
             of_held, near, elsewhere = (parts / parts.sum(0)) @ counts
-            held = (of_held + SEARCHES_KNOWN * HELD_SHARE) / (searches + SEARCHES_KNOWN)
+            held = (of_held + known * HELD_SHARE) / (searches + known)
             far = (elsewhere + STRANGERS_KNOWN * OUT_OF_DOMAIN_SHARE) / (near + elsewhere + STRANGERS_KNOWN)
         held = round(min(max(float(held), HELD_LEAST), HELD_MOST), 4)
         far = round(min(float(far), 1 - NEAR_LEAST / (1 - held)), 4)

@@ -10,10 +10,13 @@ Luma and chroma run from 0 to 255.
 | Is it the same image as the query (`exact`)? | verdict | `EXACT_LUMA_MAX` and `EXACT_CHROMA_MAX` |
 | Is it an edited copy of the query (`edited`)? | verdict | `EDITED_CORRELATION_MIN` and `EDITED_SIMILARITY_MIN` |
 | Is a vector without an image the match's own? | verdict | `SAME_VECTOR_MIN` |
-| Is a neighbour a copy, which says nothing about its kind? | confidence | `COPY` |
+| Is a neighbour a copy, which says nothing about its kind? | confidence | `copy_from` |
 """
 
 from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
 
 SAME_BITS = 24
 """Most bits in which near-duplicates differ (Facebook's own 31 lets flat drawings meet)."""
@@ -33,5 +36,15 @@ SAME_VECTOR_MIN = 0.995
 similar have 0.989."""
 COPY_CONFIDENCE: dict[str, float] = {"exact": 0.99, "edited": 0.95, "similar": 0.0}
 """What a verdict alone is worth: `visor bench copies` measures how often verdicts are right."""
-COPY = 0.985
-"""Similarity from which a row shows the same image again."""
+COPY_DISTANCE = 0.03
+"""Cosine distance, as a share of the mean distance between any two pictures, up to which a row shows the same image
+again."""
+
+
+def copy_from(mean: NDArray[np.floating]) -> float:
+    """Similarity from which a row shows the same image again.
+
+    Args:
+        mean: (m,) of the catalogue's unit vectors.
+    """
+    return 1 - COPY_DISTANCE * (1 - float(mean @ mean))
