@@ -216,6 +216,7 @@ def summary(trials: Sequence[Trial]) -> dict[str, Any]:
         "home_first_hidden_at_first": _mean([_hidden(t, t.untaught) for t in trials]),
         "mean_confidence_held": _mean([t.probabilities[t.held].mean() for t in trials]),
         "mean_confidence_strangers": _mean([t.probabilities[~t.held].mean() for t in trials]),
+        "separability": _mean([t.calibration.separability for t in trials]),
         "trust_in_groups": _mean([t.calibration.cluster_weight for t in trials]),
         "trials": len(trials),
         "held": int(sum(t.held.sum() for t in trials)),
