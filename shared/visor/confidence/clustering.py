@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -95,12 +95,12 @@ def silhouette(alike: Array, groups: Array) -> float:
     return float(values.mean())
 
 
-def without_groups(centred: Array, rng: np.random.Generator) -> Array:
-    """Unit vectors (n, m) float32 that are spread like these but in no groups.
+def without_groups(centred: Array, draws: int) -> Iterator[Array]:
+    """Unit vectors (n, m) float32 that are spread like these but in no groups, `draws` times.
 
     Normally distributed, with the covariance that Ledoit and Wolf estimate ('A well-conditioned estimator for
     large-dimensional covariance matrices', Journal of Multivariate Analysis 2004): of few vectors the plain one is too
-    flat, and what is drawn from it stands too near.
+    flat, and what is drawn from it stands too near. The same for the same vectors.
 
     Args:
         centred: (n, m) float32 whose mean is about 0.
@@ -112,6 +112,8 @@ def without_groups(centred: Array, rng: np.random.Generator) -> Array:
     noise = float((np.diag(gram) ** 2).sum()) * n - total
     shrinkage = min(1.0, max(0.0, noise / n / max(total - dimension * scale**2, 1e-12)))
     parts = np.sqrt([(1 - shrinkage) / n, shrinkage * scale]).astype(np.float32)
-    drawn = parts[0] * (rng.standard_normal((n, n), np.float32) @ centred)
-    drawn += parts[1] * rng.standard_normal((n, dimension), np.float32)
-    return unit(drawn - drawn.mean(0))
+    rng = np.random.default_rng(0)
+    for _ in range(draws):
+        drawn = parts[0] * (rng.standard_normal((n, n), np.float32) @ centred)
+        drawn += parts[1] * rng.standard_normal((n, dimension), np.float32)
+        yield unit(drawn - drawn.mean(0))

@@ -171,9 +171,9 @@ def fit(
 
 def _groups(centred: Array) -> tuple[Array, float]:
     """Group (n,) of each vector (n, m), and how many times clearer these are than groups among vectors without any."""
-    rng, draws = np.random.default_rng(0), min(CLEARNESS_DRAWS, max(1, SAMPLE_MAX // len(centred)))
     groups, clearness = clearest_groups(unit(centred), GROUP_SIZES, GROUP_MARGIN)
-    by_chance = [clearest_groups(without_groups(centred, rng), GROUP_SIZES, GROUP_MARGIN)[1] for _ in range(draws)]
+    draws = min(CLEARNESS_DRAWS, max(1, SAMPLE_MAX // len(centred)))
+    by_chance = [clearest_groups(drawn, GROUP_SIZES, GROUP_MARGIN)[1] for drawn in without_groups(centred, draws)]
     return groups, clearness / max(float(np.mean(by_chance)), CHANCE_MIN)
 
 
@@ -195,9 +195,9 @@ def _first(odds: Array, alike: Array, clearness: float) -> tuple[float, float]:
         slope, intercept = logistic(odds[alike, None], odds[~alike, None], np.array([FIRST_SLOPE]), RIDGE)
     # `logistic` weighs both sides alike, but far more are right than wrong.
     intercept += np.log((alike.sum() + 1) / ((~alike).sum() + 1)) - GROUPED_WITH_NEAREST
-    trust, apart = cluster_weight(clearness), separability(clearness)
-    default = np.array([apart * FIRST_SLOPE, FIRST_INTERCEPT - (1 - apart) * FIRST_LOSS])
-    mixed = trust * np.array([slope, intercept]) + (1 - trust) * default
+    weight, scale = cluster_weight(clearness), separability(clearness)
+    default = np.array([scale * FIRST_SLOPE, FIRST_INTERCEPT - (1 - scale) * FIRST_LOSS])
+    mixed = weight * np.array([slope, intercept]) + (1 - weight) * default
     return float(mixed[0]), float(mixed[1])
 
 
@@ -226,9 +226,9 @@ def _fitted(
     weights[-1] -= BIAS_CORRECTION
     scores = strangers @ weights[:-1] + weights[-1]
     deviation = max(float(scores.std()), 0.3)
-    apart = separability(clearness)
-    shift = -RECENTRED * apart * (1 - apart)
-    weights *= apart
+    scale = separability(clearness)
+    shift = -RECENTRED * scale * (1 - scale)
+    weights *= scale
     weights[-1] += shift
     return Calibration(
         weights=tuple(round(float(w), 5) for w in weights[:-1]),
@@ -237,12 +237,12 @@ def _fitted(
         spread=tuple(round(float(s), 6) for s in spread),
         mean=base64.b64encode(mean.astype("<f2").tobytes()).decode(),
         space=space,
-        out_of_domain_at=round(apart * (float(scores.mean()) - OUT_OF_DOMAIN_BELOW * deviation) + shift, 4),
+        out_of_domain_at=round(scale * (float(scores.mean()) - OUT_OF_DOMAIN_BELOW * deviation) + shift, 4),
         out_of_domain_width=round(OUT_OF_DOMAIN_WIDTH * deviation, 4),
         fitted_on=len(own),
         rejected=len(rejected),
         cluster_weight=round(weight, 3),
-        separability=round(apart, 3),
+        separability=round(scale, 3),
     )
 
 
