@@ -21,12 +21,12 @@ from visor.imaging.content import QUERY_INNER_MIN, content_of
 from visor.imaging.focus import focus
 from visor.imaging.pixels import bands_of, reduced
 from visor.index.format.looks import pack_look
+from visor.index.format.projection import encode_vector
 from visor.models.builtin import EFFICIENTNET, NSFWJS
 from visor.models.description import Preprocessing, WeightedNetwork
 from visor.models.embedder import joined_vector, prepare
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.search.heat import _telling, heat
-from visor.search.query import encode_vector
 
 FILE = Path(__file__).parents[1] / "tests" / "golden" / "private" / "look.json"
 

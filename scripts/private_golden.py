@@ -49,11 +49,12 @@ from scripts.private_index import (
 from visor.free_tier.quota import Meter
 from visor.http.client import Fetcher
 from visor.imaging.content import Emptiness
+from visor.index.format.projection import encode_vector
 from visor.index.search.searcher import Searcher
 from visor.models.embedder import Embedder
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.schema.search import Condition, Filters, PriceRange, SearchRequest
-from visor.search.query import Stopwatch, encode_vector
+from visor.search.query import Stopwatch
 from visor.search.service import SearchService
 from visor.settings import Settings
 from visor.storage import Stores, open_stores

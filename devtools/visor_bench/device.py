@@ -18,10 +18,11 @@ import numpy as np
 
 from visor.console import as_json, progress
 from visor.errors import SettingsError
+from visor.index.format.projection import decode_vector
 from visor.models.device import device_model
 from visor.near_duplicates.hamming import PDQ_BYTES
 from visor.schema.search import SearchAnswer, SearchRequest, Seen
-from visor.search.query import Stopwatch, decode_vector
+from visor.search.query import Stopwatch
 from visor.settings import Settings
 from visor.web.site import PAGE, Server
 from visor_bench.base import print_figures

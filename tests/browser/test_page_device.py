@@ -17,9 +17,9 @@ from tests.browser.test_page_honesty import WARM_PIXELS
 
 from visor.demo.catalogue import DemoCatalogue
 from visor.imaging.decode import decode_image
+from visor.index.format.projection import decode_vector
 from visor.models.embedder import Embedder
 from visor.near_duplicates.fingerprint import perceptual_hash
-from visor.search.query import decode_vector
 
 SWITCH = "Look at pictures on this device"
 MEDIAN_MIN, LEAST_MIN = 0.995, 0.98

@@ -24,7 +24,7 @@ from visor.imaging.decode import DecodedImage, decode_image
 from visor.imaging.focus import focus
 from visor.index.format.container import unit
 from visor.index.format.looks import LOOK_BYTES, pack_look, traits
-from visor.index.format.projection import query_vector
+from visor.index.format.projection import as_linked, decode_base64, decode_vector, encode_vector
 from visor.index.words.analysis import words_of
 from visor.models.description import SAFETY_CLASSES
 from visor.models.embedder import Embedder, moderate
@@ -289,7 +289,7 @@ class QueryReader:
                 valid=f"The model of this index: {embedder.fingerprint}",
                 remedy="Fetch what GET /v1/model names, and look at the picture again",
             )
-        hashes = np.frombuffer(_decoded("seen.hash", seen.hash), np.uint8)
+        hashes = np.frombuffer(decode_base64("seen.hash", seen.hash), np.uint8)
         if len(hashes) != HASH_BYTES:
             raise BadRequest(
                 f"seen.hash has {len(hashes)} bytes", valid=f"{HASH_BYTES}: PDQ and the sketch", remedy="Send all"
@@ -379,46 +379,6 @@ def combined(queries: Sequence[tuple[Query, float]], origin: np.ndarray) -> Quer
         regions=next((query.regions for query, _ in queries if query.regions), ()),
         items=frozenset(query.item for query, _ in queries if query.item is not None),
     )
-
-
-def as_linked(vector: np.ndarray) -> np.ndarray:
-    """The query (d,) as links and pages carry it, in float16: they are answered as the picture was."""
-    full = query_vector(vector, len(vector))
-    return query_vector(full.astype("<f2"), len(full))
-
-
-def encode_vector(vector: np.ndarray, look: np.ndarray | None) -> str:
-    """What `decode_vector` reads."""
-    return base64.b64encode(vector.astype("<f2").tobytes() + (b"" if look is None else look.tobytes())).decode()
-
-
-def decode_vector(text: str, dimension: int, name: str = "vector") -> tuple[np.ndarray, np.ndarray | None]:
-    """The unit vector, float32 of shape `(dimension,)`, in base64 (also URL-safe) of little-endian float16, and the
-    look (258,) uint8 that may follow it.
-
-    Args:
-        name: Of the field, for the error.
-
-    Raises:
-        BadRequest: It is no base64, of another length, or not finite.
-    """
-    data = _decoded(name, text)
-    if len(data) not in (2 * dimension, 2 * dimension + LOOK_BYTES):
-        raise BadRequest(
-            f"{name} has {len(data)} bytes",
-            valid=f"{2 * dimension}: {dimension} numbers of 2 bytes",
-            remedy="Take query.vector from an answer of this index; after a change of model search the picture again",
-        )
-    look = np.frombuffer(data, np.uint8, offset=2 * dimension)
-    return query_vector(np.frombuffer(data, "<f2", dimension), dimension), look if len(look) else None
-
-
-def _decoded(name: str, text: str) -> bytes:
-    """The bytes of base64, also URL-safe and without its padding. Raises `BadRequest`."""
-    try:
-        return base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
-    except ValueError as exc:
-        raise BadRequest(f"{name} is no base64: {exc}", valid="Base64 of bytes", remedy="Encode them") from exc
 
 
 def _expect(what: str, found: object, is_known: bool, *, valid: str) -> None:

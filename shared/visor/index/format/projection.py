@@ -1,4 +1,5 @@
-"""The similarity space: full vectors, or their projection as int8 codes; and the scans through both.
+"""The similarity space: full vectors, or their projection as int8 codes; the scans through both; and a query's vector,
+also as links carry it.
 
 A projection is centring in part, PCA, partial whitening and unit length; `visor.index.merge.learn` learns it.
 
@@ -9,6 +10,7 @@ numbers it works in integers (about 8 ms for 1,000,000 × 256 on two cores of 20
 
 from __future__ import annotations
 
+import base64
 import math
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +22,7 @@ import numpy as np
 from visor.errors import BadRequest
 from visor.index.format.container import Array, Container, corrupt, unit
 from visor.index.format.fast_scan import FastScan
+from visor.index.format.looks import LOOK_BYTES
 
 FOLDER = "projections/"
 CODE_RANGE = 127
@@ -143,6 +146,46 @@ def query_vector(vector: Array, dimension: int) -> Array:
             remedy="Send the vector as an answer's query.vector gives it",
         )
     return flat / np.float32(length)
+
+
+def as_linked(vector: Array) -> Array:
+    """The query (d,) as links and pages carry it, in float16: they are answered as the picture was."""
+    full = query_vector(vector, len(vector))
+    return query_vector(full.astype("<f2"), len(full))
+
+
+def encode_vector(vector: Array, look: Array | None) -> str:
+    """What `decode_vector` reads."""
+    return base64.b64encode(vector.astype("<f2").tobytes() + (b"" if look is None else look.tobytes())).decode()
+
+
+def decode_vector(text: str, dimension: int, name: str = "vector") -> tuple[Array, Array | None]:
+    """The unit vector, float32 of shape `(dimension,)`, in base64 (also URL-safe) of little-endian float16, and the
+    look (258,) uint8 that may follow it.
+
+    Args:
+        name: Of the field, for the error.
+
+    Raises:
+        BadRequest: It is no base64, of another length, or not finite.
+    """
+    data = decode_base64(name, text)
+    if len(data) not in (2 * dimension, 2 * dimension + LOOK_BYTES):
+        raise BadRequest(
+            f"{name} has {len(data)} bytes",
+            valid=f"{2 * dimension}: {dimension} numbers of 2 bytes",
+            remedy="Take query.vector from an answer of this index; after a change of model search the picture again",
+        )
+    look = np.frombuffer(data, np.uint8, offset=2 * dimension)
+    return query_vector(np.frombuffer(data, "<f2", dimension), dimension), look if len(look) else None
+
+
+def decode_base64(name: str, text: str) -> bytes:
+    """The bytes of base64, also URL-safe and without its padding. Raises `BadRequest`."""
+    try:
+        return base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
+    except ValueError as exc:
+        raise BadRequest(f"{name} is no base64: {exc}", valid="Base64 of bytes", remedy="Encode them") from exc
 
 
 def read_projection(name: str, view: memoryview) -> Projection:
