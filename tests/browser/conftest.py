@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from playwright.sync_api import expect, sync_playwright
 from tests.browser.page_driver import CHOOSE_THE_SERVER, LISTEN
 
 from visor.app import App
@@ -35,6 +36,8 @@ FLAGS = [
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
 ]
+PATIENCE_MS = 20_000
+"""How long a page may take, until what is waited for is missing."""
 NewPage = Callable[..., Any]
 
 
@@ -51,8 +54,7 @@ def chromium() -> Iterator[Any]:
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         missing("No Chromium on this machine: install the package chromium to run the browser tests")
-    from playwright.sync_api import sync_playwright
-
+    expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
         yield browser
@@ -140,7 +142,7 @@ def new_page(chromium: Any, address: str) -> Iterator[NewPage]:
         if not is_visitor_new:
             context.add_init_script(CHOOSE_THE_SERVER)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(PATIENCE_MS)
         page.on("pageerror", lambda error: mistakes.append(f"exception: {error}"))
 
         def hear(message: Any) -> None:

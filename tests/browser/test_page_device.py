@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from playwright.sync_api import expect
 from tests.browser.page_driver import changed_answer, drop, drop_picture, search_by, settled, titles
 from tests.browser.test_page_access import violations
 from tests.browser.test_page_honesty import WARM_PIXELS
@@ -54,7 +55,7 @@ class Watch:
 def switch_on(page: Any) -> None:
     page.get_by_role("switch", name=SWITCH).check()
     page.wait_for_function("() => !document.querySelector('.device-fetching')", timeout=60_000)
-    assert page.get_by_role("switch", name=SWITCH).is_checked()
+    expect(page.get_by_role("switch", name=SWITCH)).to_be_checked()
 
 
 def test_no_picture_leaves_a_device_that_looks_itself(
@@ -67,7 +68,7 @@ def test_no_picture_leaves_a_device_that_looks_itself(
     watch = Watch(page)
     page.get_by_text("stay on this device").wait_for()
     page.get_by_text("are fetched for that once").wait_for()
-    assert page.get_by_role("switch", name=SWITCH).is_checked()
+    expect(page.get_by_role("switch", name=SWITCH)).to_be_checked()
     assert not watch.fetched(), "nothing large is fetched before there is a sign of a picture"
     with search_by(page) as by_device:
         drop_picture(page, picture)
@@ -113,7 +114,7 @@ def test_the_model_stays_and_the_device_looks_at_the_next_visit(new_page: Any, p
     switch_on(page)
     watch = Watch(page)
     page.reload()
-    assert page.get_by_role("switch", name=SWITCH).is_checked()
+    expect(page.get_by_role("switch", name=SWITCH)).to_be_checked()
     with search_by(page) as asked:
         drop_picture(page, picture)
     assert "seen" in asked.request
@@ -155,7 +156,7 @@ def test_a_model_that_arrives_damaged_is_fetched_again_and_then_refused(new_page
     page.get_by_role("switch", name=SWITCH).check()
     page.get_by_text("came twice with other bytes").wait_for(timeout=60_000)
     assert len(asked) == 2
-    assert not page.get_by_role("switch", name=SWITCH).is_checked()
+    expect(page.get_by_role("switch", name=SWITCH)).not_to_be_checked()
     page.context.unroute(f"**/v1/model/{small['sha256']}")
     switch_on(page)
     with search_by(page) as searched:
@@ -233,7 +234,7 @@ def test_it_is_on_where_the_device_is_able_and_its_line_is_good(
     page.add_init_script(script)
     page.goto(address)
     page.get_by_role("switch", name=SWITCH).wait_for()
-    assert page.get_by_role("switch", name=SWITCH).is_checked() == default
+    expect(page.get_by_role("switch", name=SWITCH)).to_be_checked(checked=default)
 
 
 def test_where_the_owner_pays_for_each_download_it_is_off_until_somebody_says_so(
@@ -243,7 +244,7 @@ def test_where_the_owner_pays_for_each_download_it_is_off_until_somebody_says_so
     offers(page, by_default=False)
     page.goto(address)
     page.get_by_text("are fetched once").wait_for()
-    assert not page.get_by_role("switch", name=SWITCH).is_checked()
+    expect(page.get_by_role("switch", name=SWITCH)).not_to_be_checked()
     with search_by(page) as asked:
         drop_picture(page, picture)
     assert "seen" not in asked.request
@@ -310,7 +311,7 @@ def test_an_owner_may_forbid_it(new_page: Any, address: str, picture: Path) -> N
     page.goto(address)
     with search_by(page) as asked:
         drop_picture(page, picture)
-    assert page.get_by_role("switch", name=SWITCH).count() == 0
+    expect(page.get_by_role("switch", name=SWITCH)).to_have_count(0)
     assert "seen" not in asked.request
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 from tests.browser.page_driver import PHONE, drop_picture
 from tests.browser.test_page_access import violations
 
@@ -86,7 +87,7 @@ def test_an_export_is_searched_filtered_and_paged_without_a_server(new_page: Any
     page.route("https://shop.example/**", lambda route: route.abort())
     page.goto(address)
     page.wait_for_selector(".example")
-    assert page.get_by_role("combobox", name="Search").count() == 0
+    expect(page.get_by_role("combobox", name="Search")).to_have_count(0)
     page.query_selector_all(".example")[1].click()
     assert len(cards(page)) == 12
     page.get_by_label("Hats", exact=False).first.check()
@@ -221,10 +222,9 @@ def test_a_folder_of_ones_own_pictures_is_searched_by_a_picture_and_nothing_leav
     picture = demo_catalogue.picture(demo_catalogue.products[3])
     page.wait_for_selector(".example img")
     drop_picture(page, picture)
-    first = page.query_selector(CARD)
-    assert first is not None
-    assert first.get_attribute("data-verdict") == "exact"
-    assert first.query_selector("img").evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 0
+    first = page.locator(CARD).first
+    expect(first).to_have_attribute("data-verdict", "exact")
+    assert first.locator("img").evaluate("(image) => image.decode().then(() => image.naturalWidth)") > 0
     wait_until_kept(page, len(list((served / "data").glob("*.vsr"))))
     page.context.set_offline(True)
     page.goto("about:blank")

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from playwright.sync_api import expect
 from tests.browser.page_driver import NOT_HERE, changed_answer, drop_picture
 
 from visor.app import App
@@ -59,10 +60,10 @@ def test_what_is_no_match_is_hidden_from_the_next_search(new_page: Any, other_pi
     assert kept.value.json() == {"kept": True}
     page.reload()
     drop_picture(page, other_picture)
-    assert page.get_by_role("article", name=name, exact=True).count() == 0
+    expect(page.get_by_role("article", name=name, exact=True)).to_have_count(0)
     stranger = new_page()
     drop_picture(stranger, other_picture)
-    assert stranger.get_by_role("article", name=name, exact=True).count() == 1
+    expect(stranger.get_by_role("article", name=name, exact=True)).to_have_count(1)
 
 
 def test_the_owner_s_word_counts_for_all(
@@ -83,7 +84,7 @@ def test_the_owner_s_word_counts_for_all(
     assert kept.value.request.headers["x-visor-key"] == key
     visitor = new_page()
     drop_picture(visitor, picture)
-    assert visitor.get_by_role("article", name=name, exact=True).count() == 0
+    expect(visitor.get_by_role("article", name=name, exact=True)).to_have_count(0)
 
 
 def test_a_hidden_match_stays_hidden_on_the_way_back(new_page: Any, picture: Path) -> None:
@@ -97,7 +98,7 @@ def test_a_hidden_match_stays_hidden_on_the_way_back(new_page: Any, picture: Pat
     page.locator(".query-name").wait_for()
     page.go_back()
     page.get_by_alt_text(f"Searched picture: {picture.name}").wait_for()
-    assert page.get_by_role("article", name=name, exact=True).count() == 0
+    expect(page.get_by_role("article", name=name, exact=True)).to_have_count(0)
 
 
 @pytest.fixture
@@ -116,16 +117,16 @@ def test_the_about_panel_tells_the_live_recall_and_what_was_used(
     page = new_page(f"{audited_server.address}/?owner")
     page.get_by_role("button", name="About").click()
     dialog = page.get_by_role("dialog")
-    assert dialog.get_by_text("none has been so far").is_visible()
-    assert dialog.get_by_text("No searches since this server started.").is_visible()
+    expect(dialog.get_by_text("none has been so far")).to_be_visible()
+    expect(dialog.get_by_text("No searches since this server started.")).to_be_visible()
     page.keyboard.press("Escape")
     drop_picture(page, picture)
     # The check runs when the answer is out.
     page.wait_for_function("async () => 'audit' in await (await fetch('./v1/stats')).json()")
     page.get_by_role("button", name="About").click()
     dialog.get_by_text(re.compile(r"^[\d.]+% of the nearest twelve were found, in 1 fast answer")).wait_for()
-    assert dialog.get_by_role("row", name=re.compile(r"^Embed .*ms")).is_visible()
-    assert dialog.get_by_text(re.compile(r"^[\d.]+ (bytes?|kB|MB) of 1 GB$")).is_visible()
+    expect(dialog.get_by_role("row", name=re.compile(r"^Embed .*ms"))).to_be_visible()
+    expect(dialog.get_by_text(re.compile(r"^[\d.]+ (bytes?|kB|MB) of 1 GB$"))).to_be_visible()
 
 
 def test_the_about_panel_tells_what_the_month_has_cost(
@@ -144,9 +145,9 @@ def test_the_about_panel_tells_what_the_month_has_cost(
             dialog = page.get_by_role("dialog")
             dialog.get_by_text("until the month has cost 5.00").wait_for()
             row = dialog.get_by_role("listitem").filter(has_text="Spent past what is free")
-            assert f"{spent:.2f} of 5.00" in row.inner_text()
+            expect(row).to_contain_text(f"{spent:.2f} of 5.00")
             dialog.get_by_role("button", name="Show what concerns the owner").click()
-            assert dialog.get_by_text("Spent past what is free").count() == 0, "it concerns the owner alone"
+            expect(dialog.get_by_text("Spent past what is free"), "it concerns the owner alone").to_have_count(0)
         finally:
             server.stop()
 
@@ -160,10 +161,10 @@ def test_a_picture_from_elsewhere_is_called_that(new_page: Any, tmp_path: Path) 
     page = new_page()
     page.set_input_files("[data-testid=file]", tmp_path / "tiles.png")
     page.get_by_role("heading", name=NOT_HERE).wait_for()
-    assert page.locator(".card[data-verdict=similar]").count() == 12
+    expect(page.locator(".card[data-verdict=similar]")).to_have_count(12)
     page.get_by_text("Answered in").click()
     chance = page.locator(".timing .facts > div", has_text="Chance that the catalogue has it").locator("dd")
-    assert re.fullmatch(r"(\d+|< 1)%", chance.inner_text().replace("\u00a0", " "))
+    expect(chance).to_have_text(re.compile(r"^(\d+|<\s1)%$"))
 
 
 def test_each_picture_s_author_and_a_video_s_second_are_told(new_page: Any, picture: Path) -> None:
@@ -179,10 +180,10 @@ def test_each_picture_s_author_and_a_video_s_second_are_told(new_page: Any, pict
     changed_answer(page, "/v1/search", change)
     drop_picture(page, picture)
     free, frame, sale = (page.locator(".card[data-verdict]").nth(at) for at in range(3))
-    assert free.get_by_role("link", name="Kaldari").get_attribute("href") == "https://commons.example/file"
-    assert free.get_by_role("link", name="CC BY-SA 4.0").get_attribute("href") == "https://licence.example/by-sa"
-    assert frame.get_by_text("GPL-2.0-or-later").is_visible()
-    assert frame.get_by_text("1:01:23").is_visible()
-    assert frame.get_by_role("heading").get_by_role("link").get_attribute("href").endswith("#t=3683")
-    assert sale.get_by_text("Out of stock").is_visible()
-    assert sale.locator("s").inner_text().endswith("40 EUR")
+    expect(free.get_by_role("link", name="Kaldari")).to_have_attribute("href", "https://commons.example/file")
+    expect(free.get_by_role("link", name="CC BY-SA 4.0")).to_have_attribute("href", "https://licence.example/by-sa")
+    expect(frame.get_by_text("GPL-2.0-or-later")).to_be_visible()
+    expect(frame.get_by_text("1:01:23")).to_be_visible()
+    expect(frame.get_by_role("heading").get_by_role("link")).to_have_attribute("href", re.compile("#t=3683$"))
+    expect(sale.get_by_text("Out of stock")).to_be_visible()
+    expect(sale.locator("s")).to_have_text(re.compile("40 EUR$"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 from tests.browser.page_driver import PHONE, changed_answer, drop, drop_picture, settled
 from tests.browser.test_page_access import violations
 
@@ -113,11 +114,11 @@ def test_the_language_is_chosen_by_hand_and_kept(new_page: Any, picture: Path, d
     page.get_by_label("Language").select_option(label="Français")
     page.get_by_role("heading", name="Chercher par image").wait_for()
     drop_picture(page, picture)
-    assert re.search(r"\d+,\d\d (€|£|\$)", page.locator(".price-tag").first.inner_text().replace("\u00a0", " "))
-    assert re.search(r"0,\d{3}", page.locator(".sureness").first.inner_text())
+    expect(page.locator(".price-tag").first).to_have_text(re.compile(r"\d+,\d\d\s(€|£|\$)"))
+    expect(page.locator(".sureness").first).to_have_text(re.compile(r"0,\d{3}"))
     page.get_by_label("Langue").select_option(label="Deutsch")
     page.get_by_text("Dasselbe Bild ist im Katalog").wait_for()
-    assert page.get_by_label("Sprache").is_visible()
+    expect(page.get_by_label("Sprache")).to_be_visible()
     assert page.title().startswith(f"{picture.name}: dasselbe Bild")
     page.reload()
     page.get_by_role("heading", name="Sehr wahrscheinlich das, was Sie suchen").wait_for()

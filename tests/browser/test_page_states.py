@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 from tests.browser.page_driver import NOT_HERE, changed_answer, drop, drop_picture
 
 
@@ -17,8 +18,8 @@ def test_a_file_that_is_no_picture_is_refused_with_a_remedy(new_page: Any) -> No
     drop(page, "offer.pdf", b"%PDF-1.7 not a picture at all", "application/pdf")
     problem = page.get_by_role("alert")
     problem.wait_for()
-    assert problem.get_by_text("What works:").is_visible()
-    assert page.get_by_text("offer.pdf").is_visible()
+    expect(problem.get_by_text("What works:")).to_be_visible()
+    expect(page.get_by_text("offer.pdf")).to_be_visible()
     page.get_by_role("button", name="Search with another picture").click()
     page.get_by_role("heading", name="Search by picture").wait_for()
 
@@ -34,7 +35,7 @@ def test_text_that_is_dropped_is_no_search(new_page: Any) -> None:
         }"""
     )
     page.get_by_text("There is no picture in that").wait_for()
-    assert page.get_by_role("heading", name="Search by picture").is_visible()
+    expect(page.get_by_role("heading", name="Search by picture")).to_be_visible()
 
 
 def test_an_endpoint_that_is_down_is_named_and_asked_again(new_page: Any, address: str, picture: Path) -> None:
@@ -72,8 +73,8 @@ def test_a_quota_that_is_reached_is_told(new_page: Any, picture: Path) -> None:
     )
     drop(page, picture.name, picture.read_bytes(), "image/png")
     page.get_by_role("heading", name="Quota reached").wait_for()
-    assert page.get_by_text("Come back on the first.").is_visible()
-    assert page.get_by_role("button", name="Try again in 20 s").is_disabled()
+    expect(page.get_by_text("Come back on the first.")).to_be_visible()
+    expect(page.get_by_role("button", name="Try again in 20 s")).to_be_disabled()
     page.unroute("**/v1/search")
     page.clock.run_for(21_000)
     page.get_by_role("button", name="Try again", exact=True).click()
@@ -84,14 +85,14 @@ def test_the_nearest_are_shown_at_once_under_what_is_said_of_them(new_page: Any,
     page = new_page()
     changed_answer(page, "/v1/search", lambda answer: answer.update(no_confident_match=True, confidence=0.04))
     drop_picture(page, picture)
-    assert page.get_by_role("heading", name=NOT_HERE).is_visible()
-    assert page.get_by_text("A tighter photo of the thing alone").is_visible()
-    assert page.locator(".card[data-verdict]").count() == 12
-    assert page.locator("[aria-live=polite]").inner_text() == f"12 matches. {NOT_HERE}."
-    assert page.get_by_text("Unlikely").count() == 0
+    expect(page.get_by_role("heading", name=NOT_HERE)).to_be_visible()
+    expect(page.get_by_text("A tighter photo of the thing alone")).to_be_visible()
+    expect(page.locator(".card[data-verdict]")).to_have_count(12)
+    expect(page.locator("[aria-live=polite]")).to_have_text(f"12 matches. {NOT_HERE}.", use_inner_text=True)
+    expect(page.get_by_text("Unlikely")).to_have_count(0)
     page.get_by_text("Answered in").click()
-    assert page.get_by_text("Chance that the catalogue has it").is_visible()
-    assert page.locator(".timing dd", has_text="4%").is_visible()
+    expect(page.get_by_text("Chance that the catalogue has it")).to_be_visible()
+    expect(page.locator(".timing dd", has_text="4%")).to_be_visible()
 
 
 @pytest.mark.parametrize(
@@ -112,7 +113,7 @@ def test_the_band_says_how_sure_the_answer_is(new_page: Any, picture: Path, conf
 
     changed_answer(page, "/v1/search", change)
     drop_picture(page, picture)
-    assert page.get_by_role("heading", name=words).is_visible()
+    expect(page.get_by_role("heading", name=words)).to_be_visible()
 
 
 def test_a_match_of_an_item_is_no_surer_than_the_answer(new_page: Any) -> None:
@@ -140,18 +141,18 @@ def test_an_empty_picture_has_no_grid_but_a_sentence(new_page: Any, picture: Pat
     changed_answer(page, "/v1/search", lambda answer: answer.update(matches=[], query={"blank": BLANK}))
     drop(page, picture.name, picture.read_bytes(), "image/png")
     page.get_by_role("heading", name=BLANK).wait_for()
-    assert page.locator(".card").count() == 0
-    assert page.get_by_text("What it seems to show").count() == 0
-    assert page.locator("[aria-live=polite]").inner_text() == BLANK
+    expect(page.locator(".card")).to_have_count(0)
+    expect(page.get_by_text("What it seems to show")).to_have_count(0)
+    expect(page.locator("[aria-live=polite]")).to_have_text(BLANK, use_inner_text=True)
 
 
 def test_what_is_near_to_an_empty_picture_stands_below_that_sentence(new_page: Any, picture: Path) -> None:
     page = new_page()
     changed_answer(page, "/v1/search", lambda answer: answer["query"].update(blank=BLANK))
     drop_picture(page, picture)
-    assert page.get_by_role("heading", name=BLANK).is_visible()
-    assert page.locator(".card[data-verdict]").count() == 12
-    assert not re.search("likely|certainly", page.locator(".results").inner_text())
+    expect(page.get_by_role("heading", name=BLANK)).to_be_visible()
+    expect(page.locator(".card[data-verdict]")).to_have_count(12)
+    expect(page.locator(".results")).not_to_have_text(re.compile("likely|certainly"), use_inner_text=True)
 
 
 def test_an_empty_picture_is_told_so_by_the_server_and_has_no_link(new_page: Any) -> None:
@@ -160,10 +161,11 @@ def test_an_empty_picture_is_told_so_by_the_server_and_has_no_link(new_page: Any
     Image.new("RGB", (40, 40), "white").save(buffer, "PNG")
     drop(page, "white.png", buffer.getvalue(), "image/png")
     page.get_by_role("heading", name=BLANK).wait_for()
-    assert page.locator(".card[data-verdict]").count() == 12
-    assert page.get_by_role("button", name="Copy link").count() == 0
-    assert page.get_by_role("button", name=re.compile("is not a match")).count() == 0
-    assert not re.search("likely|certainly|same picture", page.locator(".results").inner_text(), re.IGNORECASE)
+    expect(page.locator(".card[data-verdict]")).to_have_count(12)
+    expect(page.get_by_role("button", name="Copy link")).to_have_count(0)
+    expect(page.get_by_role("button", name=re.compile("is not a match"))).to_have_count(0)
+    sure = re.compile("likely|certainly|same picture", re.IGNORECASE)
+    expect(page.locator(".results")).not_to_have_text(sure, use_inner_text=True)
 
 
 def test_an_unsafe_picture_is_held_back_in_two_words(new_page: Any, address: str, picture: Path) -> None:
@@ -177,7 +179,7 @@ def test_an_unsafe_picture_is_held_back_in_two_words(new_page: Any, address: str
         )
         drop(page, picture.name, picture.read_bytes(), "image/png")
         page.get_by_role("heading", name="This picture is held back").wait_for()
-        assert page.locator(".safety").get_by_text("Held back").is_visible()
+        expect(page.locator(".safety").get_by_text("Held back")).to_be_visible()
         assert ("porn" in page.content()) == classes
 
 
@@ -194,8 +196,8 @@ def test_what_was_held_back_can_be_called_harmless(new_page: Any, picture: Path)
     assert sent["verdict"] == "harmless"
     assert set(sent) == {"query_vector", "verdict"}
     page.get_by_role("region", name="Results").get_by_text("It is kept for the owner").wait_for()
-    assert page.get_by_role("button", name="This is harmless").count() == 0
-    assert page.get_by_role("heading", name="This picture is held back").is_visible()
+    expect(page.get_by_role("button", name="This is harmless")).to_have_count(0)
+    expect(page.get_by_role("heading", name="This picture is held back")).to_be_visible()
 
 
 def test_only_likely_labels_are_said(new_page: Any, address: str, picture: Path) -> None:
@@ -209,10 +211,10 @@ def test_only_likely_labels_are_said(new_page: Any, address: str, picture: Path)
     changed_answer(page, "/v1/facets", lambda facets: facets.update(label=facet))
     page.goto(address)
     drop_picture(page, picture)
-    assert page.locator(".label-name").all_inner_texts() == ["Kite"]
+    expect(page.locator(".label-name")).to_have_text(["Kite"], use_inner_text=True)
     shown = page.get_by_role("group", name="Seems to show")
     shown.wait_for()
-    assert shown.locator(".check-name").all_inner_texts() == ["Kite", "Hook"]
+    expect(shown.locator(".check-name")).to_have_text(["Kite", "Hook"], use_inner_text=True)
 
 
 def test_visitors_do_not_read_what_only_the_owner_can_do(new_page: Any, address: str, picture: Path) -> None:
@@ -232,7 +234,7 @@ def test_visitors_do_not_read_what_only_the_owner_can_do(new_page: Any, address:
         )
         drop(page, picture.name, picture.read_bytes(), "image/png")
         page.get_by_role("alert").wait_for()
-        assert page.get_by_text("Save the picture, and choose the file instead").is_visible() != owners
+        expect(page.get_by_text("Save the picture, and choose the file instead")).to_be_visible(visible=not owners)
         assert ("VISOR_ALLOW_HOSTS" in page.content()) == owners
 
 
@@ -242,8 +244,8 @@ def test_a_search_that_fails_leaves_the_results_before_it(new_page: Any, picture
     page.route("**/v1/search", lambda route: route.abort())
     page.get_by_role("group", name="Collection").get_by_role("checkbox").first.check()
     page.get_by_role("heading", name="The search does not answer").wait_for()
-    assert page.get_by_text("Below are the results from before.").is_visible()
-    assert page.locator(".card[data-verdict]").count() == 12
+    expect(page.get_by_text("Below are the results from before.")).to_be_visible()
+    expect(page.locator(".card[data-verdict]")).to_have_count(12)
 
 
 def test_a_title_is_written_in_its_own_direction(new_page: Any, picture: Path) -> None:
@@ -258,7 +260,7 @@ def test_a_partial_answer_says_so(new_page: Any, picture: Path) -> None:
     page = new_page()
     changed_answer(page, "/v1/search", lambda answer: answer.update(notice="A segment could not be read."))
     drop_picture(page, picture)
-    assert page.get_by_text("A segment could not be read.").is_visible()
+    expect(page.get_by_text("A segment could not be read.")).to_be_visible()
 
 
 def test_the_wait_is_shown(new_page: Any, picture: Path) -> None:
@@ -267,8 +269,8 @@ def test_the_wait_is_shown(new_page: Any, picture: Path) -> None:
     page.route("**/v1/search", lambda route: held.append(route))
     drop(page, picture.name, picture.read_bytes(), "image/png")
     page.get_by_text("Looking…").wait_for()
-    assert page.locator(".card-skeleton").count() == 8
-    assert page.get_by_role("region", name="Results").get_attribute("aria-busy") == "true"
+    expect(page.locator(".card-skeleton")).to_have_count(8)
+    expect(page.get_by_role("region", name="Results")).to_have_attribute("aria-busy", "true")
     page.wait_for_timeout(50)
     held[0].continue_()
     page.wait_for_selector(".card[data-verdict]")
@@ -290,10 +292,10 @@ def test_the_same_picture_in_several_places_is_one_result(new_page: Any, picture
     changed_answer(page, "/v1/search", lambda answer: answer["matches"][0].update(places=places))
     drop_picture(page, picture)
     page.get_by_text("2 places").click()
-    assert page.get_by_role("link", name="Shop A").get_attribute("href") == "https://a.example/1"
+    expect(page.get_by_role("link", name="Shop A")).to_have_attribute("href", "https://a.example/1")
     price = page.get_by_text("€3.50")
     assert price.bounding_box()["height"] < 30
-    assert page.get_by_role("link", name="Shop B").count() == 0
+    expect(page.get_by_role("link", name="Shop B")).to_have_count(0)
 
 
 def test_what_the_server_does_not_offer_is_not_shown(new_page: Any, picture: Path) -> None:
@@ -301,11 +303,11 @@ def test_what_the_server_does_not_offer_is_not_shown(new_page: Any, picture: Pat
     changed_answer(page, "/v1/stats", lambda stats: stats.update(capabilities=[]))
     page.goto(new_page().url)
     drop_picture(page, picture)
-    assert page.get_by_role("button", name=re.compile("is not a match")).count() == 0
+    expect(page.get_by_role("button", name=re.compile("is not a match"))).to_have_count(0)
     page.get_by_role("button", name="More to do with").first.click()
-    assert page.get_by_role("button", name="Look for this as well").is_visible()
+    expect(page.get_by_role("button", name="Look for this as well")).to_be_visible()
     for name in ("Why it matched", "Compare the pictures"):
-        assert page.get_by_role("button", name=name).count() == 0
+        expect(page.get_by_role("button", name=name)).to_have_count(0)
 
 
 def test_not_a_match_hides_the_result_and_is_sent_unless_undone(new_page: Any, address: str, picture: Path) -> None:
@@ -324,10 +326,10 @@ def test_not_a_match_hides_the_result_and_is_sent_unless_undone(new_page: Any, a
     reject = page.get_by_role("button", name=re.compile("is not a match"))
     count = reject.count()
     reject.first.click()
-    assert reject.count() == count - 1
+    expect(reject).to_have_count(count - 1)
     assert page.evaluate("document.activeElement.matches('.reject')")
     page.get_by_role("button", name="Undo", exact=True).last.click()
-    assert reject.count() == count
+    expect(reject).to_have_count(count)
     page.clock.fast_forward(10_000)
     assert sent == []
     reject.first.click()
@@ -353,17 +355,17 @@ def test_the_about_panel_tells_what_the_index_holds(new_page: Any, address: str)
     changed_answer(page, "/v1/stats", lambda stats: stats.update(meters=meters))
     page.goto(address)
     page.wait_for_selector(".example")
-    assert page.evaluate("document.title") == page.locator(".brand span").inner_text()
+    expect(page).to_have_title(page.locator(".brand span").inner_text())
     with page.expect_response("**/v1/stats"):
         page.get_by_role("button", name="About").click()
     dialog = page.get_by_role("dialog")
     dialog.get_by_text("Pictures", exact=True).wait_for()
     # What is used of Google's allowances concerns the owner.
-    assert dialog.get_by_text("1,200 of 50,000").count() == 0
+    expect(dialog.get_by_text("1,200 of 50,000")).to_have_count(0)
     dialog.get_by_role("button", name="Show what concerns the owner").click()
     assert page.url.endswith("?owner")
-    assert dialog.get_by_text("1,200 of 50,000").is_visible()
-    assert dialog.get_by_text("5 MB of 1 GB").is_visible()
-    assert dialog.get_by_text("Prices are made up.").is_visible()
+    expect(dialog.get_by_text("1,200 of 50,000")).to_be_visible()
+    expect(dialog.get_by_text("5 MB of 1 GB")).to_be_visible()
+    expect(dialog.get_by_text("Prices are made up.")).to_be_visible()
     page.keyboard.press("Escape")
-    assert page.get_by_role("dialog").count() == 0
+    expect(page.get_by_role("dialog")).to_have_count(0)
