@@ -113,7 +113,7 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Count the values that items can be filtered by */
+        /** Count the values that items can be filtered by, of all or of those that words alone find */
         get: operations["facets"];
         put?: never;
         post?: never;
@@ -1930,6 +1930,7 @@ export interface operations {
                 date_from?: string;
                 date_to?: string;
                 attributes?: string;
+                text?: string;
             };
             header?: never;
             path?: never;

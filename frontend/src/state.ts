@@ -50,8 +50,12 @@ export const stats = signal<StatsAnswer | null>(null);
 export const offline = signal<Trouble | null>(null);
 /** Items to start from; null until the endpoint has named them. */
 export const examples = signal<Item[] | null>(null);
-/** Facet values of the whole index, and for each filtered facet the counts without its own filter. */
-export const facets = signal<FacetsAnswer | null>(null);
+/** Facet values of the whole index. */
+export const catalogueFacets = signal<FacetsAnswer | null>(null);
+/** Facet values of what words alone find, before any filter; null where nothing is asked for in words alone. */
+export const wordsFacets = signal<FacetsAnswer | null>(null);
+/** Facet values of all that filters choose from. */
+export const facets = computed(() => wordsFacets.value ?? catalogueFacets.value);
 
 export const query = signal<Query | null>(null);
 export const edit = signal<Edit>(NO_EDIT);
@@ -100,6 +104,11 @@ export const askedAs = computed((): Asked => {
   if (query.value?.kind !== "words") return query.value?.kind === "item" ? "item" : "picture";
   return text ? "words" : examples.length > 0 ? "examples" : "browse";
 });
+
+/** The words that choose what is shown; beside a picture they only order it. */
+export const wordsAlone = computed(() =>
+  askedAs.value === "words" && options.value.examples.length === 0 ? options.value.text : "",
+);
 
 /** Pictures of the visitor's own that were added, by their vectors; handle: how the server names one for some minutes. */
 export const added = signal<ReadonlyMap<string, { picture: Picture; handle: string | null }>>(new Map());

@@ -225,6 +225,26 @@ def test_attributes_dates_and_prices_are_filtered(new_page: Any, shelf: str, dev
 
 
 @DEVICES
+def test_filters_choose_from_what_words_alone_find(new_page: Any, shelf: str, device: dict[str, Any]) -> None:
+    page = new_page(shelf, **device)
+    collections = page.get_by_role("group", name="Collection").locator(".check")
+    colours = page.get_by_role("group", name="Colour").locator(".check")
+    ask(page, "garden")
+    open_filters(page)
+    expect(collections).to_have_text(["Garden20"])
+    expect(colours).to_have_text(["blue7", "red7", "green6"])
+    with search_by(page):
+        colours.filter(has_text="red").get_by_role("checkbox").check()
+    expect(page.get_by_text("7 items pass")).to_be_visible()
+    expect(collections).to_have_text(["Garden7"])
+    expect(colours).to_have_text(["blue7", "red7", "green6"])
+    # With a picture, words put in order what there is.
+    with search_by(page):
+        card_menu(page, 0, "Look for this")
+    expect(collections).to_have_text(["Garden7", "Kitchen7"])
+
+
+@DEVICES
 def test_values_are_refused_and_what_is_unknown_is_asked_for(new_page: Any, shelf: str, device: dict[str, Any]) -> None:
     page = new_page(f"{shelf}/#any.fragile=true&any.fragile=false&group=false", **device)
     page.wait_for_selector(".card[data-verdict]")

@@ -372,6 +372,8 @@ def test_what_an_engine_cannot_do_is_refused(shop: EngineShop, monkeypatch: pyte
             searcher.search(vectors[0], k=3, **options)
     with pytest.raises(BadRequest, match="Words alone"):
         searcher.search(None, k=3, text="cap")
+    with pytest.raises(BadRequest, match="Words alone"):
+        searcher.facets(Filters(), "cap")
     with pytest.raises(BadRequest, match="counted by facets"):
         searcher.facets(Filters())
     assert searcher.search(vectors[0], k=3, text="cap 7").hits

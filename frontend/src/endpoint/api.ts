@@ -70,9 +70,10 @@ export class Api implements Backend {
     await this.ask("/v1/feedback", { method: "POST", keepalive: true, ...body(said, null) });
   }
 
-  facets(filters: Filters, signal?: AbortSignal): Promise<FacetsAnswer> {
-    const query = filterParameters(filters).toString();
-    return this.ask(`/v1/facets${query ? `?${query}` : ""}`, {}, signal);
+  facets(filters: Filters, text = ""): Promise<FacetsAnswer> {
+    const query = filterParameters(filters);
+    if (text) query.set("text", text);
+    return this.ask(`/v1/facets${query.size ? `?${query}` : ""}`);
   }
 
   examples(limit: number): Promise<ItemsAnswer> {

@@ -24,7 +24,8 @@ export interface Backend {
   explain(request: SearchRequest, picture: Blob | null, match: string, signal: AbortSignal): Promise<ExplainAnswer>;
   /** Keeps that a result is no match, or, without one, that the query is harmless. Also when the page is being left. */
   feedback(item: string | null, query: { item: string } | { vector: string }): Promise<void>;
-  facets(filters: Filters, signal?: AbortSignal): Promise<FacetsAnswer>;
+  /** Counts over what passes the filters; with words, over what says something of them. */
+  facets(filters: Filters, text?: string): Promise<FacetsAnswer>;
   examples(limit: number): Promise<ItemsAnswer>;
   item(id: string): Promise<ItemAnswer>;
   /** What a device needs to look at pictures itself, and where that was told; null where it may not. */

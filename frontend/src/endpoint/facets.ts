@@ -1,6 +1,6 @@
 import { effect, signal } from "@preact/signals";
 import { conditionOf, partsOf, withAttribute, withoutField } from "../filters";
-import { answer, api, facets, options } from "../state";
+import { answer, api, catalogueFacets, facets, options, wordsAlone, wordsFacets } from "../state";
 import type { Condition, FacetsAnswer, FacetValue, Filters } from "./contract";
 
 /** A list of values to choose from: a facet, or an attribute after `@`. */
@@ -70,17 +70,22 @@ export const itemsPassing = (): number | null => answer.value?.facets?.images ??
 export function followFacets(): void {
   effect(() => {
     const { filters } = options.value;
-    const isDeclared = (field: string) => facets.value?.attributes?.[field.slice(1)] !== undefined;
+    const isDeclared = (field: string) => catalogueFacets.value?.attributes?.[field.slice(1)] !== undefined;
     const filtered = new Set(
       partsOf(filters).map(({ field }) => (isDeclared(field) ? field : field.replace(/^@/, ""))),
     );
     others.value = {};
-    if (!answer.value || filtered.size === 0) return;
     const counted = answer.value;
-    const ask = async (field: string) => [field, await api.value.facets(withoutField(filters, field))] as const;
-    void Promise.all([...filtered].map(ask))
-      .then((found) => {
-        if (answer.value === counted) others.value = Object.fromEntries(found);
+    const words = counted ? wordsAlone.value : "";
+    if (!words) wordsFacets.value = null;
+    else if (filtered.size === 0) wordsFacets.value = counted?.facets ?? null;
+    if (!counted || filtered.size === 0) return;
+    const ask = async (field: string) => [field, await api.value.facets(withoutField(filters, field), words)] as const;
+    void Promise.all([words ? api.value.facets({}, words) : null, ...[...filtered].map(ask)])
+      .then(([said, ...found]) => {
+        if (answer.value !== counted) return;
+        wordsFacets.value = said;
+        others.value = Object.fromEntries(found);
       })
       // Counts are a courtesy: without them the filters still work.
       .catch(() => undefined);

@@ -88,7 +88,9 @@ function byHandle(example: RequestExample): RequestExample {
 export function requestNow(): { request: SearchRequest; picture: Blob | null } {
   const query = state.query.value;
   const { filters, mode, metric, k, text, examples, sort, variety, group } = state.options.value;
-  const request: SearchRequest = { k, mode, ...(countFilters(filters) > 0 && { filters, facets: true }) };
+  const isFiltered = countFilters(filters) > 0;
+  const request: SearchRequest = { k, mode, ...(isFiltered && { filters }) };
+  if (isFiltered || state.wordsAlone.value) request.facets = true;
   // A metric compares vectors; words have none.
   if (metric && !text) request.metric = metric;
   if (text) request.text = text;

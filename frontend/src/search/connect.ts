@@ -32,7 +32,7 @@ export async function connect(): Promise<void> {
   }
   // Without these the page lacks filters and examples, and works.
   const ignore = () => undefined;
-  void api.facets({}).then((found) => (state.facets.value = found), ignore);
+  void api.facets({}).then((found) => (state.catalogueFacets.value = found), ignore);
   void api.examples(EXAMPLES).then(
     ({ items }) => (state.examples.value = items),
     () => (state.examples.value = []),

@@ -63,6 +63,7 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
 def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> CrawlRun:
     """Crawl one source to its end, embed what is queued and merge it. Reports progress on standard error."""
     app.check_model()
+    _ = app.embedder  # Without a model nothing is crawled.
     say(f"Crawling {source.name}")
     if again := app.try_again(source.name):
         say(f"Trying again what failed before: {counted(again, 'item')}")

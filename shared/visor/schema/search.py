@@ -57,6 +57,8 @@ FACETS = ("collection", "source", "country", "currency", "label")
 """Filters that take several values, and whose values are counted."""
 
 
+TEXT_MAX = 400
+"""Characters of a text that is searched for."""
 PICTURES = ("image", "url", "vector", "item", "handle", "seen")
 """What says which picture, in a request and in each of its examples."""
 Side = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -150,8 +152,8 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     leave_out: Annotated[tuple[ItemId, ...], Meta(max_length=200)] = ()
     """Ids of items that are not wanted, such as those that this searcher said are no match."""
     facets: bool = False
-    """Also count the facet values over the items that pass the filters."""
-    text: Annotated[str, Meta(max_length=400)] | None = None
+    """Also count the facet values over the items that pass the filters, and that `text` alone finds."""
+    text: Annotated[str, Meta(max_length=TEXT_MAX)] | None = None
     """Words that matches are about, alone or beside a picture."""
     examples: Annotated[tuple[Example, ...], Meta(max_length=8)] = ()
     """Further pictures, wanted or not."""

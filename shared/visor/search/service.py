@@ -120,7 +120,8 @@ class SearchService:
             with watch.stage("items"):
                 matches = self._matches(query, hits, judgement.matches, request)
             self._learn(request, query, matches, judgement.score, client)
-            facets = self.searcher.facets(request.filters) if request.facets else None
+            text = None if len(query.vector) else request.text
+            facets = self._facets(request.filters, text) if request.facets else None
         # Matches that show nothing have none, and say nothing of the others.
         surest = max((match.confidence for match in matches), default=0.0)
         held = max(judgement.held, surest) if surest > 0 else 0.0
@@ -151,9 +152,14 @@ class SearchService:
         with request_usage(None):
             self.searcher.refresh()
 
-    def facets(self, filters: Filters) -> FacetsAnswer:
+    def facets(self, filters: Filters, text: str | None = None) -> FacetsAnswer:
+        """Counts over the items that pass the filters; with words alone, over those that say something of them."""
         self.refresh()
-        return self.searcher.facets(filters)
+        return self._facets(filters, text)
+
+    def _facets(self, filters: Filters, text: str | None) -> FacetsAnswer:
+        # To a model that reads words, every picture is more or less like them.
+        return self.searcher.facets(filters, None if self.embedder.description.reads_words else text)
 
     def item(self, item: str) -> IndexedItem:
         """One searchable item.

@@ -28,6 +28,7 @@ from visor.models.device import DeviceModel, device_model
 from visor.schema.items import Item, Record
 from visor.schema.push import PushItem
 from visor.schema.search import (
+    TEXT_MAX,
     CompareRequest,
     ExplainRequest,
     FeedbackRequest,
@@ -78,7 +79,7 @@ from visor.web.schema import (
 LOG = logging.getLogger("visor.web")
 METHODS = ("GET", "HEAD", "POST", "DELETE", "OPTIONS")
 SEARCHES_REMEMBERED = 1_000
-TEXT_MAX, SUGGESTIONS = 400, 8
+SUGGESTIONS = 8
 FEEDBACK_BYTES_MAX = 100_000
 """A vector in base64 is 9 KB."""
 YEAR_S = 31_536_000
@@ -309,13 +310,12 @@ class HttpApi:
         return self._pusher()
 
     def _facets(self, request: Request, owner: bool) -> Response:
-        return _json(self.service().facets(parse_filters(request.args)))
+        arguments = request.args.copy()
+        text = _text(request) if arguments.poplist("text") else None
+        return _json(self.service().facets(parse_filters(arguments), text))
 
     def _suggest(self, request: Request, owner: bool) -> Response:
-        text = request.args.get("text", "")
-        if len(text) > TEXT_MAX:
-            raise BadRequest(f"text has {len(text)} characters", valid=f"At most {TEXT_MAX}", remedy="Shorten it")
-        return _json(SuggestAnswer(words=tuple(self.service().complete(text, SUGGESTIONS))))
+        return _json(SuggestAnswer(words=tuple(self.service().complete(_text(request), SUGGESTIONS))))
 
     def _items(self, request: Request, owner: bool) -> Response:
         limit = request.args.get("limit", str(ITEMS_DEFAULT))
@@ -449,6 +449,14 @@ def _pack(request: Request, response: WerkzeugResponse) -> None:
     if request.accept_encodings["gzip"] > 0 and (response.content_length or 0) >= PACKED_FROM:
         response.set_data(gzip.compress(response.get_data(), compresslevel=1, mtime=0))
         response.headers["Content-Encoding"] = "gzip"
+
+
+def _text(request: Request) -> str:
+    """The words of a query string. Raises BadRequest: there are too many."""
+    text = request.args.get("text", "")
+    if len(text) > TEXT_MAX:
+        raise BadRequest(f"text has {len(text)} characters", valid=f"At most {TEXT_MAX}", remedy="Shorten it")
+    return text
 
 
 def _json(answer: Record, status: int = 200) -> Response:

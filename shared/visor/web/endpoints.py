@@ -19,6 +19,7 @@ from visor.schema.items import Record
 from visor.schema.push import PushAnswer, PushItem
 from visor.schema.search import (
     FACETS,
+    TEXT_MAX,
     CompareAnswer,
     CompareRequest,
     ExplainAnswer,
@@ -99,6 +100,7 @@ _FILTERS = (
     *(_query(name, {"type": "string", "format": "date"}) for name in ("date_from", "date_to")),
     _query("attributes", {"type": "string"}),
 )
+_TEXT = _query("text", {"type": "string", "maxLength": TEXT_MAX})
 _LIMIT = _query("limit", {"type": "integer", "minimum": 1, "maximum": ITEMS_MAX, "default": ITEMS_DEFAULT})
 _KEY = "; needs the owner's key in the header X-Visor-Key"
 
@@ -110,15 +112,16 @@ ENDPOINTS = (
     Endpoint("POST", "/v1/compare", "compare", "search", "What two pictures have in common",
              request=CompareRequest, answer=CompareAnswer, fails=(404, 422)),
     Endpoint("GET", "/v1/suggest", "suggest", "reading", "Words of the catalogue that go on what was typed",
-             answer=SuggestAnswer, parameters=(_query("text", {"type": "string", "maxLength": 400}),), fails=(400,)),
+             answer=SuggestAnswer, parameters=(_TEXT,), fails=(400,)),
     Endpoint("POST", "/v1/explain", "explain", "search", "Where in two pictures their likeness sits",
              request=ExplainRequest, also=FORM, answer=ExplainAnswer, fails=(404, 422)),
     Endpoint("POST", "/v1/feedback", "feedback", "search",
              "Say that an item is no match: the owner's word hides it for this query, anybody else's waits for the "
              "owner. Or that a query which was held back is harmless",
              request=FeedbackRequest, answer=FeedbackAnswer, fails=(404,)),
-    Endpoint("GET", "/v1/facets", "facets", "reading", "Count the values that items can be filtered by",
-             answer=FacetsAnswer, parameters=_FILTERS, fails=(400,)),
+    Endpoint("GET", "/v1/facets", "facets", "reading",
+             "Count the values that items can be filtered by, of all or of those that words alone find",
+             answer=FacetsAnswer, parameters=(*_FILTERS, _TEXT), fails=(400,)),
     Endpoint("GET", "/v1/items", "items", "reading", "Some items to start from",
              answer=ItemsAnswer, parameters=(_LIMIT,), fails=(400,)),
     Endpoint("POST", "/v1/items", "push", "owner", f"Send items to be indexed{_KEY}",

@@ -348,3 +348,11 @@ def test_a_folder_that_is_none_is_said_before_anything_begins(
     said = CliRunner().invoke(cli, ["demo", "--once", "--source", str(tmp_path / wrong)])
     assert f"{wrong} is no folder. Valid: A folder of images" in str(said.exception)
     assert not (tmp_path / "home").exists()
+
+
+def test_without_a_model_nothing_is_crawled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISOR_HOME", str(tmp_path / "home"))
+    Image.new("RGB", (40, 40), "teal").save(tmp_path / "teal.png")
+    said = CliRunner().invoke(cli, ["index", str(tmp_path)])
+    assert "Run `visor model build`" in str(said.exception)
+    assert "Crawling" not in said.stderr

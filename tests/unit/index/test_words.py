@@ -435,6 +435,17 @@ def test_pages_of_words_hold_to_filters_and_products(shelf: Shop) -> None:
     assert sorted(products) == [*range(15)]
 
 
+@pytest.mark.parametrize("filters", [NONE, Filters(collection=("c1",))])
+def test_facets_count_what_words_find(shelf: Shop, filters: Filters) -> None:
+    searcher = shelf.searcher()
+    found = searcher.search(None, k=200, text="shoes", filters=filters)
+    counted = searcher.facets(filters, "shoes")
+    assert counted.images == found.total == len(found.hits) == sum(value.count for value in counted.collection)
+    assert counted.images < searcher.facets(filters).images
+    assert searcher.facets(filters, "…!") == searcher.facets(filters)
+    assert searcher.facets(filters, "xylophone").images == 0
+
+
 def test_pages_of_a_picture_with_words_go_to_the_end_of_all(shelf: Shop) -> None:
     vector = clustered(120, kinds=12)[3]
     ids = listed(shelf, "red shoe", k=50, vector=vector)

@@ -88,6 +88,20 @@ def test_words_that_cannot_be_searched_for_are_refused(
     assert found in response.json()["found"]
 
 
+def test_facets_count_what_words_alone_find(client: httpx.Client, demo_catalogue: DemoCatalogue) -> None:
+    word = demo_catalogue.products[7].title.split()[0]
+    every = client.get("/v1/facets").json()["images"]
+    counted = client.get("/v1/facets", params={"text": word}).json()
+    answer = search(client, text=word, facets=True)
+    assert answer["facets"] == counted
+    assert counted["images"] == answer["total"] < every
+    photo = demo_catalogue.picture(demo_catalogue.products[3]).read_bytes()
+    form = {"request": json.dumps({"facets": True, "text": word})}
+    beside = client.post("/v1/search", files={"image": photo}, data=form).json()
+    assert beside["facets"]["images"] == every, "beside a picture, words put in order what there is"
+    assert client.get("/v1/facets", params={"text": "a" * 401}).status_code == 400
+
+
 def test_suggestions_go_on_what_was_typed(client: httpx.Client, demo_catalogue: DemoCatalogue) -> None:
     word = demo_catalogue.products[7].title.split()[0]
     words = client.get("/v1/suggest", params={"text": word[:-1].upper()}).json()["words"]

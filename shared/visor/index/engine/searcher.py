@@ -103,7 +103,7 @@ class EngineSearcher(Searcher):
         if question.metric is not None:
             self._refuse("Metrics go through all full vectors", "The modes fast and exact", "Leave the metric out")
         if question.vector is None and question.text is not None:
-            self._refuse("Words alone are not searched", "Words beside a picture, and filters", "Add a picture")
+            self._refuse_words()
         where = clauses(question.filters, base.types)
         total = self._count(base, where, question.filters)
         order = question.order
@@ -169,6 +169,9 @@ class EngineSearcher(Searcher):
             notice = f"{self.engine.name} lists the first {LISTED:,} of {total:,}: filter for the others."
         return rows, notice
 
+    def _refuse_words(self) -> NoReturn:
+        self._refuse("Words alone are not searched", "Words beside a picture, and filters", "Add a picture")
+
     def _refuse(self, found: str, valid: str, remedy: str) -> NoReturn:
         raise BadRequest(f"{found}, and this index is in {self.engine.name}", valid=valid, remedy=remedy)
 
@@ -181,10 +184,12 @@ class EngineSearcher(Searcher):
         now = sum(len(live) if mask is None else int(np.count_nonzero(mask)) for live, mask in changed)
         return max(0, self.engine.count(base.entry.collection, where) - int(before) + now)
 
-    def facets(self, filters: Filters) -> FacetsAnswer:
+    def facets(self, filters: Filters, text: str | None = None) -> FacetsAnswer:
         base = self._snapshot
         if not isinstance(base, EngineSnapshot) or base.entry is None:
-            return super().facets(filters)
+            return super().facets(filters, text)
+        if text is not None:
+            self._refuse_words()
         if self._counts_of is not base:
             self._counts_of, self._counts = base, {}
         key, counts = msgspec.json.encode(filters), self._counts
@@ -197,7 +202,7 @@ class EngineSearcher(Searcher):
         total = self._count(base, where, filters)
         if total > COUNTED_MAX:
             self._refuse(f"{total:,} items pass", f"At most {COUNTED_MAX:,} are counted by facets", "Filter for less")
-        parts = [part for live in base.blocks for part in live.counts(filters, base.types)]
+        parts = [part for live in base.blocks for part in live.counts(live.allowed(filters, base.types), base.types)]
         for rows in self._parts(base, where):
             columns = self._block(base, rows).columns
             parts.append(FacetCounts.of(columns, columns.mask(filters, base.types), base.types))

@@ -34,7 +34,7 @@ from visor.index.search.listing import Listing, Order
 from visor.index.search.metrics import Metric, check_metric
 from visor.index.search.reader import IndexReader, News
 from visor.index.search.snapshot import FreshBlock, Snapshot
-from visor.index.search.worded import open_words
+from visor.index.search.worded import TEXT_WEIGHT, Said, open_words
 from visor.index.words.text_index import Words
 from visor.schema.search import FacetsAnswer, Filters
 from visor.settings import LANGUAGES
@@ -293,10 +293,14 @@ class Searcher:
         around = NearestRows(snapshot, ask.query, ask.unnormalised, rows, vectors[:NEAREST], shown.similarities)
         return Hits(hits, way, metric, notice, around, asked, cursor, is_listed, total, say_as_much)
 
-    def facets(self, filters: Filters) -> FacetsAnswer:
-        """How often each value occurs among the items that pass the filters."""
+    def facets(self, filters: Filters, text: str | None = None) -> FacetsAnswer:
+        """How often each value occurs among the items that pass the filters, and say something of the text."""
         snapshot = self._snapshot
-        return FacetCounts.answer([part for live in snapshot.blocks for part in live.counts(filters, snapshot.types)])
+        masks = [live.allowed(filters, snapshot.types) for live in snapshot.blocks]
+        if text is not None and (asked := (words := self._opened_words(snapshot)).query(text)).words:
+            masks = Said.of(words, asked, len(masks), TEXT_WEIGHT).masks(snapshot.blocks, masks)
+        lives = zip(snapshot.blocks, masks, strict=True)
+        return FacetCounts.answer([part for live, mask in lives for part in live.counts(mask, snapshot.types)])
 
     def full_vectors(self) -> Iterator[tuple[Array, Array]]:
         """Full vectors (b, d) float16 of all live items with their ids (b, 16) uint8, some rows at a time."""

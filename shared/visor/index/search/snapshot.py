@@ -98,8 +98,8 @@ class LiveBlock:
         """(n,) float64: what the words of each item weigh together."""
         return self.column(lambda columns: columns.word_sums(weights))
 
-    def counts(self, filters: Filters, types: Mapping[str, AttributeType]) -> list[FacetCounts]:
-        allowed = self.allowed(filters, types)
+    def counts(self, allowed: Array | None, types: Mapping[str, AttributeType]) -> list[FacetCounts]:
+        """Of the rows that are allowed, (n,) bool; None: of all."""
         return [FacetCounts.of(columns, keep, types) for columns, keep in self._parts(allowed)]
 
 
