@@ -31,6 +31,9 @@ demo: $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed an
 check: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## lint and the fast tests, before every commit
 	@$(MAKE) --no-print-directory -j2 lint fast
 
+# Each worker computes on one core: more threads wait for each other.
+fast test: export OPENBLAS_NUM_THREADS := 1
+
 fast: $(STAMPS)/dev
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m '$(FAST)' tests/unit tests/contract
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +27,15 @@ DEMO_PRODUCTS = 60
 FOLDERS = ("contract", "build", "cloud", "browser")
 """Folders of this one whose tests carry its name as their mark; others mark themselves `fault`, `build` or `slow`."""
 
+MEMORY, MEMORY_FREE_MIN = Path("/dev/shm"), 6 << 30
+
 pytest_plugins = ["tests.emulated"]
+
+
+def pytest_configure() -> None:
+    """Temporary files lie in memory where that has room: the stores wait for the disk at each commit."""
+    if MEMORY.is_dir() and "TMPDIR" not in os.environ and shutil.disk_usage(MEMORY).free > MEMORY_FREE_MIN:
+        os.environ["TMPDIR"] = tempfile.tempdir = str(MEMORY)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:

@@ -26,7 +26,7 @@ BACK_OFF_S = 2.0
 BACK_OFF_MAX_S = 300.0
 OURS_MAX = 5
 """Times in a row that something of ours fails, until `drain` gives up: a store that is away, a full disk."""
-POLL_S = 0.25
+POLL_FIRST_S, POLL_S = 0.01, 0.25
 DELIVERIES_MAX = 90
 """From this delivery on each try is the last: Pub/Sub itself gives up after 100."""
 CRAWL_EVERY_S, WORKER_PAUSE_S, MERGE_LOOK_S = 60.0, 30.0, 15.0
@@ -93,6 +93,7 @@ class Worker:
             raise errors[0]
 
     def _loop(self, *, until_empty: bool) -> None:
+        pause_s = POLL_FIRST_S
         while not self._stop.is_set():
             messages = self.queue.receive(1, lease_s=LEASE_S)
             for message in messages:
@@ -104,7 +105,8 @@ class Worker:
                 if self._why and self.on_wait:
                     self.on_wait(waiting, self._why)
                     self._why = ""
-                time.sleep(POLL_S)
+                time.sleep(pause_s)
+            pause_s = POLL_FIRST_S if messages else min(2 * pause_s, POLL_S)
 
     def _process(self, message: Message, *, until_empty: bool) -> None:
         try:
