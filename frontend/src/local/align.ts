@@ -34,8 +34,8 @@ export class Aligner {
     private readonly numbers: Numbers,
   ) {}
 
-  /** The correlation of a candidate's luma cells under its best hypothesis, -1 to 1. */
-  bestCorrelation(luma: Floats, enough: number): number {
+  /** How well a candidate's luma cells fit under the hypothesis with the best correlation, -1 to 1. */
+  bestFit(luma: Floats, enough: number): number {
     this.hypotheses ??= this.made();
     const candidate = candidateOf(luma);
     let [best, at]: [number, Template | null] = [-1, null];
@@ -43,8 +43,36 @@ export class Aligner {
       const found = this.correlation(template, candidate);
       if (found > best) [best, at] = [found, template];
     }
-    if (!at?.rectangle || best >= enough || best <= enough - this.numbers.refined_within) return best;
-    return Math.max(best, this.refined(at.rectangle, candidate));
+    if (!at || best <= enough - this.numbers.refined_within) return best;
+    const fit = this.fit(at, candidate, best);
+    return at.rectangle && fit < enough ? Math.max(fit, this.refined(at.rectangle, candidate)) : fit;
+  }
+
+  /** The correlation, or less where edges correlate less, much luma is left unexplained, or contrast is another. */
+  private fit(template: Template, { around, squares }: Candidate, correlation: number): number {
+    const { cells, mask, count: covered, contrast } = template;
+    const { cells: n, contrast_floor } = this.numbers;
+    const { edges_slack: slack = 2, rest_scale: scale = Infinity, small_rest_scale: small = Infinity } = this.numbers;
+    const { gain_max: most = Infinity, contrast_large: large = 0 } = this.numbers;
+    let [mine, theirs, both, count] = [0, 0, 0, 0];
+    let [sum, square] = [0, 0];
+    for (let at = 0; at < cells.length; at += 1) {
+      if (mask[at]) [sum, square] = [sum + (around[at] as number), square + (squares[at] as number)];
+      for (const next of [at + n, (at + 1) % n ? at + 1 : cells.length]) {
+        if (next >= cells.length || !mask[at] || !mask[next]) continue;
+        const a = (cells[next] as number) - (cells[at] as number);
+        const b = (around[next] as number) - (around[at] as number);
+        [mine, theirs, both, count] = [mine + a * a, theirs + b * b, both + a * b, count + 1];
+      }
+    }
+    const floor = count * contrast_floor ** 2;
+    const edges = both / Math.sqrt(Math.max(mine, floor) * Math.max(theirs, floor));
+    const variance = Math.max(square / covered - (sum / covered) ** 2, 0);
+    const gain = Math.max(contrast, contrast_floor) / Math.max(Math.sqrt(variance), contrast_floor);
+    if (gain > most || gain < 1 / most) return 0;
+    const rest = Math.sqrt(variance * Math.max(0, 1 - correlation ** 2));
+    const close = variance >= large ** 2 ? 1 - rest / small : -1;
+    return Math.min(correlation, 1 - rest / scale, Math.max(edges + slack, close));
   }
 
   private correlation({ cells, mask, count, contrast }: Template, { around, squares }: Candidate): number {
@@ -64,17 +92,19 @@ export class Aligner {
     return product / count / (Math.max(contrast, floor) * Math.max(deviation, floor));
   }
 
-  /** The best correlation near a hypothesis: both ends of both intervals moved in smaller steps. */
+  /** The best fit near a hypothesis: both ends of both intervals moved in smaller steps. */
   private refined([x, y]: Rectangle, candidate: Candidate): number {
     let best = -1;
     let near: Rectangle = [x, y];
     for (const step of [0.02, 0.01, 0.005]) {
-      let found = -2;
+      let [found, at]: [number, Template | null] = [-2, null];
       for (const template of this.grid(moved(near[0], step), moved(near[1], step))) {
         const correlation = this.correlation(template, candidate);
-        if (correlation > found && template.rectangle) [found, near] = [correlation, template.rectangle];
+        if (correlation > found) [found, at] = [correlation, template];
       }
-      best = Math.max(best, found);
+      if (!at?.rectangle) continue;
+      near = at.rectangle;
+      best = Math.max(best, this.fit(at, candidate, found));
     }
     return best;
   }

@@ -101,6 +101,12 @@ export interface Constants {
     same_vector_min: number;
     covered_min: number;
     contrast_floor: number;
+    /** These five are absent in exports of before. */
+    contrast_large?: number;
+    edges_slack?: number;
+    rest_scale?: number;
+    small_rest_scale?: number;
+    gain_max?: number;
     refined_within: number;
     angles: number[];
     cells: number;

@@ -41,7 +41,7 @@ export function classify(
     if (isSame(aligner, found, numbers)) return "exact";
     // Sketches of less similar images fit by chance, so they are not aligned.
     if (!((similarities[at] as number) >= numbers.edited_similarity_min)) return "similar";
-    const fit = aligner.bestCorrelation(lumaOf(found, numbers), numbers.edited_correlation_min);
+    const fit = aligner.bestFit(lumaOf(found, numbers), numbers.edited_correlation_min);
     return fit >= numbers.edited_correlation_min ? "edited" : "similar";
   });
 }

@@ -8,16 +8,27 @@ brightness and contrast do not change. All hypotheses of a query against k candi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
-from math import cos, radians, sin
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from visor.near_duplicates.fingerprint import CELLS, PLANE, Floats, cell_means, ycbcr_planes
-from visor.near_duplicates.sketch import ANGLES, CONTRAST_FLOOR, COVERED_MIN, REFINED_WITHIN, SMALL
+from visor.near_duplicates.sketch import (
+    ANGLES,
+    CONTRAST_FLOOR,
+    CONTRAST_LARGE,
+    COVERED_MIN,
+    EDGES_SLACK,
+    GAIN_MAX,
+    REFINED_WITHIN,
+    REST_SCALE,
+    SMALL,
+    SMALL_REST_SCALE,
+)
 
 Interval = tuple[float, float]
 Intervals = tuple[Interval, ...]
@@ -82,24 +93,26 @@ class Aligner:
         cells = np.concatenate([templates for templates, _ in parts]), np.concatenate([masks for _, masks in parts])
         return cells, len(covered[0]), rotations
 
-    def best_correlation(self, candidates: Floats, *, enough: float = 1.0) -> Floats:
-        """How well candidates fit: the correlation (k,), -1…1, under the best hypothesis of each.
+    def best_fit(self, candidates: Floats, *, enough: float = 1.0) -> Floats:
+        """How well candidates fit: `_fit` (k,), -1…1, under the hypothesis with the best correlation of each.
 
         Args:
             candidates: (k, CELLS * CELLS) float32 luma, 0…255.
-            enough: A correlation that need not be made better; those below it but near are refined.
+            enough: A fit that need not be made better; those below it but near are refined.
         """
-        correlations = correlate(*self._hypotheses()[0], candidates)
-        best = correlations.argmax(axis=0)
+        (cells, masks), *_ = self._hypotheses()
+        correlations = correlate(cells, masks, candidates)
         found: Floats = correlations.max(axis=0)
         rectangles = _rectangles()
-        for k in np.flatnonzero((found > enough - REFINED_WITHIN) & (found < enough)):
-            if best[k] < len(rectangles):
-                found[k] = max(found[k], self._refined(rectangles[best[k]], candidates[k : k + 1])[0])
+        for k in np.flatnonzero(found > enough - REFINED_WITHIN):
+            best = correlations[:, k].argmax()
+            found[k] = _fit(cells[best], masks[best], candidates[k], found[k])
+            if found[k] < enough and best < len(rectangles):
+                found[k] = max(found[k], self._refined(rectangles[best], candidates[k : k + 1])[0])
         return found
 
     def placement(self, candidate: Floats) -> Placement:
-        """The best hypothesis of where one candidate, (1, CELLS * CELLS) as for `best_correlation`, lies."""
+        """The best hypothesis of where one candidate, (1, CELLS * CELLS) as for `best_fit`, lies."""
         cells, covered, rotations = self._hypotheses()
         best = int(correlate(*cells, candidate)[:, 0].argmax())
         rectangles = _rectangles()
@@ -113,13 +126,14 @@ class Aligner:
         return rotations[best - len(_TURNS)]
 
     def _refined(self, rectangle: Rectangle, candidate: Floats) -> tuple[float, Rectangle]:
-        """The best correlation near a hypothesis, and where: both ends of both intervals moved in smaller steps."""
+        """The best fit near a hypothesis, and where: both ends of both intervals moved in smaller steps."""
         best, (x, y) = -1.0, rectangle
         for step in (0.02, 0.01, 0.005):
             xs, ys = _around(x, step), _around(y, step)
-            correlations = correlate(*_Grid.of(xs, ys).cells(self.planes[..., 0]), candidate)[:, 0]
+            cells, masks = _Grid.of(xs, ys).cells(self.planes[..., 0])
+            correlations = correlate(cells, masks, candidate)[:, 0]
             at = int(correlations.argmax())
-            best = max(best, float(correlations[at]))
+            best = max(best, _fit(cells[at], masks[at], candidate[0], correlations[at]))
             y, x = ys[at // len(xs)], xs[at % len(xs)]
         return best, (x, y)
 
@@ -141,6 +155,29 @@ def correlate(templates: Floats, masks: Mask, candidates: Floats) -> Floats:
     result: Floats = covariance / (np.maximum(contrast, CONTRAST_FLOOR) * np.maximum(deviation, CONTRAST_FLOOR))
     result[(count < COVERED_MIN * templates.shape[1])[:, 0]] = -1
     return result
+
+
+def _fit(template: Floats, mask: Mask, candidate: Floats, correlation: float) -> float:
+    """The correlation of a template (c,) with a candidate (c,), or less: things of about one outline on a plain ground
+    correlate, whatever they are, but more luma is left unexplained, the edges between their cells correlate less, and
+    one has more contrast than an edit gives. Edges do not count where there is contrast and little is unexplained."""
+    deviation = candidate[mask].std()
+    gain = max(template[mask].std(), CONTRAST_FLOOR) / max(deviation, CONTRAST_FLOOR)
+    if not 1 / GAIN_MAX <= gain <= GAIN_MAX:
+        return 0.0
+    square = (CELLS, CELLS)
+    inside = mask.reshape(square)
+    pairs = inside[1:] & inside[:-1], inside[:, 1:] & inside[:, :-1]
+    mine, theirs = (
+        np.concatenate([np.diff(one.reshape(square), axis=axis)[pairs[axis]] for axis in (0, 1)])
+        for one in (template, candidate)
+    )
+    floor = len(mine) * CONTRAST_FLOOR**2
+    edges = mine @ theirs / np.sqrt(max(mine @ mine, floor) * max(theirs @ theirs, floor))
+    rest = deviation * math.sqrt(max(0.0, 1 - correlation**2))
+    if deviation >= CONTRAST_LARGE:
+        edges = max(edges, 1 - EDGES_SLACK - rest / SMALL_REST_SCALE)
+    return float(min(correlation, 1 - rest / REST_SCALE, edges + EDGES_SLACK))
 
 
 @dataclass(frozen=True)
@@ -245,7 +282,7 @@ def _rotated(small: Image.Image) -> tuple[Cells, list[Placement]]:
         back = small.rotate(-angle, Image.Resampling.BILINEAR, expand=True)
         there = Image.new("L", small.size, 255).rotate(-angle, Image.Resampling.BILINEAR, expand=True)
         luma, valid = _plane(back), _plane(there)
-        c, s = cos(radians(angle)), abs(sin(radians(angle)))
+        c, s = math.cos(math.radians(angle)), abs(math.sin(math.radians(angle)))
         grown = (width * c - height * s) / (c * c - s * s), (height * c - width * s) / (c * c - s * s)
         cut = c + s * max(width, height) / min(width, height)
         for across, down in ((width, height), grown, (width * cut, height * cut)):

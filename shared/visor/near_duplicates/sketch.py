@@ -16,8 +16,17 @@ COVERED_MIN = 0.3
 """Least share of a candidate's cells that a hypothesis must cover."""
 CONTRAST_FLOOR = 4.0
 """Standard deviation of luma below which cells count as flat: noise and quantisation, not likeness."""
+CONTRAST_LARGE = 20.0
+"""Standard deviation of luma from which what is left unexplained says enough."""
+EDGES_SLACK = 0.04
+"""So much less than cells, the edges between them have to correlate (docs/decisions/images-hash.md)."""
+REST_SCALE, SMALL_REST_SCALE = 300.0, 175.0
+"""Luma that is left unexplained, as a standard deviation of cells, by which a fit falls to 0: 12 of it by .04; 7 of it
+where edges correlate less."""
+GAIN_MAX = 2.0
+"""Times that an edit makes contrast larger or smaller, at most."""
 REFINED_WITHIN = 0.1
-"""A correlation this far below what would be enough is worth a closer look at where the candidate lies."""
+"""A fit this far below what would be enough is worth a closer look at where the candidate lies."""
 SMALL = 160
 """Pixels of the longer side of what is turned."""
 ANGLES = (-10.0, -7.5, -5.0, -2.5, 2.5, 5.0, 7.5, 10.0)

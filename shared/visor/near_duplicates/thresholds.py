@@ -27,7 +27,7 @@ EXACT_LUMA_MAX = 9.0
 EXACT_CHROMA_MAX = 3.5
 """The same for Cb and Cr of the coarse cells."""
 EDITED_CORRELATION_MIN = 0.96
-"""Least correlation of sketches from which the query is an edited copy."""
+"""Least correlation of sketches, and nearly of their edges, from which the query is an edited copy."""
 EDITED_SIMILARITY_MIN = 0.5
 """Similarity below which sketches fit by chance: two plain shirts on a floor. Of 1,280 edited images the least similar
 to its original had 0.52; of chance fits among clothing, half have less."""

@@ -77,7 +77,7 @@ def verdicts(aligner: Aligner, hashes: Bytes, near: Sequence[bool] | None = None
     same = _same(aligner, hashes)
     copied = ~same if near is None else ~same & np.array(near)
     if copied.any():
-        fits = aligner.best_correlation(sketch_luma(hashes[copied]), enough=EDITED_CORRELATION_MIN)
+        fits = aligner.best_fit(sketch_luma(hashes[copied]), enough=EDITED_CORRELATION_MIN)
         copied[copied] = fits >= EDITED_CORRELATION_MIN
     return ["exact" if s else "edited" if c else "similar" for s, c in zip(same, copied, strict=True)]
 

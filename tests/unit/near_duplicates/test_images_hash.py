@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from tests.unit.imaging.images_hostile import encoded
 
 from visor.imaging.decode import decode_image
@@ -178,6 +178,37 @@ def test_an_indexed_picture_stands_in_for_its_pixels(scenes: list[Image.Image], 
     found = verdicts(Aligner(sketch_picture(rows[0])), copies)
     assert found[0] == "exact"
     assert found[2:] == ["edited", "similar"]
+
+
+def test_things_of_one_outline_are_no_copies_of_each_other() -> None:
+    """Their cells correlate by .968 and more."""
+    discs = {}
+    for kind in ("cross", "stripes", "face"):
+        discs[kind] = Image.new("RGB", (300, 300), "white")
+        draw = ImageDraw.Draw(discs[kind])
+        draw.ellipse((40, 40, 260, 260), fill="#3c3c3c")
+        if kind == "cross":
+            draw.line((150, 60, 150, 240), fill="#8c8c8c", width=30)
+            draw.line((60, 150, 240, 150), fill="#8c8c8c", width=30)
+        elif kind == "stripes":
+            for y in range(70, 250, 36):
+                draw.line((60, y, 240, y), fill="#969696", width=12)
+        else:
+            draw.ellipse((90, 100, 120, 130), fill="#a0a0a0")
+            draw.ellipse((180, 100, 210, 130), fill="#a0a0a0")
+            draw.arc((100, 120, 200, 220), 20, 160, fill="#aaaaaa", width=14)
+    for asked, other in (("cross", "stripes"), ("cross", "face"), ("face", "cross")):
+        assert verdicts(Aligner(discs[asked]), row(discs[other])[None]) == ["similar"]
+        assert verdicts(Aligner(EDITS["border"](discs[asked], 1)), row(discs[asked])[None]) == ["edited"]
+
+
+def test_little_contrast_is_no_copy_of_much() -> None:
+    dots, square = Image.new("RGB", (200, 200), "#d0c8b0"), Image.new("RGB", (200, 200), "#f0f0c0")
+    for x in range(5):
+        for y in range(5):
+            ImageDraw.Draw(dots).ellipse((50 + 18 * x, 50 + 18 * y, 60 + 18 * x, 60 + 18 * y), fill="#c05030")
+    ImageDraw.Draw(square).rectangle((50, 50, 132, 132), fill="#d83020")
+    assert verdicts(Aligner(square), row(dots)[None]) == ["similar"]
 
 
 def test_flat_pictures_are_the_same_only_if_their_colour_is() -> None:
