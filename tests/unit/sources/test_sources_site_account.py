@@ -133,6 +133,17 @@ def test_a_page_that_leads_to_another_host_is_not_gone() -> None:
     assert "another host" in failure.reason
 
 
+def test_what_another_host_calls_gone_is_not_gone() -> None:
+    def make(server: Server) -> dict[str, Any]:
+        away = to(f"{other(server)}/nowhere")
+        return {"/": html(links("/a", "/b")), "/a": away, "/b": to("/nowhere"), "/sitemap.xml": away}
+
+    (page,) = served(make)
+    assert {failure.key.rpartition("/")[2] for failure in page.failed if failure.unread} == {"a", "sitemap.xml"}
+    assert all("leads to another host, http://localhost" in failure.reason for failure in page.failed)
+    assert [key.rpartition("/")[2] for key in page.gone] == ["b"]
+
+
 def test_pages_that_are_dead_in_every_run_stop_only_one() -> None:
     dead = [f"/dead/{at}" for at in range(5)]
     pages = Site({"/": html(links(*dead, "/a")), "/a": product("A", "/a.jpg")} | dict.fromkeys(dead, Reply(status=500)))
