@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -304,6 +305,33 @@ def test_sitemaps_in_all_forms(written: Callable[..., str]) -> None:
         return {"/robots.txt": "Sitemap: /map.xml", "/map.xml": written(*listed), "/": html(""), **found}
 
     assert paths(served(make)) == {"/1.jpg", "/2.jpg"}
+
+
+@pytest.mark.parametrize("cut", ["a", "index"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_sitemap_that_is_cut_off_hides_what_it_listed(cut: str, packed: bool) -> None:
+    def make(server: Server) -> dict[str, Any]:
+        index = "".join(f"<sitemap><loc>{server.url}/{at}.xml</loc></sitemap>" for at in "ab")
+        pages = {
+            "/index.xml": f"<sitemapindex>{index}</sitemapindex>",
+            "/a.xml": sitemap(f"{server.url}/a", f"{server.url}/b"),
+            "/b.xml": "<urlset/>",
+        }
+        whole = pages[f"/{cut}.xml"].encode()
+        half = gzip.compress(whole)[:-9] if packed else whole[: whole.rindex(b"<loc>")]
+        return {"/robots.txt": "Sitemap: /index.xml", "/": html(""), "/a": image("a"), **pages, f"/{cut}.xml": half}
+
+    pages = served(make)
+    assert packed or cut == "index" or paths(pages) == {"/a.jpg"}
+    told = [failure for page in pages for failure in page.failed if failure.key.endswith(f"/{cut}.xml")]
+    assert [failure.unread for failure in told] == [True]
+    assert ("ends before" if packed else "cut off") in told[0].reason
+
+
+@pytest.mark.parametrize("broken", [gzip.compress(sitemap("/a").encode())[:-9], b"<urlset><url>", Reply(status=500)])
+def test_a_sitemap_that_nobody_promised_hides_what_it_listed(broken: Any) -> None:
+    (page,) = crawl({"/": html(""), "/sitemap.xml": broken})[0]
+    assert [failure.key.rpartition("/")[2] for failure in page.failed if failure.unread] == ["sitemap.xml"]
 
 
 def test_sitemaps_on_another_host_and_in_each_other() -> None:
