@@ -73,6 +73,85 @@ def test_a_page_that_cannot_be_read_fails_for_itself(reply: Reply, reason: str) 
     assert failure.unread, "what was on it before is not missing"
 
 
+def again(before: dict[str, Any], after: dict[str, Any]) -> list[Page]:
+    """The second pass of a site whose pages change after the first."""
+    site = Site(before)
+    with serving(site) as server, context_for(server.host) as context:
+        (first,) = source(server, context).read(None)
+        site.pages = before | after
+        return list(source(server, context).read(first.next_pass))
+
+
+def typed(body: bytes, media_type: str) -> Reply:
+    return Reply(body, headers={"Content-Type": media_type})
+
+
+CUT = product("A", "/a.jpg").partition('"name"')[0]
+
+
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        (to("/login"), "another page now"),
+        (to("/"), "another page now"),
+        (to("/all", 301), "another page now"),
+        (typed(b"{}", "application/json"), "no HTML now (application/json)"),
+        (typed(b"{}", "text/html"), "no HTML now (JSON)"),
+        (typed(b"%PDF-1.7", "text/html"), "no HTML now (a PDF document)"),
+        ("<h1>A</h1>" + CUT, "cut off or broken"),
+        (html("<img src=/plain.jpg>" + CUT), "cut off or broken"),
+        ("<title>Just a moment...</title><script src=/challenge.js></script>", "only scripts"),
+        (Reply(status=304), "empty page"),
+        (Reply(status=403), "403"),
+    ],
+)
+def test_what_answers_instead_of_a_page_is_no_evidence_against_its_items(after: Any, reason: str) -> None:
+    two = product("C", "/c.jpg") + product("D", "/d.jpg")
+    before = {"/": html(links("/a", "/b")), "/login": html("Log in"), "/all": html(two), "/a": product("A", "/a.jpg")}
+    pages = again(before | {"/b": product("B", "/b.jpg")}, {"/a": after})
+    assert "/plain.jpg" not in paths(pages)
+    (failure,) = [failure for page in pages for failure in page.failed]
+    assert failure.unread
+    assert reason in failure.reason
+
+
+@pytest.mark.parametrize(
+    "after", [html("Sold out"), to("/new"), to("/a/"), html("Sold out" + "<script></script>" + links("/"))]
+)
+def test_a_page_that_is_read_whole_or_moves_is_evidence(after: Any) -> None:
+    moved = product("A", "/a.jpg")
+    pages = again({"/": html(links("/a")), "/a": moved, "/new": moved, "/a/": moved}, {"/a": after})
+    assert not [failure for page in pages for failure in page.failed]
+
+
+def test_what_was_never_a_page_with_items_is_no_failure() -> None:
+    site = {"/": html(links("/a", "/b", "/c")), "/a": to("/"), "/b": typed(b"{}", "application/json"), "/c": CUT}
+    assert not [failure for page in again(site, {}) for failure in page.failed]
+
+
+def test_a_page_is_doubted_for_as_long_as_it_is_not_itself() -> None:
+    site = Site({"/": html(links("/a", "/b")), "/a": product("A", "/a.jpg"), "/b": to("/a")})
+    checkpoint, told = None, []
+    with serving(site) as server, context_for(server.host) as context:
+        for at in range(4):
+            (page,) = source(server, context, full_every_days=1).read(checkpoint)
+            told.append([failure.key.rpartition("/")[2] for failure in page.failed])
+            checkpoint = page.next_pass
+            site.pages["/a"] = to("/") if at < 2 else html("Sold out")
+    assert told == [[], ["a"], ["a"], []]
+
+
+def test_a_sitemap_that_was_there_is_missed() -> None:
+    site = Site({"/": html("")})
+    with serving(site) as server, context_for(server.host) as context:
+        site.pages |= {"/sitemap.xml": sitemap(f"{server.url}/a"), "/a": image("a")}
+        (page,) = source(server, context).read(None)
+        for lost in (html("Checking your browser"), Reply(status=404)):
+            site.pages["/sitemap.xml"] = lost
+            (page,) = source(server, context).read(page.next_pass)
+            assert [failure.key.rpartition("/")[2] for failure in page.failed if failure.unread] == ["sitemap.xml"]
+
+
 def test_a_page_that_redirects_to_itself_until_its_cookie_comes_back_is_read() -> None:
     def wall(request: Request) -> Reply:
         if request.headers.get("cookie") == "consent=1":
