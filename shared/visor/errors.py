@@ -99,6 +99,8 @@ class FetchFailed(ImageError):
     """`status` is the HTTP status that the origin answered with, if it was that."""
 
     code = "fetch_failed"
+    elsewhere = ""
+    """The URL on another host that answered so, where the origin redirects to it: no word of the origin's own."""
 
     def __init__(self, found: str, *, valid: str = "", remedy: str = "", status: int | None = None) -> None:
         super().__init__(found, valid=valid, remedy=remedy)

@@ -146,7 +146,7 @@ class Fetcher:
         deadline = Deadline(timeout_s if options.deadline_s is None else options.deadline_s)
         slot_wait_s = deadline * SLOT_WAIT_DEADLINES if options.slot_wait_s is None else options.slot_wait_s
         headers = _headers(options) | dict(part or {})
-        target = permanent = validate_url(url, self._allow)
+        target = permanent = first = validate_url(url, self._allow)
         first_host, is_permanent, cookies = host_key(target), True, httpx.Cookies()
         for _ in range(REDIRECTS_MAX + 1):
             host = host_key(target)
@@ -160,7 +160,7 @@ class Fetcher:
                 slot_wait_s = max(0.0, slot_wait_s - waited_s)
                 with closing(self._send(request)) as response:
                     if response.status_code not in _REDIRECTS:
-                        self._raise_for_status(response, ok, options.pause_max_s)
+                        self._raise_for_status(response, ok, options.pause_max_s, first=first.host)
                         yield _Answer(response, permanent)
                         return
             cookies.extract_cookies(response)
@@ -186,7 +186,9 @@ class Fetcher:
         self._throttle.answered(host)
         return response
 
-    def _raise_for_status(self, response: httpx.Response, ok: frozenset[int], pause_max_s: float) -> None:
+    def _raise_for_status(
+        self, response: httpx.Response, ok: frozenset[int], pause_max_s: float, *, first: str
+    ) -> None:
         host = host_key(response.url)
         if response.status_code in ok:
             self._throttle.served(host)
@@ -197,6 +199,8 @@ class Fetcher:
                 body = b"".join(_Answer(response, response.url).chunks(ERROR_BYTES_MAX))
         error = status_error(response, body)
         error.answer = body if is_json else b""
+        if isinstance(error, FetchFailed) and response.url.host.removeprefix("www.") != first.removeprefix("www."):
+            error.elsewhere = str(response.url)
         if isinstance(error, FetchUnavailable):
             wait_s = error.retry_after_s
             if response.status_code == 429 or (response.status_code == 503 and wait_s is not None):

@@ -43,6 +43,9 @@ def probe_url(fetcher: Prober, url: str, *, is_picture: bool) -> UrlStatus:
     except FetchFailed as exc:
         if exc.status not in (None, 404, 410):
             return UrlStatus("unknown", code=f"http_{exc.status}")
+        if exc.elsewhere:
+            # Another host says so, which is no more than no answer.
+            return UrlStatus("failed", code=FetchUnavailable.code)
         return UrlStatus("failed", code=f"http_{exc.status}" if exc.status else exc.code)
     except HostDead as exc:
         return UrlStatus("failed", code=exc.code)

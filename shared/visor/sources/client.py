@@ -131,8 +131,11 @@ class RetryingClient:
                 f"Source '{self.source}': {why}", remedy="The next run goes on from the checkpoint"
             ) from None
         except (FetchFailed, FetchRefused) as exc:
-            status = exc.status if isinstance(exc, FetchFailed) else None
-            raise FetchFailed(self._shown(exc), valid=exc.valid, remedy=exc.remedy, status=status) from None
+            elsewhere = self._context.secrets.hide(exc.elsewhere) if isinstance(exc, FetchFailed) else ""
+            # What another host says is no word about what was asked for.
+            status = exc.status if isinstance(exc, FetchFailed) and not elsewhere else None
+            found = self._shown(exc) + (f": it leads to another host, {elsewhere:.200}" if elsewhere else "")
+            raise FetchFailed(found, valid=exc.valid, remedy=exc.remedy, status=status) from None
 
     def _shown(self, exc: ImageError) -> str:
         """What was found, with what the origin itself says of it, and without secrets."""

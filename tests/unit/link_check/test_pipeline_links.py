@@ -23,7 +23,7 @@ from visor.http.client import Fetcher
 from visor.http.fetch import Probed
 from visor.ingest.worker import Worker
 from visor.link_check.check import LinkCheck, LinksReport
-from visor.link_check.probe import probe_url
+from visor.link_check.probe import UrlStatus, probe_url
 from visor.link_check.rotation import GIVEN_UP_DAYS
 from visor.link_check.state import PICTURE_GONE, SILENT_DAYS, LinkState
 from visor.models.embedder import Embedder
@@ -183,6 +183,15 @@ def test_an_item_whose_page_is_gone_is_not_shown_until_it_is_back(anywhere: Shop
     del shop.answers["/p/3"]
     assert sum(report.back for report in shop.days(4)) == 1
     assert shop.best(3).item.title == "Number 3"
+
+
+def test_what_another_host_calls_gone_is_no_more_than_silence(shop: Shop) -> None:
+    other = shop.server.host.replace("127.0.0.1", "localhost")
+    shop.moves("/p/3", f"http://{other}/nowhere", status=302)
+    shop.dies("/nowhere")
+    with Fetcher(msgspec.structs.replace(shop.app.settings, allow_hosts=(shop.server.host, other))) as fetcher:
+        status = probe_url(fetcher, f"{shop.server.url}/p/3", is_picture=False)
+    assert status == UrlStatus("failed", code="fetch_unavailable")
 
 
 @pytest.mark.slow

@@ -146,6 +146,49 @@ def test_what_is_no_price_is_told(value: object) -> None:
         parse_price(value)
 
 
+@pytest.mark.parametrize(
+    ("value", "amount"),
+    [
+        ("between 10 and 20 €", 10),
+        ("5 oder 6 €", 5),
+        ("5 € ou 6 €", 5),
+        ("5 y 6 €", 5),
+        ("From 10 To 20 EUR", 10),
+        ("10, 20 and 30 €", None),
+        ("10 and 20 and 30 €", 10),
+        ("6 or 5 €", None),
+        ("10–20 € 30–40 €", None),
+        ("500, 600 or 700 €", None),
+        ("5 / 6 €", None),
+        ("10-12 Tage 59 €", 59),
+        ("5 , 99 €", None),
+        ("€ 5 . 99", None),
+        ("€ 5.99. 30 days", 5.99),
+        ("1..5 €", None),
+        ("1e5 €", None),
+        ("€1e+5", None),
+        ("50 p", None),
+        ("50 p.", None),
+        ("50 pence", None),
+        ("99 öre", None),
+        ("12.50 € p. P.", 12.5),
+        ("5 EUR USD", None),
+        ("EUR USD 5", None),
+        ("EUR 5 USD", None),
+        ("5 EUR/USD", None),
+        ("$10-€20", None),
+        ("$5 CAD", 5),
+        ("￥1,980円", 1980),
+        ("£5 ALL IN", 5),
+        ("EUR 5 EUR", 5),
+    ],
+)
+def test_of_several_numbers_and_currencies_one_is_read_with_certainty_or_none(value: str, amount: float | None) -> None:
+    prices, errors = PriceReader(), RowErrors()
+    assert prices.read("k", value, None, errors).amount == amount
+    assert len(errors.sample) == (amount is None)
+
+
 def test_the_text_knows_its_currency_better_than_the_catalogue() -> None:
     assert parse_price("5 USD", "EUR") == (5, "USD")
     assert parse_price("5", "€") == (5, "EUR")

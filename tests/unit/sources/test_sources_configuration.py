@@ -226,7 +226,10 @@ def test_the_command_shows_each_source(tmp_path: Path, monkeypatch: pytest.Monke
     assert "mine (folder), switched off" in result.output
 
 
-def test_a_source_without_anything_to_index_fails_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_without_anything_to_index_fails_and_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, built_settings: Settings
+) -> None:
+    monkeypatch.setenv("VISOR_MODELS", str(built_settings.home / "models"))
     pictures = tmp_path / "pictures"
     pictures.mkdir()
     (tmp_path / "visor.toml").write_text(f'[sources.mine]\nkind = "folder"\npath = "{pictures.as_posix()}"\n')

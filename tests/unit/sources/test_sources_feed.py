@@ -83,6 +83,53 @@ def failures_of(pages: list[Page]) -> dict[str, str]:
     return {failure.key: failure.reason for page in pages for failure in page.failed}
 
 
+TABLE = "id\ttitle\timage_link\tprice\n1\tOne\t/1.jpg\t1 EUR\n2\tTwo\t/2.jpg\t2 EUR\n"
+LINES = '{"id": "1", "image_link": "/1.jpg"}\n{"id": "2", "image_link": "/2.jpg"}\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "keys", "where"),
+    [
+        (TABLE + "3\tThree\t/3", ["1", "2"], "line 4"),
+        (TABLE + "3", ["1", "2"], "line 4"),
+        (TABLE.replace("\t", ",") + '3,"Thr', ["1", "2"], "line 4"),
+        (TABLE.partition("2 EUR")[0][:-9], ["1"], "line 3"),
+        (RSS.rpartition("</channel>")[0], ["A1", "A2"], "line 28"),
+        (RSS.rpartition("<item>")[0], ["A1"], "line 23"),
+        (ATOM.partition("</feed>")[0], ["T1"], "line 10"),
+        (LINES[:-5], ["1"], "line 2"),
+    ],
+)
+def test_a_feed_that_is_cut_off_hides_what_is_behind(body: str, keys: list[str], where: str) -> None:
+    pages = read(body)
+    assert [item.key for item in items_of(pages)] == keys
+    assert [failure.key for page in pages for failure in page.failed if failure.unread] == [where]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        TABLE,
+        TABLE.rstrip("\n"),
+        TABLE + "3\tThree\t/3.jpg\n",
+        TABLE.replace("\t1 EUR", "") + "3\tThree\t/3.jpg",
+        "<!-- <x> -->" + RSS.partition("?>")[2] + "<!-- made in 3 s -->",
+        "<br />\n<b>Notice</b>: x in <b>/x.php</b><br />\n" + RSS.partition("?>")[2],
+        LINES.rstrip("\n"),
+    ],
+)
+def test_a_feed_with_an_end_of_its_own_is_whole(body: str) -> None:
+    pages = read(body)
+    assert not failures_of(pages)
+    assert len(items_of(pages)) >= 2
+
+
+def test_packed_and_whole_documents_that_are_cut_off_fail() -> None:
+    for body in (gzip.compress(TABLE.encode())[:-9], b'[{"id": "1", "image_link": "/1.jpg"}, {"id"'):
+        with pytest.raises(SourceError):
+            read(body)
+
+
 def context_at(moment: str, host: str) -> Any:
     from dataclasses import replace
 

@@ -356,6 +356,23 @@ def test_gives_up_after_its_attempts_and_keeps_what_it_has() -> None:
     assert slept == [1, 2, 4]
 
 
+def test_what_another_host_calls_gone_is_no_end_of_the_pages() -> None:
+    pages = {"1": things(1, 2), "3": things(5)}
+
+    def answer(request: Request) -> Reply:
+        at = request.query.get("page", "")
+        away = Reply(status=302, headers={"Location": server.url.replace("127.0.0.1", "localhost") + "/nowhere"})
+        return Reply.json(pages[at]) if at in pages else away if at == "2" else Reply(status=404)
+
+    with serving(answer) as server, context_for(server.host, server.host.replace("127.0.0.1", "localhost")) as context:
+        config = {**API, "url": f"{server.url}/all", "paging": {"style": "page", "count": 2}}
+        pages_read = list(open_source("s", config, context).read(None))
+    assert [item.key for item in items_of(pages_read)] == ["1", "2", "5"]
+    (failure,) = [failure for page in pages_read for failure in page.failed]
+    assert failure.unread
+    assert "another host" in failure.reason
+
+
 def test_a_long_retry_after_ends_the_run_at_once() -> None:
     slept: list[float] = []
     reply = Reply(status=429, headers={"Retry-After": "3000"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -72,6 +73,85 @@ def test_a_page_that_cannot_be_read_fails_for_itself(reply: Reply, reason: str) 
     assert failure.unread, "what was on it before is not missing"
 
 
+def again(before: dict[str, Any], after: dict[str, Any]) -> list[Page]:
+    """The second pass of a site whose pages change after the first."""
+    site = Site(before)
+    with serving(site) as server, context_for(server.host) as context:
+        (first,) = source(server, context).read(None)
+        site.pages = before | after
+        return list(source(server, context).read(first.next_pass))
+
+
+def typed(body: bytes, media_type: str) -> Reply:
+    return Reply(body, headers={"Content-Type": media_type})
+
+
+CUT = product("A", "/a.jpg").partition('"name"')[0]
+
+
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        (to("/login"), "another page now"),
+        (to("/"), "another page now"),
+        (to("/all", 301), "another page now"),
+        (typed(b"{}", "application/json"), "no HTML now (application/json)"),
+        (typed(b"{}", "text/html"), "no HTML now (JSON)"),
+        (typed(b"%PDF-1.7", "text/html"), "no HTML now (a PDF document)"),
+        ("<h1>A</h1>" + CUT, "cut off or broken"),
+        (html("<img src=/plain.jpg>" + CUT), "cut off or broken"),
+        ("<title>Just a moment...</title><script src=/challenge.js></script>", "only scripts"),
+        (Reply(status=304), "empty page"),
+        (Reply(status=403), "403"),
+    ],
+)
+def test_what_answers_instead_of_a_page_is_no_evidence_against_its_items(after: Any, reason: str) -> None:
+    two = product("C", "/c.jpg") + product("D", "/d.jpg")
+    before = {"/": html(links("/a", "/b")), "/login": html("Log in"), "/all": html(two), "/a": product("A", "/a.jpg")}
+    pages = again(before | {"/b": product("B", "/b.jpg")}, {"/a": after})
+    assert "/plain.jpg" not in paths(pages)
+    (failure,) = [failure for page in pages for failure in page.failed]
+    assert failure.unread
+    assert reason in failure.reason
+
+
+@pytest.mark.parametrize(
+    "after", [html("Sold out"), to("/new"), to("/a/"), html("Sold out" + "<script></script>" + links("/"))]
+)
+def test_a_page_that_is_read_whole_or_moves_is_evidence(after: Any) -> None:
+    moved = product("A", "/a.jpg")
+    pages = again({"/": html(links("/a")), "/a": moved, "/new": moved, "/a/": moved}, {"/a": after})
+    assert not [failure for page in pages for failure in page.failed]
+
+
+def test_what_was_never_a_page_with_items_is_no_failure() -> None:
+    site = {"/": html(links("/a", "/b", "/c")), "/a": to("/"), "/b": typed(b"{}", "application/json"), "/c": CUT}
+    assert not [failure for page in again(site, {}) for failure in page.failed]
+
+
+def test_a_page_is_doubted_for_as_long_as_it_is_not_itself() -> None:
+    site = Site({"/": html(links("/a", "/b")), "/a": product("A", "/a.jpg"), "/b": to("/a")})
+    checkpoint, told = None, []
+    with serving(site) as server, context_for(server.host) as context:
+        for at in range(4):
+            (page,) = source(server, context, full_every_days=1).read(checkpoint)
+            told.append([failure.key.rpartition("/")[2] for failure in page.failed])
+            checkpoint = page.next_pass
+            site.pages["/a"] = to("/") if at < 2 else html("Sold out")
+    assert told == [[], ["a"], ["a"], []]
+
+
+def test_a_sitemap_that_was_there_is_missed() -> None:
+    site = Site({"/": html("")})
+    with serving(site) as server, context_for(server.host) as context:
+        site.pages |= {"/sitemap.xml": sitemap(f"{server.url}/a"), "/a": image("a")}
+        (page,) = source(server, context).read(None)
+        for lost in (html("Checking your browser"), Reply(status=404)):
+            site.pages["/sitemap.xml"] = lost
+            (page,) = source(server, context).read(page.next_pass)
+            assert [failure.key.rpartition("/")[2] for failure in page.failed if failure.unread] == ["sitemap.xml"]
+
+
 def test_a_page_that_redirects_to_itself_until_its_cookie_comes_back_is_read() -> None:
     def wall(request: Request) -> Reply:
         if request.headers.get("cookie") == "consent=1":
@@ -131,6 +211,17 @@ def test_a_page_that_leads_to_another_host_is_not_gone() -> None:
     ((failure,),) = (page.failed for page in served(make))
     assert failure.unread
     assert "another host" in failure.reason
+
+
+def test_what_another_host_calls_gone_is_not_gone() -> None:
+    def make(server: Server) -> dict[str, Any]:
+        away = to(f"{other(server)}/nowhere")
+        return {"/": html(links("/a", "/b")), "/a": away, "/b": to("/nowhere"), "/sitemap.xml": away}
+
+    (page,) = served(make)
+    assert {failure.key.rpartition("/")[2] for failure in page.failed if failure.unread} == {"a", "sitemap.xml"}
+    assert all("leads to another host, http://localhost" in failure.reason for failure in page.failed)
+    assert [key.rpartition("/")[2] for key in page.gone] == ["b"]
 
 
 def test_pages_that_are_dead_in_every_run_stop_only_one() -> None:
@@ -293,6 +384,33 @@ def test_sitemaps_in_all_forms(written: Callable[..., str]) -> None:
         return {"/robots.txt": "Sitemap: /map.xml", "/map.xml": written(*listed), "/": html(""), **found}
 
     assert paths(served(make)) == {"/1.jpg", "/2.jpg"}
+
+
+@pytest.mark.parametrize("cut", ["a", "index"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_sitemap_that_is_cut_off_hides_what_it_listed(cut: str, packed: bool) -> None:
+    def make(server: Server) -> dict[str, Any]:
+        index = "".join(f"<sitemap><loc>{server.url}/{at}.xml</loc></sitemap>" for at in "ab")
+        pages = {
+            "/index.xml": f"<sitemapindex>{index}</sitemapindex>",
+            "/a.xml": sitemap(f"{server.url}/a", f"{server.url}/b"),
+            "/b.xml": "<urlset/>",
+        }
+        whole = pages[f"/{cut}.xml"].encode()
+        half = gzip.compress(whole)[:-9] if packed else whole[: whole.rindex(b"<loc>")]
+        return {"/robots.txt": "Sitemap: /index.xml", "/": html(""), "/a": image("a"), **pages, f"/{cut}.xml": half}
+
+    pages = served(make)
+    assert packed or cut == "index" or paths(pages) == {"/a.jpg"}
+    told = [failure for page in pages for failure in page.failed if failure.key.endswith(f"/{cut}.xml")]
+    assert [failure.unread for failure in told] == [True]
+    assert ("ends before" if packed else "cut off") in told[0].reason
+
+
+@pytest.mark.parametrize("broken", [gzip.compress(sitemap("/a").encode())[:-9], b"<urlset><url>", Reply(status=500)])
+def test_a_sitemap_that_nobody_promised_hides_what_it_listed(broken: Any) -> None:
+    (page,) = crawl({"/": html(""), "/sitemap.xml": broken})[0]
+    assert [failure.key.rpartition("/")[2] for failure in page.failed if failure.unread] == ["sitemap.xml"]
 
 
 def test_sitemaps_on_another_host_and_in_each_other() -> None:

@@ -26,8 +26,12 @@ PIECE_LENGTH = 8192
 LINES_OF_A_ROW_MAX = 100
 """A quoted value of a table may have line breaks; a quote that is not closed within so many lines is a mistake."""
 
+CUT_OFF = "the feed ends within it"
+
 _ROW = r"((?:[\w.-]+:)?(?:item|entry))(?=[\s>/])"
 _XML_PIECES = re.compile(rf"<!\[CDATA\[.*?(?:\]\]>|\Z)|<!--.*?(?:-->|\Z)|<(/?){_ROW}[^>]*?(/?)>", re.S)
+_ROOT = re.compile(r"(?><!--.*?-->|<[?!][^>]*>|[\s\ufeff])*+<(?!br?\b)([A-Za-z][\w:.-]*)", re.S)
+"""The feed's outer element, if nothing but a prologue is before it."""
 _NAMESPACES = re.compile(r"""xmlns:([\w.-]+)\s*=\s*("[^"]*"|'[^']*')""")
 _PREFIXES = re.compile(r"</?([A-Za-z][\w.-]*):")
 _SEPARATOR_LINE = re.compile(r'\ufeff?"?sep=(.)"?\Z', re.I)
@@ -63,7 +67,7 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
     Each is parsed on its own, so that a broken one costs nothing but itself, and no document type can define entities
     (docs/decisions/sources-feeds.md).
     """
-    buffer, line, opening, row = "", 1, "", ""
+    buffer, line, opening, row, root = "", 1, "", "", ""
     while piece := text.read(PIECE_LENGTH):
         buffer += piece
         at, inside = 0, False
@@ -74,7 +78,9 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
             if not end:
                 if inside:
                     yield FeedRow(line, BadRow(f"<{name}> begins before the one above ended"))
-                opening = opening or _opening(buffer[: match.start()])
+                if not opening:
+                    opening, outer = _opening(buffer[: match.start()]), _ROOT.match(buffer, 0, match.start())
+                    root = f"</{outer[1]}" if outer else ""
                 line += buffer.count("\n", at, match.start())
                 at, inside = match.start(), True
             if inside and (end or is_empty):
@@ -85,6 +91,7 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
             # Between rows, only what may be the beginning of a tag or comment is still needed.
             keep = buffer.rfind("<", at)
             keep = len(buffer) if keep < 0 else keep
+            root = "" if root and root in buffer[at:] else root
             line += buffer.count("\n", at, keep)
             at = keep
         buffer = buffer[at:]
@@ -95,7 +102,9 @@ def xml_rows(text: TextIO) -> Iterator[FeedRow]:
             line += buffer.count("\n")
             buffer = ""
     if opening and re.match(rf"<{_ROW}", buffer):
-        yield FeedRow(line, BadRow("the feed ends within it"))
+        yield FeedRow(line, BadRow(CUT_OFF))
+    elif root:
+        yield FeedRow(line, BadRow(f"{CUT_OFF}: {root}> is missing"))
     if not opening and not re.search(r"<(?:[\w.-]+:)?(?:rss|feed|RDF|channel)\b", buffer):
         raise SourceError(
             f"The feed begins with {buffer[:60]!r}, which is neither RSS nor Atom",
@@ -147,13 +156,23 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
     Quotes that are not in pairs, such as an inch sign, cost their row only: the rows begin again at the next line that
     has as many columns as the first.
 
+    A last row without all its columns and without a line end is cut off, where no row before it lacks columns.
+
     Args:
         delimiter: Between columns; None takes the one of tab, comma, semicolon and bar that the first line has most of.
 
     Raises:
         SourceError: There is no first line, or it names one column only.
     """
-    lines = ((number, line.replace("\0", "")) for number, line in enumerate(_lines(text), 1))
+    last = 0
+
+    def numbered() -> Iterator[tuple[int, str]]:
+        nonlocal last
+        for number, line in enumerate(_lines(text), 1):
+            last = 0 if line.endswith("\n") or len(line) == ROW_LENGTH_MAX else number
+            yield number, line.rstrip("\n").replace("\0", "")
+
+    lines = numbered()
     waiting: deque[tuple[int, str]] = deque()
 
     def following() -> tuple[int, str]:
@@ -172,7 +191,7 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
             valid="Names such as id, title, image_link between tabs, commas, semicolons or bars",
             remedy="Set the source's format or delimiter",
         )
-    is_lost = False
+    is_lost = is_ragged = False
     while (start := following())[0]:
         joined = [start]
         # Where no column begins with a quote, it is only a sign: `27" screen`.
@@ -190,7 +209,10 @@ def table_rows(text: TextIO, delimiter: str | None = None) -> Iterator[FeedRow]:
             yield FeedRow(start[0], BadRow("a quote is not closed"))
         elif is_lost:
             yield FeedRow(start[0], BadRow("it is part of a row whose quotes are not closed"))
+        elif len(values) < len(names) and joined[-1][0] == last and not is_ragged:
+            yield FeedRow(start[0], BadRow(f"{CUT_OFF}: it has {len(values)} of {len(names)} columns, and no line end"))
         else:
+            is_ragged = is_ragged or len(values) < len(names)
             yield FeedRow(start[0], _named(names, values))
 
 
@@ -241,9 +263,8 @@ def json_rows(text: TextIO) -> Iterator[FeedRow]:
 
 
 def _lines(text: TextIO) -> Iterator[str]:
-    """Lines without their ends; one that is too long comes in parts, which keeps memory bounded."""
-    while line := text.readline(ROW_LENGTH_MAX):
-        yield line.rstrip("\n")
+    """Lines with their ends; one that is too long comes in parts, which keeps memory bounded."""
+    return iter(lambda: text.readline(ROW_LENGTH_MAX), "")
 
 
 @lru_cache(4096)

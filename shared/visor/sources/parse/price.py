@@ -57,7 +57,9 @@ _MARK = "|".join(
 )
 _MARKS = re.compile(_MARK)
 _MARK_BEFORE = re.compile(rf"({_MARK})[\s.:]*\Z")
-_MARK_AFTER = re.compile(rf"\s*({_MARK})")
+_MARK_AFTER = re.compile(rf"[\s/]*({_MARK})")
+_ALSO_WORDS = frozenset({"ALL", "CUP", "PEN", "TOP", "TRY"})
+"""Codes that beside a price may be words: `ALL FOR £5.00`."""
 _DOLLARS = re.compile(r"\b(AU?|CA?|HK|MX|N[TZ]|S|US)\s+\$")
 """`US $25.00`, as marketplaces write it."""
 _BLANKS = " \xa0\u2009\u202f"
@@ -68,13 +70,20 @@ _MACHINE = re.compile(r"(?:([A-Z]{3})\s?)?([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:E[+-]?
 _AMBIGUOUS = re.compile(r"(?!0)\d{1,3}[.,]\d{3}\Z")
 _GROUPED = re.compile(r"\d*|\d{1,3}(\D)\d{3}(?:\1\d{3})*|\d{1,2}(?:([,٬])\d\d)(?:\2\d\d)*\2\d{3}")
 _NO_DECIMALS = re.compile(r"(?<=\d)\s?([.,])\s?[-–—−=]{1,2}(?!\s?\d)")
-_RANGE = re.compile(rf"\s*(?:{_MARK})?\s*(?:[-–—~〜～…]|\.{{2,3}}|\b(?:to|bis|à|a|до)\b)\s*(?:{_MARK})?\s*\Z")
+_BETWEEN = "to|bis|à|a|до|tot|till?|and|und|et|y|e|en|och|og|и|or|oder|ou|o|of|eller|lub|или"
+_RANGE = re.compile(rf"\s*(?:{_MARK})?\s*(?:[-–—~〜～…]|\.{{3}}|\b(?i:{_BETWEEN})\b)\s*(?:{_MARK})?\s*\Z")
 _FROM = re.compile(r"\b(?:from|starting|ab|desde|dès|partir|a partire|da|od|vanaf|fra|från|alkaen|от)\b|起|から", re.I)
 _AT_MOST = re.compile(rf"\b(?:up to|at most|max\.?|bis(?: zu)?|jusqu'à|hasta|fino a|до)\s*(?:{_MARK})?\s*\Z", re.I)
 _NOT_SO_MANY = re.compile(
-    r"p\b|\s?(?:[¢万萬億亿]|(?:c|ct|cts|cents?|k|m|mio|mrd|bn|mil|mln|million|lakhs?|lac|crores?|cr|тыс|млн)\b)", re.I
+    r"p\b|\sp\b(?!\.\s?p)|\s?(?:[¢万萬億亿]|(?:c|ct|cts|cents?|centimes?|c[eé]ntimos?|cêntimos?|centavos?|pence|penny|öre|øre"
+    r"|groszy|paise|fils|коп|k|m|mio|mrd|bn|mil|mln|million|lakhs?|lac|crores?|cr|тыс|млн)\b)",
+    re.I,
 )
 """After a number that counts cents or thousands."""
+_JOINED_BEFORE = re.compile(r"\d(?:[^\w/–—~-]|\s*[.,;/|&+]+\s*|[a-z]+|e[+-])\Z", re.I)
+_JOINED_AFTER = re.compile(r"[^\w/–—~-]\d|[a-z]+\d|e[+-]\d", re.I)
+_SPREAD = re.compile(r"\s*[.,]+\s*\d{1,2}(?!\d)")
+"""After a number without decimals: they may be these."""
 _PIECES = re.compile(r"\s?(?:[x×](?!\w)|(?:for|für|pour|por)\b)", re.I)
 """After a number of instalments or pieces, which make the amount beside it another one than the price."""
 TEXT_LENGTH_MAX = 200
@@ -105,8 +114,13 @@ class _Number(NamedTuple):
 
     @property
     def marks(self) -> list[str]:
-        found = (_MARK_AFTER.match(self.after), _MARK_BEFORE.search(self.before))
-        return [match[1] for match in found if match]
+        """Those after it and before it, each from the nearest on."""
+        found, after, before = list[str](), self.after, self.before
+        while match := _MARK_AFTER.match(after):
+            found, after = [*found, match[1]], after[match.end() :]
+        while match := _MARK_BEFORE.search(before):
+            found, before = [*found, match[1]], before[: match.start()]
+        return found
 
 
 class PriceReader:
@@ -205,19 +219,23 @@ def _no_amount(value: Any) -> UnreadablePrice:
 
 def _parse_text(value: str, named: str | None, machine: bool, decimal: str | None) -> Money:
     exact = _MACHINE.match(value.strip().upper())
-    if exact and {exact[1], exact[3]} <= {None, *MINOR_DIGITS}:
+    if exact and {exact[1], exact[3]} <= {None, *MINOR_DIGITS} and not (exact[1] and exact[3]):
         code, amount = exact[1] or exact[3] or named, float(exact[2])
         is_whole = MINOR_DIGITS.get(code or "") != 0 or amount.is_integer()
         if not _AMBIGUOUS.match(exact[2]) or (machine and decimal != "," and is_whole):
             return Money(amount, code)
     text = _outside(_plain(value))
     numbers = _numbers(text)
-    written, others = "", [number for number in numbers if number.marks] or numbers
+    ranges = [[number] for number in numbers[:1]]
     for low, high in pairwise(numbers):
-        if _RANGE.match(high.before[len(low.before) + len(low.digits) :]):
-            written, others = plain_text(value), [low, high]
-            break
+        is_joined = _RANGE.match(high.before[len(low.before) + len(low.digits) :])
+        ranges = [*ranges[:-1], [*ranges[-1], high]] if is_joined else [*ranges, [high]]
+    ranges = [some for some in ranges if any(number.marks for number in some)] or ranges
+    written = plain_text(value) if len(ranges) == 1 and len(ranges[0]) > 1 else ""
+    others = [number for some in ranges for number in some]
     marks = [mark for number in others for mark in number.marks]
+    if _are_several(marks):
+        raise UnreadablePrice(f"price {value!r:.60} names several currencies")
     code = next((code for mark in marks if (code := _SIGNS.get(mark, _WORDS.get(mark)))), None)
     code = code or next((mark for mark in marks if mark in MINOR_DIGITS), None) or currency_in(text)
     code = code or (None if marks else currency_in(value)) or named
@@ -231,7 +249,7 @@ def _parse_text(value: str, named: str | None, machine: bool, decimal: str | Non
     is_other = any(_PIECES.match(number.after) for number in numbers) or any(map(_is_no_price, others))
     if not found or is_other or _AT_MOST.search(others[0].before):
         raise _no_amount(value)
-    if len(set(found)) > 1 and not (written and found[0] < found[1]):
+    if len(set(found)) > 1 and not (written and found == sorted(found)):
         raise UnreadablePrice(f"price {value!r:.60} names several amounts")
     return Money(found[0], code, written or (plain_text(value) if _FROM.search(text) else ""))
 
@@ -266,8 +284,16 @@ def _is_no_price(number: _Number) -> bool:
     is_negative = before[-1:] in ("-", "−", "–") and not re.sub(_MARKS, "", before[:-1]).strip()
     beside = number.before[-1:] + number.after[:1]
     is_raised = any(unicodedata.category(character) == "No" for character in beside)
-    is_part = re.match(r"[^\w/–—~-]\d", number.after) or re.search(r"\d[^\w/–—~-]\Z", number.before)
-    return bool(is_negative or is_raised or is_part or _NOT_SO_MANY.match(number.after))
+    is_part = _JOINED_AFTER.match(number.after) or _JOINED_BEFORE.search(number.before)
+    is_spread = number.digits.isdigit() and _SPREAD.match(number.after)
+    return bool(is_negative or is_raised or is_part or is_spread or _NOT_SO_MANY.match(number.after))
+
+
+def _are_several(marks: Iterable[str]) -> bool:
+    """Whether the marks of a price are those of more than one currency."""
+    codes = {currency_code(mark) or _WORDS.get(mark) for mark in marks} - {None, *_ALSO_WORDS}
+    signs = {character for mark in marks for character in mark if unicodedata.category(character) == "Sc"}
+    return len(codes) > 1 or len(signs) > 1
 
 
 def _amount(digits: str, code: str | None, custom: str | None, decimal: str | None, *, is_bare: bool) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -24,6 +25,15 @@ class Visit(msgspec.Struct, array_like=True):
     """Marks of the images that were found here first."""
 
 
+class Had(msgspec.Struct, array_like=True):
+    """What a page on which items were found was like."""
+
+    target: str
+    """A mark of where it led."""
+    products: int
+    """How many products it described."""
+
+
 class Frontier(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"is_open": "open"}):
     """The state of one pass. Its size grows with the pages of the site, never with the links between them."""
 
@@ -31,6 +41,8 @@ class Frontier(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"is_ope
     full_at: str | None = None
     """When the last pass that visited every page began."""
     known: dict[str, Visit] = {}
+    had: dict[str, Had] = {}
+    """Pages on which items were found when they were last read, by their marks."""
     is_open: bool = True
     partial: bool = False
     visited: int = 0
@@ -85,6 +97,17 @@ class Frontier(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"is_ope
     def has_seen_picture(self, picture: str) -> bool:
         return _mark(picture) in self.pictures
 
+    def had_on(self, name: str) -> Had | None:
+        """What a page was like, if items were found on it when it was last read."""
+        return self.had.get(_mark(name))
+
+    def note_had(self, name: str, had: Had | None) -> None:
+        """Remember what a page was like on which items were found; None: there were none, or it is gone."""
+        if had:
+            self.had[_mark(name)] = had
+        else:
+            self.had.pop(_mark(name), None)
+
     def note(self, pattern: str, has_new: bool) -> None:
         """Count pages of one pattern in a row that had nothing new."""
         self.barren[pattern] = 0 if has_new else self.barren.get(pattern, 0) + 1
@@ -95,7 +118,9 @@ class Frontier(msgspec.Struct, kw_only=True, omit_defaults=True, rename={"is_ope
 
     def closed(self) -> dict[str, Any]:
         """What the next pass needs to know of this one."""
-        return Frontier(began_at=self.began_at, full_at=self.full_at, known=self.known, is_open=False).store()
+        had = {mark: had for mark, had in self.had.items() if self.partial or mark in self.seen}
+        closed = Frontier(began_at=self.began_at, full_at=self.full_at, known=self.known, had=had, is_open=False)
+        return closed.store()
 
     @classmethod
     def restore(cls, stored: Mapping[str, Any]) -> Frontier:
@@ -108,6 +133,12 @@ def _mark_first(seen: set[str], value: str) -> str:
         return ""
     seen.add(mark)
     return mark
+
+
+def mark_of_target(url: str) -> str:
+    """A mark of where a page leads within its site, by http or https, with `www.` and a slash at its end or without."""
+    parts = urlsplit(canonical(url) or url)
+    return _mark(f"{parts.path.rstrip('/')}?{parts.query}")
 
 
 def _mark(value: str) -> str:

@@ -57,6 +57,10 @@ class SitePage:
     """Images that are none of its content, by reason."""
     links: tuple[str, ...] = ()
     breadcrumb: str | None = None
+    is_broken: bool = False
+    """Its JSON-LD is no JSON, so that some of it may be missing."""
+    is_scripted: bool = False
+    """It has scripts, which may make of it what it does not show without them."""
     robots: frozenset[str] = frozenset()
     """What it and its response's header ask of robots: `noindex`, `nofollow`, `noimageindex`."""
 
@@ -81,7 +85,8 @@ def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
     base_url = absolute(document.xpath("string(//base/@href)"), fetched.url) or fetched.url
     metas = [meta.get("content") or "" for meta in document.iter("meta") if _name(meta) in ("robots", "visor")]
     robots |= asked_of_robots(metas, now)
-    structured = graph(_structured(document, base_url))
+    found, is_broken = _structured(document, base_url)
+    structured = graph(found)
     named = document.xpath("string(//link[translate(@rel,'CANOIL','canoil')='canonical']/@href)").strip()
     left_out: Counter[str] = Counter()
     is_hidden = not robots.isdisjoint({"noindex", "noimageindex"})
@@ -95,6 +100,8 @@ def read_page(fetched: Fetched, *, now: str = "") -> SitePage:
         left_out=left_out,
         links=() if "nofollow" in robots else tuple(_links(document, base_url, encoding)),
         breadcrumb=_breadcrumb(structured),
+        is_broken=is_broken,
+        is_scripted=any("json" not in (script.get("type") or "") for script in document.iter("script")),
         robots=robots,
     )
 
@@ -124,31 +131,34 @@ def _name(meta: Any) -> str:
     return str(meta.get("property") or meta.get("name") or "").strip().lower()
 
 
-def _structured(document: Any, url: str) -> list[Any]:
-    """JSON-LD and microdata in one form; what cannot be parsed is left out."""
-    found: list[Any] = []
+def _structured(document: Any, url: str) -> tuple[list[Any], bool]:
+    """JSON-LD and microdata in one form; what cannot be parsed is left out. And whether JSON-LD is broken."""
+    found, is_broken = list[Any](), False
     for script in document.iter("script"):
         if "ld+json" in (script.get("type") or "").lower():
-            found += _json_ld(script.text_content())
+            values, is_mended = _json_ld(script.text_content())
+            found, is_broken = found + values, is_broken or is_mended
     for image in document.xpath("//img[@itemprop]"):
         best = chosen(image, url)
         image.set("src", best.url if best else "")
     with suppress(Exception):
         found += [_as_json_ld(item) for item in MicrodataExtractor(nested=True).extract_items(document, url)]
-    return found
+    return found, is_broken
 
 
-def _json_ld(text: str) -> list[Any]:
-    """The values in a script, in whatever they are wrapped and with whatever mistakes they were written."""
+def _json_ld(text: str) -> tuple[list[Any], bool]:
+    """The values in a script, in whatever they are wrapped and with whatever mistakes they were written; and whether it
+    is no JSON."""
     text = _WRAPPERS.sub("", html.unescape(text) if '"' not in text else text).strip("\ufeff \t\r\n;,")
     text = "[" + _BETWEEN.sub("},{", text[re.search(r"[\[{]|\Z", text).start() :]) + "]"  # type: ignore[union-attr]
     values: Any = None
     with suppress(Exception):
         values = parse_json(text)
-    if values is None and len(text) <= REPAIRED_MAX and not _NESTED.search(text):
+    is_broken = values is None
+    if is_broken and len(text) <= REPAIRED_MAX and not _NESTED.search(text):
         with suppress(Exception):
             values = json_repair.loads(text)
-    return values if isinstance(values, list) else []
+    return values if isinstance(values, list) else [], is_broken
 
 
 def _as_json_ld(item: Any) -> Any:

@@ -19,7 +19,8 @@ from visor.sources.site.pictures import PICTURES_MAX, Picture
 from visor.sources.site.urls import absolute, same_site
 
 SITEMAPS_MAX = 500
-_ROOT = re.compile(r"<(?:[\w-]+:)?(?:urlset|sitemapindex|rss|feed|RDF)\b")
+_NO_SITEMAP = "this is no sitemap"
+_ROOT = re.compile(r"<(?:[\w-]+:)?(urlset|sitemapindex|rss|feed|RDF)\b")
 
 
 class Location(NamedTuple):
@@ -52,12 +53,15 @@ def locations(
             return
         seen.add(url)
         try:
-            entries = list(_entries(unpacked([client.get(url).body], PAGE_BYTES_MAX).read()))
+            text = decoded(unpacked([client.get(url).body], PAGE_BYTES_MAX).read())
+            entries = list(_entries(text))
         except (FetchFailed, SourceError, SourceUnavailable) as exc:
-            is_missing = isinstance(exc, SourceError) or getattr(exc, "status", None) in (404, 410)
+            is_missing = exc.found == _NO_SITEMAP or getattr(exc, "status", None) in (404, 410)
             if is_promised or not is_missing:
                 errors.add(Place(url), f"sitemap: {exc.found}")
             continue
+        if unclosed := _unclosed(text):
+            errors.add(Place(url), f"sitemap: it is cut off, <{unclosed}> has no end")
         for is_sitemap, loc, lastmod, images in entries:
             found = absolute(loc, url) if loc else None
             if found is None:
@@ -71,9 +75,8 @@ def locations(
                 errors.pass_over("pages on other hosts in sitemaps")
 
 
-def _entries(body: bytes) -> Iterator[tuple[bool, str, str, list[Picture]]]:
+def _entries(text: str) -> Iterator[tuple[bool, str, str, list[Picture]]]:
     """Whether it is a sitemap, its address, its date and its pictures, of each entry; raises `SourceError`."""
-    text = decoded(body)
     if not text.lstrip().startswith("<") and not _ROOT.search(text):
         lines = [line.strip() for line in text.splitlines()]
         yield from ((False, line, "", []) for line in lines if re.match(r"https?://\S+\Z", line))
@@ -96,11 +99,18 @@ def _text(entry: lxml.etree._Element, name: str) -> str:
     return (entry.findtext(f"{{*}}{name}") or "").strip()
 
 
+def _unclosed(text: str) -> str:
+    """The name of the sitemap's element if its end is missing, and with it what stood before that."""
+    root = _ROOT.search(text)
+    closed = root and re.compile(rf"[^<>]*/>|.*</(?:[\w-]+:)?{root[1]}\s*>", re.S).match(text, root.end())
+    return root[1] if root and not closed else ""
+
+
 def _document(text: str) -> lxml.etree._Element:
     """The sitemap in a text, which a program's warning may precede and mistakes may break."""
     root = _ROOT.search(text)
     if root is None:
-        raise SourceError("this is no sitemap", valid="XML, RSS, Atom, or a line for each address")
+        raise SourceError(_NO_SITEMAP, valid="XML, RSS, Atom, or a line for each address")
     # No entities, no other documents; what is still broken is read as far as possible.
     parser = lxml.etree.XMLParser(recover=True, resolve_entities=False, no_network=True, huge_tree=False)
     try:

@@ -16,13 +16,15 @@ from protego import Protego
 from visor.errors import FetchFailed, QuotaReached, SettingsError, SourceUnavailable
 from visor.http.fetch import Fetched
 from visor.http.retry import RetryPolicy
+from visor.imaging.sniff import what_instead
+from visor.schema.words import counted
 from visor.sources.client import RetryingClient
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext
 from visor.sources.parse.encoding import decoded
 from visor.sources.parse.price import DecimalSign, PriceReader
-from visor.sources.site.frontier import Frontier, Visit
+from visor.sources.site.frontier import Frontier, Had, Visit, mark_of_target
 from visor.sources.site.items import SHARED_MIN, PageItems, ReadPage
-from visor.sources.site.page import read_page
+from visor.sources.site.page import SitePage, read_page
 from visor.sources.site.sitemap import locations
 from visor.sources.site.urls import (
     absolute,
@@ -143,7 +145,7 @@ class SiteSource:
 
     def _begin(self, robots: Protego, before: Frontier | None, errors: RowErrors) -> Frontier:
         """A new pass: the start page and what the sitemaps list."""
-        now = self._context.now()
+        now, had = self._context.now(), before.had if before else {}
         last_full = datetime.fromisoformat(before.full_at) if before and before.full_at else None
         if last_full is None or now - last_full >= timedelta(days=self._config.full_every_days):
             before = None
@@ -152,12 +154,18 @@ class SiteSource:
             began_at=began_at,
             full_at=before.full_at if before else began_at,
             known=before.known if before else {},
+            had=had,
         )
         state.add(self._start, 0)
         named = self._config.sitemaps if self._config.sitemaps is not None else tuple(robots.sitemaps)
         promised = bool(named) or self._config.sitemaps is not None
         listed = [urljoin(self._start, url) for url in (named if promised else ("/sitemap.xml",))]
+        if not promised:
+            # One that was there before is missed as if it were promised.
+            state.see(listed[0])
+            promised = state.had_on(listed[0]) is not None
         for location in locations(self._lists, listed, self._host, errors, promised=promised):
+            state.note_had(listed[0], Had("", 0))
             if self._is_passed_over(location.url, state, errors):
                 continue
             # Most sitemaps are exact to the day.
@@ -171,7 +179,7 @@ class SiteSource:
 
     def _visit_some(self, state: Frontier, robots: Protego, delay_s: float, errors: RowErrors) -> Page:
         """Visits the next pages of the site."""
-        read: list[ReadPage] = []
+        read: list[tuple[str, ReadPage]] = []
         gone: list[str] = []
         unchanged: list[str] = []
         visits = 0
@@ -193,6 +201,7 @@ class SiteSource:
             known = state.known.get(name)
             try:
                 fetched = self._get(url, known, delay_s)
+                page = self._page(url, fetched, depth, state, errors)
             except QuotaReached as exc:
                 # The visits so far count; the next run begins with this page.
                 state.put_back(url, depth, dated)
@@ -208,6 +217,7 @@ class SiteSource:
                     gone += known.keys if known else [name]
                     errors.pass_over(f"pages that are gone ({status})")
                     state.known.pop(name, None)
+                    state.note_had(name, None)
                     state.dead = 0
                     continue
                 errors.add(Place(url), exc.found)
@@ -223,15 +233,19 @@ class SiteSource:
                 unchanged += known.keys
                 state.pictures.update(dict.fromkeys(known.pictures))
                 self._follow(known.children, depth, state, errors)
-            elif fetched.media_type and "html" not in fetched.media_type:
+            elif page is None:
                 errors.pass_over(f"documents that are no HTML ({fetched.media_type})")
             else:
-                read.append(self._read(url, fetched, depth, state, errors))
+                one = self._read(url, fetched, page, depth, state, errors)
+                read.append((name, one))
                 if (fetched.etag or fetched.modified) and not dated:
-                    state.known[name] = read[-1].visit
+                    state.known[name] = one.visit
         # Only together they show which picture is that of the whole site.
-        shares: Counter[str | None] = Counter(one.shared for one in read if one.shared)
-        items = [item for one in read for item in self._items.of(one, shares, state, errors)]
+        shares: Counter[str | None] = Counter(one.shared for _, one in read if one.shared)
+        items = [item for _, one in read for item in self._items.of(one, shares, state, errors)]
+        for name, one in read:
+            had = Had(mark_of_target(one.url), len(one.page.described))
+            state.note_had(name, had if one.visit.keys else None)
         return errors.page(items, gone=tuple(gone), unchanged=tuple(unchanged))
 
     def _get(self, url: str, known: Visit | None, delay_s: float) -> Fetched:
@@ -244,13 +258,46 @@ class SiteSource:
                 f"{url} leads to another host: {shown(fetched.url)}",
                 remedy="If the site has moved there, make that its url",
             )
-        if not fetched.not_modified and not fetched.body.strip():
+        if not (known and fetched.not_modified) and not fetched.body.strip():
             raise FetchFailed(f"{url} answers an empty page")
         return fetched
 
-    def _read(self, url: str, fetched: Fetched, depth: int, state: Frontier, errors: RowErrors) -> ReadPage:
-        """A page that was fetched; its links go to the frontier."""
+    def _page(self, url: str, fetched: Fetched, depth: int, state: Frontier, errors: RowErrors) -> SitePage | None:
+        """The page that was fetched; None if it has not changed, or is no HTML.
+
+        Raises:
+            FetchFailed: Items were found on the page before, and what answers now is not that page, or not all of it:
+                so it is no evidence that they are gone.
+        """
+        had, instead = state.had_on(canonical(url) or url), fetched.media_type
+        if fetched.not_modified:
+            return None
+        if not instead or "html" in instead:
+            sniffed = what_instead(fetched.body) if had else None
+            instead = "" if sniffed in ("HTML", "SVG", "XML", None) else str(sniffed)
+        if instead and had:
+            raise FetchFailed(f"{url} had items, and is no HTML now ({instead})")
+        if instead:
+            return None
         page = read_page(fetched, now=self._context.now().isoformat())
+        if had is None or page.robots:
+            return page
+        target, products = mark_of_target(fetched.url), len(page.described)
+        is_one = len({row.get("item_group_id") or at for at, row in enumerate(page.described)}) == 1
+        if target != had.target and (not is_one or target == mark_of_target(self._start)):
+            self._follow([fetched.url], depth, state, errors)
+            raise FetchFailed(f"{url} had items, and leads to another page now: {shown(fetched.url)}")
+        if page.is_broken and products < had.products:
+            raise FetchFailed(f"{url} had {counted(had.products, 'product')}, and its JSON-LD is cut off or broken now")
+        is_bare = not (page.links or products or page.shared or page.pictures)
+        if is_bare and page.is_scripted and canonical(url) not in state.listed:
+            raise FetchFailed(f"{url} had items, and has only scripts now, as pages that doubt their reader")
+        return page
+
+    def _read(
+        self, url: str, fetched: Fetched, page: SitePage, depth: int, state: Frontier, errors: RowErrors
+    ) -> ReadPage:
+        """A page that was fetched; its links go to the frontier."""
         visit = Visit(etag=fetched.etag, modified=fetched.modified)
         shape, waiting = pattern(url), len(state.waiting)
         visit.children = self._follow(page.links, depth, state, errors)
