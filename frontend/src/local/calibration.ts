@@ -101,8 +101,9 @@ export class Calibration {
     if (count > 1) {
       const places = Array.from({ length: count }, (_, row) => row);
       const alike = places.map((a) => places.filter((b) => b !== a).map((b) => dot(rows, rows, m, a * m, b * m)));
-      common = mean(alike.flat());
-      usual = median(alike.map((row) => Math.max(...row)));
+      const known = Math.min(1, (count * (count - 1)) / 2 / (this.numbers.pairs_enough ?? 1));
+      common += known * (mean(alike.flat()) - common);
+      usual += known * (median(alike.map((row) => Math.max(...row))) - usual);
     }
     return (this.numbers.nearer * (best - usual)) / Math.max(1 - common, 1e-3);
   }

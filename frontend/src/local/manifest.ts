@@ -67,6 +67,8 @@ export interface Constants {
     rows_compared: number;
     nearer: number;
     alone: [number, number];
+    /** Absent in exports of before. */
+    pairs_enough?: number;
     features: string[];
     label_decay: number;
     sharpness: number;

@@ -116,6 +116,7 @@ def fit(
     mean: Array,
     space: str | None = None,
     rejected: Array = NONE_REJECTED,
+    images: int | None = None,
 ) -> Calibration:
     """A calibration for the catalogue; the default if the sample has fewer than `SAMPLE_MIN` pictures.
 
@@ -126,13 +127,15 @@ def fit(
         mean: (m,) float32 of the catalogue's unit vectors.
         space: Name of the projection, or None for full vectors.
         rejected: (r, f) features of answers whose first match was called none; they count as strangers.
+        images: How many the catalogue has; None: as many as there are rows.
     """
     n = len(sample.vectors)
     if n < SAMPLE_MIN:
         return Calibration()
     mean = mean.astype(np.float16).astype(np.float32)
     copy = copy_from(mean)
-    near, images = _nearest(sample, catalogue(), copy)
+    near, rows_seen = _nearest(sample, catalogue(), copy)
+    images = images or rows_seen
     if sum(len(one.rows) >= 2 for one in near) < SAMPLE_MIN // 2:
         return Calibration()
     rows = _gather(near, catalogue())

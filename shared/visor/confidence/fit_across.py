@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import msgspec
 import numpy as np
 
 from visor.confidence.across import AUGMENTED_MIN, HELD_INTERCEPT, Across, Learned, decide, fit_intercept, packed
+from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
 from visor.index.format.ids import IdIndex, sort_order
 from visor.index.format.looks import Augmented, traits
@@ -28,6 +30,7 @@ def fit_across(
     before: Across | None,
     learned: Learned | None,
     label_words: Sequence[dict[str, float]],
+    distinct: Sequence[Array],
 ) -> Across | None:
     """What is known of visitors now; None for a catalogue that is too small.
 
@@ -35,16 +38,19 @@ def fit_across(
         before: What was known.
         learned: The visitors' mean, where it changed.
         label_words: For each label the weights of its words; empty: the confidence stays as shipped.
+        distinct: For each segment which rows, (n,) bool, show a picture that none before shows: others do not count.
     """
-    images = sum(map(len, segments))
+    images = sum(int(keep.sum()) for keep in distinct)
     if images < ITEMS_MIN:
         return None
-    counts = [int(np.ceil(len(segment) * min(1.0, ITEMS_MAX / images))) for segment in segments]
-    sampled = list(zip(segments, counts, strict=True))
-    vectors = np.concatenate([segment.read_full(0, count) for segment, count in sampled])
-    looks = np.concatenate([segment.looks[:count] for segment, count in sampled])
+    share = min(1.0, ITEMS_MAX / images)
+    kept = [np.flatnonzero(keep) for keep in distinct]
+    sampled = [(segment, rows[: math.ceil(len(rows) * share)]) for segment, rows in zip(segments, kept, strict=True)]
+    vectors = np.concatenate([segment.read_full(0, rows.max(initial=-1) + 1)[rows] for segment, rows in sampled])
+    looks = np.concatenate([segment.looks[rows] for segment, rows in sampled])
     catalogue = traits(vectors, looks).mean(0)
     augmented = Augmented.join([segment.augmented for segment in segments], space.dimension)
+    augmented = augmented.without([segment.ids[~keep] for segment, keep in zip(segments, distinct, strict=True)])
     enough = len(augmented.ids) >= AUGMENTED_MIN
     seen = traits(augmented.vectors, augmented.looks)
     across = msgspec.structs.replace(
@@ -65,9 +71,9 @@ def fit_across(
     across = msgspec.structs.replace(across, is_on=is_on)
     if not (is_on and enough and label_words):
         return across
-    ids = np.concatenate([segment.ids[:count] for segment, count in sampled])
+    ids = np.concatenate([segment.ids[rows] for segment, rows in sampled])
     order = sort_order(ids)
-    columns = FacetColumns.concat([segment.columns.take(np.arange(count)) for segment, count in sampled]).take(order)
+    columns = FacetColumns.concat([segment.columns.take(rows) for segment, rows in sampled]).take(order)
     projected, looks = space.project(vectors[order]), looks[order]
     own = IdIndex.of(ids[order]).find(augmented.ids)
     names = np.array([columns.words.row(row).tobytes().hex() for row in range(len(ids))])

@@ -56,33 +56,39 @@ class Calibrator:
         learned = self._learn(old.across)
         if fits and learned is None and old.across is not None:
             return None
-        across = fit_across(segments, space, old.across, learned, self._label_words)
+        distinct = distinct_rows([segment.hashes for segment in segments])
+        across = fit_across(segments, space, old.across, learned, self._label_words, distinct)
         if fits and across is None:
             return None
-        fitted = old if fits else self.fit(segments, space, rejected, full=measured_in is None)
+        fitted = old if fits else self.fit(segments, distinct, space, rejected, full=measured_in is None)
         scores = np.array(across.scores) if across and across.scores and fitted.is_fitted else NO_SEARCHES
         new = {"images": old.images if fits else images, "across": across}
         return as_document(msgspec.structs.replace(fitted.learned_shares(scores), **new))
 
-    def fit(self, segments: Sequence[Segment], space: Space, rejected: Array, *, full: bool) -> Calibration:
-        """See `visor.confidence.fit.fit`."""
+    def fit(
+        self, segments: Sequence[Segment], distinct: Sequence[Array], space: Space, rejected: Array, *, full: bool
+    ) -> Calibration:
+        """See `visor.confidence.fit.fit`. A picture that many items show, as one that says 'no image', counts once."""
         frame = CoverageProjection(FullSpace(space.dimension) if full else space)
 
         def catalogue() -> Iterator[CatalogueRows]:
-            for segment in segments:
+            for segment, keep in zip(segments, distinct, strict=True):
                 for start, stop in rows_in_blocks(len(segment), ROWS_AT_ONCE):
-                    yield CatalogueRows(self._rows(segment, start, stop, full), _Labels(segment.columns, start))
+                    rows = np.flatnonzero(keep[start:stop])
+                    vectors = self._rows(segment, start, stop, full)[rows]
+                    yield CatalogueRows(vectors, _Labels(segment.columns, start + rows))
 
         sums, count = np.zeros(frame.space.dimensions, np.float64), 0
         for part in catalogue():
             sums += part.vectors.sum(0, dtype=np.float64)
             count += len(part.vectors)
         return fit(
-            self._sample(segments, frame),
+            self._sample(segments, distinct, frame),
             catalogue,
             mean=(sums / count).astype(np.float32),
             space=None if full else space.name,
             rejected=rejected,
+            images=sum(map(len, segments)),
         )
 
     def _rows(self, segment: Segment, start: int, stop: int, full: bool) -> Array:
@@ -90,28 +96,44 @@ class Calibrator:
             return segment.vectors.unit(np.arange(start, stop))
         return unit(segment.read_full(start, stop).astype(np.float32))
 
-    def _sample(self, segments: Sequence[Segment], frame: CoverageProjection) -> Sample:
-        """The first rows of each segment, in proportion: rows are sorted by id, and ids are digests."""
-        share = min(1.0, SAMPLE_MAX / sum(map(len, segments)))
-        vectors, rows, labels, before = [], [], [], 0
-        for segment in segments:
-            count = int(np.ceil(len(segment) * share))
-            vectors.append(frame.project(unit(segment.read_full(0, count).astype(np.float32))))
-            rows.append(before + np.arange(count))
-            names = _Labels(segment.columns, 0)
-            labels += [names[row] for row in range(count)]
-            before += len(segment)
+    def _sample(self, segments: Sequence[Segment], distinct: Sequence[Array], frame: CoverageProjection) -> Sample:
+        """The first distinct rows of each segment, in proportion: rows are sorted by id, and ids are digests."""
+        share = min(1.0, SAMPLE_MAX / sum(int(keep.sum()) for keep in distinct))
+        vectors, rows, before = [], [], 0
+        labels: list[Sequence[str]] = []
+        for segment, keep in zip(segments, distinct, strict=True):
+            kept = np.flatnonzero(keep)
+            some = kept[: int(np.ceil(len(kept) * share))]
+            read = segment.read_full(0, int(some.max(initial=-1)) + 1)[some]
+            vectors.append(frame.project(unit(read.astype(np.float32))))
+            rows.append(before + np.arange(len(some)))
+            labels += _Labels(segment.columns, some)
+            before += len(kept)
         return Sample(np.concatenate(vectors), np.concatenate(rows), labels)
 
 
-class _Labels(Sequence[Sequence[str]]):
-    """Content labels of a segment's rows from `first` on, looked up one by one."""
+def distinct_rows(hashes: Sequence[Array]) -> list[Array]:
+    """For each segment's hashes (n, h) uint8 which rows, (n,) bool, have another hash than all before. What has none, 0
+    alone, is taken for distinct."""
+    key = np.random.default_rng(0).integers(1 << 63, size=hashes[0].shape[1], dtype=np.uint64) | np.uint64(1)
+    keys = [np.zeros(len(one), np.uint64) for one in hashes]
+    for one, found in zip(hashes, keys, strict=True):
+        for start, stop in rows_in_blocks(len(one), ROWS_AT_ONCE):
+            found[start:stop] = (one[start:stop] * key).sum(1, dtype=np.uint64)
+    every = np.concatenate(keys)
+    keep = every == 0
+    keep[np.unique(every, return_index=True)[1]] = True
+    return np.split(keep, np.cumsum([len(one) for one in hashes])[:-1])
 
-    def __init__(self, columns: FacetColumns, first: int) -> None:
-        self._columns, self._first = columns, first
+
+class _Labels(Sequence[Sequence[str]]):
+    """Content labels of some rows (r,) of a segment, looked up one by one."""
+
+    def __init__(self, columns: FacetColumns, rows: Array) -> None:
+        self._columns, self._rows = columns, rows
 
     def __len__(self) -> int:
-        return len(self._columns) - self._first
+        return len(self._rows)
 
     def __getitem__(self, row: Any) -> Any:
-        return tuple(self._columns.names["label"][code] for code in self._columns.labels.row(self._first + row))
+        return tuple(self._columns.names["label"][code] for code in self._columns.labels.row(self._rows[row]))

@@ -72,6 +72,8 @@ network's alone, and catalogues of 5 to 40 labelled photos (docs/benchmarks-conf
 ALONE = 0.6, 0.88
 """Cosines of any two pictures and of a picture and its nearest, where there is one picture to learn them from: what is
 less than nearly the same is no match in any model."""
+PAIRS_ENOUGH = 6
+"""Pairs of pictures, those of four, from which nothing of these counts: two tell little of how alike others are."""
 _BEST = FEATURES.index("best_similarity")
 
 
@@ -219,7 +221,9 @@ def score_of_rows(best: float, rows: Array) -> float:
     if len(rows) > 1:
         alike = rows @ rows.T
         np.fill_diagonal(alike, np.nan)
-        common, usual = float(np.nanmean(alike)), float(np.median(np.nanmax(alike, 1)))
+        known = min(1.0, len(rows) * (len(rows) - 1) / 2 / PAIRS_ENOUGH)
+        common += known * (float(np.nanmean(alike)) - common)
+        usual += known * (float(np.median(np.nanmax(alike, 1))) - usual)
     return NEARER * (best - usual) / max(1.0 - common, 1e-3)
 
 

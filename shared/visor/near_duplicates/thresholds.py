@@ -40,6 +40,9 @@ COPY_DISTANCE = 0.03
 """Cosine distance, as a share of the mean distance between any two pictures, up to which a row shows the same image
 again."""
 
+COPY_MOST = 0.9999
+"""What equal vectors reach, however they were rounded."""
+
 
 def copy_from(mean: NDArray[np.floating]) -> float:
     """Similarity from which a row shows the same image again.
@@ -47,4 +50,4 @@ def copy_from(mean: NDArray[np.floating]) -> float:
     Args:
         mean: (m,) of the catalogue's unit vectors.
     """
-    return 1 - COPY_DISTANCE * (1 - float(mean @ mean))
+    return min(1 - COPY_DISTANCE * (1 - float(mean @ mean)), COPY_MOST)

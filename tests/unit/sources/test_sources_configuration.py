@@ -17,6 +17,7 @@ from visor.errors import NotConfigured, SettingsError
 from visor.ingest.schedule import due, next_run, states
 from visor.owner_file import line_of
 from visor.schema.items import CrawlRun
+from visor.settings import Settings
 from visor.sources.config import SourcesFile
 from visor.sources.registry import kinds, load_kind
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from visor.index.format.container import Array, Container, unit
+from visor.index.format.ids import IdIndex
 
 LABELS, LABELS_KEPT, COLOURS = 1000, 32, 162
 LOOK_BYTES = 3 * LABELS_KEPT + COLOURS
@@ -86,6 +87,14 @@ class Augmented:
             np.concatenate([getattr(part, name) for part in parts])[rows] for name in ("ids", "vectors", "looks")
         )
         return cls(ids, vectors, looks, round(tried * len(rows) / n) if n else tried)
+
+    def without(self, ids: Sequence[Array]) -> Augmented:
+        """Without those of some items, ids (n, 16) uint8 each; of as many tried as before, in proportion."""
+        keep = np.ones(len(self.ids), bool)
+        for some in ids:
+            keep &= IdIndex.of(some).find(self.ids) < 0
+        tried = round(self.tried * keep.mean()) if len(keep) else self.tried
+        return Augmented(self.ids[keep], self.vectors[keep], self.looks[keep], tried)
 
     @classmethod
     def read(cls, container: Container, dimension: int, array: Callable[[str], Array]) -> Augmented:
