@@ -153,13 +153,15 @@ def _merge(settings: Settings, build: BeamBuild, *, relearn: bool, as_json: bool
 
 def _settings(what: str | None) -> Settings:
     """The settings, by which what is named may be read. A worker has one core, so one thread, unless set otherwise."""
+    from visor.search.request import given_path
+
     settings = Settings.read()
     if "VISOR_THREADS" not in os.environ:
         settings = msgspec.structs.replace(settings, threads=1)
     if what is not None and "://" in what:
         return msgspec.structs.replace(settings, allow_buckets=(*settings.allow_buckets, what))
-    if what is not None and Path(what).expanduser().is_dir():
-        folder = str(Path(what).expanduser().resolve())
+    if what is not None and given_path(what).is_dir():
+        folder = str(given_path(what).resolve())
         return msgspec.structs.replace(settings, allow_folders=(*settings.allow_folders, folder))
     return settings
 

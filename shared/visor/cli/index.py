@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -37,9 +36,10 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
     more are not searchable as they are now, or if a file on this machine could not be read.
     """
     from visor.app import App
+    from visor.search.request import given_path
 
     settings = Settings.read()
-    folder = Path(path_or_source).expanduser()
+    folder = given_path(path_or_source)
     if folder.is_dir():
         settings = msgspec.structs.replace(settings, allow_folders=(*settings.allow_folders, str(folder.resolve())))
         app = App(settings)

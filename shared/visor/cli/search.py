@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 import msgspec
 
-from visor.console import Number, as_json, print_json, say
+from visor.console import GivenPath, Number, as_json, print_json, say
 from visor.errors import BadRequest, VisorError
 from visor.schema.search import FACETS, CompareRequest, Filters, Match, SearchAnswer, Sort
 from visor.schema.words import counted
@@ -60,7 +60,7 @@ def search_command(
     IMAGE is a file, a URL or an item's id; of a folder, each of its pictures is searched for.
     """
     from visor.app import App
-    from visor.search.request import request_of
+    from visor.search.request import given_path, request_of
     from visor.storage import existing
 
     given = {name: value for name, value in options.items() if value is not None}
@@ -77,8 +77,8 @@ def search_command(
             first = msgspec.structs.replace(first, matches=first.matches + answer.matches, next=answer.next)
         return first
 
-    if image is not None and Path(image).is_dir():
-        _search_each(_pictures_below(Path(image)), answer_to, as_json=as_json)
+    if image is not None and (folder := given_path(image)).is_dir():
+        _search_each(_pictures_below(folder), answer_to, as_json=as_json)
         return
     answer = answer_to(image)
     if as_json:
@@ -146,8 +146,8 @@ def _search_each(paths: list[Path], answer_to: Callable[[str], SearchAnswer], *,
 @click.command("compare")
 @click.argument("first")
 @click.argument("second")
-@click.option("--overlay", type=click.Path(path_type=Path), metavar="FILE", help="Write SECOND as it lies over FIRST.")
-@click.option("--difference", type=click.Path(path_type=Path), metavar="FILE", help="Write where they differ, a PNG.")
+@click.option("--overlay", type=GivenPath(), metavar="FILE", help="Write SECOND as it lies over FIRST.")
+@click.option("--difference", type=GivenPath(), metavar="FILE", help="Write where they differ, a PNG.")
 @as_json
 def compare_command(first: str, second: str, overlay: Path | None, difference: Path | None, as_json: bool) -> None:
     """Say what two pictures have in common: files, URLs or items' ids, whether or not the index has them."""

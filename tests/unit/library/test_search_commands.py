@@ -99,6 +99,34 @@ def test_words_alone_claim_no_likeness_and_no_nearest_item(run: Run, words: list
     assert (said in shown, unsaid in shown) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["index", ""], "The path is empty"),
+        (["search", ""], "The path is empty"),
+        (["search", "--like", ""], "The path is empty"),
+        (["compare", "", ""], "The path is empty"),
+        (["demo", "--source", ""], "'--source': The path is empty"),
+        (["export", ""], "'FOLDER': The path is empty"),
+        (["backup", ""], "'FILE': The path is empty"),
+        (["source", "new", "shop", "--folder", ""], "'--folder': The path is empty"),
+    ],
+)
+def test_an_empty_path_is_refused_and_not_taken_for_the_current_folder(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(folder)
+    got = run(*words)
+    assert (got.exit_code > 0, said in f"{got.stderr}{got.exception}") == (True, True), got.output
+    assert sorted(path.name for path in folder.iterdir()) == ["cold", "warm"]
+
+
+def test_every_command_takes_its_paths_as_those_that_may_not_be_empty() -> None:
+    """Of a path that is empty, click makes the current folder."""
+    commands = Path(visor.__file__).parent / "cli"
+    assert not [path.name for path in commands.glob("*.py") if "click.Path(" in path.read_text("utf-8")]
+
+
 def test_a_folder_without_pictures_is_refused(run: Run, tmp_path: Path) -> None:
     assert "holds no picture" in str(run("search", tmp_path).exception)
 
