@@ -84,8 +84,8 @@ def search_command(
     if as_json:
         print_json(answer)
         return
-    if answer.safety and answer.safety.unsafe:
-        click.echo("The model considers this image unsafe, so it was not searched for.")
+    if held_back := _held_back(answer):
+        click.echo(held_back)
         return
     if answer.notice:
         say(answer.notice)
@@ -114,6 +114,20 @@ def _line(match: Match) -> str:
     return f"{found}  {item.title[:40]:40}  {price:>14}  {item.page_url or item.image_url or item.key}"
 
 
+def _held_back(answer: SearchAnswer) -> str:
+    """Why nothing was searched for, and what to do; empty where it was."""
+    if not (answer.safety and answer.safety.unsafe):
+        return ""
+    from visor.models.embedder import unsafe_score_in_words
+
+    threshold = Settings.read().unsafe_query
+    score = unsafe_score_in_words(answer.safety.probabilities, threshold)
+    return (
+        f"The model considers this image unsafe, so it was not searched for: its score is {score}. "
+        f"Valid: A score below {threshold:g}. If it is fine, raise VISOR_UNSAFE_QUERY, or search for a part with --box."
+    )
+
+
 def _pictures_below(folder: Path) -> list[Path]:
     from visor.imaging.sniff import ENDINGS
 
@@ -136,7 +150,8 @@ def _search_each(paths: list[Path], answer_to: Callable[[str], SearchAnswer], *,
             line = f"{path}: {exc}"
         else:
             outcome = {"image": str(path), "answer": answer}
-            line = f"{path}: {_line(answer.matches[0]) if answer.matches else answer.query.blank or 'no match'}"
+            nothing = _held_back(answer) or answer.query.blank or "no match"
+            line = f"{path}: {_line(answer.matches[0]) if answer.matches else nothing}"
         click.echo(msgspec.json.encode(outcome) if as_json else line)
     if failed:
         say(f"{failed} of {counted(len(paths), 'picture')} could not be searched for")

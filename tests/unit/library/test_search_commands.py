@@ -99,6 +99,13 @@ def test_words_alone_claim_no_likeness_and_no_nearest_item(run: Run, words: list
     assert (said in shown, unsaid in shown) == (True, False)
 
 
+def test_what_is_held_back_says_what_to_do(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISOR_UNSAFE_QUERY", "0")
+    said = run("search", folder / "warm" / "red.png").stdout
+    assert ("its score is 0" in said, "raise VISOR_UNSAFE_QUERY" in said, "--box" in said) == (True, True, True)
+    assert "raise VISOR_UNSAFE_QUERY" in run("search", folder / "cold").stdout
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
