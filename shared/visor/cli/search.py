@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -12,12 +12,16 @@ import msgspec
 
 from visor.console import GivenPath, Number, as_json, print_json, say
 from visor.errors import BadRequest, VisorError
-from visor.schema.search import FACETS, CompareRequest, Filters, Match, SearchAnswer, Sort
+from visor.schema.search import FACETS, CompareRequest, Filters, Match, Place, SearchAnswer, Sort
 from visor.schema.words import counted
 from visor.settings import Settings
 
 if TYPE_CHECKING:
     from visor.search.feedback import Feedback
+    from visor.search.service import SearchService
+
+PLACES_SHOWN = 3
+"""Of a match's further places, and of its product's other pictures."""
 
 
 @click.command("search")
@@ -100,6 +104,10 @@ def search_command(
         click.echo(f"The index probably does not have it (confidence {answer.confidence:.2f}). The nearest items:")
     for number, match in enumerate(answer.matches, 1):
         click.echo(f"{number:3}  {_line(match)}")
+        if match.places:
+            click.echo(f"     {counted(len(match.places), 'place')}; also {_named(match.places[1:], service)}")
+        if match.product:
+            click.echo(f"     {len(match.product):,} more of this product: {_named(match.product, service)}")
     took = answer.timing_ms["total"]
     click.echo(f"{len(answer.matches)} of {counted(answer.index.images, 'item')} in {took:.0f} ms ({answer.mode})")
     if answer.next:
@@ -112,6 +120,13 @@ def _line(match: Match) -> str:
     likeness = "" if match.similarity is None else f"{match.similarity:.3f}"
     found = f"{likeness:5}  {match.confidence:4.0%}  {match.verdict or '':7}"
     return f"{found}  {item.title[:40]:40}  {price:>14}  {item.page_url or item.image_url or item.key}"
+
+
+def _named(places: Sequence[Place], service: SearchService) -> str:
+    """Where the first of them are."""
+    shown = places[:PLACES_SHOWN]
+    names = [place.page_url or place.image_url or service.item(place.item).item.key for place in shown]
+    return ", ".join([*names, "…"] if len(places) > len(names) else names)
 
 
 def _held_back(answer: SearchAnswer) -> str:

@@ -99,6 +99,21 @@ def test_words_alone_claim_no_likeness_and_no_nearest_item(run: Run, words: list
     assert (said in shown, unsaid in shown) == (True, False)
 
 
+def test_a_match_that_stands_for_copies_names_them(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcde":
+        (tmp_path / name).mkdir()
+        shutil.copy(folder / "warm" / "red.png", tmp_path / name / f"{name}.png")
+    monkeypatch.setenv("VISOR_INDEX", "copies")
+    with visor.open(settings=visor.Settings.read()) as index:
+        index.add_folder(tmp_path, name="copies")
+    lines = run("search", folder / "warm" / "red.png").stdout.splitlines()
+    first, also = lines[0].split()[-1], lines[1].removeprefix("     5 places; also ").split(", ")
+    assert (len(lines), also[3:], len({first, *also[:3]})) == (3, ["…"], 4), lines
+    assert all((tmp_path / name).is_file() for name in (first, *also[:3]))
+
+
 def test_what_is_held_back_says_what_to_do(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISOR_UNSAFE_QUERY", "0")
     said = run("search", folder / "warm" / "red.png").stdout
