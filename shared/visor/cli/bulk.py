@@ -9,7 +9,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -195,15 +195,12 @@ def _list(
 
     source = _source(app, what, path, limit=limit, dry_run=dry_run)
     say(f"Reading {source.name}")
-    again = 0 if dry_run else app.try_again(source.name)
-    run = app.crawler.crawl(
-        source,
-        dry_run=dry_run,
-        limit=limit,
-        budget_s=math.inf,
-        confirm_loss=confirm_loss,
-        on_change=count if dry_run else None,
-    )
+    again = 0
+    options: dict[str, Any] = {"limit": limit, "budget_s": math.inf, "confirm_loss": confirm_loss}
+    if dry_run:
+        run = app.crawler.crawl(source, dry_run=True, on_change=count, **options)
+    else:
+        run, again = app.crawl(source, **options)
     say(
         f"{run.seen} items seen: {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
         f"{run.unchanged} unchanged, {run.failed} failed, {again} tried again"

@@ -65,14 +65,14 @@ def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> 
     app.check_model()
     _ = app.embedder  # Without a model nothing is crawled.
     say(f"Crawling {source.name}")
-    if again := app.try_again(source.name):
-        say(f"Trying again what failed before: {counted(again, 'item')}")
-    run = app.crawler.crawl(source, confirm_loss=confirm_loss)
+    run, again = app.crawl(source, confirm_loss=confirm_loss)
     say(run.summary())
     for line in run.account():
         say(line)
     if run.state == "empty":
         say(run.why.partition(" | ")[0])
+    if again:
+        say(f"Trying again what failed before: {counted(again, 'item')}")
     embed_queued(app, run.published + again)
     return run
 
@@ -137,7 +137,7 @@ def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ..
 
         found = wanted()
         if retry:
-            count = app.crawler.try_again(found) + (0 if codes else sum(map(app.try_again, sources or (None,))))
+            count = app.crawler.try_again(found) + (0 if codes else sum(map(app.retry_letters, sources or (None,))))
             say(f"Trying {counted(count, 'item')} again")
             if app.settings.backend == "local":
                 embed_queued(app, count)

@@ -100,8 +100,7 @@ class LocalIndex(Index):
             raise SettingsError(f"{named!r} cannot name a source", valid=SOURCE_NAMES)
         app.remember(opened.name, keys or app.configuration.entry(opened.name).own)
         before = {found.key: found.revision for found in documents.query(FAILURES)}
-        again = app.try_again(opened.name)
-        run = app.crawler.crawl(opened, limit=limit, confirm_loss=confirm_loss)
+        run, again = app.crawl(opened, limit=limit, confirm_loss=confirm_loss)
         _embed(app, run.published + again, progress)
         app.merge()
         failures = [found.data for found in documents.query(FAILURES) if before.get(found.key) != found.revision]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +115,20 @@ def test_what_an_origin_refuses_once_is_had_the_next_time(bad: str, laptop: Lapt
     shop.bad = None
     again = laptop.run("index", "shop")
     assert (again.exit_code, laptop.searchable(), laptop.failed()) == (0, ITEMS, {})
+
+
+def test_what_is_tried_again_is_tried_and_counted_once(laptop: Laptop, folder: Path) -> None:
+    empty = folder / "empty.jpg"
+    empty.touch()
+    laptop.run("index", str(folder))
+    for path in folder.iterdir():
+        os.utime(path, (1e9, 1e9))
+    changed = laptop.run("index", str(folder)).stderr
+    assert (f"Done: {ITEMS + 1} of {ITEMS + 1}" in changed, "Trying again" in changed) == (True, False)
+    unchanged = laptop.run("index", str(folder)).stderr
+    assert ("Trying again what failed before: 1 item\n" in unchanged, "Done: 1 of 1" in unchanged) == (True, True)
+    retried = laptop.run("failures", "--retry").stderr
+    assert ("Trying 1 item again" in retried, "Done: 1 of 1" in retried) == (True, True), retried
 
 
 @pytest.mark.slow
