@@ -173,6 +173,7 @@ def _list(
     whether there was anything to list."""
     from visor.bulk.run import hosts_of_file, push_file
     from visor.bulk.waiting import host_digest
+    from visor.cli.index import tell_run
 
     found: Counter[str] = Counter()
     if what is None:
@@ -201,12 +202,9 @@ def _list(
         run = app.crawler.crawl(source, dry_run=True, on_change=count, **options)
     else:
         run, again = app.crawl(source, **options)
-    say(
-        f"{run.seen} items seen: {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
-        f"{run.unchanged} unchanged, {run.failed} failed, {again} tried again"
-    )
-    for line in run.account():
-        say(line)
+    tell_run(run)
+    if again:
+        say(f"Trying again what failed before: {counted(again, 'item')}")
     return found, run.state != "empty"
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 CODES = sorted({kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ImageError)})
 FAILURES_SHOWN = 5
+UNREADABLE = ("cannot be read", "its name is not UTF-8")
+"""What the source `folder` says of an entry that should be there and is not."""
 
 
 @click.command("index")
@@ -57,7 +59,8 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
     failed = tell_failures(app, source.name, run.listed)
     if as_json:
         print_json(run)
-    sys.exit(failed or run.state == "empty")
+    lost = config["kind"] == "folder" and any(said in reason for reason in run.failures for said in UNREADABLE)
+    sys.exit(failed or lost or run.state == "empty")
 
 
 def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> CrawlRun:
@@ -66,15 +69,19 @@ def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> 
     _ = app.embedder  # Without a model nothing is crawled.
     say(f"Crawling {source.name}")
     run, again = app.crawl(source, confirm_loss=confirm_loss)
-    say(run.summary())
-    for line in run.account():
-        say(line)
-    if run.state == "empty":
-        say(run.why.partition(" | ")[0])
+    tell_run(run)
     if again:
         say(f"Trying again what failed before: {counted(again, 'item')}")
     embed_queued(app, run.published + again)
     return run
+
+
+def tell_run(run: CrawlRun) -> None:
+    """Say what a crawl did, what it did not take in and why, and some of that by name."""
+    for line in (run.summary(), *run.account()):
+        say(line)
+    for sample in run.why.split(" | ") if run.why else ():
+        say(f"  {sample}")
 
 
 def embed_queued(app: App, count: int) -> None:

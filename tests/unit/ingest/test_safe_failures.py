@@ -117,6 +117,28 @@ def test_what_an_origin_refuses_once_is_had_the_next_time(bad: str, laptop: Lapt
     assert (again.exit_code, laptop.searchable(), laptop.failed()) == (0, ITEMS, {})
 
 
+def test_what_is_not_taken_in_is_named(laptop: Laptop, folder: Path) -> None:
+    (folder / "link.png").symlink_to(folder / "nowhere.png")
+    dangling = laptop.run("index", str(folder))
+    assert (dangling.exit_code, "  link.png: it cannot be read" in dangling.stderr) == (1, True), dangling.stderr
+    (folder / "link.png").unlink()
+    (folder / "album").symlink_to(folder)
+    looped = laptop.run("index", str(folder))
+    assert (looped.exit_code, "  album: a symbolic link" in looped.stderr) == (0, True), looped.stderr
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(drawing(1))
+    other = laptop.run("index", str(folder))
+    assert (other.exit_code, r"caf\udce9.png" in other.stderr) == (1, True), other.stderr
+
+
+def test_a_picture_that_is_gone_is_told_before_it_is_deleted(laptop: Laptop, folder: Path) -> None:
+    laptop.run("index", str(folder))
+    (folder / "1.png").unlink()
+    told = "Not seen; deleted if further passes miss them too: 1 item"
+    assert told in laptop.run("index", str(folder)).stderr
+    last = laptop.run("index", str(folder)).stderr
+    assert (told in last, ", 1 gone" in last, laptop.searchable()) == (False, True, ITEMS - 1), last
+
+
 def test_what_is_tried_again_is_tried_and_counted_once(laptop: Laptop, folder: Path) -> None:
     empty = folder / "empty.jpg"
     empty.touch()
