@@ -67,6 +67,12 @@ def search_command(
     from visor.search.request import given_path, request_of
     from visor.storage import existing
 
+    if image is None and options["text"] is None and not (like or unlike or filters):
+        raise BadRequest(
+            "There is nothing to search for",
+            valid="A picture (its file, URL or item's id), --text WORDS or --filter NAME=VALUE",
+            remedy="Give one of them, or several; `visor search --help` shows all options",
+        )
     given = {name: value for name, value in options.items() if value is not None}
     given |= {"filters": filters_from_options(filters), "box": _parse_box(box), "mode": "exact" if exact else "fast"}
     given["examples"] = [*like, *((one, -1.0) for one in unlike)]

@@ -149,6 +149,11 @@ def test_every_command_takes_its_paths_as_those_that_may_not_be_empty() -> None:
     assert not [path.name for path in commands.glob("*.py") if "click.Path(" in path.read_text("utf-8")]
 
 
+def test_a_search_for_nothing_is_told_in_words_of_the_terminal(run: Run) -> None:
+    said = str(run("search", "-k", "3").exception)
+    assert ("--text WORDS or --filter" in said, "vector" in said, "handle" in said) == (True, False, False)
+
+
 def test_a_folder_without_pictures_is_refused(run: Run, tmp_path: Path) -> None:
     assert "holds no picture" in str(run("search", tmp_path).exception)
 
