@@ -377,13 +377,19 @@ COMMANDS = [
 def test_a_misspelt_index_is_refused_with_those_that_there_are(command: str, laptop: Laptop, folder: Path) -> None:
     Path("x.png").write_bytes(drawing(1))
     empty = laptop.run(*command.split())
-    assert ("and no other" in str(empty.exception)) == (command != "sources")
+    assert ("and no other. Correct VISOR_HOME" in str(empty.exception)) == (command != "sources")
     assert not laptop.home.exists(), "looking makes nothing"
     laptop.run("index", str(folder), VISOR_INDEX="holiday")
     refused = laptop.run(*command.split(), VISOR_INDEX="holliday")
     assert "There is no index 'holliday'" in str(refused.exception)
-    assert "but others. Valid: holiday" in str(refused.exception)
+    assert "but others. Valid: holiday. Correct VISOR_INDEX" in str(refused.exception)
     assert not (laptop.home / "indexes" / "holliday").exists()
+
+
+def test_a_home_that_cannot_be_made_is_named(laptop: Laptop, folder: Path) -> None:
+    for home in ("/proc/x", str(folder / "0.png")):
+        refused = str(laptop.run("index", str(folder), VISOR_HOME=home).exception)
+        assert (f"The folder {home}/" in refused, "Correct VISOR_HOME" in refused) == (True, True), refused
 
 
 @pytest.mark.slow
