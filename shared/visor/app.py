@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from visor.ingest.request_budget import RequestBudget
     from visor.ingest.worker import PushedBatches, Scheduler
     from visor.models.embedder import Embedder
-    from visor.schema.items import CrawlRun, IndexedItem, Item
+    from visor.schema.items import CrawlRun, Failure, IndexedItem, Item
     from visor.search.active_index import ActiveIndex
     from visor.search.service import SearchService
     from visor.sources.bucket.source import BucketSource
@@ -245,12 +245,27 @@ class App:
     def try_again(self, source: str | None = None) -> int:
         """Have everything that failed and may succeed now embedded once more, of one source or of all; returns how
         much. What Google Cloud has, its scheduled crawls try again; this is for an owner who asks."""
-        from visor.errors import CorruptObject
+        return self.crawler.try_again(self._hopeful(source)) + self.retry_letters(source)
+
+    def crawl(self, source: Source, **options: Any) -> tuple[CrawlRun, int]:
+        """Crawl a source, and have embedded once more what failed before and the crawl has not published anew. Returns
+        how much that is, too. `options` as those of `Crawler.crawl`."""
+        failed = {failure.item: failure for failure in self._hopeful(source.name)}
+        run = self.crawler.crawl(source, on_change=lambda change: failed.pop(change.item.id, None), **options)
+        return run, self.crawler.try_again(failed.values()) + self.retry_letters(source.name)
+
+    def _hopeful(self, source: str | None) -> list[Failure]:
         from visor.ingest.schedule import live_failures, may_succeed
+
+        failures = live_failures(self.stores.documents)
+        return [f for f in failures if source in (None, f.source) and may_succeed(f, self.settings)]
+
+    def retry_letters(self, source: str | None = None) -> int:
+        """Send the dead letters of one source, or all, again. Returns how many items they hold."""
+        from visor.errors import CorruptObject
         from visor.storage.publish import decode_batch
 
-        failures = [f for f in live_failures(self.stores.documents) if source in (None, f.source)]
-        count = self.crawler.try_again(f for f in failures if may_succeed(f, self.settings))
+        count = 0
         for letter in self.stores.queue.dead_letters():
             with suppress(CorruptObject):
                 batch = decode_batch(letter.body)

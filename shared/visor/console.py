@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,6 +25,18 @@ class Number(click.FloatRange):
         if not math.isfinite(found := super().convert(value, param, ctx)):
             self.fail(f"{value!r} is not finite.", param, ctx)
         return found
+
+
+class GivenPath(click.Path):
+    """A path that is not empty: of one, as a shell makes of a variable that is not set, came the current folder."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(path_type=Path, **options)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not os.fspath(value):
+            self.fail("The path is empty. Give it, '.' for the current folder.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 def say(message: str) -> None:

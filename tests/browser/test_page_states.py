@@ -24,6 +24,25 @@ def test_a_file_that_is_no_picture_is_refused_with_a_remedy(new_page: Any) -> No
     page.get_by_role("heading", name="Search by picture").wait_for()
 
 
+@pytest.mark.parametrize(
+    ("link", "title", "other"),
+    [
+        ("text=!!!", "There is no word in that", "has no word"),
+        ("q=garbage", "This link is damaged", "bytes"),
+        (f"like.q={'A' * 300}&text=green", "This link is damaged", "bytes"),
+    ],
+)
+def test_what_cannot_be_searched_for_is_told_in_the_visitor_s_words(
+    new_page: Any, address: str, link: str, title: str, other: str
+) -> None:
+    page = new_page(f"{address}/#{link}", expect_failures=True)
+    problem = page.get_by_role("alert")
+    expect(problem.get_by_role("heading", name=title)).to_be_visible()
+    expect(problem).not_to_contain_text(other)
+    problem.get_by_role("button", name="Start a new search").click()
+    expect(page.get_by_role("heading", name="Search by picture")).to_be_visible()
+
+
 def test_text_that_is_dropped_is_no_search(new_page: Any) -> None:
     page = new_page()
     page.wait_for_selector("main")

@@ -7,7 +7,7 @@ export const LABELS_KEPT = 5;
 const LOOK_LABELS = 32;
 const LOOK_CLASSES = 1000;
 const COLOURS = 162;
-const LOOK_BYTES = 3 * LOOK_LABELS + COLOURS;
+export const LOOK_BYTES = 3 * LOOK_LABELS + COLOURS;
 
 /** One network's outputs for one picture: pooled taps, its head, and its feature maps if they were wanted. */
 export interface Outputs {

@@ -1,7 +1,11 @@
 /** What went wrong, as the page says it. */
+import { fromBase64 } from "../bytes/base64";
 import { DeviceTrouble } from "../device/device";
 import { isAlone } from "../device/switch";
+import { LOOK_BYTES } from "../device/vector";
 import { Failure, type Trouble } from "../endpoint/api";
+import type { SearchRequest } from "../endpoint/contract";
+import { stats, wordsAlone } from "../state";
 import { t } from "../words/messages";
 
 /** What the server may do in the device's place. */
@@ -22,6 +26,35 @@ export function problemOf(error: unknown): Trouble {
     remedy: t("problem.bug.remedy"),
     isOurs: true,
   };
+}
+
+/** What a search was refused for: where the page knows better than a server what the visitor did, in its own words. */
+export function refusalOf(error: unknown, { vector, examples = [] }: SearchRequest): Trouble {
+  const problem = problemOf(error);
+  if (problem.type !== "urn:visor:bad_request") return problem;
+  const text = wordsAlone.value;
+  if (text && !/[\p{L}\p{N}]/u.test(text)) return { ...problem, ...ours("wordless", text) };
+  const vectors = [vector, ...examples.map((one) => one.vector)];
+  return vectors.every((one) => !one || isWhole(one)) ? problem : { ...problem, ...ours("damaged") };
+}
+
+const ours = (what: "wordless" | "damaged", text = ""): Partial<Trouble> => ({
+  title: t(`problem.${what}`),
+  detail: "",
+  found: t(`problem.${what}.found`, { text }),
+  valid: "",
+  remedy: t(`problem.${what}.remedy`),
+  isOurs: true,
+});
+
+/** Whether a link's vector has as many numbers as this index takes; without a look behind it, or with. */
+function isWhole(vector: string): boolean {
+  const size = 2 * (stats.value?.model.dimension ?? 0);
+  try {
+    return [size, size + LOOK_BYTES].includes(fromBase64(vector).length);
+  } catch {
+    return false;
+  }
 }
 
 /** What the device could not do, and that the server may. */

@@ -9,7 +9,7 @@ import * as state from "../state";
 import { bandOf } from "../words/sureness";
 import { ask, partsOf, requestNow } from "./ask";
 import { fail, reset, showAnswer } from "./page";
-import { problemOf } from "./problems";
+import { refusalOf } from "./problems";
 import { hasTurn, takeTurn } from "./turn";
 
 /** Whether the address bar stands on a step that waits for its answer. */
@@ -58,7 +58,7 @@ export async function run(how: "push" | "replace"): Promise<void> {
     void keepRecent(visit, linkOf(visit));
     void lookForParts(answer);
   } catch (error) {
-    if (hasTurn(controller)) fail(problemOf(error));
+    if (hasTurn(controller)) fail(refusalOf(error, request));
   }
 }
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -153,13 +153,15 @@ def _merge(settings: Settings, build: BeamBuild, *, relearn: bool, as_json: bool
 
 def _settings(what: str | None) -> Settings:
     """The settings, by which what is named may be read. A worker has one core, so one thread, unless set otherwise."""
+    from visor.search.request import given_path
+
     settings = Settings.read()
     if "VISOR_THREADS" not in os.environ:
         settings = msgspec.structs.replace(settings, threads=1)
     if what is not None and "://" in what:
         return msgspec.structs.replace(settings, allow_buckets=(*settings.allow_buckets, what))
-    if what is not None and Path(what).expanduser().is_dir():
-        folder = str(Path(what).expanduser().resolve())
+    if what is not None and given_path(what).is_dir():
+        folder = str(given_path(what).resolve())
         return msgspec.structs.replace(settings, allow_folders=(*settings.allow_folders, folder))
     return settings
 
@@ -171,6 +173,7 @@ def _list(
     whether there was anything to list."""
     from visor.bulk.run import hosts_of_file, push_file
     from visor.bulk.waiting import host_digest
+    from visor.cli.index import tell_run
 
     found: Counter[str] = Counter()
     if what is None:
@@ -193,21 +196,15 @@ def _list(
 
     source = _source(app, what, path, limit=limit, dry_run=dry_run)
     say(f"Reading {source.name}")
-    again = 0 if dry_run else app.try_again(source.name)
-    run = app.crawler.crawl(
-        source,
-        dry_run=dry_run,
-        limit=limit,
-        budget_s=math.inf,
-        confirm_loss=confirm_loss,
-        on_change=count if dry_run else None,
-    )
-    say(
-        f"{run.seen} items seen: {run.published} to embed, {run.updated} changed, {run.deleted} gone, "
-        f"{run.unchanged} unchanged, {run.failed} failed, {again} tried again"
-    )
-    for line in run.account():
-        say(line)
+    again = 0
+    options: dict[str, Any] = {"limit": limit, "budget_s": math.inf, "confirm_loss": confirm_loss}
+    if dry_run:
+        run = app.crawler.crawl(source, dry_run=True, on_change=count, **options)
+    else:
+        run, again = app.crawl(source, **options)
+    tell_run(run)
+    if again:
+        say(f"Trying again what failed before: {counted(again, 'item')}")
     return found, run.state != "empty"
 
 

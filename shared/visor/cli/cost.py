@@ -9,7 +9,7 @@ from typing import Any
 import click
 import msgspec
 
-from visor.console import Number, as_json, print_json, say
+from visor.console import GivenPath, Number, as_json, print_json, say
 from visor.deploy.plan import deployed_plan
 from visor.errors import VisorError
 from visor.free_tier.allowances import allowances, counted
@@ -98,7 +98,7 @@ def built_model(settings: Settings) -> dict[str, Any]:
 
 @click.command("cost")
 @plan_options
-@click.option("--terraform", type=click.Path(path_type=Path), default=TERRAFORM, help="Folder with what is deployed.")
+@click.option("--terraform", type=GivenPath(), default=TERRAFORM, help="Folder with what is deployed.")
 @click.option("--explain", is_flag=True, help="Show the arithmetic, and where each figure comes from.")
 @click.option("--fit", "fits", is_flag=True, help="How many images and searches fit, and which limit comes first.")
 @click.option("--measured", "project", metavar="PROJECT", help="Beside it, what a deployed project has used (gcloud).")

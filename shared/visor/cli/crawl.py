@@ -24,6 +24,7 @@ from visor.settings import Settings
 def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: bool, as_json: bool) -> None:
     """Crawl the source NAME of visor.toml. Fails if there is nothing to index."""
     from visor.app import App
+    from visor.cli.index import tell_run
 
     def show(change: Change) -> None:
         click.echo(f"{change.action:6}  {change.item.id}  {change.item.title}  {change.item.image_url}")
@@ -42,11 +43,7 @@ def crawl_command(name: str, dry_run: bool, limit: int | None, confirm_loss: boo
     if as_json:
         print_json(run)
     else:
-        say(run.summary())
-        for line in run.account():
-            say(line)
-        for sample in run.why.split(" | ") if run.why else ():
-            say(f"  {sample}")
+        tell_run(run)
     sys.exit(run.state == "empty")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from visor.console import as_json, print_json, say
+from visor.console import GivenPath, as_json, print_json, say
 from visor.deploy.owner import given_variables
 from visor.deploy.process import output, parsed_output
 from visor.deploy.readiness import FREE_REGIONS, examine
@@ -34,9 +34,7 @@ TARGET_OPTIONS = (
     click.option("--project", envvar="VISOR_PROJECT", help="Google Cloud project (default: gcloud's)."),
     click.option("--region", type=click.Choice(FREE_REGIONS), default="us-central1", show_default=True),
     click.option("--var", "variables", multiple=True, metavar="NAME=VALUE", help="A further Terraform variable."),
-    click.option(
-        "--root", type=click.Path(file_okay=False, path_type=Path), default=Path(), help="A checkout of Visor."
-    ),
+    click.option("--root", type=GivenPath(file_okay=False), default=Path(), help="A checkout of Visor."),
     click.option("--cloud", is_flag=True, help="By Cloud Build, with the state in a bucket."),
 )
 
@@ -50,7 +48,7 @@ def target_options(command: Any) -> Any:
 
 @click.command("deploy")
 @target_options
-@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="visor.toml with sources.")
+@click.option("--config", type=GivenPath(exists=True, dir_okay=False), help="visor.toml with sources.")
 @click.option("--plan", "only_plan", is_flag=True, help="Show what would happen; needs no credentials.")
 @click.option("--doctor", is_flag=True, help="Check whether the project is ready, and say what to do.")
 @as_json

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import msgspec
 
-from visor.console import as_json, print_json, say
+from visor.console import GivenPath, as_json, print_json, say
 from visor.evaluation.confidence import first_confidences
 from visor.evaluation.folder import EmbeddedFolder, embedded_folder
 from visor.evaluation.scores import Labelled, area_under_roc, evaluate
@@ -16,7 +16,7 @@ from visor.models.embedder import load_embedder
 from visor.schema.words import counted
 from visor.settings import Settings
 
-Folder = click.Path(exists=True, file_okay=False, path_type=Path)
+Folder = GivenPath(exists=True, file_okay=False)
 
 
 @click.command("eval")

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from visor.console import as_json, print_json, progress, say
+from visor.console import GivenPath, as_json, print_json, progress, say
 from visor.schema.words import counted
 from visor.settings import Settings
 
 
 @click.command("export")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=GivenPath(file_okay=False))
 @click.option("--title", default="Visor", show_default=True, help="What the page is called.")
 @click.option(
     "--originals",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -24,6 +23,8 @@ if TYPE_CHECKING:
 
 CODES = sorted({kind.code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ImageError)})
 FAILURES_SHOWN = 5
+UNREADABLE = ("cannot be read", "its name is not UTF-8")
+"""What the source `folder` says of an entry that should be there and is not."""
 
 
 @click.command("index")
@@ -37,9 +38,10 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
     more are not searchable as they are now, or if a file on this machine could not be read.
     """
     from visor.app import App
+    from visor.search.request import given_path
 
     settings = Settings.read()
-    folder = Path(path_or_source).expanduser()
+    folder = given_path(path_or_source)
     if folder.is_dir():
         settings = msgspec.structs.replace(settings, allow_folders=(*settings.allow_folders, str(folder.resolve())))
         app = App(settings)
@@ -57,7 +59,8 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
     failed = tell_failures(app, source.name, run.listed)
     if as_json:
         print_json(run)
-    sys.exit(failed or run.state == "empty")
+    lost = config["kind"] == "folder" and any(said in reason for reason in run.failures for said in UNREADABLE)
+    sys.exit(failed or lost or run.state == "empty")
 
 
 def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> CrawlRun:
@@ -65,16 +68,20 @@ def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> 
     app.check_model()
     _ = app.embedder  # Without a model nothing is crawled.
     say(f"Crawling {source.name}")
-    if again := app.try_again(source.name):
+    run, again = app.crawl(source, confirm_loss=confirm_loss)
+    tell_run(run)
+    if again:
         say(f"Trying again what failed before: {counted(again, 'item')}")
-    run = app.crawler.crawl(source, confirm_loss=confirm_loss)
-    say(run.summary())
-    for line in run.account():
-        say(line)
-    if run.state == "empty":
-        say(run.why.partition(" | ")[0])
     embed_queued(app, run.published + again)
     return run
+
+
+def tell_run(run: CrawlRun) -> None:
+    """Say what a crawl did, what it did not take in and why, and some of that by name."""
+    for line in (run.summary(), *run.account()):
+        say(line)
+    for sample in run.why.split(" | ") if run.why else ():
+        say(f"  {sample}")
 
 
 def embed_queued(app: App, count: int) -> None:
@@ -137,7 +144,7 @@ def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ..
 
         found = wanted()
         if retry:
-            count = app.crawler.try_again(found) + (0 if codes else sum(map(app.try_again, sources or (None,))))
+            count = app.crawler.try_again(found) + (0 if codes else sum(map(app.retry_letters, sources or (None,))))
             say(f"Trying {counted(count, 'item')} again")
             if app.settings.backend == "local":
                 embed_queued(app, count)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
 import msgspec
 
-from visor.console import Number, as_json, print_json, say
+from visor.console import GivenPath, Number, as_json, print_json, say
 from visor.errors import BadRequest, VisorError
-from visor.schema.search import FACETS, CompareRequest, Filters, Match, SearchAnswer, Sort
+from visor.schema.search import FACETS, CompareRequest, Filters, Match, Place, SearchAnswer, Sort
 from visor.schema.words import counted
 from visor.settings import Settings
 
 if TYPE_CHECKING:
     from visor.search.feedback import Feedback
+    from visor.search.service import SearchService
+
+PLACES_SHOWN = 3
+"""Of a match's further places, and of its product's other pictures."""
 
 
 @click.command("search")
@@ -60,9 +64,15 @@ def search_command(
     IMAGE is a file, a URL or an item's id; of a folder, each of its pictures is searched for.
     """
     from visor.app import App
-    from visor.search.request import request_of
+    from visor.search.request import given_path, request_of
     from visor.storage import existing
 
+    if image is None and options["text"] is None and not (like or unlike or filters):
+        raise BadRequest(
+            "There is nothing to search for",
+            valid="A picture (its file, URL or item's id), --text WORDS or --filter NAME=VALUE",
+            remedy="Give one of them, or several; `visor search --help` shows all options",
+        )
     given = {name: value for name, value in options.items() if value is not None}
     given |= {"filters": filters_from_options(filters), "box": _parse_box(box), "mode": "exact" if exact else "fast"}
     given["examples"] = [*like, *((one, -1.0) for one in unlike)]
@@ -77,15 +87,15 @@ def search_command(
             first = msgspec.structs.replace(first, matches=first.matches + answer.matches, next=answer.next)
         return first
 
-    if image is not None and Path(image).is_dir():
-        _search_each(_pictures_below(Path(image)), answer_to, as_json=as_json)
+    if image is not None and (folder := given_path(image)).is_dir():
+        _search_each(_pictures_below(folder), answer_to, as_json=as_json)
         return
     answer = answer_to(image)
     if as_json:
         print_json(answer)
         return
-    if answer.safety and answer.safety.unsafe:
-        click.echo("The model considers this image unsafe, so it was not searched for.")
+    if held_back := _held_back(answer):
+        click.echo(held_back)
         return
     if answer.notice:
         say(answer.notice)
@@ -100,6 +110,10 @@ def search_command(
         click.echo(f"The index probably does not have it (confidence {answer.confidence:.2f}). The nearest items:")
     for number, match in enumerate(answer.matches, 1):
         click.echo(f"{number:3}  {_line(match)}")
+        if match.places:
+            click.echo(f"     {counted(len(match.places), 'place')}; also {_named(match.places[1:], service)}")
+        if match.product:
+            click.echo(f"     {len(match.product):,} more of this product: {_named(match.product, service)}")
     took = answer.timing_ms["total"]
     click.echo(f"{len(answer.matches)} of {counted(answer.index.images, 'item')} in {took:.0f} ms ({answer.mode})")
     if answer.next:
@@ -112,6 +126,27 @@ def _line(match: Match) -> str:
     likeness = "" if match.similarity is None else f"{match.similarity:.3f}"
     found = f"{likeness:5}  {match.confidence:4.0%}  {match.verdict or '':7}"
     return f"{found}  {item.title[:40]:40}  {price:>14}  {item.page_url or item.image_url or item.key}"
+
+
+def _named(places: Sequence[Place], service: SearchService) -> str:
+    """Where the first of them are."""
+    shown = places[:PLACES_SHOWN]
+    names = [place.page_url or place.image_url or service.item(place.item).item.key for place in shown]
+    return ", ".join([*names, "…"] if len(places) > len(names) else names)
+
+
+def _held_back(answer: SearchAnswer) -> str:
+    """Why nothing was searched for, and what to do; empty where it was."""
+    if not (answer.safety and answer.safety.unsafe):
+        return ""
+    from visor.models.embedder import unsafe_score_in_words
+
+    threshold = Settings.read().unsafe_query
+    score = unsafe_score_in_words(answer.safety.probabilities, threshold)
+    return (
+        f"The model considers this image unsafe, so it was not searched for: its score is {score}. "
+        f"Valid: A score below {threshold:g}. If it is fine, raise VISOR_UNSAFE_QUERY, or search for a part with --box."
+    )
 
 
 def _pictures_below(folder: Path) -> list[Path]:
@@ -136,7 +171,8 @@ def _search_each(paths: list[Path], answer_to: Callable[[str], SearchAnswer], *,
             line = f"{path}: {exc}"
         else:
             outcome = {"image": str(path), "answer": answer}
-            line = f"{path}: {_line(answer.matches[0]) if answer.matches else answer.query.blank or 'no match'}"
+            nothing = _held_back(answer) or answer.query.blank or "no match"
+            line = f"{path}: {_line(answer.matches[0]) if answer.matches else nothing}"
         click.echo(msgspec.json.encode(outcome) if as_json else line)
     if failed:
         say(f"{failed} of {counted(len(paths), 'picture')} could not be searched for")
@@ -146,8 +182,8 @@ def _search_each(paths: list[Path], answer_to: Callable[[str], SearchAnswer], *,
 @click.command("compare")
 @click.argument("first")
 @click.argument("second")
-@click.option("--overlay", type=click.Path(path_type=Path), metavar="FILE", help="Write SECOND as it lies over FIRST.")
-@click.option("--difference", type=click.Path(path_type=Path), metavar="FILE", help="Write where they differ, a PNG.")
+@click.option("--overlay", type=GivenPath(), metavar="FILE", help="Write SECOND as it lies over FIRST.")
+@click.option("--difference", type=GivenPath(), metavar="FILE", help="Write where they differ, a PNG.")
 @as_json
 def compare_command(first: str, second: str, overlay: Path | None, difference: Path | None, as_json: bool) -> None:
     """Say what two pictures have in common: files, URLs or items' ids, whether or not the index has them."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import msgspec
 
-from visor.console import say
+from visor.console import GivenPath, say
 from visor.demo import SHOP_PORT
 from visor.errors import BadRequest
 from visor.schema.words import counted
@@ -38,9 +38,7 @@ if TYPE_CHECKING:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
 @click.option("--crawl", is_flag=True, help="Crawl the sources of visor.toml, too, when they are due.")
-@click.option(
-    "--log", type=click.Path(path_type=Path, dir_okay=False), help="Log into this file; five of 10 MB are kept."
-)
+@click.option("--log", type=GivenPath(dir_okay=False), help="Log into this file; five of 10 MB are kept.")
 def serve_command(host: str, port: int, crawl: bool, log: Path | None) -> None:
     """Serve the page and the HTTP API, until control-C or SIGTERM."""
     from visor.app import App
@@ -93,7 +91,7 @@ def _log_to(path: Path | None) -> None:
 
 
 @click.command("backup")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=GivenPath(dir_okay=False))
 def backup_command(file: Path) -> None:
     """Copy the index into FILE, in one consistent state, while it is in use."""
     from visor.storage import existing
@@ -110,7 +108,7 @@ def backup_command(file: Path) -> None:
 
 
 @click.command("restore")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", type=GivenPath(dir_okay=False))
 def restore_command(file: Path) -> None:
     """Make an index of what `visor backup` wrote into FILE, under the name in VISOR_INDEX."""
     from visor.storage.local.backup import restore
@@ -140,7 +138,7 @@ def _on_this_machine(command: str) -> Settings:
     type=click.IntRange(1, 65535),
     help="Where the demo shop listens.",
 )
-@click.option("--source", type=click.Path(path_type=Path), help="A folder of your own images instead of the shop.")
+@click.option("--source", type=GivenPath(), help="A folder of your own images instead of the shop.")
 @click.option(
     "--backend",
     type=click.Choice(["local", "gcp-emulators"]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from visor.console import as_json, print_json
+from visor.console import GivenPath, as_json, print_json
 from visor.schema.words import counted
 from visor.settings import Settings
 
@@ -130,7 +130,7 @@ def list_kinds(as_json: bool) -> None:
 
 @source_command.command("new")
 @click.argument("kind")
-@click.option("--folder", default=".", type=click.Path(path_type=Path), help="Where the package is written.")
+@click.option("--folder", default=".", type=GivenPath(), help="Where the package is written.")
 def new(kind: str, folder: Path) -> None:
     """Write a package with a new source KIND, which works at once and is then changed."""
     from visor.sources.scaffold import write_source_package

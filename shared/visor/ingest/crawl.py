@@ -69,7 +69,7 @@ class Crawl:
         requests: RequestBudget | None = None,
         confirm_loss: bool = False,
         dry_run: bool = False,
-        on_change: Callable[[Change], None] | None = None,
+        on_change: Callable[[Change], object] | None = None,
         attributes: Mapping[str, AttributeType] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:

@@ -93,7 +93,7 @@ class Crawler:
         limit: int | None = None,
         budget_s: float | None = None,
         confirm_loss: bool = False,
-        on_change: Callable[[Change], None] | None = None,
+        on_change: Callable[[Change], object] | None = None,
     ) -> CrawlRun:
         """One crawl run over `source`. Arguments as those of `Crawl`."""
         crawl = Crawl(

@@ -37,7 +37,7 @@ from visor.imaging.decode import decode_image
 from visor.index.format.looks import pack_look
 from visor.index.format.shard import shard_object, write_shard
 from visor.ingest.batch_plan import BatchPlan, EmbeddedImage, EmbedReport, nothing_to_compare
-from visor.models.embedder import Embedder, moderate
+from visor.models.embedder import Embedder, moderate, unsafe_score_in_words
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.near_duplicates.unmatchable import unmatchable_hash
 from visor.schema.collections import FAILURES, ITEMS
@@ -342,11 +342,10 @@ class BatchEmbedder:
 
 def unsafe_image(safety: Safety, threshold: float) -> UnsafeImage:
     """The error for an image that the safety head refuses."""
-    worst = max(safety.probabilities, key=lambda name: safety.probabilities[name])
     return UnsafeImage(
-        f"The safety head says {worst} with probability {safety.probabilities[worst]:.2f}",
-        valid=f"A score below {threshold}",
-        remedy="If the picture is fine, raise VISOR_UNSAFE_ITEM or VISOR_UNSAFE_QUERY",
+        f"The safety head gives it the score {unsafe_score_in_words(safety.probabilities, threshold)}",
+        valid=f"A score below {threshold:g}",
+        remedy="If the picture is fine, raise VISOR_UNSAFE_ITEM",
     )
 
 

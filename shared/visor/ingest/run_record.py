@@ -55,8 +55,9 @@ class RunRecord:
         self.counts["failed"] += failure.dropped
         kind = failure_class(failure.reason)
         (self._failures if failure.dropped else self._lacking)[kind] += 1
+        is_new = kind not in self._first
         self._first.setdefault(kind, failure.reason)
-        if len(self.why) < FAILED_SAMPLES:
+        if len(self.why) < (KINDS_MAX if is_new else FAILED_SAMPLES):
             self.why.append(f"{failure.key:.200}: {failure.reason}")
 
     def likeliest_cause(self) -> str:

@@ -24,7 +24,7 @@ from visor.schema.search import (
     SearchAnswer,
     SearchRequest,
 )
-from visor.search.request import Query, picture_of, request_of
+from visor.search.request import Query, given_path, picture_of, request_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,7 +189,7 @@ class Index(ABC):
             name: Of the source; by default the folder's own, with a mark of its path if another folder has that name.
             confirm_loss: As that of `crawl`.
         """
-        folder = Path(path).expanduser().resolve()
+        folder = given_path(path).resolve()
         if not folder.is_dir():
             raise BadRequest(f"{folder} is no folder", valid="A folder of images")
         keys = {"kind": "folder", "path": str(folder)}

@@ -20,6 +20,7 @@ from visor.schema.collections import FAILURES, ITEMS
 from visor.schema.items import CrawlRun, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.schema.search import CompareAnswer, CompareRequest, SearchRequest
+from visor.search.request import given_path
 from visor.settings import Settings
 from visor.sources.config import PUSHED, SOURCE_NAMES, is_source_name
 from visor.web.schema import ItemAnswer, StatsAnswer
@@ -47,7 +48,7 @@ def open(  # noqa: A001 — `visor.open`, as in `gzip.open`
         ModelNotBuilt: The folder holds no model yet; raised by the first method that needs one.
     """
     settings = settings or Settings()
-    home = Path(path or settings.home).expanduser()
+    home = settings.home.expanduser() if path is None else given_path(path)
     return LocalIndex(msgspec.structs.replace(settings, home=home, index=name or settings.index))
 
 
@@ -99,8 +100,7 @@ class LocalIndex(Index):
             raise SettingsError(f"{named!r} cannot name a source", valid=SOURCE_NAMES)
         app.remember(opened.name, keys or app.configuration.entry(opened.name).own)
         before = {found.key: found.revision for found in documents.query(FAILURES)}
-        again = app.try_again(opened.name)
-        run = app.crawler.crawl(opened, limit=limit, confirm_loss=confirm_loss)
+        run, again = app.crawl(opened, limit=limit, confirm_loss=confirm_loss)
         _embed(app, run.published + again, progress)
         app.merge()
         failures = [found.data for found in documents.query(FAILURES) if before.get(found.key) != found.revision]
@@ -130,6 +130,7 @@ class LocalIndex(Index):
     ) -> ExportReport:
         from visor.export.export import site_in
 
+        target = given_path(folder)
         exporter = self._app.exporter({"title": title}, originals=originals)
         total, done = exporter.snapshot.images, 0
 
@@ -139,7 +140,7 @@ class LocalIndex(Index):
             if progress is not None:
                 progress(done, total)
 
-        with site_in(Path(folder).expanduser()) as site:
+        with site_in(target) as site:
             return exporter.write(site, now=time.time(), advance=advance)
 
     def stats(self) -> StatsAnswer:

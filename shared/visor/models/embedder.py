@@ -221,6 +221,13 @@ def unsafe_score(probabilities: Mapping[str, float]) -> float:
     return probabilities.get("hentai", 0.0) + probabilities.get("porn", 0.0) + 0.5 * probabilities.get("sexy", 0.0)
 
 
+def unsafe_score_in_words(probabilities: Mapping[str, float], threshold: float) -> str:
+    """The score that is judged, of a picture that is unsafe by it, and what it is the sum of."""
+    hentai, porn, sexy = (probabilities.get(name, 0.0) for name in ("hentai", "porn", "sexy"))
+    score = max(threshold, round(unsafe_score(probabilities), 2))
+    return f"{score:g} (hentai {hentai:.2f} + porn {porn:.2f} + half of sexy {sexy:.2f})"
+
+
 def _safety(head: Vector) -> dict[str, float]:
     return dict(zip(SAFETY_CLASSES, (float(p) for p in head), strict=True))
 

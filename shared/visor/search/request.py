@@ -53,6 +53,14 @@ def picture_of(query: Query) -> tuple[Picture, bytes | None]:
     return (Picture(**{field: value}), None) if field else (Picture(), value)
 
 
+def given_path(path: str | os.PathLike[str]) -> Path:
+    """A path as a caller gave it. Raises `BadRequest` if it is empty, which would stand for the current folder."""
+    if not os.fspath(path):
+        remedy = "Give it, `.` for the current folder; a variable that is not set is empty, too"
+        raise BadRequest("The path is empty", valid="The path of a file or folder", remedy=remedy)
+    return Path(path).expanduser()
+
+
 def query_field(query: object) -> tuple[str, Any]:
     """The field of a `SearchRequest` that a query belongs in, and its value; "" for the bytes of an image."""
     if isinstance(query, bytes | bytearray | memoryview):
@@ -65,7 +73,7 @@ def query_field(query: object) -> tuple[str, Any]:
         return "url", query
     if isinstance(query, str | os.PathLike):
         try:
-            return "", Path(query).expanduser().read_bytes()
+            return "", given_path(query).read_bytes()
         except OSError as exc:
             valid = "The path of an image, its http(s) URL or an item's id"
             raise BadRequest(f"{os.fspath(query)!r:.200} cannot be read: {exc.strerror}", valid=valid) from exc

@@ -112,7 +112,7 @@ def existing(settings: Settings) -> Settings:
         raise NotFound(
             f"There is no index '{settings.index}' in {settings.home}, " + ("but others" if names else "and no other"),
             valid=", ".join(names),
-            remedy="Correct VISOR_INDEX, or begin it: visor index PATH",
+            remedy=f"Correct {'VISOR_INDEX' if names else 'VISOR_HOME'}, or begin it: visor index PATH",
         )
     return settings
 

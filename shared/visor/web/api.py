@@ -310,15 +310,17 @@ class HttpApi:
         return self._pusher()
 
     def _facets(self, request: Request, owner: bool) -> Response:
-        arguments = request.args.copy()
-        text = _text(request) if arguments.poplist("text") else None
-        return _json(self.service().facets(parse_filters(arguments), text))
+        filters, service = parse_filters(request.args), self.service()
+        text = _text(request) if "text" in request.args else None
+        if text is not None:
+            service.queries.check(SearchRequest(text=text), None, words_alone=True)
+        return _json(service.facets(filters, text))
 
     def _suggest(self, request: Request, owner: bool) -> Response:
         return _json(SuggestAnswer(words=tuple(self.service().complete(_text(request), SUGGESTIONS))))
 
     def _items(self, request: Request, owner: bool) -> Response:
-        limit = request.args.get("limit", str(ITEMS_DEFAULT))
+        limit = _single(request, "limit", str(ITEMS_DEFAULT))
         if not (limit.isascii() and limit.isdigit() and len(limit) < 5 and 1 <= int(limit) <= ITEMS_MAX):
             found, valid = f"limit is {limit!r:.50}", f"A whole number from 1 to {ITEMS_MAX}"
             raise BadRequest(found, valid=valid, remedy="Correct it")
@@ -451,9 +453,17 @@ def _pack(request: Request, response: WerkzeugResponse) -> None:
         response.headers["Content-Encoding"] = "gzip"
 
 
+def _single(request: Request, name: str, default: str) -> str:
+    """A parameter of a query string. Raises BadRequest: it is given more than once."""
+    given = request.args.getlist(name) or [default]
+    if len(given) > 1:
+        raise BadRequest(f"{name} is given {len(given)} times", valid=f"One {name}", remedy="Leave the others out")
+    return given[0]
+
+
 def _text(request: Request) -> str:
-    """The words of a query string. Raises BadRequest: there are too many."""
-    text = request.args.get("text", "")
+    """The words of a query string. Raises BadRequest: there are too many, or several texts."""
+    text = _single(request, "text", "")
     if len(text) > TEXT_MAX:
         raise BadRequest(f"text has {len(text)} characters", valid=f"At most {TEXT_MAX}", remedy="Shorten it")
     return text

@@ -154,16 +154,19 @@ ALL_PATHS = ", ".join(sorted(f"{one.method} {one.path}" for one in ENDPOINTS))
 
 def parse_filters(arguments: MultiDict[str, str]) -> Filters:
     """The filters of a query string, e.g. `?collection=socks&collection=hats&price_max=20`; `attributes` is JSON, as a
-    search has it.
+    search has it; `text`, which stands beside them, is passed over.
 
     Raises:
         BadRequest: A parameter is not a filter, or its value is not valid.
     """
-    known = sorted(str(parameter["name"]) for parameter in _FILTERS)
+    known = sorted(str(parameter["name"]) for parameter in (*_FILTERS, _TEXT))
     if unknown := sorted(set(arguments) - set(known)):
-        raise BadRequest(f"Query parameter {unknown[0]!r} is not a filter", valid=", ".join(known))
+        found = f"Query parameter {unknown[0]!r:.80} is not a filter"
+        raise BadRequest(found, valid=", ".join(known), remedy="Correct it or leave it out")
     values: dict[str, Any] = {}
     for name, texts in arguments.lists():
+        if name == _TEXT["name"]:
+            continue
         if name in FACETS:
             values[name] = texts
             continue

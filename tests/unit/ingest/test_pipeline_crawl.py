@@ -253,6 +253,13 @@ def test_the_account_says_reasons_whole_and_tells_rows_that_failed_from_details_
     ]
 
 
+def test_each_reason_has_an_example_however_frequent_another_is(stores: Stores) -> None:
+    failed = [*((f"a{n}", "it has no key") for n in range(9)), ("b", "it has no picture"), ("c", "it has no picture")]
+    rows = tuple(RowFailure(key=key, reason=reason) for key, reason in failed)
+    told = crawl(stores, Catalogue(ITEMS[:10], failed=rows)).why
+    assert (told.count("it has no key"), told.count("it has no picture")) == (5, 1)
+
+
 @pytest.mark.parametrize(
     ("found", "said"),
     [("The feed is empty", "Source 'shop': The feed is empty"), ("Source 'shop': no list", "Source 'shop': no list")],

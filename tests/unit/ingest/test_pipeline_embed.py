@@ -30,10 +30,10 @@ from visor.errors import (
     UnsafeImage,
 )
 from visor.index.search.searcher import Searcher
-from visor.ingest.embed import BatchEmbedder, BatchIncomplete
+from visor.ingest.embed import BatchEmbedder, BatchIncomplete, unsafe_image
 from visor.ingest.schedule import publish_again
 from visor.ingest.worker import Worker
-from visor.models.embedder import Embedder
+from visor.models.embedder import Embedder, moderate
 from visor.schema.items import Batch, Change, FacetRow, Failure, Item, item_id
 from visor.schema.search import Filters
 from visor.settings import Settings
@@ -422,3 +422,20 @@ def test_no_hostile_file_stops_a_batch(stores: Stores, embedder: Embedder, searc
     assert set(searchable()["ids"]) == expected
     assert set(found) == {item_id("s", key) for key in keys} - expected
     assert all(len(data["reason"]) > 20 and data["code"] == "undecodable_image" for data in found.values())
+
+
+@pytest.mark.parametrize(
+    ("seen", "said"),
+    [
+        ({"hentai": 0.70, "porn": 0.23, "sexy": 0.02}, "0.94 (hentai 0.70 + porn 0.23 + half of sexy 0.02)"),
+        ({"hentai": 0.0, "porn": 0.851, "sexy": 0.0}, "0.8505 (hentai 0.00 + porn 0.85 + half of sexy 0.00)"),
+    ],
+)
+def test_a_refusal_names_the_number_that_was_judged(seen: dict[str, float], said: str) -> None:
+    """Never one that is below what is called valid."""
+    threshold = 0.8505
+    safety = moderate(seen, threshold)
+    assert safety is not None
+    assert safety.unsafe
+    error = unsafe_image(safety, threshold)
+    assert str(error).startswith(f"The safety head gives it the score {said}. Valid: A score below 0.8505. ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +115,42 @@ def test_what_an_origin_refuses_once_is_had_the_next_time(bad: str, laptop: Lapt
     shop.bad = None
     again = laptop.run("index", "shop")
     assert (again.exit_code, laptop.searchable(), laptop.failed()) == (0, ITEMS, {})
+
+
+def test_what_is_not_taken_in_is_named(laptop: Laptop, folder: Path) -> None:
+    (folder / "link.png").symlink_to(folder / "nowhere.png")
+    dangling = laptop.run("index", str(folder))
+    assert (dangling.exit_code, "  link.png: it cannot be read" in dangling.stderr) == (1, True), dangling.stderr
+    (folder / "link.png").unlink()
+    (folder / "album").symlink_to(folder)
+    looped = laptop.run("index", str(folder))
+    assert (looped.exit_code, "  album: a symbolic link" in looped.stderr) == (0, True), looped.stderr
+    (folder / os.fsdecode(b"caf\xe9.png")).write_bytes(drawing(1))
+    other = laptop.run("index", str(folder))
+    assert (other.exit_code, r"caf\udce9.png" in other.stderr) == (1, True), other.stderr
+
+
+def test_a_picture_that_is_gone_is_told_before_it_is_deleted(laptop: Laptop, folder: Path) -> None:
+    laptop.run("index", str(folder))
+    (folder / "1.png").unlink()
+    told = "Not seen; deleted if further passes miss them too: 1 item"
+    assert told in laptop.run("index", str(folder)).stderr
+    last = laptop.run("index", str(folder)).stderr
+    assert (told in last, ", 1 gone" in last, laptop.searchable()) == (False, True, ITEMS - 1), last
+
+
+def test_what_is_tried_again_is_tried_and_counted_once(laptop: Laptop, folder: Path) -> None:
+    empty = folder / "empty.jpg"
+    empty.touch()
+    laptop.run("index", str(folder))
+    for path in folder.iterdir():
+        os.utime(path, (1e9, 1e9))
+    changed = laptop.run("index", str(folder)).stderr
+    assert (f"Done: {ITEMS + 1} of {ITEMS + 1}" in changed, "Trying again" in changed) == (True, False)
+    unchanged = laptop.run("index", str(folder)).stderr
+    assert ("Trying again what failed before: 1 item\n" in unchanged, "Done: 1 of 1" in unchanged) == (True, True)
+    retried = laptop.run("failures", "--retry").stderr
+    assert ("Trying 1 item again" in retried, "Done: 1 of 1" in retried) == (True, True), retried
 
 
 @pytest.mark.slow
@@ -340,13 +377,19 @@ COMMANDS = [
 def test_a_misspelt_index_is_refused_with_those_that_there_are(command: str, laptop: Laptop, folder: Path) -> None:
     Path("x.png").write_bytes(drawing(1))
     empty = laptop.run(*command.split())
-    assert ("and no other" in str(empty.exception)) == (command != "sources")
+    assert ("and no other. Correct VISOR_HOME" in str(empty.exception)) == (command != "sources")
     assert not laptop.home.exists(), "looking makes nothing"
     laptop.run("index", str(folder), VISOR_INDEX="holiday")
     refused = laptop.run(*command.split(), VISOR_INDEX="holliday")
     assert "There is no index 'holliday'" in str(refused.exception)
-    assert "but others. Valid: holiday" in str(refused.exception)
+    assert "but others. Valid: holiday. Correct VISOR_INDEX" in str(refused.exception)
     assert not (laptop.home / "indexes" / "holliday").exists()
+
+
+def test_a_home_that_cannot_be_made_is_named(laptop: Laptop, folder: Path) -> None:
+    for home in ("/proc/x", str(folder / "0.png")):
+        refused = str(laptop.run("index", str(folder), VISOR_HOME=home).exception)
+        assert (f"The folder {home}/" in refused, "Correct VISOR_HOME" in refused) == (True, True), refused
 
 
 @pytest.mark.slow

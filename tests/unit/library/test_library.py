@@ -277,3 +277,20 @@ def test_a_results_vector_leaves_out_what_stands_behind_it(look: bytes) -> None:
         matches=(), confidence=0.0, no_confident_match=True, mode="fast", query=query, index=index, timing_ms={}
     )
     assert result.vector.tolist() == unit.tolist()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda index: index.add_folder(""),
+        lambda index: index.export(""),
+        lambda index: index.search(""),
+        lambda _: visor.open(""),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[[visor.Index], object]
+) -> None:
+    monkeypatch.chdir(folder)
+    with visor.open(home, name="small") as index, pytest.raises(visor.BadRequest, match="path is empty"):
+        call(index)

@@ -99,6 +99,61 @@ def test_words_alone_claim_no_likeness_and_no_nearest_item(run: Run, words: list
     assert (said in shown, unsaid in shown) == (True, False)
 
 
+def test_a_match_that_stands_for_copies_names_them(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcde":
+        (tmp_path / name).mkdir()
+        shutil.copy(folder / "warm" / "red.png", tmp_path / name / f"{name}.png")
+    monkeypatch.setenv("VISOR_INDEX", "copies")
+    with visor.open(settings=visor.Settings.read()) as index:
+        index.add_folder(tmp_path, name="copies")
+    lines = run("search", folder / "warm" / "red.png").stdout.splitlines()
+    first, also = lines[0].split()[-1], lines[1].removeprefix("     5 places; also ").split(", ")
+    assert (len(lines), also[3:], len({first, *also[:3]})) == (3, ["…"], 4), lines
+    assert all((tmp_path / name).is_file() for name in (first, *also[:3]))
+
+
+def test_what_is_held_back_says_what_to_do(run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISOR_UNSAFE_QUERY", "0")
+    said = run("search", folder / "warm" / "red.png").stdout
+    assert ("its score is 0" in said, "raise VISOR_UNSAFE_QUERY" in said, "--box" in said) == (True, True, True)
+    assert "raise VISOR_UNSAFE_QUERY" in run("search", folder / "cold").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["index", ""], "The path is empty"),
+        (["search", ""], "The path is empty"),
+        (["search", "--like", ""], "The path is empty"),
+        (["compare", "", ""], "The path is empty"),
+        (["demo", "--source", ""], "'--source': The path is empty"),
+        (["export", ""], "'FOLDER': The path is empty"),
+        (["backup", ""], "'FILE': The path is empty"),
+        (["source", "new", "shop", "--folder", ""], "'--folder': The path is empty"),
+    ],
+)
+def test_an_empty_path_is_refused_and_not_taken_for_the_current_folder(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], said: str
+) -> None:
+    monkeypatch.chdir(folder)
+    got = run(*words)
+    assert (got.exit_code > 0, said in f"{got.stderr}{got.exception}") == (True, True), got.output
+    assert sorted(path.name for path in folder.iterdir()) == ["cold", "warm"]
+
+
+def test_every_command_takes_its_paths_as_those_that_may_not_be_empty() -> None:
+    """Of a path that is empty, click makes the current folder."""
+    commands = Path(visor.__file__).parent / "cli"
+    assert not [path.name for path in commands.glob("*.py") if "click.Path(" in path.read_text("utf-8")]
+
+
+def test_a_search_for_nothing_is_told_in_words_of_the_terminal(run: Run) -> None:
+    said = str(run("search", "-k", "3").exception)
+    assert ("--text WORDS or --filter" in said, "vector" in said, "handle" in said) == (True, False, False)
+
+
 def test_a_folder_without_pictures_is_refused(run: Run, tmp_path: Path) -> None:
     assert "holds no picture" in str(run("search", tmp_path).exception)
 

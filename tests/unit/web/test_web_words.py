@@ -102,6 +102,26 @@ def test_facets_count_what_words_alone_find(client: httpx.Client, demo_catalogue
     assert client.get("/v1/facets", params={"text": "a" * 401}).status_code == 400
 
 
+@pytest.mark.parametrize(
+    ("address", "found", "valid"),
+    [
+        ("/v1/facets?TEXT=x", "Query parameter 'TEXT' is not a filter", "text"),
+        ("/v1/facets?text=a&text=b", "text is given 2 times", "One text"),
+        ("/v1/suggest?text=a&text=b", "text is given 2 times", "One text"),
+        ("/v1/items?limit=1&limit=2", "limit is given 2 times", "One limit"),
+        ("/v1/facets?text=!!!", "The text '!!!' has no word", "Letters or digits"),
+        ("/v1/facets?text=", "The text '' has no word", "Letters or digits"),
+    ],
+)
+def test_parameters_of_words_are_told_as_those_of_a_search(
+    client: httpx.Client, address: str, found: str, valid: str
+) -> None:
+    response = client.get(address)
+    problem = response.json()
+    assert (response.status_code, problem["found"], bool(problem["remedy"])) == (400, found, True)
+    assert valid in problem["valid"]
+
+
 def test_suggestions_go_on_what_was_typed(client: httpx.Client, demo_catalogue: DemoCatalogue) -> None:
     word = demo_catalogue.products[7].title.split()[0]
     words = client.get("/v1/suggest", params={"text": word[:-1].upper()}).json()["words"]

@@ -4,6 +4,7 @@ import type { Trouble } from "../../endpoint/api";
 import { owner } from "../../owner";
 import { DEVICE_FAILED } from "../../search/problems";
 import { sendPicture, startOver } from "../../search/search";
+import { query } from "../../state";
 import { locale, rich, t } from "../../words/messages";
 import { forVisitors } from "../../words/trouble";
 import { Icon, type IconName } from "./icons";
@@ -24,6 +25,7 @@ export function Notice(props: { icon: IconName; title: string; warning?: boolean
 /** What went wrong, what would be right, and what to do: as the problem document says it. */
 export function ProblemCard({ problem: told, onRetry }: { problem: Trouble; onRetry: () => Promise<void> }) {
   const problem = owner.value ? told : forVisitors(told);
+  const hasPicture = query.value?.kind === "upload" || query.value?.kind === "url";
   const found = problem.found || problem.detail;
   return (
     <Notice icon="alert" title={problem.title} warning>
@@ -41,7 +43,7 @@ export function ProblemCard({ problem: told, onRetry }: { problem: Trouble; onRe
         <RetryButton key={told} after={problem.status === 429 ? (problem.retryAfterS ?? 0) : 0} onRetry={onRetry} />
       ) : (
         <button type="button" class="button button-primary" onClick={startOver}>
-          {t("problem.another")}
+          {t(hasPicture ? "problem.another" : "problem.anew")}
         </button>
       )}
     </Notice>

@@ -39,7 +39,12 @@ class FolderObjects:
         self._unfinished = root / ".unfinished"
         self._lock_path = root / ".lock"
         with _translated(str(root)):
-            private_folder(self._unfinished)
+            try:
+                private_folder(self._unfinished)
+            except (FileNotFoundError, NotADirectoryError, FileExistsError) as exc:
+                found = f"The folder {root} cannot be made: {exc.strerror}"
+                valid = "A path below a folder that this user may write"
+                raise StoreError(found, valid=valid, remedy="Correct VISOR_HOME") from exc
             self._lock_path.touch(exist_ok=True)
             with self._locked():
                 self._sweep()
