@@ -95,10 +95,11 @@ export class LocalSearch {
     const matches = await this.matches(query, hits, judgement, request, signal);
     took("items");
     const surest = matches.reduce((best, { confidence }) => Math.max(best, confidence), 0);
-    // Matches that show nothing have none, and say nothing of the others.
-    const held = surest > 0 ? Math.max(judgement.held, surest) : 0;
+    // The nearest that show nothing have none, and say nothing of others. Elsewhere the nearest are not on the page.
+    const isNearest = (request.sort ?? "likeness") === "likeness" && !request.after;
+    const held = surest > 0 || !isNearest ? Math.max(judgement.held, surest) : 0;
     const confidence = rounded(held, 4);
-    const guess = this.guess(matches, confidence);
+    const guess = isNearest ? this.guess(matches, confidence) : null;
     times["total"] = rounded(performance.now() - started, 2);
     const isLost = hits.hits.length > 0 && matches.length === 0 && !request.min_confidence;
     const notice = noticesOf(this.manifest, request, readCursor(request), isLost);

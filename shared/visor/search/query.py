@@ -136,6 +136,13 @@ class QueryReader:
                 valid=f"Exactly one of {', '.join(PICTURES)}, or text, examples or filters, with it or alone",
                 remedy="Send one",
             )
+        least = "min_confidence" if request.min_confidence > 0 else "min_similarity"
+        if getattr(request, least) and not (given or request.examples or request.text):
+            raise BadRequest(
+                f"{least} does not go with filters alone, which are like nothing",
+                valid="Beside a picture or words",
+                remedy=f"Leave {least} out, or say what to look for",
+            )
         if (request.box or request.exclude) and given not in (["image"], ["url"], ["handle"]):
             raise BadRequest(
                 f"A box or excluded parts do not go with {given[0] if given else 'examples or text alone'}",

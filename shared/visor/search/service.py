@@ -118,13 +118,16 @@ class SearchService:
             with watch.stage("confidence"):
                 judgement = self._judge(request, query, hits, across)
             with watch.stage("items"):
-                matches = self._matches(query, hits, judgement.matches, request)
+                known = self._matches(query, hits, judgement.matches, request.sort)
+                sure = (match for match in known if match.confidence >= request.min_confidence)
+                matches = tuple(islice(sure, request.k))
             self._learn(request, query, matches, judgement.score, client)
             text = None if len(query.vector) else request.text
             facets = self._facets(request.filters, text) if request.facets else None
-        # Matches that show nothing have none, and say nothing of the others.
+        # The nearest that show nothing have none, and say nothing of others. Elsewhere the nearest are not on the page.
+        is_nearest = request.sort == "likeness" and request.after is None
         surest = max((match.confidence for match in matches), default=0.0)
-        held = max(judgement.held, surest) if surest > 0 else 0.0
+        held = max(judgement.held, surest) if surest > 0 or not is_nearest else 0.0
         confidence = round(held, 4)
         return SearchAnswer(
             matches=matches,
@@ -132,7 +135,7 @@ class SearchService:
             no_confident_match=held < judgement.confident,
             mode=hits.mode,
             metric=hits.metric,
-            guess=_guess(matches, confidence),
+            guess=_guess(matches, confidence) if is_nearest else None,
             labels=query.labels,
             safety=_safety_answer(query.safety),
             query=query_answer(
@@ -144,7 +147,7 @@ class SearchService:
             total=hits.total,
             regions=query.regions or (),
             timing_ms=watch.timing_ms,
-            notice=hits.notice or (DOCUMENTS_LOST if hits.hits and not matches else None),
+            notice=hits.notice or (DOCUMENTS_LOST if hits.hits and not known else None),
         )
 
     def refresh(self) -> None:
@@ -401,18 +404,16 @@ class SearchService:
         if is_photo and traits is not None and matches and all(match.verdict == "similar" for match in matches):
             self.visitors.add(traits, score if request.filters == Filters() else None, client=client)
 
-    def _matches(
-        self, query: Query, hits: Hits, confidences: Sequence[float], request: SearchRequest
-    ) -> tuple[Match, ...]:
+    def _matches(self, query: Query, hits: Hits, confidences: Sequence[float], sort: Sort) -> list[Match]:
+        """All hits whose items are known."""
         found = self.items.get([i for hit in hits.hits for i in (hit.id, *hit.duplicates, *hit.product)])
         verdicts = _verdicts(query, hits)
         is_blank = query.blank is not None
         matches = [
-            self._match(hit, verdict, max(one, COPY_CONFIDENCE[verdict]), found, is_blank, request.sort, hits)
+            self._match(hit, verdict, max(one, COPY_CONFIDENCE[verdict]), found, is_blank, sort, hits)
             for hit, verdict, one in zip(hits.hits, verdicts, confidences, strict=True)
         ]
-        sure = (match for match in matches if match is not None and match.confidence >= request.min_confidence)
-        return tuple(islice(sure, request.k))
+        return [match for match in matches if match is not None]
 
     def _match(
         self,

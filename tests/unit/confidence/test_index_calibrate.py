@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from scripts import confidence_weights
-from tests.unit.index.index_fixtures import MODEL, Shop, unit_rows
+from tests.unit.index.index_fixtures import MODEL, Shop, hash_of, unit_rows
 
 from visor.confidence.across import sigmoid
 from visor.confidence.clustering import cut, silhouette, ward, without_groups
@@ -451,6 +451,28 @@ def test_small_and_unmerged_indexes_are_judged_soberly(tmp_path: Path, count: in
         says.append(calibration.confidence(calibration.score(around)))
     assert says[0] > 0.8, "an indexed picture itself"
     assert says[1] < 0.2, "a stranger"
+
+
+def test_a_picture_that_many_items_show_is_learned_from_once(tmp_path: Path) -> None:
+    """Of 50 pictures that say 'no image' no spread is learned, nor what is near to what."""
+    kinds, few = pictures(20, 4, seed=1).vectors, SAMPLE_MIN - 2
+    same = [hash_of("none")] * 50
+    for number, count in enumerate((few, len(kinds))):
+        keys = [f"{number}-{key}" for key in range(50 + count)]
+        shop = Shop(tmp_path / str(number))
+        vectors = np.concatenate([np.repeat(kinds[:1], 50, 0), kinds[:count]])
+        hashes = same + [hash_of(key) for key in keys[50:]]
+        for start in range(0, len(keys), 50):
+            shop.add(keys[start : start + 50], vectors[start : start + 50], hashes=hashes[start : start + 50])
+        merge(shop.objects, shop.documents, model=MODEL, calibrate=Calibrator(shop.objects))
+        searcher = Searcher(shop.objects, shop.documents, model=MODEL, freshness_s=0)
+        searcher.refresh()
+        calibration = calibration_of(searcher)
+        assert calibration.is_fitted == (count > few)
+        if calibration.is_fitted:
+            assert calibration.fitted_on <= count + 1
+            distinct = np.concatenate([kinds[:1], kinds])
+            np.testing.assert_allclose(calibration.mean_vector, unit(distinct).mean(0), atol=2e-3)
 
 
 def test_rejections_move_the_calibration_at_the_next_merge(tmp_path: Path) -> None:

@@ -56,6 +56,19 @@ def test_pages_go_on_by_the_vector_to_the_end_and_repeat_nothing(
     assert "next" not in whole
 
 
+@pytest.mark.parametrize("sort", ["price_up", "price_down"])
+def test_an_order_does_not_change_what_is_known_of_the_query(
+    client: httpx.Client, pictures: list[str], sort: str
+) -> None:
+    """Three of an order may all be unlike the picture, which the catalogue has all the same."""
+    asked = {"image": pictures[3], "k": 3}
+    nearest, other = search(client, **asked), search(client, **asked, sort=sort)
+    assert nearest["guess"]
+    assert "guess" not in other, "the nearest, which vote for it, are not on the page"
+    assert other["confidence"] == pytest.approx(nearest["confidence"], abs=0.1)
+    assert not other.get("no_confident_match")
+
+
 @pytest.mark.parametrize("sort", ["likeness", "price_up", "newest"])
 def test_filters_alone_give_all_that_passes(client: httpx.Client, sort: str) -> None:
     [largest, *_] = client.get("/v1/facets").json()["collection"]

@@ -78,6 +78,8 @@ def test_what_nothing_says_is_not_found(client: httpx.Client) -> None:
         ({"text": "red", "metric": "cosine"}, "A metric does not go with text"),
         ({"text": "red", "box": [0, 0, 0.5, 0.5]}, "A box or excluded parts do not go with examples or text alone"),
         ({"text": "a" * 401}, "text of the request is"),
+        ({"filters": {"collection": ["x"]}, "min_confidence": 0.5}, "min_confidence does not go with filters alone"),
+        ({"filters": {"collection": ["x"]}, "min_similarity": 0.5}, "min_similarity does not go with filters alone"),
     ],
 )
 def test_words_that_cannot_be_searched_for_are_refused(
