@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -56,7 +56,7 @@ class Calibrator:
         learned = self._learn(old.across)
         if fits and learned is None and old.across is not None:
             return None
-        distinct = distinct_rows([segment.hashes for segment in segments])
+        distinct = distinct_rows(segment.hashes for segment in segments)
         across = fit_across(segments, space, old.across, learned, self._label_words, distinct)
         if fits and across is None:
             return None
@@ -112,18 +112,20 @@ class Calibrator:
         return Sample(np.concatenate(vectors), np.concatenate(rows), labels)
 
 
-def distinct_rows(hashes: Sequence[Array]) -> list[Array]:
+def distinct_rows(hashes: Iterable[Array]) -> list[Array]:
     """For each segment's hashes (n, h) uint8 which rows, (n,) bool, have another hash than all before. What has none, 0
     alone, is taken for distinct."""
-    key = np.random.default_rng(0).integers(1 << 63, size=hashes[0].shape[1], dtype=np.uint64) | np.uint64(1)
-    keys = [np.zeros(len(one), np.uint64) for one in hashes]
-    for one, found in zip(hashes, keys, strict=True):
-        for start, stop in rows_in_blocks(len(one), ROWS_AT_ONCE):
-            found[start:stop] = (one[start:stop] * key).sum(1, dtype=np.uint64)
-    every = np.concatenate(keys)
+    ends, keys = [0], []
+    for one in hashes:
+        ends.append(ends[-1] + len(one))
+        odd = np.random.default_rng(0).integers(1 << 63, size=one.shape[1], dtype=np.uint64) | np.uint64(1)
+        keys += [
+            (one[start:stop] * odd).sum(1, dtype=np.uint64) for start, stop in rows_in_blocks(len(one), ROWS_AT_ONCE)
+        ]
+    every = np.concatenate([np.empty(0, np.uint64), *keys])
     keep = every == 0
     keep[np.unique(every, return_index=True)[1]] = True
-    return np.split(keep, np.cumsum([len(one) for one in hashes])[:-1])
+    return np.split(keep, ends[1:-1])
 
 
 class _Labels(Sequence[Sequence[str]]):

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.unit.sources.catalogue_server import Reply, Request, serving
 from tests.unit.sources.test_sources_site import html, links, product
@@ -26,7 +27,7 @@ from visor.ingest.seen_set import SeenSet
 from visor.schema.items import CrawlRun, Item, item_id
 from visor.settings import Settings
 from visor.sources.contract import Page, Source
-from visor.sources.site.frontier import Frontier
+from visor.sources.site.frontier import Frontier, Had
 from visor_bench.counting import CountingDocuments, CountingObjects, Tally
 
 pytestmark = pytest.mark.slow
@@ -91,8 +92,9 @@ class FirstPass:
     @staticmethod
     def left(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        state = Frontier(began_at=checkpoint.get("began_at", now), full_at=checkpoint.get("full_at", now))
-        return state.closed()
+        began_at, full_at = checkpoint.get("began_at", now), checkpoint.get("full_at", now)
+        had = msgspec.convert(checkpoint.get("had", {}), dict[str, Had])
+        return Frontier(began_at=began_at, full_at=full_at, had=had, partial=True).closed()
 
 
 def test_a_recrawl_of_a_sitemapped_site_costs_few_requests(tmp_path: Path) -> None:

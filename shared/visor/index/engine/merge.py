@@ -350,7 +350,7 @@ class StoredPart:
         return EngineBlock.of(self.engine, self.collection, rows, 0)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("ids", "columns", "vectors", "looks", "read_full"):
+        if name in ("ids", "hashes", "columns", "vectors", "looks", "read_full"):
             return getattr(self._held, name)
         raise AttributeError(name)
 
