@@ -24,7 +24,7 @@ from visor.index.format.looks import pack_look
 from visor.index.format.projection import encode_vector
 from visor.models.builtin import EFFICIENTNET, NSFWJS
 from visor.models.description import Preprocessing, WeightedNetwork
-from visor.models.embedder import joined_vector, prepare
+from visor.models.embedder import joined_vector, prepare, view_of
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.search.heat import _telling, heat
 
@@ -73,6 +73,7 @@ def seen(name: str) -> dict[str, Any]:
         "inputs": [_text(np.rint(one).astype(np.uint8)) for one in inputs],
         "hash": base64.b64encode(perceptual_hash(pixels)).decode(),
         "colours": _text(colour_signature(pixels)),
+        "middle": _text(colour_signature(pixels, view_of(pixels, 0.4))),
         "blank": blank and blank.value,
         "ninth": [*small.size, _digest(small)],
     }

@@ -1,5 +1,5 @@
 import { roundedToEven } from "../bytes/float16";
-import { type Pixels, resize } from "./pixels";
+import { type Edges, type Pixels, resize } from "./pixels";
 
 /** As in visor/imaging/colour_signature.py. */
 const SIDE = 56;
@@ -11,9 +11,9 @@ const GROUND_SHARE = 0.75;
 
 type Triple = readonly [number, number, number];
 
-/** What colours a picture has: roots of a soft histogram in 162 bytes. A plain ground is left out. */
-export function colourSignature(pixels: Pixels): Uint8Array {
-  const { data } = resize(pixels, SIDE, SIDE, "box");
+/** What colours a picture, or a part of it, has: roots of a soft histogram in 162 bytes. A plain ground is left out. */
+export function colourSignature(pixels: Pixels, box?: Edges): Uint8Array {
+  const { data } = resize(pixels, SIDE, SIDE, "box", box);
   const lab = Array.from({ length: SIDE * SIDE }, (_, i) => {
     const [red, green, blue] = data.subarray(i * 3, i * 3 + 3);
     return labOf([red as number, green as number, blue as number]);

@@ -6,7 +6,7 @@ import type { Decoded } from "./decode";
 import { perceptualHash } from "./hash";
 import { heat, meansOf, tellingParts } from "./heat";
 import { type DeviceModel, type Network, SAFETY_CLASSES, type View } from "./model";
-import { cropped, edgesOf, type Pixels } from "./pixels";
+import { cropped, type Edges, edgesOf, type Pixels } from "./pixels";
 import {
   type FeatureMap,
   greatest,
@@ -62,13 +62,12 @@ export class Looker {
   async look(pixels: Pixels, { width, height }: Omit<Decoded, "pixels">): Promise<Seen> {
     const { parts } = this.model.description;
     const seen = await this.outputsOf(pixels);
-    const colours = colourSignature(pixels);
-    const bytesOf = (looks: Outputs[]) => {
+    const bytesOf = (looks: Outputs[], part?: Edges) => {
       const vector = joinedVector(
         parts,
         looks.map((one) => one.taps),
       );
-      return toBase64(vectorBytes(vector, packLook(this.head(looks, "labels"), colours)));
+      return toBase64(vectorBytes(vector, packLook(this.head(looks, "labels"), colourSignature(pixels, part))));
     };
     const safety = this.head(seen, "safety");
     const found: Seen = {
@@ -82,7 +81,8 @@ export class Looker {
       height,
     };
     if (!this.model.closer) return found;
-    return { ...found, closer: bytesOf(await this.closer(pixels, seen)) };
+    const middle = viewOf(pixels, this.model.closer_views.at(-1) as number, this.model.centre_share);
+    return { ...found, closer: bytesOf(await this.closer(pixels, seen), middle) };
   }
 
   /** Up to four parts of a picture in which what is special about it sits, each with its label. */

@@ -52,16 +52,15 @@ export class Across {
 
   /** Probability of the matches at these ranks that each is what was asked for, were there none nearer; never rising. */
   isIt(similarities: ArrayLike<number>, ranks: readonly number[]): number[] {
-    const { first, sharpness, others } = this.numbers;
+    const { first, best_floor: floor, next, others } = this.numbers;
     let least = 1;
     return ranks.map((rank) => {
       const rest = Array.from(similarities).slice(rank);
       if (rest.length > 0) {
         const best = rest[0] as number;
-        const powers = rest.slice(1).reduce((sum, value) => sum + Math.exp(sharpness * (value - best)), 0);
-        const odds = Math.log(1 / Math.max(powers, 1e-6));
-        const ahead = best - (rest.length > others[0] ? mean(rest, ...others) : (rest.at(-1) as number));
-        const sum = first[0] * odds + first[1] * best + first[2] * ahead + first[3];
+        const behind = (part: typeof next) => (rest.length > part[0] ? mean(rest, ...part) : (rest.at(-1) as number));
+        const ahead = [best - behind(next), (best - behind(others)) / Math.max(best, floor)] as const;
+        const sum = first[0] * ahead[0] + first[1] * ahead[1] + first[2];
         least = Math.min(least, sigmoid(clip(sum, -60, 60)));
       }
       return least;

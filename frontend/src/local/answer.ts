@@ -16,7 +16,7 @@ import type {
   Verdict,
 } from "../endpoint/contract";
 import { countFacets } from "./facetCounts";
-import { Fusion, queryWords } from "./fusion";
+import { Fusion } from "./fusion";
 import type { Hit } from "./grouping";
 import { type IndexedItem, Items, type Known } from "./items";
 import { Judge, type Judgement, type StoredJudge } from "./judge";
@@ -167,15 +167,7 @@ export class LocalSearch {
     const { placed, look } = query;
     const fusion =
       query.isAcross && across && placed?.full && look
-        ? new Fusion(
-            placed.full,
-            look,
-            across.subtracted,
-            across.catalogue,
-            this.space,
-            constants.fusion,
-            queryWords(look, labelWords, constants.fusion),
-          )
+        ? new Fusion(placed.full, look, across.subtracted, across.catalogue, this.space, constants.fusion, labelWords)
         : null;
     const hidden = query.item === null ? [] : (this.hidden[this.rows.id(query.item)] ?? []);
     const named = [...hidden, ...(request.leave_out ?? [])].map((id) => this.rows.find(id));

@@ -25,17 +25,18 @@ function traits(look: Uint8Array, numbers: Numbers): [labels: Floats, colours: F
   return [unit(labels), unit(look.subarray(3 * numbers.labels_kept))];
 }
 
-/** Weight of each word for a query: what its labels' names say, by their probability. */
-export function queryWords(
-  look: Uint8Array,
-  names: readonly Readonly<Record<string, number>>[],
-  numbers: Numbers,
-): Record<string, number> {
+/** Numbers from 0 on that add up to 1, or to 0. */
+function shareOf(numbers: Floats): Floats {
+  const total = numbers.reduce((sum, one) => sum + one, 0);
+  return total > 0 ? numbers.map((one) => one / total) : numbers;
+}
+
+/** Weight of each word: what the labels' names say, by the weight of the label. */
+function wordsOf(labels: Floats, names: readonly Readonly<Record<string, number>>[]): Record<string, number> {
   const weights: Record<string, number> = {};
-  if (names.length === 0) return weights;
-  for (const [label, root] of rootsOf(look, numbers)) {
-    for (const [word, share] of root > 0 ? Object.entries(names[label] ?? {}) : []) {
-      weights[word] = (weights[word] ?? 0) + root * root * share;
+  for (const [label, said] of names.entries()) {
+    for (const [word, part] of labels[label] ? Object.entries(said) : []) {
+      weights[word] = (weights[word] ?? 0) + (labels[label] as number) * part;
     }
   }
   return weights;
@@ -45,6 +46,8 @@ export function queryWords(
 export class Fusion {
   /** (m,) what rows are scanned with. */
   readonly projected: Floats;
+  /** Weight of each word. */
+  readonly wordWeights: Readonly<Record<string, number>>;
   private readonly query: [vector: Floats, labels: Floats, colours: Floats];
   private readonly catalogue: [vector: Floats, labels: Floats, colours: Floats];
 
@@ -55,8 +58,8 @@ export class Fusion {
     catalogue: Floats,
     private readonly space: Space,
     private readonly numbers: Numbers,
-    /** Weight of each word. */
-    readonly wordWeights: Readonly<Record<string, number>>,
+    /** For each label, what its names say. */
+    names: readonly Readonly<Record<string, number>>[],
   ) {
     const d = vector.length;
     const partsOf = (mean: Floats): [Floats, Floats, Floats] => [
@@ -67,7 +70,12 @@ export class Fusion {
     const seen = partsOf(visitors);
     this.catalogue = partsOf(catalogue);
     const own = [unit(vector), ...traits(look, numbers)] as [Floats, Floats, Floats];
-    this.query = own.map((part, at) => unit(minus(part, seen[at] as Floats))) as [Floats, Floats, Floats];
+    const usual = seen[1].map((root) => root * root + numbers.usual_floor);
+    const shares = (roots: Floats) => shareOf(roots.map((root, label) => (root * root) / (usual[label] as number)));
+    this.wordWeights = own[1].some(Boolean) ? wordsOf(minus(shares(own[1]), shares(seen[1])), names) : {};
+    const apart = own.map((part, at) => minus(part, seen[at] as Floats)) as [Floats, Floats, Floats];
+    apart[1] = apart[1].map((value, label) => value / Math.sqrt(usual[label] as number));
+    this.query = apart.map(unit) as [Floats, Floats, Floats];
     const moved = own[0].map((value, at) => value - (visitors[at] as number) + (catalogue[at] as number));
     this.projected = space.place(moved).unit;
   }

@@ -80,14 +80,16 @@ export interface Constants {
     visitors_min: number;
     side: number;
     held_slope: number;
-    first: [number, number, number, number];
-    sharpness: number;
+    first: [number, number, number];
+    best_floor: number;
+    next: Slice;
     others: Slice;
   };
   fusion: {
     labels_weight: number;
     words_weight: number;
     colours_weight: number;
+    usual_floor: number;
     words_min: number;
     labels: number;
     labels_kept: number;

@@ -16,7 +16,10 @@ import type { Box, DeviceModel } from "../../src/endpoint/contract";
 interface Golden {
   sizes: [number, "bilinear" | "bicubic", View][];
   focuses: Record<string, { box: Box | null; exclude: Box[] }>;
-  pictures: Record<string, Record<string, unknown> & { inputs: string[]; hash: string; colours: string }>;
+  pictures: Record<
+    string,
+    Record<string, unknown> & { inputs: string[]; hash: string; colours: string; middle: string }
+  >;
   normalised: number[];
   vector: string;
   heat: number[];
@@ -91,6 +94,8 @@ describe.each(Object.keys(golden.pictures))("of the picture %s the browser sees 
   it("by its hash, its colours, and whether there is anything in it", () => {
     expect(toBase64(perceptualHash(pixels))).toBe(wanted.hash);
     expect(furthest(colourSignature(pixels), fromBase64(wanted.colours))).toBeLessThanOrEqual(1);
+    const middle = colourSignature(pixels, viewOf(pixels, 0.4, 0.875));
+    expect(furthest(middle, fromBase64(wanted.middle))).toBeLessThanOrEqual(1);
     expect(emptiness(pixels)).toBe(wanted["blank"]);
   });
 

@@ -30,16 +30,17 @@ of the photos were taken for catalogue images while only augmented ones, or phot
 CUT_OUT_SHARE = 0.5
 AUGMENTED_MIN = 5
 """Without visitors, augmented images stand for theirs where so many items stand on a plain ground."""
-HELD_SLOPE, HELD_INTERCEPT = 3.3, -1.75
-"""Log-odds, over the best similarity, that the catalogue holds what was asked for: augmented queries of packshots gave
-3.1 and -1.7, of drawings 3.5 and -1.9. A merge moves the intercept."""
+HELD_SLOPE, HELD_INTERCEPT = 2.2, -1.3
+"""Log-odds, over the best similarity, that the catalogue holds what was asked for: photos gave 1.2 and -0.7 among
+packshots, 2.1 and -1.3 among drawings, where near relatives stayed. A merge moves the intercept."""
 HELD_SHRINKAGE = 40.0
 """Augmented queries that the shipped intercept counts as."""
-FIRST = (0.376, -3.097, 4.166, -0.26)
-"""Log-odds that the first match is it, over its log-odds among all, its similarity, how far it is ahead, and 1."""
-SHARPNESS = 12.0
-"""Of the softmax over similarities: least log loss on packshots and on drawings alike."""
-_OTHERS = slice(9, 50)
+FIRST = (2.52, 3.82, -3.92)
+"""Log-odds that the first match is it, over how far it is ahead of the next, how far of others as a share of its
+similarity, and 1: fitted to photos among packshots and among drawings at once."""
+BEST_FLOOR = 0.1
+"""Similarity below which the share is not taken of it."""
+_NEXT, _OTHERS = slice(1, 9), slice(9, 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +89,11 @@ class Across(Record, frozen=True, kw_only=True, dict=True):
         apart = visitors - catalogue
         return bool((vector - catalogue - SIDE * apart) @ apart > 0)
 
-    def fusion(self, query: Array, space: Space, words: dict[str, float]) -> Fusion:
-        """How the query with these traits (d + 1162,) is compared with items."""
+    def fusion(self, query: Array, space: Space, names: Sequence[dict[str, float]]) -> Fusion:
+        """How the query with these traits (d + 1162,) is compared with items; `names` as for `Fusion.of`."""
         visitors, catalogue = self.means
         # Augmented images tell which side a photo is on, but not well enough what photos have in common.
-        return Fusion.of(query, visitors if self.learned else catalogue, catalogue, space, words)
+        return Fusion.of(query, visitors if self.learned else catalogue, catalogue, space, names)
 
     def held(self, similarities: Array) -> float:
         """Probability that the catalogue holds what was asked for, of falling similarities (n,)."""
@@ -109,10 +110,9 @@ def is_it(similarities: Array, ranks: Sequence[int]) -> list[float]:
     for rank in ranks:
         rest = similarities[rank:].astype(np.float64)
         if len(rest):
-            powers = np.exp(SHARPNESS * (rest - rest[0]))
-            odds = np.log(1 / max(float(powers[1:].sum()), 1e-6))
-            ahead = rest[0] - (rest[_OTHERS].mean() if len(rest) > _OTHERS.start else rest[-1])
-            least = min(least, sigmoid(float(np.dot(FIRST, (odds, rest[0], ahead, 1.0)))))
+            behind = [rest[part].mean() if len(rest) > part.start else rest[-1] for part in (_NEXT, _OTHERS)]
+            ahead = rest[0] - behind[0], (rest[0] - behind[1]) / max(rest[0], BEST_FLOOR)
+            least = min(least, sigmoid(float(np.dot(FIRST, (*ahead, 1.0)))))
         found.append(least)
     return found
 

@@ -15,7 +15,7 @@ from visor.index.format.ids import IdIndex, sort_order
 from visor.index.format.looks import Augmented, traits
 from visor.index.format.projection import Projection, Space
 from visor.index.format.segment import Segment
-from visor.index.search.fusion import Fusion, query_words
+from visor.index.search.fusion import Fusion
 
 ITEMS_MIN, ITEMS_MAX = 20, 2_000
 """Items below which nothing is fitted, and items that the catalogue's mean and the confidence are measured on."""
@@ -78,10 +78,10 @@ def fit_across(
     own = IdIndex.of(ids[order]).find(augmented.ids)
     names = np.array([columns.words.row(row).tobytes().hex() for row in range(len(ids))])
     best, without = [], []
-    for query, look, row in list(zip(seen, augmented.looks, own, strict=True))[:AUGMENTED_MAX]:
+    for query, row in list(zip(seen, own, strict=True))[:AUGMENTED_MAX]:
         others = names != names[row]
         if row >= 0 and others.any():
-            fusion = Fusion.of(query, seen.mean(0), catalogue, space, query_words(look, label_words))
+            fusion = Fusion.of(query, seen.mean(0), catalogue, space, label_words)
             words = columns.word_sums(fusion.words)
             found = fusion.similarities(projected, looks, words, coded=isinstance(space, Projection))
             best.append(found.max())

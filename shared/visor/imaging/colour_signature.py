@@ -20,9 +20,14 @@ _XYZ = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.
 _WHITE = np.array([0.9505, 1.0, 1.089], np.float32)
 
 
-def colour_signature(image: Image.Image) -> Array:
-    """Square roots of the histogram, scaled to length 255: (162,) uint8. A plain ground is left out."""
-    lab = _lab(np.asarray(image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX), np.float32) / 255)
+def colour_signature(image: Image.Image, box: tuple[float, float, float, float] | None = None) -> Array:
+    """Square roots of the histogram, scaled to length 255: (162,) uint8. A plain ground is left out.
+
+    Args:
+        box: Left, upper, right and lower edge in pixels of what counts; None: all.
+    """
+    small = image.convert("RGB").resize((SIDE, SIDE), Image.Resampling.BOX, box)
+    lab = _lab(np.asarray(small, np.float32) / 255)
     border = np.concatenate([lab[0], lab[-1], lab[:, 0], lab[:, -1]])
     ground = np.median(border, axis=0)
     weights = np.ones((SIDE, SIDE), np.float32)

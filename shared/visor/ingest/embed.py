@@ -37,7 +37,8 @@ from visor.imaging.decode import decode_image
 from visor.index.format.looks import pack_look
 from visor.index.format.shard import shard_object, write_shard
 from visor.ingest.batch_plan import BatchPlan, EmbeddedImage, EmbedReport, nothing_to_compare
-from visor.models.embedder import Embedder, moderate, unsafe_score_in_words
+from visor.models.description import CLOSER_VIEWS
+from visor.models.embedder import Embedder, moderate, unsafe_score_in_words, view_of
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.near_duplicates.unmatchable import unmatchable_hash
 from visor.schema.collections import FAILURES, ITEMS
@@ -300,8 +301,10 @@ class BatchEmbedder:
         every = [*(image.pixels for image in images), *augmented.values()]
         with span("look", images=len(every)):
             embedded = self.embedder.embed(every)
-        seen = zip(embedded.probabilities, every, strict=True)
-        looks = [pack_look(probabilities, colour_signature(pixels)) for probabilities, pixels in seen]
+        # As of a photo that is searched for, the colours of an augmented image are those of its middle.
+        boxes = [None] * len(images) + [view_of(pixels, CLOSER_VIEWS[-1]) for pixels in augmented.values()]
+        colours = [colour_signature(pixels, box) for pixels, box in zip(every, boxes, strict=True)]
+        looks = [pack_look(p, c) for p, c in zip(embedded.probabilities, colours, strict=True)]
         for row, item in enumerate(augmented, len(images)):
             plan.augmented.add(item, embedded.vectors[row], looks[row])
         for row, image in enumerate(images):

@@ -26,8 +26,8 @@ from visor.index.format.container import unit
 from visor.index.format.looks import LOOK_BYTES, pack_look, traits
 from visor.index.format.projection import as_linked, decode_base64, decode_vector, encode_vector
 from visor.index.words.analysis import words_of
-from visor.models.description import SAFETY_CLASSES
-from visor.models.embedder import Embedder, moderate
+from visor.models.description import CLOSER_VIEWS, SAFETY_CLASSES
+from visor.models.embedder import Embedder, moderate, view_of
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import HASH_BYTES, perceptual_hash
 from visor.near_duplicates.verdict import sketch_picture
@@ -259,8 +259,9 @@ class QueryReader:
             blank = content_of(pixels).emptiness(QUERY_INNER_MIN)
         with watch.stage("embed"):
             embedded, *more = self.embedder.embed_closer(pixels) if closer else (self.embedder.embed([pixels]),)
-            colours = colour_signature(pixels)
-            looks = [pack_look(one.probabilities[0], colours) for one in (embedded, *more)]
+            boxes = None, *(view_of(pixels, CLOSER_VIEWS[-1]) for _ in more)
+            colours = [colour_signature(pixels, box) for box in boxes]
+            looks = [pack_look(one.probabilities[0], c) for one, c in zip((embedded, *more), colours, strict=True)]
             vectors = [as_linked(one.vectors[0]) for one in (embedded, *more)]
         query = Query(
             look=looks[0],

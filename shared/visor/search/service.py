@@ -23,7 +23,6 @@ from visor.http.client import Fetcher
 from visor.index.format.container import unit
 from visor.index.format.ids import id_text
 from visor.index.format.projection import Projection
-from visor.index.search.fusion import query_words
 from visor.index.search.hits import Hit, Hits, NearestRows
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
@@ -339,9 +338,8 @@ class SearchService:
 
     def _scan(self, request: SearchRequest, query: Query, hidden: frozenset[str], across: Across | None) -> Hits:
         fusion = None
-        if across is not None and query.traits is not None and query.look is not None:
-            words = query_words(query.look, self.embedder.label_words)
-            fusion = across.fusion(query.traits, self.searcher.space, words)
+        if across is not None and query.traits is not None:
+            fusion = across.fusion(query.traits, self.searcher.space, self.embedder.label_words)
         vector = query.vector if fusion is not None else self._worded(request, query)
         judged = query.judged
         if judged is None and len(query.vector) > 0 and vector is not query.vector:

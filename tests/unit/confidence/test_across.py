@@ -13,7 +13,7 @@ from visor.imaging.augment import augment, cut_out
 from visor.imaging.colour_signature import colour_signature
 from visor.index.format.looks import TRAITS, Augmented, label_roots, no_looks, pack_look, traits
 from visor.index.format.projection import FullSpace
-from visor.index.search.fusion import Fusion, query_words
+from visor.index.search.fusion import WORDS_WEIGHT, Fusion
 from visor.schema.collections import VISITORS
 from visor.schema.words import name_weights, stems
 from visor.search.visitors import BATCH, VisitorLog, VisitorSums, forget_visitors, robust_mean
@@ -75,6 +75,13 @@ def test_colours_tell_red_from_green_and_leave_the_ground_out() -> None:
     assert red @ (colour_signature(Image.new("RGB", (50, 50), "red")) / 255) > 0.9
 
 
+def test_colours_of_a_part_are_those_of_the_part_alone() -> None:
+    image = Image.new("RGB", (100, 100), "green")
+    image.paste("red", (30, 30, 70, 70))
+    middle = colour_signature(image, (30.0, 30.0, 70.0, 70.0))
+    assert np.array_equal(middle, colour_signature(Image.new("RGB", (50, 50), "red")))
+
+
 def test_what_stands_on_a_plain_ground_is_put_on_another() -> None:
     image = Image.new("RGB", (300, 200), "white")
     image.paste("red", (100, 50, 200, 150))
@@ -93,22 +100,37 @@ def test_items_without_a_look_differ_by_their_vectors_alone() -> None:
     rng = np.random.default_rng(0)
     vectors, looks = unit_rows(rng, 20), looks_of(rng, 20)
     every = traits(vectors, looks)
-    fusion = Fusion.of(every[3], *np.zeros((2, D + TRAITS), np.float32), FullSpace(D), {})
+    fusion = Fusion.of(every[3], *np.zeros((2, D + TRAITS), np.float32), FullSpace(D), [])
     plain = fusion.similarities(vectors, no_looks(20), np.zeros(20), coded=False)
     assert plain == pytest.approx(vectors @ vectors[3], abs=1e-5)
     whole = fusion.similarities(vectors, looks, np.zeros(20), coded=False)
     assert whole.argmax() == 3
-    assert whole[3] == pytest.approx(1.5, abs=1e-4)
-    assert fusion.similarities(vectors, looks, np.ones(20), coded=False) == pytest.approx(whole + 0.6, abs=1e-5)
+    assert whole[3] == pytest.approx(1.55, abs=1e-4)
+    assert fusion.similarities(vectors, looks, np.ones(20), coded=False) == pytest.approx(
+        whole + WORDS_WEIGHT, abs=1e-5
+    )
+
+
+def words_of_labels(chances: dict[int, float], usual: dict[int, float]) -> dict[str, float]:
+    """The words of a query with these label probabilities where visitors' photos usually have those."""
+    names: list[dict[str, float]] = [{} for _ in range(1000)]
+    names[1], names[2], names[3] = {"granny": 0.5, "smith": 0.5}, {"smith": 1.0}, {"shop": 1.0}
+    probabilities, visitors = np.zeros(1000), np.zeros(D + TRAITS, np.float32)
+    probabilities[[*chances]] = [*chances.values()]
+    visitors[[D + label for label in usual]] = np.sqrt([*usual.values()])
+    look = pack_look(probabilities, np.ones(162, np.uint8))
+    query = traits(unit_rows(np.random.default_rng(0), 1), look[None])[0]
+    return dict(Fusion.of(query, visitors, np.zeros(D + TRAITS, np.float32), FullSpace(D), names).words)
 
 
 def test_a_querys_words_are_its_labels_names() -> None:
-    probabilities = np.zeros(1000)
-    probabilities[[1, 2]] = 0.75, 0.25
-    names = [{} for _ in range(1000)]
-    names[1], names[2] = {"granny": 0.5, "smith": 0.5}, {"smith": 1.0}
-    words = query_words(pack_look(probabilities, np.zeros(162, np.uint8)), names)
+    words = words_of_labels({1: 0.75, 2: 0.25}, usual={})
     assert words == pytest.approx({"granny": 0.375, "smith": 0.625}, abs=0.01)
+
+
+def test_what_photos_usually_show_says_little_of_one() -> None:
+    words = words_of_labels({2: 0.4, 3: 0.6}, usual={3: 0.29})
+    assert words == pytest.approx({"smith": 0.952, "shop": 0.048 - 1}, abs=0.01), "0.4 / 0.01 to 0.6 / 0.3, and 0 to 1"
 
 
 def test_the_same_look_has_no_gap_and_another_has() -> None:

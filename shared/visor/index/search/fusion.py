@@ -1,7 +1,8 @@
 """Similarity across the gap between visitors' photos and catalogue images: vectors, labels, words and colours in one.
 
 Both sides lose what is common to them, so that only what tells things apart is compared: the query the visitors' mean,
-the item the catalogue's. The weights lie on plateaus measured in docs/decisions/answers-across-the-gap.md.
+the item the catalogue's. A label counts by how much likelier it is than in most photos: 'grocery store' says nothing
+about a photo of groceries. The weights lie on plateaus measured in docs/decisions/answers-across-the-gap.md.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from visor.index.format.container import Array, unit
-from visor.index.format.looks import LABELS, TRAITS, label_roots, traits
+from visor.index.format.looks import LABELS, TRAITS, traits
 from visor.index.format.projection import Space, dot
 
-LABELS_WEIGHT, WORDS_WEIGHT, COLOURS_WEIGHT = 0.3, 0.6, 0.2
+LABELS_WEIGHT, WORDS_WEIGHT, COLOURS_WEIGHT = 0.3, 0.9, 0.25
+USUAL_FLOOR = 0.01
+"""Added to the probability that photos usually give a label, by which that of a query is divided."""
 WORDS_MIN = 0.1
 """Share of words from which an item is a candidate whatever its vector."""
 
@@ -24,8 +27,9 @@ WORDS_MIN = 0.1
 class Fusion:
     """A query on the visitors' side of the gap.
 
-    query: (d + 1162,) `traits` less the visitors' mean, each of the three parts of length 1. catalogue: (d + 1162,)
-    mean traits of the catalogue. projected: (m,) what the codes are scanned with. words: weight of each word.
+    query: (d + 1162,) `traits` less the visitors' mean, the labels over what is usual, each of the three parts of
+    length 1. catalogue: (d + 1162,) mean traits of the catalogue. projected: (m,) what the codes are scanned with.
+    words: weight of each word.
     """
 
     query: Array
@@ -34,11 +38,23 @@ class Fusion:
     words: Mapping[str, float]
 
     @classmethod
-    def of(cls, query: Array, visitors: Array, catalogue: Array, space: Space, words: Mapping[str, float]) -> Fusion:
-        """From the traits (d + 1162,) of a query and the means of both sides."""
+    def of(
+        cls, query: Array, visitors: Array, catalogue: Array, space: Space, names: Sequence[dict[str, float]]
+    ) -> Fusion:
+        """From the traits (d + 1162,) of a query and the means of both sides.
+
+        Args:
+            names: For each label, what `visor.schema.words.name_weights` makes of its names; empty without labels.
+        """
         d = len(query) - TRAITS
+        labels = slice(d, d + LABELS)
         projected = space.project((query - visitors + catalogue)[None, :d])[0]
-        return cls(unit_parts((query - visitors)[None])[0], catalogue, projected, words)
+        usual = visitors[labels] ** 2
+        apart = query - visitors
+        apart[labels] /= np.sqrt(usual + USUAL_FLOOR)
+        own, typical = (_share(one / (usual + USUAL_FLOOR)) for one in (query[labels] ** 2, usual))
+        words = _words(own - typical, names) if own.any() else {}
+        return cls(unit_parts(apart[None])[0], catalogue, projected, words)
 
     def similarities(self, vectors: Array, looks: Array, words: Array, *, coded: bool) -> Array:
         """Similarities (n,) float32, greater is nearer; beyond 1 where everything agrees.
@@ -65,18 +81,17 @@ def unit_parts(rows: Array) -> Array:
     return np.concatenate([unit(rows[:, :d]), unit(rows[:, d : d + LABELS]), unit(rows[:, d + LABELS :])], axis=1)
 
 
-def query_words(look: Array, names: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Weight of each word for a query: Σ p(label) · share of the word in the label's names.
+def _share(numbers: Array) -> Array:
+    """Numbers (n,) ≥ 0 that add up to 1, or to 0."""
+    total = numbers.sum()
+    found: Array = numbers / total if total else numbers
+    return found
 
-    Args:
-        look: (258,) uint8 of the query.
-        names: For each label, what `visor.schema.words.name_weights` makes of its names; empty without labels.
-    """
+
+def _words(labels: Array, names: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Weight of each word: Σ weight of the label (1000,) · share of the word in its names."""
     weights: dict[str, float] = {}
-    if not names:
-        return weights
-    probabilities = label_roots(look[None])[0] ** 2
-    for label in np.flatnonzero(probabilities).tolist():
+    for label in np.flatnonzero(labels).tolist() if names else ():
         for word, share in names[label].items():
-            weights[word] = weights.get(word, 0.0) + float(probabilities[label]) * share
+            weights[word] = weights.get(word, 0.0) + float(labels[label]) * share
     return weights
