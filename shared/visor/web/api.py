@@ -420,7 +420,9 @@ class HttpApi:
         return metrics_text(self.metrics, collectors)
 
     def _health(self, request: Request, owner: bool) -> Response:
-        return _json(HealthAnswer(images=len(self.service().searcher), version=__version__))
+        service = self.service()
+        service.refresh()
+        return _json(HealthAnswer(images=len(service.searcher), version=__version__))
 
     def _openapi(self, request: Request, owner: bool) -> Response:
         return Response(msgspec.json.encode(openapi.document()), mimetype="application/json")

@@ -14,6 +14,7 @@ from PIL import Image
 
 from visor.app import App
 from visor.demo.catalogue import DemoCatalogue
+from visor.web.site import Server
 
 
 @pytest.fixture
@@ -173,6 +174,14 @@ def test_answers_that_need_no_picture(client: httpx.Client, demo_app: App) -> No
     one = client.get(f"/v1/items/{items[0]['id']}").json()
     assert one["item"] == items[0]
     assert client.get("/config.json").json()["title"] == "Visor test"
+
+
+def test_health_counts_the_images_before_anybody_searched(demo_app: App) -> None:
+    with App(demo_app.settings, stores=demo_app.stores, embedder=demo_app.embedder) as app:
+        server = Server(app.site({})).start()
+        images = httpx.get(server.address + "/v1/health").json()["images"]
+        server.stop()
+    assert images > 50
 
 
 @pytest.mark.parametrize(
