@@ -143,7 +143,7 @@ class SearchService:
             ),
             index=self.index_answer(),
             facets=facets,
-            next=write_cursor(hits.next, request),
+            next=write_cursor(hits.next, request, query.vector),
             total=hits.total,
             regions=query.regions or (),
             timing_ms=watch.timing_ms,
@@ -358,7 +358,7 @@ class SearchService:
         )
         order = Order(
             sort=request.sort,
-            after=read_cursor(request),
+            after=read_cursor(request, query.vector, self.searcher.generation),
             variety=request.variety,
             by_product=request.group,
             similarity_min=request.min_similarity,
