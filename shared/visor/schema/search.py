@@ -325,7 +325,8 @@ class SearchAnswer(Record, frozen=True, kw_only=True):
     next: str | None = None
     """What to send as `after` for the matches behind these; None at the end."""
     total: int | None = None
-    """How many matches there are in all, where that is known."""
+    """How many items may be given in all, or products where they are grouped, where that is known. Near-duplicates are
+    one match, and count singly."""
     regions: tuple[Region, ...] = ()
     timing_ms: dict[str, float]
     """Milliseconds by stage: fetch, decode, embed, scan, items, total; only stages that ran."""
