@@ -154,7 +154,11 @@ def _pictures_below(folder: Path) -> list[Path]:
 
     if found := sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()):
         return found
-    raise BadRequest(f"{folder} holds no picture", valid="Files such as .jpg, .png or .webp, also in its sub-folders")
+    raise BadRequest(
+        f"{folder} holds no picture",
+        valid="Files such as .jpg, .png or .webp, also in its sub-folders",
+        remedy="Name another folder",
+    )
 
 
 def _search_each(paths: list[Path], answer_to: Callable[[str], SearchAnswer], *, as_json: bool) -> None:
@@ -241,7 +245,8 @@ def filters_from_options(texts: tuple[str, ...]) -> Filters:
             try:
                 ends = [float(end) if end else None for end in (low, high if dots else low)]
             except ValueError as exc:
-                raise BadRequest(f"--filter {text} is not a price", valid="e.g. price=5..20") from exc
+                found, valid = f"--filter {text} is not a price", "e.g. price=5..20"
+                raise BadRequest(found, valid=valid, remedy="Correct it") from exc
             values["price"] = {"min": ends[0], "max": ends[1]}
         elif is_range:
             condition = conditions.setdefault(name, {})
@@ -260,7 +265,8 @@ def _parse_box(text: str | None) -> Any:
     except ValueError:
         box = ()
     if len(box) != 4 or not all(0 <= part <= 1 for part in box):
-        raise BadRequest(f"--box is {text!r}", valid="x,y,width,height, four fractions from 0 to 1")
+        valid = "x,y,width,height, four fractions from 0 to 1"
+        raise BadRequest(f"--box is {text!r}", valid=valid, remedy="Correct it")
     return box
 
 

@@ -29,6 +29,7 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     document = response.json()
     assert document["status"] == status
     assert document["found"]
+    assert document["remedy"]
     return dict(document)
 
 
@@ -221,6 +222,10 @@ def test_an_unsearchable_picture_is_the_callers_fault(client: httpx.Client, pict
 def test_wrong_addresses_methods_and_types(client: httpx.Client) -> None:
     problem(client.get("/v1/nothing"), 404)
     problem(client.get("/v1/items/" + "0" * 32), 404)
+    problem(client.get("/v1/thumbnails/none.jpg"), 404)
+    problem(client.get("/v1/model/" + "0" * 64), 404)
+    problem(client.get("/v1//items"), 404)
+    problem(client.get("/no/such/page"), 404)
     assert "POST /v1/search" in problem(client.get("/v1/search"), 405)["valid"]
     problem(client.post("/v1/search", content=b"x", headers={"Content-Type": "text/plain"}), 415)
     problem(client.post("/v1/search", json={"image": "A" * 30_000_000}), 413)
