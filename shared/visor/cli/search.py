@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,7 +13,8 @@ import msgspec
 
 from visor.console import GivenPath, Number, as_json, print_json, say
 from visor.errors import BadRequest, VisorError
-from visor.schema.search import FACETS, CompareRequest, Filters, Match, Place, SearchAnswer, Sort
+from visor.schema.items import ITEM_ID
+from visor.schema.search import EXAMPLES_MAX, FACETS, CompareRequest, Filters, Match, Place, SearchAnswer, Sort
 from visor.schema.words import counted
 from visor.settings import Settings
 
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 
 PLACES_SHOWN = 3
 """Of a match's further places, and of its product's other pictures."""
+_OPTIONS = {
+    "min_confidence": "--min-confidence",
+    "min_similarity": "--min-similarity",
+    "date_from or date_to": "--filter date",
+    "text of the search": "--text",
+}
+"""What errors call by the field of a request, by option."""
 
 
 @click.command("search")
@@ -73,14 +82,18 @@ def search_command(
             valid="A picture (its file, URL or item's id), --text WORDS or --filter NAME=VALUE",
             remedy="Give one of them, or several; `visor search --help` shows all options",
         )
+    _check_together(image, like + unlike, box, options)
     given = {name: value for name, value in options.items() if value is not None}
     given |= {"filters": filters_from_options(filters), "box": _parse_box(box), "mode": "exact" if exact else "fast"}
     given["examples"] = [*like, *((one, -1.0) for one in unlike)]
     service = App(existing(Settings.read())).serving()()
 
     def answer_to(query: str | None) -> SearchAnswer:
-        request, upload = request_of(query, given)
-        answer = first = service.search(request, upload)
+        try:
+            request, upload = request_of(query, given)
+            answer = first = service.search(request, upload)
+        except BadRequest as exc:
+            raise _in_options(exc) from exc
         while to_the_end and answer.next is not None:
             request = msgspec.structs.replace(request, after=answer.next)
             answer = service.search(request, upload)
@@ -118,6 +131,29 @@ def search_command(
     click.echo(f"{len(answer.matches)} of {counted(answer.index.images, 'item')} in {took:.0f} ms ({answer.mode})")
     if answer.next:
         click.echo(f"There are more: --all, or --after {answer.next}")
+
+
+def _check_together(image: str | None, examples: tuple[str, ...], box: str | None, options: dict[str, Any]) -> None:
+    """Raise `BadRequest` where options do not go with each other."""
+    if len(examples) > EXAMPLES_MAX:
+        found = f"--like and --unlike are given {len(examples)} times"
+        raise BadRequest(found, valid=f"At most {EXAMPLES_MAX} times in all", remedy="Leave some out")
+    if box is not None and (image is None or ITEM_ID.match(image)):
+        found = "--box does not go with " + ("an item" if image else "--like, --unlike, --text or --filter alone")
+        raise BadRequest(found, valid="IMAGE as a file or URL", remedy="Give the picture, or leave --box out")
+    if options["metric"] is not None and options["text"] is not None:
+        raise BadRequest("--metric does not go with --text", valid="One of the two", remedy="Leave the other out")
+
+
+def _in_options(exc: BadRequest) -> BadRequest:
+    """The same, of options and not of the fields of a request."""
+    if exc.found.startswith("after is "):
+        valid = "What a search with the same picture and options ended with"
+        return BadRequest("--" + exc.found, valid=valid, remedy="Give it unchanged, or begin without --after")
+    found, valid, remedy = (
+        re.sub("|".join(_OPTIONS), lambda name: _OPTIONS[name[0]], text) for text in (exc.found, exc.valid, exc.remedy)
+    )
+    return BadRequest(found, valid=valid, remedy=remedy)
 
 
 def _line(match: Match) -> str:
