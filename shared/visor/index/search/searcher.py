@@ -259,7 +259,7 @@ class Searcher:
             if vector is not None:
                 total = ask.total(allowed, leave_out, order.by_product, is_all=is_all)
             page, nearest, total, most = ask.first_page(allowed, k, order, leave_out, total)
-        is_listed, say_as_much = nearest is None, 1
+        is_listed, say_as_much = nearest is None, int(text is None)
         if nearest is None:
             if vector is None and not is_everything:
                 listing.keywords["allowed"] = ask.said.masks(snapshot.blocks, allowed)
