@@ -211,7 +211,8 @@ def _local(settings: Settings, source: _Source, config: dict[str, Any], port: in
             stack.callback(server.stop)
             url = server.address
             say(f"As its owner: {owner_link(server, site)}")
-        yield url, app, {"VISOR_INDEX": settings.index}
+        hosts = {"VISOR_ALLOW_HOSTS": ",".join(settings.allow_hosts)} if settings.allow_hosts else {}
+        yield url, app, {"VISOR_INDEX": settings.index, **hosts}
 
 
 def owner_link(server: Server, site: Site) -> str:
