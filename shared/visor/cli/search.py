@@ -136,7 +136,7 @@ def search_command(
 def _check_together(image: str | None, examples: tuple[str, ...], box: str | None, options: dict[str, Any]) -> None:
     """Raise `BadRequest` where options do not go with each other."""
     if len(examples) > EXAMPLES_MAX:
-        found = f"--like and --unlike are given {len(examples)} times"
+        found = f"--like and --unlike are given {counted(len(examples), 'time')}"
         raise BadRequest(found, valid=f"At most {EXAMPLES_MAX} times in all", remedy="Leave some out")
     if box is not None and (image is None or ITEM_ID.match(image)):
         found = "--box does not go with " + ("an item" if image else "--like, --unlike, --text or --filter alone")
