@@ -1,6 +1,7 @@
 # The habits of this project, one target each. All of them set up what they need.
 PYTHON ?= python3
 PORT ?= 8080
+SHOP_PORT ?=
 SOURCE ?=
 BACKEND ?= local
 VENV := .venv
@@ -26,7 +27,7 @@ FAST := not (fault or build or cloud or browser or slow)
 demo: $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed and serve pictures on this machine
 	@$(MAKE) --no-print-directory -j2 $(STAMPS)/run $(STAMPS)/page
 	@$(BIN)/visor model build >/dev/null || $(MAKE) --no-print-directory $(STAMPS)/build
-	@$(BIN)/visor demo --port $(PORT) --backend $(BACKEND) $(if $(SOURCE),--source '$(SOURCE)')
+	@$(BIN)/visor demo --port $(PORT) $(if $(SHOP_PORT),--shop-port $(SHOP_PORT)) --backend $(BACKEND) $(if $(SOURCE),--source '$(SOURCE)')
 
 check: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## lint and the fast tests, before every commit
 	@$(MAKE) --no-print-directory -j2 lint fast

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Trouble } from "../src/endpoint/api";
 import type { SearchAnswer } from "../src/endpoint/contract";
 import { labelName } from "../src/words/labels";
-import { bandOf, kinship, likelihood } from "../src/words/sureness";
+import { bandOf, kinship, likelihood, surenessOfMatch } from "../src/words/sureness";
 import { titleOf } from "../src/words/title";
 import { forVisitors } from "../src/words/trouble";
 
@@ -66,6 +66,15 @@ it("never calls a match of an item surer than the whole answer", () => {
   expect(kinship(0.95, answer({ confidence: 0.96 }))).toBe("Probably alike");
   expect(kinship(0.95, answer({ confidence: 0.82 }))).toBe("Perhaps alike");
   expect(kinship(0.95, answer({ confidence: 0.95, no_confident_match: true }))).toBe("");
+});
+
+it.each([
+  ["picture", 0.82, {}, ["Very likely", "82%"]],
+  ["item", 0.82, { confidence: 0.95 }, ["Perhaps alike", ""]],
+  ["picture", 0.82, { no_confident_match: true }, ["", ""]],
+  ["examples", 0.82, {}, ["", ""]],
+] as const)("says of a match of a %s as sure as %s the same wherever it stands", (asked, sure, change, said) => {
+  expect(surenessOfMatch(sure, answer(change), asked)).toEqual(said);
 });
 
 it("begins a label with a capital and leaves its other letters", () => {

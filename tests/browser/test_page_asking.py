@@ -410,11 +410,11 @@ def test_where_nothing_passes_it_says_which_filter_to_loosen(new_page: Any, shel
     other.get_by_role("heading", name="No item passes these filters").wait_for()
     offers = other.get_by_role("list", name="What would help").get_by_role("button")
     offers.first.wait_for()
-    expect(offers).to_have_text(["Without Weight: from 500: 7 items"], use_inner_text=True)
+    expect(offers).to_have_text(["Without Weight: from 500: 6 items"], use_inner_text=True)
     with search_by(other) as asked:
         offers.first.click()
     assert asked.request["filters"]["attributes"].keys() == {"colour", "fragile"}
-    assert titles(other)
+    assert len(titles(other)) == 6
 
 
 @DEVICES

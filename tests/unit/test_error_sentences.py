@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import visor
 from visor.console import progress
-from visor.errors import VisorError
+from visor.errors import RequestError, VisorError
 from visor.ingest.batch_plan import nothing_to_compare
 from visor.schema.words import counted
+from visor.web.problems import problem_of
 
 PACKAGE = Path(visor.__file__).parent
 
@@ -46,6 +48,34 @@ def _valid_literals() -> list[tuple[str, str]]:
                 texts = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
                 found += [(f"{path.relative_to(PACKAGE)}:{node.value.lineno}", t) for t in texts if isinstance(t, str)]
     return found
+
+
+def _kinds(kind: type[VisorError]) -> Iterator[type[VisorError]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)
+
+
+def test_every_refusal_says_what_to_do() -> None:
+    refusals, silent = {kind.__name__ for kind in _kinds(RequestError)}, []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        imports = [n for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) and n.module == "visor.errors"]
+        own = refusals & {name.name for one in imports for name in one.names}
+        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "id", "") in own]
+        silent += [
+            f"{path.relative_to(PACKAGE)}:{call.lineno}"
+            for call in calls
+            if not {"remedy", None} & {keyword.arg for keyword in call.keywords}
+        ]
+    assert not silent
+
+
+@pytest.mark.parametrize("kind", sorted({*_kinds(VisorError)}, key=lambda kind: kind.__name__))
+def test_every_problem_over_http_says_what_to_do(kind: type[VisorError]) -> None:
+    document = problem_of(kind("Nothing came"))
+    assert document.remedy
+    assert document.detail == f"Nothing came. {document.remedy}."
 
 
 def test_what_is_valid_is_said_of_what_is_wanted_not_of_what_was_found() -> None:

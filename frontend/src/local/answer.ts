@@ -102,7 +102,7 @@ export class LocalSearch {
     const guess = isNearest ? this.guess(matches, confidence) : null;
     times["total"] = rounded(performance.now() - started, 2);
     const isLost = hits.hits.length > 0 && matches.length === 0 && !request.min_confidence;
-    const notice = noticesOf(this.manifest, request, readCursor(request), isLost);
+    const notice = noticesOf(this.manifest, this.rows, request, readCursor(request), isLost);
     return {
       matches,
       confidence,

@@ -58,6 +58,12 @@ export class Columns {
     return this.attributes.find((one) => one.name === name && one.type === type) ?? noAttribute(type, this.count);
   }
 
+  /** The currency of a row's price; undefined without a price or without its currency. */
+  currencyOf(row: number): string | undefined {
+    if (Number.isNaN(this.price[row])) return undefined;
+    return this.names["currency"]?.[(this.codes["currency"]?.[row] ?? 0) - 1];
+  }
+
   /** What tells of a row whether it passes. Raises `Refusal` for a filter that cannot be read. */
   passes(filters: Filters, types: Types): Test {
     const tests: Test[] = [];

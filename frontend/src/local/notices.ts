@@ -2,6 +2,7 @@
 import type { Manifest } from "./manifest";
 import type { Cursor } from "./order";
 import type { Sought } from "./query";
+import type { Rows } from "./rows";
 
 /**
  * @param after Where the request goes on, if it does.
@@ -9,6 +10,7 @@ import type { Sought } from "./query";
  */
 export function noticesOf(
   { attributes, index, id }: Manifest,
+  rows: Rows,
   request: Sought,
   after: Cursor | null,
   isLost: boolean,
@@ -25,5 +27,16 @@ export function noticesOf(
         `${name} is known of ${items} of ${index.images} items: the others were indexed before it was ` +
         "declared, and say nothing until they are crawled or pushed again.",
     ),
+    ...mixedPrices(rows, request),
   ].join(" ");
+}
+
+function mixedPrices(rows: Rows, { sort, filters }: Sought): string[] {
+  const { price, ...others } = filters?.attributes ?? {};
+  const isBound = [filters?.price, price].some((one) => (one?.min ?? one?.max ?? null) !== null);
+  if (!isBound && sort !== "price_up" && sort !== "price_down") return [];
+  const found = rows.currencies({ ...filters, price: null, attributes: others });
+  return found.length > 1
+    ? [`Prices in ${found.join(", ")} are compared as bare numbers: filter by one currency.`]
+    : [];
 }

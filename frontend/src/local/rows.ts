@@ -159,6 +159,19 @@ export class Rows {
     return keep;
   }
 
+  /** In which the rows that pass have prices, in order. */
+  currencies(filters: Filters): string[] {
+    const allowed = this.allowed(filters);
+    const found = new Set<string>();
+    for (const { columns, start, stop } of this.parts) {
+      for (let row = start; row < stop; row += 1) {
+        const currency = columns.currencyOf(row - start);
+        if (currency && (!allowed || allowed[row])) found.add(currency);
+      }
+    }
+    return [...found].sort();
+  }
+
   /** (n,): what the words of each row weigh together. */
   wordSums(weights: Readonly<Record<string, number>>): Float64Array {
     const sums = new Float64Array(this.count);

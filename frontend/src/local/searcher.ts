@@ -284,7 +284,8 @@ class Listing {
     const { rows, allowed, leaveOut, order } = this;
     if (order.byProduct) {
       if (!allowed && leaveOut.size === 0) return rows.manifest.products;
-      const given = Array.from({ length: rows.count }, (_, row) => row).filter((row) => !allowed || allowed[row]);
+      const every = Array.from({ length: rows.count }, (_, row) => row);
+      const given = every.filter((row) => (!allowed || allowed[row]) && !leaveOut.has(row));
       return this.grouping.firstOfProduct(given).length;
     }
     const count = allowed ? allowed.reduce((sum, one) => sum + one, 0) : rows.count;

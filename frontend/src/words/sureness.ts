@@ -1,4 +1,5 @@
 import type { SearchAnswer } from "../endpoint/contract";
+import { formatPercent } from "./format";
 import { type Key, language, t } from "./messages";
 
 /** How sure an answer is, as a shopper would say it. */
@@ -96,4 +97,17 @@ export function kinship(match: number, answer: SearchAnswer): string {
   const surest = Math.min(match, answer.confidence);
   if (surest >= 0.9) return t("sure.alike");
   return surest >= 0.8 ? t("sure.alike.perhaps") : "";
+}
+
+/** What may be said of one match: words, empty where they would mislead, and the percentage of a photo's. */
+export function surenessOfMatch(
+  confidence: number,
+  answer: SearchAnswer | null,
+  asked: Asked,
+): [words: string, percent: string] {
+  if (!answer) return ["", ""];
+  // Where the answer as a whole is unsure, its band says so once for all.
+  if (asked === "picture" && !answer.no_confident_match && !answer.query.blank)
+    return [likelihood(confidence), formatPercent(confidence)];
+  return [asked === "item" ? kinship(confidence, answer) : "", ""];
 }

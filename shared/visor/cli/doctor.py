@@ -19,6 +19,8 @@ from visor.schema.collections import ITEMS
 from visor.schema.items import Record
 from visor.settings import Settings
 
+BUILD = "Only where `visor model build` asks for it, up to Python 3.13: pip install 'visor-search[build]'"
+
 
 class InstallCheck(Record, frozen=True, kw_only=True):
     """One thing looked at. `missing` stops Visor here; `absent` only what the remedy names."""
@@ -81,9 +83,6 @@ def look() -> Iterator[InstallCheck]:
     for package in ("ai-edge-litert", "faiss-cpu", "numpy", "pillow", "pillow-heif", "scipy"):
         yield _package(package, "missing", "Install Visor again: make setup")
     yield InstallCheck(what="SQLite", state="ok", found=sqlite3.sqlite_version)
-    cpu = (sys.platform, platform.machine()) == ("linux", "x86_64")
-    tensorflow = "tensorflow-cpu" if cpu else "tensorflow"
-    yield _package(tensorflow, "absent", "Only for building other models: pip install 'visor-search[build]'")
     yield _package("google-cloud-firestore", "absent", "Only for VISOR_BACKEND=gcp: pip install 'visor-search[gcp]'")
     yield _package("pymilvus", "absent", "Only for VISOR_ENGINE=milvus: pip install 'visor-search[milvus]'")
     yield _package("pgvector", "absent", "Only for VISOR_ENGINE=pgvector: pip install 'visor-search[pgvector]'")
@@ -99,7 +98,11 @@ def look() -> Iterator[InstallCheck]:
         yield InstallCheck(what="settings", state="missing", found=exc.found, remedy=exc.remedy)
         return
     yield InstallCheck(what="settings", state="ok", found=f"backend {settings.backend}, home {settings.home}")
-    yield _try("model", lambda: _model(settings))
+    yield (model := _try("model", lambda: _model(settings)))
+    cpu = (sys.platform, platform.machine()) == ("linux", "x86_64")
+    tensorflow = _package("tensorflow-cpu" if cpu else "tensorflow", "absent", BUILD)
+    if tensorflow.state == "ok" or model.state != "ok":
+        yield tensorflow
     yield _try(f"stores ({settings.backend})", lambda: _stores(settings))
     if settings.engine != "segments":
         yield _try(f"engine ({settings.engine})", lambda: _engine(settings))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,7 +13,8 @@ import msgspec
 
 from visor.console import GivenPath, Number, as_json, print_json, say
 from visor.errors import BadRequest, VisorError
-from visor.schema.search import FACETS, CompareRequest, Filters, Match, Place, SearchAnswer, Sort
+from visor.schema.items import ITEM_ID
+from visor.schema.search import EXAMPLES_MAX, FACETS, CompareRequest, Filters, Match, Place, SearchAnswer, Sort
 from visor.schema.words import counted
 from visor.settings import Settings
 
@@ -22,6 +24,13 @@ if TYPE_CHECKING:
 
 PLACES_SHOWN = 3
 """Of a match's further places, and of its product's other pictures."""
+_OPTIONS = {
+    "min_confidence": "--min-confidence",
+    "min_similarity": "--min-similarity",
+    "date_from or date_to": "--filter date",
+    "text of the search": "--text",
+}
+"""What errors call by the field of a request, by option."""
 
 
 @click.command("search")
@@ -73,14 +82,18 @@ def search_command(
             valid="A picture (its file, URL or item's id), --text WORDS or --filter NAME=VALUE",
             remedy="Give one of them, or several; `visor search --help` shows all options",
         )
+    _check_together(image, like + unlike, box, options)
     given = {name: value for name, value in options.items() if value is not None}
     given |= {"filters": filters_from_options(filters), "box": _parse_box(box), "mode": "exact" if exact else "fast"}
     given["examples"] = [*like, *((one, -1.0) for one in unlike)]
     service = App(existing(Settings.read())).serving()()
 
     def answer_to(query: str | None) -> SearchAnswer:
-        request, upload = request_of(query, given)
-        answer = first = service.search(request, upload)
+        try:
+            request, upload = request_of(query, given)
+            answer = first = service.search(request, upload)
+        except BadRequest as exc:
+            raise _in_options(exc) from exc
         while to_the_end and answer.next is not None:
             request = msgspec.structs.replace(request, after=answer.next)
             answer = service.search(request, upload)
@@ -120,6 +133,29 @@ def search_command(
         click.echo(f"There are more: --all, or --after {answer.next}")
 
 
+def _check_together(image: str | None, examples: tuple[str, ...], box: str | None, options: dict[str, Any]) -> None:
+    """Raise `BadRequest` where options do not go with each other."""
+    if len(examples) > EXAMPLES_MAX:
+        found = f"--like and --unlike are given {counted(len(examples), 'time')}"
+        raise BadRequest(found, valid=f"At most {EXAMPLES_MAX} times in all", remedy="Leave some out")
+    if box is not None and (image is None or ITEM_ID.match(image)):
+        found = "--box does not go with " + ("an item" if image else "--like, --unlike, --text or --filter alone")
+        raise BadRequest(found, valid="IMAGE as a file or URL", remedy="Give the picture, or leave --box out")
+    if options["metric"] is not None and options["text"] is not None:
+        raise BadRequest("--metric does not go with --text", valid="One of the two", remedy="Leave the other out")
+
+
+def _in_options(exc: BadRequest) -> BadRequest:
+    """The same, of options and not of the fields of a request."""
+    if exc.found.startswith("after is "):
+        valid = "What a search with the same picture and options ended with"
+        return BadRequest("--" + exc.found, valid=valid, remedy="Give it unchanged, or begin without --after")
+    found, valid, remedy = (
+        re.sub("|".join(_OPTIONS), lambda name: _OPTIONS[name[0]], text) for text in (exc.found, exc.valid, exc.remedy)
+    )
+    return BadRequest(found, valid=valid, remedy=remedy)
+
+
 def _line(match: Match) -> str:
     item = match.item
     price = "" if item.price is None else f"{item.price:,.2f} {item.currency or ''}".strip()
@@ -154,7 +190,11 @@ def _pictures_below(folder: Path) -> list[Path]:
 
     if found := sorted(path for path in folder.rglob("*") if path.suffix.lower() in ENDINGS and path.is_file()):
         return found
-    raise BadRequest(f"{folder} holds no picture", valid="Files such as .jpg, .png or .webp, also in its sub-folders")
+    raise BadRequest(
+        f"{folder} holds no picture",
+        valid="Files such as .jpg, .png or .webp, also in its sub-folders",
+        remedy="Name another folder",
+    )
 
 
 def _search_each(paths: list[Path], answer_to: Callable[[str], SearchAnswer], *, as_json: bool) -> None:
@@ -241,7 +281,8 @@ def filters_from_options(texts: tuple[str, ...]) -> Filters:
             try:
                 ends = [float(end) if end else None for end in (low, high if dots else low)]
             except ValueError as exc:
-                raise BadRequest(f"--filter {text} is not a price", valid="e.g. price=5..20") from exc
+                found, valid = f"--filter {text} is not a price", "e.g. price=5..20"
+                raise BadRequest(found, valid=valid, remedy="Correct it") from exc
             values["price"] = {"min": ends[0], "max": ends[1]}
         elif is_range:
             condition = conditions.setdefault(name, {})
@@ -260,7 +301,8 @@ def _parse_box(text: str | None) -> Any:
     except ValueError:
         box = ()
     if len(box) != 4 or not all(0 <= part <= 1 for part in box):
-        raise BadRequest(f"--box is {text!r}", valid="x,y,width,height, four fractions from 0 to 1")
+        valid = "x,y,width,height, four fractions from 0 to 1"
+        raise BadRequest(f"--box is {text!r}", valid=valid, remedy="Correct it")
     return box
 
 

@@ -59,7 +59,7 @@ def serve_command(host: str, port: int, crawl: bool, log: Path | None) -> None:
         if crawl:
             lock = settings.home / INDEXES / settings.index / "serve.lock"
             stack.enter_context(only_one(lock, f"visor serve --crawl of index '{settings.index}'"))
-        server = Server(site, host=host, port=port).start()
+        server = Server(site, host=host, port=port, within_s=settings.request_timeout_s).start()
         stack.callback(server.stop)
         if crawl:
             if not app.configuration.entries:
@@ -207,11 +207,12 @@ def _local(settings: Settings, source: _Source, config: dict[str, Any], port: in
         url = ""
         if port is not None:
             site = app.site(config)
-            server = Server(site, port=port).start()
+            server = Server(site, port=port, within_s=settings.request_timeout_s).start()
             stack.callback(server.stop)
             url = server.address
             say(f"As its owner: {owner_link(server, site)}")
-        yield url, app, {"VISOR_INDEX": settings.index}
+        hosts = {"VISOR_ALLOW_HOSTS": ",".join(settings.allow_hosts)} if settings.allow_hosts else {}
+        yield url, app, {"VISOR_INDEX": settings.index, **hosts}
 
 
 def owner_link(server: Server, site: Site) -> str:

@@ -70,7 +70,8 @@ class DemoShop:
             raise SettingsError(
                 f"The demo shop cannot use port {port}: {exc.found}",
                 valid="A free port",
-                remedy="Stop what uses it (another demo?), or choose one with --shop-port",
+                remedy="Stop what uses it (another demo?), or choose another: "
+                f"make demo SHOP_PORT={port + 1}, visor demo --shop-port …",
             ) from exc
         self.url = pages.url = self._server.address
         self._server.start()

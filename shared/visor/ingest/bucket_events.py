@@ -94,7 +94,8 @@ class BucketEventHandler:
                 metadata=event.metadata,
             )
         except (msgspec.ValidationError, ValueError) as exc:
-            raise BadRequest(f"A notification cannot be read: {exc}", valid="StorageObjectData as JSON") from exc
+            found, remedy = f"A notification cannot be read: {exc}", "Send what Cloud Storage says of an object"
+            raise BadRequest(found, valid="StorageObjectData as JSON", remedy=remedy) from exc
         changes = 0
         if event.timeDeleted and kind != DELETED:
             return changes

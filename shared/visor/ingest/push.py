@@ -20,10 +20,11 @@ from visor.errors import DropItem, RequestTooLarge, UnknownItem
 from visor.free_tier.quota import Meter
 from visor.schema.attributes import AttributeType
 from visor.schema.collections import ITEMS
-from visor.schema.items import ITEM_ID, Change, Item, checked_item, item_id
+from visor.schema.items import ITEM_ID, PRICE_MAX, Change, Item, checked_item, item_id
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.settings import Settings
 from visor.sources.config import PUSHED
+from visor.sources.parse.price import currency_code
 from visor.sources.parse.text import DESCRIPTION_LENGTH_MAX, TITLE_LENGTH_MAX, country_code, iso_date, plain_text
 from visor.storage.documents import DocumentStore
 from visor.storage.publish import publish
@@ -169,6 +170,7 @@ def _change(
     identity = item_id(PUSHED, key)
     if pushed.deleted:
         return Change.deletion(identity, PUSHED, version, key=key)
+    currency = _currency(pushed.currency)
     texts: dict[str, Any] = {name: plain_text(getattr(pushed, name), TITLE_LENGTH_MAX) or None for name in TEXTS}
     item = Item(
         **texts,
@@ -179,8 +181,8 @@ def _change(
         page_url=_checked_url(pushed.page_url, "page_url") if pushed.page_url else None,
         title=plain_text(pushed.title, TITLE_LENGTH_MAX),
         description=plain_text(pushed.description, DESCRIPTION_LENGTH_MAX) or None,
-        price=pushed.price,
-        currency=pushed.currency.upper() if pushed.currency and pushed.price is not None else None,
+        price=_price(pushed.price),
+        currency=currency if pushed.price is not None else None,
         country=country_code(pushed.country),
         date=_date(pushed.date),
         image_etag=pushed.image_etag,
@@ -201,6 +203,19 @@ def _checked_url(text: str | None, name: str, schemes: Collection[str] = ("http"
     if not good or len(text) > URL_LENGTH_MAX:
         raise ValueError(f"{name} is not an http(s) URL of at most {URL_LENGTH_MAX} characters: {text!r:.120}")
     return text.strip().replace(" ", "%20")
+
+
+def _price(price: float | None) -> float | None:
+    if price is not None and not 0 <= price <= PRICE_MAX:
+        raise ValueError(f"price is {price:g}; valid: a number from 0 to {PRICE_MAX:g}")
+    return price
+
+
+def _currency(text: str | None) -> str | None:
+    code = currency_code(text)
+    if text and code is None:
+        raise ValueError(f"currency is no ISO 4217 code of what things are sold in: {text!r:.60}")
+    return code
 
 
 def _date(text: str | None) -> str | None:

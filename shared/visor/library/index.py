@@ -191,7 +191,7 @@ class Index(ABC):
         """
         folder = given_path(path).resolve()
         if not folder.is_dir():
-            raise BadRequest(f"{folder} is no folder", valid="A folder of images")
+            raise BadRequest(f"{folder} is no folder", valid="A folder of images", remedy="Correct the path")
         keys = {"kind": "folder", "path": str(folder)}
         return self.crawl(keys, name=name or self._name_of(folder), confirm_loss=confirm_loss, progress=progress)
 

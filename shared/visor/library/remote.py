@@ -43,7 +43,8 @@ class RemoteIndex(Index):
 
     def __init__(self, url: str, *, key: str, timeout_s: float) -> None:
         if not url.startswith(("http://", "https://")):
-            raise BadRequest(f"{url!r:.200} is not the URL of a server", valid="e.g. https://search.example")
+            found = f"{url!r:.200} is not the URL of a server"
+            raise BadRequest(found, valid="e.g. https://search.example", remedy="Begin it with http:// or https://")
         headers = {"X-Visor-Key": key} if key else {}
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, follow_redirects=True)
         self._handles: LRUCache[bytes, str] = LRUCache(HANDLES_KEPT)
@@ -61,7 +62,7 @@ class RemoteIndex(Index):
         handle = self._handles.pop(picture, None)
         try:
             if handle is None:
-                raise UnknownHandle("It was not sent yet")
+                raise UnknownHandle("It was not sent yet", remedy="Send it")
             again = msgspec.json.encode(msgspec.structs.replace(request, handle=handle))
             answer = self._ask("POST", "search", SearchResult, content=again, headers=JSON)
         except UnknownHandle:
@@ -99,10 +100,12 @@ class RemoteIndex(Index):
         raise BadRequest("A server crawls on its own, not over HTTP", valid="An index of visor.open", remedy=remedy)
 
     def compact(self) -> NoReturn:
-        raise BadRequest("A server compacts on its own, not over HTTP", valid="An index of visor.open")
+        remedy = "Run `visor compact` where the server runs"
+        raise BadRequest("A server compacts on its own, not over HTTP", valid="An index of visor.open", remedy=remedy)
 
     def export(self, folder: object, **options: Any) -> NoReturn:
-        raise BadRequest("A server is not exported over HTTP", valid="An index of visor.open")
+        remedy = "Run `visor export` where the server runs"
+        raise BadRequest("A server is not exported over HTTP", valid="An index of visor.open", remedy=remedy)
 
     def delete(self, item: str | Item) -> None:
         self._ask("DELETE", f"items/{quote(id_of(item), safe='')}", PushAnswer)

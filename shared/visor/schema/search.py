@@ -59,6 +59,7 @@ FACETS = ("collection", "source", "country", "currency", "label")
 
 TEXT_MAX = 400
 """Characters of a text that is searched for."""
+EXAMPLES_MAX = 8
 PICTURES = ("image", "url", "vector", "item", "handle", "seen")
 """What says which picture, in a request and in each of its examples."""
 Side = Annotated[int, Meta(ge=1, le=2**31 - 1)]
@@ -155,7 +156,7 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Also count the facet values over the items that pass the filters, and that `text` alone finds."""
     text: Annotated[str, Meta(max_length=TEXT_MAX)] | None = None
     """Words that matches are about, alone or beside a picture."""
-    examples: Annotated[tuple[Example, ...], Meta(max_length=8)] = ()
+    examples: Annotated[tuple[Example, ...], Meta(max_length=EXAMPLES_MAX)] = ()
     """Further pictures, wanted or not."""
     sort: Sort = "likeness"
     """Order of what passes; `largest` and `smallest` by the pixels of the picture, `most_changed` by least likeness
@@ -325,7 +326,8 @@ class SearchAnswer(Record, frozen=True, kw_only=True):
     next: str | None = None
     """What to send as `after` for the matches behind these; None at the end."""
     total: int | None = None
-    """How many matches there are in all, where that is known."""
+    """How many items may be given in all, or products where they are grouped, where that is known. Near-duplicates are
+    one match, and count singly."""
     regions: tuple[Region, ...] = ()
     timing_ms: dict[str, float]
     """Milliseconds by stage: fetch, decode, embed, scan, items, total; only stages that ran."""

@@ -94,7 +94,8 @@ class Comparer:
         asked = SearchRequest(**msgspec.structs.asdict(picture))
         queries.check(asked, upload)
         if picture.item is not None and self.read_image is None:
-            raise BadRequest("This server cannot fetch pictures of items", valid="image or url")
+            found = "This server cannot fetch pictures of items"
+            raise BadRequest(found, valid="image or url", remedy="Send the picture")
         note_work("pictures")
         if picture.item is not None and self.read_image is not None:
             upload = self.read_image(self.service.found(picture.item).item)

@@ -7,6 +7,7 @@ import hashlib
 from typing import Annotated
 
 import msgspec
+import numpy as np
 from msgspec import Meta
 
 from visor.errors import BadRequest
@@ -16,7 +17,9 @@ from visor.schema.items import Record
 from visor.schema.search import SearchRequest
 
 _BOUND_TO = ("filters", "metric", "text", "sort", "min_confidence", "min_similarity", "variety", "group")
-"""What two pages of one listing have in common. The picture may be sent as `query.vector` of the first answer."""
+"""What two pages of one listing have in common, besides the picture, which may come as `query.vector` of the first."""
+SAME_PICTURE = 0.999
+"""Least cosine of the sketches of one query, which another processor may have computed otherwise in the last digit."""
 
 
 class _Written(Record, frozen=True, kw_only=True, array_like=True):
@@ -24,18 +27,29 @@ class _Written(Record, frozen=True, kw_only=True, array_like=True):
     request: bytes
     shown: bytes
     last: tuple[float, float, Annotated[bytes, Meta(min_length=16, max_length=16)]] | None = None
+    picture: bytes = b""
 
 
-def write_cursor(cursor: Cursor | None, request: SearchRequest) -> str | None:
-    """The cursor as `SearchRequest.after` takes it."""
+def write_cursor(cursor: Cursor | None, request: SearchRequest, vector: np.ndarray) -> str | None:
+    """The cursor as `SearchRequest.after` takes it. `vector` (d,) is the query's, or (0,) without a picture."""
     if cursor is None:
         return None
-    written = _Written(generation=cursor.generation, request=_digest(request), shown=cursor.shown, last=cursor.last)
+    written = _Written(
+        generation=cursor.generation,
+        request=_digest(request),
+        shown=cursor.shown,
+        last=cursor.last,
+        picture=_sketch(vector).tobytes(),
+    )
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(written)).decode().rstrip("=")
 
 
-def read_cursor(request: SearchRequest) -> Cursor | None:
+def read_cursor(request: SearchRequest, vector: np.ndarray, generation: int) -> Cursor | None:
     """Where a request goes on; None at the beginning.
+
+    Args:
+        vector: As for `write_cursor`.
+        generation: What is searched: another one may look at the same picture otherwise.
 
     Raises:
         BadRequest: `after` is no cursor, or that of another search.
@@ -51,6 +65,8 @@ def read_cursor(request: SearchRequest) -> Cursor | None:
         raise _refused("after is no cursor: it was cut")
     if written.request != _digest(request):
         raise _refused("after is the cursor of another search")
+    if written.generation == generation and not _is_same(written.picture, _sketch(vector)):
+        raise _refused("after is the cursor of a search for another picture")
     return Cursor(written.generation, written.last, written.shown)
 
 
@@ -59,9 +75,24 @@ def _digest(request: SearchRequest) -> bytes:
     return hashlib.blake2b(msgspec.json.encode(same, order="deterministic"), digest_size=6).digest()
 
 
+def _sketch(vector: np.ndarray) -> np.ndarray:
+    """(8,) float16 of a vector (d,), or (0,) of none, whose cosine is about that of two vectors."""
+    if not len(vector):
+        return np.empty(0, np.float16)
+    first, second = np.pad(vector, (0, -len(vector) % 16)).reshape(2, -1, 8).sum(1)
+    return np.asarray(first - second, np.float16)
+
+
+def _is_same(written: bytes, own: np.ndarray) -> bool:
+    if len(written) != own.nbytes or not len(own):
+        return len(written) == own.nbytes
+    one, other = np.frombuffer(written, np.float16).astype(np.float32), own.astype(np.float32)
+    return bool(one @ other >= SAME_PICTURE * np.linalg.norm(one) * np.linalg.norm(other))
+
+
 def _refused(found: str) -> BadRequest:
     return BadRequest(
         found,
-        valid=f"`next` of an answer to a request with the same {', '.join(_BOUND_TO)}",
+        valid=f"`next` of an answer to a request for the same picture, with the same {', '.join(_BOUND_TO)}",
         remedy="Send it unchanged, or begin without `after`",
     )

@@ -127,5 +127,6 @@ def vector_of(description: ModelDescription, maps: Sequence[Array]) -> Array:
         taps.append([one.mean((0, 1)) for one in left[:count]])
         left = left[count:]
     if left:
-        raise BadRequest(f"The model {description.name} gives maps that its taps do not name")
+        found = f"The model {description.name} gives maps that its taps do not name"
+        raise BadRequest(found, valid="A tap for each map", remedy="Correct its description, and build it again")
     return joined_vector(description.parts, taps)

@@ -49,7 +49,8 @@ def _example(one: Any) -> dict[str, Any]:
 def picture_of(query: Query) -> tuple[Picture, bytes | None]:
     field, value = query_field(query)
     if field == "vector":
-        raise BadRequest("A vector shows nothing to compare", valid="A path, URL, item, bytes or Pillow image")
+        valid = "A path, URL, item, bytes or Pillow image"
+        raise BadRequest("A vector shows nothing to compare", valid=valid, remedy="Give the picture")
     return (Picture(**{field: value}), None) if field else (Picture(), value)
 
 
@@ -76,7 +77,8 @@ def query_field(query: object) -> tuple[str, Any]:
             return "", given_path(query).read_bytes()
         except OSError as exc:
             valid = "The path of an image, its http(s) URL or an item's id"
-            raise BadRequest(f"{os.fspath(query)!r:.200} cannot be read: {exc.strerror}", valid=valid) from exc
+            found = f"{os.fspath(query)!r:.200} cannot be read: {exc.strerror}"
+            raise BadRequest(found, valid=valid, remedy="Correct it") from exc
     if getattr(query, "ndim", 0) == 1:
         import numpy as np
 
@@ -88,6 +90,7 @@ def query_field(query: object) -> tuple[str, Any]:
     raise BadRequest(
         f"A value of type {type(query).__name__} cannot be searched for",
         valid="A path, URL, item id, Item, bytes, Pillow image, or vector of shape (d,); or a list of these",
+        remedy="Give one of these",
     )
 
 

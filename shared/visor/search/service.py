@@ -123,6 +123,7 @@ class SearchService:
             self._learn(request, query, matches, judgement.score, client)
             text = None if len(query.vector) else request.text
             facets = self._facets(request.filters, text) if request.facets else None
+        lost = DOCUMENTS_LOST if hits.hits and not known and not hits.notice else None
         # The nearest that show nothing have none, and say nothing of others. Elsewhere the nearest are not on the page.
         is_nearest = request.sort == "likeness" and request.after is None
         surest = max((match.confidence for match in matches), default=0.0)
@@ -142,12 +143,19 @@ class SearchService:
             ),
             index=self.index_answer(),
             facets=facets,
-            next=write_cursor(hits.next, request),
+            next=write_cursor(hits.next, request, query.vector),
             total=hits.total,
             regions=query.regions or (),
             timing_ms=watch.timing_ms,
-            notice=hits.notice or (DOCUMENTS_LOST if hits.hits and not known else None),
+            notice=" ".join(filter(None, (hits.notice, lost, self._unsaid(request, hits)))) or None,
         )
+
+    def _unsaid(self, request: SearchRequest, hits: Hits) -> str | None:
+        """That words beside a picture made no difference, where that is so."""
+        is_asked = request.text is not None and hits.nearest is not None
+        if not is_asked or hits.say_as_much or self.embedder.description.reads_words:
+            return None
+        return f"Nothing that was found says {request.text!r:.80}: the picture alone counted."
 
     def refresh(self) -> None:
         """Take in what was committed since, if a look is due. Raises as `Searcher.refresh`."""
@@ -356,7 +364,7 @@ class SearchService:
         )
         order = Order(
             sort=request.sort,
-            after=read_cursor(request),
+            after=read_cursor(request, query.vector, self.searcher.generation),
             variety=request.variety,
             by_product=request.group,
             similarity_min=request.min_similarity,

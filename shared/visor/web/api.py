@@ -151,7 +151,8 @@ class HttpApi:
                 if endpoint is not None and endpoint.name in ("search", "searches"):
                     self.metrics.count("visor_searches_total", outcome=exc.code)
             except FormTooLarge:
-                response = problem(RequestTooLarge("The form has too many parts", valid="image, and perhaps request"))
+                found, valid = "The form has too many parts", "image, and perhaps request"
+                response = problem(RequestTooLarge(found, valid=valid, remedy="Leave the others out"))
             except HTTPException as exc:
                 response = self._misdirected(request, exc)
             except Exception:
@@ -194,9 +195,10 @@ class HttpApi:
     def _misdirected(self, request: Request, exc: HTTPException) -> Response:
         """The response for a path or method that is not in the table."""
         if isinstance(exc, RequestRedirect):
-            return http_problem(request, 404, f"{request.path} does not exist; try {exc.new_url}", valid=ALL_PATHS)
+            found, remedy = f"{request.path} does not exist", f"Try {exc.new_url}"
+            return http_problem(request, 404, found, valid=ALL_PATHS, remedy=remedy)
         status = exc.code or 500
-        found = exc.description or exc.name
+        found = "Nothing is there" if status == 404 else exc.description or exc.name
         response = http_problem(request, status, found, valid=ALL_PATHS if status in (404, 405) else "")
         if isinstance(exc, RequestedRangeNotSatisfiable):
             response.headers["Content-Range"] = f"bytes */{exc.length}"
@@ -248,7 +250,8 @@ class HttpApi:
 
     def _explain(self, request: Request, owner: bool) -> Response:
         if self._read_image is None:
-            raise BadRequest("This server cannot fetch images of items", valid="Searches")
+            found, remedy = "This server cannot fetch images of items", "Ask one whose /v1/stats offers explain"
+            raise BadRequest(found, valid="Searches", remedy=remedy)
         body, upload = read_search(request, self._body(request), ExplainRequest)
         service = self.service()
         service.refresh()
@@ -291,7 +294,8 @@ class HttpApi:
         return read_request_body(request, bytes_max=most, within_s=self.settings.request_timeout_s)
 
     def _thumbnail(self, request: Request, owner: bool, name: str) -> Response:
-        unknown = UnknownItem(f"There is no frame {name:.64}", valid="Names as answers give them")
+        found, remedy = f"There is no frame {name:.64}", "Search again: its video may have been deleted"
+        unknown = UnknownItem(found, valid="Names as answers give them", remedy=remedy)
         if self.objects is None or not NAME.match(name):
             raise unknown
         try:
@@ -306,7 +310,8 @@ class HttpApi:
 
     def _open_pusher(self) -> Pusher:
         if self._pusher is None:
-            raise KeyRequired("This endpoint does not accept items", valid="Searches")
+            remedy = "Push to the address where the index is filled"
+            raise KeyRequired("This endpoint does not accept items", valid="Searches", remedy=remedy)
         return self._pusher()
 
     def _facets(self, request: Request, owner: bool) -> Response:
@@ -353,7 +358,8 @@ class HttpApi:
         if not model.allowed:
             raise Forbidden(model.reason, valid="image, url, vector, item or handle", remedy="Send the picture")
         if sha256 not in {file.sha256 for file in model.files}:
-            raise UnknownItem(f"There is no file {sha256:.64}", valid="Those that GET /v1/model names")
+            found, remedy = f"There is no file {sha256:.64}", "Ask GET /v1/model again: the model may be another now"
+            raise UnknownItem(found, valid="Those that GET /v1/model names", remedy=remedy)
         path = self.service().embedder.path_of(sha256)
         response = send_file(path, request.environ, BYTES, etag=sha256, max_age=YEAR_S)
         sent = 0 if request.method == "HEAD" else response.content_length or 0
@@ -420,7 +426,9 @@ class HttpApi:
         return metrics_text(self.metrics, collectors)
 
     def _health(self, request: Request, owner: bool) -> Response:
-        return _json(HealthAnswer(images=len(self.service().searcher), version=__version__))
+        service = self.service()
+        service.refresh()
+        return _json(HealthAnswer(images=len(service.searcher), version=__version__))
 
     def _openapi(self, request: Request, owner: bool) -> Response:
         return Response(msgspec.json.encode(openapi.document()), mimetype="application/json")

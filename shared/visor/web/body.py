@@ -61,7 +61,9 @@ def read_request_body(request: Request, *, bytes_max: int, within_s: float) -> b
         )
     if broken is not None or size < (announced or 0):
         raise BadRequest(
-            f"The body ended after {size:,} bytes", valid="As many bytes as Content-Length says, or complete chunks"
+            f"The body ended after {size:,} bytes",
+            valid="As many bytes as Content-Length says, or complete chunks",
+            remedy="Send it again, whole",
         ) from broken
     _replace(request, body.getvalue())
     request.max_form_memory_size = bytes_max

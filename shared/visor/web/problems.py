@@ -11,6 +11,17 @@ from visor.errors import ImageError, RequestError, VisorError
 from visor.web.openapi import PROBLEM
 from visor.web.schema import Problem
 
+_REMEDIES = {
+    404: "Correct the URL",
+    405: "Use a method that the URL has",
+    416: "Ask for a range within the file, or for all of it",
+    422: "Send another picture",
+    429: "Try again later",
+    503: "Try again in a moment",
+    500: "Tell whoever runs this server; its log says more",
+}
+"""What to do by status, where an error itself does not say it."""
+
 
 def status_of(exc: VisorError) -> int:
     """The HTTP status of an error: the caller's fault (4xx), or ours for now (503) or for good (500)."""
@@ -33,22 +44,33 @@ def problem(exc: VisorError) -> Response:
 
 def problem_of(exc: VisorError) -> Problem:
     """The document for an error that Visor raised."""
+    status = status_of(exc)
+    remedy = exc.remedy or _remedy(status)
     return Problem(
         type=f"urn:visor:{exc.code}",
         title=exc.code.replace("_", " ").capitalize(),
-        status=status_of(exc),
-        detail=str(exc),
+        status=status,
+        detail=str(VisorError(exc.found, valid=exc.valid, remedy=remedy)),
         found=exc.found,
         valid=exc.valid,
-        remedy=exc.remedy,
+        remedy=remedy,
     )
 
 
-def http_problem(request: Request, status: int, found: str, *, valid: str = "") -> Response:
+def http_problem(request: Request, status: int, found: str, *, valid: str = "", remedy: str = "") -> Response:
     """The response for a request that no endpoint answered: a wrong path or method, or a bug of ours."""
     title = {404: "Not found", 405: "Method not allowed", 500: "Internal error"}.get(status, "Bad request")
-    detail = f"{request.method} {request.path}: {found}"
-    return _response(Problem(type="about:blank", title=title, status=status, detail=detail, found=found, valid=valid))
+    remedy = remedy or _remedy(status)
+    # All paths, which are what is valid, would make it a long sentence.
+    detail = f"{request.method} {request.path}: {VisorError(found, remedy=remedy)}"
+    said = Problem(
+        type="about:blank", title=title, status=status, detail=detail, found=found, valid=valid, remedy=remedy
+    )
+    return _response(said)
+
+
+def _remedy(status: int) -> str:
+    return _REMEDIES.get(status, "Correct the request")
 
 
 def _response(document: Problem) -> Response:

@@ -181,10 +181,21 @@ def metrics_site(api: HttpApi) -> WSGIApplication:
 
 
 class Server:
-    """A WSGI application on a local port, served by waitress in its own thread."""
+    """A WSGI application on a local port, served by waitress in its own thread. `within_s` is how long a request may
+    take to arrive."""
 
-    def __init__(self, site: WSGIApplication, *, host: str = "127.0.0.1", port: int = 0, threads: int = 8) -> None:
+    def __init__(
+        self,
+        site: WSGIApplication,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        threads: int = 8,
+        within_s: float = 20.0,
+    ) -> None:
         from waitress.server import create_server
+
+        from visor.web.connections import Channel, refuse_late
 
         try:
             if not 0 <= port < 2**16:
@@ -207,6 +218,8 @@ class Server:
                 valid="A free port up to 65535",
                 remedy=f"Stop what uses it, or choose another: make demo PORT={port + 1000}, visor serve --port …",
             ) from exc
+        self._server.channel_class = Channel
+        self._server.maintenance = lambda now: refuse_late(self._server, now, within_s)
         self.address = f"http://{host}:{self._server.effective_port}"
         self._thread = threading.Thread(target=self._server.run, name="site", daemon=True)
 

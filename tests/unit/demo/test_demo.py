@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import click
@@ -17,8 +18,9 @@ from click.testing import CliRunner
 from PIL import Image
 from tests.unit.sources.catalogue_server import context_for
 
+from visor.cli.doctor import look
 from visor.cli.main import cli
-from visor.cli.serve import _emulated
+from visor.cli.serve import _emulated, _local
 from visor.demo import pictures
 from visor.demo.catalogue import DemoCatalogue, DemoCollection, Notice, Product, product_id
 from visor.demo.packages import deb_contents, download_deb, download_npm
@@ -26,7 +28,7 @@ from visor.demo.pictures import ensure_demo_pictures
 from visor.demo.prices import made_up_price
 from visor.demo.shop import DemoShop, demo_source
 from visor.demo.stamps import stamps
-from visor.errors import FetchFailed, SourceError, SourceUnavailable
+from visor.errors import FetchFailed, SettingsError, SourceError, SourceUnavailable
 from visor.http.client import Fetcher
 from visor.http.fetch import FetchOptions
 from visor.settings import Settings
@@ -348,6 +350,38 @@ def test_a_folder_that_is_none_is_said_before_anything_begins(
     said = CliRunner().invoke(cli, ["demo", "--once", "--source", str(tmp_path / wrong)])
     assert f"{wrong} is no folder. Valid: A folder of images" in str(said.exception)
     assert not (tmp_path / "home").exists()
+
+
+def test_a_second_shop_says_how_to_choose_its_port(catalogue: DemoCatalogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    def taken(*_: object, **__: object) -> None:
+        raise SettingsError("Port 8091 of 127.0.0.1 cannot be used: Address already in use")
+
+    monkeypatch.setattr("visor.demo.shop.Server", taken)
+    with pytest.raises(SettingsError, match="make demo SHOP_PORT=8092, visor demo --shop-port"):
+        DemoShop(catalogue, 8091)
+
+
+def test_a_search_from_the_terminal_reaches_the_shop_as_the_demo_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visor.cli.index.crawl_and_embed", lambda app, source: None)
+    settings = Settings(home=tmp_path, index="demo", allow_hosts=("127.0.0.1:8091", "shop.test"))
+    with _local(settings, ("demo-shop", demo_source("http://127.0.0.1:8091")), {}, None) as (_, _, variables):
+        assert Settings.read({"VISOR_HOME": str(tmp_path), **variables}) == settings
+
+
+def test_the_doctor_asks_for_tensorflow_only_where_there_is_no_model(
+    tmp_path: Path, built_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("visor.cli.doctor.version", nowhere)
+    monkeypatch.setattr("visor.cli.doctor.shutil.which", lambda name: None)
+    for home, is_asked in ((built_settings.home, False), (tmp_path, True)):
+        monkeypatch.setenv("VISOR_HOME", str(home))
+        monkeypatch.setenv("VISOR_INDEX", "none")
+        assert any("tensorflow" in finding.what for finding in look()) == is_asked
 
 
 def test_without_a_model_nothing_is_crawled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

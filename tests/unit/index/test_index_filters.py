@@ -18,11 +18,12 @@ from visor.index.merge import segment_builder as rewrite
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.search import snapshot
+from visor.index.search.listing import Order
 from visor.index.search.metrics import METRICS
 from visor.index.search.searcher import Searcher
 from visor.index.search.snapshot import FreshBlock
 from visor.schema.items import FacetRow
-from visor.schema.search import Filters, PriceRange
+from visor.schema.search import Condition, Filters, PriceRange, Sort
 
 IMAGES = 3000
 RARE = "one in three thousand"
@@ -112,6 +113,25 @@ CASES: list[tuple[Filters, Callable[[FacetRow], bool]]] = [
     (Filters(), lambda f: True),
 ]
 QUERIES = range(0, IMAGES, 177)
+
+
+@pytest.mark.parametrize(
+    ("sort", "filters", "is_said"),
+    [
+        ("price_up", Filters(), True),
+        ("likeness", Filters(price=PriceRange(max=20)), True),
+        ("likeness", Filters(attributes={"price": Condition(min=20)}), True),
+        ("price_down", Filters(currency=("USD",)), False),
+        ("likeness", Filters(price=PriceRange(max=20), attributes={"currency": Condition(any=("EUR",))}), False),
+        ("newest", Filters(attributes={"price": Condition(missing=True)}), False),
+    ],
+)
+def test_prices_of_several_currencies_are_not_passed_off_as_comparable(
+    in_use: InUse, sort: Sort, filters: Filters, is_said: bool
+) -> None:
+    hits = in_use.searcher.search(in_use.vectors[ids_of(["k5"])[0]], k=5, filters=filters, order=Order(sort=sort))
+    said = "Prices in EUR, USD are compared as bare numbers: filter by one currency."
+    assert hits.notice == (said if is_said else None)
 
 
 @pytest.mark.parametrize(("filters", "passes"), CASES)

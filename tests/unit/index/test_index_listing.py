@@ -109,6 +109,19 @@ def test_pages_to_the_end_give_each_once(
     assert searcher.search(QUERY, k=5, order=order, filters=filters).total == len(hits)
 
 
+@pytest.mark.parametrize("filters", [Filters(), Filters(collection=("c1", "c2"))], ids=["all", "some"])
+@pytest.mark.parametrize("by_product", [True, False])
+def test_what_is_left_out_is_not_counted(
+    filled: tuple[Shop, dict[str, FacetRow]], by_product: bool, filters: Filters
+) -> None:
+    searcher, order = filled[0].searcher(), Order(by_product=by_product)
+    # One of three of a product, and some of no product, of either collection.
+    left_out = ids_of(["k8", "k1100", "k1101", "k1102", "k1103", "k1104", "k1105", "k1106"])
+    found = [*pages(searcher, QUERY, k=500, order=order, filters=filters, leave_out=left_out)]
+    total = searcher.search(QUERY, k=5, order=order, filters=filters, leave_out=left_out).total
+    assert total == sum(map(len, found))
+
+
 @pytest.mark.parametrize(
     ("sort", "value"),
     [

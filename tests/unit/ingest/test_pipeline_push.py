@@ -129,6 +129,25 @@ def test_each_line_has_its_own_answer(client: httpx.Client, shop: CatalogueServe
     assert (answer["accepted"], answer["refused"]) == (1, len(said) - 1)
 
 
+@pytest.mark.parametrize(
+    ("fields", "says"),
+    [
+        ({"price": -5}, "price is -5; valid: a number from 0 to 1e+15"),
+        ({"price": 1e308, "currency": "EUR"}, "price is 1e+308"),
+        ({"price": 5, "currency": "XXX"}, "currency is no ISO 4217 code"),
+        ({"currency": "zzz"}, "currency is no ISO 4217 code"),
+    ],
+)
+def test_a_price_that_is_none_is_refused(
+    client: httpx.Client, shop: CatalogueServer, fields: dict[str, Any], says: str
+) -> None:
+    item = {"key": "a", "image_url": f"{shop.url}/1.png", **fields}
+    answers = client.post("/v1/items", json=item).json(), client.post("/v1/items", content=lines(item), headers=LINES)
+    for answer in (answers[0], answers[1].json()):
+        assert answer["refused"] == 1
+        assert says in answer["items"][0]["reason"]
+
+
 def test_what_cannot_be_taken_as_a_whole_is_a_problem(client: httpx.Client, app: App) -> None:
     assert client.post("/v1/items", json={"title": "no key"}).status_code == 400
     assert client.post("/v1/items", content=b"x", headers={"Content-Type": "text/csv"}).status_code == 415

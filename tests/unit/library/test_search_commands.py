@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +61,29 @@ def test_a_search_goes_on_behind_the_last_answer(run: Run, folder: Path) -> None
     second = json.loads(run("search", path, "-k", 2, "--after", after, "--json").stdout)
     assert ("red" in first.stdout, {match["item"]["title"] for match in second["matches"]}) == (True, {"amber", "blue"})
     assert "next" not in second
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--text", "red", "--box", "0,0,1,1"], "--box does not go with"),
+        (["0" * 32, "--box", "0,0,1,1"], "--box does not go with an item"),
+        (["--like", "PICTURE", "--box", "0,0,1,1"], "--box does not go with --like"),
+        (["PICTURE", *["--like", "PICTURE"] * 9], "--like and --unlike are given 9 times"),
+        (["--text", "red", "--metric", "cosine"], "--metric does not go with --text"),
+        (["--text", "red", "--min-similarity", "0.3"], "--min-similarity does not go with text alone"),
+        (["--filter", "collection=warm", "--min-confidence", "0.3"], "--min-confidence does not go with"),
+        (["PICTURE", "--after", "xyz"], "--after is no cursor"),
+        (["PICTURE", "--filter", "date=soon"], "Correct --filter date"),
+        (["--text", "red " * 200], "--text is"),
+    ],
+)
+def test_what_does_not_fit_is_said_of_the_options(run: Run, folder: Path, words: list[str], says: str) -> None:
+    red = str(folder / "warm" / "red.png")
+    error = run("search", *[red if word == "PICTURE" else word for word in words]).exception
+    assert isinstance(error, BadRequest)
+    assert says in str(error)
+    assert not re.search(r"\b[a-z]+_[a-z]+\b|`|\bhandle\b|\bthe (request|search)\b", str(error))
 
 
 @pytest.mark.slow

@@ -77,6 +77,7 @@ def test_no_file_is_no_sources(tmp_path: Path) -> None:
         ('every = "6h"', 'every = "often"', 5, r"sources\.shop\.every.*'often' is not an interval.*'30min'"),
         ('kind = "folder"', 'kind = "foder"', 23, r"'foder' is not a kind.*folder"),
         ('path = "/srv/pictures"', 'pth = "/srv"', 24, r"sources\.mine\.pth is not a key.*path \(required\)"),
+        ('path = "/srv/pictures"', 'path = ""', 24, r"sources\.mine\.path.*length at least 1"),
         ('kind = "folder"\n', "", 22, r"source 'mine' does not say its kind"),
         ("[sources.mine]", "[sources.Mine]", 22, r"'Mine' cannot name a source"),
         ("[sources.mine]", "[source.mine]", 22, r"source is not a key of visor\.toml"),

@@ -14,6 +14,7 @@ from PIL import Image
 
 from visor.app import App
 from visor.demo.catalogue import DemoCatalogue
+from visor.web.site import Server
 
 
 @pytest.fixture
@@ -28,6 +29,7 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
     document = response.json()
     assert document["status"] == status
     assert document["found"]
+    assert document["remedy"]
     return dict(document)
 
 
@@ -175,6 +177,14 @@ def test_answers_that_need_no_picture(client: httpx.Client, demo_app: App) -> No
     assert client.get("/config.json").json()["title"] == "Visor test"
 
 
+def test_health_counts_the_images_before_anybody_searched(demo_app: App) -> None:
+    with App(demo_app.settings, stores=demo_app.stores, embedder=demo_app.embedder) as app:
+        server = Server(app.site({})).start()
+        images = httpx.get(server.address + "/v1/health").json()["images"]
+        server.stop()
+    assert images > 50
+
+
 @pytest.mark.parametrize(
     ("request_body", "says"),
     [
@@ -212,6 +222,10 @@ def test_an_unsearchable_picture_is_the_callers_fault(client: httpx.Client, pict
 def test_wrong_addresses_methods_and_types(client: httpx.Client) -> None:
     problem(client.get("/v1/nothing"), 404)
     problem(client.get("/v1/items/" + "0" * 32), 404)
+    problem(client.get("/v1/thumbnails/none.jpg"), 404)
+    problem(client.get("/v1/model/" + "0" * 64), 404)
+    problem(client.get("/v1//items"), 404)
+    problem(client.get("/no/such/page"), 404)
     assert "POST /v1/search" in problem(client.get("/v1/search"), 405)["valid"]
     problem(client.post("/v1/search", content=b"x", headers={"Content-Type": "text/plain"}), 415)
     problem(client.post("/v1/search", json={"image": "A" * 30_000_000}), 413)

@@ -185,6 +185,16 @@ def test_a_cursor_of_something_else_is_refused(
     assert "after" in response.json()["found"]
 
 
+def test_a_cursor_of_another_picture_is_refused(client: httpx.Client, pictures: list[str]) -> None:
+    first, second = ids(search(client, image=pictures[3]))[:2]
+    after = search(client, item=first, k=5)["next"]
+    assert search(client, item=first, k=5, after=after)["matches"]
+    for other in ({"item": second}, {"image": pictures[20]}, {"text": "apple"}, {"examples": [{"item": second}]}):
+        response = client.post("/v1/search", json={"k": 5, "after": after} | other)
+        assert response.status_code == 400
+        assert "after is the cursor of" in response.json()["found"]
+
+
 def test_one_example_is_the_picture_and_two_are_near_both(client: httpx.Client, pictures: list[str]) -> None:
     alone = search(client, image=pictures[3])
     assert ids(search(client, examples=[{"image": pictures[3]}])) == ids(alone)

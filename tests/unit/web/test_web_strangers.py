@@ -469,6 +469,51 @@ def test_idle_connections_keep_nobody_waiting(demo_server: Server) -> None:
             connection.close()
 
 
+def told_by(server: Server, *parts: bytes) -> tuple[str, dict[str, Any]]:
+    """Status line and document of what a server says to bytes that are no whole request."""
+    port = int(server.address.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        for part in parts:
+            connection.sendall(part)
+        received = b""
+        while more := connection.recv(65_536):
+            received += more
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"application/problem+json" in head
+    return head.split(b"\r\n")[0].decode(), msgspec.json.decode(body)
+
+
+BEGINNING = b"POST /v1/search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\nContent-Length: 99\r\n\r\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [(BEGINNING, b"some"), (BEGINNING,), (BEGINNING[:40],)], ids=["body", "none", "head"])
+def test_a_request_that_does_not_arrive_is_told(demo_app: App, parts: tuple[bytes, ...]) -> None:
+    server = Server(demo_app.site({}), within_s=0.5).start()
+    try:
+        status, document = told_by(server, *parts)
+    finally:
+        server.stop()
+    assert " 408 " in status
+    assert document["type"] == "urn:visor:request_too_slow"
+    assert document["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (b"GET /v1/health HTTP/1.1\r\nHost : x\r\n\r\n", 400),
+        (BEGINNING.replace(b"99", b"99000000"), 413),
+    ],
+    ids=["broken", "large"],
+)
+def test_what_waitress_refuses_is_told_as_a_problem(demo_server: Server, sent: bytes, expected: int) -> None:
+    status, document = told_by(demo_server, sent)
+    assert f" {expected} " in status
+    assert document["status"] == expected
+    assert document["remedy"]
+
+
 def test_what_visor_makes_at_home_is_its_user_s_alone(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path / "home")
     from visor.storage import open_stores

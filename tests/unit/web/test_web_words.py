@@ -50,6 +50,18 @@ def test_words_and_a_picture_make_one_answer(client: httpx.Client, demo_catalogu
     assert answer["matches"][0]["highlights"]
 
 
+@pytest.mark.parametrize(("text", "is_told"), [("xylophonist", True), ("!!!", True), ("TITLE xylophonist", False)])
+def test_words_beside_a_picture_that_nobody_says_are_told_of(
+    client: httpx.Client, demo_catalogue: DemoCatalogue, text: str, is_told: bool
+) -> None:
+    product = demo_catalogue.products[7]
+    form = {"request": json.dumps({"k": 5, "text": text.replace("TITLE", product.title)})}
+    files = {"image": demo_catalogue.picture(product).read_bytes()}
+    answer = client.post("/v1/search", files=files, data=form).json()
+    said = f"Nothing that was found says '{text}': the picture alone counted."
+    assert answer.get("notice") == (said if is_told else None)
+
+
 def test_all_of_a_title_is_sure_and_half_of_it_is_not(client: httpx.Client, demo_catalogue: DemoCatalogue) -> None:
     wanted, other = demo_catalogue.products[7], demo_catalogue.products[40]
     assert not search(client, text=wanted.title)["no_confident_match"]

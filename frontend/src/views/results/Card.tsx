@@ -6,9 +6,9 @@ import { toggleExample } from "../../search/examples";
 import { searchItem } from "../../search/search";
 import { answer, askedAs, can, canEdit, options, query, subject } from "../../state";
 import { fieldName } from "../../words/filters";
-import { formatClock, formatDecimal, formatPercent, hostOf, safeLink } from "../../words/format";
+import { formatClock, formatDecimal, hostOf, safeLink } from "../../words/format";
 import { type Key, t } from "../../words/messages";
-import { kinship, likelihood } from "../../words/sureness";
+import { surenessOfMatch } from "../../words/sureness";
 import { Bar } from "../elements/Bar";
 import { Icon } from "../elements/icons";
 import { Menu, MenuButton } from "../elements/Menu";
@@ -120,19 +120,16 @@ function Marked({ text, spans }: Highlight) {
 function Sureness({ match: { confidence, similarity } }: { match: Match }) {
   const current = answer.value;
   if (!current || typeof similarity !== "number") return null;
-  const asked = askedAs.value;
-  // Where the answer as a whole is unsure, its band says so once for all.
-  const numbered = asked === "picture" && !current.no_confident_match && !current.query.blank;
-  const words = asked === "item" ? kinship(confidence, current) : numbered ? likelihood(confidence) : "";
+  const [words, percent] = surenessOfMatch(confidence, current, askedAs.value);
   return (
     <div class="sureness">
       {words && (
-        <p title={numbered ? t("card.probability") : undefined}>
+        <p title={percent ? t("card.probability") : undefined}>
           <span>{words}</span>
-          {numbered && <span>{formatPercent(confidence)}</span>}
+          {percent && <span>{percent}</span>}
         </p>
       )}
-      <Bar value={numbered ? confidence : Math.max(similarity, 0)} />
+      <Bar value={percent ? confidence : Math.max(similarity, 0)} />
       <p class="muted" title={t("card.similarity.title")}>
         <span>{t("card.similarity")}</span> <span>{formatDecimal(similarity, 3)}</span>
       </p>

@@ -3,9 +3,10 @@ import { permit, staysHere } from "../../device/switch";
 import { Failure } from "../../endpoint/api";
 import type { CompareAnswer, Match, Picture } from "../../endpoint/contract";
 import { pictureNow } from "../../search/ask";
-import { api, query } from "../../state";
+import { answer, api, askedAs, query } from "../../state";
 import { formatDecimal, formatPercent } from "../../words/format";
 import { t } from "../../words/messages";
+import { surenessOfMatch } from "../../words/sureness";
 import { Dialog } from "../elements/Dialog";
 
 /** Two pictures over each other: a slider between them, and a switch for where they differ. */
@@ -50,7 +51,7 @@ export function Compare({ match, onClose }: { match: Match; onClose: () => void 
           {found && <Pair found={found} name={match.item.title || t("why.match")} />}
           <p class="dialog-text" role="status">
             {found ? <strong>{t(`compare.${found.verdict}`)}</strong> : t("why.comparing")}
-            {found && <span class="muted"> · {numbers(found)}</span>}
+            {found && <span class="muted"> · {numbers(found, match)}</span>}
           </p>
         </>
       )}
@@ -58,8 +59,13 @@ export function Compare({ match, onClose }: { match: Match; onClose: () => void 
   );
 }
 
-const numbers = ({ similarity, confidence }: CompareAnswer): string =>
-  t("compare.numbers", { similarity: formatDecimal(similarity, 3), percent: formatPercent(confidence) });
+/** How alike the two are, and how sure that makes of it where the match's card says that in numbers. */
+function numbers(found: CompareAnswer, { confidence }: Match): string {
+  const [words, percent] = surenessOfMatch(confidence, answer.value, askedAs.value);
+  const similarity = formatDecimal(found.similarity, 3);
+  if (percent) return t("compare.numbers", { similarity, percent: formatPercent(found.confidence) });
+  return [words, `${t("card.similarity")} ${similarity}`].filter(Boolean).join(" · ");
+}
 
 function Pair({ found, name }: { found: CompareAnswer; name: string }) {
   const slider = useId();

@@ -5,10 +5,9 @@ import { lookAt, staysHere, warmthIn } from "../../device/switch";
 import { Failure } from "../../endpoint/api";
 import type { Match } from "../../endpoint/contract";
 import { requestNow } from "../../search/ask";
-import { api, pictureAddress, query } from "../../state";
-import { formatPercent } from "../../words/format";
+import { answer, api, askedAs, pictureAddress, query } from "../../state";
 import { t } from "../../words/messages";
-import { likelihood } from "../../words/sureness";
+import { surenessOfMatch } from "../../words/sureness";
 import { Dialog } from "../elements/Dialog";
 
 /** A heat-map: a grey PNG in base64, or a square of numbers from 0 to 1. */
@@ -69,14 +68,18 @@ export function Why({ match, onClose }: { match: Match; onClose: () => void }) {
             <span>{t("why.much")}</span>
           </p>
           <p class="dialog-text muted" role="status">
-            {found
-              ? t("why.text", { words: likelihood(match.confidence), percent: formatPercent(match.confidence) })
-              : t("why.comparing")}
+            {found ? `${t("why.warm")} ${said(match)}` : t("why.comparing")}
           </p>
         </>
       )}
     </Dialog>
   );
+}
+
+/** How sure the match is, as its card says it. */
+function said({ confidence }: Match): string {
+  const [words, percent] = surenessOfMatch(confidence, answer.value, askedAs.value);
+  return percent ? t("why.text", { words, percent }) : words && `${words}.`;
 }
 
 function Heated({ caption, src, heat }: { caption: string; src: string; heat: Map | undefined }) {

@@ -237,13 +237,11 @@ class Ask:
         if by_product and is_all and not left_out:
             return self.snapshot.products
         if by_product:
-            products = np.concatenate(
-                [
-                    live.products if mask is None else live.products[mask]
-                    for live, mask in zip(self.snapshot.blocks, allowed, strict=True)
-                ]
-            )
-            return len(first_of_product(products))
+            given = [
+                live.products[~rows_of(live, leave_out) & (True if mask is None else mask)]
+                for live, mask in zip(self.snapshot.blocks, allowed, strict=True)
+            ]
+            return len(first_of_product(np.concatenate(given)))
         masks = {id(live): mask for live, mask in zip(self.snapshot.blocks, allowed, strict=True)}
         counted = sum(_count(live, mask) for live, mask in zip(self.snapshot.blocks, allowed, strict=True))
         hidden = sum((mask := masks[id(live)]) is None or bool(mask[row]) for live, row in left_out)

@@ -81,4 +81,4 @@ class Hits:
     total: int | None = None
     """Items that pass, near-duplicates counted one by one and each product once; None where that is not known."""
     say_as_much: int = 1
-    """Rows that say as much of the words as the best one, where a picture was asked for with them."""
+    """Rows that say as much of the words as the best one, where a picture was asked for with them; 0: none says any."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal, NamedTuple
 
+import msgspec
 import numpy as np
 
 from visor.errors import BadRequest, StoreUnavailable
@@ -258,7 +259,7 @@ class Searcher:
             if vector is not None:
                 total = ask.total(allowed, leave_out, order.by_product, is_all=is_all)
             page, nearest, total, most = ask.first_page(allowed, k, order, leave_out, total)
-        is_listed, say_as_much = nearest is None, 1
+        is_listed, say_as_much = nearest is None, int(text is None)
         if nearest is None:
             if vector is None and not is_everything:
                 listing.keywords["allowed"] = ask.said.masks(snapshot.blocks, allowed)
@@ -349,7 +350,8 @@ __all__ = ["Hit", "Hits", "Searcher"]
 
 
 def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[str]:
-    """What somebody has to know who filters by what older items do not say, or goes on in a new generation."""
+    """What somebody has to know who filters by what older items do not say, compares prices of several currencies, or
+    goes on in a new generation."""
     if order.after is not None and order.after.generation != snapshot.generation:
         yield "The index was merged since the page before: a match at the seam may be missing or come twice."
     for name in filters.attributes:
@@ -359,3 +361,15 @@ def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[str
                 f"{name} is known of {known} of {snapshot.images} items: the others were indexed before it was "
                 "declared, and say nothing until they are crawled or pushed again."
             )
+    if order.sort in ("price_up", "price_down") or _bounds_price(filters):
+        others = {name: condition for name, condition in filters.attributes.items() if name != "price"}
+        among = msgspec.structs.replace(filters, price=None, attributes=others)
+        lives = (snapshot.catalogue or snapshot).blocks
+        found = set[str]().union(*(live.currencies(live.allowed(among, snapshot.types)) for live in lives))
+        if len(found) > 1:
+            yield f"Prices in {', '.join(sorted(found))} are compared as bare numbers: filter by one currency."
+
+
+def _bounds_price(filters: Filters) -> bool:
+    bounds = filters.price, filters.attributes.get("price")
+    return any(one is not None and (one.min is not None or one.max is not None) for one in bounds)

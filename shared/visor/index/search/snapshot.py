@@ -85,6 +85,14 @@ class LiveBlock:
             found.update(dict(zip(columns.names["declared"], sums.tolist(), strict=True)))
         return found
 
+    def currencies(self, allowed: Array | None) -> set[str]:
+        """In which the rows that are allowed, (n,) bool or None for all, have prices."""
+        found = set[str]()
+        for columns, keep in self._parts(allowed):
+            used = np.unique(columns.codes["currency"][keep & ~np.isnan(columns.price)])
+            found.update(columns.names["currency"][code - 1] for code in used.tolist() if code)
+        return found
+
     def _parts(self, allowed: Array | None) -> list[tuple[FacetColumns, Array]]:
         """The columns of the rows as they are now, and which of them are allowed, (n,) bool."""
         keep = np.ones(len(self.block), bool) if allowed is None else allowed

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 from unicodedata import normalize
+
+from msgspec import Meta
 
 from visor.errors import DropItem, SettingsError, SourceError
 from visor.imaging.sniff import ENDINGS
@@ -56,7 +58,7 @@ class FileDefaults(SourceConfig, frozen=True, kw_only=True):
 class FolderConfig(FileDefaults, frozen=True, kw_only=True):
     """The keys of a `folder` source."""
 
-    path: str
+    path: Annotated[str, Meta(min_length=1)]
     hidden: bool = False
     """Also read files and folders whose name starts with a dot."""
 
