@@ -29,7 +29,7 @@ FOLDERS = ("contract", "build", "cloud", "browser")
 
 MEMORY, MEMORY_FREE_MIN = Path("/dev/shm"), 6 << 30
 
-pytest_plugins = ["tests.emulated"]
+pytest_plugins = ["tests.emulated", "tests.forked_tensorflow"]
 
 
 def pytest_configure() -> None:

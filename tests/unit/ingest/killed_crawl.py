@@ -20,10 +20,10 @@ from visor.settings import Settings
 from visor.sources.bucket import source as bucket
 from visor.sources.feed import source as feed
 from visor.sources.folder import source as folder
+from visor.sources.registry import kinds
 from visor.sources.site import source as site
 from visor.sources.video import source as video
 from visor.sources.wikidata import source as wikidata
-from visor.sources.registry import kinds
 from visor.storage import Stores
 from visor.storage.local import documents, objects, queue  # noqa: F401
 
