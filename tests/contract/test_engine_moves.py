@@ -32,7 +32,7 @@ from visor.settings import Settings
 from visor.storage.engine import VectorEngine, open_engine
 from visor.storage.engines import milvus
 
-pytestmark = pytest.mark.contract
+pytestmark = [pytest.mark.contract, pytest.mark.usefixtures("looked_at_once")]
 
 
 def contents(shop: EngineShop) -> dict[str, tuple[Any, ...]]:

@@ -35,6 +35,8 @@ from visor.storage.documents import Put
 from visor.web.access import AccessPolicy
 from visor.web.api import HttpApi
 
+pytestmark = pytest.mark.usefixtures("looked_at_once")
+
 ITEMS = 30
 
 
