@@ -91,24 +91,17 @@ def test_peers_are_measured_beside_visor(tmp_path: Path) -> None:
     assert hnsw["recall_at_12"] >= table["visor"]["recall_at_12"] - peers.EQUAL_RECALL or hnsw["effort"] == 512
 
 
-CODED = {"faiss-hnsw-8bit": "faiss", "faiss-ivf-fast-scan": "faiss", "usearch-i8": "usearch", "scann": "scann"}
-"""Peers with codes, and what each needs."""
-
-
-@pytest.fixture(scope="module")
-def coded(tmp_path_factory: pytest.TempPathFactory) -> peers.Table:
-    """Those that are installed, measured beside Visor, which is measured once for all."""
-    there = tuple(name for name, needs in CODED.items() if importlib.util.find_spec(needs) is not None)
-    return peers.measure(1200, stand_ins(200, 64), tmp_path_factory.mktemp("peers"), there, projected=True)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CODED)
-def test_peers_with_codes_find_as_much_in_visors_numbers(coded: peers.Table, name: str) -> None:
-    if name not in coded:
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [("faiss-hnsw-8bit", "faiss"), ("faiss-ivf-fast-scan", "faiss"), ("usearch-i8", "usearch"), ("scann", "scann")],
+)
+def test_peers_with_codes_find_as_much_in_visors_numbers(tmp_path: Path, name: str, needs: str) -> None:
+    if importlib.util.find_spec(needs) is None:
         pytest.skip("the extra `bench` is not installed")
-    assert coded[name]["recall_at_12"] >= 0.97
-    assert coded[name]["effort"] in (*GRAPH_EFFORTS, *CELL_EFFORTS)
+    table = peers.measure(1200, stand_ins(200, 64), tmp_path, (name,), projected=True)
+    assert table[name]["recall_at_12"] >= 0.97
+    assert table[name]["effort"] in (*GRAPH_EFFORTS, *CELL_EFFORTS)
 
 
 @pytest.mark.slow
