@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from PIL import Image
 
 from visor.app import App
 from visor.demo.catalogue import DemoCatalogue
 from visor.demo.pictures import ensure_demo_pictures
 from visor.demo.shop import DemoShop, demo_source
+from visor.ingest import embed
 from visor.ingest.worker import Worker
 from visor.models.build.builder import ensure_model
 from visor.models.embedder import Embedder, load_embedder
@@ -29,7 +33,7 @@ FOLDERS = ("contract", "build", "cloud", "browser")
 
 MEMORY, MEMORY_FREE_MIN = Path("/dev/shm"), 6 << 30
 
-pytest_plugins = ["tests.emulated"]
+pytest_plugins = ["tests.emulated", "tests.forked_tensorflow"]
 
 
 def pytest_configure() -> None:
@@ -62,6 +66,29 @@ def local_stores(local_settings: Settings) -> Iterator[Stores]:
     """Embedded stores in a folder of their own."""
     with open_stores(local_settings) as stores:
         yield stores
+
+
+@pytest.fixture(scope="module")
+def looked_at_once() -> Iterator[None]:
+    """For tests that embed the same images again and again: what embed computes of their pixels, but for the model's
+    part, is kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("content_of", "perceptual_hash", "colour_signature"):
+            patch.setattr(embed, name, kept(getattr(embed, name)))
+        yield
+
+
+def kept(look: Callable[[Image.Image], Any]) -> Callable[[Image.Image], Any]:
+    """A function of an image's pixels that is called once for each image."""
+    known: dict[tuple[tuple[int, int], bytes], Any] = {}
+
+    def looked(pixels: Image.Image) -> Any:
+        key = pixels.size, hashlib.blake2b(pixels.tobytes()).digest()
+        if key not in known:
+            known[key] = look(pixels)
+        return known[key]
+
+    return looked
 
 
 @pytest.fixture(scope="session")

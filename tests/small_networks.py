@@ -8,8 +8,10 @@ import importlib.util
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,6 +22,8 @@ NEEDS_TENSORFLOW = pytest.mark.skipif(
     importlib.util.find_spec("tensorflow") is None, reason="building models takes TensorFlow (pip install '.[build]')"
 )
 """Without importing it, which takes every process of the tests four seconds."""
+
+Run = Callable[..., "subprocess.CompletedProcess[Any]"]
 
 SIZE, CHANNELS, LABELS = 32, 16, ("warm", "cold", "grey", "odd")
 
@@ -94,15 +98,20 @@ with h5py.File(sys.argv[2], "w") as file:
 """
 
 
-def run_tensorflow(code: str, *arguments: str) -> None:
-    """Run code in a process of its own, so that TensorFlow stays out of the tests'."""
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
+def run_code(run: Run, code: str, *arguments: str) -> str:
+    """Run code in a process of its own, so that TensorFlow stays out of the tests'; what it printed."""
+    done = run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
+    return str(done.stdout)
 
 
-def make_networks(folder: Path) -> None:
-    """network.pb, saved/, network.tflite, whole_numbers.tflite and network.onnx."""
-    run_tensorflow(TENSORFLOW, str(folder))
+def make_networks(folder: Path, run: Run) -> None:
+    """network.pb, saved/, network.tflite, whole_numbers.tflite and network.onnx.
+
+    Args:
+        run: As `subprocess.run`; where TensorFlow is, that of the fixture `tensorflow`.
+    """
+    run_code(run, TENSORFLOW, str(folder))
     make_onnx(folder / "network.onnx")
 
 

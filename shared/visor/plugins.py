@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import sys
 from collections.abc import Iterable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 
 from visor.errors import SettingsError
 
@@ -18,7 +20,7 @@ def plugins(group: str, what: str, found: Iterable[EntryPoint] | None = None) ->
         SettingsError: Two plug-ins register the same name.
     """
     by_name: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=group) if found is None else found:
+    for entry in installed(group) if found is None else found:
         other = by_name.setdefault(entry.name, entry)
         # A development install can list the same entry point twice.
         if other.value != entry.value:
@@ -28,6 +30,17 @@ def plugins(group: str, what: str, found: Iterable[EntryPoint] | None = None) ->
                 remedy="Uninstall one of them, or rename its entry point in its pyproject.toml",
             )
     return dict(sorted(by_name.items()))
+
+
+def installed(group: str) -> EntryPoints:
+    """The entry points of a group, of all that is installed; those of a folder that joins `sys.path` later, too."""
+    return _installed(group, tuple(map(str, sys.path)))
+
+
+@functools.cache
+def _installed(group: str, path: tuple[str, ...]) -> EntryPoints:
+    """Kept: some hundred packages are read for it, which takes 10 ms each time that a source is opened."""
+    return entry_points(group=group)
 
 
 def _described(entry: EntryPoint) -> str:

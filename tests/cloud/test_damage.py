@@ -17,6 +17,8 @@ from visor.errors import VisorError
 from visor.ingest.worker import Worker
 from visor.schema.search import SearchRequest
 
+pytestmark = pytest.mark.usefixtures("looked_at_once")
+
 HERE = (
     *("manifest-missing", "segment-truncated", "segment-missing", "projection-damaged", "shard-missing"),
     *("commit-missing", "commit-damaged", "item-unreadable", "items-missing", "current-model-missing"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,12 +47,12 @@ def queue(settings: Settings) -> Iterator[Queue]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL with pgvector, for the whole session."""
-    folder = tmp_path_factory.mktemp("postgres")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_RUNTIME_DIR", str(folder))
-        with postgres(folder / "data") as url:
+def postgres_url() -> Iterator[str]:
+    """A PostgreSQL with pgvector, for the whole session. Its server is another user, whom pytest shuts out of its
+    temporary folders when another session of it starts."""
+    with tempfile.TemporaryDirectory(prefix="postgres-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        with postgres(Path(folder) / "data") as url:
             yield url
 
 

@@ -15,6 +15,7 @@ from visor.confidence.model import ConfidenceEstimator
 from visor.errors import BadRequest, SettingsError, StoreUnavailable
 from visor.index.engine import merge as engine_merge
 from visor.index.search.listing import Order
+from visor.index.search.searcher import Searcher
 from visor.schema.items import FacetRow, item_id
 from visor.schema.search import Condition, Filters, PriceRange
 from visor.storage.engine import Clause, Row, VectorEngine, number_name, token
@@ -106,9 +107,9 @@ FILTERS = [
 ]
 
 
-def told(shop: EngineShop, vectors: np.ndarray[Any, Any], **options: Any) -> list[Any]:
+def told(searcher: Searcher, vectors: np.ndarray[Any, Any], **options: Any) -> list[Any]:
     """All that a page gets of the answers to some queries, but generations."""
-    searcher, estimator, found = shop.searcher(), ConfidenceEstimator(), []
+    estimator, found = ConfidenceEstimator(), []
     for vector in vectors:
         hits = searcher.search(vector, **{"k": 12, **options})
         judged = estimator.judge(hits, ("cap",), None)
@@ -130,9 +131,10 @@ def test_the_same_items_give_the_same_answers_under_every_filter(shop: EngineSho
         vectors = fill(one, 240)
         one.merge()
     queries = unit_rows(vectors[::60] + 0.05 * np.random.default_rng(1).standard_normal((4, vectors.shape[1])))
+    mine, other = shop.searcher(), twin.searcher()
     for filters in FILTERS:
-        assert told(shop, queries, filters=filters) == told(twin, queries, filters=filters), filters
-        assert shop.searcher().facets(filters) == twin.searcher().facets(filters), filters
+        assert told(mine, queries, filters=filters) == told(other, queries, filters=filters), filters
+        assert mine.facets(filters) == other.facets(filters), filters
 
 
 @pytest.mark.slow
@@ -324,7 +326,7 @@ def test_a_merge_that_dies_is_done_by_the_next(
         shop.now[0] += engine_merge.LEASE_S + 1
     assert shop.merge().finished
     twin.merge()
-    assert told(shop, vectors[:3]) == told(twin, vectors[:3])
+    assert told(shop.searcher(), vectors[:3]) == told(twin.searcher(), vectors[:3])
     assert len(engine.collections()) <= 2, "one, and the one that searches may still hold"
 
 

@@ -63,22 +63,20 @@ def _connected_to_border(mask: Array) -> Array:
 
 def _ground(rng: np.random.Generator) -> Image.Image:
     """Noise with the spectrum of photos in two muted colours, bars like shelves half of the time, and falling light."""
-    frequency = np.fft.fftfreq(SIDE)
-    radius = np.hypot(frequency[:, None], frequency)
-    radius[0, 0] = 1.0
-    slope = rng.uniform(1.0, 1.9)
-    noise = [np.fft.ifft2(np.fft.fft2(rng.standard_normal((SIDE, SIDE))) / radius**slope).real for _ in range(2)]
+    fall = _RADIUS ** rng.uniform(1.0, 1.9)
+    noise = [np.fft.irfft2(np.fft.rfft2(rng.standard_normal((SIDE, SIDE))) / fall, (SIDE, SIDE)) for _ in range(2)]
     first, second = ((one - one.mean()) / one.std() for one in noise)
     grey = rng.uniform(40, 200) + rng.normal() * np.array([14, 4, -12]) + rng.normal(0, 5, 3)
-    out = grey + first[..., None] * (rng.normal(0, 28) + rng.normal(0, 5, 3))
-    out += second[..., None] * (rng.normal(0, 7) * np.array([1.0, 0.4, -0.8]) + rng.normal(0, 3, 3))
+    planes = grey[:, None, None] + first * (rng.normal(0, 28) + rng.normal(0, 5, 3))[:, None, None]
+    muted = rng.normal(0, 7) * np.array([1.0, 0.4, -0.8]) + rng.normal(0, 3, 3)
+    planes += second * muted[:, None, None]
     if rng.random() < 0.5:
         bars = int(rng.integers(2, 9))
         levels = np.broadcast_to(rng.normal(0, 25, bars)[np.arange(SIDE) * bars // SIDE], (SIDE, SIDE))
-        out += (levels if rng.random() < 0.5 else levels.T)[..., None]
+        planes += levels if rng.random() < 0.5 else levels.T
     ramp = np.linspace(-1, 1, SIDE)
-    out += np.add.outer(ramp * rng.normal(0, 25), ramp * rng.normal(0, 25))[..., None]
-    return Image.fromarray(np.clip(out, 0, 255).astype(np.uint8))
+    planes += np.add.outer(ramp * rng.normal(0, 25), ramp * rng.normal(0, 25))
+    return Image.merge("RGB", [Image.fromarray(plane) for plane in np.clip(planes, 0, 255).astype(np.uint8)])
 
 
 def _put(scene: Image.Image, thing: Image.Image, size: float, centre: Array, rng: np.random.Generator) -> None:
@@ -95,10 +93,12 @@ def _put(scene: Image.Image, thing: Image.Image, size: float, centre: Array, rng
 
 def _spoiled(image: Image.Image, rng: np.random.Generator) -> Image.Image:
     """In poor light, noisy, mostly blurred, and saved as a small JPEG."""
-    light = (np.asarray(image, np.float32) / 255) ** rng.uniform(0.7, 1.6) * rng.uniform(0.6, 1.1)
-    light = light * rng.uniform(0.93, 1.06, 3)
-    light = np.clip(light + rng.normal(0, rng.uniform(0, 0.03), light.shape), 0, 1)
-    out = Image.fromarray((light * 255).astype(np.uint8))
+    levels = (np.arange(256, dtype=np.float32) / 255) ** rng.uniform(0.7, 1.6) * rng.uniform(0.6, 1.1)
+    lit = levels[:, None] * rng.uniform(0.93, 1.06, 3)
+    light = rng.normal(0, rng.uniform(0, 0.03), (*image.size[::-1], 3))
+    for channel, values in enumerate(image.split()):
+        light[..., channel] += lit[:, channel][np.asarray(values)]
+    out = Image.fromarray((np.clip(light, 0, 1) * 255).astype(np.uint8))
     if rng.random() < 0.6:
         out = out.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 1.8)))
     file = BytesIO()
@@ -107,3 +107,6 @@ def _spoiled(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 _BILINEAR = Image.Resampling.BILINEAR
+_RADIUS = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE))
+"""Of each frequency of a real (SIDE, SIDE) plane, as `rfft2` orders them; 1 in place of the mean's 0."""
+_RADIUS[0, 0] = 1.0

@@ -34,6 +34,8 @@ from visor.settings import Settings
 from visor.storage import Stores, open_stores
 from visor.storage.publish import publish
 
+pytestmark = pytest.mark.usefixtures("looked_at_once")
+
 PAGE = (Path(__file__).parents[3] / "docs" / "operations.md").read_text(encoding="utf-8")
 TABLE = PAGE[PAGE.index("\n## Damage") : PAGE.index("\n## A change of model")]
 ROWS = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib.metadata import packages_distributions
 from tempfile import TemporaryDirectory
 
@@ -77,11 +79,17 @@ def imported(code: str, blocked: list[str] | None = None) -> set[str]:
     return set(json.loads(done.stdout))
 
 
+@functools.cache
+def brought() -> Mapping[str, set[str]]:
+    """The distributions that bring each top-level module: kept, since all that is installed is read for it."""
+    return {top: {str(canonicalize_name(name)) for name in names} for top, names in packages_distributions().items()}
+
+
 def modules_of(distribution: str) -> set[str]:
     """Top-level modules that a distribution brings."""
     if distribution in CLOUD:
         return {CLOUD[distribution]}
-    tops = {top for top, names in packages_distributions().items() if distribution in map(canonicalize_name, names)}
+    tops = {top for top, names in brought().items() if distribution in names}
     return tops - {"google", "__pycache__"}
 
 
@@ -98,11 +106,7 @@ def test_a_function_requires_all_that_it_imports_and_imports_all_that_it_require
     required = [str(canonicalize_name(one)) for one in bundle.required(name, kinds)]
     there = closure(required) | {"visor", "visor-search", "visor-devtools"}
     blocked = [module for dist, module in CLOUD.items() if dist not in there]
-    blocked += [
-        top
-        for top, names in packages_distributions().items()
-        if top != "google" and not there & {str(canonicalize_name(one)) for one in names}
-    ]
+    blocked += [top for top, names in brought().items() if top != "google" and not there & names]
     code = "\n".join((OPENED[name], SOMETIMES[name].replace("{kinds}", repr(tuple(kinds)))))
     modules = imported(code, blocked)
     unused = [one for one in required if one != "functions-framework" and not modules_of(one) & modules]

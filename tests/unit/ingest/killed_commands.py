@@ -15,16 +15,21 @@ import sys
 import time
 from pathlib import Path
 
+import faiss  # noqa: F401  (imported once, before the forks, like those below)
+import tantivy  # noqa: F401
 from tests.unit.ingest.test_pipeline_embed import drawing
 from tests.unit.ingest.test_pipeline_reindex import NEW, OLD, Model
 
 from visor.app import App
-from visor.check import check  # noqa: F401  (imported once, before the forks, like those below)
+from visor.check import check  # noqa: F401
 from visor.cli import crawl, doctor, index, search  # noqa: F401
 from visor.cli.main import main
+from visor.confidence import fit_index  # noqa: F401
+from visor.http.transport import GuardedTransport
+from visor.image_readers import readers  # noqa: F401
 from visor.index.format.current_model import read_current
-from visor.index.merge import merge  # noqa: F401
-from visor.ingest import embed, reindex, worker  # noqa: F401
+from visor.index.merge import merge, segment_builder  # noqa: F401
+from visor.ingest import crawler, embed, reindex, worker  # noqa: F401
 from visor.ingest.schedule import live_failures
 from visor.link_check.check import LinkCheck
 from visor.schema.items import item_id
@@ -33,7 +38,11 @@ from visor.schema.search import FeedbackRequest, SearchRequest
 from visor.search.service import SearchService  # noqa: F401
 from visor.settings import Settings
 from visor.sources.config import PUSHED
+from visor.sources.feed import source as feed  # noqa: F401
+from visor.sources.folder import source as folder  # noqa: F401
+from visor.sources.registry import kinds
 from visor.storage import open_stores
+from visor.storage.local import documents, objects, queue  # noqa: F401
 
 DAY_S = 86_400
 
@@ -92,6 +101,8 @@ def run(command: list[str], model: str, day: float) -> None:
 
 
 if __name__ == "__main__":
+    kinds()
+    GuardedTransport().close()
     for line in sys.stdin:
         wanted = json.loads(line)
         started = time.monotonic()

@@ -14,15 +14,18 @@ from collections.abc import Callable
 from typing import Any
 
 from visor.app import App
-from visor.ingest import crawl
+from visor.http.transport import GuardedTransport
+from visor.ingest import crawl, crawler  # noqa: F401  (imported once, before the forks, like the stores)
 from visor.settings import Settings
 from visor.sources.bucket import source as bucket
 from visor.sources.feed import source as feed
 from visor.sources.folder import source as folder
+from visor.sources.registry import kinds
 from visor.sources.site import source as site
 from visor.sources.video import source as video
 from visor.sources.wikidata import source as wikidata
 from visor.storage import Stores
+from visor.storage.local import documents, objects, queue  # noqa: F401
 
 STEPS_MAX = 500
 
@@ -68,7 +71,10 @@ def main() -> None:
 
 
 def killed_runs(work: Callable[[App], None]) -> int:
-    """Runs that were killed before one came to its end."""
+    """Runs that were killed before one came to its end. What each would read anew is read before: plug-ins, and whom to
+    trust."""
+    kinds()
+    GuardedTransport().close()
     for last in range(1, STEPS_MAX):
         child = os.fork()
         if not child:

@@ -9,11 +9,19 @@ from __future__ import annotations
 import json
 import sys
 
+import ai_edge_litert.interpreter  # noqa: F401  (imported once, before the forks, like those below)
+import faiss  # noqa: F401
+import tantivy  # noqa: F401
 from killed_crawl import killed_runs
 
+import visor.index.merge.merge  # noqa: F401
 from visor.app import App
+from visor.confidence import fit_index  # noqa: F401
+from visor.image_readers import readers  # noqa: F401
+from visor.ingest import reindex  # noqa: F401
 from visor.ingest.worker import Worker
-from visor.models import embedder  # noqa: F401  (imported once, before the forks)
+from visor.models import embedder, registry  # noqa: F401
+from visor.search import feedback, visitors  # noqa: F401
 
 
 def index(app: App) -> None:
@@ -27,4 +35,5 @@ def merge(app: App) -> None:
 
 
 if __name__ == "__main__":
+    registry.installed()
     print(json.dumps([killed_runs(index), killed_runs(merge)]))

@@ -39,7 +39,7 @@ from visor.schema.items import Batch, Change, Item, item_id
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
 
-pytestmark = pytest.mark.fault
+pytestmark = [pytest.mark.fault, pytest.mark.usefixtures("looked_at_once")]
 
 When = Literal["before", "after"]
 MODEL: Any = Model("made-up", 8)

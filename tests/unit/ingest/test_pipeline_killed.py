@@ -21,8 +21,8 @@ from visor.schema.search import SearchRequest
 from visor.settings import Settings
 
 pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
-"""Some fifty processes, one after the other: minutes on a busy machine."""
-PICTURES = 40
+"""Some forty processes, one after the other: minutes on a busy machine."""
+PICTURES = 20
 PROGRAM = Path(__file__).with_name("killed_index.py")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,8 @@ from visor.settings import Settings
 from visor.storage.documents import Put
 from visor.web.access import AccessPolicy
 from visor.web.api import HttpApi
+
+pytestmark = pytest.mark.usefixtures("looked_at_once")
 
 ITEMS = 30
 
@@ -70,14 +73,23 @@ def app_of(home: Path, model: Model) -> App:
     return App(settings, embedder=model, read_image=lambda item: drawing(int(item.key)))  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def old(tmp_path: Path) -> Iterator[App]:
-    """An index of the old model, merged."""
-    with app_of(tmp_path, OLD) as app:
+@pytest.fixture(scope="module")
+def old_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with an index of the old model, merged: made once, and copied for each test."""
+    home = tmp_path_factory.mktemp("old")
+    with app_of(home, OLD) as app:
         changes = [change(str(1000 + number)) for number in range(ITEMS)]
         app.stores.queue.publish([msgspec.json.encode(Batch.of("s", "run", tuple(changes)))])
         work(app)
         app.merge()
+    return home
+
+
+@pytest.fixture
+def old(old_home: Path, tmp_path: Path) -> Iterator[App]:
+    """An index of the old model, merged."""
+    shutil.copytree(old_home, tmp_path, dirs_exist_ok=True)
+    with app_of(tmp_path, OLD) as app:
         yield app
 
 

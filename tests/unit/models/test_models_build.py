@@ -16,7 +16,8 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
-from tests.small_networks import NEEDS_TENSORFLOW, Origin
+from tests.forked_tensorflow import ForkedTensorFlow
+from tests.small_networks import NEEDS_TENSORFLOW, Origin, Run, run_code
 
 from visor.errors import ModelError, ModelNotBuilt
 from visor.models import builtin
@@ -222,7 +223,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path, built_settings: 
 
 
 @pytest.fixture
-def random_weights(tmp_path: Path) -> Iterator[Download]:
+def random_weights(tensorflow: ForkedTensorFlow, tmp_path: Path) -> Iterator[Download]:
     """A web server that serves an Inception v3 with random weights, in the file format of Keras' own weights."""
     folder = tmp_path / "origin"
     folder.mkdir()
@@ -232,7 +233,7 @@ def random_weights(tmp_path: Path) -> Iterator[Download]:
         "keras.utils.set_random_seed(3); model = keras.applications.InceptionV3(weights=None);"
         f"file = h5py.File({str(path)!r}, 'w'); save(file, model); file.close()"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    run_code(tensorflow.run, code)
     content = path.read_bytes()
     with Origin(folder) as url:
         yield Download(
@@ -254,15 +255,15 @@ def test_imagenet_is_an_option_where_its_weights_can_be_had(
 
 
 @NEEDS_TENSORFLOW
-def test_pinned_imagenet_weights_are_those_of_keras() -> None:
+def test_pinned_imagenet_weights_are_those_of_keras(tensorflow: ForkedTensorFlow) -> None:
     code = (
         "import inspect; from keras.src.applications import inception_v3 as m;"
         "source = inspect.getsource(m.InceptionV3); print(m.WEIGHTS_PATH, '9a0d58056eeedaa3f26cb7ebd46da564' in source)"
     )
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    said = run_code(tensorflow.run, code)
     source = describe("imagenet").parts[0].network.source
     assert isinstance(source, Download)
-    assert done.stdout.split() == [source.url, "True"]
+    assert said.split() == [source.url, "True"]
     assert source.checksum == "md5:9a0d58056eeedaa3f26cb7ebd46da564"
 
 
@@ -279,19 +280,22 @@ np.savez(sys.argv[4], *[np.asarray(o) for o in outputs[: len(network.taps) + 1]]
 """
 
 
-def keras_outputs(network: Network, weights: Path, inputs: np.ndarray, scratch: Path) -> list[np.ndarray]:
+def keras_outputs(run: Run, network: Network, weights: Path, inputs: np.ndarray, scratch: Path) -> list[np.ndarray]:
     """Taps and head of the Keras model for (n, size, size, 3) inputs, computed in a process of its own."""
     given, answer = scratch / "inputs.npy", scratch / "outputs.npz"
     np.save(given, inputs)
-    arguments = [msgspec.json.encode(network).decode(), str(weights), str(given), str(answer)]
-    subprocess.run([sys.executable, "-c", KERAS, *arguments], check=True, capture_output=True)
+    run_code(run, KERAS, msgspec.json.encode(network).decode(), str(weights), str(given), str(answer))
     with np.load(answer) as arrays:
         return [arrays[f"arr_{n}"] for n in range(len(network.taps) + 1)]
 
 
 @NEEDS_TENSORFLOW
 def test_shipped_int8_networks_are_as_good_as_keras(
-    embedder: Embedder, built_settings: Settings, photos: list[Image.Image], tmp_path: Path
+    embedder: Embedder,
+    built_settings: Settings,
+    photos: list[Image.Image],
+    tensorflow: ForkedTensorFlow,
+    tmp_path: Path,
 ) -> None:
     """Cosine of at least 0.995 for every photo between what LiteRT gives and what Keras gives in float32; safety of a
     second look, where there is one."""
@@ -302,7 +306,7 @@ def test_shipped_int8_networks_are_as_good_as_keras(
         weights = fetch(part.network.source, built_settings.home / "downloads", str)
         how = part.network.preprocessing
         inputs = np.stack([prepare(photo, how, view) for view in how.views for photo in photos])
-        outputs = keras_outputs(part.network, weights, inputs, tmp_path)
+        outputs = keras_outputs(tensorflow.run, part.network, weights, inputs, tmp_path)
         means = [values.reshape(len(how.views), len(photos), -1).mean(axis=0) for values in outputs]
         heads.append(means[-1])
         if part.network.second_look is not None:
@@ -312,7 +316,7 @@ def test_shipped_int8_networks_are_as_good_as_keras(
             ]
             again = msgspec.structs.replace(part.network, preprocessing=how, taps=tuple(taps_there))
             inputs = np.stack([prepare(photo, how) for photo in photos])
-            second = keras_outputs(again, weights, inputs, tmp_path)[-1]
+            second = keras_outputs(tensorflow.run, again, weights, inputs, tmp_path)[-1]
             scores = [unsafe_score(dict(zip(SAFETY_CLASSES, head, strict=True))) for head in heads[-1]]
             heads[-1] = np.where(np.array(scores)[:, None] < SUSPECTED, heads[-1], second)
         for n in range(len(photos)):

@@ -9,8 +9,9 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
+from tests.forked_tensorflow import ForkedTensorFlow
 from tests.model_kinds import MODELS, check_end_to_end, pictures, write_toml
-from tests.small_networks import KERAS, NEEDS_TENSORFLOW, Origin, checksum, make_networks, run_tensorflow
+from tests.small_networks import KERAS, NEEDS_TENSORFLOW, Origin, checksum, make_networks, run_code
 
 from visor.errors import ModelError, VisorError
 from visor.models.build.builder import ensure_model
@@ -19,15 +20,15 @@ from visor.models.registry import describe
 from visor.models.store import model_directory, read_manifest
 from visor.settings import Settings
 
-pytestmark = [pytest.mark.build, pytest.mark.slow, NEEDS_TENSORFLOW]
+pytestmark = [pytest.mark.build, pytest.mark.slow, NEEDS_TENSORFLOW, pytest.mark.usefixtures("built_in_forks")]
 
 NAMES = list(MODELS)
 
 
 @pytest.fixture(scope="module")
-def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def networks(tensorflow: ForkedTensorFlow, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("networks")
-    make_networks(folder)
+    make_networks(folder, tensorflow.run)
     write_toml(folder)
     return folder
 
@@ -48,11 +49,11 @@ def test_end_to_end(name: str, own: Settings, tmp_path: Path) -> None:
     check_end_to_end(msgspec.structs.replace(own, index=name), pictures(tmp_path / "pictures"), name, other)
 
 
-def test_a_keras_application_by_its_name(own: Settings, tmp_path: Path) -> None:
+def test_a_keras_application_by_its_name(own: Settings, tensorflow: ForkedTensorFlow, tmp_path: Path) -> None:
     """Random weights under the real name of the file, from a mirror, with their own checksum."""
     path = tmp_path / "tensorflow" / "mobilenet_v2_weights_tf_dim_ordering_tf_kernels_1.0_224.h5"
     path.parent.mkdir()
-    run_tensorflow(KERAS, "MobileNetV2", str(path))
+    run_code(tensorflow.run, KERAS, "MobileNetV2", str(path))
     with Origin(tmp_path) as url:
         mirror = f'url = "{url}/tensorflow/{path.name}"\nchecksum = "{checksum(path)}"\n'
         models = {

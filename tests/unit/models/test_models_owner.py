@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import subprocess
-import sys
 from pathlib import Path
 
 import msgspec
 import pytest
+from tests.forked_tensorflow import ForkedTensorFlow
+from tests.small_networks import run_code
 
 from visor.errors import SettingsError
 from visor.models.description import Download, ModelDescription
@@ -147,7 +147,7 @@ def test_preprocessing_is_what_was_declared(tmp_path: Path) -> None:
 @pytest.mark.build
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="compares with Keras")
 @pytest.mark.parametrize("name", ["MobileNetV3Small", "ResNet50", "DenseNet121"])
-def test_keras_applications_are_those_of_keras(name: str) -> None:
+def test_keras_applications_are_those_of_keras(name: str, tensorflow: ForkedTensorFlow) -> None:
     """The table says what Keras says. The others were written down by the same script."""
     script = Path(__file__).parents[3] / "scripts"
     code = (
@@ -155,8 +155,7 @@ def test_keras_applications_are_those_of_keras(name: str) -> None:
         "from keras_networks import described, network_names;"
         f"print(json.dumps([described({name!r}), network_names()]))"
     )
-    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, capture_output=True, text=True)
-    about, names = msgspec.json.decode(done.stdout)
+    about, names = msgspec.json.decode(run_code(tensorflow.run, code))
     known = keras_applications()
     assert sorted(known) == names
     assert msgspec.convert(about, type(known[name])) == known[name]

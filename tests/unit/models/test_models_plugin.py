@@ -14,7 +14,7 @@ from tests.small_networks import CHANNELS, SIZE, checksum, make_onnx
 
 from visor.errors import SettingsError
 from visor.models.description import Given, LocalFile, ModelDescription, Network, Preprocessing, Tap, WeightedNetwork
-from visor.models.registry import load
+from visor.models.registry import installed, load
 from visor.testing import BrokenContract, check_model
 
 PLUGIN = f"""
@@ -86,6 +86,12 @@ def test_is_found_by_its_name(site: Path, tmp_path: Path) -> None:
     assert row["dimension"] == CHANNELS
     assert row["size_bytes"] > 1000
     assert f"tiny                           {CHANNELS} numbers  0 MB" in visor(site, home, "model", "list")
+
+
+def test_what_joins_the_path_later_is_found_too(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "tiny" not in installed()
+    monkeypatch.syspath_prepend(site)
+    assert "tiny" in installed()
 
 
 def plugin_model(folder: Path, **changes: object) -> ModelDescription:

@@ -26,6 +26,10 @@ COSINE_MIN = 0.99
 """A converted network whose vector of the test picture is farther from Keras' than this is not shipped."""
 
 
+NOT_NEEDED = ("matplotlib", "pandas", "sklearn")
+"""What Keras imports where it is installed, for parts that nothing here uses: a third of TensorFlow's start."""
+
+
 class Job(Record, frozen=True, kw_only=True):
     network: Network
     weights: str
@@ -138,6 +142,7 @@ def cosine_of(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.modules.update(dict.fromkeys(NOT_NEEDED))  # type: ignore[arg-type]
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     answer: Converted | Failed
     try:
