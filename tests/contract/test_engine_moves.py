@@ -30,7 +30,6 @@ from visor.schema.items import Batch, item_id
 from visor.schema.search import Filters, SearchRequest
 from visor.settings import Settings
 from visor.storage.engine import VectorEngine, open_engine
-from visor.storage.engines import milvus
 
 pytestmark = [pytest.mark.contract, pytest.mark.usefixtures("looked_at_once")]
 
@@ -88,18 +87,14 @@ def test_moving_there_and_back_loses_nothing(engine: VectorEngine, twin: EngineS
 
 
 @pytest.mark.slow
-def test_items_move_there_and_back_in_many_parts(
-    tmp_path: Path, twin: EngineShop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of an index that is read in five parts, as one of 10,000 is."""
-    monkeypatch.setattr(milvus, "SCANNED", 400)
-    vectors = clustered(2_000)
-    for at in range(0, 2_000, 500):
+def test_ten_thousand_items_move_there_and_back(tmp_path: Path, twin: EngineShop) -> None:
+    vectors = clustered(10_000)
+    for at in range(0, 10_000, 500):
         facets = [facets_of(at + number) for number in range(500)]
-        twin.add(keys_of(2_000)[at : at + 500], vectors[at : at + 500], facets=facets)
+        twin.add(keys_of(10_000)[at : at + 500], vectors[at : at + 500], facets=facets)
     twin.merge()
     engine = milvus_lite(tmp_path)
-    there_and_back(twin, engine, 2_000)
+    there_and_back(twin, engine, 10_000)
     engine.close()
 
 
