@@ -78,14 +78,14 @@ def looked_at_once() -> Iterator[None]:
         yield
 
 
-def kept(look: Callable[[Image.Image], Any]) -> Callable[[Image.Image], Any]:
-    """A function of an image's pixels that is called once for each image."""
-    known: dict[tuple[tuple[int, int], bytes], Any] = {}
+def kept(look: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of an image's pixels, and of a part of them, that is called once for each image and part."""
+    known: dict[tuple[Any, ...], Any] = {}
 
-    def looked(pixels: Image.Image) -> Any:
-        key = pixels.size, hashlib.blake2b(pixels.tobytes()).digest()
+    def looked(pixels: Image.Image, *part: Any) -> Any:
+        key = pixels.size, hashlib.blake2b(pixels.tobytes()).digest(), part
         if key not in known:
-            known[key] = look(pixels)
+            known[key] = look(pixels, *part)
         return known[key]
 
     return looked
