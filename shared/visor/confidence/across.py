@@ -19,7 +19,7 @@ from visor.index.format.projection import Space
 from visor.index.search.fusion import Fusion
 from visor.schema.items import Record
 
-CONFIDENT_ACROSS = 0.38
+CONFIDENT_ACROSS = 0.4
 """Probability below which an answer across the gap says that there is no confident match."""
 GAP_MIN, VISITORS_MIN = 0.2, 10
 """Gap between the looks of visitors and catalogue, and photos, from which they count as different: the same look has up
