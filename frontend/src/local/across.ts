@@ -23,15 +23,16 @@ export class Across {
   /** What a query is compared less: augmented images tell a side, but not what photos have in common. */
   readonly subtracted: Floats;
   private readonly visitors: Floats;
+  private readonly isLearned: boolean;
 
   constructor(
     private readonly stored: StoredAcross,
     private readonly numbers: Numbers,
   ) {
-    const isLearned = stored.photos >= numbers.visitors_min;
+    this.isLearned = stored.photos >= numbers.visitors_min;
     this.catalogue = unpacked(stored.catalogue);
-    this.visitors = unpacked(isLearned ? stored.visitors : stored.augmented);
-    this.subtracted = isLearned ? this.visitors : this.catalogue;
+    this.visitors = unpacked(this.isLearned ? stored.visitors : stored.augmented);
+    this.subtracted = this.isLearned ? this.visitors : this.catalogue;
   }
 
   /** Whether a query (d,) stands on the visitors' side of the gap, where copies of catalogue images never do. */
@@ -52,7 +53,7 @@ export class Across {
 
   /** Probability of the matches at these ranks that each is what was asked for, were there none nearer; never rising. */
   isIt(similarities: ArrayLike<number>, ranks: readonly number[]): number[] {
-    const { first, best_floor: floor, next, others } = this.numbers;
+    const { first, unlearned, best_floor: floor, next, others } = this.numbers;
     let least = 1;
     return ranks.map((rank) => {
       const rest = Array.from(similarities).slice(rank);
@@ -60,7 +61,7 @@ export class Across {
         const best = rest[0] as number;
         const behind = (part: typeof next) => (rest.length > part[0] ? mean(rest, ...part) : (rest.at(-1) as number));
         const ahead = [best - behind(next), (best - behind(others)) / Math.max(best, floor)] as const;
-        const sum = first[0] * ahead[0] + first[1] * ahead[1] + first[2];
+        const sum = first[0] * ahead[0] + first[1] * ahead[1] + first[2] + (this.isLearned ? 0 : unlearned);
         least = Math.min(least, sigmoid(clip(sum, -60, 60)));
       }
       return least;

@@ -81,6 +81,7 @@ export interface Constants {
     side: number;
     held_slope: number;
     first: [number, number, number];
+    unlearned: number;
     best_floor: number;
     next: Slice;
     others: Slice;

@@ -18,7 +18,7 @@ from typing import Any, overload
 import msgspec
 import numpy as np
 
-from visor.confidence.across import CONFIDENT_ACROSS, Across, is_it, sigmoid
+from visor.confidence.across import CONFIDENT_ACROSS, Across, sigmoid
 from visor.confidence.features import (
     FEATURES,
     SAMPLED,
@@ -271,7 +271,7 @@ class ConfidenceEstimator:
             return replace(judged, matches=[curve[min(rank, len(curve) - 1)] for rank in ranks])
         if across is not None:
             similarities = hits.nearest.similarities
-            return Judgement(across.held(similarities), CONFIDENT_ACROSS, is_it(similarities, ranks))
+            return Judgement(across.held(similarities), CONFIDENT_ACROSS, across.is_it(similarities, ranks))
         calibration = self._context.calibration(hits.nearest.snapshot.manifest)
         around = self._context.neighbourhood(hits.nearest, query_labels)
         score = calibration.score(around)

@@ -24,7 +24,6 @@ from visor.schema.items import ITEM_ID, PRICE_MAX, Change, Item, checked_item, i
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.settings import Settings
 from visor.sources.config import PUSHED
-from visor.sources.parse.price import currency_code
 from visor.sources.parse.text import DESCRIPTION_LENGTH_MAX, TITLE_LENGTH_MAX, country_code, iso_date, plain_text
 from visor.storage.documents import DocumentStore
 from visor.storage.publish import publish
@@ -212,8 +211,12 @@ def _price(price: float | None) -> float | None:
 
 
 def _currency(text: str | None) -> str | None:
+    if not text:
+        return None
+    from visor.sources.parse.price import currency_code
+
     code = currency_code(text)
-    if text and code is None:
+    if code is None:
         raise ValueError(f"currency is no ISO 4217 code of what things are sold in: {text!r:.60}")
     return code
 
