@@ -323,6 +323,8 @@ def test_a_second_photo_of_ones_own_is_like_or_unlike(
             page.get_by_role("button", name=how).locator("visible=true").press("Enter")
         chooser.value.set_files(second)
         page.locator(".chip", has_text=second.name).wait_for()
+        weighed = "(sign) => Math.sign(JSON.parse(window.requestDocuments.at(-1)).examples?.[0].weight) === sign"
+        page.wait_for_function(weighed, arg=-1 if how == "But not like this" else 1)
         settled(page)
         asked: dict[str, Any] = json.loads(page.evaluate("() => window.requestDocuments.at(-1)"))
         return asked
