@@ -3,7 +3,7 @@
     python scripts/query_files.py [--most N]
 
 Indexes a few generated images with the model of VISOR_MODEL in a temporary folder, asks the same search twice, and
-traces the second one in all threads. Prints the files, and exits 1 if they are more than N (default 37): a reader who
+traces the second one in all threads. Prints the files, and exits 1 if they are more than N (default 36): a reader who
 follows a query should not have to open more.
 """
 
@@ -31,7 +31,7 @@ from visor.ingest.worker import Worker
 from visor.models.embedder import load_embedder
 from visor.settings import Settings
 
-MOST = 37
+MOST = 36
 IMAGES = 136
 """Enough for a projection and a calibration of their own."""
 PACKAGE = str(Path(visor.__file__).parent)

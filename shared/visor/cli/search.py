@@ -175,7 +175,7 @@ def _held_back(answer: SearchAnswer) -> str:
     """Why nothing was searched for, and what to do; empty where it was."""
     if not (answer.safety and answer.safety.unsafe):
         return ""
-    from visor.models.embedder import unsafe_score_in_words
+    from visor.models.moderation import unsafe_score_in_words
 
     threshold = Settings.read().unsafe_query
     score = unsafe_score_in_words(answer.safety.probabilities, threshold)

@@ -38,7 +38,8 @@ from visor.index.format.looks import pack_look
 from visor.index.format.shard import shard_object, write_shard
 from visor.ingest.batch_plan import BatchPlan, EmbeddedImage, EmbedReport, nothing_to_compare
 from visor.models.description import CLOSER_VIEWS
-from visor.models.embedder import Embedder, moderate, unsafe_score_in_words, view_of
+from visor.models.embedder import Embedder, view_of
+from visor.models.moderation import moderate, unsafe_score_in_words
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.near_duplicates.unmatchable import unmatchable_hash
 from visor.schema.collections import FAILURES, ITEMS

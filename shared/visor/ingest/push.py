@@ -217,7 +217,7 @@ def _currency(text: str | None) -> str | None:
 
     code = currency_code(text)
     if code is None:
-        raise ValueError(f"currency is no ISO 4217 code of what things are sold in: {text!r:.60}")
+        raise ValueError(f"currency is no ISO 4217 code of what things are sold in: {text!r:.60}; valid: such as EUR")
     return code
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,27 +18,23 @@ from visor.errors import ModelError
 from visor.models.description import (
     CENTRE_SHARE,
     CLOSER_VIEWS,
-    SAFETY_CLASSES,
     ModelDescription,
     Network,
     Preprocessing,
     View,
     WeightedNetwork,
 )
+from visor.models.moderation import SUSPECTED, safety_of, unsafe_score
 from visor.models.runtime import Vector, open_runtime
 from visor.models.store import ModelFile, label_words, model_directory, read_manifest
 from visor.models.text_encoder import TextEncoder
-from visor.schema.items import Label, Safety
+from visor.schema.items import Label
 from visor.schema.labels import short_name
 from visor.settings import Settings
 
 LABELS_KEPT = 5
 THREADS_EACH = 2
 """Most threads that a network has for a lone picture. More than two were not measured."""
-
-SUSPECTED = 0.05
-"""Unsafe score from which a picture is looked at a second time: 5 % of 1,401 harmless ones. None of the others has more
-than .26 at the second look (docs/decisions/models-resolution.md)."""
 
 _RESAMPLE = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -203,7 +199,7 @@ class Embedder:
 
     def _safety(self, seen: list[_Seen]) -> dict[str, float] | None:
         head = self._head(seen, "safety")
-        return None if head is None else _safety(head)
+        return None if head is None else safety_of(head)
 
 
 def load_embedder(settings: Settings) -> Embedder:
@@ -214,32 +210,6 @@ def load_embedder(settings: Settings) -> Embedder:
         ModelError: It is there and a file of it was cut.
     """
     return Embedder(model_directory(settings, settings.model), threads=settings.threads)
-
-
-def unsafe_score(probabilities: Mapping[str, float]) -> float:
-    """How unsafe an image is, in [0, 1]: hentai and porn count in full, sexy by half."""
-    return probabilities.get("hentai", 0.0) + probabilities.get("porn", 0.0) + 0.5 * probabilities.get("sexy", 0.0)
-
-
-def unsafe_score_in_words(probabilities: Mapping[str, float], threshold: float) -> str:
-    """The score that is judged, of a picture that is unsafe by it, and what it is the sum of."""
-    hentai, porn, sexy = (probabilities.get(name, 0.0) for name in ("hentai", "porn", "sexy"))
-    score = max(threshold, round(unsafe_score(probabilities), 2))
-    return f"{score:g} (hentai {hentai:.2f} + porn {porn:.2f} + half of sexy {sexy:.2f})"
-
-
-def _safety(head: Vector) -> dict[str, float]:
-    return dict(zip(SAFETY_CLASSES, (float(p) for p in head), strict=True))
-
-
-def moderate(probabilities: Mapping[str, float] | None, threshold: float) -> Safety | None:
-    """The verdict on an image, unsafe from a score of `threshold` on; None where the model has no safety head.
-
-    One rule for queries and items, each with a threshold of its own in the settings.
-    """
-    if probabilities is None:
-        return None
-    return Safety(probabilities=dict(probabilities), unsafe=unsafe_score(probabilities) >= threshold)
 
 
 def view_of(image: Image.Image, view: View) -> tuple[float, float, float, float]:
@@ -402,7 +372,7 @@ class _Copies:
             seen = runner.see(views, maps)
         finally:
             self._free.put(runner)
-        if self._second is None or seen.head is None or unsafe_score(_safety(seen.head)) < SUSPECTED:
+        if self._second is None or seen.head is None or unsafe_score(safety_of(seen.head)) < SUSPECTED:
             return seen
         return replace(seen, head=self._second.see(image, [prepare(image, self._second.how)], maps=False).head)
 

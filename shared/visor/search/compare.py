@@ -12,7 +12,7 @@ from PIL import Image
 from visor.errors import BadRequest, UnsafeImage
 from visor.free_tier.metered import note_work
 from visor.imaging.content import QUERY_INNER_MIN, content_of
-from visor.models.embedder import moderate
+from visor.models.moderation import moderate
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import perceptual_hash
 from visor.near_duplicates.overlay import difference, lay_over

@@ -27,7 +27,8 @@ from visor.index.format.looks import LOOK_BYTES, pack_look, traits
 from visor.index.format.projection import as_linked, decode_base64, decode_vector, encode_vector
 from visor.index.words.analysis import words_of
 from visor.models.description import CLOSER_VIEWS, SAFETY_CLASSES
-from visor.models.embedder import Embedder, moderate, view_of
+from visor.models.embedder import Embedder, view_of
+from visor.models.moderation import moderate
 from visor.near_duplicates.alignment import Aligner
 from visor.near_duplicates.fingerprint import HASH_BYTES, perceptual_hash
 from visor.near_duplicates.verdict import sketch_picture

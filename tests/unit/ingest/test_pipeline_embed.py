@@ -33,7 +33,8 @@ from visor.index.search.searcher import Searcher
 from visor.ingest.embed import BatchEmbedder, BatchIncomplete, unsafe_image
 from visor.ingest.schedule import publish_again
 from visor.ingest.worker import Worker
-from visor.models.embedder import Embedder, moderate
+from visor.models.embedder import Embedder
+from visor.models.moderation import moderate
 from visor.schema.items import Batch, Change, FacetRow, Failure, Item, item_id
 from visor.schema.search import Filters
 from visor.settings import Settings

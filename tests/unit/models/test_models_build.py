@@ -26,7 +26,8 @@ from visor.models.build.builder import ensure_model
 from visor.models.build.fetch import fetch
 from visor.models.builtin import EFFICIENTNET
 from visor.models.description import SAFETY_CLASSES, Download, ModelDescription, Network
-from visor.models.embedder import SUSPECTED, Embedder, joined_vector, load_embedder, prepare, unsafe_score
+from visor.models.embedder import Embedder, joined_vector, load_embedder, prepare
+from visor.models.moderation import SUSPECTED, unsafe_score
 from visor.models.registry import BUILT, DEFAULT, describe
 from visor.models.store import MANIFEST, ModelManifest, model_directory, read_manifest
 from visor.settings import Settings

@@ -62,7 +62,7 @@ class Fusion:
         Args:
             vectors: (n, m) unit vectors of the similarity space if `coded`, else (n, d) full ones.
             looks: (n, 258) uint8; zeros where unknown.
-            words: (n,) of `FacetColumns.word_weights`.
+            words: (n,) of `FacetColumns.word_sums`.
         """
         d = len(self.query) - TRAITS
         near = dot(vectors, self.projected) if coded else dot(unit(vectors - self.catalogue[:d]), self.query[:d])

@@ -36,6 +36,7 @@ from visor.index.search.metrics import Metric, check_metric
 from visor.index.search.reader import IndexReader, News
 from visor.index.search.snapshot import FreshBlock, Snapshot
 from visor.index.search.worded import TEXT_WEIGHT, Said, open_words
+from visor.index.words.query import TextQuery
 from visor.index.words.text_index import Words
 from visor.schema.search import FacetsAnswer, Filters
 from visor.settings import LANGUAGES
@@ -232,7 +233,7 @@ class Searcher:
         if not snapshot.images:
             return Hits((), way, metric, snapshot.notice)
         words = self._opened_words(snapshot) if text is not None or vector is None else Words(())
-        asked = words.query(text or "")
+        asked = words.query(text) if text else TextQuery((), ())
         said = asked if asked.words else None
         ask = Ask(snapshot, vector, way, self._prepared(snapshot, metric), fusion, self._pool, words, said)
         allowed = [live.allowed(filters, snapshot.types) for live in snapshot.blocks]
