@@ -23,7 +23,7 @@ import { Judge, type Judgement, type StoredJudge } from "./judge";
 import { rounded } from "./linear";
 import type { Manifest } from "./manifest";
 import { noticesOf } from "./notices";
-import { type Order, readCursor, writeCursor } from "./order";
+import { type Cursor, type Order, readCursor, writeCursor } from "./order";
 import { encodeVector, type Query, QueryReader, type Sought, unknownItem } from "./query";
 import { type PartFiles, Rows } from "./rows";
 import { type Hits, Searcher } from "./searcher";
@@ -102,7 +102,7 @@ export class LocalSearch {
     const guess = isNearest ? this.guess(matches, confidence) : null;
     times["total"] = rounded(performance.now() - started, 2);
     const isLost = hits.hits.length > 0 && matches.length === 0 && !request.min_confidence;
-    const notice = noticesOf(this.manifest, this.rows, request, readCursor(request), isLost);
+    const notice = noticesOf(this.manifest, this.rows, request, this.goesOn(request, query), isLost);
     return {
       matches,
       confidence,
@@ -114,11 +114,15 @@ export class LocalSearch {
       query: this.queryAnswer(query),
       index: this.manifest.index,
       ...(request.facets && { facets: this.facets(request.filters ?? {}) }),
-      next: writeCursor(hits.next, request),
+      next: writeCursor(hits.next, request, query.placed?.unit ?? null),
       total: hits.total,
       timing_ms: times,
       ...(notice && { notice }),
     };
+  }
+
+  private goesOn(request: Sought, query: Query): Cursor | null {
+    return readCursor(request, query.placed?.unit ?? null, this.manifest.id);
   }
 
   facets(filters: Filters): FacetsAnswer {
@@ -175,7 +179,7 @@ export class LocalSearch {
     const base = { query: placed, leaveOut, fusion, judged: query.judged };
     let order: Order = {
       sort: request.sort ?? "likeness",
-      after: readCursor(request),
+      after: this.goesOn(request, query),
       variety: request.variety ?? 0,
       byProduct: request.group ?? true,
       similarityMin: request.min_similarity ?? null,

@@ -3,6 +3,7 @@ import { fromBase64, toBase64 } from "../bytes/base64";
 import type { SearchRequest, Sort } from "../endpoint/contract";
 import { NO_DATE } from "./attributes";
 import type { Columns } from "./columns";
+import { dot, type Floats, unit } from "./linear";
 import { Refusal } from "./refusal";
 import type { Rows } from "./rows";
 
@@ -64,26 +65,48 @@ const BOUND_TO = ["filters", "metric", "text", "sort", "min_confidence", "min_si
 /** What two pages of one listing have in common. */
 const boundTo = (request: SearchRequest): string => JSON.stringify(BOUND_TO.map((name) => request[name] ?? null));
 
-/** The cursor as a request's `after` takes it. Infinity is no JSON. */
-export function writeCursor(cursor: Cursor | null, request: SearchRequest): string | null {
+/** Least cosine of the sketches of one picture, as in `search/cursor.py`. */
+const SAME_PICTURE = 0.999;
+const SKETCHED = 8;
+
+/** 8 numbers at length 1 whose cosine is about that of two vectors; zeros without one. */
+function sketch(vector: Floats | null): Floats {
+  const sums = new Float32Array(SKETCHED);
+  vector?.forEach((value, at) => {
+    sums[at % SKETCHED] = (sums[at % SKETCHED] as number) + (at < vector.length / 2 ? value : -value);
+  });
+  return unit(sums);
+}
+
+/** The cursor as a request's `after` takes it, bound to the query's vector. Infinity is no JSON. */
+export function writeCursor(cursor: Cursor | null, request: SearchRequest, vector: Floats | null): string | null {
   if (!cursor) return null;
   const last = cursor.last && [String(cursor.last[0]), cursor.last[1], cursor.last[2]];
-  const text = JSON.stringify([cursor.generation, last, cursor.shown, boundTo(request)]);
+  const picture = [...sketch(vector)].map((value) => Math.round(value * 1e4) / 1e4);
+  const text = JSON.stringify([cursor.generation, last, cursor.shown, boundTo(request), picture]);
   return toBase64(new TextEncoder().encode(text));
 }
 
-/** Where a request goes on; null at the beginning. Raises `Refusal` for another search's cursor. */
-export function readCursor(request: SearchRequest): Cursor | null {
+/**
+ * Where a request goes on; null at the beginning. Raises `Refusal` for the cursor of another search or picture.
+ *
+ * @param vector As for `writeCursor`.
+ * @param index What is searched: another one may look at the same picture otherwise.
+ */
+export function readCursor(request: SearchRequest, vector: Floats | null, index: string): Cursor | null {
   if (typeof request.after !== "string") return null;
   try {
     const text = new TextDecoder().decode(fromBase64(request.after));
-    const [generation, last, shown, bound] = JSON.parse(text);
+    const [generation, last, shown, bound, picture] = JSON.parse(text);
     if (bound !== boundTo(request)) throw new Error("another search");
+    const [written, own] = [Float32Array.from(picture), sketch(vector)];
+    const isSame = dot(own, own) ? dot(written, own) >= SAME_PICTURE : !dot(written, written);
+    if (generation === index && !isSame) throw new Error("another picture");
     return { generation, last: last && [Number(last[0]), last[1], last[2]], shown };
   } catch {
     throw new Refusal(
       "after is no cursor of this search",
-      "`next` of an answer to a request that is the same otherwise",
+      "`next` of an answer to a request for the same picture that is the same otherwise",
       "Send it unchanged, or begin without `after`",
     );
   }

@@ -104,4 +104,14 @@ describe.each(["small", "projected", "full", "across"])("the index %s", (name) =
       expect(Math.abs(value - (one.features?.[at] ?? 9)), feature).toBeLessThan(1e-4);
     });
   });
+
+  test("goes on with the same picture alone", async () => {
+    const vectors = cases.map(({ request }) => request.vector).filter(Boolean) as string[];
+    const [one = null, other = null] = vectors;
+    const { next } = await local.search({ vector: one, k: 1 });
+    expect(next).toBeTruthy();
+    expect((await local.search({ vector: one, k: 1, after: next ?? null })).matches).toHaveLength(1);
+    const others = local.search({ vector: other, k: 1, after: next ?? null });
+    await expect(others).rejects.toThrow("after is no cursor of this search");
+  });
 });

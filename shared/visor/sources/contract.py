@@ -40,7 +40,7 @@ import msgspec
 from visor.errors import DropItem
 from visor.http.fetch import StreamingFetch
 from visor.schema.attributes import AttributeType
-from visor.schema.items import Item, Record, checked_item
+from visor.schema.items import PRICE_MAX, Item, Record, checked_item
 from visor.settings import Settings
 from visor.sources.secrets import Secrets
 from visor.storage.objects import ObjectStore
@@ -202,8 +202,15 @@ def remade(page: Page, make: Callable[[Item, RowErrors], Item | None]) -> Page:
 
 
 def checked_page(page: Page, attributes: Mapping[str, AttributeType] | None = None) -> Page:
-    """The page with each item as `checked_item` gives it."""
-    return remade(page, lambda item, _: checked_item(item, attributes))
+    """The page with each item as `checked_item` gives it, and a note of each price that is none."""
+
+    def make(item: Item, errors: RowErrors) -> Item:
+        checked = checked_item(item, attributes)
+        if item.price is not None and checked.price is None:
+            errors.add(item.key, f"its price '{item.price:g}' is none; valid: 0 to {PRICE_MAX:g}", dropped=False)
+        return checked
+
+    return remade(page, make)
 
 
 def slices(rows: Iterator[Row], size: int) -> Iterator[tuple[list[Row], bool]]:
