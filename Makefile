@@ -39,7 +39,7 @@ fast: $(STAMPS)/dev
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m '$(FAST)' tests/unit tests/contract
 
 test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security $(BEAM)/.stamp  ## all tests
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 	cd frontend && npm test
 
 lint: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## style, types, front end

@@ -31,6 +31,38 @@ DEMO_PRODUCTS = 60
 FOLDERS = ("contract", "build", "cloud", "browser")
 """Folders of this one whose tests carry its name as their mark; others mark themselves `fault`, `build` or `slow`."""
 
+LONGEST = (
+    ("web", "test_web_openapi"),
+    ("cloud", "test_abuse"),
+    ("deploy", "test_deploy_cloudbuild"),
+    ("models", "test_models_build"),
+    ("ingest", "test_sources_killed"),
+    ("deploy", "test_terraform_applies"),
+    ("contract", "test_engine_contract"),
+    ("cloud", "test_damage"),
+    ("cloud", "test_functions"),
+    ("imaging", "test_images_decode"),
+    ("cloud", "test_faulty_network"),
+    ("browser", "test_page_asking"),
+    ("browser", "test_page_access"),
+    ("browser", "test_page_device"),
+    ("ingest", "test_delivery_table"),
+    ("cloud", "test_delivery"),
+    ("browser", "test_page"),
+    ("check", "test_damage"),
+    ("benchmarks", "test_bench_search"),
+    ("web", "test_web_strangers"),
+    ("cloud", "test_models"),
+    ("browser", "test_page_export"),
+    ("link_check", "test_pipeline_links"),
+    ("ingest", "test_pipeline_killed"),
+    ("browser", "test_page_states"),
+    ("ingest", "test_pipeline_embed"),
+    ("ingest", "test_killed_anywhere"),
+)
+"""Files that take three quarters of a minute or more beside others, with their folders. They begin first: else one worker
+is still at them when the others have done all."""
+
 MEMORY, MEMORY_FREE_MIN = Path("/dev/shm"), 6 << 30
 
 pytest_plugins = ["tests.emulated", "tests.forked_tensorflow"]
@@ -48,11 +80,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder."""
+    """Mark each test by its folder, and begin with the longest files."""
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         if folder in FOLDERS:
             item.add_marker(folder)
+    places = {file: place for place, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get((item.path.parent.name, item.path.stem), len(places)))
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def test_a_dropped_file_leads_to_results(new_page: Any, picture: Path, product: 
     expect(page.locator(".labels li").nth(1)).not_to_be_attached()
     expect(page.get_by_text("Safe to show")).to_be_visible()
     page.get_by_text("Answered in").click()
-    expect(page.locator(".timing").get_by_text("Embed")).to_be_visible()
+    expect(page.locator(".timing").get_by_text("Scan")).to_be_visible()
     page.wait_for_function("() => [...document.querySelectorAll('.card img')].slice(0, 4).every((i) => i.naturalWidth)")
 
 
