@@ -60,8 +60,8 @@ LONGEST = (
     ("ingest", "test_pipeline_embed"),
     ("ingest", "test_killed_anywhere"),
 )
-"""Files that take three quarters of a minute or more beside others, with their folders. They begin first: else one worker
-is still at them when the others have done all."""
+"""Files that take three quarters of a minute or more beside others, with their folders. They begin first: else one
+worker is still at them when the others have done all."""
 
 MEMORY, MEMORY_FREE_MIN = Path("/dev/shm"), 6 << 30
 
