@@ -356,6 +356,18 @@ def test_codings_that_were_not_asked_for_fail(coding: str) -> None:
         list(iter_body([b"x"], coding=coding, length=None, bytes_max=100))
 
 
+@pytest.mark.parametrize("size", [1, 7, 20, 21, 1000])
+def test_gzip_data_of_several_members_is_read_to_its_end(size: int) -> None:
+    body = gzip.compress(b"one ") + gzip.compress(b"") + gzip.compress(b"two")
+    for padding in (b"", bytes(8)):
+        chunks = [(body + padding)[i : i + size] for i in range(0, len(body + padding), size)]
+        assert b"".join(iter_body(chunks, coding="gzip", length=None, bytes_max=1000)) == b"one two"
+    with pytest.raises(FetchFailed, match="ends before its end"):
+        list(iter_body([body[:-3]], coding="gzip", length=None, bytes_max=1000))
+    with pytest.raises(FetchFailed, match="more than 1,000 bytes"):
+        list(iter_body([body + gzip.compress(bytes(100_000))], coding="gzip", length=None, bytes_max=1000))
+
+
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"x" * 1000)[:-9], b""], ids=["none", "cut", "empty"])
 def test_broken_gzip_fails(body: bytes) -> None:
     with pytest.raises(FetchFailed):
