@@ -318,5 +318,6 @@ def test_items_in_any_number_of_dead_letters_are_not_forgotten_and_can_be_sent_a
         seen.save(app.stores.objects, "shop")
     checked = run("check")
     assert (checked.exit_code, "neither indexed" in checked.output) == (0, False), checked.output
+    assert run("dlq", "list").output.count("away") == 110
     with App(Settings.read()) as app:
         assert app.retry_letters("shop") == 110
