@@ -92,9 +92,7 @@ class PartWriter:
             )
             low = self.files.chunk("codes_low", made_of, lambda: {"codes": nibbles(codes)[1]})
         if self.has_vectors:
-            vectors = self.files.chunk(
-                "vectors", made_of, lambda: {"vectors": np.concatenate([full for _, full in _full(part)])}
-            )
+            vectors = self.files.chunk("vectors", made_of, lambda: {"vectors": np.concatenate(list(_full(part)))})
         if self.is_across:
             looks = self.files.content("looks", {"looks": block.looks[rows]})
         return Part(
@@ -128,7 +126,7 @@ class PartWriter:
     def _covered(self, part: PartRows, projection: Projection) -> Array:
         """(n,) float32: which share of each full vector lies in the space."""
         frame = CoverageProjection(projection)
-        return np.concatenate([np.linalg.norm(frame.project(full), axis=1) for _, full in _full(part)])
+        return np.concatenate([np.linalg.norm(frame.project(full), axis=1) for full in _full(part)])
 
 
 def nibbles(codes: Array) -> tuple[Array, Array]:
@@ -139,12 +137,12 @@ def nibbles(codes: Array) -> tuple[Array, Array]:
     return (first & 0xF0) | (second >> 4), (first << 4) | (second & 0x0F)
 
 
-def _full(part: PartRows) -> Iterator[tuple[int, Array]]:
-    """The full vectors (b, d) float16 of a part, some at a time, with where each begins."""
+def _full(part: PartRows) -> Iterator[Array]:
+    """The full vectors (b, d) float16 of a part, some at a time."""
     for start, stop in rows_in_blocks(len(part.rows), READ_ROWS):
         rows = part.rows[start:stop]
         first = int(rows[0])
-        yield start, part.live.block.read_full(first, int(rows[-1]) + 1)[rows - first]
+        yield part.live.block.read_full(first, int(rows[-1]) + 1)[rows - first]
 
 
 def _groups(part: PartRows) -> dict[str, Array]:

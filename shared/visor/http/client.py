@@ -132,7 +132,9 @@ class Fetcher:
                     break
             if is_image:
                 ensure_image(start, answer.head["media_type"])
-            return Probed(url=answer.head["url"], permanent_url=str(answer.permanent_url))
+            # Another spelling of the same URL is no move.
+            is_same = answer.permanent_url == validate_url(url, self._allow)
+            return Probed(url=answer.head["url"], permanent_url=url if is_same else str(answer.permanent_url))
 
     def _bytes_max(self, options: FetchOptions) -> int:
         return self._settings.fetch_bytes_max if options.bytes_max is None else options.bytes_max

@@ -70,7 +70,8 @@ class Probed(Record, frozen=True, kw_only=True):
     url: str
     """The URL that answered, after redirects."""
     permanent_url: str
-    """The URL to ask for from now on: where permanent redirects (301, 308) lead."""
+    """The URL to ask for from now on: where permanent redirects (301, 308) lead; without any, the one that was asked,
+    as it was written."""
 
 
 class Fetch(Protocol):

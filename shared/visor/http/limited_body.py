@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from visor.errors import FetchFailed
 
 _ANY_ZLIB_HEADER = 32 + zlib.MAX_WBITS
+_GZIP = b"\x1f\x8b"
+"""How gzip data begins."""
 
 
 def iter_body(chunks: Iterable[bytes], *, coding: str, length: str | None, bytes_max: int) -> Iterator[bytes]:
@@ -50,6 +52,10 @@ def _decoded(chunks: Iterable[bytes], coding: str, bytes_max: int) -> Iterator[b
         for chunk in chunks:
             # One byte more than allowed is enough to tell that it is too large.
             yield inflate.decompress(chunk, bytes_max + 1)
+            # gzip data may be several members, one after the other (RFC 1952, 2.2). What else follows is padding.
+            while inflate.eof and (rest := inflate.unused_data).startswith(_GZIP):
+                inflate = zlib.decompressobj(_ANY_ZLIB_HEADER)
+                yield inflate.decompress(rest, bytes_max + 1)
             if inflate.unconsumed_tail:
                 raise _too_large(f"more than {bytes_max:,} bytes once unpacked", bytes_max)
     except zlib.error as exc:

@@ -78,7 +78,11 @@ class BucketReader:
     """
 
     def __init__(self, buckets: Mapping[str, Mapping[str, Any]], *, bytes_max: int) -> None:
-        self._allowed = {address.rstrip("/"): options for address, options in buckets.items()}
+        # The slash tells a bucket from another whose name only begins like its own.
+        self._allowed = {
+            address if "/" in address.partition("://")[2] else f"{address}/": options
+            for address, options in buckets.items()
+        }
         self._bytes_max = bytes_max
         self._open: dict[str, Bucket] = {}
 
@@ -90,16 +94,18 @@ class BucketReader:
             FetchFailed: It is missing, unreadable or too large.
             FetchUnavailable: The bucket did not answer.
         """
-        address = next((a for a in self._allowed if url == a or url.startswith(a)), None)
+        plain = unquote(url)
+        address = max((a for a in self._allowed if plain.startswith(unquote(a))), key=len, default=None)
         if address is None:
             raise FetchRefused(
                 f"{url:.200} is outside of the buckets that may be read",
                 valid=", ".join(self._allowed) or "no bucket so far",
                 remedy="Name its bucket in VISOR_ALLOW_BUCKETS",
             )
-        scheme, name, path = split(url)
+        _, _, path = split(url)
         try:
             if address not in self._open:
+                scheme, name, _ = split(address)
                 self._open[address] = open_bucket(scheme, name, self._allowed[address])
             body = self._open[address].read(
                 unquote(path), self._bytes_max if options.bytes_max is None else options.bytes_max

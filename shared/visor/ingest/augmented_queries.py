@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from PIL import Image
@@ -41,12 +41,7 @@ class AugmentedQueries:
     def kept(self, dimension: int) -> Augmented:
         """In the order of the ids."""
         if not self._made:
-            return Augmented(*_empty(dimension), self.tried)
+            return replace(Augmented.none(dimension), tried=self.tried)
         ids = sorted(self._made)
         vectors, looks = (np.stack([self._made[item][part] for item in ids]) for part in (0, 1))
         return Augmented(ids_to_bytes(ids), vectors.astype(np.float16), looks, self.tried)
-
-
-def _empty(dimension: int) -> tuple[Array, Array, Array]:
-    none = Augmented.none(dimension)
-    return none.ids, none.vectors, none.looks

@@ -94,18 +94,18 @@ class SeenSet:
             with np.load(io.BytesIO(view), allow_pickle=False) as arrays:
                 progress = msgspec.json.decode(arrays["progress"].tobytes())
                 rows = arrays["rows"]
-        except Exception as exc:  # zipfile, zlib, tokenize and NumPy each have their own
+            if progress.get("format", FORMAT) <= FORMAT:
+                return cls(msgspec.convert(progress, Progress), rows.astype(ROW), info.generation)
+        except Exception as exc:  # zipfile, zlib, tokenize, msgspec and NumPy each have their own
             raise CorruptObject(
                 f"Seen-set {object_name(source)} cannot be read: {exc}",
                 remedy="Run `visor check --repair`: it is made again from the documents of its items",
             ) from exc
-        if progress.get("format", FORMAT) > FORMAT:
-            raise NewerFormat(
-                f"Seen-set {object_name(source)} has format {progress['format']}",
-                valid=f"Formats up to {FORMAT}",
-                remedy="Update Visor",
-            )
-        return cls(msgspec.convert(progress, Progress), rows.astype(ROW), info.generation)
+        raise NewerFormat(
+            f"Seen-set {object_name(source)} has format {progress['format']}",
+            valid=f"Formats up to {FORMAT}",
+            remedy="Update Visor",
+        )
 
     def save(self, objects: ObjectStore, source: str) -> None:
         """Write rows and progress as one object.

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from visor.errors import FetchFailed, FetchUnavailable, NotConfigured, NotFound, StoreError
+from visor.errors import FetchFailed, FetchUnavailable, NotConfigured, NotFound, StoreError, StoreUnavailable
 from visor.schema.items import Record
 
 ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<bucket>[^/?#]+)(?:/(?P<prefix>.*))?\Z", re.S)
@@ -151,17 +151,21 @@ class FsspecBucket:
                 raise NotFound(f"{path} is not there", remedy="Correct its address") from exc
             return
         except OSError as exc:
-            raise StoreError(f"{path} cannot be listed: {exc}", remedy="Check its address and credentials") from exc
-        named = sorted((str(info["name"]).rstrip("/").rpartition("/")[2], info) for info in _files(listed, path))
-        for name, info in named:
+            raise _store_error(f"{path} cannot be listed: {exc}", exc) from exc
+        # An object may have the name of a folder: it comes first, so that a crawl that goes on in the folder had it.
+        named = sorted(
+            (str(info["name"]).rstrip("/").rpartition("/")[2], info["type"] == "directory", at)
+            for at, info in enumerate(listed)
+            if str(info["name"]).strip("/") != path.strip("/")  # which some stores list, too
+        )
+        for name, is_folder, at in named:
             below = f"{folder}/{name}" if folder else name
-            is_folder = info["type"] == "directory"
             if after and (name < after[0] or (name == after[0] and not is_folder)):
                 continue
             if is_folder:
                 yield from self._walk(below, after[1:] if after and name == after[0] else ())
             else:
-                yield _described(below, info)
+                yield _described(below, listed[at])
 
     def read(self, name: str, bytes_max: int) -> bytes:
         try:
@@ -169,16 +173,17 @@ class FsspecBucket:
         except FileNotFoundError as exc:
             raise NotFound(f"{self._bucket} has no object {name:.200}") from exc
         except OSError as exc:
-            raise StoreError(f"{name:.200} cannot be read: {exc}", remedy="Check credentials") from exc
+            raise _store_error(f"{name:.200} cannot be read: {exc}", exc) from exc
         return _at_most(bytes(data), bytes_max, name)
 
     def has(self, name: str) -> bool:
         return bool(self._fs.exists(f"{self._bucket}/{name}"))
 
 
-def _files(listed: list[dict[str, Any]], folder: str) -> list[dict[str, Any]]:
-    """What stands in a folder, without the entry that some stores make for the folder itself."""
-    return [info for info in listed if str(info["name"]).strip("/") != folder.strip("/")]
+def _store_error(found: str, exc: OSError) -> StoreError:
+    if isinstance(exc, ConnectionError | TimeoutError):
+        return StoreUnavailable(found, remedy="Try again later")
+    return StoreError(found, remedy="Check its address and credentials")
 
 
 def _described(name: str, info: Mapping[str, Any]) -> Stored:

@@ -22,6 +22,9 @@ from typing import Final, Protocol
 BODY_BYTES_MAX: Final = 2_000_000
 """Pub/Sub takes 10,000,000 a request, but its emulator's clients receive at most 4,194,304 an answer."""
 
+LETTERS_MAX: Final = 10_000
+"""Dead letters that are read where all of them are meant."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:

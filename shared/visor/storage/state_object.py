@@ -12,11 +12,18 @@ from visor.storage.objects import ObjectStore
 State = TypeVar("State", bound=msgspec.Struct)
 
 
+class _Format(msgspec.Struct):
+    """What tells an object of a later Visor, which may fit no type of this one, from a damaged one."""
+
+    format: int = 1
+
+
 def load_state(objects: ObjectStore, name: str, empty: State, *, newest_format: int) -> tuple[State, int]:
     """The state and its generation; `(empty, 0)` if there is no object.
 
     Args:
-        empty: Of the type to read. Its field `format`, if it has one, is at most `newest_format`.
+        empty: Of the type to read.
+        newest_format: The greatest `format` of an object that this type fits; one that says none is of the first.
 
     Raises:
         CorruptObject, NewerFormat: It cannot be read; the message names it.
@@ -26,10 +33,9 @@ def load_state(objects: ObjectStore, name: str, empty: State, *, newest_format: 
     except NotFound:
         return empty, 0
     try:
-        state = msgspec.json.decode(view, type=type(empty))
+        found = msgspec.json.decode(view, type=_Format).format
+        if found <= newest_format:
+            return msgspec.json.decode(view, type=type(empty)), info.generation
     except msgspec.DecodeError as exc:
         raise CorruptObject(f"{name} cannot be read: {exc}", remedy="Run `visor check --repair`") from exc
-    found = getattr(state, "format", newest_format)
-    if found > newest_format:
-        raise NewerFormat(f"{name} has format {found}", valid=f"Formats up to {newest_format}", remedy="Update Visor")
-    return state, info.generation
+    raise NewerFormat(f"{name} has format {found}", valid=f"Formats up to {newest_format}", remedy="Update Visor")

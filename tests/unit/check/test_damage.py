@@ -297,3 +297,27 @@ def said(call: Callable[[], object]) -> str:
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out), contextlib.suppress(SystemExit):
         call()
     return out.getvalue()
+
+
+def test_items_in_any_number_of_dead_letters_are_not_forgotten_and_can_be_sent_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    set_up(tmp_path, monkeypatch)
+    items = [
+        Item(id=item_id("shop", str(n)), source="shop", key=str(n), image_url=f"http://x.test/{n}.png")
+        for n in range(110)
+    ]
+    with App(Settings.read()) as app:
+        queue, seen = app.stores.queue, SeenSet.load(app.stores.objects, "shop")
+        for item in items:
+            publish(queue, [Change(action="embed", item=item, version=1)], run="r")
+            for message in queue.receive(1, lease_s=60):
+                queue.acknowledge(message)
+                queue.bury(message.body, attempts=5, why="away")
+        seen.see(items)
+        seen.save(app.stores.objects, "shop")
+    checked = run("check")
+    assert (checked.exit_code, "neither indexed" in checked.output) == (0, False), checked.output
+    assert run("dlq", "list").output.count("away") == 110
+    with App(Settings.read()) as app:
+        assert app.retry_letters("shop") == 110

@@ -10,6 +10,7 @@ import threading
 import tracemalloc
 
 import httpcore
+import httpx
 import pytest
 import trustme
 from tests.unit.http.images_origin import PICTURE, Origin, raw, status
@@ -19,6 +20,7 @@ from visor.http.client import REDIRECTS_MAX, Fetcher
 from visor.http.fetch import FetchOptions
 from visor.http.limited_body import iter_body
 from visor.http.transport import HTTPCORE_ERRORS
+from visor.link_check.probe import UrlStatus, probe_url
 from visor.settings import Settings
 
 # What is fetched
@@ -150,6 +152,16 @@ def test_a_size_that_a_host_does_not_make_is_a_wrong_address(origin: Origin, fet
 def test_redirects_are_followed(origin: Origin, fetcher: Fetcher, code: int) -> None:
     origin.routes["/r"] = status(code, Location="a.jpg")
     assert fetcher.fetch(origin.base + "/r").url == origin.base + "/a.jpg"
+
+
+@pytest.mark.parametrize("path", ["/Grüße.jpg", "/a/../a b.jpg?x=ä", "/a.jpg#top", "/%e4.jpg"])
+def test_another_spelling_of_a_url_is_no_move(origin: Origin, fetcher: Fetcher, path: str) -> None:
+    asked = str(httpx.URL(origin.base + path).raw_path.decode())
+    origin.routes[asked] = origin.routes["/new.jpg"] = status(200, PICTURE)
+    assert probe_url(fetcher, origin.base + path, is_picture=True) == UrlStatus("there")
+    for code, state in ((301, "moved"), (302, "there")):
+        origin.routes[asked] = status(code, Location="/new.jpg")
+        assert probe_url(fetcher, origin.base + path, is_picture=True).state == state
 
 
 def test_five_redirects_are_followed_and_a_loop_ends(origin: Origin, fetcher: Fetcher) -> None:
@@ -354,6 +366,18 @@ def test_a_bomb_of_many_small_chunks_is_stopped_too() -> None:
 def test_codings_that_were_not_asked_for_fail(coding: str) -> None:
     with pytest.raises(FetchFailed, match="not asked for"):
         list(iter_body([b"x"], coding=coding, length=None, bytes_max=100))
+
+
+@pytest.mark.parametrize("size", [1, 7, 20, 21, 1000])
+def test_gzip_data_of_several_members_is_read_to_its_end(size: int) -> None:
+    body = gzip.compress(b"one ") + gzip.compress(b"") + gzip.compress(b"two")
+    for padding in (b"", bytes(8)):
+        chunks = [(body + padding)[i : i + size] for i in range(0, len(body + padding), size)]
+        assert b"".join(iter_body(chunks, coding="gzip", length=None, bytes_max=1000)) == b"one two"
+    with pytest.raises(FetchFailed, match="ends before its end"):
+        list(iter_body([body[:-3]], coding="gzip", length=None, bytes_max=1000))
+    with pytest.raises(FetchFailed, match="more than 1,000 bytes"):
+        list(iter_body([body + gzip.compress(bytes(100_000))], coding="gzip", length=None, bytes_max=1000))
 
 
 @pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"x" * 1000)[:-9], b""], ids=["none", "cut", "empty"])

@@ -136,6 +136,8 @@ def test_prices_are_read_as_people_write_them(value: object, amount: float, curr
         float("nan"),
         float("inf"),
         "1e400",
+        10**400,
+        -(10**400),
         True,
         [5],
         None,

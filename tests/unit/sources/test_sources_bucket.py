@@ -13,7 +13,15 @@ from google.cloud import storage
 from tests.unit.ingest.test_pipeline_push import picture
 from tests.unit.sources.catalogue_server import context_for
 
-from visor.errors import BadRequest, FetchFailed, FetchRefused, NotConfigured, SettingsError, SourceError
+from visor.errors import (
+    BadRequest,
+    FetchFailed,
+    FetchRefused,
+    NotConfigured,
+    SettingsError,
+    SourceError,
+    StoreUnavailable,
+)
 from visor.http.fetch import FetchOptions
 from visor.image_readers.readers import BucketReader
 from visor.ingest.bucket_events import DELETED, FINALIZED, METADATA, BucketEventHandler
@@ -268,3 +276,57 @@ def received(queue: Any) -> list[Change]:
         changes += msgspec.json.decode(message.body, type=Batch).changes
         queue.acknowledge(message)
     return changes
+
+
+@pytest.fixture
+def memory() -> Any:
+    """fsspec's store in memory."""
+    import fsspec
+
+    return fsspec.filesystem("memory")
+
+
+def test_a_bucket_is_no_other_whose_name_begins_like_its_own(memory: Any) -> None:
+    name = uuid.uuid4().hex
+    for bucket in (name, f"{name}-2", f"{name}-private"):
+        memory.pipe_file(f"/{bucket}/a.jpg", bucket.encode())
+    reader = BucketReader({f"memory://{name}": {}, f"memory://{name}-2": {}}, bytes_max=1000)
+    for bucket in (f"{name}-2", name):
+        assert reader.fetch(f"memory://{bucket}/a.jpg").body == bucket.encode()
+    with pytest.raises(FetchRefused, match="outside"):
+        reader.fetch(f"memory://{name}-private/a.jpg")
+
+
+def test_pictures_below_a_prefix_with_blanks_and_umlauts_are_read(memory: Any) -> None:
+    name = uuid.uuid4().hex
+    memory.pipe_file(f"/{name}/Fotos für uns/a.jpg", picture(1))
+    url = f"memory://{name}/Fotos für uns/"
+    (item,) = items(source(url)).values()
+    assert BucketReader({url: {}}, bytes_max=1_000_000).fetch(item.image_url).body == picture(1)
+    with pytest.raises(FetchRefused, match="outside"):
+        BucketReader({url: {}}, bytes_max=1_000_000).fetch(f"memory://{name}/Fotos/a.jpg")
+
+
+class Listing:
+    """A store that has an object and a folder of one name, as S3 may."""
+
+    def ls(self, path: str, *, detail: bool) -> list[dict[str, Any]]:
+        file, folder = {"type": "file", "size": 1}, {"type": "directory", "size": 0}
+        if path == "b":
+            return [{"name": "b/a", **folder}, {"name": "b/a", **file}, {"name": "b/c", **file}]
+        if path == "b/a":
+            return [{"name": "b/a/x", **file}]
+        raise ConnectionResetError("reset")
+
+
+def test_an_object_with_the_name_of_a_folder_is_listed_and_a_broken_connection_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, memory: Any
+) -> None:
+    opened = open_bucket("memory", "b")
+    monkeypatch.setattr(opened, "_fs", Listing())
+    names = ["a", "a/x", "c"]
+    assert [stored.name for stored in opened.list("", None)] == names
+    for at, name in enumerate(names):
+        assert [stored.name for stored in opened.list("", name)] == names[at + 1 :]
+    with pytest.raises(StoreUnavailable, match="cannot be listed"):
+        list(opened.list("gone/", None))

@@ -160,6 +160,32 @@ def test_rss_with_sale_and_several_pictures(moment: str, price: float, regular: 
     assert (a2.image_url, a2.price, a2.currency, a2.page_url) == (f"{server.url}/a2.jpg", 5, "EUR", None)
 
 
+@pytest.mark.parametrize(
+    ("sale", "period", "price"),
+    [
+        ("8 EUR", "2020-01-01T00:00+0000/9999-12-31T23:59-0800", 8),
+        ("8 EUR", "2999-01-01T00:00+0000/9999-12-31T23:59-0800", 10),
+        ("8 EUR", "0001-01-01T00:00+0100/9999-12-31T23:59+0000", 8),
+        ("8 EUR", "always", 8),
+        ("0.00 EUR", "", 10),
+        ("0", "", 10),
+    ],
+)
+def test_a_sale_that_never_ends_and_one_that_is_none(sale: str, period: str, price: float) -> None:
+    row = {"id": "1", "image_link": "/1.jpg", "price": "10 EUR", "sale_price": sale}
+    body = json.dumps({**row, "sale_price_effective_date": period}).encode()
+    (item,) = items_of(read(body, format="json_lines"))
+    assert (item.price, item.extra.get("regular_price")) == (price, "10 EUR" if price == 8 else None)
+
+
+def test_numbers_that_no_computer_holds_cost_their_value_only() -> None:
+    rows = [{"id": "1", "price": 10**400}, {"id": "2", "price": {"amountMicros": "9" * 5000, "currencyCode": "EUR"}}]
+    body = "\n".join(json.dumps({**row, "image_link": "/1.jpg", "date": 10**400}) for row in rows)
+    pages = read(body.encode(), format="json_lines")
+    assert [(item.key, item.price, item.date) for item in items_of(pages)] == [("1", None, None), ("2", None, None)]
+    assert [failure.dropped for page in pages for failure in page.failed] == [False, False]
+
+
 def test_every_picture_can_be_an_item_of_its_own() -> None:
     assert [(item.key, item.image_url.rpartition("/")[2]) for item in items_of(read(RSS, pictures="all"))] == [
         ("A1", "a1.jpg"),

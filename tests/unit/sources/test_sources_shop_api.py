@@ -828,3 +828,37 @@ def test_the_name_of_a_host_is_no_secret() -> None:
         assert [item.image_url for item in items_of(list(open_source("s", config, context).read(None)))] == [
             f"{server.url}/1.png"
         ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"paging": {"style": "next", "next": "join('', ['/p/', rows[9].id])"}}, r"paging.next cannot be found.*null"),
+        ({"paging": {"style": "page", "total": "length(missing)"}}, r"paging.total cannot be found"),
+        ({"items": "sort(missing)"}, r"finds no list.*items: In function sort"),
+    ],
+)
+def test_an_expression_that_a_page_does_not_suit_ends_the_run_with_its_name(changed: Any, named: str) -> None:
+    answer = Reply.json({"rows": things("a")})
+    with serving(lambda request: answer) as server, context_for(server.host) as context:
+        config = {**API, "items": "rows", "url": f"{server.url}/", **changed}
+        with pytest.raises(SourceError, match=f"(?s){named}"):
+            list(open_source("s", config, context).read(None))
+
+
+def test_a_listing_of_collections_that_its_expression_does_not_suit_says_so() -> None:
+    config = {**API, "collections": {"url": "/all", "items": "@", "id": "join('', [id])"}}
+    with serving(lambda request: Reply.json([{"id": 5}])) as server, context_for(server.host) as context:
+        config["collections"] = {**config["collections"], "url": f"{server.url}/all"}  # type: ignore[dict-item]
+        with pytest.raises(SourceError, match=r"(?s)lists no collections \(id: In function join.*Correct"):
+            list(open_source("s", {**config, "url": f"{server.url}/{{collection}}"}, context).read(None))
+
+
+def test_a_row_whose_variants_cannot_be_found_stops_nothing_and_nothing_of_it_is_missing() -> None:
+    rows = [{"id": 1, "v": 5}, {"id": 2, "v": [{"id": 21, "img": "/21.png"}]}]
+    config = {**API, "variants": "sort_by(v, &id)", "paging": {"style": "none"}}
+    with serving(lambda request: Reply.json(rows)) as server, context_for(server.host) as context:
+        (page,) = open_source("s", {**config, "url": f"{server.url}/"}, context).read(None)
+    assert [item.key for item in page.items] == ["21"]
+    assert [(failure.dropped, failure.unread) for failure in page.failed] == [(True, True)]
+    assert "sort_by" in page.failed[0].reason

@@ -19,7 +19,7 @@ from visor.sources.contract import Page, SourceContext
 from visor.sources.registry import open_source
 from visor.sources.site import source as site
 from visor.sources.site.page import read_page
-from visor.sources.site.urls import absolute, canonical, is_file, is_trap, pattern, shown
+from visor.sources.site.urls import absolute, canonical, is_file, is_trap, pattern, same_site, shown
 
 
 def html(body: str, head: str = "") -> str:
@@ -472,3 +472,16 @@ def test_wrong_keys_are_told() -> None:
         for keys, told in (({"url": "not an address"}, "is not a URL"), ({"allow": ["("]}, "not a regular expression")):
             with pytest.raises(SettingsError, match=told):
                 open_source("s", {"kind": "site", "url": "https://e.org", **keys}, context)
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "same"),
+    [
+        ("https://shop.example/a", "shop.example:443", True),
+        ("https://www.shop.example:443/a", "Shop.example", True),
+        ("https://shop.example:8443/a", "shop.example", False),
+        ("https://ashop.example/a", "shop.example", False),
+    ],
+)
+def test_a_host_is_the_same_with_a_port_that_goes_without_saying(url: str, host: str, same: bool) -> None:
+    assert same_site(url, host) is same

@@ -90,6 +90,10 @@ GIF = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
         ('<img src=/a.jpg data-placeholder-src=/p.jpg data-options=\'{"src": "/b.jpg"}\'>', "/a.jpg"),
         ("<img src='' data-src=''>", None),
         ("<img src=/drawing.svg>", None),
+        # Numbers that nobody can have meant.
+        (f"<img srcset='/a.jpg {'9' * 400}w'>", "/a.jpg"),
+        (f"<img src=/a.jpg width={'9' * 5000} height={'9' * 5000}>", "/a.jpg"),
+        (f"<img data-src='/a_{{width}}x.jpg' data-widths={'9' * 5000}>", "/a.jpg"),
     ],
 )
 def test_the_picture_of_an_img(image: str, chosen: str | None) -> None:
@@ -392,6 +396,7 @@ def test_the_picture_that_a_page_is_shared_with(head: str) -> None:
         ({"price:amount": "9.50"}, "9.50"),
         ({"price": "9.50 EUR"}, "9.50 EUR"),
         ({"price:amount": "19", "sale_price:amount": "9.50"}, "9.50"),
+        ({"price:amount": "19", "sale_price:amount": "0.00"}, "19"),
         ({"price:amount": "19", "sale_price:amount": "9.50", "sale_price_dates:end": "2020-01-01"}, "19"),
     ],
 )

@@ -32,6 +32,9 @@ from visor.sources.secrets import Secrets
         (True, None),
         (1e300, None),
         ("2024-13-45", None),
+        ("1 Jan 99999999999999999999 00:00:00", None),
+        ("Wed, 01 May 2024 10:00:00 +99999999999999", None),
+        (10**400, None),
     ],
 )
 def test_dates(value: object, date: str | None) -> None:
@@ -63,6 +66,7 @@ def test_texts_lose_markup_and_length() -> None:
         (1e21, "1" + "0" * 21),
         (1e-7, "0.0000001"),
         (9007199254740993, "9007199254740993"),
+        (10**400, "1" + "0" * 400),
         (float("nan"), ""),
         (True, ""),
         ([7], ""),

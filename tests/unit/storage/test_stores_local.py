@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sqlite3
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from visor.errors import CorruptObject, NewerFormat, SettingsError, StoreError, StoreUnavailable
+from visor.ingest.seen_set import ROW, SeenSet, object_name
+from visor.link_check.state import LinkState
 from visor.settings import Settings
 from visor.storage import open_documents, open_objects, open_queue
 from visor.storage.documents import SERVER_TIME, Put, Where
@@ -296,3 +300,24 @@ def test_open_documents_in_a_home_that_is_new(tmp_path: Path) -> None:
     documents = open_documents(Settings(home=tmp_path / "a" / "b"))
     assert documents.query("items") == []
     documents.close()
+
+
+def test_an_object_of_a_later_visor_is_not_called_damaged(tmp_path: Path) -> None:
+    objects = FolderObjects(tmp_path)
+    objects.put("links.json", b'{"format": 2, "problems": 7, "checked": "many"}')
+    with pytest.raises(NewerFormat, match="Update Visor"):
+        LinkState.load(objects)
+    buffer = io.BytesIO()
+    np.savez(buffer, progress=np.frombuffer(b'{"format": 2, "number": "two"}', np.uint8), rows=np.empty(0, ROW))
+    objects.put(object_name("shop"), buffer.getvalue())
+    with pytest.raises(NewerFormat, match="Update Visor"):
+        SeenSet.load(objects, "shop")
+
+
+@pytest.mark.parametrize("progress", [b"[]", b'{"number": "two"}', b"7", b"{"])
+def test_a_seen_set_whose_progress_is_none_is_called_damaged(progress: bytes, tmp_path: Path) -> None:
+    objects, buffer = FolderObjects(tmp_path), io.BytesIO()
+    np.savez(buffer, progress=np.frombuffer(progress, np.uint8), rows=np.empty(0, ROW))
+    objects.put(object_name("shop"), buffer.getvalue())
+    with pytest.raises(CorruptObject, match="visor check --repair"):
+        SeenSet.load(objects, "shop")

@@ -24,7 +24,7 @@ from visor.sources.parse import schema_org
 from visor.sources.parse.encoding import open_text, unpacked
 from visor.sources.parse.item import make_item, page_url_of, resolve_url
 from visor.sources.parse.json import NotJson, parse_json
-from visor.sources.parse.price import DecimalSign, PriceReader, currency_in
+from visor.sources.parse.price import DecimalSign, PriceReader, currency_in, is_zero
 from visor.sources.parse.text import TITLE_LENGTH_MAX, country_code, iso_date, plain_text, scalar_text
 
 PAGE_SIZE = 1000
@@ -202,14 +202,15 @@ class FeedSource:
             errors.pass_over("out of stock")
             return None
         key = _numbered(key, number)
-        on_sale = bool(said("sale_price")) and self._is_now(said("sale_price_effective_date", ""))
+        sale = said("sale_price", "")
+        on_sale = sale != "" and not is_zero(sale) and self._is_now(said("sale_price_effective_date", ""))
         regular = said("price", "")
         written = _first(row.get("sale_price" if on_sale else "price"))
         named: str | None = said("currency") or self._config.currency or (currency_in(regular) if on_sale else None)
         if isinstance(written, Mapping):
             named = scalar_text(written.get("currency") or written.get("currencyCode")) or named
             micros = scalar_text(written.get("amountMicros"))
-            written = int(micros) / 1e6 if micros.isdecimal() else written.get("value")
+            written = float(micros) / 1e6 if micros.isdecimal() else written.get("value")
         money = self._prices.read(key, written, named, errors, machine=self._is_machine)
         extra = {name: plain_text(said(name), 200) for name in EXTRA} | money.extra
         if on_sale and money.amount is not None:
@@ -237,10 +238,17 @@ class FeedSource:
         """Whether a `2026-05-01T00:00+0100/2026-05-08T00:00+0100` is under way. One that cannot be read counts."""
         start, _, end = period.partition("/")
         try:
-            begins, ends = (datetime.fromisoformat(text.strip()).astimezone() for text in (start, end))
-        except ValueError:
+            begins, ends = (_moment(text.strip()) for text in (start, end))
+        except (ValueError, OverflowError):
             return True
         return begins <= self._context.now() <= ends
+
+
+def _moment(text: str) -> datetime:
+    """Of ISO 8601, in local time where it names no zone. Only then is it converted: 9999-12-31T23:59-08:00, which
+    stands for ever, has no UTC."""
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.astimezone()
 
 
 def _sniffed(start: str, url: str) -> Format:

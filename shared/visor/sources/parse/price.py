@@ -191,7 +191,10 @@ def _money(value: Any, currency: str | None, machine: bool, minor_units: bool | 
     named = currency_code(currency)
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise UnreadablePrice(f"price {value!r:.60} is neither a number nor a text")
-    money = _parse_text(value, named, machine, decimal) if isinstance(value, str) else Money(float(value), named)
+    try:
+        money = _parse_text(value, named, machine, decimal) if isinstance(value, str) else Money(float(value), named)
+    except OverflowError:
+        raise _no_amount(value) from None
     amount = money.amount or 0.0
     if minor_units is not False:
         places = MINOR_DIGITS.get(money.currency or "", 2) if minor_units is True else minor_units
@@ -211,6 +214,11 @@ def currency_in(text: str) -> str | None:
     """The only currency that a price's text names."""
     codes = {currency_code(mark) for mark in _MARKS.findall(text)} - {None}
     return codes.pop() if len(codes) == 1 else None
+
+
+def is_zero(text: str) -> bool:
+    """Whether all digits of a price are 0: so programs write a sale price where there is no sale."""
+    return set(re.findall(r"\d", text)) == {"0"}
 
 
 def _no_amount(value: Any) -> UnreadablePrice:

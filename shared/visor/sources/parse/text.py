@@ -45,7 +45,7 @@ def scalar_text(value: Any) -> str:
     A number has all its digits and no others: 7.0 is `7`, and 1e21 a one with 21 zeros.
     """
     if isinstance(value, int | float) and not isinstance(value, bool):
-        text = format(Decimal(repr(value)), "f") if math.isfinite(value) else ""
+        text = format(Decimal(repr(value)), "f") if isinstance(value, int) or math.isfinite(value) else ""
         return text.rstrip("0").removesuffix(".") if "." in text else text
     return value.strip() if isinstance(value, str) else ""
 
@@ -58,9 +58,9 @@ def iso_date(value: Any) -> str | None:
     if isinstance(value, str):
         value = re.sub(r"\s(?:UTC|GMT)\Z", " +0000", _DOTNET_DATE.sub(r"\1", value.strip()))
     if isinstance(value, int | float) or re.fullmatch(r"\d{9,13}(\.\d+)?", str(value)):
-        seconds = float(value)
-        seconds = seconds / 1000 if seconds >= _MILLISECONDS_FROM else seconds
         try:
+            seconds = float(value)
+            seconds = seconds / 1000 if seconds >= _MILLISECONDS_FROM else seconds
             return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         except (ValueError, OverflowError, OSError):
             return None
@@ -68,7 +68,7 @@ def iso_date(value: Any) -> str | None:
     if text.startswith("0001"):
         return None
     for read in (date.fromisoformat if len(text) <= 10 else datetime.fromisoformat, parsedate_to_datetime):
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             return read(text).isoformat().replace("+00:00", "Z")
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 
@@ -11,7 +12,7 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from visor.errors import SourceError
+from visor.errors import DropItem, SourceError
 from visor.http.fetch import Fetched
 from visor.schema.items import Record
 from visor.sources.contract import SourceConfig
@@ -180,11 +181,18 @@ class Pager:
         return len(repeated) > allowed and list(keys[: len(repeated)]) == list(repeated)
 
     def _found(self, name: str, fetched: Fetched, answer: Any) -> Any:
-        found = self._page.find(name, answer)
-        if found is not None:
-            return found
         links = _links(fetched.headers.get("link", ""))
-        return self._page.find(name, {"body": answer, "headers": fetched.headers, "links": links})
+        try:
+            with suppress(DropItem):
+                if (found := self._page.find(name, answer)) is not None:
+                    return found
+            return self._page.find(name, {"body": answer, "headers": fetched.headers, "links": links})
+        except DropItem as exc:
+            raise SourceError(
+                f"paging.{name} cannot be found in what {fetched.url.partition('?')[0]} answers: {exc.reason}",
+                valid="An expression that finds null where there is none: `meta.next && join('', ['/p/', meta.next])`",
+                remedy=f"Correct paging.{name}",
+            ) from exc
 
     def _following_cursor(self, position: Position, after: Position, answer: Any, fetched: Fetched) -> Position | None:
         found, url = self._found("next", fetched, answer), fetched.url

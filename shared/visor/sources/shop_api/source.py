@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import msgspec
 from msgspec import Meta
 
-from visor.errors import FetchFailed, SettingsError, SourceError, SourceUnavailable
+from visor.errors import DropItem, FetchFailed, SettingsError, SourceError, SourceUnavailable
 from visor.http.fetch import Fetched
 from visor.http.retry import RetryPolicy
 from visor.schema.items import Item
@@ -228,7 +228,11 @@ class ShopApiSource:
         return following, False
 
     def _rows(self, answer: Any, url: str) -> list[Any]:
-        rows = self._page.find("items", answer)
+        rows, why = None, ""
+        try:
+            rows = self._page.find("items", answer)
+        except DropItem as exc:
+            why = f" ({exc.reason})"
         if isinstance(rows, list):
             return rows
         if not answer or rows == {} or (isinstance(answer, dict) and answer.get(self._config.items, answer) is None):
@@ -237,7 +241,7 @@ class ShopApiSource:
         keys = ", ".join(list(answer)[:20]) if isinstance(answer, dict) else type(answer).__name__
         said = said_by(answer)
         raise SourceError(
-            f"Source '{self.name}': items = {self._config.items!r} finds no list in what {url} answers: {keys}"
+            f"Source '{self.name}': items = {self._config.items!r} finds no list in what {url} answers: {keys}{why}"
             + (f". The API says {said!r}" if said else ""),
             valid="A JMESPath to the list of rows",
             remedy=f"Correct sources.{self.name}.items",
@@ -286,11 +290,13 @@ class ShopApiSource:
             named = collection.name or None
             return self._mapping.item(row, base_url=url, collection=named, errors=errors, group=group)
 
-        keyed = [
-            (self._mapping.key(variant) or Place(f"row {at} of {url}"), variant)
-            for at, row in enumerate(rows)
-            for variant in self._variants(row)
-        ]
+        keyed: list[tuple[str, Any]] = []
+        for at, row in enumerate(rows):
+            place = Place(f"row {at} of {url}")
+            try:
+                keyed += [(self._mapping.key(variant) or place, variant) for variant in self._variants(row)]
+            except DropItem as drop:
+                errors.add(place, drop.reason)
         self._mapping.learn(variant for _, variant in keyed)
         return page_of(keyed, make, errors=errors, **fields)
 
@@ -302,15 +308,18 @@ class ShopApiSource:
         listing = self._config.collections
         with self._client.required():
             answer, fetched = self._client.get_json(add_query(listing.url, self._config.query))
-        rows = self._listing.find("items", answer)
-        found = {}
-        for row in rows if isinstance(rows, list) else []:
-            id_ = self._listing.find("id", row)
-            if isinstance(id_, str | int) and str(id_):
-                found[str(id_)] = ShopCollection(str(id_), str(self._listing.find("name", row) or id_))
+        found, why = {}, ""
+        try:
+            rows = self._listing.find("items", answer)
+            for row in rows if isinstance(rows, list) else []:
+                id_ = self._listing.find("id", row)
+                if isinstance(id_, str | int) and str(id_):
+                    found[str(id_)] = ShopCollection(str(id_), str(self._listing.find("name", row) or id_))
+        except DropItem as exc:
+            found, why = {}, f" ({exc.reason})"
         if not found:
             raise SourceError(
-                f"Source '{self.name}': {fetched.url} lists no collections",
+                f"Source '{self.name}': {fetched.url} lists no collections{why}",
                 valid=f"A list that items = {listing.items!r} finds, and in each row what id = {listing.id!r} finds",
                 remedy=f"Correct [sources.{self.name}.collections]",
             )

@@ -20,6 +20,7 @@ from w3lib.encoding import html_to_unicode
 from visor.http.fetch import Fetched
 from visor.sources.parse.encoding import is_utf_8
 from visor.sources.parse.json import parse_json
+from visor.sources.parse.price import is_zero
 from visor.sources.parse.schema_org import graph, product_row, product_rows, things
 from visor.sources.parse.text import iso_date, plain_text
 from visor.sources.site.pictures import PICTURES_MAX, Picture, chosen, pictures
@@ -208,7 +209,7 @@ def _shared(document: Any) -> Mapping[str, Any] | None:
 
     is_on_sale = not any(name.startswith("product:sale_price_dates") for name in meta)
     sale = first("product:sale_price:amount") if is_on_sale else ""
-    amount = sale or first("product:price:amount", "og:price:amount", "product:price")
+    amount = ("" if is_zero(sale) else sale) or first("product:price:amount", "og:price:amount", "product:price")
     currency = first("product:price:currency", "og:price:currency")
     row = {
         "image_link": first("og:image:secure_url", "og:image", "og:image:url", "twitter:image", "twitter:image:src")

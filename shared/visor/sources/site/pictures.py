@@ -19,7 +19,7 @@ PICTURES_MAX = 60
 
 _URL = re.compile(r"[\s,]*(\S+)")
 _DESCRIPTORS = re.compile(r"(?:\([^)]*\)?|[^(,])*")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([wx])(?=[\s,]|\Z)")
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d+)?)([wx])(?=[\s,]|\Z)")
 _SIZES = re.compile(r"\s" + _SIZE.pattern)
 _BACKGROUND = re.compile(r"(?:background(?:-image)?\s*:[^;]*?|\A)url\(\s*['\"]?([^'\")]+)", re.IGNORECASE)
 _PICTURE = re.compile(r"\.(?:jpe?g|jfif|png|webp|avif|gif|bmp|tiff?|heic)\Z", re.IGNORECASE)
@@ -134,7 +134,7 @@ def _candidates(element: Any) -> Iterator[Candidate]:
 
 def _filled(url: str, image: Any) -> str:
     """A template's address with a width. Without its `_{width}x`, a shop of Shopify gives the picture as it is."""
-    widths = [int(width) for width in re.findall(r"\d+", image.get("data-widths") or "")]
+    widths = [int(width) for width in re.findall(r"\d{1,9}", image.get("data-widths") or "")]
     return re.sub(r"(?:\{|%7B)width(?:\}|%7D)", str(max(widths, default=1080)), _WIDTH_TEMPLATE.sub("", url))
 
 
@@ -205,4 +205,4 @@ def _side(image: Any) -> int | None:
     """The shorter side in pixels, as far as the page says it."""
     style = dict(re.findall(r"(?<![\w-])(width|height)\s*:\s*(\d+)px", image.get("style") or ""))
     sides = [(image.get(name) or style.get(name) or "").strip().removesuffix("px") for name in ("width", "height")]
-    return min((int(side) for side in sides if side.isdecimal()), default=None)
+    return min((int(side) for side in sides if re.fullmatch(r"\d{1,9}", side)), default=None)

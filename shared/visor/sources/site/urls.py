@@ -98,5 +98,6 @@ def may_be_endless(pattern: str) -> bool:
 
 
 def same_site(url: str, host: str) -> bool:
-    """Whether it is on the host, `www.` or not."""
-    return (urlsplit(url).netloc.lower().removeprefix("www.")) == host.lower().removeprefix("www.")
+    """Whether it is on the host, `www.` or not, with or without a port that goes without saying."""
+    one, other = (re.sub(r"\Awww\.|:(?:80|443)\Z", "", name.lower()) for name in (urlsplit(url).netloc, host))
+    return one == other
