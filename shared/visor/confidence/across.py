@@ -72,7 +72,7 @@ class Across(Record, frozen=True, kw_only=True, dict=True):
     """Whether queries on the visitors' side are answered across the gap."""
     intercept: float = HELD_INTERCEPT
     folded: tuple[str, ...] = ()
-    """Keys of the documents that are in `visitors` and may still be there."""
+    """Keys of the documents that are in `visitors` and may still be there; and of a word to forget, with its time."""
 
     @property
     def learned(self) -> bool:
