@@ -30,6 +30,7 @@ from visor.index.words.query import Met
 from visor.models.embedder import Embedder, is_made_by
 from visor.near_duplicates.thresholds import COPY_CONFIDENCE
 from visor.near_duplicates.verdict import Verdict, classify_matches
+from visor.schema.collections import ITEMS
 from visor.schema.items import ITEM_ID, FacetRow, IndexedItem, Item, Safety, said_of
 from visor.schema.search import (
     GUESS_FROM,
@@ -123,7 +124,7 @@ class SearchService:
             self._learn(request, query, matches, judgement.score, client)
             text = None if len(query.vector) else request.text
             facets = self._facets(request.filters, text) if request.facets else None
-        lost = DOCUMENTS_LOST if hits.hits and not known and not hits.notice else None
+        lost = DOCUMENTS_LOST if hits.hits and not known and not hits.notice and self._is_lost(hits) else None
         # The nearest that show nothing have none, and say nothing of others. Elsewhere the nearest are not on the page.
         is_nearest = request.sort == "likeness" and request.after is None
         surest = max((match.confidence for match in matches), default=0.0)
@@ -149,6 +150,11 @@ class SearchService:
             timing_ms=watch.timing_ms,
             notice=" ".join(filter(None, (hits.notice, lost, self._unsaid(request, hits)))) or None,
         )
+
+    def _is_lost(self, hits: Hits) -> bool:
+        """Whether of none of these items it is known that it was deleted, which the index may not have heard of yet."""
+        found = self.documents.get(ITEMS, [hit.id for hit in hits.hits]).values()
+        return not any(document.data.get("gone") for document in found)
 
     def _unsaid(self, request: SearchRequest, hits: Hits) -> str | None:
         """That words beside a picture made no difference, where that is so."""

@@ -18,8 +18,10 @@ import visor
 from visor.app import App
 from visor.imaging.decode import decode_image
 from visor.library.remote import RemoteIndex
+from visor.schema.collections import ITEMS
 from visor.schema.search import IndexAnswer, QueryAnswer
 from visor.search.request import request_of
+from visor.storage.documents import Delete
 from visor.web.site import Server
 
 
@@ -203,6 +205,21 @@ def test_an_item_is_added_shown_and_deleted(home: Path, folder: Path) -> None:
                 index.get(found.item)
         finally:
             green.unlink()
+
+
+def test_what_was_deleted_a_moment_ago_is_not_called_lost(home: Path, folder: Path) -> None:
+    settings = visor.Settings(home=home, index="fading", freshness_s=3600.0)
+    request, picture = request_of(folder / "warm" / "red.png", {"k": 1})
+    with visor.open(home, name="fading") as index, App(settings) as app:
+        added = index.add([{"key": "red", "image_url": folder / "warm" / "red.png"}]).items[0].id
+        service = app.search_service()
+        service.refresh()
+        index.delete(str(added))
+        answer = service.search(request, picture)
+        assert (answer.matches, answer.notice) == ((), None)
+        app.stores.documents.commit([Delete(collection=ITEMS, key=str(added))])
+        service.items.invalidate(None)
+        assert "lost" in str(service.search(request, picture).notice)
 
 
 def test_items_are_pushed_to_a_server(home: Path) -> None:
