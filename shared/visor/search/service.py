@@ -16,7 +16,7 @@ from PIL import Image
 from visor.confidence.across import Across
 from visor.confidence.model import ConfidenceEstimator, Judgement
 from visor.confidence.words import words_confidence
-from visor.errors import BadRequest, StoreUnavailable
+from visor.errors import BadRequest
 from visor.free_tier.metered import note_work, request_usage
 from visor.free_tier.quota import Meter, Strangers
 from visor.http.client import Fetcher
@@ -341,14 +341,11 @@ class SearchService:
         return Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item, blank=blank)
 
     def _hidden(self, query: Query) -> frozenset[str]:
-        """Items that were said to be no match for this query. A search does not wait for a store that is away."""
+        """Items that were said to be no match for this query."""
         if not len(query.vector):
             return frozenset()
-        try:
-            with request_usage(None):
-                return self.feedback.hidden(query_key(query.vector, query.item))
-        except StoreUnavailable:
-            return frozenset()
+        with request_usage(None):
+            return self.feedback.hidden(query_key(query.vector, query.item))
 
     def _scan(self, request: SearchRequest, query: Query, hidden: frozenset[str], across: Across | None) -> Hits:
         fusion = None
