@@ -37,7 +37,7 @@ PER_CLIENT_A_DAY = 3
 CLIENTS_MAX = 10_000
 """Clients that are told apart in a day; of further ones nothing is learned."""
 FRESH_SHARE, FRESH_MIN = 0.1, 10.0
-"""Where something is known, what came since counts at most as this share of the photos before, or as so many photos."""
+"""Once photos are known, all that came since count as this share of them at most, or as so many if that is more."""
 REMEMBERED = 500
 """Photos that a process knows again: one that is asked again teaches nothing new."""
 
