@@ -36,10 +36,10 @@ packshots, 2.1 and -1.3 among drawings, where near relatives stayed. A merge mov
 HELD_SHRINKAGE = 40.0
 """Augmented queries that the shipped intercept counts as."""
 FIRST = (2.86, 2.22, -2.63)
-"""Log-odds that the first match is it, over how far it is ahead of the next, how far of others as a share of its
-similarity, and 1: fitted to photos among packshots and among drawings at once."""
+"""Weights of the log-odds that the first match is right: of its lead over the next ones, of its lead over others as a
+share of its similarity, and of 1. Fitted to photos among packshots and among drawings at once."""
 UNLEARNED = -0.34
-"""Beside these, while too few photos are known: the first match is right less often then, by .07 in both."""
+"""Added to these log-odds while too few photos are known: the first match is right less often then, by .07 in both."""
 BEST_FLOOR = 0.1
 """Similarity below which the share is not taken of it."""
 _NEXT, _OTHERS = slice(1, 9), slice(9, 50)
@@ -72,7 +72,7 @@ class Across(Record, frozen=True, kw_only=True, dict=True):
     """Whether queries on the visitors' side are answered across the gap."""
     intercept: float = HELD_INTERCEPT
     folded: tuple[str, ...] = ()
-    """Keys of the documents that are in `visitors` and may still be there."""
+    """Keys of the documents that are in `visitors` and may still be there; and of a word to forget, with its time."""
 
     @property
     def learned(self) -> bool:

@@ -48,11 +48,11 @@ class Calibrator:
         """The new content of the manifest's `calibration`, or None if the old one still fits."""
         old, rejected = Calibration.of(manifest.calibration), self._rejected()
         images = sum(map(len, segments))
-        measured_in = None if images <= FULL_MAX else space.name
-        grown = max(images, 1) / max(old.images, 1)
-        fits = 1 / REFIT_AT < grown < REFIT_AT and old.space == measured_in and old.rejected == len(rejected)
         if not images:
             return None
+        measured_in = None if images <= FULL_MAX else space.name
+        grown = images / max(old.images, 1)
+        fits = 1 / REFIT_AT < grown < REFIT_AT and old.space == measured_in and old.rejected == len(rejected)
         learned = self._learn(old.across)
         if fits and learned is None and old.across is not None:
             return None

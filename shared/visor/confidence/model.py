@@ -51,9 +51,9 @@ SCORE_EDGES = np.arange(-12.0, 12.5, 1.0)
 """Edges of the bins in which scores of searches are counted; the outer bins take what lies beyond."""
 NO_SEARCHES: Array = np.zeros(len(SCORE_EDGES) - 1)
 FIRST_SLOPE, FIRST_INTERCEPT, FIRST_LOSS = 1.05, 1.35, 2.8
-"""Log-odds that a first match is right if the catalogue holds what was asked for, over its log-odds among all in units
-of the catalogue's own spread: on clothing. Where groups are clear, as on groceries, a merge learns both from them. The
-loss is for vectors that tell nothing."""
+"""If the catalogue holds what was asked for, the log-odds that the first match is right are intercept + slope · its
+standardised `first_log_odds`. Measured on clothing; where groups are clear, as on groceries, a merge learns both.
+Vectors that tell nothing lose the whole loss from the intercept, others a part of it."""
 JUDGED = 24
 """Results of an answer that are judged one by one: two pages."""
 SHORT_FROM = 2.0

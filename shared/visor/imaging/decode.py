@@ -145,6 +145,8 @@ class _File:
 
     def open(self) -> ImageFile.ImageFile:
         """Not by `Image.open`, which judges by the size of the file, and not by that which it is decoded to."""
+        if self.form == "JPEG" and has_more_scans(self.data, SCANS_MAX):
+            raise UndecodableImage(f"The JPEG has more than {SCANS_MAX} scans", valid=_VALID, remedy=_SAVE_ANEW)
         try:
             image = _OPENERS[self.form](BytesIO(self.data))
         except (SyntaxError, IndexError, TypeError, KeyError, struct.error) as exc:
@@ -317,8 +319,6 @@ def _form(data: bytes) -> str:
     if not data:
         raise UndecodableNow("The file is empty", valid=_VALID, remedy="Use the whole file")
     form = image_format(data)
-    if form == "JPEG" and has_more_scans(data, SCANS_MAX):
-        raise UndecodableImage(f"The JPEG has more than {SCANS_MAX} scans", valid=_VALID, remedy=_SAVE_ANEW)
     if form is not None:
         return form
     other = what_instead(data)

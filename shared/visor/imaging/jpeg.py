@@ -12,6 +12,9 @@ import numpy as np
 END = b"\xff\xd9"
 PREVIEWS_MAX = 64
 """Beginnings that are looked at in one file; cameras write up to five previews."""
+SEGMENTS_MAX = 1_000
+"""Segments before a preview's pixels that are looked at. A colour profile takes 255 at most; millions of empty ones,
+behind each of those beginnings, would keep a processor busy for minutes."""
 
 _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 """Not those that stand alone: stuffing, restarts, and the start of a JPEG."""
@@ -48,7 +51,7 @@ def largest_preview(data: bytes) -> tuple[int, int]:
     """Where the largest JPEG within a file begins, and its pixels; (0, 0) if there is none that can be shown."""
     best = 0, 0
     for found, _ in zip(_PREVIEW.finditer(data), range(PREVIEWS_MAX), strict=False):
-        for marker, at in segments(data, found.start()):
+        for marker, at in islice(segments(data, found.start()), SEGMENTS_MAX):
             if marker in _FRAMES and at + 9 <= len(data):
                 bits, height, width = struct.unpack(">BHH", data[at + 4 : at + 9])
                 if bits == 8 and width * height > best[1]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from visor.imaging.boxes import boxes
+
 TILE_BYTES, CHANNEL_BYTES, PRECINCT_BYTES, BLOCK_BYTES = 8_500, 1_100, 600, 400
 """What the decoder takes for each tile of a picture, each channel of a tile, and each precinct and code-block of a
 tile's channel, as measured; for each packet two bytes more."""
@@ -19,7 +21,7 @@ def levels(data: bytes) -> int:
 
 def structure_bytes(data: bytes) -> int:
     """Memory that its tiles, precincts and code-blocks take, at whatever size it is decoded to."""
-    start = data.find(_START)
+    start = _codestream(data)
     if start < 0 or start + 42 > len(data):
         return 0
     found: tuple[int, ...] = struct.unpack_from(">8IH", data, start + 8)
@@ -38,10 +40,18 @@ def structure_bytes(data: bytes) -> int:
     return tiles * (TILE_BYTES + channels * CHANNEL_BYTES) + channels * most
 
 
+def _codestream(data: bytes) -> int:
+    """Where it begins; -1 if there is none. Not what another box holds of the kind, as of JPEG XL."""
+    if data.startswith(_START):
+        return 0
+    start = next((start for kind, start, _ in boxes(data) if kind == b"jp2c"), -1)
+    return start if start >= 0 and data.startswith(_START, start) else -1
+
+
 def _coding_styles(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Of the picture, of its channels and of its tiles: the number of layers, and how often it is halved, exponents of
     a block's sides, two other bytes, and those of the precincts."""
-    at = part = data.find(_START) + 2
+    at = part = _codestream(data) + 2
     layers = 1
     while 2 <= at <= len(data) - 12:
         marker, length = struct.unpack_from(">HH", data, at)

@@ -9,11 +9,14 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from visor.errors import UndecodableImage
+from visor.imaging.boxes import boxes
 
 _START = b"\xff\x0a"
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 """Width to height, by the number that stands for them (ISO 18181-1, D.2)."""
 _SIZE_BITS = (9, 13, 18, 30)
+_HEAD_BYTES = 18
+"""What is read of a codestream."""
 
 
 class JpegXLImageFile(ImageFile.ImageFile):
@@ -52,8 +55,7 @@ class JpegXLImageFile(ImageFile.ImageFile):
 def _size_and_depth(data: bytes) -> tuple[tuple[int, int], int]:
     """Width and height, and the bits of a channel, as the beginning of the codestream has them. Floats are decoded to
     32 bits."""
-    start = data.find(_START, 0 if data.startswith(_START) else data.find(b"jxlc") + 4 or data.find(b"jxlp") + 4) + 2
-    bits, at = int.from_bytes(data[start : start + 16], "little"), 0
+    bits, at = int.from_bytes(_head(data).removeprefix(_START), "little"), 0
 
     def take(count: int) -> int:
         nonlocal at
@@ -74,3 +76,19 @@ def _size_and_depth(data: bytes) -> tuple[tuple[int, int], int]:
         return (width, height), 16
     is_float, which = take(1), take(2)
     return (width, height), 32 if is_float else (8, 10, 12)[which] if which < 3 else take(6) + 1
+
+
+def _head(data: bytes) -> bytes:
+    """The beginning of the codestream, which may lie in several boxes. Not what another box holds of the kind: a file
+    could say so that it is smaller than it is."""
+    if data.startswith(_START):
+        return data[:_HEAD_BYTES]
+    head = b""
+    for kind, start, end in boxes(data):
+        if kind in (b"jxlc", b"jxlp"):
+            # A part begins with its number.
+            start += 4 * (kind == b"jxlp")
+            head += data[start : min(end, start + _HEAD_BYTES)]
+        if len(head) >= _HEAD_BYTES:
+            break
+    return head[:_HEAD_BYTES]

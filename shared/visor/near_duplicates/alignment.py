@@ -54,6 +54,11 @@ _BACK = {
 """What undoes a turn that does not undo itself."""
 
 
+def undone(turn: Image.Transpose) -> Image.Transpose:
+    """The turn that undoes another."""
+    return _BACK.get(turn, turn)
+
+
 @dataclass(frozen=True)
 class Placement:
     """How a candidate lies over the query: turned first, then within a rectangle, then rotated about the middle.
@@ -122,7 +127,7 @@ class Aligner:
         if best < 0:
             return Placement()
         if best < len(_TURNS):
-            return Placement(turn=_BACK.get(_TURNS[best], _TURNS[best]))
+            return Placement(turn=undone(_TURNS[best]))
         return rotations[best - len(_TURNS)]
 
     def _refined(self, rectangle: Rectangle, candidate: Floats) -> tuple[float, Rectangle]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from PIL import Image, ImageChops
 
-from visor.near_duplicates.alignment import Aligner, Placement
+from visor.near_duplicates.alignment import Aligner, Placement, undone
 from visor.near_duplicates.fingerprint import CELLS, cell_means
 
 FITTED_SIDE = 128
@@ -72,7 +72,8 @@ def _inverse(placement: Placement) -> Placement:
     (left, right), (top, bottom) = placement.rectangle
     across, down = right - left, bottom - top
     rectangle = ((-left / across, (1 - left) / across), (-top / down, (1 - top) / down))
-    return replace(placement, rectangle=rectangle, angle=-placement.angle)
+    turn = None if placement.turn is None else undone(placement.turn)
+    return Placement(rectangle, turn, -placement.angle)
 
 
 def _likeness(first: Image.Image, second: Image.Image, placement: Placement) -> float:

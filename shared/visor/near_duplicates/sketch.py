@@ -19,10 +19,10 @@ CONTRAST_FLOOR = 4.0
 CONTRAST_LARGE = 20.0
 """Standard deviation of luma from which what is left unexplained says enough."""
 EDGES_SLACK = 0.04
-"""So much less than cells, the edges between them have to correlate (docs/decisions/images-hash.md)."""
+"""By how much less than the cells the edges between them may correlate (docs/decisions/images-hash.md)."""
 REST_SCALE, SMALL_REST_SCALE = 300.0, 175.0
-"""Luma that is left unexplained, as a standard deviation of cells, by which a fit falls to 0: 12 of it by .04; 7 of it
-where edges correlate less."""
+"""Unexplained luma, as a standard deviation over cells (0…255), at which a fit has fallen from 1 to 0: 12 cost .04. The
+small one, by which 7 cost as much, is for candidates whose edges correlate less."""
 GAIN_MAX = 2.0
 """Times that an edit makes contrast larger or smaller, at most."""
 REFINED_WITHIN = 0.1

@@ -25,7 +25,6 @@ class ActiveIndex:
     Args:
         own: Of the process's own model.
         other: Makes the service of the model with that fingerprint; None if the model is not here.
-        clock: Seconds, never going back.
     """
 
     def __init__(
@@ -35,10 +34,9 @@ class ActiveIndex:
         other: Callable[[str], SearchService | None],
         *,
         freshness_s: float,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._own, self._documents, self._other = own, documents, other
-        self._freshness_s, self._clock = freshness_s, clock
+        self._freshness_s = freshness_s
         self._serving: SearchService | None = None
         self._looked_at = 0.0
         self._lock = threading.Lock()
@@ -52,7 +50,7 @@ class ActiveIndex:
         serving = self._serving
         if serving is self._own:
             return serving
-        if serving is not None and self._clock() - self._looked_at < self._freshness_s:
+        if serving is not None and time.monotonic() - self._looked_at < self._freshness_s:
             return serving
         if not self._lock.acquire(blocking=serving is None) and serving is not None:
             return serving
@@ -72,9 +70,9 @@ class ActiveIndex:
         except StoreUnavailable:
             if serving is None:
                 raise
-            self._looked_at = self._clock()
+            self._looked_at = time.monotonic()
             return serving
-        self._looked_at = self._clock()
+        self._looked_at = time.monotonic()
         if state is None or state.current == self._own.embedder.fingerprint:
             serving = self._own
         elif serving is None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from visor.confidence.features import FEATURES
 from visor.confidence.fit import NONE_REJECTED
+from visor.errors import StoreUnavailable
 from visor.index.format.container import Array
 from visor.schema.collections import FEEDBACK, FEEDBACK_INBOX
 from visor.schema.items import Record, as_document, as_records
@@ -87,11 +88,7 @@ class FeedbackLog:
                 self._hidden[feedback.query].add(feedback.item)
 
     def hidden(self, query: str) -> frozenset[str]:
-        """Items that are no match for that query, by ids.
-
-        Raises:
-            StoreUnavailable: The store did not answer at a look that was due.
-        """
+        """Items that are no match for that query, by ids; while the store does not answer, those that are known."""
         self._refresh()
         with self._lock:
             return frozenset(self._hidden.get(query, ()))
@@ -103,9 +100,14 @@ class FeedbackLog:
                 return
             since = self._read_to - LOOK_BACK_S
             where = [Where(field="given_at", op=">", value=since)] if self._read_to else []
-            found = self._documents.query(
-                FEEDBACK, where=where, order_by="given_at", descending=True, limit=REMEMBERED_MAX
-            )
+            try:
+                found = self._documents.query(
+                    FEEDBACK, where=where, order_by="given_at", descending=True, limit=REMEMBERED_MAX
+                )
+            except StoreUnavailable:
+                # One search in `freshness_s` is enough to wait for a store that is away.
+                self._looked_at = self._clock()
+                return
             for document, one in as_records(found, Feedback):
                 if one.item:
                     hidden = self._hidden[one.query]

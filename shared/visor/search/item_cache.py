@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 
 from visor.errors import CorruptObject, UnknownItem
 from visor.image_readers.thumbnails import THUMBNAIL_SCHEME
@@ -25,13 +25,11 @@ class ItemCache:
     """The documents of items, remembered until the index hears of a change, so that a warm search reads few.
 
     Every write of an item's document is committed together with a record that running searches poll; what it names is
-    invalidated. `keep_s` bounds how long anything is remembered all the same.
+    invalidated. `ITEMS_KEPT_S` bounds how long anything is remembered all the same.
     """
 
-    def __init__(
-        self, documents: DocumentStore, *, keep_s: float = ITEMS_KEPT_S, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.documents, self.keep_s, self.clock = documents, keep_s, clock
+    def __init__(self, documents: DocumentStore) -> None:
+        self.documents = documents
         self._kept: OrderedDict[str, tuple[float, IndexedItem | None]] = OrderedDict()
         self._invalidated = 0
         self._lock = threading.Lock()
@@ -50,10 +48,10 @@ class ItemCache:
 
     def get(self, ids: Sequence[str]) -> dict[str, IndexedItem]:
         """The searchable ones among `ids`."""
-        now = self.clock()
+        now = time.monotonic()
         with self._lock:
             invalidated = self._invalidated
-            fresh = {i: self._kept[i][1] for i in ids if i in self._kept and now - self._kept[i][0] < self.keep_s}
+            fresh = {i: self._kept[i][1] for i in ids if i in self._kept and now - self._kept[i][0] < ITEMS_KEPT_S}
         missing = [i for i in dict.fromkeys(ids) if i not in fresh]
         if missing:
             found = self.documents.get(ITEMS, missing)

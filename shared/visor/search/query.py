@@ -193,12 +193,8 @@ class QueryReader:
 
     def pixels(self, data: bytes) -> Image.Image:
         """An image decoded no larger than the model needs. Raises `ImageError`."""
-        side = self.embedder.description.input_side
-        return (
-            self.decoding.submit(decode_image, data, pixels_max=self.settings.pixels_max, side_hint=side)
-            .result()
-            .pixels
-        )
+        limits = {"pixels_max": self.settings.pixels_max, "side_hint": self.side}
+        return self.decoding.submit(decode_image, data, **limits).result().pixels
 
     def query(
         self,

@@ -55,11 +55,16 @@ def picture_of(query: Query) -> tuple[Picture, bytes | None]:
 
 
 def given_path(path: str | os.PathLike[str]) -> Path:
-    """A path as a caller gave it. Raises `BadRequest` if it is empty, which would stand for the current folder."""
+    """A path as a caller gave it. Raises `BadRequest` if it is empty, which would stand for the current folder, or in
+    the home folder of nobody."""
     if not os.fspath(path):
         remedy = "Give it, `.` for the current folder; a variable that is not set is empty, too"
         raise BadRequest("The path is empty", valid="The path of a file or folder", remedy=remedy)
-    return Path(path).expanduser()
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as exc:
+        valid = "A path without ~, or in the home folder of somebody who has one here"
+        raise BadRequest(f"{os.fspath(path)!r:.200}: {exc}", valid=valid, remedy="Give the whole path") from exc
 
 
 def query_field(query: object) -> tuple[str, Any]:
@@ -75,9 +80,9 @@ def query_field(query: object) -> tuple[str, Any]:
     if isinstance(query, str | os.PathLike):
         try:
             return "", given_path(query).read_bytes()
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             valid = "The path of an image, its http(s) URL or an item's id"
-            found = f"{os.fspath(query)!r:.200} cannot be read: {exc.strerror}"
+            found = f"{os.fspath(query)!r:.200} cannot be read: {getattr(exc, 'strerror', None) or exc}"
             raise BadRequest(found, valid=valid, remedy="Correct it") from exc
     if getattr(query, "ndim", 0) == 1:
         import numpy as np
@@ -95,11 +100,16 @@ def query_field(query: object) -> tuple[str, Any]:
 
 
 def _png(image: Any) -> bytes:
-    """A Pillow image, turned as its EXIF says."""
+    """A Pillow image, turned as its EXIF says, with 8 bits a channel."""
     from PIL import ImageOps
 
+    from visor.imaging.pixels import bands_of, flattened, in_srgb, reduced
+
     upright = ImageOps.exif_transpose(image)
-    upright = upright if upright.mode in ("1", "L", "LA", "P", "RGB", "RGBA") else upright.convert("RGB")
+    if upright.mode not in ("1", "L", "LA", "P", "RGB", "RGBA"):
+        # As of a file: Pillow itself makes all from 255 on white of 16 bits, and black of floats up to 1.
+        whole = flattened(reduced(bands_of(upright), upright.size, 1))
+        upright = in_srgb(whole, upright.info.get("icc_profile"))
     buffer = io.BytesIO()
     upright.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -16,7 +16,7 @@ from PIL import Image
 from visor.confidence.across import Across
 from visor.confidence.model import ConfidenceEstimator, Judgement
 from visor.confidence.words import words_confidence
-from visor.errors import BadRequest, StoreUnavailable
+from visor.errors import BadRequest
 from visor.free_tier.metered import note_work, request_usage
 from visor.free_tier.quota import Meter, Strangers
 from visor.http.client import Fetcher
@@ -30,6 +30,7 @@ from visor.index.words.query import Met
 from visor.models.embedder import Embedder, is_made_by
 from visor.near_duplicates.thresholds import COPY_CONFIDENCE
 from visor.near_duplicates.verdict import Verdict, classify_matches
+from visor.schema.collections import ITEMS
 from visor.schema.items import ITEM_ID, FacetRow, IndexedItem, Item, Safety, said_of
 from visor.schema.search import (
     GUESS_FROM,
@@ -123,7 +124,7 @@ class SearchService:
             self._learn(request, query, matches, judgement.score, client)
             text = None if len(query.vector) else request.text
             facets = self._facets(request.filters, text) if request.facets else None
-        lost = DOCUMENTS_LOST if hits.hits and not known and not hits.notice else None
+        lost = DOCUMENTS_LOST if hits.hits and not known and not hits.notice and self._is_lost(hits) else None
         # The nearest that show nothing have none, and say nothing of others. Elsewhere the nearest are not on the page.
         is_nearest = request.sort == "likeness" and request.after is None
         surest = max((match.confidence for match in matches), default=0.0)
@@ -149,6 +150,11 @@ class SearchService:
             timing_ms=watch.timing_ms,
             notice=" ".join(filter(None, (hits.notice, lost, self._unsaid(request, hits)))) or None,
         )
+
+    def _is_lost(self, hits: Hits) -> bool:
+        """Whether of none of these items it is known that it was deleted, which the index may not have heard of yet."""
+        found = self.documents.get(ITEMS, [hit.id for hit in hits.hits]).values()
+        return not any(document.data.get("gone") for document in found)
 
     def _unsaid(self, request: SearchRequest, hits: Hits) -> str | None:
         """That words beside a picture made no difference, where that is so."""
@@ -335,14 +341,11 @@ class SearchService:
         return Query(vector=vector, hashes=self.searcher.hashes_of(item), labels=labels, item=item, blank=blank)
 
     def _hidden(self, query: Query) -> frozenset[str]:
-        """Items that were said to be no match for this query. A search does not wait for a store that is away."""
+        """Items that were said to be no match for this query."""
         if not len(query.vector):
             return frozenset()
-        try:
-            with request_usage(None):
-                return self.feedback.hidden(query_key(query.vector, query.item))
-        except StoreUnavailable:
-            return frozenset()
+        with request_usage(None):
+            return self.feedback.hidden(query_key(query.vector, query.item))
 
     def _scan(self, request: SearchRequest, query: Query, hidden: frozenset[str], across: Across | None) -> Hits:
         fusion = None

@@ -37,7 +37,7 @@ PER_CLIENT_A_DAY = 3
 CLIENTS_MAX = 10_000
 """Clients that are told apart in a day; of further ones nothing is learned."""
 FRESH_SHARE, FRESH_MIN = 0.1, 10.0
-"""Where something is known, what came since counts at most as this share of the photos before, or as so many photos."""
+"""Once photos are known, all that came since count as this share of them at most, or as so many if that is more."""
 REMEMBERED = 500
 """Photos that a process knows again: one that is asked again teaches nothing new."""
 
@@ -131,15 +131,21 @@ class VisitorSums:
     def fold(self, before: Across | None) -> Learned | None:
         """The manifest's mean with what came since; None if nothing did.
 
-        Documents that the manifest says it has are deleted: a merge that dies in between counts nothing twice.
+        Documents that the manifest says it has are deleted: a merge that dies in between counts nothing twice. So it is
+        with the owner's word to forget, which goes by its time, too, as it may be given again.
         """
         before = before or Across(catalogue="")
         found = self._documents.query(VISITORS, order_by="added_at", limit=READ_MAX)
-        forget = bool(self._documents.get(VISITORS, [FORGET]))
+        word = self._documents.get(VISITORS, [FORGET]).get(FORGET)
+        forgotten_at = 0.0 if word is None else float(word.data["added_at"])
+        obeyed = f"{FORGET} {forgotten_at}"
+        forget = word is not None and obeyed not in before.folded
         fresh = {
             document.key: one
             for document, one in as_records(found, VisitorSum)
-            if document.key not in before.folded and one.model == self._model and not forget
+            if document.key not in before.folded
+            and one.model == self._model
+            and float(document.data["added_at"]) > forgotten_at
         }
         # What another version of Visor wrote, or is damaged, cannot be added up with the rest.
         sizes = Counter(len(one.mean) for one in fresh.values()).most_common(1)
@@ -147,7 +153,8 @@ class VisitorSums:
         fresh = {
             k: one for k, one in fresh.items() if len(one.mean) == size and len(one.scores) in (0, len(SCORE_EDGES) - 1)
         }
-        stale = {d.key for d in found} - fresh.keys() | ({FORGET} if forget else set())
+        # The word is among those found once all that it is about are, as they are read in the order of time.
+        stale = {d.key for d in found} - fresh.keys() - ({FORGET} if forget else set())
         if stale:
             self._documents.commit([Delete(collection=VISITORS, key=key) for key in sorted(stale)])
         if not fresh and not forget:
@@ -166,7 +173,9 @@ class VisitorSums:
         photos = sum(n for _, n in parts)
         total = np.sum([part * n for part, n in parts], axis=0)
         kept = min(photos, PHOTOS_MAX)
-        return Learned(total / max(photos, 1), kept, scores * kept / max(photos, 1), tuple(fresh))
+        return Learned(
+            total / max(photos, 1), kept, scores * kept / max(photos, 1), (*fresh, obeyed) if word else tuple(fresh)
+        )
 
 
 def robust_mean(means: Array, weights: Sequence[float]) -> Array:

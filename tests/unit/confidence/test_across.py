@@ -15,9 +15,11 @@ from visor.index.format.looks import TRAITS, Augmented, label_roots, no_looks, p
 from visor.index.format.projection import FullSpace
 from visor.index.search.fusion import WORDS_WEIGHT, Fusion
 from visor.schema.collections import VISITORS
+from visor.schema.items import as_document
 from visor.schema.words import name_weights, stems
-from visor.search.visitors import BATCH, VisitorLog, VisitorSums, forget_visitors, robust_mean
+from visor.search.visitors import BATCH, VisitorLog, VisitorSum, VisitorSums, forget_visitors, robust_mean
 from visor.storage import Stores
+from visor.storage.documents import SERVER_TIME, Put
 
 Array = np.ndarray[Any, Any]
 D = 32
@@ -204,7 +206,43 @@ def test_sums_are_written_in_batches_folded_once_and_forgotten(local_stores: Sto
     assert again is not None
     assert again.photos == 0
     assert not again.scores.any()
-    assert sums.fold(None) is None
+    assert sums.fold(Across(catalogue="", folded=again.keys)) is None
+    assert documents.query(VISITORS) == []
+
+
+def test_a_word_to_forget_outlives_a_merge_that_does_not_end(
+    local_stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents, rng = local_stores.documents, np.random.default_rng(3)
+    monkeypatch.setattr("visor.search.visitors.READ_MAX", 4)
+    mean = packed(traits(unit_rows(rng, 1), looks_of(rng, 1))[0])
+    known = Across(catalogue="", visitors=mean, photos=20.0)
+
+    def photos(count: int) -> None:
+        for key in range(count):
+            data = {**as_document(VisitorSum(model="m", photos=10, mean=mean)), "added_at": SERVER_TIME}
+            documents.commit([Put(collection=VISITORS, key=f"{key}{rng.random()}", data=data)])
+
+    photos(10)
+    forget_visitors(documents)
+    sums = VisitorSums(documents, "m")
+    for _ in range(2):
+        learned = sums.fold(known)  # and its manifest is not written
+        assert learned is not None
+        assert learned.photos == 0
+    after = Across(catalogue="", folded=learned.keys)
+    photos(1)
+    learned = None
+    for _ in range(3):
+        learned = learned or sums.fold(after)
+    assert learned is not None
+    assert learned.photos == 10, "only what came after the word"
+    forget_visitors(documents)
+    again = sums.fold(Across(catalogue="", visitors=mean, photos=10.0, folded=learned.keys))
+    assert again is not None
+    assert again.photos == 0, "it was said again"
+    assert sums.fold(Across(catalogue="", folded=again.keys)) is None
+    assert documents.query(VISITORS) == []
 
 
 def test_augmented_queries_are_thinned_out_evenly() -> None:

@@ -72,6 +72,11 @@ def png_with(extra: bytes) -> bytes:
     return data[:33] + extra + data[33:]
 
 
+def box(kind: bytes, body: bytes) -> bytes:
+    """One box of a JPEG 2000 or JPEG XL file."""
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
 def exif(orientation: int) -> bytes:
     tags = Image.Exif()
     tags[0x0112] = orientation
@@ -441,6 +446,7 @@ def _bad() -> dict[str, tuple[bytes, str]]:
         "jpeg of a header only": (jpeg[:20], "JPEG"),
         "jpeg of a marker only": (b"\xff\xd8\xff", "JPEG"),
         "jpeg of 500 scans": (_jpeg_of_many_scans(), "scans"),
+        "raw with a preview of 500 scans": (b"FUJIFILMCCD-RAW 0201" + bytes(80) + _jpeg_of_many_scans(), "scans"),
         "tiff of very many strips": (_tiff_of_many_strips(200_001), "200,001 pieces"),
         "png cut in half": (still[: len(still) // 2], "PNG"),
         "png of a signature only": (still[:8], "PNG"),

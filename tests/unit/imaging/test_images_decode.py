@@ -21,6 +21,7 @@ from tests.unit.imaging.images_hostile import (
     GOOD,
     SEEDS,
     Expected,
+    box,
     chunk,
     encoded,
     frames,
@@ -31,6 +32,8 @@ from tests.unit.imaging.images_hostile import (
 
 from visor.errors import UndecodableImage
 from visor.imaging.decode import FORMATS, FRAMES_MAX, DecodedImage, decode_image
+from visor.imaging.jpeg import PREVIEWS_MAX, largest_preview
+from visor.imaging.jpeg2000 import levels, structure_bytes
 
 PIXELS_MAX = 60_000_000
 
@@ -270,6 +273,38 @@ def test_a_deep_jpeg_xl_is_decoded_and_counts_for_more(depth: type, monkeypatch:
         monkeypatch.setattr("visor.imaging.decode.BYTES_MAX", limit)
         with nullcontext() if is_enough else pytest.raises(UndecodableImage, match="too much memory"):
             decode_image(data, pixels_max=96 * 64)
+
+
+def test_another_box_does_not_say_how_large_a_jpeg_xl_is() -> None:
+    codec = pytest.importorskip("imagecodecs", reason="in the extra `formats`, which is optional")
+    large, small = (bytes(codec.jpegxl_encode(np.zeros((side, side, 3), np.uint8))) for side in (300, 8))
+    start = box(b"JXL ", b"\r\n\x87\n") + box(b"ftyp", b"jxl \0\0\0\0jxl ")
+    for said in (box(b"xml ", b"jxlc" + small), box(b"Exif", bytes(4) + small)):
+        # The codestream as a whole, and cut anywhere.
+        for cut in (None, 1, 2, 20):
+            first, *rest = (large,) if cut is None else (large[:cut], large[cut:])
+            whole = box(b"jxlc", first) if not rest else box(b"jxlp", bytes(4) + first)
+            whole += b"".join(box(b"jxlp", b"\x80\0\0\1" + part) for part in rest)
+            assert decode_image(start + said + whole, pixels_max=90_000).width == 300
+            with pytest.raises(UndecodableImage, match="300 x 300 pixels"):
+                decode_image(start + said + whole, pixels_max=89_999)
+
+
+def test_another_box_does_not_say_what_a_jpeg_2000_is_made_of() -> None:
+    data = encoded(photo(), "JPEG2000", tile_size=(4, 4))
+    other = encoded(photo(), "JPEG2000", no_jp2=True, num_resolutions=2)
+    start = data.index(b"jp2c") - 4
+    disguised = data[:start] + box(b"uuid", bytes(16) + other) + data[start:]
+    assert (structure_bytes(disguised), levels(disguised)) == (structure_bytes(data), levels(data))
+    assert structure_bytes(disguised) > structure_bytes(other)
+    assert structure_bytes(data[:start]) == levels(data[:start]) == 0
+
+
+def test_a_preview_is_not_looked_for_behind_thousands_of_segments() -> None:
+    jpeg = encoded(photo(), "JPEG")
+    beginnings = b"\xff\xd8\xff\xe0\0\2" * PREVIEWS_MAX
+    assert largest_preview(beginnings + b"\xff\xe0\0\2" * 2_000 + jpeg) == (0, 0)
+    assert largest_preview(b"RAW" + jpeg) == (3, 96 * 64)
 
 
 @pytest.mark.parametrize("name", SEEDS)

@@ -16,8 +16,12 @@ from tests.unit.imaging.empty_pictures import scene
 
 import visor
 from visor.app import App
+from visor.imaging.decode import decode_image
 from visor.library.remote import RemoteIndex
+from visor.schema.collections import ITEMS
 from visor.schema.search import IndexAnswer, QueryAnswer
+from visor.search.request import request_of
+from visor.storage.documents import Delete
 from visor.web.site import Server
 
 
@@ -138,11 +142,25 @@ def test_a_picture_is_turned_as_its_exif_says(index: visor.Index, folder: Path) 
     assert (index.search(turned)[0].item.title, index.search(turned)[0].verdict) == ("amber", "exact")
 
 
+@pytest.mark.parametrize("mode", ["I;16", "I", "F", "CMYK", "LAB", "HSV", "La"])
+def test_a_pillow_image_of_any_mode_is_what_its_file_is(mode: str) -> None:
+    grey = Image.linear_gradient("L")
+    deep = {"I;16": np.uint16(257), "I": np.int32(257), "F": np.float32(1 / 255)}.get(mode)
+    image = grey.convert("RGB").convert(mode) if mode in ("CMYK", "LAB", "HSV") else grey.convert("LA").convert("La")
+    if deep is not None:
+        image = Image.fromarray(np.asarray(grey).astype(deep.dtype) * deep)
+    assert image.mode == mode
+    sent = decode_image(request_of(image, {})[1] or b"", pixels_max=1_000_000).pixels
+    assert np.abs(np.asarray(sent, int) - np.asarray(grey, int)[..., None]).max() <= 2
+
+
 @pytest.mark.parametrize(
     ("query", "options", "error", "words"),
     [
         (3, {}, visor.BadRequest, "A value of type int cannot be searched for"),
         ("nowhere.png", {}, visor.BadRequest, "'nowhere.png' cannot be read: No such file"),
+        ("no\0where.png", {}, visor.BadRequest, "cannot be read: .*null"),
+        ("~nobody-of-this-name/red.png", {}, visor.BadRequest, "'~nobody-of-this-name/red.png': .*Give the whole path"),
         (b"no image", {}, visor.UndecodableImage, "8 bytes"),
         (b"", {"k": 0}, visor.BadRequest, "k of the search is 0. Valid: a whole number"),
         (b"", {"mode": "slow"}, visor.BadRequest, 'mode of the search is "slow"'),
@@ -187,6 +205,21 @@ def test_an_item_is_added_shown_and_deleted(home: Path, folder: Path) -> None:
                 index.get(found.item)
         finally:
             green.unlink()
+
+
+def test_what_was_deleted_a_moment_ago_is_not_called_lost(home: Path, folder: Path) -> None:
+    settings = visor.Settings(home=home, index="fading", freshness_s=3600.0)
+    request, picture = request_of(folder / "warm" / "red.png", {"k": 1})
+    with visor.open(home, name="fading") as index, App(settings) as app:
+        added = index.add([{"key": "red", "image_url": folder / "warm" / "red.png"}]).items[0].id
+        service = app.search_service()
+        service.refresh()
+        index.delete(str(added))
+        answer = service.search(request, picture)
+        assert (answer.matches, answer.notice) == ((), None)
+        app.stores.documents.commit([Delete(collection=ITEMS, key=str(added))])
+        service.items.invalidate(None)
+        assert "lost" in str(service.search(request, picture).notice)
 
 
 def test_items_are_pushed_to_a_server(home: Path) -> None:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from tests.unit.imaging.images_hostile import encoded
 
 from visor.imaging.decode import decode_image
-from visor.near_duplicates.alignment import Aligner
+from visor.near_duplicates.alignment import Aligner, Placement
 from visor.near_duplicates.fingerprint import (
     CELLS,
     HASH_BYTES,
@@ -25,6 +25,7 @@ from visor.near_duplicates.fingerprint import (
     ycbcr_planes,
 )
 from visor.near_duplicates.hamming import hash_distances
+from visor.near_duplicates.overlay import _inverse, _laid
 from visor.near_duplicates.verdict import sketch_picture, verdicts
 from visor_bench.edits import EDITS, EXACT
 
@@ -142,6 +143,16 @@ def test_each_edit_gets_its_verdict_and_strangers_are_similar(
         found = verdicts(Aligner(EDITS[edit](image, index)), rows)
         assert found[index] == ("exact" if edit in EXACT else "edited")
         assert {verdict for k, verdict in enumerate(found) if k != index} == {"similar"}
+
+
+@pytest.mark.parametrize("turn", Image.Transpose)
+def test_what_lies_over_a_picture_is_found_from_it(turn: Image.Transpose, scenes: list[Image.Image]) -> None:
+    """The way back, by which a picture is laid over one that shows it."""
+    placement = Placement(turn=turn)
+    turned, _ = _laid(scenes[0], placement, scenes[0].transpose(turn).size)
+    back, covered = _laid(turned, _inverse(placement), scenes[0].size)
+    assert np.array_equal(np.asarray(back), np.asarray(scenes[0]))
+    assert np.asarray(covered).all()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from visor.app import App
 from visor.cli.main import cli
 from visor.confidence.features import FEATURES
 from visor.demo.catalogue import DemoCatalogue
+from visor.errors import StoreUnavailable
 from visor.schema.collections import FEEDBACK, FEEDBACK_INBOX
 from visor.search.feedback import Feedback, FeedbackLog, all_feedback, query_key, rejected_features
 from visor.search.recall_monitor import RecallMonitor
@@ -219,6 +220,26 @@ def test_feedback_reads_only_news_and_not_more_often_than_it_may(local_stores: S
     assert len(all_feedback(documents)) == 1
     kept = query(FEEDBACK, order_by="given_at")[0].data
     assert set(kept) <= {"query", "item", "verdict", "features", "given_at"}
+
+
+def test_what_is_hidden_stays_so_while_the_store_is_away(local_stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    log = FeedbackLog(local_stores.documents, freshness_s=30, clock=lambda: now[0])
+    log.add(Feedback(query="q", item="i"))
+    assert log.hidden("q") == {"i"}
+
+    def away(*_: object, **__: object) -> None:
+        now[0] += 40
+        raise StoreUnavailable("The store does not answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local_stores.documents, "query", away)
+        now[0] = 31
+        assert [log.hidden("q") for _ in range(3)] == [{"i"}] * 3
+        assert now[0] == 71, "only one search waited"
+    FeedbackLog(local_stores.documents, freshness_s=30).add(Feedback(query="q", item="j"))
+    now[0] = 102
+    assert log.hidden("q") == {"i", "j"}
 
 
 def test_rejected_first_matches_are_there_to_learn_from(local_stores: Stores) -> None:

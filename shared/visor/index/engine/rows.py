@@ -196,6 +196,3 @@ def _conditions(name: str, condition: Condition, type_: AttributeType) -> list[C
     if condition.missing is not None:
         found.append(Clause((has,), negated=condition.missing))
     return found
-
-
-__all__ = ["EngineBlock", "clauses", "declared_token", "engine_rows", "near_vectors"]

@@ -20,9 +20,10 @@ SAMPLES_MAX = 20_000
 POWER_SLOPE = 0.8
 POWER_FROM = 0.5
 POWER_MAX = 0.4
-"""Whitening power p from the commonness c (the squared length of the mean of unit vectors, which is the mean cosine of
-two pictures): slope · (c − from). Vectors that all look alike (Inception alone, c 0.9) gain from whitening, vectors
-that are spread out (joined, c 0.6) lose by it. See docs/decisions/index-projection.md."""
+"""Whitening divides an axis of variance v by (v + shrunk mean)^p, with the power p = slope · (c − from). The commonness
+c, the squared length of the mean of unit vectors, is the mean cosine of two pictures. Vectors that all look alike
+(Inception alone, c 0.9) gain from whitening, vectors that are spread out (joined, c 0.6) lose by it. See
+docs/decisions/index-projection.md."""
 COMMON_KEPT = 0.4
 """Of the common direction so much is kept that its energy is this share of the variance: centring it all costs P@1."""
 SHRINKAGE_SAMPLES = 1000.0
@@ -36,9 +37,6 @@ def learn(
     *,
     learned_on: int,
     dimensions: int = DIMENSIONS,
-    power: float | None = None,
-    shrinkage: float = SHRINKAGE_SAMPLES,
-    seed: int = 0,
     train_fast_scan: Callable[[Array, int], dict[str, Array]] = lambda sample, learned_on: {},
 ) -> tuple[Projection, bytes]:
     """Learn a projection.
@@ -47,11 +45,7 @@ def learn(
         sample: (s, d) full vectors of length 1, float16 or float32; s at least 2.
         learned_on: Images in the index, of which `sample` is a part.
         dimensions: m, made smaller where the sample does not span as many.
-        power: Whitening power p in [0, 0.5]: an axis of variance v is divided by (v + shrunk mean)^p; by default as
-            `POWER_SLOPE` says.
-        shrinkage: See `SHRINKAGE_SAMPLES`.
         train_fast_scan: Makes what fast scans need of projected vectors and `learned_on`, if there are enough.
-        seed: Of the rotation that spreads the variance evenly over the codes; it changes no similarity.
 
     Returns:
         The projection and the bytes of its object, whose name is made of their digest.
@@ -61,14 +55,14 @@ def learn(
     kept = min(dimensions, int(np.count_nonzero(variances > variances[0] * 1e-6)))
     kept = max(1, kept - kept % 8) if kept >= 8 else max(1, kept)
     variances, axes = variances[:kept], axes[:, :kept]
-    shrunk = variances + variances.mean() * shrinkage / len(sample)
+    shrunk = variances + variances.mean() * SHRINKAGE_SAMPLES / len(sample)
     common = float(mean @ mean)
-    if power is None:
-        power = float(np.clip(POWER_SLOPE * (common - POWER_FROM), 0, POWER_MAX))
+    power = float(np.clip(POWER_SLOPE * (common - POWER_FROM), 0, POWER_MAX))
     kept_mean = min(1.0, float(np.sqrt(COMMON_KEPT * max(1 - common, 0) / max(common, 1e-9))))
     origin = (1 - kept_mean) * mean
     matrix = axes * shrunk**-power
-    rotation, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((kept, kept)))
+    # Spreads the variance evenly over the codes, and changes no similarity.
+    rotation, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((kept, kept)))
     matrix = (matrix @ rotation).astype(np.float32)
     projected = np.concatenate([unit((block - origin) @ matrix) for block in _blocks(sample)])
     widest = float(np.quantile(np.abs(projected), 0.99999))

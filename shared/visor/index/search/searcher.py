@@ -30,7 +30,7 @@ from visor.index.search.candidates import (
 from visor.index.search.facet_counts import FacetCounts
 from visor.index.search.fusion import Fusion
 from visor.index.search.grouping import with_products
-from visor.index.search.hits import Hit, Hits, NearestRows
+from visor.index.search.hits import Hits, NearestRows
 from visor.index.search.listing import Listing, Order
 from visor.index.search.metrics import Metric, check_metric
 from visor.index.search.reader import IndexReader, News
@@ -345,9 +345,6 @@ class Searcher:
 
     def _is_due(self) -> bool:
         return self._refreshed_at is None or self._clock() - self._refreshed_at >= self._freshness_s
-
-
-__all__ = ["Hit", "Hits", "Searcher"]
 
 
 def _notices(snapshot: Snapshot, filters: Filters, order: Order) -> Iterator[str]:
