@@ -55,11 +55,18 @@ def picture_of(query: Query) -> tuple[Picture, bytes | None]:
 
 
 def given_path(path: str | os.PathLike[str]) -> Path:
-    """A path as a caller gave it. Raises `BadRequest` if it is empty, which would stand for the current folder."""
+    """A path as a caller gave it. Raises `BadRequest` if it is none, or empty, which would stand for the current
+    folder."""
     if not os.fspath(path):
         remedy = "Give it, `.` for the current folder; a variable that is not set is empty, too"
         raise BadRequest("The path is empty", valid="The path of a file or folder", remedy=remedy)
-    return Path(path).expanduser()
+    try:
+        if "\0" in os.fspath(path):
+            raise RuntimeError("it holds a null character")
+        return Path(path).expanduser()
+    except RuntimeError as exc:  # as of `~` with the name of nobody
+        found = f"{os.fspath(path)!r:.200} is no path: {exc}"
+        raise BadRequest(found, valid="The path of a file or folder", remedy="Correct it") from exc
 
 
 def query_field(query: object) -> tuple[str, Any]:
