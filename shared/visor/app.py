@@ -130,14 +130,14 @@ class App:
     @property
     def label_words(self) -> list[dict[str, float]]:
         """What the words of the labels' names are worth; empty where the model is not at hand."""
-        from visor.errors import ModelError, ModelNotBuilt
+        from visor.errors import ModelError
         from visor.models.store import label_words, model_directory, read_manifest
 
         if self._embedder:
             return self._embedder.label_words
         try:
             return label_words(read_manifest(model_directory(self.settings, self.settings.model)))
-        except (ModelError, ModelNotBuilt):
+        except ModelError:  # or it is not built
             return []
 
     @cached_property

@@ -15,14 +15,22 @@ from visor.config_errors import misfit
 from visor.errors import SettingsError
 
 PREFIX = "VISOR_"
-POSITIVE = ("budget_dollar", "batch_size", "k_max", "threads", "fetch_parallel", "fetch_parallel_per_host")
+POSITIVE = (
+    "budget_dollar", "batch_size", "k_max", "threads", "fetch_parallel", "fetch_parallel_per_host",
+    "searches_per_minute", "searches_burst", "reads_per_minute", "reads_burst",
+)  # fmt: skip
 """Settings of which 0 would stop everything; elsewhere it means none, or no limit."""
+SHARES = ("quota_share", "owner_reserve", "audit_rate")
+"""Settings that are at most 1: more than all of what is free is not free."""
 Language = Literal[
     "arabic", "danish", "dutch", "english", "finnish", "french", "german", "greek", "hungarian", "italian", "norwegian",
     "portuguese", "romanian", "russian", "spanish", "swedish", "tamil", "turkish",
 ]  # fmt: skip
 """Languages that words can be stemmed in."""
 LANGUAGES: tuple[Language, ...] = ("english", "german", "french", "spanish")
+
+INDEX_NAME = re.compile(r"[^/\\\0.][^/\\\0]*")
+INDEX_NAMES = "a name without slashes that begins with no dot"
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -179,11 +187,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             variable = PREFIX + name.upper()
             raise SettingsError(f"{variable} {rest}", valid=valid, remedy="Correct it or unset it") from exc
         for name, value in msgspec.structs.asdict(settings).items():
-            wanted = "above 0" if name in POSITIVE else "of at least 0"
-            if isinstance(value, int | float) and not (0 <= value < math.inf and (value or name not in POSITIVE)):
+            if not isinstance(value, int | float):
+                continue
+            if name in SHARES and not 0 <= value <= 1:
+                raise _refused(name, "a finite number from 0 to 1", values)
+            if not (0 <= value < math.inf and (value or name not in POSITIVE)):
+                wanted = "above 0" if name in POSITIVE else "of at least 0"
                 raise _refused(name, f"a finite number {wanted}", values)
-        if not re.fullmatch(r"[^/\\\0.][^/\\\0]*", settings.index):
-            raise _refused("index", "a name without slashes that begins with no dot", values)
+        if not INDEX_NAME.fullmatch(settings.index):
+            raise _refused("index", INDEX_NAMES, values)
+        for name in ("home", "models"):
+            try:
+                Path(getattr(settings, name)).expanduser()
+            except RuntimeError as exc:  # `~` with the name of nobody
+                raise _refused(name, "a folder; ~ alone is this user's own", values) from exc
         return msgspec.structs.replace(settings, home=settings.home.expanduser())
 
 

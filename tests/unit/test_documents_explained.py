@@ -10,11 +10,13 @@ import msgspec
 import pytest
 from werkzeug.datastructures import MultiDict
 
+import visor
 from visor.cli.main import main
+from visor.deploy.plan import runs_a_day
 from visor.errors import VisorError
 from visor.library.index import _push_item
 from visor.schema.search import Filters, PriceRange, SearchRequest
-from visor.search.request import request_of
+from visor.search.request import given_path, request_of
 from visor.settings import Settings
 from visor.web.body import read_document
 from visor.web.endpoints import parse_filters
@@ -43,6 +45,16 @@ def body(document: Any) -> SearchRequest:
         (lambda: read_document(b'{"k": "\xff"}', SearchRequest), "k of the request is a text", "a whole number"),
         (lambda: read_document(b'{"k": 1', SearchRequest), "The request is not JSON", "A JSON object"),
         (lambda: parse_filters(MultiDict({"price_min": "x"})), "price_min is 'x'", "One number"),
+        (lambda: parse_filters(MultiDict({"price_max": "nan"})), "price_max is 'nan'", "One number"),
+        (lambda: parse_filters(MultiDict({"attributes": "[" * 3_000})), "attributes is '[[", "one JSON object"),
+        (lambda: given_path("a\0b"), "is no path", "The path of a file"),
+        (lambda: given_path("~nobody-here/a"), "'~nobody-here/a' is no path", "The path of a file"),
+        (lambda: visor.open("home", name="../up"), "'../up' cannot name an index", "without slashes"),
+        (lambda: visor.connect("http://[::1"), "'http://[::1' is not the URL of a server", "e.g. https://"),
+        (lambda: visor.connect("http://a", key="schlüssel"), "The key holds characters", "Printable ASCII"),
+        (lambda: visor.connect("http://a", key="key\n"), "The key holds characters", "Printable ASCII"),
+        (lambda: runs_a_day("every 5 minutes"), "'every 5 minutes' is no cron line", "Five fields"),
+        (lambda: runs_a_day("*/0 * * * *"), "'*/0 * * * *' is no cron line", "Five fields"),
         (lambda: request_of("0" * 32, {"k": 0}), "k of the search is 0", "at least 1"),
         (
             lambda: _push_item({"key": "7", "price": "CHF 12"}),

@@ -18,11 +18,17 @@ from visor.settings import Settings
         ("VISOR_BUDGET", "inf", "finite"),
         ("VISOR_BUDGET_DOLLAR", "0", "Valid: a finite number above 0"),
         ("VISOR_QUOTA_SHARE", "nan", "finite"),
+        ("VISOR_QUOTA_SHARE", "90", "from 0 to 1"),
+        ("VISOR_OWNER_RESERVE", "1.5", "from 0 to 1"),
+        ("VISOR_SEARCHES_PER_MINUTE", "0", "above 0"),
+        ("VISOR_READS_BURST", "0", "above 0"),
         ("VISOR_BATCH_SIZE", "0", "above 0"),
         ("VISOR_LINKS_A_DAY", "-3", "at least 0"),
         ("VISOR_LANGUAGES", "english,klingon", "klingon"),
         ("VISOR_ENGINE", "faiss", 'VISOR_ENGINE is "faiss"'),
         ("VISOR_DEVICE", "maybe", 'VISOR_DEVICE is "maybe"'),
+        ("VISOR_HOME", "~nobody-here/visor", "a folder"),
+        ("VISOR_MODELS", "~nobody-here/models", "a folder"),
         *(
             ("VISOR_INDEX", name, "a name without slashes")
             for name in ("", "../up", "a/b", ".", "..", "a\\b", ".hidden")

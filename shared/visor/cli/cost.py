@@ -159,6 +159,8 @@ def cost_command(
     click.echo(f"{plan.searches_a_day:,.0f} searches and {plan.visits_a_day:,.0f} first visits of the page a day\n")
     _table(found, explain=explain, real=real)
     _verdict(found, worst, load, paid=bool(budget))
+    if past := [line for line in found if real.get((line.service, line.metric), 0.0) > line.free]:
+        click.echo("But measured past what is free: " + ", ".join(f"{one.service} {one.metric}" for one in past))
     if found_cost := document["cost"]:
         click.echo(f"What is not free costs {found_cost:,.2f} a month.")
     if not document["held"]:

@@ -108,7 +108,12 @@ def destroy_command(
     )
     if not yes:
         click.confirm("Remove all of it?", abort=True)
-    run_steps(destroy_steps(target), target, say=say)
+    if left := run_steps(destroy_steps(target), target, say=say):
+        raise DeployError(
+            f"Destroyed, but for what could not be removed and may cost something: {'; '.join(s.why for s in left)}",
+            valid="A project in which nothing of Visor's is left",
+            remedy="Correct what its own message above says, then run " + " and ".join(f"`{s.command}`" for s in left),
+        )
     say("Destroyed. Nothing of Visor's is left that could cost anything.")
 
 

@@ -121,9 +121,15 @@ def _tool(name: str, remedy: str, flag: str) -> InstallCheck:
     path = shutil.which(name)
     if path is None:
         return InstallCheck(what=name, state="absent", found="not installed", remedy=remedy)
-    run = subprocess.run([path, flag], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
-    lines = (run.stdout or run.stderr).strip().splitlines()
-    return InstallCheck(what=name, state="ok", found=lines[0] if lines else path)
+    try:
+        run = subprocess.run([path, flag], capture_output=True, text=True, timeout=30, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        return InstallCheck(what=name, state="absent", found=f"{path} does not run: {exc}", remedy=remedy)
+    lines = [*(run.stdout or run.stderr).strip().splitlines(), path]
+    if run.returncode:  # such as the `java` of macOS, which only says where there is one
+        found = f"{path} ends with status {run.returncode}: {lines[0]}"
+        return InstallCheck(what=name, state="absent", found=found, remedy=remedy)
+    return InstallCheck(what=name, state="ok", found=lines[0])
 
 
 def _try(what: str, look_at: Callable[[], str]) -> InstallCheck:

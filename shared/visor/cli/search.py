@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import click
 import msgspec
 
+from visor.config_errors import misfit
 from visor.console import GivenPath, Number, as_json, print_json, say
 from visor.errors import BadRequest, VisorError
 from visor.schema.items import ITEM_ID
@@ -276,21 +278,43 @@ def filters_from_options(texts: tuple[str, ...]) -> Filters:
         elif name in FACETS:
             values.setdefault(name, []).append(value)
         elif name == "date":
-            values["date_from"], values["date_to"] = low or None, (high if dots else low) or None
+            _bound(values, text, date_from=low, date_to=high if dots else low)
         elif name == "price":
-            try:
-                ends = [float(end) if end else None for end in (low, high if dots else low)]
-            except ValueError as exc:
-                found, valid = f"--filter {text} is not a price", "e.g. price=5..20"
-                raise BadRequest(found, valid=valid, remedy="Correct it") from exc
-            values["price"] = {"min": ends[0], "max": ends[1]}
+            _bound(values.setdefault("price", {}), text, min=_price(low, text), max=_price(high if dots else low, text))
         elif is_range:
             condition = conditions.setdefault(name, {})
-            condition |= {end: limit for end, limit in (("min", low), ("max", high)) if limit}
+            _bound(condition, text, min=low, max=high)
             condition |= {} if low or high else {"missing": False}
         else:
             conditions.setdefault(name, {}).setdefault("any", []).append(value)
-    return msgspec.convert({**values, "attributes": conditions}, Filters)
+    values["attributes"] = conditions
+    try:
+        return msgspec.convert(values, Filters)
+    except msgspec.ValidationError as exc:
+        found, valid, remedy = misfit(exc, Filters, values, what="the --filter options")
+        raise BadRequest(found, valid=valid, remedy=remedy) from exc
+
+
+def _bound(bounds: dict[str, Any], text: str, **given: str | float | None) -> None:
+    """Add what is given to `bounds`. Raises BadRequest: it was given before, and one of the two would be lost."""
+    found = {end: limit for end, limit in given.items() if limit not in ("", None)}
+    if bounds.keys() & found.keys():
+        raise BadRequest(
+            f"--filter {text} gives a bound that an option before gave",
+            valid="One lower and one upper bound of a name, as in price=5..20",
+            remedy="Leave one of the two out",
+        )
+    bounds |= found
+
+
+def _price(text: str, option: str) -> float | None:
+    try:
+        price = float(text) if text else None
+        if price is None or math.isfinite(price):
+            return price
+    except ValueError:
+        pass
+    raise BadRequest(f"--filter {option} is not a price", valid="e.g. price=5..20", remedy="Correct it")
 
 
 def _parse_box(text: str | None) -> Any:

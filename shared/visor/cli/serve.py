@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import click
 import msgspec
@@ -151,11 +152,12 @@ def demo_command(port: int, shop_port: int, source: Path | None, backend: str, o
     """Crawl, embed and serve images on this machine. Control-C stops everything that it started."""
     from visor.app import App
     from visor.models.build.builder import ensure_model
+    from visor.search.request import given_path
 
     # Shells make background processes ignore control-C.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
-    folder = None if source is None else source.expanduser().resolve()
+    folder = None if source is None else given_path(source).resolve()
     if folder is not None and not folder.is_dir():
         raise BadRequest(f"{folder} is no folder", valid="A folder of images", remedy="Correct --source")
     started = time.monotonic()
@@ -217,7 +219,7 @@ def _local(settings: Settings, source: _Source, config: dict[str, Any], port: in
 
 def owner_link(server: Server, site: Site) -> str:
     """The page's URL with the owner's key, in the part that a browser sends to nobody."""
-    return f"{server.address}/?owner#key={site.api.settings.owner_key}"
+    return f"{server.address}/?owner#key={quote(site.api.settings.owner_key, safe='')}"
 
 
 @contextmanager

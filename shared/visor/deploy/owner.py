@@ -29,27 +29,25 @@ def given_variables(folder: Path, variables: Sequence[str] = ()) -> dict[str, An
     """
     names = ["terraform.tfvars", "terraform.tfvars.json"]
     automatic = sorted([*folder.glob("*.auto.tfvars"), *folder.glob("*.auto.tfvars.json")])
-    texts = [
-        (path, path.read_text(encoding="utf-8"))
-        for path in [*(folder / n for n in names), *automatic]
-        if path.is_file()
-    ]
+    texts = [(path, path.read_bytes()) for path in [*(folder / n for n in names), *automatic] if path.is_file()]
     for name, _, value in (variable.partition("=") for variable in variables):
         # As on Terraform's command line: a text needs no quotes there.
-        literal = re.fullmatch(r"\s*([\[{\"].*|true|false|null|-?[\d.]+)\s*", value, re.DOTALL)
+        literal = re.fullmatch(r"\s*([\[{\"].*|true|false|null|-?\d+(\.\d+)?)\s*", value, re.DOTALL)
         quoted = '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
-        texts.append((Path(f"--var {name}"), f"{name} = {value if literal else quoted}"))
+        texts.append((Path(f"--var {name}"), f"{name} = {value if literal else quoted}".encode()))
     given: dict[str, Any] = {}
     for path, text in texts:
         given |= _parsed(path, text)
     return given
 
 
-def _parsed(path: Path, text: str) -> dict[str, Any]:
-    if not text.strip():
+def _parsed(path: Path, content: bytes) -> dict[str, Any]:
+    if not content.strip():
         return {}
     try:
         import hcl2
+
+        text = content.decode()
 
         if path.suffix == ".json":
             import json

@@ -75,9 +75,20 @@ def default_sizes(config: Terraform) -> dict[str, dict[str, Any]]:
 
 
 def runs_a_day(cron: str) -> float:
-    """Runs a day of a cron line, at most: days and months are taken as every day."""
-    minute, hour = cron.split()[:2]
-    return float(_values(minute, 60) * _values(hour, 24))
+    """Runs a day of a cron line, at most: days and months are taken as every day.
+
+    Raises:
+        SettingsError: It is no cron line.
+    """
+    try:
+        minute, hour, *_ = cron.split()
+        return float(_values(minute, 60) * _values(hour, 24))
+    except (ValueError, ZeroDivisionError) as exc:
+        raise SettingsError(
+            f"The schedule {cron!r:.80} is no cron line",
+            valid="Five fields, minute hour day month weekday, as in: 17 3 * * *",
+            remedy="Correct crawl_schedule or compact_schedule in terraform.tfvars",
+        ) from exc
 
 
 def _values(field: str, whole: int) -> int:

@@ -44,14 +44,15 @@ class ProgramFailed(DeployError):
 
 
 def run(argv: Sequence[str], *, cwd: Path) -> None:
-    """Run a program and show its output.
+    """Run a program and show its output, all of it on standard error: what is on the other is `visor deploy`'s own.
 
     Raises:
         DeployError: It is missing.
         ProgramFailed: It failed.
     """
     printed = []
-    with subprocess.Popen([_path_of(argv[0]), *argv[1:]], cwd=cwd, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+    command = [_path_of(argv[0]), *argv[1:]]
+    with subprocess.Popen(command, cwd=cwd, stdout=2, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
         for line in process.stderr or ():
             sys.stderr.write(line)
             printed.append(re.sub(r"\x1b\[[\d;]*m|[│╷╵]", " ", line))

@@ -252,9 +252,8 @@ def _sources(target: Target) -> str:
 
 def _state(target: Target) -> str:
     """Two states of one project would each make everything."""
-    local = any(
-        '"type": "google_' in path.read_text(encoding="utf-8") for path in target.terraform.glob("terraform.tfstate")
-    )
+    state = target.terraform / "terraform.tfstate"
+    local = state.is_file() and '"type": "google_' in state.read_text(encoding="utf-8")
     in_bucket = bool(_ls(f"gs://{target.state_bucket}/visor/terraform/default.tfstate"))
     keeps = target.cloud or (target.terraform / STATE_FILE).is_file()
     if local and keeps:

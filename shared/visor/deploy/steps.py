@@ -48,6 +48,8 @@ PASSING = {
     "granted does not hold everywhere",
 }
 """What Terraform's errors say on the first minutes of a project, and why that passes."""
+DONE_BEFORE = r"(?i)already (exists|own)|not[ _]found|does not exist|matched no|unknown service account|\b40[49]\b"
+"""What gcloud says where it would make what is there, or delete what is not."""
 REFUSED = {
     r"do not belong to a permitted customer|allowedPolicyMember": "The organisation lets only its own members in "
     "(iam.allowedPolicyMemberDomains)",
@@ -100,7 +102,7 @@ class Step:
     changes: bool = True
     """False: it only reads, or makes local files."""
     may_fail: bool = False
-    """True: it fails if what it makes exists already."""
+    """True: it fails if what it makes exists already, or what it deletes does not, and the steps go on."""
     tries: int = 1
     """How often it is run while it fails by what passes."""
     runs: tuple[str, ...] = ()
@@ -264,12 +266,14 @@ def use_state_file(target: Target) -> None:
         override.unlink(missing_ok=True)
 
 
-def run_steps(steps: list[Step], target: Target, *, say: Callable[[str], None]) -> None:
-    """Run the steps in order, each announced before it runs.
+def run_steps(steps: list[Step], target: Target, *, say: Callable[[str], None]) -> list[Step]:
+    """Run the steps in order, each announced before it runs. Returns those that may fail, and did so for another reason
+    than that they were done before.
 
     Raises:
         DeployError: A program is missing, or a step failed.
     """
+    left: list[Step] = []
     values: dict[str, str] = {}
     for number, step in enumerate(steps, 1):
         say(f"[{number}/{len(steps)}] {step.name}: {step.why}")
@@ -279,10 +283,13 @@ def run_steps(steps: list[Step], target: Target, *, say: Callable[[str], None]) 
         argv = [values.get(part[1:-1], part) for part in step.argv]
         try:
             _patiently(step, argv, say)
-        except DeployError:
+        except ProgramFailed as exc:
             if not step.may_fail:
                 raise
-            say(f"[{number}/{len(steps)}] not needed, or done before")
+            is_done = re.search(DONE_BEFORE, exc.errors)
+            say(f"[{number}/{len(steps)}] {'done before' if is_done else 'failed; its own message is above'}")
+            left += [] if is_done else [step]
+    return left
 
 
 def _patiently(step: Step, argv: list[str], say: Callable[[str], None]) -> None:

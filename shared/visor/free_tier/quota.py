@@ -37,15 +37,15 @@ STORED = "stored"
 BACKGROUND_SHARE = 0.8
 """Share of what Visor may use that crawl and embed may take; the rest is for searches."""
 HARDLY_SEARCHED = {"firestore_writes": 0.96, "class_a": 1.0, "pubsub_bytes": 1.0}
-"""The same of resources that no search needs: all but the `STRANGERS_A_DAY` documents of each kind. A first load has
-most of its days' writes so, which is what it waits for."""
+"""The same share of resources that searches do not need, but for the `STRANGERS_A_DAY` documents of each kind. A first
+load waits for document writes, and this gives it most of each day's."""
 
 MODEL_SHARE = 0.5
-"""The same of downloads of the model: whose device cannot have it sends the picture, and that has to fit. The rest of
-the bucket's data out is for the page, which no meter sees."""
+"""Share of what Visor may use that downloads of the model may take. A visitor whose device cannot have the model sends
+the picture instead, which has to fit; and the page is read from the bucket, too, which no meter sees."""
 
 BACKGROUND_OF_BUDGET, VISITORS_OF_BUDGET = 0.93, 0.97
-"""Shares of the budget: what is behind them is for searches, and for the owner's."""
+"""Shares of the budget that crawl and embed, and visitors, may spend. The rest is for searches, and for the owner."""
 
 Background = Literal["embed", "crawl", "crawl_run", "link", "merge", "compact_run", "publish", "published_item"]
 Strangers = Literal["feedback", "learn"]

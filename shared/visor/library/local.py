@@ -6,6 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from visor.app import App
-from visor.errors import NotConfigured, NothingToCompare, SettingsError
+from visor.errors import BadRequest, NotConfigured, NothingToCompare, SettingsError
 from visor.ingest.worker import Worker
 from visor.library.index import Index, Progress, SearchResult, id_of
 from visor.schema.collections import FAILURES, ITEMS
@@ -21,7 +22,7 @@ from visor.schema.items import CrawlRun, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.schema.search import CompareAnswer, CompareRequest, SearchRequest
 from visor.search.request import given_path
-from visor.settings import Settings
+from visor.settings import INDEX_NAME, INDEX_NAMES, Settings
 from visor.sources.config import PUSHED, SOURCE_NAMES, is_source_name
 from visor.web.schema import ItemAnswer, StatsAnswer
 
@@ -45,11 +46,15 @@ def open(  # noqa: A001 — `visor.open`, as in `gzip.open`
         settings: All else. The environment is not read; `visor.Settings.read()` gives what it says.
 
     Raises:
+        SettingsError: `name` cannot name an index.
         ModelNotBuilt: The folder holds no model yet; raised by the first method that needs one.
     """
     settings = settings or Settings()
-    home = settings.home.expanduser() if path is None else given_path(path)
-    return LocalIndex(msgspec.structs.replace(settings, home=home, index=name or settings.index))
+    home = given_path(settings.home if path is None else path)
+    index = name or settings.index
+    if not INDEX_NAME.fullmatch(index):  # it is a folder below that one
+        raise SettingsError(f"{index!r:.200} cannot name an index", valid=INDEX_NAMES, remedy="Choose another name")
+    return LocalIndex(msgspec.structs.replace(settings, home=home, index=index))
 
 
 class LocalIndex(Index):
@@ -147,8 +152,11 @@ class LocalIndex(Index):
         return self._app.http_api().stats()
 
     def _push(self, items: list[PushItem], progress: Progress | None) -> PushAnswer:
-        urls = {number: item.image_url for number, item in enumerate(items) if item.image_url}
-        paths = {number: Path(url).expanduser().resolve() for number, url in urls.items() if "://" not in url}
+        paths: dict[int, Path] = {}
+        for number, item in enumerate(items):
+            if item.image_url and "://" not in item.image_url:
+                with suppress(BadRequest):  # what can be no path is refused with the item
+                    paths[number] = given_path(item.image_url).resolve()
         for number, path in paths.items():
             status = path.stat() if path.is_file() else None
             modified = items[number].image_modified or (f"{status.st_mtime_ns}-{status.st_size}" if status else None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import threading
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -42,11 +43,22 @@ class RemoteIndex(Index):
     """An index behind the HTTP endpoints (docs/http.md). What they do not offer is refused with `BadRequest`."""
 
     def __init__(self, url: str, *, key: str, timeout_s: float) -> None:
+        valid, remedy = "e.g. https://search.example", "Begin it with http:// or https://"
         if not url.startswith(("http://", "https://")):
-            found = f"{url!r:.200} is not the URL of a server"
-            raise BadRequest(found, valid="e.g. https://search.example", remedy="Begin it with http:// or https://")
+            raise BadRequest(f"{url!r:.200} is not the URL of a server", valid=valid, remedy=remedy)
+        if not (key.isascii() and key.isprintable()):
+            raise BadRequest(
+                "The key holds characters that no header takes",
+                valid="Printable ASCII, without a line's end",
+                remedy="Give the owner's key as the server has it",
+            )
         headers = {"X-Visor-Key": key} if key else {}
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, follow_redirects=True)
+        try:
+            self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, follow_redirects=True)
+        except httpx.InvalidURL as exc:
+            found = f"{url!r:.200} is not the URL of a server: {exc}"
+            raise BadRequest(found, valid=valid, remedy="Correct it") from exc
+        self._lock = threading.Lock()
         self._handles: LRUCache[bytes, str] = LRUCache(HANDLES_KEPT)
 
     def close(self) -> None:
@@ -59,7 +71,8 @@ class RemoteIndex(Index):
         if upload is None:
             return self._ask("POST", "search", SearchResult, content=document, headers=JSON)
         picture = hashlib.sha256(upload).digest()
-        handle = self._handles.pop(picture, None)
+        with self._lock:
+            handle = self._handles.pop(picture, None)
         try:
             if handle is None:
                 raise UnknownHandle("It was not sent yet", remedy="Send it")
@@ -69,7 +82,8 @@ class RemoteIndex(Index):
             parts = {"image": ("image", upload), "request": (None, document)}
             answer = self._ask("POST", "search", SearchResult, files=parts)
         if answer.query.handle is not None:
-            self._handles[picture] = answer.query.handle
+            with self._lock:
+                self._handles[picture] = answer.query.handle
         return answer
 
     def _search_all(self, asked: list[tuple[SearchRequest, bytes | None]]) -> list[SearchResult]:

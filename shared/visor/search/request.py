@@ -55,16 +55,18 @@ def picture_of(query: Query) -> tuple[Picture, bytes | None]:
 
 
 def given_path(path: str | os.PathLike[str]) -> Path:
-    """A path as a caller gave it. Raises `BadRequest` if it is empty, which would stand for the current folder, or in
-    the home folder of nobody."""
+    """A path as a caller gave it. Raises `BadRequest` if it is none, or empty, which would stand for the current
+    folder."""
     if not os.fspath(path):
         remedy = "Give it, `.` for the current folder; a variable that is not set is empty, too"
         raise BadRequest("The path is empty", valid="The path of a file or folder", remedy=remedy)
     try:
+        if "\0" in os.fspath(path):
+            raise RuntimeError("it holds a null character")
         return Path(path).expanduser()
-    except RuntimeError as exc:
-        valid = "A path without ~, or in the home folder of somebody who has one here"
-        raise BadRequest(f"{os.fspath(path)!r:.200}: {exc}", valid=valid, remedy="Give the whole path") from exc
+    except RuntimeError as exc:  # as of `~` with the name of nobody
+        found = f"{os.fspath(path)!r:.200} is no path: {exc}"
+        raise BadRequest(found, valid="The path of a file or folder", remedy="Correct it") from exc
 
 
 def query_field(query: object) -> tuple[str, Any]:
@@ -80,9 +82,9 @@ def query_field(query: object) -> tuple[str, Any]:
     if isinstance(query, str | os.PathLike):
         try:
             return "", given_path(query).read_bytes()
-        except (OSError, ValueError) as exc:
+        except OSError as exc:
             valid = "The path of an image, its http(s) URL or an item's id"
-            found = f"{os.fspath(query)!r:.200} cannot be read: {getattr(exc, 'strerror', None) or exc}"
+            found = f"{os.fspath(query)!r:.200} cannot be read: {exc.strerror}"
             raise BadRequest(found, valid=valid, remedy="Correct it") from exc
     if getattr(query, "ndim", 0) == 1:
         import numpy as np

@@ -227,7 +227,7 @@ class AccessPolicy:
     def _is_own(self, host: str) -> bool:
         try:
             name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
-            if name in ("localhost", *self.settings.hosts) or name.endswith(".localhost"):
+            if name in ("localhost", *map(str.lower, self.settings.hosts)) or name.endswith(".localhost"):
                 return True
             ipaddress.ip_address(name.partition("%")[0])
         except ValueError:

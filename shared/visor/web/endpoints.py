@@ -5,6 +5,7 @@ A new endpoint is a row here and a method of `HttpApi` with the row's name.
 
 from __future__ import annotations
 
+import math
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal
 
@@ -173,12 +174,14 @@ def parse_filters(arguments: MultiDict[str, str]) -> Filters:
         try:
             (text,) = texts
             if name.startswith("price_"):
-                values.setdefault("price", {})[name.removeprefix("price_")] = float(text)
+                values.setdefault("price", {})[name.removeprefix("price_")] = price = float(text)
+                if not math.isfinite(price):
+                    raise ValueError(text)
             elif name == "attributes":
                 values[name] = msgspec.json.decode(text)
             else:
                 values[name] = text
-        except (ValueError, msgspec.DecodeError) as exc:
+        except (ValueError, RecursionError) as exc:  # msgspec's own are ValueErrors
             valid = "One number" if name.startswith("price_") else "One date, or one JSON object"
             raise BadRequest(f"{name} is {' and '.join(texts)!r:.80}", valid=valid, remedy="Correct it") from exc
     try:

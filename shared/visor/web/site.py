@@ -220,7 +220,7 @@ class Server:
             ) from exc
         self._server.channel_class = Channel
         self._server.maintenance = lambda now: refuse_late(self._server, now, within_s)
-        self.address = f"http://{host}:{self._server.effective_port}"
+        self.address = f"http://{f'[{host}]' if ':' in host else host}:{self._server.effective_port}"
         self._thread = threading.Thread(target=self._server.run, name="site", daemon=True)
 
     def start(self) -> Server:

@@ -384,6 +384,17 @@ def test_the_doctor_asks_for_tensorflow_only_where_there_is_no_model(
         assert any("tensorflow" in finding.what for finding in look()) == is_asked
 
 
+def test_the_doctor_takes_no_program_for_there_that_does_not_run(
+    tmp_path: Path, built_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "java").write_text("#!/bin/sh\necho Unable to locate a Java Runtime >&2\nexit 1\n")
+    (tmp_path / "java").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("VISOR_HOME", str(built_settings.home))
+    [java] = [finding for finding in look() if finding.what == "java"]
+    assert (java.state, "Unable to locate" in java.found, "Java 11" in java.remedy) == ("absent", True, True)
+
+
 def test_without_a_model_nothing_is_crawled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISOR_HOME", str(tmp_path / "home"))
     Image.new("RGB", (40, 40), "teal").save(tmp_path / "teal.png")

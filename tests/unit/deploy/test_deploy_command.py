@@ -19,10 +19,12 @@ from visor.deploy.steps import (
     DEPLOYER_ROLES,
     OVERRIDE,
     STATE_FILE,
+    Step,
     Target,
     cloud_steps,
     deployer,
     local_steps,
+    run_steps,
     steps_of,
 )
 from visor.errors import DeployError
@@ -89,6 +91,35 @@ def test_run_does_every_step_in_order(world: World, checkout: Path) -> None:
     ]
     last = [max(at for at, call in enumerate(programs) if call == one) for one in order]
     assert last == sorted(last)
+
+
+def test_only_the_result_is_on_standard_output(world: World, checkout: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    world.says("terraform apply", stdout="Apply complete!")
+    done = deploy(checkout, "--json")
+    assert json.loads(done.stdout)["endpoint"]
+    told = capfd.readouterr()
+    assert (told.out, "Apply complete!" in told.err) == ("", True)
+
+
+@pytest.mark.parametrize(
+    ("stderr", "left"),
+    [
+        ("ERROR: (gcloud.storage.rm) The following URLs matched no objects or files:", 0),
+        ("ERROR: (gcloud.storage.rm) gs://b not found: 404.", 0),
+        ("ERROR: (gcloud.iam.service-accounts.delete) NOT_FOUND: Unknown service account", 0),
+        ("ERROR: HTTPError 409: Your previous request succeeded and you already own it.", 0),
+        ("ERROR: (gcloud.storage.rm) HTTPError 403: me@example.org does not have storage.objects.delete access", 1),
+    ],
+)
+def test_what_could_not_be_removed_is_not_taken_for_gone(
+    world: World, checkout: Path, monkeypatch: pytest.MonkeyPatch, stderr: str, left: int
+) -> None:
+    world.says("gcloud storage rm", status=1, stderr=stderr)
+    argv = ("gcloud", "storage", "rm", "--recursive", "gs://b")
+    step = Step(name="state", why="delete the state", argv=argv, cwd=checkout, may_fail=True)
+    said: list[str] = []
+    assert len(run_steps([step], Target(root=checkout, project="my-project"), say=said.append)) == left
+    assert ("failed" in said[-1]) == bool(left)
 
 
 @pytest.mark.slow

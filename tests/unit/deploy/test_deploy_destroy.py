@@ -28,6 +28,8 @@ if line.startswith("projects describe"):
     print("123456789012")
 if line.startswith("functions list"):
     print((folder / "functions").read_text())
+if line.startswith("storage rm") and (folder / "refused").exists():
+    sys.exit("HTTPError 403: no storage.objects.delete access")
 """
 
 
@@ -75,6 +77,17 @@ def test_all_is_removed_after_make_clean_and_it_says_what(place: Workspace) -> N
         ["iam", "service-accounts", "delete"],
     ]
     assert any("gcf-v2-sources-123456789012-us-central1" in line for line in asked(place))
+
+
+def test_what_is_left_is_named_and_nothing_is_said_to_be_gone(place: Workspace, tmp_path: Path) -> None:
+    place.terraform("apply", "-var=region=us-central1")
+    (tmp_path / "refused").touch()
+    done = destroy(place, "--yes")
+    assert isinstance(done.exception, DeployError)
+    assert "may cost something" in done.exception.found
+    assert "gcloud storage rm --recursive gs://my-project-visor-state" in done.exception.remedy
+    assert "Nothing of Visor's is left" not in done.output
+    assert [line for line in asked(place) if "service-accounts delete" in line]
 
 
 def test_nothing_is_removed_without_a_yes(place: Workspace) -> None:

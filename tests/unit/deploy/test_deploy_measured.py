@@ -30,7 +30,7 @@ class Monitoring:
     """Cloud Monitoring's time series, three days of each metric, newest first; by the documented parameters."""
 
     def __init__(self) -> None:
-        self.silent, self.status = "", 200
+        self.silent, self.status, self.most = "", 200, 40.0
         self.address = ""
         self.asked: list[dict[str, str]] = []
 
@@ -38,7 +38,11 @@ class Monitoring:
         self.asked.append(request.query)
         assert request.path == "/v3/projects/p/timeSeries"
         assert request.headers["authorization"] == "Bearer token"
-        points = [{"value": {"int64Value": "10"}}, {"value": {"doubleValue": 40.0}}, {"value": {"int64Value": "20"}}]
+        points = [
+            {"value": {"int64Value": "10"}},
+            {"value": {"doubleValue": self.most}},
+            {"value": {"int64Value": "20"}},
+        ]
         is_silent = self.silent and self.silent in request.query["filter"]
         return Reply.json({} if is_silent else {"timeSeries": [{"points": points}]}, self.status)
 
@@ -101,6 +105,12 @@ def test_the_command_prints_it_beside_the_plan(monitoring: Monitoring, monkeypat
     done = CliRunner().invoke(cost_command, ["--measured", "p"])
     assert done.exit_code == 0, (done.output, done.exception)
     [registry] = [line for line in done.stdout.splitlines() if line.startswith("Artifact Registry")]
+    assert "But measured past what is free: " not in done.stdout
     assert registry.split()[-2:] == ["100.0%", "close"] or "100.0%" in registry
     document = json.loads(CliRunner().invoke(cost_command, ["--measured", "p", "--json"]).stdout)
     assert {"service": "Artifact Registry", "metric": "stored", "used": 0.5} in document["measured"]
+    monitoring.most = 1e12
+    assert (
+        "But measured past what is free: Cloud Run vCPU time"
+        in CliRunner().invoke(cost_command, ["--measured", "p"]).stdout
+    )

@@ -92,10 +92,11 @@ def test_variables_are_read_as_terraform_reads_them(tmp_path: Path) -> None:
     (tmp_path / "more.auto.tfvars").write_text("owner_key_version = 2\n")
     (tmp_path / "cloud.auto.tfvars.json").write_text('{"index": "other", "metrics": true}')
     given = given_variables(
-        tmp_path, ["index=third", 'page={title="T", notes=[{text="n"}]}', "crawl_schedule=0 3 * * *"]
+        tmp_path, ["index=third", "project=1.2.3", 'page={title="T", notes=[{text="n"}]}', "crawl_schedule=0 3 * * *"]
     )
     assert given == {
         "index": "third",
+        "project": "1.2.3",
         "settings": {"user_agent": 'A "b"'},
         "cors_origins": ["https://a", "https://b"],
         "owner_key_version": 2,
@@ -103,3 +104,9 @@ def test_variables_are_read_as_terraform_reads_them(tmp_path: Path) -> None:
         "page": {"title": "T", "notes": [{"text": "n"}]},
         "crawl_schedule": "0 3 * * *",
     }
+
+
+def test_variables_that_are_not_utf_8_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "terraform.tfvars").write_bytes(b'index = "caf\xe9"')
+    with pytest.raises(SettingsError, match=r"terraform\.tfvars cannot be read"):
+        given_variables(tmp_path)

@@ -188,10 +188,11 @@ def test_an_item_is_added_shown_and_deleted(home: Path, folder: Path) -> None:
                     {"key": "green", "image_url": green, "title": "Green", "price": 3.5, "currency": "eur"},
                     visor.PushItem(key="lost", image_url="/nowhere.png"),
                     visor.PushItem(key="odd", image_url="ftp://host/x.png"),
+                    visor.PushItem(key="none", image_url="~nobody-here/x.png"),
                 ]
             )
-            assert [item.state for item in answer.items] == ["accepted", "refused", "refused"]
-            assert (answer.accepted, answer.refused) == (1, 2)
+            assert [item.state for item in answer.items] == ["accepted", "refused", "refused", "refused"]
+            assert (answer.accepted, answer.refused) == (1, 3)
             assert "cannot be read" in str(answer.items[1].reason)
             found = index.get(str(answer.items[0].id))
             assert (found.item.title, found.item.price, found.width) == ("Green", 3.5, 64)

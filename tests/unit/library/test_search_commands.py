@@ -205,6 +205,8 @@ def test_two_pictures_are_compared(run: Run, folder: Path, tmp_path: Path) -> No
         (["collection=a", "collection=b"], Filters(collection=("a", "b"))),
         (["price=..20"], Filters(price=PriceRange(max=20))),
         (["date=2024..2025-03"], Filters(date_from="2024", date_to="2025-03")),
+        (["price=5..", "price=..20"], Filters(price=PriceRange(min=5, max=20))),
+        (["date=2024..", "date=..2025"], Filters(date_from="2024", date_to="2025")),
         (["size=L", "size=XL"], Filters(attributes={"size": Condition(any=("L", "XL"))})),
         (["size!=L", "size!=S"], Filters(attributes={"size": Condition(none=("L", "S"))})),
         (["weight=1.5..20"], Filters(attributes={"weight": Condition(min="1.5", max="20")})),
@@ -221,10 +223,17 @@ def test_filters_as_texts(texts: list[str], filters: Filters) -> None:
     assert filters_from_options(tuple(texts)) == filters
 
 
-@pytest.mark.parametrize("text", ["collection", "=a", "!=a", "price=cheap"])
-def test_what_is_no_filter_is_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    "texts",
+    [
+        *(("collection",), ("=a",), ("!=a",), ("price=cheap",), ("price=nan",)),
+        *(("price=5", "price=7"), ("date=2024", "date=2025.."), ("size=1..5", "size=7..9")),
+        tuple(f"size!={number}" for number in range(101)),
+    ],
+)
+def test_what_is_no_filter_is_refused(texts: tuple[str, ...]) -> None:
     with pytest.raises(BadRequest, match="--filter"):
-        filters_from_options((text,))
+        filters_from_options(texts)
 
 
 def test_an_attribute_that_is_not_declared_is_named(run: Run, folder: Path) -> None:

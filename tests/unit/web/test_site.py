@@ -6,11 +6,13 @@ import gzip
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from flask import Response
 from werkzeug.test import Client
 
-from visor.web.site import Site
+from visor.errors import SettingsError
+from visor.web.site import Server, Site
 
 SCRIPT = b"let visor = 1;" * 100
 
@@ -88,3 +90,18 @@ def test_what_is_asked_of_the_api_reaches_it(client: Client) -> None:
     assert client.post("/v1/search").data == b"api"
     assert client.get("/v1/health").data == b"api"
     assert client.get("/openapi.json").data == b"api"
+
+
+def test_an_address_of_ipv6_can_be_opened() -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    try:
+        server = Server(app, host="::1").start()
+    except SettingsError:
+        pytest.skip("this machine has no IPv6")
+    try:
+        assert httpx.get(server.address).text == "ok"
+    finally:
+        server.stop()

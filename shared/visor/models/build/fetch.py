@@ -109,7 +109,7 @@ def _fetch_download(source: Download, scratch: Path, say: Say) -> Path:
                 if size > source.size_bytes:
                     raise _unavailable(source, f"it is longer than {source.size_bytes} bytes", "Do not trust it")
                 out.write(chunk)
-    except httpx.HTTPError as exc:
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
         raise _unavailable(source, f"{type(exc).__name__}: {exc}", "Check the network or choose another model") from exc
     return path
 
