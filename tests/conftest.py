@@ -32,33 +32,33 @@ FOLDERS = ("contract", "build", "cloud", "browser")
 """Folders of this one whose tests carry its name as their mark; others mark themselves `fault`, `build` or `slow`."""
 
 LONGEST = (
-    ("web", "test_web_openapi"),
-    ("cloud", "test_abuse"),
-    ("deploy", "test_deploy_cloudbuild"),
-    ("models", "test_models_build"),
-    ("ingest", "test_sources_killed"),
-    ("deploy", "test_terraform_applies"),
-    ("contract", "test_engine_contract"),
-    ("cloud", "test_damage"),
-    ("cloud", "test_functions"),
-    ("imaging", "test_images_decode"),
-    ("cloud", "test_faulty_network"),
-    ("browser", "test_page_asking"),
-    ("browser", "test_page_access"),
-    ("browser", "test_page_device"),
-    ("ingest", "test_delivery_table"),
-    ("cloud", "test_delivery"),
-    ("browser", "test_page"),
-    ("check", "test_damage"),
-    ("benchmarks", "test_bench_search"),
-    ("web", "test_web_strangers"),
-    ("cloud", "test_models"),
-    ("browser", "test_page_export"),
-    ("link_check", "test_pipeline_links"),
-    ("ingest", "test_pipeline_killed"),
-    ("browser", "test_page_states"),
-    ("ingest", "test_pipeline_embed"),
-    ("ingest", "test_killed_anywhere"),
+    "web/test_web_openapi.py",
+    "cloud/test_abuse.py",
+    "deploy/test_deploy_cloudbuild.py",
+    "models/test_models_build.py",
+    "ingest/test_sources_killed.py",
+    "deploy/test_terraform_applies.py",
+    "contract/test_engine_contract.py",
+    "cloud/test_damage.py",
+    "cloud/test_functions.py",
+    "imaging/test_images_decode.py",
+    "cloud/test_faulty_network.py",
+    "browser/test_page_asking.py",
+    "browser/test_page_access.py",
+    "browser/test_page_device.py",
+    "ingest/test_delivery_table.py",
+    "cloud/test_delivery.py",
+    "browser/test_page.py",
+    "check/test_damage.py",
+    "benchmarks/test_bench_search.py",
+    "web/test_web_strangers.py",
+    "cloud/test_models.py",
+    "browser/test_page_export.py",
+    "link_check/test_pipeline_links.py",
+    "ingest/test_pipeline_killed.py",
+    "browser/test_page_states.py",
+    "ingest/test_pipeline_embed.py",
+    "ingest/test_killed_anywhere.py",
 )
 """Files that take three quarters of a minute or more beside others, with their folders. They begin first: else one
 worker is still at them when the others have done all."""
@@ -86,7 +86,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if folder in FOLDERS:
             item.add_marker(folder)
     places = {file: place for place, file in enumerate(LONGEST)}
-    items.sort(key=lambda item: places.get((item.path.parent.name, item.path.stem), len(places)))
+    items.sort(key=lambda item: places.get(f"{item.path.parent.name}/{item.path.name}", len(places)))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from visor.schema.items import Record
 from visor.storage import Stores
 from visor.storage.documents import Add, Delete, Document, DocumentStore, Put, Where, Write
 from visor.storage.objects import ObjectInfo, ObjectStore
-from visor.storage.queue import DeadLetter, Message, Queue
+from visor.storage.queue import LETTERS_MAX, DeadLetter, Message, Queue
 
 DRIFT = 0.1
 """Relative difference between the data file and a measurement above which they have drifted apart."""
@@ -201,7 +201,7 @@ class CountingQueue:
     def dead(self) -> int:
         return self._queue.dead()
 
-    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+    def dead_letters(self, limit: int = LETTERS_MAX) -> list[DeadLetter]:
         letters = self._queue.dead_letters(limit)
         self._count([letter.body for letter in letters])
         return letters

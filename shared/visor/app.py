@@ -264,10 +264,9 @@ class App:
         """Send the dead letters of one source, or all, again. Returns how many items they hold."""
         from visor.errors import CorruptObject
         from visor.storage.publish import decode_batch
-        from visor.storage.queue import LETTERS_MAX
 
         count = 0
-        for letter in self.stores.queue.dead_letters(LETTERS_MAX):
+        for letter in self.stores.queue.dead_letters():
             with suppress(CorruptObject):
                 batch = decode_batch(letter.body)
                 if source in (None, batch.source):

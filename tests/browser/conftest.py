@@ -55,7 +55,7 @@ def chromium() -> Iterator[Any]:
     """A running browser."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        missing("No Chromium on this machine: install the package chromium to run the browser tests")
+        missing("No Chromium on this machine: install chromium-headless-shell or chromium to run the browser tests")
     expect.set_options(timeout=PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found, args=FLAGS)

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 PHONE: dict[str, Any] = {
     "viewport": {"width": 390, "height": 844},
     "device_scale_factor": 2,
     "is_mobile": True,
     "has_touch": True,
 }
+DEVICES = pytest.mark.parametrize("device", [{}, PHONE], ids=["desktop", "phone"])
 NOT_HERE = "We probably don't have it: these are the nearest"
 """What stands above matches that the endpoint calls unsure."""
 LISTEN = """(() => {
@@ -105,3 +108,21 @@ def changed_answer(page: Any, path: str, change: Callable[[dict[str, Any]], None
         route.fulfill(response=response, json=document)
 
     page.route(f"**{path}", handle)
+
+
+def ask(page: Any, words: str) -> None:
+    """Type words into the field and search for them."""
+    page.get_by_role("combobox", name="Words, or the address").fill(words)
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".chips")
+    settled(page)
+
+
+def open_filters(page: Any) -> None:
+    page.evaluate("() => document.querySelector('.filters').open = true")
+
+
+def card_menu(page: Any, number: int, action: str) -> None:
+    """Choose something from the menu of a result."""
+    page.get_by_role("button", name="More to do with").nth(number).click()
+    page.get_by_role("button", name=action).locator("visible=true").click()

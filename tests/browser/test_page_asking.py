@@ -1,4 +1,4 @@
-"""Asking on the page: words, order, filters, examples, products and more of them, against the real endpoint."""
+"""Asking on the page: words, order, examples, products and more of them, against the real endpoint."""
 
 from __future__ import annotations
 
@@ -7,37 +7,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import expect
-from tests.browser.page_driver import PHONE, drop_picture, search_by, settled, titles
+from tests.browser.page_driver import DEVICES, ask, card_menu, drop_picture, open_filters, search_by, settled, titles
 
 from visor.demo.catalogue import DemoCatalogue, Product
-
-DEVICES = pytest.mark.parametrize("device", [{}, PHONE], ids=["desktop", "phone"])
-
-
-def ask(page: Any, words: str) -> None:
-    """Type words into the field and search for them."""
-    page.get_by_role("combobox", name="Words, or the address").fill(words)
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".chips")
-    settled(page)
-
-
-def open_filters(page: Any) -> None:
-    page.evaluate("() => document.querySelector('.filters').open = true")
 
 
 def choose_order(page: Any, order: str) -> None:
     """Take another order, above the results or, on a phone, among the filters."""
     open_filters(page)
     page.get_by_label("Order").locator("visible=true").select_option(label=order)
-
-
-def card_menu(page: Any, number: int, action: str) -> None:
-    """Choose something from the menu of a result."""
-    page.get_by_role("button", name="More to do with").nth(number).click()
-    page.get_by_role("button", name=action).locator("visible=true").click()
 
 
 @DEVICES
@@ -180,114 +159,6 @@ def test_more_like_these_and_not_like_that(new_page: Any, demo_catalogue: DemoCa
 
 
 @DEVICES
-def test_attributes_dates_and_prices_are_filtered(new_page: Any, shelf: str, device: dict[str, Any]) -> None:
-    page = new_page(shelf, **device)
-    page.locator(".example").first.click()
-    page.wait_for_selector(".card[data-verdict]")
-    open_filters(page)
-    with search_by(page) as asked:
-        page.get_by_role("group", name="Colour").get_by_label("red").check()
-    assert asked.request["filters"]["attributes"] == {"colour": {"any": ["red"]}}
-    expect(page.get_by_text("14 items pass")).to_be_visible()
-    with search_by(page) as asked:
-        page.get_by_role("group", name="Fragile").get_by_label("Yes").check()
-    assert asked.request["filters"]["attributes"]["fragile"] == {"any": ["true"]}
-    expect(page.get_by_text("7 items pass")).to_be_visible()
-    # Counts of a chosen list are those without it, under all other filters.
-    blue = page.get_by_role("group", name="Colour").locator("label", has_text="blue").locator(".check-count")
-    page.wait_for_function("(one) => one.textContent === '6'", arg=blue.element_handle())
-    with search_by(page) as asked:
-        page.get_by_label("Lowest Weight").fill("10.5")
-        page.keyboard.press("Enter")
-    assert asked.request["filters"]["attributes"]["weight"] == {"min": 10.5}
-    with search_by(page) as asked:
-        page.get_by_label("Latest Made").fill("2022-06-30")
-        page.keyboard.press("Enter")
-    assert asked.request["filters"]["attributes"]["made"] == {"max": "2022-06-30"}
-    with search_by(page) as asked:
-        page.get_by_role("group", name="Price").get_by_role("checkbox").first.check()
-    assert asked.request["filters"]["price"].keys() == {"min", "max"}
-    with search_by(page) as asked:
-        page.get_by_label("Earliest date").fill("2022-01-01")
-        page.get_by_label("Earliest date").blur()
-    assert asked.request["filters"]["date_from"] == "2022-01-01"
-    chips = page.get_by_role("list", name="What is asked for").get_by_role("button")
-    expect(chips).to_have_count(6)
-    assert re.search(r"any\.colour=red.*min\.weight=10\.5.*max\.made=2022-06-30", page.url)
-    other = new_page(page.url, **device)
-    settled(other)
-    expect(other.get_by_role("list", name="What is asked for").get_by_role("button")).to_have_text(
-        chips.all_inner_texts(), use_inner_text=True
-    )
-    with search_by(page) as asked:
-        chips.filter(has_text="Weight").click()
-    assert "weight" not in asked.request["filters"]["attributes"]
-
-
-@DEVICES
-def test_filters_choose_from_what_words_alone_find(new_page: Any, shelf: str, device: dict[str, Any]) -> None:
-    page = new_page(shelf, **device)
-    collections = page.get_by_role("group", name="Collection").locator(".check")
-    colours = page.get_by_role("group", name="Colour").locator(".check")
-    ask(page, "garden")
-    open_filters(page)
-    expect(collections).to_have_text(["Garden20"])
-    expect(colours).to_have_text(["blue7", "red7", "green6"])
-    with search_by(page):
-        colours.filter(has_text="red").get_by_role("checkbox").check()
-    expect(page.get_by_text("7 items pass")).to_be_visible()
-    expect(collections).to_have_text(["Garden7"])
-    expect(colours).to_have_text(["blue7", "red7", "green6"])
-    # With a picture, words put in order what there is.
-    with search_by(page):
-        card_menu(page, 0, "Look for this")
-    expect(collections).to_have_text(["Garden7", "Kitchen7"])
-
-
-@DEVICES
-def test_values_are_refused_and_what_is_unknown_is_asked_for(new_page: Any, shelf: str, device: dict[str, Any]) -> None:
-    page = new_page(f"{shelf}/#any.fragile=true&any.fragile=false&group=false", **device)
-    page.wait_for_selector(".card[data-verdict]")
-    open_filters(page)
-    colour, maker = page.get_by_role("group", name="Colour"), page.get_by_role("group", name="Maker")
-    with search_by(page) as asked:
-        colour.get_by_role("button", name="Not red").press("Enter")
-    assert asked.request["filters"]["attributes"]["colour"] == {"none": ["red"]}
-    expect(page.get_by_text("26 items pass")).to_be_visible()
-    expect(colour.get_by_role("button", name="Not red")).to_have_attribute("aria-pressed", "true")
-    with search_by(page) as asked:
-        maker.get_by_label("Unknown").press("Space")
-    assert asked.request["filters"]["attributes"]["maker"] == {"missing": True}
-    assert asked.answer["total"] == 20
-    chips = page.get_by_role("list", name="What is asked for").get_by_role("button")
-    for name in ("Colour: not red", "Maker: unknown"):
-        expect(chips.filter(has_text=name)).to_be_visible()
-    assert "none.colour=red" in page.url
-    assert "missing.maker=true" in page.url
-    other = new_page(page.url, **device)
-    settled(other)
-    expect(other.get_by_role("list", name="What is asked for").get_by_role("button")).to_have_text(
-        chips.all_inner_texts(), use_inner_text=True
-    )
-    with search_by(page) as asked:
-        maker.get_by_role("button", name="Not where it is unknown").press("Enter")
-    assert asked.request["filters"]["attributes"]["maker"] == {"missing": False}
-    assert asked.answer["total"] == 6
-    with search_by(page) as asked:
-        maker.get_by_label("Acme").check()
-    with search_by(page) as asked:
-        colour.get_by_label("red").check()
-    # What is chosen is not refused.
-    assert asked.request["filters"]["attributes"]["colour"] == {"any": ["red"]}
-    assert asked.request["filters"]["attributes"]["maker"] == {"any": ["Acme"], "missing": False}
-    with search_by(page) as asked:
-        page.get_by_role("group", name="Collection").get_by_role("button", name="Not Garden").press("Enter")
-    assert asked.request["filters"]["attributes"]["collection"] == {"none": ["Garden"]}
-    expect(page.get_by_role("button", name="Remove: Collection: not Garden")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-
-
-@DEVICES
 def test_variety_is_chosen_and_kept_in_the_link(new_page: Any, picture: Path, device: dict[str, Any]) -> None:
     page = new_page(**device)
     drop_picture(page, picture)
@@ -400,23 +271,6 @@ def test_a_product_is_one_result_with_its_other_pictures_behind_it(new_page: Any
     assert asked.request["group"] is False
     expect(page.get_by_text("more of this product")).to_have_count(0)
     assert "group=false" in page.url
-
-
-@DEVICES
-def test_where_nothing_passes_it_says_which_filter_to_loosen(new_page: Any, shelf: str, device: dict[str, Any]) -> None:
-    page = new_page(shelf, **device)
-    page.locator(".example").first.click()
-    page.wait_for_selector(".card[data-verdict]")
-    link = page.url.partition("#")[2]
-    other = new_page(f"{shelf}/#{link}&any.colour=red&any.fragile=true&min.weight=500", **device)
-    other.get_by_role("heading", name="No item passes these filters").wait_for()
-    offers = other.get_by_role("list", name="What would help").get_by_role("button")
-    offers.first.wait_for()
-    expect(offers).to_have_text(["Without Weight: from 500: 6 items"], use_inner_text=True)
-    with search_by(other) as asked:
-        offers.first.click()
-    assert asked.request["filters"]["attributes"].keys() == {"colour", "fragile"}
-    assert len(titles(other)) == 6
 
 
 @DEVICES

@@ -19,7 +19,7 @@ from visor.link_check.probe import is_web
 from visor.schema.items import Batch, Change
 from visor.storage import Stores
 from visor.storage.publish import decode_batch
-from visor.storage.queue import DeadLetter, Message, check_bodies
+from visor.storage.queue import LETTERS_MAX, DeadLetter, Message, check_bodies
 
 FOLDER = "bulk/"
 
@@ -88,7 +88,7 @@ class WaitingBatches:
     def dead(self) -> int:
         return self._stores.queue.dead()
 
-    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+    def dead_letters(self, limit: int = LETTERS_MAX) -> list[DeadLetter]:
         return self._stores.queue.dead_letters(limit)
 
     def retry(self, letter: DeadLetter) -> None:

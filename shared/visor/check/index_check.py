@@ -93,7 +93,6 @@ from visor.storage import Stores
 from visor.storage.documents import SERVER_TIME, WRITES_MAX, Delete, Document, Put, Write
 from visor.storage.engine import VectorEngine
 from visor.storage.publish import decode_batch, publish
-from visor.storage.queue import LETTERS_MAX
 from visor.storage.state_object import load_state
 
 SHAPES: dict[str, Any] = {
@@ -407,7 +406,7 @@ class IndexCheck:
     def _dead_letters(self) -> set[str]:
         """Ids of the items in dead letters."""
         items: set[str] = set()
-        for letter in self.stores.queue.dead_letters(LETTERS_MAX):
+        for letter in self.stores.queue.dead_letters():
             with suppress(CorruptObject):
                 items |= {change.item.id for change in decode_batch(letter.body).changes}
         return items

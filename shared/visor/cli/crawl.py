@@ -90,12 +90,11 @@ def list_letters(as_json: bool) -> None:
     """Print each dead letter with why it failed."""
     from visor.storage import existing, open_queue
     from visor.storage.publish import decode_batch
-    from visor.storage.queue import LETTERS_MAX
 
     rows: list[dict[str, Any]] = []
     # Closing gives the letters back, so that `retry` finds them at once.
     with closing(open_queue(existing(Settings.read()))) as queue:
-        for letter in queue.dead_letters(LETTERS_MAX):
+        for letter in queue.dead_letters():
             try:
                 items = [change.item.id for change in decode_batch(letter.body).changes]
             except CorruptObject:
@@ -116,10 +115,9 @@ def list_letters(as_json: bool) -> None:
 def retry_letters(ids: tuple[str, ...]) -> None:
     """Publish dead letters again: those named, or all."""
     from visor.storage import existing, open_queue
-    from visor.storage.queue import LETTERS_MAX
 
     with closing(open_queue(existing(Settings.read()))) as queue:
-        letters = [letter for letter in queue.dead_letters(LETTERS_MAX) if not ids or letter.id in ids]
+        letters = [letter for letter in queue.dead_letters() if not ids or letter.id in ids]
         for letter in letters:
             queue.retry(letter)
     say(f"{counted(len(letters), 'dead letter')} sent again")

@@ -26,7 +26,6 @@ def stats_command(as_json: bool) -> None:
     from visor.app import App
     from visor.ingest.schedule import live_failures
     from visor.storage import existing
-    from visor.storage.queue import LETTERS_MAX
 
     app = App(existing(Settings.read()))
     stats = app.http_api().stats()
@@ -36,7 +35,7 @@ def stats_command(as_json: bool) -> None:
     document: dict[str, Any] = {
         "index": stats,
         "waiting_batches": app.stores.queue.waiting(),
-        "dead_letters": len(app.stores.queue.dead_letters(LETTERS_MAX)),
+        "dead_letters": len(app.stores.queue.dead_letters()),
         "runs": runs,
         "failures": failures,
         "links": _links(app),

@@ -23,7 +23,7 @@ BODY_BYTES_MAX: Final = 2_000_000
 """Pub/Sub takes 10,000,000 a request, but its emulator's clients receive at most 4,194,304 an answer."""
 
 LETTERS_MAX: Final = 10_000
-"""Dead letters that are read where all of them are meant."""
+"""Dead letters that are read at once."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,7 +79,7 @@ class Queue(Protocol):
         """Dead letters (an estimate on Google Cloud)."""
         ...
 
-    def dead_letters(self, limit: int = 100) -> list[DeadLetter]: ...
+    def dead_letters(self, limit: int = LETTERS_MAX) -> list[DeadLetter]: ...
 
     def retry(self, letter: DeadLetter) -> None:
         """Publish a dead letter again with its attempts counted from 0, and forget the dead letter."""

@@ -12,7 +12,7 @@ from google.pubsub_v1.types import ReceivedMessage
 from visor.errors import StoreError
 from visor.storage.gcp.backlog import Backlog
 from visor.storage.gcp.errors import map_errors, retrying
-from visor.storage.queue import BODY_BYTES_MAX, DeadLetter, Message, check_bodies
+from visor.storage.queue import BODY_BYTES_MAX, LETTERS_MAX, DeadLetter, Message, check_bodies
 from visor.telemetry.traces import carrier
 
 _LEASE_MAX_S = 600
@@ -20,6 +20,8 @@ _OWN = "CloudPubSub"
 _COUNT = "CloudPubSubDeadLetterSourceDeliveryCount"
 _ERROR = "CloudPubSubDeadLetterSourceDeliveryErrorMessage"
 """Attributes that Pub/Sub gives a message when it forwards it to the dead-letter topic; `bury` gives the same."""
+RECEIPTS_MAX = 1_000
+"""Messages of one request. Their receipts have some 200 bytes each, and Pub/Sub takes 524,288 bytes of them."""
 
 
 class CloudQueue:
@@ -139,7 +141,7 @@ class CloudQueue:
                 self._backlogs.clear()
         return len(known)
 
-    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+    def dead_letters(self, limit: int = LETTERS_MAX) -> list[DeadLetter]:
         received: list[ReceivedMessage] = []
         # An answer may hold fewer than there are. What was pulled is leased, and does not come again.
         while len(received) < limit and (more := self._pull(self._dead, limit - len(received), self._dead_lease_s)):
@@ -180,7 +182,7 @@ class CloudQueue:
             try:
                 # Not tried again within the wait: a pull whose answer is lost leases messages for nobody.
                 answer = self._subscriber.pull(
-                    request={"subscription": subscription, "max_messages": limit},
+                    request={"subscription": subscription, "max_messages": min(limit, RECEIPTS_MAX)},
                     retry=None,
                     timeout=self._receive_wait_s,
                 )
@@ -193,15 +195,16 @@ class CloudQueue:
 
     def _lease(self, subscription: str, receipts: list[str], seconds: float) -> None:
         with map_errors(f"Subscription {subscription}"):
-            self._subscriber.modify_ack_deadline(
-                request={
-                    "subscription": subscription,
-                    "ack_ids": receipts,
-                    "ack_deadline_seconds": min(_LEASE_MAX_S, math.ceil(seconds)),
-                },
-                retry=retrying(self._deadline_s),
-                timeout=self._deadline_s,
-            )
+            for start in range(0, len(receipts), RECEIPTS_MAX):
+                self._subscriber.modify_ack_deadline(
+                    request={
+                        "subscription": subscription,
+                        "ack_ids": receipts[start : start + RECEIPTS_MAX],
+                        "ack_deadline_seconds": min(_LEASE_MAX_S, math.ceil(seconds)),
+                    },
+                    retry=retrying(self._deadline_s),
+                    timeout=self._deadline_s,
+                )
 
     def _acknowledge(self, subscription: str, receipt: str) -> None:
         with map_errors(f"Subscription {subscription}"):

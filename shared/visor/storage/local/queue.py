@@ -12,7 +12,7 @@ from pathlib import Path
 
 from visor.storage.local.liveness import ProcessLock
 from visor.storage.local.sqlite import Database
-from visor.storage.queue import DeadLetter, Message, check_bodies
+from visor.storage.queue import LETTERS_MAX, DeadLetter, Message, check_bodies
 from visor.telemetry.traces import carrier
 
 MIGRATIONS = (
@@ -138,7 +138,7 @@ class SqliteQueue:
             )
             return int(found.fetchone()[0])
 
-    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+    def dead_letters(self, limit: int = LETTERS_MAX) -> list[DeadLetter]:
         now = self._clock()
         with self._database.write() as connection:
             self._bury_worn_out(connection, now)
