@@ -464,19 +464,27 @@ def flask_client(app: App, **settings: Any) -> FlaskClient:
     return flask.test_client()
 
 
+Deployed = Callable[..., tuple[FlaskClient, Meter]]
+
+
 @pytest.fixture
-def deployed(demo_app: App, local_stores: Stores) -> Iterator[tuple[FlaskClient, Meter]]:
-    """The endpoint in Google's setting, and its meter, which nobody else counts in."""
-    own = msgspec.structs.replace(demo_app.settings, backend="gcp", cors_origins=("https://page.example",))
-    meter = Meter(local_stores.documents, own, limited=True)
-    with App(own, stores=demo_app.stores, embedder=demo_app.embedder, meter=meter) as app:
-        yield flask_client(app), meter
+def deployed(demo_app: App, local_stores: Stores) -> Iterator[Deployed]:
+    """The endpoint in Google's setting, and its meter: one that the other tests' downloads do not fill."""
+    with contextlib.ExitStack() as ends:
+
+        def open_deployed(*, limited: bool = True, **settings: Any) -> tuple[FlaskClient, Meter]:
+            own = msgspec.structs.replace(demo_app.settings, backend="gcp", **settings)
+            meter = Meter(local_stores.documents, own, limited=limited)
+            app = App(own, stores=demo_app.stores, embedder=demo_app.embedder, meter=meter)
+            return flask_client(ends.enter_context(app)), meter
+
+        yield open_deployed
 
 
 def test_a_client_has_the_model_some_times_and_searches_keep_their_share(
-    deployed: tuple[FlaskClient, Meter], embedder: Embedder
+    deployed: Deployed, embedder: Embedder
 ) -> None:
-    asked, meter = deployed
+    asked, meter = deployed(cors_origins=("https://page.example",))
     page = {"Origin": "https://page.example"}
     files = asked.get("/v1/model").get_json()["files"]
     largest = max(files, key=lambda file: file["size_bytes"])
@@ -518,45 +526,36 @@ def test_a_server_on_this_machine_offers_the_model_to_all(client: httpx.Client, 
     ],
 )
 def test_on_google_cloud_it_is_on_by_default_where_the_model_is_not_the_functions(
-    demo_app: App, changes: dict[str, Any], offered: dict[str, Any]
+    deployed: Deployed, changes: dict[str, Any], offered: dict[str, Any]
 ) -> None:
-    own = msgspec.structs.replace(demo_app.settings, backend="gcp", **changes)
-    with App(own, stores=demo_app.stores, embedder=demo_app.embedder) as app:
-        told = flask_client(app).get("/v1/stats").get_json()["device"]
+    asked, _ = deployed(**changes)
+    told = asked.get("/v1/stats").get_json()["device"]
     assert {name: value for name, value in told.items() if name != "size_bytes"} == offered
 
 
-def test_models_from_the_bucket_are_counted_and_no_longer_offered_before_they_cost(demo_app: App) -> None:
-    own = msgspec.structs.replace(demo_app.settings, backend="gcp", models_from="bucket")
-    meter = Meter(demo_app.stores.documents, own, limited=True)
-    with App(own, stores=demo_app.stores, embedder=demo_app.embedder, meter=meter) as app:
-        asked = flask_client(app)
+def test_models_from_the_bucket_are_counted_and_no_longer_offered_before_they_cost(deployed: Deployed) -> None:
+    asked, meter = deployed(models_from="bucket")
 
-        def used() -> float:
-            return {one.resource: one.used for one in meter.readings()}["page_bytes"]
+    def used() -> float:
+        return {one.resource: one.used for one in meter.readings()}["page_bytes"]
 
-        before = used()
-        size = asked.get("/v1/model").get_json()["size_bytes"]
-        assert 0.7 * size < used() - before < 1.2 * size
-        before = used()
-        assert asked.get("/v1/stats").get_json()["device"]["by_default"]
-        assert asked.head("/v1/model").status_code == 200
-        assert used() == before, "only who is told what the model is fetches it"
-        meter.use({"page_bytes": 50 * 2**30})
-        assert "by_default" not in asked.get("/v1/stats").get_json()["device"]
-        refused = asked.get("/v1/model")
-        assert (refused.status_code, refused.get_json()["type"]) == (429, "urn:visor:quota_reached")
-        assert "Cloud Storage data out" in refused.get_json()["found"]
-        meter.use({"page_bytes": -50 * 2**30})
-        meter.flush()
+    before = used()
+    size = asked.get("/v1/model").get_json()["size_bytes"]
+    assert 0.7 * size < used() - before < 1.2 * size
+    before = used()
+    assert asked.get("/v1/stats").get_json()["device"]["by_default"]
+    assert asked.head("/v1/model").status_code == 200
+    assert used() == before, "only who is told what the model is fetches it"
+    meter.use({"page_bytes": 50 * 2**30})
+    assert "by_default" not in asked.get("/v1/stats").get_json()["device"]
+    refused = asked.get("/v1/model")
+    assert (refused.status_code, refused.get_json()["type"]) == (429, "urn:visor:quota_reached")
+    assert "Cloud Storage data out" in refused.get_json()["found"]
 
 
-def test_a_client_asks_for_the_model_some_times(demo_app: App) -> None:
-    own = msgspec.structs.replace(demo_app.settings, backend="gcp", models_from="bucket", reads_burst=1000)
-    meter = Meter(demo_app.stores.documents, own, limited=False)
-    with App(own, stores=demo_app.stores, embedder=demo_app.embedder, meter=meter) as app:
-        asked = flask_client(app)
-        statuses = [asked.get("/v1/model").status_code for _ in range(31)]
+def test_a_client_asks_for_the_model_some_times(deployed: Deployed) -> None:
+    asked, _ = deployed(limited=False, models_from="bucket", reads_burst=1000)
+    statuses = [asked.get("/v1/model").status_code for _ in range(31)]
     assert statuses.index(429) >= 7, "the devices of a household, of an instance that has just started"
 
 
