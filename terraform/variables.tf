@@ -11,6 +11,7 @@ variable "project" {
 variable "region" {
   type        = string
   default     = "us-central1"
+  nullable    = false
   description = "Region of everything. Cloud Storage is free in these three only."
 
   validation {
@@ -22,6 +23,7 @@ variable "region" {
 variable "index" {
   type        = string
   default     = "default"
+  nullable    = false
   description = "Name of the index: prefix of its objects and of its Firestore collections."
 
   validation {
@@ -33,12 +35,14 @@ variable "index" {
 variable "bundles" {
   type        = string
   default     = "../build/bundles"
+  nullable    = false
   description = "Folder in which `scripts/bundle.py` left one zip for each function, and its folder beside it."
 }
 
 variable "runtime" {
   type        = string
   default     = "python311"
+  nullable    = false
   description = "Runtime of the functions. constraints.txt is resolved for it."
 
   validation {
@@ -50,18 +54,21 @@ variable "runtime" {
 variable "model" {
   type        = string
   default     = "auto"
+  nullable    = false
   description = "Name of the model in the bundles; `auto` is what it was found to mean where they were made."
 }
 
 variable "metrics" {
   type        = bool
   default     = false
+  nullable    = false
   description = "Whether searches may name SciPy's metrics: true deploys the search function with SciPy, whose size `visor cost --metrics true` shows."
 }
 
 variable "telemetry" {
   type        = map(string)
   default     = {}
+  nullable    = false
   description = "OpenTelemetry's variables for the functions, such as OTEL_EXPORTER_OTLP_ENDPOINT: each then sends traces there. Empty: none does."
 
   validation {
@@ -73,6 +80,7 @@ variable "telemetry" {
 variable "time_zone" {
   type        = string
   default     = "Etc/UTC"
+  nullable    = false
   description = "Time zone of both schedules (a tz database name)."
 
   validation {
@@ -84,6 +92,7 @@ variable "time_zone" {
 variable "crawl_schedule" {
   type        = string
   default     = "17 3 * * *"
+  nullable    = false
   description = "When crawl runs (cron). A run that does not finish goes on at the next, so daily suits a weekly re-crawl."
 
   validation {
@@ -95,6 +104,7 @@ variable "crawl_schedule" {
 variable "compact_schedule" {
   type        = string
   default     = "47 */6 * * *"
+  nullable    = false
   description = "When compact runs (cron). It costs nothing where there is nothing to merge."
 
   validation {
@@ -106,6 +116,7 @@ variable "compact_schedule" {
 variable "crawl_budget_s" {
   type        = number
   default     = 1500
+  nullable    = false
   description = "Seconds after which a crawl run stops and leaves the rest to the next. Less than its time-out of 1,800."
 
   validation {
@@ -117,6 +128,7 @@ variable "crawl_budget_s" {
 variable "freshness_s" {
   type        = number
   default     = 30
+  nullable    = false
   description = "Seconds for which a search instance trusts what it knows of new commits. One Firestore read each time."
 
   validation {
@@ -128,6 +140,7 @@ variable "freshness_s" {
 variable "embed_attempts_max" {
   type        = number
   default     = 5
+  nullable    = false
   description = "Tries of a batch, until items that cannot be fetched count as failed and a batch that crashes is a dead letter. A delivery that finds every instance busy is no try."
 
   validation {
@@ -144,6 +157,7 @@ variable "sizes" {
     search  = optional(object({ cpu = optional(number, 1), memory_gib = optional(number, 1), instances = optional(number, 2) }), {})
   })
   default     = {}
+  nullable    = false
   description = "vCPU, memory and highest number of instances of each function. `visor cost` says what a change uses."
 
   validation {
@@ -175,6 +189,7 @@ variable "sizes" {
 variable "search_concurrency" {
   type        = number
   default     = 8
+  nullable    = false
   description = "Requests that one search instance takes at once. It decodes one picture at a time all the same."
 
   validation {
@@ -202,6 +217,7 @@ variable "cors_origins" {
 variable "quota_share" {
   type        = number
   default     = 0.9
+  nullable    = false
   description = "Share of each free allowance that Visor may use before it postpones crawls and answers 429."
 
   validation {
@@ -213,6 +229,7 @@ variable "quota_share" {
 variable "unsafe_query" {
   type        = number
   default     = 0.9
+  nullable    = false
   description = "Probability from which an unsafe query is not answered. A shop of swimwear may want more; above 1, every query is answered."
 
   validation {
@@ -224,6 +241,7 @@ variable "unsafe_query" {
 variable "unsafe_item" {
   type        = number
   default     = 0.85
+  nullable    = false
   description = "Probability from which an unsafe picture is not indexed. Above 1, every picture is."
 
   validation {
@@ -248,6 +266,7 @@ variable "owner_key" {
 variable "owner_key_version" {
   type        = number
   default     = 0
+  nullable    = false
   description = "0: no key. Raise it by one whenever owner_key is set or changed."
 
   validation {
@@ -259,6 +278,7 @@ variable "owner_key_version" {
 variable "key_required" {
   type        = bool
   default     = false
+  nullable    = false
   description = "True: search answers only requests that carry the owner key (needs owner_key)."
 
   validation {
@@ -287,6 +307,7 @@ variable "budget" {
     dollar   = optional(number, 1)
   })
   default     = {}
+  nullable    = false
   description = "In the billing account's currency: what Visor may spend a month (0: nothing), what a US dollar costs in it, and, where nothing may be spent, the amount of the alert and the share of it at which the endpoint closes."
 
   validation {
@@ -308,6 +329,7 @@ variable "budget" {
 variable "log_retention_days" {
   type        = number
   default     = 30
+  nullable    = false
   description = "Days for which logs are kept. More than 30 are billed."
 
   validation {
@@ -319,12 +341,14 @@ variable "log_retention_days" {
 variable "protect_data" {
   type        = bool
   default     = false
+  nullable    = false
   description = "True: `visor destroy` refuses, and so does Google for the database and buckets that hold objects."
 }
 
 variable "public" {
   type        = string
   default     = "bucket"
+  nullable    = false
   description = "Where the public gets in. `bucket`: the page in a public bucket, the endpoint open to allUsers. `function`: page and endpoint from the search function, its invoker check off, no public bucket; for organisations that allow neither."
 
   validation {
@@ -348,6 +372,7 @@ variable "publish" {
 variable "permissions_wait_s" {
   type        = number
   default     = 120
+  nullable    = false
   description = "Seconds between granting permissions and building functions with them. Google says that it takes two minutes, typically."
 
   validation {
@@ -359,6 +384,7 @@ variable "permissions_wait_s" {
 variable "settings" {
   type        = map(string)
   default     = {}
+  nullable    = false
   description = "Further settings of docs/operations.md, by name as in `links_a_day` or VISOR_LINKS_A_DAY. `visor deploy` checks them."
 
   validation {
@@ -379,6 +405,7 @@ variable "settings" {
 variable "source_secrets" {
   type        = map(string)
   default     = {}
+  nullable    = false
   description = "Name that visor.toml writes as $${NAME}, to the id of the secret in Secret Manager whose newest version it stands for. Crawl reads it."
 
   validation {
@@ -390,12 +417,14 @@ variable "source_secrets" {
 variable "bulk" {
   type        = bool
   default     = false
+  nullable    = false
   description = "Whether `visor bulk` may run on Dataflow: true makes an account for its workers and a bucket for what a job needs while it runs. Neither costs anything by being there; a job does (docs/bulk.md)."
 }
 
 variable "read_buckets" {
   type        = set(string)
   default     = []
+  nullable    = false
   description = "Private buckets that sources of kind `bucket` read, as gs://NAME or gs://NAME/PREFIX. Crawl and embed may read them."
 
   validation {
@@ -413,6 +442,7 @@ variable "page" {
     models   = optional(string)
   })
   default     = {}
+  nullable    = false
   description = "What the page says of itself: title, tagline, language (en, de, fr, es, or a region's such as de-CH; otherwise the visitor's), and notes, each with a text and perhaps an href; and models, the address of a folder that serves the model's files to visitors' devices in place of the site's bucket."
 
   validation {

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from visor.bulk.waiting import Waiting
-from visor.ingest.request_budget import host_of
+from visor.http.url_policy import host_of
 from visor.link_check.probe import is_web
 from visor.schema.items import Item
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from visor.ingest.request_budget import host_of
+from visor.http.url_policy import host_of
 from visor.link_check.probe import is_web
 from visor.schema.items import Batch, Change
 from visor.storage import Stores

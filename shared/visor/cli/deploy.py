@@ -108,13 +108,20 @@ def destroy_command(
     )
     if not yes:
         click.confirm("Remove all of it?", abort=True)
-    if left := run_steps(destroy_steps(target), target, say=say):
+    steps = destroy_steps(target)
+    if left := run_steps(steps, target, say=say):
         raise DeployError(
             f"Destroyed, but for what could not be removed and may cost something: {'; '.join(s.why for s in left)}",
             valid="A project in which nothing of Visor's is left",
             remedy="Correct what its own message above says, then run " + " and ".join(f"`{s.command}`" for s in left),
         )
-    say("Destroyed. Nothing of Visor's is left that could cost anything.")
+    if any(step.name == "sources" for step in steps):
+        say("Destroyed. Nothing of Visor's is left that could cost anything.")
+    else:
+        say(
+            "Destroyed, but for Google's copies of its functions' sources, which lie among those of your other "
+            f"functions in gs://gcf-v2-sources-…-{target.region} and count as stored there."
+        )
 
 
 def _target(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
@@ -146,11 +146,14 @@ def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ..
         if retry:
             count = app.crawler.try_again(found) + (0 if codes else sum(map(app.retry_letters, sources or (None,))))
             say(f"Trying {counted(count, 'item')} again")
+            tried, told = {f.item for f in found}, dict[str, Any](tried=count)
             if app.settings.backend == "local":
                 embed_queued(app, count)
-                tried, found = {f.item for f in found}, wanted()
-                sys.exit(2 * sum(f.item in tried for f in found) >= len(tried) > 0)
-            return
+                found = wanted()
+                told["failures"] = found
+            if as_json:
+                print_json(told)
+            sys.exit("failures" in told and 2 * sum(f.item in tried for f in found) >= len(tried) > 0)
         if as_json:
             print_json({"failures": found})
             return

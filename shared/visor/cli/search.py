@@ -29,7 +29,6 @@ PLACES_SHOWN = 3
 _OPTIONS = {
     "min_confidence": "--min-confidence",
     "min_similarity": "--min-similarity",
-    "date_from or date_to": "--filter date",
     "text of the search": "--text",
 }
 """What errors call by the field of a request, by option."""

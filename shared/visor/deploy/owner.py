@@ -38,7 +38,8 @@ def given_variables(folder: Path, variables: Sequence[str] = ()) -> dict[str, An
     given: dict[str, Any] = {}
     for path, text in texts:
         given |= _parsed(path, text)
-    return given
+    # `null` is the default, as with Terraform.
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _parsed(path: Path, content: bytes) -> dict[str, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from visor.errors import BadRequest
+from visor.index.search.metrics import Metric
 from visor.schema.items import Record
 
 NEAREST = 12
@@ -69,10 +71,9 @@ def evaluate(queries: Labelled, index: Labelled | None = None, *, metric: str = 
             remedy="Name the folders above the labels, and name a label alike in both",
         )
     searched_labels = np.asarray(searched.labels)
-    scores = Scores()
+    scores, distances = Scores(), distances_to(searched.vectors, metric)
     for start in range(0, len(queries.labels), _ROWS_AT_ONCE):
-        distances = distance_rows(queries.vectors[start : start + _ROWS_AT_ONCE], searched.vectors, metric)
-        for row, distance in enumerate(distances):
+        for row, distance in enumerate(distances(queries.vectors[start : start + _ROWS_AT_ONCE])):
             query = start + row
             order = np.argsort(distance, kind="stable")
             if index is None:
@@ -86,23 +87,17 @@ def _some(labels: Sequence[str]) -> str:
     return ", ".join(repr(name) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
 
-def distance_rows(
-    queries: NDArray[np.float32], vectors: NDArray[np.float32], metric: str
-) -> NDArray[np.float32] | NDArray[np.float64]:
-    """Distances of shape (queries, vectors); for `cosine` 1 − dot product, as the vectors have unit length."""
-    if metric == "cosine":
-        return np.float32(1) - queries @ vectors.T
-    from scipy.spatial.distance import cdist
+def distances_to(
+    vectors: NDArray[np.float32], metric: str
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32] | NDArray[np.float64]]:
+    """What gives distances (q, n) of queries (q, d) to vectors (n, d), as a search by that metric compares them.
 
-    try:
-        distances: NDArray[np.float64] = cdist(queries, vectors, metric=metric)
-    except (ValueError, TypeError) as exc:
-        raise BadRequest(
-            f"There is no metric {metric!r} for these vectors: {exc}",
-            valid="cosine, euclidean, cityblock, correlation, braycurtis, canberra and others of SciPy's cdist",
-            remedy="Name one of them",
-        ) from exc
-    return distances
+    For `cosine` 1 − dot product, as the vectors have unit length. What a metric needs to know of the whole, such as
+    variances, is that of `vectors`. Raises `BadRequest`: there is no such metric.
+    """
+    if metric == "cosine":
+        return lambda queries: np.float32(1) - queries @ vectors.T
+    return partial(Metric(metric, vectors).distances, vectors=vectors)
 
 
 def average_precision(relevant: NDArray[np.bool_]) -> float | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -59,6 +60,14 @@ def resolve_redirect(response: httpx.Response, allow: Collection[str]) -> httpx.
     except (httpx.InvalidURL, UnicodeError, ValueError) as exc:
         raise FetchFailed(f"{host} redirects to {location[:200]!r}, which is not a URL: {exc}") from exc
     return validate_url(str(target), allow)
+
+
+def host_of(url: str) -> str:
+    """The host of any URL with its port, if that is not its scheme's."""
+    try:
+        return httpx.URL(url).netloc.decode("ascii").rpartition("@")[2] or "nowhere"
+    except (httpx.InvalidURL, ValueError):
+        return urlsplit(url).netloc[:200] or "nowhere"
 
 
 def host_key(url: httpx.URL) -> str:

@@ -17,7 +17,8 @@ from typing import Any, Literal
 import msgspec
 
 from visor.errors import Conflict, FormatError, QuotaReached, SourceError, VisorError
-from visor.ingest.request_budget import RequestBudget, host_of
+from visor.http.url_policy import host_of
+from visor.ingest.request_budget import RequestBudget
 from visor.ingest.run_record import RunRecord
 from visor.ingest.seen_set import Difference, SeenSet
 from visor.link_check.state import LinkState

@@ -15,13 +15,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
-
-import httpx
 
 from visor.errors import QuotaReached
 from visor.http.client import Fetcher
 from visor.http.fetch import IMAGE, Fetched, FetchedStream, FetchOptions, Probed
+from visor.http.url_policy import host_of
 from visor.schema.collections import REQUESTS
 from visor.storage.documents import DocumentStore
 from visor.storage.shared_counts import SharedCounts
@@ -136,11 +134,3 @@ class BudgetedFetcher:
     def probe(self, url: str, *, is_image: bool) -> Probed:
         self._budget.take(self._source, url, self._a_day)
         return self._fetcher.probe(url, is_image=is_image)
-
-
-def host_of(url: str) -> str:
-    """The host of an address with its port, if that is not its scheme's."""
-    try:
-        return httpx.URL(url).netloc.decode("ascii").rpartition("@")[2] or "nowhere"
-    except (httpx.InvalidURL, ValueError):
-        return urlsplit(url).netloc[:200] or "nowhere"

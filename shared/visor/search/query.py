@@ -234,7 +234,7 @@ class QueryReader:
         if data is None:
             raise UnknownHandle(
                 f"Nothing is remembered of the picture {handle:.40}, or not of this part of it",
-                valid="query.handle of an answer of the last minutes, with the same box and exclude",
+                valid="query.handle of an answer of the last minutes, with the same box, exclude and regions",
                 remedy="Send the picture again",
             )
         note_work("pictures")

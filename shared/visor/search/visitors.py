@@ -30,6 +30,8 @@ WRITES_A_DAY = 50
 """Documents that one process writes in 24 hours at most."""
 READ_MAX = 200
 """Documents that one merge takes up."""
+OTHERS_S = 2 * 86_400
+"""Age in seconds up to which a merge leaves what another model's searches left: both serve while a reindex lasts."""
 PHOTOS_MAX = 1000.0
 """Older photos fade once there are so many."""
 PER_CLIENT_A_DAY = 3
@@ -131,8 +133,8 @@ class VisitorSums:
     def fold(self, before: Across | None) -> Learned | None:
         """The manifest's mean with what came since; None if nothing did.
 
-        Documents that the manifest says it has are deleted: a merge that dies in between counts nothing twice. So it is
-        with the owner's word to forget, which goes by its time, too, as it may be given again.
+        Documents that the manifest says it has are deleted: a merge that dies in between counts nothing twice. The
+        owner's word to forget stays, as it is for each model's manifest; by its time it is known whether it was obeyed.
         """
         before = before or Across(catalogue="")
         found = self._documents.query(VISITORS, order_by="added_at", limit=READ_MAX)
@@ -140,12 +142,11 @@ class VisitorSums:
         forgotten_at = 0.0 if word is None else float(word.data["added_at"])
         obeyed = f"{FORGET} {forgotten_at}"
         forget = word is not None and obeyed not in before.folded
+        sums = [(document, one, float(document.data["added_at"])) for document, one in as_records(found, VisitorSum)]
         fresh = {
             document.key: one
-            for document, one in as_records(found, VisitorSum)
-            if document.key not in before.folded
-            and one.model == self._model
-            and float(document.data["added_at"]) > forgotten_at
+            for document, one, added_at in sums
+            if document.key not in before.folded and one.model == self._model and added_at > forgotten_at
         }
         # What another version of Visor wrote, or is damaged, cannot be added up with the rest.
         sizes = Counter(len(one.mean) for one in fresh.values()).most_common(1)
@@ -153,9 +154,9 @@ class VisitorSums:
         fresh = {
             k: one for k, one in fresh.items() if len(one.mean) == size and len(one.scores) in (0, len(SCORE_EDGES) - 1)
         }
-        # The word is among those found once all that it is about are, as they are read in the order of time.
-        stale = {d.key for d in found} - fresh.keys() - ({FORGET} if forget else set())
-        if stale:
+        old = time.time() - OTHERS_S
+        others = {document.key for document, one, added_at in sums if one.model != self._model and added_at > old}
+        if stale := {d.key for d in found} - fresh.keys() - others - {FORGET}:
             self._documents.commit([Delete(collection=VISITORS, key=key) for key in sorted(stale)])
         if not fresh and not forget:
             return None

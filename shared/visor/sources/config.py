@@ -15,6 +15,7 @@ colour = "keyword"       # or "number", "flag", "date"
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ from visor.schema.items import Record
 from visor.schema.search import FACETS
 from visor.sources.contract import Source, SourceContext
 from visor.sources.registry import open_source, source_class
+from visor.sources.secrets import Secrets
 
 PUSHED = "push"
 """The source of items that their owner sends; no crawled source may have this name."""
@@ -131,9 +133,18 @@ class SourcesFile:
         return tuple(str(entry.own["path"]) for entry in self.entries.values() if entry.common.kind == "folder")
 
     def buckets(self) -> dict[str, dict[str, Any]]:
-        """The buckets that its sources of kind `bucket` read, with the options to open each with."""
-        found = (entry.own for entry in self.entries.values() if entry.common.kind == "bucket")
-        return {str(own["url"]): dict(own.get("options", {})) for own in found}
+        """The buckets that its sources of kind `bucket` read, with the options to open each with.
+
+        A `${NAME}` that is not set stays: that bucket alone cannot be opened then, and the crawl says why.
+        """
+        secrets, found = Secrets(os.environ), dict[str, dict[str, Any]]()
+        for entry in self.entries.values():
+            if entry.common.kind == "bucket":
+                options = dict(entry.own.get("options", {}))
+                with suppress(SettingsError):
+                    options = secrets.expand(options)
+                found[str(entry.own["url"])] = options
+        return found
 
     def _declared(self, table: Any) -> dict[str, AttributeType]:
         """The attributes by name, with their types."""

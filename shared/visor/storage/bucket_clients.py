@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import msgspec
@@ -17,6 +18,8 @@ from visor.schema.items import Record
 
 ADDRESS = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<bucket>[^/?#]+)(?:/(?P<prefix>.*))?\Z", re.S)
 DEADLINE_S = 30.0
+PASSING = re.compile("Connection|Timeout|Service(Request|Response)Error")
+"""In the names of errors that mean that a bucket did not answer: botocore and Azure have kinds of their own."""
 
 
 class Stored(Record, frozen=True, kw_only=True):
@@ -60,7 +63,7 @@ def open_bucket(scheme: str, bucket: str, options: Mapping[str, Any] | None = No
 
     Raises:
         NotConfigured: The library for that scheme is not installed.
-        StoreError: There are no credentials for it.
+        StoreError: There are no credentials for it, or the library does not take the options.
     """
     if scheme == "gs":
         try:
@@ -133,9 +136,11 @@ class FsspecBucket:
 
         self._bucket = bucket
         try:
-            self._fs: Any = fsspec.filesystem(scheme, **{"use_listings_cache": False, **options})
+            opened = fsspec.get_filesystem_class(scheme)
         except ValueError as exc:
             raise ImportError(str(exc)) from exc
+        with _map_errors(f"{scheme}://{bucket} cannot be opened"):
+            self._fs: Any = opened(**{"use_listings_cache": False, **options})
 
     def list(self, prefix: str, after: str | None) -> Iterator[Stored]:
         folder = prefix.rpartition("/")[0]
@@ -145,13 +150,12 @@ class FsspecBucket:
     def _walk(self, folder: str, after: tuple[str, ...], *, is_top: bool = False) -> Iterator[Stored]:
         path = f"{self._bucket}/{folder}".rstrip("/")
         try:
-            listed = self._fs.ls(path, detail=True)
+            with _map_errors(f"{path} cannot be listed"):
+                listed = self._fs.ls(path, detail=True)
         except FileNotFoundError as exc:
             if is_top:
                 raise NotFound(f"{path} is not there", remedy="Correct its address") from exc
             return
-        except OSError as exc:
-            raise _store_error(f"{path} cannot be listed: {exc}", exc) from exc
         # An object may have the name of a folder: it comes first, so that a crawl that goes on in the folder had it.
         named = sorted(
             (str(info["name"]).rstrip("/").rpartition("/")[2], info["type"] == "directory", at)
@@ -169,21 +173,28 @@ class FsspecBucket:
 
     def read(self, name: str, bytes_max: int) -> bytes:
         try:
-            data = self._fs.cat_file(f"{self._bucket}/{name}", start=0, end=bytes_max + 1)
+            with _map_errors(f"{name:.200} cannot be read"):
+                data = self._fs.cat_file(f"{self._bucket}/{name}", start=0, end=bytes_max + 1)
         except FileNotFoundError as exc:
             raise NotFound(f"{self._bucket} has no object {name:.200}") from exc
-        except OSError as exc:
-            raise _store_error(f"{name:.200} cannot be read: {exc}", exc) from exc
         return _at_most(bytes(data), bytes_max, name)
 
     def has(self, name: str) -> bool:
-        return bool(self._fs.exists(f"{self._bucket}/{name}"))
+        with _map_errors(f"{name:.200} cannot be looked for"):
+            return bool(self._fs.exists(f"{self._bucket}/{name}"))
 
 
-def _store_error(found: str, exc: OSError) -> StoreError:
-    if isinstance(exc, ConnectionError | TimeoutError):
-        return StoreUnavailable(found, remedy="Try again later")
-    return StoreError(found, remedy="Check its address and credentials")
+@contextmanager
+def _map_errors(found: str) -> Iterator[None]:
+    """Whatever a library raises as a `StoreError`, but for what is not there."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except Exception as exc:
+        if any(PASSING.search(kind.__name__) for kind in type(exc).__mro__):
+            raise StoreUnavailable(f"{found}: {exc}", remedy="Try again later") from exc
+        raise StoreError(f"{found}: {exc}", remedy="Check its address, credentials and options") from exc
 
 
 def _described(name: str, info: Mapping[str, Any]) -> Stored:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from visor.index.search.fusion import WORDS_WEIGHT, Fusion
 from visor.schema.collections import VISITORS
 from visor.schema.items import as_document
 from visor.schema.words import name_weights, stems
-from visor.search.visitors import BATCH, VisitorLog, VisitorSum, VisitorSums, forget_visitors, robust_mean
+from visor.search.visitors import BATCH, FORGET, VisitorLog, VisitorSum, VisitorSums, forget_visitors, robust_mean
 from visor.storage import Stores
 from visor.storage.documents import SERVER_TIME, Put
 
@@ -207,7 +208,36 @@ def test_sums_are_written_in_batches_folded_once_and_forgotten(local_stores: Sto
     assert again.photos == 0
     assert not again.scores.any()
     assert sums.fold(Across(catalogue="", folded=again.keys)) is None
-    assert documents.query(VISITORS) == []
+    assert [one.key for one in documents.query(VISITORS)] == [FORGET]
+
+
+def test_two_models_take_up_their_own_and_both_forget(local_stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    documents, rng = local_stores.documents, np.random.default_rng(3)
+    mean = packed(traits(unit_rows(rng, 1), looks_of(rng, 1))[0])
+
+    def photos(model: str) -> None:
+        data = {**as_document(VisitorSum(model=model, photos=10, mean=mean)), "added_at": SERVER_TIME}
+        documents.commit([Put(collection=VISITORS, key=f"{model}{rng.random()}", data=data)])
+
+    def folded(model: str, before: Across | None = None) -> tuple[float, Across]:
+        learned = VisitorSums(documents, model).fold(before)
+        assert learned is not None
+        return learned.photos, Across(catalogue="", visitors=mean, photos=learned.photos, folded=learned.keys)
+
+    photos("serves")
+    photos("comes")
+    (old, served), (new, coming) = folded("serves"), folded("comes")
+    assert (old, new) == (10, 10), "neither merge took the other's"
+    forget_visitors(documents)
+    (old, served), (new, coming) = folded("serves", served), folded("comes", coming)
+    assert (old, new) == (0, 0)
+    for model, before in {"serves": served, "comes": coming}.items():
+        assert VisitorSums(documents, model).fold(before) is None, "obeyed once"
+    photos("serves")
+    monkeypatch.setattr("visor.search.visitors.OTHERS_S", 0.0)
+    time.sleep(0.01)
+    assert VisitorSums(documents, "comes").fold(coming) is None
+    assert [one.key for one in documents.query(VISITORS)] == [FORGET], "a model that is gone leaves nothing for good"
 
 
 def test_a_word_to_forget_outlives_a_merge_that_does_not_end(
@@ -242,7 +272,7 @@ def test_a_word_to_forget_outlives_a_merge_that_does_not_end(
     assert again is not None
     assert again.photos == 0, "it was said again"
     assert sums.fold(Across(catalogue="", folded=again.keys)) is None
-    assert documents.query(VISITORS) == []
+    assert [one.key for one in documents.query(VISITORS)] == [FORGET]
 
 
 def test_augmented_queries_are_thinned_out_evenly() -> None:

@@ -99,8 +99,11 @@ def test_nothing_is_removed_without_a_yes(place: Workspace) -> None:
 def test_copies_of_other_functions_are_left_alone(place: Workspace, tmp_path: Path) -> None:
     (tmp_path / "functions").write_text("visor-search\nmy-own\n")
     place.terraform("apply", "-var=region=us-central1")
-    assert destroy(place, "--yes").exit_code == 0
+    done = destroy(place, "--yes")
+    assert done.exit_code == 0
     assert not [line for line in asked(place) if "gcf-v2-sources" in line]
+    assert "gs://gcf-v2-sources-…-us-central1" in done.output
+    assert "Nothing of Visor's is left" not in done.output
 
 
 @pytest.mark.parametrize("by", ["state", "variables"])

@@ -89,7 +89,7 @@ def test_variables_are_read_as_terraform_reads_them(tmp_path: Path) -> None:
     (tmp_path / "terraform.tfvars").write_text(
         '# mine\nindex = "shop"\nsettings = { user_agent = "A \\"b\\"" }\ncors_origins = ["https://a", "https://b"]\n'
     )
-    (tmp_path / "more.auto.tfvars").write_text("owner_key_version = 2\n")
+    (tmp_path / "more.auto.tfvars").write_text("owner_key_version = 2\npage = null\nmodel = null\n")
     (tmp_path / "cloud.auto.tfvars.json").write_text('{"index": "other", "metrics": true}')
     given = given_variables(
         tmp_path, ["index=third", "project=1.2.3", 'page={title="T", notes=[{text="n"}]}', "crawl_schedule=0 3 * * *"]

@@ -54,6 +54,18 @@ def test_scipy_metric_by_name_and_unknown_one() -> None:
         evaluate(pictures, metric="nearness")
 
 
+@pytest.mark.parametrize("metric", ["seuclidean", "mahalanobis", "jaccard"])
+def test_a_metric_that_needs_the_whole_does_not_depend_on_how_many_are_asked_at_once(
+    metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    vectors = (rng.standard_normal((60, 8)) * np.geomspace(0.1, 10, 8)).astype(np.float32)
+    pictures = Labelled(vectors, [str(n % 3) for n in range(60)])
+    whole = evaluate(pictures, metric=metric)
+    monkeypatch.setattr("visor.evaluation.scores._ROWS_AT_ONCE", 7)
+    assert evaluate(pictures, metric=metric) == whole
+
+
 def test_nothing_to_search_in() -> None:
     with pytest.raises(BadRequest, match="1 queries and 1 pictures"):
         evaluate(Labelled(on_circle(0), ["a"]))

@@ -16,7 +16,8 @@ from tests.unit.sources.test_sources_site import html, links, product
 from visor.app import App
 from visor.cli.main import cli
 from visor.errors import QuotaReached, StoreUnavailable
-from visor.ingest.request_budget import FLUSH_REQUESTS, RequestBudget, host_of
+from visor.http.url_policy import host_of
+from visor.ingest.request_budget import FLUSH_REQUESTS, RequestBudget
 from visor.schema.items import Batch, CrawlRun
 from visor.settings import Settings
 from visor.sources.feed import source as feed

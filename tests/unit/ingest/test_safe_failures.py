@@ -206,8 +206,9 @@ def test_failures_are_listed_and_tried_again_by_one_command(laptop: Laptop, fold
         app.crawler.crawl(app.named_source("pictures"))
     (folder / "broken.png").write_bytes(drawing(9))
     (folder / "page.png").write_bytes(drawing(10))
-    again = laptop.run("failures", "--retry")
+    again = laptop.run("failures", "--retry", "--json")
     assert (again.exit_code, laptop.failed(), laptop.searchable()) == (0, {}, ITEMS + 2)
+    assert json.loads(again.stdout) == {"tried": 2, "failures": []}
 
 
 def test_the_failure_of_an_item_that_is_deleted_meanwhile_is_forgotten(laptop: Laptop, tmp_path: Path) -> None:

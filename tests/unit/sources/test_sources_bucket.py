@@ -17,9 +17,12 @@ from visor.errors import (
     BadRequest,
     FetchFailed,
     FetchRefused,
+    FetchUnavailable,
     NotConfigured,
     SettingsError,
     SourceError,
+    SourceUnavailable,
+    StoreError,
     StoreUnavailable,
 )
 from visor.http.fetch import FetchOptions
@@ -28,6 +31,7 @@ from visor.ingest.bucket_events import DELETED, FINALIZED, METADATA, BucketEvent
 from visor.schema.items import Batch, Change, Item
 from visor.settings import Settings
 from visor.sources.bucket.source import BucketSource
+from visor.sources.config import SourcesFile
 from visor.sources.contract import RowErrors
 from visor.sources.registry import open_source
 from visor.storage import open_stores
@@ -330,3 +334,64 @@ def test_an_object_with_the_name_of_a_folder_is_listed_and_a_broken_connection_i
         assert [stored.name for stored in opened.list("", name)] == names[at + 1 :]
     with pytest.raises(StoreUnavailable, match="cannot be listed"):
         list(opened.list("gone/", None))
+
+
+class NoCredentialsError(Exception):
+    """As botocore's: no kind of OSError."""
+
+
+class EndpointConnectionError(Exception):
+    """As botocore's, too."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "code"),
+    [
+        (NoCredentialsError("Unable to locate credentials"), SourceError, "fetch_failed"),
+        (EndpointConnectionError("Could not connect"), SourceUnavailable, "fetch_unavailable"),
+    ],
+)
+def test_a_library_s_own_errors_say_what_to_do(
+    memory: Any, monkeypatch: pytest.MonkeyPatch, raised: Exception, kind: type[SourceError], code: str
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise raised
+
+    opened = source("memory://away/in/")
+    for name in ("ls", "cat_file", "exists"):
+        monkeypatch.setattr(type(memory), name, refuse)
+    with pytest.raises(kind, match=f"away/in cannot be listed: {raised}") as told:
+        items(opened)
+    assert told.value.remedy
+    reader = BucketReader({"memory://away": {}}, bytes_max=100)
+    with pytest.raises((FetchFailed, FetchUnavailable), match=f"in/a.jpg cannot be read: {raised}") as failed:
+        reader.fetch("memory://away/in/a.jpg")
+    assert failed.value.code == code
+    with pytest.raises(StoreError, match=str(raised)):
+        open_bucket("memory", "away").has("in/a.jpg")
+
+
+def test_options_that_a_library_does_not_take_are_no_missing_library() -> None:
+    with pytest.raises(StoreError, match=r"github://b cannot be opened.*org") as told:
+        open_bucket("github", "b", {"nonsense": 1})
+    assert "options" in told.value.remedy
+    with pytest.raises(NotConfigured, match="unheard"):
+        open_bucket("unheard", "b")
+
+
+def test_pictures_are_read_with_the_secrets_that_the_crawl_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUCKET_SECRET", "s3cr3t")
+    text = """
+[sources.one]
+kind = "bucket"
+url = "s3://one"
+options = {key = "me", secret = "${BUCKET_SECRET}"}
+[sources.two]
+kind = "bucket"
+url = "s3://two"
+options = {secret = "${NOT_SET}"}
+"""
+    assert SourcesFile(text).buckets() == {
+        "s3://one": {"key": "me", "secret": "s3cr3t"},
+        "s3://two": {"secret": "${NOT_SET}"},
+    }

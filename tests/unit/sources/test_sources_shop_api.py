@@ -616,6 +616,7 @@ def test_a_link_header_in_any_form_of_its_standard(header: str) -> None:
     ("url", "following"),
     [
         ("https://shop.example/all", "http://shop.example/all?page=2"),
+        ("https://shop.example/all", "http://shop.example:80/all?page=2"),
         ("https://shop.example/all", "?page=2"),
         ("https://shop.example/all", "//shop.example/all?page=2"),
         ("http://shop.example/all", "http://shop.example/all?page=2"),
@@ -627,6 +628,15 @@ def test_no_next_page_is_asked_for_without_tls_behind_one_with_it(url: str, foll
     after = pager.following(pager.first(), [1], {"next": following}, Fetched(url=url, body=b""))
     assert after is not None
     assert pager.url(after, url) == f"{url}?page=2"
+
+
+def test_a_port_that_goes_without_saying_is_no_other_host() -> None:
+    following = "https://Shop.example:443/all?page=2"
+    pager = Pager(Paging(style="next", next="next"), Expressions({"next": "next"}, "s"), Secrets())
+    fetched = Fetched(url="https://shop.example/all", body=b"")
+    after = pager.following(pager.first(), [1], {"next": following}, fetched)
+    assert after is not None
+    assert after.cursor == following
 
 
 def test_a_cursor_that_the_last_page_repeats_is_the_end() -> None:

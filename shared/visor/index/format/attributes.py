@@ -211,7 +211,7 @@ def bound(text: str, *, last: bool) -> int:
         raise BadRequest(
             f"Date {text!r} cannot be read",
             valid="ISO 8601: 2024, 2024-05, 2024-05-31 or 2024-05-31T12:00:00Z",
-            remedy="Correct date_from or date_to",
+            remedy="Correct the date",
         ) from exc
     return int(day.astype(np.int64))
 

@@ -123,17 +123,17 @@ class Metric:
         1 − distance for `BOUNDED` and `BOOLEAN` metrics, 1 / (1 + distance) for the others. A distance that is not
         defined for a pair (a vector without variance, say) counts as infinitely far.
         """
-        distances = self.distances(query, vectors)
+        distances = self.distances(query[None], vectors)[0]
         with np.errstate(invalid="ignore"):
             bounded = self.name in BOUNDED or self.name in BOOLEAN
             similarities = 1 - distances if bounded else 1 / (1 + distances)
         return np.where(np.isfinite(similarities), similarities, -1).astype(np.float32)
 
-    def distances(self, query: Array, vectors: Array) -> Array:
-        """Of a query (d,) to full vectors (n, d): (n,) float64; NaN or infinite where it is not defined."""
+    def distances(self, queries: Array, vectors: Array) -> Array:
+        """Of queries (q, d) to full vectors (n, d): (q, n) float64; NaN or infinite where it is not defined."""
         with np.errstate(divide="ignore", invalid="ignore"):
-            one, many = self._prepare(query[None]), self._prepare(vectors)
-            distances: Array = self._cdist(one, many, self._function, **self._options)[0]
+            some, many = self._prepare(queries), self._prepare(vectors)
+            distances: Array = self._cdist(some, many, self._function, **self._options)
         return distances
 
     @staticmethod

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from visor.errors import DropItem, SourceError
 from visor.http.fetch import Fetched
+from visor.http.url_policy import host_of
 from visor.schema.items import Record
 from visor.sources.contract import SourceConfig
 from visor.sources.parse.mapping import Expressions
@@ -204,14 +205,14 @@ class Pager:
         cursor = urljoin(url, str(found)) if is_url else str(found)
         if is_url and url.startswith("https:"):
             # Behind a proxy that ends TLS, a shop takes itself for one without.
-            cursor = re.sub("^http:", "https:", cursor)
+            cursor = re.sub("^http://([^/?#]*?)(?::(?:80|443))?(?=[/?#]|$)", r"https://\1", cursor)
         if cursor == position.cursor:
             # The last page of some APIs names itself.
             return None
-        if is_url and urlsplit(cursor).netloc != urlsplit(url).netloc:
+        if is_url and host_of(cursor) != host_of(url):
             raise SourceError(
-                f"The API's next page is on another host: {urlsplit(cursor).netloc}",
-                valid=f"Pages of {urlsplit(url).netloc}, to which the configuration's keys may be sent",
+                f"The API's next page is on another host: {host_of(cursor)}",
+                valid=f"Pages of {host_of(url)}, to which the configuration's keys may be sent",
                 remedy="Correct paging.next or the source's url",
             )
         return replace(after, cursor=cursor)
