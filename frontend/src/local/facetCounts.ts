@@ -107,12 +107,14 @@ export function priceRanges(prices: ArrayLike<number>, most: number): RangeCount
   const last = edges.length - 1;
   edges[last] = Math.max(edges[last] as number, roundedTo(ends[most] as number, gaps[most - 1] as number, Math.ceil));
   const counts = new Array<number>(last).fill(0);
+  // As a filter compares them: 0.1 is a little more in float32, and 19.99 a little less.
+  const bounds = edges.map(Math.fround);
   for (let at = 0; at < count; at += 1) {
     const price = prices[at] as number;
-    const range = edges.findIndex(
-      (edge, number) => number > 0 && (price < edge || (number === last && price === edge)),
+    const range = bounds.findIndex(
+      (bound, number) => number > 0 && (price < bound || (number === last && price === bound)),
     );
-    if (range > 0 && price >= first) counts[range - 1] = (counts[range - 1] as number) + 1;
+    if (range > 0 && price >= (bounds[0] as number)) counts[range - 1] = (counts[range - 1] as number) + 1;
   }
   return counts.map((found, at) => ({ min: edges[at] as number, max: edges[at + 1] as number, count: found }));
 }

@@ -10,13 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.unit.index.index_fixtures import Shop, clustered, hash_of, ids_of, keys_of, unit_rows
 
 from visor.errors import BadRequest
+from visor.index.format.attributes import AttributeColumn
 from visor.index.merge import segment_builder
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.search import ask as ask_module
+from visor.index.search.facet_counts import price_ranges
 from visor.index.search.hits import Hit
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
@@ -335,6 +339,18 @@ def test_a_condition_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(BadRequest, match=says):
         filled[0].searcher().search(QUERY, k=1, filters=Filters(attributes={name: condition}))
+
+
+@given(st.lists(st.integers(0, 100_000), min_size=1, max_size=60), st.sampled_from([1, 10, 100, 1000]))
+def test_a_range_of_prices_counts_what_its_filter_finds(numbers: list[int], unit: int) -> None:
+    prices = np.array([number / unit for number in numbers], np.float32)
+    ranges = price_ranges(prices)
+    assert sum(one.count for one in ranges) == len(prices)
+    column = AttributeColumn("number", prices)
+    for one in ranges[:-1]:
+        found = column.mask("price", Condition(min=one.min)) & ~column.mask("price", Condition(min=one.max))
+        assert one.count == np.count_nonzero(found)
+    assert ranges[-1].count == np.count_nonzero(column.mask("price", Condition(min=ranges[-1].min, max=ranges[-1].max)))
 
 
 def test_attributes_are_counted(filled: tuple[Shop, dict[str, FacetRow]]) -> None:
