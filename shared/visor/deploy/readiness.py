@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
 import msgspec
 
 from visor.deploy.owner import check_owner, given_variables
 from visor.deploy.process import output, parsed_output
-from visor.deploy.steps import DEPLOYER_ROLES, ENABLING, PUBLIC_BY_FUNCTION, STATE_FILE, Target, steps_of
+from visor.deploy.steps import DEPLOYER_ROLES, DONE_BEFORE, ENABLING, PUBLIC_BY_FUNCTION, STATE_FILE, Target, steps_of
 from visor.deploy.terraform import read_terraform
 from visor.errors import DeployError, VisorError
 from visor.schema.items import Record
@@ -40,6 +41,7 @@ class _Advice(DeployError):
 def examine(target: Target) -> Iterator[ProjectCheck]:
     """Every check in order that the target's path needs. Those after one of `NEEDED` that failed are left out."""
     programs = {program for step in steps_of(target) for program in step.needs}
+    _enabled.cache_clear()
     for name, check in CHECKS.items():
         if OF_PROGRAM.get(name, "gcloud") not in programs:
             continue
@@ -116,7 +118,7 @@ def _region(target: Target) -> str:
 
 def _services(target: Target) -> str:
     """Terraform enables services; only those through which it does so must be on already."""
-    enabled = {service["config"]["name"] for service in _listed(target, "services", "list", "--enabled")}
+    enabled = _enabled(target.project)
     if missing := sorted(set(ENABLING) - enabled):
         raise DeployError(
             f"{', '.join(missing)} off",
@@ -142,7 +144,7 @@ def _roles(target: Target) -> str:
 
 
 def _database(target: Target) -> str:
-    for database in _listed_or_none(target, "firestore", "databases", "list"):
+    for database in _listed_if_enabled(target, "firestore", "firestore", "databases", "list"):
         if not database["name"].endswith("/(default)"):
             continue
         kind, region = database.get("type"), database.get("locationId")
@@ -156,7 +158,7 @@ def _database(target: Target) -> str:
 
 
 def _schedules(target: Target) -> str:
-    jobs = _listed_or_none(target, "scheduler", "jobs", "list", f"--location={target.region}")
+    jobs = _listed_if_enabled(target, "cloudscheduler", "scheduler", "jobs", "list", f"--location={target.region}")
     others = sorted({job["name"].rpartition("/")[2] for job in jobs} - OWN_JOBS)
     if len(others) + len(OWN_JOBS) > JOBS_FREE:
         raise _Advice(
@@ -167,7 +169,7 @@ def _schedules(target: Target) -> str:
 
 
 def _repositories(target: Target) -> str:
-    listed = _listed_or_none(target, "artifacts", "repositories", "list")
+    listed = _listed_if_enabled(target, "artifactregistry", "artifacts", "repositories", "list")
     sizes = {r["name"].rpartition("/")[2]: int(r.get("sizeBytes", 0)) for r in listed}
     own = sizes.pop("visor-functions", 0)
     size = sum(sizes.values())
@@ -183,20 +185,21 @@ def _policies(target: Target) -> str:
     """What the organisation forbids. A project without one has no policies to read."""
     given = given_variables(target.terraform, target.variables)
     by_function, budget = given.get("public") == "function", given.get("billing_account")
-    allowed = _policy(target, "gcp.resourceLocations").get("listPolicy", {}).get("allowedValues", [])
+    unread: list[str] = []
+    allowed = _policy(target, "gcp.resourceLocations", unread).get("listPolicy", {}).get("allowedValues", [])
     if allowed and not any(target.region in place or place in _PLACES for place in allowed):
         raise DeployError(
             f"The organisation allows {', '.join(allowed)} (gcp.resourceLocations), and not {target.region}",
             remedy=f"Ask its administrator for an exception; free regions are {', '.join(FREE_REGIONS)}",
         )
     strangers, buckets = (
-        _forbids(target, name) for name in ("iam.allowedPolicyMemberDomains", "storage.publicAccessPrevention")
+        _forbids(target, name, unread) for name in ("iam.allowedPolicyMemberDomains", "storage.publicAccessPrevention")
     )
     if not by_function and (strangers or buckets):
         closed = ["members of other domains, allUsers among them (iam.allowedPolicyMemberDomains)"] * strangers
         closed += ["public buckets (storage.publicAccessPrevention)"] * buckets
         raise DeployError(f"The organisation forbids {' and '.join(closed)}", remedy=PUBLIC_BY_FUNCTION)
-    if by_function and _forbids(target, "run.managed.requireInvokerIam"):
+    if by_function and _forbids(target, "run.managed.requireInvokerIam", unread):
         raise DeployError(
             "The organisation forbids to switch off Cloud Run's invoker check (run.managed.requireInvokerIam)",
             remedy="Ask its administrator for an exception, or serve the page behind your own sign-in",
@@ -206,11 +209,11 @@ def _policies(target: Target) -> str:
             "Budgets tell of a cost through an account of Google's, which iam.allowedPolicyMemberDomains forbids",
             remedy="Leave billing_account out, or ask for an exception for that account (terraform/budget.tf names it)",
         )
-    return "nothing in the way"
+    return f"nothing in the way, but for what cannot be read: {', '.join(unread)}" if unread else "nothing in the way"
 
 
-def _forbids(target: Target, constraint: str) -> bool:
-    policy = _policy(target, constraint)
+def _forbids(target: Target, constraint: str, unread: list[str]) -> bool:
+    policy = _policy(target, constraint, unread)
     members, rules = policy.get("listPolicy", {}), policy.get("spec", {}).get("rules", [])
     return (
         "allowedValues" in members
@@ -220,20 +223,22 @@ def _forbids(target: Target, constraint: str) -> bool:
     )
 
 
-def _policy(target: Target, constraint: str) -> dict[str, Any]:
-    """The effective policy of a constraint; empty where there is none, or where it cannot be read."""
+def _policy(target: Target, constraint: str, unread: list[str]) -> dict[str, Any]:
+    """The effective policy of a constraint; empty where there is none, or where it cannot be read: then it is added to
+    `unread`."""
     # Managed constraints are known to the newer API only, which few projects have enabled.
     group = ["org-policies"] if ".managed." in constraint else ["resource-manager", "org-policies"]
     command = ["gcloud", *group, "describe", constraint, "--effective", f"--project={target.project}", "--format=json"]
     try:
         return parsed_output(command) or {}
-    except DeployError:
+    except DeployError as exc:
+        unread += [] if re.search(DONE_BEFORE, exc.found) else [constraint]
         return {}
 
 
 def _builds(target: Target) -> str:
-    if target.region != "us-central1" and not _listed_or_none(
-        target, "functions", "list", f"--regions={target.region}"
+    if target.region != "us-central1" and not _listed_if_enabled(
+        target, "cloudfunctions", "functions", "list", f"--regions={target.region}"
     ):
         raise _Advice(
             f"Google lets some new projects build in a few regions only, and {target.region} is none of them",
@@ -271,23 +276,34 @@ def _state(target: Target) -> str:
 
 
 def _ls(url: str) -> str:
+    """What is there; nothing where there is nothing, or no bucket yet."""
     try:
         return output(["gcloud", "storage", "ls", url])
-    except DeployError:
-        return ""
+    except DeployError as exc:
+        if re.search(DONE_BEFORE, exc.found):
+            return ""
+        raise _Advice(f"{url} cannot be looked for: {exc.found}", remedy="See that it is not there") from exc
 
 
-def _listed(target: Target, *command: str) -> list[dict[str, Any]]:
+def _listed(project: str, *command: str) -> list[dict[str, Any]]:
     """What a `gcloud … list` lists."""
-    return parsed_output(["gcloud", *command, f"--project={target.project}", "--format=json"]) or []
+    return parsed_output(["gcloud", *command, f"--project={project}", "--format=json"]) or []
 
 
-def _listed_or_none(target: Target, *command: str) -> list[dict[str, Any]]:
-    """As `_listed`; nothing if it fails, since the service may not be enabled yet."""
-    try:
-        return _listed(target, *command)
-    except DeployError:
+@cache
+def _enabled(project: str) -> frozenset[str]:
+    """The names of the services that are on."""
+    return frozenset(service["config"]["name"] for service in _listed(project, "services", "list", "--enabled"))
+
+
+def _listed_if_enabled(target: Target, service: str, *command: str) -> list[dict[str, Any]]:
+    """As `_listed`; nothing while the service is off, as it has nothing then. Raises `_Advice` if it cannot be seen."""
+    if f"{service}.googleapis.com" not in _enabled(target.project):
         return []
+    try:
+        return _listed(target.project, *command)
+    except DeployError as exc:
+        raise _Advice(f"It cannot be seen: {exc.found}", remedy="Ask an owner of the project to look") from exc
 
 
 CHECKS: dict[str, Callable[[Target], str]] = {

@@ -19,6 +19,7 @@ from visor.deploy.steps import (
 
 ROOT = Path(__file__).resolve().parents[3]
 
+SERVICES = ["cloudresourcemanager", "serviceusage", "firestore", "cloudscheduler", "artifactregistry", "cloudfunctions"]
 FAKE = """#!{python} -IS
 import json, sys
 from pathlib import Path
@@ -62,11 +63,7 @@ class World:
             "gcloud auth application-default print-access-token": {"stdout": "token"},
             "gcloud projects describe my-project": {"stdout": {"lifecycleState": "ACTIVE"}},
             "gcloud billing projects describe": {"stdout": {"billingEnabled": True, "billingAccountName": "b/1"}},
-            "gcloud services list": {
-                "stdout": [
-                    {"config": {"name": f"{name}.googleapis.com"}} for name in ("cloudresourcemanager", "serviceusage")
-                ]
-            },
+            "gcloud services list": {"stdout": [{"config": {"name": f"{name}.googleapis.com"}} for name in SERVICES]},
             "gcloud services enable": {},
             "gcloud beta services identity create": {},
             "gcloud resource-manager org-policies describe": {"stdout": {}},
@@ -81,7 +78,7 @@ class World:
             "gcloud scheduler jobs list": {"stdout": []},
             "gcloud artifacts repositories list": {"stdout": []},
             "gcloud storage": {},
-            "gcloud storage ls": {"status": 1},
+            "gcloud storage ls": {"status": 1, "stderr": "One or more URLs matched no objects."},
             "gcloud iam service-accounts create": {},
             "gcloud builds submit": {"reads": CLOUD_VARIABLES},
             "npm --version": {"stdout": "10.9.0"},

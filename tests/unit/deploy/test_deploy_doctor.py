@@ -134,6 +134,40 @@ def test_doctor_says_what_to_do(check: str, world: World, checkout: Path) -> Non
     assert [f["check"] for f in json.loads(done.stdout)["findings"] if not f["well"]] == [check]
 
 
+REFUSED = {"status": 1, "stderr": "ERROR: (gcloud) PERMISSION_DENIED: you do not have permission to list"}
+
+
+@pytest.mark.parametrize(
+    ("check", "prefix", "if_off"),
+    [
+        ("database", "gcloud firestore databases list", "none yet"),
+        ("schedules", "gcloud scheduler jobs list", "0 others"),
+        ("repositories", "gcloud artifacts repositories list", "others 0 MB"),
+        ("state", "gcloud storage ls", ""),
+    ],
+)
+def test_what_cannot_be_seen_is_not_called_empty(
+    check: str, prefix: str, if_off: str, world: World, checkout: Path
+) -> None:
+    world.says(prefix, **REFUSED)
+    found = findings(checkout)[check]
+    assert not found.ok
+    assert not found.fatal
+    assert "PERMISSION_DENIED" in found.found
+    if if_off:
+        world.says("gcloud services list", stdout=[])
+        assert if_off in findings(checkout)[check].found
+
+
+def test_policies_that_cannot_be_read_are_named(world: World, checkout: Path) -> None:
+    world.says(f"{POLICY} iam.allowedPolicyMemberDomains", **REFUSED)
+    assert findings(checkout)["policies"].found.endswith("cannot be read: iam.allowedPolicyMemberDomains")
+    world.says(f"{POLICY} iam.allowedPolicyMemberDomains", stdout={})
+    assert "cannot" not in CHECKS["policies"](
+        Target(root=checkout, project="my-project", variables=("public=function",))
+    )
+
+
 @pytest.mark.slow
 def test_doctor_knows_the_free_regions(world: World, checkout: Path) -> None:
     assert not findings(checkout, "europe-west1")["region"].ok
