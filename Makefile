@@ -15,6 +15,9 @@ BEAM_CONSTRAINTS := constraints-beam.txt
 PHOTOS ?= ../shared/data
 PICTURES := $(if $(wildcard $(PHOTOS)),--pictures '$(PHOTOS)')
 
+# What is imported is compiled then: of what is installed, a part.
+INSTALL := pip install --quiet --no-compile
+
 # Small products on many threads cost more than they save, most of all on a busy machine.
 export OPENBLAS_NUM_THREADS := 1
 # Tests start Python some hundred times: compiling each module anew takes longer than many of them.
@@ -38,7 +41,8 @@ fast test: export OPENBLAS_NUM_THREADS := 1
 fast: $(STAMPS)/dev
 	$(BIN)/python -m pytest -q -n auto --dist loadfile -m '$(FAST)' tests/unit tests/contract
 
-test: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security $(BEAM)/.stamp  ## all tests
+test:  ## all tests
+	@$(MAKE) --no-print-directory -j2 setup
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 	cd frontend && npm test
 
@@ -83,7 +87,7 @@ audit: $(STAMPS)/dev  ## the pinned versions against published vulnerabilities, 
 	  if [ -s build/audit.json ]; then cat build/audit.json; exit 1; \
 	  else tail -n 1 build/audit.log; echo "Nothing was audited: the advisories cannot be reached"; fi
 
-setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page  ## everything that the other targets need
+setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security $(BEAM)/.stamp  ## what lint and all tests need
 
 page: $(STAMPS)/page
 
@@ -107,13 +111,16 @@ $(STAMPS)/venv:
 
 $(STAMPS)/run: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
 	@echo "Installing Visor (versions of $(CONSTRAINTS)) …" >&2
-	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable .
+	@$(BIN)/python -m $(INSTALL) --constraint $(CONSTRAINTS) --editable .
 	@touch $@
+
+# Side by side, one pip at a time works in an environment.
+$(STAMPS)/build: | $(if $(filter setup,$(MAKECMDGOALS)),$(STAMPS)/dev)
 
 # Each stamp is an extra of pyproject.toml, installed with the pinned versions.
 $(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
 	@echo "Installing what '$*' needs (pinned in $(CONSTRAINTS)) …" >&2
-	@$(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS) --editable '.[gcp,$*]' --editable devtools
+	@$(BIN)/python -m $(INSTALL) --constraint $(CONSTRAINTS) --editable '.[gcp,$*]' --editable devtools
 	@touch $@
 
 beam: $(BEAM)/.stamp  ## what `visor bulk` needs, in .venv-beam
@@ -121,11 +128,11 @@ beam: $(BEAM)/.stamp  ## what `visor bulk` needs, in .venv-beam
 $(BEAM)/.stamp: pyproject.toml $(BEAM_CONSTRAINTS)
 	@echo "Installing Apache Beam into $(BEAM) (versions of $(BEAM_CONSTRAINTS)) …" >&2
 	@$(PYTHON) -m venv $(BEAM)
-	@$(BEAM)/bin/python -m pip install --quiet --constraint $(BEAM_CONSTRAINTS) --editable '.[beam]' --editable devtools
+	@$(BEAM)/bin/python -m $(INSTALL) --constraint $(BEAM_CONSTRAINTS) --editable '.[beam]' --editable devtools
 	@touch $@
 
 # checkov has an environment of its own, because its pins fight with ours.
-$(STAMPS)/security: scripts/security.py $(wildcard terraform/*.tf) | $(STAMPS)/dev
+$(STAMPS)/security: scripts/security.py $(wildcard terraform/*.tf) | $(STAMPS)/venv
 	@echo "Checking terraform/ with checkov …" >&2
 	@$(BIN)/python scripts/security.py
 	@touch $@

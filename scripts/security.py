@@ -24,8 +24,8 @@ def checkov() -> Path:
     stamp = ENVIRONMENT / f"checkov-{VERSION}"
     if not stamp.exists():
         venv.create(ENVIRONMENT, with_pip=True, clear=True)
-        pip = [ENVIRONMENT / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, f"checkov=={VERSION}"], check=True)
+        pip = [ENVIRONMENT / "bin" / "python", "-m", "pip", "install", "--quiet", "--no-compile"]
+        subprocess.run([*pip, "--disable-pip-version-check", f"checkov=={VERSION}"], check=True)
         stamp.touch()
     return program
 
