@@ -119,7 +119,7 @@ export function bound(text: string, isLast: boolean): number {
     throw new Refusal(
       `Date '${text}' cannot be read`,
       "ISO 8601: 2024, 2024-05, 2024-05-31 or 2024-05-31T12:00:00Z",
-      "Correct date_from or date_to",
+      "Write the date like one of these",
     );
   }
   if (isLast && !month) date.setUTCFullYear(Number(year) + 1, 0, 0);

@@ -328,6 +328,8 @@ def test_conditions_find_every_item_that_meets_them(
         ("sold", Condition(any=("perhaps",)), "true or false"),
         ("made", Condition(min=2005), "a date"),
         ("made", Condition(min="last week"), "ISO 8601"),
+        ("made", Condition(min="20240531"), "Date '20240531' cannot be read"),
+        ("date", Condition(max="20245"), "Date '20245' cannot be read"),
     ],
 )
 def test_a_condition_that_does_not_fit_is_refused(
@@ -335,6 +337,18 @@ def test_a_condition_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(BadRequest, match=says):
         filled[0].searcher().search(QUERY, k=1, filters=Filters(attributes={name: condition}))
+
+
+@pytest.mark.parametrize("text", ["20240531", "202405", "20245", "2024053112", "today", ""])
+def test_a_date_that_is_none_is_of_no_item_and_hinders_nothing(tmp_path: Path, text: str) -> None:
+    shop = Shop(tmp_path)
+    rows = [FacetRow(date=text, declared={"made": "date"}, values={"made": text}), FacetRow(date="2024-05-31")]
+    shop.add(["a", "b"], clustered(2), facets=rows)
+    shop.update("b", 2, rows[0])
+    for _ in range(2):
+        facets = shop.searcher().facets(Filters())
+        assert (facets.date_ranges, facets.attributes["made"].missing) == ((), 2)
+        assert merge(shop.objects, shop.documents, model="model-a").images == 2
 
 
 def test_attributes_are_counted(filled: tuple[Shop, dict[str, FacetRow]]) -> None:
