@@ -106,13 +106,15 @@ export function priceRanges(prices: ArrayLike<number>, most: number): RangeCount
   if (edges.length === 1) return [{ min: first, max: first, count }];
   const last = edges.length - 1;
   edges[last] = Math.max(edges[last] as number, roundedTo(ends[most] as number, gaps[most - 1] as number, Math.ceil));
+  // Rounded as prices are, so that a range counts what a filter by its ends finds.
+  const single = edges.map(Math.fround);
   const counts = new Array<number>(last).fill(0);
   for (let at = 0; at < count; at += 1) {
     const price = prices[at] as number;
-    const range = edges.findIndex(
+    const range = single.findIndex(
       (edge, number) => number > 0 && (price < edge || (number === last && price === edge)),
     );
-    if (range > 0 && price >= first) counts[range - 1] = (counts[range - 1] as number) + 1;
+    if (range > 0 && price >= Math.fround(first)) counts[range - 1] = (counts[range - 1] as number) + 1;
   }
   return counts.map((found, at) => ({ min: edges[at] as number, max: edges[at + 1] as number, count: found }));
 }

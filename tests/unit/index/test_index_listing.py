@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from visor.index.search.hits import Hit
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
 from visor.schema.items import FacetRow, item_id
-from visor.schema.search import Condition, Filters
+from visor.schema.search import Condition, Filters, PriceRange
 
 IMAGES = 2000
 DECLARED: Any = {"colour": "keyword", "weight": "number", "sold": "flag", "made": "date"}
@@ -337,6 +337,21 @@ def test_a_condition_that_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(BadRequest, match=says):
         filled[0].searcher().search(QUERY, k=1, filters=Filters(attributes={name: condition}))
+
+
+@pytest.mark.parametrize("step", [0.1, 0.05, 1.37, 1000.1])
+def test_a_range_of_prices_counts_what_a_filter_by_its_ends_finds(tmp_path: Path, step: float) -> None:
+    shop, prices = Shop(tmp_path), [round(step * (5 + n), 2) for n in range(20)]
+    shop.add(keys_of(20), clustered(20), facets=[FacetRow(price=price) for price in prices])
+    searcher = shop.searcher()
+
+    def count(**bounds: float) -> int:
+        return searcher.facets(Filters(price=PriceRange(**bounds))).images
+
+    ranges = searcher.facets(Filters()).price_ranges
+    above = [count(min=float(one.min)) for one in ranges] + [0]
+    assert [one.count for one in ranges] == [a - b for a, b in pairwise(above)]
+    assert count(max=float(ranges[-1].max)) == len(prices) == above[0]
 
 
 @pytest.mark.parametrize("text", ["20240531", "202405", "20245", "2024053112", "today", ""])

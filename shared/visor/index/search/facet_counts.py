@@ -95,7 +95,8 @@ def price_ranges(prices: Array) -> tuple[RangeCount, ...]:
     if len(edges) == 1:
         return (RangeCount(min=edges[0], max=edges[0], count=len(prices)),)
     edges[-1] = max(edges[-1], _rounded(ends[-1], gaps[-1], math.ceil))
-    counts = np.histogram(prices, edges)[0].tolist()
+    # Rounded as prices are, so that a range counts what a filter by its ends finds.
+    counts = np.histogram(prices, np.asarray(edges, prices.dtype))[0].tolist()
     return tuple(RangeCount(min=a, max=b, count=n) for a, b, n in zip(edges, edges[1:], counts, strict=False))
 
 
