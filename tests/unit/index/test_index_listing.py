@@ -21,7 +21,7 @@ from visor.index.search.hits import Hit
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
 from visor.schema.items import FacetRow, item_id
-from visor.schema.search import Condition, Filters, PriceRange
+from visor.schema.search import Condition, Filters, PriceRange, Sort
 
 IMAGES = 2000
 DECLARED: Any = {"colour": "keyword", "weight": "number", "sold": "flag", "made": "date"}
@@ -268,6 +268,23 @@ def test_near_duplicates_are_given_once_over_all_pages(tmp_path: Path) -> None:
         assert len(found) <= 200
         assert set(pictures) == set(range(100))
         assert max(pictures.values()) <= 2
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("sort", ["likeness", "price_up"])
+def test_copies_among_products_are_the_same_matches_however_long_a_page_is(
+    tmp_path: Path, seed: int, sort: Sort
+) -> None:
+    shop, random, keys = Shop(tmp_path), np.random.default_rng(seed), keys_of(24)
+    shown = random.integers(0, 14, 24)
+    vectors = unit_rows(clustered(14)[shown] + 0.004 * random.standard_normal((24, 64)))
+    facets = [FacetRow(product=f"{n:016x}" if n else None, price=float(n % 3)) for n in random.integers(0, 8, 24)]
+    shop.add(keys, vectors, facets=facets, hashes=[hash_of(f"picture {n}") for n in shown])
+    searcher, order = shop.searcher(), Order(sort=sort, by_product=True)
+    whole, *others = (
+        [h.id for page in pages(searcher, vectors[0], k=k, order=order) for h in page] for k in (50, 1, 3)
+    )
+    assert others == [whole, whole]
 
 
 def test_a_product_is_one_hit_with_its_best_picture(filled: tuple[Shop, dict[str, FacetRow]]) -> None:
