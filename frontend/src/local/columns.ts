@@ -75,7 +75,7 @@ export class Columns {
       const { min, max } = filters.price;
       tests.push(this.conditioned("price", { min: min ?? null, max: max ?? null, missing: false }, types));
     }
-    if (filters.date_from || filters.date_to) {
+    if (filters.date_from != null || filters.date_to != null) {
       const condition = { min: filters.date_from ?? null, max: filters.date_to ?? null };
       tests.push(this.conditioned("date", condition, types));
     }
