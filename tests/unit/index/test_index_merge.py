@@ -211,6 +211,15 @@ def test_a_running_search_follows_merges(shop: Shop) -> None:
         assert searcher.fresh == 0
 
 
+def test_a_running_search_follows_a_merge_of_what_waited_for_days(shop: Shop) -> None:
+    fill(shop, 100)
+    searcher = shop.searcher()
+    shop.now[0] += 3 * 86_400
+    run(shop)
+    searcher.refresh()
+    assert (len(searcher), searcher.fresh) == (100, 0)
+
+
 def test_the_loser_of_a_swap_cleans_up_and_starts_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     keys = fill(shop, 200)
     put, raced = shop.objects.put, []
