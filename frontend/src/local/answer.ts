@@ -215,7 +215,7 @@ export class LocalSearch {
     const verdicts = this.verdicts(query, hits, known);
     const sure = this.judge
       .judge(near, namesOf(query), query.isAcross)
-      .matches.map((one, at) => Math.max(one, worth[verdicts[at] ?? "similar"]));
+      .matches.map((one, at) => rounded(Math.max(one, worth[verdicts[at] ?? "similar"]), 4));
     // As sure as the last of the nearest is all that lies behind them.
     const isEndless = sure.length > 0 && (sure.at(-1) as number) >= least;
     return {

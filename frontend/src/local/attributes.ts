@@ -82,13 +82,13 @@ function span({ type, values }: AttributeColumn, name: string, text: number | st
   return [value, value];
 }
 
-const FLAGS: Readonly<Record<string, string>> = Object.fromEntries([
-  ...["true", "yes", "1", "on", "y"].map((word) => [word, "true"]),
-  ...["false", "no", "0", "off", "n"].map((word) => [word, "false"]),
+const FLAGS = new Map([
+  ...["true", "yes", "1", "on", "y"].map((word) => [word, "true"] as const),
+  ...["false", "no", "0", "off", "n"].map((word) => [word, "false"] as const),
 ]);
 
 function flagName(name: string, text: string): string {
-  const flag = FLAGS[text.trim().toLowerCase()];
+  const flag = FLAGS.get(text.trim().toLowerCase());
   if (!flag) throw unfit(name, text, "a flag: true or false");
   return flag;
 }

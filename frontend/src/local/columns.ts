@@ -75,7 +75,7 @@ export class Columns {
       const { min, max } = filters.price;
       tests.push(this.conditioned("price", { min: min ?? null, max: max ?? null, missing: false }, types));
     }
-    if (filters.date_from || filters.date_to) {
+    if (filters.date_from != null || filters.date_to != null) {
       const condition = { min: filters.date_from ?? null, max: filters.date_to ?? null };
       tests.push(this.conditioned("date", condition, types));
     }
@@ -87,11 +87,12 @@ export class Columns {
 
   private conditioned(name: string, condition: Condition, types: Types): Test {
     if (name === "label") return this.labelled(condition);
-    const codes = this.codes[name];
+    // Every object has something that is called `constructor`.
+    const codes = Object.hasOwn(this.codes, name) && this.codes[name];
     if (codes) return meets({ type: "keyword", values: codes, names: this.names[name] ?? [] }, name, condition);
     if (name === "price") return meets({ type: "number", values: this.price, names: [] }, name, condition);
     if (name === "date") return meets({ type: "date", values: this.date, names: [] }, name, condition);
-    const type = types[name];
+    const type = Object.hasOwn(types, name) && types[name];
     if (!type) {
       const known = Object.keys(types).sort().join(", ") || "none";
       throw new Refusal(
@@ -137,7 +138,7 @@ export class Columns {
     const sums = new Float64Array(this.count);
     if (!this.words) return sums;
     const { starts, codes } = this.words;
-    const worth = (this.names["word"] ?? []).map((name) => weights[name] ?? 0);
+    const worth = (this.names["word"] ?? []).map((name) => (Object.hasOwn(weights, name) ? (weights[name] ?? 0) : 0));
     for (let row = 0; row < this.count; row += 1) {
       let sum = 0;
       for (let at = starts[row] as number; at < (starts[row + 1] as number); at += 1) {

@@ -33,7 +33,7 @@ function shareOf(numbers: Floats): Floats {
 
 /** Weight of each word: what the labels' names say, by the weight of the label. */
 function wordsOf(labels: Floats, names: readonly Readonly<Record<string, number>>[]): Record<string, number> {
-  const weights: Record<string, number> = {};
+  const weights: Record<string, number> = Object.create(null);
   for (const [label, said] of names.entries()) {
     for (const [word, part] of labels[label] ? Object.entries(said) : []) {
       weights[word] = (weights[word] ?? 0) + (labels[label] as number) * part;

@@ -8,7 +8,7 @@ import type { Judge } from "./judge";
 import { type Floats, lengthOf, unit } from "./linear";
 import type { Manifest } from "./manifest";
 import { Refusal } from "./refusal";
-import type { Rows } from "./rows";
+import { isSet, type Rows } from "./rows";
 import type { Placed, Space } from "./space";
 import { type Asked, alignerOf } from "./verdict";
 
@@ -64,8 +64,8 @@ export class QueryReader {
 
   /** Raises `Refusal` for what cannot be searched for, here or at all. */
   async read(request: Sought, signal?: AbortSignal): Promise<Query> {
-    const given = PICTURES.filter((name) => typeof request[name] === "string" || typeof request[name] === "object");
-    const isFiltered = Object.keys(request.filters ?? {}).length > 0;
+    const given = PICTURES.filter((name) => request[name] != null);
+    const isFiltered = isSet(request.filters ?? {});
     this.check(request, given, isFiltered);
     if (request.examples?.length) return this.combinedQuery(request, given.length > 0, signal);
     if (given.length === 0) return NONE;
@@ -111,6 +111,14 @@ export class QueryReader {
         `The request has ${given.join(" and ") || "nothing to search for"}`,
         "Exactly one of seen, vector, item, or examples or filters, with it or alone",
         "Send one",
+      );
+    }
+    const least = (["min_confidence", "min_similarity"] as const).find((name) => request[name]);
+    if (least && given.length === 0 && !request.examples?.length) {
+      throw new Refusal(
+        `${least} does not go with filters alone, which are like nothing`,
+        "Beside a picture",
+        `Leave ${least} out, or say what to look for`,
       );
     }
     if (request.box || request.exclude?.length) {

@@ -23,6 +23,12 @@ export interface LoadedPart {
   columns: Columns;
 }
 
+/** Whether filters ask for anything; an empty list does not. */
+export function isSet({ attributes, ...others }: Filters): boolean {
+  const isGiven = (one: unknown): boolean => (Array.isArray(one) ? one.length > 0 : one != null);
+  return Object.keys(attributes ?? {}).length > 0 || Object.values(others).some(isGiven);
+}
+
 export class Rows {
   readonly count: number;
   readonly parts: readonly LoadedPart[];
@@ -147,10 +153,7 @@ export class Rows {
 
   /** (n,) 1 for rows that pass; null where no filter is set. Raises `Refusal` for a filter that cannot be read. */
   allowed(filters: Filters): Uint8Array | null {
-    const { attributes, price, ...others } = filters;
-    const isNamed = Object.keys(attributes ?? {}).length > 0;
-    const isSet = isNamed || price || Object.values(others).some((one) => (one?.length ?? 0) > 0);
-    if (!isSet) return null;
+    if (!isSet(filters)) return null;
     const keep = new Uint8Array(this.count);
     for (const { columns, start, stop } of this.parts) {
       const passes = columns.passes(filters, this.types);

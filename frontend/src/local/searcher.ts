@@ -327,11 +327,27 @@ class Listing {
     const left = this.all.filter((row) => !before.has(row) && !(byProduct && given.has(products[row])));
     const earlier = [...before];
     for (let want = k + Math.min(k, 20) + 1; ; want *= 4) {
-      const rows = this.ordered(left, want).filter((row) => !earlier.some((other) => this.grouping.isSame(row, other)));
+      const ordered = this.ordered(left, want);
+      // A copy of another of its product does not stand for it, whichever page that is on.
+      const rows = (byProduct ? this.grouping.firstOfProduct(ordered) : ordered).filter(
+        (row) => !earlier.some((other) => this.grouping.isSame(row, other) && this.isFirst(other, earlier)),
+      );
       const found = { rows, similarities: rows.map((row) => this.likeness?.cosine(row) ?? Number.NaN) };
       const { hits, isMore } = this.grouping.hits(found, k, this.leaveOut, byProduct, this.allowed);
       if (isMore || want >= left.length) return { hits, isMore };
     }
+  }
+
+  /** Whether no other of these rows has its product before it. */
+  private isFirst(row: number, among: readonly number[]): boolean {
+    const { products } = this.rows;
+    if (!this.order.byProduct || products[row] === 0) return true;
+    return (
+      this.ordered(
+        among.filter((other) => products[other] === products[row]),
+        1,
+      )[0] === row
+    );
   }
 
   /** What was given up to a cursor. */

@@ -105,6 +105,25 @@ describe.each(["small", "projected", "full", "across"])("the index %s", (name) =
     });
   });
 
+  test("refuses what servers refuse", async () => {
+    const [vector = null] = cases.map((one) => one.request.vector).filter(Boolean);
+    const filters = { country: ["DE"] };
+    await expect(local.search({ filters, min_confidence: 0.1 })).rejects.toThrow("min_confidence does not go with");
+    await expect(local.search({ filters, min_similarity: 0.1 })).rejects.toThrow("min_similarity does not go with");
+    await expect(local.search({ filters: { country: [] } })).rejects.toThrow("nothing to search for");
+    await expect(local.search({ vector, filters: { date_from: "" } })).rejects.toThrow("Date '' cannot be read");
+    expect((await local.search({ vector, item: null })).matches.length).toBeGreaterThan(0);
+  });
+
+  test("gives a match to whom its confidence, as it is told, is enough", async () => {
+    const [vector = null] = cases.map((one) => one.request.vector).filter(Boolean);
+    const { matches } = await local.search({ vector, k: 24, group: false });
+    for (const { item, confidence } of matches.slice(0, 6).filter((one) => one.confidence > 0)) {
+      const sure = await local.search({ vector, k: 24, group: false, min_confidence: confidence });
+      expect(sure.matches.map((match) => match.item.id)).toContain(item.id);
+    }
+  });
+
   test("goes on with the same picture alone", async () => {
     const vectors = cases.map(({ request }) => request.vector).filter(Boolean) as string[];
     const [one = null, other = null] = vectors;

@@ -25,7 +25,7 @@ from visor.index.search.hits import Hit
 from visor.index.search.listing import Order
 from visor.index.search.searcher import Searcher
 from visor.schema.items import FacetRow, item_id
-from visor.schema.search import Condition, Filters
+from visor.schema.search import Condition, Filters, Sort
 
 IMAGES = 2000
 DECLARED: Any = {"colour": "keyword", "weight": "number", "sold": "flag", "made": "date"}
@@ -274,6 +274,23 @@ def test_near_duplicates_are_given_once_over_all_pages(tmp_path: Path) -> None:
         assert max(pictures.values()) <= 2
 
 
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("sort", ["likeness", "price_up"])
+def test_copies_among_products_are_the_same_matches_however_long_a_page_is(
+    tmp_path: Path, seed: int, sort: Sort
+) -> None:
+    shop, random, keys = Shop(tmp_path), np.random.default_rng(seed), keys_of(24)
+    shown = random.integers(0, 14, 24)
+    vectors = unit_rows(clustered(14)[shown] + 0.004 * random.standard_normal((24, 64)))
+    facets = [FacetRow(product=f"{n:016x}" if n else None, price=float(n % 3)) for n in random.integers(0, 8, 24)]
+    shop.add(keys, vectors, facets=facets, hashes=[hash_of(f"picture {n}") for n in shown])
+    searcher, order = shop.searcher(), Order(sort=sort, by_product=True)
+    whole, *others = (
+        [h.id for page in pages(searcher, vectors[0], k=k, order=order) for h in page] for k in (50, 1, 3)
+    )
+    assert others == [whole, whole]
+
+
 def test_a_product_is_one_hit_with_its_best_picture(filled: tuple[Shop, dict[str, FacetRow]]) -> None:
     shop, live = filled
     searcher = shop.searcher()
@@ -332,6 +349,8 @@ def test_conditions_find_every_item_that_meets_them(
         ("sold", Condition(any=("perhaps",)), "true or false"),
         ("made", Condition(min=2005), "a date"),
         ("made", Condition(min="last week"), "ISO 8601"),
+        ("made", Condition(min="20240531"), "Date '20240531' cannot be read"),
+        ("date", Condition(max="20245"), "Date '20245' cannot be read"),
     ],
 )
 def test_a_condition_that_does_not_fit_is_refused(
@@ -351,6 +370,18 @@ def test_a_range_of_prices_counts_what_its_filter_finds(numbers: list[int], unit
         found = column.mask("price", Condition(min=one.min)) & ~column.mask("price", Condition(min=one.max))
         assert one.count == np.count_nonzero(found)
     assert ranges[-1].count == np.count_nonzero(column.mask("price", Condition(min=ranges[-1].min, max=ranges[-1].max)))
+
+
+@pytest.mark.parametrize("text", ["20240531", "202405", "20245", "2024053112", "today", ""])
+def test_a_date_that_is_none_is_of_no_item_and_hinders_nothing(tmp_path: Path, text: str) -> None:
+    shop = Shop(tmp_path)
+    rows = [FacetRow(date=text, declared={"made": "date"}, values={"made": text}), FacetRow(date="2024-05-31")]
+    shop.add(["a", "b"], clustered(2), facets=rows)
+    shop.update("b", 2, rows[0])
+    for _ in range(2):
+        facets = shop.searcher().facets(Filters())
+        assert (facets.date_ranges, facets.attributes["made"].missing) == ((), 2)
+        assert merge(shop.objects, shop.documents, model="model-a").images == 2
 
 
 def test_attributes_are_counted(filled: tuple[Shop, dict[str, FacetRow]]) -> None:

@@ -171,6 +171,21 @@ def test_an_update_reaches_rows_of_other_segments(shop: Shop) -> None:
     assert searcher.facets(Filters()).price_max == 3
 
 
+def test_an_older_update_that_another_segment_carries_never_holds_again(shop: Shop) -> None:
+    policy = MergePolicy(segment_rows=100, step_rows=100, samples_min=1000, small_rows=1, ratio=1, grace_s=60)
+    prices = []
+    # The first update stays with a segment that is not written again, the second one becomes part of its row.
+    for price, rows in ((None, 20), (3, 90), (2, 20), (None, 50)):
+        if price is not None:
+            shop.update("k7", 10 - price, FacetRow(collection="new", price=price))
+        fill(shop, rows, prefix="k" if not prices else f"more{len(prices)}-")
+        run(shop, policy)
+        shop.now[0] += policy.late_s + 1
+        facets = shop.searcher().facets(Filters(collection=("new",)))
+        prices.append((facets.price_min, facets.price_max))
+    assert prices == [(None, None), (3, 3), (2, 2), (2, 2)]
+
+
 def test_an_update_before_its_shard_applies(shop: Shop) -> None:
     shop.update("k3", 9, FacetRow(collection="new"))
     fill(shop, 10, version=8)
@@ -194,6 +209,15 @@ def test_a_running_search_follows_merges(shop: Shop) -> None:
         searcher.refresh()
         assert len(searcher) == len(keys)
         assert searcher.fresh == 0
+
+
+def test_a_running_search_follows_a_merge_of_what_waited_for_days(shop: Shop) -> None:
+    fill(shop, 100)
+    searcher = shop.searcher()
+    shop.now[0] += 3 * 86_400
+    run(shop)
+    searcher.refresh()
+    assert (len(searcher), searcher.fresh) == (100, 0)
 
 
 def test_the_loser_of_a_swap_cleans_up_and_starts_again(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,8 @@ from visor.storage.objects import ObjectStore
 DELIVERY_S = 600.0
 """Longest time between reading a tombstone and committing a vector of that item: Pub/Sub's longest deadline."""
 MERGED_KEPT_S = 86_400.0
-"""How long the manifest names merged commits whose documents are gone, for searches that hold these."""
+"""Age of a merged commit to which the manifest names it at least, for searches that hold it; and until the merge after
+the one that deleted its document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,9 @@ class GarbageCollector:
         # A merged commit that only waits for another index names its shard still: that goes with it.
         waiting = {commit.record.shard for commit in left if manifest.contains(commit)}
         ripe = {entry for entry in self._ripe(manifest) if entry.name not in waiting}
-        left_keys = {commit.key for commit in left}
-        merged = {k: at for k, at in manifest.merged.items() if k in left_keys or self.now - at < MERGED_KEPT_S}
+        # Of those that go now, however old, running searches have yet to learn that they were merged.
+        keys = {commit.key for commit in commits}
+        merged = {k: at for k, at in manifest.merged.items() if k in keys or self.now - at < MERGED_KEPT_S}
         trash = tuple(entry for entry in manifest.trash if entry not in ripe)
         collected_at = manifest.collected_at
         if self.now - collected_at >= self.policy.orphan_every_s:

@@ -114,12 +114,16 @@ def kept_rows(
 
 
 def still_pending(pending: PendingDeletes, others: Sequence[Segment], now: float, late_s: float) -> PendingDeletes:
-    """The part of `pending` that the new segments have to carry: what is young, or concerns a segment not rewritten."""
+    """The part of `pending` that the new segments have to carry: what is young, or concerns a segment not rewritten, or
+    is a newer update than one that such a segment carries, which would hold again."""
     kept = []
-    for records in (pending.tombstones, pending.updates):
+    for records, is_update in ((pending.tombstones, False), (pending.updates, True)):
         stays = now - records.since < late_s
         for other in others:
             stays[records.concerned(other.index, other.versions)[1]] = True
+            if is_update:
+                carried = other.pending.updates.take(other.pending.updates.newest())
+                stays[records.concerned(IdIndex.of(carried.ids), carried.versions)[1]] = True
         newest_ones = np.zeros(len(records), bool)
         newest_ones[records.newest()] = True
         kept.append(np.flatnonzero(stays & newest_ones))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from itertools import islice
 
@@ -83,11 +83,12 @@ def with_products(hits: tuple[Hit, ...], products: Array, others: Candidates) ->
     )
 
 
-def repeats(found: Candidates, vectors: Array, earlier: Candidates) -> Array:
+def repeats(found: Candidates, vectors: Array, earlier: Candidates, is_shown: Callable[[Array], Array]) -> Array:
     """(len(found),) bool: which of the candidates are near-duplicates of earlier ones.
 
     Args:
         vectors: (len(found), m) float32, what `found.unit_vectors` gives.
+        is_shown: Of places (p,) int64 in `earlier`, which (p,) bool stand for their product.
     """
     again = np.zeros(len(found), bool)
     if not len(found):
@@ -99,7 +100,8 @@ def repeats(found: Candidates, vectors: Array, earlier: Candidates) -> Array:
         for place in np.flatnonzero(~again).tolist():
             near = np.flatnonzero(np.bitwise_count(others ^ words[place]).sum(1, dtype=np.int16) <= SAME_BITS)
             if len(near):
-                again[place] = (part.take(near).unit_vectors() @ vectors[place] >= SAME_SIMILARITY).any()
+                near = near[part.take(near).unit_vectors() @ vectors[place] >= SAME_SIMILARITY]
+                again[place] = is_shown(start + near).any()
     return again
 
 

@@ -210,12 +210,15 @@ class Listing:
         if self.products.any():
             free &= ~np.isin(self.products, self.products[before & (self.products > 0)])
         left, want = np.flatnonzero(free), k + min(k, 20) + 1
-        earlier = self.rows.take(np.flatnonzero(before))
+        given = np.flatnonzero(before)
+        earlier = self.rows.take(given)
         while True:
             places = self.ordered(left, want)
+            # A copy of another of its product does not stand for it, whichever page that is on.
+            places = places[first_of_product(self.products[places])]
             found = self.rows.take(places)
             vectors = found.unit_vectors() if len(found) else np.empty((0, 0), np.float32)
-            new = ~repeats(found, vectors, earlier)
+            new = ~repeats(found, vectors, earlier, lambda rows: self._are_first(given[rows], given))
             places = places[new]
             by_product = bool(self.products.any())
             hits, is_more = group_hits(self.rows.take(places), vectors[new], k, self.leave_out, by_product=by_product)
@@ -223,6 +226,12 @@ class Listing:
                 own = places[[hit.rank for hit in hits]]
                 return tuple(self._shown_as(*one) for one in zip(hits, own.tolist(), strict=True)), own, is_more
             want *= 4
+
+    def _are_first(self, places: Array, among: Array) -> Array:
+        """(p,) bool: of which of these places no other `among` them, (a,) int64 rising, has the product before."""
+        own = self.products[places]
+        first = {p: self.ordered(among[self.products[among] == p], 1)[0] for p in np.unique(own[own > 0])}
+        return np.array([first.get(p, place) == place for p, place in zip(own, places, strict=True)], bool)
 
     def _behind(self, cursor: Cursor, place: int) -> Cursor:
         key = float(self.values[place]), float(self.rows.similarities[place]), self.rows.ids[place].tobytes()
