@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from tokenizers import Tokenizer
 from visor.app import App
 from visor.errors import ModelError
 from visor.models.build.builder import ensure_model
-from visor.models.build.dual import preprocessing_of
+from visor.models.build.dual import prepare_tokenizer, preprocessing_of
 from visor.models.embedder import Embedder, load_embedder
+from visor.models.runtime import open_runtime
 from visor.models.store import read_manifest
 from visor.settings import Settings
 from visor.web.site import Server
@@ -193,12 +195,36 @@ def test_preprocessing_of_hubs(
 
 
 @pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"image_mean": None}, "image_mean = None"),
+        ({"image_mean": [0.5]}, r"image_mean = \[0.5\]. Valid: A number, or one for each of three channels"),
+        ({"image_std": [0.3, 0, 0.3]}, r"image_std = \[0.3, 0, 0.3\]"),
+        ({"rescale_factor": 0}, "rescale_factor = 0"),
+        ({"size": {"shortest_edge": "x"}, "crop_size": None}, "no square: size = {'shortest_edge': 'x'}"),
+        ({"size": 10**9, "crop_size": None}, "no square: size = 1000000000.*at most 2048 pixels"),
+    ],
+)
+def test_preprocessing_that_cannot_be_is_told(changed: dict[str, Any], told: str) -> None:
+    config = LAYOUT | {"image_mean": MEAN, "image_std": [0.3] * 3} | changed
+    with pytest.raises(ModelError, match=f"preprocessor_config.json of mine says {told}"):
+        preprocessing_of("mine", config)
+
+
+def test_the_library_that_is_missing_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    files = {"tokenizer": folder / "dual" / "tokenizer.json"}
+    with pytest.raises(ModelError, match=r"read with the library tokenizers.*pip install 'visor-search\[words\]'"):
+        prepare_tokenizer("mine", files, open_runtime(folder / "dual" / "onnx" / "text_model.onnx", threads=1))
+
+
+@pytest.mark.parametrize(
     ("about", "config", "tokens", "text"),
     [
         ({}, {"text_config": {"max_position_embeddings": 16}}, 16, "ROTE"),
         ({"model_max_length": 10**30}, {}, 64, "ROTE"),
         ({"model_max_length": 32, "pad_token": {"content": "[PAD]"}}, {}, 32, "ROTE"),
-        ({"do_lower_case": True}, {"model_type": "clip"}, 77, "Rote"),
+        ({"do_lower_case": True}, {"model_type": "clip", "text_config": None}, 77, "Rote"),
         ({}, {"model_type": "siglip2", "text_config": {"max_position_embeddings": 64}}, 64, "rOte"),
     ],
 )
