@@ -291,6 +291,12 @@ def test_an_engine_that_does_not_answer_is_said_without_secrets(kind: Any, url: 
         assert app.merge().finished
 
 
+def test_what_milvus_says_is_told_with_the_password_that_it_comes_with() -> None:
+    engine = open_engine(Settings(engine="milvus", engine_url="http://127.0.0.1:1", engine_token="root:Milvus"))
+    with pytest.raises(StoreUnavailable, match=r"does not answer: Fail connecting to server on 127\.0\.0\.1:1"):
+        engine.collections()
+
+
 @pytest.mark.parametrize(
     ("engine", "url"),
     [

@@ -52,7 +52,7 @@ class MilvusEngine:
         if self._is_lite:
             self._url = str(Path(url).expanduser())
         # They log every refusal with its stack, which the caller tells anyway, and what Lite does not know.
-        for name in ("pymilvus", "grpc._server"):
+        for name in ("pymilvus", "milvus_lite", "grpc._server"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def collections(self) -> list[str]:
@@ -155,7 +155,9 @@ class MilvusEngine:
         try:
             return call(self._connected())
         except (MilvusException, OSError, ValueError) as exc:
-            at, why = (without_secrets(text, self._url, self._password) for text in (self._url, exc))
+            # Without the class's name, which has a word of the password that a new Milvus comes with.
+            said = getattr(exc, "message", exc)
+            at, why = (without_secrets(text, self._url, self._password) for text in (self._url, said))
             found = f"Milvus at {at} does not answer: {why}"
             raise StoreUnavailable(
                 found,

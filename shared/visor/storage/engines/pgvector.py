@@ -145,15 +145,7 @@ class PgvectorEngine:
         with self._lock:
             try:
                 if self._connection is None or self._connection.broken:
-                    self._connection = psycopg.connect(
-                        self._url,
-                        autocommit=True,
-                        row_factory=tuple_row,
-                        connect_timeout=10,
-                        password=self._password or None,
-                    )
-                    self._connection.execute("create extension if not exists vector")
-                    register_vector(self._connection)
+                    self._connection = self._connect()
                 yield self._connection
             except psycopg.Error as exc:
                 raise StoreUnavailable(
@@ -161,6 +153,23 @@ class PgvectorEngine:
                     valid="A server with the extension pgvector, and a user who may create tables",
                     remedy="Correct VISOR_ENGINE_URL or VISOR_ENGINE_TOKEN; the server's log says more",
                 ) from exc
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        """A connection that takes and gives vectors."""
+        connection = psycopg.connect(
+            self._url,
+            autocommit=True,
+            row_factory=tuple_row,
+            connect_timeout=10,
+            password=self._password or None,
+        )
+        try:
+            connection.execute("create extension if not exists vector")
+            register_vector(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 def _values(row: Row) -> list[Any]:
