@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
-from tests.dual_network import COLOURS, LAYOUT, MEAN, PATTERNS, TOML, make_dual
+from tests.dual_network import COLOURS, LAYOUT, MEAN, PATTERNS, TOML, VOCABULARY, WIDTH, make_dual, save_text
 from tests.model_kinds import check_end_to_end, indexed, pictures, write_toml
 from tests.small_networks import Origin, checksum, make_onnx
 from tokenizers import Tokenizer
@@ -156,6 +156,16 @@ def test_what_does_not_fit_is_told(path: str, content: str | None, told: str, fo
     else:
         (tmp_path / "dual" / path).write_text(content)
     with pytest.raises(ModelError, match=told):
+        ensure_model(settings, say=str)
+
+
+def test_texts_whose_vectors_are_not_finite_are_told(folder: Path, tmp_path: Path) -> None:
+    """As networks in half precision give: labels would have no probability."""
+    shutil.copytree(folder / "dual", tmp_path / "dual")
+    table = np.full((len(VOCABULARY), WIDTH), np.nan, np.float32)
+    save_text(tmp_path / "dual" / "onnx" / "text_model.onnx", table, offset=table[0])
+    settings = Settings(home=tmp_path / "home", config=write_toml(tmp_path, {"mine": TOML}), model="mine")
+    with pytest.raises(ModelError, match="network of texts of mine gives numbers that are not finite"):
         ensure_model(settings, say=str)
 
 

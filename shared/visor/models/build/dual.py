@@ -62,6 +62,12 @@ def adopt_dual(
             valid="The inputs " + ", ".join(map(str, runtime.inputs)),
             remedy="Take both networks and tokenizer.json from one place",
         ) from exc
+    if not (np.isfinite(plain).all() and np.isfinite(labels).all()):
+        raise ModelError(
+            f"The network of texts of {network.name} gives numbers that are not finite",
+            valid="Finite numbers for every text",
+            remedy="Export the network with float32 numbers, or name another file as `text`",
+        )
     if plain.shape[1] != built.dimension:
         raise ModelError(
             f"{network.name} gives {built.dimension} numbers for a picture and {plain.shape[1]} for a text",
