@@ -19,7 +19,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from psycopg.types.json import Jsonb
 
 from visor.errors import StoreUnavailable
-from visor.storage.engine import Array, Clause, Row, Vectors, Where, in_batches, without_secrets
+from visor.storage.engine import Array, Clause, Row, Vectors, Where, in_batches, without_collection, without_secrets
 
 INDEXED_MAX = 2_000
 """Numbers in a vector that pgvector indexes."""
@@ -148,8 +148,11 @@ class PgvectorEngine:
                     self._connection = self._connect()
                 yield self._connection
             except psycopg.Error as exc:
+                why = without_secrets(exc, self._url, self._password)
+                if isinstance(exc, psycopg.errors.UndefinedTable):
+                    raise without_collection("PostgreSQL", why) from exc
                 raise StoreUnavailable(
-                    f"PostgreSQL does not answer: {without_secrets(exc, self._url, self._password)}",
+                    f"PostgreSQL does not answer: {why}",
                     valid="A server with the extension pgvector, and a user who may create tables",
                     remedy="Correct VISOR_ENGINE_URL or VISOR_ENGINE_TOKEN; the server's log says more",
                 ) from exc
