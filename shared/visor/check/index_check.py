@@ -13,6 +13,7 @@ The index is read before the documents, so what is embedded meanwhile is at wors
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -452,7 +453,7 @@ class IndexCheck:
             if not forgotten:
                 continue
             some = f"{len(forgotten)} items that source {source} has listed are neither indexed nor recorded as failed"
-            remedy = f"Crawl it again: `visor crawl {source}`, or `visor index` with its folder"
+            remedy = f"Crawl it again: `visor crawl {shlex.quote(source)}`, or `visor index` with its folder"
             if self._note("forgotten item", some, remedy, forgotten):
                 seen.drop(forgotten)
                 # Without its checkpoint the source reads everything again.

@@ -275,6 +275,8 @@ def test_originals_are_copied_where_that_is_asked(built_settings: visor.Settings
     with visor.open(home) as index:
         index.add_folder(pictures)
         index.export(tmp_path / "site", originals=True)
+    told = run(home, "export", str(tmp_path / "my site"))
+    assert told.endswith(f"Try it: python -m http.server -d '{tmp_path}/my site'\n"), "it can be pasted"
     (record,) = items_of(tmp_path / "site")
     assert (tmp_path / "site" / record["item"]["page_url"]).read_bytes() == (pictures / "a.png").read_bytes()
 
