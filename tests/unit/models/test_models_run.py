@@ -253,3 +253,23 @@ def test_a_picture_whose_numbers_are_not_finite_fails_alone(tmp_path: Path) -> N
     assert (report.embedded, report.failed) == (2, 1)
     assert (failure.data["code"], failure.data["wanted"]["title"]) == ("embed_crashed", "dark")
     assert failure.data["reason"].startswith("The network mine gives numbers")
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "told"),
+    [
+        (TensorProto.INT64, [1, 3], r"None of the outputs of mine could be the vector: pooled 1×3 int64"),
+        (TensorProto.FLOAT, [], "Tap 'pooled' of mine gives a single number"),
+    ],
+)
+def test_what_is_no_vector_is_shown(kind: int, shape: list[int], told: str, tmp_path: Path) -> None:
+    axes = {"axes": [2, 3]} if shape else {}
+    nodes = [
+        helper.make_node("ReduceMean", ["picture"], ["mean"], keepdims=0, **axes),
+        helper.make_node("Cast", ["mean"], ["pooled"], to=kind),
+    ]
+    takes = helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, 32, 32])
+    save_onnx(tmp_path / "n.onnx", nodes, {}, [takes], [helper.make_tensor_value_info("pooled", kind, shape)])
+    (tmp_path / "visor.toml").write_text('[models.mine]\nkind = "file"\nfile = "n.onnx"\nsize = 32\nborrow = []\n')
+    with pytest.raises(ModelError, match=told):
+        ensure_model(Settings(home=tmp_path, config=tmp_path / "visor.toml", model="mine"), say=str)
