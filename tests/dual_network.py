@@ -42,7 +42,7 @@ def make_dual(folder: Path, pictures: Path, *, picture_width: int = WIDTH) -> No
     axes = np.linalg.qr(rng.normal(size=(WIDTH, WIDTH)))[0].astype(np.float32)
     word_vectors = dict(zip(WORDS, axes, strict=False))
     table = np.stack([np.zeros(WIDTH), np.zeros(WIDTH), *word_vectors.values()]).astype(np.float32)
-    _save_text(folder / "onnx" / "text_model.onnx", table, offset=axes[-1] * 2)
+    save_text(folder / "onnx" / "text_model.onnx", table, offset=axes[-1] * 2)
     filters = rng.normal(0, 0.35, (FILTERS, 3, 5, 5)).astype(np.float32)
     samples, wanted = [], []
     for path in sorted(pictures.glob("*.png")):
@@ -91,7 +91,7 @@ def _save_pictures(path: Path, filters: np.ndarray, dense: np.ndarray, bias: np.
     save_onnx(path, nodes, weights, [taken], [given])
 
 
-def _save_text(path: Path, table: np.ndarray, offset: np.ndarray) -> None:
+def save_text(path: Path, table: np.ndarray, offset: np.ndarray) -> None:
     """The sum of the vectors of the words, padding left out by its mask."""
     nodes = [
         helper.make_node("Gather", ["table", "input_ids"], ["looked_up"]),

@@ -488,6 +488,28 @@ def test_a_file_of_milvus_lite_is_one_process(tmp_path: Any) -> None:
     path = str(tmp_path / "milvus.db")
     run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=120, check=False)
     assert "Stop the other process" in run.stdout, run.stderr[-500:]
+    assert run.stderr == "", "the library's own log, with its stack"
     engine.close()
     run = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=120, check=False)
     assert (run.returncode, run.stdout) == (0, ""), run.stderr[-500:]
+
+
+def test_postgres_whose_extension_comes_later_is_asked_anew(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was refused once knows vectors as soon as the extension is there."""
+    import psycopg
+    from tests.contract.engines import pgvector
+
+    def missing(_: object) -> None:
+        raise psycopg.ProgrammingError("vector type not found in the database")
+
+    engine = pgvector(postgres_url)
+    with monkeypatch.context() as patch:
+        patch.setattr("visor.storage.engines.pgvector.register_vector", missing)
+        with pytest.raises(StoreUnavailable, match=r"vector type not found.*A server with the extension pgvector"):
+            engine.collections()
+    engine.create("c_1", 3)
+    near = np.array([1, 0, 0], np.float32)
+    engine.upsert("c_1", [Row("0" * 32, 1, "s", (1,), {}, b"", near, near.astype(np.float16))])
+    assert [row.near.tolist() for row in engine.nearest("c_1", near, 1)] == [[1, 0, 0]]
+    engine.drop("c_1")
+    engine.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from tests.unit.ingest.test_pipeline_reindex import NEW, OLD, Model, serving, wo
 
 import visor
 from visor.app import App
+from visor.check import index_check
+from visor.check.damage import CheckReport
 from visor.cli.main import cli
 from visor.errors import SettingsError, StoreUnavailable
 from visor.index.engine.moves import EngineMove
@@ -114,6 +117,46 @@ def app_of(settings: Settings, model: Model, engine: VectorEngine | None = None)
 def publish(app: App, *changes: Any) -> None:
     app.stores.queue.publish([msgspec.json.encode(Batch.of("s", "run", changes))])
     work(app)
+
+
+@pytest.mark.parametrize("lost", ["collection", "projection", "projection of few"])
+def test_what_an_engine_index_has_lost_is_named_and_mended(
+    lost: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = open_engine(settings)
+    with app_of(settings, OLD, engine) as app:
+        publish(app, *(change(str(number)) for number in range(140)))
+        app.merge()
+        manifest, _ = read_manifest(app.stores.objects, OLD.fingerprint)
+        assert manifest is not None
+        assert manifest.projection is not None
+        if lost == "collection":
+            engine.drop(engine.collections()[0])
+            with pytest.raises(StoreUnavailable, match=r"has not what this index was moved to.*check --repair"):
+                app.search_service().refresh()
+        else:
+            app.stores.objects.delete(manifest.projection.name)
+
+    def check(*, repair: bool) -> CheckReport:
+        with app_of(settings, OLD, engine) as app, monkeypatch.context() as patch:
+            patch.setattr(index_check, "SAMPLES_MIN", 1_000 if "few" in lost else 128)
+            return app.check(repair=repair)
+
+    named = {
+        "collection": "has no collection old_model_.*, which has the vectors, at VISOR_ENGINE_URL",
+        "projection": "There is no object projections/",
+        "projection of few": "There is no object projections/",
+    }[lost]
+    remedy = "Learn one anew" if lost == "projection" else "mbed"
+    first = check(repair=False).found[0]
+    assert re.search(named, first.found)
+    assert remedy in first.remedy
+    assert check(repair=True).left == ()
+    assert check(repair=False).found == ()
+    with app_of(settings, OLD, engine) as app:
+        found = app.search_service().search(SearchRequest(k=1), drawing(7))
+        assert (len(app.searcher), found.matches[0].item.id) == (140, item_id("s", "7"))
+    engine.close()
 
 
 @pytest.mark.slow
@@ -289,6 +332,12 @@ def test_an_engine_that_does_not_answer_is_said_without_secrets(kind: Any, url: 
         assert "VISOR_ENGINE_URL" in str(caught.value)
     with app_of(msgspec.structs.replace(settings, engine="segments"), OLD) as app:
         assert app.merge().finished
+
+
+def test_what_milvus_says_is_told_with_the_password_that_it_comes_with() -> None:
+    engine = open_engine(Settings(engine="milvus", engine_url="http://127.0.0.1:1", engine_token="root:Milvus"))
+    with pytest.raises(StoreUnavailable, match=r"does not answer: Fail connecting to server on 127\.0\.0\.1:1"):
+        engine.collections()
 
 
 @pytest.mark.parametrize(

@@ -133,6 +133,8 @@ export class Looker {
   private async looks(network: Network, pixels: Pixels, views: readonly View[]): Promise<Outputs[]> {
     const found: Outputs[] = [];
     for (const view of views) found.push(await this.outputs(network, pixels, view));
+    const areNumbers = ({ taps, head }: Outputs) => [...taps, head ?? []].every((one) => one.every(Number.isFinite));
+    if (!found.every(areNumbers)) throw new Error(`${network.name} gives numbers that are not finite`);
     return found;
   }
 

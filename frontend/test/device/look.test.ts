@@ -218,6 +218,25 @@ describe("of a file that Visor did not make", () => {
     }
   });
 
+  it("numbers that are not finite are no vector and no labels", async () => {
+    for (const [head, map] of [
+      [Number.NaN, 1],
+      [0, Number.POSITIVE_INFINITY],
+    ] as const) {
+      const runner: Runner = {
+        input: [1, 8, 8, 3],
+        outputs: [1, 0],
+        run: async () => [
+          { shape: [1, 2], data: Float32Array.of(head, 1) },
+          { shape: [1, 1, 1, 2], data: Float32Array.of(map, 1) },
+        ],
+      };
+      const looker = new Looker(readModel(told as unknown as DeviceModel), new Map([["net", runner]]));
+      const seen = looker.look(picture("small"), { width: 23, height: 17 });
+      await expect(seen).rejects.toThrow("net gives numbers that are not finite");
+    }
+  });
+
   it("each view of a closer look counts the same", async () => {
     const { parts } = told.description;
     const centred = { ...how(8, "bilinear"), views: ["centre"] };

@@ -112,7 +112,7 @@ def hosts_of_file(path: Path, limit: int | None) -> Counter[str]:
     found: Counter[str] = Counter()
     with path.open("rb") as lines:
         for line in islice((line for line in lines if line.strip()), limit):
-            with suppress(msgspec.DecodeError):
+            with suppress(ValueError):  # which msgspec's and those of addresses are
                 item = msgspec.json.decode(line, type=PushItem)
                 found[host_digest(item.image_url or "")] += not item.deleted
     return found

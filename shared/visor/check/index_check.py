@@ -13,6 +13,7 @@ The index is read before the documents, so what is embedded meanwhile is at wors
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Sequence
@@ -227,19 +228,35 @@ class IndexCheck:
                 damaged[entry.name] = exc.found
         for found in damaged.values():
             self._note("segment", found, "Leave it out, and embed its items again")
+        collection, learnable = self._collection(manifest), True
         if lost:
-            learnable = sum(map(len, readable)) >= SAMPLES_MIN
+            stored = self.engine.count(collection) if self.engine is not None and collection else 0
+            learnable = stored + sum(map(len, readable)) >= SAMPLES_MIN
             remedy = "Learn one anew" if learnable else "Embed all items again: too few are left to learn one of"
             self._note("projection", lost, remedy)
             if not learnable:
                 damaged |= {entry.name: lost for entry in manifest.segments}
                 manifest, readable = msgspec.structs.replace(manifest, projection=None), []
-        if damaged and self.repair:
+        if self.engine is not None and manifest.engine is not None and manifest.engine.collection:
+            if not collection:
+                name = manifest.engine.collection
+                found = f"{self.engine.name} has no collection {name}, which has the vectors, at VISOR_ENGINE_URL"
+                self._note("segment", found, "Make it again, and embed its items again")
+            if self.repair and not (collection and learnable):
+                self.engine.drop(manifest.engine.collection)
+                self.engine.create(manifest.engine.collection, space.dimensions)
+        if (damaged or not learnable) and self.repair:
             kept = tuple(entry for entry in manifest.segments if entry.name not in damaged)
             trash = tuple(Trash(name=name, since=time.time()) for name in sorted(damaged))
             after = msgspec.structs.replace(manifest, segments=kept, trash=(*manifest.trash, *trash))
             swap_manifest(objects, after, read_manifest(objects, self.model)[1])
-        return readable, not damaged
+        return readable, not damaged and learnable
+
+    def _collection(self, manifest: Manifest | None) -> str:
+        """The engine's collection; empty if no merge has made one, or it is lost."""
+        entry = manifest.engine if manifest is not None else None
+        is_there = entry is not None and self.engine is not None and entry.collection in self.engine.collections()
+        return entry.collection if entry is not None and is_there else ""
 
     def _shards(self, manifest: Manifest | None, broken: Collection[str]) -> list[tuple[Commit, Shard | None]]:
         """The commits that are in no segment, with their shards."""
@@ -267,9 +284,9 @@ class IndexCheck:
         """Versions of the live rows by item id, as a search sees them."""
         blocks: list[RowBlock] = [segment for segment in segments if len(segment)]
         space = FullSpace(manifest.dimension if manifest else 0)
-        if self.engine is not None and manifest is not None and manifest.engine is not None:
-            rows = self.engine.scan(manifest.engine.collection, (), "none")
-            blocks += [EngineBlock.of(self.engine, manifest.engine.collection, rows, 0)] if rows else []
+        if self.engine is not None and (collection := self._collection(manifest)):
+            rows = self.engine.scan(collection, (), "none")
+            blocks += [EngineBlock.of(self.engine, collection, rows, 0)] if rows else []
         fresh = fresh_block([shard for _, shard in commits if shard is not None], space)
         incoming = PendingDeletes.of_commits([commit.record for commit, _ in commits])
         pending = PendingDeletes.concat([incoming, *(segment.pending for segment in segments)])
@@ -436,7 +453,7 @@ class IndexCheck:
             if not forgotten:
                 continue
             some = f"{len(forgotten)} items that source {source} has listed are neither indexed nor recorded as failed"
-            remedy = f"Crawl it again: `visor crawl {source}`, or `visor index` with its folder"
+            remedy = f"Crawl it again: `visor crawl {shlex.quote(source)}`, or `visor index` with its folder"
             if self._note("forgotten item", some, remedy, forgotten):
                 seen.drop(forgotten)
                 # Without its checkpoint the source reads everything again.

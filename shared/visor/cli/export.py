@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 
@@ -45,4 +46,4 @@ def export_command(folder: Path, title: str, originals: bool, as_json: bool) -> 
         f"A first visit loads {sizes['first_visit']} of the index and {sizes['model']} of the model; the whole index "
         f"is {sizes['index']}, its items {sizes['pages']}, pictures {sizes['pictures']}"
     )
-    say(f"Try it: python -m http.server -d {folder}")
+    say(f"Try it: python -m http.server -d {shlex.quote(str(folder))}")

@@ -64,6 +64,12 @@ def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None 
                 vectors.append(seen.vectors)
                 labels += [tuple(label.name for label in found) for found in seen.labels]
             done(len(some))
+    if files and not vectors:
+        raise BadRequest(
+            f"None of the {len(files)} labelled files in {folder} can be decoded",
+            valid="A sub-folder for each label, with pictures in it",
+            remedy="Mend the files that are named above",
+        )
     if not vectors:
         raise BadRequest(
             f"There is no labelled picture in {folder}",

@@ -107,7 +107,7 @@ class Exporter:
             advance: Called with the number of rows that were written since.
 
         Raises:
-            BadRequest: The index is empty, or `site` holds something else than an export.
+            BadRequest: The index is empty.
             StoreError: It cannot be written; what was there before is whole.
         """
         if not self.snapshot.images:
@@ -115,12 +115,6 @@ class Exporter:
                 "The index holds no images", valid="One image or more", remedy="Index some: visor index FOLDER"
             )
         files = ExportFiles(site, now, "" if self.page else DATA)
-        if self.page is not None and files.is_taken:
-            raise BadRequest(
-                "The folder is not empty, and what is in it is no export",
-                valid="A new or empty folder, or one that `visor export` wrote",
-                remedy="Name another folder",
-            )
         try:
             return self._write(files, advance)
         except StoreError as exc:
@@ -305,19 +299,36 @@ def page_rows(images: int) -> int:
 
 @contextmanager
 def site_in(folder: Path) -> Iterator[ObjectStore]:
-    """The files of a folder, which is made if it is missing. Raises `BadRequest` where it cannot be."""
+    """The files of a folder, which is made if it is missing. Raises `BadRequest` where it cannot be, or where something
+    else than an export is in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise BadRequest(
             f"{folder} cannot be written to: {exc.strerror}", valid="A folder", remedy="Name another one"
         ) from exc
+    if _is_taken(folder):
+        raise BadRequest(
+            "The folder is not empty, and what is in it is no export",
+            valid="A new or empty folder, or one that `visor export` wrote",
+            remedy="Name another folder",
+        )
     try:
         yield FolderObjects(folder)
     finally:
         # Nothing that only a store needs goes to a server.
         (folder / ".lock").unlink(missing_ok=True)
         shutil.rmtree(folder / ".unfinished", ignore_errors=True)
+
+
+def _is_taken(folder: Path) -> bool:
+    """Whether something else than an export is there. A store would take files with a dot for its own."""
+    if all(path.name.startswith(".") for path in folder.iterdir()):
+        return False
+    try:
+        return "export" not in msgspec.json.decode((folder / CONFIG).read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError):
+        return True
 
 
 def page_folder(page: Path) -> Path:

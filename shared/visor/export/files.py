@@ -49,16 +49,6 @@ class ExportFiles:
         self.written: dict[str, int] = {}
         """Bytes of each file that was new."""
 
-    @property
-    def is_taken(self) -> bool:
-        """Whether something else than an export is there."""
-        if not self._there:
-            return False
-        try:
-            return "export" not in msgspec.json.decode(bytes(self.site.get(CONFIG)), type=dict[str, Any])
-        except (NotFound, msgspec.DecodeError):
-            return True
-
     def put(self, name: str, data: bytes) -> None:
         """Write a file that is not there, or has other bytes, or is one of those that change."""
         self._needed.add(name)
@@ -108,10 +98,12 @@ class ExportFiles:
 
     def publish(self, manifest: bytes) -> int:
         """Write the manifest, if it is another one, then delete what has not been needed for long. Returns how many
-        files went."""
+        files went. In other folders than its own, and beside the page, lie files of others."""
         self.put(MANIFEST, manifest)
         before = self._trash()
-        since = {name: before.get(name, self._now) for name in self._there if name not in self._needed}
+        own = {name.partition("/")[0] for name in self._needed if "/" in name}
+        unneeded = [name for name in self._there if name not in self._needed and name.partition("/")[0] in own]
+        since = {name: before.get(name, self._now) for name in unneeded}
         ripe = [name for name, at in since.items() if self._now - at >= GRACE_S]
         kept = {name: at for name, at in sorted(since.items()) if name not in ripe}
         if kept != before:

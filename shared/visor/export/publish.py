@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -119,7 +120,7 @@ class Publisher:
                 yield from (
                     (one.item.id, one) for one in container.json("items", list[ShownItem | None]) if one is not None
                 )
-            except (VisorError, OSError) as exc:
+            except (VisorError, OSError, EOFError, zlib.error) as exc:
                 LOG.warning("%s is read anew: %s", page, exc)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -236,7 +237,7 @@ class Crawl:
                 f"Source {self.source.name} no longer lists {lost} of {listed} items" + (f": {cause}" if cause else ""),
                 valid=f"At most {LOSS_SHARE:.0%} of a catalogue less in one pass",
                 remedy="None was deleted. If they are gone for good: "
-                f"visor crawl {self.source.name} --confirm-loss (confirm_loss=True)",
+                f"visor crawl {shlex.quote(self.source.name)} --confirm-loss (confirm_loss=True)",
             )
         if places:
             kept = listed - ending.seen - ending.missing

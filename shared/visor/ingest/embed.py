@@ -184,9 +184,9 @@ class BatchEmbedder:
             try:
                 yield self._delivered(part, attempt)
                 fine = True
-            except OURS:
-                raise
             except Exception as exc:
+                if isinstance(exc, OURS) and not isinstance(exc, EmbedCrashed):
+                    raise
                 LOG.exception("Batch %s: %d items fail", batch.id, len(part.changes))
                 if len(part.changes) > 1:
                     parts = [*part.cut((len(part.changes) + 1) // 2), *parts]
@@ -196,8 +196,9 @@ class BatchEmbedder:
             raise crashed[0][1]
         for part, error in crashed:
             plan = self._plan(part, attempt)
-            found = EmbedCrashed(f"It cannot be embedded: {type(error).__name__}: {error!s:.500}")
-            plan.failures.append((part.changes[0], found))
+            if not isinstance(error, EmbedCrashed):
+                error = EmbedCrashed(f"It cannot be embedded: {type(error).__name__}: {error!s:.500}")
+            plan.failures.append((part.changes[0], error))
             self._commit(plan)
             yield plan
 

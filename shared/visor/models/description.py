@@ -55,6 +55,11 @@ class Download(Record, frozen=True, kw_only=True, tag="download"):
     size_bytes: int = DOWNLOAD_BYTES_MAX
     """More is not read."""
 
+    @property
+    def path(self) -> str:
+        """That of the address, without what is asked of it: `…/model.onnx?download=true` is called `model.onnx`."""
+        return self.url.partition("#")[0].partition("?")[0]
+
 
 class LocalFile(Record, frozen=True, kw_only=True, tag="file"):
     """A file of this machine, or a folder: a SavedModel."""
@@ -160,8 +165,7 @@ class Network(Record, frozen=True, kw_only=True):
     def source_name(self) -> str:
         """The last part of where its weights come from."""
         source = self.source
-        where = source.path if isinstance(source, LocalFile) else source.url if isinstance(source, Download) else ""
-        return where.rpartition("/")[2]
+        return "" if isinstance(source, Package) else source.path.rpartition("/")[2]
 
     @property
     def stays_as_it_is(self) -> bool:

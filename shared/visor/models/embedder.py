@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from PIL import Image
 
-from visor.errors import ModelError
+from visor.errors import EmbedCrashed, ModelError
 from visor.models.description import (
     CENTRE_SHARE,
     CLOSER_VIEWS,
@@ -113,7 +113,11 @@ class Embedder:
             _ = file.path
 
     def embed(self, images: Sequence[Image.Image]) -> Embedded:
-        """Vectors, labels and safety of RGB pictures of any size, in their order."""
+        """Vectors, labels and safety of RGB pictures of any size, in their order.
+
+        Raises:
+            EmbedCrashed: A network gives numbers for one of them that are not finite.
+        """
         if not images:
             return Embedded(vectors=np.zeros((0, self.dimension), np.float32), labels=[], safety=[], probabilities=[])
         return self._embedded([self._single.see(images[0])] if len(images) == 1 else self._many.see_all(images))
@@ -310,6 +314,12 @@ class _Runner:
             means = [a + b for a, b in zip(means, values, strict=True)] if means else values
         means = [total / np.float32(len(views)) for total in means]
         count, has_head = len(self._network.taps), self._network.gives_head
+        if not all(np.isfinite(one).all() for one in means[: count + has_head]):
+            raise EmbedCrashed(
+                f"The network {self._network.name} gives numbers that are not finite for this picture",
+                valid="A network that gives finite numbers for every picture",
+                remedy="Export the network with float32 numbers, or take another one (docs/models.md)",
+            )
         head = means[count] if has_head else None
         return _Seen(taps=means[:count], head=head, maps=means[count + has_head :], views=len(views))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Collection
 from importlib.resources import files
 from pathlib import Path
@@ -167,8 +168,11 @@ class FileKeys(PictureKeys, frozen=True, kw_only=True):
             order=self.order,
             views=self.views,
         )
-        if 0 in how.deviation:
-            raise SettingsError(f"models.{name}.deviation = 0", valid="Numbers other than 0", remedy="Correct it")
+        for key, numbers in (("mean", how.mean), ("deviation", how.deviation)):
+            wrong = [one for one in numbers if not math.isfinite(one) or (one == 0 and key == "deviation")]
+            if wrong:
+                valid = "Finite numbers" + " other than 0" * (key == "deviation")
+                raise SettingsError(f"models.{name}.{key} = {wrong[0]:g}", valid=valid, remedy="Correct it")
         labels = _labels(f"models.{name}.labels", self.labels, folder)
         if bool(labels) != bool(self.head):
             has, lacks = ("labels", "head") if labels else ("head", "labels")
@@ -192,7 +196,7 @@ class FileKeys(PictureKeys, frozen=True, kw_only=True):
             signed=True,
             given=given,
         )
-        return self._joined(name, network, f"The owner's {Path(self.file or self.url or '').name}.", labels)
+        return self._joined(name, network, f"The owner's {network.source_name}.", labels)
 
 
 class DualKeys(CommonKeys, frozen=True, kw_only=True):
@@ -212,7 +216,7 @@ class DualKeys(CommonKeys, frozen=True, kw_only=True):
     labels: tuple[str, ...] | str = ()
     """Words that each picture is compared with; they become its content labels."""
     prompt: str = "a photo of {}"
-    logit_scale: Annotated[float, Meta(gt=0)] = 100.0
+    logit_scale: Annotated[float, Meta(gt=0, le=1e6)] = 100.0
 
     def model(self, name: str, folder: Path) -> ModelDescription:
         where = f"models.{name}"
@@ -312,8 +316,9 @@ def owner_models(config: Path, taken: Collection[str] = ()) -> dict[str, Callabl
     """
     owner_file = OwnerFile(*OwnerFile.text_of(config))
     tables = owner_file.tables("models")
-    for name in [name for name in tables if name in {"auto", *taken}]:
-        found = f"'{name}' is the name of another model"
+    # A file of a model directory is called as its network.
+    for name in [name for name in tables if name in {"auto", NSFWJS.name, EFFICIENTNET.name, *taken}]:
+        found = f"'{name}' is the name of another model or network"
         raise owner_file.error_at(f"models.{name}", found, valid="Another name")
     return {name: functools.partial(_model, owner_file, name, table) for name, table in tables.items()}
 
@@ -322,7 +327,7 @@ def _model(owner_file: OwnerFile, name: str, table: dict[str, Any]) -> ModelDesc
     where = f"models.{name}"
     try:
         kind = table.get("kind")
-        if kind not in KINDS:
+        if not isinstance(kind, str) or kind not in KINDS:
             raise SettingsError(
                 f"{where}.kind = {kind!r} is not a kind of model" if "kind" in table else f"{where}.kind is missing",
                 valid=", ".join(KINDS),
@@ -363,6 +368,10 @@ def _one_of(where: str, key: str, file: str | None, url: str | None) -> None:
             valid=f"One of {key} and url",
             remedy="Say where the network is",
         )
+    if file == "":
+        raise SettingsError(
+            f"{where}.{key} is empty", valid="A path, relative to the folder of visor.toml", remedy="Correct it"
+        )
 
 
 def checksum_of(path: Path) -> str:
@@ -393,8 +402,8 @@ def _there(folder: Path) -> str:
 def _labels(where: str, given: tuple[str, ...] | str, folder: Path) -> tuple[str, ...]:
     if isinstance(given, str):
         try:
-            given = tuple((folder / given).read_text("utf-8").splitlines())
-        except (OSError, UnicodeDecodeError) as exc:
+            given = tuple((folder / given).read_text("utf-8-sig").splitlines())
+        except (OSError, ValueError) as exc:  # a NUL in the name, or no UTF-8
             raise SettingsError(
                 f"{where} cannot be read: {exc}", valid="A list of names, or a text file with one a line"
             ) from exc

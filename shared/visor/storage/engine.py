@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from visor.errors import SettingsError
+from visor.errors import SettingsError, StoreUnavailable
 from visor.settings import Settings
 
 Array = np.ndarray[Any, Any]
@@ -166,6 +166,15 @@ def without_secrets(text: object, url: str, token: str = "") -> str:
     told = " ".join(str(text).replace(f"{user}:{password}@", "").split())[:300] or type(text).__name__
     parts = set(re.split(r"\W+", " ".join([password, token, *named]))) - {"", user}
     return "words that quote a secret" if any(part in told for part in parts) else told
+
+
+def without_collection(engine: str, said: str) -> StoreUnavailable:
+    """The error of an engine that answers, and has no such collection."""
+    return StoreUnavailable(
+        f"{engine} has not what this index was moved to: {said}",
+        valid="The database that merges of this index write to",
+        remedy="Correct VISOR_ENGINE_URL; if it is lost, run `visor check --repair`",
+    )
 
 
 def id_parts(count: int, rows: int, start: str = "", stop: str = "g") -> list[tuple[str, str]]:

@@ -135,6 +135,9 @@ def test_a_file_of_items_says_nothing_new_the_second_time(tmp_path: Path) -> Non
         assert sum(first.values()) == 5
         assert hosts_of_file(file, None) == {host_digest(url): 5, "": 0}
         assert hosts_of_file(file, 2).total() == 2
+        odd = file.with_name("odd.jsonl")
+        odd.write_text('{"key": "a", "image_url": "http://[::1/a.jpg"}\n' + file.read_text())
+        assert hosts_of_file(odd, None) == {host_digest(url): 5, "": 0}, "as pushing refuses it"
         push_file(app, file)
         assert {one.name: one.pictures for one in waiting_of(app).all()} == first
         answer = push_file(app, file, limit=2)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from visor.errors import BadRequest
+from visor.evaluation.folder import embedded_folder
 from visor.evaluation.scores import Labelled, area_under_roc, average_precision, evaluate
+from visor.settings import Settings
 
 
 def on_circle(*degrees: float) -> np.ndarray:
@@ -69,6 +75,14 @@ def test_a_metric_that_needs_the_whole_does_not_depend_on_how_many_are_asked_at_
 def test_nothing_to_search_in() -> None:
     with pytest.raises(BadRequest, match="1 queries and 1 pictures"):
         evaluate(Labelled(on_circle(0), ["a"]))
+
+
+def test_a_folder_whose_pictures_are_damaged_is_not_called_without_labels(tmp_path: Path) -> None:
+    (tmp_path / "cats").mkdir()
+    (tmp_path / "cats" / "a.png").write_bytes(b"no picture")
+    embedder: Any = SimpleNamespace(description=SimpleNamespace(input_side=224))
+    with pytest.raises(BadRequest, match=r"None of the 1 labelled files in .* can be decoded"):
+        embedded_folder(tmp_path, Settings(), embedder)
 
 
 def test_an_index_with_none_of_the_labels_is_a_mistake() -> None:

@@ -152,6 +152,7 @@ def in_child(work: Callable[[], str]) -> str:
     ("lies_there", "said"),
     [
         ({"notes.txt": b"mine"}, "what is in it is no export"),
+        ({"notes.txt": b"mine", ".lock": b"mine", ".unfinished/letter": b"mine"}, "what is in it is no export"),
         ({"config.json": b'{"endpoint": ""}'}, "what is in it is no export"),
         ({"config.json": b"[]"}, "what is in it is no export"),
         ({"config.json": b'{"export": "./data/"}', "data/half.vsr": b"x"}, None),
@@ -171,6 +172,21 @@ def test_only_an_export_is_written_over(
         with pytest.raises(BadRequest, match=said):
             make_export(stores, tmp_path, site)
         assert files_of(site) == lies_there
+
+
+def test_only_its_own_files_are_deleted(stores: Stores, tmp_path: Path) -> None:
+    """Not those that a server or its owner wants beside the page: CNAME, robots.txt, another page."""
+    site = tmp_path / "site"
+    make_export(stores, tmp_path, site)
+    others = {"CNAME": b"shop.example", "robots.txt": b"User-agent: *", "blog/index.html": b"<p>"}
+    for name, data in others.items():
+        (site / name).parent.mkdir(exist_ok=True)
+        (site / name).write_bytes(data)
+    (site / "data" / "old-1.vsr").write_bytes(b"not needed")
+    make_export(stores, tmp_path, site)
+    assert make_export(stores, tmp_path, site, now=2 * GRACE_S).removed == 1
+    assert others.items() <= files_of(site).items()
+    assert not (site / "data" / "old-1.vsr").exists()
 
 
 def run(home: Path, *arguments: str) -> str:
@@ -259,6 +275,8 @@ def test_originals_are_copied_where_that_is_asked(built_settings: visor.Settings
     with visor.open(home) as index:
         index.add_folder(pictures)
         index.export(tmp_path / "site", originals=True)
+    told = run(home, "export", str(tmp_path / "my site"))
+    assert told.endswith(f"Try it: python -m http.server -d '{tmp_path}/my site'\n"), "it can be pasted"
     (record,) = items_of(tmp_path / "site")
     assert (tmp_path / "site" / record["item"]["page_url"]).read_bytes() == (pictures / "a.png").read_bytes()
 

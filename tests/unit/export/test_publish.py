@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -152,10 +152,19 @@ def test_after_too_long_everything_is_read_again(site: Site) -> None:
     assert site.used("published_item") - before == 298
 
 
-def test_a_page_that_is_damaged_is_made_again(site: Site) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: b"\x1f\x8bnonsense",
+        lambda data: data[: len(data) // 2],
+        lambda data: data[:99] + bytes(99) + data[198:],
+    ],
+    ids=["nonsense", "cut", "overwritten"],
+)
+def test_a_page_that_is_damaged_is_made_again(site: Site, damage: Callable[[bytes], bytes]) -> None:
     site.publish()
-    page = json.loads((site.root / "data" / "visor.json").read_bytes())["parts"][0]["pages"][0]
-    (site.root / "data" / page).write_bytes(b"\x1f\x8bnonsense")
+    page = site.root / "data" / json.loads((site.root / "data" / "visor.json").read_bytes())["parts"][0]["pages"][0]
+    page.write_bytes(damage(page.read_bytes()))
     site.change(20, 7, "another name")
     site.publish(after_s=WAIT_MAX_S)
     assert "another name" in site.titles()

@@ -421,6 +421,14 @@ def test_dry_run_shows_and_keeps_nothing(stores: Stores) -> None:
     assert len(SeenSet.load(stores.objects, "shop")) == 0
 
 
+def test_a_command_that_is_told_can_be_pasted(stores: Stores) -> None:
+    """A folder's source is called as the folder."""
+    items = [make_item(str(n)) for n in range(30)]
+    crawl(stores, Catalogue(items, name="My Pictures"))
+    with pytest.raises(SourceError, match=r"visor crawl 'My Pictures' --confirm-loss"):
+        crawl(stores, Catalogue(items[:10], name="My Pictures"))
+
+
 def test_a_great_loss_waits_for_its_owners_word(stores: Stores) -> None:
     items = [make_item(str(n)) for n in range(60)]
     crawl(stores, Catalogue(items))

@@ -17,11 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.forked_tensorflow import ForkedTensorFlow
-from tests.small_networks import NEEDS_TENSORFLOW, Origin, Run, run_code
+from tests.small_networks import NEEDS_TENSORFLOW, SIZE, Origin, Run, make_onnx, run_code
 
 from visor.errors import ModelError, ModelNotBuilt
 from visor.models import builtin
 from visor.models.build import builder as build
+from visor.models.build.adopt import adopt
 from visor.models.build.builder import ensure_model
 from visor.models.build.fetch import fetch
 from visor.models.builtin import EFFICIENTNET
@@ -194,6 +195,24 @@ def test_build_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ModelError, match="out of memory"):
         ensure_model(Settings(home=tmp_path, model="nsfwjs"), say=str)
     assert [p.name for p in (tmp_path / "models").iterdir() if not p.name.endswith(".lock")] == []
+
+
+def test_what_a_killed_build_left_goes_with_the_next_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_onnx(tmp_path / "n.onnx")
+    keys = f'kind = "file"\nfile = "n.onnx"\nsize = {SIZE}\ntaps = ["pooled"]\nborrow = []\n'
+    (tmp_path / "visor.toml").write_text(f"[models.mine]\n{keys}")
+    settings = Settings(home=tmp_path, config=tmp_path / "visor.toml", model="mine")
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(build, "adopt", lambda *a: [adopt(*a), os._exit(9)])
+        try:
+            ensure_model(settings, say=str)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert list((tmp_path / "models").glob(".*/mine.onnx"))
+    directory = ensure_model(settings, say=str)
+    assert [path for path in (tmp_path / "models").iterdir() if path.is_dir()] == [directory]
 
 
 def test_without_tensorflow_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

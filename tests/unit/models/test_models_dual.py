@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import msgspec
 import numpy as np
 import pytest
 from PIL import Image
-from tests.dual_network import COLOURS, LAYOUT, MEAN, PATTERNS, TOML, make_dual
+from tests.dual_network import COLOURS, LAYOUT, MEAN, PATTERNS, TOML, VOCABULARY, WIDTH, make_dual, save_text
 from tests.model_kinds import check_end_to_end, indexed, pictures, write_toml
 from tests.small_networks import Origin, checksum, make_onnx
 from tokenizers import Tokenizer
@@ -22,8 +23,9 @@ from tokenizers import Tokenizer
 from visor.app import App
 from visor.errors import ModelError
 from visor.models.build.builder import ensure_model
-from visor.models.build.dual import preprocessing_of
+from visor.models.build.dual import prepare_tokenizer, preprocessing_of
 from visor.models.embedder import Embedder, load_embedder
+from visor.models.runtime import open_runtime
 from visor.models.store import read_manifest
 from visor.settings import Settings
 from visor.web.site import Server
@@ -157,6 +159,16 @@ def test_what_does_not_fit_is_told(path: str, content: str | None, told: str, fo
         ensure_model(settings, say=str)
 
 
+def test_texts_whose_vectors_are_not_finite_are_told(folder: Path, tmp_path: Path) -> None:
+    """As networks in half precision give: labels would have no probability."""
+    shutil.copytree(folder / "dual", tmp_path / "dual")
+    table = np.full((len(VOCABULARY), WIDTH), np.nan, np.float32)
+    save_text(tmp_path / "dual" / "onnx" / "text_model.onnx", table, offset=table[0])
+    settings = Settings(home=tmp_path / "home", config=write_toml(tmp_path, {"mine": TOML}), model="mine")
+    with pytest.raises(ModelError, match="network of texts of mine gives numbers that are not finite"):
+        ensure_model(settings, say=str)
+
+
 def test_other_words_are_another_model(own: Settings, folder: Path, tmp_path: Path, embedder: Embedder) -> None:
     shutil.copytree(folder / "dual", tmp_path / "dual")
     models = {"mine": TOML, "labels": TOML.replace("blaue", "karos"), "prompt": TOML.replace('"{}"', '"ein {}"')}
@@ -193,12 +205,36 @@ def test_preprocessing_of_hubs(
 
 
 @pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"image_mean": None}, "image_mean = None"),
+        ({"image_mean": [0.5]}, r"image_mean = \[0.5\]. Valid: A number, or one for each of three channels"),
+        ({"image_std": [0.3, 0, 0.3]}, r"image_std = \[0.3, 0, 0.3\]"),
+        ({"rescale_factor": 0}, "rescale_factor = 0"),
+        ({"size": {"shortest_edge": "x"}, "crop_size": None}, "no square: size = {'shortest_edge': 'x'}"),
+        ({"size": 10**9, "crop_size": None}, "no square: size = 1000000000.*at most 2048 pixels"),
+    ],
+)
+def test_preprocessing_that_cannot_be_is_told(changed: dict[str, Any], told: str) -> None:
+    config = LAYOUT | {"image_mean": MEAN, "image_std": [0.3] * 3} | changed
+    with pytest.raises(ModelError, match=f"preprocessor_config.json of mine says {told}"):
+        preprocessing_of("mine", config)
+
+
+def test_the_library_that_is_missing_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    files = {"tokenizer": folder / "dual" / "tokenizer.json"}
+    with pytest.raises(ModelError, match=r"read with the library tokenizers.*pip install 'visor-search\[words\]'"):
+        prepare_tokenizer("mine", files, open_runtime(folder / "dual" / "onnx" / "text_model.onnx", threads=1))
+
+
+@pytest.mark.parametrize(
     ("about", "config", "tokens", "text"),
     [
         ({}, {"text_config": {"max_position_embeddings": 16}}, 16, "ROTE"),
         ({"model_max_length": 10**30}, {}, 64, "ROTE"),
         ({"model_max_length": 32, "pad_token": {"content": "[PAD]"}}, {}, 32, "ROTE"),
-        ({"do_lower_case": True}, {"model_type": "clip"}, 77, "Rote"),
+        ({"do_lower_case": True}, {"model_type": "clip", "text_config": None}, 77, "Rote"),
         ({}, {"model_type": "siglip2", "text_config": {"max_position_embeddings": 64}}, 64, "rOte"),
     ],
 )

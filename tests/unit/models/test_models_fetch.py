@@ -30,7 +30,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked += 1
-        body = CONTENT if self.path == "/weights.h5" else b""
+        body = CONTENT if self.path.partition("?")[0] == "/weights.h5" else b""
         self.send_response(200 if body else 404)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -72,6 +72,11 @@ def test_fetches_once_and_keeps_what_is_whole(origin: Origin, tmp_path: Path) ->
     assert fetch(download(origin), tmp_path, said.append).read_bytes() == CONTENT
     assert origin.asked == 2
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_file_is_called_as_the_address_without_its_question(origin: Origin, tmp_path: Path) -> None:
+    asked = download(origin, url=f"{origin.base}/weights.h5?download=true")
+    assert fetch(asked, tmp_path, str).name.endswith("-weights.h5")
 
 
 @pytest.mark.parametrize(

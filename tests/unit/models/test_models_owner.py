@@ -39,6 +39,7 @@ def described(folder: Path, text: str) -> ModelDescription:
     ("text", "told"),
     [
         ("", r"line 1: models.mine.kind is missing. Valid: keras, file, dual"),
+        ('kind = ["file"]', r"line 2: models.mine.kind = \['file'\] is not a kind of model"),
         ('kind = "torch"', r"line 2: models.mine.kind = 'torch' is not a kind of model. Valid: keras, file, dual"),
         ('kind = "keras"', r"models.mine.network is missing from a model of kind keras"),
         ('kind = "keras"\nnetwork = "Resnet50"', r"line 3: models.mine.network = 'Resnet50' is not in keras.*ResNet50"),
@@ -49,20 +50,26 @@ def described(folder: Path, text: str) -> ModelDescription:
         (FILE + 'file = "n.onnx"', r"models.mine has both file and url"),
         ('kind = "file"\nurl = "https://e.org/n.onnx"\nsize = 224', r"models.mine.url has no checksum"),
         ('kind = "file"\nfile = "nets/n.pb"\nsize = 224', r"line 3: models.mine.file = 'nets/n.pb': .* has no n.pb"),
+        ('kind = "file"\nfile = ""\nsize = 224', r"line 3: models.mine.file is empty. Valid: A path"),
         ('kind = "file"\nfile = "n.pb"', r"models.mine.size is missing"),
         (FILE.replace("224", "5000"), r"line 5: models.mine.size of a model of kind file cannot be used: expected"),
         (FILE + "mean = [1, 2]", r"line 6: models.mine.mean"),
+        (FILE + "mean = [0, nan, 0]", r"line 6: models.mine.mean = nan. Valid: Finite numbers"),
         (FILE + "deviation = 0", r"line 6: models.mine.deviation = 0"),
+        (FILE + "deviation = inf", r"line 6: models.mine.deviation = inf. Valid: Finite numbers other than 0"),
         (FILE + "white = 100", r"line 6: models.mine.white"),
         (FILE + 'head = "logits"', r"models.mine has head and no labels"),
         (FILE + 'labels = ["a"]', r"models.mine has labels and no head"),
         (FILE + 'head = "x"\nlabels = ["a", "b", "a"]', r"line 7: models.mine.labels names 'a' twice"),
         (FILE + 'head = "x"\nlabels = "names.txt"', r"line 7: models.mine.labels cannot be read"),
+        (FILE + 'head = "x"\nlabels = "a\\u0000"', r"line 7: models.mine.labels cannot be read"),
         (FILE + "views = []", r"line 6: models.mine.views"),
         (FILE + "views = [1.5]", r"line 6: models.mine.views"),
         (FILE + 'borrow = ["words"]', r"line 6: models.mine.borrow"),
         ('kind = "dual"', r"models.mine.*has neither folder nor url"),
         ('kind = "dual"\nfolder = "clip"', r"clip, which is no folder, has no onnx/vision_model.onnx"),
+        ('kind = "dual"\nfolder = ""', r"line 3: models.mine.folder is empty"),
+        ("logit_scale = inf\n" + DUAL, r"line 2: models.mine.logit_scale"),
         (DUAL.replace("tokenizer.json", "tok.json"), r"checksums has no tokenizer.json.*Add .tokenizer.json. = "),
         ('prompt = "photo"\n' + DUAL, r"line 2: models.mine.prompt = 'photo' has no place for a label"),
     ],
@@ -77,6 +84,7 @@ def test_what_is_wrong_is_told_with_its_line(text: str, told: str, tmp_path: Pat
     [
         ("[models.auto]\n", "'auto' is the name of another model"),
         ("[models.nsfwjs]\n", "'nsfwjs' is the name of another model"),
+        ("[models.nsfwjs_inception_v3]\n", "'nsfwjs_inception_v3' is the name of another model or network"),
         ("[models.Mine]\n", "'Mine' cannot name a model"),
         ("models = 1\n", "models is not a table"),
         ("[models]\nmine = 1\n", "line 2: models.mine is not a table"),
@@ -119,6 +127,18 @@ def test_fingerprint_changes_with_what_changes_a_vector_or_a_label(changed: str,
     known = {described(tmp_path, text).fingerprint() for text in same}
     assert len(known) == 1
     assert described(tmp_path, changed).fingerprint() not in known
+
+
+def test_an_address_may_ask_for_a_download(tmp_path: Path) -> None:
+    """Hubs' buttons copy such addresses; what is asked for is not part of the file's name."""
+    model = described(tmp_path, FILE.replace("n.onnx", "n.onnx?download=true"))
+    assert (model.summary, model.extras) == ("The owner's n.onnx.", ("build", "onnx"))
+    assert model.parts[0].network.stays_as_it_is
+
+
+def test_labels_of_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("cat\ndog\n", "utf-8-sig")
+    assert described(tmp_path, FILE + 'head = "x"\nlabels = "names.txt"').label_names == ("cat", "dog")
 
 
 def test_heads_are_borrowed(tmp_path: Path) -> None:

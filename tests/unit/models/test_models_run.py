@@ -13,15 +13,20 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 from PIL import Image
+from tests.small_networks import save_onnx
 
-from visor.errors import ModelError, ModelNotBuilt
+from visor.app import App
+from visor.errors import EmbedCrashed, ModelError, ModelNotBuilt
 from visor.models import runtime
+from visor.models.build.builder import ensure_model
 from visor.models.build.convert import sample_picture
 from visor.models.builtin import EFFICIENTNET, NSFWJS
 from visor.models.description import SAFETY_CLASSES, Preprocessing, WeightedNetwork
 from visor.models.embedder import Embedder, _Seen, joined_vector, prepare, view_of
 from visor.models.store import MANIFEST
+from visor.settings import Settings
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "models"
 
@@ -218,3 +223,53 @@ def test_networks_that_are_loaded_at_once_leave_standard_error_as_it_was(capfd: 
             threads.submit(dropped.__exit__).result()
     os.write(2, b"written")
     assert capfd.readouterr().err == "written"
+
+
+def test_a_picture_whose_numbers_are_not_finite_fails_alone(tmp_path: Path) -> None:
+    """As networks in half precision do: all such pictures had one vector, and labels without a probability."""
+    nodes = [
+        helper.make_node("ReduceMean", ["picture"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("Sub", ["mean", "least"], ["rest"]),
+        helper.make_node("Sqrt", ["rest"], ["pooled"]),
+    ]
+    takes = helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, 32, 32])
+    gives = helper.make_tensor_value_info("pooled", TensorProto.FLOAT, [1, 3])
+    save_onnx(tmp_path / "n.onnx", nodes, {"least": np.array([0.2], np.float32)}, [takes], [gives])
+    (tmp_path / "visor.toml").write_text('[models.mine]\nkind = "file"\nfile = "n.onnx"\nsize = 32\nborrow = []\n')
+    settings = Settings(home=tmp_path, config=tmp_path / "visor.toml", model="mine", allow_folders=(str(tmp_path),))
+    dark = Image.eval(sample(), lambda value: value // 8)
+    embedder = Embedder(ensure_model(settings, say=str))
+    assert np.isfinite(embedder.embed([sample()]).vectors).all()
+    with pytest.raises(EmbedCrashed, match="The network mine gives numbers that are not finite for this picture"):
+        embedder.embed([sample(), dark])
+    (tmp_path / "pictures").mkdir()
+    for name, picture in (("light", sample()), ("other", sample(300, 300)), ("dark", dark)):
+        picture.save(tmp_path / "pictures" / f"{name}.png")
+    with App(settings) as app:
+        app.crawler.crawl(app.open_folder(tmp_path / "pictures"))
+        [message] = app.stores.queue.receive(1, lease_s=60)
+        report = app.batch_embedder.embed(message.body)
+        [failure] = app.stores.documents.query("failures")
+    assert (report.embedded, report.failed) == (2, 1)
+    assert (failure.data["code"], failure.data["wanted"]["title"]) == ("embed_crashed", "dark")
+    assert failure.data["reason"].startswith("The network mine gives numbers")
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "told"),
+    [
+        (TensorProto.INT64, [1, 3], r"None of the outputs of mine could be the vector: pooled 1×3 int64"),
+        (TensorProto.FLOAT, [], "Tap 'pooled' of mine gives a single number"),
+    ],
+)
+def test_what_is_no_vector_is_shown(kind: int, shape: list[int], told: str, tmp_path: Path) -> None:
+    axes = {"axes": [2, 3]} if shape else {}
+    nodes = [
+        helper.make_node("ReduceMean", ["picture"], ["mean"], keepdims=0, **axes),
+        helper.make_node("Cast", ["mean"], ["pooled"], to=kind),
+    ]
+    takes = helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, 32, 32])
+    save_onnx(tmp_path / "n.onnx", nodes, {}, [takes], [helper.make_tensor_value_info("pooled", kind, shape)])
+    (tmp_path / "visor.toml").write_text('[models.mine]\nkind = "file"\nfile = "n.onnx"\nsize = 32\nborrow = []\n')
+    with pytest.raises(ModelError, match=told):
+        ensure_model(Settings(home=tmp_path, config=tmp_path / "visor.toml", model="mine"), say=str)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sqlite3
@@ -321,3 +322,24 @@ def test_a_seen_set_whose_progress_is_none_is_called_damaged(progress: bytes, tm
     objects.put(object_name("shop"), buffer.getvalue())
     with pytest.raises(CorruptObject, match="visor check --repair"):
         SeenSet.load(objects, "shop")
+
+
+@pytest.mark.parametrize("is_locked", [True, False])
+def test_a_database_that_cannot_be_looked_at_is_not_called_damaged(
+    is_locked: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repair would make it anew. A folder stands for the file of another user, or on a read-only disk."""
+    monkeypatch.setattr(local_sqlite, "BUSY_TIMEOUT_S", 0.0)
+    path = tmp_path / "documents.sqlite"
+    if not is_locked:
+        path.mkdir()
+        with pytest.raises(StoreError, match="could not be used: unable to open database file"):
+            local_sqlite.damage(path, local_documents.MIGRATIONS)
+        return
+    SqliteDocuments(path).close()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(StoreUnavailable, match="could not be used: database is locked"):
+            local_sqlite.damage(path, local_documents.MIGRATIONS)
+    assert local_sqlite.damage(path, local_documents.MIGRATIONS) == ""

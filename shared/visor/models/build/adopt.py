@@ -76,6 +76,9 @@ def the_input(network: Network, runtime: Runtime) -> Tensor:
             valid="One, which takes the picture",
             remedy="Export the network of pictures alone",
         )
+    wanted = network.given.input if network.given else ""
+    if wanted and find_name(wanted, [runtime.inputs[0].name]) is None:
+        raise no_tensor(network.name, "input", wanted, [runtime.inputs[0].name])
     return runtime.inputs[0]
 
 
@@ -94,9 +97,11 @@ def output_of(name: str, key: str, runtime: Runtime, wanted: str, without: Seque
     for some in (places, usual[:1], rows):
         if len(some) == 1:
             return some[0]
+    shown = ", ".join(str(runtime.outputs[n]) for n in places or range(len(runtime.outputs)))
     raise ModelError(
-        f"{name} has {len(places)} outputs that could be the vector: "
-        + ", ".join(str(runtime.outputs[n]) for n in places),
+        f"{name} has {len(places)} outputs that could be the vector: {shown}"
+        if places
+        else f"None of the outputs of {name} could be the vector: {shown}",
         valid=f"One, or what `{key}` names",
         remedy=f"Add `{key}` in visor.toml",
     )

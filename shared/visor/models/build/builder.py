@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -78,7 +77,10 @@ def build(description: ModelDescription, target: Path, downloads: Path, variant:
     with _lock(target):
         if _is_whole(target, description):
             return target
-        scratch = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}-"))
+        # There if a build was killed: with the lock nobody uses it.
+        scratch = target.with_name(f".{target.name}")
+        shutil.rmtree(scratch, ignore_errors=True)
+        scratch.mkdir(mode=0o700)
         try:
             package = BUILT.get(description.fingerprint(variant))
             if package is None or not _unpacked(package, scratch, downloads, say):

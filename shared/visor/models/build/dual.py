@@ -18,6 +18,8 @@ from visor.models.text_encoder import TEXT_INPUTS, TextEncoder, load_tokenizer
 
 TOKENS_MAX = 4096
 """A longer text is not meant: configurations write 10³⁰ for no limit."""
+SIDE_MAX = 2048
+"""As `size` of other kinds."""
 THINGS = (
     "animal bag ball beach bicycle bird book bottle bowl box bread bridge building car cat chair child city clock "
     "cloud computer cup dog dress face fish flower food fruit garden hand hat horse house kitchen lamp landscape man "
@@ -60,6 +62,12 @@ def adopt_dual(
             valid="The inputs " + ", ".join(map(str, runtime.inputs)),
             remedy="Take both networks and tokenizer.json from one place",
         ) from exc
+    if not (np.isfinite(plain).all() and np.isfinite(labels).all()):
+        raise ModelError(
+            f"The network of texts of {network.name} gives numbers that are not finite",
+            valid="Finite numbers for every text",
+            remedy="Export the network with float32 numbers, or name another file as `text`",
+        )
     if plain.shape[1] != built.dimension:
         raise ModelError(
             f"{network.name} gives {built.dimension} numbers for a picture and {plain.shape[1]} for a text",
@@ -84,34 +92,47 @@ def preprocessing_of(name: str, config: Mapping[str, Any]) -> Preprocessing:
     crop, _ = _side(config.get("crop_size"))
     is_cropped = bool(config.get("do_center_crop", bool(crop) and shortest)) and bool(crop)
     edge = crop if is_cropped else size
-    if not edge:
+    if not 0 < edge <= SIDE_MAX:
         raise ModelError(
             f"preprocessor_config.json of {name} says no square: size = {config.get('size')!r}",
-            valid="A size with shortest_edge, or with height and width that are equal",
+            valid=f"A size with shortest_edge, or with height and width that are equal; at most {SIDE_MAX} pixels",
             remedy="Take the file from where the networks are published",
         )
-    scale = 255 * float(config.get("rescale_factor", 1 / 255)) if config.get("do_rescale", True) else 255.0
     is_normalised = config.get("do_normalize", "image_mean" in config)
-    mean = config.get("image_mean", (0.5,) * 3) if is_normalised else (0.0,) * 3
-    deviation = config.get("image_std", (0.5,) * 3) if is_normalised else (1.0,) * 3
+    told: dict[str, Any] = {
+        "rescale_factor": config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0,
+        "image_mean": config.get("image_mean", (0.5,) * 3) if is_normalised else (0.0,) * 3,
+        "image_std": config.get("image_std", (0.5,) * 3) if is_normalised else (1.0,) * 3,
+    }
+    for key, values in told.items():
+        numbers = values if isinstance(values, list | tuple) else [values] * 3
+        are_numbers = len(numbers) == 3 and all(isinstance(one, int | float) for one in numbers)
+        if not are_numbers or (key != "image_mean" and 0 in numbers):
+            raise ModelError(
+                f"preprocessor_config.json of {name} says {key} = {values!r}",
+                valid="A number, or one for each of three channels; of rescale_factor and image_std none that is 0",
+                remedy="Take the file from where the networks are published",
+            )
+        told[key] = tuple(numbers)
+    scale = 255 * told["rescale_factor"][0]
+    red, green, blue = (one / scale for one in told["image_mean"])
     return Preprocessing(
         size=edge,
         resample="bilinear" if config.get("resample", 3) == 2 else "bicubic",
-        mean=tuple(float(one) / scale for one in mean),  # type: ignore[arg-type]
-        deviation=tuple(float(one) / scale for one in deviation),  # type: ignore[arg-type]
+        mean=(red, green, blue),
+        deviation=tuple(one / scale for one in told["image_std"]),
         views=(min(edge / size, 1.0) if is_cropped and shortest else "whole",),
     )
 
 
 def _side(size: Any) -> tuple[int, bool]:
     """Edge in pixels, 0 if none or no square; and whether it is that of the shorter side, the longer following."""
-    if isinstance(size, int):
-        return size, True
-    if isinstance(size, dict) and "shortest_edge" in size:
-        return int(size["shortest_edge"]), True
-    if isinstance(size, dict) and size.get("height") == size.get("width") is not None:
-        return int(size["height"]), False
-    return 0, False
+    about = size if isinstance(size, dict) else {"shortest_edge": size}
+    if "shortest_edge" not in about and about.get("height") != about.get("width"):
+        return 0, False
+    told = about.get("shortest_edge", about.get("height"))
+    edge = int(told) if isinstance(told, int | float) and told >= 1 else 0
+    return edge, bool(edge) and "shortest_edge" in about
 
 
 def prepare_tokenizer(name: str, files: Mapping[str, Path], runtime: Runtime) -> Any:
@@ -120,9 +141,9 @@ def prepare_tokenizer(name: str, files: Mapping[str, Path], runtime: Runtime) ->
     Raises:
         ModelError: It cannot be read, or the network takes other inputs.
     """
+    tokenizer = load_tokenizer(files["tokenizer"])
     from tokenizers import normalizers
 
-    tokenizer = load_tokenizer(files["tokenizer"])
     about = _json(files["tokenizer_config"]) if "tokenizer_config" in files else {}
     config = _json(files["config"]) if "config" in files else {}
     alone = len(runtime.inputs) == 1
@@ -133,7 +154,7 @@ def prepare_tokenizer(name: str, files: Mapping[str, Path], runtime: Runtime) ->
             remedy="Export the network of texts alone, or name another file as `text`",
         )
     fixed = max((one.shape[-1] for one in runtime.inputs if len(one.shape) > 1), default=0)
-    text_config = config.get("text_config", {})
+    text_config = config.get("text_config") or {}
     told = [(tokenizer.truncation or {}).get("max_length"), text_config.get("max_position_embeddings")]
     told = [fixed or None, *told, about.get("model_max_length"), 77 if config.get("model_type") == "clip" else None]
     length = next((int(one) for one in told if one and 0 < one <= TOKENS_MAX), 64)

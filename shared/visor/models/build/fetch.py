@@ -123,7 +123,7 @@ def _unavailable(source: Package | Download, reason: str, remedy: str) -> Weight
 
 
 def _title(source: Package | Download) -> str:
-    return f"{source.name} {source.version}" if isinstance(source, Package) else source.url.rpartition("/")[2]
+    return f"{source.name} {source.version}" if isinstance(source, Package) else source.path.rpartition("/")[2]
 
 
 def _expected(checksum: str) -> bytes:

@@ -77,7 +77,7 @@ def tap_of(network: Network, name: str, values: NDArray[np.float32]) -> Tap:
     """
     if values.ndim not in (1, 2, 3) or values.shape[-1] < 2:
         raise ModelError(
-            f"Tap '{name}' of {network.name} gives {'×'.join(map(str, values.shape))}",
+            f"Tap '{name}' of {network.name} gives {'×'.join(map(str, values.shape)) or 'a single number'}",
             valid="A vector, or a feature map of vectors",
             remedy="Name another tensor in `taps`",
         )

@@ -16,10 +16,21 @@ from typing import Any, TypeVar
 
 import numpy as np
 from pymilvus import DataType, MilvusClient, MilvusException
+from pymilvus.exceptions import ErrorCode
 
 from visor.errors import StoreUnavailable
 from visor.schema.items import ITEM_ID
-from visor.storage.engine import Array, Clause, Row, Vectors, Where, id_parts, in_batches, without_secrets
+from visor.storage.engine import (
+    Array,
+    Clause,
+    Row,
+    Vectors,
+    Where,
+    id_parts,
+    in_batches,
+    without_collection,
+    without_secrets,
+)
 
 PART = 60_000
 PARTS_MAX = 64
@@ -52,7 +63,7 @@ class MilvusEngine:
         if self._is_lite:
             self._url = str(Path(url).expanduser())
         # They log every refusal with its stack, which the caller tells anyway, and what Lite does not know.
-        for name in ("pymilvus", "grpc._server"):
+        for name in ("pymilvus", "milvus_lite", "grpc._server"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
 
     def collections(self) -> list[str]:
@@ -155,7 +166,11 @@ class MilvusEngine:
         try:
             return call(self._connected())
         except (MilvusException, OSError, ValueError) as exc:
-            at, why = (without_secrets(text, self._url, self._password) for text in (self._url, exc))
+            # Without the class's name, which has a word of the password that a new Milvus comes with.
+            said = getattr(exc, "message", exc)
+            at, why = (without_secrets(text, self._url, self._password) for text in (self._url, said))
+            if getattr(exc, "code", None) == ErrorCode.COLLECTION_NOT_FOUND:
+                raise without_collection(f"Milvus at {at}", why) from exc
             found = f"Milvus at {at} does not answer: {why}"
             raise StoreUnavailable(
                 found,

@@ -19,7 +19,7 @@ from psycopg.sql import SQL, Composed, Identifier
 from psycopg.types.json import Jsonb
 
 from visor.errors import StoreUnavailable
-from visor.storage.engine import Array, Clause, Row, Vectors, Where, in_batches, without_secrets
+from visor.storage.engine import Array, Clause, Row, Vectors, Where, in_batches, without_collection, without_secrets
 
 INDEXED_MAX = 2_000
 """Numbers in a vector that pgvector indexes."""
@@ -145,22 +145,34 @@ class PgvectorEngine:
         with self._lock:
             try:
                 if self._connection is None or self._connection.broken:
-                    self._connection = psycopg.connect(
-                        self._url,
-                        autocommit=True,
-                        row_factory=tuple_row,
-                        connect_timeout=10,
-                        password=self._password or None,
-                    )
-                    self._connection.execute("create extension if not exists vector")
-                    register_vector(self._connection)
+                    self._connection = self._connect()
                 yield self._connection
             except psycopg.Error as exc:
+                why = without_secrets(exc, self._url, self._password)
+                if isinstance(exc, psycopg.errors.UndefinedTable):
+                    raise without_collection("PostgreSQL", why) from exc
                 raise StoreUnavailable(
-                    f"PostgreSQL does not answer: {without_secrets(exc, self._url, self._password)}",
+                    f"PostgreSQL does not answer: {why}",
                     valid="A server with the extension pgvector, and a user who may create tables",
                     remedy="Correct VISOR_ENGINE_URL or VISOR_ENGINE_TOKEN; the server's log says more",
                 ) from exc
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        """A connection that takes and gives vectors."""
+        connection = psycopg.connect(
+            self._url,
+            autocommit=True,
+            row_factory=tuple_row,
+            connect_timeout=10,
+            password=self._password or None,
+        )
+        try:
+            connection.execute("create extension if not exists vector")
+            register_vector(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 def _values(row: Row) -> list[Any]:

@@ -20,6 +20,10 @@ from visor.storage.documents import check_key
 BUSY_TIMEOUT_S = 30.0
 
 _RETRIABLE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+_NOT_LOOKED_AT = {
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL),
+    *(sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM),
+}
 _CORRUPT = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 _CORRUPT_WORDS = ("malformed", "not decode", "not JSON", "no such table")
 """… and what SQLite says of damage within a row, under no code of its own."""
@@ -112,8 +116,7 @@ class Database:
 
 def translate(exc: sqlite3.Error | OSError, path: Path) -> VisorError:
     """The error of our tree for an error of SQLite or the file system."""
-    # An extended result code holds its primary code in its low byte.
-    code = (getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
+    code = _primary(exc)
     if code in _CORRUPT or (isinstance(exc, sqlite3.Error) and any(word in str(exc) for word in _CORRUPT_WORDS)):
         return CorruptObject(
             f"{path} is not a readable SQLite database: {exc}",
@@ -133,12 +136,21 @@ def translate(exc: sqlite3.Error | OSError, path: Path) -> VisorError:
     )
 
 
+def _primary(exc: Exception) -> int:
+    """SQLite's result code: an extended one holds its primary code in its low byte. 0 if it is none."""
+    return (getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
+
+
 def damage(path: Path, migrations: Sequence[str]) -> str:
-    """What is wrong with a database, in SQLite's words; empty if every row can be read, or there is no file."""
+    """What is wrong with a database, in SQLite's words; empty if every row can be read, or there is no file.
+
+    Raises:
+        StoreError, StoreUnavailable: It could not be looked at, which says nothing of it.
+    """
     if not path.exists():
         return ""
-    with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
-        try:
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_TIMEOUT_S)) as connection:
             said = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             with closing(sqlite3.connect(":memory:")) as example:
@@ -148,8 +160,10 @@ def damage(path: Path, migrations: Sequence[str]) -> str:
             for table in _tables(connection):
                 for row in connection.execute(f"SELECT * FROM {table}"):  # noqa: S608
                     _check_row(table, row)
-        except (sqlite3.Error, ValueError, TypeError) as exc:
-            return str(exc)
+    except (sqlite3.Error, ValueError, TypeError) as exc:
+        if isinstance(exc, sqlite3.Error) and _primary(exc) in _NOT_LOOKED_AT:
+            raise translate(exc, path) from exc
+        return str(exc)
     return "" if said == ["ok"] else said[0]
 
 
