@@ -4,20 +4,20 @@ import { formatCountry, formatDay, formatDecimal, formatPrice, sentenceCase } fr
 import { labelName } from "./labels";
 import { type Key, t } from "./messages";
 
-const FIELDS: Readonly<Record<string, Key>> = {
-  collection: "filters.collection",
-  country: "filters.country",
-  currency: "filters.currency",
-  label: "filters.label",
-  source: "filters.source",
-  price: "filters.price",
-  date: "filters.date",
-};
+const FIELDS: ReadonlyMap<string, Key> = new Map([
+  ["collection", "filters.collection"],
+  ["country", "filters.country"],
+  ["currency", "filters.currency"],
+  ["label", "filters.label"],
+  ["source", "filters.source"],
+  ["price", "filters.price"],
+  ["date", "filters.date"],
+]);
 
 /** The name of a list, a range or an attribute (`@colour`). */
 export function fieldName(field: string): string {
   const name = field.replace(/^@/, "");
-  const key = FIELDS[name];
+  const key = FIELDS.get(name);
   return key ? t(key) : sentenceCase(name);
 }
 
