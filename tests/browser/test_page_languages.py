@@ -107,6 +107,21 @@ def test_from_right_to_left_nothing_overflows(new_page: Any, picture: Path, devi
     assert brand["x"] > actions["x"]
 
 
+def test_a_dialog_says_what_went_wrong_and_what_to_do(new_page: Any, picture: Path) -> None:
+    page = new_page(locale="de-DE", expect_failures=True)
+    problem = {"type": "urn:visor:store_unavailable", "title": "Store unavailable", "status": 503, "detail": "It is."}
+    for path in ("explain", "compare"):
+        page.route(f"**/v1/{path}", lambda route: route.fulfill(status=503, json=problem))
+    drop_picture(page, picture)
+    for name in ("Warum es passt", "Bilder vergleichen"):
+        page.get_by_role("button", name="Mehr zu").first.click()
+        page.get_by_role("button", name=name).locator("visible=true").click()
+        said = page.get_by_role("dialog").get_by_role("alert")
+        expect(said.get_by_text("Die Suche geht zurzeit nicht.")).to_be_visible()
+        expect(said.get_by_text("Versuchen Sie es gleich noch einmal.")).to_be_visible()
+        page.keyboard.press("Escape")
+
+
 @DEVICES
 def test_the_language_is_chosen_by_hand_and_kept(new_page: Any, picture: Path, device: dict[str, Any]) -> None:
     page = new_page(locale="pt-BR", **device)
