@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { Trouble } from "../src/endpoint/api";
 import type { SearchAnswer } from "../src/endpoint/contract";
+import { rangeName } from "../src/words/filters";
 import { labelName } from "../src/words/labels";
 import { speakWith } from "../src/words/messages";
 import german from "../src/words/messages/de.json";
@@ -124,6 +125,16 @@ describe("a problem as visitors read it", () => {
     }
   });
 
+  it("is not to be tried again in a moment where the question itself is refused", () => {
+    const refused = { type: "urn:visor:bad_request", status: 400, remedy: "Declare it in visor.toml" };
+    speakWith("de", german);
+    try {
+      expect(forVisitors(problem(refused)).remedy).toBe("Fragen Sie den Betreiber");
+    } finally {
+      speakWith("en", english);
+    }
+  });
+
   it.each([
     [20, "Try again in 20 s"],
     [3 * 3600, "Try again at 1:00 PM"],
@@ -154,4 +165,9 @@ describe("the window's title", () => {
     );
     expect(titleOf({ kind: "words", picture }, "red", "Shop", bandOf(answer({}), "words"))).toBe("red – Shop");
   });
+});
+
+it("writes the ends of a range with all of their decimals", () => {
+  expect(rangeName("@weight", 0.001, 1.234)).toBe("0.001 to 1.234");
+  expect(rangeName("@weight", 36.5, undefined)).toBe("from 36.5");
 });

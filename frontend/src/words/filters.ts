@@ -1,6 +1,6 @@
 import type { Filters } from "../endpoint/contract";
 import { type FilterPart, partsOf } from "../filters";
-import { formatCountry, formatDay, formatDecimal, formatPrice, sentenceCase } from "./format";
+import { formatCountry, formatDay, formatNumber, formatPrice, sentenceCase } from "./format";
 import { labelName } from "./labels";
 import { type Key, t } from "./messages";
 
@@ -33,7 +33,7 @@ export function valueName(of: string, value: string): string {
 
 function boundName(field: string, value: number | string): string {
   if (typeof value === "string") return formatDay(value);
-  return field === "price" ? formatPrice(value, null) : formatDecimal(value, Number.isInteger(value) ? 0 : 2);
+  return field === "price" ? formatPrice(value, null) : formatNumber(value);
 }
 
 /** Two ends, of which one may be open, in words. */

@@ -43,6 +43,10 @@ export const formatShare = (share: number, language = locale.value, digits = 1):
 export const formatDecimal = (value: number, digits: number, language = locale.value): string =>
   new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 
+/** A number with all of its decimals. */
+export const formatNumber = (value: number, language = locale.value): string =>
+  new Intl.NumberFormat(language, { maximumFractionDigits: 20 }).format(value);
+
 /** The day of an ISO 8601 date or time; what a source wrote otherwise, or of a day that no month has. */
 export function formatDay(date: string, language = locale.value): string {
   const [, year, month, day] = /^(\d{4})-(\d\d)-(\d\d)/.exec(date)?.map(Number) ?? [];

@@ -27,7 +27,9 @@ export function forVisitors(problem: Trouble): Trouble {
   const [title, remedy] = KINDS[problem.type.replace(/^urn:visor:/, "")] ?? [];
   // The button to try again says when, where that is known.
   const isTimed = problem.status === 429 && problem.retryAfterS !== undefined;
-  const known = isTimed ? "" : remedy ? t(remedy) : problem.remedy ? t("problem.owner") : "";
+  // What is no request now is none in a moment.
+  const other = problem.status === 400 ? "problem.ask" : "problem.owner";
+  const known = isTimed ? "" : remedy ? t(remedy) : problem.remedy ? t(other) : "";
   if (!problem.isOurs && language.value !== "en") {
     return {
       ...problem,
