@@ -141,6 +141,31 @@ def test_the_language_is_chosen_by_hand_and_kept(new_page: Any, picture: Path, d
     assert violations(page) == []
 
 
+def test_the_language_that_was_chosen_last_is_spoken(new_page: Any) -> None:
+    page = new_page()
+    held: list[Any] = []
+    page.route("**/assets/fr-*.js", lambda route: held.append(route))
+    with page.expect_request("**/assets/fr-*.js"):
+        page.get_by_label("Language").select_option("fr")
+    page.get_by_label("Language").select_option("de")
+    page.get_by_role("heading", name="Mit Bild oder").wait_for()
+    with page.expect_response("**/assets/fr-*.js"):
+        held[0].continue_()
+    page.reload()
+    expect(page.get_by_role("heading", name="Mit Bild oder")).to_be_visible()
+
+
+def test_a_language_that_does_not_come_is_told(new_page: Any, address: str) -> None:
+    page = new_page("about:blank", expect_failures=True, locale="fr-FR")
+    page.route("**/assets/fr-*.js", lambda route: route.abort())
+    page.goto(address)
+    expect(page.get_by_role("heading", name="Search by picture")).to_be_visible()
+    page.route("**/assets/de-*.js", lambda route: route.abort())
+    page.get_by_label("Language").select_option("de")
+    page.get_by_text("That language could not be fetched.").wait_for()
+    expect(page.get_by_label("Language")).to_have_value("en")
+
+
 def test_only_the_language_that_is_read_is_loaded(new_page: Any) -> None:
     page = new_page(locale="es-MX")
     page.get_by_role("heading", name="Buscar por imagen").wait_for()
