@@ -22,7 +22,6 @@ export async function loosenings(signal: AbortSignal): Promise<Loosening[]> {
   const { mode, metric, examples, group } = requestNow().request;
   const asked: SearchRequest = {
     ...(query.value && pictureOf(query.value)),
-    ...(text && { text }),
     ...(examples && { examples }),
     ...(metric && { metric }),
     ...(group === false && { group }),
@@ -36,7 +35,10 @@ export async function loosenings(signal: AbortSignal): Promise<Loosening[]> {
     ...(text ? [words] : []),
   ].slice(0, SEARCHES_MAX);
   const { outcomes } = await api.value.searches(
-    less.map(({ change }): SearchRequest => ({ ...asked, filters, ...change })),
+    less.map(({ change }): SearchRequest => {
+      const { filters: kept, text: words } = { filters, text, ...change };
+      return { ...asked, filters: kept, ...(words && { text: words }) };
+    }),
     signal,
   );
   return less

@@ -3,6 +3,7 @@ import { render } from "preact";
 import { loadConfig } from "./config";
 import { followFacets } from "./endpoint/facets";
 import { followRejected } from "./endpoint/feedback";
+import { followKey } from "./owner";
 import { followRecent } from "./recent";
 import { followModel } from "./search/connect";
 import { begin, follow } from "./search/links";
@@ -15,6 +16,7 @@ import { bandOf } from "./words/sureness";
 import { titleOf } from "./words/title";
 
 followTheme();
+followKey();
 followRejected();
 followRecent();
 config.value = await loadConfig();

@@ -14,8 +14,17 @@ const KEPT = "visor-key";
  */
 export const ownerKey: string = takeKey();
 
+function keyInAddress(): string | null {
+  return new URLSearchParams(location.hash.slice(1)).get("key");
+}
+
+/** The link may be opened where the page is open already: then only the address changes. */
+export function followKey(): void {
+  addEventListener("hashchange", () => keyInAddress() !== null && location.reload());
+}
+
 function takeKey(): string {
-  const given = new URLSearchParams(location.hash.slice(1)).get("key");
+  const given = keyInAddress();
   if (given !== null) history.replaceState(history.state, "", location.pathname + location.search);
   try {
     if (given !== null) sessionStorage.setItem(KEPT, given);

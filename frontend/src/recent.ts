@@ -1,6 +1,7 @@
 import { effect, signal } from "@preact/signals";
 import type { Visit } from "./address/history";
 import { K_DEFAULT, type LinkState, toUrlSafe, writeLink } from "./address/link";
+import { followStorage } from "./storage";
 import { nameOfFilters } from "./words/filters";
 
 /** A search that this browser made. */
@@ -20,12 +21,16 @@ const SIDE = 192;
 export const recent = signal<readonly Recent[]>([]);
 
 export function followRecent(): void {
-  try {
-    const kept: unknown = JSON.parse(localStorage.getItem(KEPT) ?? "[]");
-    if (Array.isArray(kept)) recent.value = kept.filter(isRecent).slice(0, RECENT_MAX);
-  } catch {
-    // Storage may be switched off: then it lasts as long as the page.
-  }
+  const read = () => {
+    try {
+      const kept: unknown = JSON.parse(localStorage.getItem(KEPT) ?? "[]");
+      if (Array.isArray(kept)) recent.value = kept.filter(isRecent).slice(0, RECENT_MAX);
+    } catch {
+      // Storage may be switched off: then it lasts as long as the page.
+    }
+  };
+  read();
+  followStorage(KEPT, read);
   effect(() => {
     try {
       if (recent.value.length > 0) localStorage.setItem(KEPT, JSON.stringify(recent.value));
@@ -52,7 +57,8 @@ export async function keepRecent({ query, options, answer }: Visit, link: LinkSt
   const picture = query.picture.blob ? await shrink(query.picture.blob) : (query.picture.src ?? "");
   // The generation and the model are for telling whether a link is out of date; a recent search is made anew.
   const found = known ?? { link: address, name, picture };
-  const others = recent.value.filter((one) => one.name !== found.name);
+  // Cameras give many photos one name.
+  const others = recent.value.filter((one) => one.name !== found.name || one.picture !== found.picture);
   recent.value = [found, ...others].slice(0, RECENT_MAX);
 }
 

@@ -70,6 +70,10 @@ export const rejected = signal<ReadonlySet<string>>(new Set());
 
 /** What is read out to those who do not see the page change. */
 export const announcement = signal("");
+/** Has something read out, also where it is what was read out last. */
+export const announce = (text: string): void => {
+  announcement.value = text && text === announcement.peek() ? `${text}\u00a0` : text;
+};
 export interface Toast {
   text: string;
   action?: { label: string; run: () => void };

@@ -54,6 +54,8 @@ it.each([
   ["2026-02-03", "en-GB", "3 Feb 2026"],
   ["2026-02-03T23:59:00Z", "de", "03.02.2026"],
   ["last spring", "en", "last spring"],
+  ["0024-05-01", "en-GB", "1 May 24"],
+  ["2026-02-31", "en", "2026-02-31"],
 ])("writes the day of %s as %s does", (date, language, text) => {
   expect(formatDay(date, language)).toBe(text);
 });
@@ -87,6 +89,8 @@ it.each([
   [5, "0:05"],
   [83.4, "1:23"],
   [3683, "1:01:23"],
+  [Number("a minute"), ""],
+  [-5, ""],
 ])("writes %s seconds as players do", (seconds, text) => {
   expect(formatClock(seconds)).toBe(text);
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { DEFAULT_OPTIONS, fromUrlSafe, type LinkState, readLink, toUrlSafe, writeLink } from "../src/address/link";
 import { countFilters, partsOf } from "../src/filters";
+import { partName } from "../src/words/filters";
 
 const plain: LinkState = {
   query: { item: "a".repeat(32) },
@@ -81,6 +82,12 @@ describe("a link", () => {
   it("leaves out parts that make no sense", () => {
     const state = readLink("#item=x&k=9999&mode=slow&price=a..b&generation=z&sort=luck&any.=a&min.size=");
     expect(state).toEqual({ ...plain, query: { item: "x" } });
+  });
+
+  it("changes nothing of the page by the names in it", () => {
+    const filters = readLink("#any.__proto__=a&any.constructor=b")?.filters ?? {};
+    expect([({} as { any?: unknown }).any, (Object as { any?: unknown }).any]).toEqual([undefined, undefined]);
+    expect(partsOf(filters).map(partName)).toEqual(["Proto: a", "Constructor: b"]);
   });
 
   it.each([

@@ -72,6 +72,17 @@ describe.each(LANGUAGES)("the messages in %s", (language) => {
   });
 });
 
+it.each([
+  ["en", "The nearest: 1 of 1 picture"],
+  ["de", "Das ähnlichste: 1 von 1 Bild"],
+  ["fr", "La plus proche : 1 sur 1 image"],
+  ["es", "La más cercana: 1 de 1 imagen"],
+])("speaks of one picture in the singular, in %s", async (language, text) => {
+  await speak(language);
+  expect(t("results.nearest", { shown: 1, count: 1 })).toBe(text);
+  await speak("en");
+});
+
 it("uses every message", () => {
   const code = sources.map(({ text }) => text).join("\n");
   // A key may be put together from a name: `order.${sort}`.

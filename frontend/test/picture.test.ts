@@ -1,5 +1,12 @@
-import { expect, it } from "vitest";
-import { fromDataUrl, isWebAddress, nameOfAddress, readAddress, withScheme } from "../src/picture/picture";
+import { expect, it, vi } from "vitest";
+import {
+  fromDataUrl,
+  isWebAddress,
+  nameOfAddress,
+  readAddress,
+  readTransfer,
+  withScheme,
+} from "../src/picture/picture";
 
 it.each([
   ["https://a.example/x.jpg", true],
@@ -15,10 +22,42 @@ it.each([
 
 it("takes a data address apart without fetching it", async () => {
   const blob = fromDataUrl("data:image/gif;base64,R0lGODdh");
-  expect(blob.type).toBe("image/gif");
-  expect(await blob.text()).toBe("GIF87a");
+  expect(blob?.type).toBe("image/gif");
+  expect(await blob?.text()).toBe("GIF87a");
   expect(await readAddress("data:image/svg+xml,%3Csvg/%3E")).toHaveProperty("file");
   expect(await readAddress("data:text/html,x")).toBeNull();
+});
+
+it.each([
+  ["data:image/gif;base64,R0lG%4fDdh", "GIF87a"],
+  ["data:image/gif;charset=x; base64,R0lG\nODdh", "GIF87a"],
+  [
+    'data:image/svg+xml;utf8,<svg width="100%"><text>ü羊%C3%BC</text></svg>',
+    '<svg width="100%"><text>ü羊ü</text></svg>',
+  ],
+])("reads %j as browsers do", async (address, text) => {
+  expect(await fromDataUrl(address)?.text()).toBe(text);
+});
+
+it.each(["data:image/png;base64,@@@", "data:image/png;base64,A", "data:image/png", "data:image/png,"])(
+  "takes nothing from %j, which is damaged",
+  async (address) => expect(await readAddress(address)).toBeNull(),
+);
+
+it("looks for the address of a picture wherever a drop may hold one", async () => {
+  const drop = (src: string) => {
+    const texts: Record<string, string> = { "text/html": "<img>", "text/uri-list": "# a\r\nhttps://a.example/p" };
+    vi.stubGlobal(
+      "DOMParser",
+      class {
+        parseFromString = () => ({ querySelector: () => ({ getAttribute: () => src }) });
+      },
+    );
+    return readTransfer({ files: [], getData: (kind: string) => texts[kind] ?? "" } as unknown as DataTransfer);
+  };
+  expect(await drop("https://a.example/x.jpg")).toEqual({ url: "https://a.example/x.jpg" });
+  for (const src of ["", "blob:https://a.example/1", "data:image/gif;base64,?"])
+    expect(await drop(src)).toEqual({ url: "https://a.example/p" });
 });
 
 it("names a picture by its file, or by its host", () => {

@@ -1,10 +1,14 @@
 import { describe, expect, it } from "vitest";
 import type { Trouble } from "../src/endpoint/api";
 import type { SearchAnswer } from "../src/endpoint/contract";
+import { rangeName } from "../src/words/filters";
 import { labelName } from "../src/words/labels";
+import { speakWith } from "../src/words/messages";
+import german from "../src/words/messages/de.json";
+import english from "../src/words/messages/en.json";
 import { bandOf, kinship, likelihood, surenessOfMatch } from "../src/words/sureness";
 import { titleOf } from "../src/words/title";
-import { forVisitors } from "../src/words/trouble";
+import { forVisitors, retryIn } from "../src/words/trouble";
 
 /** An answer whose first match is as sure as the whole. */
 const answer = (change: Partial<SearchAnswer>): SearchAnswer => ({
@@ -109,6 +113,37 @@ describe("a problem as visitors read it", () => {
     const quota = { type: "urn:visor:quota_reached", title: "Quota reached", remedy: "Come back on the first" };
     expect(forVisitors(problem(quota))).toMatchObject({ title: "Quota reached", remedy: "Come back on the first" });
   });
+
+  it("is not to be tried again in a moment where its button says when", () => {
+    const quota = { type: "urn:visor:quota_reached", status: 429, remedy: "Come back on the first" };
+    speakWith("de", german);
+    try {
+      expect(forVisitors(problem(quota)).remedy).toBe("Versuchen Sie es gleich noch einmal.");
+      expect(forVisitors(problem({ ...quota, retryAfterS: 9000 })).remedy).toBe("");
+    } finally {
+      speakWith("en", english);
+    }
+  });
+
+  it("is not to be tried again in a moment where the question itself is refused", () => {
+    const refused = { type: "urn:visor:bad_request", status: 400, remedy: "Declare it in visor.toml" };
+    speakWith("de", german);
+    try {
+      expect(forVisitors(problem(refused)).remedy).toBe("Fragen Sie den Betreiber");
+    } finally {
+      speakWith("en", english);
+    }
+  });
+
+  it.each([
+    [20, "Try again in 20 s"],
+    [3 * 3600, "Try again at 1:00 PM"],
+    [15 * 3600, "Try again on Nov 2, 2026"],
+    [30 * 86_400, "Try again on Dec 1, 2026"],
+  ])("is tried again in %s seconds: %s", (seconds, text) => {
+    const now = new Date(2026, 10, 1, 10).getTime();
+    expect(retryIn(seconds, now).replaceAll(/\s/g, " ")).toBe(text);
+  });
 });
 
 describe("the window's title", () => {
@@ -130,4 +165,9 @@ describe("the window's title", () => {
     );
     expect(titleOf({ kind: "words", picture }, "red", "Shop", bandOf(answer({}), "words"))).toBe("red – Shop");
   });
+});
+
+it("writes the ends of a range with all of their decimals", () => {
+  expect(rangeName("@weight", 0.001, 1.234)).toBe("0.001 to 1.234");
+  expect(rangeName("@weight", 36.5, undefined)).toBe("from 36.5");
 });

@@ -120,6 +120,42 @@ def test_a_link_of_another_model_is_not_searched(new_page: Any, picture: Path) -
     other.get_by_role("heading", name="another model").wait_for()
 
 
+def test_a_link_of_another_model_ends_the_search_before_it(new_page: Any, picture: Path, product: Product) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    link = re.sub(r"model=\w+", "model=older", page.url.partition("#")[2])
+    page.get_by_role("button", name="start over").click()
+    held: list[Any] = []
+    page.route("**/v1/search", lambda route: held.append(route))
+    page.get_by_label("address of a picture").fill(product.title)
+    with page.expect_request("**/v1/search") as asked:
+        page.keyboard.press("Enter")
+    with page.expect_event("requestfailed", lambda request: request == asked.value):
+        page.evaluate("(link) => { location.hash = link; }", link)
+    page.get_by_role("heading", name="another model").wait_for()
+    assert page.url.endswith(link)
+
+
+def test_that_the_catalogue_has_changed_is_said_of_the_link_alone(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    found = titles(page)
+    page.get_by_role("button", name=f"More like this: {found[1]}").click()
+    page.wait_for_url("**/#item=*")
+    page.wait_for_selector(".card[data-verdict]")
+    link = re.sub(r"generation=\d+", "generation=5", page.url.partition("#")[2])
+    page.go_back()
+    held: list[Any] = []
+    page.route("**/v1/items/*", lambda route: held.append(route))
+    page.evaluate("(link) => { location.hash = link; }", link)
+    page.get_by_text("The catalogue has changed since this link was made").wait_for()
+    page.go_back()
+    page.get_by_alt_text(f"Searched picture: {picture.name}").wait_for()
+    with page.expect_response("**/v1/items/*"):
+        held[0].continue_()
+    expect(page.get_by_text("The catalogue has changed since this link was made")).to_have_count(0)
+
+
 def test_back_and_forward_show_what_was_there(new_page: Any, picture: Path) -> None:
     page = new_page()
     drop_picture(page, picture)
@@ -212,6 +248,20 @@ def test_a_box_is_drawn_resized_and_taken_away(new_page: Any, picture: Path) -> 
     assert asked.request["box"] == pytest.approx([0.2, 0.3, 0.5, 0.5], abs=0.02)
     with search_by(page) as asked:
         page.get_by_role("button", name="Clear").click()
+    assert "box" not in asked.request
+
+
+def test_a_click_that_slips_draws_no_box(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    drag(page, (0.2, 0.3), (0.21, 0.305))
+    expect(page.locator("[aria-live=polite]")).to_have_text(re.compile(r"^12 matches\."))
+    expect(page.get_by_role("button", name="Undo drawing")).to_be_disabled()
+    with search_by(page) as asked:
+        drag(page, (0.2, 0.3), (0.7, 0.8))
+    assert "box" in asked.request
+    with search_by(page) as asked:
+        drag(page, (0.1, 0.1), (0.11, 0.105))
     assert "box" not in asked.request
 
 

@@ -203,7 +203,16 @@ def test_the_keyboard_skips_to_the_results(new_page: Any, picture: Path) -> None
 def test_results_are_announced(new_page: Any, picture: Path) -> None:
     page = new_page()
     drop_picture(page, picture)
-    expect(page.locator("[aria-live=polite]")).to_have_text(re.compile(r"^12 matches\."))
+    said = page.locator("[aria-live=polite]")
+    expect(said).to_have_text(re.compile(r"^12 matches\."))
+    page.evaluate(
+        """() => new MutationObserver(() => { window.isSaidAgain = true; }).observe(
+          document.querySelector("[aria-live=polite]"), { childList: true, characterData: true, subtree: true })"""
+    )
+    with search_by(page):
+        page.get_by_label("Order").locator("visible=true").select_option("largest")
+    page.wait_for_function("window.isSaidAgain")
+    expect(said).to_have_text(re.compile(r"^12 matches\."))
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(new_page: Any, picture: Path) -> None:

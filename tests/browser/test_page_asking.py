@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import expect
-from tests.browser.page_driver import DEVICES, ask, card_menu, drop_picture, open_filters, search_by, settled, titles
+from tests.browser.page_driver import (
+    DEVICES,
+    ask,
+    card_menu,
+    drop,
+    drop_picture,
+    open_filters,
+    search_by,
+    settled,
+    titles,
+)
 
 from visor.demo.catalogue import DemoCatalogue, Product
 
@@ -257,6 +267,46 @@ def test_a_picture_with_nothing_in_it_is_not_added(new_page: Any, picture: Path,
     expect(page.locator(".chip")).to_have_count(0)
 
 
+def test_what_was_searched_for_is_not_lost_to_a_picture_that_cannot_be_added(
+    new_page: Any, picture: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (300, 300), "white").save(tmp_path / "blank.png")
+    page = new_page()
+    held: list[Any] = []
+
+    def hold_the_first(route: Any) -> None:
+        held.append(route)
+        if len(held) > 1:
+            route.continue_()
+
+    page.route("**/v1/search", hold_the_first)
+    with page.expect_request("**/v1/search"):
+        drop(page, picture.name, picture.read_bytes(), "image/png")
+    page.get_by_test_id("added").first.set_input_files(tmp_path / "blank.png")
+    page.get_by_text("This picture cannot be added").wait_for()
+    expect(page.locator(".card[data-verdict]")).to_have_count(12)
+
+
+def test_the_address_of_a_picture_may_be_long(new_page: Any) -> None:
+    page = new_page(expect_failures=True)
+    address = f"http://127.0.0.1:9/{'long/' * 200}x.png?sign=1"
+    field = page.get_by_role("combobox", name="Words, or the address")
+    field.focus()
+    page.keyboard.insert_text(address)
+    with page.expect_response("**/v1/search"):
+        page.keyboard.press("Enter")
+    assert json.loads(page.evaluate("() => window.requestDocuments.at(-1)"))["url"] == address
+    page.get_by_role("button", name="start over").click()
+    field.focus()
+    page.keyboard.insert_text("green apples " * 40)
+    with search_by(page) as asked:
+        page.keyboard.press("Enter")
+    assert asked.request["text"] == ("green apples " * 40)[:400]
+    expect(field).to_have_value(asked.request["text"])
+
+
 def test_a_product_is_one_result_with_its_other_pictures_behind_it(new_page: Any, shelf: str) -> None:
     page = new_page(f"{shelf}/#any.colour=red&any.colour=green&any.colour=blue&sort=price_up")
     page.get_by_text("3 more of this product").click()
@@ -375,3 +425,29 @@ def test_recent_searches_are_kept_here_and_deleted(
     page.reload()
     page.wait_for_selector(".example")
     assert page.evaluate("localStorage.getItem('visor-recent')") is None
+
+
+def test_what_another_tab_deletes_does_not_come_back(new_page: Any, picture: Path, product: Product) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    page.get_by_role("button", name="start over").click()
+    other = page.context.new_page()
+    other.goto(page.url)
+    page.get_by_role("button", name="Delete all").click()
+    recent = other.get_by_role("region", name="Searched for lately")
+    expect(recent).to_have_count(0)
+    ask(other, product.title)
+    other.get_by_role("button", name="start over").click()
+    expect(recent.get_by_role("link")).to_have_text([product.title], use_inner_text=True)
+    expect(page.get_by_role("region", name="Searched for lately").get_by_role("link")).to_have_count(1)
+
+
+def test_photos_of_one_name_are_recent_searches_of_their_own(new_page: Any, demo_catalogue: DemoCatalogue) -> None:
+    page = new_page()
+    for number in (0, 1, 0):
+        data = demo_catalogue.picture(demo_catalogue.products[number]).read_bytes()
+        with search_by(page):
+            drop(page, "image.png", data, "image/png")
+    page.get_by_role("button", name="start over").click()
+    recent = page.get_by_role("region", name="Searched for lately").get_by_role("link")
+    expect(recent).to_have_text(["image.png"] * 2, use_inner_text=True)

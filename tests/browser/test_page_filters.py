@@ -132,3 +132,27 @@ def test_where_nothing_passes_it_says_which_filter_to_loosen(new_page: Any, shel
         offers.first.click()
     assert asked.request["filters"]["attributes"].keys() == {"colour", "fragile"}
     assert len(titles(other)) == 6
+
+
+def test_without_the_words_something_passes_the_filters(new_page: Any, shelf: str) -> None:
+    page = new_page(f"{shelf}/#text=zzqqxxyy&any.colour=red")
+    offers = page.get_by_role("list", name="What would help").get_by_role("button")
+    expect(offers).to_have_text([re.compile(r"^Without “zzqqxxyy”: 1\d items$")], use_inner_text=True)
+    with search_by(page) as asked:
+        offers.first.click()
+    assert "text" not in asked.request
+    assert titles(page)
+
+
+def test_values_are_counted_once_for_an_answer(new_page: Any, shelf: str) -> None:
+    page = new_page(shelf)
+    page.locator(".example").first.click()
+    page.wait_for_selector(".card[data-verdict]")
+    counted: list[str] = []
+    page.on("request", lambda request: counted.append(request.url) if "/v1/facets" in request.url else None)
+    with page.expect_response("**/v1/facets*"), search_by(page):
+        page.get_by_role("group", name="Fragile").get_by_role("checkbox", name="Yes").check()
+    page.get_by_role("button", name="Show more").click()
+    page.wait_for_selector(".grid > li:nth-child(13)")
+    settled(page)
+    assert len(counted) == 1

@@ -87,6 +87,14 @@ def test_the_owner_s_word_counts_for_all(
     expect(visitor.get_by_role("article", name=name, exact=True)).to_have_count(0)
 
 
+def test_the_owner_s_link_counts_where_the_page_is_open_already(new_page: Any, address: str) -> None:
+    page = new_page(f"{address}/?owner")
+    page.wait_for_selector(".example")
+    page.goto(f"{address}/?owner#key=secret")
+    page.wait_for_function("() => sessionStorage.getItem('visor-key') === 'secret' && !location.hash")
+    page.wait_for_selector(".example")
+
+
 def test_a_hidden_match_stays_hidden_on_the_way_back(new_page: Any, picture: Path) -> None:
     page = new_page()
     page.route("**/v1/feedback", lambda route: route.fulfill(json={"kept": True}))

@@ -107,6 +107,21 @@ def test_from_right_to_left_nothing_overflows(new_page: Any, picture: Path, devi
     assert brand["x"] > actions["x"]
 
 
+def test_a_dialog_says_what_went_wrong_and_what_to_do(new_page: Any, picture: Path) -> None:
+    page = new_page(locale="de-DE", expect_failures=True)
+    problem = {"type": "urn:visor:store_unavailable", "title": "Store unavailable", "status": 503, "detail": "It is."}
+    for path in ("explain", "compare"):
+        page.route(f"**/v1/{path}", lambda route: route.fulfill(status=503, json=problem))
+    drop_picture(page, picture)
+    for name in ("Warum es passt", "Bilder vergleichen"):
+        page.get_by_role("button", name="Mehr zu").first.click()
+        page.get_by_role("button", name=name).locator("visible=true").click()
+        said = page.get_by_role("dialog").get_by_role("alert")
+        expect(said.get_by_text("Die Suche geht zurzeit nicht.")).to_be_visible()
+        expect(said.get_by_text("Versuchen Sie es gleich noch einmal.")).to_be_visible()
+        page.keyboard.press("Escape")
+
+
 @DEVICES
 def test_the_language_is_chosen_by_hand_and_kept(new_page: Any, picture: Path, device: dict[str, Any]) -> None:
     page = new_page(locale="pt-BR", **device)
@@ -124,6 +139,31 @@ def test_the_language_is_chosen_by_hand_and_kept(new_page: Any, picture: Path, d
     page.get_by_role("heading", name="Sehr wahrscheinlich das, was Sie suchen").wait_for()
     assert page.evaluate("document.documentElement.lang") == "de"
     assert violations(page) == []
+
+
+def test_the_language_that_was_chosen_last_is_spoken(new_page: Any) -> None:
+    page = new_page()
+    held: list[Any] = []
+    page.route("**/assets/fr-*.js", lambda route: held.append(route))
+    with page.expect_request("**/assets/fr-*.js"):
+        page.get_by_label("Language").select_option("fr")
+    page.get_by_label("Language").select_option("de")
+    page.get_by_role("heading", name="Mit Bild oder").wait_for()
+    with page.expect_response("**/assets/fr-*.js"):
+        held[0].continue_()
+    page.reload()
+    expect(page.get_by_role("heading", name="Mit Bild oder")).to_be_visible()
+
+
+def test_a_language_that_does_not_come_is_told(new_page: Any, address: str) -> None:
+    page = new_page("about:blank", expect_failures=True, locale="fr-FR")
+    page.route("**/assets/fr-*.js", lambda route: route.abort())
+    page.goto(address)
+    expect(page.get_by_role("heading", name="Search by picture")).to_be_visible()
+    page.route("**/assets/de-*.js", lambda route: route.abort())
+    page.get_by_label("Language").select_option("de")
+    page.get_by_text("That language could not be fetched.").wait_for()
+    expect(page.get_by_label("Language")).to_have_value("en")
 
 
 def test_only_the_language_that_is_read_is_loaded(new_page: Any) -> None:

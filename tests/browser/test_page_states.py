@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
-from tests.browser.page_driver import NOT_HERE, changed_answer, drop, drop_picture
+from tests.browser.page_driver import NOT_HERE, changed_answer, drop, drop_picture, settled
 
 
 def test_a_file_that_is_no_picture_is_refused_with_a_remedy(new_page: Any) -> None:
@@ -55,6 +55,25 @@ def test_text_that_is_dropped_is_no_search(new_page: Any) -> None:
     )
     page.get_by_text("There is no picture in that").wait_for()
     expect(page.get_by_role("heading", name="Search by picture")).to_be_visible()
+
+
+def test_a_folder_that_is_dropped_is_no_picture(new_page: Any, picture: Path, tmp_path: Path) -> None:
+    page = new_page(expect_failures=True)
+
+    def drop_the_folder() -> None:
+        files = {"items": [], "files": [str(tmp_path)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": files})
+        page.get_by_text("There is no picture in that").wait_for()
+
+    session = page.context.new_cdp_session(page)
+    page.wait_for_selector(".example")
+    drop_the_folder()
+    expect(page.get_by_role("heading", name="Search by picture")).to_be_visible()
+    drop_picture(page, picture)
+    drop_the_folder()
+    settled(page)
+    expect(page.locator(".card[data-verdict]")).to_have_count(12)
 
 
 def test_an_endpoint_that_is_down_is_named_and_asked_again(new_page: Any, address: str, picture: Path) -> None:
@@ -187,6 +206,18 @@ def test_an_empty_picture_is_told_so_by_the_server_and_has_no_link(new_page: Any
     expect(page.locator(".results")).not_to_have_text(sure, use_inner_text=True)
 
 
+def test_the_start_is_gone_back_to_after_an_answer_without_a_link(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    buffer = io.BytesIO()
+    Image.new("RGB", (40, 40), "white").save(buffer, "PNG")
+    drop(page, "white.png", buffer.getvalue(), "image/png")
+    page.get_by_role("heading", name=BLANK).wait_for()
+    page.get_by_role("button", name="start over").click()
+    drop_picture(page, picture)
+    page.go_back()
+    expect(page.get_by_role("heading", name="Search by picture")).to_be_visible()
+
+
 def test_an_unsafe_picture_is_held_back_in_two_words(new_page: Any, address: str, picture: Path) -> None:
     probabilities = {"porn": 0.93, "neutral": 0.07}
     for at, classes in ((address, False), (f"{address}/?owner", True)):
@@ -264,6 +295,7 @@ def test_a_search_that_fails_leaves_the_results_before_it(new_page: Any, picture
     page.get_by_role("group", name="Collection").get_by_role("checkbox").first.check()
     page.get_by_role("heading", name="The search does not answer").wait_for()
     expect(page.get_by_text("Below are the results from before.")).to_be_visible()
+    expect(page.get_by_role("button", name="Copy link"), "the address bar holds none").to_be_disabled()
     expect(page.locator(".card[data-verdict]")).to_have_count(12)
 
 

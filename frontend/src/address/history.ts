@@ -39,6 +39,8 @@ export function step(): void {
 export function remember(visit: Visit): void {
   const link = linkOf(visit);
   const id = crypto.getRandomValues(new Uint32Array(2)).join("");
+  // What it takes the place of cannot be gone back to.
+  visits.delete(history.state?.visit);
   visits.set(id, visit);
   shown = visit;
   const [oldest] = visits.keys();
@@ -67,5 +69,5 @@ function keepScroll(): void {
 
 /** Back to the start page, as a step of its own. */
 export function leave(): void {
-  if (location.hash) step();
+  if (location.hash || shown) step();
 }

@@ -142,17 +142,18 @@ function readFilters(parts: URLSearchParams): Filters {
   const [from, to] = [parts.get("from"), parts.get("to")];
   if (from) filters.date_from = from;
   if (to) filters.date_to = to;
-  const attributes: Record<string, Condition> = {};
+  // By names that somebody else may have written, such as `__proto__`.
+  const attributes = new Map<string, Condition>();
   for (const [key, value] of parts) {
     const [, how, name] = /^(any|none|min|max|missing)\.(.+)$/s.exec(key) ?? [];
     if (!how || !name || !value) continue;
-    const condition = attributes[name] ?? {};
-    attributes[name] = condition;
+    const condition = attributes.get(name) ?? {};
+    attributes.set(name, condition);
     if (how === "any" || how === "none") condition[how] = [...(condition[how] ?? []), value];
     else if (how === "missing") condition.missing = value === "true";
     else condition[how as "min" | "max"] = readNumber(value) ?? value;
   }
-  return Object.keys(attributes).length > 0 ? { ...filters, attributes } : filters;
+  return attributes.size > 0 ? { ...filters, attributes: Object.fromEntries(attributes) } : filters;
 }
 
 /** Base64 whose signs need no escaping in an address. */

@@ -1,4 +1,4 @@
-import { effect, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import { conditionOf, partsOf, withAttribute, withoutField } from "../filters";
 import { answer, api, catalogueFacets, facets, options, wordsAlone, wordsFacets } from "../state";
 import type { Condition, FacetsAnswer, FacetValue, Filters } from "./contract";
@@ -68,22 +68,25 @@ export const itemsPassing = (): number | null => answer.value?.facets?.images ??
 
 /** Keeps the counts true to the latest answer. */
 export function followFacets(): void {
+  // Those behind the first matches are of the same counts.
+  const latest = computed(() => answer.value?.facets ?? null);
   effect(() => {
-    const { filters } = options.value;
+    const counted = latest.value;
+    // The filters change before their answer comes, and that is counted.
+    const { filters } = options.peek();
     const isDeclared = (field: string) => catalogueFacets.value?.attributes?.[field.slice(1)] !== undefined;
     const filtered = new Set(
       partsOf(filters).map(({ field }) => (isDeclared(field) ? field : field.replace(/^@/, ""))),
     );
     others.value = {};
-    const counted = answer.value;
-    const words = counted ? wordsAlone.value : "";
+    const words = counted ? wordsAlone.peek() : "";
     if (!words) wordsFacets.value = null;
-    else if (filtered.size === 0) wordsFacets.value = counted?.facets ?? null;
+    else if (filtered.size === 0) wordsFacets.value = counted;
     if (!counted || filtered.size === 0) return;
     const ask = async (field: string) => [field, await api.value.facets(withoutField(filters, field), words)] as const;
     void Promise.all([words ? api.value.facets({}, words) : null, ...[...filtered].map(ask)])
       .then(([said, ...found]) => {
-        if (answer.value !== counted) return;
+        if (latest.value !== counted) return;
         wordsFacets.value = said;
         others.value = Object.fromEntries(found);
       })

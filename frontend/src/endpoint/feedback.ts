@@ -1,5 +1,6 @@
 import { effect } from "@preact/signals";
-import { announcement, api, rejected, subject, toast } from "../state";
+import { announce, api, rejected, subject, toast } from "../state";
+import { followStorage } from "../storage";
 import { t } from "../words/messages";
 import type { Item } from "./contract";
 
@@ -17,12 +18,16 @@ const PAIRS_MAX = 500;
 
 /** What this searcher says counts for this searcher: it is kept in the browser, and for all only by the owner. */
 export function followRejected(): void {
-  try {
-    const kept: unknown = JSON.parse(localStorage.getItem(KEPT) ?? "[]");
-    if (Array.isArray(kept)) rejected.value = new Set(kept.map(String));
-  } catch {
-    // Storage may be switched off: then it counts as long as the page.
-  }
+  const read = () => {
+    try {
+      const kept: unknown = JSON.parse(localStorage.getItem(KEPT) ?? "[]");
+      if (Array.isArray(kept)) rejected.value = new Set(kept.map(String));
+    } catch {
+      // Storage may be switched off: then it counts as long as the page.
+    }
+  };
+  read();
+  followStorage(KEPT, read);
   effect(() => {
     try {
       localStorage.setItem(KEPT, JSON.stringify([...rejected.value].slice(-PAIRS_MAX)));
@@ -36,7 +41,7 @@ export function followRejected(): void {
 export async function callHarmless(asked: Subject): Promise<boolean> {
   try {
     await api.value.feedback(null, asked);
-    announcement.value = t("unsafe.kept");
+    announce(t("unsafe.kept"));
     return true;
   } catch {
     toast.value = { text: t("unsafe.notKept") };
@@ -58,7 +63,7 @@ export function rejectMatch(item: Item): void {
   const pair = pairOf(asked, item.id);
   const endpoint = api.value;
   rejected.value = new Set([...rejected.value, pair]);
-  announcement.value = t("reject.hidden.name", { name });
+  announce(t("reject.hidden.name", { name }));
   const send = () => {
     settle();
     endpoint.feedback(item.id, asked).catch(() => {
@@ -73,7 +78,7 @@ export function rejectMatch(item: Item): void {
   const undo = () => {
     settle();
     rejected.value = new Set([...rejected.value].filter((one) => one !== pair));
-    announcement.value = t("reject.shown", { name });
+    announce(t("reject.shown", { name }));
     toast.value = null;
   };
   addEventListener("pagehide", send);

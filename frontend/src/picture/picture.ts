@@ -20,11 +20,12 @@ export interface Picture {
 /**
  * A file made ready to be sent: turned upright, at most 1,024 pixels a side, alpha on white, without its metadata
  * (cameras write the place into it). A format that this browser does not decode (HEIC mostly) goes as it is, and so
- * does an animation, of which the server chooses a telling frame.
+ * does an animation, of which the server chooses a telling frame. Null for what has no bytes: a folder, or a file that
+ * is gone.
  */
-export async function preparePicture(file: Blob, name: string): Promise<Picture> {
+export async function preparePicture(file: Blob, name: string): Promise<Picture | null> {
   const decoded = await decode(file);
-  if (!decoded) return { file, blob: file, src: null, name, aspect: null };
+  if (!decoded) return (await isReadable(file)) ? { file, blob: file, src: null, name, aspect: null } : null;
   const { source, width, height } = decoded;
   const aspect = width / height;
   if (file.type === "image/gif") return { file, blob: file, src: URL.createObjectURL(file), name, aspect };
@@ -50,6 +51,15 @@ interface Decoded {
   width: number;
   height: number;
 }
+
+const isReadable = (file: Blob): Promise<boolean> =>
+  file
+    .slice(0, 1)
+    .arrayBuffer()
+    .then(
+      () => true,
+      () => false,
+    );
 
 async function decode(file: Blob): Promise<Decoded | null> {
   try {
@@ -89,13 +99,18 @@ export async function readTransfer(transfer: DataTransfer | null): Promise<Offer
     .getData("text/uri-list")
     .split(/\r?\n/)
     .find((line) => line && !line.startsWith("#"));
-  return readAddress(inPage ?? listed ?? transfer.getData("text/plain"));
+  for (const text of [inPage, listed, transfer.getData("text/plain")]) {
+    const offered = await readAddress(text ?? "");
+    if (offered) return offered;
+  }
+  return null;
 }
 
 /** A picture by its address: http(s) is fetched by the server, data: is taken apart here. */
 export async function readAddress(text: string): Promise<Offered> {
   const address = text.trim();
-  if (/^data:image\//i.test(address)) return { file: fromDataUrl(address), name: t("picture.pasted") };
+  const file = /^data:image\//i.test(address) ? fromDataUrl(address) : null;
+  if (file) return { file, name: t("picture.pasted") };
   return isWebAddress(address) ? { url: address } : null;
 }
 
@@ -112,12 +127,18 @@ export function isWebAddress(text: string): boolean {
   }
 }
 
-/** The bytes of a `data:` address; not through fetch, which the page's own policy forbids for such addresses. */
-export function fromDataUrl(address: string): Blob {
-  const comma = address.indexOf(",");
-  const [head, data] = [address.slice(5, comma), address.slice(comma + 1)];
-  const bytes = head.endsWith(";base64") ? atob(data) : decodeURIComponent(data);
-  return new Blob([Uint8Array.from(bytes, (sign) => sign.charCodeAt(0))], { type: head.split(";")[0] ?? "" });
+/** The bytes of a `data:` address, or null where it is damaged; not through fetch, which the page's own policy forbids for such addresses. */
+export function fromDataUrl(address: string): Blob | null {
+  const [, head = "", data] = /^data:([^,]*),(.*)$/is.exec(address) ?? [];
+  if (!data) return null;
+  try {
+    const escaped = data.replace(/[^\0-\x7f]+/g, encodeURIComponent);
+    const signs = escaped.replace(/%([\da-f]{2})/gi, (_, code) => String.fromCharCode(Number.parseInt(code, 16)));
+    const bytes = /;\s*base64$/i.test(head) ? atob(signs) : signs;
+    return new Blob([Uint8Array.from(bytes, (sign) => sign.charCodeAt(0))], { type: head.split(";")[0] ?? "" });
+  } catch {
+    return null;
+  }
 }
 
 /** A picture's bytes as a document holds them. */

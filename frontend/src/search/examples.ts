@@ -8,6 +8,7 @@ import { t } from "../words/messages";
 import { askBeside } from "./ask";
 import { fail, know } from "./page";
 import { problemOf } from "./problems";
+import { resume } from "./run";
 import { changeOptions } from "./search";
 import { hasTurn, takeTurn } from "./turn";
 
@@ -20,19 +21,24 @@ export async function toggleExample(item: Item, weight: number): Promise<void> {
 
 /** Asks for what is like a picture of the visitor's own as well, or not like it. */
 export async function addPicture(file: File, weight: number): Promise<void> {
+  const before = state.phase.value;
   const controller = takeTurn();
   state.phase.value = "preparing";
   expectPicture();
   try {
     const picture = await preparePicture(file, file.name);
+    if (!hasTurn(controller)) return;
+    if (!picture) {
+      state.toast.value = { text: t("ask.nothing") };
+      return resume(before);
+    }
     // What is seen in it is asked for first: a link and the searches after this one then name it by that.
     const found = await askBeside({ kind: "upload", picture }, { k: 1 }, controller.signal);
     if (!hasTurn(controller)) return;
     const { vector, handle = null } = found.query;
     if (!vector || found.safety?.unsafe) {
       state.toast.value = { text: t(found.safety?.unsafe ? "unsafe.title" : "ask.add.failed") };
-      state.phase.value = state.answer.value ? "done" : "idle";
-      return;
+      return resume(before);
     }
     state.added.value = new Map(state.added.value).set(vector, { picture, handle });
     await changeOptions({ examples: withExample({ vector, weight }, true) });

@@ -29,9 +29,9 @@ export async function begin(): Promise<void> {
 /** Shows what the address bar asks for: a page of this tab, a link from elsewhere, or the start. */
 export async function follow(): Promise<void> {
   standStill();
+  stop();
   const visit = recall();
   if (visit) {
-    stop();
     batch(() => {
       state.query.value = visit.query;
       state.edit.value = visit.edit;
@@ -56,9 +56,11 @@ export async function follow(): Promise<void> {
   const hasVector = [query, ...options.examples].some((one) => one && "vector" in one);
   if (hasVector && known && model && model !== known.model.fingerprint) return fail(otherModel());
   const named = query && "item" in query ? showItem(query.item) : null;
-  await Promise.all([run("replace"), named, ...options.examples.map(nameExample)]);
-  const now = state.answer.value?.index.generation;
-  if (generation !== null && now !== undefined && now !== generation) state.linkNotice.value = t("results.changed");
+  const names = Promise.all([named, ...options.examples.map(nameExample)]);
+  const found = await run("replace");
+  if (found && generation !== null && found.index.generation !== generation)
+    state.linkNotice.value = t("results.changed");
+  await names;
 }
 
 /** A link names an item only by its id; its picture and title come beside the results. */

@@ -15,7 +15,7 @@ export function showAnswer(answer: SearchAnswer): void {
   state.answer.value = answer;
   state.phase.value = "done";
   state.problem.value = null;
-  state.announcement.value = spoken(answer);
+  state.announce(spoken(answer));
   know(answer.matches.map(({ item }) => item));
 }
 
@@ -32,7 +32,7 @@ export function fail(problem: Trouble): void {
   batch(() => {
     state.phase.value = "failed";
     state.problem.value = problem;
-    state.announcement.value = problem.title;
+    state.announce(problem.title);
   });
 }
 
@@ -50,7 +50,7 @@ export function clear(): void {
     reset(null);
     state.options.value = DEFAULT_OPTIONS;
     state.phase.value = "idle";
-    state.announcement.value = "";
+    state.announce("");
   });
 }
 

@@ -4,7 +4,7 @@ import { amend, linkOf, remember, step } from "../address/history";
 import { K_DEFAULT, type Options } from "../address/link";
 import type { SearchAnswer, SearchRequest } from "../endpoint/contract";
 import { keepRecent } from "../recent";
-import type { Query } from "../state";
+import type { Phase, Query } from "../state";
 import * as state from "../state";
 import { bandOf } from "../words/sureness";
 import { ask, partsOf, requestNow } from "./ask";
@@ -31,9 +31,10 @@ export async function start(query: Query, change: Partial<Options> = {}): Promis
   await answered;
 }
 
-export async function run(how: "push" | "replace"): Promise<void> {
+/** Asks for what is on the page; gives the answer that it shows, or null where there is none or a newer question came. */
+export async function run(how: "push" | "replace"): Promise<SearchAnswer | null> {
   const query = state.query.value;
-  if (!query) return;
+  if (!query) return null;
   const controller = takeTurn();
   if (how === "push" && !stepped) {
     step();
@@ -47,7 +48,7 @@ export async function run(how: "push" | "replace"): Promise<void> {
   });
   try {
     const answer = await ask(query, request, picture, controller.signal);
-    if (!hasTurn(controller)) return;
+    if (!hasTurn(controller)) return null;
     batch(() => {
       keepVector(request, answer);
       showAnswer(answer);
@@ -57,9 +58,18 @@ export async function run(how: "push" | "replace"): Promise<void> {
     stepped = false;
     void keepRecent(visit, linkOf(visit));
     void lookForParts(answer);
+    return answer;
   } catch (error) {
     if (hasTurn(controller)) fail(refusalOf(error, request));
+    return null;
   }
+}
+
+/** Goes on where the page was before something of which nothing came. What was awaited then is asked for anew. */
+export async function resume(before: Phase): Promise<void> {
+  const wasBusy = before === "preparing" || before === "searching";
+  if (wasBusy && state.query.value) await run("replace");
+  else state.phase.value = wasBusy ? "idle" : before;
 }
 
 function keepVector(request: SearchRequest, { query: { vector } }: SearchAnswer): void {

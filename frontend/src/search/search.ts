@@ -12,7 +12,7 @@ import { t } from "../words/messages";
 import { ask, requestNow } from "./ask";
 import { clear, fail, pictureOfItem, showAnswer, WORDS } from "./page";
 import { problemOf } from "./problems";
-import { run, standStill, start } from "./run";
+import { resume, run, standStill, start } from "./run";
 import { afterPause, hasTurn, takeTurn } from "./turn";
 
 /** After a stroke or a moved edge, this long a pause means that it is meant. */
@@ -27,11 +27,15 @@ export async function searchOffered(offered: Offered): Promise<void> {
     return;
   }
   if ("url" in offered) return searchUrl(offered.url);
+  const before = state.phase.value;
   const controller = takeTurn();
   state.phase.value = "preparing";
   expectPicture();
   const picture = await preparePicture(offered.file, offered.name);
-  if (hasTurn(controller)) await start({ kind: "upload", picture });
+  if (!hasTurn(controller)) return;
+  if (picture) return start({ kind: "upload", picture });
+  state.toast.value = { text: t("ask.nothing") };
+  await resume(before);
 }
 
 export async function searchUrl(address: string): Promise<void> {
@@ -94,7 +98,7 @@ export async function showMore(): Promise<void> {
     batch(() => {
       state.options.value = options;
       showAnswer(answer);
-      state.announcement.value = t("results.more.said", { count: fresh.length });
+      state.announce(t("results.more.said", { count: fresh.length }));
     });
     remember({ query, edit, options, answer, scroll: scrollY });
   } catch (error) {
@@ -110,7 +114,7 @@ export function changeEdit(change: Partial<Edit>): void {
   afterPause(PAUSE_MS, () => void run("replace"));
 }
 
-export const retry = (): Promise<void> => run("replace");
+export const retry = async (): Promise<void> => void (await run("replace"));
 
 /** Has the server look at the picture that is on the page. */
 export function sendPicture(): Promise<void> {

@@ -72,13 +72,21 @@ export function App() {
 
 /** The page's language by hand; a sign that is a list. */
 function LanguageChoice() {
+  const choose = async (list: HTMLSelectElement) => {
+    try {
+      await chooseLanguage(list.value);
+    } catch {
+      list.value = language.value;
+      toast.value = { text: t("page.language.failed") };
+    }
+  };
   return (
     <span class="icon-button language" title={t("page.language")}>
       <Icon name="language" />
       <select
         aria-label={t("page.language")}
         value={language.value}
-        onChange={(event) => void chooseLanguage(event.currentTarget.value)}
+        onChange={(event) => void choose(event.currentTarget)}
       >
         {LANGUAGES.map((one) => (
           <option key={one} value={one} lang={one}>

@@ -1,23 +1,23 @@
 import type { Filters } from "../endpoint/contract";
 import { type FilterPart, partsOf } from "../filters";
-import { formatCountry, formatDay, formatDecimal, formatPrice, sentenceCase } from "./format";
+import { formatCountry, formatDay, formatNumber, formatPrice, sentenceCase } from "./format";
 import { labelName } from "./labels";
 import { type Key, t } from "./messages";
 
-const FIELDS: Readonly<Record<string, Key>> = {
-  collection: "filters.collection",
-  country: "filters.country",
-  currency: "filters.currency",
-  label: "filters.label",
-  source: "filters.source",
-  price: "filters.price",
-  date: "filters.date",
-};
+const FIELDS: ReadonlyMap<string, Key> = new Map([
+  ["collection", "filters.collection"],
+  ["country", "filters.country"],
+  ["currency", "filters.currency"],
+  ["label", "filters.label"],
+  ["source", "filters.source"],
+  ["price", "filters.price"],
+  ["date", "filters.date"],
+]);
 
 /** The name of a list, a range or an attribute (`@colour`). */
 export function fieldName(field: string): string {
   const name = field.replace(/^@/, "");
-  const key = FIELDS[name];
+  const key = FIELDS.get(name);
   return key ? t(key) : sentenceCase(name);
 }
 
@@ -33,7 +33,7 @@ export function valueName(of: string, value: string): string {
 
 function boundName(field: string, value: number | string): string {
   if (typeof value === "string") return formatDay(value);
-  return field === "price" ? formatPrice(value, null) : formatDecimal(value, Number.isInteger(value) ? 0 : 2);
+  return field === "price" ? formatPrice(value, null) : formatNumber(value);
 }
 
 /** Two ends, of which one may be open, in words. */

@@ -43,11 +43,19 @@ export const formatShare = (share: number, language = locale.value, digits = 1):
 export const formatDecimal = (value: number, digits: number, language = locale.value): string =>
   new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value);
 
-/** The day of an ISO 8601 date or time; what a source wrote otherwise. */
+/** A number with all of its decimals. */
+export const formatNumber = (value: number, language = locale.value): string =>
+  new Intl.NumberFormat(language, { maximumFractionDigits: 20 }).format(value);
+
+/** The day of an ISO 8601 date or time; what a source wrote otherwise, or of a day that no month has. */
 export function formatDay(date: string, language = locale.value): string {
   const [, year, month, day] = /^(\d{4})-(\d\d)-(\d\d)/.exec(date)?.map(Number) ?? [];
   if (!year || !month || !day) return date;
-  return new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(new Date(year, month - 1, day));
+  const at = new Date(2000, 0, 1);
+  // Given to the constructor, the years below 100 are those of the 20th century.
+  at.setFullYear(year, month - 1, day);
+  if (at.getMonth() !== month - 1) return date;
+  return new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(at);
 }
 
 const BYTES = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"] as const;
@@ -74,8 +82,9 @@ export function formatAmount(resource: string, amount: number, language = locale
   return formatCount(Math.round(amount), language);
 }
 
-/** Seconds into a video as players write them: 83 is 1:23. */
+/** Seconds into a video as players write them: 83 is 1:23; "" where a source wrote something else. */
 export function formatClock(seconds: number): string {
+  if (!(seconds >= 0 && seconds < Number.POSITIVE_INFINITY)) return "";
   const [hours, minutes, rest] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60, Math.floor(seconds) % 60];
   const pad = (part: number) => String(part).padStart(2, "0");
   return hours > 0 ? `${hours}:${pad(minutes)}:${pad(rest)}` : `${minutes}:${pad(rest)}`;

@@ -46,10 +46,15 @@ function fill<Value>(key: Key, values: Readonly<Record<string, Value>>): (Value 
   });
 }
 
-/** Reads a language's file, and speaks it from now on. */
+/** What was wished for last. */
+let wished = "";
+
+/** Reads a language's file, and speaks it from now on, unless another is wished for meanwhile. */
 export async function speak(chosen: string, where: string = chosen): Promise<void> {
   const load = FILES[fileOf(chosen)];
-  if (load) speakWith(chosen, (await load()).default, where);
+  wished = chosen;
+  const found = await load?.();
+  if (found && wished === chosen) speakWith(chosen, found.default, where);
 }
 
 export function speakWith(chosen: string, found: Messages, where: string = chosen): void {
@@ -63,14 +68,16 @@ export function speakWith(chosen: string, found: Messages, where: string = chose
 
 /** The language that was chosen by hand, else the owner's, else the first of the browser's that there is. */
 export async function speakBest(owners: string | undefined): Promise<void> {
-  const wished = [kept(), owners ?? "", ...navigator.languages, DEFAULT].filter(Boolean);
-  const best = wished.map(primary).find((one) => LANGUAGES.includes(one)) ?? DEFAULT;
-  await speak(best, whereSpoken(best, owners));
+  const known = [kept(), owners ?? "", ...navigator.languages, DEFAULT].filter(Boolean);
+  const best = known.map(primary).find((one) => LANGUAGES.includes(one)) ?? DEFAULT;
+  // A page in another language is better than none.
+  await speak(best, whereSpoken(best, owners)).catch(() => speak(DEFAULT, whereSpoken(DEFAULT, owners)));
 }
 
-/** Speaks a language that somebody chose, also at the next visit. */
+/** Speaks a language that somebody chose, also at the next visit. Fails where its file does not come. */
 export async function chooseLanguage(chosen: string): Promise<void> {
   await speak(chosen, whereSpoken(chosen, undefined));
+  if (language.value !== chosen) return;
   try {
     localStorage.setItem(KEPT, chosen);
   } catch {

@@ -1,5 +1,5 @@
 import type { Trouble } from "../endpoint/api";
-import { type Key, language, t } from "./messages";
+import { type Key, language, locale, t } from "./messages";
 
 /** Kinds of problem documents by what a visitor calls them, and what a visitor can do about them. */
 const KINDS: Readonly<Record<string, readonly [title: Key, remedy?: Key]>> = {
@@ -25,7 +25,11 @@ const OWNERS_WORDS = /VISOR_|config\.json|\bvisor [a-z]+\b|make [a-z]+ [A-Z]+=|h
  */
 export function forVisitors(problem: Trouble): Trouble {
   const [title, remedy] = KINDS[problem.type.replace(/^urn:visor:/, "")] ?? [];
-  const known = remedy ? t(remedy) : problem.remedy ? t("problem.owner") : "";
+  // The button to try again says when, where that is known.
+  const isTimed = problem.status === 429 && problem.retryAfterS !== undefined;
+  // What is no request now is none in a moment.
+  const other = problem.status === 400 ? "problem.ask" : "problem.owner";
+  const known = isTimed ? "" : remedy ? t(remedy) : problem.remedy ? t(other) : "";
   if (!problem.isOurs && language.value !== "en") {
     return {
       ...problem,
@@ -48,4 +52,14 @@ export function forVisitors(problem: Trouble): Trouble {
     valid: plain(problem.valid),
     remedy: plain(problem.remedy) || (problem.remedy ? known : ""),
   };
+}
+
+/** When to try again, where that is in so many seconds: in seconds, at a time of this day, or on another day. */
+export function retryIn(seconds: number, now: number = Date.now()): string {
+  if (seconds < 100) return t("problem.retry.in", { seconds });
+  const until = new Date(now + seconds * 1000);
+  const written = (style: Intl.DateTimeFormatOptions) => new Intl.DateTimeFormat(locale.value, style).format(until);
+  return until.toDateString() === new Date(now).toDateString()
+    ? t("problem.retry.at", { time: written({ timeStyle: "short" }) })
+    : t("problem.retry.on", { date: written({ dateStyle: "medium" }) });
 }

@@ -84,7 +84,7 @@ function Field({ children }: { children: preact.ComponentChildren }) {
   const asked = options.value.text;
   const [text, setText] = useState(asked);
   const [wrong, setWrong] = useState(false);
-  const suggested = useSuggestions(text, asked);
+  const suggested = useSuggestions(text.length > TEXT_MAX ? "" : text, asked);
   useEffect(() => setText(asked), [asked]);
 
   const search = async (typed: string) => {
@@ -97,8 +97,10 @@ function Field({ children }: { children: preact.ComponentChildren }) {
       return searchOffered(offered);
     }
     if (/^(https?|data):/i.test(address)) return;
-    setText(typed);
-    await searchWords(typed);
+    // Addresses may be longer, and be pasted.
+    const words = typed.slice(0, TEXT_MAX);
+    setText(words);
+    await searchWords(words);
   };
   const submit = (event: Event) => {
     event.preventDefault();
@@ -129,7 +131,6 @@ function Field({ children }: { children: preact.ComponentChildren }) {
         enterkeyhint="search"
         autocomplete="off"
         autocapitalize="off"
-        maxLength={TEXT_MAX}
         dir="auto"
         aria-label={t("ask.label")}
         placeholder={t(query.value ? "ask.placeholder.refine" : "ask.placeholder")}

@@ -1,5 +1,5 @@
 import { useEffect, useState } from "preact/hooks";
-import { announcement, api } from "../../state";
+import { announce, api } from "../../state";
 import { t } from "../../words/messages";
 
 /** Typing faster than this asks for nothing. */
@@ -25,7 +25,7 @@ export function useSuggestions(text: string, asked: string) {
         const { words } = await api.value.suggest(typed, controller.signal);
         const found = [...new Set(words.map((word) => goOn(typed, word)))].filter((one) => one !== typed);
         setTexts(found.slice(0, SHOWN));
-        if (found.length > 0) announcement.value = t("ask.suggested", { count: Math.min(found.length, SHOWN) });
+        if (found.length > 0) announce(t("ask.suggested", { count: Math.min(found.length, SHOWN) }));
       } catch {
         // Suggestions are a courtesy.
       }

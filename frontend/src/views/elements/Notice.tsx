@@ -5,8 +5,8 @@ import { owner } from "../../owner";
 import { DEVICE_FAILED } from "../../search/problems";
 import { sendPicture, startOver } from "../../search/search";
 import { query } from "../../state";
-import { locale, rich, t } from "../../words/messages";
-import { forVisitors } from "../../words/trouble";
+import { rich, t } from "../../words/messages";
+import { forVisitors, retryIn } from "../../words/trouble";
 import { Icon, type IconName } from "./icons";
 
 /** What stands where results would. */
@@ -50,6 +50,23 @@ export function ProblemCard({ problem: told, onRetry }: { problem: Trouble; onRe
   );
 }
 
+/** The same in a dialog, which has nothing else to show then. */
+export function DialogTrouble({ problem: told }: { problem: Trouble }) {
+  const problem = owner.value ? told : forVisitors(told);
+  const found = problem.found || problem.detail;
+  return (
+    <div role="alert">
+      <p class="dialog-text">{asSentence(problem.title)}</p>
+      {found && (
+        <p class="dialog-text" lang={languageOf(told)}>
+          {asSentence(found)}
+        </p>
+      )}
+      {problem.remedy && <p class="dialog-text">{asSentence(problem.remedy)}</p>}
+    </div>
+  );
+}
+
 /** Whether the same request may be answered later: nobody answered, it came too slowly or too often, the server failed. */
 const mayPass = ({ status, type }: Trouble): boolean =>
   type === DEVICE_FAILED || (status === 0 && !type.startsWith("urn:")) || [408, 429].includes(status) || status >= 500;
@@ -58,24 +75,16 @@ const mayPass = ({ status, type }: Trouble): boolean =>
 function RetryButton({ after, onRetry }: { after: number; onRetry: () => Promise<void> }) {
   const [left, setLeft] = useState(Math.ceil(after));
   useEffect(() => {
-    const timer = setInterval(() => setLeft((seconds) => Math.max(seconds - 1, 0)), 1000);
+    // By the clock: browsers hold timers up where nobody looks.
+    const until = Date.now() + after * 1000;
+    const timer = setInterval(() => setLeft(Math.max(Math.ceil((until - Date.now()) / 1000), 0)), 1000);
     return () => clearInterval(timer);
   }, []);
   return (
     <button type="button" class="button button-primary" disabled={left > 0} onClick={() => void onRetry()}>
-      {left > 0 ? inTime(left) : t("problem.retry")}
+      {left > 0 ? retryIn(left) : t("problem.retry")}
     </button>
   );
-}
-
-function inTime(seconds: number): string {
-  if (seconds < 100) return t("problem.retry.in", { seconds });
-  const until = new Date(Date.now() + seconds * 1000);
-  if (until.getDate() !== new Date().getDate())
-    return t("problem.retry.on", {
-      date: new Intl.DateTimeFormat(locale.value, { dateStyle: "medium" }).format(until),
-    });
-  return t("problem.retry.at", { time: new Intl.DateTimeFormat(locale.value, { timeStyle: "short" }).format(until) });
 }
 
 /** Servers write English. */

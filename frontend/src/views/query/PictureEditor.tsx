@@ -3,7 +3,7 @@ import type { Box } from "../../endpoint/contract";
 import { boxBetween, describeBox, type Edge, isInside, moveBox, type Point, resizeBox } from "../../picture/geometry";
 import { emptyMask, isEmpty, type Mask, paint, paintedShare } from "../../picture/mask";
 import { changeEdit } from "../../search/search";
-import { announcement, canEdit, type Edit, edit, isBusy, isEdited, phase, type Query } from "../../state";
+import { announce, canEdit, type Edit, edit, isBusy, isEdited, phase, type Query } from "../../state";
 import { formatShare } from "../../words/format";
 import { type Key, t } from "../../words/messages";
 import { Icon } from "../elements/icons";
@@ -57,14 +57,14 @@ export function PictureEditor({ query: current }: { query: Query }) {
 
   const commit = (change: Partial<Edit>, spoken: string) => {
     setPast([...past.slice(-19), edit.value]);
-    announcement.value = spoken;
+    announce(spoken);
     changeEdit(change);
   };
   const undo = () => {
     const before = past.at(-1);
     if (!before) return;
     setPast(past.slice(0, -1));
-    announcement.value = t("editor.undone");
+    announce(t("editor.undone"));
     changeEdit(before);
   };
   const choose = (box: Box) => commit({ box }, describeBox(box));
@@ -110,7 +110,8 @@ export function PictureEditor({ query: current }: { query: Query }) {
       return;
     }
     if (done.kind === "paint") commit({ mask: draft.mask }, spokenMask(draft.mask));
-    else commit({ box: draft.box }, draft.box ? describeBox(draft.box) : t("editor.box.removed"));
+    else if (draft.box || edit.value.box)
+      commit({ box: draft.box }, draft.box ? describeBox(draft.box) : t("editor.box.removed"));
   };
 
   const key = (event: KeyboardEvent) => {

@@ -29,7 +29,7 @@ export function Card({ match, credited }: { match: Match; credited: boolean }) {
   const title = item.title || t("card.untitled");
   const page = safeLink(item.page_url);
   const seconds = item.extra?.["seconds"];
-  const at = seconds ? formatClock(Number(seconds)) : null;
+  const at = (seconds && formatClock(Number(seconds))) || null;
   const picture = <Thumb src={item.image_url} alt={title} />;
   const said = verdict && VERDICTS[verdict];
   const inTitle = highlights.find(({ field }) => field === "title");

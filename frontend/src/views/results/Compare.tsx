@@ -1,18 +1,20 @@
 import { useEffect, useId, useState } from "preact/hooks";
 import { permit, staysHere } from "../../device/switch";
-import { Failure } from "../../endpoint/api";
+import type { Trouble } from "../../endpoint/api";
 import type { CompareAnswer, Match, Picture } from "../../endpoint/contract";
 import { pictureNow } from "../../search/ask";
+import { problemOf } from "../../search/problems";
 import { answer, api, askedAs, query } from "../../state";
 import { formatDecimal, formatPercent } from "../../words/format";
 import { t } from "../../words/messages";
 import { surenessOfMatch } from "../../words/sureness";
 import { Dialog } from "../elements/Dialog";
+import { DialogTrouble } from "../elements/Notice";
 
 /** Two pictures over each other: a slider between them, and a switch for where they differ. */
 export function Compare({ match, onClose }: { match: Match; onClose: () => void }) {
   const [found, setFound] = useState<CompareAnswer | null>(null);
-  const [error, setError] = useState("");
+  const [trouble, setTrouble] = useState<Trouble | null>(null);
   const asked = query.value?.picture;
   const [isAsked, setIsAsked] = useState(asked !== undefined && staysHere(asked));
   const send = () => {
@@ -27,7 +29,7 @@ export function Compare({ match, onClose }: { match: Match; onClose: () => void 
         const second: Picture = { item: match.item.id };
         setFound(await api.value.compare({ first: await pictureNow(), second }, controller.signal));
       } catch (reason) {
-        if (!controller.signal.aborted) setError(reason instanceof Failure ? reason.problem.title : String(reason));
+        if (!controller.signal.aborted) setTrouble(problemOf(reason));
       }
     };
     void ask();
@@ -42,10 +44,8 @@ export function Compare({ match, onClose }: { match: Match; onClose: () => void 
             {t("device.send")}
           </button>
         </>
-      ) : error ? (
-        <p class="dialog-text" role="alert">
-          {error}
-        </p>
+      ) : trouble ? (
+        <DialogTrouble problem={trouble} />
       ) : (
         <>
           {found && <Pair found={found} name={match.item.title || t("why.match")} />}

@@ -1,5 +1,5 @@
 import type { SearchAnswer } from "../../endpoint/contract";
-import { askedAs, options, query, subject, toast } from "../../state";
+import { askedAs, options, phase, query, subject, toast } from "../../state";
 import { t } from "../../words/messages";
 import { type Band, bandOf } from "../../words/sureness";
 import { Icon } from "../elements/icons";
@@ -19,6 +19,8 @@ export function SurenessBand({ current }: { current: SearchAnswer }) {
           type="button"
           class="button button-quiet"
           aria-label={t("results.copy")}
+          // Until there is an answer, the address bar holds no link to it.
+          disabled={phase.value !== "done"}
           onClick={() => void copyLink()}
         >
           <Icon name="link" />

@@ -2,13 +2,15 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { fromBase64 } from "../../bytes/base64";
 import { fromHalves, halvesOf } from "../../bytes/float16";
 import { lookAt, staysHere, warmthIn } from "../../device/switch";
-import { Failure } from "../../endpoint/api";
+import type { Trouble } from "../../endpoint/api";
 import type { Match } from "../../endpoint/contract";
 import { requestNow } from "../../search/ask";
+import { problemOf } from "../../search/problems";
 import { answer, api, askedAs, pictureAddress, query } from "../../state";
 import { t } from "../../words/messages";
 import { surenessOfMatch } from "../../words/sureness";
 import { Dialog } from "../elements/Dialog";
+import { DialogTrouble } from "../elements/Notice";
 
 /** A heat-map: a grey PNG in base64, or a square of numbers from 0 to 1. */
 type Map = string | Float32Array;
@@ -36,22 +38,20 @@ async function explainNow(id: string, signal: AbortSignal): Promise<Heat> {
 /** Where in the two pictures the likeness sits. */
 export function Why({ match, onClose }: { match: Match; onClose: () => void }) {
   const [found, setFound] = useState<Heat | null>(null);
-  const [error, setError] = useState("");
+  const [trouble, setTrouble] = useState<Trouble | null>(null);
   useEffect(() => {
     const controller = new AbortController();
     explainNow(match.item.id, controller.signal)
       .then(setFound)
       .catch((reason) => {
-        if (!controller.signal.aborted) setError(reason instanceof Failure ? reason.problem.title : String(reason));
+        if (!controller.signal.aborted) setTrouble(problemOf(reason));
       });
     return () => controller.abort();
   }, [match.item.id]);
   return (
     <Dialog title={t("why.title")} wide onClose={onClose}>
-      {error ? (
-        <p class="dialog-text" role="alert">
-          {error}
-        </p>
+      {trouble ? (
+        <DialogTrouble problem={trouble} />
       ) : (
         <>
           <div class="pair">

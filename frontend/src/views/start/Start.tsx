@@ -2,7 +2,7 @@ import { useState } from "preact/hooks";
 import { forget, type Recent, recent } from "../../recent";
 import { connect, EXAMPLES } from "../../search/connect";
 import { browse, searchItem } from "../../search/search";
-import { announcement, config, examples, facets, isLocal, offline, stats } from "../../state";
+import { announce, config, examples, facets, isLocal, offline, stats } from "../../state";
 import { formatCount, sentenceCase } from "../../words/format";
 import { rich, t } from "../../words/messages";
 import { Ask } from "../ask/Ask";
@@ -49,7 +49,7 @@ function Lately() {
   if (recent.value.length === 0) return null;
   const drop = (which: Recent | null) => {
     forget(which);
-    announcement.value = t("start.recent.deleted");
+    announce(t("start.recent.deleted"));
   };
   return (
     <section class="lately" aria-labelledby="lately-title">
