@@ -68,8 +68,10 @@ class GarbageCollector:
         if self.now - collected_at >= self.policy.orphan_every_s:
             trash += self._orphans(manifest, others, commits)
             collected_at = self.now
-        after = msgspec.structs.replace(manifest, merged=merged, trash=trash, collected_at=collected_at)
-        if after != manifest:
+        after = manifest
+        # Names that are no longer needed go with the next change: they alone are no new generation.
+        if (trash, collected_at) != (manifest.trash, manifest.collected_at):
+            after = msgspec.structs.replace(manifest, merged=merged, trash=trash, collected_at=collected_at)
             # First forget, then delete: a name in the trash never becomes live again.
             generation = swap_manifest(self.objects, after, generation)
         named = _named_by((after, *others)) | {commit.record.shard for commit in left}
