@@ -33,8 +33,8 @@ from visor_emulators.emulators import Emulators
 GIB = 2**30
 SLOW_S = 2.0
 """How long a body may take in these tests, instead of the deployed 20 s."""
-REQUESTS = 4_000
-GROWTH_BYTES_MAX = 14_000_000
+REQUESTS = 10_000
+GROWTH_BYTES_MAX = 24_000_000
 """What the worker may grow by after its caches are warm: pools and fragmentation."""
 
 

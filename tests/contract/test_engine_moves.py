@@ -132,7 +132,7 @@ def test_what_an_engine_index_has_lost_is_named_and_mended(
         assert manifest.projection is not None
         if lost == "collection":
             engine.drop(engine.collections()[0])
-            with pytest.raises(StoreUnavailable, match=r"has not what this index was moved to.*check --repair"):
+            with pytest.raises(StoreUnavailable, match=r"the collection that this index was moved to.*check --repair"):
                 app.search_service().refresh()
         else:
             app.stores.objects.delete(manifest.projection.name)

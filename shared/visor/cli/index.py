@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 import msgspec
@@ -146,14 +146,13 @@ def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ..
         if retry:
             count = app.crawler.try_again(found) + (0 if codes else sum(map(app.retry_letters, sources or (None,))))
             say(f"Trying {counted(count, 'item')} again")
-            tried, told = {f.item for f in found}, dict[str, Any](tried=count)
-            if app.settings.backend == "local":
+            tried, is_here = {f.item for f in found}, app.settings.backend == "local"
+            if is_here:
                 embed_queued(app, count)
                 found = wanted()
-                told["failures"] = found
             if as_json:
-                print_json(told)
-            sys.exit("failures" in told and 2 * sum(f.item in tried for f in found) >= len(tried) > 0)
+                print_json({"tried": count} | ({"failures": found} if is_here else {}))
+            sys.exit(is_here and 2 * sum(f.item in tried for f in found) >= len(tried) > 0)
         if as_json:
             print_json({"failures": found})
             return

@@ -282,7 +282,7 @@ def _ls(url: str) -> str:
     except DeployError as exc:
         if re.search(DONE_BEFORE, exc.found):
             return ""
-        raise _Advice(f"{url} cannot be looked for: {exc.found}", remedy="See that it is not there") from exc
+        raise _Advice(f"{url} cannot be looked for: {exc.found}", remedy="Ask an owner of the project to look") from exc
 
 
 def _listed(project: str, *command: str) -> list[dict[str, Any]]:

@@ -171,7 +171,7 @@ def without_secrets(text: object, url: str, token: str = "") -> str:
 def without_collection(engine: str, said: str) -> StoreUnavailable:
     """The error of an engine that answers, and has no such collection."""
     return StoreUnavailable(
-        f"{engine} has not what this index was moved to: {said}",
+        f"{engine} does not have the collection that this index was moved to: {said}",
         valid="The database that merges of this index write to",
         remedy="Correct VISOR_ENGINE_URL; if it is lost, run `visor check --repair`",
     )

@@ -30,8 +30,8 @@ from visor.storage.objects import ObjectStore
 DELIVERY_S = 600.0
 """Longest time between reading a tombstone and committing a vector of that item: Pub/Sub's longest deadline."""
 MERGED_KEPT_S = 86_400.0
-"""Age of a merged commit to which the manifest names it at least, for searches that hold it; and until the merge after
-the one that deleted its document."""
+"""The manifest names a merged commit until it is so old, and until a merge after the one that deleted its document, for
+searches that hold it."""
 
 
 @dataclass(frozen=True, slots=True)
