@@ -124,5 +124,5 @@ def open_filters(page: Any) -> None:
 
 def card_menu(page: Any, number: int, action: str) -> None:
     """Choose something from the menu of a result."""
-    page.get_by_role("button", name="More to do with").nth(number).click()
+    page.get_by_role("button", name="More actions for").nth(number).click()
     page.get_by_role("button", name=action).locator("visible=true").click()

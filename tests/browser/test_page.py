@@ -87,7 +87,7 @@ def test_a_pasted_picture_and_an_address_are_searched(new_page: Any, picture: Pa
     page.get_by_role("button", name="start over").click()
     page.get_by_label("address of a picture").fill("https://")
     page.keyboard.press("Enter")
-    expect(page.get_by_text("That is no address")).to_be_visible()
+    expect(page.get_by_text("That is not the address")).to_be_visible()
     page.get_by_label("address of a picture").fill(address)
     page.keyboard.press("Enter")
     page.wait_for_selector(".card[data-verdict=exact]")

@@ -45,7 +45,7 @@ def test_axe_finds_nothing(new_page: Any, picture: Path, colours: str, device: s
     page.get_by_role("button", name="About").click()
     assert violations(page) == []
     page.keyboard.press("Escape")
-    page.get_by_role("button", name="More to do with").first.click()
+    page.get_by_role("button", name="More actions for").first.click()
     assert violations(page) == []
     page.get_by_role("button", name="Why it matched").click()
     page.get_by_text("The warmer a part").wait_for()
@@ -98,12 +98,12 @@ def test_axe_finds_nothing_while_one_asks(new_page: Any, shelf: str, colours: st
     with search_by(page):
         page.get_by_role("button", name="More like this").first.click()
     with search_by(page):
-        page.get_by_role("button", name="More to do with").first.click()
+        page.get_by_role("button", name="More actions for").first.click()
         page.get_by_role("button", name="But not like this").locator("visible=true").click()
     expect(page.locator(".chip-against")).to_be_visible()
     assert violations(page) == []
     assert device == "desktop" or page.evaluate(SMALL_TARGETS) == []
-    page.get_by_role("button", name="More to do with").first.click()
+    page.get_by_role("button", name="More actions for").first.click()
     page.get_by_role("button", name="Compare the pictures").locator("visible=true").click()
     page.locator(".overlaid, .compared").first.wait_for()
     assert violations(page) == []
@@ -114,7 +114,7 @@ def test_axe_finds_nothing_while_one_asks(new_page: Any, shelf: str, colours: st
     page.locator(".loosen button").first.wait_for()
     assert violations(page) == []
     page.get_by_role("button", name="start over").click()
-    page.get_by_role("region", name="Searched for lately").wait_for()
+    page.get_by_role("region", name="Recent searches").wait_for()
     assert violations(page) == []
     assert device == "desktop" or page.evaluate(SMALL_TARGETS) == []
 

@@ -38,7 +38,7 @@ def test_words_are_searched_alone(new_page: Any, product: Product, device: dict[
     assert not {"image", "url", "vector", "item"} & asked.request.keys()
     assert titles(page)[0] == product.title
     assert page.locator(".card mark").first.inner_text().lower() in product.title.lower()
-    expect(page.get_by_role("heading", name="What is described like that")).to_be_visible()
+    expect(page.get_by_role("heading", name="Items described like that")).to_be_visible()
     expect(page.locator(".sureness")).to_have_count(0)
     assert f"text={product.title.lower().replace(' ', '+')}" in page.url
     other = new_page(page.url)
@@ -82,7 +82,7 @@ def test_words_join_a_picture_and_go_again(new_page: Any, picture: Path) -> None
         ask(page, "animal")
     assert asked.request["text"] == "animal"
     assert asked.request["handle"], "the server has seen the picture"
-    chips = page.get_by_role("list", name="What is asked for").get_by_role("button")
+    chips = page.get_by_role("list", name="Your search").get_by_role("button")
     expect(chips).to_have_text(["Your picture", "“animal”"], use_inner_text=True)
     with search_by(page) as asked:
         chips.filter(has_text="animal").click()
@@ -93,7 +93,7 @@ def test_words_join_a_picture_and_go_again(new_page: Any, picture: Path) -> None
         chips.filter(has_text="Your picture").click()
     assert asked.request.keys() >= {"text"}
     expect(page.get_by_test_id("stage")).to_be_hidden()
-    page.get_by_role("button", name="Empty the field").click()
+    page.get_by_role("button", name="Clear the field").click()
     page.get_by_role("heading", name="Search by picture").wait_for()
 
 
@@ -156,7 +156,7 @@ def test_more_like_these_and_not_like_that(new_page: Any, demo_catalogue: DemoCa
     found = titles(page)
     assert re.search("like=[0-9a-f]{32}&unlike=[0-9a-f]{32}.*&q=", page.url)
     other = new_page(page.url)
-    chips = other.get_by_role("list", name="What is asked for").get_by_role("button")
+    chips = other.get_by_role("list", name="Your search").get_by_role("button")
     other.get_by_role("button", name=f"Remove: Not like {unlike}").wait_for()
     expect(chips).to_have_text(["Your picture", f"Like {like}", f"Not like {unlike}"], use_inner_text=True)
     settled(other)
@@ -212,7 +212,7 @@ def test_a_second_photo_of_ones_own_is_like_or_unlike(
 
     (example,) = add("Look for this as well")["examples"]
     assert example.keys() == {"handle", "weight"}, "it is not sent twice"
-    chips = page.get_by_role("list", name="What is asked for").get_by_role("button")
+    chips = page.get_by_role("list", name="Your search").get_by_role("button")
     expect(chips).to_have_text(["Your picture", f"Like {second.name}"], use_inner_text=True)
     page.wait_for_function("() => [...document.querySelectorAll('.chip img')].every((one) => one.naturalWidth > 0)")
     found = titles(page)
@@ -317,7 +317,7 @@ def test_a_product_is_one_result_with_its_other_pictures_behind_it(new_page: Any
     open_filters(page)
     page.get_by_text("Advanced").click()
     with search_by(page) as asked:
-        page.get_by_role("checkbox", name="One result a product").uncheck()
+        page.get_by_role("checkbox", name="One result per product").uncheck()
     assert asked.request["group"] is False
     expect(page.get_by_text("more of this product")).to_have_count(0)
     assert "group=false" in page.url
@@ -347,7 +347,7 @@ def test_two_pictures_are_compared(
     expect(dialog.get_by_role("img", name="The brighter a part")).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("More to do with")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("More actions for")
 
 
 @DEVICES
@@ -392,7 +392,7 @@ def test_collections_are_looked_through_before_anything_is_asked(new_page: Any, 
     assert {match["item"]["collection"] for match in asked.answer["matches"]} == {
         asked.request["filters"]["collection"][0]
     }
-    expect(page.get_by_role("heading", name="What there is")).to_be_visible()
+    expect(page.get_by_role("heading", name="In the catalogue")).to_be_visible()
     expect(page.get_by_role("button", name=f"Remove: Collection: {name}")).to_be_visible()
     with search_by(page) as asked:
         choose_order(page, "Lowest price")

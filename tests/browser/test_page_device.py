@@ -22,7 +22,7 @@ from visor.index.format.projection import decode_vector
 from visor.models.embedder import Embedder
 from visor.near_duplicates.fingerprint import perceptual_hash
 
-SWITCH = "Look at pictures on this device"
+SWITCH = "Analyse pictures on this device"
 MEDIAN_MIN, LEAST_MIN = 0.995, 0.98
 """Cosine of the device's vector to the server's."""
 
@@ -83,7 +83,7 @@ def test_no_picture_leaves_a_device_that_looks_itself(
     assert ours["labels"][0]["name"] == theirs["labels"][0]["name"] == seen["labels"][0]["name"]
     assert ours["safety"]["unsafe"] == theirs["safety"]["unsafe"]
 
-    page.get_by_role("button", name="More to do with").first.click()
+    page.get_by_role("button", name="More actions for").first.click()
     page.get_by_role("button", name="Why it matched").click()
     page.get_by_text("The warmer a part, the more it adds").wait_for()
     for heated in page.locator(".heated").all():
@@ -100,9 +100,9 @@ def test_no_picture_leaves_a_device_that_looks_itself(
     assert not watch.carried(second.read_bytes())
 
     # Only the server lays pictures over each other: it is asked before.
-    page.get_by_role("button", name="More to do with").first.click()
+    page.get_by_role("button", name="More actions for").first.click()
     page.get_by_role("button", name="Compare").click()
-    page.get_by_text("It has not been sent so far").wait_for()
+    page.get_by_text("It has not been sent yet").wait_for()
     assert not watch.carried(picture.read_bytes())
     page.get_by_role("button", name="Send this picture").click()
     page.get_by_role("dialog").locator("img").first.wait_for()
@@ -154,7 +154,7 @@ def test_a_model_that_arrives_damaged_is_fetched_again_and_then_refused(new_page
     *_, small = page.evaluate("async () => (await fetch('./v1/model')).json()")["files"]
     page.context.route(f"**/v1/model/{small['sha256']}", damage)
     page.get_by_role("switch", name=SWITCH).check()
-    page.get_by_text("came twice with other bytes").wait_for(timeout=60_000)
+    page.get_by_text("arrived twice with the wrong bytes").wait_for(timeout=60_000)
     assert len(asked) == 2
     expect(page.get_by_role("switch", name=SWITCH)).not_to_be_checked()
     page.context.unroute(f"**/v1/model/{small['sha256']}")
@@ -193,7 +193,7 @@ def test_what_cannot_be_kept_is_fetched_at_each_visit(new_page: Any, address: st
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        ("delete window.WebAssembly", "cannot look at pictures itself"),
+        ("delete window.WebAssembly", "cannot analyse pictures itself"),
         ("localStorage.setItem('visor-device', 'starting')", "too little memory"),
     ],
 )

@@ -41,12 +41,12 @@ def test_attributes_dates_and_prices_are_filtered(new_page: Any, shelf: str, dev
         page.get_by_label("Earliest date").fill("2022-01-01")
         page.get_by_label("Earliest date").blur()
     assert asked.request["filters"]["date_from"] == "2022-01-01"
-    chips = page.get_by_role("list", name="What is asked for").get_by_role("button")
+    chips = page.get_by_role("list", name="Your search").get_by_role("button")
     expect(chips).to_have_count(6)
     assert re.search(r"any\.colour=red.*min\.weight=10\.5.*max\.made=2022-06-30", page.url)
     other = new_page(page.url, **device)
     settled(other)
-    expect(other.get_by_role("list", name="What is asked for").get_by_role("button")).to_have_text(
+    expect(other.get_by_role("list", name="Your search").get_by_role("button")).to_have_text(
         chips.all_inner_texts(), use_inner_text=True
     )
     with search_by(page) as asked:
@@ -89,18 +89,18 @@ def test_values_are_refused_and_what_is_unknown_is_asked_for(new_page: Any, shel
         maker.get_by_label("Unknown").press("Space")
     assert asked.request["filters"]["attributes"]["maker"] == {"missing": True}
     assert asked.answer["total"] == 20
-    chips = page.get_by_role("list", name="What is asked for").get_by_role("button")
+    chips = page.get_by_role("list", name="Your search").get_by_role("button")
     for name in ("Colour: not red", "Maker: unknown"):
         expect(chips.filter(has_text=name)).to_be_visible()
     assert "none.colour=red" in page.url
     assert "missing.maker=true" in page.url
     other = new_page(page.url, **device)
     settled(other)
-    expect(other.get_by_role("list", name="What is asked for").get_by_role("button")).to_have_text(
+    expect(other.get_by_role("list", name="Your search").get_by_role("button")).to_have_text(
         chips.all_inner_texts(), use_inner_text=True
     )
     with search_by(page) as asked:
-        maker.get_by_role("button", name="Not where it is unknown").press("Enter")
+        maker.get_by_role("button", name="Leave out unknown").press("Enter")
     assert asked.request["filters"]["attributes"]["maker"] == {"missing": False}
     assert asked.answer["total"] == 6
     with search_by(page) as asked:

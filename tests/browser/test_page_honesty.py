@@ -35,7 +35,7 @@ def other_picture(demo_catalogue: DemoCatalogue, picture: Path) -> Path:
 def test_why_it_matched_is_drawn_over_both_pictures(new_page: Any, picture: Path) -> None:
     page = new_page()
     drop_picture(page, picture)
-    page.get_by_role("button", name="More to do with").first.click()
+    page.get_by_role("button", name="More actions for").first.click()
     page.get_by_role("button", name="Why it matched").click()
     page.get_by_text("The warmer a part, the more it adds").wait_for()
     for heated in page.locator(".heated").all():
@@ -45,7 +45,7 @@ def test_why_it_matched_is_drawn_over_both_pictures(new_page: Any, picture: Path
         map_box, picture_box = (heated.locator(tag).bounding_box() for tag in ("canvas", "img"))
         assert map_box == picture_box
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("More to do with ")
+    assert page.evaluate("document.activeElement.getAttribute('aria-label')").startswith("More actions for ")
 
 
 def test_what_is_no_match_is_hidden_from_the_next_search(new_page: Any, other_picture: Path) -> None:
@@ -154,7 +154,7 @@ def test_the_about_panel_tells_what_the_month_has_cost(
             dialog.get_by_text("until the month has cost 5.00").wait_for()
             row = dialog.get_by_role("listitem").filter(has_text="Spent past what is free")
             expect(row).to_contain_text(f"{spent:.2f} of 5.00")
-            dialog.get_by_role("button", name="Show what concerns the owner").click()
+            dialog.get_by_role("button", name="Show what is for the owner").click()
             expect(dialog.get_by_text("Spent past what is free"), "it concerns the owner alone").to_have_count(0)
         finally:
             server.stop()

@@ -28,7 +28,7 @@ def test_recent_searches_are_kept_here_and_deleted(
     page.get_by_role("button", name="start over").click()
     ask(page, product.title)
     page.get_by_role("button", name="start over").click()
-    recent = page.get_by_role("region", name="Searched for lately")
+    recent = page.get_by_role("region", name="Recent searches")
     expect(recent.get_by_role("link")).to_have_text([product.title, picture.name], use_inner_text=True)
     page.reload()
     recent.get_by_role("link", name=picture.name).click()
@@ -51,12 +51,12 @@ def test_what_another_tab_deletes_does_not_come_back(new_page: Any, picture: Pat
     other = page.context.new_page()
     other.goto(page.url)
     page.get_by_role("button", name="Delete all").click()
-    recent = other.get_by_role("region", name="Searched for lately")
+    recent = other.get_by_role("region", name="Recent searches")
     expect(recent).to_have_count(0)
     ask(other, product.title)
     other.get_by_role("button", name="start over").click()
     expect(recent.get_by_role("link")).to_have_text([product.title], use_inner_text=True)
-    expect(page.get_by_role("region", name="Searched for lately").get_by_role("link")).to_have_count(1)
+    expect(page.get_by_role("region", name="Recent searches").get_by_role("link")).to_have_count(1)
 
 
 def test_photos_of_one_name_are_recent_searches_of_their_own(new_page: Any, demo_catalogue: DemoCatalogue) -> None:
@@ -66,5 +66,5 @@ def test_photos_of_one_name_are_recent_searches_of_their_own(new_page: Any, demo
         with search_by(page):
             drop(page, "image.png", data, "image/png")
     page.get_by_role("button", name="start over").click()
-    recent = page.get_by_role("region", name="Searched for lately").get_by_role("link")
+    recent = page.get_by_role("region", name="Recent searches").get_by_role("link")
     expect(recent).to_have_text(["image.png"] * 2, use_inner_text=True)

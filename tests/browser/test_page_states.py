@@ -53,7 +53,7 @@ def test_text_that_is_dropped_is_no_search(new_page: Any) -> None:
           document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true }));
         }"""
     )
-    page.get_by_text("There is no picture in that").wait_for()
+    page.get_by_text("No picture was found in that").wait_for()
     expect(page.get_by_role("heading", name="Search by picture")).to_be_visible()
 
 
@@ -64,7 +64,7 @@ def test_a_folder_that_is_dropped_is_no_picture(new_page: Any, picture: Path, tm
         files = {"items": [], "files": [str(tmp_path)], "dragOperationsMask": 1}
         for kind in ("dragEnter", "dragOver", "drop"):
             session.send("Input.dispatchDragEvent", {"type": kind, "x": 300, "y": 300, "data": files})
-        page.get_by_text("There is no picture in that").wait_for()
+        page.get_by_text("No picture was found in that").wait_for()
 
     session = page.context.new_cdp_session(page)
     page.wait_for_selector(".example")
@@ -245,7 +245,7 @@ def test_what_was_held_back_can_be_called_harmless(new_page: Any, picture: Path)
     sent = kept.value.request.post_data_json
     assert sent["verdict"] == "harmless"
     assert set(sent) == {"query_vector", "verdict"}
-    page.get_by_role("region", name="Results").get_by_text("It is kept for the owner").wait_for()
+    page.get_by_role("region", name="Results").get_by_text("The owner of this catalogue can now review it").wait_for()
     expect(page.get_by_role("button", name="This is harmless")).to_have_count(0)
     expect(page.get_by_role("heading", name="This picture is held back")).to_be_visible()
 
@@ -294,7 +294,7 @@ def test_a_search_that_fails_leaves_the_results_before_it(new_page: Any, picture
     page.route("**/v1/search", lambda route: route.abort())
     page.get_by_role("group", name="Collection").get_by_role("checkbox").first.check()
     page.get_by_role("heading", name="The search does not answer").wait_for()
-    expect(page.get_by_text("Below are the results from before.")).to_be_visible()
+    expect(page.get_by_text("Below are the previous results.")).to_be_visible()
     expect(page.get_by_role("button", name="Copy link"), "the address bar holds none").to_be_disabled()
     expect(page.locator(".card[data-verdict]")).to_have_count(12)
 
@@ -355,7 +355,7 @@ def test_what_the_server_does_not_offer_is_not_shown(new_page: Any, picture: Pat
     page.goto(new_page().url)
     drop_picture(page, picture)
     expect(page.get_by_role("button", name=re.compile("is not a match"))).to_have_count(0)
-    page.get_by_role("button", name="More to do with").first.click()
+    page.get_by_role("button", name="More actions for").first.click()
     expect(page.get_by_role("button", name="Look for this as well")).to_be_visible()
     for name in ("Why it matched", "Compare the pictures"):
         expect(page.get_by_role("button", name=name)).to_have_count(0)
@@ -413,7 +413,7 @@ def test_the_about_panel_tells_what_the_index_holds(new_page: Any, address: str)
     dialog.get_by_text("Pictures", exact=True).wait_for()
     # What is used of Google's allowances concerns the owner.
     expect(dialog.get_by_text("1,200 of 50,000")).to_have_count(0)
-    dialog.get_by_role("button", name="Show what concerns the owner").click()
+    dialog.get_by_role("button", name="Show what is for the owner").click()
     assert page.url.endswith("?owner")
     expect(dialog.get_by_text("1,200 of 50,000")).to_be_visible()
     expect(dialog.get_by_text("5 MB of 1 GB")).to_be_visible()

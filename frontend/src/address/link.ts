@@ -18,7 +18,7 @@ export interface Options {
   sort: Sort;
   /** How much less of the same is wanted, 0 to 1. */
   variety: number;
-  /** One result a product. */
+  /** One result per product. */
   group: boolean;
 }
 

@@ -170,7 +170,7 @@ class SearchRequest(Record, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     variety: Fraction = 0.0
     """0: the nearest first. Towards 1: less of the same (maximal marginal relevance)."""
     group: bool = True
-    """One result a product, with its best picture; false: every picture."""
+    """One result per product, with its best picture; false: every picture."""
     regions: bool = False
     """Also say what parts of the picture one may want to search for: up to four, which takes about as long again as to
     look at the picture, and counts as up to five. None for `item`, `vector`, `seen` or `text`."""
