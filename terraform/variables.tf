@@ -55,7 +55,7 @@ variable "model" {
   type        = string
   default     = "auto"
   nullable    = false
-  description = "Name of the model in the bundles; `auto` is the model that it resolved to where they were built."
+  description = "Name of the model in the bundles; `auto` is the default, nsfwjs+efficientnet_lite0."
 }
 
 variable "metrics" {
