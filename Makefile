@@ -1,4 +1,4 @@
-# The habits of this project, one target each. All of them set up what they need.
+# The common tasks of this project, one target each. Each target installs what it needs.
 PYTHON ?= python3
 PORT ?= 8080
 SHOP_PORT ?=
@@ -8,25 +8,25 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 CONSTRAINTS := constraints.txt
-# Apache Beam has an environment of its own, because its pins fight with ours.
+# Apache Beam has its own environment, because its pinned versions conflict with ours.
 BEAM := .venv-beam
 BEAM_CONSTRAINTS := constraints-beam.txt
-# Labelled photos for `make bench`: a folder of folders of kinds.
+# Labelled photos for `make bench`: a folder with a sub-folder for each kind.
 PHOTOS ?= ../shared/data
 PICTURES := $(if $(wildcard $(PHOTOS)),--pictures '$(PHOTOS)')
 
-# What is imported is compiled then: of what is installed, a part.
+# Modules are compiled when they are imported, which only some of the installed ones are.
 INSTALL := pip install --quiet --no-compile
 
-# Small products on many threads cost more than they save, most of all on a busy machine.
+# Small matrix products on many threads cost more than they save, most of all on a busy machine.
 export OPENBLAS_NUM_THREADS := 1
-# Tests start Python some hundred times: compiling each module anew takes longer than many of them.
+# Tests start Python hundreds of times: compiling every module again would take longer than many tests.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: beam demo check fast test lint audit bench setup page docs dist model-package clean
 FAST := not (fault or build or cloud or browser or slow)
 
-# The default model is fetched as a package. Only where it cannot be had is TensorFlow installed, to build it.
+# The default model is fetched as a package. TensorFlow is installed to build it only if the package is unavailable.
 demo: $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed and serve pictures on this machine
 	@$(MAKE) --no-print-directory -j2 $(STAMPS)/run $(STAMPS)/page
 	@$(BIN)/visor model build >/dev/null || $(MAKE) --no-print-directory $(STAMPS)/build
@@ -35,7 +35,7 @@ demo: $(if $(filter gcp-emulators,$(BACKEND)),$(STAMPS)/dev)  ## crawl, embed an
 check: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## lint and the fast tests, before every commit
 	@$(MAKE) --no-print-directory -j2 lint fast
 
-# Each worker computes on one core: more threads wait for each other.
+# Each worker computes on one core: with more threads they would wait for each other.
 fast test: export OPENBLAS_NUM_THREADS := 1
 
 fast: $(STAMPS)/dev
@@ -56,7 +56,7 @@ lint: $(STAMPS)/dev $(STAMPS)/page $(STAMPS)/security  ## style, types, front en
 	if command -v terraform >/dev/null; then terraform fmt -check -diff terraform; fi
 	cd frontend && npm run lint
 
-bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what else there is
+bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure, and compare with other tools
 	for images in 10000 70000 1000000; do \
 	  $(BIN)/visor bench search --images $$images $(PICTURES) --json; done
 	for images in 10000 70000 1000000; do \
@@ -80,25 +80,25 @@ bench: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/bench  ## measure against what el
 	    --plot docs/img/confidence-$$kind-$$other.svg --json; \
 	  $(BIN)/visor bench copies '$(PHOTOS)'/$$kind --json; done; fi
 
-audit: $(STAMPS)/dev  ## the pinned versions against published vulnerabilities, where those can be reached
+audit: $(STAMPS)/dev  ## check the pinned versions for published vulnerabilities, if the database can be reached
 	@mkdir -p build && rm -f build/audit.json
 	@$(BIN)/python -m pip install --quiet pip-audit && $(BIN)/python -m pip_audit --no-deps --disable-pip --timeout 10 \
 	  --format json --output build/audit.json --requirement $(CONSTRAINTS) 2>build/audit.log || \
 	  if [ -s build/audit.json ]; then cat build/audit.json; exit 1; \
 	  else tail -n 1 build/audit.log; echo "Nothing was audited: the advisories cannot be reached"; fi
 
-setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security $(BEAM)/.stamp  ## what lint and all tests need
+setup: $(STAMPS)/dev $(STAMPS)/build $(STAMPS)/page $(STAMPS)/security $(BEAM)/.stamp  ## install what lint and all tests need
 
 page: $(STAMPS)/page
 
-docs: $(STAMPS)/docs  ## the documentation site in site/; a link that leads nowhere fails
+docs: $(STAMPS)/docs  ## the documentation site in site/; fails on broken links
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 dist: $(STAMPS)/dev $(STAMPS)/page  ## source distribution and wheel in dist/, with the built page
 	rm -rf dist
 	$(BIN)/python scripts/dist.py
 
-model-package: $(STAMPS)/build  ## the wheel of the built default model in dist/, the same bytes every time
+model-package: $(STAMPS)/build  ## the wheel of the built default model in dist/, reproducible byte for byte
 	$(BIN)/python scripts/model_package.py
 
 clean:  ## remove what was built here (not VISOR_HOME)
@@ -114,7 +114,7 @@ $(STAMPS)/run: pyproject.toml $(CONSTRAINTS) | $(STAMPS)/venv
 	@$(BIN)/python -m $(INSTALL) --constraint $(CONSTRAINTS) --editable .
 	@touch $@
 
-# Side by side, one pip at a time works in an environment.
+# In parallel builds, only one pip at a time may work in an environment.
 $(STAMPS)/build: | $(if $(filter setup,$(MAKECMDGOALS)),$(STAMPS)/dev)
 
 # Each stamp is an extra of pyproject.toml, installed with the pinned versions.
@@ -123,7 +123,7 @@ $(STAMPS)/build $(STAMPS)/dev $(STAMPS)/bench $(STAMPS)/docs: $(STAMPS)/%: pypro
 	@$(BIN)/python -m $(INSTALL) --constraint $(CONSTRAINTS) --editable '.[gcp,$*]' --editable devtools
 	@touch $@
 
-beam: $(BEAM)/.stamp  ## what `visor bulk` needs, in .venv-beam
+beam: $(BEAM)/.stamp  ## install what `visor bulk` needs, in .venv-beam
 
 $(BEAM)/.stamp: pyproject.toml $(BEAM_CONSTRAINTS)
 	@echo "Installing Apache Beam into $(BEAM) (versions of $(BEAM_CONSTRAINTS)) …" >&2
@@ -131,7 +131,7 @@ $(BEAM)/.stamp: pyproject.toml $(BEAM_CONSTRAINTS)
 	@$(BEAM)/bin/python -m $(INSTALL) --constraint $(BEAM_CONSTRAINTS) --editable '.[beam]' --editable devtools
 	@touch $@
 
-# checkov has an environment of its own, because its pins fight with ours.
+# checkov has its own environment, because its pinned versions conflict with ours.
 $(STAMPS)/security: scripts/security.py $(wildcard terraform/*.tf) | $(STAMPS)/venv
 	@echo "Checking terraform/ with checkov …" >&2
 	@$(BIN)/python scripts/security.py

@@ -12,7 +12,7 @@ variable "region" {
   type        = string
   default     = "us-central1"
   nullable    = false
-  description = "Region of everything. Cloud Storage is free in these three only."
+  description = "Region of all resources: us-central1, us-east1 or us-west1, the only ones where Cloud Storage is free."
 
   validation {
     condition     = contains(["us-central1", "us-east1", "us-west1"], var.region)
@@ -36,14 +36,14 @@ variable "bundles" {
   type        = string
   default     = "../build/bundles"
   nullable    = false
-  description = "Folder in which `scripts/bundle.py` left one zip for each function, and its folder beside it."
+  description = "Folder where `scripts/bundle.py` wrote a zip and a folder for each function."
 }
 
 variable "runtime" {
   type        = string
   default     = "python311"
   nullable    = false
-  description = "Runtime of the functions. constraints.txt is resolved for it."
+  description = "Runtime of the functions. constraints.txt is resolved for this version."
 
   validation {
     condition     = contains(["python311", "python312", "python313"], var.runtime)
@@ -55,21 +55,21 @@ variable "model" {
   type        = string
   default     = "auto"
   nullable    = false
-  description = "Name of the model in the bundles; `auto` is what it was found to mean where they were made."
+  description = "Name of the model in the bundles; `auto` is the default, nsfwjs+efficientnet_lite0."
 }
 
 variable "metrics" {
   type        = bool
   default     = false
   nullable    = false
-  description = "Whether searches may name SciPy's metrics: true deploys the search function with SciPy, whose size `visor cost --metrics true` shows."
+  description = "Whether searches may use SciPy's metrics. True deploys the search function with SciPy; `visor cost --metrics true` shows its size."
 }
 
 variable "telemetry" {
   type        = map(string)
   default     = {}
   nullable    = false
-  description = "OpenTelemetry's variables for the functions, such as OTEL_EXPORTER_OTLP_ENDPOINT: each then sends traces there. Empty: none does."
+  description = "OpenTelemetry's variables for the functions, such as OTEL_EXPORTER_OTLP_ENDPOINT, to which they then send traces. Empty: no traces."
 
   validation {
     condition     = alltrue([for name in keys(var.telemetry) : can(regex("^OTEL_[A-Z_]+$", name))])
@@ -93,7 +93,7 @@ variable "crawl_schedule" {
   type        = string
   default     = "17 3 * * *"
   nullable    = false
-  description = "When crawl runs (cron). A run that does not finish goes on at the next, so daily suits a weekly re-crawl."
+  description = "When crawl runs (cron). The next run continues an unfinished one, so a daily schedule suits weekly re-crawls."
 
   validation {
     condition     = can(regex("^([0-9*/,A-Za-z-]+ ){4}[0-9*/,A-Za-z-]+$", var.crawl_schedule))
@@ -105,7 +105,7 @@ variable "compact_schedule" {
   type        = string
   default     = "47 */6 * * *"
   nullable    = false
-  description = "When compact runs (cron). It costs nothing where there is nothing to merge."
+  description = "When compact runs (cron). A run with nothing to merge costs nothing."
 
   validation {
     condition     = can(regex("^([0-9*/,A-Za-z-]+ ){4}[0-9*/,A-Za-z-]+$", var.compact_schedule))
@@ -117,7 +117,7 @@ variable "crawl_budget_s" {
   type        = number
   default     = 1500
   nullable    = false
-  description = "Seconds after which a crawl run stops and leaves the rest to the next. Less than its time-out of 1,800."
+  description = "Seconds after which a crawl run stops and leaves the rest to the next run. Must be less than its time-out of 1,800."
 
   validation {
     condition     = var.crawl_budget_s > 0 && var.crawl_budget_s <= 1740
@@ -129,7 +129,7 @@ variable "freshness_s" {
   type        = number
   default     = 30
   nullable    = false
-  description = "Seconds for which a search instance trusts what it knows of new commits. One Firestore read each time."
+  description = "Seconds between a search instance's checks for new commits. Each check is one Firestore read."
 
   validation {
     condition     = var.freshness_s >= 5
@@ -141,7 +141,7 @@ variable "embed_attempts_max" {
   type        = number
   default     = 5
   nullable    = false
-  description = "Tries of a batch, until items that cannot be fetched count as failed and a batch that crashes is a dead letter. A delivery that finds every instance busy is no try."
+  description = "Tries of a batch before items that cannot be fetched count as failed and a batch that crashes becomes a dead letter. A delivery that finds every instance busy does not count."
 
   validation {
     condition     = var.embed_attempts_max >= 1 && var.embed_attempts_max <= 50 && floor(var.embed_attempts_max) == var.embed_attempts_max
@@ -158,7 +158,7 @@ variable "sizes" {
   })
   default     = {}
   nullable    = false
-  description = "vCPU, memory and highest number of instances of each function. `visor cost` says what a change uses."
+  description = "vCPU, memory and maximum number of instances of each function. `visor cost` shows what a change uses."
 
   validation {
     condition     = alltrue([for size in values(var.sizes) : size.instances >= 1 && size.instances <= 5])
@@ -190,7 +190,7 @@ variable "search_concurrency" {
   type        = number
   default     = 8
   nullable    = false
-  description = "Requests that one search instance takes at once. It decodes one picture at a time all the same."
+  description = "Requests that one search instance handles at once. It still decodes one picture at a time."
 
   validation {
     condition     = var.search_concurrency >= 1 && var.search_concurrency <= 80 && floor(var.search_concurrency) == var.search_concurrency
@@ -206,7 +206,7 @@ variable "search_concurrency" {
 variable "cors_origins" {
   type        = list(string)
   default     = null
-  description = "Origins whose pages may call the endpoint. By default that of the site bucket's page, and none where the function serves the page."
+  description = "Origins whose pages may call the endpoint. By default the origin of the site bucket's page, or none if the function serves the page."
 
   validation {
     condition     = alltrue([for o in coalesce(var.cors_origins, []) : can(regex("^https://[^/*]+$", o))])
@@ -230,7 +230,7 @@ variable "unsafe_query" {
   type        = number
   default     = 0.9
   nullable    = false
-  description = "Probability from which an unsafe query is not answered. A shop of swimwear may want more; above 1, every query is answered."
+  description = "Queries at least this likely to be unsafe are not answered. A swimwear shop may want a higher value; above 1, every query is answered."
 
   validation {
     condition     = var.unsafe_query > 0 && var.unsafe_query <= 2
@@ -242,7 +242,7 @@ variable "unsafe_item" {
   type        = number
   default     = 0.85
   nullable    = false
-  description = "Probability from which an unsafe picture is not indexed. Above 1, every picture is."
+  description = "Pictures at least this likely to be unsafe are not indexed. Above 1, every picture is indexed."
 
   validation {
     condition     = var.unsafe_item > 0 && var.unsafe_item <= 2
@@ -255,7 +255,7 @@ variable "owner_key" {
   default     = null
   sensitive   = true
   ephemeral   = true
-  description = "Key with which the owner searches from the reserve; it goes to Secret Manager and never into the state."
+  description = "Key that lets the owner search from the reserve. It is stored in Secret Manager and never in the state."
 
   validation {
     condition     = var.owner_key == null || length(coalesce(var.owner_key, "-")) >= 20
@@ -279,7 +279,7 @@ variable "key_required" {
   type        = bool
   default     = false
   nullable    = false
-  description = "True: search answers only requests that carry the owner key (needs owner_key)."
+  description = "Whether search answers only requests that carry the owner key (needs owner_key)."
 
   validation {
     condition     = !var.key_required || var.owner_key_version > 0
@@ -308,7 +308,7 @@ variable "budget" {
   })
   default     = {}
   nullable    = false
-  description = "In the billing account's currency: what Visor may spend a month (0: nothing), what a US dollar costs in it, and, where nothing may be spent, the amount of the alert and the share of it at which the endpoint closes."
+  description = "In the billing account's currency: what Visor may spend a month (0: nothing), and the price of a US dollar. If nothing may be spent: also the amount of the alert and the share of it at which the endpoint closes."
 
   validation {
     condition     = var.budget.amount >= 1 && floor(var.budget.amount) == var.budget.amount && var.budget.close_at > 0
@@ -330,7 +330,7 @@ variable "log_retention_days" {
   type        = number
   default     = 30
   nullable    = false
-  description = "Days for which logs are kept. More than 30 are billed."
+  description = "Days for which logs are kept; more than 30 would be billed."
 
   validation {
     condition     = var.log_retention_days >= 1 && var.log_retention_days <= 30
@@ -342,14 +342,14 @@ variable "protect_data" {
   type        = bool
   default     = false
   nullable    = false
-  description = "True: `visor destroy` refuses, and so does Google for the database and buckets that hold objects."
+  description = "If true, `visor destroy` refuses, and Google refuses to delete the database and buckets that hold objects."
 }
 
 variable "public" {
   type        = string
   default     = "bucket"
   nullable    = false
-  description = "Where the public gets in. `bucket`: the page in a public bucket, the endpoint open to allUsers. `function`: page and endpoint from the search function, its invoker check off, no public bucket; for organisations that allow neither."
+  description = "How the public reaches Visor. `bucket`: the page is in a public bucket, the endpoint open to allUsers. `function`: the search function serves page and endpoint, with its invoker check off and no public bucket; for organisations that forbid public buckets or allUsers."
 
   validation {
     condition     = contains(["bucket", "function"], var.public)
@@ -360,7 +360,7 @@ variable "public" {
 variable "publish" {
   type        = bool
   default     = false
-  description = "Whether merges also publish the index to the site's bucket, where the page searches it by itself, without the function. `visor cost --publish true` says what that takes."
+  description = "Whether merges also publish the index to the site's bucket, so that the page can search it without the function. `visor cost --publish true` shows what that uses."
   nullable    = false
 
   validation {
@@ -373,7 +373,7 @@ variable "permissions_wait_s" {
   type        = number
   default     = 120
   nullable    = false
-  description = "Seconds between granting permissions and building functions with them. Google says that it takes two minutes, typically."
+  description = "Seconds between granting permissions and building functions with them. According to Google, permissions typically take effect in two minutes."
 
   validation {
     condition     = var.permissions_wait_s >= 0 && var.permissions_wait_s <= 600
@@ -385,7 +385,7 @@ variable "settings" {
   type        = map(string)
   default     = {}
   nullable    = false
-  description = "Further settings of docs/operations.md, by name as in `links_a_day` or VISOR_LINKS_A_DAY. `visor deploy` checks them."
+  description = "Further settings from docs/operations.md, named like `links_a_day` or VISOR_LINKS_A_DAY. `visor deploy` checks them."
 
   validation {
     condition     = alltrue([for name in keys(var.settings) : can(regex("^[A-Za-z_]+$", name))])
@@ -406,7 +406,7 @@ variable "source_secrets" {
   type        = map(string)
   default     = {}
   nullable    = false
-  description = "Name that visor.toml writes as $${NAME}, to the id of the secret in Secret Manager whose newest version it stands for. Crawl reads it."
+  description = "Secrets for visor.toml: maps each NAME written there as $${NAME} to the id of a secret in Secret Manager. Crawl reads its newest version."
 
   validation {
     condition     = alltrue([for name, secret in var.source_secrets : can(regex("^[A-Za-z_][A-Za-z0-9_]*$", name)) && !startswith(upper(name), "VISOR_") && can(regex("^[A-Za-z0-9_-]{1,255}$", secret))])
@@ -418,7 +418,7 @@ variable "bulk" {
   type        = bool
   default     = false
   nullable    = false
-  description = "Whether `visor bulk` may run on Dataflow: true makes an account for its workers and a bucket for what a job needs while it runs. Neither costs anything by being there; a job does (docs/bulk.md)."
+  description = "Whether `visor bulk` may run on Dataflow. True creates an account for its workers and a bucket for a job's temporary files. Neither costs anything until a job runs (docs/bulk.md)."
 }
 
 variable "read_buckets" {
@@ -443,7 +443,7 @@ variable "page" {
   })
   default     = {}
   nullable    = false
-  description = "What the page says of itself: title, tagline, language (en, de, fr, es, or a region's such as de-CH; otherwise the visitor's), and notes, each with a text and perhaps an href; and models, the address of a folder that serves the model's files to visitors' devices in place of the site's bucket."
+  description = "The page's title, tagline, language (en, de, fr, es, or a regional one such as de-CH; by default the visitor's), and notes, each with a text and an optional href. Also models: the URL of a folder that serves the model's files to visitors' devices instead of the site's bucket."
 
   validation {
     condition     = var.page.language == null || can(regex("^[a-z]{2,3}(-[A-Za-z0-9]+)*$", var.page.language))
