@@ -317,7 +317,7 @@ variable "budget" {
 
   validation {
     condition     = var.budget.spend >= 0 && var.budget.dollar > 0
-    error_message = "What may be spent is 0 or more, what a dollar costs more than 0."
+    error_message = "The budget is 0 or more, and the price of a dollar more than 0."
   }
 
   validation {
@@ -365,7 +365,7 @@ variable "publish" {
 
   validation {
     condition     = !var.publish || var.public == "bucket"
-    error_message = "Publishing takes the site's bucket: public = \"bucket\"."
+    error_message = "Publishing needs the site's bucket: public = \"bucket\"."
   }
 }
 
