@@ -45,7 +45,7 @@ class QueryWord:
         if not guessed:
             return bool(self.ways) and not self.own.isdisjoint(terms)
         return not self.guesses.isdisjoint(terms) or any(
-            _is_near(typo, term, self.is_prefix and not number)
+            _is_near(typo, term, self.is_prefix and not number and len(typo) >= TYPO_FROM)
             for number, typo in enumerate(self.typos)
             for term in terms
             if len(typo) >= TYPO_FROM or len(term) == TYPO_FROM

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import shutil
 import tempfile
 import weakref
@@ -309,7 +310,8 @@ def _typo(name: str, terms: Sequence[str], is_prefix: bool) -> Query:
     """Items that say one of these but for a letter. The first is the word itself, which may be a beginning."""
     if len(terms[0]) < TYPO_FROM:
         # Of a word of five letters, one is missing.
-        some = "|".join(f"{terms[0][:place]}.{terms[0][place:]}" for place in range(TYPO_FROM))
+        signs = [re.escape(sign) for sign in terms[0]]
+        some = "|".join("".join([*signs[:place], ".", *signs[place:]]) for place in range(TYPO_FROM))
         return Query.regex_query(_schema(), name, some)
     near = [
         Query.fuzzy_term_query(_schema(), name, term, 1, True, is_prefix and not number)
