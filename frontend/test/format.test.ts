@@ -8,6 +8,7 @@ import {
   formatMilliseconds,
   formatPercent,
   formatPrice,
+  formatPriceText,
   formatShare,
   hostOf,
   safeLink,
@@ -24,6 +25,15 @@ describe("a price", () => {
     [12.5, "GOLD", "en", "12.5 GOLD"],
   ])("of %s %s reads %4$s", (price, currency, language, text) => {
     expect(formatPrice(price, currency, language)).toBe(text);
+  });
+
+  it.each([
+    ["40 EUR", null, "€40.00"],
+    ["40,50", "EUR", "€40.50"],
+    ["1.234", "EUR", "1.234"],
+    ["from 40 EUR", "EUR", "from 40 EUR"],
+  ])("that a feed writes as %s reads %3$s", (text, currency, read) => {
+    expect(formatPriceText(text, currency, "en")).toBe(read);
   });
 
   it("follows the reader's language", () => {

@@ -149,6 +149,10 @@ def test_that_the_catalogue_has_changed_is_said_of_the_link_alone(new_page: Any,
     page.route("**/v1/items/*", lambda route: held.append(route))
     page.evaluate("(link) => { location.hash = link; }", link)
     page.get_by_text("The catalogue has changed since this link was made").wait_for()
+    page.get_by_role("combobox", name="Language").select_option("de")
+    page.get_by_text("Der Katalog hat sich geändert, seit dieser Link entstand").wait_for()
+    page.get_by_role("combobox", name="Sprache").select_option("en")
+    page.get_by_text("The catalogue has changed since this link was made").wait_for()
     page.go_back()
     page.get_by_alt_text(f"Searched picture: {picture.name}").wait_for()
     with page.expect_response("**/v1/items/*"):

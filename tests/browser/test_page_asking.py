@@ -131,6 +131,36 @@ def test_more_is_shown_without_searching_anew(new_page: Any, picture: Path) -> N
     assert f"k={len(titles(page))}" in page.url
 
 
+def test_more_does_not_take_the_place_of_a_box_that_was_just_drawn(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    more = page.get_by_role("button", name="Show more")
+    with search_by(page) as asked:
+        page.locator(".stage").press("Enter")
+        assert more.is_disabled(), "though the hand has yet to rest"
+    assert asked.request["box"]
+
+
+def test_a_suggestion_takes_the_place_of_the_last_word_alone(new_page: Any, product: Product) -> None:
+    page = new_page()
+    field = page.get_by_role("combobox", name="Words")
+    field.press_sequentially(f"Red/{product.title[:4]}")
+    options = page.get_by_role("listbox", name="Suggestions").get_by_role("option")
+    expect(options.first).to_have_text(re.compile(f"^Red/{product.title[:4]}", re.IGNORECASE))
+    # While a word is composed, the keys choose its characters.
+    field.dispatch_event("keydown", {"key": "ArrowDown", "isComposing": True})
+    expect(field).to_have_value(f"Red/{product.title[:4]}")
+    field.press("ArrowDown")
+    expect(field).to_have_value(options.first.inner_text())
+
+
+def test_words_that_are_too_many_are_cut_between_characters(new_page: Any) -> None:
+    page = new_page()
+    with search_by(page) as asked:
+        ask(page, "apple" + "🍎" * 400)
+    assert asked.request["text"] == "apple" + "🍎" * 395
+
+
 def test_the_end_of_a_catalogue_is_its_end(new_page: Any, shelf: str) -> None:
     page = new_page(f"{shelf}/#any.colour=red&any.colour=green&any.colour=blue&group=false")
     page.wait_for_selector(".card[data-verdict]")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
-from tests.browser.page_driver import NOT_HERE, changed_answer, drop, drop_picture, settled
+from tests.browser.page_driver import NOT_HERE, changed_answer, drop, drop_picture, search_by, settled
 
 
 def test_a_file_that_is_no_picture_is_refused_with_a_remedy(new_page: Any) -> None:
@@ -74,6 +74,10 @@ def test_a_folder_that_is_dropped_is_no_picture(new_page: Any, picture: Path, tm
     drop_the_folder()
     settled(page)
     expect(page.locator(".card[data-verdict]")).to_have_count(12)
+    with search_by(page) as asked:
+        page.locator(".stage").press("Enter")
+        drop_the_folder()
+    assert asked.request["box"]
 
 
 def test_an_endpoint_that_is_down_is_named_and_asked_again(new_page: Any, address: str, picture: Path) -> None:
@@ -378,6 +382,7 @@ def test_not_a_match_hides_the_result_and_is_sent_unless_undone(new_page: Any, a
     count = reject.count()
     reject.first.click()
     expect(reject).to_have_count(count - 1)
+    expect(page.locator(".shown-count")).to_have_text(re.compile(rf"^{count - 1} of \d+ results$"))
     assert page.evaluate("document.activeElement.matches('.reject')")
     page.get_by_role("button", name="Undo", exact=True).last.click()
     expect(reject).to_have_count(count)

@@ -15,6 +15,12 @@ export function formatPrice(price: number, currency: string | null | undefined, 
   return new Intl.NumberFormat(language, { maximumFractionDigits: 2 }).format(price);
 }
 
+/** A price as a feed writes it (`40 EUR`), with another's currency where it names none; what it wrote otherwise. */
+export function formatPriceText(text: string, currency: string | null | undefined, language = locale.value): string {
+  const [, price, own] = /^(\d+(?:[.,]\d\d)?) ?([A-Z]{3})?$/.exec(text.trim()) ?? [];
+  return price ? formatPrice(Number(price.replace(",", ".")), own ?? currency, language) : text;
+}
+
 /** The country's name for an ISO 3166-1 code; what a source wrote otherwise. */
 export function formatCountry(country: string, language = locale.value): string {
   if (!/^[A-Za-z]{2}$/.test(country)) return country;
