@@ -235,6 +235,10 @@ def test_a_phone_leads_from_the_filters_to_the_results(new_page: Any, picture: P
     drop_picture(page, picture)
     assert page.locator(".card[data-verdict]").first.bounding_box()["y"] < 844 * 0.55
     page.locator(".filters > summary").tap()
+    # The sentence at the bottom does not cover the button.
+    page.evaluate("() => document.querySelector('.reject').click()")
+    toast = page.locator(".toast").bounding_box()
+    assert toast["y"] + toast["height"] <= page.locator(".show-results").bounding_box()["y"]
     box = page.get_by_role("group", name="Collection").get_by_role("checkbox").first
     count = page.get_by_role("group", name="Collection").locator(".check-count").first.inner_text()
     box.tap()

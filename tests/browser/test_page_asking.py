@@ -12,6 +12,7 @@ from tests.browser.page_driver import (
     DEVICES,
     ask,
     card_menu,
+    changed_answer,
     drop,
     drop_picture,
     open_filters,
@@ -365,9 +366,15 @@ def test_two_pictures_are_compared(
     drawn.save(tmp_path / "changed.png")
     page = new_page(**device)
     drop_picture(page, tmp_path / "changed.png")
-    card_menu(page, titles(page).index(product.title), "Compare the pictures")
+    # The card knows more: that the picture is a visitor's photo, and which part of it is like the match.
+    changed_answer(page, "/v1/compare", lambda answer: answer.update(confidence=0.01, similarity=0.1))
+    number = titles(page).index(product.title)
+    chance, similarity = page.locator(".card[data-verdict]").nth(number).locator(".sureness p > :last-child").all()
+    said = [chance.inner_text(), similarity.inner_text()]
+    card_menu(page, number, "Compare the pictures")
     dialog = page.get_by_role("dialog", name="Two pictures")
     dialog.get_by_text("The same picture, changed").wait_for()
+    expect(dialog.get_by_role("status")).to_contain_text(f"Similarity {said[1]}, chance of a match {said[0]}")
     slider = dialog.get_by_role("slider")
     slider.focus()
     before = page.locator(".overlaid-first").evaluate("(one) => getComputedStyle(one).clipPath")

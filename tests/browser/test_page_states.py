@@ -298,6 +298,7 @@ def test_a_search_that_fails_leaves_the_results_before_it(new_page: Any, picture
     page.route("**/v1/search", lambda route: route.abort())
     page.get_by_role("group", name="Collection").get_by_role("checkbox").first.check()
     page.get_by_role("heading", name="The search does not answer").wait_for()
+    expect(page.locator(".filter-state"), "on a phone the rest is out of sight").to_contain_text("does not answer")
     expect(page.get_by_text("Below are the results from before.")).to_be_visible()
     expect(page.get_by_role("button", name="Copy link"), "the address bar holds none").to_be_disabled()
     expect(page.locator(".card[data-verdict]")).to_have_count(12)
