@@ -18,6 +18,7 @@ from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.search.listing import Order
 from visor.index.words.analysis import fold, query_terms, terms_of, words_of
+from visor.index.words.query import TYPO_TO
 from visor.index.words.text_index import Part, SegmentWords, TextIndex, Words
 from visor.schema.collections import ITEMS
 from visor.schema.items import BATCH_SIZE_MAX, FacetRow, IndexedItem, Item, as_document, item_id, item_texts, said_of
@@ -221,6 +222,15 @@ def test_items_are_found_by_what_is_said_of_them(shop: Shop, text: str, keys: li
     if is_merged:
         merged(shop)
     assert found(shop, text) == keys
+
+
+def test_what_is_near_to_a_word_beyond_all_measure_is_not_looked_for(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.add(keys_of(2), clustered(2), facets=[row("x" + "a" * TYPO_TO), row("b" * (TYPO_TO + 2))])
+    searcher = shop.searcher()
+    assert [hit.id for hit in searcher.search(None, k=2, text="a" * TYPO_TO).hits] == ids_of(["k0"])
+    assert not searcher.search(None, k=2, text="b" * (TYPO_TO + 1) + " ").hits
+    assert not searcher.search(None, k=2, text="ﷺ" * 400).hits, "18 letters each"
 
 
 def test_an_item_that_was_just_added_is_weighed_as_the_others(tmp_path: Path) -> None:

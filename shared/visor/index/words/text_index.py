@@ -27,7 +27,7 @@ from tantivy import Document, Index, Occur, Query, Schema, SchemaBuilder, TextAn
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
 from visor.index.words.analysis import FILLERS, STEM, fold, query_terms, terms_of, words_of
-from visor.index.words.query import TOLD, TYPO_FROM, Found, QueryWord, TextQuery
+from visor.index.words.query import TOLD, TYPO_FROM, TYPO_TO, Found, QueryWord, TextQuery
 
 FIELDS = {"title": 1.0, "about": 1.0, "description": 0.7, "labels": 0.4}
 """What a word is worth where it stands; `about` has collection, brand and other attributes."""
@@ -257,7 +257,7 @@ class Words:
             worth = dict.fromkeys(completions, COMPLETION_WEIGHT) | worth
             counts = completions | counts
         frequency = max(max(counts[term] for term in terms), sum(counts.values()) - sum(counts[term] for term in terms))
-        if not frequency and len(terms[0]) >= TYPO_FROM - 1 and not is_pair:
+        if not frequency and TYPO_FROM - 1 <= len(terms[0]) <= TYPO_TO and not is_pair:
             typos = tuple(term for term in terms if term == terms[0] or len(term.removeprefix(STEM)) >= TYPO_FROM)
             queries = [(part, _typo(name, typos, is_last)) for part in self.parts for name in FIELDS]
             frequency = sum(part.index.count(query) for part, query in queries)
