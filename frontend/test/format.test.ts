@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import {
+  coinBefore,
+  dayBefore,
   formatAmount,
   formatClock,
   formatCountry,
@@ -129,4 +131,23 @@ it.each([
 
 it("links to the web", () => {
   expect(safeLink("https://shop.example/p?x=1")).toBe("https://shop.example/p?x=1");
+});
+
+it.each([
+  [25, "EUR", 24.99],
+  [0.3, "EUR", 0.29],
+  [3000, "JPY", 2999],
+  [2.5, "KWD", 2.499],
+  [25, null, 24.99],
+])("before a price of %s %s comes %s", (price, currency, before) => {
+  expect(coinBefore(price, currency)).toBe(before);
+});
+
+it.each([
+  ["2024-03-01", "2024-02-29"],
+  ["2024-01-01", "2023-12-31"],
+  ["0100-01-01", "0099-12-31"],
+  ["tomorrow", "tomorrow"],
+])("before %s comes %s", (date, before) => {
+  expect(dayBefore(date)).toBe(before);
 });
