@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
-from tests.browser.page_driver import NOT_HERE, changed_answer, drop, drop_picture, search_by, settled
+from tests.browser.page_driver import NOT_HERE, ask, changed_answer, drop, drop_picture, search_by, settled
 
 
 def test_a_file_that_is_no_picture_is_refused_with_a_remedy(new_page: Any) -> None:
@@ -41,6 +41,15 @@ def test_what_cannot_be_searched_for_is_told_in_the_visitor_s_words(
     expect(problem).not_to_contain_text(other)
     problem.get_by_role("button", name="Start a new search").click()
     expect(page.get_by_role("heading", name="Search by picture")).to_be_visible()
+
+
+def test_what_went_wrong_stands_alone_where_nothing_was_found_before(new_page: Any) -> None:
+    page = new_page(expect_failures=True)
+    ask(page, "xyzzyqq")
+    expect(page.get_by_role("heading", name="Nothing is described like that")).to_be_visible()
+    ask(page, "❤️")
+    expect(page.get_by_role("heading", name="There is no word in that")).to_be_visible()
+    expect(page.get_by_role("heading", name="Nothing is described like that")).to_have_count(0)
 
 
 def test_text_that_is_dropped_is_no_search(new_page: Any) -> None:

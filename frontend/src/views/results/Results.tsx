@@ -37,7 +37,8 @@ function Content() {
     <>
       {trouble && <ProblemCard problem={trouble} onRetry={retry} />}
       {trouble && current.matches.length > 0 && <p class="waiting">{t("results.before")}</p>}
-      <Answer current={current} />
+      {/* That nothing was found before says nothing of what went wrong now. */}
+      {(!trouble || current.matches.length > 0) && <Answer current={current} />}
     </>
   );
 }
