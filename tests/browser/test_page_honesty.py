@@ -107,6 +107,7 @@ def test_a_hidden_match_stays_hidden_on_the_way_back(new_page: Any, picture: Pat
     page.go_back()
     page.get_by_alt_text(f"Searched picture: {picture.name}").wait_for()
     expect(page.get_by_role("article", name=name, exact=True)).to_have_count(0)
+    expect(page.locator("main ~ [role=status].visually-hidden")).to_have_text(re.compile("^11 "))
 
 
 @pytest.fixture
