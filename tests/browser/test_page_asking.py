@@ -135,10 +135,14 @@ def test_more_is_shown_without_searching_anew(new_page: Any, picture: Path) -> N
 def test_more_does_not_take_the_place_of_a_box_that_was_just_drawn(new_page: Any, picture: Path) -> None:
     page = new_page()
     drop_picture(page, picture)
-    more = page.get_by_role("button", name="Show more")
     with search_by(page) as asked:
-        page.locator(".stage").press("Enter")
-        assert more.is_disabled(), "though the hand has yet to rest"
+        # The hand has yet to rest.
+        assert page.evaluate("""async () => {
+          document.querySelector(".stage").dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
+          await new Promise(requestAnimationFrame);
+          await new Promise(requestAnimationFrame);
+          return document.querySelector(".more button").disabled;
+        }""")
     assert asked.request["box"]
 
 
