@@ -20,7 +20,11 @@ followKey();
 followRejected();
 followRecent();
 config.value = await loadConfig();
-await speakBest(config.value.language);
+await speakBest(config.value.language).catch(() => {
+  document.querySelector("#page > p")?.removeAttribute("hidden");
+  // Without words there is nothing to go on with.
+  return new Promise<never>(() => undefined);
+});
 effect(() => {
   const found = answer.value?.matches.length ? bandOf(answer.value, askedAs.value) : null;
   document.title = titleOf(query.value, options.value.text, config.value.title, found);

@@ -8,6 +8,7 @@ import { LocalIndex } from "./local/localIndex";
 import { ownerKey } from "./owner";
 import { isEmpty, type Mask } from "./picture/mask";
 import type { Picture } from "./picture/picture";
+import type { Key } from "./words/messages";
 import type { Asked } from "./words/sureness";
 
 /** What is searched for: a picture, or (`words`) what the options say. */
@@ -63,8 +64,8 @@ export const options = signal<Options>(DEFAULT_OPTIONS);
 export const phase = signal<Phase>("idle");
 export const answer = signal<SearchAnswer | null>(null);
 export const problem = signal<Trouble | null>(null);
-/** A sentence about a link that was made with another state of the catalogue. */
-export const linkNotice = signal<string | null>(null);
+/** What is to be said of a link, such as that it was made with another state of the catalogue. */
+export const linkNotice = signal<Key | null>(null);
 /** Pairs of a query and an item that were said to be no match, by `pairOf`. */
 export const rejected = signal<ReadonlySet<string>>(new Set());
 

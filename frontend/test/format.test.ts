@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
 import {
+  coinBefore,
+  dayBefore,
   formatAmount,
   formatClock,
   formatCountry,
@@ -8,6 +10,7 @@ import {
   formatMilliseconds,
   formatPercent,
   formatPrice,
+  formatPriceText,
   formatShare,
   hostOf,
   safeLink,
@@ -24,6 +27,15 @@ describe("a price", () => {
     [12.5, "GOLD", "en", "12.5 GOLD"],
   ])("of %s %s reads %4$s", (price, currency, language, text) => {
     expect(formatPrice(price, currency, language)).toBe(text);
+  });
+
+  it.each([
+    ["40 EUR", null, "€40.00"],
+    ["40,50", "EUR", "€40.50"],
+    ["1.234", "EUR", "1.234"],
+    ["from 40 EUR", "EUR", "from 40 EUR"],
+  ])("that a feed writes as %s reads %3$s", (text, currency, read) => {
+    expect(formatPriceText(text, currency, "en")).toBe(read);
   });
 
   it("follows the reader's language", () => {
@@ -119,4 +131,23 @@ it.each([
 
 it("links to the web", () => {
   expect(safeLink("https://shop.example/p?x=1")).toBe("https://shop.example/p?x=1");
+});
+
+it.each([
+  [25, "EUR", 24.99],
+  [0.3, "EUR", 0.29],
+  [3000, "JPY", 2999],
+  [2.5, "KWD", 2.499],
+  [25, null, 24.99],
+])("before a price of %s %s comes %s", (price, currency, before) => {
+  expect(coinBefore(price, currency)).toBe(before);
+});
+
+it.each([
+  ["2024-03-01", "2024-02-29"],
+  ["2024-01-01", "2023-12-31"],
+  ["0100-01-01", "0099-12-31"],
+  ["tomorrow", "tomorrow"],
+])("before %s comes %s", (date, before) => {
+  expect(dayBefore(date)).toBe(before);
 });

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { Trouble } from "../src/endpoint/api";
 import type { SearchAnswer } from "../src/endpoint/contract";
 import { rangeName } from "../src/words/filters";
-import { labelName } from "../src/words/labels";
+import { labelName, stockName } from "../src/words/labels";
 import { speakWith } from "../src/words/messages";
 import german from "../src/words/messages/de.json";
 import english from "../src/words/messages/en.json";
@@ -87,6 +87,14 @@ it("begins a label with a capital and leaves its other letters", () => {
     "Granny Smith apple",
     "Street sign",
   ]);
+});
+
+it("says in the visitor's language whether a thing is to be had", () => {
+  const said = () => ["out of stock", "out_of_stock", "https://schema.org/PreOrder", "On_request"].map(stockName);
+  expect(said()).toEqual(["Out of stock", "Out of stock", "To pre-order", "On request"]);
+  speakWith("de", german);
+  expect(said()).toEqual(["Nicht vorrätig", "Nicht vorrätig", "Vorbestellbar", "On request"]);
+  speakWith("en", english);
 });
 
 describe("a problem as visitors read it", () => {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
 import threading
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from playwright.sync_api import expect
-from tests.browser.page_driver import drop, drop_picture, paste, search_by, titles
+from tests.browser.page_driver import DROP, drop, drop_picture, paste, search_by, titles
 
 from visor.app import App
 from visor.demo.catalogue import Product
@@ -94,6 +95,26 @@ def test_a_pasted_picture_and_an_address_are_searched(new_page: Any, picture: Pa
     assert titles(page)[0] == product.title
 
 
+def test_a_picture_that_is_not_on_the_page_any_more_takes_no_memory(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    page.evaluate("""() => {
+      window.given = [];
+      window.takenBack = [];
+      const { createObjectURL, revokeObjectURL } = URL;
+      URL.createObjectURL = (blob) => window.given[window.given.push(createObjectURL(blob)) - 1];
+      URL.revokeObjectURL = (address) => { window.takenBack.push(address); revokeObjectURL(address); };
+    }""")
+    # The second takes the place of the first before that is ready.
+    given = [base64.b64encode(picture.read_bytes()).decode(), "image/png", picture.name]
+    page.wait_for_selector("main")
+    page.evaluate(f"(given) => {{ ({DROP})(given); ({DROP})(given); }}", given)
+    page.wait_for_selector(".card[data-verdict]")
+    page.wait_for_function("() => window.given.length === 2")
+    page.context.new_cdp_session(page).send("HeapProfiler.collectGarbage")
+    page.wait_for_function("() => window.takenBack.length === 1")
+    assert page.locator(".stage img").first.get_attribute("src") not in page.evaluate("window.takenBack")
+
+
 def test_a_link_repeats_the_search(new_page: Any, picture: Path) -> None:
     page = new_page()
     drop_picture(page, picture)
@@ -148,6 +169,10 @@ def test_that_the_catalogue_has_changed_is_said_of_the_link_alone(new_page: Any,
     held: list[Any] = []
     page.route("**/v1/items/*", lambda route: held.append(route))
     page.evaluate("(link) => { location.hash = link; }", link)
+    page.get_by_text("The catalogue has changed since this link was made").wait_for()
+    page.get_by_role("combobox", name="Language").select_option("de")
+    page.get_by_text("Der Katalog hat sich geändert, seit dieser Link entstand").wait_for()
+    page.get_by_role("combobox", name="Sprache").select_option("en")
     page.get_by_text("The catalogue has changed since this link was made").wait_for()
     page.go_back()
     page.get_by_alt_text(f"Searched picture: {picture.name}").wait_for()

@@ -235,6 +235,10 @@ def test_a_phone_leads_from_the_filters_to_the_results(new_page: Any, picture: P
     drop_picture(page, picture)
     assert page.locator(".card[data-verdict]").first.bounding_box()["y"] < 844 * 0.55
     page.locator(".filters > summary").tap()
+    # The sentence at the bottom does not cover the button.
+    page.evaluate("() => document.querySelector('.reject').click()")
+    toast = page.locator(".toast").bounding_box()
+    assert toast["y"] + toast["height"] <= page.locator(".show-results").bounding_box()["y"]
     box = page.get_by_role("group", name="Collection").get_by_role("checkbox").first
     count = page.get_by_role("group", name="Collection").locator(".check-count").first.inner_text()
     box.tap()
@@ -257,6 +261,36 @@ def test_four_hundred_percent_of_zoom_need_no_scrolling_sideways(new_page: Any, 
     assert page.evaluate(fits)
     inside = "() => [...document.querySelectorAll('.tool')].every((one) => one.getBoundingClientRect().right <= 320)"
     assert page.evaluate(inside)
+
+
+def test_a_window_of_any_width_has_one_layout_and_needs_no_scrolling_sideways(new_page: Any, picture: Path) -> None:
+    # 1280 and 1920 pixels at 200 % are 640 and 960, where one layout ends and another begins; small tablets have 744.
+    page = new_page(viewport={"width": 640, "height": 860})
+    drop_picture(page, picture)
+    for width in (640, 700, 744, 960):
+        page.set_viewport_size({"width": width, "height": 860})
+        expect(page.locator(".filters-head span span >> visible=true")).to_have_count(1)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+    columns = page.evaluate("getComputedStyle(document.querySelector('.side')).gridTemplateColumns.split(' ').length")
+    assert columns == 1
+
+
+def test_letters_may_be_twice_as_large_and_the_title_long(new_page: Any, address: str, picture: Path) -> None:
+    page = new_page("about:blank", **PHONE)
+    changed_answer(page, "/config.json", lambda config: config.update(title="The pictures of all of our museums"))
+    page.goto(address)
+    page.wait_for_selector(".example")
+    brand = "document.querySelector('.brand').getBoundingClientRect()"
+    actions = "document.querySelector('.top-actions').getBoundingClientRect()"
+    apart = f"{brand}.right <= {actions}.left || {brand}.bottom <= {actions}.top"
+    for size in ("100%", "200%"):
+        page.evaluate("(size) => { document.documentElement.style.fontSize = size; }", size)
+        assert page.evaluate(apart)
+    drop_picture(page, picture)
+    assert page.evaluate(apart)
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    columns = page.evaluate("getComputedStyle(document.querySelector('.grid')).gridTemplateColumns.split(' ').length")
+    assert columns == 1
 
 
 def test_the_picture_and_the_filters_stay_beside_the_results(new_page: Any, picture: Path) -> None:

@@ -12,6 +12,7 @@ from tests.browser.page_driver import (
     DEVICES,
     ask,
     card_menu,
+    changed_answer,
     drop,
     drop_picture,
     open_filters,
@@ -129,6 +130,40 @@ def test_more_is_shown_without_searching_anew(new_page: Any, picture: Path) -> N
     ids = page.evaluate("() => [...document.querySelectorAll('.card h3 a')].map((link) => link.href)")
     assert len(ids) == len(set(ids))
     assert f"k={len(titles(page))}" in page.url
+
+
+def test_more_does_not_take_the_place_of_a_box_that_was_just_drawn(new_page: Any, picture: Path) -> None:
+    page = new_page()
+    drop_picture(page, picture)
+    with search_by(page) as asked:
+        # The hand has yet to rest.
+        assert page.evaluate("""async () => {
+          document.querySelector(".stage").dispatchEvent(new KeyboardEvent("keydown", { key: "Enter", bubbles: true }));
+          await new Promise(requestAnimationFrame);
+          await new Promise(requestAnimationFrame);
+          return document.querySelector(".more button").disabled;
+        }""")
+    assert asked.request["box"]
+
+
+def test_a_suggestion_takes_the_place_of_the_last_word_alone(new_page: Any, product: Product) -> None:
+    page = new_page()
+    field = page.get_by_role("combobox", name="Words")
+    field.press_sequentially(f"Red/{product.title[:4]}")
+    options = page.get_by_role("listbox", name="Suggestions").get_by_role("option")
+    expect(options.first).to_have_text(re.compile(f"^Red/{product.title[:4]}", re.IGNORECASE))
+    # While a word is composed, the keys choose its characters.
+    field.dispatch_event("keydown", {"key": "ArrowDown", "isComposing": True})
+    expect(field).to_have_value(f"Red/{product.title[:4]}")
+    field.press("ArrowDown")
+    expect(field).to_have_value(options.first.inner_text())
+
+
+def test_words_that_are_too_many_are_cut_between_characters(new_page: Any) -> None:
+    page = new_page()
+    with search_by(page) as asked:
+        ask(page, "apple" + "🍎" * 400)
+    assert asked.request["text"] == "apple" + "🍎" * 395
 
 
 def test_the_end_of_a_catalogue_is_its_end(new_page: Any, shelf: str) -> None:
@@ -335,9 +370,15 @@ def test_two_pictures_are_compared(
     drawn.save(tmp_path / "changed.png")
     page = new_page(**device)
     drop_picture(page, tmp_path / "changed.png")
-    card_menu(page, titles(page).index(product.title), "Compare the pictures")
+    # The card knows more: that the picture is a visitor's photo, and which part of it is like the match.
+    changed_answer(page, "/v1/compare", lambda answer: answer.update(confidence=0.01, similarity=0.1))
+    number = titles(page).index(product.title)
+    chance, similarity = page.locator(".card[data-verdict]").nth(number).locator(".sureness p > :last-child").all()
+    said = [chance.inner_text(), similarity.inner_text()]
+    card_menu(page, number, "Compare the pictures")
     dialog = page.get_by_role("dialog", name="Two pictures")
     dialog.get_by_text("The same picture, changed").wait_for()
+    expect(dialog.get_by_role("status")).to_contain_text(f"Similarity {said[1]}, chance of a match {said[0]}")
     slider = dialog.get_by_role("slider")
     slider.focus()
     before = page.locator(".overlaid-first").evaluate("(one) => getComputedStyle(one).clipPath")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+import pytest
 from playwright.sync_api import expect
 from tests.browser.page_driver import DEVICES, ask, card_menu, open_filters, search_by, settled, titles
 
@@ -52,6 +53,25 @@ def test_attributes_dates_and_prices_are_filtered(new_page: Any, shelf: str, dev
     with search_by(page) as asked:
         chips.filter(has_text="Weight").click()
     assert "weight" not in asked.request["filters"]["attributes"]
+
+
+@pytest.mark.parametrize("group", ["Price", "Date"])
+def test_a_range_that_is_ticked_has_the_items_that_are_counted(new_page: Any, shelf: str, group: str) -> None:
+    page = new_page(shelf)
+    page.locator(".example").first.click()
+    page.wait_for_selector(".card[data-verdict]")
+    open_filters(page)
+    ranges = page.get_by_role("group", name=group).locator("label.check:has(.check-count)")
+    expect(ranges.nth(2)).to_be_visible()
+    for number in range(ranges.count()):
+        one = ranges.nth(number)
+        count = one.locator(".check-count").inner_text()
+        with search_by(page) as asked:
+            one.get_by_role("checkbox").check()
+        assert asked.answer["facets"]["images"] == int(count)
+        expect(one.get_by_role("checkbox")).to_be_checked()
+        with search_by(page):
+            one.get_by_role("checkbox").uncheck()
 
 
 @DEVICES

@@ -107,6 +107,7 @@ def test_a_hidden_match_stays_hidden_on_the_way_back(new_page: Any, picture: Pat
     page.go_back()
     page.get_by_alt_text(f"Searched picture: {picture.name}").wait_for()
     expect(page.get_by_role("article", name=name, exact=True)).to_have_count(0)
+    expect(page.locator("main ~ [role=status].visually-hidden")).to_have_text(re.compile("^11 "))
 
 
 @pytest.fixture
@@ -194,4 +195,7 @@ def test_each_picture_s_author_and_a_video_s_second_are_told(new_page: Any, pict
     expect(frame.get_by_text("1:01:23")).to_be_visible()
     expect(frame.get_by_role("heading").get_by_role("link")).to_have_attribute("href", re.compile("#t=3683$"))
     expect(sale.get_by_text("Out of stock")).to_be_visible()
-    expect(sale.locator("s")).to_have_text(re.compile("40 EUR$"))
+    expect(sale.locator("s")).to_have_text(re.compile("€40.00$"))
+    page.get_by_role("combobox", name="Language").select_option("de")
+    expect(sale.get_by_text("Nicht vorrätig")).to_be_visible()
+    expect(sale.locator("s")).to_have_text(re.compile(r"40,00\s€$"))

@@ -166,6 +166,18 @@ def test_a_language_that_does_not_come_is_told(new_page: Any, address: str) -> N
     expect(page.get_by_label("Language")).to_have_value("en")
 
 
+def test_a_page_without_words_says_that_it_is_not_whole(new_page: Any, address: str) -> None:
+    page = new_page("about:blank", expect_failures=True, locale="fr-FR")
+    for language in ("fr", "en"):
+        page.route(f"**/assets/{language}-*.js", lambda route: route.abort())
+    page.goto(address)
+    page.get_by_text("This page did not arrive whole. Please load it again.").wait_for()
+    page.unroute_all()
+    page.reload()
+    expect(page.get_by_role("heading", name="Chercher par image")).to_be_visible()
+    expect(page.get_by_text("This page did not arrive whole.")).to_have_count(0)
+
+
 def test_only_the_language_that_is_read_is_loaded(new_page: Any) -> None:
     page = new_page(locale="es-MX")
     page.get_by_role("heading", name="Buscar por imagen").wait_for()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from PIL import Image
 from playwright.sync_api import expect
-from tests.browser.page_driver import NOT_HERE, changed_answer, drop, drop_picture, settled
+from tests.browser.page_driver import NOT_HERE, ask, changed_answer, drop, drop_picture, search_by, settled
 
 
 def test_a_file_that_is_no_picture_is_refused_with_a_remedy(new_page: Any) -> None:
@@ -41,6 +41,15 @@ def test_what_cannot_be_searched_for_is_told_in_the_visitor_s_words(
     expect(problem).not_to_contain_text(other)
     problem.get_by_role("button", name="Start a new search").click()
     expect(page.get_by_role("heading", name="Search by picture")).to_be_visible()
+
+
+def test_what_went_wrong_stands_alone_where_nothing_was_found_before(new_page: Any) -> None:
+    page = new_page(expect_failures=True)
+    ask(page, "xyzzyqq")
+    expect(page.get_by_role("heading", name="Nothing is described like that")).to_be_visible()
+    ask(page, "❤️")
+    expect(page.get_by_role("heading", name="There is no word in that")).to_be_visible()
+    expect(page.get_by_role("heading", name="Nothing is described like that")).to_have_count(0)
 
 
 def test_text_that_is_dropped_is_no_search(new_page: Any) -> None:
@@ -74,6 +83,10 @@ def test_a_folder_that_is_dropped_is_no_picture(new_page: Any, picture: Path, tm
     drop_the_folder()
     settled(page)
     expect(page.locator(".card[data-verdict]")).to_have_count(12)
+    with search_by(page) as asked:
+        page.locator(".stage").press("Enter")
+        drop_the_folder()
+    assert asked.request["box"]
 
 
 def test_an_endpoint_that_is_down_is_named_and_asked_again(new_page: Any, address: str, picture: Path) -> None:
@@ -294,6 +307,7 @@ def test_a_search_that_fails_leaves_the_results_before_it(new_page: Any, picture
     page.route("**/v1/search", lambda route: route.abort())
     page.get_by_role("group", name="Collection").get_by_role("checkbox").first.check()
     page.get_by_role("heading", name="The search does not answer").wait_for()
+    expect(page.locator(".filter-state"), "on a phone the rest is out of sight").to_contain_text("does not answer")
     expect(page.get_by_text("Below are the previous results.")).to_be_visible()
     expect(page.get_by_role("button", name="Copy link"), "the address bar holds none").to_be_disabled()
     expect(page.locator(".card[data-verdict]")).to_have_count(12)
@@ -378,6 +392,7 @@ def test_not_a_match_hides_the_result_and_is_sent_unless_undone(new_page: Any, a
     count = reject.count()
     reject.first.click()
     expect(reject).to_have_count(count - 1)
+    expect(page.locator(".shown-count")).to_have_text(re.compile(rf"^{count - 1} of \d+ results$"))
     assert page.evaluate("document.activeElement.matches('.reject')")
     page.get_by_role("button", name="Undo", exact=True).last.click()
     expect(reject).to_have_count(count)

@@ -1,6 +1,6 @@
 import { computed, effect, signal } from "@preact/signals";
 import { conditionOf, partsOf, withAttribute, withoutField } from "../filters";
-import { answer, api, catalogueFacets, facets, options, wordsAlone, wordsFacets } from "../state";
+import { answer, api, catalogueFacets, facets, options, phase, wordsAlone, wordsFacets } from "../state";
 import type { Condition, FacetsAnswer, FacetValue, Filters } from "./contract";
 
 /** A list of values to choose from: a facet, or an attribute after `@`. */
@@ -64,7 +64,8 @@ function missingIn(found: FacetsAnswer | null | undefined, field: Known): number
 }
 
 /** Items that pass all filters, where the answer counted them. */
-export const itemsPassing = (): number | null => answer.value?.facets?.images ?? null;
+export const itemsPassing = (): number | null =>
+  phase.value === "failed" ? null : (answer.value?.facets?.images ?? null);
 
 /** Keeps the counts true to the latest answer. */
 export function followFacets(): void {

@@ -93,12 +93,19 @@ function flagName(name: string, text: string): string {
   return flag;
 }
 
+/** The digits of any script, as Python reads them: they follow each other, from a place that ends with 0 or 6. */
+function plainDigit(digit: string): string {
+  const code = digit.normalize("NFKC").codePointAt(0) ?? 0;
+  const start = code & ~15;
+  return String(code - start - (/\p{Nd}/u.test(String.fromCodePoint(start)) ? 0 : 6));
+}
+
 const NUMBER = /^\s*([-+]?\d[\d.,]*(?:[eE][-+]?\d+)?)(?:\s*[^\d\s.,].*)?\s*$/s;
 const THOUSANDS = /^[-+]?\d{1,3}([.,])\d{3}(?:\1\d{3})*$/;
 
 /** The number that a text begins with, a unit behind it or not ('12.5 kg', '1,5', '1.234,50'); null: none. */
 export function numberOf(text: string): number | null {
-  let digits = NUMBER.exec(text)?.[1]?.replace(/[.,]+$/, "");
+  let digits = NUMBER.exec(text.replace(/(?!\d)\p{Nd}/gu, plainDigit))?.[1]?.replace(/[.,]+$/, "");
   if (!digits) return null;
   if (digits.includes(",") && digits.includes(".")) {
     digits = digits.replaceAll(digits.lastIndexOf(",") < digits.lastIndexOf(".") ? "," : ".", "");

@@ -17,6 +17,15 @@ export interface Picture {
   aspect: number | null;
 }
 
+/** The address of a picture that nothing on the page holds any more is given back: it keeps the picture in memory. */
+const addresses = new FinalizationRegistry<string>((address) => URL.revokeObjectURL(address));
+
+function withAddress(picture: Omit<Picture, "src">, shown: Blob): Picture {
+  const made = { ...picture, src: URL.createObjectURL(shown) };
+  addresses.register(made, made.src);
+  return made;
+}
+
 /**
  * A file made ready to be sent: turned upright, at most 1,024 pixels a side, alpha on white, without its metadata
  * (cameras write the place into it). A format that this browser does not decode (HEIC mostly) goes as it is, and so
@@ -28,13 +37,13 @@ export async function preparePicture(file: Blob, name: string): Promise<Picture 
   if (!decoded) return (await isReadable(file)) ? { file, blob: file, src: null, name, aspect: null } : null;
   const { source, width, height } = decoded;
   const aspect = width / height;
-  if (file.type === "image/gif") return { file, blob: file, src: URL.createObjectURL(file), name, aspect };
+  if (file.type === "image/gif") return withAddress({ file, blob: file, name, aspect }, file);
   const scale = Math.min(1, SIDE_MAX / Math.max(width, height));
   const canvas = document.createElement("canvas");
   canvas.width = Math.max(1, Math.round(width * scale));
   canvas.height = Math.max(1, Math.round(height * scale));
   const context = canvas.getContext("2d");
-  if (!context) return { file, blob: file, src: URL.createObjectURL(file), name, aspect };
+  if (!context) return withAddress({ file, blob: file, name, aspect }, file);
   context.fillStyle = "#fff";
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.imageSmoothingQuality = "high";
@@ -43,7 +52,7 @@ export async function preparePicture(file: Blob, name: string): Promise<Picture 
   const blob = await new Promise<Blob | null>((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
   // A drawing has pixels only now.
   const own = source instanceof ImageBitmap ? file : (blob ?? file);
-  return { file: own, blob: blob ?? file, src: URL.createObjectURL(blob ?? file), name, aspect };
+  return withAddress({ file: own, blob: blob ?? file, name, aspect }, blob ?? file);
 }
 
 interface Decoded {

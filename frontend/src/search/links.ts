@@ -4,7 +4,6 @@ import { recall } from "../address/history";
 import { type Example, readLink } from "../address/link";
 import { restoreScroll } from "../scroll";
 import * as state from "../state";
-import { t } from "../words/messages";
 import { connect } from "./connect";
 import { clear, fail, know, linkedQuery, pictureOfItem, reset, showAnswer } from "./page";
 import { otherModel } from "./problems";
@@ -58,8 +57,7 @@ export async function follow(): Promise<void> {
   const named = query && "item" in query ? showItem(query.item) : null;
   const names = Promise.all([named, ...options.examples.map(nameExample)]);
   const found = await run("replace");
-  if (found && generation !== null && found.index.generation !== generation)
-    state.linkNotice.value = t("results.changed");
+  if (found && generation !== null && found.index.generation !== generation) state.linkNotice.value = "results.changed";
   await names;
 }
 

@@ -3,6 +3,7 @@ import { batch } from "@preact/signals";
 import { DEFAULT_OPTIONS, type LinkState } from "../address/link";
 import type { Trouble } from "../endpoint/api";
 import type { Item, SearchAnswer } from "../endpoint/contract";
+import { isRejected } from "../endpoint/feedback";
 import type { Picture } from "../picture/picture";
 import { pictureOfVector } from "../recent";
 import * as state from "../state";
@@ -23,7 +24,7 @@ export function showAnswer(answer: SearchAnswer): void {
 function spoken(answer: SearchAnswer): string {
   if (answer.safety?.unsafe) return t("unsafe.title");
   const band = bandOf(answer, state.askedAs.value);
-  const count = answer.matches.length;
+  const count = answer.matches.filter(({ item }) => !isRejected(item.id)).length;
   if (count === 0) return answer.query.blank ? band.title : t("results.none");
   return `${t("results.matches", { count })} ${band.title.replace(/[.]?$/, ".")}`;
 }

@@ -13,7 +13,7 @@ import { ask, requestNow } from "./ask";
 import { clear, fail, pictureOfItem, showAnswer, WORDS } from "./page";
 import { problemOf } from "./problems";
 import { resume, run, standStill, start } from "./run";
-import { afterPause, hasTurn, takeTurn } from "./turn";
+import { afterPause, hasTurn, stop, takeTurn } from "./turn";
 
 /** After a stroke or a moved edge, this long a pause means that it is meant. */
 const PAUSE_MS = 350;
@@ -111,6 +111,11 @@ export function changeEdit(change: Partial<Edit>): void {
   state.edit.value = { ...state.edit.value, ...change };
   const query = state.query.value;
   if (query?.kind === "upload" || query?.kind === "url") state.query.value = { ...query, vector: null };
+  // What runs is of no use any more, and until the hand rests nothing else may take this one's place.
+  if (state.phase.value !== "preparing") {
+    stop();
+    state.phase.value = "searching";
+  }
   afterPause(PAUSE_MS, () => void run("replace"));
 }
 

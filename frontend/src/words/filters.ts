@@ -39,6 +39,7 @@ function boundName(field: string, value: number | string): string {
 /** Two ends, of which one may be open, in words. */
 export function rangeName(field: string, low: number | string | undefined, high: number | string | undefined): string {
   const [from, to] = [low, high].map((one) => (one === undefined ? "" : boundName(field, one)));
+  if (from && from === to) return from;
   if (from && to) return t("chips.between", { low: from, high: to });
   return from ? t("chips.from", { low: from }) : t("chips.to", { high: to ?? "" });
 }

@@ -15,6 +15,27 @@ export function formatPrice(price: number, currency: string | null | undefined, 
   return new Intl.NumberFormat(language, { maximumFractionDigits: 2 }).format(price);
 }
 
+/** The greatest price below another: by the smallest coin of its currency, else by a hundredth. */
+export function coinBefore(price: number, currency: string | null): number {
+  let digits = 2;
+  try {
+    const { maximumFractionDigits } = new Intl.NumberFormat("en", {
+      style: "currency",
+      currency: currency ?? "",
+    }).resolvedOptions();
+    digits = maximumFractionDigits ?? digits;
+  } catch {
+    // A currency that is none.
+  }
+  return Number((price - 10 ** -digits).toFixed(digits));
+}
+
+/** A price as a feed writes it (`40 EUR`), with another's currency where it names none; what it wrote otherwise. */
+export function formatPriceText(text: string, currency: string | null | undefined, language = locale.value): string {
+  const [, price, own] = /^(\d+(?:[.,]\d\d)?) ?([A-Z]{3})?$/.exec(text.trim()) ?? [];
+  return price ? formatPrice(Number(price.replace(",", ".")), own ?? currency, language) : text;
+}
+
 /** The country's name for an ISO 3166-1 code; what a source wrote otherwise. */
 export function formatCountry(country: string, language = locale.value): string {
   if (!/^[A-Za-z]{2}$/.test(country)) return country;
@@ -56,6 +77,13 @@ export function formatDay(date: string, language = locale.value): string {
   at.setFullYear(year, month - 1, day);
   if (at.getMonth() !== month - 1) return date;
   return new Intl.DateTimeFormat(language, { dateStyle: "medium" }).format(at);
+}
+
+/** The day before one in ISO 8601; the same where there is none to tell. */
+export function dayBefore(date: string): string {
+  const day = new Date(date);
+  day.setUTCDate(day.getUTCDate() - 1);
+  return Number.isNaN(day.getTime()) ? date : day.toISOString().slice(0, 10);
 }
 
 const BYTES = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"] as const;

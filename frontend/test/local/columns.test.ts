@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import type { Container } from "../../src/bytes/container";
-import { meets } from "../../src/local/attributes";
+import { meets, numberOf } from "../../src/local/attributes";
 import { Columns } from "../../src/local/columns";
 import { priceRanges } from "../../src/local/facetCounts";
 
@@ -50,4 +50,16 @@ test("a range counts what a filter by its ends finds", () => {
     return [...prices.keys()].filter((row) => low(row) && high(row) === isLast).length;
   });
   expect(ranges.map(({ count }) => count)).toEqual(found);
+});
+
+test.each([
+  ["12,5 kg", 12.5],
+  ["١٢ كجم", 12],
+  ["१२.५", 12.5],
+  ["๓๐", 30],
+  ["１.２３４,５", 1234.5],
+  ["𝟗", 9],
+  ["½", null],
+])("the number of %s is %s, as Python reads it", (text, number) => {
+  expect(numberOf(text)).toBe(number);
 });

@@ -188,12 +188,19 @@ def demo_command(port: int, shop_port: int, source: Path | None, backend: str, o
         took = f"{counted(len(app.searcher), 'image')}, {time.monotonic() - started:.0f} s"
         click.echo(f"Indexed: {took}" if once else f"Visor is at {url}  ({took}; control-C stops it)")
         environ = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
-        click.echo(f"Search from the terminal: {environ} {sys.argv[0]} search {shlex.quote(example)}")
+        click.echo(f"Search from the terminal: {environ} {_called()} search {shlex.quote(example)}")
         try:
             while not once:
                 time.sleep(1)
         except KeyboardInterrupt:
             say("Stopping")
+
+
+def _called() -> str:
+    """How this program was called, for a shell."""
+    if Path(sys.argv[0]).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m visor"
+    return shlex.quote(sys.argv[0])
 
 
 @contextmanager

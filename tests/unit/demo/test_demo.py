@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from tests.unit.sources.catalogue_server import context_for
 
 from visor.cli.doctor import look
 from visor.cli.main import cli
-from visor.cli.serve import _emulated, _local
+from visor.cli.serve import _called, _emulated, _local
 from visor.demo import pictures
 from visor.demo.catalogue import DemoCatalogue, DemoCollection, Notice, Product, product_id
 from visor.demo.packages import deb_contents, download_deb, download_npm
@@ -401,3 +402,18 @@ def test_without_a_model_nothing_is_crawled(tmp_path: Path, monkeypatch: pytest.
     said = CliRunner().invoke(cli, ["index", str(tmp_path)])
     assert "Run `visor model build`" in str(said.exception)
     assert "Crawling" not in said.stderr
+
+
+@pytest.mark.parametrize(
+    ("called", "words"),
+    [
+        ("/opt/venv/bin/visor", ["/opt/venv/bin/visor"]),
+        ("/home/Ann Lee/venv/bin/visor", ["/home/Ann Lee/venv/bin/visor"]),
+        ("/site-packages/visor/__main__.py", [sys.executable, "-m", "visor"]),
+    ],
+)
+def test_the_command_that_searches_can_be_pasted(
+    called: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [called, "demo"])
+    assert shlex.split(_called()) == words

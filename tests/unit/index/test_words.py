@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import unicodedata
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -15,8 +17,9 @@ from visor.confidence.words import words_confidence
 from visor.index.merge.merge import merge
 from visor.index.merge.policy import MergePolicy
 from visor.index.search.listing import Order
-from visor.index.words.analysis import query_terms, terms_of, words_of
-from visor.index.words.text_index import SegmentWords
+from visor.index.words.analysis import fold, query_terms, terms_of, words_of
+from visor.index.words.query import TYPO_TO
+from visor.index.words.text_index import Part, SegmentWords, TextIndex, Words
 from visor.schema.collections import ITEMS
 from visor.schema.items import BATCH_SIZE_MAX, FacetRow, IndexedItem, Item, as_document, item_id, item_texts, said_of
 from visor.schema.search import Filters
@@ -72,13 +75,18 @@ def merged(shop: Shop, **options: Any) -> None:
         ("iPhone用ケース", ["iPhone", "用ケ", "ケー", "ース", "ス"]),
         ("हिन्दी", ["हिन्दी"]),
         ("👍 — …", []),
+        ("apple ❤️ 1️⃣", ["apple", "1️⃣"]),
+        ("\u0301 ـ ـَ", []),
+        ("Schoko\u00adlade", ["Schoko\u00adlade"]),
+        ("می\u200cخواهم", ["می", "خواهم", "میخواهم"]),
+        ("T‑Shirt", ["T", "Shirt", "TShirt"]),
         ("", []),
     ],
 )
 def test_a_text_is_cut_into_words_with_their_places(text: str, words: list[str]) -> None:
     cut = list(words_of(text))
     assert [word.text for word in cut] == words
-    assert all(text[word.start : word.end] == word.text for word in cut if "-" not in text and "'" not in text)
+    assert all(text[word.start : word.end] == word.text for word in cut if not word.is_extra or word.is_pair)
 
 
 @pytest.mark.parametrize(
@@ -98,10 +106,78 @@ def test_a_text_is_cut_into_words_with_their_places(text: str, words: list[str])
         ("ΚΑΦΈΣ", "καφες", "greek"),
         ("ｶﾞﾗｽ", "ガラス", "english"),
         ("Ｃafé", "cafe\u0301", "french"),
+        ("schokolade", "Schoko\u00adlade", "german"),
+        ("كتاب", "كتـــاب", "english"),
+        ("23", "٢٣", "english"),
+        ("２३", "23", "english"),
+        ("apple", "𝐀𝐩𝐩𝐥𝐞", "english"),
+        ("ISPARTA", "ısparta", "english"),
+        ("istanbul", "İSTANBUL", "english"),
     ],
 )
 def test_a_word_is_found_by_its_other_forms(word: str, other: str, language: str) -> None:
     assert {*query_terms(word, (language,))} & {*terms_of(other, (language,))}
+
+
+@pytest.mark.parametrize(
+    ("text", "other"),
+    [
+        ("りんごのジュース", unicodedata.normalize("NFD", "りんごのジュース")),
+        ("사과 주스", unicodedata.normalize("NFD", "사과 주스")),
+        ("リンゴジュース", "ﾘﾝｺﾞｼﾞｭｰｽ"),
+        ("Äpfel à l'eau", unicodedata.normalize("NFD", "Äpfel à l'eau")),
+        ("м'ята", "мʼята"),
+        ("ด ๒๓", "ด 23"),
+    ],
+)
+def test_texts_are_cut_alike_however_their_letters_are_written(text: str, other: str) -> None:
+    cut = list(words_of(other))
+    assert [fold(word.text) for word in cut] == [fold(word.text) for word in words_of(text)]
+    assert [fold(other[word.start : word.end]) for word in cut if not word.is_extra] == [
+        fold(word.text) for word in cut if not word.is_extra
+    ]
+
+
+ROUNDS, ROWS = 4, 6
+FORMS = (
+    str,
+    str.upper,
+    lambda text: unicodedata.normalize("NFD", text),
+    lambda text: unicodedata.normalize("NFC", text),
+)
+PIECES = """
+apple Äpfel apfel a\u0301 ß STRAẞE strasse İ ı ﬁ ﬀ Ａ １ ٢ ๒ 猫 白い ﾘﾝｺﾞ り ん ご か\u3099 사과 น้ำ كتاب كتـاب ـ ﷺ שָׁ ש ё
+е \u200c \u200d \u00ad \u200f \u0301 \ufe0f ❤️ 👩\u200d🍳 1️⃣ - ' ’ ʼ ‑ ~~ .* ( | ½ ⅳ 𝐀𝐩 ⑴ ⒈a t⒈a ǅ ſ naïve T-Shirt tshirt
+lemon lemno lemo aple plexy the für
+"""
+BITS = PIECES.split()
+
+
+def test_what_is_found_is_what_is_marked_in_whatever_script() -> None:
+    # The index finds, `TextQuery.where` marks and counts for the confidence: both read the same texts, each for itself.
+    random = Random(1)
+
+    def text() -> str:
+        return "".join(random.choice([*BITS, " "]) for _ in range(random.randint(1, 6)))
+
+    for _ in range(ROUNDS):
+        said = [{"title": text(), "description": text()} for _ in range(ROWS)]
+        texts = [{name: [one] for name, one in about.items()} for about in said]
+        places = np.zeros(ROWS, np.int64), np.arange(ROWS)
+        words = Words([Part(TextIndex.of(texts, LANGUAGES), LANGUAGES, *places)])
+        for asked in (text(), *(form(about["title"]) for about in said for form in FORMS)):
+            query = words.query(asked)
+            scores = {score: np.zeros(ROWS, np.float32) for score in ("said", "named", "names")}
+            for score in scores:
+                found = words.find(query, None, score)
+                scores[score][found.rows] = found.scores
+            for about, *by_index in zip(said, *scores.values(), strict=True):
+                marked, met = query.where(about)
+                assert by_index == pytest.approx([met.said, met.named, met.names], abs=1e-4), (asked, about)
+                assert all(0 <= start < end <= len(one.text) for one in marked for start, end in one.spans)
+        for about in said:
+            met = {form(about["title"]): words.query(form(about["title"])).where(about)[1] for form in FORMS}
+            assert len({*met.values()}) == 1, met
 
 
 @pytest.mark.parametrize(("word", "other"), [("lemon", "melon"), ("pear", "pea"), ("pineapple", "apple")])
@@ -146,6 +222,15 @@ def test_items_are_found_by_what_is_said_of_them(shop: Shop, text: str, keys: li
     if is_merged:
         merged(shop)
     assert found(shop, text) == keys
+
+
+def test_what_is_near_to_a_word_beyond_all_measure_is_not_looked_for(tmp_path: Path) -> None:
+    shop = Shop(tmp_path)
+    shop.add(keys_of(2), clustered(2), facets=[row("x" + "a" * TYPO_TO), row("b" * (TYPO_TO + 2))])
+    searcher = shop.searcher()
+    assert [hit.id for hit in searcher.search(None, k=2, text="a" * TYPO_TO).hits] == ids_of(["k0"])
+    assert not searcher.search(None, k=2, text="b" * (TYPO_TO + 1) + " ").hits
+    assert not searcher.search(None, k=2, text="ﷺ" * 400).hits, "18 letters each"
 
 
 def test_an_item_that_was_just_added_is_weighed_as_the_others(tmp_path: Path) -> None:

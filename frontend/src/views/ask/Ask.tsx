@@ -98,7 +98,7 @@ function Field({ children }: { children: preact.ComponentChildren }) {
     }
     if (/^(https?|data):/i.test(address)) return;
     // Addresses may be longer, and be pasted.
-    const words = typed.slice(0, TEXT_MAX);
+    const words = [...typed].slice(0, TEXT_MAX).join("");
     setText(words);
     await searchWords(words);
   };
@@ -107,7 +107,8 @@ function Field({ children }: { children: preact.ComponentChildren }) {
     void search((suggested.chosen ?? text).trim());
   };
   const key = (event: KeyboardEvent) => {
-    if (suggested.key(event.key)) event.preventDefault();
+    // While a word is composed, as in Chinese and Japanese, the keys choose its characters.
+    if (!event.isComposing && suggested.key(event.key)) event.preventDefault();
   };
   // A picture pasted into the field is a search; text stays text.
   const paste = (event: ClipboardEvent) => {

@@ -6,9 +6,17 @@ import { t } from "../../words/messages";
 const PAUSE_MS = 120;
 const SHOWN = 6;
 
+const UNSPACED =
+  "[\\p{sc=Han}\\p{sc=Hiragana}\\p{sc=Katakana}\\p{sc=Hangul}\\p{sc=Thai}\\p{sc=Lao}\\p{sc=Khmer}\\p{sc=Myanmar}ーｰ]";
+/** The last word of a text, or pair of characters of a script without spaces (`index/words/analysis.py`). */
+const LAST = new RegExp(`(?:${UNSPACED}{1,2}|(?:(?!${UNSPACED})[\\p{L}\\p{M}\\p{N}])*)$`, "u");
+
 /** What is typed, gone on with a word of the catalogue in place of its last one. */
-export const goOn = (typed: string, word: string): string =>
-  word.toLowerCase().startsWith(typed.toLowerCase()) ? word : typed.replace(/\S*$/, word);
+export function goOn(typed: string, word: string): string {
+  if (word.toLowerCase().startsWith(typed.toLowerCase())) return word;
+  // A pair is found by itself.
+  return typed.endsWith(word) ? typed : typed.replace(LAST, () => word);
+}
 
 /** Texts that go on with what is typed, and which of them the arrow keys are on. `asked`: what is searched for already. */
 export function useSuggestions(text: string, asked: string) {

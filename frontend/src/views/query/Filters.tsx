@@ -4,7 +4,7 @@ import { chosenOf, type Facet, itemsPassing, valuesOf, withValues } from "../../
 import { conditionOf, countFilters, toggleRefused } from "../../filters";
 import { owner } from "../../owner";
 import { changeOptions } from "../../search/search";
-import { answer, askedAs, facets, isBusy, options } from "../../state";
+import { answer, askedAs, facets, isBusy, options, phase, problem } from "../../state";
 import { fieldName, valueName } from "../../words/filters";
 import { formatShare } from "../../words/format";
 import { t } from "../../words/messages";
@@ -37,6 +37,8 @@ export function Filters() {
   const [open, setOpen] = useState(() => matchMedia("(min-width: 60rem)").matches);
   const count = countFilters(options.value.filters);
   const passing = itemsPassing();
+  // On a phone what went wrong stands below the filters, out of sight.
+  const trouble = phase.value === "failed" ? problem.value : null;
   const attributes = Object.entries(facets.value?.attributes ?? {});
   return (
     <details class="panel filters" open={open} onToggle={(event) => setOpen(event.currentTarget.open)}>
@@ -56,7 +58,7 @@ export function Filters() {
         </div>
         {count > 0 && (
           <p class="filter-state">
-            <span class="muted">{passing === null ? "" : t("filters.passing", { count: passing })}</span>
+            <span class="muted">{passing === null ? trouble?.title : t("filters.passing", { count: passing })}</span>
             <button type="button" class="text-button" onClick={() => void change({})}>
               {t("filters.clear")}
             </button>

@@ -221,13 +221,15 @@ function Tools(props: {
         <Icon name="brush" />
         <span>{t("editor.paint")}</span>
       </button>
-      <span class="tools-space" />
-      <button type="button" class="tool" disabled={!onUndo} aria-label={t("editor.undo")} onClick={() => onUndo?.()}>
-        <Icon name="undo" />
-      </button>
-      <button type="button" class="tool" disabled={!onClear} onClick={() => onClear?.()}>
-        <span>{t("editor.clear")}</span>
-      </button>
+      {/* In long words they are a line of their own. */}
+      <span class="tools tools-back">
+        <button type="button" class="tool" disabled={!onUndo} aria-label={t("editor.undo")} onClick={() => onUndo?.()}>
+          <Icon name="undo" />
+        </button>
+        <button type="button" class="tool" disabled={!onClear} onClick={() => onClear?.()}>
+          <span>{t("editor.clear")}</span>
+        </button>
+      </span>
     </div>
   );
 }

@@ -5,7 +5,7 @@ import { conditionOf, isBound, withAttribute, withMissing } from "../../filters"
 import { changeOptions } from "../../search/search";
 import { answer, facets, options } from "../../state";
 import { fieldName, rangeName } from "../../words/filters";
-import { formatCount } from "../../words/format";
+import { coinBefore, dayBefore, formatCount } from "../../words/format";
 import { t } from "../../words/messages";
 import { Unknown } from "./Choice";
 
@@ -87,6 +87,17 @@ function Range(props: {
   );
 }
 
+/**
+ * Counted ranges as a filter takes them, which holds for both of its ends: each but the last ends before the next begins.
+ *
+ * @param before What comes before an end.
+ */
+const apart = (counted: readonly RangeCount[], before: (end: Bound) => Bound): RangeCount[] =>
+  counted.map((one, place) => {
+    const max = place < counted.length - 1 ? before(one.max) : one.max;
+    return max >= one.min ? { ...one, max } : one;
+  });
+
 export function Price() {
   const { filters } = options.value;
   const { price, currency = [] } = filters;
@@ -95,6 +106,7 @@ export function Price() {
   const mixed = (all?.currency?.length ?? 0) > 1 && currency.length === 0;
   const within: FacetsAnswer | null = currency.length > 0 ? (answer.value?.facets ?? null) : all;
   const currencies = (all?.currency ?? []).map(({ value }) => value);
+  const [code = null] = currencies;
   if (typeof all?.price_max !== "number" && currencies.length === 0) return null;
   const change = ({ low, high }: Ends) => {
     const range = { ...(low !== null && { min: Number(low) }), ...(high !== null && { max: Number(high) }) };
@@ -110,7 +122,7 @@ export function Price() {
         ends={{ low: price?.min ?? null, high: price?.max ?? null }}
         bounds={mixed ? NO_ENDS : { low: within?.price_min ?? null, high: within?.price_max ?? null }}
         labels={{ low: t("filters.price.lowest"), high: t("filters.price.highest") }}
-        counted={mixed ? [] : within?.price_ranges}
+        counted={mixed ? [] : apart(within?.price_ranges ?? [], (end) => coinBefore(Number(end), currency[0] ?? code))}
         onChange={change}
       >
         {currencies.length > 1 ? (
@@ -122,12 +134,12 @@ export function Price() {
             }
           >
             <option value="">{t("filters.any")}</option>
-            {currencies.map((code) => (
-              <option key={code}>{code}</option>
+            {currencies.map((one) => (
+              <option key={one}>{one}</option>
             ))}
           </select>
         ) : (
-          <span class="muted">{currencies[0]}</span>
+          <span class="muted">{code}</span>
         )}
       </Range>
       {mixed && price && <p class="hint">{t("filters.mixed")}</p>}
@@ -144,7 +156,7 @@ const NO_ENDS: Ends = { low: null, high: null };
 /** When an item was put into the catalogue, or what its source says of that. */
 export function Dates() {
   const { filters } = options.value;
-  const counted = facets.value?.date_ranges ?? [];
+  const counted = apart(facets.value?.date_ranges ?? [], (end) => dayBefore(String(end)));
   if (counted.length === 0 && !filters.date_from && !filters.date_to) return null;
   return (
     <Range

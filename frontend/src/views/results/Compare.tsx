@@ -5,7 +5,7 @@ import type { CompareAnswer, Match, Picture } from "../../endpoint/contract";
 import { pictureNow } from "../../search/ask";
 import { problemOf } from "../../search/problems";
 import { answer, api, askedAs, query } from "../../state";
-import { formatDecimal, formatPercent } from "../../words/format";
+import { formatDecimal } from "../../words/format";
 import { t } from "../../words/messages";
 import { surenessOfMatch } from "../../words/sureness";
 import { Dialog } from "../elements/Dialog";
@@ -59,11 +59,11 @@ export function Compare({ match, onClose }: { match: Match; onClose: () => void 
   );
 }
 
-/** How alike the two are, and how sure that makes of it where the match's card says that in numbers. */
-function numbers(found: CompareAnswer, { confidence }: Match): string {
-  const [words, percent] = surenessOfMatch(confidence, answer.value, askedAs.value);
-  const similarity = formatDecimal(found.similarity, 3);
-  if (percent) return t("compare.numbers", { similarity, percent: formatPercent(found.confidence) });
+/** How alike the two are, and how sure that makes of it: as the match's card says it, which knows how photos differ. */
+function numbers(found: CompareAnswer, match: Match): string {
+  const [words, percent] = surenessOfMatch(match.confidence, answer.value, askedAs.value);
+  const similarity = formatDecimal(match.similarity ?? found.similarity, 3);
+  if (percent) return t("compare.numbers", { similarity, percent });
   return [words, `${t("card.similarity")} ${similarity}`].filter(Boolean).join(" · ");
 }
 

@@ -1,5 +1,6 @@
 import type { Item, Place } from "../../endpoint/contract";
-import { formatCountry, formatPrice, hostOf, safeLink, sentenceCase } from "../../words/format";
+import { formatCountry, formatPrice, formatPriceText, hostOf, safeLink, sentenceCase } from "../../words/format";
+import { stockName } from "../../words/labels";
 import { t } from "../../words/messages";
 import { Icon } from "../elements/icons";
 import { MaybeLink } from "../elements/Notes";
@@ -21,10 +22,10 @@ export function Facts({ item }: { item: Item }) {
           {regular && (
             <s class="muted">
               <span class="visually-hidden">{t("card.insteadOf")} </span>
-              {regular}
+              {formatPriceText(regular, currency)}
             </s>
           )}
-          {gone && <span class="muted">{sentenceCase(availability.split("/").pop() ?? "")}</span>}
+          {gone && <span class="muted">{stockName(availability)}</span>}
         </p>
       )}
       {where.length > 0 && (

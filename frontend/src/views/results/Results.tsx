@@ -17,7 +17,7 @@ import { SurenessBand } from "./SurenessBand";
 export function Results() {
   return (
     <section id="results" class="results" tabIndex={-1} aria-label={t("page.results")} aria-busy={isBusy.value}>
-      {linkNotice.value && <p class="notice">{linkNotice.value}</p>}
+      {linkNotice.value && <p class="notice">{t(linkNotice.value)}</p>}
       {answer.value?.notice && (
         <p class="notice" lang="en">
           {answer.value.notice}
@@ -37,7 +37,8 @@ function Content() {
     <>
       {trouble && <ProblemCard problem={trouble} onRetry={retry} />}
       {trouble && current.matches.length > 0 && <p class="waiting">{t("results.before")}</p>}
-      <Answer current={current} />
+      {/* That nothing was found before says nothing of what went wrong now. */}
+      {(!trouble || current.matches.length > 0) && <Answer current={current} />}
     </>
   );
 }
@@ -46,20 +47,19 @@ function Answer({ current }: { current: SearchAnswer }) {
   if (current.safety?.unsafe) return <HeldBack key={current.query.vector} />;
   if (current.matches.length === 0) return <Nothing current={current} />;
   const shared = sharedCredit(current.matches.map(({ item }) => item));
+  const matches = current.matches.filter((match) => !isRejected(match.item.id));
   return (
     <div class={isBusy.value || phase.value === "failed" ? "stale" : undefined}>
       <SurenessBand current={current} />
       <ol class="grid">
-        {current.matches
-          .filter((match) => !isRejected(match.item.id))
-          .map((match) => (
-            <li key={match.item.id}>
-              <Card match={match} credited={shared !== null} />
-            </li>
-          ))}
+        {matches.map((match) => (
+          <li key={match.item.id}>
+            <Card match={match} credited={shared !== null} />
+          </li>
+        ))}
       </ol>
       {shared && <div class="credit-shared">{rich("card.licensed", { credit: <Credit item={shared} /> })}</div>}
-      <p class="shown-count">{shownOf(current)}</p>
+      <p class="shown-count">{shownOf(current, matches.length)}</p>
       {current.next && (
         <div class="more">
           <button type="button" class="button" disabled={isBusy.value} onClick={() => void showMore()}>
@@ -72,9 +72,8 @@ function Answer({ current }: { current: SearchAnswer }) {
 }
 
 /** How many there are to see, of how many. */
-function shownOf({ matches, total, index }: SearchAnswer): string {
-  const shown = matches.length;
-  if (typeof total === "number") return t("results.of", { shown, count: total });
+function shownOf({ matches, total, index }: SearchAnswer, shown: number): string {
+  if (typeof total === "number") return t("results.of", { shown, count: total - (matches.length - shown) });
   const ofAll = askedAs.value === "picture" || askedAs.value === "item";
   return ofAll ? t("results.nearest", { shown, count: index.images }) : t("results.shown", { count: shown });
 }

@@ -10,15 +10,29 @@ from functools import cache, lru_cache
 
 from tantivy import Filter, TextAnalyzer, TextAnalyzerBuilder, Tokenizer
 
-_UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ー"
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Hangul}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}ーｰ&&[^\p{Nd}]]"
 """Scripts of which words are found by their pairs of characters."""
-_LETTERS = rf"[\p{{L}}\p{{M}}\p{{N}}&&[^{_UNSPACED}]]+"
-_SPLIT = TextAnalyzerBuilder(Tokenizer.regex(rf"[{_UNSPACED}]+|{_LETTERS}(?:[-'’]{_LETTERS})*")).build()
-_UNSPACED_ONLY = TextAnalyzerBuilder(Tokenizer.regex(rf"^[{_UNSPACED}]+")).build()
+_JOINING = "-'’‘ʼʻ‐‑－\u200c"
+"""What parts of one word stand around: hyphens, apostrophes, the zero-width non-joiner of Persian."""
+_UNSEEN = "\u00ad\u200d\u2060"
+"""What stands inside of words and is no part of them: the soft hyphen, joiners."""
+_BARE = "\u0640\ufc5e-\ufc63\ufcf2-\ufcf4\ufe70-\ufe7f"
+"""What draws Arabic letters out, and its vowel points without a letter."""
+# A mark without a letter is no word: the one behind ❤ makes a picture of it.
+_FIRST = rf"[\p{{L}}\p{{N}}&&[^{_UNSPACED}{_JOINING}{_BARE}]]"
+_LETTERS = rf"{_FIRST}[\p{{L}}\p{{M}}\p{{N}}{_UNSEEN}&&[^{_UNSPACED}{_JOINING}]]*"
+_SPLIT = TextAnalyzerBuilder(Tokenizer.regex(rf"{_UNSPACED}+|{_LETTERS}(?:[{_JOINING}]{_LETTERS})*")).build()
+_UNSPACED_ONLY = TextAnalyzerBuilder(Tokenizer.regex(rf"^{_UNSPACED}+")).build()
 _ASCII = TextAnalyzerBuilder(Tokenizer.raw()).filter(Filter.ascii_fold()).build()
-_MARKS = re.compile("[\u0300-\u036f\u0591-\u05c7\u064b-\u065f\u0670]")
-"""Accents of Latin, Greek and Cyrillic, and the vowel points of Hebrew and Arabic."""
-_PART = re.compile("[^-'’]+")
+_MARKS = re.compile(
+    "[\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u06d6-\u06dc\u06df-\u06e4\u20d0-\u20f0\ufe00-\ufe0f"
+    rf"\u0640{_UNSEEN}\s]"
+)
+"""Accents of Latin, Greek and Cyrillic, the vowel points of Hebrew and Arabic, and what only typesetters see."""
+_DIGIT = re.compile(r"\d")
+_PIECES = re.compile("(?s:.)[\u0300-\u036f\u102e\u1160-\u11ff\u3099\u309a\uff9e\uff9f]+")
+"""Letters of several characters, elsewhere of one: accents, Korean syllables, voiced kana. macOS names files thus."""
+_PART = re.compile(f"[^{_JOINING}]+")
 _FILLERS = (
     "a an the of or and in on with for to from by at "
     "der die das den dem des ein eine einer eines einem einen und oder mit für von vom im am aus zu zum zur bei auf "
@@ -49,27 +63,43 @@ class Word:
 
 def words_of(text: str) -> Iterator[Word]:
     """The words of a text, in order."""
+    text, places = _composed(text)
     for token in _SPLIT.pre_tokenize(text).tokens:
-        run, start = token.text, token.char_offset_from
+        run, at = token.text, places[token.char_offset_from : token.char_offset_to + 1]
         if _UNSPACED_ONLY.analyze(run[:1]):
             for place in range(max(1, len(run) - 1)):
                 pair = run[place : place + 2]
-                yield Word(pair, start + place, start + place + len(pair), is_pair=True)
+                yield Word(pair, at[place], at[place + len(pair)], is_pair=True)
             if len(run) > 1:
-                yield Word(run[-1], start + len(run) - 1, start + len(run), is_extra=True, is_pair=True)
+                yield Word(run[-1], at[-2], at[-1], is_extra=True, is_pair=True)
             continue
         parts = list(_PART.finditer(run))
         for part in parts:
-            yield Word(part[0], start + part.start(), start + part.end())
+            yield Word(part[0], at[part.start()], at[part.end()])
         if len(parts) > 1:
-            yield Word("".join(part[0] for part in parts), start, start + len(run), is_extra=True)
+            yield Word("".join(part[0] for part in parts), at[0], at[-1], is_extra=True)
+
+
+def _composed(text: str) -> tuple[str, Sequence[int]]:
+    """A text with each letter in one character, and where each of them, and the end, stands in `text`."""
+    if not _PIECES.search(text):
+        return text, range(len(text) + 1)
+    whole, end = "", 0
+    places: list[int] = []
+    for pieces in _PIECES.finditer(text):
+        one = min(pieces[0], unicodedata.normalize("NFKC", pieces[0]), key=len)
+        whole += text[end : pieces.start()] + one
+        places += range(end, pieces.start() + len(one))
+        end = pieces.end()
+    return whole + text[end:], [*places, *range(end, len(text) + 1)]
 
 
 @lru_cache(CACHED)
 def fold(word: str) -> str:
-    """A word without case, accents and the shapes that only typesetters tell apart."""
-    bare = _MARKS.sub("", unicodedata.normalize("NFKD", word.casefold()))
-    return "".join(_ASCII.analyze(unicodedata.normalize("NFC", bare)))
+    """A word without case, accents and the shapes that only typesetters tell apart, its digits those of ASCII."""
+    bare = _MARKS.sub("", unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", word).casefold()))
+    plain = _DIGIT.sub(lambda digit: str(unicodedata.decimal(digit[0])), bare)
+    return "".join(_ASCII.analyze(unicodedata.normalize("NFC", plain))).lower()
 
 
 @lru_cache(CACHED)

@@ -13,6 +13,8 @@ TOLD = ("description", "labels")
 """Fields that tell of a thing what it need not be called."""
 TYPO_FROM = 5
 """Letters of a word of the catalogue from which one may be wrong, or missing."""
+TYPO_TO = 80
+"""Letters of a word that is searched for up to which one may be wrong: what is near to 7,200 takes seconds to find."""
 AROUND = 80
 """Characters of a long text that are shown before and behind the first word that met."""
 
@@ -45,7 +47,7 @@ class QueryWord:
         if not guessed:
             return bool(self.ways) and not self.own.isdisjoint(terms)
         return not self.guesses.isdisjoint(terms) or any(
-            _is_near(typo, term, self.is_prefix and not number)
+            _is_near(typo, term, self.is_prefix and not number and len(typo) >= TYPO_FROM)
             for number, typo in enumerate(self.typos)
             for term in terms
             if len(typo) >= TYPO_FROM or len(term) == TYPO_FROM

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import shutil
 import tempfile
 import weakref
@@ -26,7 +27,7 @@ from tantivy import Document, Index, Occur, Query, Schema, SchemaBuilder, TextAn
 from visor.index.format.container import Array
 from visor.index.format.facets import FacetColumns
 from visor.index.words.analysis import FILLERS, STEM, fold, query_terms, terms_of, words_of
-from visor.index.words.query import TOLD, TYPO_FROM, Found, QueryWord, TextQuery
+from visor.index.words.query import TOLD, TYPO_FROM, TYPO_TO, Found, QueryWord, TextQuery
 
 FIELDS = {"title": 1.0, "about": 1.0, "description": 0.7, "labels": 0.4}
 """What a word is worth where it stands; `about` has collection, brand and other attributes."""
@@ -256,7 +257,7 @@ class Words:
             worth = dict.fromkeys(completions, COMPLETION_WEIGHT) | worth
             counts = completions | counts
         frequency = max(max(counts[term] for term in terms), sum(counts.values()) - sum(counts[term] for term in terms))
-        if not frequency and len(terms[0]) >= TYPO_FROM - 1 and not is_pair:
+        if not frequency and TYPO_FROM - 1 <= len(terms[0]) <= TYPO_TO and not is_pair:
             typos = tuple(term for term in terms if term == terms[0] or len(term.removeprefix(STEM)) >= TYPO_FROM)
             queries = [(part, _typo(name, typos, is_last)) for part in self.parts for name in FIELDS]
             frequency = sum(part.index.count(query) for part, query in queries)
@@ -309,7 +310,8 @@ def _typo(name: str, terms: Sequence[str], is_prefix: bool) -> Query:
     """Items that say one of these but for a letter. The first is the word itself, which may be a beginning."""
     if len(terms[0]) < TYPO_FROM:
         # Of a word of five letters, one is missing.
-        some = "|".join(f"{terms[0][:place]}.{terms[0][place:]}" for place in range(TYPO_FROM))
+        signs = [re.escape(sign) for sign in terms[0]]
+        some = "|".join("".join([*signs[:place], ".", *signs[place:]]) for place in range(TYPO_FROM))
         return Query.regex_query(_schema(), name, some)
     near = [
         Query.fuzzy_term_query(_schema(), name, term, 1, True, is_prefix and not number)
