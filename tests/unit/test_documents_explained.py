@@ -44,6 +44,7 @@ def body(document: Any) -> SearchRequest:
         (lambda: read_document(b'[{"k": 1}]', SearchRequest), 'The request is [{"k":1}]', "The keys"),
         (lambda: read_document(b'{"k": "\xff"}', SearchRequest), "k of the request is a text", "a whole number"),
         (lambda: read_document(b'{"k": 1', SearchRequest), "The request is not JSON", "A JSON object"),
+        (lambda: read_document(b'{"text": "\xff"}', SearchRequest), "JSON: a text in it is not UTF-8", "A JSON object"),
         (lambda: parse_filters(MultiDict({"price_min": "x"})), "price_min is 'x'", "One number"),
         (lambda: parse_filters(MultiDict({"price_max": "nan"})), "price_max is 'nan'", "One number"),
         (lambda: parse_filters(MultiDict({"attributes": "[" * 3_000})), "attributes is '[[", "one JSON object"),

@@ -119,8 +119,9 @@ def read_document(body: bytes, kind: type[T]) -> T:
         found, valid, remedy = misfit(exc, kind, body, what="the request")
         raise BadRequest(found, valid=valid, remedy=remedy) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        why = "a text in it is not UTF-8" if isinstance(exc, UnicodeDecodeError) else exc
         raise BadRequest(
-            f"The request is not JSON: {exc}",
+            f"The request is not JSON: {why}",
             valid=f"A JSON object as {kind.__name__} in /openapi.json",
             remedy="Correct it",
         ) from exc
