@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -15,11 +16,14 @@ from visor.cli.main import main
 from visor.deploy.plan import runs_a_day
 from visor.errors import VisorError
 from visor.library.index import _push_item
+from visor.owner_file import OwnerFile
 from visor.schema.search import Filters, PriceRange, SearchRequest
 from visor.search.request import given_path, request_of
 from visor.settings import Settings
+from visor.sources.config import SourcesFile
 from visor.web.body import read_document
 from visor.web.endpoints import parse_filters
+from visor.web.site import Server
 
 PRICED = Filters(price=PriceRange(max="a"))  # type: ignore[arg-type]
 JARGON = re.compile(r"`|\$\.|Expected|expected|\bint\b|None")
@@ -48,6 +52,9 @@ def body(document: Any) -> SearchRequest:
         (lambda: parse_filters(MultiDict({"price_min": "x"})), "price_min is 'x'", "One number"),
         (lambda: parse_filters(MultiDict({"price_max": "nan"})), "price_max is 'nan'", "One number"),
         (lambda: parse_filters(MultiDict({"attributes": "[" * 3_000})), "attributes is '[[", "one JSON object"),
+        (lambda: OwnerFile.text_of(Path("/")), "/ cannot be read: Is a directory", "A text in UTF-8"),
+        (lambda: SourcesFile("").entry("a b"), "visor.toml has no source 'a b'", ""),
+        (lambda: Server(Mock(), host="a host"), "Port 0 of a host cannot be used", "An address of this"),
         (lambda: given_path("a\0b"), "is no path", "The path of a file"),
         (lambda: given_path("~nobody-here/a"), "'~nobody-here/a' is no path", "The path of a file"),
         (lambda: visor.open("home", name="../up"), "'../up' cannot name an index", "without slashes"),

@@ -8,6 +8,7 @@ import shutil
 import sys
 from errno import EDQUOT, EIO, ENOSPC, EROFS
 from importlib.metadata import entry_points
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -81,6 +82,9 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line. An error of Visor's or of a file becomes one line on standard error, exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")  # of a character that the terminal does not have comes a `?`
     try:
         return cli.main(args=argv, prog_name="visor")
     except VisorError as exc:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -204,14 +205,15 @@ def _search_each(paths: list[Path], answer_to: Callable[[str], SearchAnswer], *,
 
     failed = 0
     for path in paths:
+        name = os.fsencode(path).decode(errors="replace")  # JSON has no other names
         try:
             answer = answer_to(str(path))
         except VisorError as exc:
             failed += 1
-            outcome = {"image": str(path), "problem": problem_of(exc)}
+            outcome = {"image": name, "problem": problem_of(exc)}
             line = f"{path}: {exc}"
         else:
-            outcome = {"image": str(path), "answer": answer}
+            outcome = {"image": name, "answer": answer}
             nothing = _held_back(answer) or answer.query.blank or "no match"
             line = f"{path}: {_line(answer.matches[0]) if answer.matches else nothing}"
         click.echo(msgspec.json.encode(outcome) if as_json else line)

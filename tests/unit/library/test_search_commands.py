@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -106,6 +107,9 @@ def test_a_folder_gives_one_line_a_picture(run: Run, folder: Path, tmp_path: Pat
     assert [line["answer"]["matches"][0]["item"]["title"] for line in lines[:2]] == ["red", "red"]
     assert lines[2]["problem"]["status"] == 422
     assert (result.exit_code, "1 of 3 pictures" in result.stderr) == (1, True)
+    (tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"\xff.png"))
+    assert "\ufffd.png" in run("search", tmp_path, "--json", "-k", 1).stdout
+    (tmp_path / os.fsdecode(b"\xff.png")).rename(tmp_path / "a.png")
     told = run("search", tmp_path, "-k", 1).stdout.splitlines()
     assert [("exact" in line, "not an image" in line) for line in told[:3]] == [(True, False)] * 2 + [(False, True)]
 

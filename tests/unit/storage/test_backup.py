@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import tarfile
 import threading
@@ -10,9 +11,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
-from visor.cli.main import main
+from visor.cli.main import cli, main
 from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound, VisorError
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
@@ -155,6 +157,17 @@ def test_a_path_that_cannot_be_written_is_one_line(
     assert ended.value.code == 1
     assert said.startswith("visor: ")
     assert "cannot be used: No such file or directory" in said
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("latin-1", b"? caf\xe9\n"), ("utf-8", "✓ café\n".encode())])
+def test_what_a_terminal_cannot_show_ends_no_command(
+    encoding: str, shown: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(terminal, encoding))
+    monkeypatch.setattr(cli, "main", lambda **_: click.echo("✓ café"))
+    main([])
+    assert terminal.getvalue() == shown
 
 
 def test_neither_overwrites(tmp_path: Path) -> None:
