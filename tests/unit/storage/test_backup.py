@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -128,6 +129,34 @@ def test_what_killed_backups_left_goes_and_what_runs_stays(tmp_path: Path) -> No
         os.utime(folder, (time.time() - age_s,) * 2)
     back_up(tmp_path, "mine", tmp_path / "one.tar")
     assert (left.exists(), runs.exists()) == (False, True)
+
+
+def test_backups_and_restores_at_once_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_stores(Settings(home=tmp_path, index="mine")) as stores:
+        stores.objects.put("manifest", b"old")
+    add = tarfile.TarFile.add
+
+    def add_after_another(tar: tarfile.TarFile, *names: Any) -> None:
+        monkeypatch.setattr(tarfile.TarFile, "add", add)
+        back_up(tmp_path, "mine", tmp_path / "one.tar")
+        tar.add(*names)
+
+    monkeypatch.setattr(tarfile.TarFile, "add", add_after_another)
+    with pytest.raises(Conflict, match=r"one\.tar exists already"):
+        back_up(tmp_path, "mine", tmp_path / "one.tar")
+    assert [path.name for path in tmp_path.glob("one.tar*")] == ["one.tar"]
+    rename = Path.rename
+
+    def rename_after_another(path: Path, target: Path) -> None:
+        monkeypatch.setattr(Path, "rename", rename)
+        restore(tmp_path, "again", tmp_path / "one.tar")
+        path.rename(target)
+
+    monkeypatch.setattr(Path, "rename", rename_after_another)
+    with pytest.raises(Conflict, match="There is an index 'again'"):
+        restore(tmp_path, "again", tmp_path / "one.tar")
+    with open_stores(Settings(home=tmp_path, index="again")) as stores:
+        assert bytes(stores.objects.get("manifest")) == b"old"
 
 
 def test_a_disk_without_links_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
