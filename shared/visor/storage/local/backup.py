@@ -90,7 +90,7 @@ def restore(home: Path, index: str, source: Path) -> None:
                 tar.extractall(place, filter="data")
         except (tarfile.TarError, EOFError, OSError) as exc:
             raise CorruptObject(
-                f"{source} cannot be read as a backup: {exc}",
+                f"{source} cannot be read as a backup: {getattr(exc, 'strerror', None) or exc}",
                 valid="A file that `visor backup` wrote, whole",
                 remedy="Take another backup, or copy it again",
             ) from exc
