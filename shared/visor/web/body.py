@@ -28,6 +28,7 @@ CHUNK_BYTES = 65_536
 DRAIN_BYTES_MAX = 32_000_000
 """Cloud Run rejects larger requests."""
 DRAIN_S = 2.0
+SEND_LESS = "Send less at once; of an image, 1,024 pixels a side are enough"
 T = TypeVar("T", bound=Record)
 S = TypeVar("S", bound=SearchRequest)
 
@@ -57,7 +58,7 @@ def read_request_body(request: Request, *, bytes_max: int, within_s: float) -> b
         raise RequestTooSlow(
             f"Only {size:,} bytes of the body arrived in {within_s:g} s",
             valid=f"The whole body within {within_s:g} s",
-            remedy="Send a smaller image: 1,024 pixels a side are enough",
+            remedy=SEND_LESS,
         )
     if broken is not None or size < (announced or 0):
         raise BadRequest(
@@ -183,5 +184,5 @@ def _too_large(found: str, bytes_max: int) -> RequestTooLarge:
     return RequestTooLarge(
         f"The request has {found} bytes",
         valid=f"At most {bytes_max:,}",
-        remedy="Send a smaller image: 1,024 pixels a side are enough",
+        remedy=SEND_LESS,
     )
