@@ -25,6 +25,7 @@ SEARCHES_MAX = 16
 T = TypeVar("T", bound=Record)
 HANDLES_KEPT = 256
 """Pictures whose handles are remembered, by their checksums."""
+TIMEOUT_MAX_S = 86_400
 JSON, LINES = {"Content-Type": "application/json"}, {"Content-Type": "application/x-ndjson"}
 
 
@@ -52,8 +53,13 @@ class RemoteIndex(Index):
                 valid="Printable ASCII, without a line's end",
                 remedy="Give the owner's key as the server has it",
             )
+        if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s <= TIMEOUT_MAX_S):
+            longest = f"A number of seconds above 0, at most {TIMEOUT_MAX_S:,}"
+            raise BadRequest(f"timeout_s is {timeout_s!r:.50}", valid=longest, remedy="Correct it")
         headers = {"X-Visor-Key": key} if key else {}
         try:
+            if not httpx.URL(url).host:
+                raise httpx.InvalidURL("it names no host")
             self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, follow_redirects=True)
         except httpx.InvalidURL as exc:
             found = f"{url!r:.200} is not the URL of a server: {exc}"
@@ -146,7 +152,8 @@ class RemoteIndex(Index):
                 raise error_of(response)
             return msgspec.json.decode(response.content, type=kind)
         except httpx.HTTPError as exc:
-            found = f"{self._http.base_url} did not answer: {exc or type(exc).__name__}"
+            why = re.sub(r"^\[Errno -?\d+\] ", "", str(exc)) or type(exc).__name__
+            found = f"{self._http.base_url} did not answer: {why}"
             raise StoreUnavailable(found, remedy="See that the server runs and that its URL is right") from exc
         except msgspec.DecodeError as exc:
             found = f"{self._http.base_url} does not answer as Visor does: {exc}"

@@ -398,6 +398,11 @@ def test_a_source_that_cannot_be_one_says_so(home: Path, folder: Path) -> None:
                 index.add_folder(path)  # type: ignore[arg-type]
 
 
+def test_a_file_in_place_of_the_home_has_no_model() -> None:
+    with visor.open(__file__) as index, pytest.raises(visor.ModelNotBuilt, match="There is no model in "):
+        index.search(b"")
+
+
 def test_a_folder_that_is_none_and_a_model_that_is_not_there(tmp_path: Path) -> None:
     with visor.open(tmp_path) as index:
         with pytest.raises(visor.BadRequest, match="is no folder"):
