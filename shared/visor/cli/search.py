@@ -114,7 +114,7 @@ def search_command(
         return
     if answer.notice:
         say(answer.notice)
-    if not answer.index.images:
+    if not (answer.index.images or answer.notice):
         click.echo("The index is empty. `visor index PATH` fills it; VISOR_INDEX names another one.")
         return
     if answer.query.blank:

@@ -110,8 +110,14 @@ class Exporter:
 
         Raises:
             BadRequest: The index is empty.
-            StoreError: It cannot be written; what was there before is whole.
+            StoreError: Part of the index cannot be read, or it cannot be written; what was there before is whole.
         """
+        if self.snapshot.notice is not None:
+            raise StoreError(
+                self.snapshot.notice.removesuffix(" `visor check` says what to do."),
+                valid="An index that can be read whole",
+                remedy="Mend it: `visor check --repair`; the export before is as it was",
+            )
         if not self.snapshot.images:
             raise BadRequest(
                 "The index holds no images", valid="One image or more", remedy="Index some: visor index FOLDER"

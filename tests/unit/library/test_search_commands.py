@@ -127,6 +127,16 @@ def test_words_alone_claim_no_likeness_and_no_nearest_item(run: Run, words: list
     assert (said in shown, unsaid in shown) == (True, False)
 
 
+def test_an_index_that_cannot_be_read_is_not_called_empty(run: Run, home: Path, folder: Path) -> None:
+    manifests = [*(home / "indexes" / "small" / "objects").glob("manifest-*")]
+    for manifest in manifests:
+        manifest.rename(home / manifest.name)
+    told = run("search", folder / "warm" / "red.png")
+    for manifest in manifests:
+        (home / manifest.name).rename(manifest)
+    assert (bool(manifests), "visor check" in told.stderr, "empty" in told.stdout) == (True, True, False)
+
+
 def test_a_match_that_stands_for_copies_names_them(
     run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
