@@ -271,7 +271,7 @@ class Index(ABC):
 
         Raises:
             BadRequest: The index is empty or on a server, or something else lies in the folder.
-            StoreError: Part of the index cannot be read, or the folder cannot be written to; the export before is whole.
+            StoreError: Part of the index cannot be read, or the folder not be written to; the export before is whole.
         """
 
     @abstractmethod
