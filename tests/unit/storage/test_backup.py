@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import click
 import pytest
@@ -186,6 +187,16 @@ def test_a_path_that_cannot_be_written_is_one_line(
     assert ended.value.code == 1
     assert said.startswith("visor: ")
     assert "cannot be used: No such file or directory" in said
+
+
+def test_control_c_ends_a_command_with_its_own_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VISOR_HOME", str(tmp_path))
+    monkeypatch.setattr("visor.storage.existing", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(SystemExit) as ended:
+        main(["failures"])
+    assert (ended.value.code, capsys.readouterr().err) == (130, "Interrupted\n")
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("latin-1", b"? caf\xe9\n"), ("utf-8", "✓ café\n".encode())])
