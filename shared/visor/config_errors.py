@@ -62,6 +62,8 @@ def misfit(
         return f"{key} is missing{of.replace(' of ', ' from ', 1)}", valid, "Add it"
     subject = key + of if key else (what or "it").capitalize()
     value, got = _value_at(values, path), _GOT.search(message)
+    if value is None and got is None and message.startswith("Expected"):  # in msgspec's words, as `int` >= 1
+        return f"{subject} does not fit", valid, "Correct it"
     if value is None and got is None:
         return f"{subject} cannot be used: {message[:1].lower()}{message[1:]}", valid, "Correct it"
     kind = got[1] if got else "null"
