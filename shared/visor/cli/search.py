@@ -18,7 +18,7 @@ from visor.console import GivenPath, Number, as_json, print_json, say
 from visor.errors import BadRequest, VisorError
 from visor.schema.items import ITEM_ID
 from visor.schema.search import EXAMPLES_MAX, FACETS, CompareRequest, Filters, Match, Place, SearchAnswer, Sort
-from visor.schema.words import counted
+from visor.schema.words import counted, sureness
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _line(match: Match) -> str:
     item = match.item
     price = "" if item.price is None else f"{item.price:,.2f} {item.currency or ''}".strip()
     likeness = "" if match.similarity is None else f"{match.similarity:.3f}"
-    found = f"{likeness:5}  {match.confidence:4.0%}  {match.verdict or '':7}"
+    found = f"{likeness:5}  {sureness(match.confidence):>4}  {match.verdict or '':7}"
     return f"{found}  {item.title[:40]:40}  {price:>14}  {item.page_url or item.image_url or item.key}"
 
 
@@ -245,7 +245,7 @@ def compare_command(first: str, second: str, overlay: Path | None, difference: P
     if as_json:
         print_json(answer)
         return
-    click.echo(f"{answer.verdict}  similarity {answer.similarity:.3f}  confidence {answer.confidence:.0%}")
+    click.echo(f"{answer.verdict}  similarity {answer.similarity:.3f}  confidence {sureness(answer.confidence)}")
     if not answer.is_aligned:
         click.echo(
             "They are too different to be laid over each other" + "; no file was written" * bool(overlay or difference)

@@ -20,6 +20,7 @@ from visor.cli.main import cli
 from visor.cli.search import filters_from_options
 from visor.errors import BadRequest, VisorError
 from visor.schema.search import Condition, Filters, PriceRange
+from visor.schema.words import sureness
 
 Run = Callable[..., Result]
 
@@ -125,6 +126,14 @@ def test_a_folder_gives_one_line_a_picture(run: Run, folder: Path, tmp_path: Pat
 def test_words_alone_claim_no_likeness_and_no_nearest_item(run: Run, words: list[str], said: str, unsaid: str) -> None:
     shown = run("search", *words).stdout
     assert (said in shown, unsaid in shown) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("probability", "said"),
+    [(0.0, "<1%"), (0.009, "<1%"), (0.01, "1%"), (0.5, "50%"), (0.99, "99%"), (0.9901, ">99%"), (1.0, ">99%")],
+)
+def test_nothing_is_said_to_be_certain(probability: float, said: str) -> None:
+    assert sureness(probability) == said
 
 
 def test_an_index_that_cannot_be_read_is_not_called_empty(run: Run, home: Path, folder: Path) -> None:
