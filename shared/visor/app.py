@@ -441,12 +441,13 @@ class App:
         """What writes the index, as it is now, as files for a page without a server. Arguments as those of `Exporter`.
 
         Raises:
-            ModelNotBuilt, SettingsError: The model, or the page, is not there.
+            ModelNotBuilt, SettingsError: The model, or the page, is not there, or the index is of another model.
         """
         from visor.export.export import page_folder
         from visor.search.item_cache import ItemCache
         from visor.web.site import PAGE
 
+        self.check_model()
         page, items = page_folder(PAGE), ItemCache(self.stores.documents)
         return self._exporter(
             self._indexed(), items.get, page=page, config=config, read_image=self.read_image, originals=originals

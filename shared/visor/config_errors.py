@@ -52,8 +52,8 @@ def misfit(
         where, what: As those of `parse_config`.
     """
     message, _, path = str(exc).partition(" - at `$")
+    valid, field = _valid(cls, path.rstrip("`").lstrip(".")), _FIELD.search(message)
     path = path.rstrip("`").lstrip(".").replace("[...]", "")
-    valid, field = _valid(cls, path), _FIELD.search(message)
     key = ".".join(part for part in (where, path, field[2] if field else "") if part)
     of = f" of {what}" if what else ""
     if field is not None and field[1] == "unknown":
@@ -62,9 +62,13 @@ def misfit(
         return f"{key} is missing{of.replace(' of ', ' from ', 1)}", valid, "Add it"
     subject = key + of if key else (what or "it").capitalize()
     value, got = _value_at(values, path), _GOT.search(message)
+    if value is None and got is None and message.startswith("Expected"):  # in msgspec's words, as `int` >= 1
+        return f"{subject} does not fit", valid, "Correct it"
     if value is None and got is None:
         return f"{subject} cannot be used: {message[:1].lower()}{message[1:]}", valid, "Correct it"
-    return f"{subject} is {value or _JSON_TYPES.get(got[1] if got else '', 'empty'):.80}", valid, "Correct it"
+    kind = got[1] if got else "null"
+    other = "empty" if kind in ("null", "None", "NoneType") else f"of type {kind}"
+    return f"{subject} is {value or _JSON_TYPES.get(kind, other):.80}", valid, "Correct it"
 
 
 def _value_at(values: Any, path: str) -> str | None:
@@ -79,11 +83,11 @@ def _value_at(values: Any, path: str) -> str | None:
 
 
 def _valid(cls: type, path: str) -> str:
-    """What the key at `path` takes; the keys of its table where the path leads to a table."""
-    names = [part.partition("[")[0] for part in path.split(".")]
-    for name in names:
+    """What the key at `path` takes; the keys of its table where the path leads to a table, also to one of several."""
+    for part in path.split("."):
+        name, within, _ = part.partition("[")
         field = next((field for field in fields(cls) if field.encode_name == name), None)
-        inner = next(_structs(field.type), None) if field else None
+        inner = next(_structs(field.type, within=bool(within)), None) if field else None
         if field is None or inner is None:
             break
         cls = inner
@@ -92,12 +96,13 @@ def _valid(cls: type, path: str) -> str:
     return "The keys " + ", ".join(f"{field.encode_name}{' (required)' * field.required}" for field in fields(cls))
 
 
-def _structs(hint: Any) -> Iterator[type[msgspec.Struct]]:
-    """The records within a type."""
+def _structs(hint: Any, *, within: bool) -> Iterator[type[msgspec.Struct]]:
+    """The records that a type is; with `within`, also those that its lists and tables hold."""
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         yield hint
-    for part in get_args(hint):
-        yield from _structs(part)
+    if within or get_origin(hint) in (Annotated, Union, types.UnionType):
+        for part in get_args(hint):
+            yield from _structs(part, within=within)
 
 
 def _in_words(hint: Any) -> str:

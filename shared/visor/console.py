@@ -45,8 +45,8 @@ def say(message: str) -> None:
 
 
 def print_json(document: Any) -> None:
-    """Print the document of `--json`."""
-    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+    """Print the document of `--json`: in UTF-8, whatever the terminal's encoding is."""
+    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2))
 
 
 @contextmanager

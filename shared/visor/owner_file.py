@@ -46,12 +46,12 @@ class OwnerFile:
         except FileNotFoundError:
             return "", path
         except (OSError, UnicodeDecodeError) as exc:
-            raise SettingsError(f"{path} cannot be read: {exc}", valid="A text in UTF-8", remedy="Save it so") from exc
+            why = getattr(exc, "strerror", "it is not UTF-8")
+            raise SettingsError(f"{path} cannot be read: {why}", valid="A text in UTF-8", remedy="Make it one") from exc
 
     def tables(self, kind: str) -> dict[str, dict[str, Any]]:
         """The tables below `[sources]` or `[models]`, by name. Raises `SettingsError` if one is no table."""
-        found = self.document.get(kind, {})
-        thing = kind.removesuffix("s")
+        found, thing = self.document.get(kind, {}), kind.removesuffix("s")
         if not isinstance(found, dict):
             raise self.error_at(kind, f"{kind} is not a table", valid=f"[{kind}.NAME], which starts a {thing}")
         for name, table in found.items():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -15,11 +17,14 @@ from visor.cli.main import main
 from visor.deploy.plan import runs_a_day
 from visor.errors import VisorError
 from visor.library.index import _push_item
+from visor.owner_file import OwnerFile
 from visor.schema.search import Filters, PriceRange, SearchRequest
 from visor.search.request import given_path, request_of
 from visor.settings import Settings
+from visor.sources.config import SourcesFile
 from visor.web.body import read_document
 from visor.web.endpoints import parse_filters
+from visor.web.site import Server
 
 PRICED = Filters(price=PriceRange(max="a"))  # type: ignore[arg-type]
 JARGON = re.compile(r"`|\$\.|Expected|expected|\bint\b|None")
@@ -44,14 +49,23 @@ def body(document: Any) -> SearchRequest:
         (lambda: read_document(b'[{"k": 1}]', SearchRequest), 'The request is [{"k":1}]', "The keys"),
         (lambda: read_document(b'{"k": "\xff"}', SearchRequest), "k of the request is a text", "a whole number"),
         (lambda: read_document(b'{"k": 1', SearchRequest), "The request is not JSON", "A JSON object"),
+        (lambda: read_document(b'{"text": "\xff"}', SearchRequest), "JSON: a text in it is not UTF-8", "A JSON object"),
         (lambda: parse_filters(MultiDict({"price_min": "x"})), "price_min is 'x'", "One number"),
         (lambda: parse_filters(MultiDict({"price_max": "nan"})), "price_max is 'nan'", "One number"),
         (lambda: parse_filters(MultiDict({"attributes": "[" * 3_000})), "attributes is '[[", "one JSON object"),
+        (lambda: OwnerFile.text_of(Path("/")), "/ cannot be read: Is a directory", "A text in UTF-8"),
+        (lambda: SourcesFile("").entry("a b"), "visor.toml has no source 'a b'", ""),
+        (lambda: Server(Mock(), host="a host"), "Port 0 of a host cannot be used", "An address of this"),
         (lambda: given_path("a\0b"), "is no path", "The path of a file"),
         (lambda: given_path("~nobody-here/a"), "'~nobody-here/a' is no path", "The path of a file"),
         (lambda: visor.open("home", name="../up"), "'../up' cannot name an index", "without slashes"),
         (lambda: visor.connect("http://[::1"), "'http://[::1' is not the URL of a server", "e.g. https://"),
         (lambda: visor.connect("http://a", key="schlüssel"), "The key holds characters", "Printable ASCII"),
+        (lambda: visor.connect("http://"), "'http://' is not the URL of a server: it names no host", "e.g. https://"),
+        (lambda: visor.connect(5), "5 is not the URL of a server", "e.g. https://"),  # type: ignore[arg-type]
+        (lambda: visor.connect("http://a", key=5), "The key is 5", "Printable ASCII"),  # type: ignore[arg-type]
+        (lambda: visor.connect("http://a", timeout_s=math.nan), "timeout_s is nan", "A number of seconds above 0"),
+        (lambda: visor.connect("http://a", timeout_s=-1), "timeout_s is -1", "A number of seconds above 0"),
         (lambda: visor.connect("http://a", key="key\n"), "The key holds characters", "Printable ASCII"),
         (lambda: runs_a_day("every 5 minutes"), "'every 5 minutes' is no cron line", "Five fields"),
         (lambda: runs_a_day("*/0 * * * *"), "'*/0 * * * *' is no cron line", "Five fields"),

@@ -31,6 +31,8 @@ from visor.settings import Settings
 TERRAFORM = Path("terraform")
 MODELS_FROM = click.Choice(["function", "bucket", "elsewhere"])
 TYPES = {bool: click.BOOL, int: click.IntRange(0), float: Number(0), str: MODELS_FROM}
+PLAN_MAX = 1e15
+"""The greatest number in a plan: what is counted of it stays exact."""
 HELP = {
     "images": "Images in the index.",
     "recrawl_days": "Days between two crawls of everything.",
@@ -155,7 +157,7 @@ def cost_command(
     if as_json:
         print_json(document)
         return
-    click.echo(f"Images: {plan.images:,}, {plan.churn:.0%} changed every {plan.recrawl_days:g} days, ")
+    click.echo(f"Images: {plan.images:,}, {plan.churn:.0%} changed every {plan.recrawl_days:g} days,")
     click.echo(f"{plan.searches_a_day:,.0f} searches and {plan.visits_a_day:,.0f} first visits of the page a day\n")
     _table(found, explain=explain, real=real)
     _verdict(found, worst, load, paid=bool(budget))
@@ -217,6 +219,8 @@ def bought(plan: UsagePlan, settings: Settings, budget: float, free_days: float)
 
 
 def _check(plan: UsagePlan) -> None:
+    if max(n for n in msgspec.structs.astuple(plan) if not isinstance(n, str)) > PLAN_MAX or plan.active_hours > 24:
+        raise click.UsageError(f"--active-hours may be at most 24, any other number {PLAN_MAX:.0e}.")
     periods = (plan.recrawl_days, plan.active_hours, plan.freshness_s)
     if min(periods) <= 0 or min(plan.batch_size, plan.embed_instances) < 1 or max(plan.churn, plan.device) > 1:
         raise click.UsageError(

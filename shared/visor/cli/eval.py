@@ -9,8 +9,9 @@ import msgspec
 
 from visor.console import GivenPath, as_json, print_json, say
 from visor.evaluation.confidence import first_confidences
-from visor.evaluation.folder import EmbeddedFolder, embedded_folder
+from visor.evaluation.folder import EmbeddedFolder, check_labels, embedded_folder
 from visor.evaluation.scores import Labelled, area_under_roc, evaluate
+from visor.index.search.metrics import check_metric
 from visor.models.build.builder import ensure_model
 from visor.models.embedder import load_embedder
 from visor.schema.words import counted
@@ -33,6 +34,9 @@ def eval_command(folder: Path, index_folder: Path | None, model_name: str | None
     settings = Settings.read()
     if model_name is not None:
         settings = msgspec.structs.replace(settings, model=model_name)
+    check_metric(metric)
+    for one in filter(None, (folder, index_folder)):
+        check_labels(one, to_tell_apart=one == (index_folder or folder))
     ensure_model(settings, say=say)
     embedder = load_embedder(settings)
     queries = embedded_folder(folder, settings, embedder)
@@ -51,7 +55,8 @@ def eval_command(folder: Path, index_folder: Path | None, model_name: str | None
         print_json(document)
         return
     where = "leave-one-out" if index is None else f"among {counted(figures.images, 'picture')}"
-    click.echo(f"{figures.queries} queries of {figures.labels} labels, {where}, {embedder.description.name}, {metric}")
+    many = "1 query" if figures.queries == 1 else f"{figures.queries:,} queries"
+    click.echo(f"{many} of {counted(figures.labels, 'label')}, {where}, {embedder.description.name}, {metric}")
     click.echo(f"P@1   {figures.p_at_1:.3f}   the nearest has the query's label")
     click.echo(f"P@12  {figures.p_at_12:.3f}   share of the 12 nearest that have it")
     click.echo(f"mAP   {figures.map:.3f}   over the whole ranking")

@@ -146,7 +146,8 @@ def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ..
         if retry:
             count = app.crawler.try_again(found) + (0 if codes else sum(map(app.retry_letters, sources or (None,))))
             say(f"Trying {counted(count, 'item')} again")
-            tried, is_here = {f.item for f in found}, app.settings.backend == "local"
+            tried = {f.item for f in found if f.wanted is not None}
+            is_here = app.settings.backend == "local"
             if is_here:
                 embed_queued(app, count)
                 found = wanted()
@@ -158,7 +159,8 @@ def failures_command(retry: bool, codes: tuple[str, ...], sources: tuple[str, ..
             return
         for failure in found:
             click.echo(f"{failure.source}  {failure.name}  {failure.code}: {failure.reason}{_next_try(failure)}")
-        say(f"{counted(len(found), 'item')} failed" + ("; `visor failures --retry` tries them again" if found else ""))
+        again = "; `visor failures --retry` tries them again" if any(f.wanted is not None for f in found) else ""
+        say(f"{counted(len(found), 'item')} failed{again}")
 
 
 def _next_try(failure: Failure) -> str:

@@ -8,6 +8,7 @@ import shutil
 import sys
 from errno import EDQUOT, EIO, ENOSPC, EROFS
 from importlib.metadata import entry_points
+from io import TextIOWrapper
 from typing import Any
 
 import click
@@ -45,6 +46,8 @@ COMMANDS = {
     "stats": ("stats", "Show what the index holds."),
 }
 """By command: the module of `visor.cli` that has it, as `NAME_command`, and its line of help."""
+INTERRUPTED = 130
+"""Exit status after control-C, as of a program that the signal ends: 128 + SIGINT."""
 DISK = (ENOSPC, EDQUOT, EROFS, EIO)
 PLUGINS = "visor.commands"
 """Entry-point group of click commands that other packages add."""
@@ -65,6 +68,13 @@ class LazyGroup(click.Group):
         assert command is None or isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # of which click would make the status of a failure
+            click.echo("Interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
@@ -81,6 +91,9 @@ def cli() -> None:
 
 def main(argv: list[str] | None = None) -> Any:
     """Run the command line. An error of Visor's or of a file becomes one line on standard error, exit status 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="replace")  # of a character that the terminal does not have comes a `?`
     try:
         return cli.main(args=argv, prog_name="visor")
     except VisorError as exc:
@@ -92,5 +105,5 @@ def main(argv: list[str] | None = None) -> Any:
         valid = "A path in a folder that exists, that this user may use, on a disk with free space"
         click.echo(f"visor: {VisorError(found, valid=valid, remedy='Correct it, or make room')}", err=True)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     sys.exit(1)

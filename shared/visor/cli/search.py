@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from visor.console import GivenPath, Number, as_json, print_json, say
 from visor.errors import BadRequest, VisorError
 from visor.schema.items import ITEM_ID
 from visor.schema.search import EXAMPLES_MAX, FACETS, CompareRequest, Filters, Match, Place, SearchAnswer, Sort
-from visor.schema.words import counted
+from visor.schema.words import counted, sureness
 from visor.settings import Settings
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ def search_command(
         return
     if answer.notice:
         say(answer.notice)
-    if not answer.index.images:
+    if not (answer.index.images or answer.notice):
         click.echo("The index is empty. `visor index PATH` fills it; VISOR_INDEX names another one.")
         return
     if answer.query.blank:
@@ -161,7 +162,7 @@ def _line(match: Match) -> str:
     item = match.item
     price = "" if item.price is None else f"{item.price:,.2f} {item.currency or ''}".strip()
     likeness = "" if match.similarity is None else f"{match.similarity:.3f}"
-    found = f"{likeness:5}  {match.confidence:4.0%}  {match.verdict or '':7}"
+    found = f"{likeness:5}  {sureness(match.confidence):>4}  {match.verdict or '':7}"
     return f"{found}  {item.title[:40]:40}  {price:>14}  {item.page_url or item.image_url or item.key}"
 
 
@@ -204,14 +205,15 @@ def _search_each(paths: list[Path], answer_to: Callable[[str], SearchAnswer], *,
 
     failed = 0
     for path in paths:
+        name = os.fsencode(path).decode(errors="replace")  # JSON has no other names
         try:
             answer = answer_to(str(path))
         except VisorError as exc:
             failed += 1
-            outcome = {"image": str(path), "problem": problem_of(exc)}
+            outcome = {"image": name, "problem": problem_of(exc)}
             line = f"{path}: {exc}"
         else:
-            outcome = {"image": str(path), "answer": answer}
+            outcome = {"image": name, "answer": answer}
             nothing = _held_back(answer) or answer.query.blank or "no match"
             line = f"{path}: {_line(answer.matches[0]) if answer.matches else nothing}"
         click.echo(msgspec.json.encode(outcome) if as_json else line)
@@ -243,7 +245,7 @@ def compare_command(first: str, second: str, overlay: Path | None, difference: P
     if as_json:
         print_json(answer)
         return
-    click.echo(f"{answer.verdict}  similarity {answer.similarity:.3f}  confidence {answer.confidence:.0%}")
+    click.echo(f"{answer.verdict}  similarity {answer.similarity:.3f}  confidence {sureness(answer.confidence)}")
     if not answer.is_aligned:
         click.echo(
             "They are too different to be laid over each other" + "; no file was written" * bool(overlay or difference)

@@ -38,6 +38,24 @@ def labelled_files(folder: Path) -> list[tuple[Path, str]]:
     return [(path, parts[0]) for path, parts in found if len(parts) > 1]
 
 
+def check_labels(folder: Path, *, to_tell_apart: bool) -> None:
+    """Raise `BadRequest` for a folder without a labelled picture and, `to_tell_apart`, for one of a single label: among
+    its pictures whatever is found is right."""
+    labels = {label for _, label in labelled_files(folder)}
+    if not labels:
+        raise BadRequest(
+            f"There is no labelled picture in {folder}",
+            valid="A sub-folder for each label, with pictures in it",
+            remedy="Name the folder above the labels",
+        )
+    if to_tell_apart and len(labels) == 1:
+        raise BadRequest(
+            f"All labelled pictures in {folder} have the label {labels.pop()!r}: none could be found wrongly",
+            valid="Two labels or more, each a sub-folder with pictures in it",
+            remedy="Name the folder above the labels",
+        )
+
+
 def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None = None) -> EmbeddedFolder:
     """All pictures in the sub-folders of `folder`; those that cannot be decoded are named and left out.
 
@@ -64,16 +82,11 @@ def embedded_folder(folder: Path, settings: Settings, embedder: Embedder | None 
                 vectors.append(seen.vectors)
                 labels += [tuple(label.name for label in found) for found in seen.labels]
             done(len(some))
-    if files and not vectors:
+    check_labels(folder, to_tell_apart=False)
+    if not vectors:
         raise BadRequest(
             f"None of the {len(files)} labelled files in {folder} can be decoded",
             valid="A sub-folder for each label, with pictures in it",
             remedy="Mend the files that are named above",
-        )
-    if not vectors:
-        raise BadRequest(
-            f"There is no labelled picture in {folder}",
-            valid="A sub-folder for each label, with pictures in it",
-            remedy="Name the folder above the labels",
         )
     return EmbeddedFolder(np.concatenate(vectors), kinds, labels)

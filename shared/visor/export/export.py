@@ -6,7 +6,9 @@ what is there.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,7 +23,7 @@ import numpy as np
 from visor import __version__
 from visor.confidence.features import CoverageProjection
 from visor.confidence.model import FULL_KEPT_MAX, Calibration
-from visor.errors import BadRequest, ModelNotBuilt, SettingsError, StoreError
+from visor.errors import BadRequest, Conflict, ModelNotBuilt, SettingsError, StoreError
 from visor.export.files import CONFIG, DATA, NETWORK, ExportFiles, File
 from visor.export.items import ItemWriter, page_records
 from visor.export.judge import constants, judged_by, sample_numbers
@@ -108,8 +110,14 @@ class Exporter:
 
         Raises:
             BadRequest: The index is empty.
-            StoreError: It cannot be written; what was there before is whole.
+            StoreError: Part of the index cannot be read, or it cannot be written; what was there before is whole.
         """
+        if self.snapshot.notice is not None:
+            raise StoreError(
+                self.snapshot.notice.removesuffix(" `visor check` says what to do."),
+                valid="An index that can be read whole",
+                remedy="Mend it: `visor check --repair`; the export before is as it was",
+            )
         if not self.snapshot.images:
             raise BadRequest(
                 "The index holds no images", valid="One image or more", remedy="Index some: visor index FOLDER"
@@ -300,25 +308,36 @@ def page_rows(images: int) -> int:
 @contextmanager
 def site_in(folder: Path) -> Iterator[ObjectStore]:
     """The files of a folder, which is made if it is missing. Raises `BadRequest` where it cannot be, or where something
-    else than an export is in it."""
+    else than an export is in it, and `Conflict` while another process exports into it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise BadRequest(
             f"{folder} cannot be written to: {exc.strerror}", valid="A folder", remedy="Name another one"
         ) from exc
-    if _is_taken(folder):
-        raise BadRequest(
-            "The folder is not empty, and what is in it is no export",
-            valid="A new or empty folder, or one that `visor export` wrote",
-            remedy="Name another folder",
-        )
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        yield FolderObjects(folder)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            valid, remedy = "One export into a folder at a time", "Run it again when the other has ended"
+            raise Conflict(f"Another process exports into {folder}", valid=valid, remedy=remedy) from exc
+        except OSError:
+            pass  # a disk without locks
+        if _is_taken(folder):
+            raise BadRequest(
+                "The folder is not empty, and what is in it is no export",
+                valid="A new or empty folder, or one that `visor export` wrote",
+                remedy="Name another folder",
+            )
+        try:
+            yield FolderObjects(folder)
+        finally:
+            # Nothing that only a store needs goes to a server.
+            (folder / ".lock").unlink(missing_ok=True)
+            shutil.rmtree(folder / ".unfinished", ignore_errors=True)
     finally:
-        # Nothing that only a store needs goes to a server.
-        (folder / ".lock").unlink(missing_ok=True)
-        shutil.rmtree(folder / ".unfinished", ignore_errors=True)
+        os.close(descriptor)
 
 
 def _is_taken(folder: Path) -> bool:

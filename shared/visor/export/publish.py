@@ -64,10 +64,14 @@ class Publisher:
     now: float
 
     def publish(self, snapshot: Snapshot) -> ExportReport | None:
-        """Publish it if that is due and within the free tier; None where it is not."""
+        """Publish it if that is due and within the free tier; None where it is not, or where part of it cannot be read:
+        what was published before has that."""
         stored = self.documents.get(SITES, [KEY]).get(KEY)
         last = msgspec.convert(stored.data, Publication) if stored else None
-        if not snapshot.images or (last is not None and not self._is_due(last, snapshot)):
+        if not (snapshot.images or snapshot.notice) or (last is not None and not self._is_due(last, snapshot)):
+            return None
+        if snapshot.notice is not None:
+            LOG.warning("The index is not published now: %s", snapshot.notice)
             return None
         try:
             self.meter.allow("publish", last.files if last is not None and last.model == self.model else 1)

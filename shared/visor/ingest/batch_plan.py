@@ -100,6 +100,8 @@ class BatchPlan:
     failures: list[tuple[Change, ImageError]] = field(default_factory=list)
     superseded: list[str] = field(default_factory=list)
     """Items that are newer, or deleted: their failures, which may have been recorded after that, are of the past."""
+    _unmarked: dict[str, Document | None] = field(default_factory=dict)
+    """By item, what its failure was before `mark`."""
 
     @property
     def changes_done(self) -> int:
@@ -128,8 +130,16 @@ class BatchPlan:
         """The write, before an item is embedded alone, that its process ended meanwhile."""
         ended = EmbedCrashed("The process ended while it was embedded", remedy="Look at the image: memory may lack")
         data = as_document(self._failure(change, ended, self.now))
+        self._unmarked[change.item.id] = self.failed_before.get(change.item.id)
         self.failed_before[change.item.id] = Document(key=change.item.id, data=data, revision=1)
         return _put(FAILURES, change.item.id, data)
+
+    def unmark(self, change: Change) -> Write:
+        """The write that takes a mark back: the process goes on, and what it lacked was not of the item."""
+        before = self._unmarked[change.item.id]
+        if before is not None and before.data["version"] == change.version:
+            return _put(FAILURES, change.item.id, before.data)
+        return Delete(collection=FAILURES, key=change.item.id, field="version", value=change.version)
 
     def put_item(self, item: str, data: Mapping[str, object]) -> Put:
         """The write of an item's document. For a new one, the guard needs no second read."""

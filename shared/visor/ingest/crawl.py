@@ -120,6 +120,10 @@ class Crawl:
             code = type(exc).__name__
             self.record.why.append(f"{code}: {exc}")
             raise
+        except KeyboardInterrupt:
+            code = "interrupted"
+            self.record.why.append("It was interrupted: the next run goes on from the checkpoint")
+            raise
         finally:
             run = self.record.end(state, code=code, ended=self.clock(), listed=len(self.seen))
         return run

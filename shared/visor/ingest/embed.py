@@ -14,6 +14,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -187,6 +188,8 @@ class BatchEmbedder:
             except Exception as exc:
                 if isinstance(exc, OURS) and not isinstance(exc, EmbedCrashed):
                     raise
+                if _lacks_threads(exc):
+                    raise InterruptedError(f"No thread could be begun: {exc}") from exc
                 LOG.exception("Batch %s: %d items fail", batch.id, len(part.changes))
                 if len(part.changes) > 1:
                     parts = [*part.cut((len(part.changes) + 1) // 2), *parts]
@@ -220,11 +223,18 @@ class BatchEmbedder:
         changes = plan.sort_changes()
         if attempt >= ALONE_FROM:
             self.documents.commit([plan.mark(change) for change in changes])
-        if changes:
-            with span("images", images=len(changes)):
-                self._embed_images(plan, changes)
-        with span("commit"):
-            self._commit(plan)
+        try:
+            if changes:
+                with span("images", images=len(changes)):
+                    self._embed_images(plan, changes)
+            with span("commit"):
+                self._commit(plan)
+        except Exception as exc:
+            # The process has not ended. Of what its memory was too small for, the mark tells the next try.
+            if attempt >= ALONE_FROM and not isinstance(exc, MemoryError):
+                with suppress(VisorError):
+                    self.documents.commit([plan.unmark(change) for change in changes])
+            raise
         return plan
 
     def _plan(self, batch: Batch, attempt: int) -> BatchPlan:
@@ -343,6 +353,12 @@ class BatchEmbedder:
         name = shard_object(plan.commit_key())
         self.objects.put(name, data)
         return name
+
+
+def _lacks_threads(exc: Exception) -> bool:
+    """Whether a thread could not be begun, as this process ends (after control-C) or has too many."""
+    said = ("cannot schedule new futures", "can't start new thread")
+    return isinstance(exc, RuntimeError) and any(words in str(exc) for words in said)
 
 
 def unsafe_image(safety: Safety, threshold: float) -> UnsafeImage:

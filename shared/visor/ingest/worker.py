@@ -55,6 +55,7 @@ class Worker:
         self.on_report, self.on_wait = on_report, on_wait
         self._stop = threading.Event()
         self._ours, self._why = 0, ""
+        self._in_hand: list[Message] = []
 
     def drain(self) -> None:
         """Work until the queue is empty: everything is embedded, recorded as failed, or a dead letter.
@@ -86,9 +87,17 @@ class Worker:
         threads = [threading.Thread(target=loop, name=f"worker-{n}", daemon=True) for n in range(self.threads)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.2)
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.2)
+        except BaseException:
+            # As control-C: whoever catches it goes on without us, and no picture is to blame.
+            self._stop.set()
+            for message in list(self._in_hand):
+                with suppress(VisorError):
+                    self.queue.release(message, delay_s=0, why="It was interrupted", counts=False)
+            raise
         if errors:
             raise errors[0]
 
@@ -97,7 +106,9 @@ class Worker:
         while not self._stop.is_set():
             messages = self.queue.receive(1, lease_s=LEASE_S)
             for message in messages:
+                self._in_hand.append(message)
                 self._process(message, until_empty=until_empty)
+                self._in_hand.remove(message)
             if not messages:
                 waiting = self.queue.waiting() if until_empty else -1
                 if waiting == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias, overload
 import msgspec
 
 from visor.config_errors import misfit
-from visor.errors import BadRequest
-from visor.schema.items import CrawlRun, Item
+from visor.errors import BadRequest, UnknownItem
+from visor.schema.items import ITEM_ID, CrawlRun, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.schema.search import (
     CompareAnswer,
@@ -24,7 +23,7 @@ from visor.schema.search import (
     SearchAnswer,
     SearchRequest,
 )
-from visor.search.request import Query, given_path, picture_of, request_of
+from visor.search.request import Query, given_path, picture_of, plain, request_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,7 +61,8 @@ class SearchResult(SearchAnswer, frozen=True, kw_only=True):
 
     @property
     def vector(self) -> np.ndarray:
-        """The query's unit vector, float32 of shape (d,): search with it again and the image is not needed."""
+        """The query's unit vector, float32 of shape (d,): search with it again and the image is not needed. Of shape
+        (0,) where the answer has none: words alone, `link=False`, or a picture with nothing to compare."""
         import numpy as np
 
         from visor.index.format.looks import LOOK_BYTES
@@ -117,15 +117,15 @@ class Index(ABC):
                 counts the facet values), `examples` (further queries, each alone or with a weight from -1 to 1:
                 `[(other, -0.5)]` is not to be like it; `query` may then be None), `sort`, `min_confidence`,
                 `min_similarity`, `variety`, `group` (False: every picture of a product), `seen` (what a device saw in a
-                picture that is not sent, in place of `query`) and `after` (the `next` of an earlier result), as
-                `visor.SearchRequest` has them.
+                picture that is not sent, in place of `query`) and `after` (the `next` of an earlier result), as the
+                body of `POST /v1/search` has them (docs/http.md).
 
         Raises:
             BadRequest: The query is of another kind, a path cannot be read, or an option is not valid.
             UnknownItem: The item is not in the index.
             ImageError: The image cannot be fetched or decoded.
         """
-        several = isinstance(query, list | tuple) or getattr(query, "ndim", 1) == 2
+        several = _is_several(query)
         asked = [request_of(one, {"k": k, "filters": filters, **options}) for one in (query if several else [query])]
         found = self._search_all(asked)
         return found if several else found[0]
@@ -134,6 +134,9 @@ class Index(ABC):
         self, query: Query | None = None, k: int = 200, filters: Filters = ANY, **options: Any
     ) -> Iterator[SearchResult]:
         """The results of a search, `k` at a time, to the end. Arguments and errors as those of `search`."""
+        if _is_several(query):
+            valid, remedy = "One picture at a time", "Call it for each"
+            raise BadRequest("Pages are asked for of several pictures at once", valid=valid, remedy=remedy)
         page = self.search(query, k, filters, **options)
         yield page
         while page.next is not None:
@@ -166,6 +169,9 @@ class Index(ABC):
         Raises:
             KeyRequired: The server wants its owner's key: `visor.connect(url, key=…)`.
         """
+        if not isinstance(items, Iterable):
+            found = f"A value of type {type(items).__name__} holds no items"
+            raise BadRequest(found, valid="Mappings, PushItems or Items", remedy="Pass a list of these")
         waiting = iter(items)
         outcomes: list[PushedItem] = []
         while chunk := [_push_item(item) for item in islice(waiting, PUSH_ITEMS_MAX)]:
@@ -265,7 +271,7 @@ class Index(ABC):
 
         Raises:
             BadRequest: The index is empty or on a server, or something else lies in the folder.
-            StoreError: The folder cannot be written to, or is full; the export before is whole.
+            StoreError: Part of the index cannot be read, or the folder not be written to; the export before is whole.
         """
 
     @abstractmethod
@@ -286,22 +292,37 @@ class Index(ABC):
 
 
 def _push_item(item: NewItem) -> PushItem:
-    if isinstance(item, PushItem):
-        return item
-    fields: dict[str, Any] = {}
+    if not isinstance(item, PushItem | Item | Mapping):
+        found, valid = f"{item!r:.200} of type {type(item).__name__} cannot be added", "Mappings, PushItems or Items"
+        raise BadRequest(found, valid=valid, remedy="Pass a list of these")
+    key = item.get("key", "") if isinstance(item, Mapping) else item.key
+    fields: dict[str, Any] = dict(plain(item, f"the item {key!a:.64}"))
+    if isinstance(item, Item):
+        fields = {name: value for name, value in fields.items() if name not in ("id", "source", "attributes")}
     try:
-        fields = dict(msgspec.to_builtins(item, enc_hook=os.fspath))
-        if isinstance(item, Item):
-            fields = {name: value for name, value in fields.items() if name not in ("id", "source", "attributes")}
         return msgspec.convert(fields, PushItem)
     except msgspec.ValidationError as exc:
         found, valid, remedy = misfit(exc, PushItem, fields)
-        key = fields.get("key", "")
         raise BadRequest(f"The item {key!r:.64} cannot be added: {found}", valid=valid, remedy=remedy) from exc
-    except (TypeError, ValueError) as exc:
-        found, valid = f"{item!r:.200} of type {type(item).__name__} cannot be added", "Mappings, PushItems or Items"
-        raise BadRequest(found, valid=valid, remedy="Pass a list of these") from exc
+
+
+def _is_several(query: Any) -> bool:
+    """Whether a query is a list of them, or an array of shape (n, d)."""
+    return isinstance(query, list | tuple) or (hasattr(query, "dtype") and getattr(query, "ndim", 1) == 2)
 
 
 def id_of(item: str | Item) -> str:
-    return item.id if isinstance(item, Item) else item
+    """The id of an item. Raises `BadRequest` if it is none, and `UnknownItem` if no item can have it."""
+    found = item.id if isinstance(item, Item) else item
+    if not isinstance(found, str):
+        valid, remedy = "An Item or its id", "Give `match.item`, or its `id`"
+        raise BadRequest(f"A value of type {type(item).__name__} is no item", valid=valid, remedy=remedy)
+    if not ITEM_ID.match(found):
+        valid, remedy = "32 hexadecimal digits, as answers give them", "Take it from an answer"
+        raise UnknownItem(f"{found[:64]!a} is no item's id", valid=valid, remedy=remedy)
+    return found
+
+
+def closed() -> BadRequest:
+    """The error of a call after `close`."""
+    return BadRequest("The index is closed", valid="Calls before `close`, or within `with`", remedy="Open it again")

@@ -16,12 +16,12 @@ import msgspec
 from visor.app import App
 from visor.errors import BadRequest, NotConfigured, NothingToCompare, SettingsError
 from visor.ingest.worker import Worker
-from visor.library.index import Index, Progress, SearchResult, id_of
+from visor.library.index import Index, Progress, SearchResult, closed, id_of
 from visor.schema.collections import FAILURES, ITEMS
 from visor.schema.items import CrawlRun, Item
 from visor.schema.push import PushAnswer, PushedItem, PushItem
 from visor.schema.search import CompareAnswer, CompareRequest, SearchRequest
-from visor.search.request import given_path
+from visor.search.request import given_path, plain
 from visor.settings import INDEX_NAME, INDEX_NAMES, Settings
 from visor.sources.config import PUSHED, SOURCE_NAMES, is_source_name
 from visor.web.schema import ItemAnswer, StatsAnswer
@@ -52,7 +52,7 @@ def open(  # noqa: A001 — `visor.open`, as in `gzip.open`
     settings = settings or Settings()
     home = given_path(settings.home if path is None else path)
     index = name or settings.index
-    if not INDEX_NAME.fullmatch(index):  # it is a folder below that one
+    if not (isinstance(index, str) and INDEX_NAME.fullmatch(index)):  # it is a folder below that one
         raise SettingsError(f"{index!r:.200} cannot name an index", valid=INDEX_NAMES, remedy="Choose another name")
     return LocalIndex(msgspec.structs.replace(settings, home=home, index=index))
 
@@ -63,10 +63,19 @@ class LocalIndex(Index):
     def __init__(self, settings: Settings) -> None:
         # What was added has to be found by the next search.
         self._settings = msgspec.structs.replace(settings, freshness_s=0.0, audit_rate=0.0)
-        self._app = App(self._settings)
+        self._opened: App | None = App(self._settings)
+
+    @property
+    def _app(self) -> App:
+        if self._opened is None:
+            raise closed()
+        return self._opened
 
     def close(self) -> None:
-        self._app.close()
+        opened, self._opened = self._opened, None
+        self.__dict__.pop("_serving", None)
+        if opened is not None:
+            opened.close()
 
     @cached_property
     def _serving(self) -> ActiveIndex:
@@ -94,15 +103,26 @@ class LocalIndex(Index):
         confirm_loss: bool = False,
         progress: Progress | None = None,
     ) -> CrawlRun:
-        keys = {} if isinstance(source, str) else dict(source)
+        if not isinstance(source, str | Mapping):
+            found = f"A value of type {type(source).__name__} is no source"
+            raise BadRequest(found, valid="A name in visor.toml, or a mapping of keys", remedy="Give one of these")
+        if limit is not None and (not isinstance(limit, int) or limit < 1):
+            valid, remedy = "A whole number above 0, or None for all", "Correct it"
+            raise BadRequest(f"limit is {limit!r:.50}", valid=valid, remedy=remedy)
+        keys = {} if isinstance(source, str) else plain(dict(source), "the source")
+        if not isinstance(source, str) and not isinstance(keys.get("kind"), str):
+            from visor.sources.registry import kinds
+
+            valid, remedy = ", ".join(kinds()), "Add `kind` to the mapping"
+            raise SettingsError("The mapping does not say the source's kind", valid=valid, remedy=remedy)
         app, documents = self._app, self._app.stores.documents
         try:
             named = name or str(keys.get("kind"))
             opened = app.named_source(source, limit) if isinstance(source, str) else app.open_source(named, keys, limit)
         except NotConfigured as exc:
             raise SettingsError(f"Source '{named}': {exc.reason}") from exc
-        if not is_source_name(named):
-            raise SettingsError(f"{named!r} cannot name a source", valid=SOURCE_NAMES)
+        if not (isinstance(named, str) and is_source_name(named)):
+            raise SettingsError(f"{named!r:.200} cannot name a source", valid=SOURCE_NAMES)
         app.remember(opened.name, keys or app.configuration.entry(opened.name).own)
         before = {found.key: found.revision for found in documents.query(FAILURES)}
         run, again = app.crawl(opened, limit=limit, confirm_loss=confirm_loss)

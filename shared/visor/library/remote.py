@@ -14,10 +14,10 @@ import msgspec
 from cachetools import LRUCache
 
 from visor.errors import BadRequest, RequestError, StoreUnavailable, UnknownHandle, VisorError
-from visor.library.index import Index, Progress, SearchResult, id_of
+from visor.library.index import Index, Progress, SearchResult, closed, id_of
 from visor.schema.items import Item, Record
 from visor.schema.push import PushAnswer, PushItem
-from visor.schema.search import CompareAnswer, CompareRequest, SearchesRequest, SearchRequest
+from visor.schema.search import PICTURES, CompareAnswer, CompareRequest, SearchesRequest, SearchRequest
 from visor.web.schema import ItemAnswer, Problem, SearchesAnswer, StatsAnswer
 
 SEARCHES_MAX = 16
@@ -25,6 +25,7 @@ SEARCHES_MAX = 16
 T = TypeVar("T", bound=Record)
 HANDLES_KEPT = 256
 """Pictures whose handles are remembered, by their checksums."""
+TIMEOUT_MAX_S = 86_400
 JSON, LINES = {"Content-Type": "application/json"}, {"Content-Type": "application/x-ndjson"}
 
 
@@ -44,16 +45,21 @@ class RemoteIndex(Index):
 
     def __init__(self, url: str, *, key: str, timeout_s: float) -> None:
         valid, remedy = "e.g. https://search.example", "Begin it with http:// or https://"
-        if not url.startswith(("http://", "https://")):
+        if not (isinstance(url, str) and url.startswith(("http://", "https://"))):
             raise BadRequest(f"{url!r:.200} is not the URL of a server", valid=valid, remedy=remedy)
-        if not (key.isascii() and key.isprintable()):
+        if not (isinstance(key, str) and key.isascii() and key.isprintable()):
             raise BadRequest(
-                "The key holds characters that no header takes",
+                "The key holds characters that no header takes" if isinstance(key, str) else f"The key is {key!r:.20}",
                 valid="Printable ASCII, without a line's end",
                 remedy="Give the owner's key as the server has it",
             )
+        if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s <= TIMEOUT_MAX_S):
+            longest = f"A number of seconds above 0, at most {TIMEOUT_MAX_S:,}"
+            raise BadRequest(f"timeout_s is {timeout_s!r:.50}", valid=longest, remedy="Correct it")
         headers = {"X-Visor-Key": key} if key else {}
         try:
+            if not httpx.URL(url).host:
+                raise httpx.InvalidURL("it names no host")
             self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, follow_redirects=True)
         except httpx.InvalidURL as exc:
             found = f"{url!r:.200} is not the URL of a server: {exc}"
@@ -71,8 +77,10 @@ class RemoteIndex(Index):
         if upload is None:
             return self._ask("POST", "search", SearchResult, content=document, headers=JSON)
         picture = hashlib.sha256(upload).digest()
-        with self._lock:
-            handle = self._handles.pop(picture, None)
+        handle = None
+        if all(getattr(request, name) is None for name in PICTURES):  # or the server says that there are two
+            with self._lock:
+                handle = self._handles.pop(picture, None)
         try:
             if handle is None:
                 raise UnknownHandle("It was not sent yet", remedy="Send it")
@@ -136,13 +144,16 @@ class RemoteIndex(Index):
         return answer
 
     def _ask(self, method: str, path: str, kind: type[T], **content: Any) -> T:
+        if self._http.is_closed:
+            raise closed()
         try:
             response = self._http.request(method, f"v1/{path}", **content)
             if response.is_error:
                 raise error_of(response)
             return msgspec.json.decode(response.content, type=kind)
         except httpx.HTTPError as exc:
-            found = f"{self._http.base_url} did not answer: {exc or type(exc).__name__}"
+            why = re.sub(r"^\[Errno -?\d+\] ", "", str(exc)) or type(exc).__name__
+            found = f"{self._http.base_url} did not answer: {why}"
             raise StoreUnavailable(found, remedy="See that the server runs and that its URL is right") from exc
         except msgspec.DecodeError as exc:
             found = f"{self._http.base_url} does not answer as Visor does: {exc}"

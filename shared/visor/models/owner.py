@@ -404,8 +404,9 @@ def _labels(where: str, given: tuple[str, ...] | str, folder: Path) -> tuple[str
         try:
             given = tuple((folder / given).read_text("utf-8-sig").splitlines())
         except (OSError, ValueError) as exc:  # a NUL in the name, or no UTF-8
+            why = exc.strerror if isinstance(exc, OSError) else "its name or its text is not UTF-8"
             raise SettingsError(
-                f"{where} cannot be read: {exc}", valid="A list of names, or a text file with one a line"
+                f"{where} cannot be read: {why}", valid="A list of names, or a text file with one a line"
             ) from exc
     names = tuple(name.strip() for name in given if name.strip())
     if len(set(names)) < len(names):

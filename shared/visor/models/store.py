@@ -115,7 +115,7 @@ def read_manifest(directory: Path) -> ModelManifest:
     path = directory / MANIFEST
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=ModelManifest)
-    except FileNotFoundError as exc:
+    except (FileNotFoundError, NotADirectoryError) as exc:
         raise ModelNotBuilt(
             f"There is no model in {directory}",
             valid=f"A directory with {MANIFEST} and a file for each network",
@@ -148,7 +148,7 @@ def check_file(directory: Path, file: NetworkFile) -> Path:
     try:
         with path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
-    except FileNotFoundError as exc:
+    except (FileNotFoundError, NotADirectoryError) as exc:
         raise _missing(path) from exc
     if digest != file.sha256:
         raise _damaged(path, f"has the checksum {digest[:12]}…, not {file.sha256[:12]}…")
@@ -168,7 +168,7 @@ class ModelFile:
         path = directory / record.file
         try:
             size_bytes = path.stat().st_size
-        except FileNotFoundError as exc:
+        except (FileNotFoundError, NotADirectoryError) as exc:
             raise _missing(path) from exc
         if size_bytes != record.size_bytes:
             raise _damaged(path, f"has {size_bytes:,} bytes, not {record.size_bytes:,}")

@@ -14,7 +14,7 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 Box = Annotated[tuple[Fraction, Fraction, Fraction, Fraction], Meta(description="x, y, width, height as fractions")]
 
 
-class PriceRange(Record, frozen=True, kw_only=True):
+class PriceRange(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Bounds in the item's own currency, both ends included. Name a `currency` beside it to compare like with like."""
 
     min: float | None = None

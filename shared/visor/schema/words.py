@@ -32,6 +32,11 @@ def counted(count: int, thing: str) -> str:
     return f"{count:,} {thing}" + ("" if count == 1 else "es" if thing.endswith(("ch", "sh", "s", "x")) else "s")
 
 
+def sureness(probability: float) -> str:
+    """A probability in [0, 1] as a whole percentage, never 0% or 100%, as on the page: nothing is that sure."""
+    return "<1%" if probability < 0.01 else ">99%" if probability > 0.99 else f"{probability:.0%}"
+
+
 def stems(text: str) -> tuple[str, ...]:
     """The different words of a text, in order, without what says nothing; at most 24."""
     found = dict.fromkeys(stem(word) for word in _WORD.findall(text.lower()) if word not in _STOP)

@@ -92,6 +92,10 @@ class Comparer:
     def _picture(self, picture: Picture, upload: bytes | None) -> Image.Image:
         queries = self.service.queries
         asked = SearchRequest(**msgspec.structs.asdict(picture))
+        given = [name for name in ("image", "url", "item") if getattr(picture, name) is not None]
+        if len(given) + (upload is not None) != 1:
+            found = f"One of the two pictures has {' and '.join(given) or 'nothing to compare'}"
+            raise BadRequest(found, valid="Exactly one of image, url, item for each", remedy="Send one")
         queries.check(asked, upload)
         if picture.item is not None and self.read_image is None:
             found = "This server cannot fetch pictures of items"

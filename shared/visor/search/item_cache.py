@@ -83,7 +83,7 @@ def web_address(indexed: IndexedItem) -> str:
 
 def unknown_item(item: str) -> UnknownItem:
     return UnknownItem(
-        f"No item {item:.64} is in the index",
+        f"No item {item:.64} is in the index" if item.strip() else "The id of the item is empty",
         valid="32 hexadecimal digits, as answers give them",
         remedy="It may have been deleted: search for its picture",
     )

@@ -47,6 +47,7 @@ SPANS = {"total": "search", "items": "documents"}
 """Stages whose span in a trace is called otherwise."""
 SUM_MIN = 0.05
 """Length of a weighted mean of unit vectors below which it points nowhere."""
+_ALONE = ", or text, examples or filters, with it or alone"
 
 
 @dataclass
@@ -134,7 +135,7 @@ class QueryReader:
         if len(given) > 1 or not (given or request.examples or is_asked):
             raise BadRequest(
                 f"The request has {' and '.join(given) or 'nothing to search for'}",
-                valid=f"Exactly one of {', '.join(PICTURES)}, or text, examples or filters, with it or alone",
+                valid=f"Exactly one of {', '.join(PICTURES)}{_ALONE if words_alone else ''}",
                 remedy="Send one",
             )
         least = "min_confidence" if request.min_confidence > 0 else "min_similarity"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from visor.config_errors import misfit
-from visor.errors import BadRequest
+from visor.errors import BadRequest, UndecodableImage
 from visor.schema.items import ITEM_ID, Item
 from visor.schema.search import Example, Picture, SearchRequest
 
@@ -27,11 +28,10 @@ def request_of(query: Query | None, options: dict[str, Any]) -> tuple[SearchRequ
     """What is asked, and the image that goes with it."""
     field, value = ("", None) if query is None else query_field(query)
     fields = options | ({field: value} if field else {})
-    if "examples" in fields:
-        fields["examples"] = [
-            one if isinstance(one, Mapping | Example) else _example(one) for one in fields["examples"]
-        ]
-    built = msgspec.to_builtins(fields)
+    given = fields.get("examples")
+    if isinstance(given, Iterable) and not isinstance(given, str | bytes | Mapping):
+        fields["examples"] = [one if isinstance(one, Mapping | Example) else _example(one) for one in given]
+    built = plain(fields, "the search")
     try:
         request = msgspec.convert(built, SearchRequest)
     except msgspec.ValidationError as exc:
@@ -41,9 +41,66 @@ def request_of(query: Query | None, options: dict[str, Any]) -> tuple[SearchRequ
 
 
 def _example(one: Any) -> dict[str, Any]:
+    if isinstance(one, tuple) and len(one) != 2:
+        found = f"An example is a tuple of {len(one)}"
+        raise BadRequest(found, valid="A picture, or a pair of one and its weight", remedy="Correct it")
     query, weight = one if isinstance(one, tuple) else (one, 1.0)
     field, value = query_field(query)
     return {"weight": weight, field or "image": value if field else base64.b64encode(value).decode()}
+
+
+def plain(value: Any, what: str) -> Any:
+    """What a value is in JSON, which is what a server is sent: NumPy's numbers and arrays become Python's, paths texts.
+
+    Raises:
+        BadRequest: There is none: a number is not finite, a text not Unicode, or something of another type; `what`
+            names the whole.
+    """
+    try:
+        built = msgspec.to_builtins(value, builtin_types=(bytes, bytearray, memoryview), enc_hook=_unpacked)
+    except (TypeError, ValueError) as exc:
+        found = f"{what[:1].upper()}{what[1:]} holds something that cannot be sent: {exc}"
+        raise BadRequest(found, valid="Texts, numbers, lists and tables", remedy="Leave it out") from exc
+    for path, part in _parts(built, ""):
+        of = f"{path} of {what}" if path else what
+        if isinstance(part, float) and not math.isfinite(part):
+            raise BadRequest(f"{of} is {part}", valid="A finite number", remedy="Correct it or leave it out")
+        if isinstance(part, str) and not _is_unicode(part):
+            raise BadRequest(f"{of} is not Unicode", valid="Unicode text", remedy="Decode it by its encoding")
+        if isinstance(part, bytes | bytearray | memoryview):
+            found = f"{of} is of type {type(part).__name__}"
+            raise BadRequest(found, valid="A text, number, list or table", remedy="Decode it")
+    return built
+
+
+def _unpacked(value: Any) -> Any:
+    """A value of a type that msgspec does not know."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if type(value).__module__.partition(".")[0] == "numpy":
+        return value.tolist()
+    raise TypeError(f"a value of type {type(value).__name__}")
+
+
+def _parts(value: Any, path: str) -> Iterable[tuple[str, Any]]:
+    """Each number and text within, keys included, with the path to it."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield path, key
+            yield from _parts(part, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for number, part in enumerate(value):
+            yield from _parts(part, f"{path}[{number}]")
+    else:
+        yield path, value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def picture_of(query: Query) -> tuple[Picture, bytes | None]:
@@ -57,6 +114,9 @@ def picture_of(query: Query) -> tuple[Picture, bytes | None]:
 def given_path(path: str | os.PathLike[str]) -> Path:
     """A path as a caller gave it. Raises `BadRequest` if it is none, or empty, which would stand for the current
     folder."""
+    if not isinstance(path, str | os.PathLike):
+        found = f"A value of type {type(path).__name__} is no path"
+        raise BadRequest(found, valid="The path of a file or folder, as a text or a Path", remedy="Give it")
     if not os.fspath(path):
         remedy = "Give it, `.` for the current folder; a variable that is not set is empty, too"
         raise BadRequest("The path is empty", valid="The path of a file or folder", remedy=remedy)
@@ -87,11 +147,7 @@ def query_field(query: object) -> tuple[str, Any]:
             found = f"{os.fspath(query)!r:.200} cannot be read: {exc.strerror}"
             raise BadRequest(found, valid=valid, remedy="Correct it") from exc
     if getattr(query, "ndim", 0) == 1:
-        import numpy as np
-
-        vector = np.asarray(query, np.float32)
-        unit = vector / (np.linalg.norm(vector) or 1)
-        return "vector", base64.b64encode(unit.astype("<f2").tobytes()).decode()
+        return "vector", _unit_vector(query)
     if hasattr(query, "save") and hasattr(query, "mode"):
         return "", _png(query)
     raise BadRequest(
@@ -101,8 +157,35 @@ def query_field(query: object) -> tuple[str, Any]:
     )
 
 
+def _unit_vector(query: Any) -> str:
+    """Base64 of a vector of any numbers and length, as little-endian float16 of unit length. What it holds beside
+    finite numbers is refused where it is searched with."""
+    import numpy as np
+
+    numbers = np.asarray(query)
+    if numbers.dtype.kind not in "fiub":
+        found = f"A vector of dtype {numbers.dtype} cannot be searched for"
+        raise BadRequest(found, valid="Real numbers, as the `vector` of a result", remedy="Give these")
+    with np.errstate(all="ignore"):
+        vector = numbers.astype(np.float64)
+        unit = vector / (np.linalg.norm(vector) or 1)
+        return base64.b64encode(unit.astype("<f2").tobytes()).decode()
+
+
 def _png(image: Any) -> bytes:
-    """A Pillow image, turned as its EXIF says, with 8 bits a channel."""
+    """A Pillow image, turned as its EXIF says, with 8 bits a channel. Raises `UndecodableImage` if it has no pixels:
+    it is closed, cut off or empty."""
+    try:
+        return _encoded(image)
+    except (OSError, ValueError, SyntaxError) as exc:
+        raise UndecodableImage(
+            f"The Pillow image cannot be read: {exc}",
+            valid="An image that is open, whole and not empty",
+            remedy="Open it again, and search before it is closed",
+        ) from exc
+
+
+def _encoded(image: Any) -> bytes:
     from PIL import ImageOps
 
     from visor.imaging.pixels import bands_of, flattened, in_srgb, reduced

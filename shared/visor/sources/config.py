@@ -26,7 +26,7 @@ from msgspec import Meta
 
 from visor.config_errors import parse_config
 from visor.errors import NotConfigured, SettingsError
-from visor.owner_file import CONFIGURATION_FILE, OwnerFile
+from visor.owner_file import CONFIGURATION_FILE, NAME, OwnerFile
 from visor.schema.attributes import ATTRIBUTES_MAX, TYPES, AttributeType
 from visor.schema.items import Record
 from visor.schema.search import FACETS
@@ -106,7 +106,7 @@ class SourcesFile:
             raise SettingsError(
                 f"{self.path} has no source '{name}'" + ("" if self.entries else ", and no other"),
                 valid=", ".join(self.entries),
-                remedy=f"Correct the name, or add [sources.{name}]",
+                remedy=f"Correct the name, or add [sources.{name}]" if NAME.match(name) else "Correct the name",
             )
         return self.entries[name]
 

@@ -57,6 +57,7 @@ from visor.web.endpoints import (
     ROUTES,
     TEXT,
     Endpoint,
+    check_parameters,
     parse_filters,
 )
 from visor.web.metrics import Collector, index_families, meter_families, metrics_text
@@ -145,6 +146,7 @@ class HttpApi:
                 else:
                     endpoint, arguments = ROUTES.bind("").match(request.path, request.method)
                     owner = self.access.admit(endpoint.access, request)
+                    check_parameters(endpoint, request.args)
                     response = getattr(self, f"_{endpoint.name}")(request, owner, **arguments)
             except VisorError as exc:
                 response = problem(exc)

@@ -28,6 +28,7 @@ CHUNK_BYTES = 65_536
 DRAIN_BYTES_MAX = 32_000_000
 """Cloud Run rejects larger requests."""
 DRAIN_S = 2.0
+SEND_LESS = "Send less at once; of an image, 1,024 pixels a side are enough"
 T = TypeVar("T", bound=Record)
 S = TypeVar("S", bound=SearchRequest)
 
@@ -57,7 +58,7 @@ def read_request_body(request: Request, *, bytes_max: int, within_s: float) -> b
         raise RequestTooSlow(
             f"Only {size:,} bytes of the body arrived in {within_s:g} s",
             valid=f"The whole body within {within_s:g} s",
-            remedy="Send a smaller image: 1,024 pixels a side are enough",
+            remedy=SEND_LESS,
         )
     if broken is not None or size < (announced or 0):
         raise BadRequest(
@@ -119,8 +120,9 @@ def read_document(body: bytes, kind: type[T]) -> T:
         found, valid, remedy = misfit(exc, kind, body, what="the request")
         raise BadRequest(found, valid=valid, remedy=remedy) from exc
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        why = "a text in it is not UTF-8" if isinstance(exc, UnicodeDecodeError) else exc
         raise BadRequest(
-            f"The request is not JSON: {exc}",
+            f"The request is not JSON: {why}",
             valid=f"A JSON object as {kind.__name__} in /openapi.json",
             remedy="Correct it",
         ) from exc
@@ -182,5 +184,5 @@ def _too_large(found: str, bytes_max: int) -> RequestTooLarge:
     return RequestTooLarge(
         f"The request has {found} bytes",
         valid=f"At most {bytes_max:,}",
-        remedy="Send a smaller image: 1,024 pixels a side are enough",
+        remedy=SEND_LESS,
     )

@@ -14,6 +14,7 @@ from waitress.task import ErrorTask
 from waitress.utilities import Error
 
 from visor.errors import BadRequest, RequestTooLarge, RequestTooSlow, VisorError
+from visor.web.body import SEND_LESS
 from visor.web.openapi import PROBLEM
 from visor.web.problems import problem_of
 
@@ -62,7 +63,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 RequestTooSlow(
                     f"Only {late.body_bytes_received:,} bytes of the body arrived in {now - late.since:.0f} s",
                     valid=f"The whole request within {within_s:g} s, without long pauses",
-                    remedy="Send a smaller image: 1,024 pixels a side are enough",
+                    remedy=SEND_LESS,
                 )
             )
             late.completed = True

@@ -153,17 +153,22 @@ ALL_PATHS = ", ".join(sorted(f"{one.method} {one.path}" for one in ENDPOINTS))
 """For an error message."""
 
 
+def check_parameters(endpoint: Endpoint, arguments: MultiDict[str, str]) -> None:
+    """Raise `BadRequest` where a query string has what an endpoint that reads one does not take: to pass over a filter
+    would be to answer another question."""
+    known = sorted(str(parameter["name"]) for parameter in endpoint.parameters if parameter["in"] == "query")
+    if known and (unknown := sorted(set(arguments) - set(known))):
+        found = f"Query parameter {unknown[0]!r:.80} is not one of {endpoint.method} {endpoint.path}"
+        raise BadRequest(found, valid=", ".join(known), remedy="Correct it or leave it out")
+
+
 def parse_filters(arguments: MultiDict[str, str]) -> Filters:
     """The filters of a query string, e.g. `?collection=socks&collection=hats&price_max=20`; `attributes` is JSON, as a
     search has it; `text`, which stands beside them, is passed over.
 
     Raises:
-        BadRequest: A parameter is not a filter, or its value is not valid.
+        BadRequest: A value is not valid.
     """
-    known = sorted(str(parameter["name"]) for parameter in (*_FILTERS, _TEXT))
-    if unknown := sorted(set(arguments) - set(known)):
-        found = f"Query parameter {unknown[0]!r:.80} is not a filter"
-        raise BadRequest(found, valid=", ".join(known), remedy="Correct it or leave it out")
     values: dict[str, Any] = {}
     for name, texts in arguments.lists():
         if name == _TEXT["name"]:
@@ -182,7 +187,13 @@ def parse_filters(arguments: MultiDict[str, str]) -> Filters:
             else:
                 values[name] = text
         except (ValueError, RecursionError) as exc:  # msgspec's own are ValueErrors
-            valid = "One number" if name.startswith("price_") else "One date, or one JSON object"
+            valid = (
+                "One date"
+                if name.startswith("date_")
+                else "Conditions, as one JSON object"
+                if name == "attributes"
+                else "One number"
+            )
             raise BadRequest(f"{name} is {' and '.join(texts)!r:.80}", valid=valid, remedy="Correct it") from exc
     try:
         return msgspec.convert(values, Filters)

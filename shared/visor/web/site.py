@@ -11,6 +11,7 @@ import re
 import select
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from errno import EADDRNOTAVAIL
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -213,10 +214,14 @@ class Server:
                 asyncore_use_poll=hasattr(select, "poll"),
             )
         except (OSError, ValueError) as exc:
+            remedy = f"Stop what uses it, or choose another: make demo PORT={port + 1000}, visor serve --port …"
+            valid = "A free port up to 65535"
+            if getattr(exc, "errno", None) == EADDRNOTAVAIL or "host" in str(exc):
+                valid, remedy = "An address of this machine", "Correct --host: 127.0.0.1 is this machine alone"
             raise SettingsError(
                 f"Port {port} of {host} cannot be used: {getattr(exc, 'strerror', None) or exc}",
-                valid="A free port up to 65535",
-                remedy=f"Stop what uses it, or choose another: make demo PORT={port + 1000}, visor serve --port …",
+                valid=valid,
+                remedy=remedy,
             ) from exc
         self._server.channel_class = Channel
         self._server.maintenance = lambda now: refuse_late(self._server, now, within_s)

@@ -479,4 +479,5 @@ def test_devices_share_of_the_searches_is_a_share() -> None:
     assert "devices" not in none["data out"].arithmetic
     assert lines(UsagePlan(device=0.1)) == lines(UsagePlan())
     assert none["Class B operations"].used < planned["Class B operations"].used < all_["Class B operations"].used
-    assert CliRunner().invoke(cost_command, ["--device", "1.5"]).exit_code == 2
+    for plan in (["--device", "1.5"], ["--searches-a-day", "1e300"], ["--images", "9" * 20], ["--active-hours", "25"]):
+        assert CliRunner().invoke(cost_command, plan).exit_code == 2

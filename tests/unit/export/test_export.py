@@ -20,7 +20,7 @@ from tests.unit.imaging.empty_pictures import scene
 
 import visor
 from visor.cli.main import cli
-from visor.errors import BadRequest, VisorError
+from visor.errors import BadRequest, Conflict, VisorError
 from visor.export.export import site_in
 from visor.export.files import DATA, GRACE_S, MANIFEST, ExportFiles, packed
 from visor.export.items import ItemWriter, without_paths
@@ -167,6 +167,16 @@ def test_only_an_export_is_written_over(
         with pytest.raises(BadRequest, match=said):
             make_export(stores, tmp_path, site)
         assert files_of(site) == lies_there
+
+
+def test_two_exports_into_a_folder_at_once_do_not_mix(tmp_path: Path) -> None:
+    with site_in(tmp_path / "site") as site:
+        site.put("data/a", b"a")
+        with pytest.raises(Conflict, match="Another process exports into"), site_in(tmp_path / "site"):
+            pass
+        site.put("data/b", b"b")
+    with site_in(tmp_path / "other"), site_in(tmp_path / "third"):
+        pass
 
 
 def test_only_its_own_files_are_deleted(stores: Stores, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from scripts.private_index import MODEL, exporter_of, item_id, open_index, put_commit, rows_of
 from tests.unit.export.test_export import items_of
 
+from visor.errors import StoreError
 from visor.export.export import page_rows
 from visor.export.publish import KEY, WAIT_MAX_S, Publisher
 from visor.free_tier.quota import Meter
@@ -89,6 +91,20 @@ class Site:
 def site(tmp_path: Path) -> Iterator[Site]:
     with open_index("full", tmp_path) as stores:
         yield Site(stores, tmp_path)
+
+
+def test_an_index_of_which_a_part_cannot_be_read_is_neither_published_nor_exported(site: Site) -> None:
+    before = site.publish().images
+    site.change(20, 7, "another name")
+    damaged = dataclasses.replace(site.snapshot(), notice="Part of the index could not be read: a.seg is missing")
+    with pytest.raises(StoreError, match=r"a.seg is missing. Valid: .* `visor check --repair`"):
+        exporter_of(damaged, site.stores, site.home, page=None).write(site.objects, now=site.now)
+    whole, site.snapshot = site.snapshot, lambda: damaged  # type: ignore[method-assign]
+    assert site.publish(after_s=DAY_S + 1) is None
+    assert "another name" not in site.titles()
+    site.snapshot = whole  # type: ignore[method-assign]
+    assert site.publish(after_s=DAY_S + 1).images == before - 1, "which it deleted"
+    assert "another name" in site.titles()
 
 
 def test_only_what_changed_is_read_and_written(site: Site) -> None:

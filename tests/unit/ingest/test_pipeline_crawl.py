@@ -275,6 +275,18 @@ def test_an_error_names_its_source_once(found: str, said: str, stores: Stores, m
     assert str(failed.value) == f"{said}. Valid: Rows. Correct it."
 
 
+def test_a_run_that_was_interrupted_says_so(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(catalogue: Catalogue, checkpoint: object) -> Iterator[Page]:
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(Catalogue, "read", read)
+    with pytest.raises(KeyboardInterrupt):
+        crawl(stores, Catalogue(ITEMS))
+    (run,) = (found.data for found in stores.documents.query("runs"))
+    assert (run["state"], run["code"], "interrupted" in run["why"]) == ("failed", "interrupted", True)
+
+
 def test_a_run_is_summed_up_in_words(stores: Stores) -> None:
     said = "complete: 1 item seen, 1 to embed, 0 changed, 0 gone, 0 unchanged, 0 failed"
     assert crawl(stores, Catalogue(ITEMS[:1])).summary() == said

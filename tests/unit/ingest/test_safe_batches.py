@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -16,7 +19,7 @@ from tests.unit.ingest.test_delivery_table import MODEL, Killed
 from tests.unit.ingest.test_pipeline_embed import drawing
 
 from visor.app import App
-from visor.errors import DropItem, StoreUnavailable
+from visor.errors import Conflict, DropItem, StoreUnavailable
 from visor.free_tier.quota import Meter
 from visor.ingest.embed import BatchEmbedder
 from visor.ingest.push import Pusher
@@ -196,6 +199,62 @@ def test_a_batch_whose_every_item_raises_is_not_the_items_fault(settings: Settin
     with pytest.raises(ValueError, match="planned"):
         embedder.embed(body)
     assert stores.documents.query("failures") == []
+
+
+@pytest.mark.parametrize("words", ["cannot schedule new futures after interpreter shutdown", "can't start new thread"])
+@pytest.mark.parametrize("attempt", [1, 5])
+def test_a_process_that_ends_is_no_items_fault(
+    words: str, attempt: int, settings: Settings, stores: Stores, caplog: pytest.LogCaptureFixture
+) -> None:
+    embedder = poisoned(settings, stores, {str(n): RuntimeError(words) for n in range(1, 4)})
+    stores.queue.publish([msgspec.json.encode(Batch.of("s", "r", tuple(change(str(n)) for n in range(4))))])
+    clock = Clock(time.time())
+    queue = SqliteQueue(settings.home / "indexes" / "default" / "queue.sqlite", 2, clock=clock)
+    (message,) = queue.receive(1, lease_s=60)
+    with pytest.raises(InterruptedError, match=words):
+        Worker(queue, embedder)._process(replace(message, attempt=attempt), until_empty=True)
+    assert stores.documents.query("failures") == []
+    assert "Traceback" not in caplog.text
+    clock.now += 3  # the batch is given back, and that try does not count
+    assert [one.attempt for one in queue.receive(1, lease_s=60)] == [1]
+
+
+@pytest.mark.parametrize("attempt", [1, 5])
+@pytest.mark.parametrize("error", [Conflict("lost"), StoreUnavailable("away"), OSError(28, "No space left on device")])
+def test_what_is_ours_leaves_no_failure_of_an_item(
+    error: Exception, attempt: int, settings: Settings, stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = msgspec.json.encode(Batch.of("s", "r", (change("1"),)))
+    with app_of(settings, stores) as app:
+        embedder = app.batch_embedder
+        with monkeypatch.context() as patched:
+            patched.setattr(embedder, "_write_shard", Mock(side_effect=error))
+            with pytest.raises(type(error)):
+                embedder.embed(body, attempt=attempt)
+        assert stores.documents.query("failures") == []
+        assert embedder.embed(body, attempt=attempt).embedded == 1
+    assert live(stores) == {"1"}
+
+
+def test_a_worker_stops_when_its_caller_is_interrupted(settings: Settings, stores: Stores) -> None:
+    asked: list[str] = []
+
+    def read(one: Item) -> bytes:
+        asked.append(one.key)
+        if len(asked) == 1:
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.3)
+        return drawing(int(one.key))
+
+    bodies = [msgspec.json.encode(Batch.of("s", "r", (change(str(n)),))) for n in range(20)]
+    stores.queue.publish(bodies)
+    with app_of(settings, stores, read) as app:
+        with pytest.raises(KeyboardInterrupt):
+            Worker(stores.queue, app.batch_embedder, threads=1).drain()
+        attempts = [one.attempt for one in stores.queue.receive(30, lease_s=60)]
+        time.sleep(0.6)
+        assert len(asked) < 3, "nobody is there any more who asked for it"
+    assert attempts == [1] * 20, "that try does not count"
 
 
 @pytest.mark.parametrize("poison", [("0",), ("9",), ("4",), ("2", "7")])

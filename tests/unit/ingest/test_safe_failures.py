@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner, Result
+from PIL import Image
 from tests.unit.ingest.test_pipeline_embed import change, drawing
 from tests.unit.ingest.test_pipeline_reindex import Model
 from tests.unit.sources.catalogue_server import Reply, Request, serving
@@ -209,6 +210,11 @@ def test_failures_are_listed_and_tried_again_by_one_command(laptop: Laptop, fold
     again = laptop.run("failures", "--retry", "--json")
     assert (again.exit_code, laptop.failed(), laptop.searchable()) == (0, {}, ITEMS + 2)
     assert json.loads(again.stdout) == {"tried": 2, "failures": []}
+    Image.new("RGB", (64, 64)).save(folder / "blank.png")
+    assert laptop.run("index", str(folder)).exit_code == 0
+    told = laptop.run("failures")
+    assert ("nothing_to_compare" in told.stdout, "--retry" in told.stderr) == (True, False)
+    assert laptop.run("failures", "--retry").exit_code == 0, "it is searchable, and nothing was tried"
 
 
 def test_the_failure_of_an_item_that_is_deleted_meanwhile_is_forgotten(laptop: Laptop, tmp_path: Path) -> None:
@@ -272,6 +278,8 @@ def test_reindex_after_index_of_a_folder_loses_nothing(laptop: Laptop, folder: P
         state, _ = read_current(app.stores.documents)
         assert state is not None
         assert state.current == MODELS["imagenet"].fingerprint
+    told = str(laptop.run("export", str(folder.parent / "site")).exception)
+    assert "This index is searched with model" in told, "it is not empty"
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -169,6 +170,24 @@ def test_a_pillow_image_of_any_mode_is_what_its_file_is(mode: str) -> None:
         (np.zeros(3328), {}, visor.BadRequest, "all zeros"),
         ("0" * 32, {}, visor.UnknownItem, "No item 000"),
         ("http://127.0.0.1:9/x.jpg", {}, visor.FetchRefused, "port 9"),
+        (np.full(3328, np.inf), {}, visor.BadRequest, "not finite"),
+        (np.full(3328, 1e300), {}, visor.BadRequest, "not finite"),
+        (np.array(["a"]), {}, visor.BadRequest, "dtype <U1"),
+        (np.ones(3328, complex), {}, visor.BadRequest, "dtype complex128"),
+        (memoryview(np.zeros((4, 4))), {}, visor.UndecodableImage, "128 bytes"),
+        (Image.new("RGB", (0, 5)), {}, visor.UndecodableImage, "empty image"),
+        (None, {"text": "\ud800"}, visor.BadRequest, "text of the search is not Unicode"),
+        (None, {"text": b"red"}, visor.BadRequest, "text of the search is of type bytes"),
+        (None, {"text": object()}, visor.BadRequest, "The search holds something .* of type object"),
+        (b"", {"handle": "x"}, visor.BadRequest, "image and handle"),
+        (b"", {"examples": None}, visor.BadRequest, "examples of the search is empty"),
+        (b"", {"examples": 5}, visor.BadRequest, r"examples of the search is 5. Valid: a list \(each a table"),
+        (b"", {"examples": "red.png"}, visor.BadRequest, 'examples of the search is "red.png"'),
+        (b"", {"examples": [(b"",)]}, visor.BadRequest, "a tuple of 1"),
+        (b"", {"examples": [{"item": "0" * 32}] * 9}, visor.BadRequest, "length at most 8"),
+        (b"", {"filters": {"price": {"min": float("nan")}}}, visor.BadRequest, "price.min of the search is nan"),
+        (b"", {"filters": {"attributes": {"price": {"max": float("-inf")}}}}, visor.BadRequest, "price.max .* -inf"),
+        (b"", {"filters": {"price": {"maximum": 5}}}, visor.BadRequest, "filters.price.maximum is not a key"),
     ],
 )
 def test_errors_are_of_the_tree(index: visor.Index, query: object, options: dict, error: type, words: str) -> None:
@@ -176,6 +195,63 @@ def test_errors_are_of_the_tree(index: visor.Index, query: object, options: dict
         index.search(query, **options)
     assert isinstance(caught.value, visor.VisorError)
     assert type(caught.value) is error
+
+
+def test_a_handle_beside_a_picture_that_was_sent_before_is_refused(index: visor.Index, folder: Path) -> None:
+    index.search(folder / "warm" / "red.png")
+    with pytest.raises(visor.BadRequest, match="image and handle"):
+        index.search(folder / "warm" / "red.png", handle="x")
+
+
+def test_numbers_of_numpy_are_numbers(index: visor.Index, folder: Path) -> None:
+    picture = folder / "warm" / "red.png"
+    whole = np.array([0.0, 0.0, 1.0, 1.0])
+    found = index.search(picture, k=np.int64(2), box=whole, min_similarity=np.float32(-1), group=np.bool_(True))
+    assert len(found) == 2
+    weighed = index.search(picture, k=2, examples=[(found[1].item, np.float32(0.5))])
+    assert len(weighed) == 2
+    other = index.search(picture, k=2, examples=iter([(found[1].item, 0.5)]))
+    assert [match.item.id for match in other] == [match.item.id for match in weighed]
+
+
+@pytest.mark.parametrize("make", [lambda image: image.close(), lambda image: image.fp.truncate(1000)])
+def test_a_pillow_image_that_cannot_be_read_says_so(tmp_path: Path, make: Callable) -> None:
+    scene(5).resize((64, 64)).save(tmp_path / "photo.png")
+    with (tmp_path / "photo.png").open("r+b") as file, Image.open(file) as image:
+        make(image)
+        with pytest.raises(visor.UndecodableImage, match="The Pillow image cannot be read: "):
+            request_of(image, {})
+
+
+def test_pages_are_of_one_picture(index: visor.Index) -> None:
+    with pytest.raises(visor.BadRequest, match="of several pictures at once"):
+        next(index.pages([b"", b""]))
+
+
+@pytest.mark.parametrize(
+    ("item", "error", "words"),
+    [
+        ("", visor.UnknownItem, "'' is no item's id"),
+        ("../x", visor.UnknownItem, "'../x' is no item's id"),
+        ("\ud800", visor.UnknownItem, "is no item's id"),
+        ("a" * 100_000, visor.UnknownItem, "is no item's id"),
+        (None, visor.BadRequest, "A value of type NoneType is no item"),
+        (["0" * 32], visor.BadRequest, "A value of type list is no item"),
+    ],
+)
+def test_what_is_no_item_is_said_by_both(index: visor.Index, item: Any, error: type, words: str) -> None:
+    for method in (index.get, index.delete):
+        with pytest.raises(error, match=words):
+            method(item)
+
+
+def test_a_closed_index_says_so(home: Path, server: Server) -> None:
+    for index in (visor.open(home, name="small"), visor.connect(server.address)):
+        index.close()
+        index.close()
+        for call in (index.stats, lambda: index.search(text="red"), lambda: index.get("0" * 32)):  # noqa: B023
+            with pytest.raises(visor.BadRequest, match="The index is closed"):
+                call()
 
 
 def test_an_item_is_added_shown_and_deleted(home: Path, folder: Path) -> None:
@@ -251,9 +327,27 @@ def test_the_key_is_sent() -> None:
 
 
 def test_an_item_that_is_none_is_refused(index: visor.Index) -> None:
-    for wrong in ({"key": "a", "colour": "red"}, "photo.jpg", {"key": ""}):
+    wrong: list[Any] = [{"key": "a", "colour": "red"}, "photo.jpg", {"key": ""}, visor.PushItem(key=5, image_url=5)]  # type: ignore[arg-type]
+    for item in wrong:
         with pytest.raises(visor.BadRequest, match="cannot be added"):
-            index.add([wrong])
+            index.add([item])
+    with pytest.raises(visor.BadRequest, match="A value of type int holds no items"):
+        index.add(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("price", float("nan"), "price of the item 'a' is nan"),
+        ("price", np.float32("inf"), "price of the item 'a' is inf"),
+        ("title", "\ud800", "title of the item 'a' is not Unicode"),
+        ("image_url", Image.new("RGB", (5, 5)), "The item 'a' holds something that cannot be sent: .*Image"),
+    ],
+)
+def test_what_no_server_could_be_sent_is_not_dropped(index: visor.Index, field: str, value: Any, words: str) -> None:
+    for item in ({"key": "a", field: value}, visor.PushItem(**{"key": "a", field: value})):
+        with pytest.raises(visor.BadRequest, match=words):
+            index.add([item])
 
 
 def test_what_http_does_not_offer_says_so() -> None:
@@ -285,6 +379,28 @@ def test_a_source_by_its_keys_and_by_its_name(home: Path, folder: Path, tmp_path
             assert index.crawl(keys, name="again").published == 3
     finally:
         (folder / "broken.png").unlink()
+
+
+def test_a_source_that_cannot_be_one_says_so(home: Path, folder: Path) -> None:
+    with visor.open(home, name="odd") as index:
+        wrong: list[tuple[Any, dict[str, Any], type, str]] = [
+            (5, {}, visor.BadRequest, "A value of type int is no source"),
+            ({"path": "x"}, {}, visor.SettingsError, "does not say the source's kind. Valid: bucket, feed"),
+            ({"kind": "folder", "path": folder}, {"limit": 0}, visor.BadRequest, "limit is 0"),
+            ({"kind": "folder", "path": folder}, {"limit": float("nan")}, visor.BadRequest, "limit is nan"),
+            ({"kind": "folder", "path": folder}, {"name": 5}, visor.SettingsError, "5 cannot name a source"),
+        ]
+        for source, options, error, words in wrong:
+            with pytest.raises(error, match=words):
+                index.crawl(source, **options)
+        for path in (None, 5, b"x"):
+            with pytest.raises(visor.BadRequest, match="is no path"):
+                index.add_folder(path)  # type: ignore[arg-type]
+
+
+def test_a_file_in_place_of_the_home_has_no_model() -> None:
+    with visor.open(__file__) as index, pytest.raises(visor.ModelNotBuilt, match="There is no model in "):
+        index.search(b"")
 
 
 def test_a_folder_that_is_none_and_a_model_that_is_not_there(tmp_path: Path) -> None:

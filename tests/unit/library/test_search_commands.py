@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from visor.cli.main import cli
 from visor.cli.search import filters_from_options
 from visor.errors import BadRequest, VisorError
 from visor.schema.search import Condition, Filters, PriceRange
+from visor.schema.words import sureness
 
 Run = Callable[..., Result]
 
@@ -106,6 +108,9 @@ def test_a_folder_gives_one_line_a_picture(run: Run, folder: Path, tmp_path: Pat
     assert [line["answer"]["matches"][0]["item"]["title"] for line in lines[:2]] == ["red", "red"]
     assert lines[2]["problem"]["status"] == 422
     assert (result.exit_code, "1 of 3 pictures" in result.stderr) == (1, True)
+    (tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"\xff.png"))
+    assert "\ufffd.png" in run("search", tmp_path, "--json", "-k", 1).stdout
+    (tmp_path / os.fsdecode(b"\xff.png")).rename(tmp_path / "a.png")
     told = run("search", tmp_path, "-k", 1).stdout.splitlines()
     assert [("exact" in line, "not an image" in line) for line in told[:3]] == [(True, False)] * 2 + [(False, True)]
 
@@ -121,6 +126,24 @@ def test_a_folder_gives_one_line_a_picture(run: Run, folder: Path, tmp_path: Pat
 def test_words_alone_claim_no_likeness_and_no_nearest_item(run: Run, words: list[str], said: str, unsaid: str) -> None:
     shown = run("search", *words).stdout
     assert (said in shown, unsaid in shown) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("probability", "said"),
+    [(0.0, "<1%"), (0.009, "<1%"), (0.01, "1%"), (0.5, "50%"), (0.99, "99%"), (0.9901, ">99%"), (1.0, ">99%")],
+)
+def test_nothing_is_said_to_be_certain(probability: float, said: str) -> None:
+    assert sureness(probability) == said
+
+
+def test_an_index_that_cannot_be_read_is_not_called_empty(run: Run, home: Path, folder: Path) -> None:
+    manifests = [*(home / "indexes" / "small" / "objects").glob("manifest-*")]
+    for manifest in manifests:
+        manifest.rename(home / manifest.name)
+    told = run("search", folder / "warm" / "red.png")
+    for manifest in manifests:
+        (home / manifest.name).rename(manifest)
+    assert (bool(manifests), "visor check" in told.stderr, "empty" in told.stdout) == (True, True, False)
 
 
 def test_a_match_that_stands_for_copies_names_them(

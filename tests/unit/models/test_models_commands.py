@@ -79,6 +79,26 @@ def test_eval_of_a_folder_without_labels(tmp_path: Path) -> None:
         CliRunner().invoke(eval_command, [str(tmp_path)], catch_exceptions=False)
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--metric", "nope"], "There is no metric 'nope'"),
+        (["--index-folder", "."], "no labelled picture in "),
+        (["--index-folder", "one"], "All labelled pictures in .*one have the label 'dots'"),
+    ],
+)
+@pytest.mark.usefixtures("built_settings")
+def test_eval_says_before_it_embeds_what_would_say_nothing(
+    options: list[str], said: str, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty" / "one" / "dots").mkdir(parents=True)
+    (labelled / "dots" / "deeper" / "0.png").rename(tmp_path / "empty" / "one" / "dots" / "0.png")
+    (tmp_path / "nothing").mkdir()
+    monkeypatch.chdir(tmp_path / ("empty" if "one" in options else "nothing"))
+    with pytest.raises(BadRequest, match=said):
+        CliRunner().invoke(eval_command, [str(labelled), *options], catch_exceptions=False)
+
+
 def test_eval_of_an_unknown_model(labelled: Path) -> None:
     with pytest.raises(SettingsError, match="no model named 'alexnet'"):
         CliRunner().invoke(eval_command, [str(labelled), "--model", "alexnet"], catch_exceptions=False)

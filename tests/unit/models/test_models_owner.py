@@ -52,7 +52,7 @@ def described(folder: Path, text: str) -> ModelDescription:
         ('kind = "file"\nfile = "nets/n.pb"\nsize = 224', r"line 3: models.mine.file = 'nets/n.pb': .* has no n.pb"),
         ('kind = "file"\nfile = ""\nsize = 224', r"line 3: models.mine.file is empty. Valid: A path"),
         ('kind = "file"\nfile = "n.pb"', r"models.mine.size is missing"),
-        (FILE.replace("224", "5000"), r"line 5: models.mine.size of a model of kind file cannot be used: expected"),
+        (FILE.replace("224", "5000"), r"line 5: models.mine.size of a model of kind file does not fit. Valid: .*2048"),
         (FILE + "mean = [1, 2]", r"line 6: models.mine.mean"),
         (FILE + "mean = [0, nan, 0]", r"line 6: models.mine.mean = nan. Valid: Finite numbers"),
         (FILE + "deviation = 0", r"line 6: models.mine.deviation = 0"),

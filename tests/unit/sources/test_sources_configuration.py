@@ -78,6 +78,13 @@ def test_no_file_is_no_sources(tmp_path: Path) -> None:
         ('kind = "folder"', 'kind = "foder"', 23, r"'foder' is not a kind.*folder"),
         ('path = "/srv/pictures"', 'pth = "/srv"', 24, r"sources\.mine\.pth is not a key.*path \(required\)"),
         ('path = "/srv/pictures"', 'path = ""', 24, r"sources\.mine\.path.*length at least 1"),
+        (
+            'kind = "folder"\npath = "/srv/pictures"',
+            'kind = "video"\nurl = ""',
+            24,
+            r"sources\.mine\.url of .*does not fit",
+        ),
+        ('kind = "folder"\npath = "/srv/pictures"', 'kind = "feed"\nurl = ""', 24, r"mine\.url .*length at least 1"),
         ('kind = "folder"\n', "", 22, r"source 'mine' does not say its kind"),
         ("[sources.mine]", "[sources.Mine]", 22, r"'Mine' cannot name a source"),
         ("[sources.mine]", "[source.mine]", 22, r"source is not a key of visor\.toml"),

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import tarfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
+import click
 import pytest
 
-from visor.cli.main import main
+from visor.cli.main import cli, main
 from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound, VisorError
 from visor.settings import Settings
 from visor.storage import Stores, open_stores
@@ -128,6 +132,34 @@ def test_what_killed_backups_left_goes_and_what_runs_stays(tmp_path: Path) -> No
     assert (left.exists(), runs.exists()) == (False, True)
 
 
+def test_backups_and_restores_at_once_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_stores(Settings(home=tmp_path, index="mine")) as stores:
+        stores.objects.put("manifest", b"old")
+    add = tarfile.TarFile.add
+
+    def add_after_another(tar: tarfile.TarFile, *names: Any) -> None:
+        monkeypatch.setattr(tarfile.TarFile, "add", add)
+        back_up(tmp_path, "mine", tmp_path / "one.tar")
+        tar.add(*names)
+
+    monkeypatch.setattr(tarfile.TarFile, "add", add_after_another)
+    with pytest.raises(Conflict, match=r"one\.tar exists already"):
+        back_up(tmp_path, "mine", tmp_path / "one.tar")
+    assert [path.name for path in tmp_path.glob("one.tar*")] == ["one.tar"]
+    rename = Path.rename
+
+    def rename_after_another(path: Path, target: Path) -> None:
+        monkeypatch.setattr(Path, "rename", rename)
+        restore(tmp_path, "again", tmp_path / "one.tar")
+        path.rename(target)
+
+    monkeypatch.setattr(Path, "rename", rename_after_another)
+    with pytest.raises(Conflict, match="There is an index 'again'"):
+        restore(tmp_path, "again", tmp_path / "one.tar")
+    with open_stores(Settings(home=tmp_path, index="again")) as stores:
+        assert bytes(stores.objects.get("manifest")) == b"old"
+
+
 def test_a_disk_without_links_is_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_links(*_: object) -> None:
         raise OSError(errno.EPERM, "Operation not permitted")
@@ -155,6 +187,27 @@ def test_a_path_that_cannot_be_written_is_one_line(
     assert ended.value.code == 1
     assert said.startswith("visor: ")
     assert "cannot be used: No such file or directory" in said
+
+
+def test_control_c_ends_a_command_with_its_own_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("VISOR_HOME", str(tmp_path))
+    monkeypatch.setattr("visor.storage.existing", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(SystemExit) as ended:
+        main(["failures"])
+    assert (ended.value.code, capsys.readouterr().err) == (130, "Interrupted\n")
+
+
+@pytest.mark.parametrize(("encoding", "shown"), [("latin-1", b"? caf\xe9\n"), ("utf-8", "✓ café\n".encode())])
+def test_what_a_terminal_cannot_show_ends_no_command(
+    encoding: str, shown: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(terminal, encoding))
+    monkeypatch.setattr(cli, "main", lambda **_: click.echo("✓ café"))
+    main([])
+    assert terminal.getvalue() == shown
 
 
 def test_neither_overwrites(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 import sqlite3
@@ -322,6 +323,15 @@ def test_a_seen_set_whose_progress_is_none_is_called_damaged(progress: bytes, tm
     objects.put(object_name("shop"), buffer.getvalue())
     with pytest.raises(CorruptObject, match="visor check --repair"):
         SeenSet.load(objects, "shop")
+
+
+def test_a_disk_that_cannot_be_written_is_told_without_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def touch(path: Path, **_: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "touch", touch)
+    with pytest.raises(StoreError, match="objects could not be used: Read-only file system"):
+        FolderObjects(tmp_path / "objects")
 
 
 @pytest.mark.parametrize("is_locked", [True, False])

@@ -345,5 +345,7 @@ def test_other_pictures_are_compared_without_being_laid_over(client: httpx.Clien
     assert not answer["is_aligned"]
     assert "difference" not in answer
     assert answer["confidence"] < 0.5
-    wrong = client.post("/v1/compare", json={"first": {"image": pictures[3]}, "second": {}})
-    assert wrong.status_code == 400
+    for second, found in (({}, "has nothing to compare"), ({"item": item, "url": "http://a/b"}, "has url and item")):
+        wrong = client.post("/v1/compare", json={"first": {"image": pictures[3]}, "second": second})
+        assert (wrong.status_code, found in wrong.json()["found"]) == (400, True)
+        assert wrong.json()["valid"] == "Exactly one of image, url, item for each"

@@ -119,7 +119,12 @@ def test_facets_count_what_words_alone_find(client: httpx.Client, demo_catalogue
 @pytest.mark.parametrize(
     ("address", "found", "valid"),
     [
-        ("/v1/facets?TEXT=x", "Query parameter 'TEXT' is not a filter", "text"),
+        ("/v1/facets?TEXT=x", "Query parameter 'TEXT' is not one of GET /v1/facets", "text"),
+        ("/v1/items?collection=x", "Query parameter 'collection' is not one of GET /v1/items", "limit"),
+        ("/v1/suggest?q=a", "Query parameter 'q' is not one of GET /v1/suggest", "text"),
+        ("/v1/facets?attributes={", "attributes is '{'", "one JSON object"),
+        ("/v1/facets?attributes=[]", "attributes is []", "a table (each a table with the keys any"),
+        ("/v1/facets?date_from=2020&date_from=2021", "date_from is '2020 and 2021'", "One date"),
         ("/v1/facets?text=a&text=b", "text is given 2 times", "One text"),
         ("/v1/suggest?text=a&text=b", "text is given 2 times", "One text"),
         ("/v1/items?limit=1&limit=2", "limit is given 2 times", "One limit"),

@@ -178,6 +178,7 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except (OSError, msgspec.DecodeError) as exc:
+        why = getattr(exc, "strerror", None) or exc
         raise ModelError(
-            f"{path} cannot be read: {exc}", valid="JSON as model hubs have it", remedy="Take it from there"
+            f"{path} cannot be read: {why}", valid="JSON as model hubs have it", remedy="Take it from there"
         ) from exc

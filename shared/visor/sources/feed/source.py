@@ -44,7 +44,7 @@ Format = Literal["auto", "xml", "table", "json_lines", "json", "json_ld"]
 class FeedConfig(SourceConfig, frozen=True, kw_only=True):
     """The keys of a `feed` source."""
 
-    url: str
+    url: Annotated[str, Meta(min_length=1)]
     format: Format = "auto"
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] | None = None
     encoding: str | None = None

@@ -187,7 +187,7 @@ class FolderSource:
         try:
             found = parse_json(path.read_bytes()) if path.stat().st_size <= LIST_BYTES_MAX else None
         except (OSError, NotJson) as exc:
-            errors.add(self._key(path), f"it cannot be read: {exc}", dropped=False)
+            errors.add(self._key(path), f"it cannot be read: {getattr(exc, 'strerror', None) or exc}", dropped=False)
             return
         rows = (
             next((one for one in found.values() if isinstance(one, list)), ()) if isinstance(found, Mapping) else found
@@ -208,7 +208,7 @@ class FolderSource:
             if not isinstance(values, Mapping):
                 raise NotJson("it is not a JSON object")
         except (OSError, NotJson) as exc:
-            errors.add(key, f"{beside.name} cannot be read: {exc}", dropped=False)
+            errors.add(key, f"{beside.name} cannot be read: {getattr(exc, 'strerror', None) or exc}", dropped=False)
             return {}
         return described(key, values, self._prices, errors)
 

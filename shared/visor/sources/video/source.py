@@ -36,7 +36,7 @@ SCENE_STEP_S = 0.5
 class VideoConfig(SourceConfig, frozen=True, kw_only=True):
     """The keys of a `video` source."""
 
-    url: str
+    url: Annotated[str, Meta(min_length=1)]
     """Of a video, a playlist (HLS), or a file of this machine."""
     interval_s: Annotated[float, Meta(ge=0.1)] = 10.0
     """Seconds between two frames."""

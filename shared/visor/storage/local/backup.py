@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
+import secrets
 import shutil
 import sqlite3
 import tarfile
 import tempfile
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from visor.errors import Conflict, CorruptObject, NewerFormat, NotFound
@@ -34,8 +36,7 @@ def back_up(home: Path, index: str, target: Path) -> int:
     Raises:
         Conflict: `target` exists.
     """
-    if target.exists():
-        raise Conflict(f"{target} exists already", valid="A new file", remedy="Name another, or delete it")
+    _check_new(target)
     folder = home / INDEXES / index
     objects = FolderObjects(folder / "objects")
     with _own_folder(folder.parent, ".backup-") as name:
@@ -45,14 +46,18 @@ def back_up(home: Path, index: str, target: Path) -> int:
             for database in DATABASES:
                 _copy_database(folder / database, copy / database)
         (copy / SUMS).write_bytes(_sums(copy))
-        unfinished = target.with_name(f"{target.name}.unfinished")
+        for left in target.parent.glob(f"{glob.escape(target.name)}.*.unfinished"):
+            if _is_left(left):
+                left.unlink(missing_ok=True)
+        unfinished = target.with_name(f"{target.name}.{secrets.token_hex(4)}.unfinished")  # another may run beside it
         try:
-            with unfinished.open("wb") as file:
+            with unfinished.open("xb") as file:
                 with tarfile.open(fileobj=file, mode="w") as tar:
                     tar.add(copy, FORMAT)
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.chmod(0o600)
+            _check_new(target)
             unfinished.replace(target)
         finally:
             unfinished.unlink(missing_ok=True)
@@ -69,12 +74,13 @@ def restore(home: Path, index: str, source: Path) -> None:
         NewerFormat: A newer Visor wrote it.
     """
     folder = home / INDEXES / index
+    taken = Conflict(
+        f"There is an index '{index}' in {home}",
+        valid="A name that no index has",
+        remedy=f"Set VISOR_INDEX to another, or move {folder} away",
+    )
     if folder.exists():
-        raise Conflict(
-            f"There is an index '{index}' in {home}",
-            valid="A name that no index has",
-            remedy=f"Set VISOR_INDEX to another, or move {folder} away",
-        )
+        raise taken
     if not source.is_file():
         raise NotFound(f"There is no file {source}", valid="What `visor backup` wrote", remedy="Correct the path")
     private_folder(folder.parent)
@@ -84,7 +90,7 @@ def restore(home: Path, index: str, source: Path) -> None:
                 tar.extractall(place, filter="data")
         except (tarfile.TarError, EOFError, OSError) as exc:
             raise CorruptObject(
-                f"{source} cannot be read as a backup: {exc}",
+                f"{source} cannot be read as a backup: {getattr(exc, 'strerror', None) or exc}",
                 valid="A file that `visor backup` wrote, whole",
                 remedy="Take another backup, or copy it again",
             ) from exc
@@ -102,15 +108,32 @@ def restore(home: Path, index: str, source: Path) -> None:
                 remedy="Take another backup, or copy it again",
             )
         (copy / SUMS).unlink(missing_ok=True)
-        copy.rename(folder)
+        try:
+            copy.rename(folder)
+        except OSError as exc:
+            if folder.exists():  # another was faster
+                raise taken from exc
+            raise
+
+
+def _check_new(target: Path) -> None:
+    if target.exists():
+        raise Conflict(f"{target} exists already", valid="A new file", remedy="Name another, or delete it")
 
 
 def _own_folder(parent: Path, prefix: str) -> tempfile.TemporaryDirectory[str]:
     """A folder for a while. Those that killed processes left days ago are removed."""
     for left in parent.glob(f"{prefix}*"):
-        if time.time() - left.stat().st_mtime > 2 * 86_400:
+        if _is_left(left):
             shutil.rmtree(left, ignore_errors=True)
     return tempfile.TemporaryDirectory(prefix=prefix, dir=parent)
+
+
+def _is_left(path: Path) -> bool:
+    """Whether whoever made a temporary file or folder must have ended."""
+    with suppress(OSError):
+        return time.time() - path.stat().st_mtime > 2 * 86_400
+    return False
 
 
 def _link(source: str, target: str) -> None:

@@ -248,7 +248,7 @@ def _translated(name: str) -> Iterator[None]:
     except OSError as exc:
         kind = StoreUnavailable if exc.errno in _RETRIABLE else StoreError
         raise kind(
-            f"Object {name} could not be used: {exc}",
+            f"Object {name} could not be used: {exc.strerror or exc}",
             valid="A folder that this user may write, with free space",
             remedy="Correct VISOR_HOME, the permissions or the space",
         ) from exc
