@@ -37,7 +37,7 @@ from visor.http.throttle import PAUSE_MAX_S
 from visor.index.merge.pieces import build_waiting
 from visor.ingest.batch_plan import EmbedReport
 from visor.ingest.embed import BatchIncomplete
-from visor.ingest.worker import BACK_OFF_MAX_S, BACK_OFF_S
+from visor.ingest.worker import BACK_OFF_MAX_S, BACK_OFF_S, counts_as_try
 from visor.settings import Settings
 from visor.storage import LazyStores
 
@@ -80,37 +80,41 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
         waiting = WaitingBatches(model.stores)
         for _, names in batch:
             for name in names:
-                try:
-                    counts = vars(self._deliver(model, waiting, name))
-                except NotFound:
-                    continue  # done, before this bundle was run again
+                counts = vars(self._deliver(model, waiting, name))
                 for what, count in counts.items():
                     Metrics.counter(METRICS, what).inc(count)
                 yield counts
         model.meter.flush()
 
     def _deliver(self, model: App, waiting: WaitingBatches, name: str) -> EmbedReport:
-        message, report = waiting.message(name), EmbedReport()
-        attempt = self._attempt
-        tries = 0
+        """What came of a batch: nothing if it is done already, as before a bundle that is run again."""
+        report, attempt, tries = EmbedReport(), self._attempt, 0
         while True:
             try:
-                report.add(model.batch_embedder.embed(message.body, attempt=attempt))
+                try:
+                    message = waiting.message(name)
+                except NotFound:
+                    return report
+                try:
+                    report.add(model.batch_embedder.embed(message.body, attempt=attempt))
+                except CorruptObject as exc:
+                    waiting.bury(message.body, attempts=1, why=str(exc))
+                waiting.acknowledge(message)
+                return report
             except BatchIncomplete as exc:
                 report.add(exc.done)
                 attempt += exc.counts
                 time.sleep(min(exc.retry_after_s or BACK_OFF_S * 2 ** (attempt - 1), BACK_OFF_MAX_S, PAUSE_MAX_S))
-                continue
-            except CorruptObject as exc:
-                waiting.bury(message.body, attempts=1, why=str(exc))
             except (StoreUnavailable, Conflict):
                 tries += 1
                 if tries == STORE_TRIES:
                     raise
                 time.sleep(BACK_OFF_S * 2 ** (tries - 1))
-                continue
-            waiting.acknowledge(message)
-            return report
+            except Exception as exc:
+                # The next try of a batch whose fault nobody foresaw finds out, item by item, which one has it.
+                if not counts_as_try(exc) or attempt >= model.settings.embed_attempts_max:
+                    raise
+                attempt += 1
 
 
 def _waiting_lanes(_: None, settings: Settings, lanes: int) -> Iterator[tuple[str, str]]:
@@ -157,8 +161,9 @@ def _names(arguments: Sequence[str], option: str) -> bool:
     return any(one == f"--{option}" or one.startswith(f"--{option}=") for one in arguments)
 
 
-def run_pass(flags: Sequence[str], what: str, settings: Settings, *arguments: Any) -> dict[str, int]:
-    """Run a pipeline over what waits, to its end. Returns what was done, in items.
+def run_pass(flags: Sequence[str], what: str, settings: Settings, *arguments: Any) -> dict[str, int] | None:
+    """Run a pipeline over what waits, to its end. Returns what was done, in items; None in Dataflow's launcher, which
+    starts the job once this process has ended.
 
     On DirectRunner in a process of its own, for that ends with the first worker that is killed: Beam would wait for
     such a worker for ever.
@@ -180,7 +185,7 @@ def run_pass(flags: Sequence[str], what: str, settings: Settings, *arguments: An
     STAGES[what](pipeline, msgspec.structs.replace(settings, owner_key=""), *arguments)
     result = pipeline.run()
     if options.view_as(GoogleCloudOptions).template_location:
-        return {}  # in Dataflow's launcher: the job starts once this process has ended
+        return None
     result.wait_until_finish()
     counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(METRICS))["counters"]
     return {one.key.metric.name: int(one.result) for one in counters}

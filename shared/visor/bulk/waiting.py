@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from visor.errors import CorruptObject
 from visor.http.url_policy import host_of
 from visor.link_check.probe import is_web
 from visor.schema.items import Batch, Change
@@ -22,6 +23,8 @@ from visor.storage.publish import decode_batch
 from visor.storage.queue import LETTERS_MAX, DeadLetter, Message, check_bodies
 
 FOLDER = "bulk/"
+AT_ONCE, LEASE_S = 64, 900.0
+"""Messages that are taken out of the index's own queue at once, and how long they are kept from others meanwhile."""
 
 
 class Waiting(NamedTuple):
@@ -66,6 +69,20 @@ class WaitingBatches:
 
     def waiting(self) -> int:
         return sum(1 for _ in self.all())
+
+    def take_over(self) -> tuple[int, int]:
+        """Have what waits in the index's own queue wait here. Returns the pictures among it, and how many messages are
+        left there: leased ones, and what waits for another try. Not for Pub/Sub, which pushes messages to embed."""
+        own, pictures = self._stores.queue, 0
+        while messages := own.receive(AT_ONCE, lease_s=LEASE_S):
+            for message in messages:
+                try:
+                    self.publish([message.body])
+                    pictures += sum(change.action != "delete" for change in decode_batch(message.body).changes)
+                except CorruptObject as exc:
+                    self.bury(message.body, attempts=message.attempt, why=str(exc))
+                own.acknowledge(message)
+        return pictures, own.waiting()
 
     def receive(self, limit: int, *, lease_s: float) -> list[Message]:
         """The first batches, which are not kept from others: embedding one twice changes nothing."""

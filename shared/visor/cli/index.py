@@ -57,6 +57,7 @@ def index_command(path_or_source: str, confirm_loss: bool, as_json: bool) -> Non
     app.remember(source.name, config)
     run = crawl_and_embed(app, source, confirm_loss=confirm_loss)
     failed = tell_failures(app, source.name, run.listed)
+    tell_stopped_bulk(app)
     if as_json:
         print_json(run)
     lost = config["kind"] == "folder" and any(said in reason for reason in run.failures for said in UNREADABLE)
@@ -101,6 +102,14 @@ def embed_queued(app: App, count: int) -> None:
 
         Worker(app.stores.queue, app.batch_embedder, on_report=on_report, on_wait=on_wait).drain()
     app.merge()
+
+
+def tell_stopped_bulk(app: App) -> None:
+    """Say how much of a bulk that was stopped waits: what its crawl saw is nothing new to another crawl."""
+    from visor.bulk.waiting import WaitingBatches
+
+    if left := WaitingBatches(app.stores).waiting():
+        say(f"`visor bulk` was stopped, or is at work: {counted(left, 'batch')} of it wait; run it again to go on")
 
 
 def tell_failures(app: App, source: str, listed: int) -> bool:
