@@ -47,6 +47,7 @@ def test_texts_lose_markup_and_length() -> None:
     assert plain_text('Red <span class="x" style="display: none">SKU 17</span>shoe <i hidden>sale</i>') == "Red shoe"
     assert plain_text('<a title="hidden figures">Shown</a>') == "Shown"
     assert plain_text("a < b and c > d") == "a < b and c > d"
+    assert plain_text("Red\x1b[31m\x07 sh\x9boe\x7f &#27;[2J") == "Red[31m shoe [2J", "no commands for a terminal"
     assert plain_text("one two three four", 12) == "one two…"
     assert plain_text("x" * 50, 12) == "x" * 11 + "…"
     # Found at once, however long the text is.

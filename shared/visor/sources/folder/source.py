@@ -6,7 +6,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from errno import ELOOP
 from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
 from typing import Annotated, Any, ClassVar
@@ -23,7 +25,7 @@ from visor.sources.parse.described import described
 from visor.sources.parse.item import make_item
 from visor.sources.parse.json import NotJson, parse_json
 from visor.sources.parse.price import DecimalSign, PriceReader
-from visor.sources.parse.text import TITLE_LENGTH_MAX, plain_text
+from visor.sources.parse.text import TITLE_LENGTH_MAX, iso_date, plain_text
 
 PAGE_SIZE = 256
 """Images in one page."""
@@ -37,9 +39,15 @@ SILENT = frozenset({".json", ".xmp", ".db", ".ini"})
 NAMED_BY = ("image", "file_name", "filename", "file", "path")
 """Names under which an entry of a list may have the path of its image, from where the list lies."""
 LIST_BYTES_MAX = 64 * 2**20
+TAKEN = "taken"
 _TAKEOUT = ".supplemental-metadata"
 _TAKEOUT_LENGTH = 46
 """Characters that Google Takeout leaves of a side-car's name, without its ending."""
+_EDITED = re.compile(
+    r"-(?:edited|effects|smile|mix|bearbeitet|bewerkt|edytowane|modificato|modifié|(?:ha )?editado|editat|編集済み)$",
+    re.I,
+)
+"""How Takeout names what Google Photos made of a photo, in the language of its owner."""
 
 
 class FileDefaults(SourceConfig, frozen=True, kw_only=True):
@@ -137,12 +145,16 @@ class FolderSource:
             told.add(Place(self._key(folder)), f"the folder cannot be read: {exc.strerror}")
             return
         beside = {
-            normalize("NFC", name): name for name, is_folder, _ in names if not is_folder and name.endswith(".json")
+            normalize("NFC", name): name
+            for name, is_folder, _ in names
+            if not is_folder and name.lower().endswith(".json")
         }
         pictures = (name for name, is_folder, _ in names if not is_folder and Path(name).suffix.lower() in ENDINGS)
         sidecars = {sidecar for name in pictures for sidecar in sidecar_names(name)}
-        for name in sorted(beside.keys() - sidecars):
-            self._list(folder / beside[name], told)
+        # Where both come from a disk that tells no capitals: what is no other picture's by its very name.
+        folded = {one.casefold(): name for one, name in beside.items() if one not in sidecars}
+        for one in sorted(folded.keys() - {sidecar.casefold() for sidecar in sidecars}):
+            self._list(folder / folded[one], told)
         for name, is_folder, is_link in names:
             if name.startswith(".") and not self._config.hidden:
                 continue
@@ -159,8 +171,10 @@ class FolderSource:
             elif is_link and path.is_dir():
                 told.add(self._key(path), "a symbolic link to a folder is not followed")
             elif path.suffix.lower() in ENDINGS:
-                said = next((beside[one] for one in sidecar_names(name) if one in beside), None)
-                yield path, folder / said if said else None
+                said = [beside.get(one) for one in sidecar_names(name)]
+                said += [folded.get(one.casefold()) for one in sidecar_names(name)]
+                found = next(filter(None, said), None)
+                yield path, folder / found if found else None
             elif reason := no_picture(name):
                 told.pass_over(reason)
 
@@ -170,47 +184,77 @@ class FolderSource:
     def _item(self, file: tuple[Path, Path | None], errors: RowErrors) -> Item:
         path, beside = file
         key = self._key(path)
+        real = self._file(path)
+        status = real.stat()
+        modified = f"{status.st_mtime_ns}-{status.st_size}"
+        said, exif = self._said(key, beside, errors), read_exif(real)
+        taken = said.pop(TAKEN, None)
+        exif = exif._replace(date=exif.date or taken)
+        return file_item(self.name, key, path.as_uri(), said, self._config, exif, modified=modified)
+
+    def _file(self, path: Path) -> Path:
+        """The file that a path leads to. Raises `DropItem` if it is none that may and can be read."""
         try:
             real = path.resolve(strict=True)
-            status = real.stat()
             if not real.is_relative_to(self._root):
-                raise DropItem("a symbolic link leads out of the folder")
+                raise DropItem("it leads out of the folder, as a symbolic link")
+            if not real.is_file():  # to open a pipe is to wait for who writes to it
+                raise DropItem("it cannot be read: it is a folder, a pipe or a device, and no file")
             real.open("rb").close()
         except (OSError, RuntimeError) as exc:
+            # Of a link that leads to itself, some versions of Python have an error of their own.
+            raise DropItem(f"it cannot be read: {getattr(exc, 'strerror', os.strerror(ELOOP))}") from exc
+        return real
+
+    def _json(self, path: Path) -> Any:
+        """What a JSON file of the folder says. Raises `DropItem` with why that is not known."""
+        try:
+            real = self._file(path)
+            if (size := real.stat().st_size) > LIST_BYTES_MAX:
+                raise DropItem(f"it has {size:,} bytes; at most {LIST_BYTES_MAX:,} are read")
+            return parse_json(real.read_bytes())
+        except (OSError, NotJson) as exc:
             raise DropItem(f"it cannot be read: {getattr(exc, 'strerror', None) or exc}") from exc
-        modified = f"{status.st_mtime_ns}-{status.st_size}"
-        said = self._said(key, beside, errors)
-        return file_item(self.name, key, path.as_uri(), said, self._config, read_exif(real), modified=modified)
 
     def _list(self, path: Path, errors: RowErrors) -> None:
         """Take in what a JSON list of images says of them, if the file is one."""
         try:
-            found = parse_json(path.read_bytes()) if path.stat().st_size <= LIST_BYTES_MAX else None
-        except (OSError, NotJson) as exc:
-            errors.add(self._key(path), f"it cannot be read: {exc}", dropped=False)
+            found = self._json(path)
+        except DropItem as drop:
+            errors.add(self._key(path), drop.reason, dropped=False)
             return
-        rows = (
-            next((one for one in found.values() if isinstance(one, list)), ()) if isinstance(found, Mapping) else found
-        )
-        for row in rows if isinstance(rows, list) else ():
+        lists = [one for one in found.values() if isinstance(one, list)] if isinstance(found, Mapping) else [found]
+        for row in chain.from_iterable(one for one in lists if isinstance(one, list)):
             named = (row.get(name) for name in NAMED_BY) if isinstance(row, Mapping) else ()
             if image := next((one for one in named if isinstance(one, str)), None):
                 place = PurePosixPath(self._key(path)).parent / image.replace("\\", "/")
                 self._listed[normalize("NFC", normpath(place))] = row
 
     def _said(self, key: str, beside: Path | None, errors: RowErrors) -> dict[str, Any]:
-        """What the file beside an image or a list says; one that cannot be read is reported."""
+        """What the file beside an image or a list says; one that cannot be read is reported. `TAKEN`: when by
+        Takeout."""
         if beside is None:
             listed = self._listed.get(normalize("NFC", key))
             return {} if listed is None else described(key, listed, self._prices, errors)
         try:
-            values = parse_json(beside.read_bytes())
+            values = self._json(beside)
             if not isinstance(values, Mapping):
-                raise NotJson("it is not a JSON object")
-        except (OSError, NotJson) as exc:
-            errors.add(key, f"{beside.name} cannot be read: {exc}", dropped=False)
+                raise DropItem("it cannot be read: it is not a JSON object")
+        except DropItem as drop:
+            errors.add(key, f"{beside.name} {drop.reason.removeprefix('it ')}", dropped=False)
             return {}
-        return described(key, values, self._prices, errors)
+        taken = values.get("photoTakenTime")
+        if not isinstance(taken, Mapping):
+            return described(key, values, self._prices, errors)
+        # Takeout's title is the name of the file.
+        return described(key, {**values, "title": None}, self._prices, errors) | {TAKEN: _taken(taken.get("timestamp"))}
+
+
+def _taken(timestamp: Any) -> str | None:
+    try:
+        return iso_date(float(timestamp) or None)
+    except (TypeError, ValueError):
+        return None
 
 
 def sidecar_names(name: str) -> Iterator[str]:
@@ -221,7 +265,7 @@ def sidecar_names(name: str) -> Iterator[str]:
     yield f"{stem}.json"
     # Google Takeout's: cut off, and with the number of a namesake at the end.
     number = re.search(r"\(\d+\)\Z", stem)
-    first = (stem[: number.start()] if number else stem).removesuffix("-edited") + dot + ending
+    first = _EDITED.sub("", stem[: number.start()] if number else stem) + dot + ending
     for whole in (first + _TAKEOUT, first):
         yield whole[:_TAKEOUT_LENGTH] + (number[0] if number else "") + ".json"
 

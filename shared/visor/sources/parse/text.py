@@ -23,6 +23,8 @@ _HIDDEN = re.compile(
     re.S | re.I,
 )
 """Elements that a browser does not show."""
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+"""What a terminal would take for a command."""
 _DOTNET_DATE = re.compile(r"/Date\((-?\d+)(?:[+-]\d{4})?\)/\Z")
 _MILLISECONDS_FROM = 1e11
 """Seconds since 1970 stay below this until the year 5138; milliseconds are above it since 1973."""
@@ -32,7 +34,7 @@ def plain_text(value: Any, length_max: int = DESCRIPTION_LENGTH_MAX) -> str:
     """A text without markup, entities, line breaks and double blanks, cut at a blank to at most `length_max`."""
     text = "" if value is None else str(value)[:READ_MAX]
     text = _TAG.sub(" ", _HIDDEN.sub(" ", text)) if "<" in text else text
-    text = " ".join(html.unescape(text).replace("\0", "").split())
+    text = _CONTROLS.sub("", " ".join(html.unescape(text).replace("\0", "").split()))
     if len(text) <= length_max:
         return text
     cut = text[: length_max - 1]
