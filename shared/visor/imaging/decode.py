@@ -240,7 +240,7 @@ class _File:
         if self._fits(image, size):
             deep = has_sixteen_bits(image)
             image.load()
-            whole = stretched(image, self.open()) if deep else bands_of(image)
+            whole = stretched(image, self.open()) if deep else bands_of(_shown(image) if self.form == "BMP" else image)
             frame = reduced(whole, image.size, self._factor(*image.size))
             if self.is_cut and _filled_in_share(frame) > MISSING_MAX:
                 raise EOFError("more than half of its rows are missing")
@@ -332,6 +332,13 @@ def _form(data: bytes) -> str:
         name = {"HTML": "an HTML page", "JSON": "a JSON document", "XML": "an XML document"}.get(other, other)
         raise UndecodableNow(f"This is {name}, not a picture", valid=_VALID, remedy="Use the picture itself")
     raise UndecodableImage(f"The {len(data):,} bytes are not an image", valid=_VALID, remedy=_SAVE_ANEW)
+
+
+def _shown(bmp: Image.Image) -> Image.Image:
+    """As browsers show it: Windows' programs leave the alpha of what has none at 0."""
+    if bmp.mode == "RGBA" and bmp.getchannel("A").getextrema() == (0, 0):
+        bmp.putalpha(255)
+    return bmp
 
 
 def _orientation(exif: bytes | None) -> int:

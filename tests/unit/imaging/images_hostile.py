@@ -113,6 +113,17 @@ def with_hole(mode: str) -> Image.Image:
     return image.convert(mode)
 
 
+def bmp_with_alpha(image: Image.Image, alpha: int) -> bytes:
+    """Of 32 bits with a mask for the alpha, as Windows' clipboard has it."""
+    image = image.convert("RGBA")
+    image.putalpha(alpha)
+    pixels = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes("raw", "BGRA")
+    size = 40 + 16 + 52
+    head = struct.pack("<IiiHHIIiiII", size, *image.size, 1, 32, 3, len(pixels), 2835, 2835, 0, 0)
+    head += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    return b"BM" + struct.pack("<IHHI", 14 + size + len(pixels), 0, 0, 14 + size) + head + pixels
+
+
 def swapped_profile() -> bytes:
     """A file whose red and green numbers are exchanged, with a profile that says so."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -201,6 +212,7 @@ def _good() -> dict[str, tuple[bytes, Expected]]:
             Expected("GIF", corners=(WHITE,) * 4),
         ),
         "bmp": (encoded(image, "BMP"), Expected("BMP")),
+        "bmp whose alpha is 0": (bmp_with_alpha(image, 0), Expected("BMP")),
         "tiff": (encoded(image, "TIFF"), Expected("TIFF")),
         "tiff of pages": (frames(image, blank, form="TIFF"), Expected("TIFF")),
         "tiff cmyk": (encoded(image.convert("CMYK"), "TIFF", compression="tiff_lzw"), Expected("TIFF")),
