@@ -168,8 +168,7 @@ def test_of_names_that_only_capitals_tell_apart_each_file_belongs_to_its_own(tmp
     ("timestamp", "date"), [("1559400000", "2019-06-01T14:40:00Z"), ("94694400", "1973-01-01T00:00:00Z"), ("0", None),
     ("-86400", "1969-12-31T00:00:00Z"), (None, None), ("soon", None), ("1e999", None)],
 )  # fmt: skip
-def test_google_takeout_knows_when_and_not_what(tmp_path: Path, timestamp: str | None, date: str | None) -> None:
-    """Its title is the name of the file."""
+def test_google_takeout_knows_when(tmp_path: Path, timestamp: str | None, date: str | None) -> None:
     picture(tmp_path / "red-shoe.jpg")
     picture(tmp_path / "own.jpg", DateTimeOriginal="2021:05:04 03:02:01")
     said = {"title": "red-shoe.jpg", "description": "At the lake", "photoTakenTime": {"timestamp": timestamp}}
@@ -177,7 +176,7 @@ def test_google_takeout_knows_when_and_not_what(tmp_path: Path, timestamp: str |
         (tmp_path / f"{name}.jpg.supplemental-metadata.json").write_text(json.dumps(said))
     items = items_of(read(tmp_path))
     first = items["red-shoe.jpg"]
-    assert (first.title, first.description, first.date) == ("red shoe", "At the lake", date)
+    assert (first.title, first.description, first.date) == ("red-shoe.jpg", "At the lake", date)
     assert items["own.jpg"].date == "2021-05-04T03:02:01"
 
 

@@ -243,11 +243,8 @@ class FolderSource:
         except DropItem as drop:
             errors.add(key, f"{beside.name} {drop.reason.removeprefix('it ')}", dropped=False)
             return {}
-        taken = values.get("photoTakenTime")
-        if not isinstance(taken, Mapping):
-            return described(key, values, self._prices, errors)
-        # Takeout's title is the name of the file.
-        return described(key, {**values, "title": None}, self._prices, errors) | {TAKEN: _taken(taken.get("timestamp"))}
+        said, taken = described(key, values, self._prices, errors), values.get("photoTakenTime")
+        return said | {TAKEN: _taken(taken.get("timestamp"))} if isinstance(taken, Mapping) else said
 
 
 def _taken(timestamp: Any) -> str | None:
