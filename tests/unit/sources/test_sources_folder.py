@@ -111,6 +111,8 @@ def test_exif_and_the_file_beside_a_picture_describe_it(tmp_path: Path) -> None:
             ["extra"],
         ),
         ({"extra": "none"}, {"extra": {}}, ["extra 'none'"]),
+        ({"extra": {"": "x", "__x__": "y", "fit": "slim"}}, {"extra": {"fit": "slim"}}, ["extra has a name"]),
+        ({"extra": {"n" * 501: "x", "fit": "slim"}}, {"extra": {"fit": "slim"}}, ["extra has a name"]),
         ({"country": "de"}, {"country": "DE"}, []),
     ],
 )

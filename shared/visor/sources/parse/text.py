@@ -26,6 +26,8 @@ _HIDDEN = re.compile(
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 """What a terminal would take for a command."""
 _DOTNET_DATE = re.compile(r"/Date\((-?\d+)(?:[+-]\d{4})?\)/\Z")
+_DAYS_FROM, _DAYS_TO = 1900_01_01, 2100_12_31
+"""A number between them is a day as `20240501`; as seconds since 1970 it would be one of August 1970."""
 _MILLISECONDS_FROM = 1e11
 """Seconds since 1970 stay below this until the year 5138; milliseconds are above it since 1973."""
 
@@ -59,6 +61,8 @@ def iso_date(value: Any) -> str | None:
         return None
     if isinstance(value, str):
         value = re.sub(r"\s(?:UTC|GMT)\Z", " +0000", _DOTNET_DATE.sub(r"\1", value.strip()))
+    if isinstance(value, int) and _DAYS_FROM <= value <= _DAYS_TO:
+        value = str(value)
     if isinstance(value, int | float) or re.fullmatch(r"\d{9,13}(\.\d+)?", str(value)):
         try:
             seconds = float(value)
