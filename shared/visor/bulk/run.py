@@ -167,6 +167,11 @@ def estimate(
     )
 
 
+def poll_s_of(settings: Settings) -> float:
+    """How often `run` may look how much is left."""
+    return POLL_S if settings.backend == "local" else POLL_BUCKET_S
+
+
 def run(
     waiting: Callable[[], list[Waiting]],
     runner: str,
@@ -183,7 +188,7 @@ def run(
 
     Args:
         arguments: Those of `run_pass`, by the attempt that `EmbedBatches` is told of.
-        poll_s: How often it is looked how much is left: `POLL_BUCKET_S` where that costs something.
+        poll_s: How often it is looked how much is left.
 
     Raises:
         VisorError: What no run could do.

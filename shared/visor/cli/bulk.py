@@ -91,7 +91,7 @@ def bulk_command(
     from visor.bulk.lanes import Politeness
     from visor.bulk.merging import BeamBuild
     from visor.bulk.pipeline import checked_options
-    from visor.bulk.run import POLL_BUCKET_S, POLL_S, BulkReport, bulk_app, estimate, run, waiting_of
+    from visor.bulk.run import BulkReport, bulk_app, estimate, poll_s_of, run, waiting_of
     from visor.bulk.waiting import pictures_by_host
 
     settings = _settings(what)
@@ -108,7 +108,8 @@ def bulk_command(
         found, listed = _list(app, what, limit=limit, dry_run=dry_run, confirm_loss=confirm_loss)
         queue = waiting_of(app)
         expected = estimate(found or pictures_by_host(queue.all()), workers, politeness, worker_price)
-        say(_sentence(expected))
+        if expected.pictures:
+            say(_sentence(expected))
         report = BulkReport(estimate=expected)
         if not dry_run:
             with progress("Done", expected.pictures) as advance:
@@ -118,7 +119,7 @@ def bulk_command(
                     lambda attempt: (flags, "embed", settings, politeness, attempt),
                     advance=advance,
                     say=say,
-                    poll_s=POLL_S if settings.backend == "local" else POLL_BUCKET_S,
+                    poll_s=poll_s_of(settings),
                 )
                 report = msgspec.structs.replace(done, estimate=expected)
             if settings.backend == "local":
@@ -266,7 +267,10 @@ def _source(app: App, what: str, path: Path, *, limit: int | None, dry_run: bool
 
 def _sentence(expected: BulkEstimate) -> str:
     """The estimate in words."""
-    waits = "the rate of one host" if expected.limit == "host" else f"{expected.workers} workers"
+    waits = "the rate of one host" if expected.limit == "host" else counted(expected.workers, "worker")
     time = f"{expected.hours:.1f} h" if expected.hours >= 1 else f"{expected.hours * 60:.1f} min"
-    cost = "their cost is not known here: --worker-price names it" if expected.cost is None else f"{expected.cost:.2f}"
-    return f"{expected.pictures} pictures of {expected.hosts} hosts: about {time}, for {waits}; cost: {cost}"
+    cost = "their cost is not known here: --worker-price names it"
+    if expected.cost is not None:
+        cost = f"cost: {expected.cost:.2f}"
+    asked = f" of {counted(expected.hosts, 'host')}" if expected.hosts else ""
+    return f"{counted(expected.pictures, 'picture')}{asked}: about {time}, for {waits}; {cost}"

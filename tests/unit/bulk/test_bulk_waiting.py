@@ -17,7 +17,17 @@ from tests.unit.imaging.empty_pictures import scene
 
 from visor.app import App
 from visor.bulk.lanes import DIRECT, PacedReader, Politeness, lanes_of
-from visor.bulk.run import REFUSED_KEPT, BulkReport, WorkerEnded, bulk_app, estimate, push_file, run, waiting_of
+from visor.bulk.run import (
+    REFUSED_KEPT,
+    BulkReport,
+    WorkerEnded,
+    bulk_app,
+    estimate,
+    poll_s_of,
+    push_file,
+    run,
+    waiting_of,
+)
 from visor.bulk.waiting import FOLDER, Waiting, WaitingBatches, host_digest, pictures_by_host
 from visor.cli.bulk import _list
 from visor.cli.index import tell_stopped_bulk
@@ -226,6 +236,14 @@ def test_a_job_that_starts_later_is_a_success(pipeline: _Pipeline) -> None:
     assert "wait for the job, which starts now: 1" in str(report)
     pipeline.result = {"embedded": 3}
     assert not run(lambda: left, "DataflowRunner", lambda _: (), advance=str, say=str).went_well
+
+
+def test_a_bucket_is_listed_seldom() -> None:
+    """A list costs what writing does: 5,000 a month are free."""
+    names, hours = 16_000, 10
+    lists = hours * 3600 / poll_s_of(Settings(backend="gcp", project="shop-1", bucket="b")) * names / 1000
+    assert lists < 2_500
+    assert poll_s_of(Settings()) == 1
 
 
 def test_an_error_of_a_runner_is_said_in_words(pipeline: _Pipeline) -> None:
