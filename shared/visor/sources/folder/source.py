@@ -150,10 +150,12 @@ class FolderSource:
             if not is_folder and name.lower().endswith(".json")
         }
         pictures = (name for name, is_folder, _ in names if not is_folder and Path(name).suffix.lower() in ENDINGS)
-        sidecars = {sidecar for name in pictures for sidecar in sidecar_names(name)}
+        # Where nothing lies beside them, the names of a million pictures are not kept four times over.
+        sidecars = {sidecar for name in pictures for sidecar in sidecar_names(name)} if beside else set()
         # Where both come from a disk that tells no capitals: what is no other picture's by its very name.
         folded = {one.casefold(): name for one, name in beside.items() if one not in sidecars}
-        for one in sorted(folded.keys() - {sidecar.casefold() for sidecar in sidecars}):
+        of_pictures = {sidecar.casefold() for sidecar in sidecars} if folded else set()
+        for one in sorted(folded.keys() - of_pictures):
             self._list(folder / folded[one], told)
         for name, is_folder, is_link in names:
             if name.startswith(".") and not self._config.hidden:
@@ -171,8 +173,8 @@ class FolderSource:
             elif is_link and path.is_dir():
                 told.add(self._key(path), "a symbolic link to a folder is not followed")
             elif path.suffix.lower() in ENDINGS:
-                said = [beside.get(one) for one in sidecar_names(name)]
-                said += [folded.get(one.casefold()) for one in sidecar_names(name)]
+                own = [*sidecar_names(name)] if beside else []
+                said = chain((beside.get(one) for one in own), (folded.get(one.casefold()) for one in own))
                 found = next(filter(None, said), None)
                 yield path, folder / found if found else None
             elif reason := no_picture(name):
