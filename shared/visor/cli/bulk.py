@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from visor.console import Number, as_json, print_json, progress, say
-from visor.errors import Conflict, SettingsError
+from visor.errors import Conflict, SettingsError, SourceError
 from visor.schema.words import counted
 from visor.settings import Settings
 
@@ -105,8 +105,15 @@ def bulk_command(
     with bulk_app(settings) as app:
         if not reindex:
             app.check_model()
-        found, listed = _list(app, what, limit=limit, dry_run=dry_run, confirm_loss=confirm_loss)
-        queue = waiting_of(app)
+        queue, ended = waiting_of(app), None
+        try:
+            found, listed = _list(app, what, limit=limit, dry_run=dry_run, confirm_loss=confirm_loss)
+        except SourceError as exc:
+            # What was listed before waits, and no other run would list it again.
+            if dry_run or not queue.waiting():
+                raise
+            say("The source ended in an error, which stands below. What it gave before is embedded first")
+            found, listed, ended = Counter(), False, exc
         expected = estimate(found or pictures_by_host(queue.all()), workers, politeness, worker_price)
         if expected.pictures:
             say(_sentence(expected))
@@ -130,6 +137,8 @@ def bulk_command(
                 say("`visor failures` lists what failed, and why")
     if as_json:
         print_json(report)
+    if ended is not None:
+        raise ended
     sys.exit(not (listed and report.went_well) or not (dry_run or switched or settings.backend != "local"))
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from visor import errors
 from visor.console import Number, as_json, print_json, progress, say
-from visor.errors import BadRequest, ImageError
+from visor.errors import BadRequest, ImageError, SourceError
 from visor.schema.words import counted
 from visor.settings import Settings
 
@@ -69,7 +69,14 @@ def crawl_and_embed(app: App, source: Source, *, confirm_loss: bool = False) -> 
     app.check_model()
     _ = app.embedder  # Without a model nothing is crawled.
     say(f"Crawling {source.name}")
-    run, again = app.crawl(source, confirm_loss=confirm_loss)
+    try:
+        run, again = app.crawl(source, confirm_loss=confirm_loss)
+    except SourceError:
+        # What was read before is published, and no other run would publish it again.
+        if app.stores.queue.waiting():
+            say("The source ended in an error, which stands below. What it gave before is embedded first")
+            embed_queued(app, None)
+        raise
     tell_run(run)
     if again:
         say(f"Trying again what failed before: {counted(again, 'item')}")
@@ -85,8 +92,8 @@ def tell_run(run: CrawlRun) -> None:
         say(f"  {sample}")
 
 
-def embed_queued(app: App, count: int) -> None:
-    """Embed all that waits, which is about `count` items, and merge it."""
+def embed_queued(app: App, count: int | None) -> None:
+    """Embed all that waits, which is about `count` items if that is known, and merge it."""
     from visor.ingest.batch_plan import EmbedReport
     from visor.ingest.worker import Worker
 
