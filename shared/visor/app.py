@@ -488,17 +488,19 @@ class App:
             )
         return news.snapshot
 
-    def check_model(self) -> None:
+    def check_model(self, *, everywhere: bool = False) -> None:
         """Refuse to embed on this machine for an index of another model, or with settings of an engine that is none.
         Raises as `visor.ingest.reindex.check_model` and `visor.storage.engine.open_engine`.
 
-        On Google Cloud the functions are deployed with a new model before its reindex begins.
+        Args:
+            everywhere: Also for an index on Google Cloud, which others embed: there the functions are deployed with a
+                new model before its reindex begins.
         """
         from visor.errors import ModelNotBuilt
         from visor.ingest.reindex import check_model
 
         _ = self.engine
-        if self.settings.backend == "local":
+        if everywhere or self.settings.backend == "local":
             with suppress(ModelNotBuilt):  # which embeds nothing
                 check_model(self.stores.documents, self.fingerprint, self.settings.model)
 

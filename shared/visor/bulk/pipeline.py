@@ -67,6 +67,7 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
             here = Settings.read()  # a worker's image says where it has the model
             settings = msgspec.structs.replace(settings, home=here.home, models=here.models)
         app = App(settings)
+        app.check_model(everywhere=True)  # the one of this worker's image
         app.read_image = PacedReader(app.read_image, self._politeness)
         return app
 

@@ -104,7 +104,7 @@ def bulk_command(
         return
     with bulk_app(settings) as app:
         if not reindex:
-            app.check_model()
+            app.check_model(everywhere=True)
         queue, ended = waiting_of(app), None
         try:
             found, listed = _list(app, what, limit=limit, dry_run=dry_run, confirm_loss=confirm_loss)

@@ -31,7 +31,8 @@ from visor.bulk.run import (
 from visor.bulk.waiting import FOLDER, Waiting, WaitingBatches, host_digest, pictures_by_host
 from visor.cli.bulk import _list
 from visor.cli.index import tell_stopped_bulk
-from visor.errors import NotFound, VisorError
+from visor.errors import NotFound, SettingsError, VisorError
+from visor.index.format.current_model import CurrentModel, write_current
 from visor.ingest.push import LINES_MAX
 from visor.schema.collections import FAILURES
 from visor.schema.items import Batch, Change, Failure, Item, as_document, item_id
@@ -236,6 +237,18 @@ def test_a_job_that_starts_later_is_a_success(pipeline: _Pipeline) -> None:
     assert "wait for the job, which starts now: 1" in str(report)
     pipeline.result = {"embedded": 3}
     assert not run(lambda: left, "DataflowRunner", lambda _: (), advance=str, say=str).went_well
+
+
+def test_no_bulk_embeds_for_an_index_of_another_model(local_stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its settings, or its image, need not be those of the functions that embed."""
+    monkeypatch.setattr(App, "fingerprint", "a" * 64)
+    cloud = Settings(backend="gcp", project="shop-1", bucket="b")
+    with App(cloud, stores=local_stores) as app:
+        app.check_model(everywhere=True)
+        write_current(local_stores.documents, CurrentModel(current="b" * 64), 0)
+        app.check_model()
+        with pytest.raises(SettingsError, match="This index is searched with model bbbbbbbbbbbb"):
+            app.check_model(everywhere=True)
 
 
 def test_a_bucket_is_listed_seldom() -> None:
