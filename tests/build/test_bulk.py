@@ -231,17 +231,19 @@ with open_stores(settings) as stores:
             raise ZeroDivisionError
         return EmbedReport(failed=1)
 
-    def message(name, tries=[]):
+    def message(self, name, tries=[]):
         tries.append(name)
         if len(tries) == 1:
             raise StoreUnavailable("away")
-        return WaitingBatches.message(waiting, name)
+        return own(self, name)
 
-    waiting.message = message
-    model = SimpleNamespace(batch_embedder=SimpleNamespace(embed=embed), settings=settings)
+    meter = SimpleNamespace(flush=lambda: None)
+    model = SimpleNamespace(batch_embedder=SimpleNamespace(embed=embed), settings=settings, stores=stores, meter=meter)
+    WaitingBatches.message, own = message, WaitingBatches.message
     (one,) = waiting.all()
     for _ in range(2):
-        print(EmbedBatches(settings, None, 1)._deliver(model, waiting, one.name).failed)
+        lanes = [("a", [one.name])]
+        print([counts["failed"] for counts in EmbedBatches(settings, None, 1).run_inference(lanes, model)])
 print(attempts)
 """
 
@@ -250,7 +252,7 @@ def test_a_batch_that_fails_as_nobody_foresaw_ends_no_run(program: Path, setting
     """From the third try on, embed finds the item: as with a queue, which delivers again."""
     python = program.with_name("python")
     done = subprocess.run([python, "-c", DELIVER], capture_output=True, text=True, timeout=120)
-    assert done.stdout.split("\n") == ["1", "0", "[1, 2, 3]", ""], done.stderr
+    assert done.stdout.split("\n") == ["[1]", "[]", "[1, 2, 3]", ""], done.stderr
 
 
 GOOGLE = ("--runner=DataflowRunner", "--region=us-central1", "--sdk_container_image=image")

@@ -15,7 +15,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import apache_beam as beam
 import msgspec
@@ -31,7 +32,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from visor.app import App
 from visor.bulk.lanes import DIRECT, PacedReader, Politeness, lanes_of
-from visor.bulk.waiting import WaitingBatches
+from visor.bulk.waiting import WaitingBatches, joined
 from visor.errors import Conflict, CorruptObject, NotFound, SettingsError, StoreUnavailable
 from visor.http.throttle import PAUSE_MAX_S
 from visor.index.merge.pieces import build_waiting
@@ -40,11 +41,13 @@ from visor.ingest.embed import BatchIncomplete
 from visor.ingest.worker import BACK_OFF_MAX_S, BACK_OFF_S, counts_as_try
 from visor.settings import Settings
 from visor.storage import LazyStores
+from visor.storage.queue import Message
 
 METRICS = "visor"
 STORE_TRIES = 5
 """Times that a worker asks a store which does not answer, before its bundle fails."""
 
+Answer = TypeVar("Answer")
 Lane = tuple[str, Iterable[str]]
 """A lane's name, and the names of its batches."""
 
@@ -79,43 +82,56 @@ class EmbedBatches(ModelHandler):  # type: ignore[misc]  # Beam's classes are un
     ) -> Iterator[dict[str, int]]:
         """Embed and commit the batches of lanes, one after the other. Yields what came of each batch, in items."""
         waiting = WaitingBatches(model.stores)
+
+        def read(name: str) -> Message | None:
+            with suppress(NotFound):  # which is done, before this bundle was run again
+                return _patiently(partial(waiting.message, name))
+            return None
+
         for _, names in batch:
-            for name in names:
-                counts = vars(self._deliver(model, waiting, name))
+            for messages in waiting.gathered(names, self.settings.batch_size, read):
+                body = joined(messages)
+                try:
+                    counts = vars(self._deliver(model, body))
+                except CorruptObject as exc:
+                    waiting.bury(body, attempts=1, why=str(exc))
+                    counts = vars(EmbedReport())
+                for message in messages:
+                    _patiently(partial(waiting.acknowledge, message))
                 for what, count in counts.items():
                     Metrics.counter(METRICS, what).inc(count)
                 yield counts
         model.meter.flush()
 
-    def _deliver(self, model: App, waiting: WaitingBatches, name: str) -> EmbedReport:
-        """What came of a batch: nothing if it is done already, as before a bundle that is run again."""
-        report, attempt, tries = EmbedReport(), self._attempt, 0
+    def _deliver(self, model: App, body: bytes) -> EmbedReport:
+        """What came of a batch. Raises CorruptObject if it is none."""
+        report, attempt = EmbedReport(), self._attempt
         while True:
             try:
-                try:
-                    message = waiting.message(name)
-                except NotFound:
-                    return report
-                try:
-                    report.add(model.batch_embedder.embed(message.body, attempt=attempt))
-                except CorruptObject as exc:
-                    waiting.bury(message.body, attempts=1, why=str(exc))
-                waiting.acknowledge(message)
-                return report
+                report.add(_patiently(partial(model.batch_embedder.embed, body, attempt=attempt)))
             except BatchIncomplete as exc:
                 report.add(exc.done)
                 attempt += exc.counts
                 time.sleep(min(exc.retry_after_s or BACK_OFF_S * 2 ** (attempt - 1), BACK_OFF_MAX_S, PAUSE_MAX_S))
-            except (StoreUnavailable, Conflict):
-                tries += 1
-                if tries == STORE_TRIES:
-                    raise
-                time.sleep(BACK_OFF_S * 2 ** (tries - 1))
+            except CorruptObject:
+                raise
             except Exception as exc:
                 # The next try of a batch whose fault nobody foresaw finds out, item by item, which one has it.
                 if not counts_as_try(exc) or attempt >= model.settings.embed_attempts_max:
                     raise
                 attempt += 1
+            else:
+                return report
+
+
+def _patiently(ask: Callable[[], Answer]) -> Answer:
+    """What a store says at last."""
+    for tries in range(STORE_TRIES - 1):
+        try:
+            return ask()
+        except (StoreUnavailable, Conflict):
+            time.sleep(BACK_OFF_S * 2**tries)
+    return ask()
 
 
 def _waiting_lanes(_: None, settings: Settings, lanes: int) -> Iterator[tuple[str, str]]:

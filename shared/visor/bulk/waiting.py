@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -19,7 +19,7 @@ from visor.http.url_policy import host_of
 from visor.link_check.probe import is_web
 from visor.schema.items import Batch, Change
 from visor.storage import Stores
-from visor.storage.publish import decode_batch
+from visor.storage.publish import BATCH_BYTES_MAX, decode_batch
 from visor.storage.queue import LETTERS_MAX, DeadLetter, Message, check_bodies
 
 FOLDER = "bulk/"
@@ -93,6 +93,33 @@ class WaitingBatches:
         """One batch. Raises NotFound if it is done."""
         return Message(id=name, body=bytes(self._objects.get(name)), receipt=name, attempt=1)
 
+    def gathered(
+        self, names: Iterable[str], size: int, read: Callable[[str], Message | None] | None = None
+    ) -> Iterator[tuple[Message, ...]]:
+        """The batches of those names that still wait: each alone, or several that `joined` makes one of.
+
+        Args:
+            size: Changes in one, at most.
+            read: In place of `message`; None for what is done.
+        """
+        held: dict[tuple[str, str], list[tuple[Message, Batch]]] = defaultdict(list)
+        for name in names:
+            message = (read or self.message)(name)
+            if message is None:
+                continue
+            try:
+                batch = decode_batch(message.body)
+            except CorruptObject:
+                yield (message,)
+                continue
+            some = held[batch.source, batch.run]
+            if some and not _fits([*some, (message, batch)], size):
+                yield tuple(one for one, _ in some)
+                some.clear()
+            some.append((message, batch))
+        for some in filter(None, held.values()):
+            yield tuple(one for one, _ in some)
+
     def acknowledge(self, message: Message) -> None:
         self._objects.delete(message.receipt)
 
@@ -113,6 +140,23 @@ class WaitingBatches:
 
     def close(self) -> None:
         """Nothing: the stores are their opener's."""
+
+
+def _fits(some: Sequence[tuple[Message, Batch]], size: int) -> bool:
+    """Whether batches of one source and run may be joined. Of an item that is in two of them, the newer might not be
+    the one that counts."""
+    items = [change.item.id for _, batch in some for change in batch.changes]
+    small = sum(len(message.body) for message, _ in some) <= BATCH_BYTES_MAX
+    return small and len(items) <= size and len({*items}) == len(items)
+
+
+def joined(messages: Sequence[Message]) -> bytes:
+    """The body of one batch with the changes of all: a host with few pictures makes a batch of few."""
+    if len(messages) == 1:
+        return messages[0].body
+    batches = [decode_batch(message.body) for message in messages]
+    changes = tuple(change for batch in batches for change in batch.changes)
+    return msgspec.json.encode(Batch.of(batches[0].source, batches[0].run, changes))
 
 
 def host_digest(url: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -28,7 +28,7 @@ from visor.bulk.run import (
     run,
     waiting_of,
 )
-from visor.bulk.waiting import FOLDER, Waiting, WaitingBatches, host_digest, pictures_by_host
+from visor.bulk.waiting import FOLDER, Waiting, WaitingBatches, host_digest, joined, pictures_by_host
 from visor.cli.bulk import _list
 from visor.cli.index import tell_stopped_bulk
 from visor.errors import NotFound, SettingsError, VisorError
@@ -39,7 +39,7 @@ from visor.schema.items import Batch, Change, Failure, Item, as_document, item_i
 from visor.settings import Settings
 from visor.storage import Stores
 from visor.storage.documents import Put
-from visor.storage.publish import publish
+from visor.storage.publish import decode_batch, publish
 
 URLS = (
     "https://a.example/1.jpg", "https://b.example/2.jpg", "https://a.example/3.jpg", "https://a.example:8443/4.jpg",
@@ -105,6 +105,39 @@ def test_a_host_has_its_lanes_and_what_asks_none_has_no_limit(lanes: int, most: 
         assert len(of_host) == most
         assert max(of_host) - min(of_host) <= 1
     assert len(found) == 2 * most + 9
+
+
+def test_hosts_of_few_pictures_share_lanes_and_each_host_has_one(waiting: WaitingBatches) -> None:
+    urls = [f"https://{host}.example/{n}.jpg" for host in range(300) for n in range(1 + host % 3)]
+    urls += [f"https://many.example/{n}.jpg" for n in range(200)]
+    publish(waiting, map(change, urls), run="r")
+    lanes = [(lane, name) for lane, name in lanes_of(waiting.all(), 2)]
+    assert {name for _, name in lanes} == {one.name for one in waiting.all()}
+    by_host: dict[str, set[str]] = defaultdict(set)
+    for lane, name in lanes:
+        by_host[name.split(".")[0]].add(lane)
+    assert sum(len(found) == 2 for found in by_host.values()) == 1, "that of the many"
+    assert len({lane for lane, _ in lanes}) <= 2 + 600 / 64 * 1.3
+
+
+def test_small_batches_are_embedded_together_and_their_items_are_the_same(waiting: WaitingBatches) -> None:
+    publish(waiting, [change(f"https://{n}.example/1.jpg") for n in range(150)], run="r")
+    publish(waiting, [change("https://1.example/1.jpg", version=8), change("https://x.example/1.jpg")], run="other")
+    waiting.publish([msgspec.json.encode(Batch.of("shop", "r", (change("https://1.example/1.jpg", version=9),)))])
+    waiting._objects.put(f"{FOLDER}-.1.broken", b"no batch")
+    names = [one.name for one in waiting.all()]
+    found = list(waiting.gathered(names, 64))
+    assert sorted(one.id for some in found for one in some) == sorted(names)
+    assert len(found) <= 1 + 1 + 4
+    bodies = [joined(some) for some in found]
+    assert b"no batch" in bodies
+    batches = [decode_batch(body) for body in bodies if body != b"no batch"]
+    for batch in batches:
+        assert len(batch.changes) <= 64
+        assert len({one.item.id for one in batch.changes}) == len(batch.changes), "the newest of an item has to win"
+    assert sum(len(batch.changes) for batch in batches) == 153
+    assert {batch.run for batch in batches} == {"r", "other"}
+    assert list(waiting.gathered(names, 64, lambda name: None)) == [], "all is done"
 
 
 def test_a_lane_asks_a_host_one_at_a_time_and_no_faster_than_its_part_of_the_rate() -> None:
