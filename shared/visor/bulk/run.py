@@ -8,12 +8,12 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -22,7 +22,7 @@ from visor.bulk.lanes import DIRECT, Politeness
 from visor.bulk.waiting import Waiting, WaitingBatches
 from visor.errors import VisorError
 from visor.free_tier.allowances import counted
-from visor.ingest.push import LINES_MAX, NO_ROOM, Pusher
+from visor.ingest.push import LINE_BYTES_MAX, LINES_MAX, NO_ROOM, Pusher
 from visor.schema.items import Change, Record
 from visor.schema.push import PushAnswer, PushedItem
 from visor.settings import Settings
@@ -124,7 +124,7 @@ def push_file(
     room = app.meter.headroom("embed", owner=True)
     accepted, refused, named = 0, 0, list[PushedItem]()
     with path.open("rb") as file:
-        wanted = islice(((number, line) for number, line in enumerate(file, 1) if line.strip()), limit)
+        wanted = islice(((number, line) for number, line in enumerate(_lines(file), 1) if line.strip()), limit)
         while some := list(islice(wanted, max(0, min(LINES_MAX, room - accepted)))):
             answer = pusher.push_numbered(some)
             accepted, refused = accepted + answer.accepted, refused + answer.refused
@@ -135,6 +135,15 @@ def push_file(
             if len(named) < REFUSED_KEPT:
                 named.append(PushedItem(line=number, state="refused", reason=NO_ROOM))
     return PushAnswer(accepted=accepted, refused=refused, items=tuple(named))
+
+
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a file; of one that is too long, as a whole catalogue in one is, no more than shows that."""
+    while line := file.readline(LINE_BYTES_MAX + 1):
+        rest = line
+        while not rest.endswith(b"\n") and (rest := file.readline(LINE_BYTES_MAX)):
+            pass
+        yield line
 
 
 class _FilePusher(Pusher):

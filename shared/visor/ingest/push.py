@@ -148,7 +148,7 @@ def _read(lines: Iterable[tuple[int, bytes]]) -> Iterator[tuple[int, PushItem | 
     """The item of each line, or why it cannot be read. Editors of Windows begin a file with a byte order mark."""
     for number, line in lines:
         if len(line) > LINE_BYTES_MAX:
-            yield number, f"it has {len(line)} bytes; at most {LINE_BYTES_MAX} are taken"
+            yield number, f"it has more than the {LINE_BYTES_MAX} bytes that are taken"
             continue
         try:
             yield number, msgspec.json.decode(line.removeprefix(BOM_UTF8), type=PushItem)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tracemalloc
 from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
@@ -185,6 +186,20 @@ def test_of_many_refused_lines_a_few_are_named_and_all_counted(tmp_path: Path) -
         answer = push_file(app, file)
     assert (answer.accepted, answer.refused) == (1, 3 * LINES_MAX)
     assert [one.line for one in answer.items] == [*range(1, REFUSED_KEPT + 1)]
+
+
+def test_a_catalogue_in_one_line_is_not_kept_in_memory(tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    file.write_text(GOOD + "\n[" + "1," * 20_000_000 + "]\n" + GOOD.replace('"a"', '"c"'))
+    with bulk_app(Settings(home=tmp_path / "home")) as app:
+        tracemalloc.start()
+        try:
+            answer = push_file(app, file)
+            assert tracemalloc.get_traced_memory()[1] < 4_000_000
+        finally:
+            tracemalloc.stop()
+    assert (answer.accepted, [one.line for one in answer.items]) == (2, [2])
+    assert "more than the 65536 bytes" in (answer.items[0].reason or "")
 
 
 def test_no_more_of_a_file_is_taken_than_is_free_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
