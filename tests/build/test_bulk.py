@@ -207,6 +207,35 @@ def _soon(found: Callable[[], Any]) -> Any:
     return what
 
 
+def test_without_a_model_nothing_is_listed(
+    program: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path / "pictures", 3)
+    monkeypatch.setenv("VISOR_MODELS", str(tmp_path / "none"))
+    done = asked(program, settings, str(tmp_path / "pictures"))
+    assert done.returncode == 1
+    assert "Run `visor model build`" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not [*(settings.home / "indexes").rglob("bulk/*")]
+
+
+def test_an_error_of_workers_ends_in_a_sentence(
+    program: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_pictures(tmp_path / "pictures", 3)
+    models = tmp_path / "models"
+    shutil.copytree(settings.models, models)
+    monkeypatch.setenv("VISOR_MODELS", str(models))
+    for path in models.rglob("*.tflite"):
+        path.write_bytes(b"damaged")
+    done = asked(program, settings, str(tmp_path / "pictures"), "--workers=1")
+    assert done.returncode == 1
+    *_, said = done.stderr.splitlines()
+    assert said.startswith("visor: ")
+    assert "has 7 bytes" in said
+    assert said.endswith("run `visor model build`.")
+
+
 DELIVER = """
 import sys
 from types import SimpleNamespace

@@ -148,7 +148,7 @@ def checked_options(runner: str, arguments: Sequence[str], settings: Settings, w
     given: dict[str, Any] = {"runner": runner}
     if runner == DIRECT:
         given |= {"direct_num_workers": workers, "direct_running_mode": "multi_processing"}
-        given |= {"default_sdk_harness_log_level": "ERROR"}
+        given |= {"default_sdk_harness_log_level": "CRITICAL"}  # an error ends the pass, and is said then
     elif runner == "DataflowRunner":
         folder = f"gs://{settings.bucket}/{settings.index}/beam"
         given |= {"project": settings.project, "temp_location": folder, "max_num_workers": workers}
@@ -188,10 +188,10 @@ def run_pass(flags: Sequence[str], what: str, settings: Settings, *arguments: An
     Args:
         what: Which of `STAGES`, which have the rest of the arguments.
     """
-    logging.getLogger("apache_beam").setLevel(logging.ERROR)
     options = PipelineOptions(flags)
-    runner = None
-    if options.get_all_options()["runner"] == DIRECT:
+    runner, here = None, options.get_all_options()["runner"] == DIRECT
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL if here else logging.ERROR)
+    if here:
         # Beam's choice of a runner may download one; this is the one that has worker processes.
         encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
         provision = provision_api.ProvisionInfo(pipeline_options=encoded)

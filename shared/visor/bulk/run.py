@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import time
@@ -35,6 +36,10 @@ POLL_S, POLL_BUCKET_S = 1.0, 300.0
 """How often it is looked how much is left: a bucket charges for each list of a thousand names."""
 REFUSED_KEPT = 5
 """Refused lines of a file that are named: there may be millions."""
+
+
+_SAID = re.compile(r"^((?:\w+\.)*[A-Z]\w+: )(.+?)(?: \[while running .*)?$", re.M)
+"""An error's line at the end of a traceback."""
 
 
 class WorkerEnded(VisorError):
@@ -304,4 +309,7 @@ def _end_with_command() -> None:
 
 
 def _in_words(exc: Exception) -> VisorError:
-    return VisorError(f"{type(exc).__name__}: {exc!s:.2000}")
+    """What an error of Beam's says: the last line of a worker's traceback, if it has one."""
+    *_, said = _SAID.findall(str(exc)) or [("", f"{type(exc).__name__}: {exc!s:.1000}")]
+    kind, text = said
+    return VisorError(text.removesuffix(".") if kind.startswith("visor.") else f"{kind}{text}")

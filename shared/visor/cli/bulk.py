@@ -88,7 +88,7 @@ def bulk_command(
             "Name what to embed, before options of Beam; or give --reindex or --merge, which have no --dry-run. "
             "--relearn belongs to --merge"
         )
-    from visor.bulk.lanes import Politeness
+    from visor.bulk.lanes import DIRECT, Politeness
     from visor.bulk.merging import BeamBuild
     from visor.bulk.pipeline import checked_options
     from visor.bulk.run import BulkReport, bulk_app, estimate, poll_s_of, run, waiting_of
@@ -105,6 +105,8 @@ def bulk_command(
     with bulk_app(settings) as app:
         if not reindex:
             app.check_model(everywhere=True)
+        if runner == DIRECT and not dry_run:
+            _ = app.fingerprint  # without a model nothing is listed
         queue, ended = waiting_of(app), None
         try:
             found, listed = _list(app, what, limit=limit, dry_run=dry_run, confirm_loss=confirm_loss)

@@ -313,6 +313,32 @@ def test_an_error_of_a_runner_is_said_in_words(pipeline: _Pipeline) -> None:
         run(lambda: [Waiting("a", "", 3)], "FlinkRunner", lambda _: (), advance=str, say=str)
 
 
+TRACEBACK = """Traceback (most recent call last):
+  File "apache_beam/runners/common.py", line 1512, in process
+ValueError: first
+
+The above exception was the direct cause of the following exception:
+
+Traceback (most recent call last):
+  File "shop.py", line 3, in run
+{} [while running 'Embed/BeamML_RunInference']
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("visor.errors.ModelNotBuilt: No model. Build it.", "No model. Build it."),
+        ("ZeroDivisionError: division by zero", "ZeroDivisionError: division by zero."),
+    ],
+)  # fmt: skip
+def test_of_a_workers_traceback_its_end_is_said(pipeline: _Pipeline, line: str, said: str) -> None:
+    pipeline.result = RuntimeError(TRACEBACK.format(line))
+    with pytest.raises(VisorError) as raised:
+        run(lambda: [Waiting("a", "", 3)], "FlinkRunner", lambda _: (), advance=str, say=str)
+    assert str(raised.value) == said
+
+
 def test_what_passes_that_ended_early_have_done_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     left = [Waiting(str(n), "", 10) for n in range(4)]
 
