@@ -269,7 +269,7 @@ def recording(dead: int | None) -> Any:
     def answer(request: Request) -> Reply:
         number = request.path.removeprefix("/").removesuffix(".ts")
         if not number.isdigit():
-            listed = "".join(f"#EXTINF:1.0,\n{n}.ts\n" for n in range(3))
+            listed = "".join(f"#EXTINF:1.0,\n{n}.ts?sig=s3cr3t\n" for n in range(3))
             return Reply(f"#EXTM3U\n{listed}#EXT-X-ENDLIST\n".encode())
         return Reply(status=404) if int(number) == dead else Reply(segments[int(number)])
 
@@ -322,6 +322,7 @@ def test_a_dead_segment_fails_for_itself(stores: Stores) -> None:
     assert seconds(pages) == [0, 2]
     (failed,) = [failure for page in pages for failure in page.failed]
     assert (failed.key, failed.unread) == (f"{server.url}/1.ts", True)
+    assert "s3cr3t" not in failed.reason
 
 
 def test_a_video_that_breaks_off_loses_only_its_end(stores: Stores, tmp_path: Path) -> None:

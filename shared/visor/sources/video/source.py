@@ -195,7 +195,8 @@ class VideoSource:
         except SourceUnavailable:
             raise
         except (FetchFailed, SourceError) as exc:
-            errors.add(Place(segment.url), exc.found)
+            # Without its query, which may be signed anew by each playlist.
+            errors.add(Place(segment.url.partition("?")[0]), exc.found)
         return items
 
     @property
