@@ -217,6 +217,49 @@ def test_the_list_of_pictures_may_stand_behind_other_lists(tmp_path: Path) -> No
     assert items_of(read(tmp_path))["a.jpg"].title == "As COCO has it"
 
 
+XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:d="http://purl.org/dc/elements/1.1/" xmlns:p="http://ns.adobe.com/photoshop/1.0/"
+ p:DateCreated="2021-05-04T03:02:01.00+02:00">
+<d:title><rdf:Alt><rdf:li xml:lang="de">Boot</rdf:li><rdf:li xml:lang="x-default">Boat</rdf:li></rdf:Alt></d:title>
+<d:creator><rdf:Seq><rdf:li>Jürgen</rdf:li><rdf:li>Ann</rdf:li></rdf:Seq></d:creator></rdf:Description>
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/">
+<dc:rights><rdf:Alt><rdf:li xml:lang="x-default">CC0</rdf:li></rdf:Alt></dc:rights>
+<dc:description>At the lake</dc:description></rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="w"?>"""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("name", ["a.xmp", "a.jpg.xmp", "A.XMP", "in the picture"])
+def test_xmp_describes_a_picture(tmp_path: Path, name: str, encoding: str) -> None:
+    """Of Lightroom, digiKam and Apple's Photos: beside it before what its EXIF says, within it after that."""
+    path = picture(tmp_path / "a.jpg", Copyright="All rights reserved")
+    if name == "in the picture":
+        with Image.open(path) as image:
+            image.save(path, xmp=XMP.encode(), exif=image.getexif())
+    else:
+        (tmp_path / name).write_bytes(XMP.encode(encoding))
+    (item,) = items_of(read(tmp_path)).values()
+    assert (item.title, item.description, item.author) == ("Boat", "At the lake", "Jürgen; Ann")
+    assert item.date == "2021-05-04T03:02:01+02:00"
+    assert item.licence == ("All rights reserved" if name == "in the picture" else "CC0")
+    (tmp_path / "a.json").write_text('{"title": "Its own"}')
+    (item,) = items_of(read(tmp_path)).values()
+    assert (item.title, item.description) == ("Its own", "At the lake")
+
+
+BOMB = '<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><x>&b;</x>'
+
+
+@pytest.mark.parametrize("text", ["", "<x", "{}", "<x>" * 100_000, BOMB])
+def test_xmp_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
+    picture(tmp_path / "a.jpg", Artist="Ann")
+    (tmp_path / "a.xmp").write_text(text)
+    (page,) = read(tmp_path)
+    assert [(one.key, one.reason, one.dropped) for one in page.failed] == [("a.jpg", "a.xmp is no XMP", False)]
+    assert page.items[0].author == "Ann"
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

@@ -1,17 +1,17 @@
-"""`folder`: a tree of images. The sub-folder is the collection; EXIF, a JSON file beside an image and a JSON list of
-images describe them."""
+"""`folder`: a tree of images. The sub-folder is the collection; EXIF and XMP, a JSON file beside an image and a JSON
+list of images describe them."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from errno import ELOOP
 from fnmatch import fnmatchcase
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, NamedTuple
 from unicodedata import normalize
 
 from msgspec import Meta
@@ -20,7 +20,7 @@ from visor.errors import DropItem, SettingsError, SourceError
 from visor.imaging.sniff import ENDINGS
 from visor.schema.items import Item
 from visor.sources.contract import Page, Place, RowErrors, SourceConfig, SourceContext, page_of, slices
-from visor.sources.folder.exif import Exif, read_exif
+from visor.sources.folder.exif import Exif, read_exif, read_xmp
 from visor.sources.parse.described import described
 from visor.sources.parse.item import make_item
 from visor.sources.parse.json import NotJson, parse_json
@@ -48,6 +48,41 @@ _EDITED = re.compile(
     re.I,
 )
 """How Takeout names what Google Photos made of a photo, in the language of its owner."""
+
+
+class _File(NamedTuple):
+    """An image file, and what lies beside it: JSON and XMP."""
+
+    path: Path
+    json: Path | None
+    xmp: Path | None
+
+
+class _Beside:
+    """The files of one ending in a folder, and which picture each belongs to.
+
+    Args:
+        files: All files of the folder.
+        names_of: How the file of a picture may be called.
+    """
+
+    def __init__(self, files: Sequence[str], ending: str, names_of: Callable[[str], Iterable[str]]) -> None:
+        self._names_of = names_of
+        self._exact = {normalize("NFC", name): name for name in files if name.lower().endswith(ending)}
+        pictures = (name for name in files if Path(name).suffix.lower() in ENDINGS)
+        # Where nothing lies beside them, the names of a million pictures are not kept four times over.
+        owned = {one for name in pictures for one in names_of(name)} if self._exact else set()
+        # Where both come from a disk that tells no capitals: what is no other picture's by its very name.
+        self._folded = {one.casefold(): name for one, name in self._exact.items() if one not in owned}
+        of_pictures = {one.casefold() for one in owned} if self._folded else set()
+        self.others = [self._folded[one] for one in sorted(self._folded.keys() - of_pictures)]
+        """Those of no picture."""
+
+    def of(self, picture: str) -> str | None:
+        """The file of a picture."""
+        names = [*self._names_of(picture)] if self._exact else []
+        found = chain((self._exact.get(one) for one in names), (self._folded.get(one.casefold()) for one in names))
+        return next(filter(None, found), None)
 
 
 class FileDefaults(SourceConfig, frozen=True, kw_only=True):
@@ -134,7 +169,7 @@ class FolderSource:
             )
             told.clear()
 
-    def _walk(self, folder: Path, after: tuple[str, ...], told: RowErrors) -> Iterator[tuple[Path, Path | None]]:
+    def _walk(self, folder: Path, after: tuple[str, ...], told: RowErrors) -> Iterator[_File]:
         """The images of a folder and those below it, in order, after the path of those parts; and their side-cars."""
         try:
             with os.scandir(folder) as entries:
@@ -144,19 +179,10 @@ class FolderSource:
         except OSError as exc:
             told.add(Place(self._key(folder)), f"the folder cannot be read: {exc.strerror}")
             return
-        beside = {
-            normalize("NFC", name): name
-            for name, is_folder, _ in names
-            if not is_folder and name.lower().endswith(".json")
-        }
-        pictures = (name for name, is_folder, _ in names if not is_folder and Path(name).suffix.lower() in ENDINGS)
-        # Where nothing lies beside them, the names of a million pictures are not kept four times over.
-        sidecars = {sidecar for name in pictures for sidecar in sidecar_names(name)} if beside else set()
-        # Where both come from a disk that tells no capitals: what is no other picture's by its very name.
-        folded = {one.casefold(): name for one, name in beside.items() if one not in sidecars}
-        of_pictures = {sidecar.casefold() for sidecar in sidecars} if folded else set()
-        for one in sorted(folded.keys() - of_pictures):
-            self._list(folder / folded[one], told)
+        files = [name for name, is_folder, _ in names if not is_folder]
+        beside, xmp = _Beside(files, ".json", sidecar_names), _Beside(files, ".xmp", _xmp_names)
+        for name in beside.others:
+            self._list(folder / name, told)
         for name, is_folder, is_link in names:
             if name.startswith(".") and not self._config.hidden:
                 continue
@@ -173,24 +199,24 @@ class FolderSource:
             elif is_link and path.is_dir():
                 told.add(self._key(path), "a symbolic link to a folder is not followed")
             elif path.suffix.lower() in ENDINGS:
-                own = [*sidecar_names(name)] if beside else []
-                said = chain((beside.get(one) for one in own), (folded.get(one.casefold()) for one in own))
-                found = next(filter(None, said), None)
-                yield path, folder / found if found else None
+                found, more = beside.of(name), xmp.of(name)
+                yield _File(path, folder / found if found else None, folder / more if more else None)
             elif reason := no_picture(name):
                 told.pass_over(reason)
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
 
-    def _item(self, file: tuple[Path, Path | None], errors: RowErrors) -> Item:
-        path, beside = file
+    def _item(self, file: _File, errors: RowErrors) -> Item:
+        path, beside, xmp = file
         key = self._key(path)
         real = self._file(path)
         status = real.stat()
         modified = f"{status.st_mtime_ns}-{status.st_size}"
         said, exif = self._said(key, beside, errors), read_exif(real)
         taken = said.pop(TAKEN, None)
+        if xmp is not None:
+            exif = self._xmp(key, xmp, errors).or_else(exif)
         exif = exif._replace(date=exif.date or taken)
         return file_item(self.name, key, path.as_uri(), said, self._config, exif, modified=modified)
 
@@ -207,6 +233,15 @@ class FolderSource:
             # Of a link that leads to itself, some versions of Python have an error of their own.
             raise DropItem(f"it cannot be read: {getattr(exc, 'strerror', os.strerror(ELOOP))}") from exc
         return real
+
+    def _xmp(self, key: str, path: Path, errors: RowErrors) -> Exif:
+        """What the XMP beside an image says; one that cannot be read is reported."""
+        try:
+            return read_xmp(self._file(path).read_bytes())
+        except (DropItem, OSError, ValueError) as exc:
+            why = str(getattr(exc, "strerror", None) or exc).removeprefix("it ")
+            errors.add(key, f"{path.name} {why}", dropped=False)
+            return Exif()
 
     def _json(self, path: Path) -> Any:
         """What a JSON file of the folder says. Raises `DropItem` with why that is not known."""
@@ -267,6 +302,12 @@ def sidecar_names(name: str) -> Iterator[str]:
     first = _EDITED.sub("", stem[: number.start()] if number else stem) + dot + ending
     for whole in (first + _TAKEOUT, first):
         yield whole[:_TAKEOUT_LENGTH] + (number[0] if number else "") + ".json"
+
+
+def _xmp_names(name: str) -> Iterator[str]:
+    name = normalize("NFC", name)
+    yield f"{name}.xmp"
+    yield f"{name.rpartition('.')[0]}.xmp"
 
 
 def file_item(
