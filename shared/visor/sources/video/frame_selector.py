@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
@@ -100,15 +101,23 @@ class _Lost:
         container = self._container
         # Of other formats FFmpeg estimates how long they are.
         if container.duration and TIMED & {*container.format.name.split(",")}:
-            whole_s = container.duration / 1e6  # after 0 or after the first frame, as the program wanted
+            # After 0 or after the first frame, as the program wanted; a text may go on behind the last frame.
+            heard = [one for one in _streams(container) if one.duration]
+            ends_s = [float(one.duration * one.time_base) for one in heard] or [math.inf]
+            whole_s = min(container.duration / 1e6, max(ends_s))
             if whole_s - self._end_s > max(CUT_S, CUT_SHARE * whole_s):
                 return f"The video breaks off at {self._end_s:.0f} of {whole_s:.0f} s"
         return ""
 
 
+def _streams(container: Any) -> list[Any]:
+    """Those that are seen or heard: not a camera's data, nor letters that a film brings along."""
+    return [*container.streams.video, *container.streams.audio, *container.streams.subtitles]
+
+
 def _frames(container: Any, stream: Any, lost: _Lost) -> Iterator[Any]:
     """The frames of a stream that can be decoded."""
-    packets = container.demux()
+    packets = container.demux(_streams(container))
     while True:
         packet, frames = None, list[Any]()
         with lost.noted():
