@@ -108,7 +108,7 @@ class VideoSource:
             if not found:
                 raise
             # Not under its URL, which may hold a secret. What it lacks is not gone.
-            errors.add(Place(self._file_name), exc.found)
+            errors.add(Place(self._file_name or self.name), exc.found)
         # A video that changed while its pass was under way is read again: frames of both would be mixed.
         is_whole = after_s is None and any(validators.values())
         known = {name: checkpoint.get(name) for name in VALIDATORS}
