@@ -10,8 +10,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pillow_heif
-import xmltodict
 from PIL import ExifTags, Image
 
 from visor.sources.parse.encoding import decoded
@@ -39,8 +37,6 @@ _NAMESPACES = {
 }
 _XMP_DATES = ("exif:DateTimeOriginal", "photoshop:DateCreated", "xmp:CreateDate")
 
-pillow_heif.register_heif_opener()
-
 
 class Exif(NamedTuple):
     """Texts that are not blank."""
@@ -59,6 +55,10 @@ class Exif(NamedTuple):
 
 def read_exif(path: Path) -> Exif:
     """The EXIF of an image file, and what its XMP says besides; empty if there is none or it cannot be read."""
+    # Not where this module is imported: a bucket's crawl has neither this nor EXIF.
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
     try:
         with warnings.catch_warnings():
             # embed rejects broken and huge images; here only the header is read.
@@ -85,6 +85,8 @@ def read_exif(path: Path) -> Exif:
 
 def read_xmp(data: bytes) -> Exif:
     """What XMP says (ISO 16684-1). Raises ValueError if it is none."""
+    import xmltodict
+
     if len(data) > XMP_BYTES_MAX:
         raise ValueError(f"it has {len(data):,} bytes; at most {XMP_BYTES_MAX:,} are read")
     try:
