@@ -132,7 +132,7 @@ def merged(
     """Merge an index in a process, by `workers` or by none but itself, while some are killed; gives its report."""
     command = [python, "-m", "visor_bench.bulk", "merge", str(workers), str(int(relearn)), str(segment_rows)]
     with subprocess.Popen(command, env=_environ(home), stdout=subprocess.PIPE) as process:  # noqa: S603
-        killed = _kill(process, kills, 0.2, 3.0)
+        killed = _kill(process, kills, 0.1, 1.0)
         out, _ = process.communicate(timeout=RUN_MAX_S)
     if process.returncode:
         raise click.ClickException(f"a merge ended with status {process.returncode}")
@@ -201,7 +201,7 @@ def bulk(
     """Run `visor bulk` on a folder, while random workers are killed. Returns how many were, and what it reported."""
     command = [str(program or _visor()), "bulk", str(folder), "--workers", str(workers), "--json"]
     with subprocess.Popen(command, env=_environ(home), stdout=subprocess.PIPE) as process:  # noqa: S603
-        killed = _kill(process, kills, 0.5, 2.5)
+        killed = _kill(process, kills, 0.5, 1.5)
         out, _ = process.communicate(timeout=RUN_MAX_S)
     if process.returncode:
         raise click.ClickException(f"visor bulk ended with status {process.returncode}")
